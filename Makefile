@@ -1,0 +1,45 @@
+# make demo and make test set up everything they need in .venv; nothing else is touched.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Real photographs and weights for local checks, where they are at hand; tests that need them skip without.
+export SAE_TRAITS_SHARED ?= $(abspath $(wildcard ../shared))
+export TOKENIZERS_PARALLELISM := false
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all lint format bench clean
+
+help: ## List what make can do
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/.ready ## Make .venv with everything that the project and its tests need
+
+$(VENV)/.ready: pyproject.toml constraints/ci-cpu.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "sae-traits needs Python 3.11 or newer; say make PYTHON=python3.12 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints/ci-cpu.txt -e '.[dev]'
+	touch $@
+
+demo: $(VENV)/.ready ## Run the whole pipeline on drawn specimens: no GPU, no downloads, under 4 minutes
+	$(BIN)/sae-traits demo --out runs/demo
+
+lint: $(VENV)/.ready ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --warnings
+
+test: lint ## Lint, types and the tests of everyday use: under 10 minutes on two cores
+	$(BIN)/python -m pytest -n 2 -m "not slow" --cov --cov-report=term
+
+test-all: lint ## Also the long tests: every fault, every kill; under an hour
+	$(BIN)/python -m pytest -n 2 --cov --cov-report=term
+
+format: $(VENV)/.ready ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.ready ## Measure what docs/benchmarks.md claims
+	for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+
+clean: ## Remove everything that make made
+	rm -rf $(VENV) runs build dist .pytest_cache .ruff_cache .hypothesis .coverage*

@@ -1,0 +1,206 @@
+"""Every option of a run: frozen dataclasses, checked once, the same for YAML, the command line and Python.
+
+A field's help text stands in its metadata, where `--help` finds it. Values from YAML and from the command line are
+converted and checked by pydantic against the fields' types.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from sae_traits.errors import ConfigError
+
+
+def option(default: Any, help: str) -> Any:
+    """A dataclass field with a default and a help text."""
+    return field(default=default, metadata={"help": help})
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectionConfig:
+    """Which images, and how they are split."""
+
+    source: str | None = option(None, "Image folder (Genus_species/…) or table (CSV or Parquet).")
+    validation_share: float = option(0.1, "Share of each species' specimens for validation, where no split is given.")
+    test_share: float = option(0.2, "Share of each species' specimens for testing, where no split is given.")
+    split_seed: int = option(0, "Seed of the split.")
+
+    def __post_init__(self) -> None:
+        shares = self.validation_share, self.test_share
+        _check(min(shares) >= 0 and sum(shares) < 1, "validation_share and test_share must be 0 or more, together < 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeaturesConfig:
+    """Which patch features."""
+
+    backbone: str = option(
+        "facebook/dinov2-base", "Vision model: Hub id, local folder, or `texture` (no weights to fetch)."
+    )
+    revision: str | None = option(None, "Branch, tag or commit of the backbone on the Hub.")
+    layer: int = option(11, "Index into the model's hidden states, negative from the end; the paper used 11 of 12.")
+    framing: Literal["auto", "squash", "crop", "letterbox"] = option(
+        "auto", "How images become square: as the backbone's preprocessor says, or one of these."
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = option("float32", "Precision of the stored features.")
+    image_batch_size: int = option(16, "Images a forward pass.")
+    workers: int = option(2, "Processes that read and resize images.")
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, mps …")
+
+    def __post_init__(self) -> None:
+        _check(self.image_batch_size >= 1, f"image_batch_size must be at least 1, not {self.image_batch_size}")
+        _check(self.workers >= 0, f"workers must be 0 or more, not {self.workers}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Which sparse autoencoder, and how it is trained."""
+
+    sae: str | None = option(None, "Use this SAE (folder, file or Hub id) instead of training one.")
+    architecture: Literal["topk", "relu"] = option("topk", "topk: k latents a patch; relu: the paper's ReLU + L1.")
+    n_latents: int = option(1536, "Size of the dictionary; the paper used 24576.")
+    k: int = option(16, "Active latents a patch (topk).")
+    l1_coefficient: float = option(4e-4, "Weight of the L1 penalty on unscaled features (relu).")
+    n_patches: int = option(2_000_000, "Training patches in all, counted with repetition; the paper used 100000000.")
+    batch_size: int = option(2048, "Patches a step, over all processes.")
+    learning_rate: float = option(1e-3, "Peak learning rate of Adam.")
+    warmup_steps: int = option(100, "Steps of linear learning-rate warm-up; the paper used 500.")
+    seed: int = option(0, "Seed of the initial weights and of the order of patches.")
+
+    def __post_init__(self) -> None:
+        for name in ("n_latents", "k", "n_patches", "batch_size"):
+            _check(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
+        _check(self.k <= self.n_latents, f"k ({self.k}) cannot exceed n_latents ({self.n_latents})")
+        _check(self.learning_rate > 0, f"learning_rate must be positive, not {self.learning_rate}")
+        _check(self.l1_coefficient >= 0, f"l1_coefficient must be 0 or more, not {self.l1_coefficient}")
+        _check(self.warmup_steps >= 0, f"warmup_steps must be 0 or more, not {self.warmup_steps}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastConfig:
+    """Which latents describe a species."""
+
+    contrast: Literal["specimen", "paper"] = option(
+        "specimen", "specimen: each specimen counts once, with back-off; paper: Algorithm 1 of the paper."
+    )
+    firing_quantile: float = option(
+        0.9, "specimen: a latent fires above this quantile of its own positive activations on the training split."
+    )
+    firing_threshold: float = option(0.9, "paper: a latent fires above this value.")
+    minimum_frequency: float = option(3e-3, "paper: t_freq of Algorithm 1.")
+    traits_per_specimen: int = option(5, "At most this many traits a specimen, the strongest first.")
+    overlap: float = option(0.5, "Regions of a specimen that overlap more than this (IoU) are merged.")
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.firing_quantile < 1, f"firing_quantile must lie in [0, 1), not {self.firing_quantile}")
+        _check(self.firing_threshold >= 0, f"firing_threshold must be 0 or more, not {self.firing_threshold}")
+        _check(self.traits_per_specimen >= 1, f"traits_per_specimen must be 1 or more, not {self.traits_per_specimen}")
+        _check(0 < self.overlap <= 1, f"overlap must lie in (0, 1], not {self.overlap}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DescribeConfig:
+    """Who describes the regions."""
+
+    describer: Literal["measured"] = option(
+        "measured", "measured: colour, shape and texture read off the pixels; needs no model."
+    )
+    describe_workers: int = option(2, "Processes that describe regions.")
+
+    def __post_init__(self) -> None:
+        _check(self.describe_workers >= 1, f"describe_workers must be at least 1, not {self.describe_workers}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseConfig:
+    """What the published dataset looks like."""
+
+    title: str = option("Image traits", "Title of the dataset card.")
+    longest_side: int = option(512, "Images of the config `default` are at most this many pixels on their longest side.")
+
+    def __post_init__(self) -> None:
+        _check(self.longest_side >= 32, f"longest_side must be at least 32, not {self.longest_side}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """A whole run, as in RUN/config.yaml: one section a step."""
+
+    collection: CollectionConfig = field(default_factory=CollectionConfig)
+    features: FeaturesConfig = field(default_factory=FeaturesConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    contrast: ContrastConfig = field(default_factory=ContrastConfig)
+    describe: DescribeConfig = field(default_factory=DescribeConfig)
+    release: ReleaseConfig = field(default_factory=ReleaseConfig)
+
+    def to_yaml(self) -> str:
+        """The configuration as YAML; `read_config` reads it back."""
+        return yaml.safe_dump(dataclasses.asdict(self), sort_keys=False, allow_unicode=True)
+
+
+SECTIONS: dict[str, type] = {f.name: globals()[str(f.type)] for f in dataclasses.fields(RunConfig)}
+"""Section name -> dataclass; every field name occurs in one section only, so that options need no prefix."""
+
+
+def section_of(option_name: str) -> str:
+    """The section that an option belongs to."""
+    return next(name for name, section in SECTIONS.items() if option_name in section.__dataclass_fields__)
+
+
+def read_config(path: Path) -> dict[str, dict[str, Any]]:
+    """The sections of a YAML file, as plain values, for `resolve`.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or has a section that does not exist.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(v, dict) for v in values.values()):
+        raise ConfigError(f"{path} must hold sections with options, for example `train:` and below it `  k: 16`")
+    for name in values:
+        if name not in SECTIONS:
+            raise ConfigError(f"{path} has a section {name!r}; there are {', '.join(SECTIONS)}")
+    return values
+
+
+def resolve(*layers: Mapping[str, Mapping[str, Any]]) -> RunConfig:
+    """One configuration from several layers of sections, later ones winning.
+
+    Raises:
+        ConfigError: an option does not exist or its value cannot be used.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    sections: dict[str, Any] = {}
+    for name, section in SECTIONS.items():
+        values: dict[str, Any] = {}
+        for layer in layers:
+            values |= layer.get(name, {})
+        for key in values:
+            if key not in section.__dataclass_fields__:
+                known = ", ".join(section.__dataclass_fields__)
+                raise ConfigError(f"there is no option {key!r} in the section {name!r}; it has {known}")
+        try:
+            sections[name] = TypeAdapter(section).validate_python(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise ConfigError(f"{name}.{where}: {first['msg']}, not {first['input']!r}") from error
+    return RunConfig(**sections)

@@ -1,0 +1,48 @@
+"""What can go wrong, as a tree. Every message says what happened, where, and what to do next.
+
+    SaeTraitsError
+    ├── ConfigError        an option or a configuration file cannot be used
+    ├── CollectionError    the images or their labels cannot be used
+    │   └── ImageError     one image cannot be used (the rest goes on)
+    ├── BackboneError      the vision model or its layer cannot be used
+    ├── StoreError         a file of a run is missing, truncated or of another run
+    ├── CheckpointError    an SAE cannot be read, or does not fit its backbone
+    ├── DescriberError     a describer cannot answer
+    └── ReleaseError       a dataset or model repository cannot be written or published
+"""
+
+
+class SaeTraitsError(Exception):
+    """Base of all errors that sae-traits raises on purpose; the command line prints them as one line."""
+
+
+class ConfigError(SaeTraitsError):
+    """An option or a configuration file cannot be used."""
+
+
+class CollectionError(SaeTraitsError):
+    """The images or their labels cannot be used."""
+
+
+class ImageError(CollectionError):
+    """One image cannot be used; the message is the reason, without the path."""
+
+
+class BackboneError(SaeTraitsError):
+    """The vision model or its layer cannot be used."""
+
+
+class StoreError(SaeTraitsError):
+    """A file of a run is missing, truncated or belongs to another run."""
+
+
+class CheckpointError(SaeTraitsError):
+    """An SAE cannot be read, or does not fit its backbone."""
+
+
+class DescriberError(SaeTraitsError):
+    """A describer cannot answer."""
+
+
+class ReleaseError(SaeTraitsError):
+    """A dataset or model repository cannot be written or published."""

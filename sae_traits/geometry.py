@@ -1,0 +1,248 @@
+"""PatchGrid: source pixels <-> model input <-> patches. The only module that knows about resizing and cropping.
+
+A source image of `source` pixels is resized to `resized` pixels and laid on a canvas of `size` pixels (the model input)
+with its upper left corner at `offset`: negative where it is cropped, positive where it is padded, zero where it is
+squashed. The canvas is cut into `rows x columns` patches, counted row by row from the upper left. All of this is exact
+arithmetic: a patch maps to the rectangle of source pixels that it was made from, and back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sae_traits.errors import ConfigError
+
+FramingMode = Literal["squash", "crop", "letterbox"]
+Resample = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+
+MINIMUM_COVERAGE = 0.5
+"""A patch counts when at least this share of it lies on the image: less is padding, which never trains or fires."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Framing:
+    """How a source image becomes a model input, the same for every image of a collection.
+
+    `squash` resizes to `size` and ignores the aspect ratio; `crop` resizes the shortest side to `shortest_side` and cuts
+    `size` from the centre; `letterbox` fits the whole image into `size` and pads the rest.
+    """
+
+    mode: FramingMode
+    size: tuple[int, int]
+    """Width and height of the model input in pixels."""
+    shortest_side: int | None = None
+    """Shortest side after resizing; for `crop` only."""
+    resample: Resample = "bicubic"
+
+    def __post_init__(self) -> None:
+        if min(self.size) < 1:
+            raise ConfigError(f"the model input must be at least 1 x 1 pixels, not {self.size[0]} x {self.size[1]}")
+        if (self.mode == "crop") != (self.shortest_side is not None):
+            raise ConfigError("shortest_side belongs to the framing `crop`, and only to it")
+        if self.shortest_side is not None and self.shortest_side < max(self.size):
+            raise ConfigError(
+                f"shortest_side {self.shortest_side} is smaller than the crop {self.size[0]} x {self.size[1]}; "
+                "choose --framing letterbox to pad instead"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; `Framing.from_dict` reads them back."""
+        return {
+            "mode": self.mode,
+            "size": list(self.size),
+            "shortest_side": self.shortest_side,
+            "resample": self.resample,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Framing:
+        """The framing that `to_dict` wrote."""
+        width, height = values["size"]
+        return cls(
+            mode=values["mode"],
+            size=(width, height),
+            shortest_side=values["shortest_side"],
+            resample=values["resample"],
+        )
+
+    def place(self, source: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Resized width and height of a source image, and its offset on the canvas, in whole model input pixels.
+
+        Rounds as the transformers image processors do, so that both give the same pixels.
+        """
+        width, height = source
+        canvas_width, canvas_height = self.size
+        if self.mode == "squash":
+            return self.size, (0, 0)
+        if self.mode == "crop":
+            assert self.shortest_side is not None
+            side = self.shortest_side
+            resized = (side, int(side * height / width)) if width <= height else (int(side * width / height), side)
+            return resized, (-((resized[0] - canvas_width) // 2), -((resized[1] - canvas_height) // 2))
+        scale = min(canvas_width / width, canvas_height / height)
+        resized = (
+            min(canvas_width, max(1, round(width * scale))),
+            min(canvas_height, max(1, round(height * scale))),
+        )
+        return resized, ((canvas_width - resized[0]) // 2, (canvas_height - resized[1]) // 2)
+
+    def grid(self, source: tuple[int, int], *, rows: int, columns: int, patch: float | None = None) -> PatchGrid:
+        """The grid of one source image of `source` = (width, height) pixels.
+
+        Args:
+            source: width and height of the source image.
+            rows: rows of patches.
+            columns: columns of patches.
+            patch: side of a patch in model input pixels; None divides the whole input evenly (convolutional maps).
+        """
+        if min(source) < 1:
+            raise ConfigError(f"an image must be at least 1 x 1 pixels, not {source[0]} x {source[1]}")
+        resized, offset = self.place(source)
+        sides = (self.size[0] / columns, self.size[1] / rows) if patch is None else (float(patch), float(patch))
+        return PatchGrid(
+            source=source,
+            resized=resized,
+            offset=offset,
+            size=self.size,
+            rows=rows,
+            columns=columns,
+            patch=sides,
+            resample=self.resample,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchGrid:
+    """How one image became patches; see the module docstring for the fields."""
+
+    source: tuple[int, int]
+    resized: tuple[int, int]
+    offset: tuple[int, int]
+    size: tuple[int, int]
+    rows: int
+    columns: int
+    patch: tuple[float, float]
+    """Width and height of a patch in model input pixels."""
+    resample: Resample = "bicubic"
+
+    @classmethod
+    def squash(cls, *, source: tuple[int, int], size: int, patch: int) -> PatchGrid:
+        """A square input of `size` pixels, whatever the aspect ratio of the source."""
+        return Framing(mode="squash", size=(size, size)).grid(
+            source, rows=size // patch, columns=size // patch, patch=patch
+        )
+
+    @classmethod
+    def shortest_side_crop(cls, *, source: tuple[int, int], resize: int, crop: int, patch: int) -> PatchGrid:
+        """The shortest side resized to `resize` pixels, then a square of `crop` pixels from the centre."""
+        return Framing(mode="crop", size=(crop, crop), shortest_side=resize).grid(
+            source, rows=crop // patch, columns=crop // patch, patch=patch
+        )
+
+    @classmethod
+    def letterbox(cls, *, source: tuple[int, int], size: int, patch: int) -> PatchGrid:
+        """The whole image in a square input of `size` pixels, the rest padded."""
+        return Framing(mode="letterbox", size=(size, size)).grid(
+            source, rows=size // patch, columns=size // patch, patch=patch
+        )
+
+    @property
+    def n_patches(self) -> int:
+        """Number of patches, padding included."""
+        return self.rows * self.columns
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Model input pixels per source pixel, along x and along y."""
+        return self.resized[0] / self.source[0], self.resized[1] / self.source[1]
+
+    def frame(self, image: Image.Image, padding: tuple[int, int, int] = (0, 0, 0)) -> Image.Image:
+        """The model input, as an RGB image of `size` pixels.
+
+        Args:
+            image: the upright RGB source image; its size must be `source`.
+            padding: colour around a letterboxed image.
+        """
+        if image.size != self.source:
+            raise ConfigError(f"this grid is for images of {self.source}, not {image.size}")
+        resized = image.resize(self.resized, resample=Image.Resampling[self.resample.upper()])
+        left, top = self.offset
+        if left <= 0 and top <= 0:
+            return resized.crop((-left, -top, -left + self.size[0], -top + self.size[1]))
+        canvas = Image.new("RGB", self.size, padding)
+        canvas.paste(resized, self.offset)
+        return canvas
+
+    @cached_property
+    def _edges(self) -> NDArray[np.float64]:
+        """Left, top, right, bottom of every patch in source pixels, not clipped `[n_patches, 4]`."""
+        row, column = np.divmod(np.arange(self.n_patches), self.columns)
+        patch_width, patch_height = self.patch
+        scale_x, scale_y = self.scale
+        left = (column * patch_width - self.offset[0]) / scale_x
+        top = (row * patch_height - self.offset[1]) / scale_y
+        return np.stack([left, top, left + patch_width / scale_x, top + patch_height / scale_y], axis=1)
+
+    @cached_property
+    def corners(self) -> NDArray[np.float64]:
+        """Left, top, right, bottom of every patch in source pixels, clipped to the image `[n_patches, 4]`."""
+        width, height = self.source
+        return np.clip(self._edges, 0, [width, height, width, height])
+
+    @cached_property
+    def coverage(self) -> NDArray[np.float64]:
+        """Share of each patch that lies on the image, the rest being padding `[n_patches]`."""
+        clipped = (self.corners[:, 2:] - self.corners[:, :2]).prod(axis=1)
+        return clipped / (self._edges[:, 2:] - self._edges[:, :2]).prod(axis=1)
+
+    @cached_property
+    def valid(self) -> NDArray[np.intp]:
+        """Indices of the patches that count: at least half of each lies on the image `[n_valid]`, ascending."""
+        # An image much thinner than a patch covers less than half of every patch; its best patches then stand for it.
+        needed = min(MINIMUM_COVERAGE, float(self.coverage.max()))
+        return np.flatnonzero(self.coverage >= needed - 1e-9)
+
+    def box(self, patch: int) -> tuple[float, float, float, float]:
+        """x, y, width, height of a patch in source pixels, clipped to the image."""
+        left, top, right, bottom = (float(edge) for edge in self.corners[patch])
+        return left, top, right - left, bottom - top
+
+    def patch_at(self, x: float, y: float) -> int | None:
+        """The patch that a source point fell into, or None where the point was cropped away."""
+        scale_x, scale_y = self.scale
+        column = int(np.floor((x * scale_x + self.offset[0]) / self.patch[0]))
+        row = int(np.floor((y * scale_y + self.offset[1]) / self.patch[1]))
+        if 0 <= row < self.rows and 0 <= column < self.columns:
+            return row * self.columns + column
+        return None
+
+    def patch_means(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """Mean of a source-sized array over each patch's box, weighing partly covered pixels by area `[n_patches]`.
+
+        Args:
+            values: one value a source pixel `[height, width]`, for example a mask.
+        """
+        width, height = self.source
+        if values.shape != (height, width):
+            raise ConfigError(f"the array is {values.shape}, the image [{height}, {width}]")
+        integral = np.zeros((height + 1, width + 1))
+        np.cumsum(np.cumsum(values, axis=0, dtype=np.float64), axis=1, out=integral[1:, 1:])
+
+        def until(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+            """Sum of the values above and left of each point; bilinear in the integral image is exact."""
+            column, row = np.minimum(x.astype(int), width - 1), np.minimum(y.astype(int), height - 1)
+            right, down = x - column, y - row
+            upper = integral[row, column] * (1 - right) + integral[row, column + 1] * right
+            lower = integral[row + 1, column] * (1 - right) + integral[row + 1, column + 1] * right
+            return upper * (1 - down) + lower * down
+
+        left, top, right, bottom = self.corners.T
+        total = until(right, bottom) - until(left, bottom) - until(right, top) + until(left, top)
+        area = (right - left) * (bottom - top)
+        return np.divide(total, area, out=np.zeros_like(total), where=area > 0)

@@ -1,0 +1,299 @@
+"""The nouns that travel between rooms. Tables made of them are described in `sae_traits.release.tables`.
+
+Units: pixels are pixels of the upright source image; boxes are x, y, width, height; latents and patches are 0-based.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sae_traits.errors import StoreError
+from sae_traits.geometry import Framing, PatchGrid
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+RANKS = ("kingdom", "phylum", "class", "order", "family", "genus", "species")
+"""The seven ranks, from the widest; these are also the column names of every table."""
+ReferenceRank = Literal["genus", "family", "order", "collection"]
+REFERENCE_RANKS: tuple[ReferenceRank, ...] = ("genus", "family", "order", "collection")
+"""What a species is contrasted with, from the closest relatives outwards."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taxon:
+    """A name in seven ranks; any may be missing, and `species` is the binomial."""
+
+    kingdom: str | None = None
+    phylum: str | None = None
+    class_: str | None = None
+    order: str | None = None
+    family: str | None = None
+    genus: str | None = None
+    species: str | None = None
+
+    def rank(self, name: str) -> str | None:
+        """The name at one of RANKS."""
+        return getattr(self, "class_" if name == "class" else name)
+
+    def to_dict(self) -> dict[str, str | None]:
+        """The columns of RANKS."""
+        return {rank: self.rank(rank) for rank in RANKS}
+
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> Taxon:
+        """The taxon in a row with the columns of RANKS; other columns are ignored, missing ones are None."""
+        return cls(**{"class_" if rank == "class" else rank: row.get(rank) for rank in RANKS})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Specimen:
+    """One image of one organism."""
+
+    specimen_id: str
+    """Stable and unique: made of the file's path in the collection."""
+    file: str
+    """Path of the image relative to the collection's root, with forward slashes."""
+    taxon: Taxon
+    split: Split
+    width: int
+    height: int
+    sha256: str
+    """Of the image file's bytes."""
+    license: str | None = None
+    rights_holder: str | None = None
+    source_url: str | None = None
+    mm_per_pixel: float | None = None
+    mask_file: str | None = None
+    """Foreground mask of the same size, relative to the root; for scoring only."""
+
+    @property
+    def species(self) -> str:
+        """The binomial; a specimen of a collection always has one."""
+        assert self.taxon.species is not None
+        return self.taxon.species
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An input that could not be used, and why."""
+
+    file: str
+    reason: str
+
+
+_SPECIMEN_SCHEMA = pa.schema(
+    [
+        ("specimen_id", pa.string()),
+        ("file", pa.string()),
+        *((rank, pa.string()) for rank in RANKS),
+        ("split", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("sha256", pa.string()),
+        ("license", pa.string()),
+        ("rights_holder", pa.string()),
+        ("source_url", pa.string()),
+        ("mm_per_pixel", pa.float64()),
+        ("mask_file", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The specimens of a collection, in a stable order, and what could not be used."""
+
+    root: Path
+    specimens: tuple[Specimen, ...]
+    problems: tuple[Problem, ...] = ()
+
+    def path(self, specimen: Specimen) -> Path:
+        """Where the specimen's image lies."""
+        return self.root / specimen.file
+
+    def mask_path(self, specimen: Specimen) -> Path | None:
+        """Where the specimen's mask lies, if it has one."""
+        return None if specimen.mask_file is None else self.root / specimen.mask_file
+
+    def save(self, path: Path) -> None:
+        """Write one row a specimen, without pixels, as Parquet (RUN/specimens.parquet)."""
+        names = [f.name for f in fields(Specimen) if f.name != "taxon"]
+        rows = [{name: getattr(s, name) for name in names} | s.taxon.to_dict() for s in self.specimens]
+        schema = _SPECIMEN_SCHEMA.with_metadata({"root": str(self.root.resolve())})
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
+
+    @classmethod
+    def load(cls, path: Path) -> Collection:
+        """Read what `save` wrote; the problems are not part of it.
+
+        Raises:
+            StoreError: the file is missing or is not a table of specimens.
+        """
+        if not path.is_file():
+            raise StoreError(f"{path} does not exist; run `sae-traits extract` or `sae-traits run` first")
+        table = pq.read_table(path)
+        metadata = table.schema.metadata or {}
+        if b"root" not in metadata or table.schema.names != _SPECIMEN_SCHEMA.names:
+            raise StoreError(f"{path} is not a table of specimens written by sae-traits {_SPECIMEN_SCHEMA.names}")
+        specimens = []
+        for row in table.to_pylist():
+            taxon = Taxon.from_dict(row)
+            specimens.append(Specimen(taxon=taxon, **{k: v for k, v in row.items() if k not in RANKS}))
+        return cls(Path(metadata[b"root"].decode()), tuple(specimens))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneInfo:
+    """Everything that patch features depend on: written into the feature index and into the SAE's config.json."""
+
+    backbone: str
+    """Hub id, local folder, or `texture`."""
+    revision: str
+    """Commit on the Hub, or a hash of a local folder's weights."""
+    layer: int
+    """Index into the model's hidden states, 0 the embeddings; 0 for a backbone without layers."""
+    d_model: int
+    rows: int
+    columns: int
+    patch: float | None
+    """Side of a patch in model input pixels; None where the rows and columns divide the input evenly."""
+    framing: Framing
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def grid(self, source: tuple[int, int]) -> PatchGrid:
+        """The patches of a source image of (width, height) pixels."""
+        return self.framing.grid(source, rows=self.rows, columns=self.columns, patch=self.patch)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; `from_dict` reads them back."""
+        return asdict(self) | {"framing": self.framing.to_dict(), "mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> BackboneInfo:
+        """The info that `to_dict` wrote."""
+        known = {f.name for f in fields(cls)}
+        plain = {k: v for k, v in values.items() if k in known}
+        plain |= {"framing": Framing.from_dict(values["framing"])}
+        return cls(**plain | {"mean": tuple(values["mean"]), "std": tuple(values["std"])})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contrast:
+    """How much more often a latent fires in a species than in its relatives."""
+
+    f_species: float
+    """Share of the species' specimens in which the latent fired (`paper`: share of the species' firings)."""
+    f_reference: float
+    """The same for the reference group without the species (`paper`: with it)."""
+    effect: float
+    """Shrunken log odds ratio of species against reference; the ranking."""
+    q_value: float
+    """Of a one-sided hypergeometric test, Benjamini-Hochberg adjusted within the species; NaN for `paper`."""
+    significant: bool
+    reference_rank: ReferenceRank
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChosenLatent:
+    """A latent that describes a species: one row of the config `latents`."""
+
+    species: str
+    latent: int
+    threshold: float
+    """The latent fires above this activation."""
+    contrast: Contrast
+    n_fired: int
+    """Training specimens of the species in which it fired."""
+    n_specimens: int
+    """Training specimens of the species."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A latent that the contrast picked for a specimen, with the patches where it fired."""
+
+    specimen: int
+    """Row in specimens.parquet."""
+    latent: int
+    patches: tuple[int, ...]
+    peak: float
+    """Highest activation among the patches."""
+    contrast: Contrast
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Region:
+    """Where a candidate lies in the source image."""
+
+    box: tuple[float, float, float, float]
+    polygons: tuple[tuple[float, ...], ...]
+    """Outer rings as x0, y0, x1, y1, … not closed."""
+    patches: tuple[int, ...]
+    area_fraction: float
+    """Share of the image's area."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One thing seen, for example colour: dark brown."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """What a describer said of a region."""
+
+    text: str
+    part: str | None = None
+    attributes: tuple[Attribute, ...] = ()
+    is_background: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """What was measured on a region's pixels; lengths in source pixels, and in millimetres where there is a scale."""
+
+    length_px: float
+    width_px: float
+    elongation: float
+    """Length over width of the smallest rectangle around the region; 1 is compact."""
+    texture_contrast: float
+    """Standard deviation of CIELAB lightness in the region, 0 to 50."""
+    color_lab: tuple[float, float, float]
+    """CIELAB (D65) of the dominant colour."""
+    color_name: str
+    length_mm: float | None = None
+    width_mm: float | None = None
+
+    def with_scale(self, mm_per_pixel: float | None) -> Measurement:
+        """The same with millimetres, where a scale is known."""
+        if mm_per_pixel is None:
+            return self
+        return replace(self, length_mm=self.length_px * mm_per_pixel, width_mm=self.width_px * mm_per_pixel)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trait:
+    """One row of the released dataset: a candidate, where it is, what was said of it and what was measured."""
+
+    trait_id: str
+    """Stable across re-releases: made of the specimen, the latent and the region."""
+    candidate: Candidate
+    region: Region
+    description: Description
+    measurement: Measurement
+    n_images: int = 1
+    """How many specimens the description was agreed on."""
+    describer: str
+    describer_model: str
+    """Model and revision, as model@revision."""
+    prompt: str
+    """Version and hash of the prompt; of the measuring code where there is no prompt."""
