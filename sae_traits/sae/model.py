@@ -1,0 +1,247 @@
+"""The sparse autoencoder: a plain torch module that saves, loads and publishes itself.
+
+Layout of the weights (and of model.safetensors): `W_enc [d_model, n_latents]`, `b_enc [n_latents]`,
+`W_dec [n_latents, d_model]`, `b_dec [d_model]`.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from sae_traits import __version__
+from sae_traits.errors import CheckpointError
+from sae_traits.sae import activations
+from sae_traits.schema import BackboneInfo
+
+CONFIG_FILE = "config.json"
+WEIGHTS_PATTERN = "*.safetensors"
+MODEL_TYPE = "sae-traits"
+Architecture = Literal["relu", "topk"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SAEConfig:
+    """What config.json holds: everything that the numbers depend on."""
+
+    architecture: Architecture
+    d_model: int
+    n_latents: int
+    k: int | None = None
+    """Active latents an input, for `topk`."""
+    subtract_decoder_bias: bool = True
+    """Whether `b_dec` is subtracted from the input before encoding."""
+    backbone: BackboneInfo | None = None
+    """Where the features come from; None when the SAE was trained on features of unknown origin."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """Training data, settings and measures, for the record."""
+    sae_traits_version: str = __version__
+
+    def __post_init__(self) -> None:
+        if self.architecture not in ("relu", "topk"):
+            raise CheckpointError(f"unknown architecture {self.architecture!r}; this version knows relu and topk")
+        if (self.architecture == "topk") != (self.k is not None):
+            raise CheckpointError("k belongs to the architecture `topk`, and only to it")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        values = asdict(self) | {"backbone": self.backbone.to_dict() if self.backbone else None}
+        return {"model_type": MODEL_TYPE} | values
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> SAEConfig:
+        """The configuration that `to_dict` wrote.
+
+        Raises:
+            CheckpointError: it was not written by sae-traits, or a field is missing.
+        """
+        if values.get("model_type") != MODEL_TYPE:
+            raise CheckpointError(
+                f"config.json has model_type {values.get('model_type')!r}, not {MODEL_TYPE!r}: not an SAE of sae-traits"
+            )
+        known = {f.name for f in fields(cls)}
+        plain = {name: value for name, value in values.items() if name in known}
+        try:
+            if plain.get("backbone") is not None:
+                plain["backbone"] = BackboneInfo.from_dict(plain["backbone"])
+            return cls(**plain)
+        except (TypeError, KeyError) as error:
+            raise CheckpointError(f"config.json of the SAE is incomplete: {error}") from error
+
+
+class SAE(nn.Module):
+    """A sparse autoencoder over patch features: latents = f((x - b_dec) W_enc + b_enc), x̂ = latents W_dec + b_dec.
+
+    Source: Pahuja et al. 2026, section 3.1, equations 1 and 2 (relu); Gao et al. 2024, section 2.3 (topk).
+    """
+
+    def __init__(self, config: SAEConfig, *, seed: int = 0) -> None:
+        """A new SAE: random unit-norm decoder rows, `W_enc` their transpose, biases zero."""
+        super().__init__()
+        self.config = config
+        generator = torch.Generator().manual_seed(seed)
+        decoder = torch.randn(config.n_latents, config.d_model, generator=generator)
+        decoder = nn.functional.normalize(decoder, dim=1)
+        self.W_dec = nn.Parameter(decoder)
+        self.W_enc = nn.Parameter(decoder.T.clone())
+        self.b_enc = nn.Parameter(torch.zeros(config.n_latents))
+        self.b_dec = nn.Parameter(torch.zeros(config.d_model))
+
+    def pre_activations(self, x: Tensor) -> Tensor:
+        """Pre-activations `[n, n_latents]` of features `[n, d_model]`."""
+        if self.config.subtract_decoder_bias:
+            x = x - self.b_dec
+        return torch.addmm(self.b_enc, x, self.W_enc)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Latents `[n, n_latents]`, zero or positive, of features `[n, d_model]`."""
+        pre = self.pre_activations(x)
+        if self.config.k is None:
+            return activations.relu(pre)
+        return activations.scatter(*activations.top_k(pre, self.config.k), self.config.n_latents)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Features `[n, d_model]` of latents `[n, n_latents]`."""
+        return latents @ self.W_dec + self.b_dec
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Reconstruction `[n, d_model]` of features `[n, d_model]`."""
+        return self.decode(self.encode(x))
+
+    @torch.no_grad()
+    def encode_tiles(self, x: Tensor, max_bytes: int = 64 * 2**20) -> Iterator[tuple[int, Tensor]]:
+        """Latents a few rows at a time, so that no dense array exceeds `max_bytes`.
+
+        Yields:
+            First row of the tile, and its latents `[n_rows, n_latents]`.
+        """
+        rows = max(1, max_bytes // (4 * self.config.n_latents))
+        for start in range(0, len(x), rows):
+            yield start, self.encode(x[start : start + rows])
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write config.json and model.safetensors (sharded when larger than 5 GB)."""
+        from huggingface_hub import save_torch_model
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_torch_model(self, folder, metadata={"format": "pt"})
+        text = json.dumps(self.config.to_dict(), indent=2, ensure_ascii=False)
+        (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path_or_id: str | Path,
+        *,
+        subfolder: str = "",
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        device: str | torch.device = "cpu",
+    ) -> SAE:
+        """Load an SAE from a folder, a file of another library (saev), or the Hugging Face Hub.
+
+        Args:
+            path_or_id: folder written by `save_pretrained`, checkpoint file of saev, or Hub id `org/name`.
+            subfolder: folder of the SAE inside `path_or_id`.
+            revision: branch, tag or commit on the Hub.
+            token: Hub token; by default the one of the environment or of `hf auth login`.
+            cache_dir: where downloads are kept.
+            local_files_only: never go to the network.
+            device: where the weights are put.
+
+        Raises:
+            CheckpointError: nothing usable was found; the message names what was looked for.
+        """
+        path = Path(path_or_id)
+        if path.is_file():
+            from sae_traits.sae.formats import load_saev
+
+            return load_saev(path).to(device)
+        if not path.is_dir():
+            path = _download(
+                str(path_or_id),
+                subfolder=subfolder,
+                revision=revision,
+                token=token,
+                cache_dir=cache_dir,
+                local_files_only=local_files_only,
+            )
+        return _load_folder(path / subfolder).to(device)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool = False,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        message: str = "Upload an SAE with sae-traits",
+    ) -> str:
+        """Publish config.json and the weights in one commit; other files of the repository are left as they are.
+
+        Returns:
+            The commit's id.
+        """
+        from huggingface_hub import CommitOperationAdd, HfApi
+
+        api = HfApi(token=token, library_name="sae-traits", library_version=__version__)
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            operations = [
+                CommitOperationAdd(path_in_repo=file.name, path_or_fileobj=file)
+                for file in sorted(Path(folder).iterdir())
+            ]
+            return api.create_commit(repo_id, operations, commit_message=message, revision=revision).oid
+
+
+def _load_folder(folder: Path) -> SAE:
+    from huggingface_hub import load_torch_model
+    from safetensors import SafetensorError
+
+    config_file = folder / CONFIG_FILE
+    if not config_file.is_file() or not any(folder.glob(WEIGHTS_PATTERN)):
+        raise CheckpointError(f"{folder} is not an SAE: it needs config.json and model.safetensors")
+    try:
+        config = SAEConfig.from_dict(json.loads(config_file.read_text(encoding="utf-8")))
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"{config_file} is not JSON: {error}") from error
+    sae = SAE(config)
+    try:
+        load_torch_model(sae, folder, strict=True, safe=True)
+    except (RuntimeError, OSError, ValueError, KeyError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{folder}: the weights do not fit config.json: {' '.join(str(error).split())}"
+        ) from error
+    return sae.eval()
+
+
+def _download(repo_id: str, *, subfolder: str, **arguments: Any) -> Path:
+    """The local snapshot of an SAE on the Hub, weights and configuration only."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    prefix = f"{subfolder}/" if subfolder else ""
+    patterns = [f"{prefix}{CONFIG_FILE}", f"{prefix}{WEIGHTS_PATTERN}", f"{prefix}*.safetensors.index.json"]
+    try:
+        return Path(snapshot_download(repo_id, allow_patterns=patterns, **arguments))
+    except HFValidationError as error:
+        raise CheckpointError(
+            f"{repo_id} is neither a folder nor a file here, nor a Hub id such as org/name"
+        ) from error
+    except OSError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(
+            f"cannot get the SAE {repo_id!r} from the Hub ({reason}); check the id, the network and, "
+            "for a private repository, `hf auth login`; or give a local folder"
+        ) from error

@@ -1,0 +1,40 @@
+"""Fixtures that several rooms share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Read when huggingface_hub is imported: the loopback Hub takes plain HTTP uploads, and tests report to no one.
+os.environ["HF_HUB_DISABLE_XET"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1"]))
+
+from hub.answers import Hub
+from hub.loopback import client_environment, running_hub
+
+
+@pytest.fixture
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """A Hub of its own for the test: `hub.url`, `hub.token` (of the user `curator` of `museum`), `hub.requests` …
+
+    In the process of the test, give clients `endpoint=hub.url` and `token=hub.token`.
+    """
+    with running_hub(tmp_path_factory.mktemp("hub")) as running:
+        yield running
+
+
+@pytest.fixture
+def hub_environment(hub: Hub, tmp_path: Path) -> dict[str, str]:
+    """The environment of a subprocess whose clients use `hub` without being told, with an empty cache and a token."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING_FACE_"))}
+    return inherited | client_environment(hub, tmp_path / "hf_home") | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Outputs of other people's programs; see tests/golden/README.md."""
+    return Path(__file__).parent / "golden"

@@ -1,0 +1,125 @@
+import json
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from sae_traits import SAE, SAEConfig
+from sae_traits.errors import CheckpointError
+from sae_traits.geometry import Framing
+from sae_traits.schema import BackboneInfo
+
+INFO = BackboneInfo(
+    backbone="texture",
+    revision="1",
+    layer=0,
+    d_model=6,
+    rows=4,
+    columns=4,
+    patch=16.0,
+    framing=Framing(mode="letterbox", size=(64, 64)),
+    mean=(0.0, 0.0, 0.0),
+    std=(1.0, 1.0, 1.0),
+)
+
+
+def make_sae(architecture="topk", n_latents=20, **arguments):
+    k = 3 if architecture == "topk" else None
+    return SAE(SAEConfig(architecture=architecture, d_model=6, n_latents=n_latents, k=k, **arguments), seed=1)
+
+
+@given(k=st.integers(1, 20), seed=st.integers(0, 1000))
+@settings(max_examples=25, deadline=None)
+def test_topk_keeps_the_k_largest_pre_activations_and_nothing_negative(k, seed):
+    sae = SAE(SAEConfig(architecture="topk", d_model=6, n_latents=20, k=k), seed=seed)
+    x = torch.randn(5, 6, generator=torch.Generator().manual_seed(seed))
+    pre, latents = sae.pre_activations(x), sae.encode(x)
+    for row_pre, row in zip(pre, latents, strict=True):
+        largest = set(row_pre.topk(k).indices.tolist())
+        expected = {i for i in largest if row_pre[i] > 0}
+        assert set(row.nonzero().flatten().tolist()) == expected
+        assert torch.equal(row[row > 0], row_pre[row > 0])
+
+
+def test_relu_latents_follow_the_papers_equations():
+    sae = make_sae("relu")
+    with torch.no_grad():
+        sae.b_enc.uniform_(-1, 1)
+        sae.b_dec.uniform_(-1, 1)
+    x = torch.randn(7, 6)
+    latents = torch.relu((x - sae.b_dec) @ sae.W_enc + sae.b_enc)
+    assert torch.allclose(sae.encode(x), latents, atol=1e-6)
+    assert torch.allclose(sae(x), latents @ sae.W_dec + sae.b_dec, atol=1e-6)
+
+
+def test_a_new_decoder_has_unit_rows_and_the_encoder_is_its_transpose():
+    sae = make_sae()
+    assert torch.allclose(sae.W_dec.norm(dim=1), torch.ones(20))
+    assert torch.equal(sae.W_enc, sae.W_dec.T)
+
+
+def test_tiles_cover_all_rows_within_the_memory_bound():
+    sae = make_sae()
+    x = torch.randn(23, 6)
+    tiles = list(sae.encode_tiles(x, max_bytes=5 * 20 * 4))
+    assert [start for start, _ in tiles] == [0, 5, 10, 15, 20]
+    assert torch.allclose(torch.cat([latents for _, latents in tiles]), sae.encode(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("architecture", ["topk", "relu"])
+def test_save_and_load_round_trip(architecture, tmp_path):
+    sae = make_sae(architecture, backbone=INFO, training={"metrics": {"l0": 3.0}})
+    sae.save_pretrained(tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+    again = SAE.from_pretrained(tmp_path)
+    assert again.config == sae.config
+    x = torch.randn(9, 6)
+    assert torch.equal(again(x), sae(x))
+
+
+def test_an_sae_in_a_subfolder_is_found(tmp_path):
+    make_sae().save_pretrained(tmp_path / "k3")
+    assert SAE.from_pretrained(tmp_path, subfolder="k3").config.n_latents == 20
+
+
+def test_a_renamed_tensor_is_an_error_not_random_weights(tmp_path):
+    make_sae().save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors["W_encoder"] = tensors.pop("W_enc")
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"do not fit config\.json.*W_enc"):
+        SAE.from_pretrained(tmp_path)
+
+
+def test_a_truncated_file_is_an_error_that_names_the_folder(tmp_path):
+    make_sae().save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match=str(tmp_path)):
+        SAE.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model_type": "bert"}, "not an SAE of sae-traits"),
+        ({"architecture": "gated"}, "unknown architecture 'gated'"),
+        ({"k": None}, "k belongs to"),
+        ({"d_model": 7}, "do not fit"),
+    ],
+)
+def test_a_config_that_does_not_fit_is_explained(change, message, tmp_path):
+    make_sae().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text()) | change
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=message):
+        SAE.from_pretrained(tmp_path)
+
+
+def test_a_folder_that_is_no_sae_and_an_id_that_is_none_are_explained(tmp_path):
+    with pytest.raises(CheckpointError, match=r"needs config\.json and model\.safetensors"):
+        SAE.from_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match="neither a folder nor a file here, nor a Hub id"):
+        SAE.from_pretrained("not/a/hub/id")

@@ -1,0 +1,191 @@
+"""Training on features that are sparse sums of known directions, so that success can be told."""
+
+import dataclasses
+import multiprocessing
+import os
+import signal
+import time
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from sae_traits.config import TrainConfig
+from sae_traits.errors import CheckpointError, StoreError
+from sae_traits.sae import trainer
+from sae_traits.sae.metrics import measure_sae
+from sae_traits.sae.trainer import FeatureScale, learning_rate, train_sae
+
+N_DIRECTIONS, D_MODEL = 24, 16
+MEAN = 3.0
+
+
+def patches(step, n):
+    """Sums of three known directions around a mean, in raw units of about 10; the same for a step each time."""
+    generator = torch.Generator().manual_seed(step)
+    directions = torch.nn.functional.normalize(
+        torch.randn(N_DIRECTIONS, D_MODEL, generator=torch.Generator().manual_seed(99)), dim=1
+    )
+    active = torch.rand(n, N_DIRECTIONS, generator=generator).topk(3, dim=1).indices
+    weight = torch.zeros(n, N_DIRECTIONS).scatter_(1, active, 10 * (1 + torch.rand(n, 3, generator=generator)))
+    return weight @ directions + MEAN
+
+
+def batches(start):
+    step = start
+    while True:
+        yield patches(step, 256)
+        step += 1
+
+
+SCALE = FeatureScale(mean=torch.full((D_MODEL,), MEAN), scale=5.0)
+CONFIG = TrainConfig(n_latents=48, k=3, batch_size=256, warmup_steps=10, learning_rate=3e-3)
+
+
+def fit(config=CONFIG, n_steps=300, checkpoint=None, tmp_path=None, source=batches, **arguments):
+    return train_sae(
+        source,
+        config,
+        SCALE,
+        n_steps=n_steps,
+        checkpoint=checkpoint or tmp_path / "training.checkpoint",
+        accelerator=Accelerator(cpu=True),
+        **arguments,
+    )
+
+
+def test_topk_learns_to_reconstruct_raw_features(tmp_path):
+    sae = fit(tmp_path=tmp_path, n_steps=600)
+    metrics = measure_sae(sae, [patches(10_000, 2000)])
+    assert metrics.explained_variance > 0.85
+    assert metrics.l0 <= 3
+    assert torch.allclose(sae.W_dec.norm(dim=1), torch.ones(48), atol=1e-5), "the saved decoder is unit norm"
+    assert not (tmp_path / "training.checkpoint").exists()
+
+
+def test_a_larger_l1_coefficient_gives_fewer_active_latents(tmp_path):
+    l0 = []
+    for coefficient in (1e-3, 1.0):
+        config = dataclasses.replace(CONFIG, architecture="relu", l1_coefficient=coefficient)
+        sae = fit(config, tmp_path=tmp_path)
+        l0.append(measure_sae(sae, [patches(10_000, 1000)]).l0)
+    assert l0[1] < 0.6 * l0[0]
+
+
+def test_the_l1_penalty_weighs_raw_features_whatever_the_scale(tmp_path):
+    config = dataclasses.replace(CONFIG, architecture="relu", l1_coefficient=0.3)
+    reconstructions = []
+    for scale in (5.0, 2.5):
+        sae = train_sae(
+            batches,
+            config,
+            FeatureScale(mean=SCALE.mean, scale=scale),
+            n_steps=600,
+            checkpoint=tmp_path / "c",
+            accelerator=Accelerator(cpu=True),
+        )
+        reconstructions.append(measure_sae(sae, [patches(10_000, 1000)]))
+    assert reconstructions[0].l0 == pytest.approx(reconstructions[1].l0, rel=0.25)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path):
+    first, second = fit(tmp_path=tmp_path, n_steps=40), fit(tmp_path=tmp_path, n_steps=40)
+    other = fit(dataclasses.replace(CONFIG, seed=1), tmp_path=tmp_path, n_steps=40)
+    assert torch.equal(first.W_dec, second.W_dec)
+    assert not torch.equal(first.W_dec, other.W_dec)
+
+
+def test_dead_latents_are_revived():
+    sae = trainer.SAE(trainer.SAEConfig(architecture="topk", d_model=D_MODEL, n_latents=48, k=3), seed=0)
+    dead = torch.zeros(48, dtype=torch.bool)
+    dead[40:] = True
+    with torch.no_grad():
+        sae.b_enc[40:] = -100.0
+    losses = trainer.TrainingObjective(sae, 0.0)(patches(0, 64), dead)
+    losses.loss.backward()
+    assert sae.b_enc.grad is not None
+    assert not losses.fired[40:].any()
+    with torch.no_grad():
+        sae.b_enc[40:] = -0.5
+    sae.zero_grad()
+    trainer.TrainingObjective(sae, 0.0)(patches(0, 64), dead).loss.backward()
+    assert sae.b_enc.grad is not None
+    assert (sae.b_enc.grad[40:] != 0).any(), "latents outside the top k get a gradient once they are dead"
+    sae.zero_grad()
+    trainer.TrainingObjective(sae, 0.0)(patches(0, 64), None).loss.backward()
+    fired = trainer.TrainingObjective(sae, 0.0)(patches(0, 64), None).fired
+    assert sae.b_enc.grad is not None
+    assert (sae.b_enc.grad[~fired] == 0).all()
+
+
+def test_the_learning_rate_warms_up_holds_and_decays():
+    config = TrainConfig(learning_rate=1.0, warmup_steps=9)
+    rates = [learning_rate(step, 100, config) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9:80] == [1.0] * 71
+    assert rates[99] == pytest.approx(0.05)
+    assert all(a >= b for a, b in zip(rates[80:], rates[81:], strict=False))
+
+
+def train_slowly(checkpoint):
+    """In a process that will be killed: saves at every step."""
+
+    def slow(start):
+        for batch in batches(start):
+            time.sleep(0.02)
+            yield batch
+
+    fit(n_steps=60, checkpoint=checkpoint, source=slow, seconds_between_checkpoints=0.0)
+
+
+def test_a_killed_training_resumes_to_the_same_weights(tmp_path):
+    whole = fit(n_steps=60, checkpoint=tmp_path / "whole")
+    checkpoint = tmp_path / "killed"
+    process = multiprocessing.get_context("spawn").Process(target=train_slowly, args=(checkpoint,))
+    process.start()
+    deadline = time.monotonic() + 60
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.2)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    step = torch.load(checkpoint, weights_only=True)["step"]
+    assert 0 < step < 60, "the kill came in the middle"
+    seen = []
+
+    def counted(start):
+        seen.append(start)
+        return batches(start)
+
+    resumed = fit(n_steps=60, checkpoint=checkpoint, source=counted)
+    assert seen == [step]
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], tensor), name
+
+
+def test_a_checkpoint_of_other_settings_is_not_continued(tmp_path):
+    checkpoint = tmp_path / "c"
+    state = trainer._TrainingState(
+        trainer.SAE(trainer.SAEConfig(architecture="topk", d_model=D_MODEL, n_latents=48, k=3)),
+        dataclasses.replace(CONFIG, seed=7),
+        Accelerator(cpu=True),
+    )
+    state.save(checkpoint, 30, dataclasses.replace(CONFIG, seed=7))
+    fresh = fit(n_steps=20, tmp_path=tmp_path)
+    assert torch.equal(fit(n_steps=20, checkpoint=checkpoint).W_dec, fresh.W_dec)
+
+
+def test_a_broken_checkpoint_is_explained(tmp_path):
+    (tmp_path / "c").write_bytes(b"\x00" * 20)
+    with pytest.raises(StoreError, match="delete it to train from the start"):
+        fit(checkpoint=tmp_path / "c", n_steps=2)
+
+
+def test_divergence_is_an_error(tmp_path):
+    def broken(start):
+        while True:
+            yield torch.full((256, D_MODEL), torch.nan)
+
+    with pytest.raises(CheckpointError, match="diverged"):
+        fit(tmp_path=tmp_path, n_steps=2, source=broken)
