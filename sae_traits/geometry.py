@@ -29,8 +29,8 @@ MINIMUM_COVERAGE = 0.5
 class Framing:
     """How a source image becomes a model input, the same for every image of a collection.
 
-    `squash` resizes to `size` and ignores the aspect ratio; `crop` resizes the shortest side to `shortest_side` and cuts
-    `size` from the centre; `letterbox` fits the whole image into `size` and pads the rest.
+    `squash` resizes to `size` and ignores the aspect ratio; `crop` resizes the shortest side to `shortest_side` and
+    cuts `size` from the centre; `letterbox` fits the whole image into `size` and pads the rest.
     """
 
     mode: FramingMode

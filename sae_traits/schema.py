@@ -1,10 +1,12 @@
-"""The nouns that travel between rooms. Tables made of them are described in `sae_traits.release.tables`.
+"""The nouns that travel between rooms. The released tables made of them are described in
+`sae_traits.release.tables`.
 
 Units: pixels are pixels of the upright source image; boxes are x, y, width, height; latents and patches are 0-based.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -177,10 +179,23 @@ class BackboneInfo:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> BackboneInfo:
         """The info that `to_dict` wrote."""
-        known = {f.name for f in fields(cls)}
-        plain = {k: v for k, v in values.items() if k in known}
-        plain |= {"framing": Framing.from_dict(values["framing"])}
-        return cls(**plain | {"mean": tuple(values["mean"]), "std": tuple(values["std"])})
+        return cls(
+            backbone=values["backbone"],
+            revision=values["revision"],
+            layer=values["layer"],
+            d_model=values["d_model"],
+            rows=values["rows"],
+            columns=values["columns"],
+            patch=values["patch"],
+            framing=Framing.from_dict(values["framing"]),
+            mean=_three(values["mean"]),
+            std=_three(values["std"]),
+        )
+
+
+def _three(values: Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = values
+    return red, green, blue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,7 +248,7 @@ class Region:
 
     box: tuple[float, float, float, float]
     polygons: tuple[tuple[float, ...], ...]
-    """Outer rings as x0, y0, x1, y1, … not closed."""
+    """Outer rings as x0, y0, x1, y1, … not closed; holes are filled."""
     patches: tuple[int, ...]
     area_fraction: float
     """Share of the image's area."""
@@ -285,7 +300,7 @@ class Trait:
     """One row of the released dataset: a candidate, where it is, what was said of it and what was measured."""
 
     trait_id: str
-    """Stable across re-releases: made of the specimen, the latent and the region."""
+    """Stable across re-releases: made of the specimen and the latent."""
     candidate: Candidate
     region: Region
     description: Description

@@ -1,0 +1,141 @@
+"""From a listing to a collection: labels placed, images examined, splits drawn, ids given."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from itertools import repeat
+from pathlib import Path, PurePosixPath
+
+from PIL import Image
+
+from sae_traits.collections.images import ImageFacts, examine_image, open_mask
+from sae_traits.collections.listing import Listing, Row
+from sae_traits.collections.names import ParsedName, parse_name
+from sae_traits.collections.splits import split_by_species
+from sae_traits.errors import CollectionError, ImageError
+from sae_traits.progress import say, track
+from sae_traits.schema import Problem, Specimen
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A row whose label names a species."""
+
+    row: Row
+    name: ParsedName
+
+
+@dataclass(frozen=True, slots=True)
+class _Examined:
+    """A placed row whose image, and whose mask if it has one, can be opened."""
+
+    placed: _Placed
+    facts: ImageFacts
+
+
+def read_specimens(
+    listing: Listing, *, validation_share: float, test_share: float, split_seed: int, workers: int
+) -> tuple[tuple[Specimen, ...], tuple[Problem, ...]]:
+    """The specimens that can be used, sorted by file, and what could not be used, the listing's problems included."""
+    problems = list(listing.problems)
+    placed = _place(listing.rows, problems)
+    examined = _examine(listing.root, placed, problems, workers)
+    undecided = {
+        specimen_id_of(item.placed.row.file): item.placed.name.species
+        for item in examined
+        if item.placed.row.split is None
+    }
+    drawn = split_by_species(undecided, validation_share=validation_share, test_share=test_share, seed=split_seed)
+    specimens = []
+    for item in examined:
+        row, name, facts = item.placed.row, item.placed.name, item.facts
+        specimen_id = specimen_id_of(row.file)
+        specimens.append(
+            Specimen(
+                specimen_id=specimen_id,
+                file=row.file,
+                taxon=replace(row.ranks, genus=name.genus, species=name.species),
+                split=row.split or drawn[specimen_id],
+                width=facts.width,
+                height=facts.height,
+                sha256=facts.sha256,
+                license=row.license,
+                rights_holder=row.rights_holder,
+                source_url=row.source_url,
+                mm_per_pixel=row.mm_per_pixel,
+                mask_file=row.mask_file,
+            )
+        )
+    specimens.sort(key=lambda specimen: specimen.file)
+    problems.sort(key=lambda problem: (problem.file, problem.reason))
+    return tuple(specimens), tuple(problems)
+
+
+def specimen_id_of(file: str) -> str:
+    """A stable id, safe in file names and URLs: a readable stem, and a hash of the whole relative path."""
+    stem = re.sub(r"[^A-Za-z0-9_]+", "-", PurePosixPath(file).stem).strip("-")[:40]
+    digest = sha256(file.encode()).hexdigest()[:16]
+    return f"{stem}-{digest}" if stem else digest
+
+
+def _place(rows: Sequence[Row], problems: list[Problem]) -> list[_Placed]:
+    """Place every row at a species; what is left out of a label, or contradicts it, is told as a note."""
+    placed: list[_Placed] = []
+    for row in rows:
+        try:
+            placed.append(_Placed(row, parse_name(row.label)))
+        except CollectionError as error:
+            problems.append(Problem(row.file, str(error)))
+    noted = [item for item in placed if item.name.note]
+    if noted:
+        label, name = noted[0].row.label, noted[0].name
+        say(f"{len(noted)} labels are shortened to binomials, such as {label!r} to {name.species!r} ({name.note})")
+    contradicted = [item for item in placed if item.row.ranks.genus not in (None, item.name.genus)]
+    if contradicted:
+        genus, name = contradicted[0].row.ranks.genus, contradicted[0].name
+        say(
+            f"{len(contradicted)} rows have a genus other than their binomial's, which is taken, "
+            f"such as {genus!r} beside {name.species!r}"
+        )
+    return placed
+
+
+def _examine(root: Path, placed: Sequence[_Placed], problems: list[Problem], workers: int) -> list[_Examined]:
+    """Open every image and mask once, several at a time; Pillow releases the interpreter while it decodes."""
+    examined: list[_Examined] = []
+    # `open_image` refuses what Pillow warns of as a decompression bomb, so that its warning says nothing new.
+    with warnings.catch_warnings(), ThreadPoolExecutor(max(1, workers)) as pool:
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        answers = pool.map(_examine_one, repeat(root), placed)
+        for item, complaints in track(answers, "Examining images", total=len(placed)):
+            problems += complaints
+            if item is not None:
+                examined.append(item)
+    return examined
+
+
+def _examine_one(root: Path, placed: _Placed) -> tuple[_Examined | None, list[Problem]]:
+    row = placed.row
+    try:
+        facts = examine_image(root / row.file)
+    except ImageError as error:
+        return None, [Problem(row.file, str(error))]
+    if row.mask_file is None:
+        return _Examined(placed, facts), []
+    try:
+        mask = open_mask(root / row.mask_file)
+        height, width = mask.shape
+        if (width, height) != (facts.width, facts.height):
+            raise ImageError(f"it is {width} x {height} pixels, the image {facts.width} x {facts.height}")
+        if not mask.any():
+            raise ImageError("it has no foreground, which is what lies above 127 of 255")
+    except ImageError as error:
+        without = replace(placed, row=replace(row, mask_file=None))
+        complaint = f"mask {row.mask_file}: {error}; the specimen goes without it"
+        return _Examined(without, facts), [Problem(row.file, complaint)]
+    return _Examined(placed, facts), []

@@ -1,0 +1,87 @@
+"""Which specimens are for training, validation and testing, where the collection does not say."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping
+from math import floor
+
+from sae_traits.errors import CollectionError
+from sae_traits.schema import Split
+
+_LABELS: dict[str, Split] = {
+    "train": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+}
+_ROUNDING = 1e-9
+"""Keeps a share such as 10 x 0.7 from being rounded down because of its last binary digit."""
+
+
+def is_split_label(label: str) -> bool:
+    """Whether a label, or the name of a folder, names a split."""
+    return label.strip().lower() in _LABELS
+
+
+def parse_split(label: str) -> Split:
+    """The split that a label names.
+
+    Raises:
+        CollectionError: it names none; the message is the reason.
+    """
+    if not is_split_label(label):
+        raise CollectionError(f"the split {label!r} is none of {', '.join(_LABELS)}")
+    return _LABELS[label.strip().lower()]
+
+
+def split_by_species(
+    species: Mapping[str, str], *, validation_share: float, test_share: float, seed: int
+) -> dict[str, Split]:
+    """A split for every specimen, drawn within each species.
+
+    The result depends on the names and the seed alone, not on the order of the specimens. Every species has a specimen
+    in train, and from two specimens on one in test (unless test_share is 0). Each share is met within rounding; whether
+    it is rounded up or down is drawn by species, so that the shares hold over many small species, too.
+
+    Args:
+        species: specimen_id -> binomial.
+        validation_share: share of each species' specimens for validation.
+        test_share: share of each species' specimens for testing.
+        seed: seed of the draw.
+    """
+    members: dict[str, list[str]] = defaultdict(list)
+    for specimen_id, name in species.items():
+        members[name].append(specimen_id)
+    splits: dict[str, Split] = {}
+    for name, specimen_ids in members.items():
+        n_validation, n_test = _sizes(name, len(specimen_ids), validation_share, test_share, seed)
+        specimen_ids.sort(key=lambda specimen_id: _draw(seed, "specimen", specimen_id))
+        splits |= dict.fromkeys(specimen_ids, "train")
+        splits |= dict.fromkeys(specimen_ids[:n_test], "test")
+        splits |= dict.fromkeys(specimen_ids[n_test : n_test + n_validation], "validation")
+    return splits
+
+
+def _sizes(species: str, n_specimens: int, validation_share: float, test_share: float, seed: int) -> tuple[int, int]:
+    """Numbers of validation and test specimens of a species."""
+    at_least = 1 if test_share > 0 else 0
+    train_share = 1 - validation_share - test_share
+    n_train = max(1, min(n_specimens - at_least, floor(n_specimens * train_share + _ROUNDING)))
+    spare = n_specimens - n_train
+    n_test = min(spare, max(at_least, _round(n_specimens * test_share, seed, "test", species)))
+    n_validation = min(spare - n_test, _round(n_specimens * validation_share, seed, "validation", species))
+    return n_validation, n_test
+
+
+def _round(expected: float, seed: int, *what: str) -> int:
+    """Round up with a probability of the fraction, so that the sum over many species is met."""
+    uniform = int(_draw(seed, *what)[:4], 16) / 16**4
+    return floor(expected + uniform + _ROUNDING)
+
+
+def _draw(seed: int, *what: str) -> str:
+    """A pseudo-random hexadecimal number, the same on every machine."""
+    return hashlib.sha256("\0".join([str(seed), *what]).encode()).hexdigest()
