@@ -1,0 +1,1 @@
+"""Frozen backbones and the patch features that they give."""

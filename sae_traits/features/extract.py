@@ -1,0 +1,262 @@
+"""Images -> patch features on disk, in batches, resumable at every shard, over any number of processes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from sae_traits.collections.images import open_image
+from sae_traits.errors import CollectionError, ImageError, StoreError
+from sae_traits.features.backbone import Backbone, Prepare
+from sae_traits.features.store import (
+    DTYPES,
+    FORMAT,
+    INDEX_FILE,
+    FeatureShard,
+    FeatureStore,
+    ShardEntry,
+    hash_of_file,
+    shard_fingerprint,
+    write_index,
+    write_shard,
+)
+from sae_traits.progress import say, track
+from sae_traits.schema import BackboneInfo, Collection, Specimen
+
+SHARD_BYTES = 256 * 2**20
+"""A shard is at most about this large."""
+SHARDS_OF_A_SMALL_COLLECTION = 8
+"""A small collection is cut into about this many shards all the same, so that it resumes too …"""
+SPECIMENS_OF_A_SMALL_SHARD = 16
+"""… but not into shards of fewer specimens than this."""
+
+DtypeName = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """What one shard is going to hold."""
+
+    file: str
+    rows: range
+    """Of the collection."""
+
+
+def extract(
+    collection: Collection,
+    backbone: Backbone,
+    folder: Path,
+    *,
+    dtype: DtypeName = "float32",
+    image_batch_size: int = 16,
+    workers: int = 2,
+) -> FeatureStore:
+    """Write the patch features of all specimens of a collection, and read back the index.
+
+    A shard that is there already is kept if it is of the same plan (same images, backbone and settings); shards of
+    another plan are replaced. Under `accelerate launch` the shards are dealt out over the processes, which must see the
+    same folder.
+
+    Args:
+        collection: the specimens.
+        backbone: where the features come from.
+        folder: where they go.
+        dtype: precision of the stored features.
+        image_batch_size: images a forward pass.
+        workers: processes that read and prepare images; 0 does it in this one.
+
+    Raises:
+        CollectionError: there are no specimens, or an image cannot be read any more.
+        StoreError: the disk is full or the folder cannot be written; run it again to go on.
+    """
+    from accelerate import PartialState
+    from accelerate.utils import gather_object
+
+    if not collection.specimens:
+        raise CollectionError(f"there are no specimens in {collection.root} to extract features from")
+    plans = plan_shards(len(collection.specimens), backbone.info, dtype)
+    fingerprint = fingerprint_of(collection, backbone.info, dtype, plans)
+    state = PartialState()
+    if state.is_main_process:
+        _clear_others(folder, fingerprint)
+    state.wait_for_everyone()
+    if (folder / INDEX_FILE).is_file():
+        return FeatureStore.open(folder)
+
+    own = plans[state.process_index :: state.num_processes]
+    kept = [plan for plan in own if (folder / plan.file).is_file()]
+    pending = [plan for plan in own if plan not in kept]
+    if kept:
+        say(f"features: {len(kept)} of {len(own)} shards are there already")
+    rows = [row for plan in pending for row in plan.rows]
+    features = specimen_features(collection, backbone, rows, image_batch_size=image_batch_size, workers=workers)
+    progress = track(features, "features", total=len(rows))
+    for plan in pending:
+        _write_shard(folder / plan.file, plan, progress, collection, backbone.info, dtype, fingerprint)
+    assert next(progress, None) is None
+
+    entries = gather_object([_entry(folder, plan, collection, backbone.info) for plan in own])
+    if state.is_main_process:
+        write_index(folder, backbone.info, fingerprint, dtype, sorted(entries, key=lambda e: e.first_specimen))
+    state.wait_for_everyone()
+    return FeatureStore.open(folder)
+
+
+def specimen_features(
+    collection: Collection,
+    backbone: Backbone,
+    rows: Sequence[int],
+    *,
+    image_batch_size: int = 16,
+    workers: int = 2,
+) -> Iterator[torch.Tensor]:
+    """Features of some specimens straight from their images: of each its valid patches, float32 `[n_valid, d_model]`.
+
+    Images are read and prepared in `workers` processes; the features come in the order of `rows`, on the CPU, one row a
+    patch of `backbone.info.grid((width, height)).valid`.
+
+    Raises:
+        CollectionError: an image cannot be read any more, or has another size than the collection says.
+    """
+    loader = DataLoader(
+        _PreparedImages(collection, tuple(rows), backbone.prepare),
+        batch_size=image_batch_size,
+        num_workers=workers if rows else 0,
+        collate_fn=_collate,
+        pin_memory=torch.cuda.is_available(),
+    )
+    upcoming = iter(rows)
+    for batch in loader:
+        if isinstance(batch, CollectionError):
+            raise batch
+        for features in backbone.encode(batch).cpu():
+            yield features[torch.from_numpy(_valid(collection.specimens[next(upcoming)], backbone.info))]
+
+
+def plan_shards(n_specimens: int, info: BackboneInfo, dtype: DtypeName) -> list[ShardPlan]:
+    """Consecutive specimens a shard: as many as fit into SHARD_BYTES, fewer in small collections."""
+    bytes_a_specimen = info.rows * info.columns * info.d_model * DTYPES[dtype].itemsize
+    fitting = max(1, SHARD_BYTES // bytes_a_specimen)
+    few = max(SPECIMENS_OF_A_SMALL_SHARD, -(-n_specimens // SHARDS_OF_A_SMALL_COLLECTION))
+    step = min(fitting, few)
+    starts = range(0, n_specimens, step)
+    return [
+        ShardPlan(f"shard-{number:05d}.safetensors", range(start, min(start + step, n_specimens)))
+        for number, start in enumerate(starts)
+    ]
+
+
+def fingerprint_of(collection: Collection, info: BackboneInfo, dtype: DtypeName, plans: list[ShardPlan]) -> str:
+    """A hash of everything that the shards depend on: the images' content and order, backbone, dtype, division."""
+    digest = hashlib.sha256()
+    settings = {"format": FORMAT, "backbone": info.to_dict(), "dtype": dtype, "starts": [p.rows.start for p in plans]}
+    digest.update(json.dumps(settings, sort_keys=True).encode())
+    for specimen in collection.specimens:
+        digest.update(f"\n{specimen.specimen_id} {specimen.sha256}".encode())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class _PreparedImages(Dataset[torch.Tensor | CollectionError]):
+    """Images as the backbone wants them; what goes wrong is handed over as a value, since DataLoader would bury it."""
+
+    collection: Collection
+    rows: tuple[int, ...]
+    prepare: Prepare
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> torch.Tensor | CollectionError:
+        specimen = self.collection.specimens[self.rows[index]]
+        path = self.collection.path(specimen)
+        try:
+            image: Image.Image = open_image(path)
+        except ImageError as error:
+            return CollectionError(f"{path} cannot be read any more: {error}; put it back, or start a new run")
+        if image.size != (specimen.width, specimen.height):
+            return CollectionError(
+                f"{path} is {image.size[0]} x {image.size[1]} pixels, not {specimen.width} x {specimen.height} as when "
+                "the collection was read; start a new run"
+            )
+        return self.prepare(image)
+
+
+def _collate(items: list[torch.Tensor | CollectionError]) -> torch.Tensor | CollectionError:
+    tensors = []
+    for item in items:
+        if isinstance(item, CollectionError):
+            return item
+        tensors.append(item)
+    return torch.stack(tensors)
+
+
+def _valid(specimen: Specimen, info: BackboneInfo) -> NDArray[np.intp]:
+    return info.grid((specimen.width, specimen.height)).valid
+
+
+def _clear_others(folder: Path, fingerprint: str) -> None:
+    """Make the folder, and remove what is half-written or of another plan: the index first."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        index = folder / INDEX_FILE
+        if index.is_file() and not _is_complete(folder, fingerprint):
+            index.unlink()
+        for partial in folder.glob("shard-*.safetensors.partial"):
+            partial.unlink()
+        others = [s for s in sorted(folder.glob("shard-*.safetensors")) if shard_fingerprint(s) != fingerprint]
+        if others:
+            say(f"features: {len(others)} shards in {folder} are of another extraction and are replaced")
+        for shard in others:
+            shard.unlink()
+    except OSError as error:
+        raise StoreError(f"cannot write into {folder}: {error.strerror}") from error
+
+
+def _is_complete(folder: Path, fingerprint: str) -> bool:
+    try:
+        return FeatureStore.open(folder).fingerprint == fingerprint
+    except StoreError:
+        return False
+
+
+def _write_shard(
+    path: Path,
+    plan: ShardPlan,
+    features: Iterator[torch.Tensor],
+    collection: Collection,
+    info: BackboneInfo,
+    dtype: DtypeName,
+    fingerprint: str,
+) -> None:
+    """Take the features of the plan's specimens, which come next, and write them."""
+    patches = [_valid(collection.specimens[row], info) for row in plan.rows]
+    offsets = np.concatenate([[0], np.cumsum([len(valid) for valid in patches])]).astype(np.int64)
+    stored = torch.empty(int(offsets[-1]), info.d_model, dtype=DTYPES[dtype])
+    for start, end in pairwise(offsets):
+        stored[start:end] = next(features)
+    specimens = np.array(plan.rows, dtype=np.int64)
+    write_shard(path, FeatureShard(specimens, offsets, np.concatenate(patches).astype(np.int32), stored), fingerprint)
+
+
+def _entry(folder: Path, plan: ShardPlan, collection: Collection, info: BackboneInfo) -> ShardEntry:
+    path = folder / plan.file
+    return ShardEntry(
+        file=plan.file,
+        first_specimen=plan.rows.start,
+        n_specimens=len(plan.rows),
+        n_patches=sum(len(_valid(collection.specimens[row], info)) for row in plan.rows),
+        bytes=path.stat().st_size,
+        sha256=hash_of_file(path),
+    )

@@ -1,0 +1,120 @@
+"""Where a vision model's files are: a local folder, or a repository on the Hub pinned to one commit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sae_traits.errors import BackboneError
+
+WITHOUT_NETWORK = "give a local folder, or use --backbone texture, which needs no weights"
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """The files of one model, always of the same revision."""
+
+    name: str
+    """Hub id, or the absolute path of a local folder."""
+    revision: str
+    """Commit on the Hub; of a local folder "sha256:" and the start of the hash of its weights."""
+    commit: str | None
+    """The same commit, or None for a local folder."""
+
+    @classmethod
+    def find(cls, name: str, revision: str | None = None) -> ModelFiles:
+        """The files of a local folder if there is one of that name, else of a repository on the Hub.
+
+        Args:
+            name: local folder or Hub id.
+            revision: branch, tag or commit on the Hub; a local folder has none.
+
+        Raises:
+            BackboneError: there is no such model, or the Hub cannot be reached.
+        """
+        folder = Path(name).expanduser()
+        if folder.is_dir():
+            if not (folder / "config.json").is_file():
+                raise BackboneError(f"{folder} has no config.json; give the folder of a transformers vision model")
+            return cls(str(folder.resolve()), f"sha256:{_hash_of_weights(folder)}", None)
+        if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+            raise BackboneError(f"the backbone folder {folder} does not exist")
+        config = _download(name, "config.json", revision)
+        if config is None:
+            raise BackboneError(f"{name} on the Hub has no config.json; choose a transformers vision model")
+        commit = config.parent.name  # the Hub cache keeps files as snapshots/<commit>/<file>
+        return cls(name, commit, commit)
+
+    def read_json(self, file: str) -> dict[str, Any] | None:
+        """The content of one of the model's JSON files, or None where it has no such file.
+
+        Raises:
+            BackboneError: the file is not JSON, or cannot be fetched.
+        """
+        path = Path(self.name) / file if self.commit is None else _download(self.name, file, self.commit)
+        if path is None or not path.is_file():
+            return None
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise BackboneError(f"{path} is not JSON: {error}") from error
+
+
+def one_line(error: Exception) -> str:
+    """The message of another library's error, which may run over many lines, on one."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _hash_of_weights(folder: Path) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of a folder's weight files, in the order of their names."""
+    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
+    if not files:
+        raise BackboneError(f"{folder} has a config.json but no weights (*.safetensors); copy the whole model there")
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()[:16]
+
+
+def _download(name: str, file: str, revision: str | None) -> Path | None:
+    """One file of a repository, from the cache where it is there; None where the repository has no such file."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RemoteEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        return Path(hf_hub_download(name, file, revision=revision))
+    except RemoteEntryNotFoundError:
+        return None
+    except GatedRepoError as error:
+        raise BackboneError(
+            f"{name} is gated: accept its terms on its page on the Hub, run `hf auth login`, and try again"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise BackboneError(
+            f"there is no folder {name}, and no model {name} on the Hub (or it is private: run `hf auth login`)"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise BackboneError(f"{name} has no revision {revision!r} on the Hub") from error
+    except LocalEntryNotFoundError as error:
+        raise BackboneError(
+            f"{name} is neither a folder nor in the Hub cache, and the Hub cannot be reached; {WITHOUT_NETWORK}"
+        ) from error
+    except HFValidationError as error:
+        raise BackboneError(f"{name!r} is neither a folder nor a Hub id; {WITHOUT_NETWORK}") from error
+    except (HfHubHTTPError, OSError) as error:
+        raise BackboneError(
+            f"cannot fetch {file} of {name} from the Hub ({one_line(error)}); {WITHOUT_NETWORK}"
+        ) from error

@@ -1,0 +1,311 @@
+"""Any vision model of transformers as a backbone, at any of its hidden states, running nothing after that one."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pickle import UnpicklingError
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
+
+from sae_traits.config import FeaturesConfig
+from sae_traits.errors import BackboneError
+from sae_traits.features.model_files import ModelFiles, one_line
+from sae_traits.features.preprocessing import PreparePixels, Preprocessing, read_preprocessing, reframe
+from sae_traits.schema import BackboneInfo
+
+_PREFIX_PARAMETERS = ("cls_token", "class_embedding", "distillation_token")
+"""Names under which models keep the embedding of one token that comes before the patches."""
+
+_IMAGES_AT_ONCE_ON_A_CPU = 4
+"""More do not fit the cache, and memory in large pieces is paid for with page faults: with MobileNetV2, 96 images a
+second and core at 4 at once, 46 at 16."""
+
+
+class _Reached(Exception):
+    """Carries the hidden state out of a forward pass that has done all that is needed."""
+
+    def __init__(self, hidden: Tensor) -> None:
+        super().__init__()
+        self.hidden = hidden
+
+
+@dataclass(frozen=True)
+class _Tap:
+    """The place in a model where one of its hidden states appears first."""
+
+    module: nn.Module
+    side: Literal["input", "output"]
+
+    def install(self) -> None:
+        """From now on a forward pass ends here, with `_Reached`."""
+
+        def stop(module: nn.Module, args: tuple[Any, ...], output: Any = None) -> None:
+            hidden = _first_tensor(args if self.side == "input" else output)
+            assert hidden is not None
+            raise _Reached(hidden)
+
+        if self.side == "input":
+            self.module.register_forward_pre_hook(stop)
+        else:
+            self.module.register_forward_hook(stop)
+
+
+class VisionBackbone:
+    """A frozen transformers model up to one hidden state; a `Backbone`."""
+
+    def __init__(self, model: nn.Module, info: BackboneInfo, device: torch.device) -> None:
+        self.info = info
+        self.prepare = PreparePixels(info)
+        self._model = model
+        self._device = device
+
+    @torch.no_grad()  # not inference_mode: an SAE must be able to train on these tensors
+    def encode(self, batch: Tensor) -> Tensor:
+        """Pixels `[n_images, 3, height, width]` -> features `[n_images, rows * columns, d_model]`, float32."""
+        at_once = _IMAGES_AT_ONCE_ON_A_CPU if self._device.type == "cpu" else len(batch)
+        return torch.cat([self._encode(some) for some in batch.split(at_once)])
+
+    def _encode(self, batch: Tensor) -> Tensor:
+        try:
+            self._model(pixel_values=batch.to(self._device, non_blocking=True))
+        except _Reached as reached:
+            hidden = reached.hidden
+        else:
+            raise AssertionError("the forward pass went past its tap")
+        n_patches = self.info.rows * self.info.columns
+        patches = hidden.flatten(2).transpose(1, 2) if hidden.dim() == 4 else hidden[:, -n_patches:]
+        return patches.float()
+
+
+def load_vision_backbone(config: FeaturesConfig, device: torch.device) -> VisionBackbone:
+    """The model that a configuration names, with the framing of its preprocessor or the user's.
+
+    Raises:
+        BackboneError: see `sae_traits.features.load_backbone`.
+    """
+    files = ModelFiles.find(config.backbone, config.revision)
+    _check_is_vision_model(files)
+    for file in ("preprocessor_config.json", "processor_config.json"):
+        if (values := files.read_json(file)) is not None:
+            said = read_preprocessing(values, f"{file} of {files.name}")
+            break
+    else:
+        raise BackboneError(
+            f"{files.name} has no preprocessor_config.json, so its input size and normalisation are unknown; "
+            "copy that file from the model that it was made from"
+        )
+    preprocessing = Preprocessing(framing=reframe(said.framing, config.framing), mean=said.mean, std=said.std)
+    return _build(files, config.layer, preprocessing, device)
+
+
+def restore_vision_backbone(info: BackboneInfo, device: torch.device) -> VisionBackbone:
+    """The model, layer and preprocessing that were recorded.
+
+    Raises:
+        BackboneError: the model is gone, or its weights are others.
+    """
+    files = ModelFiles.find(info.backbone, None if info.revision.startswith("sha256:") else info.revision)
+    if files.revision != info.revision:
+        raise BackboneError(
+            f"{files.name} has revision {files.revision}, not {info.revision}, which made these features; "
+            "put the right weights there, or extract and train again"
+        )
+    backbone = _build(files, info.layer, Preprocessing(framing=info.framing, mean=info.mean, std=info.std), device)
+    if backbone.info != info:
+        raise BackboneError(f"{files.name} gives other patches than recorded: {backbone.info}, not {info}")
+    return backbone
+
+
+def _build(files: ModelFiles, layer: int, preprocessing: Preprocessing, device: torch.device) -> VisionBackbone:
+    model, missing = _load_model(files)
+    tower: nn.Module = getattr(model, "vision_model", model)
+    width, height = preprocessing.framing.size
+    try:
+        hidden, layer, tap, executed = _find_tap(tower, layer, torch.zeros(1, 3, height, width), files.name)
+    except (ValueError, RuntimeError) as error:
+        raise BackboneError(f"{files.name} cannot run on {width} x {height} pixels: {one_line(error)}") from error
+    random = sorted(key for key in missing if model.get_submodule(key.rpartition(".")[0]) in executed)
+    if random:
+        raise BackboneError(
+            f"the weights of {files.name} lack {len(random)} tensors of its config, for example {random[0]}"
+        )
+    rows, columns, patch = _layout(hidden, tower, width, height, files.name)
+    info = BackboneInfo(
+        backbone=files.name,
+        revision=files.revision,
+        layer=layer,
+        d_model=hidden.shape[1] if hidden.dim() == 4 else hidden.shape[2],
+        rows=rows,
+        columns=columns,
+        patch=patch,
+        framing=preprocessing.framing,
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+    )
+    tap.install()
+    # Convolutions are twice as fast with channels last; transformers have one, in front.
+    convert_conv2d_weight_memory_format(tower, torch.channels_last)
+    return VisionBackbone(tower.to(device), info, device)
+
+
+def _check_is_vision_model(files: ModelFiles) -> None:
+    """Raises BackboneError before any weights are fetched, where the config is not one of a vision model."""
+    from transformers import MODEL_MAPPING, AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(files.name, revision=files.commit, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise BackboneError(
+            f"the config.json of {files.name} is not of a model that transformers knows: {one_line(error)}"
+        ) from error
+    model_class = MODEL_MAPPING.get(type(config), None)
+    is_vision = getattr(config, "vision_config", None) is not None
+    if not is_vision and getattr(model_class, "main_input_name", None) != "pixel_values":
+        raise BackboneError(
+            f"{files.name} ({config.model_type}) is not a vision model; choose one that takes pixel_values, "
+            "such as DINOv2, CLIP, SigLIP, ViT or MobileNetV2"
+        )
+
+
+def _load_model(files: ModelFiles) -> tuple[nn.Module, set[str]]:
+    """The whole model in float32 and eval mode, and the names of the tensors that its weights do not hold."""
+    from transformers import AutoModel
+
+    try:
+        with _quiet_transformers():
+            model, loading = AutoModel.from_pretrained(
+                files.name,
+                revision=files.commit,
+                trust_remote_code=False,
+                weights_only=True,  # where there is no safetensors file: tensors from a pickle, never code
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
+        raise BackboneError(f"cannot load the weights of {files.name}: {one_line(error)}") from error
+    return model.eval().requires_grad_(False), set(loading["missing_keys"])
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """No progress bar and no report of unused heads: what is missing matters, and `_build` checks that."""
+    from transformers.utils import logging
+
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
+
+
+@dataclass(frozen=True)
+class _Passed:
+    """A tensor that went into or came out of a module's first call."""
+
+    module: nn.Module
+    side: Literal["input", "output"]
+    tensor: weakref.ref[Tensor] | None
+    version: int
+
+    def is_still(self, target: Tensor) -> bool:
+        """Whether the tensor is `target` and was not changed in place since."""
+        return self.tensor is not None and self.tensor() is target and self.version == target._version
+
+
+@torch.no_grad()
+def _find_tap(model: nn.Module, layer: int, pixels: Tensor, name: str) -> tuple[Tensor, int, _Tap, set[nn.Module]]:
+    """Run the whole model once and see where the tensor passes that becomes `hidden_states[layer]`.
+
+    Models build that tuple in their own ways; the identity of the tensor is what they have in common.
+
+    Returns:
+        The hidden state, the layer counted from 0, the tap, and the modules that ran before it.
+    """
+    passed: list[_Passed] = []
+    called: set[nn.Module] = set()
+
+    def see(module: nn.Module, side: Literal["input", "output"], value: Any) -> None:
+        tensor = _first_tensor(value)
+        reference = None if tensor is None else weakref.ref(tensor)
+        passed.append(_Passed(module, side, reference, 0 if tensor is None else tensor._version))
+
+    def before(module: nn.Module, args: tuple[Any, ...]) -> None:
+        # A tap stops at a module's first call, so that later calls of a shared module are no candidates.
+        if module not in called:
+            see(module, "input", args)
+
+    def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if module not in called:
+            called.add(module)
+            see(module, "output", output)
+
+    modules = list(model.modules())
+    hooks = [module.register_forward_pre_hook(before) for module in modules]
+    hooks += [module.register_forward_hook(after) for module in modules]
+    try:
+        states = model(pixel_values=pixels, output_hidden_states=True).hidden_states
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not states:
+        raise BackboneError(f"{name} gives no hidden states; choose another backbone")
+    last = len(states) - 1
+    if not -len(states) <= layer <= last:
+        raise BackboneError(
+            f"{name} has hidden states 0 to {last}, not {layer}. Choose --layer between 0 and {last} "
+            "(negative counts from the end; the paper used the second-to-last block)."
+        )
+    target = states[layer]
+    for index, seen in enumerate(passed):
+        if seen.is_still(target):
+            executed = {earlier.module for earlier in passed[:index]}
+            return target, layer % len(states), _Tap(seen.module, seen.side), executed
+    raise BackboneError(f"no module of {name} gives its hidden state {layer} as it is; choose another layer")
+
+
+def _first_tensor(value: Any) -> Tensor | None:
+    """The tensor that a module was given or gave back; blocks that return a tuple put the hidden state first."""
+    if isinstance(value, tuple | list):
+        value = value[0] if value else None
+    return value if isinstance(value, Tensor) else None
+
+
+def _layout(hidden: Tensor, model: nn.Module, width: int, height: int, name: str) -> tuple[int, int, float | None]:
+    """Rows, columns and patch side of a hidden state; the side is None where the map divides the input evenly."""
+    shape = list(hidden.shape[1:])
+    if hidden.dim() == 4:
+        rows, columns = shape[1:]
+        # Maps that keep channels last would be read along the wrong axes.
+        if abs(rows / columns - height / width) > 1 / min(rows, columns):
+            raise BackboneError(f"{name} gives maps {shape}, not [channels, rows, columns]; choose another layer")
+        return rows, columns, None
+    patch = getattr(model.config, "patch_size", None)
+    if isinstance(patch, list | tuple) and len(set(patch)) == 1:
+        patch = patch[0]
+    if hidden.dim() != 3 or not isinstance(patch, int):
+        raise BackboneError(f"{name} gives hidden states {shape}, which are not one vector a square patch")
+    rows, columns = height // patch, width // patch
+    n_prefix = _n_prefix_tokens(model)
+    if shape[0] != n_prefix + rows * columns:
+        raise BackboneError(
+            f"{name} gives {shape[0]} tokens at this layer, not {n_prefix} (CLS and registers) + {rows} x {columns} "
+            "patches, so that they cannot be placed in the image; choose another layer or backbone"
+        )
+    return rows, columns, float(patch)
+
+
+def _n_prefix_tokens(model: nn.Module) -> int:
+    """How many tokens (CLS, registers …) the config and the embeddings put before the patches."""
+    single = sum(name.rpartition(".")[2] in _PREFIX_PARAMETERS for name, _ in model.named_parameters())
+    return single + (getattr(model.config, "num_register_tokens", 0) or 0)

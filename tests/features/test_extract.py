@@ -1,0 +1,230 @@
+"""Images to features on disk: complete, resumable, and honest about what it cannot read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sae_traits.config import FeaturesConfig
+from sae_traits.errors import CollectionError, StoreError
+from sae_traits.features.backbone import Backbone, image_features, load_backbone
+from sae_traits.features.extract import SHARD_BYTES, extract, plan_shards, specimen_features
+from sae_traits.features.store import FeatureStore
+from sae_traits.schema import Collection, Specimen, Taxon
+
+SIZES = ((90, 60), (64, 64), (50, 120))
+
+
+def make_collection(root: Path, n_specimens: int, seed: int = 0) -> Collection:
+    """Random photographs of three shapes."""
+    root.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(seed)
+    specimens = []
+    for number in range(n_specimens):
+        width, height = SIZES[number % len(SIZES)]
+        path = root / f"{number:03d}.png"
+        Image.fromarray(generator.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(path)
+        specimens.append(
+            Specimen(
+                specimen_id=path.stem,
+                file=path.name,
+                taxon=Taxon(species="Vanessa atalanta"),
+                split="train",
+                width=width,
+                height=height,
+                sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+            )
+        )
+    return Collection(root, tuple(specimens))
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Collection:
+    return make_collection(tmp_path_factory.mktemp("images"), 34)
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    return load_backbone(FeaturesConfig(backbone="texture", framing="letterbox"))
+
+
+def written(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """When each file was written, and what is in it."""
+    return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in sorted(folder.iterdir())}
+
+
+def test_the_store_holds_the_valid_patches_of_every_specimen(collection, backbone, tmp_path):
+    store = extract(collection, backbone, tmp_path / "run" / "features", image_batch_size=7)
+    store.verify()
+    assert (store.n_specimens, len(store.entries)) == (34, 3)
+    assert store.info == backbone.info
+    n_patches = 0
+    for shard in store.shards():
+        for i, row in enumerate(shard.specimens):
+            with Image.open(collection.path(collection.specimens[row])) as image:
+                expected, grid = image_features(backbone, image)
+            features, patches = shard.of(i)
+            assert torch.equal(features, expected)
+            assert patches.tolist() == grid.valid.tolist()
+            n_patches += len(patches)
+    assert store.n_patches == n_patches < 34 * 256
+    index = json.loads((store.folder / "index.json").read_text())
+    assert index["n_patches"] == n_patches
+    assert index["d_model"] == backbone.info.d_model
+    assert sorted(p.name for p in store.folder.iterdir()) == ["index.json", *(e.file for e in store.entries)]
+
+
+def test_features_come_straight_from_images_in_any_order(collection, backbone):
+    rows = [5, 0, 32]
+    found = list(specimen_features(collection, backbone, rows, image_batch_size=2, workers=1))
+    for row, features in zip(rows, found, strict=True):
+        with Image.open(collection.path(collection.specimens[row])) as image:
+            assert torch.equal(features, image_features(backbone, image)[0])
+
+
+def test_a_complete_store_is_left_alone(collection, backbone, tmp_path):
+    first = extract(collection, backbone, tmp_path, workers=0)
+    before = written(tmp_path)
+    assert extract(collection, backbone, tmp_path, workers=0) == first
+    assert written(tmp_path) == before
+
+
+def test_features_of_other_settings_or_images_are_replaced(collection, backbone, tmp_path, capsys):
+    extract(collection, backbone, tmp_path, workers=0)
+    squash = load_backbone(FeaturesConfig(backbone="texture"))
+    store = extract(collection, squash, tmp_path, dtype="bfloat16", workers=0)
+    assert "3 shards in" in capsys.readouterr().err
+    assert (store.info, store.dtype, store.n_patches) == (squash.info, "bfloat16", 34 * 256)
+    fewer = replace(collection, specimens=collection.specimens[:10])
+    store = extract(fewer, squash, tmp_path, workers=0)
+    assert store.n_specimens == 10
+    assert [path.name for path in tmp_path.glob("shard-*")] == ["shard-00000.safetensors"]
+
+
+def test_a_damaged_shard_is_made_again_and_only_it(collection, backbone, tmp_path):
+    complete = extract(collection, backbone, tmp_path, workers=0)
+    before = written(tmp_path)
+    damaged = tmp_path / "shard-00001.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    again = extract(collection, backbone, tmp_path, workers=0)
+    again.verify()
+    assert again == complete
+    after = written(tmp_path)
+    assert {name for name in after if after[name] != before[name]} == {"index.json", damaged.name}
+
+
+_EXTRACT = """
+import sys
+from pathlib import Path
+from sae_traits.config import FeaturesConfig
+from sae_traits.features.backbone import load_backbone
+from sae_traits.features.extract import extract
+from sae_traits.schema import Collection
+if __name__ == "__main__":
+    backbone = load_backbone(FeaturesConfig(backbone="texture"))
+    store = extract(Collection.load(Path(sys.argv[1])), backbone, Path(sys.argv[2]), workers=int(sys.argv[3]))
+    print(store.n_patches)
+"""
+
+
+def test_a_killed_extraction_goes_on_where_it_was(tmp_path):
+    collection = make_collection(tmp_path / "images", 80)
+    backbone = load_backbone(FeaturesConfig(backbone="texture"))
+    collection.save(tmp_path / "specimens.parquet")
+    folder = tmp_path / "features"
+    command = [sys.executable, "-c", _EXTRACT, str(tmp_path / "specimens.parquet"), str(folder), "0"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60
+        while not (folder / "shard-00001.safetensors").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    shards = {name: state for name, state in written(folder).items() if name.endswith(".safetensors")}
+    assert 2 <= len(shards) < 5
+    with pytest.raises(StoreError, match="not complete"):
+        FeatureStore.open(folder)
+
+    resumed = extract(collection, backbone, folder)
+    resumed.verify()
+    after = written(folder)
+    assert {name: after[name] for name in shards} == shards
+    uninterrupted = extract(collection, backbone, tmp_path / "other")
+    assert resumed.entries == uninterrupted.entries  # checksums included
+    assert resumed.fingerprint == uninterrupted.fingerprint
+    assert set(after) == set(written(tmp_path / "other"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_stops_it_with_a_message_and_it_goes_on_later(collection, backbone, tmp_path):
+    complete = extract(collection, backbone, tmp_path / "complete", workers=0)
+    folder = tmp_path / "features"
+    extract(collection, backbone, folder, workers=0)
+    (folder / "shard-00001.safetensors").unlink()
+    (folder / "index.json.partial").symlink_to("/dev/full")
+    with pytest.raises(StoreError, match=r"the disk is full: .*index\.json needs"):
+        extract(collection, backbone, folder, workers=0)
+    assert sorted(p.name for p in folder.iterdir()) == [entry.file for entry in complete.entries]
+    assert extract(collection, backbone, folder, workers=0).entries == complete.entries
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_image_that_cannot_be_read_any_more_is_named(tmp_path, backbone, workers):
+    collection = make_collection(tmp_path / "images", 5)
+    (tmp_path / "images" / "003.png").write_bytes(b"")
+    with pytest.raises(CollectionError, match=r"003\.png cannot be read any more: .*empty") as caught:
+        extract(collection, backbone, tmp_path / "features", workers=workers)
+    assert "\n" not in str(caught.value)
+    Image.new("RGB", (10, 10)).save(tmp_path / "images" / "003.png")
+    with pytest.raises(CollectionError, match=r"003\.png is 10 x 10 pixels, not 90 x 60"):
+        extract(collection, backbone, tmp_path / "features", workers=workers)
+    assert list((tmp_path / "features").iterdir()) == []
+
+
+def test_a_collection_without_specimens_is_refused(backbone, tmp_path):
+    with pytest.raises(CollectionError, match="there are no specimens"):
+        extract(Collection(tmp_path, ()), backbone, tmp_path / "features")
+
+
+@pytest.mark.parametrize("n_specimens", [1, 16, 17, 832, 100_000])
+def test_shards_are_neither_too_large_nor_too_few(backbone, n_specimens):
+    plans = plan_shards(n_specimens, backbone.info, "float32")
+    assert [row for plan in plans for row in plan.rows] == list(range(n_specimens))
+    bytes_a_specimen = 256 * backbone.info.d_model * 4
+    assert max(len(plan.rows) for plan in plans) * bytes_a_specimen <= SHARD_BYTES
+    assert len(plans) >= min(8, n_specimens / 16)
+    if n_specimens == 100_000:
+        assert len(plans[0].rows) * bytes_a_specimen > 0.9 * SHARD_BYTES
+
+
+@pytest.mark.slow
+def test_several_processes_share_the_work(tmp_path):
+    collection = make_collection(tmp_path / "images", 70)
+    collection.save(tmp_path / "specimens.parquet")
+    (tmp_path / "script.py").write_text(_EXTRACT)
+    # What `accelerate launch` starts on machines with GPUs; on a CPU it would ask for MPI.
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*launch, "script.py", "specimens.parquet", "features", "0"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=180,
+    )
+    assert done.returncode == 0, done.stderr
+    backbone = load_backbone(FeaturesConfig(backbone="texture"))
+    alone = extract(collection, backbone, tmp_path / "alone")
+    assert FeatureStore.open(tmp_path / "features").entries == alone.entries
+    assert done.stdout.split() == [str(alone.n_patches)] * 2

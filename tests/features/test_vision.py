@@ -1,0 +1,274 @@
+"""Any vision model at any hidden state, and what can be wrong with a model."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers as hf
+from huggingface_hub import HfApi
+from PIL import Image, ImageDraw
+from safetensors.torch import load_file, save_file
+from tiny_models import KINDS, PREPROCESSOR, SIDE, reference_states, save_model
+
+from sae_traits.config import FeaturesConfig
+from sae_traits.errors import BackboneError
+from sae_traits.features.backbone import choose_device, image_features, load_backbone, restore_backbone
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("models")
+    return {kind: save_model(kind, root / kind) for kind in KINDS}
+
+
+def configured(folder: Path, layer: int, **options: Any) -> FeaturesConfig:
+    return FeaturesConfig(backbone=str(folder), layer=layer, device="cpu", **options)
+
+
+@contextmanager
+def counting_calls() -> Iterator[Counter[str]]:
+    """How often modules of each class are called, anywhere."""
+    calls: Counter[str] = Counter()
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(lambda m, _: calls.update([type(m).__name__]))
+    try:
+        yield calls
+    finally:
+        hook.remove()
+
+
+@pytest.mark.parametrize("layer", [0, 2, -2, -1])
+@pytest.mark.parametrize("kind", KINDS)
+def test_features_are_the_hidden_state_of_the_patches_and_nothing_runs_after_it(folders, kind, layer):
+    backbone = load_backbone(configured(folders[kind], layer))
+    pixels = torch.randn(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    with counting_calls() as calls:
+        features = backbone.encode(pixels)
+
+    states = reference_states(folders[kind], pixels)
+    expected = states[layer]
+    if expected.dim() == 4:
+        n, channels, rows, columns = expected.shape
+        expected = expected.permute(0, 2, 3, 1).reshape(n, rows * columns, channels)
+        assert backbone.info.patch is None
+    else:
+        rows = columns = SIDE // 14
+        expected = expected[:, KINDS[kind].n_prefix :]
+        assert backbone.info.patch == 14
+    torch.testing.assert_close(features, expected, rtol=0, atol=1e-6)
+    assert features.dtype == torch.float32
+    assert (backbone.info.rows, backbone.info.columns) == (rows, columns)
+    assert backbone.info.d_model == features.shape[2]
+    assert backbone.info.layer == layer % len(states)
+
+    # Hidden state 0 is what goes into the first block, except in MobileNetV2, where it is what the first gives.
+    blocks_needed = backbone.info.layer + (kind == "mobilenet")
+    assert calls[KINDS[kind].block] == blocks_needed
+
+
+def test_a_patch_sees_the_pixels_it_is_made_of(folders):
+    backbone = load_backbone(configured(folders["vit"], 0, framing="squash"))
+    plain = Image.new("RGB", (230, 110), "white")
+    for patch in (0, 3, 6, 13, 15):
+        marked = plain.copy()
+        x, y, width, height = backbone.info.grid(plain.size).box(patch)
+        ImageDraw.Draw(marked).ellipse((x + 8, y + 8, x + width - 9, y + height - 9), fill="black")
+        before, _ = image_features(backbone, plain)
+        after, grid = image_features(backbone, marked)
+        assert (after - before).norm(dim=1).argmax() == patch
+        assert len(after) == grid.n_patches == 16
+
+
+def test_only_patches_on_the_image_come_back_from_a_letterboxed_image(folders):
+    backbone = load_backbone(configured(folders["dinov2"], 2, framing="letterbox"))
+    features, grid = image_features(backbone, Image.new("RGB", (200, 100), "white"))
+    assert grid.valid.tolist() == [4, 5, 6, 7, 8, 9, 10, 11]
+    assert features.shape == (8, 32)
+
+
+def test_what_workers_copy_is_small_and_holds_no_weights(folders):
+    backbone = load_backbone(configured(folders["dinov2"], 2))
+    pickled = pickle.dumps(backbone.prepare)
+    image = Image.effect_noise((90, 70), 60).convert("RGB")
+    assert len(pickled) < 2000
+    assert torch.equal(pickle.loads(pickled)(image), backbone.prepare(image))
+
+
+def test_an_sae_can_train_on_the_features(folders):
+    features = load_backbone(configured(folders["vit"], 2)).encode(torch.zeros(1, 3, SIDE, SIDE))
+    weight = torch.ones(32, 4, requires_grad=True)
+    (features @ weight).sum().backward()
+    assert weight.grad is not None
+
+
+def test_a_backbone_is_restored_from_what_was_recorded(folders, tmp_path):
+    folder = shutil.copytree(folders["clip"], tmp_path / "clip")
+    backbone = load_backbone(configured(folder, -2, framing="letterbox"))
+    (folder / "preprocessor_config.json").unlink()  # what was recorded is enough
+    restored = restore_backbone(type(backbone.info).from_dict(json.loads(json.dumps(backbone.info.to_dict()))), "cpu")
+    image = Image.effect_noise((90, 70), 60).convert("RGB")
+    assert restored.info == backbone.info
+    assert torch.equal(image_features(restored, image)[0], image_features(backbone, image)[0])
+
+
+def test_other_weights_are_not_taken_for_those_that_made_the_features(folders, tmp_path):
+    info = load_backbone(configured(folders["vit"], 2)).info
+    save_model("vit", tmp_path, seed=1)
+    with pytest.raises(BackboneError, match=r"has revision sha256:\w{16}, not sha256:\w{16}"):
+        restore_backbone(replace(info, backbone=str(tmp_path)), "cpu")
+
+
+@pytest.mark.parametrize("layer", [5, 11, -6])
+def test_a_layer_that_does_not_exist_names_those_that_do(folders, layer):
+    with pytest.raises(BackboneError, match=rf"hidden states 0 to 4, not {layer}\. Choose --layer between 0 and 4 "):
+        load_backbone(configured(folders["dinov2"], layer))
+
+
+def test_a_folder_without_config_or_weights_is_refused(folders, tmp_path):
+    with pytest.raises(BackboneError, match=r"has no config\.json"):
+        load_backbone(configured(tmp_path, 1))
+    shutil.copy(folders["vit"] / "config.json", tmp_path)
+    with pytest.raises(BackboneError, match="no weights"):
+        load_backbone(configured(tmp_path, 1))
+    with pytest.raises(BackboneError, match=r"folder .*nowhere does not exist"):
+        load_backbone(configured(tmp_path / "nowhere", 1))
+
+
+def test_a_language_model_is_refused(tmp_path):
+    config = hf.BertConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=9
+    )
+    hf.BertModel(config).save_pretrained(tmp_path)
+    with pytest.raises(BackboneError, match=r"\(bert\) is not a vision model"):
+        load_backbone(configured(tmp_path, 1))
+
+
+def test_a_config_that_no_one_knows_is_refused(folders, tmp_path):
+    folder = shutil.copytree(folders["vit"], tmp_path / "m")
+    (folder / "config.json").write_text('{"model_type": "herbarium"}')
+    with pytest.raises(BackboneError, match=r"not of a model that transformers knows: .*herbarium"):
+        load_backbone(configured(folder, 1))
+
+
+def test_a_missing_preprocessor_is_not_guessed(folders, tmp_path):
+    folder = shutil.copytree(folders["vit"], tmp_path / "m")
+    nested = {"image_processor": PREPROCESSOR, "processor_class": "SomeProcessor"}
+    (folder / "preprocessor_config.json").rename(folder / "processor_config.json")
+    (folder / "processor_config.json").write_text(json.dumps(nested))
+    assert load_backbone(configured(folder, 1)).info.framing.shortest_side == 64
+    (folder / "processor_config.json").unlink()
+    with pytest.raises(BackboneError, match=r"has no preprocessor_config\.json"):
+        load_backbone(configured(folder, 1))
+
+
+def test_weights_that_lack_a_tensor_are_refused_where_it_matters(folders, tmp_path):
+    folder = shutil.copytree(folders["vit"], tmp_path / "m")
+    tensors = load_file(folder / "model.safetensors")
+    lacking = next(name for name in tensors if ".2." in name and "weight" in name)
+    save_file({k: v for k, v in tensors.items() if k != lacking}, folder / "model.safetensors", {"format": "pt"})
+    assert load_backbone(configured(folder, 2)).info.layer == 2  # block 2 makes hidden state 3
+    with pytest.raises(BackboneError, match=r"lack 1 tensors of its config, for example .*2\."):
+        load_backbone(configured(folder, 3))
+
+
+def test_truncated_weights_are_refused(folders, tmp_path):
+    folder = shutil.copytree(folders["vit"], tmp_path / "m")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(BackboneError, match="cannot load the weights") as caught:
+        load_backbone(configured(folder, 2))
+    assert "\n" not in str(caught.value)
+
+
+def test_tokens_that_cannot_be_placed_are_refused(tmp_path):
+    torch.manual_seed(0)
+    config = hf.ViTMAEConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, image_size=SIDE, patch_size=14
+    )
+    hf.ViTMAEModel(config).save_pretrained(tmp_path)  # hides three quarters of the patches, and shuffles them
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR))
+    with pytest.raises(BackboneError, match=r"gives 5 tokens at this layer, not 1 \(CLS and registers\) \+ 4 x 4"):
+        load_backbone(configured(tmp_path, 1))
+
+
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(BackboneError, match="the device 'toaster' cannot be used here"):
+        choose_device("toaster")
+
+
+_BY_ID = """
+import sys
+from sae_traits.config import FeaturesConfig
+from sae_traits.errors import BackboneError
+from sae_traits.features.backbone import load_backbone, restore_backbone
+backbone = load_backbone(FeaturesConfig(backbone="museum/tiny", layer=2, device="cpu"))
+restored = restore_backbone(backbone.info, "cpu")
+assert restored.info == backbone.info
+print(backbone.info.backbone, backbone.info.revision)
+for name, revision in (("museum/nothing", None), ("museum/tiny", "v9"), ("not an id", None)):
+    try:
+        load_backbone(FeaturesConfig(backbone=name, revision=revision))
+    except BackboneError as error:
+        print(error)
+"""
+
+
+def test_a_model_on_the_hub_is_pinned_to_its_commit(folders, hub, hub_environment):
+    api = HfApi(endpoint=hub.url, token=hub.token)
+    api.create_repo("museum/tiny")
+    commit = api.upload_folder(repo_id="museum/tiny", folder_path=folders["dinov2"]).oid
+    done = subprocess.run(
+        [sys.executable, "-c", _BY_ID], env=hub_environment, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    loaded, nothing, no_revision, no_id = done.stdout.splitlines()
+    assert loaded == f"museum/tiny {commit}"
+    assert nothing.startswith("there is no folder museum/nothing, and no model museum/nothing on the Hub")
+    assert no_revision == "museum/tiny has no revision 'v9' on the Hub"
+    assert no_id.startswith("'not an id' is neither a folder nor a Hub id")
+
+
+def test_without_network_the_message_says_what_to_do(tmp_path):
+    code = (
+        "from sae_traits.config import FeaturesConfig\nfrom sae_traits.features.backbone import load_backbone\n"
+        "load_backbone(FeaturesConfig())"
+    )
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    last = done.stderr.splitlines()[-1]
+    assert "facebook/dinov2-base is neither a folder nor in the Hub cache" in last
+    assert "--backbone texture" in last
+
+
+@pytest.mark.skipif(not os.environ.get("SAE_TRAITS_SHARED"), reason="SAE_TRAITS_SHARED does not name real weights")
+def test_real_weights_see_the_insect(tmp_path):
+    shared = Path(os.environ["SAE_TRAITS_SHARED"])
+    folder = shared / "models" / "mobilenet_v2_inat_insect"
+    backbone = load_backbone(configured(folder, 11))
+    info = backbone.info
+    assert (info.rows, info.columns, info.d_model, info.patch) == (14, 14, 96, None)
+    assert (info.framing.mode, info.framing.size, info.framing.resample) == ("squash", (224, 224), "bilinear")
+    assert info.mean == info.std == (0.5, 0.5, 0.5)
+
+    images = sorted((shared / "data" / "leeds_butterfly" / "images" / "Danaus_plexippus").iterdir())[:16]
+    batch = torch.stack([backbone.prepare(Image.open(path).convert("RGB")) for path in images])
+    started = time.monotonic()
+    features = backbone.encode(batch)
+    print(f"{len(images) / (time.monotonic() - started):.0f} images/s")
+    expected = reference_states(folder, batch)[11].flatten(2).transpose(1, 2)
+    torch.testing.assert_close(features, expected, rtol=0, atol=1e-4)
+    # BatchNorm in train mode would make an image's features depend on the others of its batch.
+    torch.testing.assert_close(backbone.encode(batch[:1]), features[:1], rtol=1e-4, atol=1e-4)

@@ -1,0 +1,72 @@
+"""Stores of features in which every patch is recognisable, written with the production writers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sae_traits.features.store import (
+    DTYPES,
+    FeatureShard,
+    FeatureStore,
+    ShardEntry,
+    hash_of_file,
+    write_index,
+    write_shard,
+)
+from sae_traits.geometry import Framing
+from sae_traits.schema import BackboneInfo
+
+
+def info_of(d_model: int, rows: int = 4) -> BackboneInfo:
+    """A backbone that no one has."""
+    return BackboneInfo(
+        backbone="none",
+        revision="0",
+        layer=0,
+        d_model=d_model,
+        rows=rows,
+        columns=rows,
+        patch=None,
+        framing=Framing(mode="squash", size=(64, 64)),
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+    )
+
+
+def features_of(specimen: int, n_patches: int, d_model: int) -> torch.Tensor:
+    """Features that say which specimen and patch they are of: specimen, patch, then noise."""
+    values = torch.randn(n_patches, d_model, generator=torch.Generator().manual_seed(specimen))
+    values[:, 0], values[:, 1] = specimen, torch.arange(n_patches)
+    return values
+
+
+def write_store(
+    folder: Path, patches_of_shards: list[list[int]], d_model: int = 4, dtype: str = "float32"
+) -> FeatureStore:
+    """A store with so many patches of each specimen of each shard."""
+    folder.mkdir(parents=True, exist_ok=True)
+    entries, first = [], 0
+    for number, counts in enumerate(patches_of_shards):
+        specimens = np.arange(first, first + len(counts))
+        parts = [features_of(int(s), n, d_model) for s, n in zip(specimens, counts, strict=True)]
+        features = torch.cat(parts).to(DTYPES[dtype])
+        patches = np.concatenate([np.arange(n, dtype=np.int32) for n in counts])
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        path = folder / f"shard-{number:05d}.safetensors"
+        write_shard(path, FeatureShard(specimens, offsets, patches, features), "plan")
+        entries.append(
+            ShardEntry(
+                file=path.name,
+                first_specimen=first,
+                n_specimens=len(counts),
+                n_patches=sum(counts),
+                bytes=path.stat().st_size,
+                sha256=hash_of_file(path),
+            )
+        )
+        first += len(counts)
+    write_index(folder, info_of(d_model), "plan", dtype, entries)
+    return FeatureStore.open(folder)
