@@ -1,0 +1,75 @@
+"""Do the regions lie on the animal? Scored on foreground masks, which no other step reads."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from sae_traits.collections.images import open_mask
+from sae_traits.evaluation.placement import random_placement
+from sae_traits.evaluation.statistics import Interval, bootstrap_interval
+from sae_traits.schema import BackboneInfo, Collection, Trait
+
+N_PLACEMENTS = 8
+"""Random placements averaged a region."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskScore:
+    """Share of a region's patches that lies on the animal, by area; intervals resample specimens."""
+
+    on_animal: Interval
+    random: Interval
+    """The same patch shapes at random places of the same image."""
+    gain: Interval
+    """Paired difference of the two."""
+    by_species: dict[str, float]
+    n_traits: int
+    n_specimens: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for results.json."""
+        intervals = {name: getattr(self, name).to_dict() for name in ("on_animal", "random", "gain")}
+        return asdict(self) | intervals
+
+
+def score_on_masks(
+    collection: Collection, traits: Iterable[Trait], info: BackboneInfo, *, seed: int = 0
+) -> MaskScore | None:
+    """Score regions on the masks of their specimens; None when no specimen with traits has a mask."""
+    by_specimen: dict[int, list[Trait]] = defaultdict(list)
+    for trait in traits:
+        by_specimen[trait.candidate.specimen].append(trait)
+    generator = np.random.default_rng(seed)
+    shares: list[float] = []
+    random_shares: list[float] = []
+    specimens: list[int] = []
+    for row, rows_traits in sorted(by_specimen.items()):
+        specimen = collection.specimens[row]
+        mask_path = collection.mask_path(specimen)
+        if mask_path is None:
+            continue
+        grid = info.grid((specimen.width, specimen.height))
+        on_animal = grid.patch_means(open_mask(mask_path))
+        for trait in rows_traits:
+            patches = trait.region.patches
+            placed = [random_placement(patches, grid, generator) for _ in range(N_PLACEMENTS)]
+            shares.append(float(on_animal[list(patches)].mean()))
+            random_shares.append(float(on_animal[np.array(placed)].mean()))
+            specimens.append(row)
+    if not shares:
+        return None
+    observed, expected, groups = np.array(shares), np.array(random_shares), np.array(specimens)
+    species = np.array([collection.specimens[row].species for row in specimens])
+    return MaskScore(
+        on_animal=bootstrap_interval(observed, groups=groups, seed=seed),
+        random=bootstrap_interval(expected, groups=groups, seed=seed),
+        gain=bootstrap_interval(observed - expected, groups=groups, seed=seed),
+        by_species={name: float(observed[species == name].mean()) for name in sorted(set(species))},
+        n_traits=len(observed),
+        n_specimens=len(set(specimens)),
+    )

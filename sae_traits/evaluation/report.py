@@ -1,0 +1,127 @@
+"""RUN/evaluation: results.json for machines, report.md for people, and a picture of some regions."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw, ImageOps
+
+from sae_traits.collections.images import open_image
+from sae_traits.schema import Collection, Trait
+from sae_traits.traits.overlay import draw_region
+
+GALLERY_SIZE = 20
+_COLUMNS, _TILE, _CAPTION = 5, 320, 44
+
+
+def write_report(folder: Path, title: str, results: dict[str, Any], sections: dict[str, Sequence[str]]) -> None:
+    """Write results.json and report.md.
+
+    Args:
+        folder: RUN/evaluation.
+        title: heading of the report.
+        results: plain values; NaN becomes null.
+        sections: heading -> lines of Markdown.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(_without_nan(results), indent=2, ensure_ascii=False, allow_nan=False)
+    (folder / "results.json").write_text(text + "\n", encoding="utf-8")
+    parts = [f"# {title}"]
+    for heading, lines in sections.items():
+        parts += ["", f"## {heading}", "", *lines]
+    (folder / "report.md").write_text("\n".join(parts) + "\n", encoding="utf-8")
+
+
+def report_sections(results: dict[str, Any], drawn: Sequence[str], n_regions_drawn: int) -> dict[str, Sequence[str]]:
+    """The sections of a run's report.
+
+    Args:
+        results: what results.json holds: sae, traits, on_animal, drawn.
+        drawn: the drawn world's scores as text; empty for real images.
+        n_regions_drawn: how many regions the gallery shows.
+    """
+    sae, traits = results["sae"], results["traits"]
+    sections: dict[str, Sequence[str]] = {
+        "Sparse autoencoder": [
+            "Measured on validation specimens (training ones where there are none).",
+            "",
+            "| measure | value |",
+            "| --- | --- |",
+            f"| explained variance | {sae['explained_variance']:.4f} |",
+            f"| mean squared error | {sae['mse']:.4g} |",
+            f"| active latents a patch (L0) | {sae['l0']:.2f} |",
+            f"| dead latents | {sae['dead_share']:.2%} |",
+            f"| patches measured | {sae['n_patches']:,} |",
+        ],
+        "Traits": [
+            f"{traits['n_traits']:,} traits of {traits['n_specimens']:,} specimens; {traits['n_significant']:,} with a "
+            f"q-value of at most 0.05. Left out: {traits['n_background']} called background, {traits['n_invalid']} "
+            f"invalid and {traits['n_failed']} failed answers, all kept in the ledger.",
+        ],
+    }
+    if (score := results["on_animal"]) is not None:
+        sections["Regions on the animal"] = [
+            "Share of a region's area that lies on the foreground mask; random: the same shapes elsewhere in the same",
+            "image. Intervals are 95 % bootstrap intervals over specimens. No other step reads the masks.",
+            "",
+            "| regions | random | difference | traits | specimens |",
+            "| --- | --- | --- | --- | --- |",
+            f"| {_interval(score['on_animal'])} | {_interval(score['random'])} | {_interval(score['gain'])} "
+            f"| {score['n_traits']} | {score['n_specimens']} |",
+            "",
+            "| species | share |",
+            "| --- | --- |",
+            *(f"| {escape(species)} | {share:.3f} |" for species, share in score["by_species"].items()),
+        ]
+    if drawn:
+        sections["Against the truth of the drawn world"] = ["```", *drawn, "```"]
+    if n_regions_drawn:
+        sections["Some regions"] = ["![Regions drawn on their images](figures/regions.png)"]
+    sections["Zero-shot evaluation"] = ["Skipped: no vision-language model was given."]
+    return sections
+
+
+def _interval(values: dict[str, float | None]) -> str:
+    mean, low, high = (values[name] for name in ("mean", "low", "high"))
+    if mean is None:
+        return "none"
+    return f"{mean:.3f}" if low is None or high is None else f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def draw_gallery(collection: Collection, traits: Sequence[Trait], path: Path) -> int:
+    """Draw some regions on their images, spread evenly over the traits, as one PNG; how many were drawn."""
+    step = max(1, len(traits) // GALLERY_SIZE)
+    chosen = traits[::step][:GALLERY_SIZE]
+    if not chosen:
+        return 0
+    rows = math.ceil(len(chosen) / _COLUMNS)
+    sheet = Image.new("RGB", (_COLUMNS * _TILE, rows * (_TILE + _CAPTION)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for index, trait in enumerate(chosen):
+        specimen = collection.specimens[trait.candidate.specimen]
+        image = draw_region(open_image(collection.path(specimen)), trait.region)
+        image = ImageOps.contain(image, (_TILE - 8, _TILE - 8))
+        left, top = index % _COLUMNS * _TILE + 4, index // _COLUMNS * (_TILE + _CAPTION) + 4
+        sheet.paste(image, (left, top))
+        caption = f"{specimen.species}, latent {trait.candidate.latent}\n{_shorten(trait.description.text, 52)}"
+        draw.multiline_text((left, top + _TILE - 6), caption, fill="black", font_size=12)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)
+    return len(chosen)
+
+
+def _shorten(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

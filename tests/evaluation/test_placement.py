@@ -1,0 +1,48 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis.strategies import data, integers, lists
+
+from sae_traits.errors import ConfigError
+from sae_traits.evaluation.placement import random_placement
+from sae_traits.geometry import PatchGrid
+
+
+def shape(patches, grid):
+    rows, columns = np.divmod(np.asarray(patches), grid.columns)
+    return [(int(r - rows.min()), int(c - columns.min())) for r, c in zip(rows, columns, strict=True)]
+
+
+@given(data=data(), width=integers(30, 400), height=integers(30, 400), seed=integers(0, 1000))
+def test_the_shape_is_kept_and_stays_on_the_image(data, width, height, seed):
+    grid = PatchGrid.letterbox(source=(width, height), size=112, patch=14)
+    chosen = data.draw(lists(integers(0, len(grid.valid) - 1), min_size=1, max_size=12, unique=True))
+    patches = grid.valid[chosen]
+    placed = random_placement(patches, grid, np.random.default_rng(seed))
+    assert shape(placed, grid) == shape(patches, grid)
+    assert np.isin(placed, grid.valid).all()
+
+
+def test_every_place_is_equally_likely():
+    grid = PatchGrid.squash(source=(40, 30), size=40, patch=10)
+    rng = np.random.default_rng(0)
+    # An L of three patches, 2 x 2, has 3 x 3 places on 4 x 4 patches.
+    counts = Counter(tuple(random_placement([5, 9, 10], grid, rng).tolist()) for _ in range(1800))
+    assert len(counts) == 9
+    assert all(140 < count < 265 for count in counts.values())
+
+
+def test_a_region_as_large_as_the_image_stays_where_it_is():
+    grid = PatchGrid.squash(source=(40, 40), size=40, patch=10)
+    everything = np.arange(16)
+    assert np.array_equal(random_placement(everything, grid, np.random.default_rng(0)), everything)
+
+
+@pytest.mark.parametrize("patches", [[0, 12], [20], [0, 16]])
+def test_a_region_of_another_grid_is_refused(patches):
+    # 40 x 10 pixels in a letterbox of 4 x 4 patches: only one or two rows are on the image.
+    grid = PatchGrid.letterbox(source=(40, 10), size=40, patch=10)
+    with pytest.raises(ConfigError, match="fits nowhere"):
+        random_placement(patches, grid, np.random.default_rng(0))
