@@ -1,0 +1,209 @@
+"""Sparse codes of a collection: which latents fired at which patches, above each latent's firing threshold.
+
+Two passes over the features. The first finds the thresholds from the training specimens; the second keeps what lies
+above them, as Parquet, one part a feature shard. A dense [patch, latent] array never exceeds one tile.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from sae_traits.errors import StoreError
+from sae_traits.features.store import FeatureShard, FeatureStore
+from sae_traits.progress import track
+from sae_traits.sae.model import SAE
+
+INDEX_FILE = "index.json"
+THRESHOLDS_FILE = "thresholds.parquet"
+
+CODE_SCHEMA = pa.schema(
+    [("specimen", pa.int32()), ("latent", pa.int32()), ("patch", pa.int32()), ("value", pa.float32())]
+)
+
+
+class QuantileSketch:
+    """Quantiles of the positive activations of every latent, in one pass and bounded memory.
+
+    Counts activations in bins of equal relative width (a float's exponent and the upper bits of its mantissa), so a
+    quantile is exact to within 1 / 2**MANTISSA_BITS of its value (1.6 %), whatever the scale. Merging is addition.
+    """
+
+    MANTISSA_BITS = 6
+    LOWEST_EXPONENT, HIGHEST_EXPONENT = -20, 20
+    _SHIFT = 23 - MANTISSA_BITS
+    _FIRST = (127 + LOWEST_EXPONENT) << MANTISSA_BITS
+    N_BINS = (HIGHEST_EXPONENT - LOWEST_EXPONENT) << MANTISSA_BITS
+
+    def __init__(self, n_latents: int) -> None:
+        self.counts = torch.zeros(n_latents, self.N_BINS, dtype=torch.int32)
+
+    def add(self, latents: Tensor, values: Tensor) -> None:
+        """Count positive activations; latents and values are both `[n]`."""
+        bins = (values.contiguous().view(torch.int32) >> self._SHIFT) - self._FIRST
+        flat = latents.long() * self.N_BINS + bins.long().clamp(0, self.N_BINS - 1)
+        self.counts.view(-1).index_add_(0, flat, torch.ones_like(flat, dtype=torch.int32))
+
+    def quantile(self, q: float) -> NDArray[np.float32]:
+        """The q-quantile of each latent `[n_latents]`, as the lower edge of its bin; infinite where nothing fired."""
+        counts = self.counts.numpy()
+        total = counts.sum(1, dtype=np.int64)
+        rank = np.floor(q * np.maximum(total - 1, 0)).astype(np.int64)
+        bins = np.array([np.searchsorted(np.cumsum(row), r, side="right") for row, r in zip(counts, rank, strict=True)])
+        edges = ((bins + self._FIRST).astype(np.int32) << self._SHIFT).view(np.float32)
+        return np.where(total > 0, edges, np.float32(np.inf)).astype(np.float32)
+
+
+def firing_thresholds(
+    sae: SAE, store: FeatureStore, training: NDArray[np.bool_], quantile: float
+) -> NDArray[np.float32]:
+    """For every latent, a quantile of its positive activations over the training specimens `[n_latents]`.
+
+    Args:
+        sae: the SAE.
+        store: features of the collection.
+        training: which specimens are in the train split `[n_specimens]`.
+        quantile: between 0 (every positive activation fires) and 1.
+    """
+    sketch = QuantileSketch(sae.config.n_latents)
+    for shard in track(store.shards(), "firing thresholds", len(store.entries), "shard"):
+        rows = np.repeat(training[shard.specimens], np.diff(shard.offsets))
+        features = shard.features[torch.from_numpy(rows)]
+        for _, latents in sae.encode_tiles(features):
+            _, fired = latents.nonzero(as_tuple=True)
+            sketch.add(fired, latents[latents > 0])
+    return sketch.quantile(quantile)
+
+
+@dataclass(frozen=True)
+class SpecimenCodes:
+    """What fired in one specimen, sorted by latent and patch."""
+
+    specimen: int
+    """Row in specimens.parquet."""
+    latents: NDArray[np.int32]
+    patches: NDArray[np.int32]
+    values: NDArray[np.float32]
+
+    def groups(self) -> Iterator[tuple[int, NDArray[np.int32], NDArray[np.float32]]]:
+        """Each latent that fired, with its patches and values."""
+        starts = np.flatnonzero(np.diff(self.latents, prepend=-1))
+        for start, end in zip(starts, [*starts[1:], len(self.latents)], strict=True):
+            yield int(self.latents[start]), self.patches[start:end], self.values[start:end]
+
+
+@dataclass(frozen=True)
+class Codes:
+    """The sparse codes in RUN/codes."""
+
+    folder: Path
+    thresholds: NDArray[np.float32]
+    """A latent fires above this activation `[n_latents]`."""
+    n_specimens: int
+    parts: tuple[str, ...]
+
+    @property
+    def n_latents(self) -> int:
+        """Size of the dictionary."""
+        return len(self.thresholds)
+
+    @classmethod
+    def open(cls, folder: Path) -> Codes:
+        """Open what `encode_collection` wrote.
+
+        Raises:
+            StoreError: the folder has no complete codes.
+        """
+        index_file = folder / INDEX_FILE
+        if not index_file.is_file():
+            raise StoreError(f"{folder} has no codes; run `sae-traits annotate` first")
+        index = json.loads(index_file.read_text(encoding="utf-8"))
+        thresholds = pq.read_table(folder / THRESHOLDS_FILE)["threshold"].to_numpy()
+        return cls(folder, thresholds, index["n_specimens"], tuple(index["parts"]))
+
+    def specimens(self) -> Iterator[SpecimenCodes]:
+        """The codes of every specimen in which something fired, in the order of specimens.parquet."""
+        for part in self.parts:
+            table = pq.read_table(self.folder / part)
+            specimen, latents, patches, values = (table[name].to_numpy() for name in CODE_SCHEMA.names)
+            starts = np.flatnonzero(np.diff(specimen, prepend=-1))
+            for start, end in zip(starts, [*starts[1:], len(specimen)], strict=True):
+                rows = slice(start, end)
+                yield SpecimenCodes(int(specimen[start]), latents[rows], patches[rows], values[rows])
+
+    def firing_counts(self) -> csr_array:
+        """How many patches of each specimen each latent fired at, sparse int32 `[n_specimens, n_latents]`."""
+        columns: list[NDArray[np.int32]] = []
+        counts: list[NDArray[np.int32]] = []
+        lengths = np.zeros(self.n_specimens + 1, dtype=np.int64)
+        for part in self.parts:
+            table = pq.read_table(self.folder / part, columns=["specimen", "latent"])
+            specimen, latent = table["specimen"].to_numpy(), table["latent"].to_numpy()
+            pair = specimen.astype(np.int64) * self.n_latents + latent
+            starts = np.flatnonzero(np.diff(pair, prepend=-1))
+            columns.append(latent[starts])
+            counts.append(np.diff(starts, append=len(pair)).astype(np.int32))
+            np.add.at(lengths, specimen[starts] + 1, 1)
+        data = np.concatenate([*counts, np.empty(0, np.int32)])
+        return csr_array(
+            (data, np.concatenate([*columns, np.empty(0, np.int32)]), np.cumsum(lengths)),
+            shape=(self.n_specimens, self.n_latents),
+        )
+
+
+def encode_collection(sae: SAE, store: FeatureStore, thresholds: NDArray[np.float32], folder: Path) -> Codes:
+    """Write every activation above its latent's threshold, one Parquet part a feature shard, and the index last.
+
+    Args:
+        sae: the SAE.
+        store: features of the collection.
+        thresholds: a latent fires above this activation `[n_latents]`.
+        folder: RUN/codes.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in (folder / INDEX_FILE, *folder.glob("part-*")):
+        stale.unlink(missing_ok=True)
+    pq.write_table(pa.table({"threshold": pa.array(thresholds)}), folder / THRESHOLDS_FILE)
+    limits = torch.from_numpy(thresholds)
+    parts = []
+    for number, shard in enumerate(track(store.shards(), "codes", len(store.entries), "shard")):
+        name = f"part-{number:05d}.parquet"
+        _write_atomically(_shard_codes(sae, shard, limits), folder / name)
+        parts.append(name)
+    index = {"n_specimens": store.n_specimens, "n_latents": sae.config.n_latents, "parts": parts}
+    (folder / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    return Codes.open(folder)
+
+
+def _shard_codes(sae: SAE, shard: FeatureShard, limits: Tensor) -> pa.Table:
+    """Codes of one shard as a table, sorted by specimen, latent and patch."""
+    row_specimen = np.repeat(shard.specimens, np.diff(shard.offsets))
+    found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = []
+    for start, latents in sae.encode_tiles(shard.features):
+        row, latent = (latents > limits).nonzero(as_tuple=True)
+        found.append(((row + start).numpy(), latent.numpy(), latents[row, latent].numpy()))
+    row = np.concatenate([f[0] for f in found] or [np.empty(0, np.int64)])
+    latent = np.concatenate([f[1] for f in found] or [np.empty(0, np.int64)])
+    value = np.concatenate([f[2] for f in found] or [np.empty(0, np.float32)])
+    specimen, patch = row_specimen[row], np.asarray(shard.patches)[row]
+    order = np.lexsort((patch, latent, specimen))
+    columns = [specimen[order], latent[order], patch[order], value[order]]
+    arrays = [pa.array(c).cast(f.type) for c, f in zip(columns, CODE_SCHEMA, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=CODE_SCHEMA)
+
+
+def _write_atomically(table: pa.Table, path: Path) -> None:
+    partial = path.with_suffix(".partial")
+    pq.write_table(table, partial, compression="zstd")
+    os.replace(partial, path)

@@ -1,0 +1,63 @@
+"""From fired patches to a region of the source image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from sae_traits.geometry import PatchGrid
+from sae_traits.schema import Region
+
+_EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=int)
+
+
+def strongest_component(
+    patches: NDArray[np.int32], values: NDArray[np.float32], grid: PatchGrid
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The connected group of patches (corners count as touching) with the largest summed activation.
+
+    Args:
+        patches: fired patches `[n]`.
+        values: their activations `[n]`.
+        grid: the image's patches.
+
+    Returns:
+        Patches and values of the group, in ascending order of patch.
+    """
+    strength = np.zeros((grid.rows, grid.columns))
+    strength.flat[patches] = values
+    labels, n_components = ndimage.label(strength > 0, structure=_EIGHT_NEIGHBOURS)  # pyright: ignore[reportGeneralTypeIssues]
+    sums = ndimage.sum_labels(strength, labels, index=np.arange(1, n_components + 1))
+    chosen = labels.flat[patches] == 1 + int(np.argmax(sums))
+    order = np.argsort(patches[chosen])
+    return patches[chosen][order], values[chosen][order]
+
+
+def overlap(a: Sequence[int], b: Sequence[int]) -> float:
+    """Intersection over union of two sets of patches."""
+    first, second = set(a), set(b)
+    union = len(first | second)
+    return len(first & second) / union if union else 0.0
+
+
+def make_region(patches: Sequence[int], grid: PatchGrid) -> Region:
+    """The region that a set of patches covers in the source image: outlines, and the tight box around them."""
+    corners = grid.corners[list(patches)]
+    shape = shapely.union_all(shapely.box(*corners.T))
+    parts = shapely.get_parts(shape)
+    rings = [shapely.get_coordinates(shapely.get_exterior_ring(part.normalize()))[:-1] for part in parts]
+    # Rounded to a thousandth of a pixel, so that a union's last bits cannot change a dataset's bytes.
+    polygons = tuple(sorted(tuple(float(v) for v in np.round(ring, 3).ravel()) for ring in rings))
+    left, top = corners[:, :2].min(axis=0).round(3)
+    right, bottom = corners[:, 2:].max(axis=0).round(3)
+    width, height = grid.source
+    return Region(
+        box=(float(left), float(top), float(right - left), float(bottom - top)),
+        polygons=polygons,
+        patches=tuple(int(p) for p in patches),
+        area_fraction=float(shape.area / (width * height)),
+    )

@@ -1,0 +1,84 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from sae_traits.geometry import Framing
+from sae_traits.schema import BackboneInfo
+from sae_traits.traits.candidates import choose_latents, specimen_candidates
+from sae_traits.traits.encode import SpecimenCodes
+
+INFO = BackboneInfo(
+    backbone="texture", revision="1", layer=0, d_model=4, rows=4, columns=4, patch=16.0,
+    framing=Framing(mode="squash", size=(64, 64)), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0),
+)  # fmt: skip
+GRID = INFO.grid((400, 300))
+
+
+def chosen(*effects):
+    """One species for which latent i was chosen with the i-th effect; None was not chosen. Thresholds are 1, 2, 3 …"""
+    rows = [
+        {
+            "species": "Gen a", "latent": latent, "f_species": 0.9, "f_reference": 0.1, "effect": effect,
+            "q_value": 0.01, "significant": True, "reference_rank": "genus", "n_fired": 9, "n_specimens": 10,
+        }
+        for latent, effect in enumerate(effects)
+        if effect is not None
+    ]  # fmt: skip
+    return choose_latents(pd.DataFrame(rows), np.arange(1, len(effects) + 1, dtype=np.float32))["Gen a"]
+
+
+def codes(**fired):
+    """Codes of one specimen: z0={patch: value, …}."""
+    rows = [(int(name[1:]), patch, value) for name, where in fired.items() for patch, value in sorted(where.items())]
+    latents, patches, values = zip(*sorted(rows), strict=True)
+    return SpecimenCodes(7, np.array(latents, np.int32), np.array(patches, np.int32), np.array(values, np.float32))
+
+
+def pick(found, choice, most=5, greatest_overlap=0.5):
+    return specimen_candidates(found, choice, GRID, most=most, greatest_overlap=greatest_overlap)
+
+
+def test_candidates_are_ranked_by_effect_times_strength():
+    found = codes(z0={0: 2.0}, z1={3: 6.0}, z2={12: 3.3})
+    ranked = pick(found, chosen(1.0, 1.0, 4.0))
+    # strengths are peak / threshold, times 1 for a single patch: 2, 3 and 1.1; scores 2, 3 and 4.4
+    assert [candidate.latent for candidate, _ in ranked] == [2, 1, 0]
+    assert [candidate.peak for candidate, _ in ranked] == pytest.approx([3.3, 6.0, 2.0])
+    assert {candidate.specimen for candidate, _ in ranked} == {7}
+
+
+def test_a_larger_region_is_stronger_by_the_square_root_of_its_patches():
+    found = codes(z0={0: 4.5}, z1={10: 4.2, 11: 4.2, 14: 4.2, 15: 4.2})
+    # 4.5 / 1 against 4.2 / 2 * sqrt(4) = 4.2: one patch more on the second would turn the order
+    assert [c.latent for c, _ in pick(found, chosen(1.0, 1.0))] == [0, 1]
+    found = codes(z0={0: 4.5}, z1={9: 4.2, 10: 4.2, 11: 4.2, 14: 4.2, 15: 4.2})
+    assert [c.latent for c, _ in pick(found, chosen(1.0, 1.0))] == [1, 0]
+
+
+def test_latents_that_were_not_chosen_for_the_species_are_left_out():
+    ranked = pick(codes(z0={0: 2.0}, z1={3: 6.0}), chosen(None, 1.0))
+    assert [candidate.latent for candidate, _ in ranked] == [1]
+    assert pick(codes(z0={0: 2.0}), {}) == []
+
+
+def test_of_overlapping_regions_the_strongest_stays():
+    found = codes(z0={0: 2.0, 1: 2.0, 2: 2.0}, z1={0: 9.0, 1: 9.0}, z2={12: 4.0})
+    assert [c.latent for c, _ in pick(found, chosen(1.0, 1.0, 1.0))] == [1, 2]
+    assert [c.latent for c, _ in pick(found, chosen(1.0, 1.0, 1.0), greatest_overlap=0.7)] == [1, 0, 2]
+
+
+def test_at_most_so_many_and_only_the_strongest_component_of_each():
+    found = codes(z0={0: 5.0, 15: 1.5, 14: 1.5}, z1={3: 6.0}, z2={12: 4.0})
+    (first, region), *rest = pick(found, chosen(3.0, 1.0, 1.0), most=2)
+    assert first.latent == 0
+    assert first.patches == region.patches == (0,)
+    assert region.box == (0.0, 0.0, 100.0, 75.0)
+    assert len(rest) == 1
+
+
+def test_what_is_chosen_carries_its_threshold_and_contrast():
+    choice = chosen(1.5, None, 2.5)
+    assert set(choice) == {0, 2}
+    assert choice[2].threshold == 3.0
+    assert choice[2].contrast.effect == 2.5
+    assert choice[2].contrast.reference_rank == "genus"

@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sae_traits import SAE, SAEConfig
+from sae_traits.errors import StoreError
+from sae_traits.features.store import FeatureShard
+from sae_traits.traits.encode import Codes, QuantileSketch, encode_collection, firing_thresholds
+
+N_LATENTS, D_MODEL = 12, 5
+
+
+class MemoryStore:
+    """A feature store in memory, with shards of differing sizes and specimens with differing numbers of patches."""
+
+    def __init__(self, n_patches=(4, 0, 7, 3, 5), shards=((0, 1, 2), (3, 4))):
+        generator = torch.Generator().manual_seed(3)
+        self.n_specimens = len(n_patches)
+        self.features = [torch.randn(n, D_MODEL, generator=generator) for n in n_patches]
+        self.patches = [np.arange(n, dtype=np.int32) * 2 for n in n_patches]
+        self.entries = shards
+
+    def shards(self):
+        for rows in self.entries:
+            yield FeatureShard(
+                np.array(rows),
+                np.cumsum([0, *(len(self.features[r]) for r in rows)]),
+                np.concatenate([self.patches[r] for r in rows]),
+                torch.cat([self.features[r] for r in rows]),
+            )
+
+
+@pytest.fixture
+def sae():
+    return SAE(SAEConfig(architecture="topk", d_model=D_MODEL, n_latents=N_LATENTS, k=4), seed=0)
+
+
+def dense(sae, store):
+    with torch.no_grad():
+        return [sae.encode(features).numpy() for features in store.features]
+
+
+def test_the_codes_are_exactly_the_activations_above_the_thresholds(sae, tmp_path):
+    store = MemoryStore()
+    thresholds = np.linspace(0.1, 1.2, N_LATENTS, dtype=np.float32)
+    codes = encode_collection(sae, store, thresholds, tmp_path)
+    found = {
+        (c.specimen, int(z), int(p)): float(v)
+        for c in codes.specimens()
+        for z, p, v in zip(c.latents, c.patches, c.values, strict=True)
+    }
+    expected = {
+        (row, z, int(store.patches[row][i])): float(latents[i, z])
+        for row, latents in enumerate(dense(sae, store))
+        for i, z in zip(*np.nonzero(latents > thresholds), strict=True)
+    }
+    assert found == pytest.approx(expected)
+    assert len(found) > 10
+    counts = codes.firing_counts().toarray()
+    assert counts.shape == (5, N_LATENTS)
+    for row, latents in enumerate(dense(sae, store)):
+        assert counts[row].tolist() == (latents > thresholds).sum(0).tolist()
+
+
+def test_groups_are_the_latents_of_a_specimen_with_ascending_patches(sae, tmp_path):
+    codes = encode_collection(sae, MemoryStore(), np.zeros(N_LATENTS, np.float32), tmp_path)
+    for specimen in codes.specimens():
+        latents = [latent for latent, _, _ in specimen.groups()]
+        assert latents == sorted(set(specimen.latents.tolist()))
+        for latent, patches, values in specimen.groups():
+            assert patches.tolist() == sorted(set(patches.tolist()))
+            assert len(values) == (specimen.latents == latent).sum()
+
+
+def test_thresholds_come_from_the_training_specimens_alone(sae):
+    store = MemoryStore()
+    training = np.array([True, True, True, False, False])
+    before = firing_thresholds(sae, store, training, 0.5)
+    store.features[3] = store.features[3] * 100
+    assert firing_thresholds(sae, store, training, 0.5).tolist() == before.tolist()
+    values = np.concatenate([latents for row, latents in enumerate(dense(sae, store)) if training[row]])
+    for latent in range(N_LATENTS):
+        positive = np.sort(values[values[:, latent] > 0, latent])
+        if len(positive) == 0:
+            assert before[latent] == np.inf
+        else:
+            exact = positive[int(0.5 * (len(positive) - 1))]
+            assert before[latent] <= exact <= before[latent] * (1 + 2**-QuantileSketch.MANTISSA_BITS) + 1e-7
+
+
+@given(
+    values=st.lists(st.floats(2**-16, 2**16, width=32), min_size=1, max_size=60),
+    q=st.floats(0, 0.999),
+)
+@settings(max_examples=100, deadline=None)
+def test_a_quantile_is_within_a_bin_of_the_exact_one(values, q):
+    sketch = QuantileSketch(3)
+    for value in values:
+        sketch.add(torch.tensor([1]), torch.tensor([value]))
+    exact = np.sort(np.array(values, np.float32))[int(np.floor(q * (len(values) - 1)))]
+    found = sketch.quantile(q)
+    assert found[1] <= exact < found[1] * (1 + 2**-sketch.MANTISSA_BITS) * (1 + 1e-6)
+    assert found[0] == np.inf
+
+
+def test_encoding_again_leaves_no_part_of_an_earlier_one(sae, tmp_path):
+    thresholds = np.zeros(N_LATENTS, np.float32)
+    encode_collection(sae, MemoryStore(shards=((0,), (1,), (2,), (3, 4))), thresholds, tmp_path)
+    encode_collection(sae, MemoryStore(), thresholds, tmp_path)
+    assert sorted(path.name for path in tmp_path.glob("part-*")) == ["part-00000.parquet", "part-00001.parquet"]
+
+
+def test_a_folder_without_codes_is_explained(tmp_path):
+    with pytest.raises(StoreError, match="sae-traits annotate"):
+        Codes.open(tmp_path)

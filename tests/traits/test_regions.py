@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sae_traits.geometry import PatchGrid
+from sae_traits.traits.regions import make_region, overlap, strongest_component
+
+GRID = PatchGrid.squash(source=(300, 200), size=64, patch=16)  # 4 x 4 patches of 75 x 50 source pixels
+
+
+def test_the_component_with_the_largest_summed_activation_wins_not_the_one_with_the_highest_peak():
+    patches = np.array([0, 10, 11, 14], dtype=np.int32)
+    values = np.array([5.0, 2.0, 2.0, 2.0], dtype=np.float32)
+    chosen, chosen_values = strongest_component(patches, values, GRID)
+    assert chosen.tolist() == [10, 11, 14]
+    assert chosen_values.tolist() == [2.0, 2.0, 2.0]
+
+
+def test_patches_that_touch_at_a_corner_are_one_component():
+    chosen, _ = strongest_component(np.array([5, 0], np.int32), np.array([1.0, 2.0], np.float32), GRID)
+    assert chosen.tolist() == [0, 5]
+
+
+def test_a_region_by_hand():
+    region = make_region([5, 6], GRID)
+    assert region.box == (75.0, 50.0, 150.0, 50.0)
+    assert len(region.polygons) == 1
+    assert shapely.Polygon(np.reshape(region.polygons[0], (-1, 2))).area == pytest.approx(150 * 50)
+    assert region.area_fraction == pytest.approx(2 / 16)
+
+
+@given(
+    width=st.integers(15, 700),
+    height=st.integers(15, 700),
+    patches=st.sets(st.integers(0, 15), min_size=1),
+    framing=st.sampled_from(["squash", "shortest_side_crop", "letterbox"]),
+)
+@settings(max_examples=80, deadline=None)
+def test_a_region_is_exactly_its_patches_and_its_box_is_tight(width, height, patches, framing):
+    grid = {
+        "squash": lambda: PatchGrid.squash(source=(width, height), size=64, patch=16),
+        "shortest_side_crop": lambda: PatchGrid.shortest_side_crop(
+            source=(width, height), resize=70, crop=64, patch=16
+        ),
+        "letterbox": lambda: PatchGrid.letterbox(source=(width, height), size=64, patch=16),
+    }[framing]()
+    patches = sorted(patches & set(grid.valid.tolist())) or [int(grid.valid[0])]
+    region = make_region(patches, grid)
+    outline = shapely.union_all([shapely.Polygon(np.reshape(ring, (-1, 2))) for ring in region.polygons])
+    covered = shapely.union_all([shapely.box(x, y, x + w, y + h) for x, y, w, h in map(grid.box, patches)])
+    filled = shapely.union_all([shapely.Polygon(part.exterior) for part in shapely.get_parts(covered)])
+    assert shapely.symmetric_difference(outline, filled).area <= 1e-3 * (width + height)
+    assert region.area_fraction == pytest.approx(covered.area / (width * height), rel=1e-6)
+    x, y, w, h = region.box
+    assert outline.bounds == pytest.approx((x, y, x + w, y + h), abs=2e-3)
+    assert x >= 0
+    assert y >= 0
+    assert x + w <= width + 1e-6
+    assert y + h <= height + 1e-6
+
+
+def test_overlap_is_intersection_over_union():
+    assert overlap([1, 2, 3], [2, 3, 4]) == 0.5
+    assert overlap([1], [2]) == 0.0
+    assert overlap([1, 2], [2, 1]) == 1.0
