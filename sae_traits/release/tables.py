@@ -1,0 +1,230 @@
+"""The tables of a released dataset: every column with its type and meaning, and the rows made of the nouns.
+
+The columns are stated once: the `datasets.Features` and the table in the dataset card are both made of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from sae_traits.schema import RANKS, ChosenLatent, Contrast, Region, Specimen, Trait
+
+if TYPE_CHECKING:
+    from datasets import Features
+
+ConfigName = Literal["default", "specimens", "latents", "preview"]
+CONFIG_NAMES: tuple[ConfigName, ...] = ("default", "specimens", "latents", "preview")
+Row = dict[str, Any]
+Kind = Literal["string", "float32", "int32", "bool", "image", "box", "lab", "polygons", "attributes", "traits"]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table."""
+
+    name: str
+    kind: Kind
+    meaning: str
+    """In words, with the unit, and when it is null."""
+
+
+_ID = Column("trait_id", "string", "Image-trait pair, stable across re-releases.")
+_SPECIMEN_ID = Column("specimen_id", "string", "Image, stable across re-releases.")
+_TAXON = tuple(
+    Column(rank, "string", "The binomial." if rank == "species" else f"{rank.capitalize()}, null where unknown.")
+    for rank in RANKS
+)
+_CONTRAST = (
+    Column("f_species", "float32", "Share of the species' specimens in which the latent fired."),
+    Column("f_reference", "float32", "The same for the reference group."),
+    Column("effect", "float32", "Shrunken log odds ratio of the species against the reference group."),
+    Column("q_value", "float32", "One-sided hypergeometric test, Benjamini-Hochberg adjusted; null where not tested."),
+    Column("significant", "bool", "Whether the contrast passed that test; where classes are small it seldom can."),
+    Column("reference_rank", "string", "What the species was contrasted with: genus, family, order or collection."),
+)
+_TRAIT = (
+    Column("text", "string", "One sentence about the region."),
+    Column("part", "string", "Part of the organism, null where the describer cannot know."),
+    Column("attributes", "attributes", "Names and values: colour, pattern, shape, size …"),
+    Column("box", "box", "x, y, width, height in pixels of this row's image."),
+    Column("polygons", "polygons", "Outlines as x0, y0, x1, y1, … in pixels of this row's image, not closed."),
+    Column("latent", "int32", "Index, from 0, in the SAE named by `sae`."),
+    Column("sae", "string", "The SAE, as repo@revision."),
+    Column("activation", "float32", "Highest activation of the latent in the region."),
+    *_CONTRAST,
+    Column("n_images", "int32", "How many specimens the description was agreed on."),
+    Column("describer", "string", "Who described the region."),
+    Column("describer_model", "string", "Its model, as model@revision."),
+    Column("prompt", "string", "Version and hash of its prompt or rules."),
+    Column("area_fraction", "float32", "Share of the image's area that the region covers."),
+    Column("length_px", "float32", "Longer side of the smallest rectangle around the region, in source image pixels."),
+    Column("width_px", "float32", "Its shorter side, in source image pixels."),
+    Column("elongation", "float32", "Length over width."),
+    Column("texture_contrast", "float32", "Standard deviation of CIELAB lightness in the region, 0 to 50."),
+    Column("length_mm", "float32", "Length in millimetres, null where the image has no scale."),
+    Column("width_mm", "float32", "Width in millimetres, null where the image has no scale."),
+    Column("color_lab", "lab", "CIELAB (D65) of the region's dominant colour."),
+    Column("color_name", "string", "Its name."),
+)
+_SOURCE = (
+    Column("license", "string", "Licence of the source image, null where none was given."),
+    Column("rights_holder", "string", "Who holds the rights in the source image, null where unknown."),
+    Column("source_url", "string", "Where the source image came from, null where unknown."),
+    Column("source_id", "string", "The source image's path in its collection."),
+    Column("source_sha256", "string", "sha256 of the source image file."),
+)
+
+COLUMNS: dict[ConfigName, tuple[Column, ...]] = {
+    "default": (
+        Column("image", "image", "The specimen, reduced where larger than the size that the card states."),
+        _ID,
+        _SPECIMEN_ID,
+        *_TAXON,
+        *_TRAIT,
+        *_SOURCE,
+    ),
+    "specimens": (
+        Column("image", "image", "The specimen at its source size."),
+        _SPECIMEN_ID,
+        *_TAXON,
+        Column("traits", "traits", "The image's traits, with the columns of `default`; may be empty."),
+        *_SOURCE,
+    ),
+    "latents": (
+        Column("species", "string", "The species that the latent describes."),
+        Column("latent", "int32", "Index, from 0, in the SAE named by `sae`."),
+        Column("sae", "string", "The SAE, as repo@revision."),
+        Column("threshold", "float32", "The latent fires above this activation."),
+        *_CONTRAST,
+        Column("n_fired", "int32", "Training specimens of the species in which it fired."),
+        Column("n_specimens", "int32", "Training specimens of the species."),
+    ),
+    "preview": (
+        Column("image", "image", "The specimen with the region's outline (orange) and box (white) drawn on it."),
+        _ID,
+        _SPECIMEN_ID,
+        Column("species", "string", "The binomial."),
+        Column("text", "string", "One sentence about the region."),
+        Column("describer", "string", "Who described the region."),
+        *_SOURCE,
+    ),
+}
+"""Config -> its columns, in order."""
+
+
+def features(config: ConfigName) -> Features:
+    """The `datasets.Features` of a config."""
+    from datasets import Features
+
+    return Features({column.name: _feature(column.kind) for column in COLUMNS[config]})
+
+
+def _feature(kind: Kind) -> Any:
+    from datasets import Image, List, Value
+
+    if kind == "image":
+        return Image()
+    if kind == "box":
+        return List(Value("float32"), length=4)
+    if kind == "lab":
+        return List(Value("float32"), length=3)
+    if kind == "polygons":
+        return List(List(Value("float32")))
+    if kind == "attributes":
+        return List({"name": Value("string"), "value": Value("string")})
+    if kind == "traits":
+        return List({column.name: _feature(column.kind) for column in (_ID, *_TRAIT)})
+    return Value(kind)
+
+
+def scale_region(region: Region, scale: tuple[float, float]) -> Region:
+    """A region in the pixels of an image that was resized by `scale` along x and y."""
+    scale_x, scale_y = scale
+    x, y, width, height = region.box
+    return replace(
+        region,
+        box=(x * scale_x, y * scale_y, width * scale_x, height * scale_y),
+        polygons=tuple(
+            tuple(value * (scale_y if i % 2 else scale_x) for i, value in enumerate(ring)) for ring in region.polygons
+        ),
+    )
+
+
+def default_row(specimen: Specimen, trait: Trait, image: dict[str, Any], scale: tuple[float, float], sae: str) -> Row:
+    """One image-trait pair, with boxes in the pixels of an image that was resized by `scale`."""
+    return {"image": image, **_names(specimen), **_trait(trait, scale, sae), **_source(specimen)}
+
+
+def specimen_row(specimen: Specimen, traits: Sequence[Trait], image: dict[str, Any], sae: str) -> Row:
+    """One image at its source size, with all its traits."""
+    listed = [_trait(trait, (1.0, 1.0), sae) for trait in traits]
+    return {"image": image, **_names(specimen), "traits": listed, **_source(specimen)}
+
+
+def preview_row(specimen: Specimen, trait: Trait, image: dict[str, Any]) -> Row:
+    """One image-trait pair whose image has the region drawn on it."""
+    return {
+        "image": image,
+        "trait_id": trait.trait_id,
+        "specimen_id": specimen.specimen_id,
+        "species": specimen.species,
+        "text": trait.description.text,
+        "describer": trait.describer,
+        **_source(specimen),
+    }
+
+
+def latent_row(latent: ChosenLatent, sae: str) -> Row:
+    """One latent that describes a species."""
+    return {
+        "species": latent.species,
+        "latent": latent.latent,
+        "sae": sae,
+        "threshold": latent.threshold,
+        **_contrast(latent.contrast),
+        "n_fired": latent.n_fired,
+        "n_specimens": latent.n_specimens,
+    }
+
+
+def _names(specimen: Specimen) -> Row:
+    return {"specimen_id": specimen.specimen_id, **specimen.taxon.to_dict()}
+
+
+def _source(specimen: Specimen) -> Row:
+    return {
+        "license": specimen.license,
+        "rights_holder": specimen.rights_holder,
+        "source_url": specimen.source_url,
+        "source_id": specimen.file,
+        "source_sha256": specimen.sha256,
+    }
+
+
+def _contrast(contrast: Contrast) -> Row:
+    return asdict(contrast) | {"q_value": None if math.isnan(contrast.q_value) else contrast.q_value}
+
+
+def _trait(trait: Trait, scale: tuple[float, float], sae: str) -> Row:
+    region = scale_region(trait.region, scale)
+    return {
+        "trait_id": trait.trait_id,
+        "text": trait.description.text,
+        "part": trait.description.part,
+        "attributes": [asdict(attribute) for attribute in trait.description.attributes],
+        "box": region.box,
+        "polygons": region.polygons,
+        "latent": trait.candidate.latent,
+        "sae": sae,
+        "activation": trait.candidate.peak,
+        **_contrast(trait.candidate.contrast),
+        "n_images": trait.n_images,
+        "describer": trait.describer,
+        "describer_model": trait.describer_model,
+        "prompt": trait.prompt,
+        "area_fraction": region.area_fraction,
+        **asdict(trait.measurement),
+    }

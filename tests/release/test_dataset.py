@@ -1,0 +1,482 @@
+"""The dataset folder: what `load_dataset` gives back, boxes in the right pixels, the same bytes, nothing half done."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import ExifTags, Image
+
+from sae_traits.collections.images import open_image
+from sae_traits.errors import ReleaseError
+from sae_traits.geometry import Framing
+from sae_traits.release.dataset import MAXIMUM_PREVIEWS, write_dataset
+from sae_traits.release.facts import DatasetFacts, DatasetSummary
+from sae_traits.release.pictures import SourceImage
+from sae_traits.release.shards import ShardWriter
+from sae_traits.release.tables import COLUMNS, CONFIG_NAMES, default_row, features, latent_row, scale_region
+from sae_traits.schema import (
+    Attribute,
+    BackboneInfo,
+    Candidate,
+    ChosenLatent,
+    Collection,
+    Contrast,
+    Description,
+    Measurement,
+    Region,
+    Specimen,
+    Split,
+    Taxon,
+    Trait,
+)
+
+FACTS = DatasetFacts(
+    backbone=BackboneInfo(
+        backbone="texture",
+        revision="1",
+        layer=0,
+        d_model=32,
+        rows=14,
+        columns=14,
+        patch=16,
+        framing=Framing(mode="letterbox", size=(224, 224)),
+        mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
+    ),
+    sae_metrics={"explained_variance": 0.91, "l0": 16.0},
+    contrast={"contrast": "specimen", "firing_quantile": 0.9},
+    describer="measured",
+    describer_model="sae-traits-measured@1",
+    prompt="rules-1 sha256:0123456789abcdef",
+    n_problems=2,
+    command="sae-traits run moths",
+)
+BLUE = (20, 60, 200)
+
+
+def specimen_of(path: Path, root: Path, species: str, split: Split, **rights: str | None) -> Specimen:
+    size = open_image(path).size
+    return Specimen(
+        specimen_id=path.stem,
+        file=path.relative_to(root).as_posix(),
+        taxon=Taxon(class_="Insecta", genus=species.split()[0], species=species),
+        split=split,
+        width=size[0],
+        height=size[1],
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        license=rights.get("license", "CC BY 4.0"),
+        rights_holder=rights.get("rights_holder", "A. Naturalist"),
+    )
+
+
+def contrast_of(q_value: float, significant: bool) -> Contrast:
+    return Contrast(
+        f_species=0.8,
+        f_reference=0.1,
+        effect=2.5,
+        q_value=q_value,
+        significant=significant,
+        reference_rank="genus",
+    )
+
+
+def trait_of(row: int, specimen: Specimen, latent: int, box: Sequence[float], **changes: float | None) -> Trait:
+    x, y, width, height = (float(v) for v in box)
+    contrast = contrast_of(math.nan if latent == 3 else 0.01, latent != 3)
+    return Trait(
+        trait_id=f"{specimen.specimen_id}-{latent}",
+        candidate=Candidate(specimen=row, latent=latent, patches=(1, 2), peak=1.5, contrast=contrast),
+        region=Region(
+            box=(x, y, width, height),
+            polygons=((x, y, x + width, y, x + width, y + height, x, y + height),),
+            patches=(1, 2),
+            area_fraction=width * height / (specimen.width * specimen.height),
+        ),
+        description=Description(text="A small blue area.", attributes=(Attribute("colour", "blue"),)),
+        measurement=Measurement(
+            length_px=max(width, height),
+            width_px=min(width, height),
+            elongation=max(width, height) / min(width, height),
+            texture_contrast=3.0,
+            color_lab=(50.0, 10.0, -40.0),
+            color_name="blue",
+        ).with_scale(changes.get("mm_per_pixel")),
+        describer=FACTS.describer,
+        describer_model=FACTS.describer_model,
+        prompt=FACTS.prompt,
+    )
+
+
+def painted(size: tuple[int, int], box: tuple[int, int, int, int], seed: int) -> Image.Image:
+    """Noise with a blue box."""
+    pixels = np.random.default_rng(seed).integers(150, 200, (size[1], size[0], 3)).astype(np.uint8)
+    x, y, width, height = box
+    pixels[y : y + height, x : x + width] = BLUE
+    return Image.fromarray(pixels)
+
+
+def save_jpeg(image: Image.Image, path: Path, **options: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, quality=95, **options)  # pyright: ignore[reportArgumentType]
+    return path
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Collection, list[Trait], list[ChosenLatent]]:
+    """Four specimens: a large photograph, a small PNG, a photograph that is stored turned, and one without traits."""
+    root = tmp_path_factory.mktemp("collection")
+    large = save_jpeg(painted((700, 500), (140, 200, 210, 100), 1), root / "Aus_bus" / "large.jpg")
+    small = root / "Aus_bus" / "small.png"
+    painted((80, 60), (8, 6, 40, 20), 2).save(small)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    turned = save_jpeg(
+        painted((300, 600), (30, 60, 90, 240), 3).rotate(90, expand=True), root / "Aus_cus" / "turned.jpg", exif=exif
+    )
+    bare = save_jpeg(painted((120, 90), (0, 0, 9, 9), 4), root / "Aus_cus" / "bare.jpg")
+    specimens = (
+        specimen_of(large, root, "Aus bus", "train"),
+        specimen_of(small, root, "Aus bus", "test", license=None, rights_holder=None),
+        specimen_of(turned, root, "Aus cus", "train"),
+        specimen_of(bare, root, "Aus cus", "train"),
+    )
+    traits = [
+        trait_of(0, specimens[0], 3, (140, 200, 210, 100)),
+        trait_of(0, specimens[0], 7, (0, 0, 700, 500), mm_per_pixel=0.1),
+        trait_of(1, specimens[1], 7, (8, 6, 40, 20)),
+        trait_of(2, specimens[2], 9, (30, 60, 90, 240)),
+    ]
+    latents = [
+        ChosenLatent(
+            species="Aus bus", latent=n, threshold=0.4, contrast=contrast_of(0.01, True), n_fired=3, n_specimens=4
+        )
+        for n in (3, 7)
+    ]
+    return Collection(root, specimens), traits, latents
+
+
+def write(folder: Path, world, *, longest_side: int = 256, workers: int = 2, **facts: object) -> DatasetSummary:
+    collection, traits, latents = world
+    return write_dataset(
+        folder,
+        collection,
+        iter(traits),
+        latents,
+        sae="org/sae@0123",
+        title="Beetles",
+        longest_side=longest_side,
+        facts=replace(FACTS, **facts),
+        workers=workers,
+    )
+
+
+@pytest.fixture(scope="module")
+def dataset(world, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "dataset"
+    write(folder, world)
+    return folder
+
+
+def rows_of(folder: Path, config: str, split: str) -> list[dict]:
+    files = sorted((folder / "data" / config).glob(f"{split}-*.parquet"))
+    return [row for file in files for row in pq.read_table(file).to_pylist()]
+
+
+def decode(row: dict) -> Image.Image:
+    return Image.open(io.BytesIO(row["image"]["bytes"]))
+
+
+def test_a_fresh_interpreter_offline_loads_every_config_with_the_declared_features(dataset, tmp_path):
+    code = f"""
+from datasets import load_dataset
+from sae_traits.release.tables import CONFIG_NAMES, features
+loaded = {{config: load_dataset({str(dataset)!r}, config) for config in CONFIG_NAMES}}
+assert all(split.features == features(config) for config in loaded for split in loaded[config].values())
+assert {{c: {{s: len(t) for s, t in loaded[c].items()}} for c in loaded}} == {{
+    "default": {{"train": 3, "test": 1}}, "specimens": {{"train": 3, "test": 1}},
+    "latents": {{"train": 2}}, "preview": {{"train": 2, "test": 1}}}}
+assert load_dataset({str(dataset)!r}).keys() == loaded["default"].keys()
+for config in ("default", "preview", "specimens"):
+    for split in loaded[config].values():
+        for row in split:
+            assert row["image"].mode == "RGB" and row["image"].size[0] > 0, row
+specimen = loaded["specimens"]["train"][0]
+assert [t["latent"] for t in specimen["traits"]] == [3, 7], specimen
+assert loaded["default"]["train"][0]["attributes"] == [{{"name": "colour", "value": "blue"}}]
+print("loaded")
+"""
+    environment = os.environ | {
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": str(tmp_path),
+        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    }
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "loaded", done.stderr
+
+
+def test_the_snippet_of_the_card_runs(dataset, tmp_path):
+    snippet = (dataset / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", snippet],
+        env=environment,
+        cwd=dataset.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    first, count = done.stdout.splitlines()
+    assert first.startswith("Aus bus A small blue area. [51.2")
+    assert count == "2 of 3"
+
+
+@pytest.mark.parametrize(("config", "split"), [("default", "train"), ("default", "test")])
+def test_boxes_and_outlines_lie_on_what_was_painted_in_the_row_s_own_image(dataset, config, split):
+    for row in rows_of(dataset, config, split):
+        image = decode(row)
+        assert max(image.size) <= 256
+        x, y, width, height = row["box"]
+        assert min(x, y) >= 0
+        assert x + width <= image.width + 1e-3
+        assert y + height <= image.height + 1e-3
+        (ring,) = row["polygons"]
+        assert (min(ring[::2]), min(ring[1::2])) == (x, y)
+        assert max(ring[::2]) - min(ring[::2]) == pytest.approx(width, abs=1e-3)
+        if row["trait_id"] == "large-7":  # the whole image
+            assert (width, height) == pytest.approx(image.size)
+            continue
+        pixels = np.asarray(image).astype(int)
+        inside = pixels[math.ceil(y) + 1 : int(y + height) - 1, math.ceil(x) + 1 : int(x + width) - 1]
+        blue = np.abs(pixels - BLUE).max(axis=2) < 30
+        assert np.abs(inside - BLUE).max() < 30
+        assert blue.sum() == pytest.approx(width * height, rel=0.1)
+
+
+def test_specimens_keep_their_pixels_and_plain_files_their_bytes(dataset, world):
+    collection = world[0]
+    rows = {row["specimen_id"]: row for split in ("train", "test") for row in rows_of(dataset, "specimens", split)}
+    assert set(rows) == {"large", "small", "turned", "bare"}
+    for specimen in collection.specimens:
+        row = rows[specimen.specimen_id]
+        source = open_image(collection.path(specimen))
+        assert np.array_equal(np.asarray(decode(row)), np.asarray(source))
+        kept = row["image"]["bytes"] == collection.path(specimen).read_bytes()
+        assert kept == (specimen.specimen_id != "turned")
+    assert rows["bare"]["traits"] == []
+    assert rows["large"]["traits"][0]["box"] == [140, 200, 210, 100]
+    assert rows["small"]["license"] is None
+    assert rows["large"]["rights_holder"] == "A. Naturalist"
+    assert rows["large"]["class"] == "Insecta"
+    assert rows["large"]["source_id"] == "Aus_bus/large.jpg"
+
+
+def test_what_is_unknown_is_null(dataset):
+    untested, scaled = rows_of(dataset, "default", "train")[:2]
+    assert untested["q_value"] is None
+    assert untested["length_mm"] is None
+    assert untested["part"] is None
+    assert untested["family"] is None
+    assert scaled["q_value"] == pytest.approx(0.01)
+    assert scaled["length_mm"] == pytest.approx(70)
+    assert scaled["sae"] == "org/sae@0123"
+
+
+def test_every_column_of_every_row_is_filled_by_name(world):
+    collection, traits, latents = world
+    row = default_row(collection.specimens[0], traits[0], {}, (1, 1), "sae")
+    assert set(row) == {c.name for c in COLUMNS["default"]}
+    assert set(latent_row(latents[0], "sae")) == {c.name for c in COLUMNS["latents"]}
+    assert list(features("default")) == [c.name for c in COLUMNS["default"]]
+    assert "class" in features("default")
+
+
+def test_a_small_plain_file_is_not_encoded_again(dataset, world):
+    (row,) = rows_of(dataset, "default", "test")
+    assert row["image"]["bytes"] == world[0].path(world[0].specimens[1]).read_bytes()
+    assert row["image"]["path"] == "small.png"
+
+
+def test_a_repeated_image_is_stored_once_a_group(tmp_path, world):
+    collection, traits, latents = world
+    many = [replace(traits[0], trait_id=f"large-{n}") for n in range(40)]
+    write(tmp_path / "one", (collection, traits[:1], latents), longest_side=700)
+    write(tmp_path / "many", (collection, many, latents), longest_side=700)
+    one, forty = (next((tmp_path / n / "data/default").iterdir()).stat().st_size for n in ("one", "many"))
+    assert len(rows_of(tmp_path / "many", "default", "train")) == 40
+    assert forty < 1.2 * one
+
+
+def test_the_same_input_gives_the_same_bytes_with_any_number_of_workers(dataset, world, tmp_path):
+    again = tmp_path / "dataset"
+    write(again, world, workers=1)
+    files = sorted(path.relative_to(dataset) for path in dataset.rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(again) for path in again.rglob("*") if path.is_file())
+    assert [Path(f).name for f in files if f.parent.name == "default"] == [
+        "test-00000-of-00001.parquet",
+        "train-00000-of-00001.parquet",
+    ]
+    for file in files:
+        assert (dataset / file).read_bytes() == (again / file).read_bytes(), file
+
+
+def test_writing_again_replaces_the_earlier_dataset_and_leaves_nothing_beside_it(world, tmp_path):
+    folder = tmp_path / "dataset"
+    collection, traits, latents = world
+    write(folder, world)
+    summary = write(folder, (collection, traits[:2], latents))
+    assert summary.rows["default"] == {"train": 2}
+    assert not list((folder / "data/default").glob("test*"))
+    assert [path.name for path in tmp_path.iterdir()] == ["dataset"]
+
+
+def test_the_summary_counts_what_was_written(world, tmp_path):
+    summary = write(tmp_path / "dataset", world)
+    assert (summary.n_traits, summary.n_specimens, summary.n_species, summary.n_described) == (4, 4, 2, 3)
+    assert (summary.n_significant, summary.n_latents) == (3, 3)
+    assert summary.reference_ranks == {"genus": 4}
+    assert [(r.license, r.n_images) for r in summary.rights] == [("CC BY 4.0", 3), (None, 1)]
+
+
+def test_previews_are_spread_evenly_over_the_species(world, tmp_path):
+    collection, _, latents = world
+    species = [f"Aus s{n:03d}" for n in range(90)]
+    specimens, many = [], []
+    for n in range(90 * 4):
+        original = collection.specimens[1]
+        specimen = replace(original, specimen_id=f"s{n}", taxon=Taxon(genus="Aus", species=species[n % 90]))
+        specimens.append(specimen)
+        many.append(trait_of(n, specimen, 7, (8, 6, 40, 20)))
+    write(tmp_path / "dataset", (Collection(collection.root, tuple(specimens)), many, latents))
+    shown = [row["species"] for row in rows_of(tmp_path / "dataset", "preview", "test")]
+    assert len(shown) <= MAXIMUM_PREVIEWS
+    assert sorted(shown) == sorted(species * 2)
+
+
+def test_a_preview_shows_the_outline_where_the_region_is(dataset, world):
+    row = next(r for r in rows_of(dataset, "preview", "train") if r["specimen_id"] == "turned")
+    image = decode(row)
+    assert image.size == (256, 512)
+    x, y, width, height = scale_region(world[1][3].region, (256 / 300, 512 / 600)).box
+    orange_y, orange_x = np.nonzero(np.abs(np.asarray(image).astype(int) - (230, 159, 0)).max(axis=2) < 40)
+    found = [orange_x.min(), orange_y.min(), orange_x.max(), orange_y.max()]
+    assert found == pytest.approx([x, y, x + width, y + height], abs=4)
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "L", "P", "RGBA"])
+def test_other_kinds_of_images_become_plain_rgb_without_losing_a_pixel(mode, tmp_path):
+    image = painted((60, 40), (5, 5, 20, 20), 7).convert(mode)
+    path = tmp_path / f"image{'.tif' if mode == 'CMYK' else '.png'}"
+    image.save(path)
+    source = SourceImage(path, specimen_of(path, tmp_path, "Aus bus", "train"))
+    kept = Image.open(io.BytesIO(source.at_source_size().data))
+    assert (kept.format, kept.mode) == ("PNG", "RGB")
+    assert np.array_equal(np.asarray(kept), np.asarray(open_image(path)))
+    reduced = Image.open(io.BytesIO(source.reduced(30).data))
+    assert (reduced.format, reduced.size) == ("JPEG", (30, 20))
+
+
+def test_a_region_scales_along_each_axis():
+    region = Region(box=(10, 20, 30, 40), polygons=((10, 20, 40, 20, 40, 60),), patches=(0,), area_fraction=0.1)
+    scaled = scale_region(region, (0.5, 2.0))
+    assert scaled.box == (5, 40, 15, 80)
+    assert scaled.polygons == ((5, 40, 20, 40, 20, 120),)
+
+
+def test_shards_hold_every_row_once_in_order_and_say_how_many_they_are(tmp_path):
+    schema = pa.schema([("n", pa.int32()), ("data", pa.binary())])
+    writer = ShardWriter(tmp_path, "train", schema, max_bytes=30_000)
+    rng = np.random.default_rng(0)
+    for n in range(450):
+        writer.add({"n": n, "data": rng.bytes(200)}, 200)
+    paths = writer.close()
+    assert [p.name for p in paths] == [f"train-{i:05d}-of-{len(paths):05d}.parquet" for i in range(len(paths))]
+    assert len(paths) > 1
+    assert [n for p in paths for n in pq.read_table(p)["n"].to_pylist()] == list(range(450))
+    assert max(p.stat().st_size for p in paths) < 35_000
+    assert max(pq.ParquetFile(p).metadata.row_group(0).num_rows for p in paths) == 100
+
+
+def test_a_changed_or_missing_image_is_named_and_the_earlier_dataset_stays(world, tmp_path):
+    collection, traits, latents = world
+    folder = tmp_path / "dataset"
+    write(folder, world)
+    before = (folder / "README.md").read_bytes()
+    other = replace(collection.specimens[0], sha256="0" * 64)
+    changed = Collection(collection.root, (other, *collection.specimens[1:]))
+    with pytest.raises(ReleaseError, match=r"large\.jpg has changed"):
+        write(folder, (changed, traits, latents))
+    missing = Collection(tmp_path / "nowhere", collection.specimens)
+    with pytest.raises(ReleaseError, match=r"cannot read .*large\.jpg: No such file"):
+        write(folder, (missing, traits, latents))
+    assert (folder / "README.md").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["dataset"]
+
+
+def test_without_a_trait_there_is_no_dataset(world, tmp_path):
+    collection, _, latents = world
+    with pytest.raises(ReleaseError, match="no specimen has a trait"):
+        write(tmp_path / "dataset", (collection, [], latents))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", [".git", "notes.txt", "data/extra"])
+def test_a_folder_with_other_files_is_not_replaced(world, tmp_path, name):
+    mine = tmp_path / "dataset" / name
+    mine.mkdir(parents=True)
+    with pytest.raises(ReleaseError, match="not part of a dataset"):
+        write(tmp_path / "dataset", world)
+    assert mine.is_dir()
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_error(world, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ReleaseError, match="cannot write"):
+        write(tmp_path / "file" / "dataset", world)
+
+
+def test_a_disk_that_takes_no_more_is_one_clear_error_and_leaves_nothing(world, tmp_path):
+    (tmp_path / "world.pickle").write_bytes(pickle.dumps((world, FACTS)))
+    code = """
+import pickle, resource, sys
+from pathlib import Path
+from sae_traits.errors import ReleaseError
+from sae_traits.release.dataset import write_dataset
+folder = Path(sys.argv[1])
+(collection, traits, latents), facts = pickle.loads((folder / "world.pickle").read_bytes())
+resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+try:
+    write_dataset(folder / "dataset", collection, traits, latents, sae="s", title="t", longest_side=512, facts=facts,
+                  workers=2)
+except ReleaseError as error:
+    print(error)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout == (
+        f"cannot write {tmp_path / 'dataset'}: File too large; make room or choose another folder, and run again\n"
+    ), done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["world.pickle"]
+
+
+def test_traits_in_another_order_are_refused(world, tmp_path):
+    collection, traits, latents = world
+    with pytest.raises(ValueError, match="not in the order of the specimens"):
+        write(tmp_path / "dataset", (collection, traits[::-1], latents))
+    assert not list(tmp_path.iterdir())
+
+
+def test_all_configs_have_columns():
+    assert set(COLUMNS) == set(CONFIG_NAMES)
