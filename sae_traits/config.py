@@ -56,7 +56,7 @@ class FeaturesConfig:
     dtype: Literal["float32", "bfloat16", "float16"] = option("float32", "Precision of the stored features.")
     image_batch_size: int = option(16, "Images a forward pass.")
     workers: int = option(2, "Processes that read and resize images.")
-    device: str = option("auto", "auto, cpu, cuda, cuda:1, mps …")
+    device: str = option("auto", "Where the backbone runs: auto, cpu, cuda, cuda:1 or mps.")
 
     def __post_init__(self) -> None:
         _check(self.image_batch_size >= 1, f"image_batch_size must be at least 1, not {self.image_batch_size}")
@@ -127,10 +127,35 @@ class ReleaseConfig:
     """What the published dataset looks like."""
 
     title: str = option("Image traits", "Title of the dataset card.")
-    longest_side: int = option(512, "Images of the config `default` are at most this many pixels on their longest side.")
+    longest_side: int = option(
+        512, "Images of the config `default` are at most this many pixels on their longest side."
+    )
 
     def __post_init__(self) -> None:
         _check(self.longest_side >= 32, f"longest_side must be at least 32, not {self.longest_side}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZeroShotConfig:
+    """Whether the traits help a vision-language model to recognise species, and how it is asked."""
+
+    clip: str | None = option(
+        None, "CLIP model to evaluate: Hub id or local folder (BioCLIP, open_clip, CLIP, SigLIP)."
+    )
+    clip_revision: str | None = option(None, "Branch, tag or commit of the CLIP model on the Hub.")
+    clip_framing: Literal["auto", "squash", "crop", "letterbox"] = option(
+        "auto", "How images become square for the CLIP model: as its preprocessor says, or one of these."
+    )
+    text_type: Literal["asis", "sci", "taxon", "com", "sci_com", "taxon_com"] = option(
+        "sci", "Name of a class: as is, scientific, all ranks, common, or both (BioCLIP's text types)."
+    )
+    common_names: str | None = option(None, "CSV file with species and common_name, for com, sci_com and taxon_com.")
+    templates: Literal["none", "one", "openai"] = option(
+        "one", "none: the bare text; one: `a photo of …`; openai: CLIP's 80 prompts, 80 times the work."
+    )
+    trait_text: Literal["prompts", "joined"] = option(
+        "prompts", "prompts: one text a trait, averaged; joined: all traits in one text."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +168,7 @@ class RunConfig:
     contrast: ContrastConfig = field(default_factory=ContrastConfig)
     describe: DescribeConfig = field(default_factory=DescribeConfig)
     release: ReleaseConfig = field(default_factory=ReleaseConfig)
+    zero_shot: ZeroShotConfig = field(default_factory=ZeroShotConfig)
 
     def to_yaml(self) -> str:
         """The configuration as YAML; `read_config` reads it back."""

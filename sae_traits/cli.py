@@ -1,0 +1,266 @@
+"""The command line: parse, call one function, print. Exit codes: 0 done, 1 failed, 2 usage, 3 partly done."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Sequence
+from errno import EDQUOT, ENOSPC
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin, get_type_hints
+
+from sae_traits import __version__
+from sae_traits.config import SECTIONS, read_config, resolve, section_of
+from sae_traits.errors import ConfigError, SaeTraitsError
+
+if TYPE_CHECKING:
+    from sae_traits.run import Run
+
+DONE, FAILED, USAGE, PARTLY_DONE = 0, 1, 2, 3
+
+EXAMPLES = {
+    "run": """\
+examples:
+  sae-traits run photographs/ --out runs/moths
+  sae-traits run metadata.csv --out runs/moths --backbone texture
+  sae-traits run photographs/ --out runs/moths --sae ORG/SAE
+  sae-traits run --config run.yaml --out runs/moths""",
+    "extract": "example:\n  sae-traits extract photographs/ --out runs/moths --backbone facebook/dinov2-base",
+    "train": """\
+examples:
+  sae-traits train runs/moths --architecture topk --k 32 --n-latents 6144
+  accelerate launch scripts/train_sae.py runs/moths --n-patches 100000000""",
+    "annotate": "example:\n  sae-traits annotate runs/moths --describer measured --traits-per-specimen 3",
+    "publish": """\
+examples:
+  sae-traits publish runs/moths --model-repo ORG/moth-sae --dataset-repo ORG/moth-traits --dry-run
+  sae-traits publish runs/moths --model-repo ORG/moth-sae --dataset-repo ORG/moth-traits --private""",
+    "demo": "example:\n  sae-traits demo --out runs/demo",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that reports a usage error as one line that says what to do."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message}; see {self.prog} --help", file=sys.stderr)
+        raise SystemExit(USAGE)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    if arguments.command is None:
+        parser.print_help()
+        return USAGE
+    try:
+        return arguments.function(arguments)
+    except ConfigError as error:
+        print(f"sae-traits {arguments.command}: {error}", file=sys.stderr)
+        return USAGE
+    except SaeTraitsError as error:
+        print(f"sae-traits {arguments.command}: {error}", file=sys.stderr)
+        return FAILED
+    except OSError as error:
+        reason = "the disk is full; free some space, and" if error.errno in (ENOSPC, EDQUOT) else f"{error};"
+        print(f"sae-traits {arguments.command}: {reason} the same command goes on where it stopped", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return PARTLY_DONE
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All commands with their options, made from the dataclasses of `config`."""
+    parser = Parser(
+        prog="sae-traits",
+        description="From species-labelled images to a sparse autoencoder, an image-trait dataset and a report.",
+        epilog="sae-traits COMMAND --help explains one command with an example. Try `sae-traits demo` first.",
+    )
+    parser.add_argument("--version", action="version", version=f"sae-traits {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+
+    run = _command(commands, "run", _run, "Everything: features, SAE, traits, dataset and report.")
+    _source(run)
+    _options(run, *SECTIONS)
+    extract = _command(commands, "extract", _extract, "Read a collection and extract patch features.")
+    _source(extract)
+    _options(extract, "collection", "features")
+    train = _command(commands, "train", _train, "Train an SAE on the features of a run, or adopt one (--sae).")
+    _existing(train)
+    _options(train, "train")
+    annotate = _command(commands, "annotate", _annotate, "Choose latents, describe their regions, write the dataset.")
+    _existing(annotate)
+    _options(annotate, "contrast", "describe", "release")
+    publish = _command(
+        commands, "publish", _publish, "Publish the SAE and the dataset of a run on the Hugging Face Hub."
+    )
+    publish.add_argument("run", type=Path, metavar="RUN", help="Folder of a finished run.")
+    publish.add_argument("--model-repo", required=True, metavar="ID", help="Hub id of the SAE, ORG/NAME.")
+    publish.add_argument("--dataset-repo", required=True, metavar="ID", help="Hub id of the dataset, ORG/NAME.")
+    publish.add_argument("--private", action="store_true", help="Create the repositories as private ones.")
+    publish.add_argument("--dry-run", action="store_true", help="List what would be uploaded, and upload nothing.")
+    demo = _command(
+        commands, "demo", _demo, "Draw invented specimens, run everything on them, score against the truth."
+    )
+    demo.add_argument("--out", type=Path, default=Path("runs/demo"), metavar="RUN", help="Where to write (runs/demo).")
+    return parser
+
+
+def _command(commands: Any, name: str, function: Callable[[Any], int], description: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=description,
+        description=description,
+        epilog=EXAMPLES[name],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(function=function)
+    if name != "publish":
+        parser.add_argument("--format", choices=["text", "json"], default="text", help="What stdout carries (text).")
+    return parser
+
+
+def _source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "source", nargs="?", metavar="SOURCE", help="Image folder (Genus_species/…) or table with file and species."
+    )
+    parser.add_argument("--out", type=Path, metavar="RUN", help="Folder of the run (runs/NAME_OF_SOURCE).")
+    parser.add_argument("--config", type=Path, metavar="YAML", help="Options from a file, one section a step.")
+
+
+def _existing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="Folder of a run that `extract` or `run` made.")
+    parser.add_argument("--config", type=Path, metavar="YAML", help="Options from a file, one section a step.")
+
+
+def _options(parser: argparse.ArgumentParser, *sections: str) -> None:
+    for section_name in sections:
+        section = SECTIONS[section_name]
+        group = parser.add_argument_group(f"{section_name}", (section.__doc__ or "").strip())
+        hints = get_type_hints(section)
+        for field in dataclasses.fields(section):
+            if field.name == "source":
+                continue
+            default = "" if field.default is None else f" ({field.default})"
+            hint = hints[field.name]
+            group.add_argument(
+                f"--{field.name.replace('_', '-')}",
+                dest=field.name,
+                default=argparse.SUPPRESS,
+                choices=get_args(hint) if get_origin(hint) is Literal else None,
+                metavar=None if get_origin(hint) is Literal else field.name.rsplit("_", 1)[-1].upper(),
+                help=(field.metadata["help"] + default).replace("%", "%%"),
+            )
+
+
+def _given(arguments: argparse.Namespace) -> list[dict[str, dict[str, Any]]]:
+    """What the YAML file and the options say, in that order."""
+    sections: dict[str, dict[str, Any]] = {}
+    known = {field.name for section in SECTIONS.values() for field in dataclasses.fields(section)}
+    for name, value in vars(arguments).items():
+        if name in known and value is not None:
+            sections.setdefault(section_of(name), {})[name] = value
+    return [*([read_config(arguments.config)] if arguments.config else []), sections]
+
+
+def _new_run(arguments: argparse.Namespace) -> Any:
+    from sae_traits.run import Run
+
+    config = resolve(*_given(arguments))
+    if config.collection.source is None:
+        raise ConfigError(
+            "say which images: sae-traits run SOURCE, or `source` in the section `collection` of --config"
+        )
+    out = arguments.out or Path("runs") / Path(config.collection.source).resolve().stem
+    return Run.create(out, config)
+
+
+def _old_run(arguments: argparse.Namespace) -> Run:
+    from sae_traits.run import Run
+
+    return Run.open(arguments.run, *_given(arguments))
+
+
+def _print(run: Run, arguments: argparse.Namespace) -> int:
+    """Print what a run made, in one of several processes; 3 when something is left to do."""
+    from accelerate import PartialState
+
+    from sae_traits.summary import Summary
+
+    summary = Summary.of(run)
+    if PartialState().is_main_process:
+        if arguments.format == "json":
+            print(json.dumps(summary.to_dict(), indent=2, ensure_ascii=False))
+        else:
+            print("\n".join(summary.lines()))
+    return PARTLY_DONE if summary.unfinished else DONE
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    run = _new_run(arguments)
+    from sae_traits import pipeline
+
+    pipeline.run_all(run)
+    return _print(run, arguments)
+
+
+def _extract(arguments: argparse.Namespace) -> int:
+    run = _new_run(arguments)
+    from sae_traits import pipeline
+
+    pipeline.extract_features(run)
+    return _print(run, arguments)
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    run = _old_run(arguments)
+    from sae_traits import pipeline
+
+    pipeline.train(run)
+    return _print(run, arguments)
+
+
+def _annotate(arguments: argparse.Namespace) -> int:
+    run = _old_run(arguments)
+    from sae_traits import pipeline
+
+    pipeline.annotate_run(run)
+    pipeline.release_run(run)
+    return _print(run, arguments)
+
+
+def _publish(arguments: argparse.Namespace) -> int:
+    from sae_traits.pipeline import publish
+    from sae_traits.run import Run
+
+    run = Run.open(arguments.run)
+    lines = publish(
+        run,
+        model_repo=arguments.model_repo,
+        dataset_repo=arguments.dataset_repo,
+        private=arguments.private,
+        dry_run=arguments.dry_run,
+    )
+    print("\n".join(lines))
+    return DONE
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from sae_traits import pipeline
+
+    run = pipeline.run_demo(arguments.out)
+    code = _print(run, arguments)
+    if arguments.format == "text":
+        report = run.evaluation / "report.md"
+        print(f"\n{report.read_text(encoding='utf-8').split('```')[1].strip()}")
+        print(f"\nNow with your own images: sae-traits run photographs/ --out runs/mine   (the report is {report})")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

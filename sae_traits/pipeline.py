@@ -1,0 +1,411 @@
+"""The steps of a run in order. A step whose output is complete and whose inputs have not changed is skipped (`run`)."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor
+
+import sae_traits
+from sae_traits import collections
+from sae_traits.collections.drawn import draw_collection
+from sae_traits.collections.drawn.world import TRUTH_FILE
+from sae_traits.config import FeaturesConfig, read_config, resolve
+from sae_traits.evaluation import drawn_truth
+from sae_traits.evaluation.localisation import score_on_masks
+from sae_traits.evaluation.report import draw_gallery, report_sections, write_report
+from sae_traits.features.backbone import Backbone, load_backbone, restore_backbone
+from sae_traits.features.extract import extract
+from sae_traits.features.store import FeatureStore
+from sae_traits.features.stream import PatchStream, moments
+from sae_traits.progress import say
+from sae_traits.release.cards import write_model_card
+from sae_traits.release.dataset import write_dataset
+from sae_traits.release.facts import DatasetFacts, DatasetSummary
+from sae_traits.release.hub import plan_folder, publish_folder
+from sae_traits.run import Run, Steps
+from sae_traits.sae.extractor import check_width
+from sae_traits.sae.metrics import measure_sae
+from sae_traits.sae.model import SAE
+from sae_traits.sae.trainer import FeatureScale, n_steps_for, record_metrics, train_sae
+from sae_traits.schema import Collection
+from sae_traits.traits.annotate import describe_candidates, export_traits, plan_annotation
+from sae_traits.traits.describers import Describer
+from sae_traits.traits.describers.measured import Measured
+from sae_traits.traits.encode import Codes, encode_collection, firing_thresholds
+from sae_traits.traits.ledger import Ledger
+from sae_traits.traits.table import read_latents, read_traits
+
+MEASURED_PATCHES = 200_000
+"""The SAE is measured on at most this many held-out patches."""
+
+
+def extract_features(run: Run, accelerator: Accelerator | None = None) -> None:
+    """Read the collection, then extract the features of every specimen (all processes take part)."""
+    accelerator = accelerator or Accelerator()
+    config = run.config
+    if accelerator.is_main_process:
+        run.steps.do(
+            "collect",
+            {"source": collections.fingerprint(config.collection)},
+            [run.specimens_file],
+            lambda: _collect(run),
+        )
+    accelerator.wait_for_everyone()
+    collection = Collection.load(run.specimens_file)
+    backbone = _backbone(run)
+    speed_only = {"image_batch_size", "workers", "device"}
+    inputs = {
+        "collect": Steps(run.steps.path).fingerprint("collect"),
+        "features": {k: v for k, v in asdict(config.features).items() if k not in speed_only},
+        "backbone": backbone.info.to_dict(),
+    }
+
+    def work() -> dict[str, Any]:
+        store = extract(
+            collection,
+            backbone,
+            run.activations,
+            dtype=config.features.dtype,
+            image_batch_size=config.features.image_batch_size,
+            workers=config.features.workers,
+        )
+        return {"n_patches": store.n_patches, "d_model": store.info.d_model}
+
+    run.steps.do("extract", inputs, [run.activations / "index.json"], work, keep_record=accelerator.is_main_process)
+    accelerator.wait_for_everyone()
+
+
+def _collect(run: Run) -> dict[str, Any]:
+    collection = collections.read_collection(run.config.collection, workers=run.config.features.workers)
+    collection.save(run.specimens_file)
+    with run.problems_file.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "reason"])
+        writer.writerows((problem.file, problem.reason) for problem in collection.problems)
+    for problem in collection.problems[:5]:
+        say(f"left out {problem.file}: {problem.reason}")
+    if len(collection.problems) > 5:
+        say(f"… and {len(collection.problems) - 5} more; all are in {run.problems_file}")
+    return {
+        "n_specimens": len(collection.specimens),
+        "n_species": len({s.species for s in collection.specimens}),
+        "n_problems": len(collection.problems),
+    }
+
+
+def _backbone(run: Run) -> Backbone:
+    """The configured backbone; with --sae and no --backbone, the one that the SAE was trained on."""
+    features = run.config.features
+    if run.config.train.sae is not None:
+        sae = SAE.from_pretrained(run.config.train.sae)
+        if sae.config.backbone is not None and features.backbone == FeaturesConfig().backbone:
+            backbone = restore_backbone(sae.config.backbone, device=features.device)
+        else:
+            backbone = load_backbone(features)
+        check_width(sae, backbone.info.d_model, backbone.info.backbone)
+        return backbone
+    return load_backbone(features)
+
+
+def train(run: Run, accelerator: Accelerator | None = None) -> None:
+    """Train the SAE of a run on its training specimens (all processes take part), or adopt the one of --sae."""
+    accelerator = accelerator or Accelerator()
+    config = run.config.train
+    inputs: dict[str, Any] = {"extract": run.steps.fingerprint("extract"), "train": asdict(config)}
+    adopted = SAE.from_pretrained(config.sae) if config.sae is not None else None
+    if adopted is not None:
+        inputs["sae"] = sae_hash(adopted)
+
+    def work() -> dict[str, Any]:
+        store = FeatureStore.open(run.activations)
+        collection = Collection.load(run.specimens_file)
+        if adopted is not None:
+            check_width(adopted, store.info.d_model, store.info.backbone)
+            sae = adopted
+        else:
+            sae = _train_new(run, store, collection, accelerator)
+        metrics = measure_sae(sae, _held_out(store, collection)).to_dict()
+        record_metrics(sae, metrics)
+        if accelerator.is_main_process:
+            sae.save_pretrained(run.sae)
+        return metrics
+
+    run.steps.do("train", inputs, [run.sae / "config.json"], work, keep_record=accelerator.is_main_process)
+    accelerator.wait_for_everyone()
+
+
+def _train_new(run: Run, store: FeatureStore, collection: Collection, accelerator: Accelerator) -> SAE:
+    config = run.config.train
+    rows = _rows(collection, "train")
+    found = moments(store, rows)
+    n_steps = n_steps_for(config)
+
+    def batches(start: int) -> Iterator[Tensor]:
+        n_patches = n_steps * config.batch_size
+        return iter(
+            PatchStream(store, rows, n_patches=n_patches, batch_size=config.batch_size, seed=config.seed, start=start)
+        )
+
+    training = {
+        "n_specimens": len(rows),
+        "n_patches": n_steps * config.batch_size,
+        "settings": {k: v for k, v in asdict(config).items() if k != "sae"},
+    }
+    return train_sae(
+        batches,
+        config,
+        FeatureScale(
+            mean=found.mean.float(), scale=max((found.mean_squared_deviation / store.info.d_model) ** 0.5, 1e-12)
+        ),
+        n_steps=n_steps,
+        checkpoint=run.folder / "training.checkpoint",
+        accelerator=accelerator,
+        backbone=store.info,
+        training=training,
+    )
+
+
+def _held_out(store: FeatureStore, collection: Collection) -> Iterator[Tensor]:
+    """Features of validation specimens, or of training specimens where there are no others, up to a bound."""
+    rows = _rows(collection, "validation")
+    chosen = np.zeros(len(collection.specimens), dtype=bool)
+    chosen[rows if len(rows) else _rows(collection, "train")] = True
+    left = MEASURED_PATCHES
+    for shard in store.shards():
+        own = np.repeat(chosen[shard.specimens], np.diff(shard.offsets))
+        features = shard.features[torch.from_numpy(own)][:left]
+        left -= len(features)
+        yield features
+        if not left:
+            return
+
+
+def _rows(collection: Collection, split: str) -> NDArray[np.int64]:
+    return np.array([row for row, s in enumerate(collection.specimens) if s.split == split], dtype=np.int64)
+
+
+def sae_hash(sae: SAE) -> str:
+    """Hash of an SAE's weights and architecture: its revision, where it has none on the Hub."""
+    digest = hashlib.sha256(f"{sae.config.architecture} {sae.config.k}".encode())
+    for name, tensor in sorted(sae.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def annotate_run(run: Run) -> None:
+    """Encode the specimens, choose latents, describe their regions, and write the dataset."""
+    config = run.config
+    collection = Collection.load(run.specimens_file)
+    store = FeatureStore.open(run.activations)
+    sae = SAE.from_pretrained(run.sae)
+    firing = (
+        {"threshold": config.contrast.firing_threshold}
+        if config.contrast.contrast == "paper"
+        else {"quantile": config.contrast.firing_quantile}
+    )
+
+    def encode() -> dict[str, Any]:
+        if config.contrast.contrast == "paper":
+            thresholds = np.full(sae.config.n_latents, config.contrast.firing_threshold, dtype=np.float32)
+        else:
+            training = np.array([s.split == "train" for s in collection.specimens])
+            thresholds = firing_thresholds(sae, store, training, config.contrast.firing_quantile)
+        codes = encode_collection(sae, store, thresholds, run.codes)
+        return {"n_latents_used": int(np.isfinite(codes.thresholds).sum()), "n_parts": len(codes.parts)}
+
+    run.steps.do("encode", {"train": run.steps.fingerprint("train"), **firing}, [run.codes / "index.json"], encode)
+
+    describer = _describer(run)
+
+    def annotate() -> dict[str, Any]:
+        plan = plan_annotation(collection, Codes.open(run.codes), store.info, config.contrast)
+        with Ledger(run.ledger_file) as ledger:
+            describe_candidates(plan, describer, ledger, workers=config.describe.describe_workers)
+            annotation = export_traits(
+                plan, describer, ledger, traits_file=run.traits_file, latents_file=run.latents_file
+            )
+        return asdict(annotation)
+
+    inputs = {
+        "encode": run.steps.fingerprint("encode"),
+        "contrast": asdict(config.contrast),
+        "describer": [describer.name, describer.model, describer.prompt],
+    }
+    run.steps.do("annotate", inputs, [run.traits_file, run.latents_file], annotate)
+
+
+def _describer(run: Run) -> Describer:
+    """The describer that the configuration names."""
+    assert run.config.describe.describer == "measured"
+    return Measured()
+
+
+def release_run(run: Run) -> None:
+    """Write the dataset folder and the SAE's card."""
+    collection = Collection.load(run.specimens_file)
+    sae = SAE.from_pretrained(run.sae)
+
+    def work() -> dict[str, Any]:
+        _write_card(run.sae, sae, repo_id=None)
+        found = _write_dataset(run, collection, sae, run.dataset, name=f"local@sha256:{sae_hash(sae)}", repo_id=None)
+        return asdict(found)
+
+    inputs = {"annotate": run.steps.fingerprint("annotate"), "release": asdict(run.config.release)}
+    run.steps.do("release", inputs, [run.dataset / "README.md", run.sae / "README.md"], work)
+
+
+def _write_card(folder: Path, sae: SAE, *, repo_id: str | None) -> None:
+    write_model_card(folder, sae.config.to_dict(), sae.config.training.get("metrics", {}), repo_id=repo_id)
+
+
+def _write_dataset(
+    run: Run, collection: Collection, sae: SAE, folder: Path, *, name: str, repo_id: str | None
+) -> DatasetSummary:
+    """Write the dataset of a run into a folder.
+
+    Args:
+        run: a run whose traits are finished.
+        collection: its specimens.
+        sae: its SAE.
+        folder: where to write.
+        name: of the SAE in the column `sae`, as repository@revision.
+        repo_id: where the dataset will be on the Hub.
+    """
+    describer = _describer(run)
+    facts = DatasetFacts(
+        backbone=FeatureStore.open(run.activations).info,
+        sae_metrics=sae.config.training.get("metrics", {}),
+        contrast=asdict(run.config.contrast),
+        describer=describer.name,
+        describer_model=describer.model,
+        prompt=describer.prompt,
+        n_problems=run.steps.counts("collect")["n_problems"],
+        command=run.command,
+        drawn=_is_drawn(collection.root),
+        repo_id=repo_id,
+    )
+    return write_dataset(
+        folder,
+        collection,
+        read_traits(run.traits_file),
+        read_latents(run.latents_file),
+        sae=name,
+        title=run.config.release.title,
+        longest_side=run.config.release.longest_side,
+        facts=facts,
+        workers=run.config.features.workers,
+    )
+
+
+def evaluate_run(run: Run) -> None:
+    """Score the regions on masks, and on the truth of the drawn world, where there is one; write the report."""
+    collection = Collection.load(run.specimens_file)
+
+    def work() -> dict[str, Any]:
+        info = FeatureStore.open(run.activations).info
+        traits = list(read_traits(run.traits_file))
+        on_animal = score_on_masks(collection, traits, info)
+        drawn = drawn_truth.score(collection, traits, info) if _is_drawn(collection.root) else None
+        results = {
+            "sae": run.steps.counts("train"),
+            "traits": run.steps.counts("annotate"),
+            "on_animal": on_animal.to_dict() if on_animal else None,
+            "drawn": drawn.to_dict() if drawn else None,
+        }
+        n_drawn = draw_gallery(collection, traits, run.evaluation / "figures" / "regions.png")
+        lines = drawn.lines() if drawn else []
+        write_report(run.evaluation, run.config.release.title, results, report_sections(results, lines, n_drawn))
+        return {"n_regions_drawn": n_drawn}
+
+    run.steps.do("evaluate", {"release": run.steps.fingerprint("release")}, [run.evaluation / "results.json"], work)
+
+
+def run_all(run: Run) -> None:
+    """All steps."""
+    extract_features(run)
+    train(run)
+    annotate_run(run)
+    release_run(run)
+    evaluate_run(run)
+
+
+def run_demo(folder: Path) -> Run:
+    """Draw the drawn world into FOLDER/collection, unless it is there, and run everything on it."""
+    collection = folder / "collection"
+    if not _is_drawn(collection):
+        say("drawing specimens of invented species")
+        draw_collection(collection)
+    recipe = read_config(recipe_file("demo.yaml"))
+    run = Run.create(folder, resolve(recipe, {"collection": {"source": str(collection)}}))
+    run_all(run)
+    return run
+
+
+def publish(run: Run, *, model_repo: str, dataset_repo: str, private: bool, dry_run: bool) -> list[str]:
+    """Publish the SAE, then the dataset that names the SAE's commit; what happened, as lines.
+
+    Each repository gets one atomic commit; publishing the same again adds none.
+
+    Raises:
+        StoreError: the run is not finished.
+        ReleaseError: the Hub refuses or cannot be reached.
+    """
+    run.steps.fingerprint("release")
+    collection = Collection.load(run.specimens_file)
+    sae = SAE.from_pretrained(run.sae)
+    with TemporaryDirectory(prefix="sae-traits-publish-") as temporary:
+        model_folder, dataset_folder = Path(temporary, "model"), Path(temporary, "dataset")
+        sae.save_pretrained(model_folder)
+        _write_card(model_folder, sae, repo_id=model_repo)
+        if dry_run:
+            _write_dataset(run, collection, sae, dataset_folder, name=f"{model_repo}@main", repo_id=dataset_repo)
+            return [*_planned("model", model_repo, model_folder), *_planned("dataset", dataset_repo, dataset_folder)]
+        model = publish_folder(
+            model_folder, model_repo, repo_type="model", private=private, message="Publish an SAE with sae-traits"
+        )
+        name = f"{model.repo_id}@{model.revision}"
+        _write_dataset(run, collection, sae, dataset_folder, name=name, repo_id=dataset_repo)
+        dataset = publish_folder(
+            dataset_folder,
+            dataset_repo,
+            repo_type="dataset",
+            private=private,
+            message="Publish an image-trait dataset with sae-traits",
+        )
+    return [
+        f"{'published' if done.changed else 'unchanged'} {done.url} at {done.revision}" for done in (model, dataset)
+    ] + [
+        f'SAE.from_pretrained("{model.repo_id}", revision="{model.revision}")',
+        f'load_dataset("{dataset.repo_id}", revision="{dataset.revision}")',
+    ]
+
+
+def _planned(kind: str, repo_id: str, folder: Path) -> list[str]:
+    files = plan_folder(folder)
+    total = sum(file.size for file in files)
+    return [f"{kind} {repo_id}: {len(files)} files, {total:,} bytes (nothing was uploaded)"] + [
+        f"  {file.size:>14,}  {file.path}" for file in files
+    ]
+
+
+def recipe_file(name: str) -> Path:
+    """A recipe, in the installed package or, in an editable install, at the root of the repository."""
+    package = Path(sae_traits.__file__).parent
+    folder = package / "recipes"
+    return (folder if folder.is_dir() else package.parent / "recipes") / name
+
+
+def _is_drawn(root: Path) -> bool:
+    return (root / TRUTH_FILE).is_file()

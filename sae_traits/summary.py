@@ -1,0 +1,89 @@
+"""What a run made, for the terminal and for scripts: read from the run's own records."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from sae_traits.run import Run
+
+ZERO_SHOT_SKIPPED = (
+    "zero-shot evaluation was skipped: this version scores regions, not yet a vision-language model (no --clip)"
+)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The counts of every finished step, and the scores."""
+
+    run: Run
+    counts: dict[str, dict[str, Any]]
+    results: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, run: Run) -> Summary:
+        """Read a run's records."""
+        file = run.evaluation / "results.json"
+        results = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        return cls(run, {name: run.steps.counts(name) for name in run.steps.records}, results)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether some describer calls failed and would be tried again by the same command."""
+        return self.counts.get("annotate", {}).get("n_failed", 0) > 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for `--format json`."""
+        return {"run": str(self.run.folder), "unfinished": self.unfinished, "steps": self.counts} | (
+            {"results": self.results} if self.results else {}
+        )
+
+    def lines(self) -> list[str]:
+        """A few lines that say what there is and where."""
+        lines = [f"run       {self.run.folder}"]
+        if found := self.counts.get("collect"):
+            problems = f"; {found['n_problems']} problems, see {self.run.problems_file}" if found["n_problems"] else ""
+            lines.append(f"images    {found['n_specimens']} specimens of {found['n_species']} species{problems}")
+        if found := self.counts.get("extract"):
+            lines.append(f"features  {found['n_patches']:,} patches of width {found['d_model']}")
+        if found := self.counts.get("train"):
+            lines.append(
+                f"SAE       {self.run.sae}: explained variance {found['explained_variance']:.3f}, "
+                f"L0 {found['l0']:.1f}, dead latents {100 * found['dead_share']:.1f} %"
+            )
+        if found := self.counts.get("annotate"):
+            lines += self._traits(found)
+        if self.counts.get("release"):
+            lines.append(f"dataset   {self.run.dataset}: load_dataset({str(self.run.dataset)!r})")
+        if self.results:
+            lines.append(f"report    {self.run.evaluation / 'report.md'}")
+            lines.append(ZERO_SHOT_SKIPPED)
+        return lines
+
+    def _traits(self, found: dict[str, Any]) -> list[str]:
+        n_specimens = self.counts["collect"]["n_specimens"]
+        mean = found["n_traits"] / max(found["n_specimens"], 1)
+        lines = [
+            f"traits    {found['n_traits']:,} for {found['n_specimens']} of {n_specimens} specimens "
+            f"({found['n_specimens'] / n_specimens:.1%}), {mean:.1f} each; {found['n_significant']:,} significant"
+        ]
+        for name, meaning in (
+            ("n_background", "answers were background and are left out"),
+            ("n_invalid", "answers could not be used and are kept in the ledger"),
+            ("n_failed", "calls failed; run the same command again to repeat them"),
+        ):
+            if found[name]:
+                lines.append(f"          {found[name]} {meaning}")
+        if found["species_without_latents"]:
+            lines.append(f"          no latent for {', '.join(found['species_without_latents'])}")
+        if self.results and (score := self.results.get("on_animal")):
+            lines.append(
+                f"regions   {_interval(score['on_animal'])} of their area on the animal, "
+                f"against {_interval(score['random'])} at random places"
+            )
+        return lines
+
+
+def _interval(values: dict[str, float]) -> str:
+    return f"{values['mean']:.3f} [{values['low']:.3f}, {values['high']:.3f}]"

@@ -1,0 +1,254 @@
+"""The whole way on drawn specimens, as a person walks it: again, after a kill, on a full disk, to the Hub and back."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sae_traits.cli import main
+from sae_traits.collections.drawn import draw_collection
+
+SMALL = [
+    "--backbone", "texture", "--n-latents", "256", "--k", "8", "--n-patches", "60000", "--batch-size", "512",
+    "--workers", "0", "--describe-workers", "1", "--longest-side", "128",
+]  # fmt: skip
+STEPS = ["collect", "extract", "train", "encode", "annotate", "release", "evaluate"]
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """Sixteen drawn species, five specimens each."""
+    folder = tmp_path_factory.mktemp("drawn") / "collection"
+    draw_collection(folder, specimens_per_species=5, workers=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(drawn, tmp_path_factory):
+    """A finished run."""
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    assert main(["run", str(drawn), "--out", str(folder), *SMALL]) == 0
+    return folder
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    """A copy of the finished run, to be changed."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+def content(folder, *without):
+    """Hash of every file below a folder."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in without
+    }
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "sae_traits.cli", *map(str, arguments)]
+
+
+def test_a_run_makes_everything_that_the_house_promises(finished):
+    for name in (
+        "config.yaml", "specimens.parquet", "problems.csv", "steps.json", "activations/index.json", "sae/config.json",
+        "sae/model.safetensors", "sae/README.md", "codes/index.json", "traits/ledger.sqlite", "traits/traits.parquet",
+        "traits/latents.parquet", "dataset/README.md", "evaluation/results.json", "evaluation/report.md",
+        "evaluation/figures/regions.png",
+    ):  # fmt: skip
+        assert (finished / name).is_file(), name
+    results = json.loads((finished / "evaluation/results.json").read_text())
+    assert results["drawn"]["recall"][0]["regions"]["low"] > results["drawn"]["recall"][0]["random"]["high"]
+    assert results["on_animal"]["gain"]["low"] > 0
+    assert results["sae"]["explained_variance"] > 0.3
+
+
+def test_the_same_command_again_skips_every_step_and_changes_nothing(finished, drawn, capsys):
+    before = content(finished)
+    times = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.name != "config.yaml"}
+    assert main(["run", str(drawn), "--out", str(finished), *SMALL]) == 0
+    captured = capsys.readouterr()
+    assert [line.split(":")[0] for line in captured.err.splitlines() if "skipped" in line] == STEPS
+    assert "run " in captured.out
+    assert content(finished) == before
+    files = {path: path.stat().st_mtime_ns for path in times if path.is_file()}
+    assert files == {path: t for path, t in times.items() if path.is_file()}
+
+
+def test_a_changed_option_repeats_only_the_steps_that_depend_on_it(run, capsys):
+    features = (run / "activations" / "shard-00000.safetensors").stat().st_mtime_ns
+    assert main(["annotate", str(run), "--traits-per-specimen", "2"]) == 0
+    captured = capsys.readouterr()
+    assert "encode: complete" in captured.err
+    assert "annotate: done" in captured.err
+    assert "release: done" in captured.err
+    assert (run / "activations" / "shard-00000.safetensors").stat().st_mtime_ns == features
+    assert main(["train", str(run), "--k", "4", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["steps"]["train"]["l0"] <= 4
+
+
+def test_the_papers_contrast_runs_the_same_way(run, capsys):
+    arguments = ["--contrast", "paper", "--firing-threshold", "0.2", "--minimum-frequency", "1e-4"]
+    assert main(["annotate", str(run), *arguments]) == 0
+    assert "traits" in capsys.readouterr().out
+
+
+def test_a_given_sae_is_used_with_its_own_backbone_and_not_trained(finished, drawn, tmp_path, capsys):
+    arguments = ["run", str(drawn), "--out", str(tmp_path / "adopted"), "--sae", str(finished / "sae")]
+    assert main([*arguments, "--workers", "0", "--describe-workers", "1"]) == 0
+    assert "train: step" not in capsys.readouterr().err
+    weights = "sae/model.safetensors"
+    assert (tmp_path / "adopted" / weights).read_bytes() == (finished / weights).read_bytes()
+    traits = "traits/traits.parquet"
+    assert (tmp_path / "adopted" / traits).read_bytes() == (finished / traits).read_bytes()
+
+
+def test_one_step_at_a_time_gives_the_same_dataset(finished, drawn, tmp_path):
+    folder = tmp_path / "steps"
+    (tmp_path / "options.yaml").write_text(
+        "train: {n_latents: 256, k: 8, n_patches: 60000, batch_size: 512}\n"
+        "describe: {describe_workers: 1}\nrelease: {longest_side: 128}\n"
+        "features: {backbone: texture, workers: 0}\n"
+    )
+    assert main(["extract", str(drawn), "--out", str(folder), "--config", str(tmp_path / "options.yaml")]) == 0
+    assert main(["train", str(folder)]) == 0
+    assert main(["annotate", str(folder)]) == 0
+    assert content(folder / "dataset") == content(finished / "dataset")
+
+
+KILL_POINTS = [
+    "specimens.parquet",
+    "activations/shard-00000.safetensors",
+    "sae/config.json",
+    "codes/thresholds.parquet",
+    "traits/ledger.sqlite-wal",
+    "traits/traits.parquet",
+    "dataset/README.md",
+]
+
+
+@pytest.mark.parametrize(
+    "point", [p if p in KILL_POINTS[1:6:3] else pytest.param(p, marks=pytest.mark.slow) for p in KILL_POINTS]
+)
+def test_a_run_that_was_killed_ends_with_the_same_dataset(finished, drawn, tmp_path, point):
+    folder = tmp_path / "killed"
+    arguments = command("run", drawn, "--out", folder, *SMALL)
+    process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (folder / point).exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert (folder / point).exists()
+    assert not (folder / "evaluation/results.json").exists(), "the kill came before the end"
+    again = subprocess.run(arguments, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert content(folder / "dataset") == content(finished / "dataset")
+    assert content(folder / "sae") == content(finished / "sae")
+    assert content(folder / "codes") == content(finished / "codes")
+
+
+def test_the_results_load_offline_in_a_fresh_interpreter(finished):
+    code = f"""
+import json, sys
+from datasets import load_dataset
+from PIL import Image
+from sae_traits import SAE, load_extractor
+traits = load_dataset({str(finished / "dataset")!r})
+row = traits["train"][0]
+specimens = load_dataset({str(finished / "dataset")!r}, "specimens", split="train")
+sae = SAE.from_pretrained({str(finished / "sae")!r})
+features, grid = load_extractor(sae)(specimens[0]["image"].convert("RGB"))
+codes = sae.encode(features)
+x, y, width, height = row["box"]
+assert 0 <= x and x + width <= row["image"].width + 1e-3 and y + height <= row["image"].height + 1e-3
+print(json.dumps([{{k: len(v) for k, v in traits.items()}}, codes.shape, len(grid.valid), int(row["latent"])]))
+"""
+    environment = os.environ | {
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+        "HF_HOME": str(finished / ".." / "hf"),
+    }
+    found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    splits, shape, n_valid, latent = json.loads(found.stdout)
+    assert set(splits) == {"train", "test"} or set(splits) == {"train", "validation", "test"}
+    n_traits = json.loads((finished / "steps.json").read_text())["annotate"]["counts"]["n_traits"]
+    assert sum(splits.values()) == n_traits
+    assert shape == [n_valid, 256]
+    assert 0 <= latent < 256
+
+
+def test_a_run_is_published_and_loaded_by_id(finished, hub, hub_environment):
+    arguments = ["publish", finished, "--model-repo", "museum/drawn-sae", "--dataset-repo", "museum/drawn-traits"]
+
+    def publish(*more):
+        return subprocess.run(command(*arguments, *more), env=hub_environment, capture_output=True, text=True)
+
+    dry = publish("--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    assert "model.safetensors" in dry.stdout
+    assert "nothing was uploaded" in dry.stdout
+    assert not hub.store.repositories
+
+    first = publish()
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.count("published ") == 2
+    again = publish()
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("unchanged ") == 2
+    assert again.stdout.replace("unchanged", "published") == first.stdout
+    assert hub.token not in first.stdout + first.stderr + again.stdout + again.stderr
+
+    code = """
+import json
+from datasets import load_dataset
+from sae_traits import SAE
+traits = load_dataset("museum/drawn-traits", split="train")
+name, revision = traits[0]["sae"].split("@")
+sae = SAE.from_pretrained(name, revision=revision)
+streamed = next(iter(load_dataset("museum/drawn-traits", "specimens", split="train", streaming=True)))
+print(json.dumps([len(traits), name, sae.config.n_latents, streamed["species"], len(streamed["traits"])]))
+"""
+    found = subprocess.run([sys.executable, "-c", code], env=hub_environment, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    n_rows, name, n_latents, species, n_traits = json.loads(found.stdout)
+    assert (name, n_latents) == ("museum/drawn-sae", 256)
+    assert n_rows > 50
+    assert species
+    assert 1 <= n_traits <= 5
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+@pytest.mark.parametrize(
+    "kilobytes", [5500, *(pytest.param(n, marks=pytest.mark.slow) for n in (64, 1000, 5100, 5300, 5700, 6000, 7000))]
+)
+def test_a_full_disk_is_one_clear_line_and_the_run_goes_on_when_there_is_room(drawn, finished, tmp_path, kilobytes):
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(small)]
+    mounted = subprocess.run(mount, capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"cannot mount a small file system: {mounted.stderr.decode().strip()}")
+    arguments = command("run", drawn, "--out", small / "run", *SMALL)
+    try:
+        found = subprocess.run(arguments, capture_output=True, text=True)
+        line = found.stderr.strip().splitlines()[-1]
+        assert found.returncode == 1, found.stderr
+        assert line.startswith("sae-traits run:")
+        assert "full" in line or "No space left" in line
+        assert "Traceback" not in found.stderr
+        subprocess.run(["mount", "-o", "remount,size=100m", str(small)], check=True)
+        again = subprocess.run(arguments, capture_output=True, text=True)
+        assert again.returncode == 0, again.stderr
+        assert content(small / "run" / "dataset") == content(finished / "dataset")
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
