@@ -1,14 +1,14 @@
 """What can go wrong, as a tree. Every message says what happened, where, and what to do next.
 
-    SaeTraitsError
-    ├── ConfigError        an option or a configuration file cannot be used
-    ├── CollectionError    the images or their labels cannot be used
-    │   └── ImageError     one image cannot be used (the rest goes on)
-    ├── BackboneError      the vision model or its layer cannot be used
-    ├── StoreError         a file of a run is missing, truncated or of another run
-    ├── CheckpointError    an SAE cannot be read, or does not fit its backbone
-    ├── DescriberError     a describer cannot answer
-    └── ReleaseError       a dataset or model repository cannot be written or published
+SaeTraitsError
+├── ConfigError        an option or a configuration file cannot be used
+├── CollectionError    the images or their labels cannot be used
+│   └── ImageError     one image cannot be used (the rest goes on)
+├── BackboneError      the vision model or its layer cannot be used
+├── StoreError         a file of a run is missing, truncated or of another run
+├── CheckpointError    an SAE cannot be read, or does not fit its backbone
+├── DescriberError     a describer cannot answer
+└── ReleaseError       a dataset or model repository cannot be written or published
 """
 
 

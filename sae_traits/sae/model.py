@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sae_traits import __version__
-from sae_traits.errors import CheckpointError
+from sae_traits.errors import CheckpointError, StoreError
 from sae_traits.sae import activations
 from sae_traits.schema import BackboneInfo
 
@@ -127,12 +127,20 @@ class SAE(nn.Module):
             yield start, self.encode(x[start : start + rows])
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write config.json and model.safetensors (sharded when larger than 5 GB)."""
+        """Write config.json and model.safetensors (sharded when larger than 5 GB).
+
+        Raises:
+            StoreError: the weights cannot be written, for example because the disk is full.
+        """
         from huggingface_hub import save_torch_model
+        from safetensors import SafetensorError
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        save_torch_model(self, folder, metadata={"format": "pt"})
+        try:
+            save_torch_model(self, folder, metadata={"format": "pt"})
+        except SafetensorError as error:
+            raise StoreError(f"cannot write the SAE to {folder}: {error}") from error
         text = json.dumps(self.config.to_dict(), indent=2, ensure_ascii=False)
         (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
 

@@ -76,7 +76,7 @@ class TrainingObjective(nn.Module):
 
         Args:
             x: scaled features `[n, d_model]`.
-            dead: which latents are dead `[n_latents]`, bool; None when none is.
+            dead: the latents that are dead `[n_dead]`; None when none is.
         """
         sae = self.sae
         pre = sae.pre_activations(x)
@@ -104,13 +104,12 @@ def _revival_loss(sae: SAE, pre: Tensor, dead: Tensor, residual: Tensor) -> Tens
 
     Args:
         pre: pre-activations `[n, n_latents]`.
-        dead: which latents are dead `[n_latents]`.
+        dead: the dead latents `[n_dead]`.
         residual: x - x̂ `[n, d_model]`.
     """
-    k = min(sae.config.d_model // 2, sae.config.n_latents)
-    values, indices = pre.masked_fill(~dead, -torch.inf).topk(k, dim=-1, sorted=False)
-    values = torch.relu(values)  # also turns the -inf of rows with fewer than k dead latents into 0
-    revived = functional.embedding_bag(indices, sae.W_dec, per_sample_weights=values, mode="sum")
+    k = min(sae.config.d_model // 2, len(dead))
+    values, indices = activations.top_k(pre[:, dead], k)
+    revived = functional.embedding_bag(indices, sae.W_dec[dead], per_sample_weights=values, mode="sum")
     return (revived - residual).square().mean() / residual.square().mean().clamp_min(1e-12)
 
 
@@ -220,13 +219,13 @@ class _TrainingState:
         self._dead: Tensor | None = None
 
     def dead(self, step: int) -> Tensor | None:
-        """Latents that have not fired for DEAD_AFTER_PATCHES patches `[n_latents]`; None when there are none.
+        """Latents that have not fired for DEAD_AFTER_PATCHES patches `[n_dead]`; None when there are none.
 
         Looked up anew every few steps only, because asking whether there are any waits for the device.
         """
         if step % STEPS_BETWEEN_DEAD_CHECKS == 0:
-            dead = self.patches_since_fired >= DEAD_AFTER_PATCHES
-            self._dead = dead if bool(dead.any()) else None
+            dead = (self.patches_since_fired >= DEAD_AFTER_PATCHES).nonzero().flatten()
+            self._dead = dead if len(dead) else None
         return self._dead
 
     def dead_share(self) -> float:

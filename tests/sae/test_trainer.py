@@ -1,6 +1,7 @@
 """Training on features that are sparse sums of known directions, so that success can be told."""
 
 import dataclasses
+import itertools
 import multiprocessing
 import os
 import signal
@@ -97,8 +98,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path):
 
 def test_dead_latents_are_revived():
     sae = trainer.SAE(trainer.SAEConfig(architecture="topk", d_model=D_MODEL, n_latents=48, k=3), seed=0)
-    dead = torch.zeros(48, dtype=torch.bool)
-    dead[40:] = True
+    dead = torch.arange(40, 48)
     with torch.no_grad():
         sae.b_enc[40:] = -100.0
     losses = trainer.TrainingObjective(sae, 0.0)(patches(0, 64), dead)
@@ -124,7 +124,7 @@ def test_the_learning_rate_warms_up_holds_and_decays():
     assert rates[0] == pytest.approx(0.1)
     assert rates[9:80] == [1.0] * 71
     assert rates[99] == pytest.approx(0.05)
-    assert all(a >= b for a, b in zip(rates[80:], rates[81:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(rates[80:]))
 
 
 def train_slowly(checkpoint):
