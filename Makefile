@@ -28,11 +28,13 @@ lint: $(VENV)/.ready ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --warnings
 
+# One thread a worker: several threads in several workers wait for each other.
+test test-all: export OMP_NUM_THREADS := 1
 test: lint ## Lint, types and the tests of everyday use: under 10 minutes on two cores
-	$(BIN)/python -m pytest -n 2 -m "not slow" --cov --cov-report=term
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --cov --cov-report=term
 
 test-all: lint ## Also the long tests: every fault, every kill; under an hour
-	$(BIN)/python -m pytest -n 2 --cov --cov-report=term
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term
 
 format: $(VENV)/.ready ## Format the code
 	$(BIN)/ruff check --fix .

@@ -33,6 +33,10 @@ examples:
   sae-traits train runs/moths --architecture topk --k 32 --n-latents 6144
   accelerate launch scripts/train_sae.py runs/moths --n-patches 100000000""",
     "annotate": "example:\n  sae-traits annotate runs/moths --describer measured --traits-per-specimen 3",
+    "evaluate": """\
+examples:
+  sae-traits evaluate runs/moths --clip imageomics/bioclip
+  sae-traits evaluate runs/moths --clip bioclip-2/ --text-type taxon --templates openai""",
     "publish": """\
 examples:
   sae-traits publish runs/moths --model-repo ORG/moth-sae --dataset-repo ORG/moth-traits --dry-run
@@ -95,6 +99,9 @@ def build_parser() -> argparse.ArgumentParser:
     annotate = _command(commands, "annotate", _annotate, "Choose latents, describe their regions, write the dataset.")
     _existing(annotate)
     _options(annotate, "contrast", "describe", "release")
+    evaluate = _command(commands, "evaluate", _evaluate, "Score the regions, and ask a CLIP model whether traits help.")
+    _existing(evaluate)
+    _options(evaluate, "zero_shot")
     publish = _command(
         commands, "publish", _publish, "Publish the SAE and the dataset of a run on the Hugging Face Hub."
     )
@@ -234,6 +241,14 @@ def _annotate(arguments: argparse.Namespace) -> int:
     return _print(run, arguments)
 
 
+def _evaluate(arguments: argparse.Namespace) -> int:
+    run = _old_run(arguments)
+    from sae_traits import pipeline
+
+    pipeline.evaluate_run(run)
+    return _print(run, arguments)
+
+
 def _publish(arguments: argparse.Namespace) -> int:
     from sae_traits.pipeline import publish
     from sae_traits.run import Run
@@ -256,9 +271,11 @@ def _demo(arguments: argparse.Namespace) -> int:
     run = pipeline.run_demo(arguments.out)
     code = _print(run, arguments)
     if arguments.format == "text":
-        report = run.evaluation / "report.md"
-        print(f"\n{report.read_text(encoding='utf-8').split('```')[1].strip()}")
-        print(f"\nNow with your own images: sae-traits run photographs/ --out runs/mine   (the report is {report})")
+        from sae_traits.evaluation.report import DRAWN_HEADING, ZERO_SHOT_HEADING, read_section
+
+        for heading in (DRAWN_HEADING, ZERO_SHOT_HEADING):
+            print(f"\n{heading}\n\n{read_section(run.evaluation, heading).replace('```', '').strip()}")
+        print("\nNow with your own images: sae-traits run photographs/ --out runs/mine")
     return code
 
 

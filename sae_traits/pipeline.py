@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,8 +22,14 @@ from sae_traits.collections.drawn import draw_collection
 from sae_traits.collections.drawn.world import TRUTH_FILE
 from sae_traits.config import FeaturesConfig, read_config, resolve
 from sae_traits.evaluation import drawn_truth
+from sae_traits.evaluation.clip import CLIP, load_clip
+from sae_traits.evaluation.demo_clip import DRAWN_CLIP, refuse_unless_drawn
+from sae_traits.evaluation.embedding import embed_collection
+from sae_traits.evaluation.figures import draw_bars
 from sae_traits.evaluation.localisation import score_on_masks
 from sae_traits.evaluation.report import draw_gallery, report_sections, write_report
+from sae_traits.evaluation.zero_shot import evaluate_zero_shot
+from sae_traits.evaluation.zero_shot_results import ZeroShotResults, report_lines
 from sae_traits.features.backbone import Backbone, load_backbone, restore_backbone
 from sae_traits.features.extract import extract
 from sae_traits.features.store import FeatureStore
@@ -38,7 +44,7 @@ from sae_traits.sae.extractor import check_width
 from sae_traits.sae.metrics import measure_sae
 from sae_traits.sae.model import SAE
 from sae_traits.sae.trainer import FeatureScale, n_steps_for, record_metrics, train_sae
-from sae_traits.schema import Collection
+from sae_traits.schema import Collection, Trait
 from sae_traits.traits.annotate import describe_candidates, export_traits, plan_annotation
 from sae_traits.traits.describers import Describer
 from sae_traits.traits.describers.measured import Measured
@@ -310,7 +316,11 @@ def _write_dataset(
 
 
 def evaluate_run(run: Run) -> None:
-    """Score the regions on masks, and on the truth of the drawn world, where there is one; write the report."""
+    """Score the regions, ask the CLIP model of --clip whether the traits help it, and write the report."""
+    _evaluate(run, _clip(run))
+
+
+def _evaluate(run: Run, clip: CLIP | None) -> None:
     collection = Collection.load(run.specimens_file)
 
     def work() -> dict[str, Any]:
@@ -318,27 +328,70 @@ def evaluate_run(run: Run) -> None:
         traits = list(read_traits(run.traits_file))
         on_animal = score_on_masks(collection, traits, info)
         drawn = drawn_truth.score(collection, traits, info) if _is_drawn(collection.root) else None
+        zero_shot = _zero_shot(run, collection, traits, clip) if clip else None
         results = {
             "sae": run.steps.counts("train"),
             "traits": run.steps.counts("annotate"),
             "on_animal": on_animal.to_dict() if on_animal else None,
             "drawn": drawn.to_dict() if drawn else None,
+            "zero_shot": {"clip": clip.info.to_dict(), **zero_shot.to_dict()} if clip and zero_shot else None,
         }
         n_drawn = draw_gallery(collection, traits, run.evaluation / "figures" / "regions.png")
-        lines = drawn.lines() if drawn else []
-        write_report(run.evaluation, run.config.release.title, results, report_sections(results, lines, n_drawn))
-        return {"n_regions_drawn": n_drawn}
+        sections = report_sections(
+            results,
+            drawn=drawn.lines() if drawn else [],
+            zero_shot=report_lines(zero_shot) if zero_shot else [],
+            n_regions_drawn=n_drawn,
+        )
+        write_report(run.evaluation, run.config.release.title, results, sections)
+        return {"n_regions_drawn": n_drawn, "zero_shot": zero_shot is not None}
 
-    run.steps.do("evaluate", {"release": run.steps.fingerprint("release")}, [run.evaluation / "results.json"], work)
+    inputs = {
+        "release": run.steps.fingerprint("release"),
+        "zero_shot": asdict(run.config.zero_shot),
+        "clip": clip.info.to_dict() if clip else None,
+    }
+    run.steps.do("evaluate", inputs, [run.evaluation / "results.json"], work)
+
+
+def _clip(run: Run) -> CLIP | None:
+    """The CLIP model of the configuration, if there is one."""
+    config = run.config.zero_shot
+    if config.clip is None:
+        return None
+    source = Path(run.config.collection.source or "")
+    refuse_unless_drawn(Path(config.clip), source if source.is_dir() else source.parent)
+    return load_clip(
+        config.clip, revision=config.clip_revision, framing=config.clip_framing, device=run.config.features.device
+    )
+
+
+def _zero_shot(run: Run, collection: Collection, traits: Sequence[Trait], clip: CLIP) -> ZeroShotResults:
+    """Embed the validation and test images (kept on disk), and run the protocol."""
+    rows = np.sort(np.concatenate([_rows(collection, "validation"), _rows(collection, "test")]))
+    images = embed_collection(
+        clip,
+        collection,
+        rows.tolist(),
+        cache=run.folder / "embeddings",
+        batch_size=run.config.features.image_batch_size,
+        workers=run.config.features.workers,
+    )
+    results = evaluate_zero_shot(
+        clip, images=images, rows=rows, collection=collection, traits=traits, config=run.config.zero_shot
+    )
+    draw_bars(results, run.evaluation / "figures" / "zero_shot.png")
+    return results
 
 
 def run_all(run: Run) -> None:
-    """All steps."""
+    """All steps; a CLIP model that cannot be used is known before the long ones."""
+    clip = _clip(run)
     extract_features(run)
     train(run)
     annotate_run(run)
     release_run(run)
-    evaluate_run(run)
+    _evaluate(run, clip)
 
 
 def run_demo(folder: Path) -> Run:
@@ -348,7 +401,8 @@ def run_demo(folder: Path) -> Run:
         say("drawing specimens of invented species")
         draw_collection(collection)
     recipe = read_config(recipe_file("demo.yaml"))
-    run = Run.create(folder, resolve(recipe, {"collection": {"source": str(collection)}}))
+    given = {"collection": {"source": str(collection)}, "zero_shot": {"clip": str(DRAWN_CLIP)}}
+    run = Run.create(folder, resolve(recipe, given))
     run_all(run)
     return run
 

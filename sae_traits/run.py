@@ -41,6 +41,11 @@ class Run:
             collection=replace(config.collection, source=_absolute(config.collection.source)),
             features=replace(config.features, backbone=_absolute(config.features.backbone)),
             train=replace(config.train, sae=_absolute(config.train.sae)),
+            zero_shot=replace(
+                config.zero_shot,
+                clip=_absolute(config.zero_shot.clip),
+                common_names=_absolute(config.zero_shot.common_names),
+            ),
         )
         run = cls(folder, config)
         try:
@@ -123,6 +128,8 @@ class Run:
         """The command that makes this run: the source's name and the options that differ from their defaults."""
         words = ["sae-traits", "run", Path(self.config.collection.source or "").name]
         for section in fields(self.config):
+            if section.name == "zero_shot":  # scores the run, and changes nothing of it
+                continue
             options = getattr(self.config, section.name)
             for option in fields(options):
                 value = getattr(options, option.name)

@@ -8,10 +8,6 @@ from typing import Any
 
 from sae_traits.run import Run
 
-ZERO_SHOT_SKIPPED = (
-    "zero-shot evaluation was skipped: this version scores regions, not yet a vision-language model (no --clip)"
-)
-
 
 @dataclass(frozen=True)
 class Summary:
@@ -58,8 +54,17 @@ class Summary:
             lines.append(f"dataset   {self.run.dataset}: load_dataset({str(self.run.dataset)!r})")
         if self.results:
             lines.append(f"report    {self.run.evaluation / 'report.md'}")
-            lines.append(ZERO_SHOT_SKIPPED)
+            lines.append(self._zero_shot(self.results["zero_shot"]))
         return lines
+
+    def _zero_shot(self, found: dict[str, Any] | None) -> str:
+        if found is None:
+            return (
+                "zero-shot evaluation was skipped; to see whether the traits help a vision-language model: "
+                f"sae-traits evaluate {self.run.folder} --clip imageomics/bioclip"
+            )
+        top1 = {score["condition"]: score["top"]["1"] for score in found["conditions"]}
+        return "zero-shot " + ", ".join(f"{condition} {_interval(top1[condition])}" for condition in top1)
 
     def _traits(self, found: dict[str, Any]) -> list[str]:
         n_specimens = self.counts["collect"]["n_specimens"]

@@ -11,9 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
+from evaluation.clip_folders import make_open_clip_folder
+from PIL import Image
 
 from sae_traits.cli import main
 from sae_traits.collections.drawn import draw_collection
+from sae_traits.evaluation.demo_clip import DRAWN_CLIP
 
 SMALL = [
     "--backbone", "texture", "--n-latents", "256", "--k", "8", "--n-patches", "60000", "--batch-size", "512",
@@ -252,3 +255,43 @@ def test_a_full_disk_is_one_clear_line_and_the_run_goes_on_when_there_is_room(dr
         assert content(small / "run" / "dataset") == content(finished / "dataset")
     finally:
         subprocess.run(["umount", str(small)], check=True)
+
+
+def test_a_finished_run_is_evaluated_with_a_clip_in_bioclips_format(run, tmp_path, capsys):
+    make_open_clip_folder(tmp_path / "clip", seed=0)
+    assert main(["evaluate", str(run), "--clip", str(tmp_path / "clip")]) == 0
+    captured = capsys.readouterr()
+    assert "zero-shot name only" in captured.out
+    results = json.loads((run / "evaluation/results.json").read_text())["zero_shot"]
+    assert results["clip"]["layout"] == "open_clip"
+    assert not results["above_chance"]
+    assert results["conditions"][0]["condition"] == "name only"
+    report = (run / "evaluation/report.md").read_text()
+    assert "The comparison means nothing" in report or "too few to tell" in report
+    assert (run / "evaluation/figures/zero_shot.png").is_file()
+    assert main(["evaluate", str(run), "--clip", str(tmp_path / "clip")]) == 0
+    assert "evaluate: complete" in capsys.readouterr().err
+
+
+def test_a_run_without_a_clip_says_how_to_evaluate(finished, capsys):
+    assert main(["evaluate", str(finished)]) == 0
+    assert f"sae-traits evaluate {finished} --clip" in capsys.readouterr().out
+
+
+def test_a_clip_that_cannot_be_used_is_one_clear_line(run, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert main(["evaluate", str(run), "--clip", str(tmp_path / "empty")]) == 1
+    assert "open_clip_config.json" in capsys.readouterr().err
+
+
+def test_the_clip_of_the_drawn_world_is_refused_on_anything_else(tmp_path, capsys):
+    images = tmp_path / "photographs"
+    for number in range(12):
+        folder = images / f"Verus_{['primus', 'secundus'][number % 2]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.effect_noise((64, 64), 30 + 40 * (number % 2)).convert("RGB").save(folder / f"{number}.png")
+    arguments = ["run", str(images), "--out", str(tmp_path / "run"), *SMALL, "--clip", str(DRAWN_CLIP)]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert "drawn, invented insects" in error
+    assert "collect" not in error, "it is said before anything is done"

@@ -9,7 +9,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageOps
+import matplotlib
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from sae_traits.collections.images import open_image
 from sae_traits.schema import Collection, Trait
@@ -37,12 +38,19 @@ def write_report(folder: Path, title: str, results: dict[str, Any], sections: di
     (folder / "report.md").write_text("\n".join(parts) + "\n", encoding="utf-8")
 
 
-def report_sections(results: dict[str, Any], drawn: Sequence[str], n_regions_drawn: int) -> dict[str, Sequence[str]]:
+DRAWN_HEADING = "Against the truth of the drawn world"
+ZERO_SHOT_HEADING = "Zero-shot classification"
+
+
+def report_sections(
+    results: dict[str, Any], *, drawn: Sequence[str], zero_shot: Sequence[str], n_regions_drawn: int
+) -> dict[str, Sequence[str]]:
     """The sections of a run's report.
 
     Args:
-        results: what results.json holds: sae, traits, on_animal, drawn.
+        results: what results.json holds: sae, traits, on_animal, drawn, zero_shot.
         drawn: the drawn world's scores as text; empty for real images.
+        zero_shot: the zero-shot evaluation as Markdown; empty where it was skipped.
         n_regions_drawn: how many regions the gallery shows.
     """
     sae, traits = results["sae"], results["traits"]
@@ -79,11 +87,19 @@ def report_sections(results: dict[str, Any], drawn: Sequence[str], n_regions_dra
             *(f"| {escape(species)} | {share:.3f} |" for species, share in score["by_species"].items()),
         ]
     if drawn:
-        sections["Against the truth of the drawn world"] = ["```", *drawn, "```"]
+        sections[DRAWN_HEADING] = ["```", *drawn, "```"]
     if n_regions_drawn:
         sections["Some regions"] = ["![Regions drawn on their images](figures/regions.png)"]
-    sections["Zero-shot evaluation"] = ["Skipped: no vision-language model was given."]
+    figure = ["", "![Accuracy by kind of class text](figures/zero_shot.png)"]
+    sections[ZERO_SHOT_HEADING] = [*zero_shot, *figure] if zero_shot else ["Skipped: no --clip was given."]
     return sections
+
+
+def read_section(folder: Path, heading: str) -> str:
+    """The text of one section of a written report; empty where it has none."""
+    text = (folder / "report.md").read_text(encoding="utf-8")
+    _, _, after = text.partition(f"\n## {heading}\n")
+    return after.partition("\n## ")[0].strip()
 
 
 def _interval(values: dict[str, float | None]) -> str:
@@ -102,6 +118,8 @@ def draw_gallery(collection: Collection, traits: Sequence[Trait], path: Path) ->
     rows = math.ceil(len(chosen) / _COLUMNS)
     sheet = Image.new("RGB", (_COLUMNS * _TILE, rows * (_TILE + _CAPTION)), "white")
     draw = ImageDraw.Draw(sheet)
+    # Pillow's own font lacks the multiplication sign of hybrids.
+    font = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), 12)
     for index, trait in enumerate(chosen):
         specimen = collection.specimens[trait.candidate.specimen]
         image = draw_region(open_image(collection.path(specimen)), trait.region)
@@ -109,7 +127,7 @@ def draw_gallery(collection: Collection, traits: Sequence[Trait], path: Path) ->
         left, top = index % _COLUMNS * _TILE + 4, index // _COLUMNS * (_TILE + _CAPTION) + 4
         sheet.paste(image, (left, top))
         caption = f"{specimen.species}, latent {trait.candidate.latent}\n{_shorten(trait.description.text, 52)}"
-        draw.multiline_text((left, top + _TILE - 6), caption, fill="black", font_size=12)
+        draw.multiline_text((left, top + _TILE - 6), caption, fill="black", font=font)
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
     return len(chosen)

@@ -13,12 +13,10 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
-from torch.utils.data import DataLoader, Dataset
 
-from sae_traits.collections.images import open_image
-from sae_traits.errors import CollectionError, ImageError, StoreError
-from sae_traits.features.backbone import Backbone, Prepare
+from sae_traits.errors import CollectionError, StoreError
+from sae_traits.features.backbone import Backbone
+from sae_traits.features.loading import prepared_batches
 from sae_traits.features.store import (
     DTYPES,
     FORMAT,
@@ -127,19 +125,11 @@ def specimen_features(
     patch of `backbone.info.grid((width, height)).valid`.
 
     Raises:
-        CollectionError: an image cannot be read any more, or has another size than the collection says.
+        CollectionError: an image cannot be read any more, or is not the one that the collection was read with.
     """
-    loader = DataLoader(
-        _PreparedImages(collection, tuple(rows), backbone.prepare),
-        batch_size=image_batch_size,
-        num_workers=workers if rows else 0,
-        collate_fn=_collate,
-        pin_memory=torch.cuda.is_available(),
-    )
+    batches = prepared_batches(collection, rows, backbone.prepare, batch_size=image_batch_size, workers=workers)
     upcoming = iter(rows)
-    for batch in loader:
-        if isinstance(batch, CollectionError):
-            raise batch
+    for batch in batches:
         for features in backbone.encode(batch).cpu():
             yield features[torch.from_numpy(_valid(collection.specimens[next(upcoming)], backbone.info))]
 
@@ -165,41 +155,6 @@ def fingerprint_of(collection: Collection, info: BackboneInfo, dtype: DtypeName,
     for specimen in collection.specimens:
         digest.update(f"\n{specimen.specimen_id} {specimen.sha256}".encode())
     return digest.hexdigest()
-
-
-@dataclass(frozen=True)
-class _PreparedImages(Dataset[torch.Tensor | CollectionError]):
-    """Images as the backbone wants them; what goes wrong is handed over as a value, since DataLoader would bury it."""
-
-    collection: Collection
-    rows: tuple[int, ...]
-    prepare: Prepare
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> torch.Tensor | CollectionError:
-        specimen = self.collection.specimens[self.rows[index]]
-        path = self.collection.path(specimen)
-        try:
-            image: Image.Image = open_image(path)
-        except ImageError as error:
-            return CollectionError(f"{path} cannot be read any more: {error}; put it back, or start a new run")
-        if image.size != (specimen.width, specimen.height):
-            return CollectionError(
-                f"{path} is {image.size[0]} x {image.size[1]} pixels, not {specimen.width} x {specimen.height} as when "
-                "the collection was read; start a new run"
-            )
-        return self.prepare(image)
-
-
-def _collate(items: list[torch.Tensor | CollectionError]) -> torch.Tensor | CollectionError:
-    tensors = []
-    for item in items:
-        if isinstance(item, CollectionError):
-            return item
-        tensors.append(item)
-    return torch.stack(tensors)
 
 
 def _valid(specimen: Specimen, info: BackboneInfo) -> NDArray[np.intp]:

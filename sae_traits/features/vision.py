@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pickle import UnpicklingError
 from typing import Any, Literal
@@ -16,7 +14,7 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from sae_traits.config import FeaturesConfig
 from sae_traits.errors import BackboneError
-from sae_traits.features.model_files import ModelFiles, one_line
+from sae_traits.features.model_files import ModelFiles, one_line, quiet_transformers
 from sae_traits.features.preprocessing import PreparePixels, Preprocessing, read_preprocessing, reframe
 from sae_traits.schema import BackboneInfo
 
@@ -179,7 +177,7 @@ def _load_model(files: ModelFiles) -> tuple[nn.Module, set[str]]:
     from transformers import AutoModel
 
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             model, loading = AutoModel.from_pretrained(
                 files.name,
                 revision=files.commit,
@@ -191,22 +189,6 @@ def _load_model(files: ModelFiles) -> tuple[nn.Module, set[str]]:
     except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
         raise BackboneError(f"cannot load the weights of {files.name}: {one_line(error)}") from error
     return model.eval().requires_grad_(False), set(loading["missing_keys"])
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """No progress bar and no report of unused heads: what is missing matters, and `_build` checks that."""
-    from transformers.utils import logging
-
-    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bar:
-            logging.enable_progress_bar()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,76 @@
+"""The images of a collection as batches that a model can take: read and prepared in worker processes, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from sae_traits.collections.images import open_image
+from sae_traits.errors import CollectionError, ImageError, StoreError
+from sae_traits.features.backbone import Prepare
+from sae_traits.features.store import hash_of_file
+from sae_traits.schema import Collection
+
+
+def prepared_batches(
+    collection: Collection, rows: Sequence[int], prepare: Prepare, *, batch_size: int, workers: int
+) -> Iterator[torch.Tensor]:
+    """Batches of prepared images `[n, …]`, in the order of `rows`.
+
+    Args:
+        collection: the specimens.
+        rows: which of them.
+        prepare: what is done with each image; a copy goes to every worker.
+        batch_size: images a batch.
+        workers: processes; 0 does it in this one.
+
+    Raises:
+        CollectionError: an image cannot be read any more, or is not the one that the collection was read with.
+    """
+    loader = DataLoader(
+        _PreparedImages(collection, tuple(rows), prepare),
+        batch_size=batch_size,
+        num_workers=workers if rows else 0,
+        collate_fn=_collate,
+        pin_memory=torch.cuda.is_available(),
+    )
+    for batch in loader:
+        if isinstance(batch, CollectionError):
+            raise batch
+        yield batch
+
+
+@dataclass(frozen=True)
+class _PreparedImages(Dataset[torch.Tensor | CollectionError]):
+    """Images as a model wants them; what goes wrong is handed over as a value, since DataLoader would bury it."""
+
+    collection: Collection
+    rows: tuple[int, ...]
+    prepare: Prepare
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> torch.Tensor | CollectionError:
+        specimen = self.collection.specimens[self.rows[index]]
+        path = self.collection.path(specimen)
+        try:
+            image = open_image(path)
+            unchanged = hash_of_file(path) == specimen.sha256
+        except (ImageError, StoreError) as error:
+            return CollectionError(f"{path} cannot be read any more: {error}; put it back, or start a new run")
+        if not unchanged:  # what is computed is kept under the hash of the old one
+            return CollectionError(f"{path} has changed since the collection was read; start a new run")
+        return self.prepare(image)
+
+
+def _collate(items: list[torch.Tensor | CollectionError]) -> torch.Tensor | CollectionError:
+    tensors = []
+    for item in items:
+        if isinstance(item, CollectionError):
+            return item
+        tensors.append(item)
+    return torch.stack(tensors)

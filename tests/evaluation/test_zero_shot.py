@@ -1,0 +1,306 @@
+import dataclasses
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from toy_world import WIDTH, BagOfWords, Constant, Untrained, make_specimen, make_trait, make_world, species_name
+
+from sae_traits.config import ZeroShotConfig
+from sae_traits.errors import CollectionError, ConfigError
+from sae_traits.evaluation.figures import draw_bars
+from sae_traits.evaluation.zero_shot import TRAIT_COUNTS, WEIGHTS, evaluate_zero_shot
+from sae_traits.evaluation.zero_shot_results import (
+    FILLER,
+    NAME_AND_TRAITS,
+    NAME_ONLY,
+    SHUFFLED,
+    TRAITS_ONLY,
+    notes,
+    report_lines,
+)
+from sae_traits.schema import Collection
+
+CONDITIONS = [NAME_ONLY, NAME_AND_TRAITS, TRAITS_ONLY, SHUFFLED, FILLER]
+
+
+def evaluate(world, encoder=None, *, seed=0, rows=None, **options):
+    collection, images, traits = world
+    return evaluate_zero_shot(
+        encoder or BagOfWords(),
+        images=images,
+        rows=rows,
+        collection=collection,
+        traits=traits,
+        config=ZeroShotConfig(**options),
+        seed=seed,
+    )
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("trait_text", ["prompts", "joined"])
+def test_traits_that_describe_a_species_of_unknown_name_help_and_the_controls_do_not(seed, trait_text):
+    results = evaluate(make_world(seed), seed=seed, trait_text=trait_text)
+    assert [score.condition for score in results.conditions] == CONDITIONS
+    chance = 1 / 20
+    assert abs(results.score(NAME_ONLY).top[1].mean - chance) < 0.06
+    gain = results.comparison(NAME_AND_TRAITS)
+    assert gain.difference.low > 0.3
+    assert gain.over_species.low > 0.3
+    assert gain.holm_p_value < 1e-6
+    assert results.dealt.p_value == 1 / 40
+    assert results.dealt.over_species.low > 0.3
+    assert results.score(TRAITS_ONLY).top[1].low > 0.4
+    for control in (SHUFFLED, FILLER):
+        assert results.comparison(control).over_species.low <= 0.02
+        assert results.comparison(control).difference.mean < 0.08
+    assert results.above_chance
+    assert any("names alone are indistinguishable from chance" in note for note in notes(results))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("names_known", [False, True])
+def test_there_is_no_gain_in_a_world_where_traits_are_dealt_at_random(seed, names_known):
+    results = evaluate(make_world(seed, true_traits=False, names_known=names_known), seed=seed)
+    assert results.dealt.over_species.low <= 0
+    assert results.dealt.p_value > 0.05
+    assert results.comparison(NAME_AND_TRAITS).over_species.low <= 0
+    assert results.above_chance == names_known
+
+
+def test_random_deals_are_not_fooled_by_species_that_look_alike_and_the_choice_on_validation():
+    """Tight species and traits that mean nothing: McNemar's test takes luck for a gain, the random deals do not."""
+    splits = {"train": 1, "validation": 4, "test": 6}
+    nulls = [
+        evaluate(make_world(seed, true_traits=False, noise=0.2, n_species=12, splits=splits), seed=seed)
+        for seed in range(12)
+    ]
+    assert sum(results.comparison(NAME_AND_TRAITS).mcnemar.p_value <= 0.05 for results in nulls) >= 2
+    assert sum(results.dealt.p_value <= 0.05 for results in nulls) <= 2
+    assert sum(results.dealt.over_species.low > 0 for results in nulls) <= 1
+    assert np.mean([results.dealt.over_species.mean for results in nulls]) == pytest.approx(0, abs=0.04)
+
+
+def test_traits_help_names_that_are_known_too():
+    results = evaluate(make_world(0, names_known=True))
+    assert results.score(NAME_ONLY).top[1].low > 0.1
+    assert results.comparison(NAME_AND_TRAITS).difference.low > 0.1
+    assert not notes(results)
+
+
+def test_embeddings_that_are_all_alike_are_right_by_chance_not_by_order():
+    world = make_world(0, splits={"train": 1, "validation": 2, "test": 40})
+    results = evaluate(world, Constant())
+    for score in results.conditions:
+        assert score.top[1].mean == pytest.approx(1 / 20, abs=0.03)
+        assert score.top[5].mean == pytest.approx(5 / 20, abs=0.06)
+        assert score.macro[1] == pytest.approx(score.top[1].mean)  # the same number of specimens each
+    for comparison in results.comparisons:
+        assert comparison.difference.mean == 0  # a tie is broken alike in every condition
+        assert comparison.mcnemar.p_value == 1
+    assert results.names_p_value == results.dealt.p_value == 1
+    assert "The comparison means nothing" in notes(results)[0]
+
+
+def test_an_untrained_model_is_called_one():
+    flagged = 0
+    for seed in range(5):
+        results = evaluate(make_world(seed, noise=0.2, n_species=12), Untrained(), seed=seed)
+        flagged += "means nothing" in " ".join(notes(results))
+    assert flagged >= 4  # each is let through with a probability of 0.05
+
+
+def test_nothing_but_training_traits_and_validation_choices_enters_the_texts():
+    collection, images, traits = make_world(0)
+    results = evaluate((collection, images, traits))
+    leaks = [
+        make_trait(row, f"leaked word{row}", effect=100)
+        for row, specimen in enumerate(collection.specimens)
+        if specimen.split != "train"
+        for _ in range(5)
+    ]
+    assert evaluate((collection, images, traits + leaks)) == results
+    # Other test images change the scores, but none of the choices.
+    test = np.array([specimen.split == "test" for specimen in collection.specimens])
+    other = images.copy()
+    other[test] = np.random.default_rng(0).permutation(other[test])
+    changed = evaluate((collection, other, traits))
+    assert changed.score(NAME_AND_TRAITS).top != results.score(NAME_AND_TRAITS).top
+    for condition in CONDITIONS:
+        before, after = results.score(condition), changed.score(condition)
+        assert (before.weight, before.n_traits, before.validation_top1) == (
+            after.weight,
+            after.n_traits,
+            after.validation_top1,
+        )
+
+
+def test_weight_and_number_of_traits_are_the_best_on_validation():
+    world = make_world(1, names_known=True)
+    chosen = evaluate(world).score(NAME_AND_TRAITS)
+    assert chosen.weight in WEIGHTS
+    assert chosen.n_traits in TRAIT_COUNTS
+    # Scoring the validation specimens as if they were the test specimens finds the same accuracy.
+    collection, images, traits = world
+    swapped = tuple(
+        dataclasses.replace(specimen, split={"validation": "test", "test": "validation"}.get(specimen.split, "train"))
+        for specimen in collection.specimens
+    )
+    other = evaluate((Collection(collection.root, swapped), images, traits))
+    assert chosen.validation_top1 is not None
+    assert chosen.validation_top1 >= other.score(NAME_AND_TRAITS).top[1].mean
+
+
+def test_without_validation_nothing_is_tuned_and_it_says_so():
+    results = evaluate(make_world(0, splits={"train": 2, "test": 10}))
+    score = results.score(NAME_AND_TRAITS)
+    assert (score.weight, score.n_traits, score.validation_top1) == (0.5, 5, None)
+    assert any("no validation specimen" in note for note in notes(results))
+    assert "not tuned" in "\n".join(report_lines(results))
+
+
+def test_only_validation_and_test_images_are_needed():
+    collection, images, traits = make_world(0, n_species=6)
+    rows = np.array([row for row, specimen in enumerate(collection.specimens) if specimen.split != "train"])
+    results = evaluate((collection, images, traits))
+    backwards = rows[::-1]
+    assert evaluate((collection, images[backwards], traits), rows=backwards) == results
+    with pytest.raises(CollectionError, match=r"1 of 90 specimens of the split `test` have no image.*embed .*again"):
+        evaluate((collection, images[rows[:-1]], traits), rows=rows[:-1])
+
+
+def test_a_class_without_traits_keeps_its_name_and_is_counted():
+    collection, images, traits = make_world(0, names_known=True)
+    bare = species_name(3)
+    traits = [trait for trait in traits if collection.specimens[trait.candidate.specimen].species != bare]
+    results = evaluate((collection, images, traits))
+    assert results.without_traits == (bare,)
+    assert {score.n_with_traits for score in results.conditions if score.condition != NAME_ONLY} == {19}
+    assert any("1 of 20 species without a trait" in note and bare in note for note in notes(results))
+
+
+def test_one_species_with_traits_has_nobody_to_swap_with():
+    collection, images, traits = make_world(0)
+    traits = [t for t in traits if collection.specimens[t.candidate.specimen].species == species_name(0)]
+    results = evaluate((collection, images, traits))
+    assert SHUFFLED not in [score.condition for score in results.conditions]
+    assert any("Only one species has traits" in note for note in notes(results))
+
+
+def test_traits_that_do_not_fit_are_counted_a_class():
+    # Start, end, `a photo of Genusa speciesa,` and three words of a trait: eleven tokens less one.
+    results = evaluate(make_world(0), BagOfWords(context_length=12), trait_text="joined")
+    score = results.score(NAME_AND_TRAITS)
+    assert score.n_traits is not None
+    expected = min(score.n_traits, 3) - 1
+    assert score.left_out == ({species_name(number): expected for number in range(20)} if expected else {})
+    unread = evaluate(make_world(0), BagOfWords(context_length=9))
+    assert unread.score(NAME_AND_TRAITS).n_with_traits == 0
+    assert unread.comparison(NAME_AND_TRAITS).difference.mean == 0
+    assert sum(unread.score(NAME_AND_TRAITS).left_out.values()) == 20
+
+
+def test_names_that_are_cut_are_counted_and_an_error_when_all_are():
+    world = make_world(0)
+    collection, images, traits = world
+    long = dataclasses.replace(
+        collection.specimens[0].taxon, kingdom="very", phylum="long", class_="lineage", family="that does not fit"
+    )
+    specimens = tuple(
+        dataclasses.replace(specimen, taxon=long) if specimen.species == species_name(0) else specimen
+        for specimen in collection.specimens
+    )
+    results = evaluate(
+        (Collection(collection.root, specimens), images, traits), BagOfWords(context_length=12), text_type="taxon"
+    )
+    assert results.names_cut == (species_name(0),)
+    assert any("name is cut" in note for note in notes(results))
+    with pytest.raises(ConfigError, match=r"no class name fits into the 5 tokens.*--text-type"):
+        evaluate(world, BagOfWords(context_length=5))
+
+
+def test_common_names_that_are_shared_or_missing_are_said(tmp_path):
+    file = tmp_path / "names.csv"
+    names = "".join(f"{species_name(number)},beetle\n" for number in range(2))
+    file.write_text(f"species,common_name\n{names}", encoding="utf-8")
+    results = evaluate(make_world(0), text_type="com", common_names=str(file))
+    assert results.same_names == (species_name(0), species_name(1))
+    assert len(results.without_common_name) == 18
+    assert results.score(NAME_ONLY).example == "a photo of beetle."
+
+
+def test_what_cannot_be_evaluated_is_an_error_that_says_what_to_do():
+    collection, images, traits = world = make_world(0)
+    with pytest.raises(CollectionError, match=r"no specimen is in the split `test`.*--test-share"):
+        evaluate(make_world(0, splits={"train": 2, "validation": 2}))
+    with pytest.raises(CollectionError, match="no training specimen has a trait"):
+        evaluate((collection, images, []))
+    with pytest.raises(CollectionError, match="at least two"):
+        evaluate(make_world(0, n_species=1))
+    with pytest.raises(ConfigError, match=f"{WIDTH} dimensions, image embeddings 5"):
+        evaluate((collection, images[:, :5], traits))
+    with pytest.raises(ConfigError, match=r"must be \[540, embed_dim\]"):
+        evaluate((collection, images[:7], traits))
+    broken = images.copy()
+    broken[3] = np.nan
+    with pytest.raises(ConfigError, match="1 of 540 image embeddings are zero or not finite"):
+        evaluate((world[0], broken, traits))
+
+
+def test_every_class_gets_the_traits_of_another_one():
+    """Species whose one trait is its number: the shuffled example must show another number."""
+    specimens, images, traits = [], [], []
+    for number in range(6):
+        for split in ("train", "validation", "test", "test"):
+            traits.append(make_trait(len(specimens), f"Number{number}."))
+            specimens.append(make_specimen(len(specimens), species_name(number), split))
+            images.append(np.random.default_rng(len(images)).normal(size=WIDTH))
+    for seed in range(5):
+        world = Collection(make_world(0)[0].root, tuple(specimens)), np.array(images, dtype=np.float32), traits
+        example = evaluate(world, seed=seed).score(SHUFFLED).example
+        assert example.startswith(f"a photo of {species_name(0)}, number")
+        assert not example.endswith("number0.")
+
+
+def test_the_same_seed_gives_the_same_results_and_another_one_does_not():
+    world = make_world(0, n_species=6)
+    assert evaluate(world, seed=3) == evaluate(world, seed=3)
+    assert evaluate(world, seed=3) != evaluate(world, seed=4)
+
+
+def test_results_can_be_written_as_json_with_the_whole_protocol():
+    results = evaluate(make_world(0), templates="none", trait_text="joined", clip="some/clip")
+    values = json.loads(json.dumps(results.to_dict(), allow_nan=False))
+    assert set(values["protocol"]) >= {
+        "clip", "text_type", "templates", "trait_text", "n_classes", "n_test", "n_validation", "chance", "weights",
+        "trait_counts", "context_length", "ties", "n_resamples", "n_deals", "seed", "traits_from",
+    }  # fmt: skip
+    assert values["conditions"][1]["top"]["1"]["mean"] == results.score(NAME_AND_TRAITS).top[1].mean
+    assert values["comparisons"][0]["mcnemar"]["method"] == "exact binomial"
+    assert values["notes"] == notes(results)
+
+
+def test_the_report_is_made_of_whole_tables():
+    results = evaluate(make_world(0), clip="some/clip")
+    lines = report_lines(results)
+    tables = [line for line in lines if line.startswith("|")]
+    widths = [line.count("|") for line in tables]
+    assert widths == [10] * 7 + [8] * 6
+    page = "\n".join(lines)
+    assert "some/clip" in page
+    assert str(results.score(NAME_AND_TRAITS).top[1]) in page
+    assert str(results.comparison(SHUFFLED).difference) in page
+    assert "nan" not in page
+
+
+def test_the_figure_shows_bars_and_needs_no_window(tmp_path):
+    path = tmp_path / "figures" / "zero_shot.png"
+    draw_bars(evaluate(make_world(0)), path)
+    with Image.open(path) as image:
+        pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
+    blue, orange = (pixels == (0, 114, 178)).all(axis=1).sum(), (pixels == (213, 94, 0)).all(axis=1).sum()
+    assert orange > 3 * blue > 0  # the bars of name + traits, and of name only
+    code = "import sys, sae_traits.evaluation.figures; assert not {'matplotlib', 'torch', 'scipy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,47 @@
+"""The wheel that people install holds what the package needs at run time."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_renders_cards_and_finds_recipes(tmp_path):
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, ROOT], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        archive.extractall(tmp_path / "site")
+    assert "sae_traits/hub_cards/dataset_card.md.jinja" in names
+    assert "sae_traits/evaluation/drawn_clip/model.safetensors" in names
+    assert not [name for name in names if name.startswith(("tests", "docs", "scripts"))]
+    code = """
+import pathlib, sys, sae_traits
+assert str(pathlib.Path(sae_traits.__file__)).startswith(sys.argv[1]), sae_traits.__file__
+from sae_traits.config import read_config, resolve
+from sae_traits.evaluation.text import read_templates
+from sae_traits.pipeline import recipe_file
+from sae_traits.release.cards import write_model_card
+resolve(read_config(recipe_file("demo.yaml")))
+assert len(read_templates("openai")) == 80
+sae_traits.SAE(sae_traits.SAEConfig(architecture="relu", d_model=2, n_latents=4)).save_pretrained(sys.argv[2])
+import json
+config = json.loads(pathlib.Path(sys.argv[2], "config.json").read_text())
+write_model_card(pathlib.Path(sys.argv[2]), config, {}, repo_id=None)
+print(pathlib.Path(sys.argv[2], "README.md").read_text())
+"""
+    site, sae = tmp_path / "site", tmp_path / "sae"
+    found = subprocess.run(
+        [sys.executable, "-c", code, site, sae],
+        env={"PYTHONPATH": str(site), "PATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 0, found.stderr
+    assert "SAE.from_pretrained" in found.stdout
