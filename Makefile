@@ -41,7 +41,7 @@ format: $(VENV)/.ready ## Format the code
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.ready ## Measure what docs/benchmarks.md claims
-	for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
 
 clean: ## Remove everything that make made
 	rm -rf $(VENV) runs build dist .pytest_cache .ruff_cache .hypothesis .coverage*

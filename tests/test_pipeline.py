@@ -294,4 +294,4 @@ def test_the_clip_of_the_drawn_world_is_refused_on_anything_else(tmp_path, capsy
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert "drawn, invented insects" in error
-    assert "collect" not in error, "it is said before anything is done"
+    assert "started" not in error, "it is said before anything is done"
