@@ -32,7 +32,7 @@ from sae_traits.evaluation.zero_shot import evaluate_zero_shot
 from sae_traits.evaluation.zero_shot_results import ZeroShotResults, report_lines
 from sae_traits.features.backbone import Backbone, load_backbone, restore_backbone
 from sae_traits.features.extract import extract
-from sae_traits.features.store import FeatureStore
+from sae_traits.features.store import FeatureStore, hash_of_file
 from sae_traits.features.stream import PatchStream, moments
 from sae_traits.progress import say
 from sae_traits.release.cards import write_model_card
@@ -176,6 +176,7 @@ def _train_new(run: Run, store: FeatureStore, collection: Collection, accelerato
         ),
         n_steps=n_steps,
         checkpoint=run.folder / "training.checkpoint",
+        data=run.steps.fingerprint("extract"),
         accelerator=accelerator,
         backbone=store.info,
         training=training,
@@ -350,6 +351,7 @@ def _evaluate(run: Run, clip: CLIP | None) -> None:
         "release": run.steps.fingerprint("release"),
         "zero_shot": asdict(run.config.zero_shot),
         "clip": clip.info.to_dict() if clip else None,
+        "common_names": _content_hash(run.config.zero_shot.common_names),
     }
     run.steps.do("evaluate", inputs, [run.evaluation / "results.json"], work)
 
@@ -459,6 +461,10 @@ def recipe_file(name: str) -> Path:
     package = Path(sae_traits.__file__).parent
     folder = package / "recipes"
     return (folder if folder.is_dir() else package.parent / "recipes") / name
+
+
+def _content_hash(path: str | None) -> str | None:
+    return hash_of_file(Path(path)) if path is not None else None
 
 
 def _is_drawn(root: Path) -> bool:

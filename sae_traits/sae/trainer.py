@@ -141,6 +141,7 @@ def train_sae(
     *,
     n_steps: int,
     checkpoint: Path,
+    data: str,
     accelerator: Accelerator,
     backbone: BackboneInfo | None = None,
     training: dict[str, Any] | None = None,
@@ -155,6 +156,7 @@ def train_sae(
         scale: mean and scale of the features.
         n_steps: number of steps.
         checkpoint: file that a killed training resumes from; removed at the end.
+        data: fingerprint of what `batches` gives; a checkpoint of other data is not continued.
         accelerator: device and processes.
         backbone: where the features came from, for the record.
         training: about the training data, for the record.
@@ -178,7 +180,8 @@ def train_sae(
     # On scaled features the same trade-off needs a coefficient divided by the scale: mse shrinks by its square.
     objective = TrainingObjective(SAE(sae_config, seed=config.seed), config.l1_coefficient / scale.scale)
     state = _TrainingState(objective.sae, config, accelerator)
-    start = state.load(checkpoint, config) if checkpoint.is_file() else 0
+    key = f"{config!r} on {data}"
+    start = state.load(checkpoint, key) if checkpoint.is_file() else 0
     objective_in_parallel = accelerator.prepare(objective)
     mean = scale.mean.to(accelerator.device)
     log = _Log(config, n_steps, start, accelerator)
@@ -196,7 +199,7 @@ def train_sae(
         state.count(losses.fired, config.batch_size)
         log.line(step, losses, state, x)
         if time.monotonic() - saved > seconds_between_checkpoints and accelerator.is_main_process:
-            state.save(checkpoint, step + 1, config)
+            state.save(checkpoint, step + 1, key)
             saved = time.monotonic()
     if not all(bool(torch.isfinite(parameter).all()) for parameter in objective.sae.parameters()):
         raise CheckpointError("training diverged: a weight is not finite; choose a lower --learning-rate")
@@ -242,10 +245,11 @@ class _TrainingState:
             fired = self.accelerator.reduce(fired.to(torch.int32), "sum").bool()  # pyright: ignore[reportAttributeAccessIssue]
         self.patches_since_fired = torch.where(fired, 0, self.patches_since_fired + n_patches)
 
-    def save(self, path: Path, step: int, config: TrainConfig) -> None:
+    def save(self, path: Path, step: int, key: str) -> None:
+        """Write everything that training depends on; `key` says which training it is."""
         state = {
             "step": step,
-            "config": repr(config),
+            "key": key,
             "sae": self.sae.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "patches_since_fired": self.patches_since_fired,
@@ -256,14 +260,14 @@ class _TrainingState:
         torch.save(state, partial)
         os.replace(partial, path)
 
-    def load(self, path: Path, config: TrainConfig) -> int:
-        """Restore what `save` wrote; the step to go on with."""
+    def load(self, path: Path, key: str) -> int:
+        """Restore what `save` wrote; the step to go on with, 0 if it is of another training."""
         try:
             state = torch.load(path, map_location=self.accelerator.device, weights_only=True)
         except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
             raise StoreError(f"the checkpoint {path} cannot be read; delete it to train from the start") from error
-        if state["config"] != repr(config):
-            say(f"{path.name}: of other training settings, training starts anew")
+        if state["key"] != key:
+            say(f"{path.name}: of other settings or data, training starts anew")
             return 0
         self.sae.load_state_dict(state["sae"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -43,13 +43,14 @@ SCALE = FeatureScale(mean=torch.full((D_MODEL,), MEAN), scale=5.0)
 CONFIG = TrainConfig(n_latents=48, k=3, batch_size=256, warmup_steps=10, learning_rate=3e-3)
 
 
-def fit(config=CONFIG, n_steps=300, checkpoint=None, tmp_path=None, source=batches, **arguments):
+def fit(config=CONFIG, n_steps=300, checkpoint=None, tmp_path=None, source=batches, data="drawn", **arguments):
     return train_sae(
         source,
         config,
         SCALE,
         n_steps=n_steps,
         checkpoint=checkpoint or tmp_path / "training.checkpoint",
+        data=data,
         accelerator=Accelerator(cpu=True),
         **arguments,
     )
@@ -83,6 +84,7 @@ def test_the_l1_penalty_weighs_raw_features_whatever_the_scale(tmp_path):
             FeatureScale(mean=SCALE.mean, scale=scale),
             n_steps=600,
             checkpoint=tmp_path / "c",
+            data="drawn",
             accelerator=Accelerator(cpu=True),
         )
         reconstructions.append(measure_sae(sae, [patches(10_000, 1000)]))
@@ -164,14 +166,17 @@ def test_a_killed_training_resumes_to_the_same_weights(tmp_path):
         assert torch.equal(resumed.state_dict()[name], tensor), name
 
 
-def test_a_checkpoint_of_other_settings_is_not_continued(tmp_path):
+@pytest.mark.parametrize("other", [{"config": dataclasses.replace(CONFIG, seed=7)}, {"data": "of another backbone"}])
+def test_a_checkpoint_of_other_settings_or_data_is_not_continued(tmp_path, other):
     checkpoint = tmp_path / "c"
-    state = trainer._TrainingState(
-        trainer.SAE(trainer.SAEConfig(architecture="topk", d_model=D_MODEL, n_latents=48, k=3)),
-        dataclasses.replace(CONFIG, seed=7),
-        Accelerator(cpu=True),
-    )
-    state.save(checkpoint, 30, dataclasses.replace(CONFIG, seed=7))
+
+    def stopping(start):
+        yield from itertools.islice(batches(start), 10)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(n_steps=20, checkpoint=checkpoint, source=stopping, seconds_between_checkpoints=0.0, **other)
+    assert checkpoint.exists()
     fresh = fit(n_steps=20, tmp_path=tmp_path)
     assert torch.equal(fit(n_steps=20, checkpoint=checkpoint).W_dec, fresh.W_dec)
 
