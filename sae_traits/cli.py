@@ -146,6 +146,9 @@ def _existing(parser: argparse.ArgumentParser) -> None:
 
 
 def _options(parser: argparse.ArgumentParser, *sections: str) -> None:
+    """Options for all fields of some sections; SOURCE is an argument of its own."""
+    names = [field.name for section in sections for field in dataclasses.fields(SECTIONS[section])]
+    parser.set_defaults(option_names=names, sections=sections)
     for section_name in sections:
         section = SECTIONS[section_name]
         group = parser.add_argument_group(f"{section_name}", (section.__doc__ or "").strip())
@@ -165,32 +168,42 @@ def _options(parser: argparse.ArgumentParser, *sections: str) -> None:
             )
 
 
-def _given(arguments: argparse.Namespace) -> list[dict[str, dict[str, Any]]]:
-    """What the YAML file and the options say, in that order."""
+def _file(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """What the file of --config says."""
+    return read_config(arguments.config) if arguments.config else {}
+
+
+def _options_given(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """What the options on the command line say, by section."""
     sections: dict[str, dict[str, Any]] = {}
-    known = {field.name for section in SECTIONS.values() for field in dataclasses.fields(section)}
-    for name, value in vars(arguments).items():
-        if name in known and value is not None:
+    for name in arguments.option_names:
+        if (value := getattr(arguments, name, None)) is not None:
             sections.setdefault(section_of(name), {})[name] = value
-    return [*([read_config(arguments.config)] if arguments.config else []), sections]
+    return sections
 
 
-def _new_run(arguments: argparse.Namespace) -> Any:
+def _new_run(arguments: argparse.Namespace) -> Run:
+    """A run with all that the file says, for this step and later ones."""
     from sae_traits.run import Run
 
-    config = resolve(*_given(arguments))
-    if config.collection.source is None:
+    layers = [_file(arguments), _options_given(arguments)]
+    source = resolve(*layers).collection.source
+    if source is None:
         raise ConfigError(
             "say which images: sae-traits run SOURCE, or `source` in the section `collection` of --config"
         )
-    out = arguments.out or Path("runs") / Path(config.collection.source).resolve().stem
-    return Run.create(out, config)
+    out = arguments.out or Path("runs") / Path(source).resolve().stem
+    if (out / "config.yaml").is_file():  # a CLIP that this run was evaluated with stays
+        layers.insert(0, {"zero_shot": read_config(out / "config.yaml").get("zero_shot", {})})
+    return Run.create(out, resolve(*layers))
 
 
 def _old_run(arguments: argparse.Namespace) -> Run:
+    """An existing run; of the file only what this command is about, since other steps are done already."""
     from sae_traits.run import Run
 
-    return Run.open(arguments.run, *_given(arguments))
+    file = {name: values for name, values in _file(arguments).items() if name in arguments.sections}
+    return Run.open(arguments.run, file, _options_given(arguments))
 
 
 def _print(run: Run, arguments: argparse.Namespace) -> int:
@@ -229,6 +242,7 @@ def _train(arguments: argparse.Namespace) -> int:
     from sae_traits import pipeline
 
     pipeline.train(run)
+    run.save_config()
     return _print(run, arguments)
 
 
@@ -238,6 +252,7 @@ def _annotate(arguments: argparse.Namespace) -> int:
 
     pipeline.annotate_run(run)
     pipeline.release_run(run)
+    run.save_config()
     return _print(run, arguments)
 
 
@@ -246,6 +261,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from sae_traits import pipeline
 
     pipeline.evaluate_run(run)
+    run.save_config()
     return _print(run, arguments)
 
 

@@ -16,6 +16,9 @@ import yaml
 
 from sae_traits.errors import ConfigError
 
+TEXTURE = "texture"
+"""Name of the backbone without weights."""
+
 
 def option(default: Any, help: str) -> Any:
     """A dataclass field with a default and a help text."""

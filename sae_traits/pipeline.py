@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,6 +21,7 @@ from sae_traits import collections
 from sae_traits.collections.drawn import draw_collection
 from sae_traits.collections.drawn.world import TRUTH_FILE
 from sae_traits.config import FeaturesConfig, read_config, resolve
+from sae_traits.errors import StoreError
 from sae_traits.evaluation import drawn_truth
 from sae_traits.evaluation.clip import CLIP, load_clip
 from sae_traits.evaluation.demo_clip import DRAWN_CLIP, refuse_unless_drawn
@@ -30,7 +31,7 @@ from sae_traits.evaluation.localisation import score_on_masks
 from sae_traits.evaluation.report import draw_gallery, report_sections, write_report
 from sae_traits.evaluation.zero_shot import evaluate_zero_shot
 from sae_traits.evaluation.zero_shot_results import ZeroShotResults, report_lines
-from sae_traits.features.backbone import Backbone, load_backbone, restore_backbone
+from sae_traits.features.backbone import Backbone, choose_device, load_backbone, restore_backbone
 from sae_traits.features.extract import extract
 from sae_traits.features.store import FeatureStore, hash_of_file
 from sae_traits.features.stream import PatchStream, moments
@@ -39,8 +40,8 @@ from sae_traits.release.cards import write_model_card
 from sae_traits.release.dataset import write_dataset
 from sae_traits.release.facts import DatasetFacts, DatasetSummary
 from sae_traits.release.hub import plan_folder, publish_folder
-from sae_traits.run import Run, Steps
-from sae_traits.sae.extractor import check_width
+from sae_traits.run import Run
+from sae_traits.sae.extractor import check_features
 from sae_traits.sae.metrics import measure_sae
 from sae_traits.sae.model import SAE
 from sae_traits.sae.trainer import FeatureScale, n_steps_for, record_metrics, train_sae
@@ -64,17 +65,16 @@ def extract_features(run: Run, accelerator: Accelerator | None = None) -> None:
         run.steps.do(
             "collect",
             {"source": collections.fingerprint(config.collection)},
-            [run.specimens_file],
+            run.specimens_file.is_file,
             lambda: _collect(run),
         )
     accelerator.wait_for_everyone()
     collection = Collection.load(run.specimens_file)
     backbone = _backbone(run)
-    speed_only = {"image_batch_size", "workers", "device"}
     inputs = {
-        "collect": Steps(run.steps.path).fingerprint("collect"),
-        "features": {k: v for k, v in asdict(config.features).items() if k not in speed_only},
+        "images": _digest(collection, "specimen_id", "sha256", "width", "height"),
         "backbone": backbone.info.to_dict(),
+        "dtype": config.features.dtype,
     }
 
     def work() -> dict[str, Any]:
@@ -88,8 +88,30 @@ def extract_features(run: Run, accelerator: Accelerator | None = None) -> None:
         )
         return {"n_patches": store.n_patches, "d_model": store.info.d_model}
 
-    run.steps.do("extract", inputs, [run.activations / "index.json"], work, keep_record=accelerator.is_main_process)
+    def is_complete() -> bool:
+        return _opens(FeatureStore.open, run.activations)
+
+    run.steps.do("extract", inputs, is_complete, work, keep_record=accelerator.is_main_process)
     accelerator.wait_for_everyone()
+
+
+def _opens(opener: Callable[[Path], Any], folder: Path) -> bool:
+    """Whether a folder's index and all of its files are there."""
+    try:
+        opener(folder)
+    except StoreError as error:
+        if folder.exists():
+            say(str(error))
+        return False
+    return True
+
+
+def _digest(collection: Collection, *fields: str) -> str:
+    """Hash of some fields of all specimens, in order."""
+    digest = hashlib.sha256()
+    for specimen in collection.specimens:
+        digest.update(repr([getattr(specimen, field) for field in fields]).encode())
+    return digest.hexdigest()
 
 
 def _collect(run: Run) -> dict[str, Any]:
@@ -111,43 +133,51 @@ def _collect(run: Run) -> dict[str, Any]:
 
 
 def _backbone(run: Run) -> Backbone:
-    """The configured backbone; with --sae and no --backbone, the one that the SAE was trained on."""
+    """The configured backbone; with --sae and nothing said about features, the one that the SAE was trained on."""
     features = run.config.features
-    if run.config.train.sae is not None:
-        sae = SAE.from_pretrained(run.config.train.sae)
-        if sae.config.backbone is not None and features.backbone == FeaturesConfig().backbone:
-            backbone = restore_backbone(sae.config.backbone, device=features.device)
-        else:
-            backbone = load_backbone(features)
-        check_width(sae, backbone.info.d_model, backbone.info.backbone)
-        return backbone
-    return load_backbone(features)
+    if run.config.train.sae is None:
+        return load_backbone(features)
+    sae = SAE.from_pretrained(run.config.train.sae)
+    default = FeaturesConfig()
+    names = ("backbone", "revision", "layer", "framing")
+    if sae.config.backbone is not None and all(getattr(features, n) == getattr(default, n) for n in names):
+        return restore_backbone(sae.config.backbone, device=features.device)
+    backbone = load_backbone(features)
+    check_features(sae, backbone.info)
+    return backbone
 
 
 def train(run: Run, accelerator: Accelerator | None = None) -> None:
     """Train the SAE of a run on its training specimens (all processes take part), or adopt the one of --sae."""
     accelerator = accelerator or Accelerator()
     config = run.config.train
-    inputs: dict[str, Any] = {"extract": run.steps.fingerprint("extract"), "train": asdict(config)}
+    collection = Collection.load(run.specimens_file)
+    inputs: dict[str, Any] = {
+        "extract": run.steps.fingerprint("extract"),
+        "training": _rows(collection, "train").tolist(),
+        "train": asdict(config),
+    }
     adopted = SAE.from_pretrained(config.sae) if config.sae is not None else None
     if adopted is not None:
         inputs["sae"] = sae_hash(adopted)
 
     def work() -> dict[str, Any]:
         store = FeatureStore.open(run.activations)
-        collection = Collection.load(run.specimens_file)
         if adopted is not None:
-            check_width(adopted, store.info.d_model, store.info.backbone)
+            check_features(adopted, store.info)
             sae = adopted
+            if sae.config.backbone is None:  # another library's checkpoint: from now on it says what it reads
+                sae.config = replace(sae.config, backbone=store.info)
         else:
             sae = _train_new(run, store, collection, accelerator)
-        metrics = measure_sae(sae, _held_out(store, collection)).to_dict()
+        metrics = measure_sae(sae.to(accelerator.device), _held_out(store, collection)).to_dict()
         record_metrics(sae, metrics)
         if accelerator.is_main_process:
-            sae.save_pretrained(run.sae)
+            sae.cpu().save_pretrained(run.sae)
+            run.checkpoint_file.unlink(missing_ok=True)
         return metrics
 
-    run.steps.do("train", inputs, [run.sae / "config.json"], work, keep_record=accelerator.is_main_process)
+    run.steps.do("train", inputs, (run.sae / "config.json").is_file, work, keep_record=accelerator.is_main_process)
     accelerator.wait_for_everyone()
 
 
@@ -175,8 +205,8 @@ def _train_new(run: Run, store: FeatureStore, collection: Collection, accelerato
             mean=found.mean.float(), scale=max((found.mean_squared_deviation / store.info.d_model) ** 0.5, 1e-12)
         ),
         n_steps=n_steps,
-        checkpoint=run.folder / "training.checkpoint",
-        data=run.steps.fingerprint("extract"),
+        checkpoint=run.checkpoint_file,
+        data=f"{store.fingerprint} {hashlib.sha256(rows.tobytes()).hexdigest()} {n_steps}",
         accelerator=accelerator,
         backbone=store.info,
         training=training,
@@ -184,18 +214,15 @@ def _train_new(run: Run, store: FeatureStore, collection: Collection, accelerato
 
 
 def _held_out(store: FeatureStore, collection: Collection) -> Iterator[Tensor]:
-    """Features of validation specimens, or of training specimens where there are no others, up to a bound."""
-    rows = _rows(collection, "validation")
+    """Features of a sample of validation specimens, of test or training specimens where there are no others."""
+    rows = next(rows for split in ("validation", "test", "train") if len(rows := _rows(collection, split)))
+    n_sampled = max(1, MEASURED_PATCHES // (store.info.rows * store.info.columns))
+    sample = np.random.default_rng(0).permutation(rows)[:n_sampled]
     chosen = np.zeros(len(collection.specimens), dtype=bool)
-    chosen[rows if len(rows) else _rows(collection, "train")] = True
-    left = MEASURED_PATCHES
+    chosen[sample] = True
     for shard in store.shards():
         own = np.repeat(chosen[shard.specimens], np.diff(shard.offsets))
-        features = shard.features[torch.from_numpy(own)][:left]
-        left -= len(features)
-        yield features
-        if not left:
-            return
+        yield shard.features[torch.from_numpy(own)]
 
 
 def _rows(collection: Collection, split: str) -> NDArray[np.int64]:
@@ -204,7 +231,7 @@ def _rows(collection: Collection, split: str) -> NDArray[np.int64]:
 
 def sae_hash(sae: SAE) -> str:
     """Hash of an SAE's weights and architecture: its revision, where it has none on the Hub."""
-    digest = hashlib.sha256(f"{sae.config.architecture} {sae.config.k}".encode())
+    digest = hashlib.sha256(f"{sae.config.architecture} {sae.config.k} {sae.config.subtract_decoder_bias}".encode())
     for name, tensor in sorted(sae.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -216,7 +243,7 @@ def annotate_run(run: Run) -> None:
     config = run.config
     collection = Collection.load(run.specimens_file)
     store = FeatureStore.open(run.activations)
-    sae = SAE.from_pretrained(run.sae)
+    sae = SAE.from_pretrained(run.sae, device=choose_device(config.features.device))
     firing = (
         {"threshold": config.contrast.firing_threshold}
         if config.contrast.contrast == "paper"
@@ -232,7 +259,8 @@ def annotate_run(run: Run) -> None:
         codes = encode_collection(sae, store, thresholds, run.codes)
         return {"n_latents_used": int(np.isfinite(codes.thresholds).sum()), "n_parts": len(codes.parts)}
 
-    run.steps.do("encode", {"train": run.steps.fingerprint("train"), **firing}, [run.codes / "index.json"], encode)
+    inputs = {"train": run.steps.fingerprint("train"), **firing}
+    run.steps.do("encode", inputs, lambda: _opens(Codes.open, run.codes), encode)
 
     describer = _describer(run)
 
@@ -249,8 +277,9 @@ def annotate_run(run: Run) -> None:
         "encode": run.steps.fingerprint("encode"),
         "contrast": asdict(config.contrast),
         "describer": [describer.name, describer.model, describer.prompt],
+        "labels": _digest(collection, "taxon", "split", "mm_per_pixel"),
     }
-    run.steps.do("annotate", inputs, [run.traits_file, run.latents_file], annotate)
+    run.steps.do("annotate", inputs, lambda: run.traits_file.is_file() and run.latents_file.is_file(), annotate)
 
 
 def _describer(run: Run) -> Describer:
@@ -269,8 +298,14 @@ def release_run(run: Run) -> None:
         found = _write_dataset(run, collection, sae, run.dataset, name=f"local@sha256:{sae_hash(sae)}", repo_id=None)
         return asdict(found)
 
-    inputs = {"annotate": run.steps.fingerprint("annotate"), "release": asdict(run.config.release)}
-    run.steps.do("release", inputs, [run.dataset / "README.md", run.sae / "README.md"], work)
+    inputs = {
+        "annotate": run.steps.fingerprint("annotate"),
+        "release": asdict(run.config.release),
+        "command": run.command,
+        "rights": _digest(collection, "file", "license", "rights_holder", "source_url"),
+    }
+    cards = run.dataset / "README.md", run.sae / "README.md"
+    run.steps.do("release", inputs, lambda: all(card.is_file() for card in cards), work)
 
 
 def _write_card(folder: Path, sae: SAE, *, repo_id: str | None) -> None:
@@ -291,8 +326,9 @@ def _write_dataset(
         repo_id: where the dataset will be on the Hub.
     """
     describer = _describer(run)
+    info = FeatureStore.open(run.activations).info
     facts = DatasetFacts(
-        backbone=FeatureStore.open(run.activations).info,
+        backbone=info if repo_id is None else replace(info, backbone=_public_name(info.backbone)),
         sae_metrics=sae.config.training.get("metrics", {}),
         contrast=asdict(run.config.contrast),
         describer=describer.name,
@@ -349,11 +385,12 @@ def _evaluate(run: Run, clip: CLIP | None) -> None:
 
     inputs = {
         "release": run.steps.fingerprint("release"),
+        "masks": run.steps.fingerprint("collect"),
         "zero_shot": asdict(run.config.zero_shot),
         "clip": clip.info.to_dict() if clip else None,
         "common_names": _content_hash(run.config.zero_shot.common_names),
     }
-    run.steps.do("evaluate", inputs, [run.evaluation / "results.json"], work)
+    run.steps.do("evaluate", inputs, (run.evaluation / "results.json").is_file, work)
 
 
 def _clip(run: Run) -> CLIP | None:
@@ -421,6 +458,8 @@ def publish(run: Run, *, model_repo: str, dataset_repo: str, private: bool, dry_
     run.steps.fingerprint("release")
     collection = Collection.load(run.specimens_file)
     sae = SAE.from_pretrained(run.sae)
+    if (info := sae.config.backbone) is not None:  # a folder's place on this machine is nobody's business
+        sae.config = replace(sae.config, backbone=replace(info, backbone=_public_name(info.backbone)))
     with TemporaryDirectory(prefix="sae-traits-publish-") as temporary:
         model_folder, dataset_folder = Path(temporary, "model"), Path(temporary, "dataset")
         sae.save_pretrained(model_folder)
@@ -446,6 +485,11 @@ def publish(run: Run, *, model_repo: str, dataset_repo: str, private: bool, dry_
         f'SAE.from_pretrained("{model.repo_id}", revision="{model.revision}")',
         f'load_dataset("{dataset.repo_id}", revision="{dataset.revision}")',
     ]
+
+
+def _public_name(backbone: str) -> str:
+    """A Hub id as it is, a local folder by its name."""
+    return Path(backbone).name if Path(backbone).is_absolute() else backbone
 
 
 def _planned(kind: str, repo_id: str, folder: Path) -> list[str]:

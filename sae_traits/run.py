@@ -18,12 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from sae_traits import __version__
-from sae_traits.config import RunConfig, read_config, resolve
-from sae_traits.errors import StoreError
+from sae_traits.config import TEXTURE, RunConfig, read_config, resolve
+from sae_traits.errors import ConfigError, StoreError
 from sae_traits.progress import say
 
 NOT_IN_COMMAND = {"source", "workers", "describe_workers", "device", "image_batch_size"}
 """Options that change speed, not results, and the source, which is given by name."""
+
+
+STEP_NAMES = ("collect", "extract", "train", "encode", "annotate", "release", "evaluate")
+"""In their order."""
 
 
 @dataclass(frozen=True)
@@ -35,29 +39,29 @@ class Run:
 
     @classmethod
     def create(cls, folder: Path, config: RunConfig) -> Run:
-        """A run in a new or an existing folder; its config.yaml is written."""
-        config = replace(
-            config,
-            collection=replace(config.collection, source=_absolute(config.collection.source)),
-            features=replace(config.features, backbone=_absolute(config.features.backbone)),
-            train=replace(config.train, sae=_absolute(config.train.sae)),
-            zero_shot=replace(
-                config.zero_shot,
-                clip=_absolute(config.zero_shot.clip),
-                common_names=_absolute(config.zero_shot.common_names),
-            ),
-        )
-        run = cls(folder, config)
+        """A run in a new folder, or one that was begun there from the same source; its config.yaml is written.
+
+        Raises:
+            ConfigError: the folder holds a run of another source.
+            StoreError: the folder cannot be written.
+        """
+        run = cls(folder, _with_absolute_paths(config))
+        if "collect" in run.steps.records and run.config_file.is_file():
+            other = resolve(read_config(run.config_file)).collection.source
+            if other != run.config.collection.source:
+                raise ConfigError(
+                    f"{folder} is a run of {other}; choose another --out for {run.config.collection.source}"
+                )
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            write_text(run.config_file, config.to_yaml())
         except OSError as error:
             raise StoreError(f"cannot write to {folder}: {error.strerror}; choose another --out") from error
+        run.save_config()
         return run
 
     @classmethod
     def open(cls, folder: Path, *layers: Mapping[str, Mapping[str, Any]]) -> Run:
-        """An existing run, with further options laid over its configuration.
+        """An existing run, with further options laid over its configuration; `save_config` keeps them.
 
         Raises:
             StoreError: the folder is not a run.
@@ -65,8 +69,13 @@ class Run:
         file = folder / "config.yaml"
         if not file.is_file():
             raise StoreError(f"{folder} is not a run: it has no config.yaml; make one with `sae-traits extract`")
-        config = resolve(read_config(file), *layers)
-        return cls.create(folder, config) if layers else cls(folder, config)
+        return cls(folder, _with_absolute_paths(resolve(read_config(file), *layers)))
+
+    def save_config(self) -> None:
+        """Write the configuration, if it is not what is there."""
+        text = self.config.to_yaml()
+        if not self.config_file.is_file() or self.config_file.read_text(encoding="utf-8") != text:
+            write_text(self.config_file, text)
 
     @property
     def config_file(self) -> Path:
@@ -92,6 +101,11 @@ class Run:
     def sae(self) -> Path:
         """The SAE, as from_pretrained reads it."""
         return self.folder / "sae"
+
+    @property
+    def checkpoint_file(self) -> Path:
+        """Where a training in progress is kept."""
+        return self.folder / "training.checkpoint"
 
     @property
     def codes(self) -> Path:
@@ -125,7 +139,7 @@ class Run:
 
     @property
     def command(self) -> str:
-        """The command that makes this run: the source's name and the options that differ from their defaults."""
+        """The command that makes this run: options that differ from their defaults, and files by name, not by path."""
         words = ["sae-traits", "run", Path(self.config.collection.source or "").name]
         for section in fields(self.config):
             if section.name == "zero_shot":  # scores the run, and changes nothing of it
@@ -134,7 +148,9 @@ class Run:
             for option in fields(options):
                 value = getattr(options, option.name)
                 if option.name not in NOT_IN_COMMAND and value != option.default:
-                    words += [f"--{option.name.replace('_', '-')}", str(value)]
+                    path = Path(str(value))
+                    shown = path.name if path.is_absolute() and path.exists() else str(value)
+                    words += [f"--{option.name.replace('_', '-')}", shown]
         return shlex.join(words)
 
     @cached_property
@@ -164,35 +180,44 @@ class Steps:
         self,
         name: str,
         inputs: Mapping[str, Any],
-        outputs: list[Path],
+        is_complete: Callable[[], bool],
         work: Callable[[], dict[str, Any]],
         *,
         keep_record: bool = True,
     ) -> None:
-        """Do a step, unless it is finished with the same inputs and its outputs are there.
+        """Do a step, unless it is finished with the same inputs and its output is complete.
+
+        From its start on neither the step nor any later one counts as finished, so that a kill cannot leave an old
+        record beside new output.
 
         Args:
-            name: of the step.
+            name: one of STEP_NAMES.
             inputs: all that its output depends on.
-            outputs: files or folders that a finished step has.
-            work: makes the outputs; returns what it counted.
+            is_complete: whether the output is there and whole.
+            work: makes the output; returns what it counted. A count `n_open` above zero means that something is left
+                to do: the step is then done again next time.
             keep_record: False in all but one of several processes.
         """
         text = json.dumps({"version": __version__, **inputs}, sort_keys=True, default=str)
         fingerprint = hashlib.sha256(text.encode()).hexdigest()
         record = self.records.get(name)
-        if record and record["fingerprint"] == fingerprint and all(path.exists() for path in outputs):
+        if record and record["fingerprint"] == fingerprint and not record["counts"].get("n_open") and is_complete():
             say(f"{name}: complete and its inputs have not changed, skipped")
             return
         say(f"{name}: started")
         started = time.monotonic()
-        self.records.pop(name, None)
+        for step in STEP_NAMES[STEP_NAMES.index(name) :]:
+            self.records.pop(step, None)
+        self._write(keep_record)
         counts = work()
         seconds = round(time.monotonic() - started, 1)
         self.records[name] = {"fingerprint": fingerprint, "seconds": seconds, "counts": counts}
+        self._write(keep_record)
+        say(f"{name}: done in {seconds:.0f} s")
+
+    def _write(self, keep_record: bool) -> None:
         if keep_record:
             write_text(self.path, json.dumps(self.records, indent=2, ensure_ascii=False) + "\n")
-            say(f"{name}: done in {seconds:.0f} s")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -209,6 +234,21 @@ def write_text(path: Path, text: str) -> None:
         raise StoreError(f"cannot write {path}: {error.strerror}") from error
 
 
+def _with_absolute_paths(config: RunConfig) -> RunConfig:
+    """Paths that exist here as absolute ones, so that a run can be continued from another folder."""
+    return replace(
+        config,
+        collection=replace(config.collection, source=_absolute(config.collection.source)),
+        features=replace(config.features, backbone=_absolute(config.features.backbone)),
+        train=replace(config.train, sae=_absolute(config.train.sae)),
+        zero_shot=replace(
+            config.zero_shot,
+            clip=_absolute(config.zero_shot.clip),
+            common_names=_absolute(config.zero_shot.common_names),
+        ),
+    )
+
+
 def _absolute(path: str | None) -> Any:
-    """A path that exists here as an absolute one, so that a run can be continued from another folder."""
-    return str(Path(path).resolve()) if path is not None and Path(path).exists() else path
+    exists = path is not None and path != TEXTURE and Path(path).exists()
+    return str(Path(path).resolve()) if exists and path is not None else path

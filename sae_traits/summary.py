@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from sae_traits.evaluation.statistics import interval_text
 from sae_traits.run import Run
 
 
@@ -27,7 +28,7 @@ class Summary:
     @property
     def unfinished(self) -> bool:
         """Whether some describer calls failed and would be tried again by the same command."""
-        return self.counts.get("annotate", {}).get("n_failed", 0) > 0
+        return self.counts.get("annotate", {}).get("n_open", 0) > 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for `--format json`."""
@@ -64,7 +65,7 @@ class Summary:
                 f"sae-traits evaluate {self.run.folder} --clip imageomics/bioclip"
             )
         top1 = {score["condition"]: score["top"]["1"] for score in found["conditions"]}
-        return "zero-shot " + ", ".join(f"{condition} {_interval(top1[condition])}" for condition in top1)
+        return "zero-shot " + ", ".join(f"{condition} {interval_text(top1[condition])}" for condition in top1)
 
     def _traits(self, found: dict[str, Any]) -> list[str]:
         n_specimens = self.counts["collect"]["n_specimens"]
@@ -76,7 +77,8 @@ class Summary:
         for name, meaning in (
             ("n_background", "answers were background and are left out"),
             ("n_invalid", "answers could not be used and are kept in the ledger"),
-            ("n_failed", "calls failed; run the same command again to repeat them"),
+            ("n_failed", "calls failed and are kept in the ledger"),
+            ("n_open", "of these are asked again by the same command"),
         ):
             if found[name]:
                 lines.append(f"          {found[name]} {meaning}")
@@ -84,11 +86,7 @@ class Summary:
             lines.append(f"          no latent for {', '.join(found['species_without_latents'])}")
         if self.results and (score := self.results.get("on_animal")):
             lines.append(
-                f"regions   {_interval(score['on_animal'])} of their area on the animal, "
-                f"against {_interval(score['random'])} at random places"
+                f"regions   {interval_text(score['on_animal'])} of their area on the animal, "
+                f"against {interval_text(score['random'])} at random places"
             )
         return lines
-
-
-def _interval(values: dict[str, float]) -> str:
-    return f"{values['mean']:.3f} [{values['low']:.3f}, {values['high']:.3f}]"

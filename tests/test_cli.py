@@ -115,7 +115,7 @@ def test_a_run_that_is_none(capsys, tmp_path):
     fails(capsys, ["train", tmp_path], 1, "not a run", "config.yaml")
     fails(capsys, ["publish", tmp_path, "--model-repo", "a/b", "--dataset-repo", "a/c"], 1, "not a run")
     (tmp_path / "config.yaml").write_text("{}")
-    fails(capsys, ["train", tmp_path], 1, "not finished")
+    fails(capsys, ["train", tmp_path], 1, "specimens.parquet does not exist", "extract")
 
 
 def test_an_output_folder_that_cannot_be_written(capsys, images, tmp_path):

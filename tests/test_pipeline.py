@@ -16,6 +16,7 @@ from PIL import Image
 
 from sae_traits.cli import main
 from sae_traits.collections.drawn import draw_collection
+from sae_traits.config import read_config
 from sae_traits.evaluation.demo_clip import DRAWN_CLIP
 
 SMALL = [
@@ -96,6 +97,53 @@ def test_a_changed_option_repeats_only_the_steps_that_depend_on_it(run, capsys):
     assert (run / "activations" / "shard-00000.safetensors").stat().st_mtime_ns == features
     assert main(["train", str(run), "--k", "4", "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["steps"]["train"]["l0"] <= 4
+
+
+def test_a_step_done_anew_leaves_no_later_step_finished(run, capsys):
+    assert main(["train", str(run), "--k", "4"]) == 0
+    capsys.readouterr()
+    for arguments in (["evaluate", str(run)], ["publish", str(run), "--model-repo", "a/b", "--dataset-repo", "a/c"]):
+        assert main(arguments) == 1
+        assert "'release' is not finished" in capsys.readouterr().err
+
+
+def test_a_lost_file_is_made_again(run, finished, capsys):
+    (run / "activations" / "shard-00001.safetensors").unlink()
+    next((run / "codes").glob("part-*")).unlink()
+    assert main(["run", read_source(run), "--out", str(run), *SMALL]) == 0
+    assert content(run / "dataset") == content(finished / "dataset")
+    capsys.readouterr()
+
+
+def read_source(folder):
+    return read_config(folder / "config.yaml")["collection"]["source"]
+
+
+def test_an_image_that_was_away_is_described_when_it_is_back(drawn, tmp_path, capsys):
+    source = Path(shutil.copytree(drawn, tmp_path / "source"))
+    folder = tmp_path / "run"
+    arguments = [str(folder), "--config", str(tmp_path / "options.yaml")]
+    (tmp_path / "options.yaml").write_text(
+        "features: {backbone: texture, workers: 0}\ntrain: {n_latents: 64, k: 4, n_patches: 4000, batch_size: 512}\n"
+        "describe: {describe_workers: 1}\n"
+    )
+    assert main(["extract", str(source), "--out", *arguments]) == 0
+    assert main(["train", *arguments]) == 0
+    image = next((source / "images").rglob("*.png"))
+    image.rename(tmp_path / "away.png")
+    assert main(["annotate", *arguments]) == 1, "the dataset cannot be written without the image"
+    assert str(image) in capsys.readouterr().err
+    (tmp_path / "away.png").rename(image)
+    assert main(["annotate", *arguments]) == 0
+    assert "80 of 80 specimens" in capsys.readouterr().out
+
+
+def test_what_does_not_work_is_not_kept_in_the_configuration(run, capsys):
+    before = (run / "config.yaml").read_bytes()
+    assert main(["evaluate", str(run), "--clip", "no/such/clip/anywhere"]) == 1
+    assert main(["train", str(run), "--sae", "no/such/sae/anywhere"]) == 1
+    assert (run / "config.yaml").read_bytes() == before
+    capsys.readouterr()
 
 
 def test_the_papers_contrast_runs_the_same_way(run, capsys):

@@ -1,7 +1,7 @@
 import pytest
 
 from sae_traits.config import resolve
-from sae_traits.errors import StoreError
+from sae_traits.errors import ConfigError, StoreError
 from sae_traits.run import Run, Steps, write_text
 
 
@@ -15,26 +15,43 @@ def test_a_step_is_done_once_and_again_when_its_inputs_or_outputs_change(tmp_pat
         return {"n": len(done)}
 
     for inputs, expected in (({"a": 1}, 1), ({"a": 1}, 1), ({"a": 2}, 2)):
-        Steps(tmp_path / "steps.json").do("step", inputs, [output], work)
+        Steps(tmp_path / "steps.json").do("train", inputs, output.is_file, work)
         assert len(done) == expected
     output.unlink()
-    Steps(tmp_path / "steps.json").do("step", {"a": 2}, [output], work)
-    assert Steps(tmp_path / "steps.json").counts("step") == {"n": 3}
+    Steps(tmp_path / "steps.json").do("train", {"a": 2}, output.is_file, work)
+    assert Steps(tmp_path / "steps.json").counts("train") == {"n": 3}
     assert capsys.readouterr().err.count("skipped") == 1
 
 
-def test_a_step_that_fails_is_not_finished_even_if_it_was_before(tmp_path):
-    steps = Steps(tmp_path / "steps.json")
-    steps.do("step", {"a": 1}, [], dict)
+def test_a_step_that_was_interrupted_is_not_finished_and_neither_are_later_ones(tmp_path):
+    file = tmp_path / "steps.json"
+    for name in ("extract", "train", "annotate"):
+        Steps(file).do(name, {"a": 1}, lambda: True, lambda: {"n": 1})
 
     def broken():
         raise StoreError("no")
 
     with pytest.raises(StoreError):
-        steps.do("step", {"a": 2}, [], broken)
+        Steps(file).do("train", {"a": 2}, lambda: True, broken)
+    assert set(Steps(file).records) == {"extract"}
     with pytest.raises(StoreError, match="not finished"):
-        steps.fingerprint("step")
-    assert steps.counts("other") == {}
+        Steps(file).fingerprint("annotate")
+    assert Steps(file).counts("train") == {}
+    done = []
+    Steps(file).do("train", {"a": 1}, lambda: True, lambda: done.append(1) or {})
+    assert done == [1], "the output may be that of the interrupted one"
+
+
+def test_a_step_with_something_left_to_do_is_done_again(tmp_path):
+    done = []
+
+    def work():
+        done.append(1)
+        return {"n_open": 2 - len(done)}
+
+    for _ in range(3):
+        Steps(tmp_path / "steps.json").do("annotate", {}, lambda: True, work)
+    assert len(done) == 2
 
 
 def test_a_run_keeps_absolute_paths_and_can_be_opened_again(tmp_path, monkeypatch):
@@ -45,13 +62,29 @@ def test_a_run_keeps_absolute_paths_and_can_be_opened_again(tmp_path, monkeypatc
     assert Run.open(tmp_path / "run") == run
     changed = Run.open(tmp_path / "run", {"train": {"k": "4"}})
     assert (changed.config.train.k, changed.config.features.layer) == (4, 3)
+    assert Run.open(tmp_path / "run") == run, "nothing is kept before it has worked"
+    changed.save_config()
     assert Run.open(tmp_path / "run") == changed
+
+
+def test_a_folder_takes_runs_of_one_source_only(tmp_path):
+    Run.create(tmp_path / "run", resolve({"collection": {"source": "a typing error"}}))
+    run = Run.create(tmp_path / "run", resolve({"collection": {"source": "one"}}))
+    run.steps.do("collect", {}, lambda: True, dict)
+    with pytest.raises(ConfigError, match="is a run of one; choose another --out"):
+        Run.create(tmp_path / "run", resolve({"collection": {"source": "two"}}))
 
 
 def test_the_command_names_the_source_and_the_options_that_matter(tmp_path):
     given = {"collection": {"source": "a folder"}, "features": {"layer": -2, "workers": 7}, "train": {"k": 4}}
     run = Run.create(tmp_path / "run", resolve(given))
     assert run.command == "sae-traits run 'a folder' --layer -2 --k 4"
+
+
+def test_the_command_names_local_files_without_their_place(tmp_path):
+    (tmp_path / "backbone").mkdir()
+    given = {"collection": {"source": "a"}, "features": {"backbone": str(tmp_path / "backbone")}}
+    assert Run.create(tmp_path / "run", resolve(given)).command == "sae-traits run a --backbone backbone"
 
 
 def test_a_file_is_written_whole_or_an_error_names_it(tmp_path):

@@ -45,12 +45,9 @@ def read_specimens(
     problems = list(listing.problems)
     placed = _place(listing.rows, problems)
     examined = _examine(listing.root, placed, problems, workers)
-    undecided = {
-        specimen_id_of(item.placed.row.file): item.placed.name.species
-        for item in examined
-        if item.placed.row.split is None
-    }
-    drawn = split_by_species(undecided, validation_share=validation_share, test_share=test_share, seed=split_seed)
+    drawn = split_by_species(
+        _undecided(examined), validation_share=validation_share, test_share=test_share, seed=split_seed
+    )
     specimens = []
     for item in examined:
         row, name, facts = item.placed.row, item.placed.name, item.facts
@@ -60,7 +57,7 @@ def read_specimens(
                 specimen_id=specimen_id,
                 file=row.file,
                 taxon=replace(row.ranks, genus=name.genus, species=name.species),
-                split=row.split or drawn[specimen_id],
+                split=row.split or drawn[_content_id(item)],
                 width=facts.width,
                 height=facts.height,
                 sha256=facts.sha256,
@@ -74,6 +71,16 @@ def read_specimens(
     specimens.sort(key=lambda specimen: specimen.file)
     problems.sort(key=lambda problem: (problem.file, problem.reason))
     return tuple(specimens), tuple(problems)
+
+
+def _content_id(item: _Examined) -> str:
+    """Same for byte-identical images of a species, so that copies of one image fall into the same split."""
+    return f"{item.facts.sha256} {item.placed.name.species}"
+
+
+def _undecided(examined: Sequence[_Examined]) -> dict[str, str]:
+    """Content and species of the images whose split is not given."""
+    return {_content_id(item): item.placed.name.species for item in examined if item.placed.row.split is None}
 
 
 def specimen_id_of(file: str) -> str:

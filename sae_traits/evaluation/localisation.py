@@ -1,4 +1,4 @@
-"""Do the regions lie on the animal? Scored on foreground masks, which no other step reads."""
+"""Do the regions lie on the animal? Scored on foreground masks, which no other step uses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ N_PLACEMENTS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class MaskScore:
-    """Share of a region's patches that lies on the animal, by area; intervals resample specimens."""
+    """Mean over a region's patches of the share of each that lies on the animal; intervals resample specimens."""
 
     on_animal: Interval
     random: Interval

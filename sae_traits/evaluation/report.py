@@ -13,6 +13,7 @@ import matplotlib
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from sae_traits.collections.images import open_image
+from sae_traits.evaluation.statistics import interval_text
 from sae_traits.schema import Collection, Trait
 from sae_traits.traits.overlay import draw_region
 
@@ -74,12 +75,12 @@ def report_sections(
     }
     if (score := results["on_animal"]) is not None:
         sections["Regions on the animal"] = [
-            "Share of a region's area that lies on the foreground mask; random: the same shapes elsewhere in the same",
-            "image. Intervals are 95 % bootstrap intervals over specimens. No other step reads the masks.",
+            "Share of a region's patches that lies on the foreground mask; random: the same shapes elsewhere in the",
+            "same image. Intervals are 95 % bootstrap intervals over specimens. No other step uses the masks.",
             "",
             "| regions | random | difference | traits | specimens |",
             "| --- | --- | --- | --- | --- |",
-            f"| {_interval(score['on_animal'])} | {_interval(score['random'])} | {_interval(score['gain'])} "
+            f"| {' | '.join(interval_text(score[name]) for name in ('on_animal', 'random', 'gain'))} "
             f"| {score['n_traits']} | {score['n_specimens']} |",
             "",
             "| species | share |",
@@ -100,13 +101,6 @@ def read_section(folder: Path, heading: str) -> str:
     text = (folder / "report.md").read_text(encoding="utf-8")
     _, _, after = text.partition(f"\n## {heading}\n")
     return after.partition("\n## ")[0].strip()
-
-
-def _interval(values: dict[str, float | None]) -> str:
-    mean, low, high = (values[name] for name in ("mean", "low", "high"))
-    if mean is None:
-        return "none"
-    return f"{mean:.3f}" if low is None or high is None else f"{mean:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def draw_gallery(collection: Collection, traits: Sequence[Trait], path: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -168,3 +169,11 @@ def _paired(first: ArrayLike, second: ArrayLike) -> tuple[NDArray[Any], NDArray[
     if one.shape != other.shape or one.ndim != 1:
         raise ConfigError(f"paired values must be two lists of the same specimens, not {one.shape} and {other.shape}")
     return one, other
+
+
+def interval_text(values: Mapping[str, float | None]) -> str:
+    """An interval's plain values, as `Interval.to_dict` gives them, for people."""
+    mean, low, high = (values[name] for name in ("mean", "low", "high"))
+    if mean is None:
+        return "none"
+    return f"{mean:.3f}" if low is None or high is None else f"{mean:.3f} [{low:.3f}, {high:.3f}]"

@@ -8,13 +8,10 @@ from typing import Protocol
 import torch
 from PIL import Image
 
-from sae_traits.config import FeaturesConfig
+from sae_traits.config import TEXTURE, FeaturesConfig
 from sae_traits.errors import BackboneError
 from sae_traits.geometry import PatchGrid
 from sae_traits.schema import BackboneInfo
-
-TEXTURE = "texture"
-"""Name of the backbone without weights."""
 
 
 class Prepare(Protocol):

@@ -64,11 +64,23 @@ class SourceImage:
 
     @cached_property
     def plain_suffix(self) -> str | None:
-        """`.jpg` or `.png` when any reader gets the upright RGB image from the file as it is; else None."""
+        """`.jpg` or `.png` when any reader gets the upright RGB image from the file as it is; else None.
+
+        A file that says where it was taken is not plain: made anew, it loses its metadata.
+        """
         try:
             with Image.open(io.BytesIO(self.data), formats=("JPEG", "PNG")) as image:
-                turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
-                if image.mode != "RGB" or turned or image.has_transparency_data or getattr(image, "n_frames", 1) > 1:
+                exif = image.getexif()
+                turned = exif.get(ExifTags.Base.Orientation, 1) != 1
+                # Where a threatened species lives must not be published by accident.
+                located = bool(exif.get_ifd(ExifTags.IFD.GPSInfo))
+                if (
+                    image.mode != "RGB"
+                    or turned
+                    or located
+                    or image.has_transparency_data
+                    or getattr(image, "n_frames", 1) > 1
+                ):
                     return None
                 return {"JPEG": ".jpg", "PNG": ".png"}.get(image.format or "")
         except UnidentifiedImageError:

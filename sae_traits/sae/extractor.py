@@ -10,6 +10,7 @@ from sae_traits.errors import CheckpointError
 from sae_traits.features.backbone import Backbone, image_features, restore_backbone
 from sae_traits.geometry import PatchGrid
 from sae_traits.sae.model import SAE
+from sae_traits.schema import BackboneInfo
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -43,14 +44,25 @@ def load_extractor(sae: SAE, *, device: str = "auto") -> Extractor:
             "this SAE's config.json names no backbone; load one with sae_traits.features.backbone.load_backbone"
         )
     backbone = restore_backbone(info, device=device)
-    check_width(sae, backbone.info.d_model, backbone.info.backbone)
+    check_features(sae, backbone.info)
     return Extractor(backbone)
 
 
-def check_width(sae: SAE, d_model: int, backbone: str) -> None:
-    """Raise a CheckpointError when an SAE cannot read features of this width."""
-    if sae.config.d_model != d_model:
+def check_features(sae: SAE, info: BackboneInfo) -> None:
+    """Raise a CheckpointError when an SAE was not trained on such features: of another width, layer, preprocessing …"""
+    if sae.config.d_model != info.d_model:
         raise CheckpointError(
-            f"the SAE reads features of width {sae.config.d_model}, but {backbone} gives {d_model}; "
+            f"the SAE reads features of width {sae.config.d_model}, but {info.backbone} gives {info.d_model}; "
             "choose the backbone and layer that the SAE was trained on"
         )
+    trained = sae.config.backbone
+    if trained is None:
+        return
+    # The same revision under another name is the same model, for example a folder that has moved.
+    for field in ("revision", "layer", "rows", "columns", "framing", "mean", "std"):
+        if getattr(trained, field) != getattr(info, field):
+            raise CheckpointError(
+                f"the SAE was trained on {trained.backbone} with {field} {getattr(trained, field)}, but these features "
+                f"are of {info.backbone} with {field} {getattr(info, field)}; leave out --backbone, --layer and "
+                "--framing to use the SAE's own"
+            )

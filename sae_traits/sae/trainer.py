@@ -6,8 +6,8 @@ so that the file works on raw features and its decoder rows stay unit norm (docs
 
 from __future__ import annotations
 
+import io
 import math
-import os
 import pickle
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sae_traits.config import TrainConfig
-from sae_traits.errors import CheckpointError, StoreError
+from sae_traits.errors import CheckpointError, ConfigError, StoreError
+from sae_traits.features.store import write_whole
 from sae_traits.progress import SECONDS_BETWEEN_LINES, say
 from sae_traits.sae import activations, objectives
 from sae_traits.sae.model import SAE, SAEConfig
@@ -87,6 +88,7 @@ class TrainingObjective(nn.Module):
             positive = latents > 0
             return StepLosses(loss, mse.detach(), positive.sum(1).float().mean(), positive.any(0))
         values, indices = activations.top_k(pre, sae.config.k)
+        values = values.to(sae.W_dec.dtype)  # under autocast the product before is in half precision
         # Only the k active rows of the decoder are read: a sparse product instead of a dense one.
         reconstruction = functional.embedding_bag(indices, sae.W_dec, per_sample_weights=values, mode="sum") + sae.b_dec
         mse = objectives.mean_squared_error(x, reconstruction)
@@ -109,6 +111,7 @@ def _revival_loss(sae: SAE, pre: Tensor, dead: Tensor, residual: Tensor) -> Tens
     """
     k = min(sae.config.d_model // 2, len(dead))
     values, indices = activations.top_k(pre[:, dead], k)
+    values = values.to(sae.W_dec.dtype)
     revived = functional.embedding_bag(indices, sae.W_dec[dead], per_sample_weights=values, mode="sum")
     return (revived - residual).square().mean() / residual.square().mean().clamp_min(1e-12)
 
@@ -155,7 +158,7 @@ def train_sae(
         config: architecture and schedule.
         scale: mean and scale of the features.
         n_steps: number of steps.
-        checkpoint: file that a killed training resumes from; removed at the end.
+        checkpoint: file that a killed training resumes from; the caller removes it once the SAE is saved.
         data: fingerprint of what `batches` gives; a checkpoint of other data is not continued.
         accelerator: device and processes.
         backbone: where the features came from, for the record.
@@ -168,7 +171,12 @@ def train_sae(
     Raises:
         StoreError: the checkpoint cannot be read or is of another training.
         CheckpointError: training diverged.
+        ConfigError: the processes and the settings do not go together.
     """
+    if accelerator.mixed_precision == "fp16":
+        raise ConfigError("fp16 loses small gradients of an SAE; launch with --mixed_precision bf16 or no")
+    if config.batch_size < accelerator.num_processes:
+        raise ConfigError(f"batch_size {config.batch_size} is smaller than {accelerator.num_processes} processes")
     sae_config = SAEConfig(
         architecture=config.architecture,
         d_model=len(scale.mean),
@@ -205,9 +213,6 @@ def train_sae(
         raise CheckpointError("training diverged: a weight is not finite; choose a lower --learning-rate")
     sae = objective.sae.cpu().eval()
     scale.fold(sae)
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        checkpoint.unlink(missing_ok=True)
     return sae
 
 
@@ -256,9 +261,9 @@ class _TrainingState:
             "dead": self._dead,
         }
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        torch.save(state, partial)
-        os.replace(partial, path)
+        content = io.BytesIO()
+        torch.save(state, content)
+        write_whole(path, content.getvalue())
 
     def load(self, path: Path, key: str) -> int:
         """Restore what `save` wrote; the step to go on with, 0 if it is of another training."""

@@ -31,7 +31,7 @@ from sae_traits.traits.contrast import paper_contrast, specimen_contrast
 from sae_traits.traits.describers import Describer
 from sae_traits.traits.describing import Call, SpecimenCalls, describe_specimen
 from sae_traits.traits.encode import Codes
-from sae_traits.traits.ledger import Ledger, LedgerEntry, call_key
+from sae_traits.traits.ledger import MAXIMUM_ATTEMPTS, Ledger, LedgerEntry, call_key
 from sae_traits.traits.table import write_latents, write_traits
 
 CALLS_IN_FLIGHT_A_WORKER = 4
@@ -54,6 +54,8 @@ class Annotation:
     """Answers that said the region is background: kept in the ledger, not in the traits."""
     n_invalid: int
     n_failed: int
+    n_open: int
+    """Of the invalid and failed ones, how many are asked again next time; the others were asked often enough."""
     species_without_latents: tuple[str, ...]
     """Species of the collection for which no latent was chosen, for example without training specimens."""
 
@@ -157,6 +159,7 @@ def export_traits(
                 entry = ledger.get(_key(describer, specimen, region))
                 if entry is None or entry.state != "ok":
                     counts[entry.state if entry else "failed"] += 1
+                    counts["open"] += entry is None or entry.attempts < MAXIMUM_ATTEMPTS
                     continue
                 description = _DESCRIPTION.validate_python(entry.description)
                 if description.is_background:
@@ -187,5 +190,6 @@ def export_traits(
         n_background=counts["background"],
         n_invalid=counts["invalid"],
         n_failed=counts["failed"],
+        n_open=counts["open"],
         species_without_latents=tuple(sorted(every_species - set(plan.chosen))),
     )

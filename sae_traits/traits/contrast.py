@@ -7,6 +7,7 @@ collection, so that a species alone in its genus gets traits too.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -124,7 +125,7 @@ def specimen_contrast(counts: csr_array, taxa: Sequence[Taxon]) -> pd.DataFrame:
     per_species = group_totals(once, species, len(names))
     n_per_species = np.bincount(species[species >= 0], minlength=len(names))
     prior = _prior_rate(np.asarray(once.sum(axis=0)).ravel(), len(taxa))
-    references = _References(once, taxa, species, len(names))
+    references = _References(per_species, n_per_species, _taxon_of_species(taxa, species, len(names)))
     tables = []
     for index, name in enumerate(names):
         n_species = int(n_per_species[index])
@@ -190,25 +191,47 @@ class _Reference:
 class _References:
     """Finds the reference group of each species; keeps the counts of every group at every rank, sparse."""
 
-    def __init__(self, once: csr_array, taxa: Sequence[Taxon], species: NDArray[np.intp], n_species: int) -> None:
+    def __init__(self, per_species: csr_array, sizes: NDArray[np.intp], ranks: Sequence[Taxon]) -> None:
+        """Groups of species at every rank.
+
+        Args:
+            per_species: specimens of each species in which each latent fired `[n_species, n_latents]`.
+            sizes: specimens of each species `[n_species]`.
+            ranks: the taxon of each species.
+        """
         self._levels: list[tuple[ReferenceRank, NDArray[np.intp], csr_array, NDArray[np.intp], NDArray[np.intp]]] = []
         for rank in REFERENCE_RANKS:
-            names = ["all"] * len(taxa) if rank == "collection" else [t.rank(rank) for t in taxa]
+            names = ["all"] * len(ranks) if rank == "collection" else [taxon.rank(rank) for taxon in ranks]
             group, group_names = _factorise(names)
-            group_of_species = np.full(n_species, -1)
-            group_of_species[species[species >= 0]] = group[species >= 0]
-            sizes = np.bincount(group[group >= 0], minlength=len(group_names))
-            n_species_in = np.bincount(group_of_species[group_of_species >= 0], minlength=len(group_names))
-            totals = group_totals(once, group, len(group_names))
-            self._levels.append((rank, group_of_species, totals, sizes, n_species_in))
+            inside = group >= 0
+            totals = group_totals(per_species, group, len(group_names))
+            n_specimens = np.bincount(group[inside], weights=sizes[inside], minlength=len(group_names)).astype(np.intp)
+            n_species = np.bincount(group[inside], minlength=len(group_names))
+            self._levels.append((rank, group, totals, n_specimens, n_species))
 
     def of(self, species: int) -> _Reference:
         """The narrowest group that holds a second species; the collection when there is no other species at all."""
-        for rank, group_of_species, totals, sizes, n_species_in in self._levels:
+        for rank, group_of_species, totals, n_specimens, n_species in self._levels:
             group = group_of_species[species]
-            if rank == "collection" or (group >= 0 and n_species_in[group] >= 2):
-                return _Reference(rank, totals[[group]].toarray()[0], int(sizes[group]))
+            if rank == "collection" or (group >= 0 and n_species[group] >= 2):
+                return _Reference(rank, totals[[group]].toarray()[0], int(n_specimens[group]))
         raise AssertionError("unreachable: the collection is the last resort")
+
+
+def _taxon_of_species(taxa: Sequence[Taxon], species: NDArray[np.intp], n_species: int) -> list[Taxon]:
+    """One taxon a species: at each rank the name that most of its specimens have, of those that have one."""
+    members: list[list[Taxon]] = [[] for _ in range(n_species)]
+    for taxon, index in zip(taxa, species, strict=True):
+        if index >= 0:
+            members[index].append(taxon)
+    ranks = ("genus", "family", "order")
+    chosen = []
+    for own in members:
+        names = {rank: Counter(name for taxon in own if (name := taxon.rank(rank)) is not None) for rank in ranks}
+        # Of equally frequent names the first in the alphabet, so that the order of specimens does not matter.
+        best = {rank: min(counts, key=lambda name: (-counts[name], name)) for rank, counts in names.items() if counts}
+        chosen.append(Taxon(**best))
+    return chosen
 
 
 def _once(counts: csr_array) -> csr_array:

@@ -79,10 +79,10 @@ def firing_thresholds(
     sketch = QuantileSketch(sae.config.n_latents)
     for shard in track(store.shards(), "firing thresholds", len(store.entries), "shard"):
         rows = np.repeat(training[shard.specimens], np.diff(shard.offsets))
-        features = shard.features[torch.from_numpy(rows)]
+        features = shard.features[torch.from_numpy(rows)].to(sae.b_dec.device)
         for _, latents in sae.encode_tiles(features):
             _, fired = latents.nonzero(as_tuple=True)
-            sketch.add(fired, latents[latents > 0])
+            sketch.add(fired.cpu(), latents[latents > 0].cpu())
     return sketch.quantile(quantile)
 
 
@@ -129,6 +129,9 @@ class Codes:
         if not index_file.is_file():
             raise StoreError(f"{folder} has no codes; run `sae-traits annotate` first")
         index = json.loads(index_file.read_text(encoding="utf-8"))
+        for name in (THRESHOLDS_FILE, *index["parts"]):
+            if not (folder / name).is_file():
+                raise StoreError(f"{folder / name} is missing; run `sae-traits annotate` again")
         thresholds = pq.read_table(folder / THRESHOLDS_FILE)["threshold"].to_numpy()
         return cls(folder, thresholds, index["n_specimens"], tuple(index["parts"]))
 
@@ -175,7 +178,7 @@ def encode_collection(sae: SAE, store: FeatureStore, thresholds: NDArray[np.floa
     for stale in (folder / INDEX_FILE, *folder.glob("part-*")):
         stale.unlink(missing_ok=True)
     pq.write_table(pa.table({"threshold": pa.array(thresholds)}), folder / THRESHOLDS_FILE)
-    limits = torch.from_numpy(thresholds)
+    limits = torch.from_numpy(thresholds).to(sae.b_dec.device)
     parts = []
     for number, shard in enumerate(track(store.shards(), "codes", len(store.entries), "shard")):
         name = f"part-{number:05d}.parquet"
@@ -190,9 +193,9 @@ def _shard_codes(sae: SAE, shard: FeatureShard, limits: Tensor) -> pa.Table:
     """Codes of one shard as a table, sorted by specimen, latent and patch."""
     row_specimen = np.repeat(shard.specimens, np.diff(shard.offsets))
     found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = []
-    for start, latents in sae.encode_tiles(shard.features):
+    for start, latents in sae.encode_tiles(shard.features.to(sae.b_dec.device)):
         row, latent = (latents > limits).nonzero(as_tuple=True)
-        found.append(((row + start).numpy(), latent.numpy(), latents[row, latent].numpy()))
+        found.append(((row + start).cpu().numpy(), latent.cpu().numpy(), latents[row, latent].cpu().numpy()))
     row = np.concatenate([f[0] for f in found] or [np.empty(0, np.int64)])
     latent = np.concatenate([f[1] for f in found] or [np.empty(0, np.int64)])
     value = np.concatenate([f[2] for f in found] or [np.empty(0, np.float32)])

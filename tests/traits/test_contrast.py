@@ -79,6 +79,15 @@ def test_the_reference_is_the_closest_group_with_a_second_species(others, rank):
     assert set(table.loc[table["species"] == "Gen a", "reference_rank"]) == {rank}
 
 
+def test_a_family_that_only_some_specimens_name_holds_for_the_whole_species():
+    partly = [Taxon(species="Gen a", genus="Gen", family=None)] * 6 + [taxon("Gen a")] * 2
+    rest = [taxon("Hen b")] * 6
+    counts = counts_of([[1, 0]] * 7 + [[0, 1]] + [[1, 0]] + [[0, 1]] * 5)
+    pd.testing.assert_frame_equal(
+        specimen_contrast(counts, partly + rest), specimen_contrast(counts, [taxon("Gen a")] * 8 + rest)
+    )
+
+
 def test_a_specimen_counts_once_however_many_patches_fired():
     taxa = [taxon("G a")] * 4 + [taxon("G b")] * 4
     few = specimen_contrast(counts_of([[1, 1]] * 4 + [[0, 1]] * 4), taxa)
