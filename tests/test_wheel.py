@@ -37,11 +37,8 @@ write_model_card(pathlib.Path(sys.argv[2]), config, {}, repo_id=None)
 print(pathlib.Path(sys.argv[2], "README.md").read_text())
 """
     site, sae = tmp_path / "site", tmp_path / "sae"
-    found = subprocess.run(
-        [sys.executable, "-c", code, site, sae],
-        env={"PYTHONPATH": str(site), "PATH": ""},
-        capture_output=True,
-        text=True,
-    )
+    environment = {"PYTHONPATH": str(site), "PATH": ""}
+    arguments = [sys.executable, "-c", code, site, sae]  # run elsewhere: Python looks in its own folder first
+    found = subprocess.run(arguments, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
     assert "SAE.from_pretrained" in found.stdout

@@ -120,7 +120,7 @@ def draw_gallery(collection: Collection, traits: Sequence[Trait], path: Path) ->
         image = ImageOps.contain(image, (_TILE - 8, _TILE - 8))
         left, top = index % _COLUMNS * _TILE + 4, index // _COLUMNS * (_TILE + _CAPTION) + 4
         sheet.paste(image, (left, top))
-        caption = f"{specimen.species}, latent {trait.candidate.latent}\n{_shorten(trait.description.text, 52)}"
+        caption = f"{specimen.species}, latent {trait.candidate.latent}\n{_shorten(trait.description.text, 44)}"
         draw.multiline_text((left, top + _TILE - 6), caption, fill="black", font=font)
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
