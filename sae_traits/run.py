@@ -202,9 +202,11 @@ class Steps:
         fingerprint = hashlib.sha256(text.encode()).hexdigest()
         record = self.records.get(name)
         if record and record["fingerprint"] == fingerprint and not record["counts"].get("n_open") and is_complete():
-            say(f"{name}: complete and its inputs have not changed, skipped")
+            if keep_record:
+                say(f"{name}: complete and its inputs have not changed, skipped")
             return
-        say(f"{name}: started")
+        if keep_record:
+            say(f"{name}: started")
         started = time.monotonic()
         for step in STEP_NAMES[STEP_NAMES.index(name) :]:
             self.records.pop(step, None)
@@ -213,7 +215,8 @@ class Steps:
         seconds = round(time.monotonic() - started, 1)
         self.records[name] = {"fingerprint": fingerprint, "seconds": seconds, "counts": counts}
         self._write(keep_record)
-        say(f"{name}: done in {seconds:.0f} s")
+        if keep_record:
+            say(f"{name}: done in {seconds:.0f} s")
 
     def _write(self, keep_record: bool) -> None:
         if keep_record:
