@@ -458,6 +458,11 @@ def publish(run: Run, *, model_repo: str, dataset_repo: str, private: bool, dry_
     run.steps.fingerprint("release")
     collection = Collection.load(run.specimens_file)
     sae = SAE.from_pretrained(run.sae)
+    if n_unlicensed := sum(specimen.license is None for specimen in collection.specimens):
+        say(
+            f"warning: {n_unlicensed} of {len(collection.specimens)} images have no licence in the table; "
+            "publish them only if you may redistribute them"
+        )
     if (info := sae.config.backbone) is not None:  # a folder's place on this machine is nobody's business
         sae.config = replace(sae.config, backbone=replace(info, backbone=_public_name(info.backbone)))
     with TemporaryDirectory(prefix="sae-traits-publish-") as temporary:

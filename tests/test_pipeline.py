@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from sae_traits.cli import main
 from sae_traits.collections.drawn import draw_collection
 from sae_traits.config import read_config
 from sae_traits.evaluation.demo_clip import DRAWN_CLIP
+from sae_traits.schema import Collection
 
 SMALL = [
     "--backbone", "texture", "--n-latents", "256", "--k", "8", "--n-patches", "60000", "--batch-size", "512",
@@ -144,6 +146,17 @@ def test_what_does_not_work_is_not_kept_in_the_configuration(run, capsys):
     assert main(["train", str(run), "--sae", "no/such/sae/anywhere"]) == 1
     assert (run / "config.yaml").read_bytes() == before
     capsys.readouterr()
+
+
+def test_images_without_a_licence_are_warned_of_before_they_are_published(run, capsys):
+    collection = Collection.load(run / "specimens.parquet")
+    bare = tuple(replace(specimen, license=None) for specimen in collection.specimens[:3])
+    replace(collection, specimens=bare + collection.specimens[3:]).save(run / "specimens.parquet")
+    arguments = ["publish", str(run), "--model-repo", "a/b", "--dataset-repo", "a/c", "--dry-run"]
+    assert main(arguments) == 0
+    captured = capsys.readouterr()
+    assert "warning: 3 of 80 images have no licence" in captured.err
+    assert "nothing was uploaded" in captured.out
 
 
 def test_the_papers_contrast_runs_the_same_way(run, capsys):
