@@ -266,7 +266,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _publish(arguments: argparse.Namespace) -> int:
-    from sae_traits.pipeline import publish
+    from sae_traits.publishing import publish
     from sae_traits.run import Run
 
     run = Run.open(arguments.run)

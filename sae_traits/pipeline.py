@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from torch import Tensor
 import sae_traits
 from sae_traits import collections
 from sae_traits.collections.drawn import draw_collection
-from sae_traits.collections.drawn.world import TRUTH_FILE
+from sae_traits.collections.drawn.world import is_drawn
 from sae_traits.config import FeaturesConfig, read_config, resolve
 from sae_traits.errors import StoreError
 from sae_traits.evaluation import drawn_truth
@@ -36,10 +35,7 @@ from sae_traits.features.extract import extract
 from sae_traits.features.store import FeatureStore, hash_of_file
 from sae_traits.features.stream import PatchStream, moments
 from sae_traits.progress import say
-from sae_traits.release.cards import write_model_card
-from sae_traits.release.dataset import write_dataset
-from sae_traits.release.facts import DatasetFacts, DatasetSummary
-from sae_traits.release.hub import plan_folder, publish_folder
+from sae_traits.publishing import write_card, write_run_dataset
 from sae_traits.run import Run
 from sae_traits.sae.extractor import check_features
 from sae_traits.sae.metrics import measure_sae
@@ -47,11 +43,10 @@ from sae_traits.sae.model import SAE
 from sae_traits.sae.trainer import FeatureScale, n_steps_for, record_metrics, train_sae
 from sae_traits.schema import Collection, Trait
 from sae_traits.traits.annotate import describe_candidates, export_traits, plan_annotation
-from sae_traits.traits.describers import Describer
-from sae_traits.traits.describers.measured import Measured
+from sae_traits.traits.describers import make_describer
 from sae_traits.traits.encode import Codes, encode_collection, firing_thresholds
 from sae_traits.traits.ledger import Ledger
-from sae_traits.traits.table import read_latents, read_traits
+from sae_traits.traits.table import read_traits
 
 MEASURED_PATCHES = 200_000
 """The SAE is measured on at most this many held-out patches."""
@@ -262,7 +257,7 @@ def annotate_run(run: Run) -> None:
     inputs = {"train": run.steps.fingerprint("train"), **firing}
     run.steps.do("encode", inputs, lambda: _opens(Codes.open, run.codes), encode)
 
-    describer = _describer(run)
+    describer = make_describer(run.config.describe)
 
     def annotate() -> dict[str, Any]:
         plan = plan_annotation(collection, Codes.open(run.codes), store.info, config.contrast)
@@ -282,20 +277,14 @@ def annotate_run(run: Run) -> None:
     run.steps.do("annotate", inputs, lambda: run.traits_file.is_file() and run.latents_file.is_file(), annotate)
 
 
-def _describer(run: Run) -> Describer:
-    """The describer that the configuration names."""
-    assert run.config.describe.describer == "measured"
-    return Measured()
-
-
 def release_run(run: Run) -> None:
     """Write the dataset folder and the SAE's card."""
     collection = Collection.load(run.specimens_file)
     sae = SAE.from_pretrained(run.sae)
 
     def work() -> dict[str, Any]:
-        _write_card(run.sae, sae, repo_id=None)
-        found = _write_dataset(run, collection, sae, run.dataset, name=f"local@sha256:{sae_hash(sae)}", repo_id=None)
+        write_card(run.sae, sae, repo_id=None)
+        found = write_run_dataset(run, collection, sae, run.dataset, name=f"local@sha256:{sae_hash(sae)}", repo_id=None)
         return asdict(found)
 
     inputs = {
@@ -306,50 +295,6 @@ def release_run(run: Run) -> None:
     }
     cards = run.dataset / "README.md", run.sae / "README.md"
     run.steps.do("release", inputs, lambda: all(card.is_file() for card in cards), work)
-
-
-def _write_card(folder: Path, sae: SAE, *, repo_id: str | None) -> None:
-    write_model_card(folder, sae.config.to_dict(), sae.config.training.get("metrics", {}), repo_id=repo_id)
-
-
-def _write_dataset(
-    run: Run, collection: Collection, sae: SAE, folder: Path, *, name: str, repo_id: str | None
-) -> DatasetSummary:
-    """Write the dataset of a run into a folder.
-
-    Args:
-        run: a run whose traits are finished.
-        collection: its specimens.
-        sae: its SAE.
-        folder: where to write.
-        name: of the SAE in the column `sae`, as repository@revision.
-        repo_id: where the dataset will be on the Hub.
-    """
-    describer = _describer(run)
-    info = FeatureStore.open(run.activations).info
-    facts = DatasetFacts(
-        backbone=info if repo_id is None else replace(info, backbone=_public_name(info.backbone)),
-        sae_metrics=sae.config.training.get("metrics", {}),
-        contrast=asdict(run.config.contrast),
-        describer=describer.name,
-        describer_model=describer.model,
-        prompt=describer.prompt,
-        n_problems=run.steps.counts("collect")["n_problems"],
-        command=run.command,
-        drawn=_is_drawn(collection.root),
-        repo_id=repo_id,
-    )
-    return write_dataset(
-        folder,
-        collection,
-        read_traits(run.traits_file),
-        read_latents(run.latents_file),
-        sae=name,
-        title=run.config.release.title,
-        longest_side=run.config.release.longest_side,
-        facts=facts,
-        workers=run.config.features.workers,
-    )
 
 
 def evaluate_run(run: Run) -> None:
@@ -364,7 +309,7 @@ def _evaluate(run: Run, clip: CLIP | None) -> None:
         info = FeatureStore.open(run.activations).info
         traits = list(read_traits(run.traits_file))
         on_animal = score_on_masks(collection, traits, info)
-        drawn = drawn_truth.score(collection, traits, info) if _is_drawn(collection.root) else None
+        drawn = drawn_truth.score(collection, traits, info) if is_drawn(collection.root) else None
         zero_shot = _zero_shot(run, collection, traits, clip) if clip else None
         results = {
             "sae": run.steps.counts("train"),
@@ -436,7 +381,7 @@ def run_all(run: Run) -> None:
 def run_demo(folder: Path) -> Run:
     """Draw the drawn world into FOLDER/collection, unless it is there, and run everything on it."""
     collection = folder / "collection"
-    if not _is_drawn(collection):
+    if not is_drawn(collection):
         say("drawing specimens of invented species")
         draw_collection(collection)
     recipe = read_config(recipe_file("demo.yaml"))
@@ -444,65 +389,6 @@ def run_demo(folder: Path) -> Run:
     run = Run.create(folder, resolve(recipe, given))
     run_all(run)
     return run
-
-
-def publish(run: Run, *, model_repo: str, dataset_repo: str, private: bool, dry_run: bool) -> list[str]:
-    """Publish the SAE, then the dataset that names the SAE's commit; what happened, as lines.
-
-    Each repository gets one atomic commit; publishing the same again adds none.
-
-    Raises:
-        StoreError: the run is not finished.
-        ReleaseError: the Hub refuses or cannot be reached.
-    """
-    run.steps.fingerprint("release")
-    collection = Collection.load(run.specimens_file)
-    sae = SAE.from_pretrained(run.sae)
-    if n_unlicensed := sum(specimen.license is None for specimen in collection.specimens):
-        say(
-            f"warning: {n_unlicensed} of {len(collection.specimens)} images have no licence in the table; "
-            "publish them only if you may redistribute them"
-        )
-    if (info := sae.config.backbone) is not None:  # a folder's place on this machine is nobody's business
-        sae.config = replace(sae.config, backbone=replace(info, backbone=_public_name(info.backbone)))
-    with TemporaryDirectory(prefix="sae-traits-publish-") as temporary:
-        model_folder, dataset_folder = Path(temporary, "model"), Path(temporary, "dataset")
-        sae.save_pretrained(model_folder)
-        _write_card(model_folder, sae, repo_id=model_repo)
-        if dry_run:
-            _write_dataset(run, collection, sae, dataset_folder, name=f"{model_repo}@main", repo_id=dataset_repo)
-            return [*_planned("model", model_repo, model_folder), *_planned("dataset", dataset_repo, dataset_folder)]
-        model = publish_folder(
-            model_folder, model_repo, repo_type="model", private=private, message="Publish an SAE with sae-traits"
-        )
-        name = f"{model.repo_id}@{model.revision}"
-        _write_dataset(run, collection, sae, dataset_folder, name=name, repo_id=dataset_repo)
-        dataset = publish_folder(
-            dataset_folder,
-            dataset_repo,
-            repo_type="dataset",
-            private=private,
-            message="Publish an image-trait dataset with sae-traits",
-        )
-    return [
-        f"{'published' if done.changed else 'unchanged'} {done.url} at {done.revision}" for done in (model, dataset)
-    ] + [
-        f'SAE.from_pretrained("{model.repo_id}", revision="{model.revision}")',
-        f'load_dataset("{dataset.repo_id}", revision="{dataset.revision}")',
-    ]
-
-
-def _public_name(backbone: str) -> str:
-    """A Hub id as it is, a local folder by its name."""
-    return Path(backbone).name if Path(backbone).is_absolute() else backbone
-
-
-def _planned(kind: str, repo_id: str, folder: Path) -> list[str]:
-    files = plan_folder(folder)
-    total = sum(file.size for file in files)
-    return [f"{kind} {repo_id}: {len(files)} files, {total:,} bytes (nothing was uploaded)"] + [
-        f"  {file.size:>14,}  {file.path}" for file in files
-    ]
 
 
 def recipe_file(name: str) -> Path:
@@ -514,7 +400,3 @@ def recipe_file(name: str) -> Path:
 
 def _content_hash(path: str | None) -> str | None:
     return hash_of_file(Path(path)) if path is not None else None
-
-
-def _is_drawn(root: Path) -> bool:
-    return (root / TRUTH_FILE).is_file()

@@ -259,3 +259,8 @@ WORLD: tuple[DrawnSpecies, ...] = (
     _bee(_SOLAPISTA, "mirabilis", 14, Appearance("blue", "spotted", "white", "rounded"), "red"),
 )
 """Sixteen species: three genera of three, two of two, three of one; three families in two orders."""
+
+
+def is_drawn(folder: Path) -> bool:
+    """Whether a collection's folder is one of drawings: then its truth lies beside the images."""
+    return (folder / TRUTH_FILE).is_file()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from sae_traits.collections.drawn.world import TRUTH_FILE
+from sae_traits.collections.drawn.world import TRUTH_FILE, is_drawn
 from sae_traits.errors import ConfigError
 
 DRAWN_CLIP = Path(__file__).parent.parent / "drawn_clip"
@@ -36,7 +36,7 @@ def refuse_unless_drawn(clip: Path, collection_root: Path) -> None:
     Raises:
         ConfigError: the CLIP knows drawings only and the collection is not a drawn one.
     """
-    if is_drawn_clip(clip) and not (collection_root / TRUTH_FILE).is_file():
+    if is_drawn_clip(clip) and not is_drawn(collection_root):
         raise ConfigError(
             f"{clip} is a CLIP of drawn, invented insects and {collection_root} is not a drawn collection "
             f"(it has no {TRUTH_FILE}), so its answers would mean nothing; choose another --clip, for example "

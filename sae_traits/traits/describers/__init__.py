@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sae_traits.config import DescribeConfig
 from sae_traits.schema import Description, Measurement, Region
 
 
@@ -52,3 +53,11 @@ class Describer(Protocol):
             measurement: what was measured on the region.
         """
         ...
+
+
+def make_describer(config: DescribeConfig) -> Describer:
+    """The describer that a configuration names."""
+    from sae_traits.traits.describers.measured import Measured
+
+    assert config.describer == "measured"
+    return Measured()
