@@ -103,7 +103,7 @@ class ContrastConfig:
     firing_threshold: float = option(0.9, "paper: a latent fires above this value.")
     minimum_frequency: float = option(3e-3, "paper: t_freq of Algorithm 1.")
     traits_per_specimen: int = option(5, "At most this many traits a specimen, the strongest first.")
-    overlap: float = option(0.5, "Regions of a specimen that overlap more than this (IoU) are merged.")
+    overlap: float = option(0.5, "Of a specimen's regions that overlap more than this (IoU), only the strongest stays.")
 
     def __post_init__(self) -> None:
         _check(0 <= self.firing_quantile < 1, f"firing_quantile must lie in [0, 1), not {self.firing_quantile}")

@@ -13,7 +13,7 @@ from sae_traits.cli import EXAMPLES, build_parser, main
 from sae_traits.config import SECTIONS
 
 
-def fails(capsys, arguments, code, *words):
+def check_fails(capsys, arguments, code, *words):
     """The command fails with this exit code and one line on stderr that has all these words."""
     try:
         found = main([str(a) for a in arguments])
@@ -39,50 +39,50 @@ def images(tmp_path):
 
 
 def test_an_unknown_option_and_an_unknown_command(capsys, images):
-    fails(capsys, ["run", images, "--bogus", "1"], 2, "--bogus", "--help")
-    fails(capsys, ["runn", images], 2, "runn")
-    fails(capsys, ["run", images, "--lay", "3"], 2, "--lay")
+    check_fails(capsys, ["run", images, "--bogus", "1"], 2, "--bogus", "--help")
+    check_fails(capsys, ["runn", images], 2, "runn")
+    check_fails(capsys, ["run", images, "--lay", "3"], 2, "--lay")
 
 
 def test_values_that_cannot_be_used(capsys, images, tmp_path):
     out = ["--out", tmp_path / "run"]
-    fails(capsys, ["run", images, *out, "--k", "many"], 2, "train.k", "many")
-    fails(capsys, ["run", images, *out, "--k", "0"], 2, "k must be at least 1")
-    fails(capsys, ["run", images, *out, "--contrast", "papers"], 2, "papers", "specimen")
-    fails(capsys, ["run", images, *out, "--firing-quantile", "1.5"], 2, "firing_quantile")
-    fails(capsys, ["run", *out], 2, "SOURCE")
+    check_fails(capsys, ["run", images, *out, "--k", "many"], 2, "train.k", "many")
+    check_fails(capsys, ["run", images, *out, "--k", "0"], 2, "k must be at least 1")
+    check_fails(capsys, ["run", images, *out, "--contrast", "papers"], 2, "papers", "specimen")
+    check_fails(capsys, ["run", images, *out, "--firing-quantile", "1.5"], 2, "firing_quantile")
+    check_fails(capsys, ["run", *out], 2, "SOURCE")
 
 
 def test_configuration_files_that_cannot_be_used(capsys, images, tmp_path):
     file = tmp_path / "run.yaml"
     arguments = ["run", images, "--out", tmp_path / "run", "--config", file]
-    fails(capsys, arguments, 2, "cannot read", "run.yaml")
+    check_fails(capsys, arguments, 2, "cannot read", "run.yaml")
     file.write_text("train: [")
-    fails(capsys, arguments, 2, "not YAML")
+    check_fails(capsys, arguments, 2, "not YAML")
     file.write_text("training:\n  k: 3\n")
-    fails(capsys, arguments, 2, "'training'", "train")
+    check_fails(capsys, arguments, 2, "'training'", "train")
     file.write_text("train:\n  kk: 3\n")
-    fails(capsys, arguments, 2, "'kk'", "n_latents")
+    check_fails(capsys, arguments, 2, "'kk'", "n_latents")
     file.write_text("- 1\n")
-    fails(capsys, arguments, 2, "sections")
+    check_fails(capsys, arguments, 2, "sections")
 
 
 def test_a_source_without_images(capsys, tmp_path):
     (tmp_path / "empty").mkdir()
-    fails(capsys, ["run", tmp_path / "empty", "--out", tmp_path / "run"], 1, "empty", "no image")
-    fails(capsys, ["run", tmp_path / "none", "--out", tmp_path / "run"], 1, "none", "does not exist")
+    check_fails(capsys, ["run", tmp_path / "empty", "--out", tmp_path / "run"], 1, "empty", "no image")
+    check_fails(capsys, ["run", tmp_path / "none", "--out", tmp_path / "run"], 1, "none", "does not exist")
 
 
 def test_a_table_without_species(capsys, tmp_path):
     with (tmp_path / "table.csv").open("w") as file:
         csv.writer(file).writerows([["file", "genus"], ["a.png", "Gen"]])
-    fails(capsys, ["run", tmp_path / "table.csv", "--out", tmp_path / "run"], 1, "species", "table.csv")
+    check_fails(capsys, ["run", tmp_path / "table.csv", "--out", tmp_path / "run"], 1, "species", "table.csv")
 
 
 def test_a_backbone_that_cannot_be_had(capsys, images, tmp_path):
     out = ["--out", tmp_path / "run"]
     (tmp_path / "backbone").mkdir()
-    fails(capsys, ["extract", images, *out, "--backbone", tmp_path / "backbone"], 1, "config.json")
+    check_fails(capsys, ["extract", images, *out, "--backbone", tmp_path / "backbone"], 1, "config.json")
 
 
 def test_a_layer_that_does_not_exist(capsys, images, tmp_path):
@@ -102,25 +102,25 @@ def test_a_layer_that_does_not_exist(capsys, images, tmp_path):
     values = {"size": {"height": 32, "width": 32}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "resample": 2}
     (tmp_path / "vit" / "preprocessor_config.json").write_text(json.dumps(values))
     arguments = ["extract", images, "--out", tmp_path / "run", "--backbone", tmp_path / "vit"]
-    fails(capsys, [*arguments, "--layer", "9"], 1, "hidden states 0 to 2, not 9", "--layer")
+    check_fails(capsys, [*arguments, "--layer", "9"], 1, "hidden states 0 to 2, not 9", "--layer")
 
 
 def test_an_sae_that_does_not_fit_the_backbone(capsys, images, tmp_path):
     SAE(SAEConfig(architecture="relu", d_model=5, n_latents=8)).save_pretrained(tmp_path / "sae")
     arguments = ["run", images, "--out", tmp_path / "run", "--backbone", "texture", "--sae", tmp_path / "sae"]
-    fails(capsys, arguments, 1, "width 5", "texture")
+    check_fails(capsys, arguments, 1, "width 5", "texture")
 
 
 def test_a_run_that_is_none(capsys, tmp_path):
-    fails(capsys, ["train", tmp_path], 1, "not a run", "config.yaml")
-    fails(capsys, ["publish", tmp_path, "--model-repo", "a/b", "--dataset-repo", "a/c"], 1, "not a run")
+    check_fails(capsys, ["train", tmp_path], 1, "not a run", "config.yaml")
+    check_fails(capsys, ["publish", tmp_path, "--model-repo", "a/b", "--dataset-repo", "a/c"], 1, "not a run")
     (tmp_path / "config.yaml").write_text("{}")
-    fails(capsys, ["train", tmp_path], 1, "specimens.parquet does not exist", "extract")
+    check_fails(capsys, ["train", tmp_path], 1, "specimens.parquet does not exist", "extract")
 
 
 def test_an_output_folder_that_cannot_be_written(capsys, images, tmp_path):
     (tmp_path / "file").write_text("")
-    fails(capsys, ["run", images, "--out", tmp_path / "file" / "run"], 1, "cannot write", "--out")
+    check_fails(capsys, ["run", images, "--out", tmp_path / "file" / "run"], 1, "cannot write", "--out")
 
 
 def test_a_hub_id_that_does_not_exist(hub, hub_environment, images, tmp_path):

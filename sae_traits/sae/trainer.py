@@ -169,7 +169,7 @@ def train_sae(
         The SAE of raw features, on the CPU.
 
     Raises:
-        StoreError: the checkpoint cannot be read or is of another training.
+        StoreError: the checkpoint cannot be read or written.
         CheckpointError: training diverged.
         ConfigError: the processes and the settings do not go together.
     """

@@ -47,7 +47,7 @@ def specimen_candidates(
     most: int,
     greatest_overlap: float,
 ) -> list[tuple[Candidate, Region]]:
-    """The best `most` candidates of one specimen by effect x strength, overlapping ones merged into the best.
+    """The best `most` candidates of one specimen by effect x strength; of overlapping ones only the strongest.
 
     Strength is the peak activation in units of the latent's firing threshold, so that latents of different scales
     compare, times the square root of the number of patches: parts come before specks, but a large background area does
