@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from sae_traits.errors import CollectionError, StoreError
 from sae_traits.features.backbone import Backbone
-from sae_traits.features.loading import prepared_batches
+from sae_traits.features.encoding import encoded_batches
+from sae_traits.features.loading import batches_of
+from sae_traits.features.patches import valid_patches
 from sae_traits.features.store import (
     DTYPES,
     FORMAT,
     INDEX_FILE,
+    DtypeName,
     FeatureShard,
     FeatureStore,
     ShardEntry,
@@ -30,7 +32,7 @@ from sae_traits.features.store import (
     write_shard,
 )
 from sae_traits.progress import say, track
-from sae_traits.schema import BackboneInfo, Collection, Specimen
+from sae_traits.schema import BackboneInfo, Collection
 
 SHARD_BYTES = 256 * 2**20
 """A shard is at most about this large."""
@@ -38,8 +40,6 @@ SHARDS_OF_A_SMALL_COLLECTION = 8
 """A small collection is cut into about this many shards all the same, so that it resumes too …"""
 SPECIMENS_OF_A_SMALL_SHARD = 16
 """… but not into shards of fewer specimens than this."""
-
-DtypeName = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,13 @@ def extract(
     if not collection.specimens:
         raise CollectionError(f"there are no specimens in {collection.root} to extract features from")
     plans = plan_shards(len(collection.specimens), backbone.info, dtype)
-    fingerprint = fingerprint_of(collection, backbone.info, dtype, plans)
+    settings = {
+        "format": FORMAT,
+        "backbone": backbone.info.to_dict(),
+        "dtype": dtype,
+        "starts": [plan.rows.start for plan in plans],
+    }
+    fingerprint = fingerprint_of(collection, settings)
     state = PartialState()
     if state.is_main_process:
         _clear_others(folder, fingerprint)
@@ -97,9 +103,11 @@ def extract(
     pending = [plan for plan in own if plan not in kept]
     if kept:
         say(f"features: {len(kept)} of {len(own)} shards are there already")
-    rows = [row for plan in pending for row in plan.rows]
-    features = specimen_features(collection, backbone, rows, image_batch_size=image_batch_size, workers=workers)
-    progress = track(features, "features", total=len(rows))
+    # Forward passes end where shards end, so that a shard is the same to the last bit in an extraction that resumes.
+    row_batches = [rows for plan in pending for rows in batches_of(plan.rows, image_batch_size)]
+    batches = encoded_batches(collection, backbone, row_batches, workers=workers if pending else 0)
+    features = (own for batch in batches for own in batch.features.to("cpu", DTYPES[dtype]).split(batch.counts))
+    progress = track(features, "features", total=sum(len(plan.rows) for plan in pending))
     for plan in pending:
         _write_shard(folder / plan.file, plan, progress, collection, backbone.info, dtype, fingerprint)
     assert next(progress, None) is None
@@ -109,29 +117,6 @@ def extract(
         write_index(folder, backbone.info, fingerprint, dtype, sorted(entries, key=lambda e: e.first_specimen))
     state.wait_for_everyone()
     return FeatureStore.open(folder)
-
-
-def specimen_features(
-    collection: Collection,
-    backbone: Backbone,
-    rows: Sequence[int],
-    *,
-    image_batch_size: int = 16,
-    workers: int = 2,
-) -> Iterator[torch.Tensor]:
-    """Features of some specimens straight from their images: of each its valid patches, float32 `[n_valid, d_model]`.
-
-    Images are read and prepared in `workers` processes; the features come in the order of `rows`, on the CPU, one row a
-    patch of `backbone.info.grid((width, height)).valid`.
-
-    Raises:
-        CollectionError: an image cannot be read any more, or is not the one that the collection was read with.
-    """
-    batches = prepared_batches(collection, rows, backbone.prepare, batch_size=image_batch_size, workers=workers)
-    upcoming = iter(rows)
-    for batch in batches:
-        for features in backbone.encode(batch).cpu():
-            yield features[torch.from_numpy(_valid(collection.specimens[next(upcoming)], backbone.info))]
 
 
 def plan_shards(n_specimens: int, info: BackboneInfo, dtype: DtypeName) -> list[ShardPlan]:
@@ -147,18 +132,12 @@ def plan_shards(n_specimens: int, info: BackboneInfo, dtype: DtypeName) -> list[
     ]
 
 
-def fingerprint_of(collection: Collection, info: BackboneInfo, dtype: DtypeName, plans: list[ShardPlan]) -> str:
-    """A hash of everything that the shards depend on: the images' content and order, backbone, dtype, division."""
-    digest = hashlib.sha256()
-    settings = {"format": FORMAT, "backbone": info.to_dict(), "dtype": dtype, "starts": [p.rows.start for p in plans]}
-    digest.update(json.dumps(settings, sort_keys=True).encode())
+def fingerprint_of(collection: Collection, settings: dict[str, Any]) -> str:
+    """A hash of everything that features depend on: settings, and the images' content and order."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for specimen in collection.specimens:
         digest.update(f"\n{specimen.specimen_id} {specimen.sha256}".encode())
     return digest.hexdigest()
-
-
-def _valid(specimen: Specimen, info: BackboneInfo) -> NDArray[np.intp]:
-    return info.grid((specimen.width, specimen.height)).valid
 
 
 def _clear_others(folder: Path, fingerprint: str) -> None:
@@ -196,7 +175,7 @@ def _write_shard(
     fingerprint: str,
 ) -> None:
     """Take the features of the plan's specimens, which come next, and write them."""
-    patches = [_valid(collection.specimens[row], info) for row in plan.rows]
+    patches = [valid_patches(collection.specimens[row], info) for row in plan.rows]
     offsets = np.concatenate([[0], np.cumsum([len(valid) for valid in patches])]).astype(np.int64)
     stored = torch.empty(int(offsets[-1]), info.d_model, dtype=DTYPES[dtype])
     for start, end in pairwise(offsets):
@@ -211,7 +190,7 @@ def _entry(folder: Path, plan: ShardPlan, collection: Collection, info: Backbone
         file=plan.file,
         first_specimen=plan.rows.start,
         n_specimens=len(plan.rows),
-        n_patches=sum(len(_valid(collection.specimens[row], info)) for row in plan.rows),
+        n_patches=sum(len(valid_patches(collection.specimens[row], info)) for row in plan.rows),
         bytes=path.stat().st_size,
         sha256=hash_of_file(path),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,17 +30,45 @@ def prepared_batches(
     Raises:
         CollectionError: an image cannot be read any more, or is not the one that the collection was read with.
     """
+    batches = batches_of(rows, batch_size)
+    return prepared_row_batches(collection, batches, prepare, workers=workers if batches else 0)
+
+
+def batches_of(rows: Sequence[int], size: int) -> list[Sequence[int]]:
+    """The rows in their order, `size` at a time and the rest."""
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def prepared_row_batches(
+    collection: Collection, row_batches: Iterable[Sequence[int]], prepare: Prepare, *, workers: int
+) -> Iterator[torch.Tensor]:
+    """Batches of prepared images `[n, …]`, of given rows each; `row_batches` may be endless and is read ahead.
+
+    The workers start with this call and not with the first batch, so that they are forked from the caller's thread.
+
+    Raises:
+        CollectionError: as `prepared_batches`, when the batch is asked for.
+    """
     loader = DataLoader(
-        _PreparedImages(collection, tuple(rows), prepare),
-        batch_size=batch_size,
-        num_workers=workers if rows else 0,
+        _PreparedImages(collection, prepare),
+        batch_sampler=(list(rows) for rows in row_batches),
+        num_workers=workers,
         collate_fn=_collate,
         pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # of its own: reading images must not move the random state of a training
     )
-    for batch in loader:
-        if isinstance(batch, CollectionError):
-            raise batch
-        yield batch
+    return _raising(iter(loader))
+
+
+def _raising(batches: Iterator[torch.Tensor | CollectionError]) -> Iterator[torch.Tensor]:
+    try:
+        for batch in batches:
+            if isinstance(batch, CollectionError):
+                raise batch
+            yield batch
+    finally:
+        # The traceback would keep the workers, and the garbage collector waits five seconds for each of them.
+        del batches
 
 
 @dataclass(frozen=True)
@@ -48,14 +76,13 @@ class _PreparedImages(Dataset[torch.Tensor | CollectionError]):
     """Images as a model wants them; what goes wrong is handed over as a value, since DataLoader would bury it."""
 
     collection: Collection
-    rows: tuple[int, ...]
     prepare: Prepare
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.collection.specimens)
 
-    def __getitem__(self, index: int) -> torch.Tensor | CollectionError:
-        specimen = self.collection.specimens[self.rows[index]]
+    def __getitem__(self, row: int) -> torch.Tensor | CollectionError:
+        specimen = self.collection.specimens[row]
         path = self.collection.path(specimen)
         try:
             image = open_image(path)

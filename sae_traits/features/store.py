@@ -14,13 +14,14 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
@@ -29,6 +30,7 @@ from sae_traits.schema import BackboneInfo
 
 FORMAT = "sae-traits features 1"
 INDEX_FILE = "index.json"
+DtypeName = Literal["float32", "bfloat16", "float16"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _WHAT_TO_DO = "run the extraction again: it keeps the shards that are complete"
 
@@ -44,10 +46,15 @@ class ShardEntry:
     bytes: int
     sha256: str
 
+    @property
+    def rows(self) -> slice:
+        """Of the collection."""
+        return slice(self.first_specimen, self.first_specimen + self.n_specimens)
+
 
 @dataclass(frozen=True)
 class FeatureShard:
-    """The features of consecutive specimens; those of specimen i of the shard are at offsets[i] to offsets[i + 1]."""
+    """The features of some specimens; those of specimen i of the shard are at offsets[i] to offsets[i + 1]."""
 
     specimens: NDArray[np.int64]
     """Rows in the collection `[n_specimens]`."""
@@ -63,17 +70,31 @@ class FeatureShard:
         own = slice(int(self.offsets[i]), int(self.offsets[i + 1]))
         return self.features[own], self.patches[own]
 
+    def only(self, chosen: NDArray[np.bool_]) -> FeatureShard:
+        """The same with those specimens only that are chosen `[n_specimens]`."""
+        if chosen.all():
+            return self
+        counts = np.diff(self.offsets)
+        rows = np.repeat(chosen, counts)
+        offsets = np.concatenate([[0], np.cumsum(counts[chosen])]).astype(np.int64)
+        return FeatureShard(self.specimens[chosen], offsets, self.patches[rows], self.features[torch.from_numpy(rows)])
+
 
 @dataclass(frozen=True)
 class FeatureStore:
-    """A complete folder of features; `FeatureStore.open` reads and checks it."""
+    """A complete folder of features; a `FeatureSource`. `FeatureStore.open` reads and checks it.
+
+    A shard's checksum is compared when its features are read for the first time through this object.
+    """
 
     folder: Path
     info: BackboneInfo
     fingerprint: str
     """Of everything that the features depend on: images, backbone, layer, preprocessing, dtype, shards."""
-    dtype: Literal["float32", "bfloat16", "float16"]
+    dtype: DtypeName
     entries: tuple[ShardEntry, ...]
+    _verified: set[int] = field(default_factory=set, init=False, repr=False, compare=False)
+    """Shards whose checksum was found right."""
 
     @property
     def n_specimens(self) -> int:
@@ -105,51 +126,119 @@ class FeatureStore:
         except (ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{path} is not an index of features ({error!r}); extract the features again") from error
         for entry in entries:
-            shard = folder / entry.file
-            if not shard.is_file():
-                raise StoreError(f"{shard} is missing; {_WHAT_TO_DO}")
-            if (size := shard.stat().st_size) != entry.bytes:
-                raise StoreError(f"{shard} has {size} bytes, not {entry.bytes}; delete it and {_WHAT_TO_DO}")
+            _check_size(folder / entry.file, entry)
         return store
 
-    def verify(self) -> None:
-        """Read every shard and compare its checksum.
+    @property
+    def n_shards(self) -> int:
+        """How many shards `shards` gives for all specimens."""
+        return len(self.entries)
+
+    def patch_counts(self) -> NDArray[np.int64]:
+        """Number of stored patches of every specimen `[n_specimens]`, without reading the features."""
+        counts = [np.empty(0, np.int64)]
+        for index in range(len(self.entries)):
+            with self._opened(index) as file:
+                counts.append(np.diff(file.get_tensor("offsets").numpy()))
+        return np.concatenate(counts)
+
+    def shards(self, specimens: ArrayLike | None = None) -> Iterator[FeatureShard]:
+        """The features of all specimens, or of some rows, in the order of the collection, shard by shard.
 
         Raises:
-            StoreError: a shard is not what was written.
+            StoreError: a shard cannot be read, or is not what was written.
         """
-        for entry in self.entries:
-            path = self.folder / entry.file
-            if hash_of_file(path) != entry.sha256:
-                raise StoreError(f"{path} has changed since it was written; delete it and {_WHAT_TO_DO}")
-
-    def shards(self) -> Iterator[FeatureShard]:
-        """All shards in the order of the collection, one in memory at a time."""
-        for index in range(len(self.entries)):
-            yield self.shard(index)
+        chosen = membership(self.n_specimens, specimens)
+        for index, entry in enumerate(self.entries):
+            if chosen[entry.rows].any():
+                yield self.shard(index).only(chosen[entry.rows])
 
     def shard(self, index: int) -> FeatureShard:
         """One shard.
 
         Raises:
-            StoreError: the file cannot be read.
+            StoreError: the file cannot be read, or is not what was written.
         """
-        tensors = self._read(index, "specimens", "offsets", "patches", "features")
-        specimens, offsets, patches = (tensors[name].numpy() for name in ("specimens", "offsets", "patches"))
-        return FeatureShard(specimens, offsets, patches, tensors["features"].float())
+        self._verify(index)
+        with self._opened(index) as file:
+            specimens, offsets, patches = (file.get_tensor(n).numpy() for n in ("specimens", "offsets", "patches"))
+            return FeatureShard(specimens, offsets, patches, file.get_tensor("features").float())
 
-    def counts(self, index: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Specimens of a shard and the number of patches of each `[n_specimens]`, without reading the features."""
-        tensors = self._read(index, "specimens", "offsets")
-        return tensors["specimens"].numpy(), np.diff(tensors["offsets"].numpy())
+    def copy_features(self, index: int, chosen: NDArray[np.bool_], into: torch.Tensor) -> int:
+        """Copy the features of a shard's chosen specimens into the first rows of a tensor; how many rows that were.
 
-    def _read(self, index: int, *names: str) -> dict[str, torch.Tensor]:
+        Read in blocks, one a run of chosen specimens, with no memory in between.
+
+        Args:
+            index: of the shard.
+            chosen: which specimens of the collection `[n_specimens]`.
+            into: at least so many rows `[n, d_model]`, in the precision of the store.
+
+        Raises:
+            StoreError: as `shard`.
+        """
+        self._verify(index)
+        end = 0
+        with self._opened(index) as file:
+            features, offsets = file.get_slice("features"), file.get_tensor("offsets").numpy()
+            for first, last in _runs(chosen[self.entries[index].rows]):
+                block = features[int(offsets[first]) : int(offsets[last])]
+                into[end : end + len(block)] = block
+                end += len(block)
+        return end
+
+    def _verify(self, index: int) -> None:
+        """Compare a shard's size and checksum, once."""
+        if index in self._verified:
+            return
+        entry = self.entries[index]
+        path = self.folder / entry.file
+        _check_size(path, entry)
+        if hash_of_file(path) != entry.sha256:
+            raise StoreError(
+                f"{path} has changed since it was written: its sha256 is not that of {INDEX_FILE}; delete it and "
+                f"{_WHAT_TO_DO}"
+            )
+        self._verified.add(index)
+
+    @contextmanager
+    def _opened(self, index: int) -> Iterator[Any]:
+        """A shard as safetensors opens it: in place, so that only what is used is read."""
         path = self.folder / self.entries[index].file
         try:
             with safe_open(path, framework="pt") as file:
-                return {name: file.get_tensor(name) for name in names}
+                yield file
         except (OSError, SafetensorError) as error:
             raise StoreError(f"cannot read {path} ({error}); delete it and {_WHAT_TO_DO}") from error
+
+
+def membership(n_specimens: int, specimens: ArrayLike | None) -> NDArray[np.bool_]:
+    """Whether each row of a collection is among some rows; None is all of them `[n_specimens]`."""
+    if specimens is None:
+        return np.ones(n_specimens, dtype=bool)
+    chosen = np.zeros(n_specimens, dtype=bool)
+    chosen[np.asarray(specimens, dtype=np.int64)] = True
+    return chosen
+
+
+def _runs(chosen: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+    """First and last + 1 of every run of consecutive chosen specimens."""
+    edges = np.flatnonzero(np.diff(chosen, prepend=False, append=False)).tolist()
+    return zip(edges[::2], edges[1::2], strict=True)
+
+
+def shard_bytes(n_specimens: int, n_patches: int, d_model: int, dtype: DtypeName) -> int:
+    """Size of the tensors of one shard; its header comes on top."""
+    features, patches = n_patches * d_model * DTYPES[dtype].itemsize, n_patches * 4
+    specimens, offsets = n_specimens * 8, (n_specimens + 1) * 8
+    return features + patches + specimens + offsets
+
+
+def _check_size(path: Path, entry: ShardEntry) -> None:
+    if not path.is_file():
+        raise StoreError(f"{path} is missing; {_WHAT_TO_DO}")
+    if (size := path.stat().st_size) != entry.bytes:
+        raise StoreError(f"{path} has {size} bytes, not {entry.bytes}; delete it and {_WHAT_TO_DO}")
 
 
 def write_shard(path: Path, shard: FeatureShard, fingerprint: str) -> None:

@@ -1,38 +1,30 @@
-"""Shuffled training batches from a store that is larger than memory, and the moments of its features."""
+"""Shuffled training batches, from a store that is larger than memory or straight from images, and their moments."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
+from threading import Event
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from sae_traits.errors import StoreError
-from sae_traits.features.store import DTYPES, FeatureShard, FeatureStore
+from sae_traits.features.buffer import BUFFER_BYTES, Fill, MixedStream
+from sae_traits.features.encoding import EncodedBatch, encoded_batches, fill_from
+from sae_traits.features.loading import batches_of
+from sae_traits.features.source import FeatureSource, ImageSource
+from sae_traits.features.store import DTYPES, DtypeName, FeatureStore, membership
 
-BUFFER_BYTES = 512 * 2**20
-"""Features that are shuffled together; more mixes better, and one shard is the least."""
-
-
-@dataclass(frozen=True)
-class Refill:
-    """One filling of the buffer: some shards, and the seed of the order in which their patches leave it."""
-
-    shards: tuple[int, ...]
-    """In the order of the store, so that the same shards make the same buffer."""
-    n_patches: int
-    seed: tuple[int, ...]
+_PATCHES_AT_ONCE = 2**16
 
 
-class PatchStream:
-    """Iterates shuffled float32 batches `[batch_size, d_model]` of the patches of some specimens.
+class PatchStream(MixedStream):
+    """Shuffled float32 batches `[batch_size, d_model]` of patches in a store; see `MixedStream` for order and memory.
 
-    Each epoch permutes the shards, fills a bounded buffer with as many as fit, permutes the patches in it, and goes on;
-    every patch comes once an epoch, and batches run across refills and epochs. The order is a function of the seed
-    alone, and any step can be reached without reading what comes before it: batch t of a stream that starts at step s
-    is batch t of one that starts at 0. Each iteration starts again at `start`.
+    Whole shards meet in the buffer; of each only the specimens that take part are read, in the precision of the store.
     """
 
     def __init__(
@@ -45,6 +37,7 @@ class PatchStream:
         seed: int = 0,
         start: int = 0,
         buffer_bytes: int = BUFFER_BYTES,
+        device: torch.device | str = "cpu",
     ) -> None:
         """A stream over some specimens of a store.
 
@@ -55,81 +48,119 @@ class PatchStream:
             batch_size: patches a batch.
             seed: of the order.
             start: step to begin at, when training resumes.
-            buffer_bytes: size of the buffer, in the precision of the store.
+            buffer_bytes: size of one of the two buffers, in the precision of the store.
+            device: where buffers and batches lie.
 
         Raises:
-            StoreError: the store has no patches of these specimens.
+            StoreError: the store has no patches of these specimens; while iterating, a shard is not what was written.
         """
-        self.n_steps = -(-n_patches // batch_size)
-        self.start = start
-        self._store, self._seed, self._batch_size = store, seed, batch_size
-        self._chosen = _membership(store, specimens)
-        self._patches_of_shard = [
-            int(counts[self._chosen[rows]].sum()) for rows, counts in map(store.counts, range(len(store.entries)))
-        ]
-        if not sum(self._patches_of_shard):
-            raise StoreError(f"{store.folder} has no patches of the specimens to train on")
-        dtype = DTYPES[store.dtype]
-        self._capacity = buffer_bytes // (store.info.d_model * dtype.itemsize)
+        self._store = store
+        self._chosen = membership(store.n_specimens, specimens)
+        counts = np.where(self._chosen, store.patch_counts(), 0)
+        super().__init__(
+            np.array([counts[entry.rows].sum() for entry in store.entries]),
+            store.info.d_model,
+            n_patches=n_patches,
+            batch_size=batch_size,
+            seed=seed,
+            start=start,
+            buffer_bytes=buffer_bytes,
+            dtype=DTYPES[store.dtype],
+            device=device,
+        )
 
-    def __len__(self) -> int:
-        """Steps that are left, from `start` on."""
-        return max(0, self.n_steps - self.start)
+    def _filler(self, abandoned: Event) -> Fill:
+        return self._fill
 
-    def __iter__(self) -> Iterator[torch.Tensor]:
-        """The batches of the steps `start` to `n_steps`."""
-        left, needed, parts = len(self), self._batch_size, []
-        skip = self.start * self._batch_size
-        buffer, held = torch.empty(0), ()
-        for refill in self.refills():
-            if not left:
-                return
-            if skip >= refill.n_patches:
-                skip -= refill.n_patches
-                continue
-            if refill.shards != held:
-                del buffer  # before the next is made: two would be twice the memory
-                buffer, held = self._fill(refill), refill.shards
-            order = torch.from_numpy(np.random.default_rng(refill.seed).permutation(refill.n_patches)[skip:])
-            skip = 0
-            while left and len(order):
-                taken, order = order[:needed], order[needed:]
-                parts.append(buffer[taken])
-                needed -= len(taken)
-                if not needed:
-                    yield torch.cat(parts).float()
-                    left, needed, parts = left - 1, self._batch_size, []
-
-    def refills(self) -> Iterator[Refill]:
-        """The endless sequence of refills, epoch after epoch; needs no features."""
-        epoch = 0
-        while True:
-            order = np.random.default_rng([self._seed, epoch]).permutation(len(self._patches_of_shard))
-            group: list[int] = []
-            size = number = 0
-            for shard in (int(s) for s in order if self._patches_of_shard[s]):
-                if group and size + self._patches_of_shard[shard] > self._capacity:
-                    yield Refill(tuple(sorted(group)), size, (self._seed, epoch, number))
-                    group, size, number = [], 0, number + 1
-                group.append(shard)
-                size += self._patches_of_shard[shard]
-            yield Refill(tuple(sorted(group)), size, (self._seed, epoch, number))
-            epoch += 1
-
-    def _fill(self, refill: Refill) -> torch.Tensor:
-        buffer = torch.empty(refill.n_patches, self._store.info.d_model, dtype=DTYPES[self._store.dtype])
+    def _fill(self, shards: tuple[int, ...], buffer: torch.Tensor) -> None:
         end = 0
-        for index in refill.shards:
-            features = _features_of(self._store.shard(index), self._chosen)
-            buffer[end : end + len(features)] = features
-            end += len(features)
-        return buffer
+        for index in shards:
+            end += self._store.copy_features(index, self._chosen, buffer[end:])
+
+
+class ImagePatchStream(MixedStream):
+    """Shuffled float32 batches `[batch_size, d_model]` straight from images; see `MixedStream` for order and memory.
+
+    Random specimens meet in the buffer. Workers read images ahead, also while the trainer computes. A stream that
+    begins at step s opens the images of the refill that s falls into, and none before. Batches of images never run
+    across refills, so a resumed stream gives the same features to the last bit.
+    """
+
+    def __init__(
+        self,
+        source: ImageSource,
+        specimens: ArrayLike,
+        *,
+        n_patches: int,
+        batch_size: int,
+        seed: int = 0,
+        start: int = 0,
+        buffer_bytes: int = BUFFER_BYTES,
+        dtype: DtypeName = "float32",
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """A stream over some specimens of a collection.
+
+        Args:
+            source: images and backbone.
+            specimens: rows in the collection that take part `[n]`, for example the train split.
+            n_patches: as for `PatchStream`, like the next three.
+            batch_size: patches a batch.
+            seed: of the order.
+            start: step to begin at, when training resumes.
+            buffer_bytes: size of one of the two buffers, in the precision `dtype`.
+            dtype: precision of the features in the buffer.
+            device: where buffers and batches lie; best where the backbone runs.
+
+        Raises:
+            StoreError: there are no patches of these specimens.
+            CollectionError: while iterating: an image cannot be read any more, or has changed.
+        """
+        self._source = source
+        chosen = membership(source.n_specimens, specimens)
+        super().__init__(
+            np.where(chosen, source.patch_counts(), 0),
+            source.info.d_model,
+            n_patches=n_patches,
+            batch_size=batch_size,
+            seed=seed,
+            start=start,
+            buffer_bytes=buffer_bytes,
+            dtype=DTYPES[dtype],
+            device=device,
+        )
+
+    def _filler(self, abandoned: Event) -> Fill:
+        source = self._source
+        row_batches = (
+            rows
+            for visit in self.visits()
+            if not visit.is_held
+            for rows in batches_of(visit.refill.parts, source.image_batch_size)
+        )
+        # Made here and not in the thread that fills the buffer: workers should be forked from a thread without locks.
+        batches = encoded_batches(source.collection, source.backbone, row_batches, workers=source.workers)
+        wanted = _until(abandoned, batches)
+
+        def fill(_: tuple[int, ...], buffer: torch.Tensor) -> None:
+            fill_from(wanted, buffer)
+
+        return fill
+
+
+def _until(abandoned: Event, batches: Iterator[EncodedBatch]) -> Iterator[EncodedBatch]:
+    """Batches, as long as someone wants them; CancelledError then ends the filling of the buffer half way."""
+    for batch in batches:
+        if abandoned.is_set():
+            raise CancelledError
+        yield batch
 
 
 @dataclass(frozen=True)
 class Moments:
     """Mean and size of features, in float64."""
 
+    n_specimens: int
     n_patches: int
     mean: torch.Tensor
     """`[d_model]`, float64."""
@@ -142,37 +173,32 @@ class Moments:
         return self.mean_squared_norm - float(self.mean @ self.mean)
 
 
-def moments(store: FeatureStore, specimens: ArrayLike) -> Moments:
+def moments(source: FeatureSource, specimens: ArrayLike, *, at_most: int | None = None, seed: int = 0) -> Moments:
     """Mean and mean squared norm of the patches of some specimens, one shard in memory at a time.
 
+    Reading a store the first time compares the checksums of its shards, so a training that begins with its moments
+    finds a damaged shard before it has spent any time.
+
     Args:
-        store: the features.
+        source: the features.
         specimens: rows in the collection `[n]`.
+        at_most: take a random sample of so many specimens, where features have to be computed; None takes all.
+        seed: of the sample.
 
     Raises:
-        StoreError: the store has no patches of these specimens.
+        StoreError: there are no patches of these specimens, or a shard is not what was written.
+        CollectionError: an image cannot be read any more, or has changed.
     """
-    chosen = _membership(store, specimens)
-    total = torch.zeros(store.info.d_model, dtype=torch.float64)
+    rows = np.unique(np.asarray(specimens, dtype=np.int64))
+    if at_most is not None:
+        rows = np.random.default_rng(seed).permutation(rows)[:at_most]
+    total = torch.zeros(source.info.d_model, dtype=torch.float64)
     squares, n_patches = 0.0, 0
-    for shard in store.shards():
-        features = _features_of(shard, chosen)
-        total += features.sum(dim=0, dtype=torch.float64)
-        squares += float(features.square().sum(dtype=torch.float64))
-        n_patches += len(features)
+    for shard in source.shards(rows):
+        for features in shard.features.split(_PATCHES_AT_ONCE):
+            total += features.sum(dim=0, dtype=torch.float64)
+            squares += float(features.square().sum(dtype=torch.float64))
+            n_patches += len(features)
     if not n_patches:
-        raise StoreError(f"{store.folder} has no patches of the specimens to train on")
-    return Moments(n_patches, total / n_patches, squares / n_patches)
-
-
-def _membership(store: FeatureStore, specimens: ArrayLike) -> NDArray[np.bool_]:
-    """Whether each row of the collection takes part `[n_specimens]`."""
-    chosen = np.zeros(store.n_specimens, dtype=bool)
-    chosen[np.asarray(specimens, dtype=np.int64)] = True
-    return chosen
-
-
-def _features_of(shard: FeatureShard, chosen: NDArray[np.bool_]) -> torch.Tensor:
-    """The features of a shard's specimens that take part, float32 `[n, d_model]`."""
-    own = np.repeat(chosen[shard.specimens], np.diff(shard.offsets))
-    return shard.features if own.all() else shard.features[torch.from_numpy(own)]
+        raise StoreError("the collection has no patches of the specimens to train on; look at how it is split")
+    return Moments(len(rows), n_patches, total / n_patches, squares / n_patches)

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis.strategies import booleans, integers, lists, tuples
 from safetensors import safe_open
 from tiny_stores import features_of, info_of, write_store
 
@@ -26,8 +28,8 @@ def test_what_was_written_comes_back(tmp_path):
     assert torch.equal(features, features_of(3, 5, 4))
     assert patches.tolist() == [0, 1, 2, 3, 4]
     assert (second.specimens.dtype, second.patches.dtype) == (np.int64, np.int32)
-    specimens, counts = store.counts(1)
-    assert (specimens.tolist(), counts.tolist()) == ([2, 3, 4], [2, 5, 4])
+    assert store.patch_counts().tolist() == [3, 1, 2, 5, 4]
+    assert store.n_shards == 2
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 0), ("float16", 1e-3), ("bfloat16", 1e-2)])
@@ -63,25 +65,75 @@ def test_an_index_of_another_format_is_refused(tmp_path):
         FeatureStore.open(tmp_path)
 
 
-def test_a_missing_a_truncated_and_a_changed_shard_are_noticed(tmp_path):
-    store = write_store(tmp_path, [[3], [2]])
-    store.verify()
+def test_some_specimens_of_some_shards(tmp_path):
+    store = write_store(tmp_path, [[3, 1], [2], [5, 4, 6]])
+    first, second = store.shards([5, 0, 3])
+    assert (first.specimens.tolist(), second.specimens.tolist()) == ([0], [3, 5])
+    assert second.offsets.tolist() == [0, 5, 11]
+    features, patches = second.of(1)
+    assert torch.equal(features, features_of(5, 6, 4))
+    assert patches.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+@given(shard=lists(tuples(integers(1, 5), booleans()), min_size=1, max_size=8))
+@settings(max_examples=30, deadline=None)
+def test_blocks_of_chosen_specimens_are_copied_in_the_precision_of_the_store(tmp_path_factory, shard):
+    counts, chosen = [n for n, _ in shard], np.array([False, *(c for _, c in shard)])
+    store = write_store(tmp_path_factory.mktemp("store"), [[2], counts], dtype="bfloat16")
+    into = torch.zeros(50, 4, dtype=torch.bfloat16)
+    parts = [features_of(i, n, 4) for i, (n, own) in enumerate(shard, start=1) if own]
+    expected = torch.cat([*parts, torch.empty(0, 4)]).bfloat16()
+    assert store.copy_features(1, chosen, into) == len(expected)
+    assert torch.equal(into[: len(expected)], expected)
+    assert not into[len(expected) :].any()
+
+
+def test_a_changed_shard_is_found_when_it_is_read_first_and_named(tmp_path):
+    write_store(tmp_path, [[3], [2]])
+    store = FeatureStore.open(tmp_path)
     shard = tmp_path / "shard-00001.safetensors"
     content = bytearray(shard.read_bytes())
     content[-1] ^= 1
     shard.write_bytes(content)
-    with pytest.raises(StoreError, match=r"shard-00001\.safetensors has changed since it was written"):
-        FeatureStore.open(tmp_path).verify()
+    into = torch.empty(2, 4)
+    for read in (lambda: list(store.shards()), lambda: store.copy_features(1, np.ones(2, dtype=bool), into)):
+        with pytest.raises(
+            StoreError, match=r"shard-00001\.safetensors has changed.*; delete it and run the extraction"
+        ):
+            read()
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    assert len(list(store.shards())) == 2
+
+
+def test_checksums_are_compared_once_for_each_opened_store(tmp_path):
+    store = write_store(tmp_path, [[3]])
+    store.shard(0)
+    shard = tmp_path / "shard-00000.safetensors"
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    store.shard(0)
+    with pytest.raises(StoreError, match="has changed"):
+        FeatureStore.open(tmp_path).shard(0)
+
+
+def test_a_missing_and_a_truncated_shard_are_noticed(tmp_path):
+    store = write_store(tmp_path, [[3], [2]])
+    shard = tmp_path / "shard-00001.safetensors"
+    content = shard.read_bytes()
     shard.write_bytes(content[:-1])
-    with pytest.raises(StoreError, match=rf"has {len(content) - 1} bytes, not {len(content)}"):
+    truncated = rf"shard-00001\.safetensors has {len(content) - 1} bytes, not {len(content)}; delete it and run the ext"
+    with pytest.raises(StoreError, match=truncated):
         FeatureStore.open(tmp_path)
-    with pytest.raises(StoreError, match=r"cannot read .*shard-00001"):
+    with pytest.raises(StoreError, match=truncated):
         store.shard(1)
-    shard.unlink()
-    with pytest.raises(StoreError, match=r"shard-00001\.safetensors is missing"):
-        FeatureStore.open(tmp_path)
     with pytest.raises(StoreError, match=r"cannot read .*shard-00001"):
-        store.verify()
+        store.patch_counts()
+    shard.unlink()
+    for read in (lambda: FeatureStore.open(tmp_path), lambda: store.shard(1)):
+        with pytest.raises(StoreError, match=r"shard-00001\.safetensors is missing"):
+            read()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")

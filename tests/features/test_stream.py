@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import multiprocessing
+import threading
+import time
 from collections import Counter
 from itertools import islice
 
@@ -10,10 +14,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis.strategies import data, integers, lists
+from tiny_collections import TinyBackbone, make_collection
 from tiny_stores import write_store
 
-from sae_traits.errors import StoreError
-from sae_traits.features.stream import PatchStream, moments
+from sae_traits.errors import CollectionError, StoreError
+from sae_traits.features.source import ImageSource
+from sae_traits.features.store import FeatureStore
+from sae_traits.features.stream import ImagePatchStream, PatchStream, moments
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +59,7 @@ def test_every_chosen_patch_comes_once_an_epoch(make_store, shards, batch_size, 
 
     # Memory: a refill fits into the buffer, unless a single shard does not.
     for refill in islice(stream.refills(), 6):
-        assert refill.n_patches <= capacity or len(refill.shards) == 1
+        assert refill.n_patches <= capacity or len(refill.parts) == 1
 
     start = random.draw(integers(0, len(batches)))
     resumed = PatchStream(
@@ -78,6 +85,14 @@ def test_the_seed_and_nothing_else_decides_the_order(make_store):
     assert order(3) != order(4)
     stream = PatchStream(store, range(5), n_patches=100, batch_size=10, seed=3)
     assert identities(stream) == identities(stream) == order(3)
+
+
+def test_the_order_is_the_one_that_older_trainings_began_with(make_store):
+    """Written down from the first version of the stream: a training that resumes must go on with the same batches."""
+    store = make_store([[3, 2], [4], [1, 2]])
+    stream = PatchStream(store, [0, 2, 3, 4], n_patches=12, batch_size=4, seed=7, buffer_bytes=5 * 16)
+    expected = [(0, 0), (0, 2), (0, 1), (3, 0), (4, 1), (4, 0), (2, 2), (2, 3), (2, 0), (2, 1), (0, 0), (0, 2)]
+    assert identities(stream) == expected
 
 
 def test_batches_mix_specimens_and_epochs_differ(make_store):
@@ -116,3 +131,127 @@ def test_without_patches_there_is_nothing_to_train_on(make_store):
     for use in (lambda: PatchStream(store, [], n_patches=1, batch_size=1), lambda: moments(store, np.array([]))):
         with pytest.raises(StoreError, match="has no patches of the specimens to train on"):
             use()
+
+
+@pytest.mark.parametrize("specimens", [[0, 1, 2], [2]])
+def test_a_damaged_shard_is_named_before_and_while_training(tmp_path, specimens):
+    write_store(tmp_path, [[3, 4], [5]])
+    shard = tmp_path / "shard-00001.safetensors"
+    content = bytearray(shard.read_bytes())
+    content[-3] ^= 64
+    shard.write_bytes(content)
+    store = FeatureStore.open(tmp_path)
+    with pytest.raises(StoreError, match=r"shard-00001\.safetensors has changed.*; delete it and run the extraction"):
+        moments(store, specimens)
+    stream = PatchStream(store, specimens, n_patches=100, batch_size=2, buffer_bytes=0)
+    with pytest.raises(StoreError, match=r"shard-00001\.safetensors has changed.*; delete it and run the extraction"):
+        list(stream)
+    assert len(moments(store, [0, 1]).mean) == 4  # the other shard is whole
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory):
+    return make_collection(tmp_path_factory.mktemp("images"), 9)
+
+
+def rows_of(batches) -> Counter[tuple[float, ...]]:
+    return Counter(tuple(row.tolist()) for batch in batches for row in batch)
+
+
+@given(chosen=lists(integers(0, 8), min_size=1, unique=True), batch_size=integers(1, 40), capacity=integers(1, 200))
+@settings(max_examples=15, deadline=None)
+def test_every_chosen_patch_of_the_images_comes_once_an_epoch(collection, chosen, batch_size, capacity):
+    source = ImageSource(collection, TinyBackbone(), image_batch_size=2, workers=0)
+    expected = torch.cat([shard.features for shard in source.shards(chosen)])
+    stream = ImagePatchStream(
+        source, chosen, n_patches=2 * len(expected), batch_size=batch_size, buffer_bytes=capacity * 16
+    )
+    batches = list(stream)
+    assert len(batches) == len(stream) == -(-2 * len(expected) // batch_size)
+    assert all(batch.shape == (batch_size, 4) and batch.dtype == torch.float32 for batch in batches)
+    patches = torch.cat(batches)
+    for epoch in patches.split(len(expected))[:2]:
+        assert rows_of([epoch]) == rows_of([expected])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_resumed_stream_gives_the_same_batches_and_opens_no_earlier_image(tmp_path, workers):
+    collection = make_collection(tmp_path, 9)
+
+    def stream(start: int) -> ImagePatchStream:
+        source = ImageSource(collection, TinyBackbone(), image_batch_size=2, workers=workers)
+        return ImagePatchStream(
+            source, range(1, 9), n_patches=150, batch_size=10, seed=2, start=start, buffer_bytes=24 * 16
+        )
+
+    batches = list(stream(0))
+    for start in (0, 3, 7, 14, 15):
+        assert all(torch.equal(a, b) for a, b in zip(stream(start), batches[start:], strict=True))
+    start = 14
+    needed = {row for visit in stream(start).visits() for row in visit.refill.parts}
+    others = set(range(9)) - needed
+    assert len(others) > 2
+    for row in others:
+        collection.path(collection.specimens[row]).unlink()
+    assert all(torch.equal(a, b) for a, b in zip(stream(start), batches[start:], strict=True))
+    with pytest.raises(CollectionError, match="cannot be read any more"):
+        list(stream(0))
+
+
+def test_images_that_fit_into_the_buffer_are_computed_once(collection):
+    backbone = TinyBackbone()
+    source = ImageSource(collection, backbone, image_batch_size=4, workers=0)
+    stream = ImagePatchStream(source, range(9), n_patches=2000, batch_size=50, dtype="bfloat16")
+    batches = list(stream)
+    assert backbone.encoded == [4, 4, 1]
+    assert rows_of(batches[:2]) != rows_of(batches[2:4])
+    assert torch.equal(batches[0], batches[0].bfloat16().float())
+    assert all(batch.dtype == torch.float32 for batch in batches)
+
+
+def test_a_stream_from_images_that_is_dropped_stops_and_leaves_nothing_behind(collection):
+    """Its buffer is filled half way only, though a refill on a slow device may take minutes."""
+
+    class SlowBackbone(TinyBackbone):
+        def encode(self, batch: torch.Tensor) -> torch.Tensor:
+            time.sleep(0.02 if self.encoded else 0)
+            return super().encode(batch)
+
+    backbone = SlowBackbone()
+    source = ImageSource(collection, backbone, image_batch_size=1, workers=1)
+    stream = ImagePatchStream(source, range(9), n_patches=10_000, batch_size=1, buffer_bytes=70 * 16)
+    assert len(next(stream.refills()).parts) > 3
+    batches = iter(stream)
+    next(batches)
+    assert multiprocessing.active_children()
+    del batches
+    gc.collect()
+    assert len(backbone.encoded) < 9
+    assert not any(thread.name.startswith("prefetch") for thread in threading.enumerate())
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_is_gone_stops_the_stream_with_its_name(tmp_path, workers):
+    collection = make_collection(tmp_path, 5)
+    (tmp_path / "003.png").unlink()
+    source = ImageSource(collection, TinyBackbone(), workers=workers)
+    with pytest.raises(CollectionError, match=r"003\.png cannot be read any more"):
+        list(ImagePatchStream(source, range(5), n_patches=100, batch_size=10))
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_stream_on_a_gpu_gives_the_same_batches(collection, make_store):
+    source = ImageSource(collection, TinyBackbone(), image_batch_size=2, workers=2)
+    store = make_store([[5, 9], [20], [6, 6, 6]])
+
+    def batches(device: str, kind: str) -> list[torch.Tensor]:
+        if kind == "images":
+            return list(ImagePatchStream(source, range(5), n_patches=500, batch_size=7, start=3, device=device))
+        return list(PatchStream(store, range(5), n_patches=500, batch_size=7, start=3, buffer_bytes=320, device=device))
+
+    for kind in ("images", "store"):
+        on_gpu, on_cpu = batches("cuda", kind), batches("cpu", kind)
+        assert on_gpu[0].device.type == "cuda"
+        assert all(torch.equal(a.cpu(), b) for a, b in zip(on_gpu, on_cpu, strict=True))

@@ -1,0 +1,66 @@
+"""What an extraction is going to write, before any image is opened."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from sae_traits.features.extract import plan_shards
+from sae_traits.features.patches import patch_counts
+from sae_traits.features.store import DtypeName, shard_bytes
+from sae_traits.schema import BackboneInfo, Collection
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractionEstimate:
+    """How much an extraction writes, and how much there is room for."""
+
+    n_specimens: int
+    n_patches: int
+    n_bytes: int
+    """Of the tensors in all shards; headers and index add less than 1 KB a shard."""
+    n_shards: int
+    free_bytes: int
+    """On the disk of the target folder."""
+    dtype: DtypeName
+
+    def lines(self) -> list[str]:
+        """For people."""
+        lines = [
+            f"specimens   {self.n_specimens:,}",
+            f"patches     {self.n_patches:,}",
+            f"shards      {self.n_shards:,}, {self.n_bytes / 1e9:,.3f} GB in {self.dtype} ({self.n_bytes:,} bytes)",
+            f"free space  {self.free_bytes / 1e9:,.3f} GB",
+        ]
+        if (missing := self.n_bytes - self.free_bytes) > 0:
+            advice = "store half as much with --dtype bfloat16" if self.dtype == "float32" else "choose another disk"
+            lines.append(f"too little by {missing / 1e9:,.3f} GB: free some space, or {advice}")
+        return lines
+
+
+def estimate_extraction(
+    collection: Collection, info: BackboneInfo, dtype: DtypeName, folder: Path
+) -> ExtractionEstimate:
+    """What `extract` is going to write, from the sizes of the images alone; shards that are there already count too.
+
+    Args:
+        collection: the specimens.
+        info: the backbone's.
+        dtype: precision of the stored features.
+        folder: where the features would go; it need not exist.
+    """
+    counts = patch_counts(collection.specimens, info)
+    plans = plan_shards(len(counts), info, dtype)
+    existing = next(place for place in (folder, *folder.resolve().parents) if place.exists())
+    return ExtractionEstimate(
+        n_specimens=len(counts),
+        n_patches=int(counts.sum()),
+        n_bytes=sum(
+            shard_bytes(len(plan.rows), int(counts[plan.rows.start : plan.rows.stop].sum()), info.d_model, dtype)
+            for plan in plans
+        ),
+        n_shards=len(plans),
+        free_bytes=shutil.disk_usage(existing).free,
+        dtype=dtype,
+    )

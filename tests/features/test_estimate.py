@@ -1,0 +1,43 @@
+"""What an extraction will write is known before it writes."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from tiny_collections import TinyBackbone, make_collection
+
+from sae_traits.features.estimate import ExtractionEstimate, estimate_extraction
+from sae_traits.features.extract import extract
+
+HEADER_BYTES = 1024
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("n_specimens", [1, 34])
+def test_the_estimate_is_what_is_written(tmp_path, dtype, n_specimens):
+    collection, backbone, folder = make_collection(tmp_path / "images", n_specimens), TinyBackbone(), tmp_path / "run"
+    estimate = estimate_extraction(collection, backbone.info, dtype, folder / "features")
+    assert not folder.exists()
+    assert backbone.encoded == []
+    assert estimate.free_bytes == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.05)
+    store = extract(collection, backbone, folder / "features", dtype=dtype, workers=0)
+    assert (estimate.n_specimens, estimate.n_patches) == (store.n_specimens, store.n_patches)
+    assert estimate.n_shards == len(store.entries)
+    headers = sum(entry.bytes for entry in store.entries) - estimate.n_bytes
+    assert 0 < headers < HEADER_BYTES * estimate.n_shards
+
+
+def test_an_estimate_says_when_the_disk_is_too_small():
+    estimate = ExtractionEstimate(
+        n_specimens=5_150_000,
+        n_patches=5_150_000 * 256,
+        n_bytes=4_050_000_000_000,
+        n_shards=15_088,
+        free_bytes=50_000_000_000,
+        dtype="float32",
+    )
+    text = "\n".join(estimate.lines())
+    assert "1,318,400,000" in text
+    assert "15,088, 4,050.000 GB in float32 (4,050,000,000,000 bytes)" in text
+    assert "too little by 4,000.000 GB: free some space, or store half as much with --dtype bfloat16" in text
