@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sae_traits.sae.model import SAE
+
+DENSE = 0.1
+"""A latent that fires at more than this share of the patches is dense: it tells little about any one of them."""
+HISTOGRAM_EDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+"""Where the bins of the firing histogram begin: decades of the share of patches at which a latent fires."""
+NEVER = "never"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +33,17 @@ class SAEMetrics:
     """Mean number of positive latents a patch."""
     dead_share: float
     """Share of latents that never fired."""
+    dense_share: float
+    """Share of latents that fired at more than DENSE of the patches."""
+    firing_histogram: dict[str, int]
+    """Latents by the share of patches at which they fire: `firing_histogram`."""
     n_patches: int
+    firing_shares: NDArray[np.float64] = field(repr=False, metadata={"plain": False})
+    """Share of patches at which each latent fires `[n_latents]`; too long for a card, so not in `to_dict`."""
 
-    def to_dict(self) -> dict[str, float | int]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON and the cards."""
-        return asdict(self)
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.metadata.get("plain", True)}
 
 
 @torch.no_grad()
@@ -58,11 +73,29 @@ def measure_sae(sae: SAE, batches: Iterable[Tensor]) -> SAEMetrics:
         raise ValueError("there are no patches to measure the SAE on")
     variance = squares - total.square().sum() / n_patches
     normalised = float(errors / variance) if float(variance) > 0 else float("nan")
+    shares = fired.cpu().numpy() / n_patches
     return SAEMetrics(
         mse=float(errors) / (n_patches * d_model),
         normalised_mse=normalised,
         explained_variance=1 - normalised,
         l0=float(fired.sum()) / n_patches,
-        dead_share=float((fired == 0).double().mean()),
+        dead_share=float((shares == 0).mean()),
+        dense_share=float((shares > DENSE).mean()),
+        firing_histogram=firing_histogram(shares),
         n_patches=n_patches,
+        firing_shares=shares,
     )
+
+
+def firing_histogram(shares: NDArray[np.float64]) -> dict[str, int]:
+    """How many latents fire how often: bin -> number of latents, `never` first.
+
+    A bin is named by where it begins and ends where the next one does, the last at 1; the first holds everything rarer.
+
+    Args:
+        shares: share of patches at which each latent fires `[n_latents]`.
+    """
+    bins = np.searchsorted(HISTOGRAM_EDGES, shares[shares > 0], side="right") - 1
+    counts = np.bincount(np.maximum(bins, 0), minlength=len(HISTOGRAM_EDGES))
+    histogram = {f"{edge:.0e}": int(count) for edge, count in zip(HISTOGRAM_EDGES, counts, strict=True)}
+    return {NEVER: int((shares == 0).sum())} | histogram

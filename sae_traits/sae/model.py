@@ -10,32 +10,36 @@ import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from sae_traits import __version__
 from sae_traits.errors import CheckpointError, StoreError
-from sae_traits.sae import activations
+from sae_traits.sae.architectures import ArchitectureName, make_architecture
 from sae_traits.schema import BackboneInfo
 
+if TYPE_CHECKING:
+    from sae_traits.sae.sparse_encoding import SparseCodes
+
 CONFIG_FILE = "config.json"
-WEIGHTS_PATTERN = "*.safetensors"
 MODEL_TYPE = "sae-traits"
-Architecture = Literal["relu", "topk"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SAEConfig:
     """What config.json holds: everything that the numbers depend on."""
 
-    architecture: Architecture
+    architecture: ArchitectureName
     d_model: int
     n_latents: int
     k: int | None = None
-    """Active latents an input, for `topk`."""
+    """Active latents a patch: exactly (`topk`), or on average while training (`batch_topk`, `jump_relu`)."""
+    prefixes: tuple[int, ...] = ()
+    """Matryoshka: the first so many latents were trained to reconstruct on their own, besides all of them."""
     subtract_decoder_bias: bool = True
     """Whether `b_dec` is subtracted from the input before encoding."""
     backbone: BackboneInfo | None = None
@@ -45,10 +49,11 @@ class SAEConfig:
     sae_traits_version: str = __version__
 
     def __post_init__(self) -> None:
-        if self.architecture not in ("relu", "topk"):
-            raise CheckpointError(f"unknown architecture {self.architecture!r}; this version knows relu and topk")
-        if (self.architecture == "topk") != (self.k is not None):
-            raise CheckpointError("k belongs to the architecture `topk`, and only to it")
+        make_architecture(self)
+        object.__setattr__(self, "prefixes", tuple(self.prefixes))  # JSON has lists only
+        ends = (0, *self.prefixes, self.n_latents)
+        if any(first >= end for first, end in pairwise(ends)):
+            raise CheckpointError(f"prefixes must rise and stay below {self.n_latents} latents, not {self.prefixes}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -77,22 +82,31 @@ class SAEConfig:
 
 
 class SAE(nn.Module):
-    """A sparse autoencoder over patch features: latents = f((x - b_dec) W_enc + b_enc), x̂ = latents W_dec + b_dec.
+    """A dictionary of patch features: latents = f((x - b_dec) W_enc + b_enc), x̂ = latents W_dec + b_dec.
 
-    Source: Pahuja et al. 2026, section 3.1, equations 1 and 2 (relu); Gao et al. 2024, section 2.3 (topk).
+    What f is, and whether there is a `threshold [n_latents]`, is the architecture's matter (`architectures`).
+
+    Source: Pahuja et al. 2026, section 3.1, equations 1 and 2.
     """
 
     def __init__(self, config: SAEConfig, *, seed: int = 0) -> None:
         """A new SAE: random unit-norm decoder rows, `W_enc` their transpose, biases zero."""
         super().__init__()
         self.config = config
+        self.architecture = make_architecture(config)
         generator = torch.Generator().manual_seed(seed)
         decoder = torch.randn(config.n_latents, config.d_model, generator=generator)
         decoder = nn.functional.normalize(decoder, dim=1)
+        encoder = decoder.T.clone()
+        if config.architecture == "nmf":  # it is fitted to the positive and the negative parts
+            encoder = torch.cat([encoder.relu(), (-encoder).relu()])
         self.W_dec = nn.Parameter(decoder)
-        self.W_enc = nn.Parameter(decoder.T.clone())
+        self.W_enc = nn.Parameter(encoder)
         self.b_enc = nn.Parameter(torch.zeros(config.n_latents))
         self.b_dec = nn.Parameter(torch.zeros(config.d_model))
+        if self.architecture.has_threshold:
+            learned = config.architecture == "jump_relu"
+            self.threshold = nn.Parameter(torch.zeros(config.n_latents), requires_grad=learned)
 
     def pre_activations(self, x: Tensor) -> Tensor:
         """Pre-activations `[n, n_latents]` of features `[n, d_model]`."""
@@ -102,10 +116,19 @@ class SAE(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Latents `[n, n_latents]`, zero or positive, of features `[n, d_model]`."""
-        pre = self.pre_activations(x)
-        if self.config.k is None:
-            return activations.relu(pre)
-        return activations.scatter(*activations.top_k(pre, self.config.k), self.config.n_latents)
+        return self.architecture.encode(self, x)
+
+    def encode_sparse(self, x: Tensor, threshold: Tensor | float = 0.0, *, max_bytes: int = 64 * 2**20) -> SparseCodes:
+        """The latents above a threshold, as compressed sparse rows; exactly those that `encode` gives.
+
+        Args:
+            x: features `[n, d_model]`.
+            threshold: one for all latents, or one a latent `[n_latents]`.
+            max_bytes: bound of the transient memory.
+        """
+        from sae_traits.sae.sparse_encoding import encode_sparse
+
+        return encode_sparse(self, x, threshold, max_bytes=max_bytes)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Features `[n, d_model]` of latents `[n, n_latents]`."""
@@ -156,10 +179,10 @@ class SAE(nn.Module):
         local_files_only: bool = False,
         device: str | torch.device = "cpu",
     ) -> SAE:
-        """Load an SAE from a folder, a file of another library (saev), or the Hugging Face Hub.
+        """Load an SAE from a folder, a file, or the Hugging Face Hub: ours, or another library's (see `loading`).
 
         Args:
-            path_or_id: folder written by `save_pretrained`, checkpoint file of saev, or Hub id `org/name`.
+            path_or_id: folder of an SAE, file with its weights, or Hub id `org/name`.
             subfolder: folder of the SAE inside `path_or_id`.
             revision: branch, tag or commit on the Hub.
             token: Hub token; by default the one of the environment or of `hf auth login`.
@@ -170,13 +193,13 @@ class SAE(nn.Module):
         Raises:
             CheckpointError: nothing usable was found; the message names what was looked for.
         """
+        from sae_traits.sae.loading import download, load_file, load_folder
+
         path = Path(path_or_id)
         if path.is_file():
-            from sae_traits.sae.formats import load_saev
-
-            return load_saev(path).to(device)
+            return load_file(path).to(device)
         if not path.is_dir():
-            path = _download(
+            path = download(
                 str(path_or_id),
                 subfolder=subfolder,
                 revision=revision,
@@ -184,7 +207,7 @@ class SAE(nn.Module):
                 cache_dir=cache_dir,
                 local_files_only=local_files_only,
             )
-        return _load_folder(path / subfolder).to(device)
+        return load_folder(path / subfolder).to(device)
 
     def push_to_hub(
         self,
@@ -211,45 +234,3 @@ class SAE(nn.Module):
                 for file in sorted(Path(folder).iterdir())
             ]
             return api.create_commit(repo_id, operations, commit_message=message, revision=revision).oid
-
-
-def _load_folder(folder: Path) -> SAE:
-    from huggingface_hub import load_torch_model
-    from safetensors import SafetensorError
-
-    config_file = folder / CONFIG_FILE
-    if not config_file.is_file() or not any(folder.glob(WEIGHTS_PATTERN)):
-        raise CheckpointError(f"{folder} is not an SAE: it needs config.json and model.safetensors")
-    try:
-        config = SAEConfig.from_dict(json.loads(config_file.read_text(encoding="utf-8")))
-    except json.JSONDecodeError as error:
-        raise CheckpointError(f"{config_file} is not JSON: {error}") from error
-    sae = SAE(config)
-    try:
-        load_torch_model(sae, folder, strict=True, safe=True)
-    except (RuntimeError, OSError, ValueError, KeyError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{folder}: the weights do not fit config.json: {' '.join(str(error).split())}"
-        ) from error
-    return sae.eval()
-
-
-def _download(repo_id: str, *, subfolder: str, **arguments: Any) -> Path:
-    """The local snapshot of an SAE on the Hub, weights and configuration only."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    prefix = f"{subfolder}/" if subfolder else ""
-    patterns = [f"{prefix}{CONFIG_FILE}", f"{prefix}{WEIGHTS_PATTERN}", f"{prefix}*.safetensors.index.json"]
-    try:
-        return Path(snapshot_download(repo_id, allow_patterns=patterns, **arguments))
-    except HFValidationError as error:
-        raise CheckpointError(
-            f"{repo_id} is neither a folder nor a file here, nor a Hub id such as org/name"
-        ) from error
-    except OSError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(
-            f"cannot get the SAE {repo_id!r} from the Hub ({reason}); check the id, the network and, "
-            "for a private repository, `hf auth login`; or give a local folder"
-        ) from error

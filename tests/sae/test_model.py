@@ -106,7 +106,7 @@ def test_a_truncated_file_is_an_error_that_names_the_folder(tmp_path):
     [
         ({"model_type": "bert"}, "not an SAE of sae-traits"),
         ({"architecture": "gated"}, "unknown architecture 'gated'"),
-        ({"k": None}, "k belongs to"),
+        ({"k": None}, "needs k"),
         ({"d_model": 7}, "do not fit"),
     ],
 )

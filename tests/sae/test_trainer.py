@@ -12,10 +12,9 @@ import torch
 from accelerate import Accelerator
 
 from sae_traits.config import TrainConfig
-from sae_traits.errors import CheckpointError, StoreError
-from sae_traits.sae import trainer
+from sae_traits.errors import CheckpointError, ConfigError, StoreError
 from sae_traits.sae.metrics import measure_sae
-from sae_traits.sae.trainer import FeatureScale, learning_rate, train_sae
+from sae_traits.sae.trainer import FeatureScale, learning_rate, train_sae, train_saes
 
 N_DIRECTIONS, D_MODEL = 24, 16
 MEAN = 3.0
@@ -97,28 +96,6 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path):
     assert not torch.equal(first.W_dec, other.W_dec)
 
 
-def test_dead_latents_are_revived():
-    sae = trainer.SAE(trainer.SAEConfig(architecture="topk", d_model=D_MODEL, n_latents=48, k=3), seed=0)
-    dead = torch.arange(40, 48)
-    with torch.no_grad():
-        sae.b_enc[40:] = -100.0
-    losses = trainer.TrainingObjective(sae, 0.0)(patches(0, 64), dead)
-    losses.loss.backward()
-    assert sae.b_enc.grad is not None
-    assert not losses.fired[40:].any()
-    with torch.no_grad():
-        sae.b_enc[40:] = -0.5
-    sae.zero_grad()
-    trainer.TrainingObjective(sae, 0.0)(patches(0, 64), dead).loss.backward()
-    assert sae.b_enc.grad is not None
-    assert (sae.b_enc.grad[40:] != 0).any(), "latents outside the top k get a gradient once they are dead"
-    sae.zero_grad()
-    trainer.TrainingObjective(sae, 0.0)(patches(0, 64), None).loss.backward()
-    fired = trainer.TrainingObjective(sae, 0.0)(patches(0, 64), None).fired
-    assert sae.b_enc.grad is not None
-    assert (sae.b_enc.grad[~fired] == 0).all()
-
-
 def test_the_learning_rate_warms_up_holds_and_decays():
     config = TrainConfig(learning_rate=1.0, warmup_steps=9)
     rates = [learning_rate(step, 100, config) for step in range(100)]
@@ -193,3 +170,110 @@ def test_divergence_is_an_error(tmp_path):
 
     with pytest.raises(CheckpointError, match="diverged"):
         fit(tmp_path=tmp_path, n_steps=2, source=broken)
+
+
+@pytest.mark.parametrize("architecture", ["topk", "batch_topk", "jump_relu", "relu"])
+@pytest.mark.parametrize("prefixes", [(), (12, 24)])
+def test_every_architecture_learns_about_k_latents_a_patch(tmp_path, architecture, prefixes):
+    config = dataclasses.replace(CONFIG, architecture=architecture, prefixes=prefixes, l1_coefficient=0.5)
+    sae = fit(config, tmp_path=tmp_path, n_steps=600)
+    metrics = measure_sae(sae, [patches(10_000, 2000)])
+    assert metrics.explained_variance > 0.7
+    assert metrics.l0 == pytest.approx(
+        3, abs={"topk": 0.01, "batch_topk": 0.3, "jump_relu": 2, "relu": 9}[architecture]
+    )
+    assert torch.allclose(sae.W_dec.norm(dim=1), torch.ones(48), atol=1e-5)
+
+
+def test_a_matryoshka_prefix_reconstructs_better_than_the_same_latents_trained_without(tmp_path):
+    def error_of_prefix(prefixes):
+        sae = fit(dataclasses.replace(CONFIG, prefixes=prefixes), tmp_path=tmp_path, n_steps=600)
+        x = patches(10_000, 2000)
+        latents = sae.encode(x)
+        latents[:, 12:] = 0
+        return (sae.decode(latents) - x).square().mean().item()
+
+    assert error_of_prefix((12,)) < 0.9 * error_of_prefix(())
+
+
+def test_the_threshold_of_batch_topk_keeps_about_k_latents_of_any_batch(tmp_path):
+    sae = fit(dataclasses.replace(CONFIG, architecture="batch_topk"), tmp_path=tmp_path, n_steps=600)
+    x = patches(10_000, 2000)
+    together = sae.encode(x)
+    assert float((together > 0).sum() / len(x)) == pytest.approx(3, abs=0.3)
+    assert torch.allclose(sae.encode(x[:1]), together[:1], atol=1e-5), "a patch alone gets the same latents"
+
+
+def test_a_sweep_gives_the_saes_that_trainings_of_their_own_give(tmp_path):
+    configs = [
+        CONFIG,
+        dataclasses.replace(CONFIG, k=5),
+        dataclasses.replace(CONFIG, architecture="relu", n_latents=32),
+        dataclasses.replace(CONFIG, architecture="jump_relu", seed=3),
+    ]
+    together = train_saes(
+        batches,
+        configs,
+        SCALE,
+        n_steps=60,
+        checkpoint=tmp_path / "sweep",
+        data="drawn",
+        accelerator=Accelerator(cpu=True),
+    )
+    assert [sae.config.n_latents for sae in together] == [48, 48, 32, 48]
+    for config, sae in zip(configs, together, strict=True):
+        alone = fit(config, tmp_path=tmp_path, n_steps=60)
+        for name, tensor in alone.state_dict().items():
+            assert torch.allclose(sae.state_dict()[name], tensor, atol=2e-3), name
+
+
+def test_saes_of_a_sweep_share_their_batches(tmp_path):
+    with pytest.raises(ConfigError, match="same batch_size"):
+        train_saes(
+            batches,
+            [CONFIG, dataclasses.replace(CONFIG, batch_size=128)],
+            SCALE,
+            n_steps=1,
+            checkpoint=tmp_path / "c",
+            data="drawn",
+            accelerator=Accelerator(cpu=True),
+        )
+
+
+def test_the_learning_curve_is_kept_over_a_kill(tmp_path):
+    def stopping(start):
+        yield from itertools.islice(batches(start), 25 - start)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(n_steps=50, checkpoint=tmp_path / "c", source=stopping, seconds_between_checkpoints=0.0)
+    curve = fit(n_steps=50, checkpoint=tmp_path / "c").config.training["curve"]
+    whole = fit(n_steps=50, tmp_path=tmp_path).config.training["curve"]
+    assert curve["step"] == list(range(1, 51))
+    assert curve == whole
+    assert whole["explained_variance"][-1] > whole["explained_variance"][0]
+
+
+def test_trackers_get_the_measures(tmp_path):
+    from accelerate.tracking import GeneralTracker
+
+    class Kept(GeneralTracker):
+        name, requires_logging_directory = "kept", False
+        values: dict = {}  # noqa: RUF012
+
+        @property
+        def tracker(self):
+            return self
+
+        def store_init_configuration(self, values):
+            pass
+
+        def log(self, values, step=None, **kwargs):
+            self.values[step] = values
+
+    kept = Kept()
+    accelerator = Accelerator(cpu=True, log_with=[kept])
+    accelerator.init_trackers("sae")
+    train_sae(batches, CONFIG, SCALE, n_steps=5, checkpoint=tmp_path / "c", data="d", accelerator=accelerator)
+    assert list(kept.values) == [1, 2, 3, 4, 5]
+    assert set(kept.values[5]) == {"loss", "explained_variance", "l0", "dead_share"}

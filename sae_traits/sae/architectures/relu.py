@@ -1,0 +1,45 @@
+"""ReLU with an L1 penalty: the paper's SAE."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+from sae_traits.sae.objectives import ForwardPass, l1_norm
+from sae_traits.sae.processes import Processes
+
+if TYPE_CHECKING:
+    from sae_traits.sae.model import SAE
+
+
+@dataclass(frozen=True)
+class ReLU:
+    """latents = max(0, pre); Pahuja et al. 2026, section 3.1, equations 1 and 2."""
+
+    has_threshold: ClassVar = False
+
+    def encode(self, sae: SAE, x: Tensor) -> Tensor:
+        """Latents `[n, n_latents]`."""
+        return sae.pre_activations(x).relu()
+
+    def gate(self, sae: SAE) -> Tensor:
+        """Zero for all latents `[n_latents]`."""
+        return torch.zeros_like(sae.b_enc)
+
+    def start(self, pre: Tensor, sae: SAE, processes: Processes) -> None:
+        """Nothing depends on the data."""
+
+    def select(self, pre: Tensor, sae: SAE, processes: Processes) -> None:
+        """None: dense."""
+        return
+
+    def activate(self, pre: Tensor, sae: SAE) -> Tensor:
+        """Latents `[n, n_latents]` with gradients."""
+        return pre.relu()
+
+    def sparsity_loss(self, step: ForwardPass) -> Tensor:
+        """The L1 norm."""
+        return l1_norm(step)

@@ -1,0 +1,1 @@
+"""Checkpoints of other libraries: one file each turns theirs into an `SAE`; `export` writes them for SAELens."""

@@ -1,0 +1,96 @@
+"""Write SAEs for others: SAELens's layout, and conversion from any layout to another."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor
+
+from sae_traits.errors import CheckpointError, StoreError
+from sae_traits.sae.formats.sae_lens import OUR_METADATA, SETTINGS_FILE, WEIGHTS_FILE
+from sae_traits.sae.model import SAE
+
+SAE_LENS_VERSION = "6.54.12"
+"""Whose format is written."""
+_ARCHITECTURES = {"relu": "standard", "topk": "topk", "jump_relu": "jumprelu", "batch_topk": "jumprelu"}
+
+
+def save_sae_lens(sae: SAE, folder: Path) -> None:
+    """Write cfg.json and sae_weights.safetensors, which SAELens 6 loads with `SAE.load_from_disk` to the same latents.
+
+    BatchTopK becomes JumpReLU, which it is for inference. Matryoshka prefixes matter to training alone, so nothing is
+    made of them; they stay on record in the metadata, with architecture, k and backbone.
+
+    Raises:
+        CheckpointError: SAELens has no such architecture (the baselines k_means and nmf).
+        StoreError: the files cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    settings = _settings(sae)
+    tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in _tensors(sae).items()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+        text = json.dumps(settings, indent=2, ensure_ascii=False)
+        (folder / SETTINGS_FILE).write_text(text + "\n", encoding="utf-8")
+    except (SafetensorError, OSError) as error:
+        raise StoreError(f"cannot write the SAE to {folder}: {error}") from error
+
+
+def convert(source: str, destination: Path, *, to: Literal["sae-traits", "sae_lens"] = "sae-traits") -> SAE:
+    """Load an SAE of any known layout and write it in another one.
+
+    Args:
+        source: folder, file or Hub id, as for `SAE.from_pretrained`.
+        destination: a new or an empty folder, so that no two layouts lie in one.
+        to: the layout to write.
+
+    Returns:
+        The SAE.
+
+    Raises:
+        CheckpointError: the source cannot be read, the destination is not empty, or the layout lacks the architecture.
+        StoreError: the files cannot be written.
+    """
+    if destination.exists() and not (destination.is_dir() and not any(destination.iterdir())):
+        raise CheckpointError(f"{destination} is not an empty folder; give the name of a new one")
+    sae = SAE.from_pretrained(source)
+    if to == "sae_lens":
+        save_sae_lens(sae, destination)
+    else:
+        sae.save_pretrained(destination)
+    return sae
+
+
+def _settings(sae: SAE) -> dict[str, Any]:
+    """What cfg.json says."""
+    config = sae.config
+    if config.architecture not in _ARCHITECTURES:
+        raise CheckpointError(
+            f"a {config.architecture} dictionary cannot be written for SAELens, which has no such architecture; "
+            f"it has those of {', '.join(_ARCHITECTURES)}"
+        )
+    values = {
+        "architecture": _ARCHITECTURES[config.architecture],
+        "d_in": config.d_model,
+        "d_sae": config.n_latents,
+        "dtype": "float32",
+        "device": "cpu",
+        "apply_b_dec_to_input": config.subtract_decoder_bias,
+        "normalize_activations": "none",
+        "reshape_activations": "none",
+    }
+    if config.architecture == "topk":
+        values |= {"k": config.k, "rescale_acts_by_decoder_norm": False}
+    ours = {name: value for name, value in config.to_dict().items() if name != "training"}
+    return values | {"metadata": {"sae_lens_version": SAE_LENS_VERSION, OUR_METADATA: ours}}
+
+
+def _tensors(sae: SAE) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {"W_enc": sae.W_enc, "b_enc": sae.b_enc, "W_dec": sae.W_dec, "b_dec": sae.b_dec}
+    gate = sae.architecture.gate(sae)
+    return tensors | {"threshold": gate} if sae.architecture.has_threshold and gate is not None else tensors

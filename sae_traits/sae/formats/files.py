@@ -1,0 +1,149 @@
+"""What every checkpoint is made of: settings in JSON and named tensors, checked where they are read.
+
+Pickled code is never executed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from sae_traits.errors import CheckpointError
+from sae_traits.sae.model import SAE, SAEConfig
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The JSON object in a file, or a part of it."""
+
+    file: Path
+    values: dict[str, Any]
+
+    def count(self, name: str, at_most: int | None = None) -> int:
+        """A whole number, at least 1.
+
+        Raises:
+            CheckpointError: it is missing or is none.
+        """
+        value = self.values.get(name)
+        if (
+            not isinstance(value, int)
+            or isinstance(value, bool)
+            or value < 1
+            or (at_most is not None and value > at_most)
+        ):
+            allowed = "a whole number above 0" if at_most is None else f"a whole number from 1 to {at_most}"
+            raise CheckpointError(f"{self.file}: {name} must be {allowed}, not {value!r}")
+        return value
+
+    def section(self, name: str) -> Settings:
+        """An object inside this one.
+
+        Raises:
+            CheckpointError: it is missing or is none.
+        """
+        value = self.values.get(name)
+        if not isinstance(value, dict):
+            raise CheckpointError(f"{self.file}: {name} must be a JSON object, not {value!r}")
+        return Settings(self.file, value)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The named tensors in a file."""
+
+    file: Path
+    tensors: dict[str, Tensor]
+
+    def take(self, shapes: Mapping[str, Shape], unused: Collection[str] = ()) -> dict[str, Tensor]:
+        """The tensors of these names, in single precision.
+
+        Args:
+            shapes: what must be there.
+            unused: what may be there besides.
+
+        Raises:
+            CheckpointError: a tensor is missing, has another shape, has numbers that are not finite, or is unknown.
+        """
+        for name in self.tensors:
+            if name not in shapes and name not in unused:
+                raise CheckpointError(f"{self.file} has a tensor {name!r}, which such an SAE has not")
+        return {name: self._checked(name, shape) for name, shape in shapes.items()}
+
+    def _checked(self, name: str, shape: Shape) -> Tensor:
+        if name not in self.tensors:
+            raise CheckpointError(f"{self.file} has no tensor {name!r}; it has {', '.join(sorted(self.tensors))}")
+        tensor = self.tensors[name]
+        if tuple(tensor.shape) != shape:
+            raise CheckpointError(
+                f"{self.file}: the tensor {name!r} has the shape {list(tensor.shape)}; its settings say {list(shape)}"
+            )
+        single = tensor.float()
+        if not bool(single.isfinite().all()):
+            raise CheckpointError(f"{self.file}: the tensor {name!r} has numbers that are not finite")
+        return single
+
+
+def read_settings(file: Path) -> Settings:
+    """The JSON object in a file.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:  # ValueError: not JSON, or not even text
+        raise CheckpointError(f"{file} is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{file} must hold a JSON object, not {type(values).__name__}")
+    return Settings(file, values)
+
+
+def read_safetensors(file: Path) -> Weights:
+    """The tensors of a safetensors file.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return Weights(file, load_file(file))
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{file}: the weights cannot be read: {error}") from error
+
+
+def read_pickle(file: Path, content: BinaryIO | Path) -> Weights:
+    """The tensors of a torch pickle.
+
+    Args:
+        file: for messages.
+        content: the pickle, where it is not the whole file.
+
+    Raises:
+        CheckpointError: it is damaged, or cannot be read without executing code, or is no state dict.
+    """
+    try:
+        tensors = torch.load(content, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle fails in a dozen ways, from struct.error to AssertionError
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise CheckpointError(f"{file}: the weights cannot be read without executing code: {reason}") from error
+    if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+        raise CheckpointError(f"{file} holds no state dict of named tensors")
+    return Weights(file, tensors)
+
+
+def make_sae(config: SAEConfig, tensors: Mapping[str, Tensor]) -> SAE:
+    """An SAE with these tensors, which have its names and shapes."""
+    sae = SAE(config)
+    sae.load_state_dict(dict(tensors), strict=True)
+    return sae.eval()

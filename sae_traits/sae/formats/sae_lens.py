@@ -1,0 +1,164 @@
+"""SAELens 6: cfg.json and sae_weights.safetensors, as saved for inference or as a checkpoint of training.
+
+BatchTopK and Matryoshka SAEs are saved as `jumprelu` for inference; their training checkpoints are read as that too.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sae_traits.errors import CheckpointError
+from sae_traits.sae.architectures import ArchitectureName
+from sae_traits.sae.formats.files import Settings, Shape, make_sae, read_safetensors, read_settings
+from sae_traits.sae.model import SAE, SAEConfig
+from sae_traits.schema import BackboneInfo
+
+SETTINGS_FILE = "cfg.json"
+WEIGHTS_FILE = "sae_weights.safetensors"
+SCALER_FILE = "activation_scaler.json"
+"""In checkpoints of training: the factor that features are multiplied by."""
+OUR_METADATA = "sae_traits"
+"""Key of the metadata under which the export says what SAELens has no words for."""
+SMALLEST_NORM = 1e-8
+"""Of a decoder row, as SAELens has it."""
+_ARCHITECTURES: dict[str, ArchitectureName] = {
+    "standard": "relu",
+    "topk": "topk",
+    "jumprelu": "jump_relu",
+    "batchtopk": "jump_relu",
+    "matryoshka_batchtopk": "jump_relu",
+}
+
+
+def load_sae_lens(folder: Path) -> SAE:
+    """Read a checkpoint.
+
+    Decoder norms are kept as they are, except where latents are rescaled by them, which is folded into the weights.
+
+    Raises:
+        CheckpointError: it is damaged, of an architecture that sae-traits has not, or its features are normalised in a
+            way that the weights cannot take over.
+    """
+    settings = read_settings(folder / SETTINGS_FILE)
+    metadata = _metadata(settings)
+    architecture = _architecture(settings)
+    d_model, n_latents = settings.count("d_in"), settings.count("d_sae")
+    tensors = _tensors(folder / WEIGHTS_FILE, architecture, d_model, n_latents)
+    _fold(tensors, _input_scale(folder, settings), bool(settings.values.get("rescale_acts_by_decoder_norm")))
+    if "topk_threshold" in tensors:
+        tensors["threshold"] = tensors.pop("topk_threshold").expand(n_latents)
+    config = SAEConfig(
+        architecture=_ARCHITECTURES[architecture],
+        d_model=d_model,
+        n_latents=n_latents,
+        k=settings.count("k", at_most=n_latents) if architecture == "topk" else None,
+        prefixes=_prefixes(settings, metadata, n_latents),
+        subtract_decoder_bias=bool(settings.values.get("apply_b_dec_to_input", True)),
+        backbone=_backbone(settings, metadata),
+        training={"format": "sae_lens 6", "settings": settings.values},
+    )
+    return make_sae(config, tensors)
+
+
+def _metadata(settings: Settings) -> dict[str, Any]:
+    """What is on record beside the settings; it must say that SAELens is at version 6 or later."""
+    metadata = settings.values.get("metadata")
+    version = metadata.get("sae_lens_version") if isinstance(metadata, dict) else None
+    major = re.match(r"(\d+)\.", str(version))
+    if not isinstance(metadata, dict) or major is None or int(major[1]) < 6:
+        raise CheckpointError(
+            f"{settings.file} is not of SAELens 6 or later (metadata.sae_lens_version is {version!r}), and older "
+            "settings mean other things; load the SAE with SAELens 6 and save it again with its save_model"
+        )
+    return metadata
+
+
+def _architecture(settings: Settings) -> str:
+    architecture = settings.values.get("architecture")
+    if architecture not in _ARCHITECTURES:
+        raise CheckpointError(
+            f"{settings.file}: the architecture is {architecture!r}; sae-traits reads {', '.join(_ARCHITECTURES)}"
+        )
+    return architecture
+
+
+def _tensors(file: Path, architecture: str, d_model: int, n_latents: int) -> dict[str, Tensor]:
+    shapes: dict[str, Shape] = {
+        "W_enc": (d_model, n_latents),
+        "b_enc": (n_latents,),
+        "W_dec": (n_latents, d_model),
+        "b_dec": (d_model,),
+    }
+    if architecture == "jumprelu":
+        shapes["threshold"] = (n_latents,)
+    elif architecture in ("batchtopk", "matryoshka_batchtopk"):
+        shapes["topk_threshold"] = ()
+    return read_safetensors(file).take(shapes)
+
+
+def _input_scale(folder: Path, settings: Settings) -> float:
+    """What features are multiplied by before they are encoded."""
+    normalisation = settings.values.get("normalize_activations", "none")
+    if normalisation == "none":
+        return 1.0
+    if normalisation != "expected_average_only_in":
+        raise CheckpointError(
+            f"{settings.file}: normalize_activations is {normalisation!r}. layer_norm and constant_norm_rescale scale "
+            "every patch by a factor of its own, which weights cannot take over; covariance_whitening SAELens itself "
+            "folds into the weights that it saves when training ends"
+        )
+    scaler = folder / SCALER_FILE
+    factor = read_settings(scaler).values.get("scaling_factor") if scaler.is_file() else None
+    if not isinstance(factor, int | float) or factor <= 0:
+        raise CheckpointError(
+            f"{settings.file}: normalize_activations is {normalisation!r}, but the factor is unknown: there is no "
+            f"scaling_factor in {SCALER_FILE} beside it. Fold it in with SAELens before saving: "
+            "sae.fold_activation_norm_scaling_factor(factor)"
+        )
+    return float(factor)
+
+
+def _fold(tensors: dict[str, Tensor], scale: float, rescale: bool) -> None:
+    """Make the weights those of raw features, and of a unit-norm decoder where latents are rescaled by its norm.
+
+    The order is SAELens's own, and with it the unit of rescaled latents: norms are taken of the folded decoder.
+
+    Args:
+        tensors: of the checkpoint, replaced in place.
+        scale: what features are multiplied by.
+        rescale: whether pre-activations are multiplied by the norms of the decoder's rows.
+    """
+    tensors["W_enc"] = tensors["W_enc"] * scale
+    tensors["W_dec"] = tensors["W_dec"] / scale
+    tensors["b_dec"] = tensors["b_dec"] / scale
+    if not rescale:
+        return
+    if "topk_threshold" in tensors:  # it is in the unit of rescaled latents
+        tensors["topk_threshold"] = tensors["topk_threshold"] / scale
+    norms = tensors["W_dec"].norm(dim=1).clamp_min(SMALLEST_NORM)
+    tensors["W_enc"] = tensors["W_enc"] * norms
+    tensors["b_enc"] = tensors["b_enc"] * norms
+    tensors["W_dec"] = tensors["W_dec"] / norms[:, None]
+
+
+def _prefixes(settings: Settings, metadata: dict[str, Any], n_latents: int) -> tuple[int, ...]:
+    """The Matryoshka widths, whether it is a checkpoint of training or made from one."""
+    details = metadata.get("training_architecture_details") or {}
+    try:
+        widths = settings.values.get("matryoshka_widths") or details.get("matryoshka_widths") or ()
+        return tuple(width for width in widths if width < n_latents)
+    except (AttributeError, TypeError) as error:
+        raise CheckpointError(f"{settings.file}: matryoshka_widths is no list of numbers: {error}") from error
+
+
+def _backbone(settings: Settings, metadata: dict[str, Any]) -> BackboneInfo | None:
+    """Where the features come from, if sae-traits wrote the checkpoint and knew it."""
+    try:
+        backbone = metadata.get(OUR_METADATA, {}).get("backbone")
+        return BackboneInfo.from_dict(backbone) if backbone else None
+    except (AttributeError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{settings.file}: metadata.{OUR_METADATA}.backbone is incomplete: {error}") from error

@@ -1,0 +1,119 @@
+"""What a dictionary loses of the species: a linear probe on reconstructions against one on the features themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sae_traits.errors import CollectionError
+from sae_traits.features.store import FeatureShard
+from sae_traits.sae.model import SAE
+from sae_traits.sae.monosemanticity import pool
+
+INVERSE_PENALTY = 1.0
+"""scikit-learn's C, its default, on standardised features; not tuned, the same for both probes."""
+MAXIMUM_ITERATIONS = 1000
+
+
+@dataclass(frozen=True)
+class ProbeOutcome:
+    """Which specimens the two probes got right, so that their difference can be tested in pairs."""
+
+    specimens: NDArray[np.int64]
+    """The scored specimens, as rows of the collection `[n]`."""
+    original: NDArray[np.bool_]
+    """Right with features `[n]`."""
+    reconstructed: NDArray[np.bool_]
+    """Right with reconstructions `[n]`."""
+    n_classes: int
+    """Labels that the probes choose from."""
+
+    @property
+    def difference(self) -> float:
+        """Accuracy with reconstructions less accuracy with features; negative where something is lost."""
+        return float(self.reconstructed.mean() - self.original.mean())
+
+    def to_dict(self) -> dict[str, float | int]:
+        """Plain values for JSON and the cards."""
+        return {
+            "accuracy_original": float(self.original.mean()),
+            "accuracy_reconstructed": float(self.reconstructed.mean()),
+            "difference": self.difference,
+            "n_specimens": len(self.specimens),
+            "n_classes": self.n_classes,
+        }
+
+
+def probe_reconstructions(
+    sae: SAE,
+    shards: Iterable[FeatureShard],
+    labels: Sequence[str | None],
+    training: NDArray[np.bool_],
+    scored: NDArray[np.bool_],
+) -> ProbeOutcome:
+    """Logistic regression on a specimen's mean features, and another on its mean reconstruction.
+
+    Each probe is trained and scored on its own kind of features. Both are standardised by the mean and the deviation of
+    the training specimens' original features: by its own deviation, a component that the SAE lost would be blown up.
+
+    Args:
+        sae: the SAE.
+        shards: features, for example `FeatureStore.shards()`; one is in memory at a time.
+        labels: species (or genus) of every row of the collection; None where it is unknown.
+        training: which rows the probes are trained on `[n_rows]`.
+        scored: which rows they are scored on `[n_rows]`; those of labels without training specimens are left out.
+
+    Raises:
+        CollectionError: there are fewer than two labels to train on, or no specimen to score.
+    """
+    named = np.array([label is not None for label in labels])
+    rows, original, reconstructed = _pooled(sae, shards, named & (training | scored))
+    y = np.array([str(labels[row]) for row in rows])
+    train = training[rows]
+    classes = np.unique(y[train])
+    test = scored[rows] & np.isin(y, classes)
+    if len(classes) < 2 or not test.any():
+        raise CollectionError(
+            "a probe needs specimens of two labels to train on, and one of these to score; there are "
+            f"{len(classes)} labels in training and {int(test.sum())} specimens to score; "
+            "choose a wider rank or another split"
+        )
+    mean, deviation = original[train].mean(0), original[train].std(0)
+    deviation[deviation == 0] = 1
+    right = [
+        _predictions((x[train] - mean) / deviation, y[train], (x[test] - mean) / deviation) == y[test]
+        for x in (original, reconstructed)
+    ]
+    return ProbeOutcome(rows[test], right[0], right[1], len(classes))
+
+
+def _pooled(
+    sae: SAE, shards: Iterable[FeatureShard], wanted: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Rows `[n]` of the wanted specimens that have patches, their mean features and reconstructions `[n, d_model]`."""
+    rows, original, reconstructed = [], [], []
+    for shard in shards:
+        own = shard.only(wanted[shard.specimens] & (np.diff(shard.offsets) > 0))
+        if len(own.specimens):
+            rows.append(own.specimens)
+            original.append(pool(own.features.numpy(), own.offsets))
+            reconstructed.append(pool(_reconstruction(sae, own.features), own.offsets))
+    if not rows:
+        raise CollectionError("none of the specimens to train a probe on or to score has features")
+    return np.concatenate(rows), np.concatenate(original), np.concatenate(reconstructed)
+
+
+@torch.no_grad()
+def _reconstruction(sae: SAE, features: torch.Tensor) -> NDArray[np.float32]:
+    tiles = sae.encode_tiles(features.to(sae.b_dec.device))
+    return torch.cat([sae.decode(latents).cpu() for _, latents in tiles]).float().numpy()
+
+
+def _predictions(x: NDArray[np.float64], y: NDArray[np.str_], scored: NDArray[np.float64]) -> NDArray[np.str_]:
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(C=INVERSE_PENALTY, max_iter=MAXIMUM_ITERATIONS).fit(x, y).predict(scored)

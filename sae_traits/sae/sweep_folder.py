@@ -1,0 +1,159 @@
+"""A sweep on disk, as it is on the Hub: a folder an SAE, the recommended one at the root as well, and sweep.json.
+
+sweep.json says what was varied, has a row an SAE with its settings and measures, and names the recommended one and the
+rule it was chosen by. A single SAE is its folder alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sae_traits.config import TrainConfig
+from sae_traits.errors import CheckpointError, StoreError
+from sae_traits.sae.sweep import RULE, folder_name, recommend, varied_values
+
+if TYPE_CHECKING:
+    from sae_traits.sae.model import SAE
+
+SWEEP_FILE = "sweep.json"
+WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
+"""Names of the files that hold an SAE's weights: one, or several and their index."""
+SAE_FILE = re.compile(rf"config\.json|{WEIGHTS.pattern}")
+"""Names of the files that `SAE.save_pretrained` writes."""
+_FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class SweptSAE:
+    """One SAE of a sweep."""
+
+    folder: str
+    """A name, never a path."""
+    settings: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What sweep.json holds."""
+
+    varied: Mapping[str, Sequence[Any]]
+    """Option -> the values it took."""
+    recommended: str
+    """Folder of the SAE that lies at the root too."""
+    rule: str
+    """How the recommended one was chosen."""
+    saes: tuple[SweptSAE, ...]
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Sweep:
+        """The sweep of a parsed sweep.json; what others wrote into it is not trusted.
+
+        Raises:
+            CheckpointError: a field is missing or of another kind, or a folder is not a plain name.
+        """
+        try:
+            saes = tuple(SweptSAE(row["folder"], dict(row["settings"]), dict(row["metrics"])) for row in values["saes"])
+            varied = {str(name): list(taken) for name, taken in values["varied"].items()}
+            sweep = cls(varied, values["recommended"], str(values["rule"]), saes)
+        except (TypeError, KeyError, ValueError, AttributeError) as error:
+            raise CheckpointError(f"{SWEEP_FILE} is not one of sae-traits: {type(error).__name__} {error}") from error
+        for sae in saes:
+            if not isinstance(sae.folder, str) or not _FOLDER.fullmatch(sae.folder):
+                raise CheckpointError(f"{SWEEP_FILE} names a folder {sae.folder!r}, which is not a plain name")
+        if sweep.recommended not in {sae.folder for sae in saes}:
+            raise CheckpointError(f"{SWEEP_FILE} recommends {sweep.recommended!r}, which it has no row for")
+        return sweep
+
+
+def save_saes(folder: Path, saes: Sequence[SAE], configs: Sequence[TrainConfig], varied: Collection[str]) -> SAE:
+    """Write the SAE of a training, or those of a sweep, and replace all that stood in the folder.
+
+    They are written next to it and moved into place when all is there: a kill leaves what stood there before, or
+    nothing, but never half a sweep.
+
+    Args:
+        folder: of the SAE, or of the sweep.
+        saes: on the CPU, each with its measures in `config.training["metrics"]`; of a sweep they are what `recommend`
+            needs.
+        configs: the settings of each.
+        varied: names of the options that the sweep varies; the sweep itself will do.
+
+    Returns:
+        The SAE at the root: the only one, or the recommended one.
+
+    Raises:
+        StoreError: the files cannot be written, for example because the disk is full.
+    """
+    partial = folder.with_name(f"{folder.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        root = _write_sweep(partial, saes, configs, varied) if len(saes) > 1 else saes[0]
+        root.save_pretrained(partial)
+        _move_into_place(partial, folder)
+    except OSError as error:
+        raise StoreError(f"cannot write {folder}: {error.strerror or error}; make room, and run again") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return root
+
+
+def _write_sweep(folder: Path, saes: Sequence[SAE], configs: Sequence[TrainConfig], varied: Collection[str]) -> SAE:
+    """Write a folder an SAE and sweep.json; the recommended SAE."""
+    by_folder: dict[str, SAE] = {}
+    rows = []
+    for sae, config in zip(saes, configs, strict=True):
+        name = folder_name(config, varied)
+        settings = {option: value for option, value in asdict(config).items() if option != "sae"}
+        # Those trained side by side share the record of their training data; the settings are each one's own.
+        sae.config = replace(sae.config, training=sae.config.training | {"settings": settings})
+        sae.save_pretrained(folder / name)
+        by_folder[name] = sae
+        rows.append(SweptSAE(name, settings, sae.config.training["metrics"]))
+    recommended = recommend({row.folder: row.metrics for row in rows})
+    sweep = Sweep(varied_values(configs, varied), recommended, RULE, tuple(rows))
+    text = json.dumps(_finite(asdict(sweep)), indent=2, ensure_ascii=False, allow_nan=False)
+    (folder / SWEEP_FILE).write_text(text + "\n", encoding="utf-8")
+    return by_folder[recommended]
+
+
+def _finite(value: Any) -> Any:
+    """Plain values without NaN and infinities, which JSON does not have: they become null."""
+    if isinstance(value, Mapping):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _move_into_place(partial: Path, folder: Path) -> None:
+    old = folder.with_name(f"{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    partial.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def read_sweep(folder: Path) -> Sweep | None:
+    """The sweep of a folder; None for a single SAE.
+
+    Raises:
+        CheckpointError: its sweep.json is damaged or not one of sae-traits.
+    """
+    path = folder / SWEEP_FILE
+    if not path.is_file():
+        return None
+    try:
+        return Sweep.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:  # no JSON, or no UTF-8
+        raise CheckpointError(
+            f"{path} is damaged: {error}; train again, or remove it to use the SAE beside it"
+        ) from error

@@ -1,0 +1,200 @@
+"""Everything that a training in progress depends on: weights, optimiser, and when each latent last fired."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from sae_traits.config import TrainConfig
+from sae_traits.errors import StoreError
+from sae_traits.features.store import write_whole
+from sae_traits.progress import say
+from sae_traits.sae.architectures import TrainableArchitecture
+from sae_traits.sae.forward import StepLosses, TrainingObjective
+from sae_traits.sae.model import SAE
+from sae_traits.sae.processes import Processes
+
+DEAD_AFTER_PATCHES = 200_000
+"""A latent that has not fired for this many patches is dead and is revived by the auxiliary loss."""
+STEPS_BETWEEN_DEAD_CHECKS = 50
+THRESHOLD_RATE = 10.0
+"""Learned thresholds are this many times faster than weights, because they have further to go: to a row's length."""
+
+
+class TrainingState:
+    """One SAE in training. Its weights may lie in a stack that several SAEs of the same width share."""
+
+    def __init__(self, sae: SAE, config: TrainConfig, accelerator: Accelerator, coefficient: float) -> None:
+        """A training at its first step.
+
+        Args:
+            sae: of scaled features, on the accelerator's device.
+            config: its settings.
+            accelerator: device and processes.
+            coefficient: weight of the sparsity loss on scaled features, after its warm-up.
+        """
+        self.sae, self.config, self.accelerator, self.coefficient = sae, config, accelerator, coefficient
+        _store_by_column(sae)
+        self.objective = TrainingObjective(sae, processes_of(accelerator))
+        self.objective_in_parallel: nn.Module = accelerator.prepare(self.objective)
+        weights = [sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec]
+        groups = [{"params": weights, "rate": 1.0}]
+        if sae.architecture.has_threshold and sae.threshold.requires_grad:
+            groups.append({"params": [sae.threshold], "rate": THRESHOLD_RATE})
+        self.optimizer = torch.optim.Adam(groups, lr=config.learning_rate, fused=True)
+        self.patches_since_fired = torch.zeros(sae.config.n_latents, dtype=torch.int64, device=accelerator.device)
+        self._dead: Tensor | None = None
+
+    def step(self, step: int, x: Tensor, pre: Tensor, learning_rate: float) -> StepLosses:
+        """One step on this process's share of a batch.
+
+        Args:
+            step: its number.
+            x: scaled features `[n, d_model]`.
+            pre: pre-activations `[n, n_latents]`, without gradient.
+            learning_rate: of this step.
+        """
+        if step == 0:
+            self._start(x, pre)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate * group["rate"]
+        losses: StepLosses = self.objective_in_parallel(x, self.sparsity_coefficient(step), self._dead_at(step), pre)
+        self.accelerator.backward(losses.loss)
+        remove_parallel_gradient(self.sae)
+        if self.config.gradient_norm is not None:
+            self.accelerator.clip_grad_norm_(self.sae.parameters(), self.config.gradient_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        unit_norm_decoder(self.sae)
+        self._count(losses.fired)
+        return losses
+
+    @torch.no_grad()
+    def _start(self, x: Tensor, pre: Tensor) -> None:
+        """Set what depends on the data: thresholds, and one scalar by which the encoder, and `pre`, are multiplied.
+
+        With it the new SAE reconstructs the first batch as well as its random directions can (least squares). Left at
+        the decoder's length, overlapping directions together overshoot, and training begins far above the variance.
+        """
+        cast(TrainableArchitecture, self.sae.architecture).start(pre, self.sae, self.objective.processes)
+        product = self.objective.forward_pass(x, pre).reconstruction - self.sae.b_dec
+        sums = torch.stack([(x * product).sum(), product.square().sum()])
+        along, length = self.objective.processes.average(sums)
+        scalar = along / length.clamp_min(1e-12)
+        for tensor in (self.sae.W_enc, pre, *([self.sae.threshold] if self.sae.architecture.has_threshold else [])):
+            tensor.mul_(scalar)
+
+    def sparsity_coefficient(self, step: int) -> float:
+        """Weight of the sparsity loss at a step: it rises linearly over the warm-up, as the learning rate does."""
+        return self.coefficient * min(1.0, (step + 1) / (self.config.sparsity_warmup_steps + 1))
+
+    def dead_share(self) -> float:
+        """Share of latents that are dead now."""
+        return float((self.patches_since_fired >= DEAD_AFTER_PATCHES).float().mean())
+
+    def _dead_at(self, step: int) -> Tensor | None:
+        """Latents that have not fired for DEAD_AFTER_PATCHES patches `[n_dead]`; None when there are none.
+
+        Looked up anew every few steps only, because asking whether there are any waits for the device.
+        """
+        if step % STEPS_BETWEEN_DEAD_CHECKS == 0:
+            dead = (self.patches_since_fired >= DEAD_AFTER_PATCHES).nonzero().flatten()
+            self._dead = dead if len(dead) else None
+        return self._dead
+
+    def _count(self, fired: Tensor) -> None:
+        """Note which latents fired in a batch, in any process."""
+        if self.accelerator.num_processes > 1:
+            fired = self.accelerator.reduce(fired.to(torch.int32), "sum").bool()  # pyright: ignore[reportAttributeAccessIssue]
+        self.patches_since_fired = torch.where(fired, 0, self.patches_since_fired + self.config.batch_size)
+
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs."""
+        return {
+            "sae": self.sae.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "patches_since_fired": self.patches_since_fired,
+            "dead": self._dead,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to what `state` gave."""
+        self.sae.load_state_dict(state["sae"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.patches_since_fired, self._dead = state["patches_since_fired"], state["dead"]
+
+
+def processes_of(accelerator: Accelerator) -> Processes:
+    """The accelerator's processes, as the architectures see them."""
+    if accelerator.num_processes == 1:
+        return Processes()
+
+    def average(tensor: Tensor) -> Tensor:
+        return accelerator.reduce(tensor, "mean")  # pyright: ignore[reportReturnType]
+
+    def gather(tensor: Tensor) -> Tensor:
+        return accelerator.gather(tensor)  # pyright: ignore[reportReturnType]
+
+    return Processes(accelerator.num_processes, gather, average)
+
+
+def _store_by_column(sae: SAE) -> None:
+    """Keep `W_enc` column by column, as its gradient is made; shape and values stay."""
+    sae.W_enc.data = sae.W_enc.data.T.contiguous().T
+
+
+def unit_norm_decoder(sae: SAE) -> None:
+    """Scale every decoder row to length one, in place."""
+    with torch.no_grad():
+        sae.W_dec.div_(sae.W_dec.norm(dim=1, keepdim=True).clamp_min(1e-12))
+
+
+def remove_parallel_gradient(sae: SAE) -> None:
+    """Take out of the decoder's gradient what would only change the rows' lengths, in place."""
+    gradient = sae.W_dec.grad
+    assert gradient is not None
+    with torch.no_grad():
+        along = torch.bmm(gradient[:, None], sae.W_dec[:, :, None])[:, 0]  # unlike a sum of products, no large array
+        gradient.addcmul_(along, sae.W_dec, value=-1)
+
+
+Curves = list[list[dict[str, float]]]
+
+
+def save_checkpoint(path: Path, step: int, key: str, states: Sequence[TrainingState], curves: Curves) -> None:
+    """Write the state of all trainings after `step` steps, whole or not at all; `key` says which training it is."""
+    content = io.BytesIO()
+    torch.save({"step": step, "key": key, "states": [state.state() for state in states], "curves": curves}, content)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, content.getvalue())
+
+
+def load_checkpoint(path: Path, key: str, states: Sequence[TrainingState], device: torch.device) -> tuple[int, Curves]:
+    """Restore what `save_checkpoint` wrote.
+
+    Returns:
+        The step to go on with, 0 if there is no checkpoint or it is of another training, and the curves so far.
+
+    Raises:
+        StoreError: the file cannot be read.
+    """
+    if not path.is_file():
+        return 0, [[] for _ in states]
+    try:
+        saved = torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
+        raise StoreError(f"the checkpoint {path} cannot be read; delete it to train from the start") from error
+    if saved["key"] != key:
+        say(f"{path.name}: of other settings or data, training starts anew")
+        return 0, [[] for _ in states]
+    for state, values in zip(states, saved["states"], strict=True):
+        state.restore(values)
+    say(f"training resumes at step {saved['step']}")
+    return saved["step"], saved["curves"]
