@@ -20,7 +20,10 @@ from markupsafe import Markup
 from sae_traits import __version__
 from sae_traits.errors import ReleaseError
 from sae_traits.release.facts import DatasetFacts, DatasetSummary
+from sae_traits.release.model_facts import measures, sweep_table, training_data, training_settings
+from sae_traits.release.model_figures import draw_figures
 from sae_traits.release.tables import COLUMNS
+from sae_traits.sae.sweep_folder import read_sweep
 
 MAXIMUM_RIGHTS = 50
 """Lines of the card's table of licences and rights holders; the rows name them all."""
@@ -97,17 +100,19 @@ def dataset_card(
 def write_model_card(
     sae_folder: Path, config: Mapping[str, Any], metrics: Mapping[str, Any], *, repo_id: str | None
 ) -> None:
-    """Write README.md into the folder of an SAE.
+    """Write README.md and its figures into the folder of an SAE, or of a sweep with the recommended one at its root.
 
     Args:
-        sae_folder: as `SAE.save_pretrained` wrote it.
+        sae_folder: as `save_saes` wrote it.
         config: what its config.json holds.
         metrics: how well it reconstructs and how sparsely.
         repo_id: where it will be on the Hub; None for a folder on this machine.
 
     Raises:
         ReleaseError: the folder cannot be written.
+        CheckpointError: its sweep.json is damaged.
     """
+    training, sweep = config.get("training", {}), read_sweep(sae_folder)
     backbone = config.get("backbone")
     front: dict[str, Any] = {
         "library_name": "sae-traits",
@@ -116,18 +121,21 @@ def write_model_card(
     }
     if backbone and _HUB_ID.fullmatch(backbone["backbone"]) and _COMMIT.fullmatch(backbone["revision"]):
         front["base_model"] = backbone["backbone"]
-    card = _render(
-        "model_card.md.jinja",
-        front,
-        name=_one_line(repo_id or sae_folder.name),
-        source=json.dumps(repo_id or sae_folder.name),
-        config=config,
-        backbone=_lines(backbone or {}),
-        training=_lines({k: v for k, v in config.get("training", {}).items() if k != "metrics"}),
-        metrics=_lines(metrics),
-        version=config.get("sae_traits_version", __version__),
-    )
     try:
+        card = _render(
+            "model_card.md.jinja",
+            front,
+            name=_one_line(repo_id or sae_folder.name),
+            source=json.dumps(repo_id or sae_folder.name),
+            config=config,
+            measures=_lines(dict(measures(metrics))),
+            figures=list(draw_figures(sae_folder, training).items()),
+            sweep=sweep_table(sweep) if sweep else None,
+            backbone=_lines(backbone or {}),
+            data=_lines(dict(training_data(training))),
+            training=_lines(dict(training_settings(training))),
+            version=config.get("sae_traits_version", __version__),
+        )
         (sae_folder / "README.md").write_text(card, encoding="utf-8")
     except OSError as error:
         raise ReleaseError(f"cannot write the card into {sae_folder}: {error.strerror}") from error

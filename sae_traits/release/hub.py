@@ -11,9 +11,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Literal
 
-from sae_traits.errors import ReleaseError
+from sae_traits.errors import CheckpointError, ReleaseError
+from sae_traits.sae.sweep_folder import SAE_FILE, SWEEP_FILE, WEIGHTS, read_sweep
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
 RepoType = Literal["model", "dataset"]
 
@@ -97,9 +102,10 @@ def publish_folder(
 ) -> Published:
     """Make a repository hold a folder, in one commit; create the repository if there is none.
 
-    Files that others put into the repository stay, with one exception: in the folders that the release writes to, files
-    of the kinds that it writes there (`data/*.parquet`) are replaced as a whole, so that no shard of an earlier release
-    is left. The commit is made on the state that was looked at: if someone else commits in between, nothing changes.
+    Files that others put into the repository stay. What an earlier release left goes: in the folders that the release
+    writes to, files of the kinds that it writes there (`data/*.parquet`); an SAE's weights at the root; the SAEs that
+    the repository's sweep.json names. The commit is made on the state that was looked at: if someone else commits in
+    between, nothing changes.
 
     Args:
         folder: what to publish; see `plan_folder` for what is refused.
@@ -128,7 +134,9 @@ def publish_folder(
                 "or publish without --private"
             )
         entries = api.list_repo_tree(repo_id, recursive=True, revision=found.sha, repo_type=repo_type)
-        deleted = _replaced((entry.path for entry in entries if isinstance(entry, RepoFile)), planned)
+        remote = [entry.path for entry in entries if isinstance(entry, RepoFile)]
+        swept = _former_sweep(api, repo_id, found.sha) if repo_type == "model" and SWEEP_FILE in remote else frozenset()
+        deleted = _replaced(remote, planned, swept)
         commit = api.create_commit(
             repo_id,
             [CommitOperationDelete(path, is_folder=False) for path in deleted]
@@ -140,11 +148,34 @@ def publish_folder(
     return Published(repo_id, commit.oid, str(url), commit.oid != found.sha, tuple(planned), tuple(deleted))
 
 
-def _replaced(remote: Iterable[str], planned: list[PlannedFile]) -> list[str]:
-    """Remote files that an earlier release must have written: in our top folders, of our kinds, and no longer there."""
+def _former_sweep(api: HfApi, repo_id: str, revision: str | None) -> frozenset[str]:
+    """Folders of the SAEs that a repository's sweep.json names; none where it is not one of ours."""
+    with TemporaryDirectory(prefix="sae-traits-sweep-") as folder:
+        api.hf_hub_download(repo_id, SWEEP_FILE, revision=revision, local_dir=folder)
+        try:
+            sweep = read_sweep(Path(folder))
+        except CheckpointError:  # someone else's file of that name: what lies beside it is not ours to delete
+            return frozenset()
+        return frozenset(sae.folder for sae in sweep.saes) if sweep else frozenset()
+
+
+def _replaced(remote: Iterable[str], planned: list[PlannedFile], swept: frozenset[str]) -> list[str]:
+    """Remote files that an earlier release must have written and that are no longer there.
+
+    They are of our kinds in our top folders; weights at the root where we write weights too, since a single file and
+    shards cannot both be there; and the SAEs in the folders `swept` of an earlier sweep, with its sweep.json.
+    """
     paths = {file.path for file in planned}
     ours = {_top_and_suffix(path) for path in paths if "/" in path}
-    return [path for path in remote if "/" in path and path not in paths and _top_and_suffix(path) in ours]
+    weights_at_root = any(WEIGHTS.fullmatch(path) for path in paths)
+
+    def is_replaced(path: str) -> bool:
+        folder, _, name = path.rpartition("/")
+        if folder:
+            return _top_and_suffix(path) in ours or (folder in swept and bool(SAE_FILE.fullmatch(name)))
+        return (weights_at_root and bool(WEIGHTS.fullmatch(name))) or (bool(swept) and name == SWEEP_FILE)
+
+    return [path for path in remote if path not in paths and is_replaced(path)]
 
 
 def _top_and_suffix(path: str) -> tuple[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import yaml
@@ -14,7 +13,7 @@ from jinja2 import Environment, UndefinedError, meta, nodes
 
 from sae_traits.geometry import Framing
 from sae_traits.release import cards
-from sae_traits.release.cards import dataset_card, escape, write_model_card
+from sae_traits.release.cards import dataset_card, escape
 from sae_traits.release.facts import DatasetFacts, DatasetSummary, Rights
 from sae_traits.schema import BackboneInfo
 
@@ -51,17 +50,6 @@ SUMMARY = DatasetSummary(
     reference_ranks={"genus": 8, "order": 2},
     rights=(Rights("CC BY 4.0", "A. Naturalist", 4),),
 )
-CONFIG = {
-    "model_type": "sae-traits",
-    "architecture": "topk",
-    "d_model": 768,
-    "n_latents": 1536,
-    "k": 16,
-    "subtract_decoder_bias": True,
-    "backbone": BACKBONE.to_dict(),
-    "training": {"n_patches": 1000, "metrics": {"mse": 0.1}},
-    "sae_traits_version": "0.1.0",
-}
 HOSTILE = (
     "Aus bus\n---\nlicense: mit\n",
     "<script>alert(1)</script>",
@@ -205,42 +193,3 @@ def test_every_attribute_of_the_summary_and_the_facts_that_the_card_reads_exists
     for owner, attribute in read:
         if owner in known:
             assert attribute in known[owner].__dataclass_fields__, f"{owner}.{attribute}"
-
-
-def test_the_model_card_takes_a_photograph_to_its_codes(tmp_path):
-    write_model_card(tmp_path, CONFIG, {"mse": 0.0123456, "l0": 16.0}, repo_id="org/moth-sae")
-    card = (tmp_path / "README.md").read_text()
-    for line in (
-        'sae = SAE.from_pretrained("org/moth-sae")',
-        "extractor = load_extractor(sae)",
-        "features, grid = extractor(image)",
-        "codes = sae.encode(features)",
-    ):
-        assert line in card.splitlines()
-    front = front_matter(card)
-    assert front["library_name"] == "sae-traits"
-    assert front["base_model"] == "facebook/dinov2-base"
-    assert "| mse | 0.01235 |" in card
-    assert "| n&#95;patches | 1000 |" in card
-
-
-@pytest.mark.parametrize("backbone", ["texture", "/home/someone/model", "models/insect"])
-def test_a_backbone_that_is_not_on_the_hub_is_not_named_as_a_base_model(tmp_path, backbone):
-    local = CONFIG | {"backbone": BACKBONE.to_dict() | {"backbone": backbone, "revision": "sha256-12"}}
-    write_model_card(tmp_path, local, {}, repo_id=None)
-    assert "base_model" not in front_matter((tmp_path / "README.md").read_text())
-
-
-def test_a_model_without_a_backbone_asks_for_features(tmp_path):
-    write_model_card(tmp_path, CONFIG | {"backbone": None, "k": None}, {}, repo_id=None)
-    card = (tmp_path / "README.md").read_text()
-    assert "load_extractor(sae)" not in card
-    assert f'SAE.from_pretrained("{Path(tmp_path).name}")' in card
-
-
-@pytest.mark.parametrize("value", HOSTILE)
-def test_hostile_training_settings_stay_text_in_the_model_card(tmp_path, value):
-    write_model_card(tmp_path, CONFIG | {"training": {"source": value, value: 1}}, {value: value}, repo_id=None)
-    card = (tmp_path / "README.md").read_text()
-    assert set(front_matter(card)) == {"library_name", "pipeline_tag", "tags", "base_model"}
-    assert "<" not in card.split("\n---\n", 1)[1]

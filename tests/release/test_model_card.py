@@ -1,0 +1,274 @@
+"""The model card: measured figures, the sweep, pictures, and nothing that a hostile record could smuggle in."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from sae_traits import SAE, SAEConfig
+from sae_traits.config import TrainConfig
+from sae_traits.errors import CheckpointError, ReleaseError
+from sae_traits.geometry import Framing
+from sae_traits.release.cards import write_model_card
+from sae_traits.sae.sweep import expand, parse_sweep
+from sae_traits.sae.sweep_folder import save_saes
+from sae_traits.schema import BackboneInfo
+
+BACKBONE = BackboneInfo(
+    backbone="facebook/dinov2-base",
+    revision="f9e44c814b77203eaa57a6bdbbd535f21ede1415",
+    layer=11,
+    d_model=768,
+    rows=16,
+    columns=16,
+    patch=14,
+    framing=Framing(mode="crop", size=(224, 224), shortest_side=256),
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+)
+METRICS = {
+    "mse": 0.0123456,
+    "normalised_mse": 0.0877,
+    "explained_variance": 0.912345,
+    "l0": 16.0,
+    "dead_share": 0.0625,
+    "dense_share": 0.03125,
+    "firing_histogram": {"never": 96, "1e-06": 0, "1e-03": 1400, "1e-01": 40},
+    "n_patches": 50_176,
+    "monosemanticity": {
+        "embedding": "facebook/dinov2-base@f9e4 layer 11, mean over patches",
+        "mean": 0.61,
+        "mean_with_zeros": 0.5719,
+        "n_scored": 1440,
+        "mean_similarity": 0.4,
+    },
+}
+CURVE = {
+    "step": [1, 2, 3],
+    "loss": [3.0, 2.0, 1.0],
+    "explained_variance": [0.0, 0.5, float("nan")],
+    "l0": [16.0, 16.0, 16.0],
+    "dead_share": [0.0, 0.1, 0.2],
+}
+TRAINING = {
+    "collection": "moths",
+    "n_specimens": 1234,
+    "n_patches": 2_000_896,
+    "settings": {"architecture": "topk", "k": 16, "prefixes": [], "l1_coefficient": 4e-4, "learning_rate": 1e-3},
+    "curve": CURVE,
+    "metrics": METRICS,
+}
+CONFIG = {
+    "model_type": "sae-traits",
+    "architecture": "topk",
+    "d_model": 768,
+    "n_latents": 1536,
+    "k": 16,
+    "prefixes": [],
+    "subtract_decoder_bias": True,
+    "backbone": BACKBONE.to_dict(),
+    "training": TRAINING,
+    "sae_traits_version": "0.1.0",
+}
+HOSTILE = (
+    "Aus bus\n---\nlicense: mit\n",
+    "<script>alert(1)</script>",
+    "| cell | ```\ncode\n``` # heading",
+    "[link](javascript:alert(1)) ![image](http://evil.example/x.png)",
+    "{{ 7 * 7 }} {% raw %}",
+)
+
+
+def card_of(folder: Path, config: dict = CONFIG, *, repo_id: str | None = "org/moth-sae") -> str:
+    write_model_card(folder, config, config["training"].get("metrics", {}), repo_id=repo_id)
+    return (folder / "README.md").read_text(encoding="utf-8")
+
+
+def front_matter(card: str) -> dict:
+    _, front, _ = re.split(r"^---$", card, maxsplit=2, flags=re.MULTILINE)
+    return yaml.safe_load(front)
+
+
+def rows(card: str, heading: str) -> dict[str, str]:
+    """Names and values of the table under a heading."""
+    section = card.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    cells = [re.findall(r"[^|]+", line) for line in section.splitlines() if line.startswith("|")]
+    return {name.strip(): value.strip() for name, value in cells[2:]}
+
+
+def sweep_folder(folder: Path, text: str, scores: list[float]) -> Path:
+    """A sweep of untrained SAEs that say how well they did."""
+    configs = expand(TrainConfig(n_latents=8, k=2), parse_sweep(text))
+    saes = []
+    for number, one in enumerate(configs):
+        k = None if one.architecture == "relu" else one.k
+        config = SAEConfig(architecture=one.architecture, d_model=4, n_latents=8, k=k)
+        metrics = METRICS | {"l0": 2.0 + number, "monosemanticity": {"mean_with_zeros": scores[number]}}
+        saes.append(SAE(replace(config, training=TRAINING | {"metrics": metrics}), seed=number))
+    save_saes(folder, saes, configs, parse_sweep(text))
+    return folder
+
+
+def test_the_card_takes_a_photograph_to_its_codes(tmp_path: Path):
+    card = card_of(tmp_path)
+    for line in (
+        'sae = SAE.from_pretrained("org/moth-sae")',
+        "extractor = load_extractor(sae)",
+        "features, grid = extractor(image)",
+        "codes = sae.encode(features)",
+    ):
+        assert line in card.splitlines()
+    assert "subfolder" not in card
+    front = front_matter(card)
+    assert front["library_name"] == "sae-traits"
+    assert front["base_model"] == "facebook/dinov2-base"
+
+
+def test_the_card_says_what_was_measured_and_by_which_embedding(tmp_path: Path):
+    assert rows(card_of(tmp_path), "How good it is") == {
+        "explained variance (1 is perfect)": "0.9123",
+        "mean squared error": "0.01235",
+        "normalised mean squared error": "0.0877",
+        "active latents a patch (L0)": "16.00",
+        "latents that never fired": "6.2%",
+        "latents that fire at more than 10% of the patches": "3.1%",
+        "patches that this was measured on": "50,176",
+        "monosemanticity, mean over all latents, those without a score counting zero": "0.5719",
+        "monosemanticity, mean over the latents with a score": "0.6100",
+        "latents with a score": "1,440",
+        "monosemanticity of a latent that ignores the image": "0.4000",
+        "similarity of images is judged by": "facebook/dinov2-base&#64;f9e4 layer 11, mean over patches",
+    }
+
+
+def test_the_card_says_what_it_was_trained_on_and_only_the_settings_that_matter(tmp_path: Path):
+    card = card_of(tmp_path)
+    assert rows(card, "Training data") == {
+        "collection": "moths",
+        "specimens (training split)": "1,234",
+        "patches, counted with repetition": "2,000,896",
+    }
+    assert rows(card, "Training settings") == {
+        "architecture": "topk",
+        "k": "16",
+        "learning&#95;rate": "0.001",
+    }
+    assert rows(card, "Features")["layer"] == "11"
+
+
+def test_a_measure_that_the_card_has_no_words_for_is_shown_under_its_name(tmp_path: Path):
+    training = {"metrics": {"stability": {"mean": 0.5}, "l0": 3.0}, "optimiser": "Adam"}
+    card = card_of(tmp_path, CONFIG | {"training": training})
+    assert rows(card, "How good it is") == {"active latents a patch (L0)": "3.00", "stability.mean": "0.5"}
+    assert rows(card, "Training data") == {"optimiser": "Adam"}
+    assert "## Training settings" not in card
+
+
+def test_matryoshka_prefixes_are_named(tmp_path: Path):
+    assert rows(card_of(tmp_path, CONFIG | {"prefixes": [96, 384]}), "What it is")["Matryoshka prefixes"] == "96, 384"
+    assert "Matryoshka" not in card_of(tmp_path)
+
+
+def test_the_figures_show_the_record_and_are_the_same_bytes_again(tmp_path: Path):
+    card = card_of(tmp_path)
+    assert re.findall(r"!\[(.*)\]\((.*)\)", card) == [
+        ("Learning curve", "figures/learning_curve.png"),
+        ("How often the latents fire", "figures/firing_histogram.png"),
+    ]
+    files = sorted((tmp_path / "figures").iterdir())
+    assert [file.name for file in files] == ["firing_histogram.png", "learning_curve.png"]
+    first = [file.read_bytes() for file in files]
+    card_of(tmp_path)
+    assert [file.read_bytes() for file in files] == first
+    for file in files:
+        pixels = np.asarray(Image.open(file).convert("RGB"))
+        assert min(pixels.shape[:2]) > 200
+        assert (pixels == (0, 114, 178)).all(-1).any(), "something is drawn in the colour of the data"
+    other = CONFIG | {"training": TRAINING | {"curve": CURVE | {"l0": [16.0, 20.0, 16.0]}}}
+    card_of(tmp_path, other)
+    assert files[1].read_bytes() != first[1]
+    assert files[0].read_bytes() == first[0]
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        {},
+        {"curve": [1, 2], "metrics": {"firing_histogram": [1]}},
+        {"curve": {"step": [1, 2], "l0": [1.0]}},
+        {"curve": {"step": [1], "l0": [1.0]}},
+        {"curve": {"l0": [1.0, 2.0]}},
+        {"curve": {"step": [1, 2]}},
+        {"curve": {"step": [1, 2], "l0": ["a", "b"]}, "metrics": {"firing_histogram": {"never": "x"}}},
+    ],
+)
+def test_a_record_without_a_curve_or_of_another_kind_draws_nothing(tmp_path: Path, training: dict):
+    assert "![" not in card_of(tmp_path, CONFIG | {"training": training})
+    assert not (tmp_path / "figures").exists()
+
+
+def test_a_sweep_is_a_table_with_the_recommended_one_and_the_rule(tmp_path: Path):
+    folder = sweep_folder(tmp_path / "sae", "architecture=topk,relu k=2,4 l1_coefficient=1e-4", [0.1, 0.3, 0.2])
+    card = card_of(folder)
+    section = card.split("\n## The sweep\n")[1].split("\n## ")[0]
+    table = [line for line in section.splitlines() if line.startswith("|")]
+    assert table == [
+        "| folder | k | l1&#95;coefficient | explained variance | L0 | never fired | monosemanticity |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| topk-k2 | 2 | – | 0.9123 | 2.00 | 6.2% | 0.1000 |",
+        "| topk-k4 | 4 | – | 0.9123 | 3.00 | 6.2% | 0.3000 |",
+        "| relu-l1&#95;coefficient0.0001 | – | 0.0001 | 0.9123 | 4.00 | 6.2% | 0.2000 |",
+    ]
+    assert "\n\n".join(("", table[0])) in section, "a table needs an empty line before it"
+    assert "\n".join(table) in section, "and none within"
+    assert "At the root is `topk-k4`, by this rule: the highest mean monosemanticity" in section
+    assert 'sae = SAE.from_pretrained("org/moth-sae", subfolder="topk-k2")' in card.splitlines()
+
+
+def test_a_measure_that_a_sweep_does_not_have_is_a_dash(tmp_path: Path):
+    folder = sweep_folder(tmp_path / "sae", "k=2,4", [float("nan"), 0.3])
+    assert "| topk-k2 | 2 | 0.9123 | 2.00 | 6.2% | – |" in card_of(folder).splitlines()
+
+
+def test_a_damaged_sweep_file_is_one_clear_error(tmp_path: Path):
+    (tmp_path / "sweep.json").write_text('{"saes": [{"folder": "../x", "settings": {}, "metrics": {}}]}')
+    with pytest.raises(CheckpointError, match=r"sweep\.json"):
+        card_of(tmp_path)
+
+
+@pytest.mark.parametrize("backbone", ["texture", "/home/someone/model", "models/insect"])
+def test_a_backbone_that_is_not_on_the_hub_is_not_named_as_a_base_model(tmp_path: Path, backbone: str):
+    local = CONFIG | {"backbone": BACKBONE.to_dict() | {"backbone": backbone, "revision": "sha256-12"}}
+    assert "base_model" not in front_matter(card_of(tmp_path, local))
+
+
+def test_a_model_without_a_backbone_asks_for_features(tmp_path: Path):
+    card = card_of(tmp_path, CONFIG | {"backbone": None, "k": None}, repo_id=None)
+    assert "load_extractor(sae)" not in card
+    assert f'SAE.from_pretrained("{tmp_path.name}")' in card
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_hostile_records_stay_text(tmp_path: Path, value: str):
+    of_data = {"collection": value, "n_specimens": value, value: 1, "settings": {"architecture": value, value: value}}
+    measured = {"l0": value, "monosemanticity": {"embedding": value, "mean": value, value: 1}, value: value}
+    card = card_of(tmp_path, CONFIG | {"training": of_data | {"metrics": measured}})
+    assert set(front_matter(card)) == {"library_name", "pipeline_tag", "tags", "base_model"}
+    body = card.split("\n---\n", 1)[1]
+    assert "<" not in body
+    assert value.strip() not in body
+    assert {line.count("|") for line in body.splitlines()} == {0, 3}
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path):
+    (tmp_path / "figures").write_text("a file")
+    with pytest.raises(ReleaseError, match="cannot write the card into"):
+        card_of(tmp_path)
+    with pytest.raises(ReleaseError, match="No such file"):
+        card_of(tmp_path / "missing", CONFIG | {"training": {}})
