@@ -40,5 +40,9 @@ class CheckpointError(SaeTraitsError):
     """An SAE cannot be read, or does not fit its backbone."""
 
 
+class DescriberError(SaeTraitsError):
+    """A describer cannot answer."""
+
+
 class ReleaseError(SaeTraitsError):
     """A dataset or model repository cannot be written or published."""

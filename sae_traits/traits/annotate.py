@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter
 
 from sae_traits.config import ContrastConfig
-from sae_traits.progress import track
 from sae_traits.schema import (
     BackboneInfo,
     Candidate,
-    ChosenLatent,
     Collection,
     Description,
     Measurement,
@@ -26,19 +23,23 @@ from sae_traits.schema import (
     Specimen,
     Trait,
 )
-from sae_traits.traits.candidates import all_candidates, choose_latents
+from sae_traits.traits.asking import answer_calls
+from sae_traits.traits.calls import Call, planned_calls, region_key, single_call_key, trait_id
+from sae_traits.traits.candidates import LEAST_EVIDENCE, all_candidates
+from sae_traits.traits.chosen import ChosenLatents, choose_latents, latents_everywhere
 from sae_traits.traits.contrast import paper_contrast, specimen_contrast
 from sae_traits.traits.describers import Describer
-from sae_traits.traits.describing import Call, SpecimenCalls, describe_specimen
 from sae_traits.traits.encode import Codes
-from sae_traits.traits.ledger import MAXIMUM_ATTEMPTS, Ledger, LedgerEntry, call_key
+from sae_traits.traits.ledger import Ledger, LedgerEntry
+from sae_traits.traits.species_counts import count_firings
 from sae_traits.traits.table import write_latents, write_traits
 
-CALLS_IN_FLIGHT_A_WORKER = 4
+TASKS_A_LOOKUP = 100
+"""Specimens, or groups of specimens, that are looked up in the ledger together."""
 _DESCRIPTION = TypeAdapter(Description)
 _MEASUREMENT = TypeAdapter(Measurement)
 
-Chosen = Mapping[str, Mapping[int, ChosenLatent]]
+_Answered = tuple[Specimen, Candidate, Region, LedgerEntry | None, dict[str, Any] | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +52,14 @@ class Annotation:
     n_significant: int
     """Traits whose latent has a q-value of at most 0.05."""
     n_background: int
-    """Answers that said the region is background: kept in the ledger, not in the traits."""
+    """Regions that were said to be background: kept in the ledger, not in the traits."""
     n_invalid: int
+    """Regions whose last answer could not be used."""
     n_failed: int
+    """Regions whose last call brought no answer."""
     n_open: int
-    """Of the invalid and failed ones, how many are asked again next time; the others were asked often enough."""
+    """Regions that the same command asks about next time: those not asked yet, and of the invalid and failed ones
+    those that were not asked often enough."""
     species_without_latents: tuple[str, ...]
     """Species of the collection for which no latent was chosen, for example without training specimens."""
 
@@ -68,7 +72,7 @@ class AnnotationPlan:
     codes: Codes
     info: BackboneInfo
     config: ContrastConfig
-    chosen: Chosen
+    chosen: ChosenLatents
 
     def candidates(self) -> Iterator[tuple[Specimen, list[tuple[Candidate, Region]]]]:
         """Every specimen with its candidates; the same each time, one specimen in memory."""
@@ -79,106 +83,84 @@ class AnnotationPlan:
             self.info,
             most=self.config.traits_per_specimen,
             greatest_overlap=self.config.overlap,
+            # Algorithm 1 takes every region of its latents.
+            least_evidence=0.0 if self.config.contrast == "paper" else LEAST_EVIDENCE,
         )
 
 
 def plan_annotation(collection: Collection, codes: Codes, info: BackboneInfo, config: ContrastConfig) -> AnnotationPlan:
     """Contrast the species on the training specimens, and plan what is described."""
-    training = [row for row, specimen in enumerate(collection.specimens) if specimen.split == "train"]
-    counts = codes.firing_counts()[training]
-    taxa = [collection.specimens[row].taxon for row in training]
+    taxa = [specimen.taxon if specimen.split == "train" else None for specimen in collection.specimens]
+    counts = count_firings(codes.firing_counts(), taxa, len(codes.thresholds))
     if config.contrast == "paper":
-        contrasts = paper_contrast(counts, taxa, config.minimum_frequency)
+        chosen = choose_latents(paper_contrast(counts, config.minimum_frequency), codes.thresholds)
     else:
-        contrasts = specimen_contrast(counts, taxa)
-    return AnnotationPlan(collection, codes, info, config, choose_latents(contrasts, codes.thresholds))
+        chosen = choose_latents(specimen_contrast(counts), codes.thresholds, latents_everywhere(counts))
+    return AnnotationPlan(collection, codes, info, config, chosen)
 
 
 def describe_candidates(plan: AnnotationPlan, describer: Describer, ledger: Ledger, *, workers: int) -> None:
-    """Ask the describer about every region that the ledger has no answer for, in this process or in several."""
-    answers = _answers(partial(describe_specimen, describer), _open_calls(plan, describer, ledger), workers)
-    for entries in track(answers, "describe", len(plan.collection.specimens), "specimen"):
-        ledger.record(entries)
+    """Ask the describer about every region that the ledger has no answer for; nothing else needs it.
+
+    Args:
+        plan: what to describe.
+        describer: who describes it.
+        ledger: where calls and answers are kept.
+        workers: processes that prepare pictures; for one, a thread of this process does.
+
+    Raises:
+        DescriberError: the describer cannot answer from the start. One that stops later leaves the rest open.
+    """
+    n_open = sum(map(len, _open_calls(plan, describer, ledger)))
+    if n_open:
+        asyncio.run(answer_calls(_open_calls(plan, describer, ledger), n_open, describer, ledger, workers=workers))
 
 
-def _answers(
-    work: Callable[[SpecimenCalls], list[LedgerEntry]], tasks: Iterator[SpecimenCalls], workers: int
-) -> Iterator[list[LedgerEntry]]:
-    """The answers to all tasks as they come, with a bounded number of tasks in flight."""
-    if workers == 1:
-        yield from map(work, tasks)
-        return
-    # Spawned, not forked: this process may hold the threads of torch.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        waiting = {pool.submit(work, task) for task in islice(tasks, workers * CALLS_IN_FLIGHT_A_WORKER)}
-        while waiting:
-            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            waiting |= {pool.submit(work, task) for task in islice(tasks, len(done))}
-            yield from (future.result() for future in done)
-
-
-def _open_calls(plan: AnnotationPlan, describer: Describer, ledger: Ledger) -> Iterator[SpecimenCalls]:
-    for specimen, candidates in plan.candidates():
-        calls = [
-            Call(_key(describer, specimen, region), trait_id(specimen, candidate), region)
-            for candidate, region in candidates
-        ]
-        finished = ledger.finished(call.key for call in calls)
-        if open_calls := tuple(call for call in calls if call.key not in finished):
-            yield SpecimenCalls(plan.collection.path(specimen), specimen.mm_per_pixel, open_calls)
-
-
-def trait_id(specimen: Specimen, candidate: Candidate) -> str:
-    """A name of the trait that is the same in every release made with the same SAE."""
-    return f"{specimen.specimen_id}-{candidate.latent}"
-
-
-def _key(describer: Describer, specimen: Specimen, region: Region) -> str:
-    return call_key(
-        describer=describer.name,
-        model=describer.model,
-        prompt=describer.prompt,
-        images=[specimen.sha256],
-        mm_per_pixel=specimen.mm_per_pixel,
-        box=region.box,
-        polygons=region.polygons,
-    )
+def _open_calls(plan: AnnotationPlan, describer: Describer, ledger: Ledger) -> Iterator[list[Call]]:
+    """The planned calls without those that the ledger says are finished; a list may be left empty."""
+    tasks = planned_calls(plan.candidates(), plan.collection, describer)
+    while some := list(islice(tasks, TASKS_A_LOOKUP)):
+        is_open = ledger.open_calls(call.key for calls in some for call in calls)
+        yield from ([call for call in calls if call.key in is_open] for calls in some)
 
 
 def export_traits(
     plan: AnnotationPlan, describer: Describer, ledger: Ledger, *, traits_file: Path, latents_file: Path
 ) -> Annotation:
-    """Write the traits that have a valid answer, and the latents they use, in the order of the specimens."""
+    """Write the traits that have a valid answer, and the latents they use, in the order of the specimens.
+
+    The same plan and ledger give the same bytes, in whatever order the answers came.
+    """
     used: set[tuple[str, int]] = set()
     counts: Counter[str] = Counter()
     described: set[str] = set()
 
     def traits() -> Iterator[Trait]:
-        for specimen, candidates in plan.candidates():
-            for candidate, region in candidates:
-                entry = ledger.get(_key(describer, specimen, region))
-                if entry is None or entry.state != "ok":
-                    counts[entry.state if entry else "failed"] += 1
-                    counts["open"] += entry is None or entry.attempts < MAXIMUM_ATTEMPTS
-                    continue
-                description = _DESCRIPTION.validate_python(entry.description)
-                if description.is_background:
-                    counts["background"] += 1
-                    continue
-                used.add((specimen.species, candidate.latent))
-                described.add(specimen.specimen_id)
-                counts["significant"] += candidate.contrast.significant
-                yield Trait(
-                    trait_id=trait_id(specimen, candidate),
-                    candidate=candidate,
-                    region=region,
-                    description=description,
-                    measurement=_MEASUREMENT.validate_python(entry.measurement),
-                    n_images=1,
-                    describer=entry.describer,
-                    describer_model=entry.model,
-                    prompt=entry.prompt,
-                )
+        for specimen, candidate, region, entry, measurement in _answered(plan, describer, ledger):
+            counts["open"] += entry is None or entry.is_open
+            if entry is None:
+                continue
+            if entry.state != "ok":
+                counts["invalid" if entry.state == "invalid" else "failed"] += 1
+                continue
+            description = _DESCRIPTION.validate_python(entry.description)
+            if description.is_background:
+                counts["background"] += 1
+                continue
+            used.add((specimen.species, candidate.latent))
+            described.add(specimen.specimen_id)
+            counts["significant"] += candidate.contrast.significant
+            yield Trait(
+                trait_id=trait_id(specimen, candidate),
+                candidate=candidate,
+                region=region,
+                description=description,
+                measurement=_MEASUREMENT.validate_python(measurement).with_scale(specimen.mm_per_pixel),
+                n_images=entry.n_images,
+                describer=entry.describer,
+                describer_model=entry.model,
+                prompt=entry.prompt,
+            )
 
     n_traits = write_traits(traits_file, traits())
     write_latents(latents_file, (plan.chosen[species][latent] for species, latent in sorted(used)))
@@ -193,3 +175,23 @@ def export_traits(
         n_open=counts["open"],
         species_without_latents=tuple(sorted(every_species - set(plan.chosen))),
     )
+
+
+def _answered(plan: AnnotationPlan, describer: Describer, ledger: Ledger) -> Iterator[_Answered]:
+    """Every candidate in the order of the specimens, with its call and its measurement where there are any."""
+    if describer.images_per_description > 1:
+        calls = planned_calls(plan.candidates(), plan.collection, describer)
+        while some := list(islice(calls, TASKS_A_LOOKUP)):
+            ledger.share((trait, call.key) for task in some for call in task for trait in call.trait_ids)
+    specimens = plan.candidates()
+    while chunk := list(islice(specimens, TASKS_A_LOOKUP)):
+        found = [(specimen, candidate, region) for specimen, pairs in chunk for candidate, region in pairs]
+        if describer.images_per_description > 1:
+            shared = ledger.shared([trait_id(specimen, candidate) for specimen, candidate, _ in found])
+            keys = [shared[trait_id(specimen, candidate)] for specimen, candidate, _ in found]
+        else:
+            keys = [single_call_key(specimen, region, describer) for specimen, _, region in found]
+        regions = [region_key(specimen, region) for specimen, _, region in found]
+        entries, measurements = ledger.entries(keys), ledger.measurements(regions)
+        for one, key, measured in zip(found, keys, regions, strict=True):
+            yield *one, entries.get(key), measurements.get(measured)

@@ -5,38 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-import pandas as pd
+from numpy.typing import NDArray
 
 from sae_traits.geometry import PatchGrid
-from sae_traits.schema import BackboneInfo, Candidate, ChosenLatent, Contrast, Region, Specimen
+from sae_traits.schema import BackboneInfo, Candidate, ChosenLatent, Region, Specimen
 from sae_traits.traits.encode import Codes, SpecimenCodes
-from sae_traits.traits.regions import make_region, overlap, strongest_component
+from sae_traits.traits.regions import make_region, strongest_component
 
+LEAST_EVIDENCE = 0.6
+"""Share of a specimen's highest evidence that a patch of a region must have; docs/quality.md says what it does."""
 SMALLEST_THRESHOLD = 1e-6
 """Keeps strengths finite where every positive activation fires."""
-
-
-def choose_latents(contrasts: pd.DataFrame, thresholds: np.ndarray) -> dict[str, dict[int, ChosenLatent]]:
-    """The rows of a contrast by species and latent, with the latents' firing thresholds."""
-    chosen: dict[str, dict[int, ChosenLatent]] = {}
-    for row in contrasts.itertuples(index=False):
-        latent = int(row.latent)  # pyright: ignore[reportArgumentType]
-        chosen.setdefault(str(row.species), {})[latent] = ChosenLatent(
-            species=str(row.species),
-            latent=latent,
-            threshold=float(thresholds[latent]),
-            contrast=Contrast(
-                f_species=float(row.f_species),  # pyright: ignore[reportArgumentType]
-                f_reference=float(row.f_reference),  # pyright: ignore[reportArgumentType]
-                effect=float(row.effect),  # pyright: ignore[reportArgumentType]
-                q_value=float(row.q_value),  # pyright: ignore[reportArgumentType]
-                significant=bool(row.significant),
-                reference_rank=row.reference_rank,  # pyright: ignore[reportArgumentType]
-            ),
-            n_fired=int(row.n_fired),  # pyright: ignore[reportArgumentType]
-            n_specimens=int(row.n_specimens),  # pyright: ignore[reportArgumentType]
-        )
-    return chosen
 
 
 def specimen_candidates(
@@ -46,37 +25,76 @@ def specimen_candidates(
     *,
     most: int,
     greatest_overlap: float,
+    least_evidence: float = LEAST_EVIDENCE,
 ) -> list[tuple[Candidate, Region]]:
-    """The best `most` candidates of one specimen by effect x strength; of overlapping ones only the strongest.
+    """The best `most` candidates of one specimen by effect x strength; of those in one place only the strongest.
 
     Strength is the peak activation in units of the latent's firing threshold, so that latents of different scales
     compare, times the square root of the number of patches: parts come before specks, but a large background area does
     not come before a part (docs/quality.md compares the choices). A candidate's region is its strongest connected group
-    of patches.
+    of patches, of those where the species' latents agree: see `evidence`.
+
+    Args:
+        codes: what fired in the specimen.
+        chosen: the latents of its species.
+        grid: its patches.
+        most: candidates, at most.
+        greatest_overlap: a region of which more than this share lies in stronger ones is left out: it would say the
+            same of the same place. 1 keeps all.
+        least_evidence: patches with less than this share of the specimen's highest evidence are no part of a region;
+            0 keeps all.
     """
+    own = [(chosen[latent], patches, values) for latent, patches, values in codes.groups() if latent in chosen]
+    agreed = evidence(own, grid.n_patches)
+    agreed = agreed >= least_evidence * agreed.max(initial=0)
     scored: list[tuple[float, Candidate]] = []
-    for latent, patches, values in codes.groups():
-        if (choice := chosen.get(latent)) is None:
+    for choice, fired, activations in own:
+        inside = agreed[fired]
+        if not inside.any():
             continue
-        patches, values = strongest_component(patches, values, grid)
+        patches, values = strongest_component(fired[inside], activations[inside], grid)
         peak = float(values.max())
-        strength = peak / max(choice.threshold, SMALLEST_THRESHOLD) * len(patches) ** 0.5
         candidate = Candidate(
             specimen=codes.specimen,
-            latent=latent,
+            latent=choice.latent,
             patches=tuple(int(p) for p in patches),
             peak=peak,
             contrast=choice.contrast,
         )
-        scored.append((choice.contrast.effect * strength, candidate))
+        scored.append((choice.contrast.effect * peak / _unit(choice) * len(patches) ** 0.5, candidate))
     scored.sort(key=lambda pair: (-pair[0], pair[1].latent))
     taken: list[Candidate] = []
+    covered: set[int] = set()
     for _, candidate in scored:
         if len(taken) == most:
             break
-        if all(overlap(candidate.patches, other.patches) <= greatest_overlap for other in taken):
+        if len(covered.intersection(candidate.patches)) <= greatest_overlap * len(candidate.patches):
             taken.append(candidate)
+            covered.update(candidate.patches)
     return [(candidate, make_region(candidate.patches, grid)) for candidate in taken]
+
+
+def evidence(
+    own: Sequence[tuple[ChosenLatent, NDArray[np.int32], NDArray[np.float32]]], n_patches: int
+) -> NDArray[np.float64]:
+    """How much says at each patch of a specimen that it shows its species `[n_patches]`.
+
+    The sum of effect x activation in units of the firing threshold, over the species' latents that fired there. Patch
+    features know their neighbourhood, so latents of a part also fire beside it, on the background; but there fewer of
+    them do, and more weakly.
+
+    Args:
+        own: the species' latents that fired in the specimen, their patches and activations.
+        n_patches: patches of the specimen's grid.
+    """
+    total = np.zeros(n_patches)
+    for choice, patches, values in own:
+        total[patches] += choice.contrast.effect * values / _unit(choice)
+    return total
+
+
+def _unit(choice: ChosenLatent) -> float:
+    return max(choice.threshold, SMALLEST_THRESHOLD)
 
 
 def all_candidates(
@@ -87,6 +105,7 @@ def all_candidates(
     *,
     most: int,
     greatest_overlap: float,
+    least_evidence: float = LEAST_EVIDENCE,
 ) -> Iterator[tuple[Specimen, list[tuple[Candidate, Region]]]]:
     """Every specimen that has candidates, in the order of specimens.parquet.
 
@@ -96,7 +115,12 @@ def all_candidates(
         specimen = specimens[found.specimen]
         grid = info.grid((specimen.width, specimen.height))
         candidates = specimen_candidates(
-            found, chosen.get(specimen.species, {}), grid, most=most, greatest_overlap=greatest_overlap
+            found,
+            chosen.get(specimen.species, {}),
+            grid,
+            most=most,
+            greatest_overlap=greatest_overlap,
+            least_evidence=least_evidence,
         )
         if candidates:
             yield specimen, candidates

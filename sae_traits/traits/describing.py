@@ -1,79 +1,80 @@
-"""What a worker process does: open one specimen's image, measure its regions and have them described.
+"""What a worker process does: open specimens' images, measure regions, and prepare what a describer needs of them.
 
 Kept apart from the rest of the room so that a worker imports no torch.
 """
 
 from __future__ import annotations
 
-import time
+import os
+from collections.abc import Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import lru_cache
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sae_traits.collections.images import open_image
 from sae_traits.errors import ImageError
-from sae_traits.schema import Region
-from sae_traits.traits.describers import Describer
-from sae_traits.traits.ledger import LedgerEntry
+from sae_traits.traits.calls import Call
+from sae_traits.traits.describers import Look
 from sae_traits.traits.measure import measure
 
 
 @dataclass(frozen=True)
-class Call:
-    """One region to describe."""
+class Prepared:
+    """A call with all that its describer needs, or the reason why there is nothing."""
 
-    key: str
-    trait_id: str
-    region: Region
-
-
-@dataclass(frozen=True)
-class SpecimenCalls:
-    """The regions of one specimen, so that its image is opened once."""
-
-    image: Path
-    mm_per_pixel: float | None
-    calls: tuple[Call, ...]
+    call: Call
+    looks: tuple[Any, ...] = ()
+    """What the describer's look made of each member."""
+    measurements: dict[str, dict[str, Any]] | None = None
+    """By the members' region keys, in pixels."""
+    error: str | None = None
 
 
-def describe_specimen(describer: Describer, specimen: SpecimenCalls) -> list[LedgerEntry]:
-    """Describe the regions of one specimen; an image that cannot be read is a failed call, not a stop."""
-    try:
-        pixels = np.asarray(open_image(specimen.image))
-    except ImageError as error:
-        return [
-            LedgerEntry(
-                key=call.key,
-                trait_id=call.trait_id,
-                describer=describer.name,
-                model=describer.model,
-                prompt=describer.prompt,
-                state="failed",
-                raw="",
-                error=f"{specimen.image}: {error}",
-            )
-            for call in specimen.calls
-        ]
-    entries = []
-    for call in specimen.calls:
-        started = time.perf_counter()
-        measurement = measure(pixels, call.region, specimen.mm_per_pixel)
-        answer = describer.describe(pixels, call.region, measurement)
-        entries.append(
-            LedgerEntry(
-                key=call.key,
-                trait_id=call.trait_id,
-                describer=describer.name,
-                model=describer.model,
-                prompt=describer.prompt,
-                state="invalid" if answer.description is None else "ok",
-                raw=answer.raw,
-                description=None if answer.description is None else asdict(answer.description),
-                measurement=asdict(measurement),
-                usage=answer.usage,
-                seconds=time.perf_counter() - started,
-                error=answer.error,
-            )
-        )
-    return entries
+def prepare_calls(look: Look, calls: Sequence[Call]) -> list[Prepared]:
+    """Prepare calls that look at the same image, which is opened once, or a call that looks at several."""
+
+    @lru_cache(maxsize=1)
+    def pixels(image: Path) -> NDArray[np.uint8]:
+        return np.asarray(open_image(image))
+
+    def prepare(call: Call) -> Prepared:
+        looks, measurements = [], {}
+        for member in call.members:
+            try:
+                image = pixels(member.image)
+            except ImageError as error:
+                return Prepared(call, error=f"{member.image}: {error}")
+            measurement = measure(image, member.region)
+            measurements[member.region_key] = asdict(measurement)
+            looks.append(look(image, member.region, measurement))
+        return Prepared(call, tuple(looks), measurements)
+
+    return [prepare(call) for call in calls]
+
+
+def worker_pool(workers: int) -> Executor:
+    """Processes that prepare calls; for one worker a thread of this process."""
+    if workers == 1:
+        return ThreadPoolExecutor(1)
+    # Spawned, not forked: this process may hold the threads of torch.
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent)
+
+
+def _end_with_parent() -> None:
+    """Let this worker end when its parent is killed: a pool's workers would wait for work forever."""
+    parent = parent_process()
+    if parent is not None:
+
+        def watch() -> None:
+            wait([parent.sentinel])
+            os._exit(1)
+
+        Thread(target=watch, daemon=True).start()

@@ -21,12 +21,15 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from sae_traits.errors import StoreError
-from sae_traits.features.store import FeatureShard, FeatureStore
+from sae_traits.features.source import FeatureSource
+from sae_traits.features.store import FeatureShard
 from sae_traits.progress import track
 from sae_traits.sae.model import SAE
 
 INDEX_FILE = "index.json"
 THRESHOLDS_FILE = "thresholds.parquet"
+PATCHES_AT_ONCE = 1024
+"""While thresholds are looked for: every positive activation counts, and an SAE may have thousands a patch."""
 
 CODE_SCHEMA = pa.schema(
     [("specimen", pa.int32()), ("latent", pa.int32()), ("patch", pa.int32()), ("value", pa.float32())]
@@ -66,7 +69,7 @@ class QuantileSketch:
 
 
 def firing_thresholds(
-    sae: SAE, store: FeatureStore, training: NDArray[np.bool_], quantile: float
+    sae: SAE, store: FeatureSource, training: NDArray[np.bool_], quantile: float
 ) -> NDArray[np.float32]:
     """For every latent, a quantile of its positive activations over the training specimens `[n_latents]`.
 
@@ -77,12 +80,12 @@ def firing_thresholds(
         quantile: between 0 (every positive activation fires) and 1.
     """
     sketch = QuantileSketch(sae.config.n_latents)
-    for shard in track(store.shards(), "firing thresholds", len(store.entries), "shard"):
+    for shard in track(store.shards(), "firing thresholds", store.n_shards, "shard"):
         rows = np.repeat(training[shard.specimens], np.diff(shard.offsets))
         features = shard.features[torch.from_numpy(rows)].to(sae.b_dec.device)
-        for _, latents in sae.encode_tiles(features):
-            _, fired = latents.nonzero(as_tuple=True)
-            sketch.add(fired.cpu(), latents[latents > 0].cpu())
+        for some in features.split(PATCHES_AT_ONCE):
+            codes = sae.encode_sparse(some)
+            sketch.add(codes.latents.cpu(), codes.values.cpu())
     return sketch.quantile(quantile)
 
 
@@ -145,27 +148,24 @@ class Codes:
                 rows = slice(start, end)
                 yield SpecimenCodes(int(specimen[start]), latents[rows], patches[rows], values[rows])
 
-    def firing_counts(self) -> csr_array:
-        """How many patches of each specimen each latent fired at, sparse int32 `[n_specimens, n_latents]`."""
-        columns: list[NDArray[np.int32]] = []
-        counts: list[NDArray[np.int32]] = []
-        lengths = np.zeros(self.n_specimens + 1, dtype=np.int64)
+    def firing_counts(self) -> Iterator[csr_array]:
+        """How many patches of each specimen each latent fired at, sparse int32 `[n_specimens, n_latents]`.
+
+        One array a part, with the part's specimens filled and the others empty; their sum is that of the collection.
+        """
         for part in self.parts:
             table = pq.read_table(self.folder / part, columns=["specimen", "latent"])
             specimen, latent = table["specimen"].to_numpy(), table["latent"].to_numpy()
-            pair = specimen.astype(np.int64) * self.n_latents + latent
-            starts = np.flatnonzero(np.diff(pair, prepend=-1))
-            columns.append(latent[starts])
-            counts.append(np.diff(starts, append=len(pair)).astype(np.int32))
-            np.add.at(lengths, specimen[starts] + 1, 1)
-        data = np.concatenate([*counts, np.empty(0, np.int32)])
-        return csr_array(
-            (data, np.concatenate([*columns, np.empty(0, np.int32)]), np.cumsum(lengths)),
-            shape=(self.n_specimens, self.n_latents),
-        )
+            starts = np.flatnonzero(np.diff(specimen, prepend=-1) | np.diff(latent, prepend=-1))
+            counts = np.diff(starts, append=len(specimen)).astype(np.int32)
+            lengths = np.bincount(specimen[starts], minlength=self.n_specimens)
+            yield csr_array(
+                (counts, latent[starts], np.concatenate([[0], np.cumsum(lengths)])),
+                shape=(self.n_specimens, self.n_latents),
+            )
 
 
-def encode_collection(sae: SAE, store: FeatureStore, thresholds: NDArray[np.float32], folder: Path) -> Codes:
+def encode_collection(sae: SAE, store: FeatureSource, thresholds: NDArray[np.float32], folder: Path) -> Codes:
     """Write every activation above its latent's threshold, one Parquet part a feature shard, and the index last.
 
     Args:
@@ -180,7 +180,7 @@ def encode_collection(sae: SAE, store: FeatureStore, thresholds: NDArray[np.floa
     pq.write_table(pa.table({"threshold": pa.array(thresholds)}), folder / THRESHOLDS_FILE)
     limits = torch.from_numpy(thresholds).to(sae.b_dec.device)
     parts = []
-    for number, shard in enumerate(track(store.shards(), "codes", len(store.entries), "shard")):
+    for number, shard in enumerate(track(store.shards(), "codes", store.n_shards, "shard")):
         name = f"part-{number:05d}.parquet"
         _write_atomically(_shard_codes(sae, shard, limits), folder / name)
         parts.append(name)
@@ -192,13 +192,8 @@ def encode_collection(sae: SAE, store: FeatureStore, thresholds: NDArray[np.floa
 def _shard_codes(sae: SAE, shard: FeatureShard, limits: Tensor) -> pa.Table:
     """Codes of one shard as a table, sorted by specimen, latent and patch."""
     row_specimen = np.repeat(shard.specimens, np.diff(shard.offsets))
-    found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = []
-    for start, latents in sae.encode_tiles(shard.features.to(sae.b_dec.device)):
-        row, latent = (latents > limits).nonzero(as_tuple=True)
-        found.append(((row + start).cpu().numpy(), latent.cpu().numpy(), latents[row, latent].cpu().numpy()))
-    row = np.concatenate([f[0] for f in found] or [np.empty(0, np.int64)])
-    latent = np.concatenate([f[1] for f in found] or [np.empty(0, np.int64)])
-    value = np.concatenate([f[2] for f in found] or [np.empty(0, np.float32)])
+    codes = sae.encode_sparse(shard.features.to(sae.b_dec.device), limits)
+    row, latent, value = (part.cpu().numpy() for part in (codes.rows(), codes.latents, codes.values))
     specimen, patch = row_specimen[row], np.asarray(shard.patches)[row]
     order = np.lexsort((patch, latent, specimen))
     columns = [specimen[order], latent[order], patch[order], value[order]]

@@ -1,6 +1,8 @@
 """The ledger: every describer call, kept in SQLite, so that a finished one is never made again.
 
-A call's key is the hash of everything that determines its answer. A killed run loses at most the calls in flight.
+A call's key is the hash of everything that determines its answer. It is written as pending before it is sent, so that
+a killed run loses at most the calls in flight, and knows how often each was asked. What was measured on a region is
+kept beside the calls: it does not depend on who describes the region.
 """
 
 from __future__ import annotations
@@ -8,53 +10,82 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from sae_traits.errors import StoreError
 
-State = Literal["ok", "invalid", "failed"]
+State = Literal["pending", "ok", "invalid", "failed"]
+STATES: tuple[State, ...] = ("pending", "ok", "invalid", "failed")
 MAXIMUM_ATTEMPTS = 3
+_KEYS_A_QUERY = 500
+"""SQLite takes at least 999 parameters."""
 
 _CREATE = """
-CREATE TABLE IF NOT EXISTS calls (
+CREATE TABLE IF NOT EXISTS describer_calls (
     key TEXT PRIMARY KEY,
     trait_id TEXT NOT NULL,
+    n_images INTEGER NOT NULL,
     describer TEXT NOT NULL,
     model TEXT NOT NULL,
     prompt TEXT NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('ok', 'invalid', 'failed')),
-    raw TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('pending', 'ok', 'invalid', 'failed')),
+    raw TEXT NOT NULL DEFAULT '',
     description TEXT,
-    measurement TEXT,
-    usage TEXT NOT NULL,
-    seconds REAL NOT NULL,
+    usage TEXT NOT NULL DEFAULT '{}',
+    seconds REAL NOT NULL DEFAULT 0,
     attempts INTEGER NOT NULL,
     error TEXT
-) WITHOUT ROWID
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS measurements (region TEXT PRIMARY KEY, measurement TEXT NOT NULL) WITHOUT ROWID;
+CREATE TEMPORARY TABLE shared_calls (trait_id TEXT PRIMARY KEY, key TEXT NOT NULL) WITHOUT ROWID;
 """
+_COLUMNS = "key, trait_id, n_images, describer, model, prompt, state, raw, description, usage, seconds, attempts, error"
 
 
 @dataclass(frozen=True, kw_only=True)
-class LedgerEntry:
-    """One describer call and what came of it."""
+class CallIdentity:
+    """Which call it is: its key, and what a reader of the ledger wants to know of it."""
 
     key: str
     trait_id: str
+    """Of the first region that the call is about."""
+    n_images: int = 1
+    """Specimens that the call is about."""
     describer: str
     model: str
     prompt: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came of one attempt at a call."""
+
+    key: str
     state: State
     """ok: a valid answer; invalid: an answer that could not be used, kept in `raw`; failed: no answer."""
-    raw: str
+    raw: str = ""
     description: dict[str, Any] | None = None
-    measurement: dict[str, Any] | None = None
     usage: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
-    attempts: int = 1
     error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerEntry(CallIdentity, Outcome):
+    """A call, what came of its last attempt, and the usage and seconds of all attempts together."""
+
+    attempts: int
+    """How often it was sent; one that was under way when a run was killed counts."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the call is still to be asked, or asked again."""
+        return self.state != "ok" and self.attempts < MAXIMUM_ATTEMPTS
 
 
 def call_key(**determinants: Any) -> str:
@@ -73,8 +104,8 @@ class Ledger:
             self._connection = sqlite3.connect(path)
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=NORMAL")
-            self._connection.execute(_CREATE)
-            self._connection.commit()
+            self._connection.executescript(_CREATE)
+            self._connection.create_function("add_usage", 2, _add_usage, deterministic=True)
         except sqlite3.DatabaseError as error:
             raise StoreError(f"cannot open the ledger {path}: {error}; move it away to start a new one") from error
 
@@ -84,82 +115,132 @@ class Ledger:
     def __exit__(self, *_: object) -> None:
         self._connection.close()
 
-    def finished(self, keys: Iterable[str]) -> set[str]:
-        """Which of the keys need no further call: answered, or tried MAXIMUM_ATTEMPTS times."""
-        return {
-            key
-            for key in keys
-            if (row := self._connection.execute("SELECT state, attempts FROM calls WHERE key = ?", (key,)).fetchone())
-            and (row[0] == "ok" or row[1] >= MAXIMUM_ATTEMPTS)
-        }
+    def open_calls(self, keys: Iterable[str]) -> dict[str, int]:
+        """Which of the keys are to be asked, with the number of attempts so far.
 
-    def record(self, entries: Iterable[LedgerEntry]) -> None:
-        """Write calls in one transaction; an earlier attempt at the same key is counted and replaced.
+        Left out are those that were answered, and those that were asked MAXIMUM_ATTEMPTS times in vain.
+        """
+        attempts = dict.fromkeys(keys, 0)
+        for key, state, n_attempts in self._select("key, state, attempts", "describer_calls", "key", tuple(attempts)):
+            if state == "ok" or n_attempts >= MAXIMUM_ATTEMPTS:
+                del attempts[key]
+            else:
+                attempts[key] = n_attempts
+        return attempts
+
+    def begin(self, calls: Iterable[CallIdentity], measurements: Mapping[str, Mapping[str, Any]]) -> None:
+        """Write that calls are about to be sent, each one attempt more, and what was measured on their regions.
 
         Raises:
-            StoreError: they cannot be written, for example because the disk is full.
+            StoreError: it cannot be written, for example because the disk is full; so do `record` and `release`.
         """
+        with self._transaction():
+            self._connection.executemany(
+                """
+                INSERT INTO describer_calls (key, trait_id, n_images, describer, model, prompt, state, attempts)
+                VALUES (?, ?, ?, ?, ?, ?, 'pending', 1)
+                ON CONFLICT (key) DO UPDATE SET state = 'pending', attempts = attempts + 1
+                """,
+                [(c.key, c.trait_id, c.n_images, c.describer, c.model, c.prompt) for c in calls],
+            )
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO measurements VALUES (?, ?)",
+                [(region, _dump(measurement)) for region, measurement in measurements.items()],
+            )
+
+    def record(self, outcomes: Iterable[Outcome]) -> None:
+        """Write what came of calls that were begun, in one transaction."""
+        with self._transaction():
+            self._connection.executemany(
+                """
+                UPDATE describer_calls SET state = ?, raw = ?, description = ?, usage = add_usage(usage, ?),
+                    seconds = seconds + ?, error = ? WHERE key = ?
+                """,
+                [
+                    (o.state, o.raw, _dump_or_none(o.description), _dump(o.usage), o.seconds, o.error, o.key)
+                    for o in outcomes
+                ],
+            )
+
+    def release(self, keys: Iterable[str]) -> None:
+        """Take back the attempt of calls that were begun, because asking was stopped for another reason."""
+        with self._transaction():
+            self._connection.executemany(
+                "UPDATE describer_calls SET attempts = attempts - 1 WHERE key = ? AND state = 'pending'",
+                [(key,) for key in keys],
+            )
+
+    def get(self, key: str) -> LedgerEntry | None:
+        """The call of a key."""
+        return self.entries([key]).get(key)
+
+    def entries(self, keys: Collection[str]) -> dict[str, LedgerEntry]:
+        """The calls of some keys; those that were never begun are left out."""
+        return {row[0]: _entry(row) for row in self._select(_COLUMNS, "describer_calls", "key", tuple(keys))}
+
+    def measurements(self, regions: Collection[str]) -> dict[str, dict[str, Any]]:
+        """What was measured on some regions; those that were never measured are left out."""
+        rows = self._select("region, measurement", "measurements", "region", tuple(regions))
+        return {region: json.loads(text) for region, text in rows}
+
+    def share(self, calls: Iterable[tuple[str, str]]) -> None:
+        """Remember for this session which call each trait shares with others: pairs of trait_id and key.
+
+        Kept in a temporary table, not in memory: a collection may have millions of traits.
+        """
+        with self._transaction():
+            self._connection.executemany("INSERT OR REPLACE INTO shared_calls VALUES (?, ?)", calls)
+
+    def shared(self, trait_ids: Collection[str]) -> dict[str, str]:
+        """The keys that `share` was given for some traits."""
+        return dict(self._select("trait_id, key", "shared_calls", "trait_id", tuple(trait_ids)))
+
+    def __iter__(self) -> Iterator[LedgerEntry]:
+        """All calls, by key."""
+        query = f"SELECT {_COLUMNS} FROM describer_calls ORDER BY key"  # noqa: S608  the columns are our own
+        return (_entry(row) for row in self._connection.execute(query))
+
+    def counts(self) -> dict[State, int]:
+        """How many calls are in each state."""
+        counts: dict[State, int] = dict.fromkeys(STATES, 0)
+        counts.update(self._connection.execute("SELECT state, count(*) FROM describer_calls GROUP BY state").fetchall())
+        return counts
+
+    def _select(self, columns: str, table: str, by: str, keys: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        for start in range(0, len(keys), _KEYS_A_QUERY):
+            some = keys[start : start + _KEYS_A_QUERY]
+            marks = ", ".join("?" * len(some))
+            yield from self._connection.execute(
+                f"SELECT {columns} FROM {table} WHERE {by} IN ({marks})",  # noqa: S608  the names are our own
+                some,
+            )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
         try:
-            self._record(entries)
+            with self._connection:
+                yield
         except sqlite3.OperationalError as error:
             raise StoreError(
                 f"cannot write {self._path}: {error}; free some space, and give the same command again: "
                 "what was answered before is kept"
             ) from error
 
-    def _record(self, entries: Iterable[LedgerEntry]) -> None:
-        with self._connection:
-            self._connection.executemany(
-                """
-                INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-                ON CONFLICT (key) DO UPDATE SET
-                    state = excluded.state, raw = excluded.raw, description = excluded.description,
-                    measurement = excluded.measurement, usage = excluded.usage, seconds = excluded.seconds,
-                    attempts = calls.attempts + excluded.attempts, error = excluded.error
-                """,
-                [
-                    (
-                        e.key, e.trait_id, e.describer, e.model, e.prompt, e.state, e.raw,
-                        _dump(e.description), _dump(e.measurement), _dump(e.usage), e.seconds, e.attempts, e.error,
-                    )
-                    for e in entries
-                ],
-            )  # fmt: skip
 
-    def get(self, key: str) -> LedgerEntry | None:
-        """The call of a key."""
-        row = self._connection.execute("SELECT * FROM calls WHERE key = ?", (key,)).fetchone()
-        return None if row is None else _entry(row)
-
-    def __iter__(self) -> Iterator[LedgerEntry]:
-        """All calls, by key."""
-        return (_entry(row) for row in self._connection.execute("SELECT * FROM calls ORDER BY key"))
-
-    def counts(self) -> dict[State, int]:
-        """How many calls ended in each state."""
-        counts: dict[State, int] = {"ok": 0, "invalid": 0, "failed": 0}
-        counts.update(self._connection.execute("SELECT state, count(*) FROM calls GROUP BY state").fetchall())
-        return counts
+def _dump(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
-def _dump(value: Any) -> str | None:
-    return None if value is None else json.dumps(value, ensure_ascii=False, sort_keys=True)
+def _dump_or_none(value: Mapping[str, Any] | None) -> str | None:
+    return None if value is None else _dump(value)
+
+
+def _add_usage(before: str, now: str) -> str:
+    return _dump(Counter(json.loads(before)) + Counter(json.loads(now)))
 
 
 def _entry(row: tuple[Any, ...]) -> LedgerEntry:
-    key, trait_id, describer, model, prompt, state, raw, description, measurement, usage, seconds, attempts, error = row
-    return LedgerEntry(
-        key=key,
-        trait_id=trait_id,
-        describer=describer,
-        model=model,
-        prompt=prompt,
-        state=state,
-        raw=raw,
-        description=None if description is None else json.loads(description),
-        measurement=None if measurement is None else json.loads(measurement),
-        usage=json.loads(usage),
-        seconds=seconds,
-        attempts=attempts,
-        error=error,
-    )
+    values = dict(zip(_COLUMNS.split(", "), row, strict=True))
+    for name in ("description", "usage"):
+        values[name] = None if values[name] is None else json.loads(values[name])
+    return LedgerEntry(**values)

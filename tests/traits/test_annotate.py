@@ -1,7 +1,9 @@
 """From codes to trait rows, with describers that fail in the ways that describers fail."""
 
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -10,12 +12,13 @@ from PIL import Image
 from scipy.sparse import csr_array
 
 from sae_traits.config import ContrastConfig
+from sae_traits.errors import DescriberError
 from sae_traits.geometry import Framing
 from sae_traits.schema import BackboneInfo, Collection, Description, Specimen, Taxon
 from sae_traits.traits.annotate import describe_candidates, export_traits, plan_annotation
 from sae_traits.traits.describers import Answer
 from sae_traits.traits.encode import SpecimenCodes
-from sae_traits.traits.ledger import Ledger
+from sae_traits.traits.ledger import MAXIMUM_ATTEMPTS, Ledger
 from sae_traits.traits.table import read_latents, read_traits
 
 INFO = BackboneInfo(
@@ -29,17 +32,37 @@ class Scripted:
     """Says what the region's first patch tells it to, and notes in a file that it was asked."""
 
     log: Path
-    name: str = "scripted"
-    model: str = "none@1"
     prompt: str = "v1"
+    images_per_description: int = 1
+    names_species: bool = False
+    batch_size: int = 2
+    in_flight: int = 3
+    stops_at: int | None = None
+    """The first patch of a region at which it gives up for good."""
+    name = "scripted"
+    model = "none@1"
+    settings: tuple[tuple[str, Any], ...] = ()
 
-    def describe(self, image, region, measurement):
+    def look(self, image, region, measurement):
+        return region.patches[0], measurement.color_name
+
+    @asynccontextmanager
+    async def open(self):
+        yield self.ask
+
+    async def ask(self, questions):
+        return [self.say(question.looks) for question in questions]
+
+    def say(self, looks):
+        patches = [patch for patch, _ in looks]
         with self.log.open("a") as file:
-            file.write(f"{region.patches[0]}\n")
-        if region.patches[0] == 5:
-            return Answer(description=None, raw="not json", error="no JSON in the answer")
-        text = f"A part, {measurement.color_name}."
-        return Answer(description=Description(text=text, is_background=region.patches[0] == 10), raw="{}")
+            file.write(f"{'+'.join(map(str, patches))}\n")
+        if self.stops_at in patches:
+            raise DescriberError("out of order")
+        if 5 in patches:
+            return Answer(description=None, raw="not json", error="no JSON in the answer", usage={"tokens": 2})
+        text = f"A part, {' and '.join(color for _, color in looks)}."
+        return Answer(description=Description(text=text, is_background=10 in patches), raw="{}", usage={"tokens": 2})
 
 
 class MemoryCodes:
@@ -62,7 +85,7 @@ class MemoryCodes:
         for row, found in enumerate(self.fired):
             for latent, patches in found.items():
                 counts[row, latent] = len(patches)
-        return csr_array(counts)
+        yield csr_array(counts)
 
 
 @pytest.fixture
@@ -100,7 +123,7 @@ def test_valid_answers_become_traits_and_the_others_are_kept_and_counted(collect
     assert annotation.n_background == 1
     assert counts["ok"] == 5
     assert annotation.species_without_latents == ()
-    first = traits[0]
+    first = next(t for t in traits if t.trait_id == "s0-0")
     assert first.region.box == (0.0, 0.0, 40.0, 15.0)
     assert first.description.text == "A part, orange."
     assert first.measurement.color_name == "orange"
@@ -130,7 +153,7 @@ def test_only_what_is_missing_is_asked_after_a_partial_run(collection, tmp_path)
     annotate(collection, tmp_path, describer, MemoryCodes(rows=(0, 1)))
     first = describer.log.read_text()
     annotation, _ = annotate(collection, tmp_path, describer)
-    assert describer.log.read_text().removeprefix(first).split() == ["3", "15"]
+    assert sorted(describer.log.read_text().removeprefix(first).split()) == ["15", "3"]
     whole = tmp_path / "whole"
     whole.mkdir()
     expected, _ = annotate(collection, whole, Scripted(whole / "log"))
@@ -148,7 +171,7 @@ def test_another_prompt_is_another_question(collection, tmp_path):
 def test_an_image_that_is_gone_is_a_failed_call_that_names_it_and_the_rest_goes_on(collection, tmp_path):
     (tmp_path / "1.png").unlink()
     annotation, counts = annotate(collection, tmp_path, Scripted(tmp_path / "log"))
-    assert annotation.n_failed == counts["failed"] == 2
+    assert annotation.n_failed == annotation.n_open == counts["failed"] == 2
     assert annotation.n_specimens == 3
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         assert all("1.png" in str(entry.error) for entry in ledger if entry.state == "failed")
@@ -163,6 +186,9 @@ def test_an_answer_that_cannot_be_used_is_quarantined(collection, tmp_path):
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         bad = next(entry for entry in ledger if entry.state == "invalid")
     assert (bad.raw, bad.error, bad.trait_id) == ("not json", "no JSON in the answer", "s0-0")
+    assert (bad.attempts, bad.usage) == (MAXIMUM_ATTEMPTS, {"tokens": 2 * MAXIMUM_ATTEMPTS})
+    assert (tmp_path / "log").read_text().split().count("5") == MAXIMUM_ATTEMPTS
+    assert annotation.n_open == 0
 
 
 def test_species_without_training_specimens_are_reported_not_guessed(collection, tmp_path):
@@ -170,3 +196,81 @@ def test_species_without_training_specimens_are_reported_not_guessed(collection,
     annotation, _ = annotate(Collection(tmp_path, tuple(held)), tmp_path, Scripted(tmp_path / "log"))
     assert annotation.species_without_latents == ("Gen b",)
     assert {t.trait_id.split("-")[0] for t in read_traits(tmp_path / "traits.parquet")} == {"s0", "s1"}
+
+
+def test_a_describer_that_stops_leaves_the_rest_open_and_takes_no_attempt_from_it(collection, tmp_path, capsys):
+    describer = replace(Scripted(tmp_path / "log"), stops_at=2, in_flight=1, batch_size=1)
+    annotation, counts = annotate(collection, tmp_path, describer)
+    assert (counts["ok"], counts["pending"]) == (1, 1)
+    assert annotation.n_open == 4
+    assert annotation.n_failed == 1
+    assert "stopped: out of order; what was answered is kept" in capsys.readouterr().err
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        assert [entry.attempts for entry in ledger if entry.state == "pending"] == [0]
+    again, _ = annotate(collection, tmp_path, replace(describer, stops_at=None))
+    assert again.n_open == 0
+    assert again.n_traits == 4
+    assert (tmp_path / "log").read_text().split().count("0") == 1
+
+
+def test_an_error_on_the_way_takes_no_attempt_and_is_not_hidden_in_a_group(collection, tmp_path):
+    class Broken(Scripted):
+        def say(self, looks):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        annotate(collection, tmp_path, Broken(tmp_path / "log"))
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        assert {entry.attempts for entry in ledger} == {0}
+
+
+def test_specimens_of_a_species_and_split_share_a_description(collection, tmp_path):
+    class Found(MemoryCodes):
+        fired = ({0: (0, 1)}, {0: (2,)}, {1: (3,)}, {1: (15,)})
+
+    describer = replace(Scripted(tmp_path / "log"), images_per_description=2)
+    annotation, counts = annotate(collection, tmp_path, describer, Found())
+    assert sorted(describer.log.read_text().split()) == ["0+2", "3+15"]
+    assert (annotation.n_traits, counts["ok"]) == (4, 2)
+    traits = list(read_traits(tmp_path / "traits.parquet"))
+    assert [t.trait_id for t in traits] == ["s0-0", "s1-0", "s2-1", "s3-1"]
+    assert {t.n_images for t in traits} == {2}
+    assert {t.description.text for t in traits} == {"A part, orange and orange."}
+    assert traits[0].region.box != traits[1].region.box
+    annotate(collection, tmp_path, describer, Found())
+    assert len(describer.log.read_text().split()) == 2
+
+
+def test_what_is_said_of_training_specimens_does_not_depend_on_test_specimens(collection, tmp_path):
+    class Found(MemoryCodes):
+        fired = ({0: (0, 1)}, {0: (2,)}, {1: (3,)}, {1: (15,)})
+
+    held = [replace(s, split="test") if s.specimen_id == "s1" else s for s in collection.specimens]
+    describer = replace(Scripted(tmp_path / "log"), images_per_description=2)
+    annotate(Collection(tmp_path, tuple(held)), tmp_path, describer, Found())
+    assert sorted(describer.log.read_text().split()) == ["0", "2", "3+15"]
+    assert {t.trait_id: t.n_images for t in read_traits(tmp_path / "traits.parquet")} == {
+        "s0-0": 1, "s1-0": 1, "s2-1": 2, "s3-1": 2
+    }  # fmt: skip
+
+
+def test_the_scale_of_a_specimen_changes_millimetres_without_asking_again(collection, tmp_path):
+    describer = Scripted(tmp_path / "log")
+    annotate(collection, tmp_path, describer)
+    asked = describer.log.read_text()
+    scaled = Collection(tmp_path, tuple(replace(s, mm_per_pixel=0.5) for s in collection.specimens))
+    annotate(scaled, tmp_path, describer)
+    assert describer.log.read_text() == asked
+    for trait in read_traits(tmp_path / "traits.parquet"):
+        assert trait.measurement.length_mm == trait.measurement.length_px / 2
+
+
+def test_an_image_that_is_in_the_collection_twice_is_asked_about_once(collection, tmp_path):
+    twice = [replace(s, sha256="same", file="0.png") for s in collection.specimens]
+
+    class Found(MemoryCodes):
+        fired = ({0: (2,)}, {0: (2,)}, {1: (3,)}, {1: (3,)})
+
+    annotation, _ = annotate(Collection(tmp_path, tuple(twice)), tmp_path, Scripted(tmp_path / "log"), Found())
+    assert sorted((tmp_path / "log").read_text().split()) == ["2", "3"]
+    assert annotation.n_traits == 4

@@ -1,10 +1,9 @@
 import numpy as np
-import pandas as pd
 import pytest
 
 from sae_traits.geometry import Framing
-from sae_traits.schema import BackboneInfo
-from sae_traits.traits.candidates import choose_latents, specimen_candidates
+from sae_traits.schema import BackboneInfo, ChosenLatent, Contrast
+from sae_traits.traits.candidates import evidence, specimen_candidates
 from sae_traits.traits.encode import SpecimenCodes
 
 INFO = BackboneInfo(
@@ -15,16 +14,17 @@ GRID = INFO.grid((400, 300))
 
 
 def chosen(*effects):
-    """One species for which latent i was chosen with the i-th effect; None was not chosen. Thresholds are 1, 2, 3 …"""
-    rows = [
-        {
-            "species": "Gen a", "latent": latent, "f_species": 0.9, "f_reference": 0.1, "effect": effect,
-            "q_value": 0.01, "significant": True, "reference_rank": "genus", "n_fired": 9, "n_specimens": 10,
-        }
+    """Latent i was chosen with the i-th effect; None was not chosen. Thresholds are 1, 2, 3 …"""
+    return {
+        latent: ChosenLatent(
+            species="Gen a", latent=latent, threshold=latent + 1.0, n_fired=9, n_specimens=10,
+            contrast=Contrast(
+                f_species=0.9, f_reference=0.1, effect=effect, q_value=0.01, significant=True, reference_rank="genus"
+            ),
+        )
         for latent, effect in enumerate(effects)
         if effect is not None
-    ]  # fmt: skip
-    return choose_latents(pd.DataFrame(rows), np.arange(1, len(effects) + 1, dtype=np.float32))["Gen a"]
+    }  # fmt: skip
 
 
 def codes(**fired):
@@ -34,8 +34,10 @@ def codes(**fired):
     return SpecimenCodes(7, np.array(latents, np.int32), np.array(patches, np.int32), np.array(values, np.float32))
 
 
-def pick(found, choice, most=5, greatest_overlap=0.5):
-    return specimen_candidates(found, choice, GRID, most=most, greatest_overlap=greatest_overlap)
+def pick(found, choice, most=5, greatest_overlap=0.5, least_evidence=0.0):
+    return specimen_candidates(
+        found, choice, GRID, most=most, greatest_overlap=greatest_overlap, least_evidence=least_evidence
+    )
 
 
 def test_candidates_are_ranked_by_effect_times_strength():
@@ -61,6 +63,12 @@ def test_latents_that_were_not_chosen_for_the_species_are_left_out():
     assert pick(codes(z0={0: 2.0}), {}) == []
 
 
+def test_a_region_inside_stronger_ones_is_left_out_even_if_it_is_in_none_of_them_alone():
+    found = codes(z0={0: 9.0, 1: 9.0}, z1={2: 18.0, 3: 18.0}, z2={1: 6.0, 2: 6.0})
+    assert [c.latent for c, _ in pick(found, chosen(1.0, 1.0, 1.0))] == [0, 1]
+    assert [c.latent for c, _ in pick(found, chosen(1.0, 1.0, 1.0), greatest_overlap=1)] == [0, 1, 2]
+
+
 def test_of_overlapping_regions_the_strongest_stays():
     found = codes(z0={0: 2.0, 1: 2.0, 2: 2.0}, z1={0: 9.0, 1: 9.0}, z2={12: 4.0})
     assert [c.latent for c, _ in pick(found, chosen(1.0, 1.0, 1.0))] == [1, 2]
@@ -76,9 +84,28 @@ def test_at_most_so_many_and_only_the_strongest_component_of_each():
     assert len(rest) == 1
 
 
-def test_what_is_chosen_carries_its_threshold_and_contrast():
-    choice = chosen(1.5, None, 2.5)
-    assert set(choice) == {0, 2}
-    assert choice[2].threshold == 3.0
-    assert choice[2].contrast.effect == 2.5
-    assert choice[2].contrast.reference_rank == "genus"
+def test_evidence_adds_up_what_the_latents_say_at_each_patch():
+    found = codes(z0={0: 2.0, 1: 3.0}, z1={1: 5.0})
+    own = [(choice, *found_at(found, latent)) for latent, choice in chosen(1.5, 2.0).items()]
+    # effect x activation / threshold: 1.5 x 2 / 1; 1.5 x 3 / 1 + 2 x 5 / 2
+    assert evidence(own, 16)[:3].tolist() == [3.0, 9.5, 0.0]
+
+
+def found_at(found, latent):
+    return next((patches, values) for z, patches, values in found.groups() if z == latent)
+
+
+def test_a_region_keeps_only_the_patches_where_the_latents_agree():
+    # Patch 5 is where three latents fire; patch 6 beside it has one of them, patch 15 another alone.
+    found = codes(z0={5: 2.0, 6: 2.0}, z1={5: 4.0}, z2={5: 6.0, 15: 9.0})
+    regions = {
+        c.latent: c.patches for c, _ in pick(found, chosen(1.0, 1.0, 1.0), greatest_overlap=1, least_evidence=0.6)
+    }
+    assert regions == {0: (5,), 1: (5,), 2: (5,)}
+    assert pick(found, chosen(1.0, 1.0, 1.0), greatest_overlap=1)[0][0].patches == (15,)
+
+
+def test_a_latent_that_fires_only_where_no_other_agrees_is_no_candidate():
+    found = codes(z0={5: 2.0}, z1={5: 4.0}, z2={15: 3.3})
+    assert [c.latent for c, _ in pick(found, chosen(1.0, 1.0, 1.0), greatest_overlap=1, least_evidence=0.6)] == [0, 1]
+    assert pick(found, {}, least_evidence=0.6) == []

@@ -10,13 +10,9 @@ from scipy.sparse import csr_array
 from scipy.stats import fisher_exact
 
 from sae_traits.schema import Taxon
-from sae_traits.traits.contrast import (
-    CONTRAST_COLUMNS,
-    paper_contrast,
-    relative_frequency,
-    shrunken_effect,
-    specimen_contrast,
-)
+from sae_traits.traits import contrast
+from sae_traits.traits.contrast import SpeciesContrasts, relative_frequency, shrunken_effect
+from sae_traits.traits.species_counts import count_firings
 
 
 def taxon(label, family="Family", order="Order"):
@@ -24,7 +20,34 @@ def taxon(label, family="Family", order="Order"):
 
 
 def counts_of(rows):
-    return csr_array(np.array(rows, dtype=np.int64))
+    return csr_array(np.array(rows, dtype=np.int32))
+
+
+def frame(blocks):
+    """The rows of a contrast as a table."""
+    found = SpeciesContrasts.join(blocks)
+    return pd.DataFrame(
+        {
+            "species": np.array(found.species, dtype=object)[found.row_species],
+            "latent": found.latent,
+            "f_species": found.f_species,
+            "f_reference": found.f_reference,
+            "effect": found.effect,
+            "q_value": found.q_value,
+            "significant": found.significant,
+            "reference_rank": np.array(found.reference_rank, dtype=object)[found.row_species],
+            "n_fired": found.n_fired,
+            "n_specimens": found.n_specimens[found.row_species],
+        }
+    )
+
+
+def specimen_contrast(counts, taxa):
+    return frame(contrast.specimen_contrast(count_firings([counts], taxa, counts.shape[1])))
+
+
+def paper_contrast(counts, taxa, minimum_frequency):
+    return frame(contrast.paper_contrast(count_firings([counts], taxa, counts.shape[1]), minimum_frequency))
 
 
 def test_algorithm_1_selects_exactly_what_the_reference_pipeline_selects(golden):
@@ -46,9 +69,8 @@ def test_algorithm_1_selects_exactly_what_the_reference_pipeline_selects(golden)
 
 
 def test_relative_frequency_by_hand_and_for_a_silent_group():
-    counts = counts_of([[1, 0, 3], [0, 2, 2], [0, 0, 0]])
-    frequency = relative_frequency(counts, np.array([0, 0, 1]), 2)
-    assert frequency.tolist() == [[1 / 8, 2 / 8, 5 / 8], [0, 0, 0]]
+    counts = counts_of([[1, 2, 5], [0, 0, 0]])
+    assert relative_frequency(counts).toarray().tolist() == [[1 / 8, 2 / 8, 5 / 8], [0, 0, 0]]
 
 
 def test_the_paper_never_finds_a_latent_for_a_species_alone_in_its_genus_and_ours_does():
@@ -112,7 +134,6 @@ def collections(draw):
 def test_the_contrast_equals_its_definition_written_as_loops(drawn):
     taxa, counts = drawn
     table = specimen_contrast(counts_of(counts), taxa)
-    assert list(table.columns) == list(CONTRAST_COLUMNS)
     found = {(row.species, row.latent): row for row in table.itertuples()}
     once = counts > 0
     species_of = np.array([t.species for t in taxa])
@@ -174,4 +195,3 @@ def test_a_clear_difference_in_a_large_class_is_significant():
 def test_nothing_fired_gives_an_empty_table():
     table = specimen_contrast(counts_of([[0, 0]] * 4), [taxon("G a")] * 2 + [taxon("G b")] * 2)
     assert len(table) == 0
-    assert list(table.columns) == list(CONTRAST_COLUMNS)

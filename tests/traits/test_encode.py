@@ -20,10 +20,11 @@ class MemoryStore:
         self.n_specimens = len(n_patches)
         self.features = [torch.randn(n, D_MODEL, generator=generator) for n in n_patches]
         self.patches = [np.arange(n, dtype=np.int32) * 2 for n in n_patches]
-        self.entries = shards
+        self.rows = shards
+        self.n_shards = len(shards)
 
     def shards(self):
-        for rows in self.entries:
+        for rows in self.rows:
             yield FeatureShard(
                 np.array(rows),
                 np.cumsum([0, *(len(self.features[r]) for r in rows)]),
@@ -58,7 +59,7 @@ def test_the_codes_are_exactly_the_activations_above_the_thresholds(sae, tmp_pat
     }
     assert found == pytest.approx(expected)
     assert len(found) > 10
-    counts = codes.firing_counts().toarray()
+    counts = sum(codes.firing_counts()).toarray()
     assert counts.shape == (5, N_LATENTS)
     for row, latents in enumerate(dense(sae, store)):
         assert counts[row].tolist() == (latents > thresholds).sum(0).tolist()

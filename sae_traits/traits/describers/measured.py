@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sae_traits.schema import Attribute, Description, Measurement, Region
 from sae_traits.traits import colours, pattern, surface
-from sae_traits.traits.describers import Answer
+from sae_traits.traits.describers import Answer, Ask, Look, Question, TokenEstimate
 from sae_traits.traits.pattern import Pattern, pattern_of
 from sae_traits.traits.surface import color_clusters, cut_out
 
@@ -44,15 +46,41 @@ class _Words:
 
 
 class Measured:
-    """A describer without a model; see the module docstring."""
+    """A describer without a model; see the module docstring.
+
+    All of its work is done where an image is looked at, in the worker processes.
+    """
 
     name = "measured"
     model = f"sae-traits-measured@{RULES_VERSION}"
+    names_species = False
+    images_per_description = 1
+    batch_size = 16
+    in_flight = 1
 
     @property
     def prompt(self) -> str:
         """Version and hash of the vocabulary and of every threshold."""
         return f"rules-{RULES_VERSION} sha256:{_rules_hash()}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Nothing: the hash of the rules says it all."""
+        return {}
+
+    @property
+    def look(self) -> Look:
+        """Looking is describing."""
+        return self.describe
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Ask]:
+        """There is nothing to get ready."""
+        yield _hand_over
+
+    def estimate_tokens(self, images: Sequence[tuple[tuple[int, int], Region]]) -> TokenEstimate:
+        """No model, no tokens."""
+        return TokenEstimate(prompt=0, answer=0)
 
     def describe(self, image: NDArray[np.uint8], region: Region, measurement: Measurement) -> Answer:
         """Put the measurement, the pattern and a second colour into words; the same pixels get the same words."""
@@ -75,6 +103,11 @@ class Measured:
         }
         description = Description(text=_sentence(words), attributes=_attributes(words))
         return Answer(description=description, raw=json.dumps(raw, sort_keys=True))
+
+
+async def _hand_over(questions: Sequence[Question]) -> list[Answer]:
+    """The answers that were made while looking."""
+    return [answer for question in questions for answer in question.looks]
 
 
 def _word(scale: tuple[tuple[float, str], ...], value: float) -> str:

@@ -1,0 +1,116 @@
+"""The latents that describe each species: rows of a contrast, kept in columns and looked up a species at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sae_traits.schema import ChosenLatent, Contrast
+from sae_traits.traits.contrast import SpeciesContrasts
+from sae_traits.traits.species_counts import SpeciesCounts
+
+EVERYWHERE = 0.95
+"""A latent that fires in more than this share of the average species' specimens says nothing about any of them."""
+SPECIES_KEPT = 64
+"""Species whose chosen latents are kept as objects: specimens of a species tend to follow each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedLatent:
+    """A latent that describes no species, and why."""
+
+    latent: int
+    share: float
+    """Share of a species' training specimens in which it fires, the mean over species."""
+
+    @property
+    def reason(self) -> str:
+        """For a report."""
+        return f"fires in {100 * self.share:.0f} % of the training specimens of the average species"
+
+
+class ChosenLatents(Mapping[str, Mapping[int, ChosenLatent]]):
+    """Species -> latent -> what was chosen; species without a chosen latent are no keys."""
+
+    def __init__(
+        self, contrasts: SpeciesContrasts, thresholds: NDArray[np.float32], dropped: tuple[DroppedLatent, ...]
+    ) -> None:
+        self.contrasts = contrasts
+        self.dropped = dropped
+        self._thresholds = thresholds
+        rows = np.flatnonzero(np.diff(contrasts.offsets))
+        self._row_of = {contrasts.species[row]: int(row) for row in rows}
+        self._read = lru_cache(maxsize=SPECIES_KEPT)(self._read_species)
+
+    def __getitem__(self, species: str) -> Mapping[int, ChosenLatent]:
+        return self._read(self._row_of[species])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._row_of)
+
+    def __len__(self) -> int:
+        return len(self._row_of)
+
+    def _read_species(self, row: int) -> Mapping[int, ChosenLatent]:
+        found = self.contrasts
+        rows = range(int(found.offsets[row]), int(found.offsets[row + 1]))
+        significant = found.significant[rows.start : rows.stop]
+        return {
+            int(found.latent[i]): ChosenLatent(
+                species=found.species[row],
+                latent=int(found.latent[i]),
+                threshold=float(self._thresholds[found.latent[i]]),
+                contrast=Contrast(
+                    f_species=float(found.f_species[i]),
+                    f_reference=float(found.f_reference[i]),
+                    effect=float(found.effect[i]),
+                    q_value=float(found.q_value[i]),
+                    significant=bool(significant[i - rows.start]),
+                    reference_rank=found.reference_rank[row],
+                ),
+                n_fired=int(found.n_fired[i]),
+                n_specimens=int(found.n_specimens[row]),
+            )
+            for i in rows
+        }
+
+
+def choose_latents(
+    contrasts: Iterable[SpeciesContrasts],
+    thresholds: NDArray[np.float32],
+    dropped: tuple[DroppedLatent, ...] = (),
+) -> ChosenLatents:
+    """The significant rows of a contrast; all rows of a species that has none (small classes, Algorithm 1).
+
+    Args:
+        contrasts: blocks of species; only what is chosen of a block stays in memory.
+        thresholds: a latent fires above this activation `[n_latents]`.
+        dropped: latents that are chosen for no species.
+    """
+    useless = np.zeros(len(thresholds), dtype=bool)
+    useless[[drop.latent for drop in dropped]] = True
+
+    def choose(block: SpeciesContrasts) -> SpeciesContrasts:
+        useful = ~useless[block.latent]
+        species, significant = block.row_species, block.significant & useful
+        has_significant = np.bincount(species[significant], minlength=len(block.species)) > 0
+        return block.where(significant | (useful & ~has_significant[species]))
+
+    return ChosenLatents(SpeciesContrasts.join(map(choose, contrasts)), thresholds, dropped)
+
+
+def latents_everywhere(counts: SpeciesCounts, share: float = EVERYWHERE) -> tuple[DroppedLatent, ...]:
+    """The latents that fire nearly everywhere, in ascending order.
+
+    Args:
+        counts: firings of the training specimens; of a single species nothing can be said, so nothing is dropped.
+        share: of the average species' specimens; a latent that fires in more is dropped.
+    """
+    if len(counts.taxa) < 2:
+        return ()
+    shares = counts.mean_share()
+    return tuple(DroppedLatent(int(latent), float(shares[latent])) for latent in np.flatnonzero(shares > share))

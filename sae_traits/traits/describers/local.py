@@ -1,0 +1,147 @@
+"""The describer `transformers`: a LLaVA-type model in this process, for small models and for trying things out.
+
+Nothing holds its answers to the JSON schema, so they are read from its text. For real work use a server, which is many
+times faster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sae_traits.config import DescribeConfig
+from sae_traits.errors import BackboneError, DescriberError
+from sae_traits.traits.describers import Answer, Ask, Question
+from sae_traits.traits.describers.model import ModelDescriber
+from sae_traits.traits.describers.view import decode_picture
+
+
+def pinned_revision(config: DescribeConfig) -> str:
+    """The commit of a model on the Hub, or the hash of a local folder's weights.
+
+    Raises:
+        DescriberError: there is no such model, or the Hub cannot be reached.
+    """
+    from sae_traits.features.model_files import ModelFiles
+
+    try:
+        return ModelFiles.find(config.describer_model or "", config.describer_revision).revision
+    except BackboneError as error:
+        raise DescriberError(f"the describer's model {config.describer_model} cannot be used: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Local(ModelDescriber):
+    """A transformers image-text-to-text model in this process."""
+
+    name = "transformers"
+    in_flight = 1
+
+    @staticmethod
+    def revision_of(config: DescribeConfig) -> str:
+        """The commit, or the hash of the weights."""
+        return pinned_revision(config)
+
+    @property
+    def batch_size(self) -> int:
+        """Questions a forward pass."""
+        return self.config.in_flight
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Ask]:
+        """Load the model.
+
+        Raises:
+            DescriberError: it is not an image-text-to-text model that can be loaded.
+        """
+        chat = await asyncio.to_thread(_Chat.load, self)
+
+        async def ask(questions: Sequence[Question]) -> list[Answer]:
+            return await asyncio.to_thread(chat.answers, questions)
+
+        yield ask
+
+
+@dataclass(frozen=True)
+class _Chat:
+    """A loaded model with its processor."""
+
+    describer: Local
+    model: Any
+    processor: Any
+
+    @classmethod
+    def load(cls, describer: Local) -> _Chat:
+        from transformers import AutoModelForImageTextToText, AutoProcessor
+
+        from sae_traits.features.backbone import choose_device
+        from sae_traits.features.model_files import one_line, quiet_transformers
+
+        name, revision = describer.model_name, describer.config.describer_revision
+        device = choose_device(describer.config.describer_device)
+        try:
+            with quiet_transformers():
+                # The PIL backend gives the same pixels everywhere, and needs no torchvision.
+                processor = AutoProcessor.from_pretrained(name, revision=revision, backend="pil")
+                model: Any = AutoModelForImageTextToText.from_pretrained(name, revision=revision, dtype="auto")
+        except (OSError, ValueError, ImportError, KeyError) as error:
+            raise DescriberError(
+                f"transformers cannot load {name} as a chat model for images: {one_line(error)}; choose a LLaVA-type "
+                "model, or serve it with vLLM and use --describer server"
+            ) from error
+        if getattr(processor, "chat_template", None) is None:
+            raise DescriberError(f"{name} has no chat template; choose a model that was tuned for instructions")
+        processor.tokenizer.padding_side = "left"  # a batch is continued at its right end
+        return cls(describer, model.to(device).eval(), processor)
+
+    def answers(self, questions: Sequence[Question]) -> list[Answer]:
+        """The answers to a batch of questions, in their order."""
+        import torch
+
+        config = self.describer.config
+        batch = self.processor.apply_chat_template(
+            [_with_images(self.describer.messages(question)) for question in questions],
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            processor_kwargs={"return_tensors": "pt", "padding": True},
+        ).to(self.model.device, dtype=self.model.dtype)
+        sampling = (
+            {"do_sample": True, "temperature": config.temperature} if config.temperature else {"do_sample": False}
+        )
+        with torch.inference_mode():
+            tokens = self.model.generate(**batch, max_new_tokens=config.max_tokens, **sampling)
+        end = self.model.generation_config.eos_token_id
+        ends = torch.tensor(end if isinstance(end, list) else [] if end is None else [end])
+        said = tokens[:, batch["input_ids"].shape[1] :].cpu()
+        n_prompt = batch["attention_mask"].sum(dim=1).tolist()
+        return [self._answer(row, ends, n) for row, n in zip(said, n_prompt, strict=True)]
+
+    def _answer(self, tokens: Any, ends: Any, n_prompt: int) -> Answer:
+        """The answer in the tokens that followed a prompt `[n_tokens]`."""
+        import torch
+
+        stops = torch.isin(tokens, ends).nonzero()
+        n_said = int(stops[0]) if len(stops) else len(tokens)
+        raw = self.processor.tokenizer.decode(tokens[:n_said], skip_special_tokens=True)
+        usage = {"prompt_tokens": n_prompt, "completion_tokens": n_said}
+        return self.describer.interpret(raw, is_cut_off=not len(stops), usage=usage)
+
+
+def _with_images(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A chat in OpenAI's form in the form of transformers, with the pictures decoded."""
+    return [
+        {
+            "role": message["role"],
+            "content": [
+                {"type": "image", "image": decode_picture(part["image_url"]["url"])}
+                if part["type"] == "image_url"
+                else part
+                for part in message["content"]
+            ],
+        }
+        for message in messages
+    ]

@@ -1,0 +1,105 @@
+"""When to ask a server again, and when to stop asking."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from random import Random
+
+from sae_traits.errors import DescriberError
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+"""Seconds."""
+TRIES = 5
+"""How often a request is sent that ends in an error of the server, in one attempt at a call."""
+LONGEST_WAIT = 600.0
+"""Seconds that an attempt waits, all pauses together, for a server that asks for time."""
+
+
+def back_off(n: int, random: Random) -> float:
+    """Seconds to wait the n-th time (from 1): doubling, with jitter so that callers do not return together."""
+    return min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(n - 1, 10)) * random.uniform(0.5, 1.0)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a server asks to be left alone (RFC 9110, section 10.2.3: a number, or a date), if it does."""
+    value = headers.get("retry-after")
+    if value is None:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What went wrong with one request."""
+
+    reason: str
+    asks_for_time: bool = False
+    """The server is alive, and said: later."""
+    retry_after: float = 0.0
+    """Seconds that it wants to be left alone."""
+
+
+@dataclass
+class Breaker:
+    """Counts the errors since the last answer, over all calls, and stops when they are too many."""
+
+    limit: int
+    n_errors: int = 0
+
+    def succeeded(self) -> None:
+        """An answer came, of whatever kind."""
+        self.n_errors = 0
+
+    def failed(self, reason: str) -> None:
+        """An error came.
+
+        Raises:
+            DescriberError: it was one too many.
+        """
+        self.n_errors += 1
+        if self.n_errors >= self.limit:
+            raise DescriberError(
+                f"the server gave {self.n_errors} errors and no answer between them, the last one: {reason}; "
+                "see to the server, then give the same command again"
+            )
+
+
+@dataclass
+class Patience:
+    """Of one attempt at a call: how long to wait after each trouble, until it is given up."""
+
+    breaker: Breaker
+    random: Random
+    n_errors: int = 0
+    n_waits: int = 0
+    waited: float = 0.0
+
+    def pause_after(self, trouble: Trouble) -> float | None:
+        """Seconds to wait before the request is sent again; None when it is given up.
+
+        Raises:
+            DescriberError: the breaker opened.
+        """
+        if trouble.asks_for_time and self.waited + trouble.retry_after <= LONGEST_WAIT:
+            self.n_waits += 1
+            # Not all callers at the same moment, and later each time where the server does not say when.
+            wanted = trouble.retry_after * self.random.uniform(1.0, 1.25)
+            seconds = max(wanted, back_off(self.n_waits, self.random))
+        else:
+            self.n_errors += 1
+            self.breaker.failed(trouble.reason)
+            if trouble.asks_for_time or self.n_errors >= TRIES:
+                return None
+            seconds = back_off(self.n_errors, self.random)
+        self.waited += seconds
+        return seconds

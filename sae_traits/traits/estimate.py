@@ -1,0 +1,106 @@
+"""What an annotation will cost, before it is begun."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+
+from sae_traits.config import DescribeConfig
+from sae_traits.traits.annotate import TASKS_A_LOOKUP, AnnotationPlan
+from sae_traits.traits.calls import planned_calls
+from sae_traits.traits.describers import Describer
+from sae_traits.traits.describers.model import ANSWER_TOKENS, CHARACTERS_A_TOKEN, PIXELS_A_TOKEN
+from sae_traits.traits.ledger import Ledger
+
+SECONDS_WITHOUT_MODEL = 0.01
+"""A call of a describer that needs no model, on one core."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotationEstimate:
+    """What is left to ask, and what that costs; nothing was asked to know it."""
+
+    n_calls: int
+    """In all."""
+    n_finished: int
+    """Of these, the calls that the ledger has an answer to, or that were asked often enough."""
+    prompt_tokens: int
+    """Of the calls that are left, as the answer tokens."""
+    answer_tokens: int
+    seconds_per_call: float
+    at_a_time: int
+    """Calls that are waited for at the same time."""
+    prompt_price: float
+    """Of a million tokens."""
+    answer_price: float
+
+    @property
+    def n_open(self) -> int:
+        """Calls that are left to ask."""
+        return self.n_calls - self.n_finished
+
+    @property
+    def hours(self) -> float:
+        """Until all calls are answered once."""
+        return self.n_open * self.seconds_per_call / self.at_a_time / 3600
+
+    @property
+    def money(self) -> float:
+        """In the currency of the prices."""
+        return (self.prompt_tokens * self.prompt_price + self.answer_tokens * self.answer_price) / 1e6
+
+    def lines(self) -> list[str]:
+        """The estimate and its assumptions, for people."""
+        lines = [
+            f"calls     {self.n_open:,} to ask; {self.n_finished:,} of {self.n_calls:,} are finished",
+            f"time      {_duration(self.hours)} at {self.seconds_per_call:g} s a call, {self.at_a_time} at a time",
+        ]
+        if self.prompt_tokens:
+            lines += [
+                f"tokens    {self.prompt_tokens:,} for prompts and pictures, {self.answer_tokens:,} for answers",
+                f"          assumed: {CHARACTERS_A_TOKEN} characters or {PIXELS_A_TOKEN} pixels a token, "
+                f"{ANSWER_TOKENS} tokens an answer, each call asked once",
+            ]
+        if self.money:
+            prices = f"{self.prompt_price:g} and {self.answer_price:g} a million tokens"
+            lines.append(f"money     {self.money:,.2f} at {prices}")
+        return lines
+
+
+def estimate_annotation(
+    plan: AnnotationPlan, describer: Describer, ledger: Ledger, config: DescribeConfig
+) -> AnnotationEstimate:
+    """Count the calls of a plan and what those cost that the ledger has no answer to.
+
+    Args:
+        plan: what is to be described.
+        describer: who would describe it.
+        ledger: what was answered before.
+        config: seconds a call and prices.
+    """
+    n_calls = n_open = prompt_tokens = answer_tokens = 0
+    tasks = planned_calls(plan.candidates(), plan.collection, describer)
+    while some := [call for calls in islice(tasks, TASKS_A_LOOKUP) for call in calls]:
+        n_calls += len(some)
+        is_open = ledger.open_calls(call.key for call in some)
+        for call in some:
+            if call.key in is_open:
+                n_open += 1
+                tokens = describer.estimate_tokens([(member.source, member.region) for member in call.members])
+                prompt_tokens += tokens.prompt
+                answer_tokens += tokens.answer
+    needs_model = prompt_tokens > 0
+    return AnnotationEstimate(
+        n_calls=n_calls,
+        n_finished=n_calls - n_open,
+        prompt_tokens=prompt_tokens,
+        answer_tokens=answer_tokens,
+        seconds_per_call=config.seconds_per_call if needs_model else SECONDS_WITHOUT_MODEL,
+        at_a_time=describer.in_flight * describer.batch_size if needs_model else config.describe_workers,
+        prompt_price=config.prompt_price,
+        answer_price=config.answer_price,
+    )
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.1f} minutes"

@@ -1,0 +1,109 @@
+"""As many candidates as a test wants, and a process that has them described: it can be killed and started again.
+
+`python many.py FOLDER N_SPECIMENS JSON` describes N_SPECIMENS x TRAITS candidates, with the options of `DescribeConfig`
+in JSON, writes FOLDER/traits.parquet, and prints one line of JSON: counts, and the processor time that it and
+its workers took, start-up included.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from sae_traits.schema import Candidate, ChosenLatent, Collection, Contrast, Region, Specimen, Taxon
+
+WIDTH, HEIGHT = 160, 120
+TRAITS = 5
+CONTRAST = Contrast(
+    f_species=0.9, f_reference=0.1, effect=2.0, q_value=0.01, significant=True, reference_rank="genus"
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ManyCandidates:
+    """A plan with TRAITS candidates a specimen and five species, made up on the way."""
+
+    folder: Path
+    n_specimens: int
+
+    @cached_property
+    def collection(self) -> Collection:
+        """One small image a specimen, no two alike; drawn unless they are there."""
+        (self.folder / "images").mkdir(parents=True, exist_ok=True)
+        return Collection(self.folder / "images", tuple(self._specimen(row) for row in range(self.n_specimens)))
+
+    def _specimen(self, row: int) -> Specimen:
+        file = self.folder / "images" / f"{row}.png"
+        if not file.is_file():
+            pixels = np.empty((HEIGHT, WIDTH, 3), np.uint8)
+            pixels[:] = 40 + row % 200, 90, 200 - row // 200 % 200
+            pixels[20:60, 30 + row % 60 : 60 + row % 60] = 230, 159, 0
+            Image.fromarray(pixels).save(file)
+        return Specimen(
+            specimen_id=f"s{row}", file=file.name, taxon=Taxon(genus="Gen", species=f"Gen {'abcde'[row % 5]}"),
+            split="test" if row % 4 == 0 else "train", width=WIDTH, height=HEIGHT, sha256=f"{row:064x}",
+        )  # fmt: skip
+
+    @cached_property
+    def chosen(self) -> dict[str, dict[int, ChosenLatent]]:
+        """The latents of each species."""
+        return {
+            species: {
+                latent: ChosenLatent(
+                    species=species, latent=latent, threshold=1.0, contrast=CONTRAST, n_fired=9, n_specimens=10
+                )
+                for latent in range(TRAITS)
+            }
+            for species in sorted({specimen.species for specimen in self.collection.specimens})
+        }
+
+    def candidates(self) -> Iterator[tuple[Specimen, list[tuple[Candidate, Region]]]]:
+        """Every specimen with its candidates, as AnnotationPlan gives them."""
+        for row, specimen in enumerate(self.collection.specimens):
+            yield specimen, [(_candidate(row, latent), _region(row, latent)) for latent in range(TRAITS)]
+
+
+def _candidate(row: int, latent: int) -> Candidate:
+    return Candidate(specimen=row, latent=latent, patches=(latent,), peak=2.0, contrast=CONTRAST)
+
+
+def _region(row: int, latent: int) -> Region:
+    x, y, width, height = 8.0 * latent, 10.0 * latent, 30.0 + row % 7, 20.0
+    ring = (x, y, x + width, y, x + width, y + height, x, y + height)
+    share = width * height / (WIDTH * HEIGHT)
+    return Region(box=(x, y, width, height), polygons=(ring,), patches=(latent,), area_fraction=share)
+
+
+def main() -> None:
+    """Describe, export, and say what came of it."""
+    # Here, not above: worker processes import this file, too, and are to stay small as they are on the command line.
+    from sae_traits.config import resolve
+    from sae_traits.traits.annotate import describe_candidates, export_traits
+    from sae_traits.traits.describers import make_describer
+    from sae_traits.traits.ledger import Ledger
+
+    folder, n_specimens, options = Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
+    config = resolve({"describe": options}).describe
+    plan, describer = ManyCandidates(folder, n_specimens), make_describer(config)
+    with Ledger(folder / "ledger.sqlite") as ledger:
+        describe_candidates(plan, describer, ledger, workers=config.describe_workers)  # pyright: ignore[reportArgumentType]
+        annotation = export_traits(
+            plan, describer, ledger,  # pyright: ignore[reportArgumentType]
+            traits_file=folder / "traits.parquet", latents_file=folder / "latents.parquet",
+        )  # fmt: skip
+        counts = ledger.counts()
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    cpu_seconds = sum(one.ru_utime + one.ru_stime for one in usage)
+    print(json.dumps({"annotation": asdict(annotation), "ledger": counts, "cpu_seconds": cpu_seconds}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Which calls a plan comes to, and what their keys depend on."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+from describer_server.many import TRAITS, ManyCandidates
+
+from sae_traits.config import resolve
+from sae_traits.traits.calls import planned_calls, region_key
+from sae_traits.traits.describers import make_describer
+
+
+def describer(**options):
+    return make_describer(resolve({"describe": {"describer": "server", "describer_model": "m"} | options}).describe)
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory):
+    return ManyCandidates(tmp_path_factory.mktemp("many"), 44)
+
+
+def calls_of(plan, **options):
+    tasks = planned_calls(plan.candidates(), plan.collection, describer(**options))
+    return [call for calls in tasks for call in calls]
+
+
+def test_each_region_is_a_call_and_those_of_an_image_come_together(plan):
+    tasks = list(planned_calls(plan.candidates(), plan.collection, describer()))
+    assert [len(calls) for calls in tasks] == [TRAITS] * 44
+    assert all(len({call.members[0].image for call in calls}) == 1 for calls in tasks)
+    assert len({call.key for calls in tasks for call in calls}) == 44 * TRAITS
+
+
+@pytest.mark.parametrize("most", [2, 3, 100])
+def test_groups_are_of_one_species_split_and_latent_and_lose_no_one(plan, most):
+    calls = calls_of(plan, images_per_description=most)
+    specimens = {specimen.specimen_id: specimen for specimen in plan.collection.specimens}
+    for call in calls:
+        ids, latents = zip(*(name.rsplit("-", 1) for name in call.trait_ids), strict=True)
+        assert len({(specimens[i].species, specimens[i].split) for i in ids} | set()) == len(set(latents)) == 1
+        assert call.identity.n_images == len(call.members) == len(ids) <= most
+    everyone = [name for call in calls for name in call.trait_ids]
+    assert len(everyone) == len(set(everyone)) == 44 * TRAITS
+    # a group is only smaller than it may be when it is the last of its kind
+    assert sum(len(call.members) < most for call in calls) <= 5 * 2 * TRAITS
+
+
+OTHERS = [
+    {"describer_model": "n"}, {"describer_revision": "2"}, {"temperature": 0.5}, {"max_tokens": 100}, {"show": "crop"},
+    {"prompt": "whole"}, {"name_species": True}, {"images_per_description": 2},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", OTHERS)
+def test_what_determines_an_answer_changes_the_keys(plan, options):
+    before = {call.key for call in calls_of(plan)}
+    assert not before & {call.key for call in calls_of(plan, **options)}
+
+
+@pytest.mark.parametrize(
+    "options", [{"base_url": "http://elsewhere/v1"}, {"in_flight": 1}, {"call_timeout": 9}, {"answer_price": 1.0}]
+)
+def test_what_does_not_determine_an_answer_does_not(plan, options):
+    assert [call.key for call in calls_of(plan)] == [call.key for call in calls_of(plan, **options)]
+
+
+def relabelled(plan):
+    """The same images under other names."""
+    one, pairs = next(plan.candidates())
+    other = replace(one, taxon=replace(one.taxon, species="Gen z"))
+    return SimpleNamespace(collection=plan.collection, candidates=lambda: iter([(other, pairs)]))
+
+
+def test_the_species_matters_only_where_it_is_told(plan):
+    for name_species in (False, True):
+        before = [call.key for call in calls_of(plan, name_species=name_species)][:TRAITS]
+        after = [call.key for call in calls_of(relabelled(plan), name_species=name_species)]
+        assert (before == after) is not name_species
+
+
+def test_a_measurement_depends_on_pixels_and_region_only(plan):
+    specimen, ((_, region), (_, other), *_) = next(plan.candidates())
+    key = region_key(specimen, region)
+    assert region_key(replace(specimen, mm_per_pixel=0.1, specimen_id="x"), region) == key
+    assert region_key(replace(specimen, sha256="x"), region) != key
+    assert region_key(specimen, other) != key

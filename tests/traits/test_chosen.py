@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+from scipy.sparse import csr_array, lil_array
+
+from sae_traits.schema import Taxon
+from sae_traits.traits.chosen import DroppedLatent, choose_latents, latents_everywhere
+from sae_traits.traits.contrast import BLOCK_CELLS, SpeciesContrasts, paper_contrast, specimen_contrast
+from sae_traits.traits.species_counts import count_firings
+
+LARGE, SMALL = 30, 2
+
+
+def count(n_latents=5):
+    """Latent 0 marks Gen a, 1 a few of it; 2 fires everywhere; 3 fires in one specimen of Hen c, 4 in both."""
+    sizes = {"Gen a": LARGE, "Gen b": LARGE, "Hen c": SMALL, "Hen d": SMALL}
+    taxa = [Taxon(species=name, genus=name.split()[0]) for name, size in sizes.items() for _ in range(size)]
+    fired = lil_array((len(taxa), n_latents), dtype=np.int32)
+    fired[:, 2] = 1
+    fired[:LARGE, 0] = 1
+    fired[: LARGE // 8, 1] = 1
+    fired[2 * LARGE, 3] = 1
+    fired[2 * LARGE : 2 * LARGE + SMALL, 4] = 1
+    return count_firings([csr_array(fired)], taxa, n_latents)
+
+
+@pytest.fixture
+def counts():
+    return count()
+
+
+THRESHOLDS = np.arange(5, dtype=np.float32)
+
+
+def test_significant_latents_are_chosen_and_all_of_a_species_that_has_none(counts):
+    every = SpeciesContrasts.join(specimen_contrast(counts))
+    a = slice(*every.offsets[:2])
+    assert every.latent[a].tolist() == [0, 1]
+    assert every.significant[a].tolist() == [True, False]
+    chosen = choose_latents(specimen_contrast(counts), THRESHOLDS)
+    assert {species: sorted(latents) for species, latents in chosen.items()} == {"Gen a": [0], "Hen c": [3, 4]}
+    assert "Gen b" not in chosen
+    assert len(chosen) == 2
+    assert chosen["Gen a"][0].contrast.significant
+    assert not chosen["Hen c"][4].contrast.significant
+
+
+def test_what_is_chosen_carries_its_threshold_counts_and_contrast(counts):
+    latent = choose_latents(specimen_contrast(counts), THRESHOLDS)["Hen c"][4]
+    assert (latent.species, latent.latent, latent.threshold) == ("Hen c", 4, 4.0)
+    assert (latent.n_fired, latent.n_specimens) == (SMALL, SMALL)
+    assert (latent.contrast.f_species, latent.contrast.f_reference) == (1.0, 0.0)
+    assert latent.contrast.reference_rank == "genus"
+    every = SpeciesContrasts.join(specimen_contrast(counts))
+    assert latent.contrast.effect == every.effect[(every.row_species == 2) & (every.latent == 4)][0]
+
+
+def test_nothing_of_algorithm_1_is_tested_so_all_of_it_is_chosen(counts):
+    every = SpeciesContrasts.join(paper_contrast(counts, 1e-3))
+    chosen = choose_latents(paper_contrast(counts, 1e-3), THRESHOLDS)
+    assert sum(map(len, chosen.values())) == len(every.latent) > 0
+    assert all(np.isnan(latent.contrast.q_value) for own in chosen.values() for latent in own.values())
+
+
+def test_a_latent_that_fires_everywhere_is_dropped_with_its_reason(counts):
+    dropped = latents_everywhere(counts)
+    assert dropped == (DroppedLatent(2, 1.0),)
+    assert dropped[0].reason == "fires in 100 % of the training specimens of the average species"
+    assert latents_everywhere(counts, share=1) == ()
+
+
+def test_a_dropped_latent_is_chosen_for_no_species(counts):
+    chosen = choose_latents(specimen_contrast(counts), THRESHOLDS, (DroppedLatent(0, 0.97),))
+    # Gen a has no significant latent left: the other one ranks by effect.
+    assert sorted(chosen["Gen a"]) == [1]
+    assert chosen.dropped == (DroppedLatent(0, 0.97),)
+
+
+def test_what_fires_in_all_of_one_common_species_does_not_fire_everywhere():
+    taxa = [Taxon(species="Gen a")] * 98 + [Taxon(species="Gen b")] * 2
+    fired = np.array([[1, 1]] * 98 + [[0, 1]] * 2, dtype=np.int32)
+    assert [d.latent for d in latents_everywhere(count_firings([csr_array(fired)], taxa, 2))] == [1]
+
+
+def test_nothing_is_dropped_where_there_is_a_single_species():
+    fired = csr_array(np.ones((5, 2), dtype=np.int32))
+    assert latents_everywhere(count_firings([fired], [Taxon(species="Gen a")] * 5, 2)) == ()
+
+
+@pytest.mark.parametrize("contrast", [specimen_contrast, lambda counts: paper_contrast(counts, 0)])
+def test_blocks_of_species_give_what_one_block_gives(counts, contrast):
+    one = list(contrast(counts))
+    many = list(contrast(count(n_latents=BLOCK_CELLS // 2 + 1)))  # so wide that every species is a block
+    assert (len(one), len(many)) == (1, 4)
+    whole, joined = SpeciesContrasts.join(one), SpeciesContrasts.join(many)
+    assert whole.species == joined.species
+    assert whole.reference_rank == joined.reference_rank
+    for name in ("offsets", "latent", "f_species", "f_reference", "effect", "q_value", "n_fired"):
+        np.testing.assert_array_equal(getattr(whole, name), getattr(joined, name))
