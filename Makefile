@@ -7,7 +7,7 @@ export SAE_TRAITS_SHARED ?= $(abspath $(wildcard ../shared))
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format bench clean
+.PHONY: help setup demo test test-all lint format bench benchmark-environments clean
 
 help: ## List what make can do
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,6 +42,9 @@ format: $(VENV)/.ready ## Format the code
 
 bench: $(VENV)/.ready ## Measure what docs/benchmarks.md claims
 	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+
+benchmark-environments: $(VENV)/.ready ## Make an environment for each library that benchmarks compare with: 6 GB
+	$(BIN)/python benchmarks/environments.py
 
 clean: ## Remove everything that make made
 	rm -rf $(VENV) runs build dist .pytest_cache .ruff_cache .hypothesis .coverage*

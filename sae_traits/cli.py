@@ -27,16 +27,24 @@ examples:
   sae-traits run metadata.csv --out runs/moths --backbone texture
   sae-traits run photographs/ --out runs/moths --sae ORG/SAE
   sae-traits run --config run.yaml --out runs/moths""",
-    "extract": "example:\n  sae-traits extract photographs/ --out runs/moths --backbone facebook/dinov2-base",
+    "extract": """\
+examples:
+  sae-traits extract photographs/ --out runs/moths --backbone facebook/dinov2-base
+  sae-traits extract photographs/ --out runs/moths --estimate""",
     "train": """\
 examples:
   sae-traits train runs/moths --architecture topk --k 32 --n-latents 6144
+  sae-traits train runs/moths --sweep "k=8,16,32 seed=0,1"
   accelerate launch scripts/train_sae.py runs/moths --n-patches 100000000""",
     "annotate": "example:\n  sae-traits annotate runs/moths --describer measured --traits-per-specimen 3",
     "evaluate": """\
 examples:
   sae-traits evaluate runs/moths --clip imageomics/bioclip
   sae-traits evaluate runs/moths --clip bioclip-2/ --text-type taxon --templates openai""",
+    "convert": """\
+examples:
+  sae-traits convert sae.pt saes/papers
+  sae-traits convert ORG/SAE exported/ --to sae_lens""",
     "publish": """\
 examples:
   sae-traits publish runs/moths --model-repo ORG/moth-sae --dataset-repo ORG/moth-traits --dry-run
@@ -92,12 +100,14 @@ def build_parser() -> argparse.ArgumentParser:
     _options(run, *SECTIONS)
     extract = _command(commands, "extract", _extract, "Read a collection and extract patch features.")
     _source(extract)
+    extract.add_argument("--estimate", action="store_true", help="Say how many bytes it would write, and stop.")
     _options(extract, "collection", "features")
     train = _command(commands, "train", _train, "Train an SAE on the features of a run, or adopt one (--sae).")
     _existing(train)
     _options(train, "train")
     annotate = _command(commands, "annotate", _annotate, "Choose latents, describe their regions, write the dataset.")
     _existing(annotate)
+    annotate.add_argument("--estimate", action="store_true", help="Say what the calls would cost, and ask nothing.")
     _options(annotate, "contrast", "describe", "release")
     evaluate = _command(commands, "evaluate", _evaluate, "Score the regions, and ask a CLIP model whether traits help.")
     _existing(evaluate)
@@ -110,6 +120,12 @@ def build_parser() -> argparse.ArgumentParser:
     publish.add_argument("--dataset-repo", required=True, metavar="ID", help="Hub id of the dataset, ORG/NAME.")
     publish.add_argument("--private", action="store_true", help="Create the repositories as private ones.")
     publish.add_argument("--dry-run", action="store_true", help="List what would be uploaded, and upload nothing.")
+    convert = _command(commands, "convert", _convert, "Bring an SAE of another library into this layout, or out of it.")
+    convert.add_argument("source", metavar="SRC", help="Folder, file or Hub id of an SAE; its layout is recognised.")
+    convert.add_argument("destination", type=Path, metavar="DST", help="A new folder.")
+    convert.add_argument(
+        "--to", choices=["sae-traits", "sae_lens"], default="sae-traits", help="Layout of DST (sae-traits)."
+    )
     demo = _command(
         commands, "demo", _demo, "Draw invented specimens, run everything on them, score against the truth."
     )
@@ -156,16 +172,30 @@ def _options(parser: argparse.ArgumentParser, *sections: str) -> None:
         for field in dataclasses.fields(section):
             if field.name == "source":
                 continue
-            default = "" if field.default is None else f" ({field.default})"
+            default = "" if field.default in (None, ()) else f" ({field.default})"
             hint = hints[field.name]
+            if hint is bool:
+                group.add_argument(
+                    f"--{field.name.replace('_', '-')}",
+                    dest=field.name,
+                    action=argparse.BooleanOptionalAction,
+                    default=argparse.SUPPRESS,
+                    help=field.metadata["help"],
+                )
+                continue
             group.add_argument(
                 f"--{field.name.replace('_', '-')}",
                 dest=field.name,
                 default=argparse.SUPPRESS,
                 choices=get_args(hint) if get_origin(hint) is Literal else None,
+                type=_comma_separated if get_origin(hint) is tuple else str,
                 metavar=None if get_origin(hint) is Literal else field.name.rsplit("_", 1)[-1].upper(),
                 help=(field.metadata["help"] + default).replace("%", "%%"),
             )
+
+
+def _comma_separated(text: str) -> tuple[str, ...]:
+    return tuple(part for part in text.split(",") if part)
 
 
 def _file(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -198,12 +228,17 @@ def _new_run(arguments: argparse.Namespace) -> Run:
     return Run.create(out, resolve(*layers))
 
 
-def _old_run(arguments: argparse.Namespace) -> Run:
-    """An existing run; of the file only what this command is about, since other steps are done already."""
+def _old_run(arguments: argparse.Namespace, *forgotten: dict[str, dict[str, Any]]) -> Run:
+    """An existing run; of the file only what this command is about, since other steps are done already.
+
+    Args:
+        arguments: those of the command.
+        forgotten: what of the run's own configuration does not hold for this command.
+    """
     from sae_traits.run import Run
 
     file = {name: values for name, values in _file(arguments).items() if name in arguments.sections}
-    return Run.open(arguments.run, file, _options_given(arguments))
+    return Run.open(arguments.run, *forgotten, file, _options_given(arguments))
 
 
 def _print(run: Run, arguments: argparse.Namespace) -> int:
@@ -231,17 +266,24 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _extract(arguments: argparse.Namespace) -> int:
     run = _new_run(arguments)
-    from sae_traits import pipeline
+    from sae_traits import extraction
 
-    pipeline.extract_features(run)
+    if arguments.estimate:
+        estimate = extraction.estimate_features(run)
+        text = json.dumps(dataclasses.asdict(estimate), indent=2)
+        print(text if arguments.format == "json" else "\n".join(estimate.lines()))
+        return DONE
+    extraction.extract_features(run)
     return _print(run, arguments)
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    run = _old_run(arguments)
-    from sae_traits import pipeline
+    run = _old_run(
+        arguments, {"train": {"sweep": None}}
+    )  # the last command's sweep must not override this one's options
+    from sae_traits import training
 
-    pipeline.train(run)
+    training.train(run)
     run.save_config()
     return _print(run, arguments)
 
@@ -250,8 +292,12 @@ def _annotate(arguments: argparse.Namespace) -> int:
     run = _old_run(arguments)
     from sae_traits import pipeline
 
+    if arguments.estimate:
+        estimate = pipeline.estimate_descriptions(run)
+        text = json.dumps(dataclasses.asdict(estimate), indent=2)
+        print(text if arguments.format == "json" else "\n".join(estimate.lines()))
+        return DONE
     pipeline.annotate_run(run)
-    pipeline.release_run(run)
     run.save_config()
     return _print(run, arguments)
 
@@ -278,6 +324,17 @@ def _publish(arguments: argparse.Namespace) -> int:
         dry_run=arguments.dry_run,
     )
     print("\n".join(lines))
+    return DONE
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    from sae_traits.sae.formats.export import convert
+
+    config = convert(arguments.source, arguments.destination, to=arguments.to).config
+    if arguments.format == "json":
+        print(json.dumps({"destination": str(arguments.destination), **config.to_dict()}, indent=2))
+    else:
+        print(f"{arguments.destination}: {config.architecture}, {config.d_model} wide, {config.n_latents} latents")
     return DONE
 
 

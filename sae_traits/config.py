@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,6 +58,9 @@ class FeaturesConfig:
         "auto", "How images become square: as the backbone's preprocessor says, or one of these."
     )
     dtype: Literal["float32", "bfloat16", "float16"] = option("float32", "Precision of the stored features.")
+    stream: bool = option(
+        False, "Keep no features on disk: compute them from the images while training, and again while encoding."
+    )
     image_batch_size: int = option(16, "Images a forward pass.")
     workers: int = option(2, "Processes that read and resize images.")
     device: str = option("auto", "Where the backbone runs: auto, cpu, cuda, cuda:1 or mps.")
@@ -71,14 +75,34 @@ class TrainConfig:
     """Which sparse autoencoder, and how it is trained."""
 
     sae: str | None = option(None, "Use this SAE (folder, file or Hub id) instead of training one.")
-    architecture: Literal["topk", "relu"] = option("topk", "topk: k latents a patch; relu: the paper's ReLU + L1.")
+    sweep: str | None = option(
+        None, "Train several SAEs in one pass over the data: options and values, such as `k=8,16,32 seed=0,1`."
+    )
+    architecture: Literal["topk", "batch_topk", "jump_relu", "relu"] = option(
+        "topk",
+        "topk: k latents a patch; batch_topk: k on average over a batch; jump_relu: a learned threshold a latent; "
+        "relu: the paper's ReLU + L1.",
+    )
     n_latents: int = option(1536, "Size of the dictionary; the paper used 24576.")
-    k: int = option(16, "Active latents a patch (topk).")
+    k: int = option(16, "Active latents a patch: exactly (topk), or on average (batch_topk, jump_relu).")
+    prefixes: tuple[int, ...] = option(
+        (),
+        "Matryoshka: also train the first so many latents to reconstruct alone, for example 96,384; any architecture.",
+    )
     l1_coefficient: float = option(4e-4, "Weight of the L1 penalty on unscaled features (relu).")
+    l0_coefficient: float = option(1.0, "Weight of the penalty (L0 / k - 1)² on scaled features (jump_relu).")
+    sparsity_warmup_steps: int = option(
+        0, "Steps over which the weight of a penalty rises from zero (relu, jump_relu)."
+    )
     n_patches: int = option(2_000_000, "Training patches in all, counted with repetition; the paper used 100000000.")
     batch_size: int = option(2048, "Patches a step, over all processes.")
     learning_rate: float = option(1e-3, "Peak learning rate of Adam.")
     warmup_steps: int = option(100, "Steps of linear learning-rate warm-up; the paper used 500.")
+    gradient_norm: float | None = option(None, "Clip the gradient of each step to this norm.")
+    tracker: str | None = option(
+        None,
+        "Also log to one of Accelerate's trackers that is installed: tensorboard, wandb, trackio, mlflow and others.",
+    )
     seed: int = option(0, "Seed of the initial weights and of the order of patches.")
 
     def __post_init__(self) -> None:
@@ -86,8 +110,14 @@ class TrainConfig:
             _check(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
         _check(self.k <= self.n_latents, f"k ({self.k}) cannot exceed n_latents ({self.n_latents})")
         _check(self.learning_rate > 0, f"learning_rate must be positive, not {self.learning_rate}")
-        _check(self.l1_coefficient >= 0, f"l1_coefficient must be 0 or more, not {self.l1_coefficient}")
-        _check(self.warmup_steps >= 0, f"warmup_steps must be 0 or more, not {self.warmup_steps}")
+        for name in ("l1_coefficient", "l0_coefficient", "warmup_steps", "sparsity_warmup_steps"):
+            _check(getattr(self, name) >= 0, f"{name} must be 0 or more, not {getattr(self, name)}")
+        rising = (0, *self.prefixes, self.n_latents)
+        _check(
+            all(first < end for first, end in pairwise(rising)),
+            f"prefixes must rise and stay below n_latents ({self.n_latents}), not {self.prefixes}",
+        )
+        _check(self.gradient_norm is None or self.gradient_norm > 0, "gradient_norm must be positive")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,13 +146,56 @@ class ContrastConfig:
 class DescribeConfig:
     """Who describes the regions."""
 
-    describer: Literal["measured"] = option(
-        "measured", "measured: colour, shape and texture read off the pixels; needs no model."
+    describer: Literal["measured", "server", "vllm", "transformers"] = option(
+        "measured",
+        "measured: colour, shape and texture read off the pixels, needs no model; server: an OpenAI-compatible server "
+        "such as vLLM's; vllm: vLLM in this process; transformers: a LLaVA-type model in this process.",
     )
-    describe_workers: int = option(2, "Processes that describe regions.")
+    describe_workers: int = option(2, "Processes that measure regions and prepare their pictures.")
+    describer_model: str | None = option(
+        None, "Model that describes: the name that the server gives it, a local folder or a Hub id."
+    )
+    describer_revision: str | None = option(None, "Branch, tag or commit of that model; for a server, what it runs.")
+    base_url: str = option(
+        "http://localhost:8000/v1", "Address of the server; its key is read from the environment (OPENAI_API_KEY)."
+    )
+    in_flight: int = option(64, "Calls that are waited for at the same time, or asked together in this process.")
+    show: Literal["overlay", "crop", "both"] = option(
+        "overlay", "What the model sees: the image with the region outlined, the region with its surroundings, or both."
+    )
+    prompt: Literal["region", "whole"] = option(
+        "region", "region: describe the region; whole: the baseline, an image without any outline."
+    )
+    images_per_description: int = option(
+        1, "Describe what so many specimens of a species and split have in common at a latent, in one call."
+    )
+    name_species: bool = option(False, "Tell the model the species; what it then says may not be what it sees.")
+    temperature: float = option(0.01, "Sampling temperature of the model; the paper used 0.01.")
+    max_tokens: int = option(256, "Longest answer, in tokens; a longer one is cut off and invalid.")
+    call_timeout: float = option(120.0, "Seconds after which a call to a server counts as failed.")
+    stop_after_errors: int = option(20, "Stop after so many errors of a server without an answer between them.")
+    describer_device: str = option("auto", "Where a model of transformers runs: auto, cpu, cuda, cuda:1 or mps.")
+    seconds_per_call: float = option(2.0, "For the estimate: how long a call takes.")
+    prompt_price: float = option(0.0, "For the estimate: price of a million prompt tokens.")
+    answer_price: float = option(0.0, "For the estimate: price of a million answer tokens.")
 
     def __post_init__(self) -> None:
-        _check(self.describe_workers >= 1, f"describe_workers must be at least 1, not {self.describe_workers}")
+        for name in ("describe_workers", "in_flight", "images_per_description", "max_tokens", "stop_after_errors"):
+            _check(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("temperature", "prompt_price", "answer_price"):
+            _check(getattr(self, name) >= 0, f"{name} must be 0 or more, not {getattr(self, name)}")
+        for name in ("call_timeout", "seconds_per_call"):
+            _check(getattr(self, name) > 0, f"{name} must be positive, not {getattr(self, name)}")
+        _check(
+            (self.describer == "measured") == (self.describer_model is None),
+            f"the describer {self.describer!r} needs --describer-model"
+            if self.describer_model is None
+            else "--describer-model needs --describer server, vllm or transformers",
+        )
+        _check(
+            self.images_per_description == 1 or (self.describer != "measured" and self.prompt == "region"),
+            "--images-per-description needs a describer with a model, and --prompt region",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

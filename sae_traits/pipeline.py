@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from accelerate import Accelerator
-from numpy.typing import NDArray
-from torch import Tensor
 
 import sae_traits
-from sae_traits import collections
 from sae_traits.collections.drawn import draw_collection
 from sae_traits.collections.drawn.world import is_drawn
-from sae_traits.config import FeaturesConfig, read_config, resolve
-from sae_traits.errors import StoreError
+from sae_traits.config import read_config, resolve
 from sae_traits.evaluation import drawn_truth
 from sae_traits.evaluation.clip import CLIP, load_clip
 from sae_traits.evaluation.demo_clip import DRAWN_CLIP, refuse_unless_drawn
@@ -30,237 +22,75 @@ from sae_traits.evaluation.localisation import score_on_masks
 from sae_traits.evaluation.report import draw_gallery, report_sections, write_report
 from sae_traits.evaluation.zero_shot import evaluate_zero_shot
 from sae_traits.evaluation.zero_shot_results import ZeroShotResults, report_lines
-from sae_traits.features.backbone import Backbone, choose_device, load_backbone, restore_backbone
-from sae_traits.features.extract import extract
-from sae_traits.features.store import FeatureStore, hash_of_file
-from sae_traits.features.stream import PatchStream, moments
+from sae_traits.extraction import digest, extract_features, features_of, rows_of
+from sae_traits.features.backbone import choose_device
+from sae_traits.features.source import FeatureSource
+from sae_traits.features.store import hash_of_file
 from sae_traits.progress import say
 from sae_traits.publishing import write_card, write_run_dataset
-from sae_traits.run import Run
-from sae_traits.sae.extractor import check_features
-from sae_traits.sae.metrics import measure_sae
+from sae_traits.run import Run, opens
 from sae_traits.sae.model import SAE
-from sae_traits.sae.trainer import FeatureScale, n_steps_for, record_metrics, train_sae
 from sae_traits.schema import Collection, Trait
+from sae_traits.training import sae_hash, train
 from sae_traits.traits.annotate import describe_candidates, export_traits, plan_annotation
 from sae_traits.traits.describers import make_describer
 from sae_traits.traits.encode import Codes, encode_collection, firing_thresholds
+from sae_traits.traits.estimate import AnnotationEstimate, estimate_annotation
 from sae_traits.traits.ledger import Ledger
 from sae_traits.traits.table import read_traits
 
-MEASURED_PATCHES = 200_000
-"""The SAE is measured on at most this many held-out patches."""
-
-
-def extract_features(run: Run, accelerator: Accelerator | None = None) -> None:
-    """Read the collection, then extract the features of every specimen (all processes take part)."""
-    accelerator = accelerator or Accelerator()
-    config = run.config
-    if accelerator.is_main_process:
-        run.steps.do(
-            "collect",
-            {"source": collections.fingerprint(config.collection)},
-            run.specimens_file.is_file,
-            lambda: _collect(run),
-        )
-    accelerator.wait_for_everyone()
-    collection = Collection.load(run.specimens_file)
-    backbone = _backbone(run)
-    inputs = {
-        "images": _digest(collection, "specimen_id", "sha256", "width", "height"),
-        "backbone": backbone.info.to_dict(),
-        "dtype": config.features.dtype,
-    }
-
-    def work() -> dict[str, Any]:
-        store = extract(
-            collection,
-            backbone,
-            run.activations,
-            dtype=config.features.dtype,
-            image_batch_size=config.features.image_batch_size,
-            workers=config.features.workers,
-        )
-        return {"n_patches": store.n_patches, "d_model": store.info.d_model}
-
-    def is_complete() -> bool:
-        return _opens(FeatureStore.open, run.activations)
-
-    run.steps.do("extract", inputs, is_complete, work, keep_record=accelerator.is_main_process)
-    accelerator.wait_for_everyone()
-
-
-def _opens(opener: Callable[[Path], Any], folder: Path) -> bool:
-    """Whether a folder's index and all of its files are there."""
-    try:
-        opener(folder)
-    except StoreError as error:
-        if folder.exists():
-            say(str(error))
-        return False
-    return True
-
-
-def _digest(collection: Collection, *fields: str) -> str:
-    """Hash of some fields of all specimens, in order."""
-    digest = hashlib.sha256()
-    for specimen in collection.specimens:
-        digest.update(repr([getattr(specimen, field) for field in fields]).encode())
-    return digest.hexdigest()
-
-
-def _collect(run: Run) -> dict[str, Any]:
-    collection = collections.read_collection(run.config.collection, workers=run.config.features.workers)
-    collection.save(run.specimens_file)
-    with run.problems_file.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["file", "reason"])
-        writer.writerows((problem.file, problem.reason) for problem in collection.problems)
-    for problem in collection.problems[:5]:
-        say(f"left out {problem.file}: {problem.reason}")
-    if len(collection.problems) > 5:
-        say(f"… and {len(collection.problems) - 5} more; all are in {run.problems_file}")
-    return {
-        "n_specimens": len(collection.specimens),
-        "n_species": len({s.species for s in collection.specimens}),
-        "n_problems": len(collection.problems),
-    }
-
-
-def _backbone(run: Run) -> Backbone:
-    """The configured backbone; with --sae and nothing said about features, the one that the SAE was trained on."""
-    features = run.config.features
-    if run.config.train.sae is None:
-        return load_backbone(features)
-    sae = SAE.from_pretrained(run.config.train.sae)
-    default = FeaturesConfig()
-    names = ("backbone", "revision", "layer", "framing")
-    if sae.config.backbone is not None and all(getattr(features, n) == getattr(default, n) for n in names):
-        return restore_backbone(sae.config.backbone, device=features.device)
-    backbone = load_backbone(features)
-    check_features(sae, backbone.info)
-    return backbone
-
-
-def train(run: Run, accelerator: Accelerator | None = None) -> None:
-    """Train the SAE of a run on its training specimens (all processes take part), or adopt the one of --sae."""
-    accelerator = accelerator or Accelerator()
-    config = run.config.train
-    collection = Collection.load(run.specimens_file)
-    inputs: dict[str, Any] = {
-        "extract": run.steps.fingerprint("extract"),
-        "training": _rows(collection, "train").tolist(),
-        "train": asdict(config),
-    }
-    adopted = SAE.from_pretrained(config.sae) if config.sae is not None else None
-    if adopted is not None:
-        inputs["sae"] = sae_hash(adopted)
-
-    def work() -> dict[str, Any]:
-        store = FeatureStore.open(run.activations)
-        if adopted is not None:
-            check_features(adopted, store.info)
-            sae = adopted
-            if sae.config.backbone is None:  # another library's checkpoint: from now on it says what it reads
-                sae.config = replace(sae.config, backbone=store.info)
-        else:
-            sae = _train_new(run, store, collection, accelerator)
-        metrics = measure_sae(sae.to(accelerator.device), _held_out(store, collection)).to_dict()
-        record_metrics(sae, metrics)
-        if accelerator.is_main_process:
-            sae.cpu().save_pretrained(run.sae)
-            run.checkpoint_file.unlink(missing_ok=True)
-        return metrics
-
-    run.steps.do("train", inputs, (run.sae / "config.json").is_file, work, keep_record=accelerator.is_main_process)
-    accelerator.wait_for_everyone()
-
-
-def _train_new(run: Run, store: FeatureStore, collection: Collection, accelerator: Accelerator) -> SAE:
-    config = run.config.train
-    rows = _rows(collection, "train")
-    found = moments(store, rows)
-    n_steps = n_steps_for(config)
-
-    def batches(start: int) -> Iterator[Tensor]:
-        n_patches = n_steps * config.batch_size
-        return iter(
-            PatchStream(store, rows, n_patches=n_patches, batch_size=config.batch_size, seed=config.seed, start=start)
-        )
-
-    training = {
-        "n_specimens": len(rows),
-        "n_patches": n_steps * config.batch_size,
-        "settings": {k: v for k, v in asdict(config).items() if k != "sae"},
-    }
-    return train_sae(
-        batches,
-        config,
-        FeatureScale(
-            mean=found.mean.float(), scale=max((found.mean_squared_deviation / store.info.d_model) ** 0.5, 1e-12)
-        ),
-        n_steps=n_steps,
-        checkpoint=run.checkpoint_file,
-        data=f"{store.fingerprint} {hashlib.sha256(rows.tobytes()).hexdigest()} {n_steps}",
-        accelerator=accelerator,
-        backbone=store.info,
-        training=training,
-    )
-
-
-def _held_out(store: FeatureStore, collection: Collection) -> Iterator[Tensor]:
-    """Features of a sample of validation specimens, of test or training specimens where there are no others."""
-    rows = next(rows for split in ("validation", "test", "train") if len(rows := _rows(collection, split)))
-    n_sampled = max(1, MEASURED_PATCHES // (store.info.rows * store.info.columns))
-    sample = np.random.default_rng(0).permutation(rows)[:n_sampled]
-    chosen = np.zeros(len(collection.specimens), dtype=bool)
-    chosen[sample] = True
-    for shard in store.shards():
-        own = np.repeat(chosen[shard.specimens], np.diff(shard.offsets))
-        yield shard.features[torch.from_numpy(own)]
-
-
-def _rows(collection: Collection, split: str) -> NDArray[np.int64]:
-    return np.array([row for row, s in enumerate(collection.specimens) if s.split == split], dtype=np.int64)
-
-
-def sae_hash(sae: SAE) -> str:
-    """Hash of an SAE's weights and architecture: its revision, where it has none on the Hub."""
-    digest = hashlib.sha256(f"{sae.config.architecture} {sae.config.k} {sae.config.subtract_decoder_bias}".encode())
-    for name, tensor in sorted(sae.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
-
 
 def annotate_run(run: Run) -> None:
-    """Encode the specimens, choose latents, describe their regions, and write the dataset."""
-    config = run.config
-    collection = Collection.load(run.specimens_file)
-    store = FeatureStore.open(run.activations)
-    sae = SAE.from_pretrained(run.sae, device=choose_device(config.features.device))
-    firing = (
-        {"threshold": config.contrast.firing_threshold}
-        if config.contrast.contrast == "paper"
-        else {"quantile": config.contrast.firing_quantile}
-    )
+    """Encode the specimens, choose latents, describe their regions, and write the dataset.
 
-    def encode() -> dict[str, Any]:
-        if config.contrast.contrast == "paper":
+    Where a describer stopped before it gave a single trait there is nothing to write a dataset of yet.
+    """
+    collection = Collection.load(run.specimens_file)
+    source = features_of(run, collection)
+    _encode(run, collection, source)
+    _describe(run, collection, source)
+    counts = run.steps.counts("annotate")
+    if counts["n_traits"] or not counts["n_open"]:
+        release_run(run)
+
+
+def estimate_descriptions(run: Run) -> AnnotationEstimate:
+    """Encode the specimens and choose latents, and say what describing their regions would cost."""
+    collection = Collection.load(run.specimens_file)
+    source = features_of(run, collection)
+    _encode(run, collection, source)
+    plan = plan_annotation(collection, Codes.open(run.codes), source.info, run.config.contrast)
+    with Ledger(run.ledger_file) as ledger:
+        return estimate_annotation(plan, make_describer(run.config.describe), ledger, run.config.describe)
+
+
+def _encode(run: Run, collection: Collection, source: FeatureSource) -> None:
+    config = run.config
+    is_paper = config.contrast.contrast == "paper"
+
+    def work() -> dict[str, Any]:
+        sae = SAE.from_pretrained(run.sae, device=choose_device(config.features.device))
+        if is_paper:
             thresholds = np.full(sae.config.n_latents, config.contrast.firing_threshold, dtype=np.float32)
         else:
             training = np.array([s.split == "train" for s in collection.specimens])
-            thresholds = firing_thresholds(sae, store, training, config.contrast.firing_quantile)
-        codes = encode_collection(sae, store, thresholds, run.codes)
+            thresholds = firing_thresholds(sae, source, training, config.contrast.firing_quantile)
+        codes = encode_collection(sae, source, thresholds, run.codes)
         return {"n_latents_used": int(np.isfinite(codes.thresholds).sum()), "n_parts": len(codes.parts)}
 
+    firing = (
+        {"threshold": config.contrast.firing_threshold} if is_paper else {"quantile": config.contrast.firing_quantile}
+    )
     inputs = {"train": run.steps.fingerprint("train"), **firing}
-    run.steps.do("encode", inputs, lambda: _opens(Codes.open, run.codes), encode)
+    run.steps.do("encode", inputs, lambda: opens(Codes.open, run.codes), work)
 
-    describer = make_describer(run.config.describe)
 
-    def annotate() -> dict[str, Any]:
-        plan = plan_annotation(collection, Codes.open(run.codes), store.info, config.contrast)
+def _describe(run: Run, collection: Collection, source: FeatureSource) -> None:
+    config = run.config
+    describer = make_describer(config.describe)
+
+    def work() -> dict[str, Any]:
+        plan = plan_annotation(collection, Codes.open(run.codes), source.info, config.contrast)
         with Ledger(run.ledger_file) as ledger:
             describe_candidates(plan, describer, ledger, workers=config.describe.describe_workers)
             annotation = export_traits(
@@ -271,10 +101,11 @@ def annotate_run(run: Run) -> None:
     inputs = {
         "encode": run.steps.fingerprint("encode"),
         "contrast": asdict(config.contrast),
-        "describer": [describer.name, describer.model, describer.prompt],
-        "labels": _digest(collection, "taxon", "split", "mm_per_pixel"),
+        "describer": [describer.name, describer.model, describer.prompt, describer.settings],
+        "images_per_description": describer.images_per_description,
+        "labels": digest(collection, "taxon", "split", "mm_per_pixel"),
     }
-    run.steps.do("annotate", inputs, lambda: run.traits_file.is_file() and run.latents_file.is_file(), annotate)
+    run.steps.do("annotate", inputs, lambda: run.traits_file.is_file() and run.latents_file.is_file(), work)
 
 
 def release_run(run: Run) -> None:
@@ -291,7 +122,7 @@ def release_run(run: Run) -> None:
         "annotate": run.steps.fingerprint("annotate"),
         "release": asdict(run.config.release),
         "command": run.command,
-        "rights": _digest(collection, "file", "license", "rights_holder", "source_url"),
+        "rights": digest(collection, "file", "license", "rights_holder", "source_url"),
     }
     cards = run.dataset / "README.md", run.sae / "README.md"
     run.steps.do("release", inputs, lambda: all(card.is_file() for card in cards), work)
@@ -306,7 +137,7 @@ def _evaluate(run: Run, clip: CLIP | None) -> None:
     collection = Collection.load(run.specimens_file)
 
     def work() -> dict[str, Any]:
-        info = FeatureStore.open(run.activations).info
+        info = features_of(run, collection).info
         traits = list(read_traits(run.traits_file))
         on_animal = score_on_masks(collection, traits, info)
         drawn = drawn_truth.score(collection, traits, info) if is_drawn(collection.root) else None
@@ -352,7 +183,7 @@ def _clip(run: Run) -> CLIP | None:
 
 def _zero_shot(run: Run, collection: Collection, traits: Sequence[Trait], clip: CLIP) -> ZeroShotResults:
     """Embed the validation and test images (kept on disk), and run the protocol."""
-    rows = np.sort(np.concatenate([_rows(collection, "validation"), _rows(collection, "test")]))
+    rows = np.sort(np.concatenate([rows_of(collection, "validation"), rows_of(collection, "test")]))
     images = embed_collection(
         clip,
         collection,
@@ -374,8 +205,8 @@ def run_all(run: Run) -> None:
     extract_features(run)
     train(run)
     annotate_run(run)
-    release_run(run)
-    _evaluate(run, clip)
+    if "release" in run.steps.records:
+        _evaluate(run, clip)
 
 
 def run_demo(folder: Path) -> Run:

@@ -22,8 +22,11 @@ from sae_traits.config import TEXTURE, RunConfig, read_config, resolve
 from sae_traits.errors import ConfigError, StoreError
 from sae_traits.progress import say
 
-NOT_IN_COMMAND = {"source", "workers", "describe_workers", "device", "image_batch_size"}
-"""Options that change speed, not results, and the source, which is given by name."""
+NOT_IN_COMMAND = {
+    "source", "workers", "describe_workers", "device", "image_batch_size", "tracker", "base_url", "in_flight",
+    "call_timeout", "stop_after_errors", "describer_device", "seconds_per_call", "prompt_price", "answer_price",
+}  # fmt: skip
+"""Options that change no results, or that nobody else can use, and the source, which is given by name."""
 
 
 STEP_NAMES = ("collect", "extract", "train", "encode", "annotate", "release", "evaluate")
@@ -223,6 +226,17 @@ class Steps:
             write_text(self.path, json.dumps(self.records, indent=2, ensure_ascii=False) + "\n")
 
 
+def opens(opener: Callable[[Path], Any], folder: Path) -> bool:
+    """Whether a folder's index and all of its files are there."""
+    try:
+        opener(folder)
+    except StoreError as error:
+        if folder.exists():
+            say(str(error))
+        return False
+    return True
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a small file whole or not at all.
 
@@ -244,6 +258,7 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
         collection=replace(config.collection, source=_absolute(config.collection.source)),
         features=replace(config.features, backbone=_absolute(config.features.backbone)),
         train=replace(config.train, sae=_absolute(config.train.sae)),
+        describe=replace(config.describe, describer_model=_absolute(config.describe.describer_model)),
         zero_shot=replace(
             config.zero_shot,
             clip=_absolute(config.zero_shot.clip),

@@ -49,6 +49,8 @@ class Summary:
                 f"SAE       {self.run.sae}: explained variance {found['explained_variance']:.3f}, "
                 f"L0 {found['l0']:.1f}, dead latents {100 * found['dead_share']:.1f} %"
             )
+            if found["n_saes"] > 1:
+                lines.append(f"          the recommended one of {found['n_saes']}, see {self.run.sae / 'sweep.json'}")
         if found := self.counts.get("annotate"):
             lines += self._traits(found)
         if self.counts.get("release"):
@@ -78,7 +80,7 @@ class Summary:
             ("n_background", "answers were background and are left out"),
             ("n_invalid", "answers could not be used and are kept in the ledger"),
             ("n_failed", "calls failed and are kept in the ledger"),
-            ("n_open", "of these are asked again by the same command"),
+            ("n_open", "regions are asked about by the same command, given again"),
         ):
             if found[name]:
                 lines.append(f"          {found[name]} {meaning}")

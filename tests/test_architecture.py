@@ -12,7 +12,16 @@ import sae_traits
 PACKAGE = Path(sae_traits.__file__).parent
 ROOMS = ["collections", "features", "sae", "traits", "release", "evaluation"]
 COMMON = {"errors", "schema", "geometry", "config", "progress"}
-KNOW_ALL = {"pipeline.py", "publishing.py", "run.py", "summary.py", "cli.py", "__init__.py"}
+KNOW_ALL = {
+    "extraction.py",
+    "training.py",
+    "pipeline.py",
+    "publishing.py",
+    "run.py",
+    "summary.py",
+    "cli.py",
+    "__init__.py",
+}
 
 
 def imported_modules(path):

@@ -175,9 +175,7 @@ def score(collection: Collection, traits: Sequence[Trait], info: BackboneInfo, *
         lies_on = _share_on_parts(area, regions) >= ON_PART
         random_on = np.stack([_share_on_parts(area, draw) >= ON_PART for draw in drawn])
         parts = [truth.parts.index(trait.part) for trait in species.diagnostic]
-        # Less than half a patch in sight: no region whatever could lie on the part.
-        half_a_patch = np.median(area.sum(axis=0)) / 2
-        in_sight = [part for part in parts if area[part].sum() >= half_a_patch]
+        in_sight = _in_sight(parts, area)
         n_hidden += len(parts) - len(in_sight)
         for part in in_sight:
             found, by_chance = lies_on[:, part].any(), random_on[:, :, part].any(axis=1).mean()
@@ -191,6 +189,62 @@ def score(collection: Collection, traits: Sequence[Trait], info: BackboneInfo, *
         n_regions=len(placed),
         naming=tuple(_naming(name, [a for a in answers if a.attribute == name], seed) for name in ATTRIBUTES),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class SpecimenCounts:
+    """What the regions of one specimen found; what two ways to choose regions are compared by."""
+
+    species: str
+    alone_in_genus: bool
+    n_diagnostic: int
+    """Diagnostic traits whose part is in sight."""
+    n_found: int
+    """Of these, on whose part a region lies."""
+    n_regions: int
+    n_false: int
+    """Regions that lie on no part with a diagnostic trait."""
+
+
+def count_found(
+    collection: Collection, regions: Sequence[Sequence[ArrayLike]], info: BackboneInfo
+) -> list[SpecimenCounts]:
+    """How many diagnostic traits the regions of each specimen found, by the rules of `score`.
+
+    Args:
+        collection: a collection written by `draw_collection`.
+        regions: the patches of every region of every specimen.
+        info: the backbone that made the patches.
+
+    Raises:
+        CollectionError: the collection is not a drawn one, or its label maps do not fit.
+    """
+    truth = Truth.load(collection.root)
+    found = []
+    for specimen, own in zip(collection.specimens, regions, strict=True):
+        species = truth.of(specimen.species)
+        grid = info.grid((specimen.width, specimen.height))
+        area = _area_on_parts(collection, specimen, grid, len(truth.parts))
+        lies_on = _share_on_parts(area, own) >= ON_PART
+        parts = [truth.parts.index(trait.part) for trait in species.diagnostic]
+        in_sight = _in_sight(parts, area)
+        found.append(
+            SpecimenCounts(
+                species=specimen.species,
+                alone_in_genus=species.alone_in_genus,
+                n_diagnostic=len(in_sight),
+                n_found=int(lies_on[:, in_sight].any(axis=0).sum()),
+                n_regions=len(own),
+                n_false=int((~lies_on[:, parts].any(axis=1)).sum()),
+            )
+        )
+    return found
+
+
+def _in_sight(parts: Sequence[int], area: NDArray[np.float64]) -> list[int]:
+    """The parts of which at least half a patch is in sight: on no other could any region lie."""
+    half_a_patch = np.median(area.sum(axis=0)) / 2
+    return [part for part in parts if area[part].sum() >= half_a_patch]
 
 
 def _area_on_parts(collection: Collection, specimen: Specimen, grid: PatchGrid, n_parts: int) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ from PIL import Image
 from sae_traits.collections.drawn import Truth
 from sae_traits.collections.drawn.world import TrueSpecies, TrueTrait
 from sae_traits.errors import CollectionError, ConfigError
-from sae_traits.evaluation.drawn_truth import score
+from sae_traits.evaluation.drawn_truth import SpecimenCounts, count_found, score
 from sae_traits.geometry import Framing
 from sae_traits.schema import (
     Attribute,
@@ -136,6 +136,22 @@ def test_a_trait_is_found_where_half_of_a_region_lies_on_its_part(tmp_path, info
     assert recall_of(scored, "alone in their genus").regions.mean == 1.0
     assert recall_of(scored, "all, test split only").n_specimens == 1
     assert scored.n_hidden == 0
+
+
+def test_counts_of_a_specimen_follow_the_same_rules_as_the_scores(tmp_path, info):
+    hidden = blocks(head=[])
+    collection = make_collection(
+        tmp_path, ("Aus bus", "train", blocks()), ("Aus bus", "train", hidden), ("Cus dus", "test", blocks())
+    )
+    elytra, head, nothing = PATCHES[:2, :2].ravel(), PATCHES[3:, 3:].ravel(), PATCHES[2, :2].ravel()
+    counts = count_found(collection, [[elytra, head, nothing], [elytra, elytra], []], info)
+    assert counts == [
+        SpecimenCounts("Aus bus", False, n_diagnostic=2, n_found=2, n_regions=3, n_false=1),
+        SpecimenCounts("Aus bus", False, n_diagnostic=1, n_found=1, n_regions=2, n_false=0),
+        SpecimenCounts("Cus dus", True, n_diagnostic=1, n_found=0, n_regions=0, n_false=0),
+    ]
+    # The head is no part with a diagnostic trait of Cus dus: a region on it is false.
+    assert count_found(collection, [[], [], [head]], info)[2].n_false == 1
 
 
 def test_a_region_that_lies_less_than_half_on_a_part_does_not_count(tmp_path, info):

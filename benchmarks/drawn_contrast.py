@@ -1,0 +1,206 @@
+"""Our choice of latents and regions against the paper's on the drawn world, at one firing threshold, row for row.
+
+For every seed a world is drawn, its features extracted and an SAE trained once; then the same codes are given to
+
+- specimen: the default, `specimen_contrast`, and the places where a species' latents agree, each told once;
+- paper: Algorithm 1 and every region of its latents, the strongest first, as in the paper;
+- paper, places apart: the same, but a place is told once;
+- paper, our regions: Algorithm 1, the rest as ours.
+
+Two choices are compared on as many rows of each specimen as the shorter of them has, the strongest first. Species with
+congeners only: the paper finds nothing for the others, which have columns of their own. Recall and false discoveries
+are those of `sae_traits.evaluation.drawn_truth`. A minute or two a seed on two cores:
+
+    python benchmarks/drawn_contrast.py [--seeds 0 1 2]
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from tables import markdown_table
+
+from sae_traits import pipeline
+from sae_traits.collections.drawn import draw_collection
+from sae_traits.config import read_config, resolve
+from sae_traits.evaluation.drawn_truth import SpecimenCounts, count_found
+from sae_traits.evaluation.statistics import Interval, bootstrap_interval
+from sae_traits.features.store import FeatureStore
+from sae_traits.run import Run
+from sae_traits.schema import Collection
+from sae_traits.traits.annotate import plan_annotation
+from sae_traits.traits.candidates import LEAST_EVIDENCE, all_candidates
+from sae_traits.traits.encode import Codes
+
+FIRING_QUANTILE = 0.7
+"""Of all ways alike: the threshold is a latent's own quantile."""
+OTHERS = {
+    "paper": {"greatest_overlap": 1.0, "least_evidence": 0.0},
+    "paper, places apart": {"greatest_overlap": 0.5, "least_evidence": 0.0},
+    "paper, our regions": {"greatest_overlap": 0.5, "least_evidence": LEAST_EVIDENCE},
+}
+Regions = list[list[tuple[int, ...]]]
+"""The patches of every region of every specimen, the strongest first."""
+
+
+@dataclass(frozen=True)
+class World:
+    """One drawn world, and the regions that each way chose in it."""
+
+    collection: Collection
+    specimen: Regions
+    others: dict[str, Regions]
+    """By the names of OTHERS."""
+    run: Run
+
+    def count(self, regions: Regions) -> list[SpecimenCounts]:
+        """What the regions found, a specimen each."""
+        return count_found(self.collection, regions, FeatureStore.open(self.run.activations).info)
+
+
+def make_world(folder: Path, seed: int) -> World:
+    """Draw a world and choose regions in it."""
+    draw_collection(folder / "collection", seed=seed)
+    given = {
+        "collection": {"source": str(folder / "collection"), "split_seed": seed},
+        "train": {"seed": seed},
+        "contrast": {"firing_quantile": FIRING_QUANTILE},
+    }
+    run = Run.create(folder, resolve(read_config(pipeline.recipe_file("demo.yaml")), given))
+    pipeline.extract_features(run)
+    pipeline.train(run)
+    pipeline.annotate_run(run)
+    collection = Collection.load(run.specimens_file)
+    return World(
+        collection,
+        specimen=choose_regions(run, collection, "specimen", greatest_overlap=0.5, least_evidence=LEAST_EVIDENCE),
+        others={name: choose_regions(run, collection, "paper", **rules) for name, rules in OTHERS.items()},
+        run=run,
+    )
+
+
+def choose_regions(
+    run: Run, collection: Collection, method: str, *, greatest_overlap: float, least_evidence: float
+) -> Regions:
+    """The regions of every specimen, by the latents of one contrast, from the codes of the run."""
+    codes, info = Codes.open(run.codes), FeatureStore.open(run.activations).info
+    config = replace(run.config.contrast, contrast=method)
+    chosen = plan_annotation(collection, codes, info, config).chosen
+    regions: Regions = [[] for _ in collection.specimens]
+    for _, candidates in all_candidates(
+        codes,
+        collection.specimens,
+        chosen,
+        info,
+        most=config.traits_per_specimen,
+        greatest_overlap=greatest_overlap,
+        least_evidence=least_evidence,
+    ):
+        regions[candidates[0][0].specimen] = [candidate.patches for candidate, _ in candidates]
+    return regions
+
+
+def row_for_row(first: Regions, second: Regions) -> tuple[Regions, Regions]:
+    """Of each specimen as many of the strongest regions as both have."""
+    n_rows = [min(len(a), len(b)) for a, b in zip(first, second, strict=True)]
+    return [a[:n] for a, n in zip(first, n_rows, strict=True)], [b[:n] for b, n in zip(second, n_rows, strict=True)]
+
+
+def recall_of_species(counts: Sequence[SpecimenCounts]) -> dict[str, float]:
+    """Share of the diagnostic traits in sight that were found, a species with congeners each."""
+    species = sorted({c.species for c in counts if not c.alone_in_genus})
+    return {
+        name: sum(c.n_found for c in counts if c.species == name)
+        / sum(c.n_diagnostic for c in counts if c.species == name)
+        for name in species
+    }
+
+
+@dataclass(frozen=True)
+class Score:
+    """Of some specimens."""
+
+    recall: float
+    false: float
+    """Share of the regions that lie on no part with a diagnostic trait."""
+    rows: float
+    """Regions a specimen."""
+
+    @classmethod
+    def of(cls, counts: Sequence[SpecimenCounts], *, alone: bool) -> Score:
+        """Of the species alone in their genus, or of the others."""
+        mine = [c for c in counts if c.alone_in_genus == alone]
+        n_regions = sum(c.n_regions for c in mine)
+        return cls(
+            recall=sum(c.n_found for c in mine) / sum(c.n_diagnostic for c in mine),
+            false=sum(c.n_false for c in mine) / max(n_regions, 1),
+            rows=n_regions / len(mine),
+        )
+
+
+def compare(worlds: dict[int, World], other: dict[int, Regions]) -> str:
+    """A table: specimen against one other, row for row, each seed and all."""
+    differences: list[tuple[str, float]] = []
+    scores: list[tuple[Score, Score]] = []
+    rows = []
+    for seed, world in worlds.items():
+        ours, theirs = (world.count(regions) for regions in row_for_row(world.specimen, other[seed]))
+        recalls, other_recalls = recall_of_species(ours), recall_of_species(theirs)
+        own = [(species, recall - other_recalls[species]) for species, recall in recalls.items()]
+        differences += own
+        scores.append((Score.of(ours, alone=False), Score.of(theirs, alone=False)))
+        rows.append(comparison_row(str(seed), [scores[-1]], over_species(own)))
+    rows.append(comparison_row("all", scores, over_species(differences)))
+    header = [
+        "seed", "rows a specimen", "recall, specimen", "recall, other", "difference over species", "false, specimen",
+        "false, other",
+    ]  # fmt: skip
+    return markdown_table(header, rows)
+
+
+def over_species(differences: Sequence[tuple[str, float]]) -> Interval:
+    """Mean difference with its 95 % interval: a species is drawn with all its seeds."""
+    return bootstrap_interval([d for _, d in differences], groups=[species for species, _ in differences])
+
+
+def comparison_row(label: str, scores: Sequence[tuple[Score, Score]], difference: Interval) -> list[str]:
+    """One row of a comparison's table; means over the seeds."""
+    ours, theirs = zip(*scores, strict=True)
+
+    def mean(scores: Sequence[Score], what: str) -> str:
+        return f"{np.mean([getattr(score, what) for score in scores]):.3f}"
+
+    return [
+        label, mean(ours, "rows"), mean(ours, "recall"), mean(theirs, "recall"), str(difference), mean(ours, "false"),
+        mean(theirs, "false"),
+    ]  # fmt: skip
+
+
+def main() -> None:
+    """Make the worlds and print Markdown tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--folder", type=Path, help="keeps the worlds, and goes on with those that are there")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.folder or Path(temporary)
+        worlds = {seed: make_world(folder / f"seed-{seed}", seed) for seed in arguments.seeds}
+        rows = []
+        for seed, world in worlds.items():
+            counts = world.count(world.specimen)
+            scores = [Score.of(counts, alone=alone) for alone in (False, True)]
+            rows.append([str(seed), *(f"{v:.3f}" for s in scores for v in (s.recall, s.false, s.rows))])
+        header = ["seed", "with congeners: recall", "false", "rows", "alone in their genus: recall", "false", "rows"]
+        print("\nspecimen, all its rows\n\n" + markdown_table(header, rows))
+        for name in OTHERS:
+            print(f"\nspecimen against {name}, row for row, species with congeners\n")
+            print(compare(worlds, {seed: world.others[name] for seed, world in worlds.items()}))
+
+
+if __name__ == "__main__":
+    main()

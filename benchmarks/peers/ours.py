@@ -1,0 +1,53 @@
+"""sae-traits: train_sae as its pipeline calls it."""
+
+from __future__ import annotations
+
+import tempfile
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from sae_traits.config import TrainConfig
+from sae_traits.sae.trainer import FeatureScale, train_sae
+
+from .contract import Task, TimedBatches, Trained, answer
+
+
+def train(batches: TimedBatches, task: Task) -> Trained:
+    """Train on features that are centred and scaled; both are folded into the weights at the end."""
+    assert task.dead_after is None, "sae-traits revives dead latents after a fixed number of patches"
+    rate: dict[str, Any] = {} if task.learning_rate is None else {"learning_rate": task.learning_rate}
+    config = TrainConfig(
+        architecture=task.architecture,  # pyright: ignore[reportArgumentType]
+        n_latents=task.n_latents,
+        k=task.k,
+        l1_coefficient=task.l1_coefficient,
+        n_patches=len(batches) * task.batch_size,
+        batch_size=task.batch_size,
+        warmup_steps=task.warmup_steps,
+        seed=task.seed,
+        **rate,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        sae = train_sae(
+            lambda start: islice(iter(batches), start, None),
+            config,
+            _scale(torch.cat(batches.first())),
+            n_steps=len(batches),
+            checkpoint=Path(folder, "checkpoint.pt"),
+            data="benchmark",
+            accelerator=Accelerator(cpu=True),
+        )
+    return Trained(sae.state_dict(), sae.config.to_dict())
+
+
+def _scale(x: torch.Tensor) -> FeatureScale:
+    mean = x.mean(0)
+    return FeatureScale(mean=mean, scale=float((x - mean).square().mean().sqrt()))
+
+
+if __name__ == "__main__":
+    answer(train, "sae-traits")

@@ -1,0 +1,129 @@
+"""The first steps of a run: read the collection, and extract the features of its specimens, or say what that takes."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+from numpy.typing import NDArray
+
+from sae_traits import collections
+from sae_traits.config import FeaturesConfig
+from sae_traits.features.backbone import Backbone, load_backbone, restore_backbone
+from sae_traits.features.estimate import ExtractionEstimate, estimate_extraction
+from sae_traits.features.extract import extract
+from sae_traits.features.source import FeatureSource, ImageSource
+from sae_traits.features.store import FeatureStore
+from sae_traits.progress import say
+from sae_traits.run import Run, opens
+from sae_traits.sae.extractor import check_features
+from sae_traits.sae.model import SAE
+from sae_traits.schema import Collection
+
+
+def extract_features(run: Run, accelerator: Accelerator | None = None) -> None:
+    """Read the collection, then extract the features of every specimen (all processes take part).
+
+    With `stream` no features are kept: the step only makes sure that the backbone can be had.
+    """
+    accelerator = accelerator or Accelerator()
+    if accelerator.is_main_process:
+        _collect(run)
+    accelerator.wait_for_everyone()
+    config = run.config.features
+    collection = Collection.load(run.specimens_file)
+    backbone = _backbone(run)
+    inputs = {
+        "images": digest(collection, "specimen_id", "sha256", "width", "height"),
+        "backbone": backbone.info.to_dict(),
+        "dtype": config.dtype,
+    }
+
+    def work() -> dict[str, Any]:
+        if config.stream:
+            source = ImageSource(collection, backbone)
+            return {"n_patches": int(source.patch_counts().sum()), "d_model": backbone.info.d_model}
+        store = extract(
+            collection,
+            backbone,
+            run.activations,
+            dtype=config.dtype,
+            image_batch_size=config.image_batch_size,
+            workers=config.workers,
+        )
+        return {"n_patches": store.n_patches, "d_model": store.info.d_model}
+
+    def is_complete() -> bool:
+        return config.stream or opens(FeatureStore.open, run.activations)
+
+    run.steps.do("extract", inputs, is_complete, work, keep_record=accelerator.is_main_process)
+    accelerator.wait_for_everyone()
+
+
+def estimate_features(run: Run) -> ExtractionEstimate:
+    """Read the collection, and say how many bytes its features are going to take."""
+    _collect(run)
+    collection = Collection.load(run.specimens_file)
+    return estimate_extraction(collection, _backbone(run).info, run.config.features.dtype, run.activations)
+
+
+def features_of(run: Run, collection: Collection) -> FeatureSource:
+    """The features of a run: what was extracted, or, with `stream`, the images and the backbone."""
+    config = run.config.features
+    if not config.stream:
+        return FeatureStore.open(run.activations)
+    return ImageSource(collection, _backbone(run), image_batch_size=config.image_batch_size, workers=config.workers)
+
+
+def rows_of(collection: Collection, split: str) -> NDArray[np.int64]:
+    """Rows of the specimens of a split, in their order `[n]`."""
+    return np.array([row for row, s in enumerate(collection.specimens) if s.split == split], dtype=np.int64)
+
+
+def digest(collection: Collection, *fields: str) -> str:
+    """Hash of some fields of all specimens, in order."""
+    found = hashlib.sha256()
+    for specimen in collection.specimens:
+        found.update(repr([getattr(specimen, field) for field in fields]).encode())
+    return found.hexdigest()
+
+
+def _collect(run: Run) -> None:
+    inputs = {"source": collections.fingerprint(run.config.collection)}
+    run.steps.do("collect", inputs, run.specimens_file.is_file, lambda: _read_collection(run))
+
+
+def _read_collection(run: Run) -> dict[str, Any]:
+    collection = collections.read_collection(run.config.collection, workers=run.config.features.workers)
+    collection.save(run.specimens_file)
+    with run.problems_file.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "reason"])
+        writer.writerows((problem.file, problem.reason) for problem in collection.problems)
+    for problem in collection.problems[:5]:
+        say(f"left out {problem.file}: {problem.reason}")
+    if len(collection.problems) > 5:
+        say(f"… and {len(collection.problems) - 5} more; all are in {run.problems_file}")
+    return {
+        "n_specimens": len(collection.specimens),
+        "n_species": len({s.species for s in collection.specimens}),
+        "n_problems": len(collection.problems),
+    }
+
+
+def _backbone(run: Run) -> Backbone:
+    """The configured backbone; with --sae and nothing said about features, the one that the SAE was trained on."""
+    features = run.config.features
+    if run.config.train.sae is None:
+        return load_backbone(features)
+    sae = SAE.from_pretrained(run.config.train.sae)
+    default = FeaturesConfig()
+    names = ("backbone", "revision", "layer", "framing")
+    if sae.config.backbone is not None and all(getattr(features, n) == getattr(default, n) for n in names):
+        return restore_backbone(sae.config.backbone, device=features.device)
+    backbone = load_backbone(features)
+    check_features(sae, backbone.info)
+    return backbone

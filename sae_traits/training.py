@@ -1,0 +1,192 @@
+"""The training step of a run: one SAE or a sweep, on stored features or straight from the images, then the measures."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+from torch import Tensor
+
+from sae_traits.config import TrainConfig
+from sae_traits.errors import ConfigError
+from sae_traits.extraction import features_of, rows_of
+from sae_traits.features.source import FeatureSource, ImageSource
+from sae_traits.features.store import FeatureStore
+from sae_traits.features.stream import ImagePatchStream, PatchStream, moments
+from sae_traits.progress import say
+from sae_traits.run import Run
+from sae_traits.sae.extractor import check_features
+from sae_traits.sae.metrics import measure_sae
+from sae_traits.sae.model import SAE
+from sae_traits.sae.monosemanticity import measure_monosemanticity
+from sae_traits.sae.sweep import expand, parse_sweep
+from sae_traits.sae.sweep_folder import save_saes
+from sae_traits.sae.trainer import FeatureScale, n_steps_for, record_metrics, train_saes
+from sae_traits.schema import Collection
+
+MEASURED_PATCHES = 200_000
+"""An SAE is measured on at most this many held-out patches."""
+SAMPLE_FOR_MOMENTS = 1000
+"""Mean and scale come from so many specimens where features have to be computed."""
+
+
+def train(run: Run, accelerator: Accelerator | None = None) -> None:
+    """Train the SAE of a run, or a sweep, on its training specimens (all processes take part), or adopt that of --sae.
+
+    Raises:
+        ConfigError: the settings do not go together, or the tracker is not installed.
+    """
+    config = run.config.train
+    accelerator = accelerator or make_accelerator(run)
+    collection = Collection.load(run.specimens_file)
+    varied = parse_sweep(config.sweep) if config.sweep is not None else {}
+    configs = expand(replace(config, sweep=None, tracker=None), varied)
+    inputs: dict[str, Any] = {
+        "extract": run.steps.fingerprint("extract"),
+        "training": rows_of(collection, "train").tolist(),
+        "train": [asdict(one) for one in configs],
+    }
+    adopted = SAE.from_pretrained(config.sae) if config.sae is not None else None
+    if adopted is not None:
+        inputs["sae"] = sae_hash(adopted)
+
+    def work() -> dict[str, Any]:
+        source = features_of(run, collection)
+        if adopted is not None:
+            saes = [_adopt(adopted, source)]
+        else:
+            saes = _train_new(run, source, collection, configs, accelerator)
+        if accelerator.is_main_process:
+            for sae in saes:
+                record_metrics(sae, _measure(sae.to(accelerator.device), source, collection))
+                sae.cpu()
+            chosen = save_saes(run.sae, saes, configs, varied)
+            run.checkpoint_file.unlink(missing_ok=True)
+            return {**chosen.config.training["metrics"], "n_saes": len(saes)}
+        return {}
+
+    run.steps.do("train", inputs, (run.sae / "config.json").is_file, work, keep_record=accelerator.is_main_process)
+    accelerator.wait_for_everyone()
+
+
+def make_accelerator(run: Run) -> Accelerator:
+    """The processes and devices, with the tracker of the configuration.
+
+    Raises:
+        ConfigError: the tracker is not installed.
+    """
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+
+    name = run.config.train.tracker
+    if name is None:
+        return Accelerator()
+    if name not in [str(tracker) for tracker in get_available_trackers()]:
+        raise ConfigError(
+            f"the tracker {name!r} is not installed; Accelerate knows {', '.join(LOGGER_TYPE_TO_CLASS)}: "
+            f"install one of them (pip install {name}), or leave out --tracker"
+        )
+    accelerator = Accelerator(log_with=name, project_dir=run.folder / "logs")
+    accelerator.init_trackers("sae-traits")
+    return accelerator
+
+
+def sae_hash(sae: SAE) -> str:
+    """Hash of an SAE's weights and architecture: its revision, where it has none on the Hub."""
+    config = sae.config
+    digest = hashlib.sha256(f"{config.architecture} {config.k} {config.subtract_decoder_bias}".encode())
+    for name, tensor in sorted(sae.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _adopt(sae: SAE, source: FeatureSource) -> SAE:
+    """An SAE that was trained elsewhere; another library's checkpoint says from now on what it reads."""
+    check_features(sae, source.info)
+    if sae.config.backbone is None:
+        sae.config = replace(sae.config, backbone=source.info)
+    return sae
+
+
+def _train_new(
+    run: Run,
+    source: FeatureSource,
+    collection: Collection,
+    configs: Sequence[TrainConfig],
+    accelerator: Accelerator,
+) -> list[SAE]:
+    config = run.config.train
+    rows = rows_of(collection, "train")
+    found = moments(source, rows, at_most=SAMPLE_FOR_MOMENTS if isinstance(source, ImageSource) else None)
+    n_steps = n_steps_for(config)
+
+    def batches(start: int) -> Iterator[Tensor]:
+        # Closed with the training, also when that fails, so that no thread reads on.
+        with closing(iter(_stream(source, rows, config, n_steps, start, accelerator))) as stream:
+            yield from stream
+
+    training = {
+        "collection": collection.root.name,
+        "n_specimens": len(rows),
+        "n_patches": n_steps * config.batch_size,
+        "settings": {k: v for k, v in asdict(config).items() if k not in ("sae", "sweep", "tracker")},
+    }
+    saes = train_saes(
+        batches,
+        configs,
+        FeatureScale(
+            mean=found.mean.float(), scale=max((found.mean_squared_deviation / source.info.d_model) ** 0.5, 1e-12)
+        ),
+        n_steps=n_steps,
+        checkpoint=run.checkpoint_file,
+        data=f"{source.fingerprint} {hashlib.sha256(rows.tobytes()).hexdigest()} {n_steps} {accelerator.num_processes}",
+        accelerator=accelerator,
+        own_batches=isinstance(source, ImageSource),
+        backbone=source.info,
+        training=training,
+    )
+    if accelerator.trackers:
+        accelerator.end_training()
+    return saes
+
+
+def _stream(
+    source: FeatureSource,
+    rows: np.ndarray,
+    config: TrainConfig,
+    n_steps: int,
+    start: int,
+    accelerator: Accelerator,
+) -> PatchStream | ImagePatchStream:
+    """Shuffled batches from step `start` on; from images every process computes the features of its own specimens."""
+    if isinstance(source, FeatureStore):
+        n_patches, batch_size = n_steps * config.batch_size, config.batch_size
+        return PatchStream(source, rows, n_patches=n_patches, batch_size=batch_size, seed=config.seed, start=start)
+    assert isinstance(source, ImageSource)
+    batch_size = config.batch_size // accelerator.num_processes
+    return ImagePatchStream(
+        source,
+        rows[accelerator.process_index :: accelerator.num_processes],
+        n_patches=n_steps * batch_size,
+        batch_size=batch_size,
+        seed=config.seed,
+        start=start,
+        device=accelerator.device,
+    )
+
+
+def _measure(sae: SAE, source: FeatureSource, collection: Collection) -> dict[str, Any]:
+    """Measures on held-out specimens: the validation split, the test or the train split where there is no other."""
+    split, rows = next((s, rows) for s in ("validation", "test", "train") if len(rows := rows_of(collection, s)))
+    if split == "train":
+        say("no specimens are held out, so the SAE is measured on those that it was trained on")
+    n_sampled = max(1, MEASURED_PATCHES // (source.info.rows * source.info.columns))
+    sample = np.sort(np.random.default_rng(0).permutation(rows)[:n_sampled])
+    shards = list(source.shards(sample))
+    measures = measure_sae(sae, (shard.features for shard in shards)).to_dict()
+    return {**measures, "monosemanticity": measure_monosemanticity(sae, shards).to_dict(), "measured_on": split}
