@@ -27,14 +27,14 @@ from tables import markdown_table
 
 from sae_traits import pipeline
 from sae_traits.collections.drawn import draw_collection
-from sae_traits.config import read_config, resolve
+from sae_traits.config import ContrastConfig, read_config, resolve
 from sae_traits.evaluation.drawn_truth import SpecimenCounts, count_found
 from sae_traits.evaluation.statistics import Interval, bootstrap_interval
 from sae_traits.features.store import FeatureStore
 from sae_traits.run import Run
 from sae_traits.schema import Collection
 from sae_traits.traits.annotate import plan_annotation
-from sae_traits.traits.candidates import LEAST_EVIDENCE, all_candidates
+from sae_traits.traits.candidates import all_candidates
 from sae_traits.traits.encode import Codes
 
 FIRING_QUANTILE = 0.7
@@ -42,7 +42,7 @@ FIRING_QUANTILE = 0.7
 OTHERS = {
     "paper": {"greatest_overlap": 1.0, "least_evidence": 0.0},
     "paper, places apart": {"greatest_overlap": 0.5, "least_evidence": 0.0},
-    "paper, our regions": {"greatest_overlap": 0.5, "least_evidence": LEAST_EVIDENCE},
+    "paper, our regions": {"greatest_overlap": 0.5, "least_evidence": ContrastConfig().least_evidence},
 }
 Regions = list[list[tuple[int, ...]]]
 """The patches of every region of every specimen, the strongest first."""
@@ -78,7 +78,9 @@ def make_world(folder: Path, seed: int) -> World:
     collection = Collection.load(run.specimens_file)
     return World(
         collection,
-        specimen=choose_regions(run, collection, "specimen", greatest_overlap=0.5, least_evidence=LEAST_EVIDENCE),
+        specimen=choose_regions(
+            run, collection, "specimen", greatest_overlap=0.5, least_evidence=ContrastConfig().least_evidence
+        ),
         others={name: choose_regions(run, collection, "paper", **rules) for name, rules in OTHERS.items()},
         run=run,
     )

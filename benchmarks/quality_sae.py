@@ -46,7 +46,7 @@ BATCH_SIZE = 1024
 SEEDS = (0, 1)
 ACTIVE_LATENTS = (8, 16, 32)
 """k of the architectures that have one."""
-L1_COEFFICIENTS = (3e-2, 1e-1, 3e-1)
+L1_COEFFICIENTS = (3e-2, 6e-2, 1.2e-1)
 """For relu, on unscaled features."""
 WARMUP_STEPS = 50
 DECAY_SHARE = 0.2

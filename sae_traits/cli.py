@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from errno import EDQUOT, ENOSPC
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 from sae_traits import __version__
-from sae_traits.config import SECTIONS, read_config, resolve, section_of
+from sae_traits.config import SECTIONS, TrainConfig, read_config, resolve, section_of
 from sae_traits.errors import ConfigError, SaeTraitsError
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ examples:
   sae-traits train runs/moths --sweep "k=8,16,32 seed=0,1"
   accelerate launch scripts/train_sae.py runs/moths --n-patches 100000000""",
     "annotate": "example:\n  sae-traits annotate runs/moths --describer measured --traits-per-specimen 3",
+    "latents": "example:\n  sae-traits latents runs/moths 17 230 --strongest 24",
     "evaluate": """\
 examples:
   sae-traits evaluate runs/moths --clip imageomics/bioclip
@@ -76,6 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SaeTraitsError as error:
         print(f"sae-traits {arguments.command}: {error}", file=sys.stderr)
         return FAILED
+    except BrokenPipeError:  # who reads stdout has enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except OSError as error:
         reason = "the disk is full; free some space, and" if error.errno in (ENOSPC, EDQUOT) else f"{error};"
         print(f"sae-traits {arguments.command}: {reason} the same command goes on where it stopped", file=sys.stderr)
@@ -109,6 +114,12 @@ def build_parser() -> argparse.ArgumentParser:
     _existing(annotate)
     annotate.add_argument("--estimate", action="store_true", help="Say what the calls would cost, and ask nothing.")
     _options(annotate, "contrast", "describe", "release")
+    latents = _command(commands, "latents", _latents, "Show what latents stand for: statistics, strongest specimens.")
+    latents.add_argument("run", type=Path, metavar="RUN", help="Folder of an annotated run.")
+    latents.add_argument(
+        "latent", type=int, nargs="*", metavar="LATENT", help="Which; by default those of large effect."
+    )
+    latents.add_argument("--strongest", type=int, default=12, metavar="N", help="Specimens a latent (12).")
     evaluate = _command(commands, "evaluate", _evaluate, "Score the regions, and ask a CLIP model whether traits help.")
     _existing(evaluate)
     _options(evaluate, "zero_shot")
@@ -204,11 +215,13 @@ def _file(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
 
 
 def _options_given(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """What the options on the command line say, by section."""
+    """What the options on the command line say, by section; `none` unsets an option that has no default."""
     sections: dict[str, dict[str, Any]] = {}
     for name in arguments.option_names:
         if (value := getattr(arguments, name, None)) is not None:
-            sections.setdefault(section_of(name), {})[name] = value
+            section = section_of(name)
+            may_be_none = SECTIONS[section].__dataclass_fields__[name].default is None
+            sections.setdefault(section, {})[name] = None if value == "none" and may_be_none else value
     return sections
 
 
@@ -258,6 +271,7 @@ def _print(run: Run, arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     run = _new_run(arguments)
+    _refuse_options_without_effect(_options_given(arguments).get("train", {}), run.config.train)
     from sae_traits import pipeline
 
     pipeline.run_all(run)
@@ -277,10 +291,22 @@ def _extract(arguments: argparse.Namespace) -> int:
     return _print(run, arguments)
 
 
+def _refuse_options_without_effect(given: dict[str, Any], config: TrainConfig) -> None:
+    """Raise a ConfigError for an option on the command line that the chosen training would not read."""
+    from sae_traits.sae.sweep import is_read
+
+    if config.sae is not None and (others := [name for name in given if name not in ("sae", "tracker")]):
+        raise ConfigError(f"--sae uses an SAE as it is; leave out --{others[0].replace('_', '-')}, or --sae")
+    if config.sweep is None and (unread := [name for name in given if not is_read(name, config.architecture)]):
+        raise ConfigError(f"--{unread[0].replace('_', '-')} has no effect with --architecture {config.architecture}")
+
+
 def _train(arguments: argparse.Namespace) -> int:
-    run = _old_run(
-        arguments, {"train": {"sweep": None}}
-    )  # the last command's sweep must not override this one's options
+    given = _options_given(arguments).get("train", {})
+    # A sweep or an SAE of an earlier command must not override what this one says.
+    forgotten = {name: None for name in ("sae", "sweep") if given and name not in given}
+    run = _old_run(arguments, {"train": forgotten})
+    _refuse_options_without_effect(given, run.config.train)
     from sae_traits import training
 
     training.train(run)
@@ -300,6 +326,16 @@ def _annotate(arguments: argparse.Namespace) -> int:
     pipeline.annotate_run(run)
     run.save_config()
     return _print(run, arguments)
+
+
+def _latents(arguments: argparse.Namespace) -> int:
+    from sae_traits import pipeline
+    from sae_traits.run import Run
+
+    files = pipeline.write_latents_of(Run.open(arguments.run), arguments.latent, arguments.strongest)
+    names = [str(file) for file in files]
+    print(json.dumps(names, indent=2) if arguments.format == "json" else "\n".join(names))
+    return DONE
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:

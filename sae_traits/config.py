@@ -57,7 +57,9 @@ class FeaturesConfig:
     framing: Literal["auto", "squash", "crop", "letterbox"] = option(
         "auto", "How images become square: as the backbone's preprocessor says, or one of these."
     )
-    dtype: Literal["float32", "bfloat16", "float16"] = option("float32", "Precision of the stored features.")
+    dtype: Literal["float32", "bfloat16", "float16"] = option(
+        "float32", "Precision of the stored features, or of those in the buffer (stream)."
+    )
     stream: bool = option(
         False, "Keep no features on disk: compute them from the images while training, and again while encoding."
     )
@@ -92,7 +94,7 @@ class TrainConfig:
     l1_coefficient: float = option(4e-4, "Weight of the L1 penalty on unscaled features (relu).")
     l0_coefficient: float = option(1.0, "Weight of the penalty (L0 / k - 1)² on scaled features (jump_relu).")
     sparsity_warmup_steps: int = option(
-        0, "Steps over which the weight of a penalty rises from zero (relu, jump_relu)."
+        100, "Steps over which the weight of a penalty rises from zero (relu, jump_relu)."
     )
     n_patches: int = option(2_000_000, "Training patches in all, counted with repetition; the paper used 100000000.")
     batch_size: int = option(2048, "Patches a step, over all processes.")
@@ -128,17 +130,29 @@ class ContrastConfig:
         "specimen", "specimen: each specimen counts once, with back-off; paper: Algorithm 1 of the paper."
     )
     firing_quantile: float = option(
-        0.9, "specimen: a latent fires above this quantile of its own positive activations on the training split."
+        0.7, "specimen: a latent fires above this quantile of its own positive activations on the training split."
     )
     firing_threshold: float = option(0.9, "paper: a latent fires above this value.")
     minimum_frequency: float = option(3e-3, "paper: t_freq of Algorithm 1.")
     traits_per_specimen: int = option(5, "At most this many traits a specimen, the strongest first.")
-    overlap: float = option(0.5, "Of a specimen's regions that overlap more than this (IoU), only the strongest stays.")
+    overlap: float = option(
+        0.5, "A region of which more than this share lies in stronger regions of the specimen is left out."
+    )
+    least_evidence: float = option(
+        0.6,
+        "specimen: a patch of a region has at least this share of the specimen's highest evidence (the sum over its "
+        "latents of effect x activation / threshold); 0 keeps all patches that fired.",
+    )
+    everywhere: float = option(
+        0.95, "specimen: latents that fire in more than this share of the average species' specimens are dropped."
+    )
 
     def __post_init__(self) -> None:
         _check(0 <= self.firing_quantile < 1, f"firing_quantile must lie in [0, 1), not {self.firing_quantile}")
         _check(self.firing_threshold >= 0, f"firing_threshold must be 0 or more, not {self.firing_threshold}")
         _check(self.traits_per_specimen >= 1, f"traits_per_specimen must be 1 or more, not {self.traits_per_specimen}")
+        _check(0 <= self.least_evidence <= 1, f"least_evidence must lie in [0, 1], not {self.least_evidence}")
+        _check(0 < self.everywhere <= 1, f"everywhere must lie in (0, 1], not {self.everywhere}")
         _check(0 < self.overlap <= 1, f"overlap must lie in (0, 1], not {self.overlap}")
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sae_traits import collections
 from sae_traits.config import FeaturesConfig
+from sae_traits.errors import ConfigError
 from sae_traits.features.backbone import Backbone, load_backbone, restore_backbone
 from sae_traits.features.estimate import ExtractionEstimate, estimate_extraction
 from sae_traits.features.extract import extract
@@ -64,7 +65,15 @@ def extract_features(run: Run, accelerator: Accelerator | None = None) -> None:
 
 
 def estimate_features(run: Run) -> ExtractionEstimate:
-    """Read the collection, and say how many bytes its features are going to take."""
+    """Read the collection, and say how many bytes its features are going to take.
+
+    Raises:
+        ConfigError: with `stream` none are kept.
+    """
+    if run.config.features.stream:
+        raise ConfigError(
+            "with --stream no features are written, so there is nothing to estimate; leave out one of them"
+        )
     _collect(run)
     collection = Collection.load(run.specimens_file)
     return estimate_extraction(collection, _backbone(run).info, run.config.features.dtype, run.activations)

@@ -36,8 +36,13 @@ from sae_traits.traits.annotate import describe_candidates, export_traits, plan_
 from sae_traits.traits.describers import make_describer
 from sae_traits.traits.encode import Codes, encode_collection, firing_thresholds
 from sae_traits.traits.estimate import AnnotationEstimate, estimate_annotation
+from sae_traits.traits.latent_pages import latent_pages, write_latent_pages
 from sae_traits.traits.ledger import Ledger
+from sae_traits.traits.quality import assess_quality
 from sae_traits.traits.table import read_traits
+
+MOST_SHOWN = 20
+"""Latents that are shown where none is asked for."""
 
 
 def annotate_run(run: Run) -> None:
@@ -62,6 +67,25 @@ def estimate_descriptions(run: Run) -> AnnotationEstimate:
     plan = plan_annotation(collection, Codes.open(run.codes), source.info, run.config.contrast)
     with Ledger(run.ledger_file) as ledger:
         return estimate_annotation(plan, make_describer(run.config.describe), ledger, run.config.describe)
+
+
+def write_latents_of(run: Run, latents: Sequence[int], n_strongest: int) -> list[Path]:
+    """Write what is known of some latents of an annotated run into RUN/latents; the files.
+
+    Args:
+        run: its codes are complete.
+        latents: which; none takes the MOST_SHOWN latents that describe a species with the largest effect.
+        n_strongest: specimens a latent.
+    """
+    run.steps.fingerprint("encode")
+    collection = Collection.load(run.specimens_file)
+    codes, info = Codes.open(run.codes), features_of(run, collection).info
+    chosen = plan_annotation(collection, codes, info, run.config.contrast).chosen
+    if not latents:
+        effects = sorted((-one.contrast.effect, latent) for own in chosen.values() for latent, one in own.items())
+        latents = list(dict.fromkeys(latent for _, latent in effects))[:MOST_SHOWN]
+    pages = latent_pages(codes, chosen, collection, info, latents=latents, n_strongest=n_strongest)
+    return write_latent_pages(pages, collection, run.folder / "latents")
 
 
 def _encode(run: Run, collection: Collection, source: FeatureSource) -> None:
@@ -142,16 +166,20 @@ def _evaluate(run: Run, clip: CLIP | None) -> None:
         on_animal = score_on_masks(collection, traits, info)
         drawn = drawn_truth.score(collection, traits, info) if is_drawn(collection.root) else None
         zero_shot = _zero_shot(run, collection, traits, clip) if clip else None
+        with Ledger(run.ledger_file) as ledger:
+            quality = assess_quality(traits, ledger, collection, make_describer(run.config.describe))
         results = {
             "sae": run.steps.counts("train"),
             "traits": run.steps.counts("annotate"),
             "on_animal": on_animal.to_dict() if on_animal else None,
+            "quality": quality.to_dict(),
             "drawn": drawn.to_dict() if drawn else None,
             "zero_shot": {"clip": clip.info.to_dict(), **zero_shot.to_dict()} if clip and zero_shot else None,
         }
         n_drawn = draw_gallery(collection, traits, run.evaluation / "figures" / "regions.png")
         sections = report_sections(
             results,
+            quality=quality.lines(),
             drawn=drawn.lines() if drawn else [],
             zero_shot=report_lines(zero_shot) if zero_shot else [],
             n_regions_drawn=n_drawn,

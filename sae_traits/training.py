@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,20 +14,21 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from sae_traits.config import TrainConfig
-from sae_traits.errors import ConfigError
+from sae_traits.errors import CheckpointError, ConfigError
 from sae_traits.extraction import features_of, rows_of
 from sae_traits.features.source import FeatureSource, ImageSource
-from sae_traits.features.store import FeatureStore
+from sae_traits.features.store import DtypeName, FeatureShard, FeatureStore
 from sae_traits.features.stream import ImagePatchStream, PatchStream, moments
 from sae_traits.progress import say
 from sae_traits.run import Run
 from sae_traits.sae.extractor import check_features
+from sae_traits.sae.loading import load_folder
 from sae_traits.sae.metrics import measure_sae
 from sae_traits.sae.model import SAE
 from sae_traits.sae.monosemanticity import measure_monosemanticity
 from sae_traits.sae.sweep import expand, parse_sweep
-from sae_traits.sae.sweep_folder import save_saes
-from sae_traits.sae.trainer import FeatureScale, n_steps_for, record_metrics, train_saes
+from sae_traits.sae.sweep_folder import read_sweep, save_saes
+from sae_traits.sae.trainer import FeatureScale, check_together, n_steps_for, record_metrics, train_saes
 from sae_traits.schema import Collection
 
 MEASURED_PATCHES = 200_000
@@ -40,38 +42,55 @@ def train(run: Run, accelerator: Accelerator | None = None) -> None:
 
     Raises:
         ConfigError: the settings do not go together, or the tracker is not installed.
+        CheckpointError: the SAE of --sae does not fit the features.
     """
     config = run.config.train
     accelerator = accelerator or make_accelerator(run)
     collection = Collection.load(run.specimens_file)
     varied = parse_sweep(config.sweep) if config.sweep is not None else {}
     configs = expand(replace(config, sweep=None, tracker=None), varied)
+    check_together(configs, accelerator)
     inputs: dict[str, Any] = {
         "extract": run.steps.fingerprint("extract"),
         "training": rows_of(collection, "train").tolist(),
         "train": [asdict(one) for one in configs],
+        "seed_of_order": config.seed,
+        "precision": accelerator.mixed_precision,
     }
-    adopted = SAE.from_pretrained(config.sae) if config.sae is not None else None
-    if adopted is not None:
+    source = features_of(run, collection)
+    adopted = None
+    if config.sae is not None:
+        adopted = _adopt(SAE.from_pretrained(config.sae), source)
         inputs["sae"] = sae_hash(adopted)
 
     def work() -> dict[str, Any]:
-        source = features_of(run, collection)
-        if adopted is not None:
-            saes = [_adopt(adopted, source)]
-        else:
-            saes = _train_new(run, source, collection, configs, accelerator)
-        if accelerator.is_main_process:
-            for sae in saes:
-                record_metrics(sae, _measure(sae.to(accelerator.device), source, collection))
-                sae.cpu()
-            chosen = save_saes(run.sae, saes, configs, varied)
-            run.checkpoint_file.unlink(missing_ok=True)
-            return {**chosen.config.training["metrics"], "n_saes": len(saes)}
-        return {}
+        saes = [adopted] if adopted is not None else _train_new(run, source, collection, configs, accelerator)
+        if not accelerator.is_main_process:
+            return {}
+        held_out, split = _held_out(source, collection)
+        for sae in saes:
+            record_metrics(sae, {**_measure(sae.to(accelerator.device), held_out), "measured_on": split})
+            sae.cpu()
+        chosen = save_saes(run.sae, saes, configs, varied)
+        return {**chosen.config.training["metrics"], "n_saes": len(saes)}
 
-    run.steps.do("train", inputs, (run.sae / "config.json").is_file, work, keep_record=accelerator.is_main_process)
+    run.steps.do("train", inputs, lambda: _is_whole(run.sae), work, keep_record=accelerator.is_main_process)
+    if accelerator.is_main_process:
+        run.checkpoint_file.unlink(missing_ok=True)
     accelerator.wait_for_everyone()
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a folder holds an SAE that loads, and all those of its sweep."""
+    try:
+        sweep = read_sweep(folder)
+        for subfolder in ("", *(sae.folder for sae in sweep.saes)) if sweep else ("",):
+            load_folder(folder / subfolder)
+    except CheckpointError as error:
+        if folder.exists():
+            say(str(error))
+        return False
+    return folder.is_dir()
 
 
 def make_accelerator(run: Run) -> Accelerator:
@@ -90,9 +109,7 @@ def make_accelerator(run: Run) -> Accelerator:
             f"the tracker {name!r} is not installed; Accelerate knows {', '.join(LOGGER_TYPE_TO_CLASS)}: "
             f"install one of them (pip install {name}), or leave out --tracker"
         )
-    accelerator = Accelerator(log_with=name, project_dir=run.folder / "logs")
-    accelerator.init_trackers("sae-traits")
-    return accelerator
+    return Accelerator(log_with=name, project_dir=run.folder / "logs")
 
 
 def sae_hash(sae: SAE) -> str:
@@ -127,15 +144,21 @@ def _train_new(
 
     def batches(start: int) -> Iterator[Tensor]:
         # Closed with the training, also when that fails, so that no thread reads on.
-        with closing(iter(_stream(source, rows, config, n_steps, start, accelerator))) as stream:
+        with closing(
+            iter(_stream(source, rows, config, n_steps, start, run.config.features.dtype, accelerator))
+        ) as stream:
             yield from stream
 
     training = {
         "collection": collection.root.name,
         "n_specimens": len(rows),
         "n_patches": n_steps * config.batch_size,
+        "seed_of_order": config.seed,
+        "precision": accelerator.mixed_precision,
         "settings": {k: v for k, v in asdict(config).items() if k not in ("sae", "sweep", "tracker")},
     }
+    if config.tracker is not None:
+        accelerator.init_trackers("sae-traits", config={k: str(v) for k, v in training["settings"].items()})
     saes = train_saes(
         batches,
         configs,
@@ -144,7 +167,14 @@ def _train_new(
         ),
         n_steps=n_steps,
         checkpoint=run.checkpoint_file,
-        data=f"{source.fingerprint} {hashlib.sha256(rows.tobytes()).hexdigest()} {n_steps} {accelerator.num_processes}",
+        data=" ".join(
+            [
+                source.fingerprint,
+                hashlib.sha256(rows.tobytes()).hexdigest(),
+                f"{n_steps} steps, order {config.seed}, {accelerator.num_processes} processes,",
+                accelerator.mixed_precision,
+            ]
+        ),
         accelerator=accelerator,
         own_batches=isinstance(source, ImageSource),
         backbone=source.info,
@@ -161,12 +191,21 @@ def _stream(
     config: TrainConfig,
     n_steps: int,
     start: int,
+    dtype: DtypeName,
     accelerator: Accelerator,
 ) -> PatchStream | ImagePatchStream:
     """Shuffled batches from step `start` on; from images every process computes the features of its own specimens."""
     if isinstance(source, FeatureStore):
         n_patches, batch_size = n_steps * config.batch_size, config.batch_size
-        return PatchStream(source, rows, n_patches=n_patches, batch_size=batch_size, seed=config.seed, start=start)
+        return PatchStream(
+            source,
+            rows,
+            n_patches=n_patches,
+            batch_size=batch_size,
+            seed=config.seed,
+            start=start,
+            device=accelerator.device,
+        )
     assert isinstance(source, ImageSource)
     batch_size = config.batch_size // accelerator.num_processes
     return ImagePatchStream(
@@ -176,17 +215,21 @@ def _stream(
         batch_size=batch_size,
         seed=config.seed,
         start=start,
+        dtype=dtype,
         device=accelerator.device,
     )
 
 
-def _measure(sae: SAE, source: FeatureSource, collection: Collection) -> dict[str, Any]:
-    """Measures on held-out specimens: the validation split, the test or the train split where there is no other."""
+def _held_out(source: FeatureSource, collection: Collection) -> tuple[list[FeatureShard], str]:
+    """A sample of held-out specimens, and their split: validation, or test or train where there is no other."""
     split, rows = next((s, rows) for s in ("validation", "test", "train") if len(rows := rows_of(collection, s)))
     if split == "train":
         say("no specimens are held out, so the SAE is measured on those that it was trained on")
     n_sampled = max(1, MEASURED_PATCHES // (source.info.rows * source.info.columns))
     sample = np.sort(np.random.default_rng(0).permutation(rows)[:n_sampled])
-    shards = list(source.shards(sample))
-    measures = measure_sae(sae, (shard.features for shard in shards)).to_dict()
-    return {**measures, "monosemanticity": measure_monosemanticity(sae, shards).to_dict(), "measured_on": split}
+    return list(source.shards(sample)), split
+
+
+def _measure(sae: SAE, held_out: Sequence[FeatureShard]) -> dict[str, Any]:
+    measures = measure_sae(sae, (shard.features for shard in held_out)).to_dict()
+    return {**measures, "monosemanticity": measure_monosemanticity(sae, held_out).to_dict()}

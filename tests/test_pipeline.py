@@ -356,3 +356,36 @@ def test_the_clip_of_the_drawn_world_is_refused_on_anything_else(tmp_path, capsy
     error = capsys.readouterr().err
     assert "drawn, invented insects" in error
     assert "started" not in error, "it is said before anything is done"
+
+
+def test_latents_are_shown_with_their_strongest_specimens(run, capsys):
+    assert main(["latents", str(run), "--strongest", "3"]) == 0
+    files = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert [file.name for file in files[:2]] == ["latents.csv", "specimens.csv"]
+    assert len(files) > 3
+    assert all(file.is_file() and file.parent == run / "latents" for file in files)
+    assert main(["latents", str(run), "100000"]) == 2
+    assert "100000" in capsys.readouterr().err
+
+
+def test_the_cost_of_describing_is_estimated_without_asking(run, capsys):
+    arguments = ["annotate", str(run), "--estimate", "--format", "json", "--describer", "server"]
+    assert main([*arguments, "--describer-model", "m", "--prompt-price", "1.0"]) == 0
+    estimate = json.loads(capsys.readouterr().out)
+    assert estimate["n_calls"] == json.loads((run / "steps.json").read_text())["annotate"]["counts"]["n_traits"]
+    assert estimate["n_finished"] == 0
+    assert estimate["prompt_tokens"] > 100 * estimate["n_calls"]
+
+
+def test_options_that_would_have_no_effect_are_refused(run, capsys):
+    assert main(["train", str(run), "--architecture", "relu", "--k", "4"]) == 2
+    assert "--k has no effect" in capsys.readouterr().err
+    assert main(["train", str(run), "--sae", str(run / "sae"), "--n-latents", "64"]) == 2
+    assert "leave out --n-latents" in capsys.readouterr().err
+
+
+def test_a_lost_sae_is_trained_again(run, capsys):
+    (run / "sae" / "model.safetensors").unlink()
+    assert main(["train", str(run)]) == 0
+    assert "train: done" in capsys.readouterr().err
+    assert (run / "sae" / "model.safetensors").is_file()

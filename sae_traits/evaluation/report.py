@@ -44,12 +44,18 @@ ZERO_SHOT_HEADING = "Zero-shot classification"
 
 
 def report_sections(
-    results: dict[str, Any], *, drawn: Sequence[str], zero_shot: Sequence[str], n_regions_drawn: int
+    results: dict[str, Any],
+    *,
+    quality: Sequence[str],
+    drawn: Sequence[str],
+    zero_shot: Sequence[str],
+    n_regions_drawn: int,
 ) -> dict[str, Sequence[str]]:
     """The sections of a run's report.
 
     Args:
-        results: what results.json holds: sae, traits, on_animal, drawn, zero_shot.
+        results: what results.json holds: sae, traits, quality, on_animal, drawn, zero_shot.
+        quality: failures and consistency of the descriptions, as Markdown.
         drawn: the drawn world's scores as text; empty for real images.
         zero_shot: the zero-shot evaluation as Markdown; empty where it was skipped.
         n_regions_drawn: how many regions the gallery shows.
@@ -72,6 +78,7 @@ def report_sections(
             f"q-value of at most 0.05. Left out: {traits['n_background']} called background, {traits['n_invalid']} "
             f"invalid and {traits['n_failed']} failed answers, all kept in the ledger.",
         ],
+        "Quality of the descriptions": quality,
     }
     if (score := results["on_animal"]) is not None:
         sections["Regions on the animal"] = [

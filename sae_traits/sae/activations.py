@@ -115,9 +115,9 @@ def values_of(latents: Latents) -> Tensor:
 
 
 def fired(latents: Latents) -> Tensor:
-    """Which latents are positive in any row `[n_latents]`."""
+    """Which latents, all of them zero or positive, are positive in any row `[n_latents]`."""
     if isinstance(latents, Tensor):
-        return (latents > 0).any(0)
+        return latents.detach().amax(0) > 0
     selection = latents.selection
     counts = torch.zeros(selection.n_latents, dtype=torch.int32, device=latents.values.device)
     return counts.index_add_(0, selection.latents, (latents.values > 0).to(torch.int32)) > 0

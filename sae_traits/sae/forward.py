@@ -55,7 +55,7 @@ class TrainingObjective(nn.Module):
             loss = loss + sparsity_coefficient * penalty
         if dead is not None:
             loss = loss + AUXILIARY_COEFFICIENT * objectives.revival_error(step, dead)
-        l0 = (activations.values_of(step.latents) > 0).sum() / len(x)
+        l0 = torch.count_nonzero(activations.values_of(step.latents).detach()) / len(x)
         return StepLosses(loss, mse.detach(), l0, activations.fired(step.latents))
 
     def forward_pass(self, x: Tensor, pre: Tensor) -> ForwardPass:

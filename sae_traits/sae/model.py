@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from sae_traits import __version__
-from sae_traits.errors import CheckpointError, StoreError
+from sae_traits.errors import CheckpointError, ReleaseError, StoreError
 from sae_traits.sae.architectures import ArchitectureName, make_architecture
 from sae_traits.schema import BackboneInfo
 
@@ -49,6 +49,12 @@ class SAEConfig:
     sae_traits_version: str = __version__
 
     def __post_init__(self) -> None:
+        for name in ("d_model", "n_latents", *(["k"] if self.k is not None else [])):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise CheckpointError(f"{name} of an SAE is a whole number of at least 1, not {value!r}")
+        if self.k is not None and self.k > self.n_latents:
+            raise CheckpointError(f"k ({self.k}) cannot exceed the {self.n_latents} latents")
         make_architecture(self)
         object.__setattr__(self, "prefixes", tuple(self.prefixes))  # JSON has lists only
         ends = (0, *self.prefixes, self.n_latents)
@@ -218,19 +224,40 @@ class SAE(nn.Module):
         token: str | bool | None = None,
         message: str = "Upload an SAE with sae-traits",
     ) -> str:
-        """Publish config.json and the weights in one commit; other files of the repository are left as they are.
+        """Publish config.json and the weights in one commit, in the place of earlier weights.
+
+        The repository's other files are left as they are. A sweep, with a card, is published by `sae-traits publish`.
 
         Returns:
             The commit's id.
+
+        Raises:
+            ReleaseError: the Hub refuses, cannot be reached, or the repository holds a sweep.
         """
-        from huggingface_hub import CommitOperationAdd, HfApi
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+        from huggingface_hub.errors import HfHubHTTPError
+
+        from sae_traits.sae.sweep_folder import SWEEP_FILE, WEIGHTS
 
         api = HfApi(token=token, library_name="sae-traits", library_version=__version__)
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder)
-            operations = [
-                CommitOperationAdd(path_in_repo=file.name, path_or_fileobj=file)
-                for file in sorted(Path(folder).iterdir())
-            ]
-            return api.create_commit(repo_id, operations, commit_message=message, revision=revision).oid
+        try:
+            api.create_repo(repo_id, private=private, exist_ok=True)
+            present = api.list_repo_files(repo_id, revision=revision)
+            if SWEEP_FILE in present:
+                raise ReleaseError(
+                    f"{repo_id} holds a sweep, whose record this SAE would contradict; choose another one"
+                )
+            with tempfile.TemporaryDirectory() as folder:
+                self.save_pretrained(folder)
+                files = sorted(Path(folder).iterdir())
+                names = {file.name for file in files}
+                stale = [path for path in present if WEIGHTS.fullmatch(path) and path not in names]
+                operations = [CommitOperationAdd(path_in_repo=file.name, path_or_fileobj=file) for file in files]
+                operations += [CommitOperationDelete(path_in_repo=path) for path in stale]
+                return api.create_commit(repo_id, operations, commit_message=message, revision=revision).oid
+        except HfHubHTTPError as error:
+            status = error.response.status_code
+            raise ReleaseError(
+                f"the Hub refused to publish {repo_id} ({status}); check the name, the revision and the token "
+                "(HF_TOKEN or `hf auth login`)"
+            ) from error

@@ -72,7 +72,7 @@ def l0_to_target(step: ForwardPass) -> Tensor:
     """
     k = step.sae.config.k
     assert k is not None
-    own = mean_active(step.pre, step.sae.threshold)
+    own = mean_active(step.pre, step.sae.threshold.clamp_min(0))
     excess = step.processes.average(own.detach()) / k - 1
     # The value is that of the whole batch; the gradient is this process's part of it.
     return excess.square() + 2 * excess / k * (own - own.detach())

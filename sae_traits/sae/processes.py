@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 LARGEST_SHARE = 2
-"""One of several processes may hold up to this many times its share of the batch's active latents."""
+"""Of more than two processes, one may hold up to this many times its share of the batch's active latents."""
 
 
 def _same(tensor: Tensor) -> Tensor:

@@ -18,7 +18,8 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from sae_traits.config import TrainConfig
-from sae_traits.errors import CheckpointError, ConfigError
+from sae_traits.errors import CheckpointError, ConfigError, StoreError
+from sae_traits.sae.forward import StepLosses
 from sae_traits.sae.model import SAE, SAEConfig
 from sae_traits.sae.stacking import Stack, stack_by_width
 from sae_traits.sae.training_log import TrainingLog
@@ -122,7 +123,7 @@ def train_saes(
         CheckpointError: training diverged.
         ConfigError: the processes and the settings do not go together.
     """
-    batch_size = _check(configs, accelerator)
+    batch_size = check_together(configs, accelerator)
     stacks = _begin(configs, scale, accelerator, backbone, training or {})
     states = [state for stack in stacks for state in stack.states]
     key = f"{[state.config for state in states]!r} on {data}"
@@ -130,25 +131,37 @@ def train_saes(
     log = TrainingLog(states, curves, start, n_steps, batch_size, accelerator)
     mean = scale.mean.to(accelerator.device)
     saved = time.monotonic()
+    step = start
     for step, batch in zip(range(start, n_steps), batches(start), strict=False):
         share = batch if own_batches else batch[accelerator.process_index :: accelerator.num_processes]
         x = (share.to(accelerator.device, non_blocking=True) - mean) / scale.scale
-        losses = []
-        for stack in stacks:
-            with accelerator.autocast():
-                pre_activations = stack.pre_activations(x)
-            for state, pre in zip(stack.states, pre_activations, strict=True):
-                losses.append(state.step(step, x, pre, learning_rate(step, n_steps, state.config)))
-        log.note(step, losses, x)
+        log.note(step, _step(stacks, step, n_steps, x, accelerator), x)
         if time.monotonic() - saved > seconds_between_checkpoints and accelerator.is_main_process:
             save_checkpoint(checkpoint, step + 1, key, states, log.curves)
             saved = time.monotonic()
+    if start < n_steps and step + 1 < n_steps:
+        raise StoreError(f"the features ended after step {step + 1} of {n_steps}; run the extraction again")
     by_config = {id(state.config): state for state in states}
     return [_finished(by_config[id(config)], scale, log) for config in configs]
 
 
-def _check(configs: Sequence[TrainConfig], accelerator: Accelerator) -> int:
-    """The batch size of all; the settings must go together."""
+def _step(stacks: Sequence[Stack], step: int, n_steps: int, x: Tensor, accelerator: Accelerator) -> list[StepLosses]:
+    """One step of all SAEs on scaled features `[n, d_model]`."""
+    losses = []
+    for stack in stacks:
+        with accelerator.autocast():
+            pre_activations = stack.pre_activations(x)
+        for state, pre in zip(stack.states, pre_activations, strict=True):
+            losses.append(state.step(step, x, pre, learning_rate(step, n_steps, state.config)))
+    return losses
+
+
+def check_together(configs: Sequence[TrainConfig], accelerator: Accelerator) -> int:
+    """The batch size of all SAEs of a training.
+
+    Raises:
+        ConfigError: the settings, the precision and the number of processes do not go together.
+    """
     if accelerator.mixed_precision == "fp16":
         raise ConfigError("fp16 loses small gradients of an SAE; launch with --mixed_precision bf16 or no")
     sizes = {config.batch_size for config in configs}

@@ -29,7 +29,11 @@ THRESHOLD_RATE = 10.0
 
 
 class TrainingState:
-    """One SAE in training. Its weights may lie in a stack that several SAEs of the same width share."""
+    """One SAE in training. Its weights may lie in a stack that several SAEs of the same width share.
+
+    Biases learn faster than weights by the square root of d_model: as they would if features had a mean squared norm of
+    one, instead of one a component. Thresholds learn faster still, since they have further to go.
+    """
 
     def __init__(self, sae: SAE, config: TrainConfig, accelerator: Accelerator, coefficient: float) -> None:
         """A training at its first step.
@@ -44,8 +48,10 @@ class TrainingState:
         _store_by_column(sae)
         self.objective = TrainingObjective(sae, processes_of(accelerator))
         self.objective_in_parallel: nn.Module = accelerator.prepare(self.objective)
-        weights = [sae.W_enc, sae.b_enc, sae.W_dec, sae.b_dec]
-        groups = [{"params": weights, "rate": 1.0}]
+        groups = [
+            {"params": [sae.W_enc, sae.W_dec], "rate": 1.0},
+            {"params": [sae.b_enc, sae.b_dec], "rate": sae.config.d_model**0.5},
+        ]
         if sae.architecture.has_threshold and sae.threshold.requires_grad:
             groups.append({"params": [sae.threshold], "rate": THRESHOLD_RATE})
         self.optimizer = torch.optim.Adam(groups, lr=config.learning_rate, fused=True)

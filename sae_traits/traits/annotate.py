@@ -25,7 +25,7 @@ from sae_traits.schema import (
 )
 from sae_traits.traits.asking import answer_calls
 from sae_traits.traits.calls import Call, planned_calls, region_key, single_call_key, trait_id
-from sae_traits.traits.candidates import LEAST_EVIDENCE, all_candidates
+from sae_traits.traits.candidates import all_candidates
 from sae_traits.traits.chosen import ChosenLatents, choose_latents, latents_everywhere
 from sae_traits.traits.contrast import paper_contrast, specimen_contrast
 from sae_traits.traits.describers import Describer
@@ -60,6 +60,8 @@ class Annotation:
     n_open: int
     """Regions that the same command asks about next time: those not asked yet, and of the invalid and failed ones
     those that were not asked often enough."""
+    dropped_latents: tuple[str, ...]
+    """Latents that describe no species, each with the reason."""
     species_without_latents: tuple[str, ...]
     """Species of the collection for which no latent was chosen, for example without training specimens."""
 
@@ -84,7 +86,7 @@ class AnnotationPlan:
             most=self.config.traits_per_specimen,
             greatest_overlap=self.config.overlap,
             # Algorithm 1 takes every region of its latents.
-            least_evidence=0.0 if self.config.contrast == "paper" else LEAST_EVIDENCE,
+            least_evidence=0.0 if self.config.contrast == "paper" else self.config.least_evidence,
         )
 
 
@@ -95,7 +97,9 @@ def plan_annotation(collection: Collection, codes: Codes, info: BackboneInfo, co
     if config.contrast == "paper":
         chosen = choose_latents(paper_contrast(counts, config.minimum_frequency), codes.thresholds)
     else:
-        chosen = choose_latents(specimen_contrast(counts), codes.thresholds, latents_everywhere(counts))
+        chosen = choose_latents(
+            specimen_contrast(counts), codes.thresholds, latents_everywhere(counts, config.everywhere)
+        )
     return AnnotationPlan(collection, codes, info, config, chosen)
 
 
@@ -173,6 +177,7 @@ def export_traits(
         n_invalid=counts["invalid"],
         n_failed=counts["failed"],
         n_open=counts["open"],
+        dropped_latents=tuple(f"{dropped.latent}: {dropped.reason}" for dropped in plan.chosen.dropped),
         species_without_latents=tuple(sorted(every_species - set(plan.chosen))),
     )
 

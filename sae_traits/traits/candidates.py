@@ -12,8 +12,6 @@ from sae_traits.schema import BackboneInfo, Candidate, ChosenLatent, Region, Spe
 from sae_traits.traits.encode import Codes, SpecimenCodes
 from sae_traits.traits.regions import make_region, strongest_component
 
-LEAST_EVIDENCE = 0.6
-"""Share of a specimen's highest evidence that a patch of a region must have; docs/quality.md says what it does."""
 SMALLEST_THRESHOLD = 1e-6
 """Keeps strengths finite where every positive activation fires."""
 
@@ -25,7 +23,7 @@ def specimen_candidates(
     *,
     most: int,
     greatest_overlap: float,
-    least_evidence: float = LEAST_EVIDENCE,
+    least_evidence: float,
 ) -> list[tuple[Candidate, Region]]:
     """The best `most` candidates of one specimen by effect x strength; of those in one place only the strongest.
 
@@ -105,7 +103,7 @@ def all_candidates(
     *,
     most: int,
     greatest_overlap: float,
-    least_evidence: float = LEAST_EVIDENCE,
+    least_evidence: float,
 ) -> Iterator[tuple[Specimen, list[tuple[Candidate, Region]]]]:
     """Every specimen that has candidates, in the order of specimens.parquet.
 

@@ -13,8 +13,6 @@ from sae_traits.schema import ChosenLatent, Contrast
 from sae_traits.traits.contrast import SpeciesContrasts
 from sae_traits.traits.species_counts import SpeciesCounts
 
-EVERYWHERE = 0.95
-"""A latent that fires in more than this share of the average species' specimens says nothing about any of them."""
 SPECIES_KEPT = 64
 """Species whose chosen latents are kept as objects: specimens of a species tend to follow each other."""
 
@@ -103,8 +101,8 @@ def choose_latents(
     return ChosenLatents(SpeciesContrasts.join(map(choose, contrasts)), thresholds, dropped)
 
 
-def latents_everywhere(counts: SpeciesCounts, share: float = EVERYWHERE) -> tuple[DroppedLatent, ...]:
-    """The latents that fire nearly everywhere, in ascending order.
+def latents_everywhere(counts: SpeciesCounts, share: float) -> tuple[DroppedLatent, ...]:
+    """The latents that fire nearly everywhere, and so say nothing of any species; in ascending order.
 
     Args:
         counts: firings of the training specimens; of a single species nothing can be said, so nothing is dropped.

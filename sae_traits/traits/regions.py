@@ -37,13 +37,6 @@ def strongest_component(
     return patches[chosen][order], values[chosen][order]
 
 
-def overlap(a: Sequence[int], b: Sequence[int]) -> float:
-    """Intersection over union of two sets of patches."""
-    first, second = set(a), set(b)
-    union = len(first | second)
-    return len(first & second) / union if union else 0.0
-
-
 def make_region(patches: Sequence[int], grid: PatchGrid) -> Region:
     """The region that a set of patches covers in the source image: outlines, and the tight box around them."""
     corners = grid.corners[list(patches)]

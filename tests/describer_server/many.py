@@ -27,6 +27,12 @@ CONTRAST = Contrast(
 )  # fmt: skip
 
 
+class Chosen(dict[str, dict[int, ChosenLatent]]):
+    """The latents of each species; none was dropped."""
+
+    dropped = ()
+
+
 @dataclass(frozen=True)
 class ManyCandidates:
     """A plan with TRAITS candidates a specimen and five species, made up on the way."""
@@ -53,17 +59,20 @@ class ManyCandidates:
         )  # fmt: skip
 
     @cached_property
-    def chosen(self) -> dict[str, dict[int, ChosenLatent]]:
+    def chosen(self) -> Chosen:
         """The latents of each species."""
-        return {
-            species: {
-                latent: ChosenLatent(
-                    species=species, latent=latent, threshold=1.0, contrast=CONTRAST, n_fired=9, n_specimens=10
-                )
-                for latent in range(TRAITS)
-            }
+        return Chosen(
+            (
+                species,
+                {
+                    latent: ChosenLatent(
+                        species=species, latent=latent, threshold=1.0, contrast=CONTRAST, n_fired=9, n_specimens=10
+                    )
+                    for latent in range(TRAITS)
+                },
+            )
             for species in sorted({specimen.species for specimen in self.collection.specimens})
-        }
+        )
 
     def candidates(self) -> Iterator[tuple[Specimen, list[tuple[Candidate, Region]]]]:
         """Every specimen with its candidates, as AnnotationPlan gives them."""

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -123,3 +125,40 @@ def test_a_folder_that_is_no_sae_and_an_id_that_is_none_are_explained(tmp_path):
         SAE.from_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match="neither a folder nor a file here, nor a Hub id"):
         SAE.from_pretrained("not/a/hub/id")
+
+
+@pytest.mark.parametrize("k", [0, 21, "a", 2.5])
+def test_a_k_that_no_patch_can_have_is_refused(k):
+    with pytest.raises(CheckpointError, match="k"):
+        SAE(SAEConfig(architecture="topk", d_model=6, n_latents=20, k=k))
+
+
+PUSH = """
+from sae_traits import SAE, SAEConfig
+from sae_traits.errors import ReleaseError
+
+topk = SAE(SAEConfig(architecture="topk", d_model=6, n_latents=20, k=3), seed=1)
+relu = SAE(SAEConfig(architecture="relu", d_model=6, n_latents=20), seed=2)
+topk.push_to_hub("museum/pushed")
+relu.push_to_hub("museum/pushed")
+assert SAE.from_pretrained("museum/pushed").config.architecture == "relu"
+
+from huggingface_hub import HfApi
+
+HfApi().upload_file(path_or_fileobj=b"{}", path_in_repo="sweep.json", repo_id="museum/pushed")
+for repo_id, token in (("museum/pushed", None), ("museum/other", "hf_wrong")):
+    try:
+        topk.push_to_hub(repo_id, token=token)
+    except ReleaseError as error:
+        print(error)
+"""
+
+
+def test_an_sae_is_pushed_in_the_place_of_the_one_before_but_not_into_a_sweep(hub_environment):
+    done = subprocess.run(
+        [sys.executable, "-c", PUSH], env=hub_environment, capture_output=True, text=True, check=True, timeout=120
+    )
+    sweep, token = done.stdout.splitlines()
+    assert "holds a sweep" in sweep
+    assert "token" in token
+    assert "hf_wrong" not in done.stdout + done.stderr

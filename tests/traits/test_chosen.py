@@ -62,7 +62,7 @@ def test_nothing_of_algorithm_1_is_tested_so_all_of_it_is_chosen(counts):
 
 
 def test_a_latent_that_fires_everywhere_is_dropped_with_its_reason(counts):
-    dropped = latents_everywhere(counts)
+    dropped = latents_everywhere(counts, share=0.95)
     assert dropped == (DroppedLatent(2, 1.0),)
     assert dropped[0].reason == "fires in 100 % of the training specimens of the average species"
     assert latents_everywhere(counts, share=1) == ()
@@ -78,12 +78,12 @@ def test_a_dropped_latent_is_chosen_for_no_species(counts):
 def test_what_fires_in_all_of_one_common_species_does_not_fire_everywhere():
     taxa = [Taxon(species="Gen a")] * 98 + [Taxon(species="Gen b")] * 2
     fired = np.array([[1, 1]] * 98 + [[0, 1]] * 2, dtype=np.int32)
-    assert [d.latent for d in latents_everywhere(count_firings([csr_array(fired)], taxa, 2))] == [1]
+    assert [d.latent for d in latents_everywhere(count_firings([csr_array(fired)], taxa, 2), share=0.95)] == [1]
 
 
 def test_nothing_is_dropped_where_there_is_a_single_species():
     fired = csr_array(np.ones((5, 2), dtype=np.int32))
-    assert latents_everywhere(count_firings([fired], [Taxon(species="Gen a")] * 5, 2)) == ()
+    assert latents_everywhere(count_firings([fired], [Taxon(species="Gen a")] * 5, 2), share=0.95) == ()
 
 
 @pytest.mark.parametrize("contrast", [specimen_contrast, lambda counts: paper_contrast(counts, 0)])

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sae_traits.geometry import PatchGrid
-from sae_traits.traits.regions import make_region, overlap, strongest_component
+from sae_traits.traits.regions import make_region, strongest_component
 
 GRID = PatchGrid.squash(source=(300, 200), size=64, patch=16)  # 4 x 4 patches of 75 x 50 source pixels
 
@@ -59,9 +59,3 @@ def test_a_region_is_exactly_its_patches_and_its_box_is_tight(width, height, pat
     assert y >= 0
     assert x + w <= width + 1e-6
     assert y + h <= height + 1e-6
-
-
-def test_overlap_is_intersection_over_union():
-    assert overlap([1, 2, 3], [2, 3, 4]) == 0.5
-    assert overlap([1], [2]) == 0.0
-    assert overlap([1, 2], [2, 1]) == 1.0

@@ -47,7 +47,7 @@ class JumpReLU:
 
     def activate(self, pre: Tensor, sae: SAE) -> Tensor:
         """Latents `[n, n_latents]` with gradients."""
-        return learned_jump_relu(pre, sae.threshold)
+        return learned_jump_relu(pre, self.gate(sae))
 
     def sparsity_loss(self, step: ForwardPass) -> Tensor:
         """How far the number of active latents is from k."""

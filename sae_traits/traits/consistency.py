@@ -1,0 +1,223 @@
+"""Do the specimens of a species get the same description at the same latent, or descriptions that exclude each other?
+
+Only specimens that were described on their own, or groups of them that share one description, can agree: a shared
+description counts once.
+"""
+
+from __future__ import annotations
+
+import heapq
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+
+from sae_traits.schema import Description, Specimen, Trait
+from sae_traits.traits.colours import VOCABULARY, color_family
+from sae_traits.traits.excerpts import EXAMPLES, Example
+
+FACETS = ("part", "shape", "size", "colour", "texture", "marking", "marking colour", "pattern")
+"""What can be compared: the part, and the attributes by their names."""
+CONTRADICTORY = 0.5
+"""A species contradicts itself at a latent when more than this share of its pairs of specimens exclude each other."""
+EXCLUDING: dict[str, dict[str, str]] = {
+    # Dark brown is a plain word of its own elsewhere, but it does not exclude brown.
+    "colour": {name: color_family(name).removeprefix("dark ") for name in VOCABULARY},
+    "size": {"small": "small", "tiny": "small", "minute": "small", "large": "large", "big": "large", "huge": "large"},
+}
+"""Attribute -> word -> class. Two values exclude each other when both hold such words, but none of the same class."""
+MOST_VALUES = 32
+"""Different values that are told apart in a group, so that free words cannot fill the memory; later ones agree with
+none."""
+MOST_VALUES_IN_ALL = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class FacetAgreement:
+    """How often two specimens of a species got the same value at the same latent; both must have one."""
+
+    facet: str
+    share: float
+    """Mean over species."""
+    chance: float
+    """The same for any two traits of any species and latent."""
+    n_pairs: int
+    by_species: dict[str, float]
+    """Share of a species' pairs, over its latents."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contradictions:
+    """How many species contradict themselves at a latent in an attribute."""
+
+    facet: str
+    n_groups: int
+    """Species and latents at which at least two specimens have a value that can exclude another."""
+    n_contradictory: int
+    examples: tuple[Example, ...]
+    """Those with the most pairs of specimens that exclude each other."""
+
+
+@dataclass
+class Tally:
+    """How often each value came up; a value is a set of words, because a part may have two colours."""
+
+    most: int
+    counts: dict[frozenset[str], int] = field(default_factory=dict)
+    first: dict[frozenset[str], str] = field(default_factory=dict)
+    """The trait that had the value first."""
+    n_others: int = 0
+    """Values beyond `most` different ones."""
+
+    def add(self, value: frozenset[str], trait_id: str) -> None:
+        """Count a value of a trait."""
+        if value not in self.counts and len(self.counts) == self.most:
+            self.n_others += 1
+            return
+        self.counts[value] = self.counts.get(value, 0) + 1
+        self.first.setdefault(value, trait_id)
+
+    @property
+    def n(self) -> int:
+        """Values in all."""
+        return sum(self.counts.values()) + self.n_others
+
+    @property
+    def n_pairs(self) -> int:
+        """Pairs of values."""
+        return self.n * (self.n - 1) // 2
+
+    @property
+    def n_agreeing(self) -> int:
+        """Pairs of values that have a word in common."""
+        alike = sum(n * (n - 1) // 2 for n in self.counts.values())
+        return alike + sum(n for n, first, second in self._mixed_pairs() if first & second)
+
+    def most_frequent_exclusion(self) -> tuple[frozenset[str], frozenset[str]]:
+        """The two values without a common word that meet in the most pairs; there must be some."""
+        found = ((n, sorted(first), sorted(second)) for n, first, second in self._mixed_pairs() if not first & second)
+        _, first, second = max(found)
+        return frozenset(first), frozenset(second)
+
+    def _mixed_pairs(self) -> Iterator[tuple[int, frozenset[str], frozenset[str]]]:
+        """Two different values, and in how many pairs they meet."""
+        items = list(self.counts.items())
+        for i, (first, n_first) in enumerate(items):
+            for second, n_second in items[i + 1 :]:
+                yield n_first * n_second, first, second
+
+
+class ConsistencyCounter:
+    """Counts traits as they come; it grows with the pairs of species and latent, not with the traits."""
+
+    def __init__(self) -> None:
+        self._groups: dict[tuple[str, int], dict[str, Tally]] = defaultdict(dict)
+        self._classes: dict[tuple[str, int], dict[str, Tally]] = defaultdict(dict)
+        self._all = {facet: Tally(MOST_VALUES_IN_ALL) for facet in FACETS}
+        self._shared: Counter[tuple[str, str, int, Description]] = Counter()
+
+    def add(self, trait: Trait, specimen: Specimen) -> None:
+        """Count what was said of a trait of a specimen."""
+        if self._was_counted(trait, specimen):
+            return
+        group = specimen.species, trait.candidate.latent
+        for facet, value in facets(trait.description).items():
+            self._groups[group].setdefault(facet, Tally(MOST_VALUES)).add(value, trait.trait_id)
+            self._all[facet].add(value, trait.trait_id)
+            if facet in EXCLUDING and (classes := excluding_classes(facet, value)):
+                self._classes[group].setdefault(facet, Tally(MOST_VALUES)).add(classes, trait.trait_id)
+
+    def _was_counted(self, trait: Trait, specimen: Specimen) -> bool:
+        """Whether another specimen of the same call had this description; remembers how many are still to come."""
+        if trait.n_images == 1:
+            return False
+        call = specimen.species, specimen.split, trait.candidate.latent, trait.description
+        if n_before := self._shared[call]:
+            if n_before == trait.n_images - 1:
+                del self._shared[call]
+            else:
+                self._shared[call] += 1
+            return True
+        self._shared[call] = 1
+        return False
+
+    def agreement(self) -> tuple[FacetAgreement, ...]:
+        """Of every facet that two specimens of a species and latent have."""
+        return tuple(found for facet in FACETS if (found := self._agreement(facet)) is not None)
+
+    def _agreement(self, facet: str) -> FacetAgreement | None:
+        agreeing: Counter[str] = Counter()
+        pairs: Counter[str] = Counter()
+        for (species, _), tally in _tallies(self._groups, facet):
+            if tally.n_pairs:
+                agreeing[species] += tally.n_agreeing
+                pairs[species] += tally.n_pairs
+        if not pairs:
+            return None
+        by_species = {species: agreeing[species] / pairs[species] for species in sorted(pairs)}
+        return FacetAgreement(
+            facet=facet,
+            share=sum(by_species.values()) / len(by_species),
+            chance=self._all[facet].n_agreeing / self._all[facet].n_pairs,
+            n_pairs=pairs.total(),
+            by_species=by_species,
+        )
+
+    def contradictions(self) -> tuple[Contradictions, ...]:
+        """Of every attribute whose values can exclude each other."""
+        return tuple(self._contradictions(facet) for facet in EXCLUDING)
+
+    def _contradictions(self, facet: str) -> Contradictions:
+        groups = [(group, tally) for group, tally in _tallies(self._classes, facet) if tally.n_pairs]
+        bad = [(group, tally) for group, tally in groups if _n_excluding(tally) > CONTRADICTORY * tally.n_pairs]
+        worst = heapq.nsmallest(EXAMPLES, bad, key=lambda pair: (-_n_excluding(pair[1]), pair[0]))
+        return Contradictions(
+            facet=facet,
+            n_groups=len(groups),
+            n_contradictory=len(bad),
+            examples=tuple(_example(facet, group, tally) for group, tally in worst),
+        )
+
+
+def facets(description: Description) -> dict[str, frozenset[str]]:
+    """What a description says of each of FACETS that it names, in lower case."""
+    values: dict[str, set[str]] = {}
+    if description.part:
+        values["part"] = {description.part.lower()}
+    for attribute in description.attributes:
+        if attribute.name in FACETS:
+            values.setdefault(attribute.name, set()).add(attribute.value.lower())
+    return {facet: frozenset(words) for facet, words in values.items()}
+
+
+def excluding_classes(facet: str, values: Iterable[str]) -> frozenset[str]:
+    """The classes of the words of EXCLUDING in some values: `dark brown and cream` is brown and white."""
+    table = EXCLUDING[facet]
+    words = (word for value in values for word in _words(facet).findall(value.lower().replace("gray", "grey")))
+    return frozenset(table[word] for word in words)
+
+
+@cache
+def _words(facet: str) -> re.Pattern[str]:
+    longest_first = sorted(EXCLUDING[facet], key=len, reverse=True)
+    return re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)")
+
+
+def _tallies(
+    groups: Mapping[tuple[str, int], Mapping[str, Tally]], facet: str
+) -> Iterator[tuple[tuple[str, int], Tally]]:
+    return ((group, tallies[facet]) for group, tallies in groups.items() if facet in tallies)
+
+
+def _n_excluding(tally: Tally) -> int:
+    return tally.n_pairs - tally.n_agreeing
+
+
+def _example(facet: str, group: tuple[str, int], tally: Tally) -> Example:
+    species, latent = group
+    first, second = tally.most_frequent_exclusion()
+    words = (" and ".join(sorted(value)) for value in (first, second))
+    share = f"{_n_excluding(tally) / tally.n_pairs:.0%} of {tally.n_pairs} pairs exclude each other"
+    reason = f"{species}, latent {latent}: {facet} {' against '.join(words)}; {share}"
+    return Example((tally.first[first], tally.first[second]), reason, "")

@@ -1,0 +1,50 @@
+"""What a model wrote, shown in a report: short, on one line, and with nothing in it that Markdown or HTML acts on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+LONGEST_EXCERPT = 200
+"""Characters."""
+EXAMPLES = 5
+"""Of each kind of failure that a report shows."""
+_ACTIVE = re.compile(r"[&<>\"'\\`*_\[\]|~#!]")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One case of something that went wrong."""
+
+    trait_ids: tuple[str, ...]
+    reason: str
+    said: str
+    """An excerpt of the answer, as it came."""
+
+
+def excerpt(text: str) -> str:
+    """A text on one line, cut after LONGEST_EXCERPT characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= LONGEST_EXCERPT else line[: LONGEST_EXCERPT - 1] + "…"
+
+
+def literal(text: str) -> str:
+    """A text in Markdown that reads as it is, whatever characters it has."""
+    return _ACTIVE.sub(lambda found: f"&#{ord(found[0])};", text)
+
+
+def example_lines(heading: str, examples: Sequence[Example]) -> list[str]:
+    """Examples as a list in Markdown, with an empty line before; nothing where there are none."""
+    if not examples:
+        return []
+    lines = ["", f"{heading}:", ""]
+    for one in examples:
+        said = f": “{literal(one.said)}”" if one.said else ""
+        lines.append(f"- {literal(', '.join(one.trait_ids))} ({literal(excerpt(one.reason))}){said}")
+    return lines
+
+
+def percent(share: float | None) -> str:
+    """A share for a table; `none` where it is a share of nothing."""
+    return "none" if share is None else f"{share:.1%}"

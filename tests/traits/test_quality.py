@@ -1,0 +1,157 @@
+"""The quality report: what came of the calls, names that leak, and that nothing in it is acted on by a browser."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from made_traits import collection_of, described, trait_of
+
+from sae_traits.schema import Taxon
+from sae_traits.traits.excerpts import LONGEST_EXCERPT, excerpt, literal
+from sae_traits.traits.ledger import MAXIMUM_ATTEMPTS, CallIdentity, Ledger, Outcome
+from sae_traits.traits.quality import MOST_REASONS, assess_quality, leaked_names
+
+DESCRIBER = SimpleNamespace(name="scripted", model="none@1", prompt="v1")
+
+
+def fill(ledger, *outcomes, prompt="v1", attempts=1):
+    """One call for each of the outcomes, given as keywords without the key."""
+    for number, outcome in enumerate(outcomes):
+        key = f"{prompt}-{number:04d}"
+        identity = CallIdentity(key=key, trait_id=f"s{number}-7", describer="scripted", model="none@1", prompt=prompt)
+        for _ in range(attempts):
+            ledger.begin([identity], {})
+        if outcome is not None:
+            ledger.record([Outcome(key=key, **outcome)])
+
+
+def ok(text="A wing.", is_background=False):
+    description = {"text": text, "part": None, "attributes": [], "is_background": is_background}
+    return {"state": "ok", "raw": "{}", "description": description}
+
+
+def invalid(raw, error):
+    return {"state": "invalid", "raw": raw, "error": error}
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    with Ledger(tmp_path / "ledger.sqlite") as opened:
+        yield opened
+
+
+def assess(ledger, traits=(), species=("Heliconius erato",)):
+    return assess_quality(iter(traits), ledger, collection_of(species), DESCRIBER)  # pyright: ignore[reportArgumentType]
+
+
+def test_calls_are_counted_by_what_came_of_them(ledger):
+    fill(
+        ledger,
+        ok(), ok(), ok("Sand.", is_background=True),
+        invalid("I cannot see", "there is no JSON object in the answer"),
+        {"state": "failed", "error": "502 Bad Gateway (given up after 5 errors)"},
+        None,
+        attempts=2,
+    )  # fmt: skip
+    calls = assess(ledger).calls
+    assert (calls.n_calls, calls.n_attempts, calls.n_ok, calls.n_background) == (6, 12, 3, 1)
+    assert (calls.n_invalid, calls.n_failed, calls.n_pending) == (1, 1, 1)
+    assert calls.background_share == pytest.approx(1 / 3)
+    assert calls.invalid_share == pytest.approx(1 / 4)
+    assert calls.failed_share == pytest.approx(1 / 5)
+    assert [(e.trait_ids, e.said) for e in calls.background] == [(("s2-7",), "Sand.")]
+    assert [(e.trait_ids, e.said) for e in calls.invalid] == [(("s3-7",), "I cannot see")]
+    assert [e.trait_ids for e in calls.failed] == [("s4-7",)]
+
+
+def test_calls_of_another_prompt_are_left_out(ledger):
+    fill(ledger, ok())
+    fill(ledger, *[invalid("no", "no")] * 3, prompt="v0", attempts=MAXIMUM_ATTEMPTS)
+    assert (assess(ledger).calls.n_calls, assess(ledger).calls.n_invalid) == (1, 0)
+
+
+def test_reasons_are_counted_without_their_numbers_and_paths(ledger):
+    fill(
+        ledger,
+        *(invalid("…", f"the sentence has {n} characters, more than 400") for n in (401, 512, 999)),
+        *({"state": "failed", "error": f"/photographs/a b/{n}.png: cannot be read: gone"} for n in range(2)),
+    )
+    calls = assess(ledger).calls
+    assert [(r.state, r.reason, r.n_calls) for r in calls.reasons] == [
+        ("invalid", "the sentence has N characters, more than N", 3),
+        ("failed", "the image: cannot be read: gone", 2),
+    ]
+    assert "/photographs" not in json.dumps(assess(ledger).to_dict())
+
+
+def test_reasons_without_end_do_not_fill_the_memory(ledger):
+    words = [f"{a}{b}" for a in "abcdefghij" for b in "abcdefghij"]
+    fill(ledger, *(invalid("", word) for word in words))
+    reasons = assess(ledger).calls.reasons
+    assert len(reasons) == MOST_REASONS + 1
+    assert (reasons[0].reason, reasons[0].n_calls) == ("another reason", 100 - MOST_REASONS)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("A HELICONIUS wing.", ("genus",)),
+        ("The wing of Heliconius erato.", ("genus", "epithet")),
+        ("An erato-like band.", ("epithet",)),
+        ("A band, as in heliconiusX and moderato.", ()),
+        ("A red band.", ()),
+    ],
+)
+def test_a_name_leaks_as_a_word_in_any_case(text, names):
+    assert leaked_names(described(text), Taxon(genus="Heliconius", species="Heliconius erato")) == names
+
+
+def test_a_name_leaks_from_the_part_and_the_attributes_too():
+    taxon = Taxon(species="Magnolia × soulangeana")
+    assert leaked_names(described(part="magnolia leaf"), taxon) == ("genus",)
+    assert leaked_names(described(shape="like soulangeana"), taxon) == ("epithet",)
+    assert leaked_names(described("Two × three."), taxon) == ()
+
+
+def test_leaks_are_counted_over_the_traits_with_their_own_species(ledger):
+    texts = ["A Danaus wing.", "A Heliconius wing.", "A wing of Heliconius erato.", "A wing."]
+    traits = [trait_of(row, 1, described(text)) for row, text in enumerate(texts)]
+    leakage = assess(ledger, traits, ["Heliconius erato"] * 4).leakage
+    assert (leakage.n_traits, leakage.n_any, leakage.n_genus, leakage.n_epithet) == (4, 2, 2, 1)
+    assert leakage.share == 0.5
+    assert [e.trait_ids for e in leakage.examples] == [("s1-1",), ("s2-1",)]
+
+
+def test_the_report_says_the_figures_and_escapes_what_models_wrote(ledger):
+    fill(ledger, ok(), invalid("<script>alert(1)</script> | *x* " + "y" * 500, "bad <b>|answer|</b>"))
+    colours = ("red", "blue")
+    traits = [trait_of(row, 1, described(f"<i>Fictus</i> {c}", colour=c)) for row, c in enumerate(colours)]
+    quality = assess(ledger, traits, ["Fictus <u>"] * 2)
+    text = "\n".join(quality.lines())
+    assert "| invalid, of the answers | 1 | 50.0% |" in text
+    assert "| colour | 1 | 1 | 100.0% |" in text
+    assert "| colour | 0.000 | 0.000 | 1 | 1 |" in text
+    assert "in 2 of 2 descriptions (100.0%)" in text
+    assert "<" not in text
+    assert "*x*" not in text
+    table = [line for line in text.splitlines() if line.startswith("| bad")]
+    assert [line.count("|") for line in table] == [4]
+    assert max(len(e.said) for e in quality.calls.invalid) == LONGEST_EXCERPT
+    values = json.loads(json.dumps(quality.to_dict()))
+    assert values["calls"]["invalid_share"] == 0.5
+    assert values["agreement"][0]["by_species"] == {"Fictus <u>": 0.0}
+
+
+def test_a_run_without_anything_has_a_report_that_says_so(ledger):
+    quality = assess(ledger)
+    text = "\n".join(quality.lines())
+    assert "| background, of the valid answers | 0 | none |" in text
+    assert "agreement is not known" in text
+    assert quality.to_dict()["leakage"]["share"] is None
+
+
+def test_excerpts_are_one_line_and_literal_text_reads_as_it_is():
+    assert excerpt(" a\n\n b ") == "a b"
+    assert len(excerpt("x" * 999)) == LONGEST_EXCERPT
+    assert literal("a_b") == "a&#95;b"
+    assert literal("dark brown, 3 % (ca.)") == "dark brown, 3 % (ca.)"
