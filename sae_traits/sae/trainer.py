@@ -127,7 +127,7 @@ def train_saes(
     stacks = _begin(configs, scale, accelerator, backbone, training or {})
     states = [state for stack in stacks for state in stack.states]
     key = f"{[state.config for state in states]!r} on {data}"
-    start, curves = load_checkpoint(checkpoint, key, states, accelerator.device)
+    start, curves = load_checkpoint(checkpoint, key, states)
     log = TrainingLog(states, curves, start, n_steps, batch_size, accelerator)
     mean = scale.mean.to(accelerator.device)
     saved = time.monotonic()

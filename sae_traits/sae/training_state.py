@@ -134,7 +134,9 @@ class TrainingState:
         """Go back to what `state` gave."""
         self.sae.load_state_dict(state["sae"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.patches_since_fired, self._dead = state["patches_since_fired"], state["dead"]
+        device = self.accelerator.device
+        self.patches_since_fired = state["patches_since_fired"].to(device)
+        self._dead = None if state["dead"] is None else state["dead"].to(device)
 
 
 def processes_of(accelerator: Accelerator) -> Processes:
@@ -182,7 +184,7 @@ def save_checkpoint(path: Path, step: int, key: str, states: Sequence[TrainingSt
     write_whole(path, content.getvalue())
 
 
-def load_checkpoint(path: Path, key: str, states: Sequence[TrainingState], device: torch.device) -> tuple[int, Curves]:
+def load_checkpoint(path: Path, key: str, states: Sequence[TrainingState]) -> tuple[int, Curves]:
     """Restore what `save_checkpoint` wrote.
 
     Returns:
@@ -194,7 +196,7 @@ def load_checkpoint(path: Path, key: str, states: Sequence[TrainingState], devic
     if not path.is_file():
         return 0, [[] for _ in states]
     try:
-        saved = torch.load(path, map_location=device, weights_only=True)
+        saved = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
         raise StoreError(f"the checkpoint {path} cannot be read; delete it to train from the start") from error
     if saved["key"] != key:

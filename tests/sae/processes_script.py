@@ -1,7 +1,12 @@
-"""Run by every process of test_processes.py: trains, and writes the learning curve and the weights' sums."""
+"""Run by every process of test_processes.py and test_kills.py: trains, and writes the curves and the weights.
 
+`processes_script.py FOLDER [SECONDS]`: SECONDS between checkpoints, and as many of delay a step.
+"""
+
+import functools
 import json
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -14,27 +19,29 @@ D_MODEL, BATCH_SIZE, N_STEPS = 16, 128, 40
 ARCHITECTURES = ("topk", "batch_topk", "jump_relu", "relu")
 
 
-def batches(start):
+def batches(start, delay=0.0):
     directions = torch.randn(24, D_MODEL, generator=torch.Generator().manual_seed(99))
     for step in range(start, N_STEPS):
+        time.sleep(delay)
         weights = torch.rand(BATCH_SIZE, 24, generator=torch.Generator().manual_seed(step)).pow(8)
         yield weights @ directions
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, seconds: float | None) -> None:
     accelerator = Accelerator(cpu=True)
     configs = [
         TrainConfig(architecture=name, n_latents=48, k=4, batch_size=BATCH_SIZE, warmup_steps=5, l1_coefficient=0.05)
         for name in ARCHITECTURES
     ]
     saes = train_saes(
-        batches,
+        functools.partial(batches, delay=seconds or 0.0),
         configs,
         FeatureScale(mean=torch.zeros(D_MODEL), scale=1.0),
         n_steps=N_STEPS,
         checkpoint=folder / "training.checkpoint",
         data="drawn",
         accelerator=accelerator,
+        seconds_between_checkpoints=60.0 if seconds is None else 0.0,
     )
     if accelerator.is_main_process:
         results = {
@@ -46,8 +53,9 @@ def main(folder: Path) -> None:
             }
             for sae in saes
         }
+        torch.save([sae.state_dict() for sae in saes], folder / "weights.pt")
         (folder / f"{accelerator.num_processes}.json").write_text(json.dumps(results))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else None)
