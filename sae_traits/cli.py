@@ -7,60 +7,30 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from errno import EDQUOT, ENOSPC
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 from sae_traits import __version__
-from sae_traits.config import SECTIONS, TrainConfig, read_config, resolve, section_of
+from sae_traits.command_line import (
+    USAGE,
+    Parser,
+    add_command,
+    add_existing_run,
+    add_options,
+    add_source,
+    options_given,
+    options_of_file,
+    refuse_options_without_effect,
+)
+from sae_traits.config import SECTIONS, read_config, resolve
 from sae_traits.errors import ConfigError, SaeTraitsError
 
 if TYPE_CHECKING:
     from sae_traits.run import Run
 
-DONE, FAILED, USAGE, PARTLY_DONE = 0, 1, 2, 3
-
-EXAMPLES = {
-    "run": """\
-examples:
-  sae-traits run photographs/ --out runs/moths
-  sae-traits run metadata.csv --out runs/moths --backbone texture
-  sae-traits run photographs/ --out runs/moths --sae ORG/SAE
-  sae-traits run --config run.yaml --out runs/moths""",
-    "extract": """\
-examples:
-  sae-traits extract photographs/ --out runs/moths --backbone facebook/dinov2-base
-  sae-traits extract photographs/ --out runs/moths --estimate""",
-    "train": """\
-examples:
-  sae-traits train runs/moths --architecture topk --k 32 --n-latents 6144
-  sae-traits train runs/moths --sweep "k=8,16,32 seed=0,1"
-  accelerate launch scripts/train_sae.py runs/moths --n-patches 100000000""",
-    "annotate": "example:\n  sae-traits annotate runs/moths --describer measured --traits-per-specimen 3",
-    "latents": "example:\n  sae-traits latents runs/moths 17 230 --strongest 24",
-    "evaluate": """\
-examples:
-  sae-traits evaluate runs/moths --clip imageomics/bioclip
-  sae-traits evaluate runs/moths --clip bioclip-2/ --text-type taxon --templates openai""",
-    "convert": """\
-examples:
-  sae-traits convert sae.pt saes/papers
-  sae-traits convert ORG/SAE exported/ --to sae_lens""",
-    "publish": """\
-examples:
-  sae-traits publish runs/moths --model-repo ORG/moth-sae --dataset-repo ORG/moth-traits --dry-run
-  sae-traits publish runs/moths --model-repo ORG/moth-sae --dataset-repo ORG/moth-traits --private""",
-    "demo": "example:\n  sae-traits demo --out runs/demo",
-}
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser that reports a usage error as one line that says what to do."""
-
-    def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message}; see {self.prog} --help", file=sys.stderr)
-        raise SystemExit(USAGE)
+DONE, FAILED, PARTLY_DONE = 0, 1, 3
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -100,30 +70,36 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"sae-traits {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
 
-    run = _command(commands, "run", _run, "Everything: features, SAE, traits, dataset and report.")
-    _source(run)
-    _options(run, *SECTIONS)
-    extract = _command(commands, "extract", _extract, "Read a collection and extract patch features.")
-    _source(extract)
+    run = add_command(commands, "run", _run, "Everything: features, SAE, traits, dataset and report.")
+    add_source(run)
+    add_options(run, *SECTIONS)
+    extract = add_command(commands, "extract", _extract, "Read a collection and extract patch features.")
+    add_source(extract)
     extract.add_argument("--estimate", action="store_true", help="Say how many bytes it would write, and stop.")
-    _options(extract, "collection", "features")
-    train = _command(commands, "train", _train, "Train an SAE on the features of a run, or adopt one (--sae).")
-    _existing(train)
-    _options(train, "train")
-    annotate = _command(commands, "annotate", _annotate, "Choose latents, describe their regions, write the dataset.")
-    _existing(annotate)
+    add_options(extract, "collection", "features")
+    train = add_command(commands, "train", _train, "Train an SAE on the features of a run, or adopt one (--sae).")
+    add_existing_run(train)
+    add_options(train, "train")
+    annotate = add_command(
+        commands, "annotate", _annotate, "Choose latents, describe their regions, write the dataset."
+    )
+    add_existing_run(annotate)
     annotate.add_argument("--estimate", action="store_true", help="Say what the calls would cost, and ask nothing.")
-    _options(annotate, "contrast", "describe", "release")
-    latents = _command(commands, "latents", _latents, "Show what latents stand for: statistics, strongest specimens.")
+    add_options(annotate, "contrast", "describe", "release")
+    latents = add_command(
+        commands, "latents", _latents, "Show what latents stand for: statistics, strongest specimens."
+    )
     latents.add_argument("run", type=Path, metavar="RUN", help="Folder of an annotated run.")
     latents.add_argument(
         "latent", type=int, nargs="*", metavar="LATENT", help="Which; by default those of large effect."
     )
     latents.add_argument("--strongest", type=int, default=12, metavar="N", help="Specimens a latent (12).")
-    evaluate = _command(commands, "evaluate", _evaluate, "Score the regions, and ask a CLIP model whether traits help.")
-    _existing(evaluate)
-    _options(evaluate, "zero_shot")
-    publish = _command(
+    evaluate = add_command(
+        commands, "evaluate", _evaluate, "Score the regions, and ask a CLIP model whether traits help."
+    )
+    add_existing_run(evaluate)
+    add_options(evaluate, "zero_shot")
+    publish = add_command(
         commands, "publish", _publish, "Publish the SAE and the dataset of a run on the Hugging Face Hub."
     )
     publish.add_argument("run", type=Path, metavar="RUN", help="Folder of a finished run.")
@@ -131,105 +107,26 @@ def build_parser() -> argparse.ArgumentParser:
     publish.add_argument("--dataset-repo", required=True, metavar="ID", help="Hub id of the dataset, ORG/NAME.")
     publish.add_argument("--private", action="store_true", help="Create the repositories as private ones.")
     publish.add_argument("--dry-run", action="store_true", help="List what would be uploaded, and upload nothing.")
-    convert = _command(commands, "convert", _convert, "Bring an SAE of another library into this layout, or out of it.")
+    convert = add_command(
+        commands, "convert", _convert, "Bring an SAE of another library into this layout, or out of it."
+    )
     convert.add_argument("source", metavar="SRC", help="Folder, file or Hub id of an SAE; its layout is recognised.")
     convert.add_argument("destination", type=Path, metavar="DST", help="A new folder.")
     convert.add_argument(
         "--to", choices=["sae-traits", "sae_lens"], default="sae-traits", help="Layout of DST (sae-traits)."
     )
-    demo = _command(
+    demo = add_command(
         commands, "demo", _demo, "Draw invented specimens, run everything on them, score against the truth."
     )
     demo.add_argument("--out", type=Path, default=Path("runs/demo"), metavar="RUN", help="Where to write (runs/demo).")
     return parser
 
 
-def _command(commands: Any, name: str, function: Callable[[Any], int], description: str) -> argparse.ArgumentParser:
-    parser = commands.add_parser(
-        name,
-        help=description,
-        description=description,
-        epilog=EXAMPLES[name],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.set_defaults(function=function)
-    if name != "publish":
-        parser.add_argument("--format", choices=["text", "json"], default="text", help="What stdout carries (text).")
-    return parser
-
-
-def _source(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "source", nargs="?", metavar="SOURCE", help="Image folder (Genus_species/…) or table with file and species."
-    )
-    parser.add_argument("--out", type=Path, metavar="RUN", help="Folder of the run (runs/NAME_OF_SOURCE).")
-    parser.add_argument("--config", type=Path, metavar="YAML", help="Options from a file, one section a step.")
-
-
-def _existing(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN", help="Folder of a run that `extract` or `run` made.")
-    parser.add_argument("--config", type=Path, metavar="YAML", help="Options from a file, one section a step.")
-
-
-def _options(parser: argparse.ArgumentParser, *sections: str) -> None:
-    """Options for all fields of some sections; SOURCE is an argument of its own."""
-    names = [field.name for section in sections for field in dataclasses.fields(SECTIONS[section])]
-    parser.set_defaults(option_names=names, sections=sections)
-    for section_name in sections:
-        section = SECTIONS[section_name]
-        group = parser.add_argument_group(f"{section_name}", (section.__doc__ or "").strip())
-        hints = get_type_hints(section)
-        for field in dataclasses.fields(section):
-            if field.name == "source":
-                continue
-            default = "" if field.default in (None, ()) else f" ({field.default})"
-            hint = hints[field.name]
-            if hint is bool:
-                group.add_argument(
-                    f"--{field.name.replace('_', '-')}",
-                    dest=field.name,
-                    action=argparse.BooleanOptionalAction,
-                    default=argparse.SUPPRESS,
-                    help=field.metadata["help"],
-                )
-                continue
-            group.add_argument(
-                f"--{field.name.replace('_', '-')}",
-                dest=field.name,
-                default=argparse.SUPPRESS,
-                choices=get_args(hint) if get_origin(hint) is Literal else None,
-                type=_comma_separated if get_origin(hint) is tuple else str,
-                metavar=None if get_origin(hint) is Literal else field.name.rsplit("_", 1)[-1].upper(),
-                help=(field.metadata["help"] + default).replace("%", "%%"),
-            )
-
-
-def _comma_separated(text: str) -> tuple[str, ...]:
-    return tuple(part for part in text.split(",") if part)
-
-
-def _file(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """What the file of --config says."""
-    return read_config(arguments.config) if arguments.config else {}
-
-
-def _options_given(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """What the options on the command line say, by section; `none` unsets an option that has no default."""
-    sections: dict[str, dict[str, Any]] = {}
-    for name in arguments.option_names:
-        if (value := getattr(arguments, name, None)) is not None:
-            section = section_of(name)
-            may_be_none = SECTIONS[section].__dataclass_fields__[name].default is None
-            sections.setdefault(section, {})[name] = None if value == "none" and may_be_none else value
-    return sections
-
-
 def _new_run(arguments: argparse.Namespace) -> Run:
     """A run with all that the file says, for this step and later ones."""
     from sae_traits.run import Run
 
-    layers = [_file(arguments), _options_given(arguments)]
+    layers = [options_of_file(arguments), options_given(arguments)]
     source = resolve(*layers).collection.source
     if source is None:
         raise ConfigError(
@@ -250,8 +147,8 @@ def _old_run(arguments: argparse.Namespace, *forgotten: dict[str, dict[str, Any]
     """
     from sae_traits.run import Run
 
-    file = {name: values for name, values in _file(arguments).items() if name in arguments.sections}
-    return Run.open(arguments.run, *forgotten, file, _options_given(arguments))
+    file = {name: values for name, values in options_of_file(arguments).items() if name in arguments.sections}
+    return Run.open(arguments.run, *forgotten, file, options_given(arguments))
 
 
 def _print(run: Run, arguments: argparse.Namespace) -> int:
@@ -271,7 +168,7 @@ def _print(run: Run, arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     run = _new_run(arguments)
-    _refuse_options_without_effect(_options_given(arguments).get("train", {}), run.config.train)
+    refuse_options_without_effect(options_given(arguments).get("train", {}), run.config.train)
     from sae_traits import pipeline
 
     pipeline.run_all(run)
@@ -291,22 +188,12 @@ def _extract(arguments: argparse.Namespace) -> int:
     return _print(run, arguments)
 
 
-def _refuse_options_without_effect(given: dict[str, Any], config: TrainConfig) -> None:
-    """Raise a ConfigError for an option on the command line that the chosen training would not read."""
-    from sae_traits.sae.sweep import is_read
-
-    if config.sae is not None and (others := [name for name in given if name not in ("sae", "tracker")]):
-        raise ConfigError(f"--sae uses an SAE as it is; leave out --{others[0].replace('_', '-')}, or --sae")
-    if config.sweep is None and (unread := [name for name in given if not is_read(name, config.architecture)]):
-        raise ConfigError(f"--{unread[0].replace('_', '-')} has no effect with --architecture {config.architecture}")
-
-
 def _train(arguments: argparse.Namespace) -> int:
-    given = _options_given(arguments).get("train", {})
+    given = options_given(arguments).get("train", {})
     # A sweep or an SAE of an earlier command must not override what this one says.
     forgotten = {name: None for name in ("sae", "sweep") if given and name not in given}
     run = _old_run(arguments, {"train": forgotten})
-    _refuse_options_without_effect(given, run.config.train)
+    refuse_options_without_effect(given, run.config.train)
     from sae_traits import training
 
     training.train(run)

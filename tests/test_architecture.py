@@ -20,6 +20,7 @@ KNOW_ALL = {
     "run.py",
     "summary.py",
     "cli.py",
+    "command_line.py",
     "__init__.py",
 }
 

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from sae_traits import SAE, SAEConfig
-from sae_traits.cli import EXAMPLES, build_parser, main
+from sae_traits.cli import build_parser, main
+from sae_traits.command_line import EXAMPLES
 from sae_traits.config import SECTIONS
 
 

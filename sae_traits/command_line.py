@@ -1,0 +1,146 @@
+"""What a command line may say: one parser a command, options made from the dataclasses of `config`, and examples."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
+
+from sae_traits.config import SECTIONS, TrainConfig, read_config, section_of
+from sae_traits.errors import ConfigError
+
+USAGE = 2
+"""Exit code of a command line that cannot be used."""
+
+EXAMPLES = {
+    "run": """\
+examples:
+  sae-traits run photographs/ --out runs/moths
+  sae-traits run metadata.csv --out runs/moths --backbone texture
+  sae-traits run photographs/ --out runs/moths --sae ORG/SAE
+  sae-traits run --config run.yaml --out runs/moths""",
+    "extract": """\
+examples:
+  sae-traits extract photographs/ --out runs/moths --backbone facebook/dinov2-base
+  sae-traits extract photographs/ --out runs/moths --estimate""",
+    "train": """\
+examples:
+  sae-traits train runs/moths --architecture topk --k 32 --n-latents 6144
+  sae-traits train runs/moths --sweep "k=8,16,32 seed=0,1"
+  accelerate launch scripts/train_sae.py runs/moths --n-patches 100000000""",
+    "annotate": "example:\n  sae-traits annotate runs/moths --describer measured --traits-per-specimen 3",
+    "latents": "example:\n  sae-traits latents runs/moths 17 230 --strongest 24",
+    "evaluate": """\
+examples:
+  sae-traits evaluate runs/moths --clip imageomics/bioclip
+  sae-traits evaluate runs/moths --clip bioclip-2/ --text-type taxon --templates openai""",
+    "convert": """\
+examples:
+  sae-traits convert sae.pt saes/papers
+  sae-traits convert ORG/SAE exported/ --to sae_lens""",
+    "publish": """\
+examples:
+  sae-traits publish runs/moths --model-repo ORG/moth-sae --dataset-repo ORG/moth-traits --dry-run
+  sae-traits publish runs/moths --model-repo ORG/moth-sae --dataset-repo ORG/moth-traits --private""",
+    "demo": "example:\n  sae-traits demo --out runs/demo",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that reports a usage error as one line that says what to do."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def add_command(commands: Any, name: str, function: Callable[[Any], int], description: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=description,
+        description=description,
+        epilog=EXAMPLES[name],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(function=function)
+    if name != "publish":
+        parser.add_argument("--format", choices=["text", "json"], default="text", help="What stdout carries (text).")
+    return parser
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "source", nargs="?", metavar="SOURCE", help="Image folder (Genus_species/…) or table with file and species."
+    )
+    parser.add_argument("--out", type=Path, metavar="RUN", help="Folder of the run (runs/NAME_OF_SOURCE).")
+    parser.add_argument("--config", type=Path, metavar="YAML", help="Options from a file, one section a step.")
+
+
+def add_existing_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="Folder of a run that `extract` or `run` made.")
+    parser.add_argument("--config", type=Path, metavar="YAML", help="Options from a file, one section a step.")
+
+
+def add_options(parser: argparse.ArgumentParser, *sections: str) -> None:
+    """Options for all fields of some sections; SOURCE is an argument of its own."""
+    names = [field.name for section in sections for field in dataclasses.fields(SECTIONS[section])]
+    parser.set_defaults(option_names=names, sections=sections)
+    for section_name in sections:
+        section = SECTIONS[section_name]
+        group = parser.add_argument_group(f"{section_name}", (section.__doc__ or "").strip())
+        hints = get_type_hints(section)
+        for field in dataclasses.fields(section):
+            if field.name == "source":
+                continue
+            default = "" if field.default in (None, ()) else f" ({field.default})"
+            hint = hints[field.name]
+            if hint is bool:
+                group.add_argument(
+                    f"--{field.name.replace('_', '-')}",
+                    dest=field.name,
+                    action=argparse.BooleanOptionalAction,
+                    default=argparse.SUPPRESS,
+                    help=field.metadata["help"],
+                )
+                continue
+            group.add_argument(
+                f"--{field.name.replace('_', '-')}",
+                dest=field.name,
+                default=argparse.SUPPRESS,
+                choices=get_args(hint) if get_origin(hint) is Literal else None,
+                type=_comma_separated if get_origin(hint) is tuple else str,
+                metavar=None if get_origin(hint) is Literal else field.name.rsplit("_", 1)[-1].upper(),
+                help=(field.metadata["help"] + default).replace("%", "%%"),
+            )
+
+
+def _comma_separated(text: str) -> tuple[str, ...]:
+    return tuple(part for part in text.split(",") if part)
+
+
+def options_of_file(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """What the file of --config says."""
+    return read_config(arguments.config) if arguments.config else {}
+
+
+def options_given(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """What the options on the command line say, by section; `none` unsets an option that has no default."""
+    sections: dict[str, dict[str, Any]] = {}
+    for name in arguments.option_names:
+        if (value := getattr(arguments, name, None)) is not None:
+            section = section_of(name)
+            may_be_none = SECTIONS[section].__dataclass_fields__[name].default is None
+            sections.setdefault(section, {})[name] = None if value == "none" and may_be_none else value
+    return sections
+
+
+def refuse_options_without_effect(given: dict[str, Any], config: TrainConfig) -> None:
+    """Raise a ConfigError for an option on the command line that the chosen training would not read."""
+    from sae_traits.sae.sweep import is_read
+
+    if config.sae is not None and (others := [name for name in given if name not in ("sae", "tracker")]):
+        raise ConfigError(f"--sae uses an SAE as it is; leave out --{others[0].replace('_', '-')}, or --sae")
+    if config.sweep is None and (unread := [name for name in given if not is_read(name, config.architecture)]):
+        raise ConfigError(f"--{unread[0].replace('_', '-')} has no effect with --architecture {config.architecture}")
