@@ -106,6 +106,13 @@ def build_parser() -> argparse.ArgumentParser:
     publish.add_argument("--model-repo", required=True, metavar="ID", help="Hub id of the SAE, ORG/NAME.")
     publish.add_argument("--dataset-repo", required=True, metavar="ID", help="Hub id of the dataset, ORG/NAME.")
     publish.add_argument("--private", action="store_true", help="Create the repositories as private ones.")
+    publish.add_argument(
+        "--gated", choices=["auto", "manual"], help="Readers ask for access: granted at once, or by hand."
+    )
+    publish.add_argument(
+        "--tag", metavar="vX.Y.Z", help="Version of both (the next patch version, where something changed)."
+    )
+    publish.add_argument("--collection", metavar="TITLE", help="Collection to put both into; made if there is none.")
     publish.add_argument("--dry-run", action="store_true", help="List what would be uploaded, and upload nothing.")
     convert = add_command(
         commands, "convert", _convert, "Bring an SAE of another library into this layout, or out of it."
@@ -115,6 +122,17 @@ def build_parser() -> argparse.ArgumentParser:
     convert.add_argument(
         "--to", choices=["sae-traits", "sae_lens"], default="sae-traits", help="Layout of DST (sae-traits)."
     )
+    export = add_command(commands, "export", _export, "Write a released dataset in the format of another community.")
+    export.add_argument("dataset", metavar="DATASET", help="Folder of a run or of a dataset, or Hub id.")
+    export.add_argument("folder", type=Path, metavar="FOLDER", help="A new folder.")
+    export.add_argument(
+        "--to",
+        choices=["darwin-core", "matrix", "coco", "webdataset"],
+        required=True,
+        help="darwin-core: archive of occurrences with measurements, for GBIF; matrix: species x traits, CSV and "
+        "Parquet; coco: regions as COCO JSON with the images; webdataset: shards of image and sentence.",
+    )
+    export.add_argument("--revision", metavar="REVISION", help="Branch, tag or commit on the Hub.")
     demo = add_command(
         commands, "demo", _demo, "Draw invented specimens, run everything on them, score against the truth."
     )
@@ -191,7 +209,7 @@ def _extract(arguments: argparse.Namespace) -> int:
 def _train(arguments: argparse.Namespace) -> int:
     given = options_given(arguments).get("train", {})
     # A sweep or an SAE of an earlier command must not override what this one says.
-    forgotten = {name: None for name in ("sae", "sweep") if given and name not in given}
+    forgotten = {name: None for name in ("sae", "sae_revision", "sweep") if given and name not in given}
     run = _old_run(arguments, {"train": forgotten})
     refuse_options_without_effect(given, run.config.train)
     from sae_traits import training
@@ -236,16 +254,18 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 def _publish(arguments: argparse.Namespace) -> int:
     from sae_traits.publishing import publish
+    from sae_traits.release.publication import Terms
     from sae_traits.run import Run
 
-    run = Run.open(arguments.run)
-    lines = publish(
-        run,
+    terms = Terms(
         model_repo=arguments.model_repo,
         dataset_repo=arguments.dataset_repo,
         private=arguments.private,
-        dry_run=arguments.dry_run,
+        gated=arguments.gated,
+        tag=arguments.tag,
+        collection=arguments.collection,
     )
+    lines = publish(Run.open(arguments.run), terms, dry_run=arguments.dry_run)
     print("\n".join(lines))
     return DONE
 
@@ -258,6 +278,17 @@ def _convert(arguments: argparse.Namespace) -> int:
         print(json.dumps({"destination": str(arguments.destination), **config.to_dict()}, indent=2))
     else:
         print(f"{arguments.destination}: {config.architecture}, {config.d_model} wide, {config.n_latents} latents")
+    return DONE
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from sae_traits.release.exports import export
+
+    written = export(arguments.dataset, arguments.to, arguments.folder, revision=arguments.revision)
+    if arguments.format == "json":
+        print(json.dumps({"files": [str(file) for file in written.files], "counts": written.counts}, indent=2))
+    else:
+        print("\n".join(written.lines()))
     return DONE
 
 

@@ -43,7 +43,13 @@ examples:
     "publish": """\
 examples:
   sae-traits publish runs/moths --model-repo ORG/moth-sae --dataset-repo ORG/moth-traits --dry-run
-  sae-traits publish runs/moths --model-repo ORG/moth-sae --dataset-repo ORG/moth-traits --private""",
+  sae-traits publish runs/moths --model-repo ORG/moth-sae --dataset-repo ORG/moth-traits --private
+  sae-traits publish runs/moths --model-repo ORG/moth-sae --dataset-repo ORG/moth-traits \\
+      --tag v1.0.0 --collection "Moth traits"""",
+    "export": """\
+examples:
+  sae-traits export runs/moths exported/moths --to darwin-core
+  sae-traits export ORG/moth-traits shards/ --to webdataset --revision v1.0.0""",
     "demo": "example:\n  sae-traits demo --out runs/demo",
 }
 
@@ -140,7 +146,7 @@ def refuse_options_without_effect(given: dict[str, Any], config: TrainConfig) ->
     """Raise a ConfigError for an option on the command line that the chosen training would not read."""
     from sae_traits.sae.sweep import is_read
 
-    if config.sae is not None and (others := [name for name in given if name not in ("sae", "tracker")]):
+    if config.sae is not None and (others := [name for name in given if name not in ("sae", "sae_revision", "tracker")]):
         raise ConfigError(f"--sae uses an SAE as it is; leave out --{others[0].replace('_', '-')}, or --sae")
     if config.sweep is None and (unread := [name for name in given if not is_read(name, config.architecture)]):
         raise ConfigError(f"--{unread[0].replace('_', '-')} has no effect with --architecture {config.architecture}")

@@ -1,0 +1,71 @@
+"""A released dataset in the formats of other communities: biodiversity, statistics, object detection, CLIP training."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Literal, cast
+
+from sae_traits.errors import ReleaseError
+from sae_traits.release.exports.released import Released
+
+ExportFormat = Literal["darwin-core", "matrix", "coco", "webdataset"]
+Exporter = Callable[[Released, Path], dict[str, int]]
+
+_MODULES: dict[ExportFormat, str] = {
+    "darwin-core": "darwin_core",
+    "matrix": "matrix",
+    "coco": "coco",
+    "webdataset": "webdataset",
+}
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written."""
+
+    files: tuple[Path, ...]
+    """Sorted."""
+    counts: dict[str, int]
+    """How many of what they hold, and how many were left out."""
+
+    def lines(self) -> list[str]:
+        """For people."""
+        total = sum(file.stat().st_size for file in self.files)
+        shown = [str(file) for file in self.files[:8]]
+        more = [f"… and {len(self.files) - len(shown)} more"] if len(self.files) > len(shown) else []
+        counts = ", ".join(f"{number:,} {name}" for name, number in self.counts.items())
+        return [*shown, *more, f"{counts}; {len(self.files):,} files, {total / 1e6:.1f} MB"]
+
+
+def export(source: str, to: ExportFormat, folder: Path, *, revision: str | None = None) -> Export:
+    """Write a released dataset in another format; all of it, or nothing.
+
+    Args:
+        source: dataset folder, folder of a run, or Hub id.
+        to: the format; what it holds is said in its module.
+        folder: a new or empty folder.
+        revision: branch, tag or commit on the Hub.
+
+    Raises:
+        ReleaseError: the dataset cannot be read, or has not what the format needs; or the folder is in use.
+    """
+    exporter = cast(Exporter, import_module(f"{__name__}.{_MODULES[to]}").write)
+    released = Released.open(source, revision)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ReleaseError(f"{folder} exists and is not an empty folder; name a new one")
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of an export that was stopped
+    partial.mkdir(parents=True)
+    try:
+        counts = exporter(released, partial)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    if folder.exists():
+        folder.rmdir()
+    partial.rename(folder)
+    return Export(tuple(sorted(path for path in folder.rglob("*") if path.is_file())), counts)

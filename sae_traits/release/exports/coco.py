@@ -1,0 +1,97 @@
+"""COCO JSON of the regions, one file a split, with the images at their source size.
+
+A category is the part that the describer named, or `region` where it named none. Beside COCO's own keys an annotation
+has `caption` (the sentence), `trait_id`, `latent` and `species`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from shapely import Polygon
+
+from sae_traits.errors import ReleaseError
+from sae_traits.release.exports.released import Released, Row, image_bytes, image_size_and_suffix
+
+IMAGES = "images"
+UNNAMED = "region"
+
+
+def write(released: Released, folder: Path) -> dict[str, int]:
+    """Write {split}.json, and the images into images/{split}/.
+
+    Raises:
+        ReleaseError: the dataset names its images instead of holding them.
+    """
+    counts = {"images": 0, "regions": 0}
+    for split in released.splits("specimens"):
+        (folder / IMAGES / split).mkdir(parents=True)
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        categories = _Numbers()
+        licenses = _Numbers()
+        for row in released.rows("specimens", split, images=True):
+            image = _image(released, row, f"{IMAGES}/{split}/{len(images) + 1:09d}", folder)
+            image |= {"id": len(images) + 1, "license": licenses.of(row["license"] or "unknown")}
+            images.append(image)
+            for trait in row["traits"]:
+                category = categories.of(trait["part"] or UNNAMED)
+                annotation = {"id": len(annotations) + 1, "image_id": image["id"], "category_id": category}
+                annotations.append(annotation | _region(trait) | {"species": row["species"]})
+        document = {
+            "info": {"description": f"{released.source}, split {split}, made by sae-traits"},
+            "licenses": [{"id": number, "name": name, "url": ""} for name, number in licenses.numbers.items()],
+            "images": images,
+            "categories": [{"id": number, "name": name} for name, number in categories.numbers.items()],
+            "annotations": annotations,
+        }
+        (folder / f"{split}.json").write_text(json.dumps(document, ensure_ascii=False) + "\n", encoding="utf-8")
+        counts["images"] += len(images)
+        counts["regions"] += len(annotations)
+    return counts
+
+
+class _Numbers:
+    """Names with the numbers 1, 2, … in the order in which they came."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}
+
+    def of(self, name: str) -> int:
+        return self.numbers.setdefault(name, len(self.numbers) + 1)
+
+
+def _image(released: Released, row: Row, stem: str, folder: Path) -> dict[str, Any]:
+    """Write the image under a name that nobody else chose; its entry."""
+    content = image_bytes(row)
+    if content is None:
+        raise ReleaseError(
+            f"{released.source} names its images instead of holding them; fetch them with `sae-traits rehydrate` first"
+        )
+    (width, height), suffix = image_size_and_suffix(content)
+    file = folder / f"{stem}.{suffix}"
+    file.write_bytes(content)
+    return {
+        "file_name": file.relative_to(folder).as_posix(),
+        "width": width,
+        "height": height,
+        "coco_url": row["source_url"] or "",
+        "specimen_id": row["specimen_id"],
+        "rights_holder": row["rights_holder"],
+    }
+
+
+def _region(trait: dict[str, Any]) -> dict[str, Any]:
+    rings = [[float(value) for value in ring] for ring in trait["polygons"]]
+    area = sum(Polygon(list(zip(ring[::2], ring[1::2], strict=True))).area for ring in rings)
+    return {
+        "bbox": [float(value) for value in trait["box"]],
+        "segmentation": rings,
+        "area": area,
+        "iscrowd": 0,
+        "caption": trait["text"],
+        "trait_id": trait["trait_id"],
+        "latent": trait["latent"],
+    }

@@ -1,0 +1,108 @@
+"""A species x trait matrix: one row a species, as CSV and as Parquet.
+
+An attribute such as `wing: colour = orange` becomes a column with the share of the species' specimens of which it was
+said; a measure becomes its mean and standard deviation over the species' regions.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sae_traits.release.exports.released import Released, Row
+from sae_traits.schema import RANKS
+
+MEASURES = ("area_fraction", "length_mm", "width_mm", "elongation", "texture_contrast")
+"""Not the lengths in pixels, which depend on the photograph."""
+LEAST_SPECIMENS = 2
+"""An attribute said of one specimen only says nothing about a species."""
+MOST_ATTRIBUTES = 2000
+"""The most frequent ones, so that free text does not make a table that no program opens."""
+
+
+@dataclass
+class _Species:
+    """What was said and measured of a species so far."""
+
+    taxon: dict[str, str | None]
+    n_specimens: int = 0
+    n_traits: int = 0
+    said: Counter[str] = field(default_factory=Counter)
+    """Attribute -> specimens."""
+    measured: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+
+def write(released: Released, folder: Path) -> dict[str, int]:
+    """Write matrix.csv and matrix.parquet."""
+    species: dict[str, _Species] = {}
+    n_unlabelled = 0
+    for split in released.splits("specimens"):
+        for row in released.rows("specimens", split, images=False):
+            name = row["species"]
+            if name is None:
+                n_unlabelled += 1
+            else:
+                _add(species.setdefault(name, _Species({rank: row[rank] for rank in RANKS})), row)
+    said: Counter[str] = Counter()
+    for one in species.values():
+        said.update(one.said)
+    frequent = [name for name, number in said.most_common() if number >= LEAST_SPECIMENS]
+    kept = sorted(frequent[:MOST_ATTRIBUTES])
+    rows = [_row(species[name], kept) for name in sorted(species)]
+    _write(folder, rows)
+    return {
+        "species": len(rows),
+        "attributes": len(kept),
+        "rarer attributes left out": len(said) - len(kept),
+        "specimens without a species left out": n_unlabelled,
+    }
+
+
+def _add(species: _Species, row: Row) -> None:
+    species.n_specimens += 1
+    species.n_traits += len(row["traits"])
+    said: set[str] = set()
+    for trait in row["traits"]:
+        part = f"{trait['part']}: " if trait["part"] else ""
+        said.update(f"{part}{item['name']} = {item['value']}" for item in trait["attributes"])
+        for name in MEASURES:
+            if trait[name] is not None:
+                species.measured[name].append(trait[name])
+    species.said.update(said)
+
+
+def _row(species: _Species, attributes: list[str]) -> dict[str, Any]:
+    row: dict[str, Any] = species.taxon | {"n_specimens": species.n_specimens, "n_traits": species.n_traits}
+    for name in MEASURES:
+        values = np.array(species.measured[name])
+        row[f"{name} (mean)"] = float(values.mean()) if len(values) else None
+        row[f"{name} (standard deviation)"] = float(values.std(ddof=1)) if len(values) > 1 else None
+    return row | {name: species.said[name] / species.n_specimens for name in attributes}
+
+
+def _write(folder: Path, rows: list[dict[str, Any]]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = list(rows[0]) if rows else []
+    counts = "n_specimens", "n_traits"
+    types = [pa.string() if n in RANKS else pa.int64() if n in counts else pa.float64() for n in names]
+    pq.write_table(
+        pa.Table.from_pylist(rows, pa.schema(list(zip(names, types, strict=True)))), folder / "matrix.parquet"
+    )
+    with (folder / "matrix.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows([_cell(row[name]) for name in names] for row in rows)
+
+
+def _cell(value: Any) -> Any:
+    """A number short enough to read, and text that no spreadsheet takes for a formula."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" else value

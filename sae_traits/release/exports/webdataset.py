@@ -1,0 +1,70 @@
+"""WebDataset shards of image-text pairs, one sample a trait, as open_clip-style trainers read them.
+
+A sample is KEY.jpg (or .png …), KEY.txt with the sentence, and KEY.json with the other columns of the row. Within a
+split the rows are dealt in their order; trainers shuffle.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sae_traits.errors import ReleaseError
+from sae_traits.release.exports.released import Released, Row, image_bytes, image_size_and_suffix
+
+BYTES_A_SHARD = 2**30
+
+
+def write(released: Released, folder: Path, *, samples_a_shard: int = 10_000) -> dict[str, int]:
+    """Write {split}-000000.tar, {split}-000001.tar …
+
+    Raises:
+        ReleaseError: the dataset names its images instead of holding them.
+    """
+    counts = {"samples": 0, "shards": 0}
+    for split in released.splits("default"):
+        rows = released.rows("default", split, images=True)
+        row = next(rows, None)
+        number = 0
+        shard = 0
+        while row is not None:
+            with _shard(folder / f"{split}-{shard:06d}.tar") as tar:
+                first = number
+                while row is not None and number - first < samples_a_shard and tar.offset < BYTES_A_SHARD:
+                    _add(tar, f"{split}-{number:09d}", row, released.source)
+                    number += 1
+                    row = next(rows, None)
+            shard += 1
+        counts["samples"] += number
+        counts["shards"] += shard
+    return counts
+
+
+@contextmanager
+def _shard(path: Path) -> Iterator[tarfile.TarFile]:
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        yield tar
+
+
+def _add(tar: tarfile.TarFile, key: str, row: Row, source: str) -> None:
+    """Add the members of a sample; their names hold nothing that came from a file."""
+    content = image_bytes(row)
+    if content is None:
+        raise ReleaseError(
+            f"{source} names its images instead of holding them; fetch them with `sae-traits rehydrate` first"
+        )
+    _, suffix = image_size_and_suffix(content)
+    others = {name: value for name, value in row.items() if name != "image"}
+    members = {
+        suffix: content,
+        "txt": row["text"].encode(),
+        "json": json.dumps(others, ensure_ascii=False).encode(),
+    }
+    for name, data in members.items():
+        member = tarfile.TarInfo(f"{key}.{name}")  # no date, no owner: the same rows give the same bytes
+        member.size = len(data)
+        tar.addfile(member, io.BytesIO(data))
