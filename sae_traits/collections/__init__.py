@@ -1,4 +1,4 @@
-"""Collections of species-labelled images: read from a folder or a table, checked, split and identified."""
+"""Collections of species-labelled images: listed by their source, checked, split and identified."""
 
 from __future__ import annotations
 
@@ -6,54 +6,63 @@ import hashlib
 import json
 import os
 from dataclasses import asdict
-from pathlib import Path
 
-from sae_traits.collections.cells import TABLE_SUFFIXES
-from sae_traits.collections.folder import list_folder
 from sae_traits.collections.images import examine_image, open_image, open_mask
 from sae_traits.collections.listing import Listing
+from sae_traits.collections.photographs import read_photographs
 from sae_traits.collections.reading import read_specimens
-from sae_traits.collections.table import is_table_of_images, list_table
+from sae_traits.collections.sources import list_source
 from sae_traits.config import CollectionConfig
 from sae_traits.errors import CollectionError
 from sae_traits.schema import Collection
 
-__all__ = ["examine_image", "fingerprint", "open_image", "open_mask", "read_collection"]
+__all__ = ["examine_image", "fingerprint", "list_source", "open_image", "open_mask", "read_collection"]
 
 _REASONS_SHOWN = 3
+_WITHOUT_EFFECT = ("image_cache", "connections")
+"""Options that say how images are fetched, not which."""
 
 
-def read_collection(config: CollectionConfig, *, workers: int = 2) -> Collection:
+def read_collection(config: CollectionConfig, *, listing: Listing | None = None, workers: int = 2) -> Collection:
     """The specimens of `config.source`, and the inputs that could not be used.
 
+    Without `config.labels` the source is a folder of any shape, or a table that needs the column `file` only; its
+    specimens have no names, and all are in the split `test`.
+
     The source is a table (.csv, .tsv or .parquet, see `table`), a folder with a table metadata.csv, metadata.tsv or
-    metadata.parquet that has the columns `file` and `species`, or a folder Genus_species/… (see `folder`). Every image
-    is decoded once. Labels become binomials; where a column `genus` contradicts the binomial, the binomial's genus is
-    taken. Specimens without a split are split by species.
+    metadata.parquet that has the columns `file` and `species`, a folder Genus_species/… (see `folder`), BIOSCAN-5M
+    (`bioscan`), a Darwin Core archive (`darwin_core`) or a dataset of the Hub (`hub`). Every image is decoded once.
+    Labels become binomials; where a column `genus` contradicts the binomial, the binomial's genus is taken. Specimens
+    without a split are split by species; near-identical images of them are on one side of it.
 
     Args:
         config: the source, and how to split it.
+        listing: what `list_source` found, where that was asked for already.
         workers: threads that examine images.
 
     Raises:
         CollectionError: the source is missing, is not one of these, or has no image that can be used.
     """
-    listing = _list_source(config)
-    specimens, problems = read_specimens(
-        listing,
-        validation_share=config.validation_share,
-        test_share=config.test_share,
-        split_seed=config.split_seed,
-        workers=workers,
-    )
+    listing = listing or list_source(config)
+    if config.labels:
+        specimens, problems, near_identical = read_specimens(
+            listing,
+            validation_share=config.validation_share,
+            test_share=config.test_share,
+            split_seed=config.split_seed,
+            given_splits_stay=config.near_identical == "keep",
+            workers=workers,
+        )
+    else:
+        (specimens, problems), near_identical = read_photographs(listing, workers=workers), ()
     if not specimens:
         reasons = "; ".join(f"{problem.file}: {problem.reason}" for problem in problems[:_REASONS_SHOWN])
         more = f"; and {len(problems) - _REASONS_SHOWN} more" if len(problems) > _REASONS_SHOWN else ""
         raise CollectionError(f"no image of {config.source} can be used: {reasons}{more}")
-    return Collection(listing.root, specimens, problems)
+    return Collection(listing.root, specimens, problems, near_identical)
 
 
-def fingerprint(config: CollectionConfig) -> str:
+def fingerprint(config: CollectionConfig, listing: Listing | None = None) -> str:
     """A hash of all that the result of `read_collection` depends on, without opening an image.
 
     It covers the configuration, the paths and labels of the source, and the size and time of change of every image and
@@ -62,8 +71,9 @@ def fingerprint(config: CollectionConfig) -> str:
     Raises:
         CollectionError: as `read_collection`, for a source that cannot be listed.
     """
-    listing = _list_source(config)
-    state = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
+    listing = listing or list_source(config)
+    options = {name: value for name, value in asdict(config).items() if name not in _WITHOUT_EFFECT}
+    state = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
     state.update(os.path.realpath(listing.root).encode())
     for row in listing.rows:
         state.update(repr(row).encode())
@@ -73,19 +83,3 @@ def fingerprint(config: CollectionConfig) -> str:
                 state.update(f"{status.st_size} {status.st_mtime_ns}".encode())
     state.update(repr(listing.problems).encode())
     return state.hexdigest()
-
-
-def _list_source(config: CollectionConfig) -> Listing:
-    """What the source lists, and from where."""
-    if config.source is None:
-        raise CollectionError("no images were given; name a folder Genus_species/… or a table as the source")
-    source = Path(config.source).expanduser().absolute()
-    if source.is_dir():
-        tables = [source / f"metadata{suffix}" for suffix in TABLE_SUFFIXES]
-        table = next((path for path in tables if path.is_file() and is_table_of_images(path)), None)
-        return list_folder(source) if table is None else list_table(table)
-    if not source.exists():
-        raise CollectionError(f"{source} does not exist; name a folder of images or a table")
-    if source.suffix.lower() not in TABLE_SUFFIXES:
-        raise CollectionError(f"{source} is neither a folder nor a table ({', '.join(TABLE_SUFFIXES)})")
-    return list_table(source)

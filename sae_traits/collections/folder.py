@@ -15,11 +15,12 @@ from sae_traits.schema import Problem
 _LAYOUT = "Genus_species/…jpg"
 
 
-def list_folder(root: Path) -> Listing:
+def list_folder(root: Path, *, labelled: bool = True) -> Listing:
     """The images under a folder, labelled with the folder below the root (or below a folder named as a split).
 
-    Deeper folders only sort the images of a species. Hidden files and files that are no images are passed over; images
-    that cannot be used, links to folders and links that lead out are reported.
+    Without labels the images may lie flat or in folders of any name, which say nothing. Otherwise deeper folders only
+    sort the images of a species. Hidden files and files that are no images are passed over; images that cannot be used,
+    links to folders and links that lead out are reported.
 
     Raises:
         CollectionError: there is no image at all, or the folder cannot be listed.
@@ -32,13 +33,12 @@ def list_folder(root: Path) -> Listing:
             if reason is not None:
                 raise CollectionError(reason)
             check_inside(file)
-            rows.append(_row(file))
+            rows.append(_row(file) if labelled else Row(file=file, label=None))
         except CollectionError as error:
             problems.append(Problem(file, str(error)))
     if not rows and not problems:
-        raise CollectionError(
-            f"no image in {root}; expected {_LAYOUT}, or a metadata.csv with the columns file and species"
-        )
+        layout = f"{_LAYOUT}, or a metadata.csv with the columns file and species" if labelled else "photographs"
+        raise CollectionError(f"no image in {root}; expected {layout}")
     return Listing(root=root, rows=tuple(rows), problems=tuple(problems))
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from sae_traits.collections.near_identical import perceptual_hash
 from sae_traits.errors import ImageError
 
 IMAGE_SUFFIXES = frozenset(
@@ -48,6 +49,8 @@ class ImageFacts:
     height: int
     sha256: str
     """Of the file's bytes."""
+    perceptual_hash: bytes
+    """As `near_identical` compares it; an even surface is like its own copies only, so it has the sha256 here."""
 
 
 def open_image(path: Path) -> Image.Image:
@@ -75,14 +78,15 @@ def open_mask(path: Path) -> NDArray[np.bool_]:
 
 
 def examine_image(path: Path) -> ImageFacts:
-    """Decode an image file completely, so that it is known to be usable, and record its size and hash.
+    """Decode an image file completely, so that it is known to be usable, and record its size and hashes.
 
     Raises:
         ImageError: as `open_image`.
     """
     data = _read(path)
-    width, height = _upright_rgb(data).size
-    return ImageFacts(width, height, hashlib.sha256(data).hexdigest())
+    image = _upright_rgb(data)
+    sha256 = hashlib.sha256(data)
+    return ImageFacts(*image.size, sha256.hexdigest(), perceptual_hash(image) or sha256.digest())
 
 
 def _read(path: Path) -> bytes:

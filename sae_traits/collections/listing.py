@@ -1,13 +1,15 @@
-"""What a source says of its images before any of them is opened; the folder and the table both make one."""
+"""What a source says of its images before any of them is opened; every kind of source makes one."""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from sae_traits.errors import CollectionError
 from sae_traits.schema import Problem, Split, Taxon
@@ -27,9 +29,15 @@ class Row:
     license: str | None = None
     rights_holder: str | None = None
     source_url: str | None = None
+    source_revision: str | None = None
     mm_per_pixel: float | None = None
     mask_file: str | None = None
     """As `file`."""
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Row:
+        """The row that `dataclasses.asdict` took apart."""
+        return cls(**{**values, "ranks": Taxon(**values["ranks"])})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,3 +73,21 @@ def inside_check(root: Path) -> Callable[[str], None]:
             raise CollectionError("it is not a regular file")
 
     return check
+
+
+def one_row_a_file(rows: Iterable[Row], problems: list[Problem]) -> list[Row]:
+    """The first row of each file, unless its rows name different species; what is left out is added to `problems`."""
+    rows_of_file: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        rows_of_file[row.file].append(row)
+    kept: list[Row] = []
+    for file, repeated in rows_of_file.items():
+        labels = sorted({str(row.label) for row in repeated})
+        if len(labels) > 1:
+            several = ", ".join(labels)
+            problems.append(Problem(file, f"it is listed as several species, none of which is taken: {several}"))
+            continue
+        kept.append(repeated[0])
+        if len(repeated) > 1:
+            problems.append(Problem(file, f"it is listed {len(repeated)} times; its first row is taken"))
+    return kept

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -16,10 +17,11 @@ from PIL import Image
 from sae_traits.collections.images import ImageFacts, examine_image, open_mask
 from sae_traits.collections.listing import Listing, Row
 from sae_traits.collections.names import ParsedName, parse_name
-from sae_traits.collections.splits import split_by_species
+from sae_traits.collections.near_identical import near_identical_groups
+from sae_traits.collections.splits import Member, split_members
 from sae_traits.errors import CollectionError, ImageError
 from sae_traits.progress import say, track
-from sae_traits.schema import Problem, Specimen
+from sae_traits.schema import NearIdentical, Problem, Specimen
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +41,36 @@ class _Examined:
 
 
 def read_specimens(
-    listing: Listing, *, validation_share: float, test_share: float, split_seed: int, workers: int
-) -> tuple[tuple[Specimen, ...], tuple[Problem, ...]]:
-    """The specimens that can be used, sorted by file, and what could not be used, the listing's problems included."""
+    listing: Listing,
+    *,
+    validation_share: float,
+    test_share: float,
+    split_seed: int,
+    given_splits_stay: bool,
+    workers: int,
+) -> tuple[tuple[Specimen, ...], tuple[Problem, ...], tuple[NearIdentical, ...]]:
+    """The specimens that can be used, sorted by file, and what could not be used, the listing's problems included.
+
+    Near-identical images are on one side of the splits, but for splits of the source (where `given_splits_stay`). The
+    last of the results are those that are not, and those of different species.
+    """
     problems = list(listing.problems)
     placed = _place(listing.rows, problems)
-    examined = _examine(listing.root, placed, problems, workers)
-    drawn = split_by_species(
-        _undecided(examined), validation_share=validation_share, test_share=test_share, seed=split_seed
+    examined = sorted(_examine(listing.root, placed, problems, workers), key=lambda item: item.placed.row.file)
+    groups = near_identical_groups([item.facts.perceptual_hash for item in examined]).tolist()
+    members = [
+        Member(_content_id(item), item.placed.name.species, group, item.placed.row.split)
+        for item, group in zip(examined, groups, strict=True)
+    ]
+    splits = split_members(
+        members,
+        validation_share=validation_share,
+        test_share=test_share,
+        seed=split_seed,
+        given_stays=given_splits_stay,
     )
     specimens = []
-    for item in examined:
+    for item, split in zip(examined, splits, strict=True):
         row, name, facts = item.placed.row, item.placed.name, item.facts
         specimen_id = specimen_id_of(row.file)
         specimens.append(
@@ -57,30 +78,40 @@ def read_specimens(
                 specimen_id=specimen_id,
                 file=row.file,
                 taxon=replace(row.ranks, genus=name.genus, species=name.species),
-                split=row.split or drawn[_content_id(item)],
+                split=split,
                 width=facts.width,
                 height=facts.height,
                 sha256=facts.sha256,
                 license=row.license,
                 rights_holder=row.rights_holder,
                 source_url=row.source_url,
+                source_revision=row.source_revision,
                 mm_per_pixel=row.mm_per_pixel,
                 mask_file=row.mask_file,
             )
         )
-    specimens.sort(key=lambda specimen: specimen.file)
     problems.sort(key=lambda problem: (problem.file, problem.reason))
-    return tuple(specimens), tuple(problems)
+    return tuple(specimens), tuple(problems), _contradictions(specimens, groups)
+
+
+def _contradictions(specimens: Sequence[Specimen], groups: Sequence[int]) -> tuple[NearIdentical, ...]:
+    """Images that nearly equal one of another split, or of another species, each beside the first such one."""
+    members: dict[int, list[Specimen]] = defaultdict(list)
+    for specimen, group in zip(specimens, groups, strict=True):
+        members[group].append(specimen)
+    found = []
+    for first, *others in members.values():
+        for one in others:
+            if one.split != first.split:
+                found.append(NearIdentical(one.file, first.file, "split", (one.split, first.split)))
+            if one.species != first.species:
+                found.append(NearIdentical(one.file, first.file, "species", (one.species, first.species)))
+    return tuple(sorted(found, key=lambda pair: (pair.file, pair.differ)))
 
 
 def _content_id(item: _Examined) -> str:
-    """Same for byte-identical images of a species, so that copies of one image fall into the same split."""
+    """Same for byte-identical images of a species; what the draw depends on, whatever the file is called."""
     return f"{item.facts.sha256} {item.placed.name.species}"
-
-
-def _undecided(examined: Sequence[_Examined]) -> dict[str, str]:
-    """Content and species of the images whose split is not given."""
-    return {_content_id(item): item.placed.name.species for item in examined if item.placed.row.split is None}
 
 
 def specimen_id_of(file: str) -> str:

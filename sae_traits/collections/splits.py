@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import floor
 
 from sae_traits.errors import CollectionError
@@ -35,6 +36,51 @@ def parse_split(label: str) -> Split:
     if not is_split_label(label):
         raise CollectionError(f"the split {label!r} is none of {', '.join(_LABELS)}")
     return _LABELS[label.strip().lower()]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """What the split of an image depends on."""
+
+    content: str
+    """The same for byte-identical images of a species."""
+    species: str
+    group: int
+    """The same for near-identical images."""
+    given: Split | None
+    """The source's own split."""
+
+
+def split_members(
+    members: Sequence[Member], *, validation_share: float, test_share: float, seed: int, given_stays: bool
+) -> list[Split]:
+    """A split for every image `[n_members]`; those of a group are on one side of it.
+
+    Groups without a given split are drawn within their species, and count as one image there. A group of several
+    species is for training: a photograph with two names cannot test either. An image without a given split goes with
+    those of its group that have one.
+
+    Args:
+        members: in any order.
+        validation_share: as `split_by_species`.
+        test_share: as `split_by_species`.
+        seed: as `split_by_species`.
+        given_stays: whether the given splits stay where they part a group; else all of the group is for training.
+    """
+    groups: dict[int, list[Member]] = defaultdict(list)
+    for member in members:
+        groups[member.group].append(member)
+    settled: dict[int, Split] = {}
+    undecided: dict[str, str] = {}
+    for name, group in groups.items():
+        given: set[Split] = {member.given for member in group if member.given is not None}
+        if given or len({member.species for member in group}) > 1:
+            settled[name] = "train" if len(given) != 1 else given.pop()
+        else:
+            undecided[min(member.content for member in group)] = group[0].species
+    drawn = split_by_species(undecided, validation_share=validation_share, test_share=test_share, seed=seed)
+    settled |= {name: drawn[min(m.content for m in group)] for name, group in groups.items() if name not in settled}
+    return [member.given if member.given and given_stays else settled[member.group] for member in members]
 
 
 def split_by_species(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from sae_traits.collections.cells import Cells, column_names, read_rows
-from sae_traits.collections.listing import Listing, Row, inside_check
+from sae_traits.collections.listing import Listing, Row, inside_check, one_row_a_file
 from sae_traits.collections.splits import parse_split
 from sae_traits.errors import CollectionError
 from sae_traits.schema import RANKS, Problem, Taxon
@@ -16,11 +15,13 @@ from sae_traits.schema import RANKS, Problem, Taxon
 REQUIRED_COLUMNS = ("file", "species")
 OPTIONAL_COLUMNS = (
     *RANKS[:-1],
-    *("split", "license", "licence", "rights_holder", "source_url", "mm_per_pixel", "mask_file"),
+    *("split", "license", "licence", "rights_holder", "source_url", "source_revision", "mm_per_pixel", "mask_file"),
 )
+UNLABELLED_COLUMNS = ("license", "licence", "rights_holder", "source_url", "source_revision", "mm_per_pixel")
+"""The optional columns that are read where no labels are wanted; a column `species` may be there, and is not read."""
 
 
-def list_table(path: Path) -> Listing:
+def list_table(path: Path, *, labelled: bool = True) -> Listing:
     """The images that a table lists; their paths are relative to the table's folder and must stay inside it.
 
     Left out and reported are rows whose file cannot be found or whose split is unknown, a file's rows after its first,
@@ -28,17 +29,18 @@ def list_table(path: Path) -> Listing:
     goes without it.
 
     Raises:
-        CollectionError: the table cannot be read, lacks the column `file` or `species`, or has no rows.
+        CollectionError: the table cannot be read, lacks the column `file` or (with labels) `species`, or has no rows.
     """
     columns = column_names(path)
-    lacking = [f"`{column}`" for column in REQUIRED_COLUMNS if column not in columns]
+    required, optional = (REQUIRED_COLUMNS, OPTIONAL_COLUMNS) if labelled else (("file",), UNLABELLED_COLUMNS)
+    lacking = [f"`{column}`" for column in required if column not in columns]
     if lacking:
         raise CollectionError(
             f"{path} has no column {' and no column '.join(lacking)}; its columns are {', '.join(columns) or 'none'}"
         )
-    wanted = [column for column in (*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS) if column in columns]
+    wanted = [column for column in (*required, *optional) if column in columns]
     check_inside = inside_check(path.parent)
-    rows_of_file: dict[str, list[Row]] = defaultdict(list)
+    rows: list[Row] = []
     problems: list[Problem] = []
     for number, cells in enumerate(read_rows(path, wanted), start=1):
         try:
@@ -46,36 +48,20 @@ def list_table(path: Path) -> Listing:
         except CollectionError as error:
             problems.append(Problem(cells["file"] or f"{path.name}, row {number} below the header", str(error)))
         else:
-            rows_of_file[row.file].append(row)
+            rows.append(row)
             problems += [Problem(row.file, complaint) for complaint in complaints]
-    if not rows_of_file and not problems:
+    if not rows and not problems:
         raise CollectionError(f"{path} has no rows below its header")
-    rows = _one_row_a_file(rows_of_file, problems)
-    return Listing(root=path.parent, rows=tuple(rows), problems=tuple(problems))
+    return Listing(root=path.parent, rows=tuple(one_row_a_file(rows, problems)), problems=tuple(problems))
 
 
-def _one_row_a_file(rows_of_file: Mapping[str, list[Row]], problems: list[Problem]) -> list[Row]:
-    """The first row of each file, unless its rows name different species; what is left out is reported."""
-    rows: list[Row] = []
-    for file, repeated in rows_of_file.items():
-        labels = sorted({str(row.label) for row in repeated})
-        if len(labels) > 1:
-            several = ", ".join(labels)
-            problems.append(Problem(file, f"it is listed as several species, none of which is taken: {several}"))
-            continue
-        rows.append(repeated[0])
-        if len(repeated) > 1:
-            problems.append(Problem(file, f"it is listed {len(repeated)} times; its first row is taken"))
-    return rows
-
-
-def is_table_of_images(path: Path) -> bool:
+def is_table_of_images(path: Path, *, labelled: bool = True) -> bool:
     """Whether a table has the columns that `list_table` needs.
 
     Raises:
         CollectionError: it cannot be read.
     """
-    return set(REQUIRED_COLUMNS) <= set(column_names(path))
+    return set(REQUIRED_COLUMNS if labelled else ("file",)) <= set(column_names(path))
 
 
 def _row(cells: Cells, check_inside: Callable[[str], None]) -> tuple[Row, list[str]]:
@@ -100,12 +86,13 @@ def _row(cells: Cells, check_inside: Callable[[str], None]) -> tuple[Row, list[s
             complaints.append(f"mask {written_mask}: {error}; the specimen goes without it")
     row = Row(
         file=file,
-        label=cells["species"],
+        label=cells.get("species"),
         ranks=Taxon.from_dict(cells),
         split=None if split is None else parse_split(split),
         license=cells.get("license") or cells.get("licence"),
         rights_holder=cells.get("rights_holder"),
         source_url=cells.get("source_url"),
+        source_revision=cells.get("source_revision"),
         mm_per_pixel=scale,
         mask_file=mask_file,
     )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from sae_traits.collections.splits import is_split_label, parse_split, split_by_species
+from sae_traits.collections.splits import Member, is_split_label, parse_split, split_by_species, split_members
 from sae_traits.errors import CollectionError
 
 shares = st.tuples(st.floats(0, 0.5), st.floats(0, 0.49))
@@ -129,3 +129,44 @@ def test_draws_do_not_change_between_versions():
     splits = split_by_species(specimens([6]), validation_share=0.2, test_share=0.2, seed=0)
     assert {specimen_id for specimen_id, split in splits.items() if split == "test"} == {"0-1"}
     assert {specimen_id for specimen_id, split in splits.items() if split == "validation"} == {"0-5"}
+
+
+members = st.lists(
+    st.builds(
+        Member,
+        content=st.integers(0, 30).map(str),
+        species=st.sampled_from(["Aus bus", "Aus cus"]),
+        group=st.integers(0, 6),
+        given=st.sampled_from([None, None, "train", "validation", "test"]),
+    ),
+    max_size=25,
+)
+
+
+@given(members=members, shares=shares, seed=st.integers(0, 3), given_stays=st.booleans())
+def test_a_group_is_on_one_side_unless_the_source_parts_it(members, shares, seed, given_stays):
+    options = {"validation_share": shares[0], "test_share": shares[1], "seed": seed, "given_stays": given_stays}
+    splits = split_members(members, **options)
+    for group in {member.group for member in members}:
+        mine = [(member, split) for member, split in zip(members, splits, strict=True) if member.group == group]
+        given = {member.given for member, _ in mine} - {None}
+        undecided = {split for member, split in mine if member.given is None}
+        assert len(undecided) <= 1
+        if given_stays:
+            assert all(split == member.given for member, split in mine if member.given)
+        if not given_stays or len(given) <= 1:
+            assert len({split for _, split in mine}) == 1
+        if len(given) > 1:
+            assert undecided <= {"train"}
+        if not given and len({member.species for member, _ in mine}) > 1:
+            assert undecided == {"train"}
+    shuffled = [*reversed(members)]
+    assert split_members(shuffled, **options) == [*reversed(splits)]
+
+
+def test_a_group_counts_as_one_image_in_its_species():
+    """Ten copies of one image and nine others: the shares hold over the ten different ones."""
+    copies = [Member("0", "Aus bus", 0, None)] * 10
+    others = [Member(str(n), "Aus bus", n, None) for n in range(1, 10)]
+    splits = split_members([*copies, *others], validation_share=0.1, test_share=0.2, seed=0, given_stays=True)
+    assert Counter([splits[0], *splits[10:]]) == {"train": 7, "validation": 1, "test": 2}

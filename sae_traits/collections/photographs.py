@@ -1,0 +1,59 @@
+"""Photographs of organisms whose species nobody has said: examined as specimens are, without names."""
+
+from __future__ import annotations
+
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from PIL import Image
+
+from sae_traits.collections.images import ImageFacts, examine_image
+from sae_traits.collections.listing import Listing
+from sae_traits.collections.reading import specimen_id_of
+from sae_traits.errors import ImageError
+from sae_traits.progress import track
+from sae_traits.schema import Problem, Specimen, Taxon
+
+
+def read_photographs(listing: Listing, *, workers: int) -> tuple[tuple[Specimen, ...], tuple[Problem, ...]]:
+    """The photographs that can be used, sorted by file, and what could not be used, the listing's problems included.
+
+    All are in the split `test`: nothing is chosen or trained on them.
+    """
+    problems = list(listing.problems)
+    specimens = []
+
+    def examine(file: str) -> ImageFacts | ImageError:
+        try:
+            return examine_image(Path(listing.root, file))
+        except ImageError as error:
+            return error
+
+    # `examine_image` refuses what Pillow warns of as a decompression bomb, so that its warning says nothing new.
+    with warnings.catch_warnings(), ThreadPoolExecutor(max(1, workers)) as pool:
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        answers = pool.map(examine, (row.file for row in listing.rows))
+        for row, facts in zip(listing.rows, track(answers, "Examining images", total=len(listing.rows)), strict=True):
+            if isinstance(facts, ImageError):
+                problems.append(Problem(row.file, str(facts)))
+                continue
+            specimens.append(
+                Specimen(
+                    specimen_id=specimen_id_of(row.file),
+                    file=row.file,
+                    taxon=Taxon(),
+                    split="test",
+                    width=facts.width,
+                    height=facts.height,
+                    sha256=facts.sha256,
+                    license=row.license,
+                    rights_holder=row.rights_holder,
+                    source_url=row.source_url,
+                    source_revision=row.source_revision,
+                    mm_per_pixel=row.mm_per_pixel,
+                )
+            )
+    specimens.sort(key=lambda specimen: specimen.file)
+    problems.sort(key=lambda problem: (problem.file, problem.reason))
+    return tuple(specimens), tuple(problems)
