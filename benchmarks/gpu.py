@@ -9,13 +9,14 @@ The backbone has random weights, made here. Prints a Markdown table; some minute
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
-import sys
+import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +30,16 @@ from torch.nn import functional
 from transformers import Dinov2Config, Dinov2Model
 
 from sae_traits.config import FeaturesConfig, TrainConfig
-from sae_traits.features.backbone import Backbone, Prepare, load_backbone
+from sae_traits.features.backbone import Backbone, load_backbone
 from sae_traits.features.loading import prepared_batches
 from sae_traits.features.source import ImageSource
 from sae_traits.features.stream import ImagePatchStream, moments
+from sae_traits.progress import say
 from sae_traits.sae.metrics import measure_sae
 from sae_traits.sae.model import SAE, SAEConfig
 from sae_traits.sae.sparse_encoding import SparseCodes
 from sae_traits.sae.trainer import FeatureScale, train_sae
-from sae_traits.schema import BackboneInfo, Collection
+from sae_traits.schema import Collection
 
 ACTIVE_LATENTS = 100
 """The firing threshold of the encoding lets about so many latents of a patch through."""
@@ -61,8 +63,9 @@ class Size:
     k: int
     batch_size: int
     n_steps: int
-    """Training steps that are timed."""
+    """Training steps that are timed; hundreds, or the learning curve waits for the device at every one of them."""
     n_photographs: int
+    photographs_at_once: int
     passes: int
     """Over the photographs, when training streams from them."""
     encode_bytes: int
@@ -78,9 +81,10 @@ FULL = Size(
     n_latents=24576,
     k=32,
     batch_size=16384,
-    n_steps=100,
+    n_steps=500,
     n_photographs=1024,
-    passes=4,
+    photographs_at_once=64,
+    passes=8,
     encode_bytes=4 * 2**30,
 )
 TINY = Size(
@@ -94,95 +98,93 @@ TINY = Size(
     batch_size=64,
     n_steps=4,
     n_photographs=8,
+    photographs_at_once=4,
     passes=8,
     encode_bytes=2**20,
 )
 
 
 @dataclass(frozen=True)
-class Row:
-    """One figure."""
-
-    what: str
-    figure: str
-    memory: str = ""
-
-
-@dataclass(frozen=True)
-class InHalfPrecision:
-    """A backbone that computes in bf16; also in the threads that fill a training buffer."""
-
-    backbone: Backbone
-    device: torch.device
-
-    @property
-    def info(self) -> BackboneInfo:
-        """That of the backbone."""
-        return self.backbone.info
-
-    @property
-    def prepare(self) -> Prepare:
-        """That of the backbone."""
-        return self.backbone.prepare
-
-    def encode(self, batch: Tensor) -> Tensor:
-        """As the backbone does, float32."""
-        with torch.autocast(self.device.type, torch.bfloat16):
-            return self.backbone.encode(batch)
-
-
-@dataclass(frozen=True)
 class Bench(MeasuredDevice):
-    """Where and how large."""
+    """Where and how large, and what was found."""
 
     size: Size
+    rows: list[tuple[str, str, str]] = field(default_factory=list)
+    """What, the figure, and the peak of memory."""
+
+    def add(self, what: str, work: Callable[[], str]) -> None:
+        """Measure one figure; where memory does not suffice the row says so, and the next one is measured."""
+        say(what)
+        self.forget_peak()
+        try:
+            figure, memory = work(), self.peak()
+        except torch.OutOfMemoryError:
+            figure, memory = "out of memory", ""
+        self.rows.append((what, figure, memory))
+        gc.collect()
+        self.empty()
 
 
-def make_backbone(folder: Path, bench: Bench) -> Backbone:
-    """DINOv2 with random weights, as the pipeline loads it."""
+def make_model(folder: Path, size: Size) -> Path:
+    """DINOv2 with random weights."""
     torch.manual_seed(0)
-    side = bench.size.side
-    Dinov2Model(Dinov2Config(image_size=side, **bench.size.model)).save_pretrained(folder)
-    sizes = {"size": {"shortest_edge": side * 8 // 7}, "crop_size": {"height": side, "width": side}}
+    Dinov2Model(Dinov2Config(image_size=size.side, **size.model)).save_pretrained(folder)
+    sizes = {"size": {"shortest_edge": size.side * 8 // 7}, "crop_size": {"height": size.side, "width": size.side}}
     (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR | sizes))
-    return load_backbone(FeaturesConfig(backbone=str(folder), layer=bench.size.layer, device=str(bench.device)))
+    return folder
 
 
-def images_to_codes(bench: Bench, backbone: Backbone) -> list[Row]:
+def load(folder: Path, bench: Bench, precision: Precision) -> Backbone:
+    """The model as the pipeline loads it."""
+    names = {"fp32": "float32", "bf16": "bfloat16"}
+    config = {"backbone": str(folder), "layer": bench.size.layer, "device": str(bench.device)}
+    return load_backbone(FeaturesConfig(**config, precision=names[precision]))  # pyright: ignore[reportArgumentType]
+
+
+def images_to_codes(bench: Bench, model: Path) -> None:
     """Images a second through the backbone, and on to sparse codes; and what half precision changes."""
     size = bench.size
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randn(size.image_batch_size, 3, size.side, size.side, generator=generator).to(bench.device)
-    features = {"fp32": backbone.encode(pixels).flatten(0, 1)}
-    sae = random_sae(features["fp32"], size.n_latents)
-    threshold = threshold_of(sae, features["fp32"][:256])
-    rows = []
-    codes: dict[str, SparseCodes] = {}
-    encoders: dict[Precision, Backbone] = {"bf16": InHalfPrecision(backbone, bench.device), "fp32": backbone}
-    for precision, encoder in encoders.items():
-        features[precision] = encoder.encode(pixels).flatten(0, 1)
-        seconds = bench.seconds(lambda encoder=encoder: encoder.encode(pixels), size.repeats)
-        rows.append(Row(f"forward, {precision}", f"{len(pixels) / seconds:,.0f} images/s", bench.peak()))
+    encoders: dict[Precision, Backbone] = {"bf16": load(model, bench, "bf16"), "fp32": load(model, bench, "fp32")}
+    sample = encoders["fp32"].encode(pixels[:1])[0]
+    sae = random_sae(sample, size.n_latents)
+    threshold = threshold_of(sae, sample)
+
+    def features(precision: Precision) -> Tensor:
+        return encoders[precision].encode(pixels).flatten(0, 1)
+
+    def codes(of: Precision, encoding: Precision, max_bytes: int = size.encode_bytes) -> SparseCodes:
+        x = features(of)
+        with bench.autocast(encoding):
+            return sae.encode_sparse(x, threshold, max_bytes=max_bytes)
+
+    def rate(work: Callable[[], object]) -> str:
+        return f"{len(pixels) / bench.seconds(work, size.repeats):,.0f} images/s"
+
+    for precision in encoders:
+        bench.add(f"forward, {precision}", lambda p=precision: rate(lambda: features(p)))
         for max_bytes in (64 * 2**20, size.encode_bytes):
-
-            def both(encoder: Backbone = encoder, max_bytes: int = max_bytes) -> SparseCodes:
-                return sae.encode_sparse(encoder.encode(pixels).flatten(0, 1), threshold, max_bytes=max_bytes)
-
-            with bench.autocast(precision):
-                seconds = bench.seconds(both, size.repeats)
-                codes[precision] = both()
             what = f"forward + sparse encode, {precision}, {max_bytes / 2**20:,.0f} MB for encoding"
-            rows.append(Row(what, f"{len(pixels) / seconds:,.0f} images/s", bench.peak()))
-    with bench.autocast("bf16"):
-        screened = sae.encode_sparse(features["fp32"], threshold, max_bytes=size.encode_bytes)
-    error = (features["bf16"] - features["fp32"]).square().mean().sqrt() / features["fp32"].std()
-    rows += [
-        Row("L0 of these codes", f"{len(codes['fp32'].latents) / len(features['fp32']):.0f}"),
-        Row("features, bf16 against fp32", f"RMS difference {float(error):.2%} of their standard deviation"),
-        Row("fired set, bf16 against fp32, features included", f"IoU {overlap(codes['bf16'], codes['fp32']):.4f}"),
-        Row("fired set, encoding alone in bf16", f"IoU {overlap(screened, codes['fp32']):.6f}"),
-    ]
-    return rows
+            bench.add(what, lambda p=precision, m=max_bytes: rate(lambda: codes(p, p, m)))
+
+    def difference() -> str:
+        exact = features("fp32")
+        error = (features("bf16") - exact).square().mean().sqrt() / exact.std()
+        return f"RMS difference {float(error):.2%} of their standard deviation"
+
+    def l0() -> str:
+        found = codes("fp32", "fp32")
+        return f"{len(found.latents) / (len(found.offsets) - 1):.0f}"
+
+    bench.add("L0 of these codes", l0)
+    bench.add("features, bf16 against fp32", difference)
+    halves: tuple[tuple[str, Precision], ...] = (("features included", "bf16"), ("encoding alone in bf16", "fp32"))
+    for what, of in halves:
+        bench.add(
+            f"fired set, bf16 against fp32, {what}",
+            lambda of=of: f"IoU {overlap(codes(of, 'bf16'), codes('fp32', 'fp32')):.6f}",
+        )
 
 
 def random_sae(features: Tensor, n_latents: int) -> SAE:
@@ -194,9 +196,12 @@ def random_sae(features: Tensor, n_latents: int) -> SAE:
 
 
 def threshold_of(sae: SAE, features: Tensor) -> float:
-    """What about ACTIVE_LATENTS latents a patch exceed, on a sample of features `[n, d_model]`."""
+    """What about ACTIVE_LATENTS latents a patch exceed, on a sample of features `[n, d_model]`.
+
+    It lies between two values, so that no rounding crosses it.
+    """
     latents = sae.encode(features).flatten()
-    return float(latents.topk(ACTIVE_LATENTS * len(features), sorted=True).values[-1])
+    return float(latents.topk(ACTIVE_LATENTS * len(features) + 1, sorted=True).values[-2:].mean())
 
 
 def overlap(one: SparseCodes, other: SparseCodes) -> float:
@@ -221,18 +226,18 @@ def drawn_batches(bench: Bench, d_model: int) -> list[Tensor]:
     return batches
 
 
-def training(bench: Bench, d_model: int) -> list[Row]:
+def training(bench: Bench, d_model: int) -> None:
     """Patches a second of `train_sae` on features that lie on the device, and what half precision changes."""
     *batches, held_out = drawn_batches(bench, d_model)
-    rows = []
-    cells: tuple[tuple[str, Precision], ...] = (("topk", "bf16"), ("relu", "bf16"), ("topk", "fp32"))
-    for architecture, precision in cells:
-        bench.forget_peak()
+
+    def figure(architecture: str, precision: Precision) -> str:
         rate, sae = train_on_device(bench, batches, architecture, precision)
         metrics = measure_sae(sae.to(bench.device), [held_out])
-        figure = f"{rate:,.0f} patches/s; explained variance {metrics.explained_variance:.4f}, L0 {metrics.l0:.1f}"
-        rows.append(Row(f"training {architecture}, {precision}", figure, bench.peak()))
-    return rows
+        return f"{rate:,.0f} patches/s; explained variance {metrics.explained_variance:.4f}, L0 {metrics.l0:.1f}"
+
+    cells: tuple[tuple[str, Precision], ...] = (("topk", "bf16"), ("relu", "bf16"), ("topk", "fp32"))
+    for architecture, precision in cells:
+        bench.add(f"training {architecture}, {precision}", lambda a=architecture, p=precision: figure(a, p))
 
 
 def train_on_device(bench: Bench, batches: list[Tensor], architecture: Any, precision: Precision) -> tuple[float, SAE]:
@@ -287,75 +292,100 @@ def train_for(
         )
 
 
-def from_photographs(bench: Bench, backbone: Backbone, photographs: Collection) -> list[Row]:
+def workers_that_fit(bench: Bench) -> int:
+    """Processes that read photographs: one a core, as far as their batches fit into the machine's shared memory.
+
+    Each prepares two batches ahead and works on a third; a container often has 64 MB, and who exceeds it is killed.
+    """
+    cores = len(os.sched_getaffinity(0))
+    shared = Path("/dev/shm")
+    if not shared.is_dir():
+        return cores
+    a_batch = bench.size.photographs_at_once * 3 * bench.size.side**2 * torch.float32.itemsize
+    return min(cores, shutil.disk_usage(shared).free // (3 * a_batch))
+
+
+def from_photographs(bench: Bench, model: Path, photographs: Collection) -> None:
     """Reading JPEGs alone, then training an SAE straight from them: read, resize, forward, shuffle, train."""
-    size, workers = bench.size, len(os.sched_getaffinity(0))
+    size, workers = bench.size, workers_that_fit(bench)
     rows = np.arange(len(photographs.specimens))
-    started = time.perf_counter()
-    for _ in prepared_batches(
-        photographs, rows.tolist(), backbone.prepare, batch_size=size.image_batch_size, workers=workers
-    ):
-        pass
-    reading = len(rows) / (time.perf_counter() - started)
-    encoder = InHalfPrecision(backbone, bench.device)
-    source = ImageSource(photographs, encoder, image_batch_size=size.image_batch_size, workers=workers)
-    found = moments(source, rows, at_most=2 * size.image_batch_size)
-    scale = FeatureScale(mean=found.mean.float(), scale=(found.mean_squared_deviation / source.info.d_model) ** 0.5)
-    # A quarter of the photographs meet in the buffer: if all did, they would be read in the first pass only.
-    buffer_bytes = int(source.patch_counts().sum()) * source.info.d_model * torch.bfloat16.itemsize // 4
-    n_images = size.passes * len(rows)
-    n_steps = size.passes * int(source.patch_counts().sum()) // size.batch_size
-    config = TrainConfig(n_latents=size.n_latents, k=size.k, batch_size=size.batch_size, warmup_steps=WARMUP_STEPS)
+    backbone = load(model, bench, "bf16")
 
-    def batches(start: int) -> Iterator[Tensor]:
-        stream = ImagePatchStream(
-            source,
-            rows,
-            n_patches=n_steps * size.batch_size,
-            batch_size=size.batch_size,
-            start=start,
-            buffer_bytes=buffer_bytes,
-            dtype="bfloat16",
-            device=bench.device,
+    def reading() -> str:
+        started = time.perf_counter()
+        batches = prepared_batches(
+            photographs, rows.tolist(), backbone.prepare, batch_size=size.photographs_at_once, workers=workers
         )
-        return iter(stream)
+        n_read = sum(len(batch) for batch in batches)
+        return f"{n_read / (time.perf_counter() - started):,.0f} images/s"
 
-    bench.forget_peak()
-    started = time.perf_counter()
-    train_for(bench, batches, config, scale, n_steps, "bf16")
-    bench.wait()
-    seconds = time.perf_counter() - started
-    figure = f"{n_images / seconds:,.0f} images/s, {n_steps * size.batch_size / seconds:,.0f} patches/s"
-    return [
-        Row(f"reading and resizing 1024 x 768 JPEGs, {workers} processes, start included", f"{reading:,.0f} images/s"),
-        Row("training from photographs, bf16, start included", figure, bench.peak()),
-    ]
+    source = ImageSource(photographs, backbone, image_batch_size=size.photographs_at_once, workers=workers)
+    n_patches = int(source.patch_counts().sum())
+    n_steps = size.passes * n_patches // size.batch_size
+
+    def training_from_them() -> str:
+        found = moments(source, rows, at_most=2 * size.photographs_at_once)
+        scale = FeatureScale(mean=found.mean.float(), scale=(found.mean_squared_deviation / source.info.d_model) ** 0.5)
+        config = TrainConfig(n_latents=size.n_latents, k=size.k, batch_size=size.batch_size, warmup_steps=WARMUP_STEPS)
+
+        def batches(start: int) -> Iterator[Tensor]:
+            stream = ImagePatchStream(
+                source,
+                rows,
+                n_patches=n_steps * size.batch_size,
+                batch_size=size.batch_size,
+                start=start,
+                # A quarter of the photographs meet in the buffer: if all did, they would be read once only.
+                buffer_bytes=n_patches * source.info.d_model * torch.bfloat16.itemsize // 4,
+                dtype="bfloat16",
+                device=bench.device,
+            )
+            return iter(stream)
+
+        bench.forget_peak()
+        bench.wait()
+        started = time.perf_counter()
+        train_for(bench, batches, config, scale, n_steps, "bf16")
+        bench.wait()
+        seconds = time.perf_counter() - started
+        images = size.passes * len(rows) / seconds
+        return f"{images:,.0f} images/s, {n_steps * size.batch_size / seconds:,.0f} patches/s"
+
+    bench.add(f"reading and resizing 1024 x 768 JPEGs, {workers} processes, start included", reading)
+    bench.add("training from photographs, bf16, start included", training_from_them)
 
 
-def main() -> None:
-    """Measure all, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--tiny", action="store_true", help="A tiny problem: does it run?")
-    arguments = parser.parse_args()
-    if arguments.device == "cuda" and not torch.cuda.is_available():
-        print("There is no CUDA GPU here: nothing was measured.")
-        sys.exit(0)
-    bench = Bench(torch.device(arguments.device), TINY if arguments.tiny else FULL)
+def print_table(bench: Bench) -> None:
+    """What has been measured, in Markdown."""
     name = torch.cuda.get_device_name(bench.device) if bench.device.type == "cuda" else "CPU"
-    with tempfile.TemporaryDirectory() as folder:
-        backbone = make_backbone(Path(folder, "backbone"), bench)
-        rows = images_to_codes(bench, backbone)
-        rows += training(bench, backbone.info.d_model)
-        photographs = make_photographs(Path(folder, "photographs"), bench.size.n_photographs)
-        rows += from_photographs(bench, backbone, photographs)
     size = bench.size
     print(f"{name}; {describe_machine()}")
     print(
-        f"{size.side} px, batches of {size.image_batch_size} images; d_model {backbone.info.d_model}, "
-        f"{size.n_latents:,} latents, k {size.k}, batches of {size.batch_size:,} patches\n"
+        f"{size.side} px, batches of {size.image_batch_size} images; {size.n_latents:,} latents, k {size.k}, "
+        f"batches of {size.batch_size:,} patches\n"
     )
-    print(markdown_table(["what", name, "peak memory"], ([row.what, row.figure, row.memory] for row in rows)))
+    print(markdown_table(["what", name, "peak memory"], bench.rows), flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure all, and print the table: also what was found until something went wrong."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
+    parser.add_argument("--tiny", action="store_true", help="A tiny problem: does it run?")
+    arguments = parser.parse_args(argv)
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        print("There is no CUDA GPU here: nothing was measured.")
+        return
+    bench = Bench(torch.device(arguments.device), TINY if arguments.tiny else FULL)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            model = make_model(Path(folder, "backbone"), bench.size)
+            images_to_codes(bench, model)
+            training(bench, bench.size.model.get("hidden_size", Dinov2Config().hidden_size))
+            photographs = make_photographs(Path(folder, "photographs"), bench.size.n_photographs)
+            from_photographs(bench, model, photographs)
+        finally:
+            print_table(bench)
 
 
 if __name__ == "__main__":

@@ -39,8 +39,10 @@ from sae_traits.sae.baselines import BaselineName, fit_baseline
 from sae_traits.sae.metrics import measure_sae
 from sae_traits.sae.model import SAE
 from sae_traits.sae.monosemanticity import measure_monosemanticity
+from sae_traits.sae.trainer import peak_learning_rate
 from sae_traits.schema import Collection, Split
 
+D_MODEL = 96
 N_LATENTS = 1536
 BATCH_SIZE = 1024
 SEEDS = (0, 1)
@@ -56,6 +58,8 @@ SUPPORT = {"centre": True, "learning_rate": 1e-3}
 REVIVAL = {"dead_after": 200_000}
 """What our trainer does for itself: centred features, its learning rate, its wait before a latent counts as dead (the
 others' ReLU trainers have no loss for dead latents)."""
+RELU_RATE = {"learning_rate": peak_learning_rate(TrainConfig(architecture="relu"), D_MODEL)}
+"""That of our ReLU, which is higher than 1e-3, the default of the others."""
 FITTED_PATCHES = 100_000
 """Sample that baselines are fitted to."""
 NMF_SIZES = (32, 64, 96)
@@ -165,6 +169,7 @@ def peer_cells() -> Iterator[Cell]:
         yield from at_all_sparsities(TrainedCell(name, "topk", "its own settings"))
         yield from at_all_sparsities(TrainedCell(name, "topk", "supported", SUPPORT | REVIVAL))
         yield from at_all_sparsities(TrainedCell(name, "relu", "supported", SUPPORT))
+        yield from at_all_sparsities(TrainedCell(name, "relu", "our learning rate", SUPPORT | RELU_RATE))
 
 
 def at_all_sparsities(cell: TrainedCell) -> Iterator[Cell]:

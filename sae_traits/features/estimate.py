@@ -5,7 +5,13 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
+from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+from sae_traits.features.backbone import Backbone
 from sae_traits.features.extract import plan_shards
 from sae_traits.features.patches import patch_counts
 from sae_traits.features.store import DtypeName, shard_bytes
@@ -64,3 +70,21 @@ def estimate_extraction(
         free_bytes=shutil.disk_usage(existing).free,
         dtype=dtype,
     )
+
+
+def flops_an_image(backbone: Backbone) -> int:
+    """Floating-point operations of the features of one image, counted in a forward pass of an empty one.
+
+    Counted are matrix products and convolutions; a backbone that makes none (`texture`) has 0.
+    """
+    pixels = backbone.prepare(Image.new("RGB", backbone.info.framing.size))
+    # On other devices torch counts attention by itself.
+    on_a_cpu = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
+    with FlopCounterMode(display=False, custom_mapping=on_a_cpu) as counter:
+        backbone.encode(pixels[None])
+    return counter.get_total_flops()
+
+
+def _attention_flops(query: torch.Size, key: torch.Size, value: torch.Size, *_: Any, **__: Any) -> int:
+    """Operations of attention between tensors of these shapes `[n_images, n_heads, n_tokens, width]`."""
+    return sdpa_flop_count(query, key, value)

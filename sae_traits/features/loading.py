@@ -48,6 +48,7 @@ def prepared_row_batches(
 
     Raises:
         CollectionError: as `prepared_batches`, when the batch is asked for.
+        StoreError: a worker was killed, for example because shared memory is full.
     """
     loader = DataLoader(
         _PreparedImages(collection, prepare),
@@ -66,6 +67,13 @@ def _raising(batches: Iterator[torch.Tensor | CollectionError]) -> Iterator[torc
             if isinstance(batch, CollectionError):
                 raise batch
             yield batch
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise StoreError(
+            "a process that reads images was killed, perhaps because memory or shared memory (/dev/shm) is full; "
+            "choose fewer --workers or a smaller --image-batch-size, and run the same command again"
+        ) from error
     finally:
         # The traceback would keep the workers, and the garbage collector waits five seconds for each of them.
         del batches

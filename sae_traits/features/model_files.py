@@ -50,6 +50,21 @@ class ModelFiles:
         commit = config.parent.name  # the Hub cache keeps files as snapshots/<commit>/<file>
         return cls(name, commit, commit)
 
+    @classmethod
+    def recorded(cls, name: str, revision: str) -> ModelFiles:
+        """The files that some features were made with, from what was recorded of them.
+
+        Raises:
+            BackboneError: the model is gone, or its weights are others.
+        """
+        files = cls.find(name, None if revision.startswith("sha256:") else revision)
+        if files.revision != revision:
+            raise BackboneError(
+                f"{files.name} has revision {files.revision}, not {revision}, which made these features; "
+                "put the right weights there, or extract and train again"
+            )
+        return files
+
     def read_json(self, file: str) -> dict[str, Any] | None:
         """The content of one of the model's JSON files, or None where it has no such file.
 

@@ -37,9 +37,8 @@ class FeatureSource(Protocol):
         """Specimens of the collection."""
         ...
 
-    @property
-    def n_shards(self) -> int:
-        """How many shards `shards` gives for all specimens."""
+    def count_shards(self, specimens: ArrayLike | None = None) -> int:
+        """How many shards `shards` gives for all specimens, or for some rows."""
         ...
 
     def patch_counts(self) -> NDArray[np.int64]:
@@ -77,10 +76,10 @@ class ImageSource:
         """Specimens of the collection."""
         return len(self.collection.specimens)
 
-    @property
-    def n_shards(self) -> int:
-        """How many shards `shards` gives for all specimens: as many as a store in float32 has."""
-        return len(plan_shards(self.n_specimens, self.info, "float32"))
+    def count_shards(self, specimens: ArrayLike | None = None) -> int:
+        """How many shards `shards` gives for all specimens, or for some rows: as many as a store of these has."""
+        n_specimens = int(membership(self.n_specimens, specimens).sum())
+        return len(plan_shards(n_specimens, self.info, "float32"))
 
     def patch_counts(self) -> NDArray[np.int64]:
         """Number of patches of every specimen `[n_specimens]`, from the sizes of the images."""

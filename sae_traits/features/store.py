@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ INDEX_FILE = "index.json"
 DtypeName = Literal["float32", "bfloat16", "float16"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _WHAT_TO_DO = "run the extraction again: it keeps the shards that are complete"
+_WHERE_DISK_IS_FULL = f"free some space, or store half as much with --dtype bfloat16, and {_WHAT_TO_DO}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,10 +130,10 @@ class FeatureStore:
             _check_size(folder / entry.file, entry)
         return store
 
-    @property
-    def n_shards(self) -> int:
-        """How many shards `shards` gives for all specimens."""
-        return len(self.entries)
+    def count_shards(self, specimens: ArrayLike | None = None) -> int:
+        """How many shards `shards` gives for all specimens, or for some rows."""
+        chosen = membership(self.n_specimens, specimens)
+        return sum(bool(chosen[entry.rows].any()) for entry in self.entries)
 
     def patch_counts(self) -> NDArray[np.int64]:
         """Number of stored patches of every specimen `[n_specimens]`, without reading the features."""
@@ -254,7 +255,7 @@ def write_shard(path: Path, shard: FeatureShard, fingerprint: str) -> None:
         "features": shard.features,
     }
     # One entry only: safetensors writes several in random order, and the same shard must be the same bytes.
-    write_whole(path, save(tensors, metadata={"fingerprint": fingerprint}))
+    write_whole(path, save(tensors, metadata={"fingerprint": fingerprint}), on_full_disk=_WHERE_DISK_IS_FULL)
 
 
 def write_index(folder: Path, info: BackboneInfo, fingerprint: str, dtype: str, entries: list[ShardEntry]) -> None:
@@ -273,7 +274,8 @@ def write_index(folder: Path, info: BackboneInfo, fingerprint: str, dtype: str, 
         "n_patches": sum(entry.n_patches for entry in entries),
         "shards": [asdict(entry) for entry in entries],
     }
-    write_whole(folder / INDEX_FILE, (json.dumps(index, indent=1) + "\n").encode())
+    content = (json.dumps(index, indent=1) + "\n").encode()
+    write_whole(folder / INDEX_FILE, content, on_full_disk=_WHERE_DISK_IS_FULL)
 
 
 def shard_fingerprint(path: Path) -> str | None:
@@ -285,28 +287,38 @@ def shard_fingerprint(path: Path) -> str | None:
         return None
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes, *, on_full_disk: str = "free some space, and run it again") -> None:
     """Write a file so that it is there whole or not at all, also after a crash or a power cut.
+
+    Args:
+        path: of the file.
+        content: all of it.
+        on_full_disk: what to do where there is no room for it, for the message.
 
     Raises:
         StoreError: the disk is full or the folder cannot be written; nothing is left behind.
     """
+    with whole_file(path, on_full_disk=on_full_disk) as stream:
+        stream.write(content)
+
+
+@contextmanager
+def whole_file(path: Path, *, on_full_disk: str) -> Iterator[BinaryIO]:
+    """A file to write into, which takes its name when it is complete; the rest is as in `write_whole`."""
     partial = path.with_name(path.name + ".partial")
     try:
         with partial.open("wb") as stream:
-            stream.write(content)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         partial.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreError(
-                f"the disk is full: {path} needs {len(content) / 1e6:.0f} MB more; free some space, or store half as "
-                f"much with --dtype bfloat16, and {_WHAT_TO_DO}"
-            ) from error
+            raise StoreError(f"the disk is full: {path} cannot be written; {on_full_disk}") from error
         raise StoreError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -16,7 +16,9 @@ from sae_traits.config import FeaturesConfig
 from sae_traits.errors import BackboneError
 from sae_traits.features.model_files import ModelFiles, one_line, quiet_transformers
 from sae_traits.features.preprocessing import PreparePixels, Preprocessing, read_preprocessing, reframe
-from sae_traits.schema import BackboneInfo
+from sae_traits.features.store import DTYPES
+from sae_traits.progress import say
+from sae_traits.schema import BackboneInfo, Precision
 
 _PREFIX_PARAMETERS = ("cls_token", "class_embedding", "distillation_token")
 """Names under which models keep the embedding of one token that comes before the patches."""
@@ -66,20 +68,38 @@ class VisionBackbone:
 
     @torch.no_grad()  # not inference_mode: an SAE must be able to train on these tensors
     def encode(self, batch: Tensor) -> Tensor:
-        """Pixels `[n_images, 3, height, width]` -> features `[n_images, rows * columns, d_model]`, float32."""
+        """Pixels `[n_images, 3, height, width]` -> features `[n_images, rows * columns, d_model]`, float32.
+
+        Raises:
+            BackboneError: in float16, a feature became too large for it.
+        """
         at_once = _IMAGES_AT_ONCE_ON_A_CPU if self._device.type == "cpu" else len(batch)
-        return torch.cat([self._encode(some) for some in batch.split(at_once)])
+        features = torch.cat([self._encode(some) for some in batch.split(at_once)])
+        if self.info.precision == "float16" and not bool(features.isfinite().all()):
+            raise BackboneError(
+                f"{self.info.backbone} gives numbers that float16 cannot hold; choose --precision bfloat16 or float32"
+            )
+        return features
 
     def _encode(self, batch: Tensor) -> Tensor:
+        # To the device first: rounding on the way would be done on the CPU, outside of pinned memory.
+        pixels = batch.to(self._device, non_blocking=True).to(DTYPES[self.info.precision])
         try:
-            self._model(pixel_values=batch.to(self._device, non_blocking=True))
+            self._model(pixel_values=pixels)
         except _Reached as reached:
             hidden = reached.hidden
         else:
             raise AssertionError("the forward pass went past its tap")
-        n_patches = self.info.rows * self.info.columns
-        patches = hidden.flatten(2).transpose(1, 2) if hidden.dim() == 4 else hidden[:, -n_patches:]
-        return patches.float()
+        return patch_vectors(hidden, self.info.rows * self.info.columns).float()
+
+
+def patch_vectors(hidden: Tensor, n_patches: int) -> Tensor:
+    """A hidden state, maps `[n, d_model, rows, columns]` or tokens `[n, n_tokens, d_model]`, as one vector a patch.
+
+    Returns:
+        `[n, n_patches, d_model]`, row by row, without the tokens that come before the patches.
+    """
+    return hidden.flatten(2).transpose(1, 2) if hidden.dim() == 4 else hidden[:, -n_patches:]
 
 
 def load_vision_backbone(config: FeaturesConfig, device: torch.device) -> VisionBackbone:
@@ -100,7 +120,7 @@ def load_vision_backbone(config: FeaturesConfig, device: torch.device) -> Vision
             "copy that file from the model that it was made from"
         )
     preprocessing = Preprocessing(framing=reframe(said.framing, config.framing), mean=said.mean, std=said.std)
-    return _build(files, config.layer, preprocessing, device)
+    return _build(files, config.layer, preprocessing, config.precision, device)
 
 
 def restore_vision_backbone(info: BackboneInfo, device: torch.device) -> VisionBackbone:
@@ -109,24 +129,25 @@ def restore_vision_backbone(info: BackboneInfo, device: torch.device) -> VisionB
     Raises:
         BackboneError: the model is gone, or its weights are others.
     """
-    files = ModelFiles.find(info.backbone, None if info.revision.startswith("sha256:") else info.revision)
-    if files.revision != info.revision:
-        raise BackboneError(
-            f"{files.name} has revision {files.revision}, not {info.revision}, which made these features; "
-            "put the right weights there, or extract and train again"
-        )
-    backbone = _build(files, info.layer, Preprocessing(framing=info.framing, mean=info.mean, std=info.std), device)
+    files = ModelFiles.recorded(info.backbone, info.revision)
+    preprocessing = Preprocessing(framing=info.framing, mean=info.mean, std=info.std)
+    backbone = _build(files, info.layer, preprocessing, info.precision, device)
     if backbone.info != info:
         raise BackboneError(f"{files.name} gives other patches than recorded: {backbone.info}, not {info}")
     return backbone
 
 
-def _build(files: ModelFiles, layer: int, preprocessing: Preprocessing, device: torch.device) -> VisionBackbone:
-    model, missing = _load_model(files)
+def _build(
+    files: ModelFiles, layer: int, preprocessing: Preprocessing, precision: Precision, device: torch.device
+) -> VisionBackbone:
+    if precision != "float32" and device.type == "cpu":
+        say(f"{files.name} computes in {precision} on a CPU, some five times slower than in float32 (--precision)")
+    model, missing = _load_model(files, DTYPES[precision])
     tower: nn.Module = getattr(model, "vision_model", model)
     width, height = preprocessing.framing.size
+    pixels = torch.zeros(1, 3, height, width, dtype=DTYPES[precision])
     try:
-        hidden, layer, tap, executed = _find_tap(tower, layer, torch.zeros(1, 3, height, width), files.name)
+        hidden, layer, tap, executed = _find_tap(tower, layer, pixels, files.name)
     except (ValueError, RuntimeError) as error:
         raise BackboneError(f"{files.name} cannot run on {width} x {height} pixels: {one_line(error)}") from error
     random = sorted(key for key in missing if model.get_submodule(key.rpartition(".")[0]) in executed)
@@ -146,6 +167,7 @@ def _build(files: ModelFiles, layer: int, preprocessing: Preprocessing, device: 
         framing=preprocessing.framing,
         mean=preprocessing.mean,
         std=preprocessing.std,
+        precision=precision,
     )
     tap.install()
     # Convolutions are twice as fast with channels last; transformers have one, in front.
@@ -172,8 +194,8 @@ def _check_is_vision_model(files: ModelFiles) -> None:
         )
 
 
-def _load_model(files: ModelFiles) -> tuple[nn.Module, set[str]]:
-    """The whole model in float32 and eval mode, and the names of the tensors that its weights do not hold."""
+def _load_model(files: ModelFiles, dtype: torch.dtype) -> tuple[nn.Module, set[str]]:
+    """The whole model in a precision and eval mode, and the names of the tensors that its weights do not hold."""
     from transformers import AutoModel
 
     try:
@@ -183,7 +205,7 @@ def _load_model(files: ModelFiles) -> tuple[nn.Module, set[str]]:
                 revision=files.commit,
                 trust_remote_code=False,
                 weights_only=True,  # where there is no safetensors file: tensors from a pickle, never code
-                dtype=torch.float32,
+                dtype=dtype,  # and not `.to(dtype)` later, which would also round tables of positions
                 output_loading_info=True,
             )
     except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:

@@ -67,6 +67,17 @@ def fit_baseline(
     return sae
 
 
+def allowed_n_latents(name: BaselineName, n_latents: int, *, d_model: int, n_patches: int) -> int:
+    """The most latents, up to `n_latents`, that a baseline can have of `n_patches` patches of width `d_model`."""
+    if name == "random":
+        return n_latents
+    if name == "k_means":
+        return min(n_latents, n_patches)
+    if name == "nmf":
+        return min(n_latents, 2 * d_model, n_patches, NMF_PATCHES)
+    return 2 * max(1, min(n_latents // 2, d_model, n_patches))
+
+
 def fit_pca(patches: Patches, n_latents: int) -> SAE:
     """Principal components: latents 2i and 2i + 1 are the positive and the negative half of component i.
 

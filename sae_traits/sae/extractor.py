@@ -59,10 +59,10 @@ def check_features(sae: SAE, info: BackboneInfo) -> None:
     if trained is None:
         return
     # The same revision under another name is the same model, for example a folder that has moved.
-    for field in ("revision", "layer", "rows", "columns", "framing", "mean", "std"):
+    for field in ("revision", "layer", "rows", "columns", "framing", "mean", "std", "precision"):
         if getattr(trained, field) != getattr(info, field):
             raise CheckpointError(
                 f"the SAE was trained on {trained.backbone} with {field} {getattr(trained, field)}, but these features "
-                f"are of {info.backbone} with {field} {getattr(info, field)}; leave out --backbone, --layer and "
-                "--framing to use the SAE's own"
+                f"are of {info.backbone} with {field} {getattr(info, field)}; leave out --backbone, --layer, --framing "
+                "and --precision to use the SAE's own"
             )

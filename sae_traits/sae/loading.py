@@ -41,6 +41,20 @@ class Layout:
         return f"{' and '.join([*([self.settings] if self.settings else []), self.weights[0]])} ({self.library})"
 
 
+def check_local(path: Path, *, subfolder: str, revision: str | None) -> None:
+    """Raise a CheckpointError for what a file or folder on this machine does not have: revisions, or subfolders."""
+    if revision is not None:
+        raise CheckpointError(
+            f"{path} lies on this machine, where nothing is known of the revision {revision!r}; leave out the "
+            "revision, or, for the repository of this name on the Hub, call from another folder"
+        )
+    if subfolder and path.is_file():
+        raise CheckpointError(
+            f"{path} is a file and has no subfolder {subfolder!r}; leave out the subfolder, or give the folder that "
+            "it lies in"
+        )
+
+
 def load_file(path: Path) -> SAE:
     """Load an SAE from its weights: the file of a known layout, settings beside it, or a saev file of any name.
 

@@ -121,8 +121,29 @@ class SAE(nn.Module):
         return torch.addmm(self.b_enc, x, self.W_enc)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Latents `[n, n_latents]`, zero or positive, of features `[n, d_model]`."""
+        """Latents `[n, n_latents]`, zero or positive, of features `[n, d_model]`.
+
+        Raises:
+            CheckpointError: the features are of another width, or not one row a patch.
+        """
+        self.check_width(x)
         return self.architecture.encode(self, x)
+
+    def check_width(self, x: Tensor) -> None:
+        """Raise a CheckpointError where `x` is no features `[n, d_model]` for this SAE."""
+        d_model = self.config.d_model
+        if x.ndim != 2:
+            raise CheckpointError(
+                f"an SAE reads features [n, {d_model}], one row a patch, not {list(x.shape)}; "
+                "bring the patches of several images into one axis, for example with flatten(0, 1)"
+            )
+        if x.shape[1] != d_model:
+            info = self.config.backbone
+            origin = "" if info is None else f", of {info.backbone} at layer {info.layer}"
+            raise CheckpointError(
+                f"this SAE reads features of width {d_model}{origin}; these are of width {x.shape[1]}. "
+                "Give it the features that it was trained on (`sae_traits.load_extractor` makes them)"
+            )
 
     def encode_sparse(self, x: Tensor, threshold: Tensor | float = 0.0, *, max_bytes: int = 64 * 2**20) -> SparseCodes:
         """The latents above a threshold, as compressed sparse rows; exactly those that `encode` gives.
@@ -131,6 +152,10 @@ class SAE(nn.Module):
             x: features `[n, d_model]`.
             threshold: one for all latents, or one a latent `[n_latents]`.
             max_bytes: bound of the transient memory.
+
+        Raises:
+            CheckpointError: the features are of another width, or not one row a patch.
+            ConfigError: the threshold or the bound cannot be used.
         """
         from sae_traits.sae.sparse_encoding import encode_sparse
 
@@ -189,8 +214,8 @@ class SAE(nn.Module):
 
         Args:
             path_or_id: folder of an SAE, file with its weights, or Hub id `org/name`.
-            subfolder: folder of the SAE inside `path_or_id`.
-            revision: branch, tag or commit on the Hub.
+            subfolder: folder of the SAE inside `path_or_id`, which is then a folder or a Hub id.
+            revision: branch, tag or commit on the Hub; what lies here has none.
             token: Hub token; by default the one of the environment or of `hf auth login`.
             cache_dir: where downloads are kept.
             local_files_only: never go to the network.
@@ -199,9 +224,11 @@ class SAE(nn.Module):
         Raises:
             CheckpointError: nothing usable was found; the message names what was looked for.
         """
-        from sae_traits.sae.loading import download, load_file, load_folder
+        from sae_traits.sae.loading import check_local, download, load_file, load_folder
 
         path = Path(path_or_id)
+        if path.exists():
+            check_local(path, subfolder=subfolder, revision=revision)
         if path.is_file():
             return load_file(path).to(device)
         if not path.is_dir():

@@ -76,8 +76,16 @@ def encode_sparse(sae: SAE, x: Tensor, threshold: Tensor | float = 0.0, *, max_b
             (twice, while they are joined), and in half precision copies of the encoder.
 
     Raises:
-        ConfigError: a threshold is negative or NaN, or there is not one a latent.
+        CheckpointError: the features are of another width, or not one row a patch.
+        ConfigError: a threshold is negative or NaN, or there is not one a latent; not even the latents of one patch
+            fit into `max_bytes`.
     """
+    sae.check_width(x)
+    if max_bytes < (one_row := 4 * sae.config.n_latents):
+        raise ConfigError(
+            f"max_bytes is a number of bytes, and {max_bytes} do not hold the {sae.config.n_latents} latents of one "
+            f"patch ({one_row}); give some megabytes, such as 64 * 2**20"
+        )
     thresholds = _thresholds(sae, threshold)
     dtype = product_dtype(sae.W_enc)
     precise = copy.deepcopy(sae).float() if sae.W_enc.dtype in HALF_PRECISIONS else sae

@@ -11,7 +11,7 @@ from typing import Any
 from sae_traits.config import TrainConfig, resolve
 from sae_traits.errors import ConfigError
 
-SHARED = ("sae", "sweep", "tracker", "batch_size", "n_patches")
+SHARED = ("sae", "sae_revision", "sweep", "tracker", "batch_size", "n_patches")
 """Options that cannot be varied: all SAEs of a sweep are trained on the same batches, and none is adopted."""
 READ_BY: Mapping[str, tuple[str, ...]] = {
     "k": ("topk", "batch_topk", "jump_relu"),

@@ -26,6 +26,15 @@ from sae_traits.sae.training_log import TrainingLog
 from sae_traits.sae.training_state import TrainingState, load_checkpoint, save_checkpoint
 from sae_traits.schema import BackboneInfo
 
+LEARNING_RATE = 1e-3
+"""Peak learning rate where none is given, and the architecture is not relu."""
+RELU_TURN = 0.1
+"""Peak learning rate of relu where none is given, times the square root of `d_model`.
+
+Adam moves every component by about the learning rate, and so turns a row of unit norm by that times the root of their
+number, in radians. A ReLU encoder has farther to go than the others, whose sparsity is given: its columns grow and its
+biases sink until few latents are active. docs/quality.md has the figures.
+"""
 DECAY_SHARE = 0.2
 """The learning rate falls linearly to zero over this last share of the steps."""
 
@@ -48,11 +57,18 @@ class FeatureScale:
                 sae.threshold.mul_(self.scale)
 
 
-def learning_rate(step: int, n_steps: int, config: TrainConfig) -> float:
+def peak_learning_rate(config: TrainConfig, d_model: int) -> float:
+    """The learning rate between warm-up and decay, for features of width `d_model`."""
+    if config.learning_rate is not None:
+        return config.learning_rate
+    return RELU_TURN / math.sqrt(d_model) if config.architecture == "relu" else LEARNING_RATE
+
+
+def learning_rate(step: int, n_steps: int, config: TrainConfig, d_model: int) -> float:
     """Linear warm-up from zero, constant, then linear decay to zero over the last steps."""
     warm = min(1.0, (step + 1) / (config.warmup_steps + 1))
     cool = min(1.0, (n_steps - step) / max(1.0, DECAY_SHARE * n_steps))
-    return config.learning_rate * min(warm, cool)
+    return peak_learning_rate(config, d_model) * min(warm, cool)
 
 
 def train_sae(
@@ -152,7 +168,8 @@ def _step(stacks: Sequence[Stack], step: int, n_steps: int, x: Tensor, accelerat
         with accelerator.autocast():
             pre_activations = stack.pre_activations(x)
         for state, pre in zip(stack.states, pre_activations, strict=True):
-            losses.append(state.step(step, x, pre, learning_rate(step, n_steps, state.config)))
+            rate = learning_rate(step, n_steps, state.config, x.shape[1])
+            losses.append(state.step(step, x, pre, rate))
     return losses
 
 
@@ -190,7 +207,7 @@ def _begin(
             k=None if config.architecture == "relu" else config.k,
             prefixes=config.prefixes,
             backbone=backbone,
-            training=training,
+            training=training | {"learning_rate": peak_learning_rate(config, len(scale.mean))},
         )
         saes.append(SAE(sae_config, seed=config.seed).to(accelerator.device))
     return [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from sae_traits.config import TrainConfig
 from sae_traits.errors import StoreError
-from sae_traits.features.store import write_whole
+from sae_traits.features.store import whole_file
 from sae_traits.progress import say
 from sae_traits.sae.architectures import TrainableArchitecture
 from sae_traits.sae.forward import StepLosses, TrainingObjective
@@ -54,7 +53,7 @@ class TrainingState:
         ]
         if sae.architecture.has_threshold and sae.threshold.requires_grad:
             groups.append({"params": [sae.threshold], "rate": THRESHOLD_RATE})
-        self.optimizer = torch.optim.Adam(groups, lr=config.learning_rate, fused=True)
+        self.optimizer = torch.optim.Adam(groups, fused=True)  # its learning rate is set at every step
         self.patches_since_fired = torch.zeros(sae.config.n_latents, dtype=torch.int64, device=accelerator.device)
         self._dead: Tensor | None = None
 
@@ -84,7 +83,7 @@ class TrainingState:
 
     @torch.no_grad()
     def _start(self, x: Tensor, pre: Tensor) -> None:
-        """Set what depends on the data: thresholds, and one scalar by which the encoder, and `pre`, are multiplied.
+        """Set what depends on the data: thresholds or biases, and one scalar that multiplies them and the encoder.
 
         With it the new SAE reconstructs the first batch as well as its random directions can (least squares). Left at
         the decoder's length, overlapping directions together overshoot, and training begins far above the variance.
@@ -94,7 +93,8 @@ class TrainingState:
         sums = torch.stack([(x * product).sum(), product.square().sum()])
         along, length = self.objective.processes.average(sums)
         scalar = along / length.clamp_min(1e-12)
-        for tensor in (self.sae.W_enc, pre, *([self.sae.threshold] if self.sae.architecture.has_threshold else [])):
+        thresholds = [self.sae.threshold] if self.sae.architecture.has_threshold else []
+        for tensor in (self.sae.W_enc, self.sae.b_enc, *thresholds, pre):
             tensor.mul_(scalar)
 
     def sparsity_coefficient(self, step: int) -> float:
@@ -178,10 +178,10 @@ Curves = list[list[dict[str, float]]]
 
 def save_checkpoint(path: Path, step: int, key: str, states: Sequence[TrainingState], curves: Curves) -> None:
     """Write the state of all trainings after `step` steps, whole or not at all; `key` says which training it is."""
-    content = io.BytesIO()
-    torch.save({"step": step, "key": key, "states": [state.state() for state in states], "curves": curves}, content)
+    content = {"step": step, "key": key, "states": [state.state() for state in states], "curves": curves}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, content.getvalue())
+    with whole_file(path, on_full_disk="free some space, and run the same command again") as file:
+        torch.save(content, file)
 
 
 def load_checkpoint(path: Path, key: str, states: Sequence[TrainingState]) -> tuple[int, Curves]:

@@ -6,8 +6,11 @@ import shutil
 
 import pytest
 from tiny_collections import TinyBackbone, make_collection
+from tiny_models import save_model
 
-from sae_traits.features.estimate import ExtractionEstimate, estimate_extraction
+from sae_traits.config import FeaturesConfig
+from sae_traits.features.backbone import load_backbone
+from sae_traits.features.estimate import ExtractionEstimate, estimate_extraction, flops_an_image
 from sae_traits.features.extract import extract
 
 HEADER_BYTES = 1024
@@ -41,3 +44,18 @@ def test_an_estimate_says_when_the_disk_is_too_small():
     assert "1,318,400,000" in text
     assert "15,088, 4,050.000 GB in float32 (4,050,000,000,000 bytes)" in text
     assert "too little by 4,000.000 GB: free some space, or store half as much with --dtype bfloat16" in text
+
+
+def test_a_backbone_of_twice_the_layers_computes_twice_as_much(tmp_path):
+    folder = str(save_model("vit", tmp_path / "vit"))
+    two, four = (flops_an_image(load_backbone(FeaturesConfig(backbone=folder, layer=layer))) for layer in (2, 4))
+    tokens, width, patch = 17, 32, 14
+    embedding = 2 * 16 * 3 * patch**2 * width
+    # a block: four products of the width, two with the hidden layer of 64, and attention between all tokens
+    block = 2 * tokens * width * (4 * width + 2 * 64) + 4 * tokens**2 * width
+    assert two == embedding + 2 * block
+    assert four == embedding + 4 * block
+
+
+def test_a_backbone_without_products_counts_none():
+    assert flops_an_image(load_backbone(FeaturesConfig(backbone="texture"))) == 0

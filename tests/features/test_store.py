@@ -14,7 +14,7 @@ from safetensors import safe_open
 from tiny_stores import features_of, info_of, write_store
 
 from sae_traits.errors import StoreError
-from sae_traits.features.store import FeatureStore, write_whole
+from sae_traits.features.store import FeatureStore, whole_file, write_whole
 
 
 def test_what_was_written_comes_back(tmp_path):
@@ -29,7 +29,9 @@ def test_what_was_written_comes_back(tmp_path):
     assert patches.tolist() == [0, 1, 2, 3, 4]
     assert (second.specimens.dtype, second.patches.dtype) == (np.int64, np.int32)
     assert store.patch_counts().tolist() == [3, 1, 2, 5, 4]
-    assert store.n_shards == 2
+    assert store.count_shards() == 2
+    assert [store.count_shards(rows) for rows in ([], [1], [1, 0], [4, 1])] == [0, 1, 1, 2]
+    assert [len(list(store.shards(rows))) for rows in ([], [1], [1, 0], [4, 1])] == [0, 1, 1, 2]
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 0), ("float16", 1e-3), ("bfloat16", 1e-2)])
@@ -139,8 +141,8 @@ def test_a_missing_and_a_truncated_shard_are_noticed(tmp_path):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_disk_leaves_nothing_half_written(tmp_path):
     (tmp_path / "a.bin.partial").symlink_to("/dev/full")
-    with pytest.raises(StoreError, match=r"the disk is full: .*a\.bin needs 3 MB more; free some space"):
-        write_whole(tmp_path / "a.bin", bytes(3_000_000))
+    with pytest.raises(StoreError, match=r"the disk is full: .*a\.bin cannot be written; take a smaller one"):
+        write_whole(tmp_path / "a.bin", bytes(3_000_000), on_full_disk="take a smaller one")
     assert list(tmp_path.iterdir()) == []
     write_whole(tmp_path / "a.bin", b"now it fits")
     assert (tmp_path / "a.bin").read_bytes() == b"now it fits"
@@ -149,3 +151,21 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path):
 def test_a_folder_that_does_not_exist_is_an_error(tmp_path):
     with pytest.raises(StoreError, match=r"cannot write .*a\.bin: No such file"):
         write_whole(tmp_path / "nowhere" / "a.bin", b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_where_there_is_no_room_for_a_shard_the_advice_is_about_extraction(tmp_path):
+    (tmp_path / "shard-00000.safetensors.partial").symlink_to("/dev/full")
+    with pytest.raises(StoreError, match=r"cannot be written; free some space, or store half .* run the extraction ag"):
+        write_store(tmp_path, [[100_000]])
+
+
+def test_a_file_that_was_not_completed_is_not_there(tmp_path):
+    def write_half():
+        with whole_file(tmp_path / "a.bin", on_full_disk="") as file:
+            file.write(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
+    assert list(tmp_path.iterdir()) == []

@@ -124,6 +124,49 @@ def test_a_backbone_is_restored_from_what_was_recorded(folders, tmp_path):
     assert torch.equal(image_features(restored, image)[0], image_features(backbone, image)[0])
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("kind", ["dinov2", "dinov3", "resnet"])
+def test_a_model_computes_in_the_precision_that_is_asked_for(folders, kind, precision, capsys):
+    backbone = load_backbone(configured(folders[kind], 2, precision=precision))
+    assert f"computes in {precision} on a CPU, some five times slower than in float32" in capsys.readouterr().err
+    pixels = torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    features, dtype = backbone.encode(pixels), getattr(torch, precision)
+    model = hf.AutoModel.from_pretrained(folders[kind], dtype=dtype).eval()
+    with torch.no_grad():
+        expected = model(pixel_values=pixels.to(dtype), output_hidden_states=True).hidden_states[2].float()
+    expected = expected.flatten(2).transpose(1, 2) if expected.dim() == 4 else expected[:, KINDS[kind].n_prefix :]
+    assert features.dtype == torch.float32
+    rounding = torch.finfo(dtype).eps
+    torch.testing.assert_close(features, expected, rtol=0, atol=4 * rounding * float(expected.abs().max()))
+    exact = load_backbone(configured(folders[kind], 2)).encode(pixels)
+    assert 0 < (features - exact).norm() < 8 * rounding * exact.norm()
+    assert "slower" not in capsys.readouterr().err
+
+
+def test_the_precision_is_restored_and_was_float32_before_it_was_recorded(folders, capsys):
+    info = load_backbone(configured(folders["vit"], 2, precision="bfloat16")).info
+    recorded = json.loads(json.dumps(info.to_dict()))
+    assert recorded["precision"] == "bfloat16"
+    restored = restore_backbone(type(info).from_dict(recorded), "cpu")
+    assert restored.info == info
+    del recorded["precision"]
+    older = restore_backbone(type(info).from_dict(recorded), "cpu")
+    assert older.info == replace(info, precision="float32")
+    pixels = torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    assert not torch.equal(older.encode(pixels), restored.encode(pixels))
+
+
+def test_features_too_large_for_float16_are_not_passed_on(folders, tmp_path):
+    folder = shutil.copytree(folders["vit"], tmp_path / "m")
+    tensors = load_file(folder / "model.safetensors")
+    tensors = {name: tensor * 1e6 if "projection" in name else tensor for name, tensor in tensors.items()}
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    pixels = torch.ones(1, 3, SIDE, SIDE)
+    assert load_backbone(configured(folder, 2, precision="bfloat16")).encode(pixels).isfinite().all()
+    with pytest.raises(BackboneError, match="numbers that float16 cannot hold; choose --precision bfloat16 or float32"):
+        load_backbone(configured(folder, 2, precision="float16")).encode(pixels)
+
+
 def test_other_weights_are_not_taken_for_those_that_made_the_features(folders, tmp_path):
     info = load_backbone(configured(folders["vit"], 2)).info
     save_model("vit", tmp_path, seed=1)

@@ -1,6 +1,7 @@
 """Run by every process of test_processes.py and test_kills.py: trains, and writes the curves and the weights.
 
-`processes_script.py FOLDER [SECONDS]`: SECONDS between checkpoints, and as many of delay a step.
+`processes_script.py FOLDER`: from batches that all processes have, and again from batches of their own.
+`processes_script.py FOLDER SECONDS`: the first alone, with a checkpoint at every step and a delay of SECONDS before it.
 """
 
 import functools
@@ -27,34 +28,54 @@ def batches(start, delay=0.0):
         yield weights @ directions
 
 
-def main(folder: Path, seconds: float | None) -> None:
-    accelerator = Accelerator(cpu=True)
+def shares_of_batches(start, process, n_processes):
+    """The rows of the same batches that fall to one process, as if it had made them itself."""
+    for batch in batches(start):
+        yield batch[process::n_processes]
+
+
+def train(folder, accelerator, source, **options):
     configs = [
         TrainConfig(architecture=name, n_latents=48, k=4, batch_size=BATCH_SIZE, warmup_steps=5, l1_coefficient=0.05)
         for name in ARCHITECTURES
     ]
-    saes = train_saes(
-        functools.partial(batches, delay=seconds or 0.0),
+    return train_saes(
+        source,
         configs,
         FeatureScale(mean=torch.zeros(D_MODEL), scale=1.0),
         n_steps=N_STEPS,
         checkpoint=folder / "training.checkpoint",
         data="drawn",
         accelerator=accelerator,
-        seconds_between_checkpoints=60.0 if seconds is None else 0.0,
+        **options,
     )
-    if accelerator.is_main_process:
-        results = {
-            sae.config.architecture: {
-                "loss": sae.config.training["curve"]["loss"],
-                "l0": sae.config.training["curve"]["l0"],
-                "thresholds": sae.threshold.tolist() if sae.architecture.has_threshold else [],
-                "processes": accelerator.num_processes,
-            }
-            for sae in saes
+
+
+def results(saes, accelerator):
+    return {
+        sae.config.architecture: {
+            "loss": sae.config.training["curve"]["loss"],
+            "l0": sae.config.training["curve"]["l0"],
+            "thresholds": sae.threshold.tolist() if sae.architecture.has_threshold else [],
+            "processes": accelerator.num_processes,
         }
-        torch.save([sae.state_dict() for sae in saes], folder / "weights.pt")
-        (folder / f"{accelerator.num_processes}.json").write_text(json.dumps(results))
+        for sae in saes
+    }
+
+
+def main(folder: Path, seconds: float | None) -> None:
+    accelerator = Accelerator(cpu=True)
+    if seconds is not None:
+        source = functools.partial(batches, delay=seconds)
+        saes = train(folder, accelerator, source, seconds_between_checkpoints=0.0)
+        if accelerator.is_main_process:
+            torch.save([sae.state_dict() for sae in saes], folder / "weights.pt")
+        return
+    found = {"common": results(train(folder, accelerator, batches), accelerator)}
+    own = functools.partial(shares_of_batches, process=accelerator.process_index, n_processes=accelerator.num_processes)
+    found["own"] = results(train(folder, accelerator, own, own_batches=True), accelerator)
+    if accelerator.is_main_process:
+        (folder / f"{accelerator.num_processes}.json").write_text(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,15 @@ from sae_traits import SAE
 from sae_traits.errors import ConfigError
 from sae_traits.features.store import FeatureShard, FeatureStore, ShardEntry, hash_of_file, write_index, write_shard
 from sae_traits.geometry import Framing
-from sae_traits.sae.baselines import BASELINES, fit_baseline, fit_k_means, fit_nmf, fit_pca, random_directions
+from sae_traits.sae.baselines import (
+    BASELINES,
+    allowed_n_latents,
+    fit_baseline,
+    fit_k_means,
+    fit_nmf,
+    fit_pca,
+    random_directions,
+)
 from sae_traits.sae.metrics import measure_sae
 from sae_traits.schema import BackboneInfo
 from sae_traits.traits.encode import encode_collection, firing_thresholds
@@ -172,3 +180,19 @@ def test_random_directions_are_scaled_as_well_as_one_scalar_can(k, seed):
 def test_what_cannot_be_fitted_says_why(make, message):
     with pytest.raises(ConfigError, match=message):
         make(patches())
+
+
+@pytest.mark.parametrize("name", BASELINES)
+@settings(max_examples=15, deadline=None)
+@given(wanted=st.integers(1, 40), d_model=st.integers(1, 6), n_patches=st.integers(2, 30))
+def test_a_baseline_can_be_fitted_with_as_many_latents_as_are_allowed(name, wanted, d_model, n_patches):
+    n_latents = allowed_n_latents(name, wanted, d_model=d_model, n_patches=n_patches)
+    x = np.random.default_rng(0).normal(size=(n_patches, d_model)).astype(np.float32)
+    assert fit_baseline(name, x, n_latents, k=1, seed=0).config.n_latents == n_latents
+    assert n_latents <= max(wanted, 2)
+
+
+def test_baselines_have_fewer_latents_than_asked_for_only_where_they_must():
+    sizes = {"d_model": 96, "n_patches": 100_000}
+    found = {name: allowed_n_latents(name, 1536, **sizes) for name in BASELINES}
+    assert found == {"pca": 192, "nmf": 192, "k_means": 1536, "random": 1536}

@@ -48,3 +48,7 @@ def test_an_sae_of_another_layer_of_the_same_width_is_refused():
     check_features(sae, replace(info, backbone="the same under another name"))
     with pytest.raises(CheckpointError, match="with layer 0, but these features are of texture with layer 7"):
         check_features(sae, replace(info, layer=7))
+    with pytest.raises(
+        CheckpointError, match=r"with precision float32, but these .* of texture with precision float16"
+    ):
+        check_features(sae, replace(info, precision="float16"))

@@ -161,6 +161,20 @@ def state_of(config, coefficient=1.0):
     return state, Stack([state])
 
 
+@pytest.mark.parametrize(("n_latents", "active"), [(8 * D_MODEL, D_MODEL), (D_MODEL + 1, (D_MODEL + 1) / 2)])
+def test_relu_starts_with_as_many_active_latents_as_components_or_half_of_a_small_dictionary(n_latents, active):
+    sae = SAE(SAEConfig(architecture="relu", d_model=D_MODEL, n_latents=n_latents))
+    config = TrainConfig(architecture="relu", n_latents=n_latents, k=1, batch_size=N)
+    state = TrainingState(sae, config, Accelerator(cpu=True), 0.0)
+    x = torch.randn(N, D_MODEL, generator=torch.Generator().manual_seed(0))
+    losses = state.step(0, x, Stack([state]).pre_activations(x)[0], learning_rate=0.0)
+    assert losses.l0.item() == pytest.approx(active, rel=0.1)
+    latents = sae.encode(x)
+    assert torch.count_nonzero(latents) / N == losses.l0, "the weights start as the first step's pre-activations do"
+    product = (latents @ sae.W_dec).detach()
+    assert _number((x * product).sum()) == pytest.approx(_number(product.square().sum()), rel=1e-4), "least squares"
+
+
 def test_the_sparsity_warm_up_acts_on_the_loss():
     config = TrainConfig(architecture="relu", n_latents=N_LATENTS, batch_size=N, sparsity_warmup_steps=4)
     state, stack = state_of(config, coefficient=2.0)
@@ -180,7 +194,8 @@ def test_gradients_are_clipped_to_the_norm():
         state, stack = state_of(TrainConfig(architecture="relu", n_latents=N_LATENTS, batch_size=N, gradient_norm=norm))
         state.optimizer = torch.optim.SGD([{"params": list(state.sae.parameters()), "rate": 1.0}], lr=1.0)
         before = state.sae.b_enc.detach().clone()
-        state.step(0, features(), stack.pre_activations(features())[0], learning_rate=1.0)
+        # Not step 0, which sets the biases to the data.
+        state.step(1, features(), stack.pre_activations(features())[0], learning_rate=1.0)
         moved[norm] = float((state.sae.b_enc.detach() - before).norm())
     assert moved[1e-3] <= 1e-3
     assert moved[None] > 1e-2

@@ -162,3 +162,15 @@ def test_an_sae_is_pushed_in_the_place_of_the_one_before_but_not_into_a_sweep(hu
     assert "holds a sweep" in sweep
     assert "token" in token
     assert "hf_wrong" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("way", [SAE.encode, SAE.encode_sparse, SAE.__call__])
+@pytest.mark.parametrize("architecture", ["topk", "relu", "k_means", "nmf"])
+def test_features_of_another_width_are_refused_naming_both(way, architecture):
+    k = 2 if architecture == "topk" else None
+    sae = SAE(SAEConfig(architecture=architecture, d_model=INFO.d_model, n_latents=9, k=k, backbone=INFO))
+    message = f"reads features of width {INFO.d_model}, of {INFO.backbone} at layer {INFO.layer}; these are of width 5"
+    with pytest.raises(CheckpointError, match=message):
+        way(sae, torch.zeros(3, 5))
+    with pytest.raises(CheckpointError, match=r"features \[n, 6\], one row a patch, not \[2, 3, 6\]; bring the"):
+        way(sae, torch.zeros(2, 3, INFO.d_model))

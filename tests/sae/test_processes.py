@@ -22,9 +22,11 @@ def results(tmp_path_factory):
     return [json.loads((folder / f"{count}.json").read_text()) for count in (1, 2)]
 
 
+@pytest.mark.parametrize("kind", ["common", "own"])
 @pytest.mark.parametrize("architecture", ["topk", "batch_topk", "jump_relu", "relu"])
-def test_two_processes_have_the_losses_of_one(results, architecture):
-    one, two = (found[architecture] for found in results)
+def test_two_processes_have_the_losses_of_one(results, architecture, kind):
+    """Also where every process makes its share of a batch itself, as it does straight from images."""
+    one, two = results[0]["common"][architecture], results[1][kind][architecture]
     assert (one["processes"], two["processes"]) == (1, 2)
     assert two["loss"] == pytest.approx(one["loss"], abs=1e-4)
     assert two["l0"] == pytest.approx(one["l0"], abs=0.05)

@@ -113,3 +113,17 @@ def test_shards_are_read(tmp_path):
     first.unlink()
     with pytest.raises(CheckpointError, match=r"the weights do not fit config\.json"):
         SAE.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["", "model.safetensors"])
+def test_a_revision_of_what_lies_here_is_refused(name, tmp_path):
+    random_sae("topk").save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=r"lies on this machine, .* the revision 'v1'; leave out the revision"):
+        SAE.from_pretrained(tmp_path / name, revision="v1")
+
+
+def test_a_subfolder_of_a_file_is_refused(tmp_path):
+    random_sae("topk").save_pretrained(tmp_path / "topk-k5")
+    with pytest.raises(CheckpointError, match=r"is a file and has no subfolder 'topk-k5'; leave out the subfolder, or"):
+        SAE.from_pretrained(tmp_path / "topk-k5" / "model.safetensors", subfolder="topk-k5")
+    assert SAE.from_pretrained(tmp_path, subfolder="topk-k5").config.architecture == "topk"

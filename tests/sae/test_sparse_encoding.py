@@ -93,7 +93,7 @@ def test_a_threshold_that_is_itself_a_value_is_not_crossed(architecture, n, d_mo
     n=st.integers(33, 200),
     d_model=st.integers(2, 70),
     n_latents=st.integers(2, 150),
-    max_bytes=st.integers(1, 60_000),
+    max_bytes=st.integers(600, 60_000),
     seed=st.integers(0, 999),
 )
 @settings(max_examples=40, deadline=None)
@@ -112,7 +112,7 @@ def test_blocks_of_rows_cross_no_threshold_at_full_width(architecture):
         pytest.skip("here the product of some rows has other bits than that of all rows")
     dense = dense_encoding(sae, x)
     threshold = values_of_a_row(dense, 0)
-    for max_bytes in (1, 300_000, 1_000_000):
+    for max_bytes in (6000, 300_000, 1_000_000):
         assert_codes(sae.encode_sparse(x, threshold, max_bytes=max_bytes), dense, threshold)
 
 
@@ -297,6 +297,13 @@ def test_scipy_gets_the_dense_latents():
     array = sae.encode_sparse(x).to_scipy()
     assert array.has_sorted_indices
     np.testing.assert_array_equal(array.toarray(), dense_encoding(sae, x).numpy())
+
+
+@pytest.mark.parametrize("max_bytes", [0, -1, 64, 159])
+def test_memory_that_does_not_hold_one_row_is_refused(max_bytes):
+    with pytest.raises(ConfigError, match=rf"{max_bytes} do not hold the 40 latents of one patch \(160\); give"):
+        random_sae("relu").encode_sparse(random_features(2), max_bytes=max_bytes)
+    assert random_sae("relu").encode_sparse(random_features(2), max_bytes=160).offsets[-1] > 0
 
 
 @pytest.mark.parametrize(

@@ -98,11 +98,42 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path):
 
 def test_the_learning_rate_warms_up_holds_and_decays():
     config = TrainConfig(learning_rate=1.0, warmup_steps=9)
-    rates = [learning_rate(step, 100, config) for step in range(100)]
+    rates = [learning_rate(step, 100, config, D_MODEL) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[9:80] == [1.0] * 71
     assert rates[99] == pytest.approx(0.05)
     assert all(a >= b for a, b in itertools.pairwise(rates[80:]))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "d_model", "given", "expected"),
+    [
+        ("topk", 100, None, 1e-3),
+        ("batch_topk", 900, None, 1e-3),
+        ("jump_relu", 900, None, 1e-3),
+        ("relu", 100, None, 1e-2),
+        ("relu", 900, None, 1e-1 / 30),
+        ("relu", 100, 2e-3, 2e-3),
+        ("topk", 100, 2e-3, 2e-3),
+    ],
+)
+def test_the_learning_rate_of_relu_follows_the_width_unless_one_is_given(architecture, d_model, given, expected):
+    config = TrainConfig(architecture=architecture, learning_rate=given, warmup_steps=0)
+    assert learning_rate(50, 100, config, d_model) == pytest.approx(expected)
+
+
+def test_the_learning_rate_that_was_used_is_recorded(tmp_path):
+    config = dataclasses.replace(CONFIG, architecture="relu", learning_rate=None)
+    assert fit(config, tmp_path=tmp_path, n_steps=2).config.training["learning_rate"] == pytest.approx(0.1 / 4)
+
+
+def test_relu_with_its_own_learning_rate_is_sparser_and_explains_as_much_as_with_that_of_topk(tmp_path):
+    measured = {}
+    for rate in (None, 1e-3):
+        config = dataclasses.replace(CONFIG, architecture="relu", l1_coefficient=0.3, learning_rate=rate)
+        measured[rate] = measure_sae(fit(config, tmp_path=tmp_path), [patches(10_000, 1000)])
+    assert measured[None].l0 < 0.7 * measured[1e-3].l0
+    assert measured[None].explained_variance > measured[1e-3].explained_variance
 
 
 def train_slowly(checkpoint):

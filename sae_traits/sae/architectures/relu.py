@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sae_traits.sae.objectives import ForwardPass, l1_norm
-from sae_traits.sae.processes import Processes
+from sae_traits.sae.processes import Processes, largest_of_batch
 
 if TYPE_CHECKING:
     from sae_traits.sae.model import SAE
@@ -30,7 +30,13 @@ class ReLU:
         return torch.zeros_like(sae.b_enc)
 
     def start(self, pre: Tensor, sae: SAE, processes: Processes) -> None:
-        """Nothing depends on the data."""
+        """Lower all biases so that `d_model` latents a patch are active, as many as are needed to span any patch.
+
+        With biases of zero half of the dictionary is active, and short trainings end before they have unlearnt it.
+        """
+        _, _, smallest = largest_of_batch(pre, sae.config.d_model, processes)
+        for tensor in (sae.b_enc, pre):
+            tensor.sub_(smallest.clamp_min(0))
 
     def select(self, pre: Tensor, sae: SAE, processes: Processes) -> None:
         """None: dense."""

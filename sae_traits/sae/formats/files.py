@@ -6,6 +6,7 @@ Pickled code is never executed.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,7 +134,9 @@ def read_pickle(file: Path, content: BinaryIO | Path) -> Weights:
         CheckpointError: it is damaged, or cannot be read without executing code, or is no state dict.
     """
     try:
-        tensors = torch.load(content, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of odd pickles; whether it can be read is told below
+            tensors = torch.load(content, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle fails in a dozen ways, from struct.error to AssertionError
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise CheckpointError(f"{file}: the weights cannot be read without executing code: {reason}") from error

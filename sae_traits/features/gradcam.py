@@ -1,0 +1,130 @@
+"""Grad-CAM: where in an image a backbone's own classifier sees the class that it predicts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pickle import UnpicklingError
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from sae_traits.config import TEXTURE
+from sae_traits.errors import BackboneError
+from sae_traits.features.model_files import ModelFiles, one_line, quiet_transformers
+from sae_traits.features.preprocessing import PreparePixels
+from sae_traits.features.vision import patch_vectors
+from sae_traits.schema import BackboneInfo
+
+_CHOOSE = (
+    "--regions gradcam needs a backbone with the head that it was trained to classify images with, such as "
+    "google/vit-base-patch16-224, microsoft/resnet-50 or a MobileNetV2 (DINOv2, CLIP and SigLIP have none); extract "
+    "with one of these, or choose other --regions"
+)
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """Where one image shows the class that was predicted for it."""
+
+    class_index: int
+    class_name: str
+    """As the model's config names it."""
+    values: NDArray[np.float32]
+    """One a patch, zero or positive, in logits `[rows * columns]`."""
+
+
+class GradCAM:
+    """Class-discriminative maps of a classifier at the hidden state that the features are taken from.
+
+    The class c of an image is the one with the highest logit y_c; no label is read. The weight of channel k is the mean
+    over the patches of dy_c / dA_k, A being the hidden state `info.layer`, so that the map lies on the same patches as
+    the features; the map is ReLU(sum over k of weight_k A_k). The authors take the last convolutional layer, whose maps
+    say most of the class; an earlier layer is finer, and less certain. At a transformer's last hidden state, of which
+    the head reads the first token alone, the map is zero everywhere.
+
+    Source: Selvaraju et al. 2017, section 3, equations 1 and 2.
+    """
+
+    def __init__(self, model: nn.Module, info: BackboneInfo, device: torch.device) -> None:
+        self.info = info
+        self.prepare = PreparePixels(info)
+        self._model = model.to(device)
+        self._device = device
+
+    def __call__(self, batch: Tensor) -> list[ClassMap]:
+        """The maps of prepared images `[n_images, 3, height, width]`.
+
+        Raises:
+            BackboneError: the classifier does not read this hidden state.
+        """
+        pixels = batch.to(self._device).requires_grad_()  # the parameters are frozen: without this there is no graph
+        output = self._model(pixel_values=pixels, output_hidden_states=True)
+        states = output.hidden_states
+        if states is None or len(states) <= self.info.layer:
+            raise self._unread()
+        hidden = states[self.info.layer]
+        scores, classes = output.logits.max(dim=1)
+        (gradient,) = torch.autograd.grad(scores.sum(), hidden, allow_unused=True)
+        if gradient is None:
+            raise self._unread()
+        n_patches = self.info.rows * self.info.columns
+        weights = patch_vectors(gradient, n_patches).mean(dim=1, keepdim=True)
+        maps = (patch_vectors(hidden, n_patches) * weights).sum(dim=2).relu().detach().cpu().numpy()
+        names = getattr(self._model.config, "id2label", {})
+        return [
+            ClassMap(index, str(names.get(index, index)), values)
+            for index, values in zip(classes.tolist(), maps, strict=True)
+        ]
+
+    def _unread(self) -> BackboneError:
+        return BackboneError(
+            f"the classifier of {self.info.backbone} does not read its hidden state {self.info.layer}; extract with an "
+            "earlier --layer, or choose other --regions"
+        )
+
+
+def load_gradcam(info: BackboneInfo, device: torch.device) -> GradCAM:
+    """The classifier of the backbone that made some features, with its head.
+
+    Raises:
+        BackboneError: the backbone has no classifier, or its weights are not those that made the features.
+    """
+    refuse_without_weights(info.backbone)
+    return GradCAM(load_classifier(ModelFiles.recorded(info.backbone, info.revision)), info, device)
+
+
+def refuse_without_weights(backbone: str) -> None:
+    """Raise a BackboneError for the backbone that has neither weights nor a classifier."""
+    if backbone == TEXTURE:
+        raise BackboneError(f"the backbone {TEXTURE} has no classifier; {_CHOOSE}")
+
+
+def load_classifier(files: ModelFiles) -> nn.Module:
+    """The model with its classification head, frozen, in float32 and eval mode.
+
+    Raises:
+        BackboneError: it has no such head, or only one without trained weights.
+    """
+    from transformers import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING, AutoConfig, AutoModelForImageClassification
+
+    try:
+        config = AutoConfig.from_pretrained(files.name, revision=files.commit, trust_remote_code=False)
+        if type(config) not in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
+            raise BackboneError(f"{files.name} ({config.model_type}) has no classifier; {_CHOOSE}")
+        with quiet_transformers():
+            model, loading = AutoModelForImageClassification.from_pretrained(
+                files.name,
+                revision=files.commit,
+                trust_remote_code=False,
+                weights_only=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, UnpicklingError) as error:
+        raise BackboneError(f"cannot load the classifier of {files.name}: {one_line(error)}") from error
+    if missing := sorted(loading["missing_keys"]):
+        raise BackboneError(f"the weights of {files.name} hold no classifier (no {missing[0]}); {_CHOOSE}")
+    return model.eval().requires_grad_(False)

@@ -1,0 +1,55 @@
+"""SAEs of features in memory."""
+
+from itertools import islice
+
+import pytest
+import torch
+from accelerate import Accelerator
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sae_traits.config import TrainConfig
+from sae_traits.errors import ConfigError
+from sae_traits.sae.fitting import fit_sae, shuffled_batches
+from sae_traits.sae.metrics import measure_sae
+
+CONFIG = TrainConfig(n_latents=48, k=3, batch_size=128, n_patches=40_000, warmup_steps=10, learning_rate=3e-3)
+CPU = Accelerator(cpu=True)
+
+
+def features(n, seed=0):
+    """Sums of three of 24 directions, far from zero and large."""
+    generator = torch.Generator().manual_seed(seed)
+    directions = torch.randn(24, 16, generator=torch.Generator().manual_seed(99)) / 4
+    active = torch.rand(n, 24, generator=generator).topk(3, dim=1).indices
+    strength = 10 * (1 + torch.rand(n, 3, generator=generator))
+    return torch.zeros(n, 24).scatter_(1, active, strength) @ directions + 5
+
+
+def test_it_learns_to_reconstruct_other_features_of_the_same_kind():
+    sae = fit_sae(features(1000), CONFIG, accelerator=CPU)
+    assert measure_sae(sae, [features(500, seed=1)]).explained_variance > 0.8
+    assert sae.config.training["n_distinct_patches"] == 1000
+
+
+@given(n=st.integers(1, 70), batch_size=st.integers(1, 50), start=st.integers(0, 12))
+@settings(max_examples=60, deadline=None)
+def test_batches_are_epochs_in_new_orders_and_a_later_start_gives_the_later_ones(n, batch_size, start):
+    rows = torch.arange(float(n))[:, None]
+    batches = list(islice(shuffled_batches(rows, batch_size, seed=3, start=0), 16))
+    assert all(batch.shape == (batch_size, 1) for batch in batches)
+    for first, second in zip(batches[start:], shuffled_batches(rows, batch_size, seed=3, start=start), strict=False):
+        assert torch.equal(first, second)
+    for epoch in torch.cat(batches).flatten().split(n)[:-1]:
+        assert epoch.sort().values.tolist() == list(range(n))
+
+
+def test_no_epoch_has_the_order_of_another():
+    first, second = islice(shuffled_batches(torch.arange(50.0)[:, None], 50, seed=0, start=0), 2)
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("shape", [(0, 16), (16,), (2, 3, 16)])
+def test_what_is_not_one_row_a_patch_is_refused(shape):
+    with pytest.raises(ConfigError, match=r"features \[n, d_model\], one row a patch, not"):
+        fit_sae(torch.zeros(shape), CONFIG, accelerator=CPU)

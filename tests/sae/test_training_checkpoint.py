@@ -1,0 +1,47 @@
+"""The file that a killed training resumes from."""
+
+import tracemalloc
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from sae_traits import SAE, SAEConfig
+from sae_traits.config import TrainConfig
+from sae_traits.errors import StoreError
+from sae_traits.sae.training_state import TrainingState, load_checkpoint, save_checkpoint
+
+
+def state_of(n_latents=2000):
+    config = TrainConfig(n_latents=n_latents, k=4)
+    sae = SAE(SAEConfig(architecture="topk", d_model=256, n_latents=n_latents, k=4))
+    return TrainingState(sae, config, Accelerator(cpu=True), coefficient=0.0)
+
+
+def test_a_checkpoint_is_written_without_a_copy_in_memory(tmp_path):
+    state = state_of()
+    tracemalloc.start()
+    save_checkpoint(tmp_path / "checkpoint", 7, "key", [state], [[{"loss": 1.0}]])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    size = (tmp_path / "checkpoint").stat().st_size
+    assert size > 2 * 4 * 256 * 2000
+    assert peak < size / 4
+    other = state_of()
+    with torch.no_grad():
+        other.sae.W_enc.zero_()
+    assert load_checkpoint(tmp_path / "checkpoint", "key", [other]) == (7, [[{"loss": 1.0}]])
+    assert torch.equal(other.sae.W_enc, state.sae.W_enc)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("n_latents", [4, 2000])
+def test_where_there_is_no_room_the_checkpoint_before_stays_and_the_advice_is_about_training(tmp_path, n_latents):
+    path = tmp_path / "checkpoint"
+    path.write_bytes(b"the one before")
+    path.with_name("checkpoint.partial").symlink_to("/dev/full")
+    with pytest.raises(StoreError, match="cannot be written; free some space, and run the same command ag") as caught:
+        save_checkpoint(path, 7, "key", [state_of(n_latents)], [[]])
+    assert "extraction" not in str(caught.value)
+    assert path.read_bytes() == b"the one before"
