@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import TypeAdapter
 
@@ -24,18 +24,17 @@ from sae_traits.schema import (
     Trait,
 )
 from sae_traits.traits.asking import answer_calls
-from sae_traits.traits.calls import Call, planned_calls, region_key, single_call_key, trait_id
+from sae_traits.traits.calls import Call, Mask, planned_calls, region_key, single_call_key, trait_id
 from sae_traits.traits.candidates import all_candidates
-from sae_traits.traits.chosen import ChosenLatents, choose_latents, latents_everywhere
+from sae_traits.traits.chosen import LatentsBySpecies, choose_latents, latents_everywhere
 from sae_traits.traits.contrast import paper_contrast, specimen_contrast
 from sae_traits.traits.describers import Describer
 from sae_traits.traits.encode import Codes
 from sae_traits.traits.ledger import Ledger, LedgerEntry
+from sae_traits.traits.measuring import TASKS_A_LOOKUP, measure_answered
 from sae_traits.traits.species_counts import count_firings
 from sae_traits.traits.table import write_latents, write_traits
 
-TASKS_A_LOOKUP = 100
-"""Specimens, or groups of specimens, that are looked up in the ledger together."""
 _DESCRIPTION = TypeAdapter(Description)
 _MEASUREMENT = TypeAdapter(Measurement)
 
@@ -66,15 +65,45 @@ class Annotation:
     """Species of the collection for which no latent was chosen, for example without training specimens."""
 
 
+class Plan(Protocol):
+    """What decides which regions are described."""
+
+    @property
+    def collection(self) -> Collection:
+        """Whose specimens they are."""
+        ...
+
+    @property
+    def chosen(self) -> LatentsBySpecies:
+        """The latents that describe each species; none where regions need no latents."""
+        ...
+
+    @property
+    def species_without_latents(self) -> tuple[str, ...]:
+        """Species that get no regions, because no latent was chosen for them."""
+        ...
+
+    @property
+    def candidates(self) -> Callable[[], Iterator[tuple[Specimen, list[tuple[Candidate, Region]]]]]:
+        """Every specimen with its candidates; the same each time, one specimen in memory."""
+        ...
+
+
 @dataclass(frozen=True)
 class AnnotationPlan:
-    """Everything that decides which regions are described."""
+    """A `Plan` whose regions are those of latents."""
 
     collection: Collection
     codes: Codes
     info: BackboneInfo
     config: ContrastConfig
-    chosen: ChosenLatents
+    chosen: LatentsBySpecies
+
+    @property
+    def species_without_latents(self) -> tuple[str, ...]:
+        """In the order of their names."""
+        named = {name for specimen in self.collection.specimens if (name := specimen.taxon.species) is not None}
+        return tuple(sorted(named - set(self.chosen)))
 
     def candidates(self) -> Iterator[tuple[Specimen, list[tuple[Candidate, Region]]]]:
         """Every specimen with its candidates; the same each time, one specimen in memory."""
@@ -87,11 +116,17 @@ class AnnotationPlan:
             greatest_overlap=self.config.overlap,
             # Algorithm 1 takes every region of its latents.
             least_evidence=0.0 if self.config.contrast == "paper" else self.config.least_evidence,
+            smallest_region=self.config.smallest_region,
+            box_margin=self.config.box_margin,
+            regions=self.config.regions,
         )
 
 
 def plan_annotation(collection: Collection, codes: Codes, info: BackboneInfo, config: ContrastConfig) -> AnnotationPlan:
-    """Contrast the species on the training specimens, and plan what is described."""
+    """Contrast the species on the training specimens, and plan what is described.
+
+    Specimens without a label are described with the latents of all species.
+    """
     taxa = [specimen.taxon if specimen.split == "train" else None for specimen in collection.specimens]
     counts = count_firings(codes.firing_counts(), taxa, len(codes.thresholds))
     if config.contrast == "paper":
@@ -103,7 +138,9 @@ def plan_annotation(collection: Collection, codes: Codes, info: BackboneInfo, co
     return AnnotationPlan(collection, codes, info, config, chosen)
 
 
-def describe_candidates(plan: AnnotationPlan, describer: Describer, ledger: Ledger, *, workers: int) -> None:
+def describe_candidates(
+    plan: Plan, describer: Describer, ledger: Ledger, *, workers: int, use_masks: bool = False
+) -> None:
     """Ask the describer about every region that the ledger has no answer for; nothing else needs it.
 
     Args:
@@ -111,36 +148,50 @@ def describe_candidates(plan: AnnotationPlan, describer: Describer, ledger: Ledg
         describer: who describes it.
         ledger: where calls and answers are kept.
         workers: processes that prepare pictures; for one, a thread of this process does.
+        use_masks: measure on the animal's pixels alone, where a specimen has a mask.
 
     Raises:
+        CollectionError: a mask is there no more.
         DescriberError: the describer cannot answer from the start. One that stops later leaves the rest open.
     """
-    n_open = sum(map(len, _open_calls(plan, describer, ledger)))
+
+    def planned() -> Iterator[list[Call]]:
+        return planned_calls(plan.candidates(), plan.collection, describer, use_masks=use_masks)
+
+    n_open = sum(map(len, _open_calls(planned(), ledger)))
     if n_open:
-        asyncio.run(answer_calls(_open_calls(plan, describer, ledger), n_open, describer, ledger, workers=workers))
+        asyncio.run(answer_calls(_open_calls(planned(), ledger), n_open, describer, ledger, workers=workers))
+    if not describer.reads_masks:  # else an answer and its measurement were made together
+        measure_answered(planned(), ledger, workers=workers)
 
 
-def _open_calls(plan: AnnotationPlan, describer: Describer, ledger: Ledger) -> Iterator[list[Call]]:
-    """The planned calls without those that the ledger says are finished; a list may be left empty."""
-    tasks = planned_calls(plan.candidates(), plan.collection, describer)
+def _open_calls(tasks: Iterator[list[Call]], ledger: Ledger) -> Iterator[list[Call]]:
+    """Calls without those that the ledger says are finished; a list may be left empty."""
     while some := list(islice(tasks, TASKS_A_LOOKUP)):
         is_open = ledger.open_calls(call.key for calls in some for call in calls)
         yield from ([call for call in calls if call.key in is_open] for calls in some)
 
 
 def export_traits(
-    plan: AnnotationPlan, describer: Describer, ledger: Ledger, *, traits_file: Path, latents_file: Path
+    plan: Plan,
+    describer: Describer,
+    ledger: Ledger,
+    *,
+    traits_file: Path,
+    latents_file: Path,
+    use_masks: bool = False,
 ) -> Annotation:
     """Write the traits that have a valid answer, and the latents they use, in the order of the specimens.
 
-    The same plan and ledger give the same bytes, in whatever order the answers came.
+    The same plan and ledger give the same bytes, in whatever order the answers came; `use_masks` is as
+    `describe_candidates` was given it.
     """
     used: set[tuple[str, int]] = set()
     counts: Counter[str] = Counter()
     described: set[str] = set()
 
     def traits() -> Iterator[Trait]:
-        for specimen, candidate, region, entry, measurement in _answered(plan, describer, ledger):
+        for specimen, candidate, region, entry, measurement in _answered(plan, describer, ledger, use_masks):
             counts["open"] += entry is None or entry.is_open
             if entry is None:
                 continue
@@ -151,9 +202,10 @@ def export_traits(
             if description.is_background:
                 counts["background"] += 1
                 continue
-            used.add((specimen.species, candidate.latent))
+            if candidate.latent is not None:
+                used.add((plan.chosen.of(specimen)[candidate.latent].species, candidate.latent))
             described.add(specimen.specimen_id)
-            counts["significant"] += candidate.contrast.significant
+            counts["significant"] += candidate.significant
             yield Trait(
                 trait_id=trait_id(specimen, candidate),
                 candidate=candidate,
@@ -168,7 +220,6 @@ def export_traits(
 
     n_traits = write_traits(traits_file, traits())
     write_latents(latents_file, (plan.chosen[species][latent] for species, latent in sorted(used)))
-    every_species = {specimen.species for specimen in plan.collection.specimens}
     return Annotation(
         n_traits=n_traits,
         n_specimens=len(described),
@@ -178,25 +229,26 @@ def export_traits(
         n_failed=counts["failed"],
         n_open=counts["open"],
         dropped_latents=tuple(f"{dropped.latent}: {dropped.reason}" for dropped in plan.chosen.dropped),
-        species_without_latents=tuple(sorted(every_species - set(plan.chosen))),
+        species_without_latents=plan.species_without_latents,
     )
 
 
-def _answered(plan: AnnotationPlan, describer: Describer, ledger: Ledger) -> Iterator[_Answered]:
+def _answered(plan: Plan, describer: Describer, ledger: Ledger, use_masks: bool) -> Iterator[_Answered]:
     """Every candidate in the order of the specimens, with its call and its measurement where there are any."""
     if describer.images_per_description > 1:
-        calls = planned_calls(plan.candidates(), plan.collection, describer)
+        calls = planned_calls(plan.candidates(), plan.collection, describer, use_masks=use_masks)
         while some := list(islice(calls, TASKS_A_LOOKUP)):
             ledger.share((trait, call.key) for task in some for call in task for trait in call.trait_ids)
     specimens = plan.candidates()
     while chunk := list(islice(specimens, TASKS_A_LOOKUP)):
         found = [(specimen, candidate, region) for specimen, pairs in chunk for candidate, region in pairs]
+        masks = {s.specimen_id: Mask.of(s, plan.collection) if use_masks else None for s, _ in chunk}
         if describer.images_per_description > 1:
             shared = ledger.shared([trait_id(specimen, candidate) for specimen, candidate, _ in found])
             keys = [shared[trait_id(specimen, candidate)] for specimen, candidate, _ in found]
         else:
-            keys = [single_call_key(specimen, region, describer) for specimen, _, region in found]
-        regions = [region_key(specimen, region) for specimen, _, region in found]
+            keys = [single_call_key(s, region, describer, masks[s.specimen_id]) for s, _, region in found]
+        regions = [region_key(s, region, masks[s.specimen_id]) for s, _, region in found]
         entries, measurements = ledger.entries(keys), ledger.measurements(regions)
         for one, key, measured in zip(found, keys, regions, strict=True):
             yield *one, entries.get(key), measurements.get(measured)

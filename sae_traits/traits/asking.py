@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from concurrent.futures import Executor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 
@@ -40,9 +41,10 @@ async def answer_calls(
 
     Raises:
         DescriberError: the describer cannot answer from the start.
+        StoreError: another process is asking for the same ledger, or the ledger cannot be read or written.
     """
-    async with describer.open() as ask:
-        with worker_pool(workers) as pool:
+    with ledger.asking(), worker_pool(workers) as pool:
+        async with describer.open() as ask:
             flow = _Flow(describer, ledger, ask, n_calls)
             try:
                 async with asyncio.TaskGroup() as group:
@@ -94,7 +96,14 @@ class _Flow:
             await self.queue.put(None)
 
     async def _enqueue(self, done: set[asyncio.Future[list[Prepared]]]) -> None:
-        for prepared in chain.from_iterable(future.result() for future in done):
+        try:
+            found = [future.result() for future in done]
+        except BrokenProcessPool as error:
+            raise DescriberError(
+                "a process that prepares pictures was killed, perhaps for want of memory; give the same command "
+                "again with fewer --describe-workers"
+            ) from error
+        for prepared in chain.from_iterable(found):
             await self.queue.put(prepared)
 
     async def answer(self) -> None:

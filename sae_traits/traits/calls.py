@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from sae_traits.errors import CollectionError
 from sae_traits.schema import Candidate, Collection, Region, Specimen
 from sae_traits.traits.describers import Describer
 from sae_traits.traits.ledger import CallIdentity, call_key
 
 Candidates = Iterable[tuple[Specimen, list[tuple[Candidate, Region]]]]
 """Specimens with their candidates, as a plan gives them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """The foreground mask of a specimen, where masks are used."""
+
+    path: Path
+    sha256: str
+    """Of the file's bytes; what is measured depends on it."""
+
+    @classmethod
+    def of(cls, specimen: Specimen, collection: Collection) -> Mask | None:
+        """The mask of a specimen that has one.
+
+        Raises:
+            CollectionError: its file is there no more.
+        """
+        path = collection.mask_path(specimen)
+        if path is None:
+            return None
+        try:
+            return cls(path, hashlib.sha256(path.read_bytes()).hexdigest())
+        except OSError as error:
+            raise CollectionError(
+                f"cannot read the mask {path}: {error.strerror}; put it back, or leave out --use-masks"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +52,8 @@ class Member:
     region: Region
     region_key: str
     """Under which its measurement is kept."""
+    mask: Path | None = None
+    """Of the animal; None where no mask is used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +61,7 @@ class Call:
     """One question to a describer, not asked yet."""
 
     identity: CallIdentity
-    species: str
+    species: str | None
     trait_ids: tuple[str, ...]
     """The traits that share the answer, one a member."""
     members: tuple[Member, ...]
@@ -49,51 +79,56 @@ class _Sighting:
     specimen: Specimen
     candidate: Candidate
     region: Region
+    mask: Mask | None
 
 
 def trait_id(specimen: Specimen, candidate: Candidate) -> str:
     """A name of the trait that is the same in every release made with the same SAE."""
-    return f"{specimen.specimen_id}-{candidate.latent}"
+    return f"{specimen.specimen_id}-{candidate.name}"
 
 
-def region_key(specimen: Specimen, region: Region) -> str:
+def region_key(specimen: Specimen, region: Region, mask: Mask | None = None) -> str:
     """Hash of all that determines what is measured on a region, in pixels."""
-    return call_key(image=specimen.sha256, box=region.box, polygons=region.polygons)
+    masked = {} if mask is None else {"mask": mask.sha256}
+    return call_key(image=specimen.sha256, box=region.box, polygons=region.polygons, **masked)
 
 
-def planned_calls(candidates: Candidates, collection: Collection, describer: Describer) -> Iterator[list[Call]]:
+def planned_calls(
+    candidates: Candidates, collection: Collection, describer: Describer, *, use_masks: bool = False
+) -> Iterator[list[Call]]:
     """All calls, in the order of the specimens; those that look at the same image come together.
 
     Several specimens share a call when they are of one species and one split (what is said of training specimens must
-    not depend on others) and the same latent picked them. They are taken as they come, so a group is full, or the last
-    of its kind, and no more is in memory than the groups that are not full yet.
+    not depend on others) and the same latent picked them; those without a label share none. They are taken as they
+    come, so a group is full, or the last of its kind, and no more is in memory than the groups that are not full yet.
     """
     most = describer.images_per_description
-    if most == 1:
-        for specimen, found in candidates:
-            yield [_call([_Sighting(specimen, *pair)], collection, describer) for pair in found]
-        return
-    groups: dict[tuple[str, str, int], list[_Sighting]] = {}
+    groups: dict[tuple[str, str, int | None], list[_Sighting]] = {}
     for specimen, found in candidates:
+        species = specimen.taxon.species
+        mask = Mask.of(specimen, collection) if use_masks else None
+        if most == 1 or species is None:
+            yield [_call([_Sighting(specimen, *pair, mask)], collection, describer) for pair in found]
+            continue
         for candidate, region in found:
-            name = (specimen.species, specimen.split, candidate.latent)
+            name = (species, specimen.split, candidate.latent)
             group = groups.setdefault(name, [])
-            group.append(_Sighting(specimen, candidate, region))
+            group.append(_Sighting(specimen, candidate, region, mask))
             if len(group) == most:
                 yield [_call(groups.pop(name), collection, describer)]
     for group in groups.values():
         yield [_call(group, collection, describer)]
 
 
-def single_call_key(specimen: Specimen, region: Region, describer: Describer) -> str:
+def single_call_key(specimen: Specimen, region: Region, describer: Describer, mask: Mask | None = None) -> str:
     """The key of the call about one region alone."""
-    return _key([(specimen, region)], describer)
+    return _key([(specimen, region, mask)], describer)
 
 
 def _call(group: list[_Sighting], collection: Collection, describer: Describer) -> Call:
     traits = tuple(trait_id(one.specimen, one.candidate) for one in group)
     identity = CallIdentity(
-        key=_key([(one.specimen, one.region) for one in group], describer),
+        key=_key([(one.specimen, one.region, one.mask) for one in group], describer),
         trait_id=traits[0],
         n_images=len(group),
         describer=describer.name,
@@ -101,21 +136,29 @@ def _call(group: list[_Sighting], collection: Collection, describer: Describer) 
         prompt=describer.prompt,
     )
     members = tuple(_member(one, collection) for one in group)
-    return Call(identity, group[0].specimen.species, traits, members)
+    return Call(identity, group[0].specimen.taxon.species, traits, members)
 
 
 def _member(one: _Sighting, collection: Collection) -> Member:
     specimen = one.specimen
-    size = specimen.width, specimen.height
-    return Member(collection.path(specimen), size, one.region, region_key(specimen, one.region))
+    return Member(
+        image=collection.path(specimen),
+        source=(specimen.width, specimen.height),
+        region=one.region,
+        region_key=region_key(specimen, one.region, one.mask),
+        mask=one.mask.path if one.mask else None,
+    )
 
 
-def _key(regions: list[tuple[Specimen, Region]], describer: Describer) -> str:
+def _key(regions: list[tuple[Specimen, Region, Mask | None]], describer: Describer) -> str:
+    masks = [mask.sha256 if mask else None for _, _, mask in regions] if describer.reads_masks else []
+    masked = {"masks": masks} if any(masks) else {}
     return call_key(
         describer=describer.name,
         model=describer.model,
         prompt=describer.prompt,
         settings=describer.settings,
-        species=regions[0][0].species if describer.names_species else None,
-        regions=[[specimen.sha256, region.box, region.polygons] for specimen, region in regions],
+        species=regions[0][0].taxon.species if describer.names_species else None,
+        regions=[[specimen.sha256, region.box, region.polygons] for specimen, region, _ in regions],
+        **masked,
     )

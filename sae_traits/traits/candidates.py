@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sae_traits.geometry import PatchGrid
-from sae_traits.schema import BackboneInfo, Candidate, ChosenLatent, Region, Specimen
+from sae_traits.schema import BackboneInfo, Candidate, ChosenLatent, Region, RegionSource, Specimen
+from sae_traits.traits.chosen import LatentsBySpecies
 from sae_traits.traits.encode import Codes, SpecimenCodes
 from sae_traits.traits.regions import make_region, strongest_component
 
@@ -24,6 +25,9 @@ def specimen_candidates(
     most: int,
     greatest_overlap: float,
     least_evidence: float,
+    smallest_region: int = 1,
+    box_margin: float = 0.0,
+    regions: RegionSource = "sae",
 ) -> list[tuple[Candidate, Region]]:
     """The best `most` candidates of one specimen by effect x strength; of those in one place only the strongest.
 
@@ -41,6 +45,9 @@ def specimen_candidates(
             same of the same place. 1 keeps all.
         least_evidence: patches with less than this share of the specimen's highest evidence are no part of a region;
             0 keeps all.
+        smallest_region: groups of fewer patches are no region.
+        box_margin: of the regions' boxes; see `make_region`.
+        regions: whose latents these are.
     """
     own = [(chosen[latent], patches, values) for latent, patches, values in codes.groups() if latent in chosen]
     agreed = evidence(own, grid.n_patches)
@@ -48,19 +55,20 @@ def specimen_candidates(
     scored: list[tuple[float, Candidate]] = []
     for choice, fired, activations in own:
         inside = agreed[fired]
-        if not inside.any():
+        patches, values = strongest_component(fired[inside], activations[inside], grid, smallest_region)
+        if not len(patches):
             continue
-        patches, values = strongest_component(fired[inside], activations[inside], grid)
         peak = float(values.max())
         candidate = Candidate(
             specimen=codes.specimen,
+            regions=regions,
             latent=choice.latent,
             patches=tuple(int(p) for p in patches),
             peak=peak,
             contrast=choice.contrast,
         )
         scored.append((choice.contrast.effect * peak / _unit(choice) * len(patches) ** 0.5, candidate))
-    scored.sort(key=lambda pair: (-pair[0], pair[1].latent))
+    scored.sort(key=lambda pair: -pair[0])  # of equal ones the lower latent: codes come in that order
     taken: list[Candidate] = []
     covered: set[int] = set()
     for _, candidate in scored:
@@ -69,7 +77,7 @@ def specimen_candidates(
         if len(covered.intersection(candidate.patches)) <= greatest_overlap * len(candidate.patches):
             taken.append(candidate)
             covered.update(candidate.patches)
-    return [(candidate, make_region(candidate.patches, grid)) for candidate in taken]
+    return [(candidate, make_region(candidate.patches, grid, box_margin)) for candidate in taken]
 
 
 def evidence(
@@ -98,27 +106,34 @@ def _unit(choice: ChosenLatent) -> float:
 def all_candidates(
     codes: Codes,
     specimens: Sequence[Specimen],
-    chosen: Mapping[str, Mapping[int, ChosenLatent]],
+    chosen: LatentsBySpecies,
     info: BackboneInfo,
     *,
     most: int,
     greatest_overlap: float,
     least_evidence: float,
+    smallest_region: int = 1,
+    box_margin: float = 0.0,
+    regions: RegionSource = "sae",
 ) -> Iterator[tuple[Specimen, list[tuple[Candidate, Region]]]]:
     """Every specimen that has candidates, in the order of specimens.parquet.
 
-    A specimen of any split is described with the latents that its species got from the training specimens.
+    A specimen of any split is described with the latents that its species got from the training specimens; one without
+    a label with those of all species.
     """
     for found in codes.specimens():
         specimen = specimens[found.specimen]
         grid = info.grid((specimen.width, specimen.height))
         candidates = specimen_candidates(
             found,
-            chosen.get(specimen.species, {}),
+            chosen.of(specimen),
             grid,
             most=most,
             greatest_overlap=greatest_overlap,
             least_evidence=least_evidence,
+            smallest_region=smallest_region,
+            box_margin=box_margin,
+            regions=regions,
         )
         if candidates:
             yield specimen, candidates

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sae_traits.schema import ChosenLatent, Contrast
+from sae_traits.schema import ChosenLatent, Contrast, Specimen
 from sae_traits.traits.contrast import SpeciesContrasts
+from sae_traits.traits.label_free import strongest_choices
 from sae_traits.traits.species_counts import SpeciesCounts
 
 SPECIES_KEPT = 64
@@ -31,8 +32,23 @@ class DroppedLatent:
         return f"fires in {100 * self.share:.0f} % of the training specimens of the average species"
 
 
-class ChosenLatents(Mapping[str, Mapping[int, ChosenLatent]]):
+class LatentsBySpecies(Mapping[str, Mapping[int, ChosenLatent]]):
     """Species -> latent -> what was chosen; species without a chosen latent are no keys."""
+
+    dropped: tuple[DroppedLatent, ...] = ()
+
+    def of(self, specimen: Specimen) -> Mapping[int, ChosenLatent]:
+        """Those of its species; for a specimen without a label those of all species, see `strongest_choices`."""
+        species = specimen.taxon.species
+        return self._of_all_species if species is None else self.get(species, {})
+
+    @cached_property
+    def _of_all_species(self) -> Mapping[int, ChosenLatent]:
+        return strongest_choices(choice for own in self.values() for choice in own.values())
+
+
+class ChosenLatents(LatentsBySpecies):
+    """What a contrast chose, kept in columns."""
 
     def __init__(
         self, contrasts: SpeciesContrasts, thresholds: NDArray[np.float32], dropped: tuple[DroppedLatent, ...]

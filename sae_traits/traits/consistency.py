@@ -31,6 +31,8 @@ MOST_VALUES = 32
 """Different values that are told apart in a group, so that free words cannot fill the memory; later ones agree with
 none."""
 MOST_VALUES_IN_ALL = 512
+Group = tuple[str, int | None]
+"""Species and latent; regions without latents (Grad-CAM, whole images) make one group a species."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,13 +114,13 @@ class ConsistencyCounter:
     """Counts traits as they come; it grows with the pairs of species and latent, not with the traits."""
 
     def __init__(self) -> None:
-        self._groups: dict[tuple[str, int], dict[str, Tally]] = defaultdict(dict)
-        self._classes: dict[tuple[str, int], dict[str, Tally]] = defaultdict(dict)
+        self._groups: dict[Group, dict[str, Tally]] = defaultdict(dict)
+        self._classes: dict[Group, dict[str, Tally]] = defaultdict(dict)
         self._all = {facet: Tally(MOST_VALUES_IN_ALL) for facet in FACETS}
-        self._shared: Counter[tuple[str, str, int, Description]] = Counter()
+        self._shared: Counter[tuple[str, str, int | None, Description]] = Counter()
 
     def add(self, trait: Trait, specimen: Specimen) -> None:
-        """Count what was said of a trait of a specimen."""
+        """Count what was said of a trait of a specimen that has a label."""
         if self._was_counted(trait, specimen):
             return
         group = specimen.species, trait.candidate.latent
@@ -204,9 +206,7 @@ def _words(facet: str) -> re.Pattern[str]:
     return re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)")
 
 
-def _tallies(
-    groups: Mapping[tuple[str, int], Mapping[str, Tally]], facet: str
-) -> Iterator[tuple[tuple[str, int], Tally]]:
+def _tallies(groups: Mapping[Group, Mapping[str, Tally]], facet: str) -> Iterator[tuple[Group, Tally]]:
     return ((group, tallies[facet]) for group, tallies in groups.items() if facet in tallies)
 
 
@@ -214,10 +214,11 @@ def _n_excluding(tally: Tally) -> int:
     return tally.n_pairs - tally.n_agreeing
 
 
-def _example(facet: str, group: tuple[str, int], tally: Tally) -> Example:
+def _example(facet: str, group: Group, tally: Tally) -> Example:
     species, latent = group
+    where = species if latent is None else f"{species}, latent {latent}"
     first, second = tally.most_frequent_exclusion()
     words = (" and ".join(sorted(value)) for value in (first, second))
     share = f"{_n_excluding(tally) / tally.n_pairs:.0%} of {tally.n_pairs} pairs exclude each other"
-    reason = f"{species}, latent {latent}: {facet} {' against '.join(words)}; {share}"
+    reason = f"{where}: {facet} {' against '.join(words)}; {share}"
     return Example((tally.first[first], tally.first[second]), reason, "")

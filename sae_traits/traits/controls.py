@@ -82,6 +82,8 @@ class Controls:
 
     n_traits: int
     """Traits in the sample."""
+    n_open: int
+    """Calls that the same command asks next time: those not asked yet, or not often enough."""
     scores: tuple[ControlScore, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -90,6 +92,11 @@ class Controls:
         for row, score in zip(values["scores"], self.scores, strict=True):
             row |= {"changed_share": score.changed_share, "background_share": score.background_share}
         return values
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Controls:
+        """The scores that `to_dict` wrote."""
+        return _CONTROLS.validate_python(values)
 
     def lines(self) -> list[str]:
         """The scores in Markdown, without a heading."""
@@ -113,6 +120,9 @@ class Controls:
         return lines
 
 
+_CONTROLS = TypeAdapter(Controls)
+
+
 def run_controls(
     traits: Iterable[Trait],
     collection: Collection,
@@ -122,6 +132,7 @@ def run_controls(
     n_traits: int,
     seed: int,
     workers: int,
+    use_masks: bool = False,
 ) -> Controls:
     """Plan controls, have those answered that the ledger has no answer to, and score them.
 
@@ -133,12 +144,13 @@ def run_controls(
         n_traits: size of the sample.
         seed: of the sample.
         workers: processes that prepare pictures.
+        use_masks: as the traits were made.
 
     Raises:
-        ConfigError: the describer's answers are about several specimens.
+        ConfigError: the describer's answers are about several specimens, or it made none of the traits.
         DescriberError: the describer cannot answer from the start.
     """
-    planned = control_calls(traits, collection, describer, n_traits=n_traits, seed=seed)
+    planned = control_calls(traits, collection, describer, n_traits=n_traits, seed=seed, use_masks=use_masks)
     is_open = ledger.open_calls(control.call.key for control in planned)
     calls = {control.call.key: control.call for control in planned if control.call.key in is_open}
     if calls:
@@ -148,7 +160,13 @@ def run_controls(
 
 
 def control_calls(
-    traits: Iterable[Trait], collection: Collection, describer: Describer, *, n_traits: int, seed: int
+    traits: Iterable[Trait],
+    collection: Collection,
+    describer: Describer,
+    *,
+    n_traits: int,
+    seed: int,
+    use_masks: bool = False,
 ) -> list[Control]:
     """The controls of a random sample of traits; the same for the same seed.
 
@@ -156,13 +174,20 @@ def control_calls(
     the same shape, and no blank one when the specimen's regions reach into all corners.
 
     Raises:
-        ConfigError: the describer's answers are about several specimens.
+        ConfigError: the describer's answers are about several specimens, or it made none of the traits.
     """
     if describer.images_per_description > 1:
         raise ConfigError("controls compare answers about one specimen; annotate with --images-per-description 1")
+    if n_traits < 1:
+        raise ConfigError(f"a sample has at least one trait, not {n_traits}")
     made_by = describer.name, describer.model, describer.prompt
     own = (trait for trait in traits if (trait.describer, trait.describer_model, trait.prompt) == made_by)
     sample = _sample(own, n_traits, np.random.default_rng(seed))
+    if not sample:
+        raise ConfigError(
+            f"none of the traits was made by {' with '.join(made_by[:2])} and the prompt {describer.prompt}; use the "
+            "describer that the run was annotated with"
+        )
     controls = []
     for number, (trait, boxes) in enumerate(sample):
         specimen = collection.specimens[trait.candidate.specimen]
@@ -174,7 +199,8 @@ def control_calls(
         }
         for kind, region in regions.items():
             if region is not None:
-                planned = planned_calls([(specimen, [(trait.candidate, region)])], collection, describer)
+                found = [(specimen, [(trait.candidate, region)])]
+                planned = planned_calls(found, collection, describer, use_masks=use_masks)
                 controls.append(Control(kind, trait, next(planned)[0]))
     return controls
 
@@ -190,6 +216,7 @@ def score_controls(controls: Sequence[Control], ledger: Ledger) -> Controls:
     n_asked = {kind: sum(control.kind == kind for control in controls) for kind in KINDS}
     return Controls(
         n_traits=len({control.trait.trait_id for control in controls}),
+        n_open=len(ledger.open_calls(control.call.key for control in controls)),
         scores=tuple(_score(kind, n_asked[kind], answers[kind]) for kind in KINDS),
     )
 

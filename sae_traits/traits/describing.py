@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sae_traits.collections.images import open_image
+from sae_traits.collections.images import open_image, open_mask
 from sae_traits.errors import ImageError
+from sae_traits.traits.animal import Animal
 from sae_traits.traits.calls import Call
 from sae_traits.traits.describers import Look
 from sae_traits.traits.measure import measure
@@ -45,16 +46,21 @@ def prepare_calls(look: Look, calls: Sequence[Call]) -> list[Prepared]:
     def pixels(image: Path) -> NDArray[np.uint8]:
         return np.asarray(open_image(image))
 
+    @lru_cache(maxsize=1)
+    def animal_of(mask: Path) -> Animal:
+        return Animal.of(open_mask(mask))
+
     def prepare(call: Call) -> Prepared:
         looks, measurements = [], {}
         for member in call.members:
             try:
                 image = pixels(member.image)
+                animal = animal_of(member.mask) if member.mask else None
             except ImageError as error:
                 return Prepared(call, error=f"{member.image}: {error}")
-            measurement = measure(image, member.region)
+            measurement = measure(image, member.region, animal=animal)
             measurements[member.region_key] = asdict(measurement)
-            looks.append(look(image, member.region, measurement))
+            looks.append(look(image, member.region, measurement, animal.mask if animal else None))
         return Prepared(call, tuple(looks), measurements)
 
     return [prepare(call) for call in calls]

@@ -80,10 +80,9 @@ def firing_thresholds(
         quantile: between 0 (every positive activation fires) and 1.
     """
     sketch = QuantileSketch(sae.config.n_latents)
-    for shard in track(store.shards(), "firing thresholds", store.n_shards, "shard"):
-        rows = np.repeat(training[shard.specimens], np.diff(shard.offsets))
-        features = shard.features[torch.from_numpy(rows)].to(sae.b_dec.device)
-        for some in features.split(PATCHES_AT_ONCE):
+    rows = np.flatnonzero(training)
+    for shard in track(store.shards(rows), "firing thresholds", store.count_shards(rows), "shard"):
+        for some in shard.features.to(sae.b_dec.device).split(PATCHES_AT_ONCE):
             codes = sae.encode_sparse(some)
             sketch.add(codes.latents.cpu(), codes.values.cpu())
     return sketch.quantile(quantile)
@@ -180,7 +179,7 @@ def encode_collection(sae: SAE, store: FeatureSource, thresholds: NDArray[np.flo
     pq.write_table(pa.table({"threshold": pa.array(thresholds)}), folder / THRESHOLDS_FILE)
     limits = torch.from_numpy(thresholds).to(sae.b_dec.device)
     parts = []
-    for number, shard in enumerate(track(store.shards(), "codes", store.n_shards, "shard")):
+    for number, shard in enumerate(track(store.shards(), "codes", store.count_shards(), "shard")):
         name = f"part-{number:05d}.parquet"
         _write_atomically(_shard_codes(sae, shard, limits), folder / name)
         parts.append(name)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
 from sae_traits.config import DescribeConfig
-from sae_traits.traits.annotate import TASKS_A_LOOKUP, AnnotationPlan
+from sae_traits.schema import Region, Specimen
+from sae_traits.traits.annotate import Plan
 from sae_traits.traits.calls import planned_calls
-from sae_traits.traits.describers import Describer
+from sae_traits.traits.describers import Describer, TokenEstimate
 from sae_traits.traits.describers.model import ANSWER_TOKENS, CHARACTERS_A_TOKEN, PIXELS_A_TOKEN
 from sae_traits.traits.ledger import Ledger
+from sae_traits.traits.measuring import TASKS_A_LOOKUP
 
 SECONDS_WITHOUT_MODEL = 0.01
 """A call of a describer that needs no model, on one core."""
+_Size = tuple[int, int]
+"""Width and height of an image in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,34 +58,32 @@ class AnnotationEstimate:
     def lines(self) -> list[str]:
         """The estimate and its assumptions, for people."""
         lines = [
-            f"calls     {self.n_open:,} to ask; {self.n_finished:,} of {self.n_calls:,} are finished",
-            f"time      {_duration(self.hours)} at {self.seconds_per_call:g} s a call, {self.at_a_time} at a time",
+            f"calls       {self.n_open:,} to ask; {self.n_finished:,} of {self.n_calls:,} are finished",
+            f"time        {_duration(self.hours)} at {self.seconds_per_call:g} s a call, {self.at_a_time} at a time",
         ]
         if self.prompt_tokens:
             lines += [
-                f"tokens    {self.prompt_tokens:,} for prompts and pictures, {self.answer_tokens:,} for answers",
-                f"          assumed: {CHARACTERS_A_TOKEN} characters or {PIXELS_A_TOKEN} pixels a token, "
+                f"tokens      {self.prompt_tokens:,} for prompts and pictures, {self.answer_tokens:,} for answers",
+                f"            assumed: {CHARACTERS_A_TOKEN} characters or {PIXELS_A_TOKEN} pixels a token, "
                 f"{ANSWER_TOKENS} tokens an answer, each call asked once",
             ]
         if self.money:
             prices = f"{self.prompt_price:g} and {self.answer_price:g} a million tokens"
-            lines.append(f"money     {self.money:,.2f} at {prices}")
+            lines.append(f"money       {self.money:,.2f} at {prices}")
         return lines
 
 
-def estimate_annotation(
-    plan: AnnotationPlan, describer: Describer, ledger: Ledger, config: DescribeConfig
-) -> AnnotationEstimate:
+def estimate_annotation(plan: Plan, describer: Describer, ledger: Ledger, config: DescribeConfig) -> AnnotationEstimate:
     """Count the calls of a plan and what those cost that the ledger has no answer to.
 
     Args:
         plan: what is to be described.
         describer: who would describe it.
         ledger: what was answered before.
-        config: seconds a call and prices.
+        config: seconds a call and prices, and whether masks are used.
     """
     n_calls = n_open = prompt_tokens = answer_tokens = 0
-    tasks = planned_calls(plan.candidates(), plan.collection, describer)
+    tasks = planned_calls(plan.candidates(), plan.collection, describer, use_masks=config.use_masks)
     while some := [call for calls in islice(tasks, TASKS_A_LOOKUP) for call in calls]:
         n_calls += len(some)
         is_open = ledger.open_calls(call.key for call in some)
@@ -89,12 +93,61 @@ def estimate_annotation(
                 tokens = describer.estimate_tokens([(member.source, member.region) for member in call.members])
                 prompt_tokens += tokens.prompt
                 answer_tokens += tokens.answer
-    needs_model = prompt_tokens > 0
+    tokens = TokenEstimate(prompt_tokens, answer_tokens)
+    return _estimate(describer, config, n_calls=n_calls, n_finished=n_calls - n_open, tokens=tokens)
+
+
+def bound_annotation(
+    specimens: Iterable[Specimen], describer: Describer, config: DescribeConfig, *, traits_a_specimen: int
+) -> AnnotationEstimate:
+    """What describing so many regions of every specimen would cost, where it is not known yet which there are.
+
+    Specimens of a species and split share calls, as far as the describer is shown several, as if the same latents were
+    chosen for all of them. A region is taken to be as large as its image.
+
+    Args:
+        specimens: all that are described; those without a label share no calls.
+        describer: who would describe them.
+        config: seconds a call and prices.
+        traits_a_specimen: regions of each.
+    """
+    calls = Counter(_sizes_together(specimens, describer.images_per_description))
+    prompt_tokens = answer_tokens = 0
+    for sizes, n in calls.items():
+        tokens = describer.estimate_tokens([(size, _whole_image(size)) for size in sizes])
+        prompt_tokens += n * traits_a_specimen * tokens.prompt
+        answer_tokens += n * traits_a_specimen * tokens.answer
+    tokens = TokenEstimate(prompt_tokens, answer_tokens)
+    return _estimate(describer, config, n_calls=calls.total() * traits_a_specimen, n_finished=0, tokens=tokens)
+
+
+def _sizes_together(specimens: Iterable[Specimen], most: int) -> Iterator[tuple[_Size, ...]]:
+    """The sizes of images that one call would show, at most `most`."""
+    groups: dict[tuple[str, str], list[_Size]] = defaultdict(list)
+    for specimen in specimens:
+        size = specimen.width, specimen.height
+        if (species := specimen.taxon.species) is None:
+            yield (size,)
+        else:
+            groups[species, specimen.split].append(size)
+    for sizes in groups.values():
+        yield from (tuple(sizes[start : start + most]) for start in range(0, len(sizes), most))
+
+
+def _whole_image(size: _Size) -> Region:
+    return Region(box=(0, 0, *size), polygons=(), patches=(), area_fraction=1.0)
+
+
+def _estimate(
+    describer: Describer, config: DescribeConfig, *, n_calls: int, n_finished: int, tokens: TokenEstimate
+) -> AnnotationEstimate:
+    """The cost of calls; `tokens` are those of all that are left."""
+    needs_model = tokens.prompt > 0
     return AnnotationEstimate(
         n_calls=n_calls,
-        n_finished=n_calls - n_open,
-        prompt_tokens=prompt_tokens,
-        answer_tokens=answer_tokens,
+        n_finished=n_finished,
+        prompt_tokens=tokens.prompt,
+        answer_tokens=tokens.answer,
         seconds_per_call=config.seconds_per_call if needs_model else SECONDS_WITHOUT_MODEL,
         at_a_time=describer.in_flight * describer.batch_size if needs_model else config.describe_workers,
         prompt_price=config.prompt_price,

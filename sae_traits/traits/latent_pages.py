@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from sae_traits.collections.images import open_image
 from sae_traits.errors import ConfigError, ImageError
 from sae_traits.schema import BackboneInfo, ChosenLatent, Collection, Region, Specimen
-from sae_traits.traits.chosen import ChosenLatents
+from sae_traits.traits.chosen import LatentsBySpecies
 from sae_traits.traits.encode import Codes
 from sae_traits.traits.overlay import draw_region, place_region
 from sae_traits.traits.regions import make_region, strongest_component
@@ -74,7 +74,7 @@ class LatentPage:
         for rank, found in enumerate(self.strongest, start=1):
             one = found.specimen
             x, y, width, height = found.region.box
-            who = {"specimen_id": one.specimen_id, "species": one.species, "split": one.split, "file": one.file}
+            who = {"specimen_id": one.specimen_id, "species": one.taxon.species, "split": one.split, "file": one.file}
             box = {"x": x, "y": y, "width": width, "height": height, "area_fraction": found.region.area_fraction}
             rows.append({"latent": self.latent, "rank": rank} | who | {"activation": found.activation} | box)
         return rows
@@ -92,7 +92,7 @@ SPECIMEN_COLUMNS = (
 
 def latent_pages(
     codes: Codes,
-    chosen: ChosenLatents,
+    chosen: LatentsBySpecies,
     collection: Collection,
     info: BackboneInfo,
     *,
@@ -209,7 +209,8 @@ def contact_sheet(page: LatentPage, collection: Collection) -> Image.Image:
     draw = ImageDraw.Draw(sheet)
     for (left, top), found in zip(_places(len(page.strongest)), page.strongest, strict=True):
         sheet.paste(_tile(found, collection, font), (left, top))
-        caption = f"{found.specimen.species}\n{found.specimen.specimen_id[:24]}, {found.activation:.3g}"
+        species = found.specimen.taxon.species or "no label"
+        caption = f"{species}\n{found.specimen.specimen_id[:24]}, {found.activation:.3g}"
         draw.multiline_text((left, top + _TILE - 6), caption, fill="black", font=font)
     return sheet
 

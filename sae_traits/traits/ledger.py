@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from filelock import FileLock, Timeout
+
 from sae_traits.errors import StoreError
 
 State = Literal["pending", "ok", "invalid", "failed"]
@@ -106,14 +108,43 @@ class Ledger:
             self._connection.execute("PRAGMA synchronous=NORMAL")
             self._connection.executescript(_CREATE)
             self._connection.create_function("add_usage", 2, _add_usage, deterministic=True)
+            columns = ", ".join(row[1] for row in self._connection.execute("PRAGMA table_info(describer_calls)"))
+        except sqlite3.OperationalError as error:
+            raise StoreError(
+                f"cannot open the ledger {path}: {error}; see whether the disk is full, or the folder read-only"
+            ) from error
         except sqlite3.DatabaseError as error:
             raise StoreError(f"cannot open the ledger {path}: {error}; move it away to start a new one") from error
+        if columns != _COLUMNS:
+            raise StoreError(
+                f"the ledger {path} is of another version of sae-traits: its calls have {columns}, not {_COLUMNS}; "
+                "move it away to start a new one"
+            )
 
     def __enter__(self) -> Ledger:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._connection.close()
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Keep other processes from asking for this ledger at the same time: they would pay for the same answers twice.
+
+        Reading it is free to all. The lock ends with its process, however that ends.
+
+        Raises:
+            StoreError: another process is asking.
+        """
+        try:
+            held = FileLock(f"{self._path}.lock").acquire(timeout=0)
+        except Timeout as error:
+            raise StoreError(
+                f"another process is asking for the ledger {self._path}; wait until it is done, or stop it, and give "
+                "the same command again"
+            ) from error
+        with held:
+            yield
 
     def open_calls(self, keys: Iterable[str]) -> dict[str, int]:
         """Which of the keys are to be asked, with the number of attempts so far.
@@ -197,23 +228,28 @@ class Ledger:
 
     def __iter__(self) -> Iterator[LedgerEntry]:
         """All calls, by key."""
-        query = f"SELECT {_COLUMNS} FROM describer_calls ORDER BY key"  # noqa: S608  the columns are our own
-        return (_entry(row) for row in self._connection.execute(query))
+        return map(_entry, self._read(f"SELECT {_COLUMNS} FROM describer_calls ORDER BY key"))  # noqa: S608  our own
 
     def counts(self) -> dict[State, int]:
         """How many calls are in each state."""
         counts: dict[State, int] = dict.fromkeys(STATES, 0)
-        counts.update(self._connection.execute("SELECT state, count(*) FROM describer_calls GROUP BY state").fetchall())
+        counts.update(self._read("SELECT state, count(*) FROM describer_calls GROUP BY state"))
         return counts
 
     def _select(self, columns: str, table: str, by: str, keys: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         for start in range(0, len(keys), _KEYS_A_QUERY):
             some = keys[start : start + _KEYS_A_QUERY]
             marks = ", ".join("?" * len(some))
-            yield from self._connection.execute(
+            yield from self._read(
                 f"SELECT {columns} FROM {table} WHERE {by} IN ({marks})",  # noqa: S608  the names are our own
                 some,
             )
+
+    def _read(self, query: str, parameters: Sequence[str] = ()) -> Iterator[tuple[Any, ...]]:
+        try:
+            yield from self._connection.execute(query, parameters)
+        except sqlite3.DatabaseError as error:
+            raise StoreError(f"cannot read the ledger {self._path}: {error}; restore it from a copy") from error
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -222,8 +258,8 @@ class Ledger:
                 yield
         except sqlite3.OperationalError as error:
             raise StoreError(
-                f"cannot write {self._path}: {error}; free some space, and give the same command again: "
-                "what was answered before is kept"
+                f"cannot write {self._path}: {error}; free some space, or close what else has it open, and give the "
+                "same command again: what was answered before is kept"
             ) from error
 
 

@@ -7,19 +7,25 @@ import shapely
 from numpy.typing import NDArray
 
 from sae_traits.schema import Measurement, Region
+from sae_traits.traits.animal import Animal, place_on_animal
 from sae_traits.traits.colours import color_name
 from sae_traits.traits.surface import color_clusters, cut_out
 
 
-def measure(image: NDArray[np.uint8], region: Region, mm_per_pixel: float | None = None) -> Measurement:
-    """Length, width, texture contrast and dominant colour of a region.
+def measure(
+    image: NDArray[np.uint8], region: Region, mm_per_pixel: float | None = None, animal: Animal | None = None
+) -> Measurement:
+    """Length, width, texture contrast and dominant colour of a region, and where on the animal it lies.
 
     Args:
         image: upright RGB source image `[height, width, 3]`.
         region: in pixels of `image`; may touch its border and may be as small as a pixel.
         mm_per_pixel: scale of the image, where it is known.
+        animal: by its mask; colour and contrast are then those of the region's pixels on the animal, unless none is.
+            None where no mask is used.
     """
-    cutout = cut_out(image, region)
+    cutout = cut_out(image, region, animal.mask if animal else None)
+    placement = place_on_animal(region, animal) if animal else None
     length, width = _sides(region)
     dominant, _ = color_clusters(cutout.lab)
     return Measurement(
@@ -29,6 +35,9 @@ def measure(image: NDArray[np.uint8], region: Region, mm_per_pixel: float | None
         texture_contrast=float(cutout.lab[:, 0].std()),
         color_lab=dominant.lab,
         color_name=color_name(dominant.lab),
+        on_animal=placement.on_animal if placement else None,
+        share_of_animal=placement.share_of_animal if placement else None,
+        position_along_axis=placement.position_along_axis if placement else None,
     ).with_scale(mm_per_pixel)
 
 

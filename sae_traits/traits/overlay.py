@@ -4,38 +4,38 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from sae_traits.schema import Region
 
 BLACK, WHITE, ORANGE = (0, 0, 0), (255, 255, 255), (230, 159, 0)
 """Orange of the palette of Okabe and Ito (2008), which colour-blind readers tell apart; black and white by contrast."""
+SMALL = 200
+"""Pixels of the longer side, below which an outline of two pixels would cover a good part of what it surrounds."""
 CONTEXT = 0.5
 """Margin around a region's crop, in units of the longer side of its box."""
 SMALLEST_CROP = 32
 """Pixels a side; a crop of less shows nothing, however much it is enlarged."""
 
 
-def draw_region(image: Image.Image, region: Region, label: str | None = None) -> Image.Image:
+def draw_region(image: Image.Image, region: Region) -> Image.Image:
     """A copy of an RGB image with the region's outline (orange, edged black) and its box (white, edged black).
 
-    Lines and letters grow with the image.
+    Lines grow with the image; below SMALL pixels they are as thin as can be, so that they do not hide the region.
 
     Args:
         image: upright RGB image.
         region: in pixels of `image`.
-        label: a few words to write at the box.
     """
     drawn = image.copy()
     draw = ImageDraw.Draw(drawn)
     thin = max(1, round(max(image.size) / 300))
     left, top, width, height = region.box
     box = (left, top, left + width, top, left + width, top + height, left, top + height)
-    for ring, color, line in [(box, WHITE, thin), *((polygon, ORANGE, 2 * thin) for polygon in region.polygons)]:
+    thick = 2 * thin if max(image.size) >= SMALL else 1
+    for ring, color, line in [(box, WHITE, thin), *((polygon, ORANGE, thick) for polygon in region.polygons)]:
         _draw_ring(draw, ring, BLACK, line + 2 * thin, image.size)
         _draw_ring(draw, ring, color, line, image.size)
-    if label:
-        _draw_label(draw, label, region, image.size)
     return drawn
 
 
@@ -48,20 +48,6 @@ def _draw_ring(
     points = list(zip(xs, ys, strict=True))
     # Ending on the second point gives the first corner its joint, too.
     draw.line([*points, *points[:2]], fill=color, width=width, joint="curve")
-
-
-def _draw_label(draw: ImageDraw.ImageDraw, label: str, region: Region, size: tuple[int, int]) -> None:
-    """White on black, above the box where there is room, else below its upper edge; cut to the image's width."""
-    font = ImageFont.load_default(size=max(9, round(max(size) / 28)))
-    text = " ".join(label.split())
-    while len(text) > 1 and draw.textlength(text, font=font) > size[0] - 6:
-        text = text.removesuffix("…")[:-1] + "…"
-    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
-    width, height = right - left + 6, bottom - top + 6
-    x = min(max(region.box[0], 0), max(size[0] - width, 0))
-    y = region.box[1] - height - 3 if region.box[1] >= height + 3 else max(min(region.box[1] + 3, size[1] - height), 0)
-    draw.rectangle((x, y, x + width, y + height), fill=BLACK)
-    draw.text((x + 3 - left, y + 3 - top), text, font=font, fill=WHITE)
 
 
 def place_region(region: Region, origin: tuple[float, float], scale: tuple[float, float]) -> Region:

@@ -62,13 +62,13 @@ class Prompt:
         """The words for a number of specimens."""
         return Template(self.text).safe_substitute(n_images=f"{n_images} specimen{'s' if n_images > 1 else ''}")
 
-    def messages(self, specimens: Sequence[Pictures], species: str) -> list[dict[str, Any]]:
+    def messages(self, specimens: Sequence[Pictures], species: str | None) -> list[dict[str, Any]]:
         """A chat of one message in OpenAI's form: the words first, which servers keep in a cache, then the pictures."""
         content: list[dict[str, Any]] = [{"type": "text", "text": self.fill(len(specimens))}]
         for number, pictures in enumerate(specimens, start=1):
             if self.name == "agreement":
                 content.append({"type": "text", "text": f"Specimen {number}:"})
             content += [{"type": "image_url", "image_url": {"url": picture}} for picture in pictures]
-        if self.species_line is not None:
+        if self.species_line is not None and species is not None:
             content.append({"type": "text", "text": Template(self.species_line).substitute(species=species)})
         return [{"role": "user", "content": content}]

@@ -20,6 +20,7 @@ from sae_traits.traits.consistency import (
     Contradictions,
     FacetAgreement,
 )
+from sae_traits.traits.controls import Controls
 from sae_traits.traits.describers import Describer
 from sae_traits.traits.excerpts import EXAMPLES, Example, example_lines, excerpt, literal, percent
 from sae_traits.traits.ledger import Ledger, LedgerEntry, State
@@ -100,20 +101,28 @@ class Quality:
     """The figures, and examples of each failure."""
 
     calls: CallQuality
+    n_unlabelled: int
+    """Traits of specimens whose species nobody has said; the figures below are about the others."""
     leakage: Leakage
     contradictions: tuple[Contradictions, ...]
     agreement: tuple[FacetAgreement, ...]
+    controls: Controls | None = None
+    """Of a sample asked about again, where that was done."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for results.json, with the shares."""
         values = asdict(self)
         values["calls"] |= {name: getattr(self.calls, name) for name in _SHARES_OF_CALLS}
         values["leakage"]["share"] = self.leakage.share
+        values["controls"] = None if self.controls is None else self.controls.to_dict()
         return values
 
     def lines(self) -> list[str]:
         """The report in Markdown, without a heading."""
-        return [*self._call_lines(), *self._leakage_lines(), *self._contradiction_lines(), *self._agreement_lines()]
+        lines = [*self._call_lines(), *self._unlabelled_lines()]
+        if self.leakage.n_traits or not self.n_unlabelled:
+            lines += [*self._leakage_lines(), *self._contradiction_lines(), *self._agreement_lines()]
+        return lines if self.controls is None else [*lines, "", *self.controls.lines()]
 
     def _call_lines(self) -> list[str]:
         calls = self.calls
@@ -135,6 +144,15 @@ class Quality:
         lines += example_lines("Called background", calls.background)
         lines += example_lines("Invalid", calls.invalid)
         return lines + example_lines("Failed", calls.failed)
+
+    def _unlabelled_lines(self) -> list[str]:
+        if not self.n_unlabelled:
+            return []
+        return [
+            "",
+            f"{self.n_unlabelled:,} descriptions are of photographs without a label. Whether they hold the name of the "
+            "species, contradict each other within it, or agree, is not known of these, and left out.",
+        ]
 
     def _leakage_lines(self) -> list[str]:
         found = self.leakage
@@ -180,7 +198,13 @@ class Quality:
 _SHARES_OF_CALLS = ("background_share", "invalid_share", "failed_share")
 
 
-def assess_quality(traits: Iterable[Trait], ledger: Ledger, collection: Collection, describer: Describer) -> Quality:
+def assess_quality(
+    traits: Iterable[Trait],
+    ledger: Ledger,
+    collection: Collection,
+    describer: Describer,
+    controls: Controls | None = None,
+) -> Quality:
     """The quality of the traits of a run.
 
     Args:
@@ -188,14 +212,18 @@ def assess_quality(traits: Iterable[Trait], ledger: Ledger, collection: Collecti
         ledger: of the same run.
         collection: that the traits' specimens belong to.
         describer: who made them; calls of others, which a ledger may hold too, are left out.
+        controls: of the same traits, if some were asked about again.
     """
     consistency = ConsistencyCounter()
     leaks: Counter[str] = Counter()
     examples: list[Example] = []
-    n_traits = 0
+    n_traits = n_unlabelled = 0
     for trait in traits:
-        n_traits += 1
         specimen = collection.specimens[trait.candidate.specimen]
+        if specimen.taxon.species is None:
+            n_unlabelled += 1
+            continue
+        n_traits += 1
         consistency.add(trait, specimen)
         if names := leaked_names(trait.description, specimen.taxon):
             leaks.update({*names, "any"})
@@ -212,9 +240,11 @@ def assess_quality(traits: Iterable[Trait], ledger: Ledger, collection: Collecti
     own = (e for e in ledger if (e.describer, e.model, e.prompt) == (describer.name, describer.model, describer.prompt))
     return Quality(
         calls=_assess_calls(own, collection),
+        n_unlabelled=n_unlabelled,
         leakage=leakage,
         contradictions=consistency.contradictions(),
         agreement=consistency.agreement(),
+        controls=controls,
     )
 
 

@@ -16,7 +16,7 @@ _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=int)
 
 
 def strongest_component(
-    patches: NDArray[np.int32], values: NDArray[np.float32], grid: PatchGrid
+    patches: NDArray[np.int32], values: NDArray[np.float32], grid: PatchGrid, smallest: int = 1
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """The connected group of patches (corners count as touching) with the largest summed activation.
 
@@ -24,30 +24,42 @@ def strongest_component(
         patches: fired patches `[n]`.
         values: their activations `[n]`.
         grid: the image's patches.
+        smallest: groups of fewer patches are specks, which are passed over.
 
     Returns:
-        Patches and values of the group, in ascending order of patch.
+        Patches and values of the group, in ascending order of patch; none where all groups are specks.
     """
     strength = np.zeros((grid.rows, grid.columns))
     strength.flat[patches] = values
     labels, n_components = ndimage.label(strength > 0, structure=_EIGHT_NEIGHBOURS)  # pyright: ignore[reportGeneralTypeIssues]
-    sums = ndimage.sum_labels(strength, labels, index=np.arange(1, n_components + 1))
+    sums = np.asarray(ndimage.sum_labels(strength, labels, index=np.arange(1, n_components + 1)))
+    sums[np.bincount(labels.flat[patches], minlength=n_components + 1)[1:] < smallest] = 0
+    if not sums.any():
+        return patches[:0], values[:0]
     chosen = labels.flat[patches] == 1 + int(np.argmax(sums))
     order = np.argsort(patches[chosen])
     return patches[chosen][order], values[chosen][order]
 
 
-def make_region(patches: Sequence[int], grid: PatchGrid) -> Region:
-    """The region that a set of patches covers in the source image: outlines, and the tight box around them."""
+def make_region(patches: Sequence[int], grid: PatchGrid, margin: float = 0.0) -> Region:
+    """The region that a set of patches covers in the source image: outlines, and the box around them.
+
+    Args:
+        patches: at least one.
+        grid: the image's patches.
+        margin: how much wider the box is on every side, as a share of its longer side, within the image; 0 is tight.
+    """
     corners = grid.corners[list(patches)]
     shape = shapely.union_all(shapely.box(*corners.T))
     parts = shapely.get_parts(shape)
     rings = [shapely.get_coordinates(shapely.get_exterior_ring(part.normalize()))[:-1] for part in parts]
     # Rounded to a thousandth of a pixel, so that a union's last bits cannot change a dataset's bytes.
     polygons = tuple(sorted(tuple(float(v) for v in np.round(ring, 3).ravel()) for ring in rings))
-    left, top = corners[:, :2].min(axis=0).round(3)
-    right, bottom = corners[:, 2:].max(axis=0).round(3)
+    first, last = corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0)
+    added = margin * (last - first).max()
     width, height = grid.source
+    left, top = np.maximum(first - added, 0).round(3)
+    right, bottom = np.minimum(last + added, (width, height)).round(3)
     return Region(
         box=(float(left), float(top), float(right - left), float(bottom - top)),
         polygons=polygons,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import shapely
@@ -37,7 +38,7 @@ class Cutout:
     averaged: NDArray[np.uint8]
     """The mean around each lattice point, free of aliasing `[rows, columns, 3]`."""
     inside: NDArray[np.bool_]
-    """Which lattice points lie in the region `[rows, columns]`; never all False."""
+    """Which lattice points are the region's `[rows, columns]`; never all False."""
 
     @cached_property
     def lab(self) -> NDArray[np.float64]:
@@ -47,30 +48,74 @@ class Cutout:
         return to_lab(pixels[::step])
 
 
-def cut_out(image: NDArray[np.uint8], region: Region) -> Cutout:
-    """The region's bounding crop; a region between two pixel centres is given the pixels that it touches.
+@dataclass(frozen=True)
+class Lattice:
+    """Evenly spaced points over the pixels that a region touches, at most MAXIMUM_SIDE a side."""
+
+    crop: tuple[int, int, int, int]
+    """Left, top, right and bottom of these pixels."""
+    x: NDArray[np.float64]
+    """Centres of the columns `[columns]`, in source pixels."""
+    y: NDArray[np.float64]
+    """Centres of the rows `[rows]`."""
+    inside: NDArray[np.bool_]
+    """Which points lie in the region `[rows, columns]`; never all False."""
+    area: float
+    """Of the region, in square pixels."""
+
+
+def lattice_of(region: Region, size: tuple[int, int]) -> Lattice:
+    """The lattice over a region of an image of (width, height) pixels, by its outlines: a box may have a margin.
+
+    A region between two pixel centres has all points of its lattice.
+    """
+    width, height = size
+    geometry = shapely.union_all([shapely.Polygon(np.reshape(ring, (-1, 2))) for ring in region.polygons])
+    edges = np.concatenate([np.reshape(ring, (-1, 2)) for ring in region.polygons])
+    (first_x, first_y), (last_x, last_y) = edges.min(axis=0), edges.max(axis=0)
+    left, top = min(max(int(np.floor(first_x)), 0), width - 1), min(max(int(np.floor(first_y)), 0), height - 1)
+    right, bottom = min(max(int(np.ceil(last_x)), left + 1), width), min(max(int(np.ceil(last_y)), top + 1), height)
+    scale = min(1.0, MAXIMUM_SIDE / max(right - left, bottom - top))
+    columns, rows = (max(1, round(side * scale)) for side in (right - left, bottom - top))
+    x = left + (np.arange(columns) + 0.5) * (right - left) / columns
+    y = top + (np.arange(rows) + 0.5) * (bottom - top) / rows
+    shapely.prepare(geometry)
+    inside = shapely.contains_xy(geometry, *np.meshgrid(x, y))
+    inside = inside if inside.any() else np.ones((rows, columns), dtype=bool)
+    return Lattice((left, top, right, bottom), x, y, inside, float(geometry.area))
+
+
+def on_lattice(lattice: Lattice, values: NDArray[Any], resample: Image.Resampling) -> NDArray[Any]:
+    """The values at a lattice's points (nearest), or the means around them (box) `[rows, columns, …]`.
+
+    Args:
+        lattice: where.
+        values: 8-bit RGB `[height, width, 3]`, or a mask `[height, width]`, which gives numbers from 0 to 1.
+        resample: which of the two.
+    """
+    left, top, right, bottom = lattice.crop
+    crop = np.ascontiguousarray(values[top:bottom, left:right])
+    picture = Image.fromarray(crop.astype(np.float32) if crop.dtype == bool else crop)
+    return np.asarray(picture.resize((len(lattice.x), len(lattice.y)), resample))
+
+
+def cut_out(image: NDArray[np.uint8], region: Region, mask: NDArray[np.bool_] | None = None) -> Cutout:
+    """The region's pixels; a region between two pixel centres is given the pixels that it touches.
 
     Args:
         image: upright RGB `[height, width, 3]`.
         region: where; may touch the border.
+        mask: the animal `[height, width]`: only its pixels count, unless none of the region's is one. None: all do.
     """
-    height, width = image.shape[:2]
-    x, y, box_width, box_height = region.box
-    left, top = min(max(int(np.floor(x)), 0), width - 1), min(max(int(np.floor(y)), 0), height - 1)
-    right = min(max(int(np.ceil(x + box_width)), left + 1), width)
-    bottom = min(max(int(np.ceil(y + box_height)), top + 1), height)
-    crop = Image.fromarray(np.ascontiguousarray(image[top:bottom, left:right]))
-    scale = min(1.0, MAXIMUM_SIDE / max(crop.size))
-    columns, rows = (max(1, round(side * scale)) for side in crop.size)
-    centres_x = left + (np.arange(columns) + 0.5) * (right - left) / columns
-    centres_y = top + (np.arange(rows) + 0.5) * (bottom - top) / rows
-    geometry = shapely.union_all([shapely.Polygon(np.reshape(ring, (-1, 2))) for ring in region.polygons])
-    shapely.prepare(geometry)
-    inside = shapely.contains_xy(geometry, *np.meshgrid(centres_x, centres_y))
+    lattice = lattice_of(region, (image.shape[1], image.shape[0]))
+    inside = lattice.inside
+    if mask is not None:
+        on_animal = inside & (on_lattice(lattice, mask, Image.Resampling.NEAREST) > 0)
+        inside = on_animal if on_animal.any() else inside
     return Cutout(
-        points=np.asarray(crop.resize((columns, rows), Image.Resampling.NEAREST)),
-        averaged=np.asarray(crop.resize((columns, rows), Image.Resampling.BOX)),
-        inside=inside if inside.any() else np.ones((rows, columns), dtype=bool),
+        points=on_lattice(lattice, image, Image.Resampling.NEAREST),
+        averaged=on_lattice(lattice, image, Image.Resampling.BOX),
+        inside=inside,
     )
 
 

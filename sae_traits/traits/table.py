@@ -28,6 +28,7 @@ _CONTRAST = pa.struct(
 _CANDIDATE = pa.struct(
     [
         ("specimen", pa.int32()),
+        ("regions", pa.string()),
         ("latent", pa.int32()),
         ("patches", pa.list_(pa.int32())),
         ("peak", pa.float64()),
@@ -60,6 +61,9 @@ _MEASUREMENT = pa.struct(
         ("color_name", pa.string()),
         ("length_mm", pa.float64()),
         ("width_mm", pa.float64()),
+        ("on_animal", pa.float64()),
+        ("share_of_animal", pa.float64()),
+        ("position_along_axis", pa.float64()),
     ]
 )
 TRAIT_SCHEMA = pa.schema(

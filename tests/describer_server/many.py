@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from sae_traits.schema import Candidate, ChosenLatent, Collection, Contrast, Region, Specimen, Taxon
+from sae_traits.traits.chosen import LatentsBySpecies
 
 WIDTH, HEIGHT = 160, 120
 TRAITS = 5
@@ -27,10 +28,25 @@ CONTRAST = Contrast(
 )  # fmt: skip
 
 
-class Chosen(dict[str, dict[int, ChosenLatent]]):
-    """The latents of each species; none was dropped."""
+class Chosen(LatentsBySpecies):
+    """The same latents for every species."""
 
-    dropped = ()
+    def __init__(self, species: set[str]) -> None:
+        self._species = sorted(species)
+
+    def __getitem__(self, species: str) -> dict[int, ChosenLatent]:
+        return {
+            latent: ChosenLatent(
+                species=species, latent=latent, threshold=1.0, contrast=CONTRAST, n_fired=9, n_specimens=10
+            )
+            for latent in range(TRAITS)
+        }
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._species)
+
+    def __len__(self) -> int:
+        return len(self._species)
 
 
 @dataclass(frozen=True)
@@ -39,6 +55,8 @@ class ManyCandidates:
 
     folder: Path
     n_specimens: int
+
+    species_without_latents = ()
 
     @cached_property
     def collection(self) -> Collection:
@@ -61,18 +79,7 @@ class ManyCandidates:
     @cached_property
     def chosen(self) -> Chosen:
         """The latents of each species."""
-        return Chosen(
-            (
-                species,
-                {
-                    latent: ChosenLatent(
-                        species=species, latent=latent, threshold=1.0, contrast=CONTRAST, n_fired=9, n_specimens=10
-                    )
-                    for latent in range(TRAITS)
-                },
-            )
-            for species in sorted({specimen.species for specimen in self.collection.specimens})
-        )
+        return Chosen({specimen.species for specimen in self.collection.specimens})
 
     def candidates(self) -> Iterator[tuple[Specimen, list[tuple[Candidate, Region]]]]:
         """Every specimen with its candidates, as AnnotationPlan gives them."""

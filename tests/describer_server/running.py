@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class RunningServer:
         return self._get("statistics")
 
     def _get(self, path: str) -> Any:
-        with _NO_PROXY.open(f"{self.url}/{path}", timeout=30) as reply:
+        with NO_PROXY.open(f"{self.url}/{path}", timeout=30) as reply:
             return json.load(reply)
 
     def change(self, **settings: Any) -> None:
         """Change fields of Settings from the next request on."""
         body = json.dumps(settings).encode()
-        _NO_PROXY.open(urllib.request.Request(f"{self.url}/settings", body, method="POST"), timeout=10).close()
+        NO_PROXY.open(urllib.request.Request(f"{self.url}/settings", body, method="POST"), timeout=10).close()
 
 
 @contextmanager

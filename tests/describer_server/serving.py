@@ -15,13 +15,18 @@ import random
 import sys
 import time
 from collections import Counter, defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from itertools import chain
 from typing import Any, Literal
 
-Fault = Literal["error", "busy", "truncated", "malformed", "garbage", "dropped", "stalled"]
-"""A 500; a 429 with Retry-After; an answer cut off by max_tokens; one without any JSON; a body that is no JSON; a
-connection that is closed without a reply; a reply that comes too late."""
+Fault = Literal[
+    "error", "busy", "truncated", "malformed", "garbage", "html", "empty", "hollow", "refused", "filtered", "surrogate",
+    "dropped", "stalled",
+]  # fmt: skip
+"""A 500; a 429 with Retry-After; an answer cut off by max_tokens; one without any JSON; a body that is no JSON; a web
+page with success; a completion without choices, and with a choice without a message; a refusal; an answer withheld by
+a content filter; one that is no Unicode; a connection that is closed without a reply; a reply that comes too late."""
 COLOURS = ("black", "brown", "orange", "yellow", "white", "blue")
 
 
@@ -39,6 +44,8 @@ class Settings:
     """Seconds that a stalled reply takes."""
     schema: Literal["enforced", "ignored", "refused"] = "enforced"
     """What becomes of `response_format`; refused: a 400."""
+    refused_parameters: list[str] = field(default_factory=list)
+    """Parameters that get a 400, as OpenAI's newer models give one for max_tokens and temperature."""
     down: bool = False
     """Every request gets a 503 without a Retry-After."""
     key: str | None = None
@@ -55,6 +62,8 @@ class DescriberServer:
         self.client_ids: dict[str, list[str]] = defaultdict(list)
         """The same by the header X-Client-Request-Id."""
         self.times: dict[str, list[float]] = defaultdict(list)
+        self.parameters: set[str] = set()
+        """Of all requests that were not refused for one."""
         self.n_requests = self.n_canaries = 0
         self.in_flight = self.most_in_flight = 0
 
@@ -76,12 +85,9 @@ class DescriberServer:
         is_canary = "x-client-request-id" not in headers
         name = hashlib.sha256(body).hexdigest()
         fault = None if is_canary else self._fault(name, len(self.outcomes[name]))
-        if settings.key is not None and headers.get("authorization") != f"Bearer {settings.key}":
-            return _error(401, "wrong key")
-        if settings.down:
-            return _error(503, "out of order")
-        if schema is not None and settings.schema == "refused":
-            return _error(400, "response_format is not supported")
+        if (refusal := _refusal(settings, headers, request)) is not None:
+            return refusal
+        self.parameters |= request.keys()
         if is_canary:
             self.n_canaries += 1
         else:
@@ -90,23 +96,19 @@ class DescriberServer:
             self.client_ids[headers["x-client-request-id"]].append(fault or "ok")
             self.times[name].append(time.monotonic())
         await asyncio.sleep(settings.stall if fault == "stalled" else settings.latency)
+        if fault == "dropped":
+            return None
         if fault == "error":
             return _error(500, "something broke")
         if fault == "busy":
             return _error(429, "too many requests", {"Retry-After": str(settings.retry_after)})
-        if fault == "garbage":
-            return 200, {}, b"<html>Bad Gateway</html>"
-        if fault == "dropped":
-            return None
+        if fault in ("garbage", "html"):
+            return 200, {"Content-Type": "text/html"} if fault == "html" else {}, b"<html>Bad Gateway</html>"
         if schema is not None and settings.schema == "enforced":
             content = json.dumps(_instance(schema, schema, random.Random(name)))
         else:
             content = "It is orange all over." if is_canary else _chatty(name)
-        if fault == "malformed":
-            content = "I am sorry, I cannot see a picture."
-        if fault == "truncated":
-            content = content[: len(content) // 2]
-        return 200, {}, json.dumps(_completion(request["model"], content, fault == "truncated")).encode()
+        return 200, {}, json.dumps(_spoilt(_completion(request["model"], content), fault)).encode()
 
     def _fault(self, name: str, n_before: int) -> Fault | None:
         draw = random.Random(f"{name} {n_before}").random()
@@ -122,6 +124,7 @@ class DescriberServer:
             "n_requests": self.n_requests,
             "n_bodies": len(self.outcomes),
             "n_canaries": self.n_canaries,
+            "parameters": sorted(self.parameters),
             "most_in_flight": self.most_in_flight,
             "outcomes": Counter(chain.from_iterable(self.outcomes.values())),
             "again_after_ok": sum(len(o) - 1 - o.index("ok") for o in self.outcomes.values() if "ok" in o),
@@ -139,14 +142,14 @@ class DescriberServer:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection: requests until the client closes it."""
         try:
-            while (reply := await self._next_reply(reader)) is not None:
-                status, headers, body = reply
-                headers = {"Content-Type": "application/json", "Content-Length": str(len(body))} | headers
-                head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-                writer.write(f"HTTP/1.1 {status} Status\r\n{head}\r\n".encode() + body)
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the client went away
+            # A client goes away between two requests or in the middle of one; that ends the connection, and no more.
+            with suppress(asyncio.IncompleteReadError, ConnectionError):
+                while (reply := await self._next_reply(reader)) is not None:
+                    status, headers, body = reply
+                    headers = {"Content-Type": "application/json", "Content-Length": str(len(body))} | headers
+                    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+                    writer.write(f"HTTP/1.1 {status} Status\r\n{head}\r\n".encode() + body)
+                    await writer.drain()
         finally:
             writer.transport.abort()
 
@@ -170,18 +173,56 @@ class DescriberServer:
         return _error(404, f"there is nothing at {path}")
 
 
-def _error(status: int, message: str, headers: dict[str, str] | None = None) -> tuple[int, dict[str, str], bytes]:
-    return status, headers or {}, json.dumps({"error": {"message": message, "type": "test"}}).encode()
+def _refusal(
+    settings: Settings, headers: dict[str, str], request: dict[str, Any]
+) -> tuple[int, dict[str, str], bytes] | None:
+    """The reply to a request that is not let in, whatever it asks."""
+    if settings.key is not None and headers.get("authorization") != f"Bearer {settings.key}":
+        return _error(401, "wrong key")
+    if settings.down:
+        return _error(503, "out of order")
+    if "response_format" in request and settings.schema == "refused":
+        return _error(400, "response_format is not supported")
+    for name in settings.refused_parameters:
+        if name in request:
+            return _error(400, f"Unsupported parameter: '{name}' is not supported with this model.", param=name)
+    return None
 
 
-def _completion(model: str, content: str, is_cut_off: bool) -> dict[str, Any]:
+def _error(
+    status: int, message: str, headers: dict[str, str] | None = None, param: str | None = None
+) -> tuple[int, dict[str, str], bytes]:
+    error = {"message": message, "type": "test", "param": param}
+    return status, headers or {}, json.dumps({"error": error}).encode()
+
+
+def _spoilt(completion: dict[str, Any], fault: Fault | None) -> dict[str, Any]:
+    """A completion with what a fault makes of it."""
+    choice = completion["choices"][0]
+    content = choice["message"]["content"]
+    if fault == "malformed":
+        choice["message"]["content"] = "I am sorry, I cannot see a picture."
+    if fault == "surrogate":
+        choice["message"]["content"] = f"\ud83d {content[:-1]}"
+    if fault == "truncated":
+        choice |= {"message": {"role": "assistant", "content": content[: len(content) // 2]}, "finish_reason": "length"}
+    if fault == "refused":
+        choice["message"] |= {"content": None, "refusal": "I cannot help with that."}
+    if fault == "filtered":
+        choice |= {"message": {"role": "assistant", "content": ""}, "finish_reason": "content_filter"}
+    if fault == "hollow":
+        del choice["message"]
+    return completion | ({"choices": []} if fault == "empty" else {})
+
+
+def _completion(model: str, content: str) -> dict[str, Any]:
     message = {"role": "assistant", "content": content}
     return {
         "id": "chatcmpl-1",
         "object": "chat.completion",
         "created": 0,
         "model": model,
-        "choices": [{"index": 0, "message": message, "finish_reason": "length" if is_cut_off else "stop"}],
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 700, "completion_tokens": 60, "total_tokens": 760},
     }
 

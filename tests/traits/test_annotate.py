@@ -12,11 +12,12 @@ from PIL import Image
 from scipy.sparse import csr_array
 
 from sae_traits.config import ContrastConfig
-from sae_traits.errors import DescriberError
+from sae_traits.errors import CollectionError, DescriberError
 from sae_traits.geometry import Framing
 from sae_traits.schema import BackboneInfo, Collection, Description, Specimen, Taxon
 from sae_traits.traits.annotate import describe_candidates, export_traits, plan_annotation
 from sae_traits.traits.describers import Answer
+from sae_traits.traits.describers.measured import Measured
 from sae_traits.traits.encode import SpecimenCodes
 from sae_traits.traits.ledger import MAXIMUM_ATTEMPTS, Ledger
 from sae_traits.traits.table import read_latents, read_traits
@@ -35,6 +36,7 @@ class Scripted:
     prompt: str = "v1"
     images_per_description: int = 1
     names_species: bool = False
+    reads_masks: bool = False
     batch_size: int = 2
     in_flight: int = 3
     stops_at: int | None = None
@@ -43,7 +45,7 @@ class Scripted:
     model = "none@1"
     settings: tuple[tuple[str, Any], ...] = ()
 
-    def look(self, image, region, measurement):
+    def look(self, image, region, measurement, mask):
         return region.patches[0], measurement.color_name
 
     @asynccontextmanager
@@ -103,14 +105,13 @@ def collection(tmp_path):
     return Collection(tmp_path, tuple(specimens))
 
 
-def annotate(collection, tmp_path, describer, codes=None, workers=1):
+def annotate(collection, tmp_path, describer, codes=None, workers=1, use_masks=False):
     plan = plan_annotation(collection, codes or MemoryCodes(), INFO, ContrastConfig())
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        describe_candidates(plan, describer, ledger, workers=workers)
+        describe_candidates(plan, describer, ledger, workers=workers, use_masks=use_masks)
         counts = ledger.counts()
-        annotation = export_traits(
-            plan, describer, ledger, traits_file=tmp_path / "traits.parquet", latents_file=tmp_path / "latents.parquet"
-        )
+        files = {"traits_file": tmp_path / "traits.parquet", "latents_file": tmp_path / "latents.parquet"}
+        annotation = export_traits(plan, describer, ledger, **files, use_masks=use_masks)
     return annotation, counts
 
 
@@ -275,3 +276,58 @@ def test_an_image_that_is_in_the_collection_twice_is_asked_about_once(collection
     annotation, _ = annotate(Collection(tmp_path, tuple(twice)), tmp_path, Scripted(tmp_path / "log"), Found())
     assert sorted((tmp_path / "log").read_text().split()) == ["2", "3"]
     assert annotation.n_traits == 4
+
+
+@pytest.fixture
+def masked(collection, tmp_path):
+    """Of all specimens but the last the animal is a blue stripe on top of an orange ground: the upper quarter."""
+    mask = np.zeros((60, 80), np.uint8)
+    mask[:15] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    specimens = []
+    for row, specimen in enumerate(collection.specimens):
+        image = np.full((60, 80, 3), (230, 120, 20), np.uint8)
+        image[:5] = 40, 60, 200
+        Image.fromarray(image).save(tmp_path / specimen.file)
+        specimens.append(replace(specimen, mask_file=None if row == 3 else "mask.png"))
+    return Collection(tmp_path, tuple(specimens))
+
+
+class TopRows(MemoryCodes):
+    """Regions of the two upper rows of patches, half of which lies on the animal."""
+
+    fired = ({0: (0, 4)}, {0: (1, 5)}, {1: (2, 6)}, {1: (3, 7)})
+
+
+def test_masks_change_what_is_measured_of_specimens_that_have_one_and_only_when_asked(masked, tmp_path):
+    annotate(masked, tmp_path, Measured(), TopRows())
+    plain = {t.trait_id: t for t in read_traits(tmp_path / "traits.parquet")}
+    annotate(masked, tmp_path, Measured(), TopRows(), use_masks=True)
+    found = {t.trait_id: t for t in read_traits(tmp_path / "traits.parquet")}
+    assert {t.measurement.on_animal for t in plain.values()} == {None}
+    assert found["s0-0"].measurement.on_animal == pytest.approx(0.5)
+    assert found["s0-0"].measurement.share_of_animal == pytest.approx(0.25)
+    assert found["s0-0"].measurement.position_along_axis == pytest.approx(0.75)  # the centroid is 10 of 80 pixels in
+    assert found["s0-0"].region == plain["s0-0"].region
+    # a third of the animal's pixels in the region are blue, a sixth of all
+    assert "blue markings" in found["s0-0"].description.text
+    assert "markings" not in plain["s0-0"].description.text
+    assert found["s3-1"] == plain["s3-1"]
+
+
+def test_a_model_is_not_asked_again_when_masks_come_or_go_but_the_measurements_follow(masked, tmp_path):
+    describer = Scripted(tmp_path / "log")
+    for workers, use_masks in ((1, False), (1, True), (2, False)):
+        annotate(masked, tmp_path, describer, TopRows(), workers=workers, use_masks=use_masks)
+        measured = {t.trait_id: t.measurement.on_animal for t in read_traits(tmp_path / "traits.parquet")}
+        half = pytest.approx(0.5) if use_masks else None
+        assert measured == {"s0-0": half, "s1-0": half, "s2-1": half, "s3-1": None}
+    assert len(describer.log.read_text().split()) == 4
+
+
+def test_measurements_that_only_another_way_of_measuring_left_are_made(masked, tmp_path):
+    describer = Scripted(tmp_path / "log")
+    annotate(masked, tmp_path, describer, TopRows(), use_masks=True)
+    (tmp_path / "0.png").unlink()
+    with pytest.raises(CollectionError, match=r"0\.png.*described before"):
+        annotate(masked, tmp_path, describer, TopRows())

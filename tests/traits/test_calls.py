@@ -1,14 +1,20 @@
 """Which calls a plan comes to, and what their keys depend on."""
 
+import shutil
 from dataclasses import replace
+from itertools import islice
 from types import SimpleNamespace
 
 import pytest
-from describer_server.many import TRAITS, ManyCandidates
+from describer_server.many import HEIGHT, TRAITS, WIDTH, ManyCandidates
+from PIL import Image
 
 from sae_traits.config import resolve
+from sae_traits.errors import CollectionError
+from sae_traits.schema import Collection
 from sae_traits.traits.calls import planned_calls, region_key
 from sae_traits.traits.describers import make_describer
+from sae_traits.traits.describers.measured import Measured
 
 
 def describer(**options):
@@ -85,3 +91,52 @@ def test_a_measurement_depends_on_pixels_and_region_only(plan):
     assert region_key(replace(specimen, mm_per_pixel=0.1, specimen_id="x"), region) == key
     assert region_key(replace(specimen, sha256="x"), region) != key
     assert region_key(specimen, other) != key
+
+
+@pytest.fixture
+def masked(plan, tmp_path):
+    """Two specimens of the plan in a folder of their own, the first with a mask."""
+    collection = plan.collection
+    for specimen in collection.specimens[:2]:
+        shutil.copy(collection.path(specimen), tmp_path)
+    Image.new("L", (WIDTH, HEIGHT), 255).save(tmp_path / "mask.png")
+    specimens = replace(collection.specimens[0], mask_file="mask.png"), collection.specimens[1]
+    found = list(islice(plan.candidates(), 2))
+    pairs = [(specimen, regions) for specimen, (_, regions) in zip(specimens, found, strict=True)]
+    return SimpleNamespace(collection=Collection(tmp_path, specimens), candidates=lambda: iter(pairs))
+
+
+def keys_of(plan, describer, *, use_masks):
+    """Keys of calls, and of measurements, by specimen."""
+    tasks = list(planned_calls(plan.candidates(), plan.collection, describer, use_masks=use_masks))
+    return (
+        [[call.key for call in calls] for calls in tasks],
+        [[call.members[0].region_key for call in calls] for calls in tasks],
+    )
+
+
+def test_masks_are_read_only_when_asked_for(masked):
+    (masked.collection.root / "mask.png").unlink()
+    tasks = planned_calls(masked.candidates(), masked.collection, Measured())
+    assert all(call.members[0].mask is None for calls in tasks for call in calls)
+    with pytest.raises(CollectionError, match=r"mask .*mask\.png.*leave out --use-masks"):
+        keys_of(masked, Measured(), use_masks=True)
+
+
+def test_with_masks_measurements_and_the_answers_made_of_them_get_other_keys_and_a_models_answers_do_not(masked):
+    calls, regions = keys_of(masked, Measured(), use_masks=False)
+    masked_calls, masked_regions = keys_of(masked, Measured(), use_masks=True)
+    assert not set(calls[0]) & set(masked_calls[0])
+    assert not set(regions[0]) & set(masked_regions[0])
+    assert (calls[1], regions[1]) == (masked_calls[1], masked_regions[1])  # it has no mask
+    models_calls, models_regions = keys_of(masked, describer(), use_masks=False)
+    assert keys_of(masked, describer(), use_masks=True) == (models_calls, masked_regions)
+    assert models_regions == regions
+
+
+def test_another_mask_is_another_measurement(masked):
+    before = keys_of(masked, Measured(), use_masks=True)
+    Image.new("L", (WIDTH, HEIGHT), 128).save(masked.collection.root / "mask.png")
+    after = keys_of(masked, Measured(), use_masks=True)
+    assert (before[0][0] != after[0][0], before[1][0] != after[1][0]) == (True, True)
+    assert (before[0][1], before[1][1]) == (after[0][1], after[1][1])

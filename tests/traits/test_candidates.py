@@ -34,9 +34,9 @@ def codes(**fired):
     return SpecimenCodes(7, np.array(latents, np.int32), np.array(patches, np.int32), np.array(values, np.float32))
 
 
-def pick(found, choice, most=5, greatest_overlap=0.5, least_evidence=0.0):
+def pick(found, choice, most=5, greatest_overlap=0.5, least_evidence=0.0, **options):
     return specimen_candidates(
-        found, choice, GRID, most=most, greatest_overlap=greatest_overlap, least_evidence=least_evidence
+        found, choice, GRID, most=most, greatest_overlap=greatest_overlap, least_evidence=least_evidence, **options
     )
 
 
@@ -109,3 +109,17 @@ def test_a_latent_that_fires_only_where_no_other_agrees_is_no_candidate():
     found = codes(z0={5: 2.0}, z1={5: 4.0}, z2={15: 3.3})
     assert [c.latent for c, _ in pick(found, chosen(1.0, 1.0, 1.0), greatest_overlap=1, least_evidence=0.6)] == [0, 1]
     assert pick(found, {}, least_evidence=0.6) == []
+
+
+def test_specks_are_no_regions_but_leave_their_latent_its_larger_group():
+    found = codes(z0={0: 9.0, 10: 2.0, 11: 2.0}, z1={3: 6.0})
+    assert [c.patches for c, _ in pick(found, chosen(1.0, 1.0))] == [(0,), (3,)]
+    assert [c.patches for c, _ in pick(found, chosen(1.0, 1.0), smallest_region=2)] == [(10, 11)]
+    assert pick(found, chosen(1.0, 1.0), smallest_region=3) == []
+
+
+def test_a_margin_is_around_the_box_alone():
+    ((candidate, region),) = pick(codes(z0={5: 2.0}), chosen(1.0), box_margin=0.5)
+    assert region.box == (50.0, 25.0, 200.0, 175.0)
+    assert candidate.patches == region.patches == (5,)
+    assert region.area_fraction == pytest.approx(1 / 16)

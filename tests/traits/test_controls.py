@@ -27,14 +27,14 @@ class Blind:
     """Says something of the image, whatever the region; of a region without patches, background if it is told to."""
 
     name, model, prompt, settings = "scripted", "none@1", "v1", ()
-    names_species = False
+    names_species = reads_masks = False
     batch_size = in_flight = 2
 
     def __init__(self, images_per_description=1, calls_blank_background=False):
         self.images_per_description = images_per_description
         self.calls_blank_background = calls_blank_background
 
-    def look(self, image, region, measurement):
+    def look(self, image, region, measurement, mask):
         return int(image.mean()), bool(region.patches)
 
     @asynccontextmanager

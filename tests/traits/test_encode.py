@@ -21,10 +21,20 @@ class MemoryStore:
         self.features = [torch.randn(n, D_MODEL, generator=generator) for n in n_patches]
         self.patches = [np.arange(n, dtype=np.int32) * 2 for n in n_patches]
         self.rows = shards
-        self.n_shards = len(shards)
+        self.given = []
+        """Rows of each shard that was asked for."""
 
-    def shards(self):
-        for rows in self.rows:
+    def count_shards(self, specimens=None):
+        return len(self._chosen(specimens))
+
+    def _chosen(self, specimens):
+        chosen = range(self.n_specimens) if specimens is None else list(specimens)
+        rows = [tuple(row for row in own if row in chosen) for own in self.rows]
+        return [own for own in rows if own]
+
+    def shards(self, specimens=None):
+        for rows in self._chosen(specimens):
+            self.given.append(rows)
             yield FeatureShard(
                 np.array(rows),
                 np.cumsum([0, *(len(self.features[r]) for r in rows)]),
@@ -79,6 +89,7 @@ def test_thresholds_come_from_the_training_specimens_alone(sae):
     store = MemoryStore()
     training = np.array([True, True, True, False, False])
     before = firing_thresholds(sae, store, training, 0.5)
+    assert store.given == [(0, 1, 2)], "features of other specimens are not even asked for"
     store.features[3] = store.features[3] * 100
     assert firing_thresholds(sae, store, training, 0.5).tolist() == before.tolist()
     values = np.concatenate([latents for row, latents in enumerate(dense(sae, store)) if training[row]])

@@ -134,3 +134,88 @@ def test_the_key_depends_on_every_determinant_and_not_on_their_order():
     assert key == call_key(box=(1.0, 2.0), image="i", model="m")
     assert call_key(model="n", image="i", box=(1.0, 2.0)) != key
     assert call_key(model="m", image="i", box=(1.0, 2.5)) != key
+
+
+HOLD = """
+import pathlib, sys, time
+from sae_traits.traits.ledger import Ledger
+with Ledger(pathlib.Path(sys.argv[1])) as ledger, ledger.asking():
+    print("asking", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_two_processes_do_not_ask_for_one_ledger_but_may_read_it(tmp_path):
+    path = tmp_path / "l.sqlite"
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, path], stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"asking\n"
+        with Ledger(path) as ledger:
+            assert ledger.open_calls(["a"]) == {"a": 0}
+            with pytest.raises(StoreError, match="another process is asking"), ledger.asking():
+                raise AssertionError("two processes ask at once")
+            holder.kill()
+            holder.wait()
+            with ledger.asking():  # a killed process leaves no lock behind
+                attempt(ledger)
+    finally:
+        holder.kill()
+        holder.communicate()
+
+
+def test_a_ledger_of_another_version_is_left_alone(tmp_path):
+    path = tmp_path / "l.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE describer_calls (key TEXT PRIMARY KEY, answer TEXT)")
+    connection.close()
+    with pytest.raises(StoreError, match=r"another version of sae-traits.* key, answer, not key, trait_id"):
+        Ledger(path)
+
+
+def test_calls_of_an_earlier_prompt_stay_and_are_not_taken_for_those_of_the_present_one(tmp_path):
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        ledger.begin([identity("old", prompt="region-0")], {})
+        ledger.record([Outcome(key="old", state="ok", raw="{}")])
+        assert ledger.open_calls(["new"]) == {"new": 0}
+        attempt(ledger, "new")
+        assert {(entry.key, entry.prompt) for entry in ledger} == {("old", "region-0"), ("new", "p")}
+
+
+def test_a_ledger_that_is_damaged_in_the_middle_is_one_clear_error(tmp_path):
+    path = tmp_path / "l.sqlite"
+    keys = [f"{i:064}" for i in range(2000)]
+    with Ledger(path) as ledger:
+        ledger.begin([identity(key) for key in keys], {})
+    content = bytearray(path.read_bytes())
+    content[8 * 4096 : -4096] = b"\xff" * len(content[8 * 4096 : -4096])
+    path.write_bytes(content)
+    with Ledger(path) as ledger, pytest.raises(StoreError, match=r"cannot read the ledger .*restore it"):
+        list(ledger)
+
+
+FULL_DISK = """
+import pathlib, resource, signal, sys
+from sae_traits.errors import StoreError
+from sae_traits.traits.ledger import CallIdentity, Ledger, Outcome
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+with Ledger(pathlib.Path(sys.argv[1])) as ledger:
+    try:
+        for number in range(1000):
+            ledger.begin([CallIdentity(key=f"{number:04}", trait_id="t", describer="d", model="m", prompt="p")], {})
+            ledger.record([Outcome(key=f"{number:04}", state="ok", raw="x" * 2000)])
+    except StoreError as error:
+        print(number, error)
+"""
+
+
+def test_a_full_disk_is_one_clear_error_and_what_was_answered_is_kept(tmp_path):
+    path = tmp_path / "l.sqlite"
+    found = subprocess.run([sys.executable, "-c", FULL_DISK, path], capture_output=True, text=True, check=True)
+    n_kept, message = found.stdout.split(" ", 1)
+    assert "free some space" in message
+    with Ledger(path) as ledger:
+        assert int(n_kept) - 1 <= ledger.counts()["ok"] <= int(n_kept)
+        assert ledger.counts()["ok"] >= 5
+        attempt(ledger, "after")

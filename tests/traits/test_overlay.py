@@ -7,7 +7,13 @@ import pytest
 from PIL import Image
 
 from sae_traits.schema import Region
+from sae_traits.traits.colours import color_difference, to_lab
 from sae_traits.traits.overlay import BLACK, ORANGE, WHITE, draw_region
+
+# Machado, Oliveira and Fernandes 2009, severity 1.
+PROTANOPIA = np.array([[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]])
+DEUTERANOPIA = np.array([[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]])
+TRITANOPIA = np.array([[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]])
 
 
 def region_of(x: float, y: float, width: float, height: float) -> Region:
@@ -44,15 +50,27 @@ def test_a_region_on_the_border_is_outlined_on_all_four_sides():
     assert orange[50, -1] or orange[50, -2]
 
 
-@pytest.mark.parametrize("y", [0, 60, 95])
-@pytest.mark.parametrize("label", ["latent 7", "a label that is much longer than the image is wide", "Ä\nö"])
-def test_a_label_stays_inside_the_image(y, label):
-    image = Image.new("RGB", (160, 100), (90, 140, 90))
-    region = region_of(120, y, 40, 5)
-    with_label, without = draw_region(image, region, label), draw_region(image, region)
-    added = (np.asarray(with_label) != np.asarray(without)).any(axis=2)
-    assert added.sum() > 100
-    written = np.asarray(with_label)[added]
-    assert written.min() == 0
-    assert written.max() > 200
-    assert with_label.size == image.size
+@pytest.mark.parametrize(("side", "line"), [(64, 1), (150, 1), (300, 2), (512, 4), (4000, 26)])
+def test_the_outline_is_as_wide_for_its_image_at_every_size_and_leaves_a_patch_of_sixteen_to_be_seen(side, line):
+    patch = side / 16
+    drawn = draw_region(Image.new("RGB", (side, side), (90, 140, 90)), region_of(5 * patch, 5 * patch, patch, patch))
+    across = has(drawn, ORANGE)[round(5.5 * patch)]
+    assert across.sum() == 2 * line
+    assert has(drawn, (90, 140, 90))[round(5.5 * patch), round(5.5 * patch)]
+
+
+@pytest.mark.parametrize("matrix", [PROTANOPIA, DEUTERANOPIA, TRITANOPIA])
+@pytest.mark.parametrize(
+    "ground", [(200, 30, 30), (30, 150, 50), (40, 60, 200), (230, 159, 0), (0, 0, 0), (255, 255, 255)]
+)
+def test_to_colour_blind_eyes_the_outline_differs_from_any_ground_by_one_of_its_two_colours(matrix, ground):
+    seen = {color: to_lab(simulated(color, matrix)) for color in (ORANGE, BLACK, ground)}
+    differences = [color_difference(tuple(seen[color]), tuple(seen[ground])) for color in (ORANGE, BLACK)]
+    assert max(differences) > 30
+    assert color_difference(tuple(seen[ORANGE]), tuple(seen[BLACK])) > 50
+
+
+def simulated(color, matrix):
+    """How a colour looks to a dichromat, in linear light."""
+    linear = (np.array(color) / 255) ** 2.2
+    return (np.clip(matrix @ linear, 0, 1) ** (1 / 2.2) * 255).round().astype(np.uint8)

@@ -1,12 +1,14 @@
 """The quality report: what came of the calls, names that leak, and that nothing in it is acted on by a browser."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from made_traits import collection_of, described, trait_of
+from made_traits import collection_of, described, specimen_of, trait_of
 
-from sae_traits.schema import Taxon
+from sae_traits.schema import Collection, Taxon
 from sae_traits.traits.excerpts import LONGEST_EXCERPT, excerpt, literal
 from sae_traits.traits.ledger import MAXIMUM_ATTEMPTS, CallIdentity, Ledger, Outcome
 from sae_traits.traits.quality import MOST_REASONS, assess_quality, leaked_names
@@ -155,3 +157,23 @@ def test_excerpts_are_one_line_and_literal_text_reads_as_it_is():
     assert len(excerpt("x" * 999)) == LONGEST_EXCERPT
     assert literal("a_b") == "a&#95;b"
     assert literal("dark brown, 3 % (ca.)") == "dark brown, 3 % (ca.)"
+
+
+def test_photographs_without_a_label_are_counted_and_left_out_of_what_needs_a_species(ledger):
+    named, unnamed = collection_of(["Heliconius erato"]).specimens[0], replace(specimen_of(1), taxon=Taxon())
+    collection = Collection(Path("/photographs"), (named, unnamed))
+    red, erato = described("A wing.", colour="red"), described("Like erato.", colour="blue")
+
+    def quality_of(traits):
+        return assess_quality(iter(traits), ledger, collection, DESCRIBER)  # pyright: ignore[reportArgumentType]
+
+    both = quality_of([trait_of(0, 7, red), trait_of(1, 7, erato)])
+    assert (both.n_unlabelled, both.leakage.n_traits, both.leakage.n_any) == (1, 1, 0)
+    assert both.agreement == ()
+    text = "\n".join(both.lines())
+    assert "1 descriptions are of photographs without a label" in text
+    assert "The species' own name is in 0 of 1" in text
+    alone = "\n".join(quality_of([trait_of(1, 7, erato)]).lines())
+    assert "own name" not in alone
+    assert "contradicts itself" not in alone
+    assert "without a label" not in "\n".join(quality_of([trait_of(0, 7, red)]).lines())

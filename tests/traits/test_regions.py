@@ -31,6 +31,30 @@ def test_a_region_by_hand():
     assert region.area_fraction == pytest.approx(2 / 16)
 
 
+def test_specks_are_passed_over_and_the_strongest_of_the_others_wins():
+    patches, values = np.array([0, 10, 11, 14], np.int32), np.array([9.0, 2.0, 2.0, 2.0], np.float32)
+    assert strongest_component(patches, values, GRID)[0].tolist() == [0]
+    assert strongest_component(patches, values, GRID, smallest=2)[0].tolist() == [10, 11, 14]
+    assert strongest_component(patches, values, GRID, smallest=3)[0].tolist() == [10, 11, 14]
+    none, no_values = strongest_component(patches, values, GRID, smallest=4)
+    assert (len(none), len(no_values)) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("patches", "margin", "box"),
+    [
+        ([5, 6], 0.1, (60.0, 35.0, 180.0, 80.0)),  # a tenth of 150 pixels on every side
+        ([5, 6], 1.0, (0.0, 0.0, 300.0, 200.0)),  # no farther than the image
+        ([0], 0.2, (0.0, 0.0, 90.0, 65.0)),
+        ([15], 0.2, (210.0, 135.0, 90.0, 65.0)),
+    ],
+)
+def test_a_margin_widens_the_box_within_the_image_and_leaves_the_outline(patches, margin, box):
+    region, tight = make_region(patches, GRID, margin), make_region(patches, GRID)
+    assert region.box == pytest.approx(box)
+    assert (region.polygons, region.area_fraction) == (tight.polygons, tight.area_fraction)
+
+
 @given(
     width=st.integers(15, 700),
     height=st.integers(15, 700),

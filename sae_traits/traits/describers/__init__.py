@@ -43,11 +43,12 @@ class Question:
     key: str
     """The call's key in the ledger; a server's log can show it."""
     looks: tuple[Any, ...]
-    species: str
+    species: str | None
 
 
-Look = Callable[[NDArray[np.uint8], Region, Measurement], Any]
-"""Makes of an upright RGB image `[height, width, 3]` and a region in its pixels what the describer needs of them."""
+Look = Callable[[NDArray[np.uint8], Region, Measurement, NDArray[np.bool_] | None], Any]
+"""Makes of an upright RGB image `[height, width, 3]` and a region in its pixels what the describer needs of them; of
+the animal's mask `[height, width]`, too, where masks are used."""
 Ask = Callable[[Sequence[Question]], Awaitable[Sequence[Answer]]]
 """Answers questions, in their order. Raises DescriberError when it is pointless to go on asking."""
 
@@ -86,6 +87,11 @@ class Describer(Protocol):
     @property
     def names_species(self) -> bool:
         """Whether the describer is told the species, so that it determines an answer."""
+        ...
+
+    @property
+    def reads_masks(self) -> bool:
+        """Whether an answer depends on the animal's mask, where masks are used."""
         ...
 
     @property
@@ -131,14 +137,10 @@ def make_describer(config: DescribeConfig) -> Describer:
         from sae_traits.traits.describers.server import Server
 
         return Server.of(config)
-    if config.describer == "vllm":
-        from sae_traits.traits.describers.vllm_engine import VllmEngine
+    if config.describer == "measured":
+        from sae_traits.traits.describers.measured import Measured
 
-        return VllmEngine.of(config)
-    if config.describer == "transformers":
-        from sae_traits.traits.describers.local import Local
+        return Measured()
+    from sae_traits.traits.describers.in_process import InProcess
 
-        return Local.of(config)
-    from sae_traits.traits.describers.measured import Measured
-
-    return Measured()
+    return InProcess.of(config)

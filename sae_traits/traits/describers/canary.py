@@ -16,7 +16,6 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 WORDS = "What colour is this picture? Answer in one plain English sentence of at least five words."
-MAX_TOKENS = 48
 _SIDE = 64
 
 

@@ -1,4 +1,4 @@
-"""The describer `transformers`: a LLaVA-type model in this process, for small models and for trying things out.
+"""A LLaVA-type model of transformers in this process, for small models and for trying things out.
 
 Nothing holds its answers to the JSON schema, so they are read from its text. For real work use a server, which is many
 times faster.
@@ -6,96 +6,53 @@ times faster.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sae_traits.config import DescribeConfig
-from sae_traits.errors import BackboneError, DescriberError
-from sae_traits.traits.describers import Answer, Ask, Question
+from sae_traits.errors import DescriberError
+from sae_traits.traits.describers import Answer, Question
+from sae_traits.traits.describers.in_process import Answers
 from sae_traits.traits.describers.model import ModelDescriber
 from sae_traits.traits.describers.view import decode_picture
 
 
-def pinned_revision(config: DescribeConfig) -> str:
-    """The commit of a model on the Hub, or the hash of a local folder's weights.
+def load(describer: ModelDescriber) -> Answers:
+    """Load the describer's model with its processor.
 
     Raises:
-        DescriberError: there is no such model, or the Hub cannot be reached.
+        DescriberError: it is not an image-text-to-text model that can be loaded.
     """
-    from sae_traits.features.model_files import ModelFiles
+    from transformers import AutoModelForImageTextToText, AutoProcessor
 
+    from sae_traits.features.backbone import choose_device
+    from sae_traits.features.model_files import one_line, quiet_transformers
+
+    name, revision = describer.model_name, describer.config.describer_revision
+    device = choose_device(describer.config.describer_device)
     try:
-        return ModelFiles.find(config.describer_model or "", config.describer_revision).revision
-    except BackboneError as error:
-        raise DescriberError(f"the describer's model {config.describer_model} cannot be used: {error}") from error
-
-
-@dataclass(frozen=True, kw_only=True)
-class Local(ModelDescriber):
-    """A transformers image-text-to-text model in this process."""
-
-    name = "transformers"
-    in_flight = 1
-
-    @staticmethod
-    def revision_of(config: DescribeConfig) -> str:
-        """The commit, or the hash of the weights."""
-        return pinned_revision(config)
-
-    @property
-    def batch_size(self) -> int:
-        """Questions a forward pass."""
-        return self.config.in_flight
-
-    @asynccontextmanager
-    async def open(self) -> AsyncIterator[Ask]:
-        """Load the model.
-
-        Raises:
-            DescriberError: it is not an image-text-to-text model that can be loaded.
-        """
-        chat = await asyncio.to_thread(_Chat.load, self)
-
-        async def ask(questions: Sequence[Question]) -> list[Answer]:
-            return await asyncio.to_thread(chat.answers, questions)
-
-        yield ask
+        with quiet_transformers():
+            # The PIL backend gives the same pixels everywhere, and needs no torchvision.
+            processor = AutoProcessor.from_pretrained(name, revision=revision, backend="pil")
+            model: Any = AutoModelForImageTextToText.from_pretrained(name, revision=revision, dtype="auto")
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        raise DescriberError(
+            f"transformers cannot load {name} as a chat model for images: {one_line(error)}; choose a LLaVA-type "
+            "model, or serve it with vLLM and use --describer server"
+        ) from error
+    if getattr(processor, "chat_template", None) is None:
+        raise DescriberError(f"{name} has no chat template; choose a model that was tuned for instructions")
+    processor.tokenizer.padding_side = "left"  # a batch is continued at its right end
+    return _Chat(describer, model.to(device).eval(), processor).answers
 
 
 @dataclass(frozen=True)
 class _Chat:
     """A loaded model with its processor."""
 
-    describer: Local
+    describer: ModelDescriber
     model: Any
     processor: Any
-
-    @classmethod
-    def load(cls, describer: Local) -> _Chat:
-        from transformers import AutoModelForImageTextToText, AutoProcessor
-
-        from sae_traits.features.backbone import choose_device
-        from sae_traits.features.model_files import one_line, quiet_transformers
-
-        name, revision = describer.model_name, describer.config.describer_revision
-        device = choose_device(describer.config.describer_device)
-        try:
-            with quiet_transformers():
-                # The PIL backend gives the same pixels everywhere, and needs no torchvision.
-                processor = AutoProcessor.from_pretrained(name, revision=revision, backend="pil")
-                model: Any = AutoModelForImageTextToText.from_pretrained(name, revision=revision, dtype="auto")
-        except (OSError, ValueError, ImportError, KeyError) as error:
-            raise DescriberError(
-                f"transformers cannot load {name} as a chat model for images: {one_line(error)}; choose a LLaVA-type "
-                "model, or serve it with vLLM and use --describer server"
-            ) from error
-        if getattr(processor, "chat_template", None) is None:
-            raise DescriberError(f"{name} has no chat template; choose a model that was tuned for instructions")
-        processor.tokenizer.padding_side = "left"  # a batch is continued at its right end
-        return cls(describer, model.to(device).eval(), processor)
 
     def answers(self, questions: Sequence[Question]) -> list[Answer]:
         """The answers to a batch of questions, in their order."""

@@ -22,7 +22,7 @@ from sae_traits.traits.describers import Answer, Ask, Look, Question, TokenEstim
 from sae_traits.traits.pattern import Pattern, pattern_of
 from sae_traits.traits.surface import color_clusters, cut_out
 
-RULES_VERSION = "1"
+RULES_VERSION = "2"
 """Raised whenever the same pixels could get other words."""
 
 SIZES = ((0.03, "small"), (0.12, "medium"), (float("inf"), "large"))
@@ -54,6 +54,7 @@ class Measured:
     name = "measured"
     model = f"sae-traits-measured@{RULES_VERSION}"
     names_species = False
+    reads_masks = True
     images_per_description = 1
     batch_size = 16
     in_flight = 1
@@ -82,9 +83,15 @@ class Measured:
         """No model, no tokens."""
         return TokenEstimate(prompt=0, answer=0)
 
-    def describe(self, image: NDArray[np.uint8], region: Region, measurement: Measurement) -> Answer:
+    def describe(
+        self,
+        image: NDArray[np.uint8],
+        region: Region,
+        measurement: Measurement,
+        mask: NDArray[np.bool_] | None = None,
+    ) -> Answer:
         """Put the measurement, the pattern and a second colour into words; the same pixels get the same words."""
-        cutout = cut_out(image, region)
+        cutout = cut_out(image, region, mask)
         _, marking = color_clusters(cutout.lab)
         marking_name = None if marking is None else colours.color_name(marking.lab)
         words = _Words(

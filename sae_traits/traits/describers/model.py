@@ -54,6 +54,11 @@ class ModelDescriber:
         return config.describer_revision or "unstated"
 
     @property
+    def name(self) -> str:
+        """Kind of describer."""
+        return self.config.describer
+
+    @property
     def model(self) -> str:
         """Model and revision; of a model in a folder the folder's name, since its path says nothing to others."""
         folder = Path(self.model_name)
@@ -64,6 +69,11 @@ class ModelDescriber:
     def prompt(self) -> str:
         """Name, version and hash of the prompt."""
         return self.question.label
+
+    @property
+    def reads_masks(self) -> bool:
+        """A model is shown the photograph as it is."""
+        return False
 
     @property
     def names_species(self) -> bool:
@@ -105,6 +115,7 @@ class ModelDescriber:
 
     def interpret(self, raw: str, *, is_cut_off: bool, usage: dict[str, int]) -> Answer:
         """The answer in what a model wrote; without a description where it cannot be used."""
+        raw = sound_text(raw)
         if is_cut_off:
             error = f"the answer was cut off after {self.config.max_tokens} tokens; raise --max-tokens"
             return Answer(description=None, raw=raw, usage=usage, error=error)
@@ -112,3 +123,8 @@ class ModelDescriber:
             return Answer(description=read_answer(raw), raw=raw, usage=usage)
         except AnswerError as error:
             return Answer(description=None, raw=raw, usage=usage, error=str(error))
+
+
+def sound_text(text: str) -> str:
+    """A text without lone surrogates, which JSON can hold and neither SQLite nor Parquet can."""
+    return text.encode(errors="replace").decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ TRIES = 5
 """How often a request is sent that ends in an error of the server, in one attempt at a call."""
 LONGEST_WAIT = 600.0
 """Seconds that an attempt waits, all pauses together, for a server that asks for time."""
+_SECONDS = re.compile(r"\d+(\.\d+)?")
 
 
 def back_off(n: int, random: Random) -> float:
@@ -25,17 +27,14 @@ def back_off(n: int, random: Random) -> float:
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds that a server asks to be left alone (RFC 9110, section 10.2.3: a number, or a date), if it does."""
-    value = headers.get("retry-after")
-    if value is None:
-        return None
+    value = headers.get("retry-after", "").strip()
+    if _SECONDS.fullmatch(value):
+        return float(value)
     try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
+        date = parsedate_to_datetime(value)
+    except ValueError:  # the header is missing, or is neither
         return None
+    return max(0.0, date.timestamp() - time.time())
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,14 @@ class View:
         numbers = {"context": CONTEXT, "smallest_crop": SMALLEST_CROP, "sides": [SHORTEST, LONGEST]}
         return {"show": self.show, "view_version": VERSION, "quality": QUALITY, **numbers}
 
-    def __call__(self, image: NDArray[np.uint8], region: Region, measurement: Measurement) -> tuple[str, ...]:
-        """The pictures of a region of an upright RGB image `[height, width, 3]`."""
+    def __call__(
+        self,
+        image: NDArray[np.uint8],
+        region: Region,
+        measurement: Measurement,
+        mask: NDArray[np.bool_] | None = None,
+    ) -> tuple[str, ...]:
+        """The pictures of a region of an upright RGB image `[height, width, 3]`; no mask changes them."""
         whole = Image.fromarray(image)
         pictures = []
         if self.show in ("overlay", "both", "whole"):

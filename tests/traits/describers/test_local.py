@@ -5,8 +5,8 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
-import torch
 from describer_server.many import TRAITS, ManyCandidates
+from describer_server.tiny_models import make_llava
 
 from sae_traits.config import resolve
 from sae_traits.errors import DescriberError
@@ -15,48 +15,11 @@ from sae_traits.traits.describers import Question, make_describer
 from sae_traits.traits.describers.view import View
 from sae_traits.traits.ledger import MAXIMUM_ATTEMPTS, Ledger
 
-TEMPLATE = (
-    "{% for message in messages %}{{ message['role'] }}: {% for part in message['content'] %}"
-    "{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %}{% endfor %}\n{% endfor %}"
-    "{% if add_generation_prompt %}assistant: {% endif %}"
-)
-
 
 @pytest.fixture(scope="module")
 def llava(tmp_path_factory):
     """A LLaVA of 16 dimensions over bytes, in a folder."""
-    import transformers as hf
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
-    special = ["<pad>", "<s>", "</s>", "<image>"]
-    vocabulary = {token: i for i, token in enumerate([*special, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
-    bytes_ = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    bytes_.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bytes_.decoder = decoders.ByteLevel()
-    tokenizer = hf.PreTrainedTokenizerFast(
-        tokenizer_object=bytes_, pad_token="<pad>", bos_token="<s>", eos_token="</s>",
-        extra_special_tokens={"image_token": "<image>"},
-    )  # fmt: skip
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    vision = hf.CLIPVisionConfig(**sizes, image_size=28, patch_size=14)
-    text = hf.LlamaConfig(
-        **sizes, vocab_size=len(vocabulary), num_key_value_heads=2, max_position_embeddings=4096,
-        bos_token_id=1, eos_token_id=2, pad_token_id=0, initializer_range=0.5,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    config = hf.LlavaConfig(vision_config=vision, text_config=text, image_token_id=3, vision_feature_layer=-1)
-    model = hf.LlavaForConditionalGeneration(config)
-    image_processor = hf.CLIPImageProcessorPil(
-        size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}
-    )  # fmt: skip
-    processor = hf.LlavaProcessor(
-        image_processor=image_processor, tokenizer=tokenizer, patch_size=14, chat_template=TEMPLATE,
-        vision_feature_select_strategy="default", num_additional_image_tokens=1,
-    )  # fmt: skip
-    folder = tmp_path_factory.mktemp("llava")
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder
+    return make_llava(tmp_path_factory.mktemp("llava"))
 
 
 def describer(folder, **options):

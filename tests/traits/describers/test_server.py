@@ -154,7 +154,12 @@ def test_a_server_that_refuses_the_schema_is_asked_without_it(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("fault", "reason"), [("truncated", "cut off after 256 tokens"), ("malformed", "there is no JSON object")]
+    ("fault", "reason"),
+    [
+        ("truncated", "cut off after 256 tokens"),
+        ("malformed", "there is no JSON object"),
+        ("surrogate", "JSON object"),
+    ],
 )
 def test_an_answer_that_stays_unusable_is_quarantined_with_its_reason(tmp_path, fault, reason):
     with describer_server(faults={fault: 1.0}) as server:
@@ -163,6 +168,61 @@ def test_an_answer_that_stays_unusable_is_quarantined_with_its_reason(tmp_path, 
     assert all(call.attempts == MAXIMUM_ATTEMPTS and reason in str(call.error) and call.raw for call in found.calls)
     assert all(call.usage["prompt_tokens"] == 700 * MAXIMUM_ATTEMPTS for call in found.calls)
     assert (found.annotation.n_invalid, found.annotation.n_open, found.annotation.n_traits) == (TRAITS, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("refused", "the model refuses to answer: I cannot help with that."),
+        ("filtered", "withheld by the server's content filter"),
+    ],
+)
+def test_an_answer_that_is_withheld_is_invalid_and_the_ledger_says_why(tmp_path, fault, reason):
+    with describer_server(faults={fault: 1.0}) as server:
+        found = annotate(tmp_path, server, n_specimens=1)
+    assert {(call.state, call.attempts) for call in found.calls} == {("invalid", MAXIMUM_ATTEMPTS)}
+    assert all(reason in str(call.error) and call.usage["completion_tokens"] for call in found.calls)
+    assert found.annotation.n_open == 0
+
+
+@pytest.mark.parametrize("fault", ["html", "empty", "hollow"])
+def test_a_success_that_is_no_completion_is_sent_again_and_at_last_stops_the_run(tmp_path, fault, capsys):
+    with describer_server(faults={fault: 0.4}) as server:
+        found = annotate(tmp_path, server, n_specimens=2, in_flight=2)
+        assert found.statistics["outcomes"][fault] > 0
+        assert {call.state for call in found.calls} == {"ok"}
+        server.change(faults={fault: 1.0})
+        stopped = annotate(tmp_path / "stopped", server, n_specimens=1, in_flight=1, stop_after_errors=2)
+    assert {call.attempts for call in stopped.calls} == {0}
+    assert stopped.annotation.n_open == TRAITS
+    assert "2 errors and no answer between them, the last one: the reply is not a chat completion" in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(
+    ("refused", "sent"),
+    [
+        (["max_tokens"], {"max_completion_tokens", "temperature"}),
+        (["temperature"], {"max_tokens"}),
+        (["max_tokens", "temperature"], {"max_completion_tokens"}),
+    ],
+)
+def test_parameters_that_a_model_refuses_are_sent_otherwise_or_not_at_all(tmp_path, refused, sent, capsys):
+    with describer_server(refused_parameters=refused) as server:
+        found = annotate(tmp_path, server)
+    assert {call.state for call in found.calls} == {"ok"}
+    assert {call.attempts for call in found.calls} == {1}
+    assert set(found.statistics["parameters"]) == sent | {"messages", "model", "response_format"}
+    # The canary finds out: no call of the ledger is wasted on it.
+    assert found.statistics["n_requests"] == len(found.calls)
+    assert capsys.readouterr().err.count("takes no --temperature") == ("temperature" in refused)
+
+
+def test_a_parameter_that_cannot_be_replaced_is_an_error_that_names_it(tmp_path):
+    refused = ["max_tokens", "max_completion_tokens"]
+    with describer_server(refused_parameters=refused) as server, pytest.raises(DescriberError, match="max_completion"):
+        annotate(tmp_path, server)
 
 
 def test_a_server_that_asks_for_time_gets_it(tmp_path):

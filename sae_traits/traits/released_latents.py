@@ -1,0 +1,194 @@
+"""The latents of a dataset that was made before, read from its config `latents`, on this machine or on the Hub."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from sae_traits.errors import StoreError
+from sae_traits.schema import ChosenLatent, Contrast
+from sae_traits.traits.chosen import LatentsBySpecies
+from sae_traits.traits.label_free import strongest_choices
+
+CARD = "README.md"
+CONFIG = "latents"
+_CONTRAST = tuple(Contrast.__dataclass_fields__)
+_PLAIN = tuple(name for name in ChosenLatent.__dataclass_fields__ if name != "contrast")
+COLUMNS = (*_PLAIN, *_CONTRAST, "sae")
+_ROWS_AT_A_TIME = 2000
+
+
+@dataclass(frozen=True, eq=False)
+class ReleasedLatents(LatentsBySpecies):
+    """The latents of a dataset, each with the row of the species with the largest effect, and by these species."""
+
+    name: str
+    """The folder, or the Hub id with its commit, as ORG/NAME@COMMIT."""
+    revision: str | None
+    """The commit on the Hub; None for a folder."""
+    sae: str
+    """The SAE that they are latents of, as the dataset names it: repository@revision."""
+    choices: Mapping[int, ChosenLatent]
+    """By latent, ascending."""
+
+    @cached_property
+    def _by_species(self) -> dict[str, dict[int, ChosenLatent]]:
+        found: dict[str, dict[int, ChosenLatent]] = {}
+        for latent, choice in self.choices.items():
+            found.setdefault(choice.species, {})[latent] = choice
+        return dict(sorted(found.items()))
+
+    def __getitem__(self, species: str) -> Mapping[int, ChosenLatent]:
+        return self._by_species[species]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_species)
+
+    def __len__(self) -> int:
+        return len(self._by_species)
+
+    def thresholds(self, n_latents: int) -> NDArray[np.float32]:
+        """A latent fires above this activation; infinite for those that the dataset does not have `[n_latents]`.
+
+        Raises:
+            StoreError: the dataset has a latent beyond `n_latents`.
+        """
+        if (last := max(self.choices)) >= n_latents:
+            raise StoreError(f"{self.name} has a latent {last}, but the SAE has latents 0 to {n_latents - 1} only")
+        thresholds = np.full(n_latents, np.inf, dtype=np.float32)
+        thresholds[list(self.choices)] = [choice.threshold for choice in self.choices.values()]
+        return thresholds
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of what is used of the dataset."""
+        rows = repr([self.sae, *(asdict(choice) for choice in self.choices.values())])
+        return hashlib.sha256(rows.encode()).hexdigest()
+
+
+def read_released_latents(source: str, *, revision: str | None = None) -> ReleasedLatents:
+    """Read the config `latents` of a dataset that sae-traits wrote.
+
+    Args:
+        source: the folder of a dataset, for example RUN/dataset, or a Hub id `org/name`.
+        revision: branch, tag or commit on the Hub.
+
+    Raises:
+        StoreError: there is no such dataset, it has no config `latents`, or a row of it cannot be used.
+    """
+    if Path(source).exists():
+        if revision is not None:
+            raise StoreError(f"{source} is a folder on this machine, which has no revision; leave out the revision")
+        folder, commit, name = Path(source), None, source
+    else:
+        folder = _download(source, [CARD], revision)
+        commit = folder.name  # the Hub client keeps each commit in a folder of its own
+        name = f"{source}@{commit}"
+    if not (folder / CARD).is_file():
+        hint = f"give {folder / 'dataset'}" if (folder / "dataset" / CARD).is_file() else "give the folder of a dataset"
+        raise StoreError(f"{source} is not a dataset: it has no {CARD}; {hint}, or a Hub id such as org/name")
+    patterns = _patterns(folder / CARD, name)
+    if commit is not None:
+        folder = _download(source, [CARD, *patterns], commit)
+    saes: set[str] = set()
+    choices = strongest_choices(_rows(_files(folder, patterns, name), name, saes))
+    if not choices:
+        raise StoreError(f"the config `{CONFIG}` of {name} has no rows, so there is nothing to describe with")
+    if len(saes) > 1:
+        raise StoreError(f"the latents of {name} are of several SAEs: {', '.join(sorted(saes))}; use a dataset of one")
+    return ReleasedLatents(name, commit, saes.pop(), dict(sorted(choices.items())))
+
+
+def _patterns(card: Path, name: str) -> list[str]:
+    """Where the files of the config `latents` lie, as the front matter of the card says."""
+    from huggingface_hub.repocard import metadata_load
+
+    try:
+        configs = (metadata_load(card) or {}).get("configs", [])
+        found = next((config["data_files"] for config in configs if config["config_name"] == CONFIG), None)
+        if found is not None:
+            paths = [split["path"] for split in found]
+            return [path for some in paths for path in ([some] if isinstance(some, str) else some)]
+    except (yaml.YAMLError, ValueError, AttributeError, KeyError, TypeError) as error:
+        raise StoreError(f"the front matter of the card of {name} cannot be read: {_line(error)}") from error
+    raise StoreError(
+        f"{name} has no config `{CONFIG}`, which says by which latents species are told; give a dataset that "
+        "sae-traits made"
+    )
+
+
+def _files(folder: Path, patterns: Sequence[str], name: str) -> list[Path]:
+    """The files of a folder that fit the patterns, none from outside of it."""
+    from huggingface_hub.utils import filter_repo_objects
+
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.parquet"))
+    files = [folder / file for file in filter_repo_objects(names, allow_patterns=list(patterns))]
+    if not files:
+        raise StoreError(f"the config `{CONFIG}` of {name} has no files ({', '.join(patterns)}); get it again")
+    return files
+
+
+def _rows(files: Sequence[Path], name: str, saes: set[str]) -> Iterator[ChosenLatent]:
+    """The rows of the files, some in memory at a time; the SAEs that they name are added to `saes`."""
+    adapter = TypeAdapter(ChosenLatent)
+    for file in files:
+        try:
+            with pq.ParquetFile(file) as parquet:
+                lacking = [column for column in COLUMNS if column not in parquet.schema_arrow.names]
+                if lacking:
+                    raise StoreError(f"the config `{CONFIG}` of {name} lacks {', '.join(lacking)}")
+                for batch in parquet.iter_batches(batch_size=_ROWS_AT_A_TIME, columns=list(COLUMNS)):
+                    for row in batch.to_pylist():
+                        saes.add(row["sae"])
+                        yield _checked(adapter.validate_python(_nested(row)))
+        except (OSError, pa.ArrowException, ValidationError, ValueError) as error:
+            raise StoreError(f"the config `{CONFIG}` of {name} cannot be used: {_line(error)}") from error
+
+
+def _nested(row: Mapping[str, Any]) -> dict[str, Any]:
+    contrast = {column: row[column] for column in _CONTRAST}
+    contrast["q_value"] = math.nan if row["q_value"] is None else row["q_value"]
+    return {column: row[column] for column in _PLAIN} | {"contrast": contrast}
+
+
+def _checked(choice: ChosenLatent) -> ChosenLatent:
+    """The row, unless its numbers cannot be those of a latent."""
+    usable = choice.latent >= 0 and math.isfinite(choice.contrast.effect)
+    if not usable or not 0 <= choice.threshold < math.inf:
+        raise ValueError(
+            f"latent {choice.latent} has the threshold {choice.threshold} and the effect {choice.contrast.effect}"
+        )
+    return choice
+
+
+def _download(repo_id: str, patterns: Sequence[str], revision: str | None) -> Path:
+    """The local snapshot of some files of a dataset on the Hub; what is here already is not fetched again."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return Path(snapshot_download(repo_id, repo_type="dataset", revision=revision, allow_patterns=list(patterns)))
+    except HFValidationError as error:
+        raise StoreError(f"{repo_id} is neither a folder here nor a Hub id such as org/name") from error
+    except OSError as error:
+        reason = _line(error, 200)
+        raise StoreError(
+            f"cannot get the dataset {repo_id!r} from the Hub ({reason}); check the id, the revision, the network and, "
+            "for a private repository, `hf auth login`; or give a local folder"
+        ) from error
+
+
+def _line(error: Exception, length: int = 300) -> str:
+    return " ".join(str(error).split())[:length]
