@@ -1,40 +1,42 @@
-"""Publishing a folder on the Hugging Face Hub: one repository, one atomic commit, nothing half done.
+"""Publishing a folder on the Hugging Face Hub in an order that survives a failure at any point.
+
+A branch is made and filled, loaded back and compared; then main moves in one atomic commit, is tagged, and the branch
+goes. Every step is found done by the next attempt, so that the same command ends in the same state.
 
 The token is the one of the environment (HF_TOKEN) or of `hf auth login`; it is never printed or stored.
 """
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from sae_traits.errors import CheckpointError, ReleaseError
+from sae_traits.progress import say
+from sae_traits.release.cards import CARD
+from sae_traits.release.evaluation_entries import EVAL_RESULTS_FILE
+from sae_traits.release.gallery import PICTURE
+from sae_traits.release.hub_errors import errors_in_one_line
+from sae_traits.release.load_back import LoadBack
+from sae_traits.release.merging import keep_own_parts
+from sae_traits.release.plan import Fingerprint, PlannedFile, fingerprints, plan_folder
+from sae_traits.release.repository import Gating, Repository, RepoType, Tree, open_repository
+from sae_traits.release.versions import highest_version, next_version
 from sae_traits.sae.sweep_folder import SAE_FILE, SWEEP_FILE, WEIGHTS, read_sweep
 
 if TYPE_CHECKING:
-    from huggingface_hub import HfApi
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-RepoType = Literal["model", "dataset"]
-
-HIDDEN_BUT_MEANT = (".gitattributes", ".eval_results")
-"""Hidden names that the Hub itself reads."""
-TEMPORARY = ("*.tmp", "*.part", "*.partial", "*.incomplete", "*.lock", "*.swp", "*~", "__pycache__", "Thumbs.db")
-
-
-@dataclass(frozen=True)
-class PlannedFile:
-    """A file that would be in the repository."""
-
-    path: str
-    """In the repository, with forward slashes."""
-    size: int
-    """Bytes."""
+EVAL_RESULTS_FOLDER = EVAL_RESULTS_FILE.partition("/")[0]
+SOMETIMES_OURS = (PICTURE, EVAL_RESULTS_FILE)
+"""Files that one release has and the next may not: they go with it, even where nothing of their kind is left."""
+BRANCH_PREFIX = "sae-traits-release-"
+"""Of the branches that releases are uploaded to; when main moves, all of them go."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Published:
     repo_id: str
     revision: str
     """Commit that holds exactly what was published; pin it to get the same again."""
+    tag: str
+    """The version that points at it."""
     url: str
     changed: bool
     """False where the repository held the same already, and no commit was added."""
@@ -52,42 +56,52 @@ class Published:
     """Files of an earlier release that this one no longer has."""
 
 
-def plan_folder(folder: Path) -> list[PlannedFile]:
-    """What of a folder would be published, sorted by path; reads no content and talks to no one.
+@dataclass(frozen=True)
+class Release:
+    """A folder laid over what its repository holds: what `carry_out` has to do."""
 
-    Raises:
-        ReleaseError: the folder is missing or empty, or holds something that should not leave this machine: a hidden or
-            temporary file, a link to something outside the folder, or what is not a file.
-    """
-    if not folder.is_dir():
-        raise ReleaseError(f"{folder} is not a folder; run `sae-traits run` first, or name the folder it wrote")
-    planned = []
-    for parent, folders, names in os.walk(folder, onerror=_cannot_read):
-        for name in folders + names:
-            path = Path(parent, name)
-            _refuse(path, folder)
-            if name in names:
-                planned.append(PlannedFile(path.relative_to(folder).as_posix(), path.stat().st_size))
-    if not planned:
-        raise ReleaseError(f"{folder} is empty: there is nothing to publish")
-    return sorted(planned, key=lambda file: file.path)
+    repository: Repository
+    folder: Path
+    planned: tuple[PlannedFile, ...]
+    content: dict[str, Fingerprint]
+    head: str
+    """Commit of main that all this was compared with."""
+    held: Tree
+    """What main holds."""
+    deleted: tuple[str, ...]
+    branches: tuple[str, ...]
+    tag: str
+    tagged: str | None
+    """Commit that the tag points at; None where it is to be made."""
 
+    @property
+    def changed(self) -> bool:
+        """Whether main is to be moved."""
+        return not self.is_in(self.held)
 
-def _cannot_read(error: OSError) -> None:
-    raise ReleaseError(f"cannot read {error.filename}: {error.strerror}") from error
+    @property
+    def branch(self) -> str:
+        """Named after the content, so that another attempt finds what this one uploaded."""
+        digest = hashlib.sha256()
+        for path, content in sorted(self.content.items()):
+            digest.update(f"{path}\0{content.sha256}\0".encode())
+        return BRANCH_PREFIX + digest.hexdigest()[:12]
 
+    def is_in(self, tree: Tree) -> bool:
+        """Whether a tree is that of main with this release in it, the files of others included."""
+        others = {path: held for path, held in self.held.items() if path not in {*self.content, *self.deleted}}
+        return {path: held for path, held in tree.items() if path not in self.content} == others and all(
+            content.matches(tree.get(path)) for path, content in self.content.items()
+        )
 
-def _refuse(path: Path, folder: Path) -> None:
-    """Raise for what should not be published."""
-    name = PurePosixPath(path.name)
-    if path.name.startswith(".") and path.name not in HIDDEN_BUT_MEANT:
-        raise ReleaseError(f"{path} is hidden and would become public; remove it, then publish again")
-    if any(name.match(pattern) for pattern in TEMPORARY):
-        raise ReleaseError(f"{path} is a temporary file; remove it, or finish the step that wrote it")
-    if path.is_symlink() and (path.is_dir() or not path.resolve().is_relative_to(folder.resolve())):
-        raise ReleaseError(f"{path} is a link to {path.resolve()}; put a copy in its place, then publish again")
-    if not path.is_file() and not path.is_dir():
-        raise ReleaseError(f"{path} is neither a file nor a folder; remove it, then publish again")
+    def operations(self) -> list[CommitOperationAdd | CommitOperationDelete]:
+        """What turns main's tree into this release, only of what differs."""
+        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+        added = [path for path, content in self.content.items() if not content.matches(self.held.get(path))]
+        return [CommitOperationDelete(path, is_folder=False) for path in self.deleted] + [
+            CommitOperationAdd(path, self.folder / path) for path in added
+        ]
 
 
 def publish_folder(
@@ -97,10 +111,13 @@ def publish_folder(
     repo_type: RepoType,
     private: bool,
     message: str,
+    gated: Gating | None = None,
+    tag: str | None = None,
+    load_back: LoadBack | None = None,
     token: str | None = None,
     endpoint: str | None = None,
 ) -> Published:
-    """Make a repository hold a folder, in one commit; create the repository if there is none.
+    """Make main of a repository hold a folder, in one commit, and tag it; create the repository if there is none.
 
     Files that others put into the repository stay. What an earlier release left goes: in the folders that the release
     writes to, files of the kinds that it writes there (`data/*.parquet`); an SAE's weights at the root; the SAEs that
@@ -113,45 +130,162 @@ def publish_folder(
         repo_type: kind of repository.
         private: create it private; refused where it exists and is public. One that is private stays so.
         message: title of the commit.
+        gated: who reads it has to ask for access.
+        tag: version of the release; by default that of the same content, or else the next patch version.
+        load_back: loads it from its branch and compares it, beyond the hashes that are always compared.
         token: instead of the one of the environment or of `hf auth login`.
         endpoint: address of the Hub instead of HF_ENDPOINT or https://huggingface.co.
 
     Raises:
-        ReleaseError: the folder or the repository cannot be used, or the Hub refuses or cannot be reached.
+        ReleaseError: the folder or the repository cannot be used, the tag is taken, what was uploaded is not what came
+            back, or the Hub refuses or cannot be reached.
     """
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-    from huggingface_hub.hf_api import RepoFile
+    from huggingface_hub import HfApi
 
-    planned = plan_folder(folder)
+    plan_folder(folder)
     api = HfApi(endpoint=endpoint, token=token, library_name="sae-traits")
-    with _errors_in_one_line(repo_id, api.endpoint):
-        url = api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)
-        repo_id = url.repo_id
-        found = api.repo_info(repo_id, repo_type=repo_type)
-        if private and not found.private:
-            raise ReleaseError(
-                f"{url} exists and is public; make it private in its settings, choose another name, "
-                "or publish without --private"
-            )
-        entries = api.list_repo_tree(repo_id, recursive=True, revision=found.sha, repo_type=repo_type)
-        remote = [entry.path for entry in entries if isinstance(entry, RepoFile)]
-        swept = _former_sweep(api, repo_id, found.sha) if repo_type == "model" and SWEEP_FILE in remote else frozenset()
-        deleted = _replaced(remote, planned, swept)
-        commit = api.create_commit(
-            repo_id,
-            [CommitOperationDelete(path, is_folder=False) for path in deleted]
-            + [CommitOperationAdd(file.path, folder / file.path) for file in planned],
-            commit_message=message,
-            repo_type=repo_type,
-            parent_commit=found.sha,
+    with errors_in_one_line(repo_id, api.endpoint, token):
+        repository = open_repository(api, repo_id, repo_type, private=private, gated=gated)
+        return carry_out(prepare(repository, folder, tag), message=message, load_back=load_back)
+
+
+def prepare(repository: Repository, folder: Path, tag: str | None) -> Release:
+    """Compare a folder with what its repository holds; changes nothing on the Hub.
+
+    What a person wrote into the repository's card goes into that of the folder.
+
+    Raises:
+        ReleaseError: the folder cannot be published, the repository's card cannot be read, or the tag is taken.
+    """
+    head = repository.commit_of("main")
+    held = repository.tree(head)
+    _merge_card(repository, head, held, folder)
+    planned = plan_folder(folder)
+    content = fingerprints(folder, planned)
+    swept = _former_sweep(repository, head) if repository.repo_type == "model" and SWEEP_FILE in held else frozenset()
+    deleted = _replaced(held, planned, swept)
+    branches, tags = repository.branches_and_tags()
+    unchanged = not deleted and all(file.matches(held.get(path)) for path, file in content.items())
+    tag, tagged = _choose_tag(repository, tags, tag, content if unchanged else None, held)
+    return Release(
+        repository, folder, tuple(planned), content, head, held, tuple(deleted), tuple(branches), tag, tagged
+    )
+
+
+def _merge_card(repository: Repository, head: str, held: Tree, folder: Path) -> None:
+    """Put what a person wrote into the repository's card into that of the folder, unless the two are the same."""
+    card = PlannedFile(CARD, (folder / CARD).stat().st_size) if (folder / CARD).is_file() else None
+    if card is None or CARD not in held or fingerprints(folder, [card])[CARD].matches(held[CARD]):
+        return
+    with TemporaryDirectory(prefix="sae-traits-card-") as temporary:
+        path = repository.api.hf_hub_download(
+            repository.repo_id, CARD, repo_type=repository.repo_type, revision=head, local_dir=temporary
         )
-    return Published(repo_id, commit.oid, str(url), commit.oid != found.sha, tuple(planned), tuple(deleted))
+        existing = Path(path).read_text(encoding="utf-8")
+    text = (folder / CARD).read_text(encoding="utf-8")
+    (folder / CARD).write_text(keep_own_parts(text, existing, repository.url), encoding="utf-8")
 
 
-def _former_sweep(api: HfApi, repo_id: str, revision: str | None) -> frozenset[str]:
+def _choose_tag(
+    repository: Repository, tags: list[str], wanted: str | None, content: dict[str, Fingerprint] | None, held: Tree
+) -> tuple[str, str | None]:
+    """The version, and the commit that it points at where it exists and holds this release.
+
+    Args:
+        repository: whose tags these are.
+        tags: all there are.
+        wanted: by the user.
+        content: of the release; None where main does not hold it, so that no tag of it can be there.
+        held: what main holds; others may have added to it after the tag was made.
+    """
+    present = highest_version(tags) if wanted is None else wanted if wanted in tags else None
+    if present is not None and content is not None:
+        commit = repository.commit_of(present)
+        tree = repository.tree(commit)
+        if tree.keys() <= held.keys() and all(file.matches(tree.get(path)) for path, file in content.items()):
+            return present, commit
+    if wanted is not None and present is not None:
+        raise tag_taken(repository, wanted)
+    return wanted or next_version(tags), None
+
+
+def tag_taken(repository: Repository, tag: str) -> ReleaseError:
+    """The error of a tag that points at something else; tags are cited, so they are never moved."""
+    return ReleaseError(
+        f"{repository.repo_id} has a {tag} already, and it is not this release; nothing was uploaded. "
+        "Choose a higher --tag, or leave it out for the next patch version"
+    )
+
+
+def carry_out(release: Release, *, message: str, load_back: LoadBack | None) -> Published:
+    """Upload a release, prove it, move main, tag.
+
+    Args:
+        release: what `prepare` found to be done.
+        message: title of the commit.
+        load_back: loads the release from its branch, and compares it with the folder.
+
+    Raises:
+        ReleaseError: what was uploaded is not what came back.
+        HTTPError, OSError, ValueError, RuntimeError, DatasetsError: the Hub refuses or cannot be reached.
+    """
+    repository = release.repository
+    revision = release.tagged or release.head
+    branches = {name for name in release.branches if name.startswith(BRANCH_PREFIX)}
+    if release.changed:
+        uploaded = _upload(release, message)
+        branches.add(release.branch)
+        if load_back is not None:
+            say(f"{repository.repo_id}: loading it back")
+            load_back(release.folder, repository.repo_id, uploaded)
+        revision = repository.commit(release.operations(), message=message, parent=release.head)
+        _check_hashes(release, revision)
+    for name in sorted(branches):
+        repository.delete_branch(name)
+    if release.tagged is None:
+        repository.create_tag(release.tag, revision)
+    return Published(
+        repository.repo_id,
+        revision,
+        release.tag,
+        repository.url,
+        release.changed,
+        release.planned,
+        release.deleted,
+    )
+
+
+def _upload(release: Release, message: str) -> str:
+    """Make a branch hold the release, unless an earlier attempt has; its commit."""
+    repository, branch = release.repository, release.branch
+    if branch in release.branches:
+        if release.is_in(repository.tree(branch)):
+            say(f"{repository.repo_id}: was uploaded before, to the branch {branch}")
+            return repository.commit_of(branch)
+        repository.delete_branch(branch)
+    say(
+        f"{repository.repo_id}: uploading what differs of {len(release.planned)} files, "
+        f"{sum(file.size for file in release.planned):,} bytes, to the branch {branch}"
+    )
+    repository.create_branch(branch, release.head)
+    to_check = f"{message} (to be checked)"
+    commit = repository.commit(release.operations(), message=to_check, parent=release.head, branch=branch)
+    _check_hashes(release, commit)
+    return commit
+
+
+def _check_hashes(release: Release, revision: str) -> None:
+    if not release.is_in(release.repository.tree(revision)):
+        raise ReleaseError(
+            f"{release.repository.repo_id} at {revision} does not hold what was uploaded: names or hashes of files "
+            "differ. Run the same command again; if that does not help, do not use this release"
+        )
+
+
+def _former_sweep(repository: Repository, revision: str) -> frozenset[str]:
     """Folders of the SAEs that a repository's sweep.json names; none where it is not one of ours."""
     with TemporaryDirectory(prefix="sae-traits-sweep-") as folder:
-        api.hf_hub_download(repo_id, SWEEP_FILE, revision=revision, local_dir=folder)
+        repository.api.hf_hub_download(repository.repo_id, SWEEP_FILE, revision=revision, local_dir=folder)
         try:
             sweep = read_sweep(Path(folder))
         except CheckpointError:  # someone else's file of that name: what lies beside it is not ours to delete
@@ -162,8 +296,9 @@ def _former_sweep(api: HfApi, repo_id: str, revision: str | None) -> frozenset[s
 def _replaced(remote: Iterable[str], planned: list[PlannedFile], swept: frozenset[str]) -> list[str]:
     """Remote files that an earlier release must have written and that are no longer there.
 
-    They are of our kinds in our top folders; weights at the root where we write weights too, since a single file and
-    shards cannot both be there; and the SAEs in the folders `swept` of an earlier sweep, with its sweep.json.
+    They are of our kinds in our top folders, but for other people's `.eval_results`; what only some releases have
+    (SOMETIMES_OURS); weights at the root where we write weights too, since a single file and shards cannot both be
+    there; and the SAEs in the folders `swept` of an earlier sweep, with its sweep.json.
     """
     paths = {file.path for file in planned}
     ours = {_top_and_suffix(path) for path in paths if "/" in path}
@@ -171,6 +306,10 @@ def _replaced(remote: Iterable[str], planned: list[PlannedFile], swept: frozense
 
     def is_replaced(path: str) -> bool:
         folder, _, name = path.rpartition("/")
+        if any(fnmatch(path, pattern) for pattern in SOMETIMES_OURS):
+            return True
+        if folder == EVAL_RESULTS_FOLDER:
+            return False
         if folder:
             return _top_and_suffix(path) in ours or (folder in swept and bool(SAE_FILE.fullmatch(name)))
         return (weights_at_root and bool(WEIGHTS.fullmatch(name))) or (bool(swept) and name == SWEEP_FILE)
@@ -180,44 +319,3 @@ def _replaced(remote: Iterable[str], planned: list[PlannedFile], swept: frozense
 
 def _top_and_suffix(path: str) -> tuple[str, str]:
     return PurePosixPath(path).parts[0], PurePosixPath(path).suffix
-
-
-@contextmanager
-def _errors_in_one_line(repo_id: str, endpoint: str) -> Iterator[None]:
-    """Turn what the Hub's client raises into a ReleaseError of one line that says what to do."""
-    from huggingface_hub.errors import (
-        HFValidationError,
-        HTTPError,  # pyright: ignore[reportPrivateImportUsage]  # of httpx or httpx2, as huggingface_hub is 1 or 2
-    )
-
-    try:
-        yield
-    except HFValidationError as error:
-        raise ReleaseError(f"{repo_id!r} is not the name of a repository; write it as NAME/REPOSITORY") from error
-    except (HTTPError, OSError, ValueError, RuntimeError) as error:
-        # The client wraps what goes wrong while a large file is uploaded in a RuntimeError.
-        reason = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
-        raise ReleaseError(_explain(reason, repo_id, endpoint)) from error
-
-
-def _explain(error: BaseException, repo_id: str, endpoint: str) -> str:
-    """What happened and what to do, in one line without a token."""
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
-    said = re.sub(r"\bhf_\w+", "hf_…", " ".join(str(error).split()))
-    if isinstance(error, OfflineModeIsEnabled):
-        return f"cannot publish {repo_id} offline; unset HF_HUB_OFFLINE and run the same command again"
-    if isinstance(error, HfHubHTTPError):
-        status = error.response.status_code
-        seconds = error.response.headers.get("Retry-After", "300")
-        advice = {
-            401: f"{endpoint} wants a valid token for {repo_id}; set HF_TOKEN or run `hf auth login`",
-            403: f"your token may not write to {repo_id}; use one that may, or a name under your own account",
-            404: f"{repo_id} does not exist on {endpoint}, or your token may not see it; check the name",
-            412: f"{repo_id} changed meanwhile, so nothing was published; run the same command again",
-            429: f"{endpoint} limits requests; run the same command again in {seconds} seconds",
-        }
-        return advice.get(status, f"{endpoint} refused to publish {repo_id} ({status}): {said}")
-    if isinstance(error, OSError | ValueError | RuntimeError):
-        return f"cannot publish {repo_id}: {said}"
-    return f"cannot reach {endpoint} ({said}); check the connection and run the same command again"

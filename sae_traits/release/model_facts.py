@@ -22,6 +22,7 @@ _MEASURES = {
     "dead_share": ("latents that never fired", "{:.1%}"),
     "dense_share": (f"latents that fire at more than {DENSE:.0%} of the patches", "{:.1%}"),
     "n_patches": ("patches that this was measured on", "{:,}"),
+    "measured_on": ("they are of the split", "{}"),
 }
 _MONOSEMANTICITY = {
     "mean_with_zeros": ("monosemanticity, mean over all latents, those without a score counting zero", "{:.4f}"),
@@ -34,6 +35,9 @@ _DATA = {
     "collection": ("collection", "{}"),
     "n_specimens": ("specimens (training split)", "{:,}"),
     "n_patches": ("patches, counted with repetition", "{:,}"),
+    "seed_of_order": ("seed of the order of the patches", "{}"),
+    "precision": ("mixed precision", "{}"),
+    "learning_rate": ("peak learning rate", "{:.4g}"),
 }
 _TOLD_ELSEWHERE = ("metrics", "settings", "curve")
 """Of the record of a training."""

@@ -6,15 +6,14 @@ import hashlib
 import io
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from sae_traits.collections.images import open_image
 from sae_traits.errors import ImageError, ReleaseError
-from sae_traits.release.tables import scale_region
-from sae_traits.schema import Region, Specimen
+from sae_traits.release.tables import Row, scale_region
+from sae_traits.schema import Region
 from sae_traits.traits.overlay import draw_region
 
 JPEG_QUALITY = 92
@@ -24,35 +23,49 @@ PREVIEW_SIDE = 512
 
 @dataclass(frozen=True)
 class Picture:
-    """An encoded image, and how it was resized."""
+    """An encoded image."""
 
     data: bytes
     name: str
-    scale: tuple[float, float] = (1.0, 1.0)
-    """Its pixels per source pixel, along x and along y."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """As `datasets.Image` stores it."""
-        return {"bytes": self.data, "path": self.name}
+    def to_row(self) -> Row:
+        """The column `image`, as `datasets.Image` stores it."""
+        return {"image": {"bytes": self.data, "path": self.name}}
+
+
+def reduced_size(size: tuple[int, int], longest_side: int) -> tuple[int, int]:
+    """Width and height of an image of `size` with at most `longest_side` pixels on its longest side."""
+    return _fitted_size(size, min(longest_side, max(size)))
+
+
+def preview_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Width and height of the preview of an image of `size`."""
+    return _fitted_size(size, PREVIEW_SIDE)
 
 
 class SourceImage:
     """The image file of a specimen, read once and decoded only where need be.
 
+    Args:
+        path: of the file.
+        sha256: that the file must have.
+        size: width and height of the upright image in pixels.
+        name: of the images made of it, without a suffix.
+
     Raises:
         ReleaseError: the file is missing, or is not the one that the specimen was made of.
     """
 
-    def __init__(self, path: Path, specimen: Specimen) -> None:
+    def __init__(self, path: Path, *, sha256: str, size: tuple[int, int], name: str) -> None:
         try:
             self.data = path.read_bytes()
         except OSError as error:
             raise ReleaseError(f"cannot read {path}: {error.strerror}; the dataset needs every source image") from error
-        if hashlib.sha256(self.data).hexdigest() != specimen.sha256:
+        if hashlib.sha256(self.data).hexdigest() != sha256:
             raise ReleaseError(f"{path} has changed since its features were extracted; start again in a new run folder")
         self.path = path
-        self.size = specimen.width, specimen.height
-        self.stem = PurePosixPath(specimen.file).stem
+        self.size = size
+        self.name = name
 
     @cached_property
     def pixels(self) -> Image.Image:
@@ -89,8 +102,8 @@ class SourceImage:
     def at_source_size(self) -> Picture:
         """The file's own bytes where they are a plain JPEG or PNG, else a PNG, so that no pixel changes."""
         if self.plain_suffix is not None:
-            return Picture(self.data, self.stem + self.plain_suffix)
-        return Picture(_encoded(self.pixels, "PNG"), f"{self.stem}.png")
+            return Picture(self.data, self.name + self.plain_suffix)
+        return Picture(_encoded(self.pixels, "PNG"), f"{self.name}.png")
 
     def reduced(self, longest_side: int) -> Picture:
         """At most `longest_side` pixels on the longest side.
@@ -99,27 +112,24 @@ class SourceImage:
         colour resolution (4:4:4), as boxes go with colours. Nothing is encoded twice.
         """
         if max(self.size) <= longest_side and self.plain_suffix is not None:
-            return Picture(self.data, self.stem + self.plain_suffix)
-        image = _fitted(self.pixels, min(longest_side, max(self.size)))
-        return Picture(_encoded(image, "JPEG"), f"{self.stem}.jpg", _scale(image.size, self.size))
+            return Picture(self.data, self.name + self.plain_suffix)
+        image = _resized(self.pixels, reduced_size(self.size, longest_side))
+        return Picture(_encoded(image, "JPEG"), f"{self.name}.jpg")
 
     def with_region(self, region: Region) -> Picture:
         """PREVIEW_SIDE pixels on the longest side, with the region drawn."""
-        image = _fitted(self.pixels, PREVIEW_SIDE)
-        scale = _scale(image.size, self.size)
-        return Picture(_encoded(draw_region(image, scale_region(region, scale)), "JPEG"), f"{self.stem}.jpg", scale)
+        image = _resized(self.pixels, preview_size(self.size))
+        drawn = draw_region(image, scale_region(region, self.size, image.size))
+        return Picture(_encoded(drawn, "JPEG"), f"{self.name}.jpg")
 
 
-def _fitted(image: Image.Image, longest_side: int) -> Image.Image:
-    factor = longest_side / max(image.size)
-    if factor == 1:
-        return image
-    size = max(1, round(image.width * factor)), max(1, round(image.height * factor))
-    return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
+def _fitted_size(size: tuple[int, int], longest_side: int) -> tuple[int, int]:
+    factor = longest_side / max(size)
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
-def _scale(size: tuple[int, int], source: tuple[int, int]) -> tuple[float, float]:
-    return size[0] / source[0], size[1] / source[1]
+def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
 def _encoded(image: Image.Image, image_format: str) -> bytes:

@@ -1,7 +1,15 @@
-"""Rows into Parquet shards of bounded size, in bounded memory, with the same bytes for the same rows."""
+"""Rows into Parquet shards, in bounded memory: the same bytes for the same rows, and the same shards for most of them.
+
+Shards are cut where the hash of a specimen's id says so, and are named after it. When a specimen changes, is added or
+taken away, the others stay in the shards that they were in, so that a new release uploads only what has changed.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import re
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,10 +20,44 @@ ROWS_A_GROUP = 100
 """A reader that wants one row reads its group."""
 BYTES_A_GROUP = 64 * 2**20
 BYTES_A_SHARD = 400 * 2**20
+"""A segment of more bytes becomes several shards."""
+BYTES_A_PIXEL = 0.3
+"""Of photographs as JPEG, for the expected size of a segment."""
+SHARD_NAME = re.compile(r"(?P<split>\w+)-(?P<segment>[0-9a-f]{12})-\d{3}\.parquet")
+FIRST_SEGMENT = "0" * 12
+"""The rows before the first cut."""
+
+
+def specimens_a_segment(sizes: Iterable[tuple[int, int]], megabytes: float) -> int:
+    """How many specimens make about so many megabytes, as a power of two, so that it changes with large changes only.
+
+    Args:
+        sizes: width and height of every image in pixels; at least one.
+        megabytes: expected size of a segment.
+    """
+    pixels = [width * height for width, height in sizes]
+    wanted = megabytes * 2**20 / (BYTES_A_PIXEL * sum(pixels) / len(pixels))
+    return 2 ** max(0, int(wanted).bit_length() - 1)
+
+
+class Segments:
+    """Runs of specimens between cuts, for the specimens of one split in their order."""
+
+    def __init__(self, n_specimens: int) -> None:
+        """Cut before one specimen in `n_specimens`, on average."""
+        self._n_specimens = n_specimens
+        self._name = FIRST_SEGMENT
+
+    def of(self, specimen_id: str) -> str:
+        """The segment of the next specimen."""
+        digest = hashlib.sha256(specimen_id.encode()).hexdigest()
+        if int(digest, 16) % self._n_specimens == 0:
+            self._name = digest[: len(FIRST_SEGMENT)]
+        return self._name
 
 
 class ShardWriter:
-    """Writes one split of one config as `{split}-00000-of-0000N.parquet`; the names are right after `close`."""
+    """Writes one split of one config as `{split}-{segment}-{part}.parquet`."""
 
     def __init__(self, folder: Path, split: str, schema: pa.Schema, *, max_bytes: int = BYTES_A_SHARD) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -23,31 +65,34 @@ class ShardWriter:
         self._folder, self._split, self._schema, self._max_bytes = folder, split, schema, max_bytes
         self._rows: list[dict[str, Any]] = []
         self._row_bytes = 0
-        self._parts: list[Path] = []
+        self._segment, self._part = "", 0
         self._sink: IO[bytes] | None = None
         self._writer: pq.ParquetWriter | None = None
 
-    def add(self, row: dict[str, Any], n_bytes: int = 0) -> None:
-        """Append a row that holds an image of `n_bytes`."""
+    def add(self, row: dict[str, Any], segment: str, n_bytes: int = 0) -> None:
+        """Append a row that holds an image of `n_bytes`; the rows of a segment come one after the other."""
+        if segment != self._segment:
+            self.close()
+            self._segment, self._part = segment, 0
         self._rows.append(row)
         self._row_bytes += n_bytes
         self.n_rows += 1
         if len(self._rows) == ROWS_A_GROUP or self._row_bytes >= BYTES_A_GROUP:
             self._flush()
 
-    def close(self) -> list[Path]:
-        """Finish the last shard and give all of them their names."""
+    def close(self) -> None:
+        """Finish the shard that is open."""
         self._flush()
         self._finish_shard()
-        paths = []
-        for i, part in enumerate(self._parts):
-            paths.append(part.rename(part.with_name(f"{self._split}-{i:05d}-of-{len(self._parts):05d}.parquet")))
-        return paths
 
     def abandon(self) -> None:
-        """Let go of the files without finishing them."""
-        if self._sink is not None:
-            self._sink.close()
+        """Let go of the files, which are going to be removed, whether or not their last bytes could be written."""
+        with suppress(OSError):
+            if self._writer is not None:
+                self._writer.close()  # left open, it would write to the closed file when it is dropped
+        with suppress(OSError):
+            if self._sink is not None:
+                self._sink.close()
 
     def _flush(self) -> None:
         """Write the waiting rows as one row group, in a new shard where they would not fit."""
@@ -57,8 +102,9 @@ class ShardWriter:
         if self._sink is not None and self._sink.tell() + self._row_bytes > self._max_bytes:
             self._finish_shard()
         if self._writer is None:
-            self._parts.append(self._folder / f"{self._split}-{len(self._parts):05d}.unfinished")
-            self._sink = self._parts[-1].open("wb")
+            path = self._folder / f"{self._split}-{self._segment}-{self._part:03d}.parquet"
+            self._part += 1
+            self._sink = path.open("wb")
             # Rows of one specimen repeat its image. A dictionary that holds a whole row group stores each image once.
             self._writer = pq.ParquetWriter(
                 self._sink,

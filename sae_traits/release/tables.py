@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 ConfigName = Literal["default", "specimens", "latents", "preview"]
 CONFIG_NAMES: tuple[ConfigName, ...] = ("default", "specimens", "latents", "preview")
+Images = Literal["embed", "reference"]
+"""Whether rows hold the images, or say what they are and where they came from."""
 Row = dict[str, Any]
 Kind = Literal["string", "float32", "int32", "bool", "image", "box", "lab", "polygons", "attributes", "traits"]
 
@@ -34,7 +36,7 @@ class Column:
 _ID = Column("trait_id", "string", "Image-trait pair, stable across re-releases.")
 _SPECIMEN_ID = Column("specimen_id", "string", "Image, stable across re-releases.")
 _TAXON = tuple(
-    Column(rank, "string", "The binomial." if rank == "species" else f"{rank.capitalize()}, null where unknown.")
+    Column(rank, "string", f"{'The binomial' if rank == 'species' else rank.capitalize()}, null where unknown.")
     for rank in RANKS
 )
 _CONTRAST = (
@@ -45,15 +47,19 @@ _CONTRAST = (
     Column("significant", "bool", "Whether the contrast passed that test; where classes are small it seldom can."),
     Column("reference_rank", "string", "What the species was contrasted with: genus, family, order or collection."),
 )
+_LATENT = (
+    Column("latent", "int32", "Index, from 0, in the dictionary named by `sae`; null where regions have no latents."),
+    Column("sae", "string", "The SAE, as repo@revision, or the baseline in its place, as pca@sha256:…, or null."),
+)
 _TRAIT = (
     Column("text", "string", "One sentence about the region."),
     Column("part", "string", "Part of the organism, null where the describer cannot know."),
     Column("attributes", "attributes", "Names and values: colour, pattern, shape, size …"),
     Column("box", "box", "x, y, width, height in pixels of this row's image."),
     Column("polygons", "polygons", "Outlines as x0, y0, x1, y1, … in pixels of this row's image, not closed."),
-    Column("latent", "int32", "Index, from 0, in the SAE named by `sae`."),
-    Column("sae", "string", "The SAE, as repo@revision."),
-    Column("activation", "float32", "Highest activation of the latent in the region."),
+    Column("regions", "string", "What picked the region: sae, or a baseline (pca, k_means, gradcam, whole …)."),
+    *_LATENT,
+    Column("activation", "float32", "Highest activation of the latent (or of Grad-CAM's map) in the region."),
     *_CONTRAST,
     Column("n_images", "int32", "How many specimens the description was agreed on."),
     Column("describer", "string", "Who described the region."),
@@ -66,6 +72,14 @@ _TRAIT = (
     Column("texture_contrast", "float32", "Standard deviation of CIELAB lightness in the region, 0 to 50."),
     Column("length_mm", "float32", "Length in millimetres, null where the image has no scale."),
     Column("width_mm", "float32", "Width in millimetres, null where the image has no scale."),
+    Column("on_animal", "float32", "Share of the region on the animal, 0 to 1; null where no mask was used."),
+    Column("share_of_animal", "float32", "Share of the animal in the region, 0 to 1; null where no mask was used."),
+    Column(
+        "position_along_axis",
+        "float32",
+        "Distance from the middle (0) of the animal's longest axis towards either end (1); null where no mask was "
+        "used, for regions off the animal, and for animals as wide as long.",
+    ),
     Column("color_lab", "lab", "CIELAB (D65) of the region's dominant colour."),
     Column("color_name", "string", "Its name."),
 )
@@ -73,6 +87,7 @@ _SOURCE = (
     Column("license", "string", "Licence of the source image, null where none was given."),
     Column("rights_holder", "string", "Who holds the rights in the source image, null where unknown."),
     Column("source_url", "string", "Where the source image came from, null where unknown."),
+    Column("source_revision", "string", "Version of that source, null where it has none."),
     Column("source_id", "string", "The source image's path in its collection."),
     Column("source_sha256", "string", "sha256 of the source image file."),
 )
@@ -95,8 +110,7 @@ COLUMNS: dict[ConfigName, tuple[Column, ...]] = {
     ),
     "latents": (
         Column("species", "string", "The species that the latent describes."),
-        Column("latent", "int32", "Index, from 0, in the SAE named by `sae`."),
-        Column("sae", "string", "The SAE, as repo@revision."),
+        *_LATENT,
         Column("threshold", "float32", "The latent fires above this activation."),
         *_CONTRAST,
         Column("n_fired", "int32", "Training specimens of the species in which it fired."),
@@ -106,20 +120,31 @@ COLUMNS: dict[ConfigName, tuple[Column, ...]] = {
         Column("image", "image", "The specimen with the region's outline (orange) and box (white) drawn on it."),
         _ID,
         _SPECIMEN_ID,
-        Column("species", "string", "The binomial."),
+        Column("species", "string", "The binomial, null where unknown."),
         Column("text", "string", "One sentence about the region."),
         Column("describer", "string", "Who described the region."),
         *_SOURCE,
     ),
 }
-"""Config -> its columns, in order."""
+"""Config -> its columns, in order, in a release that embeds its images."""
+_SIZE = (
+    Column("width", "int32", "Width in pixels of the image that the row is about, which `rehydrate` puts in."),
+    Column("height", "int32", "Its height; boxes and polygons are in pixels of an image of this size."),
+)
 
 
-def features(config: ConfigName) -> Features:
+def columns(config: ConfigName, images: Images) -> tuple[Column, ...]:
+    """The columns of a config; in a release by reference, the size of an image stands in its place."""
+    if images == "embed" or COLUMNS[config][0].kind != "image":
+        return COLUMNS[config]
+    return (*_SIZE, *COLUMNS[config][1:])
+
+
+def features(config: ConfigName, images: Images = "embed") -> Features:
     """The `datasets.Features` of a config."""
     from datasets import Features
 
-    return Features({column.name: _feature(column.kind) for column in COLUMNS[config]})
+    return Features({column.name: _feature(column.kind) for column in columns(config, images)})
 
 
 def _feature(kind: Kind) -> Any:
@@ -140,9 +165,9 @@ def _feature(kind: Kind) -> Any:
     return Value(kind)
 
 
-def scale_region(region: Region, scale: tuple[float, float]) -> Region:
-    """A region in the pixels of an image that was resized by `scale` along x and y."""
-    scale_x, scale_y = scale
+def scale_region(region: Region, source: tuple[int, int], size: tuple[int, int]) -> Region:
+    """A region of an image of `source` = (width, height) pixels, in the pixels of the same image resized to `size`."""
+    scale_x, scale_y = size[0] / source[0], size[1] / source[1]
     x, y, width, height = region.box
     return replace(
         region,
@@ -153,31 +178,32 @@ def scale_region(region: Region, scale: tuple[float, float]) -> Region:
     )
 
 
-def default_row(specimen: Specimen, trait: Trait, image: dict[str, Any], scale: tuple[float, float], sae: str) -> Row:
-    """One image-trait pair, with boxes in the pixels of an image that was resized by `scale`."""
-    return {"image": image, **_names(specimen), **_trait(trait, scale, sae), **_source(specimen)}
+def default_row(specimen: Specimen, trait: Trait, size: tuple[int, int], sae: str | None) -> Row:
+    """One image-trait pair without its image, with boxes in the pixels of an image of `size` = (width, height)."""
+    region = scale_region(trait.region, (specimen.width, specimen.height), size)
+    return {**_size(size), **_names(specimen), **_trait(trait, region, sae), **_source(specimen)}
 
 
-def specimen_row(specimen: Specimen, traits: Sequence[Trait], image: dict[str, Any], sae: str) -> Row:
-    """One image at its source size, with all its traits."""
-    listed = [_trait(trait, (1.0, 1.0), sae) for trait in traits]
-    return {"image": image, **_names(specimen), "traits": listed, **_source(specimen)}
+def specimen_row(specimen: Specimen, traits: Sequence[Trait], sae: str | None) -> Row:
+    """One image at its source size, without its pixels, with all its traits."""
+    listed = [_trait(trait, trait.region, sae) for trait in traits]
+    return {**_size((specimen.width, specimen.height)), **_names(specimen), "traits": listed, **_source(specimen)}
 
 
-def preview_row(specimen: Specimen, trait: Trait, image: dict[str, Any]) -> Row:
-    """One image-trait pair whose image has the region drawn on it."""
+def preview_row(specimen: Specimen, trait: Trait, size: tuple[int, int]) -> Row:
+    """One image-trait pair whose image, of `size` = (width, height), will have the region drawn on it."""
     return {
-        "image": image,
+        **_size(size),
         "trait_id": trait.trait_id,
         "specimen_id": specimen.specimen_id,
-        "species": specimen.species,
+        "species": specimen.taxon.species,
         "text": trait.description.text,
         "describer": trait.describer,
         **_source(specimen),
     }
 
 
-def latent_row(latent: ChosenLatent, sae: str) -> Row:
+def latent_row(latent: ChosenLatent, sae: str | None) -> Row:
     """One latent that describes a species."""
     return {
         "species": latent.species,
@@ -190,6 +216,10 @@ def latent_row(latent: ChosenLatent, sae: str) -> Row:
     }
 
 
+def _size(size: tuple[int, int]) -> Row:
+    return {"width": size[0], "height": size[1]}
+
+
 def _names(specimen: Specimen) -> Row:
     return {"specimen_id": specimen.specimen_id, **specimen.taxon.to_dict()}
 
@@ -199,17 +229,19 @@ def _source(specimen: Specimen) -> Row:
         "license": specimen.license,
         "rights_holder": specimen.rights_holder,
         "source_url": specimen.source_url,
+        "source_revision": specimen.source_revision,
         "source_id": specimen.file,
         "source_sha256": specimen.sha256,
     }
 
 
-def _contrast(contrast: Contrast) -> Row:
+def _contrast(contrast: Contrast | None) -> Row:
+    if contrast is None:
+        return {column.name: None for column in _CONTRAST}
     return asdict(contrast) | {"q_value": None if math.isnan(contrast.q_value) else contrast.q_value}
 
 
-def _trait(trait: Trait, scale: tuple[float, float], sae: str) -> Row:
-    region = scale_region(trait.region, scale)
+def _trait(trait: Trait, region: Region, sae: str | None) -> Row:
     return {
         "trait_id": trait.trait_id,
         "text": trait.description.text,
@@ -217,6 +249,7 @@ def _trait(trait: Trait, scale: tuple[float, float], sae: str) -> Row:
         "attributes": [asdict(attribute) for attribute in trait.description.attributes],
         "box": region.box,
         "polygons": region.polygons,
+        "regions": trait.candidate.regions,
         "latent": trait.candidate.latent,
         "sae": sae,
         "activation": trait.candidate.peak,

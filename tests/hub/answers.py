@@ -8,74 +8,19 @@ import re
 import secrets
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 from urllib.parse import parse_qs, quote, unquote, urlencode
 
 import yaml
+from hub import sharing
+from hub.faults import Fault
+from hub.messages import Account, Reply, Request
 from hub.repositories import Commit, File, HubError, Repository, RepoType, Store, folder_oid, listing
 
 LARGE = 10 * 1024 * 1024
 """Files of more bytes are LFS files whatever their name."""
-
-
-@dataclass(frozen=True)
-class Account:
-    """Who may write where."""
-
-    name: str
-    organisations: tuple[str, ...] = ()
-
-    def may_write(self, repo_id: str) -> bool:
-        """Whether the namespace of a repository is the account's own or one of its organisations."""
-        return repo_id.split("/")[0] in (self.name, *self.organisations)
-
-
-@dataclass(frozen=True)
-class Request:
-    """A request; `account` is None without a token."""
-
-    method: str
-    path: str
-    query: dict[str, list[str]]
-    body: BinaryIO
-    account: Account | None
-
-    def flag(self, name: str) -> bool:
-        """Whether a query option is on."""
-        return self.query.get(name, ["false"])[0].lower() in ("true", "1")
-
-    def signed_in(self) -> Account:
-        """The account.
-
-        Raises:
-            HubError: 401 without a token.
-        """
-        if self.account is None:
-            raise HubError(401, "Invalid username or password.")
-        return self.account
-
-    def writer(self, repo_id: str) -> Account:
-        """The account, which may write to a repository.
-
-        Raises:
-            HubError: 401 without a token, 403 in the namespace of others.
-        """
-        account = self.signed_in()
-        if not account.may_write(repo_id):
-            raise HubError(403, f"You don't have the rights to write to {repo_id}")
-        return account
-
-
-@dataclass(frozen=True)
-class Reply:
-    """An answer: JSON, or a file."""
-
-    body: Any = None
-    file: Path | None = None
-    headers: dict[str, str] = field(default_factory=dict)
 
 
 class Hub:
@@ -96,6 +41,10 @@ class Hub:
         """Told of every request before it is answered, with its method and path; a test acts here as someone else."""
         self.uploads: dict[str, str] = {}
         """Secret of an upload address -> sha256 that may be put there."""
+        self.faults: dict[int, Fault] = {}
+        """Number of a request, from 1 -> what goes wrong with it."""
+        self.n_received = 0
+        """Requests that came, answered or not; set it to 0 to count anew."""
         self._lock = threading.RLock()
 
     def answer(self, request: Request) -> Reply:
@@ -118,6 +67,12 @@ class Hub:
                 if match and method in methods.split():
                     return endpoint(self, request, **{k: unquote(v) for k, v in match.groupdict(default="").items()})
         raise HubError(404, f"There is nothing at {request.method} {request.path}", "RepoNotFound")
+
+    def receive(self) -> Fault | None:
+        """Count a request that comes in, and say what is to go wrong with it."""
+        with self._lock:
+            self.n_received += 1
+            return self.faults.pop(self.n_received, None)
 
     def page(self, repository: Repository) -> str:
         """The address of a repository's page."""
@@ -183,7 +138,7 @@ def info(hub: Hub, request: Request, kind: str, repo_id: str, revision: str) -> 
         "createdAt": repository.created,
         "lastModified": commit.date,
         "private": repository.private,
-        "gated": False,
+        "gated": repository.gated,
         "tags": [],
         "downloads": 0,
         "cardData": _card_metadata(hub.store.object_path(readme.sha256).read_text("utf-8")) if readme else None,
@@ -360,6 +315,7 @@ def _apply(store: Store, files: dict[str, File], key: str, value: dict[str, Any]
 
 def resolve(hub: Hub, request: Request, kind: str, repo_id: str, revision: str, path: str) -> Reply:
     repository = hub.readable(request, kind, repo_id)
+    sharing.refuse_ungranted(repository, request)
     state = repository.find(revision)
     headers = {"X-Repo-Commit": state.oid}
     file = state.files.get(path)
@@ -388,6 +344,10 @@ ENDPOINTS: list[tuple[str, re.Pattern[str], Callable[..., Reply]]] = [
         ("GET", rf"{_API}/refs", refs),
         ("POST", rf"{_API}/(?P<verb>tag|branch)/(?P<name>[^/]+)", create_ref),
         ("DELETE", rf"{_API}/(?P<verb>tag|branch)/(?P<name>[^/]+)", delete_ref),
+        ("PUT", rf"{_API}/settings", sharing.settings),
+        ("GET POST", r"/api/collections", sharing.collections),
+        ("GET", r"/api/collections/(?P<slug>[^/]+/[^/]+)", sharing.collection),
+        ("POST", r"/api/collections/(?P<slug>[^/]+/[^/]+)/items", sharing.add_item),
         ("POST", rf"{_API}/preupload{_REVISION}", preupload),
         ("POST", rf"{_API}/commit{_REVISION}", commit),
         ("POST", rf"{_PAGE}\.git/info/lfs/objects/batch", lfs_batch),

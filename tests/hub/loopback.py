@@ -17,6 +17,7 @@ import re
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,7 +25,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 from urllib.parse import parse_qs, urlsplit
 
-from hub.answers import LARGE, Hub, Request
+from hub.answers import LARGE, Hub
+from hub.faults import Fault, reset
+from hub.messages import Request
 from hub.repositories import HubError
 
 logger = logging.getLogger("hub.loopback")
@@ -50,6 +53,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
+    fault: Fault | None = None
+    """What is to go wrong with the request that is being answered."""
 
     @property
     def hub(self) -> Hub:
@@ -58,14 +63,22 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Every method takes the same way."""
+        self.fault = self.hub.receive()
         with tempfile.SpooledTemporaryFile(max_size=LARGE) as body:
             self._read_body(cast(BinaryIO, body))
             try:
+                if self.fault:
+                    self.fault.before()
                 reply = self.hub.answer(self._request(cast(BinaryIO, body)))
             except HubError as error:
                 self._send_error(error)
                 return
-        if reply.file is None:
+            except ConnectionResetError:
+                self._reset()
+                return
+        if self.fault and self.fault.kind == "lost":
+            self._reset()
+        elif reply.file is None:
             self._send(200, json.dumps(reply.body).encode(), {"Content-Type": "application/json"} | reply.headers)
         else:
             self._send_file(reply.file, reply.headers)
@@ -114,8 +127,20 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in ({"Content-Length": str(len(body))} | headers).items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
+        if self.command == "HEAD":
+            return
+        middle = len(body) // 2 if self.fault else 0
+        self.wfile.write(body[:middle])
+        if self.fault and self.fault.kind == "cut":
+            self._reset()
+            return
+        if self.fault and self.fault.kind == "slow":
+            time.sleep(self.fault.seconds)
+        self.wfile.write(body[middle:])
+
+    def _reset(self) -> None:
+        self.close_connection = True
+        reset(self.connection)
 
     def log_message(self, format: str, *args: object) -> None:
         """To logging, which says nothing unless asked."""

@@ -89,6 +89,10 @@ class Repository:
     commits: dict[str, Commit] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    gated: Literal["auto", "manual", False] = False
+    """Whether readers have to ask for the files, and how they get them."""
+    readers: list[str] = field(default_factory=list)
+    """Accounts that were granted access."""
 
     def find(self, revision: str) -> Commit:
         """The commit of a branch, a tag or a full commit hash.
@@ -123,12 +127,25 @@ class Repository:
         """Put a new state on a branch, which may be new."""
         parent = self.branches.get(branch)
         date = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        named = json.dumps([parent, title, message, date, len(self.commits), [(p, f.oid) for p, f in files.items()]])
+        # Unlike git's, the name does not depend on the date: equal histories are equal in name, whatever led to them.
+        named = json.dumps([parent, title, message, author, sorted((p, f.oid) for p, f in files.items())])
         oid = hashlib.sha1(named.encode()).hexdigest()
         commit = Commit(oid, parent, title, message, date, author, dict(sorted(files.items())))
         self.commits[oid] = commit
         self.branches[branch] = oid
         return commit
+
+
+@dataclass
+class Collection:
+    """Repositories that somebody put together."""
+
+    slug: str
+    title: str
+    owner: str
+    private: bool
+    items: list[tuple[str, str]] = field(default_factory=list)
+    """Type and id of each."""
 
 
 def _subtree(commit: Commit, path: str) -> dict[str, str]:
@@ -167,6 +184,8 @@ class Store:
         self.folder = folder
         (folder / "objects").mkdir(parents=True, exist_ok=True)
         self.repositories: dict[tuple[str, str], Repository] = {}
+        self.collections: dict[str, Collection] = {}
+        """By slug; unlike repositories they are not written down."""
         for path in sorted((folder / "repositories").glob("*/*/*.json")):
             repository = _read(path)
             self.repositories[repository.repo_type, repository.repo_id] = repository
@@ -217,6 +236,14 @@ class Store:
         """Forget a repository; objects stay."""
         del self.repositories[repository.repo_type, repository.repo_id]
         self._path(repository).unlink()
+
+    def clear(self) -> None:
+        """Forget everything, the objects too."""
+        for repository in list(self.repositories.values()):
+            self.delete(repository)
+        self.collections.clear()
+        for path in (self.folder / "objects").iterdir():
+            path.unlink()
 
     def save(self, repository: Repository) -> None:
         """Write a repository down after a change."""

@@ -223,93 +223,111 @@ def test_by_hand_it_prints_the_environment_of_its_clients(tmp_path: Path):
             process.terminate()
 
 
-DATASET_SCRIPT = """
+ROUND_TRIP = """
 import json, sys
 from pathlib import Path
-import datasets
-from datasets import Dataset, Features, Image, List, Value, get_dataset_config_names, load_dataset
+from datasets import get_dataset_config_names, load_dataset
 from datasets.exceptions import DatasetNotFoundError
+from hub.publisher import write_dataset
 from huggingface_hub import HfApi
-from PIL import Image as Picture
+from sae_traits import SAE, SAEConfig
 from sae_traits.release.hub import publish_folder
+from sae_traits.release.load_back import load_back_dataset, load_back_saes
 
 folder = Path(sys.argv[1])
-traits = Features({"image": Image(), "text": Value("string"), "box": List(Value("float32"), length=4),
-                   "attributes": List({"name": Value("string"), "value": Value("string")})})
-row = {"image": Picture.new("RGB", (8, 6), (200, 30, 30)), "text": "red", "box": [1, 2, 3, 4],
-       "attributes": [{"name": "colour", "value": "red"}]}
-(folder / "data").mkdir(parents=True)
-(folder / "README.md").write_text('''---
-configs:
-- config_name: default
-  default: true
-  data_files:
-  - {split: train, path: data/train-*.parquet}
-  - {split: test, path: data/test-*.parquet}
-- config_name: latents
-  data_files: data/latents.parquet
----
-# Traits
-''')
-Dataset.from_list([row] * 5, features=traits).to_parquet(folder / "data/train-00000.parquet")
-Dataset.from_list([row] * 2, features=traits).to_parquet(folder / "data/test-00000.parquet")
-Dataset.from_dict({"latent": [3, 5, 8]}).to_parquet(folder / "data/latents.parquet")
 
-def publish():
-    return publish_folder(folder, "museum/traits", repo_type="dataset", private=True, message="Publish")
+def publish(folder, repo_id, repo_type, load_back):
+    return publish_folder(
+        folder, repo_id, repo_type=repo_type, private=True, message="Publish", load_back=load_back
+    )
 
-publish()
-HfApi().create_tag("museum/traits", tag="v1", repo_type="dataset")
-Dataset.from_list([row] * 7, features=traits).to_parquet(folder / "data/train-00000.parquet")
-publish()
+seeds = {"": 0, "layer-3/wide": 1}
+for subfolder, seed in seeds.items():
+    config = SAEConfig(architecture="topk", d_model=4, n_latents=8, k=2)
+    SAE(config, seed=seed).save_pretrained(folder / "sae" / subfolder)
+first_sae = publish(folder / "sae", "museum/sae", "model", load_back_saes)
+SAE(config, seed=2).save_pretrained(folder / "sae")
+publish(folder / "sae", "museum/sae", "model", load_back_saes)
 
-try:
-    load_dataset("museum/traits", token=False)
-    without_token = "loaded"
-except DatasetNotFoundError as error:
-    without_token = str(error)
-whole = load_dataset("museum/traits")
-seen = whole["train"][6]
-streamed = next(iter(load_dataset("museum/traits", split="test", streaming=True)))
-try:
-    load_dataset("museum/missing")
-    missing = "loaded"
-except DatasetNotFoundError as error:
-    missing = str(error)
+def weight(**arguments):
+    return round(float(SAE.from_pretrained("museum/sae", **arguments).W_dec[0, 0]), 5)
+
+own = {seed: round(float(SAE(config, seed=seed).W_dec[0, 0]), 5) for seed in (0, 1, 2)}
+saes = {
+    "main": weight() == own[2],
+    "subfolder": weight(subfolder="layer-3/wide") == own[1],
+    "tag": weight(revision="v0.1.0") == own[0],
+    "commit": weight(revision=first_sae.revision) == own[0],
+    "tag and subfolder": weight(revision="v0.1.1", subfolder="layer-3/wide") == own[1],
+}
+
+for n_rows in (5, 7):
+    data = write_dataset(folder / "traits", "museum/sae@main", n_rows)
+    publish(data, "museum/traits", "dataset", load_back_dataset)
+
+def rows(config, revision, streaming):
+    loaded = load_dataset("museum/traits", config, revision=revision, streaming=streaming)
+    return {split: sum(1 for _ in table) for split, table in loaded.items()}
+
+def failure(repo_id, **arguments):
+    try:
+        load_dataset(repo_id, **arguments)
+    except DatasetNotFoundError as error:
+        return str(error)
+
+# First, since datasets falls back to what is in its cache.
+refused = [failure("museum/traits", token=False), failure("museum/missing")]
+row = load_dataset("museum/traits", split="train", revision="v0.1.1")[6]
+streamed = list(load_dataset("museum/traits", split="train", revision="v0.1.1", streaming=True))[6]
+for one in (row, streamed):
+    image = one.pop("image")
+    one["pixel"] = [image.size, image.getpixel((0, 0))]
 print(json.dumps({
+    "saes": saes,
     "configs": get_dataset_config_names("museum/traits"),
-    "rows": {split: len(table) for split, table in whole.items()},
-    "seen": [seen["image"].size, seen["image"].getpixel((0, 0)), seen["box"], seen["attributes"]],
-    "streamed": [streamed["image"].size, streamed["box"], streamed["attributes"]],
-    "at_tag": load_dataset("museum/traits", split="train", revision="v1").num_rows,
-    "latents": load_dataset("museum/traits", "latents", split="train")["latent"][:],
-    "features": whole["train"].features == traits,
-    "without_token": without_token,
-    "missing": missing,
+    "rows": {
+        f"{config} {revision} {streaming}": rows(config, revision, streaming)
+        for config in ("default", "latents")
+        for revision in ("v0.1.0", "v0.1.1", None)
+        for streaming in (False, True)
+    },
+    "row": row,
+    "same": row == streamed,
+    "refused": refused,
 }))
 """
 
 
-def test_load_dataset_by_id(hub: Hub, hub_environment: dict[str, str], tmp_path: Path):
-    """Published with the token and address of the environment alone; loaded by id, config, tag and as a stream."""
+def test_round_trips_by_id(hub: Hub, hub_environment: dict[str, str], tmp_path: Path):
+    """Published with the token and address of the environment alone; loaded by id, config, tag, and as a stream."""
     process = subprocess.run(
-        [sys.executable, "-c", DATASET_SCRIPT, str(tmp_path / "release")],
+        [sys.executable, "-c", ROUND_TRIP, str(tmp_path)],
         env=hub_environment,
+        cwd=Path(__file__).parents[1],
         capture_output=True,
         text=True,
         check=False,
     )
     assert process.returncode == 0, process.stderr
     assert hub.token not in process.stdout + process.stderr
-    attributes = [{"name": "colour", "value": "red"}]
-    assert json.loads(process.stdout) == {
-        "configs": ["default", "latents"],
-        "rows": {"train": 7, "test": 2},
-        "seen": [[8, 6], [200, 30, 30], [1, 2, 3, 4], attributes],
-        "streamed": [[8, 6], [1, 2, 3, 4], attributes],
-        "at_tag": 5,
-        "latents": [3, 5, 8],
-        "features": True,
-        "without_token": "Dataset 'museum/traits' doesn't exist on the Hub or cannot be accessed.",
-        "missing": "Dataset 'museum/missing' doesn't exist on the Hub or cannot be accessed.",
+    found = json.loads(process.stdout)
+    assert found["saes"] == dict.fromkeys(["main", "subfolder", "tag", "commit", "tag and subfolder"], True)
+    assert found["configs"] == ["default", "latents"]
+    for name, rows in found["rows"].items():
+        config, revision, _ = name.split()
+        train = 3 if config == "latents" else 5 if revision == "v0.1.0" else 7
+        assert rows == ({"train": train} if config == "latents" else {"train": train, "test": 2}), name
+    assert len(found["rows"]) == 12
+    assert found["same"]
+    assert found["row"] == {
+        "text": "red",
+        "box": [1, 2, 3, 4],
+        "attributes": [{"name": "colour", "value": "red"}] * 6,
+        "q_value": 0.5,
+        "sae": "museum/sae@main",
+        "pixel": [[8, 6], [6, 30, 30]],
     }
+    assert found["refused"] == [
+        f"Dataset '{repo_id}' doesn't exist on the Hub or cannot be accessed."
+        for repo_id in ("museum/traits", "museum/missing")
+    ]

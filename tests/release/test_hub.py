@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from hub.answers import Hub
+from hub.faults import Fault, FaultKind
 from huggingface_hub import CommitOperationAdd, HfApi, snapshot_download
 
 from sae_traits.errors import ReleaseError
@@ -177,7 +178,7 @@ def test_a_change_in_between_publishes_nothing(hub: Hub, release: Path):
 
     hub.listeners.append(commit_of_another)
     with pytest.raises(
-        ReleaseError, match=r"museum/traits changed meanwhile.*nothing was published; run the same command"
+        ReleaseError, match=r"museum/traits changed meanwhile.*nothing was published.* run the same command"
     ):
         publish(hub, release)
     assert repository.find("main").title == "Meanwhile"
@@ -244,8 +245,25 @@ def test_a_token_that_the_hub_repeats_is_not_shown(hub: Hub, release: Path):
 
 def test_a_rate_limit_says_when_to_come_back(hub: Hub, release: Path):
     hub.requests_left = 0
-    with pytest.raises(ReleaseError, match="limits requests; run the same command again in 30 seconds"):
+    with pytest.raises(ReleaseError, match=r"limits requests, museum/traits has to wait; .* in 30 seconds"):
         publish(hub, release)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("500", r"has a problem of its own \(500\) with museum/traits; run the same command again"),
+        ("409", "is busy with another change of museum/traits; run the same command again"),
+        ("412", "museum/traits changed meanwhile: somebody else pushed to it"),
+        ("reset", "cannot reach http.* to publish museum/traits .*check the connection"),
+    ],
+)
+def test_a_fault_is_one_line_that_says_what_to_do(hub: Hub, release: Path, kind: FaultKind, expected: str):
+    hub.faults = {5: Fault(kind)}  # the branch is made, which the client does not try again
+    with pytest.raises(ReleaseError, match=expected) as caught:
+        publish(hub, release)
+    assert "\n" not in str(caught.value)
+    assert publish(hub, release).changed
 
 
 def test_a_card_that_is_not_yaml_is_refused_before_anything_is_uploaded(hub: Hub, release: Path):

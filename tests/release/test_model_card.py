@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from huggingface_hub import ModelCard, ModelCardData, parse_eval_result_entries
 from PIL import Image
 
 from sae_traits import SAE, SAEConfig
@@ -16,6 +17,8 @@ from sae_traits.config import TrainConfig
 from sae_traits.errors import CheckpointError, ReleaseError
 from sae_traits.geometry import Framing
 from sae_traits.release.cards import write_model_card
+from sae_traits.release.facts import LatentPicture, ModelFacts, Rights, Source
+from sae_traits.release.results import Condition, Estimate, Results, ZeroShot
 from sae_traits.sae.sweep import expand, parse_sweep
 from sae_traits.sae.sweep_folder import save_saes
 from sae_traits.schema import BackboneInfo
@@ -260,10 +263,155 @@ def test_hostile_records_stay_text(tmp_path: Path, value: str):
     measured = {"l0": value, "monosemanticity": {"embedding": value, "mean": value, value: 1}, value: value}
     card = card_of(tmp_path, CONFIG | {"training": of_data | {"metrics": measured}})
     assert set(front_matter(card)) == {"library_name", "pipeline_tag", "tags", "base_model"}
-    body = card.split("\n---\n", 1)[1]
+    body = re.sub(r"<!-- sae-traits: [^<>]*-->", "", card.split("\n---\n", 1)[1])
     assert "<" not in body
     assert value.strip() not in body
     assert {line.count("|") for line in body.splitlines()} == {0, 3}
+
+
+FACTS = ModelFacts(
+    dataset_id="org/moth_traits",
+    dataset_title="Moth traits",
+    source=Source(name="hf://datasets/museum/moths@v1"),
+    command="sae-traits run moths",
+    seconds={"extract": 812.6, "train": 99.9, "annotate": 5.0},
+    results=Results(
+        quality=(),
+        has_controls=False,
+        zero_shot=ZeroShot(
+            clip="imageomics/bioclip",
+            revision=None,
+            n_test=80,
+            n_classes=16,
+            chance=0.0625,
+            conditions=(
+                Condition("name only", Estimate(0.3, 0.2, 0.4)),
+                Condition("name + traits", Estimate(0.35, 0.25, 0.45)),
+                Condition("name + filler", Estimate(0.31, 0.2, 0.4)),
+            ),
+            gain=None,
+            dealt_p_value=0.125,
+            above_chance=True,
+            notes=("Three species have no traits.",),
+        ),
+    ),
+    gallery=(
+        LatentPicture(
+            path="figures/latent-00017.jpg",
+            latent=17,
+            species="Aus bus",
+            f_species=0.95,
+            f_reference=0.051,
+            rights=(Rights("CC BY 4.0", "A. Naturalist", 3), Rights(None, None, 1)),
+        ),
+    ),
+)
+
+
+def with_facts(folder: Path, facts: ModelFacts = FACTS) -> str:
+    write_model_card(folder, CONFIG, METRICS | {"measured_on": "validation"}, repo_id="org/moth-sae", facts=facts)
+    return (folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_model_index_comes_back_through_the_hubs_own_classes(tmp_path: Path):
+    data = ModelCard(with_facts(tmp_path)).data
+    assert isinstance(data, ModelCardData)
+    assert data.model_name == "org/moth-sae"
+    assert data.datasets == ["museum/moths"]
+    found = {(r.task_type, r.metric_type, r.metric_name, r.metric_value, r.dataset_split) for r in data.eval_results}
+    features, zero_shot = "image-feature-extraction", "zero-shot-image-classification"
+    clip = "top-1 accuracy of imageomics/bioclip, texts: "
+    assert found == {
+        (features, "explained_variance", "explained variance of the patch features", 0.912345, "validation"),
+        (features, "l0", "active latents a patch (L0)", 16.0, "validation"),
+        (features, "dead_share", "share of the latents that never fired", 0.0625, "validation"),
+        (zero_shot, "accuracy", clip + "name only", 0.3, "test"),
+        (zero_shot, "accuracy", clip + "name + traits", 0.35, "test"),
+    }
+    assert {r.dataset_type for r in data.eval_results} == {"org/moth_traits"}
+    assert "model-index" in front_matter(data_card(data))
+
+
+def data_card(data: ModelCardData) -> str:
+    return f"---\n{data.to_yaml()}\n---\n"
+
+
+def test_the_scores_are_also_written_as_eval_results_where_their_dataset_has_a_place(tmp_path: Path):
+    with_facts(tmp_path)
+    file = tmp_path / ".eval_results" / "sae-traits.yaml"
+    entries = parse_eval_result_entries(yaml.safe_load(file.read_text(encoding="utf-8")))
+    assert [(e.dataset_id, e.task_id, e.value) for e in entries] == [
+        ("org/moth_traits", "explained_variance", 0.912345),
+        ("org/moth_traits", "l0", 16.0),
+        ("org/moth_traits", "dead_share", 0.0625),
+        ("org/moth_traits", "zero_shot_names", 0.3),
+        ("org/moth_traits", "zero_shot_names_and_traits", 0.35),
+    ]
+    assert entries[-1].notes == "top-1 accuracy of imageomics/bioclip, texts: name + traits, test split"
+    card = with_facts(tmp_path, replace(FACTS, dataset_id=None))
+    assert not file.exists(), "an entry has to name a dataset on the Hub"
+    assert front_matter(card)["model-index"][0]["results"][0]["dataset"]["type"] == "hf://datasets/museum/moths@v1"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "0.9", None, True])
+def test_what_is_no_number_is_no_score(tmp_path: Path, value: object):
+    write_model_card(tmp_path, CONFIG, {"explained_variance": value}, repo_id=None)
+    assert "model-index" not in front_matter((tmp_path / "README.md").read_text(encoding="utf-8"))
+
+
+def test_the_card_links_its_dataset_and_says_what_the_traits_are_worth(tmp_path: Path):
+    card = with_facts(tmp_path)
+    assert "[Moth traits](https://huggingface.co/datasets/org/moth&#95;traits)" in card
+    worth = card.split("\n## Do its traits help to recognise species?\n")[1].split("\n## ")[0]
+    assert "| name + traits | 0.350 &#91;0.250, 0.450&#93; |" in worth
+    assert "filler" not in worth
+    assert "- Three species have no traits." in worth
+    assert rows(card, "How it was made") == {"extract": "813", "train": "100"}
+    assert "<pre><code>sae-traits run moths</code></pre>" in card
+    assert "was not measured when this card was written" not in card
+    assert "was not measured when this card was written" in card_of(tmp_path)
+
+
+def test_the_gallery_names_who_holds_the_rights(tmp_path: Path):
+    gallery = with_facts(tmp_path).split("\n## What some latents fire on\n")[1].split("\n## ")[0]
+    assert "fires in 95 % of the specimens of Aus bus and in 5 % of those of its relatives" in gallery
+    assert "![Latent 17](figures/latent-00017.jpg)" in gallery
+    assert "Photographs: A. Naturalist (CC BY 4.0); holder unknown (no licence given)." in gallery
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_hostile_facts_stay_text(tmp_path: Path, value: str):
+    def of(text: str) -> str:
+        zero_shot = replace(FACTS.results.zero_shot, clip=text, notes=(text,))
+        picture = replace(FACTS.gallery[0], species=text, rights=(Rights(text, text, 1),))
+        facts = replace(
+            FACTS,
+            dataset_id="org/moths",
+            dataset_title=text,
+            source=Source(name=text),
+            command=text,
+            results=replace(FACTS.results, zero_shot=zero_shot),
+            gallery=(picture,),
+        )
+        return with_facts(tmp_path, facts)
+
+    harmless, card = of("x"), of(value)
+    assert set(front_matter(card)) == set(front_matter(harmless))
+    bodies = [re.sub(r"<!-- sae-traits: [^<>]*-->", "", one.split("\n---\n", 1)[1]) for one in (card, harmless)]
+    assert value.strip() not in bodies[0]
+    for pattern in (r"<[^>]*>", r"\]\(", r"\|", r"```", "\n"):
+        assert len(re.findall(pattern, bodies[0])) == len(re.findall(pattern, bodies[1])), pattern
+
+
+def test_what_a_person_wrote_into_the_card_stays(tmp_path: Path):
+    card = card_of(tmp_path)
+    (tmp_path / "README.md").write_text(card + "\n## Thanks\n\nTo all moths.\n", encoding="utf-8")
+    again = card_of(tmp_path, CONFIG | {"k": 32})
+    assert again.endswith("\n## Thanks\n\nTo all moths.\n")
+    assert "| active latents a patch (k) | 32 |" in again
+    (tmp_path / "README.md").write_text("---\n: : {\n---\n", encoding="utf-8")
+    with pytest.raises(ReleaseError, match=r"README\.md: the front matter of the card is not YAML"):
+        card_of(tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path):

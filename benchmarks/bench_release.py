@@ -1,0 +1,241 @@
+"""A release of the paper's size: 80,000 traits of 19,000 images of 256 x 256 pixels, made up and written as JPEG.
+
+Each step runs in a process of its own, whose time, processor time and peak memory are printed: reading the collection
+(which finds near-identical images), writing the dataset with its images and by reference, putting the images in again,
+and the first row of a stream. Some ten minutes and 2 GB of disk:
+
+    python benchmarks/bench_release.py [--specimens 19000] [--rows 80000] [--folder DIR]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tables import describe_machine, markdown_table
+
+from sae_traits.collections import read_collection
+from sae_traits.collections.near_identical import HASH_BYTES, near_identical_groups
+from sae_traits.config import CollectionConfig, ReleaseConfig
+from sae_traits.geometry import Framing
+from sae_traits.release.dataset import write_dataset
+from sae_traits.release.facts import DatasetFacts
+from sae_traits.release.rehydrate import rehydrate
+from sae_traits.release.tables import Images
+from sae_traits.schema import (
+    Attribute,
+    BackboneInfo,
+    Candidate,
+    ChosenLatent,
+    Collection,
+    Contrast,
+    Description,
+    Measurement,
+    Region,
+    Trait,
+)
+
+N_SPECIES = 700
+SIDE = 256
+N_LATENTS = 24_576
+CONTRAST = Contrast(f_species=0.8, f_reference=0.1, effect=2.5, q_value=0.01, significant=True, reference_rank="genus")
+FACTS = DatasetFacts(
+    backbone=BackboneInfo(
+        backbone="made up",
+        revision="1",
+        layer=0,
+        d_model=32,
+        rows=16,
+        columns=16,
+        patch=14,
+        framing=Framing(mode="squash", size=(224, 224)),
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+    ),
+    dictionary_metrics={},
+    contrast={},
+    describer="measured",
+    describer_model="made up",
+    prompt="made up",
+    n_problems=0,
+    command="python benchmarks/bench_release.py",
+)
+FIRST_ROW = """
+import sys, time
+import datasets, torch  # datasets imports torch, where there is one, for its first stream
+started = time.perf_counter(), time.process_time()
+row = next(iter(datasets.load_dataset(sys.argv[1], "default", split="train", streaming=True)))
+assert row["image"].size == (256, 256), row
+print(time.perf_counter() - started[0], time.process_time() - started[1])
+"""
+
+
+def species_folder(number: int) -> str:
+    """Genus and species in letters, as a label needs them; 26 species a genus."""
+    letters = "".join(chr(97 + number // 26**place % 26) for place in range(3))
+    return f"Genus{letters[1:]}_species{letters}"
+
+
+def draw_image(root: Path, number: int) -> None:
+    """Something with outlines and grain, some 20 KB as JPEG."""
+    rng = np.random.default_rng(number)
+    coarse = Image.fromarray(rng.integers(0, 255, (10, 10, 3)).astype(np.uint8)).resize(
+        (SIDE, SIDE), Image.Resampling.BICUBIC
+    )
+    pixels = np.asarray(coarse).astype(np.int16) + rng.integers(-4, 4, (SIDE, SIDE, 1))
+    path = root / species_folder(number % N_SPECIES) / f"{number:06d}.jpg"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(path, quality=85)
+
+
+def read(root: Path, saved: Path) -> None:
+    """Read the collection as a run does, and keep it."""
+    collection = read_collection(CollectionConfig(source=str(root)), workers=2)
+    assert not collection.problems
+    collection.save(saved)
+
+
+def make_traits(collection: Collection, n_rows: int) -> list[Trait]:
+    """Traits of all specimens in turn, each with a sentence and a region of some patches."""
+    rng = np.random.default_rng(0)
+    share = n_rows / len(collection.specimens)
+    traits = []
+    for row, specimen in enumerate(collection.specimens):
+        for number in range(int(share * (row + 1)) - int(share * row)):
+            x, y, width, height = rng.uniform(10, 100, 4).tolist()
+            outline = tuple(rng.uniform(0, SIDE, 24).tolist())
+            latent = int(rng.integers(N_LATENTS))
+            traits.append(
+                Trait(
+                    trait_id=f"{specimen.specimen_id}-{number}",
+                    candidate=Candidate(specimen=row, latent=latent, patches=(1,), peak=1.5, contrast=CONTRAST),
+                    region=Region(box=(x, y, width, height), polygons=(outline,), patches=(1,), area_fraction=0.05),
+                    description=Description(
+                        text=f"The region is mostly dark brown, with {latent % 9} paler bands that run across it.",
+                        attributes=(Attribute("colour", "dark brown"), Attribute("pattern", "banded")),
+                    ),
+                    measurement=Measurement(
+                        length_px=width,
+                        width_px=height,
+                        elongation=width / height,
+                        texture_contrast=3.0,
+                        color_lab=(50.0, 10.0, -40.0),
+                        color_name="brown",
+                    ),
+                    describer="measured",
+                    describer_model="made up",
+                    prompt="made up",
+                )
+            )
+    return traits
+
+
+def write(saved: Path, folder: Path, n_rows: int, images: Images) -> None:
+    """Write the dataset."""
+    collection = Collection.load(saved)
+    latents = [
+        ChosenLatent(species=name, latent=7, threshold=0.4, contrast=CONTRAST, n_fired=3, n_specimens=4)
+        for name in sorted({specimen.species for specimen in collection.specimens})
+    ]
+    write_dataset(
+        folder,
+        collection,
+        make_traits(collection, n_rows),
+        latents,
+        sae="made/up@1",
+        config=ReleaseConfig(images=images),
+        facts=FACTS,
+        workers=2,
+    )
+
+
+def put_in(referred: Path, folder: Path, root: Path) -> None:
+    """Put the images in from the folder of originals."""
+    done = rehydrate(referred, folder, photographs=root, connections=1, workers=2)
+    assert not done.missing
+
+
+def group(n: int) -> None:
+    """Find the near-identical of so many random hashes, a hundredth of them copies."""
+    hashes = np.random.default_rng(0).integers(0, 256, (n, HASH_BYTES), dtype=np.uint8)
+    hashes[-n // 100 :] = hashes[: n // 100 + (n % 100 > 0)]
+    assert len(np.unique(near_identical_groups([row.tobytes() for row in hashes]))) == n - len(hashes[-n // 100 :])
+
+
+def measure(work: Callable[[], None]) -> list[str]:
+    """Minutes, processor seconds and peak memory of this process."""
+    started, busy = time.perf_counter(), time.process_time()
+    work()
+    minutes, busy = (time.perf_counter() - started) / 60, time.process_time() - busy
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return [f"{minutes:.1f}", f"{busy:.0f}", f"{peak:.2f}"]
+
+
+def size_of(folder: Path) -> str:
+    """Megabytes and Parquet files of a dataset."""
+    files = list(folder.rglob("*.parquet"))
+    return f"{sum(path.stat().st_size for path in files) / 1e6:,.0f} MB in {len(files)} files"
+
+
+def same_bytes(one: Path, other: Path) -> bool:
+    """Whether two folders hold the same Parquet files."""
+    contents = [{p.relative_to(folder): p.read_bytes() for p in folder.rglob("*.parquet")} for folder in (one, other)]
+    return contents[0] == contents[1]
+
+
+def first_row_seconds(folder: Path) -> tuple[float, float]:
+    """Seconds and processor seconds to the first row of a stream, without imports; the fastest of three processes."""
+    command = [sys.executable, "-c", FIRST_ROW, str(folder)]
+    runs = [subprocess.run(command, check=True, capture_output=True, text=True).stdout for _ in range(3)]
+    seconds, busy = min(tuple(map(float, run.split())) for run in runs)
+    return seconds, busy
+
+
+def main() -> None:
+    """Draw, measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--specimens", type=int, default=19_000)
+    parser.add_argument("--rows", type=int, default=80_000)
+    parser.add_argument("--folder", type=Path, help="keeps the drawn images, and uses them when they are there")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.folder or Path(temporary)
+        root, saved = folder / f"images-{arguments.specimens}", folder / "specimens.parquet"
+        embedded, referred, rehydrated = folder / "embedded", folder / "referred", folder / "rehydrated"
+        if not root.is_dir():
+            with multiprocessing.Pool() as pool:
+                pool.map(partial(draw_image, root), range(arguments.specimens), chunksize=100)
+        steps: dict[str, tuple[Callable[[], None], Path | None]] = {
+            "read the collection, near-identical images found": (partial(read, root, saved), None),
+            "dataset with images": (partial(write, saved, embedded, arguments.rows, "embed"), embedded),
+            "dataset by reference": (partial(write, saved, referred, arguments.rows, "reference"), referred),
+            "rehydrate it from a folder": (partial(put_in, referred, rehydrated, root), rehydrated),
+            "near-identical among 100,000 random hashes": (partial(group, 100_000), None),
+        }
+        print(describe_machine())
+        print(f"\n{arguments.rows:,} traits of {arguments.specimens:,} images of {SIDE} x {SIDE} pixels\n", flush=True)
+        rows = []
+        # A process each, so that one's peak memory is not the other's; spawned, so that nothing is inherited.
+        with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+            for name, (work, made) in steps.items():
+                rows.append([name, *pool.apply(measure, (work,)), size_of(made) if made else ""])
+                print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+        print(markdown_table(["", "minutes", "s of CPU", "peak RSS, GB", "Parquet"], rows))
+        print(f"\nrehydrated equals embedded, byte for byte: {same_bytes(embedded, rehydrated)}")
+        seconds, busy = first_row_seconds(embedded)
+        print(f"first row of load_dataset(..., streaming=True), after imports: {seconds:.2f} s, {busy:.2f} s of CPU")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""The gallery of a model card: where some latents fire most strongly, in photographs of the training split."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from sae_traits.release.facts import LatentPicture, Rights
+from sae_traits.schema import ChosenLatent, Collection
+from sae_traits.traits.latent_pages import LatentPage, contact_sheet
+
+N_LATENTS = 6
+N_PHOTOGRAPHS = 4
+"""A latent: one row of a contact sheet."""
+N_LOOKED_AT = 40
+"""Specimens of all splits among which those of the training split are looked for."""
+PICTURE = "figures/latent-*.jpg"
+"""What the pictures are called in the folder of an SAE."""
+_QUALITY = 85
+
+
+def latents_to_show(chosen: Mapping[str, Mapping[int, ChosenLatent]]) -> list[ChosenLatent]:
+    """The latents with the largest effects, at most one a species, so that a gallery shows different organisms."""
+    best: dict[int, ChosenLatent] = {}
+    for own in chosen.values():
+        for choice in sorted(own.values(), key=lambda one: (-one.contrast.effect, one.latent)):
+            if choice.latent not in best:
+                best[choice.latent] = choice
+                break
+    ranked = sorted(best.values(), key=lambda one: (-one.contrast.effect, one.latent))
+    return ranked[:N_LATENTS]
+
+
+def draw_latents(
+    pages: Sequence[LatentPage], choices: Sequence[ChosenLatent], collection: Collection, folder: Path
+) -> tuple[LatentPicture, ...]:
+    """Draw the strongest regions of some latents into the folder of an SAE; earlier pictures go.
+
+    Only photographs of the training split are shown: the others are for scoring.
+
+    Args:
+        pages: of the latents, with specimens of all splits.
+        choices: a species of each latent, which the caption names.
+        collection: whose specimens they are.
+        folder: of the SAE.
+
+    Returns:
+        The pictures, in the order of `choices`; a latent without a photograph has none.
+    """
+    for former in folder.glob(PICTURE):
+        former.unlink()
+    by_latent = {page.latent: page for page in pages}
+    pictures = []
+    for choice in choices:
+        page = by_latent[choice.latent]
+        training = [one for one in page.strongest if one.specimen.split == "train"][:N_PHOTOGRAPHS]
+        if not training:
+            continue
+        path = f"figures/latent-{choice.latent:05d}.jpg"
+        (folder / "figures").mkdir(exist_ok=True)
+        sheet = contact_sheet(replace(page, strongest=tuple(training)), collection)
+        sheet.save(folder / path, quality=_QUALITY)
+        rights = Counter((one.specimen.license, one.specimen.rights_holder) for one in training)
+        pictures.append(
+            LatentPicture(
+                path=path,
+                latent=choice.latent,
+                species=choice.species,
+                f_species=choice.contrast.f_species,
+                f_reference=choice.contrast.f_reference,
+                rights=tuple(Rights(*names, n) for names, n in rights.most_common()),
+            )
+        )
+    return tuple(pictures)

@@ -1,0 +1,100 @@
+"""Load what was uploaded as its readers will, and compare it with the folder that it came from.
+
+The real clients are used (`load_dataset`, `SAE.from_pretrained`), with the token and the Hub of the environment.
+Nothing of it comes from or stays in a cache, but for the dataset's card.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, cast
+
+from sae_traits.errors import CheckpointError, ReleaseError
+from sae_traits.sae.model import SAE
+from sae_traits.sae.sweep_folder import read_sweep
+
+if TYPE_CHECKING:
+    from datasets import IterableDataset
+
+LoadBack = Callable[[Path, str, str], None]
+"""Of folder, repository and commit: raises ReleaseError where the two differ."""
+ROWS = 100
+"""Rows that are compared at a time."""
+
+
+def load_back_dataset(folder: Path, repo_id: str, revision: str) -> None:
+    """Stream every config and split, and compare columns, types and each row with the folder's.
+
+    Raises:
+        ReleaseError: something differs.
+        DatasetsError, OSError, ValueError: it does not load.
+    """
+    from datasets import get_dataset_config_names, load_dataset
+
+    configs = get_dataset_config_names(str(folder))
+    _same(get_dataset_config_names(repo_id, revision=revision), configs, repo_id, "its configs")
+    with TemporaryDirectory(prefix="sae-traits-load-back-") as cache:
+        for config in configs:
+            expected = load_dataset(str(folder), config, streaming=True, cache_dir=cache)
+            found = load_dataset(repo_id, config, revision=revision, streaming=True, cache_dir=cache)
+            _same(list(found), list(expected), repo_id, f"the splits of the config {config!r}")
+            for split, table in expected.items():
+                what = f"{config}/{split}"
+                _same(found[split].features, table.features, repo_id, f"the columns and types of {what}")
+                (n_found, found_hash), (n_expected, expected_hash) = _content(found[split]), _content(table)
+                _same(n_found, n_expected, repo_id, f"the number of rows of {what}")
+                _same(found_hash, expected_hash, repo_id, f"the rows of {what}")
+
+
+def _content(split: IterableDataset) -> tuple[int, str]:
+    """Number of rows, and a hash of all their values.
+
+    Each batch is hashed as Parquet: unlike Arrow's memory it has no undefined bytes under nulls, and unlike a
+    comparison of tables it takes NaN as equal to NaN.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    n_rows, digest = 0, hashlib.sha256()
+    for table in cast(Iterator[pa.Table], split.with_format("arrow").iter(batch_size=ROWS)):
+        sink = pa.BufferOutputStream()
+        pq.write_table(table.combine_chunks(), sink, compression="none", use_dictionary=False)
+        digest.update(sink.getvalue())
+        n_rows += table.num_rows
+    return n_rows, digest.hexdigest()
+
+
+def load_back_saes(folder: Path, repo_id: str, revision: str) -> None:
+    """Load the SAE at the root, and those of a sweep, and compare configuration and every weight with the folder's.
+
+    Raises:
+        ReleaseError: something differs, or does not load.
+    """
+    sweep = read_sweep(folder)
+    for subfolder in ["", *(sae.folder for sae in sweep.saes)] if sweep else [""]:
+        what = f"the SAE in {subfolder!r}" if subfolder else "the SAE"
+        with TemporaryDirectory(prefix="sae-traits-load-back-") as cache:
+            try:
+                found = SAE.from_pretrained(repo_id, subfolder=subfolder, revision=revision, cache_dir=cache)
+            except CheckpointError as error:
+                raise ReleaseError(
+                    f"{repo_id}: {what} was uploaded and does not load back; main was left as it was. "
+                    f"Run the same command again ({error})"
+                ) from error
+        expected = SAE.from_pretrained(folder, subfolder=subfolder)
+        _same(found.config, expected.config, repo_id, f"the configuration of {what}")
+        weights = expected.state_dict()
+        _same(list(found.state_dict()), list(weights), repo_id, f"the weights of {what}")
+        for name, value in found.state_dict().items():
+            _same(value.equal(weights[name]), True, repo_id, f"{name} of {what}")
+
+
+def _same(found: object, expected: object, repo_id: str, what: str) -> None:
+    if found != expected:
+        raise ReleaseError(
+            f"{repo_id}: {what} came back from the Hub different from what was uploaded; main was left as it was. "
+            "Run the same command again"
+        )

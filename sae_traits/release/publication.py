@@ -1,0 +1,112 @@
+"""A release as its readers meet it: an SAE, the dataset that names the SAE's commit, and a collection of the two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sae_traits.release.hub import Published, Release, carry_out, prepare, tag_taken
+from sae_traits.release.hub_errors import errors_in_one_line
+from sae_traits.release.load_back import load_back_dataset, load_back_saes
+from sae_traits.release.plan import plan_folder
+from sae_traits.release.repository import Gating, open_repository
+from sae_traits.release.versions import check_version
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """How a release is made public."""
+
+    model_repo: str
+    dataset_repo: str
+    private: bool = False
+    gated: Gating | None = None
+    """Readers ask for access, which is granted at once (auto) or by hand; None leaves the repositories as they are."""
+    tag: str | None = None
+    """Version of both, as vX.Y.Z; None gives each the next patch version where it changes."""
+    collection: str | None = None
+    """Title of a collection of the SAE's namespace, which is made where there is none."""
+
+    def __post_init__(self) -> None:
+        if self.tag is not None:
+            check_version(self.tag)
+
+
+@dataclass(frozen=True)
+class PublishedRelease:
+    """What is on the Hub."""
+
+    model: Published
+    dataset: Published
+    collection_url: str | None
+
+
+def publish_release(model_folder: Path, write_dataset: Callable[[str], Path], terms: Terms) -> PublishedRelease:
+    """Publish an SAE, then the dataset that names its commit, then their collection.
+
+    Nothing is uploaded before both repositories are there and the tag is known to be free. Any failure is mended by
+    doing the same again; when all of it is on the Hub already, nothing changes.
+
+    Args:
+        model_folder: the SAE with its card, or a sweep.
+        write_dataset: given the SAE as repository@commit, writes the dataset and returns its folder.
+        terms: names and conditions.
+
+    Raises:
+        ReleaseError: a folder, a repository or the tag cannot be used, what was uploaded is not what came back, or the
+            Hub refuses or cannot be reached.
+    """
+    from huggingface_hub import HfApi
+
+    plan_folder(model_folder)
+    api = HfApi(library_name="sae-traits")
+    settings = {"private": terms.private, "gated": terms.gated}
+    with errors_in_one_line(terms.model_repo, api.endpoint):
+        model_repository = open_repository(api, terms.model_repo, "model", **settings)
+    with errors_in_one_line(terms.dataset_repo, api.endpoint):
+        dataset_repository = open_repository(api, terms.dataset_repo, "dataset", **settings)
+        _, dataset_tags = dataset_repository.branches_and_tags()
+    with errors_in_one_line(terms.model_repo, api.endpoint):
+        model_release = prepare(model_repository, model_folder, terms.tag)
+
+    def prepare_dataset(model_revision: str) -> Release:
+        folder = write_dataset(f"{model_repository.repo_id}@{model_revision}")
+        with errors_in_one_line(terms.dataset_repo, api.endpoint):
+            return prepare(dataset_repository, folder, terms.tag)
+
+    # A taken tag is to be found before anything changes. The dataset names the SAE's commit, so it changes with it.
+    if model_release.changed and terms.tag in dataset_tags:
+        raise tag_taken(dataset_repository, terms.tag)
+    dataset_release = None if model_release.changed else prepare_dataset(model_release.tagged or model_release.head)
+    with errors_in_one_line(terms.model_repo, api.endpoint):
+        model = carry_out(model_release, message="Publish an SAE with sae-traits", load_back=load_back_saes)
+    dataset_release = dataset_release or prepare_dataset(model.revision)
+    with errors_in_one_line(terms.dataset_repo, api.endpoint):
+        message = "Publish an image-trait dataset with sae-traits"
+        dataset = carry_out(dataset_release, message=message, load_back=load_back_dataset)
+    url = None
+    if terms.collection is not None:
+        with errors_in_one_line(f"the collection {terms.collection}", api.endpoint):
+            url = _collect(api, terms.collection, model, dataset, private=terms.private)
+    return PublishedRelease(model, dataset, url)
+
+
+def _collect(api: HfApi, title: str, model: Published, dataset: Published, *, private: bool) -> str:
+    """Find or make the collection of that title, and put both into it; its address."""
+    namespace = model.repo_id.split("/")[0]
+    slug = next((found.slug for found in api.list_collections(owner=namespace) if found.title == title), None)
+    # Not exists_ok, here and below: the Hub also answers "conflict" when it is busy, and then nothing is there.
+    collection = (
+        api.get_collection(slug) if slug else api.create_collection(title, namespace=namespace, private=private)
+    )
+    present = {(item.item_type, item.item_id) for item in collection.items}
+    if ("model", model.repo_id) not in present:
+        api.add_collection_item(collection.slug, model.repo_id, "model")
+    if ("dataset", dataset.repo_id) not in present:
+        api.add_collection_item(collection.slug, dataset.repo_id, "dataset")
+    return collection.url

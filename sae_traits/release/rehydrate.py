@@ -1,0 +1,280 @@
+"""Put the images into a dataset that was released by reference: fetched from their sources, or found in a folder.
+
+Only an image with the sha256 that the dataset names goes in. What cannot be had is left out with all of its rows, and
+reported. The rows are those that were published, and embedding is that of `write_dataset`: the result is the dataset
+that a release with its images would have been.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from sae_traits.collections.fetching import fetch_images
+from sae_traits.collections.listing import inside_check
+from sae_traits.errors import CollectionError, ConfigError, ReleaseError
+from sae_traits.progress import track
+from sae_traits.release.facts import DatasetSummary
+from sae_traits.release.rows import SpecimenRows, embed_images
+from sae_traits.release.shards import ROWS_A_GROUP, SHARD_NAME
+from sae_traits.release.tables import ConfigName, Row, features
+from sae_traits.release.writing import RELEASE_FILE, ReleaseSettings, write_release
+from sae_traits.schema import SPLITS, Split
+
+_SOURCE = ("specimen_id", "source_id", "source_url", "source_sha256")
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A specimen whose image could not be had."""
+
+    specimen_id: str
+    source_id: str
+    source_url: str | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Rehydrated:
+    """What `rehydrate` came to."""
+
+    folder: Path
+    summary: DatasetSummary | None
+    """Of what was written; None where there was no image at all."""
+    missing: tuple[Missing, ...]
+    n_specimens: int
+    """In the dataset by reference."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for `--format json`."""
+        return {
+            "folder": str(self.folder),
+            "n_specimens": self.n_specimens,
+            "n_rehydrated": self.n_specimens - len(self.missing),
+            "rows": self.summary.rows if self.summary else {},
+            "missing": [asdict(one) for one in self.missing],
+        }
+
+    def lines(self) -> list[str]:
+        """A few lines for the terminal."""
+        n = self.n_specimens - len(self.missing)
+        written = f"{self.folder}: {n} of {self.n_specimens} specimens have their image"
+        shown = [f"  {one.source_url or one.source_id}: {one.reason}" for one in self.missing[:5]]
+        if self.missing:
+            shown.append(f"  all {len(self.missing)} that are left out are in {missing_file(self.folder)}")
+        return [written if self.summary else f"{written}, so nothing was written", *shown]
+
+    def save_missing(self) -> None:
+        """Write what is missing beside the folder; where nothing is, an earlier report goes."""
+        path = missing_file(self.folder)
+        path.unlink(missing_ok=True)
+        if self.missing:
+            with path.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file)
+                writer.writerow(["specimen_id", "source_id", "source_url", "reason"])
+                writer.writerows(asdict(one).values() for one in self.missing)
+
+
+def photographs_folder(folder: Path) -> Path:
+    """Where fetched photographs are kept, for a command that is given again."""
+    return folder.with_name(f"{folder.name}.photographs")
+
+
+def missing_file(folder: Path) -> Path:
+    """The report of what could not be had."""
+    return folder.with_name(f"{folder.name}.missing.csv")
+
+
+def rehydrate(dataset: Path, folder: Path, *, photographs: Path | None, connections: int, workers: int) -> Rehydrated:
+    """Write a dataset with its images.
+
+    Args:
+        dataset: folder of a release by reference.
+        folder: a new folder, or an earlier dataset to replace; fetched photographs are kept beside it.
+        photographs: folder with the original files, in any order and under any name; None fetches them.
+        connections: photographs that are fetched at the same time.
+        workers: threads that read, resize and encode images.
+
+    Raises:
+        ConfigError: there must be 1 to 64 connections.
+        ReleaseError: the dataset is not one by reference, or is damaged; the folder cannot be written.
+    """
+    if not 1 <= connections <= 64:
+        raise ConfigError(f"connections must lie between 1 and 64, not {connections}")
+    if folder.resolve() == dataset.resolve():
+        raise ReleaseError(f"{folder} is the dataset itself; name another folder for the one with images")
+    settings = _settings(dataset)
+    sources = list(_rows_of(dataset, "specimens", columns=_SOURCE))
+    try:
+        found = _found_in(photographs, sources) if photographs else _fetched(sources, folder, connections)
+    except OSError as error:
+        raise ReleaseError(f"cannot write {photographs_folder(folder)}: {error.strerror or error}") from error
+    images = {name: path for name, path in found.items() if isinstance(path, Path)}
+    missing = tuple(
+        Missing(row["specimen_id"], row["source_id"], row["source_url"], reason)
+        for row in sources
+        if isinstance(reason := found[row["specimen_id"]], str)
+    )
+    summary = None
+    if images:
+        rows = ((one, images[name]) for one in _specimens(dataset) if (name := one.specimen["specimen_id"]) in images)
+        embedded = embed_images(rows, settings.longest_side, workers)
+        facts = replace(settings.facts, repo_id=None)  # it is no longer what lies there
+        latents = _rows_of(dataset, "latents")
+        summary = write_release(
+            folder, embedded, latents, replace(settings, images="embed", facts=facts), n_specimens=len(images)
+        )
+    result = Rehydrated(folder, summary, missing, len(sources))
+    result.save_missing()
+    return result
+
+
+def dataset_folder(name: str, revision: str | None) -> Path:
+    """A folder as it is, or the files of a dataset on the Hub, fetched into its cache.
+
+    Raises:
+        ReleaseError: it cannot be had.
+    """
+    if Path(name).is_dir():
+        if revision is not None:
+            raise ReleaseError(f"{name} is a folder and has no revision {revision}; leave out --revision")
+        return Path(name)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, HTTPError  # pyright: ignore[reportPrivateImportUsage]
+
+    try:
+        return Path(snapshot_download(name, repo_type="dataset", revision=revision))
+    except (HFValidationError, HTTPError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ReleaseError(
+            f"{name} is no folder, and the Hub does not give a dataset of that name ({reason}); "
+            "name a folder, or ORG/NAME"
+        ) from error
+
+
+def _settings(dataset: Path) -> ReleaseSettings:
+    if not (dataset / RELEASE_FILE).is_file():
+        raise ReleaseError(
+            f"{dataset} has no {RELEASE_FILE}, so it was not released with --images reference: either its rows hold "
+            "the images already, or it is no dataset of sae-traits"
+        )
+    return ReleaseSettings.load(dataset / RELEASE_FILE)
+
+
+def _shards(dataset: Path, config: ConfigName) -> Iterator[tuple[Split, str, pq.ParquetFile]]:
+    """The shards of a config with their split and segment, in the order in which they are read."""
+    expected = features(config, "reference").arrow_schema
+    for split in SPLITS:
+        for path in sorted((dataset / "data" / config).glob(f"{split}-*.parquet")):
+            named = SHARD_NAME.fullmatch(path.name)
+            try:
+                file = pq.ParquetFile(path)
+            except (OSError, ValueError) as error:
+                raise ReleaseError(f"cannot read {path} ({error}); fetch the dataset again") from error
+            if named is None or not file.schema_arrow.equals(expected):
+                raise ReleaseError(
+                    f"{path} is not a table of a release by reference of this version of sae-traits; rehydrate it with "
+                    "the version that its card names"
+                )
+            yield split, named["segment"], file
+
+
+def _rows_of(dataset: Path, config: ConfigName, columns: tuple[str, ...] | None = None) -> Iterator[Row]:
+    """All rows of a config, some hundred in memory."""
+    for _, _, file in _shards(dataset, config):
+        for batch in file.iter_batches(ROWS_A_GROUP, columns=columns):
+            yield from batch.to_pylist()
+
+
+def _specimens(dataset: Path) -> Iterator[SpecimenRows]:
+    """The rows of every specimen, as `write_dataset` made them; the tables have their specimens in one order."""
+    traits = groupby(_rows_of(dataset, "default"), key=lambda row: row["specimen_id"])
+    previews = _rows_of(dataset, "preview")
+    described, own = next(traits, (None, iter(())))
+    preview = next(previews, None)
+    for split, segment, file in _shards(dataset, "specimens"):
+        for batch in file.iter_batches(ROWS_A_GROUP):
+            for specimen in batch.to_pylist():
+                name = specimen["specimen_id"]
+                default, mine = (), None
+                if described == name:
+                    default = tuple(own)
+                    described, own = next(traits, (None, iter(())))
+                if preview is not None and preview["specimen_id"] == name:
+                    mine, preview = preview, next(previews, None)
+                yield SpecimenRows(split, segment, specimen, default, mine)
+    if described is not None or preview is not None:
+        raise ReleaseError(f"{dataset} has traits of specimens that it does not have; fetch the dataset again")
+
+
+def _found_in(photographs: Path, sources: list[Row]) -> dict[str, Path | str]:
+    """The photograph of each specimen by its sha256, whatever it is called, or why there is none."""
+    if not photographs.is_dir():
+        raise ReleaseError(f"{photographs} is not a folder; name the one with the original photographs")
+    paths = [Path(parent, name) for parent, _, names in os.walk(photographs) for name in names]
+    wanted = {row["source_sha256"] for row in sources}
+    by_hash: dict[str, Path] = {}
+    for path in track(sorted(paths), "photographs", len(paths), unit="file"):
+        if path.is_file() and (sha256 := _sha256(path)) in wanted:
+            by_hash[sha256] = path
+    is_inside = _inside(photographs)
+    found: dict[str, Path | str] = {}
+    for row in sources:
+        changed = is_inside(row["source_id"])
+        reason = "it is another file than it was (sha256)" if changed else f"no file of {photographs} has its sha256"
+        found[row["specimen_id"]] = by_hash.get(row["source_sha256"], reason)
+    return found
+
+
+def _inside(folder: Path) -> Callable[[str], bool]:
+    """Whether a path of the dataset, which may be anything, is a file of a folder."""
+    check = inside_check(folder)
+
+    def is_inside(file: str) -> bool:
+        try:
+            check(file)
+        except (CollectionError, ValueError):  # ValueError: a path with a null character
+            return False
+        return True
+
+    return is_inside
+
+
+def _fetched(sources: list[Row], folder: Path, connections: int) -> dict[str, Path | str]:
+    """The photograph of each specimen, fetched unless it is there, or why there is none."""
+    kept = photographs_folder(folder)
+    files = {row["source_url"]: _file_of(row["source_url"]) for row in sources if row["source_url"]}
+    answers = fetch_images({file: url for url, file in files.items()}, kept, connections=connections)
+    found: dict[str, Path | str] = {}
+    for row in sources:
+        name, url = row["specimen_id"], row["source_url"]
+        if not url:
+            found[name] = "it has no address; give the folder that it lies in (--photographs)"
+            continue
+        answer = answers[files[url]]
+        if answer.sha256 is None:
+            found[name] = answer.reason or "it could not be fetched"
+        elif _sha256(kept / answer.file) != row["source_sha256"]:
+            found[name] = "there is another image at its address than there was (sha256)"
+        else:
+            found[name] = kept / answer.file
+    return found
+
+
+def _file_of(url: str) -> str:
+    """Where the image of an address is kept: a name that no address can lead astray."""
+    digest = hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{digest[:2]}/{digest}"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

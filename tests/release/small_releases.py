@@ -1,0 +1,163 @@
+"""Small collections with traits, written as datasets."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image
+
+from sae_traits.collections.images import open_image
+from sae_traits.config import ReleaseConfig
+from sae_traits.geometry import Framing
+from sae_traits.release.dataset import write_dataset
+from sae_traits.release.facts import DatasetFacts, DatasetSummary
+from sae_traits.schema import (
+    Attribute,
+    BackboneInfo,
+    Candidate,
+    ChosenLatent,
+    Collection,
+    Contrast,
+    Description,
+    Measurement,
+    Region,
+    Specimen,
+    Split,
+    Taxon,
+    Trait,
+)
+
+FACTS = DatasetFacts(
+    backbone=BackboneInfo(
+        backbone="texture",
+        revision="1",
+        layer=0,
+        d_model=32,
+        rows=14,
+        columns=14,
+        patch=16,
+        framing=Framing(mode="crop", size=(224, 224), shortest_side=256),
+        mean=(0.1, 0.2, 0.3),
+        std=(1.0, 1.0, 1.0),
+    ),
+    dictionary_metrics={"explained_variance": 0.91, "l0": 16.0, "sweep": {"k": [1, 2]}},
+    contrast={"contrast": "specimen", "firing_quantile": 0.9},
+    describer="measured",
+    describer_model="sae-traits-measured@1",
+    prompt="rules-1 sha256:0123456789abcdef",
+    n_problems=2,
+    command="sae-traits run moths",
+)
+CONTRAST = Contrast(f_species=0.8, f_reference=0.1, effect=2.5, q_value=0.01, significant=True, reference_rank="genus")
+LATENTS = (ChosenLatent(species="Aus bus", latent=3, threshold=0.4, contrast=CONTRAST, n_fired=3, n_specimens=4),)
+
+
+def specimen_of(path: Path, root: Path, split: Split, url: str | None) -> Specimen:
+    """The specimen of an image file below a folder named after its species."""
+    width, height = open_image(path).size
+    genus, epithet = path.parent.name.split("_")
+    return Specimen(
+        specimen_id=f"{path.stem}-{hashlib.sha256(path.name.encode()).hexdigest()[:8]}",
+        file=path.relative_to(root).as_posix(),
+        taxon=Taxon(genus=genus, species=f"{genus} {epithet}"),
+        split=split,
+        width=width,
+        height=height,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        license="CC BY-NC-ND 4.0",
+        rights_holder="A. Naturalist",
+        source_url=url,
+        source_revision="v2",
+    )
+
+
+def traits_of(collection: Collection, n: int) -> list[Trait]:
+    """So many traits for each specimen but every fifth, with boxes that no float32 holds exactly."""
+    rng = np.random.default_rng(0)
+    traits = []
+    for row, specimen in enumerate(collection.specimens):
+        for latent in range(n if row % 5 else 0):
+            x, y = (rng.random(2) * (specimen.width / 2, specimen.height / 2)).tolist()
+            width, height = specimen.width / 3, specimen.height / 3
+            traits.append(
+                Trait(
+                    trait_id=f"{specimen.specimen_id}-{latent}",
+                    candidate=Candidate(specimen=row, latent=latent, patches=(1,), peak=1.5, contrast=CONTRAST),
+                    region=Region(
+                        box=(x, y, width, height),
+                        polygons=((x, y, x + width, y, x + width, y + height, x, y + height),),
+                        patches=(1,),
+                        area_fraction=1 / 9,
+                    ),
+                    description=Description(text="A small area.", attributes=(Attribute("colour", "blue"),)),
+                    measurement=Measurement(
+                        length_px=width,
+                        width_px=height,
+                        elongation=1.0,
+                        texture_contrast=3.0,
+                        color_lab=(50.0, 10.0, -40.0),
+                        color_name="blue",
+                    ),
+                    describer=FACTS.describer,
+                    describer_model=FACTS.describer_model,
+                    prompt=FACTS.prompt,
+                )
+            )
+    return traits
+
+
+def many_specimens(root: Path, n: int) -> Collection:
+    """Specimens of 400 x 300 pixels, some 29 of which are expected to make a megabyte."""
+    specimens = []
+    for number in range(n):
+        path = root / f"Aus_s{number % 7}" / f"{number:04d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (400, 300), (number % 256, number // 256, 90)).save(path, compress_level=1)
+        specimens.append(specimen_of(path, root, "test" if number % 4 == 3 else "train", None))
+    return Collection(root, tuple(sorted(specimens, key=lambda specimen: specimen.file)))
+
+
+def odd_photographs(root: Path, url_of: Callable[[str], str | None]) -> Collection:
+    """Photographs of every kind: large, small, turned, grey, transparent, for print, plain."""
+    rng = np.random.default_rng(1)
+
+    def noise(width: int, height: int) -> Image.Image:
+        small = Image.fromarray(rng.integers(0, 255, (9, 12, 3)).astype(np.uint8))
+        return small.resize((width, height), Image.Resampling.BICUBIC)
+
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    half = noise(90, 70).convert("RGBA")
+    half.putalpha(128)
+    images: Sequence[tuple[str, Image.Image, dict[str, object]]] = (
+        ("Aus_bus/large.jpg", noise(700, 500), {"quality": 95}),
+        ("Aus_bus/small.png", noise(80, 61), {}),
+        ("Aus_bus/turned.jpg", noise(300, 610), {"exif": turned}),
+        ("Aus_cus/grey.png", noise(333, 200).convert("L"), {}),
+        ("Aus_cus/half.png", half, {}),
+        ("Aus_cus/print.tif", noise(640, 480).convert("CMYK"), {}),
+        ("Bus_aus/plain.jpg", noise(256, 256), {}),
+    )
+    specimens = []
+    for number, (name, image, options) in enumerate(images):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path, **options)  # pyright: ignore[reportArgumentType]
+        split: Split = "test" if number % 3 == 2 else "train"
+        specimens.append(specimen_of(path, root, split, url_of(name)))
+    return Collection(root, tuple(specimens))
+
+
+def release(folder: Path, collection: Collection, traits: Sequence[Trait], **options: object) -> DatasetSummary:
+    """Write a dataset; the options are those of ReleaseConfig."""
+    config = replace(ReleaseConfig(title="Beetles", longest_side=256, shard_megabytes=1), **options)
+    return write_dataset(folder, collection, traits, LATENTS, sae="org/sae@0123", config=config, facts=FACTS, workers=2)
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    """Path -> content of all files below a folder."""
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}

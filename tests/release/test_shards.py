@@ -1,0 +1,140 @@
+"""Shards: every row once, bounded, named so that a new release changes only what it must."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from small_releases import bytes_of, many_specimens, release, traits_of
+
+from sae_traits.release.shards import FIRST_SEGMENT, SHARD_NAME, Segments, ShardWriter, specimens_a_segment
+from sae_traits.schema import Collection, Trait
+
+specimen_ids = st.lists(st.text("abc0123456789", min_size=1, max_size=6), min_size=1, max_size=60, unique=True)
+
+
+def segments_of(ids: list[str], n: int) -> dict[str, str]:
+    segments = Segments(n)
+    return {name: segments.of(name) for name in sorted(ids)}
+
+
+@given(ids=specimen_ids, n=st.sampled_from([1, 2, 4, 8]), data=st.data())
+def test_a_specimen_that_comes_or_goes_leaves_the_other_segments_as_they_are(ids, n, data):
+    gone = data.draw(st.sampled_from(ids))
+    before, after = segments_of(ids, n), segments_of([name for name in ids if name != gone], n)
+    moved = {before[name] for name in after if after[name] != before[name]}
+    assert moved <= {before[gone]}  # at most its own segment, which then joins the one before
+    assert set(after.values()) <= set(before.values()) | {FIRST_SEGMENT}
+
+
+def test_segments_have_about_the_wanted_length():
+    segments = Segments(64)
+    lengths = Counter(segments.of(f"specimen-{n}") for n in range(20_000))
+    assert 40 < np.mean(list(lengths.values())) < 100
+    assert max(lengths.values()) < 64 * 10
+
+
+def test_the_wanted_length_is_a_power_of_two_and_hardly_depends_on_the_collection():
+    sizes = [(256, 256)] * 19_000
+    n = specimens_a_segment(sizes, 64)
+    assert n == 2048
+    assert specimens_a_segment([*sizes, (4000, 3000)], 64) == n
+    assert specimens_a_segment([(6000, 8000)], 1) == 1
+
+
+def test_shards_hold_every_row_once_in_order_and_stay_below_their_size(tmp_path):
+    schema = pa.schema([("n", pa.int32()), ("data", pa.binary())])
+    writer = ShardWriter(tmp_path, "train", schema, max_bytes=30_000)
+    rng = np.random.default_rng(0)
+    for n in range(450):
+        writer.add({"n": n, "data": rng.bytes(200)}, "a" * 12 if n < 350 else "b" * 12, 200)
+    writer.close()
+    paths = sorted(tmp_path.iterdir())
+    assert [p.name for p in paths] == [f"train-{'a' * 12}-{i:03d}.parquet" for i in range(4)] + [
+        f"train-{'b' * 12}-000.parquet"
+    ]
+    assert all(SHARD_NAME.fullmatch(p.name) for p in paths)
+    assert [n for p in paths for n in pq.read_table(p)["n"].to_pylist()] == list(range(450))
+    assert max(p.stat().st_size for p in paths) < 35_000
+    assert writer.n_rows == 450
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[Collection, list[Trait], dict[str, bytes]]:
+    """A collection, its traits and its dataset of several shards a config and split."""
+    folder = tmp_path_factory.mktemp("many")
+    collection = many_specimens(folder / "collection", 120)
+    traits = traits_of(collection, 2)
+    release(folder / "dataset", collection, traits)
+    return collection, traits, bytes_of(folder / "dataset/data")
+
+
+def changed_shards(before: dict[str, bytes], folder: Path) -> dict[str, set[str]]:
+    """Config -> names of the shards that are new, gone or different."""
+    after = bytes_of(folder / "data")
+    different = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
+    return {
+        config: {path for path in different if path.startswith(f"{config}/")}
+        for config in ("default", "specimens", "latents", "preview")
+    }
+
+
+def test_there_are_several_shards(many):
+    shards = Counter(tuple(path.split("-")[0].split("/")) for path in many[2])
+    assert min(shards[config, "train"] for config in ("default", "specimens")) >= 3
+
+
+def test_one_changed_trait_changes_one_shard_a_config(many, tmp_path):
+    collection, traits, before = many
+    changed = [*traits]
+    changed[60] = replace(traits[60], description=replace(traits[60].description, text="A large area."))
+    release(tmp_path / "dataset", collection, changed)
+    found = changed_shards(before, tmp_path / "dataset")
+    assert {config: len(shards) for config, shards in found.items() if config != "preview"} == {
+        "default": 1,
+        "specimens": 1,
+        "latents": 0,
+    }
+    assert len(found["preview"]) <= 1
+    assert all(path in before for shards in found.values() for path in shards)
+
+
+def test_an_added_specimen_renames_no_other_shard_and_changes_the_one_that_holds_it(many, tmp_path):
+    collection, traits, before = many
+    added = replace(collection.specimens[71], specimen_id="new")  # a copy of the file under another name
+    place = 72
+    specimens = (*collection.specimens[:place], added, *collection.specimens[place:])
+    moved = [
+        replace(t, candidate=replace(t.candidate, specimen=t.candidate.specimen + (t.candidate.specimen >= place)))
+        for t in traits
+    ]
+    own = [replace(t, trait_id=f"new-{t.trait_id}") for t in traits if t.candidate.specimen == 71]
+    own = [replace(t, candidate=replace(t.candidate, specimen=place)) for t in own]
+    traits = sorted([*moved, *own], key=lambda trait: trait.candidate.specimen)
+    release(tmp_path / "dataset", Collection(collection.root, specimens), traits)
+    after = bytes_of(tmp_path / "dataset/data")
+    assert before.keys() <= after.keys()
+    found = changed_shards(before, tmp_path / "dataset")
+    assert len(found["specimens"]) == 1
+    assert len(found["default"]) == 1
+
+
+def test_load_dataset_finds_all_shards(many, tmp_path):
+    from datasets import load_dataset
+
+    collection, traits, _ = many
+    release(tmp_path / "dataset", collection, traits)
+    loaded = load_dataset(str(tmp_path / "dataset"), "specimens", cache_dir=str(tmp_path / "cache"))
+    ids = [name for split in loaded.values() for name in split["specimen_id"]]
+    assert sorted(ids) == sorted(specimen.specimen_id for specimen in collection.specimens)
+    streamed = load_dataset(str(tmp_path / "dataset"), "default", split="test", streaming=True)
+    assert len(list(streamed.select_columns(["trait_id"]))) == sum(
+        collection.specimens[trait.candidate.specimen].split == "test" for trait in traits
+    )
