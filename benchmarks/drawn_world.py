@@ -1,6 +1,6 @@
 """The whole pipeline on the drawn world, several seeds, beside a null world in which the labels are shuffled.
 
-Prints the table of docs/quality.md. A few minutes a seed on two cores: python benchmarks/drawn_world.py [--seeds 3]
+Prints the tables of docs/quality.md. A few minutes a seed on two cores: python benchmarks/drawn_world.py [--seeds 3]
 """
 
 import argparse
@@ -11,6 +11,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from tables import describe_machine, markdown_table
+
 from sae_traits import pipeline
 from sae_traits.collections.drawn import draw_collection
 from sae_traits.config import read_config, resolve
@@ -18,6 +20,11 @@ from sae_traits.evaluation.demo_clip import DRAWN_CLIP
 from sae_traits.run import Run
 
 CONDITIONS = ("name only", "name + traits", "name + another species' traits")
+FOUND = (
+    "world", "seed", "recall of diagnostic traits", "at random", "regions on the background", "traits with q <= 0.05",
+)  # fmt: skip
+ZERO_SHOT = ("world", "seed", *CONDITIONS, "gain over species", "p (random deals)")
+NAMING = ("attribute", "right", "always the commonest", "named")
 LABELS = ("species", "genus", "family", "order")
 
 
@@ -50,46 +57,72 @@ def run_world(folder: Path, seed: int, *, null: bool) -> dict:
 
 
 def interval(values: dict) -> str:
-    """mean [low, high]."""
-    return f"{values['mean']:.3f} [{values['low']:.3f}, {values['high']:.3f}]"
+    """mean [low, high]; a dash where there is none."""
+    return "–" if values["mean"] is None else f"{values['mean']:.3f} [{values['low']:.3f}, {values['high']:.3f}]"
+
+
+def found_row(world: str, seed: int, results: dict) -> list[str]:
+    """What was found: diagnostic traits, where regions lie, and how many traits are significant."""
+    traits = results["traits"]
+    significant = f"{traits['n_significant']} of {traits['n_traits']}"
+    if world == "null":  # its labels say nothing, so there is nothing to find
+        return [world, str(seed), "", "", "", significant]
+    recall = results["drawn"]["recall"][0]
+    location = {row["where"]: row["regions"] for row in results["drawn"]["location"]}
+    return [
+        world,
+        str(seed),
+        interval(recall["regions"]),
+        f"{recall['random']['mean']:.3f}",
+        interval(location["on the background"]),
+        significant,
+    ]
+
+
+def zero_shot_row(world: str, seed: int, results: dict) -> list[str]:
+    """Top-1 of the conditions, and whether the traits help."""
+    zero_shot = results["zero_shot"]
+    top1 = {score["condition"]: score["top"]["1"] for score in zero_shot["conditions"]}
+    gain = next(c for c in zero_shot["comparisons"] if c["condition"] == "name + traits")
+    return [
+        world,
+        str(seed),
+        *(interval(top1[name]) for name in CONDITIONS),
+        interval(gain["over_species"]),
+        f"{zero_shot['dealt']['p_value']:.3f}",
+    ]
+
+
+def naming_row(naming: dict) -> list[str]:
+    """How often an attribute is named right."""
+    majority = naming["majority_accuracy"]
+    return [
+        naming["attribute"],
+        interval(naming["accuracy"]),
+        "–" if majority is None else f"{majority:.3f} ({naming['majority_value']})",
+        f"{naming['n_named']} of {naming['n_rows']}",
+    ]
 
 
 def main() -> None:
-    """Run the worlds and print a Markdown table."""
+    """Run the worlds and print three Markdown tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
-    rows = []
-    for null in (False, True):
+    found, zero_shot, naming = [], [], []
+    for world in ("drawn", "null"):
         for seed in range(arguments.seeds):
             folder = Path(tempfile.mkdtemp(prefix="drawn-world-"))
-            results = run_world(folder, seed, null=null)
+            results = run_world(folder, seed, null=world == "null")
             shutil.rmtree(folder)
-            zero_shot = results["zero_shot"]
-            top1 = {score["condition"]: score["top"]["1"] for score in zero_shot["conditions"]}
-            gain = next(c for c in zero_shot["comparisons"] if c["condition"] == "name + traits")
-            recall = results["drawn"]["recall"][0]
-            rows.append(
-                [
-                    "null" if null else "drawn",
-                    str(seed),
-                    "" if null else f"{interval(recall['regions'])} / {recall['random']['mean']:.3f}",
-                    *(
-                        interval(top1[name])
-                        for name in ("name only", "name + traits", "name + another species' traits")
-                    ),
-                    interval(gain["over_species"]),
-                    f"{zero_shot['dealt']['p_value']:.3f}",
-                    f"{results['traits']['n_significant']} of {results['traits']['n_traits']}",
-                ]
-            )
-    header = [
-        "world", "seed", "recall of diagnostic traits / random", "name only", "name + traits", "shuffled traits",
-        "gain over species", "p (random deals)", "significant traits",
-    ]  # fmt: skip
-    print("\n| " + " | ".join(header) + " |\n|" + " --- |" * len(header))
-    for row in rows:
-        print("| " + " | ".join(row) + " |")
+            found.append(found_row(world, seed, results))
+            zero_shot.append(zero_shot_row(world, seed, results))
+            if world == "drawn" and seed == 0:
+                naming = [naming_row(row) for row in results["drawn"]["naming"]]
+    print(describe_machine())
+    print(
+        markdown_table(FOUND, found), markdown_table(ZERO_SHOT, zero_shot), markdown_table(NAMING, naming), sep="\n\n"
+    )
 
 
 if __name__ == "__main__":

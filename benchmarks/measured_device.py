@@ -43,6 +43,11 @@ class MeasuredDevice:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
 
+    def empty(self) -> None:
+        """Give back the memory that is not in use."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
     def peak(self) -> str:
         """Device memory that was in use at most since `forget_peak`."""
         if self.device.type != "cuda":

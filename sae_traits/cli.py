@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sae_traits import __version__
 from sae_traits.command_line import (
+    DESCRIBE_OPTIONS,
     USAGE,
     Parser,
     add_command,
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from sae_traits.run import Run
 
 DONE, FAILED, PARTLY_DONE = 0, 1, 3
+TWO_CORES = 0.1
+"""TFLOP/s that two CPU cores sustain in training and extraction (docs/benchmarks.md); what `run --estimate` assumes."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -72,6 +75,10 @@ def build_parser() -> argparse.ArgumentParser:
 
     run = add_command(commands, "run", _run, "Everything: features, SAE, traits, dataset and report.")
     add_source(run)
+    run.add_argument("--estimate", action="store_true", help="Read the collection, say what the rest takes, and stop.")
+    run.add_argument(
+        "--teraflops", type=float, metavar="N", help=f"For the estimate: 1e12 operations a second ({TWO_CORES})."
+    )
     add_options(run, *SECTIONS)
     extract = add_command(commands, "extract", _extract, "Read a collection and extract patch features.")
     add_source(extract)
@@ -86,6 +93,13 @@ def build_parser() -> argparse.ArgumentParser:
     add_existing_run(annotate)
     annotate.add_argument("--estimate", action="store_true", help="Say what the calls would cost, and ask nothing.")
     add_options(annotate, "contrast", "describe", "release")
+    describe = add_command(
+        commands, "describe", _describe, "Describe new photographs without labels, with the latents of a dataset."
+    )
+    describe.add_argument("source", metavar="PHOTOGRAPHS", help="Folder of images, flat or nested, or table with file.")
+    describe.add_argument("--out", type=Path, metavar="RUN", help="Folder of the run (runs/NAME_OF_PHOTOGRAPHS).")
+    describe.add_argument("--config", type=Path, metavar="YAML", help="Options from a file, one section a step.")
+    add_options(describe, "features", "train", "contrast", "describe", "release", only=DESCRIBE_OPTIONS)
     latents = add_command(
         commands, "latents", _latents, "Show what latents stand for: statistics, strongest specimens."
     )
@@ -94,6 +108,13 @@ def build_parser() -> argparse.ArgumentParser:
         "latent", type=int, nargs="*", metavar="LATENT", help="Which; by default those of large effect."
     )
     latents.add_argument("--strongest", type=int, default=12, metavar="N", help="Specimens a latent (12).")
+    controls = add_command(
+        commands, "controls", _controls, "Ask about a sample of traits again, with the wrong region: who looks notices."
+    )
+    add_existing_run(controls)
+    controls.add_argument("--n", type=int, default=100, metavar="N", help="Traits in the sample (100).")
+    controls.add_argument("--sample-seed", type=int, default=0, metavar="SEED", help="Seed of the sample (0).")
+    add_options(controls, "describe")
     evaluate = add_command(
         commands, "evaluate", _evaluate, "Score the regions, and ask a CLIP model whether traits help."
     )
@@ -133,6 +154,17 @@ def build_parser() -> argparse.ArgumentParser:
         "Parquet; coco: regions as COCO JSON with the images; webdataset: shards of image and sentence.",
     )
     export.add_argument("--revision", metavar="REVISION", help="Branch, tag or commit on the Hub.")
+    rehydrate = add_command(
+        commands, "rehydrate", _rehydrate, "Put the images into a dataset that was released without them."
+    )
+    rehydrate.add_argument("dataset", metavar="DATASET", help="Folder or Hub id of a release by reference.")
+    rehydrate.add_argument("folder", type=Path, metavar="OUT", help="Folder for the dataset with its images.")
+    rehydrate.add_argument("--revision", help="Branch, tag or commit of the dataset on the Hub.")
+    rehydrate.add_argument(
+        "--photographs", type=Path, metavar="FOLDER", help="The original files, in any order; nothing is fetched."
+    )
+    rehydrate.add_argument("--connections", type=int, default=8, metavar="N", help="Images fetched at a time (8).")
+    rehydrate.add_argument("--workers", type=int, default=2, metavar="N", help="Threads that encode images (2).")
     demo = add_command(
         commands, "demo", _demo, "Draw invented specimens, run everything on them, score against the truth."
     )
@@ -140,11 +172,16 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _new_run(arguments: argparse.Namespace) -> Run:
-    """A run with all that the file says, for this step and later ones."""
+def _new_run(arguments: argparse.Namespace, *decided: dict[str, dict[str, Any]]) -> Run:
+    """A run with all that the file says, for this step and later ones.
+
+    Args:
+        arguments: those of the command.
+        decided: what no option can change.
+    """
     from sae_traits.run import Run
 
-    layers = [options_of_file(arguments), options_given(arguments)]
+    layers = [options_of_file(arguments), options_given(arguments), *decided]
     source = resolve(*layers).collection.source
     if source is None:
         raise ConfigError(
@@ -185,8 +222,18 @@ def _print(run: Run, arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    speed = arguments.teraflops
+    if speed is not None and (speed <= 0 or not arguments.estimate):
+        raise ConfigError("--teraflops is a positive speed, for --estimate; leave it out, or give both")
     run = _new_run(arguments)
     refuse_options_without_effect(options_given(arguments).get("train", {}), run.config.train)
+    if arguments.estimate:
+        from sae_traits.estimate import estimate_run
+
+        estimate = estimate_run(run, teraflops=speed or TWO_CORES)
+        text = json.dumps(estimate.to_dict(), indent=2)
+        print(text if arguments.format == "json" else "\n".join(estimate.lines()))
+        return DONE
     from sae_traits import pipeline
 
     pipeline.run_all(run)
@@ -220,7 +267,10 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _annotate(arguments: argparse.Namespace) -> int:
-    run = _old_run(arguments)
+    given = options_given(arguments).get("contrast", {})
+    # A commit of an earlier dataset is none of this one.
+    forgotten = {"latents_revision": None} if "latents" in given else {}
+    run = _old_run(arguments, {"contrast": forgotten})
     from sae_traits import pipeline
 
     if arguments.estimate:
@@ -233,6 +283,17 @@ def _annotate(arguments: argparse.Namespace) -> int:
     return _print(run, arguments)
 
 
+def _describe(arguments: argparse.Namespace) -> int:
+    unlabelled = {"collection": {"source": arguments.source, "labels": False}}
+    config = resolve(options_of_file(arguments), options_given(arguments), unlabelled)
+    from sae_traits import pipeline
+    from sae_traits.unlabelled import pinned
+
+    run = _new_run(arguments, unlabelled, pinned(config))
+    pipeline.run_all(run)
+    return _print(run, arguments)
+
+
 def _latents(arguments: argparse.Namespace) -> int:
     from sae_traits import pipeline
     from sae_traits.run import Run
@@ -241,6 +302,19 @@ def _latents(arguments: argparse.Namespace) -> int:
     names = [str(file) for file in files]
     print(json.dumps(names, indent=2) if arguments.format == "json" else "\n".join(names))
     return DONE
+
+
+def _controls(arguments: argparse.Namespace) -> int:
+    run = _old_run(arguments)
+    from sae_traits import pipeline
+
+    controls = pipeline.control_descriptions(run, n_traits=arguments.n, seed=arguments.sample_seed)
+    if arguments.format == "json":
+        print(json.dumps(controls.to_dict(), indent=2, ensure_ascii=False))
+    else:
+        print("\n".join(controls.lines()))
+        print(f"\nkept in {run.controls_file}; sae-traits evaluate {run.folder} puts them into the report")
+    return PARTLY_DONE if controls.n_open else DONE
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
@@ -290,6 +364,20 @@ def _export(arguments: argparse.Namespace) -> int:
     else:
         print("\n".join(written.lines()))
     return DONE
+
+
+def _rehydrate(arguments: argparse.Namespace) -> int:
+    from sae_traits.release.rehydrate import dataset_folder, rehydrate
+
+    done = rehydrate(
+        dataset_folder(arguments.dataset, arguments.revision),
+        arguments.folder,
+        photographs=arguments.photographs,
+        connections=arguments.connections,
+        workers=arguments.workers,
+    )
+    print(json.dumps(done.to_dict(), indent=2) if arguments.format == "json" else "\n".join(done.lines()))
+    return PARTLY_DONE if done.missing else DONE
 
 
 def _demo(arguments: argparse.Namespace) -> int:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
-from sae_traits.config import SECTIONS, TrainConfig, read_config, section_of
+from sae_traits.config import (
+    READ_WITH_LATENTS,
+    SECTIONS,
+    DescribeConfig,
+    ReleaseConfig,
+    TrainConfig,
+    read_config,
+    section_of,
+)
 from sae_traits.errors import ConfigError
 
 USAGE = 2
@@ -20,7 +28,8 @@ examples:
   sae-traits run photographs/ --out runs/moths
   sae-traits run metadata.csv --out runs/moths --backbone texture
   sae-traits run photographs/ --out runs/moths --sae ORG/SAE
-  sae-traits run --config run.yaml --out runs/moths""",
+  sae-traits run --config run.yaml --out runs/moths
+  sae-traits run bioscan5m/ --config recipes/bioscan-traits.yaml --estimate --teraflops 100""",
     "extract": """\
 examples:
   sae-traits extract photographs/ --out runs/moths --backbone facebook/dinov2-base
@@ -31,7 +40,18 @@ examples:
   sae-traits train runs/moths --sweep "k=8,16,32 seed=0,1"
   accelerate launch scripts/train_sae.py runs/moths --n-patches 100000000""",
     "annotate": "example:\n  sae-traits annotate runs/moths --describer measured --traits-per-specimen 3",
+    "describe": """\
+examples:
+  sae-traits describe photographs/ --latents ORG/TRAITS --out runs/new
+  sae-traits describe photographs/ --latents runs/moths/dataset --sae runs/moths/sae --out runs/new
+
+The SAE is the one that the dataset names, at the same commit, unless --sae says where a copy of it is. It says itself
+which backbone and preprocessing it needs. RUN is a run like any other: `annotate RUN` describes it anew.""",
     "latents": "example:\n  sae-traits latents runs/moths 17 230 --strongest 24",
+    "controls": """\
+examples:
+  sae-traits controls runs/moths
+  sae-traits controls runs/moths --n 300 --base-url http://localhost:8000/v1 --in-flight 32""",
     "evaluate": """\
 examples:
   sae-traits evaluate runs/moths --clip imageomics/bioclip
@@ -44,14 +64,27 @@ examples:
 examples:
   sae-traits publish runs/moths --model-repo ORG/moth-sae --dataset-repo ORG/moth-traits --dry-run
   sae-traits publish runs/moths --model-repo ORG/moth-sae --dataset-repo ORG/moth-traits --private
-  sae-traits publish runs/moths --model-repo ORG/moth-sae --dataset-repo ORG/moth-traits \\
-      --tag v1.0.0 --collection "Moth traits"""",
+  sae-traits publish runs/moths --model-repo ORG/moth-sae --dataset-repo ORG/moth-traits --tag v1.0.0""",
     "export": """\
 examples:
   sae-traits export runs/moths exported/moths --to darwin-core
   sae-traits export ORG/moth-traits shards/ --to webdataset --revision v1.0.0""",
+    "rehydrate": """\
+examples:
+  sae-traits rehydrate ORG/moth-traits moths/ --revision v1.0.0
+  sae-traits rehydrate ORG/moth-traits moths/ --photographs originals/
+
+What cannot be fetched, or is no longer the same image, is left out with its rows and listed in OUT.missing.csv.""",
     "demo": "example:\n  sae-traits demo --out runs/demo",
 }
+
+
+DESCRIBE_OPTIONS = {
+    *("dtype", "stream", "image_batch_size", "workers", "device", "sae", "sae_revision", *READ_WITH_LATENTS),
+    *(DescribeConfig.__dataclass_fields__.keys() - {"name_species", "images_per_description"}),
+    *ReleaseConfig.__dataclass_fields__,
+}
+"""What `describe` reads: the SAE says which features, the dataset which latents, and no one which species."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -89,16 +122,17 @@ def add_existing_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="YAML", help="Options from a file, one section a step.")
 
 
-def add_options(parser: argparse.ArgumentParser, *sections: str) -> None:
-    """Options for all fields of some sections; SOURCE is an argument of its own."""
+def add_options(parser: argparse.ArgumentParser, *sections: str, only: Container[str] | None = None) -> None:
+    """Options for all fields of some sections, or for `only` some of them; SOURCE is an argument of its own."""
     names = [field.name for section in sections for field in dataclasses.fields(SECTIONS[section])]
+    names = [name for name in names if only is None or name in only]
     parser.set_defaults(option_names=names, sections=sections)
     for section_name in sections:
         section = SECTIONS[section_name]
         group = parser.add_argument_group(f"{section_name}", (section.__doc__ or "").strip())
         hints = get_type_hints(section)
         for field in dataclasses.fields(section):
-            if field.name == "source":
+            if field.name not in names or field.name == "source":
                 continue
             default = "" if field.default in (None, ()) else f" ({field.default})"
             hint = hints[field.name]
@@ -146,7 +180,8 @@ def refuse_options_without_effect(given: dict[str, Any], config: TrainConfig) ->
     """Raise a ConfigError for an option on the command line that the chosen training would not read."""
     from sae_traits.sae.sweep import is_read
 
-    if config.sae is not None and (others := [name for name in given if name not in ("sae", "sae_revision", "tracker")]):
+    others = [name for name in given if name not in ("sae", "sae_revision", "tracker")]
+    if config.sae is not None and others:
         raise ConfigError(f"--sae uses an SAE as it is; leave out --{others[0].replace('_', '-')}, or --sae")
     if config.sweep is None and (unread := [name for name in given if not is_read(name, config.architecture)]):
         raise ConfigError(f"--{unread[0].replace('_', '-')} has no effect with --architecture {config.architecture}")

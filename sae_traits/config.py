@@ -35,14 +35,43 @@ def _check(condition: bool, message: str) -> None:
 class CollectionConfig:
     """Which images, and how they are split."""
 
-    source: str | None = option(None, "Image folder (Genus_species/…) or table (CSV or Parquet).")
+    source: str | None = option(
+        None,
+        "Image folder (Genus_species/…), table (CSV or Parquet), folder of BIOSCAN-5M, Darwin Core archive, or "
+        "hf://datasets/ORG/NAME[@REVISION].",
+    )
+    family: str | None = option(None, "Only specimens of this family.")
+    split: tuple[str, ...] = option((), "Only these splits of the source, by its own names, such as train,val.")
+    per_species: int | None = option(None, "At most this many specimens a species, drawn with --split-seed.")
     validation_share: float = option(0.1, "Share of each species' specimens for validation, where no split is given.")
     test_share: float = option(0.2, "Share of each species' specimens for testing, where no split is given.")
-    split_seed: int = option(0, "Seed of the split.")
+    split_seed: int = option(0, "Seed of the split, and of the specimens that --per-species draws.")
+    near_identical: Literal["keep", "train"] = option(
+        "keep",
+        "Near-identical images that the source's own splits part: keep the splits and report them, or move all of them "
+        "to train.",
+    )
+    image_package: Literal["original_full", "cropped", "original_256", "cropped_256"] = option(
+        "cropped_256", "BIOSCAN-5M: which of its packages of images."
+    )
+    source_config: str | None = option(None, "Hub: the configuration of the dataset, where it has several.")
+    species_column: str | None = option(None, "Hub: the column with the species, where its name does not say so.")
+    image_column: str | None = option(None, "Hub: the column with the image, where there are several.")
+    image_cache: str | None = option(
+        None, "Hub, Darwin Core: folder that keeps fetched images (a folder of the Hugging Face cache)."
+    )
+    connections: int = option(8, "Darwin Core: images that are fetched at the same time.")
+    labels: bool = option(
+        True,
+        "Whether the source says the species; without labels (`sae-traits describe`) photographs need --latents.",
+    )
 
     def __post_init__(self) -> None:
         shares = self.validation_share, self.test_share
         _check(min(shares) >= 0 and sum(shares) < 1, "validation_share and test_share must be 0 or more, together < 1")
+        _check(self.per_species is None or self.per_species >= 1, f"per_species must be 1 or more: {self.per_species}")
+        _check(self.labels or self.per_species is None, "per_species needs labels; leave out one of them")
+        _check(1 <= self.connections <= 64, f"connections must lie between 1 and 64, not {self.connections}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +86,13 @@ class FeaturesConfig:
     framing: Literal["auto", "squash", "crop", "letterbox"] = option(
         "auto", "How images become square: as the backbone's preprocessor says, or one of these."
     )
+    precision: Literal["float32", "bfloat16", "float16"] = option(
+        "float32",
+        "In which the backbone computes; bfloat16 is much faster on a GPU. How its features are kept is --dtype.",
+    )
     dtype: Literal["float32", "bfloat16", "float16"] = option(
-        "float32", "Precision of the stored features, or of those in the buffer (stream)."
+        "float32",
+        "In which features are kept, on disk or in the buffer (stream), once computed; how they are is --precision.",
     )
     stream: bool = option(
         False, "Keep no features on disk: compute them from the images while training, and again while encoding."
@@ -70,6 +104,10 @@ class FeaturesConfig:
     def __post_init__(self) -> None:
         _check(self.image_batch_size >= 1, f"image_batch_size must be at least 1, not {self.image_batch_size}")
         _check(self.workers >= 0, f"workers must be 0 or more, not {self.workers}")
+        _check(
+            self.backbone != TEXTURE or self.precision == "float32",
+            f"the backbone {TEXTURE} computes in float32; leave out --precision, or choose a vision model",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +115,7 @@ class TrainConfig:
     """Which sparse autoencoder, and how it is trained."""
 
     sae: str | None = option(None, "Use this SAE (folder, file or Hub id) instead of training one.")
+    sae_revision: str | None = option(None, "Branch, tag or commit of that SAE on the Hub.")
     sweep: str | None = option(
         None, "Train several SAEs in one pass over the data: options and values, such as `k=8,16,32 seed=0,1`."
     )
@@ -98,7 +137,10 @@ class TrainConfig:
     )
     n_patches: int = option(2_000_000, "Training patches in all, counted with repetition; the paper used 100000000.")
     batch_size: int = option(2048, "Patches a step, over all processes.")
-    learning_rate: float = option(1e-3, "Peak learning rate of Adam.")
+    learning_rate: float | None = option(
+        None,
+        "Peak learning rate of Adam; by default 0.001, and for relu 0.1 over the square root of the features' width.",
+    )
     warmup_steps: int = option(100, "Steps of linear learning-rate warm-up; the paper used 500.")
     gradient_norm: float | None = option(None, "Clip the gradient of each step to this norm.")
     tracker: str | None = option(
@@ -111,9 +153,10 @@ class TrainConfig:
         for name in ("n_latents", "k", "n_patches", "batch_size"):
             _check(getattr(self, name) >= 1, f"{name} must be at least 1, not {getattr(self, name)}")
         _check(self.k <= self.n_latents, f"k ({self.k}) cannot exceed n_latents ({self.n_latents})")
-        _check(self.learning_rate > 0, f"learning_rate must be positive, not {self.learning_rate}")
+        _check(self.learning_rate is None or self.learning_rate > 0, "learning_rate must be positive")
         for name in ("l1_coefficient", "l0_coefficient", "warmup_steps", "sparsity_warmup_steps"):
             _check(getattr(self, name) >= 0, f"{name} must be 0 or more, not {getattr(self, name)}")
+        _check(self.sae is not None or self.sae_revision is None, "--sae-revision needs --sae, the SAE")
         rising = (0, *self.prefixes, self.n_latents)
         _check(
             all(first < end for first, end in pairwise(rising)),
@@ -124,8 +167,13 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ContrastConfig:
-    """Which latents describe a species."""
+    """What picks the regions, and which latents describe a species."""
 
+    regions: Literal["sae", "pca", "nmf", "k_means", "random", "gradcam", "whole"] = option(
+        "sae",
+        "sae: where the latents of the SAE fire; to compare with: pca, nmf, k_means, random: dictionaries of the same "
+        "features; gradcam: where the backbone's own classifier looks; whole: the whole image.",
+    )
     contrast: Literal["specimen", "paper"] = option(
         "specimen", "specimen: each specimen counts once, with back-off; paper: Algorithm 1 of the paper."
     )
@@ -143,15 +191,42 @@ class ContrastConfig:
         "specimen: a patch of a region has at least this share of the specimen's highest evidence (the sum over its "
         "latents of effect x activation / threshold); 0 keeps all patches that fired.",
     )
+    smallest_region: int = option(1, "Connected groups of fewer patches are specks, and no region.")
+    box_margin: float = option(
+        0.0, "Widen a region's box on every side by this share of its longer side, within the image; outlines stay."
+    )
     everywhere: float = option(
         0.95, "specimen: latents that fire in more than this share of the average species' specimens are dropped."
     )
+    label_free: bool = option(
+        False,
+        "Describe validation and test specimens as if their species were unknown, with the latents of all species.",
+    )
+    latents: str | None = option(
+        None,
+        "Describe all specimens with the latents of this dataset (folder or Hub id), as if their species were unknown.",
+    )
+    latents_revision: str | None = option(None, "Branch, tag or commit of that dataset on the Hub.")
 
     def __post_init__(self) -> None:
+        _check(
+            self.latents is not None or self.latents_revision is None, "--latents-revision needs --latents, the dataset"
+        )
+        _check(
+            self.latents is None or self.regions == "sae",
+            f"--latents names latents of an SAE, and --regions {self.regions} has others; leave out one of them",
+        )
+        _check(self.latents is None or self.regions == "sae", "--latents are latents of an SAE; leave out --regions")
+        _check(
+            not (self.label_free and self.latents is not None),
+            "--latents uses no label of any specimen, so --label-free adds nothing; leave it out",
+        )
         _check(0 <= self.firing_quantile < 1, f"firing_quantile must lie in [0, 1), not {self.firing_quantile}")
         _check(self.firing_threshold >= 0, f"firing_threshold must be 0 or more, not {self.firing_threshold}")
         _check(self.traits_per_specimen >= 1, f"traits_per_specimen must be 1 or more, not {self.traits_per_specimen}")
         _check(0 <= self.least_evidence <= 1, f"least_evidence must lie in [0, 1], not {self.least_evidence}")
+        _check(self.smallest_region >= 1, f"smallest_region must be 1 or more patches, not {self.smallest_region}")
+        _check(0 <= self.box_margin <= 10, f"box_margin must lie in [0, 10], not {self.box_margin}")
         _check(0 < self.everywhere <= 1, f"everywhere must lie in (0, 1], not {self.everywhere}")
         _check(0 < self.overlap <= 1, f"overlap must lie in (0, 1], not {self.overlap}")
 
@@ -166,6 +241,11 @@ class DescribeConfig:
         "such as vLLM's; vllm: vLLM in this process; transformers: a LLaVA-type model in this process.",
     )
     describe_workers: int = option(2, "Processes that measure regions and prepare their pictures.")
+    use_masks: bool = option(
+        False,
+        "Measure on the animal's pixels alone, and where on the animal a region lies, by the collection's masks; "
+        "without it masks are for scoring only.",
+    )
     describer_model: str | None = option(
         None, "Model that describes: the name that the server gives it, a local folder or a Hub id."
     )
@@ -220,9 +300,16 @@ class ReleaseConfig:
     longest_side: int = option(
         512, "Images of the config `default` are at most this many pixels on their longest side."
     )
+    images: Literal["embed", "reference"] = option(
+        "embed",
+        "embed: the rows hold the images; reference: they say where the images came from and what they hash to, for "
+        "images that may not be redistributed (`sae-traits rehydrate` puts them in).",
+    )
+    shard_megabytes: int = option(64, "About how large a Parquet file of the dataset is.")
 
     def __post_init__(self) -> None:
         _check(self.longest_side >= 32, f"longest_side must be at least 32, not {self.longest_side}")
+        _check(self.shard_megabytes >= 1, f"shard_megabytes must be at least 1, not {self.shard_megabytes}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,11 +347,28 @@ class RunConfig:
     release: ReleaseConfig = field(default_factory=ReleaseConfig)
     zero_shot: ZeroShotConfig = field(default_factory=ZeroShotConfig)
 
+    def __post_init__(self) -> None:
+        unlabelled = self.contrast.label_free or self.contrast.latents is not None
+        _check(
+            self.collection.labels or self.contrast.latents is not None,
+            "photographs without labels need latents of a dataset: sae-traits describe PHOTOGRAPHS --latents DATASET",
+        )
+        _check(
+            not (unlabelled and self.describe.name_species),
+            "--name-species would tell the describer the labels that --label-free and --latents keep from it; "
+            "leave out one of them",
+        )
+
     def to_yaml(self) -> str:
         """The configuration as YAML; `read_config` reads it back."""
         return yaml.safe_dump(dataclasses.asdict(self), sort_keys=False, allow_unicode=True)
 
 
+READ_WITH_LATENTS = (
+    *("traits_per_specimen", "overlap", "least_evidence", "smallest_region", "box_margin"),
+    *("latents", "latents_revision"),
+)
+"""The options of ContrastConfig that are read where the latents are those of a dataset."""
 SECTIONS: dict[str, type] = {f.name: globals()[str(f.type)] for f in dataclasses.fields(RunConfig)}
 """Section name -> dataclass; every field name occurs in one section only, so that options need no prefix."""
 

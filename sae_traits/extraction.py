@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,11 +33,11 @@ def extract_features(run: Run, accelerator: Accelerator | None = None) -> None:
     """
     accelerator = accelerator or Accelerator()
     if accelerator.is_main_process:
-        _collect(run)
+        collect(run)
     accelerator.wait_for_everyone()
     config = run.config.features
     collection = Collection.load(run.specimens_file)
-    backbone = _backbone(run)
+    backbone = backbone_of(run)
     inputs = {
         "images": digest(collection, "specimen_id", "sha256", "width", "height"),
         "backbone": backbone.info.to_dict(),
@@ -74,9 +75,9 @@ def estimate_features(run: Run) -> ExtractionEstimate:
         raise ConfigError(
             "with --stream no features are written, so there is nothing to estimate; leave out one of them"
         )
-    _collect(run)
+    collect(run)
     collection = Collection.load(run.specimens_file)
-    return estimate_extraction(collection, _backbone(run).info, run.config.features.dtype, run.activations)
+    return estimate_extraction(collection, backbone_of(run).info, run.config.features.dtype, run.activations)
 
 
 def features_of(run: Run, collection: Collection) -> FeatureSource:
@@ -84,7 +85,7 @@ def features_of(run: Run, collection: Collection) -> FeatureSource:
     config = run.config.features
     if not config.stream:
         return FeatureStore.open(run.activations)
-    return ImageSource(collection, _backbone(run), image_batch_size=config.image_batch_size, workers=config.workers)
+    return ImageSource(collection, backbone_of(run), image_batch_size=config.image_batch_size, workers=config.workers)
 
 
 def rows_of(collection: Collection, split: str) -> NDArray[np.int64]:
@@ -100,39 +101,57 @@ def digest(collection: Collection, *fields: str) -> str:
     return found.hexdigest()
 
 
-def _collect(run: Run) -> None:
-    inputs = {"source": collections.fingerprint(run.config.collection)}
-    run.steps.do("collect", inputs, run.specimens_file.is_file, lambda: _read_collection(run))
+def collect(run: Run) -> None:
+    """Read the collection into RUN/specimens.parquet; a step of the run.
+
+    Raises:
+        CollectionError: it cannot be used.
+    """
+    config = run.config.collection
+    listing = collections.list_source(config)
+    inputs = {"source": collections.fingerprint(config, listing)}
+
+    def work() -> dict[str, Any]:
+        collection = collections.read_collection(config, listing=listing, workers=run.config.features.workers)
+        return _keep_collection(run, collection)
+
+    run.steps.do("collect", inputs, run.specimens_file.is_file, work)
 
 
-def _read_collection(run: Run) -> dict[str, Any]:
-    collection = collections.read_collection(run.config.collection, workers=run.config.features.workers)
+def _keep_collection(run: Run, collection: Collection) -> dict[str, Any]:
     collection.save(run.specimens_file)
     with run.problems_file.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "reason"])
         writer.writerows((problem.file, problem.reason) for problem in collection.problems)
+        writer.writerows((pair.file, str(pair)) for pair in collection.near_identical)
     for problem in collection.problems[:5]:
         say(f"left out {problem.file}: {problem.reason}")
     if len(collection.problems) > 5:
         say(f"… and {len(collection.problems) - 5} more; all are in {run.problems_file}")
     return {
         "n_specimens": len(collection.specimens),
-        "n_species": len({s.species for s in collection.specimens}),
+        "n_species": len({s.taxon.species for s in collection.specimens} - {None}),
         "n_problems": len(collection.problems),
+        "n_near_identical": {
+            differ: sum(pair.differ == differ for pair in collection.near_identical) for differ in ("split", "species")
+        },
     }
 
 
-def _backbone(run: Run) -> Backbone:
+def backbone_of(run: Run) -> Backbone:
     """The configured backbone; with --sae and nothing said about features, the one that the SAE was trained on."""
     features = run.config.features
     if run.config.train.sae is None:
         return load_backbone(features)
-    sae = SAE.from_pretrained(run.config.train.sae)
+    sae = SAE.from_pretrained(run.config.train.sae, revision=run.config.train.sae_revision)
     default = FeaturesConfig()
     names = ("backbone", "revision", "layer", "framing")
-    if sae.config.backbone is not None and all(getattr(features, n) == getattr(default, n) for n in names):
-        return restore_backbone(sae.config.backbone, device=features.device)
+    info = sae.config.backbone
+    if info is not None and all(getattr(features, n) == getattr(default, n) for n in names):
+        if features.precision != default.precision:
+            check_features(sae, replace(info, precision=features.precision))
+        return restore_backbone(info, device=features.device)
     backbone = load_backbone(features)
     check_features(sae, backbone.info)
     return backbone

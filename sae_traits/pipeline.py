@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +14,8 @@ import sae_traits
 from sae_traits.collections.drawn import draw_collection
 from sae_traits.collections.drawn.world import is_drawn
 from sae_traits.config import read_config, resolve
+from sae_traits.encoding import check_regions, encode, load_dictionary, plan_regions
+from sae_traits.errors import ConfigError
 from sae_traits.evaluation import drawn_truth
 from sae_traits.evaluation.clip import CLIP, load_clip
 from sae_traits.evaluation.demo_clip import DRAWN_CLIP, refuse_unless_drawn
@@ -23,23 +26,25 @@ from sae_traits.evaluation.report import draw_gallery, report_sections, write_re
 from sae_traits.evaluation.zero_shot import evaluate_zero_shot
 from sae_traits.evaluation.zero_shot_results import ZeroShotResults, report_lines
 from sae_traits.extraction import digest, extract_features, features_of, rows_of
-from sae_traits.features.backbone import choose_device
 from sae_traits.features.source import FeatureSource
 from sae_traits.features.store import hash_of_file
 from sae_traits.progress import say
-from sae_traits.publishing import write_card, write_run_dataset
-from sae_traits.run import Run, opens
+from sae_traits.publishing import local_name, rewrite_cards, write_run_card, write_run_dataset
+from sae_traits.release.results import read_results
+from sae_traits.run import Run, write_text
 from sae_traits.sae.model import SAE
 from sae_traits.schema import Collection, Trait
-from sae_traits.training import sae_hash, train
-from sae_traits.traits.annotate import describe_candidates, export_traits, plan_annotation
+from sae_traits.training import train
+from sae_traits.traits.annotate import describe_candidates, export_traits
+from sae_traits.traits.controls import Controls, run_controls
 from sae_traits.traits.describers import make_describer
-from sae_traits.traits.encode import Codes, encode_collection, firing_thresholds
+from sae_traits.traits.encode import Codes
 from sae_traits.traits.estimate import AnnotationEstimate, estimate_annotation
 from sae_traits.traits.latent_pages import latent_pages, write_latent_pages
 from sae_traits.traits.ledger import Ledger
 from sae_traits.traits.quality import assess_quality
 from sae_traits.traits.table import read_traits
+from sae_traits.unlabelled import check_latents
 
 MOST_SHOWN = 20
 """Latents that are shown where none is asked for."""
@@ -51,8 +56,9 @@ def annotate_run(run: Run) -> None:
     Where a describer stopped before it gave a single trait there is nothing to write a dataset of yet.
     """
     collection = Collection.load(run.specimens_file)
+    _check_masks(run, collection)
     source = features_of(run, collection)
-    _encode(run, collection, source)
+    encode(run, collection, source)
     _describe(run, collection, source)
     counts = run.steps.counts("annotate")
     if counts["n_traits"] or not counts["n_open"]:
@@ -62,9 +68,10 @@ def annotate_run(run: Run) -> None:
 def estimate_descriptions(run: Run) -> AnnotationEstimate:
     """Encode the specimens and choose latents, and say what describing their regions would cost."""
     collection = Collection.load(run.specimens_file)
+    _check_masks(run, collection)
     source = features_of(run, collection)
-    _encode(run, collection, source)
-    plan = plan_annotation(collection, Codes.open(run.codes), source.info, run.config.contrast)
+    encode(run, collection, source)
+    plan = plan_regions(run, collection, source)
     with Ledger(run.ledger_file) as ledger:
         return estimate_annotation(plan, make_describer(run.config.describe), ledger, run.config.describe)
 
@@ -78,9 +85,15 @@ def write_latents_of(run: Run, latents: Sequence[int], n_strongest: int) -> list
         n_strongest: specimens a latent.
     """
     run.steps.fingerprint("encode")
+    if run.dictionary is None:
+        raise ConfigError(
+            f"the regions of {run.folder} are of --regions {run.config.contrast.regions}, which has no latents; "
+            "annotate with other --regions first"
+        )
     collection = Collection.load(run.specimens_file)
-    codes, info = Codes.open(run.codes), features_of(run, collection).info
-    chosen = plan_annotation(collection, codes, info, run.config.contrast).chosen
+    source = features_of(run, collection)
+    codes, info = Codes.open(run.codes), source.info
+    chosen = plan_regions(run, collection, source).chosen
     if not latents:
         effects = sorted((-one.contrast.effect, latent) for own in chosen.values() for latent, one in own.items())
         latents = list(dict.fromkeys(latent for _, latent in effects))[:MOST_SHOWN]
@@ -88,25 +101,38 @@ def write_latents_of(run: Run, latents: Sequence[int], n_strongest: int) -> list
     return write_latent_pages(pages, collection, run.folder / "latents")
 
 
-def _encode(run: Run, collection: Collection, source: FeatureSource) -> None:
-    config = run.config
-    is_paper = config.contrast.contrast == "paper"
+def control_descriptions(run: Run, *, n_traits: int, seed: int) -> Controls:
+    """Ask about a sample of traits again, with other regions; the scores, kept in RUN/traits/controls.json.
 
-    def work() -> dict[str, Any]:
-        sae = SAE.from_pretrained(run.sae, device=choose_device(config.features.device))
-        if is_paper:
-            thresholds = np.full(sae.config.n_latents, config.contrast.firing_threshold, dtype=np.float32)
-        else:
-            training = np.array([s.split == "train" for s in collection.specimens])
-            thresholds = firing_thresholds(sae, source, training, config.contrast.firing_quantile)
-        codes = encode_collection(sae, source, thresholds, run.codes)
-        return {"n_latents_used": int(np.isfinite(codes.thresholds).sum()), "n_parts": len(codes.parts)}
+    Raises:
+        ConfigError: the descriptions are of whole images, or of several specimens, or another describer's.
+    """
+    config = run.config.describe
+    annotation = run.steps.fingerprint("annotate")
+    if config.prompt == "whole":
+        raise ConfigError("controls show another region, and --prompt whole shows none; annotate with --prompt region")
+    with Ledger(run.controls_ledger_file) as ledger:
+        controls = run_controls(
+            read_traits(run.traits_file),
+            Collection.load(run.specimens_file),
+            make_describer(config),
+            ledger,
+            n_traits=n_traits,
+            seed=seed,
+            workers=config.describe_workers,
+            use_masks=config.use_masks,
+        )
+    values = {"annotate": annotation, "seed": seed, **controls.to_dict()}
+    write_text(run.controls_file, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+    return controls
 
-    firing = (
-        {"threshold": config.contrast.firing_threshold} if is_paper else {"quantile": config.contrast.firing_quantile}
-    )
-    inputs = {"train": run.steps.fingerprint("train"), **firing}
-    run.steps.do("encode", inputs, lambda: opens(Codes.open, run.codes), work)
+
+def _controls(run: Run) -> Controls | None:
+    """The scores of the controls, if there are any of the present annotation."""
+    if not run.controls_file.is_file():
+        return None
+    values = json.loads(run.controls_file.read_text(encoding="utf-8"))
+    return Controls.from_dict(values) if values["annotate"] == run.steps.fingerprint("annotate") else None
 
 
 def _describe(run: Run, collection: Collection, source: FeatureSource) -> None:
@@ -114,11 +140,18 @@ def _describe(run: Run, collection: Collection, source: FeatureSource) -> None:
     describer = make_describer(config.describe)
 
     def work() -> dict[str, Any]:
-        plan = plan_annotation(collection, Codes.open(run.codes), source.info, config.contrast)
+        plan = plan_regions(run, collection, source)
         with Ledger(run.ledger_file) as ledger:
-            describe_candidates(plan, describer, ledger, workers=config.describe.describe_workers)
+            use_masks = config.describe.use_masks
+            workers = config.describe.describe_workers
+            describe_candidates(plan, describer, ledger, workers=workers, use_masks=use_masks)
             annotation = export_traits(
-                plan, describer, ledger, traits_file=run.traits_file, latents_file=run.latents_file
+                plan,
+                describer,
+                ledger,
+                traits_file=run.traits_file,
+                latents_file=run.latents_file,
+                use_masks=use_masks,
             )
         return asdict(annotation)
 
@@ -128,25 +161,36 @@ def _describe(run: Run, collection: Collection, source: FeatureSource) -> None:
         "describer": [describer.name, describer.model, describer.prompt, describer.settings],
         "images_per_description": describer.images_per_description,
         "labels": digest(collection, "taxon", "split", "mm_per_pixel"),
+        "masks": run.steps.fingerprint("collect") if config.describe.use_masks else None,
     }
     run.steps.do("annotate", inputs, lambda: run.traits_file.is_file() and run.latents_file.is_file(), work)
+
+
+def _check_masks(run: Run, collection: Collection) -> None:
+    """Raise a ConfigError where masks are to be used and no specimen has one."""
+    if run.config.describe.use_masks and not any(specimen.mask_file for specimen in collection.specimens):
+        raise ConfigError(
+            "--use-masks, but no specimen of the collection has a mask; name their files in the column mask_file of a "
+            "table, or leave out --use-masks"
+        )
 
 
 def release_run(run: Run) -> None:
     """Write the dataset folder and the SAE's card."""
     collection = Collection.load(run.specimens_file)
-    sae = SAE.from_pretrained(run.sae)
+    sae, dictionary = SAE.from_pretrained(run.sae), load_dictionary(run)
+    name = local_name(run, dictionary)
 
     def work() -> dict[str, Any]:
-        write_card(run.sae, sae, repo_id=None)
-        found = write_run_dataset(run, collection, sae, run.dataset, name=f"local@sha256:{sae_hash(sae)}", repo_id=None)
+        write_run_card(run, collection, sae, run.sae, None)  # an evaluation writes the cards again
+        found = write_run_dataset(run, collection, dictionary, run.dataset, name=name, repo_id=None)
         return asdict(found)
 
     inputs = {
         "annotate": run.steps.fingerprint("annotate"),
         "release": asdict(run.config.release),
         "command": run.command,
-        "rights": digest(collection, "file", "license", "rights_holder", "source_url"),
+        "rights": digest(collection, "file", "license", "rights_holder", "source_url", "source_revision"),
     }
     cards = run.dataset / "README.md", run.sae / "README.md"
     run.steps.do("release", inputs, lambda: all(card.is_file() for card in cards), work)
@@ -159,17 +203,20 @@ def evaluate_run(run: Run) -> None:
 
 def _evaluate(run: Run, clip: CLIP | None) -> None:
     collection = Collection.load(run.specimens_file)
+    controls = _controls(run)
 
     def work() -> dict[str, Any]:
         info = features_of(run, collection).info
         traits = list(read_traits(run.traits_file))
         on_animal = score_on_masks(collection, traits, info)
-        drawn = drawn_truth.score(collection, traits, info) if is_drawn(collection.root) else None
+        is_scored = is_drawn(collection.root) and run.config.collection.labels
+        drawn = drawn_truth.score(collection, traits, info) if is_scored else None
         zero_shot = _zero_shot(run, collection, traits, clip) if clip else None
         with Ledger(run.ledger_file) as ledger:
-            quality = assess_quality(traits, ledger, collection, make_describer(run.config.describe))
+            quality = assess_quality(traits, ledger, collection, make_describer(run.config.describe), controls)
         results = {
             "sae": run.steps.counts("train"),
+            "regions": run.config.contrast.regions,
             "traits": run.steps.counts("annotate"),
             "on_animal": on_animal.to_dict() if on_animal else None,
             "quality": quality.to_dict(),
@@ -185,11 +232,13 @@ def _evaluate(run: Run, clip: CLIP | None) -> None:
             n_regions_drawn=n_drawn,
         )
         write_report(run.evaluation, run.config.release.title, results, sections)
+        rewrite_cards(run, collection, read_results(run.evaluation / "results.json"))
         return {"n_regions_drawn": n_drawn, "zero_shot": zero_shot is not None}
 
     inputs = {
         "release": run.steps.fingerprint("release"),
         "masks": run.steps.fingerprint("collect"),
+        "controls": controls.to_dict() if controls else None,
         "zero_shot": asdict(run.config.zero_shot),
         "clip": clip.info.to_dict() if clip else None,
         "common_names": _content_hash(run.config.zero_shot.common_names),
@@ -228,9 +277,12 @@ def _zero_shot(run: Run, collection: Collection, traits: Sequence[Trait], clip: 
 
 
 def run_all(run: Run) -> None:
-    """All steps; a CLIP model that cannot be used is known before the long ones."""
+    """All steps; a model for regions or evaluation that cannot be used is known before the long ones."""
     clip = _clip(run)
+    check_regions(run.config)
+    check_latents(run.config)
     extract_features(run)
+    _check_masks(run, Collection.load(run.specimens_file))  # before the training, not only after it
     train(run)
     annotate_run(run)
     if "release" in run.steps.records:

@@ -16,8 +16,8 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)  # noqa: T201
 
 
-def track(items: Iterable[Item], label: str, total: int, unit: str = "image") -> Iterator[Item]:
-    """Pass items through, showing how many of `total` are done, the rate and the time left."""
+def track(items: Iterable[Item], label: str, total: int | None, unit: str = "image") -> Iterator[Item]:
+    """Pass items through, showing how many of `total` are done, the rate and, with a total, the time left."""
     if sys.stderr.isatty():
         from tqdm import tqdm
 
@@ -27,7 +27,10 @@ def track(items: Iterable[Item], label: str, total: int, unit: str = "image") ->
     for done, item in enumerate(items, start=1):
         yield item
         now = time.monotonic()
-        if now - said >= SECONDS_BETWEEN_LINES and done < total:
+        if now - said >= SECONDS_BETWEEN_LINES and done != total:
             said = now
             rate = done / (now - started)
-            say(f"{label}: {done} of {total} {unit}s, {rate:.1f}/s, {(total - done) / rate:.0f} s left")
+            if total is None:
+                say(f"{label}: {done} {unit}s, {rate:.1f}/s")
+            else:
+                say(f"{label}: {done} of {total} {unit}s, {rate:.1f}/s, {(total - done) / rate:.0f} s left")

@@ -4,81 +4,127 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from sae_traits.collections.drawn.world import is_drawn
-from sae_traits.extraction import features_of
+from pydantic import TypeAdapter
+
+from sae_traits.encoding import load_dictionary
+from sae_traits.errors import ReleaseError
 from sae_traits.progress import say
-from sae_traits.release.cards import write_model_card
+from sae_traits.provenance import dataset_facts, model_facts, public_name, results_of
+from sae_traits.release.cards import CARD, NOTHING_MORE, write_model_card
 from sae_traits.release.dataset import write_dataset
-from sae_traits.release.facts import DatasetFacts, DatasetSummary
-from sae_traits.release.hub import plan_folder, publish_folder
+from sae_traits.release.facts import DatasetSummary, ModelFacts
+from sae_traits.release.merging import keep_own_parts
+from sae_traits.release.plan import plan_folder
+from sae_traits.release.publication import Terms, publish_release
+from sae_traits.release.results import Results
+from sae_traits.release.writing import ReleaseSettings, write_dataset_card
 from sae_traits.run import Run
 from sae_traits.sae.formats.files import read_settings
 from sae_traits.sae.model import CONFIG_FILE, SAE, SAEConfig
 from sae_traits.sae.sweep_folder import SWEEP_FILE, read_sweep
 from sae_traits.schema import Collection
-from sae_traits.traits.describers import make_describer
+from sae_traits.training import sae_hash
 from sae_traits.traits.table import read_latents, read_traits
+from sae_traits.unlabelled import released_latents
+
+UNKNOWN_COMMIT = "0" * 40
+"""Stands in a dry run for the commit that the SAE will get."""
 
 
-def write_card(folder: Path, sae: SAE, *, repo_id: str | None) -> None:
+def write_card(folder: Path, sae: SAE, *, repo_id: str | None, facts: ModelFacts = NOTHING_MORE) -> None:
     """Write the card of an SAE, or of the sweep that it is recommended of, into its folder."""
-    write_model_card(folder, sae.config.to_dict(), sae.config.training.get("metrics", {}), repo_id=repo_id)
+    metrics = sae.config.training.get("metrics", {})
+    write_model_card(folder, sae.config.to_dict(), metrics, repo_id=repo_id, facts=facts)
+
+
+def write_run_card(
+    run: Run, collection: Collection, sae: SAE, folder: Path, results: Results | None, *, terms: Terms | None = None
+) -> None:
+    """Write the card of a run's SAE, with its figures and gallery, into a folder with that SAE.
+
+    Args:
+        run: a run whose traits are finished.
+        collection: its specimens.
+        sae: the one in the folder.
+        folder: RUN/sae, or a copy.
+        results: of the run's evaluation, if there was one.
+        terms: where it will be published.
+    """
+    facts = model_facts(run, collection, folder, results, dataset_id=terms.dataset_repo if terms else None)
+    write_card(folder, sae, repo_id=terms.model_repo if terms else None, facts=facts)
 
 
 def write_run_dataset(
-    run: Run, collection: Collection, sae: SAE, folder: Path, *, name: str, repo_id: str | None
+    run: Run, collection: Collection, dictionary: SAE | None, folder: Path, *, name: str | None, repo_id: str | None
 ) -> DatasetSummary:
     """Write the dataset of a run into a folder.
 
     Args:
         run: a run whose traits are finished.
         collection: its specimens.
-        sae: its SAE.
+        dictionary: its SAE, or the baseline that its regions are of; None where they have no latents.
         folder: where to write.
-        name: of the SAE in the column `sae`, as repository@revision.
+        name: of the dictionary in the column `sae`, as repository@revision.
         repo_id: where the dataset will be on the Hub.
     """
-    describer = make_describer(run.config.describe)
-    info = features_of(run, collection).info
-    facts = DatasetFacts(
-        backbone=info if repo_id is None else replace(info, backbone=_public_name(info.backbone)),
-        sae_metrics=sae.config.training.get("metrics", {}),
-        contrast=asdict(run.config.contrast),
-        describer=describer.name,
-        describer_model=describer.model,
-        prompt=describer.prompt,
-        n_problems=run.steps.counts("collect")["n_problems"],
-        command=run.command,
-        drawn=is_drawn(collection.root),
-        repo_id=repo_id,
-    )
     return write_dataset(
         folder,
         collection,
         read_traits(run.traits_file),
         read_latents(run.latents_file),
         sae=name,
-        title=run.config.release.title,
-        longest_side=run.config.release.longest_side,
-        facts=facts,
+        config=run.config.release,
+        facts=dataset_facts(run, collection, dictionary, results_of(run), repo_id=repo_id),
         workers=run.config.features.workers,
     )
 
 
-def publish(run: Run, *, model_repo: str, dataset_repo: str, private: bool, dry_run: bool) -> list[str]:
+def local_name(run: Run, dictionary: SAE | None) -> str | None:
+    """What picked the regions, in the column `sae` of a dataset on this machine; None where they have no latents."""
+    if (released := released_latents(run.config.contrast)) is not None:
+        return released.sae  # whose weights those of this run are
+    regions = run.config.contrast.regions
+    origin = "local" if regions == "sae" else regions
+    return f"{origin}@sha256:{sae_hash(dictionary)}" if dictionary is not None else None
+
+
+def rewrite_cards(run: Run, collection: Collection, results: Results | None) -> None:
+    """Write both cards of a finished run anew, with what its evaluation found; the rest of it stays."""
+    dictionary = load_dictionary(run)
+    config = run.config.release
+    settings = ReleaseSettings(
+        images=config.images,
+        longest_side=config.longest_side,
+        title=config.title,
+        sae=local_name(run, dictionary),
+        facts=dataset_facts(run, collection, dictionary, results, repo_id=None),
+    )
+    summary = TypeAdapter(DatasetSummary).validate_python(run.steps.counts("release"))
+    write_dataset_card(run.dataset, summary, settings, former=run.dataset)
+    write_run_card(run, collection, SAE.from_pretrained(run.sae), run.sae, results)
+
+
+def publish(run: Run, terms: Terms, *, dry_run: bool) -> list[str]:
     """Publish the SAE, with the sweep that it is of, then the dataset that names its commit; what happened, as lines.
 
-    Each repository gets one atomic commit; publishing the same again adds none.
+    Args:
+        run: a finished run.
+        terms: names of the repositories, and on what conditions.
+        dry_run: only say which files would be public; talks to no one.
 
     Raises:
         StoreError: the run is not finished.
-        ReleaseError: the Hub refuses or cannot be reached.
+        ReleaseError: the Hub refuses or cannot be reached, or a tag is taken.
     """
     run.steps.fingerprint("release")
+    if run.config.contrast.regions != "sae":
+        raise ReleaseError(
+            f"the dataset of {run.folder} has regions of a baseline (--regions {run.config.contrast.regions}), not of "
+            f"the SAE that it would be published with; run `sae-traits annotate {run.folder} --regions sae` first"
+        )
     collection = Collection.load(run.specimens_file)
     if n_unlicensed := sum(specimen.license is None for specimen in collection.specimens):
         say(
@@ -89,27 +135,25 @@ def publish(run: Run, *, model_repo: str, dataset_repo: str, private: bool, dry_
         model_folder, dataset_folder = Path(temporary, "model"), Path(temporary, "dataset")
         stage_saes(run.sae, model_folder)
         sae = SAE.from_pretrained(model_folder)
-        write_card(model_folder, sae, repo_id=model_repo)
+        write_run_card(run, collection, sae, model_folder, results_of(run), terms=terms)
+
+        def write_dataset_for(name: str) -> Path:
+            write_run_dataset(run, collection, sae, dataset_folder, name=name, repo_id=terms.dataset_repo)
+            _keep_own_parts(dataset_folder / CARD, run.dataset / CARD)
+            return dataset_folder
+
         if dry_run:
-            write_run_dataset(run, collection, sae, dataset_folder, name=f"{model_repo}@main", repo_id=dataset_repo)
-            return [*_planned("model", model_repo, model_folder), *_planned("dataset", dataset_repo, dataset_folder)]
-        model = publish_folder(
-            model_folder, model_repo, repo_type="model", private=private, message="Publish an SAE with sae-traits"
-        )
-        name = f"{model.repo_id}@{model.revision}"
-        write_run_dataset(run, collection, sae, dataset_folder, name=name, repo_id=dataset_repo)
-        dataset = publish_folder(
-            dataset_folder,
-            dataset_repo,
-            repo_type="dataset",
-            private=private,
-            message="Publish an image-trait dataset with sae-traits",
-        )
+            write_dataset_for(f"{terms.model_repo}@{UNKNOWN_COMMIT}")
+            return _planned(terms, model_folder, dataset_folder)
+        done = publish_release(model_folder, write_dataset_for, terms)
     return [
-        f"{'published' if done.changed else 'unchanged'} {done.url} at {done.revision}" for done in (model, dataset)
-    ] + [
-        f'SAE.from_pretrained("{model.repo_id}", revision="{model.revision}")',
-        f'load_dataset("{dataset.repo_id}", revision="{dataset.revision}")',
+        *(
+            f"{'published' if one.changed else 'unchanged'} {one.url} at {one.revision}, tagged {one.tag}"
+            for one in (done.model, done.dataset)
+        ),
+        *([f"collection {done.collection_url}"] if done.collection_url else []),
+        f'SAE.from_pretrained("{done.model.repo_id}", revision="{done.model.tag}")',
+        f'load_dataset("{done.dataset.repo_id}", revision="{done.dataset.tag}")',
     ]
 
 
@@ -130,7 +174,7 @@ def stage_saes(source: Path, target: Path) -> None:
     folders = [target, *(target / sae.folder for sae in sweep.saes)] if sweep else [target]
     settings = [read_settings(folder / CONFIG_FILE) for folder in folders]
     info = SAEConfig.from_dict(settings[0].values).backbone
-    if info is None or (public := _public_name(info.backbone)) == info.backbone:
+    if info is None or (public := public_name(info.backbone)) == info.backbone:
         return
     # Replaced wherever it stands, because the measures name the backbone as well.
     private, public = (json.dumps(name, ensure_ascii=False)[1:-1] for name in (info.backbone, public))
@@ -138,14 +182,27 @@ def stage_saes(source: Path, target: Path) -> None:
         file.write_text(file.read_text(encoding="utf-8").replace(private, public), encoding="utf-8")
 
 
-def _public_name(backbone: str) -> str:
-    """A Hub id as it is, a local folder by its name."""
-    return Path(backbone).name if Path(backbone).is_absolute() else backbone
+def _keep_own_parts(card: Path, former: Path) -> None:
+    """Put what a person wrote into the run's own card into the one that is published."""
+    if former.is_file():
+        text = card.read_text(encoding="utf-8")
+        card.write_text(keep_own_parts(text, former.read_text(encoding="utf-8"), str(former)), encoding="utf-8")
 
 
-def _planned(kind: str, repo_id: str, folder: Path) -> list[str]:
-    files = plan_folder(folder)
-    total = sum(file.size for file in files)
-    return [f"{kind} {repo_id}: {len(files)} files, {total:,} bytes (nothing was uploaded)"] + [
-        f"  {file.size:>14,}  {file.path}" for file in files
-    ]
+def _planned(terms: Terms, model_folder: Path, dataset_folder: Path) -> list[str]:
+    lines = []
+    for kind, repo_id, folder in (
+        ("model", terms.model_repo, model_folder),
+        ("dataset", terms.dataset_repo, dataset_folder),
+    ):
+        files = plan_folder(folder)
+        total = sum(file.size for file in files)
+        lines.append(f"{kind} {repo_id}: {len(files)} files, {total:,} bytes (nothing was uploaded)")
+        lines += [f"  {file.size:>14,}  {file.path}" for file in files]
+    access = [*(["private"] if terms.private else []), *([f"gated ({terms.gated})"] if terms.gated else [])]
+    version = terms.tag or "the next patch version, where it changes"
+    return [
+        *lines,
+        f"tag: {version}",
+        f"access: {', '.join(access) or 'as the repositories are; new ones are public'}",
+    ] + ([f"collection: {terms.collection}"] if terms.collection else [])

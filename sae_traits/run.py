@@ -25,6 +25,7 @@ from sae_traits.progress import say
 NOT_IN_COMMAND = {
     "source", "workers", "describe_workers", "device", "image_batch_size", "tracker", "base_url", "in_flight",
     "call_timeout", "stop_after_errors", "describer_device", "seconds_per_call", "prompt_price", "answer_price",
+    "image_cache", "connections",
 }  # fmt: skip
 """Options that change no results, or that nobody else can use, and the source, which is given by name."""
 
@@ -106,6 +107,19 @@ class Run:
         return self.folder / "sae"
 
     @property
+    def dictionary(self) -> Path | None:
+        """Whose latents pick the regions: the SAE, or the baseline of --regions; None for regions without latents."""
+        regions = self.config.contrast.regions
+        if regions in ("gradcam", "whole"):
+            return None
+        return self.sae if regions == "sae" else self.folder / "baselines" / regions
+
+    @property
+    def class_maps_file(self) -> Path:
+        """Grad-CAM's map of every specimen (--regions gradcam)."""
+        return self.folder / "baselines" / "gradcam" / "maps.parquet"
+
+    @property
     def checkpoint_file(self) -> Path:
         """Where a training in progress is kept."""
         return self.folder / "training.checkpoint"
@@ -117,8 +131,19 @@ class Run:
 
     @property
     def ledger_file(self) -> Path:
-        """Every describer call."""
-        return self.folder / "traits" / "ledger.sqlite"
+        """Every describer call; those about a baseline's regions are in a ledger of their own."""
+        regions = self.config.contrast.regions
+        return self.folder / "traits" / ("ledger.sqlite" if regions == "sae" else f"ledger-{regions}.sqlite")
+
+    @property
+    def controls_ledger_file(self) -> Path:
+        """Every call of the controls; they are not the run's own."""
+        return self.ledger_file.with_name(self.ledger_file.name.replace("ledger", "controls"))
+
+    @property
+    def controls_file(self) -> Path:
+        """What the controls found, and of which annotation."""
+        return self.folder / "traits" / "controls.json"
 
     @property
     def traits_file(self) -> Path:
@@ -143,7 +168,8 @@ class Run:
     @property
     def command(self) -> str:
         """The command that makes this run: options that differ from their defaults, and files by name, not by path."""
-        words = ["sae-traits", "run", Path(self.config.collection.source or "").name]
+        source = self.config.collection.source or ""
+        words = ["sae-traits", "run", source if source.startswith("hf://") else Path(source).name]
         for section in fields(self.config):
             if section.name == "zero_shot":  # scores the run, and changes nothing of it
                 continue
@@ -151,9 +177,14 @@ class Run:
             for option in fields(options):
                 value = getattr(options, option.name)
                 if option.name not in NOT_IN_COMMAND and value != option.default:
-                    path = Path(str(value))
-                    shown = path.name if path.is_absolute() and path.exists() else str(value)
-                    words += [f"--{option.name.replace('_', '-')}", shown]
+                    name = option.name.replace("_", "-")
+                    if isinstance(value, bool):
+                        words.append(f"--{name}" if value else f"--no-{name}")
+                        continue
+                    text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+                    path = Path(text)
+                    shown = path.name if path.is_absolute() and path.exists() else text
+                    words += [f"--{name}", shown]
         return shlex.join(words)
 
     @cached_property
@@ -258,6 +289,7 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
         collection=replace(config.collection, source=_absolute(config.collection.source)),
         features=replace(config.features, backbone=_absolute(config.features.backbone)),
         train=replace(config.train, sae=_absolute(config.train.sae)),
+        contrast=replace(config.contrast, latents=_absolute(config.contrast.latents)),
         describe=replace(config.describe, describer_model=_absolute(config.describe.describer_model)),
         zero_shot=replace(
             config.zero_shot,

@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 from sae_traits.errors import StoreError
 from sae_traits.geometry import Framing, PatchGrid
 
+Precision = Literal["float32", "bfloat16", "float16"]
+"""Of floating-point numbers."""
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 RANKS = ("kingdom", "phylum", "class", "order", "family", "genus", "species")
@@ -24,6 +26,18 @@ RANKS = ("kingdom", "phylum", "class", "order", "family", "genus", "species")
 ReferenceRank = Literal["genus", "family", "order", "collection"]
 REFERENCE_RANKS: tuple[ReferenceRank, ...] = ("genus", "family", "order", "collection")
 """What a species is contrasted with, from the closest relatives outwards."""
+RegionSource = Literal["sae", "pca", "nmf", "k_means", "random", "gradcam", "whole"]
+"""What picks the regions of a specimen; all but `sae` are baselines."""
+REGION_SOURCES: dict[RegionSource, str] = {
+    "sae": "latents of the sparse autoencoder (SAE)",
+    "pca": "principal components of the patch features; a component and its negative count as two latents",
+    "nmf": "components of a non-negative matrix factorisation of the patch features",
+    "k_means": "clusters of the patch features, a latent each",
+    "random": "random directions in the space of the patch features, a latent each",
+    "gradcam": "Grad-CAM of the class that the backbone's own classifier predicts; there are no latents",
+    "whole": "the whole image; there are no latents",
+}
+"""In words, for cards and reports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +83,15 @@ class Specimen:
     license: str | None = None
     rights_holder: str | None = None
     source_url: str | None = None
+    source_revision: str | None = None
+    """Version of the source that the image came from, where the source has versions."""
     mm_per_pixel: float | None = None
     mask_file: str | None = None
-    """Foreground mask of the same size, relative to the root; for scoring only."""
+    """Foreground mask of the same size, relative to the root; for scoring only, unless --use-masks says otherwise."""
 
     @property
     def species(self) -> str:
-        """The binomial; a specimen of a collection always has one."""
+        """The binomial of a specimen with a label; `taxon.species` is None for a photograph without one."""
         assert self.taxon.species is not None
         return self.taxon.species
 
@@ -100,10 +116,26 @@ _SPECIMEN_SCHEMA = pa.schema(
         ("license", pa.string()),
         ("rights_holder", pa.string()),
         ("source_url", pa.string()),
+        ("source_revision", pa.string()),
         ("mm_per_pixel", pa.float64()),
         ("mask_file", pa.string()),
     ]
 )
+
+
+@dataclass(frozen=True, slots=True)
+class NearIdentical:
+    """Two images that show the same photograph, and what their labels make of it."""
+
+    file: str
+    other: str
+    differ: Literal["split", "species"]
+    """What they do not share."""
+    labels: tuple[str, str]
+    """The split or the species of each."""
+
+    def __str__(self) -> str:
+        return f"near-identical to {self.other}; its {self.differ} is {self.labels[0]}, there {self.labels[1]}"
 
 
 @dataclass(frozen=True)
@@ -113,6 +145,8 @@ class Collection:
     root: Path
     specimens: tuple[Specimen, ...]
     problems: tuple[Problem, ...] = ()
+    near_identical: tuple[NearIdentical, ...] = ()
+    """Images that nearly equal one of another split or another species; all of them are among the specimens."""
 
     def path(self, specimen: Specimen) -> Path:
         """Where the specimen's image lies."""
@@ -131,7 +165,7 @@ class Collection:
 
     @classmethod
     def load(cls, path: Path) -> Collection:
-        """Read what `save` wrote; the problems are not part of it.
+        """Read what `save` wrote; problems and near-identical images are not part of it.
 
         Raises:
             StoreError: the file is missing or is not a table of specimens.
@@ -167,6 +201,8 @@ class BackboneInfo:
     framing: Framing
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    precision: Precision = "float32"
+    """In which the model computes; the features that come out are rounded on their way through it."""
 
     def grid(self, source: tuple[int, int]) -> PatchGrid:
         """The patches of a source image of (width, height) pixels."""
@@ -190,6 +226,7 @@ class BackboneInfo:
             framing=Framing.from_dict(values["framing"]),
             mean=_three(values["mean"]),
             std=_three(values["std"]),
+            precision=values.get("precision", "float32"),  # the only one there was before it was recorded
         )
 
 
@@ -231,15 +268,36 @@ class ChosenLatent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A latent that the contrast picked for a specimen, with the patches where it fired."""
+    """A latent that the contrast picked for a specimen, with the patches where it fired.
+
+    Grad-CAM and the whole image have no latents, hence no contrast either.
+    """
 
     specimen: int
     """Row in specimens.parquet."""
-    latent: int
+    regions: RegionSource = "sae"
+    latent: int | None
     patches: tuple[int, ...]
-    peak: float
-    """Highest activation among the patches."""
-    contrast: Contrast
+    peak: float | None
+    """Highest activation among the patches, or value of the Grad-CAM map; None for the whole image."""
+    contrast: Contrast | None
+
+    @property
+    def name(self) -> str:
+        """What picked the region, unique within the specimen: `17` of the SAE, `pca-17`, `gradcam`, `whole`."""
+        if self.latent is None:
+            return self.regions
+        return str(self.latent) if self.regions == "sae" else f"{self.regions}-{self.latent}"
+
+    @property
+    def effect(self) -> float:
+        """The contrast's effect, for ranking; 0 where nothing was contrasted."""
+        return self.contrast.effect if self.contrast else 0.0
+
+    @property
+    def significant(self) -> bool:
+        """Whether the contrast is significant; what was not contrasted is not."""
+        return self.contrast is not None and self.contrast.significant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,6 +345,12 @@ class Measurement:
     color_name: str
     length_mm: float | None = None
     width_mm: float | None = None
+    on_animal: float | None = None
+    """Share of the region that lies on the animal; this and the next are known only where masks are used."""
+    share_of_animal: float | None = None
+    """Share of the animal that the region covers."""
+    position_along_axis: float | None = None
+    """How far from the middle of the animal's longest axis, 0, to either of its ends, 1; see `traits.animal`."""
 
     def with_scale(self, mm_per_pixel: float | None) -> Measurement:
         """The same with millimetres, where a scale is known."""
@@ -300,7 +364,7 @@ class Trait:
     """One row of the released dataset: a candidate, where it is, what was said of it and what was measured."""
 
     trait_id: str
-    """Stable across re-releases: made of the specimen and the latent."""
+    """Stable across re-releases: made of the specimen and the candidate's name."""
     candidate: Candidate
     region: Region
     description: Description

@@ -8,6 +8,7 @@ from typing import Any
 
 from sae_traits.evaluation.statistics import interval_text
 from sae_traits.run import Run
+from sae_traits.schema import REGION_SOURCES
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,9 @@ class Summary:
         lines = [f"run       {self.run.folder}"]
         if found := self.counts.get("collect"):
             problems = f"; {found['n_problems']} problems, see {self.run.problems_file}" if found["n_problems"] else ""
-            lines.append(f"images    {found['n_specimens']} specimens of {found['n_species']} species{problems}")
+            of = f"specimens of {found['n_species']} species" if found["n_species"] else "photographs without labels"
+            lines.append(f"images    {found['n_specimens']} {of}{problems}")
+            lines += self._near_identical(found.get("n_near_identical", {}))
         if found := self.counts.get("extract"):
             lines.append(f"features  {found['n_patches']:,} patches of width {found['d_model']}")
         if found := self.counts.get("train"):
@@ -57,7 +60,19 @@ class Summary:
             lines.append(f"dataset   {self.run.dataset}: load_dataset({str(self.run.dataset)!r})")
         if self.results:
             lines.append(f"report    {self.run.evaluation / 'report.md'}")
-            lines.append(self._zero_shot(self.results["zero_shot"]))
+            if self.run.config.collection.labels:
+                lines.append(self._zero_shot(self.results["zero_shot"]))
+        return lines
+
+    def _near_identical(self, found: dict[str, int]) -> list[str]:
+        lines = []
+        if n := found.get("split"):
+            lines.append(
+                f"          {n} images nearly equal one of another split, see {self.run.problems_file}; the source's "
+                "splits are kept (--near-identical train moves them)"
+            )
+        if n := found.get("species"):
+            lines.append(f"          {n} images nearly equal one of another species, see {self.run.problems_file}")
         return lines
 
     def _zero_shot(self, found: dict[str, Any] | None) -> str:
@@ -76,6 +91,8 @@ class Summary:
             f"traits    {found['n_traits']:,} for {found['n_specimens']} of {n_specimens} specimens "
             f"({found['n_specimens'] / n_specimens:.1%}), {mean:.1f} each; {found['n_significant']:,} significant"
         ]
+        if (regions := self.run.config.contrast.regions) != "sae":
+            lines.append(f"          of a baseline's regions, {regions}: {REGION_SOURCES[regions]}")
         for name, meaning in (
             ("n_background", "answers were background and are left out"),
             ("n_invalid", "answers could not be used and are kept in the ledger"),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sae_traits.config import TrainConfig
@@ -26,6 +29,7 @@ from sae_traits.sae.loading import load_folder
 from sae_traits.sae.metrics import measure_sae
 from sae_traits.sae.model import SAE
 from sae_traits.sae.monosemanticity import measure_monosemanticity
+from sae_traits.sae.stability import mean_stability
 from sae_traits.sae.sweep import expand, parse_sweep
 from sae_traits.sae.sweep_folder import read_sweep, save_saes
 from sae_traits.sae.trainer import FeatureScale, check_together, n_steps_for, record_metrics, train_saes
@@ -60,17 +64,14 @@ def train(run: Run, accelerator: Accelerator | None = None) -> None:
     source = features_of(run, collection)
     adopted = None
     if config.sae is not None:
-        adopted = _adopt(SAE.from_pretrained(config.sae), source)
+        adopted = _adopt(SAE.from_pretrained(config.sae, revision=config.sae_revision), source)
         inputs["sae"] = sae_hash(adopted)
 
     def work() -> dict[str, Any]:
         saes = [adopted] if adopted is not None else _train_new(run, source, collection, configs, accelerator)
+        _measure_together(saes, configs, source, collection, accelerator)
         if not accelerator.is_main_process:
             return {}
-        held_out, split = _held_out(source, collection)
-        for sae in saes:
-            record_metrics(sae, {**_measure(sae.to(accelerator.device), held_out), "measured_on": split})
-            sae.cpu()
         chosen = save_saes(run.sae, saes, configs, varied)
         return {**chosen.config.training["metrics"], "n_saes": len(saes)}
 
@@ -155,34 +156,47 @@ def _train_new(
         "n_patches": n_steps * config.batch_size,
         "seed_of_order": config.seed,
         "precision": accelerator.mixed_precision,
-        "settings": {k: v for k, v in asdict(config).items() if k not in ("sae", "sweep", "tracker")},
+        "settings": {k: v for k, v in asdict(config).items() if k not in ("sae", "sae_revision", "sweep", "tracker")},
     }
-    if config.tracker is not None:
-        accelerator.init_trackers("sae-traits", config={k: str(v) for k, v in training["settings"].items()})
-    saes = train_saes(
-        batches,
-        configs,
-        FeatureScale(
-            mean=found.mean.float(), scale=max((found.mean_squared_deviation / source.info.d_model) ** 0.5, 1e-12)
-        ),
-        n_steps=n_steps,
-        checkpoint=run.checkpoint_file,
-        data=" ".join(
-            [
-                source.fingerprint,
-                hashlib.sha256(rows.tobytes()).hexdigest(),
-                f"{n_steps} steps, order {config.seed}, {accelerator.num_processes} processes,",
-                accelerator.mixed_precision,
-            ]
-        ),
-        accelerator=accelerator,
-        own_batches=isinstance(source, ImageSource),
-        backbone=source.info,
-        training=training,
-    )
-    if accelerator.trackers:
-        accelerator.end_training()
-    return saes
+    with _tracking(accelerator, config.tracker, training["settings"]):
+        return train_saes(
+            batches,
+            configs,
+            FeatureScale(
+                mean=found.mean.float(), scale=max((found.mean_squared_deviation / source.info.d_model) ** 0.5, 1e-12)
+            ),
+            n_steps=n_steps,
+            checkpoint=run.checkpoint_file,
+            data=" ".join(
+                [
+                    source.fingerprint,
+                    hashlib.sha256(rows.tobytes()).hexdigest(),
+                    f"{n_steps} steps, order {config.seed}, {accelerator.num_processes} processes,",
+                    accelerator.mixed_precision,
+                ]
+            ),
+            accelerator=accelerator,
+            own_batches=isinstance(source, ImageSource),
+            backbone=source.info,
+            training=training,
+        )
+
+
+@contextmanager
+def _tracking(accelerator: Accelerator, tracker: str | None, settings: Mapping[str, Any]) -> Iterator[None]:
+    """What is trained meanwhile is logged, and the log is closed whatever happens.
+
+    `Accelerator.end_training` would end the processes' group too, which is still needed.
+    """
+    if tracker is None:
+        yield
+        return
+    accelerator.init_trackers("sae-traits", config={name: str(value) for name, value in settings.items()})
+    try:
+        yield
+    finally:
+        for one in accelerator.trackers:
+            one.finish()
 
 
 def _stream(
@@ -220,6 +234,62 @@ def _stream(
     )
 
 
+def measure_on_held_out(
+    saes: Sequence[SAE], source: FeatureSource, collection: Collection, device: torch.device
+) -> list[NDArray[np.bool_]]:
+    """Measure SAEs on a sample of the specimens that are held out, and record that in their configurations.
+
+    Returns:
+        Of each SAE which latents fired `[n_latents]`.
+    """
+    held_out, split = _held_out(source, collection)
+    fired = []
+    for sae in saes:
+        measured = measure_sae(sae.to(device), (shard.features for shard in held_out))
+        monosemanticity = measure_monosemanticity(sae, held_out).to_dict()
+        record_metrics(sae, {**measured.to_dict(), "monosemanticity": monosemanticity, "measured_on": split})
+        fired.append(measured.firing_shares > 0)
+        sae.cpu()
+    return fired
+
+
+def _measure_together(
+    saes: Sequence[SAE],
+    configs: Sequence[TrainConfig],
+    source: FeatureSource,
+    collection: Collection,
+    accelerator: Accelerator,
+) -> None:
+    """Measure the SAEs of a training: every process some of them, and each SAE whole, as a single process would.
+
+    Where SAEs differ in their seeds alone, `stability` says how alike they have become.
+    """
+    own = range(accelerator.process_index, len(saes), accelerator.num_processes)
+    fired = measure_on_held_out([saes[i] for i in own], source, collection, accelerator.device) if own else []
+    found = zip(own, fired, strict=True)
+    measured = gather_object([(i, saes[i].config.training["metrics"], live) for i, live in found])
+    live_of = {}
+    for i, metrics, live in measured:
+        record_metrics(saes[i], metrics)
+        live_of[i] = live
+    settings = _seeds_of_settings([i for i in range(len(saes)) if live_of[i].any()], configs)
+    compared = []
+    for members in settings[accelerator.process_index :: accelerator.num_processes]:
+        alike = mean_stability([saes[i] for i in members], live=[live_of[i] for i in members])
+        compared.append((members, alike.to_dict() | {"seeds": [configs[i].seed for i in members]}))
+    for members, alike in gather_object(compared):
+        for i in members:
+            record_metrics(saes[i], {**saes[i].config.training["metrics"], "stability": alike})
+
+
+def _seeds_of_settings(numbers: Sequence[int], configs: Sequence[TrainConfig]) -> list[list[int]]:
+    """Those whose settings differ in the seed alone, together, where there are two or more."""
+    together: dict[TrainConfig, list[int]] = {}
+    for number in numbers:
+        together.setdefault(replace(configs[number], seed=0), []).append(number)
+    return [members for members in together.values() if len(members) > 1]
+
+
 def _held_out(source: FeatureSource, collection: Collection) -> tuple[list[FeatureShard], str]:
     """A sample of held-out specimens, and their split: validation, or test or train where there is no other."""
     split, rows = next((s, rows) for s in ("validation", "test", "train") if len(rows := rows_of(collection, s)))
@@ -228,8 +298,3 @@ def _held_out(source: FeatureSource, collection: Collection) -> tuple[list[Featu
     n_sampled = max(1, MEASURED_PATCHES // (source.info.rows * source.info.columns))
     sample = np.sort(np.random.default_rng(0).permutation(rows)[:n_sampled])
     return list(source.shards(sample)), split
-
-
-def _measure(sae: SAE, held_out: Sequence[FeatureShard]) -> dict[str, Any]:
-    measures = measure_sae(sae, (shard.features for shard in held_out)).to_dict()
-    return {**measures, "monosemanticity": measure_monosemanticity(sae, held_out).to_dict()}

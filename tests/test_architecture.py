@@ -13,12 +13,16 @@ PACKAGE = Path(sae_traits.__file__).parent
 ROOMS = ["collections", "features", "sae", "traits", "release", "evaluation"]
 COMMON = {"errors", "schema", "geometry", "config", "progress"}
 KNOW_ALL = {
+    "encoding.py",
+    "estimate.py",
     "extraction.py",
     "training.py",
     "pipeline.py",
+    "provenance.py",
     "publishing.py",
     "run.py",
     "summary.py",
+    "unlabelled.py",
     "cli.py",
     "command_line.py",
     "__init__.py",

@@ -139,7 +139,7 @@ def test_a_hub_id_that_does_not_exist(hub, hub_environment, images, tmp_path):
 
 
 def test_every_command_has_help_with_an_example(capsys):
-    for command in ("run", "extract", "train", "annotate", "evaluate", "publish", "demo"):
+    for command in ("run", "extract", "train", "annotate", "describe", "controls", "evaluate", "publish", "demo"):
         with pytest.raises(SystemExit) as stop:
             main([command, "--help"])
         assert stop.value.code == 0

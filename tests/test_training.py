@@ -1,15 +1,29 @@
-"""The training step of a run: straight from images, sweeps, trackers."""
+"""The training step of a run: straight from images, sweeps, trackers, several processes, compiled."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.tracking import GeneralTracker
 
 from sae_traits import SAE
 from sae_traits.cli import main
 from sae_traits.collections.drawn import draw_collection
+from sae_traits.errors import CheckpointError
+from sae_traits.extraction import features_of
+from sae_traits.run import Run
+from sae_traits.sae.stability import mean_stability
+from sae_traits.schema import Collection
+from sae_traits.training import measure_on_held_out, train
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "train_sae.py"
+ON_THE_CPU = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
 
 SMALL = [
     "--backbone", "texture", "--n-latents", "128", "--k", "8", "--n-patches", "20000", "--batch-size", "512",
@@ -102,3 +116,112 @@ def test_a_later_training_is_not_bound_by_the_sweep_before(extracted, tmp_path, 
     assert json.loads(capsys.readouterr().out)["steps"]["train"]["n_saes"] == 1
     assert SAE.from_pretrained(run / "sae").config.k == 3
     assert not (run / "sae" / "sweep.json").exists()
+
+
+def test_seeds_of_a_setting_are_compared_and_settings_are_not(extracted, tmp_path):
+    run = Path(shutil.copytree(extracted, tmp_path / "run"))
+    options = ["--n-latents", "64", "--n-patches", "5000", "--batch-size", "512"]
+    assert main(["train", str(run), "--sweep", "k=2,4 seed=0,1,2", *options]) == 0
+    sweep = json.loads((run / "sae" / "sweep.json").read_text())
+    found = {row["folder"]: row["metrics"]["stability"] for row in sweep["saes"]}
+    for k in (2, 4):
+        folders = [f"topk-k{k}-seed{seed}" for seed in range(3)]
+        saes = [SAE.from_pretrained(run / "sae" / folder) for folder in folders]
+        opened = Run.open(run)
+        collection = Collection.load(opened.specimens_file)
+        fired = measure_on_held_out(saes, features_of(opened, collection), collection, torch.device("cpu"))
+        expected = mean_stability(saes, live=fired).to_dict() | {"seeds": [0, 1, 2]}
+        assert [found[folder] for folder in folders] == [expected] * 3
+        assert expected["n_matched"] > 30
+    assert found["topk-k2-seed0"] != found["topk-k4-seed0"]
+    assert main(["train", str(run), "--sweep", "k=2,4", *options]) == 0
+    sweep = json.loads((run / "sae" / "sweep.json").read_text())
+    assert not any("stability" in row["metrics"] for row in sweep["saes"])
+
+
+class Kept(GeneralTracker):
+    """Keeps what it is told."""
+
+    name, requires_logging_directory = "kept", False
+
+    def __init__(self):
+        super().__init__()
+        self.steps, self.finished = [], False
+
+    @property
+    def tracker(self):
+        return self
+
+    def store_init_configuration(self, values):
+        pass
+
+    def log(self, values, step=None, **kwargs):
+        self.steps.append(step)
+
+    def finish(self):
+        self.finished = True
+
+
+@pytest.mark.parametrize("learning_rate", [1e-3, 1e30])
+def test_a_tracker_is_closed_also_when_training_fails(extracted, tmp_path, learning_rate):
+    folder = Path(shutil.copytree(extracted, tmp_path / "run"))
+    options = {"n_latents": 64, "n_patches": 5000, "batch_size": 2048, "sweep": None, "learning_rate": learning_rate}
+    run, kept = Run.open(folder, {"train": options | {"tracker": "kept"}}), Kept()
+    accelerator = Accelerator(cpu=True, log_with=[kept])
+    if learning_rate < 1:
+        train(run, accelerator)
+    else:
+        with pytest.raises(CheckpointError, match="diverged"):
+            train(run, accelerator)
+    assert kept.steps == [1, 2, 3]
+    assert kept.finished
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stream", [False, True])
+def test_two_processes_share_the_measuring_and_measure_as_one(drawn, tmp_path, stream):
+    folder = tmp_path / "run"
+    features = ["--backbone", "texture", "--workers", "0", *(["--stream"] if stream else [])]
+    assert main(["extract", str(drawn), "--out", str(folder), *features]) == 0
+    options = ["--n-latents", "64", "--n-patches", "20000", "--batch-size", "512", "--sweep", "k=2,4,8 seed=0,1"]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    subprocess.run([sys.executable, *launcher, SCRIPT, folder, *options], check=True, env=ON_THE_CPU, timeout=300)
+    sweep = json.loads((folder / "sae" / "sweep.json").read_text())
+    assert len(sweep["saes"]) == 6
+    run = Run.open(folder)
+    collection = Collection.load(run.specimens_file)
+    saes = [SAE.from_pretrained(run.sae / row["folder"]) for row in sweep["saes"]]
+    together = [row["metrics"] for row in sweep["saes"]]
+    assert all(metrics.pop("stability")["seeds"] == [0, 1] for metrics in together)
+    measure_on_held_out(saes, features_of(run, collection), collection, torch.device("cpu"))
+    assert together == [sae.config.training["metrics"] for sae in saes]
+    assert together[4]["explained_variance"] > 0.3
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="inductor needs a C++ compiler")
+def test_a_compiled_training_has_the_losses_of_one_that_is_not(extracted, tmp_path):
+    run = Path(shutil.copytree(extracted, tmp_path / "run"))
+    options = ["--n-latents", "64", "--k", "4", "--n-patches", "20000", "--batch-size", "512"]
+    curves = []
+    for backend in ("no", "inductor"):
+        launcher = ["--cpu", "--num_processes", "1", "--num_machines", "1", "--mixed_precision", "no"]
+        command = [sys.executable, "-m", "accelerate.commands.launch", *launcher, "--dynamo_backend", backend]
+        shutil.rmtree(run / "sae", ignore_errors=True)
+        subprocess.run([*command, SCRIPT, run, *options], check=True, env=ON_THE_CPU, timeout=600)
+        curves.append(SAE.from_pretrained(run / "sae").config.training["curve"])
+    assert len(curves[0]["loss"]) == 40
+    assert curves[1]["loss"] == pytest.approx(curves[0]["loss"], abs=1e-4)
+    assert curves[1]["explained_variance"][-1] > 0.2
+
+
+def test_an_sae_is_not_used_on_features_of_another_precision(drawn, extracted, tmp_path, capsys):
+    run = Path(shutil.copytree(extracted, tmp_path / "run"))
+    options = ["--n-latents", "64", "--n-patches", "5000", "--batch-size", "512"]
+    assert main(["train", str(run), *options]) == 0
+    assert json.loads((run / "sae" / "config.json").read_text())["backbone"]["precision"] == "float32"
+    arguments = ["run", str(drawn), "--out", str(tmp_path / "other"), "--sae", str(run / "sae"), "--workers", "0"]
+    assert main([*arguments, "--precision", "bfloat16"]) == 1
+    assert "these features are of texture with precision bfloat16" in capsys.readouterr().err
+    assert main(["extract", str(drawn), "--backbone", "texture", "--precision", "bfloat16"]) == 2
+    assert "texture computes in float32; leave out --precision" in capsys.readouterr().err

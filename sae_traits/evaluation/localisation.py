@@ -8,11 +8,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sae_traits.collections.images import open_mask
 from sae_traits.evaluation.placement import random_placement
 from sae_traits.evaluation.statistics import Interval, bootstrap_interval
-from sae_traits.schema import BackboneInfo, Collection, Trait
+from sae_traits.geometry import PatchGrid
+from sae_traits.schema import BackboneInfo, Collection, Specimen, Trait
 
 N_PLACEMENTS = 8
 """Random placements averaged a region."""
@@ -37,6 +39,12 @@ class MaskScore:
         return asdict(self) | intervals
 
 
+def patches_on_animal(collection: Collection, specimen: Specimen, grid: PatchGrid) -> NDArray[np.float64] | None:
+    """Share of each patch of a specimen that lies on the animal `[n_patches]`; None where it has no mask."""
+    mask_path = collection.mask_path(specimen)
+    return None if mask_path is None else grid.patch_means(open_mask(mask_path))
+
+
 def score_on_masks(
     collection: Collection, traits: Iterable[Trait], info: BackboneInfo, *, seed: int = 0
 ) -> MaskScore | None:
@@ -50,11 +58,10 @@ def score_on_masks(
     specimens: list[int] = []
     for row, rows_traits in sorted(by_specimen.items()):
         specimen = collection.specimens[row]
-        mask_path = collection.mask_path(specimen)
-        if mask_path is None:
-            continue
         grid = info.grid((specimen.width, specimen.height))
-        on_animal = grid.patch_means(open_mask(mask_path))
+        on_animal = patches_on_animal(collection, specimen, grid)
+        if on_animal is None:
+            continue
         for trait in rows_traits:
             patches = trait.region.patches
             placed = [random_placement(patches, grid, generator) for _ in range(N_PLACEMENTS)]

@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from sae_traits.collections.images import open_image
 from sae_traits.evaluation.statistics import interval_text
-from sae_traits.schema import Collection, Trait
-from sae_traits.traits.overlay import draw_region
+from sae_traits.schema import REGION_SOURCES, Collection, Trait
+from sae_traits.traits.overlay import draw_region, place_region
 
 GALLERY_SIZE = 20
 _COLUMNS, _TILE, _CAPTION = 5, 320, 44
@@ -54,7 +54,7 @@ def report_sections(
     """The sections of a run's report.
 
     Args:
-        results: what results.json holds: sae, traits, quality, on_animal, drawn, zero_shot.
+        results: what results.json holds: sae, regions, traits, quality, on_animal, drawn, zero_shot.
         quality: failures and consistency of the descriptions, as Markdown.
         drawn: the drawn world's scores as text; empty for real images.
         zero_shot: the zero-shot evaluation as Markdown; empty where it was skipped.
@@ -74,6 +74,8 @@ def report_sections(
             f"| patches measured | {sae['n_patches']:,} |",
         ],
         "Traits": [
+            f"Regions: {REGION_SOURCES[results['regions']]}.",
+            "",
             f"{traits['n_traits']:,} traits of {traits['n_specimens']:,} specimens; {traits['n_significant']:,} with a "
             f"q-value of at most 0.05. Left out: {traits['n_background']} called background, {traits['n_invalid']} "
             f"invalid and {traits['n_failed']} failed answers, all kept in the ledger.",
@@ -123,11 +125,15 @@ def draw_gallery(collection: Collection, traits: Sequence[Trait], path: Path) ->
     font = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), 12)
     for index, trait in enumerate(chosen):
         specimen = collection.specimens[trait.candidate.specimen]
-        image = draw_region(open_image(collection.path(specimen)), trait.region)
-        image = ImageOps.contain(image, (_TILE - 8, _TILE - 8))
+        image = open_image(collection.path(specimen))
+        tile = ImageOps.contain(image, (_TILE - 8, _TILE - 8))
+        scale = tile.width / image.width, tile.height / image.height
         left, top = index % _COLUMNS * _TILE + 4, index // _COLUMNS * (_TILE + _CAPTION) + 4
-        sheet.paste(image, (left, top))
-        caption = f"{specimen.species}, latent {trait.candidate.latent}\n{_shorten(trait.description.text, 44)}"
+        sheet.paste(draw_region(tile, place_region(trait.region, (0, 0), scale)), (left, top))
+        latent = trait.candidate.latent
+        picked_by = trait.candidate.regions if latent is None else f"latent {latent}"
+        species = specimen.taxon.species or "no label"
+        caption = f"{species}, {picked_by}\n{_shorten(trait.description.text, 44)}"
         draw.multiline_text((left, top + _TILE - 6), caption, fill="black", font=font)
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)

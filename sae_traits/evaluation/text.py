@@ -149,7 +149,7 @@ def rank_traits(collection: Collection, traits: Iterable[Trait]) -> dict[str, tu
         key = text.casefold()
         wording.setdefault(key, text)
         sharing[specimen.species][key].add(row)
-        effect = trait.candidate.contrast.effect
+        effect = trait.candidate.effect
         effects[specimen.species, key] = max(effects.get((specimen.species, key), effect), effect)
     ranked = {}
     for species, rows in sharing.items():

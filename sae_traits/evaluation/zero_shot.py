@@ -125,7 +125,7 @@ def evaluate_zero_shot(
         CollectionError: there are no test specimens, no two species, no traits, or images are missing.
         ConfigError: the embeddings cannot be used, or no class name fits into the model's context.
     """
-    species = tuple(sorted({specimen.species for specimen in collection.specimens}))
+    species = tuple(sorted({name for one in collection.specimens if (name := one.taxon.species) is not None}))
     if len(species) < 2:
         raise CollectionError(f"the collection has {len(species)} species; a classification needs at least two")
     of_row = _images_by_row(images, rows, len(collection.specimens))

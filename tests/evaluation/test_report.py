@@ -4,6 +4,7 @@ from sae_traits.evaluation.report import read_section, report_sections, write_re
 
 RESULTS = {
     "sae": {"explained_variance": 0.5, "mse": 0.1, "l0": 3.0, "dead_share": 0.25, "n_patches": 1000},
+    "regions": "pca",
     "traits": {
         "n_traits": 10, "n_specimens": 4, "n_significant": 3, "n_background": 1, "n_invalid": 2, "n_failed": 0,
     },
@@ -25,7 +26,14 @@ def test_the_report_says_what_the_results_hold(tmp_path):
     write_report(tmp_path, "Traits of things", results, sections)
     text = (tmp_path / "report.md").read_text()
     assert text.startswith("# Traits of things\n")
-    for expected in ("0.5000", "25.00%", "10 traits of 4 specimens", "| 0.900 | 0.300 | 0.600 | 10 | 4 |", "a line"):
+    for expected in (
+        "0.5000",
+        "25.00%",
+        "Regions: principal components",
+        "10 traits of 4 specimens",
+        "| 0.900 | 0.300 | 0.600 | 10 | 4 |",
+        "a line",
+    ):
         assert expected in text
     assert "<b>" not in text
     assert "figures/regions.png" in text

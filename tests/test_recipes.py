@@ -1,0 +1,230 @@
+"""Recipes: every one resolves, and Bioscan-Traits goes its whole way on a small drawn BIOSCAN-5M."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from bioscan_recipe import D_MODEL, RECIPE, draw_bioscan, make_dinov2, recipe_command
+from datasets import load_dataset
+from describer_server.running import describer_server
+from huggingface_hub import DatasetCard
+
+from sae_traits.cli import main
+from sae_traits.collections.bioscan import LICENSE, RECORD_URL, RIGHTS_HOLDER
+from sae_traits.config import read_config, resolve
+from sae_traits.features.store import FeatureStore
+from sae_traits.pipeline import recipe_file
+from sae_traits.release.tables import CONFIG_NAMES, features
+from sae_traits.sae.model import SAE
+from sae_traits.traits.ledger import Ledger
+from sae_traits.traits.table import read_traits
+
+N_SPECIES, SPECIMENS = 8, 5
+HEADER_BYTES = 1024
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPE.parent.glob("*.yaml")), ids=lambda path: path.name)
+def test_a_recipe_resolves_and_says_what_it_is(recipe):
+    resolve(read_config(recipe))
+    assert recipe.read_text(encoding="utf-8").startswith("# ")
+    assert recipe_file(recipe.name) == recipe
+
+
+def test_bioscan_traits_has_the_settings_of_the_paper():
+    config = resolve(read_config(RECIPE))
+    assert (config.features.backbone, config.features.layer, config.features.framing) == (
+        "facebook/dinov2-base", 11, "crop",
+    )  # fmt: skip
+    train = config.train
+    assert (train.architecture, train.n_latents, train.l1_coefficient) == ("relu", 24_576, 4e-4)
+    assert (train.n_patches, train.batch_size) == (100_000_000, 16_384)
+    assert (train.learning_rate, train.warmup_steps, train.sparsity_warmup_steps) == (1e-3, 500, 0)
+    contrast = config.contrast
+    assert (contrast.contrast, contrast.firing_threshold, contrast.minimum_frequency) == ("paper", 0.9, 3e-3)
+    describe = config.describe
+    assert (describe.describer, describe.describer_model) == ("server", "Qwen/Qwen2.5-VL-72B-Instruct")
+    assert (describe.images_per_description, describe.temperature, describe.max_tokens) == (3, 0.01, 256)
+    assert (config.collection.image_package, config.release.title) == ("cropped_256", "Bioscan-Traits")
+
+
+@pytest.fixture(scope="module")
+def bioscan(tmp_path_factory):
+    """A drawn BIOSCAN-5M."""
+    root = tmp_path_factory.mktemp("source") / "bioscan5m"
+    return draw_bioscan(root, n_species=N_SPECIES, specimens_per_species=SPECIMENS)
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory):
+    """The tiny DINOv2."""
+    return make_dinov2(tmp_path_factory.mktemp("models") / "dinov2-tiny")
+
+
+@pytest.fixture(scope="module")
+def finished(bioscan, backbone, tmp_path_factory):
+    """The folder of a finished run, the estimate that was made in it before, and what there was after the estimate."""
+    folder = tmp_path_factory.mktemp("runs") / "bioscan-traits"
+    with describer_server() as server:
+        command = recipe_command(bioscan, backbone, folder, server.base_url)
+        with redirect_stdout(StringIO()) as said:
+            assert main([*command, "--estimate", "--format", "json"]) == 0
+        files = {path.name for path in folder.iterdir()}
+        statistics = server.statistics()
+        assert (statistics["n_requests"], statistics["n_canaries"]) == (0, 0)
+        assert main(list(command)) == 0
+        assert server.n_requests() > 0
+    return folder, json.loads(said.getvalue()), files
+
+
+def test_an_estimate_reads_the_collection_and_no_more(finished):
+    _, _, files = finished
+    assert files == {"config.yaml", "problems.csv", "specimens.parquet", "steps.json"}
+
+
+def test_what_is_estimated_is_what_the_run_makes(finished):
+    folder, estimate, _ = finished
+    store = FeatureStore.open(folder / "activations")
+    extraction = estimate["extraction"]
+    assert (extraction["n_specimens"], extraction["n_patches"]) == (store.n_specimens, store.n_patches)
+    headers = sum(entry.bytes for entry in store.entries) - extraction["n_bytes"]
+    assert 0 < headers < HEADER_BYTES * extraction["n_shards"]
+    training = SAE.from_pretrained(folder / "sae").config.training
+    n_steps, batch_size = estimate["training"]["n_steps"], estimate["training"]["batch_size"]
+    assert n_steps * batch_size == training["n_patches"]
+    assert estimate["training"]["n_different_patches"] == training["n_specimens"] * store.n_patches / store.n_specimens
+    assert estimate["training"]["flops"] == 10 * D_MODEL * 128 * training["n_patches"]
+
+
+def test_what_is_described_is_within_the_bounds(finished):
+    folder, estimate, _ = finished
+    counts = json.loads((folder / "steps.json").read_text())["annotate"]["counts"]
+    with Ledger(folder / "traits" / "ledger.sqlite") as ledger:
+        n_calls = sum(ledger.counts().values())
+    assert estimate["n_traits"] == 5 * N_SPECIES * SPECIMENS
+    assert estimate["annotation"]["n_calls"] == 5 * N_SPECIES * (1 + 1 + 1), "three training specimens share a call"
+    assert 0.2 * estimate["n_traits"] < counts["n_traits"] <= estimate["n_traits"]
+    assert n_calls <= estimate["n_traits"]
+    files = [file for file in (folder / "dataset").rglob("*.parquet") if "preview" not in file.parts]
+    written = sum(file.stat().st_size for file in files)
+    assert 0.7 * written < estimate["dataset_bytes"] < 1.5 * written
+
+
+def test_the_card_and_the_tables_are_those_of_the_real_release(finished):
+    folder, _, _ = finished
+    dataset = folder / "dataset"
+    assert "\n# Bioscan-Traits\n" in (dataset / "README.md").read_text(encoding="utf-8")
+    assert DatasetCard.load(dataset / "README.md").data.to_dict()["pretty_name"] == "Bioscan-Traits"
+    for name in CONFIG_NAMES:
+        (rows, *_) = load_dataset(str(dataset), name, cache_dir=str(folder / "cache")).values()
+        assert rows.features == features(name)
+        assert len(rows)
+
+
+def test_every_row_says_whose_image_it_is_and_who_described_it(finished):
+    folder, _, _ = finished
+    rows = load_dataset(str(folder / "dataset"), cache_dir=str(folder / "cache"))["train"].remove_columns("image")
+    assert {row["license"] for row in rows} == {LICENSE}
+    assert {row["rights_holder"] for row in rows} == {RIGHTS_HOLDER}
+    assert all(row["source_url"].startswith(RECORD_URL + "DRAWN") for row in rows)
+    assert {row["describer_model"] for row in rows} == {"Qwen/Qwen2.5-VL-72B-Instruct@unstated"}
+    assert all(row["prompt"].startswith("agreement-") for row in rows)
+    assert {row["n_images"] for row in rows} <= {1, 2, 3}
+    assert max(row["n_images"] for row in rows) == 3
+    assert {row["reference_rank"] for row in rows} == {"genus"}
+    assert all(row["activation"] > 0.9 and row["f_species"] > row["f_reference"] > 3e-3 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--teraflops", "100"], "for --estimate"),
+        (["--estimate", "--teraflops", "-1"], "positive"),
+        (["--estimate", "--images-per-description", "0"], "at least 1"),
+    ],
+)
+def test_an_estimate_that_cannot_be_made_says_why(bioscan, backbone, tmp_path, capsys, options, reason):
+    command = recipe_command(bioscan, backbone, tmp_path / "run", "http://localhost:1/v1")
+    assert main([*command, *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert reason in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_given_sae_needs_no_training_and_a_faster_machine_less_time(finished, bioscan, tmp_path, capsys):
+    folder, trained, _ = finished
+    command = ["run", str(bioscan), "--config", str(RECIPE), "--out", str(tmp_path / "run"), "--estimate"]
+    backbone = ["--backbone", SAE.from_pretrained(folder / "sae").config.backbone.backbone]
+    sae = ["--sae", str(folder / "sae"), "--workers", "0"]
+    assert main([*command, *backbone, *sae, "--stream", "--teraflops", "10", "--format", "json"]) == 0
+    estimate = json.loads(capsys.readouterr().out)
+    assert estimate["training"] is None
+    assert estimate["extraction"]["n_bytes"] == 0
+    assert estimate["flops"] == trained["flops"] - trained["training"]["flops"]
+    assert estimate["compute_hours"] == pytest.approx(estimate["flops"] / 1e13 / 3600)
+    assert main([*command, *backbone, *sae, "--stream"]) == 0
+    lines = capsys.readouterr().out
+    assert "training    none: the SAE is given" in lines
+    assert "not kept" in lines
+
+
+def start(command):
+    return subprocess.Popen(
+        [sys.executable, "-m", "sae_traits.cli", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.slow
+def test_the_whole_way_through_faults_and_a_kill_to_the_hub_and_back(backbone, tmp_path, hub, hub_environment):
+    root = draw_bioscan(tmp_path / "bioscan5m", n_species=16, specimens_per_species=7)
+    folder = tmp_path / "bioscan-traits"
+    faults = {"error": 0.05, "malformed": 0.03, "dropped": 0.02, "truncated": 0.02}
+    with describer_server(faults=faults, latency=0.05) as server:
+        command = recipe_command(root, backbone, folder, server.base_url)
+        process = start([*command, "--in-flight", "4"])
+        deadline = time.monotonic() + 300
+        while server.n_requests() < 40 and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL, "the kill came while regions were described"
+        for _ in range(3):  # an answer that cannot be used is asked for again by the next command
+            again = start(command)
+            out, err = again.communicate(timeout=600)
+            if again.returncode == 0:
+                break
+        assert again.returncode == 0, err
+        assert "train: complete" in err
+        assert "traits" in out
+        assert server.statistics()["again_after_ok"] <= 4, "those that were in flight when the run was killed"
+
+    repos = ["--model-repo", "museum/bioscan-sae", "--dataset-repo", "museum/bioscan-traits"]
+    arguments = [sys.executable, "-m", "sae_traits.cli", "publish", str(folder), *repos]
+    published = subprocess.run(arguments, env=hub_environment, capture_output=True, text=True)
+    assert published.returncode == 0, published.stderr
+    code = """
+import json
+from datasets import load_dataset
+from huggingface_hub import DatasetCard
+from sae_traits import SAE
+rows = load_dataset("museum/bioscan-traits", split="train")
+name, revision = rows[0]["sae"].split("@")
+sae = SAE.from_pretrained(name, revision=revision)
+card = DatasetCard.load("museum/bioscan-traits")
+splits = list(load_dataset("museum/bioscan-traits", "specimens"))
+print(json.dumps([len(rows), name, sae.config.n_latents, sae.config.backbone.layer, card.data.pretty_name, splits]))
+"""
+    found = subprocess.run([sys.executable, "-c", code], env=hub_environment, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    n_rows, name, n_latents, layer, title, splits = json.loads(found.stdout.splitlines()[-1])
+    n_train = sum(trait.split == "train" for trait in read_traits(folder / "traits" / "traits.parquet"))
+    assert (n_rows, name, n_latents, layer, title) == (n_train, "museum/bioscan-sae", 128, 11, "Bioscan-Traits")
+    assert sorted(splits) == ["test", "train", "validation"]
