@@ -119,10 +119,8 @@ def main() -> None:
             zero_shot.append(zero_shot_row(world, seed, results))
             if world == "drawn" and seed == 0:
                 naming = [naming_row(row) for row in results["drawn"]["naming"]]
-    print(describe_machine())
-    print(
-        markdown_table(FOUND, found), markdown_table(ZERO_SHOT, zero_shot), markdown_table(NAMING, naming), sep="\n\n"
-    )
+    tables = markdown_table(FOUND, found), markdown_table(ZERO_SHOT, zero_shot), markdown_table(NAMING, naming)
+    print(describe_machine(), *tables, sep="\n\n")
 
 
 if __name__ == "__main__":

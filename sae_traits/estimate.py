@@ -81,6 +81,11 @@ class RunEstimate:
             f"traits      {self.n_traits:,} at most, {self.traits_a_specimen} a specimen; once there are codes, `sae-traits "
             "annotate RUN --estimate` counts them",
             *self.annotation.lines(),
+            *(
+                ["            counted as if all specimens of a species had the same latents; one call a trait at most"]
+                if self.annotation.n_calls < self.n_traits
+                else []
+            ),
             f"dataset     {self.dataset_bytes / 1e9:,.3f} GB with so many traits",
         ]
 

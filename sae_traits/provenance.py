@@ -87,7 +87,8 @@ def model_facts(
         source=_source(run, collection),
         command=run.command,
         seconds=_seconds(run),
-        results=results,
+        # What the regions of a baseline came to says nothing of the SAE.
+        results=results if run.config.contrast.regions == "sae" else None,
         gallery=_gallery(run, collection, folder),
         drawn=is_drawn(collection.root),
     )

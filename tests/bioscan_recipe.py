@@ -1,4 +1,4 @@
-"""What the recipe `bioscan-traits.yaml` is tried with: a small drawn BIOSCAN-5M, and a tiny DINOv2 of random weights."""
+"""What `bioscan-traits.yaml` is tried with: a small drawn BIOSCAN-5M, and a tiny DINOv2 of random weights."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def draw_bioscan(root: Path, *, n_species: int, specimens_per_species: int) -> P
 
 
 def make_dinov2(folder: Path) -> Path:
-    """A DINOv2 of twelve blocks, as the base model has; random weights of a size that gives features of the real scale."""
+    """A DINOv2 of twelve blocks, as the base model has; its random weights are large, so that latents pass 0.9."""
     torch.manual_seed(0)
     config = Dinov2Config(
         hidden_size=D_MODEL,

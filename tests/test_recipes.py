@@ -10,7 +10,6 @@ import sys
 import time
 from contextlib import redirect_stdout
 from io import StringIO
-from pathlib import Path
 
 import pytest
 from bioscan_recipe import D_MODEL, RECIPE, draw_bioscan, make_dinov2, recipe_command
@@ -25,6 +24,7 @@ from sae_traits.features.store import FeatureStore
 from sae_traits.pipeline import recipe_file
 from sae_traits.release.tables import CONFIG_NAMES, features
 from sae_traits.sae.model import SAE
+from sae_traits.schema import Collection
 from sae_traits.traits.ledger import Ledger
 from sae_traits.traits.table import read_traits
 
@@ -225,6 +225,8 @@ print(json.dumps([len(rows), name, sae.config.n_latents, sae.config.backbone.lay
     found = subprocess.run([sys.executable, "-c", code], env=hub_environment, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
     n_rows, name, n_latents, layer, title, splits = json.loads(found.stdout.splitlines()[-1])
-    n_train = sum(trait.split == "train" for trait in read_traits(folder / "traits" / "traits.parquet"))
+    specimens = Collection.load(folder / "specimens.parquet").specimens
+    traits = read_traits(folder / "traits" / "traits.parquet")
+    n_train = sum(specimens[trait.candidate.specimen].split == "train" for trait in traits)
     assert (n_rows, name, n_latents, layer, title) == (n_train, "museum/bioscan-sae", 128, 11, "Bioscan-Traits")
     assert sorted(splits) == ["test", "train", "validation"]

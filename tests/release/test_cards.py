@@ -315,7 +315,7 @@ def test_photographs_without_labels_and_without_images_are_said_to_be_so():
     assert "<pre><code>sae-traits rehydrate org/new dataset-with-images</code></pre>" in card
     assert "3 of 4 have no address" in card
     assert 'row["image"]' not in card
-    columns = re.findall(r"^\| `(\w+)` \| (\w+)", section(card, "Columns"), re.MULTILINE)
+    columns = re.findall(r"^\| (\w+) \| (\w+)", section(card, "Columns"), re.MULTILINE)
     assert columns[:2] == [("width", "int32"), ("height", "int32")]
     assert ("image", "image") not in columns
     label_free = card_of(facts=replace(FACTS, label_free=True))
