@@ -66,28 +66,29 @@ class RunEstimate:
         features = self.extraction.lines()
         if not self.extraction.n_bytes:
             features = [*features[:2], "features    not kept, but computed from the images whenever they are read"]
-        parts = [
-            f"features {_flop(self.feature_flops)}" if self.feature_flops else "features not counted",
-            *([f"training {_flop(self.training.flops)}"] if self.training else []),
-            f"codes {_flop(self.code_flops)}",
-        ]
-        return [
+        lines = [
             f"species     {self.n_species:,}",
             *features,
             *(self.training.lines() if self.training else ["training    none: the SAE is given"]),
-            f"computing   {', '.join(parts)}",
-            "            "
-            f"{self.compute_hours:,.2f} hours at {self.teraflops:g} TFLOP/s, where images are read fast enough",
-            f"traits      {self.n_traits:,} at most, {self.traits_a_specimen} a specimen; once there are codes, `sae-traits "
-            "annotate RUN --estimate` counts them",
+            *self._computing(),
+            f"traits      {self.n_traits:,} at most, {self.traits_a_specimen} a specimen; once there are codes, "
+            "`sae-traits annotate RUN --estimate` counts them",
             *self.annotation.lines(),
-            *(
-                ["            counted as if all specimens of a species had the same latents; one call a trait at most"]
-                if self.annotation.n_calls < self.n_traits
-                else []
-            ),
-            f"dataset     {self.dataset_bytes / 1e9:,.3f} GB with so many traits",
         ]
+        if self.annotation.n_calls < self.n_traits:
+            lines.append(
+                "            calls counted as if all specimens of a species had the same latents; at most one a trait"
+            )
+        return [*lines, f"dataset     {self.dataset_bytes / 1e9:,.3f} GB with so many traits"]
+
+    def _computing(self) -> list[str]:
+        parts = [f"features {_flop(self.feature_flops)}" if self.feature_flops else "features not counted"]
+        if self.training:
+            parts.append(f"training {_flop(self.training.flops)}")
+        if self.code_flops:
+            parts.append(f"codes {_flop(self.code_flops)}")
+        speed = f"at {self.teraflops:g} TFLOP/s, where images are read fast enough"
+        return [f"computing   {', '.join(parts)}", f"            {self.compute_hours:,.2f} hours {speed}"]
 
 
 def estimate_run(run: Run, *, teraflops: float) -> RunEstimate:

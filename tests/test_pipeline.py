@@ -20,6 +20,7 @@ from sae_traits.collections.drawn import draw_collection
 from sae_traits.config import read_config
 from sae_traits.evaluation.demo_clip import DRAWN_CLIP
 from sae_traits.schema import Collection
+from sae_traits.traits.table import read_traits
 
 SMALL = [
     "--backbone", "texture", "--n-latents", "256", "--k", "8", "--n-patches", "60000", "--batch-size", "512",
@@ -377,6 +378,39 @@ def test_the_cost_of_describing_is_estimated_without_asking(run, capsys):
     assert estimate["n_calls"] == json.loads((run / "steps.json").read_text())["annotate"]["counts"]["n_traits"]
     assert estimate["n_finished"] == 0
     assert estimate["prompt_tokens"] > 100 * estimate["n_calls"]
+
+
+def test_masks_change_measures_alone_and_only_when_asked_for(run, capsys):
+    plain = {trait.trait_id: trait for trait in read_traits(run / "traits/traits.parquet")}
+    assert {trait.measurement.on_animal for trait in plain.values()} == {None}
+    assert main(["annotate", str(run), "--use-masks"]) == 0
+    assert "encode: complete" in capsys.readouterr().err
+    masked = {trait.trait_id: trait for trait in read_traits(run / "traits/traits.parquet")}
+    assert {name: trait.region for name, trait in masked.items()} == {n: trait.region for n, trait in plain.items()}
+    assert all(0 <= trait.measurement.share_of_animal <= 1 for trait in masked.values())
+    assert sum(trait.measurement.on_animal for trait in masked.values()) > 0.5 * len(masked)
+    assert "animals' pixels alone" in (run / "dataset/README.md").read_text()
+
+
+def test_masks_that_no_specimen_has_are_refused(run, capsys):
+    collection = Collection.load(run / "specimens.parquet")
+    unmasked = tuple(replace(specimen, mask_file=None) for specimen in collection.specimens)
+    replace(collection, specimens=unmasked).save(run / "specimens.parquet")
+    assert main(["annotate", str(run), "--use-masks"]) == 2
+    assert "no specimen of the collection has a mask" in capsys.readouterr().err
+
+
+def test_boxes_get_their_margin_and_specks_go(run):
+    tight = {trait.trait_id: trait.region for trait in read_traits(run / "traits/traits.parquet")}
+    assert main(["annotate", str(run), "--box-margin", "0.25", "--smallest-region", "2"]) == 0
+    found = {trait.trait_id: trait.region for trait in read_traits(run / "traits/traits.parquet")}
+    assert any(len(region.patches) == 1 for region in tight.values())
+    assert all(len(region.patches) >= 2 for region in found.values())
+    same = [name for name in found if name in tight and found[name].patches == tight[name].patches]
+    assert same
+    for name in same:
+        assert found[name].polygons == tight[name].polygons
+        assert found[name].box[2] > tight[name].box[2]
 
 
 def test_options_that_would_have_no_effect_are_refused(run, capsys):
