@@ -26,13 +26,13 @@ from typing import Any, TypeVar
 import numpy as np
 from tables import describe_machine, markdown_table
 
-from sae_traits.config import resolve
 from sae_traits.encoding import encode, plan_regions
 from sae_traits.evaluation.localisation import patches_on_animal
 from sae_traits.evaluation.statistics import Interval, bootstrap_interval, paired_difference
 from sae_traits.extraction import extract_features, features_of
 from sae_traits.features.backbone import choose_device, load_backbone
 from sae_traits.features.gradcam import load_gradcam
+from sae_traits.layers import resolve
 from sae_traits.run import Run
 from sae_traits.schema import REGION_SOURCES, BackboneInfo, Candidate, Collection, Region, Specimen
 from sae_traits.training import train

@@ -27,10 +27,11 @@ from tables import markdown_table
 
 from sae_traits import pipeline
 from sae_traits.collections.drawn import draw_collection
-from sae_traits.config import ContrastConfig, read_config, resolve
+from sae_traits.config import ContrastConfig
 from sae_traits.evaluation.drawn_truth import SpecimenCounts, count_found
 from sae_traits.evaluation.statistics import Interval, bootstrap_interval
 from sae_traits.features.store import FeatureStore
+from sae_traits.layers import read_config, resolve
 from sae_traits.run import Run
 from sae_traits.schema import Collection
 from sae_traits.traits.annotate import plan_annotation

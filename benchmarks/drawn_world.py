@@ -15,8 +15,8 @@ from tables import describe_machine, markdown_table
 
 from sae_traits import pipeline
 from sae_traits.collections.drawn import draw_collection
-from sae_traits.config import read_config, resolve
 from sae_traits.evaluation.demo_clip import DRAWN_CLIP
+from sae_traits.layers import read_config, resolve
 from sae_traits.run import Run
 
 CONDITIONS = ("name only", "name + traits", "name + another species' traits")

@@ -31,9 +31,10 @@ from safetensors.torch import load_file, save_file
 from tables import describe_machine, markdown_table
 
 from sae_traits import pipeline
-from sae_traits.config import TrainConfig, resolve
+from sae_traits.config import TrainConfig
 from sae_traits.features.store import FeatureShard, FeatureStore
 from sae_traits.features.stream import PatchStream
+from sae_traits.layers import resolve
 from sae_traits.run import Run
 from sae_traits.sae.baselines import BaselineName, fit_baseline
 from sae_traits.sae.metrics import measure_sae

@@ -23,10 +23,11 @@ from sae_traits.command_line import (
     add_source,
     options_given,
     options_of_file,
-    refuse_options_without_effect,
 )
-from sae_traits.config import SECTIONS, read_config, resolve
+from sae_traits.config import SECTIONS
 from sae_traits.errors import ConfigError, SaeTraitsError
+from sae_traits.layers import read_config, resolve
+from sae_traits.without_effect import refuse_options_without_effect
 
 if TYPE_CHECKING:
     from sae_traits.run import Run
@@ -72,13 +73,22 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"sae-traits {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    _add_steps(commands)
+    _add_looks(commands)
+    _add_releases(commands)
+    demo = add_command(
+        commands, "demo", _demo, "Draw invented specimens, run everything on them, score against the truth."
+    )
+    demo.add_argument("--out", type=Path, default=Path("runs/demo"), metavar="RUN", help="Where to write (runs/demo).")
+    return parser
 
+
+def _add_steps(commands: Any) -> None:
+    """Commands that make a run, or a step of it."""
     run = add_command(commands, "run", _run, "Everything: features, SAE, traits, dataset and report.")
     add_source(run)
     run.add_argument("--estimate", action="store_true", help="Read the collection, say what the rest takes, and stop.")
-    run.add_argument(
-        "--teraflops", type=float, metavar="N", help=f"For the estimate: 1e12 operations a second ({TWO_CORES})."
-    )
+    run.add_argument("--teraflops", type=float, metavar="N", help=f"For the estimate: speed in TFLOP/s ({TWO_CORES}).")
     add_options(run, *SECTIONS)
     extract = add_command(commands, "extract", _extract, "Read a collection and extract patch features.")
     add_source(extract)
@@ -98,8 +108,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     describe.add_argument("source", metavar="PHOTOGRAPHS", help="Folder of images, flat or nested, or table with file.")
     describe.add_argument("--out", type=Path, metavar="RUN", help="Folder of the run (runs/NAME_OF_PHOTOGRAPHS).")
-    describe.add_argument("--config", type=Path, metavar="YAML", help="Options from a file, one section a step.")
+    describe.add_argument("--config", type=Path, metavar="YAML", help="Options from a file, or a recipe by its name.")
     add_options(describe, "features", "train", "contrast", "describe", "release", only=DESCRIBE_OPTIONS)
+
+
+def _add_looks(commands: Any) -> None:
+    """Commands that say what a run has found."""
     latents = add_command(
         commands, "latents", _latents, "Show what latents stand for: statistics, strongest specimens."
     )
@@ -120,6 +134,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_existing_run(evaluate)
     add_options(evaluate, "zero_shot")
+
+
+def _add_releases(commands: Any) -> None:
+    """Commands that bring SAEs and datasets to others, and from others."""
     publish = add_command(
         commands, "publish", _publish, "Publish the SAE and the dataset of a run on the Hugging Face Hub."
     )
@@ -165,11 +183,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     rehydrate.add_argument("--connections", type=int, default=8, metavar="N", help="Images fetched at a time (8).")
     rehydrate.add_argument("--workers", type=int, default=2, metavar="N", help="Threads that encode images (2).")
-    demo = add_command(
-        commands, "demo", _demo, "Draw invented specimens, run everything on them, score against the truth."
-    )
-    demo.add_argument("--out", type=Path, default=Path("runs/demo"), metavar="RUN", help="Where to write (runs/demo).")
-    return parser
 
 
 def _new_run(arguments: argparse.Namespace, *decided: dict[str, dict[str, Any]]) -> Run:
@@ -206,6 +219,11 @@ def _old_run(arguments: argparse.Namespace, *forgotten: dict[str, dict[str, Any]
     return Run.open(arguments.run, *forgotten, file, options_given(arguments))
 
 
+def _show(values: Any, lines: Sequence[str], arguments: argparse.Namespace) -> None:
+    """Print values for scripts (--format json), or lines for people."""
+    print(json.dumps(values, indent=2, ensure_ascii=False) if arguments.format == "json" else "\n".join(lines))
+
+
 def _print(run: Run, arguments: argparse.Namespace) -> int:
     """Print what a run made, in one of several processes; 3 when something is left to do."""
     from accelerate import PartialState
@@ -214,10 +232,7 @@ def _print(run: Run, arguments: argparse.Namespace) -> int:
 
     summary = Summary.of(run)
     if PartialState().is_main_process:
-        if arguments.format == "json":
-            print(json.dumps(summary.to_dict(), indent=2, ensure_ascii=False))
-        else:
-            print("\n".join(summary.lines()))
+        _show(summary.to_dict(), summary.lines(), arguments)
     return PARTLY_DONE if summary.unfinished else DONE
 
 
@@ -226,13 +241,12 @@ def _run(arguments: argparse.Namespace) -> int:
     if speed is not None and (speed <= 0 or not arguments.estimate):
         raise ConfigError("--teraflops is a positive speed, for --estimate; leave it out, or give both")
     run = _new_run(arguments)
-    refuse_options_without_effect(options_given(arguments).get("train", {}), run.config.train)
+    refuse_options_without_effect(options_given(arguments), run.config)
     if arguments.estimate:
         from sae_traits.estimate import estimate_run
 
         estimate = estimate_run(run, teraflops=speed or TWO_CORES)
-        text = json.dumps(estimate.to_dict(), indent=2)
-        print(text if arguments.format == "json" else "\n".join(estimate.lines()))
+        _show(estimate.to_dict(), estimate.lines(), arguments)
         return DONE
     from sae_traits import pipeline
 
@@ -246,8 +260,7 @@ def _extract(arguments: argparse.Namespace) -> int:
 
     if arguments.estimate:
         estimate = extraction.estimate_features(run)
-        text = json.dumps(dataclasses.asdict(estimate), indent=2)
-        print(text if arguments.format == "json" else "\n".join(estimate.lines()))
+        _show(dataclasses.asdict(estimate), estimate.lines(), arguments)
         return DONE
     extraction.extract_features(run)
     return _print(run, arguments)
@@ -258,7 +271,7 @@ def _train(arguments: argparse.Namespace) -> int:
     # A sweep or an SAE of an earlier command must not override what this one says.
     forgotten = {name: None for name in ("sae", "sae_revision", "sweep") if given and name not in given}
     run = _old_run(arguments, {"train": forgotten})
-    refuse_options_without_effect(given, run.config.train)
+    refuse_options_without_effect(options_given(arguments), run.config)
     from sae_traits import training
 
     training.train(run)
@@ -271,12 +284,12 @@ def _annotate(arguments: argparse.Namespace) -> int:
     # A commit of an earlier dataset is none of this one.
     forgotten = {"latents_revision": None} if "latents" in given else {}
     run = _old_run(arguments, {"contrast": forgotten})
+    refuse_options_without_effect(options_given(arguments), run.config)
     from sae_traits import pipeline
 
     if arguments.estimate:
         estimate = pipeline.estimate_descriptions(run)
-        text = json.dumps(dataclasses.asdict(estimate), indent=2)
-        print(text if arguments.format == "json" else "\n".join(estimate.lines()))
+        _show(dataclasses.asdict(estimate), estimate.lines(), arguments)
         return DONE
     pipeline.annotate_run(run)
     run.save_config()
@@ -289,6 +302,7 @@ def _describe(arguments: argparse.Namespace) -> int:
     from sae_traits import pipeline
     from sae_traits.unlabelled import pinned
 
+    refuse_options_without_effect(options_given(arguments), config)
     run = _new_run(arguments, unlabelled, pinned(config))
     pipeline.run_all(run)
     return _print(run, arguments)
@@ -300,25 +314,24 @@ def _latents(arguments: argparse.Namespace) -> int:
 
     files = pipeline.write_latents_of(Run.open(arguments.run), arguments.latent, arguments.strongest)
     names = [str(file) for file in files]
-    print(json.dumps(names, indent=2) if arguments.format == "json" else "\n".join(names))
+    _show(names, names, arguments)
     return DONE
 
 
 def _controls(arguments: argparse.Namespace) -> int:
     run = _old_run(arguments)
+    refuse_options_without_effect(options_given(arguments), run.config)
     from sae_traits import pipeline
 
     controls = pipeline.control_descriptions(run, n_traits=arguments.n, seed=arguments.sample_seed)
-    if arguments.format == "json":
-        print(json.dumps(controls.to_dict(), indent=2, ensure_ascii=False))
-    else:
-        print("\n".join(controls.lines()))
-        print(f"\nkept in {run.controls_file}; sae-traits evaluate {run.folder} puts them into the report")
+    kept = f"\nkept in {run.controls_file}; sae-traits evaluate {run.folder} puts them into the report"
+    _show(controls.to_dict(), [*controls.lines(), kept], arguments)
     return PARTLY_DONE if controls.n_open else DONE
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     run = _old_run(arguments)
+    refuse_options_without_effect(options_given(arguments), run.config)
     from sae_traits import pipeline
 
     pipeline.evaluate_run(run)
@@ -348,10 +361,8 @@ def _convert(arguments: argparse.Namespace) -> int:
     from sae_traits.sae.formats.export import convert
 
     config = convert(arguments.source, arguments.destination, to=arguments.to).config
-    if arguments.format == "json":
-        print(json.dumps({"destination": str(arguments.destination), **config.to_dict()}, indent=2))
-    else:
-        print(f"{arguments.destination}: {config.architecture}, {config.d_model} wide, {config.n_latents} latents")
+    line = f"{arguments.destination}: {config.architecture}, {config.d_model} wide, {config.n_latents} latents"
+    _show({"destination": str(arguments.destination), **config.to_dict()}, [line], arguments)
     return DONE
 
 
@@ -359,10 +370,7 @@ def _export(arguments: argparse.Namespace) -> int:
     from sae_traits.release.exports import export
 
     written = export(arguments.dataset, arguments.to, arguments.folder, revision=arguments.revision)
-    if arguments.format == "json":
-        print(json.dumps({"files": [str(file) for file in written.files], "counts": written.counts}, indent=2))
-    else:
-        print("\n".join(written.lines()))
+    _show({"files": [str(file) for file in written.files], "counts": written.counts}, written.lines(), arguments)
     return DONE
 
 
@@ -376,7 +384,7 @@ def _rehydrate(arguments: argparse.Namespace) -> int:
         connections=arguments.connections,
         workers=arguments.workers,
     )
-    print(json.dumps(done.to_dict(), indent=2) if arguments.format == "json" else "\n".join(done.lines()))
+    _show(done.to_dict(), done.lines(), arguments)
     return PARTLY_DONE if done.missing else DONE
 
 

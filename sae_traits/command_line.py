@@ -8,16 +8,8 @@ from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
-from sae_traits.config import (
-    READ_WITH_LATENTS,
-    SECTIONS,
-    DescribeConfig,
-    ReleaseConfig,
-    TrainConfig,
-    read_config,
-    section_of,
-)
-from sae_traits.errors import ConfigError
+from sae_traits.config import READ_WITH_LATENTS, SECTIONS, DescribeConfig, ReleaseConfig, section_of
+from sae_traits.layers import read_config, recipe_file
 
 USAGE = 2
 """Exit code of a command line that cannot be used."""
@@ -29,7 +21,7 @@ examples:
   sae-traits run metadata.csv --out runs/moths --backbone texture
   sae-traits run photographs/ --out runs/moths --sae ORG/SAE
   sae-traits run --config run.yaml --out runs/moths
-  sae-traits run bioscan5m/ --config recipes/bioscan-traits.yaml --estimate --teraflops 100""",
+  sae-traits run bioscan5m/ --config bioscan-traits.yaml --estimate --teraflops 100""",
     "extract": """\
 examples:
   sae-traits extract photographs/ --out runs/moths --backbone facebook/dinov2-base
@@ -114,12 +106,12 @@ def add_source(parser: argparse.ArgumentParser) -> None:
         "source", nargs="?", metavar="SOURCE", help="Image folder (Genus_species/…) or table with file and species."
     )
     parser.add_argument("--out", type=Path, metavar="RUN", help="Folder of the run (runs/NAME_OF_SOURCE).")
-    parser.add_argument("--config", type=Path, metavar="YAML", help="Options from a file, one section a step.")
+    parser.add_argument("--config", type=Path, metavar="YAML", help="Options from a file, or a recipe by its name.")
 
 
 def add_existing_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="Folder of a run that `extract` or `run` made.")
-    parser.add_argument("--config", type=Path, metavar="YAML", help="Options from a file, one section a step.")
+    parser.add_argument("--config", type=Path, metavar="YAML", help="Options from a file, or a recipe by its name.")
 
 
 def add_options(parser: argparse.ArgumentParser, *sections: str, only: Container[str] | None = None) -> None:
@@ -161,8 +153,13 @@ def _comma_separated(text: str) -> tuple[str, ...]:
 
 
 def options_of_file(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """What the file of --config says."""
-    return read_config(arguments.config) if arguments.config else {}
+    """What the file of --config says; the name of a recipe will do, where there is no file of that name."""
+    path: Path | None = arguments.config
+    if path is None:
+        return {}
+    recipe = recipe_file(path.name)
+    is_recipe = not path.exists() and path == Path(path.name) and recipe.is_file()
+    return read_config(recipe if is_recipe else path)
 
 
 def options_given(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -174,14 +171,3 @@ def options_given(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
             may_be_none = SECTIONS[section].__dataclass_fields__[name].default is None
             sections.setdefault(section, {})[name] = None if value == "none" and may_be_none else value
     return sections
-
-
-def refuse_options_without_effect(given: dict[str, Any], config: TrainConfig) -> None:
-    """Raise a ConfigError for an option on the command line that the chosen training would not read."""
-    from sae_traits.sae.sweep import is_read
-
-    others = [name for name in given if name not in ("sae", "sae_revision", "tracker")]
-    if config.sae is not None and others:
-        raise ConfigError(f"--sae uses an SAE as it is; leave out --{others[0].replace('_', '-')}, or --sae")
-    if config.sweep is None and (unread := [name for name in given if not is_read(name, config.architecture)]):
-        raise ConfigError(f"--{unread[0].replace('_', '-')} has no effect with --architecture {config.architecture}")

@@ -7,10 +7,8 @@ converted and checked by pydantic against the fields' types.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, Literal
 
 import yaml
@@ -70,7 +68,9 @@ class CollectionConfig:
         shares = self.validation_share, self.test_share
         _check(min(shares) >= 0 and sum(shares) < 1, "validation_share and test_share must be 0 or more, together < 1")
         _check(self.per_species is None or self.per_species >= 1, f"per_species must be 1 or more: {self.per_species}")
-        _check(self.labels or self.per_species is None, "per_species needs labels; leave out one of them")
+        for name in ("per_species", "species_column", "near_identical"):
+            given = getattr(self, name) not in (None, "keep")
+            _check(self.labels or not given, f"{name} needs labels, and these photographs have none; leave it out")
         _check(1 <= self.connections <= 64, f"connections must lie between 1 and 64, not {self.connections}")
 
 
@@ -216,7 +216,6 @@ class ContrastConfig:
             self.latents is None or self.regions == "sae",
             f"--latents names latents of an SAE, and --regions {self.regions} has others; leave out one of them",
         )
-        _check(self.latents is None or self.regions == "sae", "--latents are latents of an SAE; leave out --regions")
         _check(
             not (self.label_free and self.latents is not None),
             "--latents uses no label of any specimen, so --label-free adds nothing; leave it out",
@@ -360,7 +359,7 @@ class RunConfig:
         )
 
     def to_yaml(self) -> str:
-        """The configuration as YAML; `read_config` reads it back."""
+        """The configuration as YAML; `layers.read_config` reads it back."""
         return yaml.safe_dump(dataclasses.asdict(self), sort_keys=False, allow_unicode=True)
 
 
@@ -376,51 +375,3 @@ SECTIONS: dict[str, type] = {f.name: globals()[str(f.type)] for f in dataclasses
 def section_of(option_name: str) -> str:
     """The section that an option belongs to."""
     return next(name for name, section in SECTIONS.items() if option_name in section.__dataclass_fields__)
-
-
-def read_config(path: Path) -> dict[str, dict[str, Any]]:
-    """The sections of a YAML file, as plain values, for `resolve`.
-
-    Raises:
-        ConfigError: the file is missing, is not YAML, or has a section that does not exist.
-    """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if values is None:
-        return {}
-    if not isinstance(values, dict) or not all(isinstance(v, dict) for v in values.values()):
-        raise ConfigError(f"{path} must hold sections with options, for example `train:` and below it `  k: 16`")
-    for name in values:
-        if name not in SECTIONS:
-            raise ConfigError(f"{path} has a section {name!r}; there are {', '.join(SECTIONS)}")
-    return values
-
-
-def resolve(*layers: Mapping[str, Mapping[str, Any]]) -> RunConfig:
-    """One configuration from several layers of sections, later ones winning.
-
-    Raises:
-        ConfigError: an option does not exist or its value cannot be used.
-    """
-    from pydantic import TypeAdapter, ValidationError
-
-    sections: dict[str, Any] = {}
-    for name, section in SECTIONS.items():
-        values: dict[str, Any] = {}
-        for layer in layers:
-            values |= layer.get(name, {})
-        for key in values:
-            if key not in section.__dataclass_fields__:
-                known = ", ".join(section.__dataclass_fields__)
-                raise ConfigError(f"there is no option {key!r} in the section {name!r}; it has {known}")
-        try:
-            sections[name] = TypeAdapter(section).validate_python(values)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise ConfigError(f"{name}.{where}: {first['msg']}, not {first['input']!r}") from error
-    return RunConfig(**sections)

@@ -20,6 +20,7 @@ from sae_traits.features.backbone import choose_device
 from sae_traits.features.gradcam import load_classifier, load_gradcam, refuse_without_weights
 from sae_traits.features.model_files import ModelFiles
 from sae_traits.features.source import FeatureSource
+from sae_traits.files import replacing
 from sae_traits.progress import say
 from sae_traits.run import Run, opens
 from sae_traits.sae.baselines import BaselineName, allowed_n_latents, fit_baseline
@@ -164,7 +165,7 @@ def _make_baseline(
         try:
             if SAE.from_pretrained(folder).config.training.get("fitted_to") == fitted_to:
                 return
-        except CheckpointError as error:  # half written, when an earlier command was killed
+        except CheckpointError as error:
             say(f"{error}; the baseline is fitted again")
     patches = _sample_patches(source, training, config.seed)
     sae = fit_baseline(
@@ -177,7 +178,8 @@ def _make_baseline(
     )
     sae.config = replace(sae.config, training=sae.config.training | {"fitted_to": fitted_to})
     measure_on_held_out([sae], source, collection, device)
-    sae.save_pretrained(folder)
+    with replacing(folder) as partial:
+        sae.save_pretrained(partial)
 
 
 def _sample_patches(source: FeatureSource, training: np.ndarray, seed: int) -> torch.Tensor:

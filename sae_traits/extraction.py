@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from dataclasses import replace
 from typing import Any
@@ -19,6 +18,7 @@ from sae_traits.features.estimate import ExtractionEstimate, estimate_extraction
 from sae_traits.features.extract import extract
 from sae_traits.features.source import FeatureSource, ImageSource
 from sae_traits.features.store import FeatureStore
+from sae_traits.files import write_csv
 from sae_traits.progress import say
 from sae_traits.run import Run, opens
 from sae_traits.sae.extractor import check_features
@@ -120,11 +120,9 @@ def collect(run: Run) -> None:
 
 def _keep_collection(run: Run, collection: Collection) -> dict[str, Any]:
     collection.save(run.specimens_file)
-    with run.problems_file.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["file", "reason"])
-        writer.writerows((problem.file, problem.reason) for problem in collection.problems)
-        writer.writerows((pair.file, str(pair)) for pair in collection.near_identical)
+    problems = [(problem.file, problem.reason) for problem in collection.problems]
+    problems += [(pair.file, str(pair)) for pair in collection.near_identical]
+    write_csv(run.problems_file, ["file", "reason"], problems)
     for problem in collection.problems[:5]:
         say(f"left out {problem.file}: {problem.reason}")
     if len(collection.problems) > 5:

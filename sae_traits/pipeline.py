@@ -10,10 +10,8 @@ from typing import Any
 
 import numpy as np
 
-import sae_traits
 from sae_traits.collections.drawn import draw_collection
 from sae_traits.collections.drawn.world import is_drawn
-from sae_traits.config import read_config, resolve
 from sae_traits.encoding import check_regions, encode, load_dictionary, plan_regions
 from sae_traits.errors import ConfigError
 from sae_traits.evaluation import drawn_truth
@@ -28,10 +26,12 @@ from sae_traits.evaluation.zero_shot_results import ZeroShotResults, report_line
 from sae_traits.extraction import digest, extract_features, features_of, rows_of
 from sae_traits.features.source import FeatureSource
 from sae_traits.features.store import hash_of_file
+from sae_traits.files import write_text
+from sae_traits.layers import read_config, recipe_file, resolve
 from sae_traits.progress import say
 from sae_traits.publishing import local_name, rewrite_cards, write_run_card, write_run_dataset
 from sae_traits.release.results import read_results
-from sae_traits.run import Run, write_text
+from sae_traits.run import Run
 from sae_traits.sae.model import SAE
 from sae_traits.schema import Collection, Trait
 from sae_traits.training import train
@@ -300,13 +300,6 @@ def run_demo(folder: Path) -> Run:
     run = Run.create(folder, resolve(recipe, given))
     run_all(run)
     return run
-
-
-def recipe_file(name: str) -> Path:
-    """A recipe, in the installed package or, in an editable install, at the root of the repository."""
-    package = Path(sae_traits.__file__).parent
-    folder = package / "recipes"
-    return (folder if folder.is_dir() else package.parent / "recipes") / name
 
 
 def _content_hash(path: str | None) -> str | None:

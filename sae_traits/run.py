@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shlex
 import time
 from collections.abc import Callable, Mapping
@@ -18,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from sae_traits import __version__
-from sae_traits.config import TEXTURE, RunConfig, read_config, resolve
+from sae_traits.config import TEXTURE, RunConfig
 from sae_traits.errors import ConfigError, StoreError
+from sae_traits.files import write_text
+from sae_traits.layers import read_config, resolve
 from sae_traits.progress import say
 
 NOT_IN_COMMAND = {
@@ -268,25 +269,16 @@ def opens(opener: Callable[[Path], Any], folder: Path) -> bool:
     return True
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a small file whole or not at all.
-
-    Raises:
-        StoreError: it cannot be written.
-    """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # several processes may write the same
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror}") from error
-
-
 def _with_absolute_paths(config: RunConfig) -> RunConfig:
     """Paths that exist here as absolute ones, so that a run can be continued from another folder."""
+    cache = config.collection.image_cache
     return replace(
         config,
-        collection=replace(config.collection, source=_absolute(config.collection.source)),
+        collection=replace(
+            config.collection,
+            source=_absolute(config.collection.source),
+            image_cache=cache and str(Path(cache).expanduser().resolve()),  # it is made where it does not exist
+        ),
         features=replace(config.features, backbone=_absolute(config.features.backbone)),
         train=replace(config.train, sae=_absolute(config.train.sae)),
         contrast=replace(config.contrast, latents=_absolute(config.contrast.latents)),

@@ -23,7 +23,8 @@ class Summary:
     def of(cls, run: Run) -> Summary:
         """Read a run's records."""
         file = run.evaluation / "results.json"
-        results = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        is_of_now = "evaluate" in run.steps.records  # an earlier evaluation may be of other traits
+        results = json.loads(file.read_text(encoding="utf-8")) if is_of_now and file.is_file() else None
         return cls(run, {name: run.steps.counts(name) for name in run.steps.records}, results)
 
     @property

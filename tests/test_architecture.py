@@ -11,7 +11,7 @@ import sae_traits
 
 PACKAGE = Path(sae_traits.__file__).parent
 ROOMS = ["collections", "features", "sae", "traits", "release", "evaluation"]
-COMMON = {"errors", "schema", "geometry", "config", "progress"}
+COMMON = {"errors", "schema", "geometry", "config", "layers", "files", "progress"}
 KNOW_ALL = {
     "encoding.py",
     "estimate.py",
@@ -23,6 +23,7 @@ KNOW_ALL = {
     "run.py",
     "summary.py",
     "unlabelled.py",
+    "without_effect.py",
     "cli.py",
     "command_line.py",
     "__init__.py",

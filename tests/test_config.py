@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from sae_traits.config import SECTIONS, RunConfig, read_config, resolve, section_of
+from sae_traits.config import SECTIONS, RunConfig, section_of
 from sae_traits.errors import ConfigError
+from sae_traits.layers import read_config, resolve
 
 
 def test_later_layers_win_and_values_become_the_fields_types():

@@ -10,6 +10,8 @@ import sys
 import time
 from contextlib import redirect_stdout
 from io import StringIO
+from pathlib import Path
+from typing import Any
 
 import pytest
 from bioscan_recipe import D_MODEL, RECIPE, draw_bioscan, make_dinov2, recipe_command
@@ -19,10 +21,11 @@ from huggingface_hub import DatasetCard
 
 from sae_traits.cli import main
 from sae_traits.collections.bioscan import LICENSE, RECORD_URL, RIGHTS_HOLDER
-from sae_traits.config import read_config, resolve
+from sae_traits.estimate import estimate_run
 from sae_traits.features.store import FeatureStore
-from sae_traits.pipeline import recipe_file
+from sae_traits.layers import read_config, recipe_file, resolve
 from sae_traits.release.tables import CONFIG_NAMES, features
+from sae_traits.run import Run
 from sae_traits.sae.model import SAE
 from sae_traits.schema import Collection
 from sae_traits.traits.ledger import Ledger
@@ -131,7 +134,8 @@ def test_the_card_and_the_tables_are_those_of_the_real_release(finished):
 
 def test_every_row_says_whose_image_it_is_and_who_described_it(finished):
     folder, _, _ = finished
-    rows = load_dataset(str(folder / "dataset"), cache_dir=str(folder / "cache"))["train"].remove_columns("image")
+    splits = load_dataset(str(folder / "dataset"), cache_dir=str(folder / "cache"))
+    rows: list[dict[str, Any]] = splits["train"].remove_columns("image").to_list()
     assert {row["license"] for row in rows} == {LICENSE}
     assert {row["rights_holder"] for row in rows} == {RIGHTS_HOLDER}
     assert all(row["source_url"].startswith(RECORD_URL + "DRAWN") for row in rows)
@@ -141,6 +145,19 @@ def test_every_row_says_whose_image_it_is_and_who_described_it(finished):
     assert max(row["n_images"] for row in rows) == 3
     assert {row["reference_rank"] for row in rows} == {"genus"}
     assert all(row["activation"] > 0.9 and row["f_species"] > row["f_reference"] > 3e-3 for row in rows)
+
+
+def test_a_recipe_is_found_by_its_name_unless_a_file_has_it(bioscan, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    command = ["run", str(bioscan), "--out", "run", "--estimate", "--config", "bioscan-traits.yaml"]
+    small = ["--backbone", "texture", "--layer", "0", "--workers", "0"]
+    assert main([*command, *small]) == 0
+    assert "6,104 steps of 16,384 patches" in capsys.readouterr().out
+    Path("bioscan-traits.yaml").write_text("train: {batch_size: 1000, n_patches: 5000}\n")
+    assert main([*command, *small]) == 0
+    assert "5 steps of 1,000 patches" in capsys.readouterr().out
+    assert main([*command, *small, "--config", "no/bioscan-traits.yaml"]) == 2
+    assert "cannot read no/bioscan-traits.yaml" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -159,27 +176,22 @@ def test_an_estimate_that_cannot_be_made_says_why(bioscan, backbone, tmp_path, c
     assert not (tmp_path / "run").exists()
 
 
-def test_a_given_sae_needs_no_training_and_a_faster_machine_less_time(finished, bioscan, tmp_path, capsys):
+def test_a_given_sae_needs_no_training_and_a_faster_machine_less_time(finished, bioscan, backbone, tmp_path):
     folder, trained, _ = finished
-    command = ["run", str(bioscan), "--config", str(RECIPE), "--out", str(tmp_path / "run"), "--estimate"]
-    backbone = ["--backbone", SAE.from_pretrained(folder / "sae").config.backbone.backbone]
-    sae = ["--sae", str(folder / "sae"), "--workers", "0"]
-    assert main([*command, *backbone, *sae, "--stream", "--teraflops", "10", "--format", "json"]) == 0
-    estimate = json.loads(capsys.readouterr().out)
-    assert estimate["training"] is None
-    assert estimate["extraction"]["n_bytes"] == 0
-    assert estimate["flops"] == trained["flops"] - trained["training"]["flops"]
-    assert estimate["compute_hours"] == pytest.approx(estimate["flops"] / 1e13 / 3600)
-    assert main([*command, *backbone, *sae, "--stream"]) == 0
-    lines = capsys.readouterr().out
-    assert "training    none: the SAE is given" in lines
-    assert "not kept" in lines
-
-
-def start(command):
-    return subprocess.Popen(
-        [sys.executable, "-m", "sae_traits.cli", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    given = {
+        "collection": {"source": str(bioscan)},
+        "features": {"backbone": str(backbone), "stream": True, "workers": 0},
+        "train": {"sae": str(folder / "sae")},
+    }
+    found = estimate_run(Run.create(tmp_path / "run", resolve(read_config(RECIPE), given)), teraflops=10)
+    assert found.training is None
+    assert found.extraction.n_bytes == 0
+    assert found.flops == trained["flops"] - trained["training"]["flops"]
+    assert found.compute_hours == pytest.approx(found.flops / 1e13 / 3600)
+    text = "\n".join(found.lines())
+    assert "training    none: the SAE is given" in text
+    assert "features    not kept" in text
+    assert "at most one a trait" in text
 
 
 @pytest.mark.slow
@@ -189,21 +201,20 @@ def test_the_whole_way_through_faults_and_a_kill_to_the_hub_and_back(backbone, t
     faults = {"error": 0.05, "malformed": 0.03, "dropped": 0.02, "truncated": 0.02}
     with describer_server(faults=faults, latency=0.05) as server:
         command = recipe_command(root, backbone, folder, server.base_url)
-        process = start([*command, "--in-flight", "4"])
+        few = [sys.executable, "-m", "sae_traits.cli", *command, "--in-flight", "4"]
+        process = subprocess.Popen(few, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 300
         while server.n_requests() < 40 and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
         os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL, "the kill came while regions were described"
-        for _ in range(3):  # an answer that cannot be used is asked for again by the next command
-            again = start(command)
-            out, err = again.communicate(timeout=600)
-            if again.returncode == 0:
-                break
-        assert again.returncode == 0, err
-        assert "train: complete" in err
-        assert "traits" in out
+        assert process.wait() == -signal.SIGKILL, "the kill came while regions were described"
+        # An answer that cannot be used is asked for again by the next command, which exit code 3 says.
+        finish = [sys.executable, "-m", "sae_traits.cli", *command]
+        again = subprocess.run(finish, capture_output=True, text=True, timeout=600)
+        while again.returncode == 3 and time.monotonic() < deadline:
+            again = subprocess.run(finish, capture_output=True, text=True, timeout=600)
+        assert again.returncode == 0, again.stderr
+        assert "train: complete" in again.stderr
         assert server.statistics()["again_after_ok"] <= 4, "those that were in flight when the run was killed"
 
     repos = ["--model-repo", "museum/bioscan-sae", "--dataset-repo", "museum/bioscan-traits"]

@@ -1,8 +1,9 @@
 import pytest
 
-from sae_traits.config import resolve
 from sae_traits.errors import ConfigError, StoreError
-from sae_traits.run import Run, Steps, write_text
+from sae_traits.files import write_text
+from sae_traits.layers import resolve
+from sae_traits.run import Run, Steps
 
 
 def test_a_step_is_done_once_and_again_when_its_inputs_or_outputs_change(tmp_path, capsys):
@@ -52,6 +53,14 @@ def test_a_step_with_something_left_to_do_is_done_again(tmp_path):
     for _ in range(3):
         Steps(tmp_path / "steps.json").do("annotate", {}, lambda: True, work)
     assert len(done) == 2
+
+
+def test_the_cache_of_images_stays_where_it_is_when_the_run_is_continued_elsewhere(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    Run.create(tmp_path / "run", resolve({"collection": {"source": "hf://datasets/a/b", "image_cache": "cache"}}))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert Run.open(tmp_path / "run").config.collection.image_cache == str(tmp_path / "cache")
 
 
 def test_a_run_keeps_absolute_paths_and_can_be_opened_again(tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ def test_an_installed_wheel_renders_cards_and_finds_recipes(tmp_path):
     code = """
 import pathlib, sys, sae_traits
 assert str(pathlib.Path(sae_traits.__file__)).startswith(sys.argv[1]), sae_traits.__file__
-from sae_traits.config import read_config, resolve
+from sae_traits.layers import read_config, resolve
 from sae_traits.evaluation.text import read_templates
 from sae_traits.pipeline import recipe_file
 from sae_traits.release.cards import write_model_card

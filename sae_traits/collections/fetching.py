@@ -14,9 +14,10 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from email.utils import parsedate_to_datetime
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from sae_traits import __version__
 from sae_traits.collections.images import examine_image
@@ -27,7 +28,7 @@ LARGEST_IMAGE = 64 * 2**20
 """Bytes; a larger file is refused."""
 TRIES = 4
 FIRST_PAUSE = 0.5
-"""Seconds before the second try; each pause is up to twice the one before."""
+"""Seconds before the second try, unless the caller says otherwise; each pause is up to twice the one before."""
 LONGEST_PAUSE = 60.0
 """Seconds; a server that asks for more (Retry-After) is left alone until the next command."""
 TIMEOUT = 30.0
@@ -60,7 +61,9 @@ class _Failed(Exception):
         self.pause = pause
 
 
-def fetch_images(urls: Mapping[str, str], folder: Path, *, connections: int = 8) -> dict[str, Answer]:
+def fetch_images(
+    urls: Mapping[str, str], folder: Path, *, connections: int = 8, first_pause: float = FIRST_PAUSE
+) -> dict[str, Answer]:
     """Fetch what is not there yet; an answer for each file.
 
     A file appears under its name when it is whole and can be decoded.
@@ -69,6 +72,7 @@ def fetch_images(urls: Mapping[str, str], folder: Path, *, connections: int = 8)
         urls: file, relative to the folder -> address. The files are safe names: see `cache.safe_name`.
         folder: where to write.
         connections: how many are fetched at the same time.
+        first_pause: seconds before the second try.
     """
     answers = {
         answer.file: answer
@@ -80,8 +84,8 @@ def fetch_images(urls: Mapping[str, str], folder: Path, *, connections: int = 8)
         return answers
     for parent in {(folder / file).parent for file, _ in missing}:
         parent.mkdir(parents=True, exist_ok=True)
-    with (folder / LOG_FILE).open("a", encoding="utf-8") as log, ThreadPoolExecutor(connections) as pool:
-        waiting = [pool.submit(_fetch, folder, file, url) for file, url in missing]
+    with _open_log(folder) as log, ThreadPoolExecutor(connections) as pool:
+        waiting = [pool.submit(_fetch, folder, file, url, first_pause) for file, url in missing]
         try:
             for done in track(as_completed(waiting), "Fetching images", total=len(waiting)):
                 answer = done.result()
@@ -92,6 +96,16 @@ def fetch_images(urls: Mapping[str, str], folder: Path, *, connections: int = 8)
         finally:  # after an interrupt, only what is under way is waited for
             pool.shutdown(wait=True, cancel_futures=True)
     return answers
+
+
+def _open_log(folder: Path) -> TextIO:
+    """The log, to add to; a line that a kill cut short is ended, so that the next one stands by itself."""
+    log = (folder / LOG_FILE).open("a+", encoding="utf-8")
+    if end := log.tell():
+        log.seek(end - 1)
+        if log.read() != "\n":
+            log.write("\n")
+    return log
 
 
 def _read_log(folder: Path) -> Iterator[Answer]:
@@ -117,14 +131,14 @@ def _holds(folder: Path, answer: Answer) -> bool:
         return False
 
 
-def _fetch(folder: Path, file: str, url: str) -> Answer:
+def _fetch(folder: Path, file: str, url: str, first_pause: float) -> Answer:
     """One image, tried several times."""
     from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
     patience = Retrying(
         stop=stop_after_attempt(TRIES),
         retry=retry_if_exception(_is_worth_waiting),
-        wait=_pause,
+        wait=partial(_pause, first_pause),
         reraise=True,
     )
     try:
@@ -137,12 +151,12 @@ def _is_worth_waiting(error: BaseException) -> bool:
     return isinstance(error, _Failed) and error.pause is not None and error.pause <= LONGEST_PAUSE
 
 
-def _pause(state: Any) -> float:
+def _pause(first_pause: float, state: Any) -> float:
     """Seconds until the next try: doubling, with jitter, and at least what the server asked for."""
     from tenacity import wait_random_exponential
 
     asked = state.outcome.exception().pause
-    return max(asked, wait_random_exponential(multiplier=FIRST_PAUSE, min=FIRST_PAUSE / 2)(state))
+    return max(asked, wait_random_exponential(multiplier=first_pause, min=first_pause / 2)(state))
 
 
 def _fetch_once(folder: Path, file: str, url: str) -> Answer:
@@ -154,20 +168,20 @@ def _fetch_once(folder: Path, file: str, url: str) -> Answer:
     if not url.lower().startswith(("http://", "https://")):
         raise _Failed("it is no address of the web (http or https)")
     path = folder / file
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.partial")
     agent = {"User-Agent": f"sae-traits/{__version__}"}
     try:
         with client.stream("GET", url, headers=agent, timeout=TIMEOUT, follow_redirects=True) as response:
             _check(response)
             size = 0
-            with partial.open("wb") as out:
+            with unfinished.open("wb") as out:
                 for chunk in response.iter_bytes():
                     size += len(chunk)
                     if size > LARGEST_IMAGE:
                         raise _Failed(_too_large())
                     out.write(chunk)
-        facts = examine_image(partial)
-        partial.replace(path)
+        facts = examine_image(unfinished)
+        unfinished.replace(path)
     except (http.InvalidURL, http.UnsupportedProtocol, http.TooManyRedirects, ValueError) as error:
         raise _Failed(f"the address cannot be used: {_line(error)}") from error
     except http.HTTPError as error:
@@ -177,7 +191,7 @@ def _fetch_once(folder: Path, file: str, url: str) -> Answer:
     except ImageError as error:
         raise _Failed(f"what was fetched cannot be used: {error}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
     return Answer(file, url, sha256=facts.sha256, size=size)
 
 

@@ -8,6 +8,7 @@ name that comes from the Hub is a path here.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from sae_traits.collections.cache import cache_folder, safe_name
 from sae_traits.collections.hub_columns import Columns, find_columns
-from sae_traits.collections.journal import Journal
+from sae_traits.collections.journal import SECONDS_BETWEEN_CHECKPOINTS, Journal
 from sae_traits.collections.listing import Listing, Row
 from sae_traits.collections.selection import Selection, select
 from sae_traits.collections.splits import is_split_label, parse_split
@@ -64,6 +65,7 @@ def list_hub(
     species_column: str | None = None,
     image_column: str | None = None,
     labelled: bool = True,
+    seconds_between_checkpoints: float = SECONDS_BETWEEN_CHECKPOINTS,
 ) -> Listing:
     """The images of a dataset on the Hub that are wanted, as files in the cache.
 
@@ -76,11 +78,15 @@ def list_hub(
         species_column: see `hub_columns.find_columns`.
         image_column: as well.
         labelled: whether the dataset must have a species.
+        seconds_between_checkpoints: how much of the stream a kill costs.
 
     Raises:
-        CollectionError: the dataset cannot be reached or read, or has no such columns, or no row is wanted.
+        CollectionError: the dataset cannot be reached or read, or has no such columns, or no row is wanted, or an image
+            is no longer in the cache.
     """
     repo_id, revision = _parse(source)
+    if selection.per_species is None:
+        selection = replace(selection, seed=0)  # nothing is drawn: another seed asks for the same
     asked = (config, species_column, image_column, labelled, *asdict(selection).values())
     key = sha256(json.dumps(asked).encode()).hexdigest()[:16]
     if revision is not None and _COMMIT.fullmatch(revision):  # what is complete at a commit needs no Hub
@@ -90,7 +96,7 @@ def list_hub(
             return _listing(folder, journal, source, selection)
     commit, card_license, page = _look_up(repo_id, revision)
     folder = cache_folder(image_cache, "hub", repo_id.replace("/", "--"), commit)
-    journal = Journal(folder / f"rows-{key}")
+    journal = Journal(folder / f"rows-{key}", seconds_between_checkpoints=seconds_between_checkpoints)
     if not journal.is_complete:
         dataset = HubDataset(
             repo_id=repo_id,
@@ -116,6 +122,11 @@ def _listing(folder: Path, journal: Journal, source: str, selection: Selection) 
             rows.append(Row.from_dict(record))
     if not rows and not problems:
         raise CollectionError(f"{source} has no row of --family {selection.family}")
+    if lost := [row.file for row in rows if not (folder / row.file).is_file()]:
+        raise CollectionError(
+            f"{len(lost):,} images of {source} are no longer in {folder}, such as {lost[0]}; delete "
+            f"{journal.state_file}, and run the same command again, which reads the dataset anew"
+        )
     return Listing(root=folder, rows=tuple(rows), problems=tuple(problems))
 
 
@@ -223,14 +234,16 @@ def _wanted(streams: list[_Stream], asked: tuple[str, ...], repo_id: str) -> lis
 
 def _row(dataset: HubDataset, columns: Columns, stream: _Stream, number: int, example: dict[str, Any]) -> Row:
     """The row of an example, by its number in the split."""
-    folder = f"{safe_name(dataset.config or 'default')}/{safe_name(stream.name)}"
+    split = f"{safe_name(dataset.config or 'default')}/{safe_name(stream.name)}"
+    # Images of several columns would have the same row numbers.
+    folder = f"{split}/{safe_name(dataset.image_column)}" if dataset.image_column else split
     return columns.row(
         example,
         stream.features,
         file=f"{folder}/{number // _ROWS_A_FOLDER:06d}/{number:09d}",
         split=stream.split,
         license=dataset.license,
-        source_url=f"{dataset.page}#{folder}/{number}",
+        source_url=f"{dataset.page}#{split}/{number}",
         source_revision=dataset.commit,
     )
 
@@ -243,8 +256,11 @@ def _keep(dataset: HubDataset, folder: Path, journal: Journal, row: Row, image: 
         journal.write({"file": row.file, "reason": str(error)})
         return
     path = folder / row.file
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
+    if not path.is_file() or path.read_bytes() != data:  # what another selection wrote stays as it is, whole and dated
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        partial.write_bytes(data)
+        partial.replace(path)
     journal.write(asdict(row))
 
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sae_traits.files import write_text
+
 SECONDS_BETWEEN_CHECKPOINTS = 5.0
 
 
@@ -18,7 +20,8 @@ class Journal:
     Records behind the last checkpoint are written again by the next process.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, seconds_between_checkpoints: float = SECONDS_BETWEEN_CHECKPOINTS) -> None:
+        self._seconds_between_checkpoints = seconds_between_checkpoints
         self.records_file = path.with_name(f"{path.name}.jsonl")
         self.state_file = path.with_name(f"{path.name}.json")
         self._pending: list[str] = []
@@ -54,7 +57,7 @@ class Journal:
     def checkpoint(self, place: Mapping[str, Any]) -> None:
         """Every few seconds, write what is pending. A value of `place` that is a function is called then."""
         now = time.monotonic()
-        if now - self._said >= SECONDS_BETWEEN_CHECKPOINTS:
+        if now - self._said >= self._seconds_between_checkpoints:
             self._said = now
             self._save({name: value() if callable(value) else value for name, value in place.items()}, False)
 
@@ -70,6 +73,4 @@ class Journal:
             n_bytes = file.tell()
         self._pending.clear()
         self._state = {"n_bytes": n_bytes, "is_complete": is_complete, "stream": place}
-        partial = self.state_file.with_name(f"{self.state_file.name}.{os.getpid()}.partial")
-        partial.write_text(json.dumps(self._state), encoding="utf-8")
-        partial.replace(self.state_file)
+        write_text(self.state_file, json.dumps(self._state))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
 
 from sae_traits.collections.images import ImageFacts, examine_image
 from sae_traits.collections.listing import Listing
-from sae_traits.collections.reading import specimen_id_of
+from sae_traits.collections.reading import specimen_of
 from sae_traits.errors import ImageError
 from sae_traits.progress import track
 from sae_traits.schema import Problem, Specimen, Taxon
@@ -38,22 +39,7 @@ def read_photographs(listing: Listing, *, workers: int) -> tuple[tuple[Specimen,
             if isinstance(facts, ImageError):
                 problems.append(Problem(row.file, str(facts)))
                 continue
-            specimens.append(
-                Specimen(
-                    specimen_id=specimen_id_of(row.file),
-                    file=row.file,
-                    taxon=Taxon(),
-                    split="test",
-                    width=facts.width,
-                    height=facts.height,
-                    sha256=facts.sha256,
-                    license=row.license,
-                    rights_holder=row.rights_holder,
-                    source_url=row.source_url,
-                    source_revision=row.source_revision,
-                    mm_per_pixel=row.mm_per_pixel,
-                )
-            )
+            specimens.append(specimen_of(replace(row, mask_file=None), facts, Taxon(), "test"))
     specimens.sort(key=lambda specimen: specimen.file)
     problems.sort(key=lambda problem: (problem.file, problem.reason))
     return tuple(specimens), tuple(problems)

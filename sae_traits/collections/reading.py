@@ -21,7 +21,7 @@ from sae_traits.collections.near_identical import near_identical_groups
 from sae_traits.collections.splits import Member, split_members
 from sae_traits.errors import CollectionError, ImageError
 from sae_traits.progress import say, track
-from sae_traits.schema import NearIdentical, Problem, Specimen
+from sae_traits.schema import NearIdentical, Problem, Specimen, Split, Taxon
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,25 +71,9 @@ def read_specimens(
     )
     specimens = []
     for item, split in zip(examined, splits, strict=True):
-        row, name, facts = item.placed.row, item.placed.name, item.facts
-        specimen_id = specimen_id_of(row.file)
-        specimens.append(
-            Specimen(
-                specimen_id=specimen_id,
-                file=row.file,
-                taxon=replace(row.ranks, genus=name.genus, species=name.species),
-                split=split,
-                width=facts.width,
-                height=facts.height,
-                sha256=facts.sha256,
-                license=row.license,
-                rights_holder=row.rights_holder,
-                source_url=row.source_url,
-                source_revision=row.source_revision,
-                mm_per_pixel=row.mm_per_pixel,
-                mask_file=row.mask_file,
-            )
-        )
+        row, name = item.placed.row, item.placed.name
+        taxon = replace(row.ranks, genus=name.genus, species=name.species)
+        specimens.append(specimen_of(row, item.facts, taxon, split))
     problems.sort(key=lambda problem: (problem.file, problem.reason))
     return tuple(specimens), tuple(problems), _contradictions(specimens, groups)
 
@@ -112,6 +96,25 @@ def _contradictions(specimens: Sequence[Specimen], groups: Sequence[int]) -> tup
 def _content_id(item: _Examined) -> str:
     """Same for byte-identical images of a species; what the draw depends on, whatever the file is called."""
     return f"{item.facts.sha256} {item.placed.name.species}"
+
+
+def specimen_of(row: Row, facts: ImageFacts, taxon: Taxon, split: Split) -> Specimen:
+    """The specimen of a row whose image was examined."""
+    return Specimen(
+        specimen_id=specimen_id_of(row.file),
+        file=row.file,
+        taxon=taxon,
+        split=split,
+        width=facts.width,
+        height=facts.height,
+        sha256=facts.sha256,
+        license=row.license,
+        rights_holder=row.rights_holder,
+        source_url=row.source_url,
+        source_revision=row.source_revision,
+        mm_per_pixel=row.mm_per_pixel,
+        mask_file=row.mask_file,
+    )
 
 
 def specimen_id_of(file: str) -> str:

@@ -15,7 +15,15 @@ from sae_traits.collections.listing import Listing
 from sae_traits.collections.selection import Selection, select
 from sae_traits.collections.table import is_table_of_images, list_table
 from sae_traits.config import CollectionConfig
-from sae_traits.errors import CollectionError
+from sae_traits.errors import CollectionError, ConfigError
+
+_OWN_OPTIONS = {
+    "a dataset of the Hub": ("source_config", "species_column", "image_column"),
+    "BIOSCAN-5M": ("image_package",),
+    "a Darwin Core archive": (),
+    "images on this machine": (),
+}
+"""Kind of source -> options that say which of its images, and are not read for other kinds."""
 
 
 def list_source(config: CollectionConfig) -> Listing:
@@ -23,6 +31,7 @@ def list_source(config: CollectionConfig) -> Listing:
 
     Raises:
         CollectionError: the source is missing, cannot be listed, or has nothing of what is wanted.
+        ConfigError: there is an option that is for sources of another kind.
     """
     if config.source is None:
         raise CollectionError("no images were given; name a folder Genus_species/… or a table as the source")
@@ -30,6 +39,7 @@ def list_source(config: CollectionConfig) -> Listing:
         family=config.family, splits=config.split, per_species=config.per_species, seed=config.split_seed
     )
     if is_hub_source(config.source):
+        _refuse_options_of_others(config, "a dataset of the Hub")
         return list_hub(
             config.source,
             selection,
@@ -43,12 +53,26 @@ def list_source(config: CollectionConfig) -> Listing:
     if not source.exists():
         raise CollectionError(f"{source} does not exist; name a folder of images or a table")
     if (bioscan := find_bioscan(source)) is not None:
+        _refuse_options_of_others(config, "BIOSCAN-5M")
         return list_bioscan(bioscan, selection, image_package=config.image_package, labelled=config.labels)
     if is_archive(source):
+        _refuse_options_of_others(config, "a Darwin Core archive")
         photographs = cache_folder(config.image_cache, "addresses")
         return list_darwin_core(source, selection, folder=photographs, connections=config.connections)
+    _refuse_options_of_others(config, "images on this machine")
     listing = _list_images(source, labelled=config.labels)
     return Listing(root=listing.root, rows=tuple(select(listing.rows, selection, source)), problems=listing.problems)
+
+
+def _refuse_options_of_others(config: CollectionConfig, kind: str) -> None:
+    """Raise a ConfigError for an option that is not read for sources of this kind."""
+    default = CollectionConfig()
+    for owner, names in _OWN_OPTIONS.items():
+        for name in names:
+            if owner != kind and getattr(config, name) != getattr(default, name):
+                raise ConfigError(
+                    f"--{name.replace('_', '-')} is for {owner}, and {config.source} is {kind}; leave it out"
+                )
 
 
 def _list_images(source: Path, *, labelled: bool) -> Listing:

@@ -1,4 +1,4 @@
-"""Do the regions lie on the animal? Scored on foreground masks, which no other step uses."""
+"""Do the regions lie on the animal? Scored on foreground masks; which regions there are never depends on them."""
 
 from __future__ import annotations
 

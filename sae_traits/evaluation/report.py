@@ -85,7 +85,7 @@ def report_sections(
     if (score := results["on_animal"]) is not None:
         sections["Regions on the animal"] = [
             "Share of a region's patches that lies on the foreground mask; random: the same shapes elsewhere in the",
-            "same image. Intervals are 95 % bootstrap intervals over specimens. No other step uses the masks.",
+            "same image. Intervals are 95 % bootstrap intervals over specimens. No region was chosen by the masks.",
             "",
             "| regions | random | difference | traits | specimens |",
             "| --- | --- | --- | --- | --- |",

@@ -27,6 +27,7 @@ from sae_traits.release.merging import keep_own_parts
 from sae_traits.release.plan import Fingerprint, PlannedFile, fingerprints, plan_folder
 from sae_traits.release.repository import Gating, Repository, RepoType, Tree, open_repository
 from sae_traits.release.versions import highest_version, next_version
+from sae_traits.release.writing import RELEASE_FILE
 from sae_traits.sae.sweep_folder import SAE_FILE, SWEEP_FILE, WEIGHTS, read_sweep
 
 if TYPE_CHECKING:
@@ -308,6 +309,8 @@ def _replaced(remote: Iterable[str], planned: list[PlannedFile], swept: frozense
         folder, _, name = path.rpartition("/")
         if any(fnmatch(path, pattern) for pattern in SOMETIMES_OURS):
             return True
+        if path == RELEASE_FILE:  # of a release by reference, where images have come into the tables
+            return ("data", ".parquet") in ours
         if folder == EVAL_RESULTS_FOLDER:
             return False
         if folder:

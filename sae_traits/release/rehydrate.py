@@ -7,11 +7,10 @@ that a release with its images would have been.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,10 @@ import pyarrow.parquet as pq
 from sae_traits.collections.fetching import fetch_images
 from sae_traits.collections.listing import inside_check
 from sae_traits.errors import CollectionError, ConfigError, ReleaseError
+from sae_traits.files import write_csv
 from sae_traits.progress import track
 from sae_traits.release.facts import DatasetSummary
+from sae_traits.release.local import local_dataset
 from sae_traits.release.rows import SpecimenRows, embed_images
 from sae_traits.release.shards import ROWS_A_GROUP, SHARD_NAME
 from sae_traits.release.tables import ConfigName, Row, features
@@ -75,12 +76,10 @@ class Rehydrated:
     def save_missing(self) -> None:
         """Write what is missing beside the folder; where nothing is, an earlier report goes."""
         path = missing_file(self.folder)
-        path.unlink(missing_ok=True)
         if self.missing:
-            with path.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file)
-                writer.writerow(["specimen_id", "source_id", "source_url", "reason"])
-                writer.writerows(asdict(one).values() for one in self.missing)
+            write_csv(path, [field.name for field in fields(Missing)], (asdict(one).values() for one in self.missing))
+        else:
+            path.unlink(missing_ok=True)
 
 
 def photographs_folder(folder: Path) -> Path:
@@ -116,7 +115,8 @@ def rehydrate(dataset: Path, folder: Path, *, photographs: Path | None, connecti
     try:
         found = _found_in(photographs, sources) if photographs else _fetched(sources, folder, connections)
     except OSError as error:
-        raise ReleaseError(f"cannot write {photographs_folder(folder)}: {error.strerror or error}") from error
+        place = error.filename or photographs_folder(folder)
+        raise ReleaseError(f"cannot use {place}: {error.strerror or error}; mend that, and run again") from error
     images = {name: path for name, path in found.items() if isinstance(path, Path)}
     missing = tuple(
         Missing(row["specimen_id"], row["source_id"], row["source_url"], reason)
@@ -138,15 +138,13 @@ def rehydrate(dataset: Path, folder: Path, *, photographs: Path | None, connecti
 
 
 def dataset_folder(name: str, revision: str | None) -> Path:
-    """A folder as it is, or the files of a dataset on the Hub, fetched into its cache.
+    """The folder of a dataset or of the run that made it, or the files of one on the Hub, fetched into its cache.
 
     Raises:
         ReleaseError: it cannot be had.
     """
-    if Path(name).is_dir():
-        if revision is not None:
-            raise ReleaseError(f"{name} is a folder and has no revision {revision}; leave out --revision")
-        return Path(name)
+    if (folder := local_dataset(name, revision)) is not None:
+        return folder
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, HTTPError  # pyright: ignore[reportPrivateImportUsage]
 

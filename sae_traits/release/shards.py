@@ -104,7 +104,7 @@ class ShardWriter:
         if self._writer is None:
             path = self._folder / f"{self._split}-{self._segment}-{self._part:03d}.parquet"
             self._part += 1
-            self._sink = path.open("wb")
+            self._sink = path.open("xb")  # a segment that came before would be overwritten
             # Rows of one specimen repeat its image. A dictionary that holds a whole row group stores each image once.
             self._writer = pq.ParquetWriter(
                 self._sink,

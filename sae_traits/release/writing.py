@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from sae_traits.errors import ReleaseError
+from sae_traits.files import replacing, write_text
 from sae_traits.progress import track
 from sae_traits.release.cards import CARD, dataset_card
 from sae_traits.release.facts import DatasetFacts, DatasetSummary, Rights
@@ -38,7 +38,7 @@ class ReleaseSettings:
 
     def save(self, path: Path) -> None:
         """Write them as JSON."""
-        path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> ReleaseSettings:
@@ -76,24 +76,20 @@ def write_release(
             is full; what stood in `folder` is then still there.
     """
     _refuse_other_files(folder)
-    partial = folder.with_name(f"{folder.name}.partial")
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        summary = _write_tables(partial / "data", rows, latents, settings.images, n_specimens)
-        if not summary.n_traits:
-            raise ReleaseError(
-                "no specimen has a trait, so there is no dataset to write; add specimens, or change --firing-quantile: "
-                "lower where latents seldom fire, higher where they fire nearly everywhere"
-            )
-        write_dataset_card(partial, summary, settings, former=folder)
-        _move_into_place(partial, folder)
+        with replacing(folder) as partial:
+            summary = _write_tables(partial / "data", rows, latents, settings.images, n_specimens)
+            if not summary.n_traits:
+                raise ReleaseError(
+                    "no specimen has a trait, so there is no dataset to write; add specimens, or change "
+                    "--firing-quantile: lower where latents seldom fire, higher where they fire nearly everywhere"
+                )
+            write_dataset_card(partial, summary, settings, former=folder)
     except OSError as error:
         reason = error.strerror or str(error)
         raise ReleaseError(
             f"cannot write {folder}: {reason}; make room or choose another folder, and run again"
         ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return summary
 
 
@@ -119,7 +115,7 @@ def write_dataset_card(folder: Path, summary: DatasetSummary, settings: ReleaseS
     )
     file = former / CARD
     existing = file.read_text(encoding="utf-8") if file.is_file() else None
-    (folder / CARD).write_text(keep_own_parts(card, existing, str(file)), encoding="utf-8")
+    write_text(folder / CARD, keep_own_parts(card, existing, str(file)))
     if settings.images == "reference":
         settings.save(folder / RELEASE_FILE)
 
@@ -140,15 +136,6 @@ def _refuse_other_files(folder: Path) -> None:
             f"{folder} holds files that are not part of a dataset ({', '.join(sorted(others)[:3])}); "
             "move them away, or name another folder"
         )
-
-
-def _move_into_place(partial: Path, folder: Path) -> None:
-    old = folder.with_name(f"{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    partial.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 class _Tables:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sae_traits.config import TrainConfig
 from sae_traits.errors import CheckpointError, StoreError
+from sae_traits.files import replacing
 from sae_traits.sae.sweep import RULE, folder_name, recommend, varied_values
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ class Sweep:
 def save_saes(folder: Path, saes: Sequence[SAE], configs: Sequence[TrainConfig], varied: Collection[str]) -> SAE:
     """Write the SAE of a training, or those of a sweep, and replace all that stood in the folder.
 
-    They are written next to it and moved into place when all is there: a kill leaves what stood there before, or
-    nothing, but never half a sweep.
+    They are written next to it and moved into place when all is there: a kill leaves what stood there before (see
+    `files.replacing`), but never half a sweep.
 
     Args:
         folder: of the SAE, or of the sweep.
@@ -92,16 +92,12 @@ def save_saes(folder: Path, saes: Sequence[SAE], configs: Sequence[TrainConfig],
     Raises:
         StoreError: the files cannot be written, for example because the disk is full.
     """
-    partial = folder.with_name(f"{folder.name}.partial")
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        root = _write_sweep(partial, saes, configs, varied) if len(saes) > 1 else saes[0]
-        root.save_pretrained(partial)
-        _move_into_place(partial, folder)
+        with replacing(folder) as partial:
+            root = _write_sweep(partial, saes, configs, varied) if len(saes) > 1 else saes[0]
+            root.save_pretrained(partial)
     except OSError as error:
         raise StoreError(f"cannot write {folder}: {error.strerror or error}; make room, and run again") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return root
 
 
@@ -131,15 +127,6 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _move_into_place(partial: Path, folder: Path) -> None:
-    old = folder.with_name(f"{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    partial.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def read_sweep(folder: Path) -> Sweep | None:

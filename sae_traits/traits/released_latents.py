@@ -151,6 +151,8 @@ def _rows(files: Sequence[Path], name: str, saes: set[str]) -> Iterator[ChosenLa
                     raise StoreError(f"the config `{CONFIG}` of {name} lacks {', '.join(lacking)}")
                 for batch in parquet.iter_batches(batch_size=_ROWS_AT_A_TIME, columns=list(COLUMNS)):
                     for row in batch.to_pylist():
+                        if not isinstance(row["sae"], str):
+                            raise ValueError(f"latent {row['latent']} is of no SAE: its `sae` is {row['sae']!r}")
                         saes.add(row["sae"])
                         yield _checked(adapter.validate_python(_nested(row)))
         except (OSError, pa.ArrowException, ValidationError, ValueError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hub.loopback import client_environment, running_hub
@@ -54,6 +55,7 @@ def answers(tmp_path_factory):
             "classes": {"source": "hf://datasets/museum/classes"},
             "classes of test": {"source": f"hf://datasets/museum/classes@{commits['classes']}", "split": ["test"]},
             "text": text,
+            "thumbnails": text | {"image_column": "thumbnail"},
             "text of a family": text | {"family": "nymphalidae"},
             "text drawn": text | {"family": "Nymphalidae", "per_species": 3},
             "unlabelled": {"source": "hf://datasets/museum/wordless", "labels": False},
@@ -78,9 +80,12 @@ def answers(tmp_path_factory):
         )
         n_requests = len(hub.requests)
         again = ask(environment, [questions["classes of test"]])
+        n_requests = len(hub.requests) - n_requests
+        lost = found["folder"]["rows"][2]["file"]
+        Path(found["folder"]["root"], lost).unlink()
+        (found["lost"],) = ask(environment, [questions["folder"]])
         yield {
-            "commits": commits, "at": folder, "requests": len(hub.requests) - n_requests, "again": again[0],
-            "token": hub.token,
+            "commits": commits, "at": folder, "requests": n_requests, "again": again[0], "token": hub.token
         } | found  # fmt: skip
 
 
@@ -120,6 +125,12 @@ def test_columns_of_text_are_found_by_their_names(answers):
     assert rows[1]["ranks"]["family"] == "Nymphalidae"
     assert [row["license"] for row in rows[:2]] == [None, "CC0"]
     assert (rows[1]["rights_holder"], rows[1]["source_url"]) == ("A. Holder", "https://photos.example/1")
+
+
+def test_images_of_two_columns_do_not_replace_each_other(answers):
+    for name, first in (("text", 0), ("thumbnails", 50)):
+        root, rows = Path(answers[name]["root"]), answers[name]["rows"]
+        assert [(root / row["file"]).read_bytes() for row in rows] == [photograph(first + n) for n in range(12)]
 
 
 def test_only_what_is_wanted_is_written(answers):
@@ -163,6 +174,7 @@ def test_no_path_of_a_table_is_opened_or_written(answers):
         ("no configuration", "museum/classes cannot be read"),
         ("no split", "has no split 'dev'; its splits are train, test"),
         ("no family", "museum/text has no row of --family Apidae"),
+        ("lost", "1 images of hf://datasets/museum/folder are no longer in"),
         ("no name", "is no dataset of the Hub; write hf://datasets/ORG/NAME"),
         ("climbing", "is no dataset of the Hub"),
     ],
@@ -177,16 +189,15 @@ def test_what_cannot_be_read_is_one_line_that_says_what_to_do(answers, question,
 KILLED = """
 import os, signal, sys, threading, time
 from pathlib import Path
-from sae_traits.collections import journal, list_source
-from sae_traits.config import CollectionConfig
-journal.SECONDS_BETWEEN_CHECKPOINTS = 0.0
+from sae_traits.collections.hub import list_hub
+from sae_traits.collections.selection import Selection
 cache = Path(sys.argv[1])
 def watch():
     while len(list(cache.rglob("0000000*"))) < 60:
         time.sleep(0.001)
     os.kill(os.getpid(), signal.SIGKILL)
 threading.Thread(target=watch, daemon=True).start()
-list_source(CollectionConfig(source="hf://datasets/museum/long", image_cache=str(cache)))
+list_hub("hf://datasets/museum/long", Selection(), image_cache=str(cache), seconds_between_checkpoints=0.0)
 """
 
 

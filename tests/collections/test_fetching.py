@@ -9,7 +9,6 @@ import time
 import pytest
 from web import photograph, running_web
 
-from sae_traits.collections import fetching
 from sae_traits.collections.fetching import LARGEST_IMAGE, LOG_FILE, TRIES, fetch_images
 
 
@@ -100,13 +99,12 @@ def test_what_is_final_is_not_asked_again_and_what_is_not_is(web, tmp_path):
     assert web.requests == {"/later": 2, "/gone": 1, "/text": 1}
 
 
-def test_a_server_that_never_recovers_is_given_up(web, tmp_path, monkeypatch):
-    monkeypatch.setattr(fetching, "FIRST_PAUSE", 0.01)  # a number, not behaviour
+def test_a_server_that_never_recovers_is_given_up(web, tmp_path):
     web.pages = {"/down": lambda handler, _: handler.reply(500)}
-    answer = fetch_images({"down": f"{web.url}/down"}, tmp_path)["down"]
+    answer = fetch_images({"down": f"{web.url}/down"}, tmp_path, first_pause=0.01)["down"]
     assert answer.reason == "the server answered 500 Internal Server Error"
     assert web.requests["/down"] == TRIES
-    refused = fetch_images({"x": "http://127.0.0.1:9/x.jpg"}, tmp_path)["x"]
+    refused = fetch_images({"x": "http://127.0.0.1:9/x.jpg"}, tmp_path, first_pause=0.01)["x"]
     assert refused.reason is not None
     assert not refused.final
 
@@ -146,3 +144,12 @@ def test_a_redirection_is_followed_but_not_to_a_file(web, tmp_path):
     answers = fetch_images({name: f"{web.url}/{name}" for name in ("moved", "trick")}, tmp_path)
     assert answers["moved"].reason is None
     assert answers["trick"].reason is not None
+
+
+def test_a_line_that_a_kill_cut_short_costs_no_other_answer(web, tmp_path):
+    web.pages = {"/a": photograph(1), "/gone": lambda handler, _: handler.reply(404)}
+    (tmp_path / LOG_FILE).write_text('{"file": "x", "ur')
+    urls = {name: f"{web.url}/{name}" for name in ("gone", "a")}
+    first = fetch_images(urls, tmp_path, connections=1)
+    assert fetch_images(urls, tmp_path) == first
+    assert web.requests == {"/a": 1, "/gone": 1}

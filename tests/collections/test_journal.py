@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from sae_traits.collections import journal
 from sae_traits.collections.journal import Journal
 
 
-@pytest.fixture(autouse=True)
-def _always(monkeypatch):
-    monkeypatch.setattr(journal, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)  # a number, not behaviour
-
-
 def test_a_stream_read_to_its_end_is_complete_with_all_records(tmp_path):
-    first = Journal(tmp_path / "rows")
+    first = Journal(tmp_path / "rows", seconds_between_checkpoints=0.0)
     assert first.resume() is None
     for number in range(5):
         first.write({"number": number, "text": "line\nbreak é"})
@@ -27,7 +21,7 @@ def test_a_stream_read_to_its_end_is_complete_with_all_records(tmp_path):
 
 
 def test_after_a_kill_only_what_was_checkpointed_counts(tmp_path):
-    first = Journal(tmp_path / "rows")
+    first = Journal(tmp_path / "rows", seconds_between_checkpoints=0.0)
     first.resume()
     for number in range(3):
         first.write({"number": number})
@@ -42,8 +36,7 @@ def test_after_a_kill_only_what_was_checkpointed_counts(tmp_path):
     assert [record["number"] for record in Journal(tmp_path / "rows").records()] == [0, 1, 2, 3]
 
 
-def test_functions_of_a_place_are_called_at_checkpoints_only(tmp_path, monkeypatch):
-    monkeypatch.setattr(journal, "SECONDS_BETWEEN_CHECKPOINTS", 1e9)
-    first = Journal(tmp_path / "rows")
+def test_functions_of_a_place_are_called_at_checkpoints_only(tmp_path):
+    first = Journal(tmp_path / "rows", seconds_between_checkpoints=1e9)
     first.resume()
     first.checkpoint({"state": pytest.fail})

@@ -11,7 +11,7 @@ from tiny_bioscan import small
 
 from sae_traits.collections import list_source
 from sae_traits.config import CollectionConfig, RunConfig
-from sae_traits.errors import CollectionError
+from sae_traits.errors import CollectionError, ConfigError
 from sae_traits.run import Run
 
 
@@ -47,3 +47,19 @@ def test_a_run_says_how_its_images_were_chosen(tmp_path):
     )
     command = Run(tmp_path, RunConfig(collection=collection)).command
     assert command == "sae-traits run hf://datasets/museum/moths@v1 --split train,val --per-species 5"
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "owner"),
+    [
+        ("image_package", "original_full", "BIOSCAN-5M"),
+        ("source_config", "x", "a dataset of the Hub"),
+        ("species_column", "x", "a dataset of the Hub"),
+        ("image_column", "x", "a dataset of the Hub"),
+    ],
+)
+def test_an_option_for_other_sources_is_refused(images, option, value, owner):
+    source = str(images(["Danaus_plexippus/1.png"]))
+    assert len(list_source(CollectionConfig(source=source)).rows) == 1
+    with pytest.raises(ConfigError, match=f"--{option.replace('_', '-')} is for {owner}, and .* is images on this"):
+        list_source(CollectionConfig(source=source, **{option: value}))

@@ -101,7 +101,7 @@ def _region(row: int, latent: int) -> Region:
 def main() -> None:
     """Describe, export, and say what came of it."""
     # Here, not above: worker processes import this file, too, and are to stay small as they are on the command line.
-    from sae_traits.config import resolve
+    from sae_traits.layers import resolve
     from sae_traits.traits.annotate import describe_candidates, export_traits
     from sae_traits.traits.describers import make_describer
     from sae_traits.traits.ledger import Ledger

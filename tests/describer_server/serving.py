@@ -178,7 +178,7 @@ def _refusal(
 ) -> tuple[int, dict[str, str], bytes] | None:
     """The reply to a request that is not let in, whatever it asks."""
     if settings.key is not None and headers.get("authorization") != f"Bearer {settings.key}":
-        return _error(401, "wrong key")
+        return _error(401, f"wrong key: {headers.get('authorization')}")  # some servers do repeat it
     if settings.down:
         return _error(503, "out of order")
     if "response_format" in request and settings.schema == "refused":

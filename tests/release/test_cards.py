@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import yaml
@@ -94,6 +95,15 @@ def without_comments(text: str) -> str:
 
 def section(card: str, name: str) -> str:
     return card.split(f"\n## {name}\n", 1)[1].split("\n<!-- sae-traits: end", 1)[0]
+
+
+def check_tables(card: str) -> None:
+    """A table needs an empty line before it, and rows of as many cells as its head."""
+    body = without_comments(card.split("\n---\n", 1)[1]).splitlines()
+    for before, line in pairwise(body):
+        if line.startswith("|"):
+            assert before == "" or before.startswith("|"), f"{before!r} stands before {line!r}"
+            assert not before or before.count("|") == line.count("|")
 
 
 def front_matter(card: str) -> dict:
@@ -273,6 +283,7 @@ def test_what_went_into_it_is_said_with_revisions_times_tokens_and_cost():
 
 
 def test_limits_say_what_was_measured_and_what_was_not():
+    check_tables(card_of(facts=replace(FACTS, results=RESULTS, n_across_splits=3)))
     limits = section(card_of(facts=replace(FACTS, results=RESULTS)), "Limits")
     assert "| invalid, and left out, of the answers | 3.0&#37; (3 of 100) |".replace("&#37;", "%") in limits
     assert "| area of the regions on the organism, by masks (95 % interval) | 0.910 &#91;0.900, 0.920&#93; |" in limits
@@ -299,6 +310,7 @@ def test_every_kind_of_regions_is_named_and_only_latents_are_filtered(regions):
     card = dataset_card(
         SUMMARY, facts, sae="org/x@0" if has_latents else None, title="Moths", longest_side=512, folder="dataset"
     )
+    check_tables(card)
     assert ("of a baseline" in card) == (regions != "sae")
     assert ('input_columns="significant"' in card) == has_latents
     assert ("is the whole image, so lengths" in card) == (regions == "whole")
@@ -309,6 +321,7 @@ def test_photographs_without_labels_and_without_images_are_said_to_be_so():
     rows = {"default": {"test": 10}, "specimens": {"test": 4}}
     summary = replace(SUMMARY, rows=rows, n_species=0, images="reference", n_without_url=3)
     card = card_of(summary, replace(FACTS, latents="org/moths@0123", repo_id="org/new"))
+    check_tables(card)
     assert "that came without labels" in card
     assert "**No label of these specimens was used.**" in card
     assert "image-classification" not in str(front_matter(card)["task_categories"])
@@ -316,7 +329,7 @@ def test_photographs_without_labels_and_without_images_are_said_to_be_so():
     assert "3 of 4 have no address" in card
     assert 'row["image"]' not in card
     columns = re.findall(r"^\| (\w+) \| (\w+)", section(card, "Columns"), re.MULTILINE)
-    assert columns[:2] == [("width", "int32"), ("height", "int32")]
+    assert columns[1:3] == [("width", "int32"), ("height", "int32")]
     assert ("image", "image") not in columns
     label_free = card_of(facts=replace(FACTS, label_free=True))
     assert "**Specimens of validation and test were described as if they had no labels**" in label_free

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -51,6 +52,7 @@ def trait(number, colour, *, text=None, part="wing", latent=7):
         "prompt": "region-1",
         "area_fraction": 1 / 6,
         "elongation": 2.0,
+        "share_of_animal": 0.25,
         "length_mm": 4.0,
         "color_lab": [50.0, 1.0, -2.0],
         "color_name": colour,
@@ -147,10 +149,12 @@ def test_a_darwin_core_archive_is_read_by_its_reader_and_fits_the_schema(release
     assert named["t1/said/1", "colour"][f"{DWC}measurementValue"] == "red"
     length = named["t1/length_mm", "length mm"]
     assert (length[f"{DWC}measurementValue"], length[f"{DWC}measurementUnit"]) == ("4", "mm")
+    share = named["t1/share_of_animal", "share of animal"]
+    assert (share[f"{DWC}measurementValue"], share[f"{DWC}measurementUnit"]) == ("0.25", "share of the animal")
     assert named["t1/color_lab", "color lab"][f"{DWC}measurementValue"] == "50.00, 1.00, -2.00"
     assert ("t1/width_mm", "width mm") not in named
     assert len({f[f"{DWC}measurementID"] for f in facts}) == len(facts)
-    assert written.counts == {"occurrences": 5, "measurements": 5 * 7, "media": 1}
+    assert written.counts == {"occurrences": 5, "measurements": 5 * 8, "media": 1}
 
 
 def test_text_with_tabs_and_line_breaks_stays_one_field_of_a_darwin_core_archive(released, tmp_path):
@@ -238,3 +242,49 @@ def test_the_command_says_what_it_wrote_and_refuses_a_folder_in_use(released, tm
     assert "not an empty folder" in capsys.readouterr().err
     assert main(["export", str(tmp_path / "nowhere"), str(tmp_path / "x"), "--to", "coco"]) == 1
     assert "cannot read the dataset" in capsys.readouterr().err
+
+
+def test_a_part_is_the_same_category_in_all_splits(tmp_path):
+    specimens = {
+        "train": [specimen(1, "Aus bus", [trait(1, "red", part="wing")])],
+        "test": [specimen(2, "Aus bus", [trait(2, "red", part="eye"), trait(3, "red", part="wing")])],
+    }
+    export(release(tmp_path / "released", specimens), "coco", tmp_path / "out")
+    train, test = (COCO(tmp_path / "out" / f"{split}.json") for split in ("train", "test"))
+    assert train.cats == test.cats == {1: {"id": 1, "name": "eye"}, 2: {"id": 2, "name": "wing"}}
+    assert [one["category_id"] for one in test.dataset["annotations"]] == [1, 2]
+
+
+def test_a_name_in_the_head_of_the_matrix_is_no_formula(tmp_path):
+    said = [trait(1, "red", part="=HYPERLINK(1)"), trait(2, "red", part="=HYPERLINK(1)")]
+    specimens = {"train": [specimen(n, "Aus bus", [one]) for n, one in enumerate(said)]}
+    export(release(tmp_path / "released", specimens), "matrix", tmp_path / "out")
+    with (tmp_path / "out" / "matrix.csv").open(newline="") as file:
+        head = next(csv.reader(file))
+    assert head[-1] == "'=HYPERLINK(1): colour = red"
+
+
+def test_photographs_without_labels_make_no_matrix(tmp_path):
+    source = release(tmp_path / "released", {"test": [specimen(1, None, [trait(1, "red")])]})
+    with pytest.raises(ReleaseError, match=r"no specimen of .* has a species"):
+        export(source, "matrix", tmp_path / "out")
+
+
+def test_a_dataset_of_regions_without_latents_is_exported(tmp_path):
+    source = Path(release(tmp_path / "released", {"train": [specimen(1, "Aus bus", [trait(1, "red", latent=None)])]}))
+    card = (source / "README.md").read_text().splitlines()
+    at = card.index("- config_name: latents")
+    (source / "README.md").write_text(
+        "\n".join(card[:at] + card[at + 4 :])
+    )  # there is no such table, as of --regions whole
+    shutil.rmtree(source / "data" / "latents")
+    assert export(str(source), "coco", tmp_path / "out").counts == {"images": 1, "regions": 1}
+
+
+def test_a_damaged_table_is_one_line_and_leaves_nothing(tmp_path):
+    source = Path(release(tmp_path / "released", {"train": [specimen(1, "Aus bus", [trait(1, "red")])]}))
+    table = source / "data" / "specimens" / "train.parquet"
+    table.write_bytes(table.read_bytes()[:-100])
+    with pytest.raises(ReleaseError, match="cannot read the dataset"):
+        export(str(source), "coco", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["released"]

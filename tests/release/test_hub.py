@@ -292,3 +292,12 @@ def test_an_upload_that_breaks_leaves_the_repository_as_it_was(hub: Hub, release
     with pytest.raises(ReleaseError, match="your token may not write to museum/traits"):
         publish(hub, release)
     assert client(hub).repo_info("museum/traits", repo_type="dataset").sha == before.revision
+
+
+@pytest.mark.parametrize(("data", "gone"), [("data", ("release.json",)), ("other", ())])
+def test_the_settings_of_a_release_by_reference_go_when_its_images_come(hub: Hub, release: Path, data: str, gone):
+    (release / "release.json").write_text("{}")
+    publish(hub, release)
+    (release / "release.json").unlink()
+    (release / "data").rename(release / data)
+    assert tuple(path for path in publish(hub, release).deleted if path == "release.json") == gone

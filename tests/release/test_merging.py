@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis.strategies import booleans, composite, dictionaries, integers, lists, sampled_from, text, tuples
 
 from sae_traits.errors import ReleaseError
@@ -126,7 +126,7 @@ def test_a_card_that_was_written_by_hand_stays_before_ours_but_for_how_data_is_l
     by_hand = f"---\n{front}\n---\n# My moths\n\nHello.\n\n## Limits\n\nNone.\n"
     merged = merge_cards(NEW, by_hand)
     assert headings(merged) == ["My moths", "Limits", "More moths", "Load it"]
-    front = front_matter(merged)
+    front = front_matter(merged) or {}
     assert front["license"] == "mit"
     assert front["configs"] == FRONT["configs"]
     assert front["tags"] == ["biology", "night"]
@@ -185,12 +185,13 @@ def edited_cards(draw):
 @settings(max_examples=150, deadline=None)
 @given(new=marked_cards(), existing=edited_cards() | marked_cards() | WORDS)
 def test_merging_again_changes_nothing_and_the_card_stays_readable(new, existing):
+    generated = front_matter(new) or {}
+    assume(isinstance(generated.get("tags", []), list))  # a generated card's tags are; a person's may be anything
     try:
         merged = merge_cards(new, existing)
     except ReleaseError:
         return
     assert merge_cards(new, merged) == merged
-    front = front_matter(merged)
-    generated = front_matter(new) or {}
+    front = front_matter(merged) or {}
     assert set(generated) <= set(front)
     assert front.get("configs") == generated.get("configs", front.get("configs"))

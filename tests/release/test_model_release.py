@@ -224,13 +224,16 @@ def test_what_should_not_be_published_is_refused_before_it_is_copied(tmp_path: P
     assert not (tmp_path / "other").exists()
 
 
-def test_the_snippets_of_a_published_card_run(hub: Hub, hub_environment: dict[str, str], tmp_path: Path):
+@pytest.mark.parametrize(("sweep", "said"), [("k=1,2", ["8 True 2 2", "8 True 2 1"]), ("k=2", ["8 True 2 2"])])
+def test_the_snippets_of_a_published_card_run(
+    hub: Hub, hub_environment: dict[str, str], tmp_path: Path, sweep: str, said: list[str]
+):
     info = load_backbone(FeaturesConfig(backbone="texture", device="cpu")).info
-    train(tmp_path / "sae", "k=1,2", backbone=info)
+    train(tmp_path / "sae", sweep, backbone=info)
     publish(hub, tmp_path / "sae")
     card = Path(client(hub).hf_hub_download(REPOSITORY, "README.md", local_dir=tmp_path / "card")).read_text()
     snippets = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
-    assert len(snippets) == 2
+    assert len(snippets) == len(said)
     code = "\nprint(codes.shape[1], len(grid.valid) == len(codes), int((codes > 0).sum(1).max()), sae.config.k)\n"
     Image.effect_noise((90, 60), 60).convert("RGB").save(tmp_path / "photograph.jpg")
     found = subprocess.run(
@@ -241,4 +244,4 @@ def test_the_snippets_of_a_published_card_run(hub: Hub, hub_environment: dict[st
         text=True,
     )
     assert found.returncode == 0, found.stderr
-    assert found.stdout.splitlines() == ["8 True 2 2", "8 True 2 1"]
+    assert found.stdout.splitlines() == said

@@ -230,6 +230,11 @@ def test_the_command_says_what_is_there_and_what_is_not(world, server, tmp_path,
     assert (said["n_specimens"], said["n_rehydrated"], len(said["missing"])) == (7, 6, 1)
     assert main(["rehydrate", referred, out, "--photographs", str(world[0].root)]) == 0
     assert capsys.readouterr().out == f"{out}: 7 of 7 specimens have their image\n"
+    run = tmp_path / "run"
+    shutil.copytree(referred, run / "dataset")
+    (run / "config.yaml").touch()
+    assert main(["rehydrate", str(run), out, "--photographs", str(world[0].root)]) == 0
+    assert capsys.readouterr().out == f"{out}: 7 of 7 specimens have their image\n"
     assert main(["rehydrate", str(tmp_path / "dataset"), out + "2"]) == 1
     assert "was not released with --images reference" in capsys.readouterr().err
     assert main(["rehydrate", referred, out, "--connections", "0"]) == 2

@@ -64,7 +64,8 @@ def test_the_position_is_the_distance_from_the_middle_at_any_angle_and_scale(ang
     direction = np.array([np.cos(angle), np.sin(angle)])
     mask = (abs(x * direction[0] + y * direction[1]) <= half) & (abs(x * direction[1] - y * direction[0]) <= half / 5)
     place = size / 2 + along * half * direction - 3 * scale
-    found = place_on_animal(box_region(*place, 6 * scale, 6 * scale, (size, size)), Animal.of(mask))
+    region = box_region(place[0], place[1], 6 * scale, 6 * scale, (size, size))
+    found = place_on_animal(region, Animal.of(mask))
     # An end is where the last pixel is: a corner of the slanting bar reaches a little beyond its middle.
     assert found.position_along_axis == pytest.approx(abs(along), abs=0.04)
 

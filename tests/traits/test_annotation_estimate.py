@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from describer_server.many import TRAITS, ManyCandidates
 
-from sae_traits.config import resolve
+from sae_traits.layers import resolve
 from sae_traits.schema import Taxon
 from sae_traits.traits.calls import planned_calls
 from sae_traits.traits.describers import make_describer

@@ -9,8 +9,8 @@ import pytest
 from describer_server.many import HEIGHT, TRAITS, WIDTH, ManyCandidates
 from PIL import Image
 
-from sae_traits.config import resolve
 from sae_traits.errors import CollectionError
+from sae_traits.layers import resolve
 from sae_traits.schema import Collection
 from sae_traits.traits.calls import planned_calls, region_key
 from sae_traits.traits.describers import make_describer

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_traits import HEIGHT, WIDTH, box_region, collection_of, described, specimen_of, trait_of
 
-from sae_traits.config import resolve
 from sae_traits.errors import ConfigError
+from sae_traits.layers import resolve
 from sae_traits.schema import Attribute, Collection, Description
 from sae_traits.traits.annotate import describe_candidates
 from sae_traits.traits.calls import single_call_key

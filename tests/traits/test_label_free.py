@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis.strategies import integers, lists, permutations, sampled_from, tuples
 from scipy.sparse import csr_array
 
-from sae_traits.config import ContrastConfig, resolve
+from sae_traits.config import ContrastConfig
 from sae_traits.geometry import Framing
+from sae_traits.layers import resolve
 from sae_traits.schema import SPLITS, BackboneInfo, ChosenLatent, Collection, Contrast, Specimen, Split, Taxon
 from sae_traits.traits.annotate import plan_annotation
 from sae_traits.traits.calls import planned_calls

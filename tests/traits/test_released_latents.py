@@ -85,6 +85,7 @@ def test_files_may_be_listed_one_by_one(tmp_path):
         ({"rows": ()}, "has no rows"),
         ({"drop": ("threshold", "q_value")}, "lacks threshold, q_value"),
         ({"saes": [SAE, SAE, "museum/other@1"]}, "are of several SAEs: museum/other@1, museum/sae@a"),
+        ({"saes": [SAE, None, SAE]}, "latent 5 is of no SAE: its `sae` is None"),
         ({"rows": (chosen(-1, "Gen a", 1.0), *ROWS)}, "latent -1 has"),
         ({"rows": (chosen(1, "Gen a", math.nan), *ROWS)}, "effect nan"),
         ({"rows": (chosen(1, "Gen a", 1.0, math.inf), *ROWS)}, "threshold inf"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from sae_traits.errors import ReleaseError
+from sae_traits.files import replacing
 from sae_traits.release.exports.released import Released
 
 ExportFormat = Literal["darwin-core", "matrix", "coco", "webdataset"]
@@ -57,15 +57,6 @@ def export(source: str, to: ExportFormat, folder: Path, *, revision: str | None 
     released = Released.open(source, revision)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ReleaseError(f"{folder} exists and is not an empty folder; name a new one")
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of an export that was stopped
-    partial.mkdir(parents=True)
-    try:
+    with replacing(folder) as partial:
         counts = exporter(released, partial)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    if folder.exists():
-        folder.rmdir()
-    partial.rename(folder)
     return Export(tuple(sorted(path for path in folder.rglob("*") if path.is_file())), counts)

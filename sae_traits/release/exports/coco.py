@@ -26,31 +26,42 @@ def write(released: Released, folder: Path) -> dict[str, int]:
         ReleaseError: the dataset names its images instead of holding them.
     """
     counts = {"images": 0, "regions": 0}
+    categories = _categories(released)
     for split in released.splits("specimens"):
         (folder / IMAGES / split).mkdir(parents=True)
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
-        categories = _Numbers()
         licenses = _Numbers()
         for row in released.rows("specimens", split, images=True):
             image = _image(released, row, f"{IMAGES}/{split}/{len(images) + 1:09d}", folder)
             image |= {"id": len(images) + 1, "license": licenses.of(row["license"] or "unknown")}
             images.append(image)
             for trait in row["traits"]:
-                category = categories.of(trait["part"] or UNNAMED)
-                annotation = {"id": len(annotations) + 1, "image_id": image["id"], "category_id": category}
+                annotation = {"id": len(annotations) + 1, "image_id": image["id"]}
+                annotation["category_id"] = categories[trait["part"] or UNNAMED]
                 annotations.append(annotation | _region(trait) | {"species": row["species"]})
         document = {
             "info": {"description": f"{released.source}, split {split}, made by sae-traits"},
             "licenses": [{"id": number, "name": name, "url": ""} for name, number in licenses.numbers.items()],
             "images": images,
-            "categories": [{"id": number, "name": name} for name, number in categories.numbers.items()],
+            "categories": [{"id": number, "name": name} for name, number in categories.items()],
             "annotations": annotations,
         }
         (folder / f"{split}.json").write_text(json.dumps(document, ensure_ascii=False) + "\n", encoding="utf-8")
         counts["images"] += len(images)
         counts["regions"] += len(annotations)
     return counts
+
+
+def _categories(released: Released) -> dict[str, int]:
+    """Part -> number, the same in all splits: who trains on one file is scored on another."""
+    parts = {
+        trait["part"] or UNNAMED
+        for split in released.splits("specimens")
+        for row in released.rows("specimens", split, images=False)
+        for trait in row["traits"]
+    }
+    return {part: number for number, part in enumerate(sorted(parts), start=1)}
 
 
 class _Numbers:

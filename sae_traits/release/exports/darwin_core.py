@@ -45,6 +45,9 @@ UNITS = {
     "width_mm": "mm",
     "elongation": "ratio of length to width",
     "texture_contrast": "CIELAB L*",
+    "on_animal": "share of the region",
+    "share_of_animal": "share of the animal",
+    "position_along_axis": "share of the way from the middle of the longest axis to its end",
     "color_lab": "CIELAB (D65)",
     "color_name": "",
 }

@@ -6,7 +6,7 @@ said; a measure becomes its mean and standard deviation over the species' region
 
 from __future__ import annotations
 
-import csv
+from array import array
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +14,20 @@ from typing import Any
 
 import numpy as np
 
+from sae_traits.errors import ReleaseError
+from sae_traits.files import write_csv
 from sae_traits.release.exports.released import Released, Row
 from sae_traits.schema import RANKS
 
-MEASURES = ("area_fraction", "length_mm", "width_mm", "elongation", "texture_contrast")
+MEASURES = (
+    "area_fraction",
+    "length_mm",
+    "width_mm",
+    "elongation",
+    "texture_contrast",
+    "share_of_animal",
+    "position_along_axis",
+)
 """Not the lengths in pixels, which depend on the photograph."""
 LEAST_SPECIMENS = 2
 """An attribute said of one specimen only says nothing about a species."""
@@ -34,11 +44,15 @@ class _Species:
     n_traits: int = 0
     said: Counter[str] = field(default_factory=Counter)
     """Attribute -> specimens."""
-    measured: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    measured: defaultdict[str, array[float]] = field(default_factory=lambda: defaultdict(lambda: array("d")))
 
 
 def write(released: Released, folder: Path) -> dict[str, int]:
-    """Write matrix.csv and matrix.parquet."""
+    """Write matrix.csv and matrix.parquet.
+
+    Raises:
+        ReleaseError: no specimen has a species.
+    """
     species: dict[str, _Species] = {}
     n_unlabelled = 0
     for split in released.splits("specimens"):
@@ -48,6 +62,11 @@ def write(released: Released, folder: Path) -> dict[str, int]:
                 n_unlabelled += 1
             else:
                 _add(species.setdefault(name, _Species({rank: row[rank] for rank in RANKS})), row)
+    if not species:
+        raise ReleaseError(
+            f"no specimen of {released.source} has a species, so there is no row of a matrix; `--to darwin-core` takes "
+            "specimens without one"
+        )
     said: Counter[str] = Counter()
     for one in species.values():
         said.update(one.said)
@@ -89,20 +108,15 @@ def _write(folder: Path, rows: list[dict[str, Any]]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    names = list(rows[0]) if rows else []
+    names = list(rows[0])
     counts = "n_specimens", "n_traits"
     types = [pa.string() if n in RANKS else pa.int64() if n in counts else pa.float64() for n in names]
     pq.write_table(
         pa.Table.from_pylist(rows, pa.schema(list(zip(names, types, strict=True)))), folder / "matrix.parquet"
     )
-    with (folder / "matrix.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows([_cell(row[name]) for name in names] for row in rows)
+    write_csv(folder / "matrix.csv", names, ([_shown(row[name]) for name in names] for row in rows))
 
 
-def _cell(value: Any) -> Any:
-    """A number short enough to read, and text that no spreadsheet takes for a formula."""
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" else value
+def _shown(value: Any) -> Any:
+    """A number short enough to read; all else as it is."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value

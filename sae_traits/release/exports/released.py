@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sae_traits.errors import ReleaseError
+from sae_traits.release.local import local_dataset
 from sae_traits.release.tables import ConfigName
 
 Row = dict[str, Any]
@@ -30,20 +32,11 @@ class Released:
             ReleaseError: there is none, or it is not one of sae-traits.
         """
         from datasets import get_dataset_config_names
-        from huggingface_hub.errors import HfHubHTTPError
 
-        folder = Path(source)
-        if (folder / "config.yaml").is_file() and (folder / "dataset").is_dir():
-            folder = folder / "dataset"
-        if folder.is_dir():
-            source = str(folder)
-            if revision is not None:
-                raise ReleaseError(f"{folder} is a folder and has no revision {revision}; leave out --revision")
-        try:
+        source = str(local_dataset(source, revision) or source)
+        with _errors_in_one_line(source):
             names = get_dataset_config_names(source, revision=revision)
-        except (OSError, ValueError, HfHubHTTPError) as error:
-            raise ReleaseError(f"cannot read the dataset {source}: {' '.join(str(error).split())[:300]}") from error
-        if missing := {"default", "specimens", "latents"} - set(names):
+        if missing := {"default", "specimens"} - set(names):
             raise ReleaseError(
                 f"{source} is no dataset that sae-traits released: it lacks {', '.join(sorted(missing))}; "
                 "name RUN/dataset or its repository on the Hub"
@@ -70,12 +63,31 @@ class Released:
             rows = rows.select_columns([name for name in columns if name != "image"])
         elif "image" in columns:
             rows = rows.cast_column("image", Image(decode=False))
-        yield from rows
+        with _errors_in_one_line(self.source):
+            yield from rows
 
     def _load(self, config: ConfigName) -> Any:
         from datasets import load_dataset
 
-        return load_dataset(self.source, config, revision=self.revision, streaming=True)
+        with _errors_in_one_line(self.source):
+            return load_dataset(self.source, config, revision=self.revision, streaming=True)
+
+
+@contextmanager
+def _errors_in_one_line(source: str) -> Iterator[None]:
+    """Turn what the clients of the Hub and of Parquet raise into a ReleaseError that says what to do."""
+    import pyarrow as pa
+    from datasets.exceptions import DatasetsError
+    from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage]  # of httpx or httpx2
+
+    try:
+        yield
+    except (HTTPError, OSError, ValueError, RuntimeError, DatasetsError, pa.ArrowException) as error:
+        said = re.sub(r"\bhf_\w+", "hf_…", " ".join(str(error).split()))
+        raise ReleaseError(
+            f"cannot read the dataset {source}: {said[:300]}; name RUN/dataset, or its repository on the Hub "
+            "(HF_TOKEN where that is private)"
+        ) from error
 
 
 def image_bytes(row: Row) -> bytes | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -200,7 +201,7 @@ class _Session:
                 raise _ParameterError(refused) from error
             raise self._status_error(error) from error
         except openai.APIError as error:  # no connection, a time-out, a reply that breaks off
-            raise _TroubleError(Trouble(_one_line(error.message))) from error
+            raise _TroubleError(Trouble(self._without_key(error.message))) from error
         except ValueError as error:
             raise _TroubleError(Trouble(f"the reply is not JSON: {_one_line(str(error))}")) from error
         try:
@@ -223,7 +224,7 @@ class _Session:
 
     def _status_error(self, error: APIStatusError) -> Exception:
         """What a reply other than success means: a wrong key or model concerns all calls, a bad request this one."""
-        status, reason = error.status_code, _one_line(error.message).removeprefix("Error code: ")
+        status, reason = error.status_code, self._without_key(error.message).removeprefix("Error code: ")
         if status in (401, 403):
             return DescriberError(f"{self._where} refuses the key; set OPENAI_API_KEY ({reason})")
         if status == 404:
@@ -238,7 +239,13 @@ class _Session:
 
     @property
     def _where(self) -> str:
-        return f"{self.describer.model_name} at {self.describer.config.base_url}"
+        address = re.sub(r"//[^/@]*@", "//…@", self.describer.config.base_url)  # there may be a password in it
+        return f"{self.describer.model_name} at {address}"
+
+    def _without_key(self, message: str) -> str:
+        """A server's message on one line; some repeat the key that they refuse, and messages go into the ledger."""
+        key = self.client.api_key
+        return _one_line(message if key == WITHOUT_KEY else message.replace(key, "…"))
 
 
 def _refused_parameter(error: APIStatusError, sent: dict[str, Any]) -> str | None:

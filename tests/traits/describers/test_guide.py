@@ -8,7 +8,7 @@ import pytest
 
 from sae_traits.cli import build_parser
 from sae_traits.command_line import options_given
-from sae_traits.config import resolve
+from sae_traits.layers import resolve
 
 GUIDE = (Path(__file__).parents[3] / "docs" / "describers.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^sae-traits .*$", GUIDE, re.MULTILINE)

@@ -8,8 +8,8 @@ import pytest
 from describer_server.many import TRAITS, ManyCandidates
 from describer_server.tiny_models import make_llava
 
-from sae_traits.config import resolve
 from sae_traits.errors import DescriberError
+from sae_traits.layers import resolve
 from sae_traits.traits.annotate import describe_candidates
 from sae_traits.traits.describers import Question, make_describer
 from sae_traits.traits.describers.view import View

@@ -2,8 +2,8 @@
 
 import pytest
 
-from sae_traits.config import resolve
 from sae_traits.errors import ConfigError
+from sae_traits.layers import resolve
 from sae_traits.traits.describers import make_describer
 from sae_traits.traits.describers.measured import Measured
 from sae_traits.traits.describers.server import Server

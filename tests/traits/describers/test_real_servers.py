@@ -15,7 +15,7 @@ from describer_server.many import TRAITS, ManyCandidates
 from describer_server.tiny_models import make_llava
 from describer_server.waiting import free_port, model_server
 
-from sae_traits.config import resolve
+from sae_traits.layers import resolve
 from sae_traits.traits.annotate import describe_candidates
 from sae_traits.traits.describers import make_describer
 from sae_traits.traits.ledger import MAXIMUM_ATTEMPTS, Ledger

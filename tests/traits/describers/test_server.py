@@ -13,8 +13,8 @@ from describer_server import many
 from describer_server.many import TRAITS, ManyCandidates
 from describer_server.running import describer_server
 
-from sae_traits.config import resolve
 from sae_traits.errors import DescriberError
+from sae_traits.layers import resolve
 from sae_traits.traits.annotate import describe_candidates, export_traits
 from sae_traits.traits.describers import make_describer
 from sae_traits.traits.ledger import MAXIMUM_ATTEMPTS, Ledger
@@ -254,6 +254,12 @@ def test_the_key_is_taken_from_the_environment_and_left_there(tmp_path, monkeypa
         monkeypatch.delenv("OPENAI_API_KEY", raising=False)
         with pytest.raises(DescriberError, match="set OPENAI_API_KEY"):
             annotate(tmp_path, server)
+        monkeypatch.setenv("OPENAI_API_KEY", "mistaken-key-of-a-visitor")
+        with_password = server.base_url.replace("//", "//visitor:pass-word@")
+        with pytest.raises(DescriberError, match=r"refuses the key") as refused:
+            annotate(tmp_path, server, base_url=with_password)
+        assert "mistaken-key" not in str(refused.value)
+        assert "pass-word" not in str(refused.value)
         monkeypatch.setenv("OPENAI_API_KEY", "secret-of-the-museum")
         found = annotate(tmp_path, server)
     assert found.annotation.n_open == 0

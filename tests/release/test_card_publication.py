@@ -1,0 +1,133 @@
+"""Cards on the Hub: what people wrote there stays, snippets run as printed, and what is no longer ours goes."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hub.answers import Hub
+from huggingface_hub import CommitOperationAdd, HfApi
+from small_releases import FACTS, LATENTS, odd_photographs, traits_of
+
+from sae_traits import SAE, SAEConfig
+from sae_traits.config import ReleaseConfig
+from sae_traits.errors import ReleaseError
+from sae_traits.release.cards import write_model_card
+from sae_traits.release.dataset import write_dataset
+from sae_traits.release.facts import ModelFacts
+from sae_traits.release.hub import Published, publish_folder
+from sae_traits.release.repository import RepoType
+
+DATASET, MODEL = "museum/moth-traits", "museum/moth-sae"
+
+
+def client(hub: Hub) -> HfApi:
+    return HfApi(endpoint=hub.url, token=hub.token)
+
+
+def publish(hub: Hub, folder: Path, repo_id: str, repo_type: RepoType) -> Published:
+    return publish_folder(
+        folder, repo_id, repo_type=repo_type, private=False, message="Publish", token=hub.token, endpoint=hub.url
+    )
+
+
+def card_on(hub: Hub, repo_id: str, repo_type: RepoType, folder: Path) -> str:
+    path = client(hub).hf_hub_download(repo_id, "README.md", repo_type=repo_type, local_dir=folder, force_download=True)
+    return Path(path).read_text(encoding="utf-8")
+
+
+def someone_commits(hub: Hub, repo_id: str, repo_type: RepoType, path: str, text: str) -> None:
+    operations = [CommitOperationAdd(path, text.encode())]
+    client(hub).create_commit(repo_id, operations, commit_message="Theirs", repo_type=repo_type)
+
+
+def dataset(folder: Path, *, n_traits: int = 2, title: str = "Beetles", images: str = "embed") -> Path:
+    """The folder of a small dataset, staged for the Hub."""
+    collection = odd_photographs(folder / "photographs", lambda name: f"https://example.org/{name}")
+    config = replace(ReleaseConfig(title=title, longest_side=256), images=images)
+    write_dataset(
+        folder / "dataset",
+        collection,
+        traits_of(collection, n_traits),
+        LATENTS,
+        sae="museum/moth-sae@0123",
+        config=config,
+        facts=replace(FACTS, repo_id=DATASET),
+        workers=1,
+    )
+    return folder / "dataset"
+
+
+def model(folder: Path, facts: ModelFacts) -> Path:
+    """The folder of an SAE with its card."""
+    sae = SAE(SAEConfig(architecture="topk", d_model=4, n_latents=8, k=2), seed=0)
+    sae.save_pretrained(folder)
+    write_model_card(folder, sae.config.to_dict(), {"explained_variance": 0.5}, repo_id=MODEL, facts=facts)
+    return folder
+
+
+def test_what_somebody_wrote_into_the_card_on_the_hub_is_in_the_next_release(hub: Hub, tmp_path: Path, capsys):
+    publish(hub, dataset(tmp_path / "a"), DATASET, "dataset")
+    card = card_on(hub, DATASET, "dataset", tmp_path / "card")
+    end = "<!-- sae-traits: end limits -->\n"
+    written = card.replace(end, f"{end}\n## Who to ask\n\nAnn, at the museum.\n").replace("# Beetles", "# My beetles")
+    someone_commits(hub, DATASET, "dataset", "README.md", written)
+    capsys.readouterr()
+
+    again = publish(hub, dataset(tmp_path / "b", n_traits=1), DATASET, "dataset")
+    assert again.changed
+    found = card_on(hub, DATASET, "dataset", tmp_path / "card")
+    assert "## Who to ask\n\nAnn, at the museum.\n" in found
+    assert found.index("## Limits") < found.index("## Who to ask") < found.index("## Columns")
+    assert "# Beetles" in found, "a section of ours is written anew"
+    assert "edits go: Beetles" not in found
+    assert "written anew, and these edits go: My beetles" in capsys.readouterr().err
+    assert "| traits per image that has one | 1.00 |" in found
+
+    n_commits = len(client(hub).list_repo_commits(DATASET, repo_type="dataset"))
+    assert not publish(hub, dataset(tmp_path / "c", n_traits=1), DATASET, "dataset").changed
+    assert len(client(hub).list_repo_commits(DATASET, repo_type="dataset")) == n_commits
+
+
+def test_a_card_on_the_hub_that_cannot_be_read_stops_the_release_before_it_begins(hub: Hub, tmp_path: Path):
+    publish(hub, model(tmp_path / "sae", ModelFacts()), MODEL, "model")
+    someone_commits(hub, MODEL, "model", "README.md", "---\n- a list\n---\n# SAE\n")
+    with pytest.raises(ReleaseError, match="moth-sae: the front matter of the card is not a mapping"):
+        publish(hub, model(tmp_path / "again", ModelFacts()), MODEL, "model")
+    assert client(hub).list_repo_commits(MODEL)[0].title == "Theirs"
+
+
+def test_scores_and_pictures_of_an_earlier_release_go_and_those_of_others_stay(hub: Hub, tmp_path: Path):
+    first = model(tmp_path / "first", ModelFacts(dataset_id=DATASET))
+    (first / "figures").mkdir(exist_ok=True)
+    (first / "figures" / "latent-00003.jpg").write_bytes(b"a photograph")
+    publish(hub, first, MODEL, "model")
+    assert {".eval_results/sae-traits.yaml", "figures/latent-00003.jpg"} < set(client(hub).list_repo_files(MODEL))
+    someone_commits(hub, MODEL, "model", ".eval_results/others.yaml", "[]\n")
+    publish(hub, model(tmp_path / "again", ModelFacts(dataset_id="museum/others")), MODEL, "model")
+    assert ".eval_results/others.yaml" in client(hub).list_repo_files(MODEL)
+    assert "figures/latent-00003.jpg" not in client(hub).list_repo_files(MODEL)
+    gone = publish(hub, model(tmp_path / "last", ModelFacts()), MODEL, "model")
+    assert gone.deleted == (".eval_results/sae-traits.yaml",)
+
+
+@pytest.mark.parametrize("images", ["embed", "reference"])
+def test_the_snippet_of_a_published_dataset_runs(
+    hub: Hub, hub_environment: dict[str, str], tmp_path: Path, images: str
+):
+    publish(hub, dataset(tmp_path, images=images), DATASET, "dataset")
+    (snippet,) = re.findall(
+        r"```python\n(.*?)```", card_on(hub, DATASET, "dataset", tmp_path / "card"), flags=re.DOTALL
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", snippet], cwd=tmp_path, env=hub_environment, capture_output=True, text=True
+    )
+    assert found.returncode == 0, found.stderr
+    first, count = found.stdout.splitlines()
+    assert re.fullmatch(r"Aus bus A small area\. \[.*\]", first)
+    assert re.fullmatch(r"(\d+) of \1", count), "all of these are significant"
+    assert (tmp_path / "region.png").exists() == (images == "embed")

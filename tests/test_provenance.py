@@ -1,0 +1,117 @@
+"""What a run says of itself on its cards: read from its files, and naming no place on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sae_traits.config import CollectionConfig, DescribeConfig, ReleaseConfig, RunConfig
+from sae_traits.provenance import dataset_facts, model_facts, public_name, results_of
+from sae_traits.run import Run
+from sae_traits.schema import Collection, Specimen, Taxon
+from sae_traits.traits.describers import make_describer
+from sae_traits.traits.ledger import CallIdentity, Ledger, Outcome
+
+HEX = "0" * 64
+
+
+def specimen(number: int, revision: str | None) -> Specimen:
+    return Specimen(
+        specimen_id=str(number),
+        file=f"{number}.png",
+        taxon=Taxon(species="Aus bus"),
+        split="train",
+        width=224,
+        height=224,
+        sha256=HEX,
+        source_revision=revision,
+    )
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A run of streamed texture features, whose ledger has calls of two describers."""
+    config = RunConfig(
+        collection=CollectionConfig(source=str(tmp_path / "moths")),
+        describe=DescribeConfig(
+            describer="server",
+            describer_model="org/model",
+            describer_revision="main",
+            prompt_price=2.0,
+            answer_price=8.0,
+        ),
+        release=ReleaseConfig(images="reference"),
+    )
+    config = replace(config, features=replace(config.features, backbone="texture", stream=True, device="cpu"))
+    run = Run(tmp_path / "run", config)
+    run.folder.mkdir()
+    run.steps.records.update(
+        collect={"fingerprint": "a", "seconds": 1.5, "counts": {"n_problems": 2, "n_near_identical": {"split": 3}}},
+        annotate={"fingerprint": "b", "seconds": 9.0, "counts": {}},
+    )
+    describer = make_describer(config.describe)
+    with Ledger(run.ledger_file) as ledger:
+        for key, name in (("a", describer.name), ("b", describer.name), ("c", "measured")):
+            call = CallIdentity(key=key, trait_id=key, describer=name, model=describer.model, prompt=describer.prompt)
+            ledger.begin([call], {})
+            ledger.begin([call], {})
+            usage = {"prompt_tokens": 1_000_000, "completion_tokens": 250_000}
+            ledger.record([Outcome(key=key, state="invalid", usage=usage, seconds=1.5)])
+    return run
+
+
+def collection(run: Run, *revisions: str | None) -> Collection:
+    specimens = tuple(specimen(number, revision) for number, revision in enumerate(revisions))
+    return Collection(Path(run.config.collection.source or ""), specimens)
+
+
+def test_calls_tokens_and_cost_are_those_of_this_describer(run: Run):
+    facts = dataset_facts(run, collection(run, None), None, None, repo_id=None)
+    assert facts.calls is not None
+    assert (facts.calls.n_calls, facts.calls.n_attempts, facts.calls.seconds) == (2, 4, 3.0)
+    assert facts.calls.tokens == {"prompt_tokens": 2_000_000, "completion_tokens": 500_000}
+    assert facts.calls.cost == 2 * 2.0 + 0.5 * 8.0
+    assert facts.seconds == {"collect": 1.5, "annotate": 9.0}
+    assert (facts.n_problems, facts.n_across_splits) == (2, 3)
+
+
+def test_without_prices_there_is_no_cost(run: Run):
+    describe = replace(run.config.describe, prompt_price=0.0, answer_price=0.0)
+    free = Run(run.folder, replace(run.config, describe=describe))
+    free.steps.records.update(run.steps.records)
+    facts = dataset_facts(free, collection(run, None), None, None, repo_id=None)
+    assert facts.calls is not None
+    assert facts.calls.cost is None
+
+
+def test_the_source_is_named_with_its_versions_and_without_its_place(run: Run, tmp_path: Path):
+    facts = dataset_facts(run, collection(run, "v2", "v1", "v2", None), None, None, repo_id="org/moths")
+    assert facts.source is not None
+    assert facts.source.name == "moths"
+    assert facts.source.revisions == ("v2", "v1")
+    assert not facts.source.is_bioscan
+    assert str(tmp_path) not in repr(facts)
+    assert public_name(str(tmp_path)) == tmp_path.name
+    assert public_name("org/model") == "org/model"
+
+
+@pytest.mark.parametrize("source", ["bioscan5m", "hf://datasets/bioscan-ml/BIOSCAN-5M@main"])
+def test_bioscan_is_recognised_as_a_folder_and_on_the_hub(run: Run, tmp_path: Path, source: str):
+    metadata = tmp_path / "bioscan5m/metadata/csv/BIOSCAN_5M_Insect_Dataset_metadata.csv"
+    metadata.parent.mkdir(parents=True)
+    metadata.touch()
+    given = source if source.startswith("hf://") else str(tmp_path / source)
+    config = replace(run.config, collection=replace(run.config.collection, source=given))
+    facts = model_facts(Run(run.folder, config), collection(run), tmp_path, None, dataset_id=None)
+    assert facts.source is not None
+    assert facts.source.is_bioscan
+    assert facts.source.name == source
+    assert facts.gallery == (), "images that may not be embedded are not shown"
+
+
+def test_results_of_an_earlier_annotation_are_not_quoted(run: Run):
+    (run.folder / "evaluation").mkdir()
+    (run.folder / "evaluation/results.json").write_text("of an earlier annotation")
+    assert results_of(run) is None
