@@ -17,6 +17,7 @@ setup: $(VENV)/.ready ## Make .venv with everything that the project and its tes
 $(VENV)/.ready: pyproject.toml constraints/ci-cpu.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "sae-traits needs Python 3.11 or newer; say make PYTHON=python3.12 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing torch and the rest into $(VENV): 2 GB, some minutes, without a word"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints/ci-cpu.txt -e '.[dev]'
 	touch $@
 

@@ -23,6 +23,7 @@ from sae_traits.command_line import (
     add_source,
     options_given,
     options_of_file,
+    refuse_unknown,
 )
 from sae_traits.config import SECTIONS
 from sae_traits.errors import ConfigError, SaeTraitsError
@@ -40,7 +41,9 @@ TWO_CORES = 0.1
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     parser = build_parser()
-    arguments = parser.parse_args(argv)
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown:
+        return refuse_unknown(arguments, unknown)
     if arguments.command is None:
         parser.print_help()
         return USAGE
@@ -76,9 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_steps(commands)
     _add_looks(commands)
     _add_releases(commands)
-    demo = add_command(
-        commands, "demo", _demo, "Draw invented specimens, run everything on them, score against the truth."
-    )
+    demo = add_command(commands, "demo", _demo, "Draw invented specimens, run everything, score against the truth.")
     demo.add_argument("--out", type=Path, default=Path("runs/demo"), metavar="RUN", help="Where to write (runs/demo).")
     return parser
 
@@ -118,9 +119,7 @@ def _add_looks(commands: Any) -> None:
         commands, "latents", _latents, "Show what latents stand for: statistics, strongest specimens."
     )
     latents.add_argument("run", type=Path, metavar="RUN", help="Folder of an annotated run.")
-    latents.add_argument(
-        "latent", type=int, nargs="*", metavar="LATENT", help="Which; by default those of large effect."
-    )
+    latents.add_argument("latent", type=int, nargs="*", metavar="LATENT", help="Which (those of large effect).")
     latents.add_argument("--strongest", type=int, default=12, metavar="N", help="Specimens a latent (12).")
     controls = add_command(
         commands, "controls", _controls, "Ask about a sample of traits again, with the wrong region: who looks notices."
@@ -148,9 +147,7 @@ def _add_releases(commands: Any) -> None:
     publish.add_argument(
         "--gated", choices=["auto", "manual"], help="Readers ask for access: granted at once, or by hand."
     )
-    publish.add_argument(
-        "--tag", metavar="vX.Y.Z", help="Version of both (the next patch version, where something changed)."
-    )
+    publish.add_argument("--tag", metavar="vX.Y.Z", help="Version of both (the next patch version of what changed).")
     publish.add_argument("--collection", metavar="TITLE", help="Collection to put both into; made if there is none.")
     publish.add_argument("--dry-run", action="store_true", help="List what would be uploaded, and upload nothing.")
     convert = add_command(
@@ -158,9 +155,7 @@ def _add_releases(commands: Any) -> None:
     )
     convert.add_argument("source", metavar="SRC", help="Folder, file or Hub id of an SAE; its layout is recognised.")
     convert.add_argument("destination", type=Path, metavar="DST", help="A new folder.")
-    convert.add_argument(
-        "--to", choices=["sae-traits", "sae_lens"], default="sae-traits", help="Layout of DST (sae-traits)."
-    )
+    convert.add_argument("--to", choices=["sae-traits", "sae_lens"], default="sae-traits", help="Layout (sae-traits).")
     export = add_command(commands, "export", _export, "Write a released dataset in the format of another community.")
     export.add_argument("dataset", metavar="DATASET", help="Folder of a run or of a dataset, or Hub id.")
     export.add_argument("folder", type=Path, metavar="FOLDER", help="A new folder.")
@@ -203,7 +198,9 @@ def _new_run(arguments: argparse.Namespace, *decided: dict[str, dict[str, Any]])
     out = arguments.out or Path("runs") / Path(source).resolve().stem
     if (out / "config.yaml").is_file():  # a CLIP that this run was evaluated with stays
         layers.insert(0, {"zero_shot": read_config(out / "config.yaml").get("zero_shot", {})})
-    return Run.create(out, resolve(*layers))
+    config = resolve(*layers)
+    refuse_options_without_effect(options_given(arguments), config)  # before the run keeps them
+    return Run.create(out, config)
 
 
 def _old_run(arguments: argparse.Namespace, *forgotten: dict[str, dict[str, Any]]) -> Run:
@@ -216,7 +213,9 @@ def _old_run(arguments: argparse.Namespace, *forgotten: dict[str, dict[str, Any]
     from sae_traits.run import Run
 
     file = {name: values for name, values in options_of_file(arguments).items() if name in arguments.sections}
-    return Run.open(arguments.run, *forgotten, file, options_given(arguments))
+    run = Run.open(arguments.run, *forgotten, file, options_given(arguments))
+    refuse_options_without_effect(options_given(arguments), run.config)
+    return run
 
 
 def _show(values: Any, lines: Sequence[str], arguments: argparse.Namespace) -> None:
@@ -241,7 +240,6 @@ def _run(arguments: argparse.Namespace) -> int:
     if speed is not None and (speed <= 0 or not arguments.estimate):
         raise ConfigError("--teraflops is a positive speed, for --estimate; leave it out, or give both")
     run = _new_run(arguments)
-    refuse_options_without_effect(options_given(arguments), run.config)
     if arguments.estimate:
         from sae_traits.estimate import estimate_run
 
@@ -271,7 +269,6 @@ def _train(arguments: argparse.Namespace) -> int:
     # A sweep or an SAE of an earlier command must not override what this one says.
     forgotten = {name: None for name in ("sae", "sae_revision", "sweep") if given and name not in given}
     run = _old_run(arguments, {"train": forgotten})
-    refuse_options_without_effect(options_given(arguments), run.config)
     from sae_traits import training
 
     training.train(run)
@@ -284,7 +281,6 @@ def _annotate(arguments: argparse.Namespace) -> int:
     # A commit of an earlier dataset is none of this one.
     forgotten = {"latents_revision": None} if "latents" in given else {}
     run = _old_run(arguments, {"contrast": forgotten})
-    refuse_options_without_effect(options_given(arguments), run.config)
     from sae_traits import pipeline
 
     if arguments.estimate:
@@ -302,7 +298,6 @@ def _describe(arguments: argparse.Namespace) -> int:
     from sae_traits import pipeline
     from sae_traits.unlabelled import pinned
 
-    refuse_options_without_effect(options_given(arguments), config)
     run = _new_run(arguments, unlabelled, pinned(config))
     pipeline.run_all(run)
     return _print(run, arguments)
@@ -320,7 +315,6 @@ def _latents(arguments: argparse.Namespace) -> int:
 
 def _controls(arguments: argparse.Namespace) -> int:
     run = _old_run(arguments)
-    refuse_options_without_effect(options_given(arguments), run.config)
     from sae_traits import pipeline
 
     controls = pipeline.control_descriptions(run, n_traits=arguments.n, seed=arguments.sample_seed)
@@ -331,7 +325,6 @@ def _controls(arguments: argparse.Namespace) -> int:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     run = _old_run(arguments)
-    refuse_options_without_effect(options_given(arguments), run.config)
     from sae_traits import pipeline
 
     pipeline.evaluate_run(run)
@@ -398,7 +391,8 @@ def _demo(arguments: argparse.Namespace) -> int:
 
         for heading in (DRAWN_HEADING, ZERO_SHOT_HEADING):
             print(f"\n{heading}\n\n{read_section(run.evaluation, heading).replace('```', '').strip()}")
-        print("\nNow with your own images: sae-traits run photographs/ --out runs/mine")
+        print(f"\nLook at {run.evaluation}/figures/regions.png, the report, and the card {run.dataset}/README.md")
+        print("Now with your own images: sae-traits run photographs/ --out runs/mine")
     return code
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 from collections.abc import Callable, Container
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
@@ -150,6 +152,17 @@ def add_options(parser: argparse.ArgumentParser, *sections: str, only: Container
 
 def _comma_separated(text: str) -> tuple[str, ...]:
     return tuple(part for part in text.split(",") if part)
+
+
+def refuse_unknown(arguments: argparse.Namespace, unknown: list[str]) -> int:
+    """Say on stderr what a command line has that the command does not know, and what may have been meant."""
+    command = f"sae-traits {arguments.command}" if arguments.command else "sae-traits"
+    names = {*vars(arguments), *getattr(arguments, "option_names", ())}
+    known = [f"--{name.replace('_', '-')}" for name in names]
+    meant = get_close_matches(unknown[0].partition("=")[0], known, n=1)
+    hint = f"did you mean {meant[0]}? " if meant else ""
+    sys.stderr.write(f"{command}: there is no {unknown[0]} here; {hint}See {command} --help\n")
+    return USAGE
 
 
 def options_of_file(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:

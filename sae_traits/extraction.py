@@ -15,7 +15,7 @@ from sae_traits.config import FeaturesConfig
 from sae_traits.errors import ConfigError
 from sae_traits.features.backbone import Backbone, load_backbone, restore_backbone
 from sae_traits.features.estimate import ExtractionEstimate, estimate_extraction
-from sae_traits.features.extract import extract
+from sae_traits.features.extract import check_launch, extract
 from sae_traits.features.source import FeatureSource, ImageSource
 from sae_traits.features.store import FeatureStore
 from sae_traits.files import write_csv
@@ -32,6 +32,7 @@ def extract_features(run: Run, accelerator: Accelerator | None = None) -> None:
     With `stream` no features are kept: the step only makes sure that the backbone can be had.
     """
     accelerator = accelerator or Accelerator()
+    check_launch(accelerator.num_processes)
     if accelerator.is_main_process:
         collect(run)
     accelerator.wait_for_everyone()

@@ -11,6 +11,14 @@ import yaml
 from sae_traits.config import SECTIONS, RunConfig
 from sae_traits.errors import ConfigError
 
+_WANTED = {
+    "int_parsing": " must be a whole number",
+    "int_from_float": " must be a whole number",
+    "float_parsing": " must be a number",
+    "bool_parsing": " must be true or false",
+}
+"""What pydantic's kinds of errors ask for, in words."""
+
 
 def recipe_file(name: str) -> Path:
     """A recipe, in the installed package or, in an editable install, at the root of the repository."""
@@ -63,5 +71,6 @@ def resolve(*layers: Mapping[str, Mapping[str, Any]]) -> RunConfig:
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
-            raise ConfigError(f"{name}.{where}: {first['msg']}, not {first['input']!r}") from error
+            wanted = _WANTED.get(first["type"], f": {first['msg']}")
+            raise ConfigError(f"{name}.{where}{wanted}, not {first['input']!r}") from error
     return RunConfig(**sections)

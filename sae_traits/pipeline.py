@@ -291,13 +291,13 @@ def run_all(run: Run) -> None:
 
 def run_demo(folder: Path) -> Run:
     """Draw the drawn world into FOLDER/collection, unless it is there, and run everything on it."""
-    collection = folder / "collection"
-    if not is_drawn(collection):
-        say("drawing specimens of invented species")
-        draw_collection(collection)
+    collection = (folder / "collection").resolve()  # absolute before it is there, as it is when it is there
     recipe = read_config(recipe_file("demo.yaml"))
     given = {"collection": {"source": str(collection)}, "zero_shot": {"clip": str(DRAWN_CLIP)}}
     run = Run.create(folder, resolve(recipe, given))
+    if not is_drawn(collection):
+        say("drawing specimens of invented species")
+        draw_collection(collection)
     run_all(run)
     return run
 

@@ -17,19 +17,24 @@ def say(message: str) -> None:
 
 
 def track(items: Iterable[Item], label: str, total: int | None, unit: str = "image") -> Iterator[Item]:
-    """Pass items through, showing how many of `total` are done, the rate and, with a total, the time left."""
+    """Pass items through, showing how many of `total` are done, the rate and, with a total, the time left.
+
+    The rate is counted from the first item on: before it, worker processes start, which says nothing of the rest.
+    """
     if sys.stderr.isatty():
         from tqdm import tqdm
 
         yield from tqdm(items, desc=label, total=total, unit=unit, dynamic_ncols=True)
         return
-    started = said = time.monotonic()
+    first = said = time.monotonic()
     for done, item in enumerate(items, start=1):
         yield item
         now = time.monotonic()
-        if now - said >= SECONDS_BETWEEN_LINES and done != total:
+        if done == 1:
+            first = now
+        elif now - said >= SECONDS_BETWEEN_LINES and done != total:
             said = now
-            rate = done / (now - started)
+            rate = (done - 1) / (now - first)
             if total is None:
                 say(f"{label}: {done} {unit}s, {rate:.1f}/s")
             else:

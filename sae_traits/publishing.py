@@ -126,10 +126,17 @@ def publish(run: Run, terms: Terms, *, dry_run: bool) -> list[str]:
             f"the SAE that it would be published with; run `sae-traits annotate {run.folder} --regions sae` first"
         )
     collection = Collection.load(run.specimens_file)
-    if n_unlicensed := sum(specimen.license is None for specimen in collection.specimens):
+    n_unlicensed = sum(specimen.license is None for specimen in collection.specimens)
+    if n_unlicensed and run.config.release.images == "embed":
         say(
             f"warning: {n_unlicensed} of {len(collection.specimens)} images have no licence in the table; "
             "publish them only if you may redistribute them"
+        )
+    n_without_address = sum(specimen.source_url is None for specimen in collection.specimens)
+    if n_without_address and run.config.release.images == "reference":
+        say(
+            f"warning: {n_without_address} of {len(collection.specimens)} images have no source_url in the table; "
+            "readers cannot fetch them, and need the files (sae-traits rehydrate --photographs)"
         )
     with TemporaryDirectory(prefix="sae-traits-publish-") as temporary:
         model_folder, dataset_folder = Path(temporary, "model"), Path(temporary, "dataset")

@@ -47,10 +47,15 @@ class Run:
         """A run in a new folder, or one that was begun there from the same source; its config.yaml is written.
 
         Raises:
-            ConfigError: the folder holds a run of another source.
+            ConfigError: the folder holds a run of another source, or lies among the images.
             StoreError: the folder cannot be written.
         """
         run = cls(folder, _with_absolute_paths(config))
+        if folder.resolve().is_relative_to(source := Path(run.config.collection.source or "")) and source.is_dir():
+            raise ConfigError(
+                f"{folder} lies in {source}, where images are looked for, and a run writes pictures of its own; "
+                "choose another --out"
+            )
         if "collect" in run.steps.records and run.config_file.is_file():
             other = resolve(read_config(run.config_file)).collection.source
             if other != run.config.collection.source:

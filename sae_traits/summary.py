@@ -102,8 +102,8 @@ class Summary:
         ):
             if found[name]:
                 lines.append(f"          {found[name]} {meaning}")
-        if found["dropped_latents"]:
-            lines.append(f"          {len(found['dropped_latents'])} latents fire nearly everywhere and are left out")
+        if n_dropped := len(found["dropped_latents"]):
+            lines.append(f"          left out for firing nearly everywhere: {n_dropped} of the latents")
         if found["species_without_latents"]:
             lines.append(f"          no latent for {', '.join(found['species_without_latents'])}")
         if self.results and (score := self.results.get("on_animal")):

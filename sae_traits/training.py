@@ -19,6 +19,7 @@ from torch import Tensor
 from sae_traits.config import TrainConfig
 from sae_traits.errors import CheckpointError, ConfigError
 from sae_traits.extraction import features_of, rows_of
+from sae_traits.features.extract import check_launch
 from sae_traits.features.source import FeatureSource, ImageSource
 from sae_traits.features.store import DtypeName, FeatureShard, FeatureStore
 from sae_traits.features.stream import ImagePatchStream, PatchStream, moments
@@ -98,19 +99,19 @@ def make_accelerator(run: Run) -> Accelerator:
     """The processes and devices, with the tracker of the configuration.
 
     Raises:
-        ConfigError: the tracker is not installed.
+        ConfigError: the tracker is not installed, or several processes were launched that do not know of each other.
     """
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
     name = run.config.train.tracker
-    if name is None:
-        return Accelerator()
-    if name not in [str(tracker) for tracker in get_available_trackers()]:
+    if name is not None and name not in [str(tracker) for tracker in get_available_trackers()]:
         raise ConfigError(
             f"the tracker {name!r} is not installed; Accelerate knows {', '.join(LOGGER_TYPE_TO_CLASS)}: "
             f"install one of them (pip install {name}), or leave out --tracker"
         )
-    return Accelerator(log_with=name, project_dir=run.folder / "logs")
+    accelerator = Accelerator(log_with=name, project_dir=run.folder / "logs") if name is not None else Accelerator()
+    check_launch(accelerator.num_processes)
+    return accelerator
 
 
 def sae_hash(sae: SAE) -> str:

@@ -43,11 +43,13 @@ def test_an_unknown_option_and_an_unknown_command(capsys, images):
     check_fails(capsys, ["run", images, "--bogus", "1"], 2, "--bogus", "--help")
     check_fails(capsys, ["runn", images], 2, "runn")
     check_fails(capsys, ["run", images, "--lay", "3"], 2, "--lay")
+    check_fails(capsys, ["run", images, "--backbon", "texture"], 2, "did you mean --backbone?", "sae-traits run --help")
+    check_fails(capsys, ["run", images, "--ot=runs"], 2, "did you mean --out?")
 
 
 def test_values_that_cannot_be_used(capsys, images, tmp_path):
     out = ["--out", tmp_path / "run"]
-    check_fails(capsys, ["run", images, *out, "--k", "many"], 2, "train.k", "many")
+    check_fails(capsys, ["run", images, *out, "--k", "many"], 2, "train.k must be a whole number, not 'many'")
     check_fails(capsys, ["run", images, *out, "--k", "0"], 2, "k must be at least 1")
     check_fails(capsys, ["run", images, *out, "--contrast", "papers"], 2, "papers", "specimen")
     check_fails(capsys, ["run", images, *out, "--firing-quantile", "1.5"], 2, "firing_quantile")

@@ -84,6 +84,16 @@ def test_a_folder_takes_runs_of_one_source_only(tmp_path):
         Run.create(tmp_path / "run", resolve({"collection": {"source": "two"}}))
 
 
+@pytest.mark.parametrize("out", ["photographs", "photographs/runs/first"])
+def test_a_run_does_not_lie_among_the_images(tmp_path, out):
+    (tmp_path / "photographs").mkdir()
+    config = resolve({"collection": {"source": str(tmp_path / "photographs")}})
+    with pytest.raises(ConfigError, match="where images are looked for"):
+        Run.create(tmp_path / out, config)
+    assert list((tmp_path / "photographs").iterdir()) == []
+    Run.create(tmp_path / "photographs-run", config)
+
+
 def test_the_command_names_the_source_and_the_options_that_matter(tmp_path):
     given = {"collection": {"source": "a folder"}, "features": {"layer": -2, "workers": 7}, "train": {"k": 4}}
     run = Run.create(tmp_path / "run", resolve(given))

@@ -1,7 +1,9 @@
 """Options on the command line that would change nothing."""
 
 import pytest
+from traits.test_released_latents import dataset
 
+from sae_traits.cli import main
 from sae_traits.errors import ConfigError
 from sae_traits.layers import resolve
 from sae_traits.without_effect import refuse_options_without_effect
@@ -51,3 +53,13 @@ def test_what_changes_nothing_is_refused(given, refused):
 )
 def test_what_is_read_is_not(given):
     refuse_options_without_effect(given, resolve(given))
+
+
+@pytest.mark.parametrize("command", ["run", "describe"])
+def test_a_run_does_not_keep_what_was_refused(tmp_path, capsys, command):
+    (tmp_path / "photographs").mkdir()
+    arguments = [command, str(tmp_path / "photographs"), "--out", str(tmp_path / "run"), "--max-tokens", "9"]
+    latents = dataset(tmp_path / "traits")
+    assert main([*arguments, "--latents", str(latents), "--sae", "org/sae"]) == 2
+    assert "--max-tokens has no effect with --describer measured" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

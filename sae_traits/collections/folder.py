@@ -37,7 +37,7 @@ def list_folder(root: Path, *, labelled: bool = True) -> Listing:
         except CollectionError as error:
             problems.append(Problem(file, str(error)))
     if not rows and not problems:
-        layout = f"{_LAYOUT}, or a metadata.csv with the columns file and species" if labelled else "photographs"
+        layout = f"{_LAYOUT}, or a metadata.csv with the columns file and species" if labelled else "photographs in it"
         raise CollectionError(f"no image in {root}; expected {layout}")
     return Listing(root=root, rows=tuple(rows), problems=tuple(problems))
 

@@ -35,7 +35,7 @@ def read_photographs(listing: Listing, *, workers: int) -> tuple[tuple[Specimen,
     with warnings.catch_warnings(), ThreadPoolExecutor(max(1, workers)) as pool:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         answers = pool.map(examine, (row.file for row in listing.rows))
-        for row, facts in zip(listing.rows, track(answers, "Examining images", total=len(listing.rows)), strict=True):
+        for row, facts in zip(listing.rows, track(answers, "examining", total=len(listing.rows)), strict=True):
             if isinstance(facts, ImageError):
                 problems.append(Problem(row.file, str(facts)))
                 continue

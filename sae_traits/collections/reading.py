@@ -153,7 +153,7 @@ def _examine(root: Path, placed: Sequence[_Placed], problems: list[Problem], wor
     with warnings.catch_warnings(), ThreadPoolExecutor(max(1, workers)) as pool:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         answers = pool.map(_examine_one, repeat(root), placed)
-        for item, complaints in track(answers, "Examining images", total=len(placed)):
+        for item, complaints in track(answers, "examining", total=len(placed)):
             problems += complaints
             if item is not None:
                 examined.append(item)

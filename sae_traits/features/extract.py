@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sae_traits.errors import CollectionError, StoreError
+from sae_traits.errors import CollectionError, ConfigError, StoreError
 from sae_traits.features.backbone import Backbone
 from sae_traits.features.encoding import encoded_batches
 from sae_traits.features.loading import batches_of
@@ -76,10 +77,11 @@ def extract(
 
     Raises:
         CollectionError: there are no specimens, or an image cannot be read any more.
+        ConfigError: several processes were launched that do not know of each other.
         StoreError: the disk is full or the folder cannot be written; run it again to go on.
     """
     from accelerate import PartialState
-    from accelerate.utils import gather_object
+    from accelerate.utils import gather_object, parse_flag_from_env
 
     if not collection.specimens:
         raise CollectionError(f"there are no specimens in {collection.root} to extract features from")
@@ -91,7 +93,8 @@ def extract(
         "starts": [plan.rows.start for plan in plans],
     }
     fingerprint = fingerprint_of(collection, settings)
-    state = PartialState()
+    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))  # unlike Accelerator, it does not look itself
+    check_launch(state.num_processes)
     if state.is_main_process:
         _clear_others(folder, fingerprint)
     state.wait_for_everyone()
@@ -117,6 +120,23 @@ def extract(
         write_index(folder, backbone.info, fingerprint, dtype, sorted(entries, key=lambda e: e.first_specimen))
     state.wait_for_everyone()
     return FeatureStore.open(folder)
+
+
+def check_launch(n_processes: int) -> None:
+    """Raise a ConfigError where a launcher started more processes than Accelerate knows of.
+
+    Each would take itself for the only one, and all would write the same files at the same time. It happens on machines
+    without a GPU, where Accelerate has to be told to use the CPU.
+
+    Args:
+        n_processes: those that Accelerate knows of.
+    """
+    n_launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if n_launched > n_processes:
+        raise ConfigError(
+            f"{n_launched} processes were launched, and each takes itself for the only one; on a CPU set "
+            "ACCELERATE_USE_CPU=true before torchrun"
+        )
 
 
 def plan_shards(n_specimens: int, info: BackboneInfo, dtype: DtypeName) -> list[ShardPlan]:

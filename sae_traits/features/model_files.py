@@ -81,8 +81,9 @@ class ModelFiles:
 
 
 def one_line(error: Exception) -> str:
-    """The message of another library's error, which may run over many lines, on one."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """The message of another library's error, which may run over many lines, on one; of the Hub's, what happened."""
+    what_happened = str(error).partition("An error happened while trying to locate the files on the Hub")[0]
+    return " ".join(what_happened.split()) or type(error).__name__
 
 
 @contextmanager

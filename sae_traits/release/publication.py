@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sae_traits.errors import ConfigError
 from sae_traits.release.hub import Published, Release, carry_out, prepare, tag_taken
 from sae_traits.release.hub_errors import errors_in_one_line
 from sae_traits.release.load_back import load_back_dataset, load_back_saes
@@ -33,8 +34,23 @@ class Terms:
     """Title of a collection of the SAE's namespace, which is made where there is none."""
 
     def __post_init__(self) -> None:
+        _check_repo_id("--model-repo", self.model_repo)
+        _check_repo_id("--dataset-repo", self.dataset_repo)
         if self.tag is not None:
             check_version(self.tag)
+
+
+def _check_repo_id(option: str, repo_id: str) -> None:
+    """Raise a ConfigError for what the Hub would refuse as a name, so that a dry run says it, too."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise ConfigError(f"{repo_id!r} is not the name of a repository; write {option} as ORG/NAME") from error
+    if "/" not in repo_id:
+        raise ConfigError(f"{repo_id!r} does not say whose repository it is; write {option} as ORG/NAME")
 
 
 @dataclass(frozen=True)

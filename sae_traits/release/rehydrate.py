@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from sae_traits.collections.fetching import fetch_images
 from sae_traits.collections.listing import inside_check
 from sae_traits.errors import CollectionError, ConfigError, ReleaseError
+from sae_traits.features.model_files import one_line
 from sae_traits.files import write_csv
 from sae_traits.progress import track
 from sae_traits.release.facts import DatasetSummary
@@ -151,7 +152,7 @@ def dataset_folder(name: str, revision: str | None) -> Path:
     try:
         return Path(snapshot_download(name, repo_type="dataset", revision=revision))
     except (HFValidationError, HTTPError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error)[:300]
         raise ReleaseError(
             f"{name} is no folder, and the Hub does not give a dataset of that name ({reason}); "
             "name a folder, or ORG/NAME"

@@ -114,8 +114,8 @@ def latent_pages(
     """
     by_latent = _by_latent(chosen, latents)
     wanted = sorted(by_latent if latents is None else set(latents))
-    if wanted and not 0 <= wanted[0] <= wanted[-1] < codes.n_latents:
-        raise ConfigError(f"the SAE has latents 0 to {codes.n_latents - 1}, not {wanted[0]} to {wanted[-1]}")
+    if missing := [latent for latent in wanted if not 0 <= latent < codes.n_latents]:
+        raise ConfigError(f"the SAE has latents 0 to {codes.n_latents - 1}, not {', '.join(map(str, missing))}")
     n_fired, strongest = _strongest(codes, wanted, n_strongest)
     dropped = {drop.latent: drop.reason for drop in chosen.dropped}
     return [

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from sae_traits.errors import StoreError
+from sae_traits.features.model_files import one_line
 from sae_traits.schema import ChosenLatent, Contrast
 from sae_traits.traits.chosen import LatentsBySpecies
 from sae_traits.traits.label_free import strongest_choices
@@ -122,7 +123,7 @@ def _patterns(card: Path, name: str) -> list[str]:
             paths = [split["path"] for split in found]
             return [path for some in paths for path in ([some] if isinstance(some, str) else some)]
     except (yaml.YAMLError, ValueError, AttributeError, KeyError, TypeError) as error:
-        raise StoreError(f"the front matter of the card of {name} cannot be read: {_line(error)}") from error
+        raise StoreError(f"the front matter of the card of {name} cannot be read: {one_line(error)[:300]}") from error
     raise StoreError(
         f"{name} has no config `{CONFIG}`, which says by which latents species are told; give a dataset that "
         "sae-traits made"
@@ -156,7 +157,7 @@ def _rows(files: Sequence[Path], name: str, saes: set[str]) -> Iterator[ChosenLa
                         saes.add(row["sae"])
                         yield _checked(adapter.validate_python(_nested(row)))
         except (OSError, pa.ArrowException, ValidationError, ValueError) as error:
-            raise StoreError(f"the config `{CONFIG}` of {name} cannot be used: {_line(error)}") from error
+            raise StoreError(f"the config `{CONFIG}` of {name} cannot be used: {one_line(error)[:300]}") from error
 
 
 def _nested(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,12 +186,7 @@ def _download(repo_id: str, patterns: Sequence[str], revision: str | None) -> Pa
     except HFValidationError as error:
         raise StoreError(f"{repo_id} is neither a folder here nor a Hub id such as org/name") from error
     except OSError as error:
-        reason = _line(error, 200)
         raise StoreError(
-            f"cannot get the dataset {repo_id!r} from the Hub ({reason}); check the id, the revision, the network and, "
-            "for a private repository, `hf auth login`; or give a local folder"
+            f"cannot get the dataset {repo_id!r} from the Hub ({one_line(error)}); check the id, the revision, the "
+            "network and, for a private repository, `hf auth login`; or give a local folder"
         ) from error
-
-
-def _line(error: Exception, length: int = 300) -> str:
-    return " ".join(str(error).split())[:length]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -116,7 +117,7 @@ from sae_traits.schema import Collection
 if __name__ == "__main__":
     backbone = load_backbone(FeaturesConfig(backbone="texture"))
     store = extract(Collection.load(Path(sys.argv[1])), backbone, Path(sys.argv[2]), workers=int(sys.argv[3]))
-    print(store.n_patches)
+    sys.stdout.write(f"{store.n_patches}\\n")  # in one piece, beside another process
 """
 
 
@@ -198,14 +199,22 @@ def test_several_processes_share_the_work(tmp_path):
     (tmp_path / "script.py").write_text(_EXTRACT)
     # What `accelerate launch` starts on machines with GPUs; on a CPU it would ask for MPI.
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*launch, "script.py", "specimens.parquet", "features", "0"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=180,
-    )
+
+    def run(**environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*launch, "script.py", "specimens.parquet", "features", "0"],
+            cwd=tmp_path,
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=180,
+        )
+
+    refused = run(ACCELERATE_USE_CPU="false")
+    assert "2 processes were launched, and each takes itself for the only one" in refused.stderr
+    assert not (tmp_path / "features").exists()
+    done = run(ACCELERATE_USE_CPU="true")
     assert done.returncode == 0, done.stderr
     backbone = load_backbone(FeaturesConfig(backbone="texture"))
     alone = extract(collection, backbone, tmp_path / "alone")

@@ -498,6 +498,7 @@ def test_a_collection_is_found_by_its_title_among_the_owners_and_filled_once(pub
         ({"model_repo": "herbarium/sae"}, "your token may not write to herbarium/sae"),
         ({"dataset_repo": "herbarium/traits"}, "your token may not write to herbarium/traits"),
         ({"dataset_repo": "museum/two words"}, "'museum/two words' is not the name of a repository"),
+        ({"model_repo": "sae"}, "'sae' does not say whose repository it is; write --model-repo as ORG/NAME"),
     ],
 )
 def test_a_name_that_cannot_be_used_is_found_before_anything_is_uploaded(

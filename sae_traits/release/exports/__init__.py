@@ -38,7 +38,8 @@ class Export:
         shown = [str(file) for file in self.files[:8]]
         more = [f"… and {len(self.files) - len(shown)} more"] if len(self.files) > len(shown) else []
         counts = ", ".join(f"{number:,} {name}" for name, number in self.counts.items())
-        return [*shown, *more, f"{counts}; {len(self.files):,} files, {total / 1e6:.1f} MB"]
+        files = "1 file" if len(self.files) == 1 else f"{len(self.files):,} files"
+        return [*shown, *more, f"{counts}; {files}, {total / 1e6:.2f} MB"]
 
 
 def export(source: str, to: ExportFormat, folder: Path, *, revision: str | None = None) -> Export:

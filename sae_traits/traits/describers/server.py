@@ -109,7 +109,9 @@ class _Session:
                 await self._prove_chat(error)
                 break
             except _NoAnswerError as error:
-                raise DescriberError(f"{self._where} does not answer: {error}") from error
+                raise DescriberError(
+                    f"{self._where} does not answer: {error}; start the server, or say where it is with --base-url"
+                ) from error
             if was_enforced(reply.said):
                 self.enforces_schema = True
                 return
