@@ -21,6 +21,7 @@ from sae_traits.evaluation.embedding import embed_collection
 from sae_traits.evaluation.figures import draw_bars
 from sae_traits.evaluation.localisation import score_on_masks
 from sae_traits.evaluation.report import draw_gallery, report_sections, write_report
+from sae_traits.evaluation.species_traits import species_lines
 from sae_traits.evaluation.zero_shot import evaluate_zero_shot
 from sae_traits.evaluation.zero_shot_results import ZeroShotResults, report_lines
 from sae_traits.extraction import digest, extract_features, features_of, rows_of
@@ -226,6 +227,7 @@ def _evaluate(run: Run, clip: CLIP | None) -> None:
         n_drawn = draw_gallery(collection, traits, run.evaluation / "figures" / "regions.png")
         sections = report_sections(
             results,
+            species=species_lines(collection, traits),
             quality=quality.lines(),
             drawn=drawn.lines() if drawn else [],
             zero_shot=report_lines(zero_shot) if zero_shot else [],

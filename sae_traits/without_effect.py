@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from sae_traits.config import READ_WITH_LATENTS, ContrastConfig, DescribeConfig, RunConfig, ZeroShotConfig
+from sae_traits.config import READ_WITH_LATENTS, TEXTURE, ContrastConfig, DescribeConfig, RunConfig, ZeroShotConfig
 from sae_traits.errors import ConfigError
 from sae_traits.sae.sweep import is_read
 
@@ -36,6 +36,8 @@ def refuse_options_without_effect(given: Mapping[str, Mapping[str, Any]], config
 def _unread(config: RunConfig) -> Iterator[tuple[Collection[str], str]]:
     """Options that are not read, and why."""
     train, contrast, describe = config.train, config.contrast, config.describe
+    if config.features.backbone == TEXTURE:
+        yield ("layer", "revision"), f"with --backbone {TEXTURE}"
     if train.sweep is None and train.sae is None:
         unread = [name for name in train.__dataclass_fields__ if not is_read(name, train.architecture)]
         yield unread, f"with --architecture {train.architecture}"

@@ -150,7 +150,7 @@ def test_every_row_says_whose_image_it_is_and_who_described_it(finished):
 def test_a_recipe_is_found_by_its_name_unless_a_file_has_it(bioscan, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     command = ["run", str(bioscan), "--out", "run", "--estimate", "--config", "bioscan-traits.yaml"]
-    small = ["--backbone", "texture", "--layer", "0", "--workers", "0"]
+    small = ["--backbone", "texture", "--workers", "0"]
     assert main([*command, *small]) == 0
     assert "6,104 steps of 16,384 patches" in capsys.readouterr().out
     Path("bioscan-traits.yaml").write_text("train: {batch_size: 1000, n_patches: 5000}\n")

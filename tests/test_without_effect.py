@@ -16,6 +16,7 @@ SERVER = {"describer": "server", "describer_model": "m"}
     [
         ({"train": {"k": 8, "architecture": "relu"}}, "--k has no effect with --architecture relu"),
         ({"train": {"sae": "org/sae", "k": 8}}, "--sae uses an SAE as it is; leave out --k, or --sae"),
+        ({"features": {"backbone": "texture", "layer": 5}}, "--layer has no effect with --backbone texture"),
         ({"contrast": {"firing_threshold": 0.5}}, "--firing-threshold has no effect with --contrast specimen"),
         ({"contrast": {"contrast": "paper", "everywhere": 0.5}}, "--everywhere has no effect with --contrast paper"),
         ({"contrast": {"regions": "whole", "contrast": "paper"}}, "--contrast has no effect with --regions whole"),

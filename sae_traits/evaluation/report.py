@@ -46,6 +46,7 @@ ZERO_SHOT_HEADING = "Zero-shot classification"
 def report_sections(
     results: dict[str, Any],
     *,
+    species: Sequence[str],
     quality: Sequence[str],
     drawn: Sequence[str],
     zero_shot: Sequence[str],
@@ -55,6 +56,7 @@ def report_sections(
 
     Args:
         results: what results.json holds: sae, regions, traits, quality, on_animal, drawn, zero_shot.
+        species: what was found of each species, as Markdown.
         quality: failures and consistency of the descriptions, as Markdown.
         drawn: the drawn world's scores as text; empty for real images.
         zero_shot: the zero-shot evaluation as Markdown; empty where it was skipped.
@@ -80,6 +82,7 @@ def report_sections(
             f"q-value of at most 0.05. Left out: {traits['n_background']} called background, {traits['n_invalid']} "
             f"invalid and {traits['n_failed']} failed answers, all kept in the ledger.",
         ],
+        "What was found of each species": species,
         "Quality of the descriptions": quality,
     }
     if (score := results["on_animal"]) is not None:

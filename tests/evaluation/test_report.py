@@ -22,7 +22,9 @@ def test_the_report_says_what_the_results_hold(tmp_path):
         "by_species": {"Fictus <b>x</b>": 0.9}, "n_traits": 10, "n_specimens": 4,
     }  # fmt: skip
     results = RESULTS | {"on_animal": animal}
-    sections = report_sections(results, quality=["few"], drawn=["a line"], zero_shot=["| table |"], n_regions_drawn=3)
+    sections = report_sections(
+        results, species=["| a bee |"], quality=["few"], drawn=["a line"], zero_shot=["| table |"], n_regions_drawn=3
+    )
     write_report(tmp_path, "Traits of things", results, sections)
     text = (tmp_path / "report.md").read_text()
     assert text.startswith("# Traits of things\n")
@@ -32,6 +34,7 @@ def test_the_report_says_what_the_results_hold(tmp_path):
         "Regions: principal components",
         "10 traits of 4 specimens",
         "| 0.900 | 0.300 | 0.600 | 10 | 4 |",
+        "| a bee |",
         "a line",
     ):
         assert expected in text
@@ -43,7 +46,7 @@ def test_the_report_says_what_the_results_hold(tmp_path):
 
 def test_what_was_not_measured_is_said_and_nan_is_null(tmp_path):
     results = RESULTS | {"drawn": {"x": float("nan"), "y": [float("inf"), 1.0]}}
-    sections = report_sections(results, quality=["few"], drawn=[], zero_shot=[], n_regions_drawn=0)
+    sections = report_sections(results, species=[], quality=["few"], drawn=[], zero_shot=[], n_regions_drawn=0)
     assert "Against the truth of the drawn world" not in sections
     assert sections["Zero-shot classification"] == ["Skipped: no --clip was given."]
     write_report(tmp_path, "T", results, sections)

@@ -1,13 +1,15 @@
 """Batches of prepared images from worker processes."""
 
 import os
+import re
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
-import pytest
 import torch
 from tiny_collections import PatchMeans, make_collection
 
-from sae_traits.errors import StoreError
 from sae_traits.features.loading import prepared_batches
 
 
@@ -24,11 +26,29 @@ class KilledAtTheThird(PatchMeans):
         return super().__call__(image)
 
 
+_KILLED = """
+import sys
+from pathlib import Path
+sys.path[:0] = [{tests!r}]
+from test_loading import KilledAtTheThird
+from tiny_collections import make_collection
+from sae_traits.errors import StoreError
+from sae_traits.features.loading import prepared_batches
+if __name__ == "__main__":
+    collection = make_collection(Path(sys.argv[1]), 8)
+    try:
+        list(prepared_batches(collection, range(8), KilledAtTheThird(), batch_size=1, workers=1))
+    except StoreError as error:
+        print(error)
+"""
+
+
 def test_a_worker_that_is_killed_is_explained(tmp_path):
-    collection = make_collection(tmp_path, 8)
-    batches = prepared_batches(collection, range(8), KilledAtTheThird(), batch_size=1, workers=1)
-    with pytest.raises(StoreError, match=r"a process that reads images was killed, .* choose fewer --workers"):
-        list(batches)
+    # In a process of its own: once a worker is killed, torch raises at any line of the process that had started it.
+    script = tmp_path / "script.py"
+    script.write_text(_KILLED.format(tests=str(Path(__file__).parent)))
+    done = subprocess.run([sys.executable, script, tmp_path / "images"], capture_output=True, text=True, check=False)
+    assert re.search(r"a process that reads images was killed, .* choose fewer --workers", done.stdout), done.stderr
 
 
 def test_batches_come_in_the_order_of_the_rows(tmp_path):
