@@ -77,7 +77,7 @@ def test_the_same_value_twice_is_one_sae():
         ("batch_size=8,16", {}, "cannot vary batch_size: its SAEs are trained on the same batches"),
         ("n_patches=8", {}, "cannot vary n_patches"),
         ("sae=a,b", {}, "cannot vary sae"),
-        ("k=many", {}, "train.k: .* not 'many'"),
+        ("k=many", {}, "train.k must be a whole number, not 'many'"),
         ("k=none", {}, "train.k: .* not None"),
         ("architecture=topk,gated", {}, "train.architecture: .* not 'gated'"),
         ("k=8,99", {"n_latents": 64}, r"k \(99\) cannot exceed n_latents \(64\)"),
