@@ -173,7 +173,8 @@ class PatchGrid:
             raise ConfigError(f"this grid is for images of {self.source}, not {image.size}")
         resized = image.resize(self.resized, resample=Image.Resampling[self.resample.upper()])
         left, top = self.offset
-        if left <= 0 and top <= 0:
+        right, bottom = left + resized.width, top + resized.height
+        if left <= 0 and top <= 0 and right >= self.size[0] and bottom >= self.size[1]:
             return resized.crop((-left, -top, -left + self.size[0], -top + self.size[1]))
         canvas = Image.new("RGB", self.size, padding)
         canvas.paste(resized, self.offset)

@@ -67,8 +67,9 @@ def _raising(batches: Iterator[torch.Tensor | CollectionError]) -> Iterator[torc
             if isinstance(batch, CollectionError):
                 raise batch
             yield batch
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except (RuntimeError, OSError, EOFError) as error:
+        # A killed worker is a RuntimeError, or a connection that breaks off while it hands over a batch.
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
         raise StoreError(
             "a process that reads images was killed, perhaps because memory or shared memory (/dev/shm) is full; "

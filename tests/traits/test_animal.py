@@ -91,9 +91,9 @@ def test_the_shares_are_those_of_the_masks_area_on_the_patches(patches, left, to
     for ring in region.polygons:  # holes are filled, as in what is measured
         inside |= polygon_mask(ring, mask.shape)
     found = place_on_animal(region, Animal.of(mask))
-    assert found.on_animal == pytest.approx((mask & inside).sum() / inside.sum(), abs=0.02)
+    assert found.on_animal == pytest.approx((mask & inside).sum() / inside.sum(), abs=0.03)
     assert found.share_of_animal == pytest.approx(
-        (mask & inside).sum() / mask.sum(), abs=0.02 * inside.sum() / mask.sum()
+        (mask & inside).sum() / mask.sum(), abs=0.03 * inside.sum() / mask.sum()
     )
     assert 0 <= found.on_animal <= 1
     assert 0 <= found.share_of_animal <= 1
