@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sae_traits.collections.splits import Member, is_split_label, parse_split, split_by_species, split_members
@@ -160,8 +160,9 @@ def test_a_group_is_on_one_side_unless_the_source_parts_it(members, shares, seed
             assert undecided <= {"train"}
         if not given and len({member.species for member, _ in mine}) > 1:
             assert undecided == {"train"}
-    shuffled = [*reversed(members)]
-    assert split_members(shuffled, **options) == [*reversed(splits)]
+    # Images of the same content are in one group, as they are where groups are found by content.
+    if len({member.content for member in members}) == len({(member.content, member.group) for member in members}):
+        assert split_members([*reversed(members)], **options) == [*reversed(splits)]
 
 
 def test_a_group_counts_as_one_image_in_its_species():
