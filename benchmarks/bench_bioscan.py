@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 from tables import describe_machine, markdown_table
 
-from sae_traits.collections import fingerprint, list_source
-from sae_traits.collections.bioscan import METADATA_FILE
 from sae_traits.config import CollectionConfig
-from sae_traits.progress import track
+from sae_traits.images import fingerprint, list_source
+from sae_traits.images.bioscan import METADATA_FILE
+from sae_traits.logging import track
 
 HEADER = (
     "processid,sampleid,taxon,phylum,class,order,family,subfamily,genus,species,dna_bin,dna_barcode,country,"

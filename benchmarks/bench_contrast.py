@@ -1,11 +1,11 @@
-"""The contrast over the codes of a million specimens, and beside it Algorithm 1 written as the paper prints it.
+"""The contrast over the codes of a million images, and beside it Algorithm 1 written as the paper prints it.
 
 Synthetic codes with a planted truth: every latent has a base rate, and every species has some latents of its own that
 fire far more often in it than in its genus. Written as Parquet parts like those of a run, then read, counted and
-contrasted, each in a process of its own, whose peak memory is printed. A million specimens take some ten minutes on
+contrasted, each in a process of its own, whose peak memory is printed. A million images take some ten minutes on
 two cores, most of it to draw them, and 2 GB of disk:
 
-    python benchmarks/bench_contrast.py [--specimens 1000000] [--species 10000] [--folder DIR]
+    python benchmarks/bench_contrast.py [--images 1000000] [--species 10000] [--folder DIR]
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tables import describe_machine, markdown_table
 
-from sae_traits.progress import track
+from sae_traits.logging import track
 from sae_traits.schema import Taxon
 from sae_traits.traits.chosen import ChosenLatents, choose_latents
 from sae_traits.traits.contrast import paper_contrast, specimen_contrast
@@ -35,16 +35,16 @@ from sae_traits.traits.species_counts import SpeciesCounts, count_firings
 
 N_LATENTS = 24_576
 FIRED = 50
-"""Latents that fire in a specimen."""
+"""Latents that fire in an image."""
 PATCHES = (1, 4)
 """Patches at which a latent fires, from the first to before the last."""
 OWN = 8
 """Planted latents of a species."""
 OWN_RATE = 0.5
-"""Share of a species' specimens in which each of them fires."""
+"""Share of a species' images in which each of them fires."""
 SPECIES_A_GENUS, GENERA_A_FAMILY, FAMILIES_AN_ORDER = 5, 8, 10
 PART = 10_000
-"""Specimens a part."""
+"""Images a part."""
 PAPER_SPECIMENS = 2_000
 MINIMUM_FREQUENCY = 1e-3
 """t_freq: at 3e-3, the paper's, firings spread over 24,576 latents pass for some species only."""
@@ -67,31 +67,31 @@ def own_latents(species: int) -> np.ndarray:
     return np.random.default_rng([1, species]).choice(N_LATENTS, OWN, replace=False)
 
 
-def draw(folder: Path, n_specimens: int, n_species: int) -> None:
-    """Write codes as a run does; specimen i is of species i % n_species."""
+def draw(folder: Path, n_images: int, n_species: int) -> None:
+    """Write codes as a run does; image i is of species i % n_species."""
     folder.mkdir(parents=True, exist_ok=True)
     rates = 1 / (10 + np.random.default_rng(0).permutation(N_LATENTS))
     edges = np.cumsum(rates) / rates.sum()
     own = np.stack([own_latents(species) for species in range(n_species)])
     parts = []
-    for start in track(range(0, n_specimens, PART), "draw", -(-n_specimens // PART), "part"):
+    for start in track(range(0, n_images, PART), "draw", -(-n_images // PART), "part"):
         rng = np.random.default_rng([2, start])
-        rows = np.arange(start, min(start + PART, n_specimens))
+        rows = np.arange(start, min(start + PART, n_images))
         latents = np.searchsorted(edges, rng.random((len(rows), FIRED)))
         planted = rng.random((len(rows), OWN)) < OWN_RATE
         latents[:, :OWN] = np.where(planted, own[rows % n_species], latents[:, :OWN])
-        specimen, latent = np.divmod(np.unique(np.repeat(rows, FIRED) * N_LATENTS + latents.ravel()), N_LATENTS)
+        record, latent = np.divmod(np.unique(np.repeat(rows, FIRED) * N_LATENTS + latents.ravel()), N_LATENTS)
         n_patches = rng.integers(*PATCHES, len(latent))
         patch = np.concatenate([np.arange(PATCHES[1] - 1)] * len(latent)).reshape(len(latent), -1)
         fired = np.arange(PATCHES[1] - 1) < n_patches[:, None]
-        columns = [np.repeat(specimen, n_patches), np.repeat(latent, n_patches), patch[fired], np.ones(fired.sum())]
+        columns = [np.repeat(record, n_patches), np.repeat(latent, n_patches), patch[fired], np.ones(fired.sum())]
         arrays = [pa.array(c).cast(f.type) for c, f in zip(columns, CODE_SCHEMA, strict=True)]
         name = f"part-{start // PART:05d}.parquet"
         pq.write_table(pa.Table.from_arrays(arrays, schema=CODE_SCHEMA), folder / name, compression="zstd")
         parts.append(name)
     pq.write_table(pa.table({"threshold": pa.array(np.full(N_LATENTS, 0.5, np.float32))}), folder / THRESHOLDS_FILE)
     (folder / INDEX_FILE).write_text(
-        json.dumps({"n_specimens": n_specimens, "n_latents": N_LATENTS, "parts": parts}), encoding="utf-8"
+        json.dumps({"n_images": n_images, "n_latents": N_LATENTS, "parts": parts}), encoding="utf-8"
     )
 
 
@@ -99,7 +99,7 @@ def read_counts(folder: Path, n_species: int) -> tuple[Codes, SpeciesCounts]:
     """The codes, and the firings of every species, as `plan_annotation` counts them."""
     codes = Codes.open(folder)
     names = [taxon(species) for species in range(n_species)]
-    taxa = [names[row % n_species] for row in range(codes.n_specimens)]
+    taxa = [names[row % n_species] for row in range(codes.n_images)]
     return codes, count_firings(codes.firing_counts(), taxa, N_LATENTS)
 
 
@@ -108,7 +108,7 @@ def choose(method: str, folder: Path, n_species: int) -> tuple[ChosenLatents, fl
     start = time.perf_counter()
     codes, counts = read_counts(folder, n_species)
     counted = time.perf_counter() - start
-    found = specimen_contrast(counts) if method == "specimen" else paper_contrast(counts, MINIMUM_FREQUENCY)
+    found = specimen_contrast(counts) if method == "image" else paper_contrast(counts, MINIMUM_FREQUENCY)
     return choose_latents(found, codes.thresholds), counted
 
 
@@ -175,12 +175,12 @@ def compare_with_the_loops(folder: Path, n_species: int) -> tuple[dict[str, floa
     """
     names = [taxon(species) for species in range(n_species)]
     images = []
-    for codes in Codes.open(folder).specimens():
-        own = names[codes.specimen % n_species]
+    for codes in Codes.open(folder).images():
+        own = names[codes.record % n_species]
         fired = {latent: patches.tolist() for latent, patches, _ in codes.groups()}
         images.append((str(own.species), str(own.genus), fired))
     codes = Codes.open(folder)
-    taxa = [names[row % n_species] for row in range(codes.n_specimens)]
+    taxa = [names[row % n_species] for row in range(codes.n_images)]
     parts = list(codes.firing_counts())
 
     def ours() -> ChosenLatents:
@@ -219,23 +219,23 @@ def best_of(work: Callable[[], Any], times: int = 5) -> float:
 def main() -> None:
     """Draw, measure and print two tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--specimens", type=int, default=1_000_000)
+    parser.add_argument("--images", type=int, default=1_000_000)
     parser.add_argument("--species", type=int, default=10_000)
     parser.add_argument("--folder", type=Path, help="keeps the drawn codes, and reads them when they are there")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
-        many, few = folder / f"codes-{arguments.specimens}", folder / f"codes-{PAPER_SPECIMENS}"
-        n_few = max(2, arguments.species * PAPER_SPECIMENS // arguments.specimens)
-        sizes = (many, arguments.specimens, arguments.species), (few, PAPER_SPECIMENS, n_few)
-        for path, n_specimens, n_species in sizes:
+        many, few = folder / f"codes-{arguments.images}", folder / f"codes-{PAPER_SPECIMENS}"
+        n_few = max(2, arguments.species * PAPER_SPECIMENS // arguments.images)
+        sizes = (many, arguments.images, arguments.species), (few, PAPER_SPECIMENS, n_few)
+        for path, n_images, n_species in sizes:
             if not (path / INDEX_FILE).is_file():
-                draw(path, n_specimens, n_species)
+                draw(path, n_images, n_species)
         print(describe_machine())
-        print(f"\n{arguments.specimens:,} specimens, {arguments.species:,} species, {FIRED} of {N_LATENTS:,} latents\n")
+        print(f"\n{arguments.images:,} images, {arguments.species:,} species, {FIRED} of {N_LATENTS:,} latents\n")
         # A process each, so that one's peak memory is not the other's; spawned, so that nothing is inherited.
         with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-            rows = [pool.apply(measure, (method, many, arguments.species)) for method in ("specimen", "paper")]
+            rows = [pool.apply(measure, (method, many, arguments.species)) for method in ("image", "paper")]
         header = [
             "contrast",
             "s",
@@ -247,7 +247,7 @@ def main() -> None:
         ]
         print(markdown_table(header, rows), flush=True)
         seconds, n_kept = compare_with_the_loops(few, n_few)
-        print(f"\nAlgorithm 1, {PAPER_SPECIMENS:,} specimens, {n_few} species; all keep the same {n_kept:,} pairs\n")
+        print(f"\nAlgorithm 1, {PAPER_SPECIMENS:,} images, {n_few} species; all keep the same {n_kept:,} pairs\n")
         slowest = max(seconds.values())
         rows = [[name, f"{taken:.4f}", f"{slowest / taken:.0f}"] for name, taken in seconds.items()]
         print(markdown_table(["", "s", "times as fast as the printed loops"], rows))

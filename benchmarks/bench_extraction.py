@@ -24,7 +24,7 @@ from sae_traits.config import FeaturesConfig
 from sae_traits.features.backbone import load_backbone
 from sae_traits.features.extract import extract
 from sae_traits.features.loading import prepared_batches
-from sae_traits.schema import Collection, Specimen, Taxon
+from sae_traits.schema import Collection, ImageRecord, Taxon
 
 PREPROCESSOR = {
     "do_resize": True,
@@ -51,16 +51,16 @@ def make_model(folder: Path) -> Path:
 def make_photographs(folder: Path, n_images: int) -> Collection:
     """JPEG files of 1024 x 768 pixels."""
     folder.mkdir()
-    generator, specimens = np.random.default_rng(0), []
+    generator, records = np.random.default_rng(0), []
     for number in range(n_images):
         path = folder / f"{number:03d}.jpg"
         noise = Image.fromarray(generator.integers(0, 256, (48, 64, 3), dtype=np.uint8))
         noise.resize((1024, 768), Image.Resampling.BICUBIC).save(path, quality=90)
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         taxon = Taxon(species="Vanessa atalanta")
-        specimens.append(
-            Specimen(
-                specimen_id=path.stem,
+        records.append(
+            ImageRecord(
+                image_id=path.stem,
                 file=path.name,
                 taxon=taxon,
                 split="train",
@@ -69,7 +69,7 @@ def make_photographs(folder: Path, n_images: int) -> Collection:
                 sha256=sha256,
             )
         )
-    return Collection(folder, tuple(specimens))
+    return Collection(folder, tuple(records))
 
 
 def measure(work: Callable[[], object]) -> tuple[float, float]:
@@ -103,16 +103,16 @@ def main() -> None:
             for batch in pixels.split(4):
                 model(pixel_values=batch)
 
-        def extraction(specimens: tuple[Specimen, ...], number: int) -> None:
-            part = Collection(collection.root, specimens)
+        def extraction(records: tuple[ImageRecord, ...], number: int) -> None:
+            part = Collection(collection.root, records)
             extract(part, backbone, folder / f"features-{number}", workers=0)
 
         forward()
-        extraction(collection.specimens[:1], -1)  # the first pass of everything is slower
+        extraction(collection.images[:1], -1)  # the first pass of everything is slower
         works: dict[str, Callable[[int], object]] = {
             "reading": lambda _: read(),
             "bare forward": lambda _: forward(),
-            "extraction": lambda number: extraction(collection.specimens, number),
+            "extraction": lambda number: extraction(collection.images, number),
         }
         found: dict[str, list[tuple[float, float]]] = {what: [] for what in works}
         for number in range(arguments.rounds):

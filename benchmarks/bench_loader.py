@@ -37,20 +37,20 @@ def make_store(folder: Path, dtype: str) -> FeatureStore:
     """Random features in shards of the size that extraction writes; twice what the buffer holds."""
     folder.mkdir()
     entries = []
-    n_specimens = SHARD_BYTES // (PATCHES_A_SPECIMEN * D_MODEL * DTYPES[dtype].itemsize)
-    n_patches = n_specimens * PATCHES_A_SPECIMEN
+    n_images = SHARD_BYTES // (PATCHES_A_SPECIMEN * D_MODEL * DTYPES[dtype].itemsize)
+    n_patches = n_images * PATCHES_A_SPECIMEN
     for number in range(N_SHARDS):
-        rows = np.arange(number * n_specimens, (number + 1) * n_specimens)
-        offsets = np.arange(n_specimens + 1) * PATCHES_A_SPECIMEN
-        patches = np.tile(np.arange(PATCHES_A_SPECIMEN, dtype=np.int32), n_specimens)
+        rows = np.arange(number * n_images, (number + 1) * n_images)
+        offsets = np.arange(n_images + 1) * PATCHES_A_SPECIMEN
+        patches = np.tile(np.arange(PATCHES_A_SPECIMEN, dtype=np.int32), n_images)
         path = folder / f"shard-{number:05d}.safetensors"
         write_shard(path, FeatureShard(rows, offsets, patches, torch.randn(n_patches, D_MODEL).to(DTYPES[dtype])), "")
         size, sha256 = path.stat().st_size, hash_of_file(path)
         entries.append(
             ShardEntry(
                 file=path.name,
-                first_specimen=int(rows[0]),
-                n_specimens=n_specimens,
+                first_image=int(rows[0]),
+                n_images=n_images,
                 n_patches=n_patches,
                 bytes=size,
                 sha256=sha256,
@@ -99,7 +99,7 @@ class StoredPatches(Dataset[Tensor]):
 
 def stream(store: FeatureStore):
     """The loader of this toolkit, over two epochs."""
-    return PatchStream(store, range(store.n_specimens), n_patches=2 * store.n_patches, batch_size=BATCH_SIZE)
+    return PatchStream(store, range(store.n_images), n_patches=2 * store.n_patches, batch_size=BATCH_SIZE)
 
 
 def single_patches(store: FeatureStore):

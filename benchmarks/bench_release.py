@@ -4,7 +4,7 @@ Each step runs in a process of its own, whose time, processor time and peak memo
 (which finds near-identical images), writing the dataset with its images and by reference, putting the images in again,
 and the first row of a stream. Some ten minutes and 2 GB of disk:
 
-    python benchmarks/bench_release.py [--specimens 19000] [--rows 80000] [--folder DIR]
+    python benchmarks/bench_release.py [--images 19000] [--rows 80000] [--folder DIR]
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ import numpy as np
 from PIL import Image
 from tables import describe_machine, markdown_table
 
-from sae_traits.collections import read_collection
-from sae_traits.collections.near_identical import HASH_BYTES, near_identical_groups
 from sae_traits.config import CollectionConfig, ReleaseConfig
 from sae_traits.geometry import Framing
+from sae_traits.images import read_collection
+from sae_traits.images.near_identical import HASH_BYTES, near_identical_groups
 from sae_traits.release.dataset import write_dataset
 from sae_traits.release.facts import DatasetFacts
 from sae_traits.release.rehydrate import rehydrate
@@ -107,19 +107,19 @@ def read(root: Path, saved: Path) -> None:
 
 
 def make_traits(collection: Collection, n_rows: int) -> list[Trait]:
-    """Traits of all specimens in turn, each with a sentence and a region of some patches."""
+    """Traits of all images in turn, each with a sentence and a region of some patches."""
     rng = np.random.default_rng(0)
-    share = n_rows / len(collection.specimens)
+    share = n_rows / len(collection.images)
     traits = []
-    for row, specimen in enumerate(collection.specimens):
+    for row, record in enumerate(collection.images):
         for number in range(int(share * (row + 1)) - int(share * row)):
             x, y, width, height = rng.uniform(10, 100, 4).tolist()
             outline = tuple(rng.uniform(0, SIDE, 24).tolist())
             latent = int(rng.integers(N_LATENTS))
             traits.append(
                 Trait(
-                    trait_id=f"{specimen.specimen_id}-{number}",
-                    candidate=Candidate(specimen=row, latent=latent, patches=(1,), peak=1.5, contrast=CONTRAST),
+                    trait_id=f"{record.image_id}-{number}",
+                    candidate=Candidate(image=row, latent=latent, patches=(1,), peak=1.5, contrast=CONTRAST),
                     region=Region(box=(x, y, width, height), polygons=(outline,), patches=(1,), area_fraction=0.05),
                     description=Description(
                         text=f"The region is mostly dark brown, with {latent % 9} paler bands that run across it.",
@@ -145,8 +145,8 @@ def write(saved: Path, folder: Path, n_rows: int, images: Images) -> None:
     """Write the dataset."""
     collection = Collection.load(saved)
     latents = [
-        ChosenLatent(species=name, latent=7, threshold=0.4, contrast=CONTRAST, n_fired=3, n_specimens=4)
-        for name in sorted({specimen.species for specimen in collection.specimens})
+        ChosenLatent(species=name, latent=7, threshold=0.4, contrast=CONTRAST, n_fired=3, n_images=4)
+        for name in sorted({record.species for record in collection.images})
     ]
     write_dataset(
         folder,
@@ -205,17 +205,17 @@ def first_row_seconds(folder: Path) -> tuple[float, float]:
 def main() -> None:
     """Draw, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--specimens", type=int, default=19_000)
+    parser.add_argument("--images", type=int, default=19_000)
     parser.add_argument("--rows", type=int, default=80_000)
     parser.add_argument("--folder", type=Path, help="keeps the drawn images, and uses them when they are there")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
-        root, saved = folder / f"images-{arguments.specimens}", folder / "specimens.parquet"
+        root, saved = folder / f"images-{arguments.images}", folder / "images.parquet"
         embedded, referred, rehydrated = folder / "embedded", folder / "referred", folder / "rehydrated"
         if not root.is_dir():
             with multiprocessing.Pool() as pool:
-                pool.map(partial(draw_image, root), range(arguments.specimens), chunksize=100)
+                pool.map(partial(draw_image, root), range(arguments.images), chunksize=100)
         steps: dict[str, tuple[Callable[[], None], Path | None]] = {
             "read the collection, near-identical images found": (partial(read, root, saved), None),
             "dataset with images": (partial(write, saved, embedded, arguments.rows, "embed"), embedded),
@@ -224,7 +224,7 @@ def main() -> None:
             "near-identical among 100,000 random hashes": (partial(group, 100_000), None),
         }
         print(describe_machine())
-        print(f"\n{arguments.rows:,} traits of {arguments.specimens:,} images of {SIDE} x {SIDE} pixels\n", flush=True)
+        print(f"\n{arguments.rows:,} traits of {arguments.images:,} images of {SIDE} x {SIDE} pixels\n", flush=True)
         rows = []
         # A process each, so that one's peak memory is not the other's; spawned, so that nothing is inherited.
         with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:

@@ -3,9 +3,9 @@
 One SAE is trained on MobileNetV2 features; then regions are chosen in the same run in each of WAYS. Compared are
 
 - the share of a region's patches that lies on the animal, by the masks that come with the photographs, of all
-  specimens: intervals over specimens, and paired differences to the SAE over the specimens that have regions of both;
-- how often two specimens of a species get the same value of an attribute, at the same latent where there are latents,
-  on a random sample of specimens: intervals over species, and paired differences to the SAE. Beside it the share for
+  images: intervals over images, and paired differences to the SAE over the images that have regions of both;
+- how often two images of a species get the same value of an attribute, at the same latent where there are latents,
+  on a random sample of images: intervals over species, and paired differences to the SAE. Beside it the share for
   any two traits of the sample: descriptions that are all alike agree as well. "Above chance" is the agreement less that
   share.
 
@@ -26,20 +26,20 @@ from typing import Any, TypeVar
 import numpy as np
 from tables import describe_machine, markdown_table
 
+from sae_traits.config.layers import resolve
+from sae_traits.describers.measured import Measured
 from sae_traits.encoding import encode, plan_regions
 from sae_traits.evaluation.localisation import patches_on_animal
 from sae_traits.evaluation.statistics import Interval, bootstrap_interval, paired_difference
 from sae_traits.extraction import extract_features, features_of
 from sae_traits.features.backbone import choose_device, load_backbone
 from sae_traits.features.gradcam import load_gradcam
-from sae_traits.layers import resolve
-from sae_traits.run import Run
-from sae_traits.schema import REGION_SOURCES, BackboneInfo, Candidate, Collection, Region, Specimen
+from sae_traits.runs.run import Run
+from sae_traits.schema import REGION_SOURCES, BackboneInfo, Candidate, Collection, ImageRecord, Region
 from sae_traits.training import train
 from sae_traits.traits.annotate import Plan, describe_candidates, export_traits
 from sae_traits.traits.chosen import LatentsBySpecies
 from sae_traits.traits.consistency import ConsistencyCounter, FacetAgreement
-from sae_traits.traits.describers.measured import Measured
 from sae_traits.traits.image_regions import plan_gradcam, write_class_maps
 from sae_traits.traits.ledger import Ledger
 from sae_traits.traits.table import read_traits
@@ -47,7 +47,7 @@ from sae_traits.traits.table import read_traits
 LAYER = 11
 WAYS: dict[str, dict[str, Any]] = {
     **{regions: {"regions": regions} for regions in REGION_SOURCES},
-    # Every patch has one half of every component, so at the default quantile (0.7) nearly all fire in every specimen.
+    # Every patch has one half of every component, so at the default quantile (0.7) nearly all fire in every image.
     # At this one as many fire at a patch as of the SAE's: 16 x 0.3 = 96 x 0.05.
     "pca, quantile 0.95": {"regions": "pca", "firing_quantile": 0.95},
 }
@@ -55,8 +55,8 @@ WAYS: dict[str, dict[str, Any]] = {
 GRADCAM_LAST = "gradcam, last layer"
 """Grad-CAM where its authors take it, on a coarser grid than that of the features: 7 x 7 patches, not 14 x 14."""
 Key = TypeVar("Key", int, str)
-"""Specimen or species."""
-Candidates = Iterator[tuple[Specimen, list[tuple[Candidate, Region]]]]
+"""Image or species."""
+Candidates = Iterator[tuple[ImageRecord, list[tuple[Candidate, Region]]]]
 
 
 @dataclass(frozen=True)
@@ -64,21 +64,21 @@ class Found:
     """What one way of choosing regions came to."""
 
     regions_each: float
-    """Of the specimens with a region."""
+    """Of the images with a region."""
     area: float
     """Mean share of an image that a region covers."""
     on_animal: Interval
-    by_specimen: dict[int, float]
-    """Specimen -> mean share of its regions on the animal."""
+    by_image: dict[int, float]
+    """Image -> mean share of its regions on the animal."""
     agreement: dict[str, FacetAgreement]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Some specimens of a plan; a `Plan`."""
+    """Some images of a plan; a `Plan`."""
 
     plan: Plan
-    specimens: frozenset[str]
+    images: frozenset[str]
 
     @property
     def collection(self) -> Collection:
@@ -93,7 +93,7 @@ class Sample:
         return self.plan.species_without_latents
 
     def candidates(self) -> Candidates:
-        return (found for found in self.plan.candidates() if found[0].specimen_id in self.specimens)
+        return (found for found in self.plan.candidates() if found[0].image_id in self.images)
 
 
 def make_run(shared: Path, folder: Path) -> Run:
@@ -109,7 +109,7 @@ def make_run(shared: Path, folder: Path) -> Run:
 
 
 def compare(folder: Path, way: str, per_species: int) -> Found | None:
-    """Choose regions in one way, and score them; None where no specimen has a region."""
+    """Choose regions in one way, and score them; None where no image has a region."""
     plan, info = plan_gradcam_at_last_layer(folder) if way == GRADCAM_LAST else plan_way(folder, way)
     if not any(True for _ in plan.candidates()):
         return None
@@ -119,7 +119,7 @@ def compare(folder: Path, way: str, per_species: int) -> Found | None:
         regions_each=len(rows) / len(means),
         area=float(areas.mean()),
         on_animal=bootstrap_interval(shares, groups=rows),
-        by_specimen=means,
+        by_image=means,
         agreement=agreement(Sample(plan, draw(plan.collection, per_species)), folder / "comparison" / way),
     )
 
@@ -127,7 +127,7 @@ def compare(folder: Path, way: str, per_species: int) -> Found | None:
 def plan_way(folder: Path, way: str) -> tuple[Plan, BackboneInfo]:
     """The regions of one of WAYS, and the patches that they are made of."""
     run = Run.open(folder, {"contrast": WAYS[way]})
-    collection = Collection.load(run.specimens_file)
+    collection = Collection.load(run.images_file)
     source = features_of(run, collection)
     encode(run, collection, source)
     return plan_regions(run, collection, source), source.info
@@ -136,7 +136,7 @@ def plan_way(folder: Path, way: str) -> tuple[Plan, BackboneInfo]:
 def plan_gradcam_at_last_layer(folder: Path) -> tuple[Plan, BackboneInfo]:
     """Grad-CAM's regions at the backbone's last hidden state, and the patches there."""
     run = Run.open(folder)
-    collection = Collection.load(run.specimens_file)
+    collection = Collection.load(run.images_file)
     info = load_backbone(replace(run.config.features, layer=-1)).info
     file = folder / "comparison" / "last-layer.parquet"
     gradcam = load_gradcam(info, choose_device("auto"))
@@ -145,27 +145,27 @@ def plan_gradcam_at_last_layer(folder: Path) -> tuple[Plan, BackboneInfo]:
 
 
 def shares_on_animal(plan: Plan, info: BackboneInfo) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of every region: its specimen, its share on the animal, and its share of the image, `[n_regions]` each."""
+    """Of every region: its image, its share on the animal, and its share of the image, `[n_regions]` each."""
     found = []
-    for specimen, pairs in plan.candidates():
-        on_animal = patches_on_animal(plan.collection, specimen, info.grid((specimen.width, specimen.height)))
+    for record, pairs in plan.candidates():
+        on_animal = patches_on_animal(plan.collection, record, info.grid((record.width, record.height)))
         assert on_animal is not None
-        found += [(c.specimen, on_animal[list(c.patches)].mean(), region.area_fraction) for c, region in pairs]
+        found += [(c.record, on_animal[list(c.patches)].mean(), region.area_fraction) for c, region in pairs]
     rows, shares, areas = zip(*found, strict=True)
     return np.array(rows), np.array(shares), np.array(areas)
 
 
 def draw(collection: Collection, per_species: int) -> frozenset[str]:
-    """Random specimens, the same number of every species and the same for all ways."""
+    """Random images, the same number of every species and the same for all ways."""
     generator = np.random.default_rng(0)
     by_species: dict[str, list[str]] = {}
-    for specimen in collection.specimens:
-        by_species.setdefault(specimen.species, []).append(specimen.specimen_id)
+    for record in collection.images:
+        by_species.setdefault(record.species, []).append(record.image_id)
     return frozenset(name for ids in by_species.values() for name in generator.permutation(ids)[:per_species].tolist())
 
 
 def agreement(sample: Sample, folder: Path) -> dict[str, FacetAgreement]:
-    """Describe the sample with `measured`, and see what the specimens of a species have in common, by attribute."""
+    """Describe the sample with `measured`, and see what the images of a species have in common, by attribute."""
     folder.mkdir(parents=True, exist_ok=True)
     traits_file = folder / "traits.parquet"
     with Ledger(folder / "ledger.sqlite") as ledger:
@@ -173,7 +173,7 @@ def agreement(sample: Sample, folder: Path) -> dict[str, FacetAgreement]:
         export_traits(sample, Measured(), ledger, traits_file=traits_file, latents_file=folder / "latents.parquet")
     counter = ConsistencyCounter()
     for trait in read_traits(traits_file):
-        counter.add(trait, sample.collection.specimens[trait.candidate.specimen])
+        counter.add(trait, sample.collection.images[trait.candidate.image])
     return {found.facet: found for found in counter.agreement()}
 
 
@@ -187,8 +187,8 @@ def location_row(name: str, found: Found | None, sae: Found) -> list[str]:
     """A row of the table of where regions lie."""
     if found is None:
         return [name, "0", *[""] * 4]
-    compared = "" if found is sae else str(difference(sae.by_specimen, found.by_specimen))
-    sizes = [f"{len(found.by_specimen)}", f"{found.regions_each:.2f}", f"{found.area:.3f}"]
+    compared = "" if found is sae else str(difference(sae.by_image, found.by_image))
+    sizes = [f"{len(found.by_image)}", f"{found.regions_each:.2f}", f"{found.area:.3f}"]
     return [name, *sizes, str(found.on_animal), compared]
 
 
@@ -212,7 +212,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, help="keeps the run, and goes on with what is there")
     parser.add_argument("--ways", nargs="+", default=[*WAYS, GRADCAM_LAST], choices=[*WAYS, GRADCAM_LAST])
-    parser.add_argument("--per-species", type=int, default=20, help="specimens that are described")
+    parser.add_argument("--per-species", type=int, default=20, help="images that are described")
     arguments = parser.parse_args()
     shared = os.environ.get("SAE_TRAITS_SHARED")
     if not shared:
@@ -225,7 +225,7 @@ def main() -> None:
     assert sae is not None
     header = [
         "regions",
-        "specimens with a region",
+        "images with a region",
         "regions each",
         "share of the image",
         "on the animal",

@@ -2,14 +2,14 @@
 
 For every seed a world is drawn, its features extracted and an SAE trained once; then the same codes are given to
 
-- specimen: the default, `specimen_contrast`, and the places where a species' latents agree, each told once;
+- image: the default, `specimen_contrast`, and the places where a species' latents agree, each told once;
 - paper: Algorithm 1 and every region of its latents, the strongest first, as in the paper;
 - paper, places apart: the same, but a place is told once;
 - paper, our regions: Algorithm 1, the rest as ours.
 
-Two choices are compared on as many rows of each specimen as the shorter of them has, the strongest first. Species with
+Two choices are compared on as many rows of each image as the shorter of them has, the strongest first. Species with
 congeners only: the paper finds nothing for the others, which have columns of their own. Recall and false discoveries
-are those of `sae_traits.evaluation.drawn_truth`. A minute or two a seed on two cores:
+are those of `sae_traits.testbench.truth`. A minute or two a seed on two cores:
 
     python benchmarks/drawn_contrast.py [--seeds 0 1 2]
 """
@@ -26,14 +26,14 @@ import numpy as np
 from tables import markdown_table
 
 from sae_traits import pipeline
-from sae_traits.collections.drawn import draw_collection
 from sae_traits.config import ContrastConfig
-from sae_traits.evaluation.drawn_truth import SpecimenCounts, count_found
+from sae_traits.config.layers import read_config, resolve
 from sae_traits.evaluation.statistics import Interval, bootstrap_interval
 from sae_traits.features.store import FeatureStore
-from sae_traits.layers import read_config, resolve
-from sae_traits.run import Run
+from sae_traits.runs.run import Run
 from sae_traits.schema import Collection
+from sae_traits.testbench.drawn import draw_collection
+from sae_traits.testbench.truth import ImageCounts, count_found
 from sae_traits.traits.annotate import plan_annotation
 from sae_traits.traits.candidates import all_candidates
 from sae_traits.traits.encode import Codes
@@ -46,7 +46,7 @@ OTHERS = {
     "paper, our regions": {"greatest_overlap": 0.5, "least_evidence": ContrastConfig().least_evidence},
 }
 Regions = list[list[tuple[int, ...]]]
-"""The patches of every region of every specimen, the strongest first."""
+"""The patches of every region of every image, the strongest first."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,13 @@ class World:
     """One drawn world, and the regions that each way chose in it."""
 
     collection: Collection
-    specimen: Regions
+    record: Regions
     others: dict[str, Regions]
     """By the names of OTHERS."""
     run: Run
 
-    def count(self, regions: Regions) -> list[SpecimenCounts]:
-        """What the regions found, a specimen each."""
+    def count(self, regions: Regions) -> list[ImageCounts]:
+        """What the regions found, an image each."""
         return count_found(self.collection, regions, FeatureStore.open(self.run.activations).info)
 
 
@@ -76,11 +76,11 @@ def make_world(folder: Path, seed: int) -> World:
     pipeline.extract_features(run)
     pipeline.train(run)
     pipeline.annotate_run(run)
-    collection = Collection.load(run.specimens_file)
+    collection = Collection.load(run.images_file)
     return World(
         collection,
-        specimen=choose_regions(
-            run, collection, "specimen", greatest_overlap=0.5, least_evidence=ContrastConfig().least_evidence
+        record=choose_regions(
+            run, collection, "image", greatest_overlap=0.5, least_evidence=ContrastConfig().least_evidence
         ),
         others={name: choose_regions(run, collection, "paper", **rules) for name, rules in OTHERS.items()},
         run=run,
@@ -90,31 +90,31 @@ def make_world(folder: Path, seed: int) -> World:
 def choose_regions(
     run: Run, collection: Collection, method: str, *, greatest_overlap: float, least_evidence: float
 ) -> Regions:
-    """The regions of every specimen, by the latents of one contrast, from the codes of the run."""
+    """The regions of every image, by the latents of one contrast, from the codes of the run."""
     codes, info = Codes.open(run.codes), FeatureStore.open(run.activations).info
     config = replace(run.config.contrast, contrast=method)
     chosen = plan_annotation(collection, codes, info, config).chosen
-    regions: Regions = [[] for _ in collection.specimens]
+    regions: Regions = [[] for _ in collection.images]
     for _, candidates in all_candidates(
         codes,
-        collection.specimens,
+        collection.images,
         chosen,
         info,
-        most=config.traits_per_specimen,
+        most=config.traits_per_image,
         greatest_overlap=greatest_overlap,
         least_evidence=least_evidence,
     ):
-        regions[candidates[0][0].specimen] = [candidate.patches for candidate, _ in candidates]
+        regions[candidates[0][0].record] = [candidate.patches for candidate, _ in candidates]
     return regions
 
 
 def row_for_row(first: Regions, second: Regions) -> tuple[Regions, Regions]:
-    """Of each specimen as many of the strongest regions as both have."""
+    """Of each image as many of the strongest regions as both have."""
     n_rows = [min(len(a), len(b)) for a, b in zip(first, second, strict=True)]
     return [a[:n] for a, n in zip(first, n_rows, strict=True)], [b[:n] for b, n in zip(second, n_rows, strict=True)]
 
 
-def recall_of_species(counts: Sequence[SpecimenCounts]) -> dict[str, float]:
+def recall_of_species(counts: Sequence[ImageCounts]) -> dict[str, float]:
     """Share of the diagnostic traits in sight that were found, a species with congeners each."""
     species = sorted({c.species for c in counts if not c.alone_in_genus})
     return {
@@ -126,16 +126,16 @@ def recall_of_species(counts: Sequence[SpecimenCounts]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Score:
-    """Of some specimens."""
+    """Of some images."""
 
     recall: float
     false: float
     """Share of the regions that lie on no part with a diagnostic trait."""
     rows: float
-    """Regions a specimen."""
+    """Regions an image."""
 
     @classmethod
-    def of(cls, counts: Sequence[SpecimenCounts], *, alone: bool) -> Score:
+    def of(cls, counts: Sequence[ImageCounts], *, alone: bool) -> Score:
         """Of the species alone in their genus, or of the others."""
         mine = [c for c in counts if c.alone_in_genus == alone]
         n_regions = sum(c.n_regions for c in mine)
@@ -147,12 +147,12 @@ class Score:
 
 
 def compare(worlds: dict[int, World], other: dict[int, Regions]) -> str:
-    """A table: specimen against one other, row for row, each seed and all."""
+    """A table: image against one other, row for row, each seed and all."""
     differences: list[tuple[str, float]] = []
     scores: list[tuple[Score, Score]] = []
     rows = []
     for seed, world in worlds.items():
-        ours, theirs = (world.count(regions) for regions in row_for_row(world.specimen, other[seed]))
+        ours, theirs = (world.count(regions) for regions in row_for_row(world.record, other[seed]))
         recalls, other_recalls = recall_of_species(ours), recall_of_species(theirs)
         own = [(species, recall - other_recalls[species]) for species, recall in recalls.items()]
         differences += own
@@ -160,7 +160,7 @@ def compare(worlds: dict[int, World], other: dict[int, Regions]) -> str:
         rows.append(comparison_row(str(seed), [scores[-1]], over_species(own)))
     rows.append(comparison_row("all", scores, over_species(differences)))
     header = [
-        "seed", "rows a specimen", "recall, specimen", "recall, other", "difference over species", "false, specimen",
+        "seed", "rows an image", "recall, image", "recall, other", "difference over species", "false, image",
         "false, other",
     ]  # fmt: skip
     return markdown_table(header, rows)
@@ -195,7 +195,7 @@ def main() -> None:
         worlds = {seed: make_world(folder / f"seed-{seed}", seed) for seed in arguments.seeds}
         rows = []
         for seed, world in worlds.items():
-            counts = world.count(world.specimen)
+            counts = world.count(world.record)
             scores = [Score.of(counts, alone=alone) for alone in (False, True)]
             rows.append([str(seed), *(f"{v:.3f}" for s in scores for v in (s.recall, s.false, s.rows))])
         header = ["seed", "with congeners: recall", "false", "rows", "alone in their genus: recall", "false", "rows"]

@@ -14,10 +14,10 @@ from pathlib import Path
 from tables import describe_machine, markdown_table
 
 from sae_traits import pipeline
-from sae_traits.collections.drawn import draw_collection
-from sae_traits.evaluation.demo_clip import DRAWN_CLIP
-from sae_traits.layers import read_config, resolve
-from sae_traits.run import Run
+from sae_traits.config.layers import read_config, resolve
+from sae_traits.runs.run import Run
+from sae_traits.testbench.clip import DRAWN_CLIP
+from sae_traits.testbench.drawn import draw_collection
 
 CONDITIONS = ("name only", "name + traits", "name + another species' traits")
 FOUND = (
@@ -29,7 +29,7 @@ LABELS = ("species", "genus", "family", "order")
 
 
 def shuffle_labels(collection: Path, seed: int) -> None:
-    """Deal the labels of the specimens at random: nothing that is seen says anything about the species any more."""
+    """Deal the labels of the images at random: nothing that is seen says anything about the species any more."""
     table = collection / "metadata.csv"
     with table.open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -34,7 +34,7 @@ from sae_traits.features.backbone import Backbone, load_backbone
 from sae_traits.features.loading import prepared_batches
 from sae_traits.features.source import ImageSource
 from sae_traits.features.stream import ImagePatchStream, moments
-from sae_traits.progress import say
+from sae_traits.logging import say
 from sae_traits.sae.metrics import measure_sae
 from sae_traits.sae.model import SAE, SAEConfig
 from sae_traits.sae.sparse_encoding import SparseCodes
@@ -308,7 +308,7 @@ def workers_that_fit(bench: Bench) -> int:
 def from_photographs(bench: Bench, model: Path, photographs: Collection) -> None:
     """Reading JPEGs alone, then training an SAE straight from them: read, resize, forward, shuffle, train."""
     size, workers = bench.size, workers_that_fit(bench)
-    rows = np.arange(len(photographs.specimens))
+    rows = np.arange(len(photographs.images))
     backbone = load(model, bench, "bf16")
 
     def reading() -> str:

@@ -5,8 +5,8 @@ main colours were written down before this was run: those of grounds, bands, bar
 and below; not those of spots, dots, veins, eyespots and bodies. Compared are plain colour words (`traits.colours`).
 
 - Hits and misses: a guide's colour is a hit where it is the main or the marking colour of a region in at least a tenth
-  of the species' specimens.
-- Share of the regions whose main colour is one of the guide's; intervals over specimens.
+  of the species' images.
+- Share of the regions whose main colour is one of the guide's; intervals over images.
 - Control: the same regions against the guides of other species, dealt at random so that no species keeps its own.
 
     SAE_TRAITS_SHARED=… python benchmarks/leeds_colours.py --folder leeds-run
@@ -29,14 +29,14 @@ from compare_regions import make_run
 from numpy.typing import NDArray
 from tables import describe_machine, markdown_table
 
+from sae_traits.describers.colours import color_family
+from sae_traits.describers.measured import Measured
 from sae_traits.encoding import encode, plan_regions
 from sae_traits.evaluation.statistics import bootstrap_interval
 from sae_traits.extraction import features_of
-from sae_traits.run import Run
+from sae_traits.runs.run import Run
 from sae_traits.schema import Collection, Trait
 from sae_traits.traits.annotate import describe_candidates, export_traits
-from sae_traits.traits.colours import color_family
-from sae_traits.traits.describers.measured import Measured
 from sae_traits.traits.ledger import Ledger
 from sae_traits.traits.table import read_traits
 
@@ -96,7 +96,7 @@ GUIDE: dict[str, dict[str, tuple[str, ...]]] = {
 """Species -> words of its description -> the plain colour words that hold. Cream counts as white, tan as brown, olive
 as green, maroon and crimson as red, charcoal as grey."""
 HIT = 0.1
-"""Share of a species' specimens."""
+"""Share of a species' images."""
 OFTEN = 0.05
 """Share of a species' regions from which on a colour outside the guide is worth a word."""
 N_DEALS = 2000
@@ -106,7 +106,7 @@ N_DEALS = 2000
 class Named:
     """The colours of one region, as plain words."""
 
-    specimen: int
+    record: int
     species: str
     main: str
     marking: str | None
@@ -127,8 +127,8 @@ def check_quotes(shared: Path) -> None:
 
 
 def name_colors(run: Run, folder: Path, *, use_masks: bool) -> list[Named]:
-    """Describe the regions of all specimens with `measured`; the colours that it names."""
-    collection = Collection.load(run.specimens_file)
+    """Describe the regions of all images with `measured`; the colours that it names."""
+    collection = Collection.load(run.images_file)
     source = features_of(run, collection)
     encode(run, collection, source)
     plan = plan_regions(run, collection, source)
@@ -143,20 +143,20 @@ def name_colors(run: Run, folder: Path, *, use_masks: bool) -> list[Named]:
 
 def _named(trait: Trait, collection: Collection) -> Named:
     said = {attribute.name: color_family(attribute.value) for attribute in trait.description.attributes}
-    row = trait.candidate.specimen
-    return Named(row, collection.specimens[row].species, said["colour"], said.get("marking colour"))
+    row = trait.candidate.image
+    return Named(row, collection.images[row].species, said["colour"], said.get("marking colour"))
 
 
 def species_row(species: str, named: Sequence[Named], guides: Sequence[str]) -> list[str]:
     """Hits, misses and other colours of one species, and its share in its own and in the other guides."""
     own = [one for one in named if one.species == species]
     guide = guide_colors(species)
-    specimens: defaultdict[str, set[int]] = defaultdict(set)
+    records: defaultdict[str, set[int]] = defaultdict(set)
     for one in own:
         for color in {one.main, one.marking} - {None}:
-            specimens[str(color)].add(one.specimen)
-    n_specimens = len({one.specimen for one in own})
-    shares = {color: len(specimens[color]) / n_specimens for color in sorted(guide)}
+            records[str(color)].add(one.record)
+    n_images = len({one.record for one in own})
+    shares = {color: len(records[color]) / n_images for color in sorted(guide)}
     others = Counter(one.main for one in own if one.main not in guide)
     elsewhere = [np.mean([one.main in guide_colors(other) for one in own]) for other in guides if other != species]
     return [
@@ -164,7 +164,7 @@ def species_row(species: str, named: Sequence[Named], guides: Sequence[str]) -> 
         _listed({color: share for color, share in shares.items() if share >= HIT}),
         _listed({color: share for color, share in shares.items() if share < HIT}),
         _listed({color: n / len(own) for color, n in others.most_common() if n / len(own) >= OFTEN}),
-        str(bootstrap_interval([one.main in guide for one in own], groups=[one.specimen for one in own])),
+        str(bootstrap_interval([one.main in guide for one in own], groups=[one.record for one in own])),
         f"{np.mean(elsewhere):.3f}",
     ]
 
@@ -191,7 +191,7 @@ def overall_row(name: str, named: Sequence[Named]) -> list[str]:
         fits[species.index(one.species)] += [one.main in guide_colors(guide) for guide in species]
     dealt = np.array([fits[np.arange(len(species)), order].sum() for order in deals(len(species))]) / len(named)
     observed = bootstrap_interval(
-        [one.main in guide_colors(one.species) for one in named], groups=[one.specimen for one in named]
+        [one.main in guide_colors(one.species) for one in named], groups=[one.record for one in named]
     )
     low, high = np.quantile(dealt, [0.025, 0.975])
     p_value = (1 + int((dealt >= observed.mean).sum())) / (1 + N_DEALS)

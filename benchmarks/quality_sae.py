@@ -32,10 +32,10 @@ from tables import describe_machine, markdown_table
 
 from sae_traits import pipeline
 from sae_traits.config import TrainConfig
+from sae_traits.config.layers import resolve
 from sae_traits.features.store import FeatureShard, FeatureStore
 from sae_traits.features.stream import PatchStream
-from sae_traits.layers import resolve
-from sae_traits.run import Run
+from sae_traits.runs.run import Run
 from sae_traits.sae.baselines import BaselineName, fit_baseline
 from sae_traits.sae.metrics import measure_sae
 from sae_traits.sae.model import SAE
@@ -209,7 +209,7 @@ def prepare(work: Path, shared: Path, n_patches: int) -> list[FeatureShard]:
     }
     run = Run.create(work / "run", resolve(given))
     pipeline.extract_features(run)
-    store, collection = FeatureStore.open(run.activations), Collection.load(run.specimens_file)
+    store, collection = FeatureStore.open(run.activations), Collection.load(run.images_file)
     training = rows_of(collection, "train")
     for seed in SEEDS:
         file = patches_file(work, seed)
@@ -223,7 +223,7 @@ def prepare(work: Path, shared: Path, n_patches: int) -> list[FeatureShard]:
 
 def rows_of(collection: Collection, *splits: Split) -> np.ndarray:
     """Rows of some splits."""
-    return np.array([row for row, specimen in enumerate(collection.specimens) if specimen.split in splits])
+    return np.array([row for row, record in enumerate(collection.images) if record.split in splits])
 
 
 def measure(sae: SAE, held_out: Sequence[FeatureShard]) -> dict[str, Any]:

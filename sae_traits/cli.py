@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sae_traits import __version__
-from sae_traits.command_line import (
+from sae_traits.config import SECTIONS
+from sae_traits.config.command_line import (
     DESCRIBE_OPTIONS,
     USAGE,
     Parser,
@@ -25,13 +26,12 @@ from sae_traits.command_line import (
     options_of_file,
     refuse_unknown,
 )
-from sae_traits.config import SECTIONS
+from sae_traits.config.layers import read_config, resolve
 from sae_traits.errors import ConfigError, SaeTraitsError
-from sae_traits.layers import read_config, resolve
 from sae_traits.without_effect import refuse_options_without_effect
 
 if TYPE_CHECKING:
-    from sae_traits.run import Run
+    from sae_traits.runs.run import Run
 
 DONE, FAILED, PARTLY_DONE = 0, 1, 3
 TWO_CORES = 0.1
@@ -79,7 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_steps(commands)
     _add_looks(commands)
     _add_releases(commands)
-    demo = add_command(commands, "demo", _demo, "Draw invented specimens, run everything, score against the truth.")
+    demo = add_command(commands, "demo", _demo, "Draw invented images, run everything, score against the truth.")
     demo.add_argument("--out", type=Path, default=Path("runs/demo"), metavar="RUN", help="Where to write (runs/demo).")
     return parser
 
@@ -115,12 +115,10 @@ def _add_steps(commands: Any) -> None:
 
 def _add_looks(commands: Any) -> None:
     """Commands that say what a run has found."""
-    latents = add_command(
-        commands, "latents", _latents, "Show what latents stand for: statistics, strongest specimens."
-    )
+    latents = add_command(commands, "latents", _latents, "Show what latents stand for: statistics, strongest images.")
     latents.add_argument("run", type=Path, metavar="RUN", help="Folder of an annotated run.")
     latents.add_argument("latent", type=int, nargs="*", metavar="LATENT", help="Which (those of large effect).")
-    latents.add_argument("--strongest", type=int, default=12, metavar="N", help="Specimens a latent (12).")
+    latents.add_argument("--strongest", type=int, default=12, metavar="N", help="Images a latent (12).")
     controls = add_command(
         commands, "controls", _controls, "Ask about a sample of traits again, with the wrong region: who looks notices."
     )
@@ -187,7 +185,7 @@ def _new_run(arguments: argparse.Namespace, *decided: dict[str, dict[str, Any]])
         arguments: those of the command.
         decided: what no option can change.
     """
-    from sae_traits.run import Run
+    from sae_traits.runs.run import Run
 
     layers = [options_of_file(arguments), options_given(arguments), *decided]
     source = resolve(*layers).collection.source
@@ -210,7 +208,7 @@ def _old_run(arguments: argparse.Namespace, *forgotten: dict[str, dict[str, Any]
         arguments: those of the command.
         forgotten: what of the run's own configuration does not hold for this command.
     """
-    from sae_traits.run import Run
+    from sae_traits.runs.run import Run
 
     file = {name: values for name, values in options_of_file(arguments).items() if name in arguments.sections}
     run = Run.open(arguments.run, *forgotten, file, options_given(arguments))
@@ -305,7 +303,7 @@ def _describe(arguments: argparse.Namespace) -> int:
 
 def _latents(arguments: argparse.Namespace) -> int:
     from sae_traits import pipeline
-    from sae_traits.run import Run
+    from sae_traits.runs.run import Run
 
     files = pipeline.write_latents_of(Run.open(arguments.run), arguments.latent, arguments.strongest)
     names = [str(file) for file in files]
@@ -335,7 +333,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 def _publish(arguments: argparse.Namespace) -> int:
     from sae_traits.publishing import publish
     from sae_traits.release.publication import Terms
-    from sae_traits.run import Run
+    from sae_traits.runs.run import Run
 
     terms = Terms(
         model_repo=arguments.model_repo,

@@ -20,9 +20,9 @@ from sae_traits.features.backbone import choose_device
 from sae_traits.features.gradcam import load_classifier, load_gradcam, refuse_without_weights
 from sae_traits.features.model_files import ModelFiles
 from sae_traits.features.source import FeatureSource
-from sae_traits.files import replacing
-from sae_traits.progress import say
-from sae_traits.run import Run, opens
+from sae_traits.io import replacing
+from sae_traits.logging import say
+from sae_traits.runs.run import Run, opens
 from sae_traits.sae.baselines import BaselineName, allowed_n_latents, fit_baseline
 from sae_traits.sae.model import CONFIG_FILE, SAE
 from sae_traits.schema import SPLITS, Collection
@@ -35,7 +35,7 @@ from sae_traits.traits.released_latents import ReleasedLatents
 from sae_traits.unlabelled import check_sae, released_latents
 
 BASELINE_PATCHES = 100_000
-"""A baseline is fitted to at most this many patches, of random training specimens; see the times in `baselines`."""
+"""A baseline is fitted to at most this many patches, of random training images; see the times in `baselines`."""
 
 
 def check_regions(config: RunConfig) -> None:
@@ -51,7 +51,7 @@ def check_regions(config: RunConfig) -> None:
 
 
 def encode(run: Run, collection: Collection, source: FeatureSource) -> None:
-    """Find where each latent fires in each specimen, or where Grad-CAM's classifier looks; a step of the run.
+    """Find where each latent fires in each image, or where Grad-CAM's classifier looks; a step of the run.
 
     Raises:
         BackboneError: Grad-CAM, and the backbone has no classifier.
@@ -144,7 +144,7 @@ def _write_codes(
     elif config.contrast == "paper":
         thresholds = np.full(dictionary.config.n_latents, config.firing_threshold, dtype=np.float32)
     else:
-        training = np.array([s.split == "train" for s in collection.specimens])
+        training = np.array([s.split == "train" for s in collection.images])
         thresholds = firing_thresholds(dictionary, source, training, config.firing_quantile)
     codes = encode_collection(dictionary, source, thresholds, run.codes)
     return {"n_latents_used": int(np.isfinite(codes.thresholds).sum()), "n_parts": len(codes.parts)}
@@ -158,7 +158,7 @@ def _make_baseline(
     assert folder is not None
     training = rows_of(collection, "train")
     if not len(training):
-        raise ConfigError(f"there are no training specimens to fit --regions {name} to; lower the shares of the others")
+        raise ConfigError(f"there are no training images to fit --regions {name} to; lower the shares of the others")
     settings = f"{source.fingerprint} {config.n_latents} {config.k} {config.seed} {BASELINE_PATCHES}"
     fitted_to = hashlib.sha256(settings.encode() + training.tobytes()).hexdigest()[:16]
     if folder.exists():
@@ -183,8 +183,8 @@ def _make_baseline(
 
 
 def _sample_patches(source: FeatureSource, training: np.ndarray, seed: int) -> torch.Tensor:
-    """All patches of random training specimens, at most BASELINE_PATCHES `[n, d_model]`."""
+    """All patches of random training images, at most BASELINE_PATCHES `[n, d_model]`."""
     order = np.random.default_rng(seed).permutation(training)
     n_until = np.cumsum(source.patch_counts()[order])
-    n_specimens = max(1, int(np.searchsorted(n_until, BASELINE_PATCHES, side="right")))
-    return torch.cat([shard.features.float() for shard in source.shards(np.sort(order[:n_specimens]))])
+    n_images = max(1, int(np.searchsorted(n_until, BASELINE_PATCHES, side="right")))
+    return torch.cat([shard.features.float() for shard in source.shards(np.sort(order[:n_images]))])

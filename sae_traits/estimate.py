@@ -6,16 +6,16 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sae_traits.config import RunConfig, TrainConfig
+from sae_traits.describers import make_describer
 from sae_traits.extraction import backbone_of, collect
-from sae_traits.features.estimate import ExtractionEstimate, estimate_extraction, flops_an_image
+from sae_traits.features.estimate import ExtractionEstimate, estimate_extraction, flops_per_image
 from sae_traits.features.patches import patch_counts
 from sae_traits.release.estimate import estimate_dataset
-from sae_traits.run import Run
-from sae_traits.sae.estimate import TrainingEstimate, encoding_flops_a_patch, estimate_training
+from sae_traits.runs.run import Run
+from sae_traits.sae.estimate import TrainingEstimate, encoding_flops_per_patch, estimate_training
 from sae_traits.sae.model import SAE
 from sae_traits.sae.sweep import expand, parse_sweep
 from sae_traits.schema import SPLITS, BackboneInfo, Collection
-from sae_traits.traits.describers import make_describer
 from sae_traits.traits.estimate import AnnotationEstimate, bound_annotation
 from sae_traits.traits.label_free import without_labels
 
@@ -36,14 +36,14 @@ class RunEstimate:
     code_flops: int
     teraflops: float
     """Computing speed of the machine, in 1e12 floating-point operations a second."""
-    traits_a_specimen: int
+    traits_per_image: int
     annotation: AnnotationEstimate
     dataset_bytes: int
 
     @property
     def n_traits(self) -> int:
         """At most."""
-        return self.extraction.n_specimens * self.traits_a_specimen
+        return self.extraction.n_images * self.traits_per_image
 
     @property
     def flops(self) -> int:
@@ -71,13 +71,13 @@ class RunEstimate:
             *features,
             *(self.training.lines() if self.training else ["training    none: the SAE is given"]),
             *self._computing(),
-            f"traits      {self.n_traits:,} at most, {self.traits_a_specimen} a specimen; once there are codes, "
+            f"traits      {self.n_traits:,} at most, {self.traits_per_image} an image; once there are codes, "
             "`sae-traits annotate RUN --estimate` counts them",
             *self.annotation.lines(),
         ]
         if self.annotation.n_calls < self.n_traits:
             lines.append(
-                "            calls counted as if all specimens of a species had the same latents; at most one a trait"
+                "            calls counted as if all images of a species had the same latents; at most one a trait"
             )
         return [*lines, f"dataset     {self.dataset_bytes / 1e9:,.3f} GB with so many traits"]
 
@@ -106,7 +106,7 @@ def estimate_run(run: Run, *, teraflops: float) -> RunEstimate:
     config = run.config
     describer = make_describer(config.describe)
     collect(run)
-    collection = Collection.load(run.specimens_file)
+    collection = Collection.load(run.images_file)
     backbone = backbone_of(run)
     extraction = estimate_extraction(collection, backbone.info, config.features.dtype, run.activations)
     training, n_latents = None, config.train.n_latents
@@ -119,25 +119,25 @@ def estimate_run(run: Run, *, teraflops: float) -> RunEstimate:
     if config.features.stream:
         extraction = replace(extraction, n_bytes=0, n_shards=0)
         image_passes = code_passes + (training.n_patches / extraction.n_patches if training else 0)
-    traits_a_specimen = config.contrast.traits_per_specimen if _has_latents(config) else 1
+    traits_per_image = config.contrast.traits_per_image if _has_latents(config) else 1
     return RunEstimate(
-        n_species=len({s.taxon.species for s in collection.specimens} - {None}),
+        n_species=len({s.taxon.species for s in collection.images} - {None}),
         extraction=extraction,
-        feature_flops=round(flops_an_image(backbone) * extraction.n_specimens * image_passes),
+        feature_flops=round(flops_per_image(backbone) * extraction.n_images * image_passes),
         training=training,
-        code_flops=code_passes * extraction.n_patches * encoding_flops_a_patch(n_latents, backbone.info.d_model),
+        code_flops=code_passes * extraction.n_patches * encoding_flops_per_patch(n_latents, backbone.info.d_model),
         teraflops=teraflops,
-        traits_a_specimen=traits_a_specimen,
+        traits_per_image=traits_per_image,
         annotation=bound_annotation(
-            _as_described(config, collection).specimens, describer, config.describe, traits_a_specimen=traits_a_specimen
+            _as_described(config, collection).images, describer, config.describe, traits_per_image=traits_per_image
         ),
-        dataset_bytes=estimate_dataset(collection, config.release, traits_a_specimen=traits_a_specimen),
+        dataset_bytes=estimate_dataset(collection, config.release, traits_per_image=traits_per_image),
     )
 
 
 def _training(config: TrainConfig, collection: Collection, info: BackboneInfo) -> TrainingEstimate:
     varied = parse_sweep(config.sweep) if config.sweep is not None else {}
-    counts = patch_counts((specimen for specimen in collection.specimens if specimen.split == "train"), info)
+    counts = patch_counts((record for record in collection.images if record.split == "train"), info)
     return estimate_training(
         expand(replace(config, sweep=None), varied), d_model=info.d_model, n_different_patches=int(counts.sum())
     )

@@ -1,4 +1,4 @@
-"""The first steps of a run: read the collection, and extract the features of its specimens, or say what that takes."""
+"""The first steps of a run: read the collection, and extract the features of its images, or say what that takes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
-from sae_traits import collections
+from sae_traits import images
 from sae_traits.config import FeaturesConfig
 from sae_traits.errors import ConfigError
 from sae_traits.features.backbone import Backbone, load_backbone, restore_backbone
@@ -18,16 +18,16 @@ from sae_traits.features.estimate import ExtractionEstimate, estimate_extraction
 from sae_traits.features.extract import check_launch, extract
 from sae_traits.features.source import FeatureSource, ImageSource
 from sae_traits.features.store import FeatureStore
-from sae_traits.files import write_csv
-from sae_traits.progress import say
-from sae_traits.run import Run, opens
+from sae_traits.io import write_csv
+from sae_traits.logging import say
+from sae_traits.runs.run import Run, opens
 from sae_traits.sae.extractor import check_features
 from sae_traits.sae.model import SAE
 from sae_traits.schema import Collection
 
 
 def extract_features(run: Run, accelerator: Accelerator | None = None) -> None:
-    """Read the collection, then extract the features of every specimen (all processes take part).
+    """Read the collection, then extract the features of every image (all processes take part).
 
     With `stream` no features are kept: the step only makes sure that the backbone can be had.
     """
@@ -37,10 +37,10 @@ def extract_features(run: Run, accelerator: Accelerator | None = None) -> None:
         collect(run)
     accelerator.wait_for_everyone()
     config = run.config.features
-    collection = Collection.load(run.specimens_file)
+    collection = Collection.load(run.images_file)
     backbone = backbone_of(run)
     inputs = {
-        "images": digest(collection, "specimen_id", "sha256", "width", "height"),
+        "images": digest(collection, "image_id", "sha256", "width", "height"),
         "backbone": backbone.info.to_dict(),
         "dtype": config.dtype,
     }
@@ -77,7 +77,7 @@ def estimate_features(run: Run) -> ExtractionEstimate:
             "with --stream no features are written, so there is nothing to estimate; leave out one of them"
         )
     collect(run)
-    collection = Collection.load(run.specimens_file)
+    collection = Collection.load(run.images_file)
     return estimate_extraction(collection, backbone_of(run).info, run.config.features.dtype, run.activations)
 
 
@@ -90,37 +90,37 @@ def features_of(run: Run, collection: Collection) -> FeatureSource:
 
 
 def rows_of(collection: Collection, split: str) -> NDArray[np.int64]:
-    """Rows of the specimens of a split, in their order `[n]`."""
-    return np.array([row for row, s in enumerate(collection.specimens) if s.split == split], dtype=np.int64)
+    """Rows of the images of a split, in their order `[n]`."""
+    return np.array([row for row, s in enumerate(collection.images) if s.split == split], dtype=np.int64)
 
 
 def digest(collection: Collection, *fields: str) -> str:
-    """Hash of some fields of all specimens, in order."""
+    """Hash of some fields of all images, in order."""
     found = hashlib.sha256()
-    for specimen in collection.specimens:
-        found.update(repr([getattr(specimen, field) for field in fields]).encode())
+    for record in collection.images:
+        found.update(repr([getattr(record, field) for field in fields]).encode())
     return found.hexdigest()
 
 
 def collect(run: Run) -> None:
-    """Read the collection into RUN/specimens.parquet; a step of the run.
+    """Read the collection into RUN/images.parquet; a step of the run.
 
     Raises:
         CollectionError: it cannot be used.
     """
     config = run.config.collection
-    listing = collections.list_source(config)
-    inputs = {"source": collections.fingerprint(config, listing)}
+    listing = images.list_source(config)
+    inputs = {"source": images.fingerprint(config, listing)}
 
     def work() -> dict[str, Any]:
-        collection = collections.read_collection(config, listing=listing, workers=run.config.features.workers)
+        collection = images.read_collection(config, listing=listing, workers=run.config.features.workers)
         return _keep_collection(run, collection)
 
-    run.steps.do("collect", inputs, run.specimens_file.is_file, work)
+    run.steps.do("collect", inputs, run.images_file.is_file, work)
 
 
 def _keep_collection(run: Run, collection: Collection) -> dict[str, Any]:
-    collection.save(run.specimens_file)
+    collection.save(run.images_file)
     problems = [(problem.file, problem.reason) for problem in collection.problems]
     problems += [(pair.file, str(pair)) for pair in collection.near_identical]
     write_csv(run.problems_file, ["file", "reason"], problems)
@@ -129,8 +129,8 @@ def _keep_collection(run: Run, collection: Collection) -> dict[str, Any]:
     if len(collection.problems) > 5:
         say(f"… and {len(collection.problems) - 5} more; all are in {run.problems_file}")
     return {
-        "n_specimens": len(collection.specimens),
-        "n_species": len({s.taxon.species for s in collection.specimens} - {None}),
+        "n_images": len(collection.images),
+        "n_species": len({s.taxon.species for s in collection.images} - {None}),
         "n_problems": len(collection.problems),
         "n_near_identical": {
             differ: sum(pair.differ == differ for pair in collection.near_identical) for differ in ("split", "species")

@@ -10,13 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from sae_traits.collections.drawn import draw_collection
-from sae_traits.collections.drawn.world import is_drawn
+from sae_traits.config.layers import read_config, recipe_file, resolve
+from sae_traits.describers import make_describer
 from sae_traits.encoding import check_regions, encode, load_dictionary, plan_regions
 from sae_traits.errors import ConfigError
-from sae_traits.evaluation import drawn_truth
-from sae_traits.evaluation.clip import CLIP, load_clip
-from sae_traits.evaluation.demo_clip import DRAWN_CLIP, refuse_unless_drawn
 from sae_traits.evaluation.embedding import embed_collection
 from sae_traits.evaluation.figures import draw_bars
 from sae_traits.evaluation.localisation import score_on_masks
@@ -26,21 +23,23 @@ from sae_traits.evaluation.zero_shot import evaluate_zero_shot
 from sae_traits.evaluation.zero_shot_results import ZeroShotResults, report_lines
 from sae_traits.extraction import digest, extract_features, features_of, rows_of
 from sae_traits.features.source import FeatureSource
-from sae_traits.features.store import hash_of_file
-from sae_traits.files import write_text
-from sae_traits.layers import read_config, recipe_file, resolve
-from sae_traits.progress import say
+from sae_traits.io import hash_of_file, write_text
+from sae_traits.logging import say
+from sae_traits.models.clip.model import CLIP, load_clip
 from sae_traits.publishing import local_name, rewrite_cards, write_run_card, write_run_dataset
 from sae_traits.release.results import read_results
-from sae_traits.run import Run
+from sae_traits.runs.run import Run
 from sae_traits.sae.model import SAE
 from sae_traits.schema import Collection, Trait
+from sae_traits.testbench import truth
+from sae_traits.testbench.clip import DRAWN_CLIP, refuse_unless_drawn
+from sae_traits.testbench.drawn import draw_collection
+from sae_traits.testbench.drawn.world import is_drawn
 from sae_traits.training import train
 from sae_traits.traits.annotate import describe_candidates, export_traits
-from sae_traits.traits.controls import Controls, run_controls
-from sae_traits.traits.describers import make_describer
 from sae_traits.traits.encode import Codes
 from sae_traits.traits.estimate import AnnotationEstimate, estimate_annotation
+from sae_traits.traits.faithfulness import Controls, run_controls
 from sae_traits.traits.latent_pages import latent_pages, write_latent_pages
 from sae_traits.traits.ledger import Ledger
 from sae_traits.traits.quality import assess_quality
@@ -52,11 +51,11 @@ MOST_SHOWN = 20
 
 
 def annotate_run(run: Run) -> None:
-    """Encode the specimens, choose latents, describe their regions, and write the dataset.
+    """Encode the images, choose latents, describe their regions, and write the dataset.
 
     Where a describer stopped before it gave a single trait there is nothing to write a dataset of yet.
     """
-    collection = Collection.load(run.specimens_file)
+    collection = Collection.load(run.images_file)
     _check_masks(run, collection)
     source = features_of(run, collection)
     encode(run, collection, source)
@@ -67,8 +66,8 @@ def annotate_run(run: Run) -> None:
 
 
 def estimate_descriptions(run: Run) -> AnnotationEstimate:
-    """Encode the specimens and choose latents, and say what describing their regions would cost."""
-    collection = Collection.load(run.specimens_file)
+    """Encode the images and choose latents, and say what describing their regions would cost."""
+    collection = Collection.load(run.images_file)
     _check_masks(run, collection)
     source = features_of(run, collection)
     encode(run, collection, source)
@@ -83,7 +82,7 @@ def write_latents_of(run: Run, latents: Sequence[int], n_strongest: int) -> list
     Args:
         run: its codes are complete.
         latents: which; none takes the MOST_SHOWN latents that describe a species with the largest effect.
-        n_strongest: specimens a latent.
+        n_strongest: images a latent.
     """
     run.steps.fingerprint("encode")
     if run.dictionary is None:
@@ -91,7 +90,7 @@ def write_latents_of(run: Run, latents: Sequence[int], n_strongest: int) -> list
             f"the regions of {run.folder} are of --regions {run.config.contrast.regions}, which has no latents; "
             "annotate with other --regions first"
         )
-    collection = Collection.load(run.specimens_file)
+    collection = Collection.load(run.images_file)
     source = features_of(run, collection)
     codes, info = Codes.open(run.codes), source.info
     chosen = plan_regions(run, collection, source).chosen
@@ -106,7 +105,7 @@ def control_descriptions(run: Run, *, n_traits: int, seed: int) -> Controls:
     """Ask about a sample of traits again, with other regions; the scores, kept in RUN/traits/controls.json.
 
     Raises:
-        ConfigError: the descriptions are of whole images, or of several specimens, or another describer's.
+        ConfigError: the descriptions are of whole images, or of several images, or another describer's.
     """
     config = run.config.describe
     annotation = run.steps.fingerprint("annotate")
@@ -115,7 +114,7 @@ def control_descriptions(run: Run, *, n_traits: int, seed: int) -> Controls:
     with Ledger(run.controls_ledger_file) as ledger:
         controls = run_controls(
             read_traits(run.traits_file),
-            Collection.load(run.specimens_file),
+            Collection.load(run.images_file),
             make_describer(config),
             ledger,
             n_traits=n_traits,
@@ -168,17 +167,17 @@ def _describe(run: Run, collection: Collection, source: FeatureSource) -> None:
 
 
 def _check_masks(run: Run, collection: Collection) -> None:
-    """Raise a ConfigError where masks are to be used and no specimen has one."""
-    if run.config.describe.use_masks and not any(specimen.mask_file for specimen in collection.specimens):
+    """Raise a ConfigError where masks are to be used and no image has one."""
+    if run.config.describe.use_masks and not any(record.mask_file for record in collection.images):
         raise ConfigError(
-            "--use-masks, but no specimen of the collection has a mask; name their files in the column mask_file of a "
+            "--use-masks, but no image of the collection has a mask; name their files in the column mask_file of a "
             "table, or leave out --use-masks"
         )
 
 
 def release_run(run: Run) -> None:
     """Write the dataset folder and the SAE's card."""
-    collection = Collection.load(run.specimens_file)
+    collection = Collection.load(run.images_file)
     sae, dictionary = SAE.from_pretrained(run.sae), load_dictionary(run)
     name = local_name(run, dictionary)
 
@@ -203,7 +202,7 @@ def evaluate_run(run: Run) -> None:
 
 
 def _evaluate(run: Run, clip: CLIP | None) -> None:
-    collection = Collection.load(run.specimens_file)
+    collection = Collection.load(run.images_file)
     controls = _controls(run)
 
     def work() -> dict[str, Any]:
@@ -211,7 +210,7 @@ def _evaluate(run: Run, clip: CLIP | None) -> None:
         traits = list(read_traits(run.traits_file))
         on_animal = score_on_masks(collection, traits, info)
         is_scored = is_drawn(collection.root) and run.config.collection.labels
-        drawn = drawn_truth.score(collection, traits, info) if is_scored else None
+        drawn = truth.score(collection, traits, info) if is_scored else None
         zero_shot = _zero_shot(run, collection, traits, clip) if clip else None
         with Ledger(run.ledger_file) as ledger:
             quality = assess_quality(traits, ledger, collection, make_describer(run.config.describe), controls)
@@ -284,7 +283,7 @@ def run_all(run: Run) -> None:
     check_regions(run.config)
     check_latents(run.config)
     extract_features(run)
-    _check_masks(run, Collection.load(run.specimens_file))  # before the training, not only after it
+    _check_masks(run, Collection.load(run.images_file))  # before the training, not only after it
     train(run)
     annotate_run(run)
     if "release" in run.steps.records:
@@ -298,7 +297,7 @@ def run_demo(folder: Path) -> Run:
     given = {"collection": {"source": str(collection)}, "zero_shot": {"clip": str(DRAWN_CLIP)}}
     run = Run.create(folder, resolve(recipe, given))
     if not is_drawn(collection):
-        say("drawing specimens of invented species")
+        say("drawing images of invented species")
         draw_collection(collection)
     run_all(run)
     return run

@@ -7,19 +7,19 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from sae_traits.collections.bioscan import find_bioscan
-from sae_traits.collections.drawn.world import is_drawn
-from sae_traits.collections.hub import is_hub_source
 from sae_traits.config import READ_WITH_LATENTS, ContrastConfig, DescribeConfig
+from sae_traits.describers import Describer, make_describer
 from sae_traits.encoding import plan_regions
 from sae_traits.extraction import features_of
+from sae_traits.images.bioscan import find_bioscan
+from sae_traits.images.hub import is_hub_source
 from sae_traits.release.facts import Calls, DatasetFacts, LatentPicture, ModelFacts, Source
 from sae_traits.release.gallery import N_LOOKED_AT, draw_latents, latents_to_show
 from sae_traits.release.results import Results, read_results
-from sae_traits.run import Run
+from sae_traits.runs.run import Run
 from sae_traits.sae.model import SAE
 from sae_traits.schema import Collection
-from sae_traits.traits.describers import Describer, make_describer
+from sae_traits.testbench.drawn.world import is_drawn
 from sae_traits.traits.encode import Codes
 from sae_traits.traits.latent_pages import latent_pages
 from sae_traits.traits.ledger import Ledger
@@ -37,7 +37,7 @@ def dataset_facts(
 
     Args:
         run: a run whose traits are finished.
-        collection: its specimens.
+        collection: its images.
         dictionary: its SAE, or the baseline that its regions are of; None where they have no latents.
         results: of its evaluation, if there was one.
         repo_id: where the dataset will be on the Hub.
@@ -76,7 +76,7 @@ def model_facts(
 
     Args:
         run: a run whose traits are finished.
-        collection: its specimens.
+        collection: its images.
         folder: of the SAE whose card it is: that of the run, or a copy.
         results: of the run's evaluation, if there was one.
         dataset_id: where the dataset will be on the Hub.
@@ -107,7 +107,7 @@ def public_name(name: str) -> str:
 def _source(run: Run, collection: Collection) -> Source:
     name = run.config.collection.source or ""
     is_remote = is_hub_source(name)
-    revisions = Counter(specimen.source_revision for specimen in collection.specimens if specimen.source_revision)
+    revisions = Counter(record.source_revision for record in collection.images if record.source_revision)
     return Source(
         name=name if is_remote else Path(name).name,
         revisions=tuple(revision for revision, _ in revisions.most_common(MOST_REVISIONS)),

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from sae_traits.encoding import load_dictionary
 from sae_traits.errors import ReleaseError
-from sae_traits.progress import say
+from sae_traits.logging import say
 from sae_traits.provenance import dataset_facts, model_facts, public_name, results_of
 from sae_traits.release.cards import CARD, NOTHING_MORE, write_model_card
 from sae_traits.release.dataset import write_dataset
@@ -21,7 +21,7 @@ from sae_traits.release.plan import plan_folder
 from sae_traits.release.publication import Terms, publish_release
 from sae_traits.release.results import Results
 from sae_traits.release.writing import ReleaseSettings, write_dataset_card
-from sae_traits.run import Run
+from sae_traits.runs.run import Run
 from sae_traits.sae.formats.files import read_settings
 from sae_traits.sae.model import CONFIG_FILE, SAE, SAEConfig
 from sae_traits.sae.sweep_folder import SWEEP_FILE, read_sweep
@@ -47,7 +47,7 @@ def write_run_card(
 
     Args:
         run: a run whose traits are finished.
-        collection: its specimens.
+        collection: its images.
         sae: the one in the folder.
         folder: RUN/sae, or a copy.
         results: of the run's evaluation, if there was one.
@@ -64,7 +64,7 @@ def write_run_dataset(
 
     Args:
         run: a run whose traits are finished.
-        collection: its specimens.
+        collection: its images.
         dictionary: its SAE, or the baseline that its regions are of; None where they have no latents.
         folder: where to write.
         name: of the dictionary in the column `sae`, as repository@revision.
@@ -125,17 +125,17 @@ def publish(run: Run, terms: Terms, *, dry_run: bool) -> list[str]:
             f"the dataset of {run.folder} has regions of a baseline (--regions {run.config.contrast.regions}), not of "
             f"the SAE that it would be published with; run `sae-traits annotate {run.folder} --regions sae` first"
         )
-    collection = Collection.load(run.specimens_file)
-    n_unlicensed = sum(specimen.license is None for specimen in collection.specimens)
+    collection = Collection.load(run.images_file)
+    n_unlicensed = sum(record.license is None for record in collection.images)
     if n_unlicensed and run.config.release.images == "embed":
         say(
-            f"warning: {n_unlicensed} of {len(collection.specimens)} images have no licence in the table; "
+            f"warning: {n_unlicensed} of {len(collection.images)} images have no licence in the table; "
             "publish them only if you may redistribute them"
         )
-    n_without_address = sum(specimen.source_url is None for specimen in collection.specimens)
+    n_without_address = sum(record.source_url is None for record in collection.images)
     if n_without_address and run.config.release.images == "reference":
         say(
-            f"warning: {n_without_address} of {len(collection.specimens)} images have no source_url in the table; "
+            f"warning: {n_without_address} of {len(collection.images)} images have no source_url in the table; "
             "readers cannot fetch them, and need the files (sae-traits rehydrate --photographs)"
         )
     with TemporaryDirectory(prefix="sae-traits-publish-") as temporary:

@@ -27,7 +27,7 @@ ReferenceRank = Literal["genus", "family", "order", "collection"]
 REFERENCE_RANKS: tuple[ReferenceRank, ...] = ("genus", "family", "order", "collection")
 """What a species is contrasted with, from the closest relatives outwards."""
 RegionSource = Literal["sae", "pca", "nmf", "k_means", "random", "gradcam", "whole"]
-"""What picks the regions of a specimen; all but `sae` are baselines."""
+"""What picks the regions of an image; all but `sae` are baselines."""
 REGION_SOURCES: dict[RegionSource, str] = {
     "sae": "latents of the sparse autoencoder (SAE)",
     "pca": "principal components of the patch features; a component and its negative count as two latents",
@@ -67,11 +67,13 @@ class Taxon:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Specimen:
+class ImageRecord:
     """One image of one organism."""
 
-    specimen_id: str
+    image_id: str
     """Stable and unique: made of the file's path in the collection."""
+    individual_id: str = ""
+    """Which organism: several images of one share it; the image itself where nothing is said."""
     file: str
     """Path of the image relative to the collection's root, with forward slashes."""
     taxon: Taxon
@@ -89,9 +91,13 @@ class Specimen:
     mask_file: str | None = None
     """Foreground mask of the same size, relative to the root; for scoring only, unless --use-masks says otherwise."""
 
+    def __post_init__(self) -> None:
+        if not self.individual_id:
+            object.__setattr__(self, "individual_id", self.image_id)
+
     @property
     def species(self) -> str:
-        """The binomial of a specimen with a label; `taxon.species` is None for a photograph without one."""
+        """The binomial of an image with a label; `taxon.species` is None for a photograph without one."""
         assert self.taxon.species is not None
         return self.taxon.species
 
@@ -106,7 +112,8 @@ class Problem:
 
 _SPECIMEN_SCHEMA = pa.schema(
     [
-        ("specimen_id", pa.string()),
+        ("image_id", pa.string()),
+        ("individual_id", pa.string()),
         ("file", pa.string()),
         *((rank, pa.string()) for rank in RANKS),
         ("split", pa.string()),
@@ -140,26 +147,26 @@ class NearIdentical:
 
 @dataclass(frozen=True)
 class Collection:
-    """The specimens of a collection, in a stable order, and what could not be used."""
+    """The images of a collection, in a stable order, and what could not be used."""
 
     root: Path
-    specimens: tuple[Specimen, ...]
+    images: tuple[ImageRecord, ...]
     problems: tuple[Problem, ...] = ()
     near_identical: tuple[NearIdentical, ...] = ()
-    """Images that nearly equal one of another split or another species; all of them are among the specimens."""
+    """Images that nearly equal one of another split or another species; all of them are among the images."""
 
-    def path(self, specimen: Specimen) -> Path:
-        """Where the specimen's image lies."""
-        return self.root / specimen.file
+    def path(self, record: ImageRecord) -> Path:
+        """Where the image's image lies."""
+        return self.root / record.file
 
-    def mask_path(self, specimen: Specimen) -> Path | None:
-        """Where the specimen's mask lies, if it has one."""
-        return None if specimen.mask_file is None else self.root / specimen.mask_file
+    def mask_path(self, record: ImageRecord) -> Path | None:
+        """Where the image's mask lies, if it has one."""
+        return None if record.mask_file is None else self.root / record.mask_file
 
     def save(self, path: Path) -> None:
-        """Write one row a specimen, without pixels, as Parquet (RUN/specimens.parquet)."""
-        names = [f.name for f in fields(Specimen) if f.name != "taxon"]
-        rows = [{name: getattr(s, name) for name in names} | s.taxon.to_dict() for s in self.specimens]
+        """Write one row an image, without pixels, as Parquet (RUN/images.parquet)."""
+        names = [f.name for f in fields(ImageRecord) if f.name != "taxon"]
+        rows = [{name: getattr(s, name) for name in names} | s.taxon.to_dict() for s in self.images]
         schema = _SPECIMEN_SCHEMA.with_metadata({"root": str(self.root.resolve())})
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
 
@@ -168,19 +175,19 @@ class Collection:
         """Read what `save` wrote; problems and near-identical images are not part of it.
 
         Raises:
-            StoreError: the file is missing or is not a table of specimens.
+            StoreError: the file is missing or is not a table of images.
         """
         if not path.is_file():
             raise StoreError(f"{path} does not exist; run `sae-traits extract` or `sae-traits run` first")
         table = pq.read_table(path)
         metadata = table.schema.metadata or {}
         if b"root" not in metadata or table.schema.names != _SPECIMEN_SCHEMA.names:
-            raise StoreError(f"{path} is not a table of specimens written by sae-traits {_SPECIMEN_SCHEMA.names}")
-        specimens = []
+            raise StoreError(f"{path} is not a table of images written by sae-traits {_SPECIMEN_SCHEMA.names}")
+        records = []
         for row in table.to_pylist():
             taxon = Taxon.from_dict(row)
-            specimens.append(Specimen(taxon=taxon, **{k: v for k, v in row.items() if k not in RANKS}))
-        return cls(Path(metadata[b"root"].decode()), tuple(specimens))
+            records.append(ImageRecord(taxon=taxon, **{k: v for k, v in row.items() if k not in RANKS}))
+        return cls(Path(metadata[b"root"].decode()), tuple(records))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,7 +247,7 @@ class Contrast:
     """How much more often a latent fires in a species than in its relatives."""
 
     f_species: float
-    """Share of the species' specimens in which the latent fired (`paper`: share of the species' firings)."""
+    """Share of the species' images in which the latent fired (`paper`: share of the species' firings)."""
     f_reference: float
     """The same for the reference group without the species (`paper`: with it)."""
     effect: float
@@ -261,21 +268,21 @@ class ChosenLatent:
     """The latent fires above this activation."""
     contrast: Contrast
     n_fired: int
-    """Training specimens of the species in which it fired."""
-    n_specimens: int
-    """Training specimens of the species."""
+    """Training images of the species in which it fired."""
+    n_images: int
+    """Training images of the species."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A latent that the contrast picked for a specimen, with the patches where it fired.
+    """A latent that the contrast picked for an image, with the patches where it fired.
 
     Grad-CAM and the whole image have no latents, hence no contrast either.
     """
 
-    specimen: int
-    """Row in specimens.parquet."""
-    regions: RegionSource = "sae"
+    image: int
+    """Row in images.parquet."""
+    region_source: RegionSource = "sae"
     latent: int | None
     patches: tuple[int, ...]
     peak: float | None
@@ -284,10 +291,10 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """What picked the region, unique within the specimen: `17` of the SAE, `pca-17`, `gradcam`, `whole`."""
+        """What picked the region, unique within the image: `17` of the SAE, `pca-17`, `gradcam`, `whole`."""
         if self.latent is None:
-            return self.regions
-        return str(self.latent) if self.regions == "sae" else f"{self.regions}-{self.latent}"
+            return self.region_source
+        return str(self.latent) if self.region_source == "sae" else f"{self.region_source}-{self.latent}"
 
     @property
     def effect(self) -> float:
@@ -364,13 +371,13 @@ class Trait:
     """One row of the released dataset: a candidate, where it is, what was said of it and what was measured."""
 
     trait_id: str
-    """Stable across re-releases: made of the specimen and the candidate's name."""
+    """Stable across re-releases: made of the image and the candidate's name."""
     candidate: Candidate
     region: Region
     description: Description
     measurement: Measurement
     n_images: int = 1
-    """How many specimens the description was agreed on."""
+    """How many images the description was agreed on."""
     describer: str
     describer_model: str
     """Model and revision, as model@revision."""

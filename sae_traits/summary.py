@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sae_traits.evaluation.statistics import interval_text
-from sae_traits.run import Run
+from sae_traits.runs.run import Run
 from sae_traits.schema import REGION_SOURCES
 
 
@@ -43,8 +43,8 @@ class Summary:
         lines = [f"run       {self.run.folder}"]
         if found := self.counts.get("collect"):
             problems = f"; {found['n_problems']} problems, see {self.run.problems_file}" if found["n_problems"] else ""
-            of = f"specimens of {found['n_species']} species" if found["n_species"] else "photographs without labels"
-            lines.append(f"images    {found['n_specimens']} {of}{problems}")
+            of = f"images of {found['n_species']} species" if found["n_species"] else "photographs without labels"
+            lines.append(f"images    {found['n_images']} {of}{problems}")
             lines += self._near_identical(found.get("n_near_identical", {}))
         if found := self.counts.get("extract"):
             lines.append(f"features  {found['n_patches']:,} patches of width {found['d_model']}")
@@ -86,11 +86,11 @@ class Summary:
         return "zero-shot " + ", ".join(f"{condition} {interval_text(top1[condition])}" for condition in top1)
 
     def _traits(self, found: dict[str, Any]) -> list[str]:
-        n_specimens = self.counts["collect"]["n_specimens"]
-        mean = found["n_traits"] / max(found["n_specimens"], 1)
+        n_images = self.counts["collect"]["n_images"]
+        mean = found["n_traits"] / max(found["n_images"], 1)
         lines = [
-            f"traits    {found['n_traits']:,} for {found['n_specimens']} of {n_specimens} specimens "
-            f"({found['n_specimens'] / n_specimens:.1%}), {mean:.1f} each; {found['n_significant']:,} significant"
+            f"traits    {found['n_traits']:,} for {found['n_images']} of {n_images} images "
+            f"({found['n_images'] / n_images:.1%}), {mean:.1f} each; {found['n_significant']:,} significant"
         ]
         if (regions := self.run.config.contrast.regions) != "sae":
             lines.append(f"          of a baseline's regions, {regions}: {REGION_SOURCES[regions]}")

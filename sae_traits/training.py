@@ -23,8 +23,8 @@ from sae_traits.features.extract import check_launch
 from sae_traits.features.source import FeatureSource, ImageSource
 from sae_traits.features.store import DtypeName, FeatureShard, FeatureStore
 from sae_traits.features.stream import ImagePatchStream, PatchStream, moments
-from sae_traits.progress import say
-from sae_traits.run import Run
+from sae_traits.logging import say
+from sae_traits.runs.run import Run
 from sae_traits.sae.extractor import check_features
 from sae_traits.sae.loading import load_folder
 from sae_traits.sae.metrics import measure_sae
@@ -39,11 +39,11 @@ from sae_traits.schema import Collection
 MEASURED_PATCHES = 200_000
 """An SAE is measured on at most this many held-out patches."""
 SAMPLE_FOR_MOMENTS = 1000
-"""Mean and scale come from so many specimens where features have to be computed."""
+"""Mean and scale come from so many images where features have to be computed."""
 
 
 def train(run: Run, accelerator: Accelerator | None = None) -> None:
-    """Train the SAE of a run, or a sweep, on its training specimens (all processes take part), or adopt that of --sae.
+    """Train the SAE of a run, or a sweep, on its training images (all processes take part), or adopt that of --sae.
 
     Raises:
         ConfigError: the settings do not go together, or the tracker is not installed.
@@ -51,7 +51,7 @@ def train(run: Run, accelerator: Accelerator | None = None) -> None:
     """
     config = run.config.train
     accelerator = accelerator or make_accelerator(run)
-    collection = Collection.load(run.specimens_file)
+    collection = Collection.load(run.images_file)
     varied = parse_sweep(config.sweep) if config.sweep is not None else {}
     configs = expand(replace(config, sweep=None, tracker=None), varied)
     check_together(configs, accelerator)
@@ -153,7 +153,7 @@ def _train_new(
 
     training = {
         "collection": collection.root.name,
-        "n_specimens": len(rows),
+        "n_images": len(rows),
         "n_patches": n_steps * config.batch_size,
         "seed_of_order": config.seed,
         "precision": accelerator.mixed_precision,
@@ -209,7 +209,7 @@ def _stream(
     dtype: DtypeName,
     accelerator: Accelerator,
 ) -> PatchStream | ImagePatchStream:
-    """Shuffled batches from step `start` on; from images every process computes the features of its own specimens."""
+    """Shuffled batches from step `start` on; from images every process computes the features of its own images."""
     if isinstance(source, FeatureStore):
         n_patches, batch_size = n_steps * config.batch_size, config.batch_size
         return PatchStream(
@@ -238,7 +238,7 @@ def _stream(
 def measure_on_held_out(
     saes: Sequence[SAE], source: FeatureSource, collection: Collection, device: torch.device
 ) -> list[NDArray[np.bool_]]:
-    """Measure SAEs on a sample of the specimens that are held out, and record that in their configurations.
+    """Measure SAEs on a sample of the images that are held out, and record that in their configurations.
 
     Returns:
         Of each SAE which latents fired `[n_latents]`.
@@ -292,10 +292,10 @@ def _seeds_of_settings(numbers: Sequence[int], configs: Sequence[TrainConfig]) -
 
 
 def _held_out(source: FeatureSource, collection: Collection) -> tuple[list[FeatureShard], str]:
-    """A sample of held-out specimens, and their split: validation, or test or train where there is no other."""
+    """A sample of held-out images, and their split: validation, or test or train where there is no other."""
     split, rows = next((s, rows) for s in ("validation", "test", "train") if len(rows := rows_of(collection, s)))
     if split == "train":
-        say("no specimens are held out, so the SAE is measured on those that it was trained on")
+        say("no images are held out, so the SAE is measured on those that it was trained on")
     n_sampled = max(1, MEASURED_PATCHES // (source.info.rows * source.info.columns))
     sample = np.sort(np.random.default_rng(0).permutation(rows)[:n_sampled])
     return list(source.shards(sample)), split

@@ -1,4 +1,4 @@
-"""Latents of a dataset that was made before, for specimens without labels: found, pinned, checked against the SAE."""
+"""Latents of a dataset that was made before, for images without labels: found, pinned, checked against the SAE."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def pinned(config: RunConfig) -> dict[str, dict[str, Any]]:
         StoreError: the dataset cannot be read.
     """
     released = released_latents(config.contrast)
-    assert released is not None, "specimens without labels have --latents"
+    assert released is not None, "images without labels have --latents"
     options: dict[str, dict[str, Any]] = {"contrast": {"latents_revision": released.revision}}
     repository, revision = _name_and_revision(released)
     on_hub = not revision.startswith(_HASH)

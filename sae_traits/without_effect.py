@@ -50,7 +50,7 @@ def _unread(config: RunConfig) -> Iterator[tuple[Collection[str], str]]:
     elif contrast.contrast == "paper":
         yield ("firing_quantile", "least_evidence", "everywhere"), "with --contrast paper"
     else:
-        yield ("firing_threshold", "minimum_frequency"), "with --contrast specimen"
+        yield ("firing_threshold", "minimum_frequency"), "with --contrast image"
     if describe.describer == "measured":
         yield DescribeConfig.__dataclass_fields__.keys() - {*_OF_MEASURED}, "with --describer measured"
     if describe.describer != "server":

@@ -11,23 +11,23 @@ import numpy as np
 import torch
 from transformers import Dinov2Config, Dinov2Model
 
-from sae_traits.collections.drawn.painter import draw_specimen
-from sae_traits.collections.drawn.world import WORLD
+from sae_traits.testbench.drawn.painter import draw_specimen
+from sae_traits.testbench.drawn.world import WORLD
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "bioscan-traits.yaml"
 # Not imported: the folder has the name of a module of the standard library.
-_tiny_bioscan = runpy.run_path(str(Path(__file__).parent / "collections" / "tiny_bioscan.py"))
+_tiny_bioscan = runpy.run_path(str(Path(__file__).parent / "images" / "tiny_bioscan.py"))
 SIDE, PATCH, D_MODEL = 112, 14, 32
 SIZES = ["--n-latents", "128", "--n-patches", "40000", "--batch-size", "512", "--warmup-steps", "5"]
 """All that is smaller than in the recipe, besides the backbone."""
 
 
-def draw_bioscan(root: Path, *, n_species: int, specimens_per_species: int) -> Path:
-    """A folder bioscan5m with drawn species: the first specimen of each in `test`, the second in `val`."""
+def draw_bioscan(root: Path, *, n_species: int, images_per_species: int) -> Path:
+    """A folder bioscan5m with drawn species: the first image of each in `test`, the second in `val`."""
     rows = [_tiny_bioscan["row"]("NONAME1-26", "pretrain")]
     rows.append(_tiny_bioscan["row"]("NONAME2-26", "key_unseen", "Megaselia sp. 3YDA"))
     for index, species in enumerate(WORLD[:n_species]):
-        for number in range(specimens_per_species):
+        for number in range(images_per_species):
             split = {0: "test", 1: "val"}.get(number, "train")
             process_id, chunk = f"DRAWN{index:02d}{number:02d}-26", "1e" if split == "train" else ""
             image = root / "images" / "cropped_256" / split / chunk / f"{process_id}.jpg"

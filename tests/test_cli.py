@@ -10,8 +10,8 @@ from PIL import Image
 
 from sae_traits import SAE, SAEConfig
 from sae_traits.cli import build_parser, main
-from sae_traits.command_line import EXAMPLES
 from sae_traits.config import SECTIONS
+from sae_traits.config.command_line import EXAMPLES
 
 
 def check_fails(capsys, arguments, code, *words):
@@ -51,7 +51,7 @@ def test_values_that_cannot_be_used(capsys, images, tmp_path):
     out = ["--out", tmp_path / "run"]
     check_fails(capsys, ["run", images, *out, "--k", "many"], 2, "train.k must be a whole number, not 'many'")
     check_fails(capsys, ["run", images, *out, "--k", "0"], 2, "k must be at least 1")
-    check_fails(capsys, ["run", images, *out, "--contrast", "papers"], 2, "papers", "specimen")
+    check_fails(capsys, ["run", images, *out, "--contrast", "papers"], 2, "papers", "image")
     check_fails(capsys, ["run", images, *out, "--firing-quantile", "1.5"], 2, "firing_quantile")
     check_fails(capsys, ["run", *out], 2, "SOURCE")
 
@@ -118,7 +118,7 @@ def test_a_run_that_is_none(capsys, tmp_path):
     check_fails(capsys, ["train", tmp_path], 1, "not a run", "config.yaml")
     check_fails(capsys, ["publish", tmp_path, "--model-repo", "a/b", "--dataset-repo", "a/c"], 1, "not a run")
     (tmp_path / "config.yaml").write_text("{}")
-    check_fails(capsys, ["train", tmp_path], 1, "specimens.parquet does not exist", "extract")
+    check_fails(capsys, ["train", tmp_path], 1, "images.parquet does not exist", "extract")
 
 
 def test_an_output_folder_that_cannot_be_written(capsys, images, tmp_path):

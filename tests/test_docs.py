@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sae_traits.cli import main
-from sae_traits.collections.drawn import draw_collection
+from sae_traits.testbench.drawn import draw_collection
 
 EXAMPLES = re.compile(r"^```(bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 DOCS = Path(__file__).parents[1] / "docs"
@@ -21,7 +21,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 def names(tmp_path_factory):
     """What the examples have made, by name; in a folder of its own, as the reader's is."""
     folder, before = tmp_path_factory.mktemp("reader"), Path.cwd()
-    draw_collection(folder / "drawn", specimens_per_species=3, workers=1)
+    draw_collection(folder / "drawn", images_per_species=3, workers=1)
     (folder / "drawn" / "images").rename(folder / "photographs")  # as an image folder, without its table
     made = {"folder": folder}
     os.chdir(folder)
@@ -59,7 +59,7 @@ def test_measures_and_baselines_are_figures(names):
     assert names["explained"]["pca"] > names["explained"]["random"]
     assert 0 < names["stability"].mean_cosine < 1
     outcome = names["outcome"].to_dict()
-    assert outcome["n_specimens"] == sum(specimen.split != "train" for specimen in names["collection"].specimens)
+    assert outcome["n_images"] == sum(record.split != "train" for record in names["collection"].images)
     assert outcome["accuracy_original"] > 1 / outcome["n_classes"]
 
 

@@ -1,4 +1,4 @@
-"""Regions of baselines, the whole way on drawn specimens: from the command to the dataset, and back to the SAE."""
+"""Regions of baselines, the whole way on drawn images: from the command to the dataset, and back to the SAE."""
 
 import re
 import shutil
@@ -13,24 +13,24 @@ from features.tiny_models import save_model
 
 from sae_traits import SAE
 from sae_traits.cli import main
-from sae_traits.collections.drawn import draw_collection
 from sae_traits.config import ContrastConfig
 from sae_traits.schema import REGION_SOURCES, Collection, RegionSource
+from sae_traits.testbench.drawn import draw_collection
 from sae_traits.traits.consistency import ConsistencyCounter
 from sae_traits.traits.table import read_latents, read_traits
 
 SMALL = [
     "--n-latents", "128", "--k", "8", "--n-patches", "8000", "--batch-size", "512", "--workers", "0",
-    "--describe-workers", "1", "--longest-side", "64", "--layer", "2", "--traits-per-specimen", "2",
+    "--describe-workers", "1", "--longest-side", "64", "--layer", "2", "--traits-per-image", "2",
 ]  # fmt: skip
 NO_CONTRAST = ("latent", "sae", "f_species", "f_reference", "effect", "q_value", "significant", "reference_rank")
 
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
-    """Sixteen drawn species, two specimens each."""
+    """Sixteen drawn species, two images each."""
     folder = tmp_path_factory.mktemp("drawn") / "collection"
-    draw_collection(folder, specimens_per_species=2, workers=1)
+    draw_collection(folder, images_per_species=2, workers=1)
     return folder
 
 
@@ -89,7 +89,7 @@ def test_a_baseline_goes_the_same_way_as_the_sae_and_says_that_it_is_none(run, c
     assert not list((run / "sae/figures").glob("latent-*"))  # the codes are not those of the SAE
     assert files(run / "sae")["model.safetensors"] == sae["model.safetensors"]
     rows = rows_of(run)
-    assert {row["regions"] for row in rows} == {"pca"}
+    assert {row["region_source"] for row in rows} == {"pca"}
     assert {row["sae"].partition("@")[0] for row in rows} == {"pca"}
     assert all(0 <= row["latent"] < pca.config.n_latents and row["effect"] > 0 for row in rows)
     assert before.isdisjoint(row["trait_id"] for row in rows)
@@ -123,14 +123,14 @@ def test_going_back_to_the_sae_gives_the_same_dataset_and_keeps_the_baselines(ru
     assert "encode: complete" not in capsys.readouterr().err  # codes are made again for other regions
 
 
-def test_regions_without_latents_have_no_contrast_and_one_region_a_specimen(without_latents):
+def test_regions_without_latents_have_no_contrast_and_one_region_an_image(without_latents):
     regions, run = without_latents
     rows = rows_of(run)
-    assert {row["regions"] for row in rows} == {regions}
+    assert {row["region_source"] for row in rows} == {regions}
     assert all(row[column] is None for row in rows for column in NO_CONTRAST)
     assert all(row["text"] and row["species"] and len(row["box"]) == 4 for row in rows)
-    assert [row["trait_id"] for row in rows] == [f"{row['specimen_id']}-{regions}" for row in rows]
-    assert len({row["specimen_id"] for row in rows}) == len(rows) > 16
+    assert [row["trait_id"] for row in rows] == [f"{row['image_id']}-{regions}" for row in rows]
+    assert len({row["image_id"] for row in rows}) == len(rows) > 16
     assert regions != "whole" or len(rows) == 32
     assert not (run / "dataset/data/latents").exists()
     assert read_latents(run / "traits/latents.parquet") == []
@@ -155,23 +155,23 @@ def test_a_baseline_is_not_published_as_the_sae(without_latents, capsys):
     assert f"has regions of a baseline (--regions {regions})" in capsys.readouterr().err
 
 
-def test_the_specimens_of_a_species_are_compared_without_latents(without_latents):
+def test_the_images_of_a_species_are_compared_without_latents(without_latents):
     _, run = without_latents
-    collection = Collection.load(run / "specimens.parquet")
+    collection = Collection.load(run / "images.parquet")
     traits = list(read_traits(run / "traits/traits.parquet"))
-    described = Counter(collection.specimens[trait.candidate.specimen].species for trait in traits)
+    described = Counter(collection.images[trait.candidate.image].species for trait in traits)
     counter = ConsistencyCounter()
     for trait in traits:
-        counter.add(trait, collection.specimens[trait.candidate.specimen])
+        counter.add(trait, collection.images[trait.candidate.image])
     (colour,) = [found for found in counter.agreement() if found.facet == "colour"]
-    assert colour.n_pairs == sum(n == 2 for n in described.values())  # two specimens of each species were drawn
+    assert colour.n_pairs == sum(n == 2 for n in described.values())  # two images of each species were drawn
 
 
 def test_grad_cam_of_a_backbone_without_a_classifier_is_refused_before_anything_is_done(drawn, tmp_path, capsys):
     command = ["run", str(drawn), "--out", str(tmp_path / "run"), "--backbone", "texture", "--regions", "gradcam"]
     assert main(command) == 1
     assert "texture has no classifier" in capsys.readouterr().err
-    assert not (tmp_path / "run/specimens.parquet").exists()
+    assert not (tmp_path / "run/images.parquet").exists()
 
 
 def test_an_unknown_kind_of_regions_is_a_usage_error(run, capsys):

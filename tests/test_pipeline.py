@@ -1,4 +1,4 @@
-"""The whole way on drawn specimens, as a person walks it: again, after a kill, on a full disk, to the Hub and back."""
+"""The whole way on drawn images, as a person walks it: again, after a kill, on a full disk, to the Hub and back."""
 
 import hashlib
 import json
@@ -12,14 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from evaluation.clip_folders import make_open_clip_folder
+from clip_folders import make_open_clip_folder
 from PIL import Image
 
 from sae_traits.cli import main
-from sae_traits.collections.drawn import draw_collection
-from sae_traits.evaluation.demo_clip import DRAWN_CLIP
-from sae_traits.layers import read_config
+from sae_traits.config.layers import read_config
 from sae_traits.schema import Collection
+from sae_traits.testbench.clip import DRAWN_CLIP
+from sae_traits.testbench.drawn import draw_collection
 from sae_traits.traits.table import read_traits
 
 SMALL = [
@@ -33,9 +33,9 @@ STEPS = ["collect", "extract", "train", "encode", "annotate", "release", "evalua
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
-    """Sixteen drawn species, five specimens each."""
+    """Sixteen drawn species, five images each."""
     folder = tmp_path_factory.mktemp("drawn") / "collection"
-    draw_collection(folder, specimens_per_species=5, workers=1)
+    draw_collection(folder, images_per_species=5, workers=1)
     return folder
 
 
@@ -68,7 +68,7 @@ def command(*arguments):
 
 def test_a_run_makes_everything_that_the_house_promises(finished):
     for name in (
-        "config.yaml", "specimens.parquet", "problems.csv", "steps.json", "activations/index.json", "sae/config.json",
+        "config.yaml", "images.parquet", "problems.csv", "steps.json", "activations/index.json", "sae/config.json",
         "sae/model.safetensors", "sae/README.md", "codes/index.json", "traits/ledger.sqlite", "traits/traits.parquet",
         "traits/latents.parquet", "dataset/README.md", "evaluation/results.json", "evaluation/report.md",
         "evaluation/figures/regions.png",
@@ -94,7 +94,7 @@ def test_the_same_command_again_skips_every_step_and_changes_nothing(finished, d
 
 def test_a_changed_option_repeats_only_the_steps_that_depend_on_it(run, capsys):
     features = (run / "activations" / "shard-00000.safetensors").stat().st_mtime_ns
-    assert main(["annotate", str(run), "--traits-per-specimen", "2"]) == 0
+    assert main(["annotate", str(run), "--traits-per-image", "2"]) == 0
     captured = capsys.readouterr()
     assert "encode: complete" in captured.err
     assert "annotate: done" in captured.err
@@ -141,7 +141,7 @@ def test_an_image_that_was_away_is_described_when_it_is_back(drawn, tmp_path, ca
     assert str(image) in capsys.readouterr().err
     (tmp_path / "away.png").rename(image)
     assert main(["annotate", *arguments]) == 0
-    assert "80 of 80 specimens" in capsys.readouterr().out
+    assert "80 of 80 images" in capsys.readouterr().out
 
 
 def test_what_does_not_work_is_not_kept_in_the_configuration(run, capsys):
@@ -153,9 +153,9 @@ def test_what_does_not_work_is_not_kept_in_the_configuration(run, capsys):
 
 
 def test_images_without_a_licence_are_warned_of_before_they_are_published(run, capsys):
-    collection = Collection.load(run / "specimens.parquet")
-    bare = tuple(replace(specimen, license=None) for specimen in collection.specimens[:3])
-    replace(collection, specimens=bare + collection.specimens[3:]).save(run / "specimens.parquet")
+    collection = Collection.load(run / "images.parquet")
+    bare = tuple(replace(record, license=None) for record in collection.images[:3])
+    replace(collection, images=bare + collection.images[3:]).save(run / "images.parquet")
     arguments = ["publish", str(run), "--model-repo", "a/b", "--dataset-repo", "a/c", "--dry-run"]
     assert main(arguments) == 0
     captured = capsys.readouterr()
@@ -193,7 +193,7 @@ def test_one_step_at_a_time_gives_the_same_dataset(finished, drawn, tmp_path):
 
 
 KILL_POINTS = [
-    "specimens.parquet",
+    "images.parquet",
     "activations/shard-00000.safetensors",
     "sae/config.json",
     "codes/thresholds.parquet",
@@ -232,9 +232,9 @@ from PIL import Image
 from sae_traits import SAE, load_extractor
 traits = load_dataset({str(finished / "dataset")!r})
 row = traits["train"][0]
-specimens = load_dataset({str(finished / "dataset")!r}, "specimens", split="train")
+images = load_dataset({str(finished / "dataset")!r}, "images", split="train")
 sae = SAE.from_pretrained({str(finished / "sae")!r})
-features, grid = load_extractor(sae)(specimens[0]["image"].convert("RGB"))
+features, grid = load_extractor(sae)(images[0]["image"].convert("RGB"))
 codes = sae.encode(features)
 x, y, width, height = row["box"]
 assert 0 <= x and x + width <= row["image"].width + 1e-3 and y + height <= row["image"].height + 1e-3
@@ -283,7 +283,7 @@ from sae_traits import SAE
 traits = load_dataset("museum/drawn-traits", split="train")
 name, revision = traits[0]["sae"].split("@")
 sae = SAE.from_pretrained(name, revision=revision)
-streamed = next(iter(load_dataset("museum/drawn-traits", "specimens", split="train", streaming=True)))
+streamed = next(iter(load_dataset("museum/drawn-traits", "records", split="train", streaming=True)))
 print(json.dumps([len(traits), name, sae.config.n_latents, streamed["species"], len(streamed["traits"])]))
 """
     found = subprocess.run([sys.executable, "-c", code], env=hub_environment, capture_output=True, text=True)
@@ -362,10 +362,10 @@ def test_the_clip_of_the_drawn_world_is_refused_on_anything_else(tmp_path, capsy
     assert "started" not in error, "it is said before anything is done"
 
 
-def test_latents_are_shown_with_their_strongest_specimens(run, capsys):
+def test_latents_are_shown_with_their_strongest_images(run, capsys):
     assert main(["latents", str(run), "--strongest", "3"]) == 0
     files = [Path(line) for line in capsys.readouterr().out.splitlines()]
-    assert [file.name for file in files[:2]] == ["latents.csv", "specimens.csv"]
+    assert [file.name for file in files[:2]] == ["latents.csv", "images.csv"]
     assert len(files) > 3
     assert all(file.is_file() and file.parent == run / "latents" for file in files)
     assert main(["latents", str(run), "100000"]) == 2
@@ -394,12 +394,12 @@ def test_masks_change_measures_alone_and_only_when_asked_for(run, capsys):
     assert "animals' pixels alone" in (run / "dataset/README.md").read_text()
 
 
-def test_masks_that_no_specimen_has_are_refused(run, capsys):
-    collection = Collection.load(run / "specimens.parquet")
-    unmasked = tuple(replace(specimen, mask_file=None) for specimen in collection.specimens)
-    replace(collection, specimens=unmasked).save(run / "specimens.parquet")
+def test_masks_that_no_image_has_are_refused(run, capsys):
+    collection = Collection.load(run / "images.parquet")
+    unmasked = tuple(replace(record, mask_file=None) for record in collection.images)
+    replace(collection, images=unmasked).save(run / "images.parquet")
     assert main(["annotate", str(run), "--use-masks"]) == 2
-    assert "no specimen of the collection has a mask" in capsys.readouterr().err
+    assert "no image of the collection has a mask" in capsys.readouterr().err
 
 
 def test_boxes_get_their_margin_and_specks_go(run):

@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 
 from sae_traits.config import CollectionConfig, DescribeConfig, ReleaseConfig, RunConfig
+from sae_traits.describers import make_describer
 from sae_traits.provenance import dataset_facts, model_facts, public_name, results_of
-from sae_traits.run import Run
-from sae_traits.schema import Collection, Specimen, Taxon
-from sae_traits.traits.describers import make_describer
+from sae_traits.runs.run import Run
+from sae_traits.schema import Collection, ImageRecord, Taxon
 from sae_traits.traits.ledger import CallIdentity, Ledger, Outcome
 
 HEX = "0" * 64
 
 
-def specimen(number: int, revision: str | None) -> Specimen:
-    return Specimen(
-        specimen_id=str(number),
+def record(number: int, revision: str | None) -> ImageRecord:
+    return ImageRecord(
+        image_id=str(number),
         file=f"{number}.png",
         taxon=Taxon(species="Aus bus"),
         split="train",
@@ -63,8 +63,8 @@ def run(tmp_path: Path) -> Run:
 
 
 def collection(run: Run, *revisions: str | None) -> Collection:
-    specimens = tuple(specimen(number, revision) for number, revision in enumerate(revisions))
-    return Collection(Path(run.config.collection.source or ""), specimens)
+    records = tuple(record(number, revision) for number, revision in enumerate(revisions))
+    return Collection(Path(run.config.collection.source or ""), records)
 
 
 def test_calls_tokens_and_cost_are_those_of_this_describer(run: Run):

@@ -20,12 +20,12 @@ from describer_server.running import describer_server
 from huggingface_hub import DatasetCard
 
 from sae_traits.cli import main
-from sae_traits.collections.bioscan import LICENSE, RECORD_URL, RIGHTS_HOLDER
+from sae_traits.config.layers import read_config, recipe_file, resolve
 from sae_traits.estimate import estimate_run
 from sae_traits.features.store import FeatureStore
-from sae_traits.layers import read_config, recipe_file, resolve
+from sae_traits.images.bioscan import LICENSE, RECORD_URL, RIGHTS_HOLDER
 from sae_traits.release.tables import CONFIG_NAMES, features
-from sae_traits.run import Run
+from sae_traits.runs.run import Run
 from sae_traits.sae.model import SAE
 from sae_traits.schema import Collection
 from sae_traits.traits.ledger import Ledger
@@ -63,7 +63,7 @@ def test_bioscan_traits_has_the_settings_of_the_paper():
 def bioscan(tmp_path_factory):
     """A drawn BIOSCAN-5M."""
     root = tmp_path_factory.mktemp("source") / "bioscan5m"
-    return draw_bioscan(root, n_species=N_SPECIES, specimens_per_species=SPECIMENS)
+    return draw_bioscan(root, n_species=N_SPECIES, images_per_species=SPECIMENS)
 
 
 @pytest.fixture(scope="module")
@@ -90,20 +90,20 @@ def finished(bioscan, backbone, tmp_path_factory):
 
 def test_an_estimate_reads_the_collection_and_no_more(finished):
     _, _, files = finished
-    assert files == {"config.yaml", "problems.csv", "specimens.parquet", "steps.json"}
+    assert files == {"config.yaml", "problems.csv", "images.parquet", "steps.json"}
 
 
 def test_what_is_estimated_is_what_the_run_makes(finished):
     folder, estimate, _ = finished
     store = FeatureStore.open(folder / "activations")
     extraction = estimate["extraction"]
-    assert (extraction["n_specimens"], extraction["n_patches"]) == (store.n_specimens, store.n_patches)
+    assert (extraction["n_images"], extraction["n_patches"]) == (store.n_images, store.n_patches)
     headers = sum(entry.bytes for entry in store.entries) - extraction["n_bytes"]
     assert 0 < headers < HEADER_BYTES * extraction["n_shards"]
     training = SAE.from_pretrained(folder / "sae").config.training
     n_steps, batch_size = estimate["training"]["n_steps"], estimate["training"]["batch_size"]
     assert n_steps * batch_size == training["n_patches"]
-    assert estimate["training"]["n_different_patches"] == training["n_specimens"] * store.n_patches / store.n_specimens
+    assert estimate["training"]["n_different_patches"] == training["n_images"] * store.n_patches / store.n_images
     assert estimate["training"]["flops"] == 10 * D_MODEL * 128 * training["n_patches"]
 
 
@@ -113,7 +113,7 @@ def test_what_is_described_is_within_the_bounds(finished):
     with Ledger(folder / "traits" / "ledger.sqlite") as ledger:
         n_calls = sum(ledger.counts().values())
     assert estimate["n_traits"] == 5 * N_SPECIES * SPECIMENS
-    assert estimate["annotation"]["n_calls"] == 5 * N_SPECIES * (1 + 1 + 1), "three training specimens share a call"
+    assert estimate["annotation"]["n_calls"] == 5 * N_SPECIES * (1 + 1 + 1), "three training images share a call"
     assert 0.2 * estimate["n_traits"] < counts["n_traits"] <= estimate["n_traits"]
     assert n_calls <= estimate["n_traits"]
     files = [file for file in (folder / "dataset").rglob("*.parquet") if "preview" not in file.parts]
@@ -196,7 +196,7 @@ def test_a_given_sae_needs_no_training_and_a_faster_machine_less_time(finished, 
 
 @pytest.mark.slow
 def test_the_whole_way_through_faults_and_a_kill_to_the_hub_and_back(backbone, tmp_path, hub, hub_environment):
-    root = draw_bioscan(tmp_path / "bioscan5m", n_species=16, specimens_per_species=7)
+    root = draw_bioscan(tmp_path / "bioscan5m", n_species=16, images_per_species=7)
     folder = tmp_path / "bioscan-traits"
     faults = {"error": 0.05, "malformed": 0.03, "dropped": 0.02, "truncated": 0.02}
     with describer_server(faults=faults, latency=0.05) as server:
@@ -230,14 +230,14 @@ rows = load_dataset("museum/bioscan-traits", split="train")
 name, revision = rows[0]["sae"].split("@")
 sae = SAE.from_pretrained(name, revision=revision)
 card = DatasetCard.load("museum/bioscan-traits")
-splits = list(load_dataset("museum/bioscan-traits", "specimens"))
+splits = list(load_dataset("museum/bioscan-traits", "records"))
 print(json.dumps([len(rows), name, sae.config.n_latents, sae.config.backbone.layer, card.data.pretty_name, splits]))
 """
     found = subprocess.run([sys.executable, "-c", code], env=hub_environment, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
     n_rows, name, n_latents, layer, title, splits = json.loads(found.stdout.splitlines()[-1])
-    specimens = Collection.load(folder / "specimens.parquet").specimens
+    records = Collection.load(folder / "images.parquet").images
     traits = read_traits(folder / "traits" / "traits.parquet")
-    n_train = sum(specimens[trait.candidate.specimen].split == "train" for trait in traits)
+    n_train = sum(records[trait.candidate.image].split == "train" for trait in traits)
     assert (n_rows, name, n_latents, layer, title) == (n_train, "museum/bioscan-sae", 128, 11, "Bioscan-Traits")
     assert sorted(splits) == ["test", "train", "validation"]

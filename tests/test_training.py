@@ -14,12 +14,12 @@ from accelerate.tracking import GeneralTracker
 
 from sae_traits import SAE
 from sae_traits.cli import main
-from sae_traits.collections.drawn import draw_collection
 from sae_traits.errors import CheckpointError
 from sae_traits.extraction import features_of
-from sae_traits.run import Run
+from sae_traits.runs.run import Run
 from sae_traits.sae.stability import mean_stability
 from sae_traits.schema import Collection
+from sae_traits.testbench.drawn import draw_collection
 from sae_traits.training import measure_on_held_out, train
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "train_sae.py"
@@ -34,7 +34,7 @@ SMALL = [
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     folder = tmp_path_factory.mktemp("drawn") / "collection"
-    draw_collection(folder, specimens_per_species=3, workers=1)
+    draw_collection(folder, images_per_species=3, workers=1)
     return folder
 
 
@@ -128,7 +128,7 @@ def test_seeds_of_a_setting_are_compared_and_settings_are_not(extracted, tmp_pat
         folders = [f"topk-k{k}-seed{seed}" for seed in range(3)]
         saes = [SAE.from_pretrained(run / "sae" / folder) for folder in folders]
         opened = Run.open(run)
-        collection = Collection.load(opened.specimens_file)
+        collection = Collection.load(opened.images_file)
         fired = measure_on_held_out(saes, features_of(opened, collection), collection, torch.device("cpu"))
         expected = mean_stability(saes, live=fired).to_dict() | {"seeds": [0, 1, 2]}
         assert [found[folder] for folder in folders] == [expected] * 3
@@ -189,7 +189,7 @@ def test_two_processes_share_the_measuring_and_measure_as_one(drawn, tmp_path, s
     sweep = json.loads((folder / "sae" / "sweep.json").read_text())
     assert len(sweep["saes"]) == 6
     run = Run.open(folder)
-    collection = Collection.load(run.specimens_file)
+    collection = Collection.load(run.images_file)
     saes = [SAE.from_pretrained(run.sae / row["folder"]) for row in sweep["saes"]]
     together = [row["metrics"] for row in sweep["saes"]]
     assert all(metrics.pop("stability")["seeds"] == [0, 1] for metrics in together)

@@ -1,4 +1,4 @@
-"""New photographs described with the latents of an earlier run, and specimens described as if they had no labels."""
+"""New photographs described with the latents of an earlier run, and images described as if they had no labels."""
 
 import csv
 import json
@@ -40,12 +40,12 @@ def photograph(path, colour, seed):
 
 
 def collection(folder):
-    """Two species of seven specimens, in a table with their splits."""
+    """Two species of seven images, in a table with their splits."""
     rows = [["file", "species", "split"]]
     for number, (species, colour) in enumerate(COLOURS.items()):
-        for specimen, split in enumerate(SPLITS):
-            file = f"{number}{specimen}.png"
-            photograph(folder / file, colour, 10 * number + specimen)
+        for record, split in enumerate(SPLITS):
+            file = f"{number}{record}.png"
+            photograph(folder / file, colour, 10 * number + record)
             rows.append([file, species, split])
     with (folder / "metadata.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
@@ -92,7 +92,7 @@ def rows_of(dataset, config, tmp_path, split="test"):
 
 def test_photographs_are_described_with_the_latents_of_the_dataset_and_get_no_names(described, finished, tmp_path):
     rows = rows_of(described / "dataset", "default", tmp_path)
-    assert {row["specimen_id"].rsplit("-", 1)[0] for row in rows} == {f"IMG_{number}" for number in range(4)}
+    assert {row["image_id"].rsplit("-", 1)[0] for row in rows} == {f"IMG_{number}" for number in range(4)}
     assert {row[rank] for row in rows for rank in ("genus", "species", "family")} == {None}
     latents = rows_of(finished / "dataset", "latents", tmp_path / "a", "train")
     for row in rows:
@@ -107,8 +107,8 @@ def test_photographs_are_described_with_the_latents_of_the_dataset_and_get_no_na
 
 def test_the_card_says_so_and_names_no_place_on_this_machine(described, finished):
     card = (described / "dataset" / "README.md").read_text()
-    assert "No label of these specimens was used" in card
-    assert "specimens that came without labels" in " ".join(card.split())
+    assert "No label of these images was used" in card
+    assert "images that came without labels" in " ".join(card.split())
     assert "come from the train split alone" not in card
     assert str(finished) not in card
     assert "firing" not in card.split("Contrast</summary>")[1].split("</details>")[0]
@@ -136,7 +136,7 @@ def test_the_same_command_again_does_nothing_and_another_describes_anew(
     assert captured.err.count("skipped") == 7
     assert "4 photographs without labels; 1 problems" in captured.out
     assert ((run / "dataset" / "README.md").read_bytes(), (run / "steps.json").read_bytes()) == before
-    assert run_command("annotate", run, "--traits-per-specimen", "1") == 0
+    assert run_command("annotate", run, "--traits-per-image", "1") == 0
     assert len(list(read_traits(run / "traits" / "traits.parquet"))) == 4
     assert run_command("latents", run) == 0
 
@@ -163,18 +163,18 @@ def test_latents_and_sae_must_belong_together(finished, photographs, tmp_path, c
 def annotated(finished, folder, rename, *options):
     """A copy of the finished run with other labels of validation and test, annotated anew."""
     run = Path(shutil.copytree(finished, folder))
-    old = Collection.load(run / "specimens.parquet")
-    specimens = [
+    old = Collection.load(run / "images.parquet")
+    records = [
         one if one.split == "train" else replace(one, taxon=Taxon(genus="Fictus", species=rename(one.species)))
-        for one in old.specimens
+        for one in old.images
     ]
-    replace(old, specimens=tuple(specimens)).save(run / "specimens.parquet")
+    replace(old, images=tuple(records)).save(run / "images.parquet")
     assert run_command("annotate", run, "--describe-workers", "1", *options) == 0
     return run
 
 
 def traits_of(run):
-    """What was said of each trait, by the split that its specimen's name stands for."""
+    """What was said of each trait, by the split that its image's name stands for."""
     found = {"train": set(), "held out": set()}
     for trait in read_traits(run / "traits" / "traits.parquet"):
         split = "held out" if trait.trait_id[1] in "56" else "train"
@@ -182,7 +182,7 @@ def traits_of(run):
     return found
 
 
-def test_a_label_free_run_describes_held_out_specimens_without_their_labels(finished, tmp_path):
+def test_a_label_free_run_describes_held_out_images_without_their_labels(finished, tmp_path):
     first, second = COLOURS
 
     def exchange(species):
@@ -197,7 +197,7 @@ def test_a_label_free_run_describes_held_out_specimens_without_their_labels(fini
     assert believed["train"] == traits_of(run)["train"]
     assert believed["held out"] != traits_of(run)["held out"]
     card = (run / "dataset" / "README.md").read_text()
-    assert "Specimens of validation and test were described as if they had no labels" in card
+    assert "Images of validation and test were described as if they had no labels" in card
     assert "--label-free" in card
     assert {row["species"] for row in rows_of(run / "dataset", "default", tmp_path)} <= {*COLOURS}
 

@@ -19,12 +19,12 @@ def test_an_installed_wheel_renders_cards_and_finds_recipes(tmp_path):
         names = archive.namelist()
         archive.extractall(tmp_path / "site")
     assert "sae_traits/hub_cards/dataset_card.md.jinja" in names
-    assert "sae_traits/evaluation/drawn_clip/model.safetensors" in names
+    assert "sae_traits/testbench/drawn_clip/model.safetensors" in names
     assert not [name for name in names if name.startswith(("tests", "docs", "scripts"))]
     code = """
 import pathlib, sys, sae_traits
 assert str(pathlib.Path(sae_traits.__file__)).startswith(sys.argv[1]), sae_traits.__file__
-from sae_traits.layers import read_config, resolve
+from sae_traits.config.layers import read_config, resolve
 from sae_traits.evaluation.text import read_templates
 from sae_traits.pipeline import recipe_file
 from sae_traits.release.cards import write_model_card

@@ -21,10 +21,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from sae_traits.errors import StoreError
-from sae_traits.evaluation.clip import CLIP, CLIPInfo, Head
 from sae_traits.features.loading import prepared_batches
-from sae_traits.features.store import write_whole
-from sae_traits.progress import say, track
+from sae_traits.io import write_whole
+from sae_traits.logging import say, track
+from sae_traits.models.clip.model import CLIP, CLIPInfo, Head
 from sae_traits.schema import Collection
 
 FORMAT = "sae-traits embeddings 1"
@@ -44,13 +44,13 @@ def embed_collection(
     workers: int = 2,
     head: Head = "taxonomy",
 ) -> FloatArray:
-    """Embeddings of unit length of some specimens, in the order of `rows`.
+    """Embeddings of unit length of some images, in the order of `rows`.
 
     Only images that the cache does not hold are opened; at any time a few batches of pixels are in memory.
 
     Args:
         clip: from `load_clip`.
-        collection: the specimens.
+        collection: the images.
         rows: which of them, in any order, repeated if wanted.
         cache: folder for all models and collections.
         batch_size: images a forward pass.
@@ -68,7 +68,7 @@ def embed_collection(
     folder = cache / fingerprint(clip.info, head)
     _make_folder(folder, clip.info, head)
     known = _known(folder)
-    missing = {collection.specimens[row].sha256: row for row in rows if collection.specimens[row].sha256 not in known}
+    missing = {collection.images[row].sha256: row for row in rows if collection.images[row].sha256 not in known}
     if known and missing:
         say(f"embedding: {len(rows) - len(missing)} of {len(rows)} images are in the cache")
     batches = prepared_batches(
@@ -79,7 +79,7 @@ def embed_collection(
     pending = iter(missing)
     while hashes := list(islice(pending, IMAGES_A_SHARD)):
         _write_shard(folder, hashes, np.stack(list(islice(progress, len(hashes)))))
-    return _read(folder, [collection.specimens[row].sha256 for row in rows], clip.info.embed_dim)
+    return _read(folder, [collection.images[row].sha256 for row in rows], clip.info.embed_dim)
 
 
 def fingerprint(info: CLIPInfo, head: Head) -> str:

@@ -41,7 +41,7 @@ def draw_bars(results: ZeroShotResults, path: Path) -> None:
     axes.set_yticks(places, [score.condition for score in scores])
     axes.invert_yaxis()
     axes.set_xlim(0, min(1.12, 1.2 * max(score.top[1].high for score in scores) + 0.05))
-    axes.set_xlabel(f"top-1 accuracy on {results.protocol['n_test']} test specimens (95 % interval)")
+    axes.set_xlabel(f"top-1 accuracy on {results.protocol['n_test']} test images (95 % interval)")
     if not results.above_chance:
         axes.set_title("Not distinguishable from chance", fontsize=10, loc="left")
     axes.spines[["top", "right"]].set_visible(False)

@@ -45,7 +45,7 @@ def chance_p_value(
 ) -> float:
     """Share of random assignments of the class texts to the classes that are right at least as often (top-1).
 
-    Permuting texts, and not specimens, is what a model without knowledge is like: its images may well form clusters by
+    Permuting texts, and not images, is what a model without knowledge is like: its images may well form clusters by
     species, or all go to one class, but which text lies next to which cluster is an accident.
 
     Args:

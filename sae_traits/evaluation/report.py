@@ -12,10 +12,10 @@ from typing import Any
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from sae_traits.collections.images import open_image
+from sae_traits.describers.overlay import draw_region, place_region
 from sae_traits.evaluation.statistics import interval_text
+from sae_traits.images.decode import open_image
 from sae_traits.schema import REGION_SOURCES, Collection, Trait
-from sae_traits.traits.overlay import draw_region, place_region
 
 GALLERY_SIZE = 20
 _COLUMNS, _TILE, _CAPTION = 5, 320, 44
@@ -65,7 +65,7 @@ def report_sections(
     sae, traits = results["sae"], results["traits"]
     sections: dict[str, Sequence[str]] = {
         "Sparse autoencoder": [
-            "Measured on validation specimens (training ones where there are none).",
+            "Measured on validation images (training ones where there are none).",
             "",
             "| measure | value |",
             "| --- | --- |",
@@ -78,7 +78,7 @@ def report_sections(
         "Traits": [
             f"Regions: {REGION_SOURCES[results['regions']]}.",
             "",
-            f"{traits['n_traits']:,} traits of {traits['n_specimens']:,} specimens; {traits['n_significant']:,} with a "
+            f"{traits['n_traits']:,} traits of {traits['n_images']:,} images; {traits['n_significant']:,} with a "
             f"q-value of at most 0.05. Left out: {traits['n_background']} called background, {traits['n_invalid']} "
             f"invalid and {traits['n_failed']} failed answers, all kept in the ledger.",
         ],
@@ -88,12 +88,12 @@ def report_sections(
     if (score := results["on_animal"]) is not None:
         sections["Regions on the animal"] = [
             "Share of a region's patches that lies on the foreground mask; random: the same shapes elsewhere in the",
-            "same image. Intervals are 95 % bootstrap intervals over specimens. No region was chosen by the masks.",
+            "same image. Intervals are 95 % bootstrap intervals over images. No region was chosen by the masks.",
             "",
-            "| regions | random | difference | traits | specimens |",
+            "| regions | random | difference | traits | images |",
             "| --- | --- | --- | --- | --- |",
             f"| {' | '.join(interval_text(score[name]) for name in ('on_animal', 'random', 'gain'))} "
-            f"| {score['n_traits']} | {score['n_specimens']} |",
+            f"| {score['n_traits']} | {score['n_images']} |",
             "",
             "| species | share |",
             "| --- | --- |",
@@ -127,15 +127,15 @@ def draw_gallery(collection: Collection, traits: Sequence[Trait], path: Path) ->
     # Pillow's own font lacks the multiplication sign of hybrids.
     font = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), 12)
     for index, trait in enumerate(chosen):
-        specimen = collection.specimens[trait.candidate.specimen]
-        image = open_image(collection.path(specimen))
+        record = collection.images[trait.candidate.image]
+        image = open_image(collection.path(record))
         tile = ImageOps.contain(image, (_TILE - 8, _TILE - 8))
         scale = tile.width / image.width, tile.height / image.height
         left, top = index % _COLUMNS * _TILE + 4, index // _COLUMNS * (_TILE + _CAPTION) + 4
         sheet.paste(draw_region(tile, place_region(trait.region, (0, 0), scale)), (left, top))
         latent = trait.candidate.latent
-        picked_by = trait.candidate.regions if latent is None else f"latent {latent}"
-        species = specimen.taxon.species or "no label"
+        picked_by = trait.candidate.region_source if latent is None else f"latent {latent}"
+        species = record.taxon.species or "no label"
         caption = f"{species}, {picked_by}\n{_shorten(trait.description.text, 44)}"
         draw.multiline_text((left, top + _TILE - 6), caption, fill="black", font=font)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
+from sae_traits.describers.excerpts import literal
 from sae_traits.schema import Collection, Trait
-from sae_traits.traits.excerpts import literal
 
 TRAITS_SHOWN = 3
 SPECIES_SHOWN = 100
@@ -15,21 +15,21 @@ LEAST_SHARE = 0.5
 
 
 def species_lines(collection: Collection, traits: Iterable[Trait]) -> list[str]:
-    """A table in Markdown: of every species the latents with most specimens, the larger effect first where equal.
+    """A table in Markdown: of every species the latents with most images, the larger effect first where equal.
 
     Args:
-        collection: the specimens.
-        traits: of all splits. Those of specimens without a species are left out.
+        collection: the images.
+        traits: of all splits. Those of images without a species are left out.
     """
     found: dict[str, dict[str, list[Trait]]] = defaultdict(lambda: defaultdict(list))
     for trait in traits:
-        if (species := collection.specimens[trait.candidate.specimen].taxon.species) is not None:
+        if (species := collection.images[trait.candidate.image].taxon.species) is not None:
             found[species][trait.candidate.name].append(trait)
     if not found:
-        return ["No specimen has a species."]
-    sizes = Counter(specimen.taxon.species for specimen in collection.specimens)
+        return ["No image has a species."]
+    sizes = Counter(record.taxon.species for record in collection.images)
     lines = [
-        "| species | region picked by | specimens | what is said of most of them | effect | significant |",
+        "| species | region picked by | images | what is said of most of them | effect | significant |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for species in sorted(found)[:SPECIES_SHOWN]:
@@ -37,7 +37,7 @@ def species_lines(collection: Collection, traits: Iterable[Trait]) -> list[str]:
         for name, members in ranked[:TRAITS_SHOWN]:
             candidate = members[0].candidate
             effect = f"{candidate.effect:.1f}" if candidate.contrast else ""
-            picked = f"latent {name}" if candidate.latent is not None and candidate.regions == "sae" else name
+            picked = f"latent {name}" if candidate.latent is not None and candidate.region_source == "sae" else name
             lines.append(
                 f"| {literal(species)} | {picked} | {len(members)} of {sizes[species]} | {_said(members)} | {effect} | "
                 f"{'yes' if candidate.significant else 'no'} |"

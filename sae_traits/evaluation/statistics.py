@@ -1,4 +1,4 @@
-"""Intervals around means, by bootstrap; and tests that compare two classifiers on the same specimens."""
+"""Intervals around means, by bootstrap; and tests that compare two classifiers on the same images."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def bootstrap_interval(
     """Mean of all values with a percentile bootstrap interval.
 
     Groups are resampled whole, with replacement, and the mean is taken over all values of the groups drawn, so that a
-    specimen with five regions counts five times but is one observation.
+    image with five regions counts five times but is one observation.
 
     Args:
         values: numbers or booleans `[n]`.
@@ -99,12 +99,12 @@ def paired_difference(
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval:
-    """Mean of `second` minus `first`, measured on the same specimens, with a paired bootstrap interval.
+    """Mean of `second` minus `first`, measured on the same images, with a paired bootstrap interval.
 
-    A specimen is drawn with both of its values; see `bootstrap_interval` for the arguments.
+    An image is drawn with both of its values; see `bootstrap_interval` for the arguments.
 
     Raises:
-        ConfigError: the two are not of the same specimens.
+        ConfigError: the two are not of the same images.
     """
     first, second = _paired(first, second)
     difference = second.astype(np.float64) - first.astype(np.float64)
@@ -113,12 +113,12 @@ def paired_difference(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class McNemar:
-    """Do two classifiers err equally often on the same specimens?"""
+    """Do two classifiers err equally often on the same images?"""
 
     only_first: int
-    """Specimens that only the first classifier gets right."""
+    """Images that only the first classifier gets right."""
     only_second: int
-    """Specimens that only the second one gets right."""
+    """Images that only the second one gets right."""
     p_value: float
     """Two-sided."""
     method: str = "exact binomial"
@@ -131,14 +131,14 @@ class McNemar:
 def mcnemar(first: ArrayLike, second: ArrayLike) -> McNemar:
     """McNemar's test in its exact form: under the null hypothesis either one is right alone equally often.
 
-    The exact form holds its level at any number of specimens, so that no approximation is needed.
+    The exact form holds its level at any number of images, so that no approximation is needed.
 
     Args:
-        first: whether the first classifier is right on a specimen `[n]`.
+        first: whether the first classifier is right on an image `[n]`.
         second: the same for the second one `[n]`.
 
     Raises:
-        ConfigError: the two are not of the same specimens.
+        ConfigError: the two are not of the same images.
 
     Source: McNemar 1947; Fagerland, Lydersen & Laake 2013 (BMC Medical Research Methodology 13:91), exact conditional.
     """
@@ -167,7 +167,7 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
 def _paired(first: ArrayLike, second: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
     one, other = np.asarray(first), np.asarray(second)
     if one.shape != other.shape or one.ndim != 1:
-        raise ConfigError(f"paired values must be two lists of the same specimens, not {one.shape} and {other.shape}")
+        raise ConfigError(f"paired values must be two lists of the same images, not {one.shape} and {other.shape}")
     return one, other
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sae_traits.errors import ConfigError
-from sae_traits.progress import track
+from sae_traits.logging import track
 from sae_traits.schema import Collection, Taxon, Trait
 
 if TYPE_CHECKING:
@@ -129,10 +129,10 @@ def read_templates(name: TemplateSet) -> tuple[str, ...]:
 
 
 def rank_traits(collection: Collection, traits: Iterable[Trait]) -> dict[str, tuple[str, ...]]:
-    """What the training specimens of every species have in common, the most widely shared trait first.
+    """What the training images of every species have in common, the most widely shared trait first.
 
     Texts are compared without regard to case and made to stand within a sentence. They are ranked by the number of
-    training specimens with that text, then by the largest effect. Other splits are ignored, so that no text can leak.
+    training images with that text, then by the largest effect. Other splits are ignored, so that no text can leak.
 
     Returns:
         Species -> texts; a species without traits is absent.
@@ -141,16 +141,16 @@ def rank_traits(collection: Collection, traits: Iterable[Trait]) -> dict[str, tu
     effects: dict[tuple[str, str], float] = {}
     wording: dict[str, str] = {}
     for trait in traits:
-        row = trait.candidate.specimen
-        specimen = collection.specimens[row]
+        row = trait.candidate.image
+        record = collection.images[row]
         text = as_phrase(trait.description.text)
-        if specimen.split != "train" or not text:
+        if record.split != "train" or not text:
             continue
         key = text.casefold()
         wording.setdefault(key, text)
-        sharing[specimen.species][key].add(row)
+        sharing[record.species][key].add(row)
         effect = trait.candidate.effect
-        effects[specimen.species, key] = max(effects.get((specimen.species, key), effect), effect)
+        effects[record.species, key] = max(effects.get((record.species, key), effect), effect)
     ranked = {}
     for species, rows in sharing.items():
         order = sorted((-len(rows[key]), -effects[species, key], key) for key in rows)

@@ -2,11 +2,11 @@
 
 Every class is an embedding of its text, every image gets the class with the most similar one. Besides the name alone
 and the name with the class's traits there are the traits without the name and two controls: the name with the traits of
-another species, and the name with neutral words of the same length. All are scored on the same test specimens. What a
-condition can choose (the weight of the name, and how many traits a class gets) it chooses on validation specimens, each
+another species, and the name with neutral words of the same length. All are scored on the same test images. What a
+condition can choose (the weight of the name, and how many traits a class gets) it chooses on validation images, each
 condition for itself, so that none has to live with what suits another.
 
-Specimens of a species look alike, so texts that say nothing suit some species by luck, and the choice on validation
+Images of a species look alike, so texts that say nothing suit some species by luck, and the choice on validation
 finds such luck. The test that is immune to both deals all traits to the species at random, many times, and chooses anew
 each time: own traits help by what they say when they do better than nearly all of these.
 """
@@ -53,14 +53,14 @@ from sae_traits.evaluation.zero_shot_results import (
     RandomDeals,
     ZeroShotResults,
 )
-from sae_traits.progress import track
+from sae_traits.logging import track
 from sae_traits.schema import SPLITS, Collection, Split, Taxon, Trait
 
 WEIGHTS = tuple(round(0.1 * step, 1) for step in range(11))
 """Of the name in `normalise(weight * name + (1 - weight) * traits)`; 1 would be the name alone."""
 TRAIT_COUNTS = (1, 2, 3, 5, 8)
 DEFAULT_WEIGHT, DEFAULT_TRAIT_COUNT = 0.5, 5
-"""Where there is no validation specimen to choose with."""
+"""Where there is no validation image to choose with."""
 
 N_RESAMPLES = 2000
 N_PERMUTATIONS = 1999
@@ -70,7 +70,7 @@ N_DEALS = 39
 
 @dataclass(frozen=True)
 class _Labelled:
-    """The specimens of a split."""
+    """The images of a split."""
 
     images: NDArray[np.float32]
     """Of unit length `[n, embed_dim]`."""
@@ -84,7 +84,7 @@ class _Labelled:
         return rank_truth(self.images, classes, self.truth, self.draws)
 
     def top1(self, classes: NDArray[np.float32]) -> float:
-        """Share of the specimens whose own class comes first."""
+        """Share of the images whose own class comes first."""
         return float((self.ranks(classes) == 0).mean())
 
 
@@ -110,35 +110,35 @@ def evaluate_zero_shot(
     config: ZeroShotConfig,
     seed: int = 0,
 ) -> ZeroShotResults:
-    """Score all conditions on the test specimens; the classes are all species of the collection.
+    """Score all conditions on the test images; the classes are all species of the collection.
 
     Args:
         encoder: the text side of the model.
         images: embeddings of images by the same model `[n_images, embed_dim]`; all of validation and test are needed.
-        rows: row in the collection of each image `[n_images]`; None where there is one image a specimen, in order.
-        collection: the specimens; their splits say what is tuned and what is scored.
-        traits: of the run; only those of training specimens are used.
+        rows: row in the collection of each image `[n_images]`; None where there is one image an image, in order.
+        collection: the images; their splits say what is tuned and what is scored.
+        traits: of the run; only those of training images are used.
         config: which texts.
         seed: of ties, shuffling, resampling and permutations.
 
     Raises:
-        CollectionError: there are no test specimens, no two species, no traits, or images are missing.
+        CollectionError: there are no test images, no two species, no traits, or images are missing.
         ConfigError: the embeddings cannot be used, or no class name fits into the model's context.
     """
-    species = tuple(sorted({name for one in collection.specimens if (name := one.taxon.species) is not None}))
+    species = tuple(sorted({name for one in collection.images if (name := one.taxon.species) is not None}))
     if len(species) < 2:
         raise CollectionError(f"the collection has {len(species)} species; a classification needs at least two")
-    of_row = _images_by_row(images, rows, len(collection.specimens))
+    of_row = _images_by_row(images, rows, len(collection.images))
     validation = _labelled(collection, species, "validation", images, of_row, seed)
     test = _labelled(collection, species, "test", images, of_row, seed)
     if not len(test.truth):
         raise CollectionError(
-            "no specimen is in the split `test`, so there is nothing to score; collect again with --test-share 0.2, "
+            "no image is in the split `test`, so there is nothing to score; collect again with --test-share 0.2, "
             "or with a column `split` in the table"
         )
     ranked = rank_traits(collection, traits)
     if not ranked:
-        raise CollectionError("no training specimen has a trait; run `sae-traits annotate` first, or see its report")
+        raise CollectionError("no training image has a trait; run `sae-traits annotate` first, or see its report")
     prompter = Prompter(encoder, read_templates(config.templates))
     names = _name(collection, species, config)
     names_cut = _check_names(species, names.texts, prompter)
@@ -168,15 +168,15 @@ def evaluate_zero_shot(
     )
 
 
-def _images_by_row(images: NDArray[np.float32], rows: NDArray[np.int64] | None, n_specimens: int) -> NDArray[np.int64]:
-    """Index of the image of each specimen, -1 where there is none `[n_specimens]`."""
-    rows = np.arange(n_specimens) if rows is None else np.asarray(rows)
+def _images_by_row(images: NDArray[np.float32], rows: NDArray[np.int64] | None, n_images: int) -> NDArray[np.int64]:
+    """Index of the image of each image, -1 where there is none `[n_images]`."""
+    rows = np.arange(n_images) if rows is None else np.asarray(rows)
     if images.ndim != 2 or len(images) != len(rows):
         raise ConfigError(f"image embeddings must be [{len(rows)}, embed_dim], not {list(images.shape)}")
     bad = int((~np.isfinite(images).all(axis=1) | ~images.any(axis=1)).sum())
     if bad:
         raise ConfigError(f"{bad} of {len(images)} image embeddings are zero or not finite; the model is broken")
-    found = np.full(n_specimens, -1, dtype=np.int64)
+    found = np.full(n_images, -1, dtype=np.int64)
     found[rows] = np.arange(len(rows))
     return found
 
@@ -189,25 +189,25 @@ def _labelled(
     of_row: NDArray[np.int64],
     seed: int,
 ) -> _Labelled:
-    rows = [row for row, specimen in enumerate(collection.specimens) if specimen.split == split]
+    rows = [row for row, record in enumerate(collection.images) if record.split == split]
     place = {name: number for number, name in enumerate(species)}
     wanted = of_row[rows]
     if (wanted < 0).any():
         raise CollectionError(
-            f"{int((wanted < 0).sum())} of {len(rows)} specimens of the split `{split}` have no image embedding, for "
-            f"example {collection.specimens[rows[int(np.argmin(wanted))]].file}; embed the collection again"
+            f"{int((wanted < 0).sum())} of {len(rows)} images of the split `{split}` have no image embedding, for "
+            f"example {collection.images[rows[int(np.argmin(wanted))]].file}; embed the collection again"
         )
     return _Labelled(
         images=unit_length(images[wanted].astype(np.float32)),
-        truth=np.array([place[collection.specimens[row].species] for row in rows], dtype=np.int64),
+        truth=np.array([place[collection.images[row].species] for row in rows], dtype=np.int64),
         draws=np.random.default_rng([seed, SPLITS.index(split)]).random(len(rows)),
     )
 
 
 def _name(collection: Collection, species: Sequence[str], config: ZeroShotConfig) -> ClassNames:
     taxon_of: dict[str, Taxon] = {}
-    for specimen in collection.specimens:
-        taxon_of.setdefault(specimen.species, specimen.taxon)
+    for record in collection.images:
+        taxon_of.setdefault(record.species, record.taxon)
     common_names = read_common_names(Path(config.common_names)) if config.common_names else {}
     return name_classes([taxon_of[name] for name in species], config.text_type, common_names)
 
@@ -296,7 +296,7 @@ def _dealt(traits: Sequence[Sequence[str]], to: NDArray[np.int64], of: NDArray[n
 def _deal_at_random(
     writer: _Writer, traits: Sequence[Sequence[str]], right: NDArray[np.bool_], test: _Labelled, seed: int
 ) -> RandomDeals:
-    """Own traits, with which the specimens are `right` `[n]`, against traits dealt at random.
+    """Own traits, with which the images are `right` `[n]`, against traits dealt at random.
 
     The deals are drawn from all permutations, the true one included: only so is the test exact.
     """
@@ -326,12 +326,12 @@ def _score(
     condition: str, texts: _ClassTexts, species: Sequence[str], test: _Labelled, prompter: Prompter, seed: int
 ) -> ConditionScore:
     ranks = test.ranks(texts.classes)
-    n_specimens = np.bincount(test.truth, minlength=len(species))
-    tested = n_specimens > 0
+    n_images = np.bincount(test.truth, minlength=len(species))
+    tested = n_images > 0
 
     def macro(k: int) -> float:
         right = np.bincount(test.truth, weights=ranks < k, minlength=len(species))
-        return float((right[tested] / n_specimens[tested]).mean())
+        return float((right[tested] / n_images[tested]).mean())
 
     return ConditionScore(
         condition=condition,
@@ -347,7 +347,7 @@ def _score(
 
 
 def _compare(right: dict[str, NDArray[np.bool_]], test: _Labelled, seed: int) -> tuple[Comparison, ...]:
-    """Every other condition with the name only, by which specimens are right `[n]`."""
+    """Every other condition with the name only, by which images are right `[n]`."""
     others = [condition for condition in right if condition != NAME_ONLY]
     tests = [mcnemar(right[NAME_ONLY], right[condition]) for condition in others]
 
@@ -387,7 +387,7 @@ def _protocol(
         "context_length": prompter.encoder.context_length,
         "weights": list(WEIGHTS),
         "trait_counts": list(TRAIT_COUNTS),
-        "ties": f"cosines within {TIE:g} are ranked at random, specimen by specimen",
+        "ties": f"cosines within {TIE:g} are ranked at random, image by image",
         "n_resamples": N_RESAMPLES,
         "n_permutations": N_PERMUTATIONS,
         "n_deals": N_DEALS,

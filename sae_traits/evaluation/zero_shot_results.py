@@ -21,11 +21,11 @@ FEWEST_CLASSES = 5
 
 @dataclass(frozen=True, kw_only=True)
 class ConditionScore:
-    """How well the test specimens are classified with one kind of class text."""
+    """How well the test images are classified with one kind of class text."""
 
     condition: str
     top: dict[int, Interval]
-    """k -> share of the specimens whose species is among the first k; intervals resample specimens."""
+    """k -> share of the images whose species is among the first k; intervals resample images."""
     macro: dict[int, float]
     """The same, as the mean over species."""
     weight: float | None
@@ -33,7 +33,7 @@ class ConditionScore:
     n_traits: int | None
     """At most this many a class; None for the name alone."""
     validation_top1: float | None
-    """With these, on the specimens that they were chosen with; None without such."""
+    """With these, on the images that they were chosen with; None without such."""
     n_with_traits: int
     """Classes that say a trait (or its stand-in); the others say their name only."""
     left_out: dict[str, int]
@@ -51,11 +51,11 @@ class ConditionScore:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Top-1 accuracy of a condition minus that of the name only, on the same specimens."""
+    """Top-1 accuracy of a condition minus that of the name only, on the same images."""
 
     condition: str
     difference: Interval
-    """Resampling specimens: the species are these."""
+    """Resampling images: the species are these."""
     over_species: Interval
     """Resampling species whole: the species are a sample of those that the traits could be used for."""
     mcnemar: McNemar
@@ -95,7 +95,7 @@ class ZeroShotResults:
     """Share of random assignments of the names to the classes that do at least as well as the true one (top-1)."""
     dealt: RandomDeals
     without_traits: tuple[str, ...]
-    """Species without a trait of a training specimen; they keep their name only in every condition."""
+    """Species without a trait of a training image; they keep their name only in every condition."""
     without_common_name: tuple[str, ...]
     names_cut: tuple[str, ...]
     """Species whose name alone exceeds the model's context."""
@@ -140,7 +140,7 @@ def notes(results: ZeroShotResults) -> list[str]:
         found.append("The names alone are indistinguishable from chance: the model does not know them.")
     if not protocol["n_validation"]:
         found.append(
-            "There is no validation specimen to tune on: the name weighs "
+            "There is no validation image to tune on: the name weighs "
             f"{results.score(NAME_AND_TRAITS).weight:g} and a class gets at most "
             f"{results.score(NAME_AND_TRAITS).n_traits} traits, untuned."
         )
@@ -149,7 +149,7 @@ def notes(results: ZeroShotResults) -> list[str]:
     if SHUFFLED not in {score.condition for score in results.conditions}:
         found.append("Only one species has traits, so there are no traits of another species to compare with.")
     for species, meaning in (
-        (results.without_traits, "without a trait of a training specimen, kept with the name only"),
+        (results.without_traits, "without a trait of a training image, kept with the name only"),
         (results.without_common_name, "without a common name, called by the scientific one"),
         (results.names_cut, "whose name is cut, because it exceeds the model's context"),
         (results.same_names, "whose name another species has too, told apart by chance"),
@@ -175,19 +175,19 @@ def report_lines(results: ZeroShotResults) -> list[str]:
 
 def _protocol_lines(protocol: dict[str, Any]) -> list[str]:
     tuned = (
-        f"chosen by top-1 on {protocol['n_validation']} validation specimens, each condition for itself"
+        f"chosen by top-1 on {protocol['n_validation']} validation images, each condition for itself"
         if protocol["n_validation"]
         else "not tuned"
     )
     return [
-        f"{protocol['n_test']} test specimens of {protocol['n_test_species']} species, classified among the "
+        f"{protocol['n_test']} test images of {protocol['n_test_species']} species, classified among the "
         f"{protocol['n_classes']} species of the collection (chance {protocol['chance']:.3f}).",
         "",
         f"- Model: {protocol['clip']}. Names: `{protocol['text_type']}`; templates: `{protocol['templates']}` "
-        f"({protocol['n_templates']}); traits: `{protocol['trait_text']}`, of training specimens only.",
+        f"({protocol['n_templates']}); traits: `{protocol['trait_text']}`, of training images only.",
         "- Class text: normalise(weight x name + (1 - weight) x traits). Weight and number of traits: "
         f"{tuned}; seed {protocol['seed']}.",
-        "- Equal similarities are ranked at random. Intervals: 95 %, bootstrap over specimens, where it does not say "
+        "- Equal similarities are ranked at random. Intervals: 95 %, bootstrap over images, where it does not say "
         "over species.",
     ]
 
@@ -234,8 +234,8 @@ def _comparison_lines(comparisons: Sequence[Comparison]) -> list[str]:
     return [
         *lines,
         "",
-        "McNemar's test is exact; Holm's correction is over these comparisons. They and the interval over specimens "
-        "say whether two sets of texts differ on these very species, which they may by luck: specimens of a species "
+        "McNemar's test is exact; Holm's correction is over these comparisons. They and the interval over images "
+        "say whether two sets of texts differ on these very species, which they may by luck: images of a species "
         "look alike. Whether traits help is for the interval over species, which draws species whole, and for the "
         "random deals.",
     ]

@@ -83,7 +83,7 @@ class MixedStream(ABC):
             StoreError: there is not a single patch.
         """
         if not patches_of_part.sum():
-            raise StoreError("the collection has no patches of the specimens to train on; look at how it is split")
+            raise StoreError("the collection has no patches of the images to train on; look at how it is split")
         self.n_steps = -(-n_patches // batch_size)
         self.start = start
         self._patches_of_part, self._d_model = patches_of_part, d_model

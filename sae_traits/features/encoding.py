@@ -28,10 +28,10 @@ class EncodedBatch:
 def encoded_batches(
     collection: Collection, backbone: Backbone, row_batches: Iterable[Sequence[int]], *, workers: int
 ) -> Iterator[EncodedBatch]:
-    """Features of batches of specimens, in their order; the workers start at once and read ahead.
+    """Features of batches of images, in their order; the workers start at once and read ahead.
 
     Args:
-        collection: the specimens.
+        collection: the images.
         backbone: where the features come from.
         row_batches: rows of the collection, those of one forward pass together; may be endless.
         workers: processes that read and prepare images; 0 does it in this one.
@@ -47,7 +47,7 @@ def encoded_batches(
 def _encode(collection: Collection, backbone: Backbone, rows: Sequence[int], batch: torch.Tensor) -> EncodedBatch:
     encoded = backbone.encode(batch)
     n_images, n_patches, _ = encoded.shape
-    valid = [valid_patches(collection.specimens[row], backbone.info) for row in rows]
+    valid = [valid_patches(collection.images[row], backbone.info) for row in rows]
     counts = tuple(len(patches) for patches in valid)
     features = encoded.flatten(0, 1)
     if sum(counts) < n_images * n_patches:
@@ -56,7 +56,7 @@ def _encode(collection: Collection, backbone: Backbone, rows: Sequence[int], bat
     return EncodedBatch(features, counts)
 
 
-def specimen_features(
+def collection_features(
     collection: Collection,
     backbone: Backbone,
     rows: Sequence[int],
@@ -64,7 +64,7 @@ def specimen_features(
     image_batch_size: int = 16,
     workers: int = 2,
 ) -> Iterator[torch.Tensor]:
-    """Features of some specimens straight from their images: of each its valid patches, float32 `[n_valid, d_model]`.
+    """Features of some images straight from their images: of each its valid patches, float32 `[n_valid, d_model]`.
 
     Images are read and prepared in `workers` processes; the features come in the order of `rows`, on the CPU, one row a
     patch of `backbone.info.grid((width, height)).valid`.

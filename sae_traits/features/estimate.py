@@ -22,7 +22,7 @@ from sae_traits.schema import BackboneInfo, Collection
 class ExtractionEstimate:
     """How much an extraction writes, and how much there is room for."""
 
-    n_specimens: int
+    n_images: int
     n_patches: int
     n_bytes: int
     """Of the tensors in all shards; headers and index add less than 1 KB a shard."""
@@ -34,7 +34,7 @@ class ExtractionEstimate:
     def lines(self) -> list[str]:
         """For people."""
         lines = [
-            f"specimens   {self.n_specimens:,}",
+            f"images   {self.n_images:,}",
             f"patches     {self.n_patches:,}",
             f"shards      {self.n_shards:,}, {self.n_bytes / 1e9:,.3f} GB in {self.dtype} ({self.n_bytes:,} bytes)",
             f"free space  {self.free_bytes / 1e9:,.3f} GB",
@@ -51,16 +51,16 @@ def estimate_extraction(
     """What `extract` is going to write, from the sizes of the images alone; shards that are there already count too.
 
     Args:
-        collection: the specimens.
+        collection: the images.
         info: the backbone's.
         dtype: precision of the stored features.
         folder: where the features would go; it need not exist.
     """
-    counts = patch_counts(collection.specimens, info)
+    counts = patch_counts(collection.images, info)
     plans = plan_shards(len(counts), info, dtype)
     existing = next(place for place in (folder, *folder.resolve().parents) if place.exists())
     return ExtractionEstimate(
-        n_specimens=len(counts),
+        n_images=len(counts),
         n_patches=int(counts.sum()),
         n_bytes=sum(
             shard_bytes(len(plan.rows), int(counts[plan.rows.start : plan.rows.stop].sum()), info.d_model, dtype)
@@ -72,7 +72,7 @@ def estimate_extraction(
     )
 
 
-def flops_an_image(backbone: Backbone) -> int:
+def flops_per_image(backbone: Backbone) -> int:
     """Floating-point operations of the features of one image, counted in a forward pass of an empty one.
 
     Counted are matrix products and convolutions; a backbone that makes none (`texture`) has 0.

@@ -27,12 +27,12 @@ from sae_traits.features.store import (
     FeatureShard,
     FeatureStore,
     ShardEntry,
-    hash_of_file,
     shard_fingerprint,
     write_index,
     write_shard,
 )
-from sae_traits.progress import say, track
+from sae_traits.io import hash_of_file
+from sae_traits.logging import say, track
 from sae_traits.schema import BackboneInfo, Collection
 
 SHARD_BYTES = 256 * 2**20
@@ -40,7 +40,7 @@ SHARD_BYTES = 256 * 2**20
 SHARDS_OF_A_SMALL_COLLECTION = 8
 """A small collection is cut into about this many shards all the same, so that it resumes too …"""
 SPECIMENS_OF_A_SMALL_SHARD = 16
-"""… but not into shards of fewer specimens than this."""
+"""… but not into shards of fewer images than this."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,14 @@ def extract(
     image_batch_size: int = 16,
     workers: int = 2,
 ) -> FeatureStore:
-    """Write the patch features of all specimens of a collection, and read back the index.
+    """Write the patch features of all images of a collection, and read back the index.
 
     A shard that is there already is kept if it is of the same plan (same images, backbone and settings); shards of
     another plan are replaced. Under `accelerate launch` the shards are dealt out over the processes, which must see the
     same folder.
 
     Args:
-        collection: the specimens.
+        collection: the images.
         backbone: where the features come from.
         folder: where they go.
         dtype: precision of the stored features.
@@ -76,16 +76,16 @@ def extract(
         workers: processes that read and prepare images; 0 does it in this one.
 
     Raises:
-        CollectionError: there are no specimens, or an image cannot be read any more.
+        CollectionError: there are no images, or an image cannot be read any more.
         ConfigError: several processes were launched that do not know of each other.
         StoreError: the disk is full or the folder cannot be written; run it again to go on.
     """
     from accelerate import PartialState
     from accelerate.utils import gather_object, parse_flag_from_env
 
-    if not collection.specimens:
-        raise CollectionError(f"there are no specimens in {collection.root} to extract features from")
-    plans = plan_shards(len(collection.specimens), backbone.info, dtype)
+    if not collection.images:
+        raise CollectionError(f"there are no images in {collection.root} to extract features from")
+    plans = plan_shards(len(collection.images), backbone.info, dtype)
     settings = {
         "format": FORMAT,
         "backbone": backbone.info.to_dict(),
@@ -117,7 +117,7 @@ def extract(
 
     entries = gather_object([_entry(folder, plan, collection, backbone.info) for plan in own])
     if state.is_main_process:
-        write_index(folder, backbone.info, fingerprint, dtype, sorted(entries, key=lambda e: e.first_specimen))
+        write_index(folder, backbone.info, fingerprint, dtype, sorted(entries, key=lambda e: e.first_image))
     state.wait_for_everyone()
     return FeatureStore.open(folder)
 
@@ -139,15 +139,15 @@ def check_launch(n_processes: int) -> None:
         )
 
 
-def plan_shards(n_specimens: int, info: BackboneInfo, dtype: DtypeName) -> list[ShardPlan]:
-    """Consecutive specimens a shard: as many as fit into SHARD_BYTES, fewer in small collections."""
-    bytes_a_specimen = info.rows * info.columns * info.d_model * DTYPES[dtype].itemsize
-    fitting = max(1, SHARD_BYTES // bytes_a_specimen)
-    few = max(SPECIMENS_OF_A_SMALL_SHARD, -(-n_specimens // SHARDS_OF_A_SMALL_COLLECTION))
+def plan_shards(n_images: int, info: BackboneInfo, dtype: DtypeName) -> list[ShardPlan]:
+    """Consecutive images a shard: as many as fit into SHARD_BYTES, fewer in small collections."""
+    bytes_per_image = info.rows * info.columns * info.d_model * DTYPES[dtype].itemsize
+    fitting = max(1, SHARD_BYTES // bytes_per_image)
+    few = max(SPECIMENS_OF_A_SMALL_SHARD, -(-n_images // SHARDS_OF_A_SMALL_COLLECTION))
     step = min(fitting, few)
-    starts = range(0, n_specimens, step)
+    starts = range(0, n_images, step)
     return [
-        ShardPlan(f"shard-{number:05d}.safetensors", range(start, min(start + step, n_specimens)))
+        ShardPlan(f"shard-{number:05d}.safetensors", range(start, min(start + step, n_images)))
         for number, start in enumerate(starts)
     ]
 
@@ -155,8 +155,8 @@ def plan_shards(n_specimens: int, info: BackboneInfo, dtype: DtypeName) -> list[
 def fingerprint_of(collection: Collection, settings: dict[str, Any]) -> str:
     """A hash of everything that features depend on: settings, and the images' content and order."""
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for specimen in collection.specimens:
-        digest.update(f"\n{specimen.specimen_id} {specimen.sha256}".encode())
+    for record in collection.images:
+        digest.update(f"\n{record.image_id} {record.sha256}".encode())
     return digest.hexdigest()
 
 
@@ -194,23 +194,23 @@ def _write_shard(
     dtype: DtypeName,
     fingerprint: str,
 ) -> None:
-    """Take the features of the plan's specimens, which come next, and write them."""
-    patches = [valid_patches(collection.specimens[row], info) for row in plan.rows]
+    """Take the features of the plan's images, which come next, and write them."""
+    patches = [valid_patches(collection.images[row], info) for row in plan.rows]
     offsets = np.concatenate([[0], np.cumsum([len(valid) for valid in patches])]).astype(np.int64)
     stored = torch.empty(int(offsets[-1]), info.d_model, dtype=DTYPES[dtype])
     for start, end in pairwise(offsets):
         stored[start:end] = next(features)
-    specimens = np.array(plan.rows, dtype=np.int64)
-    write_shard(path, FeatureShard(specimens, offsets, np.concatenate(patches).astype(np.int32), stored), fingerprint)
+    records = np.array(plan.rows, dtype=np.int64)
+    write_shard(path, FeatureShard(records, offsets, np.concatenate(patches).astype(np.int32), stored), fingerprint)
 
 
 def _entry(folder: Path, plan: ShardPlan, collection: Collection, info: BackboneInfo) -> ShardEntry:
     path = folder / plan.file
     return ShardEntry(
         file=plan.file,
-        first_specimen=plan.rows.start,
-        n_specimens=len(plan.rows),
-        n_patches=sum(len(valid_patches(collection.specimens[row], info)) for row in plan.rows),
+        first_image=plan.rows.start,
+        n_images=len(plan.rows),
+        n_patches=sum(len(valid_patches(collection.images[row], info)) for row in plan.rows),
         bytes=path.stat().st_size,
         sha256=hash_of_file(path),
     )

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from sae_traits.collections.images import open_image
 from sae_traits.errors import CollectionError, ImageError, StoreError
 from sae_traits.features.backbone import Prepare
-from sae_traits.features.store import hash_of_file
+from sae_traits.images.decode import open_image
+from sae_traits.io import hash_of_file
 from sae_traits.schema import Collection
 
 
@@ -21,7 +21,7 @@ def prepared_batches(
     """Batches of prepared images `[n, …]`, in the order of `rows`.
 
     Args:
-        collection: the specimens.
+        collection: the images.
         rows: which of them.
         prepare: what is done with each image; a copy goes to every worker.
         batch_size: images a batch.
@@ -88,14 +88,14 @@ class _PreparedImages(Dataset[torch.Tensor | CollectionError]):
     prepare: Prepare
 
     def __len__(self) -> int:
-        return len(self.collection.specimens)
+        return len(self.collection.images)
 
     def __getitem__(self, row: int) -> torch.Tensor | CollectionError:
-        specimen = self.collection.specimens[row]
-        path = self.collection.path(specimen)
+        record = self.collection.images[row]
+        path = self.collection.path(record)
         try:
             image = open_image(path)
-            unchanged = hash_of_file(path) == specimen.sha256
+            unchanged = hash_of_file(path) == record.sha256
         except (ImageError, StoreError) as error:
             return CollectionError(f"{path} cannot be read any more: {error}; put it back, or start a new run")
         if not unchanged:  # what is computed is kept under the hash of the old one

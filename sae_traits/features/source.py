@@ -20,7 +20,7 @@ from sae_traits.schema import BackboneInfo, Collection
 
 
 class FeatureSource(Protocol):
-    """Features of a collection, a shard of specimens at a time; a `FeatureStore` and an `ImageSource` are such."""
+    """Features of a collection, a shard of images at a time; a `FeatureStore` and an `ImageSource` are such."""
 
     @property
     def info(self) -> BackboneInfo:
@@ -33,20 +33,20 @@ class FeatureSource(Protocol):
         ...
 
     @property
-    def n_specimens(self) -> int:
-        """Specimens of the collection."""
+    def n_images(self) -> int:
+        """Images of the collection."""
         ...
 
-    def count_shards(self, specimens: ArrayLike | None = None) -> int:
-        """How many shards `shards` gives for all specimens, or for some rows."""
+    def count_shards(self, records: ArrayLike | None = None) -> int:
+        """How many shards `shards` gives for all images, or for some rows."""
         ...
 
     def patch_counts(self) -> NDArray[np.int64]:
-        """Number of patches of every specimen `[n_specimens]`, without reading or computing features."""
+        """Number of patches of every image `[n_images]`, without reading or computing features."""
         ...
 
-    def shards(self, specimens: ArrayLike | None = None) -> Iterator[FeatureShard]:
-        """The features of all specimens, or of some rows, in the order of the collection, float32 on the CPU."""
+    def shards(self, records: ArrayLike | None = None) -> Iterator[FeatureShard]:
+        """The features of all images, or of some rows, in the order of the collection, float32 on the CPU."""
         ...
 
 
@@ -72,33 +72,33 @@ class ImageSource:
         return fingerprint_of(self.collection, {"source": "images", "backbone": self.info.to_dict()})
 
     @property
-    def n_specimens(self) -> int:
-        """Specimens of the collection."""
-        return len(self.collection.specimens)
+    def n_images(self) -> int:
+        """Images of the collection."""
+        return len(self.collection.images)
 
-    def count_shards(self, specimens: ArrayLike | None = None) -> int:
-        """How many shards `shards` gives for all specimens, or for some rows: as many as a store of these has."""
-        n_specimens = int(membership(self.n_specimens, specimens).sum())
-        return len(plan_shards(n_specimens, self.info, "float32"))
+    def count_shards(self, records: ArrayLike | None = None) -> int:
+        """How many shards `shards` gives for all images, or for some rows: as many as a store of these has."""
+        n_images = int(membership(self.n_images, records).sum())
+        return len(plan_shards(n_images, self.info, "float32"))
 
     def patch_counts(self) -> NDArray[np.int64]:
-        """Number of patches of every specimen `[n_specimens]`, from the sizes of the images."""
-        return patch_counts(self.collection.specimens, self.info)
+        """Number of patches of every image `[n_images]`, from the sizes of the images."""
+        return patch_counts(self.collection.images, self.info)
 
-    def shards(self, specimens: ArrayLike | None = None) -> Iterator[FeatureShard]:
-        """The features of all specimens, or of some rows, in the order of the collection, float32 on the CPU.
+    def shards(self, records: ArrayLike | None = None) -> Iterator[FeatureShard]:
+        """The features of all images, or of some rows, in the order of the collection, float32 on the CPU.
 
         Raises:
             CollectionError: an image cannot be read any more, or has changed.
         """
-        rows = np.flatnonzero(membership(self.n_specimens, specimens))
+        rows = np.flatnonzero(membership(self.n_images, records))
         plans = [rows[plan.rows.start : plan.rows.stop] for plan in plan_shards(len(rows), self.info, "float32")]
         row_batches = [batch for plan in plans for batch in batches_of(plan.tolist(), self.image_batch_size)]
         batches = encoded_batches(
             self.collection, self.backbone, row_batches, workers=self.workers if row_batches else 0
         )
         for plan in plans:
-            patches = [valid_patches(self.collection.specimens[row], self.info) for row in plan]
+            patches = [valid_patches(self.collection.images[row], self.info) for row in plan]
             offsets = np.cumsum([0, *map(len, patches)], dtype=np.int64)
             features = torch.empty(int(offsets[-1]), self.info.d_model)
             fill_from(batches, features)

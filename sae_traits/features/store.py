@@ -1,23 +1,20 @@
-"""Patch features on disk: safetensors shards of consecutive specimens, and an index that says what they are.
+"""Patch features on disk: safetensors shards of consecutive images, and an index that says what they are.
 
     activations/
       index.json                    written last: a folder without it is not complete
-      shard-00000.safetensors …     features, patches, offsets, specimens
+      shard-00000.safetensors …     features, patches, offsets, images
 
 Only patches on the image are stored. Each shard holds its plan's fingerprint in the safetensors metadata.
 """
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from sae_traits.errors import StoreError
+from sae_traits.io import hash_of_file, write_whole
 from sae_traits.schema import BackboneInfo
 
 FORMAT = "sae-traits features 1"
@@ -41,8 +39,8 @@ class ShardEntry:
     """One shard, as index.json lists it."""
 
     file: str
-    first_specimen: int
-    n_specimens: int
+    first_image: int
+    n_images: int
     n_patches: int
     bytes: int
     sha256: str
@@ -50,35 +48,35 @@ class ShardEntry:
     @property
     def rows(self) -> slice:
         """Of the collection."""
-        return slice(self.first_specimen, self.first_specimen + self.n_specimens)
+        return slice(self.first_image, self.first_image + self.n_images)
 
 
 @dataclass(frozen=True)
 class FeatureShard:
-    """The features of some specimens; those of specimen i of the shard are at offsets[i] to offsets[i + 1]."""
+    """The features of some images; those of image i of the shard are at offsets[i] to offsets[i + 1]."""
 
-    specimens: NDArray[np.int64]
-    """Rows in the collection `[n_specimens]`."""
+    images: NDArray[np.int64]
+    """Rows in the collection `[n_images]`."""
     offsets: NDArray[np.int64]
-    """`[n_specimens + 1]`, the first 0, the last n_patches."""
+    """`[n_images + 1]`, the first 0, the last n_patches."""
     patches: NDArray[np.int32]
-    """Index of each patch in its image's grid, ascending within a specimen `[n_patches]`."""
+    """Index of each patch in its image's grid, ascending within an image `[n_patches]`."""
     features: torch.Tensor
     """float32 `[n_patches, d_model]`, as read."""
 
     def of(self, i: int) -> tuple[torch.Tensor, NDArray[np.int32]]:
-        """Features `[n, d_model]` and patches `[n]` of the i-th specimen of this shard."""
+        """Features `[n, d_model]` and patches `[n]` of the i-th image of this shard."""
         own = slice(int(self.offsets[i]), int(self.offsets[i + 1]))
         return self.features[own], self.patches[own]
 
     def only(self, chosen: NDArray[np.bool_]) -> FeatureShard:
-        """The same with those specimens only that are chosen `[n_specimens]`."""
+        """The same with those images only that are chosen `[n_images]`."""
         if chosen.all():
             return self
         counts = np.diff(self.offsets)
         rows = np.repeat(chosen, counts)
         offsets = np.concatenate([[0], np.cumsum(counts[chosen])]).astype(np.int64)
-        return FeatureShard(self.specimens[chosen], offsets, self.patches[rows], self.features[torch.from_numpy(rows)])
+        return FeatureShard(self.images[chosen], offsets, self.patches[rows], self.features[torch.from_numpy(rows)])
 
 
 @dataclass(frozen=True)
@@ -98,9 +96,9 @@ class FeatureStore:
     """Shards whose checksum was found right."""
 
     @property
-    def n_specimens(self) -> int:
-        """Specimens in all shards."""
-        return sum(entry.n_specimens for entry in self.entries)
+    def n_images(self) -> int:
+        """Images in all shards."""
+        return sum(entry.n_images for entry in self.entries)
 
     @property
     def n_patches(self) -> int:
@@ -130,26 +128,26 @@ class FeatureStore:
             _check_size(folder / entry.file, entry)
         return store
 
-    def count_shards(self, specimens: ArrayLike | None = None) -> int:
-        """How many shards `shards` gives for all specimens, or for some rows."""
-        chosen = membership(self.n_specimens, specimens)
+    def count_shards(self, records: ArrayLike | None = None) -> int:
+        """How many shards `shards` gives for all images, or for some rows."""
+        chosen = membership(self.n_images, records)
         return sum(bool(chosen[entry.rows].any()) for entry in self.entries)
 
     def patch_counts(self) -> NDArray[np.int64]:
-        """Number of stored patches of every specimen `[n_specimens]`, without reading the features."""
+        """Number of stored patches of every image `[n_images]`, without reading the features."""
         counts = [np.empty(0, np.int64)]
         for index in range(len(self.entries)):
             with self._opened(index) as file:
                 counts.append(np.diff(file.get_tensor("offsets").numpy()))
         return np.concatenate(counts)
 
-    def shards(self, specimens: ArrayLike | None = None) -> Iterator[FeatureShard]:
-        """The features of all specimens, or of some rows, in the order of the collection, shard by shard.
+    def shards(self, records: ArrayLike | None = None) -> Iterator[FeatureShard]:
+        """The features of all images, or of some rows, in the order of the collection, shard by shard.
 
         Raises:
             StoreError: a shard cannot be read, or is not what was written.
         """
-        chosen = membership(self.n_specimens, specimens)
+        chosen = membership(self.n_images, records)
         for index, entry in enumerate(self.entries):
             if chosen[entry.rows].any():
                 yield self.shard(index).only(chosen[entry.rows])
@@ -162,17 +160,17 @@ class FeatureStore:
         """
         self._verify(index)
         with self._opened(index) as file:
-            specimens, offsets, patches = (file.get_tensor(n).numpy() for n in ("specimens", "offsets", "patches"))
-            return FeatureShard(specimens, offsets, patches, file.get_tensor("features").float())
+            records, offsets, patches = (file.get_tensor(n).numpy() for n in ("images", "offsets", "patches"))
+            return FeatureShard(records, offsets, patches, file.get_tensor("features").float())
 
     def copy_features(self, index: int, chosen: NDArray[np.bool_], into: torch.Tensor) -> int:
-        """Copy the features of a shard's chosen specimens into the first rows of a tensor; how many rows that were.
+        """Copy the features of a shard's chosen images into the first rows of a tensor; how many rows that were.
 
-        Read in blocks, one a run of chosen specimens, with no memory in between.
+        Read in blocks, one a run of chosen images, with no memory in between.
 
         Args:
             index: of the shard.
-            chosen: which specimens of the collection `[n_specimens]`.
+            chosen: which images of the collection `[n_images]`.
             into: at least so many rows `[n, d_model]`, in the precision of the store.
 
         Raises:
@@ -213,26 +211,26 @@ class FeatureStore:
             raise StoreError(f"cannot read {path} ({error}); delete it and {_WHAT_TO_DO}") from error
 
 
-def membership(n_specimens: int, specimens: ArrayLike | None) -> NDArray[np.bool_]:
-    """Whether each row of a collection is among some rows; None is all of them `[n_specimens]`."""
-    if specimens is None:
-        return np.ones(n_specimens, dtype=bool)
-    chosen = np.zeros(n_specimens, dtype=bool)
-    chosen[np.asarray(specimens, dtype=np.int64)] = True
+def membership(n_images: int, records: ArrayLike | None) -> NDArray[np.bool_]:
+    """Whether each row of a collection is among some rows; None is all of them `[n_images]`."""
+    if records is None:
+        return np.ones(n_images, dtype=bool)
+    chosen = np.zeros(n_images, dtype=bool)
+    chosen[np.asarray(records, dtype=np.int64)] = True
     return chosen
 
 
 def _runs(chosen: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
-    """First and last + 1 of every run of consecutive chosen specimens."""
+    """First and last + 1 of every run of consecutive chosen images."""
     edges = np.flatnonzero(np.diff(chosen, prepend=False, append=False)).tolist()
     return zip(edges[::2], edges[1::2], strict=True)
 
 
-def shard_bytes(n_specimens: int, n_patches: int, d_model: int, dtype: DtypeName) -> int:
+def shard_bytes(n_images: int, n_patches: int, d_model: int, dtype: DtypeName) -> int:
     """Size of the tensors of one shard; its header comes on top."""
     features, patches = n_patches * d_model * DTYPES[dtype].itemsize, n_patches * 4
-    specimens, offsets = n_specimens * 8, (n_specimens + 1) * 8
-    return features + patches + specimens + offsets
+    records, offsets = n_images * 8, (n_images + 1) * 8
+    return features + patches + records + offsets
 
 
 def _check_size(path: Path, entry: ShardEntry) -> None:
@@ -249,7 +247,7 @@ def write_shard(path: Path, shard: FeatureShard, fingerprint: str) -> None:
         StoreError: the disk is full or the folder cannot be written.
     """
     tensors = {
-        "specimens": torch.from_numpy(shard.specimens),
+        "images": torch.from_numpy(shard.images),
         "offsets": torch.from_numpy(shard.offsets),
         "patches": torch.from_numpy(shard.patches),
         "features": shard.features,
@@ -270,7 +268,7 @@ def write_index(folder: Path, info: BackboneInfo, fingerprint: str, dtype: str, 
         "backbone": info.to_dict(),
         "dtype": dtype,
         "d_model": info.d_model,
-        "n_specimens": sum(entry.n_specimens for entry in entries),
+        "n_images": sum(entry.n_images for entry in entries),
         "n_patches": sum(entry.n_patches for entry in entries),
         "shards": [asdict(entry) for entry in entries],
     }
@@ -285,61 +283,3 @@ def shard_fingerprint(path: Path) -> str | None:
             return (file.metadata() or {}).get("fingerprint")
     except (OSError, SafetensorError):
         return None
-
-
-def write_whole(path: Path, content: bytes, *, on_full_disk: str = "free some space, and run it again") -> None:
-    """Write a file so that it is there whole or not at all, also after a crash or a power cut.
-
-    Args:
-        path: of the file.
-        content: all of it.
-        on_full_disk: what to do where there is no room for it, for the message.
-
-    Raises:
-        StoreError: the disk is full or the folder cannot be written; nothing is left behind.
-    """
-    with whole_file(path, on_full_disk=on_full_disk) as stream:
-        stream.write(content)
-
-
-@contextmanager
-def whole_file(path: Path, *, on_full_disk: str) -> Iterator[BinaryIO]:
-    """A file to write into, which takes its name when it is complete; the rest is as in `write_whole`."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreError(f"the disk is full: {path} cannot be written; {on_full_disk}") from error
-        raise StoreError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the renaming of a file durable; Windows cannot open folders, and needs no such thing."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def hash_of_file(path: Path) -> str:
-    """SHA-256 of a file's bytes.
-
-    Raises:
-        StoreError: the file cannot be read.
-    """
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise StoreError(f"cannot read {path}: {error.strerror}") from error

@@ -24,13 +24,13 @@ _PATCHES_AT_ONCE = 2**16
 class PatchStream(MixedStream):
     """Shuffled float32 batches `[batch_size, d_model]` of patches in a store; see `MixedStream` for order and memory.
 
-    Whole shards meet in the buffer; of each only the specimens that take part are read, in the precision of the store.
+    Whole shards meet in the buffer; of each only the images that take part are read, in the precision of the store.
     """
 
     def __init__(
         self,
         store: FeatureStore,
-        specimens: ArrayLike,
+        records: ArrayLike,
         *,
         n_patches: int,
         batch_size: int,
@@ -39,11 +39,11 @@ class PatchStream(MixedStream):
         buffer_bytes: int = BUFFER_BYTES,
         device: torch.device | str = "cpu",
     ) -> None:
-        """A stream over some specimens of a store.
+        """A stream over some images of a store.
 
         Args:
             store: the features.
-            specimens: rows in the collection that take part `[n]`, for example the train split.
+            images: rows in the collection that take part `[n]`, for example the train split.
             n_patches: how many patches in all, counted with repetition, rounded up to whole batches.
             batch_size: patches a batch.
             seed: of the order.
@@ -52,10 +52,10 @@ class PatchStream(MixedStream):
             device: where buffers and batches lie.
 
         Raises:
-            StoreError: the store has no patches of these specimens; while iterating, a shard is not what was written.
+            StoreError: the store has no patches of these images; while iterating, a shard is not what was written.
         """
         self._store = store
-        self._chosen = membership(store.n_specimens, specimens)
+        self._chosen = membership(store.n_images, records)
         counts = np.where(self._chosen, store.patch_counts(), 0)
         super().__init__(
             np.array([counts[entry.rows].sum() for entry in store.entries]),
@@ -81,7 +81,7 @@ class PatchStream(MixedStream):
 class ImagePatchStream(MixedStream):
     """Shuffled float32 batches `[batch_size, d_model]` straight from images; see `MixedStream` for order and memory.
 
-    Random specimens meet in the buffer. Workers read images ahead, also while the trainer computes. A stream that
+    Random images meet in the buffer. Workers read images ahead, also while the trainer computes. A stream that
     begins at step s opens the images of the refill that s falls into, and none before. Batches of images never run
     across refills, so a resumed stream gives the same features to the last bit.
     """
@@ -89,7 +89,7 @@ class ImagePatchStream(MixedStream):
     def __init__(
         self,
         source: ImageSource,
-        specimens: ArrayLike,
+        records: ArrayLike,
         *,
         n_patches: int,
         batch_size: int,
@@ -99,11 +99,11 @@ class ImagePatchStream(MixedStream):
         dtype: DtypeName = "float32",
         device: torch.device | str = "cpu",
     ) -> None:
-        """A stream over some specimens of a collection.
+        """A stream over some images of a collection.
 
         Args:
             source: images and backbone.
-            specimens: rows in the collection that take part `[n]`, for example the train split.
+            images: rows in the collection that take part `[n]`, for example the train split.
             n_patches: as for `PatchStream`, like the next three.
             batch_size: patches a batch.
             seed: of the order.
@@ -113,11 +113,11 @@ class ImagePatchStream(MixedStream):
             device: where buffers and batches lie; best where the backbone runs.
 
         Raises:
-            StoreError: there are no patches of these specimens.
+            StoreError: there are no patches of these images.
             CollectionError: while iterating: an image cannot be read any more, or has changed.
         """
         self._source = source
-        chosen = membership(source.n_specimens, specimens)
+        chosen = membership(source.n_images, records)
         super().__init__(
             np.where(chosen, source.patch_counts(), 0),
             source.info.d_model,
@@ -160,7 +160,7 @@ def _until(abandoned: Event, batches: Iterator[EncodedBatch]) -> Iterator[Encode
 class Moments:
     """Mean and size of features, in float64."""
 
-    n_specimens: int
+    n_images: int
     n_patches: int
     mean: torch.Tensor
     """`[d_model]`, float64."""
@@ -173,23 +173,23 @@ class Moments:
         return self.mean_squared_norm - float(self.mean @ self.mean)
 
 
-def moments(source: FeatureSource, specimens: ArrayLike, *, at_most: int | None = None, seed: int = 0) -> Moments:
-    """Mean and mean squared norm of the patches of some specimens, one shard in memory at a time.
+def moments(source: FeatureSource, records: ArrayLike, *, at_most: int | None = None, seed: int = 0) -> Moments:
+    """Mean and mean squared norm of the patches of some images, one shard in memory at a time.
 
     Reading a store the first time compares the checksums of its shards, so a training that begins with its moments
     finds a damaged shard before it has spent any time.
 
     Args:
         source: the features.
-        specimens: rows in the collection `[n]`.
-        at_most: take a random sample of so many specimens, where features have to be computed; None takes all.
+        images: rows in the collection `[n]`.
+        at_most: take a random sample of so many images, where features have to be computed; None takes all.
         seed: of the sample.
 
     Raises:
-        StoreError: there are no patches of these specimens, or a shard is not what was written.
+        StoreError: there are no patches of these images, or a shard is not what was written.
         CollectionError: an image cannot be read any more, or has changed.
     """
-    rows = np.unique(np.asarray(specimens, dtype=np.int64))
+    rows = np.unique(np.asarray(records, dtype=np.int64))
     if at_most is not None:
         rows = np.random.default_rng(seed).permutation(rows)[:at_most]
     total = torch.zeros(source.info.d_model, dtype=torch.float64)
@@ -200,5 +200,5 @@ def moments(source: FeatureSource, specimens: ArrayLike, *, at_most: int | None 
             squares += float(features.square().sum(dtype=torch.float64))
             n_patches += len(features)
     if not n_patches:
-        raise StoreError("the collection has no patches of the specimens to train on; look at how it is split")
+        raise StoreError("the collection has no patches of the images to train on; look at how it is split")
     return Moments(len(rows), n_patches, total / n_patches, squares / n_patches)

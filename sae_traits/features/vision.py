@@ -17,7 +17,7 @@ from sae_traits.errors import BackboneError
 from sae_traits.features.model_files import ModelFiles, one_line, quiet_transformers
 from sae_traits.features.preprocessing import PreparePixels, Preprocessing, read_preprocessing, reframe
 from sae_traits.features.store import DTYPES
-from sae_traits.progress import say
+from sae_traits.logging import say
 from sae_traits.schema import BackboneInfo, Precision
 
 _PREFIX_PARAMETERS = ("cls_token", "class_embedding", "distillation_token")

@@ -10,11 +10,11 @@ from sae_traits.release.pictures import reduced_size
 from sae_traits.schema import Collection
 
 BYTES_A_TRAIT = 600
-"""Of a trait in the configs `default` and `specimens` without images, compressed; docs/benchmarks.md has 575."""
+"""Of a trait in the configs `default` and `images` without images, compressed; docs/benchmarks.md has 575."""
 
 
-def estimate_dataset(collection: Collection, config: ReleaseConfig, *, traits_a_specimen: int) -> int:
-    """About how many bytes the Parquet files take in which every specimen has so many traits.
+def estimate_dataset(collection: Collection, config: ReleaseConfig, *, traits_per_image: int) -> int:
+    """About how many bytes the Parquet files take in which every image has so many traits.
 
     An image is stored twice, at its source size and reduced, however many rows show it. Assumed is that all files stay
     as they are, as JPEG and PNG mostly do, and shrink with their area where they are reduced.
@@ -22,13 +22,13 @@ def estimate_dataset(collection: Collection, config: ReleaseConfig, *, traits_a_
     Raises:
         ReleaseError: an image is gone.
     """
-    n_bytes = len(collection.specimens) * traits_a_specimen * BYTES_A_TRAIT
+    n_bytes = len(collection.images) * traits_per_image * BYTES_A_TRAIT
     if config.images == "reference":
         return n_bytes
-    for specimen in collection.specimens:
-        width, height = reduced_size((specimen.width, specimen.height), config.longest_side)
-        share = width * height / (specimen.width * specimen.height)
-        n_bytes += round(_size_of(collection.path(specimen)) * (1 + share))
+    for record in collection.images:
+        width, height = reduced_size((record.width, record.height), config.longest_side)
+        share = width * height / (record.width * record.height)
+        n_bytes += round(_size_of(collection.path(record)) * (1 + share))
     return n_bytes
 
 

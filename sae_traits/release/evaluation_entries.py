@@ -43,7 +43,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of an SAE and of the traits made with it, all on the specimens of one dataset."""
+    """The scores of an SAE and of the traits made with it, all on the images of one dataset."""
 
     dataset_id: str | None
     """On the Hub; None where it has no place there."""

@@ -51,9 +51,9 @@ class DatasetFacts:
     contrast: Mapping[str, Any]
     """The options by which latents were chosen; empty where regions have none."""
     latents: str | None = None
-    """The dataset whose latents described all specimens, as if they had no labels; None where the run chose its own."""
+    """The dataset whose latents described all images, as if they had no labels; None where the run chose its own."""
     label_free: bool = False
-    """Whether validation and test specimens were described as if they had no labels."""
+    """Whether validation and test images were described as if they had no labels."""
     use_masks: bool = False
     """Whether colour and texture were measured on the animals' pixels alone, by the collection's masks."""
     describer: str
@@ -72,7 +72,7 @@ class DatasetFacts:
     results: Results | None = None
     """Of the evaluation; None where there was none."""
     drawn: bool = False
-    """Whether the specimens are drawings of invented species."""
+    """Whether the images are drawings of invented species."""
     repo_id: str | None = None
     """Where the dataset will be on the Hub; None for a folder on this machine."""
     version: str = __version__
@@ -95,10 +95,10 @@ class DatasetSummary:
     rows: dict[str, dict[str, int]]
     """Config -> split -> rows; only what is not empty."""
     n_traits: int
-    n_specimens: int
+    n_images: int
     n_species: int
     n_described: int
-    """Specimens with at least one trait."""
+    """Images with at least one trait."""
     n_significant: int
     """Traits whose contrast is significant."""
     n_latents: int
@@ -110,7 +110,7 @@ class DatasetSummary:
     images: Images = "embed"
     """Whether the rows hold the images, or only say where they are."""
     n_without_url: int = 0
-    """Specimens whose image has no address."""
+    """Images whose image has no address."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +129,7 @@ class ModelFacts:
     """Of the evaluation of the run; None where there was none."""
     gallery: Sequence[LatentPicture] = ()
     drawn: bool = False
-    """Whether the specimens are drawings of invented species."""
+    """Whether the images are drawings of invented species."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +142,7 @@ class LatentPicture:
     species: str
     """One that it describes."""
     f_species: float
-    """Share of the species' specimens in which it fires."""
+    """Share of the species' images in which it fires."""
     f_reference: float
     """The same for its relatives."""
     rights: tuple[Rights, ...]

@@ -15,7 +15,7 @@ N_LATENTS = 6
 N_PHOTOGRAPHS = 4
 """A latent: one row of a contact sheet."""
 N_LOOKED_AT = 40
-"""Specimens of all splits among which those of the training split are looked for."""
+"""Images of all splits among which those of the training split are looked for."""
 PICTURE = "figures/latent-*.jpg"
 """What the pictures are called in the folder of an SAE."""
 _QUALITY = 85
@@ -41,9 +41,9 @@ def draw_latents(
     Only photographs of the training split are shown: the others are for scoring.
 
     Args:
-        pages: of the latents, with specimens of all splits.
+        pages: of the latents, with images of all splits.
         choices: a species of each latent, which the caption names.
-        collection: whose specimens they are.
+        collection: whose images they are.
         folder: of the SAE.
 
     Returns:
@@ -55,14 +55,14 @@ def draw_latents(
     pictures = []
     for choice in choices:
         page = by_latent[choice.latent]
-        training = [one for one in page.strongest if one.specimen.split == "train"][:N_PHOTOGRAPHS]
+        training = [one for one in page.strongest if one.record.split == "train"][:N_PHOTOGRAPHS]
         if not training:
             continue
         path = f"figures/latent-{choice.latent:05d}.jpg"
         (folder / "figures").mkdir(exist_ok=True)
         sheet = contact_sheet(replace(page, strongest=tuple(training)), collection)
         sheet.save(folder / path, quality=_QUALITY)
-        rights = Counter((one.specimen.license, one.specimen.rights_holder) for one in training)
+        rights = Counter((one.record.license, one.record.rights_holder) for one in training)
         pictures.append(
             LatentPicture(
                 path=path,

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from sae_traits.errors import CheckpointError, ReleaseError
-from sae_traits.progress import say
+from sae_traits.logging import say
 from sae_traits.release.cards import CARD
 from sae_traits.release.evaluation_entries import EVAL_RESULTS_FILE
 from sae_traits.release.gallery import PICTURE

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from sae_traits.errors import ReleaseError
-from sae_traits.progress import say
+from sae_traits.logging import say
 
 ALWAYS_OURS = frozenset({"configs"})
 """Keys of the front matter that are taken from the generated card whoever wrote them: data is loaded by them."""

@@ -33,7 +33,7 @@ _MONOSEMANTICITY = {
 }
 _DATA = {
     "collection": ("collection", "{}"),
-    "n_specimens": ("specimens (training split)", "{:,}"),
+    "n_images": ("images (training split)", "{:,}"),
     "n_patches": ("patches, counted with repetition", "{:,}"),
     "seed_of_order": ("seed of the order of the patches", "{}"),
     "precision": ("mixed precision", "{}"),

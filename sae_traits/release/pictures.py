@@ -1,4 +1,4 @@
-"""The image files inside a released dataset: a specimen at its source size, reduced, and with a region drawn on it."""
+"""The image files inside a released dataset: an image at its source size, reduced, and with a region drawn on it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from sae_traits.collections.images import open_image
+from sae_traits.describers.overlay import draw_region
 from sae_traits.errors import ImageError, ReleaseError
+from sae_traits.images.decode import open_image
 from sae_traits.release.tables import Row, scale_region
 from sae_traits.schema import Region
-from sae_traits.traits.overlay import draw_region
 
 JPEG_QUALITY = 92
 PREVIEW_SIDE = 512
@@ -44,7 +44,7 @@ def preview_size(size: tuple[int, int]) -> tuple[int, int]:
 
 
 class SourceImage:
-    """The image file of a specimen, read once and decoded only where need be.
+    """The image file of an image, read once and decoded only where need be.
 
     Args:
         path: of the file.
@@ -53,7 +53,7 @@ class SourceImage:
         name: of the images made of it, without a suffix.
 
     Raises:
-        ReleaseError: the file is missing, or is not the one that the specimen was made of.
+        ReleaseError: the file is missing, or is not the one that the image was made of.
     """
 
     def __init__(self, path: Path, *, sha256: str, size: tuple[int, int], name: str) -> None:

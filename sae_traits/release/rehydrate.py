@@ -17,28 +17,28 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from sae_traits.collections.fetching import fetch_images
-from sae_traits.collections.listing import inside_check
 from sae_traits.errors import CollectionError, ConfigError, ReleaseError
 from sae_traits.features.model_files import one_line
-from sae_traits.files import write_csv
-from sae_traits.progress import track
+from sae_traits.images.fetching import fetch_images
+from sae_traits.images.listing import inside_check
+from sae_traits.io import write_csv
+from sae_traits.logging import track
 from sae_traits.release.facts import DatasetSummary
 from sae_traits.release.local import local_dataset
-from sae_traits.release.rows import SpecimenRows, embed_images
+from sae_traits.release.rows import ImageRows, embed_images
 from sae_traits.release.shards import ROWS_A_GROUP, SHARD_NAME
 from sae_traits.release.tables import ConfigName, Row, features
 from sae_traits.release.writing import RELEASE_FILE, ReleaseSettings, write_release
 from sae_traits.schema import SPLITS, Split
 
-_SOURCE = ("specimen_id", "source_id", "source_url", "source_sha256")
+_SOURCE = ("image_id", "source_id", "source_url", "source_sha256")
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """A specimen whose image could not be had."""
+    """An image whose image could not be had."""
 
-    specimen_id: str
+    image_id: str
     source_id: str
     source_url: str | None
     reason: str
@@ -52,23 +52,23 @@ class Rehydrated:
     summary: DatasetSummary | None
     """Of what was written; None where there was no image at all."""
     missing: tuple[Missing, ...]
-    n_specimens: int
+    n_images: int
     """In the dataset by reference."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for `--format json`."""
         return {
             "folder": str(self.folder),
-            "n_specimens": self.n_specimens,
-            "n_rehydrated": self.n_specimens - len(self.missing),
+            "n_images": self.n_images,
+            "n_rehydrated": self.n_images - len(self.missing),
             "rows": self.summary.rows if self.summary else {},
             "missing": [asdict(one) for one in self.missing],
         }
 
     def lines(self) -> list[str]:
         """A few lines for the terminal."""
-        n = self.n_specimens - len(self.missing)
-        written = f"{self.folder}: {n} of {self.n_specimens} specimens have their image"
+        n = self.n_images - len(self.missing)
+        written = f"{self.folder}: {n} of {self.n_images} images have their image"
         shown = [f"  {one.source_url or one.source_id}: {one.reason}" for one in self.missing[:5]]
         if self.missing:
             shown.append(f"  all {len(self.missing)} that are left out are in {missing_file(self.folder)}")
@@ -112,7 +112,7 @@ def rehydrate(dataset: Path, folder: Path, *, photographs: Path | None, connecti
     if folder.resolve() == dataset.resolve():
         raise ReleaseError(f"{folder} is the dataset itself; name another folder for the one with images")
     settings = _settings(dataset)
-    sources = list(_rows_of(dataset, "specimens", columns=_SOURCE))
+    sources = list(_rows_of(dataset, "images", columns=_SOURCE))
     try:
         found = _found_in(photographs, sources) if photographs else _fetched(sources, folder, connections)
     except OSError as error:
@@ -120,18 +120,18 @@ def rehydrate(dataset: Path, folder: Path, *, photographs: Path | None, connecti
         raise ReleaseError(f"cannot use {place}: {error.strerror or error}; mend that, and run again") from error
     images = {name: path for name, path in found.items() if isinstance(path, Path)}
     missing = tuple(
-        Missing(row["specimen_id"], row["source_id"], row["source_url"], reason)
+        Missing(row["image_id"], row["source_id"], row["source_url"], reason)
         for row in sources
-        if isinstance(reason := found[row["specimen_id"]], str)
+        if isinstance(reason := found[row["image_id"]], str)
     )
     summary = None
     if images:
-        rows = ((one, images[name]) for one in _specimens(dataset) if (name := one.specimen["specimen_id"]) in images)
+        rows = ((one, images[name]) for one in _images(dataset) if (name := one.record["image_id"]) in images)
         embedded = embed_images(rows, settings.longest_side, workers)
         facts = replace(settings.facts, repo_id=None)  # it is no longer what lies there
         latents = _rows_of(dataset, "latents")
         summary = write_release(
-            folder, embedded, latents, replace(settings, images="embed", facts=facts), n_specimens=len(images)
+            folder, embedded, latents, replace(settings, images="embed", facts=facts), n_images=len(images)
         )
     result = Rehydrated(folder, summary, missing, len(sources))
     result.save_missing()
@@ -193,29 +193,29 @@ def _rows_of(dataset: Path, config: ConfigName, columns: tuple[str, ...] | None 
             yield from batch.to_pylist()
 
 
-def _specimens(dataset: Path) -> Iterator[SpecimenRows]:
-    """The rows of every specimen, as `write_dataset` made them; the tables have their specimens in one order."""
-    traits = groupby(_rows_of(dataset, "default"), key=lambda row: row["specimen_id"])
+def _images(dataset: Path) -> Iterator[ImageRows]:
+    """The rows of every image, as `write_dataset` made them; the tables have their images in one order."""
+    traits = groupby(_rows_of(dataset, "default"), key=lambda row: row["image_id"])
     previews = _rows_of(dataset, "preview")
     described, own = next(traits, (None, iter(())))
     preview = next(previews, None)
-    for split, segment, file in _shards(dataset, "specimens"):
+    for split, segment, file in _shards(dataset, "images"):
         for batch in file.iter_batches(ROWS_A_GROUP):
-            for specimen in batch.to_pylist():
-                name = specimen["specimen_id"]
+            for record in batch.to_pylist():
+                name = record["image_id"]
                 default, mine = (), None
                 if described == name:
                     default = tuple(own)
                     described, own = next(traits, (None, iter(())))
-                if preview is not None and preview["specimen_id"] == name:
+                if preview is not None and preview["image_id"] == name:
                     mine, preview = preview, next(previews, None)
-                yield SpecimenRows(split, segment, specimen, default, mine)
+                yield ImageRows(split, segment, record, default, mine)
     if described is not None or preview is not None:
-        raise ReleaseError(f"{dataset} has traits of specimens that it does not have; fetch the dataset again")
+        raise ReleaseError(f"{dataset} has traits of images that it does not have; fetch the dataset again")
 
 
 def _found_in(photographs: Path, sources: list[Row]) -> dict[str, Path | str]:
-    """The photograph of each specimen by its sha256, whatever it is called, or why there is none."""
+    """The photograph of each image by its sha256, whatever it is called, or why there is none."""
     if not photographs.is_dir():
         raise ReleaseError(f"{photographs} is not a folder; name the one with the original photographs")
     paths = [Path(parent, name) for parent, _, names in os.walk(photographs) for name in names]
@@ -229,7 +229,7 @@ def _found_in(photographs: Path, sources: list[Row]) -> dict[str, Path | str]:
     for row in sources:
         changed = is_inside(row["source_id"])
         reason = "it is another file than it was (sha256)" if changed else f"no file of {photographs} has its sha256"
-        found[row["specimen_id"]] = by_hash.get(row["source_sha256"], reason)
+        found[row["image_id"]] = by_hash.get(row["source_sha256"], reason)
     return found
 
 
@@ -248,13 +248,13 @@ def _inside(folder: Path) -> Callable[[str], bool]:
 
 
 def _fetched(sources: list[Row], folder: Path, connections: int) -> dict[str, Path | str]:
-    """The photograph of each specimen, fetched unless it is there, or why there is none."""
+    """The photograph of each image, fetched unless it is there, or why there is none."""
     kept = photographs_folder(folder)
     files = {row["source_url"]: _file_of(row["source_url"]) for row in sources if row["source_url"]}
     answers = fetch_images({file: url for url, file in files.items()}, kept, connections=connections)
     found: dict[str, Path | str] = {}
     for row in sources:
-        name, url = row["specimen_id"], row["source_url"]
+        name, url = row["image_id"], row["source_url"]
         if not url:
             found[name] = "it has no address; give the folder that it lies in (--photographs)"
             continue

@@ -38,7 +38,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Share of the test specimens whose species is recognised by class texts of one kind."""
+    """Share of the test images whose species is recognised by class texts of one kind."""
 
     name: str
     top1: Estimate
@@ -127,7 +127,7 @@ def _quality(quality: Mapping[str, Any]) -> list[Figure]:
         figures.append(Figure("with the species' own name in it, of the descriptions", share))
     figures += [
         Figure(
-            f"species and latents whose specimens contradict each other in {one['facet']}",
+            f"species and latents whose images contradict each other in {one['facet']}",
             _share(one["n_contradictory"], one["n_groups"]),
         )
         for one in quality["contradictions"]
@@ -135,7 +135,7 @@ def _quality(quality: Mapping[str, Any]) -> list[Figure]:
     ]
     figures += [
         Figure(
-            f"pairs of a species' specimens with the same {one['facet']} at the same latent (any two descriptions)",
+            f"pairs of a species' images with the same {one['facet']} at the same latent (any two descriptions)",
             f"{one['share']:.1%} ({one['chance']:.1%})",
         )
         for one in quality["agreement"]
@@ -151,7 +151,7 @@ def _quality(quality: Mapping[str, Any]) -> list[Figure]:
 
 _CONTROLS = {
     "same": "the same region",
-    "swapped": "the region of another specimen",
+    "swapped": "the region of another image",
     "blank": "a region in a corner of the image",
 }
 

@@ -1,4 +1,4 @@
-"""The rows of one specimen in all configs, without images, and the same rows with them.
+"""The rows of one image in all configs, without images, and the same rows with them.
 
 Rows are made without images, with the size that each image has. That is a release by reference. Embedding puts the
 images in; `rehydrate` does it later, on the rows that were published, and so comes to the same result.
@@ -19,28 +19,28 @@ from sae_traits.release.tables import Row
 from sae_traits.schema import Region, Split
 
 SPECIMENS_A_WORKER = 2
-"""Specimens in memory for each worker."""
+"""Images in memory for each worker."""
 
 
 @dataclass(frozen=True, slots=True)
-class SpecimenRows:
-    """What a dataset says of one specimen."""
+class ImageRows:
+    """What a dataset says of one image."""
 
     split: Split
     segment: str
     """Of the shards that the rows lie in; see `shards.Segments`."""
-    specimen: Row
-    """Of the config `specimens`, with its traits in pixels of the source image."""
+    record: Row
+    """Of the config `images`, with its traits in pixels of the source image."""
     default: tuple[Row, ...]
     """Of the config `default`, in the order of its traits."""
     preview: Row | None
 
 
-def embed_images(rows: Iterable[tuple[SpecimenRows, Path]], longest_side: int, workers: int) -> Iterator[SpecimenRows]:
+def embed_images(rows: Iterable[tuple[ImageRows, Path]], longest_side: int, workers: int) -> Iterator[ImageRows]:
     """Rows with the images that the files hold, in order, made in threads (Pillow lets go of the interpreter lock).
 
     Args:
-        rows: each with the file of the specimen's image.
+        rows: each with the file of the image's image.
         longest_side: pixels of the images of `default`.
         workers: threads.
 
@@ -48,7 +48,7 @@ def embed_images(rows: Iterable[tuple[SpecimenRows, Path]], longest_side: int, w
         ReleaseError: a file is missing, or is not the one that the row was made of.
     """
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        waiting: deque[Future[SpecimenRows]] = deque()
+        waiting: deque[Future[ImageRows]] = deque()
         try:
             for one, path in rows:
                 waiting.append(pool.submit(embed_image, one, path, longest_side))
@@ -61,23 +61,23 @@ def embed_images(rows: Iterable[tuple[SpecimenRows, Path]], longest_side: int, w
                 future.cancel()
 
 
-def embed_image(rows: SpecimenRows, path: Path, longest_side: int) -> SpecimenRows:
-    """The rows of one specimen with its image: at source size, reduced, and with the previewed region drawn."""
-    specimen = rows.specimen
+def embed_image(rows: ImageRows, path: Path, longest_side: int) -> ImageRows:
+    """The rows of one image with its image: at source size, reduced, and with the previewed region drawn."""
+    record = rows.record
     source = SourceImage(
         path,
-        sha256=specimen["source_sha256"],
-        size=(specimen["width"], specimen["height"]),
-        name=specimen["specimen_id"],
+        sha256=record["source_sha256"],
+        size=(record["width"], record["height"]),
+        name=record["image_id"],
     )
     default, preview = rows.default, rows.preview
     if default:
         reduced = source.reduced(longest_side).to_row()
         default = tuple(row | reduced for row in default)
     if preview is not None:
-        trait = next(trait for trait in specimen["traits"] if trait["trait_id"] == preview["trait_id"])
+        trait = next(trait for trait in record["traits"] if trait["trait_id"] == preview["trait_id"])
         preview = preview | source.with_region(_region(trait)).to_row()
-    return replace(rows, specimen=specimen | source.at_source_size().to_row(), default=default, preview=preview)
+    return replace(rows, record=record | source.at_source_size().to_row(), default=default, preview=preview)
 
 
 def _region(trait: Row) -> Region:

@@ -1,6 +1,6 @@
 """Rows into Parquet shards, in bounded memory: the same bytes for the same rows, and the same shards for most of them.
 
-Shards are cut where the hash of a specimen's id says so, and are named after it. When a specimen changes, is added or
+Shards are cut where the hash of an image's id says so, and are named after it. When an image changes, is added or
 taken away, the others stay in the shards that they were in, so that a new release uploads only what has changed.
 """
 
@@ -28,8 +28,8 @@ FIRST_SEGMENT = "0" * 12
 """The rows before the first cut."""
 
 
-def specimens_a_segment(sizes: Iterable[tuple[int, int]], megabytes: float) -> int:
-    """How many specimens make about so many megabytes, as a power of two, so that it changes with large changes only.
+def images_per_segment(sizes: Iterable[tuple[int, int]], megabytes: float) -> int:
+    """How many images make about so many megabytes, as a power of two, so that it changes with large changes only.
 
     Args:
         sizes: width and height of every image in pixels; at least one.
@@ -41,17 +41,17 @@ def specimens_a_segment(sizes: Iterable[tuple[int, int]], megabytes: float) -> i
 
 
 class Segments:
-    """Runs of specimens between cuts, for the specimens of one split in their order."""
+    """Runs of images between cuts, for the images of one split in their order."""
 
-    def __init__(self, n_specimens: int) -> None:
-        """Cut before one specimen in `n_specimens`, on average."""
-        self._n_specimens = n_specimens
+    def __init__(self, n_images: int) -> None:
+        """Cut before one image in `n_images`, on average."""
+        self._n_images = n_images
         self._name = FIRST_SEGMENT
 
-    def of(self, specimen_id: str) -> str:
-        """The segment of the next specimen."""
-        digest = hashlib.sha256(specimen_id.encode()).hexdigest()
-        if int(digest, 16) % self._n_specimens == 0:
+    def of(self, image_id: str) -> str:
+        """The segment of the next image."""
+        digest = hashlib.sha256(image_id.encode()).hexdigest()
+        if int(digest, 16) % self._n_images == 0:
             self._name = digest[: len(FIRST_SEGMENT)]
         return self._name
 
@@ -105,7 +105,7 @@ class ShardWriter:
             path = self._folder / f"{self._split}-{self._segment}-{self._part:03d}.parquet"
             self._part += 1
             self._sink = path.open("xb")  # a segment that came before would be overwritten
-            # Rows of one specimen repeat its image. A dictionary that holds a whole row group stores each image once.
+            # Rows of one image repeat its image. A dictionary that holds a whole row group stores each image once.
             self._writer = pq.ParquetWriter(
                 self._sink,
                 self._schema,

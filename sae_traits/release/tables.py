@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from sae_traits.schema import RANKS, ChosenLatent, Contrast, Region, Specimen, Trait
+from sae_traits.schema import RANKS, ChosenLatent, Contrast, ImageRecord, Region, Trait
 
 if TYPE_CHECKING:
     from datasets import Features
 
-ConfigName = Literal["default", "specimens", "latents", "preview"]
-CONFIG_NAMES: tuple[ConfigName, ...] = ("default", "specimens", "latents", "preview")
+ConfigName = Literal["default", "images", "latents", "preview"]
+CONFIG_NAMES: tuple[ConfigName, ...] = ("default", "images", "latents", "preview")
 Images = Literal["embed", "reference"]
 """Whether rows hold the images, or say what they are and where they came from."""
 Row = dict[str, Any]
@@ -34,13 +34,13 @@ class Column:
 
 
 _ID = Column("trait_id", "string", "Image-trait pair, stable across re-releases.")
-_SPECIMEN_ID = Column("specimen_id", "string", "Image, stable across re-releases.")
+_SPECIMEN_ID = Column("image_id", "string", "Image, stable across re-releases.")
 _TAXON = tuple(
     Column(rank, "string", f"{'The binomial' if rank == 'species' else rank.capitalize()}, null where unknown.")
     for rank in RANKS
 )
 _CONTRAST = (
-    Column("f_species", "float32", "Share of the species' specimens in which the latent fired."),
+    Column("f_species", "float32", "Share of the species' images in which the latent fired."),
     Column("f_reference", "float32", "The same for the reference group."),
     Column("effect", "float32", "Shrunken log odds ratio of the species against the reference group."),
     Column("q_value", "float32", "One-sided hypergeometric test, Benjamini-Hochberg adjusted; null where not tested."),
@@ -57,11 +57,11 @@ _TRAIT = (
     Column("attributes", "attributes", "Names and values: colour, pattern, shape, size …"),
     Column("box", "box", "x, y, width, height in pixels of this row's image."),
     Column("polygons", "polygons", "Outlines as x0, y0, x1, y1, … in pixels of this row's image, not closed."),
-    Column("regions", "string", "What picked the region: sae, or a baseline (pca, k_means, gradcam, whole …)."),
+    Column("region_source", "string", "What picked the region: sae, or a baseline (pca, k_means, gradcam, whole …)."),
     *_LATENT,
     Column("activation", "float32", "Highest activation of the latent (or of Grad-CAM's map) in the region."),
     *_CONTRAST,
-    Column("n_images", "int32", "How many specimens the description was agreed on."),
+    Column("n_images", "int32", "How many images the description was agreed on."),
     Column("describer", "string", "Who described the region."),
     Column("describer_model", "string", "Its model, as model@revision."),
     Column("prompt", "string", "Version and hash of its prompt or rules."),
@@ -94,15 +94,15 @@ _SOURCE = (
 
 COLUMNS: dict[ConfigName, tuple[Column, ...]] = {
     "default": (
-        Column("image", "image", "The specimen, reduced where larger than the size that the card states."),
+        Column("image", "image", "The image, reduced where larger than the size that the card states."),
         _ID,
         _SPECIMEN_ID,
         *_TAXON,
         *_TRAIT,
         *_SOURCE,
     ),
-    "specimens": (
-        Column("image", "image", "The specimen at its source size."),
+    "images": (
+        Column("image", "image", "The image at its source size."),
         _SPECIMEN_ID,
         *_TAXON,
         Column("traits", "traits", "The image's traits, with the columns of `default`; may be empty."),
@@ -113,11 +113,11 @@ COLUMNS: dict[ConfigName, tuple[Column, ...]] = {
         *_LATENT,
         Column("threshold", "float32", "The latent fires above this activation."),
         *_CONTRAST,
-        Column("n_fired", "int32", "Training specimens of the species in which it fired."),
-        Column("n_specimens", "int32", "Training specimens of the species."),
+        Column("n_fired", "int32", "Training images of the species in which it fired."),
+        Column("n_images", "int32", "Training images of the species."),
     ),
     "preview": (
-        Column("image", "image", "The specimen with the region's outline (orange) and box (white) drawn on it."),
+        Column("image", "image", "The image with the region's outline (orange) and box (white) drawn on it."),
         _ID,
         _SPECIMEN_ID,
         Column("species", "string", "The binomial, null where unknown."),
@@ -178,28 +178,28 @@ def scale_region(region: Region, source: tuple[int, int], size: tuple[int, int])
     )
 
 
-def default_row(specimen: Specimen, trait: Trait, size: tuple[int, int], sae: str | None) -> Row:
+def default_row(record: ImageRecord, trait: Trait, size: tuple[int, int], sae: str | None) -> Row:
     """One image-trait pair without its image, with boxes in the pixels of an image of `size` = (width, height)."""
-    region = scale_region(trait.region, (specimen.width, specimen.height), size)
-    return {**_size(size), **_names(specimen), **_trait(trait, region, sae), **_source(specimen)}
+    region = scale_region(trait.region, (record.width, record.height), size)
+    return {**_size(size), **_names(record), **_trait(trait, region, sae), **_source(record)}
 
 
-def specimen_row(specimen: Specimen, traits: Sequence[Trait], sae: str | None) -> Row:
+def image_row(record: ImageRecord, traits: Sequence[Trait], sae: str | None) -> Row:
     """One image at its source size, without its pixels, with all its traits."""
     listed = [_trait(trait, trait.region, sae) for trait in traits]
-    return {**_size((specimen.width, specimen.height)), **_names(specimen), "traits": listed, **_source(specimen)}
+    return {**_size((record.width, record.height)), **_names(record), "traits": listed, **_source(record)}
 
 
-def preview_row(specimen: Specimen, trait: Trait, size: tuple[int, int]) -> Row:
+def preview_row(record: ImageRecord, trait: Trait, size: tuple[int, int]) -> Row:
     """One image-trait pair whose image, of `size` = (width, height), will have the region drawn on it."""
     return {
         **_size(size),
         "trait_id": trait.trait_id,
-        "specimen_id": specimen.specimen_id,
-        "species": specimen.taxon.species,
+        "image_id": record.image_id,
+        "species": record.taxon.species,
         "text": trait.description.text,
         "describer": trait.describer,
-        **_source(specimen),
+        **_source(record),
     }
 
 
@@ -212,7 +212,7 @@ def latent_row(latent: ChosenLatent, sae: str | None) -> Row:
         "threshold": latent.threshold,
         **_contrast(latent.contrast),
         "n_fired": latent.n_fired,
-        "n_specimens": latent.n_specimens,
+        "n_images": latent.n_images,
     }
 
 
@@ -220,18 +220,18 @@ def _size(size: tuple[int, int]) -> Row:
     return {"width": size[0], "height": size[1]}
 
 
-def _names(specimen: Specimen) -> Row:
-    return {"specimen_id": specimen.specimen_id, **specimen.taxon.to_dict()}
+def _names(record: ImageRecord) -> Row:
+    return {"image_id": record.image_id, **record.taxon.to_dict()}
 
 
-def _source(specimen: Specimen) -> Row:
+def _source(record: ImageRecord) -> Row:
     return {
-        "license": specimen.license,
-        "rights_holder": specimen.rights_holder,
-        "source_url": specimen.source_url,
-        "source_revision": specimen.source_revision,
-        "source_id": specimen.file,
-        "source_sha256": specimen.sha256,
+        "license": record.license,
+        "rights_holder": record.rights_holder,
+        "source_url": record.source_url,
+        "source_revision": record.source_revision,
+        "source_id": record.file,
+        "source_sha256": record.sha256,
     }
 
 
@@ -249,7 +249,7 @@ def _trait(trait: Trait, region: Region, sae: str | None) -> Row:
         "attributes": [asdict(attribute) for attribute in trait.description.attributes],
         "box": region.box,
         "polygons": region.polygons,
-        "regions": trait.candidate.regions,
+        "region_source": trait.candidate.region_source,
         "latent": trait.candidate.latent,
         "sae": sae,
         "activation": trait.candidate.peak,

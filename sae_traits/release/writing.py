@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from sae_traits.errors import ReleaseError
-from sae_traits.files import replacing, write_text
-from sae_traits.progress import track
+from sae_traits.io import replacing, write_text
+from sae_traits.logging import track
 from sae_traits.release.cards import CARD, dataset_card
 from sae_traits.release.facts import DatasetFacts, DatasetSummary, Rights
 from sae_traits.release.merging import keep_own_parts
-from sae_traits.release.rows import SpecimenRows
+from sae_traits.release.rows import ImageRows
 from sae_traits.release.shards import FIRST_SEGMENT, ShardWriter
 from sae_traits.release.tables import CONFIG_NAMES, ConfigName, Images, Row, features
 from sae_traits.schema import SPLITS
@@ -58,7 +58,7 @@ class ReleaseSettings:
 
 
 def write_release(
-    folder: Path, rows: Iterable[SpecimenRows], latents: Iterable[Row], settings: ReleaseSettings, *, n_specimens: int
+    folder: Path, rows: Iterable[ImageRows], latents: Iterable[Row], settings: ReleaseSettings, *, n_images: int
 ) -> DatasetSummary:
     """Write the dataset next to `folder`, and move it into place only when it is complete.
 
@@ -66,10 +66,10 @@ def write_release(
 
     Args:
         folder: a new folder, or an earlier dataset to replace.
-        rows: every specimen once; those of a segment one after the other.
+        rows: every image once; those of a segment one after the other.
         latents: rows of the config `latents`.
         settings: whether the rows hold images, and what the card says.
-        n_specimens: how many there will be, for the progress.
+        n_images: how many there will be, for the progress.
 
     Raises:
         ReleaseError: there is no trait, an image is missing or has changed, the folder holds other files, or the disk
@@ -78,10 +78,10 @@ def write_release(
     _refuse_other_files(folder)
     try:
         with replacing(folder) as partial:
-            summary = _write_tables(partial / "data", rows, latents, settings.images, n_specimens)
+            summary = _write_tables(partial / "data", rows, latents, settings.images, n_images)
             if not summary.n_traits:
                 raise ReleaseError(
-                    "no specimen has a trait, so there is no dataset to write; add specimens, or change "
+                    "no image has a trait, so there is no dataset to write; add images, or change "
                     "--firing-quantile: lower where latents seldom fire, higher where they fire nearly everywhere"
                 )
             write_dataset_card(partial, summary, settings, former=folder)
@@ -175,7 +175,7 @@ class _Counts:
     """What the summary counts while rows go by."""
 
     n_traits: int = 0
-    n_specimens: int = 0
+    n_images: int = 0
     n_described: int = 0
     n_significant: int = 0
     n_without_url: int = 0
@@ -184,13 +184,13 @@ class _Counts:
     reference_ranks: Counter[str] = field(default_factory=Counter)
     rights: Counter[tuple[str | None, str | None]] = field(default_factory=Counter)
 
-    def add(self, specimen: Row) -> None:
-        self.n_specimens += 1
-        self.n_described += bool(specimen["traits"])
-        self.n_without_url += specimen["source_url"] is None
-        self.species |= {specimen["species"]} - {None}
-        self.rights[specimen["license"], specimen["rights_holder"]] += 1
-        for trait in specimen["traits"]:
+    def add(self, record: Row) -> None:
+        self.n_images += 1
+        self.n_described += bool(record["traits"])
+        self.n_without_url += record["source_url"] is None
+        self.species |= {record["species"]} - {None}
+        self.rights[record["license"], record["rights_holder"]] += 1
+        for trait in record["traits"]:
             self.n_traits += 1
             self.n_significant += bool(trait["significant"])
             self.latents |= {trait["latent"]} - {None}
@@ -199,15 +199,15 @@ class _Counts:
 
 
 def _write_tables(
-    folder: Path, rows: Iterable[SpecimenRows], latents: Iterable[Row], images: Images, n_specimens: int
+    folder: Path, rows: Iterable[ImageRows], latents: Iterable[Row], images: Images, n_images: int
 ) -> DatasetSummary:
     counts = _Counts()
     with _Tables(folder, images) as tables:
         for latent in latents:
             tables.add("latents", "train", latent)  # chosen on the train split alone
-        for one in track(rows, "dataset", n_specimens):
-            counts.add(one.specimen)
-            tables.add("specimens", one.split, one.specimen, one.segment)
+        for one in track(rows, "dataset", n_images):
+            counts.add(one.record)
+            tables.add("images", one.split, one.record, one.segment)
             for row in one.default:
                 tables.add("default", one.split, row, one.segment)
             if one.preview is not None:
@@ -216,7 +216,7 @@ def _write_tables(
         images=images,
         rows=tables.rows(),
         n_traits=counts.n_traits,
-        n_specimens=counts.n_specimens,
+        n_images=counts.n_images,
         n_species=len(counts.species),
         n_described=counts.n_described,
         n_significant=counts.n_significant,

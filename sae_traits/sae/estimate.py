@@ -18,7 +18,7 @@ class TrainingEstimate:
     """Of all SAEs together: they share every batch."""
     batch_size: int
     n_different_patches: int
-    """That the training specimens have; a longer training sees them again."""
+    """That the training images have; a longer training sees them again."""
     flops: int
     """Of all SAEs, in all steps."""
 
@@ -33,7 +33,7 @@ class TrainingEstimate:
         saes = f" of {self.n_saes} SAEs side by side" if self.n_saes > 1 else ""
         return [
             f"training    {self.n_steps:,} steps of {self.batch_size:,} patches{saes}: {passes:,.2f} times through the "
-            f"{self.n_different_patches:,} of the training specimens"
+            f"{self.n_different_patches:,} of the training images"
         ]
 
 
@@ -43,7 +43,7 @@ def estimate_training(configs: Sequence[TrainConfig], *, d_model: int, n_differe
     Args:
         configs: of each SAE; they have the same batches.
         d_model: width of the features.
-        n_different_patches: of all training specimens.
+        n_different_patches: of all training images.
     """
     n_steps, batch_size = n_steps_for(configs[0]), configs[0].batch_size
     return TrainingEstimate(
@@ -66,6 +66,6 @@ def flops_a_patch(config: TrainConfig, d_model: int) -> int:
     return 2 * d_model * (config.n_latents + 4 * active)
 
 
-def encoding_flops_a_patch(n_latents: int, d_model: int) -> int:
+def encoding_flops_per_patch(n_latents: int, d_model: int) -> int:
     """Floating-point operations of the codes of one patch."""
     return 2 * d_model * n_latents

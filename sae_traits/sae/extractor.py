@@ -26,7 +26,7 @@ class Extractor:
         """Features `[n_valid, d_model]` of the patches `grid.valid`, in that order, and the grid.
 
         Args:
-            image: an upright RGB image (`sae_traits.collections.images.open_image` gives one).
+            image: an upright RGB image (`sae_traits.images.decode.open_image` gives one).
         """
         return image_features(self.backbone, image)
 

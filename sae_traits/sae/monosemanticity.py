@@ -1,4 +1,4 @@
-"""Whether the specimens that a latent fires in look alike: the monosemanticity score.
+"""Whether the images that a latent fires in look alike: the monosemanticity score.
 
 Source: Pach et al. 2025, "Sparse autoencoders learn monosemantic features in vision-language models": the mean cosine
 similarity of all pairs of images, each pair weighed by the product of the latent's two activations, which are scaled to
@@ -29,12 +29,12 @@ SMALLEST_WEIGHT = 1e-12
 
 @dataclass(frozen=True)
 class Embeddings:
-    """What the similarity of specimens is judged by."""
+    """What the similarity of images is judged by."""
 
     name: str
     """Model and pooling, for the record."""
     vectors: NDArray[Any]
-    """`[n_specimens, d]`; they need not have unit length."""
+    """`[n_images, d]`; they need not have unit length."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class Monosemanticity:
     """The scores of an SAE's latents."""
 
     scores: NDArray[np.float64]
-    """-1 to 1 `[n_latents]`; NaN where fewer than two specimens activate the latent."""
+    """-1 to 1 `[n_latents]`; NaN where fewer than two images activate the latent."""
     embedding: str
     """Name of the embeddings."""
     mean_similarity: float
-    """Mean cosine similarity of all pairs of specimens: the score of a latent that ignores the image."""
+    """Mean cosine similarity of all pairs of images: the score of a latent that ignores the image."""
 
     @property
     def n_scored(self) -> int:
@@ -60,7 +60,7 @@ class Monosemanticity:
 
     @property
     def mean_with_zeros(self) -> float:
-        """Mean over all latents, 0 for those without a score: dead ones, and those of a single specimen."""
+        """Mean over all latents, 0 for those without a score: dead ones, and those of a single image."""
         return float(np.nan_to_num(self.scores).mean())
 
     def to_dict(self) -> dict[str, float | int | str]:
@@ -77,22 +77,22 @@ class Monosemanticity:
 def measure_monosemanticity(
     sae: SAE, shards: Iterable[FeatureShard], embeddings: Embeddings | None = None
 ) -> Monosemanticity:
-    """Score every latent of an SAE over the specimens of feature shards, one shard in memory at a time.
+    """Score every latent of an SAE over the images of feature shards, one shard in memory at a time.
 
     Args:
         sae: the SAE.
         shards: features, for example `FeatureStore.shards()`.
-        embeddings: one row a specimen, in the order of the shards; by default the features, averaged over patches.
+        embeddings: one row an image, in the order of the shards; by default the features, averaged over patches.
 
     Raises:
-        ValueError: the embeddings are not one row a specimen.
+        ValueError: the embeddings are not one row an image.
     """
     pooled, activations = [], []
     for shard in shards:
         pooled.append(pool(shard.features.numpy(), shard.offsets))
         activations.append(strongest_activations(sae, shard))
     if not pooled:
-        raise ValueError("there are no specimens to score latents on")
+        raise ValueError("there are no images to score latents on")
     if embeddings is None:
         embeddings = Embeddings(_name_of_features(sae), np.concatenate(pooled))
     scores = monosemanticity(embeddings.vectors, csr_array(vstack(activations)))
@@ -100,26 +100,26 @@ def measure_monosemanticity(
 
 
 def monosemanticity(embeddings: ArrayLike, activations: ArrayLike | sparray) -> NDArray[np.float64]:
-    """Mean cosine similarity of pairs of specimens, weighed by how strongly a latent fires in both `[n_latents]`.
+    """Mean cosine similarity of pairs of images, weighed by how strongly a latent fires in both `[n_latents]`.
 
     With unit-norm embeddings E and scaled activations a, the mean is (|Eᵀa|² - Σa²) / ((Σa)² - Σa²): no pair is looked
-    at. As in the authors' program, a latent that is equally active in all specimens has no score.
+    at. As in the authors' program, a latent that is equally active in all images has no score.
 
     Args:
-        embeddings: `[n_specimens, d]`, of any length; a zero vector is similar to nothing.
-        activations: zero or positive `[n_specimens, n_latents]`, dense or scipy sparse.
+        embeddings: `[n_images, d]`, of any length; a zero vector is similar to nothing.
+        activations: zero or positive `[n_images, n_latents]`, dense or scipy sparse.
 
     Returns:
-        Scores from -1 to 1; NaN where fewer than two specimens are active once activations are scaled to 0..1.
+        Scores from -1 to 1; NaN where fewer than two images are active once activations are scaled to 0..1.
 
     Raises:
         ValueError: an activation is negative, or the rows are not as many.
     """
     unit = _unit_rows(embeddings)
     columns = csc_array(activations)
-    n_specimens, n_latents = columns.shape  # pyright: ignore[reportGeneralTypeIssues]
-    if n_specimens != len(unit):
-        raise ValueError(f"there are {len(unit)} embeddings, but activations of {n_specimens} specimens")
+    n_images, n_latents = columns.shape  # pyright: ignore[reportGeneralTypeIssues]
+    if n_images != len(unit):
+        raise ValueError(f"there are {len(unit)} embeddings, but activations of {n_images} images")
     if columns.nnz and columns.data.min() < 0:
         raise ValueError("activations must be zero or positive")
     blocks = [
@@ -138,15 +138,15 @@ def mean_similarity(embeddings: ArrayLike) -> float:
 
 
 def strongest_activations(sae: SAE, shard: FeatureShard) -> csr_array:
-    """The activation of every latent at each specimen's strongest patch, sparse float32 `[n_specimens, n_latents]`.
+    """The activation of every latent at each image's strongest patch, sparse float32 `[n_images, n_latents]`.
 
-    Rows are the specimens of the shard.
+    Rows are the images of the shard.
     """
-    n_specimens, n_latents = len(shard.specimens), sae.config.n_latents
-    specimen_of_patch = np.repeat(np.arange(n_specimens), np.diff(shard.offsets))
+    n_images, n_latents = len(shard.images), sae.config.n_latents
+    image_of_patch = np.repeat(np.arange(n_images), np.diff(shard.offsets))
     keys, values = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
     for first, tile in sae.encode_tiles(shard.features.to(sae.b_dec.device)):
-        own = specimen_of_patch[first : first + len(tile)]
+        own = image_of_patch[first : first + len(tile)]
         starts = np.flatnonzero(np.diff(own, prepend=-1))
         strongest = np.maximum.reduceat(tile.float().cpu().numpy(), starts, axis=0)
         row, latent = strongest.nonzero()
@@ -154,19 +154,19 @@ def strongest_activations(sae: SAE, shard: FeatureShard) -> csr_array:
         values.append(strongest[row, latent])
     key, value = np.concatenate(keys), np.concatenate(values)
     order = np.argsort(key, kind="stable")
-    # A specimen that lies in two tiles has two maxima a latent.
+    # An image that lies in two tiles has two maxima a latent.
     starts = np.flatnonzero(np.diff(key[order], prepend=-1))
     place = key[order][starts]
     maxima = np.maximum.reduceat(value[order], starts)
-    return csr_array((maxima, (place // n_latents, place % n_latents)), shape=(n_specimens, n_latents))
+    return csr_array((maxima, (place // n_latents, place % n_latents)), shape=(n_images, n_latents))
 
 
 def pool(features: NDArray[Any], offsets: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Mean over the patches of each specimen `[n_specimens, d]`; zero for a specimen without patches.
+    """Mean over the patches of each image `[n_images, d]`; zero for an image without patches.
 
     Args:
         features: `[n_patches, d]`.
-        offsets: where each specimen's patches start, and where the last one's end `[n_specimens + 1]`.
+        offsets: where each image's patches start, and where the last one's end `[n_images + 1]`.
     """
     counts = np.diff(offsets)
     means = np.zeros((len(counts), features.shape[1]))
@@ -182,13 +182,13 @@ def _scaled(activations: csc_array) -> csc_array:
     smallest, largest = (extreme(axis=0).toarray().ravel() for extreme in (activations.min, activations.max))
     span = np.where(largest > smallest, largest - smallest, np.inf).astype(np.float64)
     column = np.repeat(np.arange(len(span)), np.diff(activations.indptr))
-    # Where some specimen is inactive the smallest value is zero, so what is not stored stays zero.
+    # Where some image is inactive the smallest value is zero, so what is not stored stays zero.
     scaled = (activations.data.astype(np.float64) - smallest[column]) / span[column]
     return csc_array((scaled, activations.indices, activations.indptr), shape=activations.shape)
 
 
 def _scores(unit: NDArray[np.float64], activations: csc_array) -> NDArray[np.float64]:
-    """The closed form for scaled activations `[n_specimens, n]`."""
+    """The closed form for scaled activations `[n_images, n]`."""
     squares = activations.power(2)
     resultant = activations.T @ unit
     similarity = np.square(resultant).sum(1) - squares.T @ np.square(unit).sum(1)

@@ -21,10 +21,10 @@ MAXIMUM_ITERATIONS = 1000
 
 @dataclass(frozen=True)
 class ProbeOutcome:
-    """Which specimens the two probes got right, so that their difference can be tested in pairs."""
+    """Which images the two probes got right, so that their difference can be tested in pairs."""
 
-    specimens: NDArray[np.int64]
-    """The scored specimens, as rows of the collection `[n]`."""
+    images: NDArray[np.int64]
+    """The scored images, as rows of the collection `[n]`."""
     original: NDArray[np.bool_]
     """Right with features `[n]`."""
     reconstructed: NDArray[np.bool_]
@@ -43,7 +43,7 @@ class ProbeOutcome:
             "accuracy_original": float(self.original.mean()),
             "accuracy_reconstructed": float(self.reconstructed.mean()),
             "difference": self.difference,
-            "n_specimens": len(self.specimens),
+            "n_images": len(self.images),
             "n_classes": self.n_classes,
         }
 
@@ -55,20 +55,20 @@ def probe_reconstructions(
     training: NDArray[np.bool_],
     scored: NDArray[np.bool_],
 ) -> ProbeOutcome:
-    """Logistic regression on a specimen's mean features, and another on its mean reconstruction.
+    """Logistic regression on an image's mean features, and another on its mean reconstruction.
 
     Each probe is trained and scored on its own kind of features. Both are standardised by the mean and the deviation of
-    the training specimens' original features: by its own deviation, a component that the SAE lost would be blown up.
+    the training images' original features: by its own deviation, a component that the SAE lost would be blown up.
 
     Args:
         sae: the SAE.
         shards: features, for example `FeatureStore.shards()`; one is in memory at a time.
         labels: species (or genus) of every row of the collection; None where it is unknown.
         training: which rows the probes are trained on `[n_rows]`.
-        scored: which rows they are scored on `[n_rows]`; those of labels without training specimens are left out.
+        scored: which rows they are scored on `[n_rows]`; those of labels without training images are left out.
 
     Raises:
-        CollectionError: there are fewer than two labels to train on, or no specimen to score.
+        CollectionError: there are fewer than two labels to train on, or no image to score.
     """
     named = np.array([label is not None for label in labels])
     rows, original, reconstructed = _pooled(sae, shards, named & (training | scored))
@@ -78,8 +78,8 @@ def probe_reconstructions(
     test = scored[rows] & np.isin(y, classes)
     if len(classes) < 2 or not test.any():
         raise CollectionError(
-            "a probe needs specimens of two labels to train on, and one of these to score; there are "
-            f"{len(classes)} labels in training and {int(test.sum())} specimens to score; "
+            "a probe needs images of two labels to train on, and one of these to score; there are "
+            f"{len(classes)} labels in training and {int(test.sum())} images to score; "
             "choose a wider rank or another split"
         )
     mean, deviation = original[train].mean(0), original[train].std(0)
@@ -94,16 +94,16 @@ def probe_reconstructions(
 def _pooled(
     sae: SAE, shards: Iterable[FeatureShard], wanted: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Rows `[n]` of the wanted specimens that have patches, their mean features and reconstructions `[n, d_model]`."""
+    """Rows `[n]` of the wanted images that have patches, their mean features and reconstructions `[n, d_model]`."""
     rows, original, reconstructed = [], [], []
     for shard in shards:
-        own = shard.only(wanted[shard.specimens] & (np.diff(shard.offsets) > 0))
-        if len(own.specimens):
-            rows.append(own.specimens)
+        own = shard.only(wanted[shard.images] & (np.diff(shard.offsets) > 0))
+        if len(own.images):
+            rows.append(own.images)
             original.append(pool(own.features.numpy(), own.offsets))
             reconstructed.append(pool(_reconstruction(sae, own.features), own.offsets))
     if not rows:
-        raise CollectionError("none of the specimens to train a probe on or to score has features")
+        raise CollectionError("none of the images to train a probe on or to score has features")
     return np.concatenate(rows), np.concatenate(original), np.concatenate(reconstructed)
 
 

@@ -9,8 +9,8 @@ from itertools import product
 from typing import Any
 
 from sae_traits.config import TrainConfig
+from sae_traits.config.layers import resolve
 from sae_traits.errors import ConfigError
-from sae_traits.layers import resolve
 
 SHARED = ("sae", "sae_revision", "sweep", "tracker", "batch_size", "n_patches")
 """Options that cannot be varied: all SAEs of a sweep are trained on the same batches, and none is adopted."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sae_traits.config import TrainConfig
 from sae_traits.errors import CheckpointError, StoreError
-from sae_traits.files import replacing
+from sae_traits.io import replacing
 from sae_traits.sae.sweep import RULE, folder_name, recommend, varied_values
 
 if TYPE_CHECKING:

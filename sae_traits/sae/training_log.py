@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from sae_traits.progress import SECONDS_BETWEEN_LINES, say
+from sae_traits.logging import SECONDS_BETWEEN_LINES, say
 from sae_traits.sae.forward import StepLosses
 from sae_traits.sae.training_state import Curves, TrainingState
 

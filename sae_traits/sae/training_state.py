@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from sae_traits.config import TrainConfig
 from sae_traits.errors import StoreError
-from sae_traits.features.store import whole_file
-from sae_traits.progress import say
+from sae_traits.io import whole_file
+from sae_traits.logging import say
 from sae_traits.sae.architectures import TrainableArchitecture
 from sae_traits.sae.forward import StepLosses, TrainingObjective
 from sae_traits.sae.model import SAE

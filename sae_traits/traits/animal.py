@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sae_traits.describers.surface import lattice_of, on_lattice
 from sae_traits.schema import Region
-from sae_traits.traits.surface import lattice_of, on_lattice
 
 LONGEST_SIDE = 512
 """The axis is taken from at most this many points a side: it needs no more, and a large mask has millions."""

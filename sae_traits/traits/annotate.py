@@ -13,14 +13,15 @@ from typing import Any, Protocol
 from pydantic import TypeAdapter
 
 from sae_traits.config import ContrastConfig
+from sae_traits.describers import Describer
 from sae_traits.schema import (
     BackboneInfo,
     Candidate,
     Collection,
     Description,
+    ImageRecord,
     Measurement,
     Region,
-    Specimen,
     Trait,
 )
 from sae_traits.traits.asking import answer_calls
@@ -28,7 +29,6 @@ from sae_traits.traits.calls import Call, Mask, planned_calls, region_key, singl
 from sae_traits.traits.candidates import all_candidates
 from sae_traits.traits.chosen import LatentsBySpecies, choose_latents, latents_everywhere
 from sae_traits.traits.contrast import paper_contrast, specimen_contrast
-from sae_traits.traits.describers import Describer
 from sae_traits.traits.encode import Codes
 from sae_traits.traits.ledger import Ledger, LedgerEntry
 from sae_traits.traits.measuring import TASKS_A_LOOKUP, measure_answered
@@ -38,16 +38,16 @@ from sae_traits.traits.table import write_latents, write_traits
 _DESCRIPTION = TypeAdapter(Description)
 _MEASUREMENT = TypeAdapter(Measurement)
 
-_Answered = tuple[Specimen, Candidate, Region, LedgerEntry | None, dict[str, Any] | None]
+_Answered = tuple[ImageRecord, Candidate, Region, LedgerEntry | None, dict[str, Any] | None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Annotation:
-    """What came of an annotation; counts of traits and specimens."""
+    """What came of an annotation; counts of traits and images."""
 
     n_traits: int
-    n_specimens: int
-    """Specimens with at least one trait."""
+    n_images: int
+    """Images with at least one trait."""
     n_significant: int
     """Traits whose latent has a q-value of at most 0.05."""
     n_background: int
@@ -62,7 +62,7 @@ class Annotation:
     dropped_latents: tuple[str, ...]
     """Latents that describe no species, each with the reason."""
     species_without_latents: tuple[str, ...]
-    """Species of the collection for which no latent was chosen, for example without training specimens."""
+    """Species of the collection for which no latent was chosen, for example without training images."""
 
 
 class Plan(Protocol):
@@ -70,7 +70,7 @@ class Plan(Protocol):
 
     @property
     def collection(self) -> Collection:
-        """Whose specimens they are."""
+        """Whose images they are."""
         ...
 
     @property
@@ -84,8 +84,8 @@ class Plan(Protocol):
         ...
 
     @property
-    def candidates(self) -> Callable[[], Iterator[tuple[Specimen, list[tuple[Candidate, Region]]]]]:
-        """Every specimen with its candidates; the same each time, one specimen in memory."""
+    def candidates(self) -> Callable[[], Iterator[tuple[ImageRecord, list[tuple[Candidate, Region]]]]]:
+        """Every image with its candidates; the same each time, one image in memory."""
         ...
 
 
@@ -102,17 +102,17 @@ class AnnotationPlan:
     @property
     def species_without_latents(self) -> tuple[str, ...]:
         """In the order of their names."""
-        named = {name for specimen in self.collection.specimens if (name := specimen.taxon.species) is not None}
+        named = {name for record in self.collection.images if (name := record.taxon.species) is not None}
         return tuple(sorted(named - set(self.chosen)))
 
-    def candidates(self) -> Iterator[tuple[Specimen, list[tuple[Candidate, Region]]]]:
-        """Every specimen with its candidates; the same each time, one specimen in memory."""
+    def candidates(self) -> Iterator[tuple[ImageRecord, list[tuple[Candidate, Region]]]]:
+        """Every image with its candidates; the same each time, one image in memory."""
         return all_candidates(
             self.codes,
-            self.collection.specimens,
+            self.collection.images,
             self.chosen,
             self.info,
-            most=self.config.traits_per_specimen,
+            most=self.config.traits_per_image,
             greatest_overlap=self.config.overlap,
             # Algorithm 1 takes every region of its latents.
             least_evidence=0.0 if self.config.contrast == "paper" else self.config.least_evidence,
@@ -123,11 +123,11 @@ class AnnotationPlan:
 
 
 def plan_annotation(collection: Collection, codes: Codes, info: BackboneInfo, config: ContrastConfig) -> AnnotationPlan:
-    """Contrast the species on the training specimens, and plan what is described.
+    """Contrast the species on the training images, and plan what is described.
 
-    Specimens without a label are described with the latents of all species.
+    Images without a label are described with the latents of all species.
     """
-    taxa = [specimen.taxon if specimen.split == "train" else None for specimen in collection.specimens]
+    taxa = [record.taxon if record.split == "train" else None for record in collection.images]
     counts = count_firings(codes.firing_counts(), taxa, len(codes.thresholds))
     if config.contrast == "paper":
         chosen = choose_latents(paper_contrast(counts, config.minimum_frequency), codes.thresholds)
@@ -148,7 +148,7 @@ def describe_candidates(
         describer: who describes it.
         ledger: where calls and answers are kept.
         workers: processes that prepare pictures; for one, a thread of this process does.
-        use_masks: measure on the animal's pixels alone, where a specimen has a mask.
+        use_masks: measure on the animal's pixels alone, where an image has a mask.
 
     Raises:
         CollectionError: a mask is there no more.
@@ -181,7 +181,7 @@ def export_traits(
     latents_file: Path,
     use_masks: bool = False,
 ) -> Annotation:
-    """Write the traits that have a valid answer, and the latents they use, in the order of the specimens.
+    """Write the traits that have a valid answer, and the latents they use, in the order of the images.
 
     The same plan and ledger give the same bytes, in whatever order the answers came; `use_masks` is as
     `describe_candidates` was given it.
@@ -191,7 +191,7 @@ def export_traits(
     described: set[str] = set()
 
     def traits() -> Iterator[Trait]:
-        for specimen, candidate, region, entry, measurement in _answered(plan, describer, ledger, use_masks):
+        for record, candidate, region, entry, measurement in _answered(plan, describer, ledger, use_masks):
             counts["open"] += entry is None or entry.is_open
             if entry is None:
                 continue
@@ -203,15 +203,15 @@ def export_traits(
                 counts["background"] += 1
                 continue
             if candidate.latent is not None:
-                used.add((plan.chosen.of(specimen)[candidate.latent].species, candidate.latent))
-            described.add(specimen.specimen_id)
+                used.add((plan.chosen.of(record)[candidate.latent].species, candidate.latent))
+            described.add(record.image_id)
             counts["significant"] += candidate.significant
             yield Trait(
-                trait_id=trait_id(specimen, candidate),
+                trait_id=trait_id(record, candidate),
                 candidate=candidate,
                 region=region,
                 description=description,
-                measurement=_MEASUREMENT.validate_python(measurement).with_scale(specimen.mm_per_pixel),
+                measurement=_MEASUREMENT.validate_python(measurement).with_scale(record.mm_per_pixel),
                 n_images=entry.n_images,
                 describer=entry.describer,
                 describer_model=entry.model,
@@ -222,7 +222,7 @@ def export_traits(
     write_latents(latents_file, (plan.chosen[species][latent] for species, latent in sorted(used)))
     return Annotation(
         n_traits=n_traits,
-        n_specimens=len(described),
+        n_images=len(described),
         n_significant=counts["significant"],
         n_background=counts["background"],
         n_invalid=counts["invalid"],
@@ -234,21 +234,21 @@ def export_traits(
 
 
 def _answered(plan: Plan, describer: Describer, ledger: Ledger, use_masks: bool) -> Iterator[_Answered]:
-    """Every candidate in the order of the specimens, with its call and its measurement where there are any."""
+    """Every candidate in the order of the images, with its call and its measurement where there are any."""
     if describer.images_per_description > 1:
         calls = planned_calls(plan.candidates(), plan.collection, describer, use_masks=use_masks)
         while some := list(islice(calls, TASKS_A_LOOKUP)):
             ledger.share((trait, call.key) for task in some for call in task for trait in call.trait_ids)
-    specimens = plan.candidates()
-    while chunk := list(islice(specimens, TASKS_A_LOOKUP)):
-        found = [(specimen, candidate, region) for specimen, pairs in chunk for candidate, region in pairs]
-        masks = {s.specimen_id: Mask.of(s, plan.collection) if use_masks else None for s, _ in chunk}
+    records = plan.candidates()
+    while chunk := list(islice(records, TASKS_A_LOOKUP)):
+        found = [(record, candidate, region) for record, pairs in chunk for candidate, region in pairs]
+        masks = {s.image_id: Mask.of(s, plan.collection) if use_masks else None for s, _ in chunk}
         if describer.images_per_description > 1:
-            shared = ledger.shared([trait_id(specimen, candidate) for specimen, candidate, _ in found])
-            keys = [shared[trait_id(specimen, candidate)] for specimen, candidate, _ in found]
+            shared = ledger.shared([trait_id(record, candidate) for record, candidate, _ in found])
+            keys = [shared[trait_id(record, candidate)] for record, candidate, _ in found]
         else:
-            keys = [single_call_key(s, region, describer, masks[s.specimen_id]) for s, _, region in found]
-        regions = [region_key(s, region, masks[s.specimen_id]) for s, _, region in found]
+            keys = [single_call_key(s, region, describer, masks[s.image_id]) for s, _, region in found]
+        regions = [region_key(s, region, masks[s.image_id]) for s, _, region in found]
         entries, measurements = ledger.entries(keys), ledger.measurements(regions)
         for one, key, measured in zip(found, keys, regions, strict=True):
             yield *one, entries.get(key), measurements.get(measured)

@@ -14,10 +14,10 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 
+from sae_traits.describers import Answer, Ask, Describer, Question
 from sae_traits.errors import DescriberError
-from sae_traits.progress import say, track
+from sae_traits.logging import say, track
 from sae_traits.traits.calls import Call
-from sae_traits.traits.describers import Answer, Ask, Describer, Question
 from sae_traits.traits.describing import Prepared, prepare_calls, worker_pool
 from sae_traits.traits.ledger import MAXIMUM_ATTEMPTS, Ledger, Outcome
 

@@ -1,4 +1,4 @@
-"""Which calls a plan comes to: one a region, or one for several specimens of a species at a latent."""
+"""Which calls a plan comes to: one a region, or one for several images of a species at a latent."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from sae_traits.describers import Describer
 from sae_traits.errors import CollectionError
-from sae_traits.schema import Candidate, Collection, Region, Specimen
-from sae_traits.traits.describers import Describer
+from sae_traits.schema import Candidate, Collection, ImageRecord, Region
 from sae_traits.traits.ledger import CallIdentity, call_key
 
-Candidates = Iterable[tuple[Specimen, list[tuple[Candidate, Region]]]]
-"""Specimens with their candidates, as a plan gives them."""
+Candidates = Iterable[tuple[ImageRecord, list[tuple[Candidate, Region]]]]
+"""Images with their candidates, as a plan gives them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mask:
-    """The foreground mask of a specimen, where masks are used."""
+    """The foreground mask of an image, where masks are used."""
 
     path: Path
     sha256: str
     """Of the file's bytes; what is measured depends on it."""
 
     @classmethod
-    def of(cls, specimen: Specimen, collection: Collection) -> Mask | None:
-        """The mask of a specimen that has one.
+    def of(cls, record: ImageRecord, collection: Collection) -> Mask | None:
+        """The mask of an image that has one.
 
         Raises:
             CollectionError: its file is there no more.
         """
-        path = collection.mask_path(specimen)
+        path = collection.mask_path(record)
         if path is None:
             return None
         try:
@@ -44,7 +44,7 @@ class Mask:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One region of one specimen that a call is about."""
+    """One region of one image that a call is about."""
 
     image: Path
     source: tuple[int, int]
@@ -74,61 +74,61 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class _Sighting:
-    """A candidate with its specimen, on the way into a call."""
+    """A candidate with its image, on the way into a call."""
 
-    specimen: Specimen
+    record: ImageRecord
     candidate: Candidate
     region: Region
     mask: Mask | None
 
 
-def trait_id(specimen: Specimen, candidate: Candidate) -> str:
+def trait_id(record: ImageRecord, candidate: Candidate) -> str:
     """A name of the trait that is the same in every release made with the same SAE."""
-    return f"{specimen.specimen_id}-{candidate.name}"
+    return f"{record.image_id}-{candidate.name}"
 
 
-def region_key(specimen: Specimen, region: Region, mask: Mask | None = None) -> str:
+def region_key(record: ImageRecord, region: Region, mask: Mask | None = None) -> str:
     """Hash of all that determines what is measured on a region, in pixels."""
     masked = {} if mask is None else {"mask": mask.sha256}
-    return call_key(image=specimen.sha256, box=region.box, polygons=region.polygons, **masked)
+    return call_key(image=record.sha256, box=region.box, polygons=region.polygons, **masked)
 
 
 def planned_calls(
     candidates: Candidates, collection: Collection, describer: Describer, *, use_masks: bool = False
 ) -> Iterator[list[Call]]:
-    """All calls, in the order of the specimens; those that look at the same image come together.
+    """All calls, in the order of the images; those that look at the same image come together.
 
-    Several specimens share a call when they are of one species and one split (what is said of training specimens must
+    Several images share a call when they are of one species and one split (what is said of training images must
     not depend on others) and the same latent picked them; those without a label share none. They are taken as they
     come, so a group is full, or the last of its kind, and no more is in memory than the groups that are not full yet.
     """
     most = describer.images_per_description
     groups: dict[tuple[str, str, int | None], list[_Sighting]] = {}
-    for specimen, found in candidates:
-        species = specimen.taxon.species
-        mask = Mask.of(specimen, collection) if use_masks else None
+    for record, found in candidates:
+        species = record.taxon.species
+        mask = Mask.of(record, collection) if use_masks else None
         if most == 1 or species is None:
-            yield [_call([_Sighting(specimen, *pair, mask)], collection, describer) for pair in found]
+            yield [_call([_Sighting(record, *pair, mask)], collection, describer) for pair in found]
             continue
         for candidate, region in found:
-            name = (species, specimen.split, candidate.latent)
+            name = (species, record.split, candidate.latent)
             group = groups.setdefault(name, [])
-            group.append(_Sighting(specimen, candidate, region, mask))
+            group.append(_Sighting(record, candidate, region, mask))
             if len(group) == most:
                 yield [_call(groups.pop(name), collection, describer)]
     for group in groups.values():
         yield [_call(group, collection, describer)]
 
 
-def single_call_key(specimen: Specimen, region: Region, describer: Describer, mask: Mask | None = None) -> str:
+def single_call_key(record: ImageRecord, region: Region, describer: Describer, mask: Mask | None = None) -> str:
     """The key of the call about one region alone."""
-    return _key([(specimen, region, mask)], describer)
+    return _key([(record, region, mask)], describer)
 
 
 def _call(group: list[_Sighting], collection: Collection, describer: Describer) -> Call:
-    traits = tuple(trait_id(one.specimen, one.candidate) for one in group)
+    traits = tuple(trait_id(one.record, one.candidate) for one in group)
     identity = CallIdentity(
-        key=_key([(one.specimen, one.region, one.mask) for one in group], describer),
+        key=_key([(one.record, one.region, one.mask) for one in group], describer),
         trait_id=traits[0],
         n_images=len(group),
         describer=describer.name,
@@ -136,21 +136,21 @@ def _call(group: list[_Sighting], collection: Collection, describer: Describer) 
         prompt=describer.prompt,
     )
     members = tuple(_member(one, collection) for one in group)
-    return Call(identity, group[0].specimen.taxon.species, traits, members)
+    return Call(identity, group[0].record.taxon.species, traits, members)
 
 
 def _member(one: _Sighting, collection: Collection) -> Member:
-    specimen = one.specimen
+    record = one.record
     return Member(
-        image=collection.path(specimen),
-        source=(specimen.width, specimen.height),
+        image=collection.path(record),
+        source=(record.width, record.height),
         region=one.region,
-        region_key=region_key(specimen, one.region, one.mask),
+        region_key=region_key(record, one.region, one.mask),
         mask=one.mask.path if one.mask else None,
     )
 
 
-def _key(regions: list[tuple[Specimen, Region, Mask | None]], describer: Describer) -> str:
+def _key(regions: list[tuple[ImageRecord, Region, Mask | None]], describer: Describer) -> str:
     masks = [mask.sha256 if mask else None for _, _, mask in regions] if describer.reads_masks else []
     masked = {"masks": masks} if any(masks) else {}
     return call_key(
@@ -159,6 +159,6 @@ def _key(regions: list[tuple[Specimen, Region, Mask | None]], describer: Describ
         prompt=describer.prompt,
         settings=describer.settings,
         species=regions[0][0].taxon.species if describer.names_species else None,
-        regions=[[specimen.sha256, region.box, region.polygons] for specimen, region, _ in regions],
+        regions=[[record.sha256, region.box, region.polygons] for record, region, _ in regions],
         **masked,
     )

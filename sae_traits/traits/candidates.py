@@ -1,4 +1,4 @@
-"""A specimen's candidates: its species' latents that fired in it, the strongest first, each with its region."""
+"""An image's candidates: its species' latents that fired in it, the strongest first, each with its region."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sae_traits.geometry import PatchGrid
-from sae_traits.schema import BackboneInfo, Candidate, ChosenLatent, Region, RegionSource, Specimen
+from sae_traits.schema import BackboneInfo, Candidate, ChosenLatent, ImageRecord, Region, RegionSource
 from sae_traits.traits.chosen import LatentsBySpecies
-from sae_traits.traits.encode import Codes, SpecimenCodes
+from sae_traits.traits.encode import Codes, ImageCodes
 from sae_traits.traits.regions import make_region, strongest_component
 
 SMALLEST_THRESHOLD = 1e-6
 """Keeps strengths finite where every positive activation fires."""
 
 
-def specimen_candidates(
-    codes: SpecimenCodes,
+def image_candidates(
+    codes: ImageCodes,
     chosen: Mapping[int, ChosenLatent],
     grid: PatchGrid,
     *,
@@ -29,7 +29,7 @@ def specimen_candidates(
     box_margin: float = 0.0,
     regions: RegionSource = "sae",
 ) -> list[tuple[Candidate, Region]]:
-    """The best `most` candidates of one specimen by effect x strength; of those in one place only the strongest.
+    """The best `most` candidates of one image by effect x strength; of those in one place only the strongest.
 
     Strength is the peak activation in units of the latent's firing threshold, so that latents of different scales
     compare, times the square root of the number of patches: parts come before specks, but a large background area does
@@ -37,13 +37,13 @@ def specimen_candidates(
     of patches, of those where the species' latents agree: see `evidence`.
 
     Args:
-        codes: what fired in the specimen.
+        codes: what fired in the image.
         chosen: the latents of its species.
         grid: its patches.
         most: candidates, at most.
         greatest_overlap: a region of which more than this share lies in stronger ones is left out: it would say the
             same of the same place. 1 keeps all.
-        least_evidence: patches with less than this share of the specimen's highest evidence are no part of a region;
+        least_evidence: patches with less than this share of the image's highest evidence are no part of a region;
             0 keeps all.
         smallest_region: groups of fewer patches are no region.
         box_margin: of the regions' boxes; see `make_region`.
@@ -60,8 +60,8 @@ def specimen_candidates(
             continue
         peak = float(values.max())
         candidate = Candidate(
-            specimen=codes.specimen,
-            regions=regions,
+            image=codes.image,
+            region_source=regions,
             latent=choice.latent,
             patches=tuple(int(p) for p in patches),
             peak=peak,
@@ -83,15 +83,15 @@ def specimen_candidates(
 def evidence(
     own: Sequence[tuple[ChosenLatent, NDArray[np.int32], NDArray[np.float32]]], n_patches: int
 ) -> NDArray[np.float64]:
-    """How much says at each patch of a specimen that it shows its species `[n_patches]`.
+    """How much says at each patch of an image that it shows its species `[n_patches]`.
 
     The sum of effect x activation in units of the firing threshold, over the species' latents that fired there. Patch
     features know their neighbourhood, so latents of a part also fire beside it, on the background; but there fewer of
     them do, and more weakly.
 
     Args:
-        own: the species' latents that fired in the specimen, their patches and activations.
-        n_patches: patches of the specimen's grid.
+        own: the species' latents that fired in the image, their patches and activations.
+        n_patches: patches of the image's grid.
     """
     total = np.zeros(n_patches)
     for choice, patches, values in own:
@@ -105,7 +105,7 @@ def _unit(choice: ChosenLatent) -> float:
 
 def all_candidates(
     codes: Codes,
-    specimens: Sequence[Specimen],
+    records: Sequence[ImageRecord],
     chosen: LatentsBySpecies,
     info: BackboneInfo,
     *,
@@ -115,18 +115,18 @@ def all_candidates(
     smallest_region: int = 1,
     box_margin: float = 0.0,
     regions: RegionSource = "sae",
-) -> Iterator[tuple[Specimen, list[tuple[Candidate, Region]]]]:
-    """Every specimen that has candidates, in the order of specimens.parquet.
+) -> Iterator[tuple[ImageRecord, list[tuple[Candidate, Region]]]]:
+    """Every image that has candidates, in the order of images.parquet.
 
-    A specimen of any split is described with the latents that its species got from the training specimens; one without
+    An image of any split is described with the latents that its species got from the training images; one without
     a label with those of all species.
     """
-    for found in codes.specimens():
-        specimen = specimens[found.specimen]
-        grid = info.grid((specimen.width, specimen.height))
-        candidates = specimen_candidates(
+    for found in codes.images():
+        record = records[found.image]
+        grid = info.grid((record.width, record.height))
+        candidates = image_candidates(
             found,
-            chosen.of(specimen),
+            chosen.of(record),
             grid,
             most=most,
             greatest_overlap=greatest_overlap,
@@ -136,4 +136,4 @@ def all_candidates(
             regions=regions,
         )
         if candidates:
-            yield specimen, candidates
+            yield record, candidates

@@ -9,13 +9,13 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from sae_traits.schema import ChosenLatent, Contrast, Specimen
+from sae_traits.schema import ChosenLatent, Contrast, ImageRecord
 from sae_traits.traits.contrast import SpeciesContrasts
 from sae_traits.traits.label_free import strongest_choices
 from sae_traits.traits.species_counts import SpeciesCounts
 
 SPECIES_KEPT = 64
-"""Species whose chosen latents are kept as objects: specimens of a species tend to follow each other."""
+"""Species whose chosen latents are kept as objects: images of a species tend to follow each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +24,12 @@ class DroppedLatent:
 
     latent: int
     share: float
-    """Share of a species' training specimens in which it fires, the mean over species."""
+    """Share of a species' training images in which it fires, the mean over species."""
 
     @property
     def reason(self) -> str:
         """For a report."""
-        return f"fires in {100 * self.share:.0f} % of the training specimens of the average species"
+        return f"fires in {100 * self.share:.0f} % of the training images of the average species"
 
 
 class LatentsBySpecies(Mapping[str, Mapping[int, ChosenLatent]]):
@@ -37,9 +37,9 @@ class LatentsBySpecies(Mapping[str, Mapping[int, ChosenLatent]]):
 
     dropped: tuple[DroppedLatent, ...] = ()
 
-    def of(self, specimen: Specimen) -> Mapping[int, ChosenLatent]:
-        """Those of its species; for a specimen without a label those of all species, see `strongest_choices`."""
-        species = specimen.taxon.species
+    def of(self, record: ImageRecord) -> Mapping[int, ChosenLatent]:
+        """Those of its species; for an image without a label those of all species, see `strongest_choices`."""
+        species = record.taxon.species
         return self._of_all_species if species is None else self.get(species, {})
 
     @cached_property
@@ -87,7 +87,7 @@ class ChosenLatents(LatentsBySpecies):
                     reference_rank=found.reference_rank[row],
                 ),
                 n_fired=int(found.n_fired[i]),
-                n_specimens=int(found.n_specimens[row]),
+                n_images=int(found.n_images[row]),
             )
             for i in rows
         }
@@ -121,8 +121,8 @@ def latents_everywhere(counts: SpeciesCounts, share: float) -> tuple[DroppedLate
     """The latents that fire nearly everywhere, and so say nothing of any species; in ascending order.
 
     Args:
-        counts: firings of the training specimens; of a single species nothing can be said, so nothing is dropped.
-        share: of the average species' specimens; a latent that fires in more is dropped.
+        counts: firings of the training images; of a single species nothing can be said, so nothing is dropped.
+        share: of the average species' images; a latent that fires in more is dropped.
     """
     if len(counts.taxa) < 2:
         return ()

@@ -1,6 +1,6 @@
-"""Do the specimens of a species get the same description at the same latent, or descriptions that exclude each other?
+"""Do the images of a species get the same description at the same latent, or descriptions that exclude each other?
 
-Only specimens that were described on their own, or groups of them that share one description, can agree: a shared
+Only images that were described on their own, or groups of them that share one description, can agree: a shared
 description counts once.
 """
 
@@ -13,14 +13,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
-from sae_traits.schema import Description, Specimen, Trait
-from sae_traits.traits.colours import VOCABULARY, color_family
-from sae_traits.traits.excerpts import EXAMPLES, Example
+from sae_traits.describers.colours import VOCABULARY, color_family
+from sae_traits.describers.excerpts import EXAMPLES, Example
+from sae_traits.schema import Description, ImageRecord, Trait
 
 FACETS = ("part", "shape", "size", "colour", "texture", "marking", "marking colour", "pattern")
 """What can be compared: the part, and the attributes by their names."""
 CONTRADICTORY = 0.5
-"""A species contradicts itself at a latent when more than this share of its pairs of specimens exclude each other."""
+"""A species contradicts itself at a latent when more than this share of its pairs of images exclude each other."""
 EXCLUDING: dict[str, dict[str, str]] = {
     # Dark brown is a plain word of its own elsewhere, but it does not exclude brown.
     "colour": {name: color_family(name).removeprefix("dark ") for name in VOCABULARY},
@@ -37,7 +37,7 @@ Group = tuple[str, int | None]
 
 @dataclass(frozen=True, kw_only=True)
 class FacetAgreement:
-    """How often two specimens of a species got the same value at the same latent; both must have one."""
+    """How often two images of a species got the same value at the same latent; both must have one."""
 
     facet: str
     share: float
@@ -55,10 +55,10 @@ class Contradictions:
 
     facet: str
     n_groups: int
-    """Species and latents at which at least two specimens have a value that can exclude another."""
+    """Species and latents at which at least two images have a value that can exclude another."""
     n_contradictory: int
     examples: tuple[Example, ...]
-    """Those with the most pairs of specimens that exclude each other."""
+    """Those with the most pairs of images that exclude each other."""
 
 
 @dataclass
@@ -119,22 +119,22 @@ class ConsistencyCounter:
         self._all = {facet: Tally(MOST_VALUES_IN_ALL) for facet in FACETS}
         self._shared: Counter[tuple[str, str, int | None, Description]] = Counter()
 
-    def add(self, trait: Trait, specimen: Specimen) -> None:
-        """Count what was said of a trait of a specimen that has a label."""
-        if self._was_counted(trait, specimen):
+    def add(self, trait: Trait, record: ImageRecord) -> None:
+        """Count what was said of a trait of an image that has a label."""
+        if self._was_counted(trait, record):
             return
-        group = specimen.species, trait.candidate.latent
+        group = record.species, trait.candidate.latent
         for facet, value in facets(trait.description).items():
             self._groups[group].setdefault(facet, Tally(MOST_VALUES)).add(value, trait.trait_id)
             self._all[facet].add(value, trait.trait_id)
             if facet in EXCLUDING and (classes := excluding_classes(facet, value)):
                 self._classes[group].setdefault(facet, Tally(MOST_VALUES)).add(classes, trait.trait_id)
 
-    def _was_counted(self, trait: Trait, specimen: Specimen) -> bool:
-        """Whether another specimen of the same call had this description; remembers how many are still to come."""
+    def _was_counted(self, trait: Trait, record: ImageRecord) -> bool:
+        """Whether another image of the same call had this description; remembers how many are still to come."""
         if trait.n_images == 1:
             return False
-        call = specimen.species, specimen.split, trait.candidate.latent, trait.description
+        call = record.species, record.split, trait.candidate.latent, trait.description
         if n_before := self._shared[call]:
             if n_before == trait.n_images - 1:
                 del self._shared[call]
@@ -145,7 +145,7 @@ class ConsistencyCounter:
         return False
 
     def agreement(self) -> tuple[FacetAgreement, ...]:
-        """Of every facet that two specimens of a species and latent have."""
+        """Of every facet that two images of a species and latent have."""
         return tuple(found for facet in FACETS if (found := self._agreement(facet)) is not None)
 
     def _agreement(self, facet: str) -> FacetAgreement | None:

@@ -1,4 +1,4 @@
-"""What a worker process does: open specimens' images, measure regions, and prepare what a describer needs of them.
+"""What a worker process does: open images' images, measure regions, and prepare what a describer needs of them.
 
 Kept apart from the rest of the room so that a worker imports no torch.
 """
@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sae_traits.collections.images import open_image, open_mask
+from sae_traits.describers import Look
 from sae_traits.errors import ImageError
+from sae_traits.images.decode import open_image, open_mask
 from sae_traits.traits.animal import Animal
 from sae_traits.traits.calls import Call
-from sae_traits.traits.describers import Look
 from sae_traits.traits.measure import measure
 
 

@@ -1,6 +1,6 @@
 """Sparse codes of a collection: which latents fired at which patches, above each latent's firing threshold.
 
-Two passes over the features. The first finds the thresholds from the training specimens; the second keeps what lies
+Two passes over the features. The first finds the thresholds from the training images; the second keeps what lies
 above them, as Parquet, one part a feature shard. A dense [patch, latent] array never exceeds one tile.
 """
 
@@ -23,7 +23,7 @@ from torch import Tensor
 from sae_traits.errors import StoreError
 from sae_traits.features.source import FeatureSource
 from sae_traits.features.store import FeatureShard
-from sae_traits.progress import track
+from sae_traits.logging import track
 from sae_traits.sae.model import SAE
 
 INDEX_FILE = "index.json"
@@ -31,9 +31,7 @@ THRESHOLDS_FILE = "thresholds.parquet"
 PATCHES_AT_ONCE = 1024
 """While thresholds are looked for: every positive activation counts, and an SAE may have thousands a patch."""
 
-CODE_SCHEMA = pa.schema(
-    [("specimen", pa.int32()), ("latent", pa.int32()), ("patch", pa.int32()), ("value", pa.float32())]
-)
+CODE_SCHEMA = pa.schema([("image", pa.int32()), ("latent", pa.int32()), ("patch", pa.int32()), ("value", pa.float32())])
 
 
 class QuantileSketch:
@@ -71,12 +69,12 @@ class QuantileSketch:
 def firing_thresholds(
     sae: SAE, store: FeatureSource, training: NDArray[np.bool_], quantile: float
 ) -> NDArray[np.float32]:
-    """For every latent, a quantile of its positive activations over the training specimens `[n_latents]`.
+    """For every latent, a quantile of its positive activations over the training images `[n_latents]`.
 
     Args:
         sae: the SAE.
         store: features of the collection.
-        training: which specimens are in the train split `[n_specimens]`.
+        training: which images are in the train split `[n_images]`.
         quantile: between 0 (every positive activation fires) and 1.
     """
     sketch = QuantileSketch(sae.config.n_latents)
@@ -89,11 +87,11 @@ def firing_thresholds(
 
 
 @dataclass(frozen=True)
-class SpecimenCodes:
-    """What fired in one specimen, sorted by latent and patch."""
+class ImageCodes:
+    """What fired in one image, sorted by latent and patch."""
 
-    specimen: int
-    """Row in specimens.parquet."""
+    image: int
+    """Row in images.parquet."""
     latents: NDArray[np.int32]
     patches: NDArray[np.int32]
     values: NDArray[np.float32]
@@ -112,7 +110,7 @@ class Codes:
     folder: Path
     thresholds: NDArray[np.float32]
     """A latent fires above this activation `[n_latents]`."""
-    n_specimens: int
+    n_images: int
     parts: tuple[str, ...]
 
     @property
@@ -135,32 +133,32 @@ class Codes:
             if not (folder / name).is_file():
                 raise StoreError(f"{folder / name} is missing; run `sae-traits annotate` again")
         thresholds = pq.read_table(folder / THRESHOLDS_FILE)["threshold"].to_numpy()
-        return cls(folder, thresholds, index["n_specimens"], tuple(index["parts"]))
+        return cls(folder, thresholds, index["n_images"], tuple(index["parts"]))
 
-    def specimens(self) -> Iterator[SpecimenCodes]:
-        """The codes of every specimen in which something fired, in the order of specimens.parquet."""
+    def images(self) -> Iterator[ImageCodes]:
+        """The codes of every image in which something fired, in the order of images.parquet."""
         for part in self.parts:
             table = pq.read_table(self.folder / part)
-            specimen, latents, patches, values = (table[name].to_numpy() for name in CODE_SCHEMA.names)
-            starts = np.flatnonzero(np.diff(specimen, prepend=-1))
-            for start, end in zip(starts, [*starts[1:], len(specimen)], strict=True):
+            record, latents, patches, values = (table[name].to_numpy() for name in CODE_SCHEMA.names)
+            starts = np.flatnonzero(np.diff(record, prepend=-1))
+            for start, end in zip(starts, [*starts[1:], len(record)], strict=True):
                 rows = slice(start, end)
-                yield SpecimenCodes(int(specimen[start]), latents[rows], patches[rows], values[rows])
+                yield ImageCodes(int(record[start]), latents[rows], patches[rows], values[rows])
 
     def firing_counts(self) -> Iterator[csr_array]:
-        """How many patches of each specimen each latent fired at, sparse int32 `[n_specimens, n_latents]`.
+        """How many patches of each image each latent fired at, sparse int32 `[n_images, n_latents]`.
 
-        One array a part, with the part's specimens filled and the others empty; their sum is that of the collection.
+        One array a part, with the part's images filled and the others empty; their sum is that of the collection.
         """
         for part in self.parts:
-            table = pq.read_table(self.folder / part, columns=["specimen", "latent"])
-            specimen, latent = table["specimen"].to_numpy(), table["latent"].to_numpy()
-            starts = np.flatnonzero(np.diff(specimen, prepend=-1) | np.diff(latent, prepend=-1))
-            counts = np.diff(starts, append=len(specimen)).astype(np.int32)
-            lengths = np.bincount(specimen[starts], minlength=self.n_specimens)
+            table = pq.read_table(self.folder / part, columns=["image", "latent"])
+            record, latent = table["image"].to_numpy(), table["latent"].to_numpy()
+            starts = np.flatnonzero(np.diff(record, prepend=-1) | np.diff(latent, prepend=-1))
+            counts = np.diff(starts, append=len(record)).astype(np.int32)
+            lengths = np.bincount(record[starts], minlength=self.n_images)
             yield csr_array(
                 (counts, latent[starts], np.concatenate([[0], np.cumsum(lengths)])),
-                shape=(self.n_specimens, self.n_latents),
+                shape=(self.n_images, self.n_latents),
             )
 
 
@@ -183,19 +181,19 @@ def encode_collection(sae: SAE, store: FeatureSource, thresholds: NDArray[np.flo
         name = f"part-{number:05d}.parquet"
         _write_atomically(_shard_codes(sae, shard, limits), folder / name)
         parts.append(name)
-    index = {"n_specimens": store.n_specimens, "n_latents": sae.config.n_latents, "parts": parts}
+    index = {"n_images": store.n_images, "n_latents": sae.config.n_latents, "parts": parts}
     (folder / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     return Codes.open(folder)
 
 
 def _shard_codes(sae: SAE, shard: FeatureShard, limits: Tensor) -> pa.Table:
-    """Codes of one shard as a table, sorted by specimen, latent and patch."""
-    row_specimen = np.repeat(shard.specimens, np.diff(shard.offsets))
+    """Codes of one shard as a table, sorted by image, latent and patch."""
+    row_image = np.repeat(shard.images, np.diff(shard.offsets))
     codes = sae.encode_sparse(shard.features.to(sae.b_dec.device), limits)
     row, latent, value = (part.cpu().numpy() for part in (codes.rows(), codes.latents, codes.values))
-    specimen, patch = row_specimen[row], np.asarray(shard.patches)[row]
-    order = np.lexsort((patch, latent, specimen))
-    columns = [specimen[order], latent[order], patch[order], value[order]]
+    record, patch = row_image[row], np.asarray(shard.patches)[row]
+    order = np.lexsort((patch, latent, record))
+    columns = [record[order], latent[order], patch[order], value[order]]
     arrays = [pa.array(c).cast(f.type) for c, f in zip(columns, CODE_SCHEMA, strict=True)]
     return pa.Table.from_arrays(arrays, schema=CODE_SCHEMA)
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from itertools import islice
 
 from sae_traits.config import DescribeConfig
-from sae_traits.schema import Region, Specimen
+from sae_traits.describers import Describer, TokenEstimate
+from sae_traits.describers.model import ANSWER_TOKENS, CHARACTERS_A_TOKEN, PIXELS_A_TOKEN
+from sae_traits.schema import ImageRecord, Region
 from sae_traits.traits.annotate import Plan
 from sae_traits.traits.calls import planned_calls
-from sae_traits.traits.describers import Describer, TokenEstimate
-from sae_traits.traits.describers.model import ANSWER_TOKENS, CHARACTERS_A_TOKEN, PIXELS_A_TOKEN
 from sae_traits.traits.ledger import Ledger
 from sae_traits.traits.measuring import TASKS_A_LOOKUP
 
@@ -98,38 +98,38 @@ def estimate_annotation(plan: Plan, describer: Describer, ledger: Ledger, config
 
 
 def bound_annotation(
-    specimens: Iterable[Specimen], describer: Describer, config: DescribeConfig, *, traits_a_specimen: int
+    records: Iterable[ImageRecord], describer: Describer, config: DescribeConfig, *, traits_per_image: int
 ) -> AnnotationEstimate:
-    """What describing so many regions of every specimen would cost, where it is not known yet which there are.
+    """What describing so many regions of every image would cost, where it is not known yet which there are.
 
-    Specimens of a species and split share calls, as far as the describer is shown several, as if the same latents were
+    Images of a species and split share calls, as far as the describer is shown several, as if the same latents were
     chosen for all of them. A region is taken to be as large as its image.
 
     Args:
-        specimens: all that are described; those without a label share no calls.
+        images: all that are described; those without a label share no calls.
         describer: who would describe them.
         config: seconds a call and prices.
         traits_a_specimen: regions of each.
     """
-    calls = Counter(_sizes_together(specimens, describer.images_per_description))
+    calls = Counter(_sizes_together(records, describer.images_per_description))
     prompt_tokens = answer_tokens = 0
     for sizes, n in calls.items():
         tokens = describer.estimate_tokens([(size, _whole_image(size)) for size in sizes])
-        prompt_tokens += n * traits_a_specimen * tokens.prompt
-        answer_tokens += n * traits_a_specimen * tokens.answer
+        prompt_tokens += n * traits_per_image * tokens.prompt
+        answer_tokens += n * traits_per_image * tokens.answer
     tokens = TokenEstimate(prompt_tokens, answer_tokens)
-    return _estimate(describer, config, n_calls=calls.total() * traits_a_specimen, n_finished=0, tokens=tokens)
+    return _estimate(describer, config, n_calls=calls.total() * traits_per_image, n_finished=0, tokens=tokens)
 
 
-def _sizes_together(specimens: Iterable[Specimen], most: int) -> Iterator[tuple[_Size, ...]]:
+def _sizes_together(records: Iterable[ImageRecord], most: int) -> Iterator[tuple[_Size, ...]]:
     """The sizes of images that one call would show, at most `most`."""
     groups: dict[tuple[str, str], list[_Size]] = defaultdict(list)
-    for specimen in specimens:
-        size = specimen.width, specimen.height
-        if (species := specimen.taxon.species) is None:
+    for record in records:
+        size = record.width, record.height
+        if (species := record.taxon.species) is None:
             yield (size,)
         else:
-            groups[species, specimen.split].append(size)
+            groups[species, record.split].append(size)
     for sizes in groups.values():
         yield from (tuple(sizes[start : start + most]) for start in range(0, len(sizes), most))
 

@@ -1,4 +1,4 @@
-"""Describing specimens without looking at their species: which latents they get instead of those of their species."""
+"""Describing images without looking at their species: which latents they get instead of those of their species."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from sae_traits.schema import ChosenLatent, Collection, Split, Taxon
 def strongest_choices(rows: Iterable[ChosenLatent]) -> dict[int, ChosenLatent]:
     """Latent -> its row for the species with the largest effect, of equal ones the first in the alphabet.
 
-    These are the latents of a specimen whose species is unknown: each counts as it does for the species that it tells
-    from its relatives best. The row's species is that of the latent; of the specimen it says nothing.
+    These are the latents of an image whose species is unknown: each counts as it does for the species that it tells
+    from its relatives best. The row's species is that of the latent; of the image it says nothing.
 
     Args:
         rows: of all species, read once; no more than a row a latent stays in memory.
@@ -27,10 +27,10 @@ def strongest_choices(rows: Iterable[ChosenLatent]) -> dict[int, ChosenLatent]:
 
 
 def without_labels(collection: Collection, splits: Several[Split]) -> Collection:
-    """The collection with the specimens of some splits as if nobody had named them.
+    """The collection with the images of some splits as if nobody had named them.
 
-    What is planned from it cannot depend on those labels: neither the latents, nor which specimens share a description,
+    What is planned from it cannot depend on those labels: neither the latents, nor which images share a description,
     nor what a describer is told.
     """
-    specimens = (replace(s, taxon=Taxon()) if s.split in splits else s for s in collection.specimens)
-    return replace(collection, specimens=tuple(specimens))
+    records = (replace(s, taxon=Taxon()) if s.split in splits else s for s in collection.images)
+    return replace(collection, images=tuple(records))

@@ -1,4 +1,4 @@
-"""What a latent stands for: the species that it describes, and the specimens in which it fires most strongly.
+"""What a latent stands for: the species that it describes, and the images in which it fires most strongly.
 
 Made for looking: two tables, and a contact sheet a latent with its regions outlined.
 """
@@ -19,24 +19,24 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from sae_traits.collections.images import open_image
+from sae_traits.describers.overlay import draw_region, place_region
 from sae_traits.errors import ConfigError, ImageError
-from sae_traits.schema import BackboneInfo, ChosenLatent, Collection, Region, Specimen
+from sae_traits.images.decode import open_image
+from sae_traits.schema import BackboneInfo, ChosenLatent, Collection, ImageRecord, Region
 from sae_traits.traits.chosen import LatentsBySpecies
 from sae_traits.traits.encode import Codes
-from sae_traits.traits.overlay import draw_region, place_region
 from sae_traits.traits.regions import make_region, strongest_component
 
 _COLUMNS, _TILE, _CAPTION = 4, 288, 44
 _Fired = tuple[float, int, NDArray[np.int32], NDArray[np.float32]]
-"""Peak, minus the specimen's row (so that of equals the first is the stronger), patches and values."""
+"""Peak, minus the image's row (so that of equals the first is the stronger), patches and values."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class StrongSpecimen:
-    """One of the specimens in which a latent is strongest."""
+class StrongImage:
+    """One of the images in which a latent is strongest."""
 
-    specimen: Specimen
+    record: ImageRecord
     activation: float
     """The peak."""
     region: Region
@@ -51,30 +51,30 @@ class LatentPage:
     threshold: float
     """It fires above this activation."""
     n_fired: int
-    """Specimens of the collection, of all splits, in which it fires."""
+    """Images of the collection, of all splits, in which it fires."""
     dropped: str | None
     """Why it describes no species, where it was dropped for a reason."""
     chosen: tuple[ChosenLatent, ...]
     """The species that it describes, with their contrast."""
-    strongest: tuple[StrongSpecimen, ...]
-    """Specimens of any species and split, the strongest first."""
+    strongest: tuple[StrongImage, ...]
+    """Images of any species and split, the strongest first."""
 
     def statistics_rows(self) -> list[dict[str, Any]]:
         """One row a species that it describes; one without a species where it describes none."""
         own = {"latent": self.latent, "threshold": self.threshold, "n_fired_in_all": self.n_fired}
         rows = []
         for choice in self.chosen:
-            numbers = {"n_fired": choice.n_fired, "n_specimens": choice.n_specimens}
+            numbers = {"n_fired": choice.n_fired, "n_images": choice.n_images}
             rows.append(own | {"species": choice.species} | asdict(choice.contrast) | numbers)
         return rows or [own | {"dropped": self.dropped or "chosen for no species"}]
 
-    def specimen_rows(self) -> list[dict[str, Any]]:
-        """One row a strong specimen; boxes in pixels of the source image."""
+    def image_rows(self) -> list[dict[str, Any]]:
+        """One row a strong image; boxes in pixels of the source image."""
         rows = []
         for rank, found in enumerate(self.strongest, start=1):
-            one = found.specimen
+            one = found.record
             x, y, width, height = found.region.box
-            who = {"specimen_id": one.specimen_id, "species": one.taxon.species, "split": one.split, "file": one.file}
+            who = {"image_id": one.image_id, "species": one.taxon.species, "split": one.split, "file": one.file}
             box = {"x": x, "y": y, "width": width, "height": height, "area_fraction": found.region.area_fraction}
             rows.append({"latent": self.latent, "rank": rank} | who | {"activation": found.activation} | box)
         return rows
@@ -82,10 +82,10 @@ class LatentPage:
 
 STATISTICS_COLUMNS = (
     "latent", "threshold", "n_fired_in_all", "species", "f_species", "f_reference", "effect", "q_value", "significant",
-    "reference_rank", "n_fired", "n_specimens", "dropped",
+    "reference_rank", "n_fired", "n_images", "dropped",
 )  # fmt: skip
 SPECIMEN_COLUMNS = (
-    "latent", "rank", "specimen_id", "species", "split", "file", "activation", "x", "y", "width", "height",
+    "latent", "rank", "image_id", "species", "split", "file", "activation", "x", "y", "width", "height",
     "area_fraction",
 )  # fmt: skip
 
@@ -107,7 +107,7 @@ def latent_pages(
         collection: whose codes they are.
         info: for the patches of its images.
         latents: which; None takes all that describe a species.
-        n_strongest: specimens a latent, at most; only these are in memory.
+        n_strongest: images a latent, at most; only these are in memory.
 
     Raises:
         ConfigError: there is no such latent.
@@ -125,7 +125,7 @@ def latent_pages(
             n_fired=int(n_fired[latent]),
             dropped=dropped.get(latent),
             chosen=tuple(by_latent.get(latent, ())),
-            strongest=tuple(_strong_specimen(fired, collection, info) for fired in strongest[latent]),
+            strongest=tuple(_strong_image(fired, collection, info) for fired in strongest[latent]),
         )
         for latent in wanted
     ]
@@ -145,20 +145,20 @@ def _by_latent(
 
 
 def _strongest(codes: Codes, wanted: Sequence[int], n: int) -> tuple[NDArray[np.int64], dict[int, list[_Fired]]]:
-    """In how many specimens each latent fired `[n_latents]`, and where the wanted ones were strongest."""
+    """In how many images each latent fired `[n_latents]`, and where the wanted ones were strongest."""
     n_fired = np.zeros(codes.n_latents, dtype=np.int64)
     heaps: dict[int, list[_Fired]] = {latent: [] for latent in wanted}
     # What a latent's peak must exceed to be among the strongest: most firings are turned away without a Python object.
     floor = np.full(codes.n_latents, np.inf)
     floor[list(wanted)] = -np.inf if n > 0 else np.inf
-    for found in codes.specimens():
+    for found in codes.images():
         starts = np.flatnonzero(np.diff(found.latents, prepend=-1))
         latents, peaks = found.latents[starts], np.maximum.reduceat(found.values, starts)
         n_fired[latents] += 1
         ends = np.append(starts[1:], len(found.latents))
         for i in np.flatnonzero(peaks > floor[latents]):
             latent, rows = int(latents[i]), slice(starts[i], ends[i])
-            fired = float(peaks[i]), -found.specimen, found.patches[rows].copy(), found.values[rows].copy()
+            fired = float(peaks[i]), -found.image, found.patches[rows].copy(), found.values[rows].copy()
             heap = heaps[latent]
             if len(heap) < n:
                 heapq.heappush(heap, fired)
@@ -169,22 +169,22 @@ def _strongest(codes: Codes, wanted: Sequence[int], n: int) -> tuple[NDArray[np.
     return n_fired, {latent: sorted(heap, key=lambda one: one[:2], reverse=True) for latent, heap in heaps.items()}
 
 
-def _strong_specimen(fired: _Fired, collection: Collection, info: BackboneInfo) -> StrongSpecimen:
+def _strong_image(fired: _Fired, collection: Collection, info: BackboneInfo) -> StrongImage:
     peak, minus_row, patches, values = fired
-    specimen = collection.specimens[-minus_row]
-    grid = info.grid((specimen.width, specimen.height))
+    record = collection.images[-minus_row]
+    grid = info.grid((record.width, record.height))
     component, _ = strongest_component(patches, values, grid)
     region = make_region([int(patch) for patch in component], grid)
-    return StrongSpecimen(specimen=specimen, activation=peak, region=region)
+    return StrongImage(record=record, activation=peak, region=region)
 
 
 def write_latent_pages(pages: Iterable[LatentPage], collection: Collection, folder: Path) -> list[Path]:
-    """Write latents.csv, specimens.csv and latent-00000.png … into a folder; the files written, the tables first."""
+    """Write latents.csv, images.csv and latent-00000.png … into a folder; the files written, the tables first."""
     pages = list(pages)
     folder.mkdir(parents=True, exist_ok=True)
-    tables = folder / "latents.csv", folder / "specimens.csv"
+    tables = folder / "latents.csv", folder / "images.csv"
     _write_table(tables[0], STATISTICS_COLUMNS, (row for page in pages for row in page.statistics_rows()))
-    _write_table(tables[1], SPECIMEN_COLUMNS, (row for page in pages for row in page.specimen_rows()))
+    _write_table(tables[1], SPECIMEN_COLUMNS, (row for page in pages for row in page.image_rows()))
     files = [*tables]
     for page in pages:
         if page.strongest:
@@ -201,7 +201,7 @@ def _write_table(path: Path, columns: Sequence[str], rows: Iterable[dict[str, An
 
 
 def contact_sheet(page: LatentPage, collection: Collection) -> Image.Image:
-    """The strongest specimens of a latent with their regions outlined, in reading order; images are opened in turn."""
+    """The strongest images of a latent with their regions outlined, in reading order; images are opened in turn."""
     # Pillow's own font lacks the multiplication sign of hybrids.
     font = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), 12)
     n_rows = math.ceil(len(page.strongest) / _COLUMNS)
@@ -209,8 +209,8 @@ def contact_sheet(page: LatentPage, collection: Collection) -> Image.Image:
     draw = ImageDraw.Draw(sheet)
     for (left, top), found in zip(_places(len(page.strongest)), page.strongest, strict=True):
         sheet.paste(_tile(found, collection, font), (left, top))
-        species = found.specimen.taxon.species or "no label"
-        caption = f"{species}\n{found.specimen.specimen_id[:24]}, {found.activation:.3g}"
+        species = found.record.taxon.species or "no label"
+        caption = f"{species}\n{found.record.image_id[:24]}, {found.activation:.3g}"
         draw.multiline_text((left, top + _TILE - 6), caption, fill="black", font=font)
     return sheet
 
@@ -219,14 +219,14 @@ def _places(n: int) -> Iterator[tuple[int, int]]:
     return ((index % _COLUMNS * _TILE + 4, index // _COLUMNS * (_TILE + _CAPTION) + 4) for index in range(n))
 
 
-def _tile(found: StrongSpecimen, collection: Collection, font: ImageFont.FreeTypeFont) -> Image.Image:
+def _tile(found: StrongImage, collection: Collection, font: ImageFont.FreeTypeFont) -> Image.Image:
     """The image with its region; an image that can no longer be read becomes a tile that says so."""
     size = _TILE - 8, _TILE - 8
     try:
-        image = open_image(collection.path(found.specimen))
+        image = open_image(collection.path(found.record))
     except ImageError as error:
         tile = Image.new("RGB", size, "white")
-        ImageDraw.Draw(tile).text((4, 4), f"{found.specimen.file}\n{error}", fill="black", font=font)
+        ImageDraw.Draw(tile).text((4, 4), f"{found.record.file}\n{error}", fill="black", font=font)
         return tile
     reduced = ImageOps.contain(image, size)
     scale = reduced.width / image.width, reduced.height / image.height

@@ -57,7 +57,7 @@ class CallIdentity:
     trait_id: str
     """Of the first region that the call is about."""
     n_images: int = 1
-    """Specimens that the call is about."""
+    """Images that the call is about."""
     describer: str
     model: str
     prompt: str

@@ -6,10 +6,10 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from sae_traits.describers.colours import color_name
+from sae_traits.describers.surface import color_clusters, cut_out
 from sae_traits.schema import Measurement, Region
 from sae_traits.traits.animal import Animal, place_on_animal
-from sae_traits.traits.colours import color_name
-from sae_traits.traits.surface import color_clusters, cut_out
 
 
 def measure(

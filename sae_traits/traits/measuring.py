@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sae_traits.errors import CollectionError
-from sae_traits.progress import track
+from sae_traits.logging import track
 from sae_traits.schema import Measurement, Region
 from sae_traits.traits.calls import Call
 from sae_traits.traits.describing import Prepared, prepare_calls, worker_pool
 from sae_traits.traits.ledger import Ledger
 
 TASKS_A_LOOKUP = 100
-"""Specimens, or groups of specimens, that are looked up in the ledger together."""
+"""Images, or groups of images, that are looked up in the ledger together."""
 
 
 def measure_answered(tasks: Iterator[list[Call]], ledger: Ledger, *, workers: int) -> None:

@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
+from sae_traits.describers import Describer
+from sae_traits.describers.excerpts import EXAMPLES, Example, example_lines, excerpt, literal, percent
 from sae_traits.schema import Collection, Description, Taxon, Trait
 from sae_traits.traits.consistency import (
     CONTRADICTORY,
@@ -20,9 +22,7 @@ from sae_traits.traits.consistency import (
     Contradictions,
     FacetAgreement,
 )
-from sae_traits.traits.controls import Controls
-from sae_traits.traits.describers import Describer
-from sae_traits.traits.excerpts import EXAMPLES, Example, example_lines, excerpt, literal, percent
+from sae_traits.traits.faithfulness import Controls
 from sae_traits.traits.ledger import Ledger, LedgerEntry, State
 
 MOST_REASONS = 50
@@ -102,7 +102,7 @@ class Quality:
 
     calls: CallQuality
     n_unlabelled: int
-    """Traits of specimens whose species nobody has said; the figures below are about the others."""
+    """Traits of images whose species nobody has said; the figures below are about the others."""
     leakage: Leakage
     contradictions: tuple[Contradictions, ...]
     agreement: tuple[FacetAgreement, ...]
@@ -167,7 +167,7 @@ class Quality:
     def _contradiction_lines(self) -> list[str]:
         lines = [
             "",
-            f"A species contradicts itself at a latent when more than {CONTRADICTORY:.0%} of its pairs of specimens "
+            f"A species contradicts itself at a latent when more than {CONTRADICTORY:.0%} of its pairs of images "
             "exclude each other: colours of different families, or small against large.",
             "",
             "| attribute | species and latents | of them contradictory | share |",
@@ -180,10 +180,10 @@ class Quality:
 
     def _agreement_lines(self) -> list[str]:
         if not self.agreement:
-            return ["", "No two specimens of a species were described at the same latent, so agreement is not known."]
+            return ["", "No two images of a species were described at the same latent, so agreement is not known."]
         lines = [
             "",
-            "Agreement: share of the pairs of a species' specimens that got the same value at the same latent, the "
+            "Agreement: share of the pairs of a species' images that got the same value at the same latent, the "
             "mean over species; beside it the share for any two traits.",
             "",
             "| attribute | same species and latent | any two | species | pairs |",
@@ -210,7 +210,7 @@ def assess_quality(
     Args:
         traits: as `read_traits` gives them; not kept.
         ledger: of the same run.
-        collection: that the traits' specimens belong to.
+        collection: that the traits' images belong to.
         describer: who made them; calls of others, which a ledger may hold too, are left out.
         controls: of the same traits, if some were asked about again.
     """
@@ -219,16 +219,16 @@ def assess_quality(
     examples: list[Example] = []
     n_traits = n_unlabelled = 0
     for trait in traits:
-        specimen = collection.specimens[trait.candidate.specimen]
-        if specimen.taxon.species is None:
+        record = collection.images[trait.candidate.image]
+        if record.taxon.species is None:
             n_unlabelled += 1
             continue
         n_traits += 1
-        consistency.add(trait, specimen)
-        if names := leaked_names(trait.description, specimen.taxon):
+        consistency.add(trait, record)
+        if names := leaked_names(trait.description, record.taxon):
             leaks.update({*names, "any"})
             if len(examples) < EXAMPLES:
-                reason = f"{' and '.join(names)} of {specimen.species}"
+                reason = f"{' and '.join(names)} of {record.species}"
                 examples.append(Example((trait.trait_id,), reason, excerpt(trait.description.text)))
     leakage = Leakage(
         n_traits=n_traits,

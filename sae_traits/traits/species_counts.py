@@ -1,7 +1,7 @@
 """How often each latent fired in each species, added up while the codes are read part by part.
 
 All the contrast needs of a collection: its size is bounded by species x latents that fired, whatever the number of
-specimens.
+images.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ PENDING_CELLS = 8_000_000
 
 @dataclass(frozen=True)
 class SpeciesCounts:
-    """What the contrast knows of the training specimens."""
+    """What the contrast knows of the training images."""
 
     taxa: tuple[Taxon, ...]
     """One a species, in the order of their names; `species` is never None."""
     n_latents: int
     """Size of the dictionary."""
-    n_specimens: NDArray[np.int64]
-    """Specimens of each species `[n_species]`."""
-    specimens: csr_array
-    """Specimens of each species in which each latent fired, int32 `[n_species, n_latents]`."""
+    n_images: NDArray[np.int64]
+    """Images of each species `[n_species]`."""
+    images: csr_array
+    """Images of each species in which each latent fired, int32 `[n_species, n_latents]`."""
     patches: csr_array
     """Patches of each species at which each latent fired, int64 `[n_species, n_latents]`."""
 
     def mean_share(self) -> NDArray[np.float64]:
-        """In which share of a species' specimens a latent fires, the mean over species `[n_latents]`.
+        """In which share of a species' images a latent fires, the mean over species `[n_latents]`.
 
-        Over species, not specimens: what fires in all specimens of one common species does not fire everywhere.
+        Over species, not images: what fires in all images of one common species does not fire everywhere.
         """
-        weights = 1 / (self.n_specimens * max(len(self.taxa), 1))
-        return np.asarray(self.specimens.T @ weights).ravel()
+        weights = 1 / (self.n_images * max(len(self.taxa), 1))
+        return np.asarray(self.images.T @ weights).ravel()
 
 
 def count_firings(
@@ -54,9 +54,9 @@ def count_firings(
     """Add up the firings of every species.
 
     Args:
-        parts: patches at which each latent fired in each specimen, sparse `[n_specimens, n_latents]`; each part holds
-            some of the specimens, its other rows are empty.
-        taxa: the taxon of each specimen; those without a taxon or a species are not counted (other splits).
+        parts: patches at which each latent fired in each image, sparse `[n_images, n_latents]`; each part holds
+            some of the images, its other rows are empty.
+        taxa: the taxon of each image; those without a taxon or a species are not counted (other splits).
         n_latents: size of the dictionary.
         pending_cells: cells of parts that wait before they are merged; for memory and speed, not the result.
     """
@@ -64,17 +64,17 @@ def count_firings(
     index = {name: row for row, name in enumerate(names)}
     species = np.array([-1 if t is None or t.species is None else index[t.species] for t in taxa], dtype=np.intp)
     shape = (len(names), n_latents)
-    specimens = _Sum(shape, np.dtype(np.int32), pending_cells)
+    records = _Sum(shape, np.dtype(np.int32), pending_cells)
     patches = _Sum(shape, np.dtype(np.int64), pending_cells)
     for part in parts:
         once = csr_array((np.ones_like(part.data), part.indices, part.indptr), shape=part.shape)
-        specimens.add(group_totals(once, species, len(names)))
+        records.add(group_totals(once, species, len(names)))
         patches.add(group_totals(part, species, len(names)))
     return SpeciesCounts(
         taxa=_taxa_of_species(names, taxa),
         n_latents=n_latents,
-        n_specimens=np.bincount(species[species >= 0], minlength=len(names)),
-        specimens=specimens.total(),
+        n_images=np.bincount(species[species >= 0], minlength=len(names)),
+        images=records.total(),
         patches=patches.total(),
     )
 
@@ -118,18 +118,18 @@ class _Sum:
 
 
 def _taxa_of_species(names: Sequence[str], taxa: Sequence[Taxon | None]) -> tuple[Taxon, ...]:
-    """One taxon a species: at each rank the name that most of its specimens have, of those that have one."""
+    """One taxon a species: at each rank the name that most of its images have, of those that have one."""
     ranks = ("genus", "family", "order")
     votes: dict[tuple[str, str], Counter[str]] = {(name, rank): Counter() for name in names for rank in ranks}
-    for taxon, n_specimens in Counter(taxa).items():
+    for taxon, n_images in Counter(taxa).items():
         if taxon is None or taxon.species is None:
             continue
         for rank in ranks:
             if (value := taxon.rank(rank)) is not None:
-                votes[taxon.species, rank][value] += n_specimens
+                votes[taxon.species, rank][value] += n_images
     chosen = []
     for name in names:
-        # Of equally frequent names the first in the alphabet, so that the order of specimens does not matter.
+        # Of equally frequent names the first in the alphabet, so that the order of images does not matter.
         best = {
             rank: min(counts, key=lambda value: (-counts[value], value))
             for rank in ranks

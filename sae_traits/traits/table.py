@@ -27,8 +27,8 @@ _CONTRAST = pa.struct(
 )
 _CANDIDATE = pa.struct(
     [
-        ("specimen", pa.int32()),
-        ("regions", pa.string()),
+        ("image", pa.int32()),
+        ("region_source", pa.string()),
         ("latent", pa.int32()),
         ("patches", pa.list_(pa.int32())),
         ("peak", pa.float64()),
@@ -86,7 +86,7 @@ LATENT_SCHEMA = pa.schema(
         ("threshold", pa.float64()),
         ("contrast", _CONTRAST),
         ("n_fired", pa.int32()),
-        ("n_specimens", pa.int32()),
+        ("n_images", pa.int32()),
     ]
 )
 _ROWS_A_GROUP = 2000

@@ -14,13 +14,13 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # benchmarks 
 
 from leeds_colours import GUIDE, Named, check_quotes, deals, guide_colors, overall_row, species_row
 
-from sae_traits.traits.colours import VOCABULARY, color_family
+from sae_traits.describers.colours import VOCABULARY, color_family
 
 SPECIES = sorted(GUIDE)
 
 
 def regions_of(color_of):
-    """Ten specimens a species with one region each, of the colour that a function names."""
+    """Ten images a species with one region each, of the colour that a function names."""
     return [
         Named(10 * row + number, species, color_of(species, number), None)
         for row, species in enumerate(SPECIES)

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sae_traits.schema import Candidate, ChosenLatent, Collection, Contrast, Region, Specimen, Taxon
+from sae_traits.schema import Candidate, ChosenLatent, Collection, Contrast, ImageRecord, Region, Taxon
 from sae_traits.traits.chosen import LatentsBySpecies
 
 WIDTH, HEIGHT = 160, 120
@@ -37,7 +37,7 @@ class Chosen(LatentsBySpecies):
     def __getitem__(self, species: str) -> dict[int, ChosenLatent]:
         return {
             latent: ChosenLatent(
-                species=species, latent=latent, threshold=1.0, contrast=CONTRAST, n_fired=9, n_specimens=10
+                species=species, latent=latent, threshold=1.0, contrast=CONTRAST, n_fired=9, n_images=10
             )
             for latent in range(TRAITS)
         }
@@ -51,44 +51,44 @@ class Chosen(LatentsBySpecies):
 
 @dataclass(frozen=True)
 class ManyCandidates:
-    """A plan with TRAITS candidates a specimen and five species, made up on the way."""
+    """A plan with TRAITS candidates an image and five species, made up on the way."""
 
     folder: Path
-    n_specimens: int
+    n_images: int
 
     species_without_latents = ()
 
     @cached_property
     def collection(self) -> Collection:
-        """One small image a specimen, no two alike; drawn unless they are there."""
+        """One small image an image, no two alike; drawn unless they are there."""
         (self.folder / "images").mkdir(parents=True, exist_ok=True)
-        return Collection(self.folder / "images", tuple(self._specimen(row) for row in range(self.n_specimens)))
+        return Collection(self.folder / "images", tuple(self._image(row) for row in range(self.n_images)))
 
-    def _specimen(self, row: int) -> Specimen:
+    def _image(self, row: int) -> ImageRecord:
         file = self.folder / "images" / f"{row}.png"
         if not file.is_file():
             pixels = np.empty((HEIGHT, WIDTH, 3), np.uint8)
             pixels[:] = 40 + row % 200, 90, 200 - row // 200 % 200
             pixels[20:60, 30 + row % 60 : 60 + row % 60] = 230, 159, 0
             Image.fromarray(pixels).save(file)
-        return Specimen(
-            specimen_id=f"s{row}", file=file.name, taxon=Taxon(genus="Gen", species=f"Gen {'abcde'[row % 5]}"),
+        return ImageRecord(
+            image_id=f"s{row}", file=file.name, taxon=Taxon(genus="Gen", species=f"Gen {'abcde'[row % 5]}"),
             split="test" if row % 4 == 0 else "train", width=WIDTH, height=HEIGHT, sha256=f"{row:064x}",
         )  # fmt: skip
 
     @cached_property
     def chosen(self) -> Chosen:
         """The latents of each species."""
-        return Chosen({specimen.species for specimen in self.collection.specimens})
+        return Chosen({record.species for record in self.collection.images})
 
-    def candidates(self) -> Iterator[tuple[Specimen, list[tuple[Candidate, Region]]]]:
-        """Every specimen with its candidates, as AnnotationPlan gives them."""
-        for row, specimen in enumerate(self.collection.specimens):
-            yield specimen, [(_candidate(row, latent), _region(row, latent)) for latent in range(TRAITS)]
+    def candidates(self) -> Iterator[tuple[ImageRecord, list[tuple[Candidate, Region]]]]:
+        """Every image with its candidates, as AnnotationPlan gives them."""
+        for row, record in enumerate(self.collection.images):
+            yield record, [(_candidate(row, latent), _region(row, latent)) for latent in range(TRAITS)]
 
 
 def _candidate(row: int, latent: int) -> Candidate:
-    return Candidate(specimen=row, latent=latent, patches=(latent,), peak=2.0, contrast=CONTRAST)
+    return Candidate(image=row, latent=latent, patches=(latent,), peak=2.0, contrast=CONTRAST)
 
 
 def _region(row: int, latent: int) -> Region:
@@ -101,14 +101,14 @@ def _region(row: int, latent: int) -> Region:
 def main() -> None:
     """Describe, export, and say what came of it."""
     # Here, not above: worker processes import this file, too, and are to stay small as they are on the command line.
-    from sae_traits.layers import resolve
+    from sae_traits.config.layers import resolve
+    from sae_traits.describers import make_describer
     from sae_traits.traits.annotate import describe_candidates, export_traits
-    from sae_traits.traits.describers import make_describer
     from sae_traits.traits.ledger import Ledger
 
-    folder, n_specimens, options = Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
+    folder, n_images, options = Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
     config = resolve({"describe": options}).describe
-    plan, describer = ManyCandidates(folder, n_specimens), make_describer(config)
+    plan, describer = ManyCandidates(folder, n_images), make_describer(config)
     with Ledger(folder / "ledger.sqlite") as ledger:
         describe_candidates(plan, describer, ledger, workers=config.describe_workers)  # pyright: ignore[reportArgumentType]
         annotation = export_traits(

@@ -14,9 +14,9 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from sae_traits.errors import BackboneError, CollectionError, StoreError
-from sae_traits.evaluation.clip import CLIP, load_clip
 from sae_traits.evaluation.embedding import IMAGES_A_SHARD, embed_collection, fingerprint
-from sae_traits.schema import Collection, Specimen, Taxon
+from sae_traits.models.clip.model import CLIP, load_clip
+from sae_traits.schema import Collection, ImageRecord, Taxon
 
 
 @pytest.fixture(scope="module")
@@ -31,18 +31,18 @@ def clip(clip_folder: Path) -> CLIP:
     return load_clip(clip_folder, device="cpu")
 
 
-def make_collection(root: Path, n_specimens: int, side: int = 40) -> Collection:
-    """Specimens of noise, no two alike."""
+def make_collection(root: Path, n_images: int, side: int = 40) -> Collection:
+    """Images of noise, no two alike."""
     root.mkdir()
-    generator = np.random.default_rng(n_specimens)
-    specimens = []
-    for number in range(n_specimens):
+    generator = np.random.default_rng(n_images)
+    records = []
+    for number in range(n_images):
         file = f"{number:03d}.bmp"
         noise = generator.integers(0, 255, (side, side + 8, 3), dtype=np.uint8)
         Image.fromarray(noise).save(root / file)
-        specimens.append(
-            Specimen(
-                specimen_id=f"specimen-{number}",
+        records.append(
+            ImageRecord(
+                image_id=f"image-{number}",
                 file=file,
                 taxon=Taxon(genus="Apis", species="Apis mellifera"),
                 split="test",
@@ -51,14 +51,14 @@ def make_collection(root: Path, n_specimens: int, side: int = 40) -> Collection:
                 sha256=hashlib.sha256((root / file).read_bytes()).hexdigest(),
             )
         )
-    return Collection(root, tuple(specimens))
+    return Collection(root, tuple(records))
 
 
 def directly(clip: CLIP, collection: Collection, rows: list[int]) -> np.ndarray:
     """The embeddings, image by image."""
     embeddings = []
     for row in rows:
-        with Image.open(collection.path(collection.specimens[row])) as image:
+        with Image.open(collection.path(collection.images[row])) as image:
             embeddings.append(clip.embed_images(clip.prepare(image.convert("RGB"))[None])[0])
     return torch.stack(embeddings).numpy()
 
@@ -68,8 +68,8 @@ def shards_of(cache: Path) -> list[Path]:
 
 
 def remove_images(collection: Collection) -> None:
-    for specimen in collection.specimens:
-        collection.path(specimen).unlink()
+    for record in collection.images:
+        collection.path(record).unlink()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -94,9 +94,9 @@ def test_only_what_is_new_is_computed_whatever_it_is_called(clip: CLIP, tmp_path
     collection = make_collection(tmp_path / "images", 6)
     cache = tmp_path / "cache"
     embed_collection(clip, collection, [0, 1, 2], cache=cache, workers=0)
-    renamed = replace(collection.specimens[1], specimen_id="other", file="other.bmp")
-    collection.path(collection.specimens[1]).rename(collection.root / "other.bmp")
-    other = Collection(collection.root, (collection.specimens[5], renamed, collection.specimens[3]))
+    renamed = replace(collection.images[1], image_id="other", file="other.bmp")
+    collection.path(collection.images[1]).rename(collection.root / "other.bmp")
+    other = Collection(collection.root, (collection.images[5], renamed, collection.images[3]))
     embeddings = embed_collection(clip, other, [0, 1, 2], cache=cache, workers=0)
     np.testing.assert_allclose(embeddings, directly(clip, other, [0, 1, 2]), atol=1e-5)
     assert sorted(len(load_file(path)["sha256"]) for path in shards_of(cache)) == [2, 3]
@@ -104,7 +104,7 @@ def test_only_what_is_new_is_computed_whatever_it_is_called(clip: CLIP, tmp_path
 
 def test_two_files_with_the_same_content_are_one_image(clip: CLIP, tmp_path: Path):
     collection = make_collection(tmp_path / "images", 2)
-    twins = Collection(collection.root, (*collection.specimens, replace(collection.specimens[0], specimen_id="twin")))
+    twins = Collection(collection.root, (*collection.images, replace(collection.images[0], image_id="twin")))
     embeddings = embed_collection(clip, twins, [0, 1, 2], cache=tmp_path / "cache", workers=0)
     np.testing.assert_array_equal(embeddings[0], embeddings[2])
     assert [len(load_file(path)["sha256"]) for path in shards_of(tmp_path / "cache")] == [2]
@@ -131,16 +131,16 @@ def test_a_local_model_may_move_and_keeps_its_cache(clip: CLIP):
 
 def test_a_broken_image_is_named_and_finished_shards_are_kept(clip: CLIP, tmp_path: Path):
     collection = make_collection(tmp_path / "images", IMAGES_A_SHARD + 3, side=8)
-    last = collection.path(collection.specimens[-1])
+    last = collection.path(collection.images[-1])
     whole = last.read_bytes()
     last.write_bytes(whole[:60])
-    rows, cache = range(len(collection.specimens)), tmp_path / "cache"
+    rows, cache = range(len(collection.images)), tmp_path / "cache"
     with pytest.raises(CollectionError, match=rf"{last.name} cannot be read any more"):
         embed_collection(clip, collection, rows, cache=cache, batch_size=64, workers=0)
     assert [len(load_file(path)["sha256"]) for path in shards_of(cache)] == [IMAGES_A_SHARD]
 
-    for specimen in collection.specimens[:IMAGES_A_SHARD]:
-        collection.path(specimen).unlink()
+    for record in collection.images[:IMAGES_A_SHARD]:
+        collection.path(record).unlink()
     last.write_bytes(whole)
     embeddings = embed_collection(clip, collection, rows, cache=cache, workers=0)
     np.testing.assert_allclose(embeddings[-1:], directly(clip, collection, [len(rows) - 1]), atol=1e-5)
@@ -149,7 +149,7 @@ def test_a_broken_image_is_named_and_finished_shards_are_kept(clip: CLIP, tmp_pa
 
 def test_an_image_that_has_changed_is_not_cached_under_the_old_hash(clip: CLIP, tmp_path: Path):
     collection = make_collection(tmp_path / "images", 2)
-    first, second = (collection.path(specimen) for specimen in collection.specimens)
+    first, second = (collection.path(record) for record in collection.images)
     first.write_bytes(second.read_bytes())
     with pytest.raises(CollectionError, match=rf"{first.name} has changed since the collection was read"):
         embed_collection(clip, collection, [0, 1], cache=tmp_path / "cache", workers=0)
@@ -158,7 +158,7 @@ def test_an_image_that_has_changed_is_not_cached_under_the_old_hash(clip: CLIP, 
 
 def test_a_missing_image_is_named_by_worker_processes_too(clip: CLIP, tmp_path: Path):
     collection = make_collection(tmp_path / "images", 3)
-    collection.path(collection.specimens[1]).unlink()
+    collection.path(collection.images[1]).unlink()
     with pytest.raises(CollectionError, match=r"001.bmp cannot be read any more"):
         embed_collection(clip, collection, range(3), cache=tmp_path / "cache", batch_size=1, workers=2)
 

@@ -10,8 +10,8 @@ from sae_traits.schema import (
     Collection,
     Contrast,
     Description,
+    ImageRecord,
     Measurement,
-    Specimen,
     Taxon,
     Trait,
 )
@@ -31,7 +31,7 @@ def trait(row, *patches):
     )
     return Trait(
         trait_id=f"{row}-{patches}",
-        candidate=Candidate(specimen=row, latent=0, patches=patches, peak=1.0, contrast=contrast),
+        candidate=Candidate(image=row, latent=0, patches=patches, peak=1.0, contrast=contrast),
         region=make_region(patches, INFO.grid(SIZE)),
         description=Description(text=""), measurement=measured, n_images=1,
         describer="d", describer_model="m", prompt="p",
@@ -40,18 +40,18 @@ def trait(row, *patches):
 
 @pytest.fixture
 def collection(tmp_path):
-    """Three specimens whose animal is the left half of the image; the third has no mask."""
+    """Three images whose animal is the left half of the image; the third has no mask."""
     mask = np.zeros((SIZE[1], SIZE[0]), dtype=np.uint8)
     mask[:, : SIZE[0] // 2] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
-    specimens = [
-        Specimen(
-            specimen_id=str(row), file=f"{row}.png", taxon=Taxon(species=f"Fictus {'ab'[row % 2]}us", genus="Fictus"),
+    records = [
+        ImageRecord(
+            image_id=str(row), file=f"{row}.png", taxon=Taxon(species=f"Fictus {'ab'[row % 2]}us", genus="Fictus"),
             split="train", width=SIZE[0], height=SIZE[1], sha256="", mask_file=None if row == 2 else "mask.png",
         )
         for row in range(3)
     ]  # fmt: skip
-    return Collection(tmp_path, tuple(specimens))
+    return Collection(tmp_path, tuple(records))
 
 
 def test_the_share_on_the_animal_is_that_of_the_patches_area(collection):
@@ -60,7 +60,7 @@ def test_the_share_on_the_animal_is_that_of_the_patches_area(collection):
     assert score is not None
     assert score.on_animal.mean == pytest.approx((1 + 0.5 + 0 + 1) / 4)
     assert score.by_species == {"Fictus aus": pytest.approx(0.75), "Fictus bus": pytest.approx(0.5)}
-    assert (score.n_traits, score.n_specimens) == (4, 2)
+    assert (score.n_traits, score.n_images) == (4, 2)
     assert score.gain.mean == pytest.approx(score.on_animal.mean - score.random.mean)
 
 
@@ -71,6 +71,6 @@ def test_random_places_hit_the_animal_by_its_share_of_the_image(collection):
     assert score.to_dict()["random"]["mean"] == score.random.mean
 
 
-def test_specimens_without_a_mask_are_not_scored(collection):
+def test_images_without_a_mask_are_not_scored(collection):
     assert score_on_masks(collection, [trait(2, 0)], INFO) is None
     assert score_on_masks(collection, [], INFO) is None

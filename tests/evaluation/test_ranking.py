@@ -80,7 +80,7 @@ def test_perfect_is_above_chance_and_one_answer_for_all_is_not():
     classes = np.eye(8, dtype=np.float32)
     truth = np.repeat(np.arange(8), 5)
     assert chance_p_value(classes[truth], classes, truth) == pytest.approx(1 / 2000)
-    # Two thirds of the specimens are of one class, and the model always says that one.
+    # Two thirds of the images are of one class, and the model always says that one.
     lopsided = np.concatenate([np.full(80, 3), truth])
     assert chance_p_value(classes[np.full(len(lopsided), 3)], classes, lopsided) > 0.1
     # All classes tie everywhere.
@@ -88,7 +88,7 @@ def test_perfect_is_above_chance_and_one_answer_for_all_is_not():
 
 
 def test_clusters_without_knowledge_are_below_five_percent_about_five_times_in_a_hundred():
-    """Images in tight clusters by class, texts at random: a test that permutes specimens would reject most of these."""
+    """Images in tight clusters by class, texts at random: a test that permutes images would reject most of these."""
     rejected = 0
     for seed in range(200):
         generator = np.random.default_rng(seed)

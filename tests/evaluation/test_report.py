@@ -6,7 +6,7 @@ RESULTS = {
     "sae": {"explained_variance": 0.5, "mse": 0.1, "l0": 3.0, "dead_share": 0.25, "n_patches": 1000},
     "regions": "pca",
     "traits": {
-        "n_traits": 10, "n_specimens": 4, "n_significant": 3, "n_background": 1, "n_invalid": 2, "n_failed": 0,
+        "n_traits": 10, "n_images": 4, "n_significant": 3, "n_background": 1, "n_invalid": 2, "n_failed": 0,
     },
     "on_animal": None,
 }  # fmt: skip
@@ -19,7 +19,7 @@ def score(mean):
 def test_the_report_says_what_the_results_hold(tmp_path):
     animal = {
         "on_animal": score(0.9), "random": score(0.3), "gain": score(0.6),
-        "by_species": {"Fictus <b>x</b>": 0.9}, "n_traits": 10, "n_specimens": 4,
+        "by_species": {"Fictus <b>x</b>": 0.9}, "n_traits": 10, "n_images": 4,
     }  # fmt: skip
     results = RESULTS | {"on_animal": animal}
     sections = report_sections(
@@ -32,7 +32,7 @@ def test_the_report_says_what_the_results_hold(tmp_path):
         "0.5000",
         "25.00%",
         "Regions: principal components",
-        "10 traits of 4 specimens",
+        "10 traits of 4 images",
         "| 0.900 | 0.300 | 0.600 | 10 | 4 |",
         "| a bee |",
         "a line",

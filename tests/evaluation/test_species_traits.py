@@ -1,19 +1,19 @@
-"""What the report says of each species: counted over its specimens, with what most regions share."""
+"""What the report says of each species: counted over its images, with what most regions share."""
 
 from pathlib import Path
 
 from traits.made_traits import described, trait_of
 
 from sae_traits.evaluation.species_traits import SPECIES_SHOWN, species_lines
-from sae_traits.schema import Collection, Specimen, Taxon
+from sae_traits.schema import Collection, ImageRecord, Taxon
 
 
 def collection_of(*species):
     return Collection(
         Path(),
         tuple(
-            Specimen(
-                specimen_id=f"s{row}",
+            ImageRecord(
+                image_id=f"s{row}",
                 file=f"{row}.png",
                 taxon=Taxon(species=name),
                 split="train",
@@ -26,7 +26,7 @@ def collection_of(*species):
     )
 
 
-def test_latents_of_most_specimens_come_first_with_what_most_regions_share():
+def test_latents_of_most_images_come_first_with_what_most_regions_share():
     collection = collection_of("Aus bus", "Aus bus", "Aus bus", "Aus cus", None)
     traits = [
         trait_of(0, 7, described(part="wing", colour="red", pattern="plain")),
@@ -50,4 +50,4 @@ def test_many_species_are_cut_off_and_counted_and_none_is_said():
     lines = species_lines(collection_of(*names), traits)
     assert sum(line.startswith("| Aus") for line in lines) == SPECIES_SHOWN
     assert f"The first {SPECIES_SHOWN} of {SPECIES_SHOWN + 1} species." in lines
-    assert species_lines(collection_of(None), [trait_of(0, 1, described())]) == ["No specimen has a species."]
+    assert species_lines(collection_of(None), [trait_of(0, 1, described())]) == ["No image has a species."]

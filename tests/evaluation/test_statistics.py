@@ -112,7 +112,7 @@ def test_holm_lies_between_no_correction_and_bonferroni_whatever_the_order(p_val
     assert (np.diff(adjusted[np.argsort(p_values, kind="stable")]) >= 0).all()
 
 
-def test_a_paired_difference_knows_that_the_specimens_are_the_same():
+def test_a_paired_difference_knows_that_the_images_are_the_same():
     rng = np.random.default_rng(0)
     easy = rng.normal(0, 3, size=300)
     first, second = easy + rng.normal(0, 0.1, size=300), easy + 0.5 + rng.normal(0, 0.1, size=300)
@@ -132,6 +132,6 @@ def test_a_difference_of_booleans_counts_wins_minus_losses_and_can_resample_grou
     assert found == Interval(0.5, 0.0, 1.0)
 
 
-def test_pairs_must_be_of_the_same_specimens():
-    with pytest.raises(ConfigError, match="same specimens"):
+def test_pairs_must_be_of_the_same_images():
+    with pytest.raises(ConfigError, match="same images"):
         mcnemar([1, 0], [1, 0, 1])

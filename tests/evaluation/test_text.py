@@ -109,7 +109,7 @@ def a_collection(*splits):
     )
 
 
-def test_traits_are_ranked_by_how_many_training_specimens_share_them_then_by_effect():
+def test_traits_are_ranked_by_how_many_training_images_share_them_then_by_effect():
     collection = a_collection(
         ("Aus bus", "train"), ("Aus bus", "train"), ("Aus bus", "test"), ("Cus dus", "validation")
     )
@@ -117,7 +117,7 @@ def test_traits_are_ranked_by_how_many_training_specimens_share_them_then_by_eff
         make_trait(0, "Weak one.", effect=1),
         make_trait(0, "Strong one.", effect=3),
         make_trait(0, "A shared one.", effect=0.1),
-        make_trait(0, "A SHARED one", effect=0.1),  # twice in one specimen counts once
+        make_trait(0, "A SHARED one", effect=0.1),  # twice in one image counts once
         make_trait(1, "a shared one", effect=0.2),
         make_trait(1, ".", effect=9),
         *[make_trait(2, "Seen in the test split.", effect=9)] * 5,

@@ -96,7 +96,7 @@ def test_embeddings_that_are_all_alike_are_right_by_chance_not_by_order():
     for score in results.conditions:
         assert score.top[1].mean == pytest.approx(1 / 20, abs=0.03)
         assert score.top[5].mean == pytest.approx(5 / 20, abs=0.06)
-        assert score.macro[1] == pytest.approx(score.top[1].mean)  # the same number of specimens each
+        assert score.macro[1] == pytest.approx(score.top[1].mean)  # the same number of images each
     for comparison in results.comparisons:
         assert comparison.difference.mean == 0  # a tie is broken alike in every condition
         assert comparison.mcnemar.p_value == 1
@@ -117,13 +117,13 @@ def test_nothing_but_training_traits_and_validation_choices_enters_the_texts():
     results = evaluate((collection, images, traits))
     leaks = [
         make_trait(row, f"leaked word{row}", effect=100)
-        for row, specimen in enumerate(collection.specimens)
-        if specimen.split != "train"
+        for row, record in enumerate(collection.images)
+        if record.split != "train"
         for _ in range(5)
     ]
     assert evaluate((collection, images, traits + leaks)) == results
     # Other test images change the scores, but none of the choices.
-    test = np.array([specimen.split == "test" for specimen in collection.specimens])
+    test = np.array([record.split == "test" for record in collection.images])
     other = images.copy()
     other[test] = np.random.default_rng(0).permutation(other[test])
     changed = evaluate((collection, other, traits))
@@ -142,11 +142,11 @@ def test_weight_and_number_of_traits_are_the_best_on_validation():
     chosen = evaluate(world).score(NAME_AND_TRAITS)
     assert chosen.weight in WEIGHTS
     assert chosen.n_traits in TRAIT_COUNTS
-    # Scoring the validation specimens as if they were the test specimens finds the same accuracy.
+    # Scoring the validation images as if they were the test images finds the same accuracy.
     collection, images, traits = world
     swapped = tuple(
-        dataclasses.replace(specimen, split={"validation": "test", "test": "validation"}.get(specimen.split, "train"))
-        for specimen in collection.specimens
+        dataclasses.replace(record, split={"validation": "test", "test": "validation"}.get(record.split, "train"))
+        for record in collection.images
     )
     other = evaluate((Collection(collection.root, swapped), images, traits))
     assert chosen.validation_top1 is not None
@@ -157,24 +157,24 @@ def test_without_validation_nothing_is_tuned_and_it_says_so():
     results = evaluate(make_world(0, splits={"train": 2, "test": 10}))
     score = results.score(NAME_AND_TRAITS)
     assert (score.weight, score.n_traits, score.validation_top1) == (0.5, 5, None)
-    assert any("no validation specimen" in note for note in notes(results))
+    assert any("no validation image" in note for note in notes(results))
     assert "not tuned" in "\n".join(report_lines(results))
 
 
 def test_only_validation_and_test_images_are_needed():
     collection, images, traits = make_world(0, n_species=6)
-    rows = np.array([row for row, specimen in enumerate(collection.specimens) if specimen.split != "train"])
+    rows = np.array([row for row, record in enumerate(collection.images) if record.split != "train"])
     results = evaluate((collection, images, traits))
     backwards = rows[::-1]
     assert evaluate((collection, images[backwards], traits), rows=backwards) == results
-    with pytest.raises(CollectionError, match=r"1 of 90 specimens of the split `test` have no image.*embed .*again"):
+    with pytest.raises(CollectionError, match=r"1 of 90 images of the split `test` have no image.*embed .*again"):
         evaluate((collection, images[rows[:-1]], traits), rows=rows[:-1])
 
 
 def test_a_class_without_traits_keeps_its_name_and_is_counted():
     collection, images, traits = make_world(0, names_known=True)
     bare = species_name(3)
-    traits = [trait for trait in traits if collection.specimens[trait.candidate.specimen].species != bare]
+    traits = [trait for trait in traits if collection.images[trait.candidate.image].species != bare]
     results = evaluate((collection, images, traits))
     assert results.without_traits == (bare,)
     assert {score.n_with_traits for score in results.conditions if score.condition != NAME_ONLY} == {19}
@@ -183,7 +183,7 @@ def test_a_class_without_traits_keeps_its_name_and_is_counted():
 
 def test_one_species_with_traits_has_nobody_to_swap_with():
     collection, images, traits = make_world(0)
-    traits = [t for t in traits if collection.specimens[t.candidate.specimen].species == species_name(0)]
+    traits = [t for t in traits if collection.images[t.candidate.image].species == species_name(0)]
     results = evaluate((collection, images, traits))
     assert SHUFFLED not in [score.condition for score in results.conditions]
     assert any("Only one species has traits" in note for note in notes(results))
@@ -206,14 +206,14 @@ def test_names_that_are_cut_are_counted_and_an_error_when_all_are():
     world = make_world(0)
     collection, images, traits = world
     long = dataclasses.replace(
-        collection.specimens[0].taxon, kingdom="very", phylum="long", class_="lineage", family="that does not fit"
+        collection.images[0].taxon, kingdom="very", phylum="long", class_="lineage", family="that does not fit"
     )
-    specimens = tuple(
-        dataclasses.replace(specimen, taxon=long) if specimen.species == species_name(0) else specimen
-        for specimen in collection.specimens
+    records = tuple(
+        dataclasses.replace(record, taxon=long) if record.species == species_name(0) else record
+        for record in collection.images
     )
     results = evaluate(
-        (Collection(collection.root, specimens), images, traits), BagOfWords(context_length=12), text_type="taxon"
+        (Collection(collection.root, records), images, traits), BagOfWords(context_length=12), text_type="taxon"
     )
     assert results.names_cut == (species_name(0),)
     assert any("name is cut" in note for note in notes(results))
@@ -233,9 +233,9 @@ def test_common_names_that_are_shared_or_missing_are_said(tmp_path):
 
 def test_what_cannot_be_evaluated_is_an_error_that_says_what_to_do():
     collection, images, traits = world = make_world(0)
-    with pytest.raises(CollectionError, match=r"no specimen is in the split `test`.*--test-share"):
+    with pytest.raises(CollectionError, match=r"no image is in the split `test`.*--test-share"):
         evaluate(make_world(0, splits={"train": 2, "validation": 2}))
-    with pytest.raises(CollectionError, match="no training specimen has a trait"):
+    with pytest.raises(CollectionError, match="no training image has a trait"):
         evaluate((collection, images, []))
     with pytest.raises(CollectionError, match="at least two"):
         evaluate(make_world(0, n_species=1))
@@ -251,14 +251,14 @@ def test_what_cannot_be_evaluated_is_an_error_that_says_what_to_do():
 
 def test_every_class_gets_the_traits_of_another_one():
     """Species whose one trait is its number: the shuffled example must show another number."""
-    specimens, images, traits = [], [], []
+    records, images, traits = [], [], []
     for number in range(6):
         for split in ("train", "validation", "test", "test"):
-            traits.append(make_trait(len(specimens), f"Number{number}."))
-            specimens.append(make_specimen(len(specimens), species_name(number), split))
+            traits.append(make_trait(len(records), f"Number{number}."))
+            records.append(make_specimen(len(records), species_name(number), split))
             images.append(np.random.default_rng(len(images)).normal(size=WIDTH))
     for seed in range(5):
-        world = Collection(make_world(0)[0].root, tuple(specimens)), np.array(images, dtype=np.float32), traits
+        world = Collection(make_world(0)[0].root, tuple(records)), np.array(images, dtype=np.float32), traits
         example = evaluate(world, seed=seed).score(SHUFFLED).example
         assert example.startswith(f"a photo of {species_name(0)}, number")
         assert not example.endswith("number0.")

@@ -7,7 +7,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sae_traits.schema import Candidate, Collection, Contrast, Description, Measurement, Region, Specimen, Taxon, Trait
+from sae_traits.schema import (
+    Candidate,
+    Collection,
+    Contrast,
+    Description,
+    ImageRecord,
+    Measurement,
+    Region,
+    Taxon,
+    Trait,
+)
 
 WIDTH = 96
 COLOURS = ["red", "blue", "green", "white", "black", "yellow", "brown", "orange", "violet", "grey"]
@@ -62,8 +72,8 @@ def species_name(number):
 
 
 def make_specimen(number, species, split, **taxon):
-    return Specimen(
-        specimen_id=str(number),
+    return ImageRecord(
+        image_id=str(number),
         file=f"{number}.png",
         taxon=Taxon(species=species, **taxon),
         split=split,
@@ -77,7 +87,7 @@ def make_trait(row, text, effect=1.0):
     contrast = Contrast(f_species=1, f_reference=0, effect=effect, q_value=0, significant=True, reference_rank="genus")
     return Trait(
         trait_id=f"{row} {text}",
-        candidate=Candidate(specimen=row, latent=0, patches=(0,), peak=1, contrast=contrast),
+        candidate=Candidate(image=row, latent=0, patches=(0,), peak=1, contrast=contrast),
         region=Region(box=(0, 0, 1, 1), polygons=(), patches=(0,), area_fraction=0),
         description=Description(text=text),
         measurement=Measurement(
@@ -90,14 +100,14 @@ def make_trait(row, text, effect=1.0):
 
 
 def make_world(seed, *, true_traits=True, names_known=False, n_species=20, splits=None, noise=1.0):
-    """A collection, one embedding a specimen `[n_specimens, WIDTH]`, and the traits of all specimens.
+    """A collection, one embedding an image `[n_images, WIDTH]`, and the traits of all images.
 
     Every species has three traits; its images show them with noise. With `true_traits` off, the traits that are written
     down belong to nobody. With `names_known`, images also look like their species' name.
     """
     splits = splits or {"train": 4, "validation": 8, "test": 15}
     generator = np.random.default_rng(seed)
-    specimens, images, traits = [], [], []
+    records, images, traits = [], [], []
     for number in range(n_species):
         name = species_name(number)
         shown, told = (_deal_traits(generator) for _ in range(2))
@@ -107,11 +117,11 @@ def make_world(seed, *, true_traits=True, names_known=False, n_species=20, split
             meaning = meaning + sum(word_vector(word) for word in name.lower().split())
         for split, count in splits.items():
             for _ in range(count):
-                row = len(specimens)
-                specimens.append(make_specimen(row, name, split))
+                row = len(records)
+                records.append(make_specimen(row, name, split))
                 images.append(meaning + noise * np.linalg.norm(meaning) / WIDTH**0.5 * generator.normal(size=WIDTH))
                 traits += [make_trait(row, text) for text in told]
-    return Collection(Path("toy"), tuple(specimens)), np.array(images, dtype=np.float32), traits
+    return Collection(Path("toy"), tuple(records)), np.array(images, dtype=np.float32), traits
 
 
 def _deal_traits(generator):

@@ -19,7 +19,7 @@ from tiny_collections import TinyBackbone, make_collection
 from sae_traits.config import FeaturesConfig
 from sae_traits.errors import CollectionError, StoreError
 from sae_traits.features.backbone import Backbone, image_features, load_backbone
-from sae_traits.features.encoding import specimen_features
+from sae_traits.features.encoding import collection_features
 from sae_traits.features.extract import SHARD_BYTES, extract, plan_shards
 from sae_traits.features.store import FeatureStore
 from sae_traits.features.texture import texture_info
@@ -41,14 +41,14 @@ def written(folder: Path) -> dict[str, tuple[int, bytes]]:
     return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in sorted(folder.iterdir())}
 
 
-def test_the_store_holds_the_valid_patches_of_every_specimen(collection, backbone, tmp_path):
+def test_the_store_holds_the_valid_patches_of_every_image(collection, backbone, tmp_path):
     store = extract(collection, backbone, tmp_path / "run" / "features", image_batch_size=7)
-    assert (store.n_specimens, len(store.entries)) == (34, 3)
+    assert (store.n_images, len(store.entries)) == (34, 3)
     assert store.info == backbone.info
     n_patches = 0
     for shard in store.shards():
-        for i, row in enumerate(shard.specimens):
-            with Image.open(collection.path(collection.specimens[row])) as image:
+        for i, row in enumerate(shard.images):
+            with Image.open(collection.path(collection.images[row])) as image:
                 expected, grid = image_features(backbone, image)
             features, patches = shard.of(i)
             assert torch.equal(features, expected)
@@ -63,9 +63,9 @@ def test_the_store_holds_the_valid_patches_of_every_specimen(collection, backbon
 
 def test_features_come_straight_from_images_in_any_order(collection, backbone):
     rows = [5, 0, 32]
-    found = list(specimen_features(collection, backbone, rows, image_batch_size=2, workers=1))
+    found = list(collection_features(collection, backbone, rows, image_batch_size=2, workers=1))
     for row, features in zip(rows, found, strict=True):
-        with Image.open(collection.path(collection.specimens[row])) as image:
+        with Image.open(collection.path(collection.images[row])) as image:
             assert torch.equal(features, image_features(backbone, image)[0])
 
 
@@ -89,9 +89,9 @@ def test_features_of_other_settings_or_images_are_replaced(collection, backbone,
     store = extract(collection, squash, tmp_path, dtype="bfloat16", workers=0)
     assert "3 shards in" in capsys.readouterr().err
     assert (store.info, store.dtype, store.n_patches) == (squash.info, "bfloat16", 34 * 256)
-    fewer = replace(collection, specimens=collection.specimens[:10])
+    fewer = replace(collection, images=collection.images[:10])
     store = extract(fewer, squash, tmp_path, workers=0)
-    assert store.n_specimens == 10
+    assert store.n_images == 10
     assert [path.name for path in tmp_path.glob("shard-*")] == ["shard-00000.safetensors"]
 
 
@@ -124,9 +124,9 @@ if __name__ == "__main__":
 def test_a_killed_extraction_goes_on_where_it_was(tmp_path):
     collection = make_collection(tmp_path / "images", 64)
     backbone = load_backbone(FeaturesConfig(backbone="texture"))
-    collection.save(tmp_path / "specimens.parquet")
+    collection.save(tmp_path / "images.parquet")
     folder = tmp_path / "features"
-    command = [sys.executable, "-c", _EXTRACT, str(tmp_path / "specimens.parquet"), str(folder), "0"]
+    command = [sys.executable, "-c", _EXTRACT, str(tmp_path / "images.parquet"), str(folder), "0"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 60
         while not (folder / "shard-00001.safetensors").exists():
@@ -175,34 +175,34 @@ def test_an_image_that_cannot_be_read_any_more_is_named(tmp_path, backbone, work
     assert list((tmp_path / "features").iterdir()) == []
 
 
-def test_a_collection_without_specimens_is_refused(backbone, tmp_path):
-    with pytest.raises(CollectionError, match="there are no specimens"):
+def test_a_collection_without_images_is_refused(backbone, tmp_path):
+    with pytest.raises(CollectionError, match="there are no images"):
         extract(Collection(tmp_path, ()), backbone, tmp_path / "features")
 
 
-@pytest.mark.parametrize("n_specimens", [1, 16, 17, 832, 100_000])
-def test_shards_are_neither_too_large_nor_too_few(n_specimens):
+@pytest.mark.parametrize("n_images", [1, 16, 17, 832, 100_000])
+def test_shards_are_neither_too_large_nor_too_few(n_images):
     info = texture_info()
-    plans = plan_shards(n_specimens, info, "float32")
-    assert [row for plan in plans for row in plan.rows] == list(range(n_specimens))
-    bytes_a_specimen = 256 * info.d_model * 4
-    assert max(len(plan.rows) for plan in plans) * bytes_a_specimen <= SHARD_BYTES
-    assert len(plans) >= min(8, n_specimens / 16)
-    if n_specimens == 100_000:
-        assert len(plans[0].rows) * bytes_a_specimen > 0.9 * SHARD_BYTES
+    plans = plan_shards(n_images, info, "float32")
+    assert [row for plan in plans for row in plan.rows] == list(range(n_images))
+    bytes_per_image = 256 * info.d_model * 4
+    assert max(len(plan.rows) for plan in plans) * bytes_per_image <= SHARD_BYTES
+    assert len(plans) >= min(8, n_images / 16)
+    if n_images == 100_000:
+        assert len(plans[0].rows) * bytes_per_image > 0.9 * SHARD_BYTES
 
 
 @pytest.mark.slow
 def test_several_processes_share_the_work(tmp_path):
     collection = make_collection(tmp_path / "images", 70)
-    collection.save(tmp_path / "specimens.parquet")
+    collection.save(tmp_path / "images.parquet")
     (tmp_path / "script.py").write_text(_EXTRACT)
     # What `accelerate launch` starts on machines with GPUs; on a CPU it would ask for MPI.
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
 
     def run(**environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*launch, "script.py", "specimens.parquet", "features", "0"],
+            [*launch, "script.py", "images.parquet", "features", "0"],
             cwd=tmp_path,
             env=os.environ | environment,
             capture_output=True,

@@ -24,25 +24,25 @@ def test_images_and_a_store_of_them_give_the_same(collection, tmp_path):
     images: FeatureSource = ImageSource(collection, TinyBackbone(), image_batch_size=5, workers=0)
     store: FeatureSource = extract(collection, TinyBackbone(), tmp_path, workers=0)
     assert images.info == store.info
-    assert images.n_specimens == store.n_specimens == 34
+    assert images.n_images == store.n_images == 34
     assert images.count_shards() == store.count_shards() == len(list(store.shards())) == 3
     assert images.patch_counts().tolist() == store.patch_counts().tolist()
     assert set(images.patch_counts()) == {8, 16}
     assert images.fingerprint != store.fingerprint
     for own, stored in zip(images.shards(), store.shards(), strict=True):
-        assert own.specimens.tolist() == stored.specimens.tolist()
+        assert own.images.tolist() == stored.images.tolist()
         assert own.offsets.tolist() == stored.offsets.tolist()
         assert own.patches.tolist() == stored.patches.tolist()
         assert own.patches.dtype == stored.patches.dtype
         assert torch.equal(own.features, stored.features)
 
 
-def test_only_the_images_of_the_chosen_specimens_are_read(collection):
+def test_only_the_images_of_the_chosen_images_are_read(collection):
     backbone = TinyBackbone()
     rows = [30, 2, 3, 17]
     (shard,) = ImageSource(collection, backbone, image_batch_size=3, workers=1).shards(rows)
     assert backbone.encoded == [3, 1]
-    assert shard.specimens.tolist() == [2, 3, 17, 30]
+    assert shard.images.tolist() == [2, 3, 17, 30]
     (whole,) = ImageSource(collection, TinyBackbone(), workers=0).shards(range(2, 18))
     for i, j in ((0, 0), (1, 1), (2, 15)):
         assert torch.equal(shard.of(i)[0], whole.of(j)[0])
@@ -62,16 +62,16 @@ def test_an_image_that_has_changed_is_named(tmp_path):
         list(ImageSource(collection, TinyBackbone(), workers=0).shards())
 
 
-def test_moments_of_a_sample_say_how_many_specimens_they_are_of(collection):
+def test_moments_of_a_sample_say_how_many_images_they_are_of(collection):
     backbone = TinyBackbone()
     source = ImageSource(collection, backbone, workers=0)
     rows = np.arange(4, 34)
     sample = moments(source, rows, at_most=6)
-    assert sum(backbone.encoded) == sample.n_specimens == 6
+    assert sum(backbone.encoded) == sample.n_images == 6
     assert moments(source, rows, at_most=6).mean.tolist() == sample.mean.tolist()
     assert moments(source, rows, at_most=6, seed=1).mean.tolist() != sample.mean.tolist()
     whole = moments(source, rows, at_most=100)
-    assert whole.n_specimens == 30
+    assert whole.n_images == 30
     features = torch.cat([shard.features for shard in source.shards(rows)]).double()
     torch.testing.assert_close(whole.mean, features.mean(0), rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(sample.mean[:3], whole.mean[:3], rtol=0.05, atol=0)
@@ -86,6 +86,6 @@ def test_reading_images_leaves_the_random_state_alone(collection):
 
 def test_a_shard_of_images_holds_consecutive_rows_of_those_asked_for(collection):
     shards = list(ImageSource(collection, TinyBackbone(), workers=0).shards(range(0, 34, 2)))
-    assert [len(shard.specimens) for shard in shards] == [16, 1]
-    rows = [row for shard in shards for row in shard.specimens]
+    assert [len(shard.images) for shard in shards] == [16, 1]
+    rows = [row for shard in shards for row in shard.images]
     assert all(a < b for a, b in pairwise(rows))

@@ -14,20 +14,21 @@ from safetensors import safe_open
 from tiny_stores import features_of, info_of, write_store
 
 from sae_traits.errors import StoreError
-from sae_traits.features.store import FeatureStore, whole_file, write_whole
+from sae_traits.features.store import FeatureStore
+from sae_traits.io import whole_file, write_whole
 
 
 def test_what_was_written_comes_back(tmp_path):
     store = write_store(tmp_path, [[3, 1], [2, 5, 4]])
-    assert (store.n_specimens, store.n_patches, store.fingerprint) == (5, 15, "plan")
+    assert (store.n_images, store.n_patches, store.fingerprint) == (5, 15, "plan")
     assert store.info == info_of(4)
     first, second = store.shards()
-    assert first.specimens.tolist() == [0, 1]
-    assert second.specimens.tolist() == [2, 3, 4]
+    assert first.images.tolist() == [0, 1]
+    assert second.images.tolist() == [2, 3, 4]
     features, patches = second.of(1)
     assert torch.equal(features, features_of(3, 5, 4))
     assert patches.tolist() == [0, 1, 2, 3, 4]
-    assert (second.specimens.dtype, second.patches.dtype) == (np.int64, np.int32)
+    assert (second.images.dtype, second.patches.dtype) == (np.int64, np.int32)
     assert store.patch_counts().tolist() == [3, 1, 2, 5, 4]
     assert store.count_shards() == 2
     assert [store.count_shards(rows) for rows in ([], [1], [1, 0], [4, 1])] == [0, 1, 1, 2]
@@ -39,7 +40,7 @@ def test_features_come_back_as_float32_whatever_is_stored(tmp_path, dtype, toler
     store = write_store(tmp_path, [[3, 2]], dtype=dtype)
     with safe_open(tmp_path / "shard-00000.safetensors", framework="pt") as file:
         assert str(file.get_tensor("features").dtype) == f"torch.{dtype}"
-        assert set(file.keys()) == {"features", "patches", "offsets", "specimens"}
+        assert set(file.keys()) == {"features", "patches", "offsets", "images"}
     features, _ = store.shard(0).of(1)
     assert features.dtype == torch.float32
     torch.testing.assert_close(features, features_of(1, 2, 4), rtol=tolerance, atol=tolerance)
@@ -67,10 +68,10 @@ def test_an_index_of_another_format_is_refused(tmp_path):
         FeatureStore.open(tmp_path)
 
 
-def test_some_specimens_of_some_shards(tmp_path):
+def test_some_images_of_some_shards(tmp_path):
     store = write_store(tmp_path, [[3, 1], [2], [5, 4, 6]])
     first, second = store.shards([5, 0, 3])
-    assert (first.specimens.tolist(), second.specimens.tolist()) == ([0], [3, 5])
+    assert (first.images.tolist(), second.images.tolist()) == ([0], [3, 5])
     assert second.offsets.tolist() == [0, 5, 11]
     features, patches = second.of(1)
     assert torch.equal(features, features_of(5, 6, 4))
@@ -79,7 +80,7 @@ def test_some_specimens_of_some_shards(tmp_path):
 
 @given(shard=lists(tuples(integers(1, 5), booleans()), min_size=1, max_size=8))
 @settings(max_examples=30, deadline=None)
-def test_blocks_of_chosen_specimens_are_copied_in_the_precision_of_the_store(tmp_path_factory, shard):
+def test_blocks_of_chosen_images_are_copied_in_the_precision_of_the_store(tmp_path_factory, shard):
     counts, chosen = [n for n, _ in shard], np.array([False, *(c for _, c in shard)])
     store = write_store(tmp_path_factory.mktemp("store"), [[2], counts], dtype="bfloat16")
     into = torch.zeros(50, 4, dtype=torch.bfloat16)

@@ -29,7 +29,7 @@ def make_store(tmp_path_factory):
 
 
 def identities(batches) -> list[tuple[int, int]]:
-    """(specimen, patch) of every row."""
+    """(image, patch) of every row."""
     return [(int(row[0]), int(row[1])) for batch in batches for row in batch]
 
 
@@ -95,7 +95,7 @@ def test_the_order_is_the_one_that_older_trainings_began_with(make_store):
     assert identities(stream) == expected
 
 
-def test_batches_mix_specimens_and_epochs_differ(make_store):
+def test_batches_mix_images_and_epochs_differ(make_store):
     store = make_store([[50] * 5] * 4)
     batches = list(PatchStream(store, range(20), n_patches=2000, batch_size=100))
     assert all(len({s for s, _ in identities([batch])}) > 12 for batch in batches)
@@ -114,7 +114,7 @@ def test_a_stream_that_is_over_gives_nothing(make_store):
     assert list(PatchStream(make_store([[4]]), [0], n_patches=8, batch_size=4, start=2)) == []
 
 
-def test_moments_are_those_of_the_chosen_specimens(make_store):
+def test_moments_are_those_of_the_chosen_images(make_store):
     store = make_store([[30, 20], [10], [40, 5]], d_model=6)
     features = torch.cat([shard.of(i)[0] for shard, i in zip(store.shards(), (1, 0, 0), strict=True)]).double()
     found = moments(store, [1, 2, 3])
@@ -129,12 +129,12 @@ def test_moments_are_those_of_the_chosen_specimens(make_store):
 def test_without_patches_there_is_nothing_to_train_on(make_store):
     store = make_store([[3]])
     for use in (lambda: PatchStream(store, [], n_patches=1, batch_size=1), lambda: moments(store, np.array([]))):
-        with pytest.raises(StoreError, match="has no patches of the specimens to train on"):
+        with pytest.raises(StoreError, match="has no patches of the images to train on"):
             use()
 
 
-@pytest.mark.parametrize("specimens", [[0, 1, 2], [2]])
-def test_a_damaged_shard_is_named_before_and_while_training(tmp_path, specimens):
+@pytest.mark.parametrize("images", [[0, 1, 2], [2]])
+def test_a_damaged_shard_is_named_before_and_while_training(tmp_path, records):
     write_store(tmp_path, [[3, 4], [5]])
     shard = tmp_path / "shard-00001.safetensors"
     content = bytearray(shard.read_bytes())
@@ -142,8 +142,8 @@ def test_a_damaged_shard_is_named_before_and_while_training(tmp_path, specimens)
     shard.write_bytes(content)
     store = FeatureStore.open(tmp_path)
     with pytest.raises(StoreError, match=r"shard-00001\.safetensors has changed.*; delete it and run the extraction"):
-        moments(store, specimens)
-    stream = PatchStream(store, specimens, n_patches=100, batch_size=2, buffer_bytes=0)
+        moments(store, records)
+    stream = PatchStream(store, records, n_patches=100, batch_size=2, buffer_bytes=0)
     with pytest.raises(StoreError, match=r"shard-00001\.safetensors has changed.*; delete it and run the extraction"):
         list(stream)
     assert len(moments(store, [0, 1]).mean) == 4  # the other shard is whole
@@ -192,7 +192,7 @@ def test_a_resumed_stream_gives_the_same_batches_and_opens_no_earlier_image(tmp_
     others = set(range(9)) - needed
     assert len(others) > 2
     for row in others:
-        collection.path(collection.specimens[row]).unlink()
+        collection.path(collection.images[row]).unlink()
     assert all(torch.equal(a, b) for a, b in zip(stream(start), batches[start:], strict=True))
     with pytest.raises(CollectionError, match="cannot be read any more"):
         list(stream(0))

@@ -10,23 +10,23 @@ import torch
 from PIL import Image
 
 from sae_traits.geometry import Framing
-from sae_traits.schema import BackboneInfo, Collection, Specimen, Taxon
+from sae_traits.schema import BackboneInfo, Collection, ImageRecord, Taxon
 
 SIZES = ((90, 60), (64, 64), (50, 120))
 
 
-def make_collection(root: Path, n_specimens: int, seed: int = 0) -> Collection:
+def make_collection(root: Path, n_images: int, seed: int = 0) -> Collection:
     """Random photographs of three shapes."""
     root.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(seed)
-    specimens = []
-    for number in range(n_specimens):
+    records = []
+    for number in range(n_images):
         width, height = SIZES[number % len(SIZES)]
         path = root / f"{number:03d}.png"
         Image.fromarray(generator.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(path)
-        specimens.append(
-            Specimen(
-                specimen_id=path.stem,
+        records.append(
+            ImageRecord(
+                image_id=path.stem,
                 file=path.name,
                 taxon=Taxon(species="Vanessa atalanta"),
                 split="train",
@@ -35,7 +35,7 @@ def make_collection(root: Path, n_specimens: int, seed: int = 0) -> Collection:
                 sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
             )
         )
-    return Collection(root, tuple(specimens))
+    return Collection(root, tuple(records))
 
 
 class PatchMeans:

@@ -36,32 +36,32 @@ def info_of(d_model: int, rows: int = 4) -> BackboneInfo:
     )
 
 
-def features_of(specimen: int, n_patches: int, d_model: int) -> torch.Tensor:
-    """Features that say which specimen and patch they are of: specimen, patch, then noise."""
-    values = torch.randn(n_patches, d_model, generator=torch.Generator().manual_seed(specimen))
-    values[:, 0], values[:, 1] = specimen, torch.arange(n_patches)
+def features_of(record: int, n_patches: int, d_model: int) -> torch.Tensor:
+    """Features that say which image and patch they are of: image, patch, then noise."""
+    values = torch.randn(n_patches, d_model, generator=torch.Generator().manual_seed(record))
+    values[:, 0], values[:, 1] = record, torch.arange(n_patches)
     return values
 
 
 def write_store(
     folder: Path, patches_of_shards: list[list[int]], d_model: int = 4, dtype: str = "float32"
 ) -> FeatureStore:
-    """A store with so many patches of each specimen of each shard."""
+    """A store with so many patches of each image of each shard."""
     folder.mkdir(parents=True, exist_ok=True)
     entries, first = [], 0
     for number, counts in enumerate(patches_of_shards):
-        specimens = np.arange(first, first + len(counts))
-        parts = [features_of(int(s), n, d_model) for s, n in zip(specimens, counts, strict=True)]
+        records = np.arange(first, first + len(counts))
+        parts = [features_of(int(s), n, d_model) for s, n in zip(records, counts, strict=True)]
         features = torch.cat(parts).to(DTYPES[dtype])
         patches = np.concatenate([np.arange(n, dtype=np.int32) for n in counts])
         offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         path = folder / f"shard-{number:05d}.safetensors"
-        write_shard(path, FeatureShard(specimens, offsets, patches, features), "plan")
+        write_shard(path, FeatureShard(records, offsets, patches, features), "plan")
         entries.append(
             ShardEntry(
                 file=path.name,
-                first_specimen=first,
-                n_specimens=len(counts),
+                first_image=first,
+                n_images=len(counts),
                 n_patches=sum(counts),
                 bytes=path.stat().st_size,
                 sha256=hash_of_file(path),

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image
 
-from sae_traits.collections.images import open_image
 from sae_traits.config import ReleaseConfig
 from sae_traits.geometry import Framing
+from sae_traits.images.decode import open_image
 from sae_traits.release.dataset import write_dataset
 from sae_traits.release.facts import DatasetFacts, DatasetSummary
 from sae_traits.schema import (
@@ -23,9 +23,9 @@ from sae_traits.schema import (
     Collection,
     Contrast,
     Description,
+    ImageRecord,
     Measurement,
     Region,
-    Specimen,
     Split,
     Taxon,
     Trait,
@@ -45,7 +45,7 @@ FACTS = DatasetFacts(
         std=(1.0, 1.0, 1.0),
     ),
     dictionary_metrics={"explained_variance": 0.91, "l0": 16.0, "sweep": {"k": [1, 2]}},
-    contrast={"contrast": "specimen", "firing_quantile": 0.9},
+    contrast={"contrast": "image", "firing_quantile": 0.9},
     describer="measured",
     describer_model="sae-traits-measured@1",
     prompt="rules-1 sha256:0123456789abcdef",
@@ -53,15 +53,15 @@ FACTS = DatasetFacts(
     command="sae-traits run moths",
 )
 CONTRAST = Contrast(f_species=0.8, f_reference=0.1, effect=2.5, q_value=0.01, significant=True, reference_rank="genus")
-LATENTS = (ChosenLatent(species="Aus bus", latent=3, threshold=0.4, contrast=CONTRAST, n_fired=3, n_specimens=4),)
+LATENTS = (ChosenLatent(species="Aus bus", latent=3, threshold=0.4, contrast=CONTRAST, n_fired=3, n_images=4),)
 
 
-def specimen_of(path: Path, root: Path, split: Split, url: str | None) -> Specimen:
-    """The specimen of an image file below a folder named after its species."""
+def record_of(path: Path, root: Path, split: Split, url: str | None) -> ImageRecord:
+    """The image of an image file below a folder named after its species."""
     width, height = open_image(path).size
     genus, epithet = path.parent.name.split("_")
-    return Specimen(
-        specimen_id=f"{path.stem}-{hashlib.sha256(path.name.encode()).hexdigest()[:8]}",
+    return ImageRecord(
+        image_id=f"{path.stem}-{hashlib.sha256(path.name.encode()).hexdigest()[:8]}",
         file=path.relative_to(root).as_posix(),
         taxon=Taxon(genus=genus, species=f"{genus} {epithet}"),
         split=split,
@@ -76,17 +76,17 @@ def specimen_of(path: Path, root: Path, split: Split, url: str | None) -> Specim
 
 
 def traits_of(collection: Collection, n: int) -> list[Trait]:
-    """So many traits for each specimen but every fifth, with boxes that no float32 holds exactly."""
+    """So many traits for each image but every fifth, with boxes that no float32 holds exactly."""
     rng = np.random.default_rng(0)
     traits = []
-    for row, specimen in enumerate(collection.specimens):
+    for row, record in enumerate(collection.images):
         for latent in range(n if row % 5 else 0):
-            x, y = (rng.random(2) * (specimen.width / 2, specimen.height / 2)).tolist()
-            width, height = specimen.width / 3, specimen.height / 3
+            x, y = (rng.random(2) * (record.width / 2, record.height / 2)).tolist()
+            width, height = record.width / 3, record.height / 3
             traits.append(
                 Trait(
-                    trait_id=f"{specimen.specimen_id}-{latent}",
-                    candidate=Candidate(specimen=row, latent=latent, patches=(1,), peak=1.5, contrast=CONTRAST),
+                    trait_id=f"{record.image_id}-{latent}",
+                    candidate=Candidate(image=row, latent=latent, patches=(1,), peak=1.5, contrast=CONTRAST),
                     region=Region(
                         box=(x, y, width, height),
                         polygons=((x, y, x + width, y, x + width, y + height, x, y + height),),
@@ -110,15 +110,15 @@ def traits_of(collection: Collection, n: int) -> list[Trait]:
     return traits
 
 
-def many_specimens(root: Path, n: int) -> Collection:
-    """Specimens of 400 x 300 pixels, some 29 of which are expected to make a megabyte."""
-    specimens = []
+def many_images(root: Path, n: int) -> Collection:
+    """Images of 400 x 300 pixels, some 29 of which are expected to make a megabyte."""
+    records = []
     for number in range(n):
         path = root / f"Aus_s{number % 7}" / f"{number:04d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (400, 300), (number % 256, number // 256, 90)).save(path, compress_level=1)
-        specimens.append(specimen_of(path, root, "test" if number % 4 == 3 else "train", None))
-    return Collection(root, tuple(sorted(specimens, key=lambda specimen: specimen.file)))
+        records.append(record_of(path, root, "test" if number % 4 == 3 else "train", None))
+    return Collection(root, tuple(sorted(records, key=lambda record: record.file)))
 
 
 def odd_photographs(root: Path, url_of: Callable[[str], str | None]) -> Collection:
@@ -142,14 +142,14 @@ def odd_photographs(root: Path, url_of: Callable[[str], str | None]) -> Collecti
         ("Aus_cus/print.tif", noise(640, 480).convert("CMYK"), {}),
         ("Bus_aus/plain.jpg", noise(256, 256), {}),
     )
-    specimens = []
+    records = []
     for number, (name, image, options) in enumerate(images):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path, **options)  # pyright: ignore[reportArgumentType]
         split: Split = "test" if number % 3 == 2 else "train"
-        specimens.append(specimen_of(path, root, split, url_of(name)))
-    return Collection(root, tuple(specimens))
+        records.append(record_of(path, root, split, url_of(name)))
+    return Collection(root, tuple(records))
 
 
 def release(folder: Path, collection: Collection, traits: Sequence[Trait], **options: object) -> DatasetSummary:

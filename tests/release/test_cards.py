@@ -35,7 +35,7 @@ BACKBONE = BackboneInfo(
 FACTS = DatasetFacts(
     backbone=BACKBONE,
     dictionary_metrics={"explained_variance": 0.912345, "l0": 16.0},
-    contrast={"contrast": "specimen"},
+    contrast={"contrast": "image"},
     describer="measured",
     describer_model="sae-traits-measured@1",
     prompt="rules-1 sha256:00",
@@ -43,9 +43,9 @@ FACTS = DatasetFacts(
     command="sae-traits run moths",
 )
 SUMMARY = DatasetSummary(
-    rows={"default": {"train": 8, "test": 2}, "specimens": {"train": 4}, "latents": {"train": 3}, "preview": {}},
+    rows={"default": {"train": 8, "test": 2}, "images": {"train": 4}, "latents": {"train": 3}, "preview": {}},
     n_traits=10,
-    n_specimens=4,
+    n_images=4,
     n_species=2,
     n_described=3,
     n_significant=5,
@@ -122,7 +122,7 @@ def test_the_front_matter_names_every_split_that_has_rows():
             ],
             "default": True,
         },
-        {"config_name": "specimens", "data_files": [{"split": "train", "path": "data/specimens/train-*.parquet"}]},
+        {"config_name": "images", "data_files": [{"split": "train", "path": "data/images/train-*.parquet"}]},
         {"config_name": "latents", "data_files": [{"split": "train", "path": "data/latents/train-*.parquet"}]},
     ]
     assert front["pretty_name"] == "Moths"
@@ -170,7 +170,7 @@ def test_the_card_says_the_figures_and_where_they_come_from():
     assert 'load_dataset("org/moths", "default"' in card_of(facts=replace(FACTS, repo_id="org/moths"))
 
 
-def test_drawn_specimens_are_said_to_be_drawn():
+def test_drawn_images_are_said_to_be_drawn():
     drawn = card_of(facts=replace(FACTS, drawn=True))
     assert "drawings of invented species" in drawn
     assert "synthetic" in front_matter(drawn)["tags"]
@@ -306,7 +306,7 @@ def test_the_zero_shot_scores_are_shown_with_what_speaks_against_them():
 @pytest.mark.parametrize("regions", REGION_SOURCES)
 def test_every_kind_of_regions_is_named_and_only_latents_are_filtered(regions):
     has_latents = regions not in ("gradcam", "whole")
-    facts = replace(FACTS, regions=regions, contrast={"contrast": "specimen"} if has_latents else {})
+    facts = replace(FACTS, regions=regions, contrast={"contrast": "image"} if has_latents else {})
     card = dataset_card(
         SUMMARY, facts, sae="org/x@0" if has_latents else None, title="Moths", longest_side=512, folder="dataset"
     )
@@ -318,12 +318,12 @@ def test_every_kind_of_regions_is_named_and_only_latents_are_filtered(regions):
 
 
 def test_photographs_without_labels_and_without_images_are_said_to_be_so():
-    rows = {"default": {"test": 10}, "specimens": {"test": 4}}
+    rows = {"default": {"test": 10}, "images": {"test": 4}}
     summary = replace(SUMMARY, rows=rows, n_species=0, images="reference", n_without_url=3)
     card = card_of(summary, replace(FACTS, latents="org/moths@0123", repo_id="org/new"))
     check_tables(card)
     assert "that came without labels" in card
-    assert "**No label of these specimens was used.**" in card
+    assert "**No label of these images was used.**" in card
     assert "image-classification" not in str(front_matter(card)["task_categories"])
     assert "<pre><code>sae-traits rehydrate org/new dataset-with-images</code></pre>" in card
     assert "3 of 4 have no address" in card
@@ -332,7 +332,7 @@ def test_photographs_without_labels_and_without_images_are_said_to_be_so():
     assert columns[1:3] == [("width", "int32"), ("height", "int32")]
     assert ("image", "image") not in columns
     label_free = card_of(facts=replace(FACTS, label_free=True))
-    assert "**Specimens of validation and test were described as if they had no labels**" in label_free
+    assert "**Images of validation and test were described as if they had no labels**" in label_free
 
 
 def test_the_images_of_bioscan_are_cited_and_other_sources_are_pointed_to():

@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import ExifTags, Image
 
-from sae_traits.collections.images import open_image
 from sae_traits.config import ReleaseConfig
 from sae_traits.errors import ReleaseError
 from sae_traits.geometry import Framing
+from sae_traits.images.decode import open_image
 from sae_traits.release.dataset import MAXIMUM_PREVIEWS, write_dataset
 from sae_traits.release.facts import DatasetFacts, DatasetSummary
 from sae_traits.release.pictures import SourceImage
@@ -32,10 +32,10 @@ from sae_traits.release.tables import (
     columns,
     default_row,
     features,
+    image_row,
     latent_row,
     preview_row,
     scale_region,
-    specimen_row,
 )
 from sae_traits.schema import (
     Attribute,
@@ -45,9 +45,9 @@ from sae_traits.schema import (
     Collection,
     Contrast,
     Description,
+    ImageRecord,
     Measurement,
     Region,
-    Specimen,
     Split,
     Taxon,
     Trait,
@@ -67,7 +67,7 @@ FACTS = DatasetFacts(
         std=(1.0, 1.0, 1.0),
     ),
     dictionary_metrics={"explained_variance": 0.91, "l0": 16.0},
-    contrast={"contrast": "specimen", "firing_quantile": 0.9},
+    contrast={"contrast": "image", "firing_quantile": 0.9},
     describer="measured",
     describer_model="sae-traits-measured@1",
     prompt="rules-1 sha256:0123456789abcdef",
@@ -77,10 +77,10 @@ FACTS = DatasetFacts(
 BLUE = (20, 60, 200)
 
 
-def specimen_of(path: Path, root: Path, species: str, split: Split, **rights: str | None) -> Specimen:
+def record_of(path: Path, root: Path, species: str, split: Split, **rights: str | None) -> ImageRecord:
     size = open_image(path).size
-    return Specimen(
-        specimen_id=path.stem,
+    return ImageRecord(
+        image_id=path.stem,
         file=path.relative_to(root).as_posix(),
         taxon=Taxon(class_="Insecta", genus=species.split()[0], species=species),
         split=split,
@@ -103,17 +103,17 @@ def contrast_of(q_value: float, significant: bool) -> Contrast:
     )
 
 
-def trait_of(row: int, specimen: Specimen, latent: int, box: Sequence[float], **changes: float | None) -> Trait:
+def trait_of(row: int, record: ImageRecord, latent: int, box: Sequence[float], **changes: float | None) -> Trait:
     x, y, width, height = (float(v) for v in box)
     contrast = contrast_of(math.nan if latent == 3 else 0.01, latent != 3)
     return Trait(
-        trait_id=f"{specimen.specimen_id}-{latent}",
-        candidate=Candidate(specimen=row, latent=latent, patches=(1, 2), peak=1.5, contrast=contrast),
+        trait_id=f"{record.image_id}-{latent}",
+        candidate=Candidate(image=row, latent=latent, patches=(1, 2), peak=1.5, contrast=contrast),
         region=Region(
             box=(x, y, width, height),
             polygons=((x, y, x + width, y, x + width, y + height, x, y + height),),
             patches=(1, 2),
-            area_fraction=width * height / (specimen.width * specimen.height),
+            area_fraction=width * height / (record.width * record.height),
         ),
         description=Description(text="A small blue area.", attributes=(Attribute("colour", "blue"),)),
         measurement=Measurement(
@@ -146,7 +146,7 @@ def save_jpeg(image: Image.Image, path: Path, **options: object) -> Path:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Collection, list[Trait], list[ChosenLatent]]:
-    """Four specimens: a large photograph, a small PNG, a photograph that is stored turned, and one without traits."""
+    """Four images: a large photograph, a small PNG, a photograph that is stored turned, and one without traits."""
     root = tmp_path_factory.mktemp("collection")
     large = save_jpeg(painted((700, 500), (140, 200, 210, 100), 1), root / "Aus_bus" / "large.jpg")
     small = root / "Aus_bus" / "small.png"
@@ -157,25 +157,25 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Collection, list[Tr
         painted((300, 600), (30, 60, 90, 240), 3).rotate(90, expand=True), root / "Aus_cus" / "turned.jpg", exif=exif
     )
     bare = save_jpeg(painted((120, 90), (0, 0, 9, 9), 4), root / "Aus_cus" / "bare.jpg")
-    specimens = (
-        specimen_of(large, root, "Aus bus", "train"),
-        specimen_of(small, root, "Aus bus", "test", license=None, rights_holder=None),
-        specimen_of(turned, root, "Aus cus", "train"),
-        specimen_of(bare, root, "Aus cus", "train"),
+    records = (
+        record_of(large, root, "Aus bus", "train"),
+        record_of(small, root, "Aus bus", "test", license=None, rights_holder=None),
+        record_of(turned, root, "Aus cus", "train"),
+        record_of(bare, root, "Aus cus", "train"),
     )
     traits = [
-        trait_of(0, specimens[0], 3, (140, 200, 210, 100)),
-        trait_of(0, specimens[0], 7, (0, 0, 700, 500), mm_per_pixel=0.1),
-        trait_of(1, specimens[1], 7, (8, 6, 40, 20)),
-        trait_of(2, specimens[2], 9, (30, 60, 90, 240)),
+        trait_of(0, records[0], 3, (140, 200, 210, 100)),
+        trait_of(0, records[0], 7, (0, 0, 700, 500), mm_per_pixel=0.1),
+        trait_of(1, records[1], 7, (8, 6, 40, 20)),
+        trait_of(2, records[2], 9, (30, 60, 90, 240)),
     ]
     latents = [
         ChosenLatent(
-            species="Aus bus", latent=n, threshold=0.4, contrast=contrast_of(0.01, True), n_fired=3, n_specimens=4
+            species="Aus bus", latent=n, threshold=0.4, contrast=contrast_of(0.01, True), n_fired=3, n_images=4
         )
         for n in (3, 7)
     ]
-    return Collection(root, specimens), traits, latents
+    return Collection(root, records), traits, latents
 
 
 def write(
@@ -226,15 +226,15 @@ from sae_traits.release.tables import CONFIG_NAMES, features
 loaded = {{config: load_dataset({str(dataset)!r}, config) for config in CONFIG_NAMES}}
 assert all(split.features == features(config) for config in loaded for split in loaded[config].values())
 assert {{c: {{s: len(t) for s, t in loaded[c].items()}} for c in loaded}} == {{
-    "default": {{"train": 3, "test": 1}}, "specimens": {{"train": 3, "test": 1}},
+    "default": {{"train": 3, "test": 1}}, "images": {{"train": 3, "test": 1}},
     "latents": {{"train": 2}}, "preview": {{"train": 2, "test": 1}}}}
 assert load_dataset({str(dataset)!r}).keys() == loaded["default"].keys()
-for config in ("default", "preview", "specimens"):
+for config in ("default", "preview", "images"):
     for split in loaded[config].values():
         for row in split:
             assert row["image"].mode == "RGB" and row["image"].size[0] > 0, row
-specimen = loaded["specimens"]["train"][0]
-assert [t["latent"] for t in specimen["traits"]] == [3, 7], specimen
+image = loaded["images"]["train"][0]
+assert [t["latent"] for t in image["traits"]] == [3, 7], image
 assert loaded["default"]["train"][0]["attributes"] == [{{"name": "colour", "value": "blue"}}]
 print("loaded")
 """
@@ -285,16 +285,16 @@ def test_boxes_and_outlines_lie_on_what_was_painted_in_the_row_s_own_image(datas
         assert blue.sum() == pytest.approx(width * height, rel=0.1)
 
 
-def test_specimens_keep_their_pixels_and_plain_files_their_bytes(dataset, world):
+def test_images_keep_their_pixels_and_plain_files_their_bytes(dataset, world):
     collection = world[0]
-    rows = {row["specimen_id"]: row for split in ("train", "test") for row in rows_of(dataset, "specimens", split)}
+    rows = {row["image_id"]: row for split in ("train", "test") for row in rows_of(dataset, "images", split)}
     assert set(rows) == {"large", "small", "turned", "bare"}
-    for specimen in collection.specimens:
-        row = rows[specimen.specimen_id]
-        source = open_image(collection.path(specimen))
+    for record in collection.images:
+        row = rows[record.image_id]
+        source = open_image(collection.path(record))
         assert np.array_equal(np.asarray(decode(row)), np.asarray(source))
-        kept = row["image"]["bytes"] == collection.path(specimen).read_bytes()
-        assert kept == (specimen.specimen_id != "turned")
+        kept = row["image"]["bytes"] == collection.path(record).read_bytes()
+        assert kept == (record.image_id != "turned")
     assert rows["bare"]["traits"] == []
     assert rows["large"]["traits"][0]["box"] == [140, 200, 210, 100]
     assert rows["small"]["license"] is None
@@ -316,12 +316,12 @@ def test_what_is_unknown_is_null(dataset):
 
 def test_every_column_of_every_row_is_filled_by_name(world):
     collection, traits, latents = world
-    specimen, size = collection.specimens[0], (350, 250)
+    record, size = collection.images[0], (350, 250)
     made = {
-        "default": default_row(specimen, traits[0], size, "sae"),
-        "specimens": specimen_row(specimen, traits[:2], "sae"),
+        "default": default_row(record, traits[0], size, "sae"),
+        "images": image_row(record, traits[:2], "sae"),
         "latents": latent_row(latents[0], "sae"),
-        "preview": preview_row(specimen, traits[0], size),
+        "preview": preview_row(record, traits[0], size),
     }
     for config in CONFIG_NAMES:
         assert set(made[config]) == {c.name for c in columns(config, "reference")}
@@ -332,7 +332,7 @@ def test_every_column_of_every_row_is_filled_by_name(world):
 
 def test_a_small_plain_file_is_not_encoded_again(dataset, world):
     (row,) = rows_of(dataset, "default", "test")
-    assert row["image"]["bytes"] == world[0].path(world[0].specimens[1]).read_bytes()
+    assert row["image"]["bytes"] == world[0].path(world[0].images[1]).read_bytes()
     assert row["image"]["path"] == "small.png"
 
 
@@ -371,7 +371,7 @@ def test_writing_again_replaces_the_earlier_dataset_and_leaves_nothing_beside_it
 
 def test_the_summary_counts_what_was_written(world, tmp_path):
     summary = write(tmp_path / "dataset", world)
-    assert (summary.n_traits, summary.n_specimens, summary.n_species, summary.n_described) == (4, 4, 2, 3)
+    assert (summary.n_traits, summary.n_images, summary.n_species, summary.n_described) == (4, 4, 2, 3)
     assert (summary.n_significant, summary.n_latents) == (3, 3)
     assert summary.reference_ranks == {"genus": 4}
     assert [(r.license, r.n_images) for r in summary.rights] == [("CC BY 4.0", 3), (None, 1)]
@@ -380,20 +380,20 @@ def test_the_summary_counts_what_was_written(world, tmp_path):
 def test_previews_are_spread_evenly_over_the_species(world, tmp_path):
     collection, _, latents = world
     species = [f"Aus s{n:03d}" for n in range(90)]
-    specimens, many = [], []
+    records, many = [], []
     for n in range(90 * 4):
-        original = collection.specimens[1]
-        specimen = replace(original, specimen_id=f"s{n}", taxon=Taxon(genus="Aus", species=species[n % 90]))
-        specimens.append(specimen)
-        many.append(trait_of(n, specimen, 7, (8, 6, 40, 20)))
-    write(tmp_path / "dataset", (Collection(collection.root, tuple(specimens)), many, latents))
+        original = collection.images[1]
+        record = replace(original, image_id=f"s{n}", taxon=Taxon(genus="Aus", species=species[n % 90]))
+        records.append(record)
+        many.append(trait_of(n, record, 7, (8, 6, 40, 20)))
+    write(tmp_path / "dataset", (Collection(collection.root, tuple(records)), many, latents))
     shown = [row["species"] for row in rows_of(tmp_path / "dataset", "preview", "test")]
     assert len(shown) <= MAXIMUM_PREVIEWS
     assert sorted(shown) == sorted(species * 2)
 
 
 def test_a_preview_shows_the_outline_where_the_region_is(dataset, world):
-    row = next(r for r in rows_of(dataset, "preview", "train") if r["specimen_id"] == "turned")
+    row = next(r for r in rows_of(dataset, "preview", "train") if r["image_id"] == "turned")
     image = decode(row)
     assert image.size == (256, 512)
     x, y, width, height = scale_region(world[1][3].region, (300, 600), (256, 512)).box
@@ -428,11 +428,11 @@ def test_a_changed_or_missing_image_is_named_and_the_earlier_dataset_stays(world
     folder = tmp_path / "dataset"
     write(folder, world)
     before = (folder / "README.md").read_bytes()
-    other = replace(collection.specimens[0], sha256="0" * 64)
-    changed = Collection(collection.root, (other, *collection.specimens[1:]))
+    other = replace(collection.images[0], sha256="0" * 64)
+    changed = Collection(collection.root, (other, *collection.images[1:]))
     with pytest.raises(ReleaseError, match=r"large\.jpg has changed"):
         write(folder, (changed, traits, latents))
-    missing = Collection(tmp_path / "nowhere", collection.specimens)
+    missing = Collection(tmp_path / "nowhere", collection.images)
     with pytest.raises(ReleaseError, match=r"cannot read .*large\.jpg: No such file"):
         write(folder, (missing, traits, latents))
     assert (folder / "README.md").read_bytes() == before
@@ -441,7 +441,7 @@ def test_a_changed_or_missing_image_is_named_and_the_earlier_dataset_stays(world
 
 def test_without_a_trait_there_is_no_dataset(world, tmp_path):
     collection, _, latents = world
-    with pytest.raises(ReleaseError, match="no specimen has a trait"):
+    with pytest.raises(ReleaseError, match="no image has a trait"):
         write(tmp_path / "dataset", (collection, [], latents))
     assert not list(tmp_path.iterdir())
 
@@ -488,7 +488,7 @@ except ReleaseError as error:
 
 def test_traits_in_another_order_are_refused(world, tmp_path):
     collection, traits, latents = world
-    with pytest.raises(ValueError, match="not in the order of the specimens"):
+    with pytest.raises(ValueError, match="not in the order of the images"):
         write(tmp_path / "dataset", (collection, traits[::-1], latents))
     assert not list(tmp_path.iterdir())
 

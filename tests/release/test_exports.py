@@ -38,7 +38,7 @@ def picture(colour, kind="PNG"):
 
 def trait(number, colour, *, text=None, part="wing", latent=7):
     values = dict.fromkeys(column.name for column in COLUMNS["default"])
-    return {name: value for name, value in values.items() if name not in ("image", "specimen_id", "species")} | {
+    return {name: value for name, value in values.items() if name not in ("image", "image_id", "species")} | {
         "trait_id": f"t{number}",
         "text": text or f"A {colour} area.",
         "part": part,
@@ -59,14 +59,14 @@ def trait(number, colour, *, text=None, part="wing", latent=7):
     }
 
 
-def specimen(number, species, traits, *, url=None, image="PNG", **changed):
+def record(number, species, traits, *, url=None, image="PNG", **changed):
     taxon = dict.fromkeys(("kingdom", "phylum", "class", "order", "family", "genus", "species"))
     genus = species.split()[0] if species else None
     return (
         taxon
         | {
             "image": picture((number, 100, 200), image) if image else None,
-            "specimen_id": f"s{number}",
+            "image_id": f"s{number}",
             "genus": genus,
             "species": species,
             "traits": traits,
@@ -82,36 +82,34 @@ def specimen(number, species, traits, *, url=None, image="PNG", **changed):
 
 SPECIMENS = {
     "train": [
-        specimen(1, "Aus bus", [trait(1, "red"), trait(2, "black", part=None)], url="https://a.org/1?x=1&y=2"),
-        specimen(2, "Aus bus", [trait(3, "red")], image="JPEG"),
-        specimen(3, "Aus cus", []),
+        record(1, "Aus bus", [trait(1, "red"), trait(2, "black", part=None)], url="https://a.org/1?x=1&y=2"),
+        record(2, "Aus bus", [trait(3, "red")], image="JPEG"),
+        record(3, "Aus cus", []),
     ],
     "test": [
-        specimen(4, "Aus cus", [trait(4, "red", text="=1+1\tor <b>red</b>\nand more")]),
-        specimen(5, None, [trait(5, "blue", latent=None)]),
+        record(4, "Aus cus", [trait(4, "red", text="=1+1\tor <b>red</b>\nand more")]),
+        record(5, None, [trait(5, "blue", latent=None)]),
     ],
 }
 
 
-def rows_of(config, specimens):
-    """The rows of a config that are made of some specimens."""
-    if config == "specimens":
-        return specimens
+def rows_of(config, records):
+    """The rows of a config that are made of some images."""
+    if config == "images":
+        return records
     if config == "default":
         return [
-            trait | {name: one[name] for name in one if name != "traits"}
-            for one in specimens
-            for trait in one["traits"]
+            trait | {name: one[name] for name in one if name != "traits"} for one in records for trait in one["traits"]
         ]
     return []
 
 
-def release(folder, specimens):
+def release(folder, records):
     """A dataset folder as `load_dataset` reads it, of the released columns."""
     lines = ["---", "configs:"]
     for config in CONFIG_NAMES:
         lines += [f"- config_name: {config}", "  data_files:"]
-        for split, members in specimens.items():
+        for split, members in records.items():
             path = folder / "data" / config / f"{split}.parquet"
             path.parent.mkdir(parents=True, exist_ok=True)
             names = [column.name for column in COLUMNS[config]]
@@ -164,14 +162,14 @@ def test_text_with_tabs_and_line_breaks_stays_one_field_of_a_darwin_core_archive
     assert "=1+1 or <b>red</b> and more" in said
 
 
-def test_the_matrix_has_shares_of_specimens_and_means_of_measures(released, tmp_path):
+def test_the_matrix_has_shares_of_images_and_means_of_measures(released, tmp_path):
     written = export(released, "matrix", tmp_path / "out")
     table = pd.read_parquet(tmp_path / "out" / "matrix.parquet").set_index("species")
     assert list(table.index) == ["Aus bus", "Aus cus"]
     assert table.loc["Aus bus", "wing: colour = red"] == 1.0
     assert table.loc["Aus cus", "wing: colour = red"] == 0.5
     assert "colour = black" not in table.columns
-    assert table.loc["Aus bus", "n_specimens"] == 2
+    assert table.loc["Aus bus", "n_images"] == 2
     assert table.loc["Aus bus", "n_traits"] == 3
     assert table.loc["Aus bus", "elongation (mean)"] == 2.0
     assert np.isnan(table.loc["Aus cus", "elongation (standard deviation)"])
@@ -179,7 +177,7 @@ def test_the_matrix_has_shares_of_specimens_and_means_of_measures(released, tmp_
         "species": 2,
         "attributes": 1,
         "rarer attributes left out": 1,
-        "specimens without a species left out": 1,
+        "images without a species left out": 1,
     }
     rows = list(csv.DictReader((tmp_path / "out" / "matrix.csv").open(encoding="utf-8")))
     assert [row["species"] for row in rows] == ["Aus bus", "Aus cus"]
@@ -226,7 +224,7 @@ def test_the_same_dataset_gives_the_same_bytes(released, tmp_path, to):
 
 @pytest.mark.parametrize("to", ["coco", "webdataset"])
 def test_a_dataset_without_its_images_says_what_to_do_and_leaves_nothing(tmp_path, to):
-    source = release(tmp_path / "released", {"train": [specimen(1, "Aus bus", [trait(1, "red")], image=None)]})
+    source = release(tmp_path / "released", {"train": [record(1, "Aus bus", [trait(1, "red")], image=None)]})
     with pytest.raises(ReleaseError, match="sae-traits rehydrate"):
         export(source, to, tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["released"]
@@ -245,11 +243,11 @@ def test_the_command_says_what_it_wrote_and_refuses_a_folder_in_use(released, tm
 
 
 def test_a_part_is_the_same_category_in_all_splits(tmp_path):
-    specimens = {
-        "train": [specimen(1, "Aus bus", [trait(1, "red", part="wing")])],
-        "test": [specimen(2, "Aus bus", [trait(2, "red", part="eye"), trait(3, "red", part="wing")])],
+    records = {
+        "train": [record(1, "Aus bus", [trait(1, "red", part="wing")])],
+        "test": [record(2, "Aus bus", [trait(2, "red", part="eye"), trait(3, "red", part="wing")])],
     }
-    export(release(tmp_path / "released", specimens), "coco", tmp_path / "out")
+    export(release(tmp_path / "released", records), "coco", tmp_path / "out")
     train, test = (COCO(tmp_path / "out" / f"{split}.json") for split in ("train", "test"))
     assert train.cats == test.cats == {1: {"id": 1, "name": "eye"}, 2: {"id": 2, "name": "wing"}}
     assert [one["category_id"] for one in test.dataset["annotations"]] == [1, 2]
@@ -257,21 +255,21 @@ def test_a_part_is_the_same_category_in_all_splits(tmp_path):
 
 def test_a_name_in_the_head_of_the_matrix_is_no_formula(tmp_path):
     said = [trait(1, "red", part="=HYPERLINK(1)"), trait(2, "red", part="=HYPERLINK(1)")]
-    specimens = {"train": [specimen(n, "Aus bus", [one]) for n, one in enumerate(said)]}
-    export(release(tmp_path / "released", specimens), "matrix", tmp_path / "out")
+    records = {"train": [record(n, "Aus bus", [one]) for n, one in enumerate(said)]}
+    export(release(tmp_path / "released", records), "matrix", tmp_path / "out")
     with (tmp_path / "out" / "matrix.csv").open(newline="") as file:
         head = next(csv.reader(file))
     assert head[-1] == "'=HYPERLINK(1): colour = red"
 
 
 def test_photographs_without_labels_make_no_matrix(tmp_path):
-    source = release(tmp_path / "released", {"test": [specimen(1, None, [trait(1, "red")])]})
-    with pytest.raises(ReleaseError, match=r"no specimen of .* has a species"):
+    source = release(tmp_path / "released", {"test": [record(1, None, [trait(1, "red")])]})
+    with pytest.raises(ReleaseError, match=r"no image of .* has a species"):
         export(source, "matrix", tmp_path / "out")
 
 
 def test_a_dataset_of_regions_without_latents_is_exported(tmp_path):
-    source = Path(release(tmp_path / "released", {"train": [specimen(1, "Aus bus", [trait(1, "red", latent=None)])]}))
+    source = Path(release(tmp_path / "released", {"train": [record(1, "Aus bus", [trait(1, "red", latent=None)])]}))
     card = (source / "README.md").read_text().splitlines()
     at = card.index("- config_name: latents")
     (source / "README.md").write_text(
@@ -282,8 +280,8 @@ def test_a_dataset_of_regions_without_latents_is_exported(tmp_path):
 
 
 def test_a_damaged_table_is_one_line_and_leaves_nothing(tmp_path):
-    source = Path(release(tmp_path / "released", {"train": [specimen(1, "Aus bus", [trait(1, "red")])]}))
-    table = source / "data" / "specimens" / "train.parquet"
+    source = Path(release(tmp_path / "released", {"train": [record(1, "Aus bus", [trait(1, "red")])]}))
+    table = source / "data" / "images" / "train.parquet"
     table.write_bytes(table.read_bytes()[:-100])
     with pytest.raises(ReleaseError, match="cannot read the dataset"):
         export(str(source), "coco", tmp_path / "out")

@@ -11,18 +11,18 @@ from small_releases import CONTRAST, odd_photographs
 from sae_traits.release.facts import Rights
 from sae_traits.release.gallery import N_LATENTS, draw_latents, latents_to_show
 from sae_traits.schema import ChosenLatent, Collection, Region
-from sae_traits.traits.latent_pages import LatentPage, StrongSpecimen
+from sae_traits.traits.latent_pages import LatentPage, StrongImage
 
 REGION = Region(box=(5.0, 5.0, 20.0, 20.0), polygons=((5, 5, 25, 5, 25, 25, 5, 25),), patches=(0,), area_fraction=0.1)
 
 
 def choice(species: str, latent: int, effect: float) -> ChosenLatent:
     contrast = replace(CONTRAST, effect=effect)
-    return ChosenLatent(species=species, latent=latent, threshold=0.4, contrast=contrast, n_fired=3, n_specimens=4)
+    return ChosenLatent(species=species, latent=latent, threshold=0.4, contrast=contrast, n_fired=3, n_images=4)
 
 
 def page(latent: int, collection: Collection, *rows: int) -> LatentPage:
-    strongest = tuple(StrongSpecimen(specimen=collection.specimens[row], activation=1.0, region=REGION) for row in rows)
+    strongest = tuple(StrongImage(record=collection.images[row], activation=1.0, region=REGION) for row in rows)
     return LatentPage(latent=latent, threshold=0.4, n_fired=3, dropped=None, chosen=(), strongest=strongest)
 
 
@@ -39,11 +39,11 @@ def test_each_species_shows_its_clearest_latent_that_no_other_shows():
 
 def test_only_training_photographs_are_shown_and_earlier_pictures_go(tmp_path: Path):
     collection = odd_photographs(tmp_path / "photographs", lambda name: None)
-    splits = [one.split for one in collection.specimens]
+    splits = [one.split for one in collection.images]
     assert splits[:3] == ["train", "train", "test"]
     holders = Collection(
         collection.root,
-        (replace(collection.specimens[0], license=None, rights_holder="B. Collector"), *collection.specimens[1:]),
+        (replace(collection.images[0], license=None, rights_holder="B. Collector"), *collection.images[1:]),
     )
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "latent-00099.jpg").write_bytes(b"of an earlier run")

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 from small_releases import release, traits_of
 
-from sae_traits.collections import read_collection
 from sae_traits.config import CollectionConfig
+from sae_traits.images import read_collection
 
 NAMES = [
     "<img src=x onerror=alert(1)>.png",
@@ -59,19 +59,19 @@ def test_a_decompression_bomb_is_a_problem_with_a_reason_and_the_rest_goes_on(so
         collection = read_collection(CollectionConfig(source=str(source)))
     assert [problem.file for problem in collection.problems] == ["Aus_bus/bomb-1.png", "Aus_bus/bomb-2.png"]
     assert all("megapixels, as decompression bombs do" in problem.reason for problem in collection.problems)
-    assert sorted(Path(specimen.file).name for specimen in collection.specimens) == sorted(NAMES)
+    assert sorted(Path(record.file).name for record in collection.images) == sorted(NAMES)
 
 
 @pytest.mark.parametrize("images", ["embed", "reference"])
 def test_names_are_data_in_the_rows_and_nowhere_else(source, tmp_path, images):
     collection = read_collection(CollectionConfig(source=str(source)))
     release(tmp_path / "dataset", collection, traits_of(collection, 1), images=images)
-    rows = [row for path in (tmp_path / "dataset/data/specimens").iterdir() for row in pq.read_table(path).to_pylist()]
+    rows = [row for path in (tmp_path / "dataset/data/images").iterdir() for row in pq.read_table(path).to_pylist()]
     assert {row["source_id"] for row in rows} == {f"Aus_bus/{name}" for name in NAMES}
     for row in rows:
-        assert re.fullmatch(r"[A-Za-z0-9_-]+", row["specimen_id"])
+        assert re.fullmatch(r"[A-Za-z0-9_-]+", row["image_id"])
         if images == "embed":
-            assert row["image"]["path"] == f"{row['specimen_id']}.png"
+            assert row["image"]["path"] == f"{row['image_id']}.png"
     files = [path.relative_to(tmp_path / "dataset").as_posix() for path in (tmp_path / "dataset").rglob("*.*")]
     assert all(
         re.fullmatch(r"README\.md|release\.json|data/\w+/\w+-[0-9a-f]{12}-\d{3}\.parquet", file) for file in files

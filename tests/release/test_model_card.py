@@ -61,7 +61,7 @@ CURVE = {
 }
 TRAINING = {
     "collection": "moths",
-    "n_specimens": 1234,
+    "n_images": 1234,
     "n_patches": 2_000_896,
     "settings": {"architecture": "topk", "k": 16, "prefixes": [], "l1_coefficient": 4e-4, "learning_rate": 1e-3},
     "curve": CURVE,
@@ -154,7 +154,7 @@ def test_the_card_says_what_it_was_trained_on_and_only_the_settings_that_matter(
     card = card_of(tmp_path)
     assert rows(card, "Training data") == {
         "collection": "moths",
-        "specimens (training split)": "1,234",
+        "images (training split)": "1,234",
         "patches, counted with repetition": "2,000,896",
     }
     assert rows(card, "Training settings") == {
@@ -259,7 +259,7 @@ def test_a_model_without_a_backbone_asks_for_features(tmp_path: Path):
 
 @pytest.mark.parametrize("value", HOSTILE)
 def test_hostile_records_stay_text(tmp_path: Path, value: str):
-    of_data = {"collection": value, "n_specimens": value, value: 1, "settings": {"architecture": value, value: value}}
+    of_data = {"collection": value, "n_images": value, value: 1, "settings": {"architecture": value, value: value}}
     measured = {"l0": value, "monosemanticity": {"embedding": value, "mean": value, value: 1}, value: value}
     card = card_of(tmp_path, CONFIG | {"training": of_data | {"metrics": measured}})
     assert set(front_matter(card)) == {"library_name", "pipeline_tag", "tags", "base_model"}
@@ -374,7 +374,7 @@ def test_the_card_links_its_dataset_and_says_what_the_traits_are_worth(tmp_path:
 
 def test_the_gallery_names_who_holds_the_rights(tmp_path: Path):
     gallery = with_facts(tmp_path).split("\n## What some latents fire on\n")[1].split("\n## ")[0]
-    assert "fires in 95 % of the specimens of Aus bus and in 5 % of those of its relatives" in gallery
+    assert "fires in 95 % of the images of Aus bus and in 5 % of those of its relatives" in gallery
     assert "![Latent 17](figures/latent-00017.jpg)" in gallery
     assert "Photographs: A. Naturalist (CC BY 4.0); holder unknown (no licence given)." in gallery
 

@@ -15,15 +15,15 @@ import pyarrow.parquet as pq
 import pytest
 from photograph_server import PhotographServer, running_photograph_server
 from PIL import Image
-from small_releases import bytes_of, many_specimens, odd_photographs, release, traits_of
+from small_releases import bytes_of, many_images, odd_photographs, release, traits_of
 
 from sae_traits.cli import main
 from sae_traits.errors import ReleaseError
 from sae_traits.release.rehydrate import dataset_folder, rehydrate
 from sae_traits.release.tables import CONFIG_NAMES, features
-from sae_traits.schema import Collection, Specimen, Trait
+from sae_traits.schema import Collection, ImageRecord, Trait
 
-ROWS = {"default": "train", "specimens": "train", "preview": "train"}
+ROWS = {"default": "train", "images": "train", "preview": "train"}
 
 
 @pytest.fixture(scope="module")
@@ -81,17 +81,17 @@ def test_fetched_images_give_the_bytes_of_a_release_with_images(world, server, t
     done = rehydrated(world, tmp_path)
     assert done.missing == ()
     assert bytes_of(tmp_path / "dataset") == bytes_of(world[2] / "embedded/dataset")
-    assert sum(server.requests.values()) == len(world[0].specimens)
+    assert sum(server.requests.values()) == len(world[0].images)
     again = rehydrated(world, tmp_path)
     assert again.summary == done.summary
-    assert sum(server.requests.values()) == len(world[0].specimens)  # nothing was fetched twice
+    assert sum(server.requests.values()) == len(world[0].images)  # nothing was fetched twice
 
 
 def test_originals_are_found_by_what_they_are_not_by_their_names(world, server, tmp_path):
-    for number, specimen in enumerate(world[0].specimens):
+    for number, record in enumerate(world[0].images):
         path = tmp_path / "originals" / str(number % 2) / f"DSC{number:04d}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(world[0].path(specimen), path)
+        shutil.copy(world[0].path(record), path)
     (tmp_path / "originals" / "notes.txt").write_text("from the drawer")
     done = rehydrated(world, tmp_path, photographs=tmp_path / "originals")
     assert done.missing == ()
@@ -100,7 +100,7 @@ def test_originals_are_found_by_what_they_are_not_by_their_names(world, server, 
 
 
 def test_rehydrated_shards_are_cut_where_embedded_ones_are(tmp_path):
-    collection = many_specimens(tmp_path / "collection", 90)
+    collection = many_images(tmp_path / "collection", 90)
     traits = traits_of(collection, 1)
     release(tmp_path / "embedded" / "dataset", collection, traits)
     release(tmp_path / "referred", collection, traits, images="reference")
@@ -113,7 +113,7 @@ def test_rehydrated_shards_are_cut_where_embedded_ones_are(tmp_path):
 
 
 def test_what_is_gone_or_changed_is_left_out_and_reported_and_the_rest_is_there(world, server, tmp_path):
-    files = [specimen.file for specimen in world[0].specimens]
+    files = [record.file for record in world[0].images]
     server.faults = {files[1]: ["gone"], files[3]: ["changed"], files[4]: ["busy"], files[5]: ["cut"]}
     done = rehydrated(world, tmp_path)
     reasons = {missing.source_id: missing.reason for missing in done.missing}
@@ -122,22 +122,20 @@ def test_what_is_gone_or_changed_is_left_out_and_reported_and_the_rest_is_there(
     assert "another image at its address" in reasons[files[3]]
     assert server.requests[files[4]] == server.requests[files[5]] == 2
     kept = {
-        row["source_id"]
-        for s in ("train", "test")
-        for row in table_of(tmp_path / "dataset", "specimens", s).to_pylist()
+        row["source_id"] for s in ("train", "test") for row in table_of(tmp_path / "dataset", "images", s).to_pylist()
     }
     assert kept == set(files) - set(reasons)
     left = table_of(tmp_path / "dataset", "default")["source_id"].to_pylist()
     assert not set(left) & set(reasons)
     assert done.summary
-    assert done.summary.n_specimens == len(kept)
+    assert done.summary.n_images == len(kept)
     with (tmp_path / "dataset.missing.csv").open() as file:
         assert {row["source_id"]: row["reason"] for row in csv.DictReader(file)} == reasons
 
 
 def test_an_image_that_changed_in_the_folder_is_told_from_one_that_is_not_there(world, tmp_path):
     shutil.copytree(world[0].root, tmp_path / "originals")
-    files = [specimen.file for specimen in world[0].specimens]
+    files = [record.file for record in world[0].images]
     (tmp_path / "originals" / files[0]).write_bytes(b"other")
     (tmp_path / "originals" / files[1]).unlink()
     done = rehydrated(world, tmp_path, photographs=tmp_path / "originals")
@@ -148,7 +146,7 @@ def test_an_image_that_changed_in_the_folder_is_told_from_one_that_is_not_there(
 
 
 def test_a_report_of_missing_images_goes_when_nothing_is_missing(world, server, tmp_path):
-    server.faults = {world[0].specimens[0].file: ["busy"] * 9}
+    server.faults = {world[0].images[0].file: ["busy"] * 9}
     assert len(rehydrated(world, tmp_path, photographs=None).missing) == 1
     server.faults.clear()
     assert rehydrated(world, tmp_path).missing == ()
@@ -157,10 +155,10 @@ def test_a_report_of_missing_images_goes_when_nothing_is_missing(world, server, 
 
 
 def referred_with(world, folder: Path, **changes: object) -> Path:
-    """A release by reference whose first specimen says something else of its source."""
+    """A release by reference whose first image says something else of its source."""
     collection, traits, _ = world
-    first: Specimen = replace(collection.specimens[0], **changes)
-    release(folder, Collection(collection.root, (first, *collection.specimens[1:])), traits, images="reference")
+    first: ImageRecord = replace(collection.images[0], **changes)
+    release(folder, Collection(collection.root, (first, *collection.images[1:])), traits, images="reference")
     return folder
 
 
@@ -202,7 +200,7 @@ def test_other_folders_are_refused(world, tmp_path):
     refused(referred, tmp_path / "out", "is not a folder; name the one", photographs=tmp_path / "nowhere")
     damaged = tmp_path / "damaged"
     shutil.copytree(referred, damaged)
-    shard = next((damaged / "data/specimens").iterdir())
+    shard = next((damaged / "data/images").iterdir())
     pq.write_table(pq.read_table(shard).drop_columns(["width"]), shard)
     refused(damaged, tmp_path / "out", "not a table of a release by reference")
     shard.write_bytes(b"PAR1")
@@ -218,23 +216,23 @@ def test_without_any_image_nothing_is_written(world, tmp_path):
     (tmp_path / "empty").mkdir()
     done = rehydrated(world, tmp_path, photographs=tmp_path / "empty")
     assert done.summary is None
-    assert len(done.missing) == len(world[0].specimens)
+    assert len(done.missing) == len(world[0].images)
     assert not (tmp_path / "dataset").exists()
 
 
 def test_the_command_says_what_is_there_and_what_is_not(world, server, tmp_path, capsys):
     referred, out = str(world[2] / "referred"), str(tmp_path / "dataset")
-    server.faults = {world[0].specimens[2].file: ["gone"]}
+    server.faults = {world[0].images[2].file: ["gone"]}
     assert main(["rehydrate", referred, out, "--format", "json"]) == 3
     said = json.loads(capsys.readouterr().out)
-    assert (said["n_specimens"], said["n_rehydrated"], len(said["missing"])) == (7, 6, 1)
+    assert (said["n_images"], said["n_rehydrated"], len(said["missing"])) == (7, 6, 1)
     assert main(["rehydrate", referred, out, "--photographs", str(world[0].root)]) == 0
-    assert capsys.readouterr().out == f"{out}: 7 of 7 specimens have their image\n"
+    assert capsys.readouterr().out == f"{out}: 7 of 7 images have their image\n"
     run = tmp_path / "run"
     shutil.copytree(referred, run / "dataset")
     (run / "config.yaml").touch()
     assert main(["rehydrate", str(run), out, "--photographs", str(world[0].root)]) == 0
-    assert capsys.readouterr().out == f"{out}: 7 of 7 specimens have their image\n"
+    assert capsys.readouterr().out == f"{out}: 7 of 7 images have their image\n"
     assert main(["rehydrate", str(tmp_path / "dataset"), out + "2"]) == 1
     assert "was not released with --images reference" in capsys.readouterr().err
     assert main(["rehydrate", referred, out, "--connections", "0"]) == 2

@@ -53,14 +53,12 @@ def test_rates_are_shares_of_what_they_are_about(tmp_path: Path):
         Figure("invalid, and left out, of the answers", "10.0% (10 of 100)"),
         Figure("failed, of the calls", "9.1% (10 of 110)"),
         Figure("with the species' own name in it, of the descriptions", "2.5% (2 of 80)"),
-        Figure("species and latents whose specimens contradict each other in colour", "25.0% (5 of 20)"),
+        Figure("species and latents whose images contradict each other in colour", "25.0% (5 of 20)"),
         Figure(
-            "pairs of a species' specimens with the same shape at the same latent (any two descriptions)",
+            "pairs of a species' images with the same shape at the same latent (any two descriptions)",
             "75.0% (50.0%)",
         ),
-        Figure(
-            "changed answers, or background, when asked again with the region of another specimen", "80.0% (8 of 10)"
-        ),
+        Figure("changed answers, or background, when asked again with the region of another image", "80.0% (8 of 10)"),
     )
     assert results.has_controls
     assert results.on_animal is None

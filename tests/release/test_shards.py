@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_releases import bytes_of, many_specimens, release, traits_of
+from small_releases import bytes_of, many_images, release, traits_of
 
-from sae_traits.release.shards import FIRST_SEGMENT, SHARD_NAME, Segments, ShardWriter, specimens_a_segment
+from sae_traits.release.shards import FIRST_SEGMENT, SHARD_NAME, Segments, ShardWriter, images_per_segment
 from sae_traits.schema import Collection, Trait
 
-specimen_ids = st.lists(st.text("abc0123456789", min_size=1, max_size=6), min_size=1, max_size=60, unique=True)
+image_ids = st.lists(st.text("abc0123456789", min_size=1, max_size=6), min_size=1, max_size=60, unique=True)
 
 
 def segments_of(ids: list[str], n: int) -> dict[str, str]:
@@ -25,8 +25,8 @@ def segments_of(ids: list[str], n: int) -> dict[str, str]:
     return {name: segments.of(name) for name in sorted(ids)}
 
 
-@given(ids=specimen_ids, n=st.sampled_from([1, 2, 4, 8]), data=st.data())
-def test_a_specimen_that_comes_or_goes_leaves_the_other_segments_as_they_are(ids, n, data):
+@given(ids=image_ids, n=st.sampled_from([1, 2, 4, 8]), data=st.data())
+def test_an_image_that_comes_or_goes_leaves_the_other_segments_as_they_are(ids, n, data):
     gone = data.draw(st.sampled_from(ids))
     before, after = segments_of(ids, n), segments_of([name for name in ids if name != gone], n)
     moved = {before[name] for name in after if after[name] != before[name]}
@@ -36,17 +36,17 @@ def test_a_specimen_that_comes_or_goes_leaves_the_other_segments_as_they_are(ids
 
 def test_segments_have_about_the_wanted_length():
     segments = Segments(64)
-    lengths = Counter(segments.of(f"specimen-{n}") for n in range(20_000))
+    lengths = Counter(segments.of(f"image-{n}") for n in range(20_000))
     assert 40 < np.mean(list(lengths.values())) < 100
     assert max(lengths.values()) < 64 * 10
 
 
 def test_the_wanted_length_is_a_power_of_two_and_hardly_depends_on_the_collection():
     sizes = [(256, 256)] * 19_000
-    n = specimens_a_segment(sizes, 64)
+    n = images_per_segment(sizes, 64)
     assert n == 2048
-    assert specimens_a_segment([*sizes, (4000, 3000)], 64) == n
-    assert specimens_a_segment([(6000, 8000)], 1) == 1
+    assert images_per_segment([*sizes, (4000, 3000)], 64) == n
+    assert images_per_segment([(6000, 8000)], 1) == 1
 
 
 def test_shards_hold_every_row_once_in_order_and_stay_below_their_size(tmp_path):
@@ -70,7 +70,7 @@ def test_shards_hold_every_row_once_in_order_and_stay_below_their_size(tmp_path)
 def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[Collection, list[Trait], dict[str, bytes]]:
     """A collection, its traits and its dataset of several shards a config and split."""
     folder = tmp_path_factory.mktemp("many")
-    collection = many_specimens(folder / "collection", 120)
+    collection = many_images(folder / "collection", 120)
     traits = traits_of(collection, 2)
     release(folder / "dataset", collection, traits)
     return collection, traits, bytes_of(folder / "dataset/data")
@@ -82,13 +82,13 @@ def changed_shards(before: dict[str, bytes], folder: Path) -> dict[str, set[str]
     different = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
     return {
         config: {path for path in different if path.startswith(f"{config}/")}
-        for config in ("default", "specimens", "latents", "preview")
+        for config in ("default", "images", "latents", "preview")
     }
 
 
 def test_there_are_several_shards(many):
     shards = Counter(tuple(path.split("-")[0].split("/")) for path in many[2])
-    assert min(shards[config, "train"] for config in ("default", "specimens")) >= 3
+    assert min(shards[config, "train"] for config in ("default", "images")) >= 3
 
 
 def test_one_changed_trait_changes_one_shard_a_config(many, tmp_path):
@@ -99,30 +99,30 @@ def test_one_changed_trait_changes_one_shard_a_config(many, tmp_path):
     found = changed_shards(before, tmp_path / "dataset")
     assert {config: len(shards) for config, shards in found.items() if config != "preview"} == {
         "default": 1,
-        "specimens": 1,
+        "images": 1,
         "latents": 0,
     }
     assert len(found["preview"]) <= 1
     assert all(path in before for shards in found.values() for path in shards)
 
 
-def test_an_added_specimen_renames_no_other_shard_and_changes_the_one_that_holds_it(many, tmp_path):
+def test_an_added_image_renames_no_other_shard_and_changes_the_one_that_holds_it(many, tmp_path):
     collection, traits, before = many
-    added = replace(collection.specimens[71], specimen_id="new")  # a copy of the file under another name
+    added = replace(collection.images[71], image_id="new")  # a copy of the file under another name
     place = 72
-    specimens = (*collection.specimens[:place], added, *collection.specimens[place:])
+    records = (*collection.images[:place], added, *collection.images[place:])
     moved = [
-        replace(t, candidate=replace(t.candidate, specimen=t.candidate.specimen + (t.candidate.specimen >= place)))
+        replace(t, candidate=replace(t.candidate, record=t.candidate.image + (t.candidate.image >= place)))
         for t in traits
     ]
-    own = [replace(t, trait_id=f"new-{t.trait_id}") for t in traits if t.candidate.specimen == 71]
-    own = [replace(t, candidate=replace(t.candidate, specimen=place)) for t in own]
-    traits = sorted([*moved, *own], key=lambda trait: trait.candidate.specimen)
-    release(tmp_path / "dataset", Collection(collection.root, specimens), traits)
+    own = [replace(t, trait_id=f"new-{t.trait_id}") for t in traits if t.candidate.image == 71]
+    own = [replace(t, candidate=replace(t.candidate, record=place)) for t in own]
+    traits = sorted([*moved, *own], key=lambda trait: trait.candidate.image)
+    release(tmp_path / "dataset", Collection(collection.root, records), traits)
     after = bytes_of(tmp_path / "dataset/data")
     assert before.keys() <= after.keys()
     found = changed_shards(before, tmp_path / "dataset")
-    assert len(found["specimens"]) == 1
+    assert len(found["images"]) == 1
     assert len(found["default"]) == 1
 
 
@@ -131,10 +131,10 @@ def test_load_dataset_finds_all_shards(many, tmp_path):
 
     collection, traits, _ = many
     release(tmp_path / "dataset", collection, traits)
-    loaded = load_dataset(str(tmp_path / "dataset"), "specimens", cache_dir=str(tmp_path / "cache"))
-    ids = [name for split in loaded.values() for name in split["specimen_id"]]
-    assert sorted(ids) == sorted(specimen.specimen_id for specimen in collection.specimens)
+    loaded = load_dataset(str(tmp_path / "dataset"), "images", cache_dir=str(tmp_path / "cache"))
+    ids = [name for split in loaded.values() for name in split["image_id"]]
+    assert sorted(ids) == sorted(record.image_id for record in collection.images)
     streamed = load_dataset(str(tmp_path / "dataset"), "default", split="test", streaming=True)
     assert len(list(streamed.select_columns(["trait_id"]))) == sum(
-        collection.specimens[trait.candidate.specimen].split == "test" for trait in traits
+        collection.images[trait.candidate.image].split == "test" for trait in traits
     )

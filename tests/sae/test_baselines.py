@@ -7,8 +7,9 @@ from sklearn.decomposition import NMF, PCA
 
 from sae_traits import SAE
 from sae_traits.errors import ConfigError
-from sae_traits.features.store import FeatureShard, FeatureStore, ShardEntry, hash_of_file, write_index, write_shard
+from sae_traits.features.store import FeatureShard, FeatureStore, ShardEntry, write_index, write_shard
 from sae_traits.geometry import Framing
+from sae_traits.io import hash_of_file
 from sae_traits.sae.baselines import (
     BASELINES,
     allowed_n_latents,
@@ -84,19 +85,19 @@ def test_a_baseline_gives_codes_like_any_other_sae(name, tmp_path):
     fired = latents > thresholds
     assert fired.any(1).mean() > 0.3
     found = np.zeros_like(fired)
-    for specimen in codes.specimens():
-        found[4 * specimen.specimen + specimen.patches, specimen.latents] = True
+    for one in codes.images():
+        found[4 * one.image + one.patches, one.latents] = True
     assert (found != fired).sum() <= 0.01 * fired.sum()  # NMF's latents depend on the batch in the last digits
 
 
 def store_of(folder, x):
-    """Ten specimens of four patches."""
+    """Ten images of four patches."""
     folder.mkdir()
     path = folder / "shard-00000.safetensors"
     offsets, places = np.arange(0, 41, 4), np.tile(np.arange(4, dtype=np.int32), 10)
     write_shard(path, FeatureShard(np.arange(10), offsets, places, torch.from_numpy(x)), "plan")
     entry = ShardEntry(
-        file=path.name, first_specimen=0, n_specimens=10, n_patches=40,
+        file=path.name, first_image=0, n_images=10, n_patches=40,
         bytes=path.stat().st_size, sha256=hash_of_file(path),
     )  # fmt: skip
     info = BackboneInfo(

@@ -23,7 +23,7 @@ from sae_traits.sae.monosemanticity import (
 
 
 def score_by_pairs(embeddings, activations):
-    """The definition: every pair of specimens, one latent at a time."""
+    """The definition: every pair of images, one latent at a time."""
     scores = []
     for a in activations.T:
         span = a.max() - a.min()
@@ -61,7 +61,7 @@ def test_the_closed_form_is_the_mean_over_pairs(n, n_latents, active, seed):
         np.testing.assert_array_equal(monosemanticity(embeddings, layout(activations)), dense)
 
 
-def test_a_latent_of_alike_specimens_scores_one_and_of_unlike_ones_less():
+def test_a_latent_of_alike_images_scores_one_and_of_unlike_ones_less():
     embeddings = np.array([[1.0, 0], [2, 0], [3, 0], [0, 1], [0, 5], [-1, 0]])
     activations = np.array([[1.0, 1, 1, 0, 0, 7], [9, 0, 0, 0, 0, 7], [4, 0, 0, 0, 3, 7],
                             [0, 1, 0, 0, 0, 7], [0, 0, 0, 0, 0, 7], [0, 0, 1, 0, 0, 7]])  # fmt: skip
@@ -96,13 +96,13 @@ def test_the_mean_similarity_is_that_of_all_pairs():
 
 
 @pytest.mark.parametrize("architecture", ["topk", "relu", "jump_relu"])
-def test_an_sae_is_scored_by_its_strongest_patch_in_each_specimen(architecture):
+def test_an_sae_is_scored_by_its_strongest_patch_in_each_image(architecture):
     sae = random_sae(architecture)
     counts = [[4, 0, 7], [1, 3], [0]]
     shards = list(shards_of(counts))
     pooled, strongest = [], []
     for shard in shards:
-        for i in range(len(shard.specimens)):
+        for i in range(len(shard.images)):
             x, _ = shard.of(i)
             with torch.no_grad():
                 strongest.append(sae.encode(x).amax(0).numpy() if len(x) else np.zeros(sae.config.n_latents))
@@ -126,21 +126,21 @@ def test_other_embeddings_can_judge_and_are_named():
     assert (measured.embedding, measured.mean_similarity) == ("model B", pytest.approx(1 / 3))
 
 
-def test_a_specimen_that_lies_in_two_tiles_counts_once():
+def test_an_image_that_lies_in_two_tiles_counts_once():
     n_latents = 2**20  # so wide that a tile holds sixteen patches
     sae = SAE(SAEConfig(architecture="topk", d_model=2, n_latents=n_latents, k=3), seed=0)
     x = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
     x = torch.cat([x, 2 * x])  # the same latents again in later tiles, twice as strong
     tiles = [latents for _, latents in sae.encode_tiles(x)]
     assert len(tiles) == 3
-    offsets = np.array([0, 10, 38, 40])  # the second specimen lies in all three
+    offsets = np.array([0, 10, 38, 40])  # the second image lies in all three
     found = strongest_activations(sae, FeatureShard(np.arange(3), offsets, np.arange(40, dtype=np.int32), x))
-    for specimen, latents in enumerate(torch.cat(tiles).split(np.diff(offsets).tolist())):
-        np.testing.assert_array_equal(found[[specimen]].toarray()[0], latents.amax(0).numpy())
+    for record, latents in enumerate(torch.cat(tiles).split(np.diff(offsets).tolist())):
+        np.testing.assert_array_equal(found[[record]].toarray()[0], latents.amax(0).numpy())
 
 
 @given(counts=st.lists(st.integers(0, 4), min_size=1, max_size=8))
-def test_pooling_is_the_mean_over_a_specimens_patches(counts):
+def test_pooling_is_the_mean_over_an_images_patches(counts):
     x = features(max(1, sum(counts))).numpy()[: sum(counts)]
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     means = pool(x, offsets)
@@ -149,6 +149,6 @@ def test_pooling_is_the_mean_over_a_specimens_patches(counts):
         np.testing.assert_allclose(means[i], own.mean(0) if n else np.zeros(D_MODEL))
 
 
-def test_no_specimens_is_an_error():
-    with pytest.raises(ValueError, match="no specimens"):
+def test_no_images_is_an_error():
+    with pytest.raises(ValueError, match="no images"):
         measure_monosemanticity(random_sae("topk"), [])

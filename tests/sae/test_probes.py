@@ -16,7 +16,7 @@ SCORED = ~TRAINING
 
 
 def shards():
-    """Specimens whose species shows in a small component, under a large one that all species share."""
+    """Images whose species shows in a small component, under a large one that all species share."""
     rng = np.random.default_rng(0)
     x = rng.normal(scale=0.1, size=(N_SPECIMENS, N_PATCHES, D_MODEL))
     x[:, :, 0] += rng.normal(scale=30, size=(N_SPECIMENS, N_PATCHES))
@@ -35,7 +35,7 @@ def patches():
 
 def test_a_dictionary_that_keeps_everything_loses_nothing():
     outcome = probe_reconstructions(fit_pca(patches(), 2 * D_MODEL), shards(), LABELS, TRAINING, SCORED)
-    assert outcome.specimens.tolist() == np.flatnonzero(SCORED).tolist()
+    assert outcome.images.tolist() == np.flatnonzero(SCORED).tolist()
     assert outcome.original.mean() == outcome.reconstructed.mean() == 1
     assert (outcome.difference, outcome.n_classes) == (0, 3)
 
@@ -47,18 +47,18 @@ def test_a_dictionary_that_keeps_the_largest_component_alone_loses_the_species()
     assert outcome.difference == pytest.approx(outcome.reconstructed.mean() - 1)
     plain = outcome.to_dict()
     assert json.loads(json.dumps(plain)) == plain
-    assert plain["n_specimens"] == 40
+    assert plain["n_images"] == 40
 
 
-def test_specimens_without_a_label_or_of_a_label_without_training_are_left_out():
+def test_images_without_a_label_or_of_a_label_without_training_are_left_out():
     labels: list[str | None] = list(LABELS)
     labels[100], labels[101] = None, "Gus hus"
     outcome = probe_reconstructions(fit_pca(patches(), 2 * D_MODEL), shards(), labels, TRAINING, SCORED)
-    assert outcome.specimens.tolist() == [row for row in np.flatnonzero(SCORED) if row not in (100, 101)]
+    assert outcome.images.tolist() == [row for row in np.flatnonzero(SCORED) if row not in (100, 101)]
 
 
-def test_training_specimens_decide_and_scored_ones_do_not():
-    """With the labels of the scored specimens swapped in a circle, everything is wrong."""
+def test_training_images_decide_and_scored_ones_do_not():
+    """With the labels of the scored images swapped in a circle, everything is wrong."""
     labels = [label if TRAINING[i] else LABELS[i + 1 - 3 * (i % 3 == 2)] for i, label in enumerate(LABELS)]
     outcome = probe_reconstructions(fit_pca(patches(), 2 * D_MODEL), shards(), labels, TRAINING, SCORED)
     assert outcome.original.mean() == 0
@@ -67,9 +67,9 @@ def test_training_specimens_decide_and_scored_ones_do_not():
 @pytest.mark.parametrize(
     ("labels", "scored", "message"),
     [
-        (["Aus bus"] * N_SPECIMENS, SCORED, "1 labels in training and 40 specimens"),
-        (LABELS, np.zeros(N_SPECIMENS, bool), "3 labels in training and 0 specimens"),
-        ([None] * N_SPECIMENS, SCORED, "none of the specimens"),
+        (["Aus bus"] * N_SPECIMENS, SCORED, "1 labels in training and 40 images"),
+        (LABELS, np.zeros(N_SPECIMENS, bool), "3 labels in training and 0 images"),
+        ([None] * N_SPECIMENS, SCORED, "none of the images"),
     ],
 )
 def test_a_probe_that_cannot_be_trained_or_scored_says_so(labels, scored, message):

@@ -1,4 +1,4 @@
-"""Traits and specimens made up for tests of what is said of traits."""
+"""Traits and images made up for tests of what is said of traits."""
 
 from pathlib import Path
 
@@ -9,9 +9,9 @@ from sae_traits.schema import (
     Candidate,
     Collection,
     Description,
+    ImageRecord,
     Measurement,
     Region,
-    Specimen,
     Taxon,
     Trait,
 )
@@ -38,7 +38,7 @@ def trait_of(row, latent, description, *, region=None, n_images=1, describer=("s
     name, model, prompt = describer
     return Trait(
         trait_id=f"s{row}-{latent}",
-        candidate=Candidate(specimen=row, latent=latent, patches=(0,), peak=2.0, contrast=CONTRAST),
+        candidate=Candidate(image=row, latent=latent, patches=(0,), peak=2.0, contrast=CONTRAST),
         region=region or box_region(10.0, 10.0, 20.0, 20.0),
         description=description,
         measurement=MEASUREMENT,
@@ -49,14 +49,14 @@ def trait_of(row, latent, description, *, region=None, n_images=1, describer=("s
     )
 
 
-def specimen_of(row, species="Heliconius erato", split="train", size=(WIDTH, HEIGHT)):
+def record_of(row, species="Heliconius erato", split="train", size=(WIDTH, HEIGHT)):
     taxon = Taxon(genus=species.split()[0], species=species)
-    return Specimen(
-        specimen_id=f"s{row}", file=f"{row}.png", taxon=taxon, split=split, width=size[0], height=size[1],
+    return ImageRecord(
+        image_id=f"s{row}", file=f"{row}.png", taxon=taxon, split=split, width=size[0], height=size[1],
         sha256=f"{row:064x}",
     )  # fmt: skip
 
 
 def collection_of(species, root=Path("/photographs")):
-    """A specimen for each species name."""
-    return Collection(root, tuple(specimen_of(row, name) for row, name in enumerate(species)))
+    """An image for each species name."""
+    return Collection(root, tuple(record_of(row, name) for row, name in enumerate(species)))

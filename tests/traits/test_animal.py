@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from skimage.draw import polygon2mask
 
+from sae_traits.describers.pattern import pattern_of
+from sae_traits.describers.surface import cut_out
 from sae_traits.geometry import PatchGrid
 from sae_traits.schema import Region
 from sae_traits.traits.animal import Animal, place_on_animal
 from sae_traits.traits.measure import measure
-from sae_traits.traits.pattern import pattern_of
 from sae_traits.traits.regions import make_region
-from sae_traits.traits.surface import cut_out
 
 SIZE = (200, 120)
 

@@ -12,13 +12,13 @@ from PIL import Image
 from scipy.sparse import csr_array
 
 from sae_traits.config import ContrastConfig
+from sae_traits.describers import Answer
+from sae_traits.describers.measured import Measured
 from sae_traits.errors import CollectionError, DescriberError
 from sae_traits.geometry import Framing
-from sae_traits.schema import BackboneInfo, Collection, Description, Specimen, Taxon
+from sae_traits.schema import BackboneInfo, Collection, Description, ImageRecord, Taxon
 from sae_traits.traits.annotate import describe_candidates, export_traits, plan_annotation
-from sae_traits.traits.describers import Answer
-from sae_traits.traits.describers.measured import Measured
-from sae_traits.traits.encode import SpecimenCodes
+from sae_traits.traits.encode import ImageCodes
 from sae_traits.traits.ledger import MAXIMUM_ATTEMPTS, Ledger
 from sae_traits.traits.table import read_latents, read_traits
 
@@ -68,7 +68,7 @@ class Scripted:
 
 
 class MemoryCodes:
-    """Codes of four specimens of two species: latent 0 marks Gen a, latent 1 Gen b, latent 2 everything."""
+    """Codes of four images of two species: latent 0 marks Gen a, latent 1 Gen b, latent 2 everything."""
 
     thresholds = np.ones(4, dtype=np.float32)
     fired = ({0: (0, 1), 2: (5,)}, {0: (2,), 2: (5,), 3: (10,)}, {1: (3,), 2: (5,)}, {1: (15,), 2: (6,)})
@@ -76,11 +76,11 @@ class MemoryCodes:
     def __init__(self, rows=(0, 1, 2, 3)):
         self.rows = rows
 
-    def specimens(self):
+    def images(self):
         for row in self.rows:
             pairs = [(z, p) for z, patches in self.fired[row].items() for p in patches]
             latents, patches = (np.array(column, np.int32) for column in zip(*pairs, strict=True))
-            yield SpecimenCodes(row, latents, patches, np.full(len(pairs), 2, np.float32))
+            yield ImageCodes(row, latents, patches, np.full(len(pairs), 2, np.float32))
 
     def firing_counts(self):
         counts = np.zeros((4, 4), dtype=np.int64)
@@ -92,17 +92,17 @@ class MemoryCodes:
 
 @pytest.fixture
 def collection(tmp_path):
-    specimens = []
+    records = []
     for row in range(4):
         species = "Gen a" if row < 2 else "Gen b"
         Image.new("RGB", (80, 60), (200, 120, 40)).save(tmp_path / f"{row}.png")
-        specimens.append(
-            Specimen(
-                specimen_id=f"s{row}", file=f"{row}.png", taxon=Taxon(species=species, genus="Gen"), split="train",
+        records.append(
+            ImageRecord(
+                image_id=f"s{row}", file=f"{row}.png", taxon=Taxon(species=species, genus="Gen"), split="train",
                 width=80, height=60, sha256=str(row),
             )
         )  # fmt: skip
-    return Collection(tmp_path, tuple(specimens))
+    return Collection(tmp_path, tuple(records))
 
 
 def annotate(collection, tmp_path, describer, codes=None, workers=1, use_masks=False):
@@ -120,7 +120,7 @@ def test_valid_answers_become_traits_and_the_others_are_kept_and_counted(collect
     traits = list(read_traits(tmp_path / "traits.parquet"))
     assert {t.trait_id for t in traits} == {"s0-0", "s1-0", "s2-1", "s3-1"}
     assert annotation.n_traits == 4
-    assert annotation.n_specimens == 4
+    assert annotation.n_images == 4
     assert annotation.n_background == 1
     assert counts["ok"] == 5
     assert annotation.species_without_latents == ()
@@ -173,7 +173,7 @@ def test_an_image_that_is_gone_is_a_failed_call_that_names_it_and_the_rest_goes_
     (tmp_path / "1.png").unlink()
     annotation, counts = annotate(collection, tmp_path, Scripted(tmp_path / "log"))
     assert annotation.n_failed == annotation.n_open == counts["failed"] == 2
-    assert annotation.n_specimens == 3
+    assert annotation.n_images == 3
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         assert all("1.png" in str(entry.error) for entry in ledger if entry.state == "failed")
 
@@ -192,8 +192,8 @@ def test_an_answer_that_cannot_be_used_is_quarantined(collection, tmp_path):
     assert annotation.n_open == 0
 
 
-def test_species_without_training_specimens_are_reported_not_guessed(collection, tmp_path):
-    held = [replace(s, split="test") if s.species == "Gen b" else s for s in collection.specimens]
+def test_species_without_training_images_are_reported_not_guessed(collection, tmp_path):
+    held = [replace(s, split="test") if s.species == "Gen b" else s for s in collection.images]
     annotation, _ = annotate(Collection(tmp_path, tuple(held)), tmp_path, Scripted(tmp_path / "log"))
     assert annotation.species_without_latents == ("Gen b",)
     assert {t.trait_id.split("-")[0] for t in read_traits(tmp_path / "traits.parquet")} == {"s0", "s1"}
@@ -226,7 +226,7 @@ def test_an_error_on_the_way_takes_no_attempt_and_is_not_hidden_in_a_group(colle
         assert {entry.attempts for entry in ledger} == {0}
 
 
-def test_specimens_of_a_species_and_split_share_a_description(collection, tmp_path):
+def test_images_of_a_species_and_split_share_a_description(collection, tmp_path):
     class Found(MemoryCodes):
         fired = ({0: (0, 1)}, {0: (2,)}, {1: (3,)}, {1: (15,)})
 
@@ -243,11 +243,11 @@ def test_specimens_of_a_species_and_split_share_a_description(collection, tmp_pa
     assert len(describer.log.read_text().split()) == 2
 
 
-def test_what_is_said_of_training_specimens_does_not_depend_on_test_specimens(collection, tmp_path):
+def test_what_is_said_of_training_images_does_not_depend_on_test_images(collection, tmp_path):
     class Found(MemoryCodes):
         fired = ({0: (0, 1)}, {0: (2,)}, {1: (3,)}, {1: (15,)})
 
-    held = [replace(s, split="test") if s.specimen_id == "s1" else s for s in collection.specimens]
+    held = [replace(s, split="test") if s.image_id == "s1" else s for s in collection.images]
     describer = replace(Scripted(tmp_path / "log"), images_per_description=2)
     annotate(Collection(tmp_path, tuple(held)), tmp_path, describer, Found())
     assert sorted(describer.log.read_text().split()) == ["0", "2", "3+15"]
@@ -256,11 +256,11 @@ def test_what_is_said_of_training_specimens_does_not_depend_on_test_specimens(co
     }  # fmt: skip
 
 
-def test_the_scale_of_a_specimen_changes_millimetres_without_asking_again(collection, tmp_path):
+def test_the_scale_of_an_image_changes_millimetres_without_asking_again(collection, tmp_path):
     describer = Scripted(tmp_path / "log")
     annotate(collection, tmp_path, describer)
     asked = describer.log.read_text()
-    scaled = Collection(tmp_path, tuple(replace(s, mm_per_pixel=0.5) for s in collection.specimens))
+    scaled = Collection(tmp_path, tuple(replace(s, mm_per_pixel=0.5) for s in collection.images))
     annotate(scaled, tmp_path, describer)
     assert describer.log.read_text() == asked
     for trait in read_traits(tmp_path / "traits.parquet"):
@@ -268,7 +268,7 @@ def test_the_scale_of_a_specimen_changes_millimetres_without_asking_again(collec
 
 
 def test_an_image_that_is_in_the_collection_twice_is_asked_about_once(collection, tmp_path):
-    twice = [replace(s, sha256="same", file="0.png") for s in collection.specimens]
+    twice = [replace(s, sha256="same", file="0.png") for s in collection.images]
 
     class Found(MemoryCodes):
         fired = ({0: (2,)}, {0: (2,)}, {1: (3,)}, {1: (3,)})
@@ -280,17 +280,17 @@ def test_an_image_that_is_in_the_collection_twice_is_asked_about_once(collection
 
 @pytest.fixture
 def masked(collection, tmp_path):
-    """Of all specimens but the last the animal is a blue stripe on top of an orange ground: the upper quarter."""
+    """Of all images but the last the animal is a blue stripe on top of an orange ground: the upper quarter."""
     mask = np.zeros((60, 80), np.uint8)
     mask[:15] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
-    specimens = []
-    for row, specimen in enumerate(collection.specimens):
+    records = []
+    for row, record in enumerate(collection.images):
         image = np.full((60, 80, 3), (230, 120, 20), np.uint8)
         image[:5] = 40, 60, 200
-        Image.fromarray(image).save(tmp_path / specimen.file)
-        specimens.append(replace(specimen, mask_file=None if row == 3 else "mask.png"))
-    return Collection(tmp_path, tuple(specimens))
+        Image.fromarray(image).save(tmp_path / record.file)
+        records.append(replace(record, mask_file=None if row == 3 else "mask.png"))
+    return Collection(tmp_path, tuple(records))
 
 
 class TopRows(MemoryCodes):
@@ -299,7 +299,7 @@ class TopRows(MemoryCodes):
     fired = ({0: (0, 4)}, {0: (1, 5)}, {1: (2, 6)}, {1: (3, 7)})
 
 
-def test_masks_change_what_is_measured_of_specimens_that_have_one_and_only_when_asked(masked, tmp_path):
+def test_masks_change_what_is_measured_of_images_that_have_one_and_only_when_asked(masked, tmp_path):
     annotate(masked, tmp_path, Measured(), TopRows())
     plain = {t.trait_id: t for t in read_traits(tmp_path / "traits.parquet")}
     annotate(masked, tmp_path, Measured(), TopRows(), use_masks=True)

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 from describer_server.many import TRAITS, ManyCandidates
 
-from sae_traits.layers import resolve
+from sae_traits.config.layers import resolve
+from sae_traits.describers import make_describer
 from sae_traits.schema import Taxon
 from sae_traits.traits.calls import planned_calls
-from sae_traits.traits.describers import make_describer
 from sae_traits.traits.estimate import bound_annotation, estimate_annotation
 from sae_traits.traits.ledger import Ledger, Outcome
 
@@ -60,31 +60,31 @@ def test_a_describer_without_a_model_costs_no_tokens(tmp_path):
     assert not [line for line in found.lines() if line.startswith(("tokens", "money"))]
 
 
-def bound(specimens, **options):
+def bound(records, **options):
     config = resolve({"describe": {"describer": "server", "describer_model": "m"} | options}).describe
-    return bound_annotation(specimens, make_describer(config), config, traits_a_specimen=TRAITS)
+    return bound_annotation(records, make_describer(config), config, traits_per_image=TRAITS)
 
 
 def test_before_there_are_regions_the_estimate_is_a_bound(tmp_path):
-    specimens = ManyCandidates(tmp_path, N_SPECIMENS).collection.specimens
-    found, counted = bound(specimens), estimate(tmp_path)
+    records = ManyCandidates(tmp_path, N_SPECIMENS).collection.images
+    found, counted = bound(records), estimate(tmp_path)
     assert (found.n_calls, found.n_finished) == (counted.n_calls, 0)
     assert found.prompt_tokens == counted.prompt_tokens
     assert found.answer_tokens == counted.answer_tokens
 
 
-def test_specimens_of_a_species_and_split_share_calls_in_the_bound(tmp_path):
-    (one, *_) = ManyCandidates(tmp_path, 1).collection.specimens
+def test_images_of_a_species_and_split_share_calls_in_the_bound(tmp_path):
+    (one, *_) = ManyCandidates(tmp_path, 1).collection.images
     named = [replace(one, taxon=Taxon(species=f"Fictus {name}")) for name in ("primus",) * 7 + ("secundus",)]
     assert bound(named, images_per_description=3).n_calls == TRAITS * (3 + 1)
-    apart = [*named, *(replace(specimen, split="validation") for specimen in named)]
+    apart = [*named, *(replace(record, split="validation") for record in named)]
     assert bound(apart, images_per_description=3).n_calls == TRAITS * 2 * (3 + 1)
-    unnamed = [replace(specimen, taxon=Taxon()) for specimen in named]
+    unnamed = [replace(record, taxon=Taxon()) for record in named]
     assert bound(unnamed, images_per_description=3).n_calls == TRAITS * 8
 
 
 def test_a_bound_of_a_describer_without_a_model_is_time_alone(tmp_path):
-    specimens = ManyCandidates(tmp_path, N_SPECIMENS).collection.specimens
-    found = bound(specimens, describer="measured", describer_model=None, describe_workers=2)
+    records = ManyCandidates(tmp_path, N_SPECIMENS).collection.images
+    found = bound(records, describer="measured", describer_model=None, describe_workers=2)
     assert (found.prompt_tokens, found.answer_tokens) == (0, 0)
     assert found.hours == pytest.approx(N_CALLS * 0.01 / 2 / 3600)

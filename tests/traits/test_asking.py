@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import pytest
 from describer_server.many import TRAITS, ManyCandidates
 
+from sae_traits.describers import Answer
 from sae_traits.errors import StoreError
 from sae_traits.schema import Description
 from sae_traits.traits.annotate import describe_candidates
-from sae_traits.traits.describers import Answer
 from sae_traits.traits.ledger import Ledger
 
 

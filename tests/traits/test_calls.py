@@ -9,12 +9,12 @@ import pytest
 from describer_server.many import HEIGHT, TRAITS, WIDTH, ManyCandidates
 from PIL import Image
 
+from sae_traits.config.layers import resolve
+from sae_traits.describers import make_describer
+from sae_traits.describers.measured import Measured
 from sae_traits.errors import CollectionError
-from sae_traits.layers import resolve
 from sae_traits.schema import Collection
 from sae_traits.traits.calls import planned_calls, region_key
-from sae_traits.traits.describers import make_describer
-from sae_traits.traits.describers.measured import Measured
 
 
 def describer(**options):
@@ -41,10 +41,10 @@ def test_each_region_is_a_call_and_those_of_an_image_come_together(plan):
 @pytest.mark.parametrize("most", [2, 3, 100])
 def test_groups_are_of_one_species_split_and_latent_and_lose_no_one(plan, most):
     calls = calls_of(plan, images_per_description=most)
-    specimens = {specimen.specimen_id: specimen for specimen in plan.collection.specimens}
+    records = {record.image_id: record for record in plan.collection.images}
     for call in calls:
         ids, latents = zip(*(name.rsplit("-", 1) for name in call.trait_ids), strict=True)
-        assert len({(specimens[i].species, specimens[i].split) for i in ids} | set()) == len(set(latents)) == 1
+        assert len({(records[i].species, records[i].split) for i in ids} | set()) == len(set(latents)) == 1
         assert call.identity.n_images == len(call.members) == len(ids) <= most
     everyone = [name for call in calls for name in call.trait_ids]
     assert len(everyone) == len(set(everyone)) == 44 * TRAITS
@@ -86,28 +86,28 @@ def test_the_species_matters_only_where_it_is_told(plan):
 
 
 def test_a_measurement_depends_on_pixels_and_region_only(plan):
-    specimen, ((_, region), (_, other), *_) = next(plan.candidates())
-    key = region_key(specimen, region)
-    assert region_key(replace(specimen, mm_per_pixel=0.1, specimen_id="x"), region) == key
-    assert region_key(replace(specimen, sha256="x"), region) != key
-    assert region_key(specimen, other) != key
+    record, ((_, region), (_, other), *_) = next(plan.candidates())
+    key = region_key(record, region)
+    assert region_key(replace(record, mm_per_pixel=0.1, image_id="x"), region) == key
+    assert region_key(replace(record, sha256="x"), region) != key
+    assert region_key(record, other) != key
 
 
 @pytest.fixture
 def masked(plan, tmp_path):
-    """Two specimens of the plan in a folder of their own, the first with a mask."""
+    """Two images of the plan in a folder of their own, the first with a mask."""
     collection = plan.collection
-    for specimen in collection.specimens[:2]:
-        shutil.copy(collection.path(specimen), tmp_path)
+    for record in collection.images[:2]:
+        shutil.copy(collection.path(record), tmp_path)
     Image.new("L", (WIDTH, HEIGHT), 255).save(tmp_path / "mask.png")
-    specimens = replace(collection.specimens[0], mask_file="mask.png"), collection.specimens[1]
+    records = replace(collection.images[0], mask_file="mask.png"), collection.images[1]
     found = list(islice(plan.candidates(), 2))
-    pairs = [(specimen, regions) for specimen, (_, regions) in zip(specimens, found, strict=True)]
-    return SimpleNamespace(collection=Collection(tmp_path, specimens), candidates=lambda: iter(pairs))
+    pairs = [(record, regions) for record, (_, regions) in zip(records, found, strict=True)]
+    return SimpleNamespace(collection=Collection(tmp_path, records), candidates=lambda: iter(pairs))
 
 
 def keys_of(plan, describer, *, use_masks):
-    """Keys of calls, and of measurements, by specimen."""
+    """Keys of calls, and of measurements, by image."""
     tasks = list(planned_calls(plan.candidates(), plan.collection, describer, use_masks=use_masks))
     return (
         [[call.key for call in calls] for calls in tasks],

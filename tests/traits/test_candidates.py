@@ -3,8 +3,8 @@ import pytest
 
 from sae_traits.geometry import Framing
 from sae_traits.schema import BackboneInfo, ChosenLatent, Contrast
-from sae_traits.traits.candidates import evidence, specimen_candidates
-from sae_traits.traits.encode import SpecimenCodes
+from sae_traits.traits.candidates import evidence, image_candidates
+from sae_traits.traits.encode import ImageCodes
 
 INFO = BackboneInfo(
     backbone="texture", revision="1", layer=0, d_model=4, rows=4, columns=4, patch=16.0,
@@ -17,7 +17,7 @@ def chosen(*effects):
     """Latent i was chosen with the i-th effect; None was not chosen. Thresholds are 1, 2, 3 …"""
     return {
         latent: ChosenLatent(
-            species="Gen a", latent=latent, threshold=latent + 1.0, n_fired=9, n_specimens=10,
+            species="Gen a", latent=latent, threshold=latent + 1.0, n_fired=9, n_images=10,
             contrast=Contrast(
                 f_species=0.9, f_reference=0.1, effect=effect, q_value=0.01, significant=True, reference_rank="genus"
             ),
@@ -28,14 +28,14 @@ def chosen(*effects):
 
 
 def codes(**fired):
-    """Codes of one specimen: z0={patch: value, …}."""
+    """Codes of one image: z0={patch: value, …}."""
     rows = [(int(name[1:]), patch, value) for name, where in fired.items() for patch, value in sorted(where.items())]
     latents, patches, values = zip(*sorted(rows), strict=True)
-    return SpecimenCodes(7, np.array(latents, np.int32), np.array(patches, np.int32), np.array(values, np.float32))
+    return ImageCodes(7, np.array(latents, np.int32), np.array(patches, np.int32), np.array(values, np.float32))
 
 
 def pick(found, choice, most=5, greatest_overlap=0.5, least_evidence=0.0, **options):
-    return specimen_candidates(
+    return image_candidates(
         found, choice, GRID, most=most, greatest_overlap=greatest_overlap, least_evidence=least_evidence, **options
     )
 
@@ -46,7 +46,7 @@ def test_candidates_are_ranked_by_effect_times_strength():
     # strengths are peak / threshold, times 1 for a single patch: 2, 3 and 1.1; scores 2, 3 and 4.4
     assert [candidate.latent for candidate, _ in ranked] == [2, 1, 0]
     assert [candidate.peak for candidate, _ in ranked] == pytest.approx([3.3, 6.0, 2.0])
-    assert {candidate.specimen for candidate, _ in ranked} == {7}
+    assert {candidate.image for candidate, _ in ranked} == {7}
 
 
 def test_a_larger_region_is_stronger_by_the_square_root_of_its_patches():

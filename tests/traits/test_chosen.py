@@ -11,7 +11,7 @@ LARGE, SMALL = 30, 2
 
 
 def count(n_latents=5):
-    """Latent 0 marks Gen a, 1 a few of it; 2 fires everywhere; 3 fires in one specimen of Hen c, 4 in both."""
+    """Latent 0 marks Gen a, 1 a few of it; 2 fires everywhere; 3 fires in one image of Hen c, 4 in both."""
     sizes = {"Gen a": LARGE, "Gen b": LARGE, "Hen c": SMALL, "Hen d": SMALL}
     taxa = [Taxon(species=name, genus=name.split()[0]) for name, size in sizes.items() for _ in range(size)]
     fired = lil_array((len(taxa), n_latents), dtype=np.int32)
@@ -47,7 +47,7 @@ def test_significant_latents_are_chosen_and_all_of_a_species_that_has_none(count
 def test_what_is_chosen_carries_its_threshold_counts_and_contrast(counts):
     latent = choose_latents(specimen_contrast(counts), THRESHOLDS)["Hen c"][4]
     assert (latent.species, latent.latent, latent.threshold) == ("Hen c", 4, 4.0)
-    assert (latent.n_fired, latent.n_specimens) == (SMALL, SMALL)
+    assert (latent.n_fired, latent.n_images) == (SMALL, SMALL)
     assert (latent.contrast.f_species, latent.contrast.f_reference) == (1.0, 0.0)
     assert latent.contrast.reference_rank == "genus"
     every = SpeciesContrasts.join(specimen_contrast(counts))
@@ -64,7 +64,7 @@ def test_nothing_of_algorithm_1_is_tested_so_all_of_it_is_chosen(counts):
 def test_a_latent_that_fires_everywhere_is_dropped_with_its_reason(counts):
     dropped = latents_everywhere(counts, share=0.95)
     assert dropped == (DroppedLatent(2, 1.0),)
-    assert dropped[0].reason == "fires in 100 % of the training specimens of the average species"
+    assert dropped[0].reason == "fires in 100 % of the training images of the average species"
     assert latents_everywhere(counts, share=1) == ()
 
 

@@ -5,7 +5,7 @@ from itertools import combinations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from made_traits import described, specimen_of, trait_of
+from made_traits import described, record_of, trait_of
 
 from sae_traits.traits.consistency import ConsistencyCounter, Tally, excluding_classes, facets
 
@@ -13,10 +13,10 @@ VALUES = st.frozensets(st.sampled_from("abcde"), min_size=1, max_size=3)
 
 
 def counted(*rows):
-    """A counter of (species, latent, description) rows, one a specimen."""
+    """A counter of (species, latent, description) rows, one an image."""
     counter = ConsistencyCounter()
     for row, (species, latent, description) in enumerate(rows):
-        counter.add(trait_of(row, latent, description), specimen_of(row, species))
+        counter.add(trait_of(row, latent, description), record_of(row, species))
     return counter
 
 
@@ -47,7 +47,7 @@ def test_a_full_tally_still_counts_all_values_but_tells_few_apart(values, most):
     assert tally.n_agreeing <= sum(bool(a & b) for a, b in combinations(values, 2))
 
 
-def test_only_specimens_of_one_species_at_one_latent_are_compared():
+def test_only_images_of_one_species_at_one_latent_are_compared():
     counter = counted(
         ("Gen a", 1, described(part="Wing")),
         ("Gen a", 1, described(part="wing")),
@@ -63,7 +63,7 @@ def test_only_specimens_of_one_species_at_one_latent_are_compared():
     assert part.chance == pytest.approx((1 + 6) / 15)  # two wings, four legs
 
 
-def test_what_only_one_of_two_specimens_names_is_no_disagreement():
+def test_what_only_one_of_two_images_names_is_no_disagreement():
     counter = counted(
         ("Gen a", 1, described(part="wing", texture="hairy")), ("Gen a", 1, described(colour="red", texture="hairy"))
     )
@@ -128,12 +128,12 @@ def test_size_excludes_by_class_and_not_by_word():
 
 
 @pytest.mark.parametrize("n_images", [1, 2, 3])
-def test_a_description_that_specimens_share_counts_once(n_images):
+def test_a_description_that_images_share_counts_once(n_images):
     counter = ConsistencyCounter()
     for row in range(6):
         text = f"Call {row // n_images}."
         trait = trait_of(row, 1, described(text, part="wing"), n_images=n_images)
-        counter.add(trait, specimen_of(row, "Gen a"))
+        counter.add(trait, record_of(row, "Gen a"))
     n_calls = 6 // n_images
     assert agreement_of(counter)["part"].n_pairs == n_calls * (n_calls - 1) // 2
 
@@ -141,5 +141,5 @@ def test_a_description_that_specimens_share_counts_once(n_images):
 def test_calls_of_two_splits_that_say_the_same_are_two_descriptions():
     counter = ConsistencyCounter()
     for row, split in enumerate(("train", "test", "train", "test")):
-        counter.add(trait_of(row, 1, described(part="wing"), n_images=2), specimen_of(row, "Gen a", split))
+        counter.add(trait_of(row, 1, described(part="wing"), n_images=2), record_of(row, "Gen a", split))
     assert agreement_of(counter)["part"].n_pairs == 1

@@ -37,7 +37,7 @@ def frame(blocks):
             "significant": found.significant,
             "reference_rank": np.array(found.reference_rank, dtype=object)[found.row_species],
             "n_fired": found.n_fired,
-            "n_specimens": found.n_specimens[found.row_species],
+            "n_images": found.n_images[found.row_species],
         }
     )
 
@@ -101,7 +101,7 @@ def test_the_reference_is_the_closest_group_with_a_second_species(others, rank):
     assert set(table.loc[table["species"] == "Gen a", "reference_rank"]) == {rank}
 
 
-def test_a_family_that_only_some_specimens_name_holds_for_the_whole_species():
+def test_a_family_that_only_some_images_name_holds_for_the_whole_species():
     partly = [Taxon(species="Gen a", genus="Gen", family=None)] * 6 + [taxon("Gen a")] * 2
     rest = [taxon("Hen b")] * 6
     counts = counts_of([[1, 0]] * 7 + [[0, 1]] + [[1, 0]] + [[0, 1]] * 5)
@@ -110,7 +110,7 @@ def test_a_family_that_only_some_specimens_name_holds_for_the_whole_species():
     )
 
 
-def test_a_specimen_counts_once_however_many_patches_fired():
+def test_an_image_counts_once_however_many_patches_fired():
     taxa = [taxon("G a")] * 4 + [taxon("G b")] * 4
     few = specimen_contrast(counts_of([[1, 1]] * 4 + [[0, 1]] * 4), taxa)
     many = specimen_contrast(counts_of([[90, 1]] * 4 + [[0, 7]] * 4), taxa)
@@ -168,7 +168,7 @@ def test_the_contrast_equals_its_definition_written_as_loops(drawn):
                 continue
             assert row.effect > 0
             assert row.reference_rank == rank
-            assert (row.n_fired, row.n_specimens) == (a, mine.sum())
+            assert (row.n_fired, row.n_images) == (a, mine.sum())
             assert row.f_species == pytest.approx(a / mine.sum())
             assert row.f_reference == pytest.approx(b / rest.sum())
             assert row.q_value == pytest.approx(q_value[latent])

@@ -13,27 +13,27 @@ N_LATENTS, D_MODEL = 12, 5
 
 
 class MemoryStore:
-    """A feature store in memory, with shards of differing sizes and specimens with differing numbers of patches."""
+    """A feature store in memory, with shards of differing sizes and images with differing numbers of patches."""
 
     def __init__(self, n_patches=(4, 0, 7, 3, 5), shards=((0, 1, 2), (3, 4))):
         generator = torch.Generator().manual_seed(3)
-        self.n_specimens = len(n_patches)
+        self.n_images = len(n_patches)
         self.features = [torch.randn(n, D_MODEL, generator=generator) for n in n_patches]
         self.patches = [np.arange(n, dtype=np.int32) * 2 for n in n_patches]
         self.rows = shards
         self.given = []
         """Rows of each shard that was asked for."""
 
-    def count_shards(self, specimens=None):
-        return len(self._chosen(specimens))
+    def count_shards(self, records=None):
+        return len(self._chosen(records))
 
-    def _chosen(self, specimens):
-        chosen = range(self.n_specimens) if specimens is None else list(specimens)
+    def _chosen(self, records):
+        chosen = range(self.n_images) if records is None else list(records)
         rows = [tuple(row for row in own if row in chosen) for own in self.rows]
         return [own for own in rows if own]
 
-    def shards(self, specimens=None):
-        for rows in self._chosen(specimens):
+    def shards(self, records=None):
+        for rows in self._chosen(records):
             self.given.append(rows)
             yield FeatureShard(
                 np.array(rows),
@@ -58,8 +58,8 @@ def test_the_codes_are_exactly_the_activations_above_the_thresholds(sae, tmp_pat
     thresholds = np.linspace(0.1, 1.2, N_LATENTS, dtype=np.float32)
     codes = encode_collection(sae, store, thresholds, tmp_path)
     found = {
-        (c.specimen, int(z), int(p)): float(v)
-        for c in codes.specimens()
+        (c.image, int(z), int(p)): float(v)
+        for c in codes.images()
         for z, p, v in zip(c.latents, c.patches, c.values, strict=True)
     }
     expected = {
@@ -75,21 +75,21 @@ def test_the_codes_are_exactly_the_activations_above_the_thresholds(sae, tmp_pat
         assert counts[row].tolist() == (latents > thresholds).sum(0).tolist()
 
 
-def test_groups_are_the_latents_of_a_specimen_with_ascending_patches(sae, tmp_path):
+def test_groups_are_the_latents_of_an_image_with_ascending_patches(sae, tmp_path):
     codes = encode_collection(sae, MemoryStore(), np.zeros(N_LATENTS, np.float32), tmp_path)
-    for specimen in codes.specimens():
-        latents = [latent for latent, _, _ in specimen.groups()]
-        assert latents == sorted(set(specimen.latents.tolist()))
-        for latent, patches, values in specimen.groups():
+    for record in codes.images():
+        latents = [latent for latent, _, _ in record.groups()]
+        assert latents == sorted(set(record.latents.tolist()))
+        for latent, patches, values in record.groups():
             assert patches.tolist() == sorted(set(patches.tolist()))
-            assert len(values) == (specimen.latents == latent).sum()
+            assert len(values) == (record.latents == latent).sum()
 
 
-def test_thresholds_come_from_the_training_specimens_alone(sae):
+def test_thresholds_come_from_the_training_images_alone(sae):
     store = MemoryStore()
     training = np.array([True, True, True, False, False])
     before = firing_thresholds(sae, store, training, 0.5)
-    assert store.given == [(0, 1, 2)], "features of other specimens are not even asked for"
+    assert store.given == [(0, 1, 2)], "features of other images are not even asked for"
     store.features[3] = store.features[3] * 100
     assert firing_thresholds(sae, store, training, 0.5).tolist() == before.tolist()
     values = np.concatenate([latents for row, latents in enumerate(dense(sae, store)) if training[row]])

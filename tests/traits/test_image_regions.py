@@ -16,7 +16,7 @@ INFO = BackboneInfo(
 
 
 class Painted:
-    """A classifier that sees its class where it is told to: specimen -> patch -> value."""
+    """A classifier that sees its class where it is told to: image -> patch -> value."""
 
     info = INFO
 
@@ -46,10 +46,10 @@ def collection(tmp_path):
 
 
 def regions(collection, tmp_path, *maps):
-    """The candidates of each specimen that has some, by its row."""
+    """The candidates of each image that has some, by its row."""
     file = tmp_path / "maps.parquet"
     write_class_maps(collection, Painted(*maps), file, image_batch_size=2, workers=0)
-    return {candidate.specimen: (candidate, region) for _, ((candidate, region),) in candidates_of(collection, file)}
+    return {candidate.image: (candidate, region) for _, ((candidate, region),) in candidates_of(collection, file)}
 
 
 def candidates_of(collection, file):
@@ -74,7 +74,7 @@ def test_patches_below_fifteen_hundredths_of_the_maximum_are_left_out(value, pat
 def test_there_is_no_latent_and_no_contrast(collection, tmp_path):
     candidate, _ = regions(collection, tmp_path, {4: 1.0}, {0: 1.0}, {5: 1.0})[2]
     assert (candidate.latent, candidate.contrast, candidate.effect, candidate.significant) == (None, None, 0.0, False)
-    assert (candidate.regions, candidate.name) == ("gradcam", "gradcam")
+    assert (candidate.region_source, candidate.name) == ("gradcam", "gradcam")
     plan = plan_gradcam(collection, INFO, tmp_path / "maps.parquet")
     assert (len(plan.chosen), plan.species_without_latents) == (0, ())
 
@@ -87,18 +87,18 @@ def test_padding_neither_makes_a_region_nor_counts_as_the_maximum(collection, tm
 def test_specks_and_margins_are_those_of_latents(collection, tmp_path):
     regions(collection, tmp_path, {4: 1.0}, {0: 2.0, 10: 0.9, 11: 0.9}, {5: 1.0})
     plan = plan_gradcam(collection, INFO, tmp_path / "maps.parquet", smallest_region=2, box_margin=0.5)
-    ((specimen, ((candidate, region),)),) = plan.candidates()
-    assert (specimen.specimen_id, candidate.patches, candidate.peak) == ("001", (10, 11), pytest.approx(0.9))
+    ((record, ((candidate, region),)),) = plan.candidates()
+    assert (record.image_id, candidate.patches, candidate.peak) == ("001", (10, 11), pytest.approx(0.9))
     assert region.box == (16.0, 16.0, 48.0, 48.0)  # 32 x 16 pixels and 16 more around, of a photograph of 64 x 64
 
 
-def test_a_specimen_whose_map_is_zero_has_no_region_and_is_counted(collection, tmp_path):
+def test_an_image_whose_map_is_zero_has_no_region_and_is_counted(collection, tmp_path):
     painted = Painted({4: 1.0}, {}, {5: 1.0})
     counts = write_class_maps(collection, painted, tmp_path / "maps.parquet", image_batch_size=2, workers=0)
     assert counts == {"n_maps": 2, "n_empty_maps": 1}
     assert painted.batches == [2, 1]
     found = candidates_of(collection, tmp_path / "maps.parquet")
-    assert [specimen.specimen_id for specimen, _ in found] == ["000", "002"]
+    assert [record.image_id for record, _ in found] == ["000", "002"]
     assert pq.read_table(tmp_path / "maps.parquet")["class_name"].to_pylist() == ["moth"] * 3
 
 
@@ -112,10 +112,10 @@ def test_a_classifier_that_sees_nothing_anywhere_is_refused_and_leaves_no_file(c
 
 def test_the_whole_image_is_one_region_of_all_its_patches(collection):
     found = list(plan_whole(collection, INFO).candidates())
-    assert [specimen for specimen, _ in found] == list(collection.specimens)
-    for row, (specimen, ((candidate, region),)) in enumerate(found):
-        assert candidate.specimen == row
+    assert [record for record, _ in found] == list(collection.images)
+    for row, (record, ((candidate, region),)) in enumerate(found):
+        assert candidate.image == row
         assert candidate.name == "whole"
         assert candidate.peak is None
-        assert candidate.patches == region.patches == tuple(INFO.grid((specimen.width, specimen.height)).valid)
+        assert candidate.patches == region.patches == tuple(INFO.grid((record.width, record.height)).valid)
     assert found[1][1][0][1].box == (0.0, 0.0, 64.0, 64.0)

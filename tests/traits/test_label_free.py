@@ -1,4 +1,4 @@
-"""Specimens whose label does not count: which latents describe them, and that the label leaks nowhere."""
+"""Images whose label does not count: which latents describe them, and that the label leaks nowhere."""
 
 from dataclasses import dataclass
 
@@ -9,13 +9,13 @@ from hypothesis.strategies import integers, lists, permutations, sampled_from, t
 from scipy.sparse import csr_array
 
 from sae_traits.config import ContrastConfig
+from sae_traits.config.layers import resolve
+from sae_traits.describers import make_describer
 from sae_traits.geometry import Framing
-from sae_traits.layers import resolve
-from sae_traits.schema import SPLITS, BackboneInfo, ChosenLatent, Collection, Contrast, Specimen, Split, Taxon
+from sae_traits.schema import SPLITS, BackboneInfo, ChosenLatent, Collection, Contrast, ImageRecord, Split, Taxon
 from sae_traits.traits.annotate import plan_annotation
 from sae_traits.traits.calls import planned_calls
-from sae_traits.traits.describers import make_describer
-from sae_traits.traits.encode import SpecimenCodes
+from sae_traits.traits.encode import ImageCodes
 from sae_traits.traits.label_free import strongest_choices, without_labels
 
 INFO = BackboneInfo(
@@ -28,7 +28,7 @@ def choice(latent, species, effect):
     contrast = Contrast(
         f_species=0.9, f_reference=0.1, effect=effect, q_value=0.01, significant=True, reference_rank="genus"
     )
-    return ChosenLatent(species=species, latent=latent, threshold=1.0, contrast=contrast, n_fired=9, n_specimens=10)
+    return ChosenLatent(species=species, latent=latent, threshold=1.0, contrast=contrast, n_fired=9, n_images=10)
 
 
 def test_each_latent_counts_as_for_the_species_that_it_tells_best():
@@ -53,16 +53,16 @@ def test_the_order_of_the_rows_does_not_matter(orders):
 
 
 class MemoryCodes:
-    """Latent 0 marks Gen a, latent 1 Gen b; both fire in the last two specimens, of which one is of each species."""
+    """Latent 0 marks Gen a, latent 1 Gen b; both fire in the last two images, of which one is of each species."""
 
     thresholds = np.ones(3, dtype=np.float32)
     fired = ({0: (0,)}, {0: (0,)}, {1: (5,)}, {1: (5,)}, {0: (0,), 1: (10,)}, {0: (0,), 1: (10,)})
 
-    def specimens(self):
+    def images(self):
         for row, found in enumerate(self.fired):
             pairs = [(z, p) for z, patches in found.items() for p in patches]
             latents, patches = (np.array(column, np.int32) for column in zip(*pairs, strict=True))
-            yield SpecimenCodes(row, latents, patches, np.full(len(pairs), 2, np.float32))
+            yield ImageCodes(row, latents, patches, np.full(len(pairs), 2, np.float32))
 
     def firing_counts(self):
         counts = np.zeros((6, 3), dtype=np.int64)
@@ -77,8 +77,8 @@ def collection_of(*species, root):
     return Collection(
         root,
         tuple(
-            Specimen(
-                specimen_id=f"s{row}", file=f"{row}.png", taxon=Taxon(genus="Gen", species=name), split=split,
+            ImageRecord(
+                image_id=f"s{row}", file=f"{row}.png", taxon=Taxon(genus="Gen", species=name), split=split,
                 width=80, height=60, sha256=str(row),
             )
             for row, (name, split) in enumerate(zip(species, splits, strict=True))
@@ -88,20 +88,20 @@ def collection_of(*species, root):
 
 def candidates_of(collection):
     plan = plan_annotation(collection, MemoryCodes(), INFO, ContrastConfig(least_evidence=0.0))  # pyright: ignore[reportArgumentType]
-    return {specimen.specimen_id: [c.name for c, _ in found] for specimen, found in plan.candidates()}, plan
+    return {record.image_id: [c.name for c, _ in found] for record, found in plan.candidates()}, plan
 
 
-def test_a_specimen_without_a_label_gets_the_latents_of_all_species_and_one_with_a_label_its_own(tmp_path):
+def test_an_image_without_a_label_gets_the_latents_of_all_species_and_one_with_a_label_its_own(tmp_path):
     labelled = collection_of("Gen a", "Gen a", "Gen b", "Gen b", "Gen a", "Gen b", root=tmp_path)
     with_labels, _ = candidates_of(labelled)
     assert (with_labels["s4"], with_labels["s5"]) == (["0"], ["1"])
     unnamed = without_labels(labelled, ("validation", "test"))
-    assert [s.taxon.species for s in unnamed.specimens] == ["Gen a", "Gen a", "Gen b", "Gen b", None, None]
+    assert [s.taxon.species for s in unnamed.images] == ["Gen a", "Gen a", "Gen b", "Gen b", None, None]
     label_free, plan = candidates_of(unnamed)
     assert sorted(label_free["s4"]) == sorted(label_free["s5"]) == ["0", "1"]
     assert {name: label_free[name] for name in ("s0", "s2")} == {name: with_labels[name] for name in ("s0", "s2")}
     assert plan.species_without_latents == ()
-    assert plan.chosen.of(unnamed.specimens[4])[1].species == "Gen b"
+    assert plan.chosen.of(unnamed.images[4])[1].species == "Gen b"
 
 
 def test_other_labels_of_validation_and_test_change_nothing(tmp_path):
@@ -114,17 +114,17 @@ def test_other_labels_of_validation_and_test_change_nothing(tmp_path):
 
 @dataclass(frozen=True)
 class Unnamed:
-    """Candidates of specimens without labels."""
+    """Candidates of images without labels."""
 
     plan: ManyCandidates
 
     def candidates(self):
         collection = without_labels(self.plan.collection, SPLITS)
         for _, found in self.plan.candidates():
-            yield collection.specimens[found[0][0].specimen], found
+            yield collection.images[found[0][0].image], found
 
 
-def test_specimens_without_a_label_share_no_call(tmp_path):
+def test_images_without_a_label_share_no_call(tmp_path):
     plan = ManyCandidates(tmp_path, 20)
     options = {"describer": "server", "describer_model": "m", "images_per_description": 3}
     describer = make_describer(resolve({"describe": options}).describe)

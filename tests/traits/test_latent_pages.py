@@ -1,4 +1,4 @@
-"""What a latent stands for: its strongest specimens against a plain search, its statistics, and pictures of both."""
+"""What a latent stands for: its strongest images against a plain search, its statistics, and pictures of both."""
 
 import csv
 
@@ -6,10 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from made_traits import specimen_of
+from made_traits import record_of
 from PIL import Image
 from scipy.sparse import csr_array
 
+from sae_traits.describers.overlay import ORANGE
 from sae_traits.errors import ConfigError
 from sae_traits.geometry import Framing
 from sae_traits.schema import BackboneInfo, Collection
@@ -17,7 +18,6 @@ from sae_traits.traits.chosen import DroppedLatent, choose_latents
 from sae_traits.traits.contrast import specimen_contrast
 from sae_traits.traits.encode import CODE_SCHEMA, Codes
 from sae_traits.traits.latent_pages import SPECIMEN_COLUMNS, STATISTICS_COLUMNS, latent_pages, write_latent_pages
-from sae_traits.traits.overlay import ORANGE
 from sae_traits.traits.species_counts import count_firings
 
 INFO = BackboneInfo(
@@ -29,15 +29,15 @@ THRESHOLDS = np.linspace(0.1, 0.6, N_LATENTS, dtype=np.float32)
 
 
 def fired_rows(seed=0):
-    """(specimen, latent, patch, value), sorted; latent 0 marks Gen a, 1 Gen b, 5 fires in all, 4 nowhere."""
+    """(image, latent, patch, value), sorted; latent 0 marks Gen a, 1 Gen b, 5 fires in all, 4 nowhere."""
     draw = np.random.default_rng(seed)
     rows = []
-    for specimen in range(N_SPECIMENS):
-        latents = {0 if specimen % 2 else 1, EVERYWHERE_LATENT, *(z for z in (2, 3) if draw.random() < 0.4)}
+    for record in range(N_SPECIMENS):
+        latents = {0 if record % 2 else 1, EVERYWHERE_LATENT, *(z for z in (2, 3) if draw.random() < 0.4)}
         for latent in sorted(latents):
             patches = np.sort(draw.choice(16, size=int(draw.integers(1, 6)), replace=False))
             # few different values, so that there are ties
-            rows += [(specimen, latent, int(p), float(draw.integers(2, 12)) / 4) for p in patches]
+            rows += [(record, latent, int(p), float(draw.integers(2, 12)) / 4) for p in patches]
     return rows
 
 
@@ -58,16 +58,16 @@ def codes(tmp_path_factory):
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory):
     root = tmp_path_factory.mktemp("images")
-    specimens = [specimen_of(row, "Gen a" if row % 2 else "Gen × b", size=(160, 120)) for row in range(N_SPECIMENS)]
-    for specimen in specimens:
-        Image.new("RGB", (160, 120), (40, 90, 60)).save(root / specimen.file)
-    return Collection(root, tuple(specimens))
+    records = [record_of(row, "Gen a" if row % 2 else "Gen × b", size=(160, 120)) for row in range(N_SPECIMENS)]
+    for record in records:
+        Image.new("RGB", (160, 120), (40, 90, 60)).save(root / record.file)
+    return Collection(root, tuple(records))
 
 
 @pytest.fixture(scope="module")
 def chosen(codes, collection):
     fired = sum(codes.firing_counts(), start=csr_array((N_SPECIMENS, N_LATENTS), dtype=np.int32))
-    counts = count_firings([fired], [s.taxon for s in collection.specimens], N_LATENTS)
+    counts = count_firings([fired], [s.taxon for s in collection.images], N_LATENTS)
     return choose_latents(specimen_contrast(counts), THRESHOLDS, (DroppedLatent(EVERYWHERE_LATENT, 1.0),))
 
 
@@ -76,27 +76,27 @@ def pages_of(codes, chosen, collection, **options):
 
 
 @pytest.mark.parametrize("n_strongest", [1, 4, 100])
-def test_the_strongest_specimens_are_those_of_a_plain_search(codes, chosen, collection, n_strongest):
+def test_the_strongest_images_are_those_of_a_plain_search(codes, chosen, collection, n_strongest):
     pages = pages_of(codes, chosen, collection, latents=range(N_LATENTS), n_strongest=n_strongest)
     rows = fired_rows()
     for latent, page in pages.items():
         peaks = {}
-        for specimen, z, _, value in rows:
+        for record, z, _, value in rows:
             if z == latent:
-                peaks[specimen] = max(peaks.get(specimen, 0.0), value)
+                peaks[record] = max(peaks.get(record, 0.0), value)
         expected = sorted(peaks.items(), key=lambda pair: (-pair[1], pair[0]))[:n_strongest]
-        assert [(s.specimen.specimen_id, s.activation) for s in page.strongest] == [(f"s{r}", v) for r, v in expected]
+        assert [(s.record.image_id, s.activation) for s in page.strongest] == [(f"s{r}", v) for r, v in expected]
         assert page.n_fired == len(peaks)
 
 
 def test_the_region_lies_on_the_patches_that_fired(codes, chosen, collection):
     fired = {}
-    for specimen, latent, patch, _ in fired_rows():
-        fired.setdefault((f"s{specimen}", latent), set()).add(patch)
+    for record, latent, patch, _ in fired_rows():
+        fired.setdefault((f"s{record}", latent), set()).add(patch)
     for page in pages_of(codes, chosen, collection).values():
         for found in page.strongest:
             assert found.region.patches
-            assert set(found.region.patches) <= fired[found.specimen.specimen_id, page.latent]
+            assert set(found.region.patches) <= fired[found.record.image_id, page.latent]
             grid = INFO.grid((160, 120))
             assert found.region.box[0] == min(grid.box(p)[0] for p in found.region.patches)
 
@@ -108,7 +108,7 @@ def test_chosen_latents_come_with_their_contrast(codes, chosen, collection):
     assert choice == chosen["Gen a"][0]
     row = pages[0].statistics_rows()[0]
     assert (row["species"], row["f_species"], row["f_reference"]) == ("Gen a", 1.0, 0.0)
-    assert (row["n_fired"], row["n_specimens"], row["n_fired_in_all"]) == (15, 15, 15)
+    assert (row["n_fired"], row["n_images"], row["n_fired_in_all"]) == (15, 15, 15)
     assert row["threshold"] == pytest.approx(0.1)
 
 
@@ -128,15 +128,15 @@ def test_a_latent_that_the_sae_does_not_have_is_refused(codes, chosen, collectio
 def test_tables_and_contact_sheets_are_written(codes, chosen, collection, tmp_path):
     pages = latent_pages(codes, chosen, collection, INFO, latents=[0, 4], n_strongest=6)
     files = write_latent_pages(pages, collection, tmp_path / "latents")
-    assert [file.name for file in files] == ["latents.csv", "specimens.csv", "latent-00000.png"]
-    statistics, specimens = (list(csv.DictReader(file.open(encoding="utf-8"))) for file in files[:2])
+    assert [file.name for file in files] == ["latents.csv", "images.csv", "latent-00000.png"]
+    statistics, records = (list(csv.DictReader(file.open(encoding="utf-8"))) for file in files[:2])
     assert tuple(statistics[0]) == STATISTICS_COLUMNS
     assert [row["latent"] for row in statistics] == ["0", "4"]
     assert statistics[1]["f_species"] == ""
-    assert tuple(specimens[0]) == SPECIMEN_COLUMNS
-    assert [row["rank"] for row in specimens] == list("123456")
-    assert [float(row["activation"]) for row in specimens] == [s.activation for s in pages[0].strongest]
-    box = tuple(float(specimens[0][name]) for name in ("x", "y", "width", "height"))
+    assert tuple(records[0]) == SPECIMEN_COLUMNS
+    assert [row["rank"] for row in records] == list("123456")
+    assert [float(row["activation"]) for row in records] == [s.activation for s in pages[0].strongest]
+    box = tuple(float(records[0][name]) for name in ("x", "y", "width", "height"))
     assert box == pages[0].strongest[0].region.box
     sheet = np.asarray(Image.open(files[2]))
     tiles = [sheet[:332, :288], sheet[:332, 288:576], sheet[332:, 288:576], sheet[332:, 576:864]]
@@ -156,7 +156,7 @@ def test_the_outline_lies_where_the_region_is_in_the_reduced_image(codes, chosen
 
 
 def test_an_image_that_is_gone_leaves_its_tile_with_the_reason(codes, chosen, collection, tmp_path):
-    elsewhere = Collection(tmp_path / "gone", collection.specimens)
+    elsewhere = Collection(tmp_path / "gone", collection.images)
     (page,) = latent_pages(codes, chosen, elsewhere, INFO, latents=[0], n_strongest=2)
     files = write_latent_pages([page], elsewhere, tmp_path)
     sheet = np.asarray(Image.open(files[2]).convert("L"))

@@ -11,11 +11,11 @@ from hypothesis.strategies import integers
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from sae_traits.describers.colours import FAMILIES, VOCABULARY, color_family, color_name, to_lab
+from sae_traits.describers.pattern import pattern_of
+from sae_traits.describers.surface import color_clusters, cut_out
 from sae_traits.schema import Region
-from sae_traits.traits.colours import FAMILIES, VOCABULARY, color_family, color_name, to_lab
 from sae_traits.traits.measure import measure
-from sae_traits.traits.pattern import pattern_of
-from sae_traits.traits.surface import color_clusters, cut_out
 
 ORANGE, BLACK = (230, 140, 30), (20, 20, 20)
 TWELVE = {

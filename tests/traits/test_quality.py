@@ -6,10 +6,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from made_traits import collection_of, described, specimen_of, trait_of
+from made_traits import collection_of, described, record_of, trait_of
 
+from sae_traits.describers.excerpts import LONGEST_EXCERPT, excerpt, literal
 from sae_traits.schema import Collection, Taxon
-from sae_traits.traits.excerpts import LONGEST_EXCERPT, excerpt, literal
 from sae_traits.traits.ledger import MAXIMUM_ATTEMPTS, CallIdentity, Ledger, Outcome
 from sae_traits.traits.quality import MOST_REASONS, assess_quality, leaked_names
 
@@ -160,7 +160,7 @@ def test_excerpts_are_one_line_and_literal_text_reads_as_it_is():
 
 
 def test_photographs_without_a_label_are_counted_and_left_out_of_what_needs_a_species(ledger):
-    named, unnamed = collection_of(["Heliconius erato"]).specimens[0], replace(specimen_of(1), taxon=Taxon())
+    named, unnamed = collection_of(["Heliconius erato"]).images[0], replace(record_of(1), taxon=Taxon())
     collection = Collection(Path("/photographs"), (named, unnamed))
     red, erato = described("A wing.", colour="red"), described("Like erato.", colour="blue")
 

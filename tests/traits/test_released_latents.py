@@ -22,9 +22,7 @@ def chosen(latent, species, effect, threshold=0.5, q_value=0.03):
         f_species=0.75, f_reference=0.25, effect=effect, q_value=q_value, significant=q_value < 0.05,
         reference_rank="family",
     )  # fmt: skip
-    return ChosenLatent(
-        species=species, latent=latent, threshold=threshold, contrast=contrast, n_fired=6, n_specimens=8
-    )
+    return ChosenLatent(species=species, latent=latent, threshold=threshold, contrast=contrast, n_fired=6, n_images=8)
 
 
 ROWS = (chosen(5, "Gen a", 1.0), chosen(5, "Gen b", 2.0), chosen(2, "Gen b", 0.25, 1.5, math.nan))

@@ -24,17 +24,17 @@ def split_into_parts(counts, edges):
 @given(st.data())
 @settings(max_examples=60, deadline=None)
 def test_the_sums_are_those_of_a_dense_array_however_the_codes_are_cut(data):
-    n_specimens, n_latents = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 5))
-    names = data.draw(st.lists(st.sampled_from(["b", "a", "c", None]), min_size=n_specimens, max_size=n_specimens))
+    n_images, n_latents = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 5))
+    names = data.draw(st.lists(st.sampled_from(["b", "a", "c", None]), min_size=n_images, max_size=n_images))
     rng = np.random.default_rng(data.draw(st.integers(0, 2**31)))
-    dense = rng.integers(1, 9, (n_specimens, n_latents)) * (rng.random((n_specimens, n_latents)) < 0.5)
-    edges = sorted(data.draw(st.lists(st.integers(0, n_specimens), max_size=3)))
+    dense = rng.integers(1, 9, (n_images, n_latents)) * (rng.random((n_images, n_latents)) < 0.5)
+    edges = sorted(data.draw(st.lists(st.integers(0, n_images), max_size=3)))
     counts = count_firings(split_into_parts(dense.astype(np.int32), edges), [taxon(n) for n in names], n_latents)
     species = sorted({name for name in names if name is not None})
     assert [t.species for t in counts.taxa] == species
     rows = [[i for i, name in enumerate(names) if name == wanted] for wanted in species]
-    assert counts.n_specimens.tolist() == [len(own) for own in rows]
-    assert counts.specimens.toarray().tolist() == [(dense[own] > 0).sum(0).tolist() for own in rows]
+    assert counts.n_images.tolist() == [len(own) for own in rows]
+    assert counts.images.toarray().tolist() == [(dense[own] > 0).sum(0).tolist() for own in rows]
     assert counts.patches.toarray().tolist() == [dense[own].sum(0).tolist() for own in rows]
     if species:
         shares = np.mean([(dense[own] > 0).mean(0) for own in rows], axis=0)
@@ -48,7 +48,7 @@ def test_a_sum_merged_many_times_is_the_same():
     parts = split_into_parts(dense, range(1, 40))
     at_once = count_firings(parts, taxa, 6)
     often = count_firings(parts, taxa, 6, pending_cells=10)
-    np.testing.assert_array_equal(often.specimens.toarray(), at_once.specimens.toarray())
+    np.testing.assert_array_equal(often.images.toarray(), at_once.images.toarray())
     np.testing.assert_array_equal(often.patches.toarray(), at_once.patches.toarray())
 
 
@@ -58,8 +58,8 @@ def test_a_large_count_does_not_overflow():
     assert counts.patches.toarray().tolist() == [[2**32 - 2]]
 
 
-def test_a_species_has_the_genus_that_most_of_its_specimens_name():
+def test_a_species_has_the_genus_that_most_of_its_images_name():
     taxa = [taxon("a", "Second"), taxon("a", "First"), taxon("a", "Second"), taxon("b", "Z"), taxon("b", "Y")]
     counts = count_firings([csr_array((5, 2), dtype=np.int32)], taxa, 2)
     assert [t.genus for t in counts.taxa] == ["Second", "Y"]
-    assert counts.specimens.nnz == 0
+    assert counts.images.nnz == 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from sae_traits.errors import ReleaseError
-from sae_traits.files import replacing
+from sae_traits.io import replacing
 from sae_traits.release.exports.released import Released
 
 ExportFormat = Literal["darwin-core", "matrix", "coco", "webdataset"]

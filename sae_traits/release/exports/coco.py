@@ -27,12 +27,12 @@ def write(released: Released, folder: Path) -> dict[str, int]:
     """
     counts = {"images": 0, "regions": 0}
     categories = _categories(released)
-    for split in released.splits("specimens"):
+    for split in released.splits("images"):
         (folder / IMAGES / split).mkdir(parents=True)
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
         licenses = _Numbers()
-        for row in released.rows("specimens", split, images=True):
+        for row in released.rows("images", split, images=True):
             image = _image(released, row, f"{IMAGES}/{split}/{len(images) + 1:09d}", folder)
             image |= {"id": len(images) + 1, "license": licenses.of(row["license"] or "unknown")}
             images.append(image)
@@ -57,8 +57,8 @@ def _categories(released: Released) -> dict[str, int]:
     """Part -> number, the same in all splits: who trains on one file is scored on another."""
     parts = {
         trait["part"] or UNNAMED
-        for split in released.splits("specimens")
-        for row in released.rows("specimens", split, images=False)
+        for split in released.splits("images")
+        for row in released.rows("images", split, images=False)
         for trait in row["traits"]
     }
     return {part: number for number, part in enumerate(sorted(parts), start=1)}
@@ -89,7 +89,7 @@ def _image(released: Released, row: Row, stem: str, folder: Path) -> dict[str, A
         "width": width,
         "height": height,
         "coco_url": row["source_url"] or "",
-        "specimen_id": row["specimen_id"],
+        "image_id": row["image_id"],
         "rights_holder": row["rights_holder"],
     }
 

@@ -57,7 +57,7 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def write(released: Released, folder: Path) -> dict[str, int]:
-    """Write the archive; an occurrence a specimen, a measurement a thing said or measured of one of its regions."""
+    """Write the archive; an occurrence an image, a measurement a thing said or measured of one of its regions."""
     files = {name: folder / f"{name}.txt" for name in ("occurrence", "measurementorfact", "multimedia")}
     counts = {"occurrences": 0, "measurements": 0, "media": 0}
     with (
@@ -68,17 +68,17 @@ def write(released: Released, folder: Path) -> dict[str, int]:
         occurrences.write(_header((), OCCURRENCE))
         measurements.write(_header(("coreid",), MEASUREMENT))
         media.write(_header(("coreid",), MULTIMEDIA))
-        for split in released.splits("specimens"):
-            for row in released.rows("specimens", split, images=False):
+        for split in released.splits("images"):
+            for row in released.rows("images", split, images=False):
                 occurrences.write(_line(_occurrence(row)))
                 counts["occurrences"] += 1
                 for trait in row["traits"]:
                     for values in _measurements(trait):
-                        measurements.write(_line((row["specimen_id"], *values)))
+                        measurements.write(_line((row["image_id"], *values)))
                         counts["measurements"] += 1
                 if row["source_url"]:
                     rights = row["license"], row["rights_holder"]
-                    media.write(_line((row["specimen_id"], "StillImage", row["source_url"], *rights)))
+                    media.write(_line((row["image_id"], "StillImage", row["source_url"], *rights)))
                     counts["media"] += 1
     with zipfile.ZipFile(folder / ARCHIVE_FILE, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(_member("meta.xml"), _descriptor())
@@ -94,8 +94,8 @@ def _occurrence(row: Row) -> Iterable[Any]:
     ranks = [rank for rank in reversed(RANKS) if row[rank]]
     name = row[ranks[0]] if ranks else None
     higher = (row[rank] for rank in RANKS if rank != "species")
-    # What kind of record an image is of (museum specimen, live observation) is not known here; this term covers all.
-    return (row["specimen_id"], "Occurrence", name, *higher, ranks[0] if ranks else None,
+    # What kind of record an image is of (museum image, live observation) is not known here; this term covers all.
+    return (row["image_id"], "Occurrence", name, *higher, ranks[0] if ranks else None,
             row["license"], row["rights_holder"])  # fmt: skip
 
 

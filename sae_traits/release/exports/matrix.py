@@ -1,6 +1,6 @@
 """A species x trait matrix: one row a species, as CSV and as Parquet.
 
-An attribute such as `wing: colour = orange` becomes a column with the share of the species' specimens of which it was
+An attribute such as `wing: colour = orange` becomes a column with the share of the species' images of which it was
 said; a measure becomes its mean and standard deviation over the species' regions.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from sae_traits.errors import ReleaseError
-from sae_traits.files import write_csv
+from sae_traits.io import write_csv
 from sae_traits.release.exports.released import Released, Row
 from sae_traits.schema import RANKS
 
@@ -30,7 +30,7 @@ MEASURES = (
 )
 """Not the lengths in pixels, which depend on the photograph."""
 LEAST_SPECIMENS = 2
-"""An attribute said of one specimen only says nothing about a species."""
+"""An attribute said of one image only says nothing about a species."""
 MOST_ATTRIBUTES = 2000
 """The most frequent ones, so that free text does not make a table that no program opens."""
 
@@ -40,10 +40,10 @@ class _Species:
     """What was said and measured of a species so far."""
 
     taxon: dict[str, str | None]
-    n_specimens: int = 0
+    n_images: int = 0
     n_traits: int = 0
     said: Counter[str] = field(default_factory=Counter)
-    """Attribute -> specimens."""
+    """Attribute -> images."""
     measured: defaultdict[str, array[float]] = field(default_factory=lambda: defaultdict(lambda: array("d")))
 
 
@@ -51,12 +51,12 @@ def write(released: Released, folder: Path) -> dict[str, int]:
     """Write matrix.csv and matrix.parquet.
 
     Raises:
-        ReleaseError: no specimen has a species.
+        ReleaseError: no image has a species.
     """
     species: dict[str, _Species] = {}
     n_unlabelled = 0
-    for split in released.splits("specimens"):
-        for row in released.rows("specimens", split, images=False):
+    for split in released.splits("images"):
+        for row in released.rows("images", split, images=False):
             name = row["species"]
             if name is None:
                 n_unlabelled += 1
@@ -64,8 +64,8 @@ def write(released: Released, folder: Path) -> dict[str, int]:
                 _add(species.setdefault(name, _Species({rank: row[rank] for rank in RANKS})), row)
     if not species:
         raise ReleaseError(
-            f"no specimen of {released.source} has a species, so there is no row of a matrix; `--to darwin-core` takes "
-            "specimens without one"
+            f"no image of {released.source} has a species, so there is no row of a matrix; `--to darwin-core` takes "
+            "images without one"
         )
     said: Counter[str] = Counter()
     for one in species.values():
@@ -78,12 +78,12 @@ def write(released: Released, folder: Path) -> dict[str, int]:
         "species": len(rows),
         "attributes": len(kept),
         "rarer attributes left out": len(said) - len(kept),
-        "specimens without a species left out": n_unlabelled,
+        "images without a species left out": n_unlabelled,
     }
 
 
 def _add(species: _Species, row: Row) -> None:
-    species.n_specimens += 1
+    species.n_images += 1
     species.n_traits += len(row["traits"])
     said: set[str] = set()
     for trait in row["traits"]:
@@ -96,12 +96,12 @@ def _add(species: _Species, row: Row) -> None:
 
 
 def _row(species: _Species, attributes: list[str]) -> dict[str, Any]:
-    row: dict[str, Any] = species.taxon | {"n_specimens": species.n_specimens, "n_traits": species.n_traits}
+    row: dict[str, Any] = species.taxon | {"n_images": species.n_images, "n_traits": species.n_traits}
     for name in MEASURES:
         values = np.array(species.measured[name])
         row[f"{name} (mean)"] = float(values.mean()) if len(values) else None
         row[f"{name} (standard deviation)"] = float(values.std(ddof=1)) if len(values) > 1 else None
-    return row | {name: species.said[name] / species.n_specimens for name in attributes}
+    return row | {name: species.said[name] / species.n_images for name in attributes}
 
 
 def _write(folder: Path, rows: list[dict[str, Any]]) -> None:
@@ -109,7 +109,7 @@ def _write(folder: Path, rows: list[dict[str, Any]]) -> None:
     import pyarrow.parquet as pq
 
     names = list(rows[0])
-    counts = "n_specimens", "n_traits"
+    counts = "n_images", "n_traits"
     types = [pa.string() if n in RANKS else pa.int64() if n in counts else pa.float64() for n in names]
     pq.write_table(
         pa.Table.from_pylist(rows, pa.schema(list(zip(names, types, strict=True)))), folder / "matrix.parquet"

@@ -36,7 +36,7 @@ class Released:
         source = str(local_dataset(source, revision) or source)
         with _errors_in_one_line(source):
             names = get_dataset_config_names(source, revision=revision)
-        if missing := {"default", "specimens"} - set(names):
+        if missing := {"default", "images"} - set(names):
             raise ReleaseError(
                 f"{source} is no dataset that sae-traits released: it lacks {', '.join(sorted(missing))}; "
                 "name RUN/dataset or its repository on the Hub"

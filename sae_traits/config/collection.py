@@ -1,0 +1,67 @@
+"""The section `collection`: which images, and how they are split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sae_traits.config.options import check, option
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectionConfig:
+    """Which images, and how they are split."""
+
+    source: str | None = option(
+        None,
+        "Image folder (Genus_species/…), table (CSV or Parquet), folder of BIOSCAN-5M, Darwin Core archive, or "
+        "hf://datasets/ORG/NAME[@REVISION].",
+        metavar="SOURCE",
+        is_path=True,
+    )
+    family: str | None = option(None, "Only images of this family.", metavar="NAME")
+    split: tuple[str, ...] = option(
+        (), "Only these splits of the source, by its own names, such as train,val.", metavar="NAME,…"
+    )
+    per_species: int | None = option(None, "At most this many individuals per species, drawn with --split-seed.")
+    validation_share: float = option(0.1, "Share of each species' individuals for validation, where no split is given.")
+    test_share: float = option(0.2, "Share of each species' individuals for testing, where no split is given.")
+    split_seed: int = option(0, "Seed of the split, and of the individuals that --per-species draws.")
+    near_identical: Literal["keep", "train"] = option(
+        "keep",
+        "Near-identical images that the source's own splits part: keep the splits and report them, or move all of them "
+        "to train.",
+    )
+    image_package: Literal["original_full", "cropped", "original_256", "cropped_256"] = option(
+        "cropped_256", "BIOSCAN-5M: which of its packages of images."
+    )
+    source_config: str | None = option(
+        None, "Hub: the configuration of the dataset, where it has several.", metavar="NAME"
+    )
+    species_column: str | None = option(
+        None, "Hub: the column with the species, where its name does not say so.", metavar="COLUMN"
+    )
+    image_column: str | None = option(
+        None, "Hub: the column with the image, where there are several.", metavar="COLUMN"
+    )
+    image_cache: str | None = option(
+        None,
+        "Hub, Darwin Core: folder that keeps fetched images (a folder of the Hugging Face cache).",
+        metavar="FOLDER",
+        is_path=True,
+        is_local=True,
+    )
+    connections: int = option(8, "Darwin Core: images that are fetched at the same time.", is_local=True)
+    labels: bool = option(
+        True,
+        "Whether the source says the species; without labels (`sae-traits predict`) photographs need --latents.",
+    )
+
+    def __post_init__(self) -> None:
+        shares = self.validation_share, self.test_share
+        check(min(shares) >= 0 and sum(shares) < 1, "validation_share and test_share must be 0 or more, together < 1")
+        check(self.per_species is None or self.per_species >= 1, f"per_species must be 1 or more: {self.per_species}")
+        for name in ("per_species", "species_column", "near_identical"):
+            given = getattr(self, name) not in (None, "keep")
+            check(self.labels or not given, f"{name} needs labels, and these photographs have none; leave it out")
+        check(1 <= self.connections <= 64, f"connections must lie between 1 and 64, not {self.connections}")

@@ -1,0 +1,130 @@
+"""The section `describer`: who describes the regions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from sae_traits.config.options import check, check_at_least, check_positive, option
+
+
+@dataclass(frozen=True, kw_only=True)
+class DescriberConfig:
+    """What all describers have in common."""
+
+    workers: int = option(
+        2, "Processes that measure regions and prepare their pictures.", flag="describer-workers", is_local=True
+    )
+    use_masks: bool = option(
+        False,
+        "Measure on the animal's pixels alone, and where on the animal a region lies, by the collection's masks; "
+        "without it masks are for scoring only.",
+    )
+
+    def __post_init__(self) -> None:
+        check_at_least(1, self, "workers")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured(DescriberConfig):
+    """Colour, shape and texture read off the pixels; needs no model."""
+
+    kind: Literal["measured"] = "measured"
+    names_species: ClassVar = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelDescriberConfig(DescriberConfig):
+    """What all describers that ask a vision-language model have in common."""
+
+    model: str = option(
+        help="Model that describes: the name that the server gives it, a local folder or a Hub id.",
+        flag="describer-model",
+        metavar="MODEL",
+        is_path=True,
+    )
+    revision: str | None = option(
+        None,
+        "Branch, tag or commit of that model; for a server, what it runs.",
+        flag="describer-revision",
+        metavar="REVISION",
+    )
+    show: Literal["overlay", "crop", "both"] = option(
+        "overlay", "What the model sees: the image with the region outlined, the region with its surroundings, or both."
+    )
+    prompt: Literal["region", "whole"] = option(
+        "region", "region: describe the region; whole: the baseline, an image without any outline."
+    )
+    images_per_description: int = option(
+        1, "Describe what so many individuals of a species and split have in common at a latent, in one call."
+    )
+    name_species: bool = option(False, "Tell the model the species; what it then says may not be what it sees.")
+    temperature: float = option(0.01, "Sampling temperature of the model; the paper used 0.01.")
+    max_tokens: int = option(256, "Longest answer, in tokens; a longer one is cut off and invalid.")
+    in_flight: int = option(
+        64, "Calls that are waited for at the same time, or asked together in this process.", is_local=True
+    )
+    seconds_per_call: float = option(2.0, "For the estimate: how long a call takes.", is_local=True)
+    prompt_price: float = option(0.0, "For the estimate: price of a million prompt tokens.", is_local=True)
+    answer_price: float = option(0.0, "For the estimate: price of a million answer tokens.", is_local=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least(1, self, "in_flight", "images_per_description", "max_tokens")
+        check_at_least(0, self, "temperature", "prompt_price", "answer_price")
+        check_positive(self, "seconds_per_call")
+        check(
+            self.images_per_description == 1 or self.prompt == "region",
+            "--images-per-description needs --prompt region",
+        )
+
+    @property
+    def names_species(self) -> bool:
+        """Whether the describer is told the species."""
+        return self.name_species
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server(ModelDescriberConfig):
+    """A model behind an OpenAI-compatible server, such as vLLM's."""
+
+    kind: Literal["server"] = "server"
+    base_url: str = option(
+        "http://localhost:8000/v1",
+        "Address of the server; its key is read from the environment (OPENAI_API_KEY).",
+        metavar="URL",
+        is_local=True,
+    )
+    call_timeout: float = option(120.0, "Seconds after which a call to a server counts as failed.", is_local=True)
+    max_consecutive_errors: int = option(
+        20, "Stop after so many errors of a server without an answer between them.", is_local=True
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least(1, self, "max_consecutive_errors")
+        check_positive(self, "call_timeout")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VLLM(ModelDescriberConfig):
+    """vLLM in this process."""
+
+    kind: Literal["vllm"] = "vllm"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transformers(ModelDescriberConfig):
+    """A LLaVA-type model of transformers in this process."""
+
+    kind: Literal["transformers"] = "transformers"
+    device: str = option(
+        "auto",
+        "Where a model of transformers runs: auto, cpu, cuda, cuda:1 or mps.",
+        flag="describer-device",
+        metavar="DEVICE",
+        is_local=True,
+    )
+
+
+Describer = Measured | Server | VLLM | Transformers

@@ -1,0 +1,63 @@
+"""What a field of a configuration carries besides its type, and the checks that several sections share."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from sae_traits.errors import ConfigError
+
+
+def option(
+    default: Any = dataclasses.MISSING,
+    help: str = "",
+    *,
+    flag: str | None = None,
+    metavar: str | None = None,
+    is_path: bool = False,
+    is_local: bool = False,
+) -> Any:
+    """A dataclass field with a help text.
+
+    Args:
+        default: without one the field is required.
+        help: one or two sentences for `--help`.
+        flag: its flag on the command line, without dashes, where the field's own name would be ambiguous there.
+        metavar: the word for its value in `--help`; by default N or X for a number.
+        is_path: the value may be a file or folder of this machine: kept absolute, shown to others by its name.
+        is_local: the value changes no results, or nobody else can use it: not part of the command that a card gives.
+    """
+    metadata = {"help": help, "flag": flag, "metavar": metavar, "is_path": is_path, "is_local": is_local}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def variant(default: type | None, help: str, *, flag: str | None = None) -> Any:
+    """A dataclass field that holds one of several variants; see `tree`.
+
+    Args:
+        default: the variant's class, whose options all have defaults, or None.
+        help: what is chosen; the variants' own docstrings say what each is.
+        flag: as in `option`.
+    """
+    factory = default if default is not None else lambda: None
+    return dataclasses.field(default_factory=factory, metadata={"help": help, "flag": flag, "metavar": "KIND"})
+
+
+def check(condition: bool, message: str) -> None:
+    """Raise a ConfigError with a message unless the condition holds."""
+    if not condition:
+        raise ConfigError(message)
+
+
+def check_at_least(least: float, settings: Any, *names: str) -> None:
+    """Raise a ConfigError for the first of some fields that is below `least`; None is in order."""
+    for name in names:
+        value = getattr(settings, name)
+        check(value is None or value >= least, f"{name} must be {least} or more, not {value}")
+
+
+def check_positive(settings: Any, *names: str) -> None:
+    """Raise a ConfigError for the first of some fields that is not above zero; None is in order."""
+    for name in names:
+        value = getattr(settings, name)
+        check(value is None or value > 0, f"{name} must be positive, not {value}")

@@ -1,0 +1,200 @@
+"""The section `regions`: what picks the regions of an image, and the contrast that chooses among latents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from sae_traits.config.options import check, check_at_least, option, variant
+from sae_traits.schema import SPLITS, Split
+
+_EVIDENCE_HELP = (
+    "A patch of a region has at least this share of the image's highest evidence (the sum over its latents of effect x "
+    "activation / threshold); 0 keeps all patches that fired."
+)
+_LABEL_FREE_HELP = (
+    "Describe validation and test images as if their species were unknown, with the latents of all species."
+)
+HELD_OUT: tuple[Split, ...] = ("validation", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpecimenContrast:
+    """Latents that fire in a larger share of a species' individuals than of its closest relatives'."""
+
+    kind: Literal["specimen"] = "specimen"
+    firing_quantile: float = option(
+        0.7, "A latent fires above this quantile of its own positive activations on the training split."
+    )
+    max_species_share: float = option(
+        0.95, "Latents that fire in more than this share of the average species' individuals are dropped."
+    )
+    min_evidence: float = option(0.6, _EVIDENCE_HELP)
+    label_free: bool = option(False, _LABEL_FREE_HELP)
+
+    def __post_init__(self) -> None:
+        check(0 <= self.firing_quantile < 1, f"firing_quantile must lie in [0, 1), not {self.firing_quantile}")
+        check(0 < self.max_species_share <= 1, f"max_species_share must lie in (0, 1], not {self.max_species_share}")
+        check(0 <= self.min_evidence <= 1, f"min_evidence must lie in [0, 1], not {self.min_evidence}")
+
+    @property
+    def unlabelled_splits(self) -> tuple[Split, ...]:
+        """Splits whose images are described as if nobody had named them."""
+        return HELD_OUT if self.label_free else ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperContrast:
+    """Algorithm 1 of the paper: shares of all firings, of patches, above two thresholds."""
+
+    kind: Literal["paper"] = "paper"
+    firing_threshold: float = option(0.9, "A latent fires above this value.")
+    min_frequency: float = option(3e-3, "t_freq of Algorithm 1.")
+    label_free: bool = option(False, _LABEL_FREE_HELP)
+    min_evidence: ClassVar[float] = 0.0
+    """Algorithm 1 takes every region of its latents."""
+
+    def __post_init__(self) -> None:
+        check_at_least(0, self, "firing_threshold", "min_frequency")
+
+    @property
+    def unlabelled_splits(self) -> tuple[Split, ...]:
+        """Splits whose images are described as if nobody had named them."""
+        return HELD_OUT if self.label_free else ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleasedLatents:
+    """No contrast: the latents of a dataset that was released before, for images as if their species were unknown."""
+
+    kind: Literal["released"] = "released"
+    latents: str = option(
+        help="Describe all images with the latents of this dataset (folder or Hub id), as if no species were known.",
+        metavar="DATASET",
+        is_path=True,
+    )
+    revision: str | None = option(
+        None, "Branch, tag or commit of that dataset on the Hub.", flag="latents-revision", metavar="REVISION"
+    )
+    min_evidence: float = option(0.6, _EVIDENCE_HELP)
+    unlabelled_splits: ClassVar[tuple[Split, ...]] = SPLITS
+
+    def __post_init__(self) -> None:
+        check(0 <= self.min_evidence <= 1, f"min_evidence must lie in [0, 1], not {self.min_evidence}")
+
+
+BaselineContrast = SpecimenContrast | PaperContrast
+Contrast = SpecimenContrast | PaperContrast | ReleasedLatents
+_CONTRAST_HELP = "Which latents describe a species."
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentRegions:
+    """What all regions of latents have in common."""
+
+    has_latents: ClassVar = True
+    traits_per_image: int = option(5, "At most this many traits per image, the strongest first.")
+    max_overlap: float = option(
+        0.5, "A region of which more than this share lies in stronger regions of the image is left out."
+    )
+    min_patches: int = option(1, "Connected groups of fewer patches are specks, and no region.")
+    box_margin: float = option(
+        0.0, "Widen a region's box on every side by this share of its longer side, within the image; outlines stay."
+    )
+
+    def __post_init__(self) -> None:
+        check_at_least(1, self, "traits_per_image", "min_patches")
+        check(0 < self.max_overlap <= 1, f"max_overlap must lie in (0, 1], not {self.max_overlap}")
+        check(0 <= self.box_margin <= 10, f"box_margin must lie in [0, 10], not {self.box_margin}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SAERegions(LatentRegions):
+    """Where the latents of the SAE fire."""
+
+    kind: Literal["sae"] = "sae"
+    contrast: Contrast = variant(SpecimenContrast, _CONTRAST_HELP)
+
+    @property
+    def unlabelled_splits(self) -> tuple[Split, ...]:
+        """Splits whose images are described as if nobody had named them."""
+        return self.contrast.unlabelled_splits
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineRegions(LatentRegions):
+    """What all baselines with latents have in common: dictionaries of the SAE's own features, to compare it with."""
+
+    contrast: BaselineContrast = variant(SpecimenContrast, _CONTRAST_HELP)
+
+    @property
+    def unlabelled_splits(self) -> tuple[Split, ...]:
+        """Splits whose images are described as if nobody had named them."""
+        return self.contrast.unlabelled_splits
+
+
+@dataclass(frozen=True, kw_only=True)
+class PCARegions(BaselineRegions):
+    """A baseline: principal components of the features."""
+
+    kind: Literal["pca"] = "pca"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NMFRegions(BaselineRegions):
+    """A baseline: components of a non-negative matrix factorisation of the features."""
+
+    kind: Literal["nmf"] = "nmf"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KMeansRegions(BaselineRegions):
+    """A baseline: clusters of the features."""
+
+    kind: Literal["k_means"] = "k_means"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomRegions(BaselineRegions):
+    """A baseline: random directions in the space of the features."""
+
+    kind: Literal["random"] = "random"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradCAMRegions:
+    """A baseline: where the backbone's own classifier looks; there are no latents."""
+
+    has_latents: ClassVar = False
+    kind: Literal["gradcam"] = "gradcam"
+    min_patches: int = option(1, "Connected groups of fewer patches are specks, and no region.")
+    box_margin: float = option(
+        0.0, "Widen a region's box on every side by this share of its longer side, within the image; outlines stay."
+    )
+    label_free: bool = option(False, _LABEL_FREE_HELP)
+
+    def __post_init__(self) -> None:
+        check_at_least(1, self, "min_patches")
+        check(0 <= self.box_margin <= 10, f"box_margin must lie in [0, 10], not {self.box_margin}")
+
+    @property
+    def unlabelled_splits(self) -> tuple[Split, ...]:
+        """Splits whose images are described as if nobody had named them."""
+        return HELD_OUT if self.label_free else ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class WholeImage:
+    """A baseline: the whole image; there are no latents."""
+
+    has_latents: ClassVar = False
+    kind: Literal["whole"] = "whole"
+    label_free: bool = option(False, _LABEL_FREE_HELP)
+
+    @property
+    def unlabelled_splits(self) -> tuple[Split, ...]:
+        """Splits whose images are described as if nobody had named them."""
+        return HELD_OUT if self.label_free else ()
+
+
+Regions = SAERegions | PCARegions | NMFRegions | KMeansRegions | RandomRegions | GradCAMRegions | WholeImage

@@ -1,0 +1,28 @@
+"""The section `release`: what the published dataset looks like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sae_traits.config.options import check_at_least, option
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseConfig:
+    """What the published dataset looks like."""
+
+    title: str = option("Image traits", "Title of the dataset card.", metavar="TEXT")
+    longest_side: int = option(
+        512, "Images of the config `default` are at most this many pixels on their longest side."
+    )
+    images: Literal["embed", "reference"] = option(
+        "embed",
+        "embed: the rows hold the images; reference: they say where the images came from and what they hash to, for "
+        "images that may not be redistributed (`sae-traits rehydrate` puts them in).",
+    )
+    shard_megabytes: int = option(64, "About how large a Parquet file of the dataset is.")
+
+    def __post_init__(self) -> None:
+        check_at_least(32, self, "longest_side")
+        check_at_least(1, self, "shard_megabytes")

@@ -1,0 +1,155 @@
+"""The describer `measured`: reads colour, pattern, shape and size off the pixels and says only what it measured.
+
+It needs no model, cannot know which part of the organism it looks at, and is the baseline that a model has to beat.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sae_traits.describers import Answer, Ask, Look, Question, TokenEstimate, colours, pattern, surface
+from sae_traits.describers.pattern import Pattern, pattern_of
+from sae_traits.describers.surface import color_clusters, cut_out
+from sae_traits.schema import Attribute, Description, Measurement, Region
+
+RULES_VERSION = "2"
+"""Raised whenever the same pixels could get other words."""
+
+SIZES = ((0.03, "small"), (0.12, "medium"), (float("inf"), "large"))
+"""Share of the image's area below which a region is called so."""
+SHAPES = ((1.6, "rounded"), (2.5, "oval"), (float("inf"), "elongated"))
+"""Elongation below which a region is called so."""
+TEXTURES = ((5.0, "even"), (12.0, "uneven"), (float("inf"), "contrasting"))
+"""Standard deviation of CIELAB lightness below which a region is called so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Words:
+    """The words for one region, from which attributes and sentence are made."""
+
+    size: str
+    shape: str
+    colour: str
+    marking_colour: str | None
+    pattern: Pattern
+    texture: str
+
+
+class Measured:
+    """A describer without a model; see the module docstring.
+
+    All of its work is done where an image is looked at, in the worker processes.
+    """
+
+    name = "measured"
+    model = f"sae-traits-measured@{RULES_VERSION}"
+    names_species = False
+    reads_masks = True
+    images_per_description = 1
+    batch_size = 16
+    in_flight = 1
+
+    @property
+    def prompt(self) -> str:
+        """Version and hash of the vocabulary and of every threshold."""
+        return f"rules-{RULES_VERSION} sha256:{_rules_hash()}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Nothing: the hash of the rules says it all."""
+        return {}
+
+    @property
+    def look(self) -> Look:
+        """Looking is describing."""
+        return self.describe
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Ask]:
+        """There is nothing to get ready."""
+        yield _hand_over
+
+    def estimate_tokens(self, images: Sequence[tuple[tuple[int, int], Region]]) -> TokenEstimate:
+        """No model, no tokens."""
+        return TokenEstimate(prompt=0, answer=0)
+
+    def describe(
+        self,
+        image: NDArray[np.uint8],
+        region: Region,
+        measurement: Measurement,
+        mask: NDArray[np.bool_] | None = None,
+    ) -> Answer:
+        """Put the measurement, the pattern and a second colour into words; the same pixels get the same words."""
+        cutout = cut_out(image, region, mask)
+        _, marking = color_clusters(cutout.lab)
+        marking_name = None if marking is None else colours.color_name(marking.lab)
+        words = _Words(
+            size=_word(SIZES, region.area_fraction),
+            shape=_word(SHAPES, measurement.elongation),
+            colour=measurement.color_name,
+            marking_colour=None if marking_name == measurement.color_name else marking_name,
+            pattern=pattern_of(cutout),
+            texture=_word(TEXTURES, measurement.texture_contrast),
+        )
+        raw = {
+            "measurement": asdict(measurement),
+            "area_fraction": region.area_fraction,
+            "pattern": words.pattern,
+            "marking": None if marking is None else asdict(marking),
+        }
+        description = Description(text=_sentence(words), attributes=_attributes(words))
+        return Answer(description=description, raw=json.dumps(raw, sort_keys=True))
+
+
+async def _hand_over(questions: Sequence[Question]) -> list[Answer]:
+    """The answers that were made while looking."""
+    return [answer for question in questions for answer in question.looks]
+
+
+def _word(scale: tuple[tuple[float, str], ...], value: float) -> str:
+    return next(word for limit, word in scale if value < limit)
+
+
+def _attributes(words: _Words) -> tuple[Attribute, ...]:
+    named = {
+        "colour": words.colour,
+        "marking colour": words.marking_colour,
+        "pattern": words.pattern,
+        "shape": words.shape,
+        "size": words.size,
+        "texture": words.texture,
+    }
+    return tuple(Attribute(name, value) for name, value in named.items() if value is not None)
+
+
+def _sentence(words: _Words) -> str:
+    """For example: A large, elongated orange area with black markings, banded."""
+    area = f"A {words.size}, {words.shape} {words.colour} area"
+    if words.marking_colour is not None:
+        area += f" with {words.marking_colour} markings"
+    if words.pattern != "plain":
+        return f"{area}, {words.pattern}."
+    # `plain` says that no pattern repeats; beside markings it would read as if there were none.
+    return f"{area}." if words.marking_colour is not None else f"{area}, plain and {words.texture} in lightness."
+
+
+@cache
+def _rules_hash() -> str:
+    """First 16 hexadecimal digits of the sha256 of all that decides the words, apart from code."""
+    modules = {module.__name__.rsplit(".", 1)[1]: _constants(vars(module)) for module in (colours, surface, pattern)}
+    rules = modules | {"scales": [SIZES, SHAPES, TEXTURES], "version": RULES_VERSION}
+    return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _constants(namespace: Mapping[str, object]) -> dict[str, object]:
+    return {k: v for k, v in namespace.items() if k.isupper() and isinstance(v, int | float | dict)}

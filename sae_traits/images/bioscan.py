@@ -1,0 +1,245 @@
+"""BIOSCAN-5M as its authors hand it out: one metadata table of 5,150,850 rows and four packages of images.
+
+Gharaee et al. 2024, "BIOSCAN-5M: A Multimodal Dataset for Insect Biodiversity". The table is read in blocks and only in
+the columns that are needed; rows become objects after they are chosen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sae_traits.errors import CollectionError
+from sae_traits.images.listing import Listing, Row, inside_check, one_row_a_file
+from sae_traits.images.selection import Selection, draw_per_species
+from sae_traits.logging import say
+from sae_traits.schema import RANKS, Problem, Split, Taxon
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+METADATA_FILE = "metadata/csv/BIOSCAN_5M_Insect_Dataset_metadata.csv"
+LICENSE = "CC BY 3.0"
+RIGHTS_HOLDER = "CBG Photography Group"
+RECORD_URL = "https://portal.boldsystems.org/record/"
+"""With a process id: the image's page at the Barcode of Life Data System."""
+
+PARTITIONS: dict[str, Split | None] = {
+    "pretrain": None,
+    "train": "train",
+    "val": "validation",
+    "test": "test",
+    "key_unseen": None,
+    "val_unseen": None,
+    "test_unseen": None,
+    "other_heldout": None,
+}
+"""The dataset's partitions, and the split that each becomes. Those without one have no species to learn: `pretrain` is
+unlabelled, and the species names of the others are placeholders such as "Megaselia sp. 3YDA"."""
+UNLABELLED = "pretrain"
+_ALIASES = {"validation": "val"}
+
+_COLUMNS = ("processid", "chunk", "split", "inferred_ranks", *RANKS[1:])
+"""The table has no kingdom: all of it is animals."""
+_KINGDOM = "Animalia"
+_PROCESS_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_BLOCK = 16 * 2**20
+"""Bytes of the table that are read at a time."""
+
+
+def find_bioscan(source: Path) -> Path | None:
+    """The folder bioscan5m, which a source is or holds, or None."""
+    return next((root for root in (source, source / "bioscan5m") if (root / METADATA_FILE).is_file()), None)
+
+
+def list_bioscan(
+    root: Path, selection: Selection, *, image_package: str = "cropped_256", labelled: bool = True
+) -> Listing:
+    """The images of one package whose images have the scientific name of a species.
+
+    Unlabelled rows and rows with placeholder names are left out, each kind reported with its number, and images that
+    are not on this disk, each by itself. Images are drawn (`per_species`) among the images that are there.
+
+    Args:
+        root: the folder bioscan5m.
+        selection: `splits` are names of PARTITIONS.
+        image_package: the folder below `images`.
+        labelled: False takes rows of all partitions, with or without a species.
+
+    Raises:
+        CollectionError: the table cannot be read, the package is not there, or nothing is left.
+    """
+    images = root / "images" / image_package
+    if not images.is_dir():
+        there = sorted(path.name for path in images.parent.glob("*") if path.is_dir())
+        raise CollectionError(
+            f"{root} has no images/{image_package}; choose --image-package among {', '.join(there) or 'none'}, "
+            "or unpack the package there"
+        )
+    reader = _Reader(root, selection, labelled)
+    rows = reader.rows()
+    problems = reader.problems()
+    if selection.family is not None and not reader.n_wanted:
+        raise CollectionError(f"{root / METADATA_FILE} has no row of --family {selection.family} in these partitions")
+    if reader.n_inferred:
+        say(
+            f"{reader.n_inferred:,} rows have names that the dataset's authors inferred (inferred_ranks); all are taken"
+        )
+    check_inside = inside_check(images)
+    found = []
+    for row in one_row_a_file(rows, problems):
+        try:
+            check_inside(row.file)
+            found.append(row)
+        except CollectionError as error:
+            problems.append(Problem(row.file, str(error)))
+    return Listing(root=images, rows=tuple(draw_per_species(found, selection)), problems=tuple(problems))
+
+
+class _Reader:
+    """One pass over the metadata table; counts what it leaves out."""
+
+    def __init__(self, root: Path, selection: Selection, labelled: bool) -> None:
+        self.path = root / METADATA_FILE
+        self.selection = selection
+        self.labelled = labelled
+        self.partitions = _partitions(selection.splits)
+        self.n_wanted = 0
+        """Rows of the wanted family and partitions, labelled or not."""
+        self.left_out: Counter[str] = Counter()
+        """Reason -> rows."""
+        self.refused: list[Problem] = []
+        self.n_inferred = 0
+        """Rows with a name that the dataset's authors inferred, at whatever rank."""
+
+    def rows(self) -> list[Row]:
+        """The rows that are wanted, in the table's order."""
+        return [row for batch in _batches(self.path, self.refused) for row in self._rows(batch)]
+
+    def problems(self) -> list[Problem]:
+        """What was left out: by itself where a row is broken, counted where a whole kind is not wanted."""
+        counted = [Problem(METADATA_FILE, f"{n:,} rows {reason}") for reason, n in sorted(self.left_out.items())]
+        return counted + self.refused
+
+    def _rows(self, batch: pa.RecordBatch) -> Iterator[Row]:
+        import pyarrow as pa
+
+        pc = _compute()
+        batch = batch.filter(pc.is_in(batch["split"], pa.array([*self.partitions, *self._unknown(batch)])))
+        if self.selection.family is not None:
+            families = pc.utf8_lower(batch["family"])
+            batch = batch.filter(pc.equal(families, self.selection.family.lower()))
+        self.n_wanted += len(batch)
+        if self.labelled:
+            has_name = pc.and_(pc.is_valid(batch["species"]), pc.is_in(batch["split"], pa.array(_named_partitions())))
+            self._count_left_out(batch.filter(pc.invert(has_name)))
+            batch = batch.filter(has_name)
+        self.n_inferred += pc.sum(pc.not_equal(batch["inferred_ranks"], "0")).as_py() or 0
+        for cells in batch.to_pylist():
+            try:
+                yield _row(cells, self.labelled)
+            except CollectionError as error:
+                self.refused.append(Problem(METADATA_FILE, str(error)))
+
+    def _unknown(self, batch: pa.RecordBatch) -> list[str]:
+        """Names in the column `split` that this module does not know, unless partitions are asked for by name."""
+        names = _compute().unique(batch["split"]).to_pylist()
+        return [] if self.selection.splits else [name for name in names if name is not None and name not in PARTITIONS]
+
+    def _count_left_out(self, batch: pa.RecordBatch) -> None:
+        pc = _compute()
+        placed = pc.is_valid(batch["species"])
+        for has_species, rows in ((True, batch.filter(placed)), (False, batch.filter(pc.invert(placed)))):
+            for count in pc.value_counts(rows["split"]).to_pylist():
+                partition = count["values"]
+                if not has_species:
+                    reason = f"of the partition {partition} have no species"
+                elif partition in PARTITIONS:
+                    reason = f"of the partition {partition} have placeholders for species names"
+                else:
+                    reason = f"are of {partition!r}, a partition that is not known"
+                self.left_out[reason] += count["counts"]
+
+
+def _named_partitions() -> list[str]:
+    return [name for name, split in PARTITIONS.items() if split is not None]
+
+
+def _partitions(wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """The partitions by their own names; all when none is named."""
+    names = tuple(_ALIASES.get(name, name) for name in wanted)
+    if unknown := [name for name in names if name not in PARTITIONS]:
+        raise CollectionError(f"BIOSCAN-5M has no partition {unknown[0]!r}; --split knows {', '.join(PARTITIONS)}")
+    return names or tuple(PARTITIONS)
+
+
+def _row(cells: dict[str, Any], labelled: bool) -> Row:
+    """The row of an image; its file is `{partition}/[chunk/]{processid}.jpg`."""
+    process_id, chunk, partition = cells["processid"], cells["chunk"], cells["split"]
+    for name, part in (("processid", process_id), ("chunk", chunk), ("split", partition)):
+        if part is None and name == "chunk":
+            continue
+        if part is None or not _PROCESS_ID.fullmatch(part):
+            raise CollectionError(
+                f"the {name} {part!r} of {process_id!r} cannot be a file name, so the row is left out"
+            )
+    return Row(
+        file="/".join(part for part in (partition, chunk, f"{process_id}.jpg") if part),
+        label=cells["species"] if labelled else None,
+        ranks=Taxon.from_dict({"kingdom": _KINGDOM} | {rank: _name(cells[rank]) for rank in RANKS[1:]}),
+        split=PARTITIONS[partition] if labelled else None,
+        license=LICENSE,
+        rights_holder=RIGHTS_HOLDER,
+        source_url=RECORD_URL + process_id,
+    )
+
+
+def _name(cell: str | None) -> str | None:
+    """A name of a taxon; those that begin with a small letter are fillers such as "unassigned Phoridae"."""
+    return None if cell is None or cell[:1].islower() else cell
+
+
+def _compute() -> Any:
+    """The module pyarrow.compute; its functions are made when it is imported, so type checkers know none."""
+    import pyarrow.compute
+
+    return pyarrow.compute
+
+
+def _batches(path: Path, refused: list[Problem]) -> Iterator[pa.RecordBatch]:
+    """The table in blocks of rows, all columns as text; rows of a wrong length are refused one by one.
+
+    Raises:
+        CollectionError: the file cannot be read to its end, or lacks a column.
+    """
+    import pyarrow as pa
+    import pyarrow.csv as pa_csv
+
+    def refuse(row: pa_csv.InvalidRow) -> str:
+        start = " ".join(str(row.text).split())[:60]
+        refused.append(
+            Problem(METADATA_FILE, f"the row {start!r} has {row.actual_columns} cells, not {row.expected_columns}")
+        )
+        return "skip"
+
+    convert = pa_csv.ConvertOptions(
+        include_columns=list(_COLUMNS),
+        column_types=dict.fromkeys(_COLUMNS, pa.string()),  # a chunk is "00" or "1e", never a number
+        strings_can_be_null=True,
+        null_values=["", "nan", "NaN", "None", "no_data"],
+    )
+    try:
+        with pa_csv.open_csv(
+            path,
+            read_options=pa_csv.ReadOptions(block_size=_BLOCK),
+            parse_options=pa_csv.ParseOptions(invalid_row_handler=refuse),
+            convert_options=convert,
+        ) as reader:
+            yield from reader
+    except KeyError as error:
+        raise CollectionError(f"{path} lacks a column of BIOSCAN-5M: {error.args[0]}") from error
+    except (OSError, pa.ArrowException) as error:
+        raise CollectionError(f"{path} cannot be read to its end: {' '.join(str(error).split())}") from error

@@ -1,0 +1,154 @@
+"""Darwin Core archives as GBIF hands them out: occurrences, and the addresses of their photographs.
+
+The species is that of GBIF's column `species`, or else what of the accepted or the given scientific name is a binomial.
+Photographs are fetched into the cache; each keeps the licence and the rights holder that its publisher stated.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+from sae_traits.errors import CollectionError
+from sae_traits.images.archive import Archive, open_archive
+from sae_traits.images.decode import IMAGE_SUFFIXES
+from sae_traits.images.fetching import fetch_images
+from sae_traits.images.listing import Listing, Row, one_row_a_file
+from sae_traits.images.selection import Selection, select
+from sae_traits.schema import RANKS, Problem, Taxon
+
+OCCURRENCE = "Occurrence"
+MEDIA = ("Multimedia", "Image")
+"""Extensions with addresses of media: GBIF's, Audubon Core's (of the same name), and GBIF's older one for images."""
+_ADDRESS = ("accessURI", "identifier")
+"""Terms with the address of a file, the first that a row has; `accessURI` is Audubon Core's."""
+_KEPT = (*_ADDRESS, "license", "rights", "rightsHolder", "owner", "creator", "references")
+"""Terms of a photograph that are remembered."""
+_NAMES = ("species", "acceptedScientificName", "scientificName")
+_GBIF_OCCURRENCE = "https://www.gbif.org/occurrence/"
+
+Cells = Mapping[str, str]
+
+
+def list_darwin_core(path: Path, selection: Selection, *, folder: Path, connections: int = 8) -> Listing:
+    """The photographs of an archive's occurrences that are wanted and could be fetched.
+
+    Occurrences without a photograph are counted. Photographs without a species, and those that cannot be fetched, are
+    reported by themselves, with their address; what failed for the moment is fetched by the next command.
+
+    Args:
+        path: a folder or a zip file.
+        selection: what is wanted of it; the draw within a species is made before anything is fetched.
+        folder: keeps the photographs.
+        connections: photographs that are fetched at the same time.
+
+    Raises:
+        CollectionError: it is no archive of occurrences with media, or nothing in it is wanted.
+    """
+    archive = open_archive(path)
+    rows, problems, urls = _rows(archive)
+    if not rows and not problems:
+        raise CollectionError(f"{path} has no occurrences")
+    wanted = select(one_row_a_file(rows, problems), selection, path)
+    answers = fetch_images({row.file: urls[row.file] for row in wanted}, folder, connections=connections)
+    found = []
+    for row in wanted:
+        answer = answers[row.file]
+        if answer.reason is None:
+            found.append(row)
+        else:
+            problems.append(Problem(answer.url, answer.reason))
+    return Listing(root=folder, rows=tuple(found), problems=tuple(problems))
+
+
+def _rows(archive: Archive) -> tuple[list[Row], list[Problem], dict[str, str]]:
+    """A row for every photograph, what is wrong with the archive, and the address of each file."""
+    if archive.core.row_type != OCCURRENCE:
+        raise CollectionError(f"the core of {archive.path} is {archive.core.row_type}; a core of occurrences is read")
+    media, problems = _photographs(archive)
+    rows: list[Row] = []
+    urls: dict[str, str] = {}
+    n_without = 0
+    for occurrence_id, occurrence in archive.rows(archive.core):
+        photographs = media.pop(occurrence_id, None)
+        if photographs is None:
+            n_without += 1
+            continue
+        for photograph in photographs:
+            row = _row(occurrence, photograph)
+            urls[row.file] = _address(photograph)
+            rows.append(row)
+    if n_without:
+        problems.append(Problem(archive.core.location, f"{n_without:,} occurrences have no photograph"))
+    if media:
+        problems.append(
+            Problem(archive.core.location, f"{len(media):,} occurrences that have photographs are not in it")
+        )
+    return rows, problems, urls
+
+
+def _photographs(archive: Archive) -> tuple[dict[str, list[Cells]], list[Problem]]:
+    """The rows about photographs by the id of their occurrence, and the numbers of all others."""
+    table = archive.extension(*MEDIA)
+    if table is None:
+        types = ", ".join(table.row_type for table in archive.extensions) or "none"
+        raise CollectionError(
+            f"{archive.path} has no table of media (its extensions: {types}); on gbif.org choose the download "
+            "`Darwin Core Archive` of occurrences with images"
+        )
+    found: dict[str, list[Cells]] = defaultdict(list)
+    left_out: Counter[str] = Counter()
+    for occurrence_id, cells in archive.rows(table):
+        if not _is_photograph(cells):
+            left_out[f"are {cells.get('type') or cells.get('format')}, not photographs"] += 1
+        elif not _address(cells):
+            left_out["have no address"] += 1
+        else:
+            found[occurrence_id].append({term: cells[term] for term in _KEPT if term in cells})
+    return found, [Problem(table.location, f"{n:,} media {reason}") for reason, n in sorted(left_out.items())]
+
+
+def _is_photograph(cells: Cells) -> bool:
+    """By its type or its format; where neither is given, fetching it will tell."""
+    kind, file_format = cells.get("type", ""), cells.get("format", "")
+    if kind:
+        return kind.rsplit("/", 1)[-1].lower() in ("stillimage", "image")
+    return not file_format or file_format.lower().startswith("image")
+
+
+def _address(cells: Cells) -> str:
+    return _first(cells, *_ADDRESS) or ""
+
+
+def _row(occurrence: Cells, photograph: Cells) -> Row:
+    url = _address(photograph)
+    page = _GBIF_OCCURRENCE + occurrence["gbifID"] if "gbifID" in occurrence else None
+    return Row(
+        file=_file(url),
+        label=_first(occurrence, *_NAMES),
+        ranks=Taxon.from_dict({rank: occurrence.get(rank) for rank in RANKS}),
+        license=_first(photograph, "license", "rights") or _first(occurrence, "license", "rights"),
+        rights_holder=_first(photograph, "rightsHolder", "owner", "creator") or _first(occurrence, "rightsHolder"),
+        source_url=_first(photograph, "references") or _first(occurrence, "references") or page or url,
+    )
+
+
+def _first(cells: Cells, *terms: str) -> str | None:
+    return next((cells[term] for term in terms if term in cells), None)
+
+
+def _file(url: str) -> str:
+    """Where the photograph of an address is kept: named by a hash, so that no address leads out of the folder."""
+    digest = sha256(url.encode("utf-8", "backslashreplace")).hexdigest()[:32]
+    return f"{digest[:2]}/{digest}{_suffix(url)}"
+
+
+def _suffix(url: str) -> str:
+    try:
+        suffix = PurePosixPath(urlsplit(url).path).suffix.lower()
+    except ValueError:  # of an address that cannot be parsed; fetching it says so
+        return ""
+    return suffix if suffix in IMAGE_SUFFIXES else ""

@@ -1,0 +1,79 @@
+"""A folder of images, one folder a species: Genus_species/…, or train/Genus_species/… where it is split already."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from sae_traits.errors import CollectionError
+from sae_traits.images.decode import IMAGE_SUFFIXES, UNREAD_SUFFIXES
+from sae_traits.images.listing import Listing, Row, inside_check
+from sae_traits.images.splits import is_split_label, parse_split
+from sae_traits.schema import Problem
+
+_LAYOUT = "Genus_species/…jpg"
+
+
+def list_folder(root: Path, *, labelled: bool = True) -> Listing:
+    """The images under a folder, labelled with the folder below the root (or below a folder named as a split).
+
+    Without labels the images may lie flat or in folders of any name, which say nothing. Otherwise deeper folders only
+    sort the images of a species. Hidden files and files that are no images are passed over; images that cannot be used,
+    links to folders and links that lead out are reported.
+
+    Raises:
+        CollectionError: there is no image at all, or the folder cannot be listed.
+    """
+    check_inside = inside_check(root)
+    rows: list[Row] = []
+    problems: list[Problem] = []
+    for file, reason in _walk(root, ""):
+        try:
+            if reason is not None:
+                raise CollectionError(reason)
+            check_inside(file)
+            rows.append(_row(file) if labelled else Row(file=file, label=None))
+        except CollectionError as error:
+            problems.append(Problem(file, str(error)))
+    if not rows and not problems:
+        layout = f"{_LAYOUT}, or a metadata.csv with the columns file and species" if labelled else "photographs in it"
+        raise CollectionError(f"no image in {root}; expected {layout}")
+    return Listing(root=root, rows=tuple(rows), problems=tuple(problems))
+
+
+def _row(file: str) -> Row:
+    """The row of an image file, or a CollectionError with the reason why there is none."""
+    folders = PurePosixPath(file).parts[:-1]
+    split = None
+    if folders and is_split_label(folders[0]):
+        split, folders = parse_split(folders[0]), folders[1:]
+    if not folders:
+        raise CollectionError(f"it lies in no species folder; expected {_LAYOUT}")
+    return Row(file=file, label=folders[0], split=split)
+
+
+def _walk(root: Path, folder: str) -> Iterator[tuple[str, str | None]]:
+    """Pictures under a folder, relative to the root, each with the reason why it cannot be listed, or None."""
+    try:
+        with os.scandir(root / folder) as scanned:
+            entries = sorted(scanned, key=lambda entry: entry.name)
+    except OSError as error:
+        yield folder or ".", f"the folder cannot be read: {error.strerror}"
+        return
+    for entry in entries:
+        if entry.name.startswith(".") or entry.name == "__MACOSX":
+            continue
+        path = f"{folder}/{entry.name}" if folder else entry.name
+        printable = path.encode("utf-8", "backslashreplace").decode()
+        suffix = os.path.splitext(entry.name)[1].lower()
+        if path != printable:
+            yield printable, "its name is not UTF-8; rename it"
+        elif entry.is_dir(follow_symlinks=False):
+            yield from _walk(root, path)
+        elif os.path.isdir(root / path):
+            yield path, "it is a symbolic link to a folder, which is not followed; put the folder itself there"
+        elif suffix in IMAGE_SUFFIXES:
+            yield path, None
+        elif suffix in UNREAD_SUFFIXES:
+            yield path, f"{suffix} files are not read; convert it to JPEG or PNG"

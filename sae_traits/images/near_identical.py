@@ -1,0 +1,91 @@
+"""Images that show the same photograph: copies, re-encoded, resized or a little retouched ones.
+
+They are found by a perceptual hash: the signs of the 256 lowest frequencies of the grey image (a discrete cosine
+transform), each above or below their median (pHash, Zauner 2010, with 256 bits instead of 64). With 64 bits, different
+images on the same white ground differ in as few bits as copies of one photograph do; with 256 they do not:
+docs/benchmarks.md has the figures behind MAXIMUM_DISTANCE. Mirrored, turned and strongly cropped copies are not found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+MAXIMUM_DISTANCE = 24
+"""Images whose hashes differ in at most so many of their 256 bits are near-identical."""
+HASH_BYTES = 32
+_SIDE, _FREQUENCIES = 64, 16
+_LEAST_CONTRAST = 1.0
+"""Standard deviation of grey levels below which an image shows nothing that could be recognised."""
+_BANDS = MAXIMUM_DISTANCE + 1
+"""Hashes that differ in fewer bits than there are bands are equal in one of the bands."""
+
+
+def perceptual_hash(image: Image.Image) -> bytes | None:
+    """256 bits that hardly change when an image is re-encoded, resized or brightened; None for an even surface.
+
+    Args:
+        image: in RGB, of any size.
+    """
+    from scipy.fft import dctn
+
+    small = image.resize((_SIDE, _SIDE), Image.Resampling.BOX, reducing_gap=2.0).convert("L")
+    grey = np.asarray(small, dtype=np.float64)
+    if grey.std() < _LEAST_CONTRAST:
+        return None
+    lowest = np.asarray(dctn(grey, norm="ortho"))[:_FREQUENCIES, :_FREQUENCIES]
+    return np.packbits(lowest > np.median(lowest)).tobytes()
+
+
+def near_identical_groups(hashes: Sequence[bytes]) -> NDArray[np.intp]:
+    """Groups of images that are near-identical, also by way of others `[n]`; a group is named by its first image.
+
+    Only hashes that are equal in one of 25 bands of bits are compared: any two that differ in at most 24 bits are.
+
+    Args:
+        hashes: HASH_BYTES bytes an image.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    words = np.frombuffer(b"".join(hashes), dtype=np.uint64).reshape(-1, HASH_BYTES // 8)
+    different, which = np.unique(words, axis=0, return_inverse=True)  # a thousand copies are compared once
+    pairs = _close_pairs(different)
+    links = coo_array((np.ones(len(pairs)), pairs.T), shape=(len(different), len(different)))
+    _, component = connected_components(links, directed=False)
+    of_image = component[which.ravel()]
+    _, first, group = np.unique(of_image, return_index=True, return_inverse=True)
+    return first[group]
+
+
+def _close_pairs(words: NDArray[np.uint64]) -> NDArray[np.intp]:
+    """Pairs of rows that differ in at most MAXIMUM_DISTANCE bits, some of them repeated `[n_pairs, 2]`.
+
+    Args:
+        words: hashes `[n, HASH_BYTES // 8]`.
+    """
+    bits = np.unpackbits(words.view(np.uint8), axis=1)
+    pairs = [np.empty((0, 2), dtype=np.intp)]
+    for band in range(_BANDS):
+        own = bits[:, band::_BANDS]  # low and high frequencies in each
+        key = own @ (1 << np.arange(own.shape[1]))
+        order = np.argsort(key, kind="stable")
+        key = key[order]
+        # Compare each with its next, its second next … of the same band, all at once.
+        left, step = np.arange(len(key)), 1
+        while len(left := left[left + step < len(key)]) and len(left := left[key[left] == key[left + step]]):
+            pairs.append(_close(words, order[left], order[left + step]))
+            step += 1
+    return np.concatenate(pairs)
+
+
+def _close(words: NDArray[np.uint64], left: NDArray[np.intp], right: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Those pairs that are close; the first word tells most of them apart."""
+    for n_words in (1, words.shape[1]):
+        distance = np.bitwise_count(words[left, :n_words] ^ words[right, :n_words]).sum(axis=1)
+        close = distance <= MAXIMUM_DISTANCE
+        left, right = left[close], right[close]
+    return np.stack([left, right], axis=1)

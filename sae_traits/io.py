@@ -1,0 +1,153 @@
+"""Files and folders that are written whole or not at all, whenever the process is killed, and hashes."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import hashlib
+import io
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from sae_traits.errors import StoreError
+
+_SECONDS = re.compile(r"\d+(\.\d+)?")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file whole or not at all.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    write_whole(path, text.encode())
+
+
+def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Write a table whole or not at all, its text such that no spreadsheet takes a cell for a formula.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    with whole_file(path) as stream, io.TextIOWrapper(stream, encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([_cell(name) for name in header])
+        writer.writerows([_cell(value) for value in row] for row in rows)
+        file.flush()
+        file.detach()
+
+
+def _cell(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
+
+
+def write_whole(path: Path, content: bytes, *, on_full_disk: str = "free some space, and run it again") -> None:
+    """Write a file so that it is there whole or not at all, also after a crash or a power cut.
+
+    Args:
+        path: of the file.
+        content: all of it.
+        on_full_disk: what to do where there is no room for it, for the message.
+
+    Raises:
+        StoreError: the disk is full or the folder cannot be written; nothing is left behind.
+    """
+    with whole_file(path, on_full_disk=on_full_disk) as stream:
+        stream.write(content)
+
+
+@contextmanager
+def whole_file(path: Path, *, on_full_disk: str = "free some space, and run it again") -> Iterator[BinaryIO]:
+    """A file to write into, which takes its name when it is complete; the rest is as in `write_whole`."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # several processes may write the same
+    try:
+        with partial.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreError(f"the disk is full: {path} cannot be written; {on_full_disk}") from error
+        raise StoreError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the renaming of a file durable; Windows cannot open folders, and needs no such thing."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def hash_of_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal digits.
+
+    Raises:
+        StoreError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror}") from error
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a server asks to be left alone, if it does: a number or a date (RFC 9110, section 10.2.3).
+
+    Args:
+        headers: of its reply; looked up as `retry-after`, so their names are matched as the mapping does.
+    """
+    value = headers.get("retry-after", "").strip()
+    if _SECONDS.fullmatch(value):
+        return float(value)
+    try:
+        date = parsedate_to_datetime(value)
+    except ValueError:  # the header is missing, or is neither
+        return None
+    return max(0.0, date.timestamp() - time.time())
+
+
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """A new folder to write into, which takes the place of `folder` at the end, unless the block raises.
+
+    A kill leaves what stood there before, under its own name or, between two renames, as FOLDER.old: the next attempt
+    puts that back first, so that the block can read what it is going to replace.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    partial, old = (folder.with_name(f"{folder.name}.{ending}") for ending in ("partial", "old"))
+    _put_back(old, folder)
+    try:
+        shutil.rmtree(partial, ignore_errors=True)  # of an attempt that was killed
+        partial.mkdir(parents=True)
+        yield partial
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        partial.rename(folder)
+    finally:
+        _put_back(old, folder)
+        shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _put_back(old: Path, folder: Path) -> None:
+    if old.exists() and not folder.exists():
+        old.rename(folder)

@@ -1,0 +1,134 @@
+"""Text -> token ids, as a CLIP was trained to read them."""
+
+from __future__ import annotations
+
+import html
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sae_traits.errors import BackboneError
+from sae_traits.features.model_files import one_line
+from sae_traits.models.clip.files import CLIPFiles
+
+_STRAIGHT_QUOTES = str.maketrans({"‘": "'", "’": "'", "‚": "'", "‛": "'", "“": '"', "”": '"', "„": '"', "‟": '"'})
+
+
+@dataclass(frozen=True)
+class TextTokenizer:
+    """Token ids of texts, truncated to the context length and padded to it."""
+
+    encode: Callable[[str], list[int]]
+    """Ids of one text, with what begins and ends it, however long."""
+    context_length: int
+    """Tokens that the text tower sees at most, begin and end included."""
+    pad_id: int
+    highest_id: int
+    """Of the vocabulary."""
+
+    @property
+    def eos_id(self) -> int:
+        """What ends every text."""
+        return self.encode("")[-1]
+
+    def count(self, text: str) -> int:
+        """Tokens of a text, begin and end included; more than `context_length` are truncated."""
+        return len(self.encode(text))
+
+    def ids(self, texts: Sequence[str]) -> Tensor:
+        """Token ids int64 `[n_texts, context_length]`; what is truncated keeps its end token."""
+        ids = torch.full((len(texts), self.context_length), self.pad_id)
+        for row, text in zip(ids, texts, strict=True):
+            encoded = self.encode(text)
+            if len(encoded) > self.context_length:
+                encoded = [*encoded[: self.context_length - 1], encoded[-1]]
+            row[: len(encoded)] = torch.tensor(encoded)
+        return ids
+
+
+def clean_text(text: str) -> str:
+    """Text as open_clip's tokenizer sees it: HTML entities resolved, quotes straight, white space single.
+
+    open_clip also has ftfy repair text that was decoded in the wrong encoding, which is not done here.
+    """
+    return " ".join(html.unescape(html.unescape(text)).translate(_STRAIGHT_QUOTES).split())
+
+
+def open_clip_tokenizer(files: CLIPFiles, context_length: int) -> TextTokenizer:
+    """The tokenizer in a folder of open_clip or in its subfolder `tokenizer`: tokenizer.json, or vocabulary and merges.
+
+    Raises:
+        BackboneError: it is missing, or does not fit how open_clip finds the end of a text.
+    """
+    tokenizer = _read_open_clip_tokenizer(files)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    highest_id = max(tokenizer.get_vocab(with_added_tokens=True).values())
+
+    def encode(text: str) -> list[int]:
+        return tokenizer.encode(clean_text(text)).ids
+
+    ends = encode("")
+    if len(ends) != 2 or ends[1] != highest_id:
+        raise BackboneError(
+            f"the tokenizer of {files.model} makes {ends} of an empty text; open_clip needs a begin and an end token, "
+            f"the end being the highest id of the vocabulary ({highest_id}), since it takes the text's features there"
+        )
+    return TextTokenizer(encode, context_length, pad_id=0, highest_id=highest_id)
+
+
+def transformers_tokenizer(files: CLIPFiles, text_config: Any) -> TextTokenizer:
+    """The tokenizer of a folder of transformers.
+
+    Raises:
+        BackboneError: it is missing or cannot be loaded, or adds no end token.
+    """
+    from transformers import AutoTokenizer
+
+    named = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
+    if not any((files.folder / file).is_file() for file in named):
+        raise BackboneError(
+            f"{files.model} has no tokenizer ({', '.join(named)}); copy it from where the model is from"
+        )
+    # Without sentencepiece transformers would fall back to tokenizer.json, which keeps the punctuation in silence.
+    declared = (files.read_json("tokenizer_config.json") or {}).get("tokenizer_class")
+    if declared == "SiglipTokenizer" and importlib.util.find_spec("sentencepiece") is None:
+        raise BackboneError(f"the tokenizer of {files.model} needs sentencepiece; run `pip install sentencepiece`")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(files.folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise BackboneError(f"cannot load the tokenizer of {files.model}: {one_line(error)}") from error
+
+    def encode(text: str) -> list[int]:
+        return tokenizer.encode(text, verbose=False)
+
+    if not encode(""):
+        raise BackboneError(f"the tokenizer of {files.model} adds no end token; take the one it was trained with")
+    pad_id = text_config.pad_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    highest_id = max(tokenizer.get_vocab().values())
+    return TextTokenizer(encode, text_config.max_position_embeddings, pad_id or 0, highest_id)
+
+
+def _read_open_clip_tokenizer(files: CLIPFiles) -> Any:
+    from tokenizers import Tokenizer
+    from transformers import CLIPTokenizer
+
+    for folder in (files.folder, files.folder / "tokenizer"):
+        whole, vocabulary, merges = (folder / file for file in ("tokenizer.json", "vocab.json", "merges.txt"))
+        try:
+            if whole.is_file():
+                return Tokenizer.from_file(str(whole))
+            if vocabulary.is_file() and merges.is_file():
+                return CLIPTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer
+        except Exception as error:  # tokenizers raises nothing more specific
+            raise BackboneError(
+                f"the tokenizer in {folder} cannot be read ({one_line(error)}); get its files again"
+            ) from error
+    raise BackboneError(
+        f"{files.model} has no tokenizer: neither tokenizer.json, nor vocab.json and merges.txt, there or in its "
+        "folder tokenizer/; copy them from the model that it was made from"
+    )

@@ -1,0 +1,317 @@
+"""Does a describer look at the region? Controls that show: the same picture with another region asks another question.
+
+Of a sample of traits, each is asked about again, through the same describer and a ledger of its own: with the same
+region, which says how much answers differ by themselves; with the region of another image (`swapped`); and with a
+region of the same size in a corner of the image (`blank`). A faithful describer changes its answer to the last two, or
+says background.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from sae_traits.describers import Describer
+from sae_traits.describers.excerpts import EXAMPLES, Example, example_lines, excerpt, percent
+from sae_traits.errors import ConfigError
+from sae_traits.schema import Collection, Description, ImageRecord, Region, Trait
+from sae_traits.traits.asking import answer_calls
+from sae_traits.traits.calls import Call, planned_calls
+from sae_traits.traits.consistency import facets
+from sae_traits.traits.ledger import Ledger
+
+ControlKind = Literal["same", "swapped", "blank"]
+KINDS: tuple[ControlKind, ...] = ("same", "swapped", "blank")
+SAME_SHAPE = 1.25
+"""Images are of one shape when their aspect ratios differ by at most this factor: a region keeps its form in both."""
+APART = 0.1
+"""Two regions are apart when their boxes overlap by at most this (intersection over union)."""
+LARGEST_BLANK = 0.4
+"""Share of the image's sides that a blank box has at most, so that it stays in its corner."""
+_DESCRIPTION = TypeAdapter(Description)
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A trait, and the call that asks about its picture again."""
+
+    kind: ControlKind
+    trait: Trait
+    call: Call
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlScore:
+    """How the answers to a kind of control differ from the original ones."""
+
+    kind: ControlKind
+    n_asked: int
+    n_answered: int
+    """With a valid answer; the other figures are about these."""
+    n_changed: int
+    """The part, an attribute, or the sentence where neither is named, is not as it was; background counts, too."""
+    n_background: int
+    kept: float | None
+    """Share of what was named in either answer (part, attributes) that is in both, the mean; background keeps none."""
+    unchanged: tuple[Example, ...]
+    """Answers that stayed the same: the original sentence and the new one."""
+
+    @property
+    def changed_share(self) -> float | None:
+        """Of those with a valid answer; background counts as changed."""
+        return self.n_changed / self.n_answered if self.n_answered else None
+
+    @property
+    def background_share(self) -> float | None:
+        """Of those with a valid answer."""
+        return self.n_background / self.n_answered if self.n_answered else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Controls:
+    """The scores of all kinds."""
+
+    n_traits: int
+    """Traits in the sample."""
+    n_open: int
+    """Calls that the same command asks next time: those not asked yet, or not often enough."""
+    scores: tuple[ControlScore, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for results.json, with the shares."""
+        values = asdict(self)
+        for row, score in zip(values["scores"], self.scores, strict=True):
+            row |= {"changed_share": score.changed_share, "background_share": score.background_share}
+        return values
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Controls:
+        """The scores that `to_dict` wrote."""
+        return _CONTROLS.validate_python(values)
+
+    def lines(self) -> list[str]:
+        """The scores in Markdown, without a heading."""
+        lines = [
+            f"{self.n_traits:,} traits were asked about again: with the same region, with the region of another "
+            "image at the same relative place (swapped), and with a region of the same size in the corner of the "
+            "image farthest from the image's regions (blank; most corners show background, but no one has checked).",
+            "",
+            "| region | asked | answered | changed, or background | background | kept of what was named |",
+            "| --- | --- | --- | --- | --- | --- |",
+        ]
+        for one in self.scores:
+            shares = " | ".join(
+                f"{n:,} ({percent(share)})"
+                for n, share in ((one.n_changed, one.changed_share), (one.n_background, one.background_share))
+            )
+            lines.append(f"| {one.kind} | {one.n_asked:,} | {one.n_answered:,} | {shares} | {percent(one.kept)} |")
+        for one in self.scores:
+            if one.kind != "same":
+                lines += example_lines(f"Unchanged although the region is {one.kind}", one.unchanged)
+        return lines
+
+
+_CONTROLS = TypeAdapter(Controls)
+
+
+def run_controls(
+    traits: Iterable[Trait],
+    collection: Collection,
+    describer: Describer,
+    ledger: Ledger,
+    *,
+    n_traits: int,
+    seed: int,
+    workers: int,
+    use_masks: bool = False,
+) -> Controls:
+    """Plan controls, have those answered that the ledger has no answer to, and score them.
+
+    Args:
+        traits: as `read_traits` gives them; only the sample is kept.
+        collection: that the traits' images belong to.
+        describer: who made the traits; those of others are left out.
+        ledger: of the controls alone: in the run's ledger they would count as its calls.
+        n_traits: size of the sample.
+        seed: of the sample.
+        workers: processes that prepare pictures.
+        use_masks: as the traits were made.
+
+    Raises:
+        ConfigError: the describer's answers are about several images, or it made none of the traits.
+        DescriberError: the describer cannot answer from the start.
+    """
+    planned = control_calls(traits, collection, describer, n_traits=n_traits, seed=seed, use_masks=use_masks)
+    is_open = ledger.open_calls(control.call.key for control in planned)
+    calls = {control.call.key: control.call for control in planned if control.call.key in is_open}
+    if calls:
+        tasks = ([call] for call in calls.values())
+        asyncio.run(answer_calls(tasks, len(calls), describer, ledger, workers=workers))
+    return score_controls(planned, ledger)
+
+
+def control_calls(
+    traits: Iterable[Trait],
+    collection: Collection,
+    describer: Describer,
+    *,
+    n_traits: int,
+    seed: int,
+    use_masks: bool = False,
+) -> list[Control]:
+    """The controls of a random sample of traits; the same for the same seed.
+
+    A trait has no swapped control when no other of the sample has a region that lies elsewhere in an image of about
+    the same shape, and no blank one when the image's regions reach into all corners.
+
+    Raises:
+        ConfigError: the describer's answers are about several images, or it made none of the traits.
+    """
+    if describer.images_per_description > 1:
+        raise ConfigError("controls compare answers about one image; annotate with --images-per-description 1")
+    if n_traits < 1:
+        raise ConfigError(f"a sample has at least one trait, not {n_traits}")
+    made_by = describer.name, describer.model, describer.prompt
+    own = (trait for trait in traits if (trait.describer, trait.describer_model, trait.prompt) == made_by)
+    sample = _sample(own, n_traits, np.random.default_rng(seed))
+    if not sample:
+        raise ConfigError(
+            f"none of the traits was made by {' with '.join(made_by[:2])} and the prompt {describer.prompt}; use the "
+            "describer that the run was annotated with"
+        )
+    controls = []
+    for number, (trait, boxes) in enumerate(sample):
+        record = collection.images[trait.candidate.image]
+        others = (other for other, _ in [*sample[number + 1 :], *sample[:number]])
+        regions: dict[ControlKind, Region | None] = {
+            "same": trait.region,
+            "swapped": _swapped(trait, record, others, collection),
+            "blank": _blank(trait.region, boxes, (record.width, record.height)),
+        }
+        for kind, region in regions.items():
+            if region is not None:
+                found = [(record, [(trait.candidate, region)])]
+                planned = planned_calls(found, collection, describer, use_masks=use_masks)
+                controls.append(Control(kind, trait, next(planned)[0]))
+    return controls
+
+
+def score_controls(controls: Sequence[Control], ledger: Ledger) -> Controls:
+    """Compare the answers that the ledger has with the original ones."""
+    entries = ledger.entries([control.call.key for control in controls])
+    answers: dict[ControlKind, list[tuple[Trait, Description]]] = defaultdict(list)
+    for control in controls:
+        entry = entries.get(control.call.key)
+        if entry is not None and entry.state == "ok":
+            answers[control.kind].append((control.trait, _DESCRIPTION.validate_python(entry.description)))
+    n_asked = {kind: sum(control.kind == kind for control in controls) for kind in KINDS}
+    return Controls(
+        n_traits=len({control.trait.trait_id for control in controls}),
+        n_open=len(ledger.open_calls(control.call.key for control in controls)),
+        scores=tuple(_score(kind, n_asked[kind], answers[kind]) for kind in KINDS),
+    )
+
+
+def _score(kind: ControlKind, n_asked: int, answers: list[tuple[Trait, Description]]) -> ControlScore:
+    kept = [_kept(trait.description, answer) for trait, answer in answers]
+    unchanged = [
+        Example((trait.trait_id,), "before and after", excerpt(f"{trait.description.text} / {answer.text}"))
+        for (trait, answer), share in zip(answers, kept, strict=True)
+        if share == 1
+    ]
+    return ControlScore(
+        kind=kind,
+        n_asked=n_asked,
+        n_answered=len(answers),
+        n_changed=len(answers) - len(unchanged),
+        n_background=sum(answer.is_background for _, answer in answers),
+        kept=float(np.mean(kept)) if kept else None,
+        unchanged=tuple(unchanged[:EXAMPLES]),
+    )
+
+
+def _kept(before: Description, after: Description) -> float:
+    """Share of what either answer names that both name; of answers that name nothing, whether the sentence is the same.
+
+    Sentences are not compared otherwise: the same thing can be said in other words.
+    """
+    if after.is_background:
+        return 0.0
+    first, second = ({(k, v) for k, values in facets(d).items() for v in values} for d in (before, after))
+    if not first | second:
+        return float(before.text == after.text)
+    return len(first & second) / len(first | second)
+
+
+def _sample(traits: Iterable[Trait], n: int, random: np.random.Generator) -> list[tuple[Trait, list[Box]]]:
+    """Up to n traits of a stream, each as likely as another, with the boxes of all traits of its image."""
+    kept: list[tuple[Trait, list[Box]]] = []
+    for n_seen, (trait, boxes) in enumerate(_with_boxes(traits), start=1):
+        if len(kept) < n:
+            kept.append((trait, boxes))
+        elif (place := int(random.integers(n_seen))) < n:
+            kept[place] = trait, boxes
+    return kept
+
+
+def _with_boxes(traits: Iterable[Trait]) -> Iterator[tuple[Trait, list[Box]]]:
+    for _, group in groupby(traits, key=lambda trait: trait.candidate.image):
+        of_image = list(group)
+        boxes = [trait.region.box for trait in of_image]
+        yield from ((trait, boxes) for trait in of_image)
+
+
+def _swapped(trait: Trait, record: ImageRecord, others: Iterable[Trait], collection: Collection) -> Region | None:
+    """The region of the first of others that fits, at the same relative place of the image's image."""
+    for other in others:
+        source = collection.images[other.candidate.image]
+        ratio = (record.width * source.height) / (record.height * source.width)
+        if source is record or not 1 / SAME_SHAPE <= ratio <= SAME_SHAPE:
+            continue
+        region = _scaled(other.region, (record.width / source.width, record.height / source.height))
+        if _overlap(region.box, trait.region.box) <= APART:
+            return region
+    return None
+
+
+def _scaled(region: Region, scale: tuple[float, float]) -> Region:
+    """A region on an image that is so many times as wide and as high, to a thousandth of a pixel."""
+    x, y, width, height = (round(value * scale[i % 2], 3) for i, value in enumerate(region.box))
+    rings = (tuple(round(value * scale[i % 2], 3) for i, value in enumerate(ring)) for ring in region.polygons)
+    return replace(region, box=(x, y, width, height), polygons=tuple(rings))
+
+
+def _blank(region: Region, boxes: Sequence[Box], size: tuple[int, int]) -> Region | None:
+    """A rectangle of the region's size in the corner farthest from all boxes; None where each corner meets one."""
+    width, height = (min(side, LARGEST_BLANK * whole) for side, whole in zip(region.box[2:], size, strict=True))
+    width, height = round(width, 3), round(height, 3)
+    corners = [(x, y, width, height) for y in (0.0, size[1] - height) for x in (0.0, size[0] - width)]
+    free = [corner for corner in corners if not any(_overlap(corner, box) for box in boxes)]
+    if not free:
+        return None
+    x, y, width, height = max(free, key=lambda corner: min(_distance(corner, box) for box in boxes))
+    ring = (x, y, x + width, y, x + width, y + height, x, y + height)
+    share = width * height / (size[0] * size[1])
+    return Region(box=(x, y, width, height), polygons=(ring,), patches=(), area_fraction=share)
+
+
+def _overlap(a: Box, b: Box) -> float:
+    """Intersection over union of two boxes."""
+    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    common = max(width, 0) * max(height, 0)
+    return common / (a[2] * a[3] + b[2] * b[3] - common) if common else 0.0
+
+
+def _distance(a: Box, b: Box) -> float:
+    """Between the centres of two boxes, in pixels."""
+    return float(np.hypot(a[0] + a[2] / 2 - b[0] - b[2] / 2, a[1] + a[3] / 2 - b[1] - b[3] / 2))

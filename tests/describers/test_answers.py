@@ -1,0 +1,113 @@
+"""Answers of models: whole ones are read wherever they stand, and what is no answer is refused with a reason."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis.strategies import booleans, builds, lists, none, text
+
+from sae_traits.describers.answers import (
+    MOST_ATTRIBUTES,
+    AnswerError,
+    RegionAnswer,
+    SaidAttribute,
+    answer_schema,
+    read_answer,
+)
+from sae_traits.schema import Attribute, Description
+
+ANSWER = {
+    "is_background": False,
+    "part": "forewing",
+    "attributes": [{"name": "Color", "value": "dark  brown"}, {"name": "marking", "value": "none"}],
+    "text": "A dark brown forewing.",
+}
+DESCRIPTION = Description(
+    text="A dark brown forewing.", part="forewing", attributes=(Attribute("colour", "dark brown"),)
+)
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        "{}",
+        "Sure!\n```json\n{}\n```\nI hope this helps {{x}}.",
+        "{{not json}} {}",
+        '{{"a": 1}} {}',
+        "<think>hm</think>{}",
+    ],
+)
+def test_the_object_is_found_wherever_it_stands(around):
+    assert read_answer(around.format(json.dumps(ANSWER))) == DESCRIPTION
+
+
+def test_lines_are_read_where_there_is_no_object():
+    answer = "**Background**: No\n- Part: forewing\n- Color: dark brown\n* Texture: hairy\nText: A brown forewing.\nBye"
+    with pytest.raises(AnswerError):
+        read_answer(answer.replace("Background", "Ground"))
+    found = read_answer(answer)
+    assert found.text == "A brown forewing."
+    assert found.part == "forewing"
+    assert found.attributes == (Attribute("colour", "dark brown"), Attribute("texture", "hairy"))
+    assert not found.is_background
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("", "no JSON object"),
+        ("I cannot see a picture.", "no JSON object"),
+        (json.dumps(ANSWER)[:60], "no JSON object"),
+        (json.dumps(ANSWER | {"text": " "}), "sentence is empty"),
+        (json.dumps(ANSWER | {"text": "x" * 500}), "500 characters"),
+        (json.dumps(ANSWER | {"is_background": "perhaps"}), "is_background"),
+        (json.dumps(ANSWER | {"species": "Apis"}), "species"),
+        (json.dumps({k: v for k, v in ANSWER.items() if k != "part"}), "part"),
+        (json.dumps(ANSWER | {"attributes": ANSWER["attributes"][:1] * (MOST_ATTRIBUTES + 1)}), "attributes"),
+        ("{" * 5000, "no JSON object"),
+    ],
+)
+def test_what_is_no_answer_is_refused_with_a_reason(answer, reason):
+    with pytest.raises(AnswerError, match=reason):
+        read_answer(answer)
+
+
+def test_background_needs_no_words():
+    assert read_answer(json.dumps(ANSWER | {"is_background": True, "text": "", "part": None})).is_background
+
+
+@pytest.mark.parametrize("part", [None, "", "unknown", "N/A"])
+def test_a_part_that_is_not_known_is_null(part):
+    assert read_answer(json.dumps(ANSWER | {"part": part})).part is None
+
+
+words = text(min_size=1, max_size=30).filter(str.strip)
+
+
+@given(
+    answer=builds(
+        RegionAnswer,
+        is_background=booleans(),
+        part=none() | words,
+        attributes=lists(builds(SaidAttribute, name=words, value=words), max_size=4),
+        text=words,
+    )
+)
+def test_whatever_fits_the_schema_is_read(answer):
+    found = read_answer(answer.model_dump_json())
+    assert found.is_background == answer.is_background
+    assert found.text == " ".join(answer.text.split())
+    assert len(found.attributes) <= len(answer.attributes)
+
+
+@given(noise=text(max_size=200))
+def test_no_text_at_all_breaks_the_reader(noise):
+    with pytest.raises(AnswerError, match=r"."):
+        read_answer(noise)
+
+
+def test_the_schema_asks_for_every_field_and_allows_no_other():
+    schema = answer_schema()
+    assert list(schema["properties"]) == ["is_background", "part", "attributes", "text"]
+    assert schema["required"] == ["is_background", "part", "attributes", "text"]
+    assert schema["additionalProperties"] is False

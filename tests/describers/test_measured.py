@@ -1,0 +1,115 @@
+"""The describer `measured`: what it says, and that it says only what it measured."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import pickle
+import re
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from sae_traits.describers import Answer, Describer
+from sae_traits.describers import measured as rules
+from sae_traits.describers.colours import VOCABULARY
+from sae_traits.describers.measured import Measured
+from sae_traits.describers.pattern import Pattern
+from sae_traits.schema import Description, Measurement, Region
+from sae_traits.traits.measure import measure
+
+
+def region_of(x: float, y: float, width: float, height: float, side: int = 200) -> Region:
+    ring = (x, y, x + width, y, x + width, y + height, x, y + height)
+    share = width * height / side**2
+    return Region(box=(x, y, width, height), polygons=(ring,), patches=(0,), area_fraction=share)
+
+
+def describe(image: np.ndarray, region: Region) -> tuple[Answer, Description, dict[str, str]]:
+    describer: Describer = Measured()
+    answer = describer.describe(image, region, measure(image, region, None))
+    assert answer.error is None
+    assert answer.usage == {}
+    assert answer.description is not None
+    return answer, answer.description, {a.name: a.value for a in answer.description.attributes}
+
+
+def paint(color: tuple[int, int, int]) -> np.ndarray:
+    return np.full((200, 200, 3), color, dtype=np.uint8)
+
+
+def test_a_banded_region_is_put_into_words():
+    image = paint((230, 130, 20))
+    for x in range(0, 200, 20):
+        image[:, x : x + 7] = 15
+    _, description, attributes = describe(image, region_of(0, 40, 200, 60))
+    assert description.text == "A large, elongated orange area with black markings, banded."
+    assert attributes == {
+        "colour": "orange",
+        "marking colour": "black",
+        "pattern": "banded",
+        "shape": "elongated",
+        "size": "large",
+        "texture": "contrasting",
+    }
+    assert description.part is None
+    assert not description.is_background
+
+
+def test_a_plain_region_has_no_marking():
+    _, description, attributes = describe(paint((60, 160, 60)), region_of(10, 10, 20, 20))
+    assert description.text == "A small, rounded green area, plain and even in lightness."
+    assert "marking colour" not in attributes
+
+
+def test_the_same_pixels_get_the_same_words_and_the_raw_answer_holds_the_numbers():
+    image = np.random.default_rng(5).integers(0, 256, (200, 200, 3)).astype(np.uint8)
+    region = region_of(20, 30, 90, 70)
+    first, second = describe(image, region)[0], describe(image, region)[0]
+    assert first == second
+    raw = json.loads(first.raw)
+    assert Measurement(**raw["measurement"] | {"color_lab": tuple(raw["measurement"]["color_lab"])}) == measure(
+        image, region, None
+    )
+    assert raw["area_fraction"] == region.area_fraction
+
+
+@pytest.mark.parametrize("side", [1, 2, 7])
+def test_a_tiny_region_is_described_too(side):
+    _, description, attributes = describe(paint((20, 20, 20)), region_of(200 - side, 0, side, side))
+    assert attributes["pattern"] == "plain"
+    assert description.text.startswith("A small, rounded black area")
+
+
+def test_every_combination_of_words_is_one_plain_sentence():
+    combinations = itertools.product(
+        [word for _, word in rules.SIZES],
+        [word for _, word in rules.SHAPES],
+        VOCABULARY,
+        [None, "black", "orange"],
+        get_args(Pattern),
+        [word for _, word in rules.TEXTURES],
+    )
+    form = re.compile(
+        r"A (small|medium|large), (rounded|oval|elongated) [a-z]+( [a-z]+)? area"
+        r"( with [a-z]+ markings)?(, (banded|spotted)|, plain and (even|uneven|contrasting) in lightness)?\."
+    )
+    for size, shape, colour, marking, pattern, texture in combinations:
+        words = rules._Words(
+            size=size, shape=shape, colour=colour, marking_colour=marking, pattern=pattern, texture=texture
+        )
+        assert form.fullmatch(rules._sentence(words)), rules._sentence(words)
+
+
+def test_model_and_prompt_name_the_version_and_the_hash_of_the_rules():
+    describer = pickle.loads(pickle.dumps(Measured()))
+    assert describer.name == "measured"
+    assert describer.model == f"sae-traits-measured@{rules.RULES_VERSION}"
+    assert re.fullmatch(rf"rules-{rules.RULES_VERSION} sha256:[0-9a-f]{{16}}", describer.prompt)
+
+
+def test_the_rules_that_are_hashed_hold_the_vocabulary_and_the_thresholds():
+    assert rules._constants(vars(rules.colours))["VOCABULARY"] == VOCABULARY
+    assert "BAND_COHERENCE" in rules._constants(vars(rules.pattern))
+    assert "COLOR_RADIUS" in rules._constants(vars(rules.surface))

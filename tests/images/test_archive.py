@@ -1,0 +1,116 @@
+"""Archives as their meta.xml describes them, and those that mean harm."""
+
+from __future__ import annotations
+
+import zipfile
+
+import pytest
+from tiny_archive import META, OCCURRENCE_TERMS, meta, table, write_archive
+
+from sae_traits.errors import CollectionError
+from sae_traits.images.archive import is_archive, open_archive
+
+
+def test_quotes_mean_nothing_and_cells_are_found_by_their_terms(tmp_path):
+    rows = [{"gbifID": "7", "scientificName": '"Vanessa, cardui'}, {"gbifID": "8", "family": " Nymphalidae "}]
+    archive = open_archive(write_archive(tmp_path / "a.zip", rows, []))
+    assert archive.core.row_type == "Occurrence"
+    assert archive.extension("Multimedia").location == "multimedia.txt"
+    assert archive.extension("Image") is None
+    found = list(archive.rows(archive.core))
+    assert found[0] == ("7", {"gbifID": "7", "scientificName": '"Vanessa, cardui'})
+    assert found[1] == ("8", {"gbifID": "8", "family": "Nymphalidae"})
+
+
+def test_commas_quotes_defaults_and_other_encodings_are_read_as_meta_xml_says(tmp_path):
+    xml = """<archive xmlns="http://rs.tdwg.org/dwc/text/"><core encoding="ISO-8859-1"
+      fieldsTerminatedBy="," fieldsEnclosedBy='"' ignoreHeaderLines="0" rowType="http://rs.tdwg.org/dwc/terms/Occurrence"><files><location>o.csv</location></files>
+      <id index="1"/><field index="0" term="http://rs.tdwg.org/dwc/terms/locality"/>
+      <field term="http://rs.tdwg.org/dwc/terms/kingdom" default="Animalia"/></core></archive>"""
+    (tmp_path / "meta.xml").write_text(xml)
+    (tmp_path / "o.csv").write_bytes('"Zürich, ""See""",1\nshort\n'.encode("iso-8859-1"))
+    archive = open_archive(tmp_path)
+    assert list(archive.rows(archive.core)) == [("1", {"kingdom": "Animalia", "locality": 'Zürich, "See"'})]
+
+
+ENTITIES = """<?xml version="1.0"?><!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd"><!ENTITY y "yyyyyyyy">]>
+<archive xmlns="http://rs.tdwg.org/dwc/text/"><core><files><location>&x;&y;</location></files><id/></core></archive>"""
+
+
+@pytest.mark.parametrize(
+    ("xml", "message"),
+    [
+        (ENTITIES, "declares a document type"),
+        (ENTITIES.encode("utf-16"), "declares a document type"),
+        ("<archive", "not that of a Darwin Core archive"),
+        ("<archive/>", "names no core table"),
+        (META.format(core="<core><id/></core>", extension=""), "without a location"),
+        (
+            META.format(core=table("core", "x", "o.txt", ["t"]).replace('index="0"', 'index="-1"'), extension=""),
+            "no column",
+        ),
+        (
+            META.format(core=table("core", "x", "o.txt", ["t"]).replace("\\t", "ab"), extension=""),
+            "are separated by 'ab'",
+        ),
+        (" " * (4 * 2**20 + 1), "larger than 4 MiB"),
+    ],
+)
+def test_a_meta_xml_that_means_harm_or_nothing_is_refused(tmp_path, xml, message):
+    data = xml.encode() if isinstance(xml, str) else xml
+    (tmp_path / "meta.xml").write_bytes(data)
+    with pytest.raises(CollectionError, match=message):
+        open_archive(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "location", ["../outside.txt", "/etc/passwd", "link.txt", "missing.txt", "https://x.example/o.txt"]
+)
+def test_a_table_outside_the_archive_is_not_read(tmp_path, location):
+    folder = tmp_path / "archive"
+    write_archive(folder, [], [], meta(core=location))
+    (tmp_path / "outside.txt").write_text("1\n")
+    (folder / "link.txt").symlink_to(tmp_path / "outside.txt")
+    archive = open_archive(folder)
+    with pytest.raises(CollectionError, match="cannot be read"):
+        list(archive.rows(archive.core))
+    zipped = open_archive(write_archive(tmp_path / "a.zip", [], [], meta(core=location)))
+    with pytest.raises(CollectionError, match="has no"):
+        list(zipped.rows(zipped.core))
+
+
+def test_damage_is_told(tmp_path):
+    path = write_archive(tmp_path / "a.zip", [{"gbifID": str(n) * 50} for n in range(500)], [])
+    archive = open_archive(path)
+    data = bytearray(path.read_bytes())
+    start = data.index(b"occurrence.txt") + 200
+    data[start : start + 40] = bytes(40)
+    path.write_bytes(data)
+    with pytest.raises(CollectionError, match=r"occurrence.txt of .* is damaged"):
+        list(archive.rows(archive.core))
+    folder = write_archive(tmp_path / "folder", [], [])
+    (folder / "occurrence.txt").write_bytes(b"gbifID\n\xff\xfe\n")
+    broken = open_archive(folder)
+    with pytest.raises(CollectionError, match="cannot be read"):
+        list(broken.rows(broken.core))
+    (folder / "occurrence.txt").write_text("gbifID\n" + "x" * (8 * 2**20 + 1))
+    with pytest.raises(CollectionError, match="a line of more than"):
+        list(broken.rows(broken.core))
+
+
+def test_what_is_an_archive(tmp_path):
+    assert is_archive(write_archive(tmp_path / "a.zip", [], []))
+    assert is_archive(write_archive(tmp_path / "folder", [], []))
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as other:
+        other.writestr("occurrence.csv", "x")
+    assert not is_archive(tmp_path / "other.zip")
+    assert not is_archive(tmp_path)
+    (tmp_path / "text.csv").write_text("x")
+    assert not is_archive(tmp_path / "text.csv")
+
+
+def test_the_columns_of_gbif_are_found_by_the_last_part_of_their_terms(tmp_path):
+    archive = open_archive(write_archive(tmp_path / "folder", [], []))
+    assert set(archive.core.columns) >= {"gbifID", "species", "acceptedScientificName", "scientificName", "license"}
+    assert archive.core.columns["gbifID"] == archive.core.id_column == 0
+    assert len(archive.core.columns) == len(OCCURRENCE_TERMS)

@@ -1,0 +1,138 @@
+"""Darwin Core archives: their species, their photographs and what cannot be had."""
+
+from __future__ import annotations
+
+import pytest
+from tiny_archive import META, OCCURRENCE_TERMS, meta, table, write_archive
+from web import photograph, running_web
+
+from sae_traits.config import CollectionConfig
+from sae_traits.errors import CollectionError
+from sae_traits.images import fingerprint, list_source, read_collection
+from sae_traits.schema import Taxon
+
+RANKS = {"kingdom": "Animalia", "phylum": "Arthropoda", "class": "Insecta", "order": "Lepidoptera"}
+CC_BY = "http://creativecommons.org/licenses/by/4.0/legalcode"
+
+
+def occurrence(gbif_id: str, species: str = "Vanessa cardui", **cells: str) -> dict[str, str]:
+    """A row of occurrence.txt."""
+    return RANKS | {"gbifID": gbif_id, "species": species, "family": "Nymphalidae", "license": "CC_BY_4_0"} | cells
+
+
+def image(gbif_id: str, url: str, **cells: str) -> dict[str, str]:
+    """A row of multimedia.txt."""
+    return {"gbifID": gbif_id, "type": "StillImage", "format": "image/jpeg", "identifier": url} | cells
+
+
+@pytest.fixture
+def web():
+    with running_web() as server:
+        server.pages = {f"/{n}.jpg": photograph(n) for n in range(20)}
+        yield server
+
+
+def config_of(source, cache, **options) -> CollectionConfig:
+    return CollectionConfig(source=str(source), image_cache=str(cache), **options)
+
+
+@pytest.mark.parametrize("name", ["archive.zip", "archive"])
+def test_occurrences_become_images_with_names_licence_and_source(tmp_path, web, name):
+    occurrences = [
+        occurrence("1", references="https://museum.example/1"),
+        occurrence("2", "", acceptedScientificName='Papilio machaon "Linnaeus", 1758', rightsHolder="B. Holder"),
+        occurrence("3", "", scientificName="Papilio Linnaeus, 1758"),
+        occurrence("4"),
+    ]
+    media = [
+        image("1", f"{web.url}/1.jpg", license=CC_BY, rightsHolder="A. Holder", references="https://photos.example/1"),
+        image("1", f"{web.url}/2.jpg"),
+        image("2", f"{web.url}/3.jpg", type="http://purl.org/dc/dcmitype/StillImage"),
+        image("3", f"{web.url}/4.jpg"),
+        image("1", f"{web.url}/song.mp3", type="Sound", format="audio/mpeg"),
+        image("1", ""),
+        image("9", f"{web.url}/5.jpg"),
+    ]
+    source = write_archive(tmp_path / name, occurrences, media)
+    found = read_collection(config_of(source, tmp_path / "cache"), workers=1)
+    by_url = {s.source_url: s for s in found.images}
+    assert set(by_url) == {"https://photos.example/1", "https://museum.example/1", "https://www.gbif.org/occurrence/2"}
+    first = by_url["https://photos.example/1"]
+    assert first.taxon == Taxon(**RANKS_OF_TAXON, family="Nymphalidae", genus="Vanessa", species="Vanessa cardui")
+    assert (first.license, first.rights_holder) == (CC_BY, "A. Holder")
+    assert found.path(first).read_bytes() == photograph(1)
+    second = by_url["https://www.gbif.org/occurrence/2"]
+    assert (second.species, second.license, second.rights_holder) == ("Papilio machaon", "CC_BY_4_0", "B. Holder")
+    reasons = [problem.reason for problem in found.problems]
+    for reason in (
+        "1 occurrences have no photograph",
+        "1 occurrences that have photographs are not in it",
+        "1 media are Sound, not photographs",
+        "1 media have no address",
+    ):
+        assert reason in reasons
+    assert any("'Papilio Linnaeus, 1758' cannot be placed at a species" in reason for reason in reasons)
+    assert len(reasons) == 5
+
+
+RANKS_OF_TAXON = {("class_" if rank == "class" else rank): name for rank, name in RANKS.items()}
+
+
+def test_what_cannot_be_fetched_is_reported_by_its_address_and_tried_by_the_next_command(tmp_path, web):
+    del web.pages["/2.jpg"]
+    web.pages["/3.jpg"] = lambda handler, number: handler.reply(429, headers={"Retry-After": "3600"})
+    media = [image("1", f"{web.url}/{n}.jpg") for n in range(1, 4)]
+    source = write_archive(tmp_path / "archive.zip", [occurrence("1")], media)
+    config = config_of(source, tmp_path / "cache")
+    found = read_collection(config, workers=1)
+    assert len(found.images) == 1
+    assert {problem.file: problem.reason for problem in found.problems} == {
+        f"{web.url}/2.jpg": "the server answered 404 Not Found",
+        f"{web.url}/3.jpg": "the server answered 429 Too Many Requests; the server asks to wait 3600 s",
+    }
+    seen = fingerprint(config)
+    web.pages["/3.jpg"] = photograph(3)
+    assert fingerprint(config) != seen
+    assert len(read_collection(config, workers=1).images) == 2
+    assert web.requests == {"/1.jpg": 1, "/2.jpg": 1, "/3.jpg": 3}
+
+
+def test_only_what_is_drawn_is_fetched(tmp_path, web):
+    media = [image(str(n), f"{web.url}/{n}.jpg") for n in range(1, 11)]
+    occurrences = [occurrence(str(n), family="Nymphalidae" if n < 9 else "Pieridae") for n in range(1, 11)]
+    source = write_archive(tmp_path / "archive.zip", occurrences, media)
+    listing = list_source(config_of(source, tmp_path / "cache", family="Nymphalidae", per_species=3, connections=1))
+    assert len(listing.rows) == sum(web.requests.values()) == 3
+    assert web.most_under_way == 1
+    with pytest.raises(CollectionError, match="its splits are not given"):
+        list_source(config_of(source, tmp_path / "cache", split=("train",)))
+
+
+def test_an_address_of_several_species_is_refused_and_none_leads_out_of_the_cache(tmp_path, web):
+    media = [
+        *(image(n, f"{web.url}/1.jpg") for n in "12"),
+        image("1", f"{web.url}/../../../../escape.jpg"),
+        image("1", "/etc/passwd"),
+        image("1", "../../etc/passwd"),
+        image("1", "http://[::1/x.jpg"),
+    ]
+    source = write_archive(tmp_path / "a" / "archive", [occurrence("1"), occurrence("2", "Papilio machaon")], media)
+    with pytest.raises(CollectionError, match=r"no image of .* can be used"):
+        read_collection(config_of(source, tmp_path / "a" / "cache"))
+    listing = list_source(config_of(source, tmp_path / "a" / "cache"))
+    reasons = sorted(problem.reason for problem in listing.problems)
+    assert any("listed as several species" in reason for reason in reasons)
+    assert reasons.count("it is no address of the web (http or https)") == 2
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.name for path in written} == {"meta.xml", "occurrence.txt", "multimedia.txt", "fetched.jsonl"}
+
+
+def test_archives_without_occurrences_or_media_are_refused(tmp_path):
+    core = table("core", "http://rs.tdwg.org/dwc/terms/Occurrence", "occurrence.txt", OCCURRENCE_TERMS)
+    for xml, message in (
+        (META.format(core=core, extension=""), "no table of media .*choose the download `Darwin Core Archive`"),
+        (meta(core_type="http://rs.tdwg.org/dwc/terms/Taxon"), "the core of .* is Taxon"),
+    ):
+        source = write_archive(tmp_path / "archive.zip", [occurrence("1")], [], xml)
+        with pytest.raises(CollectionError, match=message):
+            list_source(config_of(source, tmp_path / "cache"))

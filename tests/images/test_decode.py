@@ -1,0 +1,253 @@
+"""Odd image files, made on the fly: opened upright in 8-bit RGB, or refused with the reason."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+import zlib
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageFile
+
+from sae_traits.errors import ImageError
+from sae_traits.images.decode import examine_image, open_image, open_mask
+
+RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
+
+
+def two_halves(left=RED, right=BLUE) -> Image.Image:
+    """40 x 20 pixels."""
+    image = Image.new("RGB", (40, 20), left)
+    image.paste(right, (20, 0, 40, 20))
+    return image
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that promises a size and holds next to nothing."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize(
+    ("orientation", "size", "red_at"),
+    [
+        (1, (40, 20), (5, 10)),
+        (2, (40, 20), (35, 10)),
+        (3, (40, 20), (35, 10)),
+        (4, (40, 20), (5, 10)),
+        (5, (20, 40), (10, 5)),
+        (6, (20, 40), (10, 5)),
+        (7, (20, 40), (10, 35)),
+        (8, (20, 40), (10, 35)),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+def test_every_exif_orientation_is_applied(tmp_path, orientation, size, red_at, suffix):
+    path = tmp_path / f"rotated{suffix}"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    two_halves().save(path, exif=exif)
+    image = open_image(path)
+    assert image.size == size
+    assert image.getpixel(red_at) == RED
+    assert (examine_image(path).width, examine_image(path).height) == size
+
+
+def test_transparent_parts_become_white(tmp_path):
+    rgba = two_halves().convert("RGBA")
+    opaque_below = np.zeros((20, 40), dtype=np.uint8)
+    opaque_below[10:] = 255
+    rgba.putalpha(Image.fromarray(opaque_below))
+    rgba.save(tmp_path / "alpha.png")
+    image = open_image(tmp_path / "alpha.png")
+    assert image.getpixel((5, 2)) == WHITE
+    assert image.getpixel((5, 18)) == RED
+
+
+def test_half_transparent_parts_are_mixed_with_white(tmp_path):
+    Image.new("RGBA", (4, 4), (0, 0, 0, 127)).save(tmp_path / "half.png")
+    assert open_image(tmp_path / "half.png").getpixel((1, 1)) == (128, 128, 128)
+
+
+def test_a_palette_with_a_transparent_colour_becomes_white_there(tmp_path):
+    palette = two_halves().quantize(2)
+    transparent = palette.getpixel((5, 5))
+    palette.save(tmp_path / "palette.png", transparency=transparent)
+    image = open_image(tmp_path / "palette.png")
+    assert image.getpixel((5, 5)) == WHITE
+    assert image.getpixel((35, 5)) == BLUE
+
+
+@pytest.mark.parametrize(("mode", "value", "expected"), [("L", 77, 77), ("1", 1, 255), ("LA", (77, 255), 77)])
+def test_grey_images_become_rgb(tmp_path, mode, value, expected):
+    Image.new(mode, (5, 3), value).save(tmp_path / "grey.png")
+    image = open_image(tmp_path / "grey.png")
+    assert image.mode == "RGB"
+    assert image.getpixel((2, 1)) == (expected,) * 3
+
+
+def test_cmyk_becomes_rgb(tmp_path):
+    two_halves().convert("CMYK").save(tmp_path / "print.jpg", quality=95)
+    red, green, blue = np.asarray(open_image(tmp_path / "print.jpg"))[10, 5]
+    assert red > 230
+    assert max(green, blue) < 30
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".pgm"])
+def test_sixteen_bits_are_scaled_over_the_full_range(tmp_path, suffix):
+    """Pillow's own conversion clips: all of these values but the first would be white."""
+    values = np.array([[0, 257, 12850, 32768, 65535]], dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / f"deep{suffix}")
+    image = open_image(tmp_path / f"deep{suffix}")
+    assert np.asarray(image)[0, :, 0].tolist() == [0, 1, 50, 128, 255]
+
+
+def test_values_beyond_sixteen_bits_are_refused(tmp_path):
+    Image.new("I", (4, 4), 70000).save(tmp_path / "counts.tif")
+    with pytest.raises(ImageError, match="beyond 16 bits"):
+        open_image(tmp_path / "counts.tif")
+    Image.new("F", (4, 4), 0.5).save(tmp_path / "float.tif")
+    with pytest.raises(ImageError, match="floating-point"):
+        open_image(tmp_path / "float.tif")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".bmp", ".gif"])
+def test_truncated_files_are_refused(tmp_path, suffix):
+    path = tmp_path / f"cut{suffix}"
+    Image.effect_noise((200, 200), 60).convert("RGB").save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ImageError, match=r"cannot be decoded|not an image"):
+        examine_image(path)
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is False
+
+
+def test_an_empty_file_is_refused(tmp_path):
+    (tmp_path / "empty.jpg").touch()
+    with pytest.raises(ImageError, match="the file is empty"):
+        open_image(tmp_path / "empty.jpg")
+
+
+def test_a_text_file_named_as_an_image_is_refused(tmp_path):
+    (tmp_path / "page.jpg").write_text("<html>404 Not Found</html>")
+    with pytest.raises(ImageError, match="not an image"):
+        open_image(tmp_path / "page.jpg")
+
+
+def test_postscript_is_not_run(tmp_path):
+    (tmp_path / "program.jpg").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
+    with pytest.raises(ImageError, match="not an image"):
+        open_image(tmp_path / "program.jpg")
+
+
+def test_missing_files_and_folders_are_refused(tmp_path):
+    with pytest.raises(ImageError, match="No such file"):
+        open_image(tmp_path / "none.jpg")
+    with pytest.raises(ImageError, match="Is a directory"):
+        open_image(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can read every file")
+def test_a_file_without_permission_is_refused(tmp_path):
+    two_halves().save(tmp_path / "secret.png")
+    (tmp_path / "secret.png").chmod(0)
+    with pytest.raises(ImageError, match="Permission denied"):
+        open_image(tmp_path / "secret.png")
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".png", ".webp", ".tif"])
+def test_animations_and_pages_are_refused(tmp_path, suffix):
+    path = tmp_path / f"moving{suffix}"
+    two_halves().save(path, save_all=True, append_images=[two_halves(BLUE, RED), two_halves(WHITE, RED)])
+    with pytest.raises(ImageError, match="3 frames or pages"):
+        examine_image(path)
+
+
+def test_a_gif_of_one_frame_is_an_image(tmp_path):
+    two_halves().save(tmp_path / "still.gif")
+    assert open_image(tmp_path / "still.gif").getpixel((5, 10)) == RED
+
+
+def test_a_camera_file_with_a_preview_is_the_photograph(tmp_path):
+    two_halves().save(tmp_path / "camera.jpg", format="MPO", save_all=True, append_images=[Image.new("RGB", (4, 4))])
+    assert open_image(tmp_path / "camera.jpg").size == (40, 20)
+
+
+@pytest.mark.parametrize("size", [(10000, 10000), (60000, 60000)])
+def test_decompression_bombs_are_refused(tmp_path, size, recwarn):
+    """Pillow warns of the first and refuses the second."""
+    limit = Image.MAX_IMAGE_PIXELS
+    (tmp_path / "bomb.png").write_bytes(png_header(*size))
+    with pytest.raises(ImageError, match="more than 89 megapixels"):
+        open_image(tmp_path / "bomb.png")
+    assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_a_strip_that_would_fill_the_memory_is_refused(tmp_path):
+    Image.new("RGB", (3000, 1)).save(tmp_path / "strip.png")
+    with pytest.raises(ImageError, match="3000 x 1 pixels, too thin"):
+        open_image(tmp_path / "strip.png")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), suffix=st.sampled_from([".jpg", ".png", ".gif", ".tif", ".webp"]))
+def test_damaged_bytes_give_an_image_or_a_reason_and_nothing_else(tmp_path, data, suffix):
+    path: Path = tmp_path / f"damaged{suffix}"
+    two_halves().save(path)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 8))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(bytes(content))
+    with suppress(ImageError):
+        assert open_image(path).mode == "RGB"
+
+
+def test_facts_are_the_size_and_the_hash_of_the_bytes(tmp_path):
+    path = tmp_path / "facts.jpg"
+    two_halves().save(path)
+    facts = examine_image(path)
+    assert (facts.width, facts.height) == (40, 20)
+    assert facts.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "RGB", "P", "LA", "RGBA"])
+def test_a_mask_of_any_mode_is_foreground_where_it_is_bright(tmp_path, mode):
+    mask = two_halves((0, 0, 0), WHITE).convert(mode)
+    mask.save(tmp_path / "mask.png")
+    foreground = open_mask(tmp_path / "mask.png")
+    assert foreground.dtype == bool
+    assert foreground.shape == (20, 40)
+    assert not foreground[:, :20].any()
+    assert foreground[:, 20:].all()
+
+
+def test_foreground_lies_above_127(tmp_path):
+    Image.fromarray(np.array([[0, 127, 128, 255]], dtype=np.uint8)).save(tmp_path / "mask.png")
+    assert open_mask(tmp_path / "mask.png").tolist() == [[False, False, True, True]]
+    Image.fromarray(np.array([[0, 255, 40000, 65535]], dtype=np.uint16)).save(tmp_path / "deep.png")
+    assert open_mask(tmp_path / "deep.png").tolist() == [[False, False, True, True]]
+
+
+def test_the_transparent_part_of_a_mask_is_background(tmp_path):
+    mask = Image.new("RGBA", (40, 20), (255, 255, 255, 0))
+    mask.paste((255, 255, 255, 255), (20, 0, 40, 20))
+    mask.save(tmp_path / "cut-out.png")
+    assert open_mask(tmp_path / "cut-out.png").mean() == 0.5
+
+
+def test_a_mask_is_taken_as_stored(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    two_halves((0, 0, 0), WHITE).save(tmp_path / "mask.png", exif=exif)
+    assert open_mask(tmp_path / "mask.png").shape == (20, 40)

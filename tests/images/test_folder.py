@@ -1,0 +1,117 @@
+"""Folders of images, tidy and hostile."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from sae_traits.errors import CollectionError
+from sae_traits.images.folder import list_folder
+from sae_traits.schema import Problem
+
+
+def rows(root):
+    return [(row.file, row.label, row.split) for row in list_folder(root).rows]
+
+
+def reasons(root) -> dict[str, str]:
+    return {problem.file: problem.reason for problem in list_folder(root).problems}
+
+
+def test_the_folder_below_the_root_is_the_label(images):
+    root = images(["Danaus_plexippus/b.jpg", "Danaus_plexippus/a.PNG", "Vanessa cardui/dorsal/2019/c.jpeg"])
+    assert rows(root) == [
+        ("Danaus_plexippus/a.PNG", "Danaus_plexippus", None),
+        ("Danaus_plexippus/b.jpg", "Danaus_plexippus", None),
+        ("Vanessa cardui/dorsal/2019/c.jpeg", "Vanessa cardui", None),
+    ]
+    assert list_folder(root).problems == ()
+
+
+def test_folders_named_as_splits_give_the_split(images):
+    root = images(["train/Danaus_plexippus/a.jpg", "val/Danaus_plexippus/x/b.jpg", "Test/Danaus_plexippus/c.jpg"])
+    assert rows(root) == [
+        ("Test/Danaus_plexippus/c.jpg", "Danaus_plexippus", "test"),
+        ("train/Danaus_plexippus/a.jpg", "Danaus_plexippus", "train"),
+        ("val/Danaus_plexippus/x/b.jpg", "Danaus_plexippus", "validation"),
+    ]
+
+
+def test_images_outside_of_species_folders_are_reported(images):
+    root = images(["loose.jpg", "train/loose.jpg", "Danaus_plexippus/a.jpg"])
+    assert set(reasons(root)) == {"loose.jpg", "train/loose.jpg"}
+    assert "no species folder; expected Genus_species" in reasons(root)["loose.jpg"]
+
+
+def test_hidden_files_and_other_files_are_passed_over(images):
+    root = images(["Danaus_plexippus/a.jpg", "Danaus_plexippus/._a.jpg", ".cache/Danaus_plexippus/a.jpg"])
+    images(["__MACOSX/Danaus_plexippus/a.jpg"])
+    for name in ("README.txt", "Danaus_plexippus/Thumbs.db", "Danaus_plexippus/notes.csv"):
+        (root / name).write_text("x")
+    assert len(rows(root)) == 1
+    assert list_folder(root).problems == ()
+
+
+def test_pictures_in_formats_that_are_not_read_are_reported(images):
+    root = images(["Danaus_plexippus/a.jpg"])
+    for name in ("b.HEIC", "c.nef"):
+        (root / "Danaus_plexippus" / name).write_bytes(b"x")
+    assert "convert it to JPEG" in reasons(root)["Danaus_plexippus/b.HEIC"]
+    assert "Danaus_plexippus/c.nef" in reasons(root)
+
+
+def test_links_are_followed_only_to_files_inside(images, tmp_path):
+    root = images(["Danaus_plexippus/a.jpg"])
+    (tmp_path / "secret.jpg").write_bytes(b"x")
+    folder = root / "Danaus_plexippus"
+    (folder / "inside.jpg").symlink_to("a.jpg")
+    (folder / "outside.jpg").symlink_to(tmp_path / "secret.jpg")
+    (folder / "dangling.jpg").symlink_to("nowhere.jpg")
+    (folder / "circle.jpg").symlink_to("circle.jpg")
+    (root / "Vanessa_cardui").symlink_to(folder)
+    (folder / "up").symlink_to(root)
+    assert [file for file, _, _ in rows(root)] == ["Danaus_plexippus/a.jpg", "Danaus_plexippus/inside.jpg"]
+    assert "leads out" in reasons(root)["Danaus_plexippus/outside.jpg"]
+    assert "cannot be found" in reasons(root)["Danaus_plexippus/dangling.jpg"]
+    assert "cannot be found" in reasons(root)["Danaus_plexippus/circle.jpg"]
+    assert "link to a folder" in reasons(root)["Vanessa_cardui"]
+    assert "link to a folder" in reasons(root)["Danaus_plexippus/up"]
+
+
+def test_the_root_itself_may_be_a_link(images, tmp_path):
+    root = images(["Danaus_plexippus/a.jpg"])
+    (tmp_path / "link").symlink_to(root)
+    assert len(rows(tmp_path / "link")) == 1
+
+
+def test_pipes_and_folders_named_as_images_are_no_images(images):
+    root = images(["Danaus_plexippus/a.jpg", "Danaus_plexippus/album.jpg/b.jpg"])
+    os.mkfifo(root / "Danaus_plexippus" / "pipe.jpg")
+    assert [file for file, _, _ in rows(root)] == ["Danaus_plexippus/a.jpg", "Danaus_plexippus/album.jpg/b.jpg"]
+    assert reasons(root) == {"Danaus_plexippus/pipe.jpg": "it is not a regular file"}
+
+
+def test_hostile_names_are_kept_apart_or_reported(images):
+    strange = "Danaus_plexippus/a;rm -rf ~ $(x) <b>\n'\"\\.jpg"
+    root = images([strange, "Danaus_plexippus/ü 蝶.jpg"])
+    with open(os.fsencode(root / "Danaus_plexippus") + b"/\xff\xfe.jpg", "wb") as stream:
+        stream.write(b"x")
+    assert {file for file, _, _ in rows(root)} == {strange, "Danaus_plexippus/ü 蝶.jpg"}
+    (problem,) = list_folder(root).problems
+    assert problem == Problem(r"Danaus_plexippus/\udcff\udcfe.jpg", "its name is not UTF-8; rename it")
+    assert problem.file.encode()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can read every folder")
+def test_a_folder_that_cannot_be_read_is_reported(images):
+    root = images(["Danaus_plexippus/a.jpg", "Vanessa_cardui/b.jpg"])
+    (root / "Vanessa_cardui").chmod(0)
+    assert "Permission denied" in reasons(root)["Vanessa_cardui"]
+
+
+@pytest.mark.parametrize("make", [lambda root: None, lambda root: (root / "notes.txt").write_text("x")])
+def test_a_folder_without_images_is_refused(tmp_path, make):
+    make(tmp_path)
+    with pytest.raises(CollectionError, match=r"no image in .*; expected Genus_species/…jpg"):
+        list_folder(tmp_path)

@@ -1,0 +1,171 @@
+"""Species labels as people write them."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sae_traits.errors import CollectionError
+from sae_traits.images.names import parse_name
+
+
+@pytest.mark.parametrize(
+    ("label", "species", "left_out"),
+    [
+        ("Danaus plexippus", "Danaus plexippus", None),
+        ("Danaus_plexippus", "Danaus plexippus", None),
+        ("  Danaus \t plexippus\n", "Danaus plexippus", None),
+        ("DANAUS PLEXIPPUS", "Danaus plexippus", None),
+        ("danaus plexippus", "Danaus plexippus", None),
+        ("DANAUS plexippus", "Danaus plexippus", None),
+        ("Polygonia c-album", "Polygonia c-album", None),
+        ("Isoëtes lacustris", "Isoëtes lacustris", None),
+        ("Isoe\u0308tes lacustris", "Isoëtes lacustris", None),
+        ("Papilio machaon Linnaeus, 1758", "Papilio machaon", "Linnaeus, 1758"),
+        ("Vanessa cardui (Fabricius)", "Vanessa cardui", "(Fabricius)"),
+        ("Abudefduf vaigiensis (Quoy & Gaimard, 1825)", "Abudefduf vaigiensis", "(Quoy & Gaimard, 1825)"),
+        ("Papilio machaon Linnæus, 1758 [1759]", "Papilio machaon", "Linnæus, 1758 [1759]"),
+        ("PAPILIO MACHAON LINNAEUS", "Papilio machaon", "LINNAEUS"),
+        ("Heliconius erato demophoon", "Heliconius erato", "demophoon"),
+        ("Heliconius_erato_ssp._demophoon", "Heliconius erato", "ssp. demophoon"),
+        ("Picea abies var. nigra", "Picea abies", "var. nigra"),
+        ("Ilex aquifolium f. bacciflava", "Ilex aquifolium", "f. bacciflava"),
+        ("Papilio machaon cf. gorganus", "Papilio machaon", "cf. gorganus"),
+        ("Bombus (Pyrobombus) impatiens Cresson", "Bombus impatiens", "(Pyrobombus) Cresson"),
+    ],
+)
+def test_labels_become_binomials_and_the_note_says_what_was_left_out(label, species, left_out):
+    name = parse_name(label)
+    assert name.species == species
+    assert name.genus == species.split()[0]
+    assert name.note == (f"left out: {left_out}" if left_out else None)
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "Magnolia x soulangeana",
+        "Magnolia × soulangeana",
+        "Magnolia ×soulangeana",
+        "Magnolia x_soulangeana",
+        "Magnolia_X_soulangeana",
+        "MAGNOLIA X SOULANGEANA",
+        "magnolia x soulangeana",
+    ],
+)
+def test_hybrids_are_written_with_the_multiplication_sign(label):
+    name = parse_name(label)
+    assert (name.genus, name.species, name.note) == ("Magnolia", "Magnolia × soulangeana", None)
+
+
+@pytest.mark.parametrize("label", ["×Mahoberberis neubertii", "x Mahoberberis neubertii", "X MAHOBERBERIS NEUBERTII"])
+def test_hybrid_genera_keep_their_sign(label):
+    name = parse_name(label)
+    assert (name.genus, name.species) == ("×Mahoberberis", "×Mahoberberis neubertii")
+
+
+@pytest.mark.parametrize(
+    ("label", "reason"),
+    [
+        (None, "no species name"),
+        ("", "no species name"),
+        (" _ ", "no species name"),
+        ("Papilio", "no species epithet"),
+        ("nan", "not known"),
+        ("Unknown species", "not known"),
+        ("unidentified", "not known"),
+        ("Papilio sp.", "species is not known"),
+        ("Papilio sp", "species is not known"),
+        ("Papilio spp.", "species is not known"),
+        ("Genus sp. 3", "species is not known"),
+        ("Genus sp3", "species is not known"),
+        ("Papilio cf. machaon", "species is not known"),
+        ("Papilio aff. machaon", "species is not known"),
+        ("Papilio nr machaon", "species is not known"),
+        ("cf. Papilio machaon", "not known"),
+        ("Papilio unknown", "species is not known"),
+        ("Nymphalidae gen. sp.", "species is not known"),
+        ("Papilio ?machaon", "no species epithet"),
+        ("Papilio machaon ?", "doubtful"),
+        ("Papilio machaon/hospiton", "no species epithet"),
+        ("Papilio machaon or hospiton", "several species"),
+        ("Rubus fruticosus agg.", "several species"),
+        ("Anopheles gambiae complex", "several species"),
+        ("Quercus robur x Quercus petraea", "hybrid formula"),
+        ("Quercus robur × petraea", "hybrid formula"),
+        ("Mentha x piperita x spicata", "hybrid formula"),
+        ("Quercus x Salix", "no species epithet"),
+        ("D. plexippus", "abbreviated"),
+        ("Danaus Plexippus", "no species epithet"),
+        ("Papilio Linnaeus, 1758", "no species epithet"),
+        ("Rosa 'Peace'", "no species epithet"),
+        ("Danaus_plexippus_001", "number"),
+        ("Danaus plexippus 3", "number"),
+        ("Psychoda sp. 11GMK", "species is not known"),
+        ("Cotesia BOLD:AAA1234", "no species epithet"),
+        ("Adelpha celerioDHJ01", "no species epithet"),
+        ("Cotesia Whitfield12", "no species epithet"),
+        ("cecidomyiidaeGMH gracilis", "no genus"),
+        ("0001 Danaus plexippus", "no genus"),
+        ("x", "no genus"),
+        ("../../etc passwd", "no genus"),
+        ("Danaus plexip\x00pus", "no species epithet"),
+        ("Данаида монарх", "no genus"),
+    ],
+)
+def test_what_names_no_single_species_is_refused_with_a_reason(label, reason):
+    with pytest.raises(CollectionError, match=reason):
+        parse_name(label)
+
+
+def test_the_reason_quotes_a_long_label_in_one_short_line():
+    with pytest.raises(CollectionError) as error:
+        parse_name("Papilio sp.\n" + "very " * 1000)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 200
+
+
+stems = st.text(st.sampled_from("abcdefghilmnoprstuvy"), min_size=1, max_size=12)
+# Latin endings, which none of the words has that leave a species open.
+genera = stems.map(lambda stem: f"{stem}ius".capitalize())
+epithets = stems.map(lambda stem: f"{stem}ensis")
+
+
+@given(genus=genera, epithet=epithets)
+def test_case_underscores_and_blanks_do_not_matter(genus, epithet):
+    expected = f"{genus} {epithet}"
+    binomial = parse_name(expected)
+    assert (binomial.genus, binomial.species, binomial.note) == (genus, expected, None)
+    for label in (f"{genus}_{epithet}", expected.upper(), expected.lower(), f" {genus}\t{epithet} "):
+        assert parse_name(label) == binomial
+
+
+@given(
+    genus=genera,
+    epithet=epithets,
+    more=st.sampled_from(
+        ["L.", "(Linnaeus, 1758)", "Smith & Jones, 1999", "var. alba", "alba", "ab. nigra Meyer 1903"]
+    ),
+)
+def test_what_follows_the_binomial_goes_into_the_note(genus, epithet, more):
+    name = parse_name(f"{genus} {epithet} {more}")
+    assert name.species == f"{genus} {epithet}"
+    assert name.note == f"left out: {more}"
+
+
+@given(
+    st.one_of(
+        st.text(), st.lists(st.sampled_from(["Papilio", "x", "×", "alba", "sp.", "L.", "(", "1758"])).map(" ".join)
+    )
+)
+def test_any_text_is_a_name_that_reads_the_same_again_or_a_reason(label):
+    try:
+        name = parse_name(label)
+    except CollectionError:
+        return
+    assert re.fullmatch(r"×?[^\W\d_]+(-[^\W\d_]+)? (× )?[^\W\d_]+(-[^\W\d_]+)*", name.species)
+    again = parse_name(name.species)
+    assert (again.genus, again.species, again.note) == (name.genus, name.species, None)

@@ -1,0 +1,66 @@
+"""What a kill leaves of files and folders."""
+
+import csv
+
+import pytest
+
+from sae_traits.errors import StoreError
+from sae_traits.io import replacing, write_csv, write_text
+
+
+def tree(folder):
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def put(folder, name, text):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(text)
+
+
+def test_a_folder_takes_the_place_of_the_former_and_nothing_else_is_left(tmp_path):
+    put(tmp_path / "out", "former", "1")
+    put(tmp_path / "out.partial", "stale", "of a killed attempt")
+    with replacing(tmp_path / "out") as new:
+        assert tree(new) == {}
+        put(new, "new", "2")
+    assert tree(tmp_path) == {"out/new": "2"}
+
+
+def test_what_fails_leaves_the_former_folder(tmp_path):
+    put(tmp_path / "out", "former", "1")
+
+    def write_half():
+        with replacing(tmp_path / "out") as new:
+            put(new, "new", "2")
+            raise ValueError("half")
+
+    with pytest.raises(ValueError, match="half"):
+        write_half()
+    assert tree(tmp_path) == {"out/former": "1"}
+
+
+def test_what_a_kill_between_the_renames_left_is_there_for_the_next_attempt(tmp_path):
+    put(tmp_path / "out.old", "former", "1")  # moved away already, and nothing was put in its place
+    with replacing(tmp_path / "out") as new:
+        put(new, "new", (tmp_path / "out" / "former").read_text() + "2")
+    assert tree(tmp_path) == {"out/new": "12"}
+
+
+def test_a_file_in_the_way_of_a_folder_is_a_reason(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StoreError, match="cannot write"):
+        write_text(tmp_path / "folder", "text")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_no_cell_of_a_table_is_a_formula(tmp_path):
+    write_csv(tmp_path / "t.csv", ["=A1", "n"], [["@cmd", 1.5], ["-x,\n", None], ["plain", -2]])
+    with (tmp_path / "t.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [["'=A1", "n"], ["'@cmd", "1.5"], ["'-x,\n", ""], ["plain", "-2"]]
+
+
+def test_a_table_that_fails_leaves_the_former(tmp_path):
+    put(tmp_path, "t.csv", "former")
+    with pytest.raises(ZeroDivisionError):
+        write_csv(tmp_path / "t.csv", ["n"], ([1 / n] for n in (1, 0)))
+    assert tree(tmp_path) == {"t.csv": "former"}
