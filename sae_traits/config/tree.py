@@ -1,13 +1,13 @@
 """Configurations as a tree: sections and variants are its branches, options its leaves.
 
-A place in the tree is a dataclass, or a union of dataclasses of which one is chosen: its `kind` says which, or an option
-that only this one requires (`--sae` adopts an SAE), or a text (`--backbone texture`, `--backbone facebook/dinov2-base`).
+A place in the tree is a dataclass, or a union of dataclasses of which one is chosen: its `kind` says which, or an
+option that only this one requires (`--sae` adopts an SAE), or a text (`--backbone texture`, `--backbone ORG/MODEL`).
 YAML, the command line and Python build the same objects:
 
     build(RunConfig, {"describer": {"kind": "server", "model": "qwen"}}, {"describer": {"in_flight": 8}})
 
-Later layers win. Where a layer chooses another variant, what earlier layers said of the former one is forgotten; an option
-that the chosen variant does not have is refused.
+Later layers win. Where a layer chooses another variant, what earlier layers said of the former one is forgotten; an
+option that the chosen variant does not have is refused.
 """
 
 from __future__ import annotations
@@ -119,6 +119,8 @@ def flag_of(field: Field[Any]) -> str:
 def options_of(section: type, path: tuple[str, ...] = (), kinds: tuple[str, ...] = ()) -> Iterator[Option]:
     """All options of a section and of every variant below it; one that several variants have comes once for each."""
     for name, field in leaves_of(section).items():
+        if name == getattr(section, "open_field", None):
+            continue  # said by the text that chooses the variant
         yield Option((*path, name), flag_of(field), hints(section)[name], field, (kinds,))
     for name, place in branches_of(section).items():
         for kind, variant in place.variants.items():
