@@ -191,10 +191,6 @@ def _choose(
         layer = dict(layer)
         if "kind" in layer:
             kind = layer.pop("kind")
-            if kind not in place.variants:
-                raise ConfigError(
-                    f"{_words(path)} must be one of {_kinds(place)}, not {kind!r}{_hint(str(kind), place)}"
-                )
         else:
             for name, value in layer.items():
                 for required_by in place.variants_requiring(name):
@@ -218,17 +214,25 @@ def _spelled_out(place: Place, given: Any, path: tuple[str, ...]) -> Mapping[str
     if given is None or given == UNSET:
         return None
     if isinstance(given, Mapping):
-        return given
+        return dict(given) | _chosen_by(place, given["kind"], path) if "kind" in given else given
     if is_dataclass(given):
         return as_dict(given)
     if isinstance(given, str):
-        if given in place.variants:
-            return {"kind": given}
-        for kind, variant in place.variants.items():
-            if (name := getattr(variant, "open_field", None)) is not None:
-                return {"kind": kind, name: given}
-        raise ConfigError(f"{_words(path)} must be one of {_kinds(place)}, not {given!r}{_hint(given, place)}")
+        return _chosen_by(place, given, path)
     raise ConfigError(f"{_words(path)} must hold options, for example `kind: …` or `name: value`, not {given!r}")
+
+
+def _chosen_by(place: Place, text: Any, path: tuple[str, ...]) -> dict[str, Any]:
+    """The variant of that kind, or the one that takes any text, with that text."""
+    if text in place.variants:
+        return {"kind": text}
+    for kind, variant in place.variants.items():
+        if (name := getattr(variant, "open_field", None)) is not None:
+            return {"kind": kind, name: text}
+    kinds = [str(kind) for kind in place.variants]
+    near = get_close_matches(str(text), kinds, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise ConfigError(f"{_words(path)} must be one of {', '.join(kinds)}, not {text!r}{hint}")
 
 
 def _known(place: Place, kind: Any, layer: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -363,12 +367,3 @@ def _flag(path: tuple[str, ...]) -> str:
 
 def _where(path: tuple[str, ...], kind: Any) -> str:
     return f"--{_flag(path)} {kind}" if path and isinstance(kind, str) else _words(path)
-
-
-def _kinds(place: Place) -> str:
-    return ", ".join(str(kind) for kind in place.variants)
-
-
-def _hint(text: str, place: Place) -> str:
-    near = get_close_matches(text, [str(kind) for kind in place.variants], n=1)
-    return f"; did you mean {near[0]}?" if near else ""
