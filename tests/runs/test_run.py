@@ -1,8 +1,8 @@
 import pytest
 
+from sae_traits.config.layers import resolve
 from sae_traits.errors import ConfigError, StoreError
 from sae_traits.io import write_text
-from sae_traits.config.layers import resolve
 from sae_traits.runs.run import Run, Steps
 
 
