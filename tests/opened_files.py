@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-IN_OPEN, IN_Q_OVERFLOW = 0x20, 0x4000
+IN_OPEN, IN_CLOSE, IN_Q_OVERFLOW = 0x20, 0x18, 0x4000
 _EVENT = struct.Struct("iIII")
 
 
@@ -26,14 +26,15 @@ def counting_opens(folder: Path) -> Iterator[Counter[str]]:
     watcher = libc.inotify_init1(os.O_NONBLOCK)
     folders = {}
     for path in [folder, *(path for path in sorted(folder.rglob("*")) if path.is_dir())]:
-        folders[libc.inotify_add_watch(watcher, os.fsencode(path), IN_OPEN)] = path
+        # With closing, too: the kernel merges equal events that follow each other.
+        folders[libc.inotify_add_watch(watcher, os.fsencode(path), IN_OPEN | IN_CLOSE)] = path
     counts: Counter[str] = Counter()
     try:
         yield counts
         for watch, mask, name in _events(watcher):
             assert not mask & IN_Q_OVERFLOW, "more files were opened than the kernel counts"
             path = folders[watch] / name
-            if name and path.is_file():
+            if mask & IN_OPEN and name and path.is_file():
                 counts[path.relative_to(folder).as_posix()] += 1
     finally:
         os.close(watcher)
