@@ -258,8 +258,9 @@ class ChosenLatent:
     latent: int = column("Index, from 0, in the dictionary named by `sae`.")
     threshold: float = column("The latent fires above this activation.")
     contrast: Contrast
-    n_fired: int = column("Training images of the species in which it fired.")
-    n_images: int = column("Training images of the species.")
+    n_fired: int = column("Individuals of the species, of the train split, in which it fired.")
+    """In any of their images."""
+    n_individuals: int = column("Individuals of the species in the train split.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
