@@ -356,7 +356,7 @@ class Measurement:
         "used, for regions off the animal, and for animals as wide as long.",
         default=None,
     )
-    """See `traits.animal`."""
+    """See `traits.measures`."""
 
     def with_scale(self, mm_per_pixel: float | None) -> Measurement:
         """The same with millimetres, where a scale is known."""
