@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sae_traits.describers.measured import Measured
+from sae_traits.describers.measured import MeasuredDescriber
 from sae_traits.features.texture import texture_info
 from sae_traits.geometry import Framing, PatchGrid
 from sae_traits.logging import track
 from sae_traits.testbench.clip.species import MAIN_AND_SECOND, training_species
 from sae_traits.testbench.drawn.painter import SIZE, Drawing, draw_specimen
 from sae_traits.testbench.drawn.world import PARTS, DrawnSpecies
-from sae_traits.traits.measure import measure
+from sae_traits.traits.measures import measure
 from sae_traits.traits.regions import make_region
 
 BLOBS = 8
@@ -102,7 +102,7 @@ def sketch(species: DrawnSpecies, framing: Framing, rng: np.random.Generator) ->
 def say(image: NDArray[np.uint8], patches: Sequence[int], grid: PatchGrid) -> str:
     """What `measured` says of some patches of an image `[height, width, 3]`."""
     region = make_region(patches, grid)
-    description = Measured().describe(image, region, measure(image, region)).description
+    description = MeasuredDescriber().describe(image, region, measure(image, region)).description
     assert description is not None  # `measured` always has words
     return description.text
 
