@@ -17,8 +17,7 @@ import yaml
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from sae_traits.errors import StoreError
-from sae_traits.features.model_files import one_line
+from sae_traits.errors import StoreError, one_line
 from sae_traits.schema import ChosenLatent, Contrast
 from sae_traits.traits.chosen import LatentsBySpecies
 from sae_traits.traits.label_free import strongest_choices
