@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from sae_traits.errors import BackboneError
+from sae_traits.errors import BackboneError, ConfigError
 from sae_traits.features.backbone import choose_device
 from sae_traits.features.model_files import ModelFiles
 from sae_traits.features.preprocessing import PreparePixels, Preprocessing, preprocessing_of
@@ -22,7 +22,7 @@ from sae_traits.geometry import Framing, FramingMode
 from sae_traits.models.clip.open_clip_config import OPEN_CLIP_CONFIG, read_open_clip_config
 from sae_traits.models.clip.open_clip_weights import find_weights, load_open_clip
 from sae_traits.models.clip.tokens import TextTokenizer, open_clip_tokenizer, transformers_tokenizer
-from sae_traits.schema import BackboneInfo
+from sae_traits.schema import BackboneInfo, Collection
 
 Head = Literal["taxonomy", "caption"]
 """Which projection of the image tower: BioCAP has one for names and one for captions, all others one for both."""
@@ -30,6 +30,8 @@ Layout = Literal["open_clip", "transformers"]
 
 _TEXTS_AT_ONCE = 64
 _IMAGES_AT_ONCE = 32
+ONLY_FOR_KEY = "sae_traits_only_for"
+"""In the config.json of a CLIP that knows one kind of images alone: the note of the collections that it is for."""
 _LEGACY_EOS_ID = 2
 """In a CLIP's config transformers takes this as: the text's features are at its highest id, wherever 2 may be."""
 
@@ -68,6 +70,7 @@ class CLIP:
         info: everything that the embeddings depend on.
         prepare: makes the pixels `[3, height, width]` of one upright RGB image; picklable, without weights.
         caption_projection: BioCAP's second projection of the image tower, or None.
+        only_for: the note of the collections that it is meant for, where it knows no other images; else None.
     """
 
     def __init__(
@@ -79,8 +82,10 @@ class CLIP:
         *,
         caption_projection: nn.Linear | None = None,
         caption_logit_scale: Tensor | None = None,
+        only_for: str | None = None,
     ) -> None:
         self.info = info
+        self.only_for = only_for
         self.prepare = PreparePixels(_whole_image(info))
         self.caption_projection = None if caption_projection is None else caption_projection.to(device)
         self._caption_logit_scale = caption_logit_scale
@@ -92,6 +97,18 @@ class CLIP:
     def context_length(self) -> int:
         """Tokens of a text at most, begin and end included."""
         return self.info.context_length
+
+    def check_collection(self, collection: Collection) -> None:
+        """Keep a model that knows one kind of images alone from being asked about others.
+
+        Raises:
+            ConfigError: the model is not meant for the collection.
+        """
+        if self.only_for not in (None, collection.note):
+            raise ConfigError(
+                f"{self.info.model} knows only collections that say of themselves {self.only_for!r}; its answers about "
+                f"{collection.root} would mean nothing, so choose another --clip, for example imageomics/bioclip"
+            )
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, begin and end included; what exceeds `context_length` is cut off."""
@@ -232,7 +249,8 @@ def _load_transformers(files: ModelFiles, framing: Literal["auto"] | FramingMode
                 f"the weights of {files.name} {what} {len(names)} tensors, such as {min(names)}; the weights and "
                 "config.json must be of the same model"
             )
-    return CLIP(model, tokenizer, _info_of(model, files, "transformers", _reframed(preprocessing, framing)), device)
+    info = _info_of(model, files, "transformers", _reframed(preprocessing, framing))
+    return CLIP(model, tokenizer, info, device, only_for=getattr(config, ONLY_FOR_KEY, None))
 
 
 def _reframed(preprocessing: Preprocessing, mode: Literal["auto"] | FramingMode) -> Preprocessing:
