@@ -170,7 +170,8 @@ def agreement(sample: Sample, folder: Path) -> dict[str, FacetAgreement]:
     traits_file = folder / "traits.parquet"
     with Ledger(folder / "ledger.sqlite") as ledger:
         describe_candidates(sample, MeasuredDescriber(), ledger, workers=2)
-        export_traits(sample, MeasuredDescriber(), ledger, traits_file=traits_file, latents_file=folder / "latents.parquet")
+        files = {"traits_file": traits_file, "latents_file": folder / "latents.parquet"}
+        export_traits(sample, MeasuredDescriber(), ledger, **files)
     counter = ConsistencyCounter()
     for trait in read_traits(traits_file):
         counter.add(trait, sample.collection.images[trait.candidate.image])

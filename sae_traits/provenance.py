@@ -19,7 +19,6 @@ from sae_traits.release.results import Results, read_results
 from sae_traits.runs.run import Run
 from sae_traits.sae.model import SAE
 from sae_traits.schema import Collection
-from sae_traits.testbench.drawn.world import is_drawn
 from sae_traits.traits.encode import Codes
 from sae_traits.traits.latent_pages import latent_pages
 from sae_traits.traits.ledger import Ledger
@@ -64,7 +63,7 @@ def dataset_facts(
         calls=_calls(run, describer, config.describe),
         seconds=_seconds(run),
         results=results,
-        drawn=is_drawn(collection.root),
+        drawn=collection.note is not None,
         repo_id=repo_id,
     )
 
@@ -90,7 +89,7 @@ def model_facts(
         # What the regions of a baseline came to says nothing of the SAE.
         results=results if run.config.contrast.regions == "sae" else None,
         gallery=_gallery(run, collection, folder),
-        drawn=is_drawn(collection.root),
+        drawn=collection.note is not None,
     )
 
 

@@ -145,6 +145,8 @@ class Collection:
     problems: tuple[Problem, ...] = ()
     near_identical: tuple[NearIdentical, ...] = ()
     """Images that nearly equal one of another split or another species; all of them are among the images."""
+    note: str | None = None
+    """Why the images show no real organisms, for every summary, report and card; None for photographs."""
 
     def path(self, record: ImageRecord) -> Path:
         """Where the image's image lies."""
@@ -158,7 +160,7 @@ class Collection:
         """Write one row per image, without pixels, as Parquet (RUN/images.parquet)."""
         names = [f.name for f in fields(ImageRecord) if f.name != "taxon"]
         rows = [{name: getattr(s, name) for name in names} | s.taxon.to_dict() for s in self.images]
-        schema = _IMAGE_SCHEMA.with_metadata({"root": str(self.root.resolve())})
+        schema = _IMAGE_SCHEMA.with_metadata({"root": str(self.root.resolve()), "note": self.note or ""})
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
 
     @classmethod
@@ -178,7 +180,8 @@ class Collection:
         for row in table.to_pylist():
             taxon = Taxon.from_dict(row)
             records.append(ImageRecord(taxon=taxon, **{k: v for k, v in row.items() if k not in RANKS}))
-        return cls(Path(metadata[b"root"].decode()), tuple(records))
+        note = metadata.get(b"note", b"").decode() or None
+        return cls(Path(metadata[b"root"].decode()), tuple(records), note=note)
 
 
 @dataclass(frozen=True, kw_only=True)

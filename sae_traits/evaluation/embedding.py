@@ -64,7 +64,9 @@ def embed_collection(
         CollectionError: an image cannot be read, or is not the one that the collection was read with.
         StoreError: the cache cannot be written or read.
         BackboneError: the model has no such head.
+        ConfigError: the model is not meant for such a collection.
     """
+    clip.check_collection(collection)
     folder = cache / fingerprint(clip.info, head)
     _make_folder(folder, clip.info, head)
     known = _known(folder)

@@ -12,8 +12,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from sae_traits.config import TEXTURE
-from sae_traits.errors import BackboneError
-from sae_traits.features.model_files import ModelFiles, one_line, quiet_transformers
+from sae_traits.errors import BackboneError, one_line
+from sae_traits.features.model_files import ModelFiles, quiet_transformers
 from sae_traits.features.preprocessing import PreparePixels
 from sae_traits.features.vision import patch_vectors
 from sae_traits.schema import BackboneInfo

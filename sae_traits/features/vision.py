@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass
-from pickle import UnpicklingError
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from sae_traits.config import FeaturesConfig
-from sae_traits.errors import BackboneError
-from sae_traits.features.model_files import ModelFiles, one_line, quiet_transformers
-from sae_traits.features.preprocessing import PreparePixels, Preprocessing, read_preprocessing, reframe
+from sae_traits.errors import BackboneError, one_line
+from sae_traits.features.model_files import ModelFiles
+from sae_traits.features.preprocessing import PreparePixels, Preprocessing, preprocessing_of, reframe
 from sae_traits.features.store import DTYPES
 from sae_traits.logging import say
 from sae_traits.schema import BackboneInfo, Precision
@@ -110,16 +108,9 @@ def load_vision_backbone(config: FeaturesConfig, device: torch.device) -> Vision
     """
     files = ModelFiles.find(config.backbone, config.revision)
     _check_is_vision_model(files)
-    for file in ("preprocessor_config.json", "processor_config.json"):
-        if (values := files.read_json(file)) is not None:
-            said = read_preprocessing(values, f"{file} of {files.name}")
-            break
-    else:
-        raise BackboneError(
-            f"{files.name} has no preprocessor_config.json, so its input size and normalisation are unknown; "
-            "copy that file from the model that it was made from"
-        )
-    preprocessing = Preprocessing(framing=reframe(said.framing, config.framing), mean=said.mean, std=said.std)
+    preprocessing = preprocessing_of(files)
+    framing = reframe(preprocessing.framing, config.framing)
+    preprocessing = Preprocessing(framing=framing, mean=preprocessing.mean, std=preprocessing.std)
     return _build(files, config.layer, preprocessing, config.precision, device)
 
 
@@ -142,7 +133,7 @@ def _build(
 ) -> VisionBackbone:
     if precision != "float32" and device.type == "cpu":
         say(f"{files.name} computes in {precision} on a CPU, some five times slower than in float32 (--precision)")
-    model, missing = _load_model(files, DTYPES[precision])
+    model, loading = files.load_model(DTYPES[precision])
     tower: nn.Module = getattr(model, "vision_model", model)
     width, height = preprocessing.framing.size
     pixels = torch.zeros(1, 3, height, width, dtype=DTYPES[precision])
@@ -150,7 +141,7 @@ def _build(
         hidden, layer, tap, executed = _find_tap(tower, layer, pixels, files.name)
     except (ValueError, RuntimeError) as error:
         raise BackboneError(f"{files.name} cannot run on {width} x {height} pixels: {one_line(error)}") from error
-    random = sorted(key for key in missing if model.get_submodule(key.rpartition(".")[0]) in executed)
+    random = sorted(key for key in loading["missing_keys"] if model.get_submodule(key.rpartition(".")[0]) in executed)
     if random:
         raise BackboneError(
             f"the weights of {files.name} lack {len(random)} tensors of its config, for example {random[0]}"
@@ -177,14 +168,9 @@ def _build(
 
 def _check_is_vision_model(files: ModelFiles) -> None:
     """Raises BackboneError before any weights are fetched, where the config is not one of a vision model."""
-    from transformers import MODEL_MAPPING, AutoConfig
+    from transformers import MODEL_MAPPING
 
-    try:
-        config = AutoConfig.from_pretrained(files.name, revision=files.commit, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise BackboneError(
-            f"the config.json of {files.name} is not of a model that transformers knows: {one_line(error)}"
-        ) from error
+    config = files.read_config()
     model_class = MODEL_MAPPING.get(type(config), None)
     is_vision = getattr(config, "vision_config", None) is not None
     if not is_vision and getattr(model_class, "main_input_name", None) != "pixel_values":
@@ -192,25 +178,6 @@ def _check_is_vision_model(files: ModelFiles) -> None:
             f"{files.name} ({config.model_type}) is not a vision model; choose one that takes pixel_values, "
             "such as DINOv2, CLIP, SigLIP, ViT or MobileNetV2"
         )
-
-
-def _load_model(files: ModelFiles, dtype: torch.dtype) -> tuple[nn.Module, set[str]]:
-    """The whole model in a precision and eval mode, and the names of the tensors that its weights do not hold."""
-    from transformers import AutoModel
-
-    try:
-        with quiet_transformers():
-            model, loading = AutoModel.from_pretrained(
-                files.name,
-                revision=files.commit,
-                trust_remote_code=False,
-                weights_only=True,  # where there is no safetensors file: tensors from a pickle, never code
-                dtype=dtype,  # and not `.to(dtype)` later, which would also round tables of positions
-                output_loading_info=True,
-            )
-    except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
-        raise BackboneError(f"cannot load the weights of {files.name}: {one_line(error)}") from error
-    return model.eval().requires_grad_(False), set(loading["missing_keys"])
 
 
 @dataclass(frozen=True)

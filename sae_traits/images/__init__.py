@@ -11,6 +11,7 @@ from sae_traits.config import CollectionConfig
 from sae_traits.errors import CollectionError
 from sae_traits.images.decode import examine_image, open_image, open_mask
 from sae_traits.images.listing import Listing
+from sae_traits.images.note import read_note
 from sae_traits.images.photographs import read_photographs
 from sae_traits.images.reading import read_records
 from sae_traits.images.sources import list_source
@@ -59,7 +60,7 @@ def read_collection(config: CollectionConfig, *, listing: Listing | None = None,
         reasons = "; ".join(f"{problem.file}: {problem.reason}" for problem in problems[:_REASONS_SHOWN])
         more = f"; and {len(problems) - _REASONS_SHOWN} more" if len(problems) > _REASONS_SHOWN else ""
         raise CollectionError(f"no image of {config.source} can be used: {reasons}{more}")
-    return Collection(listing.root, records, problems, near_identical)
+    return Collection(listing.root, records, problems, near_identical, note=read_note(listing.root))
 
 
 def fingerprint(config: CollectionConfig, listing: Listing | None = None) -> str:
@@ -81,5 +82,5 @@ def fingerprint(config: CollectionConfig, listing: Listing | None = None) -> str
             if file is not None:
                 status = os.stat(listing.root / file)
                 state.update(f"{status.st_size} {status.st_mtime_ns}".encode())
-    state.update(repr(listing.problems).encode())
+    state.update(repr((listing.problems, read_note(listing.root))).encode())
     return state.hexdigest()

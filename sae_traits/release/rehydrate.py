@@ -17,8 +17,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from sae_traits.errors import CollectionError, ConfigError, ReleaseError
-from sae_traits.features.model_files import one_line
+from sae_traits.errors import CollectionError, ConfigError, ReleaseError, one_line
 from sae_traits.images.fetching import fetch_images
 from sae_traits.images.listing import inside_check
 from sae_traits.io import write_csv
