@@ -14,11 +14,11 @@ from sae_traits.errors import ReleaseError
 from sae_traits.release.evaluation_entries import Scores, model_index, write_eval_results
 from sae_traits.release.facts import DatasetFacts, DatasetSummary, ModelFacts, Source
 from sae_traits.release.hub_names import hub_license, size_category
-from sae_traits.release.merging import keep_own_parts
+from sae_traits.release.merging import keep_own_parts, mark_sections
 from sae_traits.release.model_facts import measures, sweep_table, training_data, training_settings
 from sae_traits.release.model_figures import draw_figures
-from sae_traits.release.rendering import lines, one_line, render_card
 from sae_traits.release.tables import CONFIG_NAMES, columns
+from sae_traits.rendering import lines, one_line, render, templates
 from sae_traits.sae.sweep_folder import read_sweep
 from sae_traits.schema import REGION_SOURCES
 
@@ -32,6 +32,17 @@ NOTHING_MORE = ModelFacts()
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _HUB_DATASET = re.compile(r"hf://datasets/([\w.-]+/[\w.-]+)")
+
+
+def render_card(template: str, front: Mapping[str, Any], **values: Any) -> str:
+    """Fill a template of hub_cards, with the comments by which `merge_cards` knows what was generated.
+
+    Args:
+        template: its name.
+        front: the front matter.
+        values: every variable of the template, as in `render`.
+    """
+    return mark_sections(front, render(templates(), template, **values))
 
 
 def dataset_card(

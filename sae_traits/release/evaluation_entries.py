@@ -13,7 +13,8 @@ from typing import Any
 
 import yaml
 
-from sae_traits.release.results import NAME_AND_TRAITS, NAME_ONLY, Results
+from sae_traits.evaluation.results import Results
+from sae_traits.evaluation.zero_shot_results import NAME_AND_TRAITS, NAME_ONLY
 from sae_traits.schema import SPLITS
 
 EVAL_RESULTS_FILE = ".eval_results/sae-traits.yaml"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sae_traits import __version__
-from sae_traits.release.results import Results
+from sae_traits.evaluation.results import Results
 from sae_traits.release.tables import Images
 from sae_traits.schema import BackboneInfo, RegionSource
 

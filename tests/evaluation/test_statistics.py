@@ -19,7 +19,7 @@ def test_the_mean_is_over_values_not_over_groups():
 
 
 def test_values_that_do_not_vary_have_an_interval_of_no_width():
-    assert bootstrap_interval([2.5] * 7) == Interval(2.5, 2.5, 2.5)
+    assert bootstrap_interval([2.5] * 7) == Interval(2.5, 2.5, 2.5, 7)
 
 
 def test_there_is_no_interval_without_two_groups_and_no_mean_without_values():
@@ -84,7 +84,16 @@ def test_mcnemar_agrees_with_the_binomial_by_hand(only_first, only_second, p_val
     found = mcnemar(*answers(7, only_first, only_second, 3))
     assert (found.only_first, found.only_second) == (only_first, only_second)
     assert found.p_value == pytest.approx(p_value, rel=1e-12)
-    assert found.method == "exact binomial"
+
+
+def test_images_of_a_group_are_one_observation_for_mcnemar():
+    """Three individuals: one gains on two of its three images, one loses on one, one gains and loses alike."""
+    first, second = [0, 0, 1, 1, 1, 0], [1, 1, 1, 0, 0, 1]
+    found = mcnemar(first, second, groups=["a", "a", "a", "b", "c", "c"])
+    assert (found.only_first, found.only_second, found.p_value) == (1, 1, 1.0)
+    once, thrice = mcnemar(*answers(7, 1, 8, 3)), np.repeat(np.array(answers(7, 1, 8, 3)), 3, axis=1)
+    assert mcnemar(*thrice, groups=np.repeat(np.arange(19), 3)) == once
+    assert mcnemar(*thrice).p_value < once.p_value, "as if they were individuals"
 
 
 def test_mcnemar_agrees_with_the_textbook_on_approval_ratings():
@@ -121,7 +130,7 @@ def test_a_paired_difference_knows_that_the_images_are_the_same():
     assert found.mean == pytest.approx((second - first).mean())
     assert found.low == pytest.approx(found.mean - 1.96 * error, abs=0.2 * error)
     assert found.high == pytest.approx(found.mean + 1.96 * error, abs=0.2 * error)
-    assert paired_difference(first, first) == Interval(0, 0, 0)
+    assert paired_difference(first, first) == Interval(0, 0, 0, 300)
 
 
 def test_a_difference_of_booleans_counts_wins_minus_losses_and_can_resample_groups():
@@ -129,7 +138,7 @@ def test_a_difference_of_booleans_counts_wins_minus_losses_and_can_resample_grou
     assert paired_difference(np.array(first, dtype=bool), np.array(second, dtype=bool)).mean == pytest.approx(0.2)
     # Two species: one always gains, one never does.
     found = paired_difference([0, 0, 0, 0], [1, 1, 0, 0], groups=["a", "a", "b", "b"])
-    assert found == Interval(0.5, 0.0, 1.0)
+    assert found == Interval(0.5, 0.0, 1.0, 2)
 
 
 def test_pairs_must_be_of_the_same_images():
