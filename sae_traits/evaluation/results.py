@@ -137,7 +137,7 @@ def run_tasks(evidence: Evidence, tasks: Sequence[EvaluationTask] = TASKS) -> Re
         if task.name in _BY_NAME:
             results[task.name] = result
         elif result is not None:
-            values = TypeAdapter(task.result).dump_python(result, mode="json")
+            values = json.loads(TypeAdapter(task.result).dump_json(result))  # NaN is null
             extra[task.name] = Extra(heading=task.heading, lines=tuple(task.lines(result)), values=values)
     return Results(
         region_source=evidence.region_source,

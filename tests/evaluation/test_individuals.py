@@ -1,11 +1,11 @@
 """Counts and intervals go by individual: more photographs of the same organisms say nothing new."""
 
 import dataclasses
+from collections.abc import Iterable
 
 import numpy as np
+import pytest
 from evaluation.made_results import made_evidence
-from hypothesis import given, settings
-from hypothesis.strategies import integers
 from toy_world import BagOfWords, make_world
 
 from sae_traits.config.zero_shot import ZeroShotConfig
@@ -44,14 +44,15 @@ def intervals(value):
     if isinstance(value, Interval):
         return [value]
     if dataclasses.is_dataclass(value):
-        value = [getattr(value, f.name) for f in dataclasses.fields(value)]
+        value = vars(value).values() if hasattr(value, "__dict__") else []
     elif isinstance(value, dict):
         value = value.values()
-    return [found for item in value for found in intervals(item)] if not isinstance(value, str | float | int) else []
+    elif isinstance(value, str):
+        return []
+    return [found for item in value for found in intervals(item)] if isinstance(value, Iterable) else []
 
 
-@settings(max_examples=4, deadline=None)
-@given(seed=integers(0, 100), n_times=integers(2, 3))
+@pytest.mark.parametrize(("seed", "n_times"), [(0, 2), (1, 3), (2, 2)])
 def test_more_photographs_of_every_individual_change_no_interval_and_no_test(seed, n_times):
     world = make_world(seed, n_species=5, splits={"train": 2, "validation": 2, "test": 4})
     alone, repeated = evaluate(world, seed), evaluate(photographed(world, n_times), seed)

@@ -3,6 +3,7 @@ import pytest
 from toy_world import BagOfWords
 
 from sae_traits.evaluation.prompts import Prompter, embed_prompts, write_fillers, write_prompts
+from sae_traits.evaluation.text import read_templates
 
 
 def test_equal_texts_are_encoded_once_and_templates_are_averaged():
