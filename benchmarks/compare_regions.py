@@ -27,7 +27,7 @@ import numpy as np
 from tables import describe_machine, markdown_table
 
 from sae_traits.config.layers import resolve
-from sae_traits.describers.measured import Measured
+from sae_traits.describers.measured import MeasuredDescriber
 from sae_traits.encoding import encode, plan_regions
 from sae_traits.evaluation.statistics import Interval, bootstrap_interval, paired_difference
 from sae_traits.evaluation.tasks.localisation import patches_on_animal
@@ -169,8 +169,8 @@ def agreement(sample: Sample, folder: Path) -> dict[str, FacetAgreement]:
     folder.mkdir(parents=True, exist_ok=True)
     traits_file = folder / "traits.parquet"
     with Ledger(folder / "ledger.sqlite") as ledger:
-        describe_candidates(sample, Measured(), ledger, workers=2)
-        export_traits(sample, Measured(), ledger, traits_file=traits_file, latents_file=folder / "latents.parquet")
+        describe_candidates(sample, MeasuredDescriber(), ledger, workers=2)
+        export_traits(sample, MeasuredDescriber(), ledger, traits_file=traits_file, latents_file=folder / "latents.parquet")
     counter = ConsistencyCounter()
     for trait in read_traits(traits_file):
         counter.add(trait, sample.collection.images[trait.candidate.image])

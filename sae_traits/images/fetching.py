@@ -9,19 +9,18 @@ from __future__ import annotations
 import json
 import math
 import os
-import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from email.utils import parsedate_to_datetime
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TextIO
 
 from sae_traits import __version__
-from sae_traits.errors import ImageError
+from sae_traits.errors import ImageError, one_line
 from sae_traits.images.decode import examine_image
+from sae_traits.io import retry_after
 from sae_traits.logging import track
 
 LARGEST_IMAGE = 64 * 2**20
@@ -183,11 +182,11 @@ def _fetch_once(folder: Path, file: str, url: str) -> Answer:
         facts = examine_image(unfinished)
         unfinished.replace(path)
     except (http.InvalidURL, http.UnsupportedProtocol, http.TooManyRedirects, ValueError) as error:
-        raise _Failed(f"the address cannot be used: {_line(error)}") from error
+        raise _Failed(f"the address cannot be used: {one_line(error)}") from error
     except http.HTTPError as error:
-        raise _Failed(f"it could not be fetched: {_line(error)}", pause=0.0) from error
+        raise _Failed(f"it could not be fetched: {one_line(error)}", pause=0.0) from error
     except ConnectionError as error:  # of huggingface_hub's client, when HF_HUB_OFFLINE is set
-        raise _Failed(f"it could not be fetched: {_line(error)}", pause=math.inf) from error
+        raise _Failed(f"it could not be fetched: {one_line(error)}", pause=math.inf) from error
     except ImageError as error:
         raise _Failed(f"what was fetched cannot be used: {error}") from error
     finally:
@@ -199,7 +198,7 @@ def _check(response: Any) -> None:
     """Raise _Failed unless an image may follow."""
     status, headers = response.status_code, response.headers
     if status in _LATER:
-        pause = _retry_after(headers)
+        pause = retry_after(headers) or 0.0
         asked = f"; the server asks to wait {pause:.0f} s" if pause > LONGEST_PAUSE else ""
         raise _Failed(f"the server answered {status} {response.reason_phrase}{asked}", pause)
     if status != 200:
@@ -210,22 +209,5 @@ def _check(response: Any) -> None:
         raise _Failed(_too_large())
 
 
-def _retry_after(headers: Mapping[str, str]) -> float:
-    """Seconds that a server asks to be left alone (RFC 9110, section 10.2.3: a number, or a date)."""
-    value = headers.get("Retry-After", "0")
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return 0.0
-
-
 def _too_large() -> str:
     return f"it is larger than {LARGEST_IMAGE / 2**20:.0f} MiB"
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -13,8 +13,45 @@ from sae_traits.traits.chosen import LatentsBySpecies
 from sae_traits.traits.encode import Codes, ImageCodes
 from sae_traits.traits.regions import make_region, strongest_component
 
-SMALLEST_THRESHOLD = 1e-6
+THRESHOLD_FLOOR = 1e-6
 """Keeps strengths finite where every positive activation fires."""
+Candidates = Iterator[tuple[ImageRecord, list[tuple[Candidate, Region]]]]
+"""Images with their candidates, in the order of images.parquet; those without a candidate are left out."""
+
+
+def all_candidates(
+    codes: Codes,
+    records: Sequence[ImageRecord],
+    chosen: LatentsBySpecies,
+    info: BackboneInfo,
+    *,
+    region_source: RegionSource,
+    traits_per_image: int,
+    max_overlap: float,
+    min_evidence: float,
+    min_patches: int,
+    box_margin: float,
+) -> Candidates:
+    """Yield every image that has candidates, one image in memory; options are as in `image_candidates`.
+
+    An image of any split is described with the latents that its species got from the training images; one without
+    a label with those of all species.
+    """
+    for fired in codes.images():
+        record = records[fired.image]
+        candidates = image_candidates(
+            fired,
+            chosen.of(record),
+            info.grid((record.width, record.height)),
+            region_source=region_source,
+            traits_per_image=traits_per_image,
+            max_overlap=max_overlap,
+            min_evidence=min_evidence,
+            min_patches=min_patches,
+            box_margin=box_margin,
+        )
+        if candidates:
+            yield record, candidates
 
 
 def image_candidates(
@@ -22,14 +59,14 @@ def image_candidates(
     chosen: Mapping[int, ChosenLatent],
     grid: PatchGrid,
     *,
-    most: int,
-    greatest_overlap: float,
-    least_evidence: float,
-    smallest_region: int = 1,
-    box_margin: float = 0.0,
-    regions: RegionSource = "sae",
+    region_source: RegionSource,
+    traits_per_image: int,
+    max_overlap: float,
+    min_evidence: float,
+    min_patches: int,
+    box_margin: float,
 ) -> list[tuple[Candidate, Region]]:
-    """The best `most` candidates of one image by effect x strength; of those in one place only the strongest.
+    """The best candidates of one image by effect x strength; of those in one place only the strongest.
 
     Strength is the peak activation in units of the latent's firing threshold, so that latents of different scales
     compare, times the square root of the number of patches: parts come before specks, but a large background area does
@@ -40,28 +77,28 @@ def image_candidates(
         codes: what fired in the image.
         chosen: the latents of its species.
         grid: its patches.
-        most: candidates, at most.
-        greatest_overlap: a region of which more than this share lies in stronger ones is left out: it would say the
+        region_source: whose latents these are.
+        traits_per_image: candidates, at most.
+        max_overlap: a region of which more than this share lies in stronger ones is left out: it would say the
             same of the same place. 1 keeps all.
-        least_evidence: patches with less than this share of the image's highest evidence are no part of a region;
+        min_evidence: patches with less than this share of the image's highest evidence are no part of a region;
             0 keeps all.
-        smallest_region: groups of fewer patches are no region.
+        min_patches: groups of fewer patches are no region.
         box_margin: of the regions' boxes; see `make_region`.
-        regions: whose latents these are.
     """
-    own = [(chosen[latent], patches, values) for latent, patches, values in codes.groups() if latent in chosen]
-    agreed = evidence(own, grid.n_patches)
-    agreed = agreed >= least_evidence * agreed.max(initial=0)
+    fired = [(chosen[latent], patches, values) for latent, patches, values in codes.groups() if latent in chosen]
+    agreed = evidence(fired, grid.n_patches)
+    agreed = agreed >= min_evidence * agreed.max(initial=0)
     scored: list[tuple[float, Candidate]] = []
-    for choice, fired, activations in own:
-        inside = agreed[fired]
-        patches, values = strongest_component(fired[inside], activations[inside], grid, smallest_region)
+    for choice, where, activations in fired:
+        inside = agreed[where]
+        patches, values = strongest_component(where[inside], activations[inside], grid, min_patches)
         if not len(patches):
             continue
         peak = float(values.max())
         candidate = Candidate(
             image=codes.image,
-            region_source=regions,
+            region_source=region_source,
             latent=choice.latent,
             patches=tuple(int(p) for p in patches),
             peak=peak,
@@ -72,16 +109,16 @@ def image_candidates(
     taken: list[Candidate] = []
     covered: set[int] = set()
     for _, candidate in scored:
-        if len(taken) == most:
+        if len(taken) == traits_per_image:
             break
-        if len(covered.intersection(candidate.patches)) <= greatest_overlap * len(candidate.patches):
+        if len(covered.intersection(candidate.patches)) <= max_overlap * len(candidate.patches):
             taken.append(candidate)
             covered.update(candidate.patches)
     return [(candidate, make_region(candidate.patches, grid, box_margin)) for candidate in taken]
 
 
 def evidence(
-    own: Sequence[tuple[ChosenLatent, NDArray[np.int32], NDArray[np.float32]]], n_patches: int
+    fired: Sequence[tuple[ChosenLatent, NDArray[np.int32], NDArray[np.float32]]], n_patches: int
 ) -> NDArray[np.float64]:
     """How much says at each patch of an image that it shows its species `[n_patches]`.
 
@@ -90,50 +127,14 @@ def evidence(
     them do, and more weakly.
 
     Args:
-        own: the species' latents that fired in the image, their patches and activations.
+        fired: the species' latents that fired in the image, their patches and activations.
         n_patches: patches of the image's grid.
     """
     total = np.zeros(n_patches)
-    for choice, patches, values in own:
+    for choice, patches, values in fired:
         total[patches] += choice.contrast.effect * values / _unit(choice)
     return total
 
 
 def _unit(choice: ChosenLatent) -> float:
-    return max(choice.threshold, SMALLEST_THRESHOLD)
-
-
-def all_candidates(
-    codes: Codes,
-    records: Sequence[ImageRecord],
-    chosen: LatentsBySpecies,
-    info: BackboneInfo,
-    *,
-    most: int,
-    greatest_overlap: float,
-    least_evidence: float,
-    smallest_region: int = 1,
-    box_margin: float = 0.0,
-    regions: RegionSource = "sae",
-) -> Iterator[tuple[ImageRecord, list[tuple[Candidate, Region]]]]:
-    """Every image that has candidates, in the order of images.parquet.
-
-    An image of any split is described with the latents that its species got from the training images; one without
-    a label with those of all species.
-    """
-    for found in codes.images():
-        record = records[found.image]
-        grid = info.grid((record.width, record.height))
-        candidates = image_candidates(
-            found,
-            chosen.of(record),
-            grid,
-            most=most,
-            greatest_overlap=greatest_overlap,
-            least_evidence=least_evidence,
-            smallest_region=smallest_region,
-            box_margin=box_margin,
-            regions=regions,
-        )
-        if candidates:
-            yield record, candidates
+    return max(choice.threshold, THRESHOLD_FLOOR)

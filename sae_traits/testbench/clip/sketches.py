@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sae_traits.describers.measured import Measured
+from sae_traits.describers.measured import MeasuredDescriber
 from sae_traits.features.texture import texture_info
 from sae_traits.geometry import Framing, PatchGrid
 from sae_traits.logging import track
@@ -102,7 +102,7 @@ def sketch(species: DrawnSpecies, framing: Framing, rng: np.random.Generator) ->
 def say(image: NDArray[np.uint8], patches: Sequence[int], grid: PatchGrid) -> str:
     """What `measured` says of some patches of an image `[height, width, 3]`."""
     region = make_region(patches, grid)
-    description = Measured().describe(image, region, measure(image, region)).description
+    description = MeasuredDescriber().describe(image, region, measure(image, region)).description
     assert description is not None  # `measured` always has words
     return description.text
 

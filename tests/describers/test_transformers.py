@@ -8,7 +8,7 @@ import pytest
 from describer_server.many import TRAITS, ManyCandidates
 from describer_server.tiny_models import make_llava
 
-from sae_traits.config.layers import resolve
+from sae_traits.config.describer import VLLM, Transformers
 from sae_traits.describers import Question, make_describer
 from sae_traits.describers.view import View
 from sae_traits.errors import DescriberError
@@ -23,8 +23,8 @@ def llava(tmp_path_factory):
 
 
 def describer(folder, **options):
-    given = {"describer": "transformers", "describer_model": str(folder), "temperature": 0, "max_tokens": 12}
-    return make_describer(resolve({"describe": given | {"describer_device": "cpu"} | options}).describe)
+    given = {"model": str(folder), "temperature": 0, "max_tokens": 12, "device": "cpu"}
+    return make_describer(Transformers(**given | options))
 
 
 def ask(describer, questions):
@@ -44,7 +44,7 @@ def test_a_batch_gets_the_answers_of_its_questions_one_by_one(llava):
     asking = describer(llava, name_species=True)
     questions = [question(0), question(1, "Bombus terrestris subspecies of another length"), question(2)]
     together = ask(asking, questions)
-    alone = [ask(asking, [one])[0] for one in questions]
+    alone = [ask(asking, [single])[0] for single in questions]
     assert [answer.raw for answer in together] == [answer.raw for answer in alone]
     assert len({answer.raw for answer in together}) > 1
     assert [a.usage for a in together] == [a.usage for a in alone]
@@ -76,7 +76,7 @@ def test_it_goes_through_the_same_ledger(llava, tmp_path):
 @pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed here")
 def test_without_vllm_its_describer_says_what_to_do(llava):
     with pytest.raises(DescriberError, match=r"pip install 'sae-traits\[vllm\]'"):
-        ask(describer(llava, describer="vllm"), [question(0)])
+        ask(make_describer(VLLM(model=str(llava))), [question(0)])
 
 
 def test_a_model_that_is_not_there_or_no_chat_model_is_refused(llava, tmp_path):
