@@ -1,4 +1,4 @@
-"""What the cards say beside what rows and checkpoints show: how a run was made, what it wrote, and under whose rights."""
+"""What cards say beside what rows and checkpoints show: how a run was made, what it wrote, under whose rights."""
 
 from __future__ import annotations
 

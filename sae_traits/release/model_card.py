@@ -1,7 +1,7 @@
 """The card of an SAE, or of a sweep with the recommended SAE at its root, and its scores as the Hub reads them.
 
-The scores are in the card's `model-index` and in `.eval_results/*.yaml`, and the two say the same. Of the latter the Hub
-shows what names a dataset that is registered there as a benchmark.
+The scores are in the card's `model-index` and in `.eval_results/*.yaml`, and the two say the same. Of the latter the
+Hub shows what names a dataset that is registered there as a benchmark.
 """
 
 from __future__ import annotations

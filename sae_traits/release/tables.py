@@ -1,4 +1,4 @@
-"""The tables of a released dataset: their columns, derived from the dataclasses of `schema`, and rows made of the nouns."""
+"""The tables of a released dataset: columns derived from the dataclasses of `schema`, and rows made of the nouns."""
 
 from __future__ import annotations
 

@@ -34,10 +34,8 @@ def write(released: Released, folder: Path) -> dict[str, int]:
         licenses: dict[str, int] = {}
         for row in released.rows("images", split, images=True):
             image = _image(released, row, f"{IMAGES}/{split}/{len(images) + 1:09d}", folder)
-            image |= {
-                "id": len(images) + 1,
-                "license": licenses.setdefault(row["license"] or "unknown", len(licenses) + 1),
-            }
+            license_id = licenses.setdefault(row["license"] or "unknown", len(licenses) + 1)
+            image |= {"id": len(images) + 1, "license": license_id}
             images.append(image)
             for trait in row["traits"]:
                 annotation = {"id": len(annotations) + 1, "image_id": image["id"]}
