@@ -366,7 +366,8 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _rehydrate(arguments: argparse.Namespace) -> int:
-    from sae_traits.release.rehydrate import dataset_folder, rehydrate
+    from sae_traits.release.loading import dataset_folder
+    from sae_traits.release.rehydrate import rehydrate
 
     done = rehydrate(
         dataset_folder(arguments.dataset, arguments.revision),

@@ -23,7 +23,7 @@ from sae_traits.cli import main
 from sae_traits.errors import ReleaseError
 from sae_traits.release.exports import export
 from sae_traits.release.exports import webdataset as shards
-from sae_traits.release.exports.released import Released
+from sae_traits.release.loading import Released
 from sae_traits.release.tables import COLUMNS, CONFIG_NAMES, features
 
 DWC = "http://rs.tdwg.org/dwc/terms/"

@@ -19,7 +19,8 @@ from small_releases import bytes_of, many_images, odd_photographs, release, trai
 
 from sae_traits.cli import main
 from sae_traits.errors import ReleaseError
-from sae_traits.release.rehydrate import dataset_folder, rehydrate
+from sae_traits.release.loading import dataset_folder
+from sae_traits.release.rehydrate import rehydrate
 from sae_traits.release.tables import CONFIG_NAMES, features
 from sae_traits.schema import Collection, ImageRecord, Trait
 
