@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sae_traits.config.zero_shot import ZeroShotConfig
     from sae_traits.describers import Describer
     from sae_traits.models.clip.model import CLIP
-    from sae_traits.traits.faithfulness import Controls
+    from sae_traits.traits.faithfulness import Faithfulness
     from sae_traits.traits.ledger import Ledger
 
 
@@ -47,7 +47,7 @@ class Evidence:
     """Open, and of the same annotation; with it the quality of the descriptions is assessed."""
     describer: Describer | None = None
     """Who made the descriptions; given with the ledger."""
-    controls: Controls | None = None
+    faithfulness: Faithfulness | None = None
     """Of a sample of the descriptions asked about again, where that was done."""
     clip: CLIP | None = None
     zero_shot: ZeroShotConfig | None = None

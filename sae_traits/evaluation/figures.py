@@ -76,9 +76,8 @@ def draw_gallery(collection: Collection, traits: Iterable[Trait], n_traits: int,
     font = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), 12)
     for index, trait in enumerate(chosen):
         record = collection.images[trait.candidate.image]
-        image = open_image(collection.path(record))
-        tile = ImageOps.contain(image, (_TILE - 8, _TILE - 8))
-        scale = tile.width / image.width, tile.height / image.height
+        tile = ImageOps.contain(open_image(collection.path(record)), (_TILE - 8, _TILE - 8))
+        scale = tile.width / record.width, tile.height / record.height
         left, top = index % _COLUMNS * _TILE + 4, index // _COLUMNS * (_TILE + _CAPTION) + 4
         sheet.paste(draw_region(tile, place_region(trait.region, (0, 0), scale)), (left, top))
         latent = trait.candidate.latent

@@ -101,7 +101,7 @@ class Results:
     def has_controls(self) -> bool:
         """Whether a sample was asked about again with other regions."""
         quality = self.tasks.get("text_quality")
-        return quality is not None and quality.controls is not None
+        return quality is not None and quality.faithfulness is not None
 
     @property
     def on_animal(self) -> Interval | None:

@@ -32,11 +32,6 @@ class Interval:
             return "none"
         return f"{self.mean:.3f}" if math.isnan(self.low) else f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
-    def to_dict(self) -> dict[str, float | None]:
-        """Plain values for JSON, which knows no NaN."""
-        values = {"mean": self.mean, "low": self.low, "high": self.high}
-        return {name: None if math.isnan(value) else value for name, value in values.items()}
-
 
 def bootstrap_interval(
     values: ArrayLike,

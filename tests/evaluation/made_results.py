@@ -15,6 +15,9 @@ from sae_traits.evaluation.zero_shot_results import (
 )
 from sae_traits.geometry import Framing
 from sae_traits.schema import BackboneInfo
+from sae_traits.traits.consistency import Contradictions, FacetAgreement
+from sae_traits.traits.faithfulness import Faithfulness, FaithfulnessScore
+from sae_traits.traits.quality import CallQuality, Leakage, Quality
 
 ANNOTATION = {
     "n_traits": 10, "n_images": 4, "n_significant": 3, "n_background": 1, "n_invalid": 2, "n_failed": 0,
@@ -99,3 +102,25 @@ def made_results(*, zero_shot=None, quality=None, on_animal=None, random=None, e
         tasks={"text_quality": quality, "localisation": localisation, "zero_shot": zero_shot} | tasks,
         extra=extra or {},
     )
+
+
+def made_quality(*, labelled=True, asked_again=True):
+    """The quality of some descriptions, of images with or without labels."""
+    counts = dict.fromkeys(("n_genus", "n_epithet"), 0)
+    swapped = FaithfulnessScore(
+        kind="swapped", n_asked=10, n_answered=10, n_changed=8, n_background=1, kept=0.2, unchanged=()
+    )
+    return Quality(
+        calls=CallQuality(
+            n_calls=110, n_attempts=120, n_ok=90, n_background=9, n_invalid=10, n_failed=10, n_pending=0,
+            reasons=(), background=(), invalid=(), failed=(),
+        ),
+        n_unlabelled=0 if labelled else 80,
+        leakage=Leakage(n_traits=80 * labelled, n_any=2 * labelled, examples=(), **counts),
+        contradictions=tuple(
+            Contradictions(facet=facet, n_groups=n, n_contradictory=n // 4, examples=())
+            for facet, n in (("colour", 20 * labelled), ("size", 0))
+        ),
+        agreement=(FacetAgreement(facet="shape", share=0.75, chance=0.5, n_pairs=9, by_species={}),) * labelled,
+        faithfulness=Faithfulness(n_traits=10, n_open=0, scores=(swapped,)) if asked_again else None,
+    )  # fmt: skip

@@ -1,10 +1,10 @@
-import json
 import math
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis.strategies import floats, lists
+from pydantic import TypeAdapter
 from scipy.stats import chi2
 
 from sae_traits.errors import ConfigError
@@ -29,7 +29,9 @@ def test_there_is_no_interval_without_two_groups_and_no_mean_without_values():
     assert str(alone) == "0.500"
     nothing = bootstrap_interval([])
     assert str(nothing) == "none"
-    assert json.dumps(nothing.to_dict(), allow_nan=False) == '{"mean": null, "low": null, "high": null}'
+    text = TypeAdapter(Interval).dump_json(nothing)
+    assert text == b'{"mean":null,"low":null,"high":null,"n_groups":0}'
+    assert str(TypeAdapter(Interval).validate_json(text)) == "none"
 
 
 def test_the_seed_decides_and_the_level_widens():

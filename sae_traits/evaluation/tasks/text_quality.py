@@ -24,7 +24,7 @@ class TextQuality:
         if evidence.ledger is None or evidence.describer is None:
             return None
         return assess_quality(
-            evidence.traits, evidence.ledger, evidence.collection, evidence.describer, evidence.controls
+            evidence.traits, evidence.ledger, evidence.collection, evidence.describer, evidence.faithfulness
         )
 
     def lines(self, result: Quality) -> list[str]:
@@ -71,7 +71,7 @@ def quality_figures(quality: Quality) -> tuple[Figure, ...]:
             f"changed answers, or background, when asked again with {_ASKED_AGAIN[score.kind]}",
             _share(score.n_changed, score.n_answered),
         )
-        for score in (quality.controls.scores if quality.controls else ())
+        for score in (quality.faithfulness.scores if quality.faithfulness else ())
     ]
     return tuple(figures)
 
