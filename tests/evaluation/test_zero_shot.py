@@ -145,7 +145,7 @@ def test_weight_and_number_of_traits_are_the_best_on_validation():
     )
     other = evaluate((Collection(collection.root, swapped), images, traits))
     assert chosen.validation_top1 is not None
-    assert chosen.validation_top1 >= other.score(NAME_AND_TRAITS).top[1].mean
+    assert chosen.validation_top1 >= other.condition(NAME_AND_TRAITS).top1.mean
 
 
 def test_without_validation_nothing_is_tuned_and_it_says_so():
