@@ -364,7 +364,7 @@ class Measurement:
         default=None,
         unit="share of the way from the middle of the longest axis to its end",
     )
-    """See `traits.animal`."""
+    """See `traits.measures`."""
 
     def with_scale(self, mm_per_pixel: float | None) -> Measurement:
         """The same with millimetres, where a scale is known."""

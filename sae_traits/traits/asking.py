@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
@@ -161,7 +161,9 @@ class _Flow:
             raise
         seconds = (time.perf_counter() - started) / max(len(readable), 1)
         outcomes = [_outcome(p.call.key, a, seconds) for p, a in zip(readable, answers, strict=True)]
-        return outcomes + [Outcome(key=p.call.key, state="failed", error=p.error) for p in prepared if p.error is not None]
+        return outcomes + [
+            Outcome(key=p.call.key, state="failed", error=p.error) for p in prepared if p.error is not None
+        ]
 
 
 def _outcome(key: str, answer: Answer, seconds: float) -> Outcome:

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from sae_traits.config.regions import BaselineRegions, SAERegions
 from sae_traits.geometry import PatchGrid
-from sae_traits.schema import BackboneInfo, Candidate, ChosenLatent, ImageRecord, Region, RegionSource
+from sae_traits.schema import BackboneInfo, Candidate, ChosenLatent, ImageRecord, Region
 from sae_traits.traits.chosen import LatentsBySpecies
 from sae_traits.traits.encode import Codes, ImageCodes
 from sae_traits.traits.regions import make_region, strongest_component
@@ -24,13 +25,7 @@ def all_candidates(
     records: Sequence[ImageRecord],
     chosen: LatentsBySpecies,
     info: BackboneInfo,
-    *,
-    region_source: RegionSource,
-    traits_per_image: int,
-    max_overlap: float,
-    min_evidence: float,
-    min_patches: int,
-    box_margin: float,
+    options: SAERegions | BaselineRegions,
 ) -> Candidates:
     """Yield every image that has candidates, one image in memory; options are as in `image_candidates`.
 
@@ -39,32 +34,13 @@ def all_candidates(
     """
     for fired in codes.images():
         record = records[fired.image]
-        candidates = image_candidates(
-            fired,
-            chosen.of(record),
-            info.grid((record.width, record.height)),
-            region_source=region_source,
-            traits_per_image=traits_per_image,
-            max_overlap=max_overlap,
-            min_evidence=min_evidence,
-            min_patches=min_patches,
-            box_margin=box_margin,
-        )
-        if candidates:
+        grid = info.grid((record.width, record.height))
+        if candidates := image_candidates(fired, chosen.of(record), grid, options):
             yield record, candidates
 
 
 def image_candidates(
-    codes: ImageCodes,
-    chosen: Mapping[int, ChosenLatent],
-    grid: PatchGrid,
-    *,
-    region_source: RegionSource,
-    traits_per_image: int,
-    max_overlap: float,
-    min_evidence: float,
-    min_patches: int,
-    box_margin: float,
+    codes: ImageCodes, chosen: Mapping[int, ChosenLatent], grid: PatchGrid, options: SAERegions | BaselineRegions
 ) -> list[tuple[Candidate, Region]]:
     """The best candidates of one image by effect x strength; of those in one place only the strongest.
 
@@ -77,28 +53,23 @@ def image_candidates(
         codes: what fired in the image.
         chosen: the latents of its species.
         grid: its patches.
-        region_source: whose latents these are.
-        traits_per_image: candidates, at most.
-        max_overlap: a region of which more than this share lies in stronger ones is left out: it would say the
-            same of the same place. 1 keeps all.
-        min_evidence: patches with less than this share of the image's highest evidence are no part of a region;
-            0 keeps all.
-        min_patches: groups of fewer patches are no region.
-        box_margin: of the regions' boxes; see `make_region`.
+        options: whose latents these are; candidates at most; a region of which more than `max_overlap` lies in stronger
+            ones is left out, because it would say the same of the same place; patches with less than `min_evidence`
+            of the image's highest evidence are no part of a region; groups of fewer than `min_patches` are no region.
     """
     fired = [(chosen[latent], patches, values) for latent, patches, values in codes.groups() if latent in chosen]
     agreed = evidence(fired, grid.n_patches)
-    agreed = agreed >= min_evidence * agreed.max(initial=0)
+    agreed = agreed >= options.contrast.min_evidence * agreed.max(initial=0)
     scored: list[tuple[float, Candidate]] = []
     for choice, where, activations in fired:
         inside = agreed[where]
-        patches, values = strongest_component(where[inside], activations[inside], grid, min_patches)
+        patches, values = strongest_component(where[inside], activations[inside], grid, options.min_patches)
         if not len(patches):
             continue
         peak = float(values.max())
         candidate = Candidate(
             image=codes.image,
-            region_source=region_source,
+            region_source=options.kind,
             latent=choice.latent,
             patches=tuple(int(p) for p in patches),
             peak=peak,
@@ -109,12 +80,12 @@ def image_candidates(
     taken: list[Candidate] = []
     covered: set[int] = set()
     for _, candidate in scored:
-        if len(taken) == traits_per_image:
+        if len(taken) == options.traits_per_image:
             break
-        if len(covered.intersection(candidate.patches)) <= max_overlap * len(candidate.patches):
+        if len(covered.intersection(candidate.patches)) <= options.max_overlap * len(candidate.patches):
             taken.append(candidate)
             covered.update(candidate.patches)
-    return [(candidate, make_region(candidate.patches, grid, box_margin)) for candidate in taken]
+    return [(candidate, make_region(candidate.patches, grid, options.box_margin)) for candidate in taken]
 
 
 def evidence(

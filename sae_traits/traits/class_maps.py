@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sae_traits.config.regions import GradCAMRegions
 from sae_traits.errors import BackboneError, StoreError
 from sae_traits.features.gradcam import ClassMap, GradCAM
 from sae_traits.features.loading import prepared_batches
@@ -40,7 +41,7 @@ _MAP_SCHEMA = pa.schema(
 
 
 def class_map_candidates(
-    collection: Collection, info: BackboneInfo, maps_file: Path, *, min_patches: int, box_margin: float
+    collection: Collection, info: BackboneInfo, maps_file: Path, options: GradCAMRegions
 ) -> Candidates:
     """Yield the strongest connected group of patches of every image's map, of those above SHARE_OF_MAXIMUM.
 
@@ -48,17 +49,16 @@ def class_map_candidates(
         collection: the images.
         info: for their patches.
         maps_file: as `write_class_maps` wrote it.
-        min_patches: groups of fewer patches are no region.
-        box_margin: of the regions' boxes; see `make_region`.
+        options: groups of fewer than `min_patches` patches are no region; for `box_margin` see `make_region`.
     """
     for row in _rows(maps_file):
         record = collection.images[row["image"]]
         grid = info.grid((record.width, record.height))
         patches, values = np.array(row["patches"], np.int32), np.array(row["values"], np.float32)
         strong = values > SHARE_OF_MAXIMUM * values.max(initial=0)
-        group, strengths = strongest_component(patches[strong], values[strong], grid, min_patches)
+        group, strengths = strongest_component(patches[strong], values[strong], grid, options.min_patches)
         if len(group):
-            region = make_region(group.tolist(), grid, box_margin)
+            region = make_region(group.tolist(), grid, options.box_margin)
             candidate = Candidate(
                 image=row["image"],
                 region_source="gradcam",

@@ -72,7 +72,9 @@ class AnnotationEstimate:
         return lines
 
 
-def estimate_annotation(plan: Plan, describer: Describer, ledger: Ledger, config: DescriberConfig) -> AnnotationEstimate:
+def estimate_annotation(
+    plan: Plan, describer: Describer, ledger: Ledger, config: DescriberConfig
+) -> AnnotationEstimate:
     """Count the calls of a plan and what those cost that the ledger has no answer to.
 
     Args:

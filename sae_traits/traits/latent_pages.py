@@ -85,8 +85,8 @@ STATISTICS_COLUMNS = (
     "reference_rank", "n_fired", "n_individuals", "dropped",
 )  # fmt: skip
 IMAGE_COLUMNS = (
-    "latent", "rank", "image_id", "individual_id", "species", "split", "file", "activation", "x", "y", "width", "height",
-    "area_fraction",
+    "latent", "rank", "image_id", "individual_id", "species", "split", "file", "activation", "x", "y", "width",
+    "height", "area_fraction",
 )  # fmt: skip
 
 

@@ -44,7 +44,7 @@ CREATE TABLE IF NOT EXISTS describer_calls (
     error TEXT
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS measurements (region TEXT PRIMARY KEY, measurement TEXT NOT NULL) WITHOUT ROWID;
-CREATE TEMPORARY TABLE planned_traits (trait_id TEXT PRIMARY KEY, key TEXT NOT NULL, region TEXT NOT NULL) WITHOUT ROWID;
+CREATE TEMPORARY TABLE planned_traits (trait_id TEXT PRIMARY KEY, key TEXT, region TEXT) WITHOUT ROWID;
 """
 _COLUMNS = "key, trait_id, n_images, describer, model, prompt, state, raw, description, usage, seconds, attempts, error"
 

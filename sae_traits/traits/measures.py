@@ -1,4 +1,4 @@
-"""Measure a region: length, width, contrast and colour, in units that a reader can check, and where on the animal it is.
+"""Measure a region: length, width, contrast and colour, in units that a reader can check, and its place on the animal.
 
 The animal is known by the foreground mask of its photograph, which is read only with `--use-masks`.
 """

@@ -106,24 +106,11 @@ def plan_regions(
             return RegionPlan(collection, partial(whole_images, collection, info))
         case GradCAMRegions():
             assert class_maps is not None
-            options = {"min_patches": regions.min_patches, "box_margin": regions.box_margin}
-            return RegionPlan(collection, partial(class_map_candidates, collection, info, class_maps, **options))
+            return RegionPlan(collection, partial(class_map_candidates, collection, info, class_maps, regions))
         case LatentRegions():
             assert codes is not None
             chosen = _chosen(regions.contrast, collection, codes, released)
-            candidates = partial(
-                all_candidates,
-                codes,
-                collection.images,
-                chosen,
-                info,
-                region_source=regions.kind,
-                traits_per_image=regions.traits_per_image,
-                max_overlap=regions.max_overlap,
-                min_evidence=regions.contrast.min_evidence,
-                min_patches=regions.min_patches,
-                box_margin=regions.box_margin,
-            )
+            candidates = partial(all_candidates, codes, collection.images, chosen, info, regions)
             return RegionPlan(collection, candidates, chosen, has_latents=True)
 
 

@@ -97,7 +97,7 @@ class IndividualFirings:
     def __init__(self, individuals: Sequence[str], groups: NDArray[np.intp]) -> None:
         numbers: dict[tuple[str, int], int] = {}
         self._individual = np.full(len(individuals), -1, dtype=np.intp)
-        for row in np.flatnonzero(groups >= 0):
+        for row in np.flatnonzero(groups >= 0).tolist():
             self._individual[row] = numbers.setdefault((individuals[row], int(groups[row])), len(numbers))
         self.group = np.array([group for _, group in numbers], dtype=np.intp)
         """Of each individual `[n_individuals]`."""
@@ -169,7 +169,7 @@ class _Sum:
         data = np.concatenate([addend.data for addend in self._pending]).astype(self._merged.dtype)
         row, column = (np.concatenate([addend.coords[axis] for addend in self._pending]) for axis in (0, 1))
         self._pending, self._n_pending = [], 0
-        self._merged = self._merged + csr_array((data, (row, column)), shape=self._merged.shape)
+        self._merged = csr_array(self._merged + csr_array((data, (row, column)), shape=self._merged.shape))
 
 
 def _taxa_of_species(names: Sequence[str], taxa: Sequence[Taxon | None]) -> tuple[Taxon, ...]:

@@ -37,7 +37,7 @@ class Chosen(LatentsBySpecies):
     def __getitem__(self, species: str) -> dict[int, ChosenLatent]:
         return {
             latent: ChosenLatent(
-                species=species, latent=latent, threshold=1.0, contrast=CONTRAST, n_fired=9, n_images=10
+                species=species, latent=latent, threshold=1.0, contrast=CONTRAST, n_fired=9, n_individuals=10
             )
             for latent in range(TRAITS)
         }
@@ -112,7 +112,7 @@ def main() -> None:
     with Ledger(folder / "ledger.sqlite") as ledger:
         describe_candidates(plan, describer, ledger, workers=config.workers)  # pyright: ignore[reportArgumentType]
         annotation = export_traits(
-            plan, describer, ledger,  # pyright: ignore[reportArgumentType]
+            plan, ledger,  # pyright: ignore[reportArgumentType]
             traits_file=folder / "traits.parquet", latents_file=folder / "latents.parquet",
         )  # fmt: skip
         counts = ledger.counts()

@@ -17,7 +17,7 @@ from sae_traits.describers.colours import VOCABULARY
 from sae_traits.describers.measured import MeasuredDescriber
 from sae_traits.describers.pattern import Pattern
 from sae_traits.schema import Description, Measurement, Region
-from sae_traits.traits.measure import measure
+from sae_traits.traits.measures import measure
 
 
 def region_of(x: float, y: float, width: float, height: float, side: int = 200) -> Region:

@@ -18,7 +18,7 @@ from describer_server.waiting import free_port, model_server
 from sae_traits.config.describer import Server
 from sae_traits.describers import make_describer
 from sae_traits.traits.annotate import describe_candidates
-from sae_traits.traits.ledger import MAXIMUM_ATTEMPTS, Ledger
+from sae_traits.traits.ledger import MAX_ATTEMPTS, Ledger
 
 N_IMAGES = 2
 SERVES = find_spec("fastapi") is not None and find_spec("uvicorn") is not None
@@ -41,7 +41,7 @@ def check_all_ended(calls: list) -> None:
     """Every candidate has a valid answer, or was asked three times and says why it has none."""
     assert len(calls) == N_IMAGES * TRAITS
     for call in calls:
-        assert call.state == "ok" or (call.attempts == MAXIMUM_ATTEMPTS and call.error), call
+        assert call.state == "ok" or (call.attempts == MAX_ATTEMPTS and call.error), call
         assert call.usage["completion_tokens"] > 0
 
 

@@ -17,7 +17,7 @@ from sae_traits.config.describer import Server
 from sae_traits.describers import make_describer
 from sae_traits.errors import DescriberError
 from sae_traits.traits.annotate import describe_candidates, export_traits
-from sae_traits.traits.ledger import MAXIMUM_ATTEMPTS, Ledger
+from sae_traits.traits.ledger import MAX_ATTEMPTS, Ledger
 from sae_traits.traits.table import read_traits
 
 
@@ -32,7 +32,7 @@ def annotate(folder, server, n_images=4, **given):
     files = {"traits_file": folder / "traits.parquet", "latents_file": folder / "latents.parquet"}
     with Ledger(folder / "ledger.sqlite") as ledger:
         describe_candidates(plan, describer, ledger, workers=config.workers)
-        annotation = export_traits(plan, describer, ledger, **files)
+        annotation = export_traits(plan, ledger, **files)
         return SimpleNamespace(annotation=annotation, calls=list(ledger), statistics=server.statistics())
 
 
@@ -66,7 +66,7 @@ def test_five_hundred_candidates_with_ten_percent_faults_end_answered_or_quarant
     with describer_server(faults=faults, latency=0.02, retry_after=0.1) as server:
         outcome = annotate(tmp_path, server, n_images=500 // TRAITS, workers=2)
     assert len(outcome.calls) == outcome.statistics["n_bodies"] == 500
-    assert all(call.state == "ok" or (call.attempts == MAXIMUM_ATTEMPTS and call.error) for call in outcome.calls)
+    assert all(call.state == "ok" or (call.attempts == MAX_ATTEMPTS and call.error) for call in outcome.calls)
     assert outcome.annotation.n_open == 0
     assert sum(call.state == "ok" for call in outcome.calls) >= 498
     assert outcome.statistics["again_after_ok"] == 0
@@ -165,8 +165,8 @@ def test_an_answer_that_stays_unusable_is_quarantined_with_its_reason(tmp_path, 
     with describer_server(faults={fault: 1.0}) as server:
         outcome = annotate(tmp_path, server, n_images=1)
     assert {call.state for call in outcome.calls} == {"invalid"}
-    assert all(call.attempts == MAXIMUM_ATTEMPTS and reason in str(call.error) and call.raw for call in outcome.calls)
-    assert all(call.usage["prompt_tokens"] == 700 * MAXIMUM_ATTEMPTS for call in outcome.calls)
+    assert all(call.attempts == MAX_ATTEMPTS and reason in str(call.error) and call.raw for call in outcome.calls)
+    assert all(call.usage["prompt_tokens"] == 700 * MAX_ATTEMPTS for call in outcome.calls)
     assert (outcome.annotation.n_invalid, outcome.annotation.n_open, outcome.annotation.n_traits) == (TRAITS, 0, 0)
 
 
@@ -180,7 +180,7 @@ def test_an_answer_that_stays_unusable_is_quarantined_with_its_reason(tmp_path, 
 def test_an_answer_that_is_withheld_is_invalid_and_the_ledger_says_why(tmp_path, fault, reason):
     with describer_server(faults={fault: 1.0}) as server:
         outcome = annotate(tmp_path, server, n_images=1)
-    assert {(call.state, call.attempts) for call in outcome.calls} == {("invalid", MAXIMUM_ATTEMPTS)}
+    assert {(call.state, call.attempts) for call in outcome.calls} == {("invalid", MAX_ATTEMPTS)}
     assert all(reason in str(call.error) and call.usage["completion_tokens"] for call in outcome.calls)
     assert outcome.annotation.n_open == 0
 

@@ -13,7 +13,7 @@ from sae_traits.describers import Question, make_describer
 from sae_traits.describers.view import View
 from sae_traits.errors import DescriberError
 from sae_traits.traits.annotate import describe_candidates
-from sae_traits.traits.ledger import MAXIMUM_ATTEMPTS, Ledger
+from sae_traits.traits.ledger import MAX_ATTEMPTS, Ledger
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_it_goes_through_the_same_ledger(llava, tmp_path):
         calls = list(ledger)
     assert len(calls) == TRAITS
     assert {(call.state, call.attempts, call.describer) for call in calls} == {
-        ("invalid", MAXIMUM_ATTEMPTS, "transformers")
+        ("invalid", MAX_ATTEMPTS, "transformers")
     }
 
 

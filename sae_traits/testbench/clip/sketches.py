@@ -24,7 +24,7 @@ from sae_traits.logging import track
 from sae_traits.testbench.clip.species import MAIN_AND_SECOND, training_species
 from sae_traits.testbench.drawn.painter import SIZE, Drawing, draw_specimen
 from sae_traits.testbench.drawn.world import PARTS, DrawnSpecies
-from sae_traits.traits.measure import measure
+from sae_traits.traits.measures import measure
 from sae_traits.traits.regions import make_region
 
 BLOBS = 8

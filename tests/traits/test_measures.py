@@ -15,7 +15,7 @@ from sae_traits.describers.colours import FAMILIES, VOCABULARY, color_family, co
 from sae_traits.describers.pattern import pattern_of
 from sae_traits.describers.surface import color_clusters, cut_out
 from sae_traits.schema import Region
-from sae_traits.traits.measure import measure
+from sae_traits.traits.measures import measure
 
 ORANGE, BLACK = (230, 140, 30), (20, 20, 20)
 TWELVE = {

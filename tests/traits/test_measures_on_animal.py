@@ -15,8 +15,7 @@ from sae_traits.describers.pattern import pattern_of
 from sae_traits.describers.surface import cut_out
 from sae_traits.geometry import PatchGrid
 from sae_traits.schema import Region
-from sae_traits.traits.animal import Animal, place_on_animal
-from sae_traits.traits.measure import measure
+from sae_traits.traits.measures import Animal, measure, place_on_animal
 from sae_traits.traits.regions import make_region
 
 SIZE = (200, 120)

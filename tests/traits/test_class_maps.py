@@ -3,11 +3,13 @@ import pyarrow.parquet as pq
 import pytest
 from features.tiny_collections import make_collection
 
+from sae_traits.config.regions import GradCAMRegions, WholeImage
 from sae_traits.errors import BackboneError, StoreError
 from sae_traits.features.gradcam import ClassMap
 from sae_traits.geometry import Framing
 from sae_traits.schema import BackboneInfo
-from sae_traits.traits.image_regions import plan_gradcam, plan_whole, write_class_maps
+from sae_traits.traits.class_maps import write_class_maps
+from sae_traits.traits.plan import plan_regions
 
 INFO = BackboneInfo(
     backbone="painted", revision="1", layer=0, d_model=4, rows=4, columns=4, patch=8.0,
@@ -53,7 +55,7 @@ def regions(collection, tmp_path, *maps):
 
 
 def candidates_of(collection, file):
-    return list(plan_gradcam(collection, INFO, file).candidates())
+    return list(plan_regions(GradCAMRegions(), collection, INFO, class_maps=file).candidates())
 
 
 def test_the_region_is_the_strongest_connected_group_of_patches_above_the_share(collection, tmp_path):
@@ -75,7 +77,7 @@ def test_there_is_no_latent_and_no_contrast(collection, tmp_path):
     candidate, _ = regions(collection, tmp_path, {4: 1.0}, {0: 1.0}, {5: 1.0})[2]
     assert (candidate.latent, candidate.contrast, candidate.effect, candidate.significant) == (None, None, 0.0, False)
     assert (candidate.region_source, candidate.name) == ("gradcam", "gradcam")
-    plan = plan_gradcam(collection, INFO, tmp_path / "maps.parquet")
+    plan = plan_regions(GradCAMRegions(), collection, INFO, class_maps=tmp_path / "maps.parquet")
     assert (len(plan.chosen), plan.species_without_latents) == (0, ())
 
 
@@ -86,7 +88,8 @@ def test_padding_neither_makes_a_region_nor_counts_as_the_maximum(collection, tm
 
 def test_specks_and_margins_are_those_of_latents(collection, tmp_path):
     regions(collection, tmp_path, {4: 1.0}, {0: 2.0, 10: 0.9, 11: 0.9}, {5: 1.0})
-    plan = plan_gradcam(collection, INFO, tmp_path / "maps.parquet", smallest_region=2, box_margin=0.5)
+    options = GradCAMRegions(min_patches=2, box_margin=0.5)
+    plan = plan_regions(options, collection, INFO, class_maps=tmp_path / "maps.parquet")
     ((record, ((candidate, region),)),) = plan.candidates()
     assert (record.image_id, candidate.patches, candidate.peak) == ("001", (10, 11), pytest.approx(0.9))
     assert region.box == (16.0, 16.0, 48.0, 48.0)  # 32 x 16 pixels and 16 more around, of a photograph of 64 x 64
@@ -111,7 +114,7 @@ def test_a_classifier_that_sees_nothing_anywhere_is_refused_and_leaves_no_file(c
 
 
 def test_the_whole_image_is_one_region_of_all_its_patches(collection):
-    found = list(plan_whole(collection, INFO).candidates())
+    found = list(plan_regions(WholeImage(), collection, INFO).candidates())
     assert [record for record, _ in found] == list(collection.images)
     for row, (record, ((candidate, region),)) in enumerate(found):
         assert candidate.image == row
