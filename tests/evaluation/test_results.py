@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sae_traits.errors import ReleaseError
-from sae_traits.release.results import Estimate, Figure, read_results
+from sae_traits.evaluation.results import Estimate, Figure, read_results
 
 
 def interval(mean: float | None) -> dict[str, Any]:
