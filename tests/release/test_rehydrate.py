@@ -207,7 +207,7 @@ def test_other_folders_are_refused(world, tmp_path):
     shard.write_bytes(b"PAR1")
     refused(damaged, tmp_path / "out", "cannot read")
     (damaged / "release.json").write_text('{"images": "reference"}')
-    refused(damaged, tmp_path / "out", r"cannot read .*release\.json \(longest_side: Field required\)")
+    refused(damaged, tmp_path / "out", r"cannot read .*release\.json \(title: Field required\)")
     with pytest.raises(ReleaseError, match="is a folder and has no revision"):
         dataset_folder(str(referred), "main")
     assert not (tmp_path / "out").exists()
