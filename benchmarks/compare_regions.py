@@ -29,8 +29,8 @@ from tables import describe_machine, markdown_table
 from sae_traits.config.layers import resolve
 from sae_traits.describers.measured import MeasuredDescriber
 from sae_traits.encoding import encode, plan_regions
-from sae_traits.evaluation.localisation import patches_on_animal
 from sae_traits.evaluation.statistics import Interval, bootstrap_interval, paired_difference
+from sae_traits.evaluation.tasks.localisation import patches_on_animal
 from sae_traits.extraction import extract_features, features_of
 from sae_traits.features.backbone import choose_device, load_backbone
 from sae_traits.features.gradcam import load_gradcam

@@ -20,15 +20,18 @@ _WORDS = "column"
 _PLAIN = {str: pa.string(), bool: pa.bool_(), int: pa.int32(), float: pa.float64(), bytes: pa.binary()}
 
 
-def column(meaning: str, *, default: Any = dataclasses.MISSING, name: str | None = None) -> Any:
+def column(
+    meaning: str, *, default: Any = dataclasses.MISSING, name: str | None = None, unit: str | None = None
+) -> Any:
     """A dataclass field that is a column of released tables.
 
     Args:
         meaning: what the column holds, as one sentence for the dataset card, with its unit and when it is null.
         default: of the field.
         name: of the column, where it is not that of the field.
+        unit: of a measure, in words for people of other fields; empty for a measure without one.
     """
-    return dataclasses.field(default=default, metadata={_WORDS: (meaning, name)})
+    return dataclasses.field(default=default, metadata={_WORDS: (meaning, name, unit)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,8 @@ class Column:
     meaning: str
     path: tuple[str, ...] = ()
     """The fields that lead from an object to the value; empty where the value is no object's."""
+    unit: str | None = None
+    """Of a measure; None for what is none."""
 
     def of(self, instance: object) -> Any:
         """The value of an object: null where something on the way is missing, and for what is not a number."""
@@ -100,8 +105,8 @@ def _columns(cls: type, path: tuple[str, ...]) -> Iterator[Column]:
     for name, hint in _fields(cls):
         inner = _not_none(hint)
         if words[name] is not None:
-            meaning, other_name = words[name]
-            yield Column(other_name or name, arrow_type(hint), meaning, (*path, name))
+            meaning, other_name, unit = words[name]
+            yield Column(other_name or name, arrow_type(hint), meaning, (*path, name), unit)
         elif dataclasses.is_dataclass(inner):
             yield from _columns(inner, (*path, name))  # pyright: ignore[reportArgumentType]
 

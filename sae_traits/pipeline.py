@@ -18,6 +18,7 @@ from sae_traits.evaluation.embedding import embed_collection
 from sae_traits.evaluation.figures import draw_bars
 from sae_traits.evaluation.localisation import score_on_masks
 from sae_traits.evaluation.report import draw_gallery, report_sections, write_report
+from sae_traits.evaluation.results import read_results
 from sae_traits.evaluation.species_traits import species_lines
 from sae_traits.evaluation.zero_shot import evaluate_zero_shot
 from sae_traits.evaluation.zero_shot_results import ZeroShotResults, report_lines
@@ -25,8 +26,13 @@ from sae_traits.extraction import digest, extract_features, features_of, rows_of
 from sae_traits.features.source import FeatureSource
 from sae_traits.io import hash_of_file, write_text
 from sae_traits.models.clip.model import CLIP, load_clip
-from sae_traits.publishing import local_name, rewrite_cards, write_run_card, write_run_dataset
-from sae_traits.release.results import read_results
+from sae_traits.publishing import (
+    local_name,
+    rewrite_cards,
+    write_run_card,
+    write_run_dataset,
+    write_run_dataset_card,
+)
 from sae_traits.runs.run import Run
 from sae_traits.sae.model import SAE
 from sae_traits.schema import Collection, Trait
@@ -180,7 +186,8 @@ def release_run(run: Run) -> None:
 
     def work() -> dict[str, Any]:
         write_run_card(run, collection, sae, run.sae, None)  # an evaluation writes the cards again
-        found = write_run_dataset(run, collection, dictionary, run.dataset, name=name, repo_id=None)
+        found = write_run_dataset(run, collection, run.dataset, name=name)
+        write_run_dataset_card(run, collection, run.dataset, found, None, name=name, repo_id=None)
         return asdict(found)
 
     inputs = {

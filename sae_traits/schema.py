@@ -248,9 +248,7 @@ class Contrast:
     q_value: float = column("One-sided hypergeometric test, Benjamini-Hochberg adjusted; null where not tested.")
     """Adjusted within the species; NaN for `paper`."""
     significant: bool = column("Whether the contrast passed that test; where classes are small it seldom can.")
-    reference_rank: ReferenceRank = column(
-        "What the species was contrasted with: genus, family, order or collection."
-    )
+    reference_rank: ReferenceRank = column("What the species was contrasted with: genus, family, order or collection.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -314,7 +312,7 @@ class Region:
     )
     """Outer rings; holes are filled."""
     patches: tuple[int, ...]
-    area_fraction: float = column("Share of the image's area that the region covers.")
+    area_fraction: float = column("Share of the image's area that the region covers.", unit="share of the image")
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,25 +337,35 @@ class Description:
 class Measurement:
     """What was measured on a region's pixels; lengths in source pixels, and in millimetres where there is a scale."""
 
-    length_px: float = column("Longer side of the smallest rectangle around the region, in source image pixels.")
-    width_px: float = column("Its shorter side, in source image pixels.")
-    elongation: float = column("Length over width.")
+    length_px: float = column(
+        "Longer side of the smallest rectangle around the region, in source image pixels.",
+        unit="pixel of the source image",
+    )
+    width_px: float = column("Its shorter side, in source image pixels.", unit="pixel of the source image")
+    elongation: float = column("Length over width.", unit="ratio of length to width")
     """1 is compact."""
-    texture_contrast: float = column("Standard deviation of CIELAB lightness in the region, 0 to 50.")
-    color_lab: tuple[float, float, float] = column("CIELAB (D65) of the region's dominant colour.")
-    color_name: str = column("Its name.")
-    length_mm: float | None = column("Length in millimetres, null where the image has no scale.", default=None)
-    width_mm: float | None = column("Width in millimetres, null where the image has no scale.", default=None)
+    texture_contrast: float = column("Standard deviation of CIELAB lightness in the region, 0 to 50.", unit="CIELAB L*")
+    color_lab: tuple[float, float, float] = column("CIELAB (D65) of the region's dominant colour.", unit="CIELAB (D65)")
+    color_name: str = column("Its name.", unit="")
+    length_mm: float | None = column(
+        "Length in millimetres, null where the image has no scale.", default=None, unit="mm"
+    )
+    width_mm: float | None = column("Width in millimetres, null where the image has no scale.", default=None, unit="mm")
     on_animal: float | None = column(
-        "Share of the region on the animal, 0 to 1; null where no mask was used.", default=None
+        "Share of the region on the animal, 0 to 1; null where no mask was used.",
+        default=None,
+        unit="share of the region",
     )
     share_of_animal: float | None = column(
-        "Share of the animal in the region, 0 to 1; null where no mask was used.", default=None
+        "Share of the animal in the region, 0 to 1; null where no mask was used.",
+        default=None,
+        unit="share of the animal",
     )
     position_along_axis: float | None = column(
         "Distance from the middle (0) of the animal's longest axis towards either end (1); null where no mask was "
         "used, for regions off the animal, and for animals as wide as long.",
         default=None,
+        unit="share of the way from the middle of the longest axis to its end",
     )
     """See `traits.measures`."""
 

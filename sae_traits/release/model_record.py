@@ -1,4 +1,4 @@
-"""What a model card says of an SAE: its measures, its training, and the sweep it was chosen from."""
+"""The record of an SAE in words, for its card: its measures, its training, and the sweep it was chosen from."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from sae_traits.sae.metrics import DENSE
-from sae_traits.sae.sweep import is_read
 from sae_traits.sae.sweep_folder import Sweep
 
 Lines = Sequence[tuple[str, Any]]
@@ -18,7 +17,7 @@ _MEASURES = {
     "explained_variance": ("explained variance (1 is perfect)", "{:.4f}"),
     "mse": ("mean squared error", "{:.4g}"),
     "normalised_mse": ("normalised mean squared error", "{:.4f}"),
-    "l0": ("active latents a patch (L0)", "{:.2f}"),
+    "l0": ("active latents per patch (L0)", "{:.2f}"),
     "dead_share": ("latents that never fired", "{:.1%}"),
     "dense_share": (f"latents that fire at more than {DENSE:.0%} of the patches", "{:.1%}"),
     "n_patches": ("patches that this was measured on", "{:,}"),
@@ -45,7 +44,7 @@ _TOLD_ELSEWHERE = ("metrics", "settings", "curve")
 
 @dataclass(frozen=True)
 class SweepTable:
-    """The SAEs of a sweep, a row each."""
+    """The SAEs of a sweep, one row per SAE."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -68,10 +67,8 @@ def training_data(training: Mapping[str, Any]) -> Lines:
 
 
 def training_settings(training: Mapping[str, Any]) -> Lines:
-    """The options that made a difference to its architecture."""
-    settings = _mapping(training.get("settings"))
-    architecture = str(settings.get("architecture"))
-    return [(name, value) for name, value in settings.items() if is_read(name, architecture) and value not in ([], ())]
+    """The options that it was trained with."""
+    return [(name, value) for name, value in _mapping(training.get("settings")).items() if value not in ([], ())]
 
 
 def sweep_table(sweep: Sweep) -> SweepTable:
@@ -79,10 +76,7 @@ def sweep_table(sweep: Sweep) -> SweepTable:
     varied = [name for name in sweep.varied if name != "architecture"]
     rows = []
     for sae in sweep.saes:
-        settings = [
-            _cell(sae.settings, name, "{}") if is_read(name, str(sae.settings.get("architecture"))) else MISSING
-            for name in varied
-        ]
+        settings = [_cell(sae.settings, name, "{}") for name in varied]
         figures = [_cell(sae.metrics, name, _MEASURES[name][1]) for name in ("explained_variance", "l0", "dead_share")]
         of_latents = _cell(_mapping(sae.metrics.get("monosemanticity")), "mean_with_zeros", "{:.4f}")
         rows.append((sae.folder, *settings, *figures, of_latents))

@@ -12,12 +12,14 @@ from huggingface_hub import DatasetCard, DatasetCardData
 from hypothesis import given, settings
 from hypothesis.strategies import text
 from jinja2 import Environment, UndefinedError, meta, nodes
+from small_results import RESULTS, SmallResults, hostile_results
 
 from sae_traits.geometry import Framing
-from sae_traits.release.cards import dataset_card
-from sae_traits.release.facts import Calls, DatasetFacts, DatasetSummary, ModelFacts, Rights, Source
-from sae_traits.release.rendering import escape, render_card, templates
-from sae_traits.release.results import Condition, Estimate, Figure, Results, ZeroShot
+from sae_traits.evaluation.results import Results
+from sae_traits.release.cards import BEGINS, render_card
+from sae_traits.release.dataset_card import dataset_card, size_category
+from sae_traits.release.facts import Calls, DatasetFacts, DatasetSummary, ModelFacts, Provenance, Rights, Source
+from sae_traits.rendering import escape, templates
 from sae_traits.schema import REGION_SOURCES, BackboneInfo
 
 BACKBONE = BackboneInfo(
@@ -32,18 +34,22 @@ BACKBONE = BackboneInfo(
     mean=(0.485, 0.456, 0.406),
     std=(0.229, 0.224, 0.225),
 )
-FACTS = DatasetFacts(
+RUN = Provenance(
     backbone=BACKBONE,
     dictionary_metrics={"explained_variance": 0.912345, "l0": 16.0},
-    contrast={"contrast": "image"},
+    contrast={"kind": "specimen"},
+    contrast_in_words="The contrast is tested.",
     describer="measured",
     describer_model="sae-traits-measured@1",
     prompt="rules-1 sha256:00",
     n_problems=2,
     command="sae-traits run moths",
 )
+FACTS = DatasetFacts(title="Moths", sae="org/sae@0123", longest_side=512, provenance=RUN)
 SUMMARY = DatasetSummary(
     rows={"default": {"train": 8, "test": 2}, "images": {"train": 4}, "latents": {"train": 3}, "preview": {}},
+    n_bytes={"default": {"train": 80, "test": 20}, "images": {"train": 40}, "latents": {"train": 30}, "preview": {}},
+    sha256={"default": "a", "images": "b", "latents": "c"},
     n_traits=10,
     n_images=4,
     n_species=2,
@@ -52,27 +58,6 @@ SUMMARY = DatasetSummary(
     n_latents=3,
     reference_ranks={"genus": 8, "order": 2},
     rights=(Rights("CC BY 4.0", "A. Naturalist", 4),),
-)
-RESULTS = Results(
-    quality=(Figure("invalid, and left out, of the answers", "3.0% (3 of 100)"),),
-    has_controls=False,
-    on_animal=Estimate(0.91, 0.9, 0.92),
-    on_animal_at_random=Estimate(0.25, 0.2, 0.3),
-    zero_shot=ZeroShot(
-        clip="imageomics/bioclip",
-        revision="0123abcd",
-        n_test=80,
-        n_classes=16,
-        chance=0.0625,
-        conditions=(
-            Condition("name only", Estimate(0.3, 0.2, 0.4)),
-            Condition("name + traits", Estimate(0.35, 0.25, 0.45)),
-        ),
-        gain=Estimate(0.05, -0.01, 0.11),
-        dealt_p_value=0.125,
-        above_chance=True,
-        notes=("Three species have no traits.",),
-    ),
 )
 HOSTILE = (
     "Aus bus\n---\nlicense: mit\n",
@@ -84,17 +69,20 @@ HOSTILE = (
 )
 
 
-def card_of(summary: DatasetSummary = SUMMARY, facts: DatasetFacts = FACTS, title: str = "Moths") -> str:
-    return dataset_card(summary, facts, sae="org/sae@0123", title=title, longest_side=512, folder="dataset")
+def card_of(
+    summary: DatasetSummary = SUMMARY, run: Provenance = RUN, *, existing: str | None = None, **facts: object
+) -> str:
+    facts = replace(FACTS, provenance=run, **facts)
+    return dataset_card(summary, facts, folder="dataset", existing=existing)
 
 
 def without_comments(text: str) -> str:
-    """Without the marks of the sections, which hold a hash of them."""
+    """Without the marks of the section that a person may write."""
     return re.sub(r"<!-- sae-traits: [^<>]*-->", "", text)
 
 
 def section(card: str, name: str) -> str:
-    return card.split(f"\n## {name}\n", 1)[1].split("\n<!-- sae-traits: end", 1)[0]
+    return card.split(f"\n## {name}\n", 1)[1].split("\n## ", 1)[0]
 
 
 def check_tables(card: str) -> None:
@@ -167,11 +155,11 @@ def test_the_card_says_the_figures_and_where_they_come_from():
         assert said in card, said
     assert "traits contrasted within the genus | 8 |" in card
     assert 'load_dataset("dataset", "default", split="train")' in card
-    assert 'load_dataset("org/moths", "default"' in card_of(facts=replace(FACTS, repo_id="org/moths"))
+    assert 'load_dataset("org/moths", "default"' in card_of(repo_id="org/moths")
 
 
 def test_drawn_images_are_said_to_be_drawn():
-    drawn = card_of(facts=replace(FACTS, drawn=True))
+    drawn = card_of(run=replace(RUN, drawn=True))
     assert "drawings of invented species" in drawn
     assert "synthetic" in front_matter(drawn)["tags"]
     assert "invented" not in card_of()
@@ -179,29 +167,28 @@ def test_drawn_images_are_said_to_be_drawn():
 
 def test_only_the_describer_measured_is_said_to_have_measured():
     assert "its words say only what was measured" in card_of()
-    assert "its words say only what was measured" not in card_of(facts=replace(FACTS, describer="server"))
+    assert "its words say only what was measured" not in card_of(run=replace(RUN, describer="server"))
 
 
 @pytest.mark.parametrize("value", HOSTILE)
 def test_hostile_values_change_neither_the_front_matter_nor_the_shape_of_the_card(value):
     def of(text: str) -> str:
         summary = replace(SUMMARY, rights=(Rights(text, text, 4),), reference_ranks={text: 10})
-        zero_shot = replace(RESULTS.zero_shot, clip=text, revision=text, notes=(text,))
-        facts = replace(
-            FACTS,
+        run = replace(
+            RUN,
             command=text,
             describer=text,
             describer_model=text,
             prompt=text,
             contrast={text: text},
+            contrast_in_words=text,
             dictionary_metrics={text: text},
             latents=text,
             backbone=replace(BACKBONE, backbone=text, revision=text),
             source=Source(name=text, revisions=(text, text)),
             calls=Calls(n_calls=3, n_attempts=4, seconds=1.0, tokens={text: 5}),
-            results=replace(RESULTS, quality=(Figure(text, text),), zero_shot=zero_shot),
         )
-        return card_of(summary, facts, title=text)
+        return card_of(summary, run, title=text, sae=text, results=hostile_results(text))
 
     card, harmless = of(value), of("x")
     front, expected = front_matter(card), front_matter(harmless)
@@ -236,14 +223,14 @@ def test_a_template_with_a_missing_variable_is_an_error(name):
     used = meta.find_undeclared_variables(Environment(autoescape=True).parse((templates() / name).read_text()))
     assert "facts" in used
     with pytest.raises(UndefinedError):
-        render_card(name, {})
+        render_card(name, DatasetCardData(), None)
 
 
 @pytest.mark.parametrize("name", ["dataset_card.md.jinja", "model_card.md.jinja", "citation.md.jinja"])
 def test_every_attribute_of_the_summary_and_the_facts_that_a_card_reads_exists(name):
     tree = Environment(autoescape=True).parse((templates() / name).read_text())
     facts = ModelFacts if name.startswith("model") else DatasetFacts
-    known = {"summary": DatasetSummary, "facts": facts}
+    known = {"summary": DatasetSummary, "facts": facts, "run": Provenance}
     read = [(n.node.name, n.attr) for n in tree.find_all(nodes.Getattr) if isinstance(n.node, nodes.Name)]
     for owner, attribute in read:
         if owner in known:
@@ -251,8 +238,8 @@ def test_every_attribute_of_the_summary_and_the_facts_that_a_card_reads_exists(n
 
 
 def test_what_went_into_it_is_said_with_revisions_times_tokens_and_cost():
-    facts = replace(
-        FACTS,
+    run = replace(
+        RUN,
         source=Source(name="hf://datasets/museum/moths", revisions=("8badf00d",)),
         calls=Calls(
             n_calls=1200,
@@ -261,9 +248,9 @@ def test_what_went_into_it_is_said_with_revisions_times_tokens_and_cost():
             tokens={"completion_tokens": 40_000, "prompt_tokens": 900_000},
             cost=1.2345,
         ),
-        seconds={"collect": 3.4, "extract": 812.6, "release": 99.0},
+        seconds={"collect": 3.4, "extract": 812.6, "cards": 99.0},
     )
-    made = section(card_of(facts=facts), "How it was made")
+    made = section(card_of(run=run), "How it was made")
     for line in (
         "| images | hf&#58;//datasets/museum/moths, version 8badf00d |",
         "| features | facebook/dinov2-base, revision f9e44c814b77203eaa57a6bdbbd535f21ede1415, layer 11 |",
@@ -278,25 +265,25 @@ def test_what_went_into_it_is_said_with_revisions_times_tokens_and_cost():
         "| extract | 813 |",
     ):
         assert line in made.splitlines(), line
-    assert "release" not in made, "a step that is not over when the card is written has no time yet"
-    assert "cost" not in card_of(facts=replace(facts, calls=replace(facts.calls, cost=None)))
+    assert "cards" not in made, "a step that is not over when the card is written has no time yet"
+    assert "cost" not in card_of(run=replace(run, calls=replace(run.calls, cost=None)))
 
 
 def test_limits_say_what_was_measured_and_what_was_not():
-    check_tables(card_of(facts=replace(FACTS, results=RESULTS, n_across_splits=3)))
-    limits = section(card_of(facts=replace(FACTS, results=RESULTS)), "Limits")
+    check_tables(card_of(run=replace(RUN, n_across_splits=3), results=RESULTS))
+    limits = section(card_of(results=RESULTS), "Limits")
     assert "| invalid, and left out, of the answers | 3.0&#37; (3 of 100) |".replace("&#37;", "%") in limits
     assert "| area of the regions on the organism, by masks (95 % interval) | 0.910 &#91;0.900, 0.920&#93; |" in limits
     assert "`sae-traits controls`" in limits
     assert "no masks" not in limits
-    assert "no masks" in section(card_of(facts=replace(FACTS, results=replace(RESULTS, on_animal=None))), "Limits")
+    assert "no masks" in section(card_of(results=replace(RESULTS, on_animal=None)), "Limits")
     unmeasured = card_of()
     assert "**Failure rates were not measured**" in section(unmeasured, "Limits")
     assert "recognise species?" not in unmeasured
 
 
 def test_the_zero_shot_scores_are_shown_with_what_speaks_against_them():
-    found = section(card_of(facts=replace(FACTS, results=RESULTS)), "Do the traits help to recognise species?")
+    found = section(card_of(results=RESULTS), "Do the traits help to recognise species?")
     assert "| name + traits | 0.350 &#91;0.250, 0.450&#93; |" in found
     assert "Names and traits against names alone, over species: 0.050 &#91;-0.010, 0.110&#93;." in found
     assert "the species that do at least as well: 0.125." in found
@@ -306,10 +293,8 @@ def test_the_zero_shot_scores_are_shown_with_what_speaks_against_them():
 @pytest.mark.parametrize("regions", REGION_SOURCES)
 def test_every_kind_of_regions_is_named_and_only_latents_are_filtered(regions):
     has_latents = regions not in ("gradcam", "whole")
-    facts = replace(FACTS, regions=regions, contrast={"contrast": "image"} if has_latents else {})
-    card = dataset_card(
-        SUMMARY, facts, sae="org/x@0" if has_latents else None, title="Moths", longest_side=512, folder="dataset"
-    )
+    run = replace(RUN, regions=regions, contrast={"kind": "specimen"} if has_latents else {})
+    card = card_of(run=run, sae="org/x@0" if has_latents else None)
     check_tables(card)
     assert ("of a baseline" in card) == (regions != "sae")
     assert ('input_columns="significant"' in card) == has_latents
@@ -319,8 +304,8 @@ def test_every_kind_of_regions_is_named_and_only_latents_are_filtered(regions):
 
 def test_photographs_without_labels_and_without_images_are_said_to_be_so():
     rows = {"default": {"test": 10}, "images": {"test": 4}}
-    summary = replace(SUMMARY, rows=rows, n_species=0, images="reference", n_without_url=3)
-    card = card_of(summary, replace(FACTS, latents="org/moths@0123", repo_id="org/new"))
+    summary = replace(SUMMARY, rows=rows, n_bytes=rows, n_species=0, images="reference", n_without_url=3)
+    card = card_of(summary, replace(RUN, latents="org/moths@0123"), repo_id="org/new")
     check_tables(card)
     assert "that came without labels" in card
     assert "**No label of these images was used.**" in card
@@ -331,33 +316,65 @@ def test_photographs_without_labels_and_without_images_are_said_to_be_so():
     columns = re.findall(r"^\| (\w+) \| (\w+)", section(card, "Columns"), re.MULTILINE)
     assert columns[1:3] == [("width", "int32"), ("height", "int32")]
     assert ("image", "image") not in columns
-    label_free = card_of(facts=replace(FACTS, label_free=True))
+    label_free = card_of(run=replace(RUN, label_free=True))
     assert "**Images of validation and test were described as if they had no labels**" in label_free
 
 
 def test_the_images_of_bioscan_are_cited_and_other_sources_are_pointed_to():
-    cited = card_of(facts=replace(FACTS, source=Source(name="bioscan5m", is_bioscan=True)))
+    cited = card_of(run=replace(RUN, source=Source(name="bioscan5m", is_bioscan=True)))
     assert "Gharaee, Zahra" in cited
     assert "2406.12723" in cited
-    other = card_of(facts=replace(FACTS, source=Source(name="moths")))
+    other = card_of(run=replace(RUN, source=Source(name="moths")))
     assert "Gharaee" not in other
     assert "cite the source of the images (moths)" in other
     assert "pahuja2026traits" in other
 
 
 def test_the_front_matter_passes_the_hubs_own_classes():
-    facts = replace(FACTS, source=Source(name="hf://datasets/museum/moths@v1"))
-    front = front_matter(card_of(facts=facts))
+    card = card_of(run=replace(RUN, source=Source(name="hf://datasets/museum/moths@v1")))
+    front = front_matter(card)
     data = DatasetCardData(**front)
     assert {key: value for key, value in data.to_dict().items() if key in front} == front
     assert front["source_datasets"] == ["museum/moths"]
-    assert DatasetCard(card_of(facts=facts)).data.to_dict()["configs"] == front["configs"]
+    assert DatasetCard(card).data.to_dict()["configs"] == front["configs"]
 
 
 def test_no_card_asks_for_more_information_and_no_token_of_the_environment_is_on_it(monkeypatch):
     token = "hf_thisIsATokenThatIsNotOne"
     monkeypatch.setenv("HF_TOKEN", token)
     monkeypatch.setenv("OPENAI_API_KEY", token)
-    card = card_of(facts=replace(FACTS, results=RESULTS))
+    card = card_of(results=RESULTS)
     assert "More Information Needed" not in card
     assert token not in card
+
+
+def test_cards_read_what_results_have():
+    for name in SmallResults.__dataclass_fields__:
+        assert name in Results.__dataclass_fields__ or hasattr(Results, name), name
+
+
+def test_the_front_matter_says_how_large_each_split_is_and_what_is_in_it():
+    front = front_matter(card_of())
+    default = front["dataset_info"][0]
+    assert (default["config_name"], default["description"]) == ("default", "sha256:a")
+    assert default["splits"] == [
+        {"name": "train", "num_bytes": 80, "num_examples": 8},
+        {"name": "test", "num_bytes": 20, "num_examples": 2},
+    ]
+    assert {"name": "trait_id", "dtype": "string"} in default["features"]
+    assert [info["config_name"] for info in front["dataset_info"]] == ["default", "images", "latents"]
+
+
+def test_what_a_person_wrote_stays_in_its_place():
+    edited = card_of().replace(BEGINS, f"{BEGINS}\n## Who to ask\n\nAnn, *at the museum*.", 1)
+    again = card_of(title="Night moths", existing=edited)
+    assert "## Who to ask\n\nAnn, *at the museum*.\n" in again
+    assert "# Night moths\n" in again
+    assert card_of(title="Night moths", existing=again) == again
+
+
+@pytest.mark.parametrize(
+    ("n", "expected"), [(0, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (99_999, "10K<n<100K"), (10**9, "100M<n<1B")]
+)
+def test_sizes_have_the_names_of_the_hub(n: int, expected: str):
+    assert size_category(n) == expected
