@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,9 +23,6 @@ from sae_traits.features.store import DTYPES
 from sae_traits.geometry import FramingMode
 from sae_traits.logging import warn
 from sae_traits.schema import BackboneInfo, Dtype
-
-_PREFIX_PARAMETERS = ("cls_token", "class_embedding", "distillation_token")
-"""Names under which models keep the embedding of one token that comes before the patches."""
 
 _IMAGES_AT_ONCE_ON_A_CPU = 4
 """More do not fit the cache, and memory in large pieces is paid for with page faults: with MobileNetV2, 96 images per
@@ -153,6 +151,7 @@ def _build(
         )
     model, missing = _load_model(files, DTYPES[compute_dtype])
     tower: nn.Module = getattr(model, "vision_model", model)
+    _check_needs_pixels_only(tower, files.name)
     width, height = preprocessing.framing.size
     try:
         trace = _Trace.of(tower, torch.zeros(1, 3, height, width, dtype=DTYPES[compute_dtype]))
@@ -204,6 +203,16 @@ def _check_is_vision_model(files: ModelFiles) -> None:
         raise BackboneError(
             f"{files.name} ({config.model_type}) is not a vision model; choose one that takes pixel_values, "
             "such as DINOv2, CLIP, SigLIP, ViT or MobileNetV2"
+        )
+
+
+def _check_needs_pixels_only(model: nn.Module, name: str) -> None:
+    parameters = inspect.signature(model.forward).parameters.values()
+    required = {p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD}
+    if more := ", ".join(sorted(required - {"pixel_values"})):
+        raise BackboneError(
+            f"{name} needs more than pixel_values ({more}); choose a model of a fixed input size, of SigLIP 2 none of "
+            "the NaFlex ones"
         )
 
 
@@ -321,8 +330,9 @@ def _check_places(model: nn.Module, tap: _Tap, info: BackboneInfo) -> None:
     finally:
         handle.remove()
     for patch, features in zip(marked, others, strict=True):
-        moved = int((features - plain).norm(dim=1).argmax())
-        if moved != patch:
+        change = (features - plain).norm(dim=1)
+        # Numbers too large for the dtype say nothing; `encode` refuses them.
+        if bool(change.isfinite().all()) and (moved := int(change.argmax())) != patch:
             raise BackboneError(
                 f"{info.backbone} does not keep its patches in the order of the image (patch {patch} went to {moved}), "
                 "so that features cannot be placed; choose another backbone"
@@ -351,16 +361,9 @@ def _layout(hidden: Tensor, model: nn.Module, width: int, height: int, name: str
     if hidden.dim() != 3 or not isinstance(patch, int):
         raise BackboneError(f"{name} gives hidden states {shape}, which are not one vector per square patch")
     rows, columns = height // patch, width // patch
-    n_prefix = _n_prefix_tokens(model)
-    if shape[0] != n_prefix + rows * columns:
+    if shape[0] < rows * columns:
         raise BackboneError(
-            f"{name} gives {shape[0]} tokens at this layer, not {n_prefix} (CLS and registers) + {rows} x {columns} "
-            "patches, so that they cannot be placed in the image; choose another layer or backbone"
+            f"{name} gives {shape[0]} tokens at this layer, fewer than {rows} x {columns} patches, so that they cannot "
+            "be placed in the image; choose another layer or backbone"
         )
     return rows, columns, float(patch)
-
-
-def _n_prefix_tokens(model: nn.Module) -> int:
-    """How many tokens (CLS, registers …) the config and the embeddings put before the patches."""
-    single = sum(name.rpartition(".")[2] in _PREFIX_PARAMETERS for name, _ in model.named_parameters())
-    return single + (getattr(model.config, "num_register_tokens", 0) or 0)

@@ -29,6 +29,15 @@ from sae_traits.errors import BackboneError
 from sae_traits.features.backbone import Backbone, choose_device, image_features, load_backbone, restore_backbone
 from sae_traits.schema import BackboneInfo
 
+SMALL: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "image_size": SIDE,
+    "patch_size": 14,
+}
+
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
@@ -242,15 +251,53 @@ def test_truncated_weights_are_refused(folders, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_tokens_that_cannot_be_placed_are_refused(tmp_path):
+SHUFFLED = {
+    "mae": (hf.ViTMAEModel, hf.ViTMAEConfig(**SMALL), "gives 5 tokens at this layer, fewer than 4 x 4 patches"),
+    "mae-all": (hf.ViTMAEModel, hf.ViTMAEConfig(**SMALL, mask_ratio=0.0), "does not keep its patches in the order"),
+    "hiera": (
+        hf.HieraModel,
+        hf.HieraConfig(
+            embed_dim=16,
+            image_size=[64, 64],
+            patch_kernel=[4, 4],
+            patch_size=[4, 4],
+            patch_padding=[0, 0],
+            depths=[1, 1],
+            num_heads=[1, 2],
+            num_query_pool=1,
+        ),
+        "does not keep its patches in the order",
+    ),
+    "naflex": (
+        hf.Siglip2VisionModel,
+        hf.Siglip2VisionConfig(
+            hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, patch_size=14
+        ),
+        r"needs more than pixel_values \(pixel_attention_mask, spatial_shapes\); .* NaFlex",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SHUFFLED)
+def test_a_model_whose_tokens_cannot_be_placed_is_refused_in_one_line(tmp_path, kind):
     torch.manual_seed(0)
-    config = hf.ViTMAEConfig(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, image_size=SIDE, patch_size=14
-    )
-    hf.ViTMAEModel(config).save_pretrained(tmp_path)  # hides three quarters of the patches, and shuffles them
+    model, config, reason = SHUFFLED[kind]
+    model(config).save_pretrained(tmp_path)
+    size = {"size": {"height": 64, "width": 64}, "do_center_crop": False} if kind == "hiera" else {}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR | size))
+    with pytest.raises(BackboneError, match=reason) as refused:
+        loaded(tmp_path, 0)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_token_of_the_head_is_none_of_the_sequence(tmp_path):
+    torch.manual_seed(0)
+    hf.Aimv2VisionModel(hf.Aimv2VisionConfig(**SMALL)).save_pretrained(tmp_path)  # its pooling head has a cls_token
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR))
-    with pytest.raises(BackboneError, match=r"gives 5 tokens at this layer, not 1 \(CLS and registers\) \+ 4 x 4"):
-        loaded(tmp_path, 1)
+    pixels = torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    expected = reference_states(tmp_path, pixels)[2]
+    assert expected.shape[1] == 16
+    torch.testing.assert_close(loaded(tmp_path, 2).encode(pixels), expected, rtol=0, atol=1e-5)
 
 
 def test_a_device_that_is_not_there_is_refused():
