@@ -105,7 +105,7 @@ def _hash_of_weights(folder: Path) -> str:
 
 
 def _download(name: str, file: str, revision: str | None) -> Path | None:
-    """One file of a repository, from the cache where it is there; None where the repository has no such file."""
+    """Fetch one file of a repository, from the cache where it is there; None where the repository has no such file."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import (
         GatedRepoError,

@@ -30,7 +30,7 @@ IMAGES_OF_A_SMALL_SHARD = 16
 
 
 class FeatureSource(Protocol):
-    """Features of a collection, a shard of images at a time; a `FeatureStore` and an `ImageSource` are such."""
+    """Features of a collection, given shard by shard; a `FeatureStore` and an `ImageSource` are such."""
 
     @property
     def info(self) -> BackboneInfo:
@@ -109,7 +109,7 @@ class ImageSource:
 
     @property
     def info(self) -> BackboneInfo:
-        """That of the backbone."""
+        """What the features depend on, apart from the images."""
         return self.backbone.info
 
     @property
@@ -124,7 +124,7 @@ class ImageSource:
 
     @property
     def is_computed(self) -> bool:
-        """True."""
+        """True: every pass over the features reads the images and runs the backbone."""
         return True
 
     def count_shards(self, rows: ArrayLike | None = None) -> int:

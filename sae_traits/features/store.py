@@ -47,7 +47,7 @@ class ShardEntry:
 
     @property
     def rows(self) -> slice:
-        """Of the collection."""
+        """The rows of its images in the collection."""
         return slice(self.first_image, self.first_image + self.n_images)
 
 
@@ -70,7 +70,7 @@ class FeatureShard:
         return self.features[patches], self.patches[patches]
 
     def only(self, chosen: NDArray[np.bool_]) -> FeatureShard:
-        """The same with those images only that are chosen `[n_images]`."""
+        """A shard of those images only that are chosen `[n_images]`."""
         if chosen.all():
             return self
         counts = np.diff(self.offsets)
@@ -176,7 +176,7 @@ class FeatureStore:
                 yield self.shard(index).only(chosen[entry.rows])
 
     def shard(self, index: int) -> FeatureShard:
-        """One shard.
+        """Read one shard.
 
         Raises:
             StoreError: the file cannot be read, or is not what was written.
@@ -187,7 +187,7 @@ class FeatureStore:
             return FeatureShard(images, offsets, patches, file.get_tensor("features").float())
 
     def copy_features(self, index: int, chosen: NDArray[np.bool_], into: torch.Tensor) -> int:
-        """Copy the features of a shard's chosen images into the first rows of a tensor; how many rows that were.
+        """Copy the features of a shard's chosen images into the first rows of a tensor; return how many rows.
 
         Read in blocks, one per run of chosen images, with no memory in between.
 

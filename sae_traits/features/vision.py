@@ -217,7 +217,7 @@ def _check_needs_pixels_only(model: nn.Module, name: str) -> None:
 
 
 def _load_model(files: ModelFiles, dtype: torch.dtype) -> tuple[nn.Module, set[str]]:
-    """The whole model in a precision and eval mode, and the names of the tensors that its weights do not hold."""
+    """Load the whole model in eval mode, and the names of the tensors that its weights do not hold."""
     from transformers import AutoModel
 
     try:
