@@ -6,16 +6,20 @@ Units: pixels are pixels of the upright source image; boxes are x, y, width, hei
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from sae_traits.errors import StoreError
 from sae_traits.geometry import Framing, PatchGrid
+from sae_traits.io import write_csv
 
 Precision = Literal["float32", "bfloat16", "float16"]
 """Of floating-point numbers."""
@@ -104,13 +108,13 @@ class ImageRecord:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An input that could not be used, and why."""
+    """An input that could not be used, or not as it was meant, and why."""
 
     file: str
     reason: str
 
 
-_SPECIMEN_SCHEMA = pa.schema(
+_IMAGES_SCHEMA = pa.schema(
     [
         ("image_id", pa.string()),
         ("individual_id", pa.string()),
@@ -155,19 +159,53 @@ class Collection:
     near_identical: tuple[NearIdentical, ...] = ()
     """Images that nearly equal one of another split or another species; all of them are among the images."""
 
+    @property
+    def n_individuals(self) -> int:
+        """How many organisms the images show."""
+        return len({record.individual_id for record in self.images})
+
+    def rows(self, split: Split) -> NDArray[np.int64]:
+        """Rows of the images of a split, in their order `[n]`."""
+        return np.array([row for row, record in enumerate(self.images) if record.split == split], dtype=np.int64)
+
+    def digest(self, *names: str) -> str:
+        """Hash some fields of all images, in order."""
+        state = hashlib.sha256()
+        for record in self.images:
+            state.update(repr([getattr(record, name) for name in names]).encode())
+        return state.hexdigest()
+
+    def counts(self) -> dict[str, Any]:
+        """Numbers of images, individuals, species, problems and near-identical images, for the record of a step."""
+        return {
+            "n_images": len(self.images),
+            "n_individuals": self.n_individuals,
+            "n_species": len({record.taxon.species for record in self.images} - {None}),
+            "n_problems": len(self.problems),
+            "n_near_identical": {
+                differ: sum(pair.differ == differ for pair in self.near_identical) for differ in ("split", "species")
+            },
+        }
+
+    def save_problems(self, path: Path) -> None:
+        """Write the problems and the near-identical images that contradict each other as CSV (RUN/problems.csv)."""
+        problems = [(problem.file, problem.reason) for problem in self.problems]
+        problems += [(pair.file, str(pair)) for pair in self.near_identical]
+        write_csv(path, ["file", "reason"], problems)
+
     def path(self, record: ImageRecord) -> Path:
-        """Where the image's image lies."""
+        """Where the image lies."""
         return self.root / record.file
 
     def mask_path(self, record: ImageRecord) -> Path | None:
-        """Where the image's mask lies, if it has one."""
+        """Where the mask of the image lies, if it has one."""
         return None if record.mask_file is None else self.root / record.mask_file
 
     def save(self, path: Path) -> None:
-        """Write one row an image, without pixels, as Parquet (RUN/images.parquet)."""
+        """Write one row per image, without pixels, as Parquet (RUN/images.parquet)."""
         names = [f.name for f in fields(ImageRecord) if f.name != "taxon"]
         rows = [{name: getattr(s, name) for name in names} | s.taxon.to_dict() for s in self.images]
-        schema = _SPECIMEN_SCHEMA.with_metadata({"root": str(self.root.resolve())})
+        schema = _IMAGES_SCHEMA.with_metadata({"root": str(self.root.resolve())})
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
 
     @classmethod
@@ -181,8 +219,8 @@ class Collection:
             raise StoreError(f"{path} does not exist; run `sae-traits extract` or `sae-traits run` first")
         table = pq.read_table(path)
         metadata = table.schema.metadata or {}
-        if b"root" not in metadata or table.schema.names != _SPECIMEN_SCHEMA.names:
-            raise StoreError(f"{path} is not a table of images written by sae-traits {_SPECIMEN_SCHEMA.names}")
+        if b"root" not in metadata or table.schema.names != _IMAGES_SCHEMA.names:
+            raise StoreError(f"{path} is not a table of images written by sae-traits {_IMAGES_SCHEMA.names}")
         records = []
         for row in table.to_pylist():
             taxon = Taxon.from_dict(row)

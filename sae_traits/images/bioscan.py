@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sae_traits.errors import CollectionError
-from sae_traits.images.listing import Listing, Row, inside_check, one_row_a_file
-from sae_traits.images.selection import Selection, draw_per_species
+from sae_traits.config.collection import CollectionConfig
+from sae_traits.errors import CollectionError, one_line
+from sae_traits.images.listing import Format, Listing, Row, inside_check, one_row_per_file
+from sae_traits.images.selection import draw_per_species
 from sae_traits.logging import say
 from sae_traits.schema import RANKS, Problem, Split, Taxon
 
@@ -42,7 +43,7 @@ unlabelled, and the species names of the others are placeholders such as "Megase
 UNLABELLED = "pretrain"
 _ALIASES = {"validation": "val"}
 
-_COLUMNS = ("processid", "chunk", "split", "inferred_ranks", *RANKS[1:])
+_COLUMNS = ("processid", "sampleid", "chunk", "split", "inferred_ranks", *RANKS[1:])
 """The table has no kingdom: all of it is animals."""
 _KINGDOM = "Animalia"
 _PROCESS_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -51,62 +52,76 @@ _BLOCK = 16 * 2**20
 
 
 def find_bioscan(source: Path) -> Path | None:
-    """The folder bioscan5m, which a source is or holds, or None."""
+    """Find the folder bioscan5m, which a source is or holds."""
     return next((root for root in (source, source / "bioscan5m") if (root / METADATA_FILE).is_file()), None)
 
 
-def list_bioscan(
-    root: Path, selection: Selection, *, image_package: str = "cropped_256", labelled: bool = True
-) -> Listing:
-    """The images of one package whose images have the scientific name of a species.
+def list_bioscan(root: Path, config: CollectionConfig) -> Listing:
+    """List the images of one package that have the scientific name of a species.
 
     Unlabelled rows and rows with placeholder names are left out, each kind reported with its number, and images that
     are not on this disk, each by itself. Images are drawn (`per_species`) among the images that are there.
 
     Args:
         root: the folder bioscan5m.
-        selection: `splits` are names of PARTITIONS.
-        image_package: the folder below `images`.
-        labelled: False takes rows of all partitions, with or without a species.
+        config: its `split` are names of PARTITIONS, its `image_package` the folder below `images`; without `labels`
+            rows of all partitions are taken, with or without a species.
 
     Raises:
         CollectionError: the table cannot be read, the package is not there, or nothing is left.
     """
-    images = root / "images" / image_package
+    images = root / "images" / config.image_package
     if not images.is_dir():
         there = sorted(path.name for path in images.parent.glob("*") if path.is_dir())
         raise CollectionError(
-            f"{root} has no images/{image_package}; choose --image-package among {', '.join(there) or 'none'}, "
+            f"{root} has no images/{config.image_package}; choose --image-package among {', '.join(there) or 'none'}, "
             "or unpack the package there"
         )
-    reader = _Reader(root, selection, labelled)
+    reader = _Reader(root, config)
     rows = reader.rows()
     problems = reader.problems()
-    if selection.family is not None and not reader.n_wanted:
-        raise CollectionError(f"{root / METADATA_FILE} has no row of --family {selection.family} in these partitions")
+    if config.family is not None and not reader.n_wanted:
+        raise CollectionError(f"{root / METADATA_FILE} has no row of --family {config.family} in these partitions")
     if reader.n_inferred:
         say(
             f"{reader.n_inferred:,} rows have names that the dataset's authors inferred (inferred_ranks); all are taken"
         )
     check_inside = inside_check(images)
-    found = []
-    for row in one_row_a_file(rows, problems):
+    there = []
+    for row in one_row_per_file(rows, problems):
         try:
             check_inside(row.file)
-            found.append(row)
+            there.append(row)
         except CollectionError as error:
             problems.append(Problem(row.file, str(error)))
-    return Listing(root=images, rows=tuple(draw_per_species(found, selection)), problems=tuple(problems))
+    return Listing(root=images, rows=tuple(draw_per_species(there, config)), problems=tuple(problems))
+
+
+def _folder(config: CollectionConfig) -> Path | None:
+    return find_bioscan(Path(config.source or "").expanduser().absolute())
+
+
+def _list_images(config: CollectionConfig) -> Listing:
+    root = _folder(config)
+    assert root is not None
+    return list_bioscan(root, config)
+
+
+FORMAT = Format(
+    name="BIOSCAN-5M",
+    options=("image_package",),
+    recognise=lambda config: _folder(config) is not None,
+    read=_list_images,
+)
 
 
 class _Reader:
     """One pass over the metadata table; counts what it leaves out."""
 
-    def __init__(self, root: Path, selection: Selection, labelled: bool) -> None:
+    def __init__(self, root: Path, config: CollectionConfig) -> None:
         self.path = root / METADATA_FILE
-        self.selection = selection
-        self.labelled = labelled
-        self.partitions = _partitions(selection.splits)
+        self.config = config
+        self.partitions = _partitions(config.split)
         self.n_wanted = 0
         """Rows of the wanted family and partitions, labelled or not."""
         self.left_out: Counter[str] = Counter()
@@ -129,25 +144,24 @@ class _Reader:
 
         pc = _compute()
         batch = batch.filter(pc.is_in(batch["split"], pa.array([*self.partitions, *self._unknown(batch)])))
-        if self.selection.family is not None:
-            families = pc.utf8_lower(batch["family"])
-            batch = batch.filter(pc.equal(families, self.selection.family.lower()))
+        if self.config.family is not None:
+            batch = batch.filter(pc.equal(pc.utf8_lower(batch["family"]), self.config.family.lower()))
         self.n_wanted += len(batch)
-        if self.labelled:
+        if self.config.labels:
             has_name = pc.and_(pc.is_valid(batch["species"]), pc.is_in(batch["split"], pa.array(_named_partitions())))
             self._count_left_out(batch.filter(pc.invert(has_name)))
             batch = batch.filter(has_name)
         self.n_inferred += pc.sum(pc.not_equal(batch["inferred_ranks"], "0")).as_py() or 0
         for cells in batch.to_pylist():
             try:
-                yield _row(cells, self.labelled)
+                yield _row(cells, self.config.labels)
             except CollectionError as error:
                 self.refused.append(Problem(METADATA_FILE, str(error)))
 
     def _unknown(self, batch: pa.RecordBatch) -> list[str]:
         """Names in the column `split` that this module does not know, unless partitions are asked for by name."""
         names = _compute().unique(batch["split"]).to_pylist()
-        return [] if self.selection.splits else [name for name in names if name is not None and name not in PARTITIONS]
+        return [] if self.config.split else [name for name in names if name is not None and name not in PARTITIONS]
 
     def _count_left_out(self, batch: pa.RecordBatch) -> None:
         pc = _compute()
@@ -189,6 +203,7 @@ def _row(cells: dict[str, Any], labelled: bool) -> Row:
     return Row(
         file="/".join(part for part in (partition, chunk, f"{process_id}.jpg") if part),
         label=cells["species"] if labelled else None,
+        individual=cells["sampleid"] or process_id,
         ranks=Taxon.from_dict({"kingdom": _KINGDOM} | {rank: _name(cells[rank]) for rank in RANKS[1:]}),
         split=PARTITIONS[partition] if labelled else None,
         license=LICENSE,
@@ -242,4 +257,4 @@ def _batches(path: Path, refused: list[Problem]) -> Iterator[pa.RecordBatch]:
     except KeyError as error:
         raise CollectionError(f"{path} lacks a column of BIOSCAN-5M: {error.args[0]}") from error
     except (OSError, pa.ArrowException) as error:
-        raise CollectionError(f"{path} cannot be read to its end: {' '.join(str(error).split())}") from error
+        raise CollectionError(f"{path} cannot be read to its end: {one_line(error)}") from error

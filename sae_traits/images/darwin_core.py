@@ -12,12 +12,14 @@ from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
+from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError
-from sae_traits.images.archive import Archive, open_archive
+from sae_traits.images.archive import Archive, is_archive, open_archive
+from sae_traits.images.cache import cache_folder
 from sae_traits.images.decode import IMAGE_SUFFIXES
 from sae_traits.images.fetching import fetch_images
-from sae_traits.images.listing import Listing, Row, one_row_a_file
-from sae_traits.images.selection import Selection, select
+from sae_traits.images.listing import Format, Listing, Row, one_row_per_file
+from sae_traits.images.selection import select
 from sae_traits.schema import RANKS, Problem, Taxon
 
 OCCURRENCE = "Occurrence"
@@ -33,35 +35,41 @@ _GBIF_OCCURRENCE = "https://www.gbif.org/occurrence/"
 Cells = Mapping[str, str]
 
 
-def list_darwin_core(path: Path, selection: Selection, *, folder: Path, connections: int = 8) -> Listing:
-    """The photographs of an archive's occurrences that are wanted and could be fetched.
+def list_darwin_core(config: CollectionConfig) -> Listing:
+    """List the photographs of an archive's occurrences that are wanted and could be fetched.
 
     Occurrences without a photograph are counted. Photographs without a species, and those that cannot be fetched, are
     reported by themselves, with their address; what failed for the moment is fetched by the next command.
 
-    Args:
-        path: a folder or a zip file.
-        selection: what is wanted of it; the draw within a species is made before anything is fetched.
-        folder: keeps the photographs.
-        connections: photographs that are fetched at the same time.
+    All photographs of an organism (organismID), or else of an occurrence, are of one individual. The draw within a
+    species is made before anything is fetched.
 
     Raises:
         CollectionError: it is no archive of occurrences with media, or nothing in it is wanted.
     """
+    path = _path(config)
     archive = open_archive(path)
     rows, problems, urls = _rows(archive)
     if not rows and not problems:
         raise CollectionError(f"{path} has no occurrences")
-    wanted = select(one_row_a_file(rows, problems), selection, path)
-    answers = fetch_images({row.file: urls[row.file] for row in wanted}, folder, connections=connections)
-    found = []
+    wanted = select(one_row_per_file(rows, problems), config)
+    folder = cache_folder(config.image_cache, "addresses")
+    answers = fetch_images({row.file: urls[row.file] for row in wanted}, folder, connections=config.connections)
+    fetched = []
     for row in wanted:
         answer = answers[row.file]
         if answer.reason is None:
-            found.append(row)
+            fetched.append(row)
         else:
             problems.append(Problem(answer.url, answer.reason))
-    return Listing(root=folder, rows=tuple(found), problems=tuple(problems))
+    return Listing(root=folder, rows=tuple(fetched), problems=tuple(problems))
+
+
+def _path(config: CollectionConfig) -> Path:
+    return Path(config.source or "").expanduser().absolute()
+
+
+FORMAT = Format(name="a Darwin Core archive", recognise=lambda config: is_archive(_path(config)), read=list_darwin_core)
 
 
 def _rows(archive: Archive) -> tuple[list[Row], list[Problem], dict[str, str]]:
@@ -72,13 +80,19 @@ def _rows(archive: Archive) -> tuple[list[Row], list[Problem], dict[str, str]]:
     rows: list[Row] = []
     urls: dict[str, str] = {}
     n_without = 0
+    occurrences = {}
     for occurrence_id, occurrence in archive.rows(archive.core):
-        photographs = media.pop(occurrence_id, None)
-        if photographs is None:
+        if occurrence_id in media:
+            occurrences[occurrence_id] = occurrence
+        else:
             n_without += 1
-            continue
-        for photograph in photographs:
-            row = _row(occurrence, photograph)
+    catalogued = Counter(occurrence.get("catalogNumber") for occurrence in occurrences.values())
+    for occurrence_id, occurrence in occurrences.items():
+        number = occurrence.get("catalogNumber")
+        # Collections number their own objects, so a number may be that of several occurrences.
+        fallback = number if number and catalogued[number] == 1 else occurrence_id
+        for photograph in media.pop(occurrence_id):
+            row = _row(occurrence, photograph, occurrence.get("organismID") or fallback)
             urls[row.file] = _address(photograph)
             rows.append(row)
     if n_without:
@@ -99,7 +113,7 @@ def _photographs(archive: Archive) -> tuple[dict[str, list[Cells]], list[Problem
             f"{archive.path} has no table of media (its extensions: {types}); on gbif.org choose the download "
             "`Darwin Core Archive` of occurrences with images"
         )
-    found: dict[str, list[Cells]] = defaultdict(list)
+    media: dict[str, list[Cells]] = defaultdict(list)
     left_out: Counter[str] = Counter()
     for occurrence_id, cells in archive.rows(table):
         if not _is_photograph(cells):
@@ -107,8 +121,8 @@ def _photographs(archive: Archive) -> tuple[dict[str, list[Cells]], list[Problem
         elif not _address(cells):
             left_out["have no address"] += 1
         else:
-            found[occurrence_id].append({term: cells[term] for term in _KEPT if term in cells})
-    return found, [Problem(table.location, f"{n:,} media {reason}") for reason, n in sorted(left_out.items())]
+            media[occurrence_id].append({term: cells[term] for term in _KEPT if term in cells})
+    return media, [Problem(table.location, f"{n:,} media {reason}") for reason, n in sorted(left_out.items())]
 
 
 def _is_photograph(cells: Cells) -> bool:
@@ -123,12 +137,13 @@ def _address(cells: Cells) -> str:
     return _first(cells, *_ADDRESS) or ""
 
 
-def _row(occurrence: Cells, photograph: Cells) -> Row:
+def _row(occurrence: Cells, photograph: Cells, individual: str) -> Row:
     url = _address(photograph)
     page = _GBIF_OCCURRENCE + occurrence["gbifID"] if "gbifID" in occurrence else None
     return Row(
         file=_file(url),
         label=_first(occurrence, *_NAMES),
+        individual=individual,
         ranks=Taxon.from_dict({rank: occurrence.get(rank) for rank in RANKS}),
         license=_first(photograph, "license", "rights") or _first(occurrence, "license", "rights"),
         rights_holder=_first(photograph, "rightsHolder", "owner", "creator") or _first(occurrence, "rightsHolder"),

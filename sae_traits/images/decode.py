@@ -1,4 +1,4 @@
-"""Image files of every kind, opened as upright 8-bit RGB, or refused with a reason.
+"""Image files of every kind, opened as upright 8-bit sRGB, or refused with a reason.
 
 Pillow's own guards stay as they are: truncated files are not filled up, and its limit on pixels holds.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "PPM", "AVIF", "JPEG200
 """What Pillow may take a file for; its other readers are not for photographs, and the one for EPS runs a program."""
 _WHITE = (255, 255, 255, 255)
 _BLACK = (0, 0, 0, 255)
-_LARGEST_ASPECT_RATIO = 100
+_MAX_ASPECT_RATIO = 100
 """A strip thinner than this would become gigabytes when its short side is resized to a model's input."""
 _FULL_SCALE = 65535
 _FOREGROUND_ABOVE = 127
@@ -53,37 +54,48 @@ class ImageFacts:
     """As `near_identical` compares it; an even surface is like its own copies only, so it has the sha256 here."""
 
 
-def open_image(path: Path) -> Image.Image:
-    """The upright 8-bit RGB image of a file.
+def open_image(path: str | Path) -> Image.Image:
+    """Open a photograph as everything in sae-traits sees it: upright, in RGB with 8 bits per channel.
 
-    The EXIF orientation is applied, transparency laid over white, and 16-bit grey scaled over its full range.
+    The EXIF orientation is applied, transparency is laid over white, and 16-bit grey is scaled over its full range.
+    Boxes and polygons are in the pixels of this image.
+
+    Args:
+        path: a JPEG, PNG, TIFF, WebP, BMP, GIF, PPM, AVIF or JPEG 2000 file.
+
+    Returns:
+        A Pillow image of mode RGB and `(width, height)` pixels.
 
     Raises:
         ImageError: the file is missing, empty, truncated, animated, too large or no image; the message says which.
     """
-    return _upright_rgb(_read(path))
+    return _upright_rgb(_read(Path(path)))
 
 
-def open_mask(path: Path) -> NDArray[np.bool_]:
-    """The foreground of a mask file, values above 127 of 255 `[height, width]`.
+def open_mask(path: str | Path) -> NDArray[np.bool_]:
+    """Open the foreground of a mask file, values above 127 of 255 `[height, width]`.
 
     A mask is taken as it is stored, whatever its EXIF orientation says; what is transparent is background.
 
     Raises:
         ImageError: as `open_image`.
     """
-    data = _read(path)
+    data = _read(Path(path))
     with _pillow_errors_as_image_errors():
         return np.asarray(_opaque(_load(data), _BLACK).convert("L")) > _FOREGROUND_ABOVE
 
 
-def examine_image(path: Path) -> ImageFacts:
-    """Decode an image file completely, so that it is known to be usable, and record its size and hashes.
+def examine_image(path: str | Path) -> ImageFacts:
+    """Read and decode an image file once, so that it is known to be usable, and record its size and hashes.
 
     Raises:
         ImageError: as `open_image`.
     """
-    data = _read(path)
+    return examine_bytes(_read(Path(path)))
+
+
+def examine_bytes(data: bytes) -> ImageFacts:
+    """Examine the content of an image file, as `examine_image` does."""
     image = _upright_rgb(data)
     sha256 = hashlib.sha256(data)
     return ImageFacts(*image.size, sha256.hexdigest(), perceptual_hash(image) or sha256.digest())
@@ -91,12 +103,9 @@ def examine_image(path: Path) -> ImageFacts:
 
 def _read(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror}") from error
-    if not data:
-        raise ImageError("the file is empty")
-    return data
 
 
 def _upright_rgb(data: bytes) -> Image.Image:
@@ -106,12 +115,16 @@ def _upright_rgb(data: bytes) -> Image.Image:
 
 def _load(data: bytes) -> Image.Image:
     """The decoded image as the file stores it."""
-    image = Image.open(io.BytesIO(data), formats=_formats())
-    # Pillow only warns up to twice its limit, and warnings cannot be caught reliably in threads.
+    if not data:
+        raise ImageError("the file is empty")
+    with warnings.catch_warnings():
+        # What Pillow warns of, up to twice its limit, is refused here, so that its warning says nothing new.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        image = Image.open(io.BytesIO(data), formats=_formats())
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
         raise Image.DecompressionBombError
-    if max(image.size) > _LARGEST_ASPECT_RATIO * min(image.size):
+    if max(image.size) > _MAX_ASPECT_RATIO * min(image.size):
         raise ImageError(f"it is {image.width} x {image.height} pixels, too thin to show an image")
     # Many cameras write JPEG files of the kind MPO: the photograph, and after it previews or gain maps.
     n_frames = getattr(image, "n_frames", 1)

@@ -1,4 +1,4 @@
-"""A folder of images, one folder a species: Genus_species/…, or train/Genus_species/… where it is split already."""
+"""A folder of images, one folder per species: Genus_species/…, or train/Genus_species/… where it is split already."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError
 from sae_traits.images.decode import IMAGE_SUFFIXES, UNREAD_SUFFIXES
-from sae_traits.images.listing import Listing, Row, inside_check
+from sae_traits.images.listing import Format, Listing, Row, inside_check
+from sae_traits.images.selection import select
 from sae_traits.images.splits import is_split_label, parse_split
 from sae_traits.schema import Problem
 
@@ -16,7 +18,7 @@ _LAYOUT = "Genus_species/…jpg"
 
 
 def list_folder(root: Path, *, labelled: bool = True) -> Listing:
-    """The images under a folder, labelled with the folder below the root (or below a folder named as a split).
+    """List the images under a folder, labelled with the folder below the root (or below a folder named as a split).
 
     Without labels the images may lie flat or in folders of any name, which say nothing. Otherwise deeper folders only
     sort the images of a species. Hidden files and files that are no images are passed over; images that cannot be used,
@@ -40,6 +42,22 @@ def list_folder(root: Path, *, labelled: bool = True) -> Listing:
         layout = f"{_LAYOUT}, or a metadata.csv with the columns file and species" if labelled else "photographs in it"
         raise CollectionError(f"no image in {root}; expected {layout}")
     return Listing(root=root, rows=tuple(rows), problems=tuple(problems))
+
+
+def _list_images(config: CollectionConfig) -> Listing:
+    listing = list_folder(_path(config), labelled=config.labels)
+    return Listing(root=listing.root, rows=tuple(select(listing.rows, config)), problems=listing.problems)
+
+
+def _path(config: CollectionConfig) -> Path:
+    return Path(config.source or "").expanduser().absolute()
+
+
+FORMAT = Format(
+    name="a folder of images on this machine",
+    recognise=lambda config: _path(config).is_dir(),
+    read=_list_images,
+)
 
 
 def _row(file: str) -> Row:
