@@ -60,7 +60,7 @@ def list_table(path: Path, *, labelled: bool = True) -> Listing:
     Raises:
         CollectionError: the table cannot be read, lacks the column `file` or (with labels) `species`, or has no rows.
     """
-    names, rows_of = _open_table(path)
+    names, rows_of = open_table(path)
     columns = _columns(names, labelled)
     if lacking := _lacking(columns, labelled):
         raise CollectionError(
@@ -93,7 +93,7 @@ def table_of(config: CollectionConfig) -> Path | None:
         return path if path.suffix.lower() in TABLE_SUFFIXES else None
     for table in (path / f"metadata{suffix}" for suffix in TABLE_SUFFIXES):
         if table.is_file():
-            names, _ = _open_table(table)
+            names, _ = open_table(table)
             if not (lacking := _lacking(_columns(names, config.labels), config.labels)):
                 return table
             say(
@@ -192,7 +192,7 @@ def _positive(written: str) -> float:
     return number
 
 
-def _open_table(path: Path) -> tuple[list[str], Callable[[dict[str, str]], Iterator[Cells]]]:
+def open_table(path: Path) -> tuple[list[str], Callable[[dict[str, str]], Iterator[Cells]]]:
     """The names of a table's columns, and what reads some of them, given what they say."""
     if path.suffix.lower() == ".parquet":
         names, rows_of = _open_parquet(path)

@@ -6,7 +6,7 @@ import pytest
 from tiny_archive import META, OCCURRENCE_TERMS, meta, table, write_archive
 from web import photograph, running_web
 
-from sae_traits.config import CollectionConfig
+from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError
 from sae_traits.images import fingerprint, list_source, read_collection
 from sae_traits.schema import Taxon

@@ -61,5 +61,7 @@ def test_a_run_says_how_its_images_were_chosen(tmp_path):
 def test_an_option_for_other_sources_is_refused(images, option, value, owner):
     source = str(images(["Danaus_plexippus/1.png"]))
     assert len(list_source(CollectionConfig(source=source)).rows) == 1
-    with pytest.raises(ConfigError, match=f"--{option.replace('_', '-')} is for {owner}, and .* is images on this"):
+    with pytest.raises(
+        ConfigError, match=f"--{option.replace('_', '-')} is for {owner}, and .* is a folder of images on this"
+    ):
         list_source(CollectionConfig(source=source, **{option: value}))
