@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from functools import partial
 from hashlib import sha256
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 from sae_traits.config.collection import CollectionConfig
@@ -47,11 +48,10 @@ def list_darwin_core(config: CollectionConfig) -> Listing:
     Raises:
         CollectionError: it is no archive of occurrences with media, or nothing in it is wanted.
     """
-    path = _path(config)
-    archive = open_archive(path)
+    archive = open_archive(config.path)
     rows, problems, urls = _rows(archive)
     if not rows and not problems:
-        raise CollectionError(f"{path} has no occurrences")
+        raise CollectionError(f"{config.path} has no occurrences")
     wanted = select(one_row_per_file(rows, problems), config)
     folder = cache_folder(config.image_cache, "addresses")
     answers = fetch_images({row.file: urls[row.file] for row in wanted}, folder, connections=config.connections)
@@ -65,11 +65,10 @@ def list_darwin_core(config: CollectionConfig) -> Listing:
     return Listing(root=folder, rows=tuple(fetched), problems=tuple(problems))
 
 
-def _path(config: CollectionConfig) -> Path:
-    return Path(config.source or "").expanduser().absolute()
-
-
-FORMAT = Format(name="a Darwin Core archive", recognise=lambda config: is_archive(_path(config)), read=list_darwin_core)
+FORMAT = Format(
+    name="a Darwin Core archive",
+    recognise=lambda config: partial(list_darwin_core, config) if is_archive(config.path) else None,
+)
 
 
 def _rows(archive: Archive) -> tuple[list[Row], list[Problem], dict[str, str]]:

@@ -11,10 +11,9 @@ import math
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 from sae_traits import __version__
 from sae_traits.errors import ImageError, one_line
@@ -131,31 +130,23 @@ def _holds(folder: Path, answer: Answer) -> bool:
 
 
 def _fetch(folder: Path, file: str, url: str, first_pause: float) -> Answer:
-    """One image, tried several times."""
-    from tenacity import Retrying, retry_if_exception, stop_after_attempt
+    """One image, tried several times, with pauses that double, have jitter, and last as long as the server asks."""
+    from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+    def is_worth_waiting(error: BaseException) -> bool:
+        return isinstance(error, _Failed) and error.pause is not None and error.pause <= MAX_PAUSE
+
+    usual = wait_random_exponential(multiplier=first_pause, min=first_pause / 2)
     patience = Retrying(
         stop=stop_after_attempt(TRIES),
-        retry=retry_if_exception(_is_worth_waiting),
-        wait=partial(_pause, first_pause),
+        retry=retry_if_exception(is_worth_waiting),
+        wait=lambda state: max(cast(Any, state.outcome).exception().pause, usual(state)),
         reraise=True,
     )
     try:
         return patience(_fetch_once, folder, file, url)
     except _Failed as failed:
         return Answer(file, url, reason=str(failed), final=failed.pause is None)
-
-
-def _is_worth_waiting(error: BaseException) -> bool:
-    return isinstance(error, _Failed) and error.pause is not None and error.pause <= MAX_PAUSE
-
-
-def _pause(first_pause: float, state: Any) -> float:
-    """Seconds until the next try: doubling, with jitter, and at least what the server asked for."""
-    from tenacity import wait_random_exponential
-
-    asked = state.outcome.exception().pause
-    return max(asked, wait_random_exponential(multiplier=first_pause, min=first_pause / 2)(state))
 
 
 def _fetch_once(folder: Path, file: str, url: str) -> Answer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from sae_traits.config.collection import CollectionConfig
@@ -17,16 +18,17 @@ from sae_traits.schema import Problem
 _LAYOUT = "Genus_species/…jpg"
 
 
-def list_folder(root: Path, *, labelled: bool = True) -> Listing:
-    """List the images under a folder, labelled with the folder below the root (or below a folder named as a split).
+def list_folder(config: CollectionConfig) -> Listing:
+    """List the wanted images under a folder, labelled with the folder below the root.
 
-    Without labels the images may lie flat or in folders of any name, which say nothing. Otherwise deeper folders only
-    sort the images of a species. Hidden files and files that are no images are passed over; images that cannot be used,
-    links to folders and links that lead out are reported.
+    A folder named as a split may lie above those of the species, and deeper folders only sort the images of one.
+    Without labels the images may lie flat or in folders of any name, which say nothing. Hidden files and files that are
+    no images are passed over; images that cannot be used, links to folders and links that lead out are reported.
 
     Raises:
         CollectionError: there is no image at all, or the folder cannot be listed.
     """
+    root = config.path
     check_inside = inside_check(root)
     rows: list[Row] = []
     problems: list[Problem] = []
@@ -35,28 +37,20 @@ def list_folder(root: Path, *, labelled: bool = True) -> Listing:
             if reason is not None:
                 raise CollectionError(reason)
             check_inside(file)
-            rows.append(_row(file) if labelled else Row(file=file, label=None))
+            rows.append(_row(file) if config.labels else Row(file=file, label=None))
         except CollectionError as error:
             problems.append(Problem(file, str(error)))
     if not rows and not problems:
-        layout = f"{_LAYOUT}, or a metadata.csv with the columns file and species" if labelled else "photographs in it"
+        layout = (
+            f"{_LAYOUT}, or a metadata.csv with the columns file and species" if config.labels else "photographs in it"
+        )
         raise CollectionError(f"no image in {root}; expected {layout}")
-    return Listing(root=root, rows=tuple(rows), problems=tuple(problems))
-
-
-def _list_images(config: CollectionConfig) -> Listing:
-    listing = list_folder(_path(config), labelled=config.labels)
-    return Listing(root=listing.root, rows=tuple(select(listing.rows, config)), problems=listing.problems)
-
-
-def _path(config: CollectionConfig) -> Path:
-    return Path(config.source or "").expanduser().absolute()
+    return Listing(root=root, rows=tuple(select(rows, config)), problems=tuple(problems))
 
 
 FORMAT = Format(
     name="a folder of images on this machine",
-    recognise=lambda config: _path(config).is_dir(),
-    read=_list_images,
+    recognise=lambda config: partial(list_folder, config) if config.path.is_dir() else None,
 )
 
 

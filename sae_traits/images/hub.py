@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,8 +108,7 @@ def list_hub(config: CollectionConfig, *, seconds_between_checkpoints: float = S
 FORMAT = Format(
     name="a dataset of the Hub",
     options=("source_config", "species_column", "image_column"),
-    recognise=lambda config: is_hub_source(config.source or ""),
-    read=list_hub,
+    recognise=lambda config: partial(list_hub, config) if is_hub_source(config.source or "") else None,
 )
 
 

@@ -60,10 +60,8 @@ class Format:
     """In words, for messages."""
     options: tuple[str, ...] = ()
     """Fields of CollectionConfig that say which images of this format are read, and mean nothing for others."""
-    recognise: Callable[[CollectionConfig], bool]
-    """Whether the source is of this format."""
-    read: Callable[[CollectionConfig], Listing]
-    """List the wanted images of a source of this format; a CollectionError where that cannot be done."""
+    recognise: Callable[[CollectionConfig], Callable[[], Listing] | None]
+    """If the source is of this format, what lists its wanted images, or says in a CollectionError why it cannot."""
 
 
 def inside_check(root: Path) -> Callable[[str], None]:

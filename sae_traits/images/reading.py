@@ -156,7 +156,10 @@ def _splits(examined: Sequence[_Examined], groups: Sequence[int], config: Collec
     # Byte-identical images of a species have the same key, whatever their files are called.
     keys = [f"{item.row.individual or item.facts.sha256} {name}" for item, name in zip(examined, species, strict=True)]
     return split_members(
-        [Member(*member) for member in zip(keys, species, together, (i.row.split for i in examined), strict=True)],
+        [
+            Member(key, name, unit, item.row.split)
+            for key, name, unit, item in zip(keys, species, together, examined, strict=True)
+        ],
         validation_share=config.validation_share,
         test_share=config.test_share,
         seed=config.split_seed,

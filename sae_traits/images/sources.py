@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 from dataclasses import asdict
-from pathlib import Path
 
 from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError, ConfigError
@@ -29,21 +28,24 @@ def list_source(config: CollectionConfig) -> Listing:
     """
     if config.source is None:
         raise CollectionError("no images were given; name a folder Genus_species/… or a table as the source")
-    source_format = next((each for each in FORMATS if each.recognise(config)), None)
-    if source_format is None:
-        path = Path(config.source).expanduser().absolute()
-        if not path.exists():
-            raise CollectionError(f"{path} does not exist; name a folder of images or a table")
-        suffixes = ", ".join(table.TABLE_SUFFIXES)
-        raise CollectionError(f"{path} is neither a folder nor a table ({suffixes}) nor a Darwin Core archive")
+    for source_format in FORMATS:
+        if read := source_format.recognise(config):
+            _refuse_options_of_others(config, source_format)
+            return read()
+    if not config.path.exists():
+        raise CollectionError(f"{config.path} does not exist; name a folder of images or a table")
+    suffixes = ", ".join(table.TABLE_SUFFIXES)
+    raise CollectionError(f"{config.path} is neither a folder nor a table ({suffixes}) nor a Darwin Core archive")
+
+
+def _refuse_options_of_others(config: CollectionConfig, source_format: Format) -> None:
     for other in FORMATS:
-        for name in set(other.options) - set(source_format.options):
-            if getattr(config, name) != getattr(CollectionConfig(), name):
+        for name in other.options:
+            if other is not source_format and getattr(config, name) != getattr(CollectionConfig(), name):
                 raise ConfigError(
                     f"--{name.replace('_', '-')} is for {other.name}, and {config.source} is {source_format.name}; "
                     "leave it out"
                 )
-    return source_format.read(config)
 
 
 def fingerprint(config: CollectionConfig, listing: Listing | None = None) -> str:

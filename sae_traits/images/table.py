@@ -12,6 +12,7 @@ import math
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -50,8 +51,8 @@ _MAX_CELL = 8 * 2**20
 """Characters."""
 
 
-def list_table(path: Path, *, labelled: bool = True) -> Listing:
-    """List the images of a table; their paths are relative to the table's folder and must stay inside it.
+def list_table(path: Path, config: CollectionConfig) -> Listing:
+    """List the wanted images of a table; their paths are relative to the table's folder and must stay inside it.
 
     Left out and reported are rows whose file cannot be found or whose split is unknown, a file's rows after its first,
     and all rows of a file that is given several species. A scale or mask that cannot be used is reported, and the image
@@ -61,8 +62,8 @@ def list_table(path: Path, *, labelled: bool = True) -> Listing:
         CollectionError: the table cannot be read, lacks the column `file` or (with labels) `species`, or has no rows.
     """
     names, rows_of = open_table(path)
-    columns = _columns(names, labelled)
-    if lacking := _lacking(columns, labelled):
+    columns = _columns(names, config)
+    if lacking := _lacking(columns, config):
         raise CollectionError(
             f"{path} has no column {' and no column '.join(lacking)}; its columns are {', '.join(names) or 'none'}"
         )
@@ -79,7 +80,8 @@ def list_table(path: Path, *, labelled: bool = True) -> Listing:
             problems += [Problem(row.file, complaint) for complaint in complaints]
     if not rows and not problems:
         raise CollectionError(f"{path} has no rows below its header")
-    return Listing(root=path.parent, rows=tuple(one_row_per_file(rows, problems)), problems=tuple(problems))
+    wanted = select(one_row_per_file(rows, problems), config)
+    return Listing(root=path.parent, rows=tuple(wanted), problems=tuple(problems))
 
 
 def table_of(config: CollectionConfig) -> Path | None:
@@ -88,13 +90,13 @@ def table_of(config: CollectionConfig) -> Path | None:
     Raises:
         CollectionError: a table in a folder cannot be read.
     """
-    path = Path(config.source or "").expanduser().absolute()
+    path = config.path
     if path.is_file():
         return path if path.suffix.lower() in TABLE_SUFFIXES else None
     for table in (path / f"metadata{suffix}" for suffix in TABLE_SUFFIXES):
         if table.is_file():
             names, _ = open_table(table)
-            if not (lacking := _lacking(_columns(names, config.labels), config.labels)):
+            if not (lacking := _lacking(_columns(names, config), config)):
                 return table
             say(
                 f"{table} is not read: it has no column {' and no column '.join(lacking)}; its columns are "
@@ -103,27 +105,21 @@ def table_of(config: CollectionConfig) -> Path | None:
     return None
 
 
-def _list_images(config: CollectionConfig) -> Listing:
+def _recognise(config: CollectionConfig) -> Callable[[], Listing] | None:
     path = table_of(config)
-    assert path is not None
-    listing = list_table(path, labelled=config.labels)
-    return Listing(root=listing.root, rows=tuple(select(listing.rows, config)), problems=listing.problems)
+    return None if path is None else partial(list_table, path, config)
 
 
-FORMAT = Format(
-    name="a table of images on this machine",
-    recognise=lambda config: table_of(config) is not None,
-    read=_list_images,
-)
+FORMAT = Format(name="a table of images on this machine", recognise=_recognise)
 
 
-def _columns(names: list[str], labelled: bool) -> dict[str, str]:
-    wanted = {what: called for what, called in TABLE_COLUMNS.items() if labelled or what not in _OF_LABELS}
+def _columns(names: list[str], config: CollectionConfig) -> dict[str, str]:
+    wanted = {what: called for what, called in TABLE_COLUMNS.items() if config.labels or what not in _OF_LABELS}
     return find_columns(names, wanted)
 
 
-def _lacking(columns: dict[str, str], labelled: bool) -> list[str]:
-    return [f"`{what}`" for what in (("file", "species") if labelled else ("file",)) if what not in columns]
+def _lacking(columns: dict[str, str], config: CollectionConfig) -> list[str]:
+    return [f"`{what}`" for what in ("file", "species")[: 1 + config.labels] if what not in columns]
 
 
 def _row(cells: Cells, check_inside: Callable[[str], None]) -> tuple[Row, list[str]]:

@@ -29,7 +29,7 @@ def listed(images):
     def read(*lines: str) -> Listing:
         root = images(FILES)
         (root / "table.csv").write_text("\n".join(lines))
-        return list_table(root / "table.csv")
+        return list_table(root / "table.csv", CollectionConfig(source=str(root / "table.csv")))
 
     return read
 
