@@ -30,7 +30,18 @@ _ADDRESS = ("accessURI", "identifier")
 """Terms with the address of a file, the first that a row has; `accessURI` is Audubon Core's."""
 _KEPT = (*_ADDRESS, "license", "rights", "rightsHolder", "owner", "creator", "references")
 """Terms of a photograph that are remembered."""
+_PHOTOGRAPHS = frozenset(
+    {"stillimage", "image", "photo", "photograph", "jpeg", "jpg", "pjpeg", "png", "tiff", "tif", "webp"}
+)
+_OTHER_MEDIA = frozenset(
+    {"sound", "movingimage", "video", "audio", "text", "html", "pdf", "dataset", "interactiveresource"}
+)
+"""Last words of a kind of media, in small letters."""
 _NAMES = ("species", "acceptedScientificName", "scientificName")
+_KEPT_OF_OCCURRENCES = (
+    *(*_NAMES, *RANKS, "specificEpithet", "organismID", "catalogNumber", "gbifID"),
+    *("license", "rights", "rightsHolder", "references"),
+)
 _GBIF_OCCURRENCE = "https://www.gbif.org/occurrence/"
 
 Cells = Mapping[str, str]
@@ -79,10 +90,10 @@ def _rows(archive: Archive) -> tuple[list[Row], list[Problem], dict[str, str]]:
     rows: list[Row] = []
     urls: dict[str, str] = {}
     n_without = 0
-    occurrences = {}
-    for occurrence_id, occurrence in archive.rows(archive.core):
-        if occurrence_id in media:
-            occurrences[occurrence_id] = occurrence
+    occurrences: dict[str, Cells] = {}
+    for occurrence_id, cells in archive.rows(archive.core, problems):
+        if occurrence_id in media and occurrence_id not in occurrences:
+            occurrences[occurrence_id] = {term: cells[term] for term in _KEPT_OF_OCCURRENCES if term in cells}
         else:
             n_without += 1
     catalogued = Counter(occurrence.get("catalogNumber") for occurrence in occurrences.values())
@@ -95,41 +106,50 @@ def _rows(archive: Archive) -> tuple[list[Row], list[Problem], dict[str, str]]:
             urls[row.file] = _address(photograph)
             rows.append(row)
     if n_without:
-        problems.append(Problem(archive.core.location, f"{n_without:,} occurrences have no photograph"))
+        problems.append(Problem(archive.core.locations[0], f"{n_without:,} occurrences have no photograph"))
     if media:
         problems.append(
-            Problem(archive.core.location, f"{len(media):,} occurrences that have photographs are not in it")
+            Problem(archive.core.locations[0], f"{len(media):,} occurrences that have photographs are not in it")
         )
     return rows, problems, urls
 
 
 def _photographs(archive: Archive) -> tuple[dict[str, list[Cells]], list[Problem]]:
     """The rows about photographs by the id of their occurrence, and the numbers of all others."""
-    table = archive.extension(*MEDIA)
-    if table is None:
+    tables = [table for table in archive.extensions if table.row_type in MEDIA]
+    if not tables:
         types = ", ".join(table.row_type for table in archive.extensions) or "none"
         raise CollectionError(
             f"{archive.path} has no table of media (its extensions: {types}); on gbif.org choose the download "
             "`Darwin Core Archive` of occurrences with images"
         )
-    media: dict[str, list[Cells]] = defaultdict(list)
-    left_out: Counter[str] = Counter()
-    for occurrence_id, cells in archive.rows(table):
-        if not _is_photograph(cells):
-            left_out[f"are {cells.get('type') or cells.get('format')}, not photographs"] += 1
-        elif not _address(cells):
-            left_out["have no address"] += 1
-        else:
-            media[occurrence_id].append({term: cells[term] for term in _KEPT if term in cells})
-    return media, [Problem(table.location, f"{n:,} media {reason}") for reason, n in sorted(left_out.items())]
+    media: dict[str, dict[str, Cells]] = defaultdict(dict)
+    problems: list[Problem] = []
+    for table in tables:
+        left_out: Counter[str] = Counter()
+        for occurrence_id, cells in archive.rows(table, problems):
+            if not _is_photograph(cells):
+                left_out[f"are {cells.get('type') or cells.get('format')}, not photographs"] += 1
+            elif not _address(cells):
+                left_out["have no address"] += 1
+            else:  # the tables of an archive may have the same photographs
+                kept = {term: cells[term] for term in _KEPT if term in cells}
+                media[occurrence_id].setdefault(_address(cells), kept)
+        problems += [Problem(table.locations[0], f"{n:,} media {reason}") for reason, n in sorted(left_out.items())]
+    return {occurrence_id: list(photographs.values()) for occurrence_id, photographs in media.items()}, problems
 
 
 def _is_photograph(cells: Cells) -> bool:
-    """By its type or its format; where neither is given, fetching it will tell."""
-    kind, file_format = cells.get("type", ""), cells.get("format", "")
-    if kind:
-        return kind.rsplit("/", 1)[-1].lower() in ("stillimage", "image")
-    return not file_format or file_format.lower().startswith("image")
+    """By its type or its format, as publishers write them; where both are silent, fetching it will tell."""
+    words = [_last_word(cells[term]) for term in ("type", "format") if term in cells]
+    if any(word in _OTHER_MEDIA or cells.get("format", "").lower().startswith(("audio", "video")) for word in words):
+        return False
+    return not words or any(word in _PHOTOGRAPHS for word in words) or _suffix(_address(cells)) != ""
+
+
+def _last_word(kind: str) -> str:
+    """Of a kind of media: http://purl.org/dc/dcmitype/StillImage, dcmitype:StillImage, Still Image -> stillimage."""
+    return kind.replace(":", "/").rsplit("/", 1)[-1].replace(" ", "").lower()
 
 
 def _address(cells: Cells) -> str:
@@ -141,7 +161,7 @@ def _row(occurrence: Cells, photograph: Cells, individual: str) -> Row:
     page = _GBIF_OCCURRENCE + occurrence["gbifID"] if "gbifID" in occurrence else None
     return Row(
         file=_file(url),
-        label=_first(occurrence, *_NAMES),
+        label=_first(occurrence, *_NAMES) or occurrence.get("specificEpithet"),
         individual=individual,
         ranks=Taxon.from_dict({rank: occurrence.get(rank) for rank in RANKS}),
         license=_first(photograph, "license", "rights") or _first(occurrence, "license", "rights"),
