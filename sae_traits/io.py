@@ -41,8 +41,7 @@ def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) 
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([_cell(name) for name in header])
         writer.writerows([_cell(value) for value in row] for row in rows)
-        file.flush()
-        file.detach()
+        file.detach()  # flushes, and leaves the stream open
 
 
 def _cell(value: Any) -> Any:
