@@ -15,13 +15,13 @@ from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError, ImageError
 from sae_traits.images.decode import ImageFacts, examine_image, open_mask
 from sae_traits.images.listing import Listing, Row
-from sae_traits.images.names import ParsedName, parse_name
+from sae_traits.images.names import ParsedName, parse_name, with_genus
 from sae_traits.images.near_identical import near_identical_groups
 from sae_traits.images.sources import list_source
 from sae_traits.images.splits import Member, split_members, units
 from sae_traits.images.workers import worker_pool
 from sae_traits.logging import say, track
-from sae_traits.schema import Collection, ImageRecord, NearIdentical, Problem, Split, Taxon
+from sae_traits.schema import RANKS, Collection, ImageRecord, NearIdentical, Problem, Split, Taxon
 
 _REASONS_SHOWN = 3
 _IMAGES_PER_TASK = 8
@@ -91,7 +91,7 @@ def _place(rows: Sequence[Row], problems: list[Problem]) -> list[tuple[Row, Taxo
     placed: list[tuple[Row, ParsedName]] = []
     for row in rows:
         try:
-            placed.append((row, parse_name(row.label)))
+            placed.append((row, parse_name(with_genus(row.label, row.ranks.genus))))
         except CollectionError as error:
             problems.append(Problem(row.file, str(error)))
     noted = [(row.label, name) for row, name in placed if name.note]
@@ -105,7 +105,21 @@ def _place(rows: Sequence[Row], problems: list[Problem]) -> list[tuple[Row, Taxo
             f"{len(contradicted)} rows have a genus other than their binomial's, which is taken, "
             f"such as {genus!r} beside {name.species!r}"
         )
-    return [(row, replace(row.ranks, genus=name.genus, species=name.species)) for row, name in placed]
+    taxa = [_spelled_alike(replace(row.ranks, genus=name.genus, species=name.species)) for row, name in placed]
+    first_of: dict[str | None, tuple[Row, str]] = {}
+    for (row, name), taxon in zip(placed, taxa, strict=True):
+        if taxon.kingdom is not None:
+            other, kingdom = first_of.setdefault(taxon.species, (row, taxon.kingdom))
+            if kingdom != taxon.kingdom:
+                reason = f"{name.species} is of the kingdom {taxon.kingdom} here and {kingdom} in {other.file}"
+                problems.append(Problem(row.file, f"{reason}; both are used as one species"))
+    return [(row, taxon) for (row, _), taxon in zip(placed, taxa, strict=True)]
+
+
+def _spelled_alike(taxon: Taxon) -> Taxon:
+    """The taxon with ranks above the genus in usual letters: NYMPHALIDAE and nymphalidae are Nymphalidae."""
+    names = {rank: name for rank in RANKS[:-2] if (name := taxon.rank(rank)) and (name.isupper() or name.islower())}
+    return Taxon.from_dict(taxon.to_dict() | {rank: name.capitalize() for rank, name in names.items()})
 
 
 def _examine(root: Path, placed: Sequence[tuple[Row, Taxon]], problems: list[Problem], workers: int) -> list[_Examined]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError
+from sae_traits.images import read_collection
 from sae_traits.images.listing import Listing
 from sae_traits.images.table import Cells, list_table, open_table, table_of
 from sae_traits.schema import Problem, Taxon
@@ -184,6 +186,53 @@ def test_a_folders_metadata_is_its_table_if_it_has_the_columns(tmp_path, capsys)
     assert "metadata.csv is not read: it has no column `file`; its columns are x, species" in capsys.readouterr().err
     (tmp_path / "metadata.tsv").write_text("x\tspecies\tfile\n")
     assert table_of(config) == tmp_path / "metadata.tsv"
+
+
+WRITTEN = {
+    "semicolons": "file;species;mm_per_pixel\na.jpg;Vanessa cardui;0,05\n",
+    "tabs": "file\tspecies\tmm_per_pixel\na.jpg\tVanessa cardui\t0.05\n",
+    "capitals": "File,SPECIES,Mm_per_pixel\na.jpg,Vanessa cardui,0.05\n",
+    "a blank line above": "\n\nfile,species,mm_per_pixel\na.jpg,Vanessa cardui,0.05\n",
+    "a title above": "Butterflies 2024,,\nfile,species,mm_per_pixel\na.jpg,Vanessa cardui,0.05\n",
+    "surplus empty cells": "file,species,mm_per_pixel,,\na.jpg,Vanessa cardui,0.05,,,,\n,,,,\n",
+    "Darwin Core": "file,dwc:scientificName,mm per pixel\na.jpg,Vanessa cardui,0.05\n",
+    "genus and epithet": "file_name,genus,species,mm_per_pixel\na.jpg,Vanessa,cardui,0.05\n",
+    "a long cell": f"file,species,mm_per_pixel,label\na.jpg,Vanessa cardui,0.05,{'x' * 200_000}\n",
+}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("written", WRITTEN)
+def test_tables_are_read_as_spreadsheets_write_them(images, written, encoding):
+    root = images(["a.jpg", "Müller.jpg"])
+    more = WRITTEN[written].splitlines()[-1].replace("a.jpg", "Müller.jpg")
+    text = WRITTEN[written] + (f"{more}\n" if "a.jpg" in WRITTEN[written].splitlines()[-1] else "")
+    (root / "metadata.csv").write_text(text, encoding=encoding)
+    collection = read_collection(CollectionConfig(source=str(root)))
+    assert {(record.species, record.mm_per_pixel) for record in collection.images} == {("Vanessa cardui", 0.05)}
+    assert len(collection.images) == text.count(".jpg")
+    assert collection.problems == ()
+
+
+@pytest.mark.parametrize(("on_disk", "in_table"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_an_accent_may_be_part_of_its_letter_or_not(images, on_disk, in_table):
+    root = images([unicodedata.normalize(on_disk, "Müller.jpg")])
+    (root / "table.csv").write_text(unicodedata.normalize(in_table, "file,species\nMüller.jpg,Vanessa cardui\n"))
+    (record,) = read_collection(CollectionConfig(source=str(root / "table.csv"))).images
+    assert record.file == unicodedata.normalize(on_disk, "Müller.jpg")
+
+
+def test_families_in_other_letters_are_one_family_and_two_kingdoms_of_a_species_are_reported(images):
+    root = images(["a.jpg", "b.jpg", "c.jpg"])
+    rows = ["a.jpg,Acmella pusilla,NYMPHALIDAE,Animalia", "b.jpg,Acmella pusilla,nymphalidae,animalia"]
+    rows.append("c.jpg,Acmella pusilla,Nymphalidae,PLANTAE")
+    (root / "metadata.csv").write_text("\n".join(["file,species,family,kingdom", *rows]))
+    collection = read_collection(CollectionConfig(source=str(root), family="Nymphalidae"))
+    assert {record.taxon.family for record in collection.images} == {"Nymphalidae"}
+    assert [record.taxon.kingdom for record in collection.images] == ["Animalia", "Animalia", "Plantae"]
+    (problem,) = collection.problems
+    assert problem.file == "c.jpg"
+    assert problem.reason.startswith("Acmella pusilla is of the kingdom Plantae here and Animalia in a.jpg")
 
 
 def names_of(path: Path) -> list[str]:
