@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from sae_traits.arrow import arrow_schema, column
 from sae_traits.errors import StoreError
 from sae_traits.geometry import Framing, PatchGrid
+from sae_traits.io import write_csv
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 """In which features are computed, or kept."""
@@ -107,7 +108,7 @@ class ImageRecord:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An input that could not be used, and why."""
+    """An input that could not be used, or not as it was meant, and why."""
 
     file: str
     reason: str
@@ -151,24 +152,47 @@ class Collection:
     note: str | None = None
     """Why the images show no real organisms, for every summary, report and card; None for photographs."""
 
-    def path(self, record: ImageRecord) -> Path:
-        """Where the image's image lies."""
-        return self.root / record.file
-
-    def mask_path(self, record: ImageRecord) -> Path | None:
-        """Where the image's mask lies, if it has one."""
-        return None if record.mask_file is None else self.root / record.mask_file
+    @property
+    def n_individuals(self) -> int:
+        """How many organisms the images show."""
+        return len({record.individual_id for record in self.images})
 
     def rows(self, split: Split) -> NDArray[np.int64]:
         """Rows of the images of a split, in their order `[n]`."""
-        return np.flatnonzero([record.split == split for record in self.images])
+        return np.array([row for row, record in enumerate(self.images) if record.split == split], dtype=np.int64)
 
     def digest(self, *names: str) -> str:
-        """Hash of some fields of all images, in order."""
-        digest = hashlib.sha256()
+        """Hash some fields of all images, in order."""
+        state = hashlib.sha256()
         for record in self.images:
-            digest.update(repr([getattr(record, name) for name in names]).encode())
-        return digest.hexdigest()
+            state.update(repr([getattr(record, name) for name in names]).encode())
+        return state.hexdigest()
+
+    def counts(self) -> dict[str, Any]:
+        """Numbers of images, individuals, species, problems and near-identical images, for the record of a step."""
+        return {
+            "n_images": len(self.images),
+            "n_individuals": self.n_individuals,
+            "n_species": len({record.taxon.species for record in self.images} - {None}),
+            "n_problems": len(self.problems),
+            "n_near_identical": {
+                differ: sum(pair.differ == differ for pair in self.near_identical) for differ in ("split", "species")
+            },
+        }
+
+    def save_problems(self, path: Path) -> None:
+        """Write the problems and the near-identical images that contradict each other as CSV (RUN/problems.csv)."""
+        problems = [(problem.file, problem.reason) for problem in self.problems]
+        problems += [(pair.file, str(pair)) for pair in self.near_identical]
+        write_csv(path, ["file", "reason"], problems)
+
+    def path(self, record: ImageRecord) -> Path:
+        """Where the image lies."""
+        return self.root / record.file
+
+    def mask_path(self, record: ImageRecord) -> Path | None:
+        """Where the mask of the image lies, if it has one."""
+        return None if record.mask_file is None else self.root / record.mask_file
 
     def save(self, path: Path) -> None:
         """Write one row per image, without pixels, as Parquet (RUN/images.parquet)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from sae_traits.config.options import check, option
@@ -56,6 +57,11 @@ class CollectionConfig:
         True,
         "Whether the source says the species; without labels (`sae-traits predict`) photographs need --latents.",
     )
+
+    @property
+    def path(self) -> Path:
+        """The source on this machine."""
+        return Path(self.source or "").expanduser().absolute()
 
     def __post_init__(self) -> None:
         shares = self.validation_share, self.test_share

@@ -6,7 +6,7 @@ import csv
 
 import pytest
 
-from sae_traits.config import CollectionConfig
+from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError
 from sae_traits.images import fingerprint, read_collection
 from sae_traits.schema import Collection, Problem, Taxon

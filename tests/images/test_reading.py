@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from sae_traits.config import CollectionConfig
+from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError
 from sae_traits.images import fingerprint, open_image, read_collection
 from sae_traits.images.reading import image_id_of
