@@ -36,12 +36,12 @@ def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) 
     Raises:
         StoreError: it cannot be written.
     """
-    with whole_file(path) as stream, io.TextIOWrapper(stream, encoding="utf-8", newline="") as file:
+    with whole_file(path) as stream:
+        file = io.TextIOWrapper(stream, encoding="utf-8", newline="")
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([_cell(name) for name in header])
         writer.writerows([_cell(value) for value in row] for row in rows)
-        file.flush()
-        file.detach()
+        file.detach()  # flushes, and leaves the stream open
 
 
 def _cell(value: Any) -> Any:
