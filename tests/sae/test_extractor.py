@@ -14,7 +14,7 @@ from sae_traits.sae.extractor import check_features
 def test_three_lines_take_a_photograph_to_its_codes(tmp_path):
     backbone = load_backbone(FeaturesConfig(backbone="texture"))
     d_model = backbone.info.d_model
-    SAE(SAEConfig(architecture="topk", d_model=d_model, n_latents=100, k=4, backbone=backbone.info)).save_pretrained(
+    SAE.from_config(SAEConfig(architecture="topk", d_model=d_model, n_latents=100, k=4, backbone=backbone.info)).save_pretrained(
         tmp_path
     )
     sae = SAE.from_pretrained(tmp_path)
@@ -29,21 +29,21 @@ def test_three_lines_take_a_photograph_to_its_codes(tmp_path):
 
 
 def test_an_sae_of_unknown_origin_has_no_extractor():
-    sae = SAE(SAEConfig(architecture="relu", d_model=3, n_latents=4))
+    sae = SAE.from_config(SAEConfig(architecture="relu", d_model=3, n_latents=4))
     with pytest.raises(CheckpointError, match="names no backbone"):
         load_extractor(sae)
 
 
 def test_an_sae_whose_width_is_not_its_backbones_is_refused():
     info = load_backbone(FeaturesConfig(backbone="texture")).info
-    sae = SAE(SAEConfig(architecture="relu", d_model=3, n_latents=4, backbone=info))
+    sae = SAE.from_config(SAEConfig(architecture="relu", d_model=3, n_latents=4, backbone=info))
     with pytest.raises(CheckpointError, match=f"width 3, but texture gives {info.d_model}"):
         load_extractor(sae)
 
 
 def test_an_sae_of_another_layer_of_the_same_width_is_refused():
     info = load_backbone(FeaturesConfig(backbone="texture")).info
-    sae = SAE(SAEConfig(architecture="relu", d_model=info.d_model, n_latents=4, backbone=info))
+    sae = SAE.from_config(SAEConfig(architecture="relu", d_model=info.d_model, n_latents=4, backbone=info))
     check_features(sae, info)
     check_features(sae, replace(info, backbone="the same under another name"))
     with pytest.raises(CheckpointError, match="with layer 0, but these features are of texture with layer 7"):

@@ -8,12 +8,12 @@ from accelerate import Accelerator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sae_traits.config import TrainConfig
+from sae_traits.config.train import TopK, TrainConfig
 from sae_traits.errors import ConfigError
 from sae_traits.sae.fitting import fit_sae, shuffled_batches
 from sae_traits.sae.metrics import measure_sae
 
-CONFIG = TrainConfig(n_latents=48, k=3, batch_size=128, n_patches=40_000, warmup_steps=10, learning_rate=3e-3)
+CONFIG = TrainConfig(architecture=TopK(k=3), n_latents=48, batch_size=128, n_patches=40_000, warmup_steps=10, learning_rate=3e-3)
 CPU = Accelerator(cpu=True)
 
 
@@ -51,5 +51,5 @@ def test_no_epoch_has_the_order_of_another():
 
 @pytest.mark.parametrize("shape", [(0, 16), (16,), (2, 3, 16)])
 def test_what_is_not_one_row_a_patch_is_refused(shape):
-    with pytest.raises(ConfigError, match=r"features \[n, d_model\], one row a patch, not"):
+    with pytest.raises(ConfigError, match=r"features \[n, d_model\], one row per patch, not"):
         fit_sae(torch.zeros(shape), CONFIG, accelerator=CPU)

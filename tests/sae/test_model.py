@@ -29,13 +29,13 @@ INFO = BackboneInfo(
 
 def make_sae(architecture="topk", n_latents=20, **arguments):
     k = 3 if architecture == "topk" else None
-    return SAE(SAEConfig(architecture=architecture, d_model=6, n_latents=n_latents, k=k, **arguments), seed=1)
+    return SAE.from_config(SAEConfig(architecture=architecture, d_model=6, n_latents=n_latents, k=k, **arguments), seed=1)
 
 
 @given(k=st.integers(1, 20), seed=st.integers(0, 1000))
 @settings(max_examples=25, deadline=None)
 def test_topk_keeps_the_k_largest_pre_activations_and_nothing_negative(k, seed):
-    sae = SAE(SAEConfig(architecture="topk", d_model=6, n_latents=20, k=k), seed=seed)
+    sae = SAE.from_config(SAEConfig(architecture="topk", d_model=6, n_latents=20, k=k), seed=seed)
     x = torch.randn(5, 6, generator=torch.Generator().manual_seed(seed))
     pre, latents = sae.pre_activations(x), sae.encode(x)
     for row_pre, row in zip(pre, latents, strict=True):
@@ -130,15 +130,15 @@ def test_a_folder_that_is_no_sae_and_an_id_that_is_none_are_explained(tmp_path):
 @pytest.mark.parametrize("k", [0, 21, "a", 2.5])
 def test_a_k_that_no_patch_can_have_is_refused(k):
     with pytest.raises(CheckpointError, match="k"):
-        SAE(SAEConfig(architecture="topk", d_model=6, n_latents=20, k=k))
+        SAE.from_config(SAEConfig(architecture="topk", d_model=6, n_latents=20, k=k))
 
 
 PUSH = """
 from sae_traits import SAE, SAEConfig
 from sae_traits.errors import ReleaseError
 
-topk = SAE(SAEConfig(architecture="topk", d_model=6, n_latents=20, k=3), seed=1)
-relu = SAE(SAEConfig(architecture="relu", d_model=6, n_latents=20), seed=2)
+topk = SAE.from_config(SAEConfig(architecture="topk", d_model=6, n_latents=20, k=3), seed=1)
+relu = SAE.from_config(SAEConfig(architecture="relu", d_model=6, n_latents=20), seed=2)
 topk.push_to_hub("museum/pushed")
 relu.push_to_hub("museum/pushed")
 assert SAE.from_pretrained("museum/pushed").config.architecture == "relu"
@@ -168,9 +168,9 @@ def test_an_sae_is_pushed_in_the_place_of_the_one_before_but_not_into_a_sweep(hu
 @pytest.mark.parametrize("architecture", ["topk", "relu", "k_means", "nmf"])
 def test_features_of_another_width_are_refused_naming_both(way, architecture):
     k = 2 if architecture == "topk" else None
-    sae = SAE(SAEConfig(architecture=architecture, d_model=INFO.d_model, n_latents=9, k=k, backbone=INFO))
+    sae = SAE.from_config(SAEConfig(architecture=architecture, d_model=INFO.d_model, n_latents=9, k=k, backbone=INFO))
     message = f"reads features of width {INFO.d_model}, of {INFO.backbone} at layer {INFO.layer}; these are of width 5"
     with pytest.raises(CheckpointError, match=message):
         way(sae, torch.zeros(3, 5))
-    with pytest.raises(CheckpointError, match=r"features \[n, 6\], one row a patch, not \[2, 3, 6\]; bring the"):
+    with pytest.raises(CheckpointError, match=r"features \[n, 6\], one row per patch, not \[2, 3, 6\]; bring the"):
         way(sae, torch.zeros(2, 3, INFO.d_model))

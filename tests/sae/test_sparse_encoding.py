@@ -5,12 +5,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sae_traits.sae.screening import Screen
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sae_traits import SAE, SAEConfig
 from sae_traits.errors import ConfigError
-from sae_traits.sae.screening import Screen
 
 GATED = ("relu", "jump_relu", "batch_topk")
 SCREENED = (*GATED, "topk")
@@ -20,7 +20,7 @@ ARCHITECTURES = (*SCREENED, "k_means", "nmf")
 def random_sae(architecture, *, d_model=12, n_latents=40, seed=0, k=5):
     generator = torch.Generator().manual_seed(seed)
     k = min(k, n_latents) if architecture in ("topk", "batch_topk") else None
-    sae = SAE(SAEConfig(architecture=architecture, d_model=d_model, n_latents=n_latents, k=k), seed=seed)
+    sae = SAE.from_config(SAEConfig(architecture=architecture, d_model=d_model, n_latents=n_latents, k=k), seed=seed)
     with torch.no_grad():
         for parameter in sae.parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
@@ -127,7 +127,7 @@ def test_every_architecture_has_one_threshold_for_all_latents(architecture, thre
 
 def halved(sae):
     """A copy in bfloat16; the SAE itself gets the rounded weights in float32, so that both hold the same numbers."""
-    copy = SAE(sae.config)
+    copy = SAE.from_config(sae.config)
     copy.load_state_dict(sae.state_dict())
     sae.load_state_dict(copy.bfloat16().state_dict())
     return copy

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from sae_traits.config import TrainConfig
+from sae_traits.config.train import TrainConfig
 from sae_traits.errors import ConfigError
 from sae_traits.sae.sweep import expand, folder_name, is_read, parse_sweep, recommend
 

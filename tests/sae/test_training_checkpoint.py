@@ -8,15 +8,16 @@ import torch
 from accelerate import Accelerator
 
 from sae_traits import SAE, SAEConfig
-from sae_traits.config import TrainConfig
+from sae_traits.config.train import TopK, TrainConfig
 from sae_traits.errors import StoreError
+from sae_traits.sae.architectures.trainable import Penalty
 from sae_traits.sae.training_state import TrainingState, load_checkpoint, save_checkpoint
 
 
 def state_of(n_latents=2000):
-    config = TrainConfig(n_latents=n_latents, k=4)
-    sae = SAE(SAEConfig(architecture="topk", d_model=256, n_latents=n_latents, k=4))
-    return TrainingState(sae, config, Accelerator(cpu=True), coefficient=0.0)
+    config = TrainConfig(architecture=TopK(k=4), n_latents=n_latents)
+    sae = SAE.from_config(SAEConfig(architecture="topk", d_model=256, n_latents=n_latents, k=4))
+    return TrainingState(sae, config, Accelerator(cpu=True), Penalty())
 
 
 def test_a_checkpoint_is_written_without_a_copy_in_memory(tmp_path):
