@@ -78,7 +78,7 @@ class Extractor:
         if list(batch.shape[1:]) != self._prepared_shape or not batch.is_floating_point():
             wanted = ", ".join(map(str, self._prepared_shape))
             raise ImageError(
-                f"a batch holds prepared images [n, {wanted}] of real numbers, not {list(batch.shape)} of {batch.dtype}; "
+                f"a batch holds prepared images [n, {wanted}] as real numbers, not {batch.dtype} {list(batch.shape)}; "
                 "stack what `extractor.prepare(image)` gives, or give a list of images"
             )
 

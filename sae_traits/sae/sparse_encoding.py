@@ -2,7 +2,8 @@
 
 The dense encoding that the codes agree with is `SAE.encode`, in the precision of the SAE's weights. It is made a block
 of whole rows at a time, so that every latent comes from the product that `encode` itself makes, and the same bits are
-held against the threshold. Blocks of latents would save no more memory and be no faster: the encoder is already read once for hundreds of rows.
+held against the threshold. Blocks of latents would save no more memory and be no faster: the encoder is already read
+once for hundreds of rows.
 
 What blocks cannot promise is bits across shapes: a library may sum in another order for another number of rows, so that
 `encode` of all rows and of some of them differ in the last bit. MKL does so for fewer than some ten rows, or latents;

@@ -14,9 +14,9 @@ from sae_traits.sae.extractor import check_features
 def test_three_lines_take_a_photograph_to_its_codes(tmp_path):
     backbone = load_backbone(FeaturesConfig(backbone="texture"))
     d_model = backbone.info.d_model
-    SAE.from_config(SAEConfig(architecture="topk", d_model=d_model, n_latents=100, k=4, backbone=backbone.info)).save_pretrained(
-        tmp_path
-    )
+    SAE.from_config(
+        SAEConfig(architecture="topk", d_model=d_model, n_latents=100, k=4, backbone=backbone.info)
+    ).save_pretrained(tmp_path)
     sae = SAE.from_pretrained(tmp_path)
     image = Image.linear_gradient("L").convert("RGB").resize((300, 200))
     features, grid = load_extractor(sae)(image)

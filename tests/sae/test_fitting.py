@@ -13,7 +13,9 @@ from sae_traits.errors import ConfigError
 from sae_traits.sae.fitting import fit_sae, shuffled_batches
 from sae_traits.sae.metrics import measure_sae
 
-CONFIG = TrainConfig(architecture=TopK(k=3), n_latents=48, batch_size=128, n_patches=40_000, warmup_steps=10, learning_rate=3e-3)
+CONFIG = TrainConfig(
+    architecture=TopK(k=3), n_latents=48, batch_size=128, n_patches=40_000, warmup_steps=10, learning_rate=3e-3
+)
 CPU = Accelerator(cpu=True)
 
 

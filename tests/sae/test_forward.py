@@ -145,12 +145,8 @@ def test_every_loss_is_a_function_of_one_forward_pass():
     step = TrainingObjective(sae).forward_pass(x, sae.pre_activations(x).detach())
     latents = sae.encode(x)
     assert _number(sae.sparsity_loss(step)) == pytest.approx(_number(latents.sum(1).mean()), rel=1e-5)
-    assert _number(objective.mean_squared_error(step)) == pytest.approx(
-        _number((sae(x) - x).square().mean()), rel=1e-5
-    )
-    assert _number(objective.prefix_error(step)) == pytest.approx(
-        _number(objective.mean_squared_error(step)), rel=1e-5
-    )
+    assert _number(objective.mean_squared_error(step)) == pytest.approx(_number((sae(x) - x).square().mean()), rel=1e-5)
+    assert _number(objective.prefix_error(step)) == pytest.approx(_number(objective.mean_squared_error(step)), rel=1e-5)
 
 
 def _number(tensor):

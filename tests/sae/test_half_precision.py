@@ -13,9 +13,7 @@ from sae_traits.sae.trainer import FeatureScale, train_saes
 D_MODEL, N_STEPS = 16, 200
 ARCHITECTURES = ("topk", "batch_topk", "jump_relu", "relu")
 CONFIGS = [
-    train_config(
-        name, n_latents=48, k=3, batch_size=256, warmup_steps=10, learning_rate=3e-3, l1_coefficient=0.02
-    )
+    train_config(name, n_latents=48, k=3, batch_size=256, warmup_steps=10, learning_rate=3e-3, l1_coefficient=0.02)
     for name in ARCHITECTURES
 ]
 

@@ -29,7 +29,9 @@ INFO = BackboneInfo(
 
 def make_sae(architecture="topk", n_latents=20, **arguments):
     k = 3 if architecture == "topk" else None
-    return SAE.from_config(SAEConfig(architecture=architecture, d_model=6, n_latents=n_latents, k=k, **arguments), seed=1)
+    return SAE.from_config(
+        SAEConfig(architecture=architecture, d_model=6, n_latents=n_latents, k=k, **arguments), seed=1
+    )
 
 
 @given(k=st.integers(1, 20), seed=st.integers(0, 1000))

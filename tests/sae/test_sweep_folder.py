@@ -37,7 +37,9 @@ def measured(sae: SAE, monosemanticity: float, explained_variance: float = 0.5) 
 def save(folder: Path, text: str, scores: list[float]) -> list[SAE]:
     """A sweep of random SAEs with the given monosemanticity scores."""
     configs = expand(CONFIG, parse_sweep(text))
-    saes = [measured(random_sae(config.architecture.kind, seed=seed), scores[seed]) for seed, config in enumerate(configs)]
+    saes = [
+        measured(random_sae(config.architecture.kind, seed=seed), scores[seed]) for seed, config in enumerate(configs)
+    ]
     save_saes(folder, saes, configs, parse_sweep(text))
     return saes
 
@@ -171,7 +173,12 @@ def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path):
     save(tmp_path / "sae", "k=5,6", [0.1, 0.2])
     before = files(tmp_path / "sae")
     with pytest.raises(KeyError):
-        save_saes(tmp_path / "sae", [random_sae("topk"), random_sae("topk")], [CONFIG, replace(CONFIG, architecture=TopK(k=6))], ["k"])
+        save_saes(
+            tmp_path / "sae",
+            [random_sae("topk"), random_sae("topk")],
+            [CONFIG, replace(CONFIG, architecture=TopK(k=6))],
+            ["k"],
+        )
     assert files(tmp_path / "sae") == before
     assert os.listdir(tmp_path) == ["sae"]
     (tmp_path / "file").write_text("")
