@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sae_traits.errors import BackboneError
+from sae_traits.errors import BackboneError, one_line
+from sae_traits.io import hash_of_file
 
 WITHOUT_NETWORK = "give a local folder, or use --backbone texture, which needs no weights"
 
@@ -80,12 +80,6 @@ class ModelFiles:
             raise BackboneError(f"{path} is not JSON: {error}") from error
 
 
-def one_line(error: Exception) -> str:
-    """The message of another library's error, which may run over many lines, on one; of the Hub's, what happened."""
-    what_happened = str(error).partition("An error happened while trying to locate the files on the Hub")[0]
-    return " ".join(what_happened.split()) or type(error).__name__
-
-
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """No progress bar and no report of odd tensors: whoever loads a model checks them and says so in one line."""
@@ -107,12 +101,7 @@ def _hash_of_weights(folder: Path) -> str:
     files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
     if not files:
         raise BackboneError(f"{folder} has a config.json but no weights (*.safetensors); copy the whole model there")
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()[:16]
+    return hash_of_file(*files)[:16]
 
 
 def _download(name: str, file: str, revision: str | None) -> Path | None:

@@ -3,7 +3,7 @@ import torch
 import transformers as hf
 from features.tiny_models import KINDS, SIDE, save_model
 
-from sae_traits.config import FeaturesConfig
+from sae_traits.config.features import Texture, VisionModel
 from sae_traits.errors import BackboneError
 from sae_traits.features.backbone import load_backbone
 from sae_traits.features.gradcam import load_gradcam
@@ -25,7 +25,7 @@ def save_classifier(kind, folder, seed=0):
 
 
 def info_of(folder, layer) -> BackboneInfo:
-    return load_backbone(FeaturesConfig(backbone=str(folder), layer=layer, device="cpu")).info
+    return load_backbone(VisionModel(model=str(folder), layer=layer), device="cpu").info
 
 
 def pixels(n=3, seed=1):
@@ -99,7 +99,7 @@ def test_a_backbone_without_a_trained_head_is_refused(tmp_path):
         with pytest.raises(BackboneError, match=reason) as refused:
             load_gradcam(info_of(folder, 2), CPU)
         assert "google/vit-base-patch16-224" in str(refused.value)
-    texture = load_backbone(FeaturesConfig(backbone="texture", layer=0)).info
+    texture = load_backbone(Texture()).info
     with pytest.raises(BackboneError, match="texture has no classifier"):
         load_gradcam(texture, CPU)
 
