@@ -17,9 +17,8 @@ from torch import Tensor
 from sae_traits.config.train import TrainConfig
 from sae_traits.errors import ConfigError
 from sae_traits.features.extract import check_launch
-from sae_traits.features.source import FeatureSource, ImageSource
-from sae_traits.features.store import DtypeName, FeatureStore
-from sae_traits.features.stream import ImagePatchStream, PatchStream, moments
+from sae_traits.features.source import FeatureSource
+from sae_traits.features.stream import PatchStream, moments
 from sae_traits.sae.model import SAE
 from sae_traits.sae.sweep import settings_of
 from sae_traits.sae.trainer import FeatureScale, n_steps_for, train_saes
@@ -57,7 +56,6 @@ def train_on_source(
     configs: Sequence[TrainConfig],
     *,
     collection: str,
-    storage_dtype: DtypeName,
     checkpoint: Path,
     accelerator: Accelerator,
 ) -> list[SAE]:
@@ -69,21 +67,19 @@ def train_on_source(
         config: the training as a whole; its seed is that of the order of patches, its tracker gets the curves.
         configs: the settings of each SAE.
         collection: its name, for the record.
-        storage_dtype: precision of the buffer where features come straight from images.
         checkpoint: file of a killed training; the caller removes it once the SAEs are saved.
         accelerator: device and processes.
 
     Returns:
         The SAEs of raw features, on the CPU, in the order of `configs`; see `trainer.train_saes`, also for errors.
     """
-    from_images = isinstance(source, ImageSource)
-    feature_moments = moments(source, rows, at_most=SAMPLE_FOR_MOMENTS if from_images else None)
+    feature_moments = moments(source, rows, max_images=SAMPLE_FOR_MOMENTS if source.is_computed else None)
     scale = (feature_moments.mean_squared_deviation / source.info.d_model) ** 0.5
     n_steps = n_steps_for(config)
 
     def batches(start: int) -> Iterator[Tensor]:
         # Closed with the training, also when that fails, so that no thread reads on.
-        with closing(iter(open_stream(source, rows, config, start, storage_dtype, accelerator))) as stream:
+        with closing(iter(_stream(source, rows, config, start, accelerator))) as stream:
             yield from stream
 
     n_processes, precision = accelerator.num_processes, accelerator.mixed_precision
@@ -105,29 +101,29 @@ def train_on_source(
             checkpoint=checkpoint,
             data=f"{source.fingerprint} {hashlib.sha256(rows.tobytes()).hexdigest()} {order} {precision}",
             accelerator=accelerator,
-            batches_are_shares=from_images,
+            batches_are_shares=source.is_computed,
             backbone=source.info,
             training=training,
         )
 
 
-def open_stream(
-    source: FeatureSource,
-    rows: NDArray[np.int64],
-    config: TrainConfig,
-    start: int,
-    storage_dtype: DtypeName,
-    accelerator: Accelerator,
-) -> PatchStream | ImagePatchStream:
-    """Shuffled batches from step `start` on; from images every process computes the features of its own images."""
-    n_steps, n_processes = n_steps_for(config), accelerator.num_processes
-    order: dict[str, Any] = {"seed": config.seed, "start": start, "device": accelerator.device}
-    if isinstance(source, FeatureStore):
-        size = config.batch_size
-        return PatchStream(source, rows, n_patches=n_steps * size, batch_size=size, **order)
-    assert isinstance(source, ImageSource)
-    share, size = rows[accelerator.process_index :: n_processes], config.batch_size // n_processes
-    return ImagePatchStream(source, share, n_patches=n_steps * size, batch_size=size, dtype=storage_dtype, **order)
+def _stream(
+    source: FeatureSource, rows: NDArray[np.int64], config: TrainConfig, start: int, accelerator: Accelerator
+) -> PatchStream:
+    """Shuffled batches from step `start` on; where features are computed, every process has those of its own images."""
+    batch_size = config.batch_size
+    if source.is_computed:
+        rows = rows[accelerator.process_index :: accelerator.num_processes]
+        batch_size //= accelerator.num_processes
+    return PatchStream(
+        source,
+        rows,
+        n_patches=n_steps_for(config) * batch_size,
+        batch_size=batch_size,
+        seed=config.seed,
+        start=start,
+        device=accelerator.device,
+    )
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sae_traits.config.features import FeaturesConfig, Texture, VisionModel
+from sae_traits.config.features import VisionModel, recorded_kind
 from sae_traits.errors import CheckpointError, ImageError
 from sae_traits.features.backbone import Backbone, load_backbone, restore_backbone
 from sae_traits.geometry import PatchGrid
@@ -113,7 +113,7 @@ def load_extractor(
     """
     info = sae.config.backbone
     if info is None:
-        loaded = load_backbone(_features_config(backbone, layer, device))
+        loaded = _load_unrecorded(backbone, layer, device)
     else:
         if layer is not None and layer >= 0:
             check_features(sae, replace(info, layer=layer))
@@ -125,18 +125,19 @@ def load_extractor(
     return Extractor(loaded)
 
 
-def _features_config(backbone: str | Path | None, layer: int | None, device: str) -> FeaturesConfig:
-    """The features that are asked for where the SAE says nothing of its own."""
+def _load_unrecorded(backbone: str | Path | None, layer: int | None, device: str) -> Backbone:
+    """The backbone of an SAE that says nothing of it."""
     if backbone is None:
         raise CheckpointError(
             "this SAE's config.json names no backbone; say which features it was trained on, for example "
             'load_extractor(sae, backbone="facebook/dinov2-base", layer=11)'
         )
-    if str(backbone) == Texture.kind:
-        return FeaturesConfig(backbone=Texture(), device=device)
+    kind = recorded_kind(str(backbone))
+    if kind is not VisionModel:
+        return load_backbone(kind(), device=device)
     if layer is None:
         raise CheckpointError(f"this SAE's config.json names no layer of {backbone}; give load_extractor its layer=")
-    return FeaturesConfig(backbone=VisionModel(model=str(backbone), layer=layer), device=device)
+    return load_backbone(VisionModel(model=str(backbone), layer=layer), device=device)
 
 
 def check_features(sae: SAE, info: BackboneInfo) -> None:
@@ -150,7 +151,7 @@ def check_features(sae: SAE, info: BackboneInfo) -> None:
     if trained is None:
         return
     # The same revision under another name is the same model, for example a folder that has moved.
-    for name in ("revision", "layer", "rows", "columns", "framing", "mean", "std", "precision"):
+    for name in ("revision", "layer", "rows", "columns", "framing", "mean", "std", "compute_dtype"):
         if getattr(trained, name) != getattr(info, name):
             raise CheckpointError(
                 f"the SAE was trained on {trained.backbone} with {name} {getattr(trained, name)}, but these features "

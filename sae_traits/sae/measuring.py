@@ -15,16 +15,17 @@ from numpy.typing import NDArray
 from sae_traits.config.train import TrainConfig
 from sae_traits.features.source import FeatureSource
 from sae_traits.features.store import FeatureShard
-from sae_traits.logging import say
+from sae_traits.logging import warn
 from sae_traits.sae.metrics import measure_sae
 from sae_traits.sae.model import SAE
 from sae_traits.sae.monosemanticity import measure_monosemanticity
 from sae_traits.sae.stability import mean_stability
 from sae_traits.sae.sweep import seeds_of_settings
-from sae_traits.schema import Collection
+from sae_traits.schema import Collection, Split
 
 MEASURED_PATCHES = 200_000
 """An SAE is measured on at most this many held-out patches."""
+HELD_OUT_FIRST: tuple[Split, ...] = ("validation", "test", "train")
 
 
 def measure_on_held_out(
@@ -99,10 +100,9 @@ def _record(sae: SAE, metrics: dict[str, Any]) -> None:
 
 def _held_out(source: FeatureSource, collection: Collection) -> tuple[list[FeatureShard], str]:
     """A sample of held-out images, and their split: validation, or test or train where there is no other."""
-    splits = np.array([record.split for record in collection.images])
-    split = next(name for name in ("validation", "test", "train") if (splits == name).any())
+    split, rows = next((s, rows) for s in HELD_OUT_FIRST if len(rows := collection.rows(s)))
     if split == "train":
-        say("no images are held out, so the SAE is measured on those that it was trained on")
+        warn("no images are held out, so the SAE is measured on those that it was trained on")
     n_sampled = max(1, MEASURED_PATCHES // (source.info.rows * source.info.columns))
-    sample = np.sort(np.random.default_rng(0).permutation(np.flatnonzero(splits == split))[:n_sampled])
+    sample = np.sort(np.random.default_rng(0).permutation(rows)[:n_sampled])
     return list(source.shards(sample)), split

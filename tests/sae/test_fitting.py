@@ -4,7 +4,6 @@ from itertools import islice
 
 import pytest
 import torch
-from accelerate import Accelerator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +15,6 @@ from sae_traits.sae.metrics import measure_sae
 CONFIG = TrainConfig(
     architecture=TopK(k=3), n_latents=48, batch_size=128, n_patches=40_000, warmup_steps=10, learning_rate=3e-3
 )
-CPU = Accelerator(cpu=True)
 
 
 def features(n, seed=0):
@@ -29,7 +27,7 @@ def features(n, seed=0):
 
 
 def test_it_learns_to_reconstruct_other_features_of_the_same_kind():
-    sae = fit_sae(features(1000), CONFIG, accelerator=CPU)
+    sae = fit_sae(features(1000), CONFIG, device="cpu")
     assert measure_sae(sae, [features(500, seed=1)]).explained_variance > 0.8
     assert sae.config.training["n_distinct_patches"] == 1000
 
@@ -54,4 +52,4 @@ def test_no_epoch_has_the_order_of_another():
 @pytest.mark.parametrize("shape", [(0, 16), (16,), (2, 3, 16)])
 def test_what_is_not_one_row_a_patch_is_refused(shape):
     with pytest.raises(ConfigError, match=r"features \[n, d_model\], one row per patch, not"):
-        fit_sae(torch.zeros(shape), CONFIG, accelerator=CPU)
+        fit_sae(torch.zeros(shape), CONFIG, device="cpu")
