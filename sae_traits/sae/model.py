@@ -241,11 +241,18 @@ class SAE(nn.Module, ABC):
         """Write config.json and model.safetensors (sharded when larger than 5 GB).
 
         Raises:
+            CheckpointError: the configuration names another architecture.
             StoreError: the weights cannot be written, for example because the disk is full.
         """
         from huggingface_hub import save_torch_model
         from safetensors import SafetensorError
 
+        from sae_traits.sae.architectures import sae_class
+
+        if type(self) is not sae_class(self.config.architecture):
+            raise CheckpointError(
+                f"a {type(self).__name__} whose config says {self.config.architecture!r} would load as something else"
+            )
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         try:
