@@ -172,7 +172,7 @@ def _scale_of(parts: Iterable[Rows]) -> tuple[FeatureScale, float]:
 
 
 def _as_floats(rows: Rows) -> Tensor:
-    return (rows if isinstance(rows, Tensor) else torch.from_numpy(np.asarray(rows))).float()
+    return rows.float() if isinstance(rows, Tensor) else torch.from_numpy(np.array(rows, dtype=np.float32))
 
 
 def _check_rows(rows: Any) -> None:
