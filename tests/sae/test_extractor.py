@@ -104,9 +104,7 @@ def test_the_backbone_can_be_said_where_the_sae_names_none(textures):
     unknown = SAE.from_config(replace(textures.config, backbone=None))
     features, _ = load_extractor(unknown, backbone="texture")(drawn((64, 64)))
     torch.testing.assert_close(features, load_extractor(textures)(drawn((64, 64)))[0])
-    with pytest.raises(
-        CheckpointError, match=r"names no backbone; say which features .* load_extractor\(sae, b"
-    ):
+    with pytest.raises(CheckpointError, match=r"names no backbone; say which features .* load_extractor\(sae, b"):
         load_extractor(unknown)
     with pytest.raises(CheckpointError, match="names no layer of some/model; give load_extractor its layer="):
         load_extractor(unknown, backbone="some/model")

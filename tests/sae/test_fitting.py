@@ -105,7 +105,5 @@ def test_batches_have_no_checkpoint_and_a_process_one_device(tmp_path):
     fit_sae(features(200), dataclasses.replace(CONFIG, n_patches=128), device="cpu")
     with pytest.raises(BackboneError, match="the device 'cuda:99' cannot be used here"):
         fit_sae(features(200), CONFIG, device="cuda:99")
-    with pytest.raises(
-        ConfigError, match="this process already computes on cpu, and Accelerate has one device"
-    ):
+    with pytest.raises(ConfigError, match="this process already computes on cpu, and Accelerate has one device"):
         fit_sae(features(200), CONFIG, device="meta")

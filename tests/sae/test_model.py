@@ -221,9 +221,7 @@ def test_weights_can_be_loaded_in_half_precision(tmp_path):
     assert torch.allclose(half.encode(x).sum(1).float(), sae.encode(x).sum(1), rtol=0.05)
     assert torch.equal(half.bfloat16().encode(x.bfloat16()), half.encode(x.bfloat16()))
     for dtype in ("bfloat16", torch.int32):
-        with pytest.raises(
-            ConfigError, match=r"the dtype of an SAE is torch\.float32, .* or the like, not"
-        ):
+        with pytest.raises(ConfigError, match=r"the dtype of an SAE is torch\.float32, .* or the like, not"):
             SAE.from_pretrained(tmp_path, dtype=dtype)
 
 
