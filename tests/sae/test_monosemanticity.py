@@ -128,7 +128,7 @@ def test_other_embeddings_can_judge_and_are_named():
 
 def test_an_image_that_lies_in_two_tiles_counts_once():
     n_latents = 2**20  # so wide that a tile holds sixteen patches
-    sae = SAE(SAEConfig(architecture="topk", d_model=2, n_latents=n_latents, k=3), seed=0)
+    sae = SAE.from_config(SAEConfig(architecture="topk", d_model=2, n_latents=n_latents, k=3), seed=0)
     x = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
     x = torch.cat([x, 2 * x])  # the same latents again in later tiles, twice as strong
     tiles = [latents for _, latents in sae.encode_tiles(x)]

@@ -9,7 +9,6 @@ from pathlib import Path
 from torch import Tensor
 
 from sae_traits.errors import CheckpointError
-from sae_traits.sae.architectures import ArchitectureName
 from sae_traits.sae.formats.files import Settings, Shape, Weights, make_sae, read_pickle, read_settings
 from sae_traits.sae.model import SAE, SAEConfig
 
@@ -21,7 +20,7 @@ WEIGHTS_FILE = "ae.pt"
 class _DictClass:
     """How a class of that library keeps its tensors."""
 
-    architecture: ArchitectureName
+    architecture: str
     b_dec: str = "b_dec"
     """Its name there."""
     linear: bool = True

@@ -147,6 +147,6 @@ def read_pickle(file: Path, content: BinaryIO | Path) -> Weights:
 
 def make_sae(config: SAEConfig, tensors: Mapping[str, Tensor]) -> SAE:
     """An SAE with these tensors, which have its names and shapes."""
-    sae = SAE(config)
+    sae = SAE.from_config(config)
     sae.load_state_dict(dict(tensors), strict=True)
     return sae.eval()

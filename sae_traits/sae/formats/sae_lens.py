@@ -12,7 +12,6 @@ from typing import Any
 from torch import Tensor
 
 from sae_traits.errors import CheckpointError
-from sae_traits.sae.architectures import ArchitectureName
 from sae_traits.sae.formats.files import Settings, Shape, make_sae, read_safetensors, read_settings
 from sae_traits.sae.model import SAE, SAEConfig
 from sae_traits.schema import BackboneInfo
@@ -25,7 +24,7 @@ OUR_METADATA = "sae_traits"
 """Key of the metadata under which the export says what SAELens has no words for."""
 SMALLEST_NORM = 1e-8
 """Of a decoder row, as SAELens has it."""
-_ARCHITECTURES: dict[str, ArchitectureName] = {
+_ARCHITECTURES: dict[str, str] = {
     "standard": "relu",
     "topk": "topk",
     "jumprelu": "jump_relu",
