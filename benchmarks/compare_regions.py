@@ -27,10 +27,10 @@ import numpy as np
 from tables import describe_machine, markdown_table
 
 from sae_traits.config.layers import resolve
-from sae_traits.describers.measured import Measured
+from sae_traits.describers.measured import MeasuredDescriber
 from sae_traits.encoding import encode, plan_regions
-from sae_traits.evaluation.localisation import patches_on_animal
 from sae_traits.evaluation.statistics import Interval, bootstrap_interval, paired_difference
+from sae_traits.evaluation.tasks.localisation import patches_on_animal
 from sae_traits.extraction import extract_features, features_of
 from sae_traits.features.backbone import choose_device, load_backbone
 from sae_traits.features.gradcam import load_gradcam
@@ -169,8 +169,9 @@ def agreement(sample: Sample, folder: Path) -> dict[str, FacetAgreement]:
     folder.mkdir(parents=True, exist_ok=True)
     traits_file = folder / "traits.parquet"
     with Ledger(folder / "ledger.sqlite") as ledger:
-        describe_candidates(sample, Measured(), ledger, workers=2)
-        export_traits(sample, Measured(), ledger, traits_file=traits_file, latents_file=folder / "latents.parquet")
+        describe_candidates(sample, MeasuredDescriber(), ledger, workers=2)
+        files = {"traits_file": traits_file, "latents_file": folder / "latents.parquet"}
+        export_traits(sample, MeasuredDescriber(), ledger, **files)
     counter = ConsistencyCounter()
     for trait in read_traits(traits_file):
         counter.add(trait, sample.collection.images[trait.candidate.image])

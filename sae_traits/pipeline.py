@@ -18,23 +18,26 @@ from sae_traits.evaluation.embedding import embed_collection
 from sae_traits.evaluation.figures import draw_bars
 from sae_traits.evaluation.localisation import score_on_masks
 from sae_traits.evaluation.report import draw_gallery, report_sections, write_report
+from sae_traits.evaluation.results import read_results
 from sae_traits.evaluation.species_traits import species_lines
 from sae_traits.evaluation.zero_shot import evaluate_zero_shot
 from sae_traits.evaluation.zero_shot_results import ZeroShotResults, report_lines
 from sae_traits.extraction import digest, extract_features, features_of, rows_of
 from sae_traits.features.source import FeatureSource
 from sae_traits.io import hash_of_file, write_text
-from sae_traits.logging import say
 from sae_traits.models.clip.model import CLIP, load_clip
-from sae_traits.publishing import local_name, rewrite_cards, write_run_card, write_run_dataset
-from sae_traits.release.results import read_results
+from sae_traits.publishing import (
+    local_name,
+    rewrite_cards,
+    write_run_card,
+    write_run_dataset,
+    write_run_dataset_card,
+)
 from sae_traits.runs.run import Run
 from sae_traits.sae.model import SAE
 from sae_traits.schema import Collection, Trait
-from sae_traits.testbench import truth
-from sae_traits.testbench.clip import DRAWN_CLIP, refuse_unless_drawn
-from sae_traits.testbench.drawn import draw_collection
-from sae_traits.testbench.drawn.world import is_drawn
+from sae_traits.testbench.demo import RECIPE, prepare_demo
+from sae_traits.testbench.truth import DrawnTruth, score
 from sae_traits.training import train
 from sae_traits.traits.annotate import describe_candidates, export_traits
 from sae_traits.traits.encode import Codes
@@ -183,7 +186,8 @@ def release_run(run: Run) -> None:
 
     def work() -> dict[str, Any]:
         write_run_card(run, collection, sae, run.sae, None)  # an evaluation writes the cards again
-        found = write_run_dataset(run, collection, dictionary, run.dataset, name=name, repo_id=None)
+        found = write_run_dataset(run, collection, run.dataset, name=name)
+        write_run_dataset_card(run, collection, run.dataset, found, None, name=name, repo_id=None)
         return asdict(found)
 
     inputs = {
@@ -209,8 +213,8 @@ def _evaluate(run: Run, clip: CLIP | None) -> None:
         info = features_of(run, collection).info
         traits = list(read_traits(run.traits_file))
         on_animal = score_on_masks(collection, traits, info)
-        is_scored = is_drawn(collection.root) and run.config.collection.labels
-        drawn = truth.score(collection, traits, info) if is_scored else None
+        is_scored = collection.note is not None and run.config.collection.labels
+        drawn = score(collection, traits, info) if is_scored else None
         zero_shot = _zero_shot(run, collection, traits, clip) if clip else None
         with Ledger(run.ledger_file) as ledger:
             quality = assess_quality(traits, ledger, collection, make_describer(run.config.describe), controls)
@@ -220,7 +224,7 @@ def _evaluate(run: Run, clip: CLIP | None) -> None:
             "traits": run.steps.counts("annotate"),
             "on_animal": on_animal.to_dict() if on_animal else None,
             "quality": quality.to_dict(),
-            "drawn": drawn.to_dict() if drawn else None,
+            "drawn": asdict(drawn) if drawn else None,
             "zero_shot": {"clip": clip.info.to_dict(), **zero_shot.to_dict()} if clip and zero_shot else None,
         }
         n_drawn = draw_gallery(collection, traits, run.evaluation / "figures" / "regions.png")
@@ -228,7 +232,7 @@ def _evaluate(run: Run, clip: CLIP | None) -> None:
             results,
             species=species_lines(collection, traits),
             quality=quality.lines(),
-            drawn=drawn.lines() if drawn else [],
+            drawn=DrawnTruth().lines(drawn) if drawn else [],
             zero_shot=report_lines(zero_shot) if zero_shot else [],
             n_regions_drawn=n_drawn,
         )
@@ -252,8 +256,6 @@ def _clip(run: Run) -> CLIP | None:
     config = run.config.zero_shot
     if config.clip is None:
         return None
-    source = Path(run.config.collection.source or "")
-    refuse_unless_drawn(Path(config.clip), source if source.is_dir() else source.parent)
     return load_clip(
         config.clip, revision=config.clip_revision, framing=config.clip_framing, device=run.config.features.device
     )
@@ -292,13 +294,7 @@ def run_all(run: Run) -> None:
 
 def run_demo(folder: Path) -> Run:
     """Draw the drawn world into FOLDER/collection, unless it is there, and run everything on it."""
-    collection = (folder / "collection").resolve()  # absolute before it is there, as it is when it is there
-    recipe = read_config(recipe_file("demo.yaml"))
-    given = {"collection": {"source": str(collection)}, "zero_shot": {"clip": str(DRAWN_CLIP)}}
-    run = Run.create(folder, resolve(recipe, given))
-    if not is_drawn(collection):
-        say("drawing images of invented species")
-        draw_collection(collection)
+    run = Run.create(folder, resolve(read_config(recipe_file(RECIPE)), prepare_demo(folder)))
     run_all(run)
     return run
 

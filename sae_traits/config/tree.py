@@ -1,13 +1,13 @@
 """Configurations as a tree: sections and variants are its branches, options its leaves.
 
-A place in the tree is a dataclass, or a union of dataclasses of which one is chosen: its `kind` says which, or an option
-that only this one requires (`--sae` adopts an SAE), or a text (`--backbone texture`, `--backbone facebook/dinov2-base`).
+A place in the tree is a dataclass, or a union of dataclasses of which one is chosen: its `kind` says which, or an
+option that only this one requires (`--sae` adopts an SAE), or a text (`--backbone texture`, `--backbone ORG/MODEL`).
 YAML, the command line and Python build the same objects:
 
     build(RunConfig, {"describer": {"kind": "server", "model": "qwen"}}, {"describer": {"in_flight": 8}})
 
-Later layers win. Where a layer chooses another variant, what earlier layers said of the former one is forgotten; an option
-that the chosen variant does not have is refused.
+Later layers win. Where a layer chooses another variant, what earlier layers said of the former one is forgotten; an
+option that the chosen variant does not have is refused.
 """
 
 from __future__ import annotations
@@ -119,6 +119,8 @@ def flag_of(field: Field[Any]) -> str:
 def options_of(section: type, path: tuple[str, ...] = (), kinds: tuple[str, ...] = ()) -> Iterator[Option]:
     """All options of a section and of every variant below it; one that several variants have comes once for each."""
     for name, field in leaves_of(section).items():
+        if name == getattr(section, "open_field", None):
+            continue  # said by the text that chooses the variant
         yield Option((*path, name), flag_of(field), hints(section)[name], field, (kinds,))
     for name, place in branches_of(section).items():
         for kind, variant in place.variants.items():
@@ -189,10 +191,6 @@ def _choose(
         layer = dict(layer)
         if "kind" in layer:
             kind = layer.pop("kind")
-            if kind not in place.variants:
-                raise ConfigError(
-                    f"{_words(path)} must be one of {_kinds(place)}, not {kind!r}{_hint(str(kind), place)}"
-                )
         else:
             for name, value in layer.items():
                 for required_by in place.variants_requiring(name):
@@ -216,17 +214,25 @@ def _spelled_out(place: Place, given: Any, path: tuple[str, ...]) -> Mapping[str
     if given is None or given == UNSET:
         return None
     if isinstance(given, Mapping):
-        return given
+        return dict(given) | _chosen_by(place, given["kind"], path) if "kind" in given else given
     if is_dataclass(given):
         return as_dict(given)
     if isinstance(given, str):
-        if given in place.variants:
-            return {"kind": given}
-        for kind, variant in place.variants.items():
-            if (name := getattr(variant, "open_field", None)) is not None:
-                return {"kind": kind, name: given}
-        raise ConfigError(f"{_words(path)} must be one of {_kinds(place)}, not {given!r}{_hint(given, place)}")
+        return _chosen_by(place, given, path)
     raise ConfigError(f"{_words(path)} must hold options, for example `kind: …` or `name: value`, not {given!r}")
+
+
+def _chosen_by(place: Place, text: Any, path: tuple[str, ...]) -> dict[str, Any]:
+    """The variant of that kind, or the one that takes any text, with that text."""
+    if text in place.variants:
+        return {"kind": text}
+    for kind, variant in place.variants.items():
+        if (name := getattr(variant, "open_field", None)) is not None:
+            return {"kind": kind, name: text}
+    kinds = [str(kind) for kind in place.variants]
+    near = get_close_matches(str(text), kinds, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise ConfigError(f"{_words(path)} must be one of {', '.join(kinds)}, not {text!r}{hint}")
 
 
 def _known(place: Place, kind: Any, layer: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -321,10 +327,9 @@ def _branch_paths(section: type, path: tuple[str, ...] = ()) -> Iterator[tuple[t
 
 def map_options(config: Any, change: Any) -> Any:
     """The configuration with `change(field, value)` in the place of every option's value."""
-    values = {}
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        values[field.name] = map_options(value, change) if is_dataclass(value) else change(field, value)
+    values = {name: change(field, getattr(config, name)) for name, field in leaves_of(type(config)).items()}
+    inner = {name: getattr(config, name) for name in branches_of(type(config))}
+    values |= {name: value and map_options(value, change) for name, value in inner.items()}
     return dataclasses.replace(config, **values)
 
 
@@ -332,8 +337,10 @@ def with_absolute_paths(config: Any) -> Any:
     """The configuration with the paths that exist here as absolute ones, so that a run goes on from another folder."""
 
     def change(field: Field[Any], value: Any) -> Any:
-        is_here = isinstance(value, str) and field.metadata.get("is_path") and Path(value).expanduser().exists()
-        return str(Path(value).expanduser().resolve()) if is_here else value
+        if not isinstance(value, str) or not field.metadata["is_path"]:
+            return value
+        path = Path(value).expanduser()
+        return str(path.resolve()) if path.exists() or field.metadata["is_made"] else value
 
     return map_options(config, change)
 
@@ -347,7 +354,7 @@ def with_public_names(config: Any) -> Any:
     """The configuration with files and folders by their names: what a card may show."""
     return map_options(
         config,
-        lambda field, value: public_name(value) if isinstance(value, str) and field.metadata.get("is_path") else value,
+        lambda field, value: public_name(value) if isinstance(value, str) and field.metadata["is_path"] else value,
     )
 
 
@@ -361,12 +368,3 @@ def _flag(path: tuple[str, ...]) -> str:
 
 def _where(path: tuple[str, ...], kind: Any) -> str:
     return f"--{_flag(path)} {kind}" if path and isinstance(kind, str) else _words(path)
-
-
-def _kinds(place: Place) -> str:
-    return ", ".join(str(kind) for kind in place.variants)
-
-
-def _hint(text: str, place: Place) -> str:
-    near = get_close_matches(text, [str(kind) for kind in place.variants], n=1)
-    return f"; did you mean {near[0]}?" if near else ""

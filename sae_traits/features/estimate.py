@@ -24,7 +24,7 @@ class ExtractionEstimate:
     n_images: int
     n_patches: int
     n_bytes: int
-    """Of the tensors in all shards; headers and index add less than 1 KB per shard."""
+    """Bytes of the tensors in all shards; headers and index add less than 1 KB per shard."""
     n_shards: int
     free_bytes: int
     """On the disk of the target folder."""

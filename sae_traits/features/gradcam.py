@@ -27,7 +27,7 @@ _CHOOSE = (
 
 @dataclass(frozen=True)
 class ClassMap:
-    """Where one image shows the class that was predicted for it."""
+    """A map of where an image shows the class that was predicted for it."""
 
     class_index: int
     class_name: str

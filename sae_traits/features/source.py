@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from threading import Event
 from typing import Any, Protocol
@@ -31,7 +30,7 @@ IMAGES_OF_A_SMALL_SHARD = 16
 
 
 class FeatureSource(Protocol):
-    """Features of a collection, a shard of images at a time; a `FeatureStore` and an `ImageSource` are such."""
+    """Features of a collection, given shard by shard; a `FeatureStore` and an `ImageSource` are such."""
 
     @property
     def info(self) -> BackboneInfo:
@@ -110,7 +109,7 @@ class ImageSource:
 
     @property
     def info(self) -> BackboneInfo:
-        """That of the backbone."""
+        """What the features depend on, apart from the images."""
         return self.backbone.info
 
     @property
@@ -125,7 +124,7 @@ class ImageSource:
 
     @property
     def is_computed(self) -> bool:
-        """True."""
+        """True: every pass over the features reads the images and runs the backbone."""
         return True
 
     def count_shards(self, rows: ArrayLike | None = None) -> int:
@@ -144,55 +143,33 @@ class ImageSource:
         """
         chosen = np.flatnonzero(membership(self.n_images, rows)).tolist()
         plans = [chosen[plan.start : plan.stop] for plan in plan_shards(len(chosen), self.info, "float32")]
-        batches = self.encoded(batch for plan in plans for batch in batches_of(plan, self.image_batch_size))
+        batches = self._encoded(batch for plan in plans for batch in batches_of(plan, self.image_batch_size))
         for plan in plans:
             shard = empty_shard(self.collection, self.info, plan, "float32")
             fill_from(batches, shard.features)
             yield shard
 
-    def encoded(self, row_batches: Iterator[Sequence[int]]) -> Iterator[EncodedBatch]:
-        """Features of batches of rows, as `encoded_batches` gives them."""
-        return encoded_batches(self.collection, self.backbone, row_batches, workers=self.workers)
-
     def parts(self, rows: ArrayLike) -> Parts:
-        """The images, one by one."""
-        return _Images(self, membership(self.n_images, rows))
+        """The images, one by one.
 
+        A stream that begins at step s opens the images of the filling that s falls into, and none before.
+        """
+        return Parts(
+            n_patches=np.where(membership(self.n_images, rows), self.patch_counts(), 0),
+            d_model=self.info.d_model,
+            dtype=DTYPES[self.storage_dtype],
+            filler=self._filler,
+        )
 
-@dataclass(frozen=True)
-class _Images:
-    """The images of a source as `Parts`.
-
-    Workers read images ahead, also while the trainer computes. A stream that begins at step s opens the images of the
-    filling that s falls into, and none before. Batches of images never run across fillings, so that a resumed stream
-    gives the same features to the last bit.
-    """
-
-    source: ImageSource
-    chosen: NDArray[np.bool_]
-    """Which images of the collection take part `[n_images]`."""
-
-    @cached_property
-    def n_patches(self) -> NDArray[np.int64]:
-        return np.where(self.chosen, self.source.patch_counts(), 0)
-
-    @property
-    def d_model(self) -> int:
-        return self.source.info.d_model
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return DTYPES[self.source.storage_dtype]
-
-    def filler(self, fillings: Iterator[tuple[int, ...]], abandoned: Event) -> Fill:
-        row_batches = (rows for images in fillings for rows in batches_of(images, self.source.image_batch_size))
+    def _filler(self, fillings: Iterator[tuple[int, ...]], abandoned: Event) -> Fill:
+        # Batches never run across fillings, so that a resumed stream gives the same features to the last bit.
+        row_batches = (rows for images in fillings for rows in batches_of(images, self.image_batch_size))
         # Made here and not in the thread that fills the buffer: workers should be forked from a thread without locks.
-        wanted = _until(abandoned, self.source.encoded(row_batches))
+        wanted = _until(abandoned, self._encoded(row_batches))
+        return lambda images, buffer: fill_from(wanted, buffer)
 
-        def fill(_: tuple[int, ...], buffer: torch.Tensor) -> None:
-            fill_from(wanted, buffer)
-
-        return fill
+    def _encoded(self, row_batches: Iterator[Sequence[int]]) -> Iterator[EncodedBatch]:
+        return encoded_batches(self.collection, self.backbone, row_batches, workers=self.workers)
 
 
 def _until(abandoned: Event, batches: Iterator[EncodedBatch]) -> Iterator[EncodedBatch]:

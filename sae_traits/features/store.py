@@ -13,10 +13,9 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from pathlib import Path
 from threading import Event
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,7 +47,7 @@ class ShardEntry:
 
     @property
     def rows(self) -> slice:
-        """Of the collection."""
+        """The rows of its images in the collection."""
         return slice(self.first_image, self.first_image + self.n_images)
 
 
@@ -71,7 +70,7 @@ class FeatureShard:
         return self.features[patches], self.patches[patches]
 
     def only(self, chosen: NDArray[np.bool_]) -> FeatureShard:
-        """The same with those images only that are chosen `[n_images]`."""
+        """A shard of those images only that are chosen `[n_images]`."""
         if chosen.all():
             return self
         counts = np.diff(self.offsets)
@@ -84,30 +83,18 @@ Fill = Callable[[tuple[int, ...], torch.Tensor], None]
 """Puts the features of some parts of a source, one after the other, into `[n_patches, d_model]`."""
 
 
-class Parts(Protocol):
+@dataclass(frozen=True)
+class Parts:
     """What can be read of a source in one piece (its shards, or its images), of the images that take part."""
 
-    @property
-    def n_patches(self) -> NDArray[np.int64]:
-        """Patches of each part `[n_parts]`; 0 where no image of it takes part."""
-        ...
-
-    @property
-    def d_model(self) -> int:
-        """Width of the features."""
-        ...
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """In which they are kept."""
-        ...
-
-    def filler(self, fillings: Iterator[tuple[int, ...]], abandoned: Event) -> Fill:
-        """What fills a buffer with some parts; it is called, in a background thread, with the fillings in their order.
-
-        Where that takes long it looks at `abandoned`, and gives up when it is set.
-        """
-        ...
+    n_patches: NDArray[np.int64]
+    """Patches of each part `[n_parts]`; 0 where no image of it takes part."""
+    d_model: int
+    dtype: torch.dtype
+    """In which the features are kept."""
+    filler: Callable[[Iterator[tuple[int, ...]], Event], Fill]
+    """Given the parts of every filling that is going to be asked for, what does it, in a background thread. Where that
+    takes long it looks at the event, and gives up when it is set."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +176,7 @@ class FeatureStore:
                 yield self.shard(index).only(chosen[entry.rows])
 
     def shard(self, index: int) -> FeatureShard:
-        """One shard.
+        """Read one shard.
 
         Raises:
             StoreError: the file cannot be read, or is not what was written.
@@ -200,7 +187,7 @@ class FeatureStore:
             return FeatureShard(images, offsets, patches, file.get_tensor("features").float())
 
     def copy_features(self, index: int, chosen: NDArray[np.bool_], into: torch.Tensor) -> int:
-        """Copy the features of a shard's chosen images into the first rows of a tensor; how many rows that were.
+        """Copy the features of a shard's chosen images into the first rows of a tensor; return how many rows.
 
         Read in blocks, one per run of chosen images, with no memory in between.
 
@@ -223,8 +210,21 @@ class FeatureStore:
         return end
 
     def parts(self, rows: ArrayLike) -> Parts:
-        """The shards, of which only some images take part."""
-        return _Shards(self, membership(self.n_images, rows))
+        """The shards, of which only the images of some rows are read."""
+        chosen = membership(self.n_images, rows)
+        counts = np.where(chosen, self.patch_counts(), 0)
+
+        def fill(shards: tuple[int, ...], buffer: torch.Tensor) -> None:
+            end = 0
+            for index in shards:
+                end += self.copy_features(index, chosen, buffer[end:])
+
+        return Parts(
+            n_patches=np.array([counts[entry.rows].sum() for entry in self.entries]),
+            d_model=self.info.d_model,
+            dtype=DTYPES[self.storage_dtype],
+            filler=lambda fillings, abandoned: fill,
+        )
 
     def _verify(self, index: int) -> None:
         """Compare a shard's size and checksum, once."""
@@ -249,36 +249,6 @@ class FeatureStore:
                 yield file
         except (OSError, SafetensorError) as error:
             raise StoreError(f"cannot read {path} ({error}); delete it and {_WHAT_TO_DO}") from error
-
-
-@dataclass(frozen=True)
-class _Shards:
-    """The shards of a store as `Parts`: of each only the chosen images are read, in the storage dtype."""
-
-    store: FeatureStore
-    chosen: NDArray[np.bool_]
-    """Which images of the collection take part `[n_images]`."""
-
-    @cached_property
-    def n_patches(self) -> NDArray[np.int64]:
-        counts = np.where(self.chosen, self.store.patch_counts(), 0)
-        return np.array([counts[entry.rows].sum() for entry in self.store.entries])
-
-    @property
-    def d_model(self) -> int:
-        return self.store.info.d_model
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return DTYPES[self.store.storage_dtype]
-
-    def filler(self, fillings: Iterator[tuple[int, ...]], abandoned: Event) -> Fill:
-        return self._fill
-
-    def _fill(self, shards: tuple[int, ...], buffer: torch.Tensor) -> None:
-        end = 0
-        for index in shards:
-            end += self.store.copy_features(index, self.chosen, buffer[end:])
 
 
 def membership(n_images: int, rows: ArrayLike | None) -> NDArray[np.bool_]:

@@ -112,14 +112,14 @@ class PatchStream:
         return max(0, self.n_steps - self.start)
 
     def __iter__(self) -> Generator[Tensor]:
-        """The batches of the steps `start` to `n_steps`; closing the generator ends the threads at once."""
+        """Yield the batches of the steps `start` to `n_steps`; closing the generator ends the threads at once."""
         abandoned = Event()
         parts_of_fillings = (visit.refill.parts for visit in self.visits() if not visit.is_held)
         fill = self._parts.filler(parts_of_fillings, abandoned)
         return prefetch(self._batches(fill, abandoned), BATCHES_AHEAD, abandoned)
 
     def refills(self) -> Iterator[Refill]:
-        """The endless sequence of refills, epoch after epoch."""
+        """Yield the endless sequence of refills, epoch after epoch."""
         epoch = 0
         while True:
             order = np.random.default_rng([self._seed, epoch]).permutation(len(self._parts.n_patches))
@@ -135,7 +135,7 @@ class PatchStream:
             epoch += 1
 
     def visits(self) -> Iterator[Visit]:
-        """The refills that the steps `start` to `n_steps` need."""
+        """Yield the refills that the steps `start` to `n_steps` need."""
         skipped, left = self.start * self._batch_size, len(self) * self._batch_size
         held: tuple[int, ...] = ()
         for refill in self.refills():
@@ -150,7 +150,7 @@ class PatchStream:
             skipped, held = 0, refill.parts
 
     def _fillings(self, fill: Fill) -> Generator[tuple[Tensor, Tensor]]:
-        """Of every visit the filled buffer and the rows that leave it, in their order."""
+        """Yield for every visit the filled buffer, and the rows that leave it in their order."""
         largest = max(min(self._capacity, int(self._parts.n_patches.sum())), int(self._parts.n_patches.max()))
         # Memory that is used again and again: new memory of this size costs more time than filling it.
         current, spare = self._empty(0), self._empty(0)

@@ -6,19 +6,17 @@ import inspect
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pickle import UnpicklingError
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.utils.hooks import RemovableHandle
 
 from sae_traits.config.features import VisionModel
 from sae_traits.errors import BackboneError, one_line
-from sae_traits.features.model_files import ModelFiles, quiet_transformers
-from sae_traits.features.preprocessing import PreparePixels, Preprocessing, read_preprocessing, reframe
+from sae_traits.features.model_files import ModelFiles
+from sae_traits.features.preprocessing import PreparePixels, Preprocessing, preprocessing_of, reframe
 from sae_traits.features.store import DTYPES
 from sae_traits.geometry import FramingMode
 from sae_traits.logging import warn
@@ -114,15 +112,7 @@ def load(model: VisionModel, *, framing: Literal["auto"] | FramingMode, device: 
     """
     files = ModelFiles.find(model.model, model.revision)
     _check_is_vision_model(files)
-    for file in ("preprocessor_config.json", "processor_config.json"):
-        if (values := files.read_json(file)) is not None:
-            preprocessing = read_preprocessing(values, f"{file} of {files.name}")
-            break
-    else:
-        raise BackboneError(
-            f"{files.name} has no preprocessor_config.json, so its input size and normalisation are unknown; "
-            "copy that file from the model that it was made from"
-        )
+    preprocessing = preprocessing_of(files)
     preprocessing = replace(preprocessing, framing=reframe(preprocessing.framing, framing))
     return _build(files, model.layer, preprocessing, model.compute_dtype, device)
 
@@ -149,7 +139,7 @@ def _build(
             f"{files.name} computes in {compute_dtype} on a CPU, some five times slower than in float32 "
             "(--compute-dtype)"
         )
-    model, missing = _load_model(files, DTYPES[compute_dtype])
+    model, loading = files.load_model(DTYPES[compute_dtype])
     tower: nn.Module = getattr(model, "vision_model", model)
     _check_needs_pixels_only(tower, files.name)
     width, height = preprocessing.framing.size
@@ -159,7 +149,7 @@ def _build(
         raise BackboneError(f"{files.name} cannot run on {width} x {height} pixels: {one_line(error)}") from error
     layer = trace.index(layer, files.name)
     hidden, tap, executed = trace.states[layer], *trace.tap(layer, files.name)
-    random = sorted(key for key in missing if model.get_submodule(key.rpartition(".")[0]) in executed)
+    random = sorted(key for key in loading["missing_keys"] if model.get_submodule(key.rpartition(".")[0]) in executed)
     if random:
         raise BackboneError(
             f"the weights of {files.name} lack {len(random)} tensors of its config, for example {random[0]}"
@@ -189,14 +179,9 @@ def _build(
 
 def _check_is_vision_model(files: ModelFiles) -> None:
     """Raises BackboneError before any weights are fetched, where the config is not one of a vision model."""
-    from transformers import MODEL_MAPPING, AutoConfig
+    from transformers import MODEL_MAPPING
 
-    try:
-        config = AutoConfig.from_pretrained(files.name, revision=files.commit, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise BackboneError(
-            f"the config.json of {files.name} is not of a model that transformers knows: {one_line(error)}"
-        ) from error
+    config = files.read_config()
     model_class = MODEL_MAPPING.get(type(config), None)
     is_vision = getattr(config, "vision_config", None) is not None
     if not is_vision and getattr(model_class, "main_input_name", None) != "pixel_values":
@@ -214,25 +199,6 @@ def _check_needs_pixels_only(model: nn.Module, name: str) -> None:
             f"{name} needs more than pixel_values ({more}); choose a model of a fixed input size, of SigLIP 2 none of "
             "the NaFlex ones"
         )
-
-
-def _load_model(files: ModelFiles, dtype: torch.dtype) -> tuple[nn.Module, set[str]]:
-    """The whole model in a precision and eval mode, and the names of the tensors that its weights do not hold."""
-    from transformers import AutoModel
-
-    try:
-        with quiet_transformers():
-            model, loading = AutoModel.from_pretrained(
-                files.name,
-                revision=files.commit,
-                trust_remote_code=False,
-                weights_only=True,  # where there is no safetensors file: tensors from a pickle, never code
-                dtype=dtype,  # and not `.to(dtype)` later, which would also round tables of positions
-                output_loading_info=True,
-            )
-    except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
-        raise BackboneError(f"cannot load the weights of {files.name}: {one_line(error)}") from error
-    return model.eval().requires_grad_(False), set(loading["missing_keys"])
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from typing import Any
 
 from sae_traits import __version__
 from sae_traits.config import TEXTURE, RunConfig
+from sae_traits.config.layers import read_config, resolve
 from sae_traits.errors import ConfigError, StoreError
 from sae_traits.io import write_text
-from sae_traits.config.layers import read_config, resolve
 from sae_traits.logging import say
 
 NOT_IN_COMMAND = {

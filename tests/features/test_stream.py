@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from itertools import islice
 from threading import Event
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from tiny_stores import write_store
 
 from sae_traits.errors import CollectionError, StoreError
 from sae_traits.features.source import ImageSource
-from sae_traits.features.store import FeatureStore
+from sae_traits.features.store import FeatureStore, Parts
 from sae_traits.features.stream import BATCHES_AHEAD, PatchStream, moments, prefetch
 
 
@@ -259,18 +260,16 @@ FIRST = np.concatenate([[0], np.cumsum(PATCHES)])
 
 
 class Numbers:
-    """A source of the numbers 0, 1, 2 …, one per patch, and its parts; it remembers what was filled."""
-
-    d_model, dtype = 1, torch.float32
+    """A source of the numbers 0, 1, 2 …, one per patch; it remembers what was filled."""
 
     def __init__(self, patches=PATCHES):
-        self.n_patches = patches
+        self.patches = patches
         self.filled: list[tuple[int, ...]] = []
         self.memory: set[int] = set()
         self.twice = Event()
 
     def parts(self, rows):
-        return self
+        return Parts(self.patches, 1, torch.float32, self.filler)
 
     def filler(self, fillings, abandoned):
         def fill(parts, buffer):
@@ -285,7 +284,9 @@ class Numbers:
         return fill
 
     def stream(self, *, capacity: int, n_patches: int = 60, batch_size: int = 4, start: int = 0):
-        return PatchStream(self, [], n_patches=n_patches, batch_size=batch_size, start=start, buffer_bytes=capacity * 4)
+        return PatchStream(
+            cast(Any, self), [], n_patches=n_patches, batch_size=batch_size, start=start, buffer_bytes=capacity * 4
+        )
 
 
 def test_two_buffers_are_used_again_and_again():

@@ -259,7 +259,6 @@ SHUFFLED = {
         hf.HieraConfig(
             embed_dim=16,
             image_size=[64, 64],
-            patch_kernel=[4, 4],
             patch_size=[4, 4],
             patch_padding=[0, 0],
             depths=[1, 1],

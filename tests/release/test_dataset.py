@@ -18,12 +18,14 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import ExifTags, Image
 
-from sae_traits.config import ReleaseConfig
+from sae_traits.config.release import ReleaseConfig
 from sae_traits.errors import ReleaseError
 from sae_traits.geometry import Framing
 from sae_traits.images.decode import open_image
-from sae_traits.release.dataset import MAXIMUM_PREVIEWS, write_dataset
-from sae_traits.release.facts import DatasetFacts, DatasetSummary
+from sae_traits.images.pictures import PictureCache, released_picture
+from sae_traits.release.dataset import MAX_PREVIEWS, write_dataset
+from sae_traits.release.dataset_card import write_dataset_card
+from sae_traits.release.facts import DatasetFacts, DatasetSummary, Provenance
 from sae_traits.release.pictures import SourceImage
 from sae_traits.release.tables import (
     COLUMNS,
@@ -53,7 +55,7 @@ from sae_traits.schema import (
     Trait,
 )
 
-FACTS = DatasetFacts(
+PROVENANCE = Provenance(
     backbone=BackboneInfo(
         backbone="texture",
         revision="1",
@@ -67,7 +69,7 @@ FACTS = DatasetFacts(
         std=(1.0, 1.0, 1.0),
     ),
     dictionary_metrics={"explained_variance": 0.91, "l0": 16.0},
-    contrast={"contrast": "image", "firing_quantile": 0.9},
+    contrast={"kind": "specimen", "firing_quantile": 0.9},
     describer="measured",
     describer_model="sae-traits-measured@1",
     prompt="rules-1 sha256:0123456789abcdef",
@@ -124,9 +126,9 @@ def trait_of(row: int, record: ImageRecord, latent: int, box: Sequence[float], *
             color_lab=(50.0, 10.0, -40.0),
             color_name="blue",
         ).with_scale(changes.get("mm_per_pixel")),
-        describer=FACTS.describer,
-        describer_model=FACTS.describer_model,
-        prompt=FACTS.prompt,
+        describer=PROVENANCE.describer,
+        describer_model=PROVENANCE.describer_model,
+        prompt=PROVENANCE.prompt,
     )
 
 
@@ -186,21 +188,22 @@ def write(
     images: Images = "embed",
     shard_megabytes: int = 64,
     workers: int = 2,
-    **facts: object,
+    cache: PictureCache | None = None,
 ) -> DatasetSummary:
     collection, traits, latents = world
-    return write_dataset(
+    summary = write_dataset(
         folder,
         collection,
         iter(traits),
         latents,
         sae="org/sae@0123",
-        config=ReleaseConfig(
-            title="Beetles", longest_side=longest_side, images=images, shard_megabytes=shard_megabytes
-        ),
-        facts=replace(FACTS, **facts),
+        config=ReleaseConfig(longest_side=longest_side, images=images, shard_megabytes=shard_megabytes),
         workers=workers,
+        cache=cache,
     )
+    facts = DatasetFacts(title="Beetles", sae="org/sae@0123", longest_side=longest_side, provenance=PROVENANCE)
+    write_dataset_card(folder, summary, facts)
+    return summary
 
 
 @pytest.fixture(scope="module")
@@ -388,7 +391,7 @@ def test_previews_are_spread_evenly_over_the_species(world, tmp_path):
         many.append(trait_of(n, record, 7, (8, 6, 40, 20)))
     write(tmp_path / "dataset", (Collection(collection.root, tuple(records)), many, latents))
     shown = [row["species"] for row in rows_of(tmp_path / "dataset", "preview", "test")]
-    assert len(shown) <= MAXIMUM_PREVIEWS
+    assert len(shown) <= MAX_PREVIEWS
     assert sorted(shown) == sorted(species * 2)
 
 
@@ -409,10 +412,10 @@ def test_other_kinds_of_images_become_plain_rgb_without_losing_a_pixel(mode, tmp
     image.save(path)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     source = SourceImage(path, sha256=sha256, size=image.size, name="image")
-    kept = Image.open(io.BytesIO(source.at_source_size().data))
+    kept = Image.open(io.BytesIO(source.at_source_size()["image"]["bytes"]))
     assert (kept.format, kept.mode) == ("PNG", "RGB")
     assert np.array_equal(np.asarray(kept), np.asarray(open_image(path)))
-    reduced = Image.open(io.BytesIO(source.reduced(30).data))
+    reduced = Image.open(io.BytesIO(source.reduced(30)["image"]["bytes"]))
     assert (reduced.format, reduced.size) == ("JPEG", (30, 20))
 
 
@@ -462,19 +465,18 @@ def test_a_folder_that_cannot_be_written_is_one_clear_error(world, tmp_path):
 
 
 def test_a_disk_that_takes_no_more_is_one_clear_error_and_leaves_nothing(world, tmp_path):
-    (tmp_path / "world.pickle").write_bytes(pickle.dumps((world, FACTS)))
+    (tmp_path / "world.pickle").write_bytes(pickle.dumps(world))
     code = """
 import pickle, resource, sys
 from pathlib import Path
-from sae_traits.config import ReleaseConfig
+from sae_traits.config.release import ReleaseConfig
 from sae_traits.errors import ReleaseError
 from sae_traits.release.dataset import write_dataset
 folder = Path(sys.argv[1])
-(collection, traits, latents), facts = pickle.loads((folder / "world.pickle").read_bytes())
+collection, traits, latents = pickle.loads((folder / "world.pickle").read_bytes())
 resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
 try:
-    write_dataset(folder / "dataset", collection, traits, latents, sae="s", config=ReleaseConfig(), facts=facts,
-                  workers=2)
+    write_dataset(folder / "dataset", collection, traits, latents, sae="s", config=ReleaseConfig(), workers=2)
 except ReleaseError as error:
     print(error)
 """
@@ -500,7 +502,7 @@ def test_all_configs_have_columns():
 def test_the_card_documents_every_column_of_every_config(dataset):
     card = (dataset / "README.md").read_text()
     for config in CONFIG_NAMES:
-        section = card.split(f"### `{config}`")[1].split("###")[0].split("\nTypes:")[0]
+        section = card.split(f"### `{config}`")[1].split("###")[0].split("\n## ")[0]
         cells = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("|")]
         documented = [name.replace("&#95;", "_") for name, *_ in cells[2:]]
         assert documented == list(features(config))

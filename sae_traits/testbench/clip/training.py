@@ -42,7 +42,7 @@ class TrainingSettings:
     seed: int = 0
     n_steps: int = 600
     batch_size: int = 128
-    """Species a step, one image of each."""
+    """Species per step, one image of each."""
     captions_per_image: int = 2
     learning_rate: float = 1e-3
     warmup_steps: int = 50
@@ -72,7 +72,7 @@ def train(sketches: Sketches, settings: TrainingSettings) -> Trained:
     """
     if settings.batch_size > len(sketches.species):
         raise ConfigError(f"a batch of {settings.batch_size} needs as many species, not {len(sketches.species)}")
-    started = said = time.monotonic()
+    started = last_line = time.monotonic()
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng([settings.seed, 2])
     writer = CaptionWriter(settings.seed)
@@ -100,15 +100,15 @@ def train(sketches: Sketches, settings: TrainingSettings) -> Trained:
         with torch.no_grad():
             model.logit_scale.clamp_(0, MAXIMUM_SCALE)
         losses.append(loss.item())
-        if time.monotonic() - said > SECONDS_BETWEEN_LINES:
-            said = time.monotonic()
-            left = (said - started) / (step + 1) * (settings.n_steps - step - 1)
+        if time.monotonic() - last_line > SECONDS_BETWEEN_LINES:
+            last_line = time.monotonic()
+            left = (last_line - started) / (step + 1) * (settings.n_steps - step - 1)
             say(f"train: step {step + 1} of {settings.n_steps}, loss {np.mean(losses[-50:]):.3f}, {left:.0f} s left")
     return Trained(model.eval(), tokenizer, tuple(losses), time.monotonic() - started)
 
 
 def contrastive_loss(images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """The symmetric loss of CLIP, averaged over several captions an image.
+    """The symmetric loss of CLIP, averaged over several captions per image.
 
     Args:
         images: unit embeddings `[n, width]`.
@@ -168,8 +168,8 @@ def embed_texts(model: CLIPModel, tokenizer: PreTrainedTokenizerFast, texts: Seq
 
 
 def _caption(writer: CaptionWriter, sketches: Sketches, index: int, rng: np.random.Generator) -> str:
-    records = sketches.sentences[index]
-    return writer.caption(sketches.species[index], records[rng.integers(len(records))], rng)
+    images = sketches.sentences[index]
+    return writer.caption(sketches.species[index], images[rng.integers(len(images))], rng)
 
 
 def _optimizer(model: CLIPModel, settings: TrainingSettings) -> torch.optim.Optimizer:

@@ -1,0 +1,28 @@
+"""The steps of a run, in their order; each is one file with one function of a `Context`, and imports no other step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sae_traits.runs.context import Context
+
+STEPS: dict[str, tuple[str, ...]] = {
+    "collect": (),
+    "extract": ("collect",),
+    "train": ("extract",),
+    "encode": ("train",),
+    "annotate": ("encode",),
+    "evaluate": ("annotate",),
+    "dataset": ("annotate",),
+    "cards": ("dataset", "evaluate"),
+}
+"""Each step, with the steps that it reads from."""
+
+
+def run_steps(context: Context, names: Iterable[str] = STEPS) -> None:
+    """Do some steps of a run in the order given; a step that is finished with the same inputs is skipped."""
+    for name in names:
+        getattr(import_module(f"sae_traits.steps.{name}"), name)(context)
