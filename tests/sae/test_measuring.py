@@ -64,7 +64,8 @@ def test_a_sweep_is_trained_on_the_given_images_and_its_seeds_are_compared(store
     assert saes[0].config.backbone == store.info
     measure_together(saes, configs, store, collection_of(*["train"] * 6, *["test"] * 4), Accelerator(cpu=True))
     metrics = [sae.config.training["metrics"] for sae in saes]
-    live = [measure_sae(sae, [shard.features for shard in store.shards([6, 7, 8, 9])]).firing_shares > 0 for sae in saes]
+    held_out = [shard.features for shard in store.shards([6, 7, 8, 9])]
+    live = [measure_sae(sae, held_out).firing_shares > 0 for sae in saes]
     alike = mean_stability(saes[:2], live=live[:2]).to_dict() | {"seeds": [0, 1]}
     assert metrics[0]["stability"] == metrics[1]["stability"] == alike
     assert "stability" not in metrics[2]
