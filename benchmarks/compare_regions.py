@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from sae_traits.traits.image_regions import plan_gradcam, write_class_maps
 from tables import describe_machine, markdown_table
 
 from sae_traits.config.layers import resolve
@@ -40,7 +41,6 @@ from sae_traits.training import train
 from sae_traits.traits.annotate import Plan, describe_candidates, export_traits
 from sae_traits.traits.chosen import LatentsBySpecies
 from sae_traits.traits.consistency import ConsistencyCounter, FacetAgreement
-from sae_traits.traits.image_regions import plan_gradcam, write_class_maps
 from sae_traits.traits.ledger import Ledger
 from sae_traits.traits.table import read_traits
 
