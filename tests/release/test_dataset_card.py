@@ -14,8 +14,8 @@ from hypothesis.strategies import text
 from jinja2 import Environment, UndefinedError, meta, nodes
 from small_results import RESULTS, SmallResults, hostile_results
 
-from sae_traits.geometry import Framing
 from sae_traits.evaluation.results import Results
+from sae_traits.geometry import Framing
 from sae_traits.release.cards import BEGINS, render_card
 from sae_traits.release.dataset_card import dataset_card, size_category
 from sae_traits.release.facts import Calls, DatasetFacts, DatasetSummary, ModelFacts, Provenance, Rights, Source
