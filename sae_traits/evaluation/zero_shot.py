@@ -201,7 +201,7 @@ def _labelled(
     species: Sequence[str],
     seed: int,
 ) -> _Labelled:
-    rows = np.flatnonzero([of_image == split for of_image in splits])
+    rows = [row for row, of_image in enumerate(splits) if of_image == split]
     place = {name: number for number, name in enumerate(species)}
     _, shown = np.unique(np.asarray(individuals), return_inverse=True)
     return _Labelled(
