@@ -9,6 +9,7 @@ import csv
 from collections.abc import Collection as Several
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -146,9 +147,9 @@ def _count_individuals(codes: Codes, individuals: Sequence[str]) -> NDArray[np.i
     """In how many individuals each latent fired `[n_latents]`."""
     firings = IndividualFirings(individuals, np.zeros(len(individuals), dtype=np.intp))
     n_fired = np.zeros(codes.n_latents, dtype=np.int64)
-    for part in codes.firing_counts():
-        n_fired += np.bincount(firings.add(part).indices, minlength=codes.n_latents)
-    return n_fired + np.bincount(firings.rest(codes.n_latents).indices, minlength=codes.n_latents)
+    for fired, _ in chain(map(firings.add, codes.firing_counts()), firings.rest()):
+        n_fired += np.bincount(fired.indices, minlength=codes.n_latents)
+    return n_fired
 
 
 def _strongest(codes: Codes, individuals: Sequence[str], wanted: Sequence[int], n: int) -> dict[int, list[_Fired]]:
