@@ -25,7 +25,7 @@ from sae_traits.schema import RANKS, Collection, ImageRecord, NearIdentical, Pro
 
 _REASONS_SHOWN = 3
 _IMAGES_PER_TASK = 8
-_MIN_IMAGES_FOR_PROCESSES = 128
+_MIN_IMAGES_FOR_PROCESSES = 1000
 """Fewer are examined before worker processes have started."""
 
 
