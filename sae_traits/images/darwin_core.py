@@ -148,7 +148,7 @@ def _is_photograph(cells: Cells) -> bool:
 
 
 def _last_word(kind: str) -> str:
-    """Reduce a kind of media to its last word: …/dcmitype/StillImage, dcmitype:StillImage, Still Image -> stillimage."""
+    """Find the last word of a kind of media: …/dcmitype/StillImage, dcmitype:StillImage, Still Image -> stillimage."""
     return kind.replace(":", "/").rsplit("/", 1)[-1].replace(" ", "").lower()
 
 

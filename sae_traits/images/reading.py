@@ -202,7 +202,7 @@ def _record(item: _Examined, split: Split) -> ImageRecord:
 
 
 def _without_copies(records: Sequence[ImageRecord], problems: list[Problem]) -> list[int]:
-    """Find the places of images that are no exact copies of earlier ones; report the copies, and what they contradict."""
+    """Find the places of images that are no exact copies of earlier ones; report copies and what they contradict."""
     copies: dict[str, list[int]] = defaultdict(list)
     for place, record in enumerate(records):
         copies[record.sha256].append(place)
