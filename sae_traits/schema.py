@@ -17,12 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from sae_traits.arrow import arrow_schema, column
 from sae_traits.errors import StoreError
 from sae_traits.geometry import Framing, PatchGrid
 from sae_traits.io import write_csv
 
-Precision = Literal["float32", "bfloat16", "float16"]
-"""Of floating-point numbers."""
+Dtype = Literal["float32", "bfloat16", "float16"]
+"""In which features are computed, or kept."""
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 RANKS = ("kingdom", "phylum", "class", "order", "family", "genus", "species")
@@ -48,13 +49,13 @@ REGION_SOURCES: dict[RegionSource, str] = {
 class Taxon:
     """A name in seven ranks; any may be missing, and `species` is the binomial."""
 
-    kingdom: str | None = None
-    phylum: str | None = None
-    class_: str | None = None
-    order: str | None = None
-    family: str | None = None
-    genus: str | None = None
-    species: str | None = None
+    kingdom: str | None = column("Kingdom, null where unknown.", default=None)
+    phylum: str | None = column("Phylum, null where unknown.", default=None)
+    class_: str | None = column("Class, null where unknown.", default=None, name="class")
+    order: str | None = column("Order, null where unknown.", default=None)
+    family: str | None = column("Family, null where unknown.", default=None)
+    genus: str | None = column("Genus, null where unknown.", default=None)
+    species: str | None = column("The binomial, null where unknown.", default=None)
 
     def rank(self, name: str) -> str | None:
         """The name at one of RANKS."""
@@ -74,23 +75,22 @@ class Taxon:
 class ImageRecord:
     """One image of one organism."""
 
-    image_id: str
-    """Stable and unique: made of the file's path in the collection."""
-    individual_id: str = ""
-    """Which organism: several images of one share it; the image itself where nothing is said."""
-    file: str
-    """Path of the image relative to the collection's root, with forward slashes."""
+    image_id: str = column("Image, stable across re-releases.")
+    """Unique: made of the file's path in the collection."""
+    individual_id: str = column(
+        "Organism: several images of it share this; the image itself where nothing is known.", default=""
+    )
+    file: str = column("The source image's path in its collection.", name="source_id")
+    """Relative to the collection's root, with forward slashes."""
     taxon: Taxon
     split: Split
     width: int
     height: int
-    sha256: str
-    """Of the image file's bytes."""
-    license: str | None = None
-    rights_holder: str | None = None
-    source_url: str | None = None
-    source_revision: str | None = None
-    """Version of the source that the image came from, where the source has versions."""
+    sha256: str = column("sha256 of the source image file.", name="source_sha256")
+    license: str | None = column("Licence of the source image, null where none was given.", default=None)
+    rights_holder: str | None = column("Who holds the rights in the source image, null where unknown.", default=None)
+    source_url: str | None = column("Where the source image came from, null where unknown.", default=None)
+    source_revision: str | None = column("Version of that source, null where it has none.", default=None)
     mm_per_pixel: float | None = None
     mask_file: str | None = None
     """Foreground mask of the same size, relative to the root; for scoring only, unless --use-masks says otherwise."""
@@ -114,24 +114,15 @@ class Problem:
     reason: str
 
 
-_IMAGES_SCHEMA = pa.schema(
-    [
-        ("image_id", pa.string()),
-        ("individual_id", pa.string()),
-        ("file", pa.string()),
-        *((rank, pa.string()) for rank in RANKS),
-        ("split", pa.string()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("sha256", pa.string()),
-        ("license", pa.string()),
-        ("rights_holder", pa.string()),
-        ("source_url", pa.string()),
-        ("source_revision", pa.string()),
-        ("mm_per_pixel", pa.float64()),
-        ("mask_file", pa.string()),
-    ]
-)
+def _image_schema() -> pa.Schema:
+    """The fields of an ImageRecord, with the ranks in the place of the taxon."""
+    columns: list[tuple[str, pa.DataType]] = []
+    for field in arrow_schema(ImageRecord):
+        columns += [(rank, pa.string()) for rank in RANKS] if field.name == "taxon" else [(field.name, field.type)]
+    return pa.schema(columns)
+
+
+_IMAGE_SCHEMA = _image_schema()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +149,8 @@ class Collection:
     problems: tuple[Problem, ...] = ()
     near_identical: tuple[NearIdentical, ...] = ()
     """Images that nearly equal one of another split or another species; all of them are among the images."""
+    note: str | None = None
+    """Why the images show no real organisms, for every summary, report and card; None for photographs."""
 
     @property
     def n_individuals(self) -> int:
@@ -205,7 +198,7 @@ class Collection:
         """Write one row per image, without pixels, as Parquet (RUN/images.parquet)."""
         names = [f.name for f in fields(ImageRecord) if f.name != "taxon"]
         rows = [{name: getattr(s, name) for name in names} | s.taxon.to_dict() for s in self.images]
-        schema = _IMAGES_SCHEMA.with_metadata({"root": str(self.root.resolve())})
+        schema = _IMAGE_SCHEMA.with_metadata({"root": str(self.root.resolve()), "note": self.note or ""})
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
 
     @classmethod
@@ -219,13 +212,14 @@ class Collection:
             raise StoreError(f"{path} does not exist; run `sae-traits extract` or `sae-traits run` first")
         table = pq.read_table(path)
         metadata = table.schema.metadata or {}
-        if b"root" not in metadata or table.schema.names != _IMAGES_SCHEMA.names:
-            raise StoreError(f"{path} is not a table of images written by sae-traits {_IMAGES_SCHEMA.names}")
+        if b"root" not in metadata or table.schema.names != _IMAGE_SCHEMA.names:
+            raise StoreError(f"{path} is not a table of images written by sae-traits {_IMAGE_SCHEMA.names}")
         records = []
         for row in table.to_pylist():
             taxon = Taxon.from_dict(row)
             records.append(ImageRecord(taxon=taxon, **{k: v for k, v in row.items() if k not in RANKS}))
-        return cls(Path(metadata[b"root"].decode()), tuple(records))
+        note = metadata.get(b"note", b"").decode() or None
+        return cls(Path(metadata[b"root"].decode()), tuple(records), note=note)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,7 +240,7 @@ class BackboneInfo:
     framing: Framing
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    precision: Precision = "float32"
+    compute_dtype: Dtype = "float32"
     """In which the model computes; the features that come out are rounded on their way through it."""
 
     def grid(self, source: tuple[int, int]) -> PatchGrid:
@@ -260,19 +254,11 @@ class BackboneInfo:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> BackboneInfo:
         """The info that `to_dict` wrote."""
-        return cls(
-            backbone=values["backbone"],
-            revision=values["revision"],
-            layer=values["layer"],
-            d_model=values["d_model"],
-            rows=values["rows"],
-            columns=values["columns"],
-            patch=values["patch"],
-            framing=Framing.from_dict(values["framing"]),
-            mean=_three(values["mean"]),
-            std=_three(values["std"]),
-            precision=values.get("precision", "float32"),  # the only one there was before it was recorded
-        )
+        recorded = {field.name: values[field.name] for field in fields(cls) if field.name != "compute_dtype"}
+        recorded |= {"framing": Framing.from_dict(values["framing"])}
+        recorded |= {name: _three(values[name]) for name in ("mean", "std")}
+        # Its name was `precision` at first; before that, all there was is float32.
+        return cls(**recorded, compute_dtype=values.get("compute_dtype", values.get("precision", "float32")))
 
 
 def _three(values: Sequence[float]) -> tuple[float, float, float]:
@@ -284,31 +270,28 @@ def _three(values: Sequence[float]) -> tuple[float, float, float]:
 class Contrast:
     """How much more often a latent fires in a species than in its relatives."""
 
-    f_species: float
-    """Share of the species' images in which the latent fired (`paper`: share of the species' firings)."""
-    f_reference: float
-    """The same for the reference group without the species (`paper`: with it)."""
-    effect: float
-    """Shrunken log odds ratio of species against reference; the ranking."""
-    q_value: float
-    """Of a one-sided hypergeometric test, Benjamini-Hochberg adjusted within the species; NaN for `paper`."""
-    significant: bool
-    reference_rank: ReferenceRank
+    f_species: float = column("Share of the species' individuals in which the latent fired.")
+    """`paper`: share of the species' firings."""
+    f_reference: float = column("The same for the reference group.")
+    """Without the species (`paper`: with it)."""
+    effect: float = column("Shrunken log odds ratio of the species against the reference group; the ranking.")
+    q_value: float = column("One-sided hypergeometric test, Benjamini-Hochberg adjusted; null where not tested.")
+    """Adjusted within the species; NaN for `paper`."""
+    significant: bool = column("Whether the contrast passed that test; where classes are small it seldom can.")
+    reference_rank: ReferenceRank = column("What the species was contrasted with: genus, family, order or collection.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChosenLatent:
     """A latent that describes a species: one row of the config `latents`."""
 
-    species: str
-    latent: int
-    threshold: float
-    """The latent fires above this activation."""
+    species: str = column("The species that the latent describes.")
+    latent: int = column("Index, from 0, in the dictionary named by `sae`.")
+    threshold: float = column("The latent fires above this activation.")
     contrast: Contrast
-    n_fired: int
-    """Training images of the species in which it fired."""
-    n_images: int
-    """Training images of the species."""
+    n_fired: int = column("Individuals of the species, of the train split, in which it fired.")
+    """In any of their images."""
+    n_individuals: int = column("Individuals of the species in the train split.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -320,11 +303,15 @@ class Candidate:
 
     image: int
     """Row in images.parquet."""
-    region_source: RegionSource = "sae"
-    latent: int | None
+    region_source: RegionSource = column(
+        "What picked the region: sae, or a baseline (pca, k_means, gradcam, whole …).", default="sae"
+    )
+    latent: int | None = column("Index, from 0, in the dictionary named by `sae`; null where regions have no latents.")
     patches: tuple[int, ...]
-    peak: float | None
-    """Highest activation among the patches, or value of the Grad-CAM map; None for the whole image."""
+    peak: float | None = column(
+        "Highest activation of the latent (or of Grad-CAM's map) in the region; null for the whole image.",
+        name="activation",
+    )
     contrast: Contrast | None
 
     @property
@@ -349,12 +336,13 @@ class Candidate:
 class Region:
     """Where a candidate lies in the source image."""
 
-    box: tuple[float, float, float, float]
-    polygons: tuple[tuple[float, ...], ...]
-    """Outer rings as x0, y0, x1, y1, … not closed; holes are filled."""
+    box: tuple[float, float, float, float] = column("x, y, width, height in pixels of this row's image.")
+    polygons: tuple[tuple[float, ...], ...] = column(
+        "Outlines as x0, y0, x1, y1, … in pixels of this row's image, not closed."
+    )
+    """Outer rings; holes are filled."""
     patches: tuple[int, ...]
-    area_fraction: float
-    """Share of the image's area."""
+    area_fraction: float = column("Share of the image's area that the region covers.", unit="share of the image")
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,9 +357,9 @@ class Attribute:
 class Description:
     """What a describer said of a region."""
 
-    text: str
-    part: str | None = None
-    attributes: tuple[Attribute, ...] = ()
+    text: str = column("One sentence about the region.")
+    part: str | None = column("Part of the organism, null where the describer cannot know.", default=None)
+    attributes: tuple[Attribute, ...] = column("Names and values: colour, pattern, shape, size …", default=())
     is_background: bool = False
 
 
@@ -379,23 +367,37 @@ class Description:
 class Measurement:
     """What was measured on a region's pixels; lengths in source pixels, and in millimetres where there is a scale."""
 
-    length_px: float
-    width_px: float
-    elongation: float
-    """Length over width of the smallest rectangle around the region; 1 is compact."""
-    texture_contrast: float
-    """Standard deviation of CIELAB lightness in the region, 0 to 50."""
-    color_lab: tuple[float, float, float]
-    """CIELAB (D65) of the dominant colour."""
-    color_name: str
-    length_mm: float | None = None
-    width_mm: float | None = None
-    on_animal: float | None = None
-    """Share of the region that lies on the animal; this and the next are known only where masks are used."""
-    share_of_animal: float | None = None
-    """Share of the animal that the region covers."""
-    position_along_axis: float | None = None
-    """How far from the middle of the animal's longest axis, 0, to either of its ends, 1; see `traits.animal`."""
+    length_px: float = column(
+        "Longer side of the smallest rectangle around the region, in source image pixels.",
+        unit="pixel of the source image",
+    )
+    width_px: float = column("Its shorter side, in source image pixels.", unit="pixel of the source image")
+    elongation: float = column("Length over width.", unit="ratio of length to width")
+    """1 is compact."""
+    texture_contrast: float = column("Standard deviation of CIELAB lightness in the region, 0 to 50.", unit="CIELAB L*")
+    color_lab: tuple[float, float, float] = column("CIELAB (D65) of the region's dominant colour.", unit="CIELAB (D65)")
+    color_name: str = column("Its name.", unit="")
+    length_mm: float | None = column(
+        "Length in millimetres, null where the image has no scale.", default=None, unit="mm"
+    )
+    width_mm: float | None = column("Width in millimetres, null where the image has no scale.", default=None, unit="mm")
+    on_animal: float | None = column(
+        "Share of the region on the animal, 0 to 1; null where no mask was used.",
+        default=None,
+        unit="share of the region",
+    )
+    share_of_animal: float | None = column(
+        "Share of the animal in the region, 0 to 1; null where no mask was used.",
+        default=None,
+        unit="share of the animal",
+    )
+    position_along_axis: float | None = column(
+        "Distance from the middle (0) of the animal's longest axis towards either end (1); null where no mask was "
+        "used, for regions off the animal, and for animals as wide as long.",
+        default=None,
+        unit="share of the way from the middle of the longest axis to its end",
+    )
+    """See `traits.measures`."""
 
     def with_scale(self, mm_per_pixel: float | None) -> Measurement:
         """The same with millimetres, where a scale is known."""
@@ -408,16 +410,13 @@ class Measurement:
 class Trait:
     """One row of the released dataset: a candidate, where it is, what was said of it and what was measured."""
 
-    trait_id: str
-    """Stable across re-releases: made of the image and the candidate's name."""
+    trait_id: str = column("Image-trait pair, stable across re-releases.")
+    """Made of the image and the candidate's name."""
     candidate: Candidate
     region: Region
     description: Description
     measurement: Measurement
-    n_images: int = 1
-    """How many images the description was agreed on."""
-    describer: str
-    describer_model: str
-    """Model and revision, as model@revision."""
-    prompt: str
-    """Version and hash of the prompt; of the measuring code where there is no prompt."""
+    n_images: int = column("How many images the description was agreed on.", default=1)
+    describer: str = column("Who described the region.")
+    describer_model: str = column("Its model, as model@revision.")
+    prompt: str = column("Version and hash of its prompt or rules.")

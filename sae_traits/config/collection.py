@@ -49,7 +49,7 @@ class CollectionConfig:
         None,
         "Hub, Darwin Core: folder that keeps fetched images (a folder of the Hugging Face cache).",
         metavar="FOLDER",
-        is_path=True,
+        is_made=True,
         is_local=True,
     )
     connections: int = option(8, "Darwin Core: images that are fetched at the same time.", is_local=True)

@@ -17,6 +17,7 @@ from sae_traits.images.decode import ImageFacts, examine_image, open_mask
 from sae_traits.images.listing import Listing, Row
 from sae_traits.images.names import ParsedName, parse_name, with_genus
 from sae_traits.images.near_identical import near_identical_groups
+from sae_traits.images.note import read_note
 from sae_traits.images.sources import list_source
 from sae_traits.images.splits import Member, split_members, units
 from sae_traits.images.workers import worker_pool
@@ -72,7 +73,13 @@ def read_collection(config: CollectionConfig, *, listing: Listing | None = None,
     records, groups = [records[n] for n in kept], [groups[n] for n in kept]
     problems += _disagreements_of_individuals(records)
     problems.sort(key=lambda problem: (problem.file, problem.reason))
-    return Collection(listing.root, tuple(records), tuple(problems), _contradictions(records, groups))
+    return Collection(
+        listing.root,
+        tuple(records),
+        tuple(problems),
+        _contradictions(records, groups),
+        note=read_note(listing.root),
+    )
 
 
 def image_id_of(file: str) -> str:

@@ -11,6 +11,7 @@ from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError, ConfigError
 from sae_traits.images import bioscan, darwin_core, folder, hub, table
 from sae_traits.images.listing import Format, Listing
+from sae_traits.images.note import read_note
 
 FORMATS: tuple[Format, ...] = (hub.FORMAT, bioscan.FORMAT, darwin_core.FORMAT, table.FORMAT, folder.FORMAT)
 """In the order in which they are tried; a new one is a file with a `FORMAT`, and a place here."""
@@ -67,5 +68,5 @@ def fingerprint(config: CollectionConfig, listing: Listing | None = None) -> str
             if file is not None:
                 status = os.stat(listing.root / file)
                 state.update(f"{status.st_size} {status.st_mtime_ns}".encode())
-    state.update(repr(listing.problems).encode())
+    state.update(repr((listing.problems, read_note(listing.root))).encode())
     return state.hexdigest()

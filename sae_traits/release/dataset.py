@@ -1,21 +1,34 @@
-"""A Hub dataset repository as a folder: README.md and data/{config}/{split}-{segment}-{part}.parquet."""
+"""The tables of a Hub dataset repository in a folder: data/{config}/{split}-{segment}-{part}.parquet.
+
+The card is written afterwards (`dataset_card`), when all that it says is known; until then README.md says how the
+tables are loaded, and keeps what a person wrote into the card that was there.
+"""
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
-from sae_traits.config import ReleaseConfig
+from sae_traits.config.release import ReleaseConfig
+from sae_traits.errors import ReleaseError
+from sae_traits.images.pictures import PictureCache, reduced_size
+from sae_traits.io import replacing, write_text
+from sae_traits.logging import track
 from sae_traits.release import tables
-from sae_traits.release.facts import DatasetFacts, DatasetSummary
-from sae_traits.release.pictures import preview_size, reduced_size
+from sae_traits.release.cards import CARD, read_card
+from sae_traits.release.dataset_card import index_card
+from sae_traits.release.facts import RELEASE_FILE, DatasetSummary, Rights
+from sae_traits.release.pictures import preview_size
 from sae_traits.release.rows import ImageRows, embed_images
-from sae_traits.release.shards import Segments, images_per_segment
-from sae_traits.release.writing import ReleaseSettings, write_release
+from sae_traits.release.shards import FIRST_SEGMENT, Segments, ShardWriter, images_per_segment
+from sae_traits.release.tables import CONFIG_NAMES, ConfigName, Images, Row, features
 from sae_traits.schema import SPLITS, ChosenLatent, Collection, ImageRecord, Trait
 
-MAXIMUM_PREVIEWS = 200
+MAX_PREVIEWS = 200
 
 
 def write_dataset(
@@ -26,10 +39,10 @@ def write_dataset(
     *,
     sae: str | None,
     config: ReleaseConfig,
-    facts: DatasetFacts,
     workers: int,
+    cache: PictureCache | None = None,
 ) -> DatasetSummary:
-    """Write the dataset of a collection next to `folder`, and move it into place only when it is complete.
+    """Write the tables of a collection's dataset next to `folder`, and move them into place when all are complete.
 
     The same input gives the same bytes, with any number of workers. Memory is bounded by some images and by a group
     of rows for each config and split.
@@ -40,23 +53,53 @@ def write_dataset(
         traits: in the order of the collection's images; read once.
         latents: rows of the config `latents`.
         sae: the SAE, as repository@revision, or the baseline in its place; None where regions have no latents.
-        config: title, images, and sizes of images and shards.
-        facts: what the card says beside what the rows show.
+        config: whether images are embedded, and sizes of images and shards.
         workers: threads that read, resize and encode images.
+        cache: pictures of the photographs that have been made already; new ones are added.
 
     Raises:
         ReleaseError: there is no trait, an image is missing or has changed, the folder holds other files, or the disk
             is full; what stood in `folder` is then still there.
     """
-    settings = ReleaseSettings(
-        images=config.images, longest_side=config.longest_side, title=config.title, sae=sae, facts=facts
-    )
     rows = _rows(collection, traits, sae, config)
     if config.images == "embed":
         paths = (collection.path(record) for record in collection.images)
-        rows = embed_images(zip(rows, paths, strict=True), config.longest_side, workers)
+        rows = embed_images(zip(rows, paths, strict=True), config.longest_side, workers, cache)
     latent_rows = (tables.latent_row(latent, sae) for latent in latents)
-    return write_release(folder, rows, latent_rows, settings, n_images=len(collection.images))
+    return write_rows(folder, rows, latent_rows, config.images, n_images=len(collection.images))
+
+
+def write_rows(
+    folder: Path, rows: Iterable[ImageRows], latents: Iterable[Row], images: Images, *, n_images: int
+) -> DatasetSummary:
+    """Write rows as `write_dataset` does.
+
+    Args:
+        folder: a new folder, or an earlier dataset to replace.
+        rows: every image once; those of a segment one after the other.
+        latents: rows of the config `latents`.
+        images: whether the rows hold images.
+        n_images: how many there will be, for the progress.
+
+    Raises:
+        ReleaseError: as `write_dataset`.
+    """
+    _refuse_other_files(folder)
+    try:
+        with replacing(folder) as partial:
+            summary = _write_tables(partial / "data", rows, latents, images, n_images)
+            if not summary.n_traits:
+                raise ReleaseError(
+                    "no image has a trait, so there is no dataset to write; add images, or change "
+                    "--firing-quantile: lower where latents seldom fire, higher where they fire nearly everywhere"
+                )
+            write_text(partial / CARD, index_card(summary, read_card(folder)))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ReleaseError(
+            f"cannot write {folder}: {reason}; make room or choose another folder, and run again"
+        ) from error
+    return summary
 
 
 def _rows(
@@ -65,14 +108,14 @@ def _rows(
     """The rows of every image, with sizes in the place of images."""
     n = images_per_segment([(s.width, s.height) for s in collection.images], config.shard_megabytes)
     segments = {split: Segments(n) for split in SPLITS}
-    for record, mine, previewed in _plan(collection, traits):
+    for record, described, previewed in _plan(collection, traits):
         size = record.width, record.height
         reduced = reduced_size(size, config.longest_side)
         yield ImageRows(
             split=record.split,
             segment=segments[record.split].of(record.image_id),
-            record=tables.image_row(record, mine, sae),
-            default=tuple(tables.default_row(record, trait, reduced, sae) for trait in mine),
+            record=tables.image_row(record, described, sae),
+            default=tuple(tables.default_row(record, trait, reduced, sae) for trait in described),
             preview=tables.preview_row(record, previewed, preview_size(size)) if previewed else None,
         )
 
@@ -82,20 +125,20 @@ def _plan(
 ) -> Iterator[tuple[ImageRecord, tuple[Trait, ...], Trait | None]]:
     """Every image with its traits, and for some the trait to preview."""
     species = sorted({_preview_group(s) for s in collection.images})
-    previewed = species[:: -(-len(species) // MAXIMUM_PREVIEWS)] if species else []
-    open_previews = dict.fromkeys(previewed, MAXIMUM_PREVIEWS // max(1, len(previewed)))
+    previewed = species[:: -(-len(species) // MAX_PREVIEWS)] if species else []
+    open_previews = dict.fromkeys(previewed, MAX_PREVIEWS // max(1, len(previewed)))
     groups = groupby(traits, key=lambda trait: trait.candidate.image)
     row, group = next(groups, (None, ()))
     for index, record in enumerate(collection.images):
-        mine: tuple[Trait, ...] = ()
+        described: tuple[Trait, ...] = ()
         if row == index:
-            mine = tuple(group)
+            described = tuple(group)
             row, group = next(groups, (None, ()))
         preview = None
-        if mine and (left := open_previews.get(_preview_group(record), 0)):
+        if described and (left := open_previews.get(_preview_group(record), 0)):
             open_previews[_preview_group(record)] = left - 1
-            preview = mine[left % len(mine)]  # not always an image's first, strongest trait
-        yield record, mine, preview
+            preview = described[left % len(described)]  # not always an image's first, strongest trait
+        yield record, described, preview
     if row is not None:
         raise ValueError(f"the traits are not in the order of the images: image {row} comes too late")
 
@@ -103,3 +146,119 @@ def _plan(
 def _preview_group(record: ImageRecord) -> str:
     """Previews are spread evenly over species; photographs without a label are one group."""
     return record.taxon.species or ""
+
+
+def _refuse_other_files(folder: Path) -> None:
+    """Raise where replacing the folder would delete what this module did not write."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ReleaseError(
+            f"{folder} is a file; the dataset needs a folder: move the file away, or name another folder"
+        )
+    data = folder / "data"
+    others = {p.name for p in folder.iterdir()} - {CARD, RELEASE_FILE, "data"}
+    others |= {p.name for p in data.iterdir()} - set(CONFIG_NAMES) if data.is_dir() else set()
+    if others:
+        raise ReleaseError(
+            f"{folder} holds files that are not part of a dataset ({', '.join(sorted(others)[:3])}); "
+            "move them away, or name another folder"
+        )
+
+
+class _Tables:
+    """The open tables: one writer per config and split, made when its first row comes."""
+
+    def __init__(self, folder: Path, images: Images) -> None:
+        self._folder = folder
+        self._writers: dict[tuple[ConfigName, str], ShardWriter] = {}
+        self._schemas = {config: features(config, images).arrow_schema for config in CONFIG_NAMES}
+
+    def add(self, config: ConfigName, split: str, row: Row, segment: str = FIRST_SEGMENT) -> None:
+        if (config, split) not in self._writers:
+            self._writers[config, split] = ShardWriter(self._folder / config, split, self._schemas[config])
+        image = row.get("image")
+        self._writers[config, split].add(row, segment, len(image["bytes"]) if image else 0)
+
+    def __enter__(self) -> _Tables:
+        return self
+
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        for writer in self._writers.values():
+            if failure is None:
+                writer.close()
+            else:
+                writer.abandon()
+
+    def written(self) -> dict[ConfigName, dict[str, ShardWriter]]:
+        """Config -> split -> its closed writer, in the order of CONFIG_NAMES and SPLITS."""
+        return {
+            config: {s: self._writers[config, s] for s in SPLITS if (config, s) in self._writers}
+            for config in CONFIG_NAMES
+        }
+
+
+@dataclass
+class _Counts:
+    """What the summary counts while rows go by."""
+
+    n_traits: int = 0
+    n_images: int = 0
+    n_described: int = 0
+    n_significant: int = 0
+    n_without_url: int = 0
+    species: set[str] = field(default_factory=set)
+    latents: set[int] = field(default_factory=set)
+    reference_ranks: Counter[str] = field(default_factory=Counter)
+    rights: Counter[tuple[str | None, str | None]] = field(default_factory=Counter)
+
+    def add(self, record: Row) -> None:
+        self.n_images += 1
+        self.n_described += bool(record["traits"])
+        self.n_without_url += record["source_url"] is None
+        self.species |= {record["species"]} - {None}
+        self.rights[record["license"], record["rights_holder"]] += 1
+        for trait in record["traits"]:
+            self.n_traits += 1
+            self.n_significant += bool(trait["significant"])
+            self.latents |= {trait["latent"]} - {None}
+            if trait["reference_rank"] is not None:
+                self.reference_ranks[trait["reference_rank"]] += 1
+
+
+def _write_tables(
+    folder: Path, rows: Iterable[ImageRows], latents: Iterable[Row], images: Images, n_images: int
+) -> DatasetSummary:
+    counts = _Counts()
+    with _Tables(folder, images) as open_tables:
+        for latent in latents:
+            open_tables.add("latents", "train", latent)  # chosen on the train split alone
+        for image in track(rows, "dataset", n_images):
+            counts.add(image.record)
+            open_tables.add("images", image.split, image.record, image.segment)
+            for row in image.default:
+                open_tables.add("default", image.split, row, image.segment)
+            if image.preview is not None:
+                open_tables.add("preview", image.split, image.preview, image.segment)
+    written = open_tables.written()
+    return DatasetSummary(
+        images=images,
+        rows={config: {split: writer.n_rows for split, writer in splits.items()} for config, splits in written.items()},
+        n_bytes={config: {s: writer.n_bytes for s, writer in splits.items()} for config, splits in written.items()},
+        sha256={config: _hash(splits) for config, splits in written.items()},
+        n_traits=counts.n_traits,
+        n_images=counts.n_images,
+        n_species=len(counts.species),
+        n_described=counts.n_described,
+        n_significant=counts.n_significant,
+        n_latents=len(counts.latents),
+        reference_ranks=dict(counts.reference_ranks.most_common()),
+        rights=tuple(Rights(*names, n) for names, n in counts.rights.most_common()),
+        n_without_url=counts.n_without_url,
+    )
+
+
+def _hash(splits: dict[str, ShardWriter]) -> str:
+    """Hash of the names and contents of all shards of a config."""
+    named = sorted(entry for writer in splits.values() for entry in writer.hashes.items())
+    return hashlib.sha256("".join(f"{name}\0{sha256}\0" for name, sha256 in named).encode()).hexdigest()

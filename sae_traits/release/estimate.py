@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sae_traits.config import ReleaseConfig
+from sae_traits.config.release import ReleaseConfig
 from sae_traits.errors import ReleaseError
-from sae_traits.release.pictures import reduced_size
+from sae_traits.images.pictures import reduced_size
 from sae_traits.schema import Collection
 
-BYTES_A_TRAIT = 600
+BYTES_PER_TRAIT = 600
 """Of a trait in the configs `default` and `images` without images, compressed; docs/benchmarks.md has 575."""
 
 
@@ -22,7 +22,7 @@ def estimate_dataset(collection: Collection, config: ReleaseConfig, *, traits_pe
     Raises:
         ReleaseError: an image is gone.
     """
-    n_bytes = len(collection.images) * traits_per_image * BYTES_A_TRAIT
+    n_bytes = len(collection.images) * traits_per_image * BYTES_PER_TRAIT
     if config.images == "reference":
         return n_bytes
     for record in collection.images:

@@ -1,15 +1,30 @@
-"""What a dataset card says: what the rows show, and what only the run knows."""
+"""What cards say beside what rows and checkpoints show: how a run was made, what it wrote, under whose rights."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from sae_traits import __version__
-from sae_traits.release.results import Results
-from sae_traits.release.tables import Images
-from sae_traits.schema import BackboneInfo, RegionSource
+from sae_traits.describers import Describer
+from sae_traits.errors import ReleaseError
+from sae_traits.evaluation.results import Results
+from sae_traits.images.bioscan import find_bioscan
+from sae_traits.images.hub import is_hub_source
+from sae_traits.io import write_text
+from sae_traits.release.tables import Images, Rows
+from sae_traits.schema import BackboneInfo, Collection, RegionSource
+from sae_traits.traits.ledger import Ledger
+
+RELEASE_FILE = "release.json"
+"""In a release by reference: the facts that its rows do not show, for `rehydrate`."""
+BIOSCAN_ON_THE_HUB = "hf://datasets/bioscan-ml/BIOSCAN-5M"
+MAX_REVISIONS = 5
+"""Versions of the source that a card names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,16 +55,18 @@ class Calls:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DatasetFacts:
-    """What the card needs and the rows do not show."""
+class Provenance:
+    """How a run was made; nothing of it names a place on the machine."""
 
     backbone: BackboneInfo
     regions: RegionSource = "sae"
     """What picked the regions."""
-    dictionary_metrics: Mapping[str, Any]
+    dictionary_metrics: Mapping[str, Any] = field(default_factory=dict)
     """Of the SAE, or of the baseline in its place, for example mse, explained_variance, l0, dead_share."""
-    contrast: Mapping[str, Any]
+    contrast: Mapping[str, Any] = field(default_factory=dict)
     """The options by which latents were chosen; empty where regions have none."""
+    contrast_in_words: str = ""
+    """How it differs from the paper's; empty where nothing was contrasted."""
     latents: str | None = None
     """The dataset whose latents described all images, as if they had no labels; None where the run chose its own."""
     label_free: bool = False
@@ -59,7 +76,7 @@ class DatasetFacts:
     describer: str
     describer_model: str
     prompt: str
-    n_problems: int
+    n_problems: int = 0
     """Files of the collection that could not be used."""
     n_across_splits: int = 0
     """Images of the collection that nearly equal one of another split, as its own splits have it."""
@@ -69,12 +86,8 @@ class DatasetFacts:
     calls: Calls | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Step -> seconds of the session that finished it."""
-    results: Results | None = None
-    """Of the evaluation; None where there was none."""
-    drawn: bool = False
-    """Whether the images are drawings of invented species."""
-    repo_id: str | None = None
-    """Where the dataset will be on the Hub; None for a folder on this machine."""
+    note: str | None = None
+    """Why the images show no real organisms; None for photographs."""
     version: str = __version__
     """Of the toolkit."""
 
@@ -90,10 +103,14 @@ class Rights:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSummary:
-    """What was written."""
+    """What was written into the tables of a dataset."""
 
-    rows: dict[str, dict[str, int]]
+    rows: Rows
     """Config -> split -> rows; only what is not empty."""
+    n_bytes: Rows
+    """The same in bytes of Arrow memory."""
+    sha256: Mapping[str, str]
+    """Config -> hash of its files: two datasets of the same shape are told apart by it."""
     n_traits: int
     n_images: int
     n_species: int
@@ -103,33 +120,59 @@ class DatasetSummary:
     """Traits whose contrast is significant."""
     n_latents: int
     """Different latents among the traits."""
-    reference_ranks: dict[str, int]
+    reference_ranks: Mapping[str, int]
     """Traits by what their species was contrasted with."""
     rights: tuple[Rights, ...]
     """Images by licence and rights holder, the most frequent first."""
     images: Images = "embed"
     """Whether the rows hold the images, or only say where they are."""
     n_without_url: int = 0
-    """Images whose image has no address."""
+    """Images whose photograph has no address."""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> DatasetSummary:
+        """The summary that `dataclasses.asdict` made plain, and JSON kept."""
+        from pydantic import TypeAdapter
+
+        return TypeAdapter(cls).validate_python(values)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelFacts:
-    """What the card of an SAE says beside the SAE's own record; all of it may be unknown."""
+class DatasetFacts:
+    """What the card of a dataset says beside what its rows show."""
 
-    dataset_id: str | None = None
-    """The image-trait dataset that is published with it: a Hub id."""
-    dataset_title: str = ""
-    source: Source | None = None
-    command: str | None = None
-    """The command line of the run."""
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    """Step -> seconds of the session that finished it."""
+    title: str
+    sae: str | None
+    """As repository@revision, or the baseline in its place; None where regions have no latents."""
+    longest_side: int
+    """Pixels of the images of `default`, at most."""
+    provenance: Provenance
     results: Results | None = None
-    """Of the evaluation of the run; None where there was none."""
-    gallery: Sequence[LatentPicture] = ()
-    drawn: bool = False
-    """Whether the images are drawings of invented species."""
+    """Of the evaluation; None where there was none."""
+    repo_id: str | None = None
+    """Where the dataset will be on the Hub; None for a folder on this machine."""
+
+    def save(self, path: Path) -> None:
+        """Write them as JSON."""
+        from pydantic import TypeAdapter
+
+        write_text(path, TypeAdapter(DatasetFacts).dump_json(self, indent=1).decode() + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> DatasetFacts:
+        """Read what `save` wrote.
+
+        Raises:
+            ReleaseError: the file cannot be read, or is not of this version.
+        """
+        from pydantic import TypeAdapter, ValidationError
+
+        try:
+            return TypeAdapter(cls).validate_python(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            first = error.errors()[0] if isinstance(error, ValidationError) else None
+            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else str(error)
+            raise ReleaseError(f"cannot read {path} ({reason}); fetch the dataset again") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,8 +185,72 @@ class LatentPicture:
     species: str
     """One that it describes."""
     f_species: float
-    """Share of the species' images in which it fires."""
+    """Share of the species' individuals in which it fires."""
     f_reference: float
     """The same for its relatives."""
     rights: tuple[Rights, ...]
     """Of the photographs in it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """What the card of an SAE says beside the SAE's own record; all of it may be unknown."""
+
+    dataset_id: str | None = None
+    """The image-trait dataset that is published with it: a Hub id."""
+    dataset_title: str = ""
+    provenance: Provenance | None = None
+    results: Results | None = None
+    """Of the evaluation of the run; None where there was none."""
+    gallery: tuple[LatentPicture, ...] = ()
+
+
+def public_name(name: str) -> str:
+    """A Hub id as it is, a file or folder of this machine by its name."""
+    return Path(name).name if Path(name).is_absolute() else name
+
+
+def source_of(name: str, collection: Collection) -> Source:
+    """Where the images of a collection came from, without its place on this machine.
+
+    Args:
+        name: the option `source` of the run: a path, or `hf://datasets/…`.
+        collection: its images.
+    """
+    is_remote = is_hub_source(name)
+    revisions = Counter(record.source_revision for record in collection.images if record.source_revision)
+    return Source(
+        name=name if is_remote else Path(name).name,
+        revisions=tuple(revision for revision, _ in revisions.most_common(MAX_REVISIONS)),
+        is_bioscan=name.startswith(BIOSCAN_ON_THE_HUB) if is_remote else find_bioscan(Path(name)) is not None,
+    )
+
+
+def calls_of(ledger_file: Path, describer: Describer, *, prompt_price: float, answer_price: float) -> Calls:
+    """What the ledger has of a describer's calls; those with earlier settings of the same run are among them.
+
+    Args:
+        ledger_file: of the run.
+        describer: whose calls are counted.
+        prompt_price: of a million prompt tokens; 0 where it is not known.
+        answer_price: of a million answer tokens.
+    """
+    counts: Counter[str] = Counter()
+    tokens: Counter[str] = Counter()
+    seconds = 0.0
+    with Ledger(ledger_file) as ledger:
+        for entry in ledger:
+            if (entry.describer, entry.model, entry.prompt) == (describer.name, describer.model, describer.prompt):
+                counts["calls"] += 1
+                counts["attempts"] += entry.attempts
+                tokens.update(entry.usage)
+                seconds += entry.seconds
+    paid = tokens["prompt_tokens"] * prompt_price + tokens["completion_tokens"] * answer_price
+    used = {name: n for name, n in sorted(tokens.items()) if n}
+    return Calls(
+        n_calls=counts["calls"],
+        n_attempts=counts["attempts"],
+        seconds=seconds,
+        tokens=used,
+        cost=paid / 1e6 if used and (prompt_price or answer_price) else None,
+    )

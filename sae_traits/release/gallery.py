@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from PIL import Image
+
+from sae_traits.images.decode import open_image
+from sae_traits.images.pictures import PictureCache
 from sae_traits.release.facts import LatentPicture, Rights
-from sae_traits.schema import ChosenLatent, Collection
+from sae_traits.release.pictures import PREVIEW_SIDE
+from sae_traits.schema import ChosenLatent, Collection, ImageRecord
 from sae_traits.traits.latent_pages import LatentPage, contact_sheet
 
 N_LATENTS = 6
 N_PHOTOGRAPHS = 4
-"""A latent: one row of a contact sheet."""
+"""Per latent: one row of a contact sheet."""
 N_LOOKED_AT = 40
 """Images of all splits among which those of the training split are looked for."""
 PICTURE = "figures/latent-*.jpg"
@@ -22,19 +28,26 @@ _QUALITY = 85
 
 
 def latents_to_show(chosen: Mapping[str, Mapping[int, ChosenLatent]]) -> list[ChosenLatent]:
-    """The latents with the largest effects, at most one a species, so that a gallery shows different organisms."""
+    """The latents with the largest effects, at most one per species, so that a gallery shows different organisms."""
+
+    def rank(choice: ChosenLatent) -> tuple[float, int]:
+        return -choice.contrast.effect, choice.latent
+
     best: dict[int, ChosenLatent] = {}
-    for own in chosen.values():
-        for choice in sorted(own.values(), key=lambda one: (-one.contrast.effect, one.latent)):
+    for of_species in chosen.values():
+        for choice in sorted(of_species.values(), key=rank):
             if choice.latent not in best:
                 best[choice.latent] = choice
                 break
-    ranked = sorted(best.values(), key=lambda one: (-one.contrast.effect, one.latent))
-    return ranked[:N_LATENTS]
+    return sorted(best.values(), key=rank)[:N_LATENTS]
 
 
 def draw_latents(
-    pages: Sequence[LatentPage], choices: Sequence[ChosenLatent], collection: Collection, folder: Path
+    pages: Sequence[LatentPage],
+    choices: Sequence[ChosenLatent],
+    collection: Collection,
+    folder: Path,
+    cache: PictureCache | None = None,
 ) -> tuple[LatentPicture, ...]:
     """Draw the strongest regions of some latents into the folder of an SAE; earlier pictures go.
 
@@ -45,24 +58,32 @@ def draw_latents(
         choices: a species of each latent, which the caption names.
         collection: whose images they are.
         folder: of the SAE.
+        cache: pictures of the photographs that have been made already; new ones are added.
 
     Returns:
         The pictures, in the order of `choices`; a latent without a photograph has none.
     """
+
+    def open_picture(record: ImageRecord) -> Image.Image:
+        path = collection.path(record)
+        if cache is None:
+            return open_image(path)
+        return Image.open(io.BytesIO(cache.get_or_make(record.sha256, PREVIEW_SIDE, lambda: open_image(path))))
+
     for former in folder.glob(PICTURE):
         former.unlink()
     by_latent = {page.latent: page for page in pages}
     pictures = []
     for choice in choices:
         page = by_latent[choice.latent]
-        training = [one for one in page.strongest if one.record.split == "train"][:N_PHOTOGRAPHS]
+        training = [image for image in page.strongest if image.record.split == "train"][:N_PHOTOGRAPHS]
         if not training:
             continue
         path = f"figures/latent-{choice.latent:05d}.jpg"
         (folder / "figures").mkdir(exist_ok=True)
-        sheet = contact_sheet(replace(page, strongest=tuple(training)), collection)
+        sheet = contact_sheet(replace(page, strongest=tuple(training)), collection, open_picture)
         sheet.save(folder / path, quality=_QUALITY)
-        rights = Counter((one.record.license, one.record.rights_holder) for one in training)
+        rights = Counter((image.record.license, image.record.rights_holder) for image in training)
         pictures.append(
             LatentPicture(
                 path=path,

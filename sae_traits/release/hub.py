@@ -9,30 +9,39 @@ The token is the one of the environment (HF_TOKEN) or of `hf auth login`; it is 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from sae_traits.errors import CheckpointError, ReleaseError
 from sae_traits.logging import say
-from sae_traits.release.cards import CARD
-from sae_traits.release.evaluation_entries import EVAL_RESULTS_FILE
+from sae_traits.release.cards import CARD, keep_section, read_card
+from sae_traits.release.facts import RELEASE_FILE
+from sae_traits.release.folder_plan import (
+    Fingerprint,
+    PlannedFile,
+    fingerprints,
+    highest_version,
+    next_version,
+    plan_folder,
+)
 from sae_traits.release.gallery import PICTURE
 from sae_traits.release.hub_errors import errors_in_one_line
-from sae_traits.release.load_back import LoadBack
-from sae_traits.release.merging import keep_own_parts
-from sae_traits.release.plan import Fingerprint, PlannedFile, fingerprints, plan_folder
-from sae_traits.release.repository import Gating, Repository, RepoType, Tree, open_repository
-from sae_traits.release.versions import highest_version, next_version
-from sae_traits.release.writing import RELEASE_FILE
+from sae_traits.release.model_card import EVAL_RESULTS_FILE
 from sae_traits.sae.sweep_folder import SAE_FILE, SWEEP_FILE, WEIGHTS, read_sweep
 
 if TYPE_CHECKING:
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
+RepoType = Literal["model", "dataset"]
+Gating = Literal["auto", "manual"]
+Tree = dict[str, str]
+"""Path -> the Hub's hash of the file: sha256 of a large one, git's hash of any other; folders are left out."""
+LoadBack = Callable[[Path, str, str], None]
+"""Of folder, repository and commit: raises ReleaseError where the two differ."""
 EVAL_RESULTS_FOLDER = EVAL_RESULTS_FILE.partition("/")[0]
 SOMETIMES_OURS = (PICTURE, EVAL_RESULTS_FILE)
 """Files that one release has and the next may not: they go with it, even where nothing of their kind is left."""
@@ -52,9 +61,75 @@ class Published:
     url: str
     changed: bool
     """False where the repository held the same already, and no commit was added."""
-    files: tuple[PlannedFile, ...]
     deleted: tuple[str, ...]
     """Files of an earlier release that this one no longer has."""
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository that exists, and a client that may write to it."""
+
+    api: HfApi
+    repo_id: str
+    repo_type: RepoType
+    url: str
+    which: dict[str, Any] = field(init=False)
+    """The two arguments of every call of the client."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "which", {"repo_id": self.repo_id, "repo_type": self.repo_type})
+
+    def commit_of(self, revision: str) -> str:
+        """The commit that a branch or tag points at."""
+        info = self.api.repo_info(**self.which, revision=revision)
+        assert info.sha is not None
+        return info.sha
+
+    def tree(self, revision: str) -> Tree:
+        """Every file at a branch, tag or commit."""
+        from huggingface_hub.hf_api import RepoFile
+
+        entries = self.api.list_repo_tree(**self.which, recursive=True, revision=revision)
+        return {e.path: e.lfs.sha256 if e.lfs else e.blob_id for e in entries if isinstance(e, RepoFile)}
+
+    def branches_and_tags(self) -> tuple[list[str], list[str]]:
+        """Their names."""
+        refs = self.api.list_repo_refs(**self.which)
+        return [branch.name for branch in refs.branches], [tag.name for tag in refs.tags]
+
+    def text_of(self, path: str, revision: str) -> str:
+        """The content of a text file, without a cache."""
+        with TemporaryDirectory(prefix="sae-traits-file-") as folder:
+            file = self.api.hf_hub_download(**self.which, filename=path, revision=revision, local_dir=folder)
+            return Path(file).read_text(encoding="utf-8")
+
+
+def open_repository(
+    api: HfApi, repo_id: str, repo_type: RepoType, *, private: bool, gated: Gating | None
+) -> Repository:
+    """A repository, created where there is none, with its settings made before anything is in it.
+
+    Args:
+        api: client of the Hub.
+        repo_id: `NAME/REPOSITORY`, or only `REPOSITORY` in one's own namespace.
+        repo_type: kind of repository.
+        private: create it private; refused where it exists and is public. One that is private stays so.
+        gated: readers have to ask for access: granted at once, or by hand. None leaves that as it is.
+
+    Raises:
+        ReleaseError: it was to be private and is public.
+    """
+    url = api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)
+    repository = Repository(api, url.repo_id, repo_type, str(url))
+    info = api.repo_info(**repository.which)
+    if private and not info.private:
+        raise ReleaseError(
+            f"{url} exists and is public; make it private in its settings, choose another name, "
+            "or publish without --private"
+        )
+    if gated is not None and info.gated != gated:
+        api.update_repo_settings(**repository.which, gated=gated)
+    return repository
 
 
 @dataclass(frozen=True)
@@ -95,14 +170,34 @@ class Release:
             content.matches(tree.get(path)) for path, content in self.content.items()
         )
 
-    def operations(self) -> list[CommitOperationAdd | CommitOperationDelete]:
-        """What turns main's tree into this release, only of what differs."""
+    def commit(self, message: str, branch: str) -> str:
+        """Turn main's tree into this release in one atomic commit on a branch, and check it by its hashes.
+
+        The branch must still point at the commit that all was compared with, or else the Hub answers 412.
+        """
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-        added = [path for path, content in self.content.items() if not content.matches(self.held.get(path))]
-        return [CommitOperationDelete(path, is_folder=False) for path in self.deleted] + [
-            CommitOperationAdd(path, self.folder / path) for path in added
+        operations: list[CommitOperationAdd | CommitOperationDelete] = [
+            CommitOperationDelete(path, is_folder=False) for path in self.deleted
         ]
+        operations += [
+            CommitOperationAdd(path, self.folder / path)
+            for path, content in self.content.items()
+            if not content.matches(self.held.get(path))
+        ]
+        done = self.repository.api.create_commit(
+            **self.repository.which,
+            operations=operations,
+            commit_message=message,
+            revision=branch,
+            parent_commit=self.head,
+        )
+        if not self.is_in(self.repository.tree(done.oid)):
+            raise ReleaseError(
+                f"{self.repository.repo_id} at {done.oid} does not hold what was uploaded: names or hashes of files "
+                "differ. Run the same command again; if that does not help, do not use this release"
+            )
+        return done.oid
 
 
 def publish_folder(
@@ -112,8 +207,6 @@ def publish_folder(
     repo_type: RepoType,
     private: bool,
     message: str,
-    gated: Gating | None = None,
-    tag: str | None = None,
     load_back: LoadBack | None = None,
     token: str | None = None,
     endpoint: str | None = None,
@@ -131,36 +224,43 @@ def publish_folder(
         repo_type: kind of repository.
         private: create it private; refused where it exists and is public. One that is private stays so.
         message: title of the commit.
-        gated: who reads it has to ask for access.
-        tag: version of the release; by default that of the same content, or else the next patch version.
         load_back: loads it from its branch and compares it, beyond the hashes that are always compared.
         token: instead of the one of the environment or of `hf auth login`.
         endpoint: address of the Hub instead of HF_ENDPOINT or https://huggingface.co.
 
     Raises:
-        ReleaseError: the folder or the repository cannot be used, the tag is taken, what was uploaded is not what came
-            back, or the Hub refuses or cannot be reached.
+        ReleaseError: the folder or the repository cannot be used, what was uploaded is not what came back, or the Hub
+            refuses or cannot be reached.
     """
     from huggingface_hub import HfApi
 
     plan_folder(folder)
     api = HfApi(endpoint=endpoint, token=token, library_name="sae-traits")
     with errors_in_one_line(repo_id, api.endpoint, token):
-        repository = open_repository(api, repo_id, repo_type, private=private, gated=gated)
-        return carry_out(prepare(repository, folder, tag), message=message, load_back=load_back)
+        repository = open_repository(api, repo_id, repo_type, private=private, gated=None)
+        return carry_out(prepare(repository, folder, None), message=message, load_back=load_back)
 
 
 def prepare(repository: Repository, folder: Path, tag: str | None) -> Release:
     """Compare a folder with what its repository holds; changes nothing on the Hub.
 
-    What a person wrote into the repository's card goes into that of the folder.
+    What a person wrote into its section of the repository's card goes into the card of the folder.
+
+    Args:
+        repository: that is written to.
+        folder: what it is going to hold.
+        tag: version of the release; None is that of the same content, or else the next patch version.
 
     Raises:
-        ReleaseError: the folder cannot be published, the repository's card cannot be read, or the tag is taken.
+        ReleaseError: the folder cannot be published, the repository's card cannot be used, or the tag is taken.
     """
     head = repository.commit_of("main")
     held = repository.tree(head)
-    _merge_card(repository, head, held, folder)
+    card = read_card(folder)
+    if card is not None and CARD in held:
+        kept = keep_section(card, repository.text_of(CARD, head), repository.url)
+        if kept != card:
+            (folder / CARD).write_text(kept, encoding="utf-8")
     planned = plan_folder(folder)
     content = fingerprints(folder, planned)
     swept = _former_sweep(repository, head) if repository.repo_type == "model" and SWEEP_FILE in held else frozenset()
@@ -171,20 +271,6 @@ def prepare(repository: Repository, folder: Path, tag: str | None) -> Release:
     return Release(
         repository, folder, tuple(planned), content, head, held, tuple(deleted), tuple(branches), tag, tagged
     )
-
-
-def _merge_card(repository: Repository, head: str, held: Tree, folder: Path) -> None:
-    """Put what a person wrote into the repository's card into that of the folder, unless the two are the same."""
-    card = PlannedFile(CARD, (folder / CARD).stat().st_size) if (folder / CARD).is_file() else None
-    if card is None or CARD not in held or fingerprints(folder, [card])[CARD].matches(held[CARD]):
-        return
-    with TemporaryDirectory(prefix="sae-traits-card-") as temporary:
-        path = repository.api.hf_hub_download(
-            repository.repo_id, CARD, repo_type=repository.repo_type, revision=head, local_dir=temporary
-        )
-        existing = Path(path).read_text(encoding="utf-8")
-    text = (folder / CARD).read_text(encoding="utf-8")
-    (folder / CARD).write_text(keep_own_parts(text, existing, repository.url), encoding="utf-8")
 
 
 def _choose_tag(
@@ -239,21 +325,13 @@ def carry_out(release: Release, *, message: str, load_back: LoadBack | None) -> 
         if load_back is not None:
             say(f"{repository.repo_id}: loading it back")
             load_back(release.folder, repository.repo_id, uploaded)
-        revision = repository.commit(release.operations(), message=message, parent=release.head)
-        _check_hashes(release, revision)
+        revision = release.commit(message, "main")
     for name in sorted(branches):
-        repository.delete_branch(name)
+        repository.api.delete_branch(**repository.which, branch=name)
     if release.tagged is None:
-        repository.create_tag(release.tag, revision)
-    return Published(
-        repository.repo_id,
-        revision,
-        release.tag,
-        repository.url,
-        release.changed,
-        release.planned,
-        release.deleted,
-    )
+        # Not exist_ok: the Hub also answers "conflict" when it is busy, and then there would be no tag.
+        repository.api.create_tag(**repository.which, tag=release.tag, revision=revision)
+    return Published(repository.repo_id, revision, release.tag, repository.url, release.changed, release.deleted)
 
 
 def _upload(release: Release, message: str) -> str:
@@ -263,30 +341,19 @@ def _upload(release: Release, message: str) -> str:
         if release.is_in(repository.tree(branch)):
             say(f"{repository.repo_id}: was uploaded before, to the branch {branch}")
             return repository.commit_of(branch)
-        repository.delete_branch(branch)
+        repository.api.delete_branch(**repository.which, branch=branch)
     say(
         f"{repository.repo_id}: uploading what differs of {len(release.planned)} files, "
         f"{sum(file.size for file in release.planned):,} bytes, to the branch {branch}"
     )
-    repository.create_branch(branch, release.head)
-    to_check = f"{message} (to be checked)"
-    commit = repository.commit(release.operations(), message=to_check, parent=release.head, branch=branch)
-    _check_hashes(release, commit)
-    return commit
-
-
-def _check_hashes(release: Release, revision: str) -> None:
-    if not release.is_in(release.repository.tree(revision)):
-        raise ReleaseError(
-            f"{release.repository.repo_id} at {revision} does not hold what was uploaded: names or hashes of files "
-            "differ. Run the same command again; if that does not help, do not use this release"
-        )
+    repository.api.create_branch(**repository.which, branch=branch, revision=release.head)
+    return release.commit(f"{message} (to be checked)", branch)
 
 
 def _former_sweep(repository: Repository, revision: str) -> frozenset[str]:
     """Folders of the SAEs that a repository's sweep.json names; none where it is not one of ours."""
     with TemporaryDirectory(prefix="sae-traits-sweep-") as folder:
-        repository.api.hf_hub_download(repository.repo_id, SWEEP_FILE, revision=revision, local_dir=folder)
+        Path(folder, SWEEP_FILE).write_text(repository.text_of(SWEEP_FILE, revision), encoding="utf-8")
         try:
             sweep = read_sweep(Path(folder))
         except CheckpointError:  # someone else's file of that name: what lies beside it is not ours to delete

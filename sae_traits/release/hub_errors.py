@@ -47,7 +47,7 @@ def _without_token(text: str, token: str | None) -> str:
 def _explain(error: BaseException, repo_id: str, endpoint: str) -> str:
     from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled  # pyright: ignore[reportPrivateImportUsage]
 
-    said = " ".join(str(error).split())
+    reason = " ".join(str(error).split())
     if isinstance(error, OfflineModeIsEnabled):
         return f"cannot publish {repo_id} offline; unset HF_HUB_OFFLINE and {AGAIN}"
     if isinstance(error, HfHubHTTPError):
@@ -64,7 +64,7 @@ def _explain(error: BaseException, repo_id: str, endpoint: str) -> str:
         }
         if status >= 500:
             return f"{endpoint} has a problem of its own ({status}) with {repo_id}; {AGAIN}"
-        return advice.get(status, f"{endpoint} refused to publish {repo_id} ({status}): {said}")
+        return advice.get(status, f"{endpoint} refused to publish {repo_id} ({status}): {reason}")
     if isinstance(error, HTTPError):
-        return f"cannot reach {endpoint} to publish {repo_id} ({said}); check the connection, then {AGAIN}"
-    return f"cannot publish {repo_id}: {said}; mend that, then {AGAIN}"
+        return f"cannot reach {endpoint} to publish {repo_id} ({reason}); check the connection, then {AGAIN}"
+    return f"cannot publish {repo_id}: {reason}; mend that, then {AGAIN}"

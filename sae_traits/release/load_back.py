@@ -7,7 +7,7 @@ Nothing of it comes from or stays in a cache, but for the dataset's card.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, cast
@@ -19,8 +19,6 @@ from sae_traits.sae.sweep_folder import read_sweep
 if TYPE_CHECKING:
     from datasets import IterableDataset
 
-LoadBack = Callable[[Path, str, str], None]
-"""Of folder, repository and commit: raises ReleaseError where the two differ."""
 ROWS = 100
 """Rows that are compared at a time."""
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sae_traits.errors import ConfigError
-from sae_traits.release.hub import Published, Release, carry_out, prepare, tag_taken
+from sae_traits.release.facts import public_name
+from sae_traits.release.folder_plan import check_version, plan_folder
+from sae_traits.release.hub import Gating, Published, Release, carry_out, open_repository, prepare, tag_taken
 from sae_traits.release.hub_errors import errors_in_one_line
 from sae_traits.release.load_back import load_back_dataset, load_back_saes
-from sae_traits.release.plan import plan_folder
-from sae_traits.release.repository import Gating, open_repository
-from sae_traits.release.versions import check_version
+from sae_traits.sae.formats.files import read_settings
+from sae_traits.sae.model import CONFIG_FILE, SAEConfig
+from sae_traits.sae.sweep_folder import SWEEP_FILE, read_sweep
+from sae_traits.schema import Collection
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -60,6 +65,18 @@ class PublishedRelease:
     model: Published
     dataset: Published
     collection_url: str | None
+
+    def lines(self) -> list[str]:
+        """What happened, and how to load it, for the terminal."""
+        return [
+            *(
+                f"{'published' if part.changed else 'unchanged'} {part.url} at {part.revision}, tagged {part.tag}"
+                for part in (self.model, self.dataset)
+            ),
+            *([f"collection {self.collection_url}"] if self.collection_url else []),
+            f'SAE.from_pretrained("{self.model.repo_id}", revision="{self.model.tag}")',
+            f'load_dataset("{self.dataset.repo_id}", revision="{self.dataset.tag}")',
+        ]
 
 
 def publish_release(model_folder: Path, write_dataset: Callable[[str], Path], terms: Terms) -> PublishedRelease:
@@ -126,3 +143,75 @@ def _collect(api: HfApi, title: str, model: Published, dataset: Published, *, pr
     if ("dataset", dataset.repo_id) not in present:
         api.add_collection_item(collection.slug, dataset.repo_id, "dataset")
     return collection.url
+
+
+def plan_lines(terms: Terms, model_folder: Path, dataset_folder: Path) -> list[str]:
+    """What `publish_release` would make public; talks to no one.
+
+    Raises:
+        ReleaseError: a folder holds what should not leave this machine.
+    """
+    lines = []
+    for kind, repo_id, folder in (
+        ("model", terms.model_repo, model_folder),
+        ("dataset", terms.dataset_repo, dataset_folder),
+    ):
+        files = plan_folder(folder)
+        total = sum(file.size for file in files)
+        lines.append(f"{kind} {repo_id}: {len(files)} files, {total:,} bytes (nothing was uploaded)")
+        lines += [f"  {file.size:>14,}  {file.path}" for file in files]
+    access = [*(["private"] if terms.private else []), *([f"gated ({terms.gated})"] if terms.gated else [])]
+    return [
+        *lines,
+        f"tag: {terms.tag or 'the next patch version, where it changes'}",
+        f"access: {', '.join(access) or 'as the repositories are; new ones are public'}",
+        *([f"collection: {terms.collection}"] if terms.collection else []),
+    ]
+
+
+def warnings_of(collection: Collection, *, embeds_images: bool) -> list[str]:
+    """What a publisher should know of the rights and addresses of the images.
+
+    Args:
+        collection: whose dataset is published.
+        embeds_images: whether its rows hold the images.
+    """
+    n = len(collection.images)
+    n_unlicensed = sum(record.license is None for record in collection.images)
+    n_without_address = sum(record.source_url is None for record in collection.images)
+    if n_unlicensed and embeds_images:
+        return [
+            f"warning: {n_unlicensed} of {n} images have no licence in the table; "
+            "publish them only if you may redistribute them"
+        ]
+    if n_without_address and not embeds_images:
+        return [
+            f"warning: {n_without_address} of {n} images have no source_url in the table; "
+            "readers cannot fetch them, and need the files (sae-traits rehydrate --photographs)"
+        ]
+    return []
+
+
+def stage_saes(source: Path, target: Path) -> None:
+    """Copy RUN/sae into a new folder for publishing, without naming the backbone's place on this machine.
+
+    Args:
+        source: as `save_saes` wrote it; all of it becomes public.
+        target: a new folder.
+
+    Raises:
+        ReleaseError: the source is missing, or holds what should not leave this machine.
+        CheckpointError: it is not an SAE, or its sweep.json is damaged.
+    """
+    plan_folder(source)
+    shutil.copytree(source, target)
+    sweep = read_sweep(target)
+    folders = [target, *(target / sae.folder for sae in sweep.saes)] if sweep else [target]
+    settings = [read_settings(folder / CONFIG_FILE) for folder in folders]
+    info = SAEConfig.from_dict(settings[0].values).backbone
+    if info is None or (public := public_name(info.backbone)) == info.backbone:
+        return
+    # Replaced wherever it stands, because the measures name the backbone as well.
+    private, public = (json.dumps(name, ensure_ascii=False)[1:-1] for name in (info.backbone, public))
+    for file in [setting.file for setting in settings] + ([target / SWEEP_FILE] if sweep else []):
+        file.write_text(file.read_text(encoding="utf-8").replace(private, public), encoding="utf-8")

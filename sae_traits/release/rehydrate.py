@@ -18,17 +18,16 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from sae_traits.errors import CollectionError, ConfigError, ReleaseError
-from sae_traits.features.model_files import one_line
 from sae_traits.images.fetching import fetch_images
 from sae_traits.images.listing import inside_check
-from sae_traits.io import write_csv
+from sae_traits.io import hash_of_file, write_csv
 from sae_traits.logging import track
-from sae_traits.release.facts import DatasetSummary
-from sae_traits.release.local import local_dataset
+from sae_traits.release.dataset import write_rows
+from sae_traits.release.dataset_card import write_dataset_card
+from sae_traits.release.facts import RELEASE_FILE, DatasetFacts, DatasetSummary
 from sae_traits.release.rows import ImageRows, embed_images
-from sae_traits.release.shards import ROWS_A_GROUP, SHARD_NAME
+from sae_traits.release.shards import ROWS_PER_GROUP, SHARD_NAME
 from sae_traits.release.tables import ConfigName, Row, features
-from sae_traits.release.writing import RELEASE_FILE, ReleaseSettings, write_release
 from sae_traits.schema import SPLITS, Split
 
 _SOURCE = ("image_id", "source_id", "source_url", "source_sha256")
@@ -36,7 +35,7 @@ _SOURCE = ("image_id", "source_id", "source_url", "source_sha256")
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """An image whose image could not be had."""
+    """An image whose photograph could not be had."""
 
     image_id: str
     source_id: str
@@ -62,14 +61,14 @@ class Rehydrated:
             "n_images": self.n_images,
             "n_rehydrated": self.n_images - len(self.missing),
             "rows": self.summary.rows if self.summary else {},
-            "missing": [asdict(one) for one in self.missing],
+            "missing": [asdict(missing) for missing in self.missing],
         }
 
     def lines(self) -> list[str]:
         """A few lines for the terminal."""
         n = self.n_images - len(self.missing)
         written = f"{self.folder}: {n} of {self.n_images} images have their image"
-        shown = [f"  {one.source_url or one.source_id}: {one.reason}" for one in self.missing[:5]]
+        shown = [f"  {missing.source_url or missing.source_id}: {missing.reason}" for missing in self.missing[:5]]
         if self.missing:
             shown.append(f"  all {len(self.missing)} that are left out are in {missing_file(self.folder)}")
         return [written if self.summary else f"{written}, so nothing was written", *shown]
@@ -78,7 +77,7 @@ class Rehydrated:
         """Write what is missing beside the folder; where nothing is, an earlier report goes."""
         path = missing_file(self.folder)
         if self.missing:
-            write_csv(path, [field.name for field in fields(Missing)], (asdict(one).values() for one in self.missing))
+            write_csv(path, [field.name for field in fields(Missing)], (asdict(m).values() for m in self.missing))
         else:
             path.unlink(missing_ok=True)
 
@@ -111,7 +110,7 @@ def rehydrate(dataset: Path, folder: Path, *, photographs: Path | None, connecti
         raise ConfigError(f"connections must lie between 1 and 64, not {connections}")
     if folder.resolve() == dataset.resolve():
         raise ReleaseError(f"{folder} is the dataset itself; name another folder for the one with images")
-    settings = _settings(dataset)
+    facts = _facts(dataset)
     sources = list(_rows_of(dataset, "images", columns=_SOURCE))
     try:
         found = _found_in(photographs, sources) if photographs else _fetched(sources, folder, connections)
@@ -126,46 +125,22 @@ def rehydrate(dataset: Path, folder: Path, *, photographs: Path | None, connecti
     )
     summary = None
     if images:
-        rows = ((one, images[name]) for one in _images(dataset) if (name := one.record["image_id"]) in images)
-        embedded = embed_images(rows, settings.longest_side, workers)
-        facts = replace(settings.facts, repo_id=None)  # it is no longer what lies there
-        latents = _rows_of(dataset, "latents")
-        summary = write_release(
-            folder, embedded, latents, replace(settings, images="embed", facts=facts), n_images=len(images)
-        )
+        found_rows = ((rows, images[name]) for rows in _images(dataset) if (name := rows.record["image_id"]) in images)
+        embedded = embed_images(found_rows, facts.longest_side, workers)
+        summary = write_rows(folder, embedded, _rows_of(dataset, "latents"), "embed", n_images=len(images))
+        write_dataset_card(folder, summary, replace(facts, repo_id=None))  # it is no longer what lies there
     result = Rehydrated(folder, summary, missing, len(sources))
     result.save_missing()
     return result
 
 
-def dataset_folder(name: str, revision: str | None) -> Path:
-    """The folder of a dataset or of the run that made it, or the files of one on the Hub, fetched into its cache.
-
-    Raises:
-        ReleaseError: it cannot be had.
-    """
-    if (folder := local_dataset(name, revision)) is not None:
-        return folder
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HTTPError  # pyright: ignore[reportPrivateImportUsage]
-
-    try:
-        return Path(snapshot_download(name, repo_type="dataset", revision=revision))
-    except (HFValidationError, HTTPError, OSError, ValueError) as error:
-        reason = one_line(error)[:300]
-        raise ReleaseError(
-            f"{name} is no folder, and the Hub does not give a dataset of that name ({reason}); "
-            "name a folder, or ORG/NAME"
-        ) from error
-
-
-def _settings(dataset: Path) -> ReleaseSettings:
+def _facts(dataset: Path) -> DatasetFacts:
     if not (dataset / RELEASE_FILE).is_file():
         raise ReleaseError(
             f"{dataset} has no {RELEASE_FILE}, so it was not released with --images reference: either its rows hold "
             "the images already, or it is no dataset of sae-traits"
         )
-    return ReleaseSettings.load(dataset / RELEASE_FILE)
+    return DatasetFacts.load(dataset / RELEASE_FILE)
 
 
 def _shards(dataset: Path, config: ConfigName) -> Iterator[tuple[Split, str, pq.ParquetFile]]:
@@ -189,7 +164,7 @@ def _shards(dataset: Path, config: ConfigName) -> Iterator[tuple[Split, str, pq.
 def _rows_of(dataset: Path, config: ConfigName, columns: tuple[str, ...] | None = None) -> Iterator[Row]:
     """All rows of a config, some hundred in memory."""
     for _, _, file in _shards(dataset, config):
-        for batch in file.iter_batches(ROWS_A_GROUP, columns=columns):
+        for batch in file.iter_batches(ROWS_PER_GROUP, columns=columns):
             yield from batch.to_pylist()
 
 
@@ -197,19 +172,19 @@ def _images(dataset: Path) -> Iterator[ImageRows]:
     """The rows of every image, as `write_dataset` made them; the tables have their images in one order."""
     traits = groupby(_rows_of(dataset, "default"), key=lambda row: row["image_id"])
     previews = _rows_of(dataset, "preview")
-    described, own = next(traits, (None, iter(())))
+    described, group = next(traits, (None, iter(())))
     preview = next(previews, None)
     for split, segment, file in _shards(dataset, "images"):
-        for batch in file.iter_batches(ROWS_A_GROUP):
+        for batch in file.iter_batches(ROWS_PER_GROUP):
             for record in batch.to_pylist():
                 name = record["image_id"]
-                default, mine = (), None
+                default, shown = (), None
                 if described == name:
-                    default = tuple(own)
-                    described, own = next(traits, (None, iter(())))
+                    default = tuple(group)
+                    described, group = next(traits, (None, iter(())))
                 if preview is not None and preview["image_id"] == name:
-                    mine, preview = preview, next(previews, None)
-                yield ImageRows(split, segment, record, default, mine)
+                    shown, preview = preview, next(previews, None)
+                yield ImageRows(split, segment, record, default, shown)
     if described is not None or preview is not None:
         raise ReleaseError(f"{dataset} has traits of images that it does not have; fetch the dataset again")
 
@@ -222,29 +197,24 @@ def _found_in(photographs: Path, sources: list[Row]) -> dict[str, Path | str]:
     wanted = {row["source_sha256"] for row in sources}
     by_hash: dict[str, Path] = {}
     for path in track(sorted(paths), "photographs", len(paths), unit="file"):
-        if path.is_file() and (sha256 := _sha256(path)) in wanted:
+        if path.is_file() and (sha256 := hash_of_file(path)) in wanted:
             by_hash[sha256] = path
-    is_inside = _inside(photographs)
+    check = inside_check(photographs)
     found: dict[str, Path | str] = {}
     for row in sources:
-        changed = is_inside(row["source_id"])
+        changed = _is_inside(row["source_id"], check)
         reason = "it is another file than it was (sha256)" if changed else f"no file of {photographs} has its sha256"
         found[row["image_id"]] = by_hash.get(row["source_sha256"], reason)
     return found
 
 
-def _inside(folder: Path) -> Callable[[str], bool]:
-    """Whether a path of the dataset, which may be anything, is a file of a folder."""
-    check = inside_check(folder)
-
-    def is_inside(file: str) -> bool:
-        try:
-            check(file)
-        except (CollectionError, ValueError):  # ValueError: a path with a null character
-            return False
-        return True
-
-    return is_inside
+def _is_inside(file: str, check: Callable[[str], None]) -> bool:
+    """Whether a path of the dataset, which may be anything, is a file of the folder that `check` is for."""
+    try:
+        check(file)
+    except (CollectionError, ValueError):  # ValueError: a path with a null character
+        return False
+    return True
 
 
 def _fetched(sources: list[Row], folder: Path, connections: int) -> dict[str, Path | str]:
@@ -261,7 +231,7 @@ def _fetched(sources: list[Row], folder: Path, connections: int) -> dict[str, Pa
         answer = answers[files[url]]
         if answer.sha256 is None:
             found[name] = answer.reason or "it could not be fetched"
-        elif _sha256(kept / answer.file) != row["source_sha256"]:
+        elif hash_of_file(kept / answer.file) != row["source_sha256"]:
             found[name] = "there is another image at its address than there was (sha256)"
         else:
             found[name] = kept / answer.file
@@ -272,8 +242,3 @@ def _file_of(url: str) -> str:
     """Where the image of an address is kept: a name that no address can lead astray."""
     digest = hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()
     return f"{digest[:2]}/{digest}"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

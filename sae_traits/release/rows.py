@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
+from sae_traits.images.pictures import PictureCache
 from sae_traits.release.pictures import SourceImage
 from sae_traits.release.tables import Row
 from sae_traits.schema import Region, Split
 
-SPECIMENS_A_WORKER = 2
+IMAGES_PER_WORKER = 2
 """Images in memory for each worker."""
 
 
@@ -36,13 +37,16 @@ class ImageRows:
     preview: Row | None
 
 
-def embed_images(rows: Iterable[tuple[ImageRows, Path]], longest_side: int, workers: int) -> Iterator[ImageRows]:
-    """Rows with the images that the files hold, in order, made in threads (Pillow lets go of the interpreter lock).
+def embed_images(
+    rows: Iterable[tuple[ImageRows, Path]], longest_side: int, workers: int, cache: PictureCache | None = None
+) -> Iterator[ImageRows]:
+    """Yield rows with the images that the files hold, in order; threads make them (Pillow lets go of Python's lock).
 
     Args:
-        rows: each with the file of the image's image.
+        rows: each with the photograph's file.
         longest_side: pixels of the images of `default`.
         workers: threads.
+        cache: pictures that have been made already.
 
     Raises:
         ReleaseError: a file is missing, or is not the one that the row was made of.
@@ -50,9 +54,9 @@ def embed_images(rows: Iterable[tuple[ImageRows, Path]], longest_side: int, work
     with ThreadPoolExecutor(max(1, workers)) as pool:
         waiting: deque[Future[ImageRows]] = deque()
         try:
-            for one, path in rows:
-                waiting.append(pool.submit(embed_image, one, path, longest_side))
-                if len(waiting) > SPECIMENS_A_WORKER * max(1, workers):
+            for image_rows, path in rows:
+                waiting.append(pool.submit(_embed_image, image_rows, path, longest_side, cache))
+                if len(waiting) > IMAGES_PER_WORKER * max(1, workers):
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -61,23 +65,23 @@ def embed_images(rows: Iterable[tuple[ImageRows, Path]], longest_side: int, work
                 future.cancel()
 
 
-def embed_image(rows: ImageRows, path: Path, longest_side: int) -> ImageRows:
+def _embed_image(rows: ImageRows, path: Path, longest_side: int, cache: PictureCache | None) -> ImageRows:
     """The rows of one image with its image: at source size, reduced, and with the previewed region drawn."""
-    record = rows.record
+    record, default, preview = rows.record, rows.default, rows.preview
     source = SourceImage(
         path,
         sha256=record["source_sha256"],
         size=(record["width"], record["height"]),
         name=record["image_id"],
+        cache=cache,
     )
-    default, preview = rows.default, rows.preview
     if default:
-        reduced = source.reduced(longest_side).to_row()
+        reduced = source.reduced(longest_side)
         default = tuple(row | reduced for row in default)
     if preview is not None:
         trait = next(trait for trait in record["traits"] if trait["trait_id"] == preview["trait_id"])
-        preview = preview | source.with_region(_region(trait)).to_row()
-    return replace(rows, record=record | source.at_source_size().to_row(), default=default, preview=preview)
+        preview = preview | source.with_region(_region(trait))
+    return replace(rows, record=record | source.at_source_size(), default=default, preview=preview)
 
 
 def _region(trait: Row) -> Region:

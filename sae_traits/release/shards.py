@@ -16,12 +16,14 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-ROWS_A_GROUP = 100
+from sae_traits.io import hash_of_file
+
+ROWS_PER_GROUP = 100
 """A reader that wants one row reads its group."""
-BYTES_A_GROUP = 64 * 2**20
-BYTES_A_SHARD = 400 * 2**20
+BYTES_PER_GROUP = 64 * 2**20
+BYTES_PER_SHARD = 400 * 2**20
 """A segment of more bytes becomes several shards."""
-BYTES_A_PIXEL = 0.3
+BYTES_PER_PIXEL = 0.3
 """Of photographs as JPEG, for the expected size of a segment."""
 SHARD_NAME = re.compile(r"(?P<split>\w+)-(?P<segment>[0-9a-f]{12})-\d{3}\.parquet")
 FIRST_SEGMENT = "0" * 12
@@ -36,7 +38,7 @@ def images_per_segment(sizes: Iterable[tuple[int, int]], megabytes: float) -> in
         megabytes: expected size of a segment.
     """
     pixels = [width * height for width, height in sizes]
-    wanted = megabytes * 2**20 / (BYTES_A_PIXEL * sum(pixels) / len(pixels))
+    wanted = megabytes * 2**20 / (BYTES_PER_PIXEL * sum(pixels) / len(pixels))
     return 2 ** max(0, int(wanted).bit_length() - 1)
 
 
@@ -59,13 +61,17 @@ class Segments:
 class ShardWriter:
     """Writes one split of one config as `{split}-{segment}-{part}.parquet`."""
 
-    def __init__(self, folder: Path, split: str, schema: pa.Schema, *, max_bytes: int = BYTES_A_SHARD) -> None:
+    def __init__(self, folder: Path, split: str, schema: pa.Schema, *, max_bytes: int = BYTES_PER_SHARD) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.n_rows = 0
+        self.n_rows, self.n_bytes = 0, 0
+        """Written so far; bytes as Arrow has them in memory."""
+        self.hashes: dict[str, str] = {}
+        """Name of each finished shard -> sha256 of the file."""
         self._folder, self._split, self._schema, self._max_bytes = folder, split, schema, max_bytes
         self._rows: list[dict[str, Any]] = []
         self._row_bytes = 0
         self._segment, self._part = "", 0
+        self._path = folder
         self._sink: IO[bytes] | None = None
         self._writer: pq.ParquetWriter | None = None
 
@@ -77,7 +83,7 @@ class ShardWriter:
         self._rows.append(row)
         self._row_bytes += n_bytes
         self.n_rows += 1
-        if len(self._rows) == ROWS_A_GROUP or self._row_bytes >= BYTES_A_GROUP:
+        if len(self._rows) == ROWS_PER_GROUP or self._row_bytes >= BYTES_PER_GROUP:
             self._flush()
 
     def close(self) -> None:
@@ -102,21 +108,23 @@ class ShardWriter:
         if self._sink is not None and self._sink.tell() + self._row_bytes > self._max_bytes:
             self._finish_shard()
         if self._writer is None:
-            path = self._folder / f"{self._split}-{self._segment}-{self._part:03d}.parquet"
+            self._path = self._folder / f"{self._split}-{self._segment}-{self._part:03d}.parquet"
             self._part += 1
-            self._sink = path.open("xb")  # a segment that came before would be overwritten
+            self._sink = self._path.open("xb")  # a segment that came before would be overwritten
             # Rows of one image repeat its image. A dictionary that holds a whole row group stores each image once.
             self._writer = pq.ParquetWriter(
                 self._sink,
                 self._schema,
-                dictionary_pagesize_limit=2 * BYTES_A_GROUP,
+                dictionary_pagesize_limit=2 * BYTES_PER_GROUP,
                 write_page_index=True,
             )
         self._writer.write_table(table, row_group_size=len(table))
+        self.n_bytes += table.nbytes
         self._rows, self._row_bytes = [], 0
 
     def _finish_shard(self) -> None:
         if self._writer is not None and self._sink is not None:
             self._writer.close()
             self._sink.close()
+            self.hashes[self._path.name] = hash_of_file(self._path)
         self._writer = self._sink = None

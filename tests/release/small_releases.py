@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image
 
-from sae_traits.config import ReleaseConfig
+from sae_traits.config.release import ReleaseConfig
 from sae_traits.geometry import Framing
 from sae_traits.images.decode import open_image
 from sae_traits.release.dataset import write_dataset
-from sae_traits.release.facts import DatasetFacts, DatasetSummary
+from sae_traits.release.dataset_card import write_dataset_card
+from sae_traits.release.facts import DatasetFacts, DatasetSummary, Provenance
 from sae_traits.schema import (
     Attribute,
     BackboneInfo,
@@ -31,7 +32,7 @@ from sae_traits.schema import (
     Trait,
 )
 
-FACTS = DatasetFacts(
+PROVENANCE = Provenance(
     backbone=BackboneInfo(
         backbone="texture",
         revision="1",
@@ -45,13 +46,15 @@ FACTS = DatasetFacts(
         std=(1.0, 1.0, 1.0),
     ),
     dictionary_metrics={"explained_variance": 0.91, "l0": 16.0, "sweep": {"k": [1, 2]}},
-    contrast={"contrast": "image", "firing_quantile": 0.9},
+    contrast={"kind": "specimen", "firing_quantile": 0.9},
+    contrast_in_words="Unlike theirs, the contrast counts each individual once and is tested.",
     describer="measured",
     describer_model="sae-traits-measured@1",
     prompt="rules-1 sha256:0123456789abcdef",
     n_problems=2,
     command="sae-traits run moths",
 )
+FACTS = DatasetFacts(title="Beetles", sae="org/sae@0123", longest_side=256, provenance=PROVENANCE)
 CONTRAST = Contrast(f_species=0.8, f_reference=0.1, effect=2.5, q_value=0.01, significant=True, reference_rank="genus")
 LATENTS = (ChosenLatent(species="Aus bus", latent=3, threshold=0.4, contrast=CONTRAST, n_fired=3, n_images=4),)
 
@@ -102,9 +105,9 @@ def traits_of(collection: Collection, n: int) -> list[Trait]:
                         color_lab=(50.0, 10.0, -40.0),
                         color_name="blue",
                     ),
-                    describer=FACTS.describer,
-                    describer_model=FACTS.describer_model,
-                    prompt=FACTS.prompt,
+                    describer=PROVENANCE.describer,
+                    describer_model=PROVENANCE.describer_model,
+                    prompt=PROVENANCE.prompt,
                 )
             )
     return traits
@@ -153,9 +156,11 @@ def odd_photographs(root: Path, url_of: Callable[[str], str | None]) -> Collecti
 
 
 def release(folder: Path, collection: Collection, traits: Sequence[Trait], **options: object) -> DatasetSummary:
-    """Write a dataset; the options are those of ReleaseConfig."""
-    config = replace(ReleaseConfig(title="Beetles", longest_side=256, shard_megabytes=1), **options)
-    return write_dataset(folder, collection, traits, LATENTS, sae="org/sae@0123", config=config, facts=FACTS, workers=2)
+    """Write a dataset and its card; the options are those of ReleaseConfig."""
+    config = replace(ReleaseConfig(longest_side=256, shard_megabytes=1), **options)
+    summary = write_dataset(folder, collection, traits, LATENTS, sae=FACTS.sae, config=config, workers=2)
+    write_dataset_card(folder, summary, replace(FACTS, longest_side=config.longest_side))
+    return summary
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:

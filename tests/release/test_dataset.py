@@ -18,12 +18,15 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import ExifTags, Image
 
-from sae_traits.config import ReleaseConfig
+from sae_traits.config.release import ReleaseConfig
 from sae_traits.errors import ReleaseError
 from sae_traits.geometry import Framing
 from sae_traits.images.decode import open_image
-from sae_traits.release.dataset import MAXIMUM_PREVIEWS, write_dataset
-from sae_traits.release.facts import DatasetFacts, DatasetSummary
+from sae_traits.images.pictures import PictureCache, released_picture
+from sae_traits.release.cards import ENDS
+from sae_traits.release.dataset import MAX_PREVIEWS, write_dataset
+from sae_traits.release.dataset_card import write_dataset_card
+from sae_traits.release.facts import DatasetFacts, DatasetSummary, Provenance
 from sae_traits.release.pictures import SourceImage
 from sae_traits.release.tables import (
     COLUMNS,
@@ -53,7 +56,7 @@ from sae_traits.schema import (
     Trait,
 )
 
-FACTS = DatasetFacts(
+PROVENANCE = Provenance(
     backbone=BackboneInfo(
         backbone="texture",
         revision="1",
@@ -67,7 +70,7 @@ FACTS = DatasetFacts(
         std=(1.0, 1.0, 1.0),
     ),
     dictionary_metrics={"explained_variance": 0.91, "l0": 16.0},
-    contrast={"contrast": "image", "firing_quantile": 0.9},
+    contrast={"kind": "specimen", "firing_quantile": 0.9},
     describer="measured",
     describer_model="sae-traits-measured@1",
     prompt="rules-1 sha256:0123456789abcdef",
@@ -124,9 +127,9 @@ def trait_of(row: int, record: ImageRecord, latent: int, box: Sequence[float], *
             color_lab=(50.0, 10.0, -40.0),
             color_name="blue",
         ).with_scale(changes.get("mm_per_pixel")),
-        describer=FACTS.describer,
-        describer_model=FACTS.describer_model,
-        prompt=FACTS.prompt,
+        describer=PROVENANCE.describer,
+        describer_model=PROVENANCE.describer_model,
+        prompt=PROVENANCE.prompt,
     )
 
 
@@ -186,21 +189,22 @@ def write(
     images: Images = "embed",
     shard_megabytes: int = 64,
     workers: int = 2,
-    **facts: object,
+    cache: PictureCache | None = None,
 ) -> DatasetSummary:
     collection, traits, latents = world
-    return write_dataset(
+    summary = write_dataset(
         folder,
         collection,
         iter(traits),
         latents,
         sae="org/sae@0123",
-        config=ReleaseConfig(
-            title="Beetles", longest_side=longest_side, images=images, shard_megabytes=shard_megabytes
-        ),
-        facts=replace(FACTS, **facts),
+        config=ReleaseConfig(longest_side=longest_side, images=images, shard_megabytes=shard_megabytes),
         workers=workers,
+        cache=cache,
     )
+    facts = DatasetFacts(title="Beetles", sae="org/sae@0123", longest_side=longest_side, provenance=PROVENANCE)
+    write_dataset_card(folder, summary, facts)
+    return summary
 
 
 @pytest.fixture(scope="module")
@@ -388,7 +392,7 @@ def test_previews_are_spread_evenly_over_the_species(world, tmp_path):
         many.append(trait_of(n, record, 7, (8, 6, 40, 20)))
     write(tmp_path / "dataset", (Collection(collection.root, tuple(records)), many, latents))
     shown = [row["species"] for row in rows_of(tmp_path / "dataset", "preview", "test")]
-    assert len(shown) <= MAXIMUM_PREVIEWS
+    assert len(shown) <= MAX_PREVIEWS
     assert sorted(shown) == sorted(species * 2)
 
 
@@ -409,10 +413,10 @@ def test_other_kinds_of_images_become_plain_rgb_without_losing_a_pixel(mode, tmp
     image.save(path)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     source = SourceImage(path, sha256=sha256, size=image.size, name="image")
-    kept = Image.open(io.BytesIO(source.at_source_size().data))
+    kept = Image.open(io.BytesIO(source.at_source_size()["image"]["bytes"]))
     assert (kept.format, kept.mode) == ("PNG", "RGB")
     assert np.array_equal(np.asarray(kept), np.asarray(open_image(path)))
-    reduced = Image.open(io.BytesIO(source.reduced(30).data))
+    reduced = Image.open(io.BytesIO(source.reduced(30)["image"]["bytes"]))
     assert (reduced.format, reduced.size) == ("JPEG", (30, 20))
 
 
@@ -462,19 +466,19 @@ def test_a_folder_that_cannot_be_written_is_one_clear_error(world, tmp_path):
 
 
 def test_a_disk_that_takes_no_more_is_one_clear_error_and_leaves_nothing(world, tmp_path):
-    (tmp_path / "world.pickle").write_bytes(pickle.dumps((world, FACTS)))
+    (tmp_path / "world.pickle").write_bytes(pickle.dumps(world))
     code = """
 import pickle, resource, sys
 from pathlib import Path
-from sae_traits.config import ReleaseConfig
+from sae_traits.config.release import ReleaseConfig
 from sae_traits.errors import ReleaseError
+from sae_traits.release.cards import ENDS
 from sae_traits.release.dataset import write_dataset
 folder = Path(sys.argv[1])
-(collection, traits, latents), facts = pickle.loads((folder / "world.pickle").read_bytes())
+collection, traits, latents = pickle.loads((folder / "world.pickle").read_bytes())
 resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
 try:
-    write_dataset(folder / "dataset", collection, traits, latents, sae="s", config=ReleaseConfig(), facts=facts,
-                  workers=2)
+    write_dataset(folder / "dataset", collection, traits, latents, sae="s", config=ReleaseConfig(), workers=2)
 except ReleaseError as error:
     print(error)
 """
@@ -500,8 +504,59 @@ def test_all_configs_have_columns():
 def test_the_card_documents_every_column_of_every_config(dataset):
     card = (dataset / "README.md").read_text()
     for config in CONFIG_NAMES:
-        section = card.split(f"### `{config}`")[1].split("###")[0].split("\nTypes:")[0]
+        section = card.split(f"### `{config}`")[1].split("###")[0].split("\n## ")[0]
         cells = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("|")]
         documented = [name.replace("&#95;", "_") for name, *_ in cells[2:]]
         assert documented == list(features(config))
         assert all(len(meaning) > 5 for *_, meaning in cells[2:])
+
+
+def test_pictures_that_have_been_made_are_not_made_again(world, tmp_path):
+    collection = world[0]
+    large, small = collection.images[:2]
+    with PictureCache(tmp_path / "pictures.sqlite") as cache:
+        marked = {side: released_picture(Image.new("RGB", (700, 500), (side % 256, 9, 9)), side) for side in (256, 512)}
+        for side, picture in marked.items():
+            cache.put(large.sha256, side, picture)
+        write(tmp_path / "dataset", world, cache=cache)
+        assert cache.get(small.sha256, 256) is None, "a small plain file is its own picture"
+        assert cache.get(collection.images[2].sha256, 256) is not None
+    row = next(row for row in rows_of(tmp_path / "dataset", "default", "train") if row["image_id"] == "large")
+    assert row["image"]["bytes"] == marked[256]
+    (shown,) = (row for row in rows_of(tmp_path / "dataset", "preview", "train") if row["image_id"] == "large")
+    assert decode(shown).size == (512, 366)
+    assert decode(shown).getpixel((2, 2))[0] < 12, "drawn on the picture of 512 pixels"
+
+
+def test_without_and_with_pictures_kept_the_bytes_are_the_same(dataset, world, tmp_path):
+    with PictureCache(tmp_path / "pictures.sqlite") as cache:
+        for _ in range(2):
+            write(tmp_path / "dataset", world, cache=cache)
+            for file in sorted(path for path in dataset.rglob("*") if path.is_file()):
+                assert (tmp_path / "dataset" / file.relative_to(dataset)).read_bytes() == file.read_bytes(), file
+
+
+def test_everything_that_is_measured_is_a_column_of_the_dataset_and_of_the_card(dataset):
+    card = (dataset / "README.md").read_text()
+    for name in Measurement.__dataclass_fields__:
+        assert name in features("default")
+        assert name in features("images")["traits"].feature
+        assert f"| {name} | " in card
+
+
+def test_before_its_card_is_written_a_dataset_loads_and_keeps_what_a_person_wrote(world, tmp_path):
+    from datasets import load_dataset
+
+    collection, traits, latents = world
+    card = tmp_path / "dataset" / "README.md"
+    write(tmp_path / "dataset", world)
+    card.write_text(card.read_text().replace(ENDS, f"Ann, at the museum.\n{ENDS}"))
+    config = ReleaseConfig(longest_side=256)
+    write_dataset(tmp_path / "dataset", collection, traits, latents, sae="s", config=config, workers=1)
+    assert "Ann, at the museum." in card.read_text()
+    assert "# Beetles" not in card.read_text()
+    loaded = load_dataset(str(tmp_path / "dataset"), split="train", cache_dir=str(tmp_path / "cache"))
+    assert loaded["sae"] == ["s"] * 3
+    write(tmp_path / "dataset", world)
+    assert f"Ann, at the museum.\n{ENDS}" in card.read_text()
+    assert "# Beetles" in card.read_text()

@@ -2,9 +2,9 @@
 
 import pytest
 
-from sae_traits.config import ReleaseConfig
+from sae_traits.config.release import ReleaseConfig
 from sae_traits.errors import ReleaseError
-from sae_traits.release.estimate import BYTES_A_TRAIT, estimate_dataset
+from sae_traits.release.estimate import BYTES_PER_TRAIT, estimate_dataset
 from sae_traits.schema import Collection, ImageRecord, Taxon
 
 
@@ -29,7 +29,7 @@ def collection(tmp_path):
 
 
 def test_an_image_is_there_twice_and_smaller_where_it_is_reduced(collection):
-    rows = 3 * 5 * BYTES_A_TRAIT
+    rows = 3 * 5 * BYTES_PER_TRAIT
     whole = estimate_dataset(collection, ReleaseConfig(longest_side=512), traits_per_image=5)
     assert whole == 3 * 2 * 10_000 + rows
     halved = estimate_dataset(collection, ReleaseConfig(longest_side=200), traits_per_image=5)
@@ -39,6 +39,6 @@ def test_an_image_is_there_twice_and_smaller_where_it_is_reduced(collection):
 def test_a_release_by_reference_holds_rows_alone(collection):
     (collection.root / "0.jpg").unlink()
     by_reference = ReleaseConfig(images="reference")
-    assert estimate_dataset(collection, by_reference, traits_per_image=4) == 3 * 4 * BYTES_A_TRAIT
+    assert estimate_dataset(collection, by_reference, traits_per_image=4) == 3 * 4 * BYTES_PER_TRAIT
     with pytest.raises(ReleaseError, match=r"0\.jpg"):
         estimate_dataset(collection, ReleaseConfig(), traits_per_image=4)

@@ -23,7 +23,7 @@ from sae_traits.cli import main
 from sae_traits.errors import ReleaseError
 from sae_traits.release.exports import export
 from sae_traits.release.exports import webdataset as shards
-from sae_traits.release.exports.released import Released
+from sae_traits.release.loading import Released
 from sae_traits.release.tables import COLUMNS, CONFIG_NAMES, features
 
 DWC = "http://rs.tdwg.org/dwc/terms/"
@@ -202,7 +202,7 @@ def test_pycocotools_finds_the_regions_on_the_images(released, tmp_path):
 
 
 def test_webdataset_reads_pairs_of_image_and_sentence(released, tmp_path):
-    assert shards.write(Released.open(released), tmp_path, samples_a_shard=2) == {"samples": 5, "shards": 3}
+    assert shards.write(Released.open(released), tmp_path, samples_per_shard=2) == {"samples": 5, "shards": 3}
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["test-000000.tar", "train-000000.tar", "train-000001.tar"]
     reader = webdataset.WebDataset(str(tmp_path / "train-{000000..000001}.tar"), shardshuffle=False)

@@ -19,7 +19,8 @@ from small_releases import bytes_of, many_images, odd_photographs, release, trai
 
 from sae_traits.cli import main
 from sae_traits.errors import ReleaseError
-from sae_traits.release.rehydrate import dataset_folder, rehydrate
+from sae_traits.release.loading import dataset_folder
+from sae_traits.release.rehydrate import rehydrate
 from sae_traits.release.tables import CONFIG_NAMES, features
 from sae_traits.schema import Collection, ImageRecord, Trait
 
@@ -206,7 +207,7 @@ def test_other_folders_are_refused(world, tmp_path):
     shard.write_bytes(b"PAR1")
     refused(damaged, tmp_path / "out", "cannot read")
     (damaged / "release.json").write_text('{"images": "reference"}')
-    refused(damaged, tmp_path / "out", r"cannot read .*release\.json \(longest_side: Field required\)")
+    refused(damaged, tmp_path / "out", r"cannot read .*release\.json \(title: Field required\)")
     with pytest.raises(ReleaseError, match="is a folder and has no revision"):
         dataset_folder(str(referred), "main")
     assert not (tmp_path / "out").exists()

@@ -112,11 +112,11 @@ def test_an_added_image_renames_no_other_shard_and_changes_the_one_that_holds_it
     place = 72
     records = (*collection.images[:place], added, *collection.images[place:])
     moved = [
-        replace(t, candidate=replace(t.candidate, record=t.candidate.image + (t.candidate.image >= place)))
+        replace(t, candidate=replace(t.candidate, image=t.candidate.image + (t.candidate.image >= place)))
         for t in traits
     ]
     own = [replace(t, trait_id=f"new-{t.trait_id}") for t in traits if t.candidate.image == 71]
-    own = [replace(t, candidate=replace(t.candidate, record=place)) for t in own]
+    own = [replace(t, candidate=replace(t.candidate, image=place)) for t in own]
     traits = sorted([*moved, *own], key=lambda trait: trait.candidate.image)
     release(tmp_path / "dataset", Collection(collection.root, records), traits)
     after = bytes_of(tmp_path / "dataset/data")

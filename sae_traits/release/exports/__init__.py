@@ -10,7 +10,7 @@ from typing import Literal, cast
 
 from sae_traits.errors import ReleaseError
 from sae_traits.io import replacing
-from sae_traits.release.exports.released import Released
+from sae_traits.release.loading import Released
 
 ExportFormat = Literal["darwin-core", "matrix", "coco", "webdataset"]
 Exporter = Callable[[Released, Path], dict[str, int]]

@@ -1,4 +1,4 @@
-"""COCO JSON of the regions, one file a split, with the images at their source size.
+"""COCO JSON of the regions, one file per split, with the images at their source size.
 
 A category is the part that the describer named, or `region` where it named none. Beside COCO's own keys an annotation
 has `caption` (the sentence), `trait_id`, `latent` and `species`.
@@ -12,8 +12,8 @@ from typing import Any
 
 from shapely import Polygon
 
-from sae_traits.errors import ReleaseError
-from sae_traits.release.exports.released import Released, Row, image_bytes, image_size_and_suffix
+from sae_traits.release.loading import Released
+from sae_traits.release.tables import Row
 
 IMAGES = "images"
 UNNAMED = "region"
@@ -31,10 +31,11 @@ def write(released: Released, folder: Path) -> dict[str, int]:
         (folder / IMAGES / split).mkdir(parents=True)
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
-        licenses = _Numbers()
+        licenses: dict[str, int] = {}
         for row in released.rows("images", split, images=True):
             image = _image(released, row, f"{IMAGES}/{split}/{len(images) + 1:09d}", folder)
-            image |= {"id": len(images) + 1, "license": licenses.of(row["license"] or "unknown")}
+            license_id = licenses.setdefault(row["license"] or "unknown", len(licenses) + 1)
+            image |= {"id": len(images) + 1, "license": license_id}
             images.append(image)
             for trait in row["traits"]:
                 annotation = {"id": len(annotations) + 1, "image_id": image["id"]}
@@ -42,7 +43,7 @@ def write(released: Released, folder: Path) -> dict[str, int]:
                 annotations.append(annotation | _region(trait) | {"species": row["species"]})
         document = {
             "info": {"description": f"{released.source}, split {split}, made by sae-traits"},
-            "licenses": [{"id": number, "name": name, "url": ""} for name, number in licenses.numbers.items()],
+            "licenses": [{"id": number, "name": name, "url": ""} for name, number in licenses.items()],
             "images": images,
             "categories": [{"id": number, "name": name} for name, number in categories.items()],
             "annotations": annotations,
@@ -64,30 +65,15 @@ def _categories(released: Released) -> dict[str, int]:
     return {part: number for number, part in enumerate(sorted(parts), start=1)}
 
 
-class _Numbers:
-    """Names with the numbers 1, 2, … in the order in which they came."""
-
-    def __init__(self) -> None:
-        self.numbers: dict[str, int] = {}
-
-    def of(self, name: str) -> int:
-        return self.numbers.setdefault(name, len(self.numbers) + 1)
-
-
 def _image(released: Released, row: Row, stem: str, folder: Path) -> dict[str, Any]:
     """Write the image under a name that nobody else chose; its entry."""
-    content = image_bytes(row)
-    if content is None:
-        raise ReleaseError(
-            f"{released.source} names its images instead of holding them; fetch them with `sae-traits rehydrate` first"
-        )
-    (width, height), suffix = image_size_and_suffix(content)
-    file = folder / f"{stem}.{suffix}"
-    file.write_bytes(content)
+    image = released.image_of(row)
+    file = folder / f"{stem}.{image.suffix}"
+    file.write_bytes(image.data)
     return {
         "file_name": file.relative_to(folder).as_posix(),
-        "width": width,
-        "height": height,
+        "width": image.size[0],
+        "height": image.size[1],
         "coco_url": row["source_url"] or "",
         "image_id": row["image_id"],
         "rights_holder": row["rights_holder"],

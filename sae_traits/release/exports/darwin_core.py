@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from sae_traits.release.exports.released import Released, Row
+from sae_traits.release.loading import Released
+from sae_traits.release.tables import MEASURES, Row
 from sae_traits.schema import RANKS
 
 ARCHIVE_FILE = "darwin_core.zip"
@@ -37,27 +38,12 @@ MEASUREMENT = (
     f"{DWC}measurementRemarks",
 )
 MULTIMEDIA = (f"{DC}type", f"{DC}identifier", f"{DC}license", f"{DC}rightsHolder")
-UNITS = {
-    "area_fraction": "share of the image",
-    "length_px": "pixel of the source image",
-    "width_px": "pixel of the source image",
-    "length_mm": "mm",
-    "width_mm": "mm",
-    "elongation": "ratio of length to width",
-    "texture_contrast": "CIELAB L*",
-    "on_animal": "share of the region",
-    "share_of_animal": "share of the animal",
-    "position_along_axis": "share of the way from the middle of the longest axis to its end",
-    "color_lab": "CIELAB (D65)",
-    "color_name": "",
-}
-"""Measured columns, with their units."""
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """Date of every member, so that the same dataset gives the same archive."""
 
 
 def write(released: Released, folder: Path) -> dict[str, int]:
-    """Write the archive; an occurrence an image, a measurement a thing said or measured of one of its regions."""
+    """Write the archive: one occurrence per image, one measurement per thing said or measured of one of its regions."""
     files = {name: folder / f"{name}.txt" for name in ("occurrence", "measurementorfact", "multimedia")}
     counts = {"occurrences": 0, "measurements": 0, "media": 0}
     with (
@@ -106,13 +92,14 @@ def _measurements(trait: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
     part = f"{trait['part']}; " if trait["part"] else ""
     latent = "" if trait["latent"] is None else f"; latent {trait['latent']} of {trait['sae']}"
     remarks = f"{part}region x, y, width, height in pixels: {box}{latent}"
-    said = [("description", trait["text"]), *((item["name"], item["value"]) for item in trait["attributes"])]
-    for number, (name, value) in enumerate(said):
+    described_as = [("description", trait["text"]), *((item["name"], item["value"]) for item in trait["attributes"])]
+    for number, (name, value) in enumerate(described_as):
         yield f"{trait['trait_id']}/said/{number}", name, value, "", described, remarks
-    for name, unit in UNITS.items():
-        value = trait[name]
+    for measure in MEASURES:
+        name, value = measure.name, trait[measure.name]
         if value is not None:
-            yield f"{trait['trait_id']}/{name}", name.replace("_", " "), _shown(value), unit, "image analysis", remarks
+            words, unit = name.replace("_", " "), measure.unit
+            yield f"{trait['trait_id']}/{name}", words, _shown(value), unit, "image analysis", remarks
 
 
 def _shown(value: str | float | list[float]) -> str:

@@ -1,4 +1,4 @@
-"""A species x trait matrix: one row a species, as CSV and as Parquet.
+"""A species x trait matrix: one row per species, as CSV and as Parquet.
 
 An attribute such as `wing: colour = orange` becomes a column with the share of the species' images of which it was
 said; a measure becomes its mean and standard deviation over the species' regions.
@@ -13,25 +13,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from sae_traits.errors import ReleaseError
 from sae_traits.io import write_csv
-from sae_traits.release.exports.released import Released, Row
+from sae_traits.release.loading import Released
+from sae_traits.release.tables import MEASURES, Row
 from sae_traits.schema import RANKS
 
-MEASURES = (
-    "area_fraction",
-    "length_mm",
-    "width_mm",
-    "elongation",
-    "texture_contrast",
-    "share_of_animal",
-    "position_along_axis",
+MEASURED = tuple(
+    measure.name
+    for measure in MEASURES
+    if pa.types.is_floating(measure.type) and measure.name not in ("length_px", "width_px", "on_animal")
 )
-"""Not the lengths in pixels, which depend on the photograph."""
-LEAST_SPECIMENS = 2
+"""Not the lengths in pixels, which depend on the photograph, nor how well a region was placed."""
+MIN_IMAGES = 2
 """An attribute said of one image only says nothing about a species."""
-MOST_ATTRIBUTES = 2000
+MAX_ATTRIBUTES = 2000
 """The most frequent ones, so that free text does not make a table that no program opens."""
 
 
@@ -70,8 +69,8 @@ def write(released: Released, folder: Path) -> dict[str, int]:
     said: Counter[str] = Counter()
     for one in species.values():
         said.update(one.said)
-    frequent = [name for name, number in said.most_common() if number >= LEAST_SPECIMENS]
-    kept = sorted(frequent[:MOST_ATTRIBUTES])
+    frequent = [name for name, number in said.most_common() if number >= MIN_IMAGES]
+    kept = sorted(frequent[:MAX_ATTRIBUTES])
     rows = [_row(species[name], kept) for name in sorted(species)]
     _write(folder, rows)
     return {
@@ -89,7 +88,7 @@ def _add(species: _Species, row: Row) -> None:
     for trait in row["traits"]:
         part = f"{trait['part']}: " if trait["part"] else ""
         said.update(f"{part}{item['name']} = {item['value']}" for item in trait["attributes"])
-        for name in MEASURES:
+        for name in MEASURED:
             if trait[name] is not None:
                 species.measured[name].append(trait[name])
     species.said.update(said)
@@ -97,7 +96,7 @@ def _add(species: _Species, row: Row) -> None:
 
 def _row(species: _Species, attributes: list[str]) -> dict[str, Any]:
     row: dict[str, Any] = species.taxon | {"n_images": species.n_images, "n_traits": species.n_traits}
-    for name in MEASURES:
+    for name in MEASURED:
         values = np.array(species.measured[name])
         row[f"{name} (mean)"] = float(values.mean()) if len(values) else None
         row[f"{name} (standard deviation)"] = float(values.std(ddof=1)) if len(values) > 1 else None
@@ -105,9 +104,6 @@ def _row(species: _Species, attributes: list[str]) -> dict[str, Any]:
 
 
 def _write(folder: Path, rows: list[dict[str, Any]]) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     names = list(rows[0])
     counts = "n_images", "n_traits"
     types = [pa.string() if n in RANKS else pa.int64() if n in counts else pa.float64() for n in names]

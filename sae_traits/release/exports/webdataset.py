@@ -1,4 +1,4 @@
-"""WebDataset shards of image-text pairs, one sample a trait, as open_clip-style trainers read them.
+"""WebDataset shards of image-text pairs, one sample per trait, as open_clip-style trainers read them.
 
 A sample is KEY.jpg (or .png …), KEY.txt with the sentence, and KEY.json with the other columns of the row. Within a
 split the rows are dealt in their order; trainers shuffle.
@@ -9,17 +9,15 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from sae_traits.errors import ReleaseError
-from sae_traits.release.exports.released import Released, Row, image_bytes, image_size_and_suffix
+from sae_traits.release.loading import Released
+from sae_traits.release.tables import Row
 
-BYTES_A_SHARD = 2**30
+BYTES_PER_SHARD = 2**30
 
 
-def write(released: Released, folder: Path, *, samples_a_shard: int = 10_000) -> dict[str, int]:
+def write(released: Released, folder: Path, *, samples_per_shard: int = 10_000) -> dict[str, int]:
     """Write {split}-000000.tar, {split}-000001.tar …
 
     Raises:
@@ -32,10 +30,10 @@ def write(released: Released, folder: Path, *, samples_a_shard: int = 10_000) ->
         number = 0
         shard = 0
         while row is not None:
-            with _shard(folder / f"{split}-{shard:06d}.tar") as tar:
+            with tarfile.open(folder / f"{split}-{shard:06d}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
                 first = number
-                while row is not None and number - first < samples_a_shard and tar.offset < BYTES_A_SHARD:
-                    _add(tar, f"{split}-{number:09d}", row, released.source)
+                while row is not None and number - first < samples_per_shard and tar.offset < BYTES_PER_SHARD:
+                    _add(tar, f"{split}-{number:09d}", row, released)
                     number += 1
                     row = next(rows, None)
             shard += 1
@@ -44,23 +42,12 @@ def write(released: Released, folder: Path, *, samples_a_shard: int = 10_000) ->
     return counts
 
 
-@contextmanager
-def _shard(path: Path) -> Iterator[tarfile.TarFile]:
-    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
-        yield tar
-
-
-def _add(tar: tarfile.TarFile, key: str, row: Row, source: str) -> None:
+def _add(tar: tarfile.TarFile, key: str, row: Row, released: Released) -> None:
     """Add the members of a sample; their names hold nothing that came from a file."""
-    content = image_bytes(row)
-    if content is None:
-        raise ReleaseError(
-            f"{source} names its images instead of holding them; fetch them with `sae-traits rehydrate` first"
-        )
-    _, suffix = image_size_and_suffix(content)
+    image = released.image_of(row)
     others = {name: value for name, value in row.items() if name != "image"}
     members = {
-        suffix: content,
+        image.suffix: image.data,
         "txt": row["text"].encode(),
         "json": json.dumps(others, ensure_ascii=False).encode(),
     }

@@ -1,0 +1,178 @@
+"""The card of a dataset: its front matter, by which the tables are loaded, and what people need to know of them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sae_traits.io import write_text
+from sae_traits.release.cards import CARD, marked_section, read_card, render_card, seconds_per_step, with_front_matter
+from sae_traits.release.facts import RELEASE_FILE, DatasetFacts, DatasetSummary, Source
+from sae_traits.release.model_record import measures
+from sae_traits.release.tables import CONFIG_NAMES, ConfigName, columns, features, type_in_words
+from sae_traits.rendering import lines, one_line
+from sae_traits.schema import REGION_SOURCES
+
+if TYPE_CHECKING:
+    from huggingface_hub import DatasetCardData
+
+MAX_RIGHTS = 50
+"""Lines of the card's table of licences and rights holders; the rows name them all."""
+HUB_LICENSES = frozenset(
+    {"apache-2.0", "mit", "cc0-1.0", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0"}
+    | {"cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nd-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0"}
+    | {"cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "odbl", "odc-by", "pddl"}
+)
+"""The licences of images and data that the Hub has identifiers for."""
+_SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B")
+_HUB_DATASET = re.compile(r"hf://datasets/([\w.-]+/[\w.-]+)")
+
+
+def write_dataset_card(folder: Path, summary: DatasetSummary, facts: DatasetFacts) -> None:
+    """Write README.md and, for a release by reference, its facts; what a person wrote into the card stays.
+
+    Args:
+        folder: of the dataset.
+        summary: of the tables in it.
+        facts: what only the run knows.
+
+    Raises:
+        ReleaseError: the card that is there has lost a mark of the person's section.
+    """
+    write_text(folder / CARD, dataset_card(summary, facts, folder=folder.name, existing=read_card(folder)))
+    if summary.images == "reference":
+        facts.save(folder / RELEASE_FILE)
+
+
+def index_card(summary: DatasetSummary, existing: str | None) -> str:
+    """A card that says how the tables are loaded, and what a person wrote into the existing one; nothing else."""
+    from huggingface_hub import DatasetCardData
+
+    return with_front_matter(DatasetCardData(**_index(summary)), marked_section(existing) + "\n")
+
+
+def dataset_card(summary: DatasetSummary, facts: DatasetFacts, *, folder: str, existing: str | None = None) -> str:
+    """README.md of a dataset.
+
+    Args:
+        summary: what was written.
+        facts: what only the run knows.
+        folder: name of the dataset's folder, for the loading snippet where there is no repository yet.
+        existing: the card that is replaced.
+    """
+    licenses = Counter[str | None]()
+    for rights in summary.rights:
+        licenses[rights.license] += rights.n_images
+    provenance = facts.provenance
+    return render_card(
+        "dataset_card.md.jinja",
+        _front_matter(summary, facts, set(licenses)),
+        existing,
+        title=one_line(facts.title),
+        summary=summary,
+        facts=facts,
+        run=provenance,
+        licenses=licenses.most_common(),
+        rights=summary.rights[:MAX_RIGHTS],
+        n_more_rights=max(0, len(summary.rights) - MAX_RIGHTS),
+        n_unlicensed=licenses[None],
+        columns={config: columns(config, summary.images) for config in _filled(summary)},
+        type_in_words=type_in_words,
+        backbone=lines(provenance.backbone.to_dict()),
+        regions=REGION_SOURCES[provenance.regions],
+        measured=lines(dict(measures(provenance.dictionary_metrics))),
+        contrast=lines(provenance.contrast),
+        seconds=seconds_per_step(provenance.seconds),
+        source=json.dumps(facts.repo_id or folder),
+        first_split=next(iter(summary.rows["default"])),
+    )
+
+
+def _front_matter(summary: DatasetSummary, facts: DatasetFacts, licenses: set[str | None]) -> DatasetCardData:
+    from huggingface_hub import DatasetCardData
+
+    source = hub_dataset(facts.provenance.source)
+    return DatasetCardData(
+        pretty_name=one_line(facts.title),
+        license=hub_license(licenses),
+        language=["en"],
+        annotations_creators=["machine-generated"],
+        task_categories=["image-to-text", "object-detection"]
+        + (["image-classification", "zero-shot-image-classification"] if summary.n_species else []),
+        size_categories=[size_category(summary.n_traits)],
+        tags=["sae-traits", "biology", "morphology", "traits", "sparse-autoencoder"]
+        + (["synthetic"] if facts.provenance.note else []),
+        source_datasets=[source] if source else None,
+        **_index(summary),
+    )
+
+
+def _filled(summary: DatasetSummary) -> list[ConfigName]:
+    return [config for config in CONFIG_NAMES if summary.rows.get(config)]
+
+
+def _index(summary: DatasetSummary) -> dict[str, Any]:
+    """Where the tables lie, what is in them, and a hash of it.
+
+    The datasets library names what it caches of a folder by the folder's name and this part of the front matter alone,
+    so the hash is what tells two datasets of the same shape apart.
+    """
+    return {
+        "configs": [
+            {
+                "config_name": config,
+                "data_files": [
+                    {"split": split, "path": f"data/{config}/{split}-*.parquet"} for split in summary.rows[config]
+                ],
+            }
+            | ({"default": True} if config == "default" else {})
+            for config in _filled(summary)
+        ],
+        "dataset_info": [
+            {
+                "config_name": config,
+                "description": f"sha256:{summary.sha256[config]}",
+                "features": features(config, summary.images)._to_yaml_list(),
+                "splits": [
+                    {"name": split, "num_bytes": summary.n_bytes[config][split], "num_examples": n_rows}
+                    for split, n_rows in summary.rows[config].items()
+                ],
+                "dataset_size": sum(summary.n_bytes[config].values()),
+            }
+            for config in _filled(summary)
+        ],
+    }
+
+
+def hub_dataset(source: Source | None) -> str | None:
+    """The Hub id of a source that is on the Hub."""
+    found = _HUB_DATASET.match(source.name) if source else None
+    return found[1] if found else None
+
+
+def hub_license(licenses: set[str | None]) -> str:
+    """The Hub's identifier where all images share one licence that it knows; `unknown` where none has one."""
+    if licenses == {None}:
+        return "unknown"
+    if len(licenses) > 1:
+        return "other"
+    identifier = _identifier(str(next(iter(licenses))))
+    return identifier if identifier in HUB_LICENSES else "other"
+
+
+def _identifier(license_text: str) -> str:
+    """`CC BY-NC 4.0` and `https://creativecommons.org/licenses/by-nc/4.0/` as `cc-by-nc-4.0`."""
+    text = license_text.strip().lower()
+    deed = re.fullmatch(r"https?://creativecommons\.org/(?:licenses|publicdomain)/([a-z-]+)/(\d\.\d)(?:/.*)?", text)
+    if deed:
+        return "cc0-1.0" if deed[1] == "zero" else f"cc-{deed[1]}-{deed[2]}"
+    text = re.sub(r"[\s_-]+", "-", text)
+    return "cc0-1.0" if text == "cc0" else text
+
+
+def size_category(n_rows: int) -> str:
+    """The Hub's identifier of a number of rows."""
+    return _SIZES[min(max(0, len(str(n_rows)) - 3), len(_SIZES) - 1)]

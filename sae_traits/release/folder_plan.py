@@ -1,0 +1,128 @@
+"""What a release consists of before anyone is asked: which files of a folder become public, and its version."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from sae_traits.errors import ConfigError, ReleaseError
+
+HIDDEN_BUT_MEANT = (".gitattributes", ".eval_results")
+"""Hidden names that the Hub itself reads."""
+FIRST_VERSION = "v0.1.0"
+TEMPORARY = ("*.tmp", "*.part", "*.partial", "*.incomplete", "*.lock", "*.swp", "*~", "__pycache__", "Thumbs.db")
+_NUMBER = r"(0|[1-9]\d*)"
+_VERSION = re.compile(rf"v{_NUMBER}\.{_NUMBER}\.{_NUMBER}")
+
+
+@dataclass(frozen=True)
+class PlannedFile:
+    """A file that would be in the repository."""
+
+    path: str
+    """In the repository, with forward slashes."""
+    size: int
+    """Bytes."""
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """The content of a file, as the Hub names it: large files by sha256, small ones by git's hash."""
+
+    sha256: str
+    git: str
+
+    def matches(self, remote: str | None) -> bool:
+        """Whether the Hub's hash of a file, None where it has none, is that of this content."""
+        return remote in (self.sha256, self.git)
+
+
+def plan_folder(folder: Path) -> list[PlannedFile]:
+    """What of a folder would be published, sorted by path; reads no content and talks to no one.
+
+    Raises:
+        ReleaseError: the folder is missing or empty, or holds something that should not leave this machine: a hidden or
+            temporary file, a link to something outside the folder, or what is not a file.
+    """
+    if not folder.is_dir():
+        raise ReleaseError(f"{folder} is not a folder; run `sae-traits run` first, or name the folder it wrote")
+    planned = []
+    for parent, folders, names in os.walk(folder, onerror=_cannot_read):
+        for name in folders + names:
+            path = Path(parent, name)
+            _refuse(path, folder)
+            if name in names:
+                planned.append(PlannedFile(path.relative_to(folder).as_posix(), path.stat().st_size))
+    if not planned:
+        raise ReleaseError(f"{folder} is empty: there is nothing to publish")
+    return sorted(planned, key=lambda file: file.path)
+
+
+def _cannot_read(error: OSError) -> None:
+    raise ReleaseError(f"cannot read {error.filename}: {error.strerror}") from error
+
+
+def _refuse(path: Path, folder: Path) -> None:
+    """Raise for what should not be published."""
+    name = PurePosixPath(path.name)
+    if path.name.startswith(".") and path.name not in HIDDEN_BUT_MEANT:
+        raise ReleaseError(f"{path} is hidden and would become public; remove it, then publish again")
+    if any(name.match(pattern) for pattern in TEMPORARY):
+        raise ReleaseError(f"{path} is a temporary file; remove it, or finish the step that wrote it")
+    if path.is_symlink() and (path.is_dir() or not path.resolve().is_relative_to(folder.resolve())):
+        raise ReleaseError(f"{path} is a link to {path.resolve()}; put a copy in its place, then publish again")
+    if not path.is_file() and not path.is_dir():
+        raise ReleaseError(f"{path} is neither a file nor a folder; remove it, then publish again")
+
+
+def fingerprints(folder: Path, planned: list[PlannedFile]) -> dict[str, Fingerprint]:
+    """Path in the repository -> content; reads every file once.
+
+    Raises:
+        ReleaseError: a file cannot be read.
+    """
+    found = {}
+    for file in planned:
+        sha256, git = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % file.size, usedforsecurity=False)
+        try:
+            with (folder / file.path).open("rb") as content:
+                while block := content.read(1 << 20):
+                    sha256.update(block)
+                    git.update(block)
+        except OSError as error:
+            _cannot_read(error)
+        found[file.path] = Fingerprint(sha256.hexdigest(), git.hexdigest())
+    return found
+
+
+def check_version(tag: str) -> None:
+    """Raise for a tag that is not a version.
+
+    Raises:
+        ConfigError: it is not of the form vX.Y.Z.
+    """
+    if not _VERSION.fullmatch(tag):
+        raise ConfigError(f"the tag {tag!r} is not a version; write it as vX.Y.Z, for example {FIRST_VERSION}")
+
+
+def highest_version(tags: Iterable[str]) -> str | None:
+    """The highest version among tags, None where none is one; 0.10.0 is higher than 0.9.0."""
+    return max((tag for tag in tags if _VERSION.fullmatch(tag)), key=_numbers, default=None)
+
+
+def next_version(tags: Iterable[str]) -> str:
+    """The patch version after the highest one, or FIRST_VERSION."""
+    highest = highest_version(tags)
+    if highest is None:
+        return FIRST_VERSION
+    major, minor, patch = _numbers(highest)
+    return f"v{major}.{minor}.{patch + 1}"
+
+
+def _numbers(version: str) -> tuple[int, int, int]:
+    major, minor, patch = map(int, version[1:].split("."))
+    return major, minor, patch

@@ -1,0 +1,204 @@
+"""Released datasets, on this machine or on the Hub: loaded with the datasets library, or read row by row."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from sae_traits.errors import ReleaseError, one_line
+from sae_traits.release.cards import CARD
+from sae_traits.release.tables import ConfigName, Row
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+
+@overload
+def load_traits(
+    path_or_id: str | Path, revision: str | None = None, split: None = None, *, config: ConfigName = "default"
+) -> DatasetDict: ...
+@overload
+def load_traits(
+    path_or_id: str | Path, revision: str | None = None, *, split: str, config: ConfigName = "default"
+) -> Dataset: ...
+def load_traits(
+    path_or_id: str | Path, revision: str | None = None, split: str | None = None, *, config: ConfigName = "default"
+) -> DatasetDict | Dataset:
+    """Load a released dataset.
+
+    Unlike `datasets.load_dataset`, this never takes a folder for another one of the same name, or for what it held
+    before: what it caches is named by path and time of every file.
+
+    Args:
+        path_or_id: folder of a run or of a dataset, or Hub id.
+        revision: branch, tag or commit on the Hub.
+        split: train, validation or test; None loads all.
+        config: default (one row per image-trait pair), images, latents or preview.
+
+    Returns:
+        A `DatasetDict`, or the `Dataset` of the split.
+
+    Raises:
+        ReleaseError: there is no such dataset, config or split, or it cannot be reached.
+    """
+    from datasets import load_dataset
+
+    folder = local_dataset(str(path_or_id), revision)
+    with _errors_in_one_line(str(path_or_id)):
+        if folder is None:
+            return load_dataset(str(path_or_id), config, revision=revision, split=split)  # pyright: ignore[reportReturnType]
+        files = _data_files(folder, config)
+        return load_dataset("parquet", data_files=files, split=split)  # pyright: ignore[reportReturnType]
+
+
+def local_dataset(name: str, revision: str | None) -> Path | None:
+    """The folder of a dataset, or that of the run which made it; None where the name is no folder, but one on the Hub.
+
+    Raises:
+        ReleaseError: there is a folder, and a revision of it is asked for.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        return None
+    if revision is not None:
+        raise ReleaseError(f"{folder} is a folder and has no revision {revision}; leave out --revision")
+    is_run = (folder / "config.yaml").is_file() and (folder / "dataset").is_dir()
+    return folder / "dataset" if is_run else folder
+
+
+def dataset_folder(name: str, revision: str | None) -> Path:
+    """The folder of a dataset or of the run that made it, or the files of one on the Hub, fetched into its cache.
+
+    Raises:
+        ReleaseError: it cannot be had.
+    """
+    if (folder := local_dataset(name, revision)) is not None:
+        return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, HTTPError  # pyright: ignore[reportPrivateImportUsage]
+
+    try:
+        return Path(snapshot_download(name, repo_type="dataset", revision=revision))
+    except (HFValidationError, HTTPError, OSError, ValueError) as error:
+        reason = one_line(error, max_length=300)
+        raise ReleaseError(
+            f"{name} is no folder, and the Hub does not give a dataset of that name ({reason}); "
+            "name a folder, or ORG/NAME"
+        ) from error
+
+
+def _data_files(folder: Path, config: ConfigName) -> dict[str, list[str]]:
+    """Split -> patterns of the files of a config, as the card says."""
+    from huggingface_hub import DatasetCard
+
+    card = DatasetCard.load(folder / CARD).data.to_dict() if (folder / CARD).is_file() else {}
+    for entry in card.get("configs", []):
+        if entry["config_name"] == config:
+            return {split["split"]: [str(folder.resolve() / split["path"])] for split in entry["data_files"]}
+    raise ReleaseError(f"{folder} has no config `{config}`; name RUN, RUN/dataset or a dataset on the Hub")
+
+
+@dataclass(frozen=True)
+class Released:
+    """A dataset that sae-traits released."""
+
+    source: str
+    """Folder or Hub id."""
+    revision: str | None
+
+    @classmethod
+    def open(cls, source: str, revision: str | None = None) -> Released:
+        """The dataset of a folder (or of a run's folder), or one on the Hub.
+
+        Raises:
+            ReleaseError: there is none, or it is not one of sae-traits.
+        """
+        from datasets import get_dataset_config_names
+
+        source = str(local_dataset(source, revision) or source)
+        with _errors_in_one_line(source):
+            names = get_dataset_config_names(source, revision=revision)
+        if missing := {"default", "images"} - set(names):
+            raise ReleaseError(
+                f"{source} is no dataset that sae-traits released: it lacks {', '.join(sorted(missing))}; "
+                "name RUN/dataset or its repository on the Hub"
+            )
+        return cls(source, revision)
+
+    def splits(self, config: ConfigName) -> list[str]:
+        """Names of a config's splits."""
+        return list(self._load(config))
+
+    def rows(self, config: ConfigName, split: str, *, images: bool) -> Iterator[Row]:
+        """The rows of a split in order; an image is None, or its encoded bytes under `image["bytes"]`.
+
+        Args:
+            config: which table.
+            split: one of `splits`.
+            images: whether the images are wanted; without them nothing of them is read.
+        """
+        from datasets import Image
+
+        rows = self._load(config)[split]
+        columns = list(rows.features or {})
+        if "image" in columns and not images:
+            rows = rows.select_columns([name for name in columns if name != "image"])
+        elif "image" in columns:
+            rows = rows.cast_column("image", Image(decode=False))
+        with _errors_in_one_line(self.source):
+            yield from rows
+
+    def _load(self, config: ConfigName) -> Any:
+        from datasets import load_dataset
+
+        with _errors_in_one_line(self.source):
+            return load_dataset(self.source, config, revision=self.revision, streaming=True)
+
+    def image_of(self, row: Row) -> EncodedImage:
+        """The image of a row.
+
+        Raises:
+            ReleaseError: the dataset names its images instead of holding them.
+        """
+        from PIL import Image
+
+        if not row.get("image"):
+            raise ReleaseError(
+                f"{self.source} names its images instead of holding them; fetch them with `sae-traits rehydrate` first"
+            )
+        data = row["image"]["bytes"]
+        with Image.open(io.BytesIO(data)) as image:
+            return EncodedImage(data, image.size, {"JPEG": "jpg"}.get(str(image.format), str(image.format).lower()))
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedImage:
+    """An image file, of which only the header was read."""
+
+    data: bytes
+    size: tuple[int, int]
+    """Width and height in pixels."""
+    suffix: str
+    """The usual one of its format, without a dot."""
+
+
+@contextmanager
+def _errors_in_one_line(source: str) -> Iterator[None]:
+    """Turn what the clients of the Hub and of Parquet raise into a ReleaseError that says what to do."""
+    import pyarrow as pa
+    from datasets.exceptions import DatasetsError
+    from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage]  # of httpx or httpx2
+
+    try:
+        yield
+    except (HTTPError, OSError, ValueError, RuntimeError, DatasetsError, pa.ArrowException) as error:
+        reason = re.sub(r"\bhf_\w+", "hf_…", one_line(error, max_length=300))
+        raise ReleaseError(
+            f"cannot read the dataset {source}: {reason}; name RUN/dataset, or its repository on the Hub "
+            "(HF_TOKEN where that is private)"
+        ) from error

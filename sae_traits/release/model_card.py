@@ -1,0 +1,192 @@
+"""The card of an SAE, or of a sweep with the recommended SAE at its root, and its scores as the Hub reads them.
+
+The scores are in the card's `model-index` and in `.eval_results/*.yaml`, and the two say the same. Of the latter the
+Hub shows what names a dataset that is registered there as a benchmark.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from sae_traits import __version__
+from sae_traits.errors import ReleaseError
+from sae_traits.evaluation.results import Results
+from sae_traits.evaluation.zero_shot_results import NAME_AND_TRAITS, NAME_ONLY
+from sae_traits.release.cards import CARD, read_card, render_card, seconds_per_step
+from sae_traits.release.dataset_card import hub_dataset
+from sae_traits.release.facts import ModelFacts
+from sae_traits.release.model_figures import draw_figures
+from sae_traits.release.model_record import measures, sweep_table, training_data, training_settings
+from sae_traits.rendering import lines, one_line
+from sae_traits.sae.sweep_folder import read_sweep
+from sae_traits.schema import SPLITS
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCardData
+
+EVAL_RESULTS_FILE = ".eval_results/sae-traits.yaml"
+NOTHING_MORE = ModelFacts()
+"""What is known of an SAE by itself."""
+_FEATURES, _ZERO_SHOT = "image-feature-extraction", "zero-shot-image-classification"
+"""Tasks, as the Hub calls them."""
+_OF_SAE = {
+    "explained_variance": "explained variance of the patch features",
+    "l0": "active latents per patch (L0)",
+    "dead_share": "share of the latents that never fired",
+}
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_DIGITS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One number."""
+
+    task: str
+    metric: str
+    """An identifier, the same for all scores of a kind."""
+    task_id: str
+    """Of the score among all of a dataset."""
+    name: str
+    value: float
+    split: str | None
+
+
+def write_model_card(
+    sae_folder: Path,
+    config: Mapping[str, Any],
+    *,
+    repo_id: str | None,
+    facts: ModelFacts = NOTHING_MORE,
+) -> None:
+    """Write README.md and its figures into the folder of an SAE, or of a sweep with the recommended one at its root.
+
+    What a person wrote into its section of the README.md that is there stays. Where the dataset's place on the Hub is
+    known, the scores are also written into .eval_results.
+
+    Args:
+        sae_folder: as `save_saes` wrote it.
+        config: what its config.json holds.
+        repo_id: where it will be on the Hub; None for a folder on this machine.
+        facts: what only the run knows.
+
+    Raises:
+        ReleaseError: the folder cannot be written, or the card that is there has lost a mark of the person's section.
+        CheckpointError: its sweep.json is damaged.
+    """
+    training, sweep, run = config.get("training", {}), read_sweep(sae_folder), facts.provenance
+    metrics = training.get("metrics", {})
+    found = _scores(metrics, facts.results)
+    name = repo_id or sae_folder.name
+    collection = run.source.name if run and run.source else str(training.get("collection", "unknown"))
+    try:
+        card = render_card(
+            "model_card.md.jinja",
+            _front_matter(config.get("backbone"), facts, one_line(name), one_line(collection), found),
+            read_card(sae_folder),
+            name=one_line(name),
+            source=json.dumps(name),
+            config=config,
+            facts=facts,
+            run=run,
+            measures=lines(dict(measures(metrics))),
+            figures=list(draw_figures(sae_folder, training).items()),
+            sweep=sweep_table(sweep) if sweep else None,
+            backbone=lines(config.get("backbone") or {}),
+            data=lines(dict(training_data(training))),
+            training=lines(dict(training_settings(training))),
+            seconds=seconds_per_step(run.seconds) if run else [],
+            version=config.get("sae_traits_version", __version__),
+        )
+        _write_eval_results(sae_folder, facts.dataset_id, found)
+        (sae_folder / CARD).write_text(card, encoding="utf-8")
+    except OSError as error:
+        raise ReleaseError(f"cannot write the card into {sae_folder}: {error.strerror}") from error
+
+
+def _front_matter(
+    backbone: Mapping[str, Any] | None, facts: ModelFacts, name: str, collection: str, scores: list[Score]
+) -> ModelCardData:
+    from huggingface_hub import EvalResult, ModelCardData
+
+    run = facts.provenance
+    source = hub_dataset(run.source) if run else None
+    is_on_hub = backbone and _HUB_ID.fullmatch(backbone["backbone"]) and _COMMIT.fullmatch(backbone["revision"])
+    results = [
+        EvalResult(
+            task_type=score.task,
+            dataset_type=facts.dataset_id or collection,
+            dataset_name=collection,
+            dataset_split=score.split,
+            metric_type=score.metric,
+            metric_name=score.name,
+            metric_value=round(score.value, _DIGITS),
+        )
+        for score in scores
+    ]
+    return ModelCardData(
+        library_name="sae-traits",
+        pipeline_tag=_FEATURES,
+        tags=["sae-traits", "sparse-autoencoder", "interpretability", "biology"]
+        + (["synthetic"] if run and run.note else []),
+        base_model=backbone["backbone"] if backbone and is_on_hub else None,
+        datasets=[source] if source else None,
+        model_name=name if results else None,
+        eval_results=results or None,
+    )
+
+
+def _scores(metrics: Mapping[str, Any], results: Results | None) -> list[Score]:
+    """The scores that are numbers; a record of another program may hold anything."""
+    split = metrics.get("measured_on")
+    scores = [
+        Score(_FEATURES, metric, metric, name, metrics[metric], split if split in SPLITS else None)
+        for metric, name in _OF_SAE.items()
+        if _is_finite(metrics.get(metric))
+    ]
+    if results is None or (zero_shot := results.zero_shot) is None:
+        return scores
+    for condition, task_id in ((NAME_ONLY, "zero_shot_names"), (NAME_AND_TRAITS, "zero_shot_names_and_traits")):
+        top1 = zero_shot.top1(condition)
+        if top1 is not None and _is_finite(top1.mean):
+            name = f"top-1 accuracy of {zero_shot.clip}, texts: {condition}"
+            scores.append(Score(_ZERO_SHOT, "accuracy", task_id, name, top1.mean, "test"))
+    return scores
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _write_eval_results(folder: Path, dataset_id: str | None, scores: list[Score]) -> None:
+    """Write the scores into the folder of a model repository, or take an earlier file away where there are none.
+
+    Without a dataset on the Hub nothing is written, because every entry has to name one.
+    """
+    from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
+
+    file = folder / EVAL_RESULTS_FILE
+    if dataset_id is None or not scores:
+        file.unlink(missing_ok=True)
+        return
+    entries = [
+        EvalResultEntry(
+            dataset_id=dataset_id,
+            task_id=score.task_id,
+            value=round(score.value, _DIGITS),
+            notes=score.name + (f", {score.split} split" if score.split else ""),
+        )
+        for score in scores
+    ]
+    file.parent.mkdir(exist_ok=True)
+    text = yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True)
+    file.write_text(text, encoding="utf-8")

@@ -1,0 +1,83 @@
+"""From a Jinja template to Markdown: filled strictly, escaped by default.
+
+What comes from data (names of species, licences, rights holders) is untrusted: it is laid into the text as HTML
+entities, which neither Markdown nor HTML takes for markup, and into the front matter as YAML made by a YAML library.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+MAX_LENGTH = 300
+"""Letters of a value."""
+_SPECIAL = re.compile(r"[^\w\s.,;/()+%§·–—-]")
+
+
+def render(folder: Path, template: str, **values: Any) -> str:
+    """Fill a template.
+
+    Args:
+        folder: with the template and those that it includes.
+        template: its path in the folder.
+        values: every variable of the template; what is neither a number nor markup is escaped.
+
+    Raises:
+        jinja2.UndefinedError: the template has a variable without a value.
+    """
+    return _environment(folder).get_template(template).render(**values)
+
+
+@cache
+def _environment(folder: Path) -> Environment:
+    return Environment(
+        loader=FileSystemLoader(folder),
+        undefined=StrictUndefined,
+        autoescape=True,
+        finalize=lambda value: value if isinstance(value, Markup | int) else escape(value),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def templates() -> Path:
+    """The folder `hub_cards` of the installed package, or of the repository in an editable install."""
+    package = Path(__file__).parent
+    folder = package / "hub_cards"
+    return folder if folder.is_dir() else package.parent / "hub_cards"
+
+
+def escape(value: object) -> Markup:
+    """Escape a value: one line of text that Markdown and HTML show and do not interpret."""
+    text = one_line(str(value))
+    return Markup(_SPECIAL.sub(lambda match: f"&#{ord(match[0])};", text).replace("_", "&#95;"))  # noqa: S704
+
+
+def one_line(text: str) -> str:
+    """Take line breaks and control characters out of a text, and bound its length."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= MAX_LENGTH else line[: MAX_LENGTH - 1] + "…"
+
+
+def lines(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Flatten nested settings into names and values, for a table."""
+    return list(_flattened(values, prefix))
+
+
+def _flattened(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flattened(value, f"{prefix}{name}.")
+        elif isinstance(value, float):
+            yield f"{prefix}{name}", f"{value:.4g}"
+        elif isinstance(value, list | tuple):
+            yield f"{prefix}{name}", ", ".join(str(v) for v in value)
+        elif value is not None:
+            yield f"{prefix}{name}", str(value)
