@@ -197,4 +197,5 @@ class WholeImage:
         return HELD_OUT if self.label_free else ()
 
 
-Regions = SAERegions | PCARegions | NMFRegions | KMeansRegions | RandomRegions | GradCAMRegions | WholeImage
+RegionsOfLatents = SAERegions | PCARegions | NMFRegions | KMeansRegions | RandomRegions
+Regions = RegionsOfLatents | GradCAMRegions | WholeImage
