@@ -127,13 +127,12 @@ class IndividualFirings:
         if self._carried is not None:
             numbers = np.concatenate([self._carried[0], numbers])
             fired = csr_array(vstack([self._carried[1], fired], format="csr"))
-        present, place = np.unique(numbers, return_inverse=True)
-        fired = group_totals(fired, np.where(numbers >= 0, place, -1), len(present))
+        present = np.unique(numbers[numbers >= 0])
+        fired = group_totals(fired, np.where(numbers >= 0, np.searchsorted(present, numbers), -1), len(present))
         fired.data[:] = 1
-        is_open = (self._last_image[present] > rows.max(initial=-1)) & (present >= 0)
-        is_complete = ~is_open & (present >= 0)
+        is_open = self._last_image[present] > rows.max(initial=-1)
         self._carried = (present[is_open], fired[is_open]) if is_open.any() else None
-        return fired[is_complete], self.group[present[is_complete]]
+        return fired[~is_open], self.group[present[~is_open]]
 
     def rest(self) -> Iterator[tuple[csr_array, NDArray[np.intp]]]:
         """Those that were carried along to the end, because nothing fired in their last image; as in `add`."""
