@@ -145,7 +145,7 @@ def _by_latent(
 
 def _count_individuals(codes: Codes, individuals: Sequence[str]) -> NDArray[np.int64]:
     """In how many individuals each latent fired `[n_latents]`."""
-    firings = IndividualFirings(individuals, np.zeros(len(individuals), dtype=np.intp))
+    firings = IndividualFirings(individuals, np.zeros(len(individuals), dtype=np.intp), codes.n_latents)
     n_fired = np.zeros(codes.n_latents, dtype=np.int64)
     for fired, _ in chain(map(firings.add, codes.firing_counts()), firings.rest()):
         n_fired += np.bincount(fired.indices, minlength=codes.n_latents)

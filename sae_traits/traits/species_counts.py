@@ -65,7 +65,7 @@ def count_firings(
     names = sorted({taxon.species for taxon in taxa if taxon is not None and taxon.species is not None})
     index = {name: row for row, name in enumerate(names)}
     species = np.array([-1 if t is None or t.species is None else index[t.species] for t in taxa], dtype=np.intp)
-    by_individual = IndividualFirings(individuals, species)
+    by_individual = IndividualFirings(individuals, species, n_latents)
     shape = (len(names), n_latents)
     fired, patches = (_Sum(shape, np.dtype(dtype), pending_cells) for dtype in (np.int32, np.int64))
     for part in parts:
@@ -93,9 +93,11 @@ class IndividualFirings:
         individuals: the individual of each image.
         groups: a number of each image, such as that of its species `[n_images]`; images with a negative one are left
             out, and an individual that is in two groups is one of each.
+        n_latents: size of the dictionary.
     """
 
-    def __init__(self, individuals: Sequence[str], groups: NDArray[np.intp]) -> None:
+    def __init__(self, individuals: Sequence[str], groups: NDArray[np.intp], n_latents: int) -> None:
+        self._n_latents = n_latents
         numbers: dict[tuple[str, int], int] = {}
         self._individual = np.full(len(individuals), -1, dtype=np.intp)
         for row in np.flatnonzero(groups >= 0).tolist():
@@ -120,18 +122,17 @@ class IndividualFirings:
         """
         rows = np.flatnonzero(np.diff(part.indptr))
         offsets = np.append(part.indptr[rows], part.nnz)
-        fired = csr_array((np.ones(part.nnz, np.int32), part.indices, offsets), shape=(len(rows), part.shape[1]))
+        fired = csr_array((np.ones(part.nnz, np.int32), part.indices, offsets), shape=(len(rows), self._n_latents))
         numbers = self._individual[rows]
         if self._carried is not None:
             numbers = np.concatenate([self._carried[0], numbers])
             fired = csr_array(vstack([self._carried[1], fired], format="csr"))
-        present, place = np.unique(numbers, return_inverse=True)
-        fired = group_totals(fired, np.where(numbers >= 0, place, -1), len(present))
+        present = np.unique(numbers[numbers >= 0])
+        fired = group_totals(fired, np.where(numbers >= 0, np.searchsorted(present, numbers), -1), len(present))
         fired.data[:] = 1
-        is_open = (self._last_image[present] > rows.max(initial=-1)) & (present >= 0)
-        is_complete = ~is_open & (present >= 0)
+        is_open = self._last_image[present] > rows.max(initial=-1)
         self._carried = (present[is_open], fired[is_open]) if is_open.any() else None
-        return fired[is_complete], self.group[present[is_complete]]
+        return fired[~is_open], self.group[present[~is_open]]
 
     def rest(self) -> Iterator[tuple[csr_array, NDArray[np.intp]]]:
         """Those that were carried along to the end, because nothing fired in their last image; as in `add`."""
