@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -75,3 +76,21 @@ def test_training_images_decide_and_scored_ones_do_not():
 def test_a_probe_that_cannot_be_trained_or_scored_says_so(labels, scored, message):
     with pytest.raises(CollectionError, match=message):
         probe_reconstructions(fit_pca(patches(), 4), shards(), labels, TRAINING, scored)
+
+
+def test_a_strange_image_among_the_scored_ones_changes_nothing_for_the_others():
+    """Training images alone say by what features are divided; else one outlier would flatten all others."""
+    strange = np.flatnonzero(SCORED)[0]
+
+    def shards_with_a_strange_image():
+        for shard in shards():
+            features = shard.features.clone()
+            for i in np.flatnonzero(shard.images == strange):
+                features[shard.offsets[i] : shard.offsets[i + 1]] *= 1e6
+            yield replace(shard, features=features)
+
+    sae = fit_pca(patches(), 2 * D_MODEL)
+    outcome = probe_reconstructions(sae, shards_with_a_strange_image(), LABELS, TRAINING, SCORED)
+    others = outcome.images != strange
+    assert outcome.original[others].all()
+    assert outcome.reconstructed[others].all()
