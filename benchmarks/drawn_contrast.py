@@ -31,9 +31,9 @@ from sae_traits.config.layers import read_config, resolve
 from sae_traits.evaluation.statistics import Interval, bootstrap_interval
 from sae_traits.features.store import FeatureStore
 from sae_traits.runs.run import Run
-from sae_traits.schema import Collection
-from sae_traits.testbench.drawn import draw_collection
-from sae_traits.testbench.truth import ImageCounts, count_found
+from sae_traits.schema import BackboneInfo, Collection
+from sae_traits.testbench.drawn import Truth, draw_collection
+from sae_traits.testbench.truth import PartMap
 from sae_traits.traits.annotate import plan_annotation
 from sae_traits.traits.candidates import all_candidates
 from sae_traits.traits.encode import Codes
@@ -47,6 +47,44 @@ OTHERS = {
 }
 Regions = list[list[tuple[int, ...]]]
 """The patches of every region of every image, the strongest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageCounts:
+    """What the regions of one image found."""
+
+    species: str
+    alone_in_genus: bool
+    n_diagnostic: int
+    """Diagnostic traits whose part is in sight."""
+    n_found: int
+    """Of these, on whose part a region lies."""
+    n_regions: int
+    n_false: int
+    """Regions that lie on no part with a diagnostic trait."""
+
+
+def count_found(collection: Collection, regions: Regions, info: BackboneInfo) -> list[ImageCounts]:
+    """How many diagnostic traits the regions of each image found, by the rules of `sae_traits.testbench.truth`."""
+    truth = Truth.load(collection.root)
+    counts = []
+    for record, patches in zip(collection.images, regions, strict=True):
+        species = truth.of(record.species)
+        part_map = PartMap.load(collection, record, info.grid((record.width, record.height)), len(truth.parts))
+        lies_on = part_map.lies_on(patches)
+        parts = [truth.parts.index(trait.part) for trait in species.diagnostic]
+        in_sight = part_map.in_sight(parts)
+        counts.append(
+            ImageCounts(
+                species=record.species,
+                alone_in_genus=species.alone_in_genus,
+                n_diagnostic=len(in_sight),
+                n_found=int(lies_on[:, in_sight].any(axis=0).sum()),
+                n_regions=len(patches),
+                n_false=int((~lies_on[:, parts].any(axis=1)).sum()),
+            )
+        )
+    return counts
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from tables import describe_machine, markdown_table
 
 from sae_traits.describers.colours import color_family
-from sae_traits.describers.measured import Measured
+from sae_traits.describers.measured import MeasuredDescriber
 from sae_traits.encoding import encode, plan_regions
 from sae_traits.evaluation.statistics import bootstrap_interval
 from sae_traits.extraction import features_of
@@ -135,9 +135,9 @@ def name_colors(run: Run, folder: Path, *, use_masks: bool) -> list[Named]:
     folder.mkdir(parents=True, exist_ok=True)
     traits_file = folder / "traits.parquet"
     with Ledger(folder / "ledger.sqlite") as ledger:
-        describe_candidates(plan, Measured(), ledger, workers=2, use_masks=use_masks)
+        describe_candidates(plan, MeasuredDescriber(), ledger, workers=2, use_masks=use_masks)
         files = {"traits_file": traits_file, "latents_file": folder / "latents.parquet"}
-        export_traits(plan, Measured(), ledger, **files, use_masks=use_masks)
+        export_traits(plan, MeasuredDescriber(), ledger, **files, use_masks=use_masks)
     return [_named(trait, collection) for trait in read_traits(traits_file)]
 
 

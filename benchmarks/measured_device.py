@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,10 +52,6 @@ class MeasuredDevice:
         if self.device.type != "cuda":
             return ""
         return f"{torch.cuda.max_memory_allocated(self.device) / 2**30:.1f} GiB"
-
-    def autocast(self, precision: Precision) -> contextlib.AbstractContextManager[object]:
-        """Half precision, or nothing."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16")
 
     def accelerator(self, precision: Precision) -> Accelerator:
         """A new one: a process has only one state of Accelerate, and here precisions follow one another."""

@@ -31,12 +31,12 @@ from safetensors.torch import load_file, save_file
 from tables import describe_machine, markdown_table
 
 from sae_traits import pipeline
-from sae_traits.config import TrainConfig
 from sae_traits.config.layers import resolve
+from sae_traits.config.train import ReLU, TrainConfig
 from sae_traits.features.store import FeatureShard, FeatureStore
 from sae_traits.features.stream import PatchStream
 from sae_traits.runs.run import Run
-from sae_traits.sae.baselines import BaselineName, fit_baseline
+from sae_traits.sae.baselines import fit_baseline
 from sae_traits.sae.metrics import measure_sae
 from sae_traits.sae.model import SAE
 from sae_traits.sae.monosemanticity import measure_monosemanticity
@@ -59,7 +59,7 @@ SUPPORT = {"centre": True, "learning_rate": 1e-3}
 REVIVAL = {"dead_after": 200_000}
 """What our trainer does for itself: centred features, its learning rate, its wait before a latent counts as dead (the
 others' ReLU trainers have no loss for dead latents)."""
-RELU_RATE = {"learning_rate": peak_learning_rate(TrainConfig(architecture="relu"), D_MODEL)}
+RELU_RATE = {"learning_rate": peak_learning_rate(TrainConfig(architecture=ReLU()), D_MODEL)}
 """That of our ReLU, which is higher than 1e-3, the default of the others."""
 FITTED_PATCHES = 100_000
 """Sample that baselines are fitted to."""
@@ -137,7 +137,7 @@ class TrainedCell:
 class BaselineCell:
     """A dictionary that is fitted to a sample."""
 
-    name: BaselineName
+    name: str
     n_latents: int
     k: int
     seed: int

@@ -4,36 +4,47 @@
 
     sae = SAE.from_pretrained("org/sae")
     extractor = load_extractor(sae)
-    features, grid = extractor(image)
+    features, grid = extractor("photograph.jpg")
     codes = sae.encode(features)
 
-The public names are imported on first use, so that `import sae_traits` is quick and loads no torch.
+`__all__` is the public surface; everything else may change between versions. The names are imported on first use, so that
+`import sae_traits` is quick and loads no torch; __init__.pyi names them for type checkers.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from sae_traits.sae.extractor import Extractor, load_extractor
-    from sae_traits.sae.model import SAE, SAEConfig
+from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["SAE", "Extractor", "SAEConfig", "__version__", "load_extractor"]
 
 _MODULES = {
-    "SAE": "sae_traits.sae.model",
-    "SAEConfig": "sae_traits.sae.model",
-    "Extractor": "sae_traits.sae.extractor",
-    "load_extractor": "sae_traits.sae.extractor",
+    "sae_traits.config": (
+        *("RunConfig", "CollectionConfig", "FeaturesConfig", "VisionModel", "Texture", "TrainConfig", "AdoptedSAE"),
+        *("TopK", "BatchTopK", "JumpReLU", "ReLU", "SAERegions", "PCARegions", "NMFRegions", "KMeansRegions"),
+        *("RandomRegions", "GradCAMRegions", "WholeImage", "SpecimenContrast", "PaperContrast", "ReleasedLatents"),
+        *("Measured", "Server", "VLLM", "Transformers", "ReleaseConfig", "ZeroShotConfig"),
+    ),
+    "sae_traits.errors": (
+        *("SaeTraitsError", "ConfigError", "CollectionError", "ImageError", "BackboneError", "StoreError"),
+        *("CheckpointError", "DescriberError", "ReleaseError"),
+    ),
+    "sae_traits.evaluation.zero_shot": ("evaluate_zero_shot",),
+    "sae_traits.images.decode": ("open_image",),
+    "sae_traits.models.clip": ("load_clip",),
+    "sae_traits.release.loading": ("load_traits",),
+    "sae_traits.sae.extractor": ("Extractor", "load_extractor"),
+    "sae_traits.sae.fitting": ("fit_sae",),
+    "sae_traits.sae.model": ("SAE", "SAEConfig"),
 }
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+__all__ = [*_MODULE_OF, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+    return getattr(import_module(_MODULE_OF[name]), name)
 
 
 def __dir__() -> list[str]:

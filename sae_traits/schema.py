@@ -6,20 +6,24 @@ Units: pixels are pixels of the upright source image; boxes are x, y, width, hei
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from sae_traits.arrow import arrow_schema, column
 from sae_traits.errors import StoreError
 from sae_traits.geometry import Framing, PatchGrid
+from sae_traits.io import write_csv
 
-Precision = Literal["float32", "bfloat16", "float16"]
-"""Of floating-point numbers."""
+Dtype = Literal["float32", "bfloat16", "float16"]
+"""In which features are computed, or kept."""
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 RANKS = ("kingdom", "phylum", "class", "order", "family", "genus", "species")
@@ -104,7 +108,7 @@ class ImageRecord:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An input that could not be used, and why."""
+    """An input that could not be used, or not as it was meant, and why."""
 
     file: str
     reason: str
@@ -145,20 +149,56 @@ class Collection:
     problems: tuple[Problem, ...] = ()
     near_identical: tuple[NearIdentical, ...] = ()
     """Images that nearly equal one of another split or another species; all of them are among the images."""
+    note: str | None = None
+    """Why the images show no real organisms, for every summary, report and card; None for photographs."""
+
+    @property
+    def n_individuals(self) -> int:
+        """How many organisms the images show."""
+        return len({record.individual_id for record in self.images})
+
+    def rows(self, split: Split) -> NDArray[np.int64]:
+        """Rows of the images of a split, in their order `[n]`."""
+        return np.array([row for row, record in enumerate(self.images) if record.split == split], dtype=np.int64)
+
+    def digest(self, *names: str) -> str:
+        """Hash some fields of all images, in order."""
+        state = hashlib.sha256()
+        for record in self.images:
+            state.update(repr([getattr(record, name) for name in names]).encode())
+        return state.hexdigest()
+
+    def counts(self) -> dict[str, Any]:
+        """Numbers of images, individuals, species, problems and near-identical images, for the record of a step."""
+        return {
+            "n_images": len(self.images),
+            "n_individuals": self.n_individuals,
+            "n_species": len({record.taxon.species for record in self.images} - {None}),
+            "n_problems": len(self.problems),
+            "n_near_identical": {
+                differ: sum(pair.differ == differ for pair in self.near_identical) for differ in ("split", "species")
+            },
+        }
+
+    def save_problems(self, path: Path) -> None:
+        """Write the problems and the near-identical images that contradict each other as CSV (RUN/problems.csv)."""
+        problems = [(problem.file, problem.reason) for problem in self.problems]
+        problems += [(pair.file, str(pair)) for pair in self.near_identical]
+        write_csv(path, ["file", "reason"], problems)
 
     def path(self, record: ImageRecord) -> Path:
-        """Where the image's image lies."""
+        """Where the image lies."""
         return self.root / record.file
 
     def mask_path(self, record: ImageRecord) -> Path | None:
-        """Where the image's mask lies, if it has one."""
+        """Where the mask of the image lies, if it has one."""
         return None if record.mask_file is None else self.root / record.mask_file
 
     def save(self, path: Path) -> None:
         """Write one row per image, without pixels, as Parquet (RUN/images.parquet)."""
         names = [f.name for f in fields(ImageRecord) if f.name != "taxon"]
         rows = [{name: getattr(s, name) for name in names} | s.taxon.to_dict() for s in self.images]
-        schema = _IMAGE_SCHEMA.with_metadata({"root": str(self.root.resolve())})
+        schema = _IMAGE_SCHEMA.with_metadata({"root": str(self.root.resolve()), "note": self.note or ""})
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
 
     @classmethod
@@ -178,7 +218,8 @@ class Collection:
         for row in table.to_pylist():
             taxon = Taxon.from_dict(row)
             records.append(ImageRecord(taxon=taxon, **{k: v for k, v in row.items() if k not in RANKS}))
-        return cls(Path(metadata[b"root"].decode()), tuple(records))
+        note = metadata.get(b"note", b"").decode() or None
+        return cls(Path(metadata[b"root"].decode()), tuple(records), note=note)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,7 +240,7 @@ class BackboneInfo:
     framing: Framing
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    precision: Precision = "float32"
+    compute_dtype: Dtype = "float32"
     """In which the model computes; the features that come out are rounded on their way through it."""
 
     def grid(self, source: tuple[int, int]) -> PatchGrid:
@@ -213,19 +254,11 @@ class BackboneInfo:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> BackboneInfo:
         """The info that `to_dict` wrote."""
-        return cls(
-            backbone=values["backbone"],
-            revision=values["revision"],
-            layer=values["layer"],
-            d_model=values["d_model"],
-            rows=values["rows"],
-            columns=values["columns"],
-            patch=values["patch"],
-            framing=Framing.from_dict(values["framing"]),
-            mean=_three(values["mean"]),
-            std=_three(values["std"]),
-            precision=values.get("precision", "float32"),  # the only one there was before it was recorded
-        )
+        recorded = {field.name: values[field.name] for field in fields(cls) if field.name != "compute_dtype"}
+        recorded |= {"framing": Framing.from_dict(values["framing"])}
+        recorded |= {name: _three(values[name]) for name in ("mean", "std")}
+        # Its name was `precision` at first; before that, all there was is float32.
+        return cls(**recorded, compute_dtype=values.get("compute_dtype", values.get("precision", "float32")))
 
 
 def _three(values: Sequence[float]) -> tuple[float, float, float]:
@@ -256,8 +289,9 @@ class ChosenLatent:
     latent: int = column("Index, from 0, in the dictionary named by `sae`.")
     threshold: float = column("The latent fires above this activation.")
     contrast: Contrast
-    n_fired: int = column("Training images of the species in which it fired.")
-    n_images: int = column("Training images of the species.")
+    n_fired: int = column("Individuals of the species, of the train split, in which it fired.")
+    """In any of their images."""
+    n_individuals: int = column("Individuals of the species in the train split.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -363,7 +397,7 @@ class Measurement:
         default=None,
         unit="share of the way from the middle of the longest axis to its end",
     )
-    """See `traits.animal`."""
+    """See `traits.measures`."""
 
     def with_scale(self, mm_per_pixel: float | None) -> Measurement:
         """The same with millimetres, where a scale is known."""

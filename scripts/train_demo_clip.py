@@ -1,6 +1,9 @@
-"""Make the CLIP of the drawn world with which `make demo` ends; see sae_traits/evaluation/demo_clip.
+"""Make the CLIP of the drawn world with which `make demo` ends, in sae_traits/testbench/drawn_clip.
 
-Example: python scripts/train_demo_clip.py --out /tmp/drawn_clip --cache /tmp/sketches
+Its README.md is written by hand; this prints the table in it: accuracies on the species of the demo, which the model
+has not seen. Example:
+
+    python scripts/train_demo_clip.py --out /tmp/drawn_clip
 """
 
 import argparse
@@ -9,9 +12,12 @@ from pathlib import Path
 
 from sae_traits.testbench.clip import DRAWN_CLIP
 
+TRIAL_SEEDS = (0, 1, 2)
+"""Drawings of the demo's species that the table gives figures for."""
+
 
 def main(arguments: list[str] | None = None) -> int:
-    """Parse the options, make the model and print its accuracies."""
+    """Draw, train, save, and measure the model as whoever loads it gets it."""
     parser = argparse.ArgumentParser(description="Make the CLIP of the drawn world with which `make demo` ends.")
     parser.add_argument("--out", type=Path, default=DRAWN_CLIP, help="Folder of the model.")
     parser.add_argument("--seed", type=int, default=0, help="Seed of species, drawings, captions and weights.")
@@ -19,19 +25,30 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--n-species", type=int, default=2500, help="Species to invent.")
     parser.add_argument("--n-images", type=int, default=2, help="Drawings of each species.")
     parser.add_argument("--workers", type=int, default=2, help="Processes that draw.")
-    parser.add_argument("--cache", type=Path, help="Folder that keeps the drawings between calls.")
     options = parser.parse_args(arguments)
 
-    from sae_traits.testbench.clip.making import TRIAL_SEEDS, Recipe, make_clip
-    from sae_traits.testbench.clip.training import TrainingSettings
+    from sae_traits.models.clip.model import load_clip
+    from sae_traits.testbench.clip.model import input_framing, save_clip
+    from sae_traits.testbench.clip.scoring import draw_trial, score
+    from sae_traits.testbench.clip.sketches import sketch_species
+    from sae_traits.testbench.clip.training import TrainingSettings, train
 
-    settings = TrainingSettings(seed=options.seed, n_steps=options.n_steps)
-    recipe = Recipe(settings=settings, n_species=options.n_species, n_images=options.n_images)
-    for seed, rows in zip(
-        TRIAL_SEEDS, make_clip(options.out, recipe, workers=options.workers, cache=options.cache), strict=True
-    ):
-        for row in rows:
-            print(f"drawing {seed}  {row.wording:<10}{row.condition:<32}{row.top1}")  # noqa: T201
+    sketches = sketch_species(
+        options.seed, options.n_species, options.n_images, input_framing(), workers=options.workers
+    )
+    trained = train(sketches, TrainingSettings(seed=options.seed, n_steps=options.n_steps))
+    save_clip(trained.model, trained.tokenizer, options.out)
+    clip = load_clip(options.out)
+    trials = [score(clip, draw_trial(seed), seed=seed) for seed in TRIAL_SEEDS]
+    lines = [
+        f"Trained in {trained.seconds / 60:.0f} minutes: {clip.info.n_parameters / 1e6:.1f} million parameters.",
+        "",
+        "| texts | condition | " + " | ".join(f"drawing {seed}" for seed in TRIAL_SEEDS) + " |",
+        "| --- | --- |" + " --- |" * len(TRIAL_SEEDS),
+    ]
+    for rows in zip(*trials, strict=True):
+        lines.append(f"| {rows[0].wording} | {rows[0].condition} | " + " | ".join(str(r.top1) for r in rows) + " |")
+    print("\n".join(lines))  # noqa: T201
     return 0
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import get_args, get_type_hints
 
+import numpy as np
 import pytest
 from datasets import load_dataset
 from features.test_gradcam import save_classifier
@@ -17,6 +18,7 @@ from sae_traits.config import ContrastConfig
 from sae_traits.schema import REGION_SOURCES, Collection, RegionSource
 from sae_traits.testbench.drawn import draw_collection
 from sae_traits.traits.consistency import ConsistencyCounter
+from sae_traits.traits.encode import Codes
 from sae_traits.traits.table import read_latents, read_traits
 
 SMALL = [
@@ -189,3 +191,16 @@ def test_a_refused_kind_of_regions_leaves_the_run_as_it_was(run, tmp_path, capsy
     assert annotate(run, "gradcam") == 1
     assert "hold no classifier" in capsys.readouterr().err
     assert files(run) == before
+
+
+def test_the_papers_contrast_keeps_what_fires_above_its_threshold(run):
+    n_fired = {}
+    for threshold in (0.25, 0.5):
+        arguments = ["--contrast", "paper", "--firing-threshold", str(threshold), "--format", "json"]
+        assert main(["annotate", str(run), *arguments]) == 0
+        codes = Codes.open(run / "codes")
+        values = np.concatenate([image.values for image in codes.images()])
+        assert set(codes.thresholds.tolist()) == {threshold}
+        assert values.min() > threshold
+        n_fired[threshold] = len(values)
+    assert n_fired[0.5] < n_fired[0.25]

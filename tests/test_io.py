@@ -1,11 +1,13 @@
 """What a kill leaves of files and folders."""
 
 import csv
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 
 from sae_traits.errors import StoreError
-from sae_traits.io import replacing, write_csv, write_text
+from sae_traits.io import replacing, retry_after, write_csv, write_text
 
 
 def tree(folder):
@@ -64,3 +66,12 @@ def test_a_table_that_fails_leaves_the_former(tmp_path):
     with pytest.raises(ZeroDivisionError):
         write_csv(tmp_path / "t.csv", ["n"], ([1 / n] for n in (1, 0)))
     assert tree(tmp_path) == {"t.csv": "former"}
+
+
+def test_retry_after_is_a_number_or_a_date():
+    assert retry_after({"retry-after": "2.5"}) == 2.5
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
+    assert retry_after({"retry-after": soon}) == pytest.approx(60, abs=3)
+    assert retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
+    assert retry_after({"retry-after": "later"}) is None
+    assert retry_after({}) is None

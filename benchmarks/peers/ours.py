@@ -1,4 +1,4 @@
-"""sae-traits: train_sae as its pipeline calls it."""
+"""sae-traits: train_saes as its pipeline calls it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from sae_traits.config import TrainConfig
-from sae_traits.sae.trainer import FeatureScale, train_sae
+from sae_traits.config.train import ReLU, TopK, TrainConfig
+from sae_traits.sae.trainer import FeatureScale, train_saes
 
 from .contract import Task, TimedBatches, Trained, answer
 
@@ -21,10 +21,8 @@ def train(batches: TimedBatches, task: Task) -> Trained:
     assert task.dead_after is None, "sae-traits revives dead latents after a fixed number of patches"
     rate: dict[str, Any] = {} if task.learning_rate is None else {"learning_rate": task.learning_rate}
     config = TrainConfig(
-        architecture=task.architecture,  # pyright: ignore[reportArgumentType]
+        architecture=TopK(k=task.k) if task.architecture == "topk" else ReLU(l1_coefficient=task.l1_coefficient),
         n_latents=task.n_latents,
-        k=task.k,
-        l1_coefficient=task.l1_coefficient,
         n_patches=len(batches) * task.batch_size,
         batch_size=task.batch_size,
         warmup_steps=task.warmup_steps,
@@ -32,9 +30,9 @@ def train(batches: TimedBatches, task: Task) -> Trained:
         **rate,
     )
     with tempfile.TemporaryDirectory() as folder:
-        sae = train_sae(
+        (sae,) = train_saes(
             lambda start: islice(iter(batches), start, None),
-            config,
+            [config],
             _scale(torch.cat(batches.first())),
             n_steps=len(batches),
             checkpoint=Path(folder, "checkpoint.pt"),

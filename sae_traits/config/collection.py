@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from sae_traits.config.options import check, option
@@ -48,7 +49,7 @@ class CollectionConfig:
         None,
         "Hub, Darwin Core: folder that keeps fetched images (a folder of the Hugging Face cache).",
         metavar="FOLDER",
-        is_path=True,
+        is_made=True,
         is_local=True,
     )
     connections: int = option(8, "Darwin Core: images that are fetched at the same time.", is_local=True)
@@ -56,6 +57,11 @@ class CollectionConfig:
         True,
         "Whether the source says the species; without labels (`sae-traits predict`) photographs need --latents.",
     )
+
+    @property
+    def path(self) -> Path:
+        """The source on this machine."""
+        return Path(self.source or "").expanduser().absolute()
 
     def __post_init__(self) -> None:
         shares = self.validation_share, self.test_share

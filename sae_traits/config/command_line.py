@@ -1,84 +1,36 @@
-"""What a command line may say: one parser a command, options made from the dataclasses of `config`, and examples."""
+"""Command lines made from the configuration's dataclasses; help shows the options of the chosen variants only.
+
+A variant is chosen by its flag (`--describer server`) or by an option that only it requires (`--sae ORG/SAE`). The
+options of all variants are known, so that one of another variant is refused with the reason (`tree.build`).
+"""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import shlex
 import sys
-from collections.abc import Callable, Container
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, Field
 from difflib import get_close_matches
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, get_args, get_origin
 
-from sae_traits.config import READ_WITH_LATENTS, SECTIONS, DescribeConfig, ReleaseConfig, section_of
 from sae_traits.config.layers import read_config, recipe_file
+from sae_traits.config.run import RunConfig
+from sae_traits.config.tree import (
+    Place,
+    branches_of,
+    flag_of,
+    hints,
+    kind_of,
+    leaves_of,
+    nest,
+    with_public_names,
+)
 
 USAGE = 2
 """Exit code of a command line that cannot be used."""
-
-EXAMPLES = {
-    "run": """\
-examples:
-  sae-traits run photographs/ --out runs/moths
-  sae-traits run metadata.csv --out runs/moths --backbone texture
-  sae-traits run photographs/ --out runs/moths --sae ORG/SAE
-  sae-traits run --config run.yaml --out runs/moths
-  sae-traits run bioscan5m/ --config bioscan-traits.yaml --estimate --teraflops 100""",
-    "extract": """\
-examples:
-  sae-traits extract photographs/ --out runs/moths --backbone facebook/dinov2-base
-  sae-traits extract photographs/ --out runs/moths --estimate""",
-    "train": """\
-examples:
-  sae-traits train runs/moths --architecture topk --k 32 --n-latents 6144
-  sae-traits train runs/moths --sweep "k=8,16,32 seed=0,1"
-  accelerate launch scripts/train_sae.py runs/moths --n-patches 100000000""",
-    "annotate": "example:\n  sae-traits annotate runs/moths --describer measured --traits-per-image 3",
-    "describe": """\
-examples:
-  sae-traits describe photographs/ --latents ORG/TRAITS --out runs/new
-  sae-traits describe photographs/ --latents runs/moths/dataset --sae runs/moths/sae --out runs/new
-
-The SAE is the one that the dataset names, at the same commit, unless --sae says where a copy of it is. It says itself
-which backbone and preprocessing it needs. RUN is a run like any other: `annotate RUN` describes it anew.""",
-    "latents": "example:\n  sae-traits latents runs/moths 17 230 --strongest 24",
-    "controls": """\
-examples:
-  sae-traits controls runs/moths
-  sae-traits controls runs/moths --n 300 --base-url http://localhost:8000/v1 --in-flight 32""",
-    "evaluate": """\
-examples:
-  sae-traits evaluate runs/moths --clip imageomics/bioclip
-  sae-traits evaluate runs/moths --clip bioclip-2/ --text-type taxon --templates openai""",
-    "convert": """\
-examples:
-  sae-traits convert sae.pt saes/papers
-  sae-traits convert ORG/SAE exported/ --to sae_lens""",
-    "publish": """\
-examples:
-  sae-traits publish runs/moths --model-repo ORG/moth-sae --dataset-repo ORG/moth-traits --dry-run
-  sae-traits publish runs/moths --model-repo ORG/moth-sae --dataset-repo ORG/moth-traits --private
-  sae-traits publish runs/moths --model-repo ORG/moth-sae --dataset-repo ORG/moth-traits --tag v1.0.0""",
-    "export": """\
-examples:
-  sae-traits export runs/moths exported/moths --to darwin-core
-  sae-traits export ORG/moth-traits shards/ --to webdataset --revision v1.0.0""",
-    "rehydrate": """\
-examples:
-  sae-traits rehydrate ORG/moth-traits moths/ --revision v1.0.0
-  sae-traits rehydrate ORG/moth-traits moths/ --photographs originals/
-
-What cannot be fetched, or is no longer the same image, is left out with its rows and listed in OUT.missing.csv.""",
-    "demo": "example:\n  sae-traits demo --out runs/demo",
-}
-
-
-DESCRIBE_OPTIONS = {
-    *("dtype", "stream", "image_batch_size", "workers", "device", "sae", "sae_revision", *READ_WITH_LATENTS),
-    *(DescribeConfig.__dataclass_fields__.keys() - {"name_species", "images_per_description"}),
-    *ReleaseConfig.__dataclass_fields__,
-}
-"""What `describe` reads: the SAE says which features, the dataset which latents, and no one which species."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -88,86 +40,172 @@ class Parser(argparse.ArgumentParser):
         self.exit(USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
-def add_command(commands: Any, name: str, function: Callable[[Any], int], description: str) -> argparse.ArgumentParser:
-    parser = commands.add_parser(
-        name,
-        help=description,
-        description=description,
-        epilog=EXAMPLES[name],
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.set_defaults(function=function)
-    if name != "publish":
-        parser.add_argument("--format", choices=["text", "json"], default="text", help="What stdout carries (text).")
-    return parser
+def add_options(
+    parser: argparse.ArgumentParser,
+    words: Sequence[str],
+    *sections: str,
+    pinned: Mapping[str, str] | None = None,
+    without: Sequence[str] = (),
+) -> None:
+    """Add the options of some sections of a run's configuration; `given_options` reads what was given.
+
+    Args:
+        parser: of the command.
+        words: the command line; the variants that it chooses have their options in the help.
+        sections: names of fields of RunConfig.
+        pinned: place -> the kind that this command is about, which cannot be chosen.
+        without: flags that this command does not have.
+    """
+    pinned = pinned or {}
+    parser.set_defaults(sections=sections)
+    for name in sections:
+        place = branches_of(RunConfig)[name]
+        builder = _Options(parser, words, pinned, {"source", *without})
+        builder.add_section(name, place, _field(RunConfig, name))
 
 
-def add_source(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "source", nargs="?", metavar="SOURCE", help="Image folder (Genus_species/…) or table with file and species."
-    )
-    parser.add_argument("--out", type=Path, metavar="RUN", help="Folder of the run (runs/NAME_OF_SOURCE).")
-    parser.add_argument("--config", type=Path, metavar="YAML", help="Options from a file, or a recipe by its name.")
+class _Options:
+    """Adds the options of one section, each flag once."""
+
+    def __init__(
+        self, parser: argparse.ArgumentParser, words: Sequence[str], pinned: Mapping[str, str], without: set[str]
+    ) -> None:
+        self.parser = parser
+        self.words = words
+        self.pinned = pinned
+        self.taken = set(without)
+
+    def add_section(self, name: str, place: Place, field: Field[Any]) -> None:
+        """One group per section, and one per variant that was chosen inside it."""
+        chosen = self._chosen(name, place, field)
+        if len(place.variants) > 1 and name not in self.pinned:
+            self._add_choice(self.parser.add_argument_group(name, field.metadata["help"]), place, field)
+        variant = place.variants[chosen]
+        title = name if kind_of(variant) is None else f"{name} {chosen}"
+        self._add_variant(self.parser.add_argument_group(title, _first_line(variant)), variant)
+        if name not in self.pinned:
+            for kind, other in place.variants.items():
+                if kind != chosen:
+                    self._add_hidden(other)
+
+    def _add_variant(self, group: Any, variant: type) -> None:
+        for name, field in leaves_of(variant).items():
+            self._add_option(group, variant, name, field)
+        for name, place in branches_of(variant).items():
+            self.add_section(name, place, _field(variant, name))
+
+    def _add_hidden(self, variant: type) -> None:
+        for name, field in leaves_of(variant).items():
+            self._add_option(self.parser, variant, name, field, is_shown=False)
+        for name, place in branches_of(variant).items():
+            field = _field(variant, name)
+            self._add(self.parser, flag_of(field), help=argparse.SUPPRESS)
+            for other in place.variants.values():
+                self._add_hidden(other)
+
+    def _add_choice(self, group: Any, place: Place, field: Field[Any]) -> None:
+        is_open = any(hasattr(variant, "open_field") for variant in place.variants.values())
+        kinds = [kind for kind, variant in place.variants.items() if kind and not hasattr(variant, "open_field")]
+        meanings = "; ".join(f"{kind}: {_first_line(place.variants[kind])[:-1]}" for kind in kinds)
+        default = field.default_factory() if field.default_factory is not MISSING else None
+        shown = getattr(default, getattr(default, "open_field", "kind"))
+        self._add(
+            group,
+            flag_of(field),
+            metavar="MODEL" if is_open else "{" + ",".join(kinds) + "}",
+            help=f"{meanings} ({shown}).".replace("%", "%%"),
+        )
+
+    def _add_option(self, group: Any, section: type, name: str, field: Field[Any], *, is_shown: bool = True) -> None:
+        if name == getattr(section, "open_field", None):
+            return
+        hint = hints(section)[name]
+        default = "" if field.default in (None, False, (), MISSING) else f" ({field.default})"
+        text = (field.metadata["help"] + default).replace("%", "%%") if is_shown else argparse.SUPPRESS
+        if hint is bool:
+            self._add(group, flag_of(field), action=argparse.BooleanOptionalAction, help=text)
+            return
+        self._add(
+            group,
+            flag_of(field),
+            choices=get_args(hint) if get_origin(hint) is Literal else None,
+            type=_comma_separated if get_origin(hint) is tuple else str,
+            metavar=field.metadata["metavar"] or _metavar(hint),
+            help=text,
+        )
+
+    def _add(self, group: Any, flag: str, **arguments: Any) -> None:
+        if flag not in self.taken:
+            self.taken.add(flag)
+            group.add_argument(f"--{flag}", dest=f"--{flag}", default=argparse.SUPPRESS, **arguments)
+
+    def _chosen(self, name: str, place: Place, field: Field[Any]) -> str | None:
+        """The kind that the command line chooses at a place, or that of the default."""
+        if name in self.pinned:
+            return self.pinned[name]
+        text = _value_of(flag_of(field), self.words)
+        if text in place.variants:
+            return text
+        for kind, variant in place.variants.items():
+            for option, leaf in leaves_of(variant).items():
+                if kind in place.variants_requiring(option) and _value_of(flag_of(leaf), self.words) is not None:
+                    return kind
+        default = field.default_factory() if field.default_factory is not MISSING else None
+        return next(iter(place.variants)) if default is None else kind_of(type(default))
 
 
-def add_existing_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN", help="Folder of a run that `extract` or `run` made.")
-    parser.add_argument("--config", type=Path, metavar="YAML", help="Options from a file, or a recipe by its name.")
+def _field(section: type, name: str) -> Field[Any]:
+    return section.__dataclass_fields__[name]
 
 
-def add_options(parser: argparse.ArgumentParser, *sections: str, only: Container[str] | None = None) -> None:
-    """Options for all fields of some sections, or for `only` some of them; SOURCE is an argument of its own."""
-    names = [field.name for section in sections for field in dataclasses.fields(SECTIONS[section])]
-    names = [name for name in names if only is None or name in only]
-    parser.set_defaults(option_names=names, sections=sections)
-    for section_name in sections:
-        section = SECTIONS[section_name]
-        group = parser.add_argument_group(f"{section_name}", (section.__doc__ or "").strip())
-        hints = get_type_hints(section)
-        for field in dataclasses.fields(section):
-            if field.name not in names or field.name == "source":
-                continue
-            default = "" if field.default in (None, ()) else f" ({field.default})"
-            hint = hints[field.name]
-            if hint is bool:
-                group.add_argument(
-                    f"--{field.name.replace('_', '-')}",
-                    dest=field.name,
-                    action=argparse.BooleanOptionalAction,
-                    default=argparse.SUPPRESS,
-                    help=field.metadata["help"],
-                )
-                continue
-            group.add_argument(
-                f"--{field.name.replace('_', '-')}",
-                dest=field.name,
-                default=argparse.SUPPRESS,
-                choices=get_args(hint) if get_origin(hint) is Literal else None,
-                type=_comma_separated if get_origin(hint) is tuple else str,
-                metavar=None if get_origin(hint) is Literal else field.name.rsplit("_", 1)[-1].upper(),
-                help=(field.metadata["help"] + default).replace("%", "%%"),
-            )
+def _first_line(section: type) -> str:
+    return (section.__doc__ or "").strip().splitlines()[0]
+
+
+def _value_of(flag: str, words: Sequence[str]) -> str | None:
+    """The value of a flag on a command line, before it is parsed."""
+    for word, after in pairwise([*words, None]):
+        assert word is not None
+        if word == f"--{flag}":
+            return after
+        if word.startswith(f"--{flag}="):
+            return word.partition("=")[2]
+    return None
+
+
+def _metavar(hint: Any) -> str | None:
+    kinds = {int: "N", float: "X"}
+    return next((kinds[kind] for kind in (hint, *get_args(hint)) if kind in kinds), None)
 
 
 def _comma_separated(text: str) -> tuple[str, ...]:
     return tuple(part for part in text.split(",") if part)
 
 
-def refuse_unknown(arguments: argparse.Namespace, unknown: list[str]) -> int:
+def refuse_unknown(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> int:
     """Say on stderr what a command line has that the command does not know, and what may have been meant."""
-    command = f"sae-traits {arguments.command}" if arguments.command else "sae-traits"
-    names = {*vars(arguments), *getattr(arguments, "option_names", ())}
-    known = [f"--{name.replace('_', '-')}" for name in names]
-    meant = get_close_matches(unknown[0].partition("=")[0], known, n=1)
-    hint = f"did you mean {meant[0]}? " if meant else ""
-    sys.stderr.write(f"{command}: there is no {unknown[0]} here; {hint}See {command} --help\n")
+    known = [flag for action in parser._actions for flag in action.option_strings]
+    near = get_close_matches(unknown[0].partition("=")[0], known, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    sys.stderr.write(f"{parser.prog}: there is no {unknown[0]} here; {hint}See {parser.prog} --help\n")
     return USAGE
 
 
-def options_of_file(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """What the file of --config says; the name of a recipe will do, where there is no file of that name."""
-    path: Path | None = arguments.config
+def given_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the options on the command line say, as a layer of the configuration; `none` unsets an option."""
+    return nest(RunConfig, dict(_given(arguments)))
+
+
+def _given(arguments: argparse.Namespace) -> Iterator[tuple[str, Any]]:
+    return ((name[2:], value) for name, value in vars(arguments).items() if name.startswith("--"))
+
+
+def options_of_file(path: Path | None) -> dict[str, Any]:
+    """What the file of --config says; the name of a recipe will do, where there is no file of that name.
+
+    Raises:
+        ConfigError: the file cannot be read, or is no configuration.
+    """
     if path is None:
         return {}
     recipe = recipe_file(path.name)
@@ -175,12 +213,41 @@ def options_of_file(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     return read_config(recipe if is_recipe else path)
 
 
-def options_given(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """What the options on the command line say, by section; `none` unsets an option that has no default."""
-    sections: dict[str, dict[str, Any]] = {}
-    for name in arguments.option_names:
-        if (value := getattr(arguments, name, None)) is not None:
-            section = section_of(name)
-            may_be_none = SECTIONS[section].__dataclass_fields__[name].default is None
-            sections.setdefault(section, {})[name] = None if value == "none" and may_be_none else value
-    return sections
+def command_of(config: RunConfig) -> str:
+    """The command that makes a run: options that differ from their defaults, and files by name, not by path.
+
+    What evaluates the run (the section `zero_shot`) changes nothing of it, and is left out.
+    """
+    source = config.collection.source or ""
+    words = ["sae-traits", "run", source if source.startswith("hf://") else Path(source).name]
+    shown = with_public_names(config)
+    for name in branches_of(RunConfig):
+        if name != "zero_shot":
+            words += _words_of(getattr(shown, name), RunConfig, name, {"source"})
+    return shlex.join(words)
+
+
+def _words_of(section: Any, parent: type, name: str, without: set[str]) -> Iterator[str]:
+    """The options of a section that differ from their defaults, with the flag that chooses its variant."""
+    field, place = _field(parent, name), branches_of(parent)[name]
+    default = field.default_factory() if field.default_factory is not MISSING else None
+    open_field = getattr(section, "open_field", None)
+    if open_field is not None:
+        without = without | {open_field}
+        if getattr(section, open_field) != getattr(default, open_field, None):
+            yield from (f"--{flag_of(field)}", getattr(section, open_field))
+    elif kind_of(type(section)) != kind_of(type(default)) and not any(
+        place.variants_requiring(option) for option in leaves_of(type(section))
+    ):
+        yield from (f"--{flag_of(field)}", section.kind)
+    for option, leaf in leaves_of(type(section)).items():
+        value = getattr(section, option)
+        if option in without or leaf.metadata["is_local"] or value == leaf.default:
+            continue
+        flag = flag_of(leaf)
+        if isinstance(value, bool):
+            yield f"--{flag}" if value else f"--no-{flag}"
+        else:
+            yield from (f"--{flag}", ",".join(map(str, value)) if isinstance(value, tuple) else str(value))
+    for inner in branches_of(type(section)):
+        yield from _words_of(getattr(section, inner), type(section), inner, set())

@@ -31,6 +31,10 @@ class Measured(DescriberConfig):
 
     kind: Literal["measured"] = "measured"
     names_species: ClassVar = False
+    seconds_per_call: ClassVar[float] = 0.01
+    """On one core."""
+    prompt_price: ClassVar[float] = 0.0
+    answer_price: ClassVar[float] = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

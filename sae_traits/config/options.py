@@ -15,6 +15,7 @@ def option(
     flag: str | None = None,
     metavar: str | None = None,
     is_path: bool = False,
+    is_made: bool = False,
     is_local: bool = False,
 ) -> Any:
     """A dataclass field with a help text.
@@ -25,9 +26,17 @@ def option(
         flag: its flag on the command line, without dashes, where the field's own name would be ambiguous there.
         metavar: the word for its value in `--help`; by default N or X for a number.
         is_path: the value may be a file or folder of this machine: kept absolute, shown to others by its name.
+        is_made: it is a folder, and is made where there is none.
         is_local: the value changes no results, or nobody else can use it: not part of the command that a card gives.
     """
-    metadata = {"help": help, "flag": flag, "metavar": metavar, "is_path": is_path, "is_local": is_local}
+    metadata = {
+        "help": help,
+        "flag": flag,
+        "metavar": metavar,
+        "is_path": is_path or is_made,
+        "is_made": is_made,
+        "is_local": is_local,
+    }
     return dataclasses.field(default=default, metadata=metadata)
 
 

@@ -12,9 +12,6 @@ _EVIDENCE_HELP = (
     "A patch of a region has at least this share of the image's highest evidence (the sum over its latents of effect x "
     "activation / threshold); 0 keeps all patches that fired."
 )
-_LABEL_FREE_HELP = (
-    "Describe validation and test images as if their species were unknown, with the latents of all species."
-)
 HELD_OUT: tuple[Split, ...] = ("validation", "test")
 
 
@@ -30,17 +27,11 @@ class SpecimenContrast:
         0.95, "Latents that fire in more than this share of the average species' individuals are dropped."
     )
     min_evidence: float = option(0.6, _EVIDENCE_HELP)
-    label_free: bool = option(False, _LABEL_FREE_HELP)
 
     def __post_init__(self) -> None:
         check(0 <= self.firing_quantile < 1, f"firing_quantile must lie in [0, 1), not {self.firing_quantile}")
         check(0 < self.max_species_share <= 1, f"max_species_share must lie in (0, 1], not {self.max_species_share}")
         check(0 <= self.min_evidence <= 1, f"min_evidence must lie in [0, 1], not {self.min_evidence}")
-
-    @property
-    def unlabelled_splits(self) -> tuple[Split, ...]:
-        """Splits whose images are described as if nobody had named them."""
-        return HELD_OUT if self.label_free else ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,17 +41,11 @@ class PaperContrast:
     kind: Literal["paper"] = "paper"
     firing_threshold: float = option(0.9, "A latent fires above this value.")
     min_frequency: float = option(3e-3, "t_freq of Algorithm 1.")
-    label_free: bool = option(False, _LABEL_FREE_HELP)
     min_evidence: ClassVar[float] = 0.0
     """Algorithm 1 takes every region of its latents."""
 
     def __post_init__(self) -> None:
         check_at_least(0, self, "firing_threshold", "min_frequency")
-
-    @property
-    def unlabelled_splits(self) -> tuple[Split, ...]:
-        """Splits whose images are described as if nobody had named them."""
-        return HELD_OUT if self.label_free else ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +62,6 @@ class ReleasedLatents:
         None, "Branch, tag or commit of that dataset on the Hub.", flag="latents-revision", metavar="REVISION"
     )
     min_evidence: float = option(0.6, _EVIDENCE_HELP)
-    unlabelled_splits: ClassVar[tuple[Split, ...]] = SPLITS
 
     def __post_init__(self) -> None:
         check(0 <= self.min_evidence <= 1, f"min_evidence must lie in [0, 1], not {self.min_evidence}")
@@ -89,10 +73,26 @@ _CONTRAST_HELP = "Which latents describe a species."
 
 
 @dataclass(frozen=True, kw_only=True)
-class LatentRegions:
+class RegionsConfig:
+    """What all regions have in common."""
+
+    has_latents: ClassVar[bool]
+    """Whether latents pick the regions, and a contrast the latents."""
+    label_free: bool = option(
+        False, "Describe validation and test images as if their species were unknown, with the latents of all species."
+    )
+
+    @property
+    def unlabelled_splits(self) -> tuple[Split, ...]:
+        """Splits whose images are described as if nobody had named them."""
+        return HELD_OUT if self.label_free else ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentRegions(RegionsConfig):
     """What all regions of latents have in common."""
 
-    has_latents: ClassVar = True
+    has_latents = True
     traits_per_image: int = option(5, "At most this many traits per image, the strongest first.")
     max_overlap: float = option(
         0.5, "A region of which more than this share lies in stronger regions of the image is left out."
@@ -115,10 +115,17 @@ class SAERegions(LatentRegions):
     kind: Literal["sae"] = "sae"
     contrast: Contrast = variant(SpecimenContrast, _CONTRAST_HELP)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(
+            not (self.label_free and isinstance(self.contrast, ReleasedLatents)),
+            "--latents uses no label of any image, so --label-free adds nothing; leave it out",
+        )
+
     @property
     def unlabelled_splits(self) -> tuple[Split, ...]:
         """Splits whose images are described as if nobody had named them."""
-        return self.contrast.unlabelled_splits
+        return SPLITS if isinstance(self.contrast, ReleasedLatents) else super().unlabelled_splits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,11 +133,6 @@ class BaselineRegions(LatentRegions):
     """What all baselines with latents have in common: dictionaries of the SAE's own features, to compare it with."""
 
     contrast: BaselineContrast = variant(SpecimenContrast, _CONTRAST_HELP)
-
-    @property
-    def unlabelled_splits(self) -> tuple[Split, ...]:
-        """Splits whose images are described as if nobody had named them."""
-        return self.contrast.unlabelled_splits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,39 +164,27 @@ class RandomRegions(BaselineRegions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GradCAMRegions:
+class GradCAMRegions(RegionsConfig):
     """A baseline: where the backbone's own classifier looks; there are no latents."""
 
-    has_latents: ClassVar = False
+    has_latents = False
     kind: Literal["gradcam"] = "gradcam"
     min_patches: int = option(1, "Connected groups of fewer patches are specks, and no region.")
     box_margin: float = option(
         0.0, "Widen a region's box on every side by this share of its longer side, within the image; outlines stay."
     )
-    label_free: bool = option(False, _LABEL_FREE_HELP)
 
     def __post_init__(self) -> None:
         check_at_least(1, self, "min_patches")
         check(0 <= self.box_margin <= 10, f"box_margin must lie in [0, 10], not {self.box_margin}")
 
-    @property
-    def unlabelled_splits(self) -> tuple[Split, ...]:
-        """Splits whose images are described as if nobody had named them."""
-        return HELD_OUT if self.label_free else ()
-
 
 @dataclass(frozen=True, kw_only=True)
-class WholeImage:
+class WholeImage(RegionsConfig):
     """A baseline: the whole image; there are no latents."""
 
-    has_latents: ClassVar = False
+    has_latents = False
     kind: Literal["whole"] = "whole"
-    label_free: bool = option(False, _LABEL_FREE_HELP)
-
-    @property
-    def unlabelled_splits(self) -> tuple[Split, ...]:
-        """Splits whose images are described as if nobody had named them."""
-        return HELD_OUT if self.label_free else ()
 
 
 Regions = SAERegions | PCARegions | NMFRegions | KMeansRegions | RandomRegions | GradCAMRegions | WholeImage

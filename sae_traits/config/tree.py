@@ -327,10 +327,9 @@ def _branch_paths(section: type, path: tuple[str, ...] = ()) -> Iterator[tuple[t
 
 def map_options(config: Any, change: Any) -> Any:
     """The configuration with `change(field, value)` in the place of every option's value."""
-    values = {}
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        values[field.name] = map_options(value, change) if is_dataclass(value) else change(field, value)
+    values = {name: change(field, getattr(config, name)) for name, field in leaves_of(type(config)).items()}
+    inner = {name: getattr(config, name) for name in branches_of(type(config))}
+    values |= {name: value and map_options(value, change) for name, value in inner.items()}
     return dataclasses.replace(config, **values)
 
 
@@ -338,8 +337,10 @@ def with_absolute_paths(config: Any) -> Any:
     """The configuration with the paths that exist here as absolute ones, so that a run goes on from another folder."""
 
     def change(field: Field[Any], value: Any) -> Any:
-        is_here = isinstance(value, str) and field.metadata.get("is_path") and Path(value).expanduser().exists()
-        return str(Path(value).expanduser().resolve()) if is_here else value
+        if not isinstance(value, str) or not field.metadata["is_path"]:
+            return value
+        path = Path(value).expanduser()
+        return str(path.resolve()) if path.exists() or field.metadata["is_made"] else value
 
     return map_options(config, change)
 
@@ -353,7 +354,7 @@ def with_public_names(config: Any) -> Any:
     """The configuration with files and folders by their names: what a card may show."""
     return map_options(
         config,
-        lambda field, value: public_name(value) if isinstance(value, str) and field.metadata.get("is_path") else value,
+        lambda field, value: public_name(value) if isinstance(value, str) and field.metadata["is_path"] else value,
     )
 
 

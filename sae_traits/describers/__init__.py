@@ -1,146 +1,28 @@
-"""Describers: anything that looks at a region of an image and says what it sees.
-
-A describer has two halves, because pictures are prepared in worker processes and answers are waited for in one event
-loop. Its `look` runs in a worker process and makes of a region what the describer needs of it: for a model the
-pictures that it is shown, for `measured` the finished answer. What `open` gives runs in the event loop and turns one
-look, or the looks at several images, into an answer.
-"""
+"""Describers: `measured` reads a region's pixels; the others ask a vision-language model."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from importlib import import_module
 
-import numpy as np
-from numpy.typing import NDArray
+from sae_traits.config.describer import VLLM, DescriberConfig, Measured, Server, Transformers
+from sae_traits.describers.base import Answer, Ask, Describer, Look, Question, TokenEstimate
 
-from sae_traits.config import DescribeConfig
-from sae_traits.schema import Description, Measurement, Region
+__all__ = ["Answer", "Ask", "Describer", "Look", "Question", "TokenEstimate", "make_describer"]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What came back from one call of a describer."""
-
-    description: Description | None
-    """None when the call failed or its answer could not be understood."""
-    raw: str
-    """The answer as it came, for the ledger."""
-    usage: dict[str, int] = field(default_factory=dict)
-    """What the call cost, for example prompt_tokens; empty where nothing is counted."""
-    error: str | None = None
-    """Why there is no description."""
-    failed: bool = False
-    """No answer came at all; otherwise, without a description, one came that cannot be used."""
+_CLASSES: dict[type[DescriberConfig], tuple[str, str]] = {
+    Measured: ("measured", "MeasuredDescriber"),
+    Server: ("server", "ServerDescriber"),
+    VLLM: ("vllm", "VLLMDescriber"),
+    Transformers: ("transformers", "TransformersDescriber"),
+}
+"""Configuration -> module here and class, which is imported where it is used: some need large packages."""
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """One call: the looks at one region of one image, or of several images of a species."""
-
-    key: str
-    """The call's key in the ledger; a server's log can show it."""
-    looks: tuple[Any, ...]
-    species: str | None
-
-
-Look = Callable[[NDArray[np.uint8], Region, Measurement, NDArray[np.bool_] | None], Any]
-"""Makes of an upright RGB image `[height, width, 3]` and a region in its pixels what the describer needs of them; of
-the animal's mask `[height, width]`, too, where masks are used."""
-Ask = Callable[[Sequence[Question]], Awaitable[Sequence[Answer]]]
-"""Answers questions, in their order. Raises DescriberError when it is pointless to go on asking."""
-
-
-@dataclass(frozen=True, slots=True)
-class TokenEstimate:
-    """What a call is expected to cost, in tokens."""
-
-    prompt: int
-    answer: int
-
-
-class Describer(Protocol):
-    """Describes regions. What identifies it goes into the ledger's keys and into every row."""
-
-    @property
-    def name(self) -> str:
-        """Kind of describer, for example `measured`."""
-        ...
-
-    @property
-    def model(self) -> str:
-        """Model and revision, as model@revision."""
-        ...
-
-    @property
-    def prompt(self) -> str:
-        """Version and hash of the prompt, or of the rules where there is no prompt."""
-        ...
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What else determines an answer, as plain values for the ledger's keys: schema, sampling, pictures."""
-        ...
-
-    @property
-    def names_species(self) -> bool:
-        """Whether the describer is told the species, so that it determines an answer."""
-        ...
-
-    @property
-    def reads_masks(self) -> bool:
-        """Whether an answer depends on the animal's mask, where masks are used."""
-        ...
-
-    @property
-    def images_per_description(self) -> int:
-        """Images of a species that one answer is about, at most."""
-        ...
-
-    @property
-    def batch_size(self) -> int:
-        """Questions that are asked together."""
-        ...
-
-    @property
-    def in_flight(self) -> int:
-        """Batches that are waited for at the same time."""
-        ...
-
-    @property
-    def look(self) -> Look:
-        """What worker processes do; small, can be pickled, and needs no torch."""
-        ...
-
-    def open(self) -> AbstractAsyncContextManager[Ask]:
-        """Get ready to answer questions: connect or load the model, and prove that it works.
-
-        Raises:
-            DescriberError: it cannot answer.
-        """
-        ...
-
-    def estimate_tokens(self, images: Sequence[tuple[tuple[int, int], Region]]) -> TokenEstimate:
-        """What a call about regions of images of (width, height) pixels is expected to cost."""
-        ...
-
-
-def make_describer(config: DescribeConfig) -> Describer:
-    """The describer that a configuration names.
+def make_describer(config: DescriberConfig) -> Describer:
+    """The describer of a configuration.
 
     Raises:
-        DescriberError: the package that it needs is not installed, or its model does not exist.
+        DescriberError: its model does not exist, or the Hub cannot be reached.
     """
-    if config.describer == "server":
-        from sae_traits.describers.server import Server
-
-        return Server.of(config)
-    if config.describer == "measured":
-        from sae_traits.describers.measured import Measured
-
-        return Measured()
-    from sae_traits.describers.in_process import InProcess
-
-    return InProcess.of(config)
+    module, name = _CLASSES[type(config)]
+    return getattr(import_module(f"{__name__}.{module}"), name).of(config)

@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from sae_traits.schema import Attribute, Description
 
-LONGEST_TEXT = 400
+MAX_TEXT = 400
 """Characters; a sentence on one region is some hundred, and a model that rambles is cut off far above."""
-MOST_ATTRIBUTES = 16
+MAX_ATTRIBUTES = 16
 _NOTHING = frozenset({"", "none", "null", "n/a", "na", "unknown", "not visible", "unclear"})
 _SPELLINGS = {"color": "colour", "markings": "marking", "shapes": "shape", "sizes": "size", "colours": "colour"}
 _ATTRIBUTE_NAMES = frozenset({"shape", "size", "colour", "texture", "marking", "pattern"})
@@ -25,6 +25,7 @@ _LINE = re.compile(r"^[\s*#>-]*([A-Za-z_ ]{2,30}?)[\s*]*:[\s*]*(.+?)[\s*]*$")
 _OBJECT = re.compile(r"\{")
 
 Line = Annotated[str, StringConstraints(strip_whitespace=True)]
+# Names and docstrings of the next two classes are part of the JSON schema, and so of every key of the ledger.
 
 
 class AnswerError(ValueError):
@@ -68,24 +69,24 @@ def read_answer(text: str) -> Description:
     Raises:
         AnswerError: there is no answer in it, or one that says nothing or too much.
     """
-    said = _said(text)
-    words = " ".join(said.text.split())
-    if not words and not said.is_background:
+    answer = _parse(text)
+    words = " ".join(answer.text.split())
+    if not words and not answer.is_background:
         raise AnswerError("the sentence is empty")
-    if len(words) > LONGEST_TEXT:
-        raise AnswerError(f"the sentence has {len(words)} characters, more than {LONGEST_TEXT}")
+    if len(words) > MAX_TEXT:
+        raise AnswerError(f"the sentence has {len(words)} characters, more than {MAX_TEXT}")
     attributes = tuple(
         Attribute(_spell(a.name), " ".join(a.value.split()))
-        for a in said.attributes
+        for a in answer.attributes
         if a.name and a.value.lower() not in _NOTHING
     )
-    if len(attributes) > MOST_ATTRIBUTES:
-        raise AnswerError(f"there are {len(attributes)} attributes, more than {MOST_ATTRIBUTES}")
-    part = None if said.part is None or said.part.lower() in _NOTHING else " ".join(said.part.split())
-    return Description(text=words, part=part, attributes=attributes, is_background=said.is_background)
+    if len(attributes) > MAX_ATTRIBUTES:
+        raise AnswerError(f"there are {len(attributes)} attributes, more than {MAX_ATTRIBUTES}")
+    part = None if answer.part is None or answer.part.lower() in _NOTHING else " ".join(answer.part.split())
+    return Description(text=words, part=part, attributes=attributes, is_background=answer.is_background)
 
 
-def _said(text: str) -> RegionAnswer:
+def _parse(text: str) -> RegionAnswer:
     reason = "there is no JSON object in the answer"
     for value in _json_objects(text):
         try:
@@ -102,7 +103,7 @@ def _said(text: str) -> RegionAnswer:
 def _json_objects(text: str) -> list[dict[str, Any]]:
     """Every outermost JSON object in a text, in order; what stands around them, such as code fences, is passed over."""
     decoder = json.JSONDecoder()
-    found, end = [], 0
+    objects, end = [], 0
     for brace in _OBJECT.finditer(text):
         if brace.start() < end:
             continue
@@ -110,8 +111,8 @@ def _json_objects(text: str) -> list[dict[str, Any]]:
             value, end = decoder.raw_decode(text, brace.start())
         except (ValueError, RecursionError):
             continue
-        found.append(value)
-    return found
+        objects.append(value)
+    return objects
 
 
 def _read_lines(text: str) -> RegionAnswer | None:

@@ -11,18 +11,20 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sae_traits.describers import Answer, Ask, Look, Question, TokenEstimate, colours, pattern, surface
+from sae_traits.config.describer import Measured
+from sae_traits.describers import colours, pattern, surface
+from sae_traits.describers.base import Answer, Ask, Look, Question, TokenEstimate
 from sae_traits.describers.pattern import Pattern, pattern_of
 from sae_traits.describers.surface import color_clusters, cut_out
 from sae_traits.schema import Attribute, Description, Measurement, Region
 
 RULES_VERSION = "2"
-"""Raised whenever the same pixels could get other words."""
+"""Raised whenever the same pixels could get other words; a test holds each version to its hash."""
 
 SIZES = ((0.03, "small"), (0.12, "medium"), (float("inf"), "large"))
 """Share of the image's area below which a region is called so."""
@@ -44,7 +46,7 @@ class _Words:
     texture: str
 
 
-class Measured:
+class MeasuredDescriber:
     """A describer without a model; see the module docstring.
 
     All of its work is done where an image is looked at, in the worker processes.
@@ -57,6 +59,11 @@ class Measured:
     images_per_description = 1
     batch_size = 16
     in_flight = 1
+
+    @classmethod
+    def of(cls, config: Measured) -> Self:
+        """The describer, which has no options of its own."""
+        return cls()
 
     @property
     def prompt(self) -> str:

@@ -1,18 +1,21 @@
-"""What all describers that ask a model have in common, wherever the model runs."""
+"""What all describers that ask a vision-language model have in common, wherever the model runs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
-from sae_traits.config import DescribeConfig
-from sae_traits.describers import Answer, Question, TokenEstimate
+from sae_traits.config.describer import ModelDescriberConfig
 from sae_traits.describers.answers import AnswerError, answer_schema, read_answer, schema_hash
+from sae_traits.describers.base import Answer, Ask, Question, TokenEstimate
 from sae_traits.describers.prompts import Prompt
 from sae_traits.describers.view import View
-from sae_traits.errors import ConfigError
+from sae_traits.errors import BackboneError, DescriberError
 from sae_traits.schema import Region
 
 CHARACTERS_A_TOKEN = 4
@@ -20,60 +23,57 @@ PIXELS_A_TOKEN = 28 * 28
 ANSWER_TOKENS = 100
 """Assumptions of the estimate: English words; pictures as Qwen2.5-VL counts them; an answer with four attributes."""
 
+Answers = Callable[[Sequence[Question]], list[Answer]]
+"""The answers to a batch of questions, in their order."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelDescriber:
     """Words, pictures and sampling of a describer that asks a model; its subclasses know where the model is."""
 
-    config: DescribeConfig
+    name: ClassVar[str]
+    reads_masks: ClassVar = False
+    """A model is shown the photograph as it is."""
+
+    config: ModelDescriberConfig
     question: Prompt
-    view: View
-    model_name: str
-    """As the server calls it, a local folder, or a Hub id."""
+    look: View
+    """Makes the pictures."""
     revision: str
 
     @classmethod
-    def of(cls, config: DescribeConfig) -> Self:
-        """The describer of a configuration."""
-        if config.describer_model is None:
-            raise ConfigError(f"the describer {config.describer!r} needs --describer-model")
+    def of(cls, config: ModelDescriberConfig) -> Self:
+        """The describer of a configuration.
+
+        Raises:
+            DescriberError: its model does not exist, or the Hub cannot be reached.
+        """
         several = config.images_per_description > 1
         return cls(
             config=config,
             question=Prompt.load(
                 "agreement" if several else config.prompt, show=config.show, name_species=config.name_species
             ),
-            view=View("whole" if config.prompt == "whole" else config.show),
-            model_name=config.describer_model,
+            look=View("whole" if config.prompt == "whole" else config.show),
             revision=cls.revision_of(config),
         )
 
     @staticmethod
-    def revision_of(config: DescribeConfig) -> str:
+    def revision_of(config: ModelDescriberConfig) -> str:
         """The revision to name in every row."""
-        return config.describer_revision or "unstated"
-
-    @property
-    def name(self) -> str:
-        """Kind of describer."""
-        return self.config.describer
+        return config.revision or "unstated"
 
     @property
     def model(self) -> str:
         """Model and revision; of a model in a folder the folder's name, since its path says nothing to others."""
-        folder = Path(self.model_name)
-        name = folder.name if folder.is_absolute() or folder.is_dir() else self.model_name
+        folder = Path(self.config.model)
+        name = folder.name if folder.is_absolute() or folder.is_dir() else self.config.model
         return f"{name}@{self.revision}"
 
     @property
     def prompt(self) -> str:
         """Name, version and hash of the prompt."""
         return self.question.label
-
-    @property
-    def reads_masks(self) -> bool:
-        """A model is shown the photograph as it is."""
-        return False
 
     @property
     def names_species(self) -> bool:
@@ -86,23 +86,18 @@ class ModelDescriber:
         return self.config.images_per_description
 
     @property
-    def look(self) -> View:
-        """Makes the pictures."""
-        return self.view
-
-    @property
     def settings(self) -> dict[str, Any]:
         """Schema, sampling and pictures."""
         return {
             "schema": schema_hash(answer_schema()),
             "temperature": self.config.temperature,
             "max_tokens": self.config.max_tokens,
-            **self.view.settings,
+            **self.look.settings,
         }
 
     def estimate_tokens(self, images: Sequence[tuple[tuple[int, int], Region]]) -> TokenEstimate:
         """Words by their number of characters, pictures by their area; see the assumptions at the top."""
-        pictures = [size for source, region in images for size in self.view.sizes(source, region)]
+        pictures = [size for source, region in images for size in self.look.sizes(source, region)]
         words = len(self.question.fill(len(images))) // CHARACTERS_A_TOKEN
         return TokenEstimate(
             prompt=words + sum(width * height // PIXELS_A_TOKEN for width, height in pictures),
@@ -123,6 +118,50 @@ class ModelDescriber:
             return Answer(description=read_answer(raw), raw=raw, usage=usage)
         except AnswerError as error:
             return Answer(description=None, raw=raw, usage=usage, error=str(error))
+
+
+@dataclass(frozen=True, kw_only=True)
+class InProcessDescriber(ModelDescriber, ABC):
+    """A model that is loaded into this process and answers in batches, one batch at a time."""
+
+    in_flight: ClassVar = 1
+
+    @property
+    def batch_size(self) -> int:
+        """Questions that the model is given together."""
+        return self.config.in_flight
+
+    @staticmethod
+    def revision_of(config: ModelDescriberConfig) -> str:
+        """The commit of a model on the Hub, or the hash of a local folder's weights.
+
+        Raises:
+            DescriberError: there is no such model, or the Hub cannot be reached.
+        """
+        from sae_traits.features.model_files import ModelFiles
+
+        try:
+            return ModelFiles.find(config.model, config.revision).revision
+        except BackboneError as error:
+            raise DescriberError(f"the describer's model {config.model} cannot be used: {error}") from error
+
+    @abstractmethod
+    def load(self) -> Answers:
+        """Load the model.
+
+        Raises:
+            DescriberError: the package that runs it is not installed, or it cannot be loaded.
+        """
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Ask]:
+        """Load the model; the errors are those of `load`."""
+        answers = await asyncio.to_thread(self.load)
+
+        async def ask(questions: Sequence[Question]) -> list[Answer]:
+            return await asyncio.to_thread(answers, questions)
+
+        yield ask
 
 
 def sound_text(text: str) -> str:

@@ -14,8 +14,8 @@ SMALL = 200
 """Pixels of the longer side, below which an outline of two pixels would cover a good part of what it surrounds."""
 CONTEXT = 0.5
 """Margin around a region's crop, in units of the longer side of its box."""
-SMALLEST_CROP = 32
-"""Pixels a side; a crop of less shows nothing, however much it is enlarged."""
+MIN_CROP = 32
+"""Pixels per side; a crop of less shows nothing, however much it is enlarged."""
 
 
 def draw_region(image: Image.Image, region: Region) -> Image.Image:
@@ -42,7 +42,7 @@ def draw_region(image: Image.Image, region: Region) -> Image.Image:
 def _draw_ring(
     draw: ImageDraw.ImageDraw, ring: tuple[float, ...], color: tuple[int, int, int], width: int, size: tuple[int, int]
 ) -> None:
-    """A closed line; what lies on the image's border is moved in, so that the line shows."""
+    """Draw a closed line; what lies on the image's border is moved in, so that the line shows."""
     xs = [min(max(x, 0), size[0] - 1) for x in ring[::2]]
     ys = [min(max(y, 0), size[1] - 1) for y in ring[1::2]]
     points = list(zip(xs, ys, strict=True))
@@ -70,12 +70,12 @@ def context_box(box: tuple[float, float, float, float], size: tuple[int, int]) -
 
     Args:
         box: x, y, width, height in pixels.
-        size: width and height of the image; the crop has at least SMALLEST_CROP pixels a side where the image has.
+        size: width and height of the image; the crop has at least MIN_CROP pixels per side where the image has.
     """
     margin = CONTEXT * max(box[2:])
     edges = []
     for start, extent, whole in zip(box[:2], box[2:], size, strict=True):
-        side = min(whole, max(SMALLEST_CROP, round(extent + 2 * margin)))
+        side = min(whole, max(MIN_CROP, round(extent + 2 * margin)))
         first = min(max(round(start + extent / 2 - side / 2), 0), whole - side)
         edges.append((first, first + side))
     (left, right), (top, bottom) = edges

@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-import re
-import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from random import Random
 
 from sae_traits.errors import DescriberError
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+FIRST_PAUSE, MAX_PAUSE = 0.5, 30.0
 """Seconds."""
-TRIES = 5
+MAX_TRIES = 5
 """How often a request is sent that ends in an error of the server, in one attempt at a call."""
-LONGEST_WAIT = 600.0
+MAX_WAIT = 600.0
 """Seconds that an attempt waits, all pauses together, for a server that asks for time."""
-_SECONDS = re.compile(r"\d+(\.\d+)?")
 
 
 def back_off(n: int, random: Random) -> float:
     """Seconds to wait the n-th time (from 1): doubling, with jitter so that callers do not return together."""
-    return min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(n - 1, 10)) * random.uniform(0.5, 1.0)
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a server asks to be left alone (RFC 9110, section 10.2.3: a number, or a date), if it does."""
-    value = headers.get("retry-after", "").strip()
-    if _SECONDS.fullmatch(value):
-        return float(value)
-    try:
-        date = parsedate_to_datetime(value)
-    except ValueError:  # the header is missing, or is neither
-        return None
-    return max(0.0, date.timestamp() - time.time())
+    return min(MAX_PAUSE, FIRST_PAUSE * 2 ** min(n - 1, 10)) * random.uniform(0.5, 1.0)
 
 
 @dataclass(frozen=True)
@@ -89,7 +72,7 @@ class Patience:
         Raises:
             DescriberError: the breaker opened.
         """
-        if trouble.asks_for_time and self.waited + trouble.retry_after <= LONGEST_WAIT:
+        if trouble.asks_for_time and self.waited + trouble.retry_after <= MAX_WAIT:
             self.n_waits += 1
             # Not all callers at the same moment, and later each time where the server does not say when.
             wanted = trouble.retry_after * self.random.uniform(1.0, 1.25)
@@ -97,7 +80,7 @@ class Patience:
         else:
             self.n_errors += 1
             self.breaker.failed(trouble.reason)
-            if trouble.asks_for_time or self.n_errors >= TRIES:
+            if trouble.asks_for_time or self.n_errors >= MAX_TRIES:
                 return None
             seconds = back_off(self.n_errors, self.random)
         self.waited += seconds

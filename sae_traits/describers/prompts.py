@@ -62,10 +62,10 @@ class Prompt:
         """The words for a number of images."""
         return Template(self.text).safe_substitute(n_images=f"{n_images} image{'s' if n_images > 1 else ''}")
 
-    def messages(self, records: Sequence[Pictures], species: str | None) -> list[dict[str, Any]]:
+    def messages(self, images: Sequence[Pictures], species: str | None) -> list[dict[str, Any]]:
         """A chat of one message in OpenAI's form: the words first, which servers keep in a cache, then the pictures."""
-        content: list[dict[str, Any]] = [{"type": "text", "text": self.fill(len(records))}]
-        for number, pictures in enumerate(records, start=1):
+        content: list[dict[str, Any]] = [{"type": "text", "text": self.fill(len(images))}]
+        for number, pictures in enumerate(images, start=1):
             if self.name == "agreement":
                 content.append({"type": "text", "text": f"Image {number}:"})
             content += [{"type": "image_url", "image_url": {"url": picture}} for picture in pictures]

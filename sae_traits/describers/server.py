@@ -12,24 +12,25 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
-from sae_traits.describers import Answer, Ask, Question
+from sae_traits.config.describer import Server
 from sae_traits.describers.answers import answer_schema
+from sae_traits.describers.base import Answer, Ask, Question
 from sae_traits.describers.model import ModelDescriber, sound_text
-from sae_traits.describers.patience import Breaker, Patience, Trouble, retry_after
-from sae_traits.describers.reply import Reply
-from sae_traits.describers.structured_output_probe import canary_messages, canary_schema, was_enforced
-from sae_traits.errors import DescriberError
+from sae_traits.describers.patience import Breaker, Patience, Trouble
+from sae_traits.describers.structured_output_probe import probe_messages, probe_schema, was_enforced
+from sae_traits.errors import DescriberError, one_line
+from sae_traits.io import retry_after
 from sae_traits.logging import say
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
 
-CANARIES = 3
-"""How often the canary is asked: one answer that fits proves the schema, one that does not may have been bad luck."""
+N_PROBES = 3
+"""How often the probe is sent: one answer that fits proves the schema, one that does not may have been bad luck."""
 WITHOUT_KEY = "none"
 """Sent where OPENAI_API_KEY is not set; servers of one's own do not look at it."""
 REPLACEABLE = ("max_tokens", "temperature")
@@ -37,10 +38,12 @@ REPLACEABLE = ("max_tokens", "temperature")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Server(ModelDescriber):
+class ServerDescriber(ModelDescriber):
     """A model behind an OpenAI-compatible server."""
 
-    batch_size = 1
+    name: ClassVar = "server"
+    batch_size: ClassVar = 1
+    config: Server
 
     @property
     def in_flight(self) -> int:
@@ -49,7 +52,7 @@ class Server(ModelDescriber):
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Ask]:
-        """Connect, and prove with the canary that the model answers and whether the schema is enforced.
+        """Connect, and prove with the probe that the model answers and whether the schema is enforced.
 
         Raises:
             DescriberError: the server cannot be reached, refuses the key, or does not serve the model.
@@ -57,12 +60,12 @@ class Server(ModelDescriber):
         from openai import AsyncOpenAI
 
         key = os.environ.get("OPENAI_API_KEY") or WITHOUT_KEY
+        config = self.config
         # Trying again is done here, where errors are counted over all calls.
-        client = AsyncOpenAI(
-            base_url=self.config.base_url, api_key=key, timeout=self.config.call_timeout, max_retries=0
-        )
-        async with client:
-            session = _Session(self, client, Breaker(self.config.stop_after_errors))
+        async with AsyncOpenAI(
+            base_url=config.base_url, api_key=key, timeout=config.call_timeout, max_retries=0
+        ) as client:
+            session = _Session(self, client, Breaker(config.max_consecutive_errors))
             await session.prove_schema()
             yield session.ask
 
@@ -91,7 +94,7 @@ class _TroubleError(Exception):
 class _Session:
     """A connection to a server, with what is known about it."""
 
-    describer: Server
+    describer: ServerDescriber
     client: AsyncOpenAI
     breaker: Breaker
     enforces_schema: bool = False
@@ -100,11 +103,11 @@ class _Session:
     random: Random = field(default_factory=Random)
 
     async def prove_schema(self) -> None:
-        """Ask the canary; without an enforced schema, say so once."""
+        """Send the probe; without an enforced schema, say so once."""
         cut_off = ""
-        for _ in range(CANARIES):
+        for _ in range(N_PROBES):
             try:
-                reply = await self._complete(canary_messages(), "canary", canary_schema())
+                reply = await self._complete(probe_messages(), "structured_output_probe", probe_schema())
             except _RefusedError as error:
                 await self._prove_chat(error)
                 break
@@ -112,7 +115,7 @@ class _Session:
                 raise DescriberError(
                     f"{self._where} does not answer: {error}; start the server, or say where it is with --base-url"
                 ) from error
-            if was_enforced(reply.said):
+            if was_enforced(reply.text):
                 self.enforces_schema = True
                 return
             if reply.is_cut_off:  # a model that thinks first may not have come to its answer
@@ -123,9 +126,9 @@ class _Session:
         )
 
     async def _prove_chat(self, refusal: _RefusedError) -> None:
-        """After a refused canary: ask it without a schema, which some servers do not take."""
+        """After a refused probe: send it without a schema, which some servers do not take."""
         try:
-            await self._complete(canary_messages(), "canary", None)
+            await self._complete(probe_messages(), "structured_output_probe", None)
         except _NoAnswerError as error:
             raise DescriberError(
                 f"{self._where} refuses a chat with a picture: {refusal}; choose a model that takes pictures"
@@ -146,8 +149,8 @@ class _Session:
         except _NoAnswerError as error:
             return Answer(description=None, raw="", error=str(error), failed=True)
         if reply.refusal is not None:
-            return Answer(description=None, raw=reply.said, usage=reply.counted, error=_one_line(reply.refusal))
-        return self.describer.interpret(reply.said, is_cut_off=reply.is_cut_off, usage=reply.counted)
+            return Answer(description=None, raw=reply.text, usage=reply.counted, error=_short(reply.refusal))
+        return self.describer.interpret(reply.text, is_cut_off=reply.is_cut_off, usage=reply.counted)
 
     async def _complete(
         self,
@@ -155,7 +158,7 @@ class _Session:
         schema_name: str,
         schema: dict[str, Any] | None,
         key: str | None = None,
-    ) -> Reply:
+    ) -> _Reply:
         """Send one request, again and again where the server has trouble, with growing pauses.
 
         Raises:
@@ -177,7 +180,7 @@ class _Session:
                 raise _NoAnswerError(f"{trouble.reason} (given up after {patience.n_errors} errors)")
             await asyncio.sleep(seconds)
 
-    async def _send(self, messages: list[dict[str, Any]], response_format: Any, key: str | None) -> Reply:
+    async def _send(self, messages: list[dict[str, Any]], response_format: Any, key: str | None) -> _Reply:
         """One request.
 
         Raises:
@@ -191,8 +194,8 @@ class _Session:
         sampling = self._sampling()
         create: Any = self.client.chat.completions.create
         try:
-            found = await create(
-                model=self.describer.model_name,
+            completion = await create(
+                model=self.describer.config.model,
                 messages=messages,
                 **sampling,
                 response_format=openai.omit if response_format is None else response_format,
@@ -205,9 +208,9 @@ class _Session:
         except openai.APIError as error:  # no connection, a time-out, a reply that breaks off
             raise _TroubleError(Trouble(self._without_key(error.message))) from error
         except ValueError as error:
-            raise _TroubleError(Trouble(f"the reply is not JSON: {_one_line(str(error))}")) from error
+            raise _TroubleError(Trouble(f"the reply is not JSON: {_short(str(error))}")) from error
         try:
-            return Reply.model_validate(found, from_attributes=True)
+            return _Reply.model_validate(completion, from_attributes=True)
         except ValidationError as error:
             raise _TroubleError(Trouble("the reply is not a chat completion")) from error
 
@@ -242,12 +245,12 @@ class _Session:
     @property
     def _where(self) -> str:
         address = re.sub(r"//[^/@]*@", "//…@", self.describer.config.base_url)  # there may be a password in it
-        return f"{self.describer.model_name} at {address}"
+        return f"{self.describer.config.model} at {address}"
 
     def _without_key(self, message: str) -> str:
         """A server's message on one line; some repeat the key that they refuse, and messages go into the ledger."""
         key = self.client.api_key
-        return _one_line(message if key == WITHOUT_KEY else message.replace(key, "…"))
+        return _short(message if key == WITHOUT_KEY else message.replace(key, "…"))
 
 
 def _refused_parameter(error: APIStatusError, sent: dict[str, Any]) -> str | None:
@@ -264,6 +267,61 @@ def _response_format(name: str, schema: dict[str, Any] | None) -> dict[str, Any]
     return {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": True}}
 
 
-def _one_line(message: str) -> str:
+def _short(message: str) -> str:
     """A message on one line, and not a whole page of a proxy."""
-    return sound_text(" ".join(message.split())[:300])
+    return one_line(sound_text(message), max_length=300)
+
+
+SoundText = Annotated[str | None, BeforeValidator(lambda value: sound_text(value) if isinstance(value, str) else value)]
+
+
+class _Message(BaseModel):
+    """What the model said, or that it would not."""
+
+    content: SoundText = None
+    refusal: SoundText = None
+
+
+class _Choice(BaseModel):
+    """One answer and why it ends there."""
+
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _Usage(BaseModel):
+    """What the request cost."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class _Reply(BaseModel):
+    """A chat completion. The openai client reads replies without checking them: nothing in them can be relied on."""
+
+    choices: Annotated[list[_Choice], Field(min_length=1)]
+    usage: _Usage | None = None
+
+    @property
+    def text(self) -> str:
+        """What the model said."""
+        return self.choices[0].message.content or ""
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether the answer ends because it became too long."""
+        return self.choices[0].finish_reason == "length"
+
+    @property
+    def refusal(self) -> str | None:
+        """Why there is no answer although the request was in order."""
+        if (reason := self.choices[0].message.refusal) is not None:
+            return f"the model refuses to answer: {reason}"
+        if self.choices[0].finish_reason == "content_filter":
+            return "the answer was withheld by the server's content filter"
+        return None
+
+    @property
+    def counted(self) -> dict[str, int]:
+        """What the request cost, for the ledger; empty where nothing was counted."""
+        return {} if self.usage is None else self.usage.model_dump(exclude_none=True)

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sae_traits.describers.overlay import CONTEXT, SMALLEST_CROP, context_box, draw_region, place_region
+from sae_traits.describers.overlay import CONTEXT, MIN_CROP, context_box, draw_region, place_region
 from sae_traits.schema import Measurement, Region
 
-SHORTEST, LONGEST = 512, 768
+MIN_SIDE, MAX_SIDE = 512, 768
 """Pictures are enlarged or reduced until their longer side lies between: small photographs show more to a model when
 enlarged (the paper doubles its 256 pixels), large ones cost tokens."""
 QUALITY = 90
@@ -33,7 +33,7 @@ class View:
     @property
     def settings(self) -> dict[str, Any]:
         """All that the pictures depend on besides image and region."""
-        numbers = {"context": CONTEXT, "smallest_crop": SMALLEST_CROP, "sides": [SHORTEST, LONGEST]}
+        numbers = {"context": CONTEXT, "smallest_crop": MIN_CROP, "sides": [MIN_SIDE, MAX_SIDE]}
         return {"show": self.show, "view_version": VERSION, "quality": QUALITY, **numbers}
 
     def __call__(
@@ -46,7 +46,7 @@ class View:
         """The pictures of a region of an upright RGB image `[height, width, 3]`; no mask changes them."""
         whole = Image.fromarray(image)
         pictures = []
-        if self.show in ("overlay", "both", "whole"):
+        if self.show != "crop":
             resized = whole.resize(picture_size(whole.size), Image.Resampling.LANCZOS)
             if self.show != "whole":
                 scale = resized.width / whole.width, resized.height / whole.height
@@ -55,23 +55,19 @@ class View:
         if self.show in ("crop", "both"):
             crop = whole.crop(context_box(region.box, whole.size))
             pictures.append(crop.resize(picture_size(crop.size), Image.Resampling.LANCZOS))
-        return tuple(map(_encode, pictures))
+        return tuple(map(encode_picture, pictures))
 
     def sizes(self, source: tuple[int, int], region: Region) -> list[tuple[int, int]]:
         """Width and height of the pictures of a region of an image of (width, height) pixels."""
-        sizes = []
-        if self.show in ("overlay", "both", "whole"):
-            sizes.append(picture_size(source))
-        if self.show in ("crop", "both"):
-            left, top, right, bottom = context_box(region.box, source)
-            sizes.append(picture_size((right - left, bottom - top)))
-        return sizes
+        left, top, right, bottom = context_box(region.box, source)
+        crop = [picture_size((right - left, bottom - top))] if self.show in ("crop", "both") else []
+        return [*([] if self.show == "crop" else [picture_size(source)]), *crop]
 
 
 def picture_size(size: tuple[int, int]) -> tuple[int, int]:
-    """Width and height of the picture made of an image of a size, with its longer side between SHORTEST and LONGEST."""
+    """Width and height of the picture of an image of a size, with its longer side between MIN_SIDE and MAX_SIDE."""
     longer = max(size)
-    scale = min(max(longer, SHORTEST), LONGEST) / longer
+    scale = min(max(longer, MIN_SIDE), MAX_SIDE) / longer
     width, height = (max(1, round(side * scale)) for side in size)
     return width, height
 
@@ -81,7 +77,8 @@ def decode_picture(url: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(url.removeprefix(_PREFIX))))
 
 
-def _encode(picture: Image.Image) -> str:
+def encode_picture(picture: Image.Image) -> str:
+    """A picture as a JPEG data URL."""
     file = io.BytesIO()
     # Colour at full resolution: halved, it would smear the thin outlines.
     picture.save(file, "JPEG", quality=QUALITY, subsampling=0)

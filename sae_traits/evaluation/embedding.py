@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
 
 from sae_traits.errors import StoreError
 from sae_traits.features.loading import prepared_batches
@@ -28,7 +28,7 @@ from sae_traits.models.clip.model import CLIP, CLIPInfo, Head
 from sae_traits.schema import Collection
 
 FORMAT = "sae-traits embeddings 1"
-IMAGES_A_SHARD = 256
+IMAGES_PER_SHARD = 256
 """What a killed run loses at most."""
 
 FloatArray = NDArray[np.float32]
@@ -44,7 +44,7 @@ def embed_collection(
     workers: int = 2,
     head: Head = "taxonomy",
 ) -> FloatArray:
-    """Embeddings of unit length of some images, in the order of `rows`.
+    """Embed some images: vectors of unit length, in the order of `rows`.
 
     Only images that the cache does not hold are opened; at any time a few batches of pixels are in memory.
 
@@ -53,7 +53,7 @@ def embed_collection(
         collection: the images.
         rows: which of them, in any order, repeated if wanted.
         cache: folder for all models and collections.
-        batch_size: images a forward pass.
+        batch_size: images per forward pass.
         workers: processes that read and prepare images; 0 does it in this one.
         head: projection of the image tower, see `Head`.
 
@@ -64,11 +64,14 @@ def embed_collection(
         CollectionError: an image cannot be read, or is not the one that the collection was read with.
         StoreError: the cache cannot be written or read.
         BackboneError: the model has no such head.
+        ConfigError: the model is not meant for such a collection.
     """
+    clip.check_collection(collection)
     folder = cache / fingerprint(clip.info, head)
     _make_folder(folder, clip.info, head)
-    known = _known(folder)
-    missing = {collection.images[row].sha256: row for row in rows if collection.images[row].sha256 not in known}
+    known = _read_cache(folder)
+    hashes = [collection.images[row].sha256 for row in rows]
+    missing = {sha256: row for sha256, row in zip(hashes, rows, strict=True) if sha256 not in known}
     if known and missing:
         say(f"embedding: {len(rows) - len(missing)} of {len(rows)} images are in the cache")
     batches = prepared_batches(
@@ -77,13 +80,15 @@ def embed_collection(
     embeddings = (embedding for batch in batches for embedding in clip.embed_images(batch, head).numpy())
     progress = track(embeddings, "embedding", total=len(missing))
     pending = iter(missing)
-    while hashes := list(islice(pending, IMAGES_A_SHARD)):
-        _write_shard(folder, hashes, np.stack(list(islice(progress, len(hashes)))))
-    return _read(folder, [collection.images[row].sha256 for row in rows], clip.info.embed_dim)
+    while shard := list(islice(pending, IMAGES_PER_SHARD)):
+        embedded = np.stack(list(islice(progress, len(shard))))
+        _write_shard(folder, shard, embedded)
+        known |= zip(shard, embedded, strict=True)
+    return np.array([known[sha256] for sha256 in hashes], dtype=np.float32).reshape(len(hashes), clip.info.embed_dim)
 
 
 def fingerprint(info: CLIPInfo, head: Head) -> str:
-    """Of everything that image embeddings depend on but the images; where a local folder lies does not matter."""
+    """Hash everything that image embeddings depend on but the images; where a local folder lies does not matter."""
     settings = info.to_dict() | {"format": FORMAT, "head": head}
     if info.revision.startswith("sha256:"):
         del settings["model"]
@@ -106,34 +111,13 @@ def _write_shard(folder: Path, hashes: Sequence[str], embeddings: FloatArray) ->
     write_whole(folder / f"{name}.safetensors", save({"embeddings": embeddings, "sha256": digests}))
 
 
-def _known(folder: Path) -> set[str]:
-    """The hashes of all images in the cache."""
-    return {image for path in sorted(folder.glob("*.safetensors")) for image in _hashes(path)}
-
-
-def _hashes(path: Path) -> list[str]:
-    return [row.tobytes().hex() for row in _tensor(path, "sha256")]
-
-
-def _read(folder: Path, hashes: Sequence[str], embed_dim: int) -> FloatArray:
-    """The embeddings of images by their hashes, all of which are in the cache; one shard in memory at a time."""
-    wanted: dict[str, list[int]] = {}
-    for index, image in enumerate(hashes):
-        wanted.setdefault(image, []).append(index)
-    embeddings = np.empty((len(hashes), embed_dim), dtype=np.float32)
+def _read_cache(folder: Path) -> dict[str, FloatArray]:
+    """Read the embeddings of all images in the cache, by the hashes of their files."""
+    known: dict[str, FloatArray] = {}
     for path in sorted(folder.glob("*.safetensors")):
-        places = [(row, wanted.pop(image)) for row, image in enumerate(_hashes(path)) if image in wanted]
-        if places:
-            held = _tensor(path, "embeddings")
-            for row, indices in places:
-                embeddings[indices] = held[row]
-    assert not wanted
-    return embeddings
-
-
-def _tensor(path: Path, name: str) -> NDArray[np.generic]:
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return file.get_tensor(name)
-    except (OSError, SafetensorError) as error:
-        raise StoreError(f"cannot read {path} ({error}); delete it and run again") from error
+        try:
+            shard = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise StoreError(f"cannot read {path} ({error}); delete it and run again") from error
+        known |= zip((row.tobytes().hex() for row in shard["sha256"]), shard["embeddings"], strict=True)
+    return known

@@ -1,178 +1,164 @@
-"""What a card quotes of an evaluation: read from RUN/evaluation/results.json, and reduced to the figures it shows."""
+"""The results of an evaluation: one object for results.json, the report, the cards and the terminal."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path, PurePath
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
 
-from sae_traits.errors import ReleaseError
+from pydantic import BeforeValidator, PlainSerializer, TypeAdapter
 
-NAME_ONLY, NAME_AND_TRAITS = "name only", "name + traits"
-"""The two conditions of the zero-shot evaluation that say what traits add."""
-NONE = "none"
-"""A share of nothing."""
+from sae_traits.errors import StoreError, one_line
+from sae_traits.evaluation.evidence import Evidence
+from sae_traits.evaluation.statistics import Interval
+from sae_traits.evaluation.tasks import TASKS
+from sae_traits.evaluation.tasks.base import EvaluationTask
+from sae_traits.evaluation.tasks.text_quality import Figure, quality_figures
+from sae_traits.evaluation.zero_shot_results import ZeroShotResult
+from sae_traits.schema import RegionSource
 
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A line of a card's table."""
-
-    name: str
-    value: str
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A mean and its 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+RESULTS_FILE = "results.json"
+SCHEMA_VERSION = 1
+"""Of results.json; a file of another one is not read."""
+_BY_NAME = {task.name: task for task in TASKS}
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """Share of the test images whose species is recognised by class texts of one kind."""
+def _to_plain(results: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: None if result is None else TypeAdapter(_BY_NAME[name].result).dump_python(result)
+        for name, result in results.items()
+    }
 
-    name: str
-    top1: Estimate
+
+def _from_plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: None if value is None else TypeAdapter(_BY_NAME[name].result).validate_python(value)
+        for name, value in values.items()
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
-class ZeroShot:
-    """Whether the traits help a vision-language model to recognise species."""
+class Extra:
+    """The result of a task that was given from outside."""
 
-    clip: str
-    """The model: a Hub id, or the name of a local folder."""
-    revision: str | None
-    n_test: int
-    n_classes: int
-    chance: float
-    conditions: tuple[Condition, ...]
-    """Each with the texts that did best on validation."""
-    gain: Estimate | None
-    """Of name + traits over the name only, resampling species; None where that was not compared."""
-    dealt_p_value: float
-    """Share of random deals of the traits to the species that do at least as well."""
-    above_chance: bool
-    notes: tuple[str, ...]
-    """What a reader must know before believing a number."""
-
-    def top1(self, condition: str) -> Estimate | None:
-        """The score of a condition, if it was evaluated."""
-        return next((one.top1 for one in self.conditions if one.name == condition), None)
+    heading: str
+    lines: tuple[str, ...]
+    """Plain text for a terminal, and for the report."""
+    values: dict[str, Any]
+    """The fields of its result."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
     """What was evaluated of a run."""
 
-    quality: tuple[Figure, ...]
-    """Failure rates of the descriptions, and how consistent they are."""
-    has_controls: bool
-    """Whether a sample was asked about again with other regions."""
-    on_animal: Estimate | None = None
-    """Share of the regions' area on the animal; None where there are no masks."""
-    on_animal_at_random: Estimate | None = None
-    """The same for regions at random places."""
-    zero_shot: ZeroShot | None = None
+    schema_version: int = SCHEMA_VERSION
+    region_source: RegionSource
+    annotation: dict[str, Any]
+    """Counts of the annotation."""
+    sae: dict[str, Any] | None
+    """Measures of the SAE; None where no SAE picked the regions."""
+    tasks: Annotated[dict[str, Any], BeforeValidator(_from_plain), PlainSerializer(_to_plain)]
+    """Name of a task of TASKS -> its result, None where there was nothing to evaluate."""
+    extra: dict[str, Extra] = field(default_factory=dict)
+    """Name of a task from outside -> its result."""
+
+    def to_json(self) -> str:
+        """Write the results as JSON; NaN is null."""
+        return _ADAPTER.dump_json(self, indent=2).decode() + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Results:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: the text is something else, or of another version.
+        """
+        values = json.loads(text)
+        version = values.get("schema_version") if isinstance(values, dict) else None
+        if version != SCHEMA_VERSION:
+            raise ValueError(f"its schema_version is {version}, not {SCHEMA_VERSION}")
+        return _ADAPTER.validate_python(values)
+
+    def lines(self) -> list[str]:
+        """Say the verdicts in a few lines of text, for a terminal: first of TASKS, then of tasks from outside."""
+        lines = [
+            line for name, result in self.tasks.items() if result is not None for line in _BY_NAME[name].lines(result)
+        ]
+        for extra in self.extra.values():
+            lines += ["", extra.heading, "", *extra.lines]
+        return lines
+
+    @property
+    def quality(self) -> tuple[Figure, ...]:
+        """Failure rates of the descriptions, and how consistent they are."""
+        quality = self.tasks.get("text_quality")
+        return quality_figures(quality) if quality else ()
+
+    @property
+    def has_controls(self) -> bool:
+        """Whether a sample was asked about again with other regions."""
+        quality = self.tasks.get("text_quality")
+        return quality is not None and quality.faithfulness is not None
+
+    @property
+    def on_animal(self) -> Interval | None:
+        """Share of the regions' area on the animal; None where there are no masks."""
+        localisation = self.tasks.get("localisation")
+        return localisation.on_animal if localisation else None
+
+    @property
+    def on_animal_at_random(self) -> Interval | None:
+        """The same for regions at random places."""
+        localisation = self.tasks.get("localisation")
+        return localisation.random if localisation else None
+
+    @property
+    def zero_shot(self) -> ZeroShotResult | None:
+        """Whether the traits help a vision-language model to recognise species; None where it was not asked."""
+        return self.tasks.get("zero_shot")
+
+
+_ADAPTER = TypeAdapter(Results)
+
+
+def run_tasks(evidence: Evidence, tasks: Sequence[EvaluationTask] = TASKS) -> Results:
+    """Run some tasks, in their order.
+
+    Args:
+        evidence: what they read.
+        tasks: of TASKS, and from outside: results of these are kept in `extra`.
+    """
+    results, extra = {}, {}
+    for task in tasks:
+        result = task.run(evidence)
+        if task.name in _BY_NAME:
+            results[task.name] = result
+        elif result is not None:
+            values = json.loads(TypeAdapter(task.result).dump_json(result))  # NaN is null
+            extra[task.name] = Extra(heading=task.heading, lines=tuple(task.lines(result)), values=values)
+    return Results(
+        region_source=evidence.region_source,
+        annotation=dict(evidence.annotation),
+        sae=None if evidence.sae is None else dict(evidence.sae),
+        tasks=results,
+        extra=extra,
+    )
 
 
 def read_results(file: Path) -> Results | None:
-    """The results of a run; None where it was not evaluated.
+    """Read RUN/evaluation/results.json; None where the run was not evaluated.
 
     Raises:
-        ReleaseError: the file is not one of this version.
+        StoreError: the file is not one of this version.
     """
     if not file.is_file():
         return None
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-        animal, quality = values["on_animal"], values["quality"]
-        return Results(
-            quality=tuple(_quality(quality)),
-            has_controls=quality["controls"] is not None,
-            on_animal=_estimate(animal and animal["on_animal"]),
-            on_animal_at_random=_estimate(animal and animal["random"]),
-            zero_shot=_zero_shot(values["zero_shot"]) if values["zero_shot"] else None,
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ReleaseError(
-            f"cannot read {file} ({type(error).__name__}: {error}); run `sae-traits evaluate {file.parents[1]}` again"
+        return Results.from_json(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError) as error:
+        raise StoreError(
+            f"cannot read {file} ({one_line(error)}); run `sae-traits evaluate {file.parents[1]}` again"
         ) from error
-
-
-def _estimate(values: Mapping[str, Any] | None) -> Estimate | None:
-    """None also where there was nothing to take the mean of, which results.json says as null."""
-    if values is None or values["mean"] is None:
-        return None
-    return Estimate(values["mean"], values["low"], values["high"])
-
-
-def _quality(quality: Mapping[str, Any]) -> list[Figure]:
-    calls, leakage = quality["calls"], quality["leakage"]
-    figures = [
-        Figure("called background, and left out, of the valid answers", _share(calls["n_background"], calls["n_ok"])),
-        Figure("invalid, and left out, of the answers", _share(calls["n_invalid"], calls["n_ok"] + calls["n_invalid"])),
-        Figure("failed, of the calls", _share(calls["n_failed"], calls["n_calls"] - calls["n_pending"])),
-    ]
-    if leakage["n_traits"]:
-        share = _share(leakage["n_any"], leakage["n_traits"])
-        figures.append(Figure("with the species' own name in it, of the descriptions", share))
-    figures += [
-        Figure(
-            f"species and latents whose images contradict each other in {one['facet']}",
-            _share(one["n_contradictory"], one["n_groups"]),
-        )
-        for one in quality["contradictions"]
-        if one["n_groups"]
-    ]
-    figures += [
-        Figure(
-            f"pairs of a species' images with the same {one['facet']} at the same latent (any two descriptions)",
-            f"{one['share']:.1%} ({one['chance']:.1%})",
-        )
-        for one in quality["agreement"]
-    ]
-    return figures + [
-        Figure(
-            f"changed answers, or background, when asked again with {_CONTROLS[score['kind']]}",
-            _share(score["n_changed"], score["n_answered"]),
-        )
-        for score in (quality["controls"] or {"scores": ()})["scores"]
-    ]
-
-
-_CONTROLS = {
-    "same": "the same region",
-    "swapped": "the region of another image",
-    "blank": "a region in a corner of the image",
-}
-
-
-def _share(n: int, of: int) -> str:
-    return f"{n / of:.1%} ({n:,} of {of:,})" if of else NONE
-
-
-def _zero_shot(values: Mapping[str, Any]) -> ZeroShot:
-    clip, protocol = values["clip"], values["protocol"]
-    comparisons = {one["condition"]: one["over_species"] for one in values["comparisons"]}
-    scores = ((one["condition"], _estimate(one["top"]["1"])) for one in values["conditions"])
-    return ZeroShot(
-        clip=PurePath(clip["model"]).name if PurePath(clip["model"]).is_absolute() else clip["model"],
-        revision=clip["revision"],
-        n_test=protocol["n_test"],
-        n_classes=protocol["n_classes"],
-        chance=protocol["chance"],
-        conditions=tuple(Condition(name, top1) for name, top1 in scores if top1 is not None),
-        gain=_estimate(comparisons.get(NAME_AND_TRAITS)),
-        dealt_p_value=values["dealt"]["p_value"],
-        above_chance=values["above_chance"],
-        notes=tuple(values["notes"]),
-    )

@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import BeforeValidator
 
 from sae_traits.errors import ConfigError
+
+Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
+"""A float that may be NaN, which JSON knows as null."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
     """A mean with a confidence interval; NaN where there was nothing to take it from."""
 
-    mean: float
-    low: float
+    mean: Number
+    low: Number
     """NaN where there was only one group, hence no interval."""
-    high: float
+    high: Number
+    n_groups: int = 0
+    """Groups that were resampled: individuals, or species."""
 
     def __str__(self) -> str:
         if math.isnan(self.mean):
             return "none"
         return f"{self.mean:.3f}" if math.isnan(self.low) else f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
-    def to_dict(self) -> dict[str, float | None]:
-        """Plain values for JSON, which knows no NaN."""
-        values = {"mean": self.mean, "low": self.low, "high": self.high}
-        return {name: None if math.isnan(value) else value for name, value in values.items()}
 
 
 def bootstrap_interval(
@@ -41,10 +41,10 @@ def bootstrap_interval(
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval:
-    """Mean of all values with a percentile bootstrap interval.
+    """Take the mean of all values with a percentile bootstrap interval.
 
-    Groups are resampled whole, with replacement, and the mean is taken over all values of the groups drawn, so that a
-    image with five regions counts five times but is one observation.
+    Groups are resampled whole, with replacement, and the mean is taken over all values of the groups drawn, so that an
+    individual with five regions counts five times but is one observation.
 
     Args:
         values: numbers or booleans `[n]`.
@@ -71,23 +71,23 @@ def bootstrap_interval(
         totals, counts = np.bincount(member, weights=flat), np.bincount(member).astype(np.float64)
     mean = float(flat.mean())
     if len(totals) < 2:
-        return Interval(mean, math.nan, math.nan)
+        return Interval(mean, math.nan, math.nan, len(totals))
 
     def pooled_mean(total: NDArray[np.float64], count: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
         return total.sum(axis=axis) / count.sum(axis=axis)
 
-    found = bootstrap(
+    interval = bootstrap(
         (totals, counts),
         pooled_mean,
         paired=True,
         vectorized=True,
         method="percentile",
         n_resamples=n_resamples,
-        batch=max(1, 2_000_000 // len(totals)),  # a resample is an index a group: bounds the memory
+        batch=max(1, 2_000_000 // len(totals)),  # a resample is one index per group: bounds the memory
         confidence_level=level,
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return Interval(mean, float(found.low), float(found.high))
+    return Interval(mean, float(interval.low), float(interval.high), len(totals))
 
 
 def paired_difference(
@@ -99,7 +99,7 @@ def paired_difference(
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval:
-    """Mean of `second` minus `first`, measured on the same images, with a paired bootstrap interval.
+    """Take the mean of `second` minus `first`, measured on the same images, with a paired bootstrap interval.
 
     An image is drawn with both of its values; see `bootstrap_interval` for the arguments.
 
@@ -113,29 +113,26 @@ def paired_difference(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class McNemar:
-    """Do two classifiers err equally often on the same images?"""
+    """Do two classifiers err equally often on the same individuals?"""
 
     only_first: int
-    """Images that only the first classifier gets right."""
+    """Individuals that only the first classifier gets right (of several images: more of them than the second)."""
     only_second: int
-    """Images that only the second one gets right."""
+    """Individuals that only the second one gets right."""
     p_value: float
-    """Two-sided."""
-    method: str = "exact binomial"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
+    """Two-sided, by the exact binomial."""
 
 
-def mcnemar(first: ArrayLike, second: ArrayLike) -> McNemar:
-    """McNemar's test in its exact form: under the null hypothesis either one is right alone equally often.
+def mcnemar(first: ArrayLike, second: ArrayLike, *, groups: ArrayLike | None = None) -> McNemar:
+    """Do McNemar's test in its exact form: under the null hypothesis either one is right alone equally often.
 
-    The exact form holds its level at any number of images, so that no approximation is needed.
+    The exact form holds its level at any number of images, so that no approximation is needed. Images of a group are
+    one observation, of which the sign counts (a sign test); with one image per group that is McNemar's test.
 
     Args:
         first: whether the first classifier is right on an image `[n]`.
         second: the same for the second one `[n]`.
+        groups: which group each image belongs to `[n]`; None makes every image its own group.
 
     Raises:
         ConfigError: the two are not of the same images.
@@ -144,15 +141,18 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> McNemar:
     """
     from scipy.stats import binomtest
 
-    first, second = (right.astype(bool) for right in _paired(first, second))
-    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    first, second = _paired(first, second)
+    difference = second.astype(np.int64) - first.astype(np.int64)
+    if groups is not None:
+        difference = np.bincount(np.unique(np.asarray(groups), return_inverse=True)[1], weights=difference)
+    only_first, only_second = int((difference < 0).sum()), int((difference > 0).sum())
     n_discordant = only_first + only_second
     p_value = float(binomtest(only_first, n_discordant, 0.5).pvalue) if n_discordant else 1.0
     return McNemar(only_first=only_first, only_second=only_second, p_value=p_value)
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
-    """P-values adjusted for making several comparisons, in the order given `[n]`.
+    """Adjust p-values for making several comparisons, in the order given `[n]`.
 
     Source: Holm 1979, the sequentially rejective Bonferroni test.
     """
@@ -165,15 +165,9 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
 
 
 def _paired(first: ArrayLike, second: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
-    one, other = np.asarray(first), np.asarray(second)
-    if one.shape != other.shape or one.ndim != 1:
-        raise ConfigError(f"paired values must be two lists of the same images, not {one.shape} and {other.shape}")
-    return one, other
-
-
-def interval_text(values: Mapping[str, float | None]) -> str:
-    """An interval's plain values, as `Interval.to_dict` gives them, for people."""
-    mean, low, high = (values[name] for name in ("mean", "low", "high"))
-    if mean is None:
-        return "none"
-    return f"{mean:.3f}" if low is None or high is None else f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+    pair = np.asarray(first), np.asarray(second)
+    if pair[0].shape != pair[1].shape or pair[0].ndim != 1:
+        raise ConfigError(
+            f"paired values must be two lists of the same images, not {pair[0].shape} and {pair[1].shape}"
+        )
+    return pair

@@ -14,33 +14,25 @@ each time: own traits help by what they say when they do better than nearly all 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sae_traits.config import ZeroShotConfig
 from sae_traits.errors import CollectionError, ConfigError
-from sae_traits.evaluation.ranking import TIE, chance_p_value, rank_truth
-from sae_traits.evaluation.statistics import Interval, bootstrap_interval, holm, mcnemar, paired_difference
-from sae_traits.evaluation.text import (
-    ClassNames,
+from sae_traits.evaluation.prompts import (
     Prompter,
     TextEncoder,
     TraitPrompts,
     TraitText,
     embed_prompts,
-    name_classes,
-    rank_traits,
-    read_common_names,
-    read_templates,
     unit_length,
     write_fillers,
     write_prompts,
 )
+from sae_traits.evaluation.ranking import TIE, chance_p_value, rank_truth
+from sae_traits.evaluation.statistics import bootstrap_interval, holm, mcnemar, paired_difference
 from sae_traits.evaluation.zero_shot_results import (
     FILLER,
     NAME_AND_TRAITS,
@@ -49,12 +41,12 @@ from sae_traits.evaluation.zero_shot_results import (
     TOP,
     TRAITS_ONLY,
     Comparison,
-    ConditionScore,
+    Condition,
     RandomDeals,
-    ZeroShotResults,
+    ZeroShotResult,
 )
 from sae_traits.logging import track
-from sae_traits.schema import SPLITS, Collection, Split, Taxon, Trait
+from sae_traits.schema import SPLITS, Split
 
 WEIGHTS = tuple(round(0.1 * step, 1) for step in range(11))
 """Of the name in `normalise(weight * name + (1 - weight) * traits)`; 1 would be the name alone."""
@@ -76,6 +68,8 @@ class _Labelled:
     """Of unit length `[n, embed_dim]`."""
     truth: NDArray[np.int64]
     """Class of each `[n]`."""
+    individuals: NDArray[np.int64]
+    """Individual that each shows `[n]`."""
     draws: NDArray[np.float64]
     """Uniform random numbers that break the ties of each, the same in every condition `[n]`."""
 
@@ -101,120 +95,126 @@ class _ClassTexts:
 
 
 def evaluate_zero_shot(
-    encoder: TextEncoder,
-    *,
+    clip: TextEncoder,
     images: NDArray[np.float32],
-    rows: NDArray[np.int64] | None = None,
-    collection: Collection,
-    traits: Iterable[Trait],
-    config: ZeroShotConfig,
+    labels: Sequence[str],
+    splits: Sequence[Split],
+    traits: Mapping[str, Sequence[str]],
+    *,
+    individuals: Sequence[str] | None = None,
+    names: Mapping[str, str] | None = None,
+    templates: Sequence[str] = ("a photo of {}.",),
+    trait_text: TraitText = "prompts",
     seed: int = 0,
-) -> ZeroShotResults:
-    """Score all conditions on the test images; the classes are all species of the collection.
+) -> ZeroShotResult:
+    """Measure whether traits help a vision-language model to recognise species.
 
     Args:
-        encoder: the text side of the model.
-        images: embeddings of images by the same model `[n_images, embed_dim]`; all of validation and test are needed.
-        rows: row in the collection of each image `[n_images]`; None where there is one image an image, in order.
-        collection: the images; their splits say what is tuned and what is scored.
-        traits: of the run; only those of training images are used.
-        config: which texts.
+        clip: from `load_clip`, or whatever embeds texts into the space of the images.
+        images: embeddings by the same model `[n_images, embed_dim]`, of any length but zero.
+        labels: species of each image `[n_images]`.
+        splits: of each image `[n_images]`; texts are chosen on `validation`, scores are those of `test`.
+        traits: species -> what is said of it, the most important first; from other images than these.
+        individuals: which organism each image shows `[n_images]`; None where no two images show the same.
+        names: species -> its name in the texts, for all classes; None takes the labels that there are as they are.
+        templates: with `{}` in the place of a class text; their embeddings are averaged.
+        trait_text: one text per trait, averaged, or all traits in one text.
         seed: of ties, shuffling, resampling and permutations.
 
     Raises:
-        CollectionError: there are no test images, no two species, no traits, or images are missing.
+        CollectionError: there are no test images, no two species, no traits, or a label without a name.
         ConfigError: the embeddings cannot be used, or no class name fits into the model's context.
     """
-    species = tuple(sorted({name for one in collection.images if (name := one.taxon.species) is not None}))
-    if len(species) < 2:
-        raise CollectionError(f"the collection has {len(species)} species; a classification needs at least two")
-    of_row = _images_by_row(images, rows, len(collection.images))
-    validation = _labelled(collection, species, "validation", images, of_row, seed)
-    test = _labelled(collection, species, "test", images, of_row, seed)
-    if not len(test.truth):
-        raise CollectionError(
-            "no image is in the split `test`, so there is nothing to score; collect again with --test-share 0.2, "
-            "or with a column `split` in the table"
-        )
-    ranked = rank_traits(collection, traits)
-    if not ranked:
-        raise CollectionError("no training image has a trait; run `sae-traits annotate` first, or see its report")
-    prompter = Prompter(encoder, read_templates(config.templates))
-    names = _name(collection, species, config)
-    names_cut = _check_names(species, names.texts, prompter)
-    name_embeddings = prompter.embed(names.texts, NAME_ONLY)
+    names = names or {label: label for label in sorted(set(labels))}
+    species, texts = tuple(names), tuple(names.values())
+    _check(images, labels, species, splits, traits)
+    validation, test = (
+        _labelled(split, images, labels, splits, individuals or range(len(labels)), species, seed)
+        for split in ("validation", "test")
+    )
+    prompter = Prompter(clip, tuple(templates))
+    names_cut = _check_names(species, texts, prompter)
+    name_embeddings = prompter.embed(texts, NAME_ONLY)
     if name_embeddings.shape[1] != images.shape[1]:
         raise ConfigError(
             f"text embeddings have {name_embeddings.shape[1]} dimensions, image embeddings {images.shape[1]}; "
             "both must come from the same model"
         )
-    of_class = [ranked.get(one, ()) for one in species]
-    writer = _Writer(prompter, names.texts, name_embeddings, validation, config.trait_text)
-    said = _say_conditions(writer, of_class, seed)
-    bearers = Counter(names.texts)
-    right = {condition: test.ranks(texts.classes) == 0 for condition, texts in said.items()}
-    return ZeroShotResults(
-        protocol=_protocol(species, validation, test, prompter, config, seed),
-        conditions=tuple(_score(condition, texts, species, test, prompter, seed) for condition, texts in said.items()),
+    of_class = [tuple(traits.get(name, ())) for name in species]
+    writer = _Writer(prompter, texts, name_embeddings, validation, trait_text)
+    conditions = _write_conditions(writer, of_class, seed)
+    right = {condition: test.ranks(texts.classes) == 0 for condition, texts in conditions.items()}
+    n_bearers = Counter(texts)
+    return ZeroShotResult(
+        settings=_settings(prompter, trait_text, seed),
+        n_classes=len(species),
+        n_test=len(test.truth),
+        n_test_individuals=len(np.unique(test.individuals)),
+        n_test_species=len(np.unique(test.truth)),
+        n_validation=len(validation.truth),
+        conditions=tuple(_score(name, texts, species, test, prompter, seed) for name, texts in conditions.items()),
         comparisons=_compare(right, test, seed),
         names_p_value=chance_p_value(
             test.images, name_embeddings, test.truth, n_permutations=N_PERMUTATIONS, seed=seed
         ),
         dealt=_deal_at_random(writer, of_class, right[NAME_AND_TRAITS], test, seed),
-        without_traits=tuple(one for one in species if one not in ranked),
-        without_common_name=names.without_common_name,
+        without_traits=tuple(name for name, own in zip(species, of_class, strict=True) if not own),
         names_cut=names_cut,
-        same_names=tuple(one for one, text in zip(species, names.texts, strict=True) if bearers[text] > 1),
+        same_names=tuple(name for name, text in names.items() if n_bearers[text] > 1),
     )
 
 
-def _images_by_row(images: NDArray[np.float32], rows: NDArray[np.int64] | None, n_images: int) -> NDArray[np.int64]:
-    """Index of the image of each image, -1 where there is none `[n_images]`."""
-    rows = np.arange(n_images) if rows is None else np.asarray(rows)
-    if images.ndim != 2 or len(images) != len(rows):
-        raise ConfigError(f"image embeddings must be [{len(rows)}, embed_dim], not {list(images.shape)}")
+def _check(
+    images: NDArray[np.float32],
+    labels: Sequence[str],
+    species: Sequence[str],
+    splits: Sequence[Split],
+    traits: Mapping[str, Sequence[str]],
+) -> None:
+    if images.ndim != 2 or not len(images) == len(labels) == len(splits):
+        raise ConfigError(
+            f"image embeddings must be [{len(labels)}, embed_dim], not {list(images.shape)}, and every image needs a "
+            "label and a split"
+        )
     bad = int((~np.isfinite(images).all(axis=1) | ~images.any(axis=1)).sum())
     if bad:
         raise ConfigError(f"{bad} of {len(images)} image embeddings are zero or not finite; the model is broken")
-    found = np.full(n_images, -1, dtype=np.int64)
-    found[rows] = np.arange(len(rows))
-    return found
+    if len(species) < 2:
+        raise CollectionError(f"the collection has {len(species)} species; a classification needs at least two")
+    if nameless := sorted(set(labels) - set(species)):
+        raise CollectionError(f"{nameless[0]!r} is a label of images, but not among the names of the classes")
+    if "test" not in splits:
+        raise CollectionError(
+            "no image is in the split `test`, so there is nothing to score; collect again with --test-share 0.2, "
+            "or with a column `split` in the table"
+        )
+    if not any(traits.get(name) for name in species):
+        raise CollectionError("no training image has a trait; run `sae-traits annotate` first, or see its report")
 
 
 def _labelled(
-    collection: Collection,
-    species: Sequence[str],
     split: Split,
     images: NDArray[np.float32],
-    of_row: NDArray[np.int64],
+    labels: Sequence[str],
+    splits: Sequence[Split],
+    individuals: Sequence[str] | range,
+    species: Sequence[str],
     seed: int,
 ) -> _Labelled:
-    rows = [row for row, record in enumerate(collection.images) if record.split == split]
+    rows = np.flatnonzero([of_image == split for of_image in splits])
     place = {name: number for number, name in enumerate(species)}
-    wanted = of_row[rows]
-    if (wanted < 0).any():
-        raise CollectionError(
-            f"{int((wanted < 0).sum())} of {len(rows)} images of the split `{split}` have no image embedding, for "
-            f"example {collection.images[rows[int(np.argmin(wanted))]].file}; embed the collection again"
-        )
+    _, shown = np.unique(np.asarray(individuals), return_inverse=True)
     return _Labelled(
-        images=unit_length(images[wanted].astype(np.float32)),
-        truth=np.array([place[collection.images[row].species] for row in rows], dtype=np.int64),
+        images=unit_length(images[rows].astype(np.float32)),
+        truth=np.array([place[labels[row]] for row in rows], dtype=np.int64),
+        individuals=shown[rows],
         draws=np.random.default_rng([seed, SPLITS.index(split)]).random(len(rows)),
     )
 
 
-def _name(collection: Collection, species: Sequence[str], config: ZeroShotConfig) -> ClassNames:
-    taxon_of: dict[str, Taxon] = {}
-    for record in collection.images:
-        taxon_of.setdefault(record.species, record.taxon)
-    common_names = read_common_names(Path(config.common_names)) if config.common_names else {}
-    return name_classes([taxon_of[name] for name in species], config.text_type, common_names)
-
-
 def _check_names(species: Sequence[str], names: Sequence[str], prompter: Prompter) -> tuple[str, ...]:
-    """The species whose name is cut; an error where that goes for all of them."""
-    names_cut = tuple(one for one, text in zip(species, names, strict=True) if not prompter.fits(text))
+    """List the species whose name is cut; raise where that goes for all of them."""
+    names_cut = tuple(name for name, text in zip(species, names, strict=True) if not prompter.fits(text))
     if len(names_cut) == len(species):
         raise ConfigError(
             f"no class name fits into the {prompter.encoder.context_length} tokens that the model reads, not even "
@@ -235,7 +235,7 @@ class _Writer:
     trait_text: TraitText
 
     def name_only(self) -> _ClassTexts:
-        """The names as they are."""
+        """Take the names as they are."""
         return _ClassTexts(
             classes=self.name_embeddings,
             prompts=TraitPrompts(tuple((name,) for name in self.names), (0,) * len(self.names)),
@@ -245,7 +245,7 @@ class _Writer:
         )
 
     def with_traits(self, traits: Sequence[Sequence[str]], label: str, *, named: bool = True) -> _ClassTexts:
-        """The traits of each class `[n_classes]`, with the name or alone, at the best weight and number of traits.
+        """Say the traits of each class `[n_classes]`, with the name or alone, at the best weight and number of traits.
 
         Best is the top-1 on validation; of equals, what is nearest to the name only.
         """
@@ -269,9 +269,9 @@ class _Writer:
         )
 
 
-def _say_conditions(writer: _Writer, traits: Sequence[Sequence[str]], seed: int) -> dict[str, _ClassTexts]:
-    """The class texts of every condition."""
-    said = {
+def _write_conditions(writer: _Writer, traits: Sequence[Sequence[str]], seed: int) -> dict[str, _ClassTexts]:
+    """Write the class texts of every condition."""
+    conditions = {
         NAME_ONLY: writer.name_only(),
         NAME_AND_TRAITS: writer.with_traits(traits, NAME_AND_TRAITS),
         TRAITS_ONLY: writer.with_traits(traits, TRAITS_ONLY, named=False),
@@ -280,13 +280,13 @@ def _say_conditions(writer: _Writer, traits: Sequence[Sequence[str]], seed: int)
     if len(bearers) > 1:
         # A cycle in random order, so that every species gets the traits of another one.
         order = np.random.default_rng(seed).permutation(bearers)
-        said[SHUFFLED] = writer.with_traits(_dealt(traits, order, np.roll(order, -1)), SHUFFLED)
-    said[FILLER] = writer.with_traits(write_fillers(writer.prompter.encoder, traits), FILLER)
-    return said
+        conditions[SHUFFLED] = writer.with_traits(_dealt(traits, order, np.roll(order, -1)), SHUFFLED)
+    conditions[FILLER] = writer.with_traits(write_fillers(writer.prompter.encoder, traits), FILLER)
+    return conditions
 
 
 def _dealt(traits: Sequence[Sequence[str]], to: NDArray[np.int64], of: NDArray[np.int64]) -> list[Sequence[str]]:
-    """The classes `to` get the traits of the classes `of`, the others keep theirs."""
+    """Give the classes `to` the traits of the classes `of`; the others keep theirs."""
     dealt = list(traits)
     for receiver, donor in zip(to.tolist(), of.tolist(), strict=True):
         dealt[receiver] = traits[donor]
@@ -296,7 +296,7 @@ def _dealt(traits: Sequence[Sequence[str]], to: NDArray[np.int64], of: NDArray[n
 def _deal_at_random(
     writer: _Writer, traits: Sequence[Sequence[str]], right: NDArray[np.bool_], test: _Labelled, seed: int
 ) -> RandomDeals:
-    """Own traits, with which the images are `right` `[n]`, against traits dealt at random.
+    """Compare own traits, with which the images are `right` `[n]`, with traits dealt at random.
 
     The deals are drawn from all permutations, the true one included: only so is the test exact.
     """
@@ -317,14 +317,14 @@ def _deal_at_random(
 
 
 def _mix(names: NDArray[np.float32], traits: NDArray[np.float32], weight: float) -> NDArray[np.float32]:
-    """normalise(weight * name + (1 - weight) * traits) `[n_classes, embed_dim]`; without traits the name."""
+    """Mix: normalise(weight * name + (1 - weight) * traits) `[n_classes, embed_dim]`; without traits the name."""
     mixed = unit_length((weight * names + (1 - weight) * traits).astype(np.float32))
     return np.where(traits.any(axis=1, keepdims=True), mixed, names)
 
 
 def _score(
-    condition: str, texts: _ClassTexts, species: Sequence[str], test: _Labelled, prompter: Prompter, seed: int
-) -> ConditionScore:
+    name: str, texts: _ClassTexts, species: Sequence[str], test: _Labelled, prompter: Prompter, seed: int
+) -> Condition:
     ranks = test.ranks(texts.classes)
     n_images = np.bincount(test.truth, minlength=len(species))
     tested = n_images > 0
@@ -333,9 +333,11 @@ def _score(
         right = np.bincount(test.truth, weights=ranks < k, minlength=len(species))
         return float((right[tested] / n_images[tested]).mean())
 
-    return ConditionScore(
-        condition=condition,
-        top={k: bootstrap_interval(ranks < k, n_resamples=N_RESAMPLES, seed=seed) for k in TOP},
+    return Condition(
+        name=name,
+        top={
+            k: bootstrap_interval(ranks < k, groups=test.individuals, n_resamples=N_RESAMPLES, seed=seed) for k in TOP
+        },
         macro={k: macro(k) for k in TOP},
         weight=texts.weight,
         n_traits=texts.n_traits,
@@ -346,19 +348,19 @@ def _score(
     )
 
 
-def _compare(right: dict[str, NDArray[np.bool_]], test: _Labelled, seed: int) -> tuple[Comparison, ...]:
-    """Every other condition with the name only, by which images are right `[n]`."""
-    others = [condition for condition in right if condition != NAME_ONLY]
-    tests = [mcnemar(right[NAME_ONLY], right[condition]) for condition in others]
-
-    def difference(condition: str, groups: NDArray[np.int64] | None) -> Interval:
-        return paired_difference(right[NAME_ONLY], right[condition], groups=groups, n_resamples=N_RESAMPLES, seed=seed)
-
+def _compare(right: Mapping[str, NDArray[np.bool_]], test: _Labelled, seed: int) -> tuple[Comparison, ...]:
+    """Compare every other condition with the name only, by which images are right `[n]`."""
+    named, others = right[NAME_ONLY], [condition for condition in right if condition != NAME_ONLY]
+    tests = [mcnemar(named, right[condition], groups=test.individuals) for condition in others]
     return tuple(
         Comparison(
             condition=condition,
-            difference=difference(condition, None),
-            over_species=difference(condition, test.truth),
+            difference=paired_difference(
+                named, right[condition], groups=test.individuals, n_resamples=N_RESAMPLES, seed=seed
+            ),
+            over_species=paired_difference(
+                named, right[condition], groups=test.truth, n_resamples=N_RESAMPLES, seed=seed
+            ),
             mcnemar=tested,
             holm_p_value=float(adjusted),
         )
@@ -366,27 +368,13 @@ def _compare(right: dict[str, NDArray[np.bool_]], test: _Labelled, seed: int) ->
     )
 
 
-def _protocol(
-    species: Sequence[str],
-    validation: _Labelled,
-    test: _Labelled,
-    prompter: Prompter,
-    config: ZeroShotConfig,
-    seed: int,
-) -> dict[str, Any]:
-    """Everything that the numbers depend on, besides model and images."""
-    return asdict(config) | {
-        "classes": "all species of the collection",
-        "n_classes": len(species),
-        "chance": 1 / len(species),
-        "n_test": len(test.truth),
-        "n_test_species": len(np.unique(test.truth)),
-        "n_validation": len(validation.truth),
-        "traits_from": "train",
+def _settings(prompter: Prompter, trait_text: TraitText, seed: int) -> dict[str, object]:
+    return {
+        "trait_text": trait_text,
         "n_templates": len(prompter.templates),
         "context_length": prompter.encoder.context_length,
-        "weights": list(WEIGHTS),
-        "trait_counts": list(TRAIT_COUNTS),
+        "weights": WEIGHTS,
+        "trait_counts": TRAIT_COUNTS,
         "ties": f"cosines within {TIE:g} are ranked at random, image by image",
         "n_resamples": N_RESAMPLES,
         "n_permutations": N_PERMUTATIONS,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sae_traits.errors import BackboneError
+from sae_traits.errors import BackboneError, one_line
+from sae_traits.io import hash_of_file
+
+if TYPE_CHECKING:
+    import torch
 
 WITHOUT_NETWORK = "give a local folder, or use --backbone texture, which needs no weights"
 
@@ -25,30 +28,35 @@ class ModelFiles:
     """Commit on the Hub; of a local folder "sha256:" and the start of the hash of its weights."""
     commit: str | None
     """The same commit, or None for a local folder."""
+    config: str = "config.json"
+    """The configuration file that it has."""
 
     @classmethod
-    def find(cls, name: str, revision: str | None = None) -> ModelFiles:
+    def find(cls, name: str, revision: str | None = None, *, configs: tuple[str, ...] = ("config.json",)) -> ModelFiles:
         """The files of a local folder if there is one of that name, else of a repository on the Hub.
 
         Args:
             name: local folder or Hub id.
             revision: branch, tag or commit on the Hub; a local folder has none.
+            configs: names of configuration files of which the model has one; the first that is there counts.
 
         Raises:
             BackboneError: there is no such model, or the Hub cannot be reached.
         """
         folder = Path(name).expanduser()
         if folder.is_dir():
-            if not (folder / "config.json").is_file():
-                raise BackboneError(f"{folder} has no config.json; give the folder of a transformers vision model")
-            return cls(str(folder.resolve()), f"sha256:{_hash_of_weights(folder)}", None)
-        if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-            raise BackboneError(f"the backbone folder {folder} does not exist")
-        config = _download(name, "config.json", revision)
-        if config is None:
-            raise BackboneError(f"{name} on the Hub has no config.json; choose a transformers vision model")
-        commit = config.parent.name  # the Hub cache keeps files as snapshots/<commit>/<file>
-        return cls(name, commit, commit)
+            for config in configs:
+                if (folder / config).is_file():
+                    return cls(str(folder.resolve()), f"sha256:{_hash_of_weights(folder)}", None, config)
+        elif folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+            raise BackboneError(f"the model folder {folder} does not exist")
+        else:
+            for config in configs:
+                if (path := _download(name, config, revision)) is not None:
+                    commit = path.parent.name  # the Hub cache keeps files as snapshots/<commit>/<file>
+                    return cls(name, commit, commit, config)
+        lacks = ("neither " if len(configs) > 1 else "no ") + " nor ".join(configs)
+        raise BackboneError(f"{name} has {lacks}; give the folder of a model, or its id on the Hub")
 
     @classmethod
     def recorded(cls, name: str, revision: str) -> ModelFiles:
@@ -65,25 +73,89 @@ class ModelFiles:
             )
         return files
 
+    def path(self, *files: str) -> Path | None:
+        """The first of these files that the model has, on this machine; None where it has none of them.
+
+        Raises:
+            BackboneError: it cannot be fetched.
+        """
+        for file in files:
+            path = Path(self.name) / file if self.commit is None else _download(self.name, file, self.commit)
+            if path is not None and path.is_file():
+                return path
+        return None
+
     def read_json(self, file: str) -> dict[str, Any] | None:
         """The content of one of the model's JSON files, or None where it has no such file.
 
         Raises:
-            BackboneError: the file is not JSON, or cannot be fetched.
+            BackboneError: the file is not a JSON object, or cannot be fetched.
         """
-        path = Path(self.name) / file if self.commit is None else _download(self.name, file, self.commit)
-        if path is None or not path.is_file():
+        if (path := self.path(file)) is None:
             return None
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            values = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise BackboneError(f"{path} is not JSON: {error}") from error
+            raise BackboneError(f"{path} is not JSON: {error}; get the file again") from error
+        if not isinstance(values, dict):
+            raise BackboneError(f"{path} is not a JSON object; get the file again")
+        return values
 
+    def read_config(self) -> Any:
+        """The model's configuration in transformers; no weights are fetched.
 
-def one_line(error: Exception) -> str:
-    """The message of another library's error, which may run over many lines, on one; of the Hub's, what happened."""
-    what_happened = str(error).partition("An error happened while trying to locate the files on the Hub")[0]
-    return " ".join(what_happened.split()) or type(error).__name__
+        Raises:
+            BackboneError: transformers does not know such a model.
+        """
+        from huggingface_hub.errors import StrictDataclassError
+        from transformers import AutoConfig
+
+        try:
+            with quiet_transformers():
+                return AutoConfig.from_pretrained(self.name, revision=self.commit, trust_remote_code=False)
+        except (StrictDataclassError, OSError, ValueError, KeyError, TypeError) as error:
+            raise BackboneError(
+                f"the config.json of {self.name} is not of a model that transformers knows: {one_line(error)}"
+            ) from error
+
+    def load_model(self, dtype: torch.dtype) -> tuple[Any, dict[str, set[str]]]:
+        """The whole model of transformers, in eval mode.
+
+        Args:
+            dtype: of the weights, whatever they are stored in.
+
+        Returns:
+            The model, and the names of tensors that its weights lack (`missing_keys`) or have left over
+            (`unexpected_keys`).
+
+        Raises:
+            BackboneError: the weights cannot be read, or are of other shapes than the config says.
+        """
+        from pickle import UnpicklingError
+
+        from safetensors import SafetensorError
+        from transformers import AutoModel
+
+        try:
+            with quiet_transformers():
+                model, loading = AutoModel.from_pretrained(
+                    self.name,
+                    revision=self.commit,
+                    trust_remote_code=False,
+                    weights_only=True,  # where there is no safetensors file: tensors from a pickle, never code
+                    dtype=dtype,  # and not `.to(dtype)` later, which would also round tables of positions
+                    output_loading_info=True,
+                    ignore_mismatched_sizes=True,  # the message below names them, that of transformers does not
+                )
+        except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
+            raise BackboneError(f"cannot load the weights of {self.name}: {one_line(error)}") from error
+        for name, shape, expected in sorted(loading["mismatched_keys"]):
+            raise BackboneError(
+                f"the weights of {self.name} do not match its config: {name} is {list(shape)}, and config.json says "
+                f"{list(expected)}; they must be of the same model"
+            )
+        names = {kind: set(loading[kind]) for kind in ("missing_keys", "unexpected_keys")}
+        return model.eval().requires_grad_(False), names
 
 
 @contextmanager
@@ -107,17 +179,12 @@ def _hash_of_weights(folder: Path) -> str:
     files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
     if not files:
         raise BackboneError(f"{folder} has a config.json but no weights (*.safetensors); copy the whole model there")
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()[:16]
+    return hash_of_file(*files)[:16]
 
 
 def _download(name: str, file: str, revision: str | None) -> Path | None:
-    """One file of a repository, from the cache where it is there; None where the repository has no such file."""
-    from huggingface_hub import hf_hub_download
+    """Fetch one file of a repository, from the cache where it is there; None where the repository has no such file."""
+    from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -143,6 +210,8 @@ def _download(name: str, file: str, revision: str | None) -> Path | None:
     except RevisionNotFoundError as error:
         raise BackboneError(f"{name} has no revision {revision!r} on the Hub") from error
     except LocalEntryNotFoundError as error:
+        if try_to_load_from_cache(name, file, revision=revision) is _CACHED_NO_EXIST:
+            return None
         raise BackboneError(
             f"{name} is neither a folder nor in the Hub cache, and the Hub cannot be reached; {WITHOUT_NETWORK}"
         ) from error

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from sae_traits.errors import BackboneError
+from sae_traits.features.model_files import ModelFiles
 from sae_traits.geometry import Framing, FramingMode, Resample
 from sae_traits.schema import BackboneInfo
 
@@ -89,6 +90,21 @@ def read_preprocessing(values: Mapping[str, Any], where: str) -> Preprocessing:
     if values.get("do_normalize", True):
         mean, std = _channels(values, "image_mean", where), _channels(values, "image_std", where)
     return Preprocessing(framing=_read_framing(values, where), mean=mean, std=std)
+
+
+def preprocessing_of(files: ModelFiles) -> Preprocessing:
+    """How a model of transformers prepares its images, by its preprocessor_config.json.
+
+    Raises:
+        BackboneError: it has no such file, or one that asks for what is not supported.
+    """
+    for file in ("preprocessor_config.json", "processor_config.json"):
+        if (values := files.read_json(file)) is not None:
+            return read_preprocessing(values, f"{file} of {files.name}")
+    raise BackboneError(
+        f"{files.name} has no preprocessor_config.json, so its input size and normalisation are unknown; "
+        "copy that file from the model that it was made from"
+    )
 
 
 def reframe(framing: Framing, mode: Literal["auto"] | FramingMode) -> Framing:

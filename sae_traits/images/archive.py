@@ -1,4 +1,4 @@
-"""A Darwin Core archive, as a folder or a zip file: which tables it has, and their rows.
+"""A Darwin Core archive, as a folder or a zip file: its tables, and their rows.
 
 meta.xml says where each table is, how its cells are separated, and which term of Darwin Core stands in which column
 (Darwin Core Text Guide, https://dwc.tdwg.org/text/). Nothing is unpacked: the tables are read where they are.
@@ -19,10 +19,11 @@ from typing import IO
 
 from sae_traits.errors import CollectionError
 from sae_traits.images.listing import inside_check
+from sae_traits.schema import Problem
 
 META_FILE = "meta.xml"
-_LARGEST_META = 4 * 2**20
-_LONGEST_LINE = 8 * 2**20
+_MAX_META = 4 * 2**20
+_MAX_LINE = 8 * 2**20
 """Characters; a longer line is no row of a table."""
 _ESCAPES = {r"\t": "\t", r"\n": "\n", r"\r": "\r", r"\r\n": "\r\n"}
 
@@ -33,9 +34,10 @@ class ArchiveTable:
 
     row_type: str
     """Last part of the term: Occurrence, Multimedia …"""
-    location: str
-    """Inside the archive."""
+    locations: tuple[str, ...]
+    """Of its files, inside the archive."""
     delimiter: str
+    line_end: str
     quote: str
     """What cells are enclosed by; empty where quotes mean nothing, as in what GBIF hands out."""
     header_lines: int
@@ -46,53 +48,66 @@ class ArchiveTable:
     defaults: Mapping[str, str]
     """Term -> value of all rows."""
 
+    @property
+    def n_columns(self) -> int:
+        """As far as meta.xml knows."""
+        return 1 + max(self.id_column, *self.columns.values(), 0)
+
 
 @dataclass(frozen=True)
 class Archive:
     """A Darwin Core archive; nothing of it is in memory but meta.xml."""
 
     path: Path
+    folder: str
+    """Inside a zip file, where the archive begins; empty or with a slash at its end."""
     core: ArchiveTable
     extensions: tuple[ArchiveTable, ...]
 
-    def extension(self, *row_types: str) -> ArchiveTable | None:
-        """The first extension of one of some types."""
-        return next((table for table in self.extensions if table.row_type in row_types), None)
+    def rows(self, table: ArchiveTable, problems: list[Problem]) -> Iterator[tuple[str, dict[str, str]]]:
+        """Yield the id of the core row and the non-empty cells by term, row by row.
 
-    def rows(self, table: ArchiveTable) -> Iterator[tuple[str, dict[str, str]]]:
-        """Id of the core row and non-empty cells by term, row by row.
+        Rows with more cells than there are columns, whose cells stand in the wrong ones, are left out and reported.
 
         Raises:
             CollectionError: the table is missing, is not text of its encoding, or has lines without end.
         """
-        with _open(self.path, table.location) as stream:
-            try:
-                text = io.TextIOWrapper(stream, encoding=table.encoding, newline="\n")
-                lines = _lines(text, table)
-                for _ in range(table.header_lines):
-                    next(lines, None)
-                for cells in lines:
-                    if len(cells) <= table.id_column:
-                        continue
-                    found = dict(table.defaults)
-                    for term, place in table.columns.items():
-                        if place < len(cells) and (cell := cells[place].strip()):
-                            found[term] = cell
-                    yield cells[table.id_column], found
-            except (UnicodeError, csv.Error, LookupError) as error:
-                raise CollectionError(f"{table.location} of {self.path} cannot be read: {error}") from error
-            except (OSError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-                raise CollectionError(f"{table.location} of {self.path} is damaged: {error}") from error
+        for location in table.locations:
+            n_too_long = 0
+            with _open(self.path, self.folder + location) as stream:
+                try:
+                    lines = _lines(io.TextIOWrapper(stream, encoding=table.encoding, newline=table.line_end), table)
+                    header = [next(lines, []) for _ in range(table.header_lines)]
+                    n_columns = max(table.n_columns, *(len(cells) for cells in [[], *header]))
+                    for cells in lines:
+                        if any(cell.strip() for cell in cells[n_columns:]):
+                            n_too_long += 1
+                        elif len(cells) > table.id_column:
+                            values = {t: cells[n].strip() for t, n in table.columns.items() if n < len(cells)}
+                            given = {term: value for term, value in values.items() if value}
+                            yield cells[table.id_column], {**table.defaults, **given}
+                except (UnicodeError, csv.Error, LookupError) as error:
+                    raise CollectionError(f"{location} of {self.path} cannot be read: {error}") from error
+                except (OSError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+                    raise CollectionError(f"{location} of {self.path} is damaged: {error}") from error
+            if n_too_long:
+                problems.append(Problem(location, f"{n_too_long:,} rows have more cells than there are columns"))
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a folder or zip file has a meta.xml."""
+    """Whether a folder or zip file has a meta.xml; in a zip file it may lie one folder down."""
+    return _folder_inside(path) is not None
+
+
+def _folder_inside(path: Path) -> str | None:
     if path.is_dir():
-        return (path / META_FILE).is_file()
+        return "" if (path / META_FILE).is_file() else None
     if not zipfile.is_zipfile(path):
-        return False
+        return None
     with zipfile.ZipFile(path) as archive:
-        return META_FILE in archive.namelist()
+        places = [name for name in archive.namelist() if name.rpartition("/")[2] == META_FILE and name.count("/") <= 1]
+    shortest = min(places, key=len, default=None)
+    return None if shortest is None else shortest.removesuffix(META_FILE)
 
 
 def open_archive(path: Path) -> Archive:
@@ -102,10 +117,11 @@ def open_archive(path: Path) -> Archive:
         CollectionError: it is not that of a Darwin Core archive, or declares a document type (and so might name
             entities, which are never needed).
     """
-    with _open(path, META_FILE) as stream:
-        data = stream.read(_LARGEST_META + 1)
-    if len(data) > _LARGEST_META:
-        raise CollectionError(f"{META_FILE} of {path} is larger than {_LARGEST_META / 2**20:.0f} MiB")
+    folder = _folder_inside(path) or ""
+    with _open(path, folder + META_FILE) as stream:
+        data = stream.read(_MAX_META + 1)
+    if len(data) > _MAX_META:
+        raise CollectionError(f"{META_FILE} of {path} is larger than {_MAX_META / 2**20:.0f} MiB")
     # Safe: expat fetches nothing by itself, and the target refuses document types before an entity can be used.
     parser = ET.XMLParser(target=_NoDocumentType())  # noqa: S314
     try:
@@ -114,7 +130,8 @@ def open_archive(path: Path) -> Archive:
         core = root.find("{*}core")
         if core is None:
             raise CollectionError(f"{META_FILE} of {path} names no core table; is it a Darwin Core archive?")
-        return Archive(path, _table(core, "id"), tuple(_table(e, "coreid") for e in root.findall("{*}extension")))
+        extensions = tuple(_table(element, "coreid") for element in root.findall("{*}extension"))
+        return Archive(path, folder, _table(core, "id"), extensions)
     except (ET.ParseError, ValueError) as error:
         raise CollectionError(f"{META_FILE} of {path} is not that of a Darwin Core archive: {error}") from error
 
@@ -126,9 +143,9 @@ class _NoDocumentType(ET.TreeBuilder):
 
 def _table(element: ET.Element, id_tag: str) -> ArchiveTable:
     """What an element `core` or `extension` says; ValueError where it says too little."""
-    location = element.findtext("{*}files/{*}location", "").strip()
+    locations = tuple((found.text or "").strip() for found in element.findall("{*}files/{*}location"))
     id_element = element.find(f"{{*}}{id_tag}")
-    if not location or id_element is None:
+    if not all(locations) or not locations or id_element is None:
         raise ValueError(f"a table without a location or without <{id_tag}>")
     columns, defaults = {}, {}
     for field in element.findall("{*}field"):
@@ -139,13 +156,16 @@ def _table(element: ET.Element, id_tag: str) -> ArchiveTable:
             defaults[term] = default
     delimiter = element.get("fieldsTerminatedBy", ",")
     delimiter = _ESCAPES.get(delimiter, delimiter)
-    quote = element.get("fieldsEnclosedBy", '"')
+    # The guide's default is a quote, but those who separate cells by tabs and say nothing of quotes use none.
+    quote = element.get("fieldsEnclosedBy", "" if delimiter == "\t" else '"')
     if len(delimiter) != 1 or len(quote) > 1:
-        raise ValueError(f"cells of {location} are separated by {delimiter!r} and enclosed by {quote!r}")
+        raise ValueError(f"cells of {locations[0]} are separated by {delimiter!r} and enclosed by {quote!r}")
+    line_end = element.get("linesTerminatedBy", "\n")
     return ArchiveTable(
         row_type=_last_part(element.get("rowType", "")),
-        location=location,
+        locations=locations,
         delimiter=delimiter,
+        line_end="\r" if _ESCAPES.get(line_end, line_end) == "\r" else "\n",
         quote=quote,
         header_lines=_column(element.get("ignoreHeaderLines", "0")),
         encoding=element.get("encoding", "utf-8"),
@@ -169,18 +189,19 @@ def _last_part(term: str) -> str:
 
 def _lines(text: io.TextIOWrapper, table: ArchiveTable) -> Iterator[list[str]]:
     """The cells of every line; without quotes a line break always ends a row."""
-    lines = _whole_lines(text, table.location)
+    lines = _whole_lines(text)
     if table.quote:
+        csv.field_size_limit(_MAX_LINE)
         yield from csv.reader(lines, delimiter=table.delimiter, quotechar=table.quote)
     else:
         for line in lines:
             yield line.rstrip("\r\n").split(table.delimiter)
 
 
-def _whole_lines(text: io.TextIOWrapper, location: str) -> Iterator[str]:
-    while line := text.readline(_LONGEST_LINE):
-        if len(line) == _LONGEST_LINE:
-            raise CollectionError(f"{location} has a line of more than {_LONGEST_LINE:,} characters")
+def _whole_lines(text: io.TextIOWrapper) -> Iterator[str]:
+    while line := text.readline(_MAX_LINE):
+        if len(line) == _MAX_LINE:
+            raise CollectionError(f"a table has a line of more than {_MAX_LINE:,} characters")
         yield line
 
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sae_traits.errors import CollectionError
-from sae_traits.images.listing import Listing, Row, inside_check, one_row_a_file
-from sae_traits.images.selection import Selection, draw_per_species
+from sae_traits.config.collection import CollectionConfig
+from sae_traits.errors import CollectionError, one_line
+from sae_traits.images.listing import Format, Listing, Row, inside_check, one_row_per_file
+from sae_traits.images.selection import draw_per_species
 from sae_traits.logging import say
 from sae_traits.schema import RANKS, Problem, Split, Taxon
 
@@ -39,10 +41,10 @@ PARTITIONS: dict[str, Split | None] = {
 }
 """The dataset's partitions, and the split that each becomes. Those without one have no species to learn: `pretrain` is
 unlabelled, and the species names of the others are placeholders such as "Megaselia sp. 3YDA"."""
-UNLABELLED = "pretrain"
+_NAMED = [name for name, split in PARTITIONS.items() if split is not None]
 _ALIASES = {"validation": "val"}
 
-_COLUMNS = ("processid", "chunk", "split", "inferred_ranks", *RANKS[1:])
+_COLUMNS = ("processid", "sampleid", "chunk", "split", "inferred_ranks", *RANKS[1:])
 """The table has no kingdom: all of it is animals."""
 _KINGDOM = "Animalia"
 _PROCESS_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -51,121 +53,98 @@ _BLOCK = 16 * 2**20
 
 
 def find_bioscan(source: Path) -> Path | None:
-    """The folder bioscan5m, which a source is or holds, or None."""
+    """Find the folder bioscan5m, which a source is or holds."""
     return next((root for root in (source, source / "bioscan5m") if (root / METADATA_FILE).is_file()), None)
 
 
-def list_bioscan(
-    root: Path, selection: Selection, *, image_package: str = "cropped_256", labelled: bool = True
-) -> Listing:
-    """The images of one package whose images have the scientific name of a species.
+def list_bioscan(root: Path, config: CollectionConfig) -> Listing:
+    """List the images of one package that have the scientific name of a species.
 
     Unlabelled rows and rows with placeholder names are left out, each kind reported with its number, and images that
     are not on this disk, each by itself. Images are drawn (`per_species`) among the images that are there.
 
     Args:
         root: the folder bioscan5m.
-        selection: `splits` are names of PARTITIONS.
-        image_package: the folder below `images`.
-        labelled: False takes rows of all partitions, with or without a species.
+        config: its `split` are names of PARTITIONS, its `image_package` the folder below `images`; without `labels`
+            rows of all partitions are taken, with or without a species.
 
     Raises:
         CollectionError: the table cannot be read, the package is not there, or nothing is left.
     """
-    images = root / "images" / image_package
+    images = root / "images" / config.image_package
     if not images.is_dir():
         there = sorted(path.name for path in images.parent.glob("*") if path.is_dir())
         raise CollectionError(
-            f"{root} has no images/{image_package}; choose --image-package among {', '.join(there) or 'none'}, "
+            f"{root} has no images/{config.image_package}; choose --image-package among {', '.join(there) or 'none'}, "
             "or unpack the package there"
         )
-    reader = _Reader(root, selection, labelled)
-    rows = reader.rows()
-    problems = reader.problems()
-    if selection.family is not None and not reader.n_wanted:
-        raise CollectionError(f"{root / METADATA_FILE} has no row of --family {selection.family} in these partitions")
-    if reader.n_inferred:
-        say(
-            f"{reader.n_inferred:,} rows have names that the dataset's authors inferred (inferred_ranks); all are taken"
-        )
+    rows, problems = _read(root / METADATA_FILE, config)
     check_inside = inside_check(images)
-    found = []
-    for row in one_row_a_file(rows, problems):
+    there = []
+    for row in one_row_per_file(rows, problems):
         try:
             check_inside(row.file)
-            found.append(row)
+            there.append(row)
         except CollectionError as error:
             problems.append(Problem(row.file, str(error)))
-    return Listing(root=images, rows=tuple(draw_per_species(found, selection)), problems=tuple(problems))
+    return Listing(root=images, rows=tuple(draw_per_species(there, config)), problems=tuple(problems))
 
 
-class _Reader:
-    """One pass over the metadata table; counts what it leaves out."""
+def _recognise(config: CollectionConfig) -> Callable[[], Listing] | None:
+    root = find_bioscan(config.path)
+    return None if root is None else partial(list_bioscan, root, config)
 
-    def __init__(self, root: Path, selection: Selection, labelled: bool) -> None:
-        self.path = root / METADATA_FILE
-        self.selection = selection
-        self.labelled = labelled
-        self.partitions = _partitions(selection.splits)
-        self.n_wanted = 0
-        """Rows of the wanted family and partitions, labelled or not."""
-        self.left_out: Counter[str] = Counter()
-        """Reason -> rows."""
-        self.refused: list[Problem] = []
-        self.n_inferred = 0
-        """Rows with a name that the dataset's authors inferred, at whatever rank."""
 
-    def rows(self) -> list[Row]:
-        """The rows that are wanted, in the table's order."""
-        return [row for batch in _batches(self.path, self.refused) for row in self._rows(batch)]
+FORMAT = Format(name="BIOSCAN-5M", options=("image_package",), recognise=_recognise)
 
-    def problems(self) -> list[Problem]:
-        """What was left out: by itself where a row is broken, counted where a whole kind is not wanted."""
-        counted = [Problem(METADATA_FILE, f"{n:,} rows {reason}") for reason, n in sorted(self.left_out.items())]
-        return counted + self.refused
 
-    def _rows(self, batch: pa.RecordBatch) -> Iterator[Row]:
-        import pyarrow as pa
+def _read(path: Path, config: CollectionConfig) -> tuple[list[Row], list[Problem]]:
+    """Read the wanted rows of the table in one pass; what is left out is counted by its reason."""
+    import pyarrow as pa
 
-        pc = _compute()
-        batch = batch.filter(pc.is_in(batch["split"], pa.array([*self.partitions, *self._unknown(batch)])))
-        if self.selection.family is not None:
-            families = pc.utf8_lower(batch["family"])
-            batch = batch.filter(pc.equal(families, self.selection.family.lower()))
-        self.n_wanted += len(batch)
-        if self.labelled:
-            has_name = pc.and_(pc.is_valid(batch["species"]), pc.is_in(batch["split"], pa.array(_named_partitions())))
-            self._count_left_out(batch.filter(pc.invert(has_name)))
+    pc = _compute()
+    partitions = _partitions(config.split)
+    rows: list[Row] = []
+    problems: list[Problem] = []
+    left_out: Counter[str] = Counter()
+    n_wanted = n_inferred = 0
+    for batch in _batches(path, problems):
+        # Partitions that are not known are counted, unless others are asked for by name.
+        wanted = pc.is_in(batch["split"], pa.array(partitions)) if config.split else pc.is_valid(batch["split"])
+        if config.family is not None:
+            wanted = pc.and_(wanted, pc.equal(pc.utf8_lower(batch["family"]), config.family.lower()))
+        batch = batch.filter(wanted)
+        n_wanted += len(batch)
+        if config.labels:
+            has_name = pc.and_(pc.is_valid(batch["species"]), pc.is_in(batch["split"], pa.array(_NAMED)))
+            left_out += _reasons(batch.filter(pc.invert(has_name)))
             batch = batch.filter(has_name)
-        self.n_inferred += pc.sum(pc.not_equal(batch["inferred_ranks"], "0")).as_py() or 0
+        n_inferred += pc.sum(pc.not_equal(batch["inferred_ranks"], "0")).as_py() or 0
         for cells in batch.to_pylist():
             try:
-                yield _row(cells, self.labelled)
+                rows.append(_row(cells, config.labels))
             except CollectionError as error:
-                self.refused.append(Problem(METADATA_FILE, str(error)))
-
-    def _unknown(self, batch: pa.RecordBatch) -> list[str]:
-        """Names in the column `split` that this module does not know, unless partitions are asked for by name."""
-        names = _compute().unique(batch["split"]).to_pylist()
-        return [] if self.selection.splits else [name for name in names if name is not None and name not in PARTITIONS]
-
-    def _count_left_out(self, batch: pa.RecordBatch) -> None:
-        pc = _compute()
-        placed = pc.is_valid(batch["species"])
-        for has_species, rows in ((True, batch.filter(placed)), (False, batch.filter(pc.invert(placed)))):
-            for count in pc.value_counts(rows["split"]).to_pylist():
-                partition = count["values"]
-                if not has_species:
-                    reason = f"of the partition {partition} have no species"
-                elif partition in PARTITIONS:
-                    reason = f"of the partition {partition} have placeholders for species names"
-                else:
-                    reason = f"are of {partition!r}, a partition that is not known"
-                self.left_out[reason] += count["counts"]
+                problems.append(Problem(METADATA_FILE, str(error)))
+    if config.family is not None and not n_wanted:
+        raise CollectionError(f"{path} has no row of --family {config.family} in these partitions")
+    if n_inferred:
+        say(f"{n_inferred:,} rows have names that the dataset's authors inferred (inferred_ranks); all are taken")
+    problems += [Problem(METADATA_FILE, f"{n:,} rows {reason}") for reason, n in sorted(left_out.items())]
+    return rows, problems
 
 
-def _named_partitions() -> list[str]:
-    return [name for name, split in PARTITIONS.items() if split is not None]
+def _reasons(batch: pa.RecordBatch) -> Counter[str]:
+    """Why rows are left out -> how many."""
+    pc = _compute()
+    reasons: Counter[str] = Counter()
+    is_named = pc.is_valid(batch["species"])
+    for count in pc.value_counts(batch.filter(pc.invert(is_named))["split"]).to_pylist():
+        reasons[f"of the partition {count['values']} have no species"] += count["counts"]
+    for count in pc.value_counts(batch.filter(is_named)["split"]).to_pylist():
+        name = count["values"]
+        known = f"of the partition {name} have placeholders for species names"
+        reasons[known if name in PARTITIONS else f"are of {name!r}, a partition that is not known"] += count["counts"]
+    return reasons
 
 
 def _partitions(wanted: tuple[str, ...]) -> tuple[str, ...]:
@@ -189,6 +168,7 @@ def _row(cells: dict[str, Any], labelled: bool) -> Row:
     return Row(
         file="/".join(part for part in (partition, chunk, f"{process_id}.jpg") if part),
         label=cells["species"] if labelled else None,
+        individual=cells["sampleid"] or process_id,
         ranks=Taxon.from_dict({"kingdom": _KINGDOM} | {rank: _name(cells[rank]) for rank in RANKS[1:]}),
         split=PARTITIONS[partition] if labelled else None,
         license=LICENSE,
@@ -242,4 +222,4 @@ def _batches(path: Path, refused: list[Problem]) -> Iterator[pa.RecordBatch]:
     except KeyError as error:
         raise CollectionError(f"{path} lacks a column of BIOSCAN-5M: {error.args[0]}") from error
     except (OSError, pa.ArrowException) as error:
-        raise CollectionError(f"{path} cannot be read to its end: {' '.join(str(error).split())}") from error
+        raise CollectionError(f"{path} cannot be read to its end: {one_line(error)}") from error

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from functools import partial
 from hashlib import sha256
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
+from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError
-from sae_traits.images.archive import Archive, open_archive
+from sae_traits.images.archive import Archive, is_archive, open_archive
+from sae_traits.images.cache import cache_folder
 from sae_traits.images.decode import IMAGE_SUFFIXES
 from sae_traits.images.fetching import fetch_images
-from sae_traits.images.listing import Listing, Row, one_row_a_file
-from sae_traits.images.selection import Selection, select
+from sae_traits.images.listing import Format, Listing, Row, one_row_per_file
+from sae_traits.images.selection import select
 from sae_traits.schema import RANKS, Problem, Taxon
 
 OCCURRENCE = "Occurrence"
@@ -27,41 +30,56 @@ _ADDRESS = ("accessURI", "identifier")
 """Terms with the address of a file, the first that a row has; `accessURI` is Audubon Core's."""
 _KEPT = (*_ADDRESS, "license", "rights", "rightsHolder", "owner", "creator", "references")
 """Terms of a photograph that are remembered."""
+_PHOTOGRAPHS = frozenset(
+    {"stillimage", "image", "photo", "photograph", "jpeg", "jpg", "pjpeg", "png", "tiff", "tif", "webp"}
+)
+_OTHER_MEDIA = frozenset(
+    {"sound", "movingimage", "video", "audio", "text", "html", "pdf", "dataset", "interactiveresource"}
+)
+"""Last words of a kind of media, in small letters."""
 _NAMES = ("species", "acceptedScientificName", "scientificName")
+_KEPT_OF_OCCURRENCES = (
+    *(*_NAMES, *RANKS, "specificEpithet", "organismID", "catalogNumber", "gbifID"),
+    *("license", "rights", "rightsHolder", "references"),
+)
 _GBIF_OCCURRENCE = "https://www.gbif.org/occurrence/"
 
 Cells = Mapping[str, str]
 
 
-def list_darwin_core(path: Path, selection: Selection, *, folder: Path, connections: int = 8) -> Listing:
-    """The photographs of an archive's occurrences that are wanted and could be fetched.
+def list_darwin_core(config: CollectionConfig) -> Listing:
+    """List the photographs of an archive's occurrences that are wanted and could be fetched.
 
     Occurrences without a photograph are counted. Photographs without a species, and those that cannot be fetched, are
     reported by themselves, with their address; what failed for the moment is fetched by the next command.
 
-    Args:
-        path: a folder or a zip file.
-        selection: what is wanted of it; the draw within a species is made before anything is fetched.
-        folder: keeps the photographs.
-        connections: photographs that are fetched at the same time.
+    All photographs of an organism (organismID), or else of an occurrence, are of one individual. The draw within a
+    species is made before anything is fetched.
 
     Raises:
         CollectionError: it is no archive of occurrences with media, or nothing in it is wanted.
     """
-    archive = open_archive(path)
+    archive = open_archive(config.path)
     rows, problems, urls = _rows(archive)
     if not rows and not problems:
-        raise CollectionError(f"{path} has no occurrences")
-    wanted = select(one_row_a_file(rows, problems), selection, path)
-    answers = fetch_images({row.file: urls[row.file] for row in wanted}, folder, connections=connections)
-    found = []
+        raise CollectionError(f"{config.path} has no occurrences")
+    wanted = select(one_row_per_file(rows, problems), config)
+    folder = cache_folder(config.image_cache, "addresses")
+    answers = fetch_images({row.file: urls[row.file] for row in wanted}, folder, connections=config.connections)
+    fetched = []
     for row in wanted:
         answer = answers[row.file]
         if answer.reason is None:
-            found.append(row)
+            fetched.append(row)
         else:
             problems.append(Problem(answer.url, answer.reason))
-    return Listing(root=folder, rows=tuple(found), problems=tuple(problems))
+    return Listing(root=folder, rows=tuple(fetched), problems=tuple(problems))
+
+
+FORMAT = Format(
+    name="a Darwin Core archive",
+    recognise=lambda config: partial(list_darwin_core, config) if is_archive(config.path) else None,
+)
 
 
 def _rows(archive: Archive) -> tuple[list[Row], list[Problem], dict[str, str]]:
@@ -72,63 +90,79 @@ def _rows(archive: Archive) -> tuple[list[Row], list[Problem], dict[str, str]]:
     rows: list[Row] = []
     urls: dict[str, str] = {}
     n_without = 0
-    for occurrence_id, occurrence in archive.rows(archive.core):
-        photographs = media.pop(occurrence_id, None)
-        if photographs is None:
+    occurrences: dict[str, Cells] = {}
+    for occurrence_id, cells in archive.rows(archive.core, problems):
+        if occurrence_id in media and occurrence_id not in occurrences:
+            occurrences[occurrence_id] = {term: cells[term] for term in _KEPT_OF_OCCURRENCES if term in cells}
+        else:
             n_without += 1
-            continue
-        for photograph in photographs:
-            row = _row(occurrence, photograph)
+    catalogued = Counter(occurrence.get("catalogNumber") for occurrence in occurrences.values())
+    for occurrence_id, occurrence in occurrences.items():
+        number = occurrence.get("catalogNumber")
+        # Collections number their own objects, so a number may be that of several occurrences.
+        fallback = number if number and catalogued[number] == 1 else occurrence_id
+        for photograph in media.pop(occurrence_id):
+            row = _row(occurrence, photograph, occurrence.get("organismID") or fallback)
             urls[row.file] = _address(photograph)
             rows.append(row)
     if n_without:
-        problems.append(Problem(archive.core.location, f"{n_without:,} occurrences have no photograph"))
+        problems.append(Problem(archive.core.locations[0], f"{n_without:,} occurrences have no photograph"))
     if media:
         problems.append(
-            Problem(archive.core.location, f"{len(media):,} occurrences that have photographs are not in it")
+            Problem(archive.core.locations[0], f"{len(media):,} occurrences that have photographs are not in it")
         )
     return rows, problems, urls
 
 
 def _photographs(archive: Archive) -> tuple[dict[str, list[Cells]], list[Problem]]:
     """The rows about photographs by the id of their occurrence, and the numbers of all others."""
-    table = archive.extension(*MEDIA)
-    if table is None:
+    tables = [table for table in archive.extensions if table.row_type in MEDIA]
+    if not tables:
         types = ", ".join(table.row_type for table in archive.extensions) or "none"
         raise CollectionError(
             f"{archive.path} has no table of media (its extensions: {types}); on gbif.org choose the download "
             "`Darwin Core Archive` of occurrences with images"
         )
-    found: dict[str, list[Cells]] = defaultdict(list)
-    left_out: Counter[str] = Counter()
-    for occurrence_id, cells in archive.rows(table):
-        if not _is_photograph(cells):
-            left_out[f"are {cells.get('type') or cells.get('format')}, not photographs"] += 1
-        elif not _address(cells):
-            left_out["have no address"] += 1
-        else:
-            found[occurrence_id].append({term: cells[term] for term in _KEPT if term in cells})
-    return found, [Problem(table.location, f"{n:,} media {reason}") for reason, n in sorted(left_out.items())]
+    media: dict[str, dict[str, Cells]] = defaultdict(dict)
+    problems: list[Problem] = []
+    for table in tables:
+        left_out: Counter[str] = Counter()
+        for occurrence_id, cells in archive.rows(table, problems):
+            if not _is_photograph(cells):
+                left_out[f"are {cells.get('type') or cells.get('format')}, not photographs"] += 1
+            elif not _address(cells):
+                left_out["have no address"] += 1
+            else:  # the tables of an archive may have the same photographs
+                kept = {term: cells[term] for term in _KEPT if term in cells}
+                media[occurrence_id].setdefault(_address(cells), kept)
+        problems += [Problem(table.locations[0], f"{n:,} media {reason}") for reason, n in sorted(left_out.items())]
+    return {occurrence_id: list(photographs.values()) for occurrence_id, photographs in media.items()}, problems
 
 
 def _is_photograph(cells: Cells) -> bool:
-    """By its type or its format; where neither is given, fetching it will tell."""
-    kind, file_format = cells.get("type", ""), cells.get("format", "")
-    if kind:
-        return kind.rsplit("/", 1)[-1].lower() in ("stillimage", "image")
-    return not file_format or file_format.lower().startswith("image")
+    """By its type or its format, as publishers write them; where both are silent, fetching it will tell."""
+    words = [_last_word(cells[term]) for term in ("type", "format") if term in cells]
+    if any(word in _OTHER_MEDIA or cells.get("format", "").lower().startswith(("audio", "video")) for word in words):
+        return False
+    return not words or any(word in _PHOTOGRAPHS for word in words) or _suffix(_address(cells)) != ""
+
+
+def _last_word(kind: str) -> str:
+    """Of a kind of media: http://purl.org/dc/dcmitype/StillImage, dcmitype:StillImage, Still Image -> stillimage."""
+    return kind.replace(":", "/").rsplit("/", 1)[-1].replace(" ", "").lower()
 
 
 def _address(cells: Cells) -> str:
     return _first(cells, *_ADDRESS) or ""
 
 
-def _row(occurrence: Cells, photograph: Cells) -> Row:
+def _row(occurrence: Cells, photograph: Cells, individual: str) -> Row:
     url = _address(photograph)
     page = _GBIF_OCCURRENCE + occurrence["gbifID"] if "gbifID" in occurrence else None
     return Row(
         file=_file(url),
-        label=_first(occurrence, *_NAMES),
+        label=_first(occurrence, *_NAMES) or occurrence.get("specificEpithet"),
+        individual=individual,
         ranks=Taxon.from_dict({rank: occurrence.get(rank) for rank in RANKS}),
         license=_first(photograph, "license", "rights") or _first(occurrence, "license", "rights"),
         rights_holder=_first(photograph, "rightsHolder", "owner", "creator") or _first(occurrence, "rightsHolder"),

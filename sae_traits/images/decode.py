@@ -1,4 +1,4 @@
-"""Image files of every kind, opened as upright 8-bit RGB, or refused with a reason.
+"""Image files of every kind, opened as upright 8-bit sRGB, or refused with a reason.
 
 Pillow's own guards stay as they are: truncated files are not filled up, and its limit on pixels holds.
 """
@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from sae_traits.errors import ImageError
 from sae_traits.images.near_identical import perceptual_hash
@@ -34,9 +37,23 @@ _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "PPM", "AVIF", "JPEG200
 """What Pillow may take a file for; its other readers are not for photographs, and the one for EPS runs a program."""
 _WHITE = (255, 255, 255, 255)
 _BLACK = (0, 0, 0, 255)
-_LARGEST_ASPECT_RATIO = 100
+_MAX_ASPECT_RATIO = 100
 """A strip thinner than this would become gigabytes when its short side is resized to a model's input."""
-_FULL_SCALE = 65535
+_DARKEST_WHITE = 16
+"""Of 255: an image of 16 bits without a lighter pixel has 12 bits or fewer."""
+_SAME_COLOUR = 3
+"""Of 255: a profile that changes no colour by more is sRGB, as another program has written it."""
+_PHOTOMETRIC, _MIN_IS_WHITE = 262, 0
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation -> what makes the image upright."""
 _FOREGROUND_ABOVE = 127
 
 
@@ -53,37 +70,49 @@ class ImageFacts:
     """As `near_identical` compares it; an even surface is like its own copies only, so it has the sha256 here."""
 
 
-def open_image(path: Path) -> Image.Image:
-    """The upright 8-bit RGB image of a file.
+def open_image(path: str | Path) -> Image.Image:
+    """Open a photograph as everything in sae-traits sees it: upright, in RGB with 8 bits per channel.
 
-    The EXIF orientation is applied, transparency laid over white, and 16-bit grey scaled over its full range.
+    The EXIF orientation is applied, an embedded colour profile converted to sRGB, transparency laid over white, and
+    grey of 10 to 16 bits scaled over its range. An orientation or a profile that cannot be read counts as none, as in
+    image viewers. Boxes and polygons are in the pixels of this image.
+
+    Args:
+        path: a JPEG, PNG, TIFF, WebP, BMP, GIF, PPM, AVIF or JPEG 2000 file.
+
+    Returns:
+        A Pillow image of mode RGB and `(width, height)` pixels.
 
     Raises:
         ImageError: the file is missing, empty, truncated, animated, too large or no image; the message says which.
     """
-    return _upright_rgb(_read(path))
+    return _upright_rgb(_read(Path(path)))
 
 
-def open_mask(path: Path) -> NDArray[np.bool_]:
-    """The foreground of a mask file, values above 127 of 255 `[height, width]`.
+def open_mask(path: str | Path) -> NDArray[np.bool_]:
+    """Open the foreground of a mask file, values above 127 of 255 `[height, width]`.
 
     A mask is taken as it is stored, whatever its EXIF orientation says; what is transparent is background.
 
     Raises:
         ImageError: as `open_image`.
     """
-    data = _read(path)
+    data = _read(Path(path))
     with _pillow_errors_as_image_errors():
-        return np.asarray(_opaque(_load(data), _BLACK).convert("L")) > _FOREGROUND_ABOVE
+        return np.asarray(_opaque(_load(data)[0], _BLACK).convert("L")) > _FOREGROUND_ABOVE
 
 
-def examine_image(path: Path) -> ImageFacts:
-    """Decode an image file completely, so that it is known to be usable, and record its size and hashes.
+def examine_image(path: str | Path) -> ImageFacts:
+    """Read and decode an image file once, so that it is known to be usable, and record its size and hashes.
 
     Raises:
         ImageError: as `open_image`.
     """
-    data = _read(path)
+    return examine_bytes(_read(Path(path)))
+
+
+def examine_bytes(data: bytes) -> ImageFacts:
+    """Examine the content of an image file, as `examine_image` does."""
     image = _upright_rgb(data)
     sha256 = hashlib.sha256(data)
     return ImageFacts(*image.size, sha256.hexdigest(), perceptual_hash(image) or sha256.digest())
@@ -91,34 +120,82 @@ def examine_image(path: Path) -> ImageFacts:
 
 def _read(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror}") from error
-    if not data:
-        raise ImageError("the file is empty")
-    return data
 
 
 def _upright_rgb(data: bytes) -> Image.Image:
     with _pillow_errors_as_image_errors():
-        return _opaque(ImageOps.exif_transpose(_load(data)), _WHITE).convert("RGB")
+        image, orientation = _load(data)
+        if orientation in _TURNS:
+            image = image.transpose(_TURNS[orientation])
+        return _opaque(_in_srgb(image), _WHITE).convert("RGB")
 
 
-def _load(data: bytes) -> Image.Image:
-    """The decoded image as the file stores it."""
-    image = Image.open(io.BytesIO(data), formats=_formats())
-    # Pillow only warns up to twice its limit, and warnings cannot be caught reliably in threads.
+def _load(data: bytes) -> tuple[Image.Image, int | None]:
+    """The decoded image as the file stores it but in 8 bits per channel, and its EXIF orientation."""
+    if not data:
+        raise ImageError("the file is empty")
+    with warnings.catch_warnings():
+        # What Pillow warns of, up to twice its limit, is refused here, so that its warning says nothing new.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        image = Image.open(io.BytesIO(data), formats=_formats())
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
         raise Image.DecompressionBombError
-    if max(image.size) > _LARGEST_ASPECT_RATIO * min(image.size):
+    if max(image.size) > _MAX_ASPECT_RATIO * min(image.size):
         raise ImageError(f"it is {image.width} x {image.height} pixels, too thin to show an image")
     # Many cameras write JPEG files of the kind MPO: the photograph, and after it previews or gain maps.
     n_frames = getattr(image, "n_frames", 1)
     if n_frames > 1 and image.format != "MPO":
         raise ImageError(f"it holds {n_frames} frames or pages; save the one that shows the image on its own")
+    is_deep_colour = "RGB" in str(image.tile) and ";16" in str(image.tile)
     image.load()
-    return image
+    if is_deep_colour and max(high for _, high in cast(Any, image.getextrema())[:3]) < _DARKEST_WHITE:
+        # Pillow has kept the upper eight of sixteen bits.
+        raise ImageError("its colours fill 12 or fewer of their 16 bits; save it with 8 bits per channel")
+    return _eight_bits(image), _orientation(image)
+
+
+def _orientation(image: Image.Image) -> int | None:
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation)
+    except (SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, OSError, struct.error):  # broken EXIF
+        return None
+
+
+def _in_srgb(image: Image.Image) -> Image.Image:
+    """The image with its embedded colour profile applied."""
+    profile = image.info.get("icc_profile")
+    if not profile:
+        return image
+    if image.mode in ("P", "PA", "1", "LA"):
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB" if image.mode == "P" else "L")
+    transform = _to_srgb(profile, image.mode)
+    return image if transform is None else cast(Image.Image, ImageCms.applyTransform(image, transform))
+
+
+@lru_cache(maxsize=16)
+def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """What converts from a profile; None if it is that of sRGB, of another kind of image, or cannot be read."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        transform = ImageCms.buildTransform(
+            source,
+            ImageCms.createProfile("sRGB"),
+            mode,
+            "RGBA" if mode == "RGBA" else "RGB",
+            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        )
+        if mode in ("RGB", "RGBA"):
+            probe = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, len(mode))).astype(np.uint8))
+            change = np.asarray(ImageCms.applyTransform(probe, transform)).astype(int) - np.asarray(probe)
+            return transform if np.abs(change).max() > _SAME_COLOUR else None
+        return transform
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return None
 
 
 @cache
@@ -129,11 +206,7 @@ def _formats() -> tuple[str, ...]:
 
 
 def _opaque(image: Image.Image, background: tuple[int, int, int, int]) -> Image.Image:
-    """The image in 8 bits, its transparent parts laid over a background."""
-    if image.mode == "F":
-        raise ImageError("its values are floating-point numbers without a known range; save it with 8 or 16 bits")
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        return _eight_bits(image)
+    """The image with its transparent parts laid over a background."""
     if not image.has_transparency_data:
         return image
     rgba = image.convert("RGBA")
@@ -141,11 +214,23 @@ def _opaque(image: Image.Image, background: tuple[int, int, int, int]) -> Image.
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """A 16-bit grey image in 8 bits; Pillow's own conversion would clip everything above 255 to white."""
+    """The image in 8 bits; Pillow's own conversion would clip everything above 255 to white.
+
+    Cameras write 10, 12 or 14 bits into 16: the range is the smallest of these that holds the brightest pixel.
+    """
+    if image.mode == "F":
+        raise ImageError("its values are floating-point numbers without a known range; save it with 8 or 16 bits")
+    if image.mode != "I" and not image.mode.startswith("I;16"):
+        return image
     values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > _FULL_SCALE:
+    if values.min() < 0 or values.max() >= 2**16:
         raise ImageError("its values go beyond 16 bits, so their range is not known; save it with 8 or 16 bits")
-    return Image.fromarray(np.rint(values * (255 / _FULL_SCALE)).astype(np.uint8))
+    highest = next(2**bits - 1 for bits in (8, 10, 12, 14, 16) if values.max() < 2**bits)
+    if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _MIN_IS_WHITE:  # which Pillow inverts in 8 bits only
+        values = highest - values
+    grey = Image.fromarray(np.rint(values * (255 / highest)).astype(np.uint8))
+    grey.info |= {key: value for key, value in image.info.items() if key == "icc_profile"}
+    return grey
 
 
 @contextmanager

@@ -8,32 +8,30 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from email.utils import parsedate_to_datetime
-from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 from sae_traits import __version__
-from sae_traits.errors import ImageError
-from sae_traits.images.decode import examine_image
+from sae_traits.errors import ImageError, one_line
+from sae_traits.images.decode import examine_bytes
+from sae_traits.io import retry_after, write_whole
 from sae_traits.logging import track
 
-LARGEST_IMAGE = 64 * 2**20
-"""Bytes; a larger file is refused."""
+MAX_BYTES = 64 * 2**20
+"""A larger file is refused."""
 TRIES = 4
 FIRST_PAUSE = 0.5
 """Seconds before the second try, unless the caller says otherwise; each pause is up to twice the one before."""
-LONGEST_PAUSE = 60.0
+MAX_PAUSE = 60.0
 """Seconds; a server that asks for more (Retry-After) is left alone until the next command."""
 TIMEOUT = 30.0
 """Seconds without a byte after which a server counts as silent."""
 LOG_FILE = "fetched.jsonl"
+_TOO_LARGE = f"it is larger than {MAX_BYTES / 2**20:.0f} MiB"
 
 _LATER = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Answers of HTTP that may be another one next time."""
@@ -64,7 +62,7 @@ class _Failed(Exception):
 def fetch_images(
     urls: Mapping[str, str], folder: Path, *, connections: int = 8, first_pause: float = FIRST_PAUSE
 ) -> dict[str, Answer]:
-    """Fetch what is not there yet; an answer for each file.
+    """Fetch the images that are not there yet, and say for each file what came of it.
 
     A file appears under its name when it is whole and can be decoded.
 
@@ -132,31 +130,23 @@ def _holds(folder: Path, answer: Answer) -> bool:
 
 
 def _fetch(folder: Path, file: str, url: str, first_pause: float) -> Answer:
-    """One image, tried several times."""
-    from tenacity import Retrying, retry_if_exception, stop_after_attempt
+    """One image, tried several times, with pauses that double, have jitter, and last as long as the server asks."""
+    from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+    def is_worth_waiting(error: BaseException) -> bool:
+        return isinstance(error, _Failed) and error.pause is not None and error.pause <= MAX_PAUSE
+
+    usual = wait_random_exponential(multiplier=first_pause, min=first_pause / 2)
     patience = Retrying(
         stop=stop_after_attempt(TRIES),
-        retry=retry_if_exception(_is_worth_waiting),
-        wait=partial(_pause, first_pause),
+        retry=retry_if_exception(is_worth_waiting),
+        wait=lambda state: max(cast(Any, state.outcome).exception().pause, usual(state)),
         reraise=True,
     )
     try:
         return patience(_fetch_once, folder, file, url)
     except _Failed as failed:
         return Answer(file, url, reason=str(failed), final=failed.pause is None)
-
-
-def _is_worth_waiting(error: BaseException) -> bool:
-    return isinstance(error, _Failed) and error.pause is not None and error.pause <= LONGEST_PAUSE
-
-
-def _pause(first_pause: float, state: Any) -> float:
-    """Seconds until the next try: doubling, with jitter, and at least what the server asked for."""
-    from tenacity import wait_random_exponential
-
-    asked = state.outcome.exception().pause
-    return max(asked, wait_random_exponential(multiplier=first_pause, min=first_pause / 2)(state))
 
 
 def _fetch_once(folder: Path, file: str, url: str) -> Answer:
@@ -167,65 +157,39 @@ def _fetch_once(folder: Path, file: str, url: str) -> Answer:
     http: Any = import_module(type(client).__module__.partition(".")[0])
     if not url.lower().startswith(("http://", "https://")):
         raise _Failed("it is no address of the web (http or https)")
-    path = folder / file
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.partial")
     agent = {"User-Agent": f"sae-traits/{__version__}"}
+    data = bytearray()
     try:
         with client.stream("GET", url, headers=agent, timeout=TIMEOUT, follow_redirects=True) as response:
             _check(response)
-            size = 0
-            with unfinished.open("wb") as out:
-                for chunk in response.iter_bytes():
-                    size += len(chunk)
-                    if size > LARGEST_IMAGE:
-                        raise _Failed(_too_large())
-                    out.write(chunk)
-        facts = examine_image(unfinished)
-        unfinished.replace(path)
+            for chunk in response.iter_bytes():
+                data += chunk
+                if len(data) > MAX_BYTES:
+                    raise _Failed(_TOO_LARGE)
+        content = bytes(data)
+        facts = examine_bytes(content)
     except (http.InvalidURL, http.UnsupportedProtocol, http.TooManyRedirects, ValueError) as error:
-        raise _Failed(f"the address cannot be used: {_line(error)}") from error
+        raise _Failed(f"the address cannot be used: {one_line(error)}") from error
     except http.HTTPError as error:
-        raise _Failed(f"it could not be fetched: {_line(error)}", pause=0.0) from error
+        raise _Failed(f"it could not be fetched: {one_line(error)}", pause=0.0) from error
     except ConnectionError as error:  # of huggingface_hub's client, when HF_HUB_OFFLINE is set
-        raise _Failed(f"it could not be fetched: {_line(error)}", pause=math.inf) from error
+        raise _Failed(f"it could not be fetched: {one_line(error)}", pause=math.inf) from error
     except ImageError as error:
         raise _Failed(f"what was fetched cannot be used: {error}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return Answer(file, url, sha256=facts.sha256, size=size)
+    write_whole(folder / file, content)
+    return Answer(file, url, sha256=facts.sha256, size=len(content))
 
 
 def _check(response: Any) -> None:
     """Raise _Failed unless an image may follow."""
     status, headers = response.status_code, response.headers
     if status in _LATER:
-        pause = _retry_after(headers)
-        asked = f"; the server asks to wait {pause:.0f} s" if pause > LONGEST_PAUSE else ""
+        pause = retry_after(headers) or 0.0
+        asked = f"; the server asks to wait {pause:.0f} s" if pause > MAX_PAUSE else ""
         raise _Failed(f"the server answered {status} {response.reason_phrase}{asked}", pause)
     if status != 200:
         raise _Failed(f"the server answered {status} {response.reason_phrase}")
     if headers.get("Content-Type", "").lower().startswith("text/"):
         raise _Failed(f"the server sent {headers['Content-Type']}, not an image")
-    if headers.get("Content-Length", "").isdigit() and int(headers["Content-Length"]) > LARGEST_IMAGE:
-        raise _Failed(_too_large())
-
-
-def _retry_after(headers: Mapping[str, str]) -> float:
-    """Seconds that a server asks to be left alone (RFC 9110, section 10.2.3: a number, or a date)."""
-    value = headers.get("Retry-After", "0")
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return 0.0
-
-
-def _too_large() -> str:
-    return f"it is larger than {LARGEST_IMAGE / 2**20:.0f} MiB"
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    if headers.get("Content-Length", "").isdigit() and int(headers["Content-Length"]) > MAX_BYTES:
+        raise _Failed(_TOO_LARGE)

@@ -1,30 +1,34 @@
-"""A folder of images, one folder a species: Genus_species/…, or train/Genus_species/… where it is split already."""
+"""A folder of images, one folder per species: Genus_species/…, or train/Genus_species/… where it is split already."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 
+from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError
 from sae_traits.images.decode import IMAGE_SUFFIXES, UNREAD_SUFFIXES
-from sae_traits.images.listing import Listing, Row, inside_check
+from sae_traits.images.listing import Format, Listing, Row, inside_check
+from sae_traits.images.selection import select
 from sae_traits.images.splits import is_split_label, parse_split
 from sae_traits.schema import Problem
 
 _LAYOUT = "Genus_species/…jpg"
 
 
-def list_folder(root: Path, *, labelled: bool = True) -> Listing:
-    """The images under a folder, labelled with the folder below the root (or below a folder named as a split).
+def list_folder(config: CollectionConfig) -> Listing:
+    """List the wanted images under a folder, labelled with the folder below the root.
 
-    Without labels the images may lie flat or in folders of any name, which say nothing. Otherwise deeper folders only
-    sort the images of a species. Hidden files and files that are no images are passed over; images that cannot be used,
-    links to folders and links that lead out are reported.
+    A folder named as a split may lie above those of the species, and deeper folders only sort the images of one.
+    Without labels the images may lie flat or in folders of any name, which say nothing. Hidden files and files that are
+    no images are passed over; images that cannot be used, links to folders and links that lead out are reported.
 
     Raises:
         CollectionError: there is no image at all, or the folder cannot be listed.
     """
+    root = config.path
     check_inside = inside_check(root)
     rows: list[Row] = []
     problems: list[Problem] = []
@@ -33,13 +37,21 @@ def list_folder(root: Path, *, labelled: bool = True) -> Listing:
             if reason is not None:
                 raise CollectionError(reason)
             check_inside(file)
-            rows.append(_row(file) if labelled else Row(file=file, label=None))
+            rows.append(_row(file) if config.labels else Row(file=file, label=None))
         except CollectionError as error:
             problems.append(Problem(file, str(error)))
     if not rows and not problems:
-        layout = f"{_LAYOUT}, or a metadata.csv with the columns file and species" if labelled else "photographs in it"
+        layout = (
+            f"{_LAYOUT}, or a metadata.csv with the columns file and species" if config.labels else "photographs in it"
+        )
         raise CollectionError(f"no image in {root}; expected {layout}")
-    return Listing(root=root, rows=tuple(rows), problems=tuple(problems))
+    return Listing(root=root, rows=tuple(select(rows, config)), problems=tuple(problems))
+
+
+FORMAT = Format(
+    name="a folder of images on this machine",
+    recognise=lambda config: partial(list_folder, config) if config.path.is_dir() else None,
+)
 
 
 def _row(file: str) -> Row:

@@ -8,148 +8,48 @@ name that comes from the Hub is a path here.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sae_traits.errors import CollectionError
+from sae_traits.config.collection import CollectionConfig
+from sae_traits.errors import CollectionError, one_line
 from sae_traits.images.cache import cache_folder, safe_name
-from sae_traits.images.hub_columns import Columns, find_columns
+from sae_traits.images.columns import COLUMN_NAMES, SPECIES_NAMES, find_column, find_columns
 from sae_traits.images.journal import SECONDS_BETWEEN_CHECKPOINTS, Journal
-from sae_traits.images.listing import Listing, Row
-from sae_traits.images.selection import Selection, select
+from sae_traits.images.listing import Format, Listing, Row
+from sae_traits.images.selection import is_wanted_family, select
 from sae_traits.images.splits import is_split_label, parse_split
+from sae_traits.io import write_whole
 from sae_traits.logging import track
-from sae_traits.schema import Problem, Split
+from sae_traits.schema import RANKS, Problem, Split, Taxon
 
 if TYPE_CHECKING:
     from datasets import IterableDataset
 
 SCHEME = "hf://datasets/"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_ROWS_A_FOLDER = 1000
+_ROWS_PER_FOLDER = 1000
+_LAYOUT = 2
+"""Of the journal: another one reads a dataset anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class HubDataset:
-    """A dataset at one commit, and how to read it."""
+class _Dataset:
+    """A dataset at one commit, and what is wanted of it."""
 
+    config: CollectionConfig
     repo_id: str
     commit: str
     license: str | None
     """That of its card, for rows without one of their own."""
     page: str
     """Address of its files at this commit."""
-    config: str | None = None
-    species_column: str | None = None
-    image_column: str | None = None
-    labelled: bool = True
-
-
-def is_hub_source(source: str) -> bool:
-    """Whether a source is an address of the Hub."""
-    return source.startswith(SCHEME)
-
-
-def list_hub(
-    source: str,
-    selection: Selection,
-    *,
-    image_cache: str | None,
-    config: str | None = None,
-    species_column: str | None = None,
-    image_column: str | None = None,
-    labelled: bool = True,
-    seconds_between_checkpoints: float = SECONDS_BETWEEN_CHECKPOINTS,
-) -> Listing:
-    """The images of a dataset on the Hub that are wanted, as files in the cache.
-
-    Args:
-        source: hf://datasets/ORG/NAME, and @REVISION.
-        selection: what is wanted; `splits` are the dataset's own names. The draw within a species reads the labels of
-            the whole dataset first, without the images where these are Parquet.
-        image_cache: see `cache.cache_folder`.
-        config: the dataset's configuration, where it has several.
-        species_column: see `hub_columns.find_columns`.
-        image_column: as well.
-        labelled: whether the dataset must have a species.
-        seconds_between_checkpoints: how much of the stream a kill costs.
-
-    Raises:
-        CollectionError: the dataset cannot be reached or read, or has no such columns, or no row is wanted, or an image
-            is no longer in the cache.
-    """
-    repo_id, revision = _parse(source)
-    if selection.per_species is None:
-        selection = replace(selection, seed=0)  # nothing is drawn: another seed asks for the same
-    asked = (config, species_column, image_column, labelled, *asdict(selection).values())
-    key = sha256(json.dumps(asked).encode()).hexdigest()[:16]
-    if revision is not None and _COMMIT.fullmatch(revision):  # what is complete at a commit needs no Hub
-        folder = cache_folder(image_cache, "hub", repo_id.replace("/", "--"), revision)
-        journal = Journal(folder / f"rows-{key}")
-        if journal.is_complete:
-            return _listing(folder, journal, source, selection)
-    commit, card_license, page = _look_up(repo_id, revision)
-    folder = cache_folder(image_cache, "hub", repo_id.replace("/", "--"), commit)
-    journal = Journal(folder / f"rows-{key}", seconds_between_checkpoints=seconds_between_checkpoints)
-    if not journal.is_complete:
-        dataset = HubDataset(
-            repo_id=repo_id,
-            commit=commit,
-            license=card_license,
-            page=page,
-            config=config,
-            species_column=species_column,
-            image_column=image_column,
-            labelled=labelled,
-        )
-        with _errors_in_one_line(source):
-            _read(dataset, selection, folder, journal)
-    return _listing(folder, journal, source, selection)
-
-
-def _listing(folder: Path, journal: Journal, source: str, selection: Selection) -> Listing:
-    rows, problems = [], []
-    for record in journal.records():
-        if "reason" in record:
-            problems.append(Problem(record["file"], record["reason"]))
-        else:
-            rows.append(Row.from_dict(record))
-    if not rows and not problems:
-        raise CollectionError(f"{source} has no row of --family {selection.family}")
-    if lost := [row.file for row in rows if not (folder / row.file).is_file()]:
-        raise CollectionError(
-            f"{len(lost):,} images of {source} are no longer in {folder}, such as {lost[0]}; delete "
-            f"{journal.state_file}, and run the same command again, which reads the dataset anew"
-        )
-    return Listing(root=folder, rows=tuple(rows), problems=tuple(problems))
-
-
-def _parse(source: str) -> tuple[str, str | None]:
-    """Repository and revision of an address."""
-    repo_id, _, revision = source.removeprefix(SCHEME).partition("@")
-    if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", repo_id, re.ASCII) or (not revision and "@" in source):
-        raise CollectionError(f"{source} is no dataset of the Hub; write {SCHEME}ORG/NAME or {SCHEME}ORG/NAME@REVISION")
-    return repo_id, revision or None
-
-
-def _look_up(repo_id: str, revision: str | None) -> tuple[str, str | None, str]:
-    """Commit, licence and page of a dataset."""
-    from huggingface_hub import HfApi
-
-    with _errors_in_one_line(f"{SCHEME}{repo_id}" + (f"@{revision}" if revision else "")):
-        api = HfApi()
-        info = api.dataset_info(repo_id, revision=revision)
-        if info.sha is None:
-            raise CollectionError(f"the Hub says no commit of {repo_id}; add @COMMIT to the source")
-        found = info.card_data.to_dict().get("license") if info.card_data else None
-        license = ", ".join(found) if isinstance(found, list) else found
-        return info.sha, license, f"{api.endpoint}/datasets/{repo_id}/tree/{info.sha}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,47 +63,132 @@ class _Stream:
     features: Mapping[str, Any]
 
 
-def _read(dataset: HubDataset, selection: Selection, folder: Path, journal: Journal) -> None:
-    """Stream the wanted rows into the folder and the journal, from where the journal ends."""
-    streams = _wanted(_streams(dataset), selection.splits, dataset.repo_id)
-    columns = find_columns(
-        streams[0].features,
-        dataset.repo_id,
-        species=dataset.species_column,
-        image=dataset.image_column,
-        labelled=dataset.labelled,
+def is_hub_source(source: str) -> bool:
+    """Whether a source is an address of the Hub."""
+    return source.startswith(SCHEME)
+
+
+def list_hub(config: CollectionConfig, *, seconds_between_checkpoints: float = SECONDS_BETWEEN_CHECKPOINTS) -> Listing:
+    """List the images of a dataset on the Hub that are wanted, as files in the cache.
+
+    The image is the only column of type Image, or that called `image`. The species is a column of text or of classes
+    with one of SPECIES_NAMES, or called label, or else the only column of classes.
+
+    Args:
+        config: its source is hf://datasets/ORG/NAME, and @REVISION; its `split` are the dataset's own names. The draw
+            within a species reads the labels of the whole dataset first, without the images where these are Parquet.
+        seconds_between_checkpoints: how much of the stream a kill costs.
+
+    Raises:
+        CollectionError: the dataset cannot be reached or read, or has no such columns, or no row is wanted, or an image
+            is no longer in the cache.
+    """
+    source = config.source or ""
+    repo_id, revision = _parse(source)
+    asked = (
+        *(_LAYOUT, config.source_config, config.species_column, config.image_column, config.labels),
+        *(config.family, config.split, config.per_species),
+        config.split_seed if config.per_species else 0,  # nothing is drawn: another seed asks for the same
     )
-    chosen = _draw(dataset, selection, columns) if selection.per_species else None
+    name = f"rows-{sha256(json.dumps(asked).encode()).hexdigest()[:16]}"
+    if revision is not None and _COMMIT.fullmatch(revision):  # what is complete at a commit needs no Hub
+        folder = cache_folder(config.image_cache, "hub", repo_id.replace("/", "--"), revision)
+        journal = Journal(folder / name)
+        if journal.is_complete:
+            return _listing(folder, journal, config)
+    dataset = _look_up(config, repo_id, revision)
+    folder = cache_folder(config.image_cache, "hub", repo_id.replace("/", "--"), dataset.commit)
+    journal = Journal(folder / name, seconds_between_checkpoints=seconds_between_checkpoints)
+    if not journal.is_complete:
+        with _errors_in_one_line(source):
+            _read(dataset, folder, journal)
+    return _listing(folder, journal, config)
+
+
+FORMAT = Format(
+    name="a dataset of the Hub",
+    options=("source_config", "species_column", "image_column"),
+    recognise=lambda config: partial(list_hub, config) if is_hub_source(config.source or "") else None,
+)
+
+
+def _listing(folder: Path, journal: Journal, config: CollectionConfig) -> Listing:
+    rows, problems = [], []
+    for record in journal.records():
+        if "reason" in record:
+            problems.append(Problem(record["file"], record["reason"]))
+        else:
+            rows.append(Row.from_dict(record))
+    if not rows and not problems:
+        raise CollectionError(f"{config.source} has no row of --family {config.family}")
+    if lost := [row.file for row in rows if not (folder / row.file).is_file()]:
+        raise CollectionError(
+            f"{len(lost):,} images of {config.source} are no longer in {folder}, such as {lost[0]}; delete "
+            f"{journal.state_file}, and run the same command again, which reads the dataset anew"
+        )
+    return Listing(root=folder, rows=tuple(rows), problems=tuple(problems))
+
+
+def _parse(source: str) -> tuple[str, str | None]:
+    """Repository and revision of an address."""
+    repo_id, _, revision = source.removeprefix(SCHEME).partition("@")
+    if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", repo_id, re.ASCII) or (not revision and "@" in source):
+        raise CollectionError(f"{source} is no dataset of the Hub; write {SCHEME}ORG/NAME or {SCHEME}ORG/NAME@REVISION")
+    return repo_id, revision or None
+
+
+def _look_up(config: CollectionConfig, repo_id: str, revision: str | None) -> _Dataset:
+    from huggingface_hub import HfApi
+
+    with _errors_in_one_line(config.source or ""):
+        api = HfApi()
+        info = api.dataset_info(repo_id, revision=revision)
+        if info.sha is None:
+            raise CollectionError(f"the Hub says no commit of {repo_id}; add @COMMIT to the source")
+        stated = info.card_data.to_dict().get("license") if info.card_data else None
+        return _Dataset(
+            config=config,
+            repo_id=repo_id,
+            commit=info.sha,
+            license=", ".join(stated) if isinstance(stated, list) else stated,
+            page=f"{api.endpoint}/datasets/{repo_id}/tree/{info.sha}",
+        )
+
+
+def _read(dataset: _Dataset, folder: Path, journal: Journal) -> None:
+    """Stream the wanted rows into the folder and the journal, from where the journal ends."""
+    streams = _wanted(_streams(dataset), dataset)
+    columns = _columns(streams[0].features, dataset)
+    drawn = None if dataset.config.per_species is None else _draw(dataset, columns)
     place = journal.resume() or {"stream": 0, "row": 0, "state": None}
-    for index in range(place["stream"], len(streams)):
-        stream = streams[index]
-        examples = stream.examples.select_columns(columns.names)
-        first, state = (place["row"], place["state"]) if index == place["stream"] else (0, None)
-        if state is not None:
-            examples.load_state_dict(state)
+    for index, stream in enumerate(streams[place["stream"] :], start=place["stream"]):
+        examples, first = stream.examples.select_columns(list(dict.fromkeys(columns.values()))), 0
+        if index == place["stream"] and place["state"] is not None:
+            examples.load_state_dict(place["state"])
+            first = place["row"]
         label = f"Reading {dataset.repo_id} {stream.name}"
         for number, example in enumerate(track(examples, label, total=None, unit="row"), start=first):
             row = _row(dataset, columns, stream, number, example)
-            if row.file in chosen if chosen is not None else selection.is_family(row.ranks.family):
-                _keep(dataset, folder, journal, row, example[columns.image])
+            if row.file in drawn if drawn is not None else is_wanted_family(row.ranks.family, dataset.config):
+                _keep(dataset, folder, journal, row, example[columns["image"]])
             journal.checkpoint({"stream": index, "row": number + 1, "state": examples.state_dict})
     journal.finish()
 
 
-def _draw(dataset: HubDataset, selection: Selection, columns: Columns) -> set[str]:
+def _draw(dataset: _Dataset, columns: Mapping[str, str]) -> set[str]:
     """Files of the images drawn within their species, after reading the labels alone."""
     from datasets import load_dataset_builder
 
-    labels = [name for name in columns.names if name != columns.image]
-    is_parquet = load_dataset_builder(dataset.repo_id, dataset.config, revision=dataset.commit).name == "parquet"
+    labels = list(dict.fromkeys(column for what, column in columns.items() if what != "image"))
+    builder = load_dataset_builder(dataset.repo_id, dataset.config.source_config, revision=dataset.commit)
     rows = []
-    for stream in _wanted(_streams(dataset, labels if is_parquet else None), selection.splits, dataset.repo_id):
+    for stream in _wanted(_streams(dataset, labels if builder.name == "parquet" else None), dataset):
         examples = track(stream.examples.select_columns(labels), f"Reading labels {stream.name}", None, "row")
         rows += [_row(dataset, columns, stream, number, example) for number, example in enumerate(examples)]
-    return {row.file for row in select(rows, replace(selection, splits=()), dataset.repo_id)}
+    return {row.file for row in select(rows, replace(dataset.config, split=()))}
 
 
-def _streams(dataset: HubDataset, columns: list[str] | None = None) -> list[_Stream]:
+def _streams(dataset: _Dataset, columns: list[str] | None = None) -> list[_Stream]:
     """All splits, with all columns or, of Parquet files, some.
 
     A dataset's only split says nothing of how it is to be split: the Hub calls it `train`, whatever it is.
@@ -211,11 +196,13 @@ def _streams(dataset: HubDataset, columns: list[str] | None = None) -> list[_Str
     import datasets
 
     options: dict[str, Any] = {} if columns is None else {"columns": columns}
-    found = datasets.load_dataset(dataset.repo_id, dataset.config, revision=dataset.commit, streaming=True, **options)
-    assert isinstance(found, dict)
-    n_known = sum(is_split_label(str(name)) for name in found)
+    splits = datasets.load_dataset(
+        dataset.repo_id, dataset.config.source_config, revision=dataset.commit, streaming=True, **options
+    )
+    assert isinstance(splits, dict)
+    n_known = sum(is_split_label(str(name)) for name in splits)
     streams = []
-    for name, examples in found.items():
+    for name, examples in splits.items():
         if examples.features is None:
             raise CollectionError(f"the columns of {dataset.repo_id} are not known before all of it is read")
         split = parse_split(str(name)) if n_known > 1 and is_split_label(str(name)) else None
@@ -224,31 +211,76 @@ def _streams(dataset: HubDataset, columns: list[str] | None = None) -> list[_Str
     return streams
 
 
-def _wanted(streams: list[_Stream], asked: tuple[str, ...], repo_id: str) -> list[_Stream]:
+def _wanted(streams: list[_Stream], dataset: _Dataset) -> list[_Stream]:
     """The splits that are asked for, in the dataset's order."""
-    names = [stream.name for stream in streams]
+    names, asked = [stream.name for stream in streams], dataset.config.split
     if unknown := [name for name in asked if name not in names]:
-        raise CollectionError(f"{repo_id} has no split {unknown[0]!r}; its splits are {', '.join(names)}")
+        raise CollectionError(f"{dataset.repo_id} has no split {unknown[0]!r}; its splits are {', '.join(names)}")
     return [stream for stream in streams if not asked or stream.name in asked]
 
 
-def _row(dataset: HubDataset, columns: Columns, stream: _Stream, number: int, example: dict[str, Any]) -> Row:
+def _columns(features: Mapping[str, Any], dataset: _Dataset) -> dict[str, str]:
+    """What a row has -> column, by names and types."""
+    config, repo_id = dataset.config, dataset.repo_id
+    kinds = {name: _kind(feature) for name, feature in features.items()}
+    there = f"its columns are {', '.join(f'{name} ({kind})' for name, kind in kinds.items())}"
+    species, image = config.species_column, config.image_column
+    for option, name in (("--species-column", species), ("--image-column", image)):
+        if name is not None and name not in features:
+            raise CollectionError(f"{repo_id} has no column {name!r} for {option}; {there}")
+    if image is None:
+        pictures = [name for name, kind in kinds.items() if kind == "Image"]
+        image = next((name for name in pictures if name.lower() == "image" or len(pictures) == 1), None)
+    if image is None or kinds[image] != "Image":
+        raise CollectionError(f"{repo_id} needs a column of type Image, named by --image-column; {there}")
+    texts = [name for name, kind in kinds.items() if kind in ("ClassLabel", "string", "large_string", "string_view")]
+    if not config.labels:
+        others = {what: names for what, names in COLUMN_NAMES.items() if what not in RANKS}
+        return find_columns(texts, others) | {"image": image}
+    classes = [name for name, kind in kinds.items() if kind == "ClassLabel"]
+    species = species or find_column(texts, (*SPECIES_NAMES, "label", "labels"))
+    species = species or (classes[0] if len(classes) == 1 else None)
+    if species is None or species not in texts:
+        raise CollectionError(f"{repo_id} needs a column with the species, named by --species-column; {there}")
+    others = find_columns((name for name in texts if name != species), COLUMN_NAMES)
+    return others | {"species": species, "image": image}
+
+
+def _kind(feature: Any) -> str:
+    """Image, ClassLabel, string, int64 … or the kind of container."""
+    return getattr(feature, "dtype", "") if type(feature).__name__ == "Value" else type(feature).__name__
+
+
+def _text(value: Any, feature: Any) -> str | None:
+    """A cell as text; the name of a class, whose number may be -1 for unknown."""
+    if value is None:
+        return None
+    if _kind(feature) == "ClassLabel":
+        return feature.int2str(value) if value >= 0 else None
+    return str(value).strip() or None
+
+
+def _row(dataset: _Dataset, columns: Mapping[str, str], stream: _Stream, number: int, example: dict[str, Any]) -> Row:
     """The row of an example, by its number in the split."""
-    split = f"{safe_name(dataset.config or 'default')}/{safe_name(stream.name)}"
+    config = dataset.config
+    split = f"{safe_name(config.source_config or 'default')}/{safe_name(stream.name)}"
     # Images of several columns would have the same row numbers.
-    folder = f"{split}/{safe_name(dataset.image_column)}" if dataset.image_column else split
-    return columns.row(
-        example,
-        stream.features,
-        file=f"{folder}/{number // _ROWS_A_FOLDER:06d}/{number:09d}",
+    folder = f"{split}/{safe_name(config.image_column)}" if config.image_column else split
+    cells = {what: _text(example[c], stream.features[c]) for what, c in columns.items() if what != "image"}
+    return Row(
+        file=f"{folder}/{number // _ROWS_PER_FOLDER:06d}/{number:09d}",
+        label=cells.get("species"),
+        ranks=Taxon.from_dict({rank: cells.get(rank) for rank in RANKS[:-1]}),
+        individual=cells.get("individual"),
         split=stream.split,
-        license=dataset.license,
-        source_url=f"{dataset.page}#{split}/{number}",
+        license=cells.get("license") or dataset.license,
+        rights_holder=cells.get("rights_holder"),
+        source_url=cells.get("source_url") or f"{dataset.page}#{split}/{number}",
         source_revision=dataset.commit,
     )
 
 
-def _keep(dataset: HubDataset, folder: Path, journal: Journal, row: Row, image: Any) -> None:
+def _keep(dataset: _Dataset, folder: Path, journal: Journal, row: Row, image: Any) -> None:
     """Write an image and its row, or the reason why there is none."""
     try:
         data = _bytes(image, dataset)
@@ -258,13 +290,11 @@ def _keep(dataset: HubDataset, folder: Path, journal: Journal, row: Row, image: 
     path = folder / row.file
     if not path.is_file() or path.read_bytes() != data:  # what another selection wrote stays as it is, whole and dated
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        partial.write_bytes(data)
-        partial.replace(path)
+        write_whole(path, data)
     journal.write(asdict(row))
 
 
-def _bytes(image: Any, dataset: HubDataset) -> bytes:
+def _bytes(image: Any, dataset: _Dataset) -> bytes:
     """The file of an image as the dataset stores it: in the table, or beside it in the same repository."""
     if not image:
         raise CollectionError("it has no image")
@@ -292,8 +322,8 @@ def _errors_in_one_line(source: str) -> Iterator[None]:
     try:
         yield
     except (HTTPError, OSError, ValueError, RuntimeError, pa.ArrowException) as error:
-        said = re.sub(r"\bhf_\w+", "hf_…", " ".join(str(error).split()))
+        reason = re.sub(r"\bhf_\w+", "hf_…", one_line(error, max_length=300))
         raise CollectionError(
-            f"{source} cannot be read: {said[:300]}; check its name and --source-config, set HF_TOKEN if it is "
+            f"{source} cannot be read: {reason}; check its name and --source-config, set HF_TOKEN if it is "
             "private, and run the same command again, which goes on where it stopped"
         ) from error

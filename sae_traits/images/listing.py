@@ -1,4 +1,4 @@
-"""What a source says of its images before any of them is opened; every kind of source makes one."""
+"""What a source says of its images before any of them is opened, and what every format of sources provides."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError
 from sae_traits.schema import Problem, Split, Taxon
 
@@ -25,6 +26,8 @@ class Row:
     """The species label as written."""
     ranks: Taxon = field(default_factory=Taxon)
     """The ranks as given; those below the family are taken from the label instead."""
+    individual: str | None = None
+    """The organism, where the source names it."""
     split: Split | None = None
     license: str | None = None
     rights_holder: str | None = None
@@ -36,7 +39,7 @@ class Row:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Row:
-        """The row that `dataclasses.asdict` took apart."""
+        """Put together the row that `dataclasses.asdict` took apart."""
         return cls(**{**values, "ranks": Taxon(**values["ranks"])})
 
 
@@ -49,8 +52,20 @@ class Listing:
     problems: tuple[Problem, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """A format of sources, registered in `sources.FORMATS`."""
+
+    name: str
+    """In words, for messages."""
+    options: tuple[str, ...] = ()
+    """Fields of CollectionConfig that say which images of this format are read, and mean nothing for others."""
+    recognise: Callable[[CollectionConfig], Callable[[], Listing] | None]
+    """If the source is of this format, what lists its wanted images, or says in a CollectionError why it cannot."""
+
+
 def inside_check(root: Path) -> Callable[[str], None]:
-    """A check that files are regular files and lie inside a folder, wherever symbolic links lead.
+    """Make a check that files are regular files and lie inside a folder, wherever symbolic links lead.
 
     The check takes a path relative to `root` and raises a CollectionError whose message is the reason. It remembers the
     folders that it has followed, so that a table of many files is checked quickly.
@@ -75,8 +90,8 @@ def inside_check(root: Path) -> Callable[[str], None]:
     return check
 
 
-def one_row_a_file(rows: Iterable[Row], problems: list[Problem]) -> list[Row]:
-    """The first row of each file, unless its rows name different species; what is left out is added to `problems`."""
+def one_row_per_file(rows: Iterable[Row], problems: list[Problem]) -> list[Row]:
+    """Keep the first row of each file, unless its rows name different species; report the others in `problems`."""
     rows_of_file: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         rows_of_file[row.file].append(row)

@@ -15,18 +15,36 @@ _UPPER = "A-ZÀ-ÖØ-ÞŒ"
 _GENUS = re.compile(rf"[{_UPPER}{_LOWER}][{_LOWER}]+(-[{_LOWER}]+)?|[{_UPPER}]{{2,}}(-[{_UPPER}]+)?")
 _EPITHET = re.compile(rf"(?=.{{2}})[{_LOWER}]+(-[{_LOWER}]+)*")
 _SHOUTED_EPITHET = re.compile(rf"(?=.{{2}})[{_UPPER}]+(-[{_UPPER}]+)*")
-_SUBGENUS = re.compile(rf"\([{_UPPER}][{_LOWER}]+\)")
+_SUBGENUS = re.compile(rf"\([{_UPPER}{_LOWER}]+\)")
 _ABBREVIATION = re.compile(rf"[{_UPPER}{_LOWER}]{{1,3}}\.")
 _YEAR = re.compile(r"[(\[]*(1[6-9]|20)\d\d[a-z]?[)\],;.]*")
 
 _OPEN = frozenset(
-    {"sp", "spp", "spec", "species", "cf", "aff", "nr", "near", "prope", "gen", "n", "nov", "novum", "hybrid", "indet"}
+    {"sp", "spp", "spec", "species", "cf", "aff", "nr", "near", "prope", "gen", "n", "nov", "novum", "new", "indet"}
     | {"unknown", "unidentified", "undetermined", "unclassified", "none", "nan", "null", "na", "n/a", "other", "others"}
+    | {"unsorted", "unassigned", "unlabelled", "unlabeled", "unnamed", "undefined", "indeterminate", "incertae"}
+    | {"not", "no", "blank", "empty", "missing", "mixed", "various", "misc", "miscellaneous", "todo", "tbd"}
+    | {"nicht", "kein", "keine", "unbekannt", "unbestimmt", "unsortiert", "sonstige", "verschiedene", "onbekend"}
+    | {"non", "inconnu", "inconnue", "autre", "autres", "desconocido", "desconocida", "desconhecido", "sconosciuto"}
     | {"male", "female", "larva", "adult", "background"}
 )
 """Words in the place of a genus or an epithet that leave the species open."""
-_SEVERAL = frozenset({"agg", "aggregate", "complex", "group", "gr", "or", "vs"})
-"""Words after a binomial that make it more than one species."""
+_NO_EPITHETS = frozenset(
+    {"moth", "butterfly", "beetle", "insect", "bug", "bird", "plant", "specimen", "image", "photo", "picture"}
+)
+"""Words of plain language in the place of an epithet."""
+_SEVERAL = frozenset({"agg", "aggr", "aggregate", "complex", "group", "gr", "or", "vs", "vel", "s.l", "lato"})
+"""Words after a binomial that make it more than one species; without brackets and full stops around them."""
+_DOUBT = frozenset(
+    {"uncertain", "probably", "possibly", "perhaps", "maybe", "doubtful", "unsure", "tentative", "unconfirmed"}
+)
+_HYBRID = frozenset({"hybrid", "hybr", "hyb"})
+_COMPARED = frozenset({"cf", "aff", "nr", "near"})
+"""Words that leave open what follows them, or what stands before them if nothing does."""
+_AND = frozenset({"&", "et", "and", "und", "+"})
+_IN_NAMES_OF_AUTHORS = frozenset(
+    {"al", "de", "da", "di", "du", "del", "der", "den", "la", "le", "van", "von", "zu", "ter"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +59,7 @@ class ParsedName:
 
 
 def parse_name(label: str | None) -> ParsedName:
-    """The binomial in a label such as "Papilio machaon Linnaeus, 1758" or "Magnolia_x_soulangeana".
+    """Read the binomial in a label such as "Papilio machaon Linnaeus, 1758" or "Magnolia_x_soulangeana".
 
     Author, year, subgenus and ranks below the species are left out, and the note says so. The names of hybrids are
     written "Magnolia × soulangeana", those of hybrid genera "×Mahoberberis neubertii".
@@ -77,7 +95,8 @@ def _parse(words: list[str]) -> ParsedName:
     shouted = words[0].isupper()
     rest = words[1:]
     # Bombus (Pyrobombus) impatiens; but in Papilio (Linnaeus) the brackets hold an author.
-    n_subgenus = 1 if len(rest) > 1 and _SUBGENUS.fullmatch(rest[0]) and _EPITHET.fullmatch(rest[1]) else 0
+    epithet_form = _SHOUTED_EPITHET if shouted else _EPITHET
+    n_subgenus = 1 if len(rest) > 1 and _SUBGENUS.fullmatch(rest[0]) and epithet_form.fullmatch(rest[1]) else 0
     subgenus, rest = rest[:n_subgenus], rest[n_subgenus:]
     hybrid_species = rest[:1] == [HYBRID_SIGN]
     rest = rest[1:] if hybrid_species else rest
@@ -112,8 +131,10 @@ def _epithet(words: list[str], shouted: bool) -> str:
     if not words:
         raise CollectionError("it has no species epithet; expected Genus species")
     first = words[0]
-    if first.lower().rstrip(".0123456789") in _OPEN:
+    if first.lower().strip("().0123456789") in _OPEN | _DOUBT | _HYBRID | _NO_EPITHETS:
         raise CollectionError(f"{first!r} says that the species is not known")
+    if first.lower().rpartition("-")[2].rstrip(".") in _SEVERAL and "-" in first:
+        raise CollectionError(f"{first!r} says that it may be several species")
     if HYBRID_SIGN in words:
         raise CollectionError("it is a hybrid formula, of two species")
     if not (_EPITHET.fullmatch(first) or (shouted and _SHOUTED_EPITHET.fullmatch(first))):
@@ -123,10 +144,22 @@ def _epithet(words: list[str], shouted: bool) -> str:
 
 def _check_rest(words: list[str]) -> None:
     """Refuse what changes the meaning of the binomial before it."""
-    for word in words:
-        if word.lower().rstrip(".") in _SEVERAL or "/" in word:
+    for place, word in enumerate(words):
+        plain = word.lower().strip("()[].,;:")
+        next_plain = "".join(words[place + 1 : place + 2]).strip("()[].,;:")
+        names_another = bool(_EPITHET.fullmatch(next_plain)) and next_plain not in _IN_NAMES_OF_AUTHORS
+        if plain in _SEVERAL or "/" in word or "|" in word or (word.lower() in _AND and names_another):
             raise CollectionError(f"{word!r} says that it may be several species")
-        if "?" in word:
+        if plain in _HYBRID:
+            raise CollectionError(f"{word!r} says that it is one of two species")
+        if "?" in word or plain in _DOUBT or (plain in _COMPARED and not names_another):
             raise CollectionError("it is marked as doubtful")
         if any(letter.isdigit() for letter in word) and not _YEAR.fullmatch(word):
             raise CollectionError(f"{word!r} is a number of a provisional name")
+
+
+def with_genus(label: str | None, genus: str | None) -> str | None:
+    """Put the genus before a label that is an epithet alone, as tables with a column for each of them have it."""
+    if label and genus and _EPITHET.fullmatch(label.strip()):
+        return f"{genus} {label.strip()}"
+    return label

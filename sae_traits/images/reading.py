@@ -1,109 +1,200 @@
-"""From a listing to a collection: labels placed, images examined, splits drawn, ids given."""
+"""From a listing to a collection: labels placed, images examined, splits drawn, copies left out, ids given."""
 
 from __future__ import annotations
 
 import re
-import warnings
 from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
-from itertools import repeat
 from pathlib import Path, PurePosixPath
 
-from PIL import Image
-
+from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError, ImageError
 from sae_traits.images.decode import ImageFacts, examine_image, open_mask
 from sae_traits.images.listing import Listing, Row
-from sae_traits.images.names import ParsedName, parse_name
+from sae_traits.images.names import ParsedName, parse_name, with_genus
 from sae_traits.images.near_identical import near_identical_groups
-from sae_traits.images.splits import Member, split_members
+from sae_traits.images.note import read_note
+from sae_traits.images.sources import list_source
+from sae_traits.images.splits import Member, split_members, units
+from sae_traits.images.workers import worker_pool
 from sae_traits.logging import say, track
-from sae_traits.schema import ImageRecord, NearIdentical, Problem, Split, Taxon
+from sae_traits.schema import RANKS, Collection, ImageRecord, NearIdentical, Problem, Split, Taxon
 
-
-@dataclass(frozen=True, slots=True)
-class _Placed:
-    """A row whose label names a species."""
-
-    row: Row
-    name: ParsedName
+_REASONS_SHOWN = 3
+_IMAGES_PER_TASK = 8
+_MIN_IMAGES_FOR_PROCESSES = 128
+"""Fewer are examined before worker processes have started."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Examined:
-    """A placed row whose image, and whose mask if it has one, can be opened."""
+    """A row whose label names a species, or that needs none, and whose image and mask can be opened."""
 
-    placed: _Placed
+    row: Row
+    taxon: Taxon
     facts: ImageFacts
 
 
-def read_records(
-    listing: Listing,
-    *,
-    validation_share: float,
-    test_share: float,
-    split_seed: int,
-    given_splits_stay: bool,
-    workers: int,
-) -> tuple[tuple[ImageRecord, ...], tuple[Problem, ...], tuple[NearIdentical, ...]]:
-    """The images that can be used, sorted by file, and what could not be used, the listing's problems included.
+def read_collection(config: CollectionConfig, *, listing: Listing | None = None, workers: int = 2) -> Collection:
+    """Read the images of `config.source`, and say which of its inputs could not be used.
 
-    Near-identical images are on one side of the splits, but for splits of the source (where `given_splits_stay`). The
-    last of the results are those that are not, and those of different species.
+    The source has one of the formats of `sources`. Every image is decoded once, exact copies of one are left out and
+    reported. Labels become binomials; where a column `genus` contradicts the binomial, the binomial's genus is taken.
+    Individuals without a given split are split by species; all images of an individual, and near-identical images,
+    are in one split, unless the source parts them and `config.near_identical` is `keep`.
+
+    Without `config.labels` the images have no names, and all are in the split `test`.
+
+    Args:
+        config: the source, and how to split it.
+        listing: the source's, if `list_source` was called already.
+        workers: processes that examine images.
+
+    Raises:
+        CollectionError: the source is missing, has none of the formats, or has no image that can be used.
     """
+    listing = listing or list_source(config)
     problems = list(listing.problems)
-    placed = _place(listing.rows, problems)
-    examined = sorted(_examine(listing.root, placed, problems, workers), key=lambda item: item.placed.row.file)
-    groups = near_identical_groups([item.facts.perceptual_hash for item in examined]).tolist()
-    members = [
-        Member(_content_id(item), item.placed.name.species, group, item.placed.row.split)
-        for item, group in zip(examined, groups, strict=True)
-    ]
-    splits = split_members(
-        members,
-        validation_share=validation_share,
-        test_share=test_share,
-        seed=split_seed,
-        given_stays=given_splits_stay,
-    )
-    records = []
-    for item, split in zip(examined, splits, strict=True):
-        row, name = item.placed.row, item.placed.name
-        taxon = replace(row.ranks, genus=name.genus, species=name.species)
-        records.append(record_of(row, item.facts, taxon, split))
+    placed = _place(listing.rows, problems) if config.labels else [(_unlabelled(row), Taxon()) for row in listing.rows]
+    examined = sorted(_examine(listing.root, placed, problems, workers), key=lambda item: item.row.file)
     problems.sort(key=lambda problem: (problem.file, problem.reason))
-    return tuple(records), tuple(problems), _contradictions(records, groups)
+    if not examined:
+        reasons = "; ".join(f"{problem.file}: {problem.reason}" for problem in problems[:_REASONS_SHOWN])
+        more = f"; and {len(problems) - _REASONS_SHOWN} more" if len(problems) > _REASONS_SHOWN else ""
+        raise CollectionError(f"no image of {config.source} can be used: {reasons}{more}")
+    groups = near_identical_groups([item.facts.perceptual_hash for item in examined]).tolist()
+    splits = _splits(examined, groups, config)
+    records = [_record(*item) for item in zip(examined, splits, strict=True)]
+    kept = _without_copies(records, problems)
+    records, groups = [records[n] for n in kept], [groups[n] for n in kept]
+    problems += _disagreements_of_individuals(records)
+    problems.sort(key=lambda problem: (problem.file, problem.reason))
+    return Collection(
+        listing.root,
+        tuple(records),
+        tuple(problems),
+        _contradictions(records, groups),
+        note=read_note(listing.root),
+    )
 
 
-def _contradictions(records: Sequence[ImageRecord], groups: Sequence[int]) -> tuple[NearIdentical, ...]:
-    """Images that nearly equal one of another split, or of another species, each beside the first such one."""
-    members: dict[int, list[ImageRecord]] = defaultdict(list)
-    for record, group in zip(records, groups, strict=True):
-        members[group].append(record)
-    found = []
-    for first, *others in members.values():
-        for one in others:
-            if one.split != first.split:
-                found.append(NearIdentical(one.file, first.file, "split", (one.split, first.split)))
-            if one.species != first.species:
-                found.append(NearIdentical(one.file, first.file, "species", (one.species, first.species)))
-    return tuple(sorted(found, key=lambda pair: (pair.file, pair.differ)))
+def image_id_of(file: str) -> str:
+    """Name an image by a readable stem and a hash of its whole relative path: stable, safe in file names and URLs."""
+    stem = re.sub(r"[^A-Za-z0-9_]+", "-", PurePosixPath(file).stem).strip("-")[:40]
+    digest = sha256(file.encode()).hexdigest()[:16]
+    return f"{stem}-{digest}" if stem else digest
 
 
-def _content_id(item: _Examined) -> str:
-    """Same for byte-identical images of a species; what the draw depends on, whatever the file is called."""
-    return f"{item.facts.sha256} {item.placed.name.species}"
+def _unlabelled(row: Row) -> Row:
+    return replace(row, split=None, mask_file=None)
 
 
-def record_of(row: Row, facts: ImageFacts, taxon: Taxon, split: Split) -> ImageRecord:
-    """The image of a row whose image was examined."""
+def _place(rows: Sequence[Row], problems: list[Problem]) -> list[tuple[Row, Taxon]]:
+    """Place every row at a species; what is left out of a label, or contradicts it, is told as a note."""
+    placed: list[tuple[Row, ParsedName]] = []
+    for row in rows:
+        try:
+            placed.append((row, parse_name(with_genus(row.label, row.ranks.genus))))
+        except CollectionError as error:
+            problems.append(Problem(row.file, str(error)))
+    noted = [(row.label, name) for row, name in placed if name.note]
+    if noted:
+        label, name = noted[0]
+        say(f"{len(noted)} labels are shortened to binomials, such as {label!r} to {name.species!r} ({name.note})")
+    contradicted = [(row.ranks.genus, name) for row, name in placed if row.ranks.genus not in (None, name.genus)]
+    if contradicted:
+        genus, name = contradicted[0]
+        say(
+            f"{len(contradicted)} rows have a genus other than their binomial's, which is taken, "
+            f"such as {genus!r} beside {name.species!r}"
+        )
+    taxa = [_spelled_alike(replace(row.ranks, genus=name.genus, species=name.species)) for row, name in placed]
+    first_of: dict[str | None, tuple[Row, str]] = {}
+    for (row, name), taxon in zip(placed, taxa, strict=True):
+        if taxon.kingdom is not None:
+            other, kingdom = first_of.setdefault(taxon.species, (row, taxon.kingdom))
+            if kingdom != taxon.kingdom:
+                reason = f"{name.species} is of the kingdom {taxon.kingdom} here and {kingdom} in {other.file}"
+                problems.append(Problem(row.file, f"{reason}; both are used as one species"))
+    return [(row, taxon) for (row, _), taxon in zip(placed, taxa, strict=True)]
+
+
+def _spelled_alike(taxon: Taxon) -> Taxon:
+    """The taxon with ranks above the genus in usual letters: NYMPHALIDAE and nymphalidae are Nymphalidae."""
+    names = {rank: name for rank in RANKS[:-2] if (name := taxon.rank(rank)) and (name.isupper() or name.islower())}
+    return Taxon.from_dict(taxon.to_dict() | {rank: name.capitalize() for rank, name in names.items()})
+
+
+def _examine(root: Path, placed: Sequence[tuple[Row, Taxon]], problems: list[Problem], workers: int) -> list[_Examined]:
+    """Open every image and mask once, several at a time."""
+    examined: list[_Examined] = []
+    with worker_pool(workers if len(placed) >= _MIN_IMAGES_FOR_PROCESSES else 1) as pool:
+        answers = pool.map(partial(_examine_row, root), placed, chunksize=_IMAGES_PER_TASK)
+        try:
+            for item, complaints in track(answers, "examining", total=len(placed)):
+                problems += complaints
+                if item is not None:
+                    examined.append(item)
+        except BrokenProcessPool as error:
+            raise CollectionError(
+                "a process that examines images ended; in a script, call this below `if __name__ == '__main__':`, and "
+                "where memory is short, use fewer workers"
+            ) from error
+    return examined
+
+
+def _examine_row(root: Path, placed: tuple[Row, Taxon]) -> tuple[_Examined | None, list[Problem]]:
+    row, taxon = placed
+    try:
+        facts = examine_image(root / row.file)
+    except ImageError as error:
+        return None, [Problem(row.file, str(error))]
+    if row.mask_file is None:
+        return _Examined(row, taxon, facts), []
+    try:
+        mask = open_mask(root / row.mask_file)
+        height, width = mask.shape
+        if (width, height) != (facts.width, facts.height):
+            raise ImageError(f"it is {width} x {height} pixels, the image {facts.width} x {facts.height}")
+        if not mask.any():
+            raise ImageError("it has no foreground, which is what lies above 127 of 255")
+    except ImageError as error:
+        complaint = f"mask {row.mask_file}: {error}; the image goes without it"
+        return _Examined(replace(row, mask_file=None), taxon, facts), [Problem(row.file, complaint)]
+    return _Examined(row, taxon, facts), []
+
+
+def _splits(examined: Sequence[_Examined], groups: Sequence[int], config: CollectionConfig) -> list[Split]:
+    """The split of every image; nothing is chosen or trained on images without labels."""
+    if not config.labels:
+        return ["test"] * len(examined)
+    species = [item.taxon.species or "" for item in examined]
+    together = units([item.row.individual for item in examined], groups)
+    # Byte-identical images of a species have the same key, whatever their files are called.
+    keys = [f"{item.row.individual or item.facts.sha256} {name}" for item, name in zip(examined, species, strict=True)]
+    return split_members(
+        [
+            Member(key, name, unit, item.row.split)
+            for key, name, unit, item in zip(keys, species, together, examined, strict=True)
+        ],
+        validation_share=config.validation_share,
+        test_share=config.test_share,
+        seed=config.split_seed,
+        given_stays=config.near_identical == "keep",
+    )
+
+
+def _record(item: _Examined, split: Split) -> ImageRecord:
+    row, facts = item.row, item.facts
     return ImageRecord(
         image_id=image_id_of(row.file),
+        individual_id=row.individual or "",
         file=row.file,
-        taxon=taxon,
+        taxon=item.taxon,
         split=split,
         width=facts.width,
         height=facts.height,
@@ -117,66 +208,61 @@ def record_of(row: Row, facts: ImageFacts, taxon: Taxon, split: Split) -> ImageR
     )
 
 
-def image_id_of(file: str) -> str:
-    """A stable id, safe in file names and URLs: a readable stem, and a hash of the whole relative path."""
-    stem = re.sub(r"[^A-Za-z0-9_]+", "-", PurePosixPath(file).stem).strip("-")[:40]
-    digest = sha256(file.encode()).hexdigest()[:16]
-    return f"{stem}-{digest}" if stem else digest
+def _without_copies(records: Sequence[ImageRecord], problems: list[Problem]) -> list[int]:
+    """Places of the images without the exact copies of earlier ones, which are reported with what they contradict."""
+    copies: dict[str, list[int]] = defaultdict(list)
+    for place, record in enumerate(records):
+        copies[record.sha256].append(place)
+    for places in copies.values():
+        first, *others = (records[place] for place in places)
+        for copy in others:
+            reason = f"exact copy of {first.file}, which is used instead"
+            if copy.taxon.species != first.taxon.species:
+                reason += f"; but its species is {copy.taxon.species}, there {first.taxon.species}"
+                problems.append(
+                    Problem(
+                        first.file,
+                        f"it is used as {first.taxon.species}, but its exact copy {copy.file} is labelled "
+                        f"{copy.taxon.species}",
+                    )
+                )
+            if copy.split != first.split:
+                reason += f"; its split is {copy.split}, there {first.split}"
+            problems.append(Problem(copy.file, reason))
+    return sorted(places[0] for places in copies.values())
 
 
-def _place(rows: Sequence[Row], problems: list[Problem]) -> list[_Placed]:
-    """Place every row at a species; what is left out of a label, or contradicts it, is told as a note."""
-    placed: list[_Placed] = []
-    for row in rows:
-        try:
-            placed.append(_Placed(row, parse_name(row.label)))
-        except CollectionError as error:
-            problems.append(Problem(row.file, str(error)))
-    noted = [item for item in placed if item.name.note]
-    if noted:
-        label, name = noted[0].row.label, noted[0].name
-        say(f"{len(noted)} labels are shortened to binomials, such as {label!r} to {name.species!r} ({name.note})")
-    contradicted = [item for item in placed if item.row.ranks.genus not in (None, item.name.genus)]
-    if contradicted:
-        genus, name = contradicted[0].row.ranks.genus, contradicted[0].name
-        say(
-            f"{len(contradicted)} rows have a genus other than their binomial's, which is taken, "
-            f"such as {genus!r} beside {name.species!r}"
-        )
-    return placed
+def _disagreements_of_individuals(records: Sequence[ImageRecord]) -> list[Problem]:
+    """Images whose species or split is not that of the first image of the same individual; all are used."""
+    first_of: dict[str, ImageRecord] = {}
+    problems = []
+    for record in records:
+        first = first_of.setdefault(record.individual_id, record)
+        for what, here, there in (
+            ("species", record.taxon.species, first.taxon.species),
+            ("split", record.split, first.split),
+        ):
+            if here != there:
+                problems.append(
+                    Problem(
+                        record.file,
+                        f"its individual {record.individual_id} has the {what} {there} in {first.file} and {here} "
+                        "here; both images are used",
+                    )
+                )
+    return problems
 
 
-def _examine(root: Path, placed: Sequence[_Placed], problems: list[Problem], workers: int) -> list[_Examined]:
-    """Open every image and mask once, several at a time; Pillow releases the interpreter while it decodes."""
-    examined: list[_Examined] = []
-    # `open_image` refuses what Pillow warns of as a decompression bomb, so that its warning says nothing new.
-    with warnings.catch_warnings(), ThreadPoolExecutor(max(1, workers)) as pool:
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        answers = pool.map(_examine_one, repeat(root), placed)
-        for item, complaints in track(answers, "examining", total=len(placed)):
-            problems += complaints
-            if item is not None:
-                examined.append(item)
-    return examined
-
-
-def _examine_one(root: Path, placed: _Placed) -> tuple[_Examined | None, list[Problem]]:
-    row = placed.row
-    try:
-        facts = examine_image(root / row.file)
-    except ImageError as error:
-        return None, [Problem(row.file, str(error))]
-    if row.mask_file is None:
-        return _Examined(placed, facts), []
-    try:
-        mask = open_mask(root / row.mask_file)
-        height, width = mask.shape
-        if (width, height) != (facts.width, facts.height):
-            raise ImageError(f"it is {width} x {height} pixels, the image {facts.width} x {facts.height}")
-        if not mask.any():
-            raise ImageError("it has no foreground, which is what lies above 127 of 255")
-    except ImageError as error:
-        without = replace(placed, row=replace(row, mask_file=None))
-        complaint = f"mask {row.mask_file}: {error}; the image goes without it"
-        return _Examined(without, facts), [Problem(row.file, complaint)]
-    return _Examined(placed, facts), []
+def _contradictions(records: Sequence[ImageRecord], groups: Sequence[int]) -> tuple[NearIdentical, ...]:
+    """Images that nearly equal one of another split, or of another species, each beside the first such one."""
+    members: dict[int, list[ImageRecord]] = defaultdict(list)
+    for record, group in zip(records, groups, strict=True):
+        members[group].append(record)
+    pairs = []
+    for first, *others in members.values():
+        for other in others:
+            if other.split != first.split:
+                pairs.append(NearIdentical(other.file, first.file, "split", (other.split, first.split)))
+            if other.taxon.species != first.taxon.species:
+                pairs.append(NearIdentical(other.file, first.file, "species", (other.species, first.species)))
+    return tuple(sorted(pairs, key=lambda pair: (pair.file, pair.differ)))

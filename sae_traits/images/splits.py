@@ -1,4 +1,4 @@
-"""Which images are for training, validation and testing, where the collection does not say."""
+"""Which individuals are for training, validation and testing, where the collection does not say."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import floor
+
+import numpy as np
 
 from sae_traits.errors import CollectionError
 from sae_traits.schema import Split
@@ -42,83 +44,105 @@ def parse_split(label: str) -> Split:
 class Member:
     """What the split of an image depends on."""
 
-    content: str
-    """The same for byte-identical images of a species."""
+    key: str
+    """What the draw depends on: the same for all images of an individual, or for byte-identical ones of a species."""
     species: str
-    group: int
-    """The same for near-identical images."""
+    unit: int
+    """The same for images that must be in one split, as `units` says."""
     given: Split | None
     """The source's own split."""
+
+
+def units(individuals: Sequence[str | None], near_identical: Sequence[int]) -> list[int]:
+    """Number the sets of images that must be in one split: of one individual, near-identical, or joined by others.
+
+    Args:
+        individuals: the individual of each image, None where the source names none.
+        near_identical: group of each image, named by the group's first image.
+
+    Returns:
+        A number for each image; images of one set have the same.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    n = len(individuals)
+    first: dict[str, int] = {}
+    links = [first.setdefault(name, place) if name else place for place, name in enumerate(individuals)]
+    ends = np.array([*links, *near_identical], dtype=np.intp)
+    starts = np.tile(np.arange(n), 2)
+    return connected_components(coo_array((np.ones(2 * n), (starts, ends)), shape=(n, n)), directed=False)[1].tolist()
 
 
 def split_members(
     members: Sequence[Member], *, validation_share: float, test_share: float, seed: int, given_stays: bool
 ) -> list[Split]:
-    """A split for every image `[n_members]`; those of a group are on one side of it.
+    """Choose a split for every image `[n_members]`, the same for all of a unit.
 
-    Groups without a given split are drawn within their species, and count as one image there. A group of several
+    Units without a given split are drawn within their species, and count as one individual there. A unit of several
     species is for training: a photograph with two names cannot test either. An image without a given split goes with
-    those of its group that have one.
+    those of its unit that have one.
 
     Args:
         members: in any order.
         validation_share: as `split_by_species`.
         test_share: as `split_by_species`.
         seed: as `split_by_species`.
-        given_stays: whether the given splits stay where they part a group; else all of the group is for training.
+        given_stays: whether the given splits stay where they part a unit; else all of the unit is for training.
     """
-    groups: dict[int, list[Member]] = defaultdict(list)
+    members_of: dict[int, list[Member]] = defaultdict(list)
     for member in members:
-        groups[member.group].append(member)
+        members_of[member.unit].append(member)
     settled: dict[int, Split] = {}
     undecided: dict[str, str] = {}
-    for name, group in groups.items():
-        given: set[Split] = {member.given for member in group if member.given is not None}
-        if given or len({member.species for member in group}) > 1:
-            settled[name] = "train" if len(given) != 1 else given.pop()
+    key_of = {unit: min(member.key for member in together) for unit, together in members_of.items()}
+    for unit, together in members_of.items():
+        given: set[Split] = {member.given for member in together if member.given is not None}
+        if given or len({member.species for member in together}) > 1:
+            settled[unit] = "train" if len(given) != 1 else given.pop()
         else:
-            undecided[min(member.content for member in group)] = group[0].species
+            undecided[key_of[unit]] = together[0].species
     drawn = split_by_species(undecided, validation_share=validation_share, test_share=test_share, seed=seed)
-    settled |= {name: drawn[min(m.content for m in group)] for name, group in groups.items() if name not in settled}
-    return [member.given if member.given and given_stays else settled[member.group] for member in members]
+    settled |= {unit: drawn[key] for unit, key in key_of.items() if unit not in settled}
+    return [member.given if member.given and given_stays else settled[member.unit] for member in members]
 
 
 def split_by_species(
     species: Mapping[str, str], *, validation_share: float, test_share: float, seed: int
 ) -> dict[str, Split]:
-    """A split for every image, drawn within each species.
+    """Draw a split for every individual, within each species.
 
-    The result depends on the names and the seed alone, not on the order of the images. Every species has an image
-    in train, and from two images on one in test (unless test_share is 0). Each share is met within rounding; whether
-    it is rounded up or down is drawn by species, so that the shares hold over many small species, too.
+    The result depends on the names and the seed alone, not on their order. Every species has an individual
+    in train, and from two individuals on one in test (unless test_share is 0). Each share is met within rounding;
+    whether it is rounded up or down is drawn by species, so that the shares hold over many small species, too.
 
     Args:
-        species: image_id -> binomial.
-        validation_share: share of each species' images for validation.
-        test_share: share of each species' images for testing.
+        species: key of an individual -> binomial.
+        validation_share: share of each species' individuals for validation.
+        test_share: share of each species' individuals for testing.
         seed: seed of the draw.
     """
     members: dict[str, list[str]] = defaultdict(list)
-    for image_id, name in species.items():
-        members[name].append(image_id)
+    for key, name in species.items():
+        members[name].append(key)
     splits: dict[str, Split] = {}
-    for name, image_ids in members.items():
-        n_validation, n_test = _sizes(name, len(image_ids), validation_share, test_share, seed)
-        image_ids.sort(key=lambda image_id: _draw(seed, "image", image_id))
-        splits |= dict.fromkeys(image_ids, "train")
-        splits |= dict.fromkeys(image_ids[:n_test], "test")
-        splits |= dict.fromkeys(image_ids[n_test : n_test + n_validation], "validation")
+    for name, keys in members.items():
+        n_validation, n_test = _sizes(name, len(keys), validation_share, test_share, seed)
+        keys.sort(key=lambda key: _draw(seed, "specimen", key))  # the word is part of every split that was drawn so far
+        splits |= dict.fromkeys(keys, "train")
+        splits |= dict.fromkeys(keys[:n_test], "test")
+        splits |= dict.fromkeys(keys[n_test : n_test + n_validation], "validation")
     return splits
 
 
-def _sizes(species: str, n_images: int, validation_share: float, test_share: float, seed: int) -> tuple[int, int]:
-    """Numbers of validation and test images of a species."""
+def _sizes(species: str, n: int, validation_share: float, test_share: float, seed: int) -> tuple[int, int]:
+    """Numbers of validation and test individuals among the `n` of a species."""
     at_least = 1 if test_share > 0 else 0
     train_share = 1 - validation_share - test_share
-    n_train = max(1, min(n_images - at_least, floor(n_images * train_share + _ROUNDING)))
-    spare = n_images - n_train
-    n_test = min(spare, max(at_least, _round(n_images * test_share, seed, "test", species)))
-    n_validation = min(spare - n_test, _round(n_images * validation_share, seed, "validation", species))
+    n_train = max(1, min(n - at_least, floor(n * train_share + _ROUNDING)))
+    spare = n - n_train
+    n_test = min(spare, max(at_least, _round(n * test_share, seed, "test", species)))
+    n_validation = min(spare - n_test, _round(n * validation_share, seed, "validation", species))
     return n_validation, n_test
 
 

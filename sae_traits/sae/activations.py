@@ -24,6 +24,13 @@ class Selection:
     """Which of the places count `[n_selected]`, so that shapes need not depend on values."""
     n_latents: int
 
+    @classmethod
+    def of_rows(cls, latents: Tensor, active: Tensor, n_latents: int) -> Selection:
+        """The same number of places in every row, latents and whether they count `[n, n_per_row]`."""
+        n, n_per_row = latents.shape
+        offsets = torch.arange(0, n_per_row * n + 1, n_per_row, device=latents.device)
+        return cls(offsets, latents.flatten(), active.flatten(), n_latents)
+
     @cached_property
     def rows(self) -> Tensor:
         """The row of each place `[n_selected]`."""

@@ -6,8 +6,9 @@ unit length. Times are of 100,000 patches of width 96 on one core.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any, Literal, get_args
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,73 +17,74 @@ from torch import Tensor
 from torch.nn import functional
 
 from sae_traits.errors import ConfigError
-from sae_traits.sae.architectures import ArchitectureName
+from sae_traits.features.source import FeatureSource
 from sae_traits.sae.architectures.nmf import positive_and_negative
 from sae_traits.sae.model import SAE, SAEConfig
 from sae_traits.schema import BackboneInfo
 
-BaselineName = Literal["pca", "nmf", "k_means", "random"]
-BASELINES: tuple[BaselineName, ...] = get_args(BaselineName)
 Patches = Tensor | NDArray[np.float32]
 """A sample of features `[n, d_model]`."""
 
+SAMPLED_PATCHES = 100_000
+"""`fit_to_source` takes at most this many patches, of random images."""
 K_MEANS_BATCH = 4096
-"""Patches a step; four times scikit-learn's, for 0.01 more explained variance on 1,536 centroids."""
+"""Patches per step; four times scikit-learn's, for 0.01 more explained variance on 1,536 centroids."""
 NMF_PATCHES = 20_000
 NMF_ITERATIONS = 50
 
 
 def fit_baseline(
-    name: BaselineName,
-    patches: Patches,
-    n_latents: int,
-    *,
-    k: int,
-    seed: int,
-    backbone: BackboneInfo | None = None,
+    name: str, patches: Patches, n_latents: int, *, k: int, seed: int, backbone: BackboneInfo | None = None
 ) -> SAE:
     """The baseline of a name.
 
     Args:
         name: one of BASELINES.
         patches: a sample of training features `[n, d_model]`.
-        n_latents: size of the dictionary; PCA and NMF have at most 2 d_model.
-        k: active latents a patch, of `random`; the others find their own number.
+        n_latents: size of the dictionary; PCA and NMF have at most 2 d_model (`max_n_latents`).
+        k: active latents per patch, of `random`; the others find their own number.
         seed: of what is random.
         backbone: where the features came from, for the record.
 
     Raises:
-        ConfigError: the baseline cannot have so many latents, or there are too few patches.
+        ConfigError: there is no such baseline, it cannot have so many latents, or there are too few patches.
     """
-    match name:
-        case "pca":
-            sae = fit_pca(patches, n_latents)
-        case "nmf":
-            sae = fit_nmf(patches, n_latents, seed=seed)
-        case "k_means":
-            sae = fit_k_means(patches, n_latents, seed=seed)
-        case "random":
-            sae = random_directions(patches, n_latents, k=k, seed=seed)
-    sae.config = replace(sae.config, backbone=backbone)
+    sae = _baseline(name).fit(patches, n_latents, k=k, seed=seed)
+    sae.config = replace(sae.config, backbone=backbone, training={"method": name} | sae.config.training)
     return sae
 
 
-def allowed_n_latents(name: BaselineName, n_latents: int, *, d_model: int, n_patches: int) -> int:
+def fit_to_source(
+    name: str, source: FeatureSource, rows: NDArray[np.int64], n_latents: int, *, k: int, seed: int
+) -> SAE:
+    """The baseline of a name, fitted to all patches of random images, SAMPLED_PATCHES at most.
+
+    Args:
+        name: one of BASELINES.
+        source: features of a collection.
+        rows: of the images to fit to, for example those of the train split `[n]`.
+        n_latents: of the SAE that it is compared with; where the baseline cannot have so many, it has all it can.
+        k: of that SAE.
+        seed: of the sample, and of what is random.
+    """
+    order = np.random.default_rng(seed).permutation(rows)
+    n_until = np.cumsum(source.patch_counts()[order])
+    n_images = max(1, int(np.searchsorted(n_until, SAMPLED_PATCHES, side="right")))
+    patches = torch.cat([shard.features.float() for shard in source.shards(np.sort(order[:n_images]))])
+    n_latents = max_n_latents(name, n_latents, d_model=source.info.d_model, n_patches=len(patches))
+    return fit_baseline(name, patches, n_latents, k=k, seed=seed, backbone=source.info)
+
+
+def max_n_latents(name: str, n_latents: int, *, d_model: int, n_patches: int) -> int:
     """The most latents, up to `n_latents`, that a baseline can have of `n_patches` patches of width `d_model`."""
-    if name == "random":
-        return n_latents
-    if name == "k_means":
-        return min(n_latents, n_patches)
-    if name == "nmf":
-        return min(n_latents, 2 * d_model, n_patches, NMF_PATCHES)
-    return 2 * max(1, min(n_latents // 2, d_model, n_patches))
+    return _baseline(name).max_n_latents(n_latents, d_model, n_patches)
 
 
-def fit_pca(patches: Patches, n_latents: int) -> SAE:
+def fit_pca(patches: Patches, n_latents: int, *, k: int | None = None, seed: int = 0) -> SAE:
     """Principal components: latents 2i and 2i + 1 are the positive and the negative half of component i.
 
-    Decoding is exact PCA with n_latents / 2 components, so L0 is that number: for comparison with an SAE of k active
-    latents give 2 k. 0.4 s.
+    Decoding is exact PCA with n_latents / 2 components, so L0 is that number, whatever k is: for comparison with an SAE
+    of k active latents give 2 k latents. Nothing is random. 0.4 s.
 
     Raises:
         ConfigError: n_latents is odd or more than twice d_model, or there are fewer patches than components.
@@ -93,7 +95,7 @@ def fit_pca(patches: Patches, n_latents: int) -> SAE:
     n_components, d_model = n_latents // 2, x.shape[1]
     if n_latents % 2 or not 0 < n_components <= d_model:
         raise ConfigError(
-            f"PCA of features of width {d_model} has an even number of 2 to {2 * d_model} latents, two a component, "
+            f"PCA of features of width {d_model} has an even number of 2 to {2 * d_model} latents, two per component, "
             f"not {n_latents}; choose --n-latents accordingly"
         )
     _check_enough(len(x), n_components, "principal components")
@@ -101,10 +103,10 @@ def fit_pca(patches: Patches, n_latents: int) -> SAE:
     pca = PCA(n_components, svd_solver="covariance_eigh").fit(x.double().numpy())
     components = torch.from_numpy(pca.components_)
     rows = torch.stack([components, -components], dim=1).flatten(0, 1)
-    return _fitted("relu", "pca", x, W_enc=rows.T, W_dec=rows)
+    return _fitted("relu", x, W_enc=rows.T, W_dec=rows)
 
 
-def fit_nmf(patches: Patches, n_latents: int, *, seed: int) -> SAE:
+def fit_nmf(patches: Patches, n_latents: int, *, k: int | None = None, seed: int) -> SAE:
     """Non-negative matrix factorisation of the positive and the negative parts of the centred features.
 
     scikit-learn's coordinate descent on at most NMF_PATCHES patches: MiniBatchNMF, on all 100,000, took longer and
@@ -139,10 +141,10 @@ def fit_nmf(patches: Patches, n_latents: int, *, seed: int) -> SAE:
     # A component whose halves cancel decodes to nothing; it keeps a finite scale.
     components = components / torch.where(length > 0, length, 1)
     positive, negative = components.chunk(2, dim=1)
-    return _fitted("nmf", "nmf", x, W_enc=components.T, W_dec=positive - negative, training={"seed": seed})
+    return _fitted("nmf", x, W_enc=components.T, W_dec=positive - negative, training={"seed": seed})
 
 
-def fit_k_means(patches: Patches, n_latents: int, *, seed: int) -> SAE:
+def fit_k_means(patches: Patches, n_latents: int, *, k: int | None = None, seed: int) -> SAE:
     """Centroids of MiniBatchKMeans: one latent is active, and decoding gives the nearest centroid. 1,536 take 15 s.
 
     Raises:
@@ -157,7 +159,6 @@ def fit_k_means(patches: Patches, n_latents: int, *, seed: int) -> SAE:
     )
     centroids = torch.from_numpy(k_means.cluster_centers_).float()
     return _fitted(
-        "k_means",
         "k_means",
         x,
         W_enc=centroids.T,
@@ -181,7 +182,7 @@ def random_directions(patches: Patches, n_latents: int, *, k: int, seed: int) ->
         raise ConfigError(f"k must lie between 1 and n_latents ({n_latents}), not {k}")
     rows = torch.randn(n_latents, x.shape[1], generator=torch.Generator().manual_seed(seed))
     rows = functional.normalize(rows, dim=1)
-    sae = _fitted("topk", "random", x, W_enc=rows.T, W_dec=rows, k=k, training={"seed": seed})
+    sae = _fitted("topk", x, W_enc=rows.T, W_dec=rows, k=k, training={"seed": seed})
     centred = x - sae.b_dec.detach()
     along = squares = 0.0
     with torch.no_grad():
@@ -191,6 +192,30 @@ def random_directions(patches: Patches, n_latents: int, *, k: int, seed: int) ->
             squares += float(reconstruction.square().sum(dtype=torch.float64))
         sae.W_enc.mul_(along / squares if squares > 0 else 1.0)
     return sae
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """How a baseline is fitted, and how large it can be."""
+
+    fit: Callable[..., SAE]
+    max_n_latents: Callable[[int, int, int], int]
+    """Of the number that is wanted, the width of the features and the number of patches."""
+
+
+BASELINES = {
+    "pca": Baseline(fit_pca, lambda wanted, d_model, n_patches: 2 * max(1, min(wanted // 2, d_model, n_patches))),
+    "nmf": Baseline(fit_nmf, lambda wanted, d_model, n_patches: min(wanted, 2 * d_model, n_patches, NMF_PATCHES)),
+    "k_means": Baseline(fit_k_means, lambda wanted, d_model, n_patches: min(wanted, n_patches)),
+    "random": Baseline(random_directions, lambda wanted, d_model, n_patches: wanted),
+}
+"""By the `kind` of their regions in `sae_traits.config.regions`."""
+
+
+def _baseline(name: str) -> Baseline:
+    if name not in BASELINES:
+        raise ConfigError(f"there is no baseline {name!r}; there are {', '.join(BASELINES)}")
+    return BASELINES[name]
 
 
 def _as_tensor(patches: Patches) -> Tensor:
@@ -206,8 +231,7 @@ def _check_enough(n_patches: int, needed: int, what: str) -> None:
 
 
 def _fitted(
-    architecture: ArchitectureName,
-    method: BaselineName,
+    architecture: str,
     x: Tensor,
     *,
     W_enc: Tensor,
@@ -218,8 +242,10 @@ def _fitted(
 ) -> SAE:
     """An SAE of these weights, centred on the mean of `x [n, d_model]`; without `b_enc` it is zero."""
     n_latents, d_model = W_dec.shape
-    record = {"method": method, "n_patches": len(x), **(training or {})}
-    sae = SAE(SAEConfig(architecture=architecture, d_model=d_model, n_latents=n_latents, k=k, training=record))
+    record = {"n_patches": len(x), **(training or {})}
+    sae = SAE.from_config(
+        SAEConfig(architecture=architecture, d_model=d_model, n_latents=n_latents, k=k, training=record)
+    )
     weights = {
         "W_enc": W_enc,
         "b_enc": torch.zeros(n_latents) if b_enc is None else b_enc,

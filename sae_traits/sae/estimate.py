@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sae_traits.config import TrainConfig
+from sae_traits.config.train import TrainConfig
+from sae_traits.sae.architectures import trained_class
 from sae_traits.sae.trainer import n_steps_for
 
 
@@ -51,19 +52,18 @@ def estimate_training(configs: Sequence[TrainConfig], *, d_model: int, n_differe
         n_steps=n_steps,
         batch_size=batch_size,
         n_different_patches=n_different_patches,
-        flops=n_steps * batch_size * sum(flops_a_patch(config, d_model) for config in configs),
+        flops=n_steps * batch_size * sum(flops_per_patch(config, d_model) for config in configs),
     )
 
 
-def flops_a_patch(config: TrainConfig, d_model: int) -> int:
-    """Floating-point operations of a training step for one patch: the matrix products, two operations a weight.
+def flops_per_patch(config: TrainConfig, d_model: int) -> int:
+    """Floating-point operations of a training step for one patch: the matrix products, two operations per weight.
 
     One dense product makes the pre-activations. Four more follow, the reconstruction and the gradients of latents,
-    decoder and encoder: of all latents where any may be active (relu, jump_relu), of the k active ones elsewhere. Left
-    out is what is small or comes late: biases, the optimiser, Matryoshka prefixes, the revival of dead latents.
+    decoder and encoder: of all latents where any may be active, of the k active ones elsewhere. Left out is what is
+    small or comes late: biases, the optimiser, Matryoshka prefixes, the revival of dead latents.
     """
-    active = config.n_latents if config.architecture in ("relu", "jump_relu") else config.k
-    return 2 * d_model * (config.n_latents + 4 * active)
+    return 2 * d_model * (config.n_latents + 4 * trained_class(config).n_multiplied(config))
 
 
 def encoding_flops_per_patch(n_latents: int, d_model: int) -> int:

@@ -2,50 +2,145 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, overload
 
+import torch
+from PIL import Image
 from torch import Tensor
 
-from sae_traits.errors import CheckpointError
-from sae_traits.features.backbone import Backbone, image_features, restore_backbone
+from sae_traits.config.features import VisionModel, recorded_kind
+from sae_traits.errors import CheckpointError, ImageError
+from sae_traits.features.backbone import Backbone, load_backbone, restore_backbone
 from sae_traits.geometry import PatchGrid
+from sae_traits.images.decode import open_image
 from sae_traits.sae.model import SAE
 from sae_traits.schema import BackboneInfo
 
-if TYPE_CHECKING:
-    from PIL import Image
+Photograph = str | Path | Image.Image
+"""A file, or an upright RGB image (`sae_traits.images.decode.open_image` gives one)."""
+Features = tuple[Tensor, PatchGrid]
+"""Features `[n_valid, d_model]` of the patches `grid.valid`, in that order, float32 on the CPU, and the grid."""
 
 
 class Extractor:
-    """Backbone, layer and preprocessing of an SAE, ready to be called on an image."""
+    """Backbone, layer and preprocessing of an SAE, ready to be called on images."""
 
     def __init__(self, backbone: Backbone) -> None:
         self.backbone = backbone
 
-    def __call__(self, image: Image.Image) -> tuple[Tensor, PatchGrid]:
-        """Features `[n_valid, d_model]` of the patches `grid.valid`, in that order, and the grid.
+    @overload
+    def __call__(self, images: Photograph) -> Features: ...
+    @overload
+    def __call__(self, images: Sequence[Photograph]) -> list[Features]: ...
+    @overload
+    def __call__(self, images: Tensor) -> Tensor: ...
+    def __call__(self, images: Photograph | Sequence[Photograph] | Tensor) -> Features | list[Features] | Tensor:
+        """Features of one image, of several, or of a prepared batch.
 
         Args:
-            image: an upright RGB image (`sae_traits.images.decode.open_image` gives one).
+            images: a file or an upright RGB image; a list of these; or what `prepare` makes of images, stacked.
+
+        Returns:
+            For one image `Features`; for a list a list of these; for a batch the features of all patches, also those
+            of padding, row by row `[n_images, rows * columns, d_model]`, on the backbone's device.
+
+        Raises:
+            ImageError: a file cannot be read, or this is nothing of the kind.
         """
-        return image_features(self.backbone, image)
+        if isinstance(images, Tensor):
+            self._check_batch(images)
+            return self.backbone.encode(images)
+        if not isinstance(images, list | tuple):
+            return self._of_several([images])[0]
+        return self._of_several(images)
+
+    def prepare(self, image: Photograph) -> Tensor:
+        """One element of a batch, on the CPU; needs no model, so that worker processes can do it."""
+        return self.backbone.prepare(_upright_rgb(image))
+
+    def _of_several(self, images: Sequence[Photograph]) -> list[Features]:
+        if not images:
+            return []
+        opened = [_upright_rgb(image) for image in images]
+        grids = [self.backbone.info.grid(image.size) for image in opened]
+        features = self.backbone.encode(torch.stack([self.backbone.prepare(image) for image in opened])).cpu()
+        return [(of_image[torch.from_numpy(grid.valid)], grid) for of_image, grid in zip(features, grids, strict=True)]
+
+    @cached_property
+    def _prepared_shape(self) -> list[int]:
+        return list(self.prepare(Image.new("RGB", (8, 8))).shape)
+
+    def _check_batch(self, batch: Tensor) -> None:
+        if list(batch.shape[1:]) != self._prepared_shape or not batch.is_floating_point():
+            wanted = ", ".join(map(str, self._prepared_shape))
+            raise ImageError(
+                f"a batch holds prepared images [n, {wanted}] as real numbers, not {batch.dtype} {list(batch.shape)}; "
+                "stack what `extractor.prepare(image)` gives, or give a list of images"
+            )
 
 
-def load_extractor(sae: SAE, *, device: str = "auto") -> Extractor:
+def _upright_rgb(image: Any) -> Image.Image:
+    if isinstance(image, str | Path):
+        try:
+            return open_image(Path(image))
+        except ImageError as error:
+            raise ImageError(f"{image} {error}") from error
+    if not isinstance(image, Image.Image):
+        raise ImageError(
+            f"an extractor takes a file, a PIL image, a list of these or a prepared batch, not {type(image).__name__}"
+        )
+    if image.mode != "RGB":
+        raise ImageError(f"the image is {image.mode}, not RGB; give the file itself, or image.convert('RGB')")
+    return image
+
+
+def load_extractor(
+    sae: SAE, *, backbone: str | Path | None = None, layer: int | None = None, device: str = "auto"
+) -> Extractor:
     """Rebuild the backbone, the layer and the preprocessing from the SAE's configuration.
 
+    Args:
+        sae: the SAE.
+        backbone: a folder or Hub id to load the model from, instead of the recorded one, whose weights it must have;
+            or `texture`. Needed where the configuration names none, as in other libraries' checkpoints.
+        layer: index into the model's hidden states, negative from the end; by default the recorded one.
+        device: where the backbone runs: auto, cpu, cuda, cuda:1 or mps.
+
     Raises:
-        CheckpointError: the SAE does not say which backbone it was trained on, or the widths do not fit.
-        BackboneError: the backbone cannot be had.
+        CheckpointError: the SAE was trained on features of another width or layer, or does not say on which.
+        BackboneError: the backbone cannot be had, or has other weights than recorded.
     """
     info = sae.config.backbone
     if info is None:
+        loaded = _load_unrecorded(backbone, layer, device)
+    else:
+        if layer is not None and layer >= 0:
+            check_features(sae, replace(info, layer=layer))
+        if backbone is not None:
+            folder = Path(backbone).expanduser()
+            info = replace(info, backbone=str(folder.resolve()) if folder.is_dir() else str(backbone))
+        loaded = restore_backbone(info, device=device)
+    check_features(sae, loaded.info)
+    return Extractor(loaded)
+
+
+def _load_unrecorded(backbone: str | Path | None, layer: int | None, device: str) -> Backbone:
+    """The backbone of an SAE that says nothing of it."""
+    if backbone is None:
         raise CheckpointError(
-            "this SAE's config.json names no backbone; load one with sae_traits.features.backbone.load_backbone"
+            "this SAE's config.json names no backbone; say which features it was trained on, for example "
+            'load_extractor(sae, backbone="facebook/dinov2-base", layer=11)'
         )
-    backbone = restore_backbone(info, device=device)
-    check_features(sae, backbone.info)
-    return Extractor(backbone)
+    kind = recorded_kind(str(backbone))
+    if kind is not VisionModel:
+        return load_backbone(kind(), device=device)
+    if layer is None:
+        raise CheckpointError(f"this SAE's config.json names no layer of {backbone}; give load_extractor its layer=")
+    return load_backbone(VisionModel(model=str(backbone), layer=layer), device=device)
 
 
 def check_features(sae: SAE, info: BackboneInfo) -> None:
@@ -59,10 +154,21 @@ def check_features(sae: SAE, info: BackboneInfo) -> None:
     if trained is None:
         return
     # The same revision under another name is the same model, for example a folder that has moved.
-    for field in ("revision", "layer", "rows", "columns", "framing", "mean", "std", "precision"):
-        if getattr(trained, field) != getattr(info, field):
+    for name in ("revision", "layer", "rows", "columns", "framing", "mean", "std", "compute_dtype"):
+        if getattr(trained, name) != getattr(info, name):
             raise CheckpointError(
-                f"the SAE was trained on {trained.backbone} with {field} {getattr(trained, field)}, but these features "
-                f"are of {info.backbone} with {field} {getattr(info, field)}; leave out --backbone, --layer, --framing "
-                "and --precision to use the SAE's own"
+                f"the SAE was trained on {trained.backbone} with {name} {getattr(trained, name)}, but these features "
+                f"are of {info.backbone} with {name} {getattr(info, name)}; leave out --backbone, --layer, --framing "
+                "and --compute-dtype to use the SAE's own"
             )
+
+
+def adopt(sae: SAE, info: BackboneInfo) -> None:
+    """Let an SAE that was trained elsewhere read some features; one that says nothing of its own records them.
+
+    Raises:
+        CheckpointError: it was trained on others.
+    """
+    check_features(sae, info)
+    if sae.config.backbone is None:
+        sae.config = replace(sae.config, backbone=info)

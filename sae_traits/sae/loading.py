@@ -115,7 +115,7 @@ def _load_own(folder: Path) -> SAE:
     from huggingface_hub import load_torch_model
     from safetensors import SafetensorError
 
-    sae = SAE(SAEConfig.from_dict(read_settings(folder / CONFIG_FILE).values))
+    sae = SAE.from_config(SAEConfig.from_dict(read_settings(folder / CONFIG_FILE).values))
     whole = folder / WEIGHTS_FILE
     try:
         load_torch_model(sae, whole if whole.is_file() else folder, strict=True, safe=True)

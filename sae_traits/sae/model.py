@@ -1,13 +1,15 @@
 """The sparse autoencoder: a plain torch module that saves, loads and publishes itself.
 
 Layout of the weights (and of model.safetensors): `W_enc [d_model, n_latents]`, `b_enc [n_latents]`,
-`W_dec [n_latents, d_model]`, `b_dec [d_model]`.
+`W_dec [n_latents, d_model]`, `b_dec [d_model]`, and in some architectures `threshold [n_latents]`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from itertools import pairwise
@@ -18,8 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from sae_traits import __version__
-from sae_traits.errors import CheckpointError, ReleaseError, StoreError
-from sae_traits.sae.architectures import ArchitectureName, make_architecture
+from sae_traits.errors import CheckpointError, ConfigError, ReleaseError, StoreError
 from sae_traits.schema import BackboneInfo
 
 if TYPE_CHECKING:
@@ -33,11 +34,12 @@ MODEL_TYPE = "sae-traits"
 class SAEConfig:
     """What config.json holds: everything that the numbers depend on."""
 
-    architecture: ArchitectureName
+    architecture: str
+    """A name of `architectures.ARCHITECTURES`."""
     d_model: int
     n_latents: int
     k: int | None = None
-    """Active latents a patch: exactly (`topk`), or on average while training (`batch_topk`, `jump_relu`)."""
+    """Active latents per patch: exactly (`topk`), or on average while training (`batch_topk`, `jump_relu`)."""
     prefixes: tuple[int, ...] = ()
     """Matryoshka: the first so many latents were trained to reconstruct on their own, besides all of them."""
     subtract_decoder_bias: bool = True
@@ -55,7 +57,6 @@ class SAEConfig:
                 raise CheckpointError(f"{name} of an SAE is a whole number of at least 1, not {value!r}")
         if self.k is not None and self.k > self.n_latents:
             raise CheckpointError(f"k ({self.k}) cannot exceed the {self.n_latents} latents")
-        make_architecture(self)
         object.__setattr__(self, "prefixes", tuple(self.prefixes))  # JSON has lists only
         ends = (0, *self.prefixes, self.n_latents)
         if any(first >= end for first, end in pairwise(ends)):
@@ -87,10 +88,11 @@ class SAEConfig:
             raise CheckpointError(f"config.json of the SAE is incomplete: {error}") from error
 
 
-class SAE(nn.Module):
+class SAE(nn.Module, ABC):
     """A dictionary of patch features: latents = f((x - b_dec) W_enc + b_enc), x̂ = latents W_dec + b_dec.
 
-    What f is, and whether there is a `threshold [n_latents]`, is the architecture's matter (`architectures`).
+    A subclass per architecture says what f is (`activate`); `from_config` and `from_pretrained` find it by the name in
+    the configuration.
 
     Source: Pahuja et al. 2026, section 3.1, equations 1 and 2.
     """
@@ -99,42 +101,72 @@ class SAE(nn.Module):
         """A new SAE: random unit-norm decoder rows, `W_enc` their transpose, biases zero."""
         super().__init__()
         self.config = config
-        self.architecture = make_architecture(config)
         generator = torch.Generator().manual_seed(seed)
         decoder = torch.randn(config.n_latents, config.d_model, generator=generator)
         decoder = nn.functional.normalize(decoder, dim=1)
-        encoder = decoder.T.clone()
-        if config.architecture == "nmf":  # it is fitted to the positive and the negative parts
-            encoder = torch.cat([encoder.relu(), (-encoder).relu()])
         self.W_dec = nn.Parameter(decoder)
-        self.W_enc = nn.Parameter(encoder)
+        self.W_enc = nn.Parameter(self.encoder_of(decoder))
         self.b_enc = nn.Parameter(torch.zeros(config.n_latents))
         self.b_dec = nn.Parameter(torch.zeros(config.d_model))
-        if self.architecture.has_threshold:
-            learned = config.architecture == "jump_relu"
-            self.threshold = nn.Parameter(torch.zeros(config.n_latents), requires_grad=learned)
+
+    @staticmethod
+    def from_config(config: SAEConfig, *, seed: int = 0) -> SAE:
+        """A new SAE of the architecture that a configuration names.
+
+        Raises:
+            CheckpointError: there is no such architecture, or it lacks its k.
+        """
+        from sae_traits.sae.architectures import sae_class
+
+        return sae_class(config.architecture)(config, seed=seed)
+
+    @abstractmethod
+    def activate(self, pre: Tensor) -> Tensor:
+        """Latents `[n, n_latents]`, zero or positive, of pre-activations; differentiable where the SAE is trained."""
+
+    def gate(self) -> Tensor | None:
+        """`[n_latents]`: a latent is its own pre-activation where that is larger than this, and zero elsewhere.
+
+        None where a latent depends on the other latents too.
+        """
+        return None
+
+    @property
+    def thresholds(self) -> tuple[nn.Parameter, ...]:
+        """The tensor `threshold [n_latents]`, in the unit of latents, where the architecture has one."""
+        return ()
+
+    @staticmethod
+    def encoder_of(decoder: Tensor) -> Tensor:
+        """The initial `W_enc` to a decoder `[n_latents, d_model]`."""
+        return decoder.T.clone()
+
+    def centred(self, x: Tensor) -> Tensor:
+        """What the encoder's weights are multiplied with, in their precision, of features `[n, d_model]`."""
+        if self.config.subtract_decoder_bias:
+            x = x - self.b_dec
+        return x.to(self.W_enc.dtype)
 
     def pre_activations(self, x: Tensor) -> Tensor:
         """Pre-activations `[n, n_latents]` of features `[n, d_model]`."""
-        if self.config.subtract_decoder_bias:
-            x = x - self.b_dec
-        return torch.addmm(self.b_enc, x, self.W_enc)
+        return torch.addmm(self.b_enc, self.centred(x), self.W_enc)
 
     def encode(self, x: Tensor) -> Tensor:
         """Latents `[n, n_latents]`, zero or positive, of features `[n, d_model]`.
 
         Raises:
-            CheckpointError: the features are of another width, or not one row a patch.
+            CheckpointError: these are no features of this SAE's width, one row per patch.
         """
         self.check_width(x)
-        return self.architecture.encode(self, x)
+        return self.activate(self.pre_activations(x))
 
     def check_width(self, x: Tensor) -> None:
         """Raise a CheckpointError where `x` is no features `[n, d_model]` for this SAE."""
         d_model = self.config.d_model
+        _check_tensor(x, f"features [n, {d_model}]")
         if x.ndim != 2:
             raise CheckpointError(
-                f"an SAE reads features [n, {d_model}], one row a patch, not {list(x.shape)}; "
+                f"an SAE reads features [n, {d_model}], one row per patch, not {list(x.shape)}; "
                 "bring the patches of several images into one axis, for example with flatten(0, 1)"
             )
         if x.shape[1] != d_model:
@@ -150,11 +182,11 @@ class SAE(nn.Module):
 
         Args:
             x: features `[n, d_model]`.
-            threshold: one for all latents, or one a latent `[n_latents]`.
+            threshold: one for all latents, or one per latent `[n_latents]`.
             max_bytes: bound of the transient memory.
 
         Raises:
-            CheckpointError: the features are of another width, or not one row a patch.
+            CheckpointError: these are no features of this SAE's width, one row per patch.
             ConfigError: the threshold or the bound cannot be used.
         """
         from sae_traits.sae.sparse_encoding import encode_sparse
@@ -162,12 +194,37 @@ class SAE(nn.Module):
         return encode_sparse(self, x, threshold, max_bytes=max_bytes)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Features `[n, d_model]` of latents `[n, n_latents]`."""
-        return latents @ self.W_dec + self.b_dec
+        """Features `[n, d_model]` of latents `[n, n_latents]`.
+
+        Raises:
+            CheckpointError: these are no latents of this SAE.
+        """
+        _check_tensor(latents, f"latents [n, {self.config.n_latents}]")
+        if latents.ndim != 2 or latents.shape[1] != self.config.n_latents:
+            raise CheckpointError(
+                f"this SAE decodes latents [n, {self.config.n_latents}], one row per patch, not {list(latents.shape)}"
+            )
+        return latents.to(self.W_dec.dtype) @ self.W_dec + self.b_dec
 
     def forward(self, x: Tensor) -> Tensor:
         """Reconstruction `[n, d_model]` of features `[n, d_model]`."""
         return self.decode(self.encode(x))
+
+    def __repr__(self) -> str:
+        config, info = self.config, self.config.backbone
+        facts = {"d_model": config.d_model, "n_latents": config.n_latents, "k": config.k}
+        if info is not None:
+            facts |= {"backbone": info.backbone, "layer": info.layer}
+        return f"{type(self).__name__}({', '.join(f'{name}={v}' for name, v in facts.items() if v is not None)})"
+
+    def weights_hash(self) -> str:
+        """16 hexadecimal digits of the weights and what f depends on: a revision where the Hub gives none."""
+        config = self.config
+        digest = hashlib.sha256(f"{config.architecture} {config.k} {config.subtract_decoder_bias}".encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     @torch.no_grad()
     def encode_tiles(self, x: Tensor, max_bytes: int = 64 * 2**20) -> Iterator[tuple[int, Tensor]]:
@@ -184,11 +241,18 @@ class SAE(nn.Module):
         """Write config.json and model.safetensors (sharded when larger than 5 GB).
 
         Raises:
+            CheckpointError: the configuration names another architecture.
             StoreError: the weights cannot be written, for example because the disk is full.
         """
         from huggingface_hub import save_torch_model
         from safetensors import SafetensorError
 
+        from sae_traits.sae.architectures import sae_class
+
+        if type(self) is not sae_class(self.config.architecture):
+            raise CheckpointError(
+                f"a {type(self).__name__} whose config says {self.config.architecture!r} would load as something else"
+            )
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -209,6 +273,7 @@ class SAE(nn.Module):
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
         device: str | torch.device = "cpu",
+        dtype: torch.dtype | None = None,
     ) -> SAE:
         """Load an SAE from a folder, a file, or the Hugging Face Hub: ours, or another library's (see `loading`).
 
@@ -220,17 +285,24 @@ class SAE(nn.Module):
             cache_dir: where downloads are kept.
             local_files_only: never go to the network.
             device: where the weights are put.
+            dtype: precision of the weights, such as torch.bfloat16; by default float32.
+
+        Returns:
+            An instance of the architecture's subclass, ready for inference.
 
         Raises:
             CheckpointError: nothing usable was found; the message names what was looked for.
+            ConfigError: the dtype is not one of torch's for real numbers.
         """
         from sae_traits.sae.loading import check_local, download, load_file, load_folder
 
+        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise ConfigError(f"the dtype of an SAE is torch.float32, torch.bfloat16 or the like, not {dtype!r}")
         path = Path(path_or_id)
         if path.exists():
             check_local(path, subfolder=subfolder, revision=revision)
         if path.is_file():
-            return load_file(path).to(device)
+            return cls._checked(load_file(path)).to(device, dtype)
         if not path.is_dir():
             path = download(
                 str(path_or_id),
@@ -240,7 +312,13 @@ class SAE(nn.Module):
                 cache_dir=cache_dir,
                 local_files_only=local_files_only,
             )
-        return load_folder(path / subfolder).to(device)
+        return cls._checked(load_folder(path / subfolder)).to(device, dtype)
+
+    @classmethod
+    def _checked(cls, sae: SAE) -> SAE:
+        if not isinstance(sae, cls):
+            raise CheckpointError(f"this is a {type(sae).__name__}, not a {cls.__name__}; load it with SAE")
+        return sae
 
     def push_to_hub(
         self,
@@ -288,3 +366,9 @@ class SAE(nn.Module):
                 f"the Hub refused to publish {repo_id} ({status}); check the name, the revision and the token "
                 "(HF_TOKEN or `hf auth login`)"
             ) from error
+
+
+def _check_tensor(x: Any, wanted: str) -> None:
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        kind = f"a tensor of {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
+        raise CheckpointError(f"an SAE takes {wanted} as a torch tensor of real numbers, not {kind}")

@@ -2,10 +2,10 @@
 
 Source: Pach et al. 2025, "Sparse autoencoders learn monosemantic features in vision-language models": the mean cosine
 similarity of all pairs of images, each pair weighed by the product of the latent's two activations, which are scaled to
-0..1 a latent by its smallest and largest. As in the authors' program, embeddings are not centred. What is ours: an
-image's activation is that of its strongest patch, since a trait is small; and unless others are given, the embeddings
-are the SAE's own input features, averaged over patches. Their common mean makes all similarities high, so a score says
-something only beside `mean_similarity`, which is what a latent that ignores the image would get.
+0..1 per latent by its smallest and largest. As in the authors' program, embeddings are not centred. What is ours: an
+image's activation is that of its strongest patch, since a trait is small; and the embeddings are the SAE's own input
+features, averaged over patches. Their common mean makes all similarities high, so a score says something only beside
+`mean_similarity`, which is what a latent that ignores the image would get.
 """
 
 from __future__ import annotations
@@ -23,18 +23,8 @@ from sae_traits.sae.model import SAE
 
 LATENTS_AT_ONCE = 4096
 """Bounds the dense arrays `[LATENTS_AT_ONCE, d]` that the scores are made of."""
-SMALLEST_WEIGHT = 1e-12
+MIN_WEIGHT = 1e-12
 """Of all pairs together, relative to the squared sum of activations: below, float64 has no digits left for a score."""
-
-
-@dataclass(frozen=True)
-class Embeddings:
-    """What the similarity of images is judged by."""
-
-    name: str
-    """Model and pooling, for the record."""
-    vectors: NDArray[Any]
-    """`[n_images, d]`; they need not have unit length."""
 
 
 @dataclass(frozen=True)
@@ -74,18 +64,15 @@ class Monosemanticity:
         }
 
 
-def measure_monosemanticity(
-    sae: SAE, shards: Iterable[FeatureShard], embeddings: Embeddings | None = None
-) -> Monosemanticity:
+def measure_monosemanticity(sae: SAE, shards: Iterable[FeatureShard]) -> Monosemanticity:
     """Score every latent of an SAE over the images of feature shards, one shard in memory at a time.
 
     Args:
         sae: the SAE.
-        shards: features, for example `FeatureStore.shards()`.
-        embeddings: one row an image, in the order of the shards; by default the features, averaged over patches.
+        shards: features, for example `FeatureStore.shards()`; averaged over patches, they are the embeddings.
 
     Raises:
-        ValueError: the embeddings are not one row an image.
+        ValueError: there are no images.
     """
     pooled, activations = [], []
     for shard in shards:
@@ -93,10 +80,9 @@ def measure_monosemanticity(
         activations.append(strongest_activations(sae, shard))
     if not pooled:
         raise ValueError("there are no images to score latents on")
-    if embeddings is None:
-        embeddings = Embeddings(_name_of_features(sae), np.concatenate(pooled))
-    scores = monosemanticity(embeddings.vectors, csr_array(vstack(activations)))
-    return Monosemanticity(scores, embeddings.name, mean_similarity(embeddings.vectors))
+    embeddings = np.concatenate(pooled)
+    scores = monosemanticity(embeddings, csr_array(vstack(activations)))
+    return Monosemanticity(scores, _name_of_features(sae), mean_similarity(embeddings))
 
 
 def monosemanticity(embeddings: ArrayLike, activations: ArrayLike | sparray) -> NDArray[np.float64]:
@@ -194,7 +180,7 @@ def _scores(unit: NDArray[np.float64], activations: csc_array) -> NDArray[np.flo
     similarity = np.square(resultant).sum(1) - squares.T @ np.square(unit).sum(1)
     total = np.asarray(activations.sum(0))
     weight = np.square(total) - np.asarray(squares.sum(0))
-    scored = weight > SMALLEST_WEIGHT * np.square(total)
+    scored = weight > MIN_WEIGHT * np.square(total)
     return np.divide(similarity, weight, out=np.full(len(total), np.nan), where=scored).clip(-1, 1)
 
 

@@ -16,7 +16,7 @@ from sae_traits.sae.monosemanticity import pool
 
 INVERSE_PENALTY = 1.0
 """scikit-learn's C, its default, on standardised features; not tuned, the same for both probes."""
-MAXIMUM_ITERATIONS = 1000
+MAX_ITERATIONS = 1000
 
 
 @dataclass(frozen=True)
@@ -97,11 +97,11 @@ def _pooled(
     """Rows `[n]` of the wanted images that have patches, their mean features and reconstructions `[n, d_model]`."""
     rows, original, reconstructed = [], [], []
     for shard in shards:
-        own = shard.only(wanted[shard.images] & (np.diff(shard.offsets) > 0))
-        if len(own.images):
-            rows.append(own.images)
-            original.append(pool(own.features.numpy(), own.offsets))
-            reconstructed.append(pool(_reconstruction(sae, own.features), own.offsets))
+        chosen = shard.only(wanted[shard.images] & (np.diff(shard.offsets) > 0))
+        if len(chosen.images):
+            rows.append(chosen.images)
+            original.append(pool(chosen.features.numpy(), chosen.offsets))
+            reconstructed.append(pool(_reconstruction(sae, chosen.features), chosen.offsets))
     if not rows:
         raise CollectionError("none of the images to train a probe on or to score has features")
     return np.concatenate(rows), np.concatenate(original), np.concatenate(reconstructed)
@@ -116,4 +116,4 @@ def _reconstruction(sae: SAE, features: torch.Tensor) -> NDArray[np.float32]:
 def _predictions(x: NDArray[np.float64], y: NDArray[np.str_], scored: NDArray[np.float64]) -> NDArray[np.str_]:
     from sklearn.linear_model import LogisticRegression
 
-    return LogisticRegression(C=INVERSE_PENALTY, max_iter=MAXIMUM_ITERATIONS).fit(x, y).predict(scored)
+    return LogisticRegression(C=INVERSE_PENALTY, max_iter=MAX_ITERATIONS).fit(x, y).predict(scored)

@@ -1,17 +1,17 @@
 """Which latents fire where, as compressed sparse rows, without a dense `[n, n_latents]` array of all patches.
 
-The dense encoding that the codes agree with is `SAE.encode` in float32. It is made a block of whole rows at a time, so
-that every latent comes from the product that `encode` itself makes, and the same bits are held against the threshold.
-Blocks of latents would save no more memory and be no faster: the encoder is already read once for hundreds of rows.
+The dense encoding that the codes agree with is `SAE.encode`, in the precision of the SAE's weights. It is made a block
+of whole rows at a time, so that every latent comes from the product that `encode` itself makes, and the same bits are
+held against the threshold. Blocks of latents would save no more memory and be no faster: the encoder is already read
+once for hundreds of rows.
 
 What blocks cannot promise is bits across shapes: a library may sum in another order for another number of rows, so that
 `encode` of all rows and of some of them differ in the last bit. MKL does so for fewer than some ten rows, or latents;
-therefore no block has fewer than MINIMUM_ROWS rows.
+therefore no block has fewer than MIN_ROWS rows.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -22,18 +22,15 @@ import torch
 from torch import Tensor
 
 from sae_traits.errors import ConfigError
-from sae_traits.sae.activations import product_dtype
-from sae_traits.sae.architectures.topk import TopK
-from sae_traits.sae.screening import Screen, centred
+from sae_traits.sae.architectures.topk import TopKSAE
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
     from sae_traits.sae.model import SAE
 
-MINIMUM_ROWS = 16
+MIN_ROWS = 16
 """Rows of a block; fewer only where there are not so many."""
-HALF_PRECISIONS = (torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True)
@@ -63,21 +60,18 @@ class SparseCodes:
 
 @torch.no_grad()
 def encode_sparse(sae: SAE, x: Tensor, threshold: Tensor | float = 0.0, *, max_bytes: int = 64 * 2**20) -> SparseCodes:
-    """The latents above a threshold; decoding is not run.
-
-    Under autocast, or with an SAE in half precision, the products are made in half precision; what they leave open is
-    scored again in float32 (`screening`), so that the codes are those of the float32 encoding all the same.
+    """The latents above a threshold, computed in the precision of the SAE's weights, also under autocast.
 
     Args:
         sae: the SAE.
         x: features `[n, d_model]`, on the SAE's device.
-        threshold: zero or more; one for all latents, or one a latent `[n_latents]`.
-        max_bytes: bound of the transient memory, as far as MINIMUM_ROWS rows fit in. The codes themselves come on top
-            (twice, while they are joined), and in half precision copies of the encoder.
+        threshold: zero or more; one for all latents, or one per latent `[n_latents]`.
+        max_bytes: bound of the transient memory, as far as MIN_ROWS rows fit in. The codes themselves come on top
+            (twice, while they are joined).
 
     Raises:
-        CheckpointError: the features are of another width, or not one row a patch.
-        ConfigError: a threshold is negative or NaN, or there is not one a latent; not even the latents of one patch
+        CheckpointError: these are no features of this SAE's width, one row per patch.
+        ConfigError: a threshold is negative or NaN, or there is not one per latent; not even the latents of one patch
             fit into `max_bytes`.
     """
     sae.check_width(x)
@@ -87,12 +81,8 @@ def encode_sparse(sae: SAE, x: Tensor, threshold: Tensor | float = 0.0, *, max_b
             f"patch ({one_row}); give some megabytes, such as 64 * 2**20"
         )
     thresholds = _thresholds(sae, threshold)
-    dtype = product_dtype(sae.W_enc)
-    precise = copy.deepcopy(sae).float() if sae.W_enc.dtype in HALF_PRECISIONS else sae
     with torch.autocast(x.device.type, enabled=False):
-        if dtype in HALF_PRECISIONS and Screen.suits(sae):
-            return _screened(Screen(precise, dtype), precise, x, thresholds, max_bytes)
-        return _join(list(_encoded_blocks(precise, x, thresholds, max_bytes)), sae.config.n_latents, x.device)
+        return _join(list(_encoded_blocks(sae, x, thresholds, max_bytes)), sae.config.n_latents, x.device)
 
 
 _Block = tuple[Tensor, Tensor, Tensor]
@@ -112,22 +102,22 @@ def _thresholds(sae: SAE, threshold: Tensor | float) -> Tensor:
 
 def _row_blocks(n: int, bytes_a_row: int, max_bytes: int) -> list[slice]:
     """Blocks of nearly equal heights: a low last one would be summed in another order."""
-    n_blocks = max(1, min(-(-n * bytes_a_row // max_bytes), n // MINIMUM_ROWS))
+    n_blocks = max(1, min(-(-n * bytes_a_row // max_bytes), n // MIN_ROWS))
     edges = [n * i // n_blocks for i in range(n_blocks + 1)]
     return [slice(start, end) for start, end in pairwise(edges) if end > start]
 
 
 def _encoded_blocks(sae: SAE, x: Tensor, thresholds: Tensor, max_bytes: int) -> Iterator[_Block]:
     """What fires according to `sae.encode`, without making the zeros of architectures that are known."""
-    gate = sae.architecture.gate(sae)
+    gate = sae.gate()
     if gate is not None:
-        limits = gate.maximum(thresholds)
+        limits = gate.float().maximum(thresholds)
         return (_above(pre, limits) for pre in _pre_activations(sae, x, max_bytes))
-    if isinstance(sae.architecture, TopK):
-        k = sae.architecture.k
+    if isinstance(sae, TopKSAE):
+        k = sae.k
         return (_largest(pre, k, thresholds) for pre in _pre_activations(sae, x, max_bytes))
     blocks = _row_blocks(len(x), 9 * sae.config.n_latents, max_bytes)  # pre-activations, latents and truth values
-    return (_above(sae.encode(x[block].to(sae.W_enc.dtype)), thresholds) for block in blocks)
+    return (_above(sae.encode(x[block]), thresholds) for block in blocks)
 
 
 def _pre_activations(sae: SAE, x: Tensor, max_bytes: int) -> Iterator[Tensor]:
@@ -140,7 +130,7 @@ def _pre_activations(sae: SAE, x: Tensor, max_bytes: int) -> Iterator[Tensor]:
     height = max((block.stop - block.start for block in blocks), default=0)
     memory = sae.W_enc.new_empty(height, n_latents)
     for block in blocks:
-        features = centred(sae, x[block].to(sae.W_enc.dtype))
+        features = sae.centred(x[block])
         yield torch.addmm(sae.b_enc, features, sae.W_enc, out=memory[: len(features)])
 
 
@@ -155,7 +145,7 @@ def _above(latents: Tensor, limits: Tensor) -> _Block:
 
 def _largest(pre: Tensor, k: int, thresholds: Tensor) -> _Block:
     """Of the k largest of each row of a block `[n_rows, n_latents]`, those above the thresholds `[n_latents]`."""
-    values, latents = pre.topk(k, dim=-1, sorted=False)  # as TopK.encode has it, so that ties fall alike
+    values, latents = pre.topk(k, dim=-1, sorted=False)  # as TopKSAE.activate has it, so that ties fall alike
     latents, order = latents.to(torch.int32).sort(dim=1)
     values = values.gather(1, order)
     fired = values > thresholds[latents]
@@ -177,30 +167,3 @@ def _join(blocks: list[_Block], n_latents: int, device: torch.device) -> SparseC
     counts = torch.cat(counts)
     offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
     return SparseCodes(offsets, torch.cat(latents), torch.cat(values), n_latents)
-
-
-def _screened(screen: Screen, sae: SAE, x: Tensor, thresholds: Tensor, max_bytes: int) -> SparseCodes:
-    """Blocks of rows through the screen; the rows that it leaves open are encoded in float32."""
-    blocks, left_open = [], []
-    for block in _row_blocks(len(x), screen.bytes_a_row, max_bytes):
-        rows, latents, values, is_open = screen.fired(x[block], thresholds, max_bytes)
-        blocks.append((rows + block.start, latents, values))
-        left_open.append(is_open)
-    is_open = torch.cat([*left_open, torch.empty(0, dtype=torch.bool, device=x.device)])
-    again = _with_company(is_open)
-    encoded = list(_encoded_blocks(sae, x[again], thresholds, max_bytes))
-    encoded = _join(encoded, sae.config.n_latents, x.device)
-    is_again = torch.zeros_like(is_open).index_fill_(0, again, True)
-    parts = [(r[~is_again[r]], z[~is_again[r]], v[~is_again[r]]) for r, z, v in blocks]
-    parts.append((again[encoded.rows()], encoded.latents, encoded.values))
-    rows, latents, values = (torch.cat(part) for part in zip(*parts, strict=True))
-    order = (rows * sae.config.n_latents + latents).argsort()
-    counts = torch.bincount(rows, minlength=len(x))
-    return _join([(counts, latents[order], values[order])], sae.config.n_latents, x.device)
-
-
-def _with_company(is_open: Tensor) -> Tensor:
-    """Indices of the open rows, and of as many others as make up MINIMUM_ROWS, ascending."""
-    n_open = int(is_open.sum())
-    n_again = max(n_open, MINIMUM_ROWS) if n_open else 0
-    return is_open.to(torch.int8).argsort(descending=True, stable=True)[:n_again].sort().values

@@ -8,9 +8,9 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from sae_traits.config import TrainConfig
+from sae_traits.config.train import TrainConfig
 from sae_traits.sae.activations import product_dtype
-from sae_traits.sae.model import SAE
+from sae_traits.sae.architectures.trainable import TrainableSAE
 from sae_traits.sae.training_state import TrainingState
 
 
@@ -44,7 +44,9 @@ class Stack:
         return torch.baddbmm(b_enc[:, None].to(dtype), centred, encoders, out=self._result)
 
 
-def stack_by_width(saes: Sequence[SAE], configs: Sequence[TrainConfig]) -> list[list[tuple[SAE, TrainConfig]]]:
+def stack_by_width(
+    saes: Sequence[TrainableSAE], configs: Sequence[TrainConfig]
+) -> list[list[tuple[TrainableSAE, TrainConfig]]]:
     """SAEs with their configurations, those of the same width together."""
     pairs = sorted(zip(saes, configs, strict=True), key=lambda pair: pair[0].config.n_latents)
     return [list(group) for _, group in groupby(pairs, key=lambda pair: pair[0].config.n_latents)]

@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
-from sae_traits.config import TrainConfig
-from sae_traits.config.layers import resolve
+from sae_traits.config.train import TrainConfig
+from sae_traits.config.tree import UNSET, as_dict, build, nest
 from sae_traits.errors import ConfigError
 
-SHARED = ("sae", "sae_revision", "sweep", "tracker", "batch_size", "n_patches")
-"""Options that cannot be varied: all SAEs of a sweep are trained on the same batches, and none is adopted."""
-READ_BY: Mapping[str, tuple[str, ...]] = {
-    "k": ("topk", "batch_topk", "jump_relu"),
-    "l1_coefficient": ("relu",),
-    "l0_coefficient": ("jump_relu",),
-    "sparsity_warmup_steps": ("relu", "jump_relu"),
-}
-"""Option -> the architectures that read it; all others are read by all."""
 RULE = (
     "the highest mean monosemanticity over all latents, those without a score counting zero; "
     "of equal ones the highest explained variance"
 )
 """What `recommend` does, in words."""
-NONE = "none"
-"""How no value is written: no clipping (gradient_norm), or no Matryoshka prefixes."""
+_OF_THE_TRAINING = ("kind", "sweep", "tracker")
+"""Fields of a `TrainConfig` that say nothing of one SAE."""
 
 
 def parse_sweep(text: str) -> dict[str, list[Any]]:
@@ -57,52 +48,48 @@ def parse_sweep(text: str) -> dict[str, list[Any]]:
 
 def _parse_value(name: str, text: str) -> Any:
     if name == "prefixes":
-        return () if text == NONE else tuple(text.split("+"))
-    return None if text == NONE else text
+        return () if text == UNSET else tuple(text.split("+"))
+    return None if text == UNSET else text
 
 
 def expand(config: TrainConfig, sweep: Mapping[str, Sequence[Any]]) -> list[TrainConfig]:
     """The settings of every SAE of a sweep: the product of the varied options, the last one fastest.
 
-    Where an architecture does not read an option (`k` and relu), its values make no difference and one SAE is trained.
+    Where an architecture has no such option (`k` and relu), one SAE is trained for all of its values.
 
     Args:
         config: everything that is not varied.
         sweep: option -> its values; none varies nothing.
 
     Raises:
-        ConfigError: an option does not exist, cannot be varied or is not used, or a value cannot be used.
+        ConfigError: an option does not exist or cannot be varied, or a value cannot be used.
     """
-    _check_names(config, sweep)
-    found: dict[TrainConfig, None] = {}
-    for values in product(*sweep.values()):
-        choice = dict(zip(sweep, values, strict=True))
-        architecture = choice.get("architecture", config.architecture)
-        read = {name: value for name, value in choice.items() if is_read(name, architecture)}
-        found[resolve({"train": asdict(config) | read}).train] = None
-    for name in sweep:
-        if not any(is_read(name, one.architecture) for one in found):
-            used = ", ".join(sorted({one.architecture for one in found}))
-            raise ConfigError(f"the sweep varies {name}, which {used} does not use; leave it out")
-    return list(found)
-
-
-def _check_names(config: TrainConfig, sweep: Mapping[str, Sequence[Any]]) -> None:
-    if sweep and config.sae is not None:
-        raise ConfigError("a sweep trains SAEs and --sae uses one; leave out one of the two")
-    known = [field.name for field in fields(TrainConfig) if field.name not in SHARED]
+    nest(TrainConfig, dict.fromkeys(sweep))  # refuses options that do not exist
     for name, values in sweep.items():
-        if name in SHARED:
-            raise ConfigError(f"a sweep cannot vary {name}: its SAEs are trained on the same batches, in one pass")
-        if name not in known:
-            raise ConfigError(f"a sweep cannot vary {name!r}: there is no such option; there are {', '.join(known)}")
         if not values:
             raise ConfigError(f"the sweep gives {name} no value; give at least one")
+        if len(values) > 1 and name in ("batch_size", "n_patches"):
+            raise ConfigError(f"a sweep cannot vary {name}: its SAEs are trained on the same batches, in one pass")
+    base = as_dict(replace(config, sweep=None, tracker=None))
+    configs: dict[TrainConfig, None] = {}
+    for values in product(*sweep.values()):
+        choice = dict(zip(sweep, values, strict=True))
+        chosen = {"architecture": choice["architecture"]} if "architecture" in choice else {}
+        has = settings_of(build(TrainConfig, base, chosen))
+        layer = nest(TrainConfig, {name: value for name, value in choice.items() if name in has})
+        configs[build(TrainConfig, base, layer)] = None
+    for name in sweep:
+        if not any(name in settings_of(expanded) for expanded in configs):
+            used = ", ".join(dict.fromkeys(settings_of(expanded)["architecture"] for expanded in configs))
+            raise ConfigError(f"the sweep varies {name}, which {used} does not use; leave it out")
+    return list(configs)
 
 
-def is_read(name: str, architecture: str) -> bool:
-    """Whether an option makes a difference to an architecture."""
-    return architecture in READ_BY.get(name, (architecture,))
+def settings_of(config: TrainConfig) -> dict[str, Any]:
+    """The options that one SAE is trained with, by name, as plain values: also those of its architecture."""
+    values = {name: value for name, value in as_dict(config).items() if name not in _OF_THE_TRAINING}
+    options = values.pop("architecture")
+    return {"architecture": options.pop("kind"), **options, **values}
 
 
 def folder_name(config: TrainConfig, varied: Iterable[str]) -> str:
@@ -114,19 +101,16 @@ def folder_name(config: TrainConfig, varied: Iterable[str]) -> str:
         config: settings of the SAE.
         varied: names of the options that the sweep varies, in its order; the sweep itself will do.
     """
-    options = [
-        name + _text(getattr(config, name))
-        for name in varied
-        if name != "architecture" and is_read(name, config.architecture)
-    ]
-    return "-".join([config.architecture, *options])
+    settings = settings_of(config)
+    architecture = settings.pop("architecture")
+    return "-".join([architecture, *(name + _text(settings[name]) for name in varied if name in settings)])
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, tuple):
-        return "_".join(map(str, value)) or NONE
+    if isinstance(value, list):
+        return "_".join(map(str, value)) or UNSET
     # repr tells any two floats apart; its plus (1e+16) says nothing.
-    return NONE if value is None else repr(value).replace("+", "")
+    return UNSET if value is None else repr(value).replace("+", "")
 
 
 def recommend(metrics: Mapping[str, Mapping[str, Any]]) -> str:
@@ -137,8 +121,8 @@ def recommend(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     """
 
     def merits(name: str) -> tuple[float, float]:
-        of_one = metrics[name]
-        return _or_worst(of_one["monosemanticity"]["mean_with_zeros"]), _or_worst(of_one["explained_variance"])
+        measures = metrics[name]
+        return _or_worst(measures["monosemanticity"]["mean_with_zeros"]), _or_worst(measures["explained_variance"])
 
     return max(metrics, key=merits)
 
@@ -148,9 +132,19 @@ def _or_worst(value: float) -> float:
     return -math.inf if math.isnan(value) else value
 
 
-def varied_values(configs: Sequence[TrainConfig], varied: Collection[str]) -> dict[str, list[Any]]:
+def varied_values(configs: Sequence[TrainConfig], varied: Iterable[str]) -> dict[str, list[Any]]:
     """The values that each varied option takes, converted, in their order."""
-    return {
-        name: list(dict.fromkeys(getattr(one, name) for one in configs if is_read(name, one.architecture)))
-        for name in varied
-    }
+    taken: dict[str, list[Any]] = {name: [] for name in varied}
+    for settings in map(settings_of, configs):
+        for name in taken:
+            if name in settings and settings[name] not in taken[name]:
+                taken[name].append(settings[name])
+    return taken
+
+
+def seeds_of_settings(configs: Sequence[TrainConfig]) -> list[list[int]]:
+    """Indices of those whose settings differ in the seed alone, together, where there are two or more."""
+    together: dict[TrainConfig, list[int]] = {}
+    for index, config in enumerate(configs):
+        together.setdefault(replace(config, seed=0), []).append(index)
+    return [members for members in together.values() if len(members) > 1]

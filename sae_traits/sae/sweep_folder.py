@@ -1,6 +1,6 @@
-"""A sweep on disk, as it is on the Hub: a folder an SAE, the recommended one at the root as well, and sweep.json.
+"""A sweep on disk, as it is on the Hub: a folder per SAE, the recommended one at the root as well, and sweep.json.
 
-sweep.json says what was varied, has a row an SAE with its settings and measures, and names the recommended one and the
+sweep.json says what was varied, has a row per SAE with its settings and measures, and names the recommended one and the
 rule it was chosen by. A single SAE is its folder alone.
 """
 
@@ -12,15 +12,15 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sae_traits.config import TrainConfig
+from sae_traits.config.train import TrainConfig
 from sae_traits.errors import CheckpointError, StoreError
 from sae_traits.io import replacing
-from sae_traits.sae.sweep import RULE, folder_name, recommend, varied_values
-
-if TYPE_CHECKING:
-    from sae_traits.sae.model import SAE
+from sae_traits.logging import say
+from sae_traits.sae.loading import load_folder
+from sae_traits.sae.model import SAE
+from sae_traits.sae.sweep import RULE, folder_name, recommend, settings_of, varied_values
 
 SWEEP_FILE = "sweep.json"
 WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
@@ -77,7 +77,7 @@ def save_saes(folder: Path, saes: Sequence[SAE], configs: Sequence[TrainConfig],
     """Write the SAE of a training, or those of a sweep, and replace all that stood in the folder.
 
     They are written next to it and moved into place when all is there: a kill leaves what stood there before (see
-    `files.replacing`), but never half a sweep.
+    `io.replacing`), but never half a sweep.
 
     Args:
         folder: of the SAE, or of the sweep.
@@ -102,13 +102,13 @@ def save_saes(folder: Path, saes: Sequence[SAE], configs: Sequence[TrainConfig],
 
 
 def _write_sweep(folder: Path, saes: Sequence[SAE], configs: Sequence[TrainConfig], varied: Collection[str]) -> SAE:
-    """Write a folder an SAE and sweep.json; the recommended SAE."""
+    """Write a folder per SAE and sweep.json; the recommended SAE."""
     by_folder: dict[str, SAE] = {}
     rows = []
     for sae, config in zip(saes, configs, strict=True):
         name = folder_name(config, varied)
-        settings = {option: value for option, value in asdict(config).items() if option != "sae"}
-        # Those trained side by side share the record of their training data; the settings are each one's own.
+        settings = settings_of(config)
+        # Those trained side by side share the record of their training data, but not the settings.
         sae.config = replace(sae.config, training=sae.config.training | {"settings": settings})
         sae.save_pretrained(folder / name)
         by_folder[name] = sae
@@ -123,9 +123,9 @@ def _write_sweep(folder: Path, saes: Sequence[SAE], configs: Sequence[TrainConfi
 def _finite(value: Any) -> Any:
     """Plain values without NaN and infinities, which JSON does not have: they become null."""
     if isinstance(value, Mapping):
-        return {name: _finite(one) for name, one in value.items()}
+        return {name: _finite(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
+        return [_finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -144,3 +144,16 @@ def read_sweep(folder: Path) -> Sweep | None:
         raise CheckpointError(
             f"{path} is damaged: {error}; train again, or remove it to use the SAE beside it"
         ) from error
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a folder holds an SAE that loads, and all those of its sweep; what is damaged is said."""
+    try:
+        sweep = read_sweep(folder)
+        for subfolder in ("", *(sae.folder for sae in sweep.saes)) if sweep else ("",):
+            load_folder(folder / subfolder)
+    except CheckpointError as error:
+        if folder.exists():
+            say(str(error))
+        return False
+    return True

@@ -17,24 +17,16 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from sae_traits.config import TrainConfig
+from sae_traits.config.train import TrainConfig
 from sae_traits.errors import CheckpointError, ConfigError, StoreError
-from sae_traits.sae.forward import StepLosses
-from sae_traits.sae.model import SAE, SAEConfig
+from sae_traits.sae.architectures import new_sae, trained_class
+from sae_traits.sae.model import SAE
+from sae_traits.sae.objective import StepLosses
 from sae_traits.sae.stacking import Stack, stack_by_width
 from sae_traits.sae.training_log import TrainingLog
 from sae_traits.sae.training_state import TrainingState, load_checkpoint, save_checkpoint
 from sae_traits.schema import BackboneInfo
 
-LEARNING_RATE = 1e-3
-"""Peak learning rate where none is given, and the architecture is not relu."""
-RELU_TURN = 0.1
-"""Peak learning rate of relu where none is given, times the square root of `d_model`.
-
-Adam moves every component by about the learning rate, and so turns a row of unit norm by that times the root of their
-number, in radians. A ReLU encoder has farther to go than the others, whose sparsity is given: its columns grow and its
-biases sink until few latents are active. docs/quality.md has the figures.
-"""
 DECAY_SHARE = 0.2
 """The learning rate falls linearly to zero over this last share of the steps."""
 
@@ -53,15 +45,15 @@ class FeatureScale:
         with torch.no_grad():
             sae.b_enc.mul_(self.scale)
             sae.b_dec.mul_(self.scale).add_(self.mean.to(sae.b_dec))
-            if sae.architecture.has_threshold:
-                sae.threshold.mul_(self.scale)
+            for threshold in sae.thresholds:
+                threshold.mul_(self.scale)
 
 
 def peak_learning_rate(config: TrainConfig, d_model: int) -> float:
     """The learning rate between warm-up and decay, for features of width `d_model`."""
     if config.learning_rate is not None:
         return config.learning_rate
-    return RELU_TURN / math.sqrt(d_model) if config.architecture == "relu" else LEARNING_RATE
+    return trained_class(config).default_learning_rate(d_model)
 
 
 def learning_rate(step: int, n_steps: int, config: TrainConfig, d_model: int) -> float:
@@ -69,35 +61,6 @@ def learning_rate(step: int, n_steps: int, config: TrainConfig, d_model: int) ->
     warm = min(1.0, (step + 1) / (config.warmup_steps + 1))
     cool = min(1.0, (n_steps - step) / max(1.0, DECAY_SHARE * n_steps))
     return peak_learning_rate(config, d_model) * min(warm, cool)
-
-
-def train_sae(
-    batches: Callable[[int], Iterator[Tensor]],
-    config: TrainConfig,
-    scale: FeatureScale,
-    *,
-    n_steps: int,
-    checkpoint: Path,
-    data: str,
-    accelerator: Accelerator,
-    backbone: BackboneInfo | None = None,
-    training: dict[str, Any] | None = None,
-    seconds_between_checkpoints: float = 60.0,
-) -> SAE:
-    """Train one SAE; see `train_saes`."""
-    (sae,) = train_saes(
-        batches,
-        [config],
-        scale,
-        n_steps=n_steps,
-        checkpoint=checkpoint,
-        data=data,
-        accelerator=accelerator,
-        backbone=backbone,
-        training=training,
-        seconds_between_checkpoints=seconds_between_checkpoints,
-    )
-    return sae
 
 
 def train_saes(
@@ -109,7 +72,7 @@ def train_saes(
     checkpoint: Path,
     data: str,
     accelerator: Accelerator,
-    own_batches: bool = False,
+    batches_are_shares: bool = False,
     backbone: BackboneInfo | None = None,
     training: dict[str, Any] | None = None,
     seconds_between_checkpoints: float = 60.0,
@@ -125,7 +88,7 @@ def train_saes(
         checkpoint: file that a killed training resumes from; the caller removes it once the SAEs are saved.
         data: fingerprint of what `batches` gives; a checkpoint of other data is not continued.
         accelerator: device and processes.
-        own_batches: `batches` gives every process its own share, `batch_size` over the number of processes.
+        batches_are_shares: `batches` gives every process a share of its own, `batch_size` over their number.
         backbone: where the features came from, for the record.
         training: about the training data, for the record.
         seconds_between_checkpoints: how much work a kill may lose.
@@ -149,14 +112,14 @@ def train_saes(
     saved = time.monotonic()
     step = start
     for step, batch in zip(range(start, n_steps), batches(start), strict=False):
-        share = batch if own_batches else batch[accelerator.process_index :: accelerator.num_processes]
+        share = batch if batches_are_shares else batch[accelerator.process_index :: accelerator.num_processes]
         x = (share.to(accelerator.device, non_blocking=True) - mean) / scale.scale
         log.note(step, _step(stacks, step, n_steps, x, accelerator), x)
         if time.monotonic() - saved > seconds_between_checkpoints and accelerator.is_main_process:
             save_checkpoint(checkpoint, step + 1, key, states, log.curves)
             saved = time.monotonic()
     if start < n_steps and step + 1 < n_steps:
-        raise StoreError(f"the features ended after step {step + 1} of {n_steps}; run the extraction again")
+        raise StoreError(f"the features ended after step {step + 1} of {n_steps}; give more, or train on fewer patches")
     by_config = {id(state.config): state for state in states}
     return [_finished(by_config[id(config)], scale, log) for config in configs]
 
@@ -181,10 +144,11 @@ def check_together(configs: Sequence[TrainConfig], accelerator: Accelerator) -> 
     """
     if accelerator.mixed_precision == "fp16":
         raise ConfigError("fp16 loses small gradients of an SAE; launch with --mixed_precision bf16 or no")
-    sizes = {config.batch_size for config in configs}
-    if len(sizes) > 1:
-        raise ConfigError(f"SAEs that share a pass over the data need the same batch_size, not {sorted(sizes)}")
-    batch_size = sizes.pop()
+    for name in ("batch_size", "n_patches"):
+        values = {getattr(config, name) for config in configs}
+        if len(values) > 1:
+            raise ConfigError(f"SAEs that share a pass over the data need the same {name}, not {sorted(values)}")
+    batch_size = configs[0].batch_size
     if batch_size % accelerator.num_processes:
         raise ConfigError(f"batch_size {batch_size} cannot be shared by {accelerator.num_processes} processes equally")
     return batch_size
@@ -198,37 +162,27 @@ def _begin(
     training: dict[str, Any],
 ) -> list[Stack]:
     """All trainings at their first step, those of the same width together."""
+    d_model = len(scale.mean)
     saes = []
     for config in configs:
-        sae_config = SAEConfig(
-            architecture=config.architecture,
-            d_model=len(scale.mean),
-            n_latents=config.n_latents,
-            k=None if config.architecture == "relu" else config.k,
-            prefixes=config.prefixes,
-            backbone=backbone,
-            training=training | {"learning_rate": peak_learning_rate(config, len(scale.mean))},
-        )
-        saes.append(SAE(sae_config, seed=config.seed).to(accelerator.device))
+        record = training | {"learning_rate": peak_learning_rate(config, d_model)}
+        saes.append(new_sae(config, d_model, backbone=backbone, training=record).to(accelerator.device))
     return [
-        Stack([TrainingState(sae, config, accelerator, _coefficient(config, scale)) for sae, config in members])
+        Stack(
+            [
+                TrainingState(sae, config, accelerator, sae.penalty(config.architecture, scale.scale))
+                for sae, config in members
+            ]
+        )
         for members in stack_by_width(saes, configs)
     ]
-
-
-def _coefficient(config: TrainConfig, scale: FeatureScale) -> float:
-    """Weight of the sparsity loss on scaled features."""
-    if config.architecture == "jump_relu":
-        return config.l0_coefficient
-    # The same trade-off on scaled features needs a coefficient divided by the scale: mse shrinks by its square.
-    return config.l1_coefficient / scale.scale
 
 
 def _finished(state: TrainingState, scale: FeatureScale, log: TrainingLog) -> SAE:
     """The SAE of raw features, on the CPU."""
     if not all(bool(torch.isfinite(parameter).all()) for parameter in state.sae.parameters()):
         raise CheckpointError("training diverged: a weight is not finite; choose a lower --learning-rate")
-    sae = SAE(state.sae.config)
+    sae = SAE.from_config(state.sae.config)
     sae.load_state_dict(state.sae.state_dict())
     scale.fold(sae)
     curve = log.curve_of(state)

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from sae_traits.logging import SECONDS_BETWEEN_LINES, say
-from sae_traits.sae.forward import StepLosses
+from sae_traits.sae.objective import StepLosses
 from sae_traits.sae.training_state import Curves, TrainingState
 
 POINTS_OF_A_CURVE = 100
@@ -57,7 +57,7 @@ class TrainingLog:
             return
         several = len(self.states) > 1
         values = {
-            f"{number}_{state.config.architecture}/{name}" if several else name: value
+            f"{number}_{state.sae.config.architecture}/{name}" if several else name: value
             for number, (state, curve) in enumerate(zip(self.states, self.curves, strict=True))
             for name, value in curve[-1].items()
             if name != "step"

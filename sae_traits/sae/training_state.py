@@ -5,20 +5,19 @@ from __future__ import annotations
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from sae_traits.config import TrainConfig
+from sae_traits.config.train import TrainConfig
 from sae_traits.errors import StoreError
 from sae_traits.io import whole_file
 from sae_traits.logging import say
-from sae_traits.sae.architectures import TrainableArchitecture
-from sae_traits.sae.forward import StepLosses, TrainingObjective
+from sae_traits.sae.architectures.trainable import Penalty, Processes, TrainableSAE
 from sae_traits.sae.model import SAE
-from sae_traits.sae.processes import Processes
+from sae_traits.sae.objective import StepLosses, TrainingObjective
 
 DEAD_AFTER_PATCHES = 200_000
 """A latent that has not fired for this many patches is dead and is revived by the auxiliary loss."""
@@ -31,19 +30,19 @@ class TrainingState:
     """One SAE in training. Its weights may lie in a stack that several SAEs of the same width share.
 
     Biases learn faster than weights by the square root of d_model: as they would if features had a mean squared norm of
-    one, instead of one a component. Thresholds learn faster still, since they have further to go.
+    one, instead of one per component. Thresholds learn faster still, since they have further to go.
     """
 
-    def __init__(self, sae: SAE, config: TrainConfig, accelerator: Accelerator, coefficient: float) -> None:
+    def __init__(self, sae: TrainableSAE, config: TrainConfig, accelerator: Accelerator, penalty: Penalty) -> None:
         """A training at its first step.
 
         Args:
             sae: of scaled features, on the accelerator's device.
             config: its settings.
             accelerator: device and processes.
-            coefficient: weight of the sparsity loss on scaled features, after its warm-up.
+            penalty: weight of the sparsity loss on scaled features.
         """
-        self.sae, self.config, self.accelerator, self.coefficient = sae, config, accelerator, coefficient
+        self.sae, self.config, self.accelerator, self.penalty = sae, config, accelerator, penalty
         _store_by_column(sae)
         self.objective = TrainingObjective(sae, processes_of(accelerator))
         self.objective_in_parallel: nn.Module = accelerator.prepare(self.objective)
@@ -51,8 +50,8 @@ class TrainingState:
             {"params": [sae.W_enc, sae.W_dec], "rate": 1.0},
             {"params": [sae.b_enc, sae.b_dec], "rate": sae.config.d_model**0.5},
         ]
-        if sae.architecture.has_threshold and sae.threshold.requires_grad:
-            groups.append({"params": [sae.threshold], "rate": THRESHOLD_RATE})
+        if learned := [threshold for threshold in sae.thresholds if threshold.requires_grad]:
+            groups.append({"params": learned, "rate": THRESHOLD_RATE})
         self.optimizer = torch.optim.Adam(groups, fused=True)  # its learning rate is set at every step
         self.patches_since_fired = torch.zeros(sae.config.n_latents, dtype=torch.int64, device=accelerator.device)
         self._dead: Tensor | None = None
@@ -70,11 +69,11 @@ class TrainingState:
             self._start(x, pre)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate * group["rate"]
-        losses: StepLosses = self.objective_in_parallel(x, self.sparsity_coefficient(step), self._dead_at(step), pre)
+        losses: StepLosses = self.objective_in_parallel(x, self.penalty.at(step), self._dead_at(step), pre)
         self.accelerator.backward(losses.loss)
         remove_parallel_gradient(self.sae)
-        if self.config.gradient_norm is not None:
-            self.accelerator.clip_grad_norm_(self.sae.parameters(), self.config.gradient_norm)
+        if self.config.max_gradient_norm is not None:
+            self.accelerator.clip_grad_norm_(self.sae.parameters(), self.config.max_gradient_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         unit_norm_decoder(self.sae)
@@ -88,18 +87,13 @@ class TrainingState:
         With it the new SAE reconstructs the first batch as well as its random directions can (least squares). Left at
         the decoder's length, overlapping directions together overshoot, and training begins far above the variance.
         """
-        cast(TrainableArchitecture, self.sae.architecture).start(pre, self.sae, self.objective.processes)
+        self.sae.start(pre, self.objective.processes)
         product = self.objective.forward_pass(x, pre).reconstruction - self.sae.b_dec
         sums = torch.stack([(x * product).sum(), product.square().sum()])
         along, length = self.objective.processes.average(sums)
         scalar = along / length.clamp_min(1e-12)
-        thresholds = [self.sae.threshold] if self.sae.architecture.has_threshold else []
-        for tensor in (self.sae.W_enc, self.sae.b_enc, *thresholds, pre):
+        for tensor in (self.sae.W_enc, self.sae.b_enc, *self.sae.thresholds, pre):
             tensor.mul_(scalar)
-
-    def sparsity_coefficient(self, step: int) -> float:
-        """Weight of the sparsity loss at a step: it rises linearly over the warm-up, as the learning rate does."""
-        return self.coefficient * min(1.0, (step + 1) / (self.config.sparsity_warmup_steps + 1))
 
     def dead_share(self) -> float:
         """Share of latents that are dead now."""
@@ -140,7 +134,7 @@ class TrainingState:
 
 
 def processes_of(accelerator: Accelerator) -> Processes:
-    """The accelerator's processes, as the architectures see them."""
+    """The accelerator's processes, as SAEs in training see them."""
     if accelerator.num_processes == 1:
         return Processes()
 

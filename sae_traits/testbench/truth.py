@@ -7,9 +7,9 @@ map of its image. Regions are compared with regions of the same shapes placed at
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,12 +22,16 @@ from sae_traits.evaluation.statistics import Interval, bootstrap_interval
 from sae_traits.geometry import PatchGrid
 from sae_traits.schema import BackboneInfo, Collection, ImageRecord, Trait
 from sae_traits.testbench.drawn import Truth, part_labels_file
-from sae_traits.testbench.drawn.world import ATTRIBUTES, NOTE, TrueSpecies
+from sae_traits.testbench.drawn.world import ATTRIBUTES, NOTE, TRUTH_FILE, TrueSpecies
+
+if TYPE_CHECKING:
+    from sae_traits.evaluation.evidence import Evidence
 
 ON_PART = 0.5
 """A region lies on a part when at least this share of its area does."""
 N_DRAWS = 20
 """Random placements of every region."""
+PLACES = ("on a diagnostic part", "on any one part", "on the background")
 
 
 @dataclass(frozen=True)
@@ -75,16 +79,23 @@ class DrawnScore:
     location: tuple[Location, ...]
     n_regions: int
     naming: tuple[Naming, ...]
+    note: str = NOTE
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        values = asdict(self)
-        for kind in ("recall", "location", "naming"):
-            for row, score in zip(values[kind], getattr(self, kind), strict=True):
-                row |= {k: v.to_dict() for k, v in vars(score).items() if isinstance(v, Interval)}
-        return values | {"note": NOTE}
 
-    def lines(self) -> list[str]:
+class DrawnTruth:
+    """Scores the traits of a drawn collection against what was drawn; a task for an evaluation."""
+
+    name, heading, result = "drawn", "Against the truth of the drawn world", DrawnScore
+
+    def run(self, evidence: Evidence) -> DrawnScore | None:
+        """Score the traits; None where the collection is not a drawn one, or came without labels."""
+        collection = evidence.collection
+        is_labelled = all(record.taxon.species is not None for record in collection.images)
+        if not is_labelled or not (collection.root / TRUTH_FILE).is_file():
+            return None
+        return score(collection, evidence.traits, evidence.backbone, seed=evidence.seed)
+
+    def lines(self, result: DrawnScore) -> list[str]:
         """The scores as text for a terminal."""
         lines = [
             NOTE,
@@ -92,17 +103,17 @@ class DrawnScore:
             "Recall of the diagnostic traits: in an image a trait is found when a region lies on its part (at least",
             f"half of the area); random: the same shapes anywhere in the same image, {N_DRAWS} draws; 95 % intervals",
             "over images.",
-            f"  {'':<24}{'regions':<24}{'random':<24}{'records':>10}{'pairs':>7}",
+            f"  {'':<24}{'regions':<24}{'random':<24}{'images':>10}{'pairs':>7}",
         ]
-        for r in self.recall:
+        for r in result.recall:
             lines.append(f"  {r.group:<24}{r.regions!s:<24}{r.random!s:<24}{r.n_images:>10}{r.n_pairs:>7}")
         lines += [
-            f"  Left out: {self.n_hidden} pairs whose part is hidden or broken off.",
+            f"  Left out: {result.n_hidden} pairs whose part is hidden or broken off.",
             "",
-            f"Where the {self.n_regions} regions lie (at least half of the area)",
+            f"Where the {result.n_regions} regions lie (at least half of the area)",
             f"  {'':<24}{'regions':<24}random",
         ]
-        lines += [f"  {row.where:<24}{row.regions!s:<24}{row.random!s:<24}".rstrip() for row in self.location]
+        lines += [f"  {row.where:<24}{row.regions!s:<24}{row.random!s:<24}".rstrip() for row in result.location]
         lines += [
             "",
             "The describer against the true traits, over regions on one part. It shares its vocabulary with the drawn",
@@ -110,40 +121,79 @@ class DrawnScore:
             "not that it would find the words for an animal.",
             f"  {'':<24}{'right':<24}{'always the commonest':<26}{'named':>6}{'rows':>7}",
         ]
-        for n in self.naming:
+        for n in result.naming:
             majority = "none" if n.majority_accuracy is None else f"{n.majority_accuracy:.3f} ({n.majority_value})"
             lines.append(f"  {n.attribute:<24}{n.accuracy!s:<24}{majority:<26}{n.n_named:>6}{n.n_rows:>7}")
         return lines
 
 
+@dataclass(frozen=True)
+class PartMap:
+    """What of each patch of an image lies on each part, the background being part 0."""
+
+    area: NDArray[np.float64]
+    """Source pixels `[n_parts, n_patches]`."""
+
+    @classmethod
+    def load(cls, collection: Collection, record: ImageRecord, grid: PatchGrid, n_parts: int) -> PartMap:
+        """Read the part label map of an image.
+
+        Raises:
+            CollectionError: it is missing, or is of another image.
+        """
+        path = collection.root / part_labels_file(record.file)
+        try:
+            with Image.open(path) as image:
+                labels = np.asarray(image)
+        except OSError as error:
+            raise CollectionError(f"{path} cannot be read ({error}); draw the collection again") from error
+        if labels.shape != (record.height, record.width) or labels.max() >= n_parts:
+            raise CollectionError(f"{path} is no part label map of {record.file}; draw the collection again")
+        left, top, right, bottom = grid.corners.T
+        area = np.zeros((n_parts, grid.n_patches))
+        for part in np.unique(labels):
+            area[part] = grid.patch_means(labels == part) * (right - left) * (bottom - top)
+        return cls(area)
+
+    def lies_on(self, regions: Sequence[ArrayLike]) -> NDArray[np.bool_]:
+        """Whether a region, given by its patches, lies on a part `[n_regions, n_parts]`."""
+        areas = [self.area[:, np.asarray(patches)].sum(axis=1) for patches in regions]
+        return np.array([area / area.sum() for area in areas]).reshape(len(areas), len(self.area)) >= ON_PART
+
+    def in_sight(self, parts: Sequence[int]) -> list[int]:
+        """The parts of which at least half a patch is in sight: on no other could any region lie."""
+        half_a_patch = np.median(self.area.sum(axis=0)) / 2
+        return [part for part in parts if self.area[part].sum() >= half_a_patch]
+
+
 class _Pair(NamedTuple):
     """One diagnostic trait in one image."""
 
-    record: int
+    image: int
     alone_in_genus: bool
-    test: bool
-    found: bool
+    is_test: bool
+    is_found: bool
     random: float
 
 
 class _Placed(NamedTuple):
-    """Where one region lies: on a part that carries a diagnostic trait, on one part, on the background."""
+    """Where one region lies, by PLACES."""
 
-    record: int
-    found: tuple[bool, bool, bool]
-    random: tuple[float, float, float]
+    image: int
+    lies: NDArray[np.bool_]
+    random: NDArray[np.float64]
 
 
 class _Answer(NamedTuple):
     """One attribute of one row."""
 
-    record: int
+    image: int
     attribute: str
     truth: str
     named: str | None
 
 
-def score(collection: Collection, traits: Sequence[Trait], info: BackboneInfo, *, seed: int = 0) -> DrawnScore:
+def score(collection: Collection, traits: Iterable[Trait], info: BackboneInfo, *, seed: int = 0) -> DrawnScore:
     """Score the traits of a drawn collection against its truth.
 
     Recall asks where, not what: a region on the elytra counts for every diagnostic trait of the elytra. Every image
@@ -168,19 +218,20 @@ def score(collection: Collection, traits: Sequence[Trait], info: BackboneInfo, *
         species = truth.of(record.species)
         rows = rows_of.get(index, [])
         grid = info.grid((record.width, record.height))
-        area = _area_on_parts(collection, record, grid, len(truth.parts))
+        part_map = PartMap.load(collection, record, grid, len(truth.parts))
         rng = np.random.default_rng([seed, index])
         regions = [row.region.patches for row in rows]
-        drawn = [[random_placement(patches, grid, rng) for patches in regions] for _ in range(N_DRAWS)]
-        lies_on = _share_on_parts(area, regions) >= ON_PART
-        random_on = np.stack([_share_on_parts(area, draw) >= ON_PART for draw in drawn])
+        draws = [[random_placement(patches, grid, rng) for patches in regions] for _ in range(N_DRAWS)]
+        lies_on = part_map.lies_on(regions)
+        random_on = np.stack([part_map.lies_on(draw) for draw in draws])
         parts = [truth.parts.index(trait.part) for trait in species.diagnostic]
-        in_sight = _in_sight(parts, area)
+        in_sight = part_map.in_sight(parts)
         n_hidden += len(parts) - len(in_sight)
         for part in in_sight:
-            found, by_chance = lies_on[:, part].any(), random_on[:, :, part].any(axis=1).mean()
-            pairs.append(_Pair(index, species.alone_in_genus, record.split == "test", bool(found), float(by_chance)))
-        placed += _places(index, lies_on, random_on, parts)
+            is_found, by_chance = bool(lies_on[:, part].any()), float(random_on[:, :, part].any(axis=1).mean())
+            pairs.append(_Pair(index, species.alone_in_genus, record.split == "test", is_found, by_chance))
+        random_places = _places(random_on, parts).mean(axis=0)
+        placed += map(_Placed, [index] * len(rows), _places(lies_on, parts), random_places)
         answers += _answers(index, rows, lies_on, species, truth.parts)
     return DrawnScore(
         recall=_recall(pairs, seed),
@@ -191,110 +242,13 @@ def score(collection: Collection, traits: Sequence[Trait], info: BackboneInfo, *
     )
 
 
-@dataclass(frozen=True, slots=True)
-class ImageCounts:
-    """What the regions of one image found; what two ways to choose regions are compared by."""
-
-    species: str
-    alone_in_genus: bool
-    n_diagnostic: int
-    """Diagnostic traits whose part is in sight."""
-    n_found: int
-    """Of these, on whose part a region lies."""
-    n_regions: int
-    n_false: int
-    """Regions that lie on no part with a diagnostic trait."""
-
-
-def count_found(
-    collection: Collection, regions: Sequence[Sequence[ArrayLike]], info: BackboneInfo
-) -> list[ImageCounts]:
-    """How many diagnostic traits the regions of each image found, by the rules of `score`.
-
-    Args:
-        collection: a collection written by `draw_collection`.
-        regions: the patches of every region of every image.
-        info: the backbone that made the patches.
-
-    Raises:
-        CollectionError: the collection is not a drawn one, or its label maps do not fit.
-    """
-    truth = Truth.load(collection.root)
-    found = []
-    for record, own in zip(collection.images, regions, strict=True):
-        species = truth.of(record.species)
-        grid = info.grid((record.width, record.height))
-        area = _area_on_parts(collection, record, grid, len(truth.parts))
-        lies_on = _share_on_parts(area, own) >= ON_PART
-        parts = [truth.parts.index(trait.part) for trait in species.diagnostic]
-        in_sight = _in_sight(parts, area)
-        found.append(
-            ImageCounts(
-                species=record.species,
-                alone_in_genus=species.alone_in_genus,
-                n_diagnostic=len(in_sight),
-                n_found=int(lies_on[:, in_sight].any(axis=0).sum()),
-                n_regions=len(own),
-                n_false=int((~lies_on[:, parts].any(axis=1)).sum()),
-            )
-        )
-    return found
-
-
-def _in_sight(parts: Sequence[int], area: NDArray[np.float64]) -> list[int]:
-    """The parts of which at least half a patch is in sight: on no other could any region lie."""
-    half_a_patch = np.median(area.sum(axis=0)) / 2
-    return [part for part in parts if area[part].sum() >= half_a_patch]
-
-
-def _area_on_parts(collection: Collection, record: ImageRecord, grid: PatchGrid, n_parts: int) -> NDArray[np.float64]:
-    """Source pixels of every patch on every part, the background being part 0 `[n_parts, n_patches]`."""
-    path = collection.root / part_labels_file(record.file)
-    try:
-        with Image.open(path) as image:
-            labels = np.asarray(image)
-    except OSError as error:
-        raise CollectionError(f"{path} cannot be read ({error}); draw the collection again") from error
-    if labels.shape != (record.height, record.width) or labels.max() >= n_parts:
-        raise CollectionError(f"{path} is no part label map of {record.file}; draw the collection again")
-    left, top, right, bottom = grid.corners.T
-    patch_area = (right - left) * (bottom - top)
-    area = np.zeros((n_parts, grid.n_patches))
-    for part in np.unique(labels):
-        area[part] = grid.patch_means(labels == part) * patch_area
-    return area
-
-
-def _share_on_parts(area: NDArray[np.float64], regions: Sequence[ArrayLike]) -> NDArray[np.float64]:
-    """Share of each region's area on each part `[n_regions, n_parts]`."""
-    shares = np.zeros((len(regions), len(area)))
-    for row, patches in enumerate(regions):
-        on_part = area[:, np.asarray(patches)].sum(axis=1)
-        shares[row] = on_part / on_part.sum()
-    return shares
-
-
-def _places(
-    record: int, lies_on: NDArray[np.bool_], random_on: NDArray[np.bool_], parts: Sequence[int]
-) -> list[_Placed]:
-    """Where each region of an image lies.
-
-    Args:
-        image: index of the image.
-        lies_on: whether a region lies on a part `[n_regions, n_parts]`.
-        random_on: the same for the random placements `[n_draws, n_regions, n_parts]`.
-        parts: the parts that carry a diagnostic trait.
-    """
-
-    def kinds(on: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        return np.stack([on[..., parts].any(axis=-1), on[..., 1:].any(axis=-1), on[..., 0]], axis=-1)
-
-    found, by_chance = kinds(lies_on), kinds(random_on).mean(axis=0)
-    return [_Placed(record, tuple(f.tolist()), tuple(c.tolist())) for f, c in zip(found, by_chance, strict=True)]
+def _places(lies_on: NDArray[np.bool_], diagnostic: Sequence[int]) -> NDArray[np.bool_]:
+    """Which of PLACES regions lie on `[…, 3]`, from whether they lie on each part `[…, n_parts]`."""
+    return np.stack([lies_on[..., diagnostic].any(axis=-1), lies_on[..., 1:].any(axis=-1), lies_on[..., 0]], axis=-1)
 
 
 def _answers(
-    record: int, rows: Sequence[Trait], lies_on: NDArray[np.bool_], species: TrueSpecies, part_names: Sequence[str]
+    image: int, rows: Sequence[Trait], lies_on: NDArray[np.bool_], species: TrueSpecies, part_names: Sequence[str]
 ) -> list[_Answer]:
     """What the describer said of the regions that lie on one part, for the attributes that this part has."""
     answers = []
@@ -308,7 +262,7 @@ def _answers(
         for attribute in ATTRIBUTES:
             value = species.value(part, attribute)
             if value is not None:
-                answers.append(_Answer(record, attribute, value, named.get(attribute)))
+                answers.append(_Answer(image, attribute, value, named.get(attribute)))
     return answers
 
 
@@ -317,32 +271,26 @@ def _recall(pairs: Sequence[_Pair], seed: int) -> tuple[Recall, ...]:
         "all species": pairs,
         "species with congeners": [pair for pair in pairs if not pair.alone_in_genus],
         "alone in their genus": [pair for pair in pairs if pair.alone_in_genus],
-        "all, test split only": [pair for pair in pairs if pair.test],
+        "all, test split only": [pair for pair in pairs if pair.is_test],
     }
     scores = []
     for name, members in groups.items():
-        records = [pair.record for pair in members]
-        scores.append(
-            Recall(
-                group=name,
-                regions=bootstrap_interval([pair.found for pair in members], groups=records, seed=seed),
-                random=bootstrap_interval([pair.random for pair in members], groups=records, seed=seed),
-                n_images=len(set(records)),
-                n_pairs=len(members),
-            )
-        )
+        images = [pair.image for pair in members]
+        regions = bootstrap_interval([pair.is_found for pair in members], groups=images, seed=seed)
+        random = bootstrap_interval([pair.random for pair in members], groups=images, seed=seed)
+        scores.append(Recall(name, regions, random, n_images=len(set(images)), n_pairs=len(members)))
     return tuple(scores)
 
 
 def _location(placed: Sequence[_Placed], seed: int) -> tuple[Location, ...]:
-    records = [region.record for region in placed]
+    images = [region.image for region in placed]
     return tuple(
         Location(
             where=where,
-            regions=bootstrap_interval([region.found[kind] for region in placed], groups=records, seed=seed),
-            random=bootstrap_interval([region.random[kind] for region in placed], groups=records, seed=seed),
+            regions=bootstrap_interval([region.lies[kind] for region in placed], groups=images, seed=seed),
+            random=bootstrap_interval([region.random[kind] for region in placed], groups=images, seed=seed),
         )
-        for kind, where in enumerate(("on a diagnostic part", "on any one part", "on the background"))
+        for kind, where in enumerate(PLACES)
     )
 
 
@@ -353,7 +301,7 @@ def _naming(attribute: str, answers: Sequence[_Answer], seed: int) -> Naming:
     value, count = commonest[0] if commonest else (None, 0)
     return Naming(
         attribute=attribute,
-        accuracy=bootstrap_interval(right, groups=[answer.record for answer in named], seed=seed),
+        accuracy=bootstrap_interval(right, groups=[answer.image for answer in named], seed=seed),
         majority_value=value,
         majority_accuracy=count / len(named) if named else None,
         n_named=len(named),

@@ -1,44 +1,32 @@
-"""From codes to trait rows: contrast, candidates, describer calls through the ledger, and the finished table."""
+"""From a plan to trait rows: every region has its describer call, through the ledger, and the finished table."""
 
 from __future__ import annotations
 
 import asyncio
+import pickle
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from tempfile import TemporaryFile
+from typing import Any, BinaryIO
 
 from pydantic import TypeAdapter
 
-from sae_traits.config import ContrastConfig
 from sae_traits.describers import Describer
-from sae_traits.schema import (
-    BackboneInfo,
-    Candidate,
-    Collection,
-    Description,
-    ImageRecord,
-    Measurement,
-    Region,
-    Trait,
-)
-from sae_traits.traits.asking import answer_calls
-from sae_traits.traits.calls import Call, Mask, planned_calls, region_key, single_call_key, trait_id
-from sae_traits.traits.candidates import all_candidates
-from sae_traits.traits.chosen import LatentsBySpecies, choose_latents, latents_everywhere
-from sae_traits.traits.contrast import paper_contrast, specimen_contrast
-from sae_traits.traits.encode import Codes
+from sae_traits.logging import track
+from sae_traits.schema import Candidate, Description, ImageRecord, Measurement, Region, Trait
+from sae_traits.traits.asking import Pictures, answer_calls, measure_answered, worker_pool
+from sae_traits.traits.calls import Call, planned_calls, trait_id
 from sae_traits.traits.ledger import Ledger, LedgerEntry
-from sae_traits.traits.measuring import TASKS_A_LOOKUP, measure_answered
-from sae_traits.traits.species_counts import count_firings
+from sae_traits.traits.plan import Plan
 from sae_traits.traits.table import write_latents, write_traits
 
+TASKS_PER_LOOKUP = 100
+"""Images, or groups of images, that are looked up in the ledger together."""
 _DESCRIPTION = TypeAdapter(Description)
 _MEASUREMENT = TypeAdapter(Measurement)
-
-_Answered = tuple[ImageRecord, Candidate, Region, LedgerEntry | None, dict[str, Any] | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,133 +53,81 @@ class Annotation:
     """Species of the collection for which no latent was chosen, for example without training images."""
 
 
-class Plan(Protocol):
-    """What decides which regions are described."""
-
-    @property
-    def collection(self) -> Collection:
-        """Whose images they are."""
-        ...
-
-    @property
-    def chosen(self) -> LatentsBySpecies:
-        """The latents that describe each species; none where regions need no latents."""
-        ...
-
-    @property
-    def species_without_latents(self) -> tuple[str, ...]:
-        """Species that get no regions, because no latent was chosen for them."""
-        ...
-
-    @property
-    def candidates(self) -> Callable[[], Iterator[tuple[ImageRecord, list[tuple[Candidate, Region]]]]]:
-        """Every image with its candidates; the same each time, one image in memory."""
-        ...
-
-
-@dataclass(frozen=True)
-class AnnotationPlan:
-    """A `Plan` whose regions are those of latents."""
-
-    collection: Collection
-    codes: Codes
-    info: BackboneInfo
-    config: ContrastConfig
-    chosen: LatentsBySpecies
-
-    @property
-    def species_without_latents(self) -> tuple[str, ...]:
-        """In the order of their names."""
-        named = {name for record in self.collection.images if (name := record.taxon.species) is not None}
-        return tuple(sorted(named - set(self.chosen)))
-
-    def candidates(self) -> Iterator[tuple[ImageRecord, list[tuple[Candidate, Region]]]]:
-        """Every image with its candidates; the same each time, one image in memory."""
-        return all_candidates(
-            self.codes,
-            self.collection.images,
-            self.chosen,
-            self.info,
-            most=self.config.traits_per_image,
-            greatest_overlap=self.config.overlap,
-            # Algorithm 1 takes every region of its latents.
-            least_evidence=0.0 if self.config.contrast == "paper" else self.config.least_evidence,
-            smallest_region=self.config.smallest_region,
-            box_margin=self.config.box_margin,
-            regions=self.config.regions,
-        )
-
-
-def plan_annotation(collection: Collection, codes: Codes, info: BackboneInfo, config: ContrastConfig) -> AnnotationPlan:
-    """Contrast the species on the training images, and plan what is described.
-
-    Images without a label are described with the latents of all species.
-    """
-    taxa = [record.taxon if record.split == "train" else None for record in collection.images]
-    counts = count_firings(codes.firing_counts(), taxa, len(codes.thresholds))
-    if config.contrast == "paper":
-        chosen = choose_latents(paper_contrast(counts, config.minimum_frequency), codes.thresholds)
-    else:
-        chosen = choose_latents(
-            specimen_contrast(counts), codes.thresholds, latents_everywhere(counts, config.everywhere)
-        )
-    return AnnotationPlan(collection, codes, info, config, chosen)
-
-
 def describe_candidates(
-    plan: Plan, describer: Describer, ledger: Ledger, *, workers: int, use_masks: bool = False
+    plan: Plan,
+    describer: Describer,
+    ledger: Ledger,
+    *,
+    workers: int,
+    use_masks: bool = False,
+    pictures: Pictures | None = None,
 ) -> None:
     """Ask the describer about every region that the ledger has no answer for; nothing else needs it.
 
     Args:
-        plan: what to describe.
+        plan: what to describe; its candidates are gone through once.
         describer: who describes it.
         ledger: where calls and answers are kept.
         workers: processes that prepare pictures; for one, a thread of this process does.
         use_masks: measure on the animal's pixels alone, where an image has a mask.
+        pictures: which are made of the photographs while they are open; None makes none.
 
     Raises:
         CollectionError: a mask is there no more.
         DescriberError: the describer cannot answer from the start. One that stops later leaves the rest open.
     """
+    n_open = 0
+    # The open calls of a large collection do not fit into memory, and planning them again costs more than reading them.
+    with TemporaryFile() as spool:
+        with worker_pool(workers) as pool:
+            planned = planned_calls(plan.candidates(), plan.collection, describer, use_masks=use_masks)
+            planned = track(planned, "plan", None, "task")
+            while tasks := list(islice(planned, TASKS_PER_LOOKUP)):
+                calls = [call for task in tasks for call in task]
+                ledger.plan(
+                    (name, call.key, member.region_key)
+                    for call in calls
+                    for name, member in zip(call.trait_ids, call.members, strict=True)
+                )
+                if not describer.reads_masks:  # else an answer and its measurement were made together
+                    measure_answered(tasks, ledger, pool)
+                is_open = ledger.open_calls(call.key for call in calls)
+                for task in tasks:
+                    if open_calls := [call for call in task if call.key in is_open]:
+                        pickle.dump(open_calls, spool)
+                        n_open += len(open_calls)
+        if n_open:
+            spool.seek(0)
+            answering = answer_calls(_spooled(spool), n_open, describer, ledger, workers=workers, pictures=pictures)
+            asyncio.run(answering)
 
-    def planned() -> Iterator[list[Call]]:
-        return planned_calls(plan.candidates(), plan.collection, describer, use_masks=use_masks)
 
-    n_open = sum(map(len, _open_calls(planned(), ledger)))
-    if n_open:
-        asyncio.run(answer_calls(_open_calls(planned(), ledger), n_open, describer, ledger, workers=workers))
-    if not describer.reads_masks:  # else an answer and its measurement were made together
-        measure_answered(planned(), ledger, workers=workers)
-
-
-def _open_calls(tasks: Iterator[list[Call]], ledger: Ledger) -> Iterator[list[Call]]:
-    """Calls without those that the ledger says are finished; a list may be left empty."""
-    while some := list(islice(tasks, TASKS_A_LOOKUP)):
-        is_open = ledger.open_calls(call.key for calls in some for call in calls)
-        yield from ([call for call in calls if call.key in is_open] for calls in some)
+def _spooled(spool: BinaryIO) -> Iterator[list[Call]]:
+    """What `describe_candidates` put into a file of its own a moment ago."""
+    while True:
+        try:
+            yield pickle.load(spool)  # noqa: S301  nobody else can write to it
+        except EOFError:
+            return
 
 
-def export_traits(
-    plan: Plan,
-    describer: Describer,
-    ledger: Ledger,
-    *,
-    traits_file: Path,
-    latents_file: Path,
-    use_masks: bool = False,
-) -> Annotation:
+def export_traits(plan: Plan, ledger: Ledger, *, traits_file: Path, latents_file: Path) -> Annotation:
     """Write the traits that have a valid answer, and the latents they use, in the order of the images.
 
-    The same plan and ledger give the same bytes, in whatever order the answers came; `use_masks` is as
-    `describe_candidates` was given it.
+    The same plan and ledger give the same bytes, in whatever order the answers came.
+
+    Args:
+        plan: what `describe_candidates` was given; its candidates are gone through once.
+        ledger: as `describe_candidates` left it, in the same `with` block.
+        traits_file: of the traits.
+        latents_file: of the latents.
     """
     used: set[tuple[str, int]] = set()
     counts: Counter[str] = Counter()
     described: set[str] = set()
 
     def traits() -> Iterator[Trait]:
-        for record, candidate, region, entry, measurement in _answered(plan, describer, ledger, use_masks):
+        for record, candidate, region, entry, measurement in _answered(plan, ledger):
             counts["open"] += entry is None or entry.is_open
             if entry is None:
                 continue
@@ -233,22 +169,17 @@ def export_traits(
     )
 
 
-def _answered(plan: Plan, describer: Describer, ledger: Ledger, use_masks: bool) -> Iterator[_Answered]:
-    """Every candidate in the order of the images, with its call and its measurement where there are any."""
-    if describer.images_per_description > 1:
-        calls = planned_calls(plan.candidates(), plan.collection, describer, use_masks=use_masks)
-        while some := list(islice(calls, TASKS_A_LOOKUP)):
-            ledger.share((trait, call.key) for task in some for call in task for trait in call.trait_ids)
-    records = plan.candidates()
-    while chunk := list(islice(records, TASKS_A_LOOKUP)):
-        found = [(record, candidate, region) for record, pairs in chunk for candidate, region in pairs]
-        masks = {s.image_id: Mask.of(s, plan.collection) if use_masks else None for s, _ in chunk}
-        if describer.images_per_description > 1:
-            shared = ledger.shared([trait_id(record, candidate) for record, candidate, _ in found])
-            keys = [shared[trait_id(record, candidate)] for record, candidate, _ in found]
-        else:
-            keys = [single_call_key(s, region, describer, masks[s.image_id]) for s, _, region in found]
-        regions = [region_key(s, region, masks[s.image_id]) for s, _, region in found]
-        entries, measurements = ledger.entries(keys), ledger.measurements(regions)
-        for one, key, measured in zip(found, keys, regions, strict=True):
-            yield *one, entries.get(key), measurements.get(measured)
+def _answered(
+    plan: Plan, ledger: Ledger
+) -> Iterator[tuple[ImageRecord, Candidate, Region, LedgerEntry | None, dict[str, Any] | None]]:
+    """Yield every candidate in the order of the images, with its call and its measurement where there are any."""
+    planned = plan.candidates()
+    while images := list(islice(planned, TASKS_PER_LOOKUP)):
+        candidates = [(record, *pair) for record, pairs in images for pair in pairs]
+        names = [trait_id(record, candidate) for record, candidate, _ in candidates]
+        keys = ledger.planned(names)
+        entries = ledger.entries([key for key, _ in keys.values()])
+        measurements = ledger.measurements([region for _, region in keys.values()])
+        for (record, candidate, region), name in zip(candidates, names, strict=True):
+            key, of_region = keys[name]
+            yield record, candidate, region, entries.get(key), measurements.get(of_region)

@@ -1,43 +1,77 @@
 """Have calls answered: pictures are prepared in worker processes, answers are waited for in one event loop.
 
 A call is pending in the ledger before it is sent, and what came of it is recorded as soon as it is there. Nothing
-grows with the number of calls: what is prepared waits in a short queue until a describer has room for it.
+grows with the number of calls: what is prepared waits in a short queue until a describer has room for it. A worker
+process imports this module, which therefore imports no torch.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
-from collections.abc import Iterator
-from concurrent.futures import Executor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache, partial
 from itertools import chain
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
+from pathlib import Path
+from threading import Thread
+from typing import Any
 
-from sae_traits.describers import Answer, Ask, Describer, Question
-from sae_traits.errors import DescriberError
+import numpy as np
+from numpy.typing import NDArray
+
+from sae_traits.describers import Answer, Ask, Describer, Look, Question
+from sae_traits.errors import CollectionError, DescriberError, ImageError
+from sae_traits.images.decode import open_image, open_mask
+from sae_traits.images.pictures import PictureCache, released_picture
 from sae_traits.logging import say, track
+from sae_traits.schema import Measurement, Region
 from sae_traits.traits.calls import Call
-from sae_traits.traits.describing import Prepared, prepare_calls, worker_pool
-from sae_traits.traits.ledger import MAXIMUM_ATTEMPTS, Ledger, Outcome
+from sae_traits.traits.ledger import MAX_ATTEMPTS, Ledger, Outcome
+from sae_traits.traits.measures import Animal, measure
 
-TASKS_A_WORKER = 2
+TASKS_PER_WORKER = 2
 """Tasks handed to each worker in advance, so that it never waits for the next one."""
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """Small pictures that are made while a photograph is open, for the dataset and for looking."""
+
+    cache: PictureCache
+    longest_side: int
+
+    def lacking(self, calls: Sequence[Call]) -> frozenset[str]:
+        """Hashes of the photographs of some calls that are larger and have no picture yet."""
+        members = {m.sha256: m for call in calls for m in call.members if max(m.source) > self.longest_side}
+        return frozenset(sha256 for sha256 in members if self.cache.get(sha256, self.longest_side) is None)
+
+
 async def answer_calls(
-    tasks: Iterator[list[Call]], n_calls: int, describer: Describer, ledger: Ledger, *, workers: int
+    tasks: Iterator[list[Call]],
+    n_calls: int,
+    describer: Describer,
+    ledger: Ledger,
+    *,
+    workers: int,
+    pictures: Pictures | None = None,
 ) -> None:
-    """Ask the describer all calls, each until its answer is valid or it was asked MAXIMUM_ATTEMPTS times.
+    """Ask the describer all calls, each until its answer is valid or it was asked MAX_ATTEMPTS times.
 
     When the describer gives up, everything so far is in the ledger, the rest stays open, and one line says why.
 
     Args:
-        tasks: calls that are prepared together; empty lists let other work have its turn.
+        tasks: calls that are prepared together.
         n_calls: in all tasks together, for the progress.
         describer: who answers.
         ledger: where calls and answers are kept.
         workers: processes that prepare pictures.
+        pictures: which are made of the photographs on the way; None makes none.
 
     Raises:
         DescriberError: the describer cannot answer from the start.
@@ -45,7 +79,7 @@ async def answer_calls(
     """
     with ledger.asking(), worker_pool(workers) as pool:
         async with describer.open() as ask:
-            flow = _Flow(describer, ledger, ask, n_calls)
+            flow = _Flow(describer, ledger, ask, n_calls, pictures)
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(flow.prepare(tasks, pool, workers))
@@ -67,6 +101,7 @@ class _Flow:
     ledger: Ledger
     ask: Ask
     n_calls: int
+    pictures: Pictures | None
     queue: asyncio.Queue[Prepared | None] = field(init=False)
     ticks: Iterator[int] = field(init=False)
     under_way: set[str] = field(default_factory=set)
@@ -82,11 +117,10 @@ class _Flow:
         loop = asyncio.get_running_loop()
         waiting: set[asyncio.Future[list[Prepared]]] = set()
         for calls in tasks:
-            if not calls:
-                await asyncio.sleep(0)
-                continue
-            waiting.add(loop.run_in_executor(pool, prepare_calls, self.describer.look, calls))
-            if len(waiting) >= workers * TASKS_A_WORKER:
+            wanted = self.pictures.lacking(calls) if self.pictures else frozenset[str]()
+            side = self.pictures.longest_side if self.pictures else 0
+            waiting.add(loop.run_in_executor(pool, prepare_calls, self.describer.look, calls, wanted, side))
+            if len(waiting) >= workers * TASKS_PER_WORKER:
                 done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 await self._enqueue(done)
         while waiting:
@@ -97,13 +131,16 @@ class _Flow:
 
     async def _enqueue(self, done: set[asyncio.Future[list[Prepared]]]) -> None:
         try:
-            found = [future.result() for future in done]
+            tasks = [future.result() for future in done]
         except BrokenProcessPool as error:
             raise DescriberError(
                 "a process that prepares pictures was killed, perhaps for want of memory; give the same command "
                 "again with fewer --describe-workers"
             ) from error
-        for prepared in chain.from_iterable(found):
+        for prepared in chain.from_iterable(tasks):
+            for sha256, picture in prepared.pictures.items():
+                assert self.pictures is not None
+                self.pictures.cache.put(sha256, self.pictures.longest_side, picture)
             await self.queue.put(prepared)
 
     async def answer(self) -> None:
@@ -131,7 +168,7 @@ class _Flow:
                 for outcome in outcomes:
                     attempts[outcome.key] += 1
                     lost = waiting[outcome.key].error is not None
-                    if outcome.state == "ok" or lost or attempts[outcome.key] >= MAXIMUM_ATTEMPTS:
+                    if outcome.state == "ok" or lost or attempts[outcome.key] >= MAX_ATTEMPTS:
                         del waiting[outcome.key]
         finally:
             self.under_way -= attempts.keys()
@@ -150,8 +187,10 @@ class _Flow:
             self.ledger.release(keys)
             raise
         seconds = (time.perf_counter() - started) / max(len(readable), 1)
-        found = [_outcome(p.call.key, a, seconds) for p, a in zip(readable, answers, strict=True)]
-        return found + [Outcome(key=p.call.key, state="failed", error=p.error) for p in prepared if p.error is not None]
+        outcomes = [_outcome(p.call.key, a, seconds) for p, a in zip(readable, answers, strict=True)]
+        return outcomes + [
+            Outcome(key=p.call.key, state="failed", error=p.error) for p in prepared if p.error is not None
+        ]
 
 
 def _outcome(key: str, answer: Answer, seconds: float) -> Outcome:
@@ -164,3 +203,109 @@ def _outcome(key: str, answer: Answer, seconds: float) -> Outcome:
         seconds=seconds,
         error=answer.error,
     )
+
+
+def measure_answered(tasks: Sequence[list[Call]], ledger: Ledger, pool: Executor) -> None:
+    """Measure the regions of calls that have an answer and no measurement; both are then in the ledger.
+
+    These were described before, but not measured in this way: with the animal's mask, or without it any more. A model's
+    answer does not depend on a mask, so it is kept and nobody is asked again; what is measured does.
+
+    Args:
+        tasks: calls that are prepared together.
+        ledger: where answers and measurements are kept.
+        pool: of `worker_pool`.
+
+    Raises:
+        CollectionError: an image or a mask cannot be read any more.
+    """
+    calls = [call for task in tasks for call in task]
+    measured = ledger.measurements([member.region_key for call in calls for member in call.members])
+    lacking = {call.key for call in calls if any(member.region_key not in measured for member in call.members)}
+    answered = {key for key, entry in ledger.entries(lacking).items() if entry.state == "ok"}
+    unmeasured = [wanted for task in tasks if (wanted := [call for call in task if call.key in answered])]
+    for prepared in chain.from_iterable(pool.map(partial(prepare_calls, _look_at_nothing), unmeasured)):
+        if prepared.error is not None:
+            raise CollectionError(f"{prepared.error}; it was described before, so put it back and try again")
+        ledger.begin((), prepared.measurements or {})
+
+
+def _look_at_nothing(
+    image: NDArray[np.uint8], region: Region, measurement: Measurement, mask: NDArray[np.bool_] | None
+) -> None:
+    """The look of no describer, where a region is measured alone."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A call with all that its describer needs, or the reason why there is nothing."""
+
+    call: Call
+    looks: tuple[Any, ...] = ()
+    """What the describer's look made of each member."""
+    measurements: dict[str, dict[str, Any]] | None = None
+    """By the members' region keys, in pixels."""
+    error: str | None = None
+    pictures: dict[str, bytes] = field(default_factory=dict)
+    """Hash of a photograph -> the picture that was made of it."""
+
+
+def prepare_calls(
+    look: Look, calls: Sequence[Call], wanted: frozenset[str] = frozenset(), longest_side: int = 0
+) -> list[Prepared]:
+    """Prepare calls that look at the same image, which is opened once, or a call that looks at several.
+
+    Args:
+        look: the describer's.
+        calls: of one image, or of several.
+        wanted: hashes of the photographs of which a picture is to be made.
+        longest_side: of these pictures.
+    """
+    pictures: dict[str, bytes] = {}
+
+    @lru_cache(maxsize=1)
+    def pixels(path: Path, sha256: str) -> NDArray[np.uint8]:
+        image = open_image(path)
+        if sha256 in wanted and sha256 not in pictures:
+            pictures[sha256] = released_picture(image, longest_side)
+        return np.asarray(image)
+
+    @lru_cache(maxsize=1)
+    def animal_of(mask: Path) -> Animal:
+        return Animal.of(open_mask(mask))
+
+    def prepare(call: Call) -> Prepared:
+        looks, measurements = [], {}
+        for member in call.members:
+            try:
+                image = pixels(member.image, member.sha256)
+                animal = animal_of(member.mask) if member.mask else None
+            except ImageError as error:
+                return Prepared(call, error=f"{member.image}: {error}")
+            measurement = measure(image, member.region, animal=animal)
+            measurements[member.region_key] = asdict(measurement)
+            looks.append(look(image, member.region, measurement, animal.mask if animal else None))
+        made = {member.sha256: pictures.pop(member.sha256) for member in call.members if member.sha256 in pictures}
+        return Prepared(call, tuple(looks), measurements, pictures=made)
+
+    return [prepare(call) for call in calls]
+
+
+def worker_pool(workers: int) -> Executor:
+    """Processes that prepare calls; for one worker a thread of this process."""
+    if workers == 1:
+        return ThreadPoolExecutor(1)
+    # Spawned, not forked: this process may hold the threads of torch.
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent)
+
+
+def _end_with_parent() -> None:
+    """Let this worker end when its parent is killed: a pool's workers would wait for work forever."""
+    parent = parent_process()
+    if parent is not None:
+
+        def watch() -> None:
+            wait([parent.sentinel])
+            os._exit(1)
+
+        Thread(target=watch, daemon=True).start()

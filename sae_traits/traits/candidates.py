@@ -7,29 +7,42 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from sae_traits.config.regions import BaselineRegions, SAERegions
 from sae_traits.geometry import PatchGrid
-from sae_traits.schema import BackboneInfo, Candidate, ChosenLatent, ImageRecord, Region, RegionSource
+from sae_traits.schema import BackboneInfo, Candidate, ChosenLatent, ImageRecord, Region
 from sae_traits.traits.chosen import LatentsBySpecies
 from sae_traits.traits.encode import Codes, ImageCodes
 from sae_traits.traits.regions import make_region, strongest_component
 
-SMALLEST_THRESHOLD = 1e-6
+THRESHOLD_FLOOR = 1e-6
 """Keeps strengths finite where every positive activation fires."""
+Candidates = Iterator[tuple[ImageRecord, list[tuple[Candidate, Region]]]]
+"""Images with their candidates, in the order of images.parquet; those without a candidate are left out."""
+
+
+def all_candidates(
+    codes: Codes,
+    records: Sequence[ImageRecord],
+    chosen: LatentsBySpecies,
+    info: BackboneInfo,
+    options: SAERegions | BaselineRegions,
+) -> Candidates:
+    """Yield every image that has candidates, one image in memory; options are as in `image_candidates`.
+
+    An image of any split is described with the latents that its species got from the training images; one without
+    a label with those of all species.
+    """
+    for fired in codes.images():
+        record = records[fired.image]
+        grid = info.grid((record.width, record.height))
+        if candidates := image_candidates(fired, chosen.of(record), grid, options):
+            yield record, candidates
 
 
 def image_candidates(
-    codes: ImageCodes,
-    chosen: Mapping[int, ChosenLatent],
-    grid: PatchGrid,
-    *,
-    most: int,
-    greatest_overlap: float,
-    least_evidence: float,
-    smallest_region: int = 1,
-    box_margin: float = 0.0,
-    regions: RegionSource = "sae",
+    codes: ImageCodes, chosen: Mapping[int, ChosenLatent], grid: PatchGrid, options: SAERegions | BaselineRegions
 ) -> list[tuple[Candidate, Region]]:
-    """The best `most` candidates of one image by effect x strength; of those in one place only the strongest.
+    """The best candidates of one image by effect x strength; of those in one place only the strongest.
 
     Strength is the peak activation in units of the latent's firing threshold, so that latents of different scales
     compare, times the square root of the number of patches: parts come before specks, but a large background area does
@@ -40,28 +53,23 @@ def image_candidates(
         codes: what fired in the image.
         chosen: the latents of its species.
         grid: its patches.
-        most: candidates, at most.
-        greatest_overlap: a region of which more than this share lies in stronger ones is left out: it would say the
-            same of the same place. 1 keeps all.
-        least_evidence: patches with less than this share of the image's highest evidence are no part of a region;
-            0 keeps all.
-        smallest_region: groups of fewer patches are no region.
-        box_margin: of the regions' boxes; see `make_region`.
-        regions: whose latents these are.
+        options: whose latents these are; candidates at most; a region of which more than `max_overlap` lies in stronger
+            ones is left out, because it would say the same of the same place; patches with less than `min_evidence`
+            of the image's highest evidence are no part of a region; groups of fewer than `min_patches` are no region.
     """
-    own = [(chosen[latent], patches, values) for latent, patches, values in codes.groups() if latent in chosen]
-    agreed = evidence(own, grid.n_patches)
-    agreed = agreed >= least_evidence * agreed.max(initial=0)
+    fired = [(chosen[latent], patches, values) for latent, patches, values in codes.groups() if latent in chosen]
+    agreed = evidence(fired, grid.n_patches)
+    agreed = agreed >= options.contrast.min_evidence * agreed.max(initial=0)
     scored: list[tuple[float, Candidate]] = []
-    for choice, fired, activations in own:
-        inside = agreed[fired]
-        patches, values = strongest_component(fired[inside], activations[inside], grid, smallest_region)
+    for choice, where, activations in fired:
+        inside = agreed[where]
+        patches, values = strongest_component(where[inside], activations[inside], grid, options.min_patches)
         if not len(patches):
             continue
         peak = float(values.max())
         candidate = Candidate(
             image=codes.image,
-            region_source=regions,
+            region_source=options.kind,
             latent=choice.latent,
             patches=tuple(int(p) for p in patches),
             peak=peak,
@@ -72,16 +80,16 @@ def image_candidates(
     taken: list[Candidate] = []
     covered: set[int] = set()
     for _, candidate in scored:
-        if len(taken) == most:
+        if len(taken) == options.traits_per_image:
             break
-        if len(covered.intersection(candidate.patches)) <= greatest_overlap * len(candidate.patches):
+        if len(covered.intersection(candidate.patches)) <= options.max_overlap * len(candidate.patches):
             taken.append(candidate)
             covered.update(candidate.patches)
-    return [(candidate, make_region(candidate.patches, grid, box_margin)) for candidate in taken]
+    return [(candidate, make_region(candidate.patches, grid, options.box_margin)) for candidate in taken]
 
 
 def evidence(
-    own: Sequence[tuple[ChosenLatent, NDArray[np.int32], NDArray[np.float32]]], n_patches: int
+    fired: Sequence[tuple[ChosenLatent, NDArray[np.int32], NDArray[np.float32]]], n_patches: int
 ) -> NDArray[np.float64]:
     """How much says at each patch of an image that it shows its species `[n_patches]`.
 
@@ -90,50 +98,14 @@ def evidence(
     them do, and more weakly.
 
     Args:
-        own: the species' latents that fired in the image, their patches and activations.
+        fired: the species' latents that fired in the image, their patches and activations.
         n_patches: patches of the image's grid.
     """
     total = np.zeros(n_patches)
-    for choice, patches, values in own:
+    for choice, patches, values in fired:
         total[patches] += choice.contrast.effect * values / _unit(choice)
     return total
 
 
 def _unit(choice: ChosenLatent) -> float:
-    return max(choice.threshold, SMALLEST_THRESHOLD)
-
-
-def all_candidates(
-    codes: Codes,
-    records: Sequence[ImageRecord],
-    chosen: LatentsBySpecies,
-    info: BackboneInfo,
-    *,
-    most: int,
-    greatest_overlap: float,
-    least_evidence: float,
-    smallest_region: int = 1,
-    box_margin: float = 0.0,
-    regions: RegionSource = "sae",
-) -> Iterator[tuple[ImageRecord, list[tuple[Candidate, Region]]]]:
-    """Every image that has candidates, in the order of images.parquet.
-
-    An image of any split is described with the latents that its species got from the training images; one without
-    a label with those of all species.
-    """
-    for found in codes.images():
-        record = records[found.image]
-        grid = info.grid((record.width, record.height))
-        candidates = image_candidates(
-            found,
-            chosen.of(record),
-            grid,
-            most=most,
-            greatest_overlap=greatest_overlap,
-            least_evidence=least_evidence,
-            smallest_region=smallest_region,
-            box_margin=box_margin,
-            regions=regions,
-        )
-        if candidates:
-            yield record, candidates
+    return max(choice.threshold, THRESHOLD_FLOOR)

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sae_traits.schema import ChosenLatent, Contrast, ImageRecord
-from sae_traits.traits.contrast import SpeciesContrasts
-from sae_traits.traits.label_free import strongest_choices
+from sae_traits.traits.contrast import SIGNIFICANT_Q, SpeciesContrasts
 from sae_traits.traits.species_counts import SpeciesCounts
 
 SPECIES_KEPT = 64
@@ -24,12 +23,12 @@ class DroppedLatent:
 
     latent: int
     share: float
-    """Share of a species' training images in which it fires, the mean over species."""
+    """Share of a species' individuals in the train split in which it fires, the mean over species."""
 
     @property
     def reason(self) -> str:
         """For a report."""
-        return f"fires in {100 * self.share:.0f} % of the training images of the average species"
+        return f"fires in {100 * self.share:.0f} % of the average species' individuals"
 
 
 class LatentsBySpecies(Mapping[str, Mapping[int, ChosenLatent]]):
@@ -44,7 +43,7 @@ class LatentsBySpecies(Mapping[str, Mapping[int, ChosenLatent]]):
 
     @cached_property
     def _of_all_species(self) -> Mapping[int, ChosenLatent]:
-        return strongest_choices(choice for own in self.values() for choice in own.values())
+        return strongest_choices(choice for latents in self.values() for choice in latents.values())
 
 
 class ChosenLatents(LatentsBySpecies):
@@ -70,26 +69,24 @@ class ChosenLatents(LatentsBySpecies):
         return len(self._row_of)
 
     def _read_species(self, row: int) -> Mapping[int, ChosenLatent]:
-        found = self.contrasts
-        rows = range(int(found.offsets[row]), int(found.offsets[row + 1]))
-        significant = found.significant[rows.start : rows.stop]
+        table = self.contrasts
         return {
-            int(found.latent[i]): ChosenLatent(
-                species=found.species[row],
-                latent=int(found.latent[i]),
-                threshold=float(self._thresholds[found.latent[i]]),
+            int(table.latent[i]): ChosenLatent(
+                species=table.species[row],
+                latent=int(table.latent[i]),
+                threshold=float(self._thresholds[table.latent[i]]),
                 contrast=Contrast(
-                    f_species=float(found.f_species[i]),
-                    f_reference=float(found.f_reference[i]),
-                    effect=float(found.effect[i]),
-                    q_value=float(found.q_value[i]),
-                    significant=bool(significant[i - rows.start]),
-                    reference_rank=found.reference_rank[row],
+                    f_species=float(table.f_species[i]),
+                    f_reference=float(table.f_reference[i]),
+                    effect=float(table.effect[i]),
+                    q_value=float(table.q_value[i]),
+                    significant=bool(table.q_value[i] <= SIGNIFICANT_Q),
+                    reference_rank=table.reference_rank[row],
                 ),
-                n_fired=int(found.n_fired[i]),
-                n_images=int(found.n_images[row]),
+                n_fired=int(table.n_fired[i]),
+                n_individuals=int(table.n_individuals[row]),
             )
-            for i in rows
+            for i in range(int(table.offsets[row]), int(table.offsets[row + 1]))
         }
 
 
@@ -117,14 +114,31 @@ def choose_latents(
     return ChosenLatents(SpeciesContrasts.join(map(choose, contrasts)), thresholds, dropped)
 
 
-def latents_everywhere(counts: SpeciesCounts, share: float) -> tuple[DroppedLatent, ...]:
+def latents_everywhere(counts: SpeciesCounts, max_species_share: float) -> tuple[DroppedLatent, ...]:
     """The latents that fire nearly everywhere, and so say nothing of any species; in ascending order.
 
     Args:
         counts: firings of the training images; of a single species nothing can be said, so nothing is dropped.
-        share: of the average species' images; a latent that fires in more is dropped.
+        max_species_share: of the average species' individuals; a latent that fires in more is dropped.
     """
     if len(counts.taxa) < 2:
         return ()
     shares = counts.mean_share()
-    return tuple(DroppedLatent(int(latent), float(shares[latent])) for latent in np.flatnonzero(shares > share))
+    return tuple(DroppedLatent(int(z), float(shares[z])) for z in np.flatnonzero(shares > max_species_share))
+
+
+def strongest_choices(rows: Iterable[ChosenLatent]) -> dict[int, ChosenLatent]:
+    """Latent -> its row for the species with the largest effect, of equal ones the first in the alphabet.
+
+    These are the latents of an image whose species is unknown: each counts as it does for the species that it tells
+    from its relatives best. The row's species is that of the latent; of the image it says nothing.
+
+    Args:
+        rows: of all species, read once; no more than one row per latent stays in memory.
+    """
+    strongest: dict[int, ChosenLatent] = {}
+    for row in rows:
+        other = strongest.get(row.latent)
+        if other is None or (-row.contrast.effect, row.species) < (-other.contrast.effect, other.species):
+            strongest[row.latent] = row
+    return strongest

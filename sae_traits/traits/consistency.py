@@ -1,7 +1,7 @@
-"""Do the images of a species get the same description at the same latent, or descriptions that exclude each other?
+"""Do the individuals of a species get the same description at the same latent, or descriptions that exclude each other?
 
-Only images that were described on their own, or groups of them that share one description, can agree: a shared
-description counts once.
+Only individuals that were described on their own, or groups of them that share one description, can agree: a shared
+description counts once, and so does an individual, by its first image.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from sae_traits.schema import Description, ImageRecord, Trait
 FACETS = ("part", "shape", "size", "colour", "texture", "marking", "marking colour", "pattern")
 """What can be compared: the part, and the attributes by their names."""
 CONTRADICTORY = 0.5
-"""A species contradicts itself at a latent when more than this share of its pairs of images exclude each other."""
+"""A species contradicts itself at a latent when more than this share of its pairs of individuals exclude each other."""
 EXCLUDING: dict[str, dict[str, str]] = {
     # Dark brown is a plain word of its own elsewhere, but it does not exclude brown.
     "colour": {name: color_family(name).removeprefix("dark ") for name in VOCABULARY},
     "size": {"small": "small", "tiny": "small", "minute": "small", "large": "large", "big": "large", "huge": "large"},
 }
 """Attribute -> word -> class. Two values exclude each other when both hold such words, but none of the same class."""
-MOST_VALUES = 32
+MAX_VALUES = 32
 """Different values that are told apart in a group, so that free words cannot fill the memory; later ones agree with
 none."""
-MOST_VALUES_IN_ALL = 512
+MAX_VALUES_IN_ALL = 512
 Group = tuple[str, int | None]
-"""Species and latent; regions without latents (Grad-CAM, whole images) make one group a species."""
+"""Species and latent; regions without latents (Grad-CAM, whole images) make one group per species."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FacetAgreement:
-    """How often two images of a species got the same value at the same latent; both must have one."""
+    """How often two individuals of a species got the same value at the same latent; both must have one."""
 
     facet: str
     share: float
@@ -55,26 +55,26 @@ class Contradictions:
 
     facet: str
     n_groups: int
-    """Species and latents at which at least two images have a value that can exclude another."""
+    """Species and latents at which at least two individuals have a value that can exclude another."""
     n_contradictory: int
     examples: tuple[Example, ...]
-    """Those with the most pairs of images that exclude each other."""
+    """Those with the most pairs of individuals that exclude each other."""
 
 
 @dataclass
 class Tally:
     """How often each value came up; a value is a set of words, because a part may have two colours."""
 
-    most: int
+    max_values: int
     counts: dict[frozenset[str], int] = field(default_factory=dict)
     first: dict[frozenset[str], str] = field(default_factory=dict)
     """The trait that had the value first."""
     n_others: int = 0
-    """Values beyond `most` different ones."""
+    """Values beyond `max_values` different ones."""
 
     def add(self, value: frozenset[str], trait_id: str) -> None:
         """Count a value of a trait."""
-        if value not in self.counts and len(self.counts) == self.most:
+        if value not in self.counts and len(self.counts) == self.max_values:
             self.n_others += 1
             return
         self.counts[value] = self.counts.get(value, 0) + 1
@@ -98,8 +98,7 @@ class Tally:
 
     def most_frequent_exclusion(self) -> tuple[frozenset[str], frozenset[str]]:
         """The two values without a common word that meet in the most pairs; there must be some."""
-        found = ((n, sorted(first), sorted(second)) for n, first, second in self._mixed_pairs() if not first & second)
-        _, first, second = max(found)
+        _, first, second = max((n, sorted(a), sorted(b)) for n, a, b in self._mixed_pairs() if not a & b)
         return frozenset(first), frozenset(second)
 
     def _mixed_pairs(self) -> Iterator[tuple[int, frozenset[str], frozenset[str]]]:
@@ -111,26 +110,43 @@ class Tally:
 
 
 class ConsistencyCounter:
-    """Counts traits as they come; it grows with the pairs of species and latent, not with the traits."""
+    """Counts traits as they come; it grows with the pairs of species and latent, not with the traits.
 
-    def __init__(self) -> None:
+    Args:
+        records: the images of the collection, which say what individuals have several.
+    """
+
+    def __init__(self, records: Iterable[ImageRecord]) -> None:
+        n_images = Counter(record.individual_id for record in records)
+        self._have_several = {individual for individual, n in n_images.items() if n > 1}
+        self._counted: set[tuple[str, int | None]] = set()
+        """Individuals that have several images, and the latents at which they were counted."""
         self._groups: dict[Group, dict[str, Tally]] = defaultdict(dict)
         self._classes: dict[Group, dict[str, Tally]] = defaultdict(dict)
-        self._all = {facet: Tally(MOST_VALUES_IN_ALL) for facet in FACETS}
+        self._all = {facet: Tally(MAX_VALUES_IN_ALL) for facet in FACETS}
         self._shared: Counter[tuple[str, str, int | None, Description]] = Counter()
 
     def add(self, trait: Trait, record: ImageRecord) -> None:
         """Count what was said of a trait of an image that has a label."""
-        if self._was_counted(trait, record):
+        if self._shares_counted_call(trait, record) or self._is_counted_individual(trait, record):
             return
         group = record.species, trait.candidate.latent
         for facet, value in facets(trait.description).items():
-            self._groups[group].setdefault(facet, Tally(MOST_VALUES)).add(value, trait.trait_id)
+            self._groups[group].setdefault(facet, Tally(MAX_VALUES)).add(value, trait.trait_id)
             self._all[facet].add(value, trait.trait_id)
             if facet in EXCLUDING and (classes := excluding_classes(facet, value)):
-                self._classes[group].setdefault(facet, Tally(MOST_VALUES)).add(classes, trait.trait_id)
+                self._classes[group].setdefault(facet, Tally(MAX_VALUES)).add(classes, trait.trait_id)
 
-    def _was_counted(self, trait: Trait, record: ImageRecord) -> bool:
+    def _is_counted_individual(self, trait: Trait, record: ImageRecord) -> bool:
+        """Whether another image of the individual had a description at the latent."""
+        if record.individual_id not in self._have_several:
+            return False
+        key = record.individual_id, trait.candidate.latent
+        is_counted = key in self._counted
+        self._counted.add(key)
+        return is_counted
+
+    def _shares_counted_call(self, trait: Trait, record: ImageRecord) -> bool:
         """Whether another image of the same call had this description; remembers how many are still to come."""
         if trait.n_images == 1:
             return False
@@ -145,8 +161,8 @@ class ConsistencyCounter:
         return False
 
     def agreement(self) -> tuple[FacetAgreement, ...]:
-        """Of every facet that two images of a species and latent have."""
-        return tuple(found for facet in FACETS if (found := self._agreement(facet)) is not None)
+        """Of every facet that two individuals of a species and latent have."""
+        return tuple(agreement for facet in FACETS if (agreement := self._agreement(facet)) is not None)
 
     def _agreement(self, facet: str) -> FacetAgreement | None:
         agreeing: Counter[str] = Counter()

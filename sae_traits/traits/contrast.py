@@ -1,6 +1,6 @@
 """Which latents describe a species: those that fire in it more than in its relatives.
 
-`paper_contrast` is Algorithm 1 of Pahuja et al. 2026. `specimen_contrast`, the default, counts each image once,
+`paper_contrast` is Algorithm 1 of Pahuja et al. 2026. `specimen_contrast`, the default, counts each individual once,
 leaves the species out of its own reference group, and falls back from the genus to the family, the order and the whole
 collection, so that a species alone in its genus gets traits too. Both work on a block of species at a time, so that
 memory does not grow with species x latents.
@@ -23,7 +23,7 @@ from sae_traits.traits.species_counts import SpeciesCounts, group_totals
 
 SIGNIFICANT_Q = 0.05
 PRIOR_STRENGTH = 4.0
-"""Weight of the collection's rate in the shrunken effect, in images."""
+"""Weight of the collection's rate in the shrunken effect, in individuals."""
 RATE_FLOOR = 0.01
 """No latent's prior rate is taken below this or above one minus this."""
 BLOCK_CELLS = 4_000_000
@@ -35,8 +35,8 @@ class SpeciesContrasts:
     """Contrasts of some species, in columns: the rows of species s are offsets[s] to offsets[s + 1]."""
 
     species: tuple[str, ...]
-    n_images: NDArray[np.int64]
-    """Training images of each species `[n_species]`."""
+    n_individuals: NDArray[np.int64]
+    """Individuals of each species in the train split `[n_species]`."""
     reference_rank: tuple[ReferenceRank, ...]
     """Rank of the reference group of each species."""
     offsets: NDArray[np.int64]
@@ -49,7 +49,7 @@ class SpeciesContrasts:
     q_value: NDArray[np.float64]
     """NaN where nothing was tested."""
     n_fired: NDArray[np.int32]
-    """Training images of the species in which the latent fired."""
+    """Individuals of the species in which the latent fired."""
 
     @property
     def significant(self) -> NDArray[np.bool_]:
@@ -72,21 +72,21 @@ class SpeciesContrasts:
     @classmethod
     def join(cls, blocks: Iterable[SpeciesContrasts]) -> SpeciesContrasts:
         """All species of the blocks, in their order."""
-        found = [_NO_SPECIES, *blocks]
-        lengths = np.concatenate([np.diff(block.offsets) for block in found])
+        blocks = [_NO_SPECIES, *blocks]
+        lengths = np.concatenate([np.diff(block.offsets) for block in blocks])
         return cls(
-            species=tuple(name for block in found for name in block.species),
-            n_images=np.concatenate([block.n_images for block in found]),
-            reference_rank=tuple(rank for block in found for rank in block.reference_rank),
+            species=tuple(name for block in blocks for name in block.species),
+            n_individuals=np.concatenate([block.n_individuals for block in blocks]),
+            reference_rank=tuple(rank for block in blocks for rank in block.reference_rank),
             offsets=np.concatenate([[0], np.cumsum(lengths)]),
-            **{name: np.concatenate([getattr(block, name) for block in found]) for name in _ROW_COLUMNS},
+            **{name: np.concatenate([getattr(block, name) for block in blocks]) for name in _ROW_COLUMNS},
         )
 
 
 _ROW_COLUMNS = ("latent", "f_species", "f_reference", "effect", "q_value", "n_fired")
 _NO_SPECIES = SpeciesContrasts(
     species=(),
-    n_images=np.empty(0, np.int64),
+    n_individuals=np.empty(0, np.int64),
     reference_rank=(),
     offsets=np.zeros(1, np.int64),
     latent=np.empty(0, np.int32),
@@ -114,19 +114,19 @@ def relative_frequency(counts: csr_array) -> csr_array:
     return csr_array((shares, counts.indices, counts.indptr), shape=counts.shape)
 
 
-def paper_contrast(counts: SpeciesCounts, minimum_frequency: float) -> Iterator[SpeciesContrasts]:
+def paper_contrast(counts: SpeciesCounts, min_frequency: float) -> Iterator[SpeciesContrasts]:
     """Algorithm 1: latents with f_species > t, f_genus > t and f_species > f_genus.
 
     Args:
         counts: firings of the training images; species without a genus get no latents.
-        minimum_frequency: t, the paper's t_freq.
+        min_frequency: t, the paper's t_freq.
 
     Returns:
         A block of species at a time; effect is log(f_species / f_genus), q_value NaN.
 
     Source: Pahuja et al. 2026, section 3.2, Algorithm 1.
     """
-    t = minimum_frequency
+    t = min_frequency
     genus, n_genera = _factorise([taxon.genus for taxon in counts.taxa])
     in_genera = group_totals(counts.patches, genus, n_genera)
     for first, last in _blocks(counts):
@@ -140,7 +140,7 @@ def paper_contrast(counts: SpeciesCounts, minimum_frequency: float) -> Iterator[
         ratio = np.divide(f_species, f_genus, out=np.ones_like(f_species), where=chosen)
         yield SpeciesContrasts(
             species=_names(counts, first, last),
-            n_images=counts.n_images[first:last],
+            n_individuals=counts.n_individuals[first:last],
             reference_rank=("genus",) * (last - first),
             offsets=in_species.indptr.astype(np.int64),
             latent=latent,
@@ -148,17 +148,17 @@ def paper_contrast(counts: SpeciesCounts, minimum_frequency: float) -> Iterator[
             f_reference=f_genus,
             effect=np.log(ratio),
             q_value=np.full(len(latent), np.nan),
-            n_fired=counts.images[first:last].data,
+            n_fired=counts.fired[first:last].data,
         ).where(chosen)
 
 
 def specimen_contrast(counts: SpeciesCounts) -> Iterator[SpeciesContrasts]:
-    """Latents that fire in a larger share of a species' images than of its closest relatives'.
+    """Latents that fire in a larger share of a species' individuals than of its closest relatives'.
 
     The reference is the rest of the genus, or of the family, the order or the collection where the narrower group has
     no second species. Effects are log odds ratios shrunk towards the collection's rate by a Dirichlet (here beta) prior
-    (Monroe, Colaresi and Quinn 2008, "Fightin' Words", section 3.3), so that a latent seen in one image of two does
-    not beat one seen in nineteen of twenty. q-values are those of a one-sided hypergeometric test,
+    (Monroe, Colaresi and Quinn 2008, "Fightin' Words", section 3.3), so that a latent seen in one individual of two
+    does not beat one seen in nineteen of twenty. q-values are those of a one-sided hypergeometric test,
     Benjamini-Hochberg adjusted over the latents that fired in the species or its reference.
 
     Args:
@@ -170,17 +170,17 @@ def specimen_contrast(counts: SpeciesCounts) -> Iterator[SpeciesContrasts]:
     prior = _prior_rate(counts)
     references = _References(counts)
     for first, last in _blocks(counts):
-        in_block = counts.images[first:last]
+        in_block = counts.fired[first:last]
         species, latent, fired = _cells(in_block)
         fired_in_group = references.fired(first, last)
         fired_reference = fired_in_group[species, latent] - fired
-        n_species = counts.n_images[first:last][species]
-        n_reference = references.n_images[first:last][species] - n_species
+        n_species = counts.n_individuals[first:last][species]
+        n_reference = references.n_individuals[first:last][species] - n_species
         effect = shrunken_effect(fired, n_species, fired_reference, n_reference, prior[latent])
         p_value = _hypergeometric_tail(fired, n_species, fired_reference, n_reference)
         yield SpeciesContrasts(
             species=_names(counts, first, last),
-            n_images=counts.n_images[first:last],
+            n_individuals=counts.n_individuals[first:last],
             reference_rank=tuple(REFERENCE_RANKS[level] for level in references.level[first:last]),
             offsets=in_block.indptr.astype(np.int64),
             latent=latent,
@@ -215,8 +215,8 @@ class _References:
         self._n_latents = counts.n_latents
         self.level = np.full(n_species, -1, dtype=np.intp)
         """Index into REFERENCE_RANKS of each species' reference `[n_species]`."""
-        self.n_images = np.zeros(n_species, dtype=np.int64)
-        """Images of each species' reference, its own included `[n_species]`."""
+        self.n_individuals = np.zeros(n_species, dtype=np.int64)
+        """Individuals of each species' reference, its own included `[n_species]`."""
         self._levels: list[tuple[NDArray[np.intp], csr_array]] = []
         for level, rank in enumerate(REFERENCE_RANKS):
             whole = rank == "collection"
@@ -224,16 +224,16 @@ class _References:
             inside = group >= 0
             # One group more, always empty, is what the -1 of a species without a name at this rank points to.
             together = np.bincount(group[inside], minlength=n_groups + 1)
-            records = np.bincount(group[inside], weights=counts.n_images[inside], minlength=n_groups + 1)
-            found = np.flatnonzero((self.level < 0) & inside & ((together[group] >= 2) | whole))
-            self.level[found] = level
-            self.n_images[found] = records[group[found]].astype(np.int64)
+            individuals = np.bincount(group[inside], weights=counts.n_individuals[inside], minlength=n_groups + 1)
+            here = np.flatnonzero((self.level < 0) & inside & ((together[group] >= 2) | whole))
+            self.level[here] = level
+            self.n_individuals[here] = individuals[group[here]].astype(np.int64)
             # Groups that are no species' reference need no counts.
-            used = np.where(np.isin(group, group[found]), group, -1)
-            self._levels.append((group, group_totals(counts.images, used, n_groups)))
+            used = np.where(np.isin(group, group[here]), group, -1)
+            self._levels.append((group, group_totals(counts.fired, used, n_groups)))
 
     def fired(self, first: int, last: int) -> NDArray[np.int32]:
-        """Images of the references of species `first` to `last` in which each latent fired `[n, n_latents]`."""
+        """Individuals of the references of species `first` to `last` in which each latent fired `[n, n_latents]`."""
         fired = np.zeros((last - first, self._n_latents), dtype=np.int32)
         for level, (group, totals) in enumerate(self._levels):
             rows = np.flatnonzero(self.level[first:last] == level)
@@ -261,9 +261,9 @@ def _cells(counts: csr_array) -> tuple[NDArray[np.intp], NDArray[np.int32], NDAr
 
 
 def _prior_rate(counts: SpeciesCounts) -> NDArray[np.float64]:
-    """Share of all images in which each latent fired, kept away from 0 and 1 `[n_latents]`."""
-    fired = np.asarray(counts.images.sum(axis=0, dtype=np.int64)).ravel()
-    return np.clip(fired / max(int(counts.n_images.sum()), 1), RATE_FLOOR, 1 - RATE_FLOOR)
+    """Share of all individuals in which each latent fired, kept away from 0 and 1 `[n_latents]`."""
+    fired = np.asarray(counts.fired.sum(axis=0, dtype=np.int64)).ravel()
+    return np.clip(fired / max(int(counts.n_individuals.sum()), 1), RATE_FLOOR, 1 - RATE_FLOOR)
 
 
 def _hypergeometric_tail(
@@ -272,7 +272,7 @@ def _hypergeometric_tail(
     fired_reference: NDArray[np.integer],
     n_reference: NDArray[np.integer],
 ) -> NDArray[np.float64]:
-    """P(at least `fired` of the images in which the latent fired are of the species), by chance `[n]`.
+    """P(at least `fired` of the individuals in which the latent fired are of the species), by chance `[n]`.
 
     1 where the species' share is not higher: only a higher share can be significant, and a test costs microseconds.
     For the same reason equal tests are done once: most of the numbers are small.
@@ -304,9 +304,9 @@ def _adjust(p_value: NDArray[np.float64], family: NDArray[np.intp], n_tests: NDA
     # families can be kept apart by an offset and no digit is lost.
     values, place = np.unique(scaled, return_inverse=True)
     offset = family * len(values)
-    smallest = np.minimum.accumulate((place + offset)[::-1])[::-1] - offset
+    least = np.minimum.accumulate((place + offset)[::-1])[::-1] - offset
     q_value = np.empty_like(p_value)
-    q_value[order] = values[smallest]
+    q_value[order] = values[least]
     return q_value
 
 

@@ -1,14 +1,14 @@
 """Sparse codes of a collection: which latents fired at which patches, above each latent's firing threshold.
 
 Two passes over the features. The first finds the thresholds from the training images; the second keeps what lies
-above them, as Parquet, one part a feature shard. A dense [patch, latent] array never exceeds one tile.
+above them, as Parquet, one part per feature shard. A dense [patch, latent] array never exceeds one tile.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,21 +23,23 @@ from torch import Tensor
 from sae_traits.errors import StoreError
 from sae_traits.features.source import FeatureSource
 from sae_traits.features.store import FeatureShard
+from sae_traits.io import whole_file, write_text
 from sae_traits.logging import track
 from sae_traits.sae.model import SAE
+from sae_traits.schema import ImageRecord
 
 INDEX_FILE = "index.json"
 THRESHOLDS_FILE = "thresholds.parquet"
 PATCHES_AT_ONCE = 1024
-"""While thresholds are looked for: every positive activation counts, and an SAE may have thousands a patch."""
+"""While thresholds are looked for: every positive activation counts, and an SAE may have thousands per patch."""
 
 CODE_SCHEMA = pa.schema([("image", pa.int32()), ("latent", pa.int32()), ("patch", pa.int32()), ("value", pa.float32())])
 
 
 class QuantileSketch:
-    """Quantiles of the positive activations of every latent, in one pass and bounded memory.
+    """Weighted quantiles of the positive activations of every latent, in one pass and bounded memory.
 
-    Counts activations in bins of equal relative width (a float's exponent and the upper bits of its mantissa), so a
+    Adds up the weights of activations in bins of equal relative width (a float's exponent and the upper bits of its mantissa), so a
     quantile is exact to within 1 / 2**MANTISSA_BITS of its value (1.6 %), whatever the scale. Merging is addition.
     """
 
@@ -48,41 +50,49 @@ class QuantileSketch:
     N_BINS = (HIGHEST_EXPONENT - LOWEST_EXPONENT) << MANTISSA_BITS
 
     def __init__(self, n_latents: int) -> None:
-        self.counts = torch.zeros(n_latents, self.N_BINS, dtype=torch.int32)
+        self.weights = torch.zeros(n_latents, self.N_BINS, dtype=torch.float64)
 
-    def add(self, latents: Tensor, values: Tensor) -> None:
-        """Count positive activations; latents and values are both `[n]`."""
+    def add(self, latents: Tensor, values: Tensor, weights: Tensor) -> None:
+        """Add positive activations; latents, values and weights are all `[n]`."""
         bins = (values.contiguous().view(torch.int32) >> self._SHIFT) - self._FIRST
         flat = latents.long() * self.N_BINS + bins.long().clamp(0, self.N_BINS - 1)
-        self.counts.view(-1).index_add_(0, flat, torch.ones_like(flat, dtype=torch.int32))
+        self.weights.view(-1).index_add_(0, flat, weights.double())
 
     def quantile(self, q: float) -> NDArray[np.float32]:
         """The q-quantile of each latent `[n_latents]`, as the lower edge of its bin; infinite where nothing fired."""
-        counts = self.counts.numpy()
-        total = counts.sum(1, dtype=np.int64)
-        rank = np.floor(q * np.maximum(total - 1, 0)).astype(np.int64)
-        bins = np.array([np.searchsorted(np.cumsum(row), r, side="right") for row, r in zip(counts, rank, strict=True)])
-        edges = ((bins + self._FIRST).astype(np.int32) << self._SHIFT).view(np.float32)
+        weights = self.weights.numpy()
+        total = weights.sum(1)
+        rank = np.floor(q * np.maximum(total - 1, 0))
+        bins = [np.searchsorted(np.cumsum(row), r, side="right") for row, r in zip(weights, rank, strict=True)]
+        edges = ((np.array(bins) + self._FIRST).astype(np.int32) << self._SHIFT).view(np.float32)
         return np.where(total > 0, edges, np.float32(np.inf)).astype(np.float32)
 
 
+def training_weights(records: Sequence[ImageRecord]) -> NDArray[np.float64]:
+    """What each image of the train split counts for, together 1 per individual; 0 for the others `[n_images]`."""
+    n_images = Counter(record.individual_id for record in records if record.split == "train")
+    return np.array([1 / n_images[r.individual_id] if r.split == "train" else 0.0 for r in records])
+
+
 def firing_thresholds(
-    sae: SAE, store: FeatureSource, training: NDArray[np.bool_], quantile: float
+    sae: SAE, store: FeatureSource, weights: NDArray[np.float64], quantile: float
 ) -> NDArray[np.float32]:
     """For every latent, a quantile of its positive activations over the training images `[n_latents]`.
 
     Args:
         sae: the SAE.
         store: features of the collection.
-        training: which images are in the train split `[n_images]`.
+        weights: what the patches of each image count for `[n_images]`, see `training_weights`; 0 leaves it out.
         quantile: between 0 (every positive activation fires) and 1.
     """
     sketch = QuantileSketch(sae.config.n_latents)
-    rows = np.flatnonzero(training)
+    rows = np.flatnonzero(weights)
     for shard in track(store.shards(rows), "firing thresholds", store.count_shards(rows), "shard"):
-        for some in shard.features.to(sae.b_dec.device).split(PATCHES_AT_ONCE):
+        of_patches = torch.from_numpy(np.repeat(weights[shard.images], np.diff(shard.offsets)))
+        features = shard.features.to(sae.b_dec.device).split(PATCHES_AT_ONCE)
+        for some, of_some in zip(features, of_patches.split(PATCHES_AT_ONCE), strict=True):
             codes = sae.encode_sparse(some)
-            sketch.add(codes.latents.cpu(), codes.values.cpu())
+            sketch.add(codes.latents.cpu(), codes.values.cpu(), of_some[codes.rows().cpu()])
     return sketch.quantile(quantile)
 
 
@@ -139,23 +149,23 @@ class Codes:
         """The codes of every image in which something fired, in the order of images.parquet."""
         for part in self.parts:
             table = pq.read_table(self.folder / part)
-            record, latents, patches, values = (table[name].to_numpy() for name in CODE_SCHEMA.names)
-            starts = np.flatnonzero(np.diff(record, prepend=-1))
-            for start, end in zip(starts, [*starts[1:], len(record)], strict=True):
+            image, latents, patches, values = (table[name].to_numpy() for name in CODE_SCHEMA.names)
+            starts = np.flatnonzero(np.diff(image, prepend=-1))
+            for start, end in zip(starts, [*starts[1:], len(image)], strict=True):
                 rows = slice(start, end)
-                yield ImageCodes(int(record[start]), latents[rows], patches[rows], values[rows])
+                yield ImageCodes(int(image[start]), latents[rows], patches[rows], values[rows])
 
     def firing_counts(self) -> Iterator[csr_array]:
         """How many patches of each image each latent fired at, sparse int32 `[n_images, n_latents]`.
 
-        One array a part, with the part's images filled and the others empty; their sum is that of the collection.
+        One array per part, with the part's images filled and the others empty; their sum is that of the collection.
         """
         for part in self.parts:
             table = pq.read_table(self.folder / part, columns=["image", "latent"])
-            record, latent = table["image"].to_numpy(), table["latent"].to_numpy()
-            starts = np.flatnonzero(np.diff(record, prepend=-1) | np.diff(latent, prepend=-1))
-            counts = np.diff(starts, append=len(record)).astype(np.int32)
-            lengths = np.bincount(record[starts], minlength=self.n_images)
+            image, latent = table["image"].to_numpy(), table["latent"].to_numpy()
+            starts = np.flatnonzero(np.diff(image, prepend=-1) | np.diff(latent, prepend=-1))
+            counts = np.diff(starts, append=len(image)).astype(np.int32)
+            lengths = np.bincount(image[starts], minlength=self.n_images)
             yield csr_array(
                 (counts, latent[starts], np.concatenate([[0], np.cumsum(lengths)])),
                 shape=(self.n_images, self.n_latents),
@@ -163,7 +173,7 @@ class Codes:
 
 
 def encode_collection(sae: SAE, store: FeatureSource, thresholds: NDArray[np.float32], folder: Path) -> Codes:
-    """Write every activation above its latent's threshold, one Parquet part a feature shard, and the index last.
+    """Write every activation above its latent's threshold, one Parquet part per feature shard, and the index last.
 
     Args:
         sae: the SAE.
@@ -179,10 +189,11 @@ def encode_collection(sae: SAE, store: FeatureSource, thresholds: NDArray[np.flo
     parts = []
     for number, shard in enumerate(track(store.shards(), "codes", store.count_shards(), "shard")):
         name = f"part-{number:05d}.parquet"
-        _write_atomically(_shard_codes(sae, shard, limits), folder / name)
+        with whole_file(folder / name) as stream:
+            pq.write_table(_shard_codes(sae, shard, limits), stream, compression="zstd")
         parts.append(name)
     index = {"n_images": store.n_images, "n_latents": sae.config.n_latents, "parts": parts}
-    (folder / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    write_text(folder / INDEX_FILE, json.dumps(index, indent=2) + "\n")
     return Codes.open(folder)
 
 
@@ -191,14 +202,8 @@ def _shard_codes(sae: SAE, shard: FeatureShard, limits: Tensor) -> pa.Table:
     row_image = np.repeat(shard.images, np.diff(shard.offsets))
     codes = sae.encode_sparse(shard.features.to(sae.b_dec.device), limits)
     row, latent, value = (part.cpu().numpy() for part in (codes.rows(), codes.latents, codes.values))
-    record, patch = row_image[row], np.asarray(shard.patches)[row]
-    order = np.lexsort((patch, latent, record))
-    columns = [record[order], latent[order], patch[order], value[order]]
+    image, patch = row_image[row], np.asarray(shard.patches)[row]
+    order = np.lexsort((patch, latent, image))
+    columns = [image[order], latent[order], patch[order], value[order]]
     arrays = [pa.array(c).cast(f.type) for c, f in zip(columns, CODE_SCHEMA, strict=True)]
     return pa.Table.from_arrays(arrays, schema=CODE_SCHEMA)
-
-
-def _write_atomically(table: pa.Table, path: Path) -> None:
-    partial = path.with_suffix(".partial")
-    pq.write_table(table, partial, compression="zstd")
-    os.replace(partial, path)

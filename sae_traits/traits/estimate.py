@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
+from typing import Any
 
-from sae_traits.config import DescribeConfig
+from sae_traits.config.describer import Describer as DescriberConfig
+from sae_traits.config.describer import Measured
 from sae_traits.describers import Describer, TokenEstimate
 from sae_traits.describers.model import ANSWER_TOKENS, CHARACTERS_A_TOKEN, PIXELS_A_TOKEN
 from sae_traits.schema import ImageRecord, Region
-from sae_traits.traits.annotate import Plan
-from sae_traits.traits.calls import planned_calls
+from sae_traits.traits.annotate import TASKS_PER_LOOKUP
+from sae_traits.traits.calls import Sharing, planned_calls
 from sae_traits.traits.ledger import Ledger
-from sae_traits.traits.measuring import TASKS_A_LOOKUP
+from sae_traits.traits.plan import Plan
 
-SECONDS_WITHOUT_MODEL = 0.01
-"""A call of a describer that needs no model, on one core."""
 _Size = tuple[int, int]
 """Width and height of an image in pixels."""
 
@@ -27,7 +27,7 @@ class AnnotationEstimate:
     """What is left to ask, and what that costs; nothing was asked to know it."""
 
     n_calls: int
-    """In all."""
+    """Number of calls in all."""
     n_finished: int
     """Of these, the calls that the ledger has an answer to, or that were asked often enough."""
     prompt_tokens: int
@@ -55,36 +55,42 @@ class AnnotationEstimate:
         """In the currency of the prices."""
         return (self.prompt_tokens * self.prompt_price + self.answer_tokens * self.answer_price) / 1e6
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for `--format json`."""
+        return asdict(self)
+
     def lines(self) -> list[str]:
         """The estimate and its assumptions, for people."""
         lines = [
             f"calls       {self.n_open:,} to ask; {self.n_finished:,} of {self.n_calls:,} are finished",
-            f"time        {_duration(self.hours)} at {self.seconds_per_call:g} s a call, {self.at_a_time} at a time",
+            f"time        {_duration(self.hours)} at {self.seconds_per_call:g} s per call, {self.at_a_time} at a time",
         ]
         if self.prompt_tokens:
             lines += [
                 f"tokens      {self.prompt_tokens:,} for prompts and pictures, {self.answer_tokens:,} for answers",
-                f"            assumed: {CHARACTERS_A_TOKEN} characters or {PIXELS_A_TOKEN} pixels a token, "
-                f"{ANSWER_TOKENS} tokens an answer, each call asked once",
+                f"            assumed: {CHARACTERS_A_TOKEN} characters or {PIXELS_A_TOKEN} pixels per token, "
+                f"{ANSWER_TOKENS} tokens per answer, each call asked once",
             ]
         if self.money:
-            prices = f"{self.prompt_price:g} and {self.answer_price:g} a million tokens"
+            prices = f"{self.prompt_price:g} and {self.answer_price:g} per million tokens"
             lines.append(f"money       {self.money:,.2f} at {prices}")
         return lines
 
 
-def estimate_annotation(plan: Plan, describer: Describer, ledger: Ledger, config: DescribeConfig) -> AnnotationEstimate:
+def estimate_annotation(
+    plan: Plan, describer: Describer, ledger: Ledger, config: DescriberConfig
+) -> AnnotationEstimate:
     """Count the calls of a plan and what those cost that the ledger has no answer to.
 
     Args:
         plan: what is to be described.
         describer: who would describe it.
         ledger: what was answered before.
-        config: seconds a call and prices, and whether masks are used.
+        config: seconds per call and prices, and whether masks are used.
     """
     n_calls = n_open = prompt_tokens = answer_tokens = 0
     tasks = planned_calls(plan.candidates(), plan.collection, describer, use_masks=config.use_masks)
-    while some := [call for calls in islice(tasks, TASKS_A_LOOKUP) for call in calls]:
+    while some := [call for calls in islice(tasks, TASKS_PER_LOOKUP) for call in calls]:
         n_calls += len(some)
         is_open = ledger.open_calls(call.key for call in some)
         for call in some:
@@ -98,7 +104,7 @@ def estimate_annotation(plan: Plan, describer: Describer, ledger: Ledger, config
 
 
 def bound_annotation(
-    records: Iterable[ImageRecord], describer: Describer, config: DescribeConfig, *, traits_per_image: int
+    records: Iterable[ImageRecord], describer: Describer, config: DescriberConfig, *, traits_per_image: int
 ) -> AnnotationEstimate:
     """What describing so many regions of every image would cost, where it is not known yet which there are.
 
@@ -106,10 +112,10 @@ def bound_annotation(
     chosen for all of them. A region is taken to be as large as its image.
 
     Args:
-        images: all that are described; those without a label share no calls.
+        records: all that are described; those without a label share no calls.
         describer: who would describe them.
-        config: seconds a call and prices.
-        traits_a_specimen: regions of each.
+        config: seconds per call and prices.
+        traits_per_image: regions of each.
     """
     calls = Counter(_sizes_together(records, describer.images_per_description))
     prompt_tokens = answer_tokens = 0
@@ -121,17 +127,16 @@ def bound_annotation(
     return _estimate(describer, config, n_calls=calls.total() * traits_per_image, n_finished=0, tokens=tokens)
 
 
-def _sizes_together(records: Iterable[ImageRecord], most: int) -> Iterator[tuple[_Size, ...]]:
-    """The sizes of images that one call would show, at most `most`."""
-    groups: dict[tuple[str, str], list[_Size]] = defaultdict(list)
+def _sizes_together(records: Iterable[ImageRecord], images_per_description: int) -> Iterator[tuple[_Size, ...]]:
+    """The sizes of the images that each call would show."""
+    sharing: Sharing[_Size] = Sharing(images_per_description)
     for record in records:
         size = record.width, record.height
         if (species := record.taxon.species) is None:
             yield (size,)
-        else:
-            groups[species, record.split].append(size)
-    for sizes in groups.values():
-        yield from (tuple(sizes[start : start + most]) for start in range(0, len(sizes), most))
+        elif sizes := sharing.add((species, record.split), record.individual_id, size):
+            yield tuple(sizes)
+    yield from map(tuple, sharing.rest())
 
 
 def _whole_image(size: _Size) -> Region:
@@ -139,17 +144,17 @@ def _whole_image(size: _Size) -> Region:
 
 
 def _estimate(
-    describer: Describer, config: DescribeConfig, *, n_calls: int, n_finished: int, tokens: TokenEstimate
+    describer: Describer, config: DescriberConfig, *, n_calls: int, n_finished: int, tokens: TokenEstimate
 ) -> AnnotationEstimate:
     """The cost of calls; `tokens` are those of all that are left."""
-    needs_model = tokens.prompt > 0
+    in_flight = describer.in_flight * describer.batch_size
     return AnnotationEstimate(
         n_calls=n_calls,
         n_finished=n_finished,
         prompt_tokens=tokens.prompt,
         answer_tokens=tokens.answer,
-        seconds_per_call=config.seconds_per_call if needs_model else SECONDS_WITHOUT_MODEL,
-        at_a_time=describer.in_flight * describer.batch_size if needs_model else config.describe_workers,
+        seconds_per_call=config.seconds_per_call,
+        at_a_time=config.workers if isinstance(config, Measured) else in_flight,  # answered by those who measure
         prompt_price=config.prompt_price,
         answer_price=config.answer_price,
     )

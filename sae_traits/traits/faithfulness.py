@@ -1,4 +1,4 @@
-"""Does a describer look at the region? Controls that show: the same picture with another region asks another question.
+"""Does a describer look at the region? The same picture with another region asks another question.
 
 Of a sample of traits, each is asked about again, through the same describer and a ledger of its own: with the same
 region, which says how much answers differ by themselves; with the region of another image (`swapped`); and with a
@@ -27,13 +27,13 @@ from sae_traits.traits.calls import Call, planned_calls
 from sae_traits.traits.consistency import facets
 from sae_traits.traits.ledger import Ledger
 
-ControlKind = Literal["same", "swapped", "blank"]
-KINDS: tuple[ControlKind, ...] = ("same", "swapped", "blank")
-SAME_SHAPE = 1.25
+RegionKind = Literal["same", "swapped", "blank"]
+KINDS: tuple[RegionKind, ...] = ("same", "swapped", "blank")
+MAX_SHAPE_RATIO = 1.25
 """Images are of one shape when their aspect ratios differ by at most this factor: a region keeps its form in both."""
-APART = 0.1
+MAX_OVERLAP = 0.1
 """Two regions are apart when their boxes overlap by at most this (intersection over union)."""
-LARGEST_BLANK = 0.4
+MAX_BLANK = 0.4
 """Share of the image's sides that a blank box has at most, so that it stays in its corner."""
 _DESCRIPTION = TypeAdapter(Description)
 
@@ -41,19 +41,19 @@ Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Control:
-    """A trait, and the call that asks about its picture again."""
+class SecondCall:
+    """A trait, and the call that asks about its picture again, with a region of some kind."""
 
-    kind: ControlKind
+    kind: RegionKind
     trait: Trait
     call: Call
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ControlScore:
-    """How the answers to a kind of control differ from the original ones."""
+class FaithfulnessScore:
+    """How the answers about a kind of region differ from the original ones."""
 
-    kind: ControlKind
+    kind: RegionKind
     n_asked: int
     n_answered: int
     """With a valid answer; the other figures are about these."""
@@ -77,14 +77,14 @@ class ControlScore:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Controls:
+class Faithfulness:
     """The scores of all kinds."""
 
     n_traits: int
     """Traits in the sample."""
     n_open: int
     """Calls that the same command asks next time: those not asked yet, or not often enough."""
-    scores: tuple[ControlScore, ...]
+    scores: tuple[FaithfulnessScore, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for results.json, with the shares."""
@@ -94,9 +94,9 @@ class Controls:
         return values
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Controls:
+    def from_dict(cls, values: dict[str, Any]) -> Faithfulness:
         """The scores that `to_dict` wrote."""
-        return _CONTROLS.validate_python(values)
+        return _FAITHFULNESS.validate_python(values)
 
     def lines(self) -> list[str]:
         """The scores in Markdown, without a heading."""
@@ -108,22 +108,23 @@ class Controls:
             "| region | asked | answered | changed, or background | background | kept of what was named |",
             "| --- | --- | --- | --- | --- | --- |",
         ]
-        for one in self.scores:
+        for score in self.scores:
             shares = " | ".join(
                 f"{n:,} ({percent(share)})"
-                for n, share in ((one.n_changed, one.changed_share), (one.n_background, one.background_share))
+                for n, share in ((score.n_changed, score.changed_share), (score.n_background, score.background_share))
             )
-            lines.append(f"| {one.kind} | {one.n_asked:,} | {one.n_answered:,} | {shares} | {percent(one.kept)} |")
-        for one in self.scores:
-            if one.kind != "same":
-                lines += example_lines(f"Unchanged although the region is {one.kind}", one.unchanged)
+            asked = f"{score.n_asked:,} | {score.n_answered:,}"
+            lines.append(f"| {score.kind} | {asked} | {shares} | {percent(score.kept)} |")
+        for score in self.scores:
+            if score.kind != "same":
+                lines += example_lines(f"Unchanged although the region is {score.kind}", score.unchanged)
         return lines
 
 
-_CONTROLS = TypeAdapter(Controls)
+_FAITHFULNESS = TypeAdapter(Faithfulness)
 
 
-def run_controls(
+def check_faithfulness(
     traits: Iterable[Trait],
     collection: Collection,
     describer: Describer,
@@ -133,14 +134,14 @@ def run_controls(
     seed: int,
     workers: int,
     use_masks: bool = False,
-) -> Controls:
-    """Plan controls, have those answered that the ledger has no answer to, and score them.
+) -> Faithfulness:
+    """Ask about a sample of traits again, as far as the ledger has no answer to that, and score the answers.
 
     Args:
         traits: as `read_traits` gives them; only the sample is kept.
         collection: that the traits' images belong to.
         describer: who made the traits; those of others are left out.
-        ledger: of the controls alone: in the run's ledger they would count as its calls.
+        ledger: of these calls alone: in the run's ledger they would count as its own.
         n_traits: size of the sample.
         seed: of the sample.
         workers: processes that prepare pictures.
@@ -150,16 +151,16 @@ def run_controls(
         ConfigError: the describer's answers are about several images, or it made none of the traits.
         DescriberError: the describer cannot answer from the start.
     """
-    planned = control_calls(traits, collection, describer, n_traits=n_traits, seed=seed, use_masks=use_masks)
-    is_open = ledger.open_calls(control.call.key for control in planned)
-    calls = {control.call.key: control.call for control in planned if control.call.key in is_open}
+    planned = second_calls(traits, collection, describer, n_traits=n_traits, seed=seed, use_masks=use_masks)
+    is_open = ledger.open_calls(second.call.key for second in planned)
+    calls = {second.call.key: second.call for second in planned if second.call.key in is_open}
     if calls:
         tasks = ([call] for call in calls.values())
         asyncio.run(answer_calls(tasks, len(calls), describer, ledger, workers=workers))
-    return score_controls(planned, ledger)
+    return score_faithfulness(planned, ledger)
 
 
-def control_calls(
+def second_calls(
     traits: Iterable[Trait],
     collection: Collection,
     describer: Describer,
@@ -167,68 +168,68 @@ def control_calls(
     n_traits: int,
     seed: int,
     use_masks: bool = False,
-) -> list[Control]:
-    """The controls of a random sample of traits; the same for the same seed.
+) -> list[SecondCall]:
+    """The calls about a random sample of traits; the same for the same seed.
 
-    A trait has no swapped control when no other of the sample has a region that lies elsewhere in an image of about
+    A trait has no swapped region when no other of the sample has a region that lies elsewhere in an image of about
     the same shape, and no blank one when the image's regions reach into all corners.
 
     Raises:
         ConfigError: the describer's answers are about several images, or it made none of the traits.
     """
     if describer.images_per_description > 1:
-        raise ConfigError("controls compare answers about one image; annotate with --images-per-description 1")
+        raise ConfigError("faithfulness compares answers about one image; annotate with --images-per-description 1")
     if n_traits < 1:
         raise ConfigError(f"a sample has at least one trait, not {n_traits}")
     made_by = describer.name, describer.model, describer.prompt
-    own = (trait for trait in traits if (trait.describer, trait.describer_model, trait.prompt) == made_by)
-    sample = _sample(own, n_traits, np.random.default_rng(seed))
+    made = (trait for trait in traits if (trait.describer, trait.describer_model, trait.prompt) == made_by)
+    sample = _sample(made, n_traits, np.random.default_rng(seed))
     if not sample:
         raise ConfigError(
             f"none of the traits was made by {' with '.join(made_by[:2])} and the prompt {describer.prompt}; use the "
             "describer that the run was annotated with"
         )
-    controls = []
+    calls = []
     for number, (trait, boxes) in enumerate(sample):
         record = collection.images[trait.candidate.image]
         others = (other for other, _ in [*sample[number + 1 :], *sample[:number]])
-        regions: dict[ControlKind, Region | None] = {
+        regions: dict[RegionKind, Region | None] = {
             "same": trait.region,
             "swapped": _swapped(trait, record, others, collection),
             "blank": _blank(trait.region, boxes, (record.width, record.height)),
         }
         for kind, region in regions.items():
             if region is not None:
-                found = [(record, [(trait.candidate, region)])]
-                planned = planned_calls(found, collection, describer, use_masks=use_masks)
-                controls.append(Control(kind, trait, next(planned)[0]))
-    return controls
+                candidates = [(record, [(trait.candidate, region)])]
+                planned = planned_calls(candidates, collection, describer, use_masks=use_masks)
+                calls.append(SecondCall(kind, trait, next(planned)[0]))
+    return calls
 
 
-def score_controls(controls: Sequence[Control], ledger: Ledger) -> Controls:
+def score_faithfulness(calls: Sequence[SecondCall], ledger: Ledger) -> Faithfulness:
     """Compare the answers that the ledger has with the original ones."""
-    entries = ledger.entries([control.call.key for control in controls])
-    answers: dict[ControlKind, list[tuple[Trait, Description]]] = defaultdict(list)
-    for control in controls:
-        entry = entries.get(control.call.key)
+    entries = ledger.entries([second.call.key for second in calls])
+    answers: dict[RegionKind, list[tuple[Trait, Description]]] = defaultdict(list)
+    for second in calls:
+        entry = entries.get(second.call.key)
         if entry is not None and entry.state == "ok":
-            answers[control.kind].append((control.trait, _DESCRIPTION.validate_python(entry.description)))
-    n_asked = {kind: sum(control.kind == kind for control in controls) for kind in KINDS}
-    return Controls(
-        n_traits=len({control.trait.trait_id for control in controls}),
-        n_open=len(ledger.open_calls(control.call.key for control in controls)),
+            answers[second.kind].append((second.trait, _DESCRIPTION.validate_python(entry.description)))
+    n_asked = {kind: sum(second.kind == kind for second in calls) for kind in KINDS}
+    return Faithfulness(
+        n_traits=len({second.trait.trait_id for second in calls}),
+        n_open=len(ledger.open_calls(second.call.key for second in calls)),
         scores=tuple(_score(kind, n_asked[kind], answers[kind]) for kind in KINDS),
     )
 
 
-def _score(kind: ControlKind, n_asked: int, answers: list[tuple[Trait, Description]]) -> ControlScore:
+def _score(kind: RegionKind, n_asked: int, answers: list[tuple[Trait, Description]]) -> FaithfulnessScore:
     kept = [_kept(trait.description, answer) for trait, answer in answers]
     unchanged = [
         Example((trait.trait_id,), "before and after", excerpt(f"{trait.description.text} / {answer.text}"))
         for (trait, answer), share in zip(answers, kept, strict=True)
         if share == 1
     ]
-    return ControlScore(
+    return FaithfulnessScore(
         kind=kind,
         n_asked=n_asked,
         n_answered=len(answers),
@@ -271,14 +272,14 @@ def _with_boxes(traits: Iterable[Trait]) -> Iterator[tuple[Trait, list[Box]]]:
 
 
 def _swapped(trait: Trait, record: ImageRecord, others: Iterable[Trait], collection: Collection) -> Region | None:
-    """The region of the first of others that fits, at the same relative place of the image's image."""
+    """The region of the first of others that fits, of another individual, at the same relative place of the image."""
     for other in others:
         source = collection.images[other.candidate.image]
         ratio = (record.width * source.height) / (record.height * source.width)
-        if source is record or not 1 / SAME_SHAPE <= ratio <= SAME_SHAPE:
+        if source.individual_id == record.individual_id or not 1 / MAX_SHAPE_RATIO <= ratio <= MAX_SHAPE_RATIO:
             continue
         region = _scaled(other.region, (record.width / source.width, record.height / source.height))
-        if _overlap(region.box, trait.region.box) <= APART:
+        if _overlap(region.box, trait.region.box) <= MAX_OVERLAP:
             return region
     return None
 
@@ -292,7 +293,7 @@ def _scaled(region: Region, scale: tuple[float, float]) -> Region:
 
 def _blank(region: Region, boxes: Sequence[Box], size: tuple[int, int]) -> Region | None:
     """A rectangle of the region's size in the corner farthest from all boxes; None where each corner meets one."""
-    width, height = (min(side, LARGEST_BLANK * whole) for side, whole in zip(region.box[2:], size, strict=True))
+    width, height = (min(side, MAX_BLANK * whole) for side, whole in zip(region.box[2:], size, strict=True))
     width, height = round(width, 3), round(height, 3)
     corners = [(x, y, width, height) for y in (0.0, size[1] - height) for x in (0.0, size[0] - width)]
     free = [corner for corner in corners if not any(_overlap(corner, box) for box in boxes)]

@@ -1,12 +1,11 @@
 """What a latent stands for: the species that it describes, and the images in which it fires most strongly.
 
-Made for looking: two tables, and a contact sheet a latent with its regions outlined.
+Made for looking: two tables, and a contact sheet per latent with its regions outlined.
 """
 
 from __future__ import annotations
 
 import csv
-import heapq
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Collection as Several
@@ -26,6 +25,7 @@ from sae_traits.schema import BackboneInfo, ChosenLatent, Collection, ImageRecor
 from sae_traits.traits.chosen import LatentsBySpecies
 from sae_traits.traits.encode import Codes
 from sae_traits.traits.regions import make_region, strongest_component
+from sae_traits.traits.species_counts import IndividualFirings
 
 _COLUMNS, _TILE, _CAPTION = 4, 288, 44
 _Fired = tuple[float, int, NDArray[np.int32], NDArray[np.float32]]
@@ -51,42 +51,42 @@ class LatentPage:
     threshold: float
     """It fires above this activation."""
     n_fired: int
-    """Images of the collection, of all splits, in which it fires."""
+    """Individuals of the collection, of all splits, in which it fires."""
     dropped: str | None
     """Why it describes no species, where it was dropped for a reason."""
     chosen: tuple[ChosenLatent, ...]
     """The species that it describes, with their contrast."""
     strongest: tuple[StrongImage, ...]
-    """Images of any species and split, the strongest first."""
+    """Images of any species and split, one per individual, the strongest first."""
 
     def statistics_rows(self) -> list[dict[str, Any]]:
-        """One row a species that it describes; one without a species where it describes none."""
-        own = {"latent": self.latent, "threshold": self.threshold, "n_fired_in_all": self.n_fired}
+        """One row per species that it describes; one without a species where it describes none."""
+        latent = {"latent": self.latent, "threshold": self.threshold, "n_fired_in_all": self.n_fired}
         rows = []
         for choice in self.chosen:
-            numbers = {"n_fired": choice.n_fired, "n_images": choice.n_images}
-            rows.append(own | {"species": choice.species} | asdict(choice.contrast) | numbers)
-        return rows or [own | {"dropped": self.dropped or "chosen for no species"}]
+            numbers = {"n_fired": choice.n_fired, "n_individuals": choice.n_individuals}
+            rows.append(latent | {"species": choice.species} | asdict(choice.contrast) | numbers)
+        return rows or [latent | {"dropped": self.dropped or "chosen for no species"}]
 
     def image_rows(self) -> list[dict[str, Any]]:
-        """One row a strong image; boxes in pixels of the source image."""
+        """One row per strong image; boxes in pixels of the source image."""
         rows = []
-        for rank, found in enumerate(self.strongest, start=1):
-            one = found.record
-            x, y, width, height = found.region.box
-            who = {"image_id": one.image_id, "species": one.taxon.species, "split": one.split, "file": one.file}
-            box = {"x": x, "y": y, "width": width, "height": height, "area_fraction": found.region.area_fraction}
-            rows.append({"latent": self.latent, "rank": rank} | who | {"activation": found.activation} | box)
+        for rank, image in enumerate(self.strongest, start=1):
+            record, region = image.record, image.region
+            place = dict(zip(("x", "y", "width", "height"), region.box, strict=True))
+            who = {name: getattr(record, name) for name in ("image_id", "individual_id", "split", "file")}
+            what = {"latent": self.latent, "rank": rank, "species": record.taxon.species}
+            rows.append(what | who | {"activation": image.activation, "area_fraction": region.area_fraction} | place)
         return rows
 
 
 STATISTICS_COLUMNS = (
     "latent", "threshold", "n_fired_in_all", "species", "f_species", "f_reference", "effect", "q_value", "significant",
-    "reference_rank", "n_fired", "n_images", "dropped",
+    "reference_rank", "n_fired", "n_individuals", "dropped",
 )  # fmt: skip
-SPECIMEN_COLUMNS = (
-    "latent", "rank", "image_id", "species", "split", "file", "activation", "x", "y", "width", "height",
-    "area_fraction",
+IMAGE_COLUMNS = (
+    "latent", "rank", "image_id", "individual_id", "species", "split", "file", "activation", "x", "y", "width",
+    "height", "area_fraction",
 )  # fmt: skip
 
 
@@ -99,7 +99,7 @@ def latent_pages(
     latents: Several[int] | None = None,
     n_strongest: int = 12,
 ) -> list[LatentPage]:
-    """Read the codes once, a part at a time, and say what is known of some latents.
+    """Read the codes, a part at a time, and say what is known of some latents.
 
     Args:
         codes: of the collection.
@@ -107,7 +107,7 @@ def latent_pages(
         collection: whose codes they are.
         info: for the patches of its images.
         latents: which; None takes all that describe a species.
-        n_strongest: images a latent, at most; only these are in memory.
+        n_strongest: images per latent, at most; only these are in memory.
 
     Raises:
         ConfigError: there is no such latent.
@@ -116,7 +116,8 @@ def latent_pages(
     wanted = sorted(by_latent if latents is None else set(latents))
     if missing := [latent for latent in wanted if not 0 <= latent < codes.n_latents]:
         raise ConfigError(f"the SAE has latents 0 to {codes.n_latents - 1}, not {', '.join(map(str, missing))}")
-    n_fired, strongest = _strongest(codes, wanted, n_strongest)
+    individuals = [record.individual_id for record in collection.images]
+    n_fired, strongest = _count_individuals(codes, individuals), _strongest(codes, individuals, wanted, n_strongest)
     dropped = {drop.latent: drop.reason for drop in chosen.dropped}
     return [
         LatentPage(
@@ -135,38 +136,46 @@ def _by_latent(
     chosen: Mapping[str, Mapping[int, ChosenLatent]], latents: Several[int] | None
 ) -> dict[int, list[ChosenLatent]]:
     """The species of each latent, in the order of `chosen`."""
-    found: dict[int, list[ChosenLatent]] = {}
+    species_of: dict[int, list[ChosenLatent]] = {}
     only = None if latents is None else set(latents)
-    for own in chosen.values():
-        for latent, choice in own.items():
+    for of_species in chosen.values():
+        for latent, choice in of_species.items():
             if only is None or latent in only:
-                found.setdefault(latent, []).append(choice)
-    return found
+                species_of.setdefault(latent, []).append(choice)
+    return species_of
 
 
-def _strongest(codes: Codes, wanted: Sequence[int], n: int) -> tuple[NDArray[np.int64], dict[int, list[_Fired]]]:
-    """In how many images each latent fired `[n_latents]`, and where the wanted ones were strongest."""
+def _count_individuals(codes: Codes, individuals: Sequence[str]) -> NDArray[np.int64]:
+    """In how many individuals each latent fired `[n_latents]`."""
+    firings = IndividualFirings(individuals, np.zeros(len(individuals), dtype=np.intp))
     n_fired = np.zeros(codes.n_latents, dtype=np.int64)
-    heaps: dict[int, list[_Fired]] = {latent: [] for latent in wanted}
+    for part in codes.firing_counts():
+        n_fired += np.bincount(firings.add(part).indices, minlength=codes.n_latents)
+    return n_fired + np.bincount(firings.rest(codes.n_latents).indices, minlength=codes.n_latents)
+
+
+def _strongest(codes: Codes, individuals: Sequence[str], wanted: Sequence[int], n: int) -> dict[int, list[_Fired]]:
+    """Where the wanted latents were strongest: at most n images each, one per individual."""
+    strongest: dict[int, dict[str, _Fired]] = {latent: {} for latent in wanted}
     # What a latent's peak must exceed to be among the strongest: most firings are turned away without a Python object.
     floor = np.full(codes.n_latents, np.inf)
     floor[list(wanted)] = -np.inf if n > 0 else np.inf
-    for found in codes.images():
-        starts = np.flatnonzero(np.diff(found.latents, prepend=-1))
-        latents, peaks = found.latents[starts], np.maximum.reduceat(found.values, starts)
-        n_fired[latents] += 1
-        ends = np.append(starts[1:], len(found.latents))
+    for image in codes.images():
+        starts = np.flatnonzero(np.diff(image.latents, prepend=-1))
+        latents, peaks = image.latents[starts], np.maximum.reduceat(image.values, starts)
+        ends = np.append(starts[1:], len(image.latents))
+        individual = individuals[image.image]
         for i in np.flatnonzero(peaks > floor[latents]):
             latent, rows = int(latents[i]), slice(starts[i], ends[i])
-            fired = float(peaks[i]), -found.image, found.patches[rows].copy(), found.values[rows].copy()
-            heap = heaps[latent]
-            if len(heap) < n:
-                heapq.heappush(heap, fired)
-            else:
-                heapq.heapreplace(heap, fired)
-            if len(heap) == n:
-                floor[latent] = heap[0][0]
-    return n_fired, {latent: sorted(heap, key=lambda one: one[:2], reverse=True) for latent, heap in heaps.items()}
+            kept = strongest[latent]
+            fired = float(peaks[i]), -image.image, image.patches[rows].copy(), image.values[rows].copy()
+            if individual not in kept or kept[individual][:2] < fired[:2]:
+                kept[individual] = fired
+            if len(kept) > n:
+                del kept[min(kept, key=lambda name: kept[name][:2])]
+            if len(kept) == n:
+                floor[latent] = min(peak for peak, *_ in kept.values())
+    return {z: sorted(kept.values(), key=lambda fired: fired[:2], reverse=True) for z, kept in strongest.items()}
 
 
 def _strong_image(fired: _Fired, collection: Collection, info: BackboneInfo) -> StrongImage:
@@ -184,7 +193,7 @@ def write_latent_pages(pages: Iterable[LatentPage], collection: Collection, fold
     folder.mkdir(parents=True, exist_ok=True)
     tables = folder / "latents.csv", folder / "images.csv"
     _write_table(tables[0], STATISTICS_COLUMNS, (row for page in pages for row in page.statistics_rows()))
-    _write_table(tables[1], SPECIMEN_COLUMNS, (row for page in pages for row in page.image_rows()))
+    _write_table(tables[1], IMAGE_COLUMNS, (row for page in pages for row in page.image_rows()))
     files = [*tables]
     for page in pages:
         if page.strongest:
@@ -216,10 +225,10 @@ def contact_sheet(
     n_rows = math.ceil(len(page.strongest) / _COLUMNS)
     sheet = Image.new("RGB", (_COLUMNS * _TILE, n_rows * (_TILE + _CAPTION)), "white")
     draw = ImageDraw.Draw(sheet)
-    for (left, top), found in zip(_places(len(page.strongest)), page.strongest, strict=True):
-        sheet.paste(_tile(found, open_picture, font), (left, top))
-        species = found.record.taxon.species or "no label"
-        caption = f"{species}\n{found.record.image_id[:24]}, {found.activation:.3g}"
+    for (left, top), image in zip(_places(len(page.strongest)), page.strongest, strict=True):
+        sheet.paste(_tile(image, open_picture, font), (left, top))
+        species = image.record.taxon.species or "no label"
+        caption = f"{species}\n{image.record.image_id[:24]}, {image.activation:.3g}"
         draw.multiline_text((left, top + _TILE - 6), caption, fill="black", font=font)
     return sheet
 
@@ -229,16 +238,16 @@ def _places(n: int) -> Iterator[tuple[int, int]]:
 
 
 def _tile(
-    found: StrongImage, open_picture: Callable[[ImageRecord], Image.Image], font: ImageFont.FreeTypeFont
+    strong: StrongImage, open_picture: Callable[[ImageRecord], Image.Image], font: ImageFont.FreeTypeFont
 ) -> Image.Image:
     """The image with its region; an image that can no longer be read becomes a tile that says so."""
     size = _TILE - 8, _TILE - 8
     try:
-        image = open_picture(found.record)
+        image = open_picture(strong.record)
     except ImageError as error:
         tile = Image.new("RGB", size, "white")
-        ImageDraw.Draw(tile).text((4, 4), f"{found.record.file}\n{error}", fill="black", font=font)
+        ImageDraw.Draw(tile).text((4, 4), f"{strong.record.file}\n{error}", fill="black", font=font)
         return tile
     reduced = ImageOps.contain(image, size)
-    scale = reduced.width / found.record.width, reduced.height / found.record.height
-    return draw_region(reduced, place_region(found.region, (0, 0), scale))
+    scale = reduced.width / strong.record.width, reduced.height / strong.record.height
+    return draw_region(reduced, place_region(strong.region, (0, 0), scale))

@@ -23,8 +23,8 @@ from sae_traits.errors import StoreError
 
 State = Literal["pending", "ok", "invalid", "failed"]
 STATES: tuple[State, ...] = ("pending", "ok", "invalid", "failed")
-MAXIMUM_ATTEMPTS = 3
-_KEYS_A_QUERY = 500
+MAX_ATTEMPTS = 3
+_KEYS_PER_QUERY = 500
 """SQLite takes at least 999 parameters."""
 
 _CREATE = """
@@ -44,7 +44,7 @@ CREATE TABLE IF NOT EXISTS describer_calls (
     error TEXT
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS measurements (region TEXT PRIMARY KEY, measurement TEXT NOT NULL) WITHOUT ROWID;
-CREATE TEMPORARY TABLE shared_calls (trait_id TEXT PRIMARY KEY, key TEXT NOT NULL) WITHOUT ROWID;
+CREATE TEMPORARY TABLE planned_traits (trait_id TEXT PRIMARY KEY, key TEXT, region TEXT) WITHOUT ROWID;
 """
 _COLUMNS = "key, trait_id, n_images, describer, model, prompt, state, raw, description, usage, seconds, attempts, error"
 
@@ -87,7 +87,7 @@ class LedgerEntry(CallIdentity, Outcome):
     @property
     def is_open(self) -> bool:
         """Whether the call is still to be asked, or asked again."""
-        return self.state != "ok" and self.attempts < MAXIMUM_ATTEMPTS
+        return self.state != "ok" and self.attempts < MAX_ATTEMPTS
 
 
 def call_key(**determinants: Any) -> str:
@@ -149,11 +149,11 @@ class Ledger:
     def open_calls(self, keys: Iterable[str]) -> dict[str, int]:
         """Which of the keys are to be asked, with the number of attempts so far.
 
-        Left out are those that were answered, and those that were asked MAXIMUM_ATTEMPTS times in vain.
+        Left out are those that were answered, and those that were asked MAX_ATTEMPTS times in vain.
         """
         attempts = dict.fromkeys(keys, 0)
         for key, state, n_attempts in self._select("key, state, attempts", "describer_calls", "key", tuple(attempts)):
-            if state == "ok" or n_attempts >= MAXIMUM_ATTEMPTS:
+            if state == "ok" or n_attempts >= MAX_ATTEMPTS:
                 del attempts[key]
             else:
                 attempts[key] = n_attempts
@@ -214,17 +214,18 @@ class Ledger:
         rows = self._select("region, measurement", "measurements", "region", tuple(regions))
         return {region: json.loads(text) for region, text in rows}
 
-    def share(self, calls: Iterable[tuple[str, str]]) -> None:
-        """Remember for this session which call each trait shares with others: pairs of trait_id and key.
+    def plan(self, traits: Iterable[tuple[str, str, str]]) -> None:
+        """Remember for this session what each trait is made of: its trait_id, the call's key, the region's key.
 
         Kept in a temporary table, not in memory: a collection may have millions of traits.
         """
         with self._transaction():
-            self._connection.executemany("INSERT OR REPLACE INTO shared_calls VALUES (?, ?)", calls)
+            self._connection.executemany("INSERT OR REPLACE INTO planned_traits VALUES (?, ?, ?)", traits)
 
-    def shared(self, trait_ids: Collection[str]) -> dict[str, str]:
-        """The keys that `share` was given for some traits."""
-        return dict(self._select("trait_id, key", "shared_calls", "trait_id", tuple(trait_ids)))
+    def planned(self, trait_ids: Collection[str]) -> dict[str, tuple[str, str]]:
+        """The keys of the call and the region that `plan` was given for some traits."""
+        rows = self._select("trait_id, key, region", "planned_traits", "trait_id", tuple(trait_ids))
+        return {trait_id: (key, region) for trait_id, key, region in rows}
 
     def __iter__(self) -> Iterator[LedgerEntry]:
         """All calls, by key."""
@@ -237,8 +238,8 @@ class Ledger:
         return counts
 
     def _select(self, columns: str, table: str, by: str, keys: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-        for start in range(0, len(keys), _KEYS_A_QUERY):
-            some = keys[start : start + _KEYS_A_QUERY]
+        for start in range(0, len(keys), _KEYS_PER_QUERY):
+            some = keys[start : start + _KEYS_PER_QUERY]
             marks = ", ".join("?" * len(some))
             yield from self._read(
                 f"SELECT {columns} FROM {table} WHERE {by} IN ({marks})",  # noqa: S608  the names are our own

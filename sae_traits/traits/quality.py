@@ -22,10 +22,10 @@ from sae_traits.traits.consistency import (
     Contradictions,
     FacetAgreement,
 )
-from sae_traits.traits.faithfulness import Controls
+from sae_traits.traits.faithfulness import Faithfulness
 from sae_traits.traits.ledger import Ledger, LedgerEntry, State
 
-MOST_REASONS = 50
+MAX_REASONS = 50
 """Different reasons that are counted one by one; later ones are `another reason`."""
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 _TAXA_KEPT = 1024
@@ -106,7 +106,7 @@ class Quality:
     leakage: Leakage
     contradictions: tuple[Contradictions, ...]
     agreement: tuple[FacetAgreement, ...]
-    controls: Controls | None = None
+    faithfulness: Faithfulness | None = None
     """Of a sample asked about again, where that was done."""
 
     def to_dict(self) -> dict[str, Any]:
@@ -114,7 +114,7 @@ class Quality:
         values = asdict(self)
         values["calls"] |= {name: getattr(self.calls, name) for name in _SHARES_OF_CALLS}
         values["leakage"]["share"] = self.leakage.share
-        values["controls"] = None if self.controls is None else self.controls.to_dict()
+        values["faithfulness"] = None if self.faithfulness is None else self.faithfulness.to_dict()
         return values
 
     def lines(self) -> list[str]:
@@ -122,7 +122,7 @@ class Quality:
         lines = [*self._call_lines(), *self._unlabelled_lines()]
         if self.leakage.n_traits or not self.n_unlabelled:
             lines += [*self._leakage_lines(), *self._contradiction_lines(), *self._agreement_lines()]
-        return lines if self.controls is None else [*lines, "", *self.controls.lines()]
+        return lines if self.faithfulness is None else [*lines, "", *self.faithfulness.lines()]
 
     def _call_lines(self) -> list[str]:
         calls = self.calls
@@ -155,43 +155,43 @@ class Quality:
         ]
 
     def _leakage_lines(self) -> list[str]:
-        found = self.leakage
+        leakage = self.leakage
         return [
             "",
-            f"The species' own name is in {found.n_any:,} of {found.n_traits:,} descriptions "
-            f"({percent(found.share)}): the genus in {found.n_genus:,}, the rest of the name, which may be an ordinary "
-            f"word, in {found.n_epithet:,}.",
-            *example_lines("With the name", found.examples),
+            f"The species' own name is in {leakage.n_any:,} of {leakage.n_traits:,} descriptions "
+            f"({percent(leakage.share)}): the genus in {leakage.n_genus:,}, the rest of the name, which may be an "
+            f"ordinary word, in {leakage.n_epithet:,}.",
+            *example_lines("With the name", leakage.examples),
         ]
 
     def _contradiction_lines(self) -> list[str]:
         lines = [
             "",
-            f"A species contradicts itself at a latent when more than {CONTRADICTORY:.0%} of its pairs of images "
+            f"A species contradicts itself at a latent when more than {CONTRADICTORY:.0%} of its pairs of individuals "
             "exclude each other: colours of different families, or small against large.",
             "",
             "| attribute | species and latents | of them contradictory | share |",
             "| --- | --- | --- | --- |",
         ]
-        for found in self.contradictions:
-            share = percent(_share(found.n_contradictory, found.n_groups))
-            lines.append(f"| {found.facet} | {found.n_groups:,} | {found.n_contradictory:,} | {share} |")
-        return lines + example_lines("Contradictory", [one for found in self.contradictions for one in found.examples])
+        for row in self.contradictions:
+            share = percent(_share(row.n_contradictory, row.n_groups))
+            lines.append(f"| {row.facet} | {row.n_groups:,} | {row.n_contradictory:,} | {share} |")
+        return lines + example_lines("Contradictory", [case for row in self.contradictions for case in row.examples])
 
     def _agreement_lines(self) -> list[str]:
         if not self.agreement:
-            return ["", "No two images of a species were described at the same latent, so agreement is not known."]
+            return ["", "No two individuals of a species were described at the same latent, so agreement is not known."]
         lines = [
             "",
-            "Agreement: share of the pairs of a species' images that got the same value at the same latent, the "
+            "Agreement: share of the pairs of a species' individuals that got the same value at the same latent, the "
             "mean over species; beside it the share for any two traits.",
             "",
             "| attribute | same species and latent | any two | species | pairs |",
             "| --- | --- | --- | --- | --- |",
         ]
-        for found in self.agreement:
-            figures = f"{found.share:.3f} | {found.chance:.3f} | {len(found.by_species):,} | {found.n_pairs:,}"
-            lines.append(f"| {found.facet} | {figures} |")
+        for row in self.agreement:
+            figures = f"{row.share:.3f} | {row.chance:.3f} | {len(row.by_species):,} | {row.n_pairs:,}"
+            lines.append(f"| {row.facet} | {figures} |")
         return lines
 
 
@@ -203,7 +203,7 @@ def assess_quality(
     ledger: Ledger,
     collection: Collection,
     describer: Describer,
-    controls: Controls | None = None,
+    faithfulness: Faithfulness | None = None,
 ) -> Quality:
     """The quality of the traits of a run.
 
@@ -212,9 +212,9 @@ def assess_quality(
         ledger: of the same run.
         collection: that the traits' images belong to.
         describer: who made them; calls of others, which a ledger may hold too, are left out.
-        controls: of the same traits, if some were asked about again.
+        faithfulness: of the same traits, if some were asked about again.
     """
-    consistency = ConsistencyCounter()
+    consistency = ConsistencyCounter(collection.images)
     leaks: Counter[str] = Counter()
     examples: list[Example] = []
     n_traits = n_unlabelled = 0
@@ -237,21 +237,22 @@ def assess_quality(
         n_any=leaks["any"],
         examples=tuple(examples),
     )
-    own = (e for e in ledger if (e.describer, e.model, e.prompt) == (describer.name, describer.model, describer.prompt))
+    made_by = describer.name, describer.model, describer.prompt
+    entries = (entry for entry in ledger if (entry.describer, entry.model, entry.prompt) == made_by)
     return Quality(
-        calls=_assess_calls(own, collection),
+        calls=_assess_calls(entries, collection),
         n_unlabelled=n_unlabelled,
         leakage=leakage,
         contradictions=consistency.contradictions(),
         agreement=consistency.agreement(),
-        controls=controls,
+        faithfulness=faithfulness,
     )
 
 
 def leaked_names(description: Description, taxon: Taxon) -> tuple[str, ...]:
     """Which of the taxon's names stand in a description as words, whatever their case: genus, epithet."""
-    said = " \n ".join([description.text, description.part or "", *(a.value for a in description.attributes)])
-    return tuple(name for name, pattern in _name_patterns(taxon).items() if pattern.search(said))
+    text = " \n ".join([description.text, description.part or "", *(a.value for a in description.attributes)])
+    return tuple(name for name, pattern in _name_patterns(taxon).items() if pattern.search(text))
 
 
 @lru_cache(maxsize=_TAXA_KEPT)
@@ -276,15 +277,15 @@ def _assess_calls(entries: Iterable[LedgerEntry], collection: Collection) -> Cal
         if entry.state == "pending" or (entry.state == "ok" and not description["is_background"]):
             continue
         if entry.state == "ok":
-            kind, reason, said = "background", "a valid answer", description["text"]
+            kind, reason, answer = "background", "a valid answer", description["text"]
         else:
-            kind, reason, said = entry.state, image.sub("the image", entry.error or "no reason was kept"), entry.raw
-            found = entry.state, _NUMBER.sub("N", reason)
-            is_new = found not in reasons and len(reasons) >= MOST_REASONS
-            reasons[(entry.state, "another reason") if is_new else found] += 1
+            kind, reason, answer = entry.state, image.sub("the image", entry.error or "no reason was kept"), entry.raw
+            counted = entry.state, _NUMBER.sub("N", reason)
+            is_new = counted not in reasons and len(reasons) >= MAX_REASONS
+            reasons[(entry.state, "another reason") if is_new else counted] += 1
         counts[kind] += kind == "background"
         if len(examples[kind]) < EXAMPLES:
-            examples[kind].append(Example((entry.trait_id,), reason, excerpt(said)))
+            examples[kind].append(Example((entry.trait_id,), reason, excerpt(answer)))
     return CallQuality(
         n_calls=counts["calls"],
         n_attempts=counts["attempts"],

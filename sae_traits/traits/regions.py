@@ -16,7 +16,7 @@ _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=int)
 
 
 def strongest_component(
-    patches: NDArray[np.int32], values: NDArray[np.float32], grid: PatchGrid, smallest: int = 1
+    patches: NDArray[np.int32], values: NDArray[np.float32], grid: PatchGrid, min_patches: int = 1
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """The connected group of patches (corners count as touching) with the largest summed activation.
 
@@ -24,7 +24,7 @@ def strongest_component(
         patches: fired patches `[n]`.
         values: their activations `[n]`.
         grid: the image's patches.
-        smallest: groups of fewer patches are specks, which are passed over.
+        min_patches: groups of fewer patches are specks, which are passed over.
 
     Returns:
         Patches and values of the group, in ascending order of patch; none where all groups are specks.
@@ -33,7 +33,7 @@ def strongest_component(
     strength.flat[patches] = values
     labels, n_components = ndimage.label(strength > 0, structure=_EIGHT_NEIGHBOURS)  # pyright: ignore[reportGeneralTypeIssues]
     sums = np.asarray(ndimage.sum_labels(strength, labels, index=np.arange(1, n_components + 1)))
-    sums[np.bincount(labels.flat[patches], minlength=n_components + 1)[1:] < smallest] = 0
+    sums[np.bincount(labels.flat[patches], minlength=n_components + 1)[1:] < min_patches] = 0
     if not sums.any():
         return patches[:0], values[:0]
     chosen = labels.flat[patches] == 1 + int(np.argmax(sums))

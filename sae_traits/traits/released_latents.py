@@ -1,10 +1,13 @@
-"""The latents of a dataset that was made before, read from its config `latents`, on this machine or on the Hub."""
+"""The latents of a dataset that was made before, for images without labels: read, pinned, checked against the SAE.
+
+They are in the dataset's config `latents`, on this machine or on the Hub.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,11 +20,9 @@ import yaml
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from sae_traits.errors import StoreError
-from sae_traits.features.model_files import one_line
+from sae_traits.errors import CheckpointError, ConfigError, StoreError, one_line
 from sae_traits.schema import ChosenLatent, Contrast
-from sae_traits.traits.chosen import LatentsBySpecies
-from sae_traits.traits.label_free import strongest_choices
+from sae_traits.traits.chosen import LatentsBySpecies, strongest_choices
 
 CARD = "README.md"
 CONFIG = "latents"
@@ -29,10 +30,12 @@ _CONTRAST = tuple(Contrast.__dataclass_fields__)
 _PLAIN = tuple(name for name in ChosenLatent.__dataclass_fields__ if name != "contrast")
 COLUMNS = (*_PLAIN, *_CONTRAST, "sae")
 _ROWS_AT_A_TIME = 2000
+_HASH = "sha256:"
+"""What stands in the place of a revision where an SAE is on no Hub."""
 
 
 @dataclass(frozen=True, eq=False)
-class ReleasedLatents(LatentsBySpecies):
+class DatasetLatents(LatentsBySpecies):
     """The latents of a dataset, each with the row of the species with the largest effect, and by these species."""
 
     name: str
@@ -46,10 +49,10 @@ class ReleasedLatents(LatentsBySpecies):
 
     @cached_property
     def _by_species(self) -> dict[str, dict[int, ChosenLatent]]:
-        found: dict[str, dict[int, ChosenLatent]] = {}
+        by_species: dict[str, dict[int, ChosenLatent]] = {}
         for latent, choice in self.choices.items():
-            found.setdefault(choice.species, {})[latent] = choice
-        return dict(sorted(found.items()))
+            by_species.setdefault(choice.species, {})[latent] = choice
+        return dict(sorted(by_species.items()))
 
     def __getitem__(self, species: str) -> Mapping[int, ChosenLatent]:
         return self._by_species[species]
@@ -59,6 +62,11 @@ class ReleasedLatents(LatentsBySpecies):
 
     def __len__(self) -> int:
         return len(self._by_species)
+
+    @property
+    def public_name(self) -> str:
+        """The dataset and its commit on the Hub, or the name of a folder and a hash of what is used of it."""
+        return self.name if self.revision is not None else f"{Path(self.name).name} (sha256:{self.digest[:16]})"
 
     def thresholds(self, n_latents: int) -> NDArray[np.float32]:
         """A latent fires above this activation; infinite for those that the dataset does not have `[n_latents]`.
@@ -72,6 +80,22 @@ class ReleasedLatents(LatentsBySpecies):
         thresholds[list(self.choices)] = [choice.threshold for choice in self.choices.values()]
         return thresholds
 
+    @property
+    def repository_and_revision(self) -> tuple[str, str]:
+        """Where the SAE is: on the Hub, or `local` with the hash of its weights, after `sha256:`.
+
+        Raises:
+            CheckpointError: the regions of the dataset are not those of an SAE.
+        """
+        repository, _, revision = self.sae.rpartition("@")
+        is_sae = repository == "local" or "/" in repository
+        if not is_sae or not revision:
+            raise CheckpointError(
+                f"the latents of {self.name} are those of {self.sae}, which is no SAE; give a dataset "
+                "whose regions are of an SAE"
+            )
+        return repository, revision
+
     @cached_property
     def digest(self) -> str:
         """Hash of what is used of the dataset."""
@@ -79,7 +103,7 @@ class ReleasedLatents(LatentsBySpecies):
         return hashlib.sha256(rows.encode()).hexdigest()
 
 
-def read_released_latents(source: str, *, revision: str | None = None) -> ReleasedLatents:
+def read_released_latents(source: str, *, revision: str | None = None) -> DatasetLatents:
     """Read the config `latents` of a dataset that sae-traits wrote.
 
     Args:
@@ -109,7 +133,58 @@ def read_released_latents(source: str, *, revision: str | None = None) -> Releas
         raise StoreError(f"the config `{CONFIG}` of {name} has no rows, so there is nothing to describe with")
     if len(saes) > 1:
         raise StoreError(f"the latents of {name} are of several SAEs: {', '.join(sorted(saes))}; use a dataset of one")
-    return ReleasedLatents(name, commit, saes.pop(), dict(sorted(choices.items())))
+    return DatasetLatents(name, commit, saes.pop(), dict(sorted(choices.items())))
+
+
+def sae_to_adopt(
+    released: DatasetLatents, dataset: str, given: str | None = None, revision: str | None = None
+) -> tuple[str, str | None]:
+    """Which SAE the latents of a dataset go with: the one that was given, or else the one that the dataset names.
+
+    Args:
+        released: the latents of the dataset.
+        dataset: its folder or Hub id; a run's SAE lies beside its dataset.
+        given: the SAE that was asked for, if one was.
+        revision: of the SAE that was asked for.
+
+    Returns:
+        Name and revision.
+
+    Raises:
+        ConfigError: none was given, and that of the dataset is on no Hub.
+        CheckpointError: the regions of the dataset are not those of an SAE.
+    """
+    repository, pinned = released.repository_and_revision
+    if not pinned.startswith(_HASH) and given in (None, repository) and revision is None:
+        return repository, pinned
+    if given is not None:
+        return given, revision
+    beside = Path(dataset).resolve().with_name("sae")
+    example = f", for example {beside}" if beside.is_dir() else ""
+    raise ConfigError(
+        f"the dataset {released.name} names its SAE as {released.sae}, which is not on the Hub; "
+        f"say with --sae where it is{example}"
+    )
+
+
+def check_sae(released: DatasetLatents, name: str, sae_hash: str, hash_of: Callable[[str, str], str]) -> None:
+    """Raise a CheckpointError when a dataset's latents are not those of an SAE.
+
+    The weights are compared, so that a copy in another place is as good as the original.
+
+    Args:
+        released: the latents of the dataset.
+        name: of the SAE, for the message.
+        sae_hash: of its weights.
+        hash_of: hash of the weights of the SAE in a repository on the Hub, at a revision.
+    """
+    repository, revision = released.repository_and_revision
+    expected = revision if revision.startswith(_HASH) else _HASH + hash_of(repository, revision)
+    if _HASH + sae_hash != expected:
+        raise CheckpointError(
+            f"the latents of {released.name} are those of the SAE {released.sae}, not of {name} ({_HASH}{sae_hash}), "
+            "in which the same numbers stand for other things; give --sae the SAE of the dataset"
+        )
 
 
 def _patterns(card: Path, name: str) -> list[str]:
@@ -118,9 +193,9 @@ def _patterns(card: Path, name: str) -> list[str]:
 
     try:
         configs = (metadata_load(card) or {}).get("configs", [])
-        found = next((config["data_files"] for config in configs if config["config_name"] == CONFIG), None)
-        if found is not None:
-            paths = [split["path"] for split in found]
+        splits = next((config["data_files"] for config in configs if config["config_name"] == CONFIG), None)
+        if splits is not None:
+            paths = [split["path"] for split in splits]
             return [path for some in paths for path in ([some] if isinstance(some, str) else some)]
     except (yaml.YAMLError, ValueError, AttributeError, KeyError, TypeError) as error:
         raise StoreError(f"the front matter of the card of {name} cannot be read: {one_line(error)[:300]}") from error

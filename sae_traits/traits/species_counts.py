@@ -1,7 +1,7 @@
 """How often each latent fired in each species, added up while the codes are read part by part.
 
 All the contrast needs of a collection: its size is bounded by species x latents that fired, whatever the number of
-images.
+images. An individual fired a latent if any of its images did.
 """
 
 from __future__ import annotations
@@ -25,28 +25,29 @@ class SpeciesCounts:
     """What the contrast knows of the training images."""
 
     taxa: tuple[Taxon, ...]
-    """One a species, in the order of their names; `species` is never None."""
+    """One per species, in the order of their names; `species` is never None."""
     n_latents: int
     """Size of the dictionary."""
-    n_images: NDArray[np.int64]
-    """Images of each species `[n_species]`."""
-    images: csr_array
-    """Images of each species in which each latent fired, int32 `[n_species, n_latents]`."""
+    n_individuals: NDArray[np.int64]
+    """Individuals of each species `[n_species]`."""
+    fired: csr_array
+    """Individuals of each species in which each latent fired, int32 `[n_species, n_latents]`."""
     patches: csr_array
     """Patches of each species at which each latent fired, int64 `[n_species, n_latents]`."""
 
     def mean_share(self) -> NDArray[np.float64]:
-        """In which share of a species' images a latent fires, the mean over species `[n_latents]`.
+        """In which share of a species' individuals a latent fires, the mean over species `[n_latents]`.
 
-        Over species, not images: what fires in all images of one common species does not fire everywhere.
+        Over species, not individuals: what fires in all of one common species does not fire everywhere.
         """
-        weights = 1 / (self.n_images * max(len(self.taxa), 1))
-        return np.asarray(self.images.T @ weights).ravel()
+        weights = 1 / (self.n_individuals * max(len(self.taxa), 1))
+        return np.asarray(self.fired.T @ weights).ravel()
 
 
 def count_firings(
     parts: Iterable[csr_array],
     taxa: Sequence[Taxon | None],
+    individuals: Sequence[str],
     n_latents: int,
     *,
     pending_cells: int = PENDING_CELLS,
@@ -55,28 +56,82 @@ def count_firings(
 
     Args:
         parts: patches at which each latent fired in each image, sparse `[n_images, n_latents]`; each part holds
-            some of the images, its other rows are empty.
+            some of the images, which come after those of the parts before it, and its other rows are empty.
         taxa: the taxon of each image; those without a taxon or a species are not counted (other splits).
+        individuals: the individual of each image.
         n_latents: size of the dictionary.
         pending_cells: cells of parts that wait before they are merged; for memory and speed, not the result.
     """
     names = sorted({taxon.species for taxon in taxa if taxon is not None and taxon.species is not None})
     index = {name: row for row, name in enumerate(names)}
     species = np.array([-1 if t is None or t.species is None else index[t.species] for t in taxa], dtype=np.intp)
+    by_individual = IndividualFirings(individuals, species)
     shape = (len(names), n_latents)
-    records = _Sum(shape, np.dtype(np.int32), pending_cells)
-    patches = _Sum(shape, np.dtype(np.int64), pending_cells)
+    fired, patches = (_Sum(shape, np.dtype(dtype), pending_cells) for dtype in (np.int32, np.int64))
     for part in parts:
-        once = csr_array((np.ones_like(part.data), part.indices, part.indptr), shape=part.shape)
-        records.add(group_totals(once, species, len(names)))
         patches.add(group_totals(part, species, len(names)))
+        fired.add(group_totals(by_individual.add(part), by_individual.group, len(names)))
+    fired.add(group_totals(by_individual.rest(n_latents), by_individual.group, len(names)))
     return SpeciesCounts(
         taxa=_taxa_of_species(names, taxa),
         n_latents=n_latents,
-        n_images=np.bincount(species[species >= 0], minlength=len(names)),
-        images=records.total(),
+        n_individuals=np.bincount(by_individual.group, minlength=len(names)),
+        fired=fired.total(),
         patches=patches.total(),
     )
+
+
+class IndividualFirings:
+    """Makes of the firings of images those of individuals, each of which may have images in several parts.
+
+    What the images of an individual fired is carried along until its last image is there. That is next to nothing
+    where the images of an individual follow each other, and at most the firings of a collection where all individuals
+    come once before any comes twice.
+
+    Args:
+        individuals: the individual of each image.
+        groups: a number of each image, such as that of its species `[n_images]`; images with a negative one are left
+            out, and an individual that is in two groups is one of each.
+    """
+
+    def __init__(self, individuals: Sequence[str], groups: NDArray[np.intp]) -> None:
+        numbers: dict[tuple[str, int], int] = {}
+        self._individual = np.full(len(individuals), -1, dtype=np.intp)
+        for row in np.flatnonzero(groups >= 0).tolist():
+            self._individual[row] = numbers.setdefault((individuals[row], int(groups[row])), len(numbers))
+        self.group = np.array([group for _, group in numbers], dtype=np.intp)
+        """Of each individual `[n_individuals]`."""
+        self._last_image = np.zeros(len(numbers), dtype=np.intp)
+        rows = np.flatnonzero(groups >= 0)
+        self._last_image[self._individual[rows]] = rows  # of a repeated index the last, which is the largest, stays
+        self._carried: csr_array | None = None
+
+    def add(self, part: csr_array) -> csr_array:
+        """Which latents fired in the individuals that are complete with this part, int32 `[n_individuals, n_latents]`.
+
+        Args:
+            part: as in `count_firings`.
+
+        Returns:
+            Sparse; 1 where any image of the individual fired the latent.
+        """
+        once = csr_array((np.ones(part.nnz, dtype=np.int32), part.indices, part.indptr), shape=part.shape)
+        fired = group_totals(once, self._individual, len(self.group))
+        if self._carried is not None:
+            fired = csr_array(self._carried + fired)
+        fired.data[:] = 1
+        reached = np.flatnonzero(np.diff(part.indptr)).max(initial=-1)
+        numbers = np.arange(len(self.group))
+        is_open = (self._last_image > reached) & (np.diff(fired.indptr) > 0)
+        if not is_open.any():
+            self._carried = None
+            return fired
+        self._carried = group_totals(fired, np.where(is_open, numbers, -1), len(self.group))
+        return group_totals(fired, np.where(is_open, -1, numbers), len(self.group))
+
+    def rest(self, n_latents: int) -> csr_array:
+        """The individuals that were carried along to the end, because nothing fired in their last image."""
+        return csr_array((len(self.group), n_latents), dtype=np.int32) if self._carried is None else self._carried
 
 
 def group_totals(counts: csr_array, group: NDArray[np.intp], n_groups: int) -> csr_array:
@@ -114,11 +169,11 @@ class _Sum:
         data = np.concatenate([addend.data for addend in self._pending]).astype(self._merged.dtype)
         row, column = (np.concatenate([addend.coords[axis] for addend in self._pending]) for axis in (0, 1))
         self._pending, self._n_pending = [], 0
-        self._merged = self._merged + csr_array((data, (row, column)), shape=self._merged.shape)
+        self._merged = csr_array(self._merged + csr_array((data, (row, column)), shape=self._merged.shape))
 
 
 def _taxa_of_species(names: Sequence[str], taxa: Sequence[Taxon | None]) -> tuple[Taxon, ...]:
-    """One taxon a species: at each rank the name that most of its images have, of those that have one."""
+    """One taxon per species: at each rank the name that most of its images have, of those that have one."""
     ranks = ("genus", "family", "order")
     votes: dict[tuple[str, str], Counter[str]] = {(name, rank): Counter() for name in names for rank in ranks}
     for taxon, n_images in Counter(taxa).items():

@@ -1,8 +1,8 @@
 """As many candidates as a test wants, and a process that has them described: it can be killed and started again.
 
-`python many.py FOLDER N_SPECIMENS JSON` describes N_SPECIMENS x TRAITS candidates, with the options of `DescribeConfig`
-in JSON, writes FOLDER/traits.parquet, and prints one line of JSON: counts, and the processor time that it and
-its workers took, start-up included.
+`python many.py FOLDER N_IMAGES JSON` describes N_IMAGES x TRAITS candidates, writes FOLDER/traits.parquet, and prints
+one line of JSON: counts, and the processor time that it and its workers took, start-up included. The JSON has the
+options of the describer, and as `class` the name of its class in `config.describer`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Chosen(LatentsBySpecies):
     def __getitem__(self, species: str) -> dict[int, ChosenLatent]:
         return {
             latent: ChosenLatent(
-                species=species, latent=latent, threshold=1.0, contrast=CONTRAST, n_fired=9, n_images=10
+                species=species, latent=latent, threshold=1.0, contrast=CONTRAST, n_fired=9, n_individuals=10
             )
             for latent in range(TRAITS)
         }
@@ -51,7 +51,7 @@ class Chosen(LatentsBySpecies):
 
 @dataclass(frozen=True)
 class ManyCandidates:
-    """A plan with TRAITS candidates an image and five species, made up on the way."""
+    """A plan with TRAITS candidates per image and five species, made up on the way."""
 
     folder: Path
     n_images: int
@@ -60,7 +60,7 @@ class ManyCandidates:
 
     @cached_property
     def collection(self) -> Collection:
-        """One small image an image, no two alike; drawn unless they are there."""
+        """Small images, no two alike; drawn unless they are there."""
         (self.folder / "images").mkdir(parents=True, exist_ok=True)
         return Collection(self.folder / "images", tuple(self._image(row) for row in range(self.n_images)))
 
@@ -101,23 +101,23 @@ def _region(row: int, latent: int) -> Region:
 def main() -> None:
     """Describe, export, and say what came of it."""
     # Here, not above: worker processes import this file, too, and are to stay small as they are on the command line.
-    from sae_traits.config.layers import resolve
+    from sae_traits.config import describer as configs
     from sae_traits.describers import make_describer
     from sae_traits.traits.annotate import describe_candidates, export_traits
     from sae_traits.traits.ledger import Ledger
 
     folder, n_images, options = Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
-    config = resolve({"describe": options}).describe
+    config = getattr(configs, options.pop("class"))(**options)
     plan, describer = ManyCandidates(folder, n_images), make_describer(config)
     with Ledger(folder / "ledger.sqlite") as ledger:
-        describe_candidates(plan, describer, ledger, workers=config.describe_workers)  # pyright: ignore[reportArgumentType]
+        describe_candidates(plan, describer, ledger, workers=config.workers)  # pyright: ignore[reportArgumentType]
         annotation = export_traits(
-            plan, describer, ledger,  # pyright: ignore[reportArgumentType]
+            plan, ledger,  # pyright: ignore[reportArgumentType]
             traits_file=folder / "traits.parquet", latents_file=folder / "latents.parquet",
         )  # fmt: skip
         counts = ledger.counts()
     usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    cpu_seconds = sum(one.ru_utime + one.ru_stime for one in usage)
+    cpu_seconds = sum(times.ru_utime + times.ru_stime for times in usage)
     print(json.dumps({"annotation": asdict(annotation), "ledger": counts, "cpu_seconds": cpu_seconds}))
 
 

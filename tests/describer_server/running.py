@@ -27,7 +27,7 @@ class RunningServer:
         return f"{self.url}/v1"
 
     def n_requests(self) -> int:
-        """Requests so far, without canaries; cheap."""
+        """Requests so far, without probes; cheap."""
         return self._get("count")
 
     def requests(self) -> dict[str, list[str]]:

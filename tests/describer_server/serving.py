@@ -64,7 +64,7 @@ class DescriberServer:
         self.times: dict[str, list[float]] = defaultdict(list)
         self.parameters: set[str] = set()
         """Of all requests that were not refused for one."""
-        self.n_requests = self.n_canaries = 0
+        self.n_requests = self.n_probes = 0
         self.in_flight = self.most_in_flight = 0
 
     async def complete(self, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes] | None:
@@ -82,14 +82,14 @@ class DescriberServer:
     ) -> tuple[int, dict[str, str], bytes] | None:
         request = json.loads(body)
         schema = request.get("response_format", {}).get("json_schema", {}).get("schema")
-        is_canary = "x-client-request-id" not in headers
+        is_probe = "x-client-request-id" not in headers
         name = hashlib.sha256(body).hexdigest()
-        fault = None if is_canary else self._fault(name, len(self.outcomes[name]))
+        fault = None if is_probe else self._fault(name, len(self.outcomes[name]))
         if (refusal := _refusal(settings, headers, request)) is not None:
             return refusal
         self.parameters |= request.keys()
-        if is_canary:
-            self.n_canaries += 1
+        if is_probe:
+            self.n_probes += 1
         else:
             self.n_requests += 1
             self.outcomes[name].append(fault or "ok")
@@ -107,7 +107,7 @@ class DescriberServer:
         if schema is not None and settings.schema == "enforced":
             content = json.dumps(_instance(schema, schema, random.Random(name)))
         else:
-            content = "It is orange all over." if is_canary else _chatty(name)
+            content = "It is orange all over." if is_probe else _chatty(name)
         return 200, {}, json.dumps(_spoilt(_completion(request["model"], content), fault)).encode()
 
     def _fault(self, name: str, n_before: int) -> Fault | None:
@@ -123,7 +123,7 @@ class DescriberServer:
         return {
             "n_requests": self.n_requests,
             "n_bodies": len(self.outcomes),
-            "n_canaries": self.n_canaries,
+            "n_probes": self.n_probes,
             "parameters": sorted(self.parameters),
             "most_in_flight": self.most_in_flight,
             "outcomes": Counter(chain.from_iterable(self.outcomes.values())),

@@ -7,12 +7,13 @@ from hypothesis import given
 from hypothesis.strategies import booleans, builds, lists, none, text
 
 from sae_traits.describers.answers import (
-    MOST_ATTRIBUTES,
+    MAX_ATTRIBUTES,
     AnswerError,
     RegionAnswer,
     SaidAttribute,
     answer_schema,
     read_answer,
+    schema_hash,
 )
 from sae_traits.schema import Attribute, Description
 
@@ -45,11 +46,11 @@ def test_lines_are_read_where_there_is_no_object():
     answer = "**Background**: No\n- Part: forewing\n- Color: dark brown\n* Texture: hairy\nText: A brown forewing.\nBye"
     with pytest.raises(AnswerError):
         read_answer(answer.replace("Background", "Ground"))
-    found = read_answer(answer)
-    assert found.text == "A brown forewing."
-    assert found.part == "forewing"
-    assert found.attributes == (Attribute("colour", "dark brown"), Attribute("texture", "hairy"))
-    assert not found.is_background
+    description = read_answer(answer)
+    assert description.text == "A brown forewing."
+    assert description.part == "forewing"
+    assert description.attributes == (Attribute("colour", "dark brown"), Attribute("texture", "hairy"))
+    assert not description.is_background
 
 
 @pytest.mark.parametrize(
@@ -63,7 +64,7 @@ def test_lines_are_read_where_there_is_no_object():
         (json.dumps(ANSWER | {"is_background": "perhaps"}), "is_background"),
         (json.dumps(ANSWER | {"species": "Apis"}), "species"),
         (json.dumps({k: v for k, v in ANSWER.items() if k != "part"}), "part"),
-        (json.dumps(ANSWER | {"attributes": ANSWER["attributes"][:1] * (MOST_ATTRIBUTES + 1)}), "attributes"),
+        (json.dumps(ANSWER | {"attributes": ANSWER["attributes"][:1] * (MAX_ATTRIBUTES + 1)}), "attributes"),
         ("{" * 5000, "no JSON object"),
     ],
 )
@@ -94,16 +95,20 @@ words = text(min_size=1, max_size=30).filter(str.strip)
     )
 )
 def test_whatever_fits_the_schema_is_read(answer):
-    found = read_answer(answer.model_dump_json())
-    assert found.is_background == answer.is_background
-    assert found.text == " ".join(answer.text.split())
-    assert len(found.attributes) <= len(answer.attributes)
+    description = read_answer(answer.model_dump_json())
+    assert description.is_background == answer.is_background
+    assert description.text == " ".join(answer.text.split())
+    assert len(description.attributes) <= len(answer.attributes)
 
 
 @given(noise=text(max_size=200))
 def test_no_text_at_all_breaks_the_reader(noise):
     with pytest.raises(AnswerError, match=r"."):
         read_answer(noise)
+
+
+def test_the_schema_has_not_changed_so_that_calls_of_earlier_runs_are_not_asked_again():
+    assert schema_hash(answer_schema()) == "156593d21ee1ca6a"
 
 
 def test_the_schema_asks_for_every_field_and_allows_no_other():

@@ -14,10 +14,10 @@ import pytest
 from sae_traits.describers import Answer, Describer
 from sae_traits.describers import measured as rules
 from sae_traits.describers.colours import VOCABULARY
-from sae_traits.describers.measured import Measured
+from sae_traits.describers.measured import MeasuredDescriber
 from sae_traits.describers.pattern import Pattern
 from sae_traits.schema import Description, Measurement, Region
-from sae_traits.traits.measure import measure
+from sae_traits.traits.measures import measure
 
 
 def region_of(x: float, y: float, width: float, height: float, side: int = 200) -> Region:
@@ -27,7 +27,7 @@ def region_of(x: float, y: float, width: float, height: float, side: int = 200) 
 
 
 def describe(image: np.ndarray, region: Region) -> tuple[Answer, Description, dict[str, str]]:
-    describer: Describer = Measured()
+    describer: Describer = MeasuredDescriber()
     answer = describer.describe(image, region, measure(image, region, None))
     assert answer.error is None
     assert answer.usage == {}
@@ -103,10 +103,16 @@ def test_every_combination_of_words_is_one_plain_sentence():
 
 
 def test_model_and_prompt_name_the_version_and_the_hash_of_the_rules():
-    describer = pickle.loads(pickle.dumps(Measured()))
+    describer = pickle.loads(pickle.dumps(MeasuredDescriber()))
     assert describer.name == "measured"
     assert describer.model == f"sae-traits-measured@{rules.RULES_VERSION}"
     assert re.fullmatch(rf"rules-{rules.RULES_VERSION} sha256:[0-9a-f]{{16}}", describer.prompt)
+
+
+def test_rules_do_not_change_without_a_new_version():
+    """Whoever changes a threshold, a word or the vocabulary raises RULES_VERSION and adds the new hash here."""
+    hashes = {"2": "dddc85968381a78d"}
+    assert MeasuredDescriber().prompt == f"rules-{rules.RULES_VERSION} sha256:{hashes[rules.RULES_VERSION]}"
 
 
 def test_the_rules_that_are_hashed_hold_the_vocabulary_and_the_thresholds():

@@ -22,11 +22,11 @@ def words(messages) -> str:
 
 @pytest.mark.parametrize(("name", "show", "name_species"), EVERY)
 def test_every_prompt_is_whole_and_asks_for_the_answer_that_is_read(name, show, name_species):
-    said = words(load(name, show, name_species).messages([PICTURES, PICTURES], "Apis mellifera"))
-    assert "$" not in said
-    assert all(f'"{field}"' in said for field in answer_schema()["properties"])
-    assert all(aspect in said for aspect in ("shape", "size", "colour", "texture", "marking", "background"))
-    assert ("Apis" in said) is name_species
+    prompt_words = words(load(name, show, name_species).messages([PICTURES, PICTURES], "Apis mellifera"))
+    assert "$" not in prompt_words
+    assert all(f'"{field}"' in prompt_words for field in answer_schema()["properties"])
+    assert all(aspect in prompt_words for aspect in ("shape", "size", "colour", "texture", "marking", "background"))
+    assert ("Apis" in prompt_words) is name_species
 
 
 def test_different_words_have_different_labels():

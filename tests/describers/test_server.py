@@ -13,26 +13,26 @@ from describer_server import many
 from describer_server.many import TRAITS, ManyCandidates
 from describer_server.running import describer_server
 
-from sae_traits.config.layers import resolve
+from sae_traits.config.describer import Server
 from sae_traits.describers import make_describer
 from sae_traits.errors import DescriberError
 from sae_traits.traits.annotate import describe_candidates, export_traits
-from sae_traits.traits.ledger import MAXIMUM_ATTEMPTS, Ledger
+from sae_traits.traits.ledger import MAX_ATTEMPTS, Ledger
 from sae_traits.traits.table import read_traits
 
 
 def options(server, **given):
-    return {"describer": "server", "describer_model": "tiny", "base_url": server.base_url} | given
+    return {"model": "tiny", "base_url": server.base_url} | given
 
 
 def annotate(folder, server, n_images=4, **given):
     """The annotation, the ledger's calls, and the server's statistics."""
-    config = resolve({"describe": options(server, **{"describe_workers": 1} | given)}).describe
+    config = Server(**options(server, **{"workers": 1} | given))
     plan, describer = ManyCandidates(folder, n_images), make_describer(config)
     files = {"traits_file": folder / "traits.parquet", "latents_file": folder / "latents.parquet"}
     with Ledger(folder / "ledger.sqlite") as ledger:
-        describe_candidates(plan, describer, ledger, workers=config.describe_workers)
-        annotation = export_traits(plan, describer, ledger, **files)
+        describe_candidates(plan, describer, ledger, workers=config.workers)
+        annotation = export_traits(plan, ledger, **files)
         return SimpleNamespace(annotation=annotation, calls=list(ledger), statistics=server.statistics())
 
 
@@ -44,40 +44,40 @@ def obedient():
 
 def test_answers_become_traits_with_usage_and_a_second_run_asks_nothing(tmp_path, obedient):
     before = obedient.statistics()["n_requests"]
-    found = annotate(tmp_path, obedient)
-    assert found.statistics["n_requests"] - before == 4 * TRAITS
-    assert {call.state for call in found.calls} == {"ok"}
-    assert all(call.usage == {"completion_tokens": 60, "prompt_tokens": 700} for call in found.calls)
-    assert all(call.seconds > 0 for call in found.calls)
+    outcome = annotate(tmp_path, obedient)
+    assert outcome.statistics["n_requests"] - before == 4 * TRAITS
+    assert {call.state for call in outcome.calls} == {"ok"}
+    assert all(call.usage == {"completion_tokens": 60, "prompt_tokens": 700} for call in outcome.calls)
+    assert all(call.seconds > 0 for call in outcome.calls)
     traits = list(read_traits(tmp_path / "traits.parquet"))
-    assert len(traits) == found.annotation.n_traits == 4 * TRAITS - found.annotation.n_background
+    assert len(traits) == outcome.annotation.n_traits == 4 * TRAITS - outcome.annotation.n_background
     assert all(len(trait.description.attributes) == 2 and trait.measurement.length_px > 1 for trait in traits)
     assert {(t.describer, t.describer_model) for t in traits} == {("server", "tiny@unstated")}
     assert all(t.prompt.startswith("region-1 sha256:") for t in traits)
     written = (tmp_path / "traits.parquet").read_bytes()
     again = annotate(tmp_path, obedient)
-    assert again.statistics["n_requests"] == found.statistics["n_requests"]
-    assert again.statistics["n_canaries"] == found.statistics["n_canaries"]
+    assert again.statistics["n_requests"] == outcome.statistics["n_requests"]
+    assert again.statistics["n_probes"] == outcome.statistics["n_probes"]
     assert (tmp_path / "traits.parquet").read_bytes() == written
 
 
 def test_five_hundred_candidates_with_ten_percent_faults_end_answered_or_quarantined(tmp_path):
     faults = dict.fromkeys(("error", "busy", "truncated", "malformed", "garbage", "dropped"), 0.1 / 6)
     with describer_server(faults=faults, latency=0.02, retry_after=0.1) as server:
-        found = annotate(tmp_path, server, n_images=500 // TRAITS, describe_workers=2)
-    assert len(found.calls) == found.statistics["n_bodies"] == 500
-    assert all(call.state == "ok" or (call.attempts == MAXIMUM_ATTEMPTS and call.error) for call in found.calls)
-    assert found.annotation.n_open == 0
-    assert sum(call.state == "ok" for call in found.calls) >= 498
-    assert found.statistics["again_after_ok"] == 0
-    assert set(found.statistics["outcomes"]) == {"ok", *faults}
-    assert 500 * 1.05 < found.statistics["n_requests"] < 500 * 1.25
+        outcome = annotate(tmp_path, server, n_images=500 // TRAITS, workers=2)
+    assert len(outcome.calls) == outcome.statistics["n_bodies"] == 500
+    assert all(call.state == "ok" or (call.attempts == MAX_ATTEMPTS and call.error) for call in outcome.calls)
+    assert outcome.annotation.n_open == 0
+    assert sum(call.state == "ok" for call in outcome.calls) >= 498
+    assert outcome.statistics["again_after_ok"] == 0
+    assert set(outcome.statistics["outcomes"]) == {"ok", *faults}
+    assert 500 * 1.05 < outcome.statistics["n_requests"] < 500 * 1.25
 
 
 def test_a_killed_run_goes_on_and_asks_nothing_that_was_answered(tmp_path):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with describer_server(latency=0.1) as server:
-        arguments = [str(tmp_path), "40", json.dumps(options(server, in_flight=8))]
+        arguments = [str(tmp_path), "40", json.dumps(options(server, in_flight=8) | {"class": "Server"})]
         command = [sys.executable, many.__file__, *arguments]
         process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 60
@@ -92,14 +92,14 @@ def test_a_killed_run_goes_on_and_asks_nothing_that_was_answered(tmp_path):
         assert 40 < len(answered) < 150
         assert 1 <= len(under_way) <= 8
         before = server.requests()
-        found = annotate(tmp_path, server, n_images=40, in_flight=8)
+        outcome = annotate(tmp_path, server, n_images=40, in_flight=8)
         after = server.requests()
-    assert found.annotation.n_open == 0
-    assert {call.key for call in found.calls if call.attempts == 2} == under_way
+    assert outcome.annotation.n_open == 0
+    assert {call.key for call in outcome.calls if call.attempts == 2} == under_way
     assert all(after[key] == before[key] == ["ok"] for key in answered)
     # a call is pending a moment before it is sent, so the kill may have come between
-    assert 200 <= found.statistics["n_requests"] <= 200 + len(under_way)
-    assert len(list(read_traits(tmp_path / "traits.parquet"))) == 200 - found.annotation.n_background
+    assert 200 <= outcome.statistics["n_requests"] <= 200 + len(under_way)
+    assert len(list(read_traits(tmp_path / "traits.parquet"))) == 200 - outcome.annotation.n_background
     assert len(workers) >= 2
     assert not any(map(_is_alive, workers)), "a killed run leaves its workers behind"
 
@@ -113,22 +113,22 @@ def _is_alive(pid):
 
 def test_a_server_that_breaks_down_stops_the_run_with_everything_kept_and_open(tmp_path, capsys):
     with describer_server(faults={"error": 1.0}) as server:
-        stopped = annotate(tmp_path, server, stop_after_errors=6, in_flight=4)
+        stopped = annotate(tmp_path, server, max_consecutive_errors=6, in_flight=4)
         assert "6 errors and no answer between them, the last one: 500 - something broke" in capsys.readouterr().err
         assert stopped.annotation.n_open == 4 * TRAITS
         assert stopped.statistics["n_requests"] < 12
         assert {call.attempts for call in stopped.calls} == {0}
         server.change(faults={})
-        mended = annotate(tmp_path, server, stop_after_errors=6, in_flight=4)
+        mended = annotate(tmp_path, server, max_consecutive_errors=6, in_flight=4)
     assert mended.annotation.n_open == mended.annotation.n_failed == 0
     assert mended.annotation.n_traits + mended.annotation.n_background == 4 * TRAITS
 
 
 def test_a_server_that_is_not_there_is_an_error_from_the_start(tmp_path):
     with describer_server(down=True) as server, pytest.raises(DescriberError, match="503"):
-        annotate(tmp_path, server, stop_after_errors=2)
+        annotate(tmp_path, server, max_consecutive_errors=2)
     with pytest.raises(DescriberError, match=r"Connection error|no answer"):
-        annotate(tmp_path, server, stop_after_errors=2)
+        annotate(tmp_path, server, max_consecutive_errors=2)
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         assert list(ledger) == []
 
@@ -140,17 +140,17 @@ def test_a_wrong_address_is_named(tmp_path, obedient):
 
 def test_a_server_that_ignores_the_schema_is_found_out_and_its_answers_are_read_all_the_same(tmp_path, capsys):
     with describer_server(schema="ignored") as server:
-        found = annotate(tmp_path, server)
+        outcome = annotate(tmp_path, server)
     assert capsys.readouterr().err.count("does not enforce the JSON schema") == 1
-    assert {call.state for call in found.calls} == {"ok"}
+    assert {call.state for call in outcome.calls} == {"ok"}
     assert {a.name for t in read_traits(tmp_path / "traits.parquet") for a in t.description.attributes} == {"colour"}
 
 
 def test_a_server_that_refuses_the_schema_is_asked_without_it(tmp_path, capsys):
     with describer_server(schema="refused") as server:
-        found = annotate(tmp_path, server)
+        outcome = annotate(tmp_path, server)
     assert "does not enforce the JSON schema" in capsys.readouterr().err
-    assert {call.state for call in found.calls} == {"ok"}
+    assert {call.state for call in outcome.calls} == {"ok"}
 
 
 @pytest.mark.parametrize(
@@ -163,11 +163,11 @@ def test_a_server_that_refuses_the_schema_is_asked_without_it(tmp_path, capsys):
 )
 def test_an_answer_that_stays_unusable_is_quarantined_with_its_reason(tmp_path, fault, reason):
     with describer_server(faults={fault: 1.0}) as server:
-        found = annotate(tmp_path, server, n_images=1)
-    assert {call.state for call in found.calls} == {"invalid"}
-    assert all(call.attempts == MAXIMUM_ATTEMPTS and reason in str(call.error) and call.raw for call in found.calls)
-    assert all(call.usage["prompt_tokens"] == 700 * MAXIMUM_ATTEMPTS for call in found.calls)
-    assert (found.annotation.n_invalid, found.annotation.n_open, found.annotation.n_traits) == (TRAITS, 0, 0)
+        outcome = annotate(tmp_path, server, n_images=1)
+    assert {call.state for call in outcome.calls} == {"invalid"}
+    assert all(call.attempts == MAX_ATTEMPTS and reason in str(call.error) and call.raw for call in outcome.calls)
+    assert all(call.usage["prompt_tokens"] == 700 * MAX_ATTEMPTS for call in outcome.calls)
+    assert (outcome.annotation.n_invalid, outcome.annotation.n_open, outcome.annotation.n_traits) == (TRAITS, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -179,20 +179,20 @@ def test_an_answer_that_stays_unusable_is_quarantined_with_its_reason(tmp_path, 
 )
 def test_an_answer_that_is_withheld_is_invalid_and_the_ledger_says_why(tmp_path, fault, reason):
     with describer_server(faults={fault: 1.0}) as server:
-        found = annotate(tmp_path, server, n_images=1)
-    assert {(call.state, call.attempts) for call in found.calls} == {("invalid", MAXIMUM_ATTEMPTS)}
-    assert all(reason in str(call.error) and call.usage["completion_tokens"] for call in found.calls)
-    assert found.annotation.n_open == 0
+        outcome = annotate(tmp_path, server, n_images=1)
+    assert {(call.state, call.attempts) for call in outcome.calls} == {("invalid", MAX_ATTEMPTS)}
+    assert all(reason in str(call.error) and call.usage["completion_tokens"] for call in outcome.calls)
+    assert outcome.annotation.n_open == 0
 
 
 @pytest.mark.parametrize("fault", ["html", "empty", "hollow"])
 def test_a_success_that_is_no_completion_is_sent_again_and_at_last_stops_the_run(tmp_path, fault, capsys):
     with describer_server(faults={fault: 0.4}) as server:
-        found = annotate(tmp_path, server, n_images=2, in_flight=2)
-        assert found.statistics["outcomes"][fault] > 0
-        assert {call.state for call in found.calls} == {"ok"}
+        outcome = annotate(tmp_path, server, n_images=2, in_flight=2)
+        assert outcome.statistics["outcomes"][fault] > 0
+        assert {call.state for call in outcome.calls} == {"ok"}
         server.change(faults={fault: 1.0})
-        stopped = annotate(tmp_path / "stopped", server, n_images=1, in_flight=1, stop_after_errors=2)
+        stopped = annotate(tmp_path / "stopped", server, n_images=1, in_flight=1, max_consecutive_errors=2)
     assert {call.attempts for call in stopped.calls} == {0}
     assert stopped.annotation.n_open == TRAITS
     assert "2 errors and no answer between them, the last one: the reply is not a chat completion" in (
@@ -210,12 +210,12 @@ def test_a_success_that_is_no_completion_is_sent_again_and_at_last_stops_the_run
 )
 def test_parameters_that_a_model_refuses_are_sent_otherwise_or_not_at_all(tmp_path, refused, sent, capsys):
     with describer_server(refused_parameters=refused) as server:
-        found = annotate(tmp_path, server)
-    assert {call.state for call in found.calls} == {"ok"}
-    assert {call.attempts for call in found.calls} == {1}
-    assert set(found.statistics["parameters"]) == sent | {"messages", "model", "response_format"}
-    # The canary finds out: no call of the ledger is wasted on it.
-    assert found.statistics["n_requests"] == len(found.calls)
+        outcome = annotate(tmp_path, server)
+    assert {call.state for call in outcome.calls} == {"ok"}
+    assert {call.attempts for call in outcome.calls} == {1}
+    assert set(outcome.statistics["parameters"]) == sent | {"messages", "model", "response_format"}
+    # The probe finds out: no call of the ledger is wasted on it.
+    assert outcome.statistics["n_requests"] == len(outcome.calls)
     assert capsys.readouterr().err.count("takes no --temperature") == ("temperature" in refused)
 
 
@@ -227,26 +227,26 @@ def test_a_parameter_that_cannot_be_replaced_is_an_error_that_names_it(tmp_path)
 
 def test_a_server_that_asks_for_time_gets_it(tmp_path):
     with describer_server(faults={"busy": 0.3}, retry_after=1.0) as server:
-        found = annotate(tmp_path, server)
-    assert {call.state for call in found.calls} == {"ok"}
-    assert {call.attempts for call in found.calls} == {1}
-    assert found.statistics["outcomes"]["busy"] > 1
-    assert found.statistics["soonest_after_busy"] >= 1.0
+        outcome = annotate(tmp_path, server)
+    assert {call.state for call in outcome.calls} == {"ok"}
+    assert {call.attempts for call in outcome.calls} == {1}
+    assert outcome.statistics["outcomes"]["busy"] > 1
+    assert outcome.statistics["soonest_after_busy"] >= 1.0
 
 
 def test_a_reply_that_comes_too_late_is_not_waited_for(tmp_path):
     with describer_server(faults={"stalled": 0.3}) as server:
         started = time.monotonic()
-        found = annotate(tmp_path, server, call_timeout=0.7)
+        outcome = annotate(tmp_path, server, call_timeout=0.7)
     assert time.monotonic() - started < 25
-    assert {call.state for call in found.calls} == {"ok"}
-    assert found.statistics["outcomes"]["stalled"] > 2
+    assert {call.state for call in outcome.calls} == {"ok"}
+    assert outcome.statistics["outcomes"]["stalled"] > 2
 
 
 def test_no_more_calls_are_in_flight_than_were_asked_for(tmp_path):
     with describer_server(latency=0.2) as server:
-        found = annotate(tmp_path, server, in_flight=3)
-    assert found.statistics["most_in_flight"] == 3
+        outcome = annotate(tmp_path, server, in_flight=3)
+    assert outcome.statistics["most_in_flight"] == 3
 
 
 def test_the_key_is_taken_from_the_environment_and_left_there(tmp_path, monkeypatch, capsys):
@@ -261,19 +261,19 @@ def test_the_key_is_taken_from_the_environment_and_left_there(tmp_path, monkeypa
         assert "mistaken-key" not in str(refused.value)
         assert "pass-word" not in str(refused.value)
         monkeypatch.setenv("OPENAI_API_KEY", "secret-of-the-museum")
-        found = annotate(tmp_path, server)
-    assert found.annotation.n_open == 0
+        outcome = annotate(tmp_path, server)
+    assert outcome.annotation.n_open == 0
     assert not [file for file in tmp_path.rglob("*") if file.is_file() and b"secret-of" in file.read_bytes()]
     assert "secret-of" not in str(capsys.readouterr())
 
 
 def test_images_share_a_call_of_several_pictures(tmp_path, obedient):
     before = obedient.statistics()["n_requests"]
-    found = annotate(tmp_path, obedient, n_images=20, images_per_description=3, show="both", name_species=True)
+    outcome = annotate(tmp_path, obedient, n_images=20, images_per_description=3, show="both", name_species=True)
     # of each of five species one image is for testing and three are for training
-    assert found.statistics["n_requests"] - before == 5 * TRAITS * 2
-    assert sorted({call.n_images for call in found.calls}) == [1, 3]
+    assert outcome.statistics["n_requests"] - before == 5 * TRAITS * 2
+    assert sorted({call.n_images for call in outcome.calls}) == [1, 3]
     traits = list(read_traits(tmp_path / "traits.parquet"))
-    assert len(traits) + found.annotation.n_background == 20 * TRAITS
+    assert len(traits) + outcome.annotation.n_background == 20 * TRAITS
     assert [t.candidate.image for t in traits] == sorted(t.candidate.image for t in traits)
     assert all(t.prompt.startswith("agreement-1 ") for t in traits)

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis.strategies import floats, integers
 from PIL import Image
 
-from sae_traits.describers.overlay import ORANGE, SMALLEST_CROP, context_box, place_region
-from sae_traits.describers.view import LONGEST, SHORTEST, View, decode_picture, picture_size
+from sae_traits.describers.overlay import MIN_CROP, ORANGE, context_box, place_region
+from sae_traits.describers.view import MAX_SIDE, MIN_SIDE, View, decode_picture, picture_size
 from sae_traits.schema import Measurement, Region
 
 MEASUREMENT = Measurement(
@@ -39,8 +39,8 @@ def test_the_overlay_outlines_the_region_and_the_crop_shows_it_in_the_middle(siz
     x, y, w, h = width // 2, height * 2 // 5, width // 6, height // 6
     image[y : y + h, x : x + w] = 0, 0, 200
     overlay, crop = pictures("both", image, region_of(x, y, w, h))
-    assert SHORTEST <= max(overlay.size) <= LONGEST
-    assert SHORTEST <= max(crop.size) <= LONGEST
+    assert MIN_SIDE <= max(overlay.size) <= MAX_SIDE
+    assert MIN_SIDE <= max(crop.size) <= MAX_SIDE
     rows, columns = np.nonzero(near(overlay, ORANGE))
     scale = overlay.width / width
     for found, expected in ((columns.min(), x), (columns.max(), x + w), (rows.min(), y), (rows.max(), y + h)):
@@ -61,7 +61,7 @@ def test_whole_shows_the_image_and_nothing_drawn():
 @given(width=integers(8, 4000), height=integers(8, 4000))
 def test_pictures_keep_their_shape_and_their_longer_side_lies_between_the_limits(width, height):
     found = picture_size((width, height))
-    assert SHORTEST <= max(found) <= LONGEST
+    assert MIN_SIDE <= max(found) <= MAX_SIDE
     if min(found) > 20:
         assert found[0] / found[1] == pytest.approx(width / height, rel=0.05)
 
@@ -76,7 +76,7 @@ def test_a_crop_holds_its_box_and_lies_in_the_image(x, y, width, height):
     assert 0 <= top <= y + 1
     assert x + width - 1 <= right <= 100
     assert y + height - 1 <= bottom <= 80
-    assert min(right - left, bottom - top) >= SMALLEST_CROP
+    assert min(right - left, bottom - top) >= MIN_CROP
 
 
 def test_a_region_is_placed_by_cutting_out_and_then_resizing():

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from sae_traits.errors import BackboneError, CollectionError, StoreError
-from sae_traits.evaluation.embedding import IMAGES_A_SHARD, embed_collection, fingerprint
+from sae_traits.evaluation.embedding import IMAGES_PER_SHARD, embed_collection, fingerprint
 from sae_traits.models.clip.model import CLIP, load_clip
 from sae_traits.schema import Collection, ImageRecord, Taxon
 
@@ -130,21 +130,21 @@ def test_a_local_model_may_move_and_keeps_its_cache(clip: CLIP):
 
 
 def test_a_broken_image_is_named_and_finished_shards_are_kept(clip: CLIP, tmp_path: Path):
-    collection = make_collection(tmp_path / "images", IMAGES_A_SHARD + 3, side=8)
+    collection = make_collection(tmp_path / "images", IMAGES_PER_SHARD + 3, side=8)
     last = collection.path(collection.images[-1])
     whole = last.read_bytes()
     last.write_bytes(whole[:60])
     rows, cache = range(len(collection.images)), tmp_path / "cache"
     with pytest.raises(CollectionError, match=rf"{last.name} cannot be read any more"):
         embed_collection(clip, collection, rows, cache=cache, batch_size=64, workers=0)
-    assert [len(load_file(path)["sha256"]) for path in shards_of(cache)] == [IMAGES_A_SHARD]
+    assert [len(load_file(path)["sha256"]) for path in shards_of(cache)] == [IMAGES_PER_SHARD]
 
-    for record in collection.images[:IMAGES_A_SHARD]:
+    for record in collection.images[:IMAGES_PER_SHARD]:
         collection.path(record).unlink()
     last.write_bytes(whole)
     embeddings = embed_collection(clip, collection, rows, cache=cache, workers=0)
     np.testing.assert_allclose(embeddings[-1:], directly(clip, collection, [len(rows) - 1]), atol=1e-5)
-    assert embeddings.shape == (IMAGES_A_SHARD + 3, 16)
+    assert embeddings.shape == (IMAGES_PER_SHARD + 3, 16)
 
 
 def test_an_image_that_has_changed_is_not_cached_under_the_old_hash(clip: CLIP, tmp_path: Path):

@@ -1,53 +1,97 @@
+"""The report: whole tables of what the results hold, with nothing in them that Markdown or HTML acts on."""
+
+import dataclasses
 import json
+import math
 
-from sae_traits.evaluation.report import read_section, report_sections, write_report
+import pytest
+from evaluation.made_results import interval, made_evidence, made_results, made_zero_shot
+from PIL import Image
+from traits.made_traits import collection_of, described, trait_of
 
-RESULTS = {
-    "sae": {"explained_variance": 0.5, "mse": 0.1, "l0": 3.0, "dead_share": 0.25, "n_patches": 1000},
-    "regions": "pca",
-    "traits": {
-        "n_traits": 10, "n_images": 4, "n_significant": 3, "n_background": 1, "n_invalid": 2, "n_failed": 0,
-    },
-    "on_animal": None,
-}  # fmt: skip
+from sae_traits.evaluation.report import render_report, write_report
+from sae_traits.evaluation.results import Extra, run_tasks
+from sae_traits.evaluation.statistics import Interval
+from sae_traits.evaluation.tasks import TASKS
 
-
-def score(mean):
-    return {"mean": mean, "low": None, "high": None}
+HOSTILE = "Aus <script>x</script> |*b*| [a](http://b)\n# c"
 
 
-def test_the_report_says_what_the_results_hold(tmp_path):
-    animal = {
-        "on_animal": score(0.9), "random": score(0.3), "gain": score(0.6),
-        "by_species": {"Fictus <b>x</b>": 0.9}, "n_traits": 10, "n_images": 4,
-    }  # fmt: skip
-    results = RESULTS | {"on_animal": animal}
-    sections = report_sections(
-        results, species=["| a bee |"], quality=["few"], drawn=["a line"], zero_shot=["| table |"], n_regions_drawn=3
-    )
-    write_report(tmp_path, "Traits of things", results, sections)
-    text = (tmp_path / "report.md").read_text()
-    assert text.startswith("# Traits of things\n")
+def test_the_report_says_what_the_results_hold():
+    results = made_results(on_animal=interval(0.9), random=interval(0.3), zero_shot=made_zero_shot())
+    text = render_report("Traits of things", results, n_regions_drawn=3)
+    assert text.startswith("# Traits of things\n\n## Sparse autoencoder\n")
     for expected in (
-        "0.5000",
-        "25.00%",
-        "Regions: principal components",
-        "10 traits of 4 images",
-        "| 0.900 | 0.300 | 0.600 | 10 | 4 |",
-        "| a bee |",
-        "a line",
+        "| explained variance | 0.5000 |",
+        "| dead latents | 25.00% |",
+        "Regions: latents of the sparse autoencoder",
+        "10 traits of 4 images; 3 with a q-value",
+        "| 0.900 [0.800, 1.000] | 0.300 [0.200, 0.400] | 0.900 [0.800, 1.000] | 10 | 4 | 3 |",
+        "(figures/regions.png)",
+        "(figures/zero_shot.png)",
+        "Model: some/clip.",
+        "74 test images of 70 individuals of 16 species",
+        "difference 0.050 [-0.010, 0.110] over species, p = 0.050.",
     ):
         assert expected in text
     assert "<b>" not in text
-    assert "figures/regions.png" in text
-    assert read_section(tmp_path, "Zero-shot classification").startswith("| table |")
-    assert read_section(tmp_path, "No such section") == ""
+    assert "nan" not in text
 
 
-def test_what_was_not_measured_is_said_and_nan_is_null(tmp_path):
-    results = RESULTS | {"drawn": {"x": float("nan"), "y": [float("inf"), 1.0]}}
-    sections = report_sections(results, species=[], quality=["few"], drawn=[], zero_shot=[], n_regions_drawn=0)
-    assert "Against the truth of the drawn world" not in sections
-    assert sections["Zero-shot classification"] == ["Skipped: no --clip was given."]
-    write_report(tmp_path, "T", results, sections)
-    assert json.loads((tmp_path / "results.json").read_text())["drawn"] == {"x": None, "y": [None, 1.0]}
+def test_every_table_is_whole_and_every_heading_stands_apart():
+    results = made_results(on_animal=interval(0.9), random=interval(0.3), zero_shot=made_zero_shot())
+    lines = render_report("T", results).splitlines()
+    for above, line, below in zip(lines, lines[1:], lines[2:], strict=False):
+        if line.startswith("| ---"):
+            assert above.count("|") == line.count("|")
+        if line.startswith("|") and below.startswith("|"):
+            assert line.count("|") == below.count("|")
+        if line.startswith("## "):
+            assert above == below == ""
+
+
+def test_what_was_not_evaluated_is_said_or_left_out():
+    results = dataclasses.replace(made_results(), sae=None)
+    text = render_report("T", results)
+    assert "Skipped: no --clip was given." in text
+    for missing in ("Regions on the animal", "Sparse autoencoder", "regions.png", "zero_shot.png"):
+        assert missing not in text
+
+
+def test_no_text_of_data_is_markup():
+    score = made_zero_shot(without_traits=(HOSTILE,))
+    condition = dataclasses.replace(score.conditions[1], example=HOSTILE)
+    score = dataclasses.replace(score, conditions=(score.conditions[0], condition))
+    extra = {"x": Extra(heading=HOSTILE, lines=("```", HOSTILE), values={})}
+    collection = collection_of([HOSTILE])
+    results = run_tasks(made_evidence(collection, [trait_of(0, 1, described(part=HOSTILE, colour=HOSTILE))]))
+    results = dataclasses.replace(results, tasks=results.tasks | {"zero_shot": score}, extra=extra)
+    prose, code, rest = render_report(HOSTILE, results).split("\n```\n")
+    for active in ("<script>", "[a](http", "*b*", "\n# c"):
+        assert active not in prose + rest
+    assert HOSTILE in code
+
+
+def test_files_are_written_whole_and_nan_is_null(tmp_path):
+    collection = collection_of(["Aus bus"] * 3, root=tmp_path)
+    for record in collection.images:
+        Image.new("RGB", (record.width, record.height), "green").save(tmp_path / record.file)
+    traits = [trait_of(row, 1, described(colour="red")) for row in range(3)]
+    alone = Interval(0.5, math.nan, math.nan, 1)
+    results = made_results(on_animal=alone, random=alone, zero_shot=made_zero_shot())
+    results = dataclasses.replace(
+        results, sae=results.sae | {"note": math.inf}, annotation=results.annotation | {"n_traits": 3}
+    )
+    folder = tmp_path / "evaluation"
+    assert write_report(folder, "T", results, made_evidence(collection, traits)) == 3
+    values = json.loads((folder / "results.json").read_text(), parse_constant=pytest.fail)
+    assert values["tasks"]["localisation"]["on_animal"] == {"mean": 0.5, "low": None, "high": None, "n_groups": 1}
+    assert values["sae"]["note"] is None
+    assert (folder / "report.md").read_text() == render_report("T", results, n_regions_drawn=3)
+    assert sorted(path.name for path in (folder / "figures").iterdir()) == ["regions.png", "zero_shot.png"]
+
+
+def test_every_task_has_a_template():
+    results = run_tasks(made_evidence(collection_of(["Aus bus"]), []))
+    assert list(results.tasks) == [task.name for task in TASKS]
+    assert render_report("T", results).count("## ") >= 3

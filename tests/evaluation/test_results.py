@@ -1,100 +1,123 @@
-"""What a card quotes of results.json."""
+"""One object of results: written, read back, and asked by cards and terminals."""
 
-from __future__ import annotations
-
+import dataclasses
 import json
-from pathlib import Path
-from typing import Any
+import math
+from typing import ClassVar
 
 import pytest
+from evaluation.made_results import interval, made_evidence, made_results, made_zero_shot
+from traits.made_traits import collection_of, described, trait_of
 
-from sae_traits.errors import ReleaseError
-from sae_traits.evaluation.results import Estimate, Figure, read_results
-
-
-def interval(mean: float | None) -> dict[str, Any]:
-    return {"mean": mean, "low": mean, "high": mean}
-
-
-QUALITY = {
-    "calls": {"n_ok": 90, "n_background": 9, "n_invalid": 10, "n_calls": 110, "n_pending": 0, "n_failed": 10},
-    "leakage": {"n_traits": 80, "n_any": 2},
-    "contradictions": [
-        {"facet": "colour", "n_groups": 20, "n_contradictory": 5},
-        {"facet": "size", "n_groups": 0, "n_contradictory": 0},
-    ],
-    "agreement": [{"facet": "shape", "share": 0.75, "chance": 0.5}],
-    "controls": {"scores": [{"kind": "swapped", "n_changed": 8, "n_answered": 10}]},
-}
-ZERO_SHOT = {
-    "clip": {"model": "/home/ann/models/bioclip", "revision": "sha256:01"},
-    "protocol": {"n_test": 74, "n_classes": 16, "chance": 0.0625},
-    "conditions": [{"condition": "name only", "top": {"1": interval(0.25)}}],
-    "comparisons": [{"condition": "name + traits", "over_species": interval(None)}],
-    "dealt": {"p_value": 0.5},
-    "above_chance": False,
-    "notes": ["It means nothing."],
-}
-VALUES = {"quality": QUALITY, "on_animal": None, "zero_shot": ZERO_SHOT}
+from sae_traits.errors import StoreError
+from sae_traits.evaluation.evidence import StoredTraits
+from sae_traits.evaluation.results import Results, read_results, run_tasks
+from sae_traits.evaluation.statistics import Interval
+from sae_traits.evaluation.tasks import TASKS
+from sae_traits.evaluation.zero_shot_results import NAME_AND_TRAITS, NAME_ONLY
+from sae_traits.traits.table import write_traits
 
 
-def written(folder: Path, values: Any) -> Path:
-    file = folder / "evaluation" / "results.json"
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(json.dumps(values))
-    return file
+@dataclasses.dataclass(frozen=True)
+class CountResult:
+    n_traits: int
+    share: Interval
 
 
-def test_rates_are_shares_of_what_they_are_about(tmp_path: Path):
-    results = read_results(written(tmp_path, VALUES))
-    assert results is not None
-    assert results.quality == (
-        Figure("called background, and left out, of the valid answers", "10.0% (9 of 90)"),
-        Figure("invalid, and left out, of the answers", "10.0% (10 of 100)"),
-        Figure("failed, of the calls", "9.1% (10 of 110)"),
-        Figure("with the species' own name in it, of the descriptions", "2.5% (2 of 80)"),
-        Figure("species and latents whose images contradict each other in colour", "25.0% (5 of 20)"),
-        Figure(
-            "pairs of a species' images with the same shape at the same latent (any two descriptions)",
-            "75.0% (50.0%)",
-        ),
-        Figure("changed answers, or background, when asked again with the region of another image", "80.0% (8 of 10)"),
-    )
-    assert results.has_controls
-    assert results.on_animal is None
+class Count:
+    """A task from outside."""
+
+    name: ClassVar = "count"
+    heading: ClassVar = "A count"
+    result: ClassVar = CountResult
+
+    def run(self, evidence):
+        return CountResult(sum(1 for _ in evidence.traits), Interval(math.nan, math.nan, math.nan))
+
+    def lines(self, result):
+        return [f"{result.n_traits} traits"]
 
 
-def test_of_the_zero_shot_evaluation_no_place_on_this_machine_is_named(tmp_path: Path):
-    found = read_results(written(tmp_path, VALUES))
+def test_what_is_written_is_read_back():
+    results = made_results(on_animal=interval(0.9), random=interval(0.2), zero_shot=made_zero_shot())
+    text = results.to_json()
+    assert json.loads(text)["schema_version"] == 1
+    assert Results.from_json(text) == results
+    assert Results.from_json(text).to_json() == text
+
+
+def test_nan_is_null_and_null_is_nan():
+    alone = Interval(0.5, math.nan, math.nan, 1)
+    text = made_results(on_animal=alone, random=alone).to_json()
+    assert json.loads(text, parse_constant=pytest.fail)["tasks"]["localisation"]["on_animal"]["low"] is None
+    found = Results.from_json(text).on_animal
     assert found is not None
-    assert found.zero_shot is not None
-    assert found.zero_shot.clip == "bioclip"
-    assert found.zero_shot.top1("name only") == Estimate(0.25, 0.25, 0.25)
-    assert found.zero_shot.top1("name + traits") is None
-    assert found.zero_shot.gain is None, "null is no number"
-    assert found.zero_shot.notes == ("It means nothing.",)
+    assert str(found) == "0.500"
+    assert math.isnan(found.low)
 
 
-def test_photographs_without_labels_leak_no_name(tmp_path: Path):
-    quality = QUALITY | {
-        "leakage": {"n_traits": 0, "n_any": 0},
-        "contradictions": [],
-        "agreement": [],
-        "controls": None,
-    }
-    masked = {"on_animal": interval(0.9), "random": interval(0.2)}
-    found = read_results(written(tmp_path, {"quality": quality, "on_animal": masked, "zero_shot": None}))
+def test_a_file_of_traits_is_read_anew_by_every_task(tmp_path):
+    collection = collection_of(["Aus bus"] * 2)
+    traits = [trait_of(row, 3, described(colour="red")) for row in range(2)]
+    write_traits(tmp_path / "traits.parquet", traits)
+    evidence = made_evidence(collection, StoredTraits(tmp_path / "traits.parquet"))
+    results = run_tasks(evidence, [*TASKS, Count(), Count()])
+    assert results.tasks == run_tasks(made_evidence(collection, traits)).tasks
+    assert results.extra["count"].values == {
+        "n_traits": 2, "share": {"mean": None, "low": None, "high": None, "n_groups": 0},
+    }  # fmt: skip
+    assert Results.from_json(results.to_json()).extra["count"].lines == ("2 traits",)
+    assert run_tasks(evidence, [Count()]).tasks == {}
+
+
+def test_the_terminal_gets_a_line_per_verdict():
+    results = made_results(on_animal=interval(0.9), random=interval(0.2), zero_shot=made_zero_shot())
+    results = dataclasses.replace(results, extra=run_tasks(made_evidence(collection_of(["A b"]), []), [Count()]).extra)
+    assert results.lines() == [
+        "regions   0.900 [0.800, 1.000] of their area on the animal, against 0.200 [0.100, 0.300] at random places",
+        "zero-shot name only 0.300 [0.200, 0.400], name + traits 0.350 [0.250, 0.450]",
+        "",
+        "A count",
+        "",
+        "0 traits",
+    ]
+    assert made_results().lines() == []
+
+
+def test_of_the_zero_shot_evaluation_no_place_on_this_machine_is_named():
+    found = made_results(
+        zero_shot=made_zero_shot(model={"model": "/home/ann/bioclip", "revision": "sha256:01"})
+    ).zero_shot
     assert found is not None
-    assert len(found.quality) == 3
-    assert found.on_animal == Estimate(0.9, 0.9, 0.9)
-    assert not found.has_controls
+    assert (found.clip, found.revision, found.chance, found.dealt_p_value) == ("bioclip", "sha256:01", 1 / 16, 0.05)
+    assert found.top1(NAME_ONLY) == interval(0.3)
+    assert found.top1("another") is None
+    assert found.gain == found.comparison(NAME_AND_TRAITS).over_species
+    assert made_zero_shot(gain=Interval(math.nan, math.nan, math.nan)).gain is None, "there was nothing to compare"
 
 
-def test_without_an_evaluation_there_are_no_results(tmp_path: Path):
+def test_without_an_evaluation_there_are_no_results(tmp_path):
     assert read_results(tmp_path / "evaluation" / "results.json") is None
 
 
-@pytest.mark.parametrize("values", [[], {}, {"quality": {}}, VALUES | {"quality": None}])
-def test_a_file_of_another_version_is_one_clear_error(tmp_path: Path, values: Any):
-    with pytest.raises(ReleaseError, match=r"cannot read .*results\.json .*sae-traits evaluate"):
-        read_results(written(tmp_path, values))
+WHOLE = json.loads(made_results().to_json())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"schema_version": 1}',
+        json.dumps(WHOLE | {"schema_version": 0}),
+        json.dumps(WHOLE | {"tasks": {"of a later version": {}}}),
+        json.dumps(WHOLE | {"tasks": {"zero_shot": {}}}),
+    ],
+)
+def test_a_file_of_another_version_is_one_clear_error(tmp_path, text):
+    file = tmp_path / "evaluation" / "results.json"
+    file.parent.mkdir()
+    file.write_text(text)
+    with pytest.raises(StoreError, match=r"^cannot read .*results\.json .*sae-traits evaluate .*again$"):
+        read_results(file)

@@ -1,10 +1,10 @@
-import json
 import math
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis.strategies import floats, lists
+from pydantic import TypeAdapter
 from scipy.stats import chi2
 
 from sae_traits.errors import ConfigError
@@ -19,7 +19,7 @@ def test_the_mean_is_over_values_not_over_groups():
 
 
 def test_values_that_do_not_vary_have_an_interval_of_no_width():
-    assert bootstrap_interval([2.5] * 7) == Interval(2.5, 2.5, 2.5)
+    assert bootstrap_interval([2.5] * 7) == Interval(2.5, 2.5, 2.5, 7)
 
 
 def test_there_is_no_interval_without_two_groups_and_no_mean_without_values():
@@ -29,7 +29,9 @@ def test_there_is_no_interval_without_two_groups_and_no_mean_without_values():
     assert str(alone) == "0.500"
     nothing = bootstrap_interval([])
     assert str(nothing) == "none"
-    assert json.dumps(nothing.to_dict(), allow_nan=False) == '{"mean": null, "low": null, "high": null}'
+    text = TypeAdapter(Interval).dump_json(nothing)
+    assert text == b'{"mean":null,"low":null,"high":null,"n_groups":0}'
+    assert str(TypeAdapter(Interval).validate_json(text)) == "none"
 
 
 def test_the_seed_decides_and_the_level_widens():
@@ -84,7 +86,16 @@ def test_mcnemar_agrees_with_the_binomial_by_hand(only_first, only_second, p_val
     found = mcnemar(*answers(7, only_first, only_second, 3))
     assert (found.only_first, found.only_second) == (only_first, only_second)
     assert found.p_value == pytest.approx(p_value, rel=1e-12)
-    assert found.method == "exact binomial"
+
+
+def test_images_of_a_group_are_one_observation_for_mcnemar():
+    """Three individuals: one gains on two of its three images, one loses on one, one gains and loses alike."""
+    first, second = [0, 0, 1, 1, 1, 0], [1, 1, 1, 0, 0, 1]
+    found = mcnemar(first, second, groups=["a", "a", "a", "b", "c", "c"])
+    assert (found.only_first, found.only_second, found.p_value) == (1, 1, 1.0)
+    once, thrice = mcnemar(*answers(7, 1, 8, 3)), np.repeat(np.array(answers(7, 1, 8, 3)), 3, axis=1)
+    assert mcnemar(*thrice, groups=np.repeat(np.arange(19), 3)) == once
+    assert mcnemar(*thrice).p_value < once.p_value, "as if they were individuals"
 
 
 def test_mcnemar_agrees_with_the_textbook_on_approval_ratings():
@@ -121,7 +132,7 @@ def test_a_paired_difference_knows_that_the_images_are_the_same():
     assert found.mean == pytest.approx((second - first).mean())
     assert found.low == pytest.approx(found.mean - 1.96 * error, abs=0.2 * error)
     assert found.high == pytest.approx(found.mean + 1.96 * error, abs=0.2 * error)
-    assert paired_difference(first, first) == Interval(0, 0, 0)
+    assert paired_difference(first, first) == Interval(0, 0, 0, 300)
 
 
 def test_a_difference_of_booleans_counts_wins_minus_losses_and_can_resample_groups():
@@ -129,7 +140,7 @@ def test_a_difference_of_booleans_counts_wins_minus_losses_and_can_resample_grou
     assert paired_difference(np.array(first, dtype=bool), np.array(second, dtype=bool)).mean == pytest.approx(0.2)
     # Two species: one always gains, one never does.
     found = paired_difference([0, 0, 0, 0], [1, 1, 0, 0], groups=["a", "a", "b", "b"])
-    assert found == Interval(0.5, 0.0, 1.0)
+    assert found == Interval(0.5, 0.0, 1.0, 2)
 
 
 def test_pairs_must_be_of_the_same_images():

@@ -71,7 +71,7 @@ def species_name(number):
     return f"Genus{chr(97 + number // 26)} species{chr(97 + number % 26)}"
 
 
-def make_specimen(number, species, split, **taxon):
+def make_record(number, species, split, **taxon):
     return ImageRecord(
         image_id=str(number),
         file=f"{number}.png",
@@ -118,7 +118,7 @@ def make_world(seed, *, true_traits=True, names_known=False, n_species=20, split
         for split, count in splits.items():
             for _ in range(count):
                 row = len(records)
-                records.append(make_specimen(row, name, split))
+                records.append(make_record(row, name, split))
                 images.append(meaning + noise * np.linalg.norm(meaning) / WIDTH**0.5 * generator.normal(size=WIDTH))
                 traits += [make_trait(row, text) for text in told]
     return Collection(Path("toy"), tuple(records)), np.array(images, dtype=np.float32), traits

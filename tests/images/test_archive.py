@@ -15,11 +15,10 @@ def test_quotes_mean_nothing_and_cells_are_found_by_their_terms(tmp_path):
     rows = [{"gbifID": "7", "scientificName": '"Vanessa, cardui'}, {"gbifID": "8", "family": " Nymphalidae "}]
     archive = open_archive(write_archive(tmp_path / "a.zip", rows, []))
     assert archive.core.row_type == "Occurrence"
-    assert archive.extension("Multimedia").location == "multimedia.txt"
-    assert archive.extension("Image") is None
-    found = list(archive.rows(archive.core))
-    assert found[0] == ("7", {"gbifID": "7", "scientificName": '"Vanessa, cardui'})
-    assert found[1] == ("8", {"gbifID": "8", "family": "Nymphalidae"})
+    assert [(table.row_type, table.locations) for table in archive.extensions] == [("Multimedia", ("multimedia.txt",))]
+    first, second = archive.rows(archive.core, [])
+    assert first == ("7", {"gbifID": "7", "scientificName": '"Vanessa, cardui'})
+    assert second == ("8", {"gbifID": "8", "family": "Nymphalidae"})
 
 
 def test_commas_quotes_defaults_and_other_encodings_are_read_as_meta_xml_says(tmp_path):
@@ -30,7 +29,7 @@ def test_commas_quotes_defaults_and_other_encodings_are_read_as_meta_xml_says(tm
     (tmp_path / "meta.xml").write_text(xml)
     (tmp_path / "o.csv").write_bytes('"Zürich, ""See""",1\nshort\n'.encode("iso-8859-1"))
     archive = open_archive(tmp_path)
-    assert list(archive.rows(archive.core)) == [("1", {"kingdom": "Animalia", "locality": 'Zürich, "See"'})]
+    assert list(archive.rows(archive.core, [])) == [("1", {"kingdom": "Animalia", "locality": 'Zürich, "See"'})]
 
 
 ENTITIES = """<?xml version="1.0"?><!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd"><!ENTITY y "yyyyyyyy">]>
@@ -73,10 +72,49 @@ def test_a_table_outside_the_archive_is_not_read(tmp_path, location):
     (folder / "link.txt").symlink_to(tmp_path / "outside.txt")
     archive = open_archive(folder)
     with pytest.raises(CollectionError, match="cannot be read"):
-        list(archive.rows(archive.core))
+        list(archive.rows(archive.core, []))
     zipped = open_archive(write_archive(tmp_path / "a.zip", [], [], meta(core=location)))
     with pytest.raises(CollectionError, match="has no"):
-        list(zipped.rows(zipped.core))
+        list(zipped.rows(zipped.core, []))
+
+
+CORE = """<archive xmlns="http://rs.tdwg.org/dwc/text/"><core encoding="UTF-8" {attributes} ignoreHeaderLines="1"
+  rowType="http://rs.tdwg.org/dwc/terms/Occurrence"><files>{locations}</files><id index="0"/>
+  <field index="1" term="http://rs.tdwg.org/dwc/terms/family"/></core></archive>"""
+
+
+@pytest.mark.parametrize(
+    ("attributes", "files"),
+    [
+        ("fieldsTerminatedBy='\\t' linesTerminatedBy='\\r'", ["id\tfamily\r1\tApidae\r2\tPieridae\r"]),
+        ("fieldsTerminatedBy='\\t'", ['id\tfamily\n1\tApidae\n2\tPieridae\n3\t"stray\n']),
+        ("fieldsTerminatedBy=','", ["id,family\n1,Apidae\n", "id,family\n2,Pieridae,,\n"]),
+        ("fieldsTerminatedBy=','", ["id,family\n1,Apidae\n2,Pieridae\n3,one,cell too many\n"]),
+        ("fieldsTerminatedBy=','", ["id,family,x\n1,Apidae," + 200_000 * "x" + "\n2,Pieridae,\n"]),
+    ],
+)
+def test_tables_are_read_as_publishers_write_them(tmp_path, attributes, files):
+    locations = "".join(f"<location>{n}.txt</location>" for n in range(len(files)))
+    (tmp_path / "meta.xml").write_text(CORE.format(attributes=attributes, locations=locations))
+    for n, content in enumerate(files):
+        (tmp_path / f"{n}.txt").write_bytes(content.encode())
+    archive, problems = open_archive(tmp_path), []
+    rows = dict(archive.rows(archive.core, problems))
+    assert [rows[key]["family"] for key in "12"] == ["Apidae", "Pieridae"]
+    assert [problem.reason for problem in problems] == (
+        ["1 rows have more cells than there are columns"] if "too many" in files[0] else []
+    )
+    assert rows.get("3", {}).get("family") == ('"stray' if "stray" in files[0] else None)
+
+
+def test_an_archive_may_be_zipped_with_its_folder(tmp_path):
+    write_archive(tmp_path / "moths", [{"gbifID": "7", "family": "Apidae"}], [])
+    with zipfile.ZipFile(tmp_path / "moths.zip", "w") as zipped:
+        for file in (tmp_path / "moths").iterdir():
+            zipped.write(file, f"moths/{file.name}")
+    assert is_archive(tmp_path / "moths.zip")
+    archive = open_archive(tmp_path / "moths.zip")
+    assert list(archive.rows(archive.core, [])) == [("7", {"gbifID": "7", "family": "Apidae"})]
 
 
 def test_damage_is_told(tmp_path):
@@ -87,15 +125,15 @@ def test_damage_is_told(tmp_path):
     data[start : start + 40] = bytes(40)
     path.write_bytes(data)
     with pytest.raises(CollectionError, match=r"occurrence.txt of .* is damaged"):
-        list(archive.rows(archive.core))
+        list(archive.rows(archive.core, []))
     folder = write_archive(tmp_path / "folder", [], [])
     (folder / "occurrence.txt").write_bytes(b"gbifID\n\xff\xfe\n")
     broken = open_archive(folder)
     with pytest.raises(CollectionError, match="cannot be read"):
-        list(broken.rows(broken.core))
+        list(broken.rows(broken.core, []))
     (folder / "occurrence.txt").write_text("gbifID\n" + "x" * (8 * 2**20 + 1))
     with pytest.raises(CollectionError, match="a line of more than"):
-        list(broken.rows(broken.core))
+        list(broken.rows(broken.core, []))
 
 
 def test_what_is_an_archive(tmp_path):

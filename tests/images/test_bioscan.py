@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from tiny_bioscan import row, small, write_images, write_metadata
 
-from sae_traits.config import CollectionConfig
+from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError
 from sae_traits.images import fingerprint, list_source, read_collection
 from sae_traits.images.bioscan import METADATA_FILE, PARTITIONS, find_bioscan

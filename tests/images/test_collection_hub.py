@@ -15,7 +15,7 @@ from web import photograph
 SCRIPT = """
 import dataclasses, json, sys
 from sae_traits.images import list_source, read_collection
-from sae_traits.config import CollectionConfig
+from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError
 answers = []
 for options in json.loads(sys.argv[1]):
@@ -190,14 +190,15 @@ KILLED = """
 import os, signal, sys, threading, time
 from pathlib import Path
 from sae_traits.images.hub import list_hub
-from sae_traits.images.selection import Selection
+from sae_traits.config.collection import CollectionConfig
 cache = Path(sys.argv[1])
 def watch():
     while len(list(cache.rglob("0000000*"))) < 60:
         time.sleep(0.001)
     os.kill(os.getpid(), signal.SIGKILL)
 threading.Thread(target=watch, daemon=True).start()
-list_hub("hf://datasets/museum/long", Selection(), image_cache=str(cache), seconds_between_checkpoints=0.0)
+config = CollectionConfig(source="hf://datasets/museum/long", image_cache=str(cache))
+list_hub(config, seconds_between_checkpoints=0.0)
 """
 
 

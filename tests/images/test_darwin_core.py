@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from tiny_archive import META, OCCURRENCE_TERMS, meta, table, write_archive
+from tiny_archive import MEDIA_TERMS, META, OCCURRENCE_TERMS, lines, meta, table, write_archive
 from web import photograph, running_web
 
-from sae_traits.config import CollectionConfig
+from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError
 from sae_traits.images import fingerprint, list_source, read_collection
 from sae_traits.schema import Taxon
@@ -136,3 +136,45 @@ def test_archives_without_occurrences_or_media_are_refused(tmp_path):
         source = write_archive(tmp_path / "archive.zip", [occurrence("1")], [], xml)
         with pytest.raises(CollectionError, match=message):
             list_source(config_of(source, tmp_path / "cache"))
+
+
+@pytest.mark.parametrize(
+    ("cells", "is_photograph"),
+    [
+        ({"type": "Still Image", "format": ""}, True),
+        ({"type": "dcmitype:StillImage", "format": ""}, True),
+        ({"type": "image/jpeg", "format": "StillImage"}, True),
+        ({"type": "", "format": "jpg"}, True),
+        ({"type": "", "format": "StillImage"}, True),
+        ({"type": "", "format": ""}, True),
+        ({"type": "PhysicalObject", "format": ""}, True),
+        ({"type": "Sound", "format": ""}, False),
+        ({"type": "MovingImage", "format": "video/mp4"}, False),
+        ({"type": "", "format": "audio/mpeg"}, False),
+        ({"type": "Dataset", "format": ""}, False),
+    ],
+)
+def test_media_are_photographs_as_publishers_write_it(tmp_path, web, cells, is_photograph):
+    """A kind that is neither an image nor anything else is one where its address ends as one."""
+    media = [image("1", f"{web.url}/1.jpg", **cells), image("2", f"{web.url}/2.jpg")]
+    source = write_archive(tmp_path / "archive", [occurrence("1"), occurrence("2")], media)
+    listing = list_source(config_of(source, tmp_path / "cache"))
+    assert len(listing.rows) == 1 + is_photograph
+
+
+def test_two_tables_of_media_are_both_read_and_the_same_photograph_once(tmp_path, web):
+    core = table("core", "http://rs.tdwg.org/dwc/terms/Occurrence", "occurrence.txt", OCCURRENCE_TERMS)
+    extensions = [
+        table("extension", row_type, location, MEDIA_TERMS)
+        for row_type, location in (
+            ("http://rs.gbif.org/terms/1.0/Multimedia", "multimedia.txt"),
+            ("http://rs.tdwg.org/ac/terms/Multimedia", "ac.txt"),
+        )
+    ]
+    xml = META.format(core=core, extension="".join(extensions))
+    source = write_archive(tmp_path / "a", [occurrence("1"), occurrence("2")], [image("1", f"{web.url}/1.jpg")], xml)
+    more = [image("1", f"{web.url}/1.jpg"), image("2", f"{web.url}/2.jpg")]
+    (source / "ac.txt").write_text(lines(MEDIA_TERMS, more))
+    listing = list_source(config_of(source, tmp_path / "cache"))
+    assert len(listing.rows) == 2
+    assert listing.problems == ()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageFile
+from PIL import Image, ImageCms, ImageFile
 
 from sae_traits.errors import ImageError
 from sae_traits.images.decode import examine_image, open_image, open_mask
@@ -121,6 +121,84 @@ def test_values_beyond_sixteen_bits_are_refused(tmp_path):
     Image.new("F", (4, 4), 0.5).save(tmp_path / "float.tif")
     with pytest.raises(ImageError, match="floating-point"):
         open_image(tmp_path / "float.tif")
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_the_bits_of_cameras_fill_the_range(tmp_path, bits, suffix):
+    """A grey ramp of any number of bits is the ramp of 8 bits."""
+    ramp = np.linspace(0, 2**bits - 1, 256).round().astype(np.uint16).repeat(8).reshape(32, 64)
+    Image.fromarray(ramp).save(tmp_path / f"deep{suffix}")
+    expected = np.arange(256).repeat(8).reshape(32, 64)
+    assert np.abs(np.asarray(open_image(tmp_path / f"deep{suffix}"))[..., 0].astype(int) - expected).max() <= 1
+
+
+def test_min_is_white_is_inverted_in_sixteen_bits_too(tmp_path):
+    grey = np.linspace(0, 2**16 - 1, 256).round().astype(np.uint16).reshape(16, 16)
+    Image.fromarray(grey).save(tmp_path / "white.tif", tiffinfo={262: 0})
+    data = bytearray((tmp_path / "white.tif").read_bytes())
+    assert Image.open(tmp_path / "white.tif").tag_v2[262] in (0, 1)
+    entry = data.index(struct.pack("<HHI", 262, 3, 1))
+    data[entry + 8 : entry + 10] = struct.pack("<H", 0)
+    (tmp_path / "white.tif").write_bytes(data)
+    read = np.asarray(open_image(tmp_path / "white.tif"))[..., 0].astype(int)
+    assert np.abs(read - (255 - np.arange(256).reshape(16, 16))).max() <= 1
+
+
+def deep_png(path: Path, values: np.ndarray) -> None:
+    """An RGB image of 16 bits, which Pillow reads but does not write."""
+    height, width, _ = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows))]
+    with path.open("wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        for kind, content in [*chunks, (b"IEND", b"")]:
+            crc = struct.pack(">I", zlib.crc32(kind + content))
+            file.write(struct.pack(">I", len(content)) + kind + content + crc)
+
+
+def test_colours_of_twelve_bits_in_sixteen_are_refused_and_those_of_sixteen_read(tmp_path):
+    ramp = np.linspace(0, 1, 300).reshape(10, 10, 3)
+    deep_png(tmp_path / "sixteen.png", ramp * 65535)
+    assert np.asarray(open_image(tmp_path / "sixteen.png")).max() == 255
+    deep_png(tmp_path / "twelve.png", ramp * 4095)
+    with pytest.raises(ImageError, match="fill 12 or fewer of their 16 bits"):
+        open_image(tmp_path / "twelve.png")
+
+
+def wide_profile() -> bytes:
+    """A profile whose red is greener than that of sRGB: the red and the green of sRGB, exchanged."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    offsets = {}
+    for n in range(struct.unpack_from(">I", profile, 128)[0]):
+        tag, offset, size = struct.unpack_from(">4sII", profile, 132 + 12 * n)
+        offsets[tag] = slice(offset, offset + size)
+    red, green = profile[offsets[b"rXYZ"]], profile[offsets[b"gXYZ"]]
+    profile[offsets[b"rXYZ"]], profile[offsets[b"gXYZ"]] = green, red
+    return bytes(profile)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_an_embedded_profile_is_converted_to_srgb(tmp_path, mode):
+    Image.new("RGB", (8, 8), (204, 51, 102)).convert(mode).save(tmp_path / "wide.png", icc_profile=wide_profile())
+    read = np.asarray(open_image(tmp_path / "wide.png"))[0, 0].astype(int)
+    assert np.abs(read - [51, 204, 102]).max() <= 3
+
+
+@pytest.mark.parametrize("profile", ["srgb", "broken", "of grey"])
+def test_a_profile_of_srgb_or_one_that_cannot_be_read_changes_no_pixel(tmp_path, profile):
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    data = {"srgb": srgb, "broken": b"no profile", "of grey": srgb.replace(b"RGB ", b"GRAY", 1)}[profile]
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png", icc_profile=data)
+    assert (np.asarray(open_image(tmp_path / "a.png")) == pixels).all()
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0Exif", b"Exif\0\0II*\0\x08\0\0\0\x01\0", b"Exif\0\0\0\x08\0\x02\x01\x12"])
+def test_an_orientation_that_cannot_be_read_is_none(tmp_path, exif):
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 12, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    assert (np.asarray(open_image(tmp_path / "a.png")) == pixels).all()
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".bmp", ".gif"])

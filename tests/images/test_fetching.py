@@ -9,7 +9,7 @@ import time
 import pytest
 from web import photograph, running_web
 
-from sae_traits.images.fetching import LARGEST_IMAGE, LOG_FILE, TRIES, fetch_images
+from sae_traits.images.fetching import LOG_FILE, MAX_BYTES, TRIES, fetch_images
 
 
 @pytest.fixture
@@ -115,12 +115,12 @@ def test_what_is_no_photograph_is_refused_with_the_reason(web, tmp_path):
         handler.send_header("Transfer-Encoding", "chunked")
         handler.end_headers()
         chunk = b"100000\r\n" + bytes(2**20) + b"\r\n"
-        for _ in range(LARGEST_IMAGE // 2**20 + 2):
+        for _ in range(MAX_BYTES // 2**20 + 2):
             handler.wfile.write(chunk)
 
     web.pages = {
         "/words": b"no image",
-        "/large": lambda handler, _: handler.reply(200, headers={"Content-Length": str(LARGEST_IMAGE + 1)}),
+        "/large": lambda handler, _: handler.reply(200, headers={"Content-Length": str(MAX_BYTES + 1)}),
         "/endless": endless,
     }
     urls = {name: f"{web.url}/{name}" for name in ("words", "large", "endless")}

@@ -6,17 +6,18 @@ import os
 
 import pytest
 
+from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError
 from sae_traits.images.folder import list_folder
 from sae_traits.schema import Problem
 
 
 def rows(root):
-    return [(row.file, row.label, row.split) for row in list_folder(root).rows]
+    return [(row.file, row.label, row.split) for row in list_folder(CollectionConfig(source=str(root))).rows]
 
 
 def reasons(root) -> dict[str, str]:
-    return {problem.file: problem.reason for problem in list_folder(root).problems}
+    return {problem.file: problem.reason for problem in list_folder(CollectionConfig(source=str(root))).problems}
 
 
 def test_the_folder_below_the_root_is_the_label(images):
@@ -26,7 +27,7 @@ def test_the_folder_below_the_root_is_the_label(images):
         ("Danaus_plexippus/b.jpg", "Danaus_plexippus", None),
         ("Vanessa cardui/dorsal/2019/c.jpeg", "Vanessa cardui", None),
     ]
-    assert list_folder(root).problems == ()
+    assert list_folder(CollectionConfig(source=str(root))).problems == ()
 
 
 def test_folders_named_as_splits_give_the_split(images):
@@ -50,7 +51,7 @@ def test_hidden_files_and_other_files_are_passed_over(images):
     for name in ("README.txt", "Danaus_plexippus/Thumbs.db", "Danaus_plexippus/notes.csv"):
         (root / name).write_text("x")
     assert len(rows(root)) == 1
-    assert list_folder(root).problems == ()
+    assert list_folder(CollectionConfig(source=str(root))).problems == ()
 
 
 def test_pictures_in_formats_that_are_not_read_are_reported(images):
@@ -98,7 +99,7 @@ def test_hostile_names_are_kept_apart_or_reported(images):
     with open(os.fsencode(root / "Danaus_plexippus") + b"/\xff\xfe.jpg", "wb") as stream:
         stream.write(b"x")
     assert {file for file, _, _ in rows(root)} == {strange, "Danaus_plexippus/ü 蝶.jpg"}
-    (problem,) = list_folder(root).problems
+    (problem,) = list_folder(CollectionConfig(source=str(root))).problems
     assert problem == Problem(r"Danaus_plexippus/\udcff\udcfe.jpg", "its name is not UTF-8; rename it")
     assert problem.file.encode()
 
@@ -114,4 +115,4 @@ def test_a_folder_that_cannot_be_read_is_reported(images):
 def test_a_folder_without_images_is_refused(tmp_path, make):
     make(tmp_path)
     with pytest.raises(CollectionError, match=r"no image in .*; expected Genus_species/…jpg"):
-        list_folder(tmp_path)
+        list_folder(CollectionConfig(source=str(tmp_path)))

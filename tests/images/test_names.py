@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sae_traits.errors import CollectionError
-from sae_traits.images.names import parse_name
+from sae_traits.images.names import parse_name, with_genus
 
 
 @pytest.mark.parametrize(
@@ -114,11 +114,55 @@ def test_hybrid_genera_keep_their_sign(label):
         ("../../etc passwd", "no genus"),
         ("Danaus plexip\x00pus", "no species epithet"),
         ("Данаида монарх", "no genus"),
+        ("Nicht sortiert", "not known"),
+        ("unidentified_blue", "not known"),
+        ("Not identified", "not known"),
+        ("No image", "not known"),
+        ("Incertae sedis", "not known"),
+        ("Brown moth", "species is not known"),
+        ("Colias new species", "species is not known"),
+        ("Colias probably hyale", "species is not known"),
+        ("Colias hyale (unsure)", "doubtful"),
+        ("Colias hyale aff.", "doubtful"),
+        ("Colias hyale (cf.)", "doubtful"),
+        ("Anopheles gambiae s.l.", "several species"),
+        ("Anopheles gambiae sensu lato", "several species"),
+        ("Rubus fruticosus (aggr.)", "several species"),
+        ("Culex pipiens-group", "several species"),
+        ("Colias hyale & alfacariensis", "several species"),
+        ("Colias hyale et alfacariensis", "several species"),
+        ("Colias hyale vel alfacariensis", "several species"),
+        ("Colias hyale | Colias alfacariensis", "several species"),
+        ("Anas platyrhynchos (hybrid)", "one of two species"),
     ],
 )
 def test_what_names_no_single_species_is_refused_with_a_reason(label, reason):
     with pytest.raises(CollectionError, match=reason):
         parse_name(label)
+
+
+@pytest.mark.parametrize(
+    ("label", "species"),
+    [
+        ("Colias hyale Müller et Schmidt", "Colias hyale"),
+        ("Colias hyale (L.) de Geer & van der Linden, 1901", "Colias hyale"),
+        ("Colias hyale Linné et al., 1758", "Colias hyale"),
+        ("Colias hyale cf. alta", "Colias hyale"),
+        ("Colias hyale s. str.", "Colias hyale"),
+        ("Cicada complex Walker, 1850", "Cicada complex"),
+        ("bombus (pyrobombus) impatiens", "Bombus impatiens"),
+        ("BOMBUS (PYROBOMBUS) IMPATIENS", "Bombus impatiens"),
+    ],
+)
+def test_what_only_looks_like_doubt_is_read(label, species):
+    assert parse_name(label).species == species
+
+
+def test_an_epithet_alone_gets_the_genus_of_its_column():
+    assert with_genus("cardui", "Vanessa") == "Vanessa cardui"
+    for label in ("Vanessa cardui", "Vanessa", None):
+        assert with_genus(label, "Aglais") == label
+    assert with_genus("cardui", None) == "cardui"
 
 
 def test_the_reason_quotes_a_long_label_in_one_short_line():

@@ -8,14 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import integers, lists, sampled_from
 
-from sae_traits.config import CollectionConfig
+from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError, ConfigError
 from sae_traits.images import read_collection
 from sae_traits.images.listing import Row
-from sae_traits.images.selection import Selection, select
+from sae_traits.images.selection import select
 from sae_traits.schema import Taxon
 
 LABELS = ["Danaus plexippus", "Danaus_plexippus", "Danaus plexippus (L.)", "Vanessa cardui", "Papilio sp.", None]
+
+
+def wanted(**options):
+    return CollectionConfig(source="x", **options)
 
 
 def rows_of(labels):
@@ -25,7 +29,7 @@ def rows_of(labels):
 @given(lists(sampled_from(LABELS), max_size=40), integers(1, 5), integers(0, 3))
 def test_a_draw_keeps_order_and_takes_what_is_asked_of_every_species(labels, number, seed):
     rows = rows_of(labels)
-    drawn = select(rows, Selection(per_species=number, seed=seed), "here")
+    drawn = select(rows, wanted(per_species=number, split_seed=seed))
     assert drawn == [row for row in rows if row in drawn]
     for same in (LABELS[:3], LABELS[3:4]):
         there = sum(label in same for label in labels)
@@ -35,10 +39,10 @@ def test_a_draw_keeps_order_and_takes_what_is_asked_of_every_species(labels, num
 
 def test_a_draw_is_that_of_the_seed_and_moves_little_when_rows_are_added():
     rows = rows_of(["Vanessa cardui"] * 100)
-    drawn = {seed: select(rows, Selection(per_species=20, seed=seed), "here") for seed in (0, 1)}
+    drawn = {seed: select(rows, wanted(per_species=20, split_seed=seed)) for seed in (0, 1)}
     assert drawn[0] != drawn[1]
-    assert drawn[0] == select(list(rows), Selection(per_species=20), "here")
-    fewer = select(rows[:90], Selection(per_species=20), "here")
+    assert drawn[0] == select(list(rows), wanted(per_species=20))
+    fewer = select(rows[:90], wanted(per_species=20))
     assert len(set(drawn[0]) & set(fewer)) >= 15
 
 
@@ -49,19 +53,19 @@ def test_family_and_split():
         Row(file="c", label="Papilio machaon", ranks=Taxon(family="Papilionidae"), split="train"),
         Row(file="d", label="Papilio machaon"),
     ]
-    assert [row.file for row in select(rows, Selection(family="nymphalidae"), "x")] == ["a", "b"]
-    assert [row.file for row in select(rows, Selection(splits=("val",)), "x")] == ["b"]
-    assert [row.file for row in select(rows, Selection(splits=("train", "test"), family="Papilionidae"), "x")] == ["c"]
+    assert [row.file for row in select(rows, wanted(family="nymphalidae"))] == ["a", "b"]
+    assert [row.file for row in select(rows, wanted(split=("val",)))] == ["b"]
+    assert [row.file for row in select(rows, wanted(split=("train", "test"), family="Papilionidae"))] == ["c"]
     with pytest.raises(
         CollectionError, match="x has no row of --family Apidae; its families are Nymphalidae, Papilionidae"
     ):
-        select(rows, Selection(family="Apidae"), "x")
+        select(rows, wanted(family="Apidae"))
     with pytest.raises(CollectionError, match="no row of --split test; its splits are train, validation"):
-        select(rows, Selection(splits=("test",)), "x")
+        select(rows, wanted(split=("test",)))
     with pytest.raises(CollectionError, match="'dev' is none of train"):
-        select(rows, Selection(splits=("dev",)), "x")
+        select(rows, wanted(split=("dev",)))
     with pytest.raises(CollectionError, match="its splits are not given"):
-        select(rows[3:], Selection(splits=("test",)), "x")
+        select(rows[3:], wanted(split=("test",)))
 
 
 def test_options_narrow_folders_and_tables(images):

@@ -9,10 +9,9 @@ import pytest
 from tiny_archive import write_archive
 from tiny_bioscan import small
 
-from sae_traits.config import CollectionConfig, RunConfig
+from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError, ConfigError
 from sae_traits.images import list_source
-from sae_traits.runs.run import Run
 
 
 def test_a_folder_of_images_may_hold_bioscan_files_elsewhere(images):
@@ -41,14 +40,6 @@ def test_an_address_that_names_no_dataset_is_refused(repo):
         list_source(CollectionConfig(source=source, image_cache="/nowhere"))
 
 
-def test_a_run_says_how_its_images_were_chosen(tmp_path):
-    collection = CollectionConfig(
-        source="hf://datasets/museum/moths@v1", split=("train", "val"), per_species=5, image_cache="/big", connections=2
-    )
-    command = Run(tmp_path, RunConfig(collection=collection)).command
-    assert command == "sae-traits run hf://datasets/museum/moths@v1 --split train,val --per-species 5"
-
-
 @pytest.mark.parametrize(
     ("option", "value", "owner"),
     [
@@ -61,5 +52,7 @@ def test_a_run_says_how_its_images_were_chosen(tmp_path):
 def test_an_option_for_other_sources_is_refused(images, option, value, owner):
     source = str(images(["Danaus_plexippus/1.png"]))
     assert len(list_source(CollectionConfig(source=source)).rows) == 1
-    with pytest.raises(ConfigError, match=f"--{option.replace('_', '-')} is for {owner}, and .* is images on this"):
+    with pytest.raises(
+        ConfigError, match=f"--{option.replace('_', '-')} is for {owner}, and .* is a folder of images on this"
+    ):
         list_source(CollectionConfig(source=source, **{option: value}))

@@ -134,9 +134,9 @@ def test_draws_do_not_change_between_versions():
 members = st.lists(
     st.builds(
         Member,
-        content=st.integers(0, 30).map(str),
+        key=st.integers(0, 30).map(str),
         species=st.sampled_from(["Aus bus", "Aus cus"]),
-        group=st.integers(0, 6),
+        unit=st.integers(0, 6),
         given=st.sampled_from([None, None, "train", "validation", "test"]),
     ),
     max_size=25,
@@ -144,11 +144,11 @@ members = st.lists(
 
 
 @given(members=members, shares=shares, seed=st.integers(0, 3), given_stays=st.booleans())
-def test_a_group_is_on_one_side_unless_the_source_parts_it(members, shares, seed, given_stays):
+def test_a_unit_is_in_one_split_unless_the_source_parts_it(members, shares, seed, given_stays):
     options = {"validation_share": shares[0], "test_share": shares[1], "seed": seed, "given_stays": given_stays}
     splits = split_members(members, **options)
-    for group in {member.group for member in members}:
-        mine = [(member, split) for member, split in zip(members, splits, strict=True) if member.group == group]
+    for unit in {member.unit for member in members}:
+        mine = [(member, split) for member, split in zip(members, splits, strict=True) if member.unit == unit]
         given = {member.given for member, _ in mine} - {None}
         undecided = {split for member, split in mine if member.given is None}
         assert len(undecided) <= 1
@@ -161,11 +161,11 @@ def test_a_group_is_on_one_side_unless_the_source_parts_it(members, shares, seed
         if not given and len({member.species for member, _ in mine}) > 1:
             assert undecided == {"train"}
     # Images of the same content are in one group, as they are where groups are found by content.
-    if len({member.content for member in members}) == len({(member.content, member.group) for member in members}):
+    if len({member.key for member in members}) == len({(member.key, member.unit) for member in members}):
         assert split_members([*reversed(members)], **options) == [*reversed(splits)]
 
 
-def test_a_group_counts_as_one_image_in_its_species():
+def test_a_unit_counts_as_one_individual_in_its_species():
     """Ten copies of one image and nine others: the shares hold over the ten different ones."""
     copies = [Member("0", "Aus bus", 0, None)] * 10
     others = [Member(str(n), "Aus bus", n, None) for n in range(1, 10)]

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-import pytest
+import unicodedata
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError
+from sae_traits.images import read_collection
 from sae_traits.images.listing import Listing
-from sae_traits.images.table import is_table_of_images, list_table
+from sae_traits.images.table import Cells, list_table, open_table, table_of
 from sae_traits.schema import Problem, Taxon
 
 FILES = ["a.jpg", "deep/b.jpg", "c.jpg"]
@@ -19,7 +31,7 @@ def listed(images):
     def read(*lines: str) -> Listing:
         root = images(FILES)
         (root / "table.csv").write_text("\n".join(lines))
-        return list_table(root / "table.csv")
+        return list_table(root / "table.csv", CollectionConfig(source=str(root / "table.csv")))
 
     return read
 
@@ -151,10 +163,9 @@ def test_an_unusable_mask_path_is_dropped_and_reported(listed, mask):
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ("filename,species", "has no column `file`; its columns are filename, species"),
+        ("picture,species", "has no column `file`; its columns are picture, species"),
         ("file,label", "has no column `species`; its columns are file, label"),
-        ("file;species", "has no column `file` and no column `species`; its columns are file;species"),
-        ("", "its columns are none"),
+        ("x;species", "has no column `file` and no column `species`; its columns are x;species"),
     ],
 )
 def test_a_table_without_its_columns_is_refused_with_those_it_has(listed, header, message):
@@ -168,8 +179,163 @@ def test_a_table_without_rows_is_refused(listed):
         listed("file,species")
 
 
-def test_a_table_of_images_is_recognised_by_its_columns(tmp_path):
-    (tmp_path / "a.csv").write_text("x,species,file\n")
-    (tmp_path / "b.csv").write_text("x,species\n")
-    assert is_table_of_images(tmp_path / "a.csv")
-    assert not is_table_of_images(tmp_path / "b.csv")
+def test_a_folders_metadata_is_its_table_if_it_has_the_columns(tmp_path, capsys):
+    config = CollectionConfig(source=str(tmp_path))
+    (tmp_path / "metadata.csv").write_text("x,species\n")
+    assert table_of(config) is None
+    assert "metadata.csv is not read: it has no column `file`; its columns are x, species" in capsys.readouterr().err
+    (tmp_path / "metadata.tsv").write_text("x\tspecies\tfile\n")
+    assert table_of(config) == tmp_path / "metadata.tsv"
+
+
+WRITTEN = {
+    "semicolons": "file;species;mm_per_pixel\na.jpg;Vanessa cardui;0,05\n",
+    "tabs": "file\tspecies\tmm_per_pixel\na.jpg\tVanessa cardui\t0.05\n",
+    "capitals": "File,SPECIES,Mm_per_pixel\na.jpg,Vanessa cardui,0.05\n",
+    "a blank line above": "\n\nfile,species,mm_per_pixel\na.jpg,Vanessa cardui,0.05\n",
+    "a title above": "Butterflies 2024,,\nfile,species,mm_per_pixel\na.jpg,Vanessa cardui,0.05\n",
+    "surplus empty cells": "file,species,mm_per_pixel,,\na.jpg,Vanessa cardui,0.05,,,,\n,,,,\n",
+    "Darwin Core": "file,dwc:scientificName,mm per pixel\na.jpg,Vanessa cardui,0.05\n",
+    "genus and epithet": "file_name,genus,species,mm_per_pixel\na.jpg,Vanessa,cardui,0.05\n",
+    "a long cell": f"file,species,mm_per_pixel,label\na.jpg,Vanessa cardui,0.05,{'x' * 200_000}\n",
+}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("written", WRITTEN)
+def test_tables_are_read_as_spreadsheets_write_them(images, written, encoding):
+    root = images(["a.jpg", "Müller.jpg"])
+    more = WRITTEN[written].splitlines()[-1].replace("a.jpg", "Müller.jpg")
+    text = WRITTEN[written] + (f"{more}\n" if "a.jpg" in WRITTEN[written].splitlines()[-1] else "")
+    (root / "metadata.csv").write_text(text, encoding=encoding)
+    collection = read_collection(CollectionConfig(source=str(root)))
+    assert {(record.species, record.mm_per_pixel) for record in collection.images} == {("Vanessa cardui", 0.05)}
+    assert len(collection.images) == text.count(".jpg")
+    assert collection.problems == ()
+
+
+@pytest.mark.parametrize(("on_disk", "in_table"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_an_accent_may_be_part_of_its_letter_or_not(images, on_disk, in_table):
+    root = images([unicodedata.normalize(on_disk, "Müller.jpg")])
+    (root / "table.csv").write_text(unicodedata.normalize(in_table, "file,species\nMüller.jpg,Vanessa cardui\n"))
+    (record,) = read_collection(CollectionConfig(source=str(root / "table.csv"))).images
+    assert record.file == unicodedata.normalize(on_disk, "Müller.jpg")
+
+
+def test_families_in_other_letters_are_one_family_and_two_kingdoms_of_a_species_are_reported(images):
+    root = images(["a.jpg", "b.jpg", "c.jpg"])
+    rows = ["a.jpg,Acmella pusilla,NYMPHALIDAE,Animalia", "b.jpg,Acmella pusilla,nymphalidae,animalia"]
+    rows.append("c.jpg,Acmella pusilla,Nymphalidae,PLANTAE")
+    (root / "metadata.csv").write_text("\n".join(["file,species,family,kingdom", *rows]))
+    collection = read_collection(CollectionConfig(source=str(root), family="Nymphalidae"))
+    assert {record.taxon.family for record in collection.images} == {"Nymphalidae"}
+    assert [record.taxon.kingdom for record in collection.images] == ["Animalia", "Animalia", "Plantae"]
+    (problem,) = collection.problems
+    assert problem.file == "c.jpg"
+    assert problem.reason.startswith("Acmella pusilla is of the kingdom Plantae here and Animalia in a.jpg")
+
+
+def names_of(path: Path) -> list[str]:
+    return open_table(path)[0]
+
+
+def cells_of(path: Path, columns: list[str]) -> Iterator[Cells]:
+    return open_table(path)[1]({column: column for column in columns})
+
+
+def test_values_stay_text(tmp_path):
+    (tmp_path / "a.csv").write_text("file,code,date\n001,1e5,2020-01-01\n")
+    assert list(cells_of(tmp_path / "a.csv", ["date", "code", "file"])) == [
+        {"date": "2020-01-01", "code": "1e5", "file": "001"}
+    ]
+
+
+def test_a_spreadsheets_csv_is_read(tmp_path):
+    """With a byte order mark, Windows line ends, blanks, quotes and an empty line."""
+    (tmp_path / "a.csv").write_bytes('file, species ,x\r\n a.jpg ,"Magnolia × ""a"", b",\r\n\r\n'.encode("utf-8-sig"))
+    assert names_of(tmp_path / "a.csv") == ["file", "species", "x"]
+    assert list(cells_of(tmp_path / "a.csv", ["file", "species", "x"])) == [
+        {"file": "a.jpg", "species": 'Magnolia × "a", b', "x": None}
+    ]
+
+
+def test_a_tsv_is_split_at_tabs_only(tmp_path):
+    (tmp_path / "a.tsv").write_text("file\tspecies\na,b.jpg\tDanaus plexippus\n")
+    assert list(cells_of(tmp_path / "a.tsv", ["file"])) == [{"file": "a,b.jpg"}]
+
+
+@pytest.mark.parametrize("missing", ["", " ", "NA", "N/A", "nan", "NaN", "null", "None", "<NA>"])
+def test_missing_values_are_none(tmp_path, missing):
+    (tmp_path / "a.csv").write_text(f"file,species\n{missing},Nanus\n")
+    assert list(cells_of(tmp_path / "a.csv", ["file", "species"])) == [{"file": None, "species": "Nanus"}]
+
+
+def test_a_short_row_lacks_its_last_values(tmp_path):
+    (tmp_path / "a.csv").write_text("file,species,split\na.jpg\n")
+    assert list(cells_of(tmp_path / "a.csv", ["file", "split"])) == [{"file": "a.jpg", "split": None}]
+
+
+def test_a_row_with_too_many_cells_stops_the_reading(tmp_path):
+    (tmp_path / "a.csv").write_text("file,species\na.jpg,Danaus plexippus\nb.jpg,Papilio machaon L., 1758\n")
+    with pytest.raises(CollectionError, match=r"row 2 below the header has 3 cells, the header 2; .* double quotes"):
+        list(cells_of(tmp_path / "a.csv", ["file"]))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"file,species\n\x81,b\n", "is not text in cp1252"),
+        (b'file,species\n"a,b\n', "is not a well-formed table"),
+        (b"file,file,species\na,b,c\n", "has more than one column file"),
+    ],
+)
+def test_a_csv_that_cannot_be_read_is_refused(tmp_path, content, reason):
+    path = tmp_path / "a.csv"
+    path.write_bytes(content)
+    with pytest.raises(CollectionError, match=reason):
+        list(cells_of(path, names_of(path)))
+
+
+def test_a_parquet_file_of_pandas_is_read_as_text(tmp_path):
+    frame = pd.DataFrame({"file": ["001", "b"], "species": ["Danaus plexippus", None], "mm": [0.05, float("nan")]})
+    frame["order"] = pd.Categorical(["Lepidoptera", None])
+    frame.to_parquet(tmp_path / "a.parquet")
+    assert list(cells_of(tmp_path / "a.parquet", ["file", "species", "mm", "order"])) == [
+        {"file": "001", "species": "Danaus plexippus", "mm": "0.05", "order": "Lepidoptera"},
+        {"file": "b", "species": None, "mm": None, "order": None},
+    ]
+
+
+def test_a_parquet_column_that_is_no_text_is_refused(tmp_path):
+    images = pa.array([{"bytes": b"x", "path": "a.jpg"}])
+    pq.write_table(pa.table({"file": images, "species": ["Danaus plexippus"]}), tmp_path / "a.parquet")
+    with pytest.raises(CollectionError, match=r"column 'file' .* holds struct"):
+        list(cells_of(tmp_path / "a.parquet", ["file", "species"]))
+
+
+def test_a_broken_parquet_file_is_refused(tmp_path):
+    path = tmp_path / "a.parquet"
+    path.write_text("file,species\n")
+    with pytest.raises(CollectionError, match="is not a Parquet file"):
+        names_of(path)
+    pq.write_table(pa.table({"file": [f"{i}.jpg" for i in range(5000)]}), path)
+    content = bytearray(path.read_bytes())
+    content[50:20_000] = bytes(19_950)
+    path.write_bytes(content)
+    with pytest.raises(CollectionError, match="cannot be read to its end"):
+        list(cells_of(path, ["file"]))
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(CollectionError, match=r"cannot read .*none\.csv: No such file"):
+        names_of(tmp_path / "none.csv")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.binary(max_size=200), suffix=st.sampled_from([".csv", ".tsv", ".parquet"]))
+def test_any_bytes_give_rows_or_a_reason(tmp_path, content, suffix):
+    path = tmp_path / f"any{suffix}"
+    path.write_bytes(content)
+    with suppress(CollectionError):
+        columns = names_of(path)
+        assert all(row.keys() == set(columns) for row in cells_of(path, columns))

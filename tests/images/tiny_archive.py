@@ -15,7 +15,7 @@ OCCURRENCE_TERMS = (
     ),
     *("http://purl.org/dc/terms/references", f"{DWC}scientificName", f"{DWC}kingdom", f"{DWC}phylum", f"{DWC}class"),
     *(f"{DWC}order", f"{DWC}family", f"{DWC}genus", "http://rs.gbif.org/terms/1.0/species"),
-    "http://rs.gbif.org/terms/1.0/acceptedScientificName",
+    *("http://rs.gbif.org/terms/1.0/acceptedScientificName", f"{DWC}organismID", f"{DWC}catalogNumber"),
 )
 MEDIA_TERMS = (
     "http://rs.gbif.org/terms/1.0/gbifID",

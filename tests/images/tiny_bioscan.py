@@ -38,7 +38,7 @@ def write_images(root: Path, files: Iterable[str], package: str = "cropped_256")
     for number, file in enumerate(files):
         path = root / "images" / package / file
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (12, 8), (number % 256, 40, 100)).save(path)
+        Image.new("RGB", (12, 8), (20 * number % 256, 40, 100)).save(path)
 
 
 def small(root: Path) -> Path:

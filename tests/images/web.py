@@ -14,9 +14,9 @@ from PIL import Image
 
 
 def photograph(colour: int = 0, size: tuple[int, int] = (12, 8)) -> bytes:
-    """The bytes of a small JPEG."""
+    """The bytes of a small JPEG, others for every colour."""
     file = io.BytesIO()
-    Image.new("RGB", size, (colour % 256, 90, 30)).save(file, "JPEG")
+    Image.new("RGB", size, (20 * colour % 240, 90 + 20 * (colour // 12), 30)).save(file, "JPEG")
     return file.getvalue()
 
 

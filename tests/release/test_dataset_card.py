@@ -159,7 +159,7 @@ def test_the_card_says_the_figures_and_where_they_come_from():
 
 
 def test_drawn_images_are_said_to_be_drawn():
-    drawn = card_of(run=replace(RUN, drawn=True))
+    drawn = card_of(run=replace(RUN, note="Drawn images of invented species."))
     assert "drawings of invented species" in drawn
     assert "synthetic" in front_matter(drawn)["tags"]
     assert "invented" not in card_of()

@@ -1,8 +1,12 @@
+import subprocess
+import sys
+
 import pytest
 
+from sae_traits import __version__
+from sae_traits.config.layers import resolve
 from sae_traits.errors import ConfigError, StoreError
 from sae_traits.io import write_text
-from sae_traits.config.layers import resolve
 from sae_traits.runs.run import Run, Steps
 
 
@@ -41,6 +45,25 @@ def test_a_step_that_was_interrupted_is_not_finished_and_neither_are_later_ones(
     done = []
     Steps(file).do("train", {"a": 1}, lambda: True, lambda: done.append(1) or {})
     assert done == [1], "the output may be that of the interrupted one"
+
+
+OTHER_RELEASE = """
+import sys
+from pathlib import Path
+import sae_traits
+sae_traits.__version__ = sys.argv[2]
+from sae_traits.runs.run import Steps
+Steps(Path(sys.argv[1])).do("train", {"a": 1}, lambda: True, dict)
+"""
+
+
+@pytest.mark.parametrize("is_same", [True, False])
+def test_a_step_of_another_release_of_the_toolkit_is_done_again(tmp_path, is_same):
+    version = __version__ if is_same else f"{__version__}.older"
+    subprocess.run([sys.executable, "-c", OTHER_RELEASE, tmp_path / "steps.json", version], check=True)
+    done = []
+    Steps(tmp_path / "steps.json").do("train", {"a": 1}, lambda: True, lambda: done.append(1) or {})
+    assert done == ([] if is_same else [1])
 
 
 def test_a_step_with_something_left_to_do_is_done_again(tmp_path):

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from train_configs import train_config
 
-from sae_traits.config import TrainConfig
 from sae_traits.sae.trainer import FeatureScale, train_saes
 
 D_MODEL, BATCH_SIZE, N_STEPS = 16, 128, 40
@@ -36,7 +36,7 @@ def shares_of_batches(start, process, n_processes):
 
 def train(folder, accelerator, source, **options):
     configs = [
-        TrainConfig(architecture=name, n_latents=48, k=4, batch_size=BATCH_SIZE, warmup_steps=5, l1_coefficient=0.05)
+        train_config(name, n_latents=48, k=4, batch_size=BATCH_SIZE, warmup_steps=5, l1_coefficient=0.05)
         for name in ARCHITECTURES
     ]
     return train_saes(
@@ -56,7 +56,7 @@ def results(saes, accelerator):
         sae.config.architecture: {
             "loss": sae.config.training["curve"]["loss"],
             "l0": sae.config.training["curve"]["l0"],
-            "thresholds": sae.threshold.tolist() if sae.architecture.has_threshold else [],
+            "thresholds": [value for threshold in sae.thresholds for value in threshold.tolist()],
             "processes": accelerator.num_processes,
         }
         for sae in saes
@@ -73,7 +73,7 @@ def main(folder: Path, seconds: float | None) -> None:
         return
     found = {"common": results(train(folder, accelerator, batches), accelerator)}
     own = functools.partial(shares_of_batches, process=accelerator.process_index, n_processes=accelerator.num_processes)
-    found["own"] = results(train(folder, accelerator, own, own_batches=True), accelerator)
+    found["own"] = results(train(folder, accelerator, own, batches_are_shares=True), accelerator)
     if accelerator.is_main_process:
         (folder / f"{accelerator.num_processes}.json").write_text(json.dumps(found))
 

@@ -12,7 +12,9 @@ D_MODEL, N_LATENTS = 12, 40
 
 def random_sae(architecture: str, *, seed: int = 0, **more: object) -> SAE:
     k = {"k": 5} if architecture in ("topk", "batch_topk") else {}
-    sae = SAE(SAEConfig(architecture=architecture, d_model=D_MODEL, n_latents=N_LATENTS, **k, **more), seed=seed)
+    sae = SAE.from_config(
+        SAEConfig(architecture=architecture, d_model=D_MODEL, n_latents=N_LATENTS, **k, **more), seed=seed
+    )
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in sae.parameters():

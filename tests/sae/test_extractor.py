@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import pytest
@@ -5,18 +6,18 @@ import torch
 from PIL import Image
 
 from sae_traits import SAE, SAEConfig, load_extractor
-from sae_traits.config import FeaturesConfig
-from sae_traits.errors import CheckpointError
+from sae_traits.config.features import Texture, VisionModel
+from sae_traits.errors import BackboneError, CheckpointError, ImageError
 from sae_traits.features.backbone import load_backbone
 from sae_traits.sae.extractor import check_features
 
 
 def test_three_lines_take_a_photograph_to_its_codes(tmp_path):
-    backbone = load_backbone(FeaturesConfig(backbone="texture"))
+    backbone = load_backbone(Texture())
     d_model = backbone.info.d_model
-    SAE(SAEConfig(architecture="topk", d_model=d_model, n_latents=100, k=4, backbone=backbone.info)).save_pretrained(
-        tmp_path
-    )
+    SAE.from_config(
+        SAEConfig(architecture="topk", d_model=d_model, n_latents=100, k=4, backbone=backbone.info)
+    ).save_pretrained(tmp_path)
     sae = SAE.from_pretrained(tmp_path)
     image = Image.linear_gradient("L").convert("RGB").resize((300, 200))
     features, grid = load_extractor(sae)(image)
@@ -29,26 +30,112 @@ def test_three_lines_take_a_photograph_to_its_codes(tmp_path):
 
 
 def test_an_sae_of_unknown_origin_has_no_extractor():
-    sae = SAE(SAEConfig(architecture="relu", d_model=3, n_latents=4))
+    sae = SAE.from_config(SAEConfig(architecture="relu", d_model=3, n_latents=4))
     with pytest.raises(CheckpointError, match="names no backbone"):
         load_extractor(sae)
 
 
 def test_an_sae_whose_width_is_not_its_backbones_is_refused():
-    info = load_backbone(FeaturesConfig(backbone="texture")).info
-    sae = SAE(SAEConfig(architecture="relu", d_model=3, n_latents=4, backbone=info))
+    info = load_backbone(Texture()).info
+    sae = SAE.from_config(SAEConfig(architecture="relu", d_model=3, n_latents=4, backbone=info))
     with pytest.raises(CheckpointError, match=f"width 3, but texture gives {info.d_model}"):
         load_extractor(sae)
 
 
 def test_an_sae_of_another_layer_of_the_same_width_is_refused():
-    info = load_backbone(FeaturesConfig(backbone="texture")).info
-    sae = SAE(SAEConfig(architecture="relu", d_model=info.d_model, n_latents=4, backbone=info))
+    info = load_backbone(Texture()).info
+    sae = SAE.from_config(SAEConfig(architecture="relu", d_model=info.d_model, n_latents=4, backbone=info))
     check_features(sae, info)
     check_features(sae, replace(info, backbone="the same under another name"))
     with pytest.raises(CheckpointError, match="with layer 0, but these features are of texture with layer 7"):
         check_features(sae, replace(info, layer=7))
     with pytest.raises(
-        CheckpointError, match=r"with precision float32, but these .* of texture with precision float16"
+        CheckpointError, match=r"with compute_dtype float32, but these .* of texture with compute_dtype float16"
     ):
-        check_features(sae, replace(info, precision="float16"))
+        check_features(sae, replace(info, compute_dtype="float16"))
+
+
+@pytest.fixture(scope="module")
+def textures():
+    info = load_backbone(Texture()).info
+    return SAE.from_config(SAEConfig(architecture="relu", d_model=info.d_model, n_latents=4, backbone=info))
+
+
+def drawn(size):
+    return Image.linear_gradient("L").convert("RGB").resize(size)
+
+
+def test_files_images_lists_and_batches_give_the_same_features(textures, tmp_path):
+    extractor = load_extractor(textures)
+    images = [drawn((300, 200)), drawn((90, 120))]
+    images[1].save(tmp_path / "image.png")
+    alone = [extractor(image) for image in images]
+    together = extractor([images[0], tmp_path / "image.png"])
+    for (features, grid), (again, same_grid) in zip(alone, together, strict=True):
+        assert grid == same_grid
+        torch.testing.assert_close(features, again)
+    torch.testing.assert_close(extractor(str(tmp_path / "image.png"))[0], alone[1][0])
+    batch = extractor(torch.stack([extractor.prepare(image) for image in images]))
+    info = extractor.backbone.info
+    assert batch.shape == (2, info.rows * info.columns, info.d_model)
+    for of_image, (features, grid) in zip(batch, alone, strict=True):
+        torch.testing.assert_close(of_image[torch.from_numpy(grid.valid)], features)
+    assert extractor([]) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (7, r"takes a file, a PIL image, a list of these or a prepared batch, not int"),
+        ([None], "a prepared batch, not NoneType"),
+        (Image.new("L", (9, 9)), "the image is L, not RGB; give the file itself, or"),
+        (torch.zeros(3, 10, 10), r"a batch holds prepared images \[n, .*not torch.float32 \[3, 10, 10\]; stack what"),
+        (torch.zeros(2, 3, 224, 224, dtype=torch.uint8), "a batch holds prepared images .* not torch.uint8"),
+        ("no/such/file.png", "no/such/file.png"),
+    ],
+)
+def test_what_an_extractor_cannot_take_is_refused_in_one_line(textures, given, message):
+    with pytest.raises(ImageError, match=message) as caught:
+        load_extractor(textures)(given)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_backbone_can_be_said_where_the_sae_names_none(textures):
+    unknown = SAE.from_config(replace(textures.config, backbone=None))
+    features, _ = load_extractor(unknown, backbone="texture")(drawn((64, 64)))
+    torch.testing.assert_close(features, load_extractor(textures)(drawn((64, 64)))[0])
+    with pytest.raises(CheckpointError, match=r"names no backbone; say which features .* load_extractor\(sae, b"):
+        load_extractor(unknown)
+    with pytest.raises(CheckpointError, match="names no layer of some/model; give load_extractor its layer="):
+        load_extractor(unknown, backbone="some/model")
+
+
+def test_a_recorded_backbone_may_lie_elsewhere_if_its_weights_agree(tmp_path):
+    model = make_vision_model(tmp_path / "model")
+    recorded = load_backbone(VisionModel(model=str(model), layer=1)).info
+    sae = SAE.from_config(SAEConfig(architecture="relu", d_model=recorded.d_model, n_latents=4, backbone=recorded))
+    moved = model.rename(tmp_path / "moved")
+    assert load_extractor(sae, backbone=moved, layer=1).backbone.info == replace(recorded, backbone=str(moved))
+    with pytest.raises(CheckpointError, match=r"with layer 1, but .* with layer 0"):
+        load_extractor(sae, backbone=moved, layer=0)
+    with pytest.raises(BackboneError, match="does not exist"):
+        load_extractor(sae)
+    other = make_vision_model(tmp_path / "other", seed=1)
+    with pytest.raises(BackboneError, match="has revision"):
+        load_extractor(sae, backbone=other)
+
+
+def make_vision_model(folder, seed=0):
+    from transformers import Dinov2Config, Dinov2Model
+
+    torch.manual_seed(seed)
+    Dinov2Model(
+        Dinov2Config(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=28, patch_size=14)
+    ).save_pretrained(folder)
+    preprocessor = {
+        "do_resize": True, "size": {"height": 28, "width": 28}, "resample": 3, "do_center_crop": False,
+        "do_rescale": True, "rescale_factor": 1 / 255,
+        "do_normalize": True, "image_mean": [0.5] * 3, "image_std": [0.5] * 3,
+    }  # fmt: skip
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
+    return folder

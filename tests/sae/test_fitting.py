@@ -1,20 +1,22 @@
 """SAEs of features in memory."""
 
+import dataclasses
 from itertools import islice
 
+import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sae_traits.config import TrainConfig
-from sae_traits.errors import ConfigError
-from sae_traits.sae.fitting import fit_sae, shuffled_batches
+from sae_traits.config.train import TopK, TrainConfig
+from sae_traits.errors import BackboneError, ConfigError, StoreError
+from sae_traits.sae.fitting import fit_sae, rebatched, shuffled_batches
 from sae_traits.sae.metrics import measure_sae
 
-CONFIG = TrainConfig(n_latents=48, k=3, batch_size=128, n_patches=40_000, warmup_steps=10, learning_rate=3e-3)
-CPU = Accelerator(cpu=True)
+CONFIG = TrainConfig(
+    architecture=TopK(k=3), n_latents=48, batch_size=128, n_patches=40_000, warmup_steps=10, learning_rate=3e-3
+)
 
 
 def features(n, seed=0):
@@ -27,7 +29,7 @@ def features(n, seed=0):
 
 
 def test_it_learns_to_reconstruct_other_features_of_the_same_kind():
-    sae = fit_sae(features(1000), CONFIG, accelerator=CPU)
+    sae = fit_sae(features(1000), CONFIG, device="cpu")
     assert measure_sae(sae, [features(500, seed=1)]).explained_variance > 0.8
     assert sae.config.training["n_distinct_patches"] == 1000
 
@@ -51,5 +53,57 @@ def test_no_epoch_has_the_order_of_another():
 
 @pytest.mark.parametrize("shape", [(0, 16), (16,), (2, 3, 16)])
 def test_what_is_not_one_row_a_patch_is_refused(shape):
-    with pytest.raises(ConfigError, match=r"features \[n, d_model\], one row a patch, not"):
-        fit_sae(torch.zeros(shape), CONFIG, accelerator=CPU)
+    with pytest.raises(ConfigError, match=r"features \[n, d_model\], one row per patch, not"):
+        fit_sae(torch.zeros(shape), CONFIG, device="cpu")
+
+
+def test_arrays_and_memory_mapped_files_train_as_tensors_do(tmp_path):
+    x = features(500)
+    np.save(tmp_path / "features.npy", x.numpy())
+    short = dataclasses.replace(CONFIG, n_patches=2000)
+    expected = fit_sae(x, short, device="cpu").state_dict()
+    for data in (x.numpy(), np.load(tmp_path / "features.npy", mmap_mode="r")):
+        for name, tensor in fit_sae(data, short, device="cpu").state_dict().items():
+            assert torch.equal(tensor, expected[name]), name
+
+
+def test_batches_of_any_sizes_are_learned_from_and_read_again_where_they_can_be():
+    parts = list(features(2000).split([700, 1, 1299]))
+    sae = fit_sae(parts, CONFIG, device="cpu")
+    assert measure_sae(sae, [features(500, seed=1)]).explained_variance > 0.8
+    with pytest.raises(StoreError, match=r"ended after step 15 of 313; give more, or train on fewer patches"):
+        fit_sae(iter(parts), CONFIG, device="cpu")
+    assert fit_sae(iter(parts), dataclasses.replace(CONFIG, n_patches=1500), device="cpu")
+
+
+@given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=12), batch_size=st.integers(1, 30))
+@settings(max_examples=60, deadline=None)
+def test_parts_become_batches_of_one_size_in_the_same_order(sizes, batch_size):
+    rows = torch.arange(float(sum(sizes)))[:, None]
+    batches = list(rebatched(iter(rows.split(sizes)), batch_size))
+    assert all(batch.shape == (batch_size, 1) for batch in batches)
+    assert torch.equal(torch.cat([rows[:0], *batches]), rows[: sum(sizes) // batch_size * batch_size])
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (7, "a tensor, a numpy array or batches of these, not int"),
+        ([[0.5, 0.5]], "a tensor, a numpy array or batches of these, not list"),
+        ([], "there is no batch of any"),
+        ([torch.zeros(2, 3, 16)], r"one row per patch, not \[2, 3, 16\]"),
+    ],
+)
+def test_what_is_no_features_is_refused_in_one_line(data, message):
+    with pytest.raises(ConfigError, match=message):
+        fit_sae(data, CONFIG, device="cpu")
+
+
+def test_batches_have_no_checkpoint_and_a_process_one_device(tmp_path):
+    with pytest.raises(ConfigError, match="leave out the checkpoint"):
+        fit_sae([features(200)], CONFIG, device="cpu", checkpoint=tmp_path / "c")
+    fit_sae(features(200), dataclasses.replace(CONFIG, n_patches=128), device="cpu")
+    with pytest.raises(BackboneError, match="the device 'cuda:99' cannot be used here"):
+        fit_sae(features(200), CONFIG, device="cuda:99")
+    with pytest.raises(ConfigError, match="this process already computes on cpu, and Accelerate has one device"):
+        fit_sae(features(200), CONFIG, device="meta")

@@ -5,13 +5,15 @@ import torch
 from accelerate import Accelerator
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from train_configs import train_config
 
-from sae_traits.config import TrainConfig
-from sae_traits.sae import objectives
-from sae_traits.sae.forward import AUXILIARY_COEFFICIENT, TrainingObjective
+from sae_traits.sae import objective
+from sae_traits.sae.architectures.relu import ReLUSAE
+from sae_traits.sae.architectures.threshold import BANDWIDTH
+from sae_traits.sae.architectures.trainable import Penalty
 from sae_traits.sae.model import SAE, SAEConfig
+from sae_traits.sae.objective import AUXILIARY_COEFFICIENT, TrainingObjective
 from sae_traits.sae.stacking import Stack
-from sae_traits.sae.surrogate import BANDWIDTH
 from sae_traits.sae.training_state import TrainingState
 
 D_MODEL, N_LATENTS, N = 8, 20, 33
@@ -26,7 +28,7 @@ def make_sae(architecture, *, k=3, prefixes=(), seed=0):
         k=None if architecture == "relu" else k,
         prefixes=prefixes,
     )
-    sae = SAE(config, seed=seed)
+    sae = SAE.from_config(config, seed=seed)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         sae.b_enc.copy_(0.3 * torch.randn(N_LATENTS, generator=generator))
@@ -142,30 +144,26 @@ def test_every_loss_is_a_function_of_one_forward_pass():
     sae, x = make_sae("relu"), features()
     step = TrainingObjective(sae).forward_pass(x, sae.pre_activations(x).detach())
     latents = sae.encode(x)
-    assert _number(objectives.l1_norm(step)) == pytest.approx(_number(latents.sum(1).mean()), rel=1e-5)
-    assert _number(objectives.mean_squared_error(step)) == pytest.approx(
-        _number((sae(x) - x).square().mean()), rel=1e-5
-    )
-    assert _number(objectives.prefix_error(step)) == pytest.approx(
-        _number(objectives.mean_squared_error(step)), rel=1e-5
-    )
+    assert _number(sae.sparsity_loss(step)) == pytest.approx(_number(latents.sum(1).mean()), rel=1e-5)
+    assert _number(objective.mean_squared_error(step)) == pytest.approx(_number((sae(x) - x).square().mean()), rel=1e-5)
+    assert _number(objective.prefix_error(step)) == pytest.approx(_number(objective.mean_squared_error(step)), rel=1e-5)
 
 
 def _number(tensor):
     return tensor.detach().item()
 
 
-def state_of(config, coefficient=1.0):
-    sae = SAE(SAEConfig(architecture="relu", d_model=D_MODEL, n_latents=N_LATENTS))
-    state = TrainingState(sae, config, Accelerator(cpu=True), coefficient)
+def state_of(config, penalty=Penalty(1.0)):  # noqa: B008
+    sae = SAE.from_config(SAEConfig(architecture="relu", d_model=D_MODEL, n_latents=N_LATENTS))
+    state = TrainingState(sae, config, Accelerator(cpu=True), penalty)
     return state, Stack([state])
 
 
 @pytest.mark.parametrize(("n_latents", "active"), [(8 * D_MODEL, D_MODEL), (D_MODEL + 1, (D_MODEL + 1) / 2)])
 def test_relu_starts_with_as_many_active_latents_as_components_or_half_of_a_small_dictionary(n_latents, active):
-    sae = SAE(SAEConfig(architecture="relu", d_model=D_MODEL, n_latents=n_latents))
-    config = TrainConfig(architecture="relu", n_latents=n_latents, k=1, batch_size=N)
-    state = TrainingState(sae, config, Accelerator(cpu=True), 0.0)
+    sae = SAE.from_config(SAEConfig(architecture="relu", d_model=D_MODEL, n_latents=n_latents))
+    config = train_config("relu", n_latents=n_latents, batch_size=N)
+    state = TrainingState(sae, config, Accelerator(cpu=True), Penalty())
     x = torch.randn(N, D_MODEL, generator=torch.Generator().manual_seed(0))
     losses = state.step(0, x, Stack([state]).pre_activations(x)[0], learning_rate=0.0)
     assert losses.l0.item() == pytest.approx(active, rel=0.1)
@@ -176,9 +174,9 @@ def test_relu_starts_with_as_many_active_latents_as_components_or_half_of_a_smal
 
 
 def test_the_sparsity_warm_up_acts_on_the_loss():
-    config = TrainConfig(architecture="relu", n_latents=N_LATENTS, batch_size=N, sparsity_warmup_steps=4)
-    state, stack = state_of(config, coefficient=2.0)
-    assert [state.sparsity_coefficient(step) for step in range(6)] == pytest.approx([0.4, 0.8, 1.2, 1.6, 2.0, 2.0])
+    config = train_config("relu", n_latents=N_LATENTS, batch_size=N, l1_coefficient=6.0, sparsity_warmup_steps=4)
+    state, stack = state_of(config, ReLUSAE.penalty(config.architecture, scale=3.0))
+    assert [state.penalty.at(step) for step in range(6)] == pytest.approx([0.4, 0.8, 1.2, 1.6, 2.0, 2.0])
     x = features()
     for step, coefficient in ((1, 0.8), (5, 2.0)):
         (pre,) = stack.pre_activations(x)
@@ -191,7 +189,7 @@ def test_gradients_are_clipped_to_the_norm():
     """With plain gradient descent in the place of Adam, one step moves the weights by the clipped gradient."""
     moved = {}
     for norm in (None, 1e-3):
-        state, stack = state_of(TrainConfig(architecture="relu", n_latents=N_LATENTS, batch_size=N, gradient_norm=norm))
+        state, stack = state_of(train_config("relu", n_latents=N_LATENTS, batch_size=N, max_gradient_norm=norm))
         state.optimizer = torch.optim.SGD([{"params": list(state.sae.parameters()), "rate": 1.0}], lr=1.0)
         before = state.sae.b_enc.detach().clone()
         # Not step 0, which sets the biases to the data.
@@ -202,7 +200,7 @@ def test_gradients_are_clipped_to_the_norm():
 
 
 def test_the_decoder_is_unit_norm_after_every_step_and_no_gradient_is_parallel():
-    state, stack = state_of(TrainConfig(architecture="relu", n_latents=N_LATENTS, batch_size=N))
+    state, stack = state_of(train_config("relu", n_latents=N_LATENTS, batch_size=N))
     seen = []
     state.optimizer.register_step_pre_hook(
         lambda *_: seen.append((state.sae.W_dec.grad * state.sae.W_dec.detach()).sum(1))
@@ -219,8 +217,8 @@ def test_a_stack_gives_the_pre_activations_of_each_sae_and_follows_their_trainin
     states = []
     for seed in range(3):
         sae = make_sae("relu", seed=seed)
-        config = TrainConfig(architecture="relu", n_latents=N_LATENTS, batch_size=N)
-        states.append(TrainingState(sae, config, Accelerator(cpu=True), 1.0))
+        config = train_config("relu", n_latents=N_LATENTS, batch_size=N)
+        states.append(TrainingState(sae, config, Accelerator(cpu=True), Penalty(1.0)))
     stack = Stack(states)
     x = features()
     for step in range(2):

@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 from torch.nn.functional import normalize
 
 from sae_traits import SAE, SAEConfig
-from sae_traits.config import TrainConfig
+from sae_traits.config.train import ReLU, TrainConfig
+from sae_traits.sae.architectures.trainable import Penalty
 from sae_traits.sae.stacking import Stack
 from sae_traits.sae.training_state import TrainingState, unit_norm_decoder
 
@@ -31,13 +32,11 @@ def weights(tensors, moment):
 def train(tensors, recipe):
     """The SAE after all steps, and what each of them measured `[n_steps, 4]` in the recipe's order of columns."""
     d_model, n_latents = tensors["init.W_enc"].shape
-    sae = SAE(SAEConfig(architecture="relu", d_model=d_model, n_latents=n_latents))
+    sae = SAE.from_config(SAEConfig(architecture="relu", d_model=d_model, n_latents=n_latents))
     sae.load_state_dict(weights(tensors, "init"))
     unit_norm_decoder(sae)  # the paper's library does it before each step, ours after
-    config = TrainConfig(
-        architecture="relu", n_latents=n_latents, batch_size=recipe["batch_size"], sparsity_warmup_steps=0
-    )
-    state = TrainingState(sae, config, Accelerator(cpu=True), coefficient=recipe["sparsity_coeff"])
+    config = TrainConfig(architecture=ReLU(), n_latents=n_latents, batch_size=recipe["batch_size"])
+    state = TrainingState(sae, config, Accelerator(cpu=True), Penalty(recipe["sparsity_coeff"]))
     for group in state.optimizer.param_groups:
         group["rate"] = 1.0  # the paper has one rate for weights and biases
     stack = Stack([state])

@@ -4,8 +4,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from train_configs import train_config
 
-from sae_traits.config import TrainConfig
 from sae_traits.errors import ConfigError
 from sae_traits.sae.metrics import measure_sae
 from sae_traits.sae.trainer import FeatureScale, train_saes
@@ -13,9 +13,7 @@ from sae_traits.sae.trainer import FeatureScale, train_saes
 D_MODEL, N_STEPS = 16, 200
 ARCHITECTURES = ("topk", "batch_topk", "jump_relu", "relu")
 CONFIGS = [
-    TrainConfig(
-        architecture=name, n_latents=48, k=3, batch_size=256, warmup_steps=10, learning_rate=3e-3, l1_coefficient=0.02
-    )
+    train_config(name, n_latents=48, k=3, batch_size=256, warmup_steps=10, learning_rate=3e-3, l1_coefficient=0.02)
     for name in ARCHITECTURES
 ]
 

@@ -51,7 +51,7 @@ def test_latents_are_counted_in_decades_of_their_firing_share():
 
 
 def test_dead_and_dense_latents_are_told_from_the_others():
-    sae = SAE(SAEConfig(architecture="relu", d_model=2, n_latents=4))
+    sae = SAE.from_config(SAEConfig(architecture="relu", d_model=2, n_latents=4))
     with torch.no_grad():
         sae.W_enc.copy_(torch.tensor([[1.0, -1, 0, 0], [0, 0, 0, 1]]))
         sae.b_enc.copy_(torch.tensor([0.0, -100, 1, -9.5]))
@@ -70,6 +70,6 @@ def test_the_measures_are_plain_json_and_of_bounded_length():
 
 
 def test_no_patches_is_an_error():
-    sae = SAE(SAEConfig(architecture="relu", d_model=2, n_latents=4))
+    sae = SAE.from_config(SAEConfig(architecture="relu", d_model=2, n_latents=4))
     with pytest.raises(ValueError, match="no patches"):
         measure_sae(sae, [])

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,8 +10,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from sae_traits import SAE, SAEConfig
-from sae_traits.errors import CheckpointError
+from sae_traits.errors import CheckpointError, ConfigError
 from sae_traits.geometry import Framing
+from sae_traits.sae.architectures import ARCHITECTURES
+from sae_traits.sae.architectures.topk import TopKSAE
 from sae_traits.schema import BackboneInfo
 
 INFO = BackboneInfo(
@@ -29,13 +32,15 @@ INFO = BackboneInfo(
 
 def make_sae(architecture="topk", n_latents=20, **arguments):
     k = 3 if architecture == "topk" else None
-    return SAE(SAEConfig(architecture=architecture, d_model=6, n_latents=n_latents, k=k, **arguments), seed=1)
+    return SAE.from_config(
+        SAEConfig(architecture=architecture, d_model=6, n_latents=n_latents, k=k, **arguments), seed=1
+    )
 
 
 @given(k=st.integers(1, 20), seed=st.integers(0, 1000))
 @settings(max_examples=25, deadline=None)
 def test_topk_keeps_the_k_largest_pre_activations_and_nothing_negative(k, seed):
-    sae = SAE(SAEConfig(architecture="topk", d_model=6, n_latents=20, k=k), seed=seed)
+    sae = SAE.from_config(SAEConfig(architecture="topk", d_model=6, n_latents=20, k=k), seed=seed)
     x = torch.randn(5, 6, generator=torch.Generator().manual_seed(seed))
     pre, latents = sae.pre_activations(x), sae.encode(x)
     for row_pre, row in zip(pre, latents, strict=True):
@@ -130,15 +135,15 @@ def test_a_folder_that_is_no_sae_and_an_id_that_is_none_are_explained(tmp_path):
 @pytest.mark.parametrize("k", [0, 21, "a", 2.5])
 def test_a_k_that_no_patch_can_have_is_refused(k):
     with pytest.raises(CheckpointError, match="k"):
-        SAE(SAEConfig(architecture="topk", d_model=6, n_latents=20, k=k))
+        SAE.from_config(SAEConfig(architecture="topk", d_model=6, n_latents=20, k=k))
 
 
 PUSH = """
 from sae_traits import SAE, SAEConfig
 from sae_traits.errors import ReleaseError
 
-topk = SAE(SAEConfig(architecture="topk", d_model=6, n_latents=20, k=3), seed=1)
-relu = SAE(SAEConfig(architecture="relu", d_model=6, n_latents=20), seed=2)
+topk = SAE.from_config(SAEConfig(architecture="topk", d_model=6, n_latents=20, k=3), seed=1)
+relu = SAE.from_config(SAEConfig(architecture="relu", d_model=6, n_latents=20), seed=2)
 topk.push_to_hub("museum/pushed")
 relu.push_to_hub("museum/pushed")
 assert SAE.from_pretrained("museum/pushed").config.architecture == "relu"
@@ -168,9 +173,86 @@ def test_an_sae_is_pushed_in_the_place_of_the_one_before_but_not_into_a_sweep(hu
 @pytest.mark.parametrize("architecture", ["topk", "relu", "k_means", "nmf"])
 def test_features_of_another_width_are_refused_naming_both(way, architecture):
     k = 2 if architecture == "topk" else None
-    sae = SAE(SAEConfig(architecture=architecture, d_model=INFO.d_model, n_latents=9, k=k, backbone=INFO))
+    sae = SAE.from_config(SAEConfig(architecture=architecture, d_model=INFO.d_model, n_latents=9, k=k, backbone=INFO))
     message = f"reads features of width {INFO.d_model}, of {INFO.backbone} at layer {INFO.layer}; these are of width 5"
     with pytest.raises(CheckpointError, match=message):
         way(sae, torch.zeros(3, 5))
-    with pytest.raises(CheckpointError, match=r"features \[n, 6\], one row a patch, not \[2, 3, 6\]; bring the"):
+    with pytest.raises(CheckpointError, match=r"features \[n, 6\], one row per patch, not \[2, 3, 6\]; bring the"):
         way(sae, torch.zeros(2, 3, INFO.d_model))
+
+
+def test_every_architecture_of_the_registry_is_a_subclass_and_loads_as_itself(tmp_path):
+    for architecture in ARCHITECTURES:
+        sae = SAE.from_config(SAEConfig(architecture=architecture.name, d_model=6, n_latents=20, k=3))
+        assert type(sae) is architecture.sae
+        sae.save_pretrained(tmp_path / architecture.name)
+        assert type(SAE.from_pretrained(tmp_path / architecture.name)) is architecture.sae
+    assert isinstance(TopKSAE.from_pretrained(tmp_path / "topk"), SAE)
+    with pytest.raises(CheckpointError, match="this is a ReLUSAE, not a TopKSAE; load it with SAE"):
+        TopKSAE.from_pretrained(tmp_path / "relu")
+
+
+def test_an_sae_whose_config_names_another_architecture_is_not_saved(tmp_path):
+    sae = TopKSAE(SAEConfig(architecture="relu", d_model=6, n_latents=20, k=3))
+    with pytest.raises(CheckpointError, match="a TopKSAE whose config says 'relu'"):
+        sae.save_pretrained(tmp_path / "sae")
+    assert not (tmp_path / "sae").exists()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "facts", "expected"),
+    [
+        ("topk", {"backbone": INFO}, "TopKSAE(d_model=6, n_latents=20, k=3, backbone=texture, layer=0)"),
+        ("relu", {}, "ReLUSAE(d_model=6, n_latents=20)"),
+        ("k_means", {}, "KMeansDictionary(d_model=6, n_latents=20)"),
+    ],
+)
+def test_an_sae_says_what_it_is_in_one_line(architecture, facts, expected):
+    assert repr(make_sae(architecture, **facts)) == expected
+
+
+def test_weights_can_be_loaded_in_half_precision(tmp_path):
+    sae = make_sae()
+    sae.save_pretrained(tmp_path)
+    half = SAE.from_pretrained(tmp_path, dtype=torch.bfloat16)
+    assert {tensor.dtype for tensor in half.state_dict().values()} == {torch.bfloat16}
+    x = torch.randn(9, 6)
+    assert half(x).dtype == torch.bfloat16
+    assert torch.allclose(half.encode(x).sum(1).float(), sae.encode(x).sum(1), rtol=0.05)
+    assert torch.equal(half.bfloat16().encode(x.bfloat16()), half.encode(x.bfloat16()))
+    for dtype in ("bfloat16", torch.int32):
+        with pytest.raises(ConfigError, match=r"the dtype of an SAE is torch\.float32, .* or the like, not"):
+            SAE.from_pretrained(tmp_path, dtype=dtype)
+
+
+@pytest.mark.parametrize("way", [SAE.encode, SAE.encode_sparse, SAE.decode, SAE.__call__])
+@pytest.mark.parametrize(
+    ("x", "kind"), [([[0.0] * 6], "list"), (torch.zeros(2, 6, dtype=torch.int64), "a tensor of torch.int64")]
+)
+def test_what_is_no_tensor_of_real_numbers_is_refused_in_one_line(way, x, kind):
+    with pytest.raises(CheckpointError, match=rf"as a torch tensor of real numbers, not {kind}$"):
+        way(make_sae(), x)
+
+
+@pytest.mark.parametrize("shape", [(20,), (2, 3, 20), (5, 19)])
+def test_latents_of_another_shape_are_not_decoded(shape):
+    with pytest.raises(CheckpointError, match=r"decodes latents \[n, 20\], one row per patch, not \["):
+        make_sae().decode(torch.zeros(shape))
+
+
+def test_the_hash_is_that_of_the_weights_and_of_what_encodes():
+    sae = make_sae()
+    with torch.no_grad():
+        for tensor in sae.parameters():
+            tensor.copy_(torch.arange(tensor.numel()).view(tensor.shape) / 8)
+    assert sae.weights_hash() == make_sae_of(sae, training={"metrics": {}}).weights_hash() == "9d771352e0e1279e"
+    assert sae.weights_hash() != make_sae_of(sae, k=4).weights_hash()
+    with torch.no_grad():
+        sae.b_dec[0] += 1
+    assert sae.weights_hash() != "9d771352e0e1279e"
+
+
+def make_sae_of(sae, **changes):
+    other = SAE.from_config(replace(sae.config, **changes))
+    other.load_state_dict(sae.state_dict())
+    return other

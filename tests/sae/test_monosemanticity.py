@@ -13,7 +13,6 @@ from sae_traits import SAE, SAEConfig
 from sae_traits.features.store import FeatureShard
 from sae_traits.sae.monosemanticity import (
     LATENTS_AT_ONCE,
-    Embeddings,
     mean_similarity,
     measure_monosemanticity,
     monosemanticity,
@@ -117,18 +116,9 @@ def test_an_sae_is_scored_by_its_strongest_patch_in_each_image(architecture):
     assert json.loads(json.dumps(measured.to_dict()))["n_scored"] == len(finite)
 
 
-def test_other_embeddings_can_judge_and_are_named():
-    shards = list(shards_of([[3, 3], [2]]))
-    vectors = np.array([[1.0, 0], [1, 0], [0, 1]])
-    measured = measure_monosemanticity(random_sae("relu"), shards, Embeddings("model B", vectors))
-    activations = np.concatenate([strongest_activations(random_sae("relu"), shard).toarray() for shard in shards])
-    np.testing.assert_allclose(measured.scores, score_by_pairs(vectors, activations), atol=1e-6)
-    assert (measured.embedding, measured.mean_similarity) == ("model B", pytest.approx(1 / 3))
-
-
 def test_an_image_that_lies_in_two_tiles_counts_once():
     n_latents = 2**20  # so wide that a tile holds sixteen patches
-    sae = SAE(SAEConfig(architecture="topk", d_model=2, n_latents=n_latents, k=3), seed=0)
+    sae = SAE.from_config(SAEConfig(architecture="topk", d_model=2, n_latents=n_latents, k=3), seed=0)
     x = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
     x = torch.cat([x, 2 * x])  # the same latents again in later tiles, twice as strong
     tiles = [latents for _, latents in sae.encode_tiles(x)]

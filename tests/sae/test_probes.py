@@ -75,3 +75,18 @@ def test_training_images_decide_and_scored_ones_do_not():
 def test_a_probe_that_cannot_be_trained_or_scored_says_so(labels, scored, message):
     with pytest.raises(CollectionError, match=message):
         probe_reconstructions(fit_pca(patches(), 4), shards(), labels, TRAINING, scored)
+
+
+def test_features_are_standardised_by_the_training_images_alone():
+    """An image far from all others, which is only scored, changes nothing for the others."""
+
+    def with_outlier():
+        for shard in shards():
+            shard.features[np.repeat(shard.images, N_PATCHES) == N_SPECIMENS - 1, 1:] *= 1e5
+            yield shard
+
+    sae = fit_pca(patches(), 2 * D_MODEL)
+    outcome = probe_reconstructions(sae, with_outlier(), LABELS, TRAINING, SCORED)
+    assert outcome.images[-1] == N_SPECIMENS - 1
+    assert outcome.original[:-1].all()
+    assert outcome.reconstructed[:-1].all()

@@ -13,7 +13,7 @@ from sae_traits.sae.stability import MATCHED_LATENTS, mean_stability, stability
 
 def sae_of(rows):
     rows = torch.as_tensor(np.asarray(rows), dtype=torch.float32)
-    sae = SAE(SAEConfig(architecture="relu", d_model=rows.shape[1], n_latents=len(rows)))
+    sae = SAE.from_config(SAEConfig(architecture="relu", d_model=rows.shape[1], n_latents=len(rows)))
     with torch.no_grad():
         sae.W_dec.copy_(rows)
     return sae

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from sae_traits.config import TrainConfig
+from sae_traits.config.train import ReLU, TopK, TrainConfig
+from sae_traits.config.tree import build
 from sae_traits.errors import ConfigError
-from sae_traits.sae.sweep import expand, folder_name, is_read, parse_sweep, recommend
+from sae_traits.sae.sweep import expand, folder_name, parse_sweep, recommend, seeds_of_settings, settings_of
 
 OPTIONS = {
     "architecture": st.sampled_from(["topk", "batch_topk", "jump_relu", "relu"]),
@@ -21,8 +22,8 @@ OPTIONS = {
     "l1_coefficient": st.floats(0, 1e20),
     "l0_coefficient": st.floats(0, 10),
     "learning_rate": st.floats(1e-12, 1e3),
-    "gradient_norm": st.none() | st.floats(1e-3, 1e3),
-    "seed": st.integers(-5, 10**6),
+    "max_gradient_norm": st.none() | st.floats(1e-3, 1e3),
+    "seed": st.integers(0, 10**6),
 }
 
 
@@ -34,20 +35,20 @@ def sweeps(draw: st.DrawFn) -> dict[str, list]:
 
 def test_a_sweep_is_the_product_of_what_varies_the_last_option_fastest():
     found = expand(TrainConfig(n_latents=64), parse_sweep("k=8,16,32 seed=0,1"))
-    assert [(one.k, one.seed) for one in found] == [(8, 0), (8, 1), (16, 0), (16, 1), (32, 0), (32, 1)]
+    assert [(one.architecture.k, one.seed) for one in found] == [(8, 0), (8, 1), (16, 0), (16, 1), (32, 0), (32, 1)]
     assert {one.n_latents for one in found} == {64}
     assert expand(TrainConfig(), {}) == [TrainConfig()]
 
 
 def test_options_are_written_as_on_the_command_line_and_converted():
-    sweep = parse_sweep("l1-coefficient=1e-4,4e-4 prefixes=none,96+384 gradient_norm=none,1")
-    found = expand(TrainConfig(architecture="relu"), sweep)
-    assert [(one.l1_coefficient, one.prefixes, one.gradient_norm) for one in found] == [
+    sweep = parse_sweep("l1-coefficient=1e-4,4e-4 prefixes=none,96+384 max_gradient_norm=none,1")
+    found = expand(TrainConfig(architecture=ReLU()), sweep)
+    assert [(one.architecture.l1_coefficient, one.prefixes, one.max_gradient_norm) for one in found] == [
         (weight, prefixes, norm) for weight in (1e-4, 4e-4) for prefixes in ((), (96, 384)) for norm in (None, 1.0)
     ]
 
 
-def test_an_option_that_an_architecture_does_not_read_makes_no_second_sae():
+def test_an_option_that_an_architecture_does_not_have_makes_no_second_sae():
     found = expand(TrainConfig(), parse_sweep("architecture=topk,relu k=8,16 l1_coefficient=1e-4,4e-4,8e-4"))
     assert [folder_name(one, ["architecture", "k", "l1_coefficient"]) for one in found] == [
         "topk-k8",
@@ -56,7 +57,7 @@ def test_an_option_that_an_architecture_does_not_read_makes_no_second_sae():
         "relu-l1_coefficient0.0004",
         "relu-l1_coefficient0.0008",
     ]
-    assert {one.l1_coefficient for one in found[:2]} == {TrainConfig().l1_coefficient}
+    assert {type(one.architecture) for one in found[:2]} == {TopK}
 
 
 def test_the_same_value_twice_is_one_sae():
@@ -73,17 +74,18 @@ def test_the_same_value_twice_is_one_sae():
         ("k=8, 16", {}, "without spaces in 'k=8,'"),
         ("=8", {}, "without spaces in '=8'"),
         ("k=8 k=16", {}, "varies k twice"),
-        ("depth=2", {}, "cannot vary 'depth': there is no such option; there are architecture, n_latents, k"),
+        ("depth=2", {}, "there is no option 'depth'"),
         ("batch_size=8,16", {}, "cannot vary batch_size: its SAEs are trained on the same batches"),
-        ("n_patches=8", {}, "cannot vary n_patches"),
-        ("sae=a,b", {}, "cannot vary sae"),
-        ("k=many", {}, "train.k must be a whole number, not 'many'"),
-        ("k=none", {}, "train.k: .* not None"),
-        ("architecture=topk,gated", {}, "train.architecture: .* not 'gated'"),
+        ("n_patches=8,9", {}, "cannot vary n_patches"),
+        ("sae=a,b", {}, "there is no option 'sae'"),
+        ("tracker=a,b", {}, "varies tracker, which topk does not use"),
+        ("sweep=a", {}, "varies sweep, which topk does not use"),
+        ("k=many", {}, "k: must be a whole number, not 'many'"),
+        ("k=none", {}, "k: .* not None"),
+        ("architecture=topk,gated", {}, "must be one of topk, .* not 'gated'"),
         ("k=8,99", {"n_latents": 64}, r"k \(99\) cannot exceed n_latents \(64\)"),
         ("prefixes=384+96", {}, "prefixes must rise"),
-        ("k=8,16", {"architecture": "relu"}, "varies k, which relu does not use"),
-        ("k=8", {"sae": "org/sae"}, "--sae uses one"),
+        ("k=8,16", {"architecture": ReLU()}, "varies k, which relu does not use"),
     ],
 )
 def test_a_sweep_that_cannot_be_is_one_clear_line(text: str, config: dict, expected: str):
@@ -101,9 +103,9 @@ def test_an_option_without_values_is_refused():
     ("config", "varied", "expected"),
     [
         (TrainConfig(), ("k", "seed"), "topk-k16-seed0"),
-        (TrainConfig(architecture="relu"), ("architecture",), "relu"),
+        (TrainConfig(architecture=ReLU()), ("architecture",), "relu"),
         (TrainConfig(prefixes=(96, 384)), ("prefixes",), "topk-prefixes96_384"),
-        (TrainConfig(), ("prefixes", "gradient_norm"), "topk-prefixesnone-gradient_normnone"),
+        (TrainConfig(), ("prefixes", "max_gradient_norm"), "topk-prefixesnone-max_gradient_normnone"),
         (TrainConfig(learning_rate=1e-5), ("learning_rate",), "topk-learning_rate1e-05"),
         (TrainConfig(learning_rate=1e16), ("learning_rate",), "topk-learning_rate1e16"),
     ],
@@ -116,7 +118,8 @@ def test_a_folder_is_named_by_what_varies(config: TrainConfig, varied: tuple[str
 @given(sweeps())
 def test_names_of_folders_are_plain_and_differ(sweep: dict[str, list]):
     architectures = sweep.get("architecture", ["topk"])
-    assume(all(any(is_read(name, one) for one in architectures) for name in sweep))
+    options = [settings_of(build(TrainConfig, {"architecture": kind})) for kind in architectures]
+    assume(all(any(name in has for has in options) for name in sweep))
     found = expand(TrainConfig(), sweep)
     names = [folder_name(one, sweep) for one in found]
     assert len(set(names)) == len(found)
@@ -145,3 +148,10 @@ def test_what_could_not_be_measured_is_never_recommended(order: tuple[str, str])
 def test_measures_without_a_score_are_an_error():
     with pytest.raises(KeyError, match="monosemanticity"):
         recommend({"a": {"explained_variance": 0.5}, "b": {"explained_variance": 0.6}})
+
+
+def test_trainings_that_differ_in_their_seed_alone_are_compared():
+    configs = expand(TrainConfig(), parse_sweep("architecture=topk,relu k=4,8 seed=0,1"))
+    assert [folder_name(config, ["k", "seed"]) for config in configs][:2] == ["topk-k4-seed0", "topk-k4-seed1"]
+    assert seeds_of_settings(configs) == [[0, 1], [2, 3], [4, 5]]
+    assert seeds_of_settings(configs[:1]) == []

@@ -14,12 +14,12 @@ import pytest
 from random_saes import assert_same, features, random_sae
 
 from sae_traits import SAE
-from sae_traits.config import TrainConfig
+from sae_traits.config.train import TopK, TrainConfig
 from sae_traits.errors import CheckpointError, StoreError
 from sae_traits.sae.sweep import expand, parse_sweep
 from sae_traits.sae.sweep_folder import Sweep, read_sweep, save_saes
 
-CONFIG = TrainConfig(n_latents=40, k=5)
+CONFIG = TrainConfig(architecture=TopK(k=5), n_latents=40)
 
 
 def measured(sae: SAE, monosemanticity: float, explained_variance: float = 0.5) -> SAE:
@@ -37,7 +37,9 @@ def measured(sae: SAE, monosemanticity: float, explained_variance: float = 0.5) 
 def save(folder: Path, text: str, scores: list[float]) -> list[SAE]:
     """A sweep of random SAEs with the given monosemanticity scores."""
     configs = expand(CONFIG, parse_sweep(text))
-    saes = [measured(random_sae(one.architecture, seed=seed), scores[seed]) for seed, one in enumerate(configs)]
+    saes = [
+        measured(random_sae(config.architecture.kind, seed=seed), scores[seed]) for seed, config in enumerate(configs)
+    ]
     save_saes(folder, saes, configs, parse_sweep(text))
     return saes
 
@@ -68,7 +70,7 @@ def test_sweep_json_says_what_varied_how_each_did_and_why_one_is_recommended(tmp
     assert values["recommended"] == "relu"
     assert "monosemanticity" in values["rule"]
     assert [row["folder"] for row in values["saes"]] == ["topk-k4", "topk-k5", "relu"]
-    assert [row["settings"]["k"] for row in values["saes"]] == [4, 5, 5]
+    assert [row["settings"].get("k") for row in values["saes"]] == [4, 5, None]
     assert [row["metrics"]["monosemanticity"]["mean_with_zeros"] for row in values["saes"]] == [0.1, None, 0.3]
     sweep = read_sweep(tmp_path / "sae")
     assert sweep
@@ -109,11 +111,11 @@ folder = Path(sys.argv[1])
 sys.path.insert(0, sys.argv[2])
 from random_saes import random_sae
 from sae_traits import SAE
-from sae_traits.config import TrainConfig
+from train_configs import train_config
 from sae_traits.sae.sweep_folder import read_sweep, save_saes
 
 def save(varied, *numbers):
-    configs = [TrainConfig(n_latents=40, **{varied: number}) for number in numbers]
+    configs = [train_config(n_latents=40, **{varied: number}) for number in numbers]
     saes = [random_sae("topk", seed=number) for number in numbers]
     for sae in saes:
         metrics = {"explained_variance": 0.5, "monosemanticity": {"mean_with_zeros": 0.1}}
@@ -171,7 +173,12 @@ def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path):
     save(tmp_path / "sae", "k=5,6", [0.1, 0.2])
     before = files(tmp_path / "sae")
     with pytest.raises(KeyError):
-        save_saes(tmp_path / "sae", [random_sae("topk"), random_sae("topk")], [CONFIG, replace(CONFIG, k=6)], ["k"])
+        save_saes(
+            tmp_path / "sae",
+            [random_sae("topk"), random_sae("topk")],
+            [CONFIG, replace(CONFIG, architecture=TopK(k=6))],
+            ["k"],
+        )
     assert files(tmp_path / "sae") == before
     assert os.listdir(tmp_path) == ["sae"]
     (tmp_path / "file").write_text("")

@@ -1,6 +1,5 @@
 """Training on features that are sparse sums of known directions, so that success can be told."""
 
-import dataclasses
 import itertools
 import multiprocessing
 import os
@@ -10,11 +9,11 @@ import time
 import pytest
 import torch
 from accelerate import Accelerator
+from train_configs import train_config
 
-from sae_traits.config import TrainConfig
 from sae_traits.errors import CheckpointError, ConfigError, StoreError
 from sae_traits.sae.metrics import measure_sae
-from sae_traits.sae.trainer import FeatureScale, learning_rate, train_sae, train_saes
+from sae_traits.sae.trainer import FeatureScale, learning_rate, train_saes
 
 N_DIRECTIONS, D_MODEL = 24, 16
 MEAN = 3.0
@@ -39,13 +38,20 @@ def batches(start):
 
 
 SCALE = FeatureScale(mean=torch.full((D_MODEL,), MEAN), scale=5.0)
-CONFIG = TrainConfig(n_latents=48, k=3, batch_size=256, warmup_steps=10, learning_rate=3e-3)
+OPTIONS = {"n_latents": 48, "k": 3, "batch_size": 256, "warmup_steps": 10, "learning_rate": 3e-3}
+
+
+def settings(architecture="topk", **changes):
+    return train_config(architecture, **OPTIONS | changes)
+
+
+CONFIG = settings()
 
 
 def fit(config=CONFIG, n_steps=300, checkpoint=None, tmp_path=None, source=batches, data="drawn", **arguments):
-    return train_sae(
+    (sae,) = train_saes(
         source,
-        config,
+        [config],
         SCALE,
         n_steps=n_steps,
         checkpoint=checkpoint or tmp_path / "training.checkpoint",
@@ -53,6 +59,7 @@ def fit(config=CONFIG, n_steps=300, checkpoint=None, tmp_path=None, source=batch
         accelerator=Accelerator(cpu=True),
         **arguments,
     )
+    return sae
 
 
 def test_topk_learns_to_reconstruct_raw_features(tmp_path):
@@ -66,19 +73,19 @@ def test_topk_learns_to_reconstruct_raw_features(tmp_path):
 def test_a_larger_l1_coefficient_gives_fewer_active_latents(tmp_path):
     l0 = []
     for coefficient in (1e-3, 1.0):
-        config = dataclasses.replace(CONFIG, architecture="relu", l1_coefficient=coefficient)
+        config = settings("relu", l1_coefficient=coefficient)
         sae = fit(config, tmp_path=tmp_path)
         l0.append(measure_sae(sae, [patches(10_000, 1000)]).l0)
     assert l0[1] < 0.6 * l0[0]
 
 
 def test_the_l1_penalty_weighs_raw_features_whatever_the_scale(tmp_path):
-    config = dataclasses.replace(CONFIG, architecture="relu", l1_coefficient=0.3)
+    config = settings("relu", l1_coefficient=0.3)
     reconstructions = []
     for scale in (5.0, 2.5):
-        sae = train_sae(
+        (sae,) = train_saes(
             batches,
-            config,
+            [config],
             FeatureScale(mean=SCALE.mean, scale=scale),
             n_steps=600,
             checkpoint=tmp_path / "c",
@@ -91,13 +98,13 @@ def test_the_l1_penalty_weighs_raw_features_whatever_the_scale(tmp_path):
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path):
     first, second = fit(tmp_path=tmp_path, n_steps=40), fit(tmp_path=tmp_path, n_steps=40)
-    other = fit(dataclasses.replace(CONFIG, seed=1), tmp_path=tmp_path, n_steps=40)
+    other = fit(settings(seed=1), tmp_path=tmp_path, n_steps=40)
     assert torch.equal(first.W_dec, second.W_dec)
     assert not torch.equal(first.W_dec, other.W_dec)
 
 
 def test_the_learning_rate_warms_up_holds_and_decays():
-    config = TrainConfig(learning_rate=1.0, warmup_steps=9)
+    config = train_config(learning_rate=1.0, warmup_steps=9)
     rates = [learning_rate(step, 100, config, D_MODEL) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[9:80] == [1.0] * 71
@@ -118,19 +125,19 @@ def test_the_learning_rate_warms_up_holds_and_decays():
     ],
 )
 def test_the_learning_rate_of_relu_follows_the_width_unless_one_is_given(architecture, d_model, given, expected):
-    config = TrainConfig(architecture=architecture, learning_rate=given, warmup_steps=0)
+    config = train_config(architecture, learning_rate=given, warmup_steps=0)
     assert learning_rate(50, 100, config, d_model) == pytest.approx(expected)
 
 
 def test_the_learning_rate_that_was_used_is_recorded(tmp_path):
-    config = dataclasses.replace(CONFIG, architecture="relu", learning_rate=None)
+    config = settings("relu", learning_rate=None)
     assert fit(config, tmp_path=tmp_path, n_steps=2).config.training["learning_rate"] == pytest.approx(0.1 / 4)
 
 
 def test_relu_with_its_own_learning_rate_is_sparser_and_explains_as_much_as_with_that_of_topk(tmp_path):
     measured = {}
     for rate in (None, 1e-3):
-        config = dataclasses.replace(CONFIG, architecture="relu", l1_coefficient=0.3, learning_rate=rate)
+        config = settings("relu", l1_coefficient=0.3, learning_rate=rate)
         measured[rate] = measure_sae(fit(config, tmp_path=tmp_path), [patches(10_000, 1000)])
     assert measured[None].l0 < 0.7 * measured[1e-3].l0
     assert measured[None].explained_variance > measured[1e-3].explained_variance
@@ -173,7 +180,7 @@ def test_a_killed_training_resumes_to_the_same_weights(tmp_path):
         assert torch.equal(resumed.state_dict()[name], tensor), name
 
 
-@pytest.mark.parametrize("other", [{"config": dataclasses.replace(CONFIG, seed=7)}, {"data": "of another backbone"}])
+@pytest.mark.parametrize("other", [{"config": settings(seed=7)}, {"data": "of another backbone"}])
 def test_a_checkpoint_of_other_settings_or_data_is_not_continued(tmp_path, other):
     checkpoint = tmp_path / "c"
 
@@ -206,7 +213,7 @@ def test_divergence_is_an_error(tmp_path):
 @pytest.mark.parametrize("architecture", ["topk", "batch_topk", "jump_relu", "relu"])
 @pytest.mark.parametrize("prefixes", [(), (12, 24)])
 def test_every_architecture_learns_about_k_latents_a_patch(tmp_path, architecture, prefixes):
-    config = dataclasses.replace(CONFIG, architecture=architecture, prefixes=prefixes, l1_coefficient=0.5)
+    config = settings(architecture, prefixes=prefixes, l1_coefficient=0.5)
     sae = fit(config, tmp_path=tmp_path, n_steps=600)
     metrics = measure_sae(sae, [patches(10_000, 2000)])
     assert metrics.explained_variance > 0.7
@@ -218,7 +225,7 @@ def test_every_architecture_learns_about_k_latents_a_patch(tmp_path, architectur
 
 def test_a_matryoshka_prefix_reconstructs_better_than_the_same_latents_trained_without(tmp_path):
     def error_of_prefix(prefixes):
-        sae = fit(dataclasses.replace(CONFIG, prefixes=prefixes), tmp_path=tmp_path, n_steps=600)
+        sae = fit(settings(prefixes=prefixes), tmp_path=tmp_path, n_steps=600)
         x = patches(10_000, 2000)
         latents = sae.encode(x)
         latents[:, 12:] = 0
@@ -228,7 +235,7 @@ def test_a_matryoshka_prefix_reconstructs_better_than_the_same_latents_trained_w
 
 
 def test_the_threshold_of_batch_topk_keeps_about_k_latents_of_any_batch(tmp_path):
-    sae = fit(dataclasses.replace(CONFIG, architecture="batch_topk"), tmp_path=tmp_path, n_steps=600)
+    sae = fit(settings("batch_topk"), tmp_path=tmp_path, n_steps=600)
     x = patches(10_000, 2000)
     together = sae.encode(x)
     assert float((together > 0).sum() / len(x)) == pytest.approx(3, abs=0.3)
@@ -238,9 +245,9 @@ def test_the_threshold_of_batch_topk_keeps_about_k_latents_of_any_batch(tmp_path
 def test_a_sweep_gives_the_saes_that_trainings_of_their_own_give(tmp_path):
     configs = [
         CONFIG,
-        dataclasses.replace(CONFIG, k=5),
-        dataclasses.replace(CONFIG, architecture="relu", n_latents=32),
-        dataclasses.replace(CONFIG, architecture="jump_relu", seed=3),
+        settings(k=5),
+        settings("relu", n_latents=32),
+        settings("jump_relu", seed=3),
     ]
     together = train_saes(
         batches,
@@ -262,7 +269,7 @@ def test_saes_of_a_sweep_share_their_batches(tmp_path):
     with pytest.raises(ConfigError, match="same batch_size"):
         train_saes(
             batches,
-            [CONFIG, dataclasses.replace(CONFIG, batch_size=128)],
+            [CONFIG, settings(batch_size=128)],
             SCALE,
             n_steps=1,
             checkpoint=tmp_path / "c",
@@ -305,6 +312,6 @@ def test_trackers_get_the_measures(tmp_path):
     kept = Kept()
     accelerator = Accelerator(cpu=True, log_with=[kept])
     accelerator.init_trackers("sae")
-    train_sae(batches, CONFIG, SCALE, n_steps=5, checkpoint=tmp_path / "c", data="d", accelerator=accelerator)
+    train_saes(batches, [CONFIG], SCALE, n_steps=5, checkpoint=tmp_path / "c", data="d", accelerator=accelerator)
     assert list(kept.values) == [1, 2, 3, 4, 5]
     assert set(kept.values[5]) == {"loss", "explained_variance", "l0", "dead_share"}

@@ -1,5 +1,6 @@
 """The file that a killed training resumes from."""
 
+import os
 import tracemalloc
 from pathlib import Path
 
@@ -8,15 +9,16 @@ import torch
 from accelerate import Accelerator
 
 from sae_traits import SAE, SAEConfig
-from sae_traits.config import TrainConfig
+from sae_traits.config.train import TopK, TrainConfig
 from sae_traits.errors import StoreError
+from sae_traits.sae.architectures.trainable import Penalty
 from sae_traits.sae.training_state import TrainingState, load_checkpoint, save_checkpoint
 
 
 def state_of(n_latents=2000):
-    config = TrainConfig(n_latents=n_latents, k=4)
-    sae = SAE(SAEConfig(architecture="topk", d_model=256, n_latents=n_latents, k=4))
-    return TrainingState(sae, config, Accelerator(cpu=True), coefficient=0.0)
+    config = TrainConfig(architecture=TopK(k=4), n_latents=n_latents)
+    sae = SAE.from_config(SAEConfig(architecture="topk", d_model=256, n_latents=n_latents, k=4))
+    return TrainingState(sae, config, Accelerator(cpu=True), Penalty())
 
 
 def test_a_checkpoint_is_written_without_a_copy_in_memory(tmp_path):
@@ -40,7 +42,7 @@ def test_a_checkpoint_is_written_without_a_copy_in_memory(tmp_path):
 def test_where_there_is_no_room_the_checkpoint_before_stays_and_the_advice_is_about_training(tmp_path, n_latents):
     path = tmp_path / "checkpoint"
     path.write_bytes(b"the one before")
-    path.with_name("checkpoint.partial").symlink_to("/dev/full")
+    path.with_name(f"checkpoint.{os.getpid()}.partial").symlink_to("/dev/full")
     with pytest.raises(StoreError, match="cannot be written; free some space, and run the same command ag") as caught:
         save_checkpoint(path, 7, "key", [state_of(n_latents)], [[]])
     assert "extraction" not in str(caught.value)

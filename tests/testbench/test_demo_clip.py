@@ -13,12 +13,13 @@ from scipy import ndimage
 
 from sae_traits.describers.colours import color_family
 from sae_traits.errors import ConfigError
+from sae_traits.evaluation.embedding import embed_collection
 from sae_traits.features.preprocessing import PreparePixels
 from sae_traits.models.clip.model import load_clip
-from sae_traits.testbench.clip import DRAWN_CLIP, is_drawn_clip, refuse_unless_drawn
+from sae_traits.schema import Collection
+from sae_traits.testbench.clip import DRAWN_CLIP
 from sae_traits.testbench.clip.captions import CaptionWriter, in_words
-from sae_traits.testbench.clip.making import Recipe, clip_card
-from sae_traits.testbench.clip.model import input_framing, load_saved, save_clip, train_tokenizer
+from sae_traits.testbench.clip.model import input_framing, save_clip, train_tokenizer
 from sae_traits.testbench.clip.scoring import draw_trial, score
 from sae_traits.testbench.clip.sketches import grow, sketch_species
 from sae_traits.testbench.clip.species import (
@@ -31,7 +32,7 @@ from sae_traits.testbench.clip.species import (
     training_species,
 )
 from sae_traits.testbench.clip.training import TrainingSettings, contrastive_loss, embed_texts, normalise, train
-from sae_traits.testbench.drawn.world import PALETTE, PARTS, TRUTH_FILE, WORLD
+from sae_traits.testbench.drawn.world import NOTE, PALETTE, PARTS, WORLD
 
 TINY = TrainingSettings(n_steps=30, batch_size=16, warmup_steps=2, width=32, vision_layers=1, text_layers=1)
 OUR_WORDS = {w.lower() for s in WORLD for w in (s.genus.name, s.epithet, s.genus.family, s.genus.order)}
@@ -58,7 +59,7 @@ def tiny_clip(few_sketches, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def shipped():
-    return load_saved(DRAWN_CLIP)
+    return load_clip(DRAWN_CLIP, device="cpu")
 
 
 def test_every_demo_species_has_looks_that_no_training_species_has(many_species):
@@ -117,15 +118,6 @@ def test_sketches_say_what_the_describer_measured_of_the_drawing(few_sketches):
         words = main_part.split(" area")[0].split()[3:]
         agree += color_family(" ".join(words)) in {color_family(look.colour), color_family(look.marks)}
     assert agree >= 12  # shades on the border of two names make up the rest
-
-
-def test_drawings_are_kept_and_found_again(tmp_path):
-    first = sketch_species(5, 2, 1, input_framing(), workers=1, cache=tmp_path)
-    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    again = sketch_species(5, 2, 1, input_framing(), workers=1, cache=tmp_path)
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == stamps
-    np.testing.assert_array_equal(first.pixels, again.pixels)
-    assert first.sentences == again.sentences
 
 
 def test_words_state_the_true_looks_and_nothing_else(many_species):
@@ -200,50 +192,33 @@ def test_a_saved_clip_is_read_as_it_was_trained_by_the_ordinary_evaluation(tiny_
     assert torch.allclose(clip.embed_texts(texts), ours, atol=5e-3)  # stored in half precision
     assert isinstance(clip.prepare, PreparePixels)
     assert clip.info.framing == input_framing()
-    assert is_drawn_clip(folder)
     pixels = few_sketches.pixels[:, 0]
     prepared = torch.stack([clip.prepare(Image.fromarray(image)) for image in pixels])
     assert torch.allclose(prepared, normalise(pixels), atol=1e-5)
 
 
-def test_the_clip_is_refused_for_what_is_not_drawn(tiny_clip, tmp_path):
+def test_the_clip_is_refused_for_what_is_not_drawn(tiny_clip, shipped, tmp_path):
     _, folder = tiny_clip
-    photographs, drawn, other = tmp_path / "photographs", tmp_path / "drawn", tmp_path / "other"
-    for path in (photographs, drawn, other):
-        path.mkdir()
-    (drawn / TRUTH_FILE).write_text("{}")
-    (other / "config.json").write_text('{"model_type": "clip"}')
-    refuse_unless_drawn(folder, drawn)
-    refuse_unless_drawn(other, photographs)
-    refuse_unless_drawn(tmp_path / "missing", photographs)
-    with pytest.raises(ConfigError, match="is not a drawn collection"):
-        refuse_unless_drawn(folder, photographs)
+    for clip in (load_clip(folder, device="cpu"), shipped):
+        clip.check_collection(Collection(tmp_path, (), note=NOTE))
+        for note in (None, "Something else."):
+            with pytest.raises(ConfigError, match=r"its answers about .* would mean nothing"):
+                clip.check_collection(Collection(tmp_path, (), note=note))
+            with pytest.raises(ConfigError, match="would mean nothing"):
+                embed_collection(clip, Collection(tmp_path, (), note=note), [], cache=tmp_path)
 
 
-def test_the_card_names_command_and_figures(tiny_clip):
-    _, folder = tiny_clip
-    model, tokenizer = load_saved(folder)
-    accuracies = [score(model, tokenizer, draw_trial(seed, n_train=1, n_test=1)) for seed in (0, 1, 2)]
-    card = clip_card(Recipe(settings=TINY), accuracies, minutes=12.3, n_parameters=1_500_000, n_tokens=400)
-    assert "scripts/train_demo_clip.py --seed 0 --n-steps 30" in card
-    assert str(accuracies[1][2].top1) in card
-    assert "12 minutes" in " ".join(card.split())
-
-
-def test_the_shipped_model_is_small_marked_and_has_a_card():
+def test_the_shipped_model_is_small_and_has_a_card(shipped):
     assert sum(path.stat().st_size for path in DRAWN_CLIP.iterdir()) <= 8_000_000
-    assert is_drawn_clip(DRAWN_CLIP)
     assert "only ever seen drawings" in (DRAWN_CLIP / "README.md").read_text()
-    clip = load_clip(DRAWN_CLIP, device="cpu")
-    assert clip.count_tokens("Fictacara ignita, a small, rounded red area") < 30
+    assert shipped.count_tokens("Fictacara ignita, a small, rounded red area") < 30
 
 
 def test_the_shipped_model_knows_unseen_species_by_their_traits_and_not_by_their_names(shipped):
-    model, tokenizer = shipped
-    rows = score(model, tokenizer, draw_trial(5, n_train=4, n_test=3))
-    found = {(row.wording, row.condition): row.top1 for row in rows}
+    rows = score(shipped, draw_trial(5, n_train=4, n_test=3))
+    top1 = {(row.wording, row.condition): row.top1 for row in rows}
     for wording in ("measured", "words"):
-        assert found[wording, "name only"].mean < 0.25
-        assert found[wording, "name + traits"].low > found[wording, "name only"].mean
-        assert found[wording, "name + traits"].mean > 0.35
-        assert found[wording, "name + another species' traits"].mean < 0.2
+        assert top1[wording, "name only"].mean < 0.25
+        assert top1[wording, "name + traits"].low > top1[wording, "name only"].mean
+        assert top1[wording, "name + traits"].mean > 0.35
+        assert top1[wording, "name + another species' traits"].mean < 0.2

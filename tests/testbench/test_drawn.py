@@ -3,25 +3,31 @@ import hashlib
 import json
 import shutil
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from skimage.color import rgb2lab
 
+from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError
+from sae_traits.images import read_collection
+from sae_traits.images.note import NOTE_FILE
+from sae_traits.schema import Collection
+from sae_traits.testbench.demo import prepare_demo
 from sae_traits.testbench.drawn import Truth, draw_collection, part_labels_file
 from sae_traits.testbench.drawn.anatomy import outlines
 from sae_traits.testbench.drawn.painter import SIZE, draw_specimen
-from sae_traits.testbench.drawn.world import ATTRIBUTES, PALETTE, PARTS, WORLD, true_world
+from sae_traits.testbench.drawn.world import ATTRIBUTES, NOTE, PALETTE, PARTS, WORLD, true_world
 
-N_SPECIMENS = 2
+N_IMAGES = 2
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("drawn")
-    draw_collection(folder, seed=4, images_per_species=N_SPECIMENS, workers=1)
+    draw_collection(folder, seed=4, images_per_species=N_IMAGES, workers=1)
     return folder
 
 
@@ -46,7 +52,7 @@ def individuals(binomial, n):
 
 def test_every_row_of_the_metadata_has_its_image_mask_and_label_map(folder):
     rows = metadata(folder)
-    assert len(rows) == len(WORLD) * N_SPECIMENS
+    assert len(rows) == len(WORLD) * N_IMAGES
     for row in rows:
         image = Image.open(folder / row["file"])
         mask = np.asarray(Image.open(folder / row["mask_file"]))
@@ -61,7 +67,7 @@ def test_every_row_of_the_metadata_has_its_image_mask_and_label_map(folder):
 
 
 def test_the_same_seed_gives_the_same_bytes_whatever_the_number_of_workers(folder, tmp_path):
-    draw_collection(tmp_path, seed=4, images_per_species=N_SPECIMENS, workers=2)
+    draw_collection(tmp_path, seed=4, images_per_species=N_IMAGES, workers=2)
     assert digests(tmp_path) == digests(folder)
 
 
@@ -81,7 +87,7 @@ def test_an_image_does_not_depend_on_how_many_are_drawn(folder, tmp_path):
 def test_drawing_again_is_allowed_and_changes_nothing_but_other_images_are_refused(folder, tmp_path):
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     before = digests(tmp_path)
-    draw_collection(tmp_path, seed=4, images_per_species=N_SPECIMENS, workers=1)
+    draw_collection(tmp_path, seed=4, images_per_species=N_IMAGES, workers=1)
     assert digests(tmp_path) == before
     with pytest.raises(CollectionError, match=r"16 images that would not be drawn.*another folder"):
         draw_collection(tmp_path, seed=4, images_per_species=1, workers=1)
@@ -140,6 +146,22 @@ def test_the_truth_can_be_read_back(folder, tmp_path):
         Truth.load(tmp_path)
     with pytest.raises(CollectionError, match="Homo sapiens is no species"):
         Truth.load(folder).of("Homo sapiens")
+
+
+def test_a_drawn_collection_says_so_wherever_it_goes(folder, tmp_path):
+    collection = read_collection(CollectionConfig(source=str(folder)))
+    assert collection.note == NOTE
+    collection.save(tmp_path / "images.parquet")
+    assert Collection.load(tmp_path / "images.parquet").note == NOTE
+
+
+def test_the_demo_does_not_draw_what_is_there(tmp_path):
+    (tmp_path / "collection").mkdir()
+    (tmp_path / "collection" / NOTE_FILE).write_text(f'note: "{NOTE}"')
+    options = prepare_demo(tmp_path)
+    assert [path.name for path in (tmp_path / "collection").iterdir()] == [NOTE_FILE]
+    assert Path(options["collection"]["source"]) == (tmp_path / "collection").resolve()
+    assert (Path(options["zero_shot"]["clip"]) / "config.json").is_file()
 
 
 def test_an_individual_shows_all_parts_of_its_species_and_no_others():

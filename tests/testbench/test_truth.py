@@ -1,9 +1,12 @@
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
+from pydantic import TypeAdapter
 
 from sae_traits.errors import CollectionError, ConfigError
 from sae_traits.geometry import Framing
@@ -21,8 +24,8 @@ from sae_traits.schema import (
     Trait,
 )
 from sae_traits.testbench.drawn import Truth
-from sae_traits.testbench.drawn.world import TrueSpecies, TrueTrait
-from sae_traits.testbench.truth import ImageCounts, count_found, score
+from sae_traits.testbench.drawn.world import NOTE, TrueSpecies, TrueTrait
+from sae_traits.testbench.truth import DrawnScore, DrawnTruth, score
 
 SIDE = 40
 """Pictures of 4 x 4 patches of 10 pixels."""
@@ -138,22 +141,6 @@ def test_a_trait_is_found_where_half_of_a_region_lies_on_its_part(tmp_path, info
     assert scored.n_hidden == 0
 
 
-def test_counts_of_an_image_follow_the_same_rules_as_the_scores(tmp_path, info):
-    hidden = blocks(head=[])
-    collection = make_collection(
-        tmp_path, ("Aus bus", "train", blocks()), ("Aus bus", "train", hidden), ("Cus dus", "test", blocks())
-    )
-    elytra, head, nothing = PATCHES[:2, :2].ravel(), PATCHES[3:, 3:].ravel(), PATCHES[2, :2].ravel()
-    counts = count_found(collection, [[elytra, head, nothing], [elytra, elytra], []], info)
-    assert counts == [
-        ImageCounts("Aus bus", False, n_diagnostic=2, n_found=2, n_regions=3, n_false=1),
-        ImageCounts("Aus bus", False, n_diagnostic=1, n_found=1, n_regions=2, n_false=0),
-        ImageCounts("Cus dus", True, n_diagnostic=1, n_found=0, n_regions=0, n_false=0),
-    ]
-    # The head is no part with a diagnostic trait of Cus dus: a region on it is false.
-    assert count_found(collection, [[], [], [head]], info)[2].n_false == 1
-
-
 def test_a_region_that_lies_less_than_half_on_a_part_does_not_count(tmp_path, info):
     labels = blocks()
     labels[0, 0] = 0  # one pixel of the elytra is hidden
@@ -221,12 +208,14 @@ def test_the_describer_is_scored_on_regions_of_one_part_against_the_commonest_va
 def test_the_score_can_be_written_as_json_and_read_by_people(tmp_path, info):
     collection = make_collection(tmp_path, ("Aus bus", "train", blocks()))
     scored = score(collection, [make_trait(0, [0], colour="red")], info)
-    values = json.loads(json.dumps(scored.to_dict(), allow_nan=False))
-    assert values["recall"][0]["regions"] == {"mean": 0.5, "low": None, "high": None}
-    text = "\n".join(scored.lines())
+    values = json.loads(TypeAdapter(DrawnScore).dump_json(scored))
+    assert values["recall"][0]["regions"]["mean"] == 0.5
+    assert values["note"] == NOTE
+    lines = DrawnTruth().lines(scored)
+    text = "\n".join(lines)
     for words in ("invented species", "shares its vocabulary", "alone in their genus", "always the commonest"):
         assert words in text
-    assert max(map(len, scored.lines())) <= 120
+    assert max(map(len, lines)) <= 120
 
 
 def test_a_run_without_any_trait_is_scored_as_nothing_found(tmp_path, info):
@@ -234,7 +223,7 @@ def test_a_run_without_any_trait_is_scored_as_nothing_found(tmp_path, info):
     scored = score(collection, [], info)
     assert recall_of(scored, "all species").regions.mean == 0
     assert scored.n_regions == 0
-    assert "none" in "\n".join(scored.lines())
+    assert "none" in "\n".join(DrawnTruth().lines(scored))
 
 
 def test_what_does_not_fit_is_said(tmp_path, info):
@@ -249,3 +238,17 @@ def test_what_does_not_fit_is_said(tmp_path, info):
     (tmp_path / "parts" / "x" / "0.png").unlink()
     with pytest.raises(CollectionError, match="cannot be read"):
         score(collection, [], info)
+
+
+def test_as_a_task_it_scores_labelled_drawings_and_nothing_else(tmp_path, info):
+    collection = make_collection(tmp_path, ("Aus bus", "train", blocks()))
+    traits = [make_trait(0, [0])]
+
+    def run(collection):
+        return DrawnTruth().run(SimpleNamespace(collection=collection, traits=traits, backbone=info, seed=3))
+
+    assert run(collection) == score(collection, traits, info, seed=3)
+    unlabelled = replace(collection, images=tuple(replace(record, taxon=Taxon()) for record in collection.images))
+    assert run(unlabelled) is None
+    (tmp_path / "truth.json").unlink()
+    assert run(collection) is None

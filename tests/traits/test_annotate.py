@@ -11,15 +11,16 @@ import pytest
 from PIL import Image
 from scipy.sparse import csr_array
 
-from sae_traits.config import ContrastConfig
+from sae_traits.config.regions import SAERegions
 from sae_traits.describers import Answer
-from sae_traits.describers.measured import Measured
+from sae_traits.describers.measured import MeasuredDescriber
 from sae_traits.errors import CollectionError, DescriberError
 from sae_traits.geometry import Framing
 from sae_traits.schema import BackboneInfo, Collection, Description, ImageRecord, Taxon
-from sae_traits.traits.annotate import describe_candidates, export_traits, plan_annotation
+from sae_traits.traits.annotate import describe_candidates, export_traits
 from sae_traits.traits.encode import ImageCodes
-from sae_traits.traits.ledger import MAXIMUM_ATTEMPTS, Ledger
+from sae_traits.traits.ledger import MAX_ATTEMPTS, Ledger
+from sae_traits.traits.plan import plan_regions
 from sae_traits.traits.table import read_latents, read_traits
 
 INFO = BackboneInfo(
@@ -71,6 +72,7 @@ class MemoryCodes:
     """Codes of four images of two species: latent 0 marks Gen a, latent 1 Gen b, latent 2 everything."""
 
     thresholds = np.ones(4, dtype=np.float32)
+    n_latents = 4
     fired = ({0: (0, 1), 2: (5,)}, {0: (2,), 2: (5,), 3: (10,)}, {1: (3,), 2: (5,)}, {1: (15,), 2: (6,)})
 
     def __init__(self, rows=(0, 1, 2, 3)):
@@ -106,12 +108,12 @@ def collection(tmp_path):
 
 
 def annotate(collection, tmp_path, describer, codes=None, workers=1, use_masks=False):
-    plan = plan_annotation(collection, codes or MemoryCodes(), INFO, ContrastConfig())
+    plan = plan_regions(SAERegions(), collection, INFO, codes=codes or MemoryCodes())
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         describe_candidates(plan, describer, ledger, workers=workers, use_masks=use_masks)
         counts = ledger.counts()
         files = {"traits_file": tmp_path / "traits.parquet", "latents_file": tmp_path / "latents.parquet"}
-        annotation = export_traits(plan, describer, ledger, **files, use_masks=use_masks)
+        annotation = export_traits(plan, ledger, **files)
     return annotation, counts
 
 
@@ -131,6 +133,19 @@ def test_valid_answers_become_traits_and_the_others_are_kept_and_counted(collect
     assert (first.describer, first.describer_model, first.prompt) == ("scripted", "none@1", "v1")
     chosen = read_latents(tmp_path / "latents.parquet")
     assert [(latent.species, latent.latent, latent.n_fired) for latent in chosen] == [("Gen a", 0, 2), ("Gen b", 1, 2)]
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_an_annotation_goes_through_the_candidates_once_to_ask_and_once_to_write(collection, tmp_path, n):
+    passes = []
+
+    class Counted(MemoryCodes):
+        def images(self):
+            passes.append("candidates")
+            return super().images()
+
+    annotate(collection, tmp_path, replace(Scripted(tmp_path / "log"), images_per_description=n), Counted())
+    assert passes == ["candidates"] * 2
 
 
 def test_a_second_run_asks_nothing_again_and_writes_the_same_bytes(collection, tmp_path):
@@ -187,8 +202,8 @@ def test_an_answer_that_cannot_be_used_is_quarantined(collection, tmp_path):
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         bad = next(entry for entry in ledger if entry.state == "invalid")
     assert (bad.raw, bad.error, bad.trait_id) == ("not json", "no JSON in the answer", "s0-0")
-    assert (bad.attempts, bad.usage) == (MAXIMUM_ATTEMPTS, {"tokens": 2 * MAXIMUM_ATTEMPTS})
-    assert (tmp_path / "log").read_text().split().count("5") == MAXIMUM_ATTEMPTS
+    assert (bad.attempts, bad.usage) == (MAX_ATTEMPTS, {"tokens": 2 * MAX_ATTEMPTS})
+    assert (tmp_path / "log").read_text().split().count("5") == MAX_ATTEMPTS
     assert annotation.n_open == 0
 
 
@@ -300,9 +315,9 @@ class TopRows(MemoryCodes):
 
 
 def test_masks_change_what_is_measured_of_images_that_have_one_and_only_when_asked(masked, tmp_path):
-    annotate(masked, tmp_path, Measured(), TopRows())
+    annotate(masked, tmp_path, MeasuredDescriber(), TopRows())
     plain = {t.trait_id: t for t in read_traits(tmp_path / "traits.parquet")}
-    annotate(masked, tmp_path, Measured(), TopRows(), use_masks=True)
+    annotate(masked, tmp_path, MeasuredDescriber(), TopRows(), use_masks=True)
     found = {t.trait_id: t for t in read_traits(tmp_path / "traits.parquet")}
     assert {t.measurement.on_animal for t in plain.values()} == {None}
     assert found["s0-0"].measurement.on_animal == pytest.approx(0.5)

@@ -5,20 +5,20 @@ from dataclasses import replace
 import pytest
 from describer_server.many import TRAITS, ManyCandidates
 
-from sae_traits.config.layers import resolve
+from sae_traits.config.describer import Measured, Server
 from sae_traits.describers import make_describer
 from sae_traits.schema import Taxon
 from sae_traits.traits.calls import planned_calls
 from sae_traits.traits.estimate import bound_annotation, estimate_annotation
 from sae_traits.traits.ledger import Ledger, Outcome
 
-N_SPECIMENS = 8
-N_CALLS = N_SPECIMENS * TRAITS
+N_IMAGES = 8
+N_CALLS = N_IMAGES * TRAITS
 
 
-def estimate(folder, n_answered=0, **options):
-    config = resolve({"describe": {"describer": "server", "describer_model": "m"} | options}).describe
-    plan, describer = ManyCandidates(folder, N_SPECIMENS), make_describer(config)
+def estimate(folder, n_answered=0, config=None, **options):
+    config = config or Server(model="m", **options)
+    plan, describer = ManyCandidates(folder, N_IMAGES), make_describer(config)
     with Ledger(folder / "ledger.sqlite") as ledger:
         calls = [call for calls in planned_calls(plan.candidates(), plan.collection, describer) for call in calls]
         ledger.begin([call.identity for call in calls[:n_answered]], {})
@@ -55,18 +55,18 @@ def test_two_pictures_cost_more_and_shared_calls_less(tmp_path):
 
 
 def test_a_describer_without_a_model_costs_no_tokens(tmp_path):
-    found = estimate(tmp_path, describer="measured", describer_model=None)
+    found = estimate(tmp_path, config=Measured())
     assert (found.prompt_tokens, found.money) == (0, 0)
     assert not [line for line in found.lines() if line.startswith(("tokens", "money"))]
 
 
-def bound(records, **options):
-    config = resolve({"describe": {"describer": "server", "describer_model": "m"} | options}).describe
+def bound(records, config=None, **options):
+    config = config or Server(model="m", **options)
     return bound_annotation(records, make_describer(config), config, traits_per_image=TRAITS)
 
 
 def test_before_there_are_regions_the_estimate_is_a_bound(tmp_path):
-    records = ManyCandidates(tmp_path, N_SPECIMENS).collection.images
+    records = ManyCandidates(tmp_path, N_IMAGES).collection.images
     found, counted = bound(records), estimate(tmp_path)
     assert (found.n_calls, found.n_finished) == (counted.n_calls, 0)
     assert found.prompt_tokens == counted.prompt_tokens
@@ -75,16 +75,19 @@ def test_before_there_are_regions_the_estimate_is_a_bound(tmp_path):
 
 def test_images_of_a_species_and_split_share_calls_in_the_bound(tmp_path):
     (one, *_) = ManyCandidates(tmp_path, 1).collection.images
-    named = [replace(one, taxon=Taxon(species=f"Fictus {name}")) for name in ("primus",) * 7 + ("secundus",)]
+    names = ("primus",) * 7 + ("secundus",)
+    named = [replace(one, individual_id=str(i), taxon=Taxon(species=f"Fictus {n}")) for i, n in enumerate(names)]
     assert bound(named, images_per_description=3).n_calls == TRAITS * (3 + 1)
     apart = [*named, *(replace(record, split="validation") for record in named)]
     assert bound(apart, images_per_description=3).n_calls == TRAITS * 2 * (3 + 1)
+    one_individual = [replace(record, individual_id="0") for record in named]
+    assert bound(one_individual, images_per_description=3).n_calls == TRAITS * 8
     unnamed = [replace(record, taxon=Taxon()) for record in named]
     assert bound(unnamed, images_per_description=3).n_calls == TRAITS * 8
 
 
 def test_a_bound_of_a_describer_without_a_model_is_time_alone(tmp_path):
-    records = ManyCandidates(tmp_path, N_SPECIMENS).collection.images
-    found = bound(records, describer="measured", describer_model=None, describe_workers=2)
+    records = ManyCandidates(tmp_path, N_IMAGES).collection.images
+    found = bound(records, config=Measured(workers=2))
     assert (found.prompt_tokens, found.answer_tokens) == (0, 0)
     assert found.hours == pytest.approx(N_CALLS * 0.01 / 2 / 3600)

@@ -3,22 +3,24 @@
 import shutil
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from describer_server.many import HEIGHT, TRAITS, WIDTH, ManyCandidates
+from made_traits import box_region, record_of
 from PIL import Image
 
-from sae_traits.config.layers import resolve
+from sae_traits.config.describer import Server
 from sae_traits.describers import make_describer
-from sae_traits.describers.measured import Measured
+from sae_traits.describers.measured import MeasuredDescriber
 from sae_traits.errors import CollectionError
-from sae_traits.schema import Collection
+from sae_traits.schema import Candidate, Collection
 from sae_traits.traits.calls import planned_calls, region_key
 
 
 def describer(**options):
-    return make_describer(resolve({"describe": {"describer": "server", "describer_model": "m"} | options}).describe)
+    return make_describer(Server(**{"model": "m"} | options))
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +54,41 @@ def test_groups_are_of_one_species_split_and_latent_and_lose_no_one(plan, most):
     assert sum(len(call.members) < most for call in calls) <= 5 * 2 * TRAITS
 
 
+def test_an_individual_is_shown_once_in_a_call(plan):
+    records = [replace(r, individual_id=f"{r.species} {i // 10}") for i, r in enumerate(plan.collection.images)]
+    candidates = ((records[pairs[0][0].image], pairs) for _, pairs in plan.candidates())
+    tasks = planned_calls(candidates, plan.collection, describer(images_per_description=3))
+    individuals = {record.image_id: record.individual_id for record in records}
+    calls = [[individuals[name.rsplit("-", 1)[0]] for name in call.trait_ids] for task in tasks for call in task]
+    assert all(len(set(call)) == len(call) for call in calls)
+    assert sum(map(len, calls)) == 44 * TRAITS
+    assert max(map(len, calls)) == 3
+
+
+def test_keys_are_those_of_earlier_versions():
+    """So that a run on an old ledger asks nobody again."""
+    region = box_region(10.0, 10.0, 20.5, 20.0)
+    records = [record_of(row, "Gen a") for row in range(2)]
+    candidates = [
+        (record, [(Candidate(image=row, latent=3, patches=(0,), peak=2.0, contrast=None), region)])
+        for row, record in enumerate(records)
+    ]
+    keys = {}
+    for n in (1, 2):
+        scripted = SimpleNamespace(
+            name="scripted", model="none@1", prompt="v1", settings={"temperature": 0.01}, names_species=True,
+            reads_masks=False, images_per_description=n,
+        )  # fmt: skip
+        tasks = planned_calls(candidates, Collection(Path("/p"), tuple(records)), scripted)  # pyright: ignore
+        keys[n] = [(call.key[:16], [member.region_key[:16] for member in call.members]) for (call,) in tasks]
+    assert keys == {
+        1: [("d3ba72d8fbcb1d4f", ["7a2b3a003eaff9b8"]), ("6e3e5f86c76c406c", ["940e89f1f7f5d5a3"])],
+        2: [("d9b94b222b5ee6fa", ["7a2b3a003eaff9b8", "940e89f1f7f5d5a3"])],
+    }
+
+
 OTHERS = [
-    {"describer_model": "n"}, {"describer_revision": "2"}, {"temperature": 0.5}, {"max_tokens": 100}, {"show": "crop"},
+    {"model": "n"}, {"revision": "2"}, {"temperature": 0.5}, {"max_tokens": 100}, {"show": "crop"},
     {"prompt": "whole"}, {"name_species": True}, {"images_per_description": 2},
 ]  # fmt: skip
 
@@ -117,15 +152,15 @@ def keys_of(plan, describer, *, use_masks):
 
 def test_masks_are_read_only_when_asked_for(masked):
     (masked.collection.root / "mask.png").unlink()
-    tasks = planned_calls(masked.candidates(), masked.collection, Measured())
+    tasks = planned_calls(masked.candidates(), masked.collection, MeasuredDescriber())
     assert all(call.members[0].mask is None for calls in tasks for call in calls)
     with pytest.raises(CollectionError, match=r"mask .*mask\.png.*leave out --use-masks"):
-        keys_of(masked, Measured(), use_masks=True)
+        keys_of(masked, MeasuredDescriber(), use_masks=True)
 
 
 def test_with_masks_measurements_and_the_answers_made_of_them_get_other_keys_and_a_models_answers_do_not(masked):
-    calls, regions = keys_of(masked, Measured(), use_masks=False)
-    masked_calls, masked_regions = keys_of(masked, Measured(), use_masks=True)
+    calls, regions = keys_of(masked, MeasuredDescriber(), use_masks=False)
+    masked_calls, masked_regions = keys_of(masked, MeasuredDescriber(), use_masks=True)
     assert not set(calls[0]) & set(masked_calls[0])
     assert not set(regions[0]) & set(masked_regions[0])
     assert (calls[1], regions[1]) == (masked_calls[1], masked_regions[1])  # it has no mask
@@ -135,8 +170,8 @@ def test_with_masks_measurements_and_the_answers_made_of_them_get_other_keys_and
 
 
 def test_another_mask_is_another_measurement(masked):
-    before = keys_of(masked, Measured(), use_masks=True)
+    before = keys_of(masked, MeasuredDescriber(), use_masks=True)
     Image.new("L", (WIDTH, HEIGHT), 128).save(masked.collection.root / "mask.png")
-    after = keys_of(masked, Measured(), use_masks=True)
+    after = keys_of(masked, MeasuredDescriber(), use_masks=True)
     assert (before[0][0] != after[0][0], before[1][0] != after[1][0]) == (True, True)
     assert (before[0][1], before[1][1]) == (after[0][1], after[1][1])

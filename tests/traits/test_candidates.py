@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from sae_traits.config.regions import SAERegions, SpecimenContrast
 from sae_traits.geometry import Framing
 from sae_traits.schema import BackboneInfo, ChosenLatent, Contrast
 from sae_traits.traits.candidates import evidence, image_candidates
@@ -17,7 +18,7 @@ def chosen(*effects):
     """Latent i was chosen with the i-th effect; None was not chosen. Thresholds are 1, 2, 3 …"""
     return {
         latent: ChosenLatent(
-            species="Gen a", latent=latent, threshold=latent + 1.0, n_fired=9, n_images=10,
+            species="Gen a", latent=latent, threshold=latent + 1.0, n_fired=9, n_individuals=10,
             contrast=Contrast(
                 f_species=0.9, f_reference=0.1, effect=effect, q_value=0.01, significant=True, reference_rank="genus"
             ),
@@ -34,10 +35,9 @@ def codes(**fired):
     return ImageCodes(7, np.array(latents, np.int32), np.array(patches, np.int32), np.array(values, np.float32))
 
 
-def pick(found, choice, most=5, greatest_overlap=0.5, least_evidence=0.0, **options):
-    return image_candidates(
-        found, choice, GRID, most=most, greatest_overlap=greatest_overlap, least_evidence=least_evidence, **options
-    )
+def pick(found, choice, min_evidence=0.0, **options):
+    regions = SAERegions(contrast=SpecimenContrast(min_evidence=min_evidence), **options)
+    return image_candidates(found, choice, GRID, regions)
 
 
 def test_candidates_are_ranked_by_effect_times_strength():
@@ -66,18 +66,18 @@ def test_latents_that_were_not_chosen_for_the_species_are_left_out():
 def test_a_region_inside_stronger_ones_is_left_out_even_if_it_is_in_none_of_them_alone():
     found = codes(z0={0: 9.0, 1: 9.0}, z1={2: 18.0, 3: 18.0}, z2={1: 6.0, 2: 6.0})
     assert [c.latent for c, _ in pick(found, chosen(1.0, 1.0, 1.0))] == [0, 1]
-    assert [c.latent for c, _ in pick(found, chosen(1.0, 1.0, 1.0), greatest_overlap=1)] == [0, 1, 2]
+    assert [c.latent for c, _ in pick(found, chosen(1.0, 1.0, 1.0), max_overlap=1)] == [0, 1, 2]
 
 
 def test_of_overlapping_regions_the_strongest_stays():
     found = codes(z0={0: 2.0, 1: 2.0, 2: 2.0}, z1={0: 9.0, 1: 9.0}, z2={12: 4.0})
     assert [c.latent for c, _ in pick(found, chosen(1.0, 1.0, 1.0))] == [1, 2]
-    assert [c.latent for c, _ in pick(found, chosen(1.0, 1.0, 1.0), greatest_overlap=0.7)] == [1, 0, 2]
+    assert [c.latent for c, _ in pick(found, chosen(1.0, 1.0, 1.0), max_overlap=0.7)] == [1, 0, 2]
 
 
 def test_at_most_so_many_and_only_the_strongest_component_of_each():
     found = codes(z0={0: 5.0, 15: 1.5, 14: 1.5}, z1={3: 6.0}, z2={12: 4.0})
-    (first, region), *rest = pick(found, chosen(3.0, 1.0, 1.0), most=2)
+    (first, region), *rest = pick(found, chosen(3.0, 1.0, 1.0), traits_per_image=2)
     assert first.latent == 0
     assert first.patches == region.patches == (0,)
     assert region.box == (0.0, 0.0, 100.0, 75.0)
@@ -98,24 +98,22 @@ def found_at(found, latent):
 def test_a_region_keeps_only_the_patches_where_the_latents_agree():
     # Patch 5 is where three latents fire; patch 6 beside it has one of them, patch 15 another alone.
     found = codes(z0={5: 2.0, 6: 2.0}, z1={5: 4.0}, z2={5: 6.0, 15: 9.0})
-    regions = {
-        c.latent: c.patches for c, _ in pick(found, chosen(1.0, 1.0, 1.0), greatest_overlap=1, least_evidence=0.6)
-    }
+    regions = {c.latent: c.patches for c, _ in pick(found, chosen(1.0, 1.0, 1.0), max_overlap=1, min_evidence=0.6)}
     assert regions == {0: (5,), 1: (5,), 2: (5,)}
-    assert pick(found, chosen(1.0, 1.0, 1.0), greatest_overlap=1)[0][0].patches == (15,)
+    assert pick(found, chosen(1.0, 1.0, 1.0), max_overlap=1)[0][0].patches == (15,)
 
 
 def test_a_latent_that_fires_only_where_no_other_agrees_is_no_candidate():
     found = codes(z0={5: 2.0}, z1={5: 4.0}, z2={15: 3.3})
-    assert [c.latent for c, _ in pick(found, chosen(1.0, 1.0, 1.0), greatest_overlap=1, least_evidence=0.6)] == [0, 1]
-    assert pick(found, {}, least_evidence=0.6) == []
+    assert [c.latent for c, _ in pick(found, chosen(1.0, 1.0, 1.0), max_overlap=1, min_evidence=0.6)] == [0, 1]
+    assert pick(found, {}, min_evidence=0.6) == []
 
 
 def test_specks_are_no_regions_but_leave_their_latent_its_larger_group():
     found = codes(z0={0: 9.0, 10: 2.0, 11: 2.0}, z1={3: 6.0})
     assert [c.patches for c, _ in pick(found, chosen(1.0, 1.0))] == [(0,), (3,)]
-    assert [c.patches for c, _ in pick(found, chosen(1.0, 1.0), smallest_region=2)] == [(10, 11)]
-    assert pick(found, chosen(1.0, 1.0), smallest_region=3) == []
+    assert [c.patches for c, _ in pick(found, chosen(1.0, 1.0), min_patches=2)] == [(10, 11)]
+    assert pick(found, chosen(1.0, 1.0), min_patches=3) == []
 
 
 def test_a_margin_is_around_the_box_alone():

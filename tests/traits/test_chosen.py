@@ -20,7 +20,12 @@ def count(n_latents=5):
     fired[: LARGE // 8, 1] = 1
     fired[2 * LARGE, 3] = 1
     fired[2 * LARGE : 2 * LARGE + SMALL, 4] = 1
-    return count_firings([csr_array(fired)], taxa, n_latents)
+    return count_each([csr_array(fired)], taxa, n_latents)
+
+
+def count_each(parts, taxa, n_latents):
+    """Every image is of an individual of its own."""
+    return count_firings(parts, taxa, [str(row) for row in range(len(taxa))], n_latents)
 
 
 @pytest.fixture
@@ -47,7 +52,7 @@ def test_significant_latents_are_chosen_and_all_of_a_species_that_has_none(count
 def test_what_is_chosen_carries_its_threshold_counts_and_contrast(counts):
     latent = choose_latents(specimen_contrast(counts), THRESHOLDS)["Hen c"][4]
     assert (latent.species, latent.latent, latent.threshold) == ("Hen c", 4, 4.0)
-    assert (latent.n_fired, latent.n_images) == (SMALL, SMALL)
+    assert (latent.n_fired, latent.n_individuals) == (SMALL, SMALL)
     assert (latent.contrast.f_species, latent.contrast.f_reference) == (1.0, 0.0)
     assert latent.contrast.reference_rank == "genus"
     every = SpeciesContrasts.join(specimen_contrast(counts))
@@ -62,10 +67,10 @@ def test_nothing_of_algorithm_1_is_tested_so_all_of_it_is_chosen(counts):
 
 
 def test_a_latent_that_fires_everywhere_is_dropped_with_its_reason(counts):
-    dropped = latents_everywhere(counts, share=0.95)
+    dropped = latents_everywhere(counts, max_species_share=0.95)
     assert dropped == (DroppedLatent(2, 1.0),)
-    assert dropped[0].reason == "fires in 100 % of the training images of the average species"
-    assert latents_everywhere(counts, share=1) == ()
+    assert dropped[0].reason == "fires in 100 % of the average species' individuals"
+    assert latents_everywhere(counts, max_species_share=1) == ()
 
 
 def test_a_dropped_latent_is_chosen_for_no_species(counts):
@@ -78,12 +83,14 @@ def test_a_dropped_latent_is_chosen_for_no_species(counts):
 def test_what_fires_in_all_of_one_common_species_does_not_fire_everywhere():
     taxa = [Taxon(species="Gen a")] * 98 + [Taxon(species="Gen b")] * 2
     fired = np.array([[1, 1]] * 98 + [[0, 1]] * 2, dtype=np.int32)
-    assert [d.latent for d in latents_everywhere(count_firings([csr_array(fired)], taxa, 2), share=0.95)] == [1]
+    assert [d.latent for d in latents_everywhere(count_each([csr_array(fired)], taxa, 2), max_species_share=0.95)] == [
+        1
+    ]
 
 
 def test_nothing_is_dropped_where_there_is_a_single_species():
     fired = csr_array(np.ones((5, 2), dtype=np.int32))
-    assert latents_everywhere(count_firings([fired], [Taxon(species="Gen a")] * 5, 2), share=0.95) == ()
+    assert latents_everywhere(count_each([fired], [Taxon(species="Gen a")] * 5, 2), max_species_share=0.95) == ()
 
 
 @pytest.mark.parametrize("contrast", [specimen_contrast, lambda counts: paper_contrast(counts, 0)])

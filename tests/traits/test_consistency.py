@@ -1,5 +1,6 @@
 """Agreement and contradictions, counted as traits come, against their definitions as loops over pairs."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -14,9 +15,10 @@ VALUES = st.frozensets(st.sampled_from("abcde"), min_size=1, max_size=3)
 
 def counted(*rows):
     """A counter of (species, latent, description) rows, one an image."""
-    counter = ConsistencyCounter()
-    for row, (species, latent, description) in enumerate(rows):
-        counter.add(trait_of(row, latent, description), record_of(row, species))
+    records = [record_of(row, species) for row, (species, _, _) in enumerate(rows)]
+    counter = ConsistencyCounter(records)
+    for row, (_, latent, description) in enumerate(rows):
+        counter.add(trait_of(row, latent, description), records[row])
     return counter
 
 
@@ -127,9 +129,20 @@ def test_size_excludes_by_class_and_not_by_word():
     )
 
 
+def test_an_individual_counts_once_at_a_latent_however_many_images_it_has():
+    records = [replace(record_of(row, "Gen a"), individual_id=individual) for row, individual in enumerate("xyxyx")]
+    counter, single = ConsistencyCounter(records), ConsistencyCounter(records[:2])
+    for row, part in enumerate(("wing", "leg", "wing", "wing", "head")):
+        for each in (counter, single)[: 2 if row < 2 else 1]:
+            each.add(trait_of(row, 1, described(part=part, colour="red" if row else "blue")), records[row])
+    assert counter.agreement() == single.agreement()
+    assert counter.contradictions() == single.contradictions()
+    assert agreement_of(counter)["part"].n_pairs == 1
+
+
 @pytest.mark.parametrize("n_images", [1, 2, 3])
 def test_a_description_that_images_share_counts_once(n_images):
-    counter = ConsistencyCounter()
+    counter = ConsistencyCounter([])
     for row in range(6):
         text = f"Call {row // n_images}."
         trait = trait_of(row, 1, described(text, part="wing"), n_images=n_images)
@@ -139,7 +152,7 @@ def test_a_description_that_images_share_counts_once(n_images):
 
 
 def test_calls_of_two_splits_that_say_the_same_are_two_descriptions():
-    counter = ConsistencyCounter()
+    counter = ConsistencyCounter([])
     for row, split in enumerate(("train", "test", "train", "test")):
         counter.add(trait_of(row, 1, described(part="wing"), n_images=2), record_of(row, "Gen a", split))
     assert agreement_of(counter)["part"].n_pairs == 1

@@ -37,17 +37,22 @@ def frame(blocks):
             "significant": found.significant,
             "reference_rank": np.array(found.reference_rank, dtype=object)[found.row_species],
             "n_fired": found.n_fired,
-            "n_images": found.n_images[found.row_species],
+            "n_individuals": found.n_individuals[found.row_species],
         }
     )
 
 
-def specimen_contrast(counts, taxa):
-    return frame(contrast.specimen_contrast(count_firings([counts], taxa, counts.shape[1])))
+def count(counts, taxa, individuals=None):
+    """The firings of species; every image is of an individual of its own where nothing is said."""
+    return count_firings([counts], taxa, individuals or [str(row) for row in range(len(taxa))], counts.shape[1])
 
 
-def paper_contrast(counts, taxa, minimum_frequency):
-    return frame(contrast.paper_contrast(count_firings([counts], taxa, counts.shape[1]), minimum_frequency))
+def specimen_contrast(counts, taxa, individuals=None):
+    return frame(contrast.specimen_contrast(count(counts, taxa, individuals)))
+
+
+def paper_contrast(counts, taxa, min_frequency, individuals=None):
+    return frame(contrast.paper_contrast(count(counts, taxa, individuals), min_frequency))
 
 
 def test_algorithm_1_selects_exactly_what_the_reference_pipeline_selects(golden):
@@ -168,11 +173,41 @@ def test_the_contrast_equals_its_definition_written_as_loops(drawn):
                 continue
             assert row.effect > 0
             assert row.reference_rank == rank
-            assert (row.n_fired, row.n_images) == (a, mine.sum())
+            assert (row.n_fired, row.n_individuals) == (a, mine.sum())
             assert row.f_species == pytest.approx(a / mine.sum())
             assert row.f_reference == pytest.approx(b / rest.sum())
             assert row.q_value == pytest.approx(q_value[latent])
             assert row.significant == (row.q_value <= 0.05)
+
+
+@given(collections(), st.randoms())
+@settings(max_examples=60, deadline=None)
+def test_two_photographs_of_each_individual_change_nothing(drawn, random):
+    taxa, counts = drawn
+    rows = [*range(len(taxa))] * 2
+    random.shuffle(rows)
+    individuals = [f"individual {row}" for row in rows]
+    twice = counts_of(counts[rows]), [taxa[row] for row in rows], individuals
+    pd.testing.assert_frame_equal(specimen_contrast(*twice), specimen_contrast(counts_of(counts), taxa))
+    twice_paper = paper_contrast(twice[0], twice[1], 1e-3, individuals)
+    pd.testing.assert_frame_equal(twice_paper, paper_contrast(counts_of(counts), taxa, 1e-3))
+    once, double = count(counts_of(counts), taxa), count(*twice)
+    assert double.n_individuals.tolist() == once.n_individuals.tolist()
+    assert double.fired.toarray().tolist() == once.fired.toarray().tolist()
+    assert double.mean_share().tolist() == once.mean_share().tolist()
+
+
+def test_an_individual_fired_a_latent_if_any_of_its_images_did():
+    taxa = [taxon("G a")] * 3 + [taxon("G b")] * 2
+    table = specimen_contrast(counts_of([[1, 0], [0, 1], [0, 1], [0, 0], [0, 0]]), taxa, ["x", "x", "y", "z", "z"])
+    assert table[["latent", "n_fired", "n_individuals"]].to_numpy().tolist() == [[0, 1, 2], [1, 2, 2]]
+    assert table["f_species"].tolist() == [0.5, 1.0]
+
+
+def test_an_effect_weighs_the_prior_as_four_individuals():
+    # (2 + 4 x 0.5) / (2 + 4) against (0 + 4 x 0.5) / (8 + 4): odds of 2 and of 1 / 5
+    effect = shrunken_effect(np.array([2]), 2, np.array([0]), 8, np.array([0.5]))
+    assert effect[0] == pytest.approx(np.log(2 / (1 / 5)))
 
 
 def test_the_effect_shrinks_small_samples_towards_the_prior():

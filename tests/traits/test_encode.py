@@ -1,13 +1,16 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_traits import record_of
 
 from sae_traits import SAE, SAEConfig
 from sae_traits.errors import StoreError
 from sae_traits.features.store import FeatureShard
-from sae_traits.traits.encode import Codes, QuantileSketch, encode_collection, firing_thresholds
+from sae_traits.traits.encode import Codes, QuantileSketch, encode_collection, firing_thresholds, training_weights
 
 N_LATENTS, D_MODEL = 12, 5
 
@@ -87,12 +90,12 @@ def test_groups_are_the_latents_of_an_image_with_ascending_patches(sae, tmp_path
 
 def test_thresholds_come_from_the_training_images_alone(sae):
     store = MemoryStore()
-    training = np.array([True, True, True, False, False])
+    training = np.array([1.0, 1.0, 1.0, 0.0, 0.0])
     before = firing_thresholds(sae, store, training, 0.5)
     assert store.given == [(0, 1, 2)], "features of other images are not even asked for"
     store.features[3] = store.features[3] * 100
     assert firing_thresholds(sae, store, training, 0.5).tolist() == before.tolist()
-    values = np.concatenate([latents for row, latents in enumerate(dense(sae, store)) if training[row]])
+    values = np.concatenate([latents for row, latents in enumerate(dense(sae, store)) if training[row] > 0])
     for latent in range(N_LATENTS):
         positive = np.sort(values[values[:, latent] > 0, latent])
         if len(positive) == 0:
@@ -100,6 +103,18 @@ def test_thresholds_come_from_the_training_images_alone(sae):
         else:
             exact = positive[int(0.5 * (len(positive) - 1))]
             assert before[latent] <= exact <= before[latent] * (1 + 2**-QuantileSketch.MANTISSA_BITS) + 1e-7
+
+
+def test_two_photographs_of_each_individual_have_the_thresholds_of_one(sae):
+    once, twice = MemoryStore((4, 2, 7)[:3], ((0, 1, 2),)), MemoryStore((4, 2, 7) * 2, ((0, 1, 2), (3, 4, 5)))
+    twice.features = [*once.features, *once.features]
+    records = [record_of(row) for row in range(3)]
+    again = [replace(record, image_id=f"again {row}") for row, record in enumerate(records)]
+    weights, halves = training_weights(records), training_weights([*records, *again])
+    assert (weights.tolist(), halves.tolist()) == ([1.0] * 3, [0.5] * 6)
+    for quantile in (0.0, 0.3, 0.7, 0.9):
+        expected = firing_thresholds(sae, once, weights, quantile)
+        assert firing_thresholds(sae, twice, halves, quantile).tolist() == expected.tolist()
 
 
 @given(
@@ -110,7 +125,7 @@ def test_thresholds_come_from_the_training_images_alone(sae):
 def test_a_quantile_is_within_a_bin_of_the_exact_one(values, q):
     sketch = QuantileSketch(3)
     for value in values:
-        sketch.add(torch.tensor([1]), torch.tensor([value]))
+        sketch.add(torch.tensor([1]), torch.tensor([value]), torch.ones(1))
     exact = np.sort(np.array(values, np.float32))[int(np.floor(q * (len(values) - 1)))]
     found = sketch.quantile(q)
     assert found[1] <= exact < found[1] * (1 + 2**-sketch.MANTISSA_BITS) * (1 + 1e-6)

@@ -1,4 +1,4 @@
-"""Controls: who looks at the region changes the answer with it, who does not is found out."""
+"""Who looks at the region changes the answer with it; who does not is found out."""
 
 import json
 from contextlib import asynccontextmanager
@@ -11,16 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_traits import HEIGHT, WIDTH, box_region, collection_of, described, record_of, trait_of
 
-from sae_traits.config.layers import resolve
+from sae_traits.config.describer import Measured, Server
 from sae_traits.describers import Answer, make_describer
 from sae_traits.errors import ConfigError
-from sae_traits.schema import Attribute, Collection, Description
-from sae_traits.traits.annotate import describe_candidates
-from sae_traits.traits.calls import single_call_key
-from sae_traits.traits.faithfulness import LARGEST_BLANK, control_calls, run_controls
+from sae_traits.schema import Collection, Description
+from sae_traits.traits.annotate import describe_candidates, export_traits
+from sae_traits.traits.faithfulness import MAX_BLANK, check_faithfulness, second_calls
 from sae_traits.traits.ledger import Ledger
+from sae_traits.traits.table import read_traits
 
-N_SPECIMENS, N_TRAITS = 8, 12
+N_IMAGES, N_TRAITS = 8, 12
 
 
 class Blind:
@@ -51,43 +51,33 @@ class Blind:
 
 def annotated(folder, describer):
     """The traits that a describer makes of the candidates."""
-    plan = ManyCandidates(folder, N_SPECIMENS)
-    made_by = describer.name, describer.model, describer.prompt
+    plan = ManyCandidates(folder, N_IMAGES)
     with Ledger(folder / "ledger.sqlite") as ledger:
         describe_candidates(plan, describer, ledger, workers=1)  # pyright: ignore[reportArgumentType]
-        for record, pairs in plan.candidates():
-            for candidate, region in pairs:
-                entry = ledger.get(single_call_key(record, region, describer))
-                assert entry is not None
-                description = Description(**entry.description | {"attributes": attributes_of(entry)})
-                if not description.is_background:
-                    yield trait_of(candidate.image, candidate.latent, description, region=region, describer=made_by)
-
-
-def attributes_of(entry):
-    return tuple(Attribute(**pair) for pair in entry.description["attributes"])
+        files = {"traits_file": folder / "traits.parquet", "latents_file": folder / "latents.parquet"}
+        export_traits(plan, ledger, **files)  # pyright: ignore[reportArgumentType]
+    return read_traits(folder / "traits.parquet")
 
 
 def asked_again(folder, traits, describer):
-    with Ledger(folder / "controls.sqlite") as ledger:
-        collection = ManyCandidates(folder, N_SPECIMENS).collection
-        found = run_controls(traits, collection, describer, ledger, n_traits=N_TRAITS, seed=1, workers=1)
-        return SimpleNamespace(controls=found, calls=list(ledger), **{s.kind: s for s in found.scores})
+    with Ledger(folder / "faithfulness.sqlite") as ledger:
+        collection = ManyCandidates(folder, N_IMAGES).collection
+        found = check_faithfulness(traits, collection, describer, ledger, n_traits=N_TRAITS, seed=1, workers=1)
+        return SimpleNamespace(faithfulness=found, calls=list(ledger), **{s.kind: s for s in found.scores})
 
 
-def controls_of(folder, describer):
-    """Annotate, then ask the controls."""
+def faithfulness_of(folder, describer):
+    """Annotate, then ask again."""
     return asked_again(folder, annotated(folder, describer), describer)
 
 
 def server_describer(server):
-    options = {"describer": "server", "describer_model": "tiny", "base_url": server.base_url, "describe_workers": 1}
-    return make_describer(resolve({"describe": options}).describe)
+    return make_describer(Server(model="tiny", base_url=server.base_url, workers=1))
 
 
 def test_measured_says_the_same_of_the_same_region_and_something_else_of_others(tmp_path):
-    found = controls_of(tmp_path, make_describer(resolve({}).describe))
-    assert found.controls.n_traits == N_TRAITS
+    found = faithfulness_of(tmp_path, make_describer(Measured()))
+    assert found.faithfulness.n_traits == N_TRAITS
     assert (found.same.n_answered, found.same.n_changed, found.same.kept) == (N_TRAITS, 0, 1.0)
     assert (found.blank.n_asked, found.blank.n_answered) == (N_TRAITS, N_TRAITS)
     assert found.blank.n_changed >= 6
@@ -97,34 +87,34 @@ def test_measured_says_the_same_of_the_same_region_and_something_else_of_others(
 
 
 def test_a_describer_that_does_not_look_at_the_region_is_found_out(tmp_path):
-    found = controls_of(tmp_path, Blind())
-    for score in found.controls.scores:
+    found = faithfulness_of(tmp_path, Blind())
+    for score in found.faithfulness.scores:
         assert (score.n_answered, score.n_changed, score.changed_share) == (N_TRAITS, 0, 0.0)
     assert len(found.blank.unchanged) == 5
-    assert "Unchanged although the region is blank" in "\n".join(found.controls.lines())
+    assert "Unchanged although the region is blank" in "\n".join(found.faithfulness.lines())
 
 
 def test_background_is_a_changed_answer(tmp_path):
-    found = controls_of(tmp_path, Blind(calls_blank_background=True))
+    found = faithfulness_of(tmp_path, Blind(calls_blank_background=True))
     assert (found.blank.n_background, found.blank.n_changed, found.blank.kept) == (N_TRAITS, N_TRAITS, 0.0)
     assert (found.same.n_background, found.swapped.n_changed) == (0, 0)
     assert found.blank.background_share == 1.0
-    assert f"| blank | {N_TRAITS} | {N_TRAITS} | {N_TRAITS} (100.0%) |" in "\n".join(found.controls.lines())
+    assert f"| blank | {N_TRAITS} | {N_TRAITS} | {N_TRAITS} (100.0%) |" in "\n".join(found.faithfulness.lines())
 
 
 def test_a_server_is_asked_once_and_its_answers_are_compared(tmp_path):
     with describer_server() as server:
-        found = controls_of(tmp_path, server_describer(server))
+        found = faithfulness_of(tmp_path, server_describer(server))
         n_requests = server.n_requests()
-        again = controls_of(tmp_path, server_describer(server))
+        again = faithfulness_of(tmp_path, server_describer(server))
         assert server.n_requests() == n_requests
-    assert again.controls == found.controls
+    assert again.faithfulness == found.faithfulness
     # the test server's answer is a function of what it is sent
     assert found.same.n_changed == 0
     assert found.swapped.n_changed == found.swapped.n_answered == N_TRAITS
     assert found.swapped.kept < 0.1
     assert {(call.state, call.attempts) for call in found.calls} == {("ok", 1)}
-    assert json.loads(json.dumps(found.controls.to_dict()))["scores"][1]["changed_share"] == 1.0
+    assert json.loads(json.dumps(found.faithfulness.to_dict()))["scores"][1]["changed_share"] == 1.0
 
 
 def test_answers_that_cannot_be_used_are_no_answers(tmp_path):
@@ -133,17 +123,17 @@ def test_answers_that_cannot_be_used_are_no_answers(tmp_path):
         traits = list(annotated(tmp_path, describer))
         server.change(faults={"malformed": 1.0})
         found = asked_again(tmp_path, traits, describer)
-    assert [(s.n_asked, s.n_answered, s.changed_share) for s in found.controls.scores] == [(N_TRAITS, 0, None)] * 3
-    assert "| same | 12 | 0 | 0 (none) | 0 (none) | none |" in found.controls.lines()
+    assert [(s.n_asked, s.n_answered, s.changed_share) for s in found.faithfulness.scores] == [(N_TRAITS, 0, None)] * 3
+    assert "| same | 12 | 0 | 0 (none) | 0 (none) | none |" in found.faithfulness.lines()
 
 
-def test_answers_about_several_images_cannot_be_controlled():
+def test_answers_about_several_images_cannot_be_compared():
     with pytest.raises(ConfigError, match="images-per-description 1"):
-        control_calls([], collection_of([]), Blind(images_per_description=3), n_traits=3, seed=0)  # pyright: ignore[reportArgumentType]
+        second_calls([], collection_of([]), Blind(images_per_description=3), n_traits=3, seed=0)  # pyright: ignore[reportArgumentType]
 
 
 def planned(traits, collection, seed=0, n_traits=100):
-    calls = control_calls(traits, collection, Blind(), n_traits=n_traits, seed=seed)  # pyright: ignore[reportArgumentType]
+    calls = second_calls(traits, collection, Blind(), n_traits=n_traits, seed=seed)  # pyright: ignore[reportArgumentType]
     return [(c.kind, c.trait.trait_id, c.call.members[0].region) for c in calls]
 
 
@@ -190,7 +180,7 @@ def test_a_swapped_region_is_another_images_at_the_same_relative_place_and_elsew
     [((2 * WIDTH, HEIGHT), 60.0), ((WIDTH, HEIGHT), 12.0)],
     ids=["an image of another shape", "a region at the same place"],
 )
-def test_there_is_no_swapped_control_where_nothing_fits(size, x):
+def test_there_is_no_swapped_region_where_nothing_fits(size, x):
     collection = Collection(collection_of([]).root, (record_of(0), record_of(1, size=size)))
     traits = [
         trait_of(0, 1, described(), region=box_region(10.0, 10.0, 20.0, 20.0)),
@@ -213,8 +203,8 @@ def test_a_blank_box_lies_in_a_corner_and_on_no_region_of_the_image(found):
         x, y, width, height = blank[trait.trait_id]
         assert x == 0 or x + width == pytest.approx(WIDTH)
         assert y == 0 or y + height == pytest.approx(HEIGHT)
-        assert width <= LARGEST_BLANK * WIDTH + 1e-9
-        assert height <= LARGEST_BLANK * HEIGHT + 1e-9
+        assert width <= MAX_BLANK * WIDTH + 1e-9
+        assert height <= MAX_BLANK * HEIGHT + 1e-9
         for a, b, c, d in found:
             assert min(x + width, a + c) <= max(x, a) or min(y + height, b + d) <= max(y, b)
 

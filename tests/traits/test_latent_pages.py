@@ -1,6 +1,7 @@
 """What a latent stands for: its strongest images against a plain search, its statistics, and pictures of both."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -17,14 +18,14 @@ from sae_traits.schema import BackboneInfo, Collection
 from sae_traits.traits.chosen import DroppedLatent, choose_latents
 from sae_traits.traits.contrast import specimen_contrast
 from sae_traits.traits.encode import CODE_SCHEMA, Codes
-from sae_traits.traits.latent_pages import SPECIMEN_COLUMNS, STATISTICS_COLUMNS, latent_pages, write_latent_pages
+from sae_traits.traits.latent_pages import IMAGE_COLUMNS, STATISTICS_COLUMNS, latent_pages, write_latent_pages
 from sae_traits.traits.species_counts import count_firings
 
 INFO = BackboneInfo(
     backbone="texture", revision="1", layer=0, d_model=4, rows=4, columns=4, patch=16.0,
     framing=Framing(mode="squash", size=(64, 64)), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0),
 )  # fmt: skip
-N_LATENTS, N_SPECIMENS, EVERYWHERE_LATENT = 6, 30, 5
+N_LATENTS, N_IMAGES, EVERYWHERE_LATENT = 6, 30, 5
 THRESHOLDS = np.linspace(0.1, 0.6, N_LATENTS, dtype=np.float32)
 
 
@@ -32,7 +33,7 @@ def fired_rows(seed=0):
     """(image, latent, patch, value), sorted; latent 0 marks Gen a, 1 Gen b, 5 fires in all, 4 nowhere."""
     draw = np.random.default_rng(seed)
     rows = []
-    for record in range(N_SPECIMENS):
+    for record in range(N_IMAGES):
         latents = {0 if record % 2 else 1, EVERYWHERE_LATENT, *(z for z in (2, 3) if draw.random() < 0.4)}
         for latent in sorted(latents):
             patches = np.sort(draw.choice(16, size=int(draw.integers(1, 6)), replace=False))
@@ -48,17 +49,17 @@ def codes(tmp_path_factory):
     rows = fired_rows()
     parts = []
     for number in range(3):
-        part = [r for r in rows if r[0] * 3 // N_SPECIMENS == number]
+        part = [r for r in rows if r[0] * 3 // N_IMAGES == number]
         columns = [pa.array(c).cast(f.type) for c, f in zip(zip(*part, strict=True), CODE_SCHEMA, strict=True)]
         parts.append(f"part-{number:05d}.parquet")
         pq.write_table(pa.Table.from_arrays(columns, schema=CODE_SCHEMA), folder / parts[-1])
-    return Codes(folder, THRESHOLDS, N_SPECIMENS, tuple(parts))
+    return Codes(folder, THRESHOLDS, N_IMAGES, tuple(parts))
 
 
 @pytest.fixture(scope="module")
 def collection(tmp_path_factory):
     root = tmp_path_factory.mktemp("images")
-    records = [record_of(row, "Gen a" if row % 2 else "Gen × b", size=(160, 120)) for row in range(N_SPECIMENS)]
+    records = [record_of(row, "Gen a" if row % 2 else "Gen × b", size=(160, 120)) for row in range(N_IMAGES)]
     for record in records:
         Image.new("RGB", (160, 120), (40, 90, 60)).save(root / record.file)
     return Collection(root, tuple(records))
@@ -66,8 +67,9 @@ def collection(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def chosen(codes, collection):
-    fired = sum(codes.firing_counts(), start=csr_array((N_SPECIMENS, N_LATENTS), dtype=np.int32))
-    counts = count_firings([fired], [s.taxon for s in collection.images], N_LATENTS)
+    fired = sum(codes.firing_counts(), start=csr_array((N_IMAGES, N_LATENTS), dtype=np.int32))
+    records = collection.images
+    counts = count_firings([fired], [r.taxon for r in records], [r.individual_id for r in records], N_LATENTS)
     return choose_latents(specimen_contrast(counts), THRESHOLDS, (DroppedLatent(EVERYWHERE_LATENT, 1.0),))
 
 
@@ -101,6 +103,20 @@ def test_the_region_lies_on_the_patches_that_fired(codes, chosen, collection):
             assert found.region.box[0] == min(grid.box(p)[0] for p in found.region.patches)
 
 
+def test_an_individual_counts_once_and_shows_its_strongest_image(codes, chosen, collection):
+    """Images of an individual are in different parts of the codes."""
+    records = [replace(record, individual_id=f"{row % 7}") for row, record in enumerate(collection.images)]
+    grouped = Collection(collection.root, tuple(records))
+    for latent, page in pages_of(codes, chosen, grouped, latents=range(N_LATENTS), n_strongest=5).items():
+        best = {}
+        for row, z, _, value in fired_rows():
+            if z == latent:
+                best[row % 7] = max(best.get(row % 7, (0.0, 0)), (value, -row))
+        expected = sorted(best.values(), reverse=True)[:5]
+        assert [(s.activation, -int(s.record.image_id[1:])) for s in page.strongest] == expected
+        assert page.n_fired == len(best)
+
+
 def test_chosen_latents_come_with_their_contrast(codes, chosen, collection):
     pages = pages_of(codes, chosen, collection)
     assert sorted(pages) == sorted({z for own in chosen.values() for z in own})
@@ -108,7 +124,7 @@ def test_chosen_latents_come_with_their_contrast(codes, chosen, collection):
     assert choice == chosen["Gen a"][0]
     row = pages[0].statistics_rows()[0]
     assert (row["species"], row["f_species"], row["f_reference"]) == ("Gen a", 1.0, 0.0)
-    assert (row["n_fired"], row["n_images"], row["n_fired_in_all"]) == (15, 15, 15)
+    assert (row["n_fired"], row["n_individuals"], row["n_fired_in_all"]) == (15, 15, 15)
     assert row["threshold"] == pytest.approx(0.1)
 
 
@@ -133,7 +149,7 @@ def test_tables_and_contact_sheets_are_written(codes, chosen, collection, tmp_pa
     assert tuple(statistics[0]) == STATISTICS_COLUMNS
     assert [row["latent"] for row in statistics] == ["0", "4"]
     assert statistics[1]["f_species"] == ""
-    assert tuple(records[0]) == SPECIMEN_COLUMNS
+    assert tuple(records[0]) == IMAGE_COLUMNS
     assert [row["rank"] for row in records] == list("123456")
     assert [float(row["activation"]) for row in records] == [s.activation for s in pages[0].strongest]
     box = tuple(float(records[0][name]) for name in ("x", "y", "width", "height"))

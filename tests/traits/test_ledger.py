@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis.strategies import lists, sampled_from
 
 from sae_traits.errors import StoreError
-from sae_traits.traits.ledger import MAXIMUM_ATTEMPTS, CallIdentity, Ledger, LedgerEntry, Outcome, call_key
+from sae_traits.traits.ledger import MAX_ATTEMPTS, CallIdentity, Ledger, LedgerEntry, Outcome, call_key
 
 
 def identity(key="a", **arguments):
@@ -40,13 +40,13 @@ def test_a_finished_key_is_never_asked_again_and_a_failed_one_only_so_often(tmp_
         attempt(ledger, "good")
         attempt(ledger, "bad", "invalid")
         assert ledger.open_calls(["good", "bad", "new"]) == {"bad": 1, "new": 0}
-        for _ in range(MAXIMUM_ATTEMPTS - 1):
+        for _ in range(MAX_ATTEMPTS - 1):
             attempt(ledger, "bad", "invalid")
         assert ledger.open_calls(["good", "bad", "new"]) == {"new": 0}
         bad = ledger.get("bad")
         assert bad is not None
         assert not bad.is_open
-        assert bad.attempts == MAXIMUM_ATTEMPTS
+        assert bad.attempts == MAX_ATTEMPTS
 
 
 def test_usage_and_seconds_of_all_attempts_add_up(tmp_path):
@@ -69,7 +69,7 @@ def test_attempts_count_what_was_sent_whatever_became_of_it(tmp_path_factory, ki
             elif kind != "killed":
                 ledger.record([Outcome(key="a", state=kind)])
         sent = sum(kind != "released" for kind in kinds)
-        assert ledger.open_calls(["a"]) == ({"a": sent} if sent < MAXIMUM_ATTEMPTS else {})
+        assert ledger.open_calls(["a"]) == ({"a": sent} if sent < MAX_ATTEMPTS else {})
         entry = ledger.get("a")
         assert entry is None if not kinds else entry is not None and entry.attempts == sent
 
@@ -113,12 +113,12 @@ def test_thousands_of_keys_are_looked_up_at_once(tmp_path):
         assert len(ledger.entries(keys)) == len(ledger.measurements(keys)) == 2500
 
 
-def test_shared_calls_are_remembered_for_a_session_only(tmp_path):
+def test_what_is_planned_is_remembered_for_a_session_only(tmp_path):
     with Ledger(tmp_path / "l.sqlite") as ledger:
-        ledger.share([("t1", "k"), ("t2", "k")])
-        assert ledger.shared(["t1", "t2", "t3"]) == {"t1": "k", "t2": "k"}
+        ledger.plan([("t1", "k", "r1"), ("t2", "k", "r2")])
+        assert ledger.planned(["t1", "t2", "t3"]) == {"t1": ("k", "r1"), "t2": ("k", "r2")}
     with Ledger(tmp_path / "l.sqlite") as ledger:
-        assert ledger.shared(["t1"]) == {}
+        assert ledger.planned(["t1"]) == {}
 
 
 def test_a_file_that_is_no_ledger_is_left_alone(tmp_path):

@@ -10,8 +10,8 @@ from made_traits import collection_of, described, record_of, trait_of
 
 from sae_traits.describers.excerpts import LONGEST_EXCERPT, excerpt, literal
 from sae_traits.schema import Collection, Taxon
-from sae_traits.traits.ledger import MAXIMUM_ATTEMPTS, CallIdentity, Ledger, Outcome
-from sae_traits.traits.quality import MOST_REASONS, assess_quality, leaked_names
+from sae_traits.traits.ledger import MAX_ATTEMPTS, CallIdentity, Ledger, Outcome
+from sae_traits.traits.quality import MAX_REASONS, assess_quality, leaked_names
 
 DESCRIBER = SimpleNamespace(name="scripted", model="none@1", prompt="v1")
 
@@ -68,7 +68,7 @@ def test_calls_are_counted_by_what_came_of_them(ledger):
 
 def test_calls_of_another_prompt_are_left_out(ledger):
     fill(ledger, ok())
-    fill(ledger, *[invalid("no", "no")] * 3, prompt="v0", attempts=MAXIMUM_ATTEMPTS)
+    fill(ledger, *[invalid("no", "no")] * 3, prompt="v0", attempts=MAX_ATTEMPTS)
     assert (assess(ledger).calls.n_calls, assess(ledger).calls.n_invalid) == (1, 0)
 
 
@@ -90,8 +90,8 @@ def test_reasons_without_end_do_not_fill_the_memory(ledger):
     words = [f"{a}{b}" for a in "abcdefghij" for b in "abcdefghij"]
     fill(ledger, *(invalid("", word) for word in words))
     reasons = assess(ledger).calls.reasons
-    assert len(reasons) == MOST_REASONS + 1
-    assert (reasons[0].reason, reasons[0].n_calls) == ("another reason", 100 - MOST_REASONS)
+    assert len(reasons) == MAX_REASONS + 1
+    assert (reasons[0].reason, reasons[0].n_calls) == ("another reason", 100 - MAX_REASONS)
 
 
 @pytest.mark.parametrize(

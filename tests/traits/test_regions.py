@@ -34,9 +34,9 @@ def test_a_region_by_hand():
 def test_specks_are_passed_over_and_the_strongest_of_the_others_wins():
     patches, values = np.array([0, 10, 11, 14], np.int32), np.array([9.0, 2.0, 2.0, 2.0], np.float32)
     assert strongest_component(patches, values, GRID)[0].tolist() == [0]
-    assert strongest_component(patches, values, GRID, smallest=2)[0].tolist() == [10, 11, 14]
-    assert strongest_component(patches, values, GRID, smallest=3)[0].tolist() == [10, 11, 14]
-    none, no_values = strongest_component(patches, values, GRID, smallest=4)
+    assert strongest_component(patches, values, GRID, min_patches=2)[0].tolist() == [10, 11, 14]
+    assert strongest_component(patches, values, GRID, min_patches=3)[0].tolist() == [10, 11, 14]
+    none, no_values = strongest_component(patches, values, GRID, min_patches=4)
     assert (len(none), len(no_values)) == (0, 0)
 
 

@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from sae_traits.errors import StoreError
-from sae_traits.release.tables import features, latent_row
+from sae_traits.arrow import columns_of
+from sae_traits.errors import CheckpointError, ConfigError, StoreError
 from sae_traits.schema import ChosenLatent, Contrast
-from sae_traits.traits.released_latents import read_released_latents
+from sae_traits.traits.released_latents import check_sae, read_released_latents, sae_to_adopt
 
 SAE = "museum/sae@" + "a" * 40
 FILES = "data/latents/train-*.parquet"
@@ -22,7 +22,9 @@ def chosen(latent, species, effect, threshold=0.5, q_value=0.03):
         f_species=0.75, f_reference=0.25, effect=effect, q_value=q_value, significant=q_value < 0.05,
         reference_rank="family",
     )  # fmt: skip
-    return ChosenLatent(species=species, latent=latent, threshold=threshold, contrast=contrast, n_fired=6, n_images=8)
+    return ChosenLatent(
+        species=species, latent=latent, threshold=threshold, contrast=contrast, n_fired=6, n_individuals=8
+    )
 
 
 ROWS = (chosen(5, "Gen a", 1.0), chosen(5, "Gen b", 2.0), chosen(2, "Gen b", 0.25, 1.5, math.nan))
@@ -31,9 +33,14 @@ ROWS = (chosen(5, "Gen a", 1.0), chosen(5, "Gen b", 2.0), chosen(2, "Gen b", 0.2
 def dataset(folder, rows=ROWS, *, saes=None, path: str | list[str] = FILES, configs=None, drop=()):
     """A dataset folder with the config `latents` alone, in two files."""
     (folder / "data" / "latents").mkdir(parents=True)
-    found = [latent_row(row, sae) for row, sae in zip(rows, saes or [SAE] * len(rows), strict=True)]
-    for number, some in enumerate((found[:1], found[1:])):
-        table = pa.Table.from_pylist(some, schema=features("latents").arrow_schema).drop_columns(list(drop))
+    columns = columns_of(ChosenLatent)
+    schema = pa.schema([("sae", pa.string()), *((column.name, column.type) for column in columns)])
+    lines = [
+        {"sae": sae} | {column.name: column.of(row) for column in columns}
+        for row, sae in zip(rows, saes or [SAE] * len(rows), strict=True)
+    ]
+    for number, some in enumerate((lines[:1], lines[1:])):
+        table = pa.Table.from_pylist(some, schema=schema).drop_columns(list(drop))
         pq.write_table(table, folder / "data" / "latents" / f"train-{number}.parquet")
     default = [{"config_name": "latents", "data_files": [{"split": "train", "path": path}]}]
     front = {"configs": default if configs is None else configs}
@@ -114,3 +121,46 @@ def test_a_run_is_not_its_dataset_and_a_folder_has_no_revision(tmp_path):
 def test_a_name_that_is_neither_a_folder_nor_an_id_is_refused():
     with pytest.raises(StoreError, match="neither a folder here nor a Hub id"):
         read_released_latents("no/such/folder")
+
+
+def named(folder, sae):
+    """The latents of a dataset that names its SAE so."""
+    return read_released_latents(str(dataset(folder, saes=[sae] * len(ROWS))))
+
+
+def test_the_sae_on_the_hub_that_the_dataset_names_is_adopted_unless_another_is_given(tmp_path):
+    released = named(tmp_path / "dataset", SAE)
+    assert sae_to_adopt(released, released.name) == ("museum/sae", "a" * 40)
+    assert sae_to_adopt(released, released.name, "museum/sae") == ("museum/sae", "a" * 40)
+    assert sae_to_adopt(released, released.name, "museum/sae", "main") == ("museum/sae", "main")
+    assert sae_to_adopt(released, released.name, "runs/moths/sae") == ("runs/moths/sae", None)
+
+
+def test_an_sae_that_is_on_no_hub_must_be_given_and_one_beside_the_dataset_is_proposed(tmp_path):
+    released = named(tmp_path / "dataset", "local@sha256:0123")
+    assert sae_to_adopt(released, released.name, "runs/moths/sae") == ("runs/moths/sae", None)
+    with pytest.raises(ConfigError, match=r"not on the Hub; say with --sae where it is$"):
+        sae_to_adopt(released, released.name)
+    (tmp_path / "sae").mkdir()
+    with pytest.raises(ConfigError, match=f"for example {tmp_path / 'sae'}"):
+        sae_to_adopt(released, released.name)
+
+
+def test_the_latents_of_another_sae_are_refused_wherever_it_lies(tmp_path):
+    asked = []
+
+    def hash_of(repository, revision):
+        asked.append((repository, revision))
+        return "0123"
+
+    on_hub, local = named(tmp_path / "a", SAE), named(tmp_path / "b", "local@sha256:0123")
+    for released in (on_hub, local):
+        check_sae(released, "a copy", "0123", hash_of)
+        with pytest.raises(CheckpointError, match=r"not of another \(sha256:4567\)"):
+            check_sae(released, "another", "4567", hash_of)
+    assert asked == [("museum/sae", "a" * 40)] * 2
+
+
+def test_a_dataset_of_regions_without_an_sae_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="is no SAE"):
+        check_sae(named(tmp_path, "pca@sha256:0123"), "any", "0123", lambda *_: "0123")

@@ -29,15 +29,21 @@ def test_the_sums_are_those_of_a_dense_array_however_the_codes_are_cut(data):
     rng = np.random.default_rng(data.draw(st.integers(0, 2**31)))
     dense = rng.integers(1, 9, (n_images, n_latents)) * (rng.random((n_images, n_latents)) < 0.5)
     edges = sorted(data.draw(st.lists(st.integers(0, n_images), max_size=3)))
-    counts = count_firings(split_into_parts(dense.astype(np.int32), edges), [taxon(n) for n in names], n_latents)
+    individuals = [str(i) for i in data.draw(st.lists(st.integers(0, 5), min_size=n_images, max_size=n_images))]
+    parts = split_into_parts(dense.astype(np.int32), edges)
+    counts = count_firings(parts, [taxon(n) for n in names], individuals, n_latents)
     species = sorted({name for name in names if name is not None})
     assert [t.species for t in counts.taxa] == species
     rows = [[i for i, name in enumerate(names) if name == wanted] for wanted in species]
-    assert counts.n_images.tolist() == [len(own) for own in rows]
-    assert counts.images.toarray().tolist() == [(dense[own] > 0).sum(0).tolist() for own in rows]
+    fired = [
+        [(dense[[i for i in own if individuals[i] == one]] > 0).any(0) for one in sorted({individuals[i] for i in own})]
+        for own in rows
+    ]
+    assert counts.n_individuals.tolist() == [len(of_species) for of_species in fired]
+    assert counts.fired.toarray().tolist() == [np.sum(of_species, axis=0).tolist() for of_species in fired]
     assert counts.patches.toarray().tolist() == [dense[own].sum(0).tolist() for own in rows]
     if species:
-        shares = np.mean([(dense[own] > 0).mean(0) for own in rows], axis=0)
+        shares = np.mean([np.mean(of_species, axis=0) for of_species in fired], axis=0)
         np.testing.assert_allclose(counts.mean_share(), shares)
 
 
@@ -46,20 +52,21 @@ def test_a_sum_merged_many_times_is_the_same():
     dense = (rng.integers(1, 9, (40, 6)) * (rng.random((40, 6)) < 0.5)).astype(np.int32)
     taxa = [taxon(f"s{row % 7}") for row in range(40)]
     parts = split_into_parts(dense, range(1, 40))
-    at_once = count_firings(parts, taxa, 6)
-    often = count_firings(parts, taxa, 6, pending_cells=10)
-    np.testing.assert_array_equal(often.images.toarray(), at_once.images.toarray())
+    individuals = [str(row) for row in range(40)]
+    at_once = count_firings(parts, taxa, individuals, 6)
+    often = count_firings(parts, taxa, individuals, 6, pending_cells=10)
+    np.testing.assert_array_equal(often.fired.toarray(), at_once.fired.toarray())
     np.testing.assert_array_equal(often.patches.toarray(), at_once.patches.toarray())
 
 
 def test_a_large_count_does_not_overflow():
     part = csr_array(np.array([[2**31 - 1]], dtype=np.int32))
-    counts = count_firings([part, part], [taxon("a")], 1)
+    counts = count_firings([part, part], [taxon("a")], ["x"], 1)
     assert counts.patches.toarray().tolist() == [[2**32 - 2]]
 
 
 def test_a_species_has_the_genus_that_most_of_its_images_name():
     taxa = [taxon("a", "Second"), taxon("a", "First"), taxon("a", "Second"), taxon("b", "Z"), taxon("b", "Y")]
-    counts = count_firings([csr_array((5, 2), dtype=np.int32)], taxa, 2)
+    counts = count_firings([csr_array((5, 2), dtype=np.int32)], taxa, list("vwxyz"), 2)
     assert [t.genus for t in counts.taxa] == ["Second", "Y"]
-    assert counts.images.nnz == 0
+    assert counts.fired.nnz == 0

@@ -7,31 +7,31 @@ GELU, preprocessing, revision) is in `CLIP.info`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from sae_traits.errors import BackboneError
+from sae_traits.errors import BackboneError, ConfigError
 from sae_traits.features.backbone import choose_device
-from sae_traits.features.model_files import one_line, quiet_transformers
-from sae_traits.features.preprocessing import PreparePixels, Preprocessing, read_preprocessing
+from sae_traits.features.model_files import ModelFiles
+from sae_traits.features.preprocessing import PreparePixels, Preprocessing, preprocessing_of
 from sae_traits.geometry import Framing, FramingMode
-from sae_traits.models.clip.files import CLIPFiles, Layout
-from sae_traits.models.clip.open_clip_config import read_open_clip_config
-from sae_traits.models.clip.open_clip_weights import load_open_clip
+from sae_traits.models.clip.open_clip_config import OPEN_CLIP_CONFIG, read_open_clip_config
+from sae_traits.models.clip.open_clip_weights import find_weights, load_open_clip
 from sae_traits.models.clip.tokens import TextTokenizer, open_clip_tokenizer, transformers_tokenizer
-from sae_traits.schema import BackboneInfo
+from sae_traits.schema import BackboneInfo, Collection
 
 Head = Literal["taxonomy", "caption"]
 """Which projection of the image tower: BioCAP has one for names and one for captions, all others one for both."""
+Layout = Literal["open_clip", "transformers"]
 
 _TEXTS_AT_ONCE = 64
 _IMAGES_AT_ONCE = 32
+ONLY_FOR_KEY = "sae_traits_only_for"
+"""In the config.json of a CLIP that knows one kind of images alone: the note of the collections that it is for."""
 _LEGACY_EOS_ID = 2
 """In a CLIP's config transformers takes this as: the text's features are at its highest id, wherever 2 may be."""
 
@@ -70,6 +70,7 @@ class CLIP:
         info: everything that the embeddings depend on.
         prepare: makes the pixels `[3, height, width]` of one upright RGB image; picklable, without weights.
         caption_projection: BioCAP's second projection of the image tower, or None.
+        only_for: the note of the collections that it is meant for, where it knows no other images; else None.
     """
 
     def __init__(
@@ -81,8 +82,10 @@ class CLIP:
         *,
         caption_projection: nn.Linear | None = None,
         caption_logit_scale: Tensor | None = None,
+        only_for: str | None = None,
     ) -> None:
         self.info = info
+        self.only_for = only_for
         self.prepare = PreparePixels(_whole_image(info))
         self.caption_projection = None if caption_projection is None else caption_projection.to(device)
         self._caption_logit_scale = caption_logit_scale
@@ -94,6 +97,18 @@ class CLIP:
     def context_length(self) -> int:
         """Tokens of a text at most, begin and end included."""
         return self.info.context_length
+
+    def check_collection(self, collection: Collection) -> None:
+        """Keep a model that knows one kind of images alone from being asked about others.
+
+        Raises:
+            ConfigError: the model is not meant for the collection.
+        """
+        if self.only_for not in (None, collection.note):
+            raise ConfigError(
+                f"{self.info.model} knows only collections that say of themselves {self.only_for!r}; its answers about "
+                f"{collection.root} would mean nothing, so choose another --clip, for example imageomics/bioclip"
+            )
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, begin and end included; what exceeds `context_length` is cut off."""
@@ -169,7 +184,7 @@ class CLIP:
 
 
 def load_clip(
-    path_or_id: str | Path,
+    id_or_folder: str | Path,
     *,
     revision: str | None = None,
     framing: Literal["auto"] | FramingMode = "auto",
@@ -178,7 +193,7 @@ def load_clip(
     """Load a CLIP for zero-shot evaluation, in float32.
 
     Args:
-        path_or_id: folder or Hub id, in the format of open_clip (BioCLIP, BioCLIP 2, BioCLIP 2.5, BioCAP and other
+        id_or_folder: Hub id or folder, in the format of open_clip (BioCLIP, BioCLIP 2, BioCLIP 2.5, BioCAP and other
             vision transformers) or of transformers (CLIP, SigLIP).
         revision: branch, tag or commit on the Hub.
         framing: how images become square: as the model's own configuration says, or one of the three ways.
@@ -188,133 +203,96 @@ def load_clip(
         BackboneError: there is no such model, it is not a CLIP, it has no tokenizer, or its weights do not match its
             config; the message names what is wrong.
     """
-    chosen = choose_device(device)
-    files = CLIPFiles.find(str(path_or_id), revision)
-    load = _load_open_clip if files.layout == "open_clip" else _load_transformers
-    return load(files, framing, chosen)
+    # A folder with both is read as open_clip, whose preprocessing comes with the weights.
+    files = ModelFiles.find(str(id_or_folder), revision, configs=(OPEN_CLIP_CONFIG, "config.json"))
+    load = _load_open_clip if files.config == OPEN_CLIP_CONFIG else _load_transformers
+    return load(files, framing, choose_device(device))
 
 
-def _load_open_clip(files: CLIPFiles, framing: Literal["auto"] | FramingMode, device: torch.device) -> CLIP:
-    model_cfg, said = read_open_clip_config(files)
+def _load_open_clip(files: ModelFiles, framing: Literal["auto"] | FramingMode, device: torch.device) -> CLIP:
+    weights = find_weights(files)
+    model_cfg, preprocessing = read_open_clip_config(files)
     tokenizer = open_clip_tokenizer(files, model_cfg["text_cfg"]["context_length"])
-    held = load_open_clip(files, model_cfg, tokenizer.eos_id)
-    _check_tokenizer(tokenizer, held.model.config, files)
+    loaded = load_open_clip(weights, model_cfg, tokenizer.eos_id)
+    _check_tokenizer(tokenizer, loaded.model.config, files)
     return CLIP(
-        held.model,
+        loaded.model,
         tokenizer,
-        _info_of(held.model, files, _reframed(said, framing), held.caption_projection),
+        _info_of(loaded.model, files, "open_clip", _reframed(preprocessing, framing), loaded.caption_projection),
         device,
-        caption_projection=held.caption_projection,
-        caption_logit_scale=held.caption_logit_scale,
+        caption_projection=loaded.caption_projection,
+        caption_logit_scale=loaded.caption_logit_scale,
     )
 
 
-def _load_transformers(files: CLIPFiles, framing: Literal["auto"] | FramingMode, device: torch.device) -> CLIP:
-    from huggingface_hub.errors import StrictDataclassError
-    from transformers import AutoConfig
-
-    try:
-        with quiet_transformers():
-            config = AutoConfig.from_pretrained(files.folder, local_files_only=True, trust_remote_code=False)
-    except (StrictDataclassError, OSError, ValueError, KeyError, TypeError) as error:
-        raise BackboneError(
-            f"the config.json of {files.model} is not of a model that transformers knows: {one_line(error)}"
-        ) from error
+def _load_transformers(files: ModelFiles, framing: Literal["auto"] | FramingMode, device: torch.device) -> CLIP:
+    config = files.read_config()
     if config.model_type not in ("clip", "siglip"):
         raise BackboneError(
-            f"{files.model} ({config.model_type}) is not a CLIP; choose one of the type clip or siglip, or a model in "
+            f"{files.name} ({config.model_type}) is not a CLIP; choose one of the type clip or siglip, or a model in "
             "the format of open_clip such as imageomics/bioclip"
         )
-    said = _said_by_preprocessor(files)
+    preprocessing = preprocessing_of(files)
+    width, height = preprocessing.framing.size
     side = config.vision_config.image_size
-    if said.framing.size != (side, side):
+    if (width, height) != (side, side):
         raise BackboneError(
-            f"{files.model} prepares images of {said.framing.size[0]} x {said.framing.size[1]} pixels for a model of "
-            f"{side} x {side}; its preprocessor_config.json and config.json must be of the same model"
+            f"{files.name} prepares images of {width} x {height} pixels for a model of {side} x {side}; its "
+            "preprocessor_config.json and config.json must be of the same model"
         )
     tokenizer = transformers_tokenizer(files, config.text_config)
     _check_tokenizer(tokenizer, config, files)
-    model = _load_weights(files)
-    return CLIP(model, tokenizer, _info_of(model, files, _reframed(said, framing)), device)
+    model, loading = files.load_model(torch.float32)
+    for what, names in (("lack", loading["missing_keys"]), ("have left over", loading["unexpected_keys"])):
+        if names:
+            raise BackboneError(
+                f"the weights of {files.name} {what} {len(names)} tensors, such as {min(names)}; the weights and "
+                "config.json must be of the same model"
+            )
+    info = _info_of(model, files, "transformers", _reframed(preprocessing, framing))
+    return CLIP(model, tokenizer, info, device, only_for=getattr(config, ONLY_FOR_KEY, None))
 
 
-def _said_by_preprocessor(files: CLIPFiles) -> Preprocessing:
-    for file in ("preprocessor_config.json", "processor_config.json"):
-        if (values := files.read_json(file)) is not None:
-            return read_preprocessing(values, f"{file} of {files.model}")
-    raise BackboneError(
-        f"{files.model} has no preprocessor_config.json, so its normalisation is unknown; copy that file from the "
-        "model that it was made from"
-    )
-
-
-def _reframed(said: Preprocessing, mode: Literal["auto"] | FramingMode) -> Preprocessing:
+def _reframed(preprocessing: Preprocessing, mode: Literal["auto"] | FramingMode) -> Preprocessing:
     """Framed as the user wants; a crop takes the whole shortest side, as CLIPs are evaluated."""
-    if mode in ("auto", said.framing.mode):
-        return said
-    size = said.framing.size
+    if mode in ("auto", preprocessing.framing.mode):
+        return preprocessing
+    size = preprocessing.framing.size
     shortest_side = max(size) if mode == "crop" else None
-    framing = Framing(mode=mode, size=size, shortest_side=shortest_side, resample=said.framing.resample)
-    return Preprocessing(framing=framing, mean=said.mean, std=said.std)
+    framing = replace(preprocessing.framing, mode=mode, shortest_side=shortest_side)
+    return replace(preprocessing, framing=framing)
 
 
-def _check_tokenizer(tokenizer: TextTokenizer, config: Any, files: CLIPFiles) -> None:
+def _check_tokenizer(tokenizer: TextTokenizer, config: Any, files: ModelFiles) -> None:
     """Raises BackboneError where the text tower would take its features elsewhere than at the end, or lacks tokens."""
     text = config.text_config
     if tokenizer.highest_id >= text.vocab_size:
         raise BackboneError(
-            f"the tokenizer of {files.model} has ids up to {tokenizer.highest_id}, and the model knows "
+            f"the tokenizer of {files.name} has ids up to {tokenizer.highest_id}, and the model knows "
             f"{text.vocab_size} tokens; they must be of the same model"
         )
     expected = tokenizer.highest_id if text.eos_token_id == _LEGACY_EOS_ID else text.eos_token_id
     if config.model_type == "clip" and tokenizer.eos_id != expected:
         raise BackboneError(
-            f"the tokenizer of {files.model} ends texts with the id {tokenizer.eos_id}, and the model takes their "
+            f"the tokenizer of {files.name} ends texts with the id {tokenizer.eos_id}, and the model takes their "
             f"features at {expected}; they must be of the same model"
         )
 
 
-def _load_weights(files: CLIPFiles) -> Any:
-    """The model of a transformers folder in float32, every tensor of it read from the weights."""
-    from transformers import AutoModel
-
-    try:
-        with quiet_transformers():
-            model, loading = AutoModel.from_pretrained(
-                files.folder,
-                local_files_only=True,
-                trust_remote_code=False,
-                weights_only=True,  # where there is no safetensors file: tensors from a pickle, never code
-                dtype=torch.float32,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # the message below names them, that of transformers does not
-            )
-    except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
-        raise BackboneError(f"cannot load the weights of {files.model}: {one_line(error)}") from error
-    for name, found, expected in sorted(loading["mismatched_keys"]):
-        raise BackboneError(
-            f"the weights of {files.model} do not match its config: {name} is {list(found)}, and config.json says "
-            f"{list(expected)}; they must be of the same model"
-        )
-    for what, names in (("lack", loading["missing_keys"]), ("have left over", loading["unexpected_keys"])):
-        if names:
-            raise BackboneError(
-                f"the weights of {files.model} {what} {len(names)} tensors, such as {min(names)}; the weights and "
-                "config.json must be of the same model"
-            )
-    return model
-
-
 def _info_of(
-    model: Any, files: CLIPFiles, preprocessing: Preprocessing, caption_projection: nn.Linear | None = None
+    model: Any,
+    files: ModelFiles,
+    layout: Layout,
+    preprocessing: Preprocessing,
+    caption_projection: nn.Linear | None = None,
 ) -> CLIPInfo:
     config = model.config
     is_clip = config.model_type == "clip"
     parameters = [*model.parameters(), *(caption_projection.parameters() if caption_projection else ())]
     return CLIPInfo(
-        model=files.model,
+        model=files.name,
         revision=files.revision,
-        layout=files.layout,
+        layout=layout,
         hidden_act=config.vision_config.hidden_act,
         framing=preprocessing.framing,
         mean=preprocessing.mean,

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from sae_traits.errors import BackboneError
+from sae_traits.features.model_files import ModelFiles
 from sae_traits.features.preprocessing import Preprocessing
 from sae_traits.geometry import Framing, FramingMode, Resample
-from sae_traits.models.clip.files import OPEN_CLIP_CONFIG, CLIPFiles
+
+OPEN_CLIP_CONFIG = "open_clip_config.json"
 
 _SUPPORTED: dict[str, dict[str, tuple[Any, ...]]] = {
     "vision_cfg": {
@@ -35,7 +37,7 @@ _MODES: dict[str, FramingMode] = {"shortest": "crop", "squash": "squash", "longe
 _RESAMPLES: dict[str, Resample] = {"bicubic": "bicubic", "bilinear": "bilinear"}
 
 
-def read_open_clip_config(files: CLIPFiles) -> tuple[dict[str, Any], Preprocessing]:
+def read_open_clip_config(files: ModelFiles) -> tuple[dict[str, Any], Preprocessing]:
     """`model_cfg` with open_clip's defaults filled in, and what `preprocess_cfg` means.
 
     open_clip pads letterboxed images with black; here as everywhere in this toolkit padding is the mean colour.
@@ -44,7 +46,7 @@ def read_open_clip_config(files: CLIPFiles) -> tuple[dict[str, Any], Preprocessi
         BackboneError: it is not a vision transformer CLIP, or has a setting that is not supported.
     """
     values = files.read_json(OPEN_CLIP_CONFIG) or {}
-    where = f"{OPEN_CLIP_CONFIG} of {files.model}"
+    where = f"{OPEN_CLIP_CONFIG} of {files.name}"
     model = values.get("model_cfg")
     sections = [model.get(name) for name in _SUPPORTED] if isinstance(model, dict) else []
     if not isinstance(model, dict) or "embed_dim" not in model or not all(isinstance(s, dict) for s in sections):

@@ -16,10 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sae_traits.errors import BackboneError
-from sae_traits.features.model_files import one_line, quiet_transformers
-from sae_traits.models.clip.files import OPEN_CLIP_CONFIG, CLIPFiles
-from sae_traits.models.clip.open_clip_config import transformers_config
+from sae_traits.errors import BackboneError, one_line
+from sae_traits.features.model_files import ModelFiles, quiet_transformers
+from sae_traits.models.clip.open_clip_config import OPEN_CLIP_CONFIG, transformers_config
+
+_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+"""Weights as safetensors, and where there are none as a pickle, of which only tensors are read."""
 
 _NAMES = {
     "logit_scale": "logit_scale",
@@ -91,11 +93,24 @@ class _Origin:
         return tensor.t().contiguous() if self.transposed else tensor
 
 
-def load_open_clip(files: CLIPFiles, model_cfg: Mapping[str, Any], eos_id: int) -> OpenCLIP:
+def find_weights(files: ModelFiles) -> Path:
+    """The weights of a model in the format of open_clip.
+
+    Raises:
+        BackboneError: it has none.
+    """
+    if (path := files.path(*_FILES)) is None:
+        raise BackboneError(
+            f"{files.name} has {OPEN_CLIP_CONFIG} but no weights ({' or '.join(_FILES)}); get the whole model"
+        )
+    return path
+
+
+def load_open_clip(path: Path, model_cfg: Mapping[str, Any], eos_id: int) -> OpenCLIP:
     """The model, every tensor of the checkpoint accounted for.
 
     Args:
-        files: in the layout open_clip.
+        path: of the weights.
         model_cfg: from `read_open_clip_config`.
         eos_id: the tokenizer's end token, where the text's features are taken.
 
@@ -110,19 +125,19 @@ def load_open_clip(files: CLIPFiles, model_cfg: Mapping[str, Any], eos_id: int) 
         with torch.device("meta"):
             expected = {name: tensor.shape for name, tensor in CLIPModel(config).state_dict().items()}
     except (StrictDataclassError, ValueError, TypeError, ArithmeticError, RuntimeError) as error:
-        raise BackboneError(f"{OPEN_CLIP_CONFIG} of {files.model} makes no model: {one_line(error)}") from error
-    weights = {name: tensor for name, tensor in _read_weights(files.weights).items() if name not in _DROPPED}
+        raise BackboneError(f"{OPEN_CLIP_CONFIG} beside {path} makes no model: {one_line(error)}") from error
+    weights = {name: tensor for name, tensor in _read_weights(path).items() if name not in _DROPPED}
     caption, caption_scale = weights.pop(_CAPTION_PROJECTION, None), weights.pop(_CAPTION_LOGIT_SCALE, None)
     converted: dict[str, Tensor] = {}
     left_over = set(weights)
     for name, shape in expected.items():
         origin = _origin_of(name)
-        _check(weights, origin.name, origin.shape(shape), files)
+        _check(weights, origin.name, origin.shape(shape), path)
         converted[name] = origin.take(weights[origin.name])
         left_over.discard(origin.name)
     if left_over:
         raise BackboneError(
-            f"{files.weights} has {len(left_over)} tensors that its config knows nothing of, such as "
+            f"{path} has {len(left_over)} tensors that its config knows nothing of, such as "
             f"{min(left_over)}; the weights and {OPEN_CLIP_CONFIG} must be of the same model"
         )
     with quiet_transformers():
@@ -130,7 +145,7 @@ def load_open_clip(files: CLIPFiles, model_cfg: Mapping[str, Any], eos_id: int) 
     projection = None
     if caption is not None:
         width, embed_dim = weights["visual.proj"].shape
-        _check({_CAPTION_PROJECTION: caption}, _CAPTION_PROJECTION, [width, embed_dim], files)
+        _check({_CAPTION_PROJECTION: caption}, _CAPTION_PROJECTION, [width, embed_dim], path)
         projection = nn.Linear(width, embed_dim, bias=False)
         projection.weight = nn.Parameter(caption.t().contiguous())
     return OpenCLIP(model, projection, caption_scale if caption is not None else None)
@@ -148,13 +163,13 @@ def _origin_of(name: str) -> _Origin:
     return _Origin(f"{prefix}{_NAMES_IN_A_BLOCK[module]}{kind}")
 
 
-def _check(weights: Mapping[str, Tensor], name: str, shape: list[int], files: CLIPFiles) -> None:
+def _check(weights: Mapping[str, Tensor], name: str, shape: list[int], path: Path) -> None:
     if name not in weights:
-        raise BackboneError(f"{files.weights} lacks the tensor {name} that {OPEN_CLIP_CONFIG} asks for; get both again")
-    found = list(weights[name].shape)
-    if found != shape:
+        raise BackboneError(f"{path} lacks the tensor {name} that {OPEN_CLIP_CONFIG} asks for; get both again")
+    actual = list(weights[name].shape)
+    if actual != shape:
         raise BackboneError(
-            f"{files.weights} does not match its config: {name} is {found}, and {OPEN_CLIP_CONFIG} says {shape}; "
+            f"{path} does not match its config: {name} is {actual}, and {OPEN_CLIP_CONFIG} says {shape}; "
             "they must be of the same model"
         )
 

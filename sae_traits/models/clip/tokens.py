@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sae_traits.errors import BackboneError
-from sae_traits.features.model_files import one_line
-from sae_traits.models.clip.files import CLIPFiles
+from sae_traits.errors import BackboneError, one_line
+from sae_traits.features.model_files import ModelFiles
 
 _STRAIGHT_QUOTES = str.maketrans({"‘": "'", "’": "'", "‚": "'", "‛": "'", "“": '"', "”": '"', "„": '"', "‟": '"'})
 
@@ -58,7 +57,7 @@ def clean_text(text: str) -> str:
     return " ".join(html.unescape(html.unescape(text)).translate(_STRAIGHT_QUOTES).split())
 
 
-def open_clip_tokenizer(files: CLIPFiles, context_length: int) -> TextTokenizer:
+def open_clip_tokenizer(files: ModelFiles, context_length: int) -> TextTokenizer:
     """The tokenizer in a folder of open_clip or in its subfolder `tokenizer`: tokenizer.json, or vocabulary and merges.
 
     Raises:
@@ -75,13 +74,13 @@ def open_clip_tokenizer(files: CLIPFiles, context_length: int) -> TextTokenizer:
     ends = encode("")
     if len(ends) != 2 or ends[1] != highest_id:
         raise BackboneError(
-            f"the tokenizer of {files.model} makes {ends} of an empty text; open_clip needs a begin and an end token, "
+            f"the tokenizer of {files.name} makes {ends} of an empty text; open_clip needs a begin and an end token, "
             f"the end being the highest id of the vocabulary ({highest_id}), since it takes the text's features there"
         )
     return TextTokenizer(encode, context_length, pad_id=0, highest_id=highest_id)
 
 
-def transformers_tokenizer(files: CLIPFiles, text_config: Any) -> TextTokenizer:
+def transformers_tokenizer(files: ModelFiles, text_config: Any) -> TextTokenizer:
     """The tokenizer of a folder of transformers.
 
     Raises:
@@ -90,45 +89,47 @@ def transformers_tokenizer(files: CLIPFiles, text_config: Any) -> TextTokenizer:
     from transformers import AutoTokenizer
 
     named = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")
-    if not any((files.folder / file).is_file() for file in named):
-        raise BackboneError(
-            f"{files.model} has no tokenizer ({', '.join(named)}); copy it from where the model is from"
-        )
+    if files.path(*named) is None:
+        raise BackboneError(f"{files.name} has no tokenizer ({', '.join(named)}); copy it from where the model is from")
     # Without sentencepiece transformers would fall back to tokenizer.json, which keeps the punctuation in silence.
     declared = (files.read_json("tokenizer_config.json") or {}).get("tokenizer_class")
     if declared == "SiglipTokenizer" and importlib.util.find_spec("sentencepiece") is None:
-        raise BackboneError(f"the tokenizer of {files.model} needs sentencepiece; run `pip install sentencepiece`")
+        raise BackboneError(f"the tokenizer of {files.name} needs sentencepiece; run `pip install sentencepiece`")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(files.folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(files.name, revision=files.commit, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        raise BackboneError(f"cannot load the tokenizer of {files.model}: {one_line(error)}") from error
+        raise BackboneError(f"cannot load the tokenizer of {files.name}: {one_line(error)}") from error
 
     def encode(text: str) -> list[int]:
         return tokenizer.encode(text, verbose=False)
 
     if not encode(""):
-        raise BackboneError(f"the tokenizer of {files.model} adds no end token; take the one it was trained with")
+        raise BackboneError(f"the tokenizer of {files.name} adds no end token; take the one it was trained with")
     pad_id = text_config.pad_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     highest_id = max(tokenizer.get_vocab().values())
     return TextTokenizer(encode, text_config.max_position_embeddings, pad_id or 0, highest_id)
 
 
-def _read_open_clip_tokenizer(files: CLIPFiles) -> Any:
+def _read_open_clip_tokenizer(files: ModelFiles) -> Any:
     from tokenizers import Tokenizer
     from transformers import CLIPTokenizer
 
-    for folder in (files.folder, files.folder / "tokenizer"):
-        whole, vocabulary, merges = (folder / file for file in ("tokenizer.json", "vocab.json", "merges.txt"))
+    for folder in ("", "tokenizer/"):
+        whole = files.path(f"{folder}tokenizer.json")
+        vocabulary, merges = (
+            (None, None) if whole else (files.path(f"{folder}{f}") for f in ("vocab.json", "merges.txt"))
+        )
         try:
-            if whole.is_file():
+            if whole is not None:
                 return Tokenizer.from_file(str(whole))
-            if vocabulary.is_file() and merges.is_file():
-                return CLIPTokenizer.from_pretrained(folder, local_files_only=True).backend_tokenizer
+            vocabulary, merges = (files.path(f"{folder}{file}") for file in ("vocab.json", "merges.txt"))
+            if vocabulary is not None and merges is not None:
+                return CLIPTokenizer.from_pretrained(vocabulary.parent, local_files_only=True).backend_tokenizer
         except Exception as error:  # tokenizers raises nothing more specific
             raise BackboneError(
-                f"the tokenizer in {folder} cannot be read ({one_line(error)}); get its files again"
+                f"the tokenizer of {files.name} cannot be read ({one_line(error)}); get its files again"
             ) from error
     raise BackboneError(
-        f"{files.model} has no tokenizer: neither tokenizer.json, nor vocab.json and merges.txt, there or in its "
+        f"{files.name} has no tokenizer: neither tokenizer.json, nor vocab.json and merges.txt, there or in its "
         "folder tokenizer/; copy them from the model that it was made from"
     )

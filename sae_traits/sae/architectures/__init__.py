@@ -1,100 +1,81 @@
-"""How pre-activations become latents: one file an architecture, behind one small interface."""
+"""The architectures: one subclass of `SAE` per file, and a line of `ARCHITECTURES` that registers it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, get_args
+from dataclasses import dataclass
+from typing import Any
 
-from torch import Tensor
-
+from sae_traits.config.train import BatchTopK, JumpReLU, ReLU, TopK, TrainConfig
 from sae_traits.errors import CheckpointError
-from sae_traits.sae.activations import Selection
-from sae_traits.sae.architectures.batch_topk import BatchTopK
-from sae_traits.sae.architectures.jump_relu import JumpReLU
-from sae_traits.sae.architectures.k_means import KMeans
-from sae_traits.sae.architectures.nmf import NMF
-from sae_traits.sae.architectures.relu import ReLU
-from sae_traits.sae.architectures.topk import TopK
-from sae_traits.sae.processes import Processes
-
-if TYPE_CHECKING:
-    from sae_traits.sae.model import SAE, SAEConfig
-    from sae_traits.sae.objectives import ForwardPass
-
-ArchitectureName = Literal["relu", "topk", "batch_topk", "jump_relu", "k_means", "nmf"]
-"""The last two are baselines that are fitted, not trained."""
+from sae_traits.sae.architectures.batch_topk import BatchTopKSAE
+from sae_traits.sae.architectures.jump_relu import JumpReLUSAE
+from sae_traits.sae.architectures.k_means import KMeansDictionary
+from sae_traits.sae.architectures.nmf import NMFDictionary
+from sae_traits.sae.architectures.relu import ReLUSAE
+from sae_traits.sae.architectures.topk import TopKSAE
+from sae_traits.sae.architectures.trainable import TrainableSAE
+from sae_traits.sae.model import SAE, SAEConfig
 
 
-class Architecture(Protocol):
-    """What every later step needs of a dictionary; the module's tensors come with the SAE."""
+@dataclass(frozen=True)
+class Architecture:
+    """What belongs together: the name in config.json, the subclass, and the options that it is trained with."""
 
-    has_threshold: ClassVar[bool]
-    """Whether the SAE has a tensor `threshold [n_latents]`."""
-
-    def encode(self, sae: SAE, x: Tensor) -> Tensor:
-        """Latents `[n, n_latents]`, zero or positive, of features `[n, d_model]`."""
-        ...
-
-    def gate(self, sae: SAE) -> Tensor | None:
-        """`[n_latents]`: a latent is its own pre-activation where that is larger than this, and zero elsewhere.
-
-        None where a latent depends on the other latents too.
-        """
-        ...
+    name: str
+    sae: type[SAE]
+    options: type | None = None
+    """None for a baseline, which is fitted."""
 
 
-class TrainableArchitecture(Architecture, Protocol):
-    """What training needs besides."""
-
-    def start(self, pre: Tensor, sae: SAE, processes: Processes) -> None:
-        """Set what depends on the data, before the first step; the arguments are those of `select`."""
-        ...
-
-    def select(self, pre: Tensor, sae: SAE, processes: Processes) -> Selection | None:
-        """Which latents of a batch are active; None where the architecture has a dense function `activate` instead.
-
-        Args:
-            pre: pre-activations `[n, n_latents]`, without gradient.
-            sae: the SAE; its threshold may be moved.
-            processes: those that share the batch.
-        """
-        ...
-
-    def sparsity_loss(self, step: ForwardPass) -> Tensor | None:
-        """What training adds to the loss, weighed by a coefficient; None where the activation itself is sparse."""
-        ...
+ARCHITECTURES = (
+    Architecture("topk", TopKSAE, TopK),
+    Architecture("batch_topk", BatchTopKSAE, BatchTopK),
+    Architecture("jump_relu", JumpReLUSAE, JumpReLU),
+    Architecture("relu", ReLUSAE, ReLU),
+    Architecture("k_means", KMeansDictionary),
+    Architecture("nmf", NMFDictionary),
+)
 
 
-class DenseArchitecture(TrainableArchitecture, Protocol):
-    """One whose `select` gives None."""
-
-    def activate(self, pre: Tensor, sae: SAE) -> Tensor:
-        """Latents `[n, n_latents]` of pre-activations `[n, n_latents]`, both with gradients."""
-        ...
-
-
-def make_architecture(config: SAEConfig) -> Architecture:
-    """The architecture that a configuration names.
+def sae_class(name: str) -> type[SAE]:
+    """The subclass of `SAE` of a name in config.json.
 
     Raises:
-        CheckpointError: there is no such architecture, or it lacks its k.
+        CheckpointError: there is no such architecture.
     """
-    match config.architecture:
-        case "relu":
-            return ReLU()
-        case "topk" | "batch_topk" if config.k is None:
-            raise CheckpointError(f"the architecture {config.architecture!r} needs k, the number of active latents")
-        case "topk":
-            assert config.k is not None
-            return TopK(config.k)
-        case "batch_topk":
-            assert config.k is not None
-            return BatchTopK(config.k)
-        case "jump_relu":
-            return JumpReLU(config.k)
-        case "k_means":
-            return KMeans()
-        case "nmf":
-            return NMF()
-    raise CheckpointError(
-        f"unknown architecture {config.architecture!r}; this version knows {', '.join(get_args(ArchitectureName))}"
+    for architecture in ARCHITECTURES:
+        if architecture.name == name:
+            return architecture.sae
+    known = ", ".join(architecture.name for architecture in ARCHITECTURES)
+    raise CheckpointError(f"unknown architecture {name!r}; this version knows {known}")
+
+
+def trained_class(config: TrainConfig) -> type[TrainableSAE]:
+    """The subclass of `SAE` that a training makes."""
+    return _of_options(config)[1]
+
+
+def new_sae(config: TrainConfig, d_model: int, **facts: Any) -> TrainableSAE:
+    """The SAE that a training begins with.
+
+    Args:
+        config: of the training.
+        d_model: width of the features.
+        facts: further fields of its `SAEConfig`: `backbone`, `training`.
+    """
+    name, subclass = _of_options(config)
+    sae_config = SAEConfig(
+        architecture=name,
+        d_model=d_model,
+        n_latents=config.n_latents,
+        k=getattr(config.architecture, "k", None),
+        prefixes=config.prefixes,
+        **facts,
     )
+    return subclass(sae_config, seed=config.seed)
+
+
+def _of_options(config: TrainConfig) -> tuple[str, type[TrainableSAE]]:
+    (found,) = (a for a in ARCHITECTURES if a.options is type(config.architecture))
+    assert issubclass(found.sae, TrainableSAE)
+    return found.name, found.sae

@@ -2,53 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from sae_traits.sae.objectives import ForwardPass, l0_to_target
-from sae_traits.sae.processes import Processes, largest_of_batch
-from sae_traits.sae.surrogate import jump_relu, learned_jump_relu
+from sae_traits.config.train import JumpReLU
+from sae_traits.sae.architectures.threshold import ThresholdSAE, mean_active
+from sae_traits.sae.architectures.trainable import DenseSAE, Penalty
 
 if TYPE_CHECKING:
-    from sae_traits.sae.model import SAE
+    from sae_traits.sae.objective import ForwardPass
 
 
-@dataclass(frozen=True)
-class JumpReLU:
+class JumpReLUSAE(ThresholdSAE, DenseSAE):
     """latents = pre where pre > threshold, the threshold being learned with the mean number of active latents as aim.
+
+    k is that aim; other libraries' checkpoints have none.
 
     Source: Rajamanoharan et al. 2024, "Jumping ahead", section 3, with the penalty of its appendix on training to a
     given sparsity.
     """
 
-    k: int | None
-    """Aim of training; None in other libraries' checkpoints."""
-    has_threshold: ClassVar = True
-
-    def encode(self, sae: SAE, x: Tensor) -> Tensor:
-        """Latents `[n, n_latents]`."""
-        return jump_relu(sae.pre_activations(x), self.gate(sae))
-
-    def gate(self, sae: SAE) -> Tensor:
-        """The thresholds, none below zero `[n_latents]`."""
-        return sae.threshold.clamp_min(0)
-
-    def start(self, pre: Tensor, sae: SAE, processes: Processes) -> None:
-        """Set all thresholds so that k latents a patch are active."""
-        assert self.k is not None
-        _, _, smallest = largest_of_batch(pre, self.k, processes)
-        sae.threshold.fill_(smallest.clamp_min(0))
-
-    def select(self, pre: Tensor, sae: SAE, processes: Processes) -> None:
-        """None: dense."""
-        return
-
-    def activate(self, pre: Tensor, sae: SAE) -> Tensor:
-        """Latents `[n, n_latents]` with gradients."""
-        return learned_jump_relu(pre, self.gate(sae))
+    @classmethod
+    def penalty(cls, options: JumpReLU, scale: float) -> Penalty:
+        """The same on features of any scale, since numbers of latents have none."""
+        return Penalty(options.l0_coefficient, options.sparsity_warmup_steps)
 
     def sparsity_loss(self, step: ForwardPass) -> Tensor:
-        """How far the number of active latents is from k."""
-        return l0_to_target(step)
+        """(L0 / k - 1)², L0 being the mean number of active latents per patch over all processes.
+
+        Only thresholds get a gradient.
+        """
+        k = self.config.k
+        assert k is not None
+        of_process = mean_active(step.pre, self.gate())
+        excess = step.processes.average(of_process.detach()) / k - 1
+        # The value is that of the whole batch; the gradient is this process's part of it.
+        return excess.square() + 2 * excess / k * (of_process - of_process.detach())

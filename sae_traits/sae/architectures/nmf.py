@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
-
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from sae_traits.sae.model import SAE
+from sae_traits.sae.model import SAE
 
 
 def positive_and_negative(x: Tensor) -> Tensor:
@@ -17,32 +13,33 @@ def positive_and_negative(x: Tensor) -> Tensor:
     return torch.cat([x.relu(), (-x).relu()], dim=-1)
 
 
-@dataclass(frozen=True)
-class NMF:
+class NMFDictionary(SAE):
     """latents ≥ 0 that reconstruct [x⁺, x⁻] best with fixed components.
 
     The components are the columns of `W_enc`, here `[2 d_model, n_latents]`. A row of `W_dec` is the positive half of a
     component less its negative half.
     """
 
-    has_threshold: ClassVar = False
+    @staticmethod
+    def encoder_of(decoder: Tensor) -> Tensor:
+        """The positive and the negative parts of the decoder `[2 d_model, n_latents]`."""
+        return positive_and_negative(decoder).T.clone()
 
-    def encode(self, sae: SAE, x: Tensor) -> Tensor:
+    def pre_activations(self, x: Tensor) -> Tensor:
+        """What the components reconstruct: both parts of the features `[n, 2 d_model]`."""
+        return positive_and_negative(self.centred(x.detach()))
+
+    def activate(self, pre: Tensor) -> Tensor:
         """Latents `[n, n_latents]`, by scikit-learn's coordinate descent."""
         from sklearn.decomposition import non_negative_factorization
 
-        if not len(x):
-            return x.new_zeros(0, sae.config.n_latents)
-        centred = x - sae.b_dec.detach() if sae.config.subtract_decoder_bias else x
+        if not len(pre):
+            return pre.new_zeros(0, self.config.n_latents)
         latents, _, _ = non_negative_factorization(
-            positive_and_negative(centred).cpu().numpy(),
-            H=sae.W_enc.detach().T.contiguous().cpu().numpy(),
-            n_components=sae.config.n_latents,  # pyright: ignore[reportArgumentType]
+            pre.detach().float().cpu().numpy(),
+            H=self.W_enc.detach().float().T.contiguous().cpu().numpy(),
+            n_components=self.config.n_latents,  # pyright: ignore[reportArgumentType]
             init="custom",
             update_H=False,
         )
-        return torch.from_numpy(latents).to(x)
-
-    def gate(self, sae: SAE) -> None:
-        """None: the latents are found together."""
-        return
+        return torch.from_numpy(latents).to(pre)

@@ -2,50 +2,58 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from sae_traits.sae.objectives import ForwardPass, l1_norm
-from sae_traits.sae.processes import Processes, largest_of_batch
+from sae_traits.config.train import ReLU
+from sae_traits.sae.activations import values_of
+from sae_traits.sae.architectures.trainable import DenseSAE, Penalty, Processes, largest_of_batch
 
 if TYPE_CHECKING:
-    from sae_traits.sae.model import SAE
+    from sae_traits.sae.objective import ForwardPass
+
+TURN = 0.1
+"""Peak learning rate where none is given, times the square root of `d_model`.
+
+Adam moves every component by about the learning rate, and so turns a row of unit norm by that times the root of their
+number, in radians. A ReLU encoder has farther to go than the others, whose sparsity is given: its columns grow and its
+biases sink until few latents are active. docs/quality.md has the figures.
+"""
 
 
-@dataclass(frozen=True)
-class ReLU:
+class ReLUSAE(DenseSAE):
     """latents = max(0, pre); Pahuja et al. 2026, section 3.1, equations 1 and 2."""
 
-    has_threshold: ClassVar = False
+    @classmethod
+    def default_learning_rate(cls, d_model: int) -> float:
+        """`TURN` over the root of the width."""
+        return TURN / math.sqrt(d_model)
 
-    def encode(self, sae: SAE, x: Tensor) -> Tensor:
+    @classmethod
+    def penalty(cls, options: ReLU, scale: float) -> Penalty:
+        """The same trade-off on scaled features: mse shrinks by the scale's square, the L1 norm by the scale."""
+        return Penalty(options.l1_coefficient / scale, options.sparsity_warmup_steps)
+
+    def activate(self, pre: Tensor) -> Tensor:
         """Latents `[n, n_latents]`."""
-        return sae.pre_activations(x).relu()
+        return pre.relu()
 
-    def gate(self, sae: SAE) -> Tensor:
+    def gate(self) -> Tensor:
         """Zero for all latents `[n_latents]`."""
-        return torch.zeros_like(sae.b_enc)
+        return torch.zeros_like(self.b_enc)
 
-    def start(self, pre: Tensor, sae: SAE, processes: Processes) -> None:
-        """Lower all biases so that `d_model` latents a patch are active, as many as are needed to span any patch.
+    def start(self, pre: Tensor, processes: Processes) -> None:
+        """Lower all biases so that `d_model` latents per patch are active, as many as are needed to span any patch.
 
         With biases of zero half of the dictionary is active, and short trainings end before they have unlearnt it.
         """
-        _, _, smallest = largest_of_batch(pre, sae.config.d_model, processes)
-        for tensor in (sae.b_enc, pre):
+        _, _, smallest = largest_of_batch(pre, self.config.d_model, processes)
+        for tensor in (self.b_enc, pre):
             tensor.sub_(smallest.clamp_min(0))
 
-    def select(self, pre: Tensor, sae: SAE, processes: Processes) -> None:
-        """None: dense."""
-        return
-
-    def activate(self, pre: Tensor, sae: SAE) -> Tensor:
-        """Latents `[n, n_latents]` with gradients."""
-        return pre.relu()
-
     def sparsity_loss(self, step: ForwardPass) -> Tensor:
-        """The L1 norm."""
-        return l1_norm(step)
+        """The L1 norm: sum over latents, which are zero or positive, mean over the batch; section 3.1."""
+        return values_of(step.latents).sum() / len(step.x)

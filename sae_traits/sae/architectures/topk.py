@@ -2,49 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
-
 import torch
 from torch import Tensor
 
 from sae_traits.sae.activations import Selection
-from sae_traits.sae.processes import Processes
-
-if TYPE_CHECKING:
-    from sae_traits.sae.model import SAE
-    from sae_traits.sae.objectives import ForwardPass
+from sae_traits.sae.architectures.trainable import Processes, SparseSAE, required_k
+from sae_traits.sae.model import SAEConfig
 
 
-@dataclass(frozen=True)
-class TopK:
+class TopKSAE(SparseSAE):
     """latents = the k largest pre-activations of a row, where positive.
 
     Source: Gao et al. 2024, "Scaling and evaluating sparse autoencoders", section 2.3.
     """
 
-    k: int
-    has_threshold: ClassVar = False
+    def __init__(self, config: SAEConfig, *, seed: int = 0) -> None:
+        """As in the base class."""
+        super().__init__(config, seed=seed)
+        self.k = required_k(config)
 
-    def encode(self, sae: SAE, x: Tensor) -> Tensor:
+    def activate(self, pre: Tensor) -> Tensor:
         """Latents `[n, n_latents]`."""
-        pre = sae.pre_activations(x)
         values, latents = pre.topk(self.k, dim=-1, sorted=False)
         return torch.zeros_like(pre).scatter_(-1, latents, values.relu())
 
-    def gate(self, sae: SAE) -> None:
-        """None: which latents are active depends on the others."""
-        return
-
-    def start(self, pre: Tensor, sae: SAE, processes: Processes) -> None:
-        """Nothing depends on the data."""
-
-    def select(self, pre: Tensor, sae: SAE, processes: Processes) -> Selection:
+    def select(self, pre: Tensor, processes: Processes) -> Selection:
         """The k largest of each row, in no order."""
         values, latents = pre.topk(self.k, dim=-1, sorted=False)
-        offsets = torch.arange(0, self.k * len(pre) + 1, self.k, device=pre.device)
-        return Selection(offsets, latents.flatten(), values.flatten() > 0, pre.shape[1])
-
-    def sparsity_loss(self, step: ForwardPass) -> None:
-        """None: the activation is sparse."""
-        return
+        return Selection.of_rows(latents, values > 0, self.config.n_latents)

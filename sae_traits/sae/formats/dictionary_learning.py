@@ -9,9 +9,8 @@ from pathlib import Path
 from torch import Tensor
 
 from sae_traits.errors import CheckpointError
-from sae_traits.sae.architectures import ArchitectureName
 from sae_traits.sae.formats.files import Settings, Shape, Weights, make_sae, read_pickle, read_settings
-from sae_traits.sae.model import SAE, SAEConfig
+from sae_traits.sae.model import SAE
 
 SETTINGS_FILE = "config.json"
 WEIGHTS_FILE = "ae.pt"
@@ -21,7 +20,7 @@ WEIGHTS_FILE = "ae.pt"
 class _DictClass:
     """How a class of that library keeps its tensors."""
 
-    architecture: ArchitectureName
+    architecture: str
     b_dec: str = "b_dec"
     """Its name there."""
     linear: bool = True
@@ -52,16 +51,15 @@ def load_dictionary_learning(folder: Path) -> SAE:
     kind = _kind(trainer)
     d_model, n_latents = trainer.count("activation_dim"), trainer.count("dict_size")
     weights = read_pickle(folder / WEIGHTS_FILE, folder / WEIGHTS_FILE)
-    config = SAEConfig(
+    return make_sae(
+        "dictionary_learning",
+        settings,
+        _tensors(weights, kind, d_model, n_latents),
         architecture=kind.architecture,
-        d_model=d_model,
-        n_latents=n_latents,
         k=_k(trainer, weights, n_latents) if kind.architecture in ("topk", "batch_topk") else None,
         prefixes=_prefixes(trainer, n_latents) if "group_sizes" in trainer.values else (),
         subtract_decoder_bias=kind.subtract_decoder_bias,
-        training={"format": "dictionary_learning", "settings": settings.values},
     )
-    return make_sae(config, _tensors(weights, kind, d_model, n_latents))
 
 
 def _kind(trainer: Settings) -> _DictClass:

@@ -92,5 +92,5 @@ def _settings(sae: SAE) -> dict[str, Any]:
 
 def _tensors(sae: SAE) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {"W_enc": sae.W_enc, "b_enc": sae.b_enc, "W_dec": sae.W_dec, "b_dec": sae.b_dec}
-    gate = sae.architecture.gate(sae)
-    return tensors | {"threshold": gate} if sae.architecture.has_threshold and gate is not None else tensors
+    gate = sae.gate()
+    return tensors | {"threshold": gate} if sae.thresholds and gate is not None else tensors

@@ -145,8 +145,22 @@ def read_pickle(file: Path, content: BinaryIO | Path) -> Weights:
     return Weights(file, tensors)
 
 
-def make_sae(config: SAEConfig, tensors: Mapping[str, Tensor]) -> SAE:
-    """An SAE with these tensors, which have its names and shapes."""
-    sae = SAE(config)
+def shapes_of(d_model: int, n_latents: int) -> dict[str, Shape]:
+    """Our layout, which some libraries share."""
+    return {"W_enc": (d_model, n_latents), "b_enc": (n_latents,), "W_dec": (n_latents, d_model), "b_dec": (d_model,)}
+
+
+def make_sae(library: str, settings: Settings, tensors: Mapping[str, Tensor], **fields: Any) -> SAE:
+    """The SAE of a checkpoint.
+
+    Args:
+        library: whose format it is, for the record.
+        settings: of the checkpoint, for the record.
+        tensors: with our names and shapes.
+        fields: of its `SAEConfig`, without the widths.
+    """
+    n_latents, d_model = tensors["W_dec"].shape
+    training = {"format": library, "settings": settings.values}
+    sae = SAE.from_config(SAEConfig(d_model=d_model, n_latents=n_latents, training=training, **fields))
     sae.load_state_dict(dict(tensors), strict=True)
     return sae.eval()

@@ -12,9 +12,8 @@ from typing import Any
 from torch import Tensor
 
 from sae_traits.errors import CheckpointError
-from sae_traits.sae.architectures import ArchitectureName
-from sae_traits.sae.formats.files import Settings, Shape, make_sae, read_safetensors, read_settings
-from sae_traits.sae.model import SAE, SAEConfig
+from sae_traits.sae.formats.files import Settings, make_sae, read_safetensors, read_settings, shapes_of
+from sae_traits.sae.model import SAE
 from sae_traits.schema import BackboneInfo
 
 SETTINGS_FILE = "cfg.json"
@@ -23,9 +22,9 @@ SCALER_FILE = "activation_scaler.json"
 """In checkpoints of training: the factor that features are multiplied by."""
 OUR_METADATA = "sae_traits"
 """Key of the metadata under which the export says what SAELens has no words for."""
-SMALLEST_NORM = 1e-8
+MIN_NORM = 1e-8
 """Of a decoder row, as SAELens has it."""
-_ARCHITECTURES: dict[str, ArchitectureName] = {
+_ARCHITECTURES: dict[str, str] = {
     "standard": "relu",
     "topk": "topk",
     "jumprelu": "jump_relu",
@@ -51,17 +50,16 @@ def load_sae_lens(folder: Path) -> SAE:
     _fold(tensors, _input_scale(folder, settings), bool(settings.values.get("rescale_acts_by_decoder_norm")))
     if "topk_threshold" in tensors:
         tensors["threshold"] = tensors.pop("topk_threshold").expand(n_latents)
-    config = SAEConfig(
+    return make_sae(
+        "sae_lens 6",
+        settings,
+        tensors,
         architecture=_ARCHITECTURES[architecture],
-        d_model=d_model,
-        n_latents=n_latents,
         k=settings.count("k", at_most=n_latents) if architecture == "topk" else None,
         prefixes=_prefixes(settings, metadata, n_latents),
         subtract_decoder_bias=bool(settings.values.get("apply_b_dec_to_input", True)),
         backbone=_backbone(settings, metadata),
-        training={"format": "sae_lens 6", "settings": settings.values},
     )
-    return make_sae(config, tensors)
 
 
 def _metadata(settings: Settings) -> dict[str, Any]:
@@ -87,12 +85,7 @@ def _architecture(settings: Settings) -> str:
 
 
 def _tensors(file: Path, architecture: str, d_model: int, n_latents: int) -> dict[str, Tensor]:
-    shapes: dict[str, Shape] = {
-        "W_enc": (d_model, n_latents),
-        "b_enc": (n_latents,),
-        "W_dec": (n_latents, d_model),
-        "b_dec": (d_model,),
-    }
+    shapes = shapes_of(d_model, n_latents)
     if architecture == "jumprelu":
         shapes["threshold"] = (n_latents,)
     elif architecture in ("batchtopk", "matryoshka_batchtopk"):
@@ -139,7 +132,7 @@ def _fold(tensors: dict[str, Tensor], scale: float, rescale: bool) -> None:
         return
     if "topk_threshold" in tensors:  # it is in the unit of rescaled latents
         tensors["topk_threshold"] = tensors["topk_threshold"] / scale
-    norms = tensors["W_dec"].norm(dim=1).clamp_min(SMALLEST_NORM)
+    norms = tensors["W_dec"].norm(dim=1).clamp_min(MIN_NORM)
     tensors["W_enc"] = tensors["W_enc"] * norms
     tensors["b_enc"] = tensors["b_enc"] * norms
     tensors["W_dec"] = tensors["W_dec"] / norms[:, None]

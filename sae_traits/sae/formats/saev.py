@@ -6,18 +6,18 @@ import io
 import json
 from pathlib import Path
 
-from sae_traits.sae.formats.files import Settings, make_sae, read_pickle
-from sae_traits.sae.model import SAE, SAEConfig
+from sae_traits.sae.formats.files import Settings, make_sae, read_pickle, shapes_of
+from sae_traits.sae.model import SAE
 
 FILE = "sae.pt"
 """Name of the file in published repositories; anywhere else it may have any name."""
-_LONGEST_HEADER = 1 << 16
+_MAX_HEADER = 1 << 16
 
 
 def read_header(path: Path) -> Settings | None:
     """The settings of a checkpoint; None where the file is not one."""
     with path.open("rb") as file:
-        header = file.readline(_LONGEST_HEADER)
+        header = file.readline(_MAX_HEADER)
     try:
         values = json.loads(header)
     except ValueError:
@@ -38,13 +38,6 @@ def load_saev(path: Path, header: Settings) -> SAE:
     d_model = header.count("d_vit")
     n_latents = d_model * header.count("exp_factor")
     with path.open("rb") as file:
-        file.readline(_LONGEST_HEADER)
+        file.readline(_MAX_HEADER)
         weights = read_pickle(path, io.BytesIO(file.read()))
-    shapes = {"W_enc": (d_model, n_latents), "b_enc": (n_latents,), "W_dec": (n_latents, d_model), "b_dec": (d_model,)}
-    config = SAEConfig(
-        architecture="relu",
-        d_model=d_model,
-        n_latents=n_latents,
-        training={"format": "saev 1", "settings": header.values},
-    )
-    return make_sae(config, weights.take(shapes))
+    return make_sae("saev 1", header, weights.take(shapes_of(d_model, n_latents)), architecture="relu")

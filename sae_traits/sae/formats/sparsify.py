@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sae_traits.errors import CheckpointError
 from sae_traits.sae.formats.files import Settings, make_sae, read_safetensors, read_settings
-from sae_traits.sae.model import SAE, SAEConfig
+from sae_traits.sae.model import SAE
 
 SETTINGS_FILE = "cfg.json"
 WEIGHTS_FILE = "sae.safetensors"
@@ -40,20 +40,14 @@ def load_sparsify(folder: Path) -> SAE:
         "b_dec": (d_model,),
     }
     tensors = read_safetensors(folder / WEIGHTS_FILE).take(shapes)
-    config = SAEConfig(
-        architecture="topk",
-        d_model=d_model,
-        n_latents=n_latents,
-        k=settings.count("k", at_most=n_latents),
-        training={"format": "sparsify", "settings": settings.values},
-    )
     renamed = {
         "W_enc": tensors["encoder.weight"].T,
         "b_enc": tensors["encoder.bias"],
         "W_dec": tensors["W_dec"],
         "b_dec": tensors["b_dec"],
     }
-    return make_sae(config, renamed)
+    k = settings.count("k", at_most=n_latents)
+    return make_sae("sparsify", settings, renamed, architecture="topk", k=k)
 
 
 def _check_kind(settings: Settings) -> None:

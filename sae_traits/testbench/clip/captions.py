@@ -83,16 +83,16 @@ class CaptionWriter:
         return text
 
     def _traits(self, content: str, species: DrawnSpecies, sentences: Sequence[str], rng: np.random.Generator) -> str:
-        said = [sentences[i] for i in rng.permutation(len(sentences))[: rng.integers(2, 5)]]
+        parts = [sentences[i] for i in rng.permutation(len(sentences))[: rng.integers(2, 5)]]
         if content == "words":
             return in_words(species, rng)
         if content == "sentence":
-            said = said[:1]
+            parts = parts[:1]
         elif content == "words and sentence":
-            said = [in_words(species, rng), said[0]]
+            parts = [in_words(species, rng), parts[0]]
         if rng.random() < PHRASED:
-            said = [as_phrase(sentence) for sentence in said]
-        return _pick(_BETWEEN, rng).join(said)
+            parts = [as_phrase(part) for part in parts]
+        return _pick(_BETWEEN, rng).join(parts)
 
 
 def in_words(species: DrawnSpecies, rng: np.random.Generator) -> str:

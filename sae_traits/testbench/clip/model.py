@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sae_traits.geometry import Framing
-from sae_traits.testbench.clip import DRAWN_KEY
+from sae_traits.models.clip.model import ONLY_FOR_KEY
+from sae_traits.testbench.drawn.world import NOTE
 
 if TYPE_CHECKING:
     from transformers import CLIPModel, PreTrainedTokenizerFast
@@ -80,7 +81,7 @@ def new_model(n_tokens: int, *, width: int, vision_layers: int, text_layers: int
         | {"hidden_act": "gelu", "projection_dim": width},
         projection_dim=width,
     )
-    setattr(config, DRAWN_KEY, True)
+    setattr(config, ONLY_FOR_KEY, NOTE)
     return CLIPModel(config)
 
 
@@ -111,12 +112,3 @@ def save_clip(model: CLIPModel, tokenizer: PreTrainedTokenizerFast, folder: Path
         "do_convert_rgb": True,
     }
     (folder / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=2) + "\n", encoding="utf-8")
-
-
-def load_saved(folder: Path) -> tuple[CLIPModel, PreTrainedTokenizerFast]:
-    """Model in single precision, ready for use, and tokenizer of a folder that `save_clip` wrote."""
-    import torch
-    from transformers import AutoTokenizer, CLIPModel
-
-    model = CLIPModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
-    return model.eval(), AutoTokenizer.from_pretrained(folder, local_files_only=True)

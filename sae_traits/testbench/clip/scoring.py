@@ -10,25 +10,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch.nn import functional
 
 from sae_traits.evaluation.statistics import Interval, bootstrap_interval
 from sae_traits.evaluation.text import as_phrase
 from sae_traits.features.texture import texture_info
+from sae_traits.models.clip.model import CLIP
 from sae_traits.testbench.clip.captions import in_words
-from sae_traits.testbench.clip.model import input_framing
 from sae_traits.testbench.clip.sketches import ON_PART, say
-from sae_traits.testbench.clip.training import embed_images, embed_texts, normalise
 from sae_traits.testbench.drawn.painter import SIZE, Drawing, draw_specimen
 from sae_traits.testbench.drawn.world import PARTS, WORLD, DrawnSpecies, true_world
-
-if TYPE_CHECKING:
-    from transformers import CLIPModel, PreTrainedTokenizerFast
 
 CONDITIONS = ("name only", "name + traits", "traits only", "name + another species' traits")
 N_TRAITS = 5
@@ -50,8 +46,7 @@ class Accuracy:
 class Trial:
     """Images of the demo's species, and what is said of images that are not among them."""
 
-    pixels: NDArray[np.uint8]
-    """`[n_images, side, side, 3]`."""
+    images: tuple[Image.Image, ...]
     species: NDArray[np.intp]
     """Index into WORLD of each image `[n_images]`."""
     traits: Mapping[Wording, Sequence[Sequence[str]]]
@@ -60,22 +55,20 @@ class Trial:
 
 def draw_trial(seed: int, *, n_train: int = 17, n_test: int = 7) -> Trial:
     """Draw images as `draw_collection` does: traits from the first `n_train` of a species, images from the next."""
-    framing = input_framing().grid((SIZE, SIZE), rows=1, columns=1)
-    pixels, said, words = [], [], []
+    images, measured, words = [], [], []
     for index, species in enumerate(WORLD):
         drawings = [draw_specimen(species, np.random.default_rng([seed, index, k])) for k in range(n_train + n_test)]
-        pixels += [np.asarray(framing.frame(drawing.image)) for drawing in drawings[n_train:]]
-        phrases = [as_phrase(text) for drawing in drawings[:n_train] for text in _said_of(drawing, species)]
-        said.append([phrase for phrase, _ in Counter(phrases).most_common(N_TRAITS)])
+        images += [drawing.image for drawing in drawings[n_train:]]
+        phrases = [as_phrase(text) for drawing in drawings[:n_train] for text in _sentences_of(drawing, species)]
+        measured.append([phrase for phrase, _ in Counter(phrases).most_common(N_TRAITS)])
         rng = np.random.default_rng([seed, index])
         words.append([in_words(species, rng) for _ in range(N_TRAITS)])
-    return Trial(np.stack(pixels), np.repeat(np.arange(len(WORLD)), n_test), {"measured": said, "words": words})
+    return Trial(tuple(images), np.repeat(np.arange(len(WORLD)), n_test), {"measured": measured, "words": words})
 
 
-def score(model: CLIPModel, tokenizer: PreTrainedTokenizerFast, trial: Trial, *, seed: int = 0) -> list[Accuracy]:
+def score(clip: CLIP, trial: Trial, *, seed: int = 0) -> list[Accuracy]:
     """Accuracy of every condition for both wordings; the seed deals other species' traits and ties."""
-    with torch.inference_mode():
-        images = embed_images(model, normalise(trial.pixels))
+    images = clip.embed_images(torch.stack([clip.prepare(image) for image in trial.images]))
     rng = np.random.default_rng(seed)
     names = [species.binomial for species in WORLD]
     other = _derangement(len(WORLD), rng)
@@ -88,19 +81,15 @@ def score(model: CLIPModel, tokenizer: PreTrainedTokenizerFast, trial: Trial, *,
             "name + another species' traits": _joined(names, [traits[int(index)] for index in other]),
         }
         for condition in CONDITIONS:
-            classes = embed_classes(model, tokenizer, texts[condition])
+            classes = embed_classes(clip, texts[condition])
             right = predict(images, classes, rng) == trial.species
             rows.append(Accuracy(wording, condition, bootstrap_interval(right, groups=trial.species, seed=seed)))
     return rows
 
 
-def embed_classes(model: CLIPModel, tokenizer: PreTrainedTokenizerFast, texts: Sequence[Sequence[str]]) -> torch.Tensor:
-    """The unit mean of the unit embeddings of each class's texts `[n_classes, width]`."""
-    means = []
-    with torch.inference_mode():
-        for of_class in texts:
-            means.append(embed_texts(model, tokenizer, of_class).mean(dim=0))
-    return functional.normalize(torch.stack(means), dim=1)
+def embed_classes(clip: CLIP, texts: Sequence[Sequence[str]]) -> torch.Tensor:
+    """The unit mean of the unit embeddings of each class's texts `[n_classes, embed_dim]`."""
+    return functional.normalize(torch.stack([clip.embed_texts(of_class).mean(dim=0) for of_class in texts]), dim=1)
 
 
 def predict(images: torch.Tensor, classes: torch.Tensor, rng: np.random.Generator) -> NDArray[np.intp]:
@@ -109,7 +98,7 @@ def predict(images: torch.Tensor, classes: torch.Tensor, rng: np.random.Generato
     return order[(images @ classes[torch.from_numpy(order)].T).argmax(dim=1).numpy()]
 
 
-def _said_of(drawing: Drawing, species: DrawnSpecies) -> list[str]:
+def _sentences_of(drawing: Drawing, species: DrawnSpecies) -> list[str]:
     """What `measured` says of the diagnostic parts of an image, as far as they cover a patch."""
     image, labels = np.asarray(drawing.image), np.asarray(drawing.labels)
     grid = texture_info().grid((SIZE, SIZE))

@@ -6,29 +6,26 @@ few patches of a part that tells the species, sometimes a whole part, sometimes 
 
 from __future__ import annotations
 
-import json
-import multiprocessing
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sae_traits.describers.measured import Measured
+from sae_traits.describers.measured import MeasuredDescriber
 from sae_traits.features.texture import texture_info
 from sae_traits.geometry import Framing, PatchGrid
 from sae_traits.logging import track
 from sae_traits.testbench.clip.species import MAIN_AND_SECOND, training_species
+from sae_traits.testbench.drawn import map_in_processes
 from sae_traits.testbench.drawn.painter import SIZE, Drawing, draw_specimen
 from sae_traits.testbench.drawn.world import PARTS, DrawnSpecies
-from sae_traits.traits.measure import measure
+from sae_traits.traits.measures import measure
 from sae_traits.traits.regions import make_region
 
 BLOBS = 8
-"""Random regions an image, besides its two telling parts."""
+"""Random regions per image, besides its two telling parts."""
 BLOB_SIZES, BLOB_SIZE_SHARES = ((1, 1), (2, 3), (4, 7), (8, 14)), (0.45, 0.2, 0.25, 0.1)
 """Smallest and largest number of patches, and how often: about what the latents of a demo run fire on."""
 BLOB_PLACE_SHARES = (0.45, 0.25, 0.15, 0.15)
@@ -58,10 +55,8 @@ class Sketches:
     """Of each image of each species."""
 
 
-def sketch_species(
-    seed: int, n_species: int, n_images: int, framing: Framing, *, workers: int = 2, cache: Path | None = None
-) -> Sketches:
-    """Draw training species; with a cache folder, only once for the same arguments and code.
+def sketch_species(seed: int, n_species: int, n_images: int, framing: Framing, *, workers: int = 2) -> Sketches:
+    """Draw training species.
 
     Args:
         seed: of species and images.
@@ -69,40 +64,33 @@ def sketch_species(
         n_images: images of each.
         framing: how images become the model's input.
         workers: processes that draw.
-        cache: where to keep the drawings; not checked against changes of the drawing code.
     """
     species = tuple(training_species(np.random.default_rng([seed, 0, index])) for index in range(n_species))
-    name = f"sketches-{seed}-{n_species}x{n_images}-{framing.size[0]}px"
-    if cache is not None and (cache / f"{name}.json").is_file():
-        pixels = np.load(cache / f"{name}.npy")
-        said = json.loads((cache / f"{name}.json").read_text(encoding="utf-8"))
-    else:
-        jobs = [(seed, index, number) for index in range(n_species) for number in range(n_images)]
-        sketches = list(track(_map(partial(_sketch_one, species, framing), jobs, workers), "sketch", len(jobs)))
-        side = framing.size[0]
-        pixels = np.stack([sketch.pixels for sketch in sketches]).reshape(n_species, n_images, side, side, 3)
-        said = [[sketches[i * n_images + k].sentences for k in range(n_images)] for i in range(n_species)]
-        if cache is not None:
-            cache.mkdir(parents=True, exist_ok=True)
-            np.save(cache / f"{name}.npy", pixels)
-            (cache / f"{name}.json").write_text(json.dumps(said), encoding="utf-8")
-    return Sketches(species, pixels, tuple(tuple(tuple(record) for record in row) for row in said))
+    jobs = [(seed, index, number) for index in range(n_species) for number in range(n_images)]
+    draw = partial(_sketch_one, species, framing)
+    sketches = list(track(map_in_processes(draw, jobs, workers), "sketch", len(jobs)))
+    side = framing.size[0]
+    pixels = np.stack([sketch.pixels for sketch in sketches]).reshape(n_species, n_images, side, side, 3)
+    sentences = [sketch.sentences for sketch in sketches]
+    by_species = tuple(tuple(sentences[i * n_images : (i + 1) * n_images]) for i in range(n_species))
+    return Sketches(species, pixels, by_species)
 
 
 def sketch(species: DrawnSpecies, framing: Framing, rng: np.random.Generator) -> Sketch:
     """Draw one image, and let `measured` speak of regions of it."""
     drawing = draw_specimen(species, rng)
-    regions = sketch_regions(drawing, species, texture_info().grid((SIZE, SIZE)), rng)
+    patch_grid = texture_info().grid((SIZE, SIZE))
+    regions = sketch_regions(drawing, species, patch_grid, rng)
     image = np.asarray(drawing.image)
     grid = framing.grid((SIZE, SIZE), rows=1, columns=1)
     pixels = np.asarray(grid.frame(drawing.image, padding=(0, 0, 0)))
-    return Sketch(pixels, tuple(say(image, patches, texture_info().grid((SIZE, SIZE))) for patches in regions))
+    return Sketch(pixels, tuple(say(image, patches, patch_grid) for patches in regions))
 
 
 def say(image: NDArray[np.uint8], patches: Sequence[int], grid: PatchGrid) -> str:
     """What `measured` says of some patches of an image `[height, width, 3]`."""
     region = make_region(patches, grid)
-    description = Measured().describe(image, region, measure(image, region)).description
+    description = MeasuredDescriber().describe(image, region, measure(image, region)).description
     assert description is not None  # `measured` always has words
     return description.text
 
@@ -118,8 +106,8 @@ def sketch_regions(
     regions = [np.flatnonzero(part).tolist() for part in telling if part.any()]
     for _ in range(BLOBS):
         place = places[rng.choice(len(places), p=BLOB_PLACE_SHARES)]
-        smallest, largest = BLOB_SIZES[rng.choice(len(BLOB_SIZES), p=BLOB_SIZE_SHARES)]
-        n_patches = int(rng.integers(smallest, largest + 1))
+        min_size, max_size = BLOB_SIZES[rng.choice(len(BLOB_SIZES), p=BLOB_SIZE_SHARES)]
+        n_patches = int(rng.integers(min_size, max_size + 1))
         # Latents that fire at an edge do not stop there: a third of the blobs may leave their part.
         free = everywhere if rng.random() < 1 / 3 or not place.any() else place
         first = int(rng.choice(np.flatnonzero(place if place.any() else everywhere)))
@@ -152,12 +140,3 @@ def grow(first: int, n_patches: int, free: NDArray[np.bool_], rng: np.random.Gen
 def _sketch_one(species: tuple[DrawnSpecies, ...], framing: Framing, job: tuple[int, int, int]) -> Sketch:
     seed, index, number = job
     return sketch(species[index], framing, np.random.default_rng([seed, 1, index, number]))
-
-
-def _map(draw: partial[Sketch], jobs: list[tuple[int, int, int]], workers: int) -> Iterator[Sketch]:
-    if workers <= 1:
-        yield from map(draw, jobs)
-        return
-    # Spawned, not forked: the caller may hold the threads of torch.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(draw, jobs, chunksize=16)

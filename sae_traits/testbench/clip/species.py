@@ -30,45 +30,17 @@ Look = tuple[str, ...]
 
 _OUR_NAMES = frozenset(word.lower() for s in WORLD for word in (s.genus.name, s.epithet, s.genus.family, s.genus.order))
 _ONSETS = [
-    "b",
-    "c",
-    "d",
-    "f",
-    "g",
-    "h",
-    "l",
-    "m",
-    "n",
-    "p",
-    "r",
-    "s",
-    "t",
-    "v",
-    "z",
-    "br",
-    "cr",
-    "ch",
-    "dr",
-    "fl",
-    "gr",
-    "gl",
-    "ph",
-    "pl",
-    "pr",
-    "qu",
-    "sc",
-    "sp",
-    "st",
-    "str",
-    "th",
-    "tr",
-    "x",
+    *"bcdfghlmnprstvz",
+    *("br", "cr", "ch", "dr", "fl", "gr", "gl", "ph", "pl", "pr", "qu", "sc", "sp", "st", "str", "th", "tr", "x"),
 ]
 _VOWELS = ["a", "e", "i", "o", "u", "a", "e", "i", "o", "ae", "au", "ia", "io"]
 _CODAS = ["", "", "", "", "l", "n", "r", "s", "m", "x"]
-_GENUS_ENDINGS = ["a", "us", "ia", "ella", "is", "ops", "ura", "odes", "era", "alpa", "ota"]
-_EPITHET_ENDINGS = ["a", "us", "ata", "ensis", "ella", "oides", "ina", "osa", "alis", "icola", "ulata", "ifera", "is"]
-_FAMILY_ENDINGS, _ORDER_ENDINGS = ("idae",), ("optera",)
+_ENDINGS = {
+    "order": ["optera"],
+    "family": ["idae"],
+    "genus": ["a", "us", "ia", "ella", "is", "ops", "ura", "odes", "era", "alpa", "ota"],
+    "species": ["a", "us", "ata", "ensis", "ella", "oides", "ina", "osa", "alis", "icola", "ulata", "ifera", "is"],
+}
 
 
 def looks(species: DrawnSpecies) -> frozenset[Look]:
@@ -109,12 +81,11 @@ def invented_name(rng: np.random.Generator, rank: str) -> str:
 
     Never a name of the demo's; the rank `species` gives the epithet.
     """
-    endings = {"order": _ORDER_ENDINGS, "family": _FAMILY_ENDINGS, "genus": _GENUS_ENDINGS, "species": _EPITHET_ENDINGS}
     while True:
         stem = "".join(
             str(rng.choice(letters)) for _ in range(rng.integers(1, 4)) for letters in (_ONSETS, _VOWELS, _CODAS)
         )
-        name = stem.rstrip("aeiou") + str(rng.choice(endings[rank]))
+        name = stem.rstrip("aeiou") + str(rng.choice(_ENDINGS[rank]))
         if name not in _OUR_NAMES:
             return name if rank == "species" else name.capitalize()
 

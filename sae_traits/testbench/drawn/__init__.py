@@ -9,21 +9,26 @@ from __future__ import annotations
 
 import csv
 import multiprocessing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import yaml
 from PIL import Image
 
 from sae_traits.errors import CollectionError
+from sae_traits.images.note import NOTE_FILE
 from sae_traits.logging import track
 from sae_traits.testbench.drawn.painter import draw_specimen
-from sae_traits.testbench.drawn.world import WORLD, Truth, true_world
+from sae_traits.testbench.drawn.world import NOTE, WORLD, Truth, true_world
 
 __all__ = ["Truth", "draw_collection", "part_labels_file"]
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 METADATA_FILE = "metadata.csv"
 IMAGES, MASKS, PARTS = "images", "masks", "parts"
@@ -32,7 +37,7 @@ RIGHTS_HOLDER = "sae-traits, drawn world (invented species)"
 
 
 def draw_collection(folder: Path, *, seed: int = 0, images_per_species: int = 24, workers: int = 2) -> None:
-    """Draw a collection into a folder: images, masks, part label maps, metadata.csv and truth.json.
+    """Draw a collection into a folder: images, masks, part label maps, metadata.csv, truth.json and collection.yaml.
 
     The same arguments give the same bytes, whatever the number of workers, and an image does not depend on how many
     others are drawn.
@@ -40,26 +45,27 @@ def draw_collection(folder: Path, *, seed: int = 0, images_per_species: int = 24
     Args:
         folder: where to write; made if it does not exist. What the same call wrote before is written again.
         seed: 0 or more, of everything that varies between individuals; the species are always the same sixteen.
-        specimens_per_species: images a species.
+        images_per_species: images per species.
         workers: processes that draw; 1 or less draws in this one.
 
     Raises:
-        CollectionError: specimens_per_species is below 1, or the folder holds images of something else.
+        CollectionError: images_per_species is below 1, or the folder holds images of something else.
     """
     if images_per_species < 1:
-        raise CollectionError(f"specimens_per_species must be at least 1, not {images_per_species}")
+        raise CollectionError(f"images_per_species must be at least 1, not {images_per_species}")
     jobs = [(species, number) for species in range(len(WORLD)) for number in range(images_per_species)]
     _refuse_other_images(folder, {_image_file(*job) for job in jobs})
     for kind in (IMAGES, MASKS, PARTS):
         for species in range(len(WORLD)):
             (folder / kind / _species_folder(species)).mkdir(parents=True, exist_ok=True)
     draw = partial(_draw_one, folder, seed)
-    rows = list(track(_map(draw, jobs, workers), "draw", len(jobs)))
+    rows = list(track(map_in_processes(draw, jobs, workers), "draw", len(jobs)))
     with (folder / METADATA_FILE).open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     true_world(WORLD).save(folder)
+    (folder / NOTE_FILE).write_text(yaml.safe_dump({"note": NOTE}, width=1000), encoding="utf-8")  # it is complete
 
 
 def part_labels_file(image_file: str) -> str:
@@ -94,16 +100,13 @@ def _draw_one(folder: Path, seed: int, job: tuple[int, int]) -> dict[str, Any]:
     }
 
 
-def _map(
-    draw: Callable[[tuple[int, int]], dict[str, Any]], jobs: list[tuple[int, int]], workers: int
-) -> Iterator[dict[str, Any]]:
-    """The rows of the jobs, in order."""
+def map_in_processes(draw: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[Result]:
+    """The results of the jobs, in order; one worker or less works in this process."""
     if workers <= 1:
         yield from map(draw, jobs)
         return
     # Spawned, not forked: the caller may hold the threads of torch.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         yield from pool.map(draw, jobs, chunksize=8)
 
 

@@ -1,6 +1,6 @@
 """The invented genera and species, what each of them looks like, and which of its traits tell it from its relatives.
 
-Nothing here says anything about real organisms. Traits are stated a part: its colour, its pattern and, where the body
+Nothing here says anything about real organisms. Traits are stated per part: its colour, its pattern and, where the body
 plan has two of them, its shape. Legs and antennae look alike within a family: they are thinner than a patch, so that a
 difference in them could not be found again.
 """
@@ -13,7 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from sae_traits.errors import CollectionError
+from pydantic import TypeAdapter, ValidationError
+
+from sae_traits.errors import CollectionError, one_line
 
 BodyPlan = Literal["beetle", "moth", "bee"]
 ATTRIBUTES = ("colour", "pattern", "shape")
@@ -170,11 +172,9 @@ class Truth:
         if not path.is_file():
             raise CollectionError(f"{folder} has no {TRUTH_FILE}: only drawn collections can be scored against a truth")
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            species = [row | {"traits": tuple(TrueTrait(**t) for t in row["traits"])} for row in values["species"]]
-            return cls(tuple(values["parts"]), tuple(TrueSpecies(**row) for row in species))
-        except (ValueError, KeyError, TypeError) as error:
-            raise CollectionError(f"{path} cannot be read ({error!r}); draw the collection again") from error
+            return TypeAdapter(cls).validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise CollectionError(f"{path} cannot be read ({one_line(error)}); draw the collection again") from error
 
 
 def true_world(world: tuple[DrawnSpecies, ...]) -> Truth:
@@ -259,8 +259,3 @@ WORLD: tuple[DrawnSpecies, ...] = (
     _bee(_SOLAPISTA, "mirabilis", 14, Appearance("blue", "spotted", "white", "rounded"), "red"),
 )
 """Sixteen species: three genera of three, two of two, three of one; three families in two orders."""
-
-
-def is_drawn(folder: Path) -> bool:
-    """Whether a collection's folder is one of drawings: then its truth lies beside the images."""
-    return (folder / TRUTH_FILE).is_file()

@@ -1,0 +1,126 @@
+"""What a describer is: anything that looks at a region of an image and says what it sees.
+
+A describer has two halves, because pictures are prepared in worker processes and answers are waited for in one event
+loop. Its `look` runs in a worker process and makes of a region what the describer needs of it: for a model the
+pictures that it is shown, for `measured` the finished answer. What `open` gives runs in the event loop and turns one
+look, or the looks at several images, into an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sae_traits.schema import Description, Measurement, Region
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came back from one call of a describer."""
+
+    description: Description | None
+    """None when the call failed or its answer could not be understood."""
+    raw: str
+    """The answer as it came, for the ledger."""
+    usage: dict[str, int] = field(default_factory=dict)
+    """What the call cost, for example prompt_tokens; empty where nothing is counted."""
+    error: str | None = None
+    """Why there is no description."""
+    failed: bool = False
+    """No answer came at all; otherwise, without a description, one came that cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One call: the looks at one region of one image, or of several images of a species."""
+
+    key: str
+    """The call's key in the ledger; a server's log can show it."""
+    looks: tuple[Any, ...]
+    species: str | None
+
+
+Look = Callable[[NDArray[np.uint8], Region, Measurement, NDArray[np.bool_] | None], Any]
+"""Makes of an upright RGB image `[height, width, 3]` and a region in its pixels what the describer needs of them; of
+the animal's mask `[height, width]`, too, where masks are used."""
+Ask = Callable[[Sequence[Question]], Awaitable[Sequence[Answer]]]
+"""Answers questions, in their order. Raises DescriberError when it is pointless to go on asking."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEstimate:
+    """What a call is expected to cost, in tokens."""
+
+    prompt: int
+    answer: int
+
+
+class Describer(Protocol):
+    """Describes regions. What identifies it goes into the ledger's keys and into every row."""
+
+    @property
+    def name(self) -> str:
+        """Kind of describer, for example `measured`."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """Model and revision, as model@revision."""
+        ...
+
+    @property
+    def prompt(self) -> str:
+        """Version and hash of the prompt, or of the rules where there is no prompt."""
+        ...
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What else determines an answer, as plain values for the ledger's keys: schema, sampling, pictures."""
+        ...
+
+    @property
+    def names_species(self) -> bool:
+        """Whether the describer is told the species, so that it determines an answer."""
+        ...
+
+    @property
+    def reads_masks(self) -> bool:
+        """Whether an answer depends on the animal's mask, where masks are used."""
+        ...
+
+    @property
+    def images_per_description(self) -> int:
+        """Images of a species that one answer is about, at most."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """Questions that are asked together."""
+        ...
+
+    @property
+    def in_flight(self) -> int:
+        """Batches that are waited for at the same time."""
+        ...
+
+    @property
+    def look(self) -> Look:
+        """What worker processes do; small, can be pickled, and needs no torch."""
+        ...
+
+    def open(self) -> AbstractAsyncContextManager[Ask]:
+        """Get ready to answer questions: connect or load the model, and prove that it works.
+
+        Raises:
+            DescriberError: it cannot answer.
+        """
+        ...
+
+    def estimate_tokens(self, images: Sequence[tuple[tuple[int, int], Region]]) -> TokenEstimate:
+        """What a call about regions of images of (width, height) pixels is expected to cost."""
+        ...

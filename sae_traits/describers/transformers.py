@@ -1,0 +1,104 @@
+"""The describer `transformers`: a LLaVA-type model in this process, for small models and for trying things out.
+
+Nothing holds its answers to the JSON schema, so they are read from its text. For real work use a server, which is many
+times faster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from sae_traits.config.describer import Transformers
+from sae_traits.describers.base import Answer, Question
+from sae_traits.describers.model import Answers, InProcessDescriber
+from sae_traits.describers.view import decode_picture
+from sae_traits.errors import DescriberError, one_line
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformersDescriber(InProcessDescriber):
+    """An image-text-to-text model of transformers."""
+
+    name: ClassVar = "transformers"
+    config: Transformers
+
+    def load(self) -> Answers:
+        """Load the model with its processor.
+
+        Raises:
+            DescriberError: it is not an image-text-to-text model that can be loaded.
+        """
+        from transformers import AutoModelForImageTextToText, AutoProcessor
+
+        from sae_traits.features.backbone import choose_device
+        from sae_traits.features.model_files import quiet_transformers
+
+        name, revision = self.config.model, self.config.revision
+        device = choose_device(self.config.device)
+        try:
+            with quiet_transformers():
+                # The PIL backend gives the same pixels everywhere, and needs no torchvision.
+                processor = AutoProcessor.from_pretrained(name, revision=revision, backend="pil")
+                model: Any = AutoModelForImageTextToText.from_pretrained(name, revision=revision, dtype="auto")
+        except (OSError, ValueError, ImportError, KeyError) as error:
+            raise DescriberError(
+                f"transformers cannot load {name} as a chat model for images: {one_line(error)}; choose a LLaVA-type "
+                "model, or serve it with vLLM and use --describer server"
+            ) from error
+        if getattr(processor, "chat_template", None) is None:
+            raise DescriberError(f"{name} has no chat template; choose a model that was tuned for instructions")
+        processor.tokenizer.padding_side = "left"  # a batch is continued at its right end
+        return _Chat(self, model.to(device).eval(), processor).answers
+
+
+@dataclass(frozen=True)
+class _Chat:
+    """A loaded model with its processor."""
+
+    describer: TransformersDescriber
+    model: Any
+    processor: Any
+
+    def answers(self, questions: Sequence[Question]) -> list[Answer]:
+        """The answers to a batch of questions, in their order."""
+        import torch
+
+        config = self.describer.config
+        batch = self.processor.apply_chat_template(
+            [_with_images(self.describer.messages(question)) for question in questions],
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            processor_kwargs={"return_tensors": "pt", "padding": True},
+        ).to(self.model.device, dtype=self.model.dtype)
+        sampling = {"do_sample": True, "temperature": config.temperature} if config.temperature else {}
+        with torch.inference_mode():
+            tokens = self.model.generate(**batch, max_new_tokens=config.max_tokens, **{"do_sample": False} | sampling)
+        end = self.model.generation_config.eos_token_id
+        ends = torch.tensor(end if isinstance(end, list) else [] if end is None else [end])
+        completions = tokens[:, batch["input_ids"].shape[1] :].cpu()
+        n_prompt = batch["attention_mask"].sum(dim=1).tolist()
+        return [self._answer(row, ends, n) for row, n in zip(completions, n_prompt, strict=True)]
+
+    def _answer(self, tokens: Any, ends: Any, n_prompt: int) -> Answer:
+        """The answer in the tokens that followed a prompt `[n_tokens]`."""
+        import torch
+
+        stops = torch.isin(tokens, ends).nonzero()
+        n_tokens = int(stops[0]) if len(stops) else len(tokens)
+        raw = self.processor.tokenizer.decode(tokens[:n_tokens], skip_special_tokens=True)
+        usage = {"prompt_tokens": n_prompt, "completion_tokens": n_tokens}
+        return self.describer.interpret(raw, is_cut_off=not len(stops), usage=usage)
+
+
+def _with_images(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A chat in OpenAI's form in the form of transformers, with the pictures decoded."""
+
+    def convert(part: dict[str, Any]) -> dict[str, Any]:
+        if part["type"] != "image_url":
+            return part
+        return {"type": "image", "image": decode_picture(part["image_url"]["url"])}
+
+    return [message | {"content": [convert(part) for part in message["content"]]} for message in messages]

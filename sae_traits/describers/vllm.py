@@ -1,0 +1,74 @@
+"""The describer `vllm`: vLLM in this process, on its GPUs, with answers held to the JSON schema (extra `vllm`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from sae_traits.describers.answers import answer_schema
+from sae_traits.describers.base import Answer, Question
+from sae_traits.describers.model import Answers, InProcessDescriber
+from sae_traits.describers.structured_output_probe import probe_messages, probe_schema, was_enforced
+from sae_traits.errors import DescriberError, one_line
+
+
+@dataclass(frozen=True, kw_only=True)
+class VLLMDescriber(InProcessDescriber):
+    """A model that an engine of vLLM runs."""
+
+    name: ClassVar = "vllm"
+
+    def load(self) -> Answers:
+        """Start an engine, and prove with the structured-output probe that it enforces the schema.
+
+        Raises:
+            DescriberError: vLLM is not installed, cannot run the model, or does not enforce the schema.
+        """
+        try:
+            from vllm import LLM  # pyright: ignore
+        except ImportError as error:
+            raise DescriberError(
+                "vLLM is not installed: pip install 'sae-traits[vllm]' in an environment of its own, or run "
+                "`vllm serve` elsewhere and use --describer server"
+            ) from error
+
+        config = self.config
+        pictures_per_image = 2 if config.show == "both" and config.prompt != "whole" else 1
+        try:
+            engine = LLM(
+                model=config.model,
+                revision=config.revision,
+                enable_prefix_caching=True,  # all prompts begin with the same words
+                # Without this, memory is set aside for videos, too.
+                limit_mm_per_prompt={"image": config.images_per_description * pictures_per_image, "video": 0},
+                seed=0,
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise DescriberError(
+                f"vLLM cannot run {config.model}: {one_line(error)}; its own lines above say more"
+            ) from error
+        (probe,) = engine.chat([probe_messages()], self._sampling(probe_schema()), use_tqdm=False)
+        if not was_enforced(probe.outputs[0].text):
+            raise DescriberError("this vLLM does not enforce the JSON schema; pip install -U 'sae-traits[vllm]'")
+
+        def answers(questions: Sequence[Question]) -> list[Answer]:
+            chats = [self.messages(question) for question in questions]
+            return [self._answer(out) for out in engine.chat(chats, self._sampling(answer_schema()), use_tqdm=False)]
+
+        return answers
+
+    def _answer(self, output: Any) -> Answer:
+        completion = output.outputs[0]
+        usage = {"prompt_tokens": len(output.prompt_token_ids), "completion_tokens": len(completion.token_ids)}
+        return self.interpret(completion.text, is_cut_off=completion.finish_reason == "length", usage=usage)
+
+    def _sampling(self, schema: dict[str, Any]) -> Any:
+        from vllm import SamplingParams  # pyright: ignore
+        from vllm.sampling_params import StructuredOutputsParams  # pyright: ignore
+
+        return SamplingParams(
+            temperature=self.config.temperature,
+            max_tokens=self.config.max_tokens,
+            structured_outputs=StructuredOutputsParams(json=schema),
+        )

@@ -1,0 +1,79 @@
+"""What the tasks of an evaluation may read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from sae_traits.images.decode import open_image
+from sae_traits.schema import BackboneInfo, Collection, ImageRecord, RegionSource, Trait
+from sae_traits.traits.table import read_traits
+
+if TYPE_CHECKING:
+    from sae_traits.config.zero_shot import ZeroShotConfig
+    from sae_traits.describers import Describer
+    from sae_traits.models.clip.model import CLIP
+    from sae_traits.traits.faithfulness import Faithfulness
+    from sae_traits.traits.ledger import Ledger
+
+
+OpenPicture = Callable[[ImageRecord], Image.Image]
+
+
+@dataclass(frozen=True)
+class StoredTraits:
+    """The traits of a file, read anew whenever they are gone through, so that never all of them are in memory."""
+
+    file: Path
+    """As `write_traits` wrote it."""
+
+    def __iter__(self) -> Iterator[Trait]:
+        return read_traits(self.file)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Everything that an evaluation is made from, opened once; each task reads what it needs."""
+
+    collection: Collection
+    traits: Iterable[Trait]
+    """Of all splits, in the order of the images; can be gone through several times."""
+    backbone: BackboneInfo
+    """Whose patches the regions are made of."""
+    region_source: RegionSource
+    annotation: Mapping[str, Any]
+    """Counts of the annotation, as its `Annotation` names them."""
+    sae: Mapping[str, Any] | None = None
+    """Measures of the SAE, as its `SAEMetrics` names them; None where no SAE picked the regions."""
+    ledger: Ledger | None = None
+    """Open, and of the same annotation; with it the quality of the descriptions is assessed."""
+    describer: Describer | None = None
+    """Who made the descriptions; given with the ledger."""
+    faithfulness: Faithfulness | None = None
+    """Of a sample of the descriptions asked about again, where that was done."""
+    clip: CLIP | None = None
+    zero_shot: ZeroShotConfig | None = None
+    """How the CLIP is asked; given with it."""
+    embeddings: Path = Path("embeddings")
+    """Folder in which image embeddings are kept from one evaluation to the next."""
+    batch_size: int = 32
+    """Images per forward pass."""
+    workers: int = 0
+    """Processes that read images; 0 reads them in this one."""
+    seed: int = 0
+    opened_picture: OpenPicture | None = None
+    """Gives a picture of an image, of any size and of the same shape; None opens the photograph."""
+
+    def open_picture(self, record: ImageRecord) -> Image.Image:
+        """A picture of an image, to draw on.
+
+        Raises:
+            ImageError: the photograph cannot be read.
+        """
+        if self.opened_picture is not None:
+            return self.opened_picture(record)
+        return open_image(self.collection.path(record))

@@ -1,0 +1,95 @@
+"""Do the traits help a vision-language model to recognise species? The protocol is that of `evaluate_zero_shot`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sae_traits.config.zero_shot import ZeroShotConfig
+from sae_traits.evaluation.evidence import Evidence
+from sae_traits.evaluation.prompts import TextEncoder
+from sae_traits.evaluation.text import name_classes, rank_traits, read_common_names, read_templates
+from sae_traits.evaluation.zero_shot import evaluate_zero_shot
+from sae_traits.evaluation.zero_shot_results import ZeroShotResult
+from sae_traits.schema import Collection, Taxon, Trait
+
+
+class ZeroShot:
+    """Classifies test images with texts made of names, and of traits of training images."""
+
+    name, heading, result = "zero_shot", "Zero-shot classification", ZeroShotResult
+
+    def run(self, evidence: Evidence) -> ZeroShotResult | None:
+        """Embed the validation and test images (kept on disk) and run the protocol; None without a CLIP.
+
+        Raises:
+            CollectionError: no image is of the split test, there are no two species, or no trait.
+            ConfigError: no class name fits into the model's context, or the common names cannot be read.
+        """
+        clip, config, collection = evidence.clip, evidence.zero_shot, evidence.collection
+        if clip is None or config is None:
+            return None
+        from sae_traits.evaluation.embedding import embed_collection  # loads torch
+
+        rows = [row for row, record in enumerate(collection.images) if record.split != "train"]
+        images = embed_collection(
+            clip,
+            collection,
+            rows,
+            cache=evidence.embeddings,
+            batch_size=evidence.batch_size,
+            workers=evidence.workers,
+        )
+        result = evaluate_collection(clip, images, rows, collection, evidence.traits, config, evidence.seed)
+        return replace(result, model=clip.info.to_dict())
+
+    def lines(self, result: ZeroShotResult) -> list[str]:
+        """Say the top-1 accuracy of every condition."""
+        return ["zero-shot " + ", ".join(f"{condition.name} {condition.top1}" for condition in result.conditions)]
+
+
+def evaluate_collection(
+    clip: TextEncoder,
+    images: NDArray[np.float32],
+    rows: Sequence[int],
+    collection: Collection,
+    traits: Iterable[Trait],
+    config: ZeroShotConfig,
+    seed: int = 0,
+) -> ZeroShotResult:
+    """Evaluate the images in some rows of a collection; the classes are all of its species, the traits those of train.
+
+    Args:
+        clip: the text side of the model.
+        images: embeddings by the same model `[n_rows, embed_dim]`.
+        rows: of the images in the collection `[n_rows]`; all of validation and test.
+        collection: whose images have a label.
+        traits: of all splits; only those of training images are used.
+        config: which texts.
+        seed: as in `evaluate_zero_shot`, which lists the errors.
+    """
+    records = [collection.images[row] for row in rows]
+    taxa: dict[str, Taxon] = {}
+    for record in collection.images:
+        taxa.setdefault(record.species, record.taxon)
+    taxa = dict(sorted(taxa.items()))
+    common_names = read_common_names(Path(config.common_names)) if config.common_names else {}
+    names = name_classes(list(taxa.values()), config.text_type, common_names)
+    result = evaluate_zero_shot(
+        clip,
+        images,
+        [record.species for record in records],
+        [record.split for record in records],
+        rank_traits(collection, traits),
+        individuals=[record.individual_id for record in records],
+        names=dict(zip(taxa, names.texts, strict=True)),
+        templates=read_templates(config.templates),
+        trait_text=config.trait_text,
+        seed=seed,
+    )
+    settings = asdict(config) | result.settings
+    return replace(result, settings=settings, without_common_name=names.without_common_name)

@@ -1,0 +1,143 @@
+"""Train on the features of a collection: stored ones, or straight from the images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sae_traits.config.train import TrainConfig
+from sae_traits.errors import ConfigError
+from sae_traits.features.extract import check_launch
+from sae_traits.features.source import FeatureSource
+from sae_traits.features.stream import PatchStream, moments
+from sae_traits.sae.model import SAE
+from sae_traits.sae.sweep import settings_of
+from sae_traits.sae.trainer import FeatureScale, n_steps_for, train_saes
+
+SAMPLE_FOR_MOMENTS = 1000
+"""Mean and scale come from so many images where features have to be computed."""
+
+
+def make_accelerator(tracker: str | None, folder: Path) -> Accelerator:
+    """The processes and devices, with one of Accelerate's trackers if one is named.
+
+    Args:
+        tracker: name of the tracker, or None.
+        folder: for its files.
+
+    Raises:
+        ConfigError: the tracker is not installed, or several processes were launched that do not know of each other.
+    """
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+
+    if tracker is not None and tracker not in map(str, get_available_trackers()):
+        raise ConfigError(
+            f"the tracker {tracker!r} is not installed; Accelerate knows {', '.join(LOGGER_TYPE_TO_CLASS)}: "
+            f"install one of them (pip install {tracker}), or leave out --tracker"
+        )
+    accelerator = Accelerator(log_with=tracker, project_dir=folder) if tracker is not None else Accelerator()
+    check_launch(accelerator.num_processes)
+    return accelerator
+
+
+def train_on_source(
+    source: FeatureSource,
+    rows: NDArray[np.int64],
+    config: TrainConfig,
+    configs: Sequence[TrainConfig],
+    *,
+    collection: str,
+    checkpoint: Path,
+    accelerator: Accelerator,
+) -> list[SAE]:
+    """Train SAEs side by side on the patches of some images, resuming from the checkpoint if there is one.
+
+    Args:
+        source: features of a collection.
+        rows: of the images to train on `[n]`.
+        config: the training as a whole; its seed is that of the order of patches, its tracker gets the curves.
+        configs: the settings of each SAE.
+        collection: its name, for the record.
+        checkpoint: file of a killed training; the caller removes it once the SAEs are saved.
+        accelerator: device and processes.
+
+    Returns:
+        The SAEs of raw features, on the CPU, in the order of `configs`; see `trainer.train_saes`, also for errors.
+    """
+    feature_moments = moments(source, rows, max_images=SAMPLE_FOR_MOMENTS if source.is_computed else None)
+    scale = (feature_moments.mean_squared_deviation / source.info.d_model) ** 0.5
+    n_steps = n_steps_for(config)
+
+    def batches(start: int) -> Iterator[Tensor]:
+        # Closed with the training, also when that fails, so that no thread reads on.
+        with closing(iter(_stream(source, rows, config, start, accelerator))) as stream:
+            yield from stream
+
+    n_processes, precision = accelerator.num_processes, accelerator.mixed_precision
+    order = f"{n_steps} steps, order {config.seed}, {n_processes} processes,"
+    training = {
+        "collection": collection,
+        "n_images": len(rows),
+        "n_patches": n_steps * config.batch_size,
+        "seed_of_order": config.seed,
+        "precision": precision,
+        "settings": settings_of(config),
+    }
+    with _tracking(accelerator, config.tracker, training["settings"]):
+        return train_saes(
+            batches,
+            [replace(of_sae, sweep=None, tracker=None) for of_sae in configs],
+            FeatureScale(mean=feature_moments.mean.float(), scale=max(scale, 1e-12)),
+            n_steps=n_steps,
+            checkpoint=checkpoint,
+            data=f"{source.fingerprint} {hashlib.sha256(rows.tobytes()).hexdigest()} {order} {precision}",
+            accelerator=accelerator,
+            batches_are_shares=source.is_computed,
+            backbone=source.info,
+            training=training,
+        )
+
+
+def _stream(
+    source: FeatureSource, rows: NDArray[np.int64], config: TrainConfig, start: int, accelerator: Accelerator
+) -> PatchStream:
+    """Shuffled batches from step `start` on; where features are computed, every process has those of its own images."""
+    batch_size = config.batch_size
+    if source.is_computed:
+        rows = rows[accelerator.process_index :: accelerator.num_processes]
+        batch_size //= accelerator.num_processes
+    return PatchStream(
+        source,
+        rows,
+        n_patches=n_steps_for(config) * batch_size,
+        batch_size=batch_size,
+        seed=config.seed,
+        start=start,
+        device=accelerator.device,
+    )
+
+
+@contextmanager
+def _tracking(accelerator: Accelerator, tracker: str | None, settings: Mapping[str, Any]) -> Iterator[None]:
+    """What is trained meanwhile is logged, and the log is closed whatever happens.
+
+    `Accelerator.end_training` would end the processes' group too, which is still needed.
+    """
+    if tracker is None:
+        yield
+        return
+    accelerator.init_trackers("sae-traits", config={name: str(value) for name, value in settings.items()})
+    try:
+        yield
+    finally:
+        for opened in accelerator.trackers:
+            opened.finish()

@@ -1,0 +1,35 @@
+"""The step `collect`: read the images and their labels into RUN/images.parquet."""
+
+from __future__ import annotations
+
+from sae_traits import images
+from sae_traits.logging import say
+from sae_traits.runs.context import Context
+from sae_traits.runs.record import Counts
+
+N_PROBLEMS_SHOWN = 5
+
+
+def collect(context: Context) -> None:
+    """Read the collection; what of it cannot be used is written to RUN/problems.csv, with the reason.
+
+    Raises:
+        CollectionError: it cannot be used.
+        ConfigError: masks are to be used, and no image has one.
+    """
+    config, folder = context.config.collection, context.folder
+    listing = images.list_source(config)
+
+    def work() -> Counts:
+        collection = images.read_collection(config, listing=listing, workers=context.config.features.workers)
+        collection.save(folder.images)
+        collection.save_problems(folder.problems)
+        for problem in collection.problems[:N_PROBLEMS_SHOWN]:
+            say(f"left out {problem.file}: {problem.reason}")
+        if (n_more := len(collection.problems) - N_PROBLEMS_SHOWN) > 0:
+            say(f"… and {n_more} more; all are in {folder.problems}")
+        return collection.counts()
+
+    inputs = {"source": images.fingerprint(config, listing)}
+    context.steps.do("collect", inputs, [folder.images, folder.problems], work)
+    context.check_masks()

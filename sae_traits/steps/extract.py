@@ -1,0 +1,40 @@
+"""The step `extract`: patch features of every image; all processes take part."""
+
+from __future__ import annotations
+
+from sae_traits.features.extract import extract as extract_features
+from sae_traits.runs.context import Context
+from sae_traits.runs.record import Counts
+
+
+def extract(context: Context) -> None:
+    """Extract the features; with `stream` none are kept, and the step only makes sure that the backbone can be had.
+
+    Raises:
+        BackboneError: the backbone or its layer cannot be used.
+        CollectionError: an image cannot be read any more, or has changed.
+    """
+    config, collection, backbone = context.config.features, context.collection, context.backbone
+
+    def work() -> Counts:
+        if config.stream:
+            n_patches = int(context.features.patch_counts().sum())
+        else:
+            n_patches = extract_features(
+                collection,
+                backbone,
+                context.folder.activations,
+                storage_dtype=config.storage_dtype,
+                image_batch_size=config.image_batch_size,
+                workers=config.workers,
+            ).n_patches
+        context.accelerator.wait_for_everyone()
+        return {"n_patches": n_patches, "d_model": backbone.info.d_model}
+
+    inputs = {
+        "images": collection.digest("image_id", "sha256", "width", "height"),
+        "backbone": backbone.info.to_dict(),
+        "storage_dtype": config.storage_dtype,
+        "stream": config.stream,
+    }
+    context.steps.do("extract", inputs, [] if config.stream else [context.folder.activations], work)

@@ -1,0 +1,184 @@
+"""Which regions of which images are described: decided once, by the kind of regions, and handed down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Collection as Several
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sae_traits.config.regions import (
+    Contrast,
+    GradCAMRegions,
+    LatentRegions,
+    PaperContrast,
+    Regions,
+    ReleasedLatents,
+    SpecimenContrast,
+    WholeImage,
+)
+from sae_traits.features.source import FeatureSource
+from sae_traits.sae.model import SAE
+from sae_traits.schema import BackboneInfo, Candidate, Collection, ImageRecord, Split, Taxon
+from sae_traits.traits.candidates import Candidates, all_candidates
+from sae_traits.traits.chosen import ChosenLatents, LatentsBySpecies, choose_latents, latents_everywhere
+from sae_traits.traits.class_maps import class_map_candidates
+from sae_traits.traits.contrast import paper_contrast, specimen_contrast
+from sae_traits.traits.encode import Codes, firing_thresholds, training_weights
+from sae_traits.traits.regions import make_region
+from sae_traits.traits.released_latents import DatasetLatents
+from sae_traits.traits.species_counts import count_firings
+
+
+class Plan(Protocol):
+    """What decides which regions are described."""
+
+    @property
+    def collection(self) -> Collection:
+        """Whose images they are; without the labels that the description is not to see."""
+        ...
+
+    @property
+    def chosen(self) -> LatentsBySpecies:
+        """The latents that describe each species; empty where regions need no latents."""
+        ...
+
+    @property
+    def species_without_latents(self) -> tuple[str, ...]:
+        """Species that get no regions, because no latent was chosen for them."""
+        ...
+
+    @property
+    def candidates(self) -> Callable[[], Candidates]:
+        """Yields every image with its candidates; the same each time, one image in memory."""
+        ...
+
+
+def _no_latents() -> ChosenLatents:
+    return choose_latents([], np.empty(0, dtype=np.float32))
+
+
+@dataclass(frozen=True)
+class RegionPlan:
+    """A `Plan` for every kind of regions."""
+
+    collection: Collection
+    candidates: Callable[[], Candidates]
+    chosen: LatentsBySpecies = field(default_factory=_no_latents)
+    has_latents: bool = False
+
+    @property
+    def species_without_latents(self) -> tuple[str, ...]:
+        """In the order of their names; where regions need no latents, no species lacks them."""
+        if not self.has_latents:
+            return ()
+        named = {name for record in self.collection.images if (name := record.taxon.species) is not None}
+        return tuple(sorted(named - set(self.chosen)))
+
+
+def plan_regions(
+    regions: Regions,
+    collection: Collection,
+    info: BackboneInfo,
+    *,
+    codes: Codes | None = None,
+    class_maps: Path | None = None,
+    released: DatasetLatents | None = None,
+) -> RegionPlan:
+    """Contrast the species on the training images where regions are those of latents, and plan what is described.
+
+    Args:
+        regions: which kind, and its options.
+        collection: with all labels; those of `regions.unlabelled_splits` are not looked at.
+        info: for the images' patches.
+        codes: of the collection, for regions of latents.
+        class_maps: as `write_class_maps` wrote it, for Grad-CAM.
+        released: the latents of the dataset that `ReleasedLatents` names.
+    """
+    collection = without_labels(collection, regions.unlabelled_splits)
+    match regions:
+        case WholeImage():
+            return RegionPlan(collection, partial(whole_images, collection, info))
+        case GradCAMRegions():
+            assert class_maps is not None
+            return RegionPlan(collection, partial(class_map_candidates, collection, info, class_maps, regions))
+        case LatentRegions():
+            assert codes is not None
+            chosen = _chosen(regions.contrast, collection, codes, released)
+            candidates = partial(all_candidates, codes, collection.images, chosen, info, regions)
+            return RegionPlan(collection, candidates, chosen, has_latents=True)
+
+
+def _chosen(
+    contrast: Contrast, collection: Collection, codes: Codes, released: DatasetLatents | None
+) -> LatentsBySpecies:
+    if isinstance(contrast, ReleasedLatents):
+        assert released is not None
+        return released
+    taxa = [record.taxon if record.split == "train" else None for record in collection.images]
+    individuals = [record.individual_id for record in collection.images]
+    counts = count_firings(codes.firing_counts(), taxa, individuals, codes.n_latents)
+    match contrast:
+        case PaperContrast():
+            return choose_latents(paper_contrast(counts, contrast.min_frequency), codes.thresholds)
+        case SpecimenContrast():
+            dropped = latents_everywhere(counts, contrast.max_species_share)
+            return choose_latents(specimen_contrast(counts), codes.thresholds, dropped)
+
+
+def thresholds_of(
+    contrast: Contrast,
+    sae: SAE,
+    source: FeatureSource,
+    collection: Collection,
+    released: DatasetLatents | None = None,
+) -> NDArray[np.float32]:
+    """Above which activation each latent fires `[n_latents]`.
+
+    Args:
+        contrast: which kind, and its options.
+        sae: the SAE, or a baseline in its place.
+        source: features of the collection, read only for `SpecimenContrast`.
+        collection: whose training images are looked at.
+        released: the latents of the dataset that `ReleasedLatents` names.
+
+    Raises:
+        StoreError: the dataset has a latent that the SAE does not have.
+    """
+    match contrast:
+        case ReleasedLatents():
+            assert released is not None
+            return released.thresholds(sae.config.n_latents)
+        case PaperContrast():
+            return np.full(sae.config.n_latents, contrast.firing_threshold, dtype=np.float32)
+        case SpecimenContrast():
+            return firing_thresholds(sae, source, training_weights(collection.images), contrast.firing_quantile)
+
+
+def whole_images(collection: Collection, info: BackboneInfo) -> Candidates:
+    """Yield all patches of every image that lie on it: what a describer makes of a photograph without any help."""
+    for row, record in enumerate(collection.images):
+        grid = info.grid((record.width, record.height))
+        region = make_region(grid.valid.tolist(), grid)
+        candidate = Candidate(
+            image=row, region_source="whole", latent=None, patches=region.patches, peak=None, contrast=None
+        )
+        yield record, [(candidate, region)]
+
+
+def without_labels(collection: Collection, splits: Several[Split]) -> Collection:
+    """The collection with the images of some splits as if nobody had named them.
+
+    What is planned from it cannot depend on those labels: neither the latents, nor which images share a description,
+    nor what a describer is told.
+    """
+
+    def unnamed(record: ImageRecord) -> ImageRecord:
+        return replace(record, taxon=Taxon()) if record.split in splits else record
+
+    return replace(collection, images=tuple(map(unnamed, collection.images)))

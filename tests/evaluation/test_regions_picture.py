@@ -1,0 +1,46 @@
+"""The picture of a report, read back: outlines lie around what they were drawn around."""
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+from traits.made_traits import box_region, collection_of, described, trait_of
+
+from sae_traits.describers.overlay import ORANGE
+from sae_traits.evaluation.report import draw_gallery
+
+MARGIN = 30
+"""Of a region around the blue block, in source pixels."""
+BLUE = (20, 40, 220)
+
+
+def bounds(picture, color):
+    """Left, top, right and bottom of all pixels near a colour, both ends included."""
+    rows, columns = np.nonzero(np.abs(picture.astype(int) - color).max(axis=2) < 40)
+    assert len(rows), f"nothing has the colour {color}"
+    return np.array([columns.min(), rows.min(), columns.max(), rows.max()])
+
+
+@pytest.mark.parametrize(
+    ("size", "block"),
+    [
+        ((936, 624), (450, 300, 90, 120)),  # shrunk to a third
+        ((624, 936), (300, 600, 120, 90)),
+        ((156, 104), (60, 40, 30, 20)),  # enlarged to twice its size
+    ],
+)
+def test_outlines_of_the_picture_lie_around_what_they_outline(tmp_path, size, block):
+    x, y, width, height = block
+    photograph = Image.new("RGB", size, (200, 200, 200))
+    ImageDraw.Draw(photograph).rectangle((x, y, x + width - 1, y + height - 1), fill=BLUE)
+    collection = collection_of(["Heliconius erato"], root=tmp_path)
+    photograph.save(collection.path(collection.images[0]))
+    margin = MARGIN if max(size) > 300 else MARGIN / 3
+    region = box_region(x - margin, y - margin, width + 2 * margin, height + 2 * margin, size)
+
+    assert draw_gallery(collection, [trait_of(0, 3, described(), region=region)], tmp_path / "regions.png") == 1
+
+    picture = np.array(Image.open(tmp_path / "regions.png").convert("RGB"))
+    outline, inside = bounds(picture, ORANGE), bounds(picture, BLUE)
+    scale = (inside[2] - inside[0] + 1) / width
+    assert outline - inside == pytest.approx(scale * margin * np.array([-1, -1, 1, 1]), abs=3)
+    assert scale == pytest.approx(312 / max(size), rel=0.04), "the photograph fills its tile"

@@ -1,0 +1,263 @@
+"""Whole collections: read from a folder or a table, on drawn files and on photographs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from sae_traits.config.collection import CollectionConfig
+from sae_traits.errors import CollectionError
+from sae_traits.images import fingerprint, open_image, read_collection
+from sae_traits.images.reading import image_id_of
+from sae_traits.schema import Collection, Taxon
+
+SHARED = os.environ.get("SAE_TRAITS_SHARED")
+
+
+def config_of(source: Path, **options) -> CollectionConfig:
+    return CollectionConfig(source=str(source), **options)
+
+
+def species_files(**numbers: int) -> list[str]:
+    return [f"{name}/{n:03d}.png" for name, count in numbers.items() for n in range(count)]
+
+
+def test_a_folder_becomes_a_collection(images):
+    root = images(species_files(Danaus_plexippus=10, Vanessa_cardui=2, Magnolia_x_soulangeana=1), size=(12, 8))
+    collection = read_collection(config_of(root))
+    assert collection.problems == ()
+    assert [s.file for s in collection.images] == sorted(s.file for s in collection.images)
+    assert Counter(s.species for s in collection.images) == {
+        "Danaus plexippus": 10,
+        "Vanessa cardui": 2,
+        "Magnolia × soulangeana": 1,
+    }
+    assert Counter(s.split for s in collection.images) == {"train": 9, "test": 3, "validation": 1}
+    first = collection.images[0]
+    assert first.taxon == Taxon(genus="Danaus", species="Danaus plexippus")
+    assert (first.width, first.height) == (12, 8)
+    assert open_image(collection.path(first)).size == (12, 8)
+
+
+def test_a_collection_is_the_same_whatever_the_number_of_threads(images):
+    root = images(species_files(Danaus_plexippus=9, Vanessa_cardui=7))
+    assert read_collection(config_of(root), workers=0) == read_collection(config_of(root), workers=4)
+
+
+def test_a_collection_survives_its_file(images, tmp_path):
+    collection = read_collection(config_of(images(species_files(Danaus_plexippus=3))))
+    collection.save(tmp_path / "images.parquet")
+    assert Collection.load(tmp_path / "images.parquet").images == collection.images
+
+
+def test_what_cannot_be_used_is_reported_and_the_rest_goes_on(images):
+    root = images([*species_files(Danaus_plexippus=2, Papilio_sp=1, Magnolia=1), "loose.jpg"])
+    (root / "Danaus_plexippus/empty.jpg").touch()
+    (root / "Danaus_plexippus/text.jpg").write_text("no image")
+    frames = [Image.new("L", (9, 9), 255 * n) for n in range(2)]
+    frames[0].save(root / "Danaus_plexippus/moving.gif", save_all=True, append_images=frames[1:])
+    collection = read_collection(config_of(root))
+    assert len(collection.images) == 2
+    found = {problem.file: problem.reason for problem in collection.problems}
+    assert list(found) == sorted(found)
+    assert set(found) == {
+        "Danaus_plexippus/empty.jpg",
+        "Danaus_plexippus/moving.gif",
+        "Danaus_plexippus/text.jpg",
+        "Magnolia/000.png",
+        "Papilio_sp/000.png",
+        "loose.jpg",
+    }
+    assert "'Papilio_sp' cannot be placed at a species" in found["Papilio_sp/000.png"]
+    assert "2 frames" in found["Danaus_plexippus/moving.gif"]
+
+
+def test_splits_of_folders_are_kept_and_the_others_drawn(images):
+    root = images(
+        [*(f"test/{file}" for file in species_files(Danaus_plexippus=4)), *species_files(Danaus_plexippus=10)]
+    )
+    collection = read_collection(config_of(root))
+    assert all(s.split == "test" for s in collection.images if s.file.startswith("test/"))
+    drawn = Counter(s.split for s in collection.images if not s.file.startswith("test/"))
+    assert drawn == {"train": 7, "validation": 1, "test": 2}
+
+
+def test_an_image_that_cannot_be_opened_takes_no_place_in_a_split(images):
+    """A species of two images, one of them broken, is trained on the other."""
+    root = images(species_files(Danaus_plexippus=2))
+    for broken in ("000.png", "001.png"):
+        copy = root.parent / f"without-{broken}"
+        shutil.copytree(root, copy)
+        (copy / "Danaus_plexippus" / broken).write_bytes(b"")
+        assert [s.split for s in read_collection(config_of(copy)).images] == ["train"]
+
+
+def test_a_table_becomes_a_collection(images, capsys):
+    root = images(species_files(a=4))
+    masks = {"good": (12, 8), "small": (6, 4)}
+    for name, size in masks.items():
+        Image.new("L", size, 255).save(root / f"{name}.png")
+    Image.new("L", (12, 8), 1).save(root / "dark.png")
+    rows = [
+        ("a/000.png", "Danaus plexippus (L.)", "Nymphalidae", "Danaida", "train", 0.05, "good.png"),
+        ("a/001.png", "Danaus plexippus", "Nymphalidae", "Danaus", "test", None, "small.png"),
+        ("a/002.png", "Danaus plexippus", None, None, "train", -1, "dark.png"),
+        ("a/003.png", "Danaus sp.", None, None, "train", None, None),
+    ]
+    columns = ["file", "species", "family", "genus", "split", "mm_per_pixel", "mask_file"]
+    pd.DataFrame(rows, columns=columns).to_parquet(root / "table.parquet")
+    collection = read_collection(config_of(root / "table.parquet"))
+
+    first, second, _ = collection.images
+    assert first.taxon == second.taxon == Taxon(family="Nymphalidae", genus="Danaus", species="Danaus plexippus")
+    assert [s.split for s in collection.images] == ["train", "test", "train"]
+    assert [s.mm_per_pixel for s in collection.images] == [0.05, None, None]
+    assert [s.mask_file for s in collection.images] == ["good.png", None, None]
+    assert collection.mask_path(first) == root / "good.png"
+    assert collection.mask_path(second) is None
+
+    assert [problem.file for problem in collection.problems] == ["a/001.png", "a/002.png", "a/002.png", "a/003.png"]
+    reasons = [problem.reason for problem in collection.problems]
+    assert "mask small.png: it is 6 x 4 pixels, the image 12 x 8" in reasons[0]
+    assert "mask dark.png: it has no foreground" in reasons[1]
+    assert "'-1.0' is not a positive number" in reasons[2]
+
+    notes = capsys.readouterr()
+    assert notes.out == ""
+    assert "1 labels are shortened" in notes.err
+    assert "'Danaus plexippus (L.)' to 'Danaus plexippus'" in notes.err
+    assert "'Danaida' beside 'Danaus plexippus'" in notes.err
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.tsv", "metadata.parquet"])
+def test_a_folder_with_its_metadata_is_read_as_that_table(images, name):
+    root = images(species_files(Danaus_plexippus=3))
+    table = pd.DataFrame({"file": ["Danaus_plexippus/001.png"], "species": ["Vanessa cardui"]})
+    if name.endswith(".parquet"):
+        table.to_parquet(root / name)
+    else:
+        table.to_csv(root / name, sep="\t" if name.endswith(".tsv") else ",", index=False)
+    assert [s.species for s in read_collection(config_of(root)).images] == ["Vanessa cardui"]
+
+
+def test_metadata_of_another_kind_do_not_matter(images):
+    root = images(species_files(Danaus_plexippus=3))
+    (root / "metadata.csv").write_text("camera,lens\nx,y\n")
+    assert len(read_collection(config_of(root)).images) == 3
+
+
+def test_ids_are_stable_unique_and_safe():
+    files = ["a/1.jpg", "b/1.jpg", "a/1.png", "a/蝶.jpg", "a/x y?.jpg", "a/x-y-.jpg", "A/1.jpg", "a/../#%.jpg"]
+    files += ["a/" + "long" * 60 + ".jpg", "a/-rf.jpg", "a/.jpg"]
+    ids = [image_id_of(file) for file in files]
+    assert len({image_id.lower() for image_id in ids}) == len(files)
+    assert all(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}", image_id) for image_id in ids)
+    # Written down: an id must not change when a collection is released again.
+    assert image_id_of("images/Danaus_plexippus/0010001.jpg") == "0010001-b7907b3ff22f9d9f"
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (None, "no images were given"),
+        ("nowhere", "nowhere does not exist"),
+        ("notes.txt", "notes.txt is neither a folder nor a table (.csv, .tsv, .parquet)"),
+        ("empty", "no image in"),
+    ],
+)
+def test_a_source_that_cannot_be_read_is_refused(tmp_path, source, message):
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "empty").mkdir()
+    config = CollectionConfig(source=None if source is None else str(tmp_path / source))
+    for read in (read_collection, fingerprint):
+        with pytest.raises(CollectionError, match=re.escape(message)):
+            read(config)
+
+
+def test_a_collection_of_nothing_usable_gives_the_first_reasons(images):
+    root = images([f"unsorted/{n}.png" for n in range(5)])
+    with pytest.raises(CollectionError) as error:
+        read_collection(config_of(root))
+    assert re.search(r"no image of .* can be used: unsorted/0.png: 'unsorted' cannot be placed", str(error.value))
+    assert str(error.value).endswith("; and 2 more")
+
+
+def table_of(root: Path, *, species: str = "Danaus plexippus", note: str = "x") -> None:
+    (root / "metadata.csv").write_text(f"file,species,mask_file,note\na/000.png,{species},a/001.png,{note}\n")
+
+
+def test_the_fingerprint_changes_with_what_the_result_depends_on(images):
+    root = images(species_files(a=3))
+    table_of(root)
+    seen = {fingerprint(config_of(root))}
+
+    def changed(**options) -> bool:
+        print_now = fingerprint(config_of(root, **options))
+        new = print_now not in seen
+        seen.add(print_now)
+        return new
+
+    assert not changed()
+    assert changed(split_seed=1)
+    assert changed(test_share=0.3)
+    table_of(root, species="Vanessa cardui")
+    assert changed()
+    os.utime(root / "a/000.png", ns=(1, 1))
+    assert changed()
+    Image.new("L", (12, 8), 255).save(root / "a/001.png")
+    assert changed()
+    (root / "a/001.png").unlink()
+    assert changed()
+    table_of(root, species="Vanessa cardui", note="another note, of a column that is not read"[:12])
+    (root / "a/002.png").unlink()
+    assert not changed()
+    (root / "metadata.csv").unlink()
+    assert changed()
+    (root / "a/new.png").write_bytes(b"x")
+    assert changed()
+
+
+def test_the_fingerprint_of_ten_thousand_files_takes_under_a_second(tmp_path):
+    for species in range(50):
+        folder = tmp_path / f"Genus_species{species}"
+        folder.mkdir()
+        for n in range(200):
+            (folder / f"{n}.jpg").touch()
+    config = config_of(tmp_path)
+    seconds = []
+    for _ in range(3):
+        started = time.process_time()
+        fingerprint(config)
+        seconds.append(time.process_time() - started)
+    assert min(seconds) < 1
+
+
+@pytest.mark.skipif(not SHARED, reason="needs the photographs that SAE_TRAITS_SHARED points to")
+@pytest.mark.parametrize(
+    ("name", "n_images", "n_species", "n_masks"),
+    [("leeds_butterfly", 832, 10, 832), ("uci_leaf", 332, 30, 0), ("heliconius_landmarks", 95, 2, 0)],
+)
+def test_photographs_are_read_without_a_problem(name, n_images, n_species, n_masks):
+    source = Path(str(SHARED)) / "data" / name
+    collection = read_collection(config_of(source))
+    assert collection.problems == ()
+    assert len(collection.images) == n_images
+    assert len({s.image_id for s in collection.images}) == n_images
+    assert sum(s.mask_file is not None for s in collection.images) == n_masks
+    trained = Counter(s.species for s in collection.images if s.split == "train")
+    assert len(trained) == n_species
+    for split, share in (("train", 0.7), ("validation", 0.1), ("test", 0.2)):
+        assert sum(s.split == split for s in collection.images) / n_images == pytest.approx(share, abs=0.02)
+    assert ("Magnolia × soulangeana" in trained) == (name == "uci_leaf")
+    # The tables of these sets state the upright size of each image.
+    table = pd.read_csv(source / "metadata.csv").set_index("file")
+    for record in collection.images:
+        assert (record.width, record.height) == tuple(table.loc[record.file, ["width", "height"]])
