@@ -95,12 +95,17 @@ def draw(folder: Path, n_images: int, n_species: int) -> None:
     )
 
 
+def individuals(n_images: int) -> list[str]:
+    """Every image is of an individual of its own."""
+    return [str(row) for row in range(n_images)]
+
+
 def read_counts(folder: Path, n_species: int) -> tuple[Codes, SpeciesCounts]:
-    """The codes, and the firings of every species, as `plan_annotation` counts them."""
+    """The codes, and the firings of every species, as `plan_regions` counts them."""
     codes = Codes.open(folder)
     names = [taxon(species) for species in range(n_species)]
     taxa = [names[row % n_species] for row in range(codes.n_images)]
-    return codes, count_firings(codes.firing_counts(), taxa, N_LATENTS)
+    return codes, count_firings(codes.firing_counts(), taxa, individuals(codes.n_images), N_LATENTS)
 
 
 def choose(method: str, folder: Path, n_species: int) -> tuple[ChosenLatents, float]:
@@ -108,7 +113,7 @@ def choose(method: str, folder: Path, n_species: int) -> tuple[ChosenLatents, fl
     start = time.perf_counter()
     codes, counts = read_counts(folder, n_species)
     counted = time.perf_counter() - start
-    found = specimen_contrast(counts) if method == "image" else paper_contrast(counts, MINIMUM_FREQUENCY)
+    found = specimen_contrast(counts) if method == "specimen" else paper_contrast(counts, MINIMUM_FREQUENCY)
     return choose_latents(found, codes.thresholds), counted
 
 
@@ -176,7 +181,7 @@ def compare_with_the_loops(folder: Path, n_species: int) -> tuple[dict[str, floa
     names = [taxon(species) for species in range(n_species)]
     images = []
     for codes in Codes.open(folder).images():
-        own = names[codes.record % n_species]
+        own = names[codes.image % n_species]
         fired = {latent: patches.tolist() for latent, patches, _ in codes.groups()}
         images.append((str(own.species), str(own.genus), fired))
     codes = Codes.open(folder)
@@ -184,7 +189,7 @@ def compare_with_the_loops(folder: Path, n_species: int) -> tuple[dict[str, floa
     parts = list(codes.firing_counts())
 
     def ours() -> ChosenLatents:
-        counts = count_firings(parts, taxa, N_LATENTS)
+        counts = count_firings(parts, taxa, individuals(codes.n_images), N_LATENTS)
         return choose_latents(paper_contrast(counts, MINIMUM_FREQUENCY), codes.thresholds)
 
     chosen = ours()
@@ -235,7 +240,7 @@ def main() -> None:
         print(f"\n{arguments.images:,} images, {arguments.species:,} species, {FIRED} of {N_LATENTS:,} latents\n")
         # A process each, so that one's peak memory is not the other's; spawned, so that nothing is inherited.
         with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-            rows = [pool.apply(measure, (method, many, arguments.species)) for method in ("image", "paper")]
+            rows = [pool.apply(measure, (method, many, arguments.species)) for method in ("specimen", "paper")]
         header = [
             "contrast",
             "s",

@@ -24,24 +24,27 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from sae_traits.traits.image_regions import plan_gradcam, write_class_maps
 from tables import describe_machine, markdown_table
 
 from sae_traits.config.layers import resolve
+from sae_traits.config.regions import GradCAMRegions
 from sae_traits.describers.measured import MeasuredDescriber
-from sae_traits.encoding import encode, plan_regions
+from sae_traits.encoding import encode
+from sae_traits.encoding import plan_regions as plan_regions_of
+from sae_traits.evaluation.localisation import patches_on_animal
 from sae_traits.evaluation.statistics import Interval, bootstrap_interval, paired_difference
-from sae_traits.evaluation.tasks.localisation import patches_on_animal
 from sae_traits.extraction import extract_features, features_of
 from sae_traits.features.backbone import choose_device, load_backbone
 from sae_traits.features.gradcam import load_gradcam
 from sae_traits.runs.run import Run
 from sae_traits.schema import REGION_SOURCES, BackboneInfo, Candidate, Collection, ImageRecord, Region
 from sae_traits.training import train
-from sae_traits.traits.annotate import Plan, describe_candidates, export_traits
+from sae_traits.traits.annotate import describe_candidates, export_traits
 from sae_traits.traits.chosen import LatentsBySpecies
+from sae_traits.traits.class_maps import write_class_maps
 from sae_traits.traits.consistency import ConsistencyCounter, FacetAgreement
 from sae_traits.traits.ledger import Ledger
+from sae_traits.traits.plan import Plan, plan_regions
 from sae_traits.traits.table import read_traits
 
 LAYER = 11
@@ -130,7 +133,7 @@ def plan_way(folder: Path, way: str) -> tuple[Plan, BackboneInfo]:
     collection = Collection.load(run.images_file)
     source = features_of(run, collection)
     encode(run, collection, source)
-    return plan_regions(run, collection, source), source.info
+    return plan_regions_of(run, collection, source), source.info
 
 
 def plan_gradcam_at_last_layer(folder: Path) -> tuple[Plan, BackboneInfo]:
@@ -141,7 +144,7 @@ def plan_gradcam_at_last_layer(folder: Path) -> tuple[Plan, BackboneInfo]:
     file = folder / "comparison" / "last-layer.parquet"
     gradcam = load_gradcam(info, choose_device("auto"))
     write_class_maps(collection, gradcam, file, image_batch_size=16, workers=2)
-    return plan_gradcam(collection, info, file), info
+    return plan_regions(GradCAMRegions(), collection, info, class_maps=file), info
 
 
 def shares_on_animal(plan: Plan, info: BackboneInfo) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -170,9 +173,8 @@ def agreement(sample: Sample, folder: Path) -> dict[str, FacetAgreement]:
     traits_file = folder / "traits.parquet"
     with Ledger(folder / "ledger.sqlite") as ledger:
         describe_candidates(sample, MeasuredDescriber(), ledger, workers=2)
-        files = {"traits_file": traits_file, "latents_file": folder / "latents.parquet"}
-        export_traits(sample, MeasuredDescriber(), ledger, **files)
-    counter = ConsistencyCounter()
+        export_traits(sample, ledger, traits_file=traits_file, latents_file=folder / "latents.parquet")
+    counter = ConsistencyCounter(sample.collection.images)
     for trait in read_traits(traits_file):
         counter.add(trait, sample.collection.images[trait.candidate.image])
     return {found.facet: found for found in counter.agreement()}

@@ -26,65 +26,29 @@ import numpy as np
 from tables import markdown_table
 
 from sae_traits import pipeline
-from sae_traits.config import ContrastConfig
 from sae_traits.config.layers import read_config, resolve
+from sae_traits.config.regions import PaperContrast, SAERegions, SpecimenContrast
 from sae_traits.evaluation.statistics import Interval, bootstrap_interval
 from sae_traits.features.store import FeatureStore
 from sae_traits.runs.run import Run
-from sae_traits.schema import BackboneInfo, Collection
-from sae_traits.testbench.drawn import Truth, draw_collection
-from sae_traits.testbench.truth import PartMap
-from sae_traits.traits.annotate import plan_annotation
+from sae_traits.schema import Collection
+from sae_traits.testbench.drawn import draw_collection
+from sae_traits.testbench.truth import ImageCounts, count_found
 from sae_traits.traits.candidates import all_candidates
 from sae_traits.traits.encode import Codes
+from sae_traits.traits.plan import plan_regions
 
 FIRING_QUANTILE = 0.7
 """Of all ways alike: the threshold is a latent's own quantile."""
+OURS = SAERegions()
 OTHERS = {
-    "paper": {"greatest_overlap": 1.0, "least_evidence": 0.0},
-    "paper, places apart": {"greatest_overlap": 0.5, "least_evidence": 0.0},
-    "paper, our regions": {"greatest_overlap": 0.5, "least_evidence": ContrastConfig().least_evidence},
+    "paper": replace(OURS, max_overlap=1.0, contrast=SpecimenContrast(min_evidence=0.0)),
+    "paper, places apart": replace(OURS, contrast=SpecimenContrast(min_evidence=0.0)),
+    "paper, our regions": OURS,
 }
+"""How regions are taken of the latents that Algorithm 1 chose."""
 Regions = list[list[tuple[int, ...]]]
 """The patches of every region of every image, the strongest first."""
-
-
-@dataclass(frozen=True, slots=True)
-class ImageCounts:
-    """What the regions of one image found."""
-
-    species: str
-    alone_in_genus: bool
-    n_diagnostic: int
-    """Diagnostic traits whose part is in sight."""
-    n_found: int
-    """Of these, on whose part a region lies."""
-    n_regions: int
-    n_false: int
-    """Regions that lie on no part with a diagnostic trait."""
-
-
-def count_found(collection: Collection, regions: Regions, info: BackboneInfo) -> list[ImageCounts]:
-    """How many diagnostic traits the regions of each image found, by the rules of `sae_traits.testbench.truth`."""
-    truth = Truth.load(collection.root)
-    counts = []
-    for record, patches in zip(collection.images, regions, strict=True):
-        species = truth.of(record.species)
-        part_map = PartMap.load(collection, record, info.grid((record.width, record.height)), len(truth.parts))
-        lies_on = part_map.lies_on(patches)
-        parts = [truth.parts.index(trait.part) for trait in species.diagnostic]
-        in_sight = part_map.in_sight(parts)
-        counts.append(
-            ImageCounts(
-                species=record.species,
-                alone_in_genus=species.alone_in_genus,
-                n_diagnostic=len(in_sight),
-                n_found=int(lies_on[:, in_sight].any(axis=0).sum()),
-                n_regions=len(patches),
-                n_false=int((~lies_on[:, parts].any(axis=1)).sum()),
-            )
-        )
-    return counts
 
 
 @dataclass(frozen=True)
@@ -117,32 +81,21 @@ def make_world(folder: Path, seed: int) -> World:
     collection = Collection.load(run.images_file)
     return World(
         collection,
-        record=choose_regions(
-            run, collection, "image", greatest_overlap=0.5, least_evidence=ContrastConfig().least_evidence
-        ),
-        others={name: choose_regions(run, collection, "paper", **rules) for name, rules in OTHERS.items()},
+        record=choose_regions(run, collection, OURS.contrast, OURS),
+        others={name: choose_regions(run, collection, PaperContrast(), options) for name, options in OTHERS.items()},
         run=run,
     )
 
 
 def choose_regions(
-    run: Run, collection: Collection, method: str, *, greatest_overlap: float, least_evidence: float
+    run: Run, collection: Collection, contrast: SpecimenContrast | PaperContrast, options: SAERegions
 ) -> Regions:
     """The regions of every image, by the latents of one contrast, from the codes of the run."""
     codes, info = Codes.open(run.codes), FeatureStore.open(run.activations).info
-    config = replace(run.config.contrast, contrast=method)
-    chosen = plan_annotation(collection, codes, info, config).chosen
+    chosen = plan_regions(replace(OURS, contrast=contrast), collection, info, codes=codes).chosen
     regions: Regions = [[] for _ in collection.images]
-    for _, candidates in all_candidates(
-        codes,
-        collection.images,
-        chosen,
-        info,
-        most=config.traits_per_image,
-        greatest_overlap=greatest_overlap,
-        least_evidence=least_evidence,
-    ):
-        regions[candidates[0][0].record] = [candidate.patches for candidate, _ in candidates]
+    for _, candidates in all_candidates(codes, collection.images, chosen, info, options):
+        regions[candidates[0][0].image] = [candidate.patches for candidate, _ in candidates]
     return regions
 
 

@@ -29,8 +29,8 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import Dinov2Config, Dinov2Model
 
+from sae_traits.config import TrainConfig
 from sae_traits.config.features import VisionModel
-from sae_traits.config.train import ReLU, TopK, TrainConfig
 from sae_traits.features.backbone import Backbone, load_backbone
 from sae_traits.features.loading import prepared_batches
 from sae_traits.features.source import ImageSource
@@ -39,7 +39,7 @@ from sae_traits.logging import say
 from sae_traits.sae.metrics import measure_sae
 from sae_traits.sae.model import SAE, SAEConfig
 from sae_traits.sae.sparse_encoding import SparseCodes
-from sae_traits.sae.trainer import FeatureScale, train_saes
+from sae_traits.sae.trainer import FeatureScale, train_sae
 from sae_traits.schema import Collection
 
 ACTIVE_LATENTS = 100
@@ -137,8 +137,8 @@ def make_model(folder: Path, size: Size) -> Path:
 
 def load(folder: Path, bench: Bench, precision: Precision) -> Backbone:
     """The model as the pipeline loads it."""
-    dtype = "float32" if precision == "fp32" else "bfloat16"
-    model = VisionModel(model=str(folder), layer=bench.size.layer, compute_dtype=dtype)
+    compute_dtype = "float32" if precision == "fp32" else "bfloat16"
+    model = VisionModel(model=str(folder), layer=bench.size.layer, compute_dtype=compute_dtype)
     return load_backbone(model, device=str(bench.device))
 
 
@@ -155,8 +155,10 @@ def images_to_codes(bench: Bench, model: Path) -> None:
     def features(precision: Precision) -> Tensor:
         return encoders[precision].encode(pixels).flatten(0, 1)
 
-    def codes(of: Precision, max_bytes: int = size.encode_bytes) -> SparseCodes:
-        return sae.encode_sparse(features(of), threshold, max_bytes=max_bytes)
+    def codes(of: Precision, encoding: Precision, max_bytes: int = size.encode_bytes) -> SparseCodes:
+        x = features(of)
+        with bench.autocast(encoding):
+            return sae.encode_sparse(x, threshold, max_bytes=max_bytes)
 
     def rate(work: Callable[[], object]) -> str:
         return f"{len(pixels) / bench.seconds(work, size.repeats):,.0f} images/s"
@@ -165,7 +167,7 @@ def images_to_codes(bench: Bench, model: Path) -> None:
         bench.add(f"forward, {precision}", lambda p=precision: rate(lambda: features(p)))
         for max_bytes in (64 * 2**20, size.encode_bytes):
             what = f"forward + sparse encode, {precision}, {max_bytes / 2**20:,.0f} MB for encoding"
-            bench.add(what, lambda p=precision, m=max_bytes: rate(lambda: codes(p, m)))
+            bench.add(what, lambda p=precision, m=max_bytes: rate(lambda: codes(p, p, m)))
 
     def difference() -> str:
         exact = features("fp32")
@@ -173,18 +175,22 @@ def images_to_codes(bench: Bench, model: Path) -> None:
         return f"RMS difference {float(error):.2%} of their standard deviation"
 
     def l0() -> str:
-        exact = codes("fp32")
-        return f"{len(exact.latents) / (len(exact.offsets) - 1):.0f}"
+        found = codes("fp32", "fp32")
+        return f"{len(found.latents) / (len(found.offsets) - 1):.0f}"
 
     bench.add("L0 of these codes", l0)
     bench.add("features, bf16 against fp32", difference)
-    bench.add("fired set of features, bf16 against fp32", lambda: f"IoU {overlap(codes('bf16'), codes('fp32')):.6f}")
+    halves: tuple[tuple[str, Precision], ...] = (("features included", "bf16"), ("encoding alone in bf16", "fp32"))
+    for what, of in halves:
+        bench.add(
+            f"fired set, bf16 against fp32, {what}",
+            lambda of=of: f"IoU {overlap(codes(of, 'bf16'), codes('fp32', 'fp32')):.6f}",
+        )
 
 
 def random_sae(features: Tensor, n_latents: int) -> SAE:
     """A ReLU SAE with random directions, centred on the features `[n, d_model]`."""
-    config = SAEConfig(architecture="relu", d_model=features.shape[1], n_latents=n_latents)
-    sae = SAE.from_config(config).to(features.device)
+    sae = SAE(SAEConfig(architecture="relu", d_model=features.shape[1], n_latents=n_latents)).to(features.device)
     with torch.no_grad():
         sae.b_dec.copy_(features.mean(0))
     return sae.eval().requires_grad_(False)
@@ -222,7 +228,7 @@ def drawn_batches(bench: Bench, d_model: int) -> list[Tensor]:
 
 
 def training(bench: Bench, d_model: int) -> None:
-    """Patches per second of `train_saes` on features that lie on the device, and what half precision changes."""
+    """Patches a second of `train_sae` on features that lie on the device, and what half precision changes."""
     *batches, held_out = drawn_batches(bench, d_model)
 
     def figure(architecture: str, precision: Precision) -> str:
@@ -251,8 +257,9 @@ def train_on_device(bench: Bench, batches: list[Tensor], architecture: Any, prec
             yield batches[step % len(batches)]
 
     config = TrainConfig(
-        architecture=TopK(k=size.k) if architecture == "topk" else ReLU(),
+        architecture=architecture,
         n_latents=size.n_latents,
+        k=size.k,
         n_patches=n_steps * size.batch_size,
         batch_size=size.batch_size,
         warmup_steps=WARMUP_STEPS,
@@ -272,11 +279,11 @@ def train_for(
     n_steps: int,
     precision: Precision,
 ) -> SAE:
-    """`train_saes` of one SAE, without a checkpoint on the way."""
+    """`train_sae` without a checkpoint on the way."""
     with tempfile.TemporaryDirectory() as folder:
-        (sae,) = train_saes(
+        return train_sae(
             batches,
-            [config],
+            config,
             scale,
             n_steps=n_steps,
             checkpoint=Path(folder, "checkpoint.pt"),
@@ -284,7 +291,6 @@ def train_for(
             accelerator=bench.accelerator(precision),
             seconds_between_checkpoints=float("inf"),
         )
-    return sae
 
 
 def workers_that_fit(bench: Bench) -> int:
@@ -315,21 +321,19 @@ def from_photographs(bench: Bench, model: Path, photographs: Collection) -> None
         return f"{n_read / (time.perf_counter() - started):,.0f} images/s"
 
     source = ImageSource(
-        photographs, backbone, image_batch_size=size.photographs_at_once, workers=workers, storage_dtype="bfloat16"
+        photographs,
+        backbone,
+        image_batch_size=size.photographs_at_once,
+        workers=workers,
+        storage_dtype="bfloat16",
     )
     n_patches = int(source.patch_counts().sum())
     n_steps = size.passes * n_patches // size.batch_size
 
     def training_from_them() -> str:
-        sampled = moments(source, rows, max_images=2 * size.photographs_at_once)
-        root = (sampled.mean_squared_deviation / source.info.d_model) ** 0.5
-        scale = FeatureScale(mean=sampled.mean.float(), scale=root)
-        config = TrainConfig(
-            architecture=TopK(k=size.k),
-            n_latents=size.n_latents,
-            batch_size=size.batch_size,
-            warmup_steps=WARMUP_STEPS,
-        )
+        found = moments(source, rows, max_images=2 * size.photographs_at_once)
+        scale = FeatureScale(mean=found.mean.float(), scale=(found.mean_squared_deviation / source.info.d_model) ** 0.5)
+        config = TrainConfig(n_latents=size.n_latents, k=size.k, batch_size=size.batch_size, warmup_steps=WARMUP_STEPS)
 
         def batches(start: int) -> Iterator[Tensor]:
             stream = PatchStream(

@@ -137,7 +137,7 @@ def name_colors(run: Run, folder: Path, *, use_masks: bool) -> list[Named]:
     with Ledger(folder / "ledger.sqlite") as ledger:
         describe_candidates(plan, MeasuredDescriber(), ledger, workers=2, use_masks=use_masks)
         files = {"traits_file": traits_file, "latents_file": folder / "latents.parquet"}
-        export_traits(plan, MeasuredDescriber(), ledger, **files, use_masks=use_masks)
+        export_traits(plan, ledger, **files)
     return [_named(trait, collection) for trait in read_traits(traits_file)]
 
 

@@ -162,7 +162,7 @@ def test_the_images_of_a_species_are_compared_without_latents(without_latents):
     collection = Collection.load(run / "images.parquet")
     traits = list(read_traits(run / "traits/traits.parquet"))
     described = Counter(collection.images[trait.candidate.image].species for trait in traits)
-    counter = ConsistencyCounter()
+    counter = ConsistencyCounter(collection.images)
     for trait in traits:
         counter.add(trait, collection.images[trait.candidate.image])
     (colour,) = [found for found in counter.agreement() if found.facet == "colour"]

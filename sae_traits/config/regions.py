@@ -187,4 +187,5 @@ class WholeImage(RegionsConfig):
     kind: Literal["whole"] = "whole"
 
 
-Regions = SAERegions | PCARegions | NMFRegions | KMeansRegions | RandomRegions | GradCAMRegions | WholeImage
+RegionsOfLatents = SAERegions | PCARegions | NMFRegions | KMeansRegions | RandomRegions
+Regions = RegionsOfLatents | GradCAMRegions | WholeImage

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +17,9 @@ if TYPE_CHECKING:
     from sae_traits.config.zero_shot import ZeroShotConfig
     from sae_traits.describers import Describer
     from sae_traits.models.clip.model import CLIP
+    from sae_traits.traits.contact_sheet import OpenPicture
     from sae_traits.traits.faithfulness import Faithfulness
     from sae_traits.traits.ledger import Ledger
-
-
-OpenPicture = Callable[[ImageRecord], Image.Image]
 
 
 @dataclass(frozen=True)

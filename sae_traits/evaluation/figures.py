@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
+from textwrap import shorten
+from typing import TYPE_CHECKING
 
-from PIL import Image, ImageDraw, ImageFont, ImageOps
-
-from sae_traits.describers.overlay import draw_region, place_region
-from sae_traits.evaluation.evidence import OpenPicture
 from sae_traits.evaluation.zero_shot_results import NAME_AND_TRAITS, NAME_ONLY, ZeroShotResult
 from sae_traits.schema import Collection, Trait
 
+if TYPE_CHECKING:
+    from sae_traits.traits.contact_sheet import OpenPicture
+
 GALLERY_SIZE = 20
-_COLUMNS, _TILE, _CAPTION = 5, 320, 44
 
 _COLOURS = {NAME_ONLY: "#0072B2", NAME_AND_TRAITS: "#D55E00"}
 _CONTROL = "#999999"
@@ -65,32 +64,21 @@ def draw_gallery(
     collection: Collection, traits: Iterable[Trait], n_traits: int, path: Path, open_picture: OpenPicture
 ) -> int:
     """Draw some regions on their images, spread evenly over the `n_traits` traits, as one PNG; how many were drawn."""
-    # matplotlib brings a font that has the multiplication sign of hybrids, which Pillow's own lacks.
-    import matplotlib
+    from sae_traits.traits.contact_sheet import draw_sheet  # loads matplotlib
 
     step = max(1, n_traits // GALLERY_SIZE)
-    chosen = list(islice(traits, 0, step * GALLERY_SIZE, step))
-    if not chosen:
-        return 0
-    rows = math.ceil(len(chosen) / _COLUMNS)
-    sheet = Image.new("RGB", (_COLUMNS * _TILE, rows * (_TILE + _CAPTION)), "white")
-    draw = ImageDraw.Draw(sheet)
-    font = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), 12)
-    for index, trait in enumerate(chosen):
-        record = collection.images[trait.candidate.image]
-        tile = ImageOps.contain(open_picture(record), (_TILE - 8, _TILE - 8))
-        scale = tile.width / record.width, tile.height / record.height
-        left, top = index % _COLUMNS * _TILE + 4, index // _COLUMNS * (_TILE + _CAPTION) + 4
-        sheet.paste(draw_region(tile, place_region(trait.region, (0, 0), scale)), (left, top))
-        latent = trait.candidate.latent
-        picked_by = trait.candidate.region_source if latent is None else f"latent {latent}"
-        species = record.taxon.species or "no label"
-        caption = f"{species}, {picked_by}\n{_shorten(trait.description.text, 44)}"
-        draw.multiline_text((left, top + _TILE - 6), caption, fill="black", font=font)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
-    return len(chosen)
+    shown = [
+        (record, trait.region, _caption(trait, record.taxon.species or "no label"))
+        for trait in islice(traits, 0, step * GALLERY_SIZE, step)
+        for record in [collection.images[trait.candidate.image]]
+    ]
+    if shown:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draw_sheet(shown, open_picture, n_columns=5, side=320).save(path)
+    return len(shown)
 
 
-def _shorten(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
+def _caption(trait: Trait, species: str) -> str:
+    latent = trait.candidate.latent
+    picked_by = trait.candidate.region_source if latent is None else f"latent {latent}"
+    return f"{species}, {picked_by}\n{shorten(trait.description.text, 44, placeholder='…')}"

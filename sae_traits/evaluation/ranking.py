@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 TIE = 1e-6
 """Cosines that differ by less are equal: float32 embeddings are not more precise."""
-_SCORES_AT_ONCE = 8_000_000
+_MAX_SCORES = 8_000_000
 
 
 def rank_truth(
     images: NDArray[np.float32], classes: NDArray[np.float32], truth: NDArray[np.int64], draws: NDArray[np.float64]
 ) -> NDArray[np.int64]:
-    """How many classes are ranked before the true one, by cosine; classes that tie with it are shuffled.
+    """Count the classes that are ranked before the true one, by cosine; classes that tie with it are shuffled.
 
     Args:
         images: of unit length `[n_images, embed_dim]`.
@@ -28,9 +28,9 @@ def rank_truth(
     """
     ranks = np.empty(len(images), dtype=np.int64)
     for chunk, scores in _scores(images, classes):
-        own = np.take_along_axis(scores, truth[chunk, None], axis=1)
-        before = (scores > own + TIE).sum(axis=1)
-        tied = (np.abs(scores - own) <= TIE).sum(axis=1)
+        of_truth = np.take_along_axis(scores, truth[chunk, None], axis=1)
+        before = (scores > of_truth + TIE).sum(axis=1)
+        tied = (np.abs(scores - of_truth) <= TIE).sum(axis=1)
         ranks[chunk] = before + (draws[chunk] * tied).astype(np.int64)
     return ranks
 
@@ -43,7 +43,7 @@ def chance_p_value(
     n_permutations: int = 1999,
     seed: int = 0,
 ) -> float:
-    """Share of random assignments of the class texts to the classes that are right at least as often (top-1).
+    """Measure how many random assignments of the class texts to the classes are right at least as often (top-1).
 
     Permuting texts, and not images, is what a model without knowledge is like: its images may well form clusters by
     species, or all go to one class, but which text lies next to which cluster is an accident.
@@ -59,33 +59,33 @@ def chance_p_value(
     observed = share[label == assigned].sum()
     generator = np.random.default_rng(seed)
     identity = np.arange(len(classes))
-    as_good = 1
-    left = n_permutations
-    while left:
-        n_rows = min(left, max(1, _SCORES_AT_ONCE // max(len(label), len(classes))))
+    n_as_good = 1
+    n_left = n_permutations
+    while n_left:
+        n_rows = min(n_left, max(1, _MAX_SCORES // max(len(label), len(classes))))
         permuted = generator.permuted(np.tile(identity, (n_rows, 1)), axis=1)
         right = (permuted[:, label] == assigned) @ share
-        as_good += int((right >= observed - 1e-9).sum())
-        left -= n_rows
-    return as_good / (n_permutations + 1)
+        n_as_good += int((right >= observed - 1e-9).sum())
+        n_left -= n_rows
+    return n_as_good / (n_permutations + 1)
 
 
 def _first_places(
     images: NDArray[np.float32], classes: NDArray[np.float32], truth: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """True class, class in the first place and its share, one an image and class that ties for the first place."""
-    found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]] = []
+    """List true class, class in the first place and its share, per image and class that ties for the first place."""
+    parts: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]] = []
     for chunk, scores in _scores(images, classes):
         first = scores >= scores.max(axis=1, keepdims=True) - TIE
         image, assigned = np.nonzero(first)
-        found.append((truth[chunk][image], assigned, 1 / first.sum(axis=1)[image]))
-    label, assigned, share = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        parts.append((truth[chunk][image], assigned, 1 / first.sum(axis=1)[image]))
+    label, assigned, share = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     return label, assigned, share
 
 
 def _scores(images: NDArray[np.float32], classes: NDArray[np.float32]) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-    """Cosines `[n_chunk, n_classes]` of some images at a time, in bounded memory."""
-    step = max(1, _SCORES_AT_ONCE // len(classes))
+    """Compute the cosines `[n_chunk, n_classes]` of some images at a time, in bounded memory."""
+    step = max(1, _MAX_SCORES // len(classes))
     for start in range(0, len(images), step):
         chunk = slice(start, start + step)
         yield chunk, images[chunk] @ classes.T

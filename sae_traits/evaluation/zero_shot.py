@@ -201,7 +201,7 @@ def _labelled(
     species: Sequence[str],
     seed: int,
 ) -> _Labelled:
-    rows = np.flatnonzero([of_image == split for of_image in splits])
+    rows = [row for row, of_image in enumerate(splits) if of_image == split]
     place = {name: number for number, name in enumerate(species)}
     _, shown = np.unique(np.asarray(individuals), return_inverse=True)
     return _Labelled(
@@ -373,8 +373,8 @@ def _settings(prompter: Prompter, trait_text: TraitText, seed: int) -> dict[str,
         "trait_text": trait_text,
         "n_templates": len(prompter.templates),
         "context_length": prompter.encoder.context_length,
-        "weights": WEIGHTS,
-        "trait_counts": TRAIT_COUNTS,
+        "weights": list(WEIGHTS),
+        "trait_counts": list(TRAIT_COUNTS),
         "ties": f"cosines within {TIE:g} are ranked at random, image by image",
         "n_resamples": N_RESAMPLES,
         "n_permutations": N_PERMUTATIONS,

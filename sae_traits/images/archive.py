@@ -142,8 +142,8 @@ class _NoDocumentType(ET.TreeBuilder):
 
 
 def _table(element: ET.Element, id_tag: str) -> ArchiveTable:
-    """What an element `core` or `extension` says; ValueError where it says too little."""
-    locations = tuple((found.text or "").strip() for found in element.findall("{*}files/{*}location"))
+    """Read what an element `core` or `extension` says; ValueError where it says too little."""
+    locations = tuple((place.text or "").strip() for place in element.findall("{*}files/{*}location"))
     id_element = element.find(f"{{*}}{id_tag}")
     if not all(locations) or not locations or id_element is None:
         raise ValueError(f"a table without a location or without <{id_tag}>")
@@ -183,12 +183,12 @@ def _column(text: str) -> int:
 
 
 def _last_part(term: str) -> str:
-    """Of a term's address: http://rs.tdwg.org/dwc/terms/genus -> genus."""
+    """Take the name from a term's address: http://rs.tdwg.org/dwc/terms/genus -> genus."""
     return term.replace("#", "/").rsplit("/", 1)[-1]
 
 
 def _lines(text: io.TextIOWrapper, table: ArchiveTable) -> Iterator[list[str]]:
-    """The cells of every line; without quotes a line break always ends a row."""
+    """Yield the cells of every line; without quotes a line break always ends a row."""
     lines = _whole_lines(text)
     if table.quote:
         csv.field_size_limit(_MAX_LINE)
@@ -207,7 +207,7 @@ def _whole_lines(text: io.TextIOWrapper) -> Iterator[str]:
 
 @contextmanager
 def _open(path: Path, location: str) -> Iterator[IO[bytes]]:
-    """A file of the archive, which must be inside it."""
+    """Open a file of the archive, which must be inside it."""
     with ExitStack() as stack:
         try:
             if path.is_dir():

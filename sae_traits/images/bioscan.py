@@ -134,7 +134,7 @@ def _read(path: Path, config: CollectionConfig) -> tuple[list[Row], list[Problem
 
 
 def _reasons(batch: pa.RecordBatch) -> Counter[str]:
-    """Why rows are left out -> how many."""
+    """Count why rows are left out."""
     pc = _compute()
     reasons: Counter[str] = Counter()
     is_named = pc.is_valid(batch["species"])
@@ -148,7 +148,7 @@ def _reasons(batch: pa.RecordBatch) -> Counter[str]:
 
 
 def _partitions(wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """The partitions by their own names; all when none is named."""
+    """Look up partitions by their own names; all when none is named."""
     names = tuple(_ALIASES.get(name, name) for name in wanted)
     if unknown := [name for name in names if name not in PARTITIONS]:
         raise CollectionError(f"BIOSCAN-5M has no partition {unknown[0]!r}; --split knows {', '.join(PARTITIONS)}")
@@ -156,7 +156,7 @@ def _partitions(wanted: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _row(cells: dict[str, Any], labelled: bool) -> Row:
-    """The row of an image; its file is `{partition}/[chunk/]{processid}.jpg`."""
+    """Make the row of an image; its file is `{partition}/[chunk/]{processid}.jpg`."""
     process_id, chunk, partition = cells["processid"], cells["chunk"], cells["split"]
     for name, part in (("processid", process_id), ("chunk", chunk), ("split", partition)):
         if part is None and name == "chunk":
@@ -178,19 +178,19 @@ def _row(cells: dict[str, Any], labelled: bool) -> Row:
 
 
 def _name(cell: str | None) -> str | None:
-    """A name of a taxon; those that begin with a small letter are fillers such as "unassigned Phoridae"."""
+    """Keep the name of a taxon; those that begin with a small letter are fillers such as "unassigned Phoridae"."""
     return None if cell is None or cell[:1].islower() else cell
 
 
 def _compute() -> Any:
-    """The module pyarrow.compute; its functions are made when it is imported, so type checkers know none."""
+    """Import pyarrow.compute; its functions are made when it is imported, so type checkers know none."""
     import pyarrow.compute
 
     return pyarrow.compute
 
 
 def _batches(path: Path, refused: list[Problem]) -> Iterator[pa.RecordBatch]:
-    """The table in blocks of rows, all columns as text; rows of a wrong length are refused one by one.
+    """Yield the table in blocks of rows, all columns as text; rows of a wrong length are refused singly.
 
     Raises:
         CollectionError: the file cannot be read to its end, or lacks a column.

@@ -10,7 +10,7 @@ from sae_traits.errors import CollectionError
 
 
 def cache_folder(image_cache: str | None, *names: str) -> Path:
-    """A folder of the cache, made if need be; names may be anything and never lead out of it.
+    """Find a folder of the cache, made if need be; names may be anything and never lead out of it.
 
     Args:
         image_cache: the folder of all fetched images; None is the Hugging Face cache's folder for other libraries
@@ -35,7 +35,7 @@ def cache_folder(image_cache: str | None, *names: str) -> Path:
 
 
 def safe_name(name: str) -> str:
-    """A name that is safe as a file name: the name itself where it is plain, else what is plain of it, and a hash."""
+    """Make a name safe as a file name: the name itself where it is plain, else what is plain of it, and a hash."""
     plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.")[:60]
     if plain and plain == name and not name.endswith(".partial"):
         return name

@@ -83,7 +83,7 @@ FORMAT = Format(
 
 
 def _rows(archive: Archive) -> tuple[list[Row], list[Problem], dict[str, str]]:
-    """A row for every photograph, what is wrong with the archive, and the address of each file."""
+    """Make a row for every photograph; say what is wrong with the archive, and the address of each file."""
     if archive.core.row_type != OCCURRENCE:
         raise CollectionError(f"the core of {archive.path} is {archive.core.row_type}; a core of occurrences is read")
     media, problems = _photographs(archive)
@@ -115,7 +115,7 @@ def _rows(archive: Archive) -> tuple[list[Row], list[Problem], dict[str, str]]:
 
 
 def _photographs(archive: Archive) -> tuple[dict[str, list[Cells]], list[Problem]]:
-    """The rows about photographs by the id of their occurrence, and the numbers of all others."""
+    """Read the rows about photographs by the id of their occurrence, and count all others."""
     tables = [table for table in archive.extensions if table.row_type in MEDIA]
     if not tables:
         types = ", ".join(table.row_type for table in archive.extensions) or "none"
@@ -140,15 +140,15 @@ def _photographs(archive: Archive) -> tuple[dict[str, list[Cells]], list[Problem
 
 
 def _is_photograph(cells: Cells) -> bool:
-    """By its type or its format, as publishers write them; where both are silent, fetching it will tell."""
+    """Whether a medium is one, as publishers write its type and format; where both are silent, fetching will tell."""
     words = [_last_word(cells[term]) for term in ("type", "format") if term in cells]
-    if any(word in _OTHER_MEDIA or cells.get("format", "").lower().startswith(("audio", "video")) for word in words):
+    if cells.get("format", "").lower().startswith(("audio", "video")) or not _OTHER_MEDIA.isdisjoint(words):
         return False
-    return not words or any(word in _PHOTOGRAPHS for word in words) or _suffix(_address(cells)) != ""
+    return not words or not _PHOTOGRAPHS.isdisjoint(words) or _suffix(_address(cells)) != ""
 
 
 def _last_word(kind: str) -> str:
-    """Of a kind of media: http://purl.org/dc/dcmitype/StillImage, dcmitype:StillImage, Still Image -> stillimage."""
+    """Find the last word of a kind of media: …/dcmitype/StillImage, dcmitype:StillImage, Still Image -> stillimage."""
     return kind.replace(":", "/").rsplit("/", 1)[-1].replace(" ", "").lower()
 
 
@@ -175,7 +175,7 @@ def _first(cells: Cells, *terms: str) -> str | None:
 
 
 def _file(url: str) -> str:
-    """Where the photograph of an address is kept: named by a hash, so that no address leads out of the folder."""
+    """Name the file of an address by a hash, so that no address leads out of the folder."""
     digest = sha256(url.encode("utf-8", "backslashreplace")).hexdigest()[:32]
     return f"{digest[:2]}/{digest}{_suffix(url)}"
 

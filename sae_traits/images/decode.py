@@ -134,7 +134,7 @@ def _upright_rgb(data: bytes) -> Image.Image:
 
 
 def _load(data: bytes) -> tuple[Image.Image, int | None]:
-    """The decoded image as the file stores it but in 8 bits per channel, and its EXIF orientation."""
+    """Decode the image as the file stores it, but in 8 bits per channel, and read its EXIF orientation."""
     if not data:
         raise ImageError("the file is empty")
     with warnings.catch_warnings():
@@ -166,7 +166,7 @@ def _orientation(image: Image.Image) -> int | None:
 
 
 def _in_srgb(image: Image.Image) -> Image.Image:
-    """The image with its embedded colour profile applied."""
+    """Apply the embedded colour profile of an image."""
     profile = image.info.get("icc_profile")
     if not profile:
         return image
@@ -178,7 +178,7 @@ def _in_srgb(image: Image.Image) -> Image.Image:
 
 @lru_cache(maxsize=16)
 def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """What converts from a profile; None if it is that of sRGB, of another kind of image, or cannot be read."""
+    """Make what converts from a profile; None if it is that of sRGB, of another kind of image, or cannot be read."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         transform = ImageCms.buildTransform(
@@ -200,13 +200,13 @@ def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """Those of _FORMATS that this Pillow was built with."""
+    """List those of _FORMATS that this Pillow was built with."""
     Image.init()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 def _opaque(image: Image.Image, background: tuple[int, int, int, int]) -> Image.Image:
-    """The image with its transparent parts laid over a background."""
+    """Lay the transparent parts of an image over a background."""
     if not image.has_transparency_data:
         return image
     rgba = image.convert("RGBA")
@@ -214,7 +214,7 @@ def _opaque(image: Image.Image, background: tuple[int, int, int, int]) -> Image.
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """The image in 8 bits; Pillow's own conversion would clip everything above 255 to white.
+    """Reduce an image to 8 bits; Pillow's own conversion would clip everything above 255 to white.
 
     Cameras write 10, 12 or 14 bits into 16: the range is the smallest of these that holds the brightest pixel.
     """

@@ -97,7 +97,7 @@ def fetch_images(
 
 
 def _open_log(folder: Path) -> TextIO:
-    """The log, to add to; a line that a kill cut short is ended, so that the next one stands by itself."""
+    """Open the log, to add to; a line that a kill cut short is ended, so that the next one stands by itself."""
     log = (folder / LOG_FILE).open("a+", encoding="utf-8")
     if end := log.tell():
         log.seek(end - 1)
@@ -107,7 +107,7 @@ def _open_log(folder: Path) -> TextIO:
 
 
 def _read_log(folder: Path) -> Iterator[Answer]:
-    """The answers so far; a line that a kill cut short is passed over."""
+    """Yield the answers so far; a line that a kill cut short is passed over."""
     path = folder / LOG_FILE
     if not path.is_file():
         return
@@ -130,7 +130,7 @@ def _holds(folder: Path, answer: Answer) -> bool:
 
 
 def _fetch(folder: Path, file: str, url: str, first_pause: float) -> Answer:
-    """One image, tried several times, with pauses that double, have jitter, and last as long as the server asks."""
+    """Fetch one image in several tries, with pauses that double, have jitter, and last as long as the server asks."""
     from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
     def is_worth_waiting(error: BaseException) -> bool:

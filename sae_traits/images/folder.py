@@ -55,7 +55,7 @@ FORMAT = Format(
 
 
 def _row(file: str) -> Row:
-    """The row of an image file, or a CollectionError with the reason why there is none."""
+    """Make the row of an image file, or raise a CollectionError with the reason why there is none."""
     folders = PurePosixPath(file).parts[:-1]
     split = None
     if folders and is_split_label(folders[0]):
@@ -66,7 +66,7 @@ def _row(file: str) -> Row:
 
 
 def _walk(root: Path, folder: str) -> Iterator[tuple[str, str | None]]:
-    """Pictures under a folder, relative to the root, each with the reason why it cannot be listed, or None."""
+    """Yield the pictures under a folder, relative to the root, each with the reason why it is not listed, or None."""
     try:
         with os.scandir(root / folder) as scanned:
             entries = sorted(scanned, key=lambda entry: entry.name)

@@ -130,7 +130,7 @@ def _listing(folder: Path, journal: Journal, config: CollectionConfig) -> Listin
 
 
 def _parse(source: str) -> tuple[str, str | None]:
-    """Repository and revision of an address."""
+    """Split an address into repository and revision."""
     repo_id, _, revision = source.removeprefix(SCHEME).partition("@")
     if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", repo_id, re.ASCII) or (not revision and "@" in source):
         raise CollectionError(f"{source} is no dataset of the Hub; write {SCHEME}ORG/NAME or {SCHEME}ORG/NAME@REVISION")
@@ -176,7 +176,7 @@ def _read(dataset: _Dataset, folder: Path, journal: Journal) -> None:
 
 
 def _draw(dataset: _Dataset, columns: Mapping[str, str]) -> set[str]:
-    """Files of the images drawn within their species, after reading the labels alone."""
+    """Name the files of the images drawn within their species, after reading the labels alone."""
     from datasets import load_dataset_builder
 
     labels = list(dict.fromkeys(column for what, column in columns.items() if what != "image"))
@@ -189,7 +189,7 @@ def _draw(dataset: _Dataset, columns: Mapping[str, str]) -> set[str]:
 
 
 def _streams(dataset: _Dataset, columns: list[str] | None = None) -> list[_Stream]:
-    """All splits, with all columns or, of Parquet files, some.
+    """Open all splits, with all columns or, of Parquet files, some.
 
     A dataset's only split says nothing of how it is to be split: the Hub calls it `train`, whatever it is.
     """
@@ -212,7 +212,7 @@ def _streams(dataset: _Dataset, columns: list[str] | None = None) -> list[_Strea
 
 
 def _wanted(streams: list[_Stream], dataset: _Dataset) -> list[_Stream]:
-    """The splits that are asked for, in the dataset's order."""
+    """Pick the splits that are asked for, in the dataset's order."""
     names, asked = [stream.name for stream in streams], dataset.config.split
     if unknown := [name for name in asked if name not in names]:
         raise CollectionError(f"{dataset.repo_id} has no split {unknown[0]!r}; its splits are {', '.join(names)}")
@@ -220,7 +220,7 @@ def _wanted(streams: list[_Stream], dataset: _Dataset) -> list[_Stream]:
 
 
 def _columns(features: Mapping[str, Any], dataset: _Dataset) -> dict[str, str]:
-    """What a row has -> column, by names and types."""
+    """Find the column for each thing that a row has, by names and types."""
     config, repo_id = dataset.config, dataset.repo_id
     kinds = {name: _kind(feature) for name, feature in features.items()}
     there = f"its columns are {', '.join(f'{name} ({kind})' for name, kind in kinds.items())}"
@@ -247,12 +247,12 @@ def _columns(features: Mapping[str, Any], dataset: _Dataset) -> dict[str, str]:
 
 
 def _kind(feature: Any) -> str:
-    """Image, ClassLabel, string, int64 … or the kind of container."""
+    """Name the type of a column: Image, ClassLabel, string, int64 … or the kind of container."""
     return getattr(feature, "dtype", "") if type(feature).__name__ == "Value" else type(feature).__name__
 
 
 def _text(value: Any, feature: Any) -> str | None:
-    """A cell as text; the name of a class, whose number may be -1 for unknown."""
+    """Turn a cell into text; the name of a class, whose number may be -1 for unknown."""
     if value is None:
         return None
     if _kind(feature) == "ClassLabel":
@@ -261,7 +261,7 @@ def _text(value: Any, feature: Any) -> str | None:
 
 
 def _row(dataset: _Dataset, columns: Mapping[str, str], stream: _Stream, number: int, example: dict[str, Any]) -> Row:
-    """The row of an example, by its number in the split."""
+    """Make the row of an example, by its number in the split."""
     config = dataset.config
     split = f"{safe_name(config.source_config or 'default')}/{safe_name(stream.name)}"
     # Images of several columns would have the same row numbers.
@@ -295,7 +295,7 @@ def _keep(dataset: _Dataset, folder: Path, journal: Journal, row: Row, image: An
 
 
 def _bytes(image: Any, dataset: _Dataset) -> bytes:
-    """The file of an image as the dataset stores it: in the table, or beside it in the same repository."""
+    """Read the file of an image as the dataset stores it: in the table, or beside it in the same repository."""
     if not image:
         raise CollectionError("it has no image")
     if image.get("bytes") is not None:

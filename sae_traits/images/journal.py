@@ -15,7 +15,7 @@ SECONDS_BETWEEN_CHECKPOINTS = 5.0
 
 
 class Journal:
-    """`NAME.jsonl` with a record a line, and `NAME.json`: how many of them count, and where the stream stood then.
+    """`NAME.jsonl` with a record per line, and `NAME.json`: how many of them count, and where the stream stood then.
 
     Records behind the last checkpoint are written again by the next process.
     """
@@ -25,7 +25,7 @@ class Journal:
         self.records_file = path.with_name(f"{path.name}.jsonl")
         self.state_file = path.with_name(f"{path.name}.json")
         self._pending: list[str] = []
-        self._said = time.monotonic()
+        self._last_checkpoint = time.monotonic()
         self._state: dict[str, Any] = {"n_bytes": 0, "is_complete": False, "stream": None}
         if self.state_file.is_file():
             self._state = json.loads(self.state_file.read_text(encoding="utf-8"))
@@ -36,7 +36,7 @@ class Journal:
         return self._state["is_complete"]
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Those up to the last checkpoint."""
+        """Yield the records up to the last checkpoint."""
         left = self._state["n_bytes"]
         with self.records_file.open("rb") as lines:
             while left > 0 and (line := lines.readline()):
@@ -44,7 +44,7 @@ class Journal:
                 yield json.loads(line)
 
     def resume(self) -> Any:
-        """Forget what is behind the last checkpoint; the stream's place there, None at the start."""
+        """Forget what is behind the last checkpoint, and return the stream's place there, None at the start."""
         self.records_file.parent.mkdir(parents=True, exist_ok=True)
         with self.records_file.open("ab") as file:
             file.truncate(self._state["n_bytes"])
@@ -57,8 +57,8 @@ class Journal:
     def checkpoint(self, place: Mapping[str, Any]) -> None:
         """Every few seconds, write what is pending. A value of `place` that is a function is called then."""
         now = time.monotonic()
-        if now - self._said >= self._seconds_between_checkpoints:
-            self._said = now
+        if now - self._last_checkpoint >= self._seconds_between_checkpoints:
+            self._last_checkpoint = now
             self._save({name: value() if callable(value) else value for name, value in place.items()}, False)
 
     def finish(self) -> None:

@@ -77,7 +77,7 @@ def parse_name(label: str | None) -> ParsedName:
 
 
 def _quoted(label: str | None) -> str:
-    """The label on one line, cut to a readable length."""
+    """Quote the label on one line, cut to a readable length."""
     line = " ".join((label or "").split())
     return repr(line if len(line) <= 80 else line[:79] + "…")
 
@@ -88,7 +88,7 @@ def _words(label: str) -> list[str]:
 
 
 def _parse(words: list[str]) -> ParsedName:
-    """The name in a label's words; the parts of it are read from left to right."""
+    """Read the name in a label's words; the parts of it are read from left to right."""
     hybrid_genus = words[0] == HYBRID_SIGN
     words = words[1:] if hybrid_genus else words
     genus = _genus(words)
@@ -109,7 +109,7 @@ def _parse(words: list[str]) -> ParsedName:
 
 
 def _genus(words: list[str]) -> str:
-    """The genus that begins the words, with a capital letter."""
+    """Read the genus that begins the words, with a capital letter."""
     if not words:
         raise CollectionError("it has no genus")
     first = words[0]
@@ -123,7 +123,7 @@ def _genus(words: list[str]) -> str:
 
 
 def _epithet(words: list[str], shouted: bool) -> str:
-    """The species epithet that begins the words, in lower case.
+    """Read the species epithet that begins the words, in lower case.
 
     A capitalised second word is mostly an author ("Papilio Linnaeus"); only where the genus stands in capitals, too, is
     a second word in capitals an epithet.

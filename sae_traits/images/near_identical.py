@@ -3,7 +3,7 @@
 They are found by a perceptual hash: the signs of the 256 lowest frequencies of the grey image (a discrete cosine
 transform), each above or below their median (pHash, Zauner 2010, with 256 bits instead of 64). With 64 bits, different
 images on the same white ground differ in as few bits as copies of one photograph do; with 256 they do not:
-docs/benchmarks.md has the figures behind MAXIMUM_DISTANCE. Mirrored, turned and strongly cropped copies are not found.
+docs/benchmarks.md has the figures behind MAX_DISTANCE. Mirrored, turned and strongly cropped copies are not found.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-MAXIMUM_DISTANCE = 24
+MAX_DISTANCE = 24
 """Images whose hashes differ in at most so many of their 256 bits are near-identical."""
 HASH_BYTES = 32
 _SIDE, _FREQUENCIES = 64, 16
-_LEAST_CONTRAST = 1.0
+_MIN_CONTRAST = 1.0
 """Standard deviation of grey levels below which an image shows nothing that could be recognised."""
-_BANDS = MAXIMUM_DISTANCE + 1
+_BANDS = MAX_DISTANCE + 1
 """Hashes that differ in fewer bits than there are bands are equal in one of the bands."""
 
 
 def perceptual_hash(image: Image.Image) -> bytes | None:
-    """256 bits that hardly change when an image is re-encoded, resized or brightened; None for an even surface.
+    """Hash an image to 256 bits that hardly change when it is re-encoded, resized or brightened; None if it is even.
 
     Args:
         image: in RGB, of any size.
@@ -34,19 +34,19 @@ def perceptual_hash(image: Image.Image) -> bytes | None:
 
     small = image.resize((_SIDE, _SIDE), Image.Resampling.BOX, reducing_gap=2.0).convert("L")
     grey = np.asarray(small, dtype=np.float64)
-    if grey.std() < _LEAST_CONTRAST:
+    if grey.std() < _MIN_CONTRAST:
         return None
     lowest = np.asarray(dctn(grey, norm="ortho"))[:_FREQUENCIES, :_FREQUENCIES]
     return np.packbits(lowest > np.median(lowest)).tobytes()
 
 
 def near_identical_groups(hashes: Sequence[bytes]) -> NDArray[np.intp]:
-    """Groups of images that are near-identical, also by way of others `[n]`; a group is named by its first image.
+    """Group images that are near-identical, also by way of others `[n]`; a group is named by its first image.
 
     Only hashes that are equal in one of 25 bands of bits are compared: any two that differ in at most 24 bits are.
 
     Args:
-        hashes: HASH_BYTES bytes an image.
+        hashes: HASH_BYTES bytes per image.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -62,7 +62,7 @@ def near_identical_groups(hashes: Sequence[bytes]) -> NDArray[np.intp]:
 
 
 def _close_pairs(words: NDArray[np.uint64]) -> NDArray[np.intp]:
-    """Pairs of rows that differ in at most MAXIMUM_DISTANCE bits, some of them repeated `[n_pairs, 2]`.
+    """Find pairs of rows that differ in at most MAX_DISTANCE bits, some of them repeated `[n_pairs, 2]`.
 
     Args:
         words: hashes `[n, HASH_BYTES // 8]`.
@@ -70,8 +70,8 @@ def _close_pairs(words: NDArray[np.uint64]) -> NDArray[np.intp]:
     bits = np.unpackbits(words.view(np.uint8), axis=1)
     pairs = [np.empty((0, 2), dtype=np.intp)]
     for band in range(_BANDS):
-        own = bits[:, band::_BANDS]  # low and high frequencies in each
-        key = own @ (1 << np.arange(own.shape[1]))
+        in_band = bits[:, band::_BANDS]  # low and high frequencies in each
+        key = in_band @ (1 << np.arange(in_band.shape[1]))
         order = np.argsort(key, kind="stable")
         key = key[order]
         # Compare each with its next, its second next … of the same band, all at once.
@@ -83,9 +83,9 @@ def _close_pairs(words: NDArray[np.uint64]) -> NDArray[np.intp]:
 
 
 def _close(words: NDArray[np.uint64], left: NDArray[np.intp], right: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Those pairs that are close; the first word tells most of them apart."""
+    """Keep the pairs that are close; the first word tells most of them apart."""
     for n_words in (1, words.shape[1]):
         distance = np.bitwise_count(words[left, :n_words] ^ words[right, :n_words]).sum(axis=1)
-        close = distance <= MAXIMUM_DISTANCE
+        close = distance <= MAX_DISTANCE
         left, right = left[close], right[close]
     return np.stack([left, right], axis=1)

@@ -26,7 +26,7 @@ from sae_traits.schema import RANKS, Collection, ImageRecord, NearIdentical, Pro
 
 _REASONS_SHOWN = 3
 _IMAGES_PER_TASK = 8
-_MIN_IMAGES_FOR_PROCESSES = 128
+_MIN_IMAGES_FOR_PROCESSES = 1000
 """Fewer are examined before worker processes have started."""
 
 
@@ -124,7 +124,7 @@ def _place(rows: Sequence[Row], problems: list[Problem]) -> list[tuple[Row, Taxo
 
 
 def _spelled_alike(taxon: Taxon) -> Taxon:
-    """The taxon with ranks above the genus in usual letters: NYMPHALIDAE and nymphalidae are Nymphalidae."""
+    """Write the ranks above the genus in usual letters: NYMPHALIDAE and nymphalidae are Nymphalidae."""
     names = {rank: name for rank in RANKS[:-2] if (name := taxon.rank(rank)) and (name.isupper() or name.islower())}
     return Taxon.from_dict(taxon.to_dict() | {rank: name.capitalize() for rank, name in names.items()})
 
@@ -169,7 +169,7 @@ def _examine_row(root: Path, placed: tuple[Row, Taxon]) -> tuple[_Examined | Non
 
 
 def _splits(examined: Sequence[_Examined], groups: Sequence[int], config: CollectionConfig) -> list[Split]:
-    """The split of every image; nothing is chosen or trained on images without labels."""
+    """Choose the split of every image; nothing is chosen or trained on images without labels."""
     if not config.labels:
         return ["test"] * len(examined)
     species = [item.taxon.species or "" for item in examined]
@@ -209,7 +209,7 @@ def _record(item: _Examined, split: Split) -> ImageRecord:
 
 
 def _without_copies(records: Sequence[ImageRecord], problems: list[Problem]) -> list[int]:
-    """Places of the images without the exact copies of earlier ones, which are reported with what they contradict."""
+    """Find the places of images that are no exact copies of earlier ones; report copies and what they contradict."""
     copies: dict[str, list[int]] = defaultdict(list)
     for place, record in enumerate(records):
         copies[record.sha256].append(place)
@@ -233,7 +233,7 @@ def _without_copies(records: Sequence[ImageRecord], problems: list[Problem]) -> 
 
 
 def _disagreements_of_individuals(records: Sequence[ImageRecord]) -> list[Problem]:
-    """Images whose species or split is not that of the first image of the same individual; all are used."""
+    """Report images whose species or split is not that of the first image of the same individual; all are used."""
     first_of: dict[str, ImageRecord] = {}
     problems = []
     for record in records:
@@ -254,7 +254,7 @@ def _disagreements_of_individuals(records: Sequence[ImageRecord]) -> list[Proble
 
 
 def _contradictions(records: Sequence[ImageRecord], groups: Sequence[int]) -> tuple[NearIdentical, ...]:
-    """Images that nearly equal one of another split, or of another species, each beside the first such one."""
+    """Find images that nearly equal one of another split, or of another species, each beside the first such one."""
     members: dict[int, list[ImageRecord]] = defaultdict(list)
     for record, group in zip(records, groups, strict=True):
         members[group].append(record)

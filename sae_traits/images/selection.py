@@ -80,7 +80,7 @@ def _species(label: str | None) -> str | None:
 
 
 def _draw(seed: int, name: str) -> bytes:
-    """A pseudo-random number, the same on every machine."""
+    """Draw a pseudo-random number, the same on every machine."""
     return blake2b(f"{seed}\0{name}".encode(), digest_size=16).digest()
 
 
@@ -92,7 +92,7 @@ def _some(rows: Sequence[Row], is_wanted: Callable[[Row], bool], message: str) -
 
 
 def _names(values: Iterable[str | None]) -> str:
-    """Some of the names among values, for a message."""
+    """List some of the names among values, for a message."""
     names = sorted({name for name in values if name is not None})
     shown = ", ".join(names[:_NAMES_SHOWN])
     return f"{shown} and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else shown or "not given"

@@ -30,7 +30,7 @@ def is_split_label(label: str) -> bool:
 
 
 def parse_split(label: str) -> Split:
-    """The split that a label names.
+    """Look up the split that a label names.
 
     Raises:
         CollectionError: it names none; the message is the reason.
@@ -136,7 +136,7 @@ def split_by_species(
 
 
 def _sizes(species: str, n: int, validation_share: float, test_share: float, seed: int) -> tuple[int, int]:
-    """Numbers of validation and test individuals among the `n` of a species."""
+    """Round the numbers of validation and test individuals among the `n` of a species."""
     at_least = 1 if test_share > 0 else 0
     train_share = 1 - validation_share - test_share
     n_train = max(1, min(n - at_least, floor(n * train_share + _ROUNDING)))
@@ -153,5 +153,5 @@ def _round(expected: float, seed: int, *what: str) -> int:
 
 
 def _draw(seed: int, *what: str) -> str:
-    """A pseudo-random hexadecimal number, the same on every machine."""
+    """Draw a pseudo-random hexadecimal number, the same on every machine."""
     return hashlib.sha256("\0".join([str(seed), *what]).encode()).hexdigest()

@@ -85,7 +85,7 @@ def list_table(path: Path, config: CollectionConfig) -> Listing:
 
 
 def table_of(config: CollectionConfig) -> Path | None:
-    """The table that a source is, or metadata.csv, .tsv or .parquet in a folder, if it has the columns.
+    """Find the table that a source is, or metadata.csv, .tsv or .parquet in a folder, if it has the columns.
 
     Raises:
         CollectionError: a table in a folder cannot be read.
@@ -123,7 +123,7 @@ def _lacking(columns: dict[str, str], config: CollectionConfig) -> list[str]:
 
 
 def _row(cells: Cells, check_inside: Callable[[str], None]) -> tuple[Row, list[str]]:
-    """The row, and the complaints about what it goes without; CollectionError if the image cannot be listed at all."""
+    """Make the row, and the complaints about what it goes without; a CollectionError means that there is no row."""
     if cells["file"] is None:
         raise CollectionError("it names no file")
     file = _file(cells["file"], check_inside)
@@ -157,7 +157,7 @@ def _row(cells: Cells, check_inside: Callable[[str], None]) -> tuple[Row, list[s
 
 
 def _file(written: str, check_inside: Callable[[str], None]) -> str:
-    """The path of a file that is there, with forward slashes and without `.` parts; an é may be one letter or two."""
+    """Resolve the path of a file that is there, with forward slashes and no `.`; an é may be one letter or two."""
     windows = PureWindowsPath(written)
     if windows.drive or windows.root:
         raise CollectionError("the path is absolute; it must be relative to the folder of the table")
@@ -189,7 +189,7 @@ def _positive(written: str) -> float:
 
 
 def open_table(path: Path) -> tuple[list[str], Callable[[dict[str, str]], Iterator[Cells]]]:
-    """The names of a table's columns, and what reads some of them, given what they say."""
+    """Read the names of a table's columns, and return what reads some of them, given what they say."""
     if path.suffix.lower() == ".parquet":
         names, rows_of = _open_parquet(path)
     else:
@@ -241,7 +241,7 @@ def _open_text(path: Path) -> tuple[list[str], Callable[[dict[str, str]], Iterat
 
 
 def _layout(path: Path) -> _Layout:
-    """The header is the first line with a column `file`, or else the first that is not blank."""
+    """Find how a file holds its table: the header is the first line with a column `file`, or else the first one."""
     encoding = _encoding(path)
     usual = "\t" if path.suffix.lower() == ".tsv" else ","
     with path.open(encoding=encoding, newline=None) as stream:
@@ -258,7 +258,7 @@ def _layout(path: Path) -> _Layout:
 
 
 def _encoding(path: Path) -> str:
-    """UTF-8, with or without a byte order mark, or UTF-16 with one, or else what Windows writes."""
+    """Tell UTF-8, with or without a byte order mark, UTF-16 with one, and what Windows writes apart."""
     with path.open("rb") as stream:
         if stream.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
             return "utf-16"
@@ -275,7 +275,7 @@ def _encoding(path: Path) -> str:
 
 
 def _lines(path: Path, layout: _Layout) -> Iterator[list[str]]:
-    """The lines of a text file from its header on, as lists of cells."""
+    """Yield the lines of a text file from its header on, as lists of cells."""
     csv.field_size_limit(_MAX_CELL)
     try:
         with path.open(encoding=layout.encoding, newline="") as stream:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sae_traits.config.regions import BaselineRegions, SAERegions
+from sae_traits.config.regions import RegionsOfLatents
 from sae_traits.geometry import PatchGrid
 from sae_traits.schema import BackboneInfo, Candidate, ChosenLatent, ImageRecord, Region
 from sae_traits.traits.chosen import LatentsBySpecies
@@ -25,7 +25,7 @@ def all_candidates(
     records: Sequence[ImageRecord],
     chosen: LatentsBySpecies,
     info: BackboneInfo,
-    options: SAERegions | BaselineRegions,
+    options: RegionsOfLatents,
 ) -> Candidates:
     """Yield every image that has candidates, one image in memory; options are as in `image_candidates`.
 
@@ -40,7 +40,7 @@ def all_candidates(
 
 
 def image_candidates(
-    codes: ImageCodes, chosen: Mapping[int, ChosenLatent], grid: PatchGrid, options: SAERegions | BaselineRegions
+    codes: ImageCodes, chosen: Mapping[int, ChosenLatent], grid: PatchGrid, options: RegionsOfLatents
 ) -> list[tuple[Candidate, Region]]:
     """The best candidates of one image by effect x strength; of those in one place only the strongest.
 

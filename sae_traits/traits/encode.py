@@ -39,8 +39,8 @@ CODE_SCHEMA = pa.schema([("image", pa.int32()), ("latent", pa.int32()), ("patch"
 class QuantileSketch:
     """Weighted quantiles of the positive activations of every latent, in one pass and bounded memory.
 
-    Adds up the weights of activations in bins of equal relative width (a float's exponent and the upper bits of its mantissa), so a
-    quantile is exact to within 1 / 2**MANTISSA_BITS of its value (1.6 %), whatever the scale. Merging is addition.
+    Adds up the weights of activations in bins of equal relative width (a float's exponent and the upper bits of its
+    mantissa), so a quantile is exact to within 1 / 2**MANTISSA_BITS of its value (1.6 %), whatever the scale.
     """
 
     MANTISSA_BITS = 6

@@ -6,28 +6,26 @@ Made for looking: two tables, and a contact sheet per latent with its regions ou
 from __future__ import annotations
 
 import csv
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Collection as Several
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image
 
-from sae_traits.describers.overlay import draw_region, place_region
-from sae_traits.errors import ConfigError, ImageError
+from sae_traits.errors import ConfigError
 from sae_traits.images.decode import open_image
 from sae_traits.schema import BackboneInfo, ChosenLatent, Collection, ImageRecord, Region
 from sae_traits.traits.chosen import LatentsBySpecies
+from sae_traits.traits.contact_sheet import OpenPicture, draw_sheet
 from sae_traits.traits.encode import Codes
 from sae_traits.traits.regions import make_region, strongest_component
 from sae_traits.traits.species_counts import IndividualFirings
 
-_COLUMNS, _TILE, _CAPTION = 4, 288, 44
 _Fired = tuple[float, int, NDArray[np.int32], NDArray[np.float32]]
 """Peak, minus the image's row (so that of equals the first is the stronger), patches and values."""
 
@@ -147,11 +145,11 @@ def _by_latent(
 
 def _count_individuals(codes: Codes, individuals: Sequence[str]) -> NDArray[np.int64]:
     """In how many individuals each latent fired `[n_latents]`."""
-    firings = IndividualFirings(individuals, np.zeros(len(individuals), dtype=np.intp))
+    firings = IndividualFirings(individuals, np.zeros(len(individuals), dtype=np.intp), codes.n_latents)
     n_fired = np.zeros(codes.n_latents, dtype=np.int64)
-    for part in codes.firing_counts():
-        n_fired += np.bincount(firings.add(part).indices, minlength=codes.n_latents)
-    return n_fired + np.bincount(firings.rest(codes.n_latents).indices, minlength=codes.n_latents)
+    for fired, _ in chain(map(firings.add, codes.firing_counts()), firings.rest()):
+        n_fired += np.bincount(fired.indices, minlength=codes.n_latents)
+    return n_fired
 
 
 def _strongest(codes: Codes, individuals: Sequence[str], wanted: Sequence[int], n: int) -> dict[int, list[_Fired]]:
@@ -209,45 +207,21 @@ def _write_table(path: Path, columns: Sequence[str], rows: Iterable[dict[str, An
         writer.writerows(rows)
 
 
-def contact_sheet(
-    page: LatentPage, collection: Collection, open_picture: Callable[[ImageRecord], Image.Image] | None = None
-) -> Image.Image:
-    """Draw the strongest images of a latent with their regions outlined, in reading order; images are opened in turn.
+def contact_sheet(page: LatentPage, collection: Collection, open_picture: OpenPicture | None = None) -> Image.Image:
+    """Draw the strongest images of a latent with their regions outlined.
 
     Args:
         page: with at least one image.
         collection: whose images they are.
-        open_picture: gives a picture of an image, of any size and of the same shape; None opens the photograph.
+        open_picture: opens an image; None opens the photograph.
     """
+    shown = [
+        (
+            image.record,
+            image.region,
+            f"{image.record.taxon.species or 'no label'}\n{image.record.image_id[:24]}, {image.activation:.3g}",
+        )
+        for image in page.strongest
+    ]
     open_picture = open_picture or (lambda record: open_image(collection.path(record)))
-    # Pillow's own font lacks the multiplication sign of hybrids.
-    font = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), 12)
-    n_rows = math.ceil(len(page.strongest) / _COLUMNS)
-    sheet = Image.new("RGB", (_COLUMNS * _TILE, n_rows * (_TILE + _CAPTION)), "white")
-    draw = ImageDraw.Draw(sheet)
-    for (left, top), image in zip(_places(len(page.strongest)), page.strongest, strict=True):
-        sheet.paste(_tile(image, open_picture, font), (left, top))
-        species = image.record.taxon.species or "no label"
-        caption = f"{species}\n{image.record.image_id[:24]}, {image.activation:.3g}"
-        draw.multiline_text((left, top + _TILE - 6), caption, fill="black", font=font)
-    return sheet
-
-
-def _places(n: int) -> Iterator[tuple[int, int]]:
-    return ((index % _COLUMNS * _TILE + 4, index // _COLUMNS * (_TILE + _CAPTION) + 4) for index in range(n))
-
-
-def _tile(
-    strong: StrongImage, open_picture: Callable[[ImageRecord], Image.Image], font: ImageFont.FreeTypeFont
-) -> Image.Image:
-    """The image with its region; an image that can no longer be read becomes a tile that says so."""
-    size = _TILE - 8, _TILE - 8
-    try:
-        image = open_picture(strong.record)
-    except ImageError as error:
-        tile = Image.new("RGB", size, "white")
-        ImageDraw.Draw(tile).text((4, 4), f"{strong.record.file}\n{error}", fill="black", font=font)
-        return tile
-    reduced = ImageOps.contain(image, size)
-    scale = reduced.width / strong.record.width, reduced.height / strong.record.height
-    return draw_region(reduced, place_region(strong.region, (0, 0), scale))
+    return draw_sheet(shown, open_picture, n_columns=4, side=288)

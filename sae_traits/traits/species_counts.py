@@ -7,12 +7,12 @@ images. An individual fired a latent if any of its images did.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csr_array
+from scipy.sparse import coo_array, csr_array, vstack
 
 from sae_traits.schema import Taxon
 
@@ -65,13 +65,14 @@ def count_firings(
     names = sorted({taxon.species for taxon in taxa if taxon is not None and taxon.species is not None})
     index = {name: row for row, name in enumerate(names)}
     species = np.array([-1 if t is None or t.species is None else index[t.species] for t in taxa], dtype=np.intp)
-    by_individual = IndividualFirings(individuals, species)
+    by_individual = IndividualFirings(individuals, species, n_latents)
     shape = (len(names), n_latents)
     fired, patches = (_Sum(shape, np.dtype(dtype), pending_cells) for dtype in (np.int32, np.int64))
     for part in parts:
         patches.add(group_totals(part, species, len(names)))
-        fired.add(group_totals(by_individual.add(part), by_individual.group, len(names)))
-    fired.add(group_totals(by_individual.rest(n_latents), by_individual.group, len(names)))
+        fired.add(group_totals(*by_individual.add(part), len(names)))
+    for rest in by_individual.rest():
+        fired.add(group_totals(*rest, len(names)))
     return SpeciesCounts(
         taxa=_taxa_of_species(names, taxa),
         n_latents=n_latents,
@@ -92,9 +93,11 @@ class IndividualFirings:
         individuals: the individual of each image.
         groups: a number of each image, such as that of its species `[n_images]`; images with a negative one are left
             out, and an individual that is in two groups is one of each.
+        n_latents: size of the dictionary.
     """
 
-    def __init__(self, individuals: Sequence[str], groups: NDArray[np.intp]) -> None:
+    def __init__(self, individuals: Sequence[str], groups: NDArray[np.intp], n_latents: int) -> None:
+        self._n_latents = n_latents
         numbers: dict[tuple[str, int], int] = {}
         self._individual = np.full(len(individuals), -1, dtype=np.intp)
         for row in np.flatnonzero(groups >= 0).tolist():
@@ -104,34 +107,38 @@ class IndividualFirings:
         self._last_image = np.zeros(len(numbers), dtype=np.intp)
         rows = np.flatnonzero(groups >= 0)
         self._last_image[self._individual[rows]] = rows  # of a repeated index the last, which is the largest, stays
-        self._carried: csr_array | None = None
+        self._carried: tuple[NDArray[np.intp], csr_array] | None = None
+        """Numbers of individuals, and what they fired."""
 
-    def add(self, part: csr_array) -> csr_array:
-        """Which latents fired in the individuals that are complete with this part, int32 `[n_individuals, n_latents]`.
+    def add(self, part: csr_array) -> tuple[csr_array, NDArray[np.intp]]:
+        """What the individuals that are complete with a part fired.
 
         Args:
             part: as in `count_firings`.
 
         Returns:
-            Sparse; 1 where any image of the individual fired the latent.
+            1 where any image of the individual fired the latent, sparse int32 `[n, n_latents]`, and the group of each
+            individual `[n]`.
         """
-        once = csr_array((np.ones(part.nnz, dtype=np.int32), part.indices, part.indptr), shape=part.shape)
-        fired = group_totals(once, self._individual, len(self.group))
+        rows = np.flatnonzero(np.diff(part.indptr))
+        offsets = np.append(part.indptr[rows], part.nnz)
+        fired = csr_array((np.ones(part.nnz, np.int32), part.indices, offsets), shape=(len(rows), self._n_latents))
+        numbers = self._individual[rows]
         if self._carried is not None:
-            fired = csr_array(self._carried + fired)
+            numbers = np.concatenate([self._carried[0], numbers])
+            fired = csr_array(vstack([self._carried[1], fired], format="csr"))
+        present = np.unique(numbers[numbers >= 0])
+        fired = group_totals(fired, np.where(numbers >= 0, np.searchsorted(present, numbers), -1), len(present))
         fired.data[:] = 1
-        reached = np.flatnonzero(np.diff(part.indptr)).max(initial=-1)
-        numbers = np.arange(len(self.group))
-        is_open = (self._last_image > reached) & (np.diff(fired.indptr) > 0)
-        if not is_open.any():
-            self._carried = None
-            return fired
-        self._carried = group_totals(fired, np.where(is_open, numbers, -1), len(self.group))
-        return group_totals(fired, np.where(is_open, -1, numbers), len(self.group))
+        is_open = self._last_image[present] > rows.max(initial=-1)
+        self._carried = (present[is_open], fired[is_open]) if is_open.any() else None
+        return fired[~is_open], self.group[present[~is_open]]
 
-    def rest(self, n_latents: int) -> csr_array:
-        """The individuals that were carried along to the end, because nothing fired in their last image."""
-        return csr_array((len(self.group), n_latents), dtype=np.int32) if self._carried is None else self._carried
+    def rest(self) -> Iterator[tuple[csr_array, NDArray[np.intp]]]:
+        """Those that were carried along to the end, because nothing fired in their last image; as in `add`."""
+        if self._carried is not None:
+            numbers, fired = self._carried
+            yield fired, self.group[numbers]
 
 
 def group_totals(counts: csr_array, group: NDArray[np.intp], n_groups: int) -> csr_array:

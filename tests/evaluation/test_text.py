@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -113,3 +114,16 @@ def test_traits_are_ranked_by_how_many_training_individuals_share_them_then_by_e
         make_trait(3, "Seen in the validation split.", effect=9),
     ]
     assert rank_traits(collection, traits) == {"Aus bus": ("a shared one", "strong one", "weak one")}
+
+
+def test_photographs_of_one_individual_do_not_outvote_two_individuals():
+    collection = a_collection(*[("Aus bus", "train")] * 5)
+    images = tuple(
+        dataclasses.replace(record, individual_id="beetle" if row < 3 else f"another-{row}")
+        for row, record in enumerate(collection.images)
+    )
+    traits = [make_trait(row, "Of one beetle.", effect=9) for row in range(3)]
+    traits += [make_trait(row, "Of two beetles.") for row in (3, 4)]
+    assert rank_traits(dataclasses.replace(collection, images=images), traits) == {
+        "Aus bus": ("of two beetles", "of one beetle")
+    }

@@ -43,9 +43,8 @@ def test_at_the_last_map_before_an_average_the_channels_weigh_as_the_classifier_
     expected = (maps * weights[:, :, None, None]).sum(1).relu().flatten(1) / maps[0, 0].numel()
     assert [class_map.class_index for class_map in class_maps] == classes.tolist()
     assert [class_map.class_name for class_map in class_maps] == [("moth", "wasp", "fly")[c] for c in classes.tolist()]
-    torch.testing.assert_close(
-        torch.tensor([class_map.values.tolist() for class_map in class_maps]), expected, rtol=1e-4, atol=1e-7
-    )
+    values = torch.tensor([class_map.values.tolist() for class_map in class_maps])
+    torch.testing.assert_close(values, expected, rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize(("kind", "layer"), [("vit", 2), ("resnet", 2)])

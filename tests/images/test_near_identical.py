@@ -20,7 +20,7 @@ from sae_traits.config.collection import CollectionConfig
 from sae_traits.images import open_image, read_collection
 from sae_traits.images.near_identical import (
     HASH_BYTES,
-    MAXIMUM_DISTANCE,
+    MAX_DISTANCE,
     near_identical_groups,
     perceptual_hash,
 )
@@ -73,7 +73,7 @@ def test_a_retouched_copy_is_found_among_all_others(drawn, change):
 def test_no_two_drawn_images_are_taken_for_one(drawn):
     distances = [distance(*pair) for pair in combinations(map(hash_of, drawn), 2)]
     assert len(distances) > 400
-    assert min(distances) > 1.5 * MAXIMUM_DISTANCE
+    assert min(distances) > 1.5 * MAX_DISTANCE
 
 
 def test_different_outlines_on_the_same_white_ground_are_different():
@@ -103,13 +103,13 @@ def test_groups_are_those_of_comparing_all_pairs(seed, n):
     bits = rng.random((n, 8 * HASH_BYTES)) < 0.5
     for row in range(1, n):
         if rng.random() < 0.7:
-            flipped = rng.permutation(8 * HASH_BYTES)[: rng.integers(0, 2 * MAXIMUM_DISTANCE)]
+            flipped = rng.permutation(8 * HASH_BYTES)[: rng.integers(0, 2 * MAX_DISTANCE)]
             bits[row] = bits[rng.integers(row)]
             bits[row, flipped] ^= True
     hashes = [np.packbits(row).tobytes() for row in bits]
     expected = list(range(n))
     for one, other in combinations(range(n), 2):
-        if distance(hashes[one], hashes[other]) <= MAXIMUM_DISTANCE:
+        if distance(hashes[one], hashes[other]) <= MAX_DISTANCE:
             low, high = sorted((expected[one], expected[other]))
             expected = [low if group == high else group for group in expected]
     assert near_identical_groups(hashes).tolist() == expected
@@ -211,6 +211,6 @@ def test_among_photographs_only_copies_are_found(name, n_pairs):
     source = Path(str(SHARED)) / "data" / name
     hashes = [hash_of(open_image(source / file)) for file in pd.read_csv(source / "metadata.csv")["file"]]
     distances = np.array([distance(*pair) for pair in combinations(hashes, 2)])
-    assert (distances <= MAXIMUM_DISTANCE).sum() == n_pairs
+    assert (distances <= MAX_DISTANCE).sum() == n_pairs
     assert len(np.unique(near_identical_groups(hashes))) == len(hashes) - n_pairs
-    assert distances[distances > MAXIMUM_DISTANCE].min() >= 38
+    assert distances[distances > MAX_DISTANCE].min() >= 38

@@ -78,7 +78,7 @@ def test_a_baseline_is_saved_and_loaded(name, tmp_path):
 @pytest.mark.parametrize("name", BASELINES)
 def test_a_baseline_gives_codes_like_any_other_sae(name, tmp_path):
     sae, store = fit(name), store_of(tmp_path / "activations", patches(40, seed=5))
-    thresholds = firing_thresholds(sae, store, np.ones(10, bool), 0.5)
+    thresholds = firing_thresholds(sae, store, np.ones(10), 0.5)
     codes = encode_collection(sae, store, thresholds, tmp_path / "codes")
     with torch.no_grad():
         latents = sae.encode(torch.from_numpy(patches(40, seed=5))).numpy()

@@ -92,7 +92,7 @@ def test_files_may_be_listed_one_by_one(tmp_path):
         ({"saes": [SAE, SAE, "museum/other@1"]}, "are of several SAEs: museum/other@1, museum/sae@a"),
         ({"saes": [SAE, None, SAE]}, "latent 5 is of no SAE: its `sae` is None"),
         ({"rows": (chosen(-1, "Gen a", 1.0), *ROWS)}, "latent -1 has"),
-        ({"rows": (chosen(1, "Gen a", math.nan), *ROWS)}, "effect nan"),
+        ({"rows": (chosen(1, "Gen a", math.nan), *ROWS)}, "contrast.effect"),
         ({"rows": (chosen(1, "Gen a", 1.0, math.inf), *ROWS)}, "threshold inf"),
     ],
 )

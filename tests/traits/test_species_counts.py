@@ -70,3 +70,8 @@ def test_a_species_has_the_genus_that_most_of_its_images_name():
     counts = count_firings([csr_array((5, 2), dtype=np.int32)], taxa, list("vwxyz"), 2)
     assert [t.genus for t in counts.taxa] == ["Second", "Y"]
     assert counts.fired.nnz == 0
+
+
+def test_a_collection_without_training_images_has_no_species():
+    counts = count_firings([csr_array(np.array([[2, 0], [1, 1]], dtype=np.int32))], [None, None], ["x", "y"], 2)
+    assert (counts.taxa, counts.fired.shape, counts.n_individuals.tolist()) == ((), (0, 2), [])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from sae_traits.evaluation.evidence import Evidence
 
@@ -14,12 +14,20 @@ class EvaluationTask(Protocol):
     its section of report.md. Of a task that is given from outside the report shows the lines.
     """
 
-    name: ClassVar[str]
-    """Key of its result in results.json."""
-    heading: ClassVar[str]
-    """Of its section in the report."""
-    result: ClassVar[type]
-    """Dataclass of its results; written as JSON and read back by its fields."""
+    @property
+    def name(self) -> str:
+        """Key of its result in results.json."""
+        ...
+
+    @property
+    def heading(self) -> str:
+        """Of its section in the report."""
+        ...
+
+    @property
+    def result(self) -> type:
+        """Dataclass of its results; written as JSON and read back by its fields."""
+        ...
 
     def run(self, evidence: Evidence) -> Any:
         """Answer the question: a `result`, or None where there is nothing to answer it with."""
