@@ -8,62 +8,13 @@
     codes = sae.encode(features)
 
 `__all__` is the public surface; everything else may change between versions. The names are imported on first use, so that
-`import sae_traits` is quick and loads no torch.
+`import sae_traits` is quick and loads no torch; __init__.pyi names them for type checkers.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from sae_traits.config import (
-        AdoptedSAE,
-        BatchTopK,
-        CollectionConfig,
-        FeaturesConfig,
-        GradCAMRegions,
-        JumpReLU,
-        KMeansRegions,
-        Measured,
-        NMFRegions,
-        PaperContrast,
-        PCARegions,
-        RandomRegions,
-        ReleaseConfig,
-        ReleasedLatents,
-        ReLU,
-        RunConfig,
-        SAERegions,
-        Server,
-        SpecimenContrast,
-        Texture,
-        TopK,
-        TrainConfig,
-        Transformers,
-        VisionModel,
-        VLLM,
-        WholeImage,
-        ZeroShotConfig,
-    )
-    from sae_traits.errors import (
-        BackboneError,
-        CheckpointError,
-        CollectionError,
-        ConfigError,
-        DescriberError,
-        ImageError,
-        ReleaseError,
-        SaeTraitsError,
-        StoreError,
-    )
-    from sae_traits.evaluation.zero_shot import evaluate_zero_shot
-    from sae_traits.images.decode import open_image
-    from sae_traits.models.clip import load_clip
-    from sae_traits.release.loading import load_traits
-    from sae_traits.sae.extractor import Extractor, load_extractor
-    from sae_traits.sae.fitting import fit_sae
-    from sae_traits.sae.model import SAE, SAEConfig
+from typing import Any
 
 __version__ = "0.1.0"
 
@@ -87,7 +38,7 @@ _MODULES = {
     "sae_traits.sae.model": ("SAE", "SAEConfig"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
-__all__ = sorted([*_MODULE_OF, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = [*_MODULE_OF, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
@@ -97,4 +48,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted(__all__)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from errno import EDQUOT, ENOSPC
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +22,11 @@ from sae_traits.config.command_line import (
     options_of_file,
     refuse_unknown,
 )
-from sae_traits.config.layers import read_config
+from sae_traits.config.layers import read_config, recipe_file
 from sae_traits.config.run import RunConfig
 from sae_traits.config.tree import branches_of, build
 from sae_traits.errors import ConfigError, SaeTraitsError
-from sae_traits.logging import print_to_stderr
+from sae_traits.logging import printing_to_stderr
 from sae_traits.steps import STEPS, run_steps
 
 if TYPE_CHECKING:
@@ -73,8 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE
     if unknown:
         return refuse_unknown(arguments.parser, unknown)
-    print_to_stderr()
-    return _run_and_report(arguments)
+    with printing_to_stderr():
+        return _run_and_report(arguments)
 
 
 def _run_and_report(arguments: argparse.Namespace) -> int:
@@ -186,9 +187,13 @@ def _show(values: Any, lines: Sequence[str], arguments: argparse.Namespace) -> N
 
 def _do(context: Context, arguments: argparse.Namespace, *steps: str) -> int:
     """Do some steps, keep the configuration, and print what the run made; 3 when something is left to do."""
-    from sae_traits.steps.summary import Summary
+    from sae_traits.runs.summary import Summary
 
     with context.writing():
+        if not steps:
+            from sae_traits.steps.check import check
+
+            check(context)
         run_steps(context, steps or STEPS)
         if context.is_main_process:
             context.save_config()
@@ -225,15 +230,18 @@ def run(arguments: argparse.Namespace) -> int:
     if speed is not None and (speed <= 0 or not arguments.estimate):
         raise ConfigError("--teraflops is a positive speed, for --estimate; leave it out, or give both")
     context = _new_run(arguments)
-    return _estimate(context, arguments, speed or TWO_CORES) if arguments.estimate else _do(context, arguments)
+    if not arguments.estimate:
+        return _do(context, arguments)
+    from sae_traits.steps.estimate import estimate_run
+
+    return _estimated(context, arguments, partial(estimate_run, teraflops=speed or TWO_CORES), "collect")
 
 
-def _estimate(context: Context, arguments: argparse.Namespace, teraflops: float = TWO_CORES) -> int:
-    """Print what the steps of a command are going to take, and do none of them but reading the collection."""
-    from sae_traits.steps.estimate import estimate
-
+def _estimated(context: Context, arguments: argparse.Namespace, estimate: Callable[[Context], Any], *steps: str) -> int:
+    """Do the steps that an estimate needs, and print it."""
     with context.writing():
-        found = estimate(context, arguments.command, teraflops=teraflops)
+        run_steps(context, steps)
+        found = estimate(context)
     _show(found.to_dict(), found.lines(), arguments)
     return DONE
 
@@ -254,7 +262,11 @@ examples:
 )
 def extract(arguments: argparse.Namespace) -> int:
     context = _new_run(arguments)
-    return _estimate(context, arguments) if arguments.estimate else _do(context, arguments, "collect", "extract")
+    if not arguments.estimate:
+        return _do(context, arguments, "collect", "extract")
+    from sae_traits.steps.estimate import estimate_kept_features
+
+    return _estimated(context, arguments, estimate_kept_features, "collect")
 
 
 def _train_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
@@ -299,9 +311,11 @@ def annotate(arguments: argparse.Namespace) -> int:
     # A commit of an earlier dataset is none of this one.
     forgotten = [{"regions": {"contrast": {"revision": None}}}] if "latents" in latents else []
     context = _old_run(arguments, *forgotten)
-    if arguments.estimate:
-        return _estimate(context, arguments)
-    return _do(context, arguments, "encode", "annotate", "dataset", "cards")
+    if not arguments.estimate:
+        return _do(context, arguments, "encode", "annotate", "dataset", "cards")
+    from sae_traits.steps.estimate import estimate_descriptions
+
+    return _estimated(context, arguments, estimate_descriptions, "encode")
 
 
 PREDICTED = {"train": "adopted", "regions": "sae", "contrast": "released"}
@@ -557,12 +571,18 @@ def _demo_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> No
     examples="example:\n  sae-traits demo --out runs/demo",
 )
 def demo(arguments: argparse.Namespace) -> int:
-    from sae_traits.testbench.demo import lines_after, prepare
+    from sae_traits.runs.context import Context
+    from sae_traits.testbench.demo import RECIPE, prepare_demo
+    from sae_traits.testbench.truth import DrawnTruth
 
-    context = prepare(arguments.out, STEPS)
+    options = prepare_demo(arguments.out)
+    config = build(RunConfig, read_config(recipe_file(RECIPE)), options)
+    context = Context.create(arguments.out, config, STEPS, extra_tasks=(DrawnTruth(),))
     code = _do(context, arguments)
     if arguments.format == "text":
-        print("\n".join(lines_after(context)))
+        folder = context.folder
+        print(f"\nLook at {folder.evaluation}/figures/regions.png, the report, and the card {folder.dataset}/README.md")
+        print("Now with your own images: sae-traits run photographs/ --out runs/mine")
     return code
 
 

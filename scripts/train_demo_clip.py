@@ -1,9 +1,9 @@
 """Make the CLIP of the drawn world with which `make demo` ends, in sae_traits/testbench/drawn_clip.
 
-Its README.md is written by hand; this prints the table in it: accuracies on the species of the demo, which the model has
-not seen. Example:
+Its README.md is written by hand; this prints the table in it: accuracies on the species of the demo, which the model
+has not seen. Example:
 
-    python scripts/train_demo_clip.py --out /tmp/drawn_clip --cache /tmp/sketches
+    python scripts/train_demo_clip.py --out /tmp/drawn_clip
 """
 
 import argparse
@@ -25,7 +25,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--n-species", type=int, default=2500, help="Species to invent.")
     parser.add_argument("--n-images", type=int, default=2, help="Drawings of each species.")
     parser.add_argument("--workers", type=int, default=2, help="Processes that draw.")
-    parser.add_argument("--cache", type=Path, help="Folder that keeps the drawings between calls.")
     options = parser.parse_args(arguments)
 
     from sae_traits.models.clip.model import load_clip
@@ -35,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     from sae_traits.testbench.clip.training import TrainingSettings, train
 
     sketches = sketch_species(
-        options.seed, options.n_species, options.n_images, input_framing(), workers=options.workers, cache=options.cache
+        options.seed, options.n_species, options.n_images, input_framing(), workers=options.workers
     )
     trained = train(sketches, TrainingSettings(seed=options.seed, n_steps=options.n_steps))
     save_clip(trained.model, trained.tokenizer, options.out)

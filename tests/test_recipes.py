@@ -82,7 +82,7 @@ def finished(bioscan, backbone, tmp_path_factory):
             assert main([*command, "--estimate", "--format", "json"]) == 0
         files = {path.name for path in folder.iterdir()}
         statistics = server.statistics()
-        assert (statistics["n_requests"], statistics["n_canaries"]) == (0, 0)
+        assert (statistics["n_requests"], statistics["n_probes"]) == (0, 0)
         assert main(list(command)) == 0
         assert server.n_requests() > 0
     return folder, json.loads(said.getvalue()), files

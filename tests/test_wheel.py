@@ -27,13 +27,13 @@ assert str(pathlib.Path(sae_traits.__file__)).startswith(sys.argv[1]), sae_trait
 from sae_traits.config.layers import read_config, resolve
 from sae_traits.evaluation.text import read_templates
 from sae_traits.pipeline import recipe_file
-from sae_traits.release.cards import write_model_card
+from sae_traits.release.model_card import write_model_card
 resolve(read_config(recipe_file("demo.yaml")))
 assert len(read_templates("openai")) == 80
 sae_traits.SAE(sae_traits.SAEConfig(architecture="relu", d_model=2, n_latents=4)).save_pretrained(sys.argv[2])
 import json
 config = json.loads(pathlib.Path(sys.argv[2], "config.json").read_text())
-write_model_card(pathlib.Path(sys.argv[2]), config, {}, repo_id=None)
+write_model_card(pathlib.Path(sys.argv[2]), config, repo_id=None)
 print(pathlib.Path(sys.argv[2], "README.md").read_text())
 """
     site, sae = tmp_path / "site", tmp_path / "sae"

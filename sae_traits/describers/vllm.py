@@ -26,7 +26,7 @@ class VLLMDescriber(InProcessDescriber):
             DescriberError: vLLM is not installed, cannot run the model, or does not enforce the schema.
         """
         try:
-            from vllm import LLM  # pyright: ignore[reportMissingImports]
+            from vllm import LLM  # pyright: ignore
         except ImportError as error:
             raise DescriberError(
                 "vLLM is not installed: pip install 'sae-traits[vllm]' in an environment of its own, or run "
@@ -64,8 +64,8 @@ class VLLMDescriber(InProcessDescriber):
         return self.interpret(completion.text, is_cut_off=completion.finish_reason == "length", usage=usage)
 
     def _sampling(self, schema: dict[str, Any]) -> Any:
-        from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
-        from vllm.sampling_params import StructuredOutputsParams  # pyright: ignore[reportMissingImports]
+        from vllm import SamplingParams  # pyright: ignore
+        from vllm.sampling_params import StructuredOutputsParams  # pyright: ignore
 
         return SamplingParams(
             temperature=self.config.temperature,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sae_traits.schema import BackboneInfo, Collection, RegionSource, Trait
+from PIL import Image
+
+from sae_traits.images.decode import open_image
+from sae_traits.schema import BackboneInfo, Collection, ImageRecord, RegionSource, Trait
 from sae_traits.traits.table import read_traits
 
 if TYPE_CHECKING:
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
     from sae_traits.models.clip.model import CLIP
     from sae_traits.traits.faithfulness import Faithfulness
     from sae_traits.traits.ledger import Ledger
+
+
+OpenPicture = Callable[[ImageRecord], Image.Image]
 
 
 @dataclass(frozen=True)
@@ -59,3 +65,15 @@ class Evidence:
     workers: int = 0
     """Processes that read images; 0 reads them in this one."""
     seed: int = 0
+    opened_picture: OpenPicture | None = None
+    """Gives a picture of an image, of any size and of the same shape; None opens the photograph."""
+
+    def open_picture(self, record: ImageRecord) -> Image.Image:
+        """A picture of an image, to draw on.
+
+        Raises:
+            ImageError: the photograph cannot be read.
+        """
+        if self.opened_picture is not None:
+            return self.opened_picture(record)
+        return open_image(self.collection.path(record))

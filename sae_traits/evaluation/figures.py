@@ -10,8 +10,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from sae_traits.describers.overlay import draw_region, place_region
+from sae_traits.evaluation.evidence import OpenPicture
 from sae_traits.evaluation.zero_shot_results import NAME_AND_TRAITS, NAME_ONLY, ZeroShotResult
-from sae_traits.images.decode import open_image
 from sae_traits.schema import Collection, Trait
 
 GALLERY_SIZE = 20
@@ -61,7 +61,9 @@ def draw_bars(result: ZeroShotResult, path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def draw_gallery(collection: Collection, traits: Iterable[Trait], n_traits: int, path: Path) -> int:
+def draw_gallery(
+    collection: Collection, traits: Iterable[Trait], n_traits: int, path: Path, open_picture: OpenPicture
+) -> int:
     """Draw some regions on their images, spread evenly over the `n_traits` traits, as one PNG; how many were drawn."""
     # matplotlib brings a font that has the multiplication sign of hybrids, which Pillow's own lacks.
     import matplotlib
@@ -76,7 +78,7 @@ def draw_gallery(collection: Collection, traits: Iterable[Trait], n_traits: int,
     font = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), 12)
     for index, trait in enumerate(chosen):
         record = collection.images[trait.candidate.image]
-        tile = ImageOps.contain(open_image(collection.path(record)), (_TILE - 8, _TILE - 8))
+        tile = ImageOps.contain(open_picture(record), (_TILE - 8, _TILE - 8))
         scale = tile.width / record.width, tile.height / record.height
         left, top = index % _COLUMNS * _TILE + 4, index // _COLUMNS * (_TILE + _CAPTION) + 4
         sheet.paste(draw_region(tile, place_region(trait.region, (0, 0), scale)), (left, top))

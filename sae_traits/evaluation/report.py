@@ -34,7 +34,9 @@ def write_report(folder: Path, title: str, results: Results, evidence: Evidence)
     """
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     n_traits = results.annotation["n_traits"]
-    n_drawn = draw_gallery(evidence.collection, evidence.traits, n_traits, folder / REGIONS_FIGURE)
+    n_drawn = draw_gallery(
+        evidence.collection, evidence.traits, n_traits, folder / REGIONS_FIGURE, evidence.open_picture
+    )
     if results.zero_shot is not None:
         draw_bars(results.zero_shot, folder / ZERO_SHOT_FIGURE)
     write_text(folder / REPORT_FILE, render_report(title, results, n_regions_drawn=n_drawn))

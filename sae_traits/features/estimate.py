@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,10 @@ class ExtractionEstimate:
     free_bytes: int
     """On the disk of the target folder."""
     storage_dtype: Dtype
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for `--format json`."""
+        return asdict(self)
 
     def lines(self) -> list[str]:
         """For people."""

@@ -55,7 +55,7 @@ class ModelFiles:
                 if (path := _download(name, config, revision)) is not None:
                     commit = path.parent.name  # the Hub cache keeps files as snapshots/<commit>/<file>
                     return cls(name, commit, commit, config)
-        lacks = f"neither {' nor '.join(configs)}" if len(configs) > 1 else f"no {configs[0]}"
+        lacks = ("neither " if len(configs) > 1 else "no ") + " nor ".join(configs)
         raise BackboneError(f"{name} has {lacks}; give the folder of a model, or its id on the Hub")
 
     @classmethod

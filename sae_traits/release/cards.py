@@ -23,12 +23,12 @@ ENDS = "<!-- sae-traits: your section ends -->"
 _FRONT = re.compile(r"\A---[ \t]*\n.*?^---[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTILINE)
 
 
-def render_card(template: str, data: CardData, existing: str | None, **values: Any) -> str:
+def render_card(template: str, front: CardData, existing: str | None, /, **values: Any) -> str:
     """A card with front matter and with the section that a person wrote into the existing one.
 
     Args:
         template: its name in hub_cards.
-        data: the front matter.
+        front: the front matter.
         existing: the card that is replaced; None where there is none.
         values: every variable of the template; what is neither a number nor markup is escaped.
 
@@ -37,12 +37,12 @@ def render_card(template: str, data: CardData, existing: str | None, **values: A
         ReleaseError: a mark of the section is missing in the existing card.
     """
     section = Markup(marked_section(existing))  # noqa: S704  # a person's own Markdown
-    return with_front_matter(data, render(templates(), template, your_section=section, **values))
+    return with_front_matter(front, render(templates(), template, your_section=section, **values))
 
 
-def with_front_matter(data: CardData, body: str) -> str:
+def with_front_matter(front: CardData, body: str) -> str:
     """A card of front matter and text."""
-    return f"---\n{data.to_yaml()}\n---\n\n{body}"
+    return f"---\n{front.to_yaml()}\n---\n\n{body}"
 
 
 def read_card(folder: Path) -> str | None:

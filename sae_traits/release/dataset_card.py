@@ -104,7 +104,7 @@ def _front_matter(summary: DatasetSummary, facts: DatasetFacts, licenses: set[st
         + (["image-classification", "zero-shot-image-classification"] if summary.n_species else []),
         size_categories=[size_category(summary.n_traits)],
         tags=["sae-traits", "biology", "morphology", "traits", "sparse-autoencoder"]
-        + (["synthetic"] if facts.provenance.drawn else []),
+        + (["synthetic"] if facts.provenance.note else []),
         source_datasets=[source] if source else None,
         **_index(summary),
     )

@@ -86,8 +86,8 @@ class Provenance:
     calls: Calls | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Step -> seconds of the session that finished it."""
-    drawn: bool = False
-    """Whether the images are drawings of invented species."""
+    note: str | None = None
+    """Why the images show no real organisms; None for photographs."""
     version: str = __version__
     """Of the toolkit."""
 

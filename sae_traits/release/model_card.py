@@ -137,7 +137,7 @@ def _front_matter(
         library_name="sae-traits",
         pipeline_tag=_FEATURES,
         tags=["sae-traits", "sparse-autoencoder", "interpretability", "biology"]
-        + (["synthetic"] if run and run.drawn else []),
+        + (["synthetic"] if run and run.note else []),
         base_model=backbone["backbone"] if backbone and is_on_hub else None,
         datasets=[source] if source else None,
         model_name=name if results else None,

@@ -17,12 +17,21 @@ STEPS: dict[str, tuple[str, ...]] = {
     "annotate": ("encode",),
     "evaluate": ("annotate",),
     "dataset": ("annotate",),
-    "cards": ("dataset", "evaluate"),
+    "cards": ("dataset",),
 }
-"""Each step, with the steps that it reads from."""
+"""Each step, with the steps that it reads from. The cards show an evaluation where there is one."""
+SHARED = ("extract", "train")
+"""The steps in which all processes of a launcher take part; one process does the others."""
 
 
 def run_steps(context: Context, names: Iterable[str] = STEPS) -> None:
-    """Do some steps of a run in the order given; a step that is finished with the same inputs is skipped."""
+    """Do some steps of a run in the order given; a step that is finished with the same inputs is skipped.
+
+    Where a describer stopped before it gave a single trait, there is nothing to evaluate or to release yet.
+    """
     for name in names:
-        getattr(import_module(f"sae_traits.steps.{name}"), name)(context)
+        if name in ("evaluate", "dataset", "cards") and not context.is_described:
+            return
+        if name in SHARED or context.is_main_process:
+            getattr(import_module(f"sae_traits.steps.{name}"), name)(context)
+        context.wait_for_everyone()

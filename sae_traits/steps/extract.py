@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from sae_traits.features.extract import extract as extract_features
-from sae_traits.features.source import ImageSource
 from sae_traits.runs.context import Context
 from sae_traits.runs.record import Counts
 
@@ -19,7 +18,7 @@ def extract(context: Context) -> None:
 
     def work() -> Counts:
         if config.stream:
-            n_patches = int(ImageSource(collection, backbone).patch_counts().sum())
+            n_patches = int(context.features.patch_counts().sum())
         else:
             n_patches = extract_features(
                 collection,
@@ -29,6 +28,7 @@ def extract(context: Context) -> None:
                 image_batch_size=config.image_batch_size,
                 workers=config.workers,
             ).n_patches
+        context.accelerator.wait_for_everyone()
         return {"n_patches": n_patches, "d_model": backbone.info.d_model}
 
     inputs = {
@@ -38,4 +38,3 @@ def extract(context: Context) -> None:
         "stream": config.stream,
     }
     context.steps.do("extract", inputs, [] if config.stream else [context.folder.activations], work)
-    context.accelerator.wait_for_everyone()

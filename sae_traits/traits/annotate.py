@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from sae_traits.describers import Describer
 from sae_traits.logging import track
 from sae_traits.schema import Candidate, Description, ImageRecord, Measurement, Region, Trait
-from sae_traits.traits.asking import answer_calls, measure_answered, worker_pool
+from sae_traits.traits.asking import Pictures, answer_calls, measure_answered, worker_pool
 from sae_traits.traits.calls import Call, planned_calls, trait_id
 from sae_traits.traits.ledger import Ledger, LedgerEntry
 from sae_traits.traits.plan import Plan
@@ -54,7 +54,13 @@ class Annotation:
 
 
 def describe_candidates(
-    plan: Plan, describer: Describer, ledger: Ledger, *, workers: int, use_masks: bool = False
+    plan: Plan,
+    describer: Describer,
+    ledger: Ledger,
+    *,
+    workers: int,
+    use_masks: bool = False,
+    pictures: Pictures | None = None,
 ) -> None:
     """Ask the describer about every region that the ledger has no answer for; nothing else needs it.
 
@@ -64,6 +70,7 @@ def describe_candidates(
         ledger: where calls and answers are kept.
         workers: processes that prepare pictures; for one, a thread of this process does.
         use_masks: measure on the animal's pixels alone, where an image has a mask.
+        pictures: which are made of the photographs while they are open; None makes none.
 
     Raises:
         CollectionError: a mask is there no more.
@@ -91,7 +98,8 @@ def describe_candidates(
                         n_open += len(open_calls)
         if n_open:
             spool.seek(0)
-            asyncio.run(answer_calls(_spooled(spool), n_open, describer, ledger, workers=workers))
+            answering = answer_calls(_spooled(spool), n_open, describer, ledger, workers=workers, pictures=pictures)
+            asyncio.run(answering)
 
 
 def _spooled(spool: BinaryIO) -> Iterator[list[Call]]:

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from sae_traits.describers import Answer, Ask, Describer, Look, Question
 from sae_traits.errors import CollectionError, DescriberError, ImageError
 from sae_traits.images.decode import open_image, open_mask
+from sae_traits.images.pictures import PictureCache, released_picture
 from sae_traits.logging import say, track
 from sae_traits.schema import Measurement, Region
 from sae_traits.traits.calls import Call
@@ -38,8 +39,27 @@ TASKS_PER_WORKER = 2
 """Tasks handed to each worker in advance, so that it never waits for the next one."""
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """Small pictures that are made while a photograph is open, for the dataset and for looking."""
+
+    cache: PictureCache
+    longest_side: int
+
+    def lacking(self, calls: Sequence[Call]) -> frozenset[str]:
+        """Hashes of the photographs of some calls that are larger and have no picture yet."""
+        members = {m.sha256: m for call in calls for m in call.members if max(m.source) > self.longest_side}
+        return frozenset(sha256 for sha256 in members if self.cache.get(sha256, self.longest_side) is None)
+
+
 async def answer_calls(
-    tasks: Iterator[list[Call]], n_calls: int, describer: Describer, ledger: Ledger, *, workers: int
+    tasks: Iterator[list[Call]],
+    n_calls: int,
+    describer: Describer,
+    ledger: Ledger,
+    *,
+    workers: int,
+    pictures: Pictures | None = None,
 ) -> None:
     """Ask the describer all calls, each until its answer is valid or it was asked MAX_ATTEMPTS times.
 
@@ -51,6 +71,7 @@ async def answer_calls(
         describer: who answers.
         ledger: where calls and answers are kept.
         workers: processes that prepare pictures.
+        pictures: which are made of the photographs on the way; None makes none.
 
     Raises:
         DescriberError: the describer cannot answer from the start.
@@ -58,7 +79,7 @@ async def answer_calls(
     """
     with ledger.asking(), worker_pool(workers) as pool:
         async with describer.open() as ask:
-            flow = _Flow(describer, ledger, ask, n_calls)
+            flow = _Flow(describer, ledger, ask, n_calls, pictures)
             try:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(flow.prepare(tasks, pool, workers))
@@ -80,6 +101,7 @@ class _Flow:
     ledger: Ledger
     ask: Ask
     n_calls: int
+    pictures: Pictures | None
     queue: asyncio.Queue[Prepared | None] = field(init=False)
     ticks: Iterator[int] = field(init=False)
     under_way: set[str] = field(default_factory=set)
@@ -95,7 +117,9 @@ class _Flow:
         loop = asyncio.get_running_loop()
         waiting: set[asyncio.Future[list[Prepared]]] = set()
         for calls in tasks:
-            waiting.add(loop.run_in_executor(pool, prepare_calls, self.describer.look, calls))
+            wanted = self.pictures.lacking(calls) if self.pictures else frozenset[str]()
+            side = self.pictures.longest_side if self.pictures else 0
+            waiting.add(loop.run_in_executor(pool, prepare_calls, self.describer.look, calls, wanted, side))
             if len(waiting) >= workers * TASKS_PER_WORKER:
                 done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 await self._enqueue(done)
@@ -114,6 +138,9 @@ class _Flow:
                 "again with fewer --describe-workers"
             ) from error
         for prepared in chain.from_iterable(tasks):
+            for sha256, picture in prepared.pictures.items():
+                assert self.pictures is not None
+                self.pictures.cache.put(sha256, self.pictures.longest_side, picture)
             await self.queue.put(prepared)
 
     async def answer(self) -> None:
@@ -219,14 +246,29 @@ class Prepared:
     measurements: dict[str, dict[str, Any]] | None = None
     """By the members' region keys, in pixels."""
     error: str | None = None
+    pictures: dict[str, bytes] = field(default_factory=dict)
+    """Hash of a photograph -> the picture that was made of it."""
 
 
-def prepare_calls(look: Look, calls: Sequence[Call]) -> list[Prepared]:
-    """Prepare calls that look at the same image, which is opened once, or a call that looks at several."""
+def prepare_calls(
+    look: Look, calls: Sequence[Call], wanted: frozenset[str] = frozenset(), longest_side: int = 0
+) -> list[Prepared]:
+    """Prepare calls that look at the same image, which is opened once, or a call that looks at several.
+
+    Args:
+        look: the describer's.
+        calls: of one image, or of several.
+        wanted: hashes of the photographs of which a picture is to be made.
+        longest_side: of these pictures.
+    """
+    pictures: dict[str, bytes] = {}
 
     @lru_cache(maxsize=1)
-    def pixels(image: Path) -> NDArray[np.uint8]:
-        return np.asarray(open_image(image))
+    def pixels(path: Path, sha256: str) -> NDArray[np.uint8]:
+        image = open_image(path)
+        if sha256 in wanted and sha256 not in pictures:
+            pictures[sha256] = released_picture(image, longest_side)
+        return np.asarray(image)
 
     @lru_cache(maxsize=1)
     def animal_of(mask: Path) -> Animal:
@@ -236,14 +278,15 @@ def prepare_calls(look: Look, calls: Sequence[Call]) -> list[Prepared]:
         looks, measurements = [], {}
         for member in call.members:
             try:
-                image = pixels(member.image)
+                image = pixels(member.image, member.sha256)
                 animal = animal_of(member.mask) if member.mask else None
             except ImageError as error:
                 return Prepared(call, error=f"{member.image}: {error}")
             measurement = measure(image, member.region, animal=animal)
             measurements[member.region_key] = asdict(measurement)
             looks.append(look(image, member.region, measurement, animal.mask if animal else None))
-        return Prepared(call, tuple(looks), measurements)
+        made = {member.sha256: pictures.pop(member.sha256) for member in call.members if member.sha256 in pictures}
+        return Prepared(call, tuple(looks), measurements, pictures=made)
 
     return [prepare(call) for call in calls]
 

@@ -50,6 +50,8 @@ class Member:
     """One region of one image that a call is about."""
 
     image: Path
+    sha256: str
+    """Of the image file's bytes."""
     source: tuple[int, int]
     """Width and height of the image."""
     region: Region
@@ -165,6 +167,7 @@ def _member(sighting: _Sighting, collection: Collection) -> Member:
     record = sighting.record
     return Member(
         image=collection.path(record),
+        sha256=record.sha256,
         source=(record.width, record.height),
         region=sighting.region,
         region_key=region_key(record, sighting.region, sighting.mask),

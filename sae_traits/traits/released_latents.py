@@ -63,6 +63,11 @@ class DatasetLatents(LatentsBySpecies):
     def __len__(self) -> int:
         return len(self._by_species)
 
+    @property
+    def public_name(self) -> str:
+        """The dataset and its commit on the Hub, or the name of a folder and a hash of what is used of it."""
+        return self.name if self.revision is not None else f"{Path(self.name).name} (sha256:{self.digest[:16]})"
+
     def thresholds(self, n_latents: int) -> NDArray[np.float32]:
         """A latent fires above this activation; infinite for those that the dataset does not have `[n_latents]`.
 

@@ -14,13 +14,14 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from small_releases import FACTS, LATENTS, odd_photographs, traits_of
 
 from sae_traits import SAE, SAEConfig
-from sae_traits.config import ReleaseConfig
+from sae_traits.config.release import ReleaseConfig
 from sae_traits.errors import ReleaseError
-from sae_traits.release.cards import write_model_card
+from sae_traits.release.cards import BEGINS, ENDS
 from sae_traits.release.dataset import write_dataset
+from sae_traits.release.dataset_card import write_dataset_card
 from sae_traits.release.facts import ModelFacts
-from sae_traits.release.hub import Published, publish_folder
-from sae_traits.release.repository import RepoType
+from sae_traits.release.hub import Published, RepoType, publish_folder
+from sae_traits.release.model_card import write_model_card
 
 DATASET, MODEL = "museum/moth-traits", "museum/moth-sae"
 
@@ -48,17 +49,10 @@ def someone_commits(hub: Hub, repo_id: str, repo_type: RepoType, path: str, text
 def dataset(folder: Path, *, n_traits: int = 2, title: str = "Beetles", images: str = "embed") -> Path:
     """The folder of a small dataset, staged for the Hub."""
     collection = odd_photographs(folder / "photographs", lambda name: f"https://example.org/{name}")
-    config = replace(ReleaseConfig(title=title, longest_side=256), images=images)
-    write_dataset(
-        folder / "dataset",
-        collection,
-        traits_of(collection, n_traits),
-        LATENTS,
-        sae="museum/moth-sae@0123",
-        config=config,
-        facts=replace(FACTS, repo_id=DATASET),
-        workers=1,
-    )
+    config = replace(ReleaseConfig(longest_side=256), images=images)
+    traits, sae = traits_of(collection, n_traits), "museum/moth-sae@0123"
+    summary = write_dataset(folder / "dataset", collection, traits, LATENTS, sae=sae, config=config, workers=1)
+    write_dataset_card(folder / "dataset", summary, replace(FACTS, title=title, sae=sae, repo_id=DATASET))
     return folder / "dataset"
 
 
@@ -66,26 +60,22 @@ def model(folder: Path, facts: ModelFacts) -> Path:
     """The folder of an SAE with its card."""
     sae = SAE(SAEConfig(architecture="topk", d_model=4, n_latents=8, k=2), seed=0)
     sae.save_pretrained(folder)
-    write_model_card(folder, sae.config.to_dict(), {"explained_variance": 0.5}, repo_id=MODEL, facts=facts)
+    config = sae.config.to_dict() | {"training": {"metrics": {"explained_variance": 0.5}}}
+    write_model_card(folder, config, repo_id=MODEL, facts=facts)
     return folder
 
 
-def test_what_somebody_wrote_into_the_card_on_the_hub_is_in_the_next_release(hub: Hub, tmp_path: Path, capsys):
+def test_what_somebody_wrote_into_the_card_on_the_hub_is_in_the_next_release(hub: Hub, tmp_path: Path):
     publish(hub, dataset(tmp_path / "a"), DATASET, "dataset")
     card = card_on(hub, DATASET, "dataset", tmp_path / "card")
-    end = "<!-- sae-traits: end limits -->\n"
-    written = card.replace(end, f"{end}\n## Who to ask\n\nAnn, at the museum.\n").replace("# Beetles", "# My beetles")
+    written = card.replace(ENDS, f"## Who to ask\n\nAnn, at the museum.\n{ENDS}").replace("# Beetles", "# My beetles")
     someone_commits(hub, DATASET, "dataset", "README.md", written)
-    capsys.readouterr()
-
     again = publish(hub, dataset(tmp_path / "b", n_traits=1), DATASET, "dataset")
     assert again.changed
     found = card_on(hub, DATASET, "dataset", tmp_path / "card")
     assert "## Who to ask\n\nAnn, at the museum.\n" in found
-    assert found.index("## Limits") < found.index("## Who to ask") < found.index("## Columns")
-    assert "# Beetles" in found, "a section of ours is written anew"
-    assert "edits go: Beetles" not in found
-    assert "written anew, and these edits go: My beetles" in capsys.readouterr().err
+    assert found.index(BEGINS) < found.index("## Who to ask") < found.index(ENDS) < found.index("## Citation")
+    assert "# Beetles" in found, "what is outside of the section is written anew"
     assert "| traits per image that has one | 1.00 |" in found
 
     n_commits = len(client(hub).list_repo_commits(DATASET, repo_type="dataset"))
@@ -93,10 +83,10 @@ def test_what_somebody_wrote_into_the_card_on_the_hub_is_in_the_next_release(hub
     assert len(client(hub).list_repo_commits(DATASET, repo_type="dataset")) == n_commits
 
 
-def test_a_card_on_the_hub_that_cannot_be_read_stops_the_release_before_it_begins(hub: Hub, tmp_path: Path):
+def test_a_card_on_the_hub_that_has_lost_a_mark_stops_the_release_before_it_begins(hub: Hub, tmp_path: Path):
     publish(hub, model(tmp_path / "sae", ModelFacts()), MODEL, "model")
-    someone_commits(hub, MODEL, "model", "README.md", "---\n- a list\n---\n# SAE\n")
-    with pytest.raises(ReleaseError, match="moth-sae: the front matter of the card is not a mapping"):
+    someone_commits(hub, MODEL, "model", "README.md", f"# SAE\n{BEGINS}\nMine.\n")
+    with pytest.raises(ReleaseError, match="moth-sae: the card does not have each of the comments"):
         publish(hub, model(tmp_path / "again", ModelFacts()), MODEL, "model")
     assert client(hub).list_repo_commits(MODEL)[0].title == "Theirs"
 

@@ -23,6 +23,7 @@ from sae_traits.errors import ReleaseError
 from sae_traits.geometry import Framing
 from sae_traits.images.decode import open_image
 from sae_traits.images.pictures import PictureCache, released_picture
+from sae_traits.release.cards import ENDS
 from sae_traits.release.dataset import MAX_PREVIEWS, write_dataset
 from sae_traits.release.dataset_card import write_dataset_card
 from sae_traits.release.facts import DatasetFacts, DatasetSummary, Provenance
@@ -471,6 +472,7 @@ import pickle, resource, sys
 from pathlib import Path
 from sae_traits.config.release import ReleaseConfig
 from sae_traits.errors import ReleaseError
+from sae_traits.release.cards import ENDS
 from sae_traits.release.dataset import write_dataset
 folder = Path(sys.argv[1])
 collection, traits, latents = pickle.loads((folder / "world.pickle").read_bytes())
@@ -507,3 +509,54 @@ def test_the_card_documents_every_column_of_every_config(dataset):
         documented = [name.replace("&#95;", "_") for name, *_ in cells[2:]]
         assert documented == list(features(config))
         assert all(len(meaning) > 5 for *_, meaning in cells[2:])
+
+
+def test_pictures_that_have_been_made_are_not_made_again(world, tmp_path):
+    collection = world[0]
+    large, small = collection.images[:2]
+    with PictureCache(tmp_path / "pictures.sqlite") as cache:
+        marked = {side: released_picture(Image.new("RGB", (700, 500), (side % 256, 9, 9)), side) for side in (256, 512)}
+        for side, picture in marked.items():
+            cache.put(large.sha256, side, picture)
+        write(tmp_path / "dataset", world, cache=cache)
+        assert cache.get(small.sha256, 256) is None, "a small plain file is its own picture"
+        assert cache.get(collection.images[2].sha256, 256) is not None
+    row = next(row for row in rows_of(tmp_path / "dataset", "default", "train") if row["image_id"] == "large")
+    assert row["image"]["bytes"] == marked[256]
+    (shown,) = (row for row in rows_of(tmp_path / "dataset", "preview", "train") if row["image_id"] == "large")
+    assert decode(shown).size == (512, 366)
+    assert decode(shown).getpixel((2, 2))[0] < 12, "drawn on the picture of 512 pixels"
+
+
+def test_without_and_with_pictures_kept_the_bytes_are_the_same(dataset, world, tmp_path):
+    with PictureCache(tmp_path / "pictures.sqlite") as cache:
+        for _ in range(2):
+            write(tmp_path / "dataset", world, cache=cache)
+            for file in sorted(path for path in dataset.rglob("*") if path.is_file()):
+                assert (tmp_path / "dataset" / file.relative_to(dataset)).read_bytes() == file.read_bytes(), file
+
+
+def test_everything_that_is_measured_is_a_column_of_the_dataset_and_of_the_card(dataset):
+    card = (dataset / "README.md").read_text()
+    for name in Measurement.__dataclass_fields__:
+        assert name in features("default")
+        assert name in features("images")["traits"].feature
+        assert f"| {name} | " in card
+
+
+def test_before_its_card_is_written_a_dataset_loads_and_keeps_what_a_person_wrote(world, tmp_path):
+    from datasets import load_dataset
+
+    collection, traits, latents = world
+    card = tmp_path / "dataset" / "README.md"
+    write(tmp_path / "dataset", world)
+    card.write_text(card.read_text().replace(ENDS, f"Ann, at the museum.\n{ENDS}"))
+    config = ReleaseConfig(longest_side=256)
+    write_dataset(tmp_path / "dataset", collection, traits, latents, sae="s", config=config, workers=1)
+    assert "Ann, at the museum." in card.read_text()
+    assert "# Beetles" not in card.read_text()
+    loaded = load_dataset(str(tmp_path / "dataset"), split="train", cache_dir=str(tmp_path / "cache"))
+    assert loaded["sae"] == ["s"] * 3
+    write(tmp_path / "dataset", world)
+    assert f"Ann, at the museum.\n{ENDS}" in card.read_text()
+    assert "# Beetles" in card.read_text()

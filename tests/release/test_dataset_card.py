@@ -14,8 +14,8 @@ from hypothesis.strategies import text
 from jinja2 import Environment, UndefinedError, meta, nodes
 from small_results import RESULTS, SmallResults, hostile_results
 
-from sae_traits.geometry import Framing
 from sae_traits.evaluation.results import Results
+from sae_traits.geometry import Framing
 from sae_traits.release.cards import BEGINS, render_card
 from sae_traits.release.dataset_card import dataset_card, size_category
 from sae_traits.release.facts import Calls, DatasetFacts, DatasetSummary, ModelFacts, Provenance, Rights, Source
@@ -159,7 +159,7 @@ def test_the_card_says_the_figures_and_where_they_come_from():
 
 
 def test_drawn_images_are_said_to_be_drawn():
-    drawn = card_of(run=replace(RUN, drawn=True))
+    drawn = card_of(run=replace(RUN, note="Drawn images of invented species."))
     assert "drawings of invented species" in drawn
     assert "synthetic" in front_matter(drawn)["tags"]
     assert "invented" not in card_of()

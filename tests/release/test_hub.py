@@ -301,3 +301,23 @@ def test_the_settings_of_a_release_by_reference_go_when_its_images_come(hub: Hub
     (release / "release.json").unlink()
     (release / "data").rename(release / data)
     assert tuple(path for path in publish(hub, release).deleted if path == "release.json") == gone
+
+
+@pytest.mark.parametrize("place", ["sae-traits-release-", "main"])
+def test_what_does_not_have_the_hashes_of_the_folder_after_the_upload_is_refused(hub: Hub, release: Path, place: str):
+    """Nothing is loaded back here: names and hashes are compared in any case."""
+    first, second = (f"data/train-0000{number}-of-00002.parquet" for number in (0, 1))
+
+    def swap(request: str) -> None:
+        repository = hub.store.repositories.get(("dataset", "museum/traits"))
+        for branch in repository.branches if repository else ():
+            files = repository.find(branch).files
+            if branch.startswith(place) and first in files:
+                files[first] = files[second]
+
+    hub.listeners.append(swap)
+    with pytest.raises(ReleaseError, match="does not hold what was uploaded: names or hashes of files differ"):
+        publish(hub, release)
+    repository = hub.store.repositories["dataset", "museum/traits"]
+    assert repository.tags == {}
+    assert (repository.find("main").title == "initial commit") == (place != "main")

@@ -11,14 +11,16 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard, ModelCardData, parse_eval_result_entries
 from PIL import Image
+from small_releases import PROVENANCE
+from small_results import RESULTS, hostile_results
 
 from sae_traits import SAE, SAEConfig
 from sae_traits.config import TrainConfig
 from sae_traits.errors import CheckpointError, ReleaseError
 from sae_traits.geometry import Framing
-from sae_traits.release.cards import write_model_card
+from sae_traits.release.cards import BEGINS, ENDS
 from sae_traits.release.facts import LatentPicture, ModelFacts, Rights, Source
-from sae_traits.release.results import Condition, Estimate, Results, ZeroShot
+from sae_traits.release.model_card import write_model_card
 from sae_traits.sae.sweep import expand, parse_sweep
 from sae_traits.sae.sweep_folder import save_saes
 from sae_traits.schema import BackboneInfo
@@ -63,7 +65,7 @@ TRAINING = {
     "collection": "moths",
     "n_images": 1234,
     "n_patches": 2_000_896,
-    "settings": {"architecture": "topk", "k": 16, "prefixes": [], "l1_coefficient": 4e-4, "learning_rate": 1e-3},
+    "settings": {"architecture": "topk", "k": 16, "prefixes": [], "learning_rate": 1e-3},
     "curve": CURVE,
     "metrics": METRICS,
 }
@@ -89,7 +91,7 @@ HOSTILE = (
 
 
 def card_of(folder: Path, config: dict = CONFIG, *, repo_id: str | None = "org/moth-sae") -> str:
-    write_model_card(folder, config, config["training"].get("metrics", {}), repo_id=repo_id)
+    write_model_card(folder, config, repo_id=repo_id)
     return (folder / "README.md").read_text(encoding="utf-8")
 
 
@@ -138,7 +140,7 @@ def test_the_card_says_what_was_measured_and_by_which_embedding(tmp_path: Path):
         "explained variance (1 is perfect)": "0.9123",
         "mean squared error": "0.01235",
         "normalised mean squared error": "0.0877",
-        "active latents a patch (L0)": "16.00",
+        "active latents per patch (L0)": "16.00",
         "latents that never fired": "6.2%",
         "latents that fire at more than 10% of the patches": "3.1%",
         "patches that this was measured on": "50,176",
@@ -150,7 +152,7 @@ def test_the_card_says_what_was_measured_and_by_which_embedding(tmp_path: Path):
     }
 
 
-def test_the_card_says_what_it_was_trained_on_and_only_the_settings_that_matter(tmp_path: Path):
+def test_the_card_says_what_it_was_trained_on_and_with_which_settings(tmp_path: Path):
     card = card_of(tmp_path)
     assert rows(card, "Training data") == {
         "collection": "moths",
@@ -168,7 +170,7 @@ def test_the_card_says_what_it_was_trained_on_and_only_the_settings_that_matter(
 def test_a_measure_that_the_card_has_no_words_for_is_shown_under_its_name(tmp_path: Path):
     training = {"metrics": {"stability": {"mean": 0.5}, "l0": 3.0}, "optimiser": "Adam"}
     card = card_of(tmp_path, CONFIG | {"training": training})
-    assert rows(card, "How good it is") == {"active latents a patch (L0)": "3.00", "stability.mean": "0.5"}
+    assert rows(card, "How good it is") == {"active latents per patch (L0)": "3.00", "stability.mean": "0.5"}
     assert rows(card, "Training data") == {"optimiser": "Adam"}
     assert "## Training settings" not in card
 
@@ -272,29 +274,12 @@ def test_hostile_records_stay_text(tmp_path: Path, value: str):
 FACTS = ModelFacts(
     dataset_id="org/moth_traits",
     dataset_title="Moth traits",
-    source=Source(name="hf://datasets/museum/moths@v1"),
-    command="sae-traits run moths",
-    seconds={"extract": 812.6, "train": 99.9, "annotate": 5.0},
-    results=Results(
-        quality=(),
-        has_controls=False,
-        zero_shot=ZeroShot(
-            clip="imageomics/bioclip",
-            revision=None,
-            n_test=80,
-            n_classes=16,
-            chance=0.0625,
-            conditions=(
-                Condition("name only", Estimate(0.3, 0.2, 0.4)),
-                Condition("name + traits", Estimate(0.35, 0.25, 0.45)),
-                Condition("name + filler", Estimate(0.31, 0.2, 0.4)),
-            ),
-            gain=None,
-            dealt_p_value=0.125,
-            above_chance=True,
-            notes=("Three species have no traits.",),
-        ),
+    provenance=replace(
+        PROVENANCE,
+        source=Source(name="hf://datasets/museum/moths@v1"),
+        seconds={"extract": 812.6, "train": 99.9, "annotate": 5.0},
     ),
+    results=RESULTS,
     gallery=(
         LatentPicture(
             path="figures/latent-00017.jpg",
@@ -309,7 +294,8 @@ FACTS = ModelFacts(
 
 
 def with_facts(folder: Path, facts: ModelFacts = FACTS) -> str:
-    write_model_card(folder, CONFIG, METRICS | {"measured_on": "validation"}, repo_id="org/moth-sae", facts=facts)
+    training = TRAINING | {"metrics": METRICS | {"measured_on": "validation"}}
+    write_model_card(folder, CONFIG | {"training": training}, repo_id="org/moth-sae", facts=facts)
     return (folder / "README.md").read_text(encoding="utf-8")
 
 
@@ -323,7 +309,7 @@ def test_the_model_index_comes_back_through_the_hubs_own_classes(tmp_path: Path)
     clip = "top-1 accuracy of imageomics/bioclip, texts: "
     assert found == {
         (features, "explained_variance", "explained variance of the patch features", 0.912345, "validation"),
-        (features, "l0", "active latents a patch (L0)", 16.0, "validation"),
+        (features, "l0", "active latents per patch (L0)", 16.0, "validation"),
         (features, "dead_share", "share of the latents that never fired", 0.0625, "validation"),
         (zero_shot, "accuracy", clip + "name only", 0.3, "test"),
         (zero_shot, "accuracy", clip + "name + traits", 0.35, "test"),
@@ -355,7 +341,8 @@ def test_the_scores_are_also_written_as_eval_results_where_their_dataset_has_a_p
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "0.9", None, True])
 def test_what_is_no_number_is_no_score(tmp_path: Path, value: object):
-    write_model_card(tmp_path, CONFIG, {"explained_variance": value}, repo_id=None)
+    training = TRAINING | {"metrics": {"explained_variance": value}}
+    write_model_card(tmp_path, CONFIG | {"training": training}, repo_id=None)
     assert "model-index" not in front_matter((tmp_path / "README.md").read_text(encoding="utf-8"))
 
 
@@ -374,7 +361,7 @@ def test_the_card_links_its_dataset_and_says_what_the_traits_are_worth(tmp_path:
 
 def test_the_gallery_names_who_holds_the_rights(tmp_path: Path):
     gallery = with_facts(tmp_path).split("\n## What some latents fire on\n")[1].split("\n## ")[0]
-    assert "fires in 95 % of the images of Aus bus and in 5 % of those of its relatives" in gallery
+    assert "fires in 95 % of the individuals of Aus bus and in 5 % of those of its relatives" in gallery
     assert "![Latent 17](figures/latent-00017.jpg)" in gallery
     assert "Photographs: A. Naturalist (CC BY 4.0); holder unknown (no licence given)." in gallery
 
@@ -382,15 +369,13 @@ def test_the_gallery_names_who_holds_the_rights(tmp_path: Path):
 @pytest.mark.parametrize("value", HOSTILE)
 def test_hostile_facts_stay_text(tmp_path: Path, value: str):
     def of(text: str) -> str:
-        zero_shot = replace(FACTS.results.zero_shot, clip=text, notes=(text,))
         picture = replace(FACTS.gallery[0], species=text, rights=(Rights(text, text, 1),))
         facts = replace(
             FACTS,
             dataset_id="org/moths",
             dataset_title=text,
-            source=Source(name=text),
-            command=text,
-            results=replace(FACTS.results, zero_shot=zero_shot),
+            provenance=replace(PROVENANCE, source=Source(name=text), command=text),
+            results=hostile_results(text),
             gallery=(picture,),
         )
         return with_facts(tmp_path, facts)
@@ -403,15 +388,19 @@ def test_hostile_facts_stay_text(tmp_path: Path, value: str):
         assert len(re.findall(pattern, bodies[0])) == len(re.findall(pattern, bodies[1])), pattern
 
 
-def test_what_a_person_wrote_into_the_card_stays(tmp_path: Path):
+def test_what_a_person_wrote_into_its_section_of_the_card_stays(tmp_path: Path):
     card = card_of(tmp_path)
-    (tmp_path / "README.md").write_text(card + "\n## Thanks\n\nTo all moths.\n", encoding="utf-8")
+    thanks = f"{BEGINS}\n## Thanks\n\nTo all *moths*.\n{ENDS}"
+    assert f"{BEGINS}\n{ENDS}\n" in card
+    (tmp_path / "README.md").write_text(card.replace(f"{BEGINS}\n{ENDS}", thanks), encoding="utf-8")
     again = card_of(tmp_path, CONFIG | {"k": 32})
-    assert again.endswith("\n## Thanks\n\nTo all moths.\n")
-    assert "| active latents a patch (k) | 32 |" in again
-    (tmp_path / "README.md").write_text("---\n: : {\n---\n", encoding="utf-8")
-    with pytest.raises(ReleaseError, match=r"README\.md: the front matter of the card is not YAML"):
+    assert thanks in again
+    assert "| active latents per patch (k) | 32 |" in again
+    assert card_of(tmp_path, CONFIG | {"k": 32}) == again
+    (tmp_path / "README.md").write_text(again.replace(ENDS, ""), encoding="utf-8")
+    with pytest.raises(ReleaseError, match="does not have each of the comments"):
         card_of(tmp_path)
+    assert "To all *moths*." in (tmp_path / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path):

@@ -20,8 +20,9 @@ from sae_traits import SAE, SAEConfig
 from sae_traits.config import FeaturesConfig, TrainConfig
 from sae_traits.errors import CheckpointError, ReleaseError
 from sae_traits.features.backbone import load_backbone
-from sae_traits.publishing import stage_saes, write_card
 from sae_traits.release.hub import Published, publish_folder
+from sae_traits.release.model_card import write_model_card
+from sae_traits.release.publication import stage_saes
 from sae_traits.sae.sweep import expand, parse_sweep
 from sae_traits.sae.sweep_folder import save_saes
 from sae_traits.schema import BackboneInfo
@@ -58,12 +59,16 @@ def train(folder: Path, text: str, *, backbone: BackboneInfo | None = None) -> l
     return saes
 
 
+def write_card(folder: Path) -> None:
+    write_model_card(folder, SAE.from_pretrained(folder).config.to_dict(), repo_id=REPOSITORY)
+
+
 def publish(hub: Hub, source: Path) -> Published:
     """What `publish` does with RUN/sae."""
     staged = source.with_name("staged")
     shutil.rmtree(staged, ignore_errors=True)
     stage_saes(source, staged)
-    write_card(staged, SAE.from_pretrained(staged), repo_id=REPOSITORY)
+    write_card(staged)
     return publish_folder(
         staged,
         REPOSITORY,
@@ -198,7 +203,7 @@ def test_the_place_of_a_backbone_on_this_machine_is_named_nowhere(tmp_path: Path
     private = replace(info, backbone='/home/jane "o" doe/modèles/insect-vit')
     train(tmp_path / "sae", "k=1,2", backbone=private)
     stage_saes(tmp_path / "sae", tmp_path / "staged")
-    write_card(tmp_path / "staged", SAE.from_pretrained(tmp_path / "staged"), repo_id=REPOSITORY)
+    write_card(tmp_path / "staged")
     for file in (tmp_path / "staged").rglob("*"):
         if file.is_file():
             assert "jane" not in file.read_bytes().decode("utf-8", "replace"), file

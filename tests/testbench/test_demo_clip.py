@@ -120,15 +120,6 @@ def test_sketches_say_what_the_describer_measured_of_the_drawing(few_sketches):
     assert agree >= 12  # shades on the border of two names make up the rest
 
 
-def test_drawings_are_kept_and_found_again(tmp_path):
-    first = sketch_species(5, 2, 1, input_framing(), workers=1, cache=tmp_path)
-    stamps = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    again = sketch_species(5, 2, 1, input_framing(), workers=1, cache=tmp_path)
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == stamps
-    np.testing.assert_array_equal(first.pixels, again.pixels)
-    assert first.sentences == again.sentences
-
-
 def test_words_state_the_true_looks_and_nothing_else(many_species):
     for species in many_species[:300]:
         text = in_words(species, np.random.default_rng(0)).replace("dark brown", "dark-brown")

@@ -6,11 +6,9 @@ few patches of a part that tells the species, sometimes a whole part, sometimes 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,10 +55,8 @@ class Sketches:
     """Of each image of each species."""
 
 
-def sketch_species(
-    seed: int, n_species: int, n_images: int, framing: Framing, *, workers: int = 2, cache: Path | None = None
-) -> Sketches:
-    """Draw training species; with a cache folder, only once for the same arguments and code.
+def sketch_species(seed: int, n_species: int, n_images: int, framing: Framing, *, workers: int = 2) -> Sketches:
+    """Draw training species.
 
     Args:
         seed: of species and images.
@@ -68,25 +64,16 @@ def sketch_species(
         n_images: images of each.
         framing: how images become the model's input.
         workers: processes that draw.
-        cache: where to keep the drawings; not checked against changes of the drawing code.
     """
     species = tuple(training_species(np.random.default_rng([seed, 0, index])) for index in range(n_species))
-    name = f"sketches-{seed}-{n_species}x{n_images}-{framing.size[0]}px"
-    if cache is not None and (cache / f"{name}.json").is_file():
-        pixels = np.load(cache / f"{name}.npy")
-        sentences = json.loads((cache / f"{name}.json").read_text(encoding="utf-8"))
-    else:
-        jobs = [(seed, index, number) for index in range(n_species) for number in range(n_images)]
-        draw = partial(_sketch_one, species, framing)
-        sketches = list(track(map_in_processes(draw, jobs, workers), "sketch", len(jobs)))
-        side = framing.size[0]
-        pixels = np.stack([sketch.pixels for sketch in sketches]).reshape(n_species, n_images, side, side, 3)
-        sentences = [[sketches[i * n_images + k].sentences for k in range(n_images)] for i in range(n_species)]
-        if cache is not None:
-            cache.mkdir(parents=True, exist_ok=True)
-            np.save(cache / f"{name}.npy", pixels)
-            (cache / f"{name}.json").write_text(json.dumps(sentences), encoding="utf-8")
-    return Sketches(species, pixels, tuple(tuple(map(tuple, row)) for row in sentences))
+    jobs = [(seed, index, number) for index in range(n_species) for number in range(n_images)]
+    draw = partial(_sketch_one, species, framing)
+    sketches = list(track(map_in_processes(draw, jobs, workers), "sketch", len(jobs)))
+    side = framing.size[0]
+    pixels = np.stack([sketch.pixels for sketch in sketches]).reshape(n_species, n_images, side, side, 3)
+    sentences = [sketch.sentences for sketch in sketches]
+    by_species = tuple(tuple(sentences[i * n_images : (i + 1) * n_images]) for i in range(n_species))
+    return Sketches(species, pixels, by_species)
 
 
 def sketch(species: DrawnSpecies, framing: Framing, rng: np.random.Generator) -> Sketch:

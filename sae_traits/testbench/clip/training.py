@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from sae_traits.errors import ConfigError
-from sae_traits.logging import say
+from sae_traits.logging import track
 from sae_traits.testbench.clip.captions import CaptionWriter
 from sae_traits.testbench.clip.model import CONTEXT_LENGTH, MEAN, PAD_ID, STD, new_model, train_tokenizer
 from sae_traits.testbench.clip.sketches import Sketches
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 MAXIMUM_SCALE = math.log(100)
 """Of the logarithm of the scale of the logits, as in CLIP."""
 TEXTS_AT_ONCE = 64
-SECONDS_BETWEEN_LINES = 15.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +71,7 @@ def train(sketches: Sketches, settings: TrainingSettings) -> Trained:
     """
     if settings.batch_size > len(sketches.species):
         raise ConfigError(f"a batch of {settings.batch_size} needs as many species, not {len(sketches.species)}")
-    started = last_line = time.monotonic()
+    started = time.monotonic()
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng([settings.seed, 2])
     writer = CaptionWriter(settings.seed)
@@ -84,7 +83,7 @@ def train(sketches: Sketches, settings: TrainingSettings) -> Trained:
     optimizer = _optimizer(model, settings)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _learning_rate(step, settings))
     losses: list[float] = []
-    for step in range(settings.n_steps):
+    for _ in track(range(settings.n_steps), "train", settings.n_steps, "step"):
         chosen = rng.permutation(len(sketches.species))[: settings.batch_size]
         images = augment(sketches.pixels[chosen, rng.integers(sketches.pixels.shape[1], size=len(chosen))], rng)
         captions = [
@@ -100,10 +99,6 @@ def train(sketches: Sketches, settings: TrainingSettings) -> Trained:
         with torch.no_grad():
             model.logit_scale.clamp_(0, MAXIMUM_SCALE)
         losses.append(loss.item())
-        if time.monotonic() - last_line > SECONDS_BETWEEN_LINES:
-            last_line = time.monotonic()
-            left = (last_line - started) / (step + 1) * (settings.n_steps - step - 1)
-            say(f"train: step {step + 1} of {settings.n_steps}, loss {np.mean(losses[-50:]):.3f}, {left:.0f} s left")
     return Trained(model.eval(), tokenizer, tuple(losses), time.monotonic() - started)
 
 

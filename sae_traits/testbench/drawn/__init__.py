@@ -27,7 +27,8 @@ from sae_traits.testbench.drawn.world import NOTE, WORLD, Truth, true_world
 
 __all__ = ["Truth", "draw_collection", "part_labels_file"]
 
-Job, Result = TypeVar("Job"), TypeVar("Result")
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 METADATA_FILE = "metadata.csv"
 IMAGES, MASKS, PARTS = "images", "masks", "parts"

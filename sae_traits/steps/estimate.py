@@ -1,23 +1,22 @@
-"""What a whole run is going to take, known from the collection's listing and the configuration, before it is begun."""
+"""What a run is going to take, or a step of it, as far as it is known before it is begun."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from sae_traits.config import RunConfig, TrainConfig
-from sae_traits.describers import make_describer
-from sae_traits.extraction import backbone_of, collect
+from sae_traits.config import SpecimenContrast, TrainConfig
+from sae_traits.config.regions import LatentRegions
+from sae_traits.errors import ConfigError
+from sae_traits.features.backbone import patch_counts
 from sae_traits.features.estimate import ExtractionEstimate, estimate_extraction, flops_per_image
-from sae_traits.features.patches import patch_counts
 from sae_traits.release.estimate import estimate_dataset
-from sae_traits.runs.run import Run
+from sae_traits.runs.context import Context
 from sae_traits.sae.estimate import TrainingEstimate, encoding_flops_per_patch, estimate_training
-from sae_traits.sae.model import SAE
 from sae_traits.sae.sweep import expand, parse_sweep
-from sae_traits.schema import SPLITS, BackboneInfo, Collection
-from sae_traits.traits.estimate import AnnotationEstimate, bound_annotation
-from sae_traits.traits.label_free import without_labels
+from sae_traits.schema import BackboneInfo, Collection
+from sae_traits.traits.estimate import AnnotationEstimate, bound_annotation, estimate_annotation
+from sae_traits.traits.plan import without_labels
 
 _PREFIXES = (("PFLOP", 1e15), ("TFLOP", 1e12), ("GFLOP", 1e9), ("MFLOP", 1e6))
 
@@ -91,37 +90,29 @@ class RunEstimate:
         return [f"computing   {', '.join(parts)}", f"            {self.compute_hours:,.2f} hours {speed}"]
 
 
-def estimate_run(run: Run, *, teraflops: float) -> RunEstimate:
-    """Read the collection and load the backbone, and say what everything else is going to take.
+def estimate_run(context: Context, *, teraflops: float) -> RunEstimate:
+    """Load the backbone, and say what everything after `collect` is going to take.
 
     Args:
-        run: it may be new; only its collection is read and kept.
-        teraflops: computing speed that the machine sustains, in 1e12 floating-point operations a second.
+        context: a run whose collection has been read.
+        teraflops: computing speed that the machine sustains, in 1e12 floating-point operations per second.
 
     Raises:
-        CollectionError: the collection cannot be used.
         BackboneError: there is no such model or layer.
         ConfigError: options do not go together.
     """
-    config = run.config
-    describer = make_describer(config.describe)
-    collect(run)
-    collection = Collection.load(run.images_file)
-    backbone = backbone_of(run)
-    extraction = estimate_extraction(collection, backbone.info, config.features.dtype, run.activations)
-    training, n_latents = None, config.train.n_latents
-    if config.train.sae is not None:
-        n_latents = SAE.from_pretrained(config.train.sae, revision=config.train.sae_revision).config.n_latents
-    else:
-        training = _training(config.train, collection, backbone.info)
-    code_passes = _passes_for_codes(config)
+    config, collection, backbone = context.config, context.collection, context.backbone
+    extraction = estimate_features(context)
+    training = _training(config.train, collection, backbone.info) if isinstance(config.train, TrainConfig) else None
+    n_latents = config.train.n_latents if isinstance(config.train, TrainConfig) else _adopted_latents(context)
+    code_passes = _passes_for_codes(config.regions)
     image_passes = 1.0
     if config.features.stream:
         extraction = replace(extraction, n_bytes=0, n_shards=0)
         image_passes = code_passes + (training.n_patches / extraction.n_patches if training else 0)
-    traits_per_image = config.contrast.traits_per_image if _has_latents(config) else 1
+    traits_per_image = config.regions.traits_per_image if isinstance(config.regions, LatentRegions) else 1
     return RunEstimate(
-        n_species=len({s.taxon.species for s in collection.images} - {None}),
+        n_species=len({record.taxon.species for record in collection.images} - {None}),
         extraction=extraction,
         feature_flops=round(flops_per_image(backbone) * extraction.n_images * image_passes),
         training=training,
@@ -129,10 +120,38 @@ def estimate_run(run: Run, *, teraflops: float) -> RunEstimate:
         teraflops=teraflops,
         traits_per_image=traits_per_image,
         annotation=bound_annotation(
-            _as_described(config, collection).images, describer, config.describe, traits_per_image=traits_per_image
+            without_labels(collection, config.regions.unlabelled_splits).images,
+            context.describer,
+            config.describer,
+            traits_per_image=traits_per_image,
         ),
         dataset_bytes=estimate_dataset(collection, config.release, traits_per_image=traits_per_image),
     )
+
+
+def estimate_features(context: Context) -> ExtractionEstimate:
+    """How many bytes the features of a run are going to take."""
+    info, dtype = context.backbone.info, context.config.features.storage_dtype
+    return estimate_extraction(context.collection, info, dtype, context.folder.activations)
+
+
+def estimate_kept_features(context: Context) -> ExtractionEstimate:
+    """How many bytes the step `extract` is going to write.
+
+    Raises:
+        ConfigError: with `stream` it writes none.
+    """
+    if context.config.features.stream:
+        raise ConfigError(
+            "with --stream no features are written, so there is nothing to estimate; leave out one of them"
+        )
+    return estimate_features(context)
+
+
+def estimate_descriptions(context: Context) -> AnnotationEstimate:
+    """What describing the regions of an encoded run would cost; asks nothing."""
+    with context.open_ledger() as ledger:
+        return estimate_annotation(context.plan, context.describer, ledger, context.config.describer)
 
 
 def _training(config: TrainConfig, collection: Collection, info: BackboneInfo) -> TrainingEstimate:
@@ -143,22 +162,16 @@ def _training(config: TrainConfig, collection: Collection, info: BackboneInfo) -
     )
 
 
-def _has_latents(config: RunConfig) -> bool:
-    return config.contrast.regions not in ("gradcam", "whole")
+def _adopted_latents(context: Context) -> int:
+    assert context.adopted_sae is not None
+    return context.adopted_sae.config.n_latents
 
 
-def _passes_for_codes(config: RunConfig) -> int:
+def _passes_for_codes(regions: Any) -> int:
     """How often all patches are encoded: the quantile that a latent fires above takes a pass of its own."""
-    if not _has_latents(config):
+    if not isinstance(regions, LatentRegions):
         return 0
-    return 1 if config.contrast.contrast == "paper" or config.contrast.latents is not None else 2
-
-
-def _as_described(config: RunConfig, collection: Collection) -> Collection:
-    """The collection without the labels that the description does not see."""
-    if config.contrast.latents is not None:
-        return without_labels(collection, SPLITS)
-    return without_labels(collection, ("validation", "test")) if config.contrast.label_free else collection
+    return 2 if isinstance(regions.contrast, SpecimenContrast) else 1
 
 
 def _flop(flops: int) -> str:

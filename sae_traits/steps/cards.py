@@ -1,0 +1,35 @@
+"""The step `cards`: the cards of the dataset and of the SAE, with what an evaluation found where there was one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from sae_traits.release.cards import CARD
+from sae_traits.release.facts import DatasetSummary
+from sae_traits.runs.context import Context
+from sae_traits.runs.record import Counts
+from sae_traits.runs.release import write_dataset_card_of, write_model_card_of
+
+
+def cards(context: Context) -> None:
+    """Write RUN/dataset/README.md and RUN/sae/README.md; what a person wrote between the markers stays.
+
+    Raises:
+        ReleaseError: a card cannot be written.
+    """
+    folder, results = context.folder, context.results
+
+    def work() -> Counts:
+        summary = DatasetSummary.from_dict(context.steps.counts("dataset"))
+        write_dataset_card_of(context, folder.dataset, summary, name=context.dictionary_name)
+        write_model_card_of(context, folder.sae)
+        return {}
+
+    inputs = {
+        "command": context.command,
+        "title": context.config.release.title,
+        "results": json.loads(results.to_json()) if results else None,
+        "calls": asdict(context.calls),
+    }
+    context.steps.do("cards", inputs, [folder.dataset / CARD, folder.sae / CARD], work)

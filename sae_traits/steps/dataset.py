@@ -1,0 +1,28 @@
+"""The step `dataset`: the tables of the released dataset, RUN/dataset/data."""
+
+from __future__ import annotations
+
+from sae_traits.config.tree import as_dict
+from sae_traits.runs.context import Context
+from sae_traits.runs.record import Counts
+from sae_traits.runs.release import write_run_dataset
+
+
+def dataset(context: Context) -> None:
+    """Write the dataset folder; its card comes with the step `cards`.
+
+    Raises:
+        CollectionError: an image cannot be read any more, or has changed.
+        StoreError: the folder cannot be written, or holds other files.
+    """
+    name = context.dictionary_name
+
+    def work() -> Counts:
+        return write_run_dataset(context, context.folder.dataset, name=name).to_dict()
+
+    inputs = {
+        "release": as_dict(context.config.release),
+        "dictionary": name,
+        "rights": context.collection.digest("file", "license", "rights_holder", "source_url", "source_revision"),
+    }
+    context.steps.do("dataset", inputs, [context.folder.dataset / "data"], work)

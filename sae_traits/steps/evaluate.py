@@ -1,0 +1,58 @@
+"""The step `evaluate`: score the regions and the texts, ask a CLIP model whether the traits help, write the report."""
+
+from __future__ import annotations
+
+from sae_traits.config.tree import as_dict
+from sae_traits.evaluation.evidence import Evidence, StoredTraits
+from sae_traits.evaluation.report import write_report
+from sae_traits.evaluation.results import run_tasks
+from sae_traits.evaluation.tasks import TASKS
+from sae_traits.io import hash_of_file
+from sae_traits.runs.context import Context
+from sae_traits.runs.record import Counts
+
+
+def evaluate(context: Context) -> None:
+    """Run the tasks of an evaluation on the traits, and write RUN/evaluation.
+
+    Raises:
+        BackboneError: the CLIP model cannot be loaded.
+        CollectionError: an image or a mask cannot be read any more.
+    """
+    config, folder, faithfulness = context.config, context.folder, context.faithfulness
+    zero_shot, clip = config.zero_shot, context.clip
+
+    def work() -> Counts:
+        with context.open_ledger() as ledger:
+            evidence = Evidence(
+                collection=context.collection,
+                traits=StoredTraits(folder.traits),
+                backbone=context.features.info,
+                region_source=config.regions.kind,
+                annotation=context.steps.counts("annotate"),
+                sae=context.steps.counts("train") if config.regions.kind == "sae" else None,
+                ledger=ledger,
+                describer=context.describer,
+                faithfulness=faithfulness,
+                clip=clip,
+                zero_shot=zero_shot,
+                embeddings=folder.embeddings,
+                batch_size=config.features.image_batch_size,
+                workers=config.features.workers,
+                opened_picture=context.open_picture,
+            )
+            results = run_tasks(evidence, (*TASKS, *context.extra_tasks))
+            n_drawn = write_report(folder.evaluation, config.release.title, results, evidence)
+        return {"n_regions_drawn": n_drawn, "zero_shot": results.zero_shot is not None}
+
+    common_names = zero_shot.common_names if zero_shot else None
+    inputs = {
+        "masks": context.steps.fingerprint("collect"),
+        "faithfulness": faithfulness.to_dict() if faithfulness else None,
+        "zero_shot": as_dict(zero_shot),
+        "clip": clip.info.to_dict() if clip else None,
+        "common_names": hash_of_file(common_names) if common_names else None,
+        "title": config.release.title,
+        "tasks": [task.name for task in (*TASKS, *context.extra_tasks)],
+    }
+    context.steps.do("evaluate", inputs, [folder.evaluation], work)

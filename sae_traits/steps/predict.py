@@ -1,0 +1,26 @@
+"""What `predict` decides before it is an ordinary run: which latents, and the SAE that they are latents of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sae_traits.config import AdoptedSAE, ReleasedLatents, RunConfig
+from sae_traits.traits.released_latents import read_released_latents, sae_to_adopt
+
+
+def pinned(config: RunConfig) -> dict[str, dict[str, Any]]:
+    """The commit of the dataset, and the SAE that it names where no other was given, as options for a run.
+
+    Raises:
+        ConfigError: the dataset's SAE is on no Hub, and --sae does not say where else it is.
+        StoreError: the dataset cannot be read.
+    """
+    contrast, train = getattr(config.regions, "contrast", None), config.train
+    assert isinstance(contrast, ReleasedLatents), "images without labels have --latents"
+    released = read_released_latents(contrast.latents, revision=contrast.revision)
+    given, revision = (train.sae, train.revision) if isinstance(train, AdoptedSAE) else (None, None)
+    sae, revision = sae_to_adopt(released, contrast.latents, given, revision)
+    return {
+        "regions": {"contrast": {"revision": released.revision}},
+        "train": {"sae": sae, "revision": revision},
+    }

@@ -1,0 +1,62 @@
+"""Publishing a finished run: the SAE, with the sweep that it is of, then the dataset that names its commit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from sae_traits.errors import ReleaseError, StoreError
+from sae_traits.logging import warn
+from sae_traits.release.cards import CARD, keep_section, read_card
+from sae_traits.release.publication import Terms, plan_lines, publish_release, stage_saes, warnings_of
+from sae_traits.runs.context import Context
+from sae_traits.runs.release import write_dataset_card_of, write_model_card_of, write_run_dataset
+
+UNKNOWN_COMMIT = "0" * 40
+"""Stands in a dry run for the commit that the SAE will get."""
+
+
+def publish(context: Context, terms: Terms, *, dry_run: bool) -> list[str]:
+    """Publish the SAE and the dataset of a run on the Hub; what happened, as lines.
+
+    Args:
+        context: a finished run.
+        terms: names of the repositories, and on what conditions.
+        dry_run: only say which files would be public; talks to no one.
+
+    Raises:
+        StoreError: the run is not finished, or its files are not as they were written.
+        ReleaseError: the Hub refuses or cannot be reached, or a tag is taken.
+    """
+    folder, regions = context.folder, context.config.regions
+    context.steps.fingerprint("cards")
+    if regions.kind != "sae":
+        raise ReleaseError(
+            f"the dataset of {folder.path} has regions of a baseline (--regions {regions.kind}), not of the SAE that it "
+            f"would be published with; run `sae-traits annotate {folder.path} --regions sae` first"
+        )
+    for step in ("train", "annotate"):
+        if changed := context.steps.changed_files(step, thorough=True):
+            raise StoreError(
+                f"{changed[0]} is missing or not as it was written; run `sae-traits run` on {folder.path} again, which "
+                "makes it anew"
+            )
+    for warning in warnings_of(context.collection, embeds_images=context.config.release.images == "embed"):
+        warn(warning)
+    with TemporaryDirectory(prefix="sae-traits-publish-") as temporary:
+        model_folder, dataset_folder = Path(temporary, "model"), Path(temporary, "dataset")
+        stage_saes(folder.sae, model_folder)
+        write_model_card_of(context, model_folder, terms)
+
+        def write_dataset_for(name: str) -> Path:
+            summary = write_run_dataset(context, dataset_folder, name=name)
+            write_dataset_card_of(context, dataset_folder, summary, name=name, repo_id=terms.dataset_repo)
+            if (former := read_card(folder.dataset)) is not None:
+                card = keep_section(read_card(dataset_folder) or "", former, str(folder.dataset / CARD))
+                (dataset_folder / CARD).write_text(card, encoding="utf-8")
+            return dataset_folder
+
+        if dry_run:
+            write_dataset_for(f"{terms.model_repo}@{UNKNOWN_COMMIT}")
+            return plan_lines(terms, model_folder, dataset_folder)
+        return publish_release(model_folder, write_dataset_for, terms).lines()

@@ -1,0 +1,86 @@
+"""The step `train`: one SAE or a sweep, or an SAE that was trained elsewhere, and what it measures; all take part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from sae_traits.config import AdoptedSAE
+from sae_traits.config.tree import as_dict
+from sae_traits.io import write_text
+from sae_traits.release.cards import CARD, read_card
+from sae_traits.runs.context import Context
+from sae_traits.runs.record import Counts
+from sae_traits.sae.collection_training import train_on_source
+from sae_traits.sae.extractor import adopt
+from sae_traits.sae.measuring import measure_on_held_out, measure_together
+from sae_traits.sae.model import SAE
+from sae_traits.sae.sweep import expand, parse_sweep
+from sae_traits.sae.sweep_folder import save_saes
+from sae_traits.sae.trainer import check_together
+
+
+def train(context: Context) -> None:
+    """Train the SAE of a run, or a sweep, on its training images, or adopt that of --sae.
+
+    Raises:
+        ConfigError: the settings do not go together, or the tracker is not installed.
+        CheckpointError: the SAE of --sae does not fit the features.
+    """
+    config = context.config.train
+    if isinstance(config, AdoptedSAE):
+        _adopt(context)
+        return
+    accelerator, collection = context.accelerator, context.collection
+    varied = parse_sweep(config.sweep) if config.sweep is not None else {}
+    configs = expand(replace(config, sweep=None, tracker=None), varied)
+    check_together(configs, accelerator)
+    rows = collection.rows("train")
+
+    def work() -> Counts:
+        saes = train_on_source(
+            context.features,
+            rows,
+            config,
+            configs,
+            collection=collection.root.name,
+            checkpoint=context.folder.checkpoint,
+            accelerator=accelerator,
+        )
+        measure_together(saes, configs, context.features, collection, accelerator)
+        return _save(context, saes, lambda: save_saes(context.folder.sae, saes, configs, varied))
+
+    inputs: dict[str, Any] = {
+        "training": rows.tolist(),
+        "train": [as_dict(of_sae) for of_sae in configs],
+        "seed_of_order": config.seed,
+        "precision": accelerator.mixed_precision,
+    }
+    context.steps.do("train", inputs, [context.folder.sae], work)
+    if context.is_main_process:
+        context.folder.checkpoint.unlink(missing_ok=True)
+
+
+def _adopt(context: Context) -> None:
+    sae = context.adopted_sae
+    assert sae is not None
+    adopt(sae, context.features.info)
+
+    def work() -> Counts:
+        measure_on_held_out([sae], context.features, context.collection, context.accelerator.device)
+        return _save(context, [sae], lambda: save_saes(context.folder.sae, [sae], [], ()))
+
+    inputs = {"training": context.collection.rows("train").tolist(), "sae": sae.weights_hash()}
+    context.steps.do("train", inputs, [context.folder.sae], work)
+
+
+def _save(context: Context, saes: list[SAE], save: Callable[[], SAE]) -> Counts:
+    """Save the SAEs in one of the processes, and keep the card for what a person wrote into it; the measures."""
+    if not context.is_main_process:
+        return {}
+    card = read_card(context.folder.sae)
+    chosen = save()
+    if card is not None:
+        write_text(context.folder.sae / CARD, card)
+    return {**chosen.config.training["metrics"], "n_saes": len(saes)}

@@ -1,0 +1,73 @@
+"""Pictures made of photographs, and the file that keeps them."""
+
+from __future__ import annotations
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sae_traits.errors import StoreError
+from sae_traits.images.pictures import PictureCache, reduced_size, released_picture
+
+SHA256 = "0" * 64
+
+
+def photograph(width: int, height: int) -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 255, (9, 12, 3)).astype(np.uint8)
+    return Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def test_a_picture_is_reduced_to_its_longest_side_and_never_enlarged():
+    for size, expected in (((700, 500), (256, 183)), ((100, 60), (100, 60)), ((10_000, 20), (256, 1))):
+        picture = Image.open(io.BytesIO(released_picture(photograph(*size), 256)))
+        assert (picture.format, picture.size, picture.mode) == ("JPEG", expected, "RGB")
+        assert picture.size == reduced_size(size, 256)
+
+
+def test_a_picture_has_no_metadata():
+    image = photograph(90, 60)
+    image.info = {"comment": b"found at the old oak", "icc_profile": b"profile", "exif": b"Exif\0\0"}
+    content = released_picture(image, 512)
+    assert b"oak" not in content
+    assert b"profile" not in content
+    assert not Image.open(io.BytesIO(content)).getexif()
+    assert image.info, "the image that was given stays as it is"
+
+
+def test_a_photograph_is_opened_only_where_its_picture_is_not_there(tmp_path: Path):
+    opened = []
+
+    def open_photograph() -> Image.Image:
+        opened.append(1)
+        return photograph(300, 200)
+
+    with PictureCache(tmp_path / "pictures.sqlite") as cache:
+        assert cache.get(SHA256, 128) is None
+        first = cache.get_or_make(SHA256, 128, open_photograph)
+        assert cache.get_or_make(SHA256, 128, open_photograph) == first
+        assert len(opened) == 1
+        cache.get_or_make(SHA256, 64, open_photograph)
+        assert len(opened) == 2
+    with PictureCache(tmp_path / "pictures.sqlite") as again:
+        assert again.get(SHA256, 128) == first
+        again.put(SHA256, 128, b"another")
+        assert again.get(SHA256, 128) == b"another"
+
+
+def test_threads_share_a_cache(tmp_path: Path):
+    with PictureCache(tmp_path / "new" / "pictures.sqlite") as cache:
+        image = photograph(80, 60)
+        with ThreadPoolExecutor(8) as pool:
+            names = [f"{number % 20:064d}" for number in range(200)]
+            found = list(pool.map(lambda name: cache.get_or_make(name, 32, lambda: image), names))
+        assert len(set(found)) == 1
+
+
+def test_a_file_that_is_no_cache_is_one_line(tmp_path: Path):
+    (tmp_path / "pictures.sqlite").write_text("no database" * 100)
+    with pytest.raises(StoreError, match=r"cannot use the pictures in .*pictures\.sqlite .*delete it"):
+        PictureCache(tmp_path / "pictures.sqlite")
