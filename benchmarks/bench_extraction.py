@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from transformers import AutoModel, Dinov2Config, Dinov2Model
 
-from sae_traits.config import FeaturesConfig
+from sae_traits.config.features import VisionModel
 from sae_traits.features.backbone import load_backbone
 from sae_traits.features.extract import extract
 from sae_traits.features.loading import prepared_batches
@@ -89,7 +89,7 @@ def main() -> None:
         folder = Path(name)
         collection = make_photographs(folder / "images", arguments.images)
         model_folder = make_model(folder / "model")
-        backbone = load_backbone(FeaturesConfig(backbone=str(model_folder), layer=12, device="cpu"))
+        backbone = load_backbone(VisionModel(model=str(model_folder), layer=12), device="cpu")
         model = AutoModel.from_pretrained(model_folder).eval()
         rows = range(arguments.images)
 

@@ -21,19 +21,19 @@ from sae_traits.features.store import (
     FeatureShard,
     FeatureStore,
     ShardEntry,
-    hash_of_file,
     write_index,
     write_shard,
 )
 from sae_traits.features.stream import PatchStream
 from sae_traits.geometry import Framing
-from sae_traits.schema import BackboneInfo
+from sae_traits.io import hash_of_file
+from sae_traits.schema import BackboneInfo, Dtype
 
 D_MODEL, PATCHES_A_SPECIMEN, SHARD_BYTES, N_SHARDS = 768, 256, 256 * 2**20, 4
 BATCH_SIZE = 4096
 
 
-def make_store(folder: Path, dtype: str) -> FeatureStore:
+def make_store(folder: Path, dtype: Dtype) -> FeatureStore:
     """Random features in shards of the size that extraction writes; twice what the buffer holds."""
     folder.mkdir()
     entries = []

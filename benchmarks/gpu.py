@@ -29,11 +29,12 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import Dinov2Config, Dinov2Model
 
-from sae_traits.config import FeaturesConfig, TrainConfig
+from sae_traits.config import TrainConfig
+from sae_traits.config.features import VisionModel
 from sae_traits.features.backbone import Backbone, load_backbone
 from sae_traits.features.loading import prepared_batches
 from sae_traits.features.source import ImageSource
-from sae_traits.features.stream import ImagePatchStream, moments
+from sae_traits.features.stream import PatchStream, moments
 from sae_traits.logging import say
 from sae_traits.sae.metrics import measure_sae
 from sae_traits.sae.model import SAE, SAEConfig
@@ -136,9 +137,9 @@ def make_model(folder: Path, size: Size) -> Path:
 
 def load(folder: Path, bench: Bench, precision: Precision) -> Backbone:
     """The model as the pipeline loads it."""
-    names = {"fp32": "float32", "bf16": "bfloat16"}
-    config = {"backbone": str(folder), "layer": bench.size.layer, "device": str(bench.device)}
-    return load_backbone(FeaturesConfig(**config, precision=names[precision]))  # pyright: ignore[reportArgumentType]
+    compute_dtype = "float32" if precision == "fp32" else "bfloat16"
+    model = VisionModel(model=str(folder), layer=bench.size.layer, compute_dtype=compute_dtype)
+    return load_backbone(model, device=str(bench.device))
 
 
 def images_to_codes(bench: Bench, model: Path) -> None:
@@ -319,17 +320,23 @@ def from_photographs(bench: Bench, model: Path, photographs: Collection) -> None
         n_read = sum(len(batch) for batch in batches)
         return f"{n_read / (time.perf_counter() - started):,.0f} images/s"
 
-    source = ImageSource(photographs, backbone, image_batch_size=size.photographs_at_once, workers=workers)
+    source = ImageSource(
+        photographs,
+        backbone,
+        image_batch_size=size.photographs_at_once,
+        workers=workers,
+        storage_dtype="bfloat16",
+    )
     n_patches = int(source.patch_counts().sum())
     n_steps = size.passes * n_patches // size.batch_size
 
     def training_from_them() -> str:
-        found = moments(source, rows, at_most=2 * size.photographs_at_once)
+        found = moments(source, rows, max_images=2 * size.photographs_at_once)
         scale = FeatureScale(mean=found.mean.float(), scale=(found.mean_squared_deviation / source.info.d_model) ** 0.5)
         config = TrainConfig(n_latents=size.n_latents, k=size.k, batch_size=size.batch_size, warmup_steps=WARMUP_STEPS)
 
         def batches(start: int) -> Iterator[Tensor]:
-            stream = ImagePatchStream(
+            stream = PatchStream(
                 source,
                 rows,
                 n_patches=n_steps * size.batch_size,
@@ -337,7 +344,6 @@ def from_photographs(bench: Bench, model: Path, photographs: Collection) -> None
                 start=start,
                 # A quarter of the photographs meet in the buffer: if all did, they would be read once only.
                 buffer_bytes=n_patches * source.info.d_model * torch.bfloat16.itemsize // 4,
-                dtype="bfloat16",
                 device=bench.device,
             )
             return iter(stream)

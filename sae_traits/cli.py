@@ -28,6 +28,7 @@ from sae_traits.config.command_line import (
 )
 from sae_traits.config.layers import read_config, resolve
 from sae_traits.errors import ConfigError, SaeTraitsError
+from sae_traits.logging import printing_to_stderr
 from sae_traits.without_effect import refuse_options_without_effect
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return USAGE
     try:
-        return arguments.function(arguments)
+        with printing_to_stderr():
+            return arguments.function(arguments)
     except ConfigError as error:
         print(f"sae-traits {arguments.command}: {error}", file=sys.stderr)
         return USAGE

@@ -3,12 +3,12 @@
 A source image of `source` pixels is resized to `resized` pixels and laid on a canvas of `size` pixels (the model input)
 with its upper left corner at `offset`: negative where it is cropped, positive where it is padded, zero where it is
 squashed. The canvas is cut into `rows x columns` patches, counted row by row from the upper left. All of this is exact
-arithmetic: a patch maps to the rectangle of source pixels that it was made from, and back.
+arithmetic: a patch maps to the rectangle of source pixels that it was made from.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from sae_traits.errors import ConfigError
 FramingMode = Literal["squash", "crop", "letterbox"]
 Resample = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 
-MINIMUM_COVERAGE = 0.5
+MIN_COVERAGE = 0.5
 """A patch counts when at least this share of it lies on the image: less is padding, which never trains or fires."""
 
 
@@ -53,23 +53,13 @@ class Framing:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `Framing.from_dict` reads them back."""
-        return {
-            "mode": self.mode,
-            "size": list(self.size),
-            "shortest_side": self.shortest_side,
-            "resample": self.resample,
-        }
+        return asdict(self) | {"size": list(self.size)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Framing:
         """The framing that `to_dict` wrote."""
         width, height = values["size"]
-        return cls(
-            mode=values["mode"],
-            size=(width, height),
-            shortest_side=values["shortest_side"],
-            resample=values["resample"],
-        )
+        return cls(**{field.name: values[field.name] for field in fields(cls)} | {"size": (width, height)})
 
     def place(self, source: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
         """Resized width and height of a source image, and its offset on the canvas, in whole model input pixels.
@@ -163,7 +153,7 @@ class PatchGrid:
         return self.resized[0] / self.source[0], self.resized[1] / self.source[1]
 
     def frame(self, image: Image.Image, padding: tuple[int, int, int] = (0, 0, 0)) -> Image.Image:
-        """The model input, as an RGB image of `size` pixels.
+        """Make the model input, an RGB image of `size` pixels.
 
         Args:
             image: the upright RGB source image; its size must be `source`.
@@ -206,7 +196,7 @@ class PatchGrid:
     def valid(self) -> NDArray[np.intp]:
         """Indices of the patches that count: at least half of each lies on the image `[n_valid]`, ascending."""
         # An image much thinner than a patch covers less than half of every patch; its best patches then stand for it.
-        needed = min(MINIMUM_COVERAGE, float(self.coverage.max()))
+        needed = min(MIN_COVERAGE, float(self.coverage.max()))
         return np.flatnonzero(self.coverage >= needed - 1e-9)
 
     def box(self, patch: int) -> tuple[float, float, float, float]:
@@ -214,20 +204,11 @@ class PatchGrid:
         left, top, right, bottom = (float(edge) for edge in self.corners[patch])
         return left, top, right - left, bottom - top
 
-    def patch_at(self, x: float, y: float) -> int | None:
-        """The patch that a source point fell into, or None where the point was cropped away."""
-        scale_x, scale_y = self.scale
-        column = int(np.floor((x * scale_x + self.offset[0]) / self.patch[0]))
-        row = int(np.floor((y * scale_y + self.offset[1]) / self.patch[1]))
-        if 0 <= row < self.rows and 0 <= column < self.columns:
-            return row * self.columns + column
-        return None
-
     def patch_means(self, values: NDArray[Any]) -> NDArray[np.float64]:
-        """Mean of a source-sized array over each patch's box, weighing partly covered pixels by area `[n_patches]`.
+        """Average a source-sized array over each patch's box, weighing partly covered pixels by area `[n_patches]`.
 
         Args:
-            values: one value a source pixel `[height, width]`, for example a mask.
+            values: one value per source pixel `[height, width]`, for example a mask.
         """
         width, height = self.source
         if values.shape != (height, width):

@@ -36,12 +36,12 @@ def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) 
     Raises:
         StoreError: it cannot be written.
     """
-    with whole_file(path) as stream, io.TextIOWrapper(stream, encoding="utf-8", newline="") as file:
+    with whole_file(path) as stream:
+        file = io.TextIOWrapper(stream, encoding="utf-8", newline="")
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([_cell(name) for name in header])
         writer.writerows([_cell(value) for value in row] for row in rows)
-        file.flush()
-        file.detach()
+        file.detach()  # writes what it holds, and leaves the stream open
 
 
 def _cell(value: Any) -> Any:
@@ -93,17 +93,20 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def hash_of_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal digits.
+def hash_of_file(*paths: Path) -> str:
+    """SHA-256 of the bytes of a file, or of several one after another, in hexadecimal digits.
 
     Raises:
-        StoreError: the file cannot be read.
+        StoreError: a file cannot be read.
     """
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise StoreError(f"cannot read {path}: {error.strerror}") from error
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            with path.open("rb") as stream:
+                hashlib.file_digest(stream, lambda: digest)
+        except OSError as error:
+            raise StoreError(f"cannot read {path}: {error.strerror}") from error
+    return digest.hexdigest()
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

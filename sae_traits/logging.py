@@ -1,41 +1,112 @@
-"""Progress on stderr: a bar in a terminal, a line every few seconds elsewhere."""
+"""Messages and progress, through the logger `sae_traits` of the standard library.
+
+The package itself prints nothing: whoever uses it as a library configures that logger, or reads progress from a
+callback (`progress_to`). The command line prints both to stderr (`printing_to_stderr`).
+"""
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 Item = TypeVar("Item")
+ProgressCallback = Callable[[str, int, int | None, str], None]
+"""Receives the label, how many are done, the total (None where it is unknown) and the unit ("image")."""
+
 SECONDS_BETWEEN_LINES = 5.0
+SECONDS_BEFORE_A_RATE = 1.0
+"""Before that, a rate says more about the clock than about the work."""
+
+logger = logging.getLogger("sae_traits")
+logger.addHandler(logging.NullHandler())  # else Python itself prints warnings where nothing is configured
+_callbacks: list[ProgressCallback] = []
 
 
 def say(message: str) -> None:
-    """One line of progress or a warning, on stderr."""
-    print(message, file=sys.stderr, flush=True)  # noqa: T201
+    """Log a line of progress or what a user may want to know."""
+    logger.info("%s", message)
+
+
+def warn(message: str) -> None:
+    """Log what a user should know: something was left out, is slow or may surprise."""
+    logger.warning("%s", message)
+
+
+@contextmanager
+def progress_to(callback: ProgressCallback) -> Iterator[None]:
+    """Inside the block, tell a callback of everything that `track` counts: at 0, and after every item."""
+    _callbacks.append(callback)
+    try:
+        yield
+    finally:
+        _callbacks.remove(callback)
 
 
 def track(items: Iterable[Item], label: str, total: int | None, unit: str = "image") -> Iterator[Item]:
     """Pass items through, showing how many of `total` are done, the rate and, with a total, the time left.
 
-    The rate is counted from the first item on: before it, worker processes start, which says nothing of the rest.
+    Shown is a bar where messages are printed to a terminal; elsewhere lines are logged, the first at once, the others
+    every few seconds.
     """
-    if sys.stderr.isatty():
+    _tell_callbacks(label, 0, total, unit)
+    shown: Iterable[Item]
+    if any(isinstance(handler, _PrintToStderr) for handler in logger.handlers) and sys.stderr.isatty():
         from tqdm import tqdm
 
-        yield from tqdm(items, desc=label, total=total, unit=unit, dynamic_ncols=True)
-        return
-    first = said = time.monotonic()
+        shown = tqdm(items, desc=label, total=total, unit=unit, dynamic_ncols=True)
+    else:
+        shown = _with_lines(items, label, total, unit)
+    for done, item in enumerate(shown, start=1):
+        yield item
+        _tell_callbacks(label, done, total, unit)
+
+
+def _with_lines(items: Iterable[Item], label: str, total: int | None, unit: str) -> Iterator[Item]:
+    rest = "" if total is None else f" of {total}"
+    rest += f" {unit}{'es' if unit.endswith('ch') else 's'}"
+    started = time.monotonic()
+    next_line = started + SECONDS_BETWEEN_LINES
+    say(f"{label}: 0{rest}")
     for done, item in enumerate(items, start=1):
         yield item
         now = time.monotonic()
-        if done == 1:
-            first = now
-        elif now - said >= SECONDS_BETWEEN_LINES and done != total:
-            said = now
-            rate = (done - 1) / (now - first)
-            if total is None:
-                say(f"{label}: {done} {unit}s, {rate:.1f}/s")
-            else:
-                say(f"{label}: {done} of {total} {unit}s, {rate:.1f}/s, {(total - done) / rate:.0f} s left")
+        if now < next_line or done == total:
+            continue
+        next_line = now + SECONDS_BETWEEN_LINES
+        # The wait for the first item counts too: those that were made ahead meanwhile come in a burst.
+        seconds = now - started
+        line = f"{label}: {done}{rest}"
+        if seconds >= SECONDS_BEFORE_A_RATE:
+            line += f", {done / seconds:.1f}/s"
+            if total is not None:
+                line += f", {(total - done) * seconds / done:.0f} s left"
+        say(line)
+
+
+def _tell_callbacks(label: str, done: int, total: int | None, unit: str) -> None:
+    for callback in tuple(_callbacks):
+        callback(label, done, total, unit)
+
+
+@contextmanager
+def printing_to_stderr() -> Iterator[None]:
+    """Inside the block, print messages of every level as plain lines to stderr, as the command line does."""
+    handler, level, propagates = _PrintToStderr(), logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False  # some libraries configure the root logger, which would print each line once more
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagates
+
+
+class _PrintToStderr(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        print(record.getMessage(), file=sys.stderr, flush=True)  # noqa: T201

@@ -6,19 +6,22 @@ Units: pixels are pixels of the upright source image; boxes are x, y, width, hei
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from sae_traits.errors import StoreError
 from sae_traits.geometry import Framing, PatchGrid
 
-Precision = Literal["float32", "bfloat16", "float16"]
-"""Of floating-point numbers."""
+Dtype = Literal["float32", "bfloat16", "float16"]
+"""In which features are computed, or kept."""
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 RANKS = ("kingdom", "phylum", "class", "order", "family", "genus", "species")
@@ -165,6 +168,17 @@ class Collection:
         """Where the image's mask lies, if it has one."""
         return None if record.mask_file is None else self.root / record.mask_file
 
+    def rows(self, split: Split) -> NDArray[np.int64]:
+        """Rows of the images of a split, in their order `[n]`."""
+        return np.flatnonzero([record.split == split for record in self.images])
+
+    def digest(self, *names: str) -> str:
+        """Hash of some fields of all images, in order."""
+        digest = hashlib.sha256()
+        for record in self.images:
+            digest.update(repr([getattr(record, name) for name in names]).encode())
+        return digest.hexdigest()
+
     def save(self, path: Path) -> None:
         """Write one row an image, without pixels, as Parquet (RUN/images.parquet)."""
         names = [f.name for f in fields(ImageRecord) if f.name != "taxon"]
@@ -211,7 +225,7 @@ class BackboneInfo:
     framing: Framing
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    precision: Precision = "float32"
+    compute_dtype: Dtype = "float32"
     """In which the model computes; the features that come out are rounded on their way through it."""
 
     def grid(self, source: tuple[int, int]) -> PatchGrid:
@@ -225,19 +239,11 @@ class BackboneInfo:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> BackboneInfo:
         """The info that `to_dict` wrote."""
-        return cls(
-            backbone=values["backbone"],
-            revision=values["revision"],
-            layer=values["layer"],
-            d_model=values["d_model"],
-            rows=values["rows"],
-            columns=values["columns"],
-            patch=values["patch"],
-            framing=Framing.from_dict(values["framing"]),
-            mean=_three(values["mean"]),
-            std=_three(values["std"]),
-            precision=values.get("precision", "float32"),  # the only one there was before it was recorded
-        )
+        recorded = {field.name: values[field.name] for field in fields(cls) if field.name != "compute_dtype"}
+        recorded |= {"framing": Framing.from_dict(values["framing"])}
+        recorded |= {name: _three(values[name]) for name in ("mean", "std")}
+        # Its name was `precision` at first; before that, all there was is float32.
+        return cls(**recorded, compute_dtype=values.get("compute_dtype", values.get("precision", "float32")))
 
 
 def _three(values: Sequence[float]) -> tuple[float, float, float]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from sae_traits.config.options import check_at_least, option, variant
-
-Dtype = Literal["float32", "bfloat16", "float16"]
+from sae_traits.schema import Dtype
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +14,7 @@ class VisionModel:
     """Any vision model of transformers, by Hub id or folder."""
 
     open_field: ClassVar = "model"
+    has_weights: ClassVar = True
     kind: Literal["vision_model"] = "vision_model"
     model: str = option(
         "facebook/dinov2-base", "Vision model: Hub id or local folder.", flag="backbone", metavar="MODEL", is_path=True
@@ -33,10 +33,16 @@ class VisionModel:
 class Texture:
     """Colours and edges of each patch: no weights to fetch, for trying things out."""
 
+    has_weights: ClassVar = False
     kind: Literal["texture"] = "texture"
 
 
 Backbone = VisionModel | Texture
+
+
+def recorded_kind(name: str) -> type[Backbone]:
+    """The kind of backbone that a record names: a kind that needs no model by the kind, all others by the model."""
+    return next((kind for kind in get_args(Backbone) if kind.kind == name), VisionModel)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import os
-from typing import Protocol
+from collections.abc import Iterable
+from functools import lru_cache
+from importlib import import_module
+from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
-from sae_traits.config import TEXTURE, FeaturesConfig
+from sae_traits.config import features as config
 from sae_traits.errors import BackboneError
-from sae_traits.geometry import PatchGrid
-from sae_traits.schema import BackboneInfo
+from sae_traits.geometry import FramingMode, PatchGrid
+from sae_traits.schema import BackboneInfo, ImageRecord
+
+_MODULES: dict[type[config.Backbone], str] = {
+    config.VisionModel: "sae_traits.features.vision",
+    config.Texture: "sae_traits.features.texture",
+}
+"""The module of each kind of backbone, with its `load` and its `restore`; imported where it is needed."""
 
 
 class Prepare(Protocol):
@@ -40,39 +51,33 @@ class Backbone(Protocol):
         ...
 
 
-def load_backbone(config: FeaturesConfig) -> Backbone:
-    """The backbone that a configuration names.
+def load_backbone(
+    backbone: config.Backbone, *, framing: Literal["auto"] | FramingMode = "auto", device: str = "auto"
+) -> Backbone:
+    """Load the backbone that a configuration names.
+
+    Args:
+        backbone: which one, with its options.
+        framing: how images become square; `auto` as the backbone's preprocessor says.
+        device: where it runs: auto, cpu, cuda, cuda:1 or mps.
 
     Raises:
-        BackboneError: there is no such model or layer, it is not a vision model, or it cannot be fetched.
+        BackboneError: there is no such model, layer or device, it is not a vision model, or it cannot be fetched.
     """
-    if config.backbone == TEXTURE:
-        from sae_traits.features.texture import TextureBackbone, texture_info
-
-        return TextureBackbone(texture_info(config.framing))
-    from sae_traits.features.vision import load_vision_backbone
-
-    return load_vision_backbone(config, choose_device(config.device))
+    return _module(type(backbone)).load(backbone, framing=framing, device=choose_device(device))
 
 
-def restore_backbone(info: BackboneInfo, device: str = "auto") -> Backbone:
-    """The backbone that made some features, from what was recorded about it, for example in an SAE's config.
+def restore_backbone(info: BackboneInfo, *, device: str = "auto") -> Backbone:
+    """Load the backbone that made some features, from what was recorded about it, for example in an SAE's config.
 
     Raises:
         BackboneError: the model is gone, or its weights are not those that made the features.
     """
-    if info.backbone == TEXTURE:
-        from sae_traits.features.texture import TextureBackbone, texture_info
+    return _module(config.recorded_kind(info.backbone)).restore(info, device=choose_device(device))
 
-        if info != texture_info(info.framing.mode):
-            raise BackboneError(
-                f"these features are of texture revision {info.revision!r}; this version of sae-traits makes "
-                f"{texture_info().revision!r}. Extract and train again, or install the version that made them"
-            )
-        return TextureBackbone(info)
-    from sae_traits.features.vision import restore_vision_backbone
 
-    return restore_vision_backbone(info, choose_device(device))
+def _module(kind: type[config.Backbone]) -> Any:
+    return import_module(_MODULES[kind])
 
 
 def image_features(backbone: Backbone, image: Image.Image) -> tuple[torch.Tensor, PatchGrid]:
@@ -83,6 +88,26 @@ def image_features(backbone: Backbone, image: Image.Image) -> tuple[torch.Tensor
     grid = backbone.info.grid(image.size)
     features = backbone.encode(backbone.prepare(image)[None])[0].cpu()
     return features[torch.from_numpy(grid.valid)], grid
+
+
+def valid_patches(record: ImageRecord, info: BackboneInfo) -> NDArray[np.intp]:
+    """Indices of the patches of an image that lie on it, ascending `[n_valid]`; not to be written to.
+
+    They follow from the image's size alone, so that it need not be opened.
+    """
+    return _valid(info, (record.width, record.height))
+
+
+def patch_counts(records: Iterable[ImageRecord], info: BackboneInfo) -> NDArray[np.int64]:
+    """Number of valid patches of each image `[n_images]`."""
+    return np.array([len(valid_patches(record, info)) for record in records], dtype=np.int64)
+
+
+@lru_cache(maxsize=10_000)  # photographs come in few sizes, and a grid takes 0.2 ms, about a GPU's time for an image
+def _valid(info: BackboneInfo, size: tuple[int, int]) -> NDArray[np.intp]:
+    valid = info.grid(size).valid
+    valid.flags.writeable = False
+    return valid
 
 
 def choose_device(name: str) -> torch.device:

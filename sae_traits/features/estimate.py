@@ -11,11 +11,10 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from sae_traits.features.backbone import Backbone
-from sae_traits.features.extract import plan_shards
-from sae_traits.features.patches import patch_counts
-from sae_traits.features.store import DtypeName, shard_bytes
-from sae_traits.schema import BackboneInfo, Collection
+from sae_traits.features.backbone import Backbone, patch_counts
+from sae_traits.features.source import plan_shards
+from sae_traits.features.store import shard_bytes
+from sae_traits.schema import BackboneInfo, Collection, Dtype
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,55 +24,60 @@ class ExtractionEstimate:
     n_images: int
     n_patches: int
     n_bytes: int
-    """Of the tensors in all shards; headers and index add less than 1 KB a shard."""
+    """Bytes of the tensors in all shards; headers and index add less than 1 KB per shard."""
     n_shards: int
     free_bytes: int
     """On the disk of the target folder."""
-    dtype: DtypeName
+    storage_dtype: Dtype
 
     def lines(self) -> list[str]:
         """For people."""
         lines = [
-            f"images   {self.n_images:,}",
+            f"images      {self.n_images:,}",
             f"patches     {self.n_patches:,}",
-            f"shards      {self.n_shards:,}, {self.n_bytes / 1e9:,.3f} GB in {self.dtype} ({self.n_bytes:,} bytes)",
+            f"shards      {self.n_shards:,}, {self.n_bytes / 1e9:,.3f} GB in {self.storage_dtype} "
+            f"({self.n_bytes:,} bytes)",
             f"free space  {self.free_bytes / 1e9:,.3f} GB",
         ]
         if (missing := self.n_bytes - self.free_bytes) > 0:
-            advice = "store half as much with --dtype bfloat16" if self.dtype == "float32" else "choose another disk"
+            advice = (
+                "store half as much with --storage-dtype bfloat16"
+                if self.storage_dtype == "float32"
+                else "choose another disk"
+            )
             lines.append(f"too little by {missing / 1e9:,.3f} GB: free some space, or {advice}")
         return lines
 
 
 def estimate_extraction(
-    collection: Collection, info: BackboneInfo, dtype: DtypeName, folder: Path
+    collection: Collection, info: BackboneInfo, storage_dtype: Dtype, folder: Path
 ) -> ExtractionEstimate:
-    """What `extract` is going to write, from the sizes of the images alone; shards that are there already count too.
+    """Say what `extract` is going to write, from the sizes of the images; shards that are there already count too.
 
     Args:
         collection: the images.
         info: the backbone's.
-        dtype: precision of the stored features.
+        storage_dtype: in which features are kept.
         folder: where the features would go; it need not exist.
     """
     counts = patch_counts(collection.images, info)
-    plans = plan_shards(len(counts), info, dtype)
+    plans = plan_shards(len(counts), info, storage_dtype)
     existing = next(place for place in (folder, *folder.resolve().parents) if place.exists())
     return ExtractionEstimate(
         n_images=len(counts),
         n_patches=int(counts.sum()),
         n_bytes=sum(
-            shard_bytes(len(plan.rows), int(counts[plan.rows.start : plan.rows.stop].sum()), info.d_model, dtype)
-            for plan in plans
+            shard_bytes(len(rows), int(counts[rows.start : rows.stop].sum()), info.d_model, storage_dtype)
+            for rows in plans
         ),
         n_shards=len(plans),
         free_bytes=shutil.disk_usage(existing).free,
-        dtype=dtype,
+        storage_dtype=storage_dtype,
     )
 
 
 def flops_per_image(backbone: Backbone) -> int:
-    """Floating-point operations of the features of one image, counted in a forward pass of an empty one.
+    """Count the floating-point operations of the features of one image, in a forward pass of an empty one.
 
     Counted are matrix products and convolutions; a backbone that makes none (`texture`) has 0.
     """

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from sae_traits.config import TEXTURE
+from sae_traits.config.features import Backbone, VisionModel, recorded_kind
 from sae_traits.errors import BackboneError, one_line
 from sae_traits.features.model_files import ModelFiles, quiet_transformers
 from sae_traits.features.preprocessing import PreparePixels
@@ -27,13 +27,13 @@ _CHOOSE = (
 
 @dataclass(frozen=True)
 class ClassMap:
-    """Where one image shows the class that was predicted for it."""
+    """A map of where an image shows the class that was predicted for it."""
 
     class_index: int
     class_name: str
     """As the model's config names it."""
     values: NDArray[np.float32]
-    """One a patch, zero or positive, in logits `[rows * columns]`."""
+    """One per patch, zero or positive, in logits `[rows * columns]`."""
 
 
 class GradCAM:
@@ -87,23 +87,29 @@ class GradCAM:
 
 
 def load_gradcam(info: BackboneInfo, device: torch.device) -> GradCAM:
-    """The classifier of the backbone that made some features, with its head.
+    """Load the classifier of the backbone that made some features, with its head.
 
     Raises:
         BackboneError: the backbone has no classifier, or its weights are not those that made the features.
     """
-    refuse_without_weights(info.backbone)
+    if not recorded_kind(info.backbone).has_weights:
+        raise _without_classifier(info.backbone)
     return GradCAM(load_classifier(ModelFiles.recorded(info.backbone, info.revision)), info, device)
 
 
-def refuse_without_weights(backbone: str) -> None:
-    """Raise a BackboneError for the backbone that has neither weights nor a classifier."""
-    if backbone == TEXTURE:
-        raise BackboneError(f"the backbone {TEXTURE} has no classifier; {_CHOOSE}")
+def check_classifier(backbone: Backbone) -> None:
+    """Raise a BackboneError where a backbone has no trained classifier, before any feature is extracted."""
+    if not isinstance(backbone, VisionModel):
+        raise _without_classifier(backbone.kind)
+    load_classifier(ModelFiles.find(backbone.model, backbone.revision))
+
+
+def _without_classifier(name: str) -> BackboneError:
+    return BackboneError(f"the backbone {name} has no classifier; {_CHOOSE}")
 
 
 def load_classifier(files: ModelFiles) -> nn.Module:
-    """The model with its classification head, frozen, in float32 and eval mode.
+    """Load a model with its classification head, frozen, in float32 and eval mode.
 
     Raises:
         BackboneError: it has no such head, or only one without trained weights.

@@ -1,37 +1,70 @@
-"""The images of a collection as batches that a model can take: read and prepared in worker processes, in order."""
+"""The images of a collection in batches, in order: prepared for a model by worker processes, or as its features."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, tee
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from sae_traits.errors import CollectionError, ImageError, StoreError
-from sae_traits.features.backbone import Prepare
+from sae_traits.features.backbone import Backbone, Prepare, valid_patches
 from sae_traits.images.decode import open_image
 from sae_traits.io import hash_of_file
 from sae_traits.schema import Collection
 
 
-def prepared_batches(
-    collection: Collection, rows: Sequence[int], prepare: Prepare, *, batch_size: int, workers: int
-) -> Iterator[torch.Tensor]:
-    """Batches of prepared images `[n, …]`, in the order of `rows`.
+@dataclass(frozen=True)
+class EncodedBatch:
+    """The features of the images of one forward pass."""
+
+    features: torch.Tensor
+    """Of the valid patches, image after image, float32 on the backbone's device `[n_patches, d_model]`."""
+    counts: tuple[int, ...]
+    """Patches of each image `[n_images]`."""
+
+
+def encoded_batches(
+    collection: Collection, backbone: Backbone, row_batches: Iterable[Sequence[int]], *, workers: int
+) -> Iterator[EncodedBatch]:
+    """Yield the features of batches of images, in their order; the workers start at once and read ahead.
 
     Args:
         collection: the images.
-        rows: which of them.
-        prepare: what is done with each image; a copy goes to every worker.
-        batch_size: images a batch.
-        workers: processes; 0 does it in this one.
+        backbone: where the features come from.
+        row_batches: rows of the collection, those of one forward pass together; may be endless.
+        workers: processes that read and prepare images; 0 does it in this one.
 
     Raises:
         CollectionError: an image cannot be read any more, or is not the one that the collection was read with.
     """
-    batches = batches_of(rows, batch_size)
-    return prepared_row_batches(collection, batches, prepare, workers=workers if batches else 0)
+    row_batches, read_ahead = tee(row_batches)
+    prepared = prepared_row_batches(collection, read_ahead, backbone.prepare, workers=workers)
+    return (_encode(collection, backbone, rows, batch) for batch, rows in zip(prepared, row_batches, strict=True))
+
+
+def _encode(collection: Collection, backbone: Backbone, rows: Sequence[int], batch: torch.Tensor) -> EncodedBatch:
+    encoded = backbone.encode(batch)
+    n_images, n_patches, _ = encoded.shape
+    valid = [valid_patches(collection.images[row], backbone.info) for row in rows]
+    counts = tuple(len(patches) for patches in valid)
+    features = encoded.flatten(0, 1)
+    if sum(counts) < n_images * n_patches:
+        kept = np.concatenate([patches + image * n_patches for image, patches in enumerate(valid)])
+        features = features[torch.from_numpy(kept).to(features.device)]
+    return EncodedBatch(features, counts)
+
+
+def fill_from(batches: Iterator[EncodedBatch], into: torch.Tensor) -> None:
+    """Take the batches that come next until `into` `[n_patches, d_model]` is full; they must end where it does."""
+    end = 0
+    while end < len(into):
+        features = next(batches).features
+        into[end : end + len(features)] = features
+        end += len(features)
 
 
 def batches_of(rows: Sequence[int], size: int) -> list[Sequence[int]]:
@@ -39,10 +72,28 @@ def batches_of(rows: Sequence[int], size: int) -> list[Sequence[int]]:
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
+def prepared_batches(
+    collection: Collection, rows: Sequence[int], prepare: Prepare, *, batch_size: int, workers: int
+) -> Iterator[torch.Tensor]:
+    """Yield batches of prepared images `[n, …]`, in the order of `rows`.
+
+    Args:
+        collection: the images.
+        rows: which of them.
+        prepare: what is done with each image; a copy goes to every worker.
+        batch_size: images per batch.
+        workers: processes; 0 does it in this one.
+
+    Raises:
+        CollectionError: an image cannot be read any more, or is not the one that the collection was read with.
+    """
+    return prepared_row_batches(collection, batches_of(rows, batch_size), prepare, workers=workers)
+
+
 def prepared_row_batches(
     collection: Collection, row_batches: Iterable[Sequence[int]], prepare: Prepare, *, workers: int
 ) -> Iterator[torch.Tensor]:
-    """Batches of prepared images `[n, …]`, of given rows each; `row_batches` may be endless and is read ahead.
+    """Yield batches of prepared images `[n, …]`, of given rows each; `row_batches` may be endless and is read ahead.
 
     The workers start with this call and not with the first batch, so that they are forked from the caller's thread.
 
@@ -50,9 +101,12 @@ def prepared_row_batches(
         CollectionError: as `prepared_batches`, when the batch is asked for.
         StoreError: a worker was killed, for example because shared memory is full.
     """
+    row_batches = iter(row_batches)
+    if (first := next(row_batches, None)) is None:
+        return iter(())  # no workers for nothing
     loader = DataLoader(
         _PreparedImages(collection, prepare),
-        batch_sampler=(list(rows) for rows in row_batches),
+        batch_sampler=(list(rows) for rows in chain([first], row_batches)),
         num_workers=workers,
         collate_fn=_collate,
         pin_memory=torch.cuda.is_available(),

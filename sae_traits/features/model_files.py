@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sae_traits.errors import BackboneError, one_line
+from sae_traits.io import hash_of_file
 
 if TYPE_CHECKING:
     import torch
@@ -179,16 +179,11 @@ def _hash_of_weights(folder: Path) -> str:
     files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
     if not files:
         raise BackboneError(f"{folder} has a config.json but no weights (*.safetensors); copy the whole model there")
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()[:16]
+    return hash_of_file(*files)[:16]
 
 
 def _download(name: str, file: str, revision: str | None) -> Path | None:
-    """One file of a repository, from the cache where it is there; None where the repository has no such file."""
+    """Fetch one file of a repository, from the cache where it is there; None where the repository has no such file."""
     from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import (
         GatedRepoError,

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from threading import Event
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from sae_traits.features.backbone import Backbone
-from sae_traits.features.encoding import encoded_batches, fill_from
-from sae_traits.features.extract import fingerprint_of, plan_shards
-from sae_traits.features.loading import batches_of
-from sae_traits.features.patches import patch_counts, valid_patches
-from sae_traits.features.store import FeatureShard, membership
-from sae_traits.schema import BackboneInfo, Collection
+from sae_traits.config.features import FeaturesConfig
+from sae_traits.features.backbone import Backbone, patch_counts, valid_patches
+from sae_traits.features.loading import EncodedBatch, batches_of, encoded_batches, fill_from
+from sae_traits.features.store import DTYPES, FeatureShard, FeatureStore, Fill, Parts, membership
+from sae_traits.schema import BackboneInfo, Collection, Dtype
+
+SHARD_BYTES = 256 * 2**20
+"""A shard is at most about this large."""
+SHARDS_OF_A_SMALL_COLLECTION = 8
+"""A small collection is cut into about this many shards all the same, so that it resumes too …"""
+IMAGES_OF_A_SMALL_SHARD = 16
+"""… but not into shards of fewer images than this."""
 
 
 class FeatureSource(Protocol):
-    """Features of a collection, a shard of images at a time; a `FeatureStore` and an `ImageSource` are such."""
+    """Features of a collection, given shard by shard; a `FeatureStore` and an `ImageSource` are such."""
 
     @property
     def info(self) -> BackboneInfo:
@@ -37,7 +47,12 @@ class FeatureSource(Protocol):
         """Images of the collection."""
         ...
 
-    def count_shards(self, records: ArrayLike | None = None) -> int:
+    @property
+    def is_computed(self) -> bool:
+        """Whether features are computed whenever they are asked for, and are best asked for once."""
+        ...
+
+    def count_shards(self, rows: ArrayLike | None = None) -> int:
         """How many shards `shards` gives for all images, or for some rows."""
         ...
 
@@ -45,9 +60,38 @@ class FeatureSource(Protocol):
         """Number of patches of every image `[n_images]`, without reading or computing features."""
         ...
 
-    def shards(self, records: ArrayLike | None = None) -> Iterator[FeatureShard]:
-        """The features of all images, or of some rows, in the order of the collection, float32 on the CPU."""
+    def shards(self, rows: ArrayLike | None = None) -> Iterator[FeatureShard]:
+        """Yield the features of all images, or of some rows, in the order of the collection, float32 on the CPU."""
         ...
+
+    def parts(self, rows: ArrayLike) -> Parts:
+        """What a `PatchStream` over some rows mixes."""
+        ...
+
+
+def open_features(
+    collection: Collection, folder: Path, backbone: Callable[[], Backbone], config: FeaturesConfig
+) -> FeatureSource:
+    """The features of a collection: those that were extracted, or with `stream` its images and the backbone.
+
+    Args:
+        collection: the images.
+        folder: what `extract` wrote.
+        backbone: gives the loaded backbone; it is not called where features were extracted.
+        config: whether features are kept, and how they are computed where they are not.
+
+    Raises:
+        StoreError: the extracted features are incomplete.
+    """
+    if not config.stream:
+        return FeatureStore.open(folder)
+    return ImageSource(
+        collection,
+        backbone(),
+        image_batch_size=config.image_batch_size,
+        workers=config.workers,
+        storage_dtype=config.storage_dtype,
+    )
 
 
 @dataclass(frozen=True)
@@ -57,13 +101,15 @@ class ImageSource:
     collection: Collection
     backbone: Backbone
     image_batch_size: int = 16
-    """Images a forward pass."""
+    """Images per forward pass."""
     workers: int = 2
     """Processes that read and prepare images; 0 does it in this one."""
+    storage_dtype: Dtype = "float32"
+    """In which features are kept in the buffer of a `PatchStream`."""
 
     @property
     def info(self) -> BackboneInfo:
-        """That of the backbone."""
+        """What the features depend on, apart from the images."""
         return self.backbone.info
 
     @property
@@ -76,30 +122,82 @@ class ImageSource:
         """Images of the collection."""
         return len(self.collection.images)
 
-    def count_shards(self, records: ArrayLike | None = None) -> int:
+    @property
+    def is_computed(self) -> bool:
+        """True: every pass over the features reads the images and runs the backbone."""
+        return True
+
+    def count_shards(self, rows: ArrayLike | None = None) -> int:
         """How many shards `shards` gives for all images, or for some rows: as many as a store of these has."""
-        n_images = int(membership(self.n_images, records).sum())
-        return len(plan_shards(n_images, self.info, "float32"))
+        return len(plan_shards(int(membership(self.n_images, rows).sum()), self.info, "float32"))
 
     def patch_counts(self) -> NDArray[np.int64]:
         """Number of patches of every image `[n_images]`, from the sizes of the images."""
         return patch_counts(self.collection.images, self.info)
 
-    def shards(self, records: ArrayLike | None = None) -> Iterator[FeatureShard]:
-        """The features of all images, or of some rows, in the order of the collection, float32 on the CPU.
+    def shards(self, rows: ArrayLike | None = None) -> Iterator[FeatureShard]:
+        """Yield the features of all images, or of some rows, in the order of the collection, float32 on the CPU.
 
         Raises:
             CollectionError: an image cannot be read any more, or has changed.
         """
-        rows = np.flatnonzero(membership(self.n_images, records))
-        plans = [rows[plan.rows.start : plan.rows.stop] for plan in plan_shards(len(rows), self.info, "float32")]
-        row_batches = [batch for plan in plans for batch in batches_of(plan.tolist(), self.image_batch_size)]
-        batches = encoded_batches(
-            self.collection, self.backbone, row_batches, workers=self.workers if row_batches else 0
-        )
+        chosen = np.flatnonzero(membership(self.n_images, rows)).tolist()
+        plans = [chosen[plan.start : plan.stop] for plan in plan_shards(len(chosen), self.info, "float32")]
+        batches = self._encoded(batch for plan in plans for batch in batches_of(plan, self.image_batch_size))
         for plan in plans:
-            patches = [valid_patches(self.collection.images[row], self.info) for row in plan]
-            offsets = np.cumsum([0, *map(len, patches)], dtype=np.int64)
-            features = torch.empty(int(offsets[-1]), self.info.d_model)
-            fill_from(batches, features)
-            yield FeatureShard(plan, offsets, np.concatenate(patches).astype(np.int32), features)
+            shard = empty_shard(self.collection, self.info, plan, "float32")
+            fill_from(batches, shard.features)
+            yield shard
+
+    def parts(self, rows: ArrayLike) -> Parts:
+        """The images, one by one.
+
+        A stream that begins at step s opens the images of the filling that s falls into, and none before.
+        """
+        return Parts(
+            n_patches=np.where(membership(self.n_images, rows), self.patch_counts(), 0),
+            d_model=self.info.d_model,
+            dtype=DTYPES[self.storage_dtype],
+            filler=self._filler,
+        )
+
+    def _filler(self, fillings: Iterator[tuple[int, ...]], abandoned: Event) -> Fill:
+        # Batches never run across fillings, so that a resumed stream gives the same features to the last bit.
+        row_batches = (rows for images in fillings for rows in batches_of(images, self.image_batch_size))
+        # Made here and not in the thread that fills the buffer: workers should be forked from a thread without locks.
+        wanted = _until(abandoned, self._encoded(row_batches))
+        return lambda images, buffer: fill_from(wanted, buffer)
+
+    def _encoded(self, row_batches: Iterator[Sequence[int]]) -> Iterator[EncodedBatch]:
+        return encoded_batches(self.collection, self.backbone, row_batches, workers=self.workers)
+
+
+def _until(abandoned: Event, batches: Iterator[EncodedBatch]) -> Iterator[EncodedBatch]:
+    """Yield batches as long as someone wants them; CancelledError then ends the filling of the buffer half way."""
+    for batch in batches:
+        if abandoned.is_set():
+            raise CancelledError
+        yield batch
+
+
+def empty_shard(collection: Collection, info: BackboneInfo, rows: Sequence[int], dtype: Dtype) -> FeatureShard:
+    """A shard of some images, whose features are still to be filled in."""
+    patches = [valid_patches(collection.images[row], info) for row in rows]
+    offsets = np.cumsum([0, *map(len, patches)], dtype=np.int64)
+    features = torch.empty(int(offsets[-1]), info.d_model, dtype=DTYPES[dtype])
+    return FeatureShard(np.array(rows, np.int64), offsets, np.concatenate(patches).astype(np.int32), features)
+
+
+def plan_shards(n_images: int, info: BackboneInfo, storage_dtype: Dtype) -> list[range]:
+    """The rows of each shard, consecutive images: as many as fit into SHARD_BYTES, fewer in small collections."""
+    bytes_per_image = info.rows * info.columns * info.d_model * DTYPES[storage_dtype].itemsize
+    fitting = max(1, SHARD_BYTES // bytes_per_image)
+    few = max(IMAGES_OF_A_SMALL_SHARD, -(-n_images // SHARDS_OF_A_SMALL_COLLECTION))
+    step = min(fitting, few)
+    return [range(start, min(start + step, n_images)) for start in range(0, n_images, step)]
+
+
+def fingerprint_of(collection: Collection, settings: dict[str, Any]) -> str:
+    """A hash of everything that features depend on: settings, and the images' content and order."""
+    text = f"{json.dumps(settings, sort_keys=True)} {collection.digest('image_id', 'sha256')}"
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -10,11 +10,12 @@ Only patches on the image are stored. Each shard holds its plan's fingerprint in
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from threading import Event
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,14 +25,13 @@ from safetensors.torch import save
 
 from sae_traits.errors import StoreError
 from sae_traits.io import hash_of_file, write_whole
-from sae_traits.schema import BackboneInfo
+from sae_traits.schema import BackboneInfo, Dtype
 
 FORMAT = "sae-traits features 1"
 INDEX_FILE = "index.json"
-DtypeName = Literal["float32", "bfloat16", "float16"]
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES: dict[Dtype, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _WHAT_TO_DO = "run the extraction again: it keeps the shards that are complete"
-_WHERE_DISK_IS_FULL = f"free some space, or store half as much with --dtype bfloat16, and {_WHAT_TO_DO}"
+_WHERE_DISK_IS_FULL = f"free some space, or store half as much with --storage-dtype bfloat16, and {_WHAT_TO_DO}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class ShardEntry:
 
     @property
     def rows(self) -> slice:
-        """Of the collection."""
+        """The rows of its images in the collection."""
         return slice(self.first_image, self.first_image + self.n_images)
 
 
@@ -66,17 +66,35 @@ class FeatureShard:
 
     def of(self, i: int) -> tuple[torch.Tensor, NDArray[np.int32]]:
         """Features `[n, d_model]` and patches `[n]` of the i-th image of this shard."""
-        own = slice(int(self.offsets[i]), int(self.offsets[i + 1]))
-        return self.features[own], self.patches[own]
+        patches = slice(int(self.offsets[i]), int(self.offsets[i + 1]))
+        return self.features[patches], self.patches[patches]
 
     def only(self, chosen: NDArray[np.bool_]) -> FeatureShard:
-        """The same with those images only that are chosen `[n_images]`."""
+        """A shard of those images only that are chosen `[n_images]`."""
         if chosen.all():
             return self
         counts = np.diff(self.offsets)
         rows = np.repeat(chosen, counts)
         offsets = np.concatenate([[0], np.cumsum(counts[chosen])]).astype(np.int64)
         return FeatureShard(self.images[chosen], offsets, self.patches[rows], self.features[torch.from_numpy(rows)])
+
+
+Fill = Callable[[tuple[int, ...], torch.Tensor], None]
+"""Puts the features of some parts of a source, one after the other, into `[n_patches, d_model]`."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What can be read of a source in one piece (its shards, or its images), of the images that take part."""
+
+    n_patches: NDArray[np.int64]
+    """Patches of each part `[n_parts]`; 0 where no image of it takes part."""
+    d_model: int
+    dtype: torch.dtype
+    """In which the features are kept."""
+    filler: Callable[[Iterator[tuple[int, ...]], Event], Fill]
+    """Given the parts of every filling that is going to be asked for, what does it, in a background thread. Where that
+    takes long it looks at the event, and gives up when it is set."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +107,8 @@ class FeatureStore:
     folder: Path
     info: BackboneInfo
     fingerprint: str
-    """Of everything that the features depend on: images, backbone, layer, preprocessing, dtype, shards."""
-    dtype: DtypeName
+    """Of everything that the features depend on: images, backbone, layer, preprocessing, storage dtype, shards."""
+    storage_dtype: Dtype
     entries: tuple[ShardEntry, ...]
     _verified: set[int] = field(default_factory=set, init=False, repr=False, compare=False)
     """Shards whose checksum was found right."""
@@ -104,6 +122,11 @@ class FeatureStore:
     def n_patches(self) -> int:
         """Stored patches in all shards."""
         return sum(entry.n_patches for entry in self.entries)
+
+    @property
+    def is_computed(self) -> bool:
+        """False: features are read, which is cheap to do again."""
+        return False
 
     @classmethod
     def open(cls, folder: Path) -> FeatureStore:
@@ -128,9 +151,9 @@ class FeatureStore:
             _check_size(folder / entry.file, entry)
         return store
 
-    def count_shards(self, records: ArrayLike | None = None) -> int:
+    def count_shards(self, rows: ArrayLike | None = None) -> int:
         """How many shards `shards` gives for all images, or for some rows."""
-        chosen = membership(self.n_images, records)
+        chosen = membership(self.n_images, rows)
         return sum(bool(chosen[entry.rows].any()) for entry in self.entries)
 
     def patch_counts(self) -> NDArray[np.int64]:
@@ -141,37 +164,37 @@ class FeatureStore:
                 counts.append(np.diff(file.get_tensor("offsets").numpy()))
         return np.concatenate(counts)
 
-    def shards(self, records: ArrayLike | None = None) -> Iterator[FeatureShard]:
+    def shards(self, rows: ArrayLike | None = None) -> Iterator[FeatureShard]:
         """The features of all images, or of some rows, in the order of the collection, shard by shard.
 
         Raises:
             StoreError: a shard cannot be read, or is not what was written.
         """
-        chosen = membership(self.n_images, records)
+        chosen = membership(self.n_images, rows)
         for index, entry in enumerate(self.entries):
             if chosen[entry.rows].any():
                 yield self.shard(index).only(chosen[entry.rows])
 
     def shard(self, index: int) -> FeatureShard:
-        """One shard.
+        """Read one shard.
 
         Raises:
             StoreError: the file cannot be read, or is not what was written.
         """
         self._verify(index)
         with self._opened(index) as file:
-            records, offsets, patches = (file.get_tensor(n).numpy() for n in ("images", "offsets", "patches"))
-            return FeatureShard(records, offsets, patches, file.get_tensor("features").float())
+            images, offsets, patches = (file.get_tensor(n).numpy() for n in ("images", "offsets", "patches"))
+            return FeatureShard(images, offsets, patches, file.get_tensor("features").float())
 
     def copy_features(self, index: int, chosen: NDArray[np.bool_], into: torch.Tensor) -> int:
-        """Copy the features of a shard's chosen images into the first rows of a tensor; how many rows that were.
+        """Copy the features of a shard's chosen images into the first rows of a tensor; return how many rows.
 
-        Read in blocks, one a run of chosen images, with no memory in between.
+        Read in blocks, one per run of chosen images, with no memory in between.
 
         Args:
             index: of the shard.
             chosen: which images of the collection `[n_images]`.
-            into: at least so many rows `[n, d_model]`, in the precision of the store.
+            into: at least so many rows `[n, d_model]`, in the storage dtype.
 
         Raises:
             StoreError: as `shard`.
@@ -185,6 +208,23 @@ class FeatureStore:
                 into[end : end + len(block)] = block
                 end += len(block)
         return end
+
+    def parts(self, rows: ArrayLike) -> Parts:
+        """The shards, of which only the images of some rows are read."""
+        chosen = membership(self.n_images, rows)
+        counts = np.where(chosen, self.patch_counts(), 0)
+
+        def fill(shards: tuple[int, ...], buffer: torch.Tensor) -> None:
+            end = 0
+            for index in shards:
+                end += self.copy_features(index, chosen, buffer[end:])
+
+        return Parts(
+            n_patches=np.array([counts[entry.rows].sum() for entry in self.entries]),
+            d_model=self.info.d_model,
+            dtype=DTYPES[self.storage_dtype],
+            filler=lambda fillings, abandoned: fill,
+        )
 
     def _verify(self, index: int) -> None:
         """Compare a shard's size and checksum, once."""
@@ -211,26 +251,26 @@ class FeatureStore:
             raise StoreError(f"cannot read {path} ({error}); delete it and {_WHAT_TO_DO}") from error
 
 
-def membership(n_images: int, records: ArrayLike | None) -> NDArray[np.bool_]:
+def membership(n_images: int, rows: ArrayLike | None) -> NDArray[np.bool_]:
     """Whether each row of a collection is among some rows; None is all of them `[n_images]`."""
-    if records is None:
+    if rows is None:
         return np.ones(n_images, dtype=bool)
     chosen = np.zeros(n_images, dtype=bool)
-    chosen[np.asarray(records, dtype=np.int64)] = True
+    chosen[np.asarray(rows, dtype=np.int64)] = True
     return chosen
 
 
 def _runs(chosen: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
-    """First and last + 1 of every run of consecutive chosen images."""
+    """Yield first and last + 1 of every run of consecutive chosen images."""
     edges = np.flatnonzero(np.diff(chosen, prepend=False, append=False)).tolist()
     return zip(edges[::2], edges[1::2], strict=True)
 
 
-def shard_bytes(n_images: int, n_patches: int, d_model: int, dtype: DtypeName) -> int:
+def shard_bytes(n_images: int, n_patches: int, d_model: int, storage_dtype: Dtype) -> int:
     """Size of the tensors of one shard; its header comes on top."""
-    features, patches = n_patches * d_model * DTYPES[dtype].itemsize, n_patches * 4
-    records, offsets = n_images * 8, (n_images + 1) * 8
-    return features + patches + records + offsets
+    features, patches = n_patches * d_model * DTYPES[storage_dtype].itemsize, n_patches * 4
+    images, offsets = n_images * 8, (n_images + 1) * 8
+    return features + patches + images + offsets
 
 
 def _check_size(path: Path, entry: ShardEntry) -> None:
@@ -241,7 +281,7 @@ def _check_size(path: Path, entry: ShardEntry) -> None:
 
 
 def write_shard(path: Path, shard: FeatureShard, fingerprint: str) -> None:
-    """Write one shard whole, its features in the precision that they have.
+    """Write one shard whole, its features in the dtype that they have.
 
     Raises:
         StoreError: the disk is full or the folder cannot be written.
@@ -256,7 +296,9 @@ def write_shard(path: Path, shard: FeatureShard, fingerprint: str) -> None:
     write_whole(path, save(tensors, metadata={"fingerprint": fingerprint}), on_full_disk=_WHERE_DISK_IS_FULL)
 
 
-def write_index(folder: Path, info: BackboneInfo, fingerprint: str, dtype: str, entries: list[ShardEntry]) -> None:
+def write_index(
+    folder: Path, info: BackboneInfo, fingerprint: str, storage_dtype: Dtype, entries: list[ShardEntry]
+) -> None:
     """Write index.json, which makes the folder a complete store.
 
     Raises:
@@ -266,7 +308,7 @@ def write_index(folder: Path, info: BackboneInfo, fingerprint: str, dtype: str, 
         "format": FORMAT,
         "fingerprint": fingerprint,
         "backbone": info.to_dict(),
-        "dtype": dtype,
+        "dtype": storage_dtype,
         "d_model": info.d_model,
         "n_images": sum(entry.n_images for entry in entries),
         "n_patches": sum(entry.n_patches for entry in entries),

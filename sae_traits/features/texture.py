@@ -22,12 +22,14 @@ from scipy import ndimage
 from skimage.color import rgb2lab
 from skimage.feature import hog
 
+from sae_traits.config.features import Texture
+from sae_traits.errors import BackboneError
 from sae_traits.features.preprocessing import reframe
 from sae_traits.geometry import Framing, FramingMode
 from sae_traits.schema import BackboneInfo
 
 Maps = NDArray[np.float32]
-"""One value a component and a patch or pixel `[components, rows, columns]`."""
+"""One value per component and per patch or pixel `[components, rows, columns]`."""
 
 REVISION = "1"
 """To be raised with every change to the numbers below or to what is computed from them."""
@@ -42,7 +44,7 @@ _BORDER = 8
 """Width of the frame that stands for the ground, in pixels."""
 _ORIENTATIONS = 8
 _FLAT = 0.02
-"""Gradients of lightness (0 to 1, a pixel) at which an orientation counts half: below are noise and JPEG blocks."""
+"""Gradients of lightness (0 to 1, per pixel) at which an orientation counts half: below are noise and JPEG blocks."""
 
 # Typical spreads in photographs, in round figures; dividing by them brings all components to comparable scales.
 _COLOUR, _SPREAD, _SPOT, _EDGE, _ORIENTATION = 20.0, 8.0, 1.5, 0.04, 0.12
@@ -52,7 +54,7 @@ def texture_info(framing: Literal["auto"] | FramingMode = "auto") -> BackboneInf
     """What the texture features depend on; images are squashed unless said otherwise, so that nothing is padded."""
     squash = Framing(mode="squash", size=(_SIDE, _SIDE), resample="bilinear")
     return BackboneInfo(
-        backbone="texture",
+        backbone=Texture.kind,
         revision=REVISION,
         layer=0,
         d_model=D_MODEL,
@@ -63,6 +65,25 @@ def texture_info(framing: Literal["auto"] | FramingMode = "auto") -> BackboneInf
         mean=(0.0, 0.0, 0.0),
         std=(1.0, 1.0, 1.0),
     )
+
+
+def load(backbone: Texture, *, framing: Literal["auto"] | FramingMode, device: torch.device) -> TextureBackbone:
+    """The backbone with images framed as the user wants; there is nothing to read, and it computes on the CPU."""
+    return TextureBackbone(texture_info(framing))
+
+
+def restore(info: BackboneInfo, *, device: torch.device) -> TextureBackbone:
+    """The backbone that was recorded.
+
+    Raises:
+        BackboneError: the features were of another version of it.
+    """
+    if info != texture_info(info.framing.mode):
+        raise BackboneError(
+            f"these features are of texture revision {info.revision!r}; this version of sae-traits makes {REVISION!r}. "
+            "Extract and train again, or install the version that made them"
+        )
+    return TextureBackbone(info)
 
 
 @dataclass(frozen=True)

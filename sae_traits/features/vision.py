@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import inspect
 import weakref
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
+from torch.utils.hooks import RemovableHandle
 
-from sae_traits.config import FeaturesConfig
+from sae_traits.config.features import VisionModel
 from sae_traits.errors import BackboneError, one_line
 from sae_traits.features.model_files import ModelFiles
 from sae_traits.features.preprocessing import PreparePixels, Preprocessing, preprocessing_of, reframe
 from sae_traits.features.store import DTYPES
-from sae_traits.logging import say
-from sae_traits.schema import BackboneInfo, Precision
-
-_PREFIX_PARAMETERS = ("cls_token", "class_embedding", "distillation_token")
-"""Names under which models keep the embedding of one token that comes before the patches."""
+from sae_traits.geometry import FramingMode
+from sae_traits.logging import warn
+from sae_traits.schema import BackboneInfo, Dtype
 
 _IMAGES_AT_ONCE_ON_A_CPU = 4
-"""More do not fit the cache, and memory in large pieces is paid for with page faults: with MobileNetV2, 96 images a
+"""More do not fit the cache, and memory in large pieces is paid for with page faults: with MobileNetV2, 96 images per
 second and core at 4 at once, 46 at 16."""
 
 
@@ -41,8 +42,8 @@ class _Tap:
     module: nn.Module
     side: Literal["input", "output"]
 
-    def install(self) -> None:
-        """From now on a forward pass ends here, with `_Reached`."""
+    def install(self) -> RemovableHandle:
+        """From now on, until the handle is removed, a forward pass ends here, with `_Reached`."""
 
         def stop(module: nn.Module, args: tuple[Any, ...], output: Any = None) -> None:
             hidden = _first_tensor(args if self.side == "input" else output)
@@ -50,9 +51,8 @@ class _Tap:
             raise _Reached(hidden)
 
         if self.side == "input":
-            self.module.register_forward_pre_hook(stop)
-        else:
-            self.module.register_forward_hook(stop)
+            return self.module.register_forward_pre_hook(stop)
+        return self.module.register_forward_hook(stop)
 
 
 class VisionBackbone:
@@ -73,26 +73,30 @@ class VisionBackbone:
         """
         at_once = _IMAGES_AT_ONCE_ON_A_CPU if self._device.type == "cpu" else len(batch)
         features = torch.cat([self._encode(some) for some in batch.split(at_once)])
-        if self.info.precision == "float16" and not bool(features.isfinite().all()):
+        if self.info.compute_dtype == "float16" and not bool(features.isfinite().all()):
             raise BackboneError(
-                f"{self.info.backbone} gives numbers that float16 cannot hold; choose --precision bfloat16 or float32"
+                f"{self.info.backbone} gives numbers that float16 cannot hold; choose --compute-dtype bfloat16 or "
+                "float32"
             )
         return features
 
     def _encode(self, batch: Tensor) -> Tensor:
         # To the device first: rounding on the way would be done on the CPU, outside of pinned memory.
-        pixels = batch.to(self._device, non_blocking=True).to(DTYPES[self.info.precision])
-        try:
-            self._model(pixel_values=pixels)
-        except _Reached as reached:
-            hidden = reached.hidden
-        else:
-            raise AssertionError("the forward pass went past its tap")
-        return patch_vectors(hidden, self.info.rows * self.info.columns).float()
+        pixels = batch.to(self._device, non_blocking=True).to(DTYPES[self.info.compute_dtype])
+        return patch_vectors(_hidden(self._model, pixels), self.info.rows * self.info.columns).float()
+
+
+def _hidden(model: nn.Module, pixels: Tensor) -> Tensor:
+    """The hidden state of the model's tap."""
+    try:
+        model(pixel_values=pixels)
+    except _Reached as reached:
+        return reached.hidden
+    raise AssertionError("the forward pass went past its tap")
 
 
 def patch_vectors(hidden: Tensor, n_patches: int) -> Tensor:
-    """A hidden state, maps `[n, d_model, rows, columns]` or tokens `[n, n_tokens, d_model]`, as one vector a patch.
+    """A hidden state, maps `[n, d_model, rows, columns]` or tokens `[n, n_tokens, d_model]`, as one vector per patch.
 
     Returns:
         `[n, n_patches, d_model]`, row by row, without the tokens that come before the patches.
@@ -100,21 +104,20 @@ def patch_vectors(hidden: Tensor, n_patches: int) -> Tensor:
     return hidden.flatten(2).transpose(1, 2) if hidden.dim() == 4 else hidden[:, -n_patches:]
 
 
-def load_vision_backbone(config: FeaturesConfig, device: torch.device) -> VisionBackbone:
+def load(model: VisionModel, *, framing: Literal["auto"] | FramingMode, device: torch.device) -> VisionBackbone:
     """The model that a configuration names, with the framing of its preprocessor or the user's.
 
     Raises:
-        BackboneError: see `sae_traits.features.load_backbone`.
+        BackboneError: see `sae_traits.features.backbone.load_backbone`.
     """
-    files = ModelFiles.find(config.backbone, config.revision)
+    files = ModelFiles.find(model.model, model.revision)
     _check_is_vision_model(files)
     preprocessing = preprocessing_of(files)
-    framing = reframe(preprocessing.framing, config.framing)
-    preprocessing = Preprocessing(framing=framing, mean=preprocessing.mean, std=preprocessing.std)
-    return _build(files, config.layer, preprocessing, config.precision, device)
+    preprocessing = replace(preprocessing, framing=reframe(preprocessing.framing, framing))
+    return _build(files, model.layer, preprocessing, model.compute_dtype, device)
 
 
-def restore_vision_backbone(info: BackboneInfo, device: torch.device) -> VisionBackbone:
+def restore(info: BackboneInfo, *, device: torch.device) -> VisionBackbone:
     """The model, layer and preprocessing that were recorded.
 
     Raises:
@@ -122,25 +125,30 @@ def restore_vision_backbone(info: BackboneInfo, device: torch.device) -> VisionB
     """
     files = ModelFiles.recorded(info.backbone, info.revision)
     preprocessing = Preprocessing(framing=info.framing, mean=info.mean, std=info.std)
-    backbone = _build(files, info.layer, preprocessing, info.precision, device)
+    backbone = _build(files, info.layer, preprocessing, info.compute_dtype, device)
     if backbone.info != info:
         raise BackboneError(f"{files.name} gives other patches than recorded: {backbone.info}, not {info}")
     return backbone
 
 
 def _build(
-    files: ModelFiles, layer: int, preprocessing: Preprocessing, precision: Precision, device: torch.device
+    files: ModelFiles, layer: int, preprocessing: Preprocessing, compute_dtype: Dtype, device: torch.device
 ) -> VisionBackbone:
-    if precision != "float32" and device.type == "cpu":
-        say(f"{files.name} computes in {precision} on a CPU, some five times slower than in float32 (--precision)")
-    model, loading = files.load_model(DTYPES[precision])
+    if compute_dtype != "float32" and device.type == "cpu":
+        warn(
+            f"{files.name} computes in {compute_dtype} on a CPU, some five times slower than in float32 "
+            "(--compute-dtype)"
+        )
+    model, loading = files.load_model(DTYPES[compute_dtype])
     tower: nn.Module = getattr(model, "vision_model", model)
+    _check_needs_pixels_only(tower, files.name)
     width, height = preprocessing.framing.size
-    pixels = torch.zeros(1, 3, height, width, dtype=DTYPES[precision])
     try:
-        hidden, layer, tap, executed = _find_tap(tower, layer, pixels, files.name)
+        trace = _Trace.of(tower, torch.zeros(1, 3, height, width, dtype=DTYPES[compute_dtype]))
     except (ValueError, RuntimeError) as error:
         raise BackboneError(f"{files.name} cannot run on {width} x {height} pixels: {one_line(error)}") from error
+    layer = trace.index(layer, files.name)
+    hidden, tap, executed = trace.states[layer], *trace.tap(layer, files.name)
     random = sorted(key for key in loading["missing_keys"] if model.get_submodule(key.rpartition(".")[0]) in executed)
     if random:
         raise BackboneError(
@@ -158,8 +166,11 @@ def _build(
         framing=preprocessing.framing,
         mean=preprocessing.mean,
         std=preprocessing.std,
-        precision=precision,
+        compute_dtype=compute_dtype,
     )
+    if patch is not None:
+        first = next(index for index, state in enumerate(trace.states) if state.shape == hidden.shape)
+        _check_places(tower, trace.tap(first, files.name)[0], info)
     tap.install()
     # Convolutions are twice as fast with channels last; transformers have one, in front.
     convert_conv2d_weight_memory_format(tower, torch.channels_last)
@@ -180,6 +191,16 @@ def _check_is_vision_model(files: ModelFiles) -> None:
         )
 
 
+def _check_needs_pixels_only(model: nn.Module, name: str) -> None:
+    parameters = inspect.signature(model.forward).parameters.values()
+    required = {p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD}
+    if more := ", ".join(sorted(required - {"pixel_values"})):
+        raise BackboneError(
+            f"{name} needs more than pixel_values ({more}); choose a model of a fixed input size, of SigLIP 2 none of "
+            "the NaFlex ones"
+        )
+
+
 @dataclass(frozen=True)
 class _Passed:
     """A tensor that went into or came out of a module's first call."""
@@ -194,55 +215,94 @@ class _Passed:
         return self.tensor is not None and self.tensor() is target and self.version == target._version
 
 
-@torch.no_grad()
-def _find_tap(model: nn.Module, layer: int, pixels: Tensor, name: str) -> tuple[Tensor, int, _Tap, set[nn.Module]]:
-    """Run the whole model once and see where the tensor passes that becomes `hidden_states[layer]`.
+@dataclass(frozen=True)
+class _Trace:
+    """One whole forward pass: its hidden states, and every tensor that went into or came out of a module.
 
-    Models build that tuple in their own ways; the identity of the tensor is what they have in common.
-
-    Returns:
-        The hidden state, the layer counted from 0, the tap, and the modules that ran before it.
+    Models build the tuple of hidden states in their own ways; the identity of the tensors is what they have in common.
     """
-    passed: list[_Passed] = []
-    called: set[nn.Module] = set()
 
-    def see(module: nn.Module, side: Literal["input", "output"], value: Any) -> None:
-        tensor = _first_tensor(value)
-        reference = None if tensor is None else weakref.ref(tensor)
-        passed.append(_Passed(module, side, reference, 0 if tensor is None else tensor._version))
+    states: Sequence[Tensor]
+    passed: Sequence[_Passed]
 
-    def before(module: nn.Module, args: tuple[Any, ...]) -> None:
-        # A tap stops at a module's first call, so that later calls of a shared module are no candidates.
-        if module not in called:
-            see(module, "input", args)
+    @classmethod
+    @torch.no_grad()
+    def of(cls, model: nn.Module, pixels: Tensor) -> _Trace:
+        passed: list[_Passed] = []
+        called: set[nn.Module] = set()
 
-    def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        if module not in called:
-            called.add(module)
-            see(module, "output", output)
+        def see(module: nn.Module, side: Literal["input", "output"], value: Any) -> None:
+            tensor = _first_tensor(value)
+            reference = None if tensor is None else weakref.ref(tensor)
+            passed.append(_Passed(module, side, reference, 0 if tensor is None else tensor._version))
 
-    modules = list(model.modules())
-    hooks = [module.register_forward_pre_hook(before) for module in modules]
-    hooks += [module.register_forward_hook(after) for module in modules]
+        def before(module: nn.Module, args: tuple[Any, ...]) -> None:
+            # A tap stops at a module's first call, so that later calls of a shared module are no candidates.
+            if module not in called:
+                see(module, "input", args)
+
+        def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            if module not in called:
+                called.add(module)
+                see(module, "output", output)
+
+        modules = list(model.modules())
+        hooks = [module.register_forward_pre_hook(before) for module in modules]
+        hooks += [module.register_forward_hook(after) for module in modules]
+        try:
+            return cls(model(pixel_values=pixels, output_hidden_states=True).hidden_states or (), passed)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def index(self, layer: int, name: str) -> int:
+        """The layer counted from 0."""
+        if not self.states:
+            raise BackboneError(f"{name} gives no hidden states; choose another backbone")
+        last = len(self.states) - 1
+        if not -len(self.states) <= layer <= last:
+            raise BackboneError(
+                f"{name} has hidden states 0 to {last}, not {layer}. Choose --layer between 0 and {last} "
+                "(negative counts from the end; the paper used the second-to-last block)."
+            )
+        return layer % len(self.states)
+
+    def tap(self, layer: int, name: str) -> tuple[_Tap, set[nn.Module]]:
+        """Where the tensor passes that becomes `hidden_states[layer]`, and the modules that ran before it."""
+        for index, seen in enumerate(self.passed):
+            if seen.is_still(self.states[layer]):
+                return _Tap(seen.module, seen.side), {earlier.module for earlier in self.passed[:index]}
+        raise BackboneError(f"no module of {name} gives its hidden state {layer} as it is; choose another layer")
+
+
+@torch.no_grad()
+def _check_places(model: nn.Module, tap: _Tap, info: BackboneInfo) -> None:
+    """Mark a few patches one by one and see which feature moves; raise a BackboneError where it is another one.
+
+    Done where the tokens are made of patches, before blocks mix them: models that hide, shuffle or unroll patches
+    (MAE, Hiera) give as many tokens as others, in another order.
+    """
+    side, n_patches = int(info.patch or 0), info.rows * info.columns
+    marked = sorted({0, 1 % n_patches, info.columns % n_patches, n_patches // 3, n_patches - 1})
+    width, height = info.framing.size
+    pixels = torch.zeros(1 + len(marked), 3, height, width, dtype=DTYPES[info.compute_dtype])
+    noise = torch.randn(3, side, side, generator=torch.Generator().manual_seed(0)).to(pixels.dtype)
+    for image, patch in enumerate(marked, start=1):
+        row, column = divmod(patch, info.columns)
+        pixels[image, :, row * side : (row + 1) * side, column * side : (column + 1) * side] = noise
+    handle = tap.install()
     try:
-        states = model(pixel_values=pixels, output_hidden_states=True).hidden_states
+        plain, *others = patch_vectors(_hidden(model, pixels), n_patches).float()
     finally:
-        for hook in hooks:
-            hook.remove()
-    if not states:
-        raise BackboneError(f"{name} gives no hidden states; choose another backbone")
-    last = len(states) - 1
-    if not -len(states) <= layer <= last:
-        raise BackboneError(
-            f"{name} has hidden states 0 to {last}, not {layer}. Choose --layer between 0 and {last} "
-            "(negative counts from the end; the paper used the second-to-last block)."
-        )
-    target = states[layer]
-    for index, seen in enumerate(passed):
-        if seen.is_still(target):
-            executed = {earlier.module for earlier in passed[:index]}
-            return target, layer % len(states), _Tap(seen.module, seen.side), executed
-    raise BackboneError(f"no module of {name} gives its hidden state {layer} as it is; choose another layer")
+        handle.remove()
+    for patch, features in zip(marked, others, strict=True):
+        change = (features - plain).norm(dim=1)
+        # Numbers too large for the dtype say nothing; `encode` refuses them.
+        if bool(change.isfinite().all()) and (moved := int(change.argmax())) != patch:
+            raise BackboneError(
+                f"{info.backbone} does not keep its patches in the order of the image (patch {patch} went to {moved}), "
+                "so that features cannot be placed; choose another backbone"
+            )
 
 
 def _first_tensor(value: Any) -> Tensor | None:
@@ -265,18 +325,11 @@ def _layout(hidden: Tensor, model: nn.Module, width: int, height: int, name: str
     if isinstance(patch, list | tuple) and len(set(patch)) == 1:
         patch = patch[0]
     if hidden.dim() != 3 or not isinstance(patch, int):
-        raise BackboneError(f"{name} gives hidden states {shape}, which are not one vector a square patch")
+        raise BackboneError(f"{name} gives hidden states {shape}, which are not one vector per square patch")
     rows, columns = height // patch, width // patch
-    n_prefix = _n_prefix_tokens(model)
-    if shape[0] != n_prefix + rows * columns:
+    if shape[0] < rows * columns:
         raise BackboneError(
-            f"{name} gives {shape[0]} tokens at this layer, not {n_prefix} (CLS and registers) + {rows} x {columns} "
-            "patches, so that they cannot be placed in the image; choose another layer or backbone"
+            f"{name} gives {shape[0]} tokens at this layer, fewer than {rows} x {columns} patches, so that they cannot "
+            "be placed in the image; choose another layer or backbone"
         )
     return rows, columns, float(patch)
-
-
-def _n_prefix_tokens(model: nn.Module) -> int:
-    """How many tokens (CLS, registers …) the config and the embeddings put before the patches."""
-    single = sum(name.rpartition(".")[2] in _PREFIX_PARAMETERS for name, _ in model.named_parameters())
-    return single + (getattr(model.config, "num_register_tokens", 0) or 0)

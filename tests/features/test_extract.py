@@ -16,11 +16,11 @@ import torch
 from PIL import Image
 from tiny_collections import TinyBackbone, make_collection
 
-from sae_traits.config import FeaturesConfig
-from sae_traits.errors import CollectionError, StoreError
+from sae_traits.config.features import Texture
+from sae_traits.errors import CollectionError, ConfigError, StoreError
 from sae_traits.features.backbone import Backbone, image_features, load_backbone
-from sae_traits.features.encoding import collection_features
-from sae_traits.features.extract import SHARD_BYTES, extract, plan_shards
+from sae_traits.features.extract import extract
+from sae_traits.features.source import SHARD_BYTES, plan_shards
 from sae_traits.features.store import FeatureStore
 from sae_traits.features.texture import texture_info
 from sae_traits.schema import Collection
@@ -61,14 +61,6 @@ def test_the_store_holds_the_valid_patches_of_every_image(collection, backbone, 
     assert sorted(p.name for p in store.folder.iterdir()) == ["index.json", *(e.file for e in store.entries)]
 
 
-def test_features_come_straight_from_images_in_any_order(collection, backbone):
-    rows = [5, 0, 32]
-    found = list(collection_features(collection, backbone, rows, image_batch_size=2, workers=1))
-    for row, features in zip(rows, found, strict=True):
-        with Image.open(collection.path(collection.images[row])) as image:
-            assert torch.equal(features, image_features(backbone, image)[0])
-
-
 def test_forward_passes_end_where_shards_end(tmp_path):
     """Else a shard made by an extraction that resumes would be computed in other company, and not to the last bit."""
     backbone = TinyBackbone()
@@ -83,12 +75,12 @@ def test_a_complete_store_is_left_alone(collection, backbone, tmp_path):
     assert written(tmp_path) == before
 
 
-def test_features_of_other_settings_or_images_are_replaced(collection, backbone, tmp_path, capsys):
+def test_features_of_other_settings_or_images_are_replaced(collection, backbone, tmp_path, caplog):
     extract(collection, backbone, tmp_path, workers=0)
-    squash = load_backbone(FeaturesConfig(backbone="texture"))
-    store = extract(collection, squash, tmp_path, dtype="bfloat16", workers=0)
-    assert "3 shards in" in capsys.readouterr().err
-    assert (store.info, store.dtype, store.n_patches) == (squash.info, "bfloat16", 34 * 256)
+    squash = load_backbone(Texture())
+    store = extract(collection, squash, tmp_path, storage_dtype="bfloat16", workers=0)
+    assert "3 shards in" in caplog.text
+    assert (store.info, store.storage_dtype, store.n_patches) == (squash.info, "bfloat16", 34 * 256)
     fewer = replace(collection, images=collection.images[:10])
     store = extract(fewer, squash, tmp_path, workers=0)
     assert store.n_images == 10
@@ -110,12 +102,12 @@ def test_a_damaged_shard_is_made_again_and_only_it(collection, backbone, tmp_pat
 _EXTRACT = """
 import sys
 from pathlib import Path
-from sae_traits.config import FeaturesConfig
+from sae_traits.config.features import Texture
 from sae_traits.features.backbone import load_backbone
 from sae_traits.features.extract import extract
 from sae_traits.schema import Collection
 if __name__ == "__main__":
-    backbone = load_backbone(FeaturesConfig(backbone="texture"))
+    backbone = load_backbone(Texture())
     store = extract(Collection.load(Path(sys.argv[1])), backbone, Path(sys.argv[2]), workers=int(sys.argv[3]))
     sys.stdout.write(f"{store.n_patches}\\n")  # in one piece, beside another process
 """
@@ -123,7 +115,7 @@ if __name__ == "__main__":
 
 def test_a_killed_extraction_goes_on_where_it_was(tmp_path):
     collection = make_collection(tmp_path / "images", 64)
-    backbone = load_backbone(FeaturesConfig(backbone="texture"))
+    backbone = load_backbone(Texture())
     collection.save(tmp_path / "images.parquet")
     folder = tmp_path / "features"
     command = [sys.executable, "-c", _EXTRACT, str(tmp_path / "images.parquet"), str(folder), "0"]
@@ -155,7 +147,7 @@ def test_a_full_disk_stops_it_with_a_message_and_it_goes_on_later(collection, ba
     folder = tmp_path / "features"
     extract(collection, backbone, folder, workers=0)
     (folder / "shard-00001.safetensors").unlink()
-    (folder / "index.json.partial").symlink_to("/dev/full")
+    (folder / f"index.json.{os.getpid()}.partial").symlink_to("/dev/full")
     with pytest.raises(StoreError, match=r"the disk is full: .*index\.json cannot be written"):
         extract(collection, backbone, folder, workers=0)
     assert sorted(p.name for p in folder.iterdir()) == [entry.file for entry in complete.entries]
@@ -184,12 +176,19 @@ def test_a_collection_without_images_is_refused(backbone, tmp_path):
 def test_shards_are_neither_too_large_nor_too_few(n_images):
     info = texture_info()
     plans = plan_shards(n_images, info, "float32")
-    assert [row for plan in plans for row in plan.rows] == list(range(n_images))
+    assert [row for rows in plans for row in rows] == list(range(n_images))
     bytes_per_image = 256 * info.d_model * 4
-    assert max(len(plan.rows) for plan in plans) * bytes_per_image <= SHARD_BYTES
+    assert max(len(rows) for rows in plans) * bytes_per_image <= SHARD_BYTES
     assert len(plans) >= min(8, n_images / 16)
     if n_images == 100_000:
-        assert len(plans[0].rows) * bytes_per_image > 0.9 * SHARD_BYTES
+        assert len(plans[0]) * bytes_per_image > 0.9 * SHARD_BYTES
+
+
+def test_processes_that_do_not_know_of_each_other_write_nothing(collection, backbone, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")  # what a launcher sets, and Accelerate without a GPU does not look at
+    with pytest.raises(ConfigError, match="2 processes were launched, and each takes itself for the only one"):
+        extract(collection, backbone, tmp_path / "features", workers=0)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
@@ -216,7 +215,7 @@ def test_several_processes_share_the_work(tmp_path):
     assert not (tmp_path / "features").exists()
     done = run(ACCELERATE_USE_CPU="true")
     assert done.returncode == 0, done.stderr
-    backbone = load_backbone(FeaturesConfig(backbone="texture"))
+    backbone = load_backbone(Texture())
     alone = extract(collection, backbone, tmp_path / "alone")
     assert FeatureStore.open(tmp_path / "features").entries == alone.entries
     assert done.stdout.split() == [str(alone.n_patches)] * 2

@@ -3,7 +3,7 @@ import torch
 import transformers as hf
 from features.tiny_models import KINDS, SIDE, save_model
 
-from sae_traits.config import FeaturesConfig
+from sae_traits.config.features import Texture, VisionModel
 from sae_traits.errors import BackboneError
 from sae_traits.features.backbone import load_backbone
 from sae_traits.features.gradcam import load_gradcam
@@ -25,7 +25,7 @@ def save_classifier(kind, folder, seed=0):
 
 
 def info_of(folder, layer) -> BackboneInfo:
-    return load_backbone(FeaturesConfig(backbone=str(folder), layer=layer, device="cpu")).info
+    return load_backbone(VisionModel(model=str(folder), layer=layer), device="cpu").info
 
 
 def pixels(n=3, seed=1):
@@ -35,22 +35,23 @@ def pixels(n=3, seed=1):
 def test_at_the_last_map_before_an_average_the_channels_weigh_as_the_classifier_says(tmp_path):
     """Selvaraju et al. 2017, section 3.1: after a global average, Grad-CAM is CAM."""
     model = save_classifier("resnet", tmp_path)
-    found = load_gradcam(info_of(tmp_path, -1), CPU)(pixels())
+    class_maps = load_gradcam(info_of(tmp_path, -1), CPU)(pixels())
     with torch.no_grad():
         output = model(pixel_values=pixels(), output_hidden_states=True)
     maps, classes = output.hidden_states[-1], output.logits.argmax(1)
     weights = model.classifier[1].weight.detach()[classes]  # [n, channels]
     expected = (maps * weights[:, :, None, None]).sum(1).relu().flatten(1) / maps[0, 0].numel()
-    assert [one.class_index for one in found] == classes.tolist()
-    assert [one.class_name for one in found] == [("moth", "wasp", "fly")[c] for c in classes.tolist()]
-    torch.testing.assert_close(torch.tensor([one.values.tolist() for one in found]), expected, rtol=1e-4, atol=1e-7)
+    assert [class_map.class_index for class_map in class_maps] == classes.tolist()
+    assert [class_map.class_name for class_map in class_maps] == [("moth", "wasp", "fly")[c] for c in classes.tolist()]
+    values = torch.tensor([class_map.values.tolist() for class_map in class_maps])
+    torch.testing.assert_close(values, expected, rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize(("kind", "layer"), [("vit", 2), ("resnet", 2)])
 def test_a_map_is_made_of_the_change_of_the_highest_logit_with_each_channel(kind, layer, tmp_path):
     model = save_classifier(kind, tmp_path).double()
     info = info_of(tmp_path, layer)
-    (found,) = load_gradcam(info, CPU)(pixels(1))
+    (class_map,) = load_gradcam(info, CPU)(pixels(1))
     hidden = model(pixel_values=pixels(1).double(), output_hidden_states=True).hidden_states[layer].detach()
     block = model.vit.layers[layer] if kind == "vit" else model.resnet.encoder.stages[layer]
 
@@ -58,7 +59,7 @@ def test_a_map_is_made_of_the_change_of_the_highest_logit_with_each_channel(kind
         """The logit of the class when the next block is given another input."""
         handle = block.register_forward_pre_hook(lambda module, args: (changed, *args[1:]))
         with torch.no_grad():
-            value = model(pixel_values=pixels(1).double()).logits[0, found.class_index]
+            value = model(pixel_values=pixels(1).double()).logits[0, class_map.class_index]
         handle.remove()
         return float(value)
 
@@ -75,22 +76,22 @@ def test_a_map_is_made_of_the_change_of_the_highest_logit_with_each_channel(kind
     vectors = hidden.flatten(2).transpose(1, 2)[0] if hidden.dim() == 4 else hidden[0, -n_patches:]
     expected = (vectors @ torch.tensor(weights, dtype=torch.float64)).relu()
     assert expected.max() > 0
-    assert found.values == pytest.approx(expected.numpy(), rel=1e-3, abs=1e-4 * float(expected.max()))
+    assert class_map.values == pytest.approx(expected.numpy(), rel=1e-3, abs=1e-4 * float(expected.max()))
 
 
 def test_a_map_does_not_depend_on_what_else_is_in_the_batch(tmp_path):
     save_classifier("resnet", tmp_path)
     gradcam = load_gradcam(info_of(tmp_path, 2), CPU)
-    together, alone = gradcam(pixels()), [gradcam(one[None])[0] for one in pixels()]
-    for one, other in zip(together, alone, strict=True):
-        assert one.class_index == other.class_index
-        assert one.values == pytest.approx(other.values, rel=1e-3, abs=1e-6)
+    together, alone = gradcam(pixels()), [gradcam(image[None])[0] for image in pixels()]
+    for among_others, by_itself in zip(together, alone, strict=True):
+        assert among_others.class_index == by_itself.class_index
+        assert among_others.values == pytest.approx(by_itself.values, rel=1e-3, abs=1e-6)
 
 
 def test_a_head_that_reads_the_first_token_alone_sees_no_patch_at_the_last_layer(tmp_path):
     save_classifier("vit", tmp_path)
-    found = load_gradcam(info_of(tmp_path, -1), CPU)(pixels())
-    assert all(not one.values.any() for one in found)
+    class_maps = load_gradcam(info_of(tmp_path, -1), CPU)(pixels())
+    assert all(not class_map.values.any() for class_map in class_maps)
 
 
 def test_a_backbone_without_a_trained_head_is_refused(tmp_path):
@@ -99,7 +100,7 @@ def test_a_backbone_without_a_trained_head_is_refused(tmp_path):
         with pytest.raises(BackboneError, match=reason) as refused:
             load_gradcam(info_of(folder, 2), CPU)
         assert "google/vit-base-patch16-224" in str(refused.value)
-    texture = load_backbone(FeaturesConfig(backbone="texture", layer=0)).info
+    texture = load_backbone(Texture()).info
     with pytest.raises(BackboneError, match="texture has no classifier"):
         load_gradcam(texture, CPU)
 

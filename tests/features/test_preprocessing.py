@@ -43,7 +43,7 @@ def saved(processor: Any) -> dict[str, Any]:
 
 def prepared_by(values: dict[str, Any]) -> PreparePixels:
     """What prepares images as a preprocessor_config.json says; the patches do not matter here."""
-    said = read_preprocessing(values, "preprocessor_config.json")
+    preprocessing = read_preprocessing(values, "preprocessor_config.json")
     info = BackboneInfo(
         backbone="any",
         revision="any",
@@ -52,9 +52,9 @@ def prepared_by(values: dict[str, Any]) -> PreparePixels:
         rows=1,
         columns=1,
         patch=None,
-        framing=said.framing,
-        mean=said.mean,
-        std=said.std,
+        framing=preprocessing.framing,
+        mean=preprocessing.mean,
+        std=preprocessing.std,
     )
     return PreparePixels(info)
 

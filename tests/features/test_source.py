@@ -9,9 +9,10 @@ import pytest
 import torch
 from tiny_collections import TinyBackbone, make_collection
 
-from sae_traits.errors import CollectionError
+from sae_traits.config.features import FeaturesConfig
+from sae_traits.errors import CollectionError, StoreError
 from sae_traits.features.extract import extract
-from sae_traits.features.source import FeatureSource, ImageSource
+from sae_traits.features.source import FeatureSource, ImageSource, open_features
 from sae_traits.features.stream import moments
 
 
@@ -37,7 +38,7 @@ def test_images_and_a_store_of_them_give_the_same(collection, tmp_path):
         assert torch.equal(own.features, stored.features)
 
 
-def test_only_the_images_of_the_chosen_images_are_read(collection):
+def test_only_the_chosen_images_are_read(collection):
     backbone = TinyBackbone()
     rows = [30, 2, 3, 17]
     (shard,) = ImageSource(collection, backbone, image_batch_size=3, workers=1).shards(rows)
@@ -66,11 +67,11 @@ def test_moments_of_a_sample_say_how_many_images_they_are_of(collection):
     backbone = TinyBackbone()
     source = ImageSource(collection, backbone, workers=0)
     rows = np.arange(4, 34)
-    sample = moments(source, rows, at_most=6)
+    sample = moments(source, rows, max_images=6)
     assert sum(backbone.encoded) == sample.n_images == 6
-    assert moments(source, rows, at_most=6).mean.tolist() == sample.mean.tolist()
-    assert moments(source, rows, at_most=6, seed=1).mean.tolist() != sample.mean.tolist()
-    whole = moments(source, rows, at_most=100)
+    assert moments(source, rows, max_images=6).mean.tolist() == sample.mean.tolist()
+    assert moments(source, rows, max_images=6, seed=1).mean.tolist() != sample.mean.tolist()
+    whole = moments(source, rows, max_images=100)
     assert whole.n_images == 30
     features = torch.cat([shard.features for shard in source.shards(rows)]).double()
     torch.testing.assert_close(whole.mean, features.mean(0), rtol=1e-6, atol=1e-6)
@@ -89,3 +90,21 @@ def test_a_shard_of_images_holds_consecutive_rows_of_those_asked_for(collection)
     assert [len(shard.images) for shard in shards] == [16, 1]
     rows = [row for shard in shards for row in shard.images]
     assert all(a < b for a, b in pairwise(rows))
+
+
+def test_extracted_features_are_opened_without_a_backbone_and_streamed_ones_with_it(collection, tmp_path):
+    def no_backbone():
+        raise AssertionError("weights were loaded for features that are on disk")
+
+    with pytest.raises(StoreError, match="not complete"):
+        open_features(collection, tmp_path, no_backbone, FeaturesConfig())
+    extracted = extract(collection, TinyBackbone(), tmp_path, workers=0)
+    store = open_features(collection, tmp_path, no_backbone, FeaturesConfig())
+    assert (store, store.is_computed) == (extracted, False)
+
+    backbone = TinyBackbone()
+    config = FeaturesConfig(stream=True, storage_dtype="float16", image_batch_size=3, workers=0)
+    streamed = open_features(collection, tmp_path, lambda: backbone, config)
+    assert (streamed.is_computed, streamed.parts([0]).dtype) == (True, torch.float16)
+    list(streamed.shards([0, 1, 2, 3]))
+    assert backbone.encoded == [3, 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -141,7 +142,7 @@ def test_a_missing_and_a_truncated_shard_are_noticed(tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_disk_leaves_nothing_half_written(tmp_path):
-    (tmp_path / "a.bin.partial").symlink_to("/dev/full")
+    (tmp_path / f"a.bin.{os.getpid()}.partial").symlink_to("/dev/full")
     with pytest.raises(StoreError, match=r"the disk is full: .*a\.bin cannot be written; take a smaller one"):
         write_whole(tmp_path / "a.bin", bytes(3_000_000), on_full_disk="take a smaller one")
     assert list(tmp_path.iterdir()) == []
@@ -156,7 +157,7 @@ def test_a_folder_that_does_not_exist_is_an_error(tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_where_there_is_no_room_for_a_shard_the_advice_is_about_extraction(tmp_path):
-    (tmp_path / "shard-00000.safetensors.partial").symlink_to("/dev/full")
+    (tmp_path / f"shard-00000.safetensors.{os.getpid()}.partial").symlink_to("/dev/full")
     with pytest.raises(StoreError, match=r"cannot be written; free some space, or store half .* run the extraction ag"):
         write_store(tmp_path, [[100_000]])
 

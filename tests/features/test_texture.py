@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis.strategies import integers
 from PIL import Image, ImageDraw
 
-from sae_traits.config import FeaturesConfig
+from sae_traits.config.features import Texture
 from sae_traits.errors import BackboneError
 from sae_traits.features.backbone import image_features, load_backbone, restore_backbone
 from sae_traits.features.texture import describe, texture_info
@@ -24,7 +24,7 @@ def noise(seed: int, side: int = 256) -> Image.Image:
 
 
 def test_it_needs_nothing_but_its_name_and_comes_back_from_its_record():
-    backbone = load_backbone(FeaturesConfig(backbone="texture"))
+    backbone = load_backbone(Texture())
     assert backbone.info.layer == 0  # whatever the configuration says
     assert (backbone.info.rows, backbone.info.columns, backbone.info.patch) == (16, 16, 16)
     restored = restore_backbone(BackboneInfo.from_dict(backbone.info.to_dict()))
@@ -79,7 +79,7 @@ def test_a_spotted_wing_differs_from_a_plain_and_from_a_banded_one():
 
 @pytest.mark.parametrize("framing", ["squash", "crop", "letterbox"])
 def test_images_are_framed_as_the_user_wants(framing):
-    backbone = load_backbone(FeaturesConfig(backbone="texture", framing=framing))
+    backbone = load_backbone(Texture(), framing=framing)
     features, grid = image_features(backbone, noise(1).resize((300, 150)))
     assert backbone.info.framing.mode == framing
     assert len(features) == (128 if framing == "letterbox" else 256) == len(grid.valid)

@@ -24,9 +24,19 @@ from PIL import Image, ImageDraw
 from safetensors.torch import load_file, save_file
 from tiny_models import KINDS, PREPROCESSOR, SIDE, reference_states, save_model
 
-from sae_traits.config import FeaturesConfig
+from sae_traits.config.features import VisionModel
 from sae_traits.errors import BackboneError
-from sae_traits.features.backbone import choose_device, image_features, load_backbone, restore_backbone
+from sae_traits.features.backbone import Backbone, choose_device, image_features, load_backbone, restore_backbone
+from sae_traits.schema import BackboneInfo
+
+SMALL: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "image_size": SIDE,
+    "patch_size": 14,
+}
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +45,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {kind: save_model(kind, root / kind) for kind in KINDS}
 
 
-def configured(folder: Path, layer: int, **options: Any) -> FeaturesConfig:
-    return FeaturesConfig(backbone=str(folder), layer=layer, device="cpu", **options)
+def loaded(folder: Path, layer: int, *, framing: Any = "auto", compute_dtype: Any = "float32") -> Backbone:
+    model = VisionModel(model=str(folder), layer=layer, compute_dtype=compute_dtype)
+    return load_backbone(model, framing=framing, device="cpu")
 
 
 @contextmanager
@@ -53,7 +64,7 @@ def counting_calls() -> Iterator[Counter[str]]:
 @pytest.mark.parametrize("layer", [0, 2, -2, -1])
 @pytest.mark.parametrize("kind", KINDS)
 def test_features_are_the_hidden_state_of_the_patches_and_nothing_runs_after_it(folders, kind, layer):
-    backbone = load_backbone(configured(folders[kind], layer))
+    backbone = loaded(folders[kind], layer)
     pixels = torch.randn(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
     with counting_calls() as calls:
         features = backbone.encode(pixels)
@@ -80,7 +91,7 @@ def test_features_are_the_hidden_state_of_the_patches_and_nothing_runs_after_it(
 
 
 def test_a_patch_sees_the_pixels_it_is_made_of(folders):
-    backbone = load_backbone(configured(folders["vit"], 0, framing="squash"))
+    backbone = loaded(folders["vit"], 0, framing="squash")
     plain = Image.new("RGB", (230, 110), "white")
     for patch in (0, 3, 6, 13, 15):
         marked = plain.copy()
@@ -93,14 +104,14 @@ def test_a_patch_sees_the_pixels_it_is_made_of(folders):
 
 
 def test_only_patches_on_the_image_come_back_from_a_letterboxed_image(folders):
-    backbone = load_backbone(configured(folders["dinov2"], 2, framing="letterbox"))
+    backbone = loaded(folders["dinov2"], 2, framing="letterbox")
     features, grid = image_features(backbone, Image.new("RGB", (200, 100), "white"))
     assert grid.valid.tolist() == [4, 5, 6, 7, 8, 9, 10, 11]
     assert features.shape == (8, 32)
 
 
 def test_what_workers_copy_is_small_and_holds_no_weights(folders):
-    backbone = load_backbone(configured(folders["dinov2"], 2))
+    backbone = loaded(folders["dinov2"], 2)
     pickled = pickle.dumps(backbone.prepare)
     image = Image.effect_noise((90, 70), 60).convert("RGB")
     assert len(pickled) < 2000
@@ -108,7 +119,7 @@ def test_what_workers_copy_is_small_and_holds_no_weights(folders):
 
 
 def test_an_sae_can_train_on_the_features(folders):
-    features = load_backbone(configured(folders["vit"], 2)).encode(torch.zeros(1, 3, SIDE, SIDE))
+    features = loaded(folders["vit"], 2).encode(torch.zeros(1, 3, SIDE, SIDE))
     weight = torch.ones(32, 4, requires_grad=True)
     (features @ weight).sum().backward()
     assert weight.grad is not None
@@ -116,21 +127,23 @@ def test_an_sae_can_train_on_the_features(folders):
 
 def test_a_backbone_is_restored_from_what_was_recorded(folders, tmp_path):
     folder = shutil.copytree(folders["clip"], tmp_path / "clip")
-    backbone = load_backbone(configured(folder, -2, framing="letterbox"))
+    backbone = loaded(folder, -2, framing="letterbox")
     (folder / "preprocessor_config.json").unlink()  # what was recorded is enough
-    restored = restore_backbone(type(backbone.info).from_dict(json.loads(json.dumps(backbone.info.to_dict()))), "cpu")
+    restored = restore_backbone(
+        type(backbone.info).from_dict(json.loads(json.dumps(backbone.info.to_dict()))), device="cpu"
+    )
     image = Image.effect_noise((90, 70), 60).convert("RGB")
     assert restored.info == backbone.info
     assert torch.equal(image_features(restored, image)[0], image_features(backbone, image)[0])
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("compute_dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("kind", ["dinov2", "dinov3", "resnet"])
-def test_a_model_computes_in_the_precision_that_is_asked_for(folders, kind, precision, capsys):
-    backbone = load_backbone(configured(folders[kind], 2, precision=precision))
-    assert f"computes in {precision} on a CPU, some five times slower than in float32" in capsys.readouterr().err
+def test_a_model_computes_in_the_dtype_that_is_asked_for(folders, kind, compute_dtype, caplog):
+    backbone = loaded(folders[kind], 2, compute_dtype=compute_dtype)
+    assert f"computes in {compute_dtype} on a CPU, some five times slower than in float32" in caplog.text
     pixels = torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
-    features, dtype = backbone.encode(pixels), getattr(torch, precision)
+    features, dtype = backbone.encode(pixels), getattr(torch, compute_dtype)
     model = hf.AutoModel.from_pretrained(folders[kind], dtype=dtype).eval()
     with torch.no_grad():
         expected = model(pixel_values=pixels.to(dtype), output_hidden_states=True).hidden_states[2].float()
@@ -138,20 +151,22 @@ def test_a_model_computes_in_the_precision_that_is_asked_for(folders, kind, prec
     assert features.dtype == torch.float32
     rounding = torch.finfo(dtype).eps
     torch.testing.assert_close(features, expected, rtol=0, atol=4 * rounding * float(expected.abs().max()))
-    exact = load_backbone(configured(folders[kind], 2)).encode(pixels)
+    caplog.clear()
+    exact = loaded(folders[kind], 2).encode(pixels)
     assert 0 < (features - exact).norm() < 8 * rounding * exact.norm()
-    assert "slower" not in capsys.readouterr().err
+    assert "slower" not in caplog.text
 
 
-def test_the_precision_is_restored_and_was_float32_before_it_was_recorded(folders, capsys):
-    info = load_backbone(configured(folders["vit"], 2, precision="bfloat16")).info
+def test_the_dtype_is_restored_also_under_its_old_name_and_was_float32_before_it_was_recorded(folders, caplog):
+    info = loaded(folders["vit"], 2, compute_dtype="bfloat16").info
     recorded = json.loads(json.dumps(info.to_dict()))
-    assert recorded["precision"] == "bfloat16"
-    restored = restore_backbone(type(info).from_dict(recorded), "cpu")
+    assert recorded["compute_dtype"] == "bfloat16"
+    restored = restore_backbone(BackboneInfo.from_dict(recorded), device="cpu")
     assert restored.info == info
-    del recorded["precision"]
-    older = restore_backbone(type(info).from_dict(recorded), "cpu")
-    assert older.info == replace(info, precision="float32")
+    del recorded["compute_dtype"]
+    assert BackboneInfo.from_dict(recorded | {"precision": "bfloat16"}) == info
+    older = restore_backbone(BackboneInfo.from_dict(recorded), device="cpu")
+    assert older.info == replace(info, compute_dtype="float32")
     pixels = torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
     assert not torch.equal(older.encode(pixels), restored.encode(pixels))
 
@@ -162,32 +177,32 @@ def test_features_too_large_for_float16_are_not_passed_on(folders, tmp_path):
     tensors = {name: tensor * 1e6 if "projection" in name else tensor for name, tensor in tensors.items()}
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     pixels = torch.ones(1, 3, SIDE, SIDE)
-    assert load_backbone(configured(folder, 2, precision="bfloat16")).encode(pixels).isfinite().all()
-    with pytest.raises(BackboneError, match="numbers that float16 cannot hold; choose --precision bfloat16 or float32"):
-        load_backbone(configured(folder, 2, precision="float16")).encode(pixels)
+    assert loaded(folder, 2, compute_dtype="bfloat16").encode(pixels).isfinite().all()
+    with pytest.raises(BackboneError, match="float16 cannot hold; choose --compute-dtype bfloat16 or float32"):
+        loaded(folder, 2, compute_dtype="float16").encode(pixels)
 
 
 def test_other_weights_are_not_taken_for_those_that_made_the_features(folders, tmp_path):
-    info = load_backbone(configured(folders["vit"], 2)).info
+    info = loaded(folders["vit"], 2).info
     save_model("vit", tmp_path, seed=1)
     with pytest.raises(BackboneError, match=r"has revision sha256:\w{16}, not sha256:\w{16}"):
-        restore_backbone(replace(info, backbone=str(tmp_path)), "cpu")
+        restore_backbone(replace(info, backbone=str(tmp_path)), device="cpu")
 
 
 @pytest.mark.parametrize("layer", [5, 11, -6])
 def test_a_layer_that_does_not_exist_names_those_that_do(folders, layer):
     with pytest.raises(BackboneError, match=rf"hidden states 0 to 4, not {layer}\. Choose --layer between 0 and 4 "):
-        load_backbone(configured(folders["dinov2"], layer))
+        loaded(folders["dinov2"], layer)
 
 
 def test_a_folder_without_config_or_weights_is_refused(folders, tmp_path):
     with pytest.raises(BackboneError, match=r"has no config\.json"):
-        load_backbone(configured(tmp_path, 1))
+        loaded(tmp_path, 1)
     shutil.copy(folders["vit"] / "config.json", tmp_path)
     with pytest.raises(BackboneError, match="no weights"):
-        load_backbone(configured(tmp_path, 1))
+        loaded(tmp_path, 1)
     with pytest.raises(BackboneError, match=r"folder .*nowhere does not exist"):
-        load_backbone(configured(tmp_path / "nowhere", 1))
+        loaded(tmp_path / "nowhere", 1)
 
 
 def test_a_language_model_is_refused(tmp_path):
@@ -196,14 +211,14 @@ def test_a_language_model_is_refused(tmp_path):
     )
     hf.BertModel(config).save_pretrained(tmp_path)
     with pytest.raises(BackboneError, match=r"\(bert\) is not a vision model"):
-        load_backbone(configured(tmp_path, 1))
+        loaded(tmp_path, 1)
 
 
 def test_a_config_that_no_one_knows_is_refused(folders, tmp_path):
     folder = shutil.copytree(folders["vit"], tmp_path / "m")
     (folder / "config.json").write_text('{"model_type": "herbarium"}')
     with pytest.raises(BackboneError, match=r"not of a model that transformers knows: .*herbarium"):
-        load_backbone(configured(folder, 1))
+        loaded(folder, 1)
 
 
 def test_a_missing_preprocessor_is_not_guessed(folders, tmp_path):
@@ -211,10 +226,10 @@ def test_a_missing_preprocessor_is_not_guessed(folders, tmp_path):
     nested = {"image_processor": PREPROCESSOR, "processor_class": "SomeProcessor"}
     (folder / "preprocessor_config.json").rename(folder / "processor_config.json")
     (folder / "processor_config.json").write_text(json.dumps(nested))
-    assert load_backbone(configured(folder, 1)).info.framing.shortest_side == 64
+    assert loaded(folder, 1).info.framing.shortest_side == 64
     (folder / "processor_config.json").unlink()
     with pytest.raises(BackboneError, match=r"has no preprocessor_config\.json"):
-        load_backbone(configured(folder, 1))
+        loaded(folder, 1)
 
 
 def test_weights_that_lack_a_tensor_are_refused_where_it_matters(folders, tmp_path):
@@ -222,9 +237,9 @@ def test_weights_that_lack_a_tensor_are_refused_where_it_matters(folders, tmp_pa
     tensors = load_file(folder / "model.safetensors")
     lacking = next(name for name in tensors if ".2." in name and "weight" in name)
     save_file({k: v for k, v in tensors.items() if k != lacking}, folder / "model.safetensors", {"format": "pt"})
-    assert load_backbone(configured(folder, 2)).info.layer == 2  # block 2 makes hidden state 3
+    assert loaded(folder, 2).info.layer == 2  # block 2 makes hidden state 3
     with pytest.raises(BackboneError, match=r"lack 1 tensors of its config, for example .*2\."):
-        load_backbone(configured(folder, 3))
+        loaded(folder, 3)
 
 
 def test_truncated_weights_are_refused(folders, tmp_path):
@@ -232,19 +247,56 @@ def test_truncated_weights_are_refused(folders, tmp_path):
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:5000])
     with pytest.raises(BackboneError, match="cannot load the weights") as caught:
-        load_backbone(configured(folder, 2))
+        loaded(folder, 2)
     assert "\n" not in str(caught.value)
 
 
-def test_tokens_that_cannot_be_placed_are_refused(tmp_path):
+SHUFFLED = {
+    "mae": (hf.ViTMAEModel, hf.ViTMAEConfig(**SMALL), "gives 5 tokens at this layer, fewer than 4 x 4 patches"),
+    "mae-all": (hf.ViTMAEModel, hf.ViTMAEConfig(**SMALL, mask_ratio=0.0), "does not keep its patches in the order"),
+    "hiera": (
+        hf.HieraModel,
+        hf.HieraConfig(
+            embed_dim=16,
+            image_size=[64, 64],
+            patch_size=[4, 4],
+            patch_padding=[0, 0],
+            depths=[1, 1],
+            num_heads=[1, 2],
+            num_query_pool=1,
+        ),
+        "does not keep its patches in the order",
+    ),
+    "naflex": (
+        hf.Siglip2VisionModel,
+        hf.Siglip2VisionConfig(
+            hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, patch_size=14
+        ),
+        r"needs more than pixel_values \(pixel_attention_mask, spatial_shapes\); .* NaFlex",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SHUFFLED)
+def test_a_model_whose_tokens_cannot_be_placed_is_refused_in_one_line(tmp_path, kind):
     torch.manual_seed(0)
-    config = hf.ViTMAEConfig(
-        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, image_size=SIDE, patch_size=14
-    )
-    hf.ViTMAEModel(config).save_pretrained(tmp_path)  # hides three quarters of the patches, and shuffles them
+    model, config, reason = SHUFFLED[kind]
+    model(config).save_pretrained(tmp_path)
+    size = {"size": {"height": 64, "width": 64}, "do_center_crop": False} if kind == "hiera" else {}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR | size))
+    with pytest.raises(BackboneError, match=reason) as refused:
+        loaded(tmp_path, 0)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_token_of_the_head_is_none_of_the_sequence(tmp_path):
+    torch.manual_seed(0)
+    hf.Aimv2VisionModel(hf.Aimv2VisionConfig(**SMALL)).save_pretrained(tmp_path)  # its pooling head has a cls_token
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR))
-    with pytest.raises(BackboneError, match=r"gives 5 tokens at this layer, not 1 \(CLS and registers\) \+ 4 x 4"):
-        load_backbone(configured(tmp_path, 1))
+    pixels = torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    expected = reference_states(tmp_path, pixels)[2]
+    assert expected.shape[1] == 16
+    torch.testing.assert_close(loaded(tmp_path, 2).encode(pixels), expected, rtol=0, atol=1e-5)
 
 
 def test_a_device_that_is_not_there_is_refused():
@@ -254,16 +306,16 @@ def test_a_device_that_is_not_there_is_refused():
 
 _BY_ID = """
 import sys
-from sae_traits.config import FeaturesConfig
+from sae_traits.config.features import VisionModel
 from sae_traits.errors import BackboneError
 from sae_traits.features.backbone import load_backbone, restore_backbone
-backbone = load_backbone(FeaturesConfig(backbone="museum/tiny", layer=2, device="cpu"))
-restored = restore_backbone(backbone.info, "cpu")
+backbone = load_backbone(VisionModel(model="museum/tiny", layer=2), device="cpu")
+restored = restore_backbone(backbone.info, device="cpu")
 assert restored.info == backbone.info
 print(backbone.info.backbone, backbone.info.revision)
 for name, revision in (("museum/nothing", None), ("museum/tiny", "v9"), ("not an id", None)):
     try:
-        load_backbone(FeaturesConfig(backbone=name, revision=revision))
+        load_backbone(VisionModel(model=name, revision=revision))
     except BackboneError as error:
         print(error)
 """
@@ -286,8 +338,8 @@ def test_a_model_on_the_hub_is_pinned_to_its_commit(folders, hub, hub_environmen
 
 def test_without_network_the_message_says_what_to_do(tmp_path):
     code = (
-        "from sae_traits.config import FeaturesConfig\nfrom sae_traits.features.backbone import load_backbone\n"
-        "load_backbone(FeaturesConfig())"
+        "from sae_traits.config.features import VisionModel\nfrom sae_traits.features.backbone import load_backbone\n"
+        "load_backbone(VisionModel())"
     )
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
@@ -300,7 +352,7 @@ def test_without_network_the_message_says_what_to_do(tmp_path):
 def test_real_weights_see_the_insect(tmp_path):
     shared = Path(os.environ["SAE_TRAITS_SHARED"])
     folder = shared / "models" / "mobilenet_v2_inat_insect"
-    backbone = load_backbone(configured(folder, 11))
+    backbone = loaded(folder, 11)
     info = backbone.info
     assert (info.rows, info.columns, info.d_model, info.patch) == (14, 14, 96, None)
     assert (info.framing.mode, info.framing.size, info.framing.resample) == ("squash", (224, 224), "bilinear")

@@ -12,12 +12,12 @@ from sae_traits.features.store import (
     FeatureShard,
     FeatureStore,
     ShardEntry,
-    hash_of_file,
     write_index,
     write_shard,
 )
 from sae_traits.geometry import Framing
-from sae_traits.schema import BackboneInfo
+from sae_traits.io import hash_of_file
+from sae_traits.schema import BackboneInfo, Dtype
 
 
 def info_of(d_model: int, rows: int = 4) -> BackboneInfo:
@@ -44,7 +44,7 @@ def features_of(record: int, n_patches: int, d_model: int) -> torch.Tensor:
 
 
 def write_store(
-    folder: Path, patches_of_shards: list[list[int]], d_model: int = 4, dtype: str = "float32"
+    folder: Path, patches_of_shards: list[list[int]], d_model: int = 4, dtype: Dtype = "float32"
 ) -> FeatureStore:
     """A store with so many patches of each image of each shard."""
     folder.mkdir(parents=True, exist_ok=True)
