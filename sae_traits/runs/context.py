@@ -1,0 +1,360 @@
+"""What the steps of a run work with: its folder and configuration, and what earlier steps made, each opened once."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sae_traits.config import AdoptedSAE, FeaturesConfig, ReleasedLatents, RunConfig, SAERegions
+from sae_traits.config.command_line import command_of
+from sae_traits.config.layers import read_config, to_yaml
+from sae_traits.config.tree import build, with_absolute_paths
+from sae_traits.errors import ConfigError, StoreError
+from sae_traits.io import write_text
+from sae_traits.runs.folder import RunFolder
+from sae_traits.runs.lock import writing
+from sae_traits.runs.record import Steps
+from sae_traits.schema import Collection, ImageRecord
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from PIL import Image
+
+    from sae_traits.describers import Describer
+    from sae_traits.evaluation.results import Results
+    from sae_traits.evaluation.tasks.base import EvaluationTask
+    from sae_traits.features.backbone import Backbone
+    from sae_traits.features.source import FeatureSource
+    from sae_traits.images.pictures import PictureCache
+    from sae_traits.models.clip.model import CLIP
+    from sae_traits.release.facts import Calls
+    from sae_traits.sae.model import SAE
+    from sae_traits.traits.asking import Pictures
+    from sae_traits.traits.faithfulness import Faithfulness
+    from sae_traits.traits.ledger import Ledger
+    from sae_traits.traits.plan import Plan
+    from sae_traits.traits.released_latents import DatasetLatents
+
+
+@dataclass(frozen=True)
+class Context:
+    """One run, for as long as a command works on it."""
+
+    folder: RunFolder
+    config: RunConfig
+    order: Mapping[str, tuple[str, ...]]
+    """The steps, each with those that it reads from."""
+    extra_tasks: tuple[EvaluationTask, ...] = ()
+    """Of an evaluation, besides those of every run."""
+
+    @classmethod
+    def create(
+        cls,
+        folder: Path,
+        config: RunConfig,
+        order: Mapping[str, tuple[str, ...]],
+        *,
+        extra_tasks: tuple[EvaluationTask, ...] = (),
+    ) -> Context:
+        """A run in a new folder, or one that was begun there from the same source; its config.yaml is written.
+
+        Raises:
+            ConfigError: the folder holds a run of another source, or lies among the images.
+            StoreError: the folder cannot be written.
+        """
+        context = cls(RunFolder(folder), with_absolute_paths(config), order, extra_tasks)
+        source = context.config.collection.source or ""
+        if folder.resolve().is_relative_to(Path(source)) and Path(source).is_dir():
+            raise ConfigError(
+                f"{folder} lies in {source}, where images are looked for, and a run writes pictures of its own; "
+                "choose another --out"
+            )
+        if "collect" in context.steps.records and context.folder.config.is_file():
+            former = build(RunConfig, read_config(context.folder.config)).collection.source
+            if former != source:
+                raise ConfigError(f"{folder} is a run of {former}; choose another --out for {source}")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"cannot write to {folder}: {error.strerror}; choose another --out") from error
+        context.save_config()
+        return context
+
+    @classmethod
+    def open(cls, folder: Path, order: Mapping[str, tuple[str, ...]], *layers: Mapping[str, Any]) -> Context:
+        """An existing run, with further options laid over its configuration; `save_config` keeps them.
+
+        Raises:
+            StoreError: the folder is not a run.
+            ConfigError: the options do not go together.
+        """
+        run = RunFolder(folder)
+        if not run.config.is_file():
+            raise StoreError(f"{folder} is not a run: it has no config.yaml; make one with `sae-traits extract`")
+        return cls(run, with_absolute_paths(build(RunConfig, read_config(run.config), *layers)), order)
+
+    def save_config(self) -> None:
+        """Write the configuration, if it is not what is there."""
+        text, path = to_yaml(self.config), self.folder.config
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            write_text(path, text)
+
+    @property
+    def command(self) -> str:
+        """The command that makes this run: options that differ from their defaults, and files by name, not by path."""
+        return command_of(self.config)
+
+    @cached_property
+    def accelerator(self) -> Accelerator:
+        """The processes and devices of this command.
+
+        Raises:
+            ConfigError: several processes were launched that do not know of each other, or a tracker is not installed.
+        """
+        from sae_traits.sae.collection_training import make_accelerator
+
+        return make_accelerator(getattr(self.config.train, "tracker", None), self.folder.training_logs)
+
+    @property
+    def _is_launched_with_others(self) -> bool:
+        return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+    @property
+    def is_main_process(self) -> bool:
+        """Whether this process writes, where several were launched together."""
+        return not self._is_launched_with_others or self.accelerator.is_main_process
+
+    def wait_for_everyone(self) -> None:
+        """Wait for the other processes of a launcher, and see what the main one has recorded."""
+        if self._is_launched_with_others:
+            self.accelerator.wait_for_everyone()
+            self.steps.read()
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Keep other commands from writing to the run; see `lock`."""
+        return writing(self.folder.path) if self.is_main_process else nullcontext()
+
+    @cached_property
+    def steps(self) -> Steps:
+        """What is finished."""
+        return Steps(self.folder.steps, self.order, keep=self.is_main_process)
+
+    @cached_property
+    def collection(self) -> Collection:
+        """The images, as the step `collect` read them."""
+        return Collection.load(self.folder.images)
+
+    def check_masks(self) -> None:
+        """Raise a ConfigError where masks are to be used and no image has one."""
+        if self.config.describer.use_masks and not any(record.mask_file for record in self.collection.images):
+            raise ConfigError(
+                "--use-masks, but no image of the collection has a mask; name their files in the column mask_file of a "
+                "table, or leave out --use-masks"
+            )
+
+    @cached_property
+    def adopted_sae(self) -> SAE | None:
+        """The SAE of --sae; None where one is trained."""
+        from sae_traits.sae.model import SAE
+
+        train = self.config.train
+        return SAE.from_pretrained(train.sae, revision=train.revision) if isinstance(train, AdoptedSAE) else None
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """The configured backbone; with --sae and nothing said about features, the one that the SAE was trained on.
+
+        Raises:
+            BackboneError: it cannot be had.
+            CheckpointError: the SAE was trained on other features.
+        """
+        from sae_traits.features.backbone import load_backbone
+        from sae_traits.sae.extractor import check_features, load_extractor
+
+        config, sae, default = self.config.features, self.adopted_sae, FeaturesConfig()
+        said_nothing = (config.backbone, config.framing) == (default.backbone, default.framing)
+        if sae is not None and sae.config.backbone is not None and said_nothing:
+            return load_extractor(sae, device=config.device).backbone
+        backbone = load_backbone(config.backbone, framing=config.framing, device=config.device)
+        if sae is not None:
+            check_features(sae, backbone.info)
+        return backbone
+
+    @cached_property
+    def features(self) -> FeatureSource:
+        """The patch features: what was extracted, or, with `stream`, the images and the backbone."""
+        from sae_traits.features.source import open_features
+
+        return open_features(self.collection, self.folder.activations, lambda: self.backbone, self.config.features)
+
+    @cached_property
+    def sae(self) -> SAE:
+        """The SAE of the run."""
+        from sae_traits.sae.model import SAE
+
+        return SAE.from_pretrained(self.folder.sae)
+
+    @property
+    def dictionary_folder(self) -> Path | None:
+        """Where the dictionary lies whose latents pick the regions: the SAE or a baseline; None where none does."""
+        regions = self.config.regions
+        if not regions.has_latents:
+            return None
+        return self.folder.sae if isinstance(regions, SAERegions) else self.folder.baseline(regions.kind)
+
+    @cached_property
+    def dictionary(self) -> SAE | None:
+        """The SAE, or the baseline in its place; None for regions without latents."""
+        from sae_traits.sae.model import SAE
+
+        folder = self.dictionary_folder
+        if folder is None:
+            return None
+        return self.sae if folder == self.folder.sae else SAE.from_pretrained(folder)
+
+    @property
+    def dictionary_name(self) -> str | None:
+        """What picked the regions, in the column `sae` of a dataset on this machine; None where nothing has latents."""
+        if self.released_latents is not None:
+            return self.released_latents.sae  # whose weights those of this run are
+        if self.dictionary is None:
+            return None
+        origin = "local" if isinstance(self.config.regions, SAERegions) else self.config.regions.kind
+        return f"{origin}@sha256:{self.dictionary.weights_hash()}"
+
+    @cached_property
+    def released_latents(self) -> DatasetLatents | None:
+        """The latents of the dataset of --latents, if there is one.
+
+        Raises:
+            StoreError: they cannot be read.
+        """
+        from sae_traits.traits.released_latents import read_released_latents
+
+        contrast = getattr(self.config.regions, "contrast", None)
+        if not isinstance(contrast, ReleasedLatents):
+            return None
+        return read_released_latents(contrast.latents, revision=contrast.revision)
+
+    def hash_of_published_sae(self, repository: str, revision: str) -> str:
+        """Hash of the weights of an SAE on the Hub."""
+        from sae_traits.sae.model import SAE
+
+        return SAE.from_pretrained(repository, revision=revision).weights_hash()
+
+    @cached_property
+    def describer(self) -> Describer:
+        """Who describes the regions."""
+        from sae_traits.describers import make_describer
+
+        return make_describer(self.config.describer)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Which regions are described, from what the step `encode` made."""
+        from sae_traits.traits.encode import Codes
+        from sae_traits.traits.plan import plan_regions
+
+        regions = self.config.regions
+        return plan_regions(
+            regions,
+            self.collection,
+            self.features.info,
+            codes=Codes.open(self.folder.codes) if regions.has_latents else None,
+            class_maps=self.folder.class_maps,
+            released=self.released_latents,
+        )
+
+    def open_ledger(self) -> Ledger:
+        """The ledger of the describer's calls; close it after use."""
+        from sae_traits.traits.ledger import Ledger
+
+        return Ledger(self.folder.ledger(self.config.regions.kind))
+
+    @property
+    def is_described(self) -> bool:
+        """Whether there are traits, or nothing is left to ask about."""
+        counts = self.steps.counts("annotate")
+        return not counts or bool(counts["n_traits"]) or not counts["n_open"]
+
+    @property
+    def calls(self) -> Calls:
+        """What the describer's calls took, of this describer; earlier settings of the same run are among them."""
+        from sae_traits.release.facts import calls_of
+
+        config = self.config.describer
+        return calls_of(
+            self.folder.ledger(self.config.regions.kind),
+            self.describer,
+            prompt_price=getattr(config, "prompt_price", 0.0),
+            answer_price=getattr(config, "answer_price", 0.0),
+        )
+
+    @cached_property
+    def pictures(self) -> PictureCache:
+        """Small pictures of the photographs."""
+        from sae_traits.images.pictures import PictureCache
+
+        return PictureCache(self.folder.pictures)
+
+    @property
+    def pictures_of_dataset(self) -> Pictures | None:
+        """The pictures that the dataset will hold, to be made while photographs are open; None where it holds none."""
+        from sae_traits.traits.asking import Pictures
+
+        release = self.config.release
+        return Pictures(self.pictures, release.longest_side) if release.images == "embed" else None
+
+    def open_picture(self, record: ImageRecord) -> Image.Image:
+        """A picture of an image to draw on: the one that the dataset holds, or else the photograph itself.
+
+        Raises:
+            ImageError: the photograph cannot be read.
+        """
+        import io
+
+        from PIL import Image
+
+        from sae_traits.images.decode import open_image
+
+        picture = self.pictures.get(record.sha256, self.config.release.longest_side)
+        return open_image(self.collection.path(record)) if picture is None else Image.open(io.BytesIO(picture))
+
+    @property
+    def faithfulness(self) -> Faithfulness | None:
+        """The scores of the faithfulness controls, if there are any of the present annotation."""
+        from sae_traits.traits.faithfulness import Faithfulness
+
+        if not self.folder.faithfulness.is_file():
+            return None
+        values = json.loads(self.folder.faithfulness.read_text(encoding="utf-8"))
+        is_of_now = values["annotate"] == self.steps.fingerprint("annotate")
+        return Faithfulness.from_dict(values) if is_of_now else None
+
+    @cached_property
+    def clip(self) -> CLIP | None:
+        """The CLIP model that is evaluated, if one is configured.
+
+        Raises:
+            BackboneError: it cannot be loaded.
+        """
+        from sae_traits.models.clip.model import load_clip
+
+        config = self.config.zero_shot
+        if config is None:
+            return None
+        device = self.config.features.device
+        return load_clip(config.clip, revision=config.revision, framing=config.framing, device=device)
+
+    @property
+    def results(self) -> Results | None:
+        """What was evaluated of the traits as they are now; None where there was nothing."""
+        from sae_traits.evaluation.results import read_results
+
+        return read_results(self.folder.results) if self.steps.is_current("evaluate") else None

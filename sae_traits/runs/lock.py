@@ -1,0 +1,29 @@
+"""One writer per run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sae_traits.errors import StoreError
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Keep other commands from writing to a run for as long as the block lasts; a kill frees it, readers go on.
+
+    Raises:
+        StoreError: another command writes to it, or the folder cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise StoreError(
+            f"another command writes to {folder}; wait until it is done, or choose another --out"
+        ) from error
+    except PermissionError as error:
+        raise StoreError(f"cannot write to {folder}: {error.strerror}; choose another --out") from error

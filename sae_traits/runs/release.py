@@ -1,0 +1,145 @@
+"""What of a run becomes public: the tables of its dataset, and both cards."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sae_traits.config import PaperContrast, ReleasedLatents, SpecimenContrast
+from sae_traits.config.regions import LatentRegions
+from sae_traits.config.tree import as_dict, public_name, with_public_names
+from sae_traits.release.dataset import write_dataset
+from sae_traits.release.dataset_card import write_dataset_card
+from sae_traits.release.facts import DatasetFacts, DatasetSummary, LatentPicture, ModelFacts, Provenance, source_of
+from sae_traits.release.gallery import N_LOOKED_AT, draw_latents, latents_to_show
+from sae_traits.release.model_card import write_model_card
+from sae_traits.release.publication import Terms
+from sae_traits.runs.context import Context
+from sae_traits.sae.model import SAE
+from sae_traits.traits.encode import Codes
+from sae_traits.traits.latent_pages import latent_pages
+from sae_traits.traits.table import read_latents, read_traits
+
+_IN_WORDS = {
+    SpecimenContrast: "Unlike theirs, the contrast counts each individual once and is tested.",
+    PaperContrast: "Latents were chosen by their Algorithm 1; nothing was tested, so no trait is significant.",
+    ReleasedLatents: "Nothing was contrasted: the latents are those of a dataset that was released before.",
+}
+
+
+def write_run_dataset(context: Context, folder: Path, *, name: str | None) -> DatasetSummary:
+    """Write the tables of a run's dataset into a folder.
+
+    Args:
+        context: a run whose traits are finished.
+        folder: where to write.
+        name: of the dictionary in the column `sae`, as repository@revision; None where regions have no latents.
+    """
+    return write_dataset(
+        folder,
+        context.collection,
+        read_traits(context.folder.traits),
+        read_latents(context.folder.chosen_latents),
+        sae=name,
+        config=context.config.release,
+        workers=context.config.features.workers,
+        cache=context.pictures,
+    )
+
+
+def write_dataset_card_of(
+    context: Context, folder: Path, summary: DatasetSummary, *, name: str | None, repo_id: str | None = None
+) -> None:
+    """Write the card of a run's dataset into its folder.
+
+    Args:
+        context: a run whose traits are finished.
+        folder: with the tables.
+        summary: what is in the tables.
+        name: as in `write_run_dataset`.
+        repo_id: where it will be published.
+    """
+    release = context.config.release
+    facts = DatasetFacts(
+        title=release.title,
+        sae=name,
+        longest_side=release.longest_side,
+        provenance=provenance_of(context, is_public=repo_id is not None),
+        results=context.results,
+        repo_id=repo_id,
+    )
+    write_dataset_card(folder, summary, facts)
+
+
+def write_model_card_of(context: Context, folder: Path, terms: Terms | None = None) -> None:
+    """Write the card of a run's SAE, with its figures and gallery, into a folder with that SAE.
+
+    Args:
+        context: a run whose traits are finished.
+        folder: RUN/sae, or a copy.
+        terms: where it will be published.
+    """
+    facts = ModelFacts(
+        dataset_id=terms.dataset_repo if terms else None,
+        dataset_title=context.config.release.title,
+        provenance=provenance_of(context, is_public=terms is not None),
+        # What the regions of a baseline came to says nothing of the SAE.
+        results=context.results if context.config.regions.kind == "sae" else None,
+        gallery=_gallery(context, folder),
+    )
+    config = SAE.from_pretrained(folder).config.to_dict()
+    write_model_card(folder, config, repo_id=terms.model_repo if terms else None, facts=facts)
+
+
+def provenance_of(context: Context, *, is_public: bool) -> Provenance:
+    """How a run was made; where it is for the Hub, nothing of it names a place on this machine."""
+    config, describer, regions = context.config, context.describer, context.config.regions
+    info, collected = context.features.info, context.steps.counts("collect")
+    dictionary = context.dictionary
+    contrast = regions.contrast if isinstance(regions, LatentRegions) else None
+    return Provenance(
+        backbone=replace(info, backbone=public_name(info.backbone)) if is_public else info,
+        regions=regions.kind,
+        dictionary_metrics=dictionary.config.training.get("metrics", {}) if dictionary else {},
+        contrast=_options(regions) if dictionary else {},
+        contrast_in_words=_IN_WORDS[type(contrast)] if contrast is not None else "",
+        latents=context.released_latents.public_name if context.released_latents else None,
+        label_free=regions.label_free,
+        use_masks=config.describer.use_masks,
+        describer=describer.name,
+        describer_model=describer.model,
+        prompt=describer.prompt,
+        n_problems=collected["n_problems"],
+        n_across_splits=collected["n_near_identical"]["split"],
+        command=context.command,
+        source=source_of(config.collection.source or "", context.collection),
+        calls=context.calls,
+        seconds={step: record["seconds"] for step, record in context.steps.records.items() if step != "cards"},
+        note=context.collection.note,
+    )
+
+
+def _options(regions: Any) -> dict[str, Any]:
+    """The options of the regions and their contrast, by name."""
+    values = as_dict(with_public_names(regions))
+    contrast = values.pop("contrast")
+    values.pop("kind")
+    return {"contrast": contrast.pop("kind"), **contrast, **values}
+
+
+def _gallery(context: Context, folder: Path) -> tuple[LatentPicture, ...]:
+    """Pictures of latents, where images may be embedded and the codes are those of the SAE."""
+    choices, pages = [], []
+    if context.config.release.images == "embed" and context.config.regions.kind == "sae":
+        chosen = context.plan.chosen
+        choices = latents_to_show(chosen)
+        pages = latent_pages(
+            Codes.open(context.folder.codes),
+            chosen,
+            context.collection,
+            context.features.info,
+            latents=[choice.latent for choice in choices],
+            n_strongest=N_LOOKED_AT,
+        )
+    return draw_latents(pages, choices, context.collection, folder, context.pictures)

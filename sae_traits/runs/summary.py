@@ -1,0 +1,110 @@
+"""What a run made, for the terminal and for scripts: read from the run's own records."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from sae_traits.evaluation.results import Results
+from sae_traits.runs.context import Context
+from sae_traits.schema import REGION_SOURCES
+
+_LEFT_OUT = {
+    "n_background": "answers were background and are left out",
+    "n_invalid": "answers could not be used and are kept in the ledger",
+    "n_failed": "calls failed and are kept in the ledger",
+    "n_open": "regions are asked about by the same command, given again",
+}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The counts of every finished step, and the scores."""
+
+    context: Context
+    counts: dict[str, dict[str, Any]]
+    results: Results | None
+
+    @classmethod
+    def of(cls, context: Context) -> Summary:
+        """Read a run's records."""
+        finished = {name: context.steps.counts(name) for name in context.order if context.steps.is_current(name)}
+        return cls(context, finished, context.results)
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether some describer calls failed and would be tried again by the same command."""
+        return self.counts.get("annotate", {}).get("n_open", 0) > 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for `--format json`."""
+        values = {"run": str(self.context.folder.path), "unfinished": self.is_unfinished, "steps": self.counts}
+        return values | ({"results": json.loads(self.results.to_json())} if self.results else {})
+
+    def lines(self) -> list[str]:
+        """A few lines that say what there is and where."""
+        folder = self.context.folder
+        lines = [f"run       {folder.path}"]
+        if counts := self.counts.get("collect"):
+            lines += self._images(counts)
+        if counts := self.counts.get("extract"):
+            lines.append(f"features  {counts['n_patches']:,} patches of width {counts['d_model']}")
+        if counts := self.counts.get("train"):
+            lines.append(
+                f"SAE       {folder.sae}: explained variance {counts['explained_variance']:.3f}, "
+                f"L0 {counts['l0']:.1f}, dead latents {100 * counts['dead_share']:.1f} %"
+            )
+            if counts["n_saes"] > 1:
+                lines.append(f"          the recommended one of {counts['n_saes']}, see {folder.sae / 'sweep.json'}")
+        if counts := self.counts.get("annotate"):
+            lines += self._traits(counts)
+        if "dataset" in self.counts:
+            lines.append(f"dataset   {folder.dataset}: load_dataset({str(folder.dataset)!r})")
+        if self.results is not None:
+            lines += self._verdicts(self.results)
+        return lines
+
+    def _images(self, counts: dict[str, Any]) -> list[str]:
+        where = self.context.folder.problems
+        problems = f"; {counts['n_problems']} problems, see {where}" if counts["n_problems"] else ""
+        n, n_individuals = counts["n_images"], counts["n_individuals"]
+        individuals = f" of {n_individuals} individuals" if n_individuals != n else ""
+        labels = f" of {counts['n_species']} species" if counts["n_species"] else " without labels"
+        lines = [f"images    {n}{individuals}{labels}{problems}"]
+        if note := self.context.collection.note:
+            lines.append(f"          {note}")
+        if n := counts["n_near_identical"]["split"]:
+            lines.append(
+                f"          {n} images nearly equal one of another split, see {where}; the source's splits are kept "
+                "(--near-identical train moves them)"
+            )
+        if n := counts["n_near_identical"]["species"]:
+            lines.append(f"          {n} images nearly equal one of another species, see {where}")
+        return lines
+
+    def _traits(self, counts: dict[str, Any]) -> list[str]:
+        n_images, regions = self.counts["collect"]["n_images"], self.context.config.regions
+        n_described = counts["n_images"]
+        lines = [
+            f"traits    {counts['n_traits']:,} for {n_described} of {n_images} images ({n_described / n_images:.1%}), "
+            f"{counts['n_traits'] / max(n_described, 1):.1f} each; {counts['n_significant']:,} significant"
+        ]
+        if regions.kind != "sae":
+            lines.append(f"          of a baseline's regions, {regions.kind}: {REGION_SOURCES[regions.kind]}")
+        lines += [f"          {counts[name]} {meaning}" for name, meaning in _LEFT_OUT.items() if counts[name]]
+        if n_dropped := len(counts["dropped_latents"]):
+            lines.append(f"          left out for firing nearly everywhere: {n_dropped} of the latents")
+        if counts["species_without_latents"]:
+            lines.append(f"          no latent for {', '.join(counts['species_without_latents'])}")
+        return lines
+
+    def _verdicts(self, results: Results) -> list[str]:
+        folder = self.context.folder
+        lines = [f"report    {folder.evaluation / 'report.md'}", *results.lines()]
+        if results.zero_shot is None and self.context.config.collection.labels:
+            lines.append(
+                "zero-shot evaluation was skipped; to see whether the traits help a vision-language model: "
+                f"sae-traits evaluate {folder.path} --clip imageomics/bioclip"
+            )
+        return lines

@@ -1,0 +1,146 @@
+import json
+import os
+
+import pytest
+
+import sae_traits
+from sae_traits.errors import StoreError
+from sae_traits.runs.record import Steps
+
+ORDER = {
+    "collect": (),
+    "train": ("collect",),
+    "annotate": ("train",),
+    "evaluate": ("annotate",),
+    "dataset": ("annotate",),
+}
+
+
+class Run:
+    """Steps that write one file each, and count how often they were done."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.done = []
+
+    @property
+    def steps(self):
+        return Steps(self.folder / "steps.json", ORDER)
+
+    def do(self, name, value=1, counts=None):
+        def work():
+            self.done.append(name)
+            (self.folder / name).write_text(f"{name} {value}")
+            return counts or {"n": value}
+
+        return self.steps.do(name, {"value": value}, [self.folder / name], work)
+
+    def all(self):
+        for name in ORDER:
+            self.do(name)
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run(tmp_path)
+
+
+def test_a_step_is_done_once_and_again_when_its_inputs_change(run, capsys):
+    assert run.do("collect") == {"n": 1}
+    assert run.do("collect") == {"n": 1}
+    assert run.done == ["collect"]
+    assert run.do("collect", 2) == {"n": 2}
+    assert run.done == ["collect"] * 2
+    assert capsys.readouterr().err.count("skipped") == 1
+
+
+@pytest.mark.parametrize("damage", ["deleted", "cut", "flipped", "flipped, with its old time"])
+def test_a_step_whose_files_are_not_as_they_were_written_is_done_again(run, capsys, damage):
+    run.do("collect")
+    file = run.folder / "collect"
+    before = file.stat()
+    if damage == "deleted":
+        file.unlink()
+    elif damage == "cut":
+        file.write_bytes(file.read_bytes()[:4])
+    else:
+        file.write_bytes(bytes([file.read_bytes()[0] ^ 1]) + file.read_bytes()[1:])
+    if damage.endswith("time"):
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert run.steps.changed_files("collect") == []
+        assert run.steps.changed_files("collect", thorough=True) == [file]
+        return
+    run.do("collect")
+    assert run.done == ["collect"] * 2
+    assert f"{file} is missing or not as it was written" in capsys.readouterr().err
+    assert file.read_text() == "collect 1"
+
+
+def test_a_copied_run_is_still_finished(run, tmp_path):
+    run.do("collect")
+    os.utime(run.folder / "collect", ns=(1, 1))
+    run.do("collect")
+    assert run.done == ["collect"]
+
+
+def test_a_step_that_fails_leaves_the_former_record_and_output(run):
+    run.all()
+
+    def broken():
+        raise StoreError("no")
+
+    with pytest.raises(StoreError, match="no"):
+        run.steps.do("annotate", {"value": 2}, [run.folder / "annotate"], broken)
+    assert run.steps.counts("annotate") == {"n": 1}
+    assert all(run.steps.is_current(name) for name in ORDER)
+    run.done.clear()
+    run.all()
+    assert run.done == []
+
+
+def test_a_step_that_was_killed_after_it_wrote_is_done_again(run):
+    run.do("collect")
+    (run.folder / "collect").write_text("of a command that was killed")
+    run.do("collect")
+    assert run.done == ["collect"] * 2
+
+
+def test_a_step_that_is_done_anew_makes_those_that_read_from_it_stale_and_no_others(run):
+    run.all()
+    run.do("evaluate", 2)
+    assert [name for name in ORDER if run.steps.is_current(name)] == list(ORDER)
+    run.do("train", 2)
+    assert [name for name in ORDER if run.steps.is_current(name)] == ["collect", "train"]
+    with pytest.raises(StoreError, match="'annotate' is not finished"):
+        run.steps.fingerprint("annotate")
+    assert run.steps.counts("annotate") == {}
+    with pytest.raises(StoreError, match="'annotate' is not finished"):
+        run.do("evaluate")
+
+
+def test_a_step_with_something_left_to_do_is_done_again(run):
+    for n_open in (2, 1, 0, 0):
+        run.do("collect", counts={"n_open": n_open})
+    assert len(run.done) == 3
+
+
+def test_a_step_is_done_anew_by_another_version_of_the_toolkit(run):
+    for version in ("1.0", "1.0", "1.1"):
+        steps = Steps(run.folder / "steps.json", ORDER, version=version)
+        steps.do("collect", {}, [], lambda: run.done.append("collect") or {})
+    assert len(run.done) == 2
+    assert Steps(run.folder / "steps.json", ORDER).version == sae_traits.__version__
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"collect": 3}', '{"collect": {"fingerprint": "x"}}', "\x00"])
+def test_a_damaged_record_is_no_record(run, content):
+    run.do("collect")
+    (run.folder / "steps.json").write_text(content)
+    run.do("collect")
+    assert run.done == ["collect"] * 2
+    assert json.loads((run.folder / "steps.json").read_text())["collect"]["counts"] == {"n": 1}
+
+
+def test_one_of_several_processes_writes_the_record(run):
+    Steps(run.folder / "steps.json", ORDER, keep=False).do("collect", {}, [], dict)
+    assert list(run.folder.iterdir()) == []
