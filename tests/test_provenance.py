@@ -9,7 +9,8 @@ import pytest
 
 from sae_traits.config import CollectionConfig, DescribeConfig, ReleaseConfig, RunConfig
 from sae_traits.describers import make_describer
-from sae_traits.provenance import dataset_facts, model_facts, public_name, results_of
+from sae_traits.provenance import gallery_of, provenance_of, results_of
+from sae_traits.release.facts import public_name, source_of
 from sae_traits.runs.run import Run
 from sae_traits.schema import Collection, ImageRecord, Taxon
 from sae_traits.traits.ledger import CallIdentity, Ledger, Outcome
@@ -68,7 +69,7 @@ def collection(run: Run, *revisions: str | None) -> Collection:
 
 
 def test_calls_tokens_and_cost_are_those_of_this_describer(run: Run):
-    facts = dataset_facts(run, collection(run, None), None, None, repo_id=None)
+    facts = provenance_of(run, collection(run, None), None, is_public=False)
     assert facts.calls is not None
     assert (facts.calls.n_calls, facts.calls.n_attempts, facts.calls.seconds) == (2, 4, 3.0)
     assert facts.calls.tokens == {"prompt_tokens": 2_000_000, "completion_tokens": 500_000}
@@ -81,13 +82,13 @@ def test_without_prices_there_is_no_cost(run: Run):
     describe = replace(run.config.describe, prompt_price=0.0, answer_price=0.0)
     free = Run(run.folder, replace(run.config, describe=describe))
     free.steps.records.update(run.steps.records)
-    facts = dataset_facts(free, collection(run, None), None, None, repo_id=None)
+    facts = provenance_of(free, collection(run, None), None, is_public=False)
     assert facts.calls is not None
     assert facts.calls.cost is None
 
 
 def test_the_source_is_named_with_its_versions_and_without_its_place(run: Run, tmp_path: Path):
-    facts = dataset_facts(run, collection(run, "v2", "v1", "v2", None), None, None, repo_id="org/moths")
+    facts = provenance_of(run, collection(run, "v2", "v1", "v2", None), None, is_public=True)
     assert facts.source is not None
     assert facts.source.name == "moths"
     assert facts.source.revisions == ("v2", "v1")
@@ -103,12 +104,13 @@ def test_bioscan_is_recognised_as_a_folder_and_on_the_hub(run: Run, tmp_path: Pa
     metadata.parent.mkdir(parents=True)
     metadata.touch()
     given = source if source.startswith("hf://") else str(tmp_path / source)
-    config = replace(run.config, collection=replace(run.config.collection, source=given))
-    facts = model_facts(Run(run.folder, config), collection(run), tmp_path, None, dataset_id=None)
-    assert facts.source is not None
-    assert facts.source.is_bioscan
-    assert facts.source.name == source
-    assert facts.gallery == (), "images that may not be embedded are not shown"
+    found = source_of(given, collection(run))
+    assert found.is_bioscan
+    assert found.name == source
+
+
+def test_images_that_may_not_be_embedded_are_not_shown(run: Run, tmp_path: Path):
+    assert gallery_of(run, collection(run), tmp_path) == ()
 
 
 def test_results_of_an_earlier_annotation_are_not_quoted(run: Run):

@@ -31,7 +31,7 @@ def excerpt(text: str) -> str:
 
 def literal(text: str) -> str:
     """A text in Markdown that reads as it is, whatever characters it has."""
-    return _ACTIVE.sub(lambda found: f"&#{ord(found[0])};", text)
+    return _ACTIVE.sub(lambda match: f"&#{ord(match[0])};", text)
 
 
 def example_lines(heading: str, examples: Sequence[Example]) -> list[str]:
@@ -39,9 +39,9 @@ def example_lines(heading: str, examples: Sequence[Example]) -> list[str]:
     if not examples:
         return []
     lines = ["", f"{heading}:", ""]
-    for one in examples:
-        said = f": “{literal(one.said)}”" if one.said else ""
-        lines.append(f"- {literal(', '.join(one.trait_ids))} ({literal(excerpt(one.reason))}){said}")
+    for example in examples:
+        quote = f": “{literal(example.said)}”" if example.said else ""
+        lines.append(f"- {literal(', '.join(example.trait_ids))} ({literal(excerpt(example.reason))}){quote}")
     return lines
 
 

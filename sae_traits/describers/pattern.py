@@ -17,7 +17,7 @@ from sae_traits.describers.surface import Cutout
 Pattern = Literal["plain", "banded", "spotted"]
 
 MINIMUM_SIDE = 7
-"""A region into which no square of this many lattice points a side fits is too small to show a pattern."""
+"""A region into which no square of this many lattice points per side fits is too small to show a pattern."""
 EDGE = 2
 """Lattice points at the region's edge that are left out: what lies there may belong to the neighbourhood."""
 MINIMUM_CONTRAST = 6.0
@@ -54,7 +54,7 @@ def pattern_of(cutout: Cutout) -> Pattern:
 
 
 def _eroded(mask: NDArray[np.bool_], n_points: int) -> NDArray[np.bool_]:
-    """The points that have `n_points` points of the mask on every side; 2 n + 1 points a side leave one."""
+    """The points that have `n_points` points of the mask on every side; 2 n + 1 points per side leave one."""
     return np.asarray(ndimage.binary_erosion(mask, structure=np.ones((3, 3)), iterations=n_points), dtype=bool)
 
 
@@ -93,9 +93,9 @@ def _count_spots(signal: NDArray[np.float64], core: NDArray[np.bool_]) -> int:
     labels = np.asarray(label(rare, connectivity=2))
     edge = core & ~_eroded(core, 1)
     cut = set(np.unique(labels[edge & rare]).tolist())
-    least = max(4.0, SPOT_AREA * core.sum())
+    min_points = max(4.0, SPOT_AREA * core.sum())
     blobs = [np.argwhere(labels == blob) for blob in range(1, labels.max() + 1) if blob not in cut]
-    return sum(len(points) >= least and _elongation(points) <= SPOT_ELONGATION for points in blobs)
+    return sum(len(points) >= min_points and _elongation(points) <= SPOT_ELONGATION for points in blobs)
 
 
 def _elongation(points: NDArray[np.intp]) -> float:

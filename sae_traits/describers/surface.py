@@ -15,7 +15,7 @@ from sae_traits.describers.colours import Lab, color_difference, to_lab
 from sae_traits.schema import Region
 
 MAXIMUM_SIDE = 96
-"""A region's crop is looked at on a lattice of at most this many points a side: some milliseconds whatever its size."""
+"""A region's crop is looked at on a lattice of at most this many points per side, in milliseconds whatever its size."""
 MAXIMUM_SAMPLE = 4000
 LIGHTNESS_WEIGHT = 0.5
 """Weight of L* against a* and b* when pixels are grouped: shading changes lightness more than hue."""
@@ -31,7 +31,7 @@ MARKING_DIFFERENCE = 20.0
 
 @dataclass(frozen=True)
 class Cutout:
-    """The bounding crop of a region on a lattice of at most MAXIMUM_SIDE points a side."""
+    """The bounding crop of a region on a lattice of at most MAXIMUM_SIDE points per side."""
 
     points: NDArray[np.uint8]
     """The source pixel at each lattice point, not blended `[rows, columns, 3]`."""

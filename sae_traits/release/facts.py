@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -129,9 +129,13 @@ class DatasetSummary:
     n_without_url: int = 0
     """Images whose photograph has no address."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; `from_dict` reads them back."""
+        return asdict(self)
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> DatasetSummary:
-        """The summary that `dataclasses.asdict` made plain, and JSON kept."""
+        """The summary that `to_dict` made plain."""
         from pydantic import TypeAdapter
 
         return TypeAdapter(cls).validate_python(values)

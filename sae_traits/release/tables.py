@@ -31,7 +31,8 @@ _SAE = Column(
     "The SAE, as repo@revision, or the baseline in its place, as pca@sha256:…; null without latents.",
 )
 _ORDER = (
-    "trait_id", "description", "region", "candidate", "n_images", "describer", "describer_model", "prompt", "measurement",
+    "trait_id", "description", "region", "candidate", "n_images", "describer", "describer_model", "prompt",
+    "measurement",
 )  # fmt: skip
 """Of what a trait consists of."""
 _NAMES = tuple(c for c in columns_of(ImageRecord) if c.path[0] in ("image_id", "individual_id", "taxon"))

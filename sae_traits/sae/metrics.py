@@ -30,7 +30,7 @@ class SAEMetrics:
     """Squared error over the squared distance to the mean, summed over everything; 1 - explained variance."""
     explained_variance: float
     l0: float
-    """Mean number of positive latents a patch."""
+    """Mean number of positive latents per patch."""
     dead_share: float
     """Share of latents that never fired."""
     dense_share: float

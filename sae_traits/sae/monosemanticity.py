@@ -132,15 +132,15 @@ def strongest_activations(sae: SAE, shard: FeatureShard) -> csr_array:
     image_of_patch = np.repeat(np.arange(n_images), np.diff(shard.offsets))
     keys, values = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
     for first, tile in sae.encode_tiles(shard.features.to(sae.b_dec.device)):
-        own = image_of_patch[first : first + len(tile)]
-        starts = np.flatnonzero(np.diff(own, prepend=-1))
+        image_of_row = image_of_patch[first : first + len(tile)]
+        starts = np.flatnonzero(np.diff(image_of_row, prepend=-1))
         strongest = np.maximum.reduceat(tile.float().cpu().numpy(), starts, axis=0)
         row, latent = strongest.nonzero()
-        keys.append(own[starts][row] * n_latents + latent)
+        keys.append(image_of_row[starts][row] * n_latents + latent)
         values.append(strongest[row, latent])
     key, value = np.concatenate(keys), np.concatenate(values)
     order = np.argsort(key, kind="stable")
-    # An image that lies in two tiles has two maxima a latent.
+    # An image that lies in two tiles has two maxima per latent.
     starts = np.flatnonzero(np.diff(key[order], prepend=-1))
     place = key[order][starts]
     maxima = np.maximum.reduceat(value[order], starts)

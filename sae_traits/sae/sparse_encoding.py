@@ -126,7 +126,7 @@ def _pre_activations(sae: SAE, x: Tensor, max_bytes: int) -> Iterator[Tensor]:
     New memory for every block would not be given back in between: glibc held four times as much as was used.
     """
     d_model, n_latents = x.shape[1], sae.config.n_latents
-    blocks = _row_blocks(len(x), 5 * n_latents + 8 * d_model, max_bytes)  # a float and a truth value a place
+    blocks = _row_blocks(len(x), 5 * n_latents + 8 * d_model, max_bytes)  # a float and a truth value per place
     height = max((block.stop - block.start for block in blocks), default=0)
     memory = sae.W_enc.new_empty(height, n_latents)
     for block in blocks:

@@ -85,8 +85,8 @@ def _measures(
 ) -> dict[str, float]:
     """Of this process's share of the batch, or of the whole with `average` over the processes."""
     variance = x.var(0, correction=0).mean()
-    own = torch.stack([losses.loss.detach(), losses.mse, losses.l0, variance])
-    loss, mse, l0, variance = (float(value) for value in (average(own) if average else own))
+    measured = torch.stack([losses.loss.detach(), losses.mse, losses.l0, variance])
+    loss, mse, l0, variance = (float(value) for value in (average(measured) if average else measured))
     return {
         "loss": loss,
         "explained_variance": 1 - mse / variance if variance > 0 else float("nan"),

@@ -25,7 +25,9 @@ from tempfile import TemporaryDirectory
 import yaml
 
 LIST = Path(__file__).with_name("mutants.yaml")
-NOT_COPIED = (".git", ".venv", ".envs", "runs", "build", "dist", "__pycache__", ".*_cache", ".hypothesis", ".coverage*")
+NOT_COPIED = shutil.ignore_patterns(".git", ".venv", ".envs", "__pycache__", ".*_cache", ".hypothesis", ".coverage*")
+NOT_COPIED_AT_THE_TOP = {"runs", "build", "dist"}
+"""Folders of output; packages may have folders of the same names."""
 MAX_SECONDS = 900
 """A mutant whose tests take longer than this has made them hang, which is noticed, too."""
 TESTS_FAILED = 1
@@ -59,29 +61,33 @@ def read_mutants(path: Path) -> list[Mutant]:
     return [Mutant(**entry | {"tests": tuple(entry["tests"])}) for entry in entries]
 
 
-def try_mutant(project: Path, mutant: Mutant | None, tests: Sequence[str] = ()) -> Outcome:
-    """Run the tests of a mutant on a copy of the project that has it.
-
-    Args:
-        project: folder of the project; it is only read.
-        mutant: the one to try; None runs `tests` on the code as it is.
-        tests: what to run without a mutant.
-    """
-    name = mutant.name if mutant else "unchanged"
+def try_mutant(project: Path, mutant: Mutant) -> Outcome:
+    """Run the tests of a mutant on a copy of the project, first without it, then with it; the project is only read."""
+    start = time.monotonic()
     with TemporaryDirectory(prefix="mutant-") as folder:
         copy = Path(folder) / project.name
-        shutil.copytree(project, copy, ignore=shutil.ignore_patterns(*NOT_COPIED), symlinks=True)
-        if mutant:
-            file = copy / mutant.file
-            text = file.read_text(encoding="utf-8") if file.is_file() else ""
-            if (n_found := text.count(mutant.old)) != 1:
-                return Outcome(name=name, problem=f"its old text occurs {n_found} times in {mutant.file}")
-            file.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
-        start = time.monotonic()
-        failed, problem = _run_tests(copy, mutant.tests if mutant else tests)
-        if mutant and not failed and not problem:
-            problem = "survived"
-        return Outcome(name=name, killed_by=failed, problem=problem, seconds=time.monotonic() - start)
+        shutil.copytree(project, copy, ignore=lambda folder, names: _left_out(project, folder, names), symlinks=True)
+        killed_by, problem = _try_on(copy, mutant)
+    return Outcome(name=mutant.name, killed_by=killed_by, problem=problem, seconds=time.monotonic() - start)
+
+
+def _left_out(project: Path, folder: str, names: list[str]) -> set[str]:
+    at_the_top = NOT_COPIED_AT_THE_TOP if Path(folder) == project else set()
+    return NOT_COPIED(folder, names) | (at_the_top & {*names})
+
+
+def _try_on(copy: Path, mutant: Mutant) -> tuple[str | None, str | None]:
+    """What killed a mutant, and what is wrong where nothing did."""
+    file = copy / mutant.file
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    if (n_found := text.count(mutant.old)) != 1:
+        return None, f"its old text occurs {n_found} times in {mutant.file}"
+    failed, problem = _run_tests(copy, mutant.tests)
+    if failed or problem:
+        return None, f"without it, {problem or f'{failed} fails'}"
+    file.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
+    failed, problem = _run_tests(copy, mutant.tests)
+    return failed, None if failed else problem or "survived"
 
 
 def _run_tests(copy: Path, tests: Sequence[str]) -> tuple[str | None, str | None]:
@@ -107,11 +113,6 @@ def _run_tests(copy: Path, tests: Sequence[str]) -> tuple[str | None, str | None
 
 def try_all(project: Path, mutants: Sequence[Mutant], *, n_jobs: int = 1) -> bool:
     """Try mutants, print a table of what became of them, and say whether all were killed."""
-    tests = sorted({test for mutant in mutants for test in mutant.tests})
-    unchanged = try_mutant(project, None, tests)
-    if unchanged.killed_by or unchanged.problem:
-        print(f"without a mutant: {unchanged.killed_by or unchanged.problem}")
-        return False
     width = max(len(mutant.name) for mutant in mutants)
     print(f"{'mutant':{width}}  seconds  killed by")
     all_killed = True

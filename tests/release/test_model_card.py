@@ -15,7 +15,7 @@ from small_releases import PROVENANCE
 from small_results import RESULTS, hostile_results
 
 from sae_traits import SAE, SAEConfig
-from sae_traits.config import TrainConfig
+from sae_traits.config.train import TopK, TrainConfig
 from sae_traits.errors import CheckpointError, ReleaseError
 from sae_traits.geometry import Framing
 from sae_traits.release.cards import BEGINS, ENDS
@@ -109,13 +109,13 @@ def rows(card: str, heading: str) -> dict[str, str]:
 
 def sweep_folder(folder: Path, text: str, scores: list[float]) -> Path:
     """A sweep of untrained SAEs that say how well they did."""
-    configs = expand(TrainConfig(n_latents=8, k=2), parse_sweep(text))
+    configs = expand(TrainConfig(n_latents=8, architecture=TopK(k=2)), parse_sweep(text))
     saes = []
     for number, one in enumerate(configs):
-        k = None if one.architecture == "relu" else one.k
-        config = SAEConfig(architecture=one.architecture, d_model=4, n_latents=8, k=k)
+        k = getattr(one.architecture, "k", None)
+        config = SAEConfig(architecture=one.architecture.kind, d_model=4, n_latents=8, k=k)
         metrics = METRICS | {"l0": 2.0 + number, "monosemanticity": {"mean_with_zeros": scores[number]}}
-        saes.append(SAE(replace(config, training=TRAINING | {"metrics": metrics}), seed=number))
+        saes.append(SAE.from_config(replace(config, training=TRAINING | {"metrics": metrics}), seed=number))
     save_saes(folder, saes, configs, parse_sweep(text))
     return folder
 

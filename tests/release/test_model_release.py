@@ -17,7 +17,8 @@ from huggingface_hub import CommitOperationAdd, HfApi, save_torch_model
 from PIL import Image
 
 from sae_traits import SAE, SAEConfig
-from sae_traits.config import FeaturesConfig, TrainConfig
+from sae_traits.config.features import Texture
+from sae_traits.config.train import TopK, TrainConfig
 from sae_traits.errors import CheckpointError, ReleaseError
 from sae_traits.features.backbone import load_backbone
 from sae_traits.release.hub import Published, publish_folder
@@ -33,7 +34,7 @@ ROOT = [".gitattributes", "README.md", "config.json", "figures/firing_histogram.
 
 def train(folder: Path, text: str, *, backbone: BackboneInfo | None = None) -> list[SAE]:
     """Write the untrained SAEs of a sweep as a run does; the last one is the best."""
-    configs = expand(TrainConfig(n_latents=8, k=2), parse_sweep(text))
+    configs = expand(TrainConfig(n_latents=8, architecture=TopK(k=2)), parse_sweep(text))
     saes = []
     for number, one in enumerate(configs):
         metrics = {
@@ -47,14 +48,14 @@ def train(folder: Path, text: str, *, backbone: BackboneInfo | None = None) -> l
             },
         }
         config = SAEConfig(
-            architecture=one.architecture,
+            architecture=one.architecture.kind,
             d_model=backbone.d_model if backbone else 4,
             n_latents=one.n_latents,
-            k=one.k,
+            k=getattr(one.architecture, "k", None),
             backbone=backbone,
             training={"n_patches": 100, "metrics": metrics},
         )
-        saes.append(SAE(config, seed=one.seed).eval())
+        saes.append(SAE.from_config(config, seed=one.seed).eval())
     save_saes(folder, saes, configs, parse_sweep(text))
     return saes
 
@@ -199,7 +200,7 @@ def test_large_weights_are_published_and_loaded_as_shards(hub: Hub, hub_environm
 
 
 def test_the_place_of_a_backbone_on_this_machine_is_named_nowhere(tmp_path: Path):
-    info = load_backbone(FeaturesConfig(backbone="texture", device="cpu")).info
+    info = load_backbone(Texture(), device="cpu").info
     private = replace(info, backbone='/home/jane "o" doe/modèles/insect-vit')
     train(tmp_path / "sae", "k=1,2", backbone=private)
     stage_saes(tmp_path / "sae", tmp_path / "staged")
@@ -233,7 +234,7 @@ def test_what_should_not_be_published_is_refused_before_it_is_copied(tmp_path: P
 def test_the_snippets_of_a_published_card_run(
     hub: Hub, hub_environment: dict[str, str], tmp_path: Path, sweep: str, said: list[str]
 ):
-    info = load_backbone(FeaturesConfig(backbone="texture", device="cpu")).info
+    info = load_backbone(Texture(), device="cpu").info
     train(tmp_path / "sae", sweep, backbone=info)
     publish(hub, tmp_path / "sae")
     card = Path(client(hub).hf_hub_download(REPOSITORY, "README.md", local_dir=tmp_path / "card")).read_text()

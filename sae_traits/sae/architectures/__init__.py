@@ -76,6 +76,6 @@ def new_sae(config: TrainConfig, d_model: int, **facts: Any) -> TrainableSAE:
 
 
 def _of_options(config: TrainConfig) -> tuple[str, type[TrainableSAE]]:
-    (found,) = (a for a in ARCHITECTURES if a.options is type(config.architecture))
-    assert issubclass(found.sae, TrainableSAE)
-    return found.name, found.sae
+    (trained,) = (a for a in ARCHITECTURES if a.options is type(config.architecture))
+    assert issubclass(trained.sae, TrainableSAE)
+    return trained.name, trained.sae

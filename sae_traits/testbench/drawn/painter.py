@@ -50,7 +50,7 @@ class Pose:
     matrix: NDArray[np.float64]
     offset: NDArray[np.float64]
     pixels_per_unit: float
-    """Pixels of the final image a body unit."""
+    """Pixels of the final image per body unit."""
 
     def place(self, points: Points) -> Points:
         """Points in body units as pixels of the large canvas `[n_points, 2]`."""
@@ -133,8 +133,8 @@ def draw_specimen(species: DrawnSpecies, rng: np.random.Generator) -> Drawing:
 
 def _pose(species: DrawnSpecies, centre: NDArray[np.float64], rng: np.random.Generator) -> Pose:
     """Scale, a turn of up to 35 degrees, a slight tilt of the camera, and a place near the middle."""
-    smallest, largest = BODY_UNIT[species.genus.plan]
-    unit = SIZE * rng.uniform(smallest, largest)
+    min_unit, max_unit = BODY_UNIT[species.genus.plan]
+    unit = SIZE * rng.uniform(min_unit, max_unit)
     angle = np.radians(rng.uniform(-35, 35))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     tilt = np.diag([rng.uniform(0.92, 1.0), rng.uniform(0.95, 1.0)])
