@@ -10,7 +10,7 @@ from sae_traits.geometry import PatchGrid
 
 
 def random_placement(patches: ArrayLike, grid: PatchGrid, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Put the same shape of patches somewhere else: uniform over all shifts that keep it within the grid's valid patches.
+    """Shift a shape of patches to a random place: uniform over all shifts that keep it on the grid's valid patches.
 
     Args:
         patches: patch indices of the region `[n]`, not empty.

@@ -6,7 +6,7 @@ from PIL import Image, ImageDraw
 from traits.made_traits import box_region, described, record_of, trait_of
 
 from sae_traits.describers.overlay import ORANGE
-from sae_traits.evaluation.report import draw_gallery
+from sae_traits.evaluation.figures import draw_gallery
 from sae_traits.schema import Collection
 
 MARGIN = 30
@@ -33,12 +33,12 @@ def test_outlines_of_the_picture_lie_around_what_they_outline(tmp_path, size, bl
     x, y, width, height = block
     photograph = Image.new("RGB", size, (200, 200, 200))
     ImageDraw.Draw(photograph).rectangle((x, y, x + width - 1, y + height - 1), fill=BLUE)
-    collection = Collection(root=tmp_path, images=(record_of(0, size=size),))
-    photograph.save(collection.path(collection.images[0]))
+    collection = Collection(tmp_path, (record_of(0, size=size),))
     margin = MARGIN if max(size) > 300 else MARGIN / 3
     region = box_region(x - margin, y - margin, width + 2 * margin, height + 2 * margin, size)
 
-    assert draw_gallery(collection, [trait_of(0, 3, described(), region=region)], tmp_path / "regions.png") == 1
+    traits = [trait_of(0, 3, described(), region=region)]
+    assert draw_gallery(collection, traits, 1, tmp_path / "regions.png", lambda record: photograph) == 1
 
     picture = np.array(Image.open(tmp_path / "regions.png").convert("RGB"))
     outline, inside = bounds(picture, ORANGE), bounds(picture, BLUE)
