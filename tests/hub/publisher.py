@@ -48,7 +48,7 @@ configs:
 
 def write_sae(folder: Path) -> Path:
     """A folder with an untrained SAE and a card."""
-    SAE(SAEConfig(architecture="topk", d_model=4, n_latents=8, k=2), seed=0).save_pretrained(folder)
+    SAE.from_config(SAEConfig(architecture="topk", d_model=4, n_latents=8, k=2), seed=0).save_pretrained(folder)
     (folder / "README.md").write_text("---\nlibrary_name: sae-traits\n---\n# SAE\n")
     return folder
 

@@ -244,15 +244,15 @@ def publish(folder, repo_id, repo_type, load_back):
 seeds = {"": 0, "layer-3/wide": 1}
 for subfolder, seed in seeds.items():
     config = SAEConfig(architecture="topk", d_model=4, n_latents=8, k=2)
-    SAE(config, seed=seed).save_pretrained(folder / "sae" / subfolder)
+    SAE.from_config(config, seed=seed).save_pretrained(folder / "sae" / subfolder)
 first_sae = publish(folder / "sae", "museum/sae", "model", load_back_saes)
-SAE(config, seed=2).save_pretrained(folder / "sae")
+SAE.from_config(config, seed=2).save_pretrained(folder / "sae")
 publish(folder / "sae", "museum/sae", "model", load_back_saes)
 
 def weight(**arguments):
     return round(float(SAE.from_pretrained("museum/sae", **arguments).W_dec[0, 0]), 5)
 
-own = {seed: round(float(SAE(config, seed=seed).W_dec[0, 0]), 5) for seed in (0, 1, 2)}
+own = {seed: round(float(SAE.from_config(config, seed=seed).W_dec[0, 0]), 5) for seed in (0, 1, 2)}
 saes = {
     "main": weight() == own[2],
     "subfolder": weight(subfolder="layer-3/wide") == own[1],

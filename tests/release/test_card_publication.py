@@ -58,7 +58,7 @@ def dataset(folder: Path, *, n_traits: int = 2, title: str = "Beetles", images: 
 
 def model(folder: Path, facts: ModelFacts) -> Path:
     """The folder of an SAE with its card."""
-    sae = SAE(SAEConfig(architecture="topk", d_model=4, n_latents=8, k=2), seed=0)
+    sae = SAE.from_config(SAEConfig(architecture="topk", d_model=4, n_latents=8, k=2), seed=0)
     sae.save_pretrained(folder)
     config = sae.config.to_dict() | {"training": {"metrics": {"explained_variance": 0.5}}}
     write_model_card(folder, config, repo_id=MODEL, facts=facts)

@@ -54,7 +54,7 @@ def train(folder: Path, text: str, *, backbone: BackboneInfo | None = None) -> l
             backbone=backbone,
             training={"n_patches": 100, "metrics": metrics},
         )
-        saes.append(SAE(config, seed=one.seed).eval())
+        saes.append(SAE.from_config(config, seed=one.seed).eval())
     save_saes(folder, saes, configs, parse_sweep(text))
     return saes
 
