@@ -109,7 +109,7 @@ def test_a_layer_that_does_not_exist(capsys, images, tmp_path):
 
 
 def test_an_sae_that_does_not_fit_the_backbone(capsys, images, tmp_path):
-    SAE(SAEConfig(architecture="relu", d_model=5, n_latents=8)).save_pretrained(tmp_path / "sae")
+    SAE.from_config(SAEConfig(architecture="relu", d_model=5, n_latents=8)).save_pretrained(tmp_path / "sae")
     arguments = ["run", images, "--out", tmp_path / "run", "--backbone", "texture", "--sae", tmp_path / "sae"]
     check_fails(capsys, arguments, 1, "width 5", "texture")
 

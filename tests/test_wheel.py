@@ -30,7 +30,7 @@ from sae_traits.pipeline import recipe_file
 from sae_traits.release.model_card import write_model_card
 resolve(read_config(recipe_file("demo.yaml")))
 assert len(read_templates("openai")) == 80
-sae_traits.SAE(sae_traits.SAEConfig(architecture="relu", d_model=2, n_latents=4)).save_pretrained(sys.argv[2])
+sae_traits.SAE.from_config(sae_traits.SAEConfig(architecture="relu", d_model=2, n_latents=4)).save_pretrained(sys.argv[2])
 import json
 config = json.loads(pathlib.Path(sys.argv[2], "config.json").read_text())
 write_model_card(pathlib.Path(sys.argv[2]), config, repo_id=None)

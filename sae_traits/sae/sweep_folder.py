@@ -17,8 +17,6 @@ from typing import Any
 from sae_traits.config.train import TrainConfig
 from sae_traits.errors import CheckpointError, StoreError
 from sae_traits.io import replacing
-from sae_traits.logging import say
-from sae_traits.sae.loading import load_folder
 from sae_traits.sae.model import SAE
 from sae_traits.sae.sweep import RULE, folder_name, recommend, settings_of, varied_values
 
@@ -144,16 +142,3 @@ def read_sweep(folder: Path) -> Sweep | None:
         raise CheckpointError(
             f"{path} is damaged: {error}; train again, or remove it to use the SAE beside it"
         ) from error
-
-
-def is_whole(folder: Path) -> bool:
-    """Whether a folder holds an SAE that loads, and all those of its sweep; what is damaged is said."""
-    try:
-        sweep = read_sweep(folder)
-        for subfolder in ("", *(sae.folder for sae in sweep.saes)) if sweep else ("",):
-            load_folder(folder / subfolder)
-    except CheckpointError as error:
-        if folder.exists():
-            say(str(error))
-        return False
-    return True

@@ -48,7 +48,7 @@ class MemoryStore:
 
 @pytest.fixture
 def sae():
-    return SAE(SAEConfig(architecture="topk", d_model=D_MODEL, n_latents=N_LATENTS, k=4), seed=0)
+    return SAE.from_config(SAEConfig(architecture="topk", d_model=D_MODEL, n_latents=N_LATENTS, k=4), seed=0)
 
 
 def dense(sae, store):

@@ -149,7 +149,7 @@ def test_without_a_label_a_call_is_the_one_that_it_was_with_it(tmp_path):
 
 
 def thresholds(contrast, collection, released=None):
-    sae = SAE(SAEConfig(architecture="topk", d_model=4, n_latents=3, k=2), seed=0)
+    sae = SAE.from_config(SAEConfig(architecture="topk", d_model=4, n_latents=3, k=2), seed=0)
     return thresholds_of(contrast, sae, None, collection, released)  # pyright: ignore[reportArgumentType]
 
 
