@@ -145,7 +145,7 @@ def write(saved: Path, folder: Path, n_rows: int, images: Images) -> None:
     """Write the dataset."""
     collection = Collection.load(saved)
     latents = [
-        ChosenLatent(species=name, latent=7, threshold=0.4, contrast=CONTRAST, n_fired=3, n_images=4)
+        ChosenLatent(species=name, latent=7, threshold=0.4, contrast=CONTRAST, n_fired=3, n_individuals=4)
         for name in sorted({record.species for record in collection.images})
     ]
     write_dataset(

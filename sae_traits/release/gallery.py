@@ -81,7 +81,7 @@ def draw_latents(
             continue
         path = f"figures/latent-{choice.latent:05d}.jpg"
         (folder / "figures").mkdir(exist_ok=True)
-        sheet = contact_sheet(replace(page, strongest=tuple(training)), collection, open_picture)
+        sheet = contact_sheet(replace(page, strongest=tuple(training)), open_picture)
         sheet.save(folder / path, quality=_QUALITY)
         rights = Counter((image.record.license, image.record.rights_holder) for image in training)
         pictures.append(

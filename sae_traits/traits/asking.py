@@ -29,7 +29,7 @@ from sae_traits.describers import Answer, Ask, Describer, Look, Question
 from sae_traits.errors import CollectionError, DescriberError, ImageError
 from sae_traits.images.decode import open_image, open_mask
 from sae_traits.images.pictures import PictureCache, released_picture
-from sae_traits.logging import say, track
+from sae_traits.logging import track, warn
 from sae_traits.schema import Measurement, Region
 from sae_traits.traits.calls import Call
 from sae_traits.traits.ledger import MAX_ATTEMPTS, Ledger, Outcome
@@ -90,7 +90,7 @@ async def answer_calls(
                 if others is not None:
                     raise others.exceptions[0] from errors
                 assert stopped is not None
-                say(f"stopped: {stopped.exceptions[0]}; what was answered is kept")
+                warn(f"stopped: {stopped.exceptions[0]}; what was answered is kept")
 
 
 @dataclass

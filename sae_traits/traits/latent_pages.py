@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sae_traits.errors import ConfigError
-from sae_traits.images.decode import open_image
 from sae_traits.schema import BackboneInfo, ChosenLatent, Collection, ImageRecord, Region
 from sae_traits.traits.chosen import LatentsBySpecies
 from sae_traits.traits.contact_sheet import OpenPicture, draw_sheet
@@ -185,7 +184,7 @@ def _strong_image(fired: _Fired, collection: Collection, info: BackboneInfo) -> 
     return StrongImage(record=record, activation=peak, region=region)
 
 
-def write_latent_pages(pages: Iterable[LatentPage], collection: Collection, folder: Path) -> list[Path]:
+def write_latent_pages(pages: Iterable[LatentPage], open_picture: OpenPicture, folder: Path) -> list[Path]:
     """Write latents.csv, images.csv and latent-00000.png … into a folder; the files written, the tables first."""
     pages = list(pages)
     folder.mkdir(parents=True, exist_ok=True)
@@ -196,7 +195,7 @@ def write_latent_pages(pages: Iterable[LatentPage], collection: Collection, fold
     for page in pages:
         if page.strongest:
             files.append(folder / f"latent-{page.latent:05d}.png")
-            contact_sheet(page, collection).save(files[-1])
+            contact_sheet(page, open_picture).save(files[-1])
     return files
 
 
@@ -207,13 +206,12 @@ def _write_table(path: Path, columns: Sequence[str], rows: Iterable[dict[str, An
         writer.writerows(rows)
 
 
-def contact_sheet(page: LatentPage, collection: Collection, open_picture: OpenPicture | None = None) -> Image.Image:
+def contact_sheet(page: LatentPage, open_picture: OpenPicture) -> Image.Image:
     """Draw the strongest images of a latent with their regions outlined.
 
     Args:
         page: with at least one image.
-        collection: whose images they are.
-        open_picture: opens an image; None opens the photograph.
+        open_picture: opens an image.
     """
     shown = [
         (
@@ -223,5 +221,4 @@ def contact_sheet(page: LatentPage, collection: Collection, open_picture: OpenPi
         )
         for image in page.strongest
     ]
-    open_picture = open_picture or (lambda record: open_image(collection.path(record)))
     return draw_sheet(shown, open_picture, n_columns=4, side=288)

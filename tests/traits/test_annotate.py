@@ -214,14 +214,14 @@ def test_species_without_training_images_are_reported_not_guessed(collection, tm
     assert {t.trait_id.split("-")[0] for t in read_traits(tmp_path / "traits.parquet")} == {"s0", "s1"}
 
 
-def test_a_describer_that_stops_leaves_the_rest_open_and_takes_no_attempt_from_it(collection, tmp_path, capsys):
+def test_a_describer_that_stops_leaves_the_rest_open_and_takes_no_attempt_from_it(collection, tmp_path, caplog):
     describer = replace(Scripted(tmp_path / "log"), stops_at=2, in_flight=1, batch_size=1)
     annotation, counts = annotate(collection, tmp_path, describer)
     # Pictures may be prepared in another order, so it is not certain how many are answered before.
     assert counts["pending"] == 1
     assert annotation.n_open == 5 - counts["ok"] > 0
     assert annotation.n_failed == 1
-    assert "stopped: out of order; what was answered is kept" in capsys.readouterr().err
+    assert "stopped: out of order; what was answered is kept" in caplog.text
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         assert [entry.attempts for entry in ledger if entry.state == "pending"] == [0]
     again, _ = annotate(collection, tmp_path, replace(describer, stops_at=None))

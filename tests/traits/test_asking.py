@@ -46,10 +46,10 @@ def describe(folder, describer, workers):
         return ledger.counts()
 
 
-def test_a_worker_that_is_killed_stops_the_run_with_what_to_do(tmp_path, capsys):
+def test_a_worker_that_is_killed_stops_the_run_with_what_to_do(tmp_path, caplog):
     stopped = describe(tmp_path, Obliging(deadly=40), workers=2)
     assert "was killed, perhaps for want of memory; give the same command again with fewer --describe-workers" in (
-        capsys.readouterr().err
+        caplog.text
     )
     assert stopped["failed"] == stopped["invalid"] == 0
     assert describe(tmp_path, Obliging(), workers=1) == {"pending": 0, "ok": 3 * TRAITS, "invalid": 0, "failed": 0}

@@ -14,6 +14,7 @@ from scipy.sparse import csr_array
 from sae_traits.describers.overlay import ORANGE
 from sae_traits.errors import ConfigError
 from sae_traits.geometry import Framing
+from sae_traits.images.decode import open_image
 from sae_traits.schema import BackboneInfo, Collection
 from sae_traits.traits.chosen import DroppedLatent, choose_latents
 from sae_traits.traits.contrast import specimen_contrast
@@ -71,6 +72,10 @@ def chosen(codes, collection):
     records = collection.images
     counts = count_firings([fired], [r.taxon for r in records], [r.individual_id for r in records], N_LATENTS)
     return choose_latents(specimen_contrast(counts), THRESHOLDS, (DroppedLatent(EVERYWHERE_LATENT, 1.0),))
+
+
+def opener(collection):
+    return lambda record: open_image(collection.path(record))
 
 
 def pages_of(codes, chosen, collection, **options):
@@ -143,7 +148,7 @@ def test_a_latent_that_the_sae_does_not_have_is_refused(codes, chosen, collectio
 
 def test_tables_and_contact_sheets_are_written(codes, chosen, collection, tmp_path):
     pages = latent_pages(codes, chosen, collection, INFO, latents=[0, 4], n_strongest=6)
-    files = write_latent_pages(pages, collection, tmp_path / "latents")
+    files = write_latent_pages(pages, opener(collection), tmp_path / "latents")
     assert [file.name for file in files] == ["latents.csv", "images.csv", "latent-00000.png"]
     statistics, records = (list(csv.DictReader(file.open(encoding="utf-8"))) for file in files[:2])
     assert tuple(statistics[0]) == STATISTICS_COLUMNS
@@ -161,7 +166,7 @@ def test_tables_and_contact_sheets_are_written(codes, chosen, collection, tmp_pa
 
 def test_the_outline_lies_where_the_region_is_in_the_reduced_image(codes, chosen, collection, tmp_path):
     (page,) = latent_pages(codes, chosen, collection, INFO, latents=[0], n_strongest=1)
-    files = write_latent_pages([page], collection, tmp_path)
+    files = write_latent_pages([page], opener(collection), tmp_path)
     orange = (np.asarray(Image.open(files[2])) == ORANGE).all(axis=2)
     rows, columns = np.nonzero(orange)
     x, y, width, height = (value * 280 / 160 for value in page.strongest[0].region.box)
@@ -174,7 +179,7 @@ def test_the_outline_lies_where_the_region_is_in_the_reduced_image(codes, chosen
 def test_an_image_that_is_gone_leaves_its_tile_with_the_reason(codes, chosen, collection, tmp_path):
     elsewhere = Collection(tmp_path / "gone", collection.images)
     (page,) = latent_pages(codes, chosen, elsewhere, INFO, latents=[0], n_strongest=2)
-    files = write_latent_pages([page], elsewhere, tmp_path)
+    files = write_latent_pages([page], opener(elsewhere), tmp_path)
     sheet = np.asarray(Image.open(files[2]).convert("L"))
     assert (sheet[:40, :280] < 128).any()
     assert not (np.asarray(Image.open(files[2])) == ORANGE).all(axis=2).any()
