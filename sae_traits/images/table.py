@@ -23,7 +23,7 @@ from sae_traits.images.columns import COLUMN_NAMES, SPECIES_NAMES, find_columns,
 from sae_traits.images.listing import Format, Listing, Row, inside_check, one_row_per_file
 from sae_traits.images.selection import select
 from sae_traits.images.splits import parse_split
-from sae_traits.logging import say
+from sae_traits.logging import warn
 from sae_traits.schema import RANKS, Problem, Taxon
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
@@ -98,7 +98,7 @@ def table_of(config: CollectionConfig) -> Path | None:
             names, _ = open_table(table)
             if not (lacking := _lacking(_columns(names, config), config)):
                 return table
-            say(
+            warn(
                 f"{table} is not read: it has no column {' and no column '.join(lacking)}; its columns are "
                 f"{', '.join(names) or 'none'}"
             )
@@ -267,7 +267,7 @@ def _encoding(path: Path) -> str:
             while text.read(2**20):
                 pass
         except UnicodeDecodeError:
-            say(
+            warn(
                 f"{path} is not UTF-8 text; it is read as Windows-1252 (save it as CSV UTF-8 if letters come out wrong)"
             )
             return "cp1252"

@@ -57,6 +57,7 @@ def put_datasets(hub: Hub) -> dict[str, str]:
         "rightsHolder": Value("string"),
         "url": Value("string"),
         "number": Value("int64"),
+        "Organism ID": Value("string"),
     }
     rows = range(12)
     pictures = {
@@ -68,6 +69,7 @@ def put_datasets(hub: Hub) -> dict[str, str]:
         "rightsHolder": ["A. Holder"] * 12,
         "url": [f"https://photos.example/{n}" for n in rows],
         "number": list(rows),
+        "Organism ID": [f"butterfly {n // 2}" for n in rows],
     }
     hostile = ["/etc/passwd", "file:///etc/passwd", "hf://datasets/museum/classes@main/README.md", "../../x.jpg"]
     evil = [{"bytes": None, "path": path} for path in hostile] + [None, stored(1, "../../../escape.jpg")]

@@ -45,7 +45,8 @@ def test_labelled_images_become_images_with_their_partition_licence_and_page(roo
     assert found.path(last) == root / "images/cropped_256/val/AAA3-20.jpg"
 
 
-def test_what_has_no_name_is_counted_by_its_reason(root, capsys):
+def test_what_has_no_name_is_counted_by_its_reason(root, caplog):
+    caplog.set_level("INFO", "sae_traits")
     reasons = sorted(problem.reason for problem in read(root).problems)
     assert reasons == [
         "1 rows of the partition key_unseen have placeholders for species names",
@@ -54,7 +55,7 @@ def test_what_has_no_name_is_counted_by_its_reason(root, capsys):
         "1 rows of the partition val_unseen have placeholders for species names",
         "2 rows of the partition pretrain have no species",
     ]
-    assert "1 rows have names that the dataset's authors inferred" in capsys.readouterr().err
+    assert "1 rows have names that the dataset's authors inferred" in caplog.text
 
 
 def test_the_source_is_the_folder_or_the_one_that_holds_it(root):

@@ -123,6 +123,7 @@ def test_columns_of_text_are_found_by_their_names(answers):
     assert {row["split"] for row in rows} == {None}  # a dataset's only split says nothing
     assert [row["label"] for row in rows[:2]] == ["Papilio machaon", "Vanessa cardui"]
     assert rows[1]["ranks"]["family"] == "Nymphalidae"
+    assert [row["individual"] for row in rows[:3]] == ["butterfly 0", "butterfly 0", "butterfly 1"]
     assert [row["license"] for row in rows[:2]] == [None, "CC0"]
     assert (rows[1]["rights_holder"], rows[1]["source_url"]) == ("A. Holder", "https://photos.example/1")
 

@@ -103,7 +103,8 @@ def test_an_image_that_cannot_be_opened_takes_no_place_in_a_split(images):
         assert [s.split for s in read_collection(config_of(copy)).images] == ["train"]
 
 
-def test_a_table_becomes_a_collection(images, capsys):
+def test_a_table_becomes_a_collection(images, caplog, capsys):
+    caplog.set_level("INFO", "sae_traits")
     root = images(species_files(a=4))
     masks = {"good": (12, 8), "small": (6, 4)}
     for name, size in masks.items():
@@ -133,11 +134,10 @@ def test_a_table_becomes_a_collection(images, capsys):
     assert "mask dark.png: it has no foreground" in reasons[1]
     assert "'-1.0' is not a positive number" in reasons[2]
 
-    notes = capsys.readouterr()
-    assert notes.out == ""
-    assert "1 labels are shortened" in notes.err
-    assert "'Danaus plexippus (L.)' to 'Danaus plexippus'" in notes.err
-    assert "'Danaida' beside 'Danaus plexippus'" in notes.err
+    assert capsys.readouterr().out == ""
+    assert "1 labels are shortened" in caplog.text
+    assert "'Danaus plexippus (L.)' to 'Danaus plexippus'" in caplog.text
+    assert "'Danaida' beside 'Danaus plexippus'" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["metadata.csv", "metadata.tsv", "metadata.parquet"])

@@ -179,11 +179,11 @@ def test_a_table_without_rows_is_refused(listed):
         listed("file,species")
 
 
-def test_a_folders_metadata_is_its_table_if_it_has_the_columns(tmp_path, capsys):
+def test_a_folders_metadata_is_its_table_if_it_has_the_columns(tmp_path, caplog):
     config = CollectionConfig(source=str(tmp_path))
     (tmp_path / "metadata.csv").write_text("x,species\n")
     assert table_of(config) is None
-    assert "metadata.csv is not read: it has no column `file`; its columns are x, species" in capsys.readouterr().err
+    assert "metadata.csv is not read: it has no column `file`; its columns are x, species" in caplog.text
     (tmp_path / "metadata.tsv").write_text("x\tspecies\tfile\n")
     assert table_of(config) == tmp_path / "metadata.tsv"
 
