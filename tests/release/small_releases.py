@@ -56,7 +56,7 @@ PROVENANCE = Provenance(
 )
 FACTS = DatasetFacts(title="Beetles", sae="org/sae@0123", longest_side=256, provenance=PROVENANCE)
 CONTRAST = Contrast(f_species=0.8, f_reference=0.1, effect=2.5, q_value=0.01, significant=True, reference_rank="genus")
-LATENTS = (ChosenLatent(species="Aus bus", latent=3, threshold=0.4, contrast=CONTRAST, n_fired=3, n_images=4),)
+LATENTS = (ChosenLatent(species="Aus bus", latent=3, threshold=0.4, contrast=CONTRAST, n_fired=3, n_individuals=4),)
 
 
 def record_of(path: Path, root: Path, split: Split, url: str | None) -> ImageRecord:

@@ -174,7 +174,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Collection, list[Tr
     ]
     latents = [
         ChosenLatent(
-            species="Aus bus", latent=n, threshold=0.4, contrast=contrast_of(0.01, True), n_fired=3, n_images=4
+            species="Aus bus", latent=n, threshold=0.4, contrast=contrast_of(0.01, True), n_fired=3, n_individuals=4
         )
         for n in (3, 7)
     ]

@@ -18,7 +18,7 @@ REGION = Region(box=(5.0, 5.0, 20.0, 20.0), polygons=((5, 5, 25, 5, 25, 25, 5, 2
 
 def choice(species: str, latent: int, effect: float) -> ChosenLatent:
     contrast = replace(CONTRAST, effect=effect)
-    return ChosenLatent(species=species, latent=latent, threshold=0.4, contrast=contrast, n_fired=3, n_images=4)
+    return ChosenLatent(species=species, latent=latent, threshold=0.4, contrast=contrast, n_fired=3, n_individuals=4)
 
 
 def page(latent: int, collection: Collection, *rows: int) -> LatentPage:
