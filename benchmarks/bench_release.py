@@ -151,16 +151,10 @@ def write(saved: Path, folder: Path, n_rows: int, images: Images) -> None:
         ChosenLatent(species=name, latent=7, threshold=0.4, contrast=CONTRAST, n_fired=3, n_individuals=4)
         for name in sorted({record.species for record in collection.images})
     ]
-    write_dataset(
-        folder,
-        collection,
-        make_traits(collection, n_rows),
-        latents,
-        sae="made/up@1",
-        config=ReleaseConfig(images=images),
-        facts=FACTS,
-        workers=2,
-    )
+    config = ReleaseConfig(images=images)
+    traits = make_traits(collection, n_rows)
+    summary = write_dataset(folder, collection, traits, latents, sae=FACTS.sae, config=config, workers=2)
+    write_dataset_card(folder, summary, FACTS)
 
 
 def put_in(referred: Path, folder: Path, root: Path) -> None:
