@@ -25,12 +25,14 @@ import numpy as np
 from PIL import Image
 from tables import describe_machine, markdown_table
 
-from sae_traits.config import CollectionConfig, ReleaseConfig
+from sae_traits.config.collection import CollectionConfig
+from sae_traits.config.release import ReleaseConfig
 from sae_traits.geometry import Framing
 from sae_traits.images import read_collection
 from sae_traits.images.near_identical import HASH_BYTES, near_identical_groups
 from sae_traits.release.dataset import write_dataset
-from sae_traits.release.facts import DatasetFacts
+from sae_traits.release.dataset_card import write_dataset_card
+from sae_traits.release.facts import DatasetFacts, Provenance
 from sae_traits.release.rehydrate import rehydrate
 from sae_traits.release.tables import Images
 from sae_traits.schema import (
@@ -50,7 +52,7 @@ N_SPECIES = 700
 SIDE = 256
 N_LATENTS = 24_576
 CONTRAST = Contrast(f_species=0.8, f_reference=0.1, effect=2.5, q_value=0.01, significant=True, reference_rank="genus")
-FACTS = DatasetFacts(
+PROVENANCE = Provenance(
     backbone=BackboneInfo(
         backbone="made up",
         revision="1",
@@ -71,6 +73,7 @@ FACTS = DatasetFacts(
     n_problems=0,
     command="python benchmarks/bench_release.py",
 )
+FACTS = DatasetFacts(title="Made up", sae="org/sae@0123", longest_side=SIDE, provenance=PROVENANCE)
 FIRST_ROW = """
 import sys, time
 import datasets, torch  # datasets imports torch, where there is one, for its first stream
@@ -148,16 +151,10 @@ def write(saved: Path, folder: Path, n_rows: int, images: Images) -> None:
         ChosenLatent(species=name, latent=7, threshold=0.4, contrast=CONTRAST, n_fired=3, n_individuals=4)
         for name in sorted({record.species for record in collection.images})
     ]
-    write_dataset(
-        folder,
-        collection,
-        make_traits(collection, n_rows),
-        latents,
-        sae="made/up@1",
-        config=ReleaseConfig(images=images),
-        facts=FACTS,
-        workers=2,
-    )
+    config = ReleaseConfig(images=images)
+    traits = make_traits(collection, n_rows)
+    summary = write_dataset(folder, collection, traits, latents, sae=FACTS.sae, config=config, workers=2)
+    write_dataset_card(folder, summary, FACTS)
 
 
 def put_in(referred: Path, folder: Path, root: Path) -> None:

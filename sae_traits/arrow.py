@@ -101,10 +101,10 @@ def single_precision(dtype: pa.DataType) -> pa.DataType:
 
 
 def _columns(cls: type, path: tuple[str, ...]) -> Iterator[Column]:
-    words = {field.name: field.metadata.get(_WORDS) for field in dataclasses.fields(cls)}
+    words = {field.name: field.metadata[_WORDS] for field in dataclasses.fields(cls) if _WORDS in field.metadata}
     for name, hint in _fields(cls):
         inner = _not_none(hint)
-        if words[name] is not None:
+        if name in words:
             meaning, other_name, unit = words[name]
             yield Column(other_name or name, arrow_type(hint), meaning, (*path, name), unit)
         elif dataclasses.is_dataclass(inner):

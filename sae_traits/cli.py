@@ -529,7 +529,7 @@ examples:
 What cannot be fetched, or is no longer the same image, is left out with its rows and listed in OUT.missing.csv.""",
 )
 def rehydrate(arguments: argparse.Namespace) -> int:
-    from sae_traits.release.rehydrate import dataset_folder
+    from sae_traits.release.loading import dataset_folder
     from sae_traits.release.rehydrate import rehydrate as rehydrate_dataset
 
     done = rehydrate_dataset(

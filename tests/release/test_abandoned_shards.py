@@ -6,14 +6,14 @@ import resource
 import pyarrow as pa
 import pytest
 
-from sae_traits.release.shards import ROWS_A_GROUP, ShardWriter
+from sae_traits.release.shards import ROWS_PER_GROUP, ShardWriter
 
 
 @pytest.mark.parametrize("disk", ["with room", "full"])
 @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 def test_an_abandoned_writer_writes_nothing_more_when_it_is_dropped(tmp_path, disk):
     writer = ShardWriter(tmp_path, "train", pa.schema([("a", pa.int32())]))
-    for number in range(ROWS_A_GROUP + 1):
+    for number in range(ROWS_PER_GROUP + 1):
         writer.add({"a": number}, "segment")
     (file,) = tmp_path.iterdir()
     room = resource.getrlimit(resource.RLIMIT_FSIZE)

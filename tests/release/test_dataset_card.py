@@ -158,10 +158,11 @@ def test_the_card_says_the_figures_and_where_they_come_from():
     assert 'load_dataset("org/moths", "default"' in card_of(repo_id="org/moths")
 
 
-def test_drawn_images_are_said_to_be_drawn():
-    drawn = card_of(run=replace(RUN, note="Drawn images of invented species."))
-    assert "drawings of invented species" in drawn
-    assert "synthetic" in front_matter(drawn)["tags"]
+def test_images_that_show_no_real_organisms_are_said_to_be_so():
+    card = card_of(run=replace(RUN, note="Drawings of invented species."))
+    assert "> **Drawings of invented species.**" in card
+    assert "- Drawings of invented species." in section(card, "Limits")
+    assert "synthetic" in front_matter(card)["tags"]
     assert "invented" not in card_of()
 
 
@@ -177,6 +178,7 @@ def test_hostile_values_change_neither_the_front_matter_nor_the_shape_of_the_car
         run = replace(
             RUN,
             command=text,
+            note=text,
             describer=text,
             describer_model=text,
             prompt=text,

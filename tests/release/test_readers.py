@@ -16,7 +16,7 @@ from datasets import load_dataset
 
 assert not any(importlib.util.find_spec(name) for name in ("torch", "sae_traits"))
 counts = {}
-for config in ("default", "records", "latents", "preview"):
+for config in ("default", "images", "latents", "preview"):
     loaded = load_dataset(sys.argv[1], config)
     streamed = load_dataset(sys.argv[1], config, streaming=True)
     for split, table in loaded.items():
@@ -28,7 +28,7 @@ for split, table in load_dataset(sys.argv[1], "default").items():
         x, y, box_width, box_height = row["box"]
         assert 0 <= x < x + box_width <= width + 1e-3 and 0 <= y < y + box_height <= height + 1e-3, row
         assert row["text"] == "A small area." and row["attributes"] == [{"name": "colour", "value": "blue"}], row
-for split, table in load_dataset(sys.argv[1], "records").items():
+for split, table in load_dataset(sys.argv[1], "images").items():
     for row in table:
         assert all(trait["text"] for trait in row["traits"])
         assert "image" not in row or row["image"].size[0] > 0
