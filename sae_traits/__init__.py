@@ -7,8 +7,8 @@
     features, grid = extractor("photograph.jpg")
     codes = sae.encode(features)
 
-`__all__` is the public surface; everything else may change between versions. The names are imported on first use, so that
-`import sae_traits` is quick and loads no torch; __init__.pyi names them for type checkers.
+`__all__` is the public surface; everything else may change between versions. The names are imported on first use, so
+that `import sae_traits` is quick and loads no torch; __init__.pyi names them for type checkers.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MODULES = {
     ),
     "sae_traits.evaluation.zero_shot": ("evaluate_zero_shot",),
     "sae_traits.images.decode": ("open_image",),
-    "sae_traits.models.clip": ("load_clip",),
+    "sae_traits.models.clip.model": ("load_clip",),
     "sae_traits.release.loading": ("load_traits",),
     "sae_traits.sae.extractor": ("Extractor", "load_extractor"),
     "sae_traits.sae.fitting": ("fit_sae",),

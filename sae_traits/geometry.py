@@ -59,7 +59,8 @@ class Framing:
     def from_dict(cls, values: dict[str, Any]) -> Framing:
         """The framing that `to_dict` wrote."""
         width, height = values["size"]
-        return cls(**{field.name: values[field.name] for field in fields(cls)} | {"size": (width, height)})
+        plain: dict[str, Any] = {field.name: values[field.name] for field in fields(cls)} | {"size": (width, height)}
+        return cls(**plain)
 
     def place(self, source: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
         """Resized width and height of a source image, and its offset on the canvas, in whole model input pixels.

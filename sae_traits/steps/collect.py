@@ -25,7 +25,7 @@ def collect(context: Context) -> None:
         collection.save(folder.images)
         collection.save_problems(folder.problems)
         for problem in collection.problems[:N_PROBLEMS_SHOWN]:
-            say(f"left out {problem.file}: {problem.reason}")
+            say(f"{problem.file}: {problem.reason}")
         if (n_more := len(collection.problems) - N_PROBLEMS_SHOWN) > 0:
             say(f"… and {n_more} more; all are in {folder.problems}")
         return collection.counts()

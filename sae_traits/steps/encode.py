@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from sae_traits.config import GradCAMRegions, ReleasedLatents, WholeImage
-from sae_traits.config.regions import LatentRegions
+from sae_traits.config.regions import LatentRegions, RegionsOfLatents
 from sae_traits.config.tree import as_dict
 from sae_traits.errors import CheckpointError, ConfigError
 from sae_traits.features.backbone import choose_device
@@ -59,7 +59,7 @@ def encode(context: Context) -> None:
             context.steps.do("encode", _inputs(context, regions), outputs, lambda: _write_codes(context, regions))
 
 
-def _inputs(context: Context, regions: LatentRegions) -> Counts:
+def _inputs(context: Context, regions: RegionsOfLatents) -> Counts:
     """What decides the codes: whose latents, and above which activation each fires."""
     contrast = as_dict(regions.contrast)
     names = ("kind", "firing_quantile", "firing_threshold")
@@ -71,7 +71,7 @@ def _inputs(context: Context, regions: LatentRegions) -> Counts:
     return {"regions": regions.kind, "firing": firing, "individuals": individuals}
 
 
-def _write_codes(context: Context, regions: LatentRegions) -> Counts:
+def _write_codes(context: Context, regions: RegionsOfLatents) -> Counts:
     device = choose_device(context.config.features.device)
     if context.dictionary_folder != context.folder.sae:
         _make_baseline(context, regions.kind)

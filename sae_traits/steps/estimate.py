@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from sae_traits.config import SpecimenContrast, TrainConfig
+from sae_traits.config import Regions, SpecimenContrast, TrainConfig
 from sae_traits.config.regions import LatentRegions
 from sae_traits.errors import ConfigError
 from sae_traits.features.backbone import patch_counts
@@ -167,7 +167,7 @@ def _adopted_latents(context: Context) -> int:
     return context.adopted_sae.config.n_latents
 
 
-def _passes_for_codes(regions: Any) -> int:
+def _passes_for_codes(regions: Regions) -> int:
     """How often all patches are encoded: the quantile that a latent fires above takes a pass of its own."""
     if not isinstance(regions, LatentRegions):
         return 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sae_traits.config.tree import as_dict
 from sae_traits.evaluation.evidence import Evidence, StoredTraits
 from sae_traits.evaluation.report import write_report
@@ -51,7 +53,7 @@ def evaluate(context: Context) -> None:
         "faithfulness": faithfulness.to_dict() if faithfulness else None,
         "zero_shot": as_dict(zero_shot),
         "clip": clip.info.to_dict() if clip else None,
-        "common_names": hash_of_file(common_names) if common_names else None,
+        "common_names": hash_of_file(Path(common_names)) if common_names else None,
         "title": config.release.title,
         "tasks": [task.name for task in (*TASKS, *context.extra_tasks)],
     }
