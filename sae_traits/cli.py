@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from errno import EDQUOT, ENOSPC
 from functools import partial
@@ -74,8 +77,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE
     if unknown:
         return refuse_unknown(arguments.parser, unknown)
-    with printing_to_stderr():
+    with printing_to_stderr(), _termination_as_interruption():
         return _run_and_report(arguments)
+
+
+@contextmanager
+def _termination_as_interruption() -> Iterator[None]:
+    """Inside the block, SIGTERM does what Ctrl-C does; processes that are forked meanwhile end by it as ever."""
+    if threading.current_thread() is not threading.main_thread():  # which alone may handle signals
+        yield
+        return
+    process = os.getpid()
+
+    def interrupt(number: int, _frame: object) -> None:
+        if os.getpid() == process:
+            raise KeyboardInterrupt
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    former = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def _run_and_report(arguments: argparse.Namespace) -> int:
