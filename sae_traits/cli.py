@@ -28,7 +28,7 @@ from sae_traits.config.command_line import (
 from sae_traits.config.layers import read_config, recipe_file
 from sae_traits.config.run import RunConfig
 from sae_traits.config.tree import branches_of, build
-from sae_traits.errors import ConfigError, SaeTraitsError
+from sae_traits.errors import CollectionError, ConfigError, ReleaseError, SaeTraitsError
 from sae_traits.logging import printing_to_stderr
 from sae_traits.steps import STEPS, run_steps
 
@@ -218,7 +218,11 @@ def _do(context: Context, arguments: argparse.Namespace, *steps: str) -> int:
             from sae_traits.steps.check import check
 
             check(context)
-        run_steps(context, steps or STEPS)
+        try:
+            run_steps(context, steps or STEPS)
+        except (CollectionError, ReleaseError):
+            context.check_images_are_there()
+            raise
         if context.is_main_process:
             context.save_config()
     summary = Summary.of(context)
