@@ -21,6 +21,7 @@ from sae_traits.config.command_line import (
     USAGE,
     Parser,
     add_options,
+    file_name,
     given_options,
     options_of_file,
     refuse_unknown,
@@ -153,7 +154,7 @@ def build_parser(words: Sequence[str], *, all_options: bool = False) -> argparse
 
 def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "source", nargs="?", metavar="SOURCE", help="Image folder (Genus_species/…) or table with file and species."
+        "source", nargs="?", type=file_name, metavar="SOURCE", help="Image folder (Genus_species/…) or table with file and species."
     )
     parser.add_argument("--out", type=Path, metavar="RUN", help="Folder of the run (runs/NAME_OF_SOURCE).")
     _add_config(parser)
@@ -351,12 +352,12 @@ PREDICTED = {"train": "adopted", "regions": "sae", "contrast": "released"}
 
 
 def _predict_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    parser.add_argument("source", metavar="PHOTOGRAPHS", help="Folder of images, flat or nested, or table with file.")
+    parser.add_argument("source", type=file_name, metavar="PHOTOGRAPHS", help="Folder of images, flat or nested, or table with file.")
     parser.add_argument("--out", type=Path, metavar="RUN", help="Folder of the run (runs/NAME_OF_PHOTOGRAPHS).")
     _add_config(parser)
     sections = ("features", "train", "regions", "describer", "release")
     decided = ("backbone", "backbone-revision", "layer", "framing", "compute-dtype")
-    labels = ("name-species", "images-per-description")
+    labels = ("name-species", "images-per-description", "label-free")
     add_options(parser, words, *sections, pinned=PREDICTED, without=(*decided, *labels))
 
 
@@ -484,7 +485,7 @@ def publish(arguments: argparse.Namespace) -> int:
 
 
 def _convert_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    parser.add_argument("source", metavar="SRC", help="Folder, file or Hub id of an SAE; its layout is recognised.")
+    parser.add_argument("source", type=file_name, metavar="SRC", help="Folder, file or Hub id of an SAE; its layout is recognised.")
     parser.add_argument("destination", type=Path, metavar="DST", help="A new folder.")
     parser.add_argument("--to", choices=["sae-traits", "sae_lens"], default="sae-traits", help="Layout (sae-traits).")
 
@@ -507,7 +508,7 @@ def convert(arguments: argparse.Namespace) -> int:
 
 
 def _export_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    parser.add_argument("dataset", metavar="DATASET", help="Folder of a run or of a dataset, or Hub id.")
+    parser.add_argument("dataset", type=file_name, metavar="DATASET", help="Folder of a run or of a dataset, or Hub id.")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="A new folder.")
     parser.add_argument(
         "--to",
@@ -536,7 +537,7 @@ def export(arguments: argparse.Namespace) -> int:
 
 
 def _rehydrate_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    parser.add_argument("dataset", metavar="DATASET", help="Folder or Hub id of a release by reference.")
+    parser.add_argument("dataset", type=file_name, metavar="DATASET", help="Folder or Hub id of a release by reference.")
     parser.add_argument("folder", type=Path, metavar="OUT", help="Folder for the dataset with its images.")
     parser.add_argument("--revision", metavar="REVISION", help="Branch, tag or commit of the dataset on the Hub.")
     parser.add_argument(
@@ -583,7 +584,13 @@ def _completion_arguments(parser: argparse.ArgumentParser, words: Sequence[str])
 def completion(arguments: argparse.Namespace) -> int:
     import shtab
 
-    print(shtab.complete(build_parser([], all_options=True), shell=arguments.shell))
+    parser = build_parser([], all_options=True)
+    (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    for action in (action for one in commands.choices.values() for action in one._actions):
+        action.help = "" if action.help == argparse.SUPPRESS else action.help  # options of other variants
+        if action.type in (Path, file_name):
+            action.complete = shtab.FILE  # pyright: ignore[reportAttributeAccessIssue]
+    print(shtab.complete(parser, shell=arguments.shell))
     return DONE
 
 
