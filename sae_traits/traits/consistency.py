@@ -129,11 +129,7 @@ class Tally:
 
 
 class ConsistencyCounter:
-    """Counts traits as they come; it grows with the pairs of species and latent, not with the traits.
-
-    Args:
-        records: the images of the collection, which say what individuals have several.
-    """
+    """Counts traits as they come; it grows with the pairs of species and latent, not with the traits."""
 
     def __init__(self, records: Iterable[ImageRecord]) -> None:
         n_images = Counter(record.individual_id for record in records)

@@ -161,9 +161,6 @@ def specimen_contrast(counts: SpeciesCounts) -> Iterator[SpeciesContrasts]:
     does not beat one seen in nineteen of twenty. q-values are those of a one-sided hypergeometric test,
     Benjamini-Hochberg adjusted over the latents that fired in the species or its reference.
 
-    Args:
-        counts: firings of the training images.
-
     Returns:
         A block of species at a time; the latents with a positive effect.
     """
@@ -272,11 +269,7 @@ def _hypergeometric_tail(
     fired_reference: NDArray[np.integer],
     n_reference: NDArray[np.integer],
 ) -> NDArray[np.float64]:
-    """P(at least `fired` of the individuals in which the latent fired are of the species), by chance `[n]`.
-
-    1 where the species' share is not higher: only a higher share can be significant, and a test costs microseconds.
-    For the same reason equal tests are done once: most of the numbers are small.
-    """
+    """P(at least `fired` of the individuals in which the latent fired are of the species), by chance `[n]`."""
     p_value = np.ones(len(fired))
     higher = np.flatnonzero(fired * np.maximum(n_reference, 1) > fired_reference * n_species)
     a, n, b, m = (values[higher] for values in (fired, n_species, fired_reference, n_reference))
@@ -289,13 +282,7 @@ def _hypergeometric_tail(
 
 
 def _adjust(p_value: NDArray[np.float64], family: NDArray[np.intp], n_tests: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Benjamini-Hochberg q-values within each family, whose further tests all had p = 1.
-
-    Args:
-        p_value: `[n]`.
-        family: which family each belongs to, ascending `[n]`.
-        n_tests: tests of each family, the further ones included `[n_families]`.
-    """
+    """Benjamini-Hochberg q-values within each family, whose further tests all had p = 1."""
     order = np.lexsort((p_value, family))
     starts = np.searchsorted(family, np.arange(len(n_tests)))
     rank = np.arange(len(p_value)) - starts[family] + 1

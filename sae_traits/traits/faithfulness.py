@@ -132,13 +132,8 @@ def check_faithfulness(
 
     Args:
         traits: as `read_traits` gives them; only the sample is kept.
-        collection: that the traits' images belong to.
         describer: who made the traits; those of others are left out.
         ledger: of these calls alone: in the run's ledger they would count as its own.
-        n_traits: size of the sample.
-        seed: of the sample.
-        workers: processes that prepare pictures.
-        use_masks: as the traits were made.
 
     Raises:
         ConfigError: the describer's answers are about several images, or it made none of the traits.

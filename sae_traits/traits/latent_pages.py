@@ -99,10 +99,6 @@ def latent_pages(
     """Read the codes, a part at a time, and say what is known of some latents.
 
     Args:
-        codes: of the collection.
-        chosen: the latents that describe its species.
-        collection: whose codes they are.
-        info: for the patches of its images.
         latents: which; None takes all that describe a species.
         n_strongest: images per latent, at most; only these are in memory.
 
@@ -207,12 +203,7 @@ def _write_table(path: Path, columns: Sequence[str], rows: Iterable[dict[str, An
 
 
 def contact_sheet(page: LatentPage, open_picture: OpenPicture) -> Image.Image:
-    """Draw the strongest images of a latent with their regions outlined.
-
-    Args:
-        page: with at least one image.
-        open_picture: opens an image.
-    """
+    """Draw the strongest images of a latent with their regions outlined."""
     shown = [
         (
             image.record,

@@ -41,22 +41,18 @@ class Plan(Protocol):
     @property
     def collection(self) -> Collection:
         """Whose images they are; without the labels that the description is not to see."""
-        ...
 
     @property
     def chosen(self) -> LatentsBySpecies:
         """The latents that describe each species; empty where regions need no latents."""
-        ...
 
     @property
     def species_without_latents(self) -> tuple[str, ...]:
         """Species that get no regions, because no latent was chosen for them."""
-        ...
 
     @property
     def candidates(self) -> Callable[[], Candidates]:
         """Yields every image with its candidates; the same each time, one image in memory."""
-        ...
 
 
 def _no_latents() -> ChosenLatents:
@@ -93,12 +89,7 @@ def plan_regions(
     """Contrast the species on the training images where regions are those of latents, and plan what is described.
 
     Args:
-        regions: which kind, and its options.
         collection: with all labels; those of `regions.unlabelled_splits` are not looked at.
-        info: for the images' patches.
-        codes: of the collection, for regions of latents.
-        class_maps: as `write_class_maps` wrote it, for Grad-CAM.
-        released: the latents of the dataset that `ReleasedLatents` names.
     """
     collection = without_labels(collection, regions.unlabelled_splits)
     match regions:
@@ -141,11 +132,7 @@ def thresholds_of(
     """Above which activation each latent fires `[n_latents]`.
 
     Args:
-        contrast: which kind, and its options.
-        sae: the SAE, or a baseline in its place.
         source: features of the collection, read only for `SpecimenContrast`.
-        collection: whose training images are looked at.
-        released: the latents of the dataset that `ReleasedLatents` names.
 
     Raises:
         StoreError: the dataset has a latent that the SAE does not have.

@@ -101,10 +101,7 @@ def assess_quality(
 
     Args:
         traits: as `read_traits` gives them; not kept.
-        ledger: of the same run.
-        collection: that the traits' images belong to.
         describer: who made them; calls of others, which a ledger may hold too, are left out.
-        faithfulness: of the same traits, if some were asked about again.
     """
     consistency = ConsistencyCounter(collection.images)
     leaks: Counter[str] = Counter()
