@@ -80,11 +80,7 @@ def describe_candidates(
             planned = track(planned, "plan", None, "task")
             while tasks := list(islice(planned, TASKS_PER_LOOKUP)):
                 calls = [call for task in tasks for call in task]
-                ledger.plan(
-                    (name, call.key, member.region_key)
-                    for call in calls
-                    for name, member in zip(call.trait_ids, call.members, strict=True)
-                )
+                ledger.plan((member.trait_id, call.key, member.region_key) for call in calls for member in call.members)
                 if not describer.reads_masks:  # else an answer and its measurement were made together
                     measure_answered(tasks, ledger, pool)
                 is_open = ledger.open_calls(call.key for call in calls)

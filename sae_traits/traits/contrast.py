@@ -72,29 +72,23 @@ class SpeciesContrasts:
     @classmethod
     def join(cls, blocks: Iterable[SpeciesContrasts]) -> SpeciesContrasts:
         """All species of the blocks, in their order."""
-        blocks = [_NO_SPECIES, *blocks]
-        lengths = np.concatenate([np.diff(block.offsets) for block in blocks])
+        blocks = list(blocks)
+
+        def together(name: str, dtype: type[np.generic]) -> NDArray[Any]:
+            return np.concatenate([np.empty(0, dtype), *(getattr(block, name) for block in blocks)])
+
+        lengths = [np.diff(block.offsets) for block in blocks]
         return cls(
             species=tuple(name for block in blocks for name in block.species),
-            n_individuals=np.concatenate([block.n_individuals for block in blocks]),
+            n_individuals=together("n_individuals", np.int64),
             reference_rank=tuple(rank for block in blocks for rank in block.reference_rank),
-            offsets=np.concatenate([[0], np.cumsum(lengths)]),
-            **{name: np.concatenate([getattr(block, name) for block in blocks]) for name in _ROW_COLUMNS},
+            offsets=np.cumsum(np.concatenate([np.zeros(1, np.int64), *lengths])),
+            **{name: together(name, dtype) for name, dtype in _ROW_COLUMNS.items()},
         )
 
 
-_ROW_COLUMNS = ("latent", "f_species", "f_reference", "effect", "q_value", "n_fired")
-_NO_SPECIES = SpeciesContrasts(
-    species=(),
-    n_individuals=np.empty(0, np.int64),
-    reference_rank=(),
-    offsets=np.zeros(1, np.int64),
-    latent=np.empty(0, np.int32),
-    f_species=np.empty(0),
-    f_reference=np.empty(0),
-    effect=np.empty(0),
-    q_value=np.empty(0),
-    n_fired=np.empty(0, np.int32),
+_ROW_COLUMNS = dict.fromkeys(("f_species", "f_reference", "effect", "q_value"), np.float64) | dict.fromkeys(
+    ("latent", "n_fired"), np.int32
 )
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 from sae_traits.config.describer import Describer as DescriberConfig
 from sae_traits.config.describer import Measured
@@ -54,10 +53,6 @@ class AnnotationEstimate:
     def money(self) -> float:
         """In the currency of the prices."""
         return (self.prompt_tokens * self.prompt_price + self.answer_tokens * self.answer_price) / 1e6
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for `--format json`."""
-        return asdict(self)
 
     def lines(self) -> list[str]:
         """The estimate and its assumptions, for people."""

@@ -99,8 +99,9 @@ def test_background_is_a_changed_answer(tmp_path):
     assert (found.blank.n_background, found.blank.n_changed, found.blank.kept) == (N_TRAITS, N_TRAITS, 0.0)
     assert (found.same.n_background, found.swapped.n_changed) == (0, 0)
     assert found.blank.background_share == 1.0
-    assert "blank    12 of 12 answered; 100.0% changed, or background; 100.0% background" in (
-        found.faithfulness.lines()[3]
+    assert (
+        "blank    12 of 12 answered; 100.0% changed, or background; 100.0% background"
+        in (found.faithfulness.lines()[3])
     )
 
 
