@@ -18,7 +18,7 @@ from PIL import Image
 from sae_traits.cli import main
 from sae_traits.config.layers import read_config
 from sae_traits.schema import Collection
-from sae_traits.testbench.clip import DRAWN_CLIP
+from sae_traits.testbench.demo import DRAWN_CLIP
 from sae_traits.testbench.drawn import draw_collection
 from sae_traits.traits.table import read_traits
 
