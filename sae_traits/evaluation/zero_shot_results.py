@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -144,22 +143,6 @@ class ZeroShotResult:
         """The model: a Hub id, or the name of a local folder."""
         model = self.model.get("model", "")
         return PurePath(model).name if PurePath(model).is_absolute() else model
-
-    @property
-    def revision(self) -> str | None:
-        """Of the model."""
-        return self.model.get("revision")
-
-    @property
-    def gain(self) -> Interval | None:
-        """Of name + traits over the name only, resampling species; None where there is no mean."""
-        gain = self.comparison(NAME_AND_TRAITS).over_species
-        return None if math.isnan(gain.mean) else gain
-
-    @property
-    def dealt_p_value(self) -> float:
-        """Share of random deals of the traits to the species that do at least as well."""
-        return self.dealt.p_value
 
     def condition(self, name: str) -> Condition:
         """Look up one condition."""

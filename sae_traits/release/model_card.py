@@ -7,6 +7,7 @@ Hub shows what names a dataset that is registered there as a benchmark.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -148,15 +149,15 @@ def _scores(metrics: Mapping[str, Any], results: Results | None) -> list[Score]:
     """The scores that are numbers; a record of another program may hold anything."""
     split = metrics.get("measured_on")
     scores = [
-        Score(_FEATURES, metric, metric, name, metrics[metric], split if split in SPLITS else None)
+        Score(_FEATURES, metric, metric, name, value, split if split in SPLITS else None)
         for metric, name in _OF_SAE.items()
-        if is_number(metrics.get(metric))
+        if is_number(value := metrics.get(metric)) and math.isfinite(value)
     ]
     if results is None or (zero_shot := results.zero_shot) is None:
         return scores
     for condition, task_id in ((NAME_ONLY, "zero_shot_names"), (NAME_AND_TRAITS, "zero_shot_names_and_traits")):
         top1 = zero_shot.top1(condition)
-        if top1 is not None and is_number(top1.mean):
+        if top1 is not None and math.isfinite(top1.mean):
             name = f"top-1 accuracy of {zero_shot.clip}, texts: {condition}"
             scores.append(Score(_ZERO_SHOT, "accuracy", task_id, name, top1.mean, "test"))
     return scores

@@ -49,8 +49,8 @@ def mapping(value: Any) -> Mapping[str, Any]:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether a value is a number, if only NaN."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,6 @@ def _worded(values: Mapping[str, Any], words: Mapping[str, tuple[str, str]]) -> 
 
 def _cell(values: Mapping[str, Any], name: str, form: str) -> str:
     value = values.get(name)
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+    if value is None or (is_number(value) and not math.isfinite(value)):
         return MISSING
     return form.format(value) if is_number(value) or form == "{}" else str(value)
