@@ -19,14 +19,14 @@ from bioscan_recipe import D_MODEL, RECIPE, draw_bioscan, make_dinov2, recipe_co
 from datasets import load_dataset
 from describer_server.running import describer_server
 from huggingface_hub import DatasetCard
+from sae_traits.estimate import estimate_run
+from sae_traits.runs.run import Run
 
 from sae_traits.cli import main
 from sae_traits.config.layers import read_config, recipe_file, resolve
-from sae_traits.estimate import estimate_run
 from sae_traits.features.store import FeatureStore
 from sae_traits.images.bioscan import LICENSE, RECORD_URL, RIGHTS_HOLDER
 from sae_traits.release.tables import CONFIG_NAMES, features
-from sae_traits.runs.run import Run
 from sae_traits.sae.model import SAE
 from sae_traits.schema import Collection
 from sae_traits.traits.ledger import Ledger

@@ -11,16 +11,16 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker
+from sae_traits.extraction import features_of
+from sae_traits.runs.run import Run
+from sae_traits.training import measure_on_held_out, train
 
 from sae_traits import SAE
 from sae_traits.cli import main
 from sae_traits.errors import CheckpointError
-from sae_traits.extraction import features_of
-from sae_traits.runs.run import Run
 from sae_traits.sae.stability import mean_stability
 from sae_traits.schema import Collection
 from sae_traits.testbench.drawn import draw_collection
-from sae_traits.training import measure_on_held_out, train
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "train_sae.py"
 ON_THE_CPU = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}

@@ -13,7 +13,7 @@ from PIL import Image
 from sae_traits.images.decode import open_image
 from sae_traits.images.pictures import PictureCache
 from sae_traits.release.facts import LatentPicture, Rights
-from sae_traits.release.pictures import PREVIEW_SIDE
+from sae_traits.release.rows import PREVIEW_SIDE
 from sae_traits.schema import ChosenLatent, Collection, ImageRecord
 from sae_traits.traits.latent_pages import LatentPage, contact_sheet
 
