@@ -1,4 +1,18 @@
-HEADER
+"""The whole way on drawn images, as a person walks it: again, after a kill, on a full disk, with files lost."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from steps.small_runs import CARD, OPTIONS, SMALL, STEP_NAMES, command, content
+
+from sae_traits.cli import main
 
 
 def test_a_run_makes_everything_that_the_house_promises(finished):
@@ -10,9 +24,16 @@ def test_a_run_makes_everything_that_the_house_promises(finished):
     ):  # fmt: skip
         assert (finished / name).is_file(), name
     results = json.loads((finished / "evaluation/results.json").read_text())
-    assert results["drawn"]["recall"][0]["regions"]["low"] > results["drawn"]["recall"][0]["random"]["high"]
-    assert results["on_animal"]["gain"]["low"] > 0
+    assert results["tasks"]["localisation"]["gain"]["low"] > 0
     assert results["sae"]["explained_variance"] > 0.3
+    assert list(json.loads((finished / "steps.json").read_text())) == STEP_NAMES
+
+
+def test_cards_have_the_results_of_the_run_that_wrote_them(finished):
+    results = json.loads((finished / "evaluation/results.json").read_text())
+    on_animal = f"{results['tasks']['localisation']['on_animal']['mean']:.3f}"
+    for card in ("dataset/README.md", "sae/README.md"):
+        assert on_animal in (finished / card).read_text(), card
 
 
 def test_the_same_command_again_skips_every_step_and_changes_nothing(finished, drawn, capsys):
@@ -20,7 +41,7 @@ def test_the_same_command_again_skips_every_step_and_changes_nothing(finished, d
     times = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.name != "config.yaml"}
     assert main(["run", str(drawn), "--out", str(finished), *SMALL]) == 0
     captured = capsys.readouterr()
-    assert [line.split(":")[0] for line in captured.err.splitlines() if "skipped" in line] == STEPS
+    assert [line.split(":")[0] for line in captured.err.splitlines() if "skipped" in line] == STEP_NAMES
     assert "run " in captured.out
     assert content(finished) == before
     files = {path: path.stat().st_mtime_ns for path in times if path.is_file()}
@@ -33,7 +54,8 @@ def test_a_changed_option_repeats_only_the_steps_that_depend_on_it(run, capsys):
     captured = capsys.readouterr()
     assert "encode: complete" in captured.err
     assert "annotate: done" in captured.err
-    assert "release: done" in captured.err
+    assert "dataset: done" in captured.err
+    assert "cards: done" in captured.err
     assert "report" not in captured.out, "the evaluation is of the traits before"
     assert (run / "activations" / "shard-00000.safetensors").stat().st_mtime_ns == features
     assert main(["train", str(run), "--k", "4", "--format", "json"]) == 0
@@ -43,17 +65,45 @@ def test_a_changed_option_repeats_only_the_steps_that_depend_on_it(run, capsys):
 def test_a_step_done_anew_leaves_no_later_step_finished(run, capsys):
     assert main(["train", str(run), "--k", "4"]) == 0
     capsys.readouterr()
-    for arguments in (["evaluate", str(run)], ["publish", str(run), "--model-repo", "a/b", "--dataset-repo", "a/c"]):
+    publish = ["publish", str(run), "--model-repo", "a/b", "--dataset-repo", "a/c"]
+    for step, arguments in {"annotate": ["evaluate", str(run)], "cards": publish}.items():
         assert main(arguments) == 1
-        assert "'release' is not finished" in capsys.readouterr().err
+        assert f"{step!r} is not finished" in capsys.readouterr().err
 
 
-def test_a_lost_file_is_made_again(run, finished, capsys):
-    (run / "activations" / "shard-00001.safetensors").unlink()
-    next((run / "codes").glob("part-*")).unlink()
-    assert main(["run", read_source(run), "--out", str(run), *SMALL]) == 0
+OUTPUTS = {
+    "collect": "images.parquet",
+    "extract": "activations/shard-00001.safetensors",
+    "train": "sae/model.safetensors",
+    "encode": "codes/part-00001.parquet",
+    "annotate": "traits/traits.parquet",
+    "evaluate": "evaluation/figures/regions.png",
+    "dataset": "dataset/data/latents/train-000000000000-000.parquet",
+    "cards": "dataset/README.md",
+}
+"""One of the files that each step writes."""
+
+
+def damage(file):
+    """Change a byte in the middle of a file, which keeps its size."""
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize("harm", [pytest.param(Path.unlink, id="deleted"), pytest.param(damage, id="damaged")])
+def test_a_lost_or_damaged_file_of_any_step_is_noticed_and_made_again(run, drawn, finished, capsys, harm):
+    for file in OUTPUTS.values():
+        harm(run / file)
+    assert main(["run", str(drawn), "--out", str(run), *SMALL]) == 0
+    said = capsys.readouterr().err
+    for step, file in OUTPUTS.items():
+        assert f"{step}: {run / file} is missing or not as it was written" in said, step
     assert content(run / "dataset", CARD) == content(finished / "dataset", CARD)
-    capsys.readouterr()
+    assert content(run / "sae", CARD) == content(finished / "sae", CARD)
+    for part in ("codes", "traits"):
+        written = content(finished / part, "ledger.sqlite", "pictures.sqlite")
+        assert content(run / part, "ledger.sqlite", "pictures.sqlite") == written, part
 
 
 def test_an_image_that_was_away_is_described_when_it_is_back(drawn, tmp_path, capsys):
@@ -61,8 +111,9 @@ def test_an_image_that_was_away_is_described_when_it_is_back(drawn, tmp_path, ca
     folder = tmp_path / "run"
     arguments = [str(folder), "--config", str(tmp_path / "options.yaml")]
     (tmp_path / "options.yaml").write_text(
-        "features: {backbone: texture, workers: 0}\ntrain: {n_latents: 64, k: 4, n_patches: 4000, batch_size: 512}\n"
-        "describe: {describe_workers: 1}\n"
+        "features: {backbone: texture, workers: 0}\n"
+        "train: {architecture: {kind: topk, k: 4}, n_latents: 64, n_patches: 4000, batch_size: 512}\n"
+        "describer: {workers: 1}\n"
     )
     assert main(["extract", str(source), "--out", *arguments]) == 0
     assert main(["train", *arguments]) == 0
@@ -85,15 +136,23 @@ def test_what_does_not_work_is_not_kept_in_the_configuration(run, capsys):
 
 def test_one_step_at_a_time_gives_the_same_dataset(finished, drawn, tmp_path):
     folder = tmp_path / "steps"
-    (tmp_path / "options.yaml").write_text(
-        "train: {n_latents: 256, k: 8, n_patches: 60000, batch_size: 512}\n"
-        "describe: {describe_workers: 1}\nrelease: {longest_side: 128}\n"
-        "features: {backbone: texture, workers: 0}\n"
-    )
+    (tmp_path / "options.yaml").write_text(OPTIONS)
     assert main(["extract", str(drawn), "--out", str(folder), "--config", str(tmp_path / "options.yaml")]) == 0
     assert main(["train", str(folder)]) == 0
     assert main(["annotate", str(folder)]) == 0
     assert content(folder / "dataset", CARD) == content(finished / "dataset", CARD)
+
+
+KILL_POINTS = [
+    "images.parquet",
+    "activations/shard-00000.safetensors",
+    "sae/config.json",
+    "codes/thresholds.parquet",
+    "traits/ledger.sqlite-wal",
+    "traits/traits.parquet",
+    "evaluation/results.json",
+    "dataset/README.md",
+]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +168,8 @@ def test_a_run_that_was_killed_ends_with_the_same_dataset(finished, drawn, tmp_p
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert (folder / point).exists()
-    assert not (folder / "evaluation/results.json").exists(), "the kill came before the end"
+    records = json.loads((folder / "steps.json").read_text()) if (folder / "steps.json").is_file() else {}
+    assert "cards" not in records, "the kill came before the end"
     again = subprocess.run(arguments, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     assert content(folder / "dataset", CARD) == content(finished / "dataset", CARD)
