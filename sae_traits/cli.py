@@ -335,10 +335,11 @@ examples:
   sae-traits annotate runs/moths --regions pca""",
 )
 def annotate(arguments: argparse.Namespace) -> int:
-    given = given_options(arguments).get("regions", {})
-    latents = given.get("contrast", {})
+    regions = given_options(arguments).get("regions")
+    contrast = regions.get("contrast") if isinstance(regions, dict) else None
     # A commit of an earlier dataset is none of this one.
-    forgotten = [{"regions": {"contrast": {"revision": None}}}] if "latents" in latents else []
+    is_other = isinstance(contrast, dict) and "latents" in contrast
+    forgotten = [{"regions": {"contrast": {"revision": None}}}] if is_other else []
     context = _old_run(arguments, *forgotten)
     if not arguments.estimate:
         return _do(context, arguments, "encode", "annotate", "dataset", "cards")

@@ -141,4 +141,4 @@ def _gallery(context: Context, folder: Path) -> tuple[LatentPicture, ...]:
             latents=[choice.latent for choice in choices],
             n_strongest=N_LOOKED_AT,
         )
-    return draw_latents(pages, choices, context.collection, folder, context.pictures)
+    return draw_latents(pages, choices, context.open_picture, folder)
