@@ -489,6 +489,7 @@ def _convert_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) ->
     parser.add_argument("source", type=file_name, metavar="SRC", help="Folder, file or Hub id of an SAE; its layout is recognised.")
     parser.add_argument("destination", type=Path, metavar="DST", help="A new folder.")
     parser.add_argument("--to", choices=["sae-traits", "sae_lens"], default="sae-traits", help="Layout (sae-traits).")
+    parser.add_argument("--subfolder", default="", metavar="FOLDER", help="Folder of the SAE inside SRC.")
 
 
 @command(
@@ -497,12 +498,14 @@ def _convert_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) ->
     examples="""\
 examples:
   sae-traits convert sae.pt saes/papers
+  sae-traits convert ORG/SAES saes/layer-10 --subfolder layers.10
   sae-traits convert ORG/SAE exported/ --to sae_lens""",
 )
 def convert(arguments: argparse.Namespace) -> int:
     from sae_traits.sae.formats.export import convert as convert_sae
 
-    config = convert_sae(arguments.source, arguments.destination, to=arguments.to).config
+    sae = convert_sae(arguments.source, arguments.destination, to=arguments.to, subfolder=arguments.subfolder)
+    config = sae.config
     line = f"{arguments.destination}: {config.architecture}, {config.d_model} wide, {config.n_latents} latents"
     _show({"destination": str(arguments.destination), **config.to_dict()}, [line], arguments)
     return DONE

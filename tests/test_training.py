@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import asdict
 import subprocess
 import sys
 from pathlib import Path
@@ -130,7 +131,7 @@ def test_seeds_of_a_setting_are_compared_and_settings_are_not(extracted, tmp_pat
         opened = Run.open(run)
         collection = Collection.load(opened.images_file)
         fired = measure_on_held_out(saes, features_of(opened, collection), collection, torch.device("cpu"))
-        expected = mean_stability(saes, live=fired).to_dict() | {"seeds": [0, 1, 2]}
+        expected = asdict(mean_stability(saes, live=fired)) | {"seeds": [0, 1, 2]}
         assert [found[folder] for folder in folders] == [expected] * 3
         assert expected["n_matched"] > 30
     assert found["topk-k2-seed0"] != found["topk-k4-seed0"]
