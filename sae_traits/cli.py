@@ -343,7 +343,7 @@ def annotate(arguments: argparse.Namespace) -> int:
     contrast = regions.get("contrast") if isinstance(regions, dict) else None
     # A commit of an earlier dataset is none of this one.
     is_other = isinstance(contrast, dict) and "latents" in contrast
-    forgotten = [{"regions": {"contrast": {"revision": None}}}] if is_other else []
+    forgotten = [{"regions": {"contrast": {"kind": "released", "revision": None}}}] if is_other else []
     context = _old_run(arguments, *forgotten)
     if not arguments.estimate:
         return _do(context, arguments, "encode", "annotate", "dataset", "cards")
