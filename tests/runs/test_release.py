@@ -22,7 +22,7 @@ from sae_traits.describers import make_describer
 from sae_traits.release.facts import source_of
 from sae_traits.runs.context import Context
 from sae_traits.runs.folder import RunFolder
-from sae_traits.runs.release import _gallery, provenance_of
+from sae_traits.runs.release import gallery_of, provenance_of
 from sae_traits.schema import Collection, ImageRecord, Taxon
 from sae_traits.steps import STEPS
 from sae_traits.traits.ledger import CallIdentity, Ledger, Outcome
@@ -128,7 +128,7 @@ def test_bioscan_is_recognised_as_a_folder_and_on_the_hub(tmp_path: Path, source
 
 def test_images_that_may_not_be_embedded_are_not_shown(run: Context, tmp_path: Path):
     of_latents = replace(run, config=replace(run.config, regions=SAERegions()))
-    assert _gallery(of_latents, tmp_path) == ()
+    assert gallery_of(of_latents, tmp_path) == ()
 
 
 def test_results_of_an_earlier_annotation_are_not_quoted(run: Context):
