@@ -606,7 +606,8 @@ def completion(arguments: argparse.Namespace) -> int:
         action.help = "" if action.help == argparse.SUPPRESS else action.help  # options of other variants
         if action.type in (Path, file_name):
             action.complete = shtab.FILE  # pyright: ignore[reportAttributeAccessIssue]
-    print(shtab.complete(parser, shell=arguments.shell))
+    script = shtab.complete(parser, shell=arguments.shell)
+    _show(script, [script], arguments)
     return DONE
 
 
