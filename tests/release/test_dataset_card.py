@@ -276,7 +276,7 @@ def test_limits_say_what_was_measured_and_what_was_not():
     limits = section(card_of(results=RESULTS), "Limits")
     assert "| invalid, and left out, of the answers | 3.0&#37; (3 of 100) |".replace("&#37;", "%") in limits
     assert "| area of the regions on the organism, by masks (95 % interval) | 0.910 &#91;0.900, 0.920&#93; |" in limits
-    assert "`sae-traits controls`" in limits
+    assert "`sae-traits faithfulness`" in limits
     assert "no masks" not in limits
     assert "no masks" in section(card_of(results=replace(RESULTS, on_animal=None)), "Limits")
     unmeasured = card_of()
