@@ -13,11 +13,11 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from demo_clip.species import MAIN_AND_SECOND, training_species
 from sae_traits.describers.measured import MeasuredDescriber
 from sae_traits.features.texture import texture_info
 from sae_traits.geometry import Framing, PatchGrid
 from sae_traits.logging import track
-from sae_traits.testbench.clip.species import MAIN_AND_SECOND, training_species
 from sae_traits.testbench.drawn import map_in_processes
 from sae_traits.testbench.drawn.painter import SIZE, Drawing, draw_specimen
 from sae_traits.testbench.drawn.world import PARTS, DrawnSpecies
