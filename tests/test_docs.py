@@ -168,3 +168,11 @@ def test_python_examples_import_what_there_is():
     for page in PAGES:
         for line in imports.findall(page.read_text(encoding="utf-8")):
             exec(line, {})
+
+
+def test_what_architecture_says_is_registered_somewhere_is_a_name_there():
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    places = re.findall(r"`([a-z_/]+\.py)`(?:,| has)[^`]{0,20}`([A-Za-z_]+)`", text)
+    assert {"_CLASSES", "ARCHITECTURES", "paper_contrast", "STEPS", "PatchGrid"} <= {name for _, name in places}
+    for file, name in places:
+        assert re.search(rf"\b{name}\b", (FOLDERS[0] / file).read_text(encoding="utf-8")), (file, name)
