@@ -154,7 +154,11 @@ def build_parser(words: Sequence[str], *, all_options: bool = False) -> argparse
 
 def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "source", nargs="?", type=file_name, metavar="SOURCE", help="Image folder (Genus_species/…) or table with file and species."
+        "source",
+        nargs="?",
+        type=file_name,
+        metavar="SOURCE",
+        help="Image folder (Genus_species/…) or table with file and species.",
     )
     parser.add_argument("--out", type=Path, metavar="RUN", help="Folder of the run (runs/NAME_OF_SOURCE).")
     _add_config(parser)
@@ -353,7 +357,9 @@ PREDICTED = {"train": "adopted", "regions": "sae", "contrast": "released"}
 
 
 def _predict_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    parser.add_argument("source", type=file_name, metavar="PHOTOGRAPHS", help="Folder of images, flat or nested, or table with file.")
+    parser.add_argument(
+        "source", type=file_name, metavar="PHOTOGRAPHS", help="Folder of images, flat or nested, or table with file."
+    )
     parser.add_argument("--out", type=Path, metavar="RUN", help="Folder of the run (runs/NAME_OF_PHOTOGRAPHS).")
     _add_config(parser)
     sections = ("features", "train", "regions", "describer", "release")
@@ -486,7 +492,9 @@ def publish(arguments: argparse.Namespace) -> int:
 
 
 def _convert_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    parser.add_argument("source", type=file_name, metavar="SRC", help="Folder, file or Hub id of an SAE; its layout is recognised.")
+    parser.add_argument(
+        "source", type=file_name, metavar="SRC", help="Folder, file or Hub id of an SAE; its layout is recognised."
+    )
     parser.add_argument("destination", type=Path, metavar="DST", help="A new folder.")
     parser.add_argument("--to", choices=["sae-traits", "sae_lens"], default="sae-traits", help="Layout (sae-traits).")
     parser.add_argument("--subfolder", default="", metavar="FOLDER", help="Folder of the SAE inside SRC.")
@@ -512,7 +520,9 @@ def convert(arguments: argparse.Namespace) -> int:
 
 
 def _export_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    parser.add_argument("dataset", type=file_name, metavar="DATASET", help="Folder of a run or of a dataset, or Hub id.")
+    parser.add_argument(
+        "dataset", type=file_name, metavar="DATASET", help="Folder of a run or of a dataset, or Hub id."
+    )
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="A new folder.")
     parser.add_argument(
         "--to",
@@ -541,7 +551,9 @@ def export(arguments: argparse.Namespace) -> int:
 
 
 def _rehydrate_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    parser.add_argument("dataset", type=file_name, metavar="DATASET", help="Folder or Hub id of a release by reference.")
+    parser.add_argument(
+        "dataset", type=file_name, metavar="DATASET", help="Folder or Hub id of a release by reference."
+    )
     parser.add_argument("folder", type=Path, metavar="OUT", help="Folder for the dataset with its images.")
     parser.add_argument("--revision", metavar="REVISION", help="Branch, tag or commit of the dataset on the Hub.")
     parser.add_argument(

@@ -67,7 +67,9 @@ def without_secrets(text: str) -> str:
 def one_line(error: Exception | str, *, max_length: int = 500) -> str:
     """The message of an error of another library, which may run over many lines, on one, and of bounded length."""
     # Of a message of huggingface_hub only what happened; what follows is advice about its own functions.
-    what_happened = without_secrets(str(error)).partition("An error happened while trying to locate the files on the Hub")[0]
+    what_happened = without_secrets(str(error)).partition(
+        "An error happened while trying to locate the files on the Hub"
+    )[0]
     line = " ".join("".join(c if c.isprintable() else " " for c in what_happened).split())
     if len(line) > max_length:
         line = line[: max_length - 1] + "…"

@@ -3,9 +3,9 @@
 import json
 import os
 import shutil
-from dataclasses import asdict
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
