@@ -3,25 +3,26 @@
 import json
 import os
 import shutil
-from dataclasses import asdict
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker
+from sae_traits.extraction import features_of
+from sae_traits.runs.run import Run
+from sae_traits.training import measure_on_held_out, train
 
 from sae_traits import SAE
 from sae_traits.cli import main
 from sae_traits.errors import CheckpointError
-from sae_traits.extraction import features_of
-from sae_traits.runs.run import Run
 from sae_traits.sae.stability import mean_stability
+from sae_traits.sae.sweep import MARGIN
 from sae_traits.schema import Collection
 from sae_traits.testbench.drawn import draw_collection
-from sae_traits.training import measure_on_held_out, train
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "train_sae.py"
 ON_THE_CPU = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
@@ -85,7 +86,7 @@ def test_a_sweep_has_a_folder_an_sae_and_the_recommended_one_at_the_root(extract
     recommended = SAE.from_pretrained(folder, subfolder=sweep["recommended"])
     assert torch.equal(root.W_dec, recommended.W_dec)
     scores = {row["folder"]: row["metrics"]["monosemanticity"]["mean_with_zeros"] for row in sweep["saes"]}
-    assert scores[sweep["recommended"]] == max(scores.values())
+    assert scores[sweep["recommended"]] >= max(scores.values()) - MARGIN
     assert SAE.from_pretrained(folder, subfolder="topk-k4").config.k == 4
     assert main(["train", str(extracted), "--sweep", "batch_size=1,2"]) == 2
     assert "cannot vary batch_size" in capsys.readouterr().err

@@ -222,6 +222,8 @@ def _as_tensor(patches: Patches) -> Tensor:
     x = torch.as_tensor(patches, dtype=torch.float32).cpu()
     if x.ndim != 2 or not len(x):
         raise ConfigError(f"a baseline is fitted to patches [n, d_model], not to an array {list(x.shape)}")
+    if not bool(x.isfinite().all()):
+        raise ConfigError("the patches that a baseline is fitted to have NaN or infinities")
     return x
 
 

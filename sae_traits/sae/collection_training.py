@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sae_traits.config.train import TrainConfig
-from sae_traits.errors import ConfigError
+from sae_traits.errors import ConfigError, StoreError
 from sae_traits.features.extract import check_launch
 from sae_traits.features.source import FeatureSource
 from sae_traits.features.stream import PatchStream, moments
@@ -75,6 +76,8 @@ def train_on_source(
     """
     feature_moments = moments(source, rows, max_images=SAMPLE_FOR_MOMENTS if source.is_computed else None)
     scale = (feature_moments.mean_squared_deviation / source.info.d_model) ** 0.5
+    if not math.isfinite(scale):
+        raise StoreError("the features have NaN or infinities; extract them again, for example with more precision")
     n_steps = n_steps_for(config)
 
     def batches(start: int) -> Iterator[Tensor]:
@@ -82,8 +85,8 @@ def train_on_source(
         with closing(iter(_stream(source, rows, config, start, accelerator))) as stream:
             yield from stream
 
-    n_processes, precision = accelerator.num_processes, accelerator.mixed_precision
-    order = f"{n_steps} steps, order {config.seed}, {n_processes} processes,"
+    precision = accelerator.mixed_precision
+    order = f"{n_steps} steps, order {config.seed},"
     training = {
         "collection": collection,
         "n_images": len(rows),

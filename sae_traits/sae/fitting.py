@@ -50,7 +50,8 @@ def fit_sae(
             there is none.
 
     Raises:
-        ConfigError: there are no features, they are not one row per patch, or this process computes elsewhere.
+        ConfigError: there are no features, they are not one row per patch or not finite, or this process computes
+            elsewhere.
         StoreError: an iterator has fewer patches than `config.n_patches`.
         CheckpointError: training diverged.
     """
@@ -109,7 +110,7 @@ def rebatched(parts: Iterable[Rows], batch_size: int) -> Iterator[Tensor]:
     n_waiting = 0
     for part in parts:
         _check_rows(part)
-        waiting.append(_as_floats(part))
+        waiting.append(_finite(part))
         n_waiting += len(part)
         if n_waiting >= batch_size:
             *whole, last = torch.cat(waiting).split(batch_size)
@@ -165,7 +166,7 @@ def _scale_of(parts: Iterable[Rows]) -> tuple[FeatureScale, float]:
     """Mean and scale of features, and the sum of their squared distances to the mean."""
     parts = list(parts)
     n = sum(map(len, parts))
-    mean = torch.stack([_as_floats(part).sum(0, dtype=torch.float64) for part in parts]).sum(0) / n
+    mean = torch.stack([_finite(part).sum(0, dtype=torch.float64) for part in parts]).sum(0) / n
     squares = sum(float((_as_floats(part).double() - mean).square().sum()) for part in parts)
     scale = max((squares / (n * len(mean))) ** 0.5, 1e-12)
     return FeatureScale(mean=mean.float().cpu(), scale=scale), squares
@@ -173,6 +174,16 @@ def _scale_of(parts: Iterable[Rows]) -> tuple[FeatureScale, float]:
 
 def _as_floats(rows: Rows) -> Tensor:
     return rows.float() if isinstance(rows, Tensor) else torch.from_numpy(np.array(rows, dtype=np.float32))
+
+
+def _finite(rows: Rows) -> Tensor:
+    floats = _as_floats(rows)
+    if not bool((finite := floats.isfinite().all(1)).all()):
+        raise ConfigError(
+            f"{int((~finite).sum())} of {len(floats)} patches have NaN or infinities among their features; "
+            "leave them out, or mend what made them"
+        )
+    return floats
 
 
 def _check_rows(rows: Any) -> None:

@@ -339,9 +339,12 @@ class SAE(nn.Module, ABC):
         Raises:
             ReleaseError: the Hub refuses, cannot be reached, or the repository holds a sweep.
         """
-        from httpx import HTTPError
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+        from huggingface_hub.errors import (
+            HfHubHTTPError,
+            HFValidationError,
+            HTTPError,  # pyright: ignore[reportPrivateImportUsage]  # of httpx or httpx2, as huggingface_hub is 1 or 2
+        )
 
         from sae_traits.sae.sweep_folder import SWEEP_FILE
 

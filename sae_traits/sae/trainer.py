@@ -106,7 +106,7 @@ def train_saes(
     stacks = _begin(configs, scale, accelerator, backbone, training or {})
     states = [state for stack in stacks for state in stack.states]
     key = f"{[state.config for state in states]!r} on {data}"
-    start, curves = load_checkpoint(checkpoint, key, states)
+    start, curves = load_checkpoint(checkpoint, key, states, of_same_processes=batches_are_shares)
     log = TrainingLog(states, curves, start, n_steps, batch_size, accelerator)
     mean = scale.mean.to(accelerator.device)
     saved = time.monotonic()

@@ -74,6 +74,8 @@ def _activation(header: Settings, config: Settings) -> tuple[str, Settings]:
     if name not in _ARCHITECTURES and "activation" in config.values:
         activation = config.section("activation")
         name, options = activation.values.get("cls"), activation.section("params")
+    elif name == "SparseAutoencoderConfig":
+        name = "Relu"
     if name not in _ARCHITECTURES:
         raise CheckpointError(
             f"{header.file}: the activation is {name!r}; sae-traits reads {', '.join(_ARCHITECTURES)}"
