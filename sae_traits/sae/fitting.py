@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator
-from itertools import chain, count
+from itertools import chain, count, cycle
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ ROWS_AT_ONCE = 2**16
 """Bounds the float64 copies while mean and scale are computed; of an iterator as many patches are looked at."""
 
 Rows = Tensor | NDArray[Any]
+_NOT_FEATURES = "an SAE is trained on a tensor, a numpy array or batches of these, not {}"
 
 
 def fit_sae(
@@ -60,7 +61,7 @@ def fit_sae(
     facts: dict[str, Any] = {"n_patches": n_steps * config.batch_size}
     if isinstance(data, Tensor | np.ndarray):
         _check_rows(data)
-        scale, squares = _scale_of(_blocks_of(data))
+        scale, squares = _scale_of(data[start : start + ROWS_AT_ONCE] for start in range(0, len(data), ROWS_AT_ONCE))
         fingerprint = f"{list(data.shape)} {scale.mean.tolist()} {squares}"
         facts["n_distinct_patches"] = len(data)
 
@@ -74,7 +75,8 @@ def fit_sae(
         fingerprint = "batches"
 
         def batches(start: int) -> Iterator[Tensor]:
-            return rebatched(chain(first, rest, _again(data)), config.batch_size)
+            again = () if isinstance(data, Iterator) else cycle([data])  # an iterator can be had once
+            return rebatched(chain(first, rest, chain.from_iterable(again)), config.batch_size)
 
     with tempfile.TemporaryDirectory() as folder:
         (sae,) = train_saes(
@@ -137,12 +139,9 @@ def _accelerator_on(device: str) -> Accelerator:
 
 def _first_rows(data: Iterable[Rows]) -> tuple[list[Rows], Iterator[Rows]]:
     """The first batches, ROWS_AT_ONCE rows or more where there are so many, and what comes after them."""
-    try:
-        rest = iter(data)
-    except TypeError as error:
-        raise ConfigError(
-            f"an SAE is trained on a tensor, a numpy array or batches of these, not {type(data).__name__}"
-        ) from error
+    if not isinstance(data, Iterable):
+        raise ConfigError(_NOT_FEATURES.format(type(data).__name__))
+    rest = iter(data)
     first: list[Rows] = []
     while sum(map(len, first)) < ROWS_AT_ONCE and (part := next(rest, None)) is not None:
         _check_rows(part)
@@ -150,16 +149,6 @@ def _first_rows(data: Iterable[Rows]) -> tuple[list[Rows], Iterator[Rows]]:
     if not first:
         raise ConfigError("an SAE is trained on features [n, d_model], one row per patch, and there is no batch of any")
     return first, rest
-
-
-def _again(data: Iterable[Rows]) -> Iterator[Rows]:
-    """The batches from their start, again and again, where they can be had again."""
-    while (parts := iter(data)) is not data:
-        yield from parts
-
-
-def _blocks_of(data: Rows) -> Iterator[Rows]:
-    return (data[start : start + ROWS_AT_ONCE] for start in range(0, len(data), ROWS_AT_ONCE))
 
 
 def _scale_of(parts: Iterable[Rows]) -> tuple[FeatureScale, float]:
@@ -188,8 +177,6 @@ def _finite(rows: Rows) -> Tensor:
 
 def _check_rows(rows: Any) -> None:
     if not isinstance(rows, Tensor | np.ndarray):
-        raise ConfigError(
-            f"an SAE is trained on a tensor, a numpy array or batches of these, not {type(rows).__name__}"
-        )
+        raise ConfigError(_NOT_FEATURES.format(type(rows).__name__))
     if rows.ndim != 2 or not len(rows):
         raise ConfigError(f"an SAE is trained on features [n, d_model], one row per patch, not {list(rows.shape)}")

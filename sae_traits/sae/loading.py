@@ -64,10 +64,9 @@ def load_file(path: Path) -> SAE:
     Raises:
         CheckpointError: it is no such file, or is damaged.
     """
-    for layout in LAYOUTS:
-        if path.name in layout.weights and layout.lies_among(_names_in(path.parent)):
-            return layout.load(path.parent)
-    return _load_saev_file(path)
+    names = _names_in(path.parent)
+    layout = next((it for it in LAYOUTS if path.name in it.weights and it.lies_among(names)), None)
+    return layout.load(path.parent) if layout else _load_saev_file(path)
 
 
 def load_folder(folder: Path) -> SAE:

@@ -97,11 +97,8 @@ def settings_of(config: TrainConfig) -> dict[str, Any]:
 def folder_name(config: TrainConfig, varied: Iterable[str]) -> str:
     """Name of an SAE's folder in a sweep, such as `topk-k16-seed0`: letters, digits, `.`, `-` and `_`.
 
-    Different for any two of the settings that `expand` gives.
-
-    Args:
-        config: settings of the SAE.
-        varied: names of the options that the sweep varies, in its order; the sweep itself will do.
+    Different for any two of the settings that `expand` gives. `varied` are the names of the options that the sweep
+    varies, in its order; the sweep itself will do.
     """
     settings = settings_of(config)
     architecture = settings.pop("architecture")
@@ -118,10 +115,8 @@ def _text(value: Any) -> str:
 def recommend(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     """The name of the SAE to take where nothing speaks for another one; see `RULE`. Of equals the first.
 
-    Args:
-        metrics: name -> measures, with `explained_variance` and, in `monosemanticity`, `mean_with_zeros`.
+    Of its name -> measures, with `explained_variance` and, in `monosemanticity`, `mean_with_zeros`.
     """
-
     scores = {name: _or_worst(measures["monosemanticity"]["mean_with_zeros"]) for name, measures in metrics.items()}
     equal = [name for name, score in scores.items() if score >= max(scores.values()) - MARGIN]
     return max(equal, key=lambda name: (_or_worst(metrics[name]["explained_variance"]), scores[name]))

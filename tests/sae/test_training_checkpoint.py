@@ -57,6 +57,6 @@ def test_a_checkpoint_of_another_number_of_processes_goes_on_where_features_are_
     torch.save(saved | {"n_processes": 3}, path)
     before = path.read_bytes()
     assert load_checkpoint(path, "key", [state_of(4)])[0] == 7
-    with pytest.raises(StoreError, match="is of 3 processes, not 1, .*start 3 again, or delete the file"):
+    with pytest.raises(StoreError, match=r"is of 3 processes, not 1, .*start 3 again, or delete the file"):
         load_checkpoint(path, "key", [state_of(4)], of_same_processes=True)
     assert path.read_bytes() == before

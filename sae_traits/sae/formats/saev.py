@@ -76,8 +76,5 @@ def _activation(header: Settings, config: Settings) -> tuple[str, Settings]:
         name, options = activation.values.get("cls"), activation.section("params")
     elif name == "SparseAutoencoderConfig":
         name = "Relu"
-    if name not in _ARCHITECTURES:
-        raise CheckpointError(
-            f"{header.file}: the activation is {name!r}; sae-traits reads {', '.join(_ARCHITECTURES)}"
-        )
+    name = Settings(header.file, {"activation": name}).one_of("activation", _ARCHITECTURES)
     return name, Settings(options.file, {"top_k": 32} | options.values)  # 32 is saev's own default
