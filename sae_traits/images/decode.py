@@ -32,6 +32,10 @@ UNREAD_SUFFIXES = frozenset(
     {".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2", ".psd", ".svg", ".eps", ".pdf"}
 )
 """Files in a folder with these endings are pictures that are not read; they are reported instead of overlooked."""
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".m4v", ".mov", ".qt", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".mts", ".m2ts"}
+)
+"""Files in a folder with these endings are videos, which are reported as well."""
 
 _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "PPM", "AVIF", "JPEG2000")
 """What Pillow may take a file for; its other readers are not for photographs, and the one for EPS runs a program."""
@@ -86,7 +90,17 @@ def open_image(path: str | Path) -> Image.Image:
     Raises:
         ImageError: the file is missing, empty, truncated, animated, too large or no image; the message says which.
     """
-    return _upright_rgb(_read(Path(path)))
+    return open_hashed(path)[0]
+
+
+def open_hashed(path: str | Path) -> tuple[Image.Image, str]:
+    """Open a photograph as `open_image` does, and tell the sha256 of the bytes that it was decoded from.
+
+    Raises:
+        ImageError: as `open_image`.
+    """
+    data = _read(Path(path))
+    return _upright_rgb(data), hashlib.sha256(data).hexdigest()
 
 
 def open_mask(path: str | Path) -> NDArray[np.bool_]:

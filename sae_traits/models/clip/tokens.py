@@ -92,16 +92,22 @@ def transformers_tokenizer(files: ModelFiles, text_config: Any) -> TextTokenizer
     if files.path(*named) is None:
         raise BackboneError(f"{files.name} has no tokenizer ({', '.join(named)}); copy it from where the model is from")
     # Without sentencepiece transformers would fall back to tokenizer.json, which keeps the punctuation in silence.
-    declared = (files.read_json("tokenizer_config.json") or {}).get("tokenizer_class")
-    if declared == "SiglipTokenizer" and importlib.util.find_spec("sentencepiece") is None:
+    declared = files.read_json("tokenizer_config.json") or {}
+    name = str(declared.get("tokenizer_class"))
+    if name == "SiglipTokenizer" and importlib.util.find_spec("sentencepiece") is None:
         raise BackboneError(f"the tokenizer of {files.name} needs sentencepiece; run `pip install sentencepiece`")
     try:
         tokenizer = AutoTokenizer.from_pretrained(files.name, revision=files.commit, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise BackboneError(f"cannot load the tokenizer of {files.name}: {one_line(error)}") from error
 
+    # SigLIP 2 was trained on small letters, and comes with Gemma's tokenizer, which keeps capital ones.
+    is_lower_case = declared.get("do_lower_case") or (
+        text_config.model_type.startswith("siglip") and name.startswith("Gemma")
+    )
+
     def encode(text: str) -> list[int]:
-        return tokenizer.encode(text, verbose=False)
+        return tokenizer.encode(text.lower() if is_lower_case else text, verbose=False)
 
     if not encode(""):
         raise BackboneError(f"the tokenizer of {files.name} adds no end token; take the one it was trained with")
@@ -115,12 +121,8 @@ def _read_open_clip_tokenizer(files: ModelFiles) -> Any:
     from transformers import CLIPTokenizer
 
     for folder in ("", "tokenizer/"):
-        whole = files.path(f"{folder}tokenizer.json")
-        vocabulary, merges = (
-            (None, None) if whole else (files.path(f"{folder}{f}") for f in ("vocab.json", "merges.txt"))
-        )
         try:
-            if whole is not None:
+            if (whole := files.path(f"{folder}tokenizer.json")) is not None:
                 return Tokenizer.from_file(str(whole))
             vocabulary, merges = (files.path(f"{folder}{file}") for file in ("vocab.json", "merges.txt"))
             if vocabulary is not None and merges is not None:

@@ -31,10 +31,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from sae_traits.errors import BackboneError
+from sae_traits.features.model_files import ModelFiles
 from sae_traits.geometry import Framing
 from sae_traits.models.clip.model import CLIP, load_clip
 from sae_traits.models.clip.open_clip_config import transformers_config
-from sae_traits.models.clip.tokens import clean_text
+from sae_traits.models.clip.tokens import clean_text, transformers_tokenizer
 
 TEXTS = ["a photo of Apis mellifera.", "a moth", "", "long antennae " * 20]
 WEIGHTS, CONFIG = "open_clip_model.safetensors", "open_clip_config.json"
@@ -322,6 +323,20 @@ def test_both_layouts_of_one_model_give_the_same(tmp_path: Path, clip: CLIP, pix
     other = load_clip(tmp_path, device="cpu")
     torch.testing.assert_close(other.embed_images(pixels), clip.embed_images(pixels))
     torch.testing.assert_close(other.embed_texts(TEXTS), clip.embed_texts(TEXTS))
+
+
+@pytest.mark.parametrize("declared", [{"do_lower_case": True}, {"tokenizer_class": "GemmaTokenizer", "unk_token": END}])
+def test_siglip_2_reads_small_letters_whatever_its_tokenizer_keeps(tmp_path: Path, declared: dict[str, Any]):
+    make_siglip_folder(tmp_path)
+    tokenizer = json.loads((tmp_path / "tokenizer.json").read_text()) | {"normalizer": None}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    files, text_config = ModelFiles.find(str(tmp_path)), hf.SiglipTextConfig(pad_token_id=0)
+    kept = transformers_tokenizer(files, text_config)
+    assert kept.encode("Uria aalge") != kept.encode("uria aalge")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config | declared))
+    lowered = transformers_tokenizer(files, text_config)
+    assert lowered.encode("Uria aalge") == lowered.encode("uria aalge")
 
 
 def test_siglip_sees_its_texts_padded_to_the_whole_length(tmp_path: Path, pixels: torch.Tensor):
