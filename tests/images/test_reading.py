@@ -266,9 +266,8 @@ def test_photographs_are_read_without_a_problem(name, n_images, n_species, n_mas
         assert (record.width, record.height) == tuple(table.loc[record.file, ["width", "height"]])
 
 
-def test_codes_are_species_of_their_own_with_ranks_from_columns(images, tmp_path):
-    images(["a.jpg", "b.jpg", "c.jpg", "d.jpg"])
-    table = tmp_path / "table.csv"
+def test_codes_are_species_of_their_own_with_ranks_from_columns(images):
+    table = images(["a.jpg", "b.jpg", "c.jpg", "d.jpg"]) / "table.csv"
     lines = [
         "a.jpg,BOLD:AAB1234,Lasioglossum,Halictidae",
         "b.jpg,Viola v01,,Violaceae",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,19 +101,25 @@ def transformers_tokenizer(files: ModelFiles, text_config: Any) -> TextTokenizer
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise BackboneError(f"cannot load the tokenizer of {files.name}: {one_line(error)}") from error
 
-    # SigLIP 2 was trained on small letters, and comes with Gemma's tokenizer, which keeps capital ones.
-    is_lower_case = declared.get("do_lower_case") or (
-        text_config.model_type.startswith("siglip") and name.startswith("Gemma")
-    )
+    lowered = wants_small_letters(declared, text_config.model_type)
 
     def encode(text: str) -> list[int]:
-        return tokenizer.encode(text.lower() if is_lower_case else text, verbose=False)
+        return tokenizer.encode(text.lower() if lowered else text, verbose=False)
 
     if not encode(""):
         raise BackboneError(f"the tokenizer of {files.name} adds no end token; take the one it was trained with")
     pad_id = text_config.pad_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     highest_id = max(tokenizer.get_vocab().values())
     return TextTokenizer(encode, text_config.max_position_embeddings, pad_id or 0, highest_id)
+
+
+def wants_small_letters(tokenizer_config: Mapping[str, Any], model_type: str) -> bool:
+    """Whether texts are written in small letters first, which not every tokenizer does that should.
+
+    SigLIP 2 was trained on small letters, and is published with Gemma's tokenizer, which keeps capital ones.
+    """
+    is_gemma = str(tokenizer_config.get("tokenizer_class")).startswith("Gemma")
+    return bool(tokenizer_config.get("do_lower_case")) or (is_gemma and model_type.startswith("siglip"))
 
 
 def _read_open_clip_tokenizer(files: ModelFiles) -> Any:
