@@ -15,9 +15,10 @@ from typing import Any, BinaryIO
 from pydantic import TypeAdapter
 
 from sae_traits.describers import Describer
+from sae_traits.images.workers import worker_pool
 from sae_traits.logging import track
 from sae_traits.schema import Candidate, Description, ImageRecord, Measurement, Region, Trait
-from sae_traits.traits.asking import Pictures, answer_calls, measure_answered, worker_pool
+from sae_traits.traits.asking import Pictures, answer_calls, measure_answered
 from sae_traits.traits.calls import Call, planned_calls, trait_id
 from sae_traits.traits.ledger import Ledger, LedgerEntry
 from sae_traits.traits.plan import Plan

@@ -8,18 +8,14 @@ process imports this module, which therefore imports no torch.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache, partial
 from itertools import chain
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import wait
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -29,6 +25,7 @@ from sae_traits.describers import Answer, Ask, Describer, Look, Question
 from sae_traits.errors import CollectionError, DescriberError, ImageError
 from sae_traits.images.decode import open_image, open_mask
 from sae_traits.images.pictures import PictureCache, released_picture
+from sae_traits.images.workers import worker_pool
 from sae_traits.logging import track, warn
 from sae_traits.schema import Measurement, Region
 from sae_traits.traits.calls import Call
@@ -289,23 +286,3 @@ def prepare_calls(
         return Prepared(call, tuple(looks), measurements, pictures=made)
 
     return [prepare(call) for call in calls]
-
-
-def worker_pool(workers: int) -> Executor:
-    """Processes that prepare calls; for one worker a thread of this process."""
-    if workers == 1:
-        return ThreadPoolExecutor(1)
-    # Spawned, not forked: this process may hold the threads of torch.
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent)
-
-
-def _end_with_parent() -> None:
-    """Let this worker end when its parent is killed: a pool's workers would wait for work forever."""
-    parent = parent_process()
-    if parent is not None:
-
-        def watch() -> None:
-            wait([parent.sentinel])
-            os._exit(1)
-
-        Thread(target=watch, daemon=True).start()

@@ -272,14 +272,14 @@ def test_codes_are_species_of_their_own_with_ranks_from_columns(images):
         "a.jpg,BOLD:AAB1234,Lasioglossum,Halictidae",
         "b.jpg,Viola v01,,Violaceae",
         "c.jpg,unknown,,",
-        "d.jpg,X 9,,",
+        "d.jpg,Q 9,,",
     ]
     table.write_text("\n".join(["file,species,genus,family", *lines]))
     found = read_collection(config_of(table, species_codes=True))
     assert {record.file: record.taxon for record in found.images} == {
         "a.jpg": Taxon(family="Halictidae", genus="Lasioglossum", species="BOLD:AAB1234"),
         "b.jpg": Taxon(family="Violaceae", genus="Viola", species="Viola v01"),
-        "d.jpg": Taxon(species="X 9"),
+        "d.jpg": Taxon(species="Q 9"),
     }
     with pytest.raises(CollectionError, match="add --species-codes"):
         read_collection(config_of(table))
