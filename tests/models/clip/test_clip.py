@@ -110,8 +110,6 @@ def test_token_ids_are_those_of_open_clip(published: tuple[CLIP, Path, Path]):
     assert clip.tokenize(expected["texts"]).tolist() == expected["input_ids"]
     is_cut = [clip.count_tokens(text) > clip.context_length for text in expected["texts"]]
     assert is_cut == [False] * 4 + [True] + [False] * 3
-        False
-    ] * 3
     assert [clip.count_tokens(expected["texts"][row]) for row in (0, 6)] == [10, 2]
 
 
