@@ -6,6 +6,8 @@ import csv
 import errno
 import hashlib
 import io
+import json
+import math
 import os
 import re
 import shutil
@@ -28,6 +30,20 @@ def write_text(path: Path, text: str) -> None:
         StoreError: it cannot be written.
     """
     write_whole(path, text.encode())
+
+
+def json_text(values: Any) -> str:
+    """Values as indented JSON; NaN and infinities, which JSON does not have, are null."""
+    return json.dumps(finite(values), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def finite(value: Any) -> Any:
+    """Plain values with None in the place of NaN and infinities."""
+    if isinstance(value, Mapping):
+        return {name: finite(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:

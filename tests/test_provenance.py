@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sae_traits.provenance import gallery_of, provenance_of, results_of
+from sae_traits.runs.run import Run
 
 from sae_traits.config import CollectionConfig, DescribeConfig, ReleaseConfig, RunConfig
+from sae_traits.config.tree import public_name
 from sae_traits.describers import make_describer
-from sae_traits.provenance import gallery_of, provenance_of, results_of
-from sae_traits.release.facts import public_name, source_of
-from sae_traits.runs.run import Run
+from sae_traits.release.facts import source_of
 from sae_traits.schema import Collection, ImageRecord, Taxon
 from sae_traits.traits.ledger import CallIdentity, Ledger, Outcome
 

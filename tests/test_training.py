@@ -5,22 +5,23 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker
+from sae_traits.extraction import features_of
+from sae_traits.runs.run import Run
+from sae_traits.training import measure_on_held_out, train
 
 from sae_traits import SAE
 from sae_traits.cli import main
 from sae_traits.errors import CheckpointError
-from sae_traits.extraction import features_of
-from sae_traits.runs.run import Run
 from sae_traits.sae.stability import mean_stability
 from sae_traits.schema import Collection
 from sae_traits.testbench.drawn import draw_collection
-from sae_traits.training import measure_on_held_out, train
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "train_sae.py"
 ON_THE_CPU = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
@@ -130,7 +131,7 @@ def test_seeds_of_a_setting_are_compared_and_settings_are_not(extracted, tmp_pat
         opened = Run.open(run)
         collection = Collection.load(opened.images_file)
         fired = measure_on_held_out(saes, features_of(opened, collection), collection, torch.device("cpu"))
-        expected = mean_stability(saes, live=fired).to_dict() | {"seeds": [0, 1, 2]}
+        expected = asdict(mean_stability(saes, live=fired)) | {"seeds": [0, 1, 2]}
         assert [found[folder] for folder in folders] == [expected] * 3
         assert expected["n_matched"] > 30
     assert found["topk-k2-seed0"] != found["topk-k4-seed0"]

@@ -135,11 +135,7 @@ class _Session:
             ) from error
 
     async def ask(self, questions: Sequence[Question]) -> list[Answer]:
-        """The answers to questions; one each time, since many are in flight.
-
-        Raises:
-            DescriberError: the server is out of order, or refuses the key or the model.
-        """
+        """The answers to questions; one each time, since many are in flight."""
         return [await self._answer(question) for question in questions]
 
     async def _answer(self, question: Question) -> Answer:
@@ -159,12 +155,7 @@ class _Session:
         schema: dict[str, Any] | None,
         key: str | None = None,
     ) -> _Reply:
-        """Send one request, again and again where the server has trouble, with growing pauses.
-
-        Raises:
-            _NoAnswerError: it was given up.
-            DescriberError: the breaker opened, or the server refuses the key or the model.
-        """
+        """Send one request, again and again where the server has trouble, with growing pauses."""
         patience = Patience(self.breaker, self.random)
         while True:
             try:
@@ -181,14 +172,7 @@ class _Session:
             await asyncio.sleep(seconds)
 
     async def _send(self, messages: list[dict[str, Any]], response_format: Any, key: str | None) -> _Reply:
-        """One request.
-
-        Raises:
-            _TroubleError: it may be sent again.
-            _ParameterError: it may be sent again without this parameter.
-            _RefusedError: it is wrong itself, and would be refused again.
-            DescriberError: the server refuses the key or the model, whatever the request.
-        """
+        """One request."""
         import openai
 
         sampling = self._sampling()

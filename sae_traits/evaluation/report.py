@@ -55,7 +55,6 @@ def render_report(title: str, results: Results, *, n_regions_drawn: int = 0) -> 
         n_regions_drawn=n_regions_drawn,
         headings={task.name: task.heading for task in TASKS},
         interval=_interval,
-        markdown=_markdown,
         preformatted=_preformatted,
     )
 
@@ -63,11 +62,6 @@ def render_report(title: str, results: Results, *, n_regions_drawn: int = 0) -> 
 def _interval(interval: Interval) -> Markup:
     """Show an interval as it is: brackets around numbers are no link."""
     return Markup(interval)  # noqa: S704
-
-
-def _markdown(lines: Sequence[str]) -> Markup:
-    """Take lines as the Markdown that they are; whoever wrote them has escaped what came from data."""
-    return Markup("\n".join(lines))  # noqa: S704
 
 
 def _preformatted(lines: Sequence[str]) -> Markup:

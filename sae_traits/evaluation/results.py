@@ -12,10 +12,8 @@ from pydantic import BeforeValidator, PlainSerializer, TypeAdapter
 
 from sae_traits.errors import StoreError, one_line
 from sae_traits.evaluation.evidence import Evidence
-from sae_traits.evaluation.statistics import Interval
 from sae_traits.evaluation.tasks import TASKS
 from sae_traits.evaluation.tasks.base import EvaluationTask
-from sae_traits.evaluation.tasks.text_quality import Figure, quality_figures
 from sae_traits.evaluation.zero_shot_results import ZeroShotResult
 from sae_traits.schema import RegionSource
 
@@ -90,30 +88,6 @@ class Results:
         for extra in self.extra.values():
             lines += ["", extra.heading, "", *extra.lines]
         return lines
-
-    @property
-    def quality(self) -> tuple[Figure, ...]:
-        """Failure rates of the descriptions, and how consistent they are."""
-        quality = self.tasks.get("text_quality")
-        return quality_figures(quality) if quality else ()
-
-    @property
-    def has_controls(self) -> bool:
-        """Whether a sample was asked about again with other regions."""
-        quality = self.tasks.get("text_quality")
-        return quality is not None and quality.faithfulness is not None
-
-    @property
-    def on_animal(self) -> Interval | None:
-        """Share of the regions' area on the animal; None where there are no masks."""
-        localisation = self.tasks.get("localisation")
-        return localisation.on_animal if localisation else None
-
-    @property
-    def on_animal_at_random(self) -> Interval | None:
-        """The same for regions at random places."""
-        localisation = self.tasks.get("localisation")
-        return localisation.random if localisation else None
 
     @property
     def zero_shot(self) -> ZeroShotResult | None:

@@ -90,17 +90,7 @@ def open_image(path: str | Path) -> Image.Image:
     Raises:
         ImageError: the file is missing, empty, truncated, animated, too large or no image; the message says which.
     """
-    return open_hashed(path)[0]
-
-
-def open_hashed(path: str | Path) -> tuple[Image.Image, str]:
-    """Open a photograph as `open_image` does, and tell the sha256 of the bytes that it was decoded from.
-
-    Raises:
-        ImageError: as `open_image`.
-    """
-    data = _read(Path(path))
-    return _upright_rgb(data), hashlib.sha256(data).hexdigest()
+    return decode_image(read_image(path))
 
 
 def open_mask(path: str | Path) -> NDArray[np.bool_]:
@@ -111,7 +101,7 @@ def open_mask(path: str | Path) -> NDArray[np.bool_]:
     Raises:
         ImageError: as `open_image`.
     """
-    data = _read(Path(path))
+    data = read_image(path)
     with _pillow_errors_as_image_errors():
         return np.asarray(_opaque(_load(data)[0], _BLACK).convert("L")) > _FOREGROUND_ABOVE
 
@@ -122,24 +112,34 @@ def examine_image(path: str | Path) -> ImageFacts:
     Raises:
         ImageError: as `open_image`.
     """
-    return examine_bytes(_read(Path(path)))
+    return examine_bytes(read_image(path))
 
 
 def examine_bytes(data: bytes) -> ImageFacts:
     """Examine the content of an image file, as `examine_image` does."""
-    image = _upright_rgb(data)
+    image = decode_image(data)
     sha256 = hashlib.sha256(data)
     return ImageFacts(*image.size, sha256.hexdigest(), perceptual_hash(image) or sha256.digest())
 
 
-def _read(path: Path) -> bytes:
+def read_image(path: str | Path) -> bytes:
+    """Read the content of an image file, to hash it and to decode it without opening it twice.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
     try:
-        return path.read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror}") from error
 
 
-def _upright_rgb(data: bytes) -> Image.Image:
+def decode_image(data: bytes) -> Image.Image:
+    """Decode the content of an image file to what `open_image` gives.
+
+    Raises:
+        ImageError: as `open_image`.
+    """
     with _pillow_errors_as_image_errors():
         image, orientation = _load(data)
         if orientation in _TURNS:

@@ -9,21 +9,21 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
 from sae_traits.config.release import ReleaseConfig
 from sae_traits.errors import ReleaseError
-from sae_traits.images.pictures import PictureCache, reduced_size
+from sae_traits.images.pictures import PictureCache, fitted_size, reduced_size
 from sae_traits.io import replacing, write_text
 from sae_traits.logging import track
 from sae_traits.release import tables
 from sae_traits.release.cards import CARD, read_card
 from sae_traits.release.dataset_card import index_card
 from sae_traits.release.facts import RELEASE_FILE, DatasetSummary, Rights
-from sae_traits.release.pictures import preview_size
-from sae_traits.release.rows import ImageRows, embed_images
+from sae_traits.release.rows import PREVIEW_SIDE, ImageRows, embed_images
 from sae_traits.release.shards import FIRST_SEGMENT, Segments, ShardWriter, images_per_segment
 from sae_traits.release.tables import CONFIG_NAMES, ConfigName, Images, Row, features
 from sae_traits.schema import SPLITS, ChosenLatent, Collection, ImageRecord, Trait
@@ -116,7 +116,7 @@ def _rows(
             segment=segments[record.split].of(record.image_id),
             record=tables.image_row(record, described, sae),
             default=tuple(tables.default_row(record, trait, reduced, sae) for trait in described),
-            preview=tables.preview_row(record, previewed, preview_size(size)) if previewed else None,
+            preview=tables.preview_row(record, previewed, fitted_size(size, PREVIEW_SIDE)) if previewed else None,
         )
 
 
@@ -166,38 +166,6 @@ def _refuse_other_files(folder: Path) -> None:
         )
 
 
-class _Tables:
-    """The open tables: one writer per config and split, made when its first row comes."""
-
-    def __init__(self, folder: Path, images: Images) -> None:
-        self._folder = folder
-        self._writers: dict[tuple[ConfigName, str], ShardWriter] = {}
-        self._schemas = {config: features(config, images).arrow_schema for config in CONFIG_NAMES}
-
-    def add(self, config: ConfigName, split: str, row: Row, segment: str = FIRST_SEGMENT) -> None:
-        if (config, split) not in self._writers:
-            self._writers[config, split] = ShardWriter(self._folder / config, split, self._schemas[config])
-        image = row.get("image")
-        self._writers[config, split].add(row, segment, len(image["bytes"]) if image else 0)
-
-    def __enter__(self) -> _Tables:
-        return self
-
-    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
-        for writer in self._writers.values():
-            if failure is None:
-                writer.close()
-            else:
-                writer.abandon()
-
-    def written(self) -> dict[ConfigName, dict[str, ShardWriter]]:
-        """Config -> split -> its closed writer, in the order of CONFIG_NAMES and SPLITS."""
-        return {
-            config: {s: self._writers[config, s] for s in SPLITS if (config, s) in self._writers}
-            for config in CONFIG_NAMES
-        }
-
-
 @dataclass
 class _Counts:
     """What the summary counts while rows go by."""
@@ -229,18 +197,30 @@ class _Counts:
 def _write_tables(
     folder: Path, rows: Iterable[ImageRows], latents: Iterable[Row], images: Images, n_images: int
 ) -> DatasetSummary:
+    """Write the rows of all configs, each split by a writer that is opened when its first row comes."""
     counts = _Counts()
-    with _Tables(folder, images) as open_tables:
+    writers: dict[tuple[ConfigName, str], ShardWriter] = {}
+    with ExitStack() as opened:
+
+        def add(config: ConfigName, split: str, row: Row, segment: str = FIRST_SEGMENT) -> None:
+            if (writer := writers.get((config, split))) is None:
+                writer = ShardWriter(folder / config, split, features(config, images).arrow_schema)
+                writers[config, split] = opened.enter_context(writer)
+            writer.add(row, segment, len(row["image"]["bytes"]) if row.get("image") else 0)
+
         for latent in latents:
-            open_tables.add("latents", "train", latent)  # chosen on the train split alone
+            add("latents", "train", latent)  # chosen on the train split alone
         for image in track(rows, "dataset", n_images):
             counts.add(image.record)
-            open_tables.add("images", image.split, image.record, image.segment)
+            add("images", image.split, image.record, image.segment)
             for row in image.default:
-                open_tables.add("default", image.split, row, image.segment)
+                add("default", image.split, row, image.segment)
             if image.preview is not None:
-                open_tables.add("preview", image.split, image.preview, image.segment)
-    written = open_tables.written()
+                add("preview", image.split, image.preview, image.segment)
+    written = {
+        config: {split: writers[config, split] for split in SPLITS if (config, split) in writers}
+        for config in CONFIG_NAMES
+    }
     return DatasetSummary(
         images=images,
         rows={config: {split: writer.n_rows for split, writer in splits.items()} for config, splits in written.items()},

@@ -209,11 +209,6 @@ class ModelFacts:
     gallery: tuple[LatentPicture, ...] = ()
 
 
-def public_name(name: str) -> str:
-    """A Hub id as it is, a file or folder of this machine by its name."""
-    return Path(name).name if Path(name).is_absolute() else name
-
-
 def source_of(name: str, collection: Collection) -> Source:
     """Where the images of a collection came from, without its place on this machine.
 

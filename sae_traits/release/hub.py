@@ -29,7 +29,6 @@ from sae_traits.release.folder_plan import (
     plan_folder,
 )
 from sae_traits.release.gallery import PICTURE
-from sae_traits.release.hub_errors import errors_in_one_line
 from sae_traits.release.model_card import EVAL_RESULTS_FILE
 from sae_traits.sae.sweep_folder import SAE_FILE, SWEEP_FILE, WEIGHTS, read_sweep
 
@@ -198,47 +197,6 @@ class Release:
                 "differ. Run the same command again; if that does not help, do not use this release"
             )
         return done.oid
-
-
-def publish_folder(
-    folder: Path,
-    repo_id: str,
-    *,
-    repo_type: RepoType,
-    private: bool,
-    message: str,
-    load_back: LoadBack | None = None,
-    token: str | None = None,
-    endpoint: str | None = None,
-) -> Published:
-    """Make main of a repository hold a folder, in one commit, and tag it; create the repository if there is none.
-
-    Files that others put into the repository stay. What an earlier release left goes: in the folders that the release
-    writes to, files of the kinds that it writes there (`data/*.parquet`); an SAE's weights at the root; the SAEs that
-    the repository's sweep.json names. The commit is made on the state that was looked at: if someone else commits in
-    between, nothing changes.
-
-    Args:
-        folder: what to publish; see `plan_folder` for what is refused.
-        repo_id: `NAME/REPOSITORY`, or only `REPOSITORY` in one's own namespace.
-        repo_type: kind of repository.
-        private: create it private; refused where it exists and is public. One that is private stays so.
-        message: title of the commit.
-        load_back: loads it from its branch and compares it, beyond the hashes that are always compared.
-        token: instead of the one of the environment or of `hf auth login`.
-        endpoint: address of the Hub instead of HF_ENDPOINT or https://huggingface.co.
-
-    Raises:
-        ReleaseError: the folder or the repository cannot be used, what was uploaded is not what came back, or the Hub
-            refuses or cannot be reached.
-    """
-    from huggingface_hub import HfApi
-
-    plan_folder(folder)
-    api = HfApi(endpoint=endpoint, token=token, library_name="sae-traits")
-    with errors_in_one_line(repo_id, api.endpoint, token):
-        repository = open_repository(api, repo_id, repo_type, private=private, gated=None)
-        return carry_out(prepare(repository, folder, None), message=message, load_back=load_back)
 
 
 def prepare(repository: Repository, folder: Path, tag: str | None) -> Release:

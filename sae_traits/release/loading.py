@@ -80,16 +80,9 @@ def dataset_folder(name: str, revision: str | None) -> Path:
     if (folder := local_dataset(name, revision)) is not None:
         return folder
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HTTPError  # pyright: ignore[reportPrivateImportUsage]
 
-    try:
+    with _errors_in_one_line(name):
         return Path(snapshot_download(name, repo_type="dataset", revision=revision))
-    except (HFValidationError, HTTPError, OSError, ValueError) as error:
-        reason = one_line(error, max_length=300)
-        raise ReleaseError(
-            f"{name} is no folder, and the Hub does not give a dataset of that name ({reason}); "
-            "name a folder, or ORG/NAME"
-        ) from error
 
 
 def _data_files(folder: Path, config: ConfigName) -> dict[str, list[str]]:
@@ -153,6 +146,11 @@ class Released:
         with _errors_in_one_line(self.source):
             yield from rows
 
+    def all_rows(self, config: ConfigName) -> Iterator[Row]:
+        """The rows of all splits, without images."""
+        for split in self.splits(config):
+            yield from self.rows(config, split, images=False)
+
     def _load(self, config: ConfigName) -> Any:
         from datasets import load_dataset
 
@@ -174,6 +172,12 @@ class Released:
         data = row["image"]["bytes"]
         with Image.open(io.BytesIO(data)) as image:
             return EncodedImage(data, image.size, {"JPEG": "jpg"}.get(str(image.format), str(image.format).lower()))
+
+
+def web_address(row: Row) -> str | None:
+    """The address of a row's photograph, where it is one of the web: portals make it a link."""
+    url = row["source_url"]
+    return url if url and url.lower().startswith(("http://", "https://")) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from sae_traits.release.cards import CARD, read_card, render_card, seconds_per_s
 from sae_traits.release.dataset_card import hub_dataset
 from sae_traits.release.facts import ModelFacts
 from sae_traits.release.model_figures import draw_figures
-from sae_traits.release.model_record import measures, sweep_table, training_data, training_settings
+from sae_traits.release.model_record import is_number, measures, sweep_table, training_data, training_settings
 from sae_traits.rendering import lines, one_line
 from sae_traits.sae.sweep_folder import read_sweep
 from sae_traits.schema import SPLITS
@@ -149,22 +149,18 @@ def _scores(metrics: Mapping[str, Any], results: Results | None) -> list[Score]:
     """The scores that are numbers; a record of another program may hold anything."""
     split = metrics.get("measured_on")
     scores = [
-        Score(_FEATURES, metric, metric, name, metrics[metric], split if split in SPLITS else None)
+        Score(_FEATURES, metric, metric, name, value, split if split in SPLITS else None)
         for metric, name in _OF_SAE.items()
-        if _is_finite(metrics.get(metric))
+        if is_number(value := metrics.get(metric)) and math.isfinite(value)
     ]
     if results is None or (zero_shot := results.zero_shot) is None:
         return scores
     for condition, task_id in ((NAME_ONLY, "zero_shot_names"), (NAME_AND_TRAITS, "zero_shot_names_and_traits")):
         top1 = zero_shot.top1(condition)
-        if top1 is not None and _is_finite(top1.mean):
+        if top1 is not None and math.isfinite(top1.mean):
             name = f"top-1 accuracy of {zero_shot.clip}, texts: {condition}"
             scores.append(Score(_ZERO_SHOT, "accuracy", task_id, name, top1.mean, "test"))
     return scores
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _write_eval_results(folder: Path, dataset_id: str | None, scores: list[Score]) -> None:

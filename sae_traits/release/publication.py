@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
+from sae_traits.config.tree import public_name
 from sae_traits.errors import ConfigError
-from sae_traits.release.facts import public_name
 from sae_traits.release.folder_plan import check_version, plan_folder
 from sae_traits.release.hub import Gating, Published, Release, carry_out, open_repository, prepare, tag_taken
 from sae_traits.release.hub_errors import errors_in_one_line
@@ -18,10 +19,13 @@ from sae_traits.release.load_back import load_back_dataset, load_back_saes
 from sae_traits.sae.formats.files import read_settings
 from sae_traits.sae.model import CONFIG_FILE, SAEConfig
 from sae_traits.sae.sweep_folder import SWEEP_FILE, read_sweep
-from sae_traits.schema import Collection
+from sae_traits.schema import BackboneInfo, Collection
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
+
+
+_CACHED_MODEL = re.compile(r"/models--([^/]+?)--([^/]+)/snapshots/([0-9a-f]{40})/*$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,27 +173,45 @@ def plan_lines(terms: Terms, model_folder: Path, dataset_folder: Path) -> list[s
     ]
 
 
-def warnings_of(collection: Collection, *, embeds_images: bool) -> list[str]:
-    """What a publisher should know of the rights and addresses of the images.
+def published_backbone(info: BackboneInfo) -> BackboneInfo:
+    """The backbone as it is named in public: a folder of the Hub's cache by its id and commit, another by its name.
+
+    The revision of any other folder is the hash of its weights, by which `load_extractor` knows the right ones.
+    """
+    cached = _CACHED_MODEL.search(PurePath(info.backbone).as_posix())
+    if cached:
+        return replace(info, backbone=f"{cached[1]}/{cached[2]}", revision=cached[3])
+    return replace(info, backbone=public_name(info.backbone))
+
+
+def warnings_of(collection: Collection, backbone: BackboneInfo, *, embeds_images: bool) -> list[str]:
+    """What a publisher should know of the backbone, and of the rights and addresses of the images.
 
     Args:
         collection: whose dataset is published.
-        embeds_images: whether its rows hold the images.
+        backbone: of the SAE.
+        embeds_images: whether the rows of the dataset hold the images.
     """
+    warnings = []
+    public = published_backbone(backbone)
+    if public != backbone and "/" not in public.backbone:
+        warnings.append(
+            f"the backbone {backbone.backbone} is a folder of this machine, published as {public.backbone!r}: readers "
+            f"need a copy of it, with the weights {public.revision}, for load_extractor(sae, backbone=FOLDER)"
+        )
     n = len(collection.images)
     n_unlicensed = sum(record.license is None for record in collection.images)
     n_without_address = sum(record.source_url is None for record in collection.images)
     if n_unlicensed and embeds_images:
-        return [
-            f"warning: {n_unlicensed} of {n} images have no licence in the table; "
-            "publish them only if you may redistribute them"
-        ]
+        warnings.append(
+            f"{n_unlicensed} of {n} images have no licence in the table; publish them only if you may redistribute them"
+        )
     if n_without_address and not embeds_images:
-        return [
-            f"warning: {n_without_address} of {n} images have no source_url in the table; "
+        warnings.append(
+            f"{n_without_address} of {n} images have no source_url in the table; "
             "readers cannot fetch them, and need the files (sae-traits rehydrate --photographs)"
-        ]
-    return []
+        )
+    return warnings
 
 
 def stage_saes(source: Path, target: Path) -> None:
@@ -209,9 +231,11 @@ def stage_saes(source: Path, target: Path) -> None:
     folders = [target, *(target / sae.folder for sae in sweep.saes)] if sweep else [target]
     settings = [read_settings(folder / CONFIG_FILE) for folder in folders]
     info = SAEConfig.from_dict(settings[0].values).backbone
-    if info is None or (public := public_name(info.backbone)) == info.backbone:
+    if info is None or (public := published_backbone(info)) == info:
         return
-    # Replaced wherever it stands, because the measures name the backbone as well.
-    private, public = (json.dumps(name, ensure_ascii=False)[1:-1] for name in (info.backbone, public))
+    # Replaced wherever they stand, because the measures name the backbone as well.
     for file in [setting.file for setting in settings] + ([target / SWEEP_FILE] if sweep else []):
-        file.write_text(file.read_text(encoding="utf-8").replace(private, public), encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
+        for private, shown in ((info.backbone, public.backbone), (info.revision, public.revision)):
+            text = text.replace(*(json.dumps(name, ensure_ascii=False)[1:-1] for name in (private, shown)))
+        file.write_text(text, encoding="utf-8")

@@ -91,8 +91,14 @@ class ShardWriter:
         self._flush()
         self._finish_shard()
 
-    def abandon(self) -> None:
-        """Let go of the files, which are going to be removed, whether or not their last bytes could be written."""
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        """Finish; after a failure let go of the files, which are going to be removed, whatever could be written."""
+        if failure is None:
+            self.close()
+            return
         with suppress(OSError):
             if self._writer is not None:
                 self._writer.close()  # left open, it would write to the closed file when it is dropped

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from sae_traits.errors import ConfigError
 from sae_traits.features.source import FeatureSource
-from sae_traits.sae.architectures.nmf import positive_and_negative
+from sae_traits.sae.architectures.fitted import positive_and_negative
 from sae_traits.sae.model import SAE, SAEConfig
 from sae_traits.schema import BackboneInfo
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,9 +23,8 @@ from sae_traits.errors import CheckpointError, ConfigError, StoreError
 from sae_traits.sae.architectures import new_sae, trained_class
 from sae_traits.sae.model import SAE
 from sae_traits.sae.objective import StepLosses
-from sae_traits.sae.stacking import Stack, stack_by_width
 from sae_traits.sae.training_log import TrainingLog
-from sae_traits.sae.training_state import TrainingState, load_checkpoint, save_checkpoint
+from sae_traits.sae.training_state import Stack, TrainingState, load_checkpoint, save_checkpoint
 from sae_traits.schema import BackboneInfo
 
 DECAY_SHARE = 0.2
@@ -163,19 +163,13 @@ def _begin(
 ) -> list[Stack]:
     """All trainings at their first step, those of the same width together."""
     d_model = len(scale.mean)
-    saes = []
+    by_width: dict[int, list[TrainingState]] = defaultdict(list)
     for config in configs:
         record = training | {"learning_rate": peak_learning_rate(config, d_model)}
-        saes.append(new_sae(config, d_model, backbone=backbone, training=record).to(accelerator.device))
-    return [
-        Stack(
-            [
-                TrainingState(sae, config, accelerator, sae.penalty(config.architecture, scale.scale))
-                for sae, config in members
-            ]
-        )
-        for members in stack_by_width(saes, configs)
-    ]
+        sae = new_sae(config, d_model, backbone=backbone, training=record).to(accelerator.device)
+        penalty = sae.penalty(config.architecture, scale.scale)
+        by_width[config.n_latents].append(TrainingState(sae, config, accelerator, penalty))
+    return [Stack(states) for _, states in sorted(by_width.items())]
 
 
 def _finished(state: TrainingState, scale: FeatureScale, log: TrainingLog) -> SAE:
@@ -193,8 +187,3 @@ def _finished(state: TrainingState, scale: FeatureScale, log: TrainingLog) -> SA
 def n_steps_for(config: TrainConfig) -> int:
     """Steps in which at least `n_patches` patches are seen."""
     return math.ceil(config.n_patches / config.batch_size)
-
-
-def record_metrics(sae: SAE, metrics: dict[str, Any]) -> None:
-    """Put measures into the SAE's configuration, from where the card and the report read them."""
-    sae.config = replace(sae.config, training=sae.config.training | {"metrics": metrics})

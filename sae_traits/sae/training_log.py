@@ -34,13 +34,7 @@ class TrainingLog:
         self._started = self._said = time.monotonic()
 
     def note(self, step: int, losses: Sequence[StepLosses], x: Tensor) -> None:
-        """Say and keep what a step measured, where it is time to.
-
-        Args:
-            step: its number.
-            losses: of each training.
-            x: scaled features of the step `[n, d_model]`.
-        """
+        """Say and keep what each training measured in a step on scaled features `[n, d_model]`, if it is time to."""
         now, last = time.monotonic(), step + 1 == self.n_steps
         if last or step % max(1, self.n_steps // POINTS_OF_A_CURVE) == 0:
             # Decided by the step alone, because all processes must take part.

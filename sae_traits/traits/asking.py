@@ -63,11 +63,7 @@ async def answer_calls(
     When the describer gives up, everything so far is in the ledger, the rest stays open, and one line says why.
 
     Args:
-        tasks: calls that are prepared together.
         n_calls: in all tasks together, for the progress.
-        describer: who answers.
-        ledger: where calls and answers are kept.
-        workers: processes that prepare pictures.
         pictures: which are made of the photographs on the way; None makes none.
 
     Raises:
@@ -208,11 +204,6 @@ def measure_answered(tasks: Sequence[list[Call]], ledger: Ledger, pool: Executor
     These were described before, but not measured in this way: with the animal's mask, or without it any more. A model's
     answer does not depend on a mask, so it is kept and nobody is asked again; what is measured does.
 
-    Args:
-        tasks: calls that are prepared together.
-        ledger: where answers and measurements are kept.
-        pool: of `worker_pool`.
-
     Raises:
         CollectionError: an image or a mask cannot be read any more.
     """
@@ -253,8 +244,6 @@ def prepare_calls(
     """Prepare calls that look at the same image, which is opened once, or a call that looks at several.
 
     Args:
-        look: the describer's.
-        calls: of one image, or of several.
         wanted: hashes of the photographs of which a picture is to be made.
         longest_side: of these pictures.
     """

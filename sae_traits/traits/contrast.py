@@ -72,29 +72,23 @@ class SpeciesContrasts:
     @classmethod
     def join(cls, blocks: Iterable[SpeciesContrasts]) -> SpeciesContrasts:
         """All species of the blocks, in their order."""
-        blocks = [_NO_SPECIES, *blocks]
-        lengths = np.concatenate([np.diff(block.offsets) for block in blocks])
+        blocks = list(blocks)
+
+        def together(name: str, dtype: type[np.generic]) -> NDArray[Any]:
+            return np.concatenate([np.empty(0, dtype), *(getattr(block, name) for block in blocks)])
+
+        lengths = [np.diff(block.offsets) for block in blocks]
         return cls(
             species=tuple(name for block in blocks for name in block.species),
-            n_individuals=np.concatenate([block.n_individuals for block in blocks]),
+            n_individuals=together("n_individuals", np.int64),
             reference_rank=tuple(rank for block in blocks for rank in block.reference_rank),
-            offsets=np.concatenate([[0], np.cumsum(lengths)]),
-            **{name: np.concatenate([getattr(block, name) for block in blocks]) for name in _ROW_COLUMNS},
+            offsets=np.cumsum(np.concatenate([np.zeros(1, np.int64), *lengths])),
+            **{name: together(name, dtype) for name, dtype in _ROW_COLUMNS.items()},
         )
 
 
-_ROW_COLUMNS = ("latent", "f_species", "f_reference", "effect", "q_value", "n_fired")
-_NO_SPECIES = SpeciesContrasts(
-    species=(),
-    n_individuals=np.empty(0, np.int64),
-    reference_rank=(),
-    offsets=np.zeros(1, np.int64),
-    latent=np.empty(0, np.int32),
-    f_species=np.empty(0),
-    f_reference=np.empty(0),
-    effect=np.empty(0),
-    q_value=np.empty(0),
-    n_fired=np.empty(0, np.int32),
+_ROW_COLUMNS = dict.fromkeys(("f_species", "f_reference", "effect", "q_value"), np.float64) | dict.fromkeys(
+    ("latent", "n_fired"), np.int32
 )
 
 
@@ -160,9 +154,6 @@ def specimen_contrast(counts: SpeciesCounts) -> Iterator[SpeciesContrasts]:
     (Monroe, Colaresi and Quinn 2008, "Fightin' Words", section 3.3), so that a latent seen in one individual of two
     does not beat one seen in nineteen of twenty. q-values are those of a one-sided hypergeometric test,
     Benjamini-Hochberg adjusted over the latents that fired in the species or its reference.
-
-    Args:
-        counts: firings of the training images.
 
     Returns:
         A block of species at a time; the latents with a positive effect.
@@ -272,11 +263,7 @@ def _hypergeometric_tail(
     fired_reference: NDArray[np.integer],
     n_reference: NDArray[np.integer],
 ) -> NDArray[np.float64]:
-    """P(at least `fired` of the individuals in which the latent fired are of the species), by chance `[n]`.
-
-    1 where the species' share is not higher: only a higher share can be significant, and a test costs microseconds.
-    For the same reason equal tests are done once: most of the numbers are small.
-    """
+    """P(at least `fired` of the individuals in which the latent fired are of the species), by chance `[n]`."""
     p_value = np.ones(len(fired))
     higher = np.flatnonzero(fired * np.maximum(n_reference, 1) > fired_reference * n_species)
     a, n, b, m = (values[higher] for values in (fired, n_species, fired_reference, n_reference))
@@ -289,13 +276,7 @@ def _hypergeometric_tail(
 
 
 def _adjust(p_value: NDArray[np.float64], family: NDArray[np.intp], n_tests: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Benjamini-Hochberg q-values within each family, whose further tests all had p = 1.
-
-    Args:
-        p_value: `[n]`.
-        family: which family each belongs to, ascending `[n]`.
-        n_tests: tests of each family, the further ones included `[n_families]`.
-    """
+    """Benjamini-Hochberg q-values within each family, whose further tests all had p = 1."""
     order = np.lexsort((p_value, family))
     starts = np.searchsorted(family, np.arange(len(n_tests)))
     rank = np.arange(len(p_value)) - starts[family] + 1

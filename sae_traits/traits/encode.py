@@ -80,8 +80,6 @@ def firing_thresholds(
     """For every latent, a quantile of its positive activations over the training images `[n_latents]`.
 
     Args:
-        sae: the SAE.
-        store: features of the collection.
         weights: what the patches of each image count for `[n_images]`, see `training_weights`; 0 leaves it out.
         quantile: between 0 (every positive activation fires) and 1.
     """
@@ -176,10 +174,7 @@ def encode_collection(sae: SAE, store: FeatureSource, thresholds: NDArray[np.flo
     """Write every activation above its latent's threshold, one Parquet part per feature shard, and the index last.
 
     Args:
-        sae: the SAE.
-        store: features of the collection.
         thresholds: a latent fires above this activation `[n_latents]`.
-        folder: RUN/codes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for stale in (folder / INDEX_FILE, *folder.glob("part-*")):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -22,7 +23,6 @@ from filelock import FileLock, Timeout
 from sae_traits.errors import StoreError
 
 State = Literal["pending", "ok", "invalid", "failed"]
-STATES: tuple[State, ...] = ("pending", "ok", "invalid", "failed")
 MAX_ATTEMPTS = 3
 _KEYS_PER_QUERY = 500
 """SQLite takes at least 999 parameters."""
@@ -103,9 +103,12 @@ class Ledger:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         try:
-            self._connection = sqlite3.connect(path)
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=NORMAL")
+            if os.access(path.parent, os.W_OK):
+                self._connection = sqlite3.connect(path)
+                self._connection.execute("PRAGMA journal_mode=WAL")
+                self._connection.execute("PRAGMA synchronous=NORMAL")
+            else:  # no other process writes either
+                self._connection = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)
             self._connection.executescript(_CREATE)
             self._connection.create_function("add_usage", 2, _add_usage, deterministic=True)
             columns = ", ".join(row[1] for row in self._connection.execute("PRAGMA table_info(describer_calls)"))
@@ -201,10 +204,6 @@ class Ledger:
                 [(key,) for key in keys],
             )
 
-    def get(self, key: str) -> LedgerEntry | None:
-        """The call of a key."""
-        return self.entries([key]).get(key)
-
     def entries(self, keys: Collection[str]) -> dict[str, LedgerEntry]:
         """The calls of some keys; those that were never begun are left out."""
         return {row[0]: _entry(row) for row in self._select(_COLUMNS, "describer_calls", "key", tuple(keys))}
@@ -230,12 +229,6 @@ class Ledger:
     def __iter__(self) -> Iterator[LedgerEntry]:
         """All calls, by key."""
         return map(_entry, self._read(f"SELECT {_COLUMNS} FROM describer_calls ORDER BY key"))  # noqa: S608  our own
-
-    def counts(self) -> dict[State, int]:
-        """How many calls are in each state."""
-        counts: dict[State, int] = dict.fromkeys(STATES, 0)
-        counts.update(self._read("SELECT state, count(*) FROM describer_calls GROUP BY state"))
-        return counts
 
     def _select(self, columns: str, table: str, by: str, keys: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         for start in range(0, len(keys), _KEYS_PER_QUERY):

@@ -58,8 +58,6 @@ def count_firings(
         parts: patches at which each latent fired in each image, sparse `[n_images, n_latents]`; each part holds
             some of the images, which come after those of the parts before it, and its other rows are empty.
         taxa: the taxon of each image; those without a taxon or a species are not counted (other splits).
-        individuals: the individual of each image.
-        n_latents: size of the dictionary.
         pending_cells: cells of parts that wait before they are merged; for memory and speed, not the result.
     """
     names = sorted({taxon.species for taxon in taxa if taxon is not None and taxon.species is not None})
@@ -93,7 +91,6 @@ class IndividualFirings:
         individuals: the individual of each image.
         groups: a number of each image, such as that of its species `[n_images]`; images with a negative one are left
             out, and an individual that is in two groups is one of each.
-        n_latents: size of the dictionary.
     """
 
     def __init__(self, individuals: Sequence[str], groups: NDArray[np.intp], n_latents: int) -> None:

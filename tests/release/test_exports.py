@@ -159,7 +159,7 @@ def test_text_with_tabs_and_line_breaks_stays_one_field_of_a_darwin_core_archive
     (archive,) = export(released, "darwin-core", tmp_path / "out").files
     with DwCAReader(archive) as reader:
         said = [one.data[f"{DWC}measurementValue"] for one in reader.get_corerow_by_id("s4").extensions]
-    assert "=1+1 or <b>red</b> and more" in said
+    assert "'=1+1 or <b>red</b> and more" in said, "and no spreadsheet takes it for a formula"
 
 
 def test_the_matrix_has_shares_of_images_and_means_of_measures(released, tmp_path):

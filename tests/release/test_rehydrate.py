@@ -253,4 +253,4 @@ def test_the_command_says_what_is_there_and_what_is_not(world, server, tmp_path,
     assert main(["rehydrate", referred, out, "--connections", "0"]) == 2
     assert capsys.readouterr().err == "sae-traits rehydrate: connections must lie between 1 and 64, not 0\n"
     assert main(["rehydrate", "no/such/folder", out]) == 1
-    assert "is no folder, and the Hub does not give" in capsys.readouterr().err
+    assert "cannot read the dataset" in capsys.readouterr().err

@@ -2,12 +2,12 @@ import subprocess
 import sys
 
 import pytest
+from sae_traits.runs.run import Run, Steps
 
 from sae_traits import __version__
 from sae_traits.config.layers import resolve
 from sae_traits.errors import ConfigError, StoreError
 from sae_traits.io import write_text
-from sae_traits.runs.run import Run, Steps
 
 
 def test_a_step_is_done_once_and_again_when_its_inputs_or_outputs_change(tmp_path, capsys):

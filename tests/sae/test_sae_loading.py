@@ -16,7 +16,7 @@ from sae_traits.errors import CheckpointError
 EVERY_LAYOUT = (
     r"config\.json and model\.safetensors \(sae-traits\), or cfg\.json and sae_weights\.safetensors \(SAELens\), "
     r"or cfg\.json and sae\.safetensors \(sparsify\), or config\.json and ae\.pt \(dictionary_learning\), "
-    r"or sae\.pt \(saev 1\)"
+    r"or sae\.pt \(saev\)"
 )
 
 

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from sae_traits.config.zero_shot import ZeroShotConfig
 from sae_traits.evaluation.evidence import Evidence
 from sae_traits.evaluation.prompts import TextEncoder
-from sae_traits.evaluation.text import name_classes, rank_traits, read_common_names, read_templates
+from sae_traits.evaluation.text import binomial, name_classes, rank_traits, read_common_names, read_templates
 from sae_traits.evaluation.zero_shot import evaluate_zero_shot
 from sae_traits.evaluation.zero_shot_results import ZeroShotResult
+from sae_traits.logging import warn
 from sae_traits.schema import Collection, Taxon, Trait
 
 
@@ -48,8 +49,9 @@ class ZeroShot:
         return replace(result, model=clip.info.to_dict())
 
     def lines(self, result: ZeroShotResult) -> list[str]:
-        """Say the top-1 accuracy of every condition."""
-        return ["zero-shot " + ", ".join(f"{condition.name} {condition.top1}" for condition in result.conditions)]
+        """Say the top-1 accuracy of every condition, and whether it means anything."""
+        scores = ", ".join(f"{condition.name} {condition.top1}" for condition in result.conditions)
+        return [f"zero-shot {scores}", *([f"          {result.verdict}"] if result.verdict else [])]
 
 
 def evaluate_collection(
@@ -78,6 +80,11 @@ def evaluate_collection(
         taxa.setdefault(record.species, record.taxon)
     taxa = dict(sorted(taxa.items()))
     common_names = read_common_names(Path(config.common_names)) if config.common_names else {}
+    if unknown := sorted(common_names.keys() - set(map(binomial, taxa))):
+        warn(
+            f"{len(unknown)} of {len(common_names)} names in {config.common_names} are of no species here, "
+            f"such as {unknown[0]!r}"
+        )
     names = name_classes(list(taxa.values()), config.text_type, common_names)
     result = evaluate_zero_shot(
         clip,

@@ -8,9 +8,8 @@ from typing import Any
 from sae_traits.config.train import BatchTopK, JumpReLU, ReLU, TopK, TrainConfig
 from sae_traits.errors import CheckpointError
 from sae_traits.sae.architectures.batch_topk import BatchTopKSAE
+from sae_traits.sae.architectures.fitted import KMeansDictionary, NMFDictionary
 from sae_traits.sae.architectures.jump_relu import JumpReLUSAE
-from sae_traits.sae.architectures.k_means import KMeansDictionary
-from sae_traits.sae.architectures.nmf import NMFDictionary
 from sae_traits.sae.architectures.relu import ReLUSAE
 from sae_traits.sae.architectures.topk import TopKSAE
 from sae_traits.sae.architectures.trainable import TrainableSAE

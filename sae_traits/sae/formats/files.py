@@ -35,12 +35,7 @@ class Settings:
             CheckpointError: it is missing or is none.
         """
         value = self.values.get(name)
-        if (
-            not isinstance(value, int)
-            or isinstance(value, bool)
-            or value < 1
-            or (at_most is not None and value > at_most)
-        ):
+        if type(value) is not int or value < 1 or (at_most is not None and value > at_most):
             allowed = "a whole number above 0" if at_most is None else f"a whole number from 1 to {at_most}"
             raise CheckpointError(f"{self.file}: {name} must be {allowed}, not {value!r}")
         return value
@@ -93,6 +88,18 @@ class Weights:
         return single
 
 
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text; NaN and infinities, which JSON does not have, are None.
+
+    Raises:
+        ValueError: it is not JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(text, parse_constant=lambda _: None)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
 def read_settings(file: Path) -> Settings:
     """The JSON object in a file.
 
@@ -100,7 +107,7 @@ def read_settings(file: Path) -> Settings:
         CheckpointError: there is none.
     """
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = parse_json(file.read_bytes())
     except (OSError, ValueError) as error:  # ValueError: not JSON, or not even text
         raise CheckpointError(f"{file} is not JSON: {error}") from error
     if not isinstance(values, dict):
@@ -151,14 +158,7 @@ def shapes_of(d_model: int, n_latents: int) -> dict[str, Shape]:
 
 
 def make_sae(library: str, settings: Settings, tensors: Mapping[str, Tensor], **fields: Any) -> SAE:
-    """The SAE of a checkpoint.
-
-    Args:
-        library: whose format it is, for the record.
-        settings: of the checkpoint, for the record.
-        tensors: with our names and shapes.
-        fields: of its `SAEConfig`, without the widths.
-    """
+    """The SAE of a checkpoint of some library, of tensors with our names and shapes and fields of its `SAEConfig`."""
     n_latents, d_model = tensors["W_dec"].shape
     training = {"format": library, "settings": settings.values}
     sae = SAE.from_config(SAEConfig(d_model=d_model, n_latents=n_latents, training=training, **fields))
