@@ -561,6 +561,9 @@ def _rehydrate_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) 
     )
     parser.add_argument("--connections", type=int, default=8, metavar="N", help="Images fetched at a time (8).")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="Threads that encode images (2).")
+    parser.add_argument(
+        "--allow-private-addresses", action="store_true", help="Fetch also from this machine and from private networks."
+    )
 
 
 @command(
@@ -583,6 +586,7 @@ def rehydrate(arguments: argparse.Namespace) -> int:
         photographs=arguments.photographs,
         connections=arguments.connections,
         workers=arguments.workers,
+        allow_private_addresses=arguments.allow_private_addresses,
     )
     _show(done.to_dict(), done.lines(), arguments)
     return PARTLY_DONE if done.missing else DONE

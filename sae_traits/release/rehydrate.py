@@ -92,7 +92,15 @@ def missing_file(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.missing.csv")
 
 
-def rehydrate(dataset: Path, folder: Path, *, photographs: Path | None, connections: int, workers: int) -> Rehydrated:
+def rehydrate(
+    dataset: Path,
+    folder: Path,
+    *,
+    photographs: Path | None,
+    connections: int,
+    workers: int,
+    allow_private_addresses: bool = False,
+) -> Rehydrated:
     """Write a dataset with its images.
 
     Args:
@@ -101,6 +109,7 @@ def rehydrate(dataset: Path, folder: Path, *, photographs: Path | None, connecti
         photographs: folder with the original files, in any order and under any name; None fetches them.
         connections: photographs that are fetched at the same time.
         workers: threads that read, resize and encode images.
+        allow_private_addresses: whether servers of this machine and of private networks may be asked.
 
     Raises:
         ConfigError: there must be 1 to 64 connections.
@@ -113,7 +122,10 @@ def rehydrate(dataset: Path, folder: Path, *, photographs: Path | None, connecti
     facts = _facts(dataset)
     sources = list(_rows_of(dataset, "images", columns=_SOURCE))
     try:
-        found = _found_in(photographs, sources) if photographs else _fetched(sources, folder, connections)
+        if photographs:
+            found = _found_in(photographs, sources)
+        else:
+            found = _fetched(sources, folder, connections, allow_private_addresses)
     except OSError as error:
         place = error.filename or photographs_folder(folder)
         raise ReleaseError(f"cannot use {place}: {error.strerror or error}; mend that, and run again") from error
@@ -217,11 +229,18 @@ def _is_inside(file: str, check: Callable[[str], None]) -> bool:
     return True
 
 
-def _fetched(sources: list[Row], folder: Path, connections: int) -> dict[str, Path | str]:
+def _fetched(
+    sources: list[Row], folder: Path, connections: int, allow_private_addresses: bool
+) -> dict[str, Path | str]:
     """The photograph of each image, fetched unless it is there, or why there is none."""
     kept = photographs_folder(folder)
     files = {row["source_url"]: _file_of(row["source_url"]) for row in sources if row["source_url"]}
-    answers = fetch_images({file: url for url, file in files.items()}, kept, connections=connections)
+    answers = fetch_images(
+        {file: url for url, file in files.items()},
+        kept,
+        connections=connections,
+        allow_private_addresses=allow_private_addresses,
+    )
     found: dict[str, Path | str] = {}
     for row in sources:
         name, url = row["image_id"], row["source_url"]

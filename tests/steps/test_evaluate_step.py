@@ -4,7 +4,7 @@ import json
 
 from clip_folders import make_open_clip_folder
 from PIL import Image
-from sae_traits.testbench.clip import DRAWN_CLIP
+from sae_traits.testbench.demo import DRAWN_CLIP
 from steps.small_runs import SMALL, content
 
 from sae_traits.cli import main
