@@ -12,11 +12,6 @@ from sae_traits.geometry import PatchGrid
 def random_placement(patches: ArrayLike, grid: PatchGrid, rng: np.random.Generator) -> NDArray[np.intp]:
     """Shift a shape of patches to a random place: uniform over all shifts that keep it on the grid's valid patches.
 
-    Args:
-        patches: patch indices of the region `[n]`, not empty.
-        grid: the patches of the image.
-        rng: where the place comes from.
-
     Returns:
         Patch indices of the shifted region, in the same order `[n]`; its own place is one of the possible ones.
 

@@ -61,12 +61,7 @@ class Prompter:
         return _filled(self.templates[0], text)
 
     def embed(self, texts: Sequence[str], label: str) -> NDArray[np.float32]:
-        """Embed texts: vectors of unit length `[n_texts, embed_dim]`; equal texts are encoded once.
-
-        Args:
-            texts: at least one.
-            label: for the progress line, where there is more than one batch.
-        """
+        """Embed texts: vectors of unit length `[n_texts, embed_dim]`; equal texts are encoded once."""
         place = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         different = list(place)
         step = max(1, _TEXTS_PER_CALL // len(self.templates))

@@ -23,12 +23,6 @@ REGIONS_FIGURE, ZERO_SHOT_FIGURE = "figures/regions.png", "figures/zero_shot.png
 def write_report(folder: Path, title: str, results: Results, evidence: Evidence) -> int:
     """Write results.json, report.md and the figures; the number of regions that are drawn.
 
-    Args:
-        folder: RUN/evaluation; made where it is missing.
-        title: heading of the report.
-        results: of `run_tasks`.
-        evidence: that they are of; some of its regions are drawn.
-
     Raises:
         StoreError: a file cannot be written.
     """

@@ -36,11 +36,6 @@ def name_classes(taxa: Sequence[Taxon], text_type: TextType, common_names: Mappi
 
     `asis` is the species as the collection writes it, `sci` the scientific name, `taxon` all ranks that are known,
     `com` the common name; `sci_com` and `taxon_com` have both.
-
-    Args:
-        taxa: one per class, with a species.
-        text_type: which name.
-        common_names: species, as `binomial` writes it -> common name.
     """
     texts: list[str] = []
     missing: list[str] = []

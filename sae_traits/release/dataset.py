@@ -74,13 +74,6 @@ def write_rows(
 ) -> DatasetSummary:
     """Write rows as `write_dataset` does.
 
-    Args:
-        folder: a new folder, or an earlier dataset to replace.
-        rows: every image once; those of a segment one after the other.
-        latents: rows of the config `latents`.
-        images: whether the rows hold images.
-        n_images: how many there will be, for the progress.
-
     Raises:
         ReleaseError: as `write_dataset`.
     """

@@ -210,12 +210,7 @@ class ModelFacts:
 
 
 def source_of(name: str, collection: Collection) -> Source:
-    """Where the images of a collection came from, without its place on this machine.
-
-    Args:
-        name: the option `source` of the run: a path, or `hf://datasets/…`.
-        collection: its images.
-    """
+    """Where the images of a collection came from, without its place on this machine."""
     is_remote = is_hub_source(name)
     revisions = Counter(record.source_revision for record in collection.images if record.source_revision)
     return Source(

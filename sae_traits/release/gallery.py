@@ -53,13 +53,6 @@ def draw_latents(
 
     Only photographs of the training split are shown: the others are for scoring.
 
-    Args:
-        pages: of the latents, with images of all splits.
-        choices: a species of each latent, which the caption names.
-        collection: whose images they are.
-        folder: of the SAE.
-        cache: pictures of the photographs that have been made already; new ones are added.
-
     Returns:
         The pictures, in the order of `choices`; a latent without a photograph has none.
     """

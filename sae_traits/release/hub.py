@@ -204,11 +204,6 @@ def prepare(repository: Repository, folder: Path, tag: str | None) -> Release:
 
     What a person wrote into its section of the repository's card goes into the card of the folder.
 
-    Args:
-        repository: that is written to.
-        folder: what it is going to hold.
-        tag: version of the release; None is that of the same content, or else the next patch version.
-
     Raises:
         ReleaseError: the folder cannot be published, the repository's card cannot be used, or the tag is taken.
     """
@@ -234,15 +229,7 @@ def prepare(repository: Repository, folder: Path, tag: str | None) -> Release:
 def _choose_tag(
     repository: Repository, tags: list[str], wanted: str | None, content: dict[str, Fingerprint] | None, held: Tree
 ) -> tuple[str, str | None]:
-    """The version, and the commit that it points at where it exists and holds this release.
-
-    Args:
-        repository: whose tags these are.
-        tags: all there are.
-        wanted: by the user.
-        content: of the release; None where main does not hold it, so that no tag of it can be there.
-        held: what main holds; others may have added to it after the tag was made.
-    """
+    """The version, and the commit that it points at where it exists and holds this release."""
     present = highest_version(tags) if wanted is None else wanted if wanted in tags else None
     if present is not None and content is not None:
         commit = repository.commit_of(present)
@@ -264,11 +251,6 @@ def tag_taken(repository: Repository, tag: str) -> ReleaseError:
 
 def carry_out(release: Release, *, message: str, load_back: LoadBack | None) -> Published:
     """Upload a release, prove it, move main, tag.
-
-    Args:
-        release: what `prepare` found to be done.
-        message: title of the commit.
-        load_back: loads the release from its branch, and compares it with the folder.
 
     Raises:
         ReleaseError: what was uploaded is not what came back.

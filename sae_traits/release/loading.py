@@ -128,13 +128,7 @@ class Released:
         return list(self._load(config))
 
     def rows(self, config: ConfigName, split: str, *, images: bool) -> Iterator[Row]:
-        """The rows of a split in order; an image is None, or its encoded bytes under `image["bytes"]`.
-
-        Args:
-            config: which table.
-            split: one of `splits`.
-            images: whether the images are wanted; without them nothing of them is read.
-        """
+        """The rows of a split in order; an image is None, or its encoded bytes under `image["bytes"]`."""
         from datasets import Image
 
         rows = self._load(config)[split]

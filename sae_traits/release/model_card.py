@@ -73,12 +73,6 @@ def write_model_card(
     What a person wrote into its section of the README.md that is there stays. Where the dataset's place on the Hub is
     known, the scores are also written into .eval_results.
 
-    Args:
-        sae_folder: as `save_saes` wrote it.
-        config: what its config.json holds.
-        repo_id: where it will be on the Hub; None for a folder on this machine.
-        facts: what only the run knows.
-
     Raises:
         ReleaseError: the folder cannot be written, or the card that is there has lost a mark of the person's section.
         CheckpointError: its sweep.json is damaged.

@@ -89,11 +89,6 @@ def publish_release(model_folder: Path, write_dataset: Callable[[str], Path], te
     Nothing is uploaded before both repositories are there and the tag is known to be free. Any failure is mended by
     doing the same again; when all of it is on the Hub already, nothing changes.
 
-    Args:
-        model_folder: the SAE with its card, or a sweep.
-        write_dataset: given the SAE as repository@commit, writes the dataset and returns its folder.
-        terms: names and conditions.
-
     Raises:
         ReleaseError: a folder, a repository or the tag cannot be used, what was uploaded is not what came back, or the
             Hub refuses or cannot be reached.
@@ -185,13 +180,7 @@ def published_backbone(info: BackboneInfo) -> BackboneInfo:
 
 
 def warnings_of(collection: Collection, backbone: BackboneInfo, *, embeds_images: bool) -> list[str]:
-    """What a publisher should know of the backbone, and of the rights and addresses of the images.
-
-    Args:
-        collection: whose dataset is published.
-        backbone: of the SAE.
-        embeds_images: whether the rows of the dataset hold the images.
-    """
+    """What a publisher should know of the backbone, and of the rights and addresses of the images."""
     warnings = []
     public = published_backbone(backbone)
     if public != backbone and "/" not in public.backbone:
@@ -216,10 +205,6 @@ def warnings_of(collection: Collection, backbone: BackboneInfo, *, embeds_images
 
 def stage_saes(source: Path, target: Path) -> None:
     """Copy RUN/sae into a new folder for publishing, without naming the backbone's place on this machine.
-
-    Args:
-        source: as `save_saes` wrote it; all of it becomes public.
-        target: a new folder.
 
     Raises:
         ReleaseError: the source is missing, or holds what should not leave this machine.

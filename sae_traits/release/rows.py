@@ -50,12 +50,6 @@ def embed_images(
 ) -> Iterator[ImageRows]:
     """Yield rows with the images that the files hold, in order; threads make them (Pillow lets go of Python's lock).
 
-    Args:
-        rows: each with the photograph's file.
-        longest_side: pixels of the images of `default`.
-        workers: threads.
-        cache: pictures that have been made already; new ones are added.
-
     Raises:
         ReleaseError: a file is missing, or is not the one that the row was made of.
     """
