@@ -29,6 +29,8 @@ from sae_traits.release.tables import CONFIG_NAMES, ConfigName, Images, Row, fea
 from sae_traits.schema import SPLITS, ChosenLatent, Collection, ImageRecord, Trait
 
 MAX_PREVIEWS = 200
+BYTES_PER_TRAIT = 600
+"""Of a trait in the configs `default` and `images` without images, compressed; docs/benchmarks.md has 575."""
 
 
 def write_dataset(
@@ -93,6 +95,26 @@ def write_rows(
             f"cannot write {folder}: {reason}; make room or choose another folder, and run again"
         ) from error
     return summary
+
+
+def estimate_dataset(collection: Collection, config: ReleaseConfig, *, traits_per_image: int) -> int:
+    """About how many bytes the Parquet files take in which every image has so many traits.
+
+    An image is stored twice, at its source size and reduced, however many rows show it. Assumed is that all files stay
+    as they are, as JPEG and PNG mostly do, and shrink with their area where they are reduced.
+
+    Raises:
+        ReleaseError: an image is gone.
+    """
+    n_bytes = len(collection.images) * traits_per_image * BYTES_PER_TRAIT
+    for record in collection.images if config.images == "embed" else ():
+        width, height = reduced_size((record.width, record.height), config.longest_side)
+        path = collection.path(record)
+        try:
+            n_bytes += round(path.stat().st_size * (1 + width * height / (record.width * record.height)))
+        except OSError as error:
+            raise ReleaseError(f"cannot read {path}: {error.strerror}; the dataset needs every source image") from error
+    return n_bytes
 
 
 def _rows(

@@ -27,6 +27,7 @@ from sae_traits.release.folder_plan import (
     highest_version,
     next_version,
     plan_folder,
+    refuse_secrets,
 )
 from sae_traits.release.gallery import PICTURE
 from sae_traits.release.model_card import EVAL_RESULTS_FILE
@@ -215,6 +216,7 @@ def prepare(repository: Repository, folder: Path, tag: str | None) -> Release:
         if kept != card:
             (folder / CARD).write_text(kept, encoding="utf-8")
     planned = plan_folder(folder)
+    refuse_secrets(folder, planned)
     content = fingerprints(folder, planned)
     swept = _former_sweep(repository, head) if repository.repo_type == "model" and SWEEP_FILE in held else frozenset()
     deleted = _replaced(held, planned, swept)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sae_traits.config.tree import public_name
 from sae_traits.errors import ConfigError
-from sae_traits.release.folder_plan import check_version, plan_folder
+from sae_traits.release.folder_plan import check_version, plan_folder, refuse_secrets
 from sae_traits.release.hub import Gating, Published, Release, carry_out, open_repository, prepare, tag_taken
 from sae_traits.release.hub_errors import errors_in_one_line
 from sae_traits.release.load_back import load_back_dataset, load_back_saes
@@ -156,6 +156,7 @@ def plan_lines(terms: Terms, model_folder: Path, dataset_folder: Path) -> list[s
         ("dataset", terms.dataset_repo, dataset_folder),
     ):
         files = plan_folder(folder)
+        refuse_secrets(folder, files)
         total = sum(file.size for file in files)
         lines.append(f"{kind} {repo_id}: {len(files)} files, {total:,} bytes (nothing was uploaded)")
         lines += [f"  {file.size:>14,}  {file.path}" for file in files]
