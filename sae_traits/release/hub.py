@@ -9,6 +9,7 @@ The token is the one of the environment (HF_TOKEN) or of `hf auth login`; it is 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -31,7 +32,7 @@ from sae_traits.release.folder_plan import (
 )
 from sae_traits.release.gallery import PICTURE
 from sae_traits.release.model_card import EVAL_RESULTS_FILE
-from sae_traits.sae.sweep_folder import SAE_FILE, SWEEP_FILE, WEIGHTS, read_sweep
+from sae_traits.sae.sweep_folder import SAE_FILE, SWEEP_FILE, WEIGHTS, Sweep
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
@@ -294,24 +295,18 @@ def _upload(release: Release, message: str) -> str:
 
 def _former_sweep(repository: Repository, revision: str) -> frozenset[str]:
     """Folders of the SAEs that a repository's sweep.json names; none where it is not one of ours."""
-    with TemporaryDirectory(prefix="sae-traits-sweep-") as folder:
-        Path(folder, SWEEP_FILE).write_text(repository.text_of(SWEEP_FILE, revision), encoding="utf-8")
-        try:
-            sweep = read_sweep(Path(folder))
-        except CheckpointError:  # someone else's file of that name: what lies beside it is not ours to delete
-            return frozenset()
-        return frozenset(sae.folder for sae in sweep.saes) if sweep else frozenset()
+    try:
+        sweep = Sweep.from_dict(json.loads(repository.text_of(SWEEP_FILE, revision)))
+    except (CheckpointError, ValueError):  # someone else's file of that name: what lies beside it is not ours to delete
+        return frozenset()
+    return frozenset(sae.folder for sae in sweep.saes)
 
 
 def _replaced(remote: Iterable[str], planned: list[PlannedFile], swept: frozenset[str]) -> list[str]:
-    """Remote files that an earlier release must have written and that are no longer there.
-
-    They are of our kinds in our top folders, but for other people's `.eval_results`; what only some releases have
-    (SOMETIMES_OURS); weights at the root where we write weights too, since a single file and shards cannot both be
-    there; and the SAEs in the folders `swept` of an earlier sweep, with its sweep.json.
-    """
+    """Remote files that an earlier release must have written and that are no longer there."""
     paths = {file.path for file in planned}
     ours = {_top_and_suffix(path) for path in paths if "/" in path}
+    # A single file of weights and shards of them cannot both be there.
     weights_at_root = any(WEIGHTS.fullmatch(path) for path in paths)
 
     def is_replaced(path: str) -> bool:
