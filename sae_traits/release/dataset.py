@@ -10,7 +10,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
@@ -181,32 +180,31 @@ def _refuse_other_files(folder: Path) -> None:
         )
 
 
-@dataclass
 class _Counts:
     """What the summary counts while rows go by."""
 
-    n_traits: int = 0
-    n_images: int = 0
-    n_described: int = 0
-    n_significant: int = 0
-    n_without_url: int = 0
-    species: set[str] = field(default_factory=set)
-    latents: set[int] = field(default_factory=set)
-    reference_ranks: Counter[str] = field(default_factory=Counter)
-    rights: Counter[tuple[str | None, str | None]] = field(default_factory=Counter)
+    def __init__(self) -> None:
+        names = "n_traits", "n_images", "n_described", "n_significant", "n_without_url"
+        self.numbers = Counter(dict.fromkeys(names, 0))
+        self.species, self.latents = Counter[str](), Counter[int]()
+        self.reference_ranks, self.rights = Counter[str](), Counter[tuple[str | None, str | None]]()
 
     def add(self, record: Row) -> None:
-        self.n_images += 1
-        self.n_described += bool(record["traits"])
-        self.n_without_url += record["source_url"] is None
-        self.species |= {record["species"]} - {None}
+        traits = record["traits"]
+        self.numbers.update(
+            n_images=1,
+            n_traits=len(traits),
+            n_described=bool(traits),
+            n_without_url=record["source_url"] is None,
+            n_significant=sum(bool(trait["significant"]) for trait in traits),
+        )
         self.rights[record["license"], record["rights_holder"]] += 1
-        for trait in record["traits"]:
-            self.n_traits += 1
-            self.n_significant += bool(trait["significant"])
-            self.latents |= {trait["latent"]} - {None}
-            if trait["reference_rank"] is not None:
-                self.reference_ranks[trait["reference_rank"]] += 1
+        for counter, values in (
+            (self.species, [record["species"]]),
+            (self.latents, [trait["latent"] for trait in traits]),
+            (self.reference_ranks, [trait["reference_rank"] for trait in traits]),
+        ):
+            counter.update(value for value in values if value is not None)
 
 
 def _write_tables(
@@ -241,15 +239,11 @@ def _write_tables(
         rows={config: {split: writer.n_rows for split, writer in splits.items()} for config, splits in written.items()},
         n_bytes={config: {s: writer.n_bytes for s, writer in splits.items()} for config, splits in written.items()},
         sha256={config: _hash(splits) for config, splits in written.items()},
-        n_traits=counts.n_traits,
-        n_images=counts.n_images,
         n_species=len(counts.species),
-        n_described=counts.n_described,
-        n_significant=counts.n_significant,
         n_latents=len(counts.latents),
         reference_ranks=dict(counts.reference_ranks.most_common()),
         rights=tuple(Rights(*names, n) for names, n in counts.rights.most_common()),
-        n_without_url=counts.n_without_url,
+        **counts.numbers,
     )
 
 

@@ -63,7 +63,7 @@ def evaluate_collection(
     config: ZeroShotConfig,
     seed: int = 0,
 ) -> ZeroShotResult:
-    """Evaluate images `[n_rows, embed_dim]` of a collection, with all its species as classes and the traits of train."""
+    """Evaluate images `[n_rows, embed_dim]`, with all species of the collection as classes and the traits of train."""
     records = [collection.images[row] for row in rows]
     taxa: dict[str, Taxon] = {}
     for record in collection.images:
