@@ -115,7 +115,7 @@ def refuse_secrets(folder: Path, planned: list[PlannedFile]) -> None:
     for file in planned if secrets else ():
         if any(secret in text for text in _texts(folder / file.path) for secret in secrets):
             raise ReleaseError(
-                f"{folder / file.path} holds your token or key, which would become public; nothing was uploaded. "
+                f"{folder / file.path} holds your token or key, which would become public, and was not uploaded. "
                 "Take it out of where it came from (a title, an address, a description), and run again"
             )
 

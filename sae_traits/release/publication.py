@@ -43,23 +43,19 @@ class Terms:
     """Title of a collection of the SAE's namespace, which is made where there is none."""
 
     def __post_init__(self) -> None:
-        _check_repo_id("--model-repo", self.model_repo)
-        _check_repo_id("--dataset-repo", self.dataset_repo)
+        from huggingface_hub.errors import HFValidationError
+        from huggingface_hub.utils import validate_repo_id
+
+        # What the Hub would refuse as a name, so that a dry run says it, too.
+        for option, repo_id in (("--model-repo", self.model_repo), ("--dataset-repo", self.dataset_repo)):
+            try:
+                validate_repo_id(repo_id)
+            except HFValidationError as error:
+                raise ConfigError(f"{repo_id!r} is not the name of a repository; write {option} as ORG/NAME") from error
+            if "/" not in repo_id:
+                raise ConfigError(f"{repo_id!r} does not say whose repository it is; write {option} as ORG/NAME")
         if self.tag is not None:
             check_version(self.tag)
-
-
-def _check_repo_id(option: str, repo_id: str) -> None:
-    """Raise a ConfigError for what the Hub would refuse as a name, so that a dry run says it, too."""
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
-
-    try:
-        validate_repo_id(repo_id)
-    except HFValidationError as error:
-        raise ConfigError(f"{repo_id!r} is not the name of a repository; write {option} as ORG/NAME") from error
-    if "/" not in repo_id:
-        raise ConfigError(f"{repo_id!r} does not say whose repository it is; write {option} as ORG/NAME")
 
 
 @dataclass(frozen=True)
@@ -137,10 +133,9 @@ def _collect(api: HfApi, title: str, model: Published, dataset: Published, *, pr
         api.get_collection(slug) if slug else api.create_collection(title, namespace=namespace, private=private)
     )
     present = {(item.item_type, item.item_id) for item in collection.items}
-    if ("model", model.repo_id) not in present:
-        api.add_collection_item(collection.slug, model.repo_id, "model")
-    if ("dataset", dataset.repo_id) not in present:
-        api.add_collection_item(collection.slug, dataset.repo_id, "dataset")
+    for kind, repo_id in (("model", model.repo_id), ("dataset", dataset.repo_id)):
+        if (kind, repo_id) not in present:
+            api.add_collection_item(collection.slug, repo_id, kind)
     return collection.url
 
 

@@ -32,8 +32,8 @@ def publish(context: Context, terms: Terms, *, dry_run: bool) -> list[str]:
     context.steps.fingerprint("cards")
     if regions.kind != "sae":
         raise ReleaseError(
-            f"the dataset of {folder.path} has regions of a baseline (--regions {regions.kind}), not of the SAE that it "
-            f"would be published with; run `sae-traits annotate {folder.path} --regions sae` first"
+            f"the dataset of {folder.path} has regions of a baseline (--regions {regions.kind}), not of the SAE that "
+            f"it would be published with; run `sae-traits annotate {folder.path} --regions sae` first"
         )
     for step in ("train", "annotate"):
         if changed := context.steps.changed_files(step, thorough=True):
