@@ -388,13 +388,14 @@ examples:
   sae-traits faithfulness runs/moths --n 300 --base-url http://localhost:8000/v1 --in-flight 32""",
 )
 def faithfulness(arguments: argparse.Namespace) -> int:
+    from sae_traits.describers.excerpts import printable
     from sae_traits.steps.faithfulness import faithfulness as measure
 
     context = _old_run(arguments)
     with context.writing():
         scores = measure(context, n_traits=arguments.n, seed=arguments.sample_seed)
     kept = f"\nkept in {context.folder.faithfulness}; sae-traits evaluate {arguments.run} puts them into the report"
-    _show(scores.to_dict(), [*scores.lines(), kept], arguments)
+    _show(scores.to_dict(), [*scores.lines(printable), kept], arguments)
     return PARTLY_DONE if scores.n_open else DONE
 
 

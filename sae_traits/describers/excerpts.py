@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 LONGEST_EXCERPT = 200
@@ -34,14 +34,19 @@ def literal(text: str) -> str:
     return _ACTIVE.sub(lambda match: f"&#{ord(match[0])};", text)
 
 
-def example_lines(heading: str, examples: Sequence[Example]) -> list[str]:
-    """Examples as a list in Markdown, with an empty line before; nothing where there are none."""
+def printable(text: str) -> str:
+    """A text for a terminal: without what would move its cursor or turn its letters."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def example_lines(heading: str, examples: Sequence[Example], shown: Callable[[str], str] = literal) -> list[str]:
+    """Examples as a list, with an empty line before; nothing where there are none. Texts are `shown` as Markdown."""
     if not examples:
         return []
     lines = ["", f"{heading}:", ""]
     for example in examples:
-        quote = f": “{literal(example.said)}”" if example.said else ""
-        lines.append(f"- {literal(', '.join(example.trait_ids))} ({literal(excerpt(example.reason))}){quote}")
+        quote = f": “{shown(example.said)}”" if example.said else ""
+        lines.append(f"- {shown(', '.join(example.trait_ids))} ({shown(excerpt(example.reason))}){quote}")
     return lines
 
 

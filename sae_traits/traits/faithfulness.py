@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import Any, Literal
@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from sae_traits.describers import Describer
-from sae_traits.describers.excerpts import EXAMPLES, Example, example_lines, excerpt, percent
+from sae_traits.describers.excerpts import EXAMPLES, Example, example_lines, excerpt, literal, percent
 from sae_traits.errors import ConfigError
 from sae_traits.schema import Collection, Description, ImageRecord, Region, Trait
 from sae_traits.traits.asking import answer_calls
@@ -98,8 +98,8 @@ class Faithfulness:
         """The scores that `to_dict` wrote."""
         return _FAITHFULNESS.validate_python(values)
 
-    def lines(self) -> list[str]:
-        """The scores in Markdown, without a heading."""
+    def lines(self, shown: Callable[[str], str] = literal) -> list[str]:
+        """The scores in Markdown, without a heading; `shown` makes what a model wrote fit for a report or a terminal."""
         lines = [
             f"{self.n_traits:,} traits were asked about again: with the same region, with the region of another "
             "image at the same relative place (swapped), and with a region of the same size in the corner of the "
@@ -117,7 +117,7 @@ class Faithfulness:
             lines.append(f"| {score.kind} | {asked} | {shares} | {percent(score.kept)} |")
         for score in self.scores:
             if score.kind != "same":
-                lines += example_lines(f"Unchanged although the region is {score.kind}", score.unchanged)
+                lines += example_lines(f"Unchanged although the region is {score.kind}", score.unchanged, shown)
         return lines
 
 
