@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sae_traits.config.tree import public_name
 from sae_traits.errors import ConfigError
 from sae_traits.release.folder_plan import check_version, plan_folder, refuse_secrets
-from sae_traits.release.hub import Gating, Published, Release, carry_out, open_repository, prepare, tag_taken
+from sae_traits.release.hub import Gating, Published, Release, RepoType, carry_out, open_repository, prepare, tag_taken
 from sae_traits.release.hub_errors import errors_in_one_line
 from sae_traits.release.load_back import load_back_dataset, load_back_saes
 from sae_traits.sae.formats.files import read_settings
@@ -133,7 +133,8 @@ def _collect(api: HfApi, title: str, model: Published, dataset: Published, *, pr
         api.get_collection(slug) if slug else api.create_collection(title, namespace=namespace, private=private)
     )
     present = {(item.item_type, item.item_id) for item in collection.items}
-    for kind, repo_id in (("model", model.repo_id), ("dataset", dataset.repo_id)):
+    items: list[tuple[RepoType, str]] = [("model", model.repo_id), ("dataset", dataset.repo_id)]
+    for kind, repo_id in items:
         if (kind, repo_id) not in present:
             api.add_collection_item(collection.slug, repo_id, kind)
     return collection.url
@@ -217,6 +218,7 @@ def stage_saes(source: Path, target: Path) -> None:
     # Replaced wherever they stand, because the measures name the backbone as well.
     for file in [setting.file for setting in settings] + ([target / SWEEP_FILE] if sweep else []):
         text = file.read_text(encoding="utf-8")
-        for private, shown in ((info.backbone, public.backbone), (info.revision, public.revision)):
-            text = text.replace(*(json.dumps(name, ensure_ascii=False)[1:-1] for name in (private, shown)))
+        for names in ((info.backbone, public.backbone), (info.revision, public.revision)):
+            private, shown = (json.dumps(name, ensure_ascii=False)[1:-1] for name in names)
+            text = text.replace(private, shown)
         file.write_text(text, encoding="utf-8")

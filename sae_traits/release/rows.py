@@ -83,7 +83,7 @@ def _embed_image(rows: ImageRows, path: Path, longest_side: int, cache: PictureC
 
 def _region(trait: Row) -> Region:
     """Where a trait lies, in the precision of the dataset, so that it is drawn the same from the published rows."""
-    box, *polygons = (tuple(np.float32(ring).tolist()) for ring in (trait["box"], *trait["polygons"]))
+    box, *polygons = (tuple(np.array(ring, dtype=np.float32).tolist()) for ring in (trait["box"], *trait["polygons"]))
     return Region(box=box, polygons=tuple(polygons), patches=(), area_fraction=trait["area_fraction"])
 
 

@@ -99,7 +99,7 @@ class Faithfulness:
         return _FAITHFULNESS.validate_python(values)
 
     def lines(self, shown: Callable[[str], str] = literal) -> list[str]:
-        """The scores in Markdown, without a heading; `shown` makes what a model wrote fit for a report or a terminal."""
+        """The scores in Markdown, without a heading; what a model wrote is `shown` for a report, or for a terminal."""
         lines = [
             f"{self.n_traits:,} traits were asked about again: with the same region, with the region of another "
             "image at the same relative place (swapped), and with a region of the same size in the corner of the "
