@@ -125,7 +125,7 @@ def test_the_card_takes_a_photograph_to_its_codes(tmp_path: Path):
     for line in (
         'sae = SAE.from_pretrained("org/moth-sae")',
         "extractor = load_extractor(sae)",
-        "features, grid = extractor(image)",
+        'features, grid = extractor("photograph.jpg")  # a file, a PIL image, or a list of these',
         "codes = sae.encode(features)",
     ):
         assert line in card.splitlines()
