@@ -343,7 +343,7 @@ def annotate(arguments: argparse.Namespace) -> int:
     contrast = regions.get("contrast") if isinstance(regions, dict) else None
     # A commit of an earlier dataset is none of this one.
     is_other = isinstance(contrast, dict) and "latents" in contrast
-    forgotten = [{"regions": {"contrast": {"revision": None}}}] if is_other else []
+    forgotten = [{"regions": {"contrast": {"kind": "released", "revision": None}}}] if is_other else []
     context = _old_run(arguments, *forgotten)
     if not arguments.estimate:
         return _do(context, arguments, "encode", "annotate", "dataset", "cards")
@@ -561,6 +561,9 @@ def _rehydrate_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) 
     )
     parser.add_argument("--connections", type=int, default=8, metavar="N", help="Images fetched at a time (8).")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="Threads that encode images (2).")
+    parser.add_argument(
+        "--allow-private-addresses", action="store_true", help="Fetch also from this machine and from private networks."
+    )
 
 
 @command(
@@ -583,6 +586,7 @@ def rehydrate(arguments: argparse.Namespace) -> int:
         photographs=arguments.photographs,
         connections=arguments.connections,
         workers=arguments.workers,
+        allow_private_addresses=arguments.allow_private_addresses,
     )
     _show(done.to_dict(), done.lines(), arguments)
     return PARTLY_DONE if done.missing else DONE
@@ -606,7 +610,8 @@ def completion(arguments: argparse.Namespace) -> int:
         action.help = "" if action.help == argparse.SUPPRESS else action.help  # options of other variants
         if action.type in (Path, file_name):
             action.complete = shtab.FILE  # pyright: ignore[reportAttributeAccessIssue]
-    print(shtab.complete(parser, shell=arguments.shell))
+    script = shtab.complete(parser, shell=arguments.shell)
+    _show(script, [script], arguments)
     return DONE
 
 

@@ -109,17 +109,20 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def hash_of_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal digits.
+def hash_of_file(*paths: Path) -> str:
+    """SHA-256 of the bytes of a file, or of several one after the other, in hexadecimal digits.
 
     Raises:
-        StoreError: the file cannot be read.
+        StoreError: a file cannot be read.
     """
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise StoreError(f"cannot read {path}: {error.strerror}") from error
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            with path.open("rb") as stream:
+                hashlib.file_digest(stream, lambda: digest)
+        except OSError as error:
+            raise StoreError(f"cannot read {path}: {error.strerror}") from error
+    return digest.hexdigest()
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
