@@ -498,7 +498,11 @@ def _convert_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) ->
     )
     parser.add_argument("destination", type=Path, metavar="DST", help="A new folder.")
     parser.add_argument(
-        "--to", choices=["sae-traits", "sae_lens"], metavar="LAYOUT", default="sae-traits", help="Layout (sae-traits)."
+        "--to",
+        choices=["sae-traits", "sae_lens"],
+        metavar="LAYOUT",
+        default="sae-traits",
+        help="Layout: sae-traits or sae_lens (sae-traits).",
     )
     parser.add_argument("--subfolder", default="", metavar="FOLDER", help="Folder of the SAE inside SRC.")
 
