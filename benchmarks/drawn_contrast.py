@@ -25,13 +25,13 @@ from pathlib import Path
 import numpy as np
 from tables import markdown_table
 
-from sae_traits import pipeline
-from sae_traits.config.layers import read_config, resolve
+from sae_traits.config import RunConfig
+from sae_traits.config.layers import read_config, recipe_file
 from sae_traits.config.regions import PaperContrast, SAERegions, SpecimenContrast
+from sae_traits.config.tree import build
 from sae_traits.evaluation.statistics import Interval, bootstrap_interval
-from sae_traits.features.store import FeatureStore
-from sae_traits.runs.run import Run
-from sae_traits.schema import Collection
+from sae_traits.runs.context import Context
+from sae_traits.steps import STEPS, run_steps
 from sae_traits.testbench.drawn import draw_collection
 from sae_traits.testbench.truth import ImageCounts, count_found
 from sae_traits.traits.candidates import all_candidates
@@ -55,15 +55,14 @@ Regions = list[list[tuple[int, ...]]]
 class World:
     """One drawn world, and the regions that each way chose in it."""
 
-    collection: Collection
-    record: Regions
+    context: Context
+    ours: Regions
     others: dict[str, Regions]
     """By the names of OTHERS."""
-    run: Run
 
     def count(self, regions: Regions) -> list[ImageCounts]:
         """What the regions found, an image each."""
-        return count_found(self.collection, regions, FeatureStore.open(self.run.activations).info)
+        return count_found(self.context.collection, regions, self.context.features.info)
 
 
 def make_world(folder: Path, seed: int) -> World:
@@ -72,26 +71,20 @@ def make_world(folder: Path, seed: int) -> World:
     given = {
         "collection": {"source": str(folder / "collection"), "split_seed": seed},
         "train": {"seed": seed},
-        "contrast": {"firing_quantile": FIRING_QUANTILE},
+        "regions": {"contrast": {"firing_quantile": FIRING_QUANTILE}},
     }
-    run = Run.create(folder, resolve(read_config(pipeline.recipe_file("demo.yaml")), given))
-    pipeline.extract_features(run)
-    pipeline.train(run)
-    pipeline.annotate_run(run)
-    collection = Collection.load(run.images_file)
+    context = Context.create(folder, build(RunConfig, read_config(recipe_file("demo.yaml")), given), STEPS)
+    run_steps(context, ["collect", "extract", "train", "encode"])
     return World(
-        collection,
-        record=choose_regions(run, collection, OURS.contrast, OURS),
-        others={name: choose_regions(run, collection, PaperContrast(), options) for name, options in OTHERS.items()},
-        run=run,
+        context,
+        ours=choose_regions(context, OURS.contrast, OURS),
+        others={name: choose_regions(context, PaperContrast(), options) for name, options in OTHERS.items()},
     )
 
 
-def choose_regions(
-    run: Run, collection: Collection, contrast: SpecimenContrast | PaperContrast, options: SAERegions
-) -> Regions:
+def choose_regions(context: Context, contrast: SpecimenContrast | PaperContrast, options: SAERegions) -> Regions:
     """The regions of every image, by the latents of one contrast, from the codes of the run."""
-    codes, info = Codes.open(run.codes), FeatureStore.open(run.activations).info
+    codes, collection, info = Codes.open(context.folder.codes), context.collection, context.features.info
     chosen = plan_regions(replace(OURS, contrast=contrast), collection, info, codes=codes).chosen
     regions: Regions = [[] for _ in collection.images]
     for _, candidates in all_candidates(codes, collection.images, chosen, info, options):
@@ -143,7 +136,7 @@ def compare(worlds: dict[int, World], other: dict[int, Regions]) -> str:
     scores: list[tuple[Score, Score]] = []
     rows = []
     for seed, world in worlds.items():
-        ours, theirs = (world.count(regions) for regions in row_for_row(world.record, other[seed]))
+        ours, theirs = (world.count(regions) for regions in row_for_row(world.ours, other[seed]))
         recalls, other_recalls = recall_of_species(ours), recall_of_species(theirs)
         own = [(species, recall - other_recalls[species]) for species, recall in recalls.items()]
         differences += own
@@ -186,7 +179,7 @@ def main() -> None:
         worlds = {seed: make_world(folder / f"seed-{seed}", seed) for seed in arguments.seeds}
         rows = []
         for seed, world in worlds.items():
-            counts = world.count(world.record)
+            counts = world.count(world.ours)
             scores = [Score.of(counts, alone=alone) for alone in (False, True)]
             rows.append([str(seed), *(f"{v:.3f}" for s in scores for v in (s.recall, s.false, s.rows))])
         header = ["seed", "with congeners: recall", "false", "rows", "alone in their genus: recall", "false", "rows"]
