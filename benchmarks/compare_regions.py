@@ -159,7 +159,7 @@ def draw(collection: Collection, per_species: int) -> frozenset[str]:
     generator = np.random.default_rng(0)
     by_species: dict[str, list[str]] = {}
     for record in collection.images:
-        by_species.setdefault(record.taxon.species or "", []).append(record.image_id)
+        by_species.setdefault(record.species, []).append(record.image_id)
     return frozenset(name for ids in by_species.values() for name in generator.permutation(ids)[:per_species].tolist())
 
 

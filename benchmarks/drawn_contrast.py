@@ -32,8 +32,8 @@ from sae_traits.config.tree import build
 from sae_traits.evaluation.statistics import Interval, bootstrap_interval
 from sae_traits.runs.context import Context
 from sae_traits.steps import STEPS, run_steps
-from sae_traits.testbench.drawn import draw_collection
-from sae_traits.testbench.truth import ImageCounts, count_found
+from sae_traits.testbench.drawn import Truth, draw_collection
+from sae_traits.testbench.truth import PartMap
 from sae_traits.traits.candidates import all_candidates
 from sae_traits.traits.encode import Codes
 from sae_traits.traits.plan import plan_regions
@@ -51,6 +51,21 @@ Regions = list[list[tuple[int, ...]]]
 """The patches of every region of every image, the strongest first."""
 
 
+@dataclass(frozen=True, slots=True)
+class ImageCounts:
+    """What the regions of one image found; what two ways to choose regions are compared by."""
+
+    species: str
+    alone_in_genus: bool
+    n_diagnostic: int
+    """Diagnostic traits whose part is in sight."""
+    n_found: int
+    """Of these, on whose part a region lies."""
+    n_regions: int
+    n_false: int
+    """Regions that lie on no part with a diagnostic trait."""
+
+
 @dataclass(frozen=True)
 class World:
     """One drawn world, and the regions that each way chose in it."""
@@ -61,8 +76,28 @@ class World:
     """By the names of OTHERS."""
 
     def count(self, regions: Regions) -> list[ImageCounts]:
-        """What the regions found, an image each."""
-        return count_found(self.context.collection, regions, self.context.features.info)
+        """What the regions found, by the rules of `truth.score`; one entry per image."""
+        collection, info = self.context.collection, self.context.features.info
+        truth = Truth.load(collection.root)
+        counts = []
+        for record, of_image in zip(collection.images, regions, strict=True):
+            species = truth.of(record.species)
+            grid = info.grid((record.width, record.height))
+            part_map = PartMap.load(collection, record, grid, len(truth.parts))
+            lies_on = part_map.lies_on(of_image)
+            parts = [truth.parts.index(trait.part) for trait in species.diagnostic]
+            in_sight = part_map.in_sight(parts)
+            counts.append(
+                ImageCounts(
+                    species=record.species,
+                    alone_in_genus=species.alone_in_genus,
+                    n_diagnostic=len(in_sight),
+                    n_found=int(lies_on[:, in_sight].any(axis=0).sum()),
+                    n_regions=len(of_image),
+                    n_false=int((~lies_on[:, parts].any(axis=1)).sum()),
+                )
+            )
+        return counts
 
 
 def make_world(folder: Path, seed: int) -> World:

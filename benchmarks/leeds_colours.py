@@ -141,7 +141,7 @@ def name_colors(context: Context, folder: Path, *, use_masks: bool) -> list[Name
 def _named(trait: Trait, collection: Collection) -> Named:
     said = {attribute.name: color_family(attribute.value) for attribute in trait.description.attributes}
     row = trait.candidate.image
-    return Named(row, collection.images[row].taxon.species or "", said["colour"], said.get("marking colour"))
+    return Named(row, collection.images[row].species, said["colour"], said.get("marking colour"))
 
 
 def species_row(species: str, named: Sequence[Named], guides: Sequence[str]) -> list[str]:
