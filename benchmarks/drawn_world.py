@@ -18,7 +18,7 @@ from sae_traits.config.layers import read_config, recipe_file
 from sae_traits.config.tree import build
 from sae_traits.runs.context import Context
 from sae_traits.steps import STEPS, run_steps
-from sae_traits.testbench.clip import DRAWN_CLIP
+from sae_traits.testbench.demo import DRAWN_CLIP
 from sae_traits.testbench.drawn import draw_collection
 from sae_traits.testbench.truth import DrawnTruth
 
