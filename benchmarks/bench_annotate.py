@@ -33,7 +33,7 @@ FAULTS = dict.fromkeys(("error", "busy", "truncated", "malformed", "dropped"), 0
 @contextmanager
 def annotation(folder: Path, server: RunningServer, n_candidates: int):
     """A process that describes candidates until the block ends."""
-    options = {"describer": "server", "describer_model": "m", "base_url": server.base_url, "in_flight": IN_FLIGHT}
+    options = {"class": "Server", "model": "m", "base_url": server.base_url, "in_flight": IN_FLIGHT}
     script = TESTS / "describer_server" / "many.py"
     command = [sys.executable, str(script), str(folder), str(n_candidates // TRAITS), json.dumps(options)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "NO_PROXY": "127.0.0.1"}

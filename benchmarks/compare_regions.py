@@ -24,21 +24,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from sae_traits.encoding import encode
-from sae_traits.encoding import plan_regions as plan_regions_of
-from sae_traits.evaluation.localisation import patches_on_animal
-from sae_traits.extraction import extract_features, features_of
-from sae_traits.runs.run import Run
-from sae_traits.training import train
 from tables import describe_machine, markdown_table
 
-from sae_traits.config.layers import resolve
+from sae_traits.config import RunConfig, VisionModel
 from sae_traits.config.regions import GradCAMRegions
+from sae_traits.config.tree import build
 from sae_traits.describers.measured import MeasuredDescriber
 from sae_traits.evaluation.statistics import Interval, bootstrap_interval, paired_difference
+from sae_traits.evaluation.tasks.localisation import patches_on_animal
 from sae_traits.features.backbone import choose_device, load_backbone
 from sae_traits.features.gradcam import load_gradcam
+from sae_traits.runs.context import Context
 from sae_traits.schema import REGION_SOURCES, BackboneInfo, Candidate, Collection, ImageRecord, Region
+from sae_traits.steps import STEPS, run_steps
 from sae_traits.traits.annotate import describe_candidates, export_traits
 from sae_traits.traits.chosen import LatentsBySpecies
 from sae_traits.traits.class_maps import write_class_maps
@@ -49,12 +47,12 @@ from sae_traits.traits.table import read_traits
 
 LAYER = 11
 WAYS: dict[str, dict[str, Any]] = {
-    **{regions: {"regions": regions} for regions in REGION_SOURCES},
+    **{kind: {"kind": kind} for kind in REGION_SOURCES},
     # Every patch has one half of every component, so at the default quantile (0.7) nearly all fire in every image.
     # At this one as many fire at a patch as of the SAE's: 16 x 0.3 = 96 x 0.05.
-    "pca, quantile 0.95": {"regions": "pca", "firing_quantile": 0.95},
+    "pca, quantile 0.95": {"kind": "pca", "contrast": {"firing_quantile": 0.95}},
 }
-"""Name -> options of the contrast."""
+"""Name -> the section `regions`."""
 GRADCAM_LAST = "gradcam, last layer"
 """Grad-CAM where its authors take it, on a coarser grid than that of the features: 7 x 7 patches, not 14 x 14."""
 Key = TypeVar("Key", int, str)
@@ -99,16 +97,15 @@ class Sample:
         return (found for found in self.plan.candidates() if found[0].image_id in self.images)
 
 
-def make_run(shared: Path, folder: Path) -> Run:
+def make_run(shared: Path, folder: Path) -> Context:
     """Extract the features and train the SAE, unless that is done."""
     options = {
         "collection": {"source": str(shared / "data/leeds_butterfly/metadata.csv")},
-        "features": {"backbone": str(shared / "models/mobilenet_v2_inat_insect"), "layer": LAYER},
+        "features": {"backbone": {"model": str(shared / "models/mobilenet_v2_inat_insect"), "layer": LAYER}},
     }
-    run = Run.create(folder, resolve(options))
-    extract_features(run)
-    train(run)
-    return run
+    context = Context.create(folder, build(RunConfig, options), STEPS)
+    run_steps(context, ["collect", "extract", "train"])
+    return context
 
 
 def compare(folder: Path, way: str, per_species: int) -> Found | None:
@@ -129,18 +126,17 @@ def compare(folder: Path, way: str, per_species: int) -> Found | None:
 
 def plan_way(folder: Path, way: str) -> tuple[Plan, BackboneInfo]:
     """The regions of one of WAYS, and the patches that they are made of."""
-    run = Run.open(folder, {"contrast": WAYS[way]})
-    collection = Collection.load(run.images_file)
-    source = features_of(run, collection)
-    encode(run, collection, source)
-    return plan_regions_of(run, collection, source), source.info
+    context = Context.open(folder, STEPS, {"regions": WAYS[way]})
+    run_steps(context, ["encode"])
+    return context.plan, context.features.info
 
 
 def plan_gradcam_at_last_layer(folder: Path) -> tuple[Plan, BackboneInfo]:
     """Grad-CAM's regions at the backbone's last hidden state, and the patches there."""
-    run = Run.open(folder)
-    collection = Collection.load(run.images_file)
-    info = load_backbone(replace(run.config.features, layer=-1)).info
+    context = Context.open(folder, STEPS)
+    collection, features = context.collection, context.config.features
+    assert isinstance(features.backbone, VisionModel)
+    info = load_backbone(replace(features.backbone, layer=-1), framing=features.framing, device=features.device).info
     file = folder / "comparison" / "last-layer.parquet"
     gradcam = load_gradcam(info, choose_device("auto"))
     write_class_maps(collection, gradcam, file, image_batch_size=16, workers=2)
@@ -153,7 +149,7 @@ def shares_on_animal(plan: Plan, info: BackboneInfo) -> tuple[np.ndarray, np.nda
     for record, pairs in plan.candidates():
         on_animal = patches_on_animal(plan.collection, record, info.grid((record.width, record.height)))
         assert on_animal is not None
-        found += [(c.record, on_animal[list(c.patches)].mean(), region.area_fraction) for c, region in pairs]
+        found += [(c.image, on_animal[list(c.patches)].mean(), region.area_fraction) for c, region in pairs]
     rows, shares, areas = zip(*found, strict=True)
     return np.array(rows), np.array(shares), np.array(areas)
 

@@ -23,17 +23,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from sae_traits.runs.run import Run
 from tables import markdown_table
 
-from sae_traits import pipeline
-from sae_traits.config.layers import read_config, resolve
+from sae_traits.config import RunConfig
+from sae_traits.config.layers import read_config, recipe_file
 from sae_traits.config.regions import PaperContrast, SAERegions, SpecimenContrast
+from sae_traits.config.tree import build
 from sae_traits.evaluation.statistics import Interval, bootstrap_interval
-from sae_traits.features.store import FeatureStore
-from sae_traits.schema import Collection
-from sae_traits.testbench.drawn import draw_collection
-from sae_traits.testbench.truth import ImageCounts, count_found
+from sae_traits.runs.context import Context
+from sae_traits.steps import STEPS, run_steps
+from sae_traits.testbench.drawn import Truth, draw_collection
+from sae_traits.testbench.truth import PartMap
 from sae_traits.traits.candidates import all_candidates
 from sae_traits.traits.encode import Codes
 from sae_traits.traits.plan import plan_regions
@@ -51,19 +51,53 @@ Regions = list[list[tuple[int, ...]]]
 """The patches of every region of every image, the strongest first."""
 
 
+@dataclass(frozen=True, slots=True)
+class ImageCounts:
+    """What the regions of one image found; what two ways to choose regions are compared by."""
+
+    species: str
+    alone_in_genus: bool
+    n_diagnostic: int
+    """Diagnostic traits whose part is in sight."""
+    n_found: int
+    """Of these, on whose part a region lies."""
+    n_regions: int
+    n_false: int
+    """Regions that lie on no part with a diagnostic trait."""
+
+
 @dataclass(frozen=True)
 class World:
     """One drawn world, and the regions that each way chose in it."""
 
-    collection: Collection
-    record: Regions
+    context: Context
+    ours: Regions
     others: dict[str, Regions]
     """By the names of OTHERS."""
-    run: Run
 
     def count(self, regions: Regions) -> list[ImageCounts]:
-        """What the regions found, an image each."""
-        return count_found(self.collection, regions, FeatureStore.open(self.run.activations).info)
+        """What the regions found, by the rules of `truth.score`; one entry per image."""
+        collection, info = self.context.collection, self.context.features.info
+        truth = Truth.load(collection.root)
+        counts = []
+        for record, of_image in zip(collection.images, regions, strict=True):
+            species = truth.of(record.species)
+            grid = info.grid((record.width, record.height))
+            part_map = PartMap.load(collection, record, grid, len(truth.parts))
+            lies_on = part_map.lies_on(of_image)
+            parts = [truth.parts.index(trait.part) for trait in species.diagnostic]
+            in_sight = part_map.in_sight(parts)
+            counts.append(
+                ImageCounts(
+                    species=record.species,
+                    alone_in_genus=species.alone_in_genus,
+                    n_diagnostic=len(in_sight),
+                    n_found=int(lies_on[:, in_sight].any(axis=0).sum()),
+                    n_regions=len(of_image),
+                    n_false=int((~lies_on[:, parts].any(axis=1)).sum()),
+                )
+            )
+        return counts
 
 
 def make_world(folder: Path, seed: int) -> World:
@@ -72,26 +106,20 @@ def make_world(folder: Path, seed: int) -> World:
     given = {
         "collection": {"source": str(folder / "collection"), "split_seed": seed},
         "train": {"seed": seed},
-        "contrast": {"firing_quantile": FIRING_QUANTILE},
+        "regions": {"contrast": {"firing_quantile": FIRING_QUANTILE}},
     }
-    run = Run.create(folder, resolve(read_config(pipeline.recipe_file("demo.yaml")), given))
-    pipeline.extract_features(run)
-    pipeline.train(run)
-    pipeline.annotate_run(run)
-    collection = Collection.load(run.images_file)
+    context = Context.create(folder, build(RunConfig, read_config(recipe_file("demo.yaml")), given), STEPS)
+    run_steps(context, ["collect", "extract", "train", "encode"])
     return World(
-        collection,
-        record=choose_regions(run, collection, OURS.contrast, OURS),
-        others={name: choose_regions(run, collection, PaperContrast(), options) for name, options in OTHERS.items()},
-        run=run,
+        context,
+        ours=choose_regions(context, OURS.contrast, OURS),
+        others={name: choose_regions(context, PaperContrast(), options) for name, options in OTHERS.items()},
     )
 
 
-def choose_regions(
-    run: Run, collection: Collection, contrast: SpecimenContrast | PaperContrast, options: SAERegions
-) -> Regions:
+def choose_regions(context: Context, contrast: SpecimenContrast | PaperContrast, options: SAERegions) -> Regions:
     """The regions of every image, by the latents of one contrast, from the codes of the run."""
-    codes, info = Codes.open(run.codes), FeatureStore.open(run.activations).info
+    codes, collection, info = Codes.open(context.folder.codes), context.collection, context.features.info
     chosen = plan_regions(replace(OURS, contrast=contrast), collection, info, codes=codes).chosen
     regions: Regions = [[] for _ in collection.images]
     for _, candidates in all_candidates(codes, collection.images, chosen, info, options):
@@ -143,7 +171,7 @@ def compare(worlds: dict[int, World], other: dict[int, Regions]) -> str:
     scores: list[tuple[Score, Score]] = []
     rows = []
     for seed, world in worlds.items():
-        ours, theirs = (world.count(regions) for regions in row_for_row(world.record, other[seed]))
+        ours, theirs = (world.count(regions) for regions in row_for_row(world.ours, other[seed]))
         recalls, other_recalls = recall_of_species(ours), recall_of_species(theirs)
         own = [(species, recall - other_recalls[species]) for species, recall in recalls.items()]
         differences += own
@@ -186,7 +214,7 @@ def main() -> None:
         worlds = {seed: make_world(folder / f"seed-{seed}", seed) for seed in arguments.seeds}
         rows = []
         for seed, world in worlds.items():
-            counts = world.count(world.record)
+            counts = world.count(world.ours)
             scores = [Score.of(counts, alone=alone) for alone in (False, True)]
             rows.append([str(seed), *(f"{v:.3f}" for s in scores for v in (s.recall, s.false, s.rows))])
         header = ["seed", "with congeners: recall", "false", "rows", "alone in their genus: recall", "false", "rows"]

@@ -11,13 +11,16 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from sae_traits.runs.run import Run
 from tables import describe_machine, markdown_table
 
-from sae_traits import pipeline
-from sae_traits.config.layers import read_config, resolve
+from sae_traits.config import RunConfig
+from sae_traits.config.layers import read_config, recipe_file
+from sae_traits.config.tree import build
+from sae_traits.runs.context import Context
+from sae_traits.steps import STEPS, run_steps
 from sae_traits.testbench.demo import DRAWN_CLIP
 from sae_traits.testbench.drawn import draw_collection
+from sae_traits.testbench.truth import DrawnTruth
 
 CONDITIONS = ("name only", "name + traits", "name + another species' traits")
 FOUND = (
@@ -51,9 +54,10 @@ def run_world(folder: Path, seed: int, *, null: bool) -> dict:
         "train": {"seed": seed},
         "zero_shot": {"clip": str(DRAWN_CLIP)},
     }
-    run = Run.create(folder, resolve(read_config(pipeline.recipe_file("demo.yaml")), given))
-    pipeline.run_all(run)
-    return json.loads((run.evaluation / "results.json").read_text())
+    config = build(RunConfig, read_config(recipe_file("demo.yaml")), given)
+    context = Context.create(folder, config, STEPS, extra_tasks=(DrawnTruth(),))
+    run_steps(context)
+    return json.loads(context.folder.results.read_text())
 
 
 def interval(values: dict) -> str:
@@ -63,12 +67,12 @@ def interval(values: dict) -> str:
 
 def found_row(world: str, seed: int, results: dict) -> list[str]:
     """What was found: diagnostic traits, where regions lie, and how many traits are significant."""
-    traits = results["traits"]
+    traits = results["annotation"]
     significant = f"{traits['n_significant']} of {traits['n_traits']}"
     if world == "null":  # its labels say nothing, so there is nothing to find
         return [world, str(seed), "", "", "", significant]
-    recall = results["drawn"]["recall"][0]
-    location = {row["where"]: row["regions"] for row in results["drawn"]["location"]}
+    drawn = results["extra"]["drawn"]["values"]
+    recall, location = drawn["recall"][0], {row["where"]: row["regions"] for row in drawn["location"]}
     return [
         world,
         str(seed),
@@ -81,8 +85,8 @@ def found_row(world: str, seed: int, results: dict) -> list[str]:
 
 def zero_shot_row(world: str, seed: int, results: dict) -> list[str]:
     """Top-1 of the conditions, and whether the traits help."""
-    zero_shot = results["zero_shot"]
-    top1 = {score["condition"]: score["top"]["1"] for score in zero_shot["conditions"]}
+    zero_shot = results["tasks"]["zero_shot"]
+    top1 = {score["name"]: score["top"]["1"] for score in zero_shot["conditions"]}
     gain = next(c for c in zero_shot["comparisons"] if c["condition"] == "name + traits")
     return [
         world,
@@ -118,7 +122,7 @@ def main() -> None:
             found.append(found_row(world, seed, results))
             zero_shot.append(zero_shot_row(world, seed, results))
             if world == "drawn" and seed == 0:
-                naming = [naming_row(row) for row in results["drawn"]["naming"]]
+                naming = [naming_row(row) for row in results["extra"]["drawn"]["values"]["naming"]]
     tables = markdown_table(FOUND, found), markdown_table(ZERO_SHOT, zero_shot), markdown_table(NAMING, naming)
     print(describe_machine(), *tables, sep="\n\n")
 

@@ -27,15 +27,14 @@ from pathlib import Path
 import numpy as np
 from compare_regions import make_run
 from numpy.typing import NDArray
-from sae_traits.encoding import encode, plan_regions
-from sae_traits.extraction import features_of
-from sae_traits.runs.run import Run
 from tables import describe_machine, markdown_table
 
 from sae_traits.describers.colours import color_family
 from sae_traits.describers.measured import MeasuredDescriber
 from sae_traits.evaluation.statistics import bootstrap_interval
+from sae_traits.runs.context import Context
 from sae_traits.schema import Collection, Trait
+from sae_traits.steps import run_steps
 from sae_traits.traits.annotate import describe_candidates, export_traits
 from sae_traits.traits.ledger import Ledger
 from sae_traits.traits.table import read_traits
@@ -126,12 +125,10 @@ def check_quotes(shared: Path) -> None:
         sys.exit(f"the guide does not say {'; '.join(wrong)}")
 
 
-def name_colors(run: Run, folder: Path, *, use_masks: bool) -> list[Named]:
+def name_colors(context: Context, folder: Path, *, use_masks: bool) -> list[Named]:
     """Describe the regions of all images with `measured`; the colours that it names."""
-    collection = Collection.load(run.images_file)
-    source = features_of(run, collection)
-    encode(run, collection, source)
-    plan = plan_regions(run, collection, source)
+    run_steps(context, ["encode"])
+    plan, collection = context.plan, context.collection
     folder.mkdir(parents=True, exist_ok=True)
     traits_file = folder / "traits.parquet"
     with Ledger(folder / "ledger.sqlite") as ledger:

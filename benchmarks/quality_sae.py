@@ -21,27 +21,28 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, Protocol, get_args, get_type_hints
+from typing import Any, Protocol, get_args
 
 import numpy as np
 import torch
 from contestants import NAMES, OURS, check_environments, run_task
 from peers.contract import PATCHES, Task
-from sae_traits.runs.run import Run
 from safetensors.torch import load_file, save_file
 from tables import describe_machine, markdown_table
 
-from sae_traits import pipeline
-from sae_traits.config.layers import resolve
-from sae_traits.config.train import ReLU, TrainConfig
+from sae_traits.config import RunConfig
+from sae_traits.config.train import Architecture, ReLU, TrainConfig
+from sae_traits.config.tree import build
 from sae_traits.features.store import FeatureShard, FeatureStore
 from sae_traits.features.stream import PatchStream
+from sae_traits.runs.context import Context
 from sae_traits.sae.baselines import fit_baseline
 from sae_traits.sae.metrics import measure_sae
 from sae_traits.sae.model import SAE
 from sae_traits.sae.monosemanticity import measure_monosemanticity
 from sae_traits.sae.trainer import peak_learning_rate
 from sae_traits.schema import Collection, Split
+from sae_traits.steps import STEPS, run_steps
 
 D_MODEL = 96
 N_LATENTS = 1536
@@ -160,8 +161,8 @@ class BaselineCell:
 
 def our_cells() -> Iterator[Cell]:
     """Every architecture that sae-traits trains."""
-    for architecture in get_args(get_type_hints(TrainConfig)["architecture"]):
-        yield from at_all_sparsities(TrainedCell(OURS, architecture))
+    for architecture in get_args(Architecture):
+        yield from at_all_sparsities(TrainedCell(OURS, architecture.kind))
 
 
 def peer_cells() -> Iterator[Cell]:
@@ -205,11 +206,14 @@ def prepare(work: Path, shared: Path, n_patches: int) -> list[FeatureShard]:
     """Extract the features, write the training patches of every seed in their order, and give the held-out features."""
     given = {
         "collection": {"source": str(shared / "data" / "leeds_butterfly" / "metadata.csv")},
-        "features": {"backbone": str(shared / "models" / "mobilenet_v2_inat_insect"), "layer": 11, "device": "cpu"},
+        "features": {
+            "backbone": {"model": str(shared / "models" / "mobilenet_v2_inat_insect"), "layer": 11},
+            "device": "cpu",
+        },
     }
-    run = Run.create(work / "run", resolve(given))
-    pipeline.extract_features(run)
-    store, collection = FeatureStore.open(run.activations), Collection.load(run.images_file)
+    context = Context.create(work / "run", build(RunConfig, given), STEPS)
+    run_steps(context, ["collect", "extract"])
+    store, collection = FeatureStore.open(context.folder.activations), context.collection
     training = rows_of(collection, "train")
     for seed in SEEDS:
         file = patches_file(work, seed)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import tempfile
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from accelerate import Accelerator
 
-from sae_traits.config.train import ReLU, TopK, TrainConfig
+from sae_traits.config.train import Architecture, ReLU, TrainConfig
 from sae_traits.sae.trainer import FeatureScale, train_saes
 
 from .contract import Task, TimedBatches, Trained, answer
@@ -21,7 +21,7 @@ def train(batches: TimedBatches, task: Task) -> Trained:
     assert task.dead_after is None, "sae-traits revives dead latents after a fixed number of patches"
     rate: dict[str, Any] = {} if task.learning_rate is None else {"learning_rate": task.learning_rate}
     config = TrainConfig(
-        architecture=TopK(k=task.k) if task.architecture == "topk" else ReLU(l1_coefficient=task.l1_coefficient),
+        architecture=_architecture(task),
         n_latents=task.n_latents,
         n_patches=len(batches) * task.batch_size,
         batch_size=task.batch_size,
@@ -40,6 +40,11 @@ def train(batches: TimedBatches, task: Task) -> Trained:
             accelerator=Accelerator(cpu=True),
         )
     return Trained(sae.state_dict(), sae.config.to_dict())
+
+
+def _architecture(task: Task) -> Architecture:
+    kind = next(kind for kind in get_args(Architecture) if kind.kind == task.architecture)
+    return kind(l1_coefficient=task.l1_coefficient) if kind is ReLU else kind(k=task.k)
 
 
 def _scale(x: torch.Tensor) -> FeatureScale:

@@ -59,12 +59,15 @@ def test_boxes_get_their_margin_and_specks_go(run):
         assert found[name].box[2] > tight[name].box[2]
 
 
+def without_databases(run):
+    return {file: sha256 for file, sha256 in content(run).items() if ".sqlite" not in file}
+
+
 def test_a_describer_that_fails_leaves_the_finished_run_as_it_was(run, capsys):
-    before, records = content(run, "ledger.sqlite", "ledger.sqlite.lock"), (run / "steps.json").read_bytes()
+    former = without_databases(run)
     arguments = ["--describer", "server", "--describer-model", "m", "--base-url", "http://127.0.0.1:1/v1"]
     assert main(["annotate", str(run), *arguments]) == 1
     assert "127.0.0.1:1" in capsys.readouterr().err
-    assert content(run, "ledger.sqlite", "ledger.sqlite.lock") == before
-    assert (run / "steps.json").read_bytes() == records
+    assert without_databases(run) == former
     assert main(["publish", str(run), "--model-repo", "a/b", "--dataset-repo", "a/c", "--dry-run"]) == 0
     assert "nothing was uploaded" in capsys.readouterr().out
