@@ -203,7 +203,13 @@ def test_every_option_of_every_variant_is_known_to_run():
 
 def test_help_names_the_values_that_options_take(capsys):
     text = help_of(capsys, "annotate", "--describer", "server")
-    for words in ("--in-flight N ", "--temperature X ", "--base-url URL ", "--describer-model MODEL", "--box-margin X "):
+    for words in (
+        "--in-flight N ",
+        "--temperature X ",
+        "--base-url URL ",
+        "--describer-model MODEL",
+        "--box-margin X ",
+    ):
         assert words in text
     assert "Default: 0.01." in text
     assert "Default: None" not in text

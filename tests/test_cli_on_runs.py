@@ -20,7 +20,7 @@ OPTIONS += ["--backbone", "texture", "--n-patches", "5000", "--batch-size", "512
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     folder = tmp_path_factory.mktemp("drawn") / "collection"
-    draw_collection(folder, images_per_species=3, workers=1)
+    draw_collection(folder, images_per_species=2, workers=1)
     return folder
 
 
@@ -70,9 +70,7 @@ def test_a_finished_run_on_a_read_only_folder_is_complete(drawn, run):
         folder.chmod(0o555)
     command = [sys.executable, "-m", "sae_traits.cli", "run", drawn, "--out", run]
     try:
-        again = subprocess.run(
-            [*command, *OPTIONS], preexec_fn=without_root_powers, capture_output=True, text=True
-        )
+        again = subprocess.run([*command, *OPTIONS], preexec_fn=without_root_powers, capture_output=True, text=True)
         other = subprocess.run(
             [*command, *OPTIONS, "--seed", "1"], preexec_fn=without_root_powers, capture_output=True, text=True
         )

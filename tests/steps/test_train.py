@@ -167,7 +167,12 @@ class Kept(GeneralTracker):
 def test_a_tracker_is_closed_also_when_training_fails(extracted, tmp_path, learning_rate):
     context, kept = Context.open(extracted, STEPS), Kept()
     config = TrainConfig(
-        architecture=TopK(k=4), n_latents=64, n_patches=5000, batch_size=2048, learning_rate=learning_rate, tracker="kept"
+        architecture=TopK(k=4),
+        n_latents=64,
+        n_patches=5000,
+        batch_size=2048,
+        learning_rate=learning_rate,
+        tracker="kept",
     )
 
     def train():
