@@ -18,8 +18,8 @@ class ReleaseConfig:
     )
     images: Literal["embed", "reference"] = option(
         "embed",
-        "embed: the dataset holds the images; reference: it says where they came from, for images that may not be passed "
-        "on (`sae-traits rehydrate` puts them in).",
+        "embed: the dataset holds the images; reference: it says where they came from, for images that may not be "
+        "passed on (`sae-traits rehydrate` puts them in).",
     )
     shard_megabytes: int = option(64, "Size of a Parquet file of the dataset, about.")
 

@@ -27,8 +27,8 @@ class ZeroShotConfig:
     )
     text_type: Literal["asis", "sci", "taxon", "com", "sci_com", "taxon_com"] = option(
         "sci",
-        "How a species is named: asis: as labelled; sci: its binomial; taxon: all ranks; com: its common name; sci_com, "
-        "taxon_com: both (BioCLIP's text types).",
+        "How a species is named: asis: as labelled; sci: its binomial; taxon: all ranks; com: its common name; "
+        "sci_com, taxon_com: both (BioCLIP's text types).",
     )
     common_names: str | None = option(
         None,
