@@ -344,10 +344,11 @@ examples:
   sae-traits annotate runs/moths --regions pca""",
 )
 def annotate(arguments: argparse.Namespace) -> int:
-    given = given_options(arguments).get("regions", {})
-    latents = given.get("contrast", {})
+    regions = given_options(arguments).get("regions")
+    contrast = regions.get("contrast") if isinstance(regions, dict) else None
     # A commit of an earlier dataset is none of this one.
-    forgotten = [{"regions": {"contrast": {"revision": None}}}] if "latents" in latents else []
+    is_other = isinstance(contrast, dict) and "latents" in contrast
+    forgotten = [{"regions": {"contrast": {"kind": "released", "revision": None}}}] if is_other else []
     context = _old_run(arguments, *forgotten)
     if not arguments.estimate:
         return _do(context, arguments, "encode", "annotate", "dataset", "cards")
@@ -503,6 +504,7 @@ def _convert_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) ->
     )
     parser.add_argument("destination", type=Path, metavar="DST", help="A new folder.")
     parser.add_argument("--to", choices=["sae-traits", "sae_lens"], default="sae-traits", help="Layout (sae-traits).")
+    parser.add_argument("--subfolder", default="", metavar="FOLDER", help="Folder of the SAE inside SRC.")
 
 
 @command(
@@ -511,12 +513,14 @@ def _convert_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) ->
     examples="""\
 examples:
   sae-traits convert sae.pt saes/papers
+  sae-traits convert ORG/SAES saes/layer-10 --subfolder layers.10
   sae-traits convert ORG/SAE exported/ --to sae_lens""",
 )
 def convert(arguments: argparse.Namespace) -> int:
     from sae_traits.sae.formats.export import convert as convert_sae
 
-    config = convert_sae(arguments.source, arguments.destination, to=arguments.to).config
+    sae = convert_sae(arguments.source, arguments.destination, to=arguments.to, subfolder=arguments.subfolder)
+    config = sae.config
     line = f"{arguments.destination}: {config.architecture}, {config.d_model} wide, {config.n_latents} latents"
     _show({"destination": str(arguments.destination), **config.to_dict()}, [line], arguments)
     return DONE
@@ -564,6 +568,9 @@ def _rehydrate_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) 
     )
     parser.add_argument("--connections", type=int, default=8, metavar="N", help="Images fetched at a time (8).")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="Threads that encode images (2).")
+    parser.add_argument(
+        "--allow-private-addresses", action="store_true", help="Fetch also from this machine and from private networks."
+    )
 
 
 @command(
@@ -586,6 +593,7 @@ def rehydrate(arguments: argparse.Namespace) -> int:
         photographs=arguments.photographs,
         connections=arguments.connections,
         workers=arguments.workers,
+        allow_private_addresses=arguments.allow_private_addresses,
     )
     _show(done.to_dict(), done.lines(), arguments)
     return PARTLY_DONE if done.missing else DONE

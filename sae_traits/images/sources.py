@@ -16,7 +16,7 @@ from sae_traits.images.note import read_note
 FORMATS: tuple[Format, ...] = (hub.FORMAT, bioscan.FORMAT, darwin_core.FORMAT, table.FORMAT, folder.FORMAT)
 """In the order in which they are tried; a new one is a file with a `FORMAT`, and a place here."""
 
-_OPTIONS_OF_FETCHING = ("image_cache", "connections")
+_OPTIONS_OF_FETCHING = ("image_cache", "connections", "allow_private_addresses")
 """They say how images are fetched, not which."""
 
 

@@ -190,7 +190,9 @@ class Context:
         from sae_traits.sae.model import SAE
 
         train = self.config.train
-        return SAE.from_pretrained(train.sae, revision=train.revision) if isinstance(train, AdoptedSAE) else None
+        if not isinstance(train, AdoptedSAE):
+            return None
+        return SAE.from_pretrained(train.sae, subfolder=train.subfolder, revision=train.revision)
 
     @cached_property
     def backbone(self) -> Backbone:

@@ -41,7 +41,9 @@ def publish(context: Context, terms: Terms, *, dry_run: bool) -> list[str]:
                 f"{changed[0]} is missing or not as it was written; run `sae-traits run` on {folder.path} again, which "
                 "makes it anew"
             )
-    for warning in warnings_of(context.collection, embeds_images=context.config.release.images == "embed"):
+    for warning in warnings_of(
+        context.collection, context.features.info, embeds_images=context.config.release.images == "embed"
+    ):
         warn(warning)
     with TemporaryDirectory(prefix="sae-traits-publish-") as temporary:
         model_folder, dataset_folder = Path(temporary, "model"), Path(temporary, "dataset")

@@ -41,12 +41,12 @@ class Run:
 
 
 @pytest.fixture
-def run(tmp_path):
+def run(tmp_path, caplog):
+    caplog.set_level("INFO", logger="sae_traits")
     return Run(tmp_path)
 
 
 def test_a_step_is_done_once_and_again_when_its_inputs_change(run, caplog):
-    caplog.set_level("INFO")
     assert run.do("collect") == {"n": 1}
     assert run.do("collect") == {"n": 1}
     assert run.done == ["collect"]
@@ -57,7 +57,6 @@ def test_a_step_is_done_once_and_again_when_its_inputs_change(run, caplog):
 
 @pytest.mark.parametrize("damage", ["deleted", "cut", "flipped", "flipped, with its old time"])
 def test_a_step_whose_files_are_not_as_they_were_written_is_done_again(run, caplog, damage):
-    caplog.set_level("INFO")
     run.do("collect")
     file = run.folder / "collect"
     before = file.stat()

@@ -19,6 +19,7 @@ from sae_traits.runs.context import Context
 from sae_traits.sae.collection_training import train_on_source
 from sae_traits.sae.measuring import measure_on_held_out
 from sae_traits.sae.stability import mean_stability
+from sae_traits.sae.sweep import MARGIN
 from sae_traits.steps import STEPS
 from sae_traits.testbench.drawn import draw_collection
 
@@ -86,7 +87,7 @@ def test_a_sweep_has_a_folder_an_sae_and_the_recommended_one_at_the_root(extract
     recommended = SAE.from_pretrained(folder, subfolder=sweep["recommended"])
     assert torch.equal(root.W_dec, recommended.W_dec)
     scores = {row["folder"]: row["metrics"]["monosemanticity"]["mean_with_zeros"] for row in sweep["saes"]}
-    assert scores[sweep["recommended"]] == max(scores.values())
+    assert scores[sweep["recommended"]] >= max(scores.values()) - MARGIN
     assert SAE.from_pretrained(folder, subfolder="topk-k4").config.k == 4
     assert main(["train", str(extracted), "--sweep", "batch_size=1,2"]) == 2
     assert "cannot vary batch_size" in capsys.readouterr().err
