@@ -68,7 +68,7 @@ class ModelDescriberConfig(DescriberConfig):
     in_flight: int = option(64, "Calls under way at the same time.", is_local=True)
     max_consecutive_unusable: int = option(
         30,
-        "Stop after this many answers of the model in a row that cannot be used: cut off, refused, or not as asked for.",
+        "Stop after this many answers in a row that cannot be used: cut off, refused, or not as asked for.",
         is_local=True,
     )
     seconds_per_call: float = option(2.0, "For --estimate: how long a call takes.", is_local=True)
