@@ -148,7 +148,12 @@ def build_parser(words: Sequence[str], *, all_options: bool = False) -> argparse
         )
         one.set_defaults(parser=one)
         if all_options or name in words:
-            one.add_argument("--format", choices=["text", "json"], default="text", help="What stdout carries (text).")
+            one.add_argument(
+                "--format",
+                choices=["text", "json"],
+                default="text",
+                help="What is printed: text for people, json for scripts. Default: text.",
+            )
             each.add_arguments(one, words)
     return parser
 
@@ -171,7 +176,7 @@ def _add_existing_run(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, metavar="YAML", help="Options from a file, or a recipe by its name.")
+    parser.add_argument("--config", type=Path, metavar="YAML", help="File of options, or the name of a recipe.")
 
 
 def _new_run(arguments: argparse.Namespace, *decided: dict[str, Any]) -> Context:
@@ -239,9 +244,7 @@ def _do(context: Context, arguments: argparse.Namespace, *steps: str) -> int:
 
 def _run_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     _add_source(parser)
-    parser.add_argument(
-        "--estimate", action="store_true", help="Read the collection, say what the rest takes, and stop."
-    )
+    parser.add_argument("--estimate", action="store_true", help="Read the images, say what the run takes, and stop.")
     parser.add_argument(
         "--teraflops", type=float, metavar="N", help=f"For the estimate: speed in TFLOP/s ({TWO_CORES})."
     )
@@ -282,7 +285,7 @@ def _estimated(context: Context, arguments: argparse.Namespace, estimate: Callab
 
 def _extract_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     _add_source(parser)
-    parser.add_argument("--estimate", action="store_true", help="Say how many bytes it would write, and stop.")
+    parser.add_argument("--estimate", action="store_true", help="Say how many bytes the features take, and stop.")
     add_options(parser, words, "collection", "features")
 
 
@@ -326,12 +329,14 @@ def train(arguments: argparse.Namespace) -> int:
 
 def _annotate_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     _add_existing_run(parser)
-    parser.add_argument("--estimate", action="store_true", help="Say what the calls would cost, and ask nothing.")
+    parser.add_argument(
+        "--estimate", action="store_true", help="Say how many calls there are and what they cost, and stop."
+    )
     add_options(parser, words, "regions", "describer", "release")
 
 
 @command(
-    "Choose latents, describe their regions, write the dataset.",
+    "Choose and describe the traits of each image, and write the dataset.",
     _annotate_arguments,
     examples="""\
 examples:
@@ -359,7 +364,7 @@ PREDICTED = {"train": "adopted", "regions": "sae", "contrast": "released"}
 
 def _predict_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument(
-        "source", type=file_name, metavar="PHOTOGRAPHS", help="Folder of images, flat or nested, or table with file."
+        "source", type=file_name, metavar="PHOTOGRAPHS", help="Folder of images, or table with a column file."
     )
     parser.add_argument("--out", type=Path, metavar="RUN", help="Folder of the run (runs/NAME_OF_PHOTOGRAPHS).")
     _add_config(parser)
@@ -390,12 +395,14 @@ def predict(arguments: argparse.Namespace) -> int:
 
 def _latents_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="Folder of an annotated run.")
-    parser.add_argument("latent", type=int, nargs="*", metavar="LATENT", help="Which (those of large effect).")
+    parser.add_argument(
+        "latent", type=int, nargs="*", metavar="LATENT", help="Their numbers; by default those of the largest effect."
+    )
     parser.add_argument("--strongest", type=int, default=12, metavar="N", help="Images per latent (12).")
 
 
 @command(
-    "Show what latents stand for: statistics, strongest images.",
+    "Show what latents stand for: statistics and strongest images.",
     _latents_arguments,
     examples="example:\n  sae-traits latents runs/moths 17 230 --strongest 24",
 )
@@ -417,7 +424,7 @@ def _faithfulness_arguments(parser: argparse.ArgumentParser, words: Sequence[str
 
 
 @command(
-    "Ask about a sample of traits again, with the wrong region: who looks notices.",
+    "Test whether the describer looks at the region, by showing it a wrong one.",
     _faithfulness_arguments,
     examples="""\
 examples:
@@ -441,7 +448,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -
 
 
 @command(
-    "Score the regions, and ask a CLIP model whether traits help.",
+    "Score the regions, and test whether traits help a CLIP model.",
     _evaluate_arguments,
     examples="""\
 examples:
@@ -508,7 +515,7 @@ def _convert_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) ->
 
 
 @command(
-    "Bring an SAE of another library into this layout, or out of it.",
+    "Convert an SAE from another library's format, or to it.",
     _convert_arguments,
     examples="""\
 examples:
@@ -604,7 +611,7 @@ def _completion_arguments(parser: argparse.ArgumentParser, words: Sequence[str])
 
 
 @command(
-    "Print what makes a shell complete commands and options.",
+    "Print the script with which a shell completes commands and options.",
     _completion_arguments,
     examples='example:\n  eval "$(sae-traits completion bash)"',
 )

@@ -20,7 +20,7 @@ OPTIONS += ["--backbone", "texture", "--n-patches", "5000", "--batch-size", "512
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     folder = tmp_path_factory.mktemp("drawn") / "collection"
-    draw_collection(folder, images_per_species=3, workers=1)
+    draw_collection(folder, images_per_species=2, workers=1)
     return folder
 
 

@@ -30,31 +30,32 @@ class CollectionConfig:
     split_seed: int = option(0, "Seed of the split, and of the individuals that --per-species draws.")
     near_identical: Literal["keep", "train"] = option(
         "keep",
-        "Near-identical images that the source's own splits part: keep the splits and report them, or move all of them "
-        "to train.",
+        "Near-identical images in different splits of the source: keep: leave the splits as they are, and report the "
+        "images; train: move the images to train.",
     )
     image_package: Literal["original_full", "cropped", "original_256", "cropped_256"] = option(
-        "cropped_256", "BIOSCAN-5M: which of its packages of images."
+        "cropped_256", "For BIOSCAN-5M: which of its packages of images."
     )
-    source_config: str | None = option(
-        None, "Hub: the configuration of the dataset, where it has several.", metavar="NAME"
-    )
+    source_config: str | None = option(None, "For a dataset on the Hub: which of its configurations.", metavar="NAME")
     species_column: str | None = option(
-        None, "Hub: the column with the species, where its name does not say so.", metavar="COLUMN"
+        None, "For a dataset on the Hub: the column with the species, where its name does not say so.", metavar="COLUMN"
     )
     image_column: str | None = option(
-        None, "Hub: the column with the image, where there are several.", metavar="COLUMN"
+        None, "For a dataset on the Hub: the column with the image, where there are several.", metavar="COLUMN"
     )
     image_cache: str | None = option(
         None,
-        "Hub, Darwin Core: folder that keeps fetched images (a folder of the Hugging Face cache).",
+        "Folder that keeps images fetched for a Hub dataset or a Darwin Core archive; by default in the Hugging Face "
+        "cache.",
         metavar="FOLDER",
         is_made=True,
         is_local=True,
     )
-    connections: int = option(8, "Darwin Core: images that are fetched at the same time.", is_local=True)
+    connections: int = option(8, "For a Darwin Core archive: images fetched at the same time.", is_local=True)
     allow_private_addresses: bool = option(
-        False, "Darwin Core: fetch images also from this machine and from private networks.", is_local=True
+        False,
+        "For a Darwin Core archive: fetch images also from this machine and from private networks.",
+        is_local=True,
     )
     species_codes: bool = option(
         False,
@@ -63,7 +64,7 @@ class CollectionConfig:
     )
     labels: bool = option(
         True,
-        "Whether the source says the species; without labels (`sae-traits predict`) photographs need --latents.",
+        "Whether the source names the species; photographs without names are for `sae-traits predict`.",
     )
 
     @property

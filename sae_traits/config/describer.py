@@ -17,8 +17,8 @@ class DescriberConfig:
     )
     use_masks: bool = option(
         False,
-        "Measure on the animal's pixels alone, and where on the animal a region lies, by the collection's masks; "
-        "without it masks are for scoring only.",
+        "Use the collection's masks to measure on the animal's pixels alone, and where on the animal a region lies; "
+        "otherwise masks only score the regions.",
     )
 
     def __post_init__(self) -> None:
@@ -60,22 +60,20 @@ class ModelDescriberConfig(DescriberConfig):
         "region", "region: describe the region; whole: the baseline, an image without any outline."
     )
     images_per_description: int = option(
-        1, "Describe what so many individuals of a species and split have in common at a latent, in one call."
+        1, "Show this many individuals of a species in one call, and ask what they have in common at a latent."
     )
     name_species: bool = option(False, "Tell the model the species; what it then says may not be what it sees.")
     temperature: float = option(0.01, "Sampling temperature of the model; the paper used 0.01.")
-    max_tokens: int = option(256, "Longest answer, in tokens; a longer one is cut off and invalid.")
-    in_flight: int = option(
-        64, "Calls that are waited for at the same time, or asked together in this process.", is_local=True
-    )
+    max_tokens: int = option(256, "Longest answer, in tokens; a longer one is cut off, and left out.")
+    in_flight: int = option(64, "Calls under way at the same time.", is_local=True)
     max_consecutive_unusable: int = option(
         30,
-        "Stop after so many answers of a model in a row that cannot be used: cut off, refused, or not as asked for.",
+        "Stop after this many answers in a row that cannot be used: cut off, refused, or not as asked for.",
         is_local=True,
     )
-    seconds_per_call: float = option(2.0, "For the estimate: how long a call takes.", is_local=True)
-    prompt_price: float = option(0.0, "For the estimate: price of a million prompt tokens.", is_local=True)
-    answer_price: float = option(0.0, "For the estimate: price of a million answer tokens.", is_local=True)
+    seconds_per_call: float = option(2.0, "For --estimate: how long a call takes.", is_local=True)
+    prompt_price: float = option(0.0, "For --estimate and the cards: price of a million prompt tokens.", is_local=True)
+    answer_price: float = option(0.0, "For --estimate and the cards: price of a million answer tokens.", is_local=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -104,10 +102,8 @@ class Server(ModelDescriberConfig):
         metavar="URL",
         is_local=True,
     )
-    call_timeout: float = option(120.0, "Seconds after which a call to a server counts as failed.", is_local=True)
-    max_consecutive_errors: int = option(
-        20, "Stop after so many errors of a server without an answer between them.", is_local=True
-    )
+    call_timeout: float = option(120.0, "Seconds after which a call to the server counts as failed.", is_local=True)
+    max_consecutive_errors: int = option(20, "Stop after this many errors of the server in a row.", is_local=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -20,12 +20,17 @@ class VisionModel:
         "facebook/dinov2-base", "Vision model: Hub id or local folder.", flag="backbone", metavar="MODEL", is_path=True
     )
     revision: str | None = option(
-        None, "Branch, tag or commit of the backbone on the Hub.", flag="backbone-revision", metavar="REVISION"
+        None, "Branch, tag or commit of the vision model on the Hub.", flag="backbone-revision", metavar="REVISION"
     )
-    layer: int = option(11, "Index into the model's hidden states, negative from the end; the paper used 11 of 12.")
+    layer: int = option(
+        11,
+        "Layer of the model whose features are used: 0 is the input to the first block, a negative number counts from "
+        "the end; the paper used 11 of 12.",
+    )
     compute_dtype: Dtype = option(
         "float32",
-        "In which the backbone computes; bfloat16 is much faster on a GPU. How features are kept: --storage-dtype.",
+        "Number format in which the vision model computes; bfloat16 is much faster on a GPU. --storage-dtype says how "
+        "features are kept.",
     )
 
 
@@ -47,16 +52,18 @@ def recorded_kind(name: str) -> type[Backbone]:
 
 @dataclass(frozen=True, kw_only=True)
 class FeaturesConfig:
-    """Which patch features."""
+    """Features of image patches, and the vision model that computes them."""
 
     backbone: Backbone = variant(VisionModel, "Vision model (Hub id or local folder), or `texture` (no weights).")
     framing: Literal["auto", "squash", "crop", "letterbox"] = option(
-        "auto", "How images become square: as the backbone's preprocessor says, or one of these."
+        "auto",
+        "How images become square: auto: as the vision model asks; squash: stretched; crop: the middle; letterbox: the "
+        "whole image with empty margins.",
     )
     storage_dtype: Dtype = option(
         "float32",
-        "In which features are kept, on disk or in the buffer (--stream), once computed; how they are computed is "
-        "--compute-dtype.",
+        "Number format in which features are kept, on disk or in memory (--stream); half the bytes with bfloat16 or "
+        "float16.",
     )
     stream: bool = option(
         False, "Keep no features on disk: compute them from the images while training, and again while encoding."

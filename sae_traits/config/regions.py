@@ -9,8 +9,8 @@ from sae_traits.config.options import check, check_at_least, option, variant
 from sae_traits.vocabulary import SPLITS, Split
 
 _EVIDENCE_HELP = (
-    "A patch of a region has at least this share of the image's highest evidence (the sum over its latents of effect x "
-    "activation / threshold); 0 keeps all patches that fired."
+    "A region keeps the patches with at least this share of the image's highest evidence (of a patch: the sum over its "
+    "latents of effect x activation / threshold); 0 keeps all patches where a latent fired."
 )
 HELD_OUT: tuple[Split, ...] = ("validation", "test")
 
@@ -24,7 +24,9 @@ class SpecimenContrast:
         0.7, "A latent fires above this quantile of its own positive activations on the training split."
     )
     max_species_share: float = option(
-        0.95, "Latents that fire in more than this share of the average species' individuals are dropped."
+        0.95,
+        "Drop latents that fire nearly everywhere: in more than this share of a species' individuals, on average over "
+        "species.",
     )
     min_evidence: float = option(0.6, _EVIDENCE_HELP)
 
@@ -95,9 +97,9 @@ class LatentRegions(RegionsConfig):
     has_latents = True
     traits_per_image: int = option(5, "At most this many traits per image, the strongest first.")
     max_overlap: float = option(
-        0.5, "A region of which more than this share lies in stronger regions of the image is left out."
+        0.5, "Leave out a region of which more than this share lies in stronger regions of the image."
     )
-    min_patches: int = option(1, "Connected groups of fewer patches are specks, and no region.")
+    min_patches: int = option(1, "Leave out regions of fewer connected patches.")
     box_margin: float = option(
         0.0, "Widen a region's box on every side by this share of its longer side, within the image; outlines stay."
     )
@@ -169,7 +171,7 @@ class GradCAMRegions(RegionsConfig):
 
     has_latents = False
     kind: Literal["gradcam"] = "gradcam"
-    min_patches: int = option(1, "Connected groups of fewer patches are specks, and no region.")
+    min_patches: int = option(1, "Leave out regions of fewer connected patches.")
     box_margin: float = option(
         0.0, "Widen a region's box on every side by this share of its longer side, within the image; outlines stay."
     )

@@ -14,14 +14,14 @@ class ReleaseConfig:
 
     title: str = option("Image traits", "Title of the dataset card.", metavar="TEXT")
     longest_side: int = option(
-        512, "Images of the config `default` are at most this many pixels on their longest side."
+        512, "Shrink the images in the dataset to at most this many pixels on their longest side."
     )
     images: Literal["embed", "reference"] = option(
         "embed",
-        "embed: the rows hold the images; reference: they say where the images came from and what they hash to, for "
-        "images that may not be redistributed (`sae-traits rehydrate` puts them in).",
+        "embed: the dataset holds the images; reference: it says where they came from, for images that may not be "
+        "passed on (`sae-traits rehydrate` puts them in).",
     )
-    shard_megabytes: int = option(64, "About how large a Parquet file of the dataset is.")
+    shard_megabytes: int = option(64, "Size of a Parquet file of the dataset, about.")
 
     def __post_init__(self) -> None:
         check_at_least(32, self, "longest_side")

@@ -21,7 +21,7 @@ class RunConfig:
 
     collection: CollectionConfig = field(default_factory=CollectionConfig)
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
-    train: Train = variant(TrainConfig, "Train a new SAE, or use one as it is.")
+    train: Train = variant(TrainConfig, "Whether the SAE is trained here.")
     regions: Regions = variant(SAERegions, "What picks the regions.")
     describer: Describer = variant(Measured, "Who describes the regions.")
     release: ReleaseConfig = field(default_factory=ReleaseConfig)

@@ -65,14 +65,15 @@ Architecture = TopK | BatchTopK | JumpReLU | ReLU
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Train a new SAE, or several."""
+    """A sparse autoencoder (SAE) that is trained here, or several."""
 
     kind: Literal["new"] = "new"
     architecture: Architecture = variant(TopK, "How latents become sparse.")
     n_latents: int = option(1536, "Size of the dictionary; the paper used 24576.")
     prefixes: tuple[int, ...] = option(
         (),
-        "Matryoshka: also train the first so many latents to reconstruct alone, for example 96,384; any architecture.",
+        "Matryoshka: sizes of smaller dictionaries inside this one, such as 96,384: the first so many latents are also "
+        "trained to reconstruct alone.",
         metavar="N,…",
     )
     n_patches: int = option(2_000_000, "Training patches in all, counted with repetition; the paper used 100000000.")
@@ -111,10 +112,10 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AdoptedSAE:
-    """Use an SAE as it is, instead of training one."""
+    """An SAE that was trained before, as it is."""
 
     kind: Literal["adopted"] = "adopted"
-    sae: str = option(help="Use this SAE (folder, file or Hub id); train none.", metavar="SAE", is_path=True)
+    sae: str = option(help="SAE to use instead of training one: folder, file or Hub id.", metavar="SAE", is_path=True)
     revision: str | None = option(
         None, "Branch, tag or commit of that SAE on the Hub.", flag="sae-revision", metavar="REVISION"
     )

@@ -22,11 +22,13 @@ class ZeroShotConfig:
     )
     framing: Literal["auto", "squash", "crop", "letterbox"] = option(
         "auto",
-        "How images become square for the CLIP model: as its preprocessor says, or one of these.",
+        "How images become square for the CLIP model: as for --framing.",
         flag="clip-framing",
     )
     text_type: Literal["asis", "sci", "taxon", "com", "sci_com", "taxon_com"] = option(
-        "sci", "Name of a class: as is, scientific, all ranks, common, or both (BioCLIP's text types)."
+        "sci",
+        "How a species is named: asis: as labelled; sci: its binomial; taxon: all ranks; com: its common name; "
+        "sci_com, taxon_com: both (BioCLIP's text types).",
     )
     common_names: str | None = option(
         None,

@@ -34,7 +34,7 @@ class RunEstimate:
     """None where an SAE is adopted."""
     code_flops: int
     teraflops: float
-    """Computing speed of the machine, in 1e12 floating-point operations a second."""
+    """Computing speed of the machine, in 1e12 floating-point operations per second."""
     traits_per_image: int
     annotation: AnnotationEstimate
     dataset_bytes: int
@@ -70,13 +70,13 @@ class RunEstimate:
             *features,
             *(self.training.lines() if self.training else ["training    none: the SAE is given"]),
             *self._computing(),
-            f"traits      {self.n_traits:,} at most, {self.traits_per_image} an image; once there are codes, "
+            f"traits      {self.n_traits:,} at most, {self.traits_per_image} per image; once there are codes, "
             "`sae-traits annotate RUN --estimate` counts them",
             *self.annotation.lines(),
         ]
         if self.annotation.n_calls < self.n_traits:
             lines.append(
-                "            calls counted as if all images of a species had the same latents; at most one a trait"
+                "            calls counted as if all images of a species had the same latents; at most one per trait"
             )
         return [*lines, f"dataset     {self.dataset_bytes / 1e9:,.3f} GB with so many traits"]
 

@@ -198,7 +198,7 @@ def test_a_given_sae_needs_no_training_and_a_faster_machine_less_time(finished, 
     text = "\n".join(found.lines())
     assert "training    none: the SAE is given" in text
     assert "features    not kept" in text
-    assert "at most one a trait" in text
+    assert "at most one per trait" in text
 
 
 @pytest.mark.slow
