@@ -39,7 +39,7 @@ from sae_traits.logging import say
 from sae_traits.sae.metrics import measure_sae
 from sae_traits.sae.model import SAE, SAEConfig
 from sae_traits.sae.sparse_encoding import SparseCodes
-from sae_traits.sae.trainer import FeatureScale, train_sae
+from sae_traits.sae.trainer import FeatureScale, train_saes
 from sae_traits.schema import Collection
 
 ACTIVE_LATENTS = 100
@@ -228,7 +228,7 @@ def drawn_batches(bench: Bench, d_model: int) -> list[Tensor]:
 
 
 def training(bench: Bench, d_model: int) -> None:
-    """Patches a second of `train_sae` on features that lie on the device, and what half precision changes."""
+    """Patches a second of `train_saes` on features that lie on the device, and what half precision changes."""
     *batches, held_out = drawn_batches(bench, d_model)
 
     def figure(architecture: str, precision: Precision) -> str:
@@ -279,11 +279,11 @@ def train_for(
     n_steps: int,
     precision: Precision,
 ) -> SAE:
-    """`train_sae` without a checkpoint on the way."""
+    """`train_saes` without a checkpoint on the way."""
     with tempfile.TemporaryDirectory() as folder:
-        return train_sae(
+        (sae,) = train_saes(
             batches,
-            config,
+            [config],
             scale,
             n_steps=n_steps,
             checkpoint=Path(folder, "checkpoint.pt"),
@@ -291,6 +291,7 @@ def train_for(
             accelerator=bench.accelerator(precision),
             seconds_between_checkpoints=float("inf"),
         )
+    return sae
 
 
 def workers_that_fit(bench: Bench) -> int:
