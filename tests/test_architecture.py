@@ -12,7 +12,7 @@ import sae_traits
 from sae_traits.steps import STEPS
 
 PACKAGE = Path(sae_traits.__file__).parent
-COMMON = ["errors", "geometry", "io", "logging", "arrow", "rendering", "schema", "config"]
+COMMON = ["errors", "vocabulary", "geometry", "io", "logging", "arrow", "rendering", "schema", "config"]
 """Small files that all rooms know, and the options; each imports only those to its left."""
 ROOMS = ["images", "features", "sae", "describers", "traits", "models", "evaluation", "release", "runs", "steps"]
 LAST = {"testbench", "cli"}

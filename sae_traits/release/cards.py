@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from sae_traits.errors import ReleaseError
-from sae_traits.logging import say
+from sae_traits.logging import warn
 from sae_traits.rendering import render, templates
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def keep_section(card: str, existing: str, where: str) -> str:
     if not theirs or BEGINS not in card:
         return card
     if (ours := _your_section(card)) and ours != theirs:
-        say(f"warning: your section of the card differs from that of {where}, which is kept; edit it there")
+        warn(f"your section of the card differs from that of {where}, which is kept; edit it there")
     before, _, rest = card.partition(BEGINS)
     return before + marked_section(existing) + rest.partition(ENDS)[2]
 

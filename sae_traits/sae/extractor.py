@@ -55,7 +55,7 @@ class Extractor:
             self._check_batch(images)
             return self.backbone.encode(images)
         if not isinstance(images, list | tuple):
-            return self._of_several([images])[0]  # pyright: ignore[reportArgumentType]  # a Sequence is a list or a tuple here
+            return self._of_several([images])[0]  # pyright: ignore[reportArgumentType]
         return self._of_several(images)
 
     def prepare(self, image: Photograph) -> Tensor:

@@ -125,7 +125,7 @@ def test_the_card_takes_a_photograph_to_its_codes(tmp_path: Path):
     for line in (
         'sae = SAE.from_pretrained("org/moth-sae")',
         "extractor = load_extractor(sae)",
-        "features, grid = extractor(image)",
+        'features, grid = extractor("photograph.jpg")  # a file, a PIL image, or a list of these',
         "codes = sae.encode(features)",
     ):
         assert line in card.splitlines()
@@ -232,7 +232,7 @@ def test_a_sweep_is_a_table_with_the_recommended_one_and_the_rule(tmp_path: Path
     ]
     assert "\n\n".join(("", table[0])) in section, "a table needs an empty line before it"
     assert "\n".join(table) in section, "and none within"
-    assert "At the root is `topk-k4`, by this rule: the highest mean monosemanticity" in section
+    assert "At the root is `topk-k4`, by this rule: the highest explained variance" in section
     assert 'sae = SAE.from_pretrained("org/moth-sae", subfolder="topk-k2")' in card.splitlines()
 
 

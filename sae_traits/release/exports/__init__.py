@@ -6,14 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
-from sae_traits.errors import ReleaseError
+from sae_traits.errors import ConfigError, ReleaseError
 from sae_traits.io import replacing
 from sae_traits.release.loading import Released
+from sae_traits.vocabulary import EXPORT_FORMATS
 
-ExportFormat = Literal["darwin-core", "matrix", "coco", "webdataset"]
-"""Each is a module of this folder, with an underscore for the hyphen."""
 Exporter = Callable[[Released, Path], dict[str, int]]
 
 
@@ -36,18 +35,21 @@ class Export:
         return [*shown, *more, f"{counts}; {files}, {total / 1e6:.2f} MB"]
 
 
-def export(source: str, to: ExportFormat, folder: Path, *, revision: str | None = None) -> Export:
+def export(source: str, to: str, folder: Path, *, revision: str | None = None) -> Export:
     """Write a released dataset in another format; all of it, or nothing.
 
     Args:
         source: dataset folder, folder of a run, or Hub id.
-        to: the format; what it holds is said in its module.
+        to: one of EXPORT_FORMATS; what it holds is said in its module.
         folder: a new or empty folder.
         revision: branch, tag or commit on the Hub.
 
     Raises:
+        ConfigError: there is no such format.
         ReleaseError: the dataset cannot be read, or has not what the format needs; or the folder is in use.
     """
+    if to not in EXPORT_FORMATS:
+        raise ConfigError(f"there is no format {to!r}; there are {', '.join(EXPORT_FORMATS)}")
     exporter = cast(Exporter, import_module(f"{__name__}.{to.replace('-', '_')}").write)
     released = Released.open(source, revision)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -97,7 +97,7 @@ def _moments(measured: Mapping[str, array[float]], species_of: list[str]) -> dic
     table = pd.DataFrame(measured).groupby(np.array(species_of, dtype=object)).agg(["mean", "std"])
     table.columns = _MOMENTS
     values = table.astype(object).where(table.notna(), None)
-    return values.to_dict("index")
+    return {str(species): dict(row) for species, row in values.iterrows()}  # pyright: ignore[reportArgumentType]
 
 
 def _write(folder: Path, rows: list[dict[str, Any]]) -> None:
