@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -30,6 +29,7 @@ from sae_traits.config.layers import read_config, recipe_file
 from sae_traits.config.run import RunConfig
 from sae_traits.config.tree import branches_of, build
 from sae_traits.errors import CollectionError, ConfigError, ReleaseError, SaeTraitsError
+from sae_traits.io import json_text
 from sae_traits.logging import printing_to_stderr
 from sae_traits.steps import STEPS, run_steps
 from sae_traits.vocabulary import EXPORT_FORMATS
@@ -217,7 +217,7 @@ def _old_run(arguments: argparse.Namespace, *forgotten: dict[str, Any]) -> Conte
 
 def _show(values: Any, lines: Sequence[str], arguments: argparse.Namespace) -> None:
     """Print values for scripts (--format json), or lines for people."""
-    print(json.dumps(values, indent=2, ensure_ascii=False) if arguments.format == "json" else "\n".join(lines))
+    print(json_text(values).rstrip() if arguments.format == "json" else "\n".join(lines))
 
 
 def _do(context: Context, arguments: argparse.Namespace, *steps: str) -> int:

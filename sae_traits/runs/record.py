@@ -17,7 +17,7 @@ from typing import Any
 
 from sae_traits import __version__
 from sae_traits.errors import StoreError
-from sae_traits.io import hash_of_file, write_text
+from sae_traits.io import hash_of_file, json_text, write_text
 from sae_traits.logging import say, warn
 
 Counts = dict[str, Any]
@@ -117,7 +117,7 @@ class Steps:
             "fingerprint": fingerprint, "after": after, "seconds": seconds, "counts": counts, "files": files,
         }  # fmt: skip
         if self.keep:
-            write_text(self.path, json.dumps(self.records, indent=2, ensure_ascii=False) + "\n")
+            write_text(self.path, json_text(self.records))
         self._say(f"{name}: done in {seconds:.0f} s")
         return counts
 

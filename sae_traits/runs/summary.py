@@ -51,8 +51,10 @@ class Summary:
         if counts := self.counts.get("extract"):
             lines.append(f"features  {counts['n_patches']:,} patches of width {counts['d_model']}")
         if counts := self.counts.get("train"):
+            explained = counts["explained_variance"]
+            variance = "unknown" if explained is None else f"{explained:.3f}"  # of features that are all alike
             lines.append(
-                f"SAE       {folder.sae}: explained variance {counts['explained_variance']:.3f}, "
+                f"SAE       {folder.sae}: explained variance {variance}, "
                 f"L0 {counts['l0']:.1f}, dead latents {100 * counts['dead_share']:.1f} %"
             )
             if counts["n_saes"] > 1:

@@ -88,12 +88,9 @@ def measure_sae(sae: SAE, batches: Iterable[Tensor]) -> SAEMetrics:
 
 
 def firing_histogram(shares: NDArray[np.float64]) -> dict[str, int]:
-    """How many latents fire how often: bin -> number of latents, `never` first.
+    """How many latents fire how often, of their shares of patches `[n_latents]`: bin -> number, `never` first.
 
     A bin is named by where it begins and ends where the next one does, the last at 1; the first holds everything rarer.
-
-    Args:
-        shares: share of patches at which each latent fires `[n_latents]`.
     """
     bins = np.searchsorted(HISTOGRAM_EDGES, shares[shares > 0], side="right") - 1
     counts = np.bincount(np.maximum(bins, 0), minlength=len(HISTOGRAM_EDGES))

@@ -50,13 +50,10 @@ class TrainingObjective(nn.Module):
         self.processes = processes or Processes()
 
     def forward(self, x: Tensor, sparsity_coefficient: float, dead: Tensor | None, pre: Tensor) -> StepLosses:
-        """Losses of a batch.
+        """Losses of a batch of scaled features `[n, d_model]`.
 
-        Args:
-            x: scaled features `[n, d_model]`.
-            sparsity_coefficient: weight of the architecture's sparsity loss, where it has one.
-            dead: the latents that are dead `[n_dead]`; None when none is.
-            pre: pre-activations `[n, n_latents]` from `Stack.pre_activations`, without gradient.
+        `pre [n, n_latents]` is from `Stack.pre_activations`, without gradient; `dead [n_dead]` are the latents that are
+        dead, None when none is.
         """
         step = self.forward_pass(x, pre)
         mse = mean_squared_error(step)

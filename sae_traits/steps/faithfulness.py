@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 from sae_traits.errors import ConfigError
-from sae_traits.io import write_text
+from sae_traits.io import json_text, write_text
 from sae_traits.runs.context import Context
 from sae_traits.traits.faithfulness import Faithfulness, check_faithfulness
 from sae_traits.traits.ledger import Ledger
@@ -37,5 +35,5 @@ def faithfulness(context: Context, *, n_traits: int, seed: int) -> Faithfulness:
             use_masks=config.use_masks,
         )
     values = {"annotate": annotation, "seed": seed, **scores.to_dict()}
-    write_text(folder.faithfulness, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+    write_text(folder.faithfulness, json_text(values))
     return scores

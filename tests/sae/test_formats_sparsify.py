@@ -70,7 +70,7 @@ def test_without_num_latents_the_expansion_factor_says_how_many(checkpoint):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"activation": "groupmax"}, r"cfg\.json: the activation is 'groupmax'; sae-traits reads sparsify's 'topk'"),
+        ({"activation": "groupmax"}, r"cfg\.json: the activation is 'groupmax'; sae-traits reads topk"),
         ({"transcode": True}, "transcode is on, and sae-traits has no such SAE: it predicts the output"),
         ({"skip_connection": True}, "skip_connection is on"),
         ({"signed": True}, "signed is on.*negative"),

@@ -66,7 +66,7 @@ def test_a_sweep_is_trained_on_the_given_images_and_its_seeds_are_compared(store
     metrics = [sae.config.training["metrics"] for sae in saes]
     held_out = [shard.features for shard in store.shards([6, 7, 8, 9])]
     live = [measure_sae(sae, held_out).firing_shares > 0 for sae in saes]
-    alike = mean_stability(saes[:2], live=live[:2]).to_dict() | {"seeds": [0, 1]}
+    alike = dataclasses.asdict(mean_stability(saes[:2], live=live[:2])) | {"seeds": [0, 1]}
     assert metrics[0]["stability"] == metrics[1]["stability"] == alike
     assert "stability" not in metrics[2]
 

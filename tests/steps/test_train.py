@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -132,7 +133,7 @@ def test_seeds_of_a_setting_are_compared_and_settings_are_not(extracted, tmp_pat
         saes = [SAE.from_pretrained(run / "sae" / folder) for folder in folders]
         context = Context.open(run, STEPS)
         fired = measure_on_held_out(saes, context.features, context.collection, torch.device("cpu"))
-        expected = mean_stability(saes, live=fired).to_dict() | {"seeds": [0, 1, 2]}
+        expected = asdict(mean_stability(saes, live=fired)) | {"seeds": [0, 1, 2]}
         assert [found[folder] for folder in folders] == [expected] * 3
         assert expected["n_matched"] > 30
     assert found["topk-k2-seed0"] != found["topk-k4-seed0"]
