@@ -390,7 +390,7 @@ def test_too_many_answers_in_a_row_that_cannot_be_used_stop_the_run_with_an_exam
         assert "7 answers in a row could not be used" in caplog.text or "8 answers in a row" in caplog.text
         assert "cut off after 256 tokens; raise --max-tokens (it begins" in caplog.text
         assert stopped.annotation.n_open == 4 * TRAITS - sum(c.attempts == MAX_ATTEMPTS for c in stopped.calls)
-        assert sum(call.attempts for call in stopped.calls) == stopped.statistics["n_requests"]
+        assert 7 <= sum(call.attempts for call in stopped.calls) <= stopped.statistics["n_requests"]
         server.change(faults={"malformed": 0.5})
         mended = annotate(tmp_path, server, n_images=4, in_flight=1, max_consecutive_unusable=12)
     assert mended.annotation.n_open == 0

@@ -4,7 +4,7 @@ import sys
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis.strategies import lists, sampled_from
 
 from sae_traits.errors import StoreError
@@ -44,7 +44,7 @@ def test_a_finished_key_is_never_asked_again_and_a_failed_one_only_so_often(tmp_
         for _ in range(MAX_ATTEMPTS - 1):
             attempt(ledger, "bad", "invalid")
         assert ledger.open_calls(["good", "bad", "new"]) == {"new": 0}
-        bad = ledger.get("bad")
+        bad = ledger.entries(["bad"]).get("bad")
         assert bad is not None
         assert not bad.is_open
         assert bad.attempts == MAX_ATTEMPTS
@@ -60,6 +60,7 @@ def test_usage_and_seconds_of_all_attempts_add_up(tmp_path):
     assert (entry.state, entry.raw, entry.error) == ("ok", "{}", None)
 
 
+@settings(deadline=None)
 @given(kinds=lists(sampled_from(["killed", "failed", "invalid"]), max_size=6))
 def test_attempts_count_what_came_of_them_and_nothing_that_was_cut_short(tmp_path_factory, kinds):
     with Ledger(tmp_path_factory.mktemp("ledger") / "l.sqlite") as ledger:
