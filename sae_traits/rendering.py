@@ -6,6 +6,7 @@ entities, which neither Markdown nor HTML takes for markup, and into the front m
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -15,6 +16,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+MISSING = "–"
+"""Stands for a number that was not measured."""
 MAX_LENGTH = 300
 """Letters of a value."""
 _SPECIAL = re.compile(r"[^\w\s.,;/()+%§·–—-]")
@@ -36,7 +39,7 @@ def render(folder: Path, template: str, **values: Any) -> str:
 
 @cache
 def _environment(folder: Path) -> Environment:
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(folder),
         undefined=StrictUndefined,
         autoescape=True,
@@ -45,6 +48,8 @@ def _environment(folder: Path) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["format"] = lambda form, value: MISSING if _is_missing(value) else form % value
+    return environment
 
 
 def templates() -> Path:
@@ -56,8 +61,13 @@ def templates() -> Path:
 
 def escape(value: object) -> Markup:
     """Escape a value: one line of text that Markdown and HTML show and do not interpret."""
-    text = one_line(str(value))
+    text = MISSING if _is_missing(value) else one_line(str(value))
     return Markup(_SPECIAL.sub(lambda match: f"&#{ord(match[0])};", text).replace("_", "&#95;"))  # noqa: S704
+
+
+def _is_missing(value: object) -> bool:
+    """Whether a value is a number that was not measured: NaN, or null where it came from JSON."""
+    return value is None or (isinstance(value, float) and not math.isfinite(value))
 
 
 def one_line(text: str) -> str:
@@ -76,7 +86,7 @@ def _flattened(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, st
         if isinstance(value, Mapping):
             yield from _flattened(value, f"{prefix}{name}.")
         elif isinstance(value, float):
-            yield f"{prefix}{name}", f"{value:.4g}"
+            yield f"{prefix}{name}", MISSING if _is_missing(value) else f"{value:.4g}"
         elif isinstance(value, list | tuple):
             yield f"{prefix}{name}", ", ".join(str(v) for v in value)
         elif value is not None:

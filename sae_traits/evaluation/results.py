@@ -12,10 +12,8 @@ from pydantic import BeforeValidator, PlainSerializer, TypeAdapter
 
 from sae_traits.errors import StoreError, one_line
 from sae_traits.evaluation.evidence import Evidence
-from sae_traits.evaluation.statistics import Interval
 from sae_traits.evaluation.tasks import TASKS
 from sae_traits.evaluation.tasks.base import EvaluationTask
-from sae_traits.evaluation.tasks.text_quality import Figure, quality_figures
 from sae_traits.evaluation.zero_shot_results import ZeroShotResult
 from sae_traits.schema import RegionSource
 
@@ -92,30 +90,6 @@ class Results:
         return lines
 
     @property
-    def quality(self) -> tuple[Figure, ...]:
-        """Failure rates of the descriptions, and how consistent they are."""
-        quality = self.tasks.get("text_quality")
-        return quality_figures(quality) if quality else ()
-
-    @property
-    def has_controls(self) -> bool:
-        """Whether a sample was asked about again with other regions."""
-        quality = self.tasks.get("text_quality")
-        return quality is not None and quality.faithfulness is not None
-
-    @property
-    def on_animal(self) -> Interval | None:
-        """Share of the regions' area on the animal; None where there are no masks."""
-        localisation = self.tasks.get("localisation")
-        return localisation.on_animal if localisation else None
-
-    @property
-    def on_animal_at_random(self) -> Interval | None:
-        """The same for regions at random places."""
-        localisation = self.tasks.get("localisation")
-        return localisation.random if localisation else None
-
-    @property
     def zero_shot(self) -> ZeroShotResult | None:
         """Whether the traits help a vision-language model to recognise species; None where it was not asked."""
         return self.tasks.get("zero_shot")
@@ -125,12 +99,7 @@ _ADAPTER = TypeAdapter(Results)
 
 
 def run_tasks(evidence: Evidence, tasks: Sequence[EvaluationTask] = TASKS) -> Results:
-    """Run some tasks, in their order.
-
-    Args:
-        evidence: what they read.
-        tasks: of TASKS, and from outside: results of these are kept in `extra`.
-    """
+    """Run some tasks, in their order."""
     results, extra = {}, {}
     for task in tasks:
         result = task.run(evidence)

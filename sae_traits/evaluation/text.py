@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
-from sae_traits.errors import ConfigError
+from sae_traits.errors import CollectionError, ConfigError
+from sae_traits.images.columns import SPECIES_NAMES, find_columns
+from sae_traits.images.names import parse_name
+from sae_traits.images.table import open_table
 from sae_traits.schema import Collection, Taxon, Trait
 
 TextType = Literal["asis", "sci", "taxon", "com", "sci_com", "taxon_com"]
@@ -34,19 +36,17 @@ def name_classes(taxa: Sequence[Taxon], text_type: TextType, common_names: Mappi
 
     `asis` is the species as the collection writes it, `sci` the scientific name, `taxon` all ranks that are known,
     `com` the common name; `sci_com` and `taxon_com` have both.
-
-    Args:
-        taxa: one per class, with a species.
-        text_type: which name.
-        common_names: species -> common name.
     """
     texts: list[str] = []
     missing: list[str] = []
     for taxon in taxa:
         species = taxon.species
         assert species is not None
-        common_name = common_names.get(species)
-        latin = _lineage(taxon) if text_type.startswith("taxon") else _scientific_name(species)
+        common_name = common_names.get(binomial(species))
+        latin = " ".join(species.split()).capitalize()  # genus with a capital letter, the rest in lower case
+        if text_type.startswith("taxon"):
+            higher = (taxon.kingdom, taxon.phylum, taxon.class_, taxon.order, taxon.family)
+            latin = " ".join([*filter(None, higher), latin])
         if text_type == "asis":
             texts.append(species)
         elif text_type in ("sci", "taxon"):
@@ -59,32 +59,32 @@ def name_classes(taxa: Sequence[Taxon], text_type: TextType, common_names: Mappi
     return ClassNames(tuple(texts), tuple(missing))
 
 
-def _scientific_name(species: str) -> str:
-    """Genus with a capital letter, the rest in lower case."""
-    return " ".join(species.split()).capitalize()
-
-
-def _lineage(taxon: Taxon) -> str:
-    """Kingdom to family as far as they are known, then the scientific name, which holds genus and epithet."""
-    assert taxon.species is not None
-    ranks = (taxon.kingdom, taxon.phylum, taxon.class_, taxon.order, taxon.family)
-    return " ".join([*(rank for rank in ranks if rank), _scientific_name(taxon.species)])
-
-
 def read_common_names(path: Path) -> dict[str, str]:
-    """Read common names by species, from a CSV file with the columns `species` and `common_name`.
+    """Read common names by species, from a table with the columns `species` (or `scientific_name` …) and `common_name`.
+
+    Species are read as labels are, so that underscores, authors, blanks and capitals do not matter; `nan`, `NA` and
+    `none` are no names.
 
     Raises:
         ConfigError: the file cannot be read or lacks a column.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            if not {"species", "common_name"} <= set(reader.fieldnames or ()):
-                raise ConfigError(f"{path} needs the columns species and common_name; it has {reader.fieldnames}")
-            return {row["species"]: row["common_name"] for row in reader if row["common_name"]}
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read common names from {path}: {error}") from error
+        names, rows_of = open_table(path)
+        columns = find_columns(names, {"species": SPECIES_NAMES, "common_name": ("common_name", "vernacular_name")})
+        if len(columns) < 2:
+            raise ConfigError(f"{path} needs the columns species and common_name; it has {', '.join(names)}")
+        rows = list(rows_of(columns))
+    except CollectionError as error:
+        raise ConfigError(f"cannot read common names: {error}") from error
+    return {binomial(row["species"]): row["common_name"] for row in rows if row["species"] and row["common_name"]}
+
+
+def binomial(label: str) -> str:
+    """The binomial in a label; a label without one as it is, but for blanks and underscores."""
+    try:
+        return parse_name(label).species
+    except CollectionError:
+        return " ".join(label.replace("_", " ").split())
 
 
 def read_templates(name: TemplateSet) -> tuple[str, ...]:

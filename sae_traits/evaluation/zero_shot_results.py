@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -119,6 +118,20 @@ class ZeroShotResult:
         """Whether names or traits do better than those of other species (Holm over the two tests)."""
         return bool(holm([self.names_p_value, self.dealt.p_value]).min() <= SIGNIFICANT)
 
+    @property
+    def verdict(self) -> str | None:
+        """Why the comparison means little or nothing; None where it may mean something."""
+        if self.n_classes < MIN_CLASSES:
+            return f"{self.n_classes} classes are too few to tell any result from chance."
+        if not self.above_chance:
+            return (
+                "Neither names nor traits recognise species better than when they are dealt to the species at random: "
+                "the model is random, untrained, or knows nothing of these organisms. The comparison means nothing."
+            )
+        if self.names_p_value > SIGNIFICANT:
+            return "The names alone are indistinguishable from chance: the model does not know them."
+        return None
+
     @computed_field
     @property
     def notes(self) -> tuple[str, ...]:
@@ -130,22 +143,6 @@ class ZeroShotResult:
         """The model: a Hub id, or the name of a local folder."""
         model = self.model.get("model", "")
         return PurePath(model).name if PurePath(model).is_absolute() else model
-
-    @property
-    def revision(self) -> str | None:
-        """Of the model."""
-        return self.model.get("revision")
-
-    @property
-    def gain(self) -> Interval | None:
-        """Of name + traits over the name only, resampling species; None where there is no mean."""
-        gain = self.comparison(NAME_AND_TRAITS).over_species
-        return None if math.isnan(gain.mean) else gain
-
-    @property
-    def dealt_p_value(self) -> float:
-        """Share of random deals of the traits to the species that do at least as well."""
-        return self.dealt.p_value
 
     def condition(self, name: str) -> Condition:
         """Look up one condition."""
@@ -161,17 +158,8 @@ class ZeroShotResult:
 
 
 def _notes(result: ZeroShotResult) -> list[str]:
-    notes = []
+    notes = [result.verdict] if result.verdict else []
     tuned = result.condition(NAME_AND_TRAITS)
-    if result.n_classes < MIN_CLASSES:
-        notes.append(f"{result.n_classes} classes are too few to tell any result from chance.")
-    elif not result.above_chance:
-        notes.append(
-            "Neither names nor traits recognise species better than when they are dealt to the species at random: the "
-            "model is random, untrained, or knows nothing of these organisms. The comparison means nothing."
-        )
-    elif result.names_p_value > SIGNIFICANT:
-        notes.append("The names alone are indistinguishable from chance: the model does not know them.")
     if not result.n_validation:
         notes.append(
             f"There is no validation image to tune on: the name weighs {tuned.weight:g} and a class gets at most "

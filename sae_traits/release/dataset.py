@@ -9,26 +9,27 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
 
 from sae_traits.config.release import ReleaseConfig
 from sae_traits.errors import ReleaseError
-from sae_traits.images.pictures import PictureCache, reduced_size
+from sae_traits.images.pictures import PictureCache, fitted_size, reduced_size
 from sae_traits.io import replacing, write_text
 from sae_traits.logging import track
 from sae_traits.release import tables
 from sae_traits.release.cards import CARD, read_card
 from sae_traits.release.dataset_card import index_card
 from sae_traits.release.facts import RELEASE_FILE, DatasetSummary, Rights
-from sae_traits.release.pictures import preview_size
-from sae_traits.release.rows import ImageRows, embed_images
+from sae_traits.release.rows import PREVIEW_SIDE, ImageRows, embed_images
 from sae_traits.release.shards import FIRST_SEGMENT, Segments, ShardWriter, images_per_segment
 from sae_traits.release.tables import CONFIG_NAMES, ConfigName, Images, Row, features
 from sae_traits.schema import SPLITS, ChosenLatent, Collection, ImageRecord, Trait
 
 MAX_PREVIEWS = 200
+BYTES_PER_TRAIT = 600
+"""Of a trait in the configs `default` and `images` without images, compressed; docs/benchmarks.md has 575."""
 
 
 def write_dataset(
@@ -74,13 +75,6 @@ def write_rows(
 ) -> DatasetSummary:
     """Write rows as `write_dataset` does.
 
-    Args:
-        folder: a new folder, or an earlier dataset to replace.
-        rows: every image once; those of a segment one after the other.
-        latents: rows of the config `latents`.
-        images: whether the rows hold images.
-        n_images: how many there will be, for the progress.
-
     Raises:
         ReleaseError: as `write_dataset`.
     """
@@ -102,6 +96,26 @@ def write_rows(
     return summary
 
 
+def estimate_dataset(collection: Collection, config: ReleaseConfig, *, traits_per_image: int) -> int:
+    """About how many bytes the Parquet files take in which every image has so many traits.
+
+    An image is stored twice, at its source size and reduced, however many rows show it. Assumed is that all files stay
+    as they are, as JPEG and PNG mostly do, and shrink with their area where they are reduced.
+
+    Raises:
+        ReleaseError: an image is gone.
+    """
+    n_bytes = len(collection.images) * traits_per_image * BYTES_PER_TRAIT
+    for record in collection.images if config.images == "embed" else ():
+        width, height = reduced_size((record.width, record.height), config.longest_side)
+        path = collection.path(record)
+        try:
+            n_bytes += round(path.stat().st_size * (1 + width * height / (record.width * record.height)))
+        except OSError as error:
+            raise ReleaseError(f"cannot read {path}: {error.strerror}; the dataset needs every source image") from error
+    return n_bytes
+
+
 def _rows(
     collection: Collection, traits: Iterable[Trait], sae: str | None, config: ReleaseConfig
 ) -> Iterator[ImageRows]:
@@ -116,7 +130,7 @@ def _rows(
             segment=segments[record.split].of(record.image_id),
             record=tables.image_row(record, described, sae),
             default=tuple(tables.default_row(record, trait, reduced, sae) for trait in described),
-            preview=tables.preview_row(record, previewed, preview_size(size)) if previewed else None,
+            preview=tables.preview_row(record, previewed, fitted_size(size, PREVIEW_SIDE)) if previewed else None,
         )
 
 
@@ -166,95 +180,70 @@ def _refuse_other_files(folder: Path) -> None:
         )
 
 
-class _Tables:
-    """The open tables: one writer per config and split, made when its first row comes."""
-
-    def __init__(self, folder: Path, images: Images) -> None:
-        self._folder = folder
-        self._writers: dict[tuple[ConfigName, str], ShardWriter] = {}
-        self._schemas = {config: features(config, images).arrow_schema for config in CONFIG_NAMES}
-
-    def add(self, config: ConfigName, split: str, row: Row, segment: str = FIRST_SEGMENT) -> None:
-        if (config, split) not in self._writers:
-            self._writers[config, split] = ShardWriter(self._folder / config, split, self._schemas[config])
-        image = row.get("image")
-        self._writers[config, split].add(row, segment, len(image["bytes"]) if image else 0)
-
-    def __enter__(self) -> _Tables:
-        return self
-
-    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
-        for writer in self._writers.values():
-            if failure is None:
-                writer.close()
-            else:
-                writer.abandon()
-
-    def written(self) -> dict[ConfigName, dict[str, ShardWriter]]:
-        """Config -> split -> its closed writer, in the order of CONFIG_NAMES and SPLITS."""
-        return {
-            config: {s: self._writers[config, s] for s in SPLITS if (config, s) in self._writers}
-            for config in CONFIG_NAMES
-        }
-
-
-@dataclass
 class _Counts:
     """What the summary counts while rows go by."""
 
-    n_traits: int = 0
-    n_images: int = 0
-    n_described: int = 0
-    n_significant: int = 0
-    n_without_url: int = 0
-    species: set[str] = field(default_factory=set)
-    latents: set[int] = field(default_factory=set)
-    reference_ranks: Counter[str] = field(default_factory=Counter)
-    rights: Counter[tuple[str | None, str | None]] = field(default_factory=Counter)
+    def __init__(self) -> None:
+        names = "n_traits", "n_images", "n_described", "n_significant", "n_without_url"
+        self.numbers = Counter(dict.fromkeys(names, 0))
+        self.species, self.latents = Counter[str](), Counter[int]()
+        self.reference_ranks, self.rights = Counter[str](), Counter[tuple[str | None, str | None]]()
 
     def add(self, record: Row) -> None:
-        self.n_images += 1
-        self.n_described += bool(record["traits"])
-        self.n_without_url += record["source_url"] is None
-        self.species |= {record["species"]} - {None}
+        traits = record["traits"]
+        self.numbers.update(
+            n_images=1,
+            n_traits=len(traits),
+            n_described=bool(traits),
+            n_without_url=record["source_url"] is None,
+            n_significant=sum(bool(trait["significant"]) for trait in traits),
+        )
         self.rights[record["license"], record["rights_holder"]] += 1
-        for trait in record["traits"]:
-            self.n_traits += 1
-            self.n_significant += bool(trait["significant"])
-            self.latents |= {trait["latent"]} - {None}
-            if trait["reference_rank"] is not None:
-                self.reference_ranks[trait["reference_rank"]] += 1
+        for counter, values in (
+            (self.species, [record["species"]]),
+            (self.latents, [trait["latent"] for trait in traits]),
+            (self.reference_ranks, [trait["reference_rank"] for trait in traits]),
+        ):
+            counter.update(value for value in values if value is not None)
 
 
 def _write_tables(
     folder: Path, rows: Iterable[ImageRows], latents: Iterable[Row], images: Images, n_images: int
 ) -> DatasetSummary:
+    """Write the rows of all configs, each split by a writer that is opened when its first row comes."""
     counts = _Counts()
-    with _Tables(folder, images) as open_tables:
+    writers: dict[tuple[ConfigName, str], ShardWriter] = {}
+    with ExitStack() as opened:
+
+        def add(config: ConfigName, split: str, row: Row, segment: str = FIRST_SEGMENT) -> None:
+            if (writer := writers.get((config, split))) is None:
+                writer = ShardWriter(folder / config, split, features(config, images).arrow_schema)
+                writers[config, split] = opened.enter_context(writer)
+            writer.add(row, segment, len(row["image"]["bytes"]) if row.get("image") else 0)
+
         for latent in latents:
-            open_tables.add("latents", "train", latent)  # chosen on the train split alone
+            add("latents", "train", latent)  # chosen on the train split alone
         for image in track(rows, "dataset", n_images):
             counts.add(image.record)
-            open_tables.add("images", image.split, image.record, image.segment)
+            add("images", image.split, image.record, image.segment)
             for row in image.default:
-                open_tables.add("default", image.split, row, image.segment)
+                add("default", image.split, row, image.segment)
             if image.preview is not None:
-                open_tables.add("preview", image.split, image.preview, image.segment)
-    written = open_tables.written()
+                add("preview", image.split, image.preview, image.segment)
+    written = {
+        config: {split: writers[config, split] for split in SPLITS if (config, split) in writers}
+        for config in CONFIG_NAMES
+    }
     return DatasetSummary(
         images=images,
         rows={config: {split: writer.n_rows for split, writer in splits.items()} for config, splits in written.items()},
         n_bytes={config: {s: writer.n_bytes for s, writer in splits.items()} for config, splits in written.items()},
         sha256={config: _hash(splits) for config, splits in written.items()},
-        n_traits=counts.n_traits,
-        n_images=counts.n_images,
         n_species=len(counts.species),
-        n_described=counts.n_described,
-        n_significant=counts.n_significant,
         n_latents=len(counts.latents),
         reference_ranks=dict(counts.reference_ranks.most_common()),
         rights=tuple(Rights(*names, n) for names, n in counts.rights.most_common()),
-        n_without_url=counts.n_without_url,
+        **counts.numbers,
     )
 
 

@@ -80,16 +80,9 @@ def dataset_folder(name: str, revision: str | None) -> Path:
     if (folder := local_dataset(name, revision)) is not None:
         return folder
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HTTPError  # pyright: ignore[reportPrivateImportUsage]
 
-    try:
+    with _errors_in_one_line(name):
         return Path(snapshot_download(name, repo_type="dataset", revision=revision))
-    except (HFValidationError, HTTPError, OSError, ValueError) as error:
-        reason = one_line(error, max_length=300)
-        raise ReleaseError(
-            f"{name} is no folder, and the Hub does not give a dataset of that name ({reason}); "
-            "name a folder, or ORG/NAME"
-        ) from error
 
 
 def _data_files(folder: Path, config: ConfigName) -> dict[str, list[str]]:
@@ -135,13 +128,7 @@ class Released:
         return list(self._load(config))
 
     def rows(self, config: ConfigName, split: str, *, images: bool) -> Iterator[Row]:
-        """The rows of a split in order; an image is None, or its encoded bytes under `image["bytes"]`.
-
-        Args:
-            config: which table.
-            split: one of `splits`.
-            images: whether the images are wanted; without them nothing of them is read.
-        """
+        """The rows of a split in order; an image is None, or its encoded bytes under `image["bytes"]`."""
         from datasets import Image
 
         rows = self._load(config)[split]
@@ -153,14 +140,19 @@ class Released:
         with _errors_in_one_line(self.source):
             yield from rows
 
+    def all_rows(self, config: ConfigName) -> Iterator[Row]:
+        """The rows of all splits, without images."""
+        for split in self.splits(config):
+            yield from self.rows(config, split, images=False)
+
     def _load(self, config: ConfigName) -> Any:
         from datasets import load_dataset
 
         with _errors_in_one_line(self.source):
             return load_dataset(self.source, config, revision=self.revision, streaming=True)
 
-    def image_of(self, row: Row) -> EncodedImage:
-        """The image of a row.
+    def image_of(self, row: Row) -> tuple[bytes, tuple[int, int], str]:
+        """The file of a row's image, its width and height, and the usual suffix of its format, without a dot.
 
         Raises:
             ReleaseError: the dataset names its images instead of holding them.
@@ -173,18 +165,13 @@ class Released:
             )
         data = row["image"]["bytes"]
         with Image.open(io.BytesIO(data)) as image:
-            return EncodedImage(data, image.size, {"JPEG": "jpg"}.get(str(image.format), str(image.format).lower()))
+            return data, image.size, str(image.format).lower().replace("jpeg", "jpg")
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedImage:
-    """An image file, of which only the header was read."""
-
-    data: bytes
-    size: tuple[int, int]
-    """Width and height in pixels."""
-    suffix: str
-    """The usual one of its format, without a dot."""
+def web_address(row: Row) -> str | None:
+    """The address of a row's photograph, where it is one of the web: portals make it a link."""
+    url = row["source_url"]
+    return url if url and url.lower().startswith(("http://", "https://")) else None
 
 
 @contextmanager

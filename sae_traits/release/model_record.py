@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sae_traits.rendering import MISSING
 from sae_traits.sae.metrics import DENSE
 from sae_traits.sae.sweep_folder import Sweep
 
 Lines = Sequence[tuple[str, Any]]
 """Names and values, for a table; a value may be nested."""
 
-MISSING = "–"
 _MEASURES = {
     "explained_variance": ("explained variance (1 is perfect)", "{:.4f}"),
     "mse": ("mean squared error", "{:.4g}"),
@@ -42,6 +43,16 @@ _TOLD_ELSEWHERE = ("metrics", "settings", "curve")
 """Of the record of a training."""
 
 
+def mapping(value: Any) -> Mapping[str, Any]:
+    """The value, or nothing where it is no mapping: the record of another program may hold anything."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number, if only NaN."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 @dataclass(frozen=True)
 class SweepTable:
     """The SAEs of a sweep, one row per SAE."""
@@ -58,7 +69,7 @@ class SweepTable:
 def measures(metrics: Mapping[str, Any]) -> Lines:
     """What was measured; what this module has no words for, under the name that it has."""
     others = {name: value for name, value in metrics.items() if name not in ("firing_histogram", "monosemanticity")}
-    return [*_worded(others, _MEASURES), *_worded(_mapping(metrics.get("monosemanticity")), _MONOSEMANTICITY)]
+    return [*_worded(others, _MEASURES), *_worded(mapping(metrics.get("monosemanticity")), _MONOSEMANTICITY)]
 
 
 def training_data(training: Mapping[str, Any]) -> Lines:
@@ -68,7 +79,7 @@ def training_data(training: Mapping[str, Any]) -> Lines:
 
 def training_settings(training: Mapping[str, Any]) -> Lines:
     """The options that it was trained with."""
-    return [(name, value) for name, value in _mapping(training.get("settings")).items() if value not in ([], ())]
+    return [(name, value) for name, value in mapping(training.get("settings")).items() if value not in ([], ())]
 
 
 def sweep_table(sweep: Sweep) -> SweepTable:
@@ -78,16 +89,11 @@ def sweep_table(sweep: Sweep) -> SweepTable:
     for sae in sweep.saes:
         settings = [_cell(sae.settings, name, "{}") for name in varied]
         figures = [_cell(sae.metrics, name, _MEASURES[name][1]) for name in ("explained_variance", "l0", "dead_share")]
-        of_latents = _cell(_mapping(sae.metrics.get("monosemanticity")), "mean_with_zeros", "{:.4f}")
+        of_latents = _cell(mapping(sae.metrics.get("monosemanticity")), "mean_with_zeros", "{:.4f}")
         rows.append((sae.folder, *settings, *figures, of_latents))
     header = ("folder", *varied, "explained variance", "L0", "never fired", "monosemanticity")
     another = next((sae.folder for sae in sweep.saes if sae.folder != sweep.recommended), sweep.recommended)
     return SweepTable(header, tuple(rows), sweep.recommended, sweep.rule, another)
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    """The record of another program may hold anything."""
-    return value if isinstance(value, Mapping) else {}
 
 
 def _worded(values: Mapping[str, Any], words: Mapping[str, tuple[str, str]]) -> Lines:
@@ -98,7 +104,6 @@ def _worded(values: Mapping[str, Any], words: Mapping[str, tuple[str, str]]) -> 
 
 def _cell(values: Mapping[str, Any], name: str, form: str) -> str:
     value = values.get(name)
-    if value is None:
+    if value is None or (is_number(value) and not math.isfinite(value)):
         return MISSING
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return form.format(value) if is_number or form == "{}" else str(value)
+    return form.format(value) if is_number(value) or form == "{}" else str(value)

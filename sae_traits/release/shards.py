@@ -31,12 +31,7 @@ FIRST_SEGMENT = "0" * 12
 
 
 def images_per_segment(sizes: Iterable[tuple[int, int]], megabytes: float) -> int:
-    """How many images make about so many megabytes, as a power of two, so that it changes with large changes only.
-
-    Args:
-        sizes: width and height of every image in pixels; at least one.
-        megabytes: expected size of a segment.
-    """
+    """How many images make about so many megabytes, as a power of two, so that it changes with large changes only."""
     pixels = [width * height for width, height in sizes]
     wanted = megabytes * 2**20 / (BYTES_PER_PIXEL * sum(pixels) / len(pixels))
     return 2 ** max(0, int(wanted).bit_length() - 1)
@@ -91,8 +86,14 @@ class ShardWriter:
         self._flush()
         self._finish_shard()
 
-    def abandon(self) -> None:
-        """Let go of the files, which are going to be removed, whether or not their last bytes could be written."""
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        """Finish; after a failure let go of the files, which are going to be removed, whatever could be written."""
+        if failure is None:
+            self.close()
+            return
         with suppress(OSError):
             if self._writer is not None:
                 self._writer.close()  # left open, it would write to the closed file when it is dropped

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sae_traits.config import PaperContrast, ReleasedLatents, SpecimenContrast
 from sae_traits.config.regions import LatentRegions
-from sae_traits.config.tree import as_dict, public_name, with_public_names
+from sae_traits.config.tree import as_dict, with_public_names
 from sae_traits.release.dataset import write_dataset
 from sae_traits.release.dataset_card import write_dataset_card
 from sae_traits.release.facts import DatasetFacts, DatasetSummary, LatentPicture, ModelFacts, Provenance, source_of
 from sae_traits.release.gallery import N_LOOKED_AT, draw_latents, latents_to_show
 from sae_traits.release.model_card import write_model_card
-from sae_traits.release.publication import Terms
+from sae_traits.release.publication import Terms, published_backbone
 from sae_traits.runs.context import Context
 from sae_traits.sae.model import SAE
 from sae_traits.traits.encode import Codes
@@ -86,7 +85,7 @@ def write_model_card_of(context: Context, folder: Path, terms: Terms | None = No
         provenance=provenance_of(context, is_public=terms is not None),
         # What the regions of a baseline came to says nothing of the SAE.
         results=context.results if context.config.regions.kind == "sae" else None,
-        gallery=_gallery(context, folder),
+        gallery=gallery_of(context, folder),
     )
     config = SAE.from_pretrained(folder).config.to_dict()
     write_model_card(folder, config, repo_id=terms.model_repo if terms else None, facts=facts)
@@ -99,7 +98,7 @@ def provenance_of(context: Context, *, is_public: bool) -> Provenance:
     dictionary = context.dictionary
     contrast = regions.contrast if isinstance(regions, LatentRegions) else None
     return Provenance(
-        backbone=replace(info, backbone=public_name(info.backbone)) if is_public else info,
+        backbone=published_backbone(info) if is_public else info,
         regions=regions.kind,
         dictionary_metrics=dictionary.config.training.get("metrics", {}) if dictionary else {},
         contrast=_options(regions) if dictionary else {},
@@ -128,7 +127,7 @@ def _options(regions: Any) -> dict[str, Any]:
     return {"contrast": contrast.pop("kind"), **contrast, **values}
 
 
-def _gallery(context: Context, folder: Path) -> tuple[LatentPicture, ...]:
+def gallery_of(context: Context, folder: Path) -> tuple[LatentPicture, ...]:
     """Pictures of latents, where images may be embedded and the codes are those of the SAE."""
     choices, pages = [], []
     if context.config.release.images == "embed" and context.config.regions.kind == "sae":
@@ -142,4 +141,4 @@ def _gallery(context: Context, folder: Path) -> tuple[LatentPicture, ...]:
             latents=[choice.latent for choice in choices],
             n_strongest=N_LOOKED_AT,
         )
-    return draw_latents(pages, choices, context.collection, folder, context.pictures)
+    return draw_latents(pages, choices, context.open_picture, folder)

@@ -32,8 +32,8 @@ def publish(context: Context, terms: Terms, *, dry_run: bool) -> list[str]:
     context.steps.fingerprint("cards")
     if regions.kind != "sae":
         raise ReleaseError(
-            f"the dataset of {folder.path} has regions of a baseline (--regions {regions.kind}), not of the SAE that it "
-            f"would be published with; run `sae-traits annotate {folder.path} --regions sae` first"
+            f"the dataset of {folder.path} has regions of a baseline (--regions {regions.kind}), not of the SAE that "
+            f"it would be published with; run `sae-traits annotate {folder.path} --regions sae` first"
         )
     for step in ("train", "annotate"):
         if changed := context.steps.changed_files(step, thorough=True):
@@ -41,7 +41,9 @@ def publish(context: Context, terms: Terms, *, dry_run: bool) -> list[str]:
                 f"{changed[0]} is missing or not as it was written; run `sae-traits run` on {folder.path} again, which "
                 "makes it anew"
             )
-    for warning in warnings_of(context.collection, embeds_images=context.config.release.images == "embed"):
+    for warning in warnings_of(
+        context.collection, context.features.info, embeds_images=context.config.release.images == "embed"
+    ):
         warn(warning)
     with TemporaryDirectory(prefix="sae-traits-publish-") as temporary:
         model_folder, dataset_folder = Path(temporary, "model"), Path(temporary, "dataset")

@@ -139,7 +139,7 @@ class _Flow:
         except BrokenProcessPool as error:
             raise DescriberError(
                 "a process that prepares pictures was killed, perhaps for want of memory; give the same command "
-                "again with fewer --describe-workers"
+                "again with fewer --describer-workers"
             ) from error
         for prepared in chain.from_iterable(tasks):
             for sha256, picture in prepared.pictures.items():

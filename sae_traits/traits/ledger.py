@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -103,9 +104,12 @@ class Ledger:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         try:
-            self._connection = sqlite3.connect(path)
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=NORMAL")
+            if os.access(path.parent, os.W_OK):
+                self._connection = sqlite3.connect(path)
+                self._connection.execute("PRAGMA journal_mode=WAL")
+                self._connection.execute("PRAGMA synchronous=NORMAL")
+            else:  # no other process writes either
+                self._connection = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)
             self._connection.executescript(_CREATE)
             self._connection.create_function("add_usage", 2, _add_usage, deterministic=True)
             columns = ", ".join(row[1] for row in self._connection.execute("PRAGMA table_info(describer_calls)"))

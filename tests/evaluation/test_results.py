@@ -6,7 +6,7 @@ import math
 from typing import ClassVar
 
 import pytest
-from evaluation.made_results import interval, made_evidence, made_results, made_zero_shot
+from evaluation.made_results import interval, made_evidence, made_quality, made_results, made_zero_shot
 from traits.made_traits import collection_of, described, trait_of
 
 from sae_traits.errors import StoreError
@@ -14,7 +14,7 @@ from sae_traits.evaluation.evidence import StoredTraits
 from sae_traits.evaluation.results import Results, read_results, run_tasks
 from sae_traits.evaluation.statistics import Interval
 from sae_traits.evaluation.tasks import TASKS
-from sae_traits.evaluation.zero_shot_results import NAME_AND_TRAITS, NAME_ONLY
+from sae_traits.evaluation.zero_shot_results import NAME_ONLY, RandomDeals
 from sae_traits.traits.table import write_traits
 
 
@@ -50,8 +50,7 @@ def test_nan_is_null_and_null_is_nan():
     alone = Interval(0.5, math.nan, math.nan, 1)
     text = made_results(on_animal=alone, random=alone).to_json()
     assert json.loads(text, parse_constant=pytest.fail)["tasks"]["localisation"]["on_animal"]["low"] is None
-    found = Results.from_json(text).on_animal
-    assert found is not None
+    found = Results.from_json(text).tasks["localisation"].on_animal
     assert str(found) == "0.500"
     assert math.isnan(found.low)
 
@@ -84,16 +83,31 @@ def test_the_terminal_gets_a_line_per_verdict():
     assert made_results().lines() == []
 
 
+def test_the_terminal_says_that_a_comparison_means_nothing_without_entities():
+    by_chance = made_zero_shot(names_p_value=0.9, dealt=RandomDeals(top1=(0.3,), over_species=interval(0), p_value=0.9))
+    lines = made_results(zero_shot=by_chance, quality=made_quality()).lines()
+    assert lines[1].strip().startswith("Neither names nor traits recognise species better")
+    assert lines[1].endswith("The comparison means nothing.")
+    assert "2 classes are too few" in made_results(zero_shot=made_zero_shot(n_classes=2)).lines()[1]
+    assert (
+        "The names alone"
+        in made_results(
+            zero_shot=made_zero_shot(
+                names_p_value=0.2, dealt=RandomDeals(top1=(0.3,), over_species=interval(0), p_value=0.01)
+            )
+        ).lines()[1]
+    )
+    assert not any("&#" in line for line in lines)
+
+
 def test_of_the_zero_shot_evaluation_no_place_on_this_machine_is_named():
     found = made_results(
         zero_shot=made_zero_shot(model={"model": "/home/ann/bioclip", "revision": "sha256:01"})
     ).zero_shot
     assert found is not None
-    assert (found.clip, found.revision, found.chance, found.dealt_p_value) == ("bioclip", "sha256:01", 1 / 16, 0.05)
+    assert (found.clip, found.chance) == ("bioclip", 1 / 16)
     assert found.top1(NAME_ONLY) == interval(0.3)
     assert found.top1("another") is None
-    assert found.gain == found.comparison(NAME_AND_TRAITS).over_species
-    assert made_zero_shot(gain=Interval(math.nan, math.nan, math.nan)).gain is None, "there was nothing to compare"
 
 
 def test_without_an_evaluation_there_are_no_results(tmp_path):

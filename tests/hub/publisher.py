@@ -14,11 +14,14 @@ import sys
 from pathlib import Path
 
 from datasets import Dataset, Features, Image, List, Value
-from huggingface_hub import HfFileSystem, constants
+from huggingface_hub import HfApi, HfFileSystem, constants
 from PIL import Image as Picture
 
 from sae_traits import SAE, SAEConfig
 from sae_traits.errors import SaeTraitsError
+from sae_traits.release.folder_plan import plan_folder
+from sae_traits.release.hub import LoadBack, Published, RepoType, carry_out, open_repository, prepare
+from sae_traits.release.hub_errors import errors_in_one_line
 from sae_traits.release.publication import Terms, publish_release
 
 FEATURES = Features(
@@ -44,6 +47,24 @@ configs:
 ---
 # Traits
 """
+
+
+def publish_folder(
+    folder: Path,
+    repo_id: str,
+    *,
+    repo_type: RepoType,
+    private: bool = False,
+    load_back: LoadBack | None = None,
+    token: str | None = None,
+    endpoint: str | None = None,
+) -> Published:
+    """Publish one folder in the steps of `publish_release`."""
+    plan_folder(folder)
+    api = HfApi(endpoint=endpoint, token=token, library_name="sae-traits")
+    with errors_in_one_line(repo_id, api.endpoint, token):
+        repository = open_repository(api, repo_id, repo_type, private=private, gated=None)
+        return carry_out(prepare(repository, folder, None), message="Publish", load_back=load_back)
 
 
 def write_sae(folder: Path) -> Path:

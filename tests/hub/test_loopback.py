@@ -228,17 +228,16 @@ import json, sys
 from pathlib import Path
 from datasets import get_dataset_config_names, load_dataset
 from datasets.exceptions import DatasetNotFoundError
-from hub.publisher import write_dataset
+from hub.publisher import publish_folder, write_dataset
 from huggingface_hub import HfApi
 from sae_traits import SAE, SAEConfig
-from sae_traits.release.hub import publish_folder
 from sae_traits.release.load_back import load_back_dataset, load_back_saes
 
 folder = Path(sys.argv[1])
 
 def publish(folder, repo_id, repo_type, load_back):
     return publish_folder(
-        folder, repo_id, repo_type=repo_type, private=True, message="Publish", load_back=load_back
+        folder, repo_id, repo_type=repo_type, private=True,  load_back=load_back
     )
 
 seeds = {"": 0, "layer-3/wide": 1}

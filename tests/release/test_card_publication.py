@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from hub.answers import Hub
+from hub.publisher import publish_folder
 from huggingface_hub import CommitOperationAdd, HfApi
 from small_releases import FACTS, LATENTS, odd_photographs, traits_of
 
@@ -20,7 +21,7 @@ from sae_traits.release.cards import BEGINS, ENDS
 from sae_traits.release.dataset import write_dataset
 from sae_traits.release.dataset_card import write_dataset_card
 from sae_traits.release.facts import ModelFacts
-from sae_traits.release.hub import Published, RepoType, publish_folder
+from sae_traits.release.hub import Published, RepoType
 from sae_traits.release.model_card import write_model_card
 
 DATASET, MODEL = "museum/moth-traits", "museum/moth-sae"
@@ -31,9 +32,7 @@ def client(hub: Hub) -> HfApi:
 
 
 def publish(hub: Hub, folder: Path, repo_id: str, repo_type: RepoType) -> Published:
-    return publish_folder(
-        folder, repo_id, repo_type=repo_type, private=False, message="Publish", token=hub.token, endpoint=hub.url
-    )
+    return publish_folder(folder, repo_id, repo_type=repo_type, token=hub.token, endpoint=hub.url)
 
 
 def card_on(hub: Hub, repo_id: str, repo_type: RepoType, folder: Path) -> str:

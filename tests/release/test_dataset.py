@@ -27,7 +27,7 @@ from sae_traits.release.cards import ENDS
 from sae_traits.release.dataset import MAX_PREVIEWS, write_dataset
 from sae_traits.release.dataset_card import write_dataset_card
 from sae_traits.release.facts import DatasetFacts, DatasetSummary, Provenance
-from sae_traits.release.pictures import SourceImage
+from sae_traits.release.rows import SourceImage
 from sae_traits.release.tables import (
     COLUMNS,
     CONFIG_NAMES,

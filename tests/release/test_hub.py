@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from hub.answers import Hub
 from hub.faults import Fault, FaultKind
+from hub.publisher import publish_folder
 from huggingface_hub import CommitOperationAdd, HfApi, snapshot_download
 
 from sae_traits.errors import ReleaseError
 from sae_traits.release.folder_plan import PlannedFile, plan_folder
-from sae_traits.release.hub import Published, publish_folder
+from sae_traits.release.hub import Published
 
 CARD = "---\nlicense: mit\n---\n# Traits\n"
 
@@ -35,7 +36,6 @@ def publish(hub: Hub, folder: Path, repo_id: str = "museum/traits", *, private: 
         repo_id,
         repo_type="dataset",
         private=private,
-        message="Publish",
         token=hub.token,
         endpoint=hub.url,
     )
@@ -226,8 +226,6 @@ def test_a_refusal_is_one_line_that_says_what_to_do_and_holds_no_token(
             release,
             repo_id,
             repo_type="dataset",
-            private=False,
-            message="x",
             token=token or hub.token,
             endpoint=hub.url,
         )
@@ -279,9 +277,7 @@ def test_a_hub_that_does_not_answer_is_one_line(release: Path):
         free.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{free.getsockname()[1]}"
     with pytest.raises(ReleaseError, match=f"cannot reach {address} .*refused.*check the connection") as caught:
-        publish_folder(
-            release, "museum/traits", repo_type="dataset", private=False, message="x", token="hf_x", endpoint=address
-        )
+        publish_folder(release, "museum/traits", repo_type="dataset", token="hf_x", endpoint=address)
     assert "\n" not in str(caught.value)
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from evaluation.made_results import card_results
 from huggingface_hub import ModelCard, ModelCardData, parse_eval_result_entries
 from PIL import Image
 from small_releases import PROVENANCE
-from small_results import RESULTS, hostile_results
 
 from sae_traits import SAE, SAEConfig
 from sae_traits.config.train import TopK, TrainConfig
@@ -279,7 +279,7 @@ FACTS = ModelFacts(
         source=Source(name="hf://datasets/museum/moths@v1"),
         seconds={"extract": 812.6, "train": 99.9, "annotate": 5.0},
     ),
-    results=RESULTS,
+    results=card_results(),
     gallery=(
         LatentPicture(
             path="figures/latent-00017.jpg",
@@ -352,7 +352,7 @@ def test_the_card_links_its_dataset_and_says_what_the_traits_are_worth(tmp_path:
     worth = card.split("\n## Do its traits help to recognise species?\n")[1].split("\n## ")[0]
     assert "| name + traits | 0.350 &#91;0.250, 0.450&#93; |" in worth
     assert "filler" not in worth
-    assert "- Three species have no traits." in worth
+    assert "- 1 of 16 species without a trait" in worth
     assert rows(card, "How it was made") == {"extract": "813", "train": "100"}
     assert "<pre><code>sae-traits run moths</code></pre>" in card
     assert "was not measured when this card was written" not in card
@@ -375,7 +375,7 @@ def test_hostile_facts_stay_text(tmp_path: Path, value: str):
             dataset_id="org/moths",
             dataset_title=text,
             provenance=replace(PROVENANCE, source=Source(name=text), command=text),
-            results=hostile_results(text),
+            results=card_results(text),
             gallery=(picture,),
         )
         return with_facts(tmp_path, facts)
@@ -409,3 +409,11 @@ def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path):
         card_of(tmp_path)
     with pytest.raises(ReleaseError, match="No such file"):
         card_of(tmp_path / "missing", CONFIG | {"training": {}})
+
+
+def test_the_snippet_asks_for_a_folder_where_no_name_leads_to_the_backbone(tmp_path: Path):
+    local = BACKBONE.to_dict() | {"backbone": "vit", "revision": "sha256:" + "ab" * 32}
+    card = card_of(tmp_path, CONFIG | {"backbone": local})
+    assert 'load_extractor(sae, backbone="FOLDER")' in card
+    assert "sha256&#58;" + "ab" * 32 in card
+    assert "base_model" not in front_matter(card)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from hub.answers import Hub
+from hub.publisher import publish_folder
 from huggingface_hub import CommitOperationAdd, HfApi, save_torch_model
 from PIL import Image
 
@@ -21,7 +22,7 @@ from sae_traits.config.features import Texture
 from sae_traits.config.train import TopK, TrainConfig
 from sae_traits.errors import CheckpointError, ReleaseError
 from sae_traits.features.backbone import load_backbone
-from sae_traits.release.hub import Published, publish_folder
+from sae_traits.release.hub import Published
 from sae_traits.release.model_card import write_model_card
 from sae_traits.release.publication import stage_saes
 from sae_traits.sae.sweep import expand, parse_sweep
@@ -74,8 +75,6 @@ def publish(hub: Hub, source: Path) -> Published:
         staged,
         REPOSITORY,
         repo_type="model",
-        private=False,
-        message="Publish",
         token=hub.token,
         endpoint=hub.url,
     )

@@ -404,7 +404,7 @@ def with_another_text(table: pa.Table) -> pa.Table:
     ("path", "change", "expected"),
     [
         ("data/default/train-00000-of-00001.parquet", with_another_text, "the rows of default/train"),
-        ("data/default/train-00000-of-00001.parquet", lambda t: t.slice(1), "the number of rows of default/train"),
+        ("data/default/train-00000-of-00001.parquet", lambda t: t.slice(1), "the rows of default/train"),
         (
             "data/latents/train-00000-of-00001.parquet",
             lambda t: pa.table({"latent": t["latent"].cast(pa.int32())}),

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from hub.answers import Hub
+from hub.publisher import publish_folder
 
 from sae_traits.errors import ReleaseError
-from sae_traits.release.hub import publish_folder
 
 SHARD = "data/train-00000-of-00001.parquet"
 BRANCH, MAIN = 1, 2
@@ -38,7 +38,7 @@ def test_a_file_that_the_hub_changed_is_an_error_and_gets_no_tag(hub: Hub, tmp_p
     damage(hub, commit)
     with pytest.raises(ReleaseError, match="does not hold what was uploaded: names or hashes of files differ"):
         publish_folder(
-            folder, "museum/traits", repo_type="dataset", private=False, message="Publish", token=hub.token,
+            folder, "museum/traits", repo_type="dataset",   token=hub.token,
             endpoint=hub.url,
         )  # fmt: skip
     (repository,) = hub.store.repositories.values()

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from sae_traits.config.zero_shot import ZeroShotConfig
 from sae_traits.evaluation.evidence import Evidence
 from sae_traits.evaluation.prompts import TextEncoder
-from sae_traits.evaluation.text import name_classes, rank_traits, read_common_names, read_templates
+from sae_traits.evaluation.text import binomial, name_classes, rank_traits, read_common_names, read_templates
 from sae_traits.evaluation.zero_shot import evaluate_zero_shot
 from sae_traits.evaluation.zero_shot_results import ZeroShotResult
+from sae_traits.logging import warn
 from sae_traits.schema import Collection, Taxon, Trait
 
 
@@ -48,8 +49,9 @@ class ZeroShot:
         return replace(result, model=clip.info.to_dict())
 
     def lines(self, result: ZeroShotResult) -> list[str]:
-        """Say the top-1 accuracy of every condition."""
-        return ["zero-shot " + ", ".join(f"{condition.name} {condition.top1}" for condition in result.conditions)]
+        """Say the top-1 accuracy of every condition, and whether it means anything."""
+        scores = ", ".join(f"{condition.name} {condition.top1}" for condition in result.conditions)
+        return [f"zero-shot {scores}", *([f"          {result.verdict}"] if result.verdict else [])]
 
 
 def evaluate_collection(
@@ -61,23 +63,18 @@ def evaluate_collection(
     config: ZeroShotConfig,
     seed: int = 0,
 ) -> ZeroShotResult:
-    """Evaluate the images in some rows of a collection; the classes are all of its species, the traits those of train.
-
-    Args:
-        clip: the text side of the model.
-        images: embeddings by the same model `[n_rows, embed_dim]`.
-        rows: of the images in the collection `[n_rows]`; all of validation and test.
-        collection: whose images have a label.
-        traits: of all splits; only those of training images are used.
-        config: which texts.
-        seed: as in `evaluate_zero_shot`, which lists the errors.
-    """
+    """Evaluate images `[n_rows, embed_dim]`, with all species of the collection as classes and the traits of train."""
     records = [collection.images[row] for row in rows]
     taxa: dict[str, Taxon] = {}
     for record in collection.images:
         taxa.setdefault(record.species, record.taxon)
     taxa = dict(sorted(taxa.items()))
     common_names = read_common_names(Path(config.common_names)) if config.common_names else {}
+    if unknown := sorted(common_names.keys() - set(map(binomial, taxa))):
+        warn(
+            f"{len(unknown)} of {len(common_names)} names in {config.common_names} are of no species here, "
+            f"such as {unknown[0]!r}"
+        )
     names = name_classes(list(taxa.values()), config.text_type, common_names)
     result = evaluate_zero_shot(
         clip,

@@ -6,13 +6,13 @@ has `caption` (the sentence), `trait_id`, `latent` and `species`.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import to_json
 from shapely import Polygon
 
-from sae_traits.release.loading import Released
+from sae_traits.release.loading import Released, web_address
 from sae_traits.release.tables import Row
 
 IMAGES = "images"
@@ -26,7 +26,9 @@ def write(released: Released, folder: Path) -> dict[str, int]:
         ReleaseError: the dataset names its images instead of holding them.
     """
     counts = {"images": 0, "regions": 0}
-    categories = _categories(released)
+    # The same in all splits: who trains on one file is scored on another.
+    parts = {trait["part"] or UNNAMED for row in released.all_rows("images") for trait in row["traits"]}
+    categories = {part: number for number, part in enumerate(sorted(parts), start=1)}
     for split in released.splits("images"):
         (folder / IMAGES / split).mkdir(parents=True)
         images: list[dict[str, Any]] = []
@@ -38,8 +40,8 @@ def write(released: Released, folder: Path) -> dict[str, int]:
             image |= {"id": len(images) + 1, "license": license_id}
             images.append(image)
             for trait in row["traits"]:
-                annotation = {"id": len(annotations) + 1, "image_id": image["id"]}
-                annotation["category_id"] = categories[trait["part"] or UNNAMED]
+                category = categories[trait["part"] or UNNAMED]
+                annotation = {"id": len(annotations) + 1, "image_id": image["id"], "category_id": category}
                 annotations.append(annotation | _region(trait) | {"species": row["species"]})
         document = {
             "info": {"description": f"{released.source}, split {split}, made by sae-traits"},
@@ -48,33 +50,22 @@ def write(released: Released, folder: Path) -> dict[str, int]:
             "categories": [{"id": number, "name": name} for name, number in categories.items()],
             "annotations": annotations,
         }
-        (folder / f"{split}.json").write_text(json.dumps(document, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / f"{split}.json").write_bytes(to_json(document, inf_nan_mode="null") + b"\n")
         counts["images"] += len(images)
         counts["regions"] += len(annotations)
     return counts
 
 
-def _categories(released: Released) -> dict[str, int]:
-    """Part -> number, the same in all splits: who trains on one file is scored on another."""
-    parts = {
-        trait["part"] or UNNAMED
-        for split in released.splits("images")
-        for row in released.rows("images", split, images=False)
-        for trait in row["traits"]
-    }
-    return {part: number for number, part in enumerate(sorted(parts), start=1)}
-
-
 def _image(released: Released, row: Row, stem: str, folder: Path) -> dict[str, Any]:
     """Write the image under a name that nobody else chose; its entry."""
-    image = released.image_of(row)
-    file = folder / f"{stem}.{image.suffix}"
-    file.write_bytes(image.data)
+    image, (width, height), suffix = released.image_of(row)
+    file = folder / f"{stem}.{suffix}"
+    file.write_bytes(image)
     return {
         "file_name": file.relative_to(folder).as_posix(),
-        "width": image.size[0],
-        "height": image.size[1],
-        "coco_url": row["source_url"] or "",
+        "width": width,
+        "height": height,
+        "coco_url": web_address(row) or "",
         "image_id": row["image_id"],
         "rights_holder": row["rights_holder"],
     }

@@ -6,13 +6,17 @@ metadata document (EML), which names people that this toolkit does not know.
 
 from __future__ import annotations
 
+import re
+import shutil
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from sae_traits.release.loading import Released
+from sae_traits.release.loading import Released, web_address
 from sae_traits.release.tables import MEASURES, Row
 from sae_traits.schema import RANKS
 
@@ -38,42 +42,58 @@ MEASUREMENT = (
     f"{DWC}measurementRemarks",
 )
 MULTIMEDIA = (f"{DC}type", f"{DC}identifier", f"{DC}license", f"{DC}rightsHolder")
+TABLES = {
+    "occurrence": ("core", f"{DWC}Occurrence", OCCURRENCE),
+    "measurementorfact": ("extension", f"{DWC}MeasurementOrFact", MEASUREMENT),
+    "multimedia": ("extension", f"{GBIF}Multimedia", MULTIMEDIA),
+}
+"""File -> its kind, what a row of it is, and its columns."""
+_LAYOUT = {
+    "encoding": "UTF-8", "fieldsTerminatedBy": "\\t", "linesTerminatedBy": "\\n", "fieldsEnclosedBy": "",
+    "ignoreHeaderLines": "1",
+}  # fmt: skip
+_NUMBERS = re.compile(r"[-+.,\deE ]+")
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """Date of every member, so that the same dataset gives the same archive."""
 
 
 def write(released: Released, folder: Path) -> dict[str, int]:
     """Write the archive: one occurrence per image, one measurement per thing said or measured of one of its regions."""
-    files = {name: folder / f"{name}.txt" for name in ("occurrence", "measurementorfact", "multimedia")}
-    counts = {"occurrences": 0, "measurements": 0, "media": 0}
-    with (
-        files["occurrence"].open("w", encoding="utf-8", newline="") as occurrences,
-        files["measurementorfact"].open("w", encoding="utf-8", newline="") as measurements,
-        files["multimedia"].open("w", encoding="utf-8", newline="") as media,
-    ):
-        occurrences.write(_header((), OCCURRENCE))
-        measurements.write(_header(("coreid",), MEASUREMENT))
-        media.write(_header(("coreid",), MULTIMEDIA))
-        for split in released.splits("images"):
-            for row in released.rows("images", split, images=False):
-                occurrences.write(_line(_occurrence(row)))
-                counts["occurrences"] += 1
-                for trait in row["traits"]:
-                    for values in _measurements(trait):
-                        measurements.write(_line((row["image_id"], *values)))
-                        counts["measurements"] += 1
-                if row["source_url"]:
-                    rights = row["license"], row["rights_holder"]
-                    media.write(_line((row["image_id"], "StillImage", row["source_url"], *rights)))
-                    counts["media"] += 1
+    counts = Counter[str]()
+    with ExitStack() as opened:
+        files = {
+            name: opened.enter_context((folder / f"{name}.txt").open("w", encoding="utf-8", newline=""))
+            for name in TABLES
+        }
+        for name, (kind, _, terms) in TABLES.items():
+            first = ("coreid",) if kind == "extension" else ()
+            files[name].write(_line((*first, *(term.rsplit("/", 1)[1] for term in terms))))
+        for row in released.all_rows("images"):
+            for name, lines in _lines_of(row).items():
+                files[name].writelines(lines)
+                counts[name] += len(lines)
     with zipfile.ZipFile(folder / ARCHIVE_FILE, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(_member("meta.xml"), _descriptor())
-        for file in files.values():
+        for name in TABLES:
+            file = folder / f"{name}.txt"
             with file.open("rb") as content, archive.open(_member(file.name), "w", force_zip64=True) as member:
-                while block := content.read(2**20):
-                    member.write(block)
+                shutil.copyfileobj(content, member, 2**20)
             file.unlink()
-    return counts
+    return {
+        "occurrences": counts["occurrence"],
+        "measurements": counts["measurementorfact"],
+        "media": counts["multimedia"],
+    }
+
+
+def _lines_of(row: Row) -> dict[str, list[str]]:
+    """File -> the lines of an image in it."""
+    image_id, rights, url = row["image_id"], (row["license"], row["rights_holder"]), web_address(row)
+    return {
+        "occurrence": [_line(_occurrence(row))],
+        "measurementorfact": [_line((image_id, *values)) for trait in row["traits"] for values in _measurements(trait)],
+        "multimedia": [_line((image_id, "StillImage", url, *rights))] if url else [],
+    }
 
 
 def _occurrence(row: Row) -> Iterable[Any]:
@@ -108,42 +128,28 @@ def _shown(value: str | float | list[float]) -> str:
     return value if isinstance(value, str) else f"{value:.6g}"
 
 
-def _header(first: tuple[str, ...], terms: Iterable[str]) -> str:
-    return _line((*first, *(term.rsplit("/", 1)[1] for term in terms)))
-
-
 def _line(values: Iterable[Any]) -> str:
-    """One line; no value holds a tab or a line break, since the format knows no quotes."""
-    return "\t".join("" if value is None else " ".join(str(value).split()) for value in values) + "\n"
+    return "\t".join("" if value is None else _cell(str(value)) for value in values) + "\n"
+
+
+def _cell(text: str) -> str:
+    """A cell without tabs and line breaks (the format knows no quotes) that no spreadsheet takes for a formula."""
+    cell = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return f"'{cell}" if cell[:1] in tuple("=+-@") and not _NUMBERS.fullmatch(cell) else cell
 
 
 def _descriptor() -> bytes:
-    """meta.xml: which file holds which terms."""
-    ElementTree.register_namespace("", NAMESPACE)
-    root = ElementTree.Element(f"{{{NAMESPACE}}}archive")
-    _table(root, "core", f"{DWC}Occurrence", "occurrence.txt", OCCURRENCE, first=0)
-    _table(root, "extension", f"{DWC}MeasurementOrFact", "measurementorfact.txt", MEASUREMENT, first=1)
-    _table(root, "extension", f"{GBIF}Multimedia", "multimedia.txt", MULTIMEDIA, first=1)
-    ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="UTF-8", xml_declaration=True)
-
-
-def _table(root: ElementTree.Element, kind: str, row_type: str, file: str, terms: Sequence[str], *, first: int) -> None:
-    """Describe a file; in the core the first term is the id, in an extension a column before the terms is."""
-    attributes = {
-        "encoding": "UTF-8",
-        "fieldsTerminatedBy": "\\t",
-        "linesTerminatedBy": "\\n",
-        "fieldsEnclosedBy": "",
-        "ignoreHeaderLines": "1",
-        "rowType": row_type,
-    }
-    table = ElementTree.SubElement(root, f"{{{NAMESPACE}}}{kind}", attributes)
-    files = ElementTree.SubElement(table, f"{{{NAMESPACE}}}files")
-    ElementTree.SubElement(files, f"{{{NAMESPACE}}}location").text = file
-    ElementTree.SubElement(table, f"{{{NAMESPACE}}}{'id' if kind == 'core' else 'coreid'}", {"index": "0"})
-    for index, term in enumerate(terms, start=first):
-        ElementTree.SubElement(table, f"{{{NAMESPACE}}}field", {"index": str(index), "term": term})
+    """meta.xml: which file holds which terms; the id is the first term of the core, and precedes those of others."""
+    archive = ElementTree.Element("archive", {"xmlns": NAMESPACE})
+    for file, (kind, row_type, terms) in TABLES.items():
+        first = int(kind == "extension")
+        table = ElementTree.SubElement(archive, kind, _LAYOUT | {"rowType": row_type})
+        ElementTree.SubElement(ElementTree.SubElement(table, "files"), "location").text = f"{file}.txt"
+        ElementTree.SubElement(table, "coreid" if first else "id", {"index": "0"})
+        for index, term in enumerate(terms, start=first):
+            ElementTree.SubElement(table, "field", {"index": str(index), "term": term})
+    ElementTree.indent(archive)
+    return ElementTree.tostring(archive, encoding="UTF-8", xml_declaration=True)
 
 
 def _member(name: str) -> zipfile.ZipInfo:

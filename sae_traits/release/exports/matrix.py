@@ -6,13 +6,15 @@ said; a measure becomes its mean and standard deviation over the species' region
 
 from __future__ import annotations
 
+import math
 from array import array
-from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -28,22 +30,11 @@ MEASURED = tuple(
     if pa.types.is_floating(measure.type) and measure.name not in ("length_px", "width_px", "on_animal")
 )
 """Not the lengths in pixels, which depend on the photograph, nor how well a region was placed."""
+_MOMENTS = [f"{name} ({moment})" for name in MEASURED for moment in ("mean", "standard deviation")]
 MIN_IMAGES = 2
 """An attribute said of one image only says nothing about a species."""
 MAX_ATTRIBUTES = 2000
 """The most frequent ones, so that free text does not make a table that no program opens."""
-
-
-@dataclass
-class _Species:
-    """What was said and measured of a species so far."""
-
-    taxon: dict[str, str | None]
-    n_images: int = 0
-    n_traits: int = 0
-    said: Counter[str] = field(default_factory=Counter)
-    """Attribute -> images."""
-    measured: defaultdict[str, array[float]] = field(default_factory=lambda: defaultdict(lambda: array("d")))
 
 
 def write(released: Released, folder: Path) -> dict[str, int]:
@@ -52,64 +43,69 @@ def write(released: Released, folder: Path) -> dict[str, int]:
     Raises:
         ReleaseError: no image has a species.
     """
-    species: dict[str, _Species] = {}
-    n_unlabelled = 0
-    for split in released.splits("images"):
-        for row in released.rows("images", split, images=False):
-            name = row["species"]
-            if name is None:
-                n_unlabelled += 1
-            else:
-                _add(species.setdefault(name, _Species({rank: row[rank] for rank in RANKS})), row)
-    if not species:
+    taxa: dict[str, dict[str, Any]] = {}
+    n_images, n_traits, said, n_unlabelled = Counter[str](), Counter[str](), Counter[tuple[str, str]](), 0
+    measured = {name: array("d") for name in MEASURED}
+    species_of: list[str] = []
+    for row in released.all_rows("images"):
+        species = row["species"]
+        if species is None:
+            n_unlabelled += 1
+            continue
+        taxa.setdefault(species, {rank: row[rank] for rank in RANKS})
+        n_images[species] += 1
+        n_traits[species] += len(row["traits"])
+        said.update({(species, attribute) for trait in row["traits"] for attribute in _attributes(trait)})
+        for trait in row["traits"]:
+            species_of.append(species)
+            for name, values in measured.items():
+                values.append(math.nan if trait[name] is None else trait[name])
+    if not taxa:
         raise ReleaseError(
             f"no image of {released.source} has a species, so there is no row of a matrix; `--to darwin-core` takes "
             "images without one"
         )
-    said: Counter[str] = Counter()
-    for one in species.values():
-        said.update(one.said)
-    frequent = [name for name, number in said.most_common() if number >= MIN_IMAGES]
-    kept = sorted(frequent[:MAX_ATTRIBUTES])
-    rows = [_row(species[name], kept) for name in sorted(species)]
+    overall = Counter[str]()
+    for (_, attribute), n in said.items():
+        overall[attribute] += n
+    frequent = [name for name, n in overall.most_common() if n >= MIN_IMAGES]
+    attributes = sorted(frequent[:MAX_ATTRIBUTES])
+    moments = _moments(measured, species_of)
+    rows = [
+        taxa[species]
+        | {"n_images": n_images[species], "n_traits": n_traits[species]}
+        | moments.get(species, dict.fromkeys(_MOMENTS))
+        | {name: said[species, name] / n_images[species] for name in attributes}
+        for species in sorted(taxa)
+    ]
     _write(folder, rows)
     return {
         "species": len(rows),
-        "attributes": len(kept),
-        "rarer attributes left out": len(said) - len(kept),
+        "attributes": len(attributes),
+        "rarer attributes left out": len(overall) - len(attributes),
         "images without a species left out": n_unlabelled,
     }
 
 
-def _add(species: _Species, row: Row) -> None:
-    species.n_images += 1
-    species.n_traits += len(row["traits"])
-    said: set[str] = set()
-    for trait in row["traits"]:
-        part = f"{trait['part']}: " if trait["part"] else ""
-        said.update(f"{part}{item['name']} = {item['value']}" for item in trait["attributes"])
-        for name in MEASURED:
-            if trait[name] is not None:
-                species.measured[name].append(trait[name])
-    species.said.update(said)
+def _attributes(trait: Row) -> Iterator[str]:
+    part = f"{trait['part']}: " if trait["part"] else ""
+    return (f"{part}{item['name']} = {item['value']}" for item in trait["attributes"])
 
 
-def _row(species: _Species, attributes: list[str]) -> dict[str, Any]:
-    row: dict[str, Any] = species.taxon | {"n_images": species.n_images, "n_traits": species.n_traits}
-    for name in MEASURED:
-        values = np.array(species.measured[name])
-        row[f"{name} (mean)"] = float(values.mean()) if len(values) else None
-        row[f"{name} (standard deviation)"] = float(values.std(ddof=1)) if len(values) > 1 else None
-    return row | {name: species.said[name] / species.n_images for name in attributes}
+def _moments(measured: Mapping[str, array[float]], species_of: list[str]) -> dict[str, dict[str, float | None]]:
+    """Species -> mean and standard deviation of every measure; None where there is none."""
+    table = pd.DataFrame(measured).groupby(np.array(species_of, dtype=object)).agg(["mean", "std"])
+    table.columns = _MOMENTS
+    values = table.astype(object).where(table.notna(), None)
+    return values.to_dict("index")
 
 
 def _write(folder: Path, rows: list[dict[str, Any]]) -> None:
     names = list(rows[0])
     counts = "n_images", "n_traits"
     types = [pa.string() if n in RANKS else pa.int64() if n in counts else pa.float64() for n in names]
-    pq.write_table(
-        pa.Table.from_pylist(rows, pa.schema(list(zip(names, types, strict=True)))), folder / "matrix.parquet"
-    )
+    schema = pa.schema(list(zip(names, types, strict=True)))
+    pq.write_table(pa.Table.from_pylist(rows, schema), folder / "matrix.parquet")
     write_csv(folder / "matrix.csv", names, ([_shown(row[name]) for name in names] for row in rows))
 
 

@@ -7,9 +7,11 @@ split the rows are dealt in their order; trainers shuffle.
 from __future__ import annotations
 
 import io
-import json
 import tarfile
+from itertools import count
 from pathlib import Path
+
+from pydantic_core import to_json
 
 from sae_traits.release.loading import Released
 from sae_traits.release.tables import Row
@@ -25,32 +27,26 @@ def write(released: Released, folder: Path, *, samples_per_shard: int = 10_000) 
     """
     counts = {"samples": 0, "shards": 0}
     for split in released.splits("default"):
-        rows = released.rows("default", split, images=True)
-        row = next(rows, None)
-        number = 0
-        shard = 0
-        while row is not None:
+        rows = enumerate(released.rows("default", split, images=True))
+        pending = next(rows, None)
+        for shard in count():
+            if pending is None:
+                break
+            first = pending[0]
             with tarfile.open(folder / f"{split}-{shard:06d}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
-                first = number
-                while row is not None and number - first < samples_per_shard and tar.offset < BYTES_PER_SHARD:
-                    _add(tar, f"{split}-{number:09d}", row, released)
-                    number += 1
-                    row = next(rows, None)
-            shard += 1
-        counts["samples"] += number
-        counts["shards"] += shard
+                while pending and pending[0] - first < samples_per_shard and tar.offset < BYTES_PER_SHARD:
+                    _add(tar, f"{split}-{pending[0]:09d}", pending[1], released)
+                    counts["samples"] += 1
+                    pending = next(rows, None)
+            counts["shards"] += 1
     return counts
 
 
 def _add(tar: tarfile.TarFile, key: str, row: Row, released: Released) -> None:
     """Add the members of a sample; their names hold nothing that came from a file."""
-    image = released.image_of(row)
+    image, _, suffix = released.image_of(row)
     others = {name: value for name, value in row.items() if name != "image"}
-    members = {
-        image.suffix: image.data,
-        "txt": row["text"].encode(),
-        "json": json.dumps(others, ensure_ascii=False).encode(),
-    }
+    members = {suffix: image, "txt": row["text"].encode(), "json": to_json(others, inf_nan_mode="null")}
     for name, data in members.items():
         member = tarfile.TarInfo(f"{key}.{name}")  # no date, no owner: the same rows give the same bytes
         member.size = len(data)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis.strategies import data, integers, lists
 
 from sae_traits.errors import ConfigError
-from sae_traits.evaluation.placement import random_placement
+from sae_traits.evaluation.tasks.localisation import random_placement
 from sae_traits.geometry import PatchGrid
 
 
