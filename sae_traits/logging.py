@@ -46,26 +46,33 @@ def progress_to(callback: ProgressCallback) -> Iterator[None]:
         _callbacks.remove(callback)
 
 
-def track(items: Iterable[Item], label: str, total: int | None, unit: str = "image") -> Iterator[Item]:
+def track(
+    items: Iterable[Item], label: str, total: int | None, unit: str = "image", note: Callable[[], str] = str
+) -> Iterator[Item]:
     """Pass items through, showing how many of `total` are done, the rate and, with a total, the time left.
 
     Shown is a bar where messages are printed to a terminal; elsewhere lines are logged, the first at once, the others
-    every few seconds.
+    every few seconds. What `note` says at that moment is put behind.
     """
     _tell_callbacks(label, 0, total, unit)
     shown: Iterable[Item]
     if any(isinstance(handler, _PrintToStderr) for handler in logger.handlers) and sys.stderr.isatty():
         from tqdm import tqdm
 
-        shown = tqdm(items, desc=label, total=total, unit=unit, dynamic_ncols=True)
+        shown = bar = tqdm(items, desc=label, total=total, unit=unit, dynamic_ncols=True)
+        tell = bar.set_postfix_str
     else:
-        shown = _with_lines(items, label, total, unit)
+        shown, tell = _with_lines(items, label, total, unit, note), None
     for done, item in enumerate(shown, start=1):
         yield item
+        if tell is not None and (words := note()):
+            tell(words, refresh=False)
         _tell_callbacks(label, done, total, unit)
 
 
-def _with_lines(items: Iterable[Item], label: str, total: int | None, unit: str) -> Iterator[Item]:
+def _with_lines(
+    items: Iterable[Item], label: str, total: int | None, unit: str, note: Callable[[], str]
+) -> Iterator[Item]:
     rest = "" if total is None else f" of {total}"
     rest += f" {unit}{'es' if unit.endswith('ch') else 's'}"
     started = time.monotonic()
@@ -84,7 +91,7 @@ def _with_lines(items: Iterable[Item], label: str, total: int | None, unit: str)
             line += f", {done / seconds:.1f}/s"
             if total is not None:
                 line += f", {(total - done) * seconds / done:.0f} s left"
-        say(line)
+        say(f"{line}, {words}" if (words := note()) else line)
 
 
 def _tell_callbacks(label: str, done: int, total: int | None, unit: str) -> None:

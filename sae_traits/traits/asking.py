@@ -84,6 +84,9 @@ async def answer_calls(
                     raise others.exceptions[0] from errors
                 assert stopped is not None
                 warn(f"stopped: {stopped.exceptions[0]}; what was answered is kept")
+            else:
+                if flow.n_unusable and not flow.n_usable:
+                    warn(f"none of {flow.n_unusable:,} answers could be used, the last one because: {flow.reason}")
 
 
 @dataclass
@@ -99,11 +102,19 @@ class _Flow:
     ticks: Iterator[int] = field(init=False)
     under_way: set[str] = field(default_factory=set)
     """Keys that are being asked; the same image may be in a collection twice."""
+    n_usable: int = 0
+    n_unusable: int = 0
+    """Answers, as the usable ones; a call may have several."""
+    reason: str | None = None
+    """Why the last of these cannot be used."""
 
     def __post_init__(self) -> None:
         self.queue = asyncio.Queue(self.describer.in_flight * self.describer.batch_size)
-        self.ticks = track(range(self.n_calls), "describe", self.n_calls, "call")
+        self.ticks = track(range(self.n_calls), "describe", self.n_calls, "call", self._note)
         next(self.ticks)  # starts the clock
+
+    def _note(self) -> str:
+        return f"{self.n_unusable} unusable" if self.n_unusable else ""
 
     async def prepare(self, tasks: Iterator[list[Call]], pool: Executor, workers: int) -> None:
         """Hand tasks to the workers, a few in advance, and queue what they prepared."""
@@ -159,6 +170,9 @@ class _Flow:
                 outcomes = await self._attempt(list(waiting.values()))
                 self.ledger.record(outcomes)
                 for outcome in outcomes:
+                    self.n_usable += outcome.state == "ok"
+                    if outcome.state == "invalid":
+                        self.n_unusable, self.reason = self.n_unusable + 1, outcome.error
                     attempts[outcome.key] += 1
                     lost = waiting[outcome.key].error is not None
                     if outcome.state == "ok" or lost or attempts[outcome.key] >= MAX_ATTEMPTS:

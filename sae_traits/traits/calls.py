@@ -142,7 +142,7 @@ def _hash_of_mask(path: Path) -> str:
     try:
         return hash_of_file(path)
     except StoreError as error:
-        raise CollectionError(f"{error}, a mask; put it back, or leave out --use-masks") from error
+        raise CollectionError(f"the mask cannot be used: {error}; put it back, or leave out --use-masks") from error
 
 
 def _call(members: list[Member], describer: Describer) -> Call:

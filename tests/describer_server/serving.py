@@ -22,11 +22,12 @@ from typing import Any, Literal
 
 Fault = Literal[
     "error", "busy", "truncated", "malformed", "garbage", "html", "empty", "hollow", "refused", "filtered", "surrogate",
-    "dropped", "stalled",
+    "dropped", "stalled", "forbidden",
 ]  # fmt: skip
 """A 500; a 429 with Retry-After; an answer cut off by max_tokens; one without any JSON; a body that is no JSON; a web
 page with success; a completion without choices, and with a choice without a message; a refusal; an answer withheld by
-a content filter; one that is no Unicode; a connection that is closed without a reply; a reply that comes too late."""
+a content filter; one that is no Unicode; a connection that is closed without a reply; a reply that comes too late; a
+403 that concerns one picture."""
 COLOURS = ("black", "brown", "orange", "yellow", "white", "blue")
 
 
@@ -48,6 +49,8 @@ class Settings:
     """Parameters that get a 400, as OpenAI's newer models give one for max_tokens and temperature."""
     down: bool = False
     """Every request gets a 503 without a Retry-After."""
+    reply: dict[str, Any] | None = None
+    """What every request but the probe gets instead of an answer."""
     key: str | None = None
     """The only key that is let in."""
 
@@ -100,6 +103,10 @@ class DescriberServer:
             return None
         if fault == "error":
             return _error(500, "something broke")
+        if fault == "forbidden":
+            return _error(403, "your input was flagged by moderation")
+        if settings.reply is not None and not is_probe:
+            return 200, {}, json.dumps(settings.reply).encode()
         if fault == "busy":
             return _error(429, "too many requests", {"Retry-After": str(settings.retry_after)})
         if fault in ("garbage", "html"):

@@ -116,3 +116,66 @@ def test_the_schema_asks_for_every_field_and_allows_no_other():
     assert list(schema["properties"]) == ["is_background", "part", "attributes", "text"]
     assert schema["required"] == ["is_background", "part", "attributes", "text"]
     assert schema["additionalProperties"] is False
+
+
+RIGHT = json.dumps(ANSWER)
+DRAFT = json.dumps(ANSWER | {"text": "A draft."})
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "<think>Maybe {draft}? No.</think>\n{right}",
+        "Maybe {draft}? No.\n</think>\n{right}",
+        "<think>one <think>{draft}</think> two {draft}</think> {right}",
+        "<thinking>{draft}</thinking>{right}",
+        "<Reasoning effort='low'>{draft}</reasoning>{right}",
+        "[THINK]{draft}[/THINK]{right}",
+        "◁think▷{draft}◁/think▷{right}",
+        "<|begin_of_thought|>{draft}<|end_of_thought|><|begin_of_solution|>{right}<|end_of_solution|>",
+        "<|START_THINKING|>{draft}<|END_THINKING|>{right}",
+        "<unused94>thought {draft}<unused95>{right}",
+        "<|channel|>analysis<|message|>{draft}<|end|><|start|>assistant<|channel|>final<|message|>{right}<|return|>",
+        "<|channel|>final <|constrain|>json<|message|>{right}",
+        "analysis{draft}assistantfinal{right}",
+        "{right}<think>Or rather {draft}",
+        "First {draft}, on a second look {right}",
+    ],
+)
+def test_a_draft_is_not_the_answer(written):
+    assert read_answer(written.replace("{draft}", DRAFT).replace("{right}", RIGHT)) == DESCRIPTION
+
+
+@pytest.mark.parametrize(
+    "written", ["<think>{draft}", "<think>{draft}</think>", "<|channel|>analysis<|message|>{draft}<|end|>"]
+)
+def test_thinking_alone_is_no_answer(written):
+    with pytest.raises(AnswerError, match="the model thought"):
+        read_answer(written.replace("{draft}", DRAFT))
+
+
+def test_line_feeds_in_strings_and_trailing_commas_are_read():
+    assert read_answer(RIGHT.replace("brown forewing", "brown\n\tforewing")) == DESCRIPTION
+    assert read_answer(f"{RIGHT[:-1]},}}".replace('"}]', '",},]')) == DESCRIPTION
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        (RIGHT.replace("{", "{ // seen at once\n", 1), "Expecting property name enclosed in double quotes"),
+        (RIGHT.replace('"', "'"), "Expecting property name enclosed in double quotes"),
+        (RIGHT.replace(': "forewing"', " forewing"), "Expecting ':' delimiter"),
+    ],
+)
+def test_the_reason_for_broken_json_is_what_json_says(broken, reason):
+    with pytest.raises(AnswerError, match=f"no JSON object in the answer .*{reason}"):
+        read_answer(broken)
+
+
+def test_what_nobody_can_see_is_taken_out():
+    hidden = "A\x1b[31m dark\u202e \x07brown\u2066\x1b]0;title\x07 fore\u200bwing\x9b0m."
+    found = read_answer(json.dumps(ANSWER | {"text": hidden, "part": "fore\x00wing\ufeff"}))
+    assert (found.text, found.part) == (DESCRIPTION.text, "forewing")
+    with pytest.raises(AnswerError, match="sentence is empty"):
+        read_answer(json.dumps(ANSWER | {"text": "\u202e\x1b[0m"}))
+    assert read_answer(json.dumps(ANSWER | {"text": "می\u200cخواهم"})).text == "می\u200cخواهم"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -34,6 +35,11 @@ def annotate(folder, server, n_images=4, **given):
         describe_candidates(plan, describer, ledger, workers=config.workers)
         annotation = export_traits(plan, ledger, **files)
         return SimpleNamespace(annotation=annotation, calls=list(ledger), statistics=server.statistics())
+
+
+@pytest.fixture(autouse=True)
+def _messages(caplog):
+    caplog.set_level("INFO", logger="sae_traits")
 
 
 @pytest.fixture(scope="module")
@@ -95,13 +101,40 @@ def test_a_killed_run_goes_on_and_asks_nothing_that_was_answered(tmp_path):
         outcome = annotate(tmp_path, server, n_images=40, in_flight=8)
         after = server.requests()
     assert outcome.annotation.n_open == 0
-    assert {call.key for call in outcome.calls if call.attempts == 2} == under_way
+    assert {call.attempts for call in outcome.calls} == {1}
     assert all(after[key] == before[key] == ["ok"] for key in answered)
     # a call is pending a moment before it is sent, so the kill may have come between
     assert 200 <= outcome.statistics["n_requests"] <= 200 + len(under_way)
     assert len(list(read_traits(tmp_path / "traits.parquet"))) == 200 - outcome.annotation.n_background
     assert len(workers) >= 2
     assert not any(map(_is_alive, workers)), "a killed run leaves its workers behind"
+
+
+def test_calls_in_flight_at_three_kills_are_asked_all_the_same(tmp_path):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with describer_server(stall=60.0, faults={"stalled": 1.0}) as server:
+        given = options(server, in_flight=5, workers=1)
+        command = [sys.executable, many.__file__, str(tmp_path), "1", json.dumps(given | {"class": "Server"})]
+        for n_kills in range(1, 4):
+            process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+            deadline = time.monotonic() + 120
+            while server.n_requests() < n_kills * TRAITS and time.monotonic() < deadline:
+                time.sleep(0.05)
+            process.kill()
+            process.wait()
+        with Ledger(tmp_path / "ledger.sqlite") as ledger:
+            assert {(call.state, call.attempts) for call in ledger} == {("pending", 0)}
+            assert len(ledger.open_calls(call.key for call in ledger)) == TRAITS
+        server.change(faults={})
+        outcome = annotate(tmp_path, server, n_images=1)
+    assert {(call.state, call.attempts) for call in outcome.calls} == {("ok", 1)}
+
+
+def test_calls_that_wait_for_an_answer_are_open_and_not_failed(tmp_path):
+    with describer_server(faults={"error": 1.0}) as server:
+        outcome = annotate(tmp_path, server, n_images=1, max_consecutive_errors=3, in_flight=1)
+    assert {call.state for call in outcome.calls} == {"pending"}
+    assert (outcome.annotation.n_open, outcome.annotation.n_failed, outcome.annotation.n_invalid) == (TRAITS, 0, 0)
 
 
 def _is_alive(pid):
@@ -111,10 +144,10 @@ def _is_alive(pid):
         return False
 
 
-def test_a_server_that_breaks_down_stops_the_run_with_everything_kept_and_open(tmp_path, capsys):
+def test_a_server_that_breaks_down_stops_the_run_with_everything_kept_and_open(tmp_path, caplog):
     with describer_server(faults={"error": 1.0}) as server:
         stopped = annotate(tmp_path, server, max_consecutive_errors=6, in_flight=4)
-        assert "6 errors and no answer between them, the last one: 500 - something broke" in capsys.readouterr().err
+        assert "6 errors and no answer between them, the last one: 500 - something broke" in caplog.text
         assert stopped.annotation.n_open == 4 * TRAITS
         assert stopped.statistics["n_requests"] < 12
         assert {call.attempts for call in stopped.calls} == {0}
@@ -138,18 +171,18 @@ def test_a_wrong_address_is_named(tmp_path, obedient):
         annotate(tmp_path, obedient, base_url=obedient.url)
 
 
-def test_a_server_that_ignores_the_schema_is_found_out_and_its_answers_are_read_all_the_same(tmp_path, capsys):
+def test_a_server_that_ignores_the_schema_is_found_out_and_its_answers_are_read_all_the_same(tmp_path, caplog):
     with describer_server(schema="ignored") as server:
         outcome = annotate(tmp_path, server)
-    assert capsys.readouterr().err.count("does not enforce the JSON schema") == 1
+    assert caplog.text.count("does not enforce the JSON schema") == 1
     assert {call.state for call in outcome.calls} == {"ok"}
     assert {a.name for t in read_traits(tmp_path / "traits.parquet") for a in t.description.attributes} == {"colour"}
 
 
-def test_a_server_that_refuses_the_schema_is_asked_without_it(tmp_path, capsys):
+def test_a_server_that_refuses_the_schema_is_asked_without_it(tmp_path, caplog):
     with describer_server(schema="refused") as server:
         outcome = annotate(tmp_path, server)
-    assert "does not enforce the JSON schema" in capsys.readouterr().err
+    assert "does not enforce the JSON schema" in caplog.text
     assert {call.state for call in outcome.calls} == {"ok"}
 
 
@@ -186,7 +219,7 @@ def test_an_answer_that_is_withheld_is_invalid_and_the_ledger_says_why(tmp_path,
 
 
 @pytest.mark.parametrize("fault", ["html", "empty", "hollow"])
-def test_a_success_that_is_no_completion_is_sent_again_and_at_last_stops_the_run(tmp_path, fault, capsys):
+def test_a_success_that_is_no_completion_is_sent_again_and_at_last_stops_the_run(tmp_path, fault, caplog):
     with describer_server(faults={fault: 0.4}) as server:
         outcome = annotate(tmp_path, server, n_images=2, in_flight=2)
         assert outcome.statistics["outcomes"][fault] > 0
@@ -195,9 +228,7 @@ def test_a_success_that_is_no_completion_is_sent_again_and_at_last_stops_the_run
         stopped = annotate(tmp_path / "stopped", server, n_images=1, in_flight=1, max_consecutive_errors=2)
     assert {call.attempts for call in stopped.calls} == {0}
     assert stopped.annotation.n_open == TRAITS
-    assert "2 errors and no answer between them, the last one: the reply is not a chat completion" in (
-        capsys.readouterr().err
-    )
+    assert "2 errors and no answer between them, the last one: the reply is not a chat completion" in (caplog.text)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +239,7 @@ def test_a_success_that_is_no_completion_is_sent_again_and_at_last_stops_the_run
         (["max_tokens", "temperature"], {"max_completion_tokens"}),
     ],
 )
-def test_parameters_that_a_model_refuses_are_sent_otherwise_or_not_at_all(tmp_path, refused, sent, capsys):
+def test_parameters_that_a_model_refuses_are_sent_otherwise_or_not_at_all(tmp_path, refused, sent, caplog):
     with describer_server(refused_parameters=refused) as server:
         outcome = annotate(tmp_path, server)
     assert {call.state for call in outcome.calls} == {"ok"}
@@ -216,7 +247,7 @@ def test_parameters_that_a_model_refuses_are_sent_otherwise_or_not_at_all(tmp_pa
     assert set(outcome.statistics["parameters"]) == sent | {"messages", "model", "response_format"}
     # The probe finds out: no call of the ledger is wasted on it.
     assert outcome.statistics["n_requests"] == len(outcome.calls)
-    assert capsys.readouterr().err.count("takes no --temperature") == ("temperature" in refused)
+    assert caplog.text.count("takes no --temperature") == ("temperature" in refused)
 
 
 def test_a_parameter_that_cannot_be_replaced_is_an_error_that_names_it(tmp_path):
@@ -249,7 +280,7 @@ def test_no_more_calls_are_in_flight_than_were_asked_for(tmp_path):
     assert outcome.statistics["most_in_flight"] == 3
 
 
-def test_the_key_is_taken_from_the_environment_and_left_there(tmp_path, monkeypatch, capsys):
+def test_the_key_is_taken_from_the_environment_and_left_there(tmp_path, monkeypatch, caplog):
     with describer_server(key="secret-of-the-museum") as server:
         monkeypatch.delenv("OPENAI_API_KEY", raising=False)
         with pytest.raises(DescriberError, match="set OPENAI_API_KEY"):
@@ -264,7 +295,7 @@ def test_the_key_is_taken_from_the_environment_and_left_there(tmp_path, monkeypa
         outcome = annotate(tmp_path, server)
     assert outcome.annotation.n_open == 0
     assert not [file for file in tmp_path.rglob("*") if file.is_file() and b"secret-of" in file.read_bytes()]
-    assert "secret-of" not in str(capsys.readouterr())
+    assert "secret-of" not in caplog.text
 
 
 def test_images_share_a_call_of_several_pictures(tmp_path, obedient):
@@ -277,3 +308,113 @@ def test_images_share_a_call_of_several_pictures(tmp_path, obedient):
     assert len(traits) + outcome.annotation.n_background == 20 * TRAITS
     assert [t.candidate.image for t in traits] == sorted(t.candidate.image for t in traits)
     assert all(t.prompt.startswith("agreement-1 ") for t in traits)
+
+
+SECRET = "sk-secret-of-the-museum"
+
+
+def replies(tmp_path, server, body, caplog, **given):
+    """What becomes of an annotation when every call gets this reply with success: calls, traits, messages."""
+    server.change(reply=body)
+    outcome = annotate(tmp_path, server, n_images=given.pop("n_images", 1), **given)
+    return outcome, list(read_traits(tmp_path / "traits.parquet")), caplog.text
+
+
+def completion(message, **choice):
+    return {"choices": [{"index": 0, "message": {"role": "assistant"} | message, "finish_reason": "stop"} | choice]}
+
+
+def answer(text="A wing."):
+    return json.dumps({"is_background": False, "part": "wing", "attributes": [], "text": text})
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": f"<think>{answer('A draft.')}</think>{answer()}"},
+        {"content": f"{answer('A draft.')}</think>{answer()}"},
+        {"content": [{"type": "thinking", "thinking": answer("A draft.")}, {"type": "text", "text": answer()}]},
+        {"content": None, "reasoning_content": answer()},
+        {"content": "", "reasoning": f" {answer()} "},
+    ],
+)
+def test_the_answer_is_found_in_other_places_of_a_reply(tmp_path, obedient, message, caplog):
+    try:
+        outcome, traits, _ = replies(tmp_path, obedient, completion(message), caplog)
+    finally:
+        obedient.change(reply=None)
+    assert {call.state for call in outcome.calls} == {"ok"}
+    assert {trait.description.text for trait in traits} == {"A wing."}
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"error": {"message": "No endpoints with pictures", "code": 404}}, "is not there.*No endpoints with pictures"),
+        ({"detail": "Model is loading"}, "2 errors and no answer between them, the last one: Model is loading"),
+        ({"error": "quota spent"}, "the last one: quota spent"),
+        (completion({}, error={"message": "upstream broke", "code": 502}), "the last one: upstream broke"),
+    ],
+)
+def test_an_error_in_a_reply_of_success_says_why(tmp_path, obedient, body, message, caplog):
+    try:
+        replies(tmp_path, obedient, body, caplog, max_consecutive_errors=2, in_flight=1)
+    finally:
+        obedient.change(reply=None)
+    assert re.search(message, caplog.text)
+
+
+def test_a_reply_of_reasoning_alone_says_so(tmp_path, obedient, caplog):
+    body = completion({"content": None, "reasoning_content": f"Perhaps {answer('A draft.')}? No, "})
+    try:
+        outcome, traits, _ = replies(tmp_path, obedient, body, caplog)
+    finally:
+        obedient.change(reply=None)
+    assert not traits
+    assert all("--reasoning-parser" in str(call.error) and "A draft" in call.raw for call in outcome.calls)
+
+
+def test_one_request_that_is_forbidden_fails_alone(tmp_path):
+    with describer_server(faults={"forbidden": 0.3}) as server:
+        outcome = annotate(tmp_path, server, n_images=4, in_flight=2)
+    assert outcome.annotation.n_open == 0
+    states = {call.state for call in outcome.calls}
+    assert "ok" in states
+    assert all("your input was flagged" in str(call.error) for call in outcome.calls if call.state == "failed")
+
+
+def test_too_many_answers_in_a_row_that_cannot_be_used_stop_the_run_with_an_example(tmp_path, caplog):
+    with describer_server(faults={"truncated": 1.0}) as server:
+        stopped = annotate(tmp_path, server, n_images=4, in_flight=2, max_consecutive_unusable=7)
+        assert stopped.statistics["n_requests"] in (7, 8)
+        assert "7 answers in a row could not be used" in caplog.text or "8 answers in a row" in caplog.text
+        assert "cut off after 256 tokens; raise --max-tokens (it begins" in caplog.text
+        assert stopped.annotation.n_open == 4 * TRAITS - sum(c.attempts == MAX_ATTEMPTS for c in stopped.calls)
+        assert 7 <= sum(call.attempts for call in stopped.calls) <= stopped.statistics["n_requests"]
+        server.change(faults={"malformed": 0.5})
+        mended = annotate(tmp_path, server, n_images=4, in_flight=1, max_consecutive_unusable=12)
+    assert mended.annotation.n_open == 0
+
+
+@pytest.mark.parametrize("name", ["OPENAI_API_KEY", "HF_TOKEN"])
+def test_secrets_that_a_server_repeats_are_kept_nowhere(tmp_path, obedient, name, caplog, monkeypatch):
+    monkeypatch.setenv(name, SECRET)
+    split = SECRET[:4] + "\u202e" + SECRET[4:]
+    escaped = "".join(f"\\u{ord(c):04x}" for c in SECRET)
+    bodies = {
+        "answer": completion({"content": answer(f"A wing with {SECRET} on it, {split}.")}),
+        "escaped": completion({"content": answer("A wing: X.").replace("X", escaped)}),
+        "invalid": completion({"content": f"Bearer {SECRET}"}),
+        "refusal": completion({"content": SECRET, "refusal": f"not with {SECRET}"}),
+        "reasoning": completion({"content": None, "reasoning_content": f"hm, {SECRET}"}),
+        "error": {"error": {"message": f"{'x' * 290} {SECRET}"}},
+    }
+    try:
+        for kind, body in bodies.items():
+            replies(tmp_path / kind, obedient, body, caplog, max_consecutive_errors=2, in_flight=1)
+    finally:
+        obedient.change(reply=None)
+    kept = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()) + caplog.text.encode()
+    assert b"A wing with" in kept
+    assert SECRET.encode() not in kept
+    assert SECRET[:12].encode() not in kept

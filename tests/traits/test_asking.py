@@ -53,7 +53,7 @@ def test_a_worker_that_is_killed_stops_the_run_with_what_to_do(tmp_path, caplog)
         caplog.text
     )
     assert stopped["failed"] == stopped["invalid"] == 0
-    assert describe(tmp_path, Obliging(), workers=1) == {"pending": 0, "ok": 3 * TRAITS, "invalid": 0, "failed": 0}
+    assert describe(tmp_path, Obliging(), workers=1) == {"ok": 3 * TRAITS}
 
 
 def test_a_ledger_that_another_run_asks_for_is_not_asked_for_twice(tmp_path):

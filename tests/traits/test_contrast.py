@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -230,3 +231,53 @@ def test_a_clear_difference_in_a_large_class_is_significant():
 def test_nothing_fired_gives_an_empty_table():
     table = specimen_contrast(counts_of([[0, 0]] * 4), [taxon("G a")] * 2 + [taxon("G b")] * 2)
     assert len(table) == 0
+
+
+def ranked(species, **ranks):
+    return Taxon(species=species, genus=species.split()[0], **ranks)
+
+
+@pytest.mark.parametrize(
+    ("taxa", "ranks"),
+    [
+        # a genus of wasps and one of grasses, each with relatives in its family
+        (
+            [
+                ranked("Ammo sabulosa", kingdom="Animalia", family="Sphecidae"),
+                ranked("Sphex funerarius", kingdom="Animalia", family="Sphecidae"),
+                ranked("Ammo arenaria", kingdom="Plantae", family="Poaceae"),
+                ranked("Poa annua", kingdom="Plantae", family="Poaceae"),
+            ],
+            {"family"},
+        ),
+        # known by their kingdoms alone
+        ([ranked("Ammo a", kingdom="Animalia"), ranked("Ammo b", kingdom="Plantae")], {"collection"}),
+        # a family's name that two orders have
+        (
+            [ranked("Aus a", order="Diptera", family="Syrphidae"), ranked("Bus b", order="Else", family="Syrphidae")],
+            {"collection"},
+        ),
+        # a rank that one of them lacks tells nothing apart
+        ([ranked("Aus a", family="Apidae"), ranked("Aus b")], {"genus"}),
+    ],
+)
+def test_homonyms_are_no_relatives(taxa, ranks):
+    counts = counts_of(np.eye(len(taxa), dtype=int))
+    assert set(specimen_contrast(counts, taxa)["reference_rank"]) == ranks
+
+
+def test_algorithm_1_does_not_put_homonyms_into_one_genus():
+    taxa = [ranked("Ammo a", kingdom="Animalia"), ranked("Ammo b", kingdom="Plantae")]
+    assert paper_contrast(counts_of([[9, 1], [1, 9]]), taxa, 0.01).empty
+    relatives = [replace(taxon, kingdom="Animalia") for taxon in taxa]
+    assert len(paper_contrast(counts_of([[9, 1], [1, 9]]), relatives, 0.01)) == 2
+
+
+def test_thousands_of_species_of_one_individual_each_are_contrasted():
+    n = 2000
+    taxa = [ranked(f"Gen{i} a", family=f"F{i % 700}") for i in range(n)]
+    generator = np.random.default_rng(0)
+    counts = csr_array((generator.random((n, 64)) < 0.2).astype(np.int32))
+    table = specimen_contrast(counts, taxa)
+    assert table["species"].nunique() > 0.99 * n
+    assert set(table["reference_rank"]) == {"family"}

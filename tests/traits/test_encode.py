@@ -142,3 +142,18 @@ def test_encoding_again_leaves_no_part_of_an_earlier_one(sae, tmp_path):
 def test_a_folder_without_codes_is_explained(tmp_path):
     with pytest.raises(StoreError, match="sae-traits annotate"):
         Codes.open(tmp_path)
+
+
+@pytest.mark.parametrize("silent", [(0, 1, 2), (3, 4), (0, 1, 2, 3, 4)])
+def test_parts_in_which_nothing_fires_are_passed_over(sae, tmp_path, silent, caplog):
+    store = MemoryStore()
+    with torch.no_grad():
+        for row in silent:
+            store.features[row] = torch.zeros_like(store.features[row])
+    thresholds = np.full(N_LATENTS, 1e-3, np.float32)
+    codes = encode_collection(sae, store, thresholds, tmp_path)
+    fired = [image.image for image in codes.images()]
+    assert fired == [row for row in range(5) if row not in silent and len(store.features[row])]
+    counts = sum(part.toarray() for part in codes.firing_counts())
+    assert sorted(np.flatnonzero(np.sum(counts, axis=1)).tolist()) == fired
+    assert ("no latent fires anywhere" in caplog.text) is (not fired)

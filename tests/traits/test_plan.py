@@ -182,6 +182,6 @@ def test_released_latents_bring_their_thresholds_and_no_label_is_looked_at(tmp_p
 
 def test_label_free_regions_do_not_see_the_labels_of_validation_and_test(tmp_path):
     labelled = collection_of("Gen a", "Gen a", "Gen b", "Gen b", "Gen a", "Gen b", root=tmp_path)
-    regions = SAERegions(contrast=SpecimenContrast(label_free=True))
+    regions = SAERegions(label_free=True)
     plan = plan_regions(regions, labelled, INFO, codes=MemoryCodes())  # pyright: ignore[reportArgumentType]
     assert [r.taxon.species for r in plan.collection.images] == ["Gen a", "Gen a", "Gen b", "Gen b", None, None]
