@@ -150,7 +150,10 @@ def deep_png(path: Path, values: np.ndarray) -> None:
     height, width, n_channels = values.shape
     colour_type = {2: 4, 3: 2, 4: 6}[n_channels]
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)), (b"IDAT", zlib.compress(rows))]
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+    ]
     with path.open("wb") as file:
         file.write(b"\x89PNG\r\n\x1a\n")
         for kind, content in [*chunks, (b"IEND", b"")]:

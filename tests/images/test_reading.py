@@ -173,11 +173,13 @@ def test_ids_are_stable_unique_and_safe():
         (None, "no images were given"),
         ("nowhere", "nowhere does not exist"),
         ("notes.txt", "notes.txt is neither a folder nor a table (.csv, .tsv, .parquet)"),
+        ("rows.xlsx", "rows.xlsx is a spreadsheet; save it as CSV"),
         ("empty", "no image in"),
     ],
 )
 def test_a_source_that_cannot_be_read_is_refused(tmp_path, source, message):
-    (tmp_path / "notes.txt").write_text("x")
+    for file in ("notes.txt", "rows.xlsx"):
+        (tmp_path / file).write_text("x")
     (tmp_path / "empty").mkdir()
     config = CollectionConfig(source=None if source is None else str(tmp_path / source))
     for read in (read_collection, fingerprint):
