@@ -343,7 +343,7 @@ def annotate(arguments: argparse.Namespace) -> int:
     contrast = regions.get("contrast") if isinstance(regions, dict) else None
     # A commit of an earlier dataset is none of this one.
     is_other = isinstance(contrast, dict) and "latents" in contrast
-    forgotten = [{"regions": {"contrast": {"revision": None}}}] if is_other else []
+    forgotten = [{"regions": {"contrast": {"kind": "released", "revision": None}}}] if is_other else []
     context = _old_run(arguments, *forgotten)
     if not arguments.estimate:
         return _do(context, arguments, "encode", "annotate", "dataset", "cards")
@@ -610,7 +610,8 @@ def completion(arguments: argparse.Namespace) -> int:
         action.help = "" if action.help == argparse.SUPPRESS else action.help  # options of other variants
         if action.type in (Path, file_name):
             action.complete = shtab.FILE  # pyright: ignore[reportAttributeAccessIssue]
-    print(shtab.complete(parser, shell=arguments.shell))
+    script = shtab.complete(parser, shell=arguments.shell)
+    _show(script, [script], arguments)
     return DONE
 
 

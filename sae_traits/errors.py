@@ -56,7 +56,7 @@ class ReleaseError(SaeTraitsError):
 
 
 def without_secrets(text: str) -> str:
-    """A text with the value of each of SECRETS replaced by `…`: servers repeat keys that they refuse, and others too."""
+    """Replace the value of each of SECRETS in a text by `…`: servers repeat keys that they refuse, and others too."""
     values = {value.strip() for name in SECRETS if (value := os.environ.get(name))}
     for value in sorted(values, key=len, reverse=True):
         if len(value) >= MIN_SECRET:
@@ -67,10 +67,8 @@ def without_secrets(text: str) -> str:
 def one_line(error: Exception | str, *, max_length: int = 500) -> str:
     """The message of an error of another library, which may run over many lines, on one, and of bounded length."""
     # Of a message of huggingface_hub only what happened; what follows is advice about its own functions.
-    what_happened = without_secrets(str(error)).partition(
-        "An error happened while trying to locate the files on the Hub"
-    )[0]
-    line = " ".join("".join(c if c.isprintable() else " " for c in what_happened).split())
+    what_happened = str(error).partition("An error happened while trying to locate the files on the Hub")[0]
+    line = " ".join("".join(c if c.isprintable() else " " for c in without_secrets(what_happened)).split())
     if len(line) > max_length:
         line = line[: max_length - 1] + "…"
     return line or type(error).__name__

@@ -264,7 +264,7 @@ def _refuse_unknown(place: Place, kind: Any, layer: Mapping[str, Any], path: tup
 
 
 def _given_flag(section: type, name: str, value: Any) -> str:
-    """The flag by which a value was given: where a branch is told of an option of one of its variants, that option's."""
+    """The flag by which a value was given; for an option of one of a branch's variants, that option's."""
     if name in branches_of(section) and isinstance(value, Mapping):
         for variant in branches_of(section)[name].variants.values():
             for option in value:

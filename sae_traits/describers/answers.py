@@ -39,9 +39,7 @@ _CLOSING = re.compile(
 _CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<]*<\|message\|>")
 _CHANNEL_NAMES_ALONE = re.compile(r"\A\s*analysis(?:.*)assistant\s*final", re.DOTALL)
 """Where a server left out the marks of channels and kept their names."""
-_ESCAPE_SEQUENCE = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x9b[0-?]*[ -/]*[@-~]|\x1b.?"
-)
+_ESCAPE_SEQUENCE = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b.?")
 _JOINERS = "\u200c\u200d"
 """Invisible, but some scripts are not spelt without them."""
 

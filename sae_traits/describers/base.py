@@ -66,42 +66,52 @@ class Describer(Protocol):
     @property
     def name(self) -> str:
         """Kind of describer, for example `measured`."""
+        ...
 
     @property
     def model(self) -> str:
         """Model and revision, as model@revision."""
+        ...
 
     @property
     def prompt(self) -> str:
         """Version and hash of the prompt, or of the rules where there is no prompt."""
+        ...
 
     @property
     def settings(self) -> dict[str, Any]:
         """What else determines an answer, as plain values for the ledger's keys: schema, sampling, pictures."""
+        ...
 
     @property
     def names_species(self) -> bool:
         """Whether the describer is told the species, so that it determines an answer."""
+        ...
 
     @property
     def reads_masks(self) -> bool:
         """Whether an answer depends on the animal's mask, where masks are used."""
+        ...
 
     @property
     def images_per_description(self) -> int:
         """Images of a species that one answer is about, at most."""
+        ...
 
     @property
     def batch_size(self) -> int:
         """Questions that are asked together."""
+        ...
 
     @property
     def in_flight(self) -> int:
         """Batches that are waited for at the same time."""
+        ...
 
     @property
     def look(self) -> Look:
         """What worker processes do; small, can be pickled, and needs no torch."""
+        ...
 
     def open(self) -> AbstractAsyncContextManager[Ask]:
         """Get ready to answer questions: connect or load the model, and prove that it works.
@@ -109,6 +119,8 @@ class Describer(Protocol):
         Raises:
             DescriberError: it cannot answer.
         """
+        ...
 
     def estimate_tokens(self, images: Sequence[tuple[tuple[int, int], Region]]) -> TokenEstimate:
         """What a call about regions of images of (width, height) pixels is expected to cost."""
+        ...

@@ -22,7 +22,7 @@ from safetensors.numpy import load_file, save
 
 from sae_traits.errors import StoreError
 from sae_traits.features.loading import prepared_batches
-from sae_traits.io import write_whole
+from sae_traits.io import write_text, write_whole
 from sae_traits.logging import say, track
 from sae_traits.models.clip.model import CLIP, CLIPInfo, Head
 from sae_traits.schema import Collection
@@ -68,7 +68,11 @@ def embed_collection(
     """
     clip.check_collection(collection)
     folder = cache / fingerprint(clip.info, head)
-    _make_folder(folder, clip.info, head)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot write into {folder}: {error.strerror}") from error
+    write_text(folder / "clip.json", json.dumps(clip.info.to_dict() | {"head": head}, indent=1) + "\n")
     known = _read_cache(folder)
     hashes = [collection.images[row].sha256 for row in rows]
     missing = {sha256: row for sha256, row in zip(hashes, rows, strict=True) if sha256 not in known}
@@ -82,7 +86,9 @@ def embed_collection(
     pending = iter(missing)
     while shard := list(islice(pending, IMAGES_PER_SHARD)):
         embedded = np.stack(list(islice(progress, len(shard))))
-        _write_shard(folder, shard, embedded)
+        digests = np.array([list(bytes.fromhex(sha256)) for sha256 in shard], dtype=np.uint8)
+        name = hashlib.sha256(digests.tobytes()).hexdigest()[:32]
+        write_whole(folder / f"{name}.safetensors", save({"embeddings": embedded, "sha256": digests}))
         known |= zip(shard, embedded, strict=True)
     return np.array([known[sha256] for sha256 in hashes], dtype=np.float32).reshape(len(hashes), clip.info.embed_dim)
 
@@ -93,22 +99,6 @@ def fingerprint(info: CLIPInfo, head: Head) -> str:
     if info.revision.startswith("sha256:"):
         del settings["model"]
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _make_folder(folder: Path, info: CLIPInfo, head: Head) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"cannot write into {folder}: {error.strerror}") from error
-    about = folder / "clip.json"
-    if not about.is_file():
-        write_whole(about, (json.dumps(info.to_dict() | {"head": head}, indent=1) + "\n").encode())
-
-
-def _write_shard(folder: Path, hashes: Sequence[str], embeddings: FloatArray) -> None:
-    digests = np.frombuffer(bytes.fromhex("".join(hashes)), dtype=np.uint8).reshape(len(hashes), -1)
-    name = hashlib.sha256(digests.tobytes()).hexdigest()[:32]
-    write_whole(folder / f"{name}.safetensors", save({"embeddings": embeddings, "sha256": digests}))
 
 
 def _read_cache(folder: Path) -> dict[str, FloatArray]:

@@ -61,12 +61,7 @@ class Prompter:
         return _filled(self.templates[0], text)
 
     def embed(self, texts: Sequence[str], label: str) -> NDArray[np.float32]:
-        """Embed texts: vectors of unit length `[n_texts, embed_dim]`; equal texts are encoded once.
-
-        Args:
-            texts: at least one.
-            label: for the progress line, where there is more than one batch.
-        """
+        """Embed texts: vectors of unit length `[n_texts, embed_dim]`; equal texts are encoded once."""
         place = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         different = list(place)
         step = max(1, _TEXTS_PER_CALL // len(self.templates))
@@ -152,16 +147,16 @@ def embed_prompts(
     every = list(dict.fromkeys(prompt for variant in variants for prompts in variant.prompts for prompt in prompts))
     if not every:
         return [np.zeros((len(variant.prompts), n_dimensions), dtype=np.float32) for variant in variants]
-    place = {prompt: row for row, prompt in enumerate(every)}
-    embeddings = prompter.embed(every, label)
-    embedded = []
-    for variant in variants:
-        mean = np.zeros((len(variant.prompts), n_dimensions), dtype=np.float32)
-        for row, prompts in enumerate(variant.prompts):
-            if prompts:
-                mean[row] = embeddings[[place[prompt] for prompt in prompts]].mean(axis=0)
-        embedded.append(unit_length(mean))
-    return embedded
+    embeddings = dict(zip(every, prompter.embed(every, label), strict=True))
+    nothing = np.zeros((1, n_dimensions), dtype=np.float32)
+    return [
+        unit_length(
+            np.stack(
+                [np.mean([embeddings[prompt] for prompt in prompts] or nothing, axis=0) for prompts in variant.prompts]
+            )
+        )
+        for variant in variants
+    ]
 
 
 def write_fillers(encoder: TextEncoder, traits: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from markupsafe import Markup
@@ -10,7 +9,6 @@ from markupsafe import Markup
 from sae_traits.evaluation.evidence import Evidence
 from sae_traits.evaluation.figures import draw_bars, draw_gallery
 from sae_traits.evaluation.results import RESULTS_FILE, Results
-from sae_traits.evaluation.statistics import Interval
 from sae_traits.evaluation.tasks import TASKS
 from sae_traits.io import write_text
 from sae_traits.rendering import render
@@ -22,12 +20,6 @@ REGIONS_FIGURE, ZERO_SHOT_FIGURE = "figures/regions.png", "figures/zero_shot.png
 
 def write_report(folder: Path, title: str, results: Results, evidence: Evidence) -> int:
     """Write results.json, report.md and the figures; the number of regions that are drawn.
-
-    Args:
-        folder: RUN/evaluation; made where it is missing.
-        title: heading of the report.
-        results: of `run_tasks`.
-        evidence: that they are of; some of its regions are drawn.
 
     Raises:
         StoreError: a file cannot be written.
@@ -54,16 +46,11 @@ def render_report(title: str, results: Results, *, n_regions_drawn: int = 0) -> 
         regions=REGION_SOURCES[results.region_source],
         n_regions_drawn=n_regions_drawn,
         headings={task.name: task.heading for task in TASKS},
-        interval=_interval,
-        preformatted=_preformatted,
+        interval=_as_it_is,
+        preformatted=lambda lines: _as_it_is("\n".join(lines).replace("```", "'''")),  # which nothing in them ends
     )
 
 
-def _interval(interval: Interval) -> Markup:
-    """Show an interval as it is: brackets around numbers are no link."""
-    return Markup(interval)  # noqa: S704
-
-
-def _preformatted(lines: Sequence[str]) -> Markup:
-    """Put lines into a block of code, which nothing in them ends."""
-    return Markup("\n".join(lines).replace("```", "'''"))  # noqa: S704
+def _as_it_is(text: object) -> Markup:
+    """Mark as Markdown what is: intervals, whose brackets are no link, and lines whose writers have escaped data."""
+    return Markup(text)  # noqa: S704

@@ -99,12 +99,7 @@ _ADAPTER = TypeAdapter(Results)
 
 
 def run_tasks(evidence: Evidence, tasks: Sequence[EvaluationTask] = TASKS) -> Results:
-    """Run some tasks, in their order.
-
-    Args:
-        evidence: what they read.
-        tasks: of TASKS, and from outside: results of these are kept in `extra`.
-    """
+    """Run some tasks, in their order."""
     results, extra = {}, {}
     for task in tasks:
         result = task.run(evidence)

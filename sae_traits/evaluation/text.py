@@ -36,11 +36,6 @@ def name_classes(taxa: Sequence[Taxon], text_type: TextType, common_names: Mappi
 
     `asis` is the species as the collection writes it, `sci` the scientific name, `taxon` all ranks that are known,
     `com` the common name; `sci_com` and `taxon_com` have both.
-
-    Args:
-        taxa: one per class, with a species.
-        text_type: which name.
-        common_names: species, as `binomial` writes it -> common name.
     """
     texts: list[str] = []
     missing: list[str] = []
@@ -48,7 +43,10 @@ def name_classes(taxa: Sequence[Taxon], text_type: TextType, common_names: Mappi
         species = taxon.species
         assert species is not None
         common_name = common_names.get(binomial(species))
-        latin = _lineage(taxon) if text_type.startswith("taxon") else _scientific_name(species)
+        latin = " ".join(species.split()).capitalize()  # genus with a capital letter, the rest in lower case
+        if text_type.startswith("taxon"):
+            higher = (taxon.kingdom, taxon.phylum, taxon.class_, taxon.order, taxon.family)
+            latin = " ".join([*filter(None, higher), latin])
         if text_type == "asis":
             texts.append(species)
         elif text_type in ("sci", "taxon"):
@@ -59,18 +57,6 @@ def name_classes(taxa: Sequence[Taxon], text_type: TextType, common_names: Mappi
         else:
             texts.append(common_name if text_type == "com" else latin + COMMON_NAME_JOINER + common_name)
     return ClassNames(tuple(texts), tuple(missing))
-
-
-def _scientific_name(species: str) -> str:
-    """Genus with a capital letter, the rest in lower case."""
-    return " ".join(species.split()).capitalize()
-
-
-def _lineage(taxon: Taxon) -> str:
-    """Kingdom to family as far as they are known, then the scientific name, which holds genus and epithet."""
-    assert taxon.species is not None
-    ranks = (taxon.kingdom, taxon.phylum, taxon.class_, taxon.order, taxon.family)
-    return " ".join([*(rank for rank in ranks if rank), _scientific_name(taxon.species)])
 
 
 def read_common_names(path: Path) -> dict[str, str]:

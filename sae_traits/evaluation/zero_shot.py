@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from sae_traits.errors import CollectionError, ConfigError
 from sae_traits.evaluation.prompts import (
@@ -32,7 +32,7 @@ from sae_traits.evaluation.prompts import (
     write_prompts,
 )
 from sae_traits.evaluation.ranking import TIE, chance_p_value, rank_truth
-from sae_traits.evaluation.statistics import bootstrap_interval, holm, mcnemar, paired_difference
+from sae_traits.evaluation.statistics import Interval, bootstrap_interval, holm, mcnemar, paired_difference
 from sae_traits.evaluation.zero_shot_results import (
     FILLER,
     NAME_AND_TRAITS,
@@ -133,7 +133,12 @@ def evaluate_zero_shot(
         for split in ("validation", "test")
     )
     prompter = Prompter(clip, tuple(templates))
-    names_cut = _check_names(species, texts, prompter)
+    names_cut = tuple(name for name, text in names.items() if not prompter.fits(text))
+    if len(names_cut) == len(species):
+        raise ConfigError(
+            f"no class name fits into the {clip.context_length} tokens that the model reads, not even "
+            f"{min(texts, key=len)!r}; choose a shorter --text-type (sci) or --templates none"
+        )
     name_embeddings = prompter.embed(texts, NAME_ONLY)
     if name_embeddings.shape[1] != images.shape[1]:
         raise ConfigError(
@@ -146,7 +151,18 @@ def evaluate_zero_shot(
     right = {condition: test.ranks(texts.classes) == 0 for condition, texts in conditions.items()}
     n_bearers = Counter(texts)
     return ZeroShotResult(
-        settings=_settings(prompter, trait_text, seed),
+        settings={
+            "trait_text": trait_text,
+            "n_templates": len(templates),
+            "context_length": clip.context_length,
+            "weights": list(WEIGHTS),
+            "trait_counts": list(TRAIT_COUNTS),
+            "ties": f"cosines within {TIE:g} are ranked at random, image by image",
+            "n_resamples": N_RESAMPLES,
+            "n_permutations": N_PERMUTATIONS,
+            "n_deals": N_DEALS,
+            "seed": seed,
+        },
         n_classes=len(species),
         n_test=len(test.truth),
         n_test_individuals=len(np.unique(test.individuals)),
@@ -210,17 +226,6 @@ def _labelled(
         individuals=shown[rows],
         draws=np.random.default_rng([seed, SPLITS.index(split)]).random(len(rows)),
     )
-
-
-def _check_names(species: Sequence[str], names: Sequence[str], prompter: Prompter) -> tuple[str, ...]:
-    """List the species whose name is cut; raise where that goes for all of them."""
-    names_cut = tuple(name for name, text in zip(species, names, strict=True) if not prompter.fits(text))
-    if len(names_cut) == len(species):
-        raise ConfigError(
-            f"no class name fits into the {prompter.encoder.context_length} tokens that the model reads, not even "
-            f"{min(names, key=len)!r}; choose a shorter --text-type (sci) or --templates none"
-        )
-    return names_cut
 
 
 @dataclass(frozen=True)
@@ -296,24 +301,24 @@ def _dealt(traits: Sequence[Sequence[str]], to: NDArray[np.int64], of: NDArray[n
 def _deal_at_random(
     writer: _Writer, traits: Sequence[Sequence[str]], right: NDArray[np.bool_], test: _Labelled, seed: int
 ) -> RandomDeals:
-    """Compare own traits, with which the images are `right` `[n]`, with traits dealt at random.
-
-    The deals are drawn from all permutations, the true one included: only so is the test exact.
-    """
+    """Compare own traits, with which the images are `right` `[n]`, with traits dealt at random."""
     generator = np.random.default_rng([seed, N_DEALS])
     bearers = np.flatnonzero([bool(ranked) for ranked in traits])
     by_chance = np.zeros((N_DEALS, len(right)), dtype=bool)
     for deal in track(range(N_DEALS), "traits dealt at random", N_DEALS, "deal"):
+        # Drawn from all permutations, the true one included: only so is the test exact.
         texts = writer.with_traits(_dealt(traits, bearers, generator.permutation(bearers)), "dealt traits")
         by_chance[deal] = test.ranks(texts.classes) == 0
     top1 = by_chance.mean(axis=1)
     return RandomDeals(
         top1=tuple(top1.tolist()),
-        over_species=paired_difference(
-            by_chance.mean(axis=0), right, groups=test.truth, n_resamples=N_RESAMPLES, seed=seed
-        ),
+        over_species=_difference(by_chance.mean(axis=0), right, test.truth, seed),
         p_value=(1 + int((top1 >= right.mean() - 1e-9).sum())) / (N_DEALS + 1),
     )
+
+
+def _difference(first: ArrayLike, second: ArrayLike, groups: NDArray[np.int64], seed: int) -> Interval:
+    return paired_difference(first, second, groups=groups, n_resamples=N_RESAMPLES, seed=seed)
 
 
 def _mix(names: NDArray[np.float32], traits: NDArray[np.float32], weight: float) -> NDArray[np.float32]:
@@ -355,29 +360,10 @@ def _compare(right: Mapping[str, NDArray[np.bool_]], test: _Labelled, seed: int)
     return tuple(
         Comparison(
             condition=condition,
-            difference=paired_difference(
-                named, right[condition], groups=test.individuals, n_resamples=N_RESAMPLES, seed=seed
-            ),
-            over_species=paired_difference(
-                named, right[condition], groups=test.truth, n_resamples=N_RESAMPLES, seed=seed
-            ),
+            difference=_difference(named, right[condition], test.individuals, seed),
+            over_species=_difference(named, right[condition], test.truth, seed),
             mcnemar=tested,
             holm_p_value=float(adjusted),
         )
         for condition, tested, adjusted in zip(others, tests, holm([t.p_value for t in tests]), strict=True)
     )
-
-
-def _settings(prompter: Prompter, trait_text: TraitText, seed: int) -> dict[str, object]:
-    return {
-        "trait_text": trait_text,
-        "n_templates": len(prompter.templates),
-        "context_length": prompter.encoder.context_length,
-        "weights": list(WEIGHTS),
-        "trait_counts": list(TRAIT_COUNTS),
-        "ties": f"cosines within {TIE:g} are ranked at random, image by image",
-        "n_resamples": N_RESAMPLES,
-        "n_permutations": N_PERMUTATIONS,
-        "n_deals": N_DEALS,
-        "seed": seed,
-    }

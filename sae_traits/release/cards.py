@@ -26,12 +26,6 @@ _FRONT = re.compile(r"\A---[ \t]*\n.*?^---[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTI
 def render_card(template: str, front: CardData, existing: str | None, /, **values: Any) -> str:
     """A card with front matter and with the section that a person wrote into the existing one.
 
-    Args:
-        template: its name in hub_cards.
-        front: the front matter.
-        existing: the card that is replaced; None where there is none.
-        values: every variable of the template; what is neither a number nor markup is escaped.
-
     Raises:
         jinja2.UndefinedError: the template has a variable without a value.
         ReleaseError: a mark of the section is missing in the existing card.

@@ -10,7 +10,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
@@ -29,6 +28,8 @@ from sae_traits.release.tables import CONFIG_NAMES, ConfigName, Images, Row, fea
 from sae_traits.schema import SPLITS, ChosenLatent, Collection, ImageRecord, Trait
 
 MAX_PREVIEWS = 200
+BYTES_PER_TRAIT = 600
+"""Of a trait in the configs `default` and `images` without images, compressed; docs/benchmarks.md has 575."""
 
 
 def write_dataset(
@@ -74,13 +75,6 @@ def write_rows(
 ) -> DatasetSummary:
     """Write rows as `write_dataset` does.
 
-    Args:
-        folder: a new folder, or an earlier dataset to replace.
-        rows: every image once; those of a segment one after the other.
-        latents: rows of the config `latents`.
-        images: whether the rows hold images.
-        n_images: how many there will be, for the progress.
-
     Raises:
         ReleaseError: as `write_dataset`.
     """
@@ -100,6 +94,26 @@ def write_rows(
             f"cannot write {folder}: {reason}; make room or choose another folder, and run again"
         ) from error
     return summary
+
+
+def estimate_dataset(collection: Collection, config: ReleaseConfig, *, traits_per_image: int) -> int:
+    """About how many bytes the Parquet files take in which every image has so many traits.
+
+    An image is stored twice, at its source size and reduced, however many rows show it. Assumed is that all files stay
+    as they are, as JPEG and PNG mostly do, and shrink with their area where they are reduced.
+
+    Raises:
+        ReleaseError: an image is gone.
+    """
+    n_bytes = len(collection.images) * traits_per_image * BYTES_PER_TRAIT
+    for record in collection.images if config.images == "embed" else ():
+        width, height = reduced_size((record.width, record.height), config.longest_side)
+        path = collection.path(record)
+        try:
+            n_bytes += round(path.stat().st_size * (1 + width * height / (record.width * record.height)))
+        except OSError as error:
+            raise ReleaseError(f"cannot read {path}: {error.strerror}; the dataset needs every source image") from error
+    return n_bytes
 
 
 def _rows(
@@ -166,32 +180,31 @@ def _refuse_other_files(folder: Path) -> None:
         )
 
 
-@dataclass
 class _Counts:
     """What the summary counts while rows go by."""
 
-    n_traits: int = 0
-    n_images: int = 0
-    n_described: int = 0
-    n_significant: int = 0
-    n_without_url: int = 0
-    species: set[str] = field(default_factory=set)
-    latents: set[int] = field(default_factory=set)
-    reference_ranks: Counter[str] = field(default_factory=Counter)
-    rights: Counter[tuple[str | None, str | None]] = field(default_factory=Counter)
+    def __init__(self) -> None:
+        names = "n_traits", "n_images", "n_described", "n_significant", "n_without_url"
+        self.numbers = Counter(dict.fromkeys(names, 0))
+        self.species, self.latents = Counter[str](), Counter[int]()
+        self.reference_ranks, self.rights = Counter[str](), Counter[tuple[str | None, str | None]]()
 
     def add(self, record: Row) -> None:
-        self.n_images += 1
-        self.n_described += bool(record["traits"])
-        self.n_without_url += record["source_url"] is None
-        self.species |= {record["species"]} - {None}
+        traits = record["traits"]
+        self.numbers.update(
+            n_images=1,
+            n_traits=len(traits),
+            n_described=bool(traits),
+            n_without_url=record["source_url"] is None,
+            n_significant=sum(bool(trait["significant"]) for trait in traits),
+        )
         self.rights[record["license"], record["rights_holder"]] += 1
-        for trait in record["traits"]:
-            self.n_traits += 1
-            self.n_significant += bool(trait["significant"])
-            self.latents |= {trait["latent"]} - {None}
-            if trait["reference_rank"] is not None:
-                self.reference_ranks[trait["reference_rank"]] += 1
+        for counter, values in (
+            (self.species, [record["species"]]),
+            (self.latents, [trait["latent"] for trait in traits]),
+            (self.reference_ranks, [trait["reference_rank"] for trait in traits]),
+        ):
+            counter.update(value for value in values if value is not None)
 
 
 def _write_tables(
@@ -226,15 +239,11 @@ def _write_tables(
         rows={config: {split: writer.n_rows for split, writer in splits.items()} for config, splits in written.items()},
         n_bytes={config: {s: writer.n_bytes for s, writer in splits.items()} for config, splits in written.items()},
         sha256={config: _hash(splits) for config, splits in written.items()},
-        n_traits=counts.n_traits,
-        n_images=counts.n_images,
         n_species=len(counts.species),
-        n_described=counts.n_described,
-        n_significant=counts.n_significant,
         n_latents=len(counts.latents),
         reference_ranks=dict(counts.reference_ranks.most_common()),
         rights=tuple(Rights(*names, n) for names, n in counts.rights.most_common()),
-        n_without_url=counts.n_without_url,
+        **counts.numbers,
     )
 
 

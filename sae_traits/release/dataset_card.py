@@ -34,11 +34,6 @@ _HUB_DATASET = re.compile(r"hf://datasets/([\w.-]+/[\w.-]+)")
 def write_dataset_card(folder: Path, summary: DatasetSummary, facts: DatasetFacts) -> None:
     """Write README.md and, for a release by reference, its facts; what a person wrote into the card stays.
 
-    Args:
-        folder: of the dataset.
-        summary: of the tables in it.
-        facts: what only the run knows.
-
     Raises:
         ReleaseError: the card that is there has lost a mark of the person's section.
     """
@@ -55,14 +50,7 @@ def index_card(summary: DatasetSummary, existing: str | None) -> str:
 
 
 def dataset_card(summary: DatasetSummary, facts: DatasetFacts, *, folder: str, existing: str | None = None) -> str:
-    """README.md of a dataset.
-
-    Args:
-        summary: what was written.
-        facts: what only the run knows.
-        folder: name of the dataset's folder, for the loading snippet where there is no repository yet.
-        existing: the card that is replaced.
-    """
+    """README.md of a dataset."""
     licenses = Counter[str | None]()
     for rights in summary.rights:
         licenses[rights.license] += rights.n_images

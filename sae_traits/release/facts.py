@@ -210,12 +210,7 @@ class ModelFacts:
 
 
 def source_of(name: str, collection: Collection) -> Source:
-    """Where the images of a collection came from, without its place on this machine.
-
-    Args:
-        name: the option `source` of the run: a path, or `hf://datasets/…`.
-        collection: its images.
-    """
+    """Where the images of a collection came from, without its place on this machine."""
     is_remote = is_hub_source(name)
     revisions = Counter(record.source_revision for record in collection.images if record.source_revision)
     return Source(
@@ -234,21 +229,17 @@ def calls_of(ledger_file: Path, describer: Describer, *, prompt_price: float, an
         prompt_price: of a million prompt tokens; 0 where it is not known.
         answer_price: of a million answer tokens.
     """
-    counts: Counter[str] = Counter()
-    tokens: Counter[str] = Counter()
-    seconds = 0.0
+    n_calls, n_attempts, seconds, tokens = 0, 0, 0.0, Counter[str]()
     with Ledger(ledger_file) as ledger:
         for entry in ledger:
             if (entry.describer, entry.model, entry.prompt) == (describer.name, describer.model, describer.prompt):
-                counts["calls"] += 1
-                counts["attempts"] += entry.attempts
+                n_calls, n_attempts, seconds = n_calls + 1, n_attempts + entry.attempts, seconds + entry.seconds
                 tokens.update(entry.usage)
-                seconds += entry.seconds
     paid = tokens["prompt_tokens"] * prompt_price + tokens["completion_tokens"] * answer_price
     used = {name: n for name, n in sorted(tokens.items()) if n}
     return Calls(
-        n_calls=counts["calls"],
-        n_attempts=counts["attempts"],
+        n_calls=n_calls,
+        n_attempts=n_attempts,
         seconds=seconds,
         tokens=used,
         cost=paid / 1e6 if used and (prompt_price or answer_price) else None,

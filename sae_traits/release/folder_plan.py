@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+
+import pyarrow.parquet as pq
 
 from sae_traits.errors import ConfigError, ReleaseError
 
 HIDDEN_BUT_MEANT = (".gitattributes", ".eval_results")
 """Hidden names that the Hub itself reads."""
+MIN_SECRET = 8
+"""Characters; shorter ones, such as `none`, stand in ordinary text."""
 FIRST_VERSION = "v0.1.0"
 TEMPORARY = ("*.tmp", "*.part", "*.partial", "*.incomplete", "*.lock", "*.swp", "*~", "__pycache__", "Thumbs.db")
 _NUMBER = r"(0|[1-9]\d*)"
@@ -97,6 +101,33 @@ def fingerprints(folder: Path, planned: list[PlannedFile]) -> dict[str, Fingerpr
             _cannot_read(error)
         found[file.path] = Fingerprint(sha256.hexdigest(), git.hexdigest())
     return found
+
+
+def refuse_secrets(folder: Path, planned: list[PlannedFile]) -> None:
+    """Raise where a file, or a row of a table, holds the token of the Hub or the key of a describer's server.
+
+    Raises:
+        ReleaseError: one does; the message names the file alone.
+    """
+    from huggingface_hub import get_token
+
+    secrets = [s for s in (get_token(), os.environ.get("OPENAI_API_KEY")) if s and len(s) >= MIN_SECRET]
+    for file in planned if secrets else ():
+        if any(secret in text for text in _texts(folder / file.path) for secret in secrets):
+            raise ReleaseError(
+                f"{folder / file.path} holds your token or key, which would become public, and was not uploaded. "
+                "Take it out of where it came from (a title, an address, a description), and run again"
+            )
+
+
+def _texts(path: Path) -> Iterator[str]:
+    """Yield the text of a file, of a table some rows at a time and without images."""
+    if path.suffix == ".parquet":
+        table = pq.ParquetFile(path)
+        names = [name for name in table.schema_arrow.names if name != "image"]
+        yield from (str(batch.to_pylist()) for batch in table.iter_batches(1000, columns=names))
+    elif path.suffix != ".safetensors":
+        yield path.read_text(encoding="utf-8", errors="replace")
 
 
 def check_version(tag: str) -> None:

@@ -47,12 +47,6 @@ def draw_latents(
 
     Only photographs of the training split are shown: the others are for scoring.
 
-    Args:
-        pages: of the latents, with images of all splits.
-        choices: a species of each latent, which the caption names.
-        open_picture: opens an image.
-        folder: of the SAE.
-
     Returns:
         The pictures, in the order of `choices`; a latent without a photograph has none.
     """

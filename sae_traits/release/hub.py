@@ -9,6 +9,7 @@ The token is the one of the environment (HF_TOKEN) or of `hf auth login`; it is 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -27,10 +28,11 @@ from sae_traits.release.folder_plan import (
     highest_version,
     next_version,
     plan_folder,
+    refuse_secrets,
 )
 from sae_traits.release.gallery import PICTURE
 from sae_traits.release.model_card import EVAL_RESULTS_FILE
-from sae_traits.sae.sweep_folder import SAE_FILE, SWEEP_FILE, WEIGHTS, read_sweep
+from sae_traits.sae.sweep_folder import SAE_FILE, SWEEP_FILE, WEIGHTS, Sweep
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
@@ -204,11 +206,6 @@ def prepare(repository: Repository, folder: Path, tag: str | None) -> Release:
 
     What a person wrote into its section of the repository's card goes into the card of the folder.
 
-    Args:
-        repository: that is written to.
-        folder: what it is going to hold.
-        tag: version of the release; None is that of the same content, or else the next patch version.
-
     Raises:
         ReleaseError: the folder cannot be published, the repository's card cannot be used, or the tag is taken.
     """
@@ -220,6 +217,7 @@ def prepare(repository: Repository, folder: Path, tag: str | None) -> Release:
         if kept != card:
             (folder / CARD).write_text(kept, encoding="utf-8")
     planned = plan_folder(folder)
+    refuse_secrets(folder, planned)
     content = fingerprints(folder, planned)
     swept = _former_sweep(repository, head) if repository.repo_type == "model" and SWEEP_FILE in held else frozenset()
     deleted = _replaced(held, planned, swept)
@@ -234,15 +232,7 @@ def prepare(repository: Repository, folder: Path, tag: str | None) -> Release:
 def _choose_tag(
     repository: Repository, tags: list[str], wanted: str | None, content: dict[str, Fingerprint] | None, held: Tree
 ) -> tuple[str, str | None]:
-    """The version, and the commit that it points at where it exists and holds this release.
-
-    Args:
-        repository: whose tags these are.
-        tags: all there are.
-        wanted: by the user.
-        content: of the release; None where main does not hold it, so that no tag of it can be there.
-        held: what main holds; others may have added to it after the tag was made.
-    """
+    """The version, and the commit that it points at where it exists and holds this release."""
     present = highest_version(tags) if wanted is None else wanted if wanted in tags else None
     if present is not None and content is not None:
         commit = repository.commit_of(present)
@@ -264,11 +254,6 @@ def tag_taken(repository: Repository, tag: str) -> ReleaseError:
 
 def carry_out(release: Release, *, message: str, load_back: LoadBack | None) -> Published:
     """Upload a release, prove it, move main, tag.
-
-    Args:
-        release: what `prepare` found to be done.
-        message: title of the commit.
-        load_back: loads the release from its branch, and compares it with the folder.
 
     Raises:
         ReleaseError: what was uploaded is not what came back.
@@ -310,24 +295,18 @@ def _upload(release: Release, message: str) -> str:
 
 def _former_sweep(repository: Repository, revision: str) -> frozenset[str]:
     """Folders of the SAEs that a repository's sweep.json names; none where it is not one of ours."""
-    with TemporaryDirectory(prefix="sae-traits-sweep-") as folder:
-        Path(folder, SWEEP_FILE).write_text(repository.text_of(SWEEP_FILE, revision), encoding="utf-8")
-        try:
-            sweep = read_sweep(Path(folder))
-        except CheckpointError:  # someone else's file of that name: what lies beside it is not ours to delete
-            return frozenset()
-        return frozenset(sae.folder for sae in sweep.saes) if sweep else frozenset()
+    try:
+        sweep = Sweep.from_dict(json.loads(repository.text_of(SWEEP_FILE, revision)))
+    except (CheckpointError, ValueError):  # someone else's file of that name: what lies beside it is not ours to delete
+        return frozenset()
+    return frozenset(sae.folder for sae in sweep.saes)
 
 
 def _replaced(remote: Iterable[str], planned: list[PlannedFile], swept: frozenset[str]) -> list[str]:
-    """Remote files that an earlier release must have written and that are no longer there.
-
-    They are of our kinds in our top folders, but for other people's `.eval_results`; what only some releases have
-    (SOMETIMES_OURS); weights at the root where we write weights too, since a single file and shards cannot both be
-    there; and the SAEs in the folders `swept` of an earlier sweep, with its sweep.json.
-    """
+    """Remote files that an earlier release must have written and that are no longer there."""
     paths = {file.path for file in planned}
     ours = {_top_and_suffix(path) for path in paths if "/" in path}
+    # A single file of weights and shards of them cannot both be there.
     weights_at_root = any(WEIGHTS.fullmatch(path) for path in paths)
 
     def is_replaced(path: str) -> bool:

@@ -13,13 +13,7 @@ AGAIN = "run the same command again, it goes on where it stopped"
 
 @contextmanager
 def errors_in_one_line(repo_id: str, endpoint: str, token: str | None = None) -> Iterator[None]:
-    """Turn what the Hub's clients raise into a ReleaseError.
-
-    Args:
-        repo_id: what is published.
-        endpoint: address of the Hub.
-        token: the one in use, to be left out of messages; None is that of the environment or of `hf auth login`.
-    """
+    """Turn what the Hub's clients raise into a ReleaseError."""
     from datasets.exceptions import DatasetsError
     from huggingface_hub import get_token
     from huggingface_hub.errors import (

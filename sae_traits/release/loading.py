@@ -128,13 +128,7 @@ class Released:
         return list(self._load(config))
 
     def rows(self, config: ConfigName, split: str, *, images: bool) -> Iterator[Row]:
-        """The rows of a split in order; an image is None, or its encoded bytes under `image["bytes"]`.
-
-        Args:
-            config: which table.
-            split: one of `splits`.
-            images: whether the images are wanted; without them nothing of them is read.
-        """
+        """The rows of a split in order; an image is None, or its encoded bytes under `image["bytes"]`."""
         from datasets import Image
 
         rows = self._load(config)[split]
@@ -157,8 +151,8 @@ class Released:
         with _errors_in_one_line(self.source):
             return load_dataset(self.source, config, revision=self.revision, streaming=True)
 
-    def image_of(self, row: Row) -> EncodedImage:
-        """The image of a row.
+    def image_of(self, row: Row) -> tuple[bytes, tuple[int, int], str]:
+        """The file of a row's image, its width and height, and the usual suffix of its format, without a dot.
 
         Raises:
             ReleaseError: the dataset names its images instead of holding them.
@@ -171,24 +165,13 @@ class Released:
             )
         data = row["image"]["bytes"]
         with Image.open(io.BytesIO(data)) as image:
-            return EncodedImage(data, image.size, {"JPEG": "jpg"}.get(str(image.format), str(image.format).lower()))
+            return data, image.size, str(image.format).lower().replace("jpeg", "jpg")
 
 
 def web_address(row: Row) -> str | None:
     """The address of a row's photograph, where it is one of the web: portals make it a link."""
     url = row["source_url"]
     return url if url and url.lower().startswith(("http://", "https://")) else None
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedImage:
-    """An image file, of which only the header was read."""
-
-    data: bytes
-    size: tuple[int, int]
-    """Width and height in pixels."""
-    suffix: str
-    """The usual one of its format, without a dot."""
 
 
 @contextmanager

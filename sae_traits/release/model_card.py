@@ -10,7 +10,6 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,6 @@ import yaml
 
 from sae_traits import __version__
 from sae_traits.errors import ReleaseError
-from sae_traits.evaluation.results import Results
 from sae_traits.evaluation.zero_shot_results import NAME_AND_TRAITS, NAME_ONLY
 from sae_traits.release.cards import CARD, read_card, render_card, seconds_per_step
 from sae_traits.release.dataset_card import hub_dataset
@@ -30,7 +28,7 @@ from sae_traits.sae.sweep_folder import read_sweep
 from sae_traits.schema import SPLITS
 
 if TYPE_CHECKING:
-    from huggingface_hub import ModelCardData
+    from huggingface_hub import EvalResult, ModelCardData
 
 EVAL_RESULTS_FILE = ".eval_results/sae-traits.yaml"
 NOTHING_MORE = ModelFacts()
@@ -47,20 +45,6 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _DIGITS = 6
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
-    """One number."""
-
-    task: str
-    metric: str
-    """An identifier, the same for all scores of a kind."""
-    task_id: str
-    """Of the score among all of a dataset."""
-    name: str
-    value: float
-    split: str | None
-
-
 def write_model_card(
     sae_folder: Path,
     config: Mapping[str, Any],
@@ -73,25 +57,19 @@ def write_model_card(
     What a person wrote into its section of the README.md that is there stays. Where the dataset's place on the Hub is
     known, the scores are also written into .eval_results.
 
-    Args:
-        sae_folder: as `save_saes` wrote it.
-        config: what its config.json holds.
-        repo_id: where it will be on the Hub; None for a folder on this machine.
-        facts: what only the run knows.
-
     Raises:
         ReleaseError: the folder cannot be written, or the card that is there has lost a mark of the person's section.
         CheckpointError: its sweep.json is damaged.
     """
     training, sweep, run = config.get("training", {}), read_sweep(sae_folder), facts.provenance
     metrics = training.get("metrics", {})
-    found = _scores(metrics, facts.results)
     name = repo_id or sae_folder.name
-    collection = run.source.name if run and run.source else str(training.get("collection", "unknown"))
+    collection = one_line(run.source.name if run and run.source else str(training.get("collection", "unknown")))
+    scores = _scores(metrics, facts, collection)
     try:
         card = render_card(
             "model_card.md.jinja",
-            _front_matter(config.get("backbone"), facts, one_line(name), one_line(collection), found),
+            _front_matter(config.get("backbone"), facts, one_line(name), list(scores.values())),
             read_card(sae_folder),
             name=one_line(name),
             source=json.dumps(name),
@@ -107,32 +85,20 @@ def write_model_card(
             seconds=seconds_per_step(run.seconds) if run else [],
             version=config.get("sae_traits_version", __version__),
         )
-        _write_eval_results(sae_folder, facts.dataset_id, found)
+        _write_eval_results(sae_folder, facts.dataset_id, scores)
         (sae_folder / CARD).write_text(card, encoding="utf-8")
     except OSError as error:
         raise ReleaseError(f"cannot write the card into {sae_folder}: {error.strerror}") from error
 
 
 def _front_matter(
-    backbone: Mapping[str, Any] | None, facts: ModelFacts, name: str, collection: str, scores: list[Score]
+    backbone: Mapping[str, Any] | None, facts: ModelFacts, name: str, scores: list[EvalResult]
 ) -> ModelCardData:
-    from huggingface_hub import EvalResult, ModelCardData
+    from huggingface_hub import ModelCardData
 
     run = facts.provenance
     source = hub_dataset(run.source) if run else None
     is_on_hub = backbone and _HUB_ID.fullmatch(backbone["backbone"]) and _COMMIT.fullmatch(backbone["revision"])
-    results = [
-        EvalResult(
-            task_type=score.task,
-            dataset_type=facts.dataset_id or collection,
-            dataset_name=collection,
-            dataset_split=score.split,
-            metric_type=score.metric,
-            metric_name=score.name,
-            metric_value=round(score.value, _DIGITS),
-        )
-        for score in scores
-    ]
     return ModelCardData(
         library_name="sae-traits",
         pipeline_tag=_FEATURES,
@@ -140,34 +106,41 @@ def _front_matter(
         + (["synthetic"] if run and run.note else []),
         base_model=backbone["backbone"] if backbone and is_on_hub else None,
         datasets=[source] if source else None,
-        model_name=name if results else None,
-        eval_results=results or None,
+        model_name=name if scores else None,
+        eval_results=scores or None,
     )
 
 
-def _scores(metrics: Mapping[str, Any], results: Results | None) -> list[Score]:
-    """The scores that are numbers; a record of another program may hold anything."""
-    split = metrics.get("measured_on")
-    scores = [
-        Score(_FEATURES, metric, metric, name, value, split if split in SPLITS else None)
-        for metric, name in _OF_SAE.items()
-        if is_number(value := metrics.get(metric)) and math.isfinite(value)
-    ]
-    if results is None or (zero_shot := results.zero_shot) is None:
-        return scores
+def _scores(metrics: Mapping[str, Any], facts: ModelFacts, collection: str) -> dict[str, EvalResult]:
+    """Id among all scores of a dataset -> what is a number; a record of another program may hold anything."""
+    from huggingface_hub import EvalResult
+
+    scores: dict[str, EvalResult] = {}
+
+    def add(task_id: str, task: str, metric: str, name: str, value: Any, split: Any) -> None:
+        if is_number(value) and math.isfinite(value):
+            scores[task_id] = EvalResult(
+                task_type=task,
+                dataset_type=facts.dataset_id or collection,
+                dataset_name=collection,
+                dataset_split=split if split in SPLITS else None,
+                metric_type=metric,
+                metric_name=name,
+                metric_value=round(value, _DIGITS),
+            )
+
+    for metric, name in _OF_SAE.items():
+        add(metric, _FEATURES, metric, name, metrics.get(metric), metrics.get("measured_on"))
+    zero_shot = facts.results.zero_shot if facts.results else None
     for condition, task_id in ((NAME_ONLY, "zero_shot_names"), (NAME_AND_TRAITS, "zero_shot_names_and_traits")):
-        top1 = zero_shot.top1(condition)
-        if top1 is not None and math.isfinite(top1.mean):
+        if zero_shot is not None and (top1 := zero_shot.top1(condition)) is not None:
             name = f"top-1 accuracy of {zero_shot.clip}, texts: {condition}"
-            scores.append(Score(_ZERO_SHOT, "accuracy", task_id, name, top1.mean, "test"))
+            add(task_id, _ZERO_SHOT, "accuracy", name, top1.mean, "test")
     return scores
 
 
-def _write_eval_results(folder: Path, dataset_id: str | None, scores: list[Score]) -> None:
-    """Write the scores into the folder of a model repository, or take an earlier file away where there are none.
-
-    Without a dataset on the Hub nothing is written, because every entry has to name one.
-    """
+def _write_eval_results(folder: Path, dataset_id: str | None, scores: Mapping[str, EvalResult]) -> None:
+    """Write the scores of a dataset that is on the Hub, or take an earlier file away where there are none."""
     from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
     file = folder / EVAL_RESULTS_FILE
@@ -177,11 +150,11 @@ def _write_eval_results(folder: Path, dataset_id: str | None, scores: list[Score
     entries = [
         EvalResultEntry(
             dataset_id=dataset_id,
-            task_id=score.task_id,
-            value=round(score.value, _DIGITS),
-            notes=score.name + (f", {score.split} split" if score.split else ""),
+            task_id=task_id,
+            value=score.metric_value,
+            notes=f"{score.metric_name}, {score.dataset_split} split" if score.dataset_split else score.metric_name,
         )
-        for score in scores
+        for task_id, score in scores.items()
     ]
     file.parent.mkdir(exist_ok=True)
     text = yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True)

@@ -24,10 +24,6 @@ _COLOUR = "#0072B2"
 def draw_figures(folder: Path, training: Mapping[str, Any]) -> dict[str, str]:
     """Draw what an SAE's record has into `folder/figures`, the same record as the same bytes.
 
-    Args:
-        folder: of the SAE.
-        training: of its config.json; of another program, it may hold anything.
-
     Returns:
         Caption -> path relative to the folder; only what was drawn.
     """

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from sae_traits.config.tree import public_name
 from sae_traits.errors import ConfigError
-from sae_traits.release.folder_plan import check_version, plan_folder
-from sae_traits.release.hub import Gating, Published, Release, carry_out, open_repository, prepare, tag_taken
+from sae_traits.release.folder_plan import check_version, plan_folder, refuse_secrets
+from sae_traits.release.hub import Gating, Published, Release, RepoType, carry_out, open_repository, prepare, tag_taken
 from sae_traits.release.hub_errors import errors_in_one_line
 from sae_traits.release.load_back import load_back_dataset, load_back_saes
 from sae_traits.sae.formats.files import read_settings
@@ -43,23 +43,19 @@ class Terms:
     """Title of a collection of the SAE's namespace, which is made where there is none."""
 
     def __post_init__(self) -> None:
-        _check_repo_id("--model-repo", self.model_repo)
-        _check_repo_id("--dataset-repo", self.dataset_repo)
+        from huggingface_hub.errors import HFValidationError
+        from huggingface_hub.utils import validate_repo_id
+
+        # What the Hub would refuse as a name, so that a dry run says it, too.
+        for option, repo_id in (("--model-repo", self.model_repo), ("--dataset-repo", self.dataset_repo)):
+            try:
+                validate_repo_id(repo_id)
+            except HFValidationError as error:
+                raise ConfigError(f"{repo_id!r} is not the name of a repository; write {option} as ORG/NAME") from error
+            if "/" not in repo_id:
+                raise ConfigError(f"{repo_id!r} does not say whose repository it is; write {option} as ORG/NAME")
         if self.tag is not None:
             check_version(self.tag)
-
-
-def _check_repo_id(option: str, repo_id: str) -> None:
-    """Raise a ConfigError for what the Hub would refuse as a name, so that a dry run says it, too."""
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
-
-    try:
-        validate_repo_id(repo_id)
-    except HFValidationError as error:
-        raise ConfigError(f"{repo_id!r} is not the name of a repository; write {option} as ORG/NAME") from error
-    if "/" not in repo_id:
-        raise ConfigError(f"{repo_id!r} does not say whose repository it is; write {option} as ORG/NAME")
 
 
 @dataclass(frozen=True)
@@ -88,11 +84,6 @@ def publish_release(model_folder: Path, write_dataset: Callable[[str], Path], te
 
     Nothing is uploaded before both repositories are there and the tag is known to be free. Any failure is mended by
     doing the same again; when all of it is on the Hub already, nothing changes.
-
-    Args:
-        model_folder: the SAE with its card, or a sweep.
-        write_dataset: given the SAE as repository@commit, writes the dataset and returns its folder.
-        terms: names and conditions.
 
     Raises:
         ReleaseError: a folder, a repository or the tag cannot be used, what was uploaded is not what came back, or the
@@ -142,10 +133,10 @@ def _collect(api: HfApi, title: str, model: Published, dataset: Published, *, pr
         api.get_collection(slug) if slug else api.create_collection(title, namespace=namespace, private=private)
     )
     present = {(item.item_type, item.item_id) for item in collection.items}
-    if ("model", model.repo_id) not in present:
-        api.add_collection_item(collection.slug, model.repo_id, "model")
-    if ("dataset", dataset.repo_id) not in present:
-        api.add_collection_item(collection.slug, dataset.repo_id, "dataset")
+    items: list[tuple[RepoType, str]] = [("model", model.repo_id), ("dataset", dataset.repo_id)]
+    for kind, repo_id in items:
+        if (kind, repo_id) not in present:
+            api.add_collection_item(collection.slug, repo_id, kind)
     return collection.url
 
 
@@ -161,6 +152,7 @@ def plan_lines(terms: Terms, model_folder: Path, dataset_folder: Path) -> list[s
         ("dataset", terms.dataset_repo, dataset_folder),
     ):
         files = plan_folder(folder)
+        refuse_secrets(folder, files)
         total = sum(file.size for file in files)
         lines.append(f"{kind} {repo_id}: {len(files)} files, {total:,} bytes (nothing was uploaded)")
         lines += [f"  {file.size:>14,}  {file.path}" for file in files]
@@ -185,13 +177,7 @@ def published_backbone(info: BackboneInfo) -> BackboneInfo:
 
 
 def warnings_of(collection: Collection, backbone: BackboneInfo, *, embeds_images: bool) -> list[str]:
-    """What a publisher should know of the backbone, and of the rights and addresses of the images.
-
-    Args:
-        collection: whose dataset is published.
-        backbone: of the SAE.
-        embeds_images: whether the rows of the dataset hold the images.
-    """
+    """What a publisher should know of the backbone, and of the rights and addresses of the images."""
     warnings = []
     public = published_backbone(backbone)
     if public != backbone and "/" not in public.backbone:
@@ -217,10 +203,6 @@ def warnings_of(collection: Collection, backbone: BackboneInfo, *, embeds_images
 def stage_saes(source: Path, target: Path) -> None:
     """Copy RUN/sae into a new folder for publishing, without naming the backbone's place on this machine.
 
-    Args:
-        source: as `save_saes` wrote it; all of it becomes public.
-        target: a new folder.
-
     Raises:
         ReleaseError: the source is missing, or holds what should not leave this machine.
         CheckpointError: it is not an SAE, or its sweep.json is damaged.
@@ -236,6 +218,7 @@ def stage_saes(source: Path, target: Path) -> None:
     # Replaced wherever they stand, because the measures name the backbone as well.
     for file in [setting.file for setting in settings] + ([target / SWEEP_FILE] if sweep else []):
         text = file.read_text(encoding="utf-8")
-        for private, shown in ((info.backbone, public.backbone), (info.revision, public.revision)):
-            text = text.replace(*(json.dumps(name, ensure_ascii=False)[1:-1] for name in (private, shown)))
+        for names in ((info.backbone, public.backbone), (info.revision, public.revision)):
+            private, shown = (json.dumps(name, ensure_ascii=False)[1:-1] for name in names)
+            text = text.replace(private, shown)
         file.write_text(text, encoding="utf-8")

@@ -8,8 +8,7 @@ that a release with its images would have been.
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import groupby
 from pathlib import Path
@@ -30,6 +29,8 @@ from sae_traits.release.shards import ROWS_PER_GROUP, SHARD_NAME
 from sae_traits.release.tables import ConfigName, Row, features
 from sae_traits.schema import SPLITS, Split
 
+PHOTOGRAPHS, MISSING_FILE = "photographs", "missing.csv"
+"""Beside the dataset: fetched photographs, kept for a command that is given again, and what could not be had."""
 _SOURCE = ("image_id", "source_id", "source_url", "source_sha256")
 
 
@@ -70,26 +71,13 @@ class Rehydrated:
         written = f"{self.folder}: {n} of {self.n_images} images have their image"
         shown = [f"  {missing.source_url or missing.source_id}: {missing.reason}" for missing in self.missing[:5]]
         if self.missing:
-            shown.append(f"  all {len(self.missing)} that are left out are in {missing_file(self.folder)}")
+            shown.append(f"  all {len(self.missing)} that are left out are in {_beside(self.folder, MISSING_FILE)}")
         return [written if self.summary else f"{written}, so nothing was written", *shown]
 
-    def save_missing(self) -> None:
-        """Write what is missing beside the folder; where nothing is, an earlier report goes."""
-        path = missing_file(self.folder)
-        if self.missing:
-            write_csv(path, [field.name for field in fields(Missing)], (asdict(m).values() for m in self.missing))
-        else:
-            path.unlink(missing_ok=True)
 
-
-def photographs_folder(folder: Path) -> Path:
-    """Where fetched photographs are kept, for a command that is given again."""
-    return folder.with_name(f"{folder.name}.photographs")
-
-
-def missing_file(folder: Path) -> Path:
-    """The report of what could not be had."""
-    return folder.with_name(f"{folder.name}.missing.csv")
+def _beside(folder: Path, ending: str) -> Path:
+    """A file or folder that belongs to a dataset without being part of it."""
+    return folder.with_name(f"{folder.name}.{ending}")
 
 
 def rehydrate(
@@ -119,21 +107,29 @@ def rehydrate(
         raise ConfigError(f"connections must lie between 1 and 64, not {connections}")
     if folder.resolve() == dataset.resolve():
         raise ReleaseError(f"{folder} is the dataset itself; name another folder for the one with images")
-    facts = _facts(dataset)
+    if not (dataset / RELEASE_FILE).is_file():
+        raise ReleaseError(
+            f"{dataset} has no {RELEASE_FILE}, so it was not released with --images reference: either its rows hold "
+            "the images already, or it is no dataset of sae-traits"
+        )
+    facts = DatasetFacts.load(dataset / RELEASE_FILE)
     sources = list(_rows_of(dataset, "images", columns=_SOURCE))
+    kept = _beside(folder, PHOTOGRAPHS)
     try:
-        if photographs:
-            found = _found_in(photographs, sources)
-        else:
-            found = _fetched(sources, folder, connections, allow_private_addresses)
+        found = list(
+            _found_in(photographs, sources)
+            if photographs
+            else _fetched(sources, kept, connections, allow_private_addresses)
+        )
     except OSError as error:
-        place = error.filename or photographs_folder(folder)
-        raise ReleaseError(f"cannot use {place}: {error.strerror or error}; mend that, and run again") from error
-    images = {name: path for name, path in found.items() if isinstance(path, Path)}
+        raise ReleaseError(
+            f"cannot use {error.filename or kept}: {error.strerror or error}; mend that, and run again"
+        ) from error
+    images = {row["image_id"]: path for row, path in zip(sources, found, strict=True) if isinstance(path, Path)}
     missing = tuple(
         Missing(row["image_id"], row["source_id"], row["source_url"], reason)
-        for row in sources
-        if isinstance(reason := found[row["image_id"]], str)
+        for row, reason in zip(sources, found, strict=True)
+        if isinstance(reason, str)
     )
     summary = None
     if images:
@@ -141,18 +137,12 @@ def rehydrate(
         embedded = embed_images(found_rows, facts.longest_side, workers)
         summary = write_rows(folder, embedded, _rows_of(dataset, "latents"), "embed", n_images=len(images))
         write_dataset_card(folder, summary, replace(facts, repo_id=None))  # it is no longer what lies there
-    result = Rehydrated(folder, summary, missing, len(sources))
-    result.save_missing()
-    return result
-
-
-def _facts(dataset: Path) -> DatasetFacts:
-    if not (dataset / RELEASE_FILE).is_file():
-        raise ReleaseError(
-            f"{dataset} has no {RELEASE_FILE}, so it was not released with --images reference: either its rows hold "
-            "the images already, or it is no dataset of sae-traits"
-        )
-    return DatasetFacts.load(dataset / RELEASE_FILE)
+    report = _beside(folder, MISSING_FILE)
+    if missing:
+        write_csv(report, [field.name for field in fields(Missing)], (asdict(m).values() for m in missing))
+    else:
+        report.unlink(missing_ok=True)
+    return Rehydrated(folder, summary, missing, len(sources))
 
 
 def _shards(dataset: Path, config: ConfigName) -> Iterator[tuple[Split, str, pq.ParquetFile]]:
@@ -201,60 +191,44 @@ def _images(dataset: Path) -> Iterator[ImageRows]:
         raise ReleaseError(f"{dataset} has traits of images that it does not have; fetch the dataset again")
 
 
-def _found_in(photographs: Path, sources: list[Row]) -> dict[str, Path | str]:
-    """The photograph of each image by its sha256, whatever it is called, or why there is none."""
+def _found_in(photographs: Path, sources: list[Row]) -> Iterator[Path | str]:
+    """Yield the photograph of each image, found by its sha256 whatever it is called, or why there is none."""
     if not photographs.is_dir():
         raise ReleaseError(f"{photographs} is not a folder; name the one with the original photographs")
-    paths = [Path(parent, name) for parent, _, names in os.walk(photographs) for name in names]
-    wanted = {row["source_sha256"] for row in sources}
-    by_hash: dict[str, Path] = {}
-    for path in track(sorted(paths), "photographs", len(paths), unit="file"):
-        if path.is_file() and (sha256 := hash_of_file(path)) in wanted:
-            by_hash[sha256] = path
+    paths = sorted(path for path in photographs.rglob("*") if path.is_file())
+    by_hash = {hash_of_file(path): path for path in track(paths, "photographs", len(paths), unit="file")}
     check = inside_check(photographs)
-    found: dict[str, Path | str] = {}
     for row in sources:
-        changed = _is_inside(row["source_id"], check)
-        reason = "it is another file than it was (sha256)" if changed else f"no file of {photographs} has its sha256"
-        found[row["image_id"]] = by_hash.get(row["source_sha256"], reason)
-    return found
+        if (path := by_hash.get(row["source_sha256"])) is not None:
+            yield path
+            continue
+        try:
+            check(row["source_id"])
+            yield "it is another file than it was (sha256)"
+        except (CollectionError, ValueError):  # ValueError: a path with a null character
+            yield f"no file of {photographs} has its sha256"
 
 
-def _is_inside(file: str, check: Callable[[str], None]) -> bool:
-    """Whether a path of the dataset, which may be anything, is a file of the folder that `check` is for."""
-    try:
-        check(file)
-    except (CollectionError, ValueError):  # ValueError: a path with a null character
-        return False
-    return True
-
-
-def _fetched(
-    sources: list[Row], folder: Path, connections: int, allow_private_addresses: bool
-) -> dict[str, Path | str]:
-    """The photograph of each image, fetched unless it is there, or why there is none."""
-    kept = photographs_folder(folder)
+def _fetched(sources: list[Row], folder: Path, connections: int, allow_private_addresses: bool) -> Iterator[Path | str]:
+    """Yield the photograph of each image, fetched into a folder unless it is there, or why there is none."""
     files = {row["source_url"]: _file_of(row["source_url"]) for row in sources if row["source_url"]}
     answers = fetch_images(
         {file: url for url, file in files.items()},
-        kept,
+        folder,
         connections=connections,
         allow_private_addresses=allow_private_addresses,
     )
-    found: dict[str, Path | str] = {}
     for row in sources:
-        name, url = row["image_id"], row["source_url"]
-        if not url:
-            found[name] = "it has no address; give the folder that it lies in (--photographs)"
+        if not row["source_url"]:
+            yield "it has no address; give the folder that it lies in (--photographs)"
             continue
-        answer = answers[files[url]]
+        answer = answers[files[row["source_url"]]]
         if answer.sha256 is None:
-            found[name] = answer.reason or "it could not be fetched"
-        elif hash_of_file(kept / answer.file) != row["source_sha256"]:
-            found[name] = "there is another image at its address than there was (sha256)"
+            yield answer.reason or "it could not be fetched"
+        elif hash_of_file(folder / answer.file) != row["source_sha256"]:
+            yield "there is another image at its address than there was (sha256)"
         else:
-            found[name] = kept / answer.file
-    return found
+            yield folder / answer.file
 
 
 def _file_of(url: str) -> str:

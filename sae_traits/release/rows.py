@@ -50,12 +50,6 @@ def embed_images(
 ) -> Iterator[ImageRows]:
     """Yield rows with the images that the files hold, in order; threads make them (Pillow lets go of Python's lock).
 
-    Args:
-        rows: each with the photograph's file.
-        longest_side: pixels of the images of `default`.
-        workers: threads.
-        cache: pictures that have been made already; new ones are added.
-
     Raises:
         ReleaseError: a file is missing, or is not the one that the row was made of.
     """
@@ -89,7 +83,7 @@ def _embed_image(rows: ImageRows, path: Path, longest_side: int, cache: PictureC
 
 def _region(trait: Row) -> Region:
     """Where a trait lies, in the precision of the dataset, so that it is drawn the same from the published rows."""
-    box, *polygons = (tuple(np.float32(ring).tolist()) for ring in (trait["box"], *trait["polygons"]))
+    box, *polygons = (tuple(np.array(ring, dtype=np.float32).tolist()) for ring in (trait["box"], *trait["polygons"]))
     return Region(box=box, polygons=tuple(polygons), patches=(), area_fraction=trait["area_fraction"])
 
 

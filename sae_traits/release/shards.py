@@ -31,12 +31,7 @@ FIRST_SEGMENT = "0" * 12
 
 
 def images_per_segment(sizes: Iterable[tuple[int, int]], megabytes: float) -> int:
-    """How many images make about so many megabytes, as a power of two, so that it changes with large changes only.
-
-    Args:
-        sizes: width and height of every image in pixels; at least one.
-        megabytes: expected size of a segment.
-    """
+    """How many images make about so many megabytes, as a power of two, so that it changes with large changes only."""
     pixels = [width * height for width, height in sizes]
     wanted = megabytes * 2**20 / (BYTES_PER_PIXEL * sum(pixels) / len(pixels))
     return 2 ** max(0, int(wanted).bit_length() - 1)

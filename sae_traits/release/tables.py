@@ -49,24 +49,20 @@ def _with_sae(columns: Sequence[Column]) -> tuple[Column, ...]:
     return (*columns[:place], _SAE, *columns[place:])
 
 
-def _image(meaning: str) -> Column:
-    return Column("image", _IMAGE, meaning)
-
-
 _ID, *_DESCRIBED = _with_sae(_TRAIT)
 _PREVIEWED = ("image_id", "individual_id", "species")
 MEASURES = tuple(column for column in _TRAIT if column.unit is not None)
 """The columns of a trait that were measured."""
 COLUMNS: dict[ConfigName, tuple[Column, ...]] = {
     "default": (
-        _image("The image, reduced where larger than the size that the card states."),
+        Column("image", _IMAGE, "The image, reduced where larger than the size that the card states."),
         _ID,
         *_NAMES,
         *_DESCRIBED,
         *_SOURCE,
     ),
     "images": (
-        _image("The image at its source size."),
+        Column("image", _IMAGE, "The image at its source size."),
         *_NAMES,
         Column(
             "traits",
@@ -77,7 +73,7 @@ COLUMNS: dict[ConfigName, tuple[Column, ...]] = {
     ),
     "latents": _with_sae(columns_of(ChosenLatent)),
     "preview": (
-        _image("The image with the region's outline (orange) and box (white) drawn on it."),
+        Column("image", _IMAGE, "The image with the region's outline (orange) and box (white) drawn on it."),
         _ID,
         *(column for column in _NAMES if column.name in _PREVIEWED),
         *(column for column in _DESCRIBED if column.name in ("text", "describer")),
@@ -127,7 +123,8 @@ def default_row(record: ImageRecord, trait: Trait, size: tuple[int, int], sae: s
     """One image-trait pair without its image, with boxes in the pixels of an image of `size` = (width, height)."""
     region = scale_region(trait.region, (record.width, record.height), size)
     return {
-        **_size(size),
+        "width": size[0],
+        "height": size[1],
         **_row(record, _NAMES),
         **_trait_row(replace(trait, region=region), sae),
         **_row(record, _SOURCE),
@@ -137,7 +134,8 @@ def default_row(record: ImageRecord, trait: Trait, size: tuple[int, int], sae: s
 def image_row(record: ImageRecord, traits: Sequence[Trait], sae: str | None) -> Row:
     """One image at its source size, without its pixels, with all its traits."""
     return {
-        **_size((record.width, record.height)),
+        "width": record.width,
+        "height": record.height,
         **_row(record, _NAMES),
         "traits": [_trait_row(trait, sae) for trait in traits],
         **_row(record, _SOURCE),
@@ -153,10 +151,6 @@ def preview_row(record: ImageRecord, trait: Trait, size: tuple[int, int]) -> Row
 def latent_row(latent: ChosenLatent, sae: str | None) -> Row:
     """One latent that describes a species."""
     return _row(latent, columns_of(ChosenLatent)) | {"sae": sae}
-
-
-def _size(size: tuple[int, int]) -> Row:
-    return {"width": size[0], "height": size[1]}
 
 
 def _trait_row(trait: Trait, sae: str | None) -> Row:

@@ -64,10 +64,9 @@ def load_file(path: Path) -> SAE:
     Raises:
         CheckpointError: it is no such file, or is damaged.
     """
-    for layout in LAYOUTS:
-        if path.name in layout.weights and layout.lies_among(_names_in(path.parent)):
-            return layout.load(path.parent)
-    return _load_saev_file(path)
+    names = _names_in(path.parent)
+    layout = next((it for it in LAYOUTS if path.name in it.weights and it.lies_among(names)), None)
+    return layout.load(path.parent) if layout else _load_saev_file(path)
 
 
 def load_folder(folder: Path) -> SAE:
@@ -111,7 +110,7 @@ def download(repo_id: str, *, subfolder: str, revision: str | None, token: str |
     """The local snapshot of an SAE on the Hub, only the files that some layout has.
 
     Args:
-        repo_id: `org/name`, or `org/name/folder/…` for an SAE in a subfolder.
+        repo_id: `org/name`.
         subfolder: folder of the SAE in the repository.
         revision: branch, tag or commit.
         token: of the Hub.
@@ -126,10 +125,7 @@ def download(repo_id: str, *, subfolder: str, revision: str | None, token: str |
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HFValidationError
 
-    owner, name, *inner = repo_id.split("/", 2) if "/" in repo_id else (repo_id, "")
-    subfolder = "/".join([*(part.strip("/") for part in inner if owner), *([subfolder] if subfolder else [])])
     patterns = [str(PurePosixPath(subfolder) / name) for layout in LAYOUTS for name in layout.patterns()]
-    repo_id = f"{owner}/{name}" if inner and owner else repo_id
     try:
         snapshot = snapshot_download(repo_id, allow_patterns=patterns, revision=revision, token=token, **arguments)
         folder = Path(snapshot, subfolder)
@@ -145,7 +141,8 @@ def download(repo_id: str, *, subfolder: str, revision: str | None, token: str |
         )
     except HFValidationError as error:
         raise CheckpointError(
-            f"{repo_id} is neither a folder nor a file here, nor a Hub id such as org/name"
+            f"{repo_id} is neither a folder nor a file here, nor a Hub id such as org/name; a folder inside a "
+            "repository is given by --subfolder (in Python subfolder=)"
         ) from error
     except OSError as error:
         reason = str(error).strip().splitlines()[0]

@@ -183,17 +183,7 @@ class SAE(nn.Module, ABC):
             )
 
     def encode_sparse(self, x: Tensor, threshold: Tensor | float = 0.0, *, max_bytes: int = 64 * 2**20) -> SparseCodes:
-        """The latents above a threshold, as compressed sparse rows; exactly those that `encode` gives.
-
-        Args:
-            x: features `[n, d_model]`.
-            threshold: one for all latents, or one per latent `[n_latents]`.
-            max_bytes: bound of the transient memory.
-
-        Raises:
-            CheckpointError: these are no features of this SAE's width, one row per patch.
-            ConfigError: the threshold or the bound cannot be used.
-        """
+        """The latents above a threshold, as compressed sparse rows; arguments and errors as of `encode_sparse`."""
         from sae_traits.sae.sparse_encoding import encode_sparse
 
         return encode_sparse(self, x, threshold, max_bytes=max_bytes)
@@ -339,9 +329,12 @@ class SAE(nn.Module, ABC):
         Raises:
             ReleaseError: the Hub refuses, cannot be reached, or the repository holds a sweep.
         """
-        from httpx import HTTPError
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+        from huggingface_hub.errors import (
+            HfHubHTTPError,
+            HFValidationError,
+            HTTPError,  # pyright: ignore[reportPrivateImportUsage]  # of httpx or httpx2, as huggingface_hub is 1 or 2
+        )
 
         from sae_traits.sae.sweep_folder import SWEEP_FILE
 

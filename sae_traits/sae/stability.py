@@ -81,15 +81,10 @@ def stability(
 
 
 def mean_stability(saes: Sequence[SAE], *, live: Sequence[NDArray[np.bool_]] | None = None) -> Stability:
-    """Means of `stability` over all pairs of several SAEs, for example of several seeds; counts are of all pairs.
-
-    Args:
-        saes: two or more.
-        live: which latents of each take part.
+    """Means of `stability` over all pairs of two or more SAEs, for example of several seeds; counts are of all pairs.
 
     Raises:
         ValueError: there are fewer than two.
-        CheckpointError: as `stability`.
     """
     if len(saes) < 2:
         raise ValueError(f"stability needs two SAEs or more, not {len(saes)}")

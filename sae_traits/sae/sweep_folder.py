@@ -74,15 +74,8 @@ def save_saes(folder: Path, saes: Sequence[SAE], configs: Sequence[TrainConfig],
     They are written next to it and moved into place when all is there: a kill leaves what stood there before (see
     `io.replacing`), but never half a sweep.
 
-    Args:
-        folder: of the SAE, or of the sweep.
-        saes: on the CPU, each with its measures in `config.training["metrics"]`; of a sweep they are what `recommend`
-            needs.
-        configs: the settings of each.
-        varied: names of the options that the sweep varies; the sweep itself will do.
-
-    Returns:
-        The SAE at the root: the only one, or the recommended one.
+    The SAEs are on the CPU, each with its measures in `config.training["metrics"]`; `varied` are the names of the
+    options that the sweep varies. Returns the SAE at the root: the only one, or the recommended one.
 
     Raises:
         StoreError: the files cannot be written, for example because the disk is full.
@@ -97,12 +90,10 @@ def save_saes(folder: Path, saes: Sequence[SAE], configs: Sequence[TrainConfig],
 
 
 def _write_sweep(folder: Path, saes: Sequence[SAE], configs: Sequence[TrainConfig], varied: Collection[str]) -> SAE:
-    """Write a folder per SAE and sweep.json; the recommended SAE."""
     by_folder: dict[str, SAE] = {}
     rows = []
     for sae, config in zip(saes, configs, strict=True):
-        name = folder_name(config, varied)
-        settings = settings_of(config)
+        name, settings = folder_name(config, varied), settings_of(config)
         # Those trained side by side share the record of their training data, but not the settings.
         sae.config = replace(sae.config, training=sae.config.training | {"settings": settings})
         sae.save_pretrained(folder / name)

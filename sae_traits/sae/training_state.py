@@ -176,19 +176,22 @@ Curves = list[list[dict[str, float]]]
 def save_checkpoint(path: Path, step: int, key: str, states: Sequence[TrainingState], curves: Curves) -> None:
     """Write the state of all trainings after `step` steps, whole or not at all; `key` says which training it is."""
     content = {"step": step, "key": key, "states": [state.state() for state in states], "curves": curves}
+    content["n_processes"] = states[0].accelerator.num_processes
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path, on_full_disk="free some space, and run the same command again") as file:
         torch.save(content, file)
 
 
-def load_checkpoint(path: Path, key: str, states: Sequence[TrainingState]) -> tuple[int, Curves]:
-    """Restore what `save_checkpoint` wrote.
+def load_checkpoint(
+    path: Path, key: str, states: Sequence[TrainingState], *, of_same_processes: bool = False
+) -> tuple[int, Curves]:
+    """Restore what `save_checkpoint` wrote; with `of_same_processes` only as many of them can go on.
 
     Returns:
         The step to go on with, 0 if there is no checkpoint or it is of another training, and the curves so far.
 
     Raises:
-        StoreError: the file cannot be read.
+        StoreError: the file cannot be read, or is of another number of processes.
     """
     if not path.is_file():
         return 0, [[] for _ in states]
@@ -199,6 +202,11 @@ def load_checkpoint(path: Path, key: str, states: Sequence[TrainingState]) -> tu
     if saved["key"] != key:
         say(f"{path.name}: of other settings or data, training starts anew")
         return 0, [[] for _ in states]
+    if of_same_processes and saved["n_processes"] != (n := states[0].accelerator.num_processes):
+        raise StoreError(
+            f"{path} is of {saved['n_processes']} processes, not {n}, and each computes the features of its own "
+            f"images; start {saved['n_processes']} again, or delete the file to train from the start"
+        )
     for state, values in zip(states, saved["states"], strict=True):
         state.restore(values)
     say(f"training resumes at step {saved['step']}")

@@ -10,7 +10,7 @@ from sae_traits.config.regions import LatentRegions
 from sae_traits.errors import ConfigError
 from sae_traits.features.backbone import patch_counts
 from sae_traits.features.estimate import ExtractionEstimate, estimate_extraction, flops_per_image
-from sae_traits.release.estimate import estimate_dataset
+from sae_traits.release.dataset import estimate_dataset
 from sae_traits.runs.context import Context
 from sae_traits.sae.estimate import TrainingEstimate, encoding_flops_per_patch, estimate_training
 from sae_traits.sae.sweep import expand, parse_sweep

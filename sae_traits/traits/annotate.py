@@ -118,7 +118,7 @@ def export_traits(plan: Plan, ledger: Ledger, *, traits_file: Path, latents_file
     def traits() -> Iterator[Trait]:
         for record, candidate, region, entry, measurement in _answered(plan, ledger):
             counts["open"] += entry is None or entry.is_open
-            if entry is None:
+            if entry is None or entry.state == "pending":
                 continue
             if entry.state != "ok":
                 counts["invalid" if entry.state == "invalid" else "failed"] += 1

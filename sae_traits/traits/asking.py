@@ -128,7 +128,7 @@ class _Flow:
         except BrokenProcessPool as error:
             raise DescriberError(
                 "a process that prepares pictures was killed, perhaps for want of memory; give the same command "
-                "again with fewer --describe-workers"
+                "again with fewer --describer-workers"
             ) from error
         for prepared in chain.from_iterable(tasks):
             for sha256, picture in prepared.pictures.items():
@@ -168,17 +168,12 @@ class _Flow:
 
     async def _attempt(self, prepared: list[Prepared]) -> list[Outcome]:
         """Ask calls once; those whose image cannot be read have failed without asking."""
-        keys = [p.call.key for p in prepared]
         measurements = {key: value for p in prepared for key, value in (p.measurements or {}).items()}
         self.ledger.begin((p.call.identity for p in prepared), measurements)
         readable = [p for p in prepared if p.error is None]
         started = time.perf_counter()
-        try:
-            questions = [Question(p.call.key, p.looks, p.call.species) for p in readable]
-            answers = await self.ask(questions) if questions else []
-        except BaseException:  # stopped or interrupted: the calls are not to blame
-            self.ledger.release(keys)
-            raise
+        questions = [Question(p.call.key, p.looks, p.call.species) for p in readable]
+        answers = await self.ask(questions) if questions else []
         seconds = (time.perf_counter() - started) / max(len(readable), 1)
         outcomes = [_outcome(p.call.key, a, seconds) for p, a in zip(readable, answers, strict=True)]
         return outcomes + [

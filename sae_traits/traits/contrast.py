@@ -8,6 +8,7 @@ memory does not grow with species x latents.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +19,7 @@ from scipy.sparse import csr_array
 from scipy.special import logit
 from scipy.stats import hypergeom
 
-from sae_traits.schema import REFERENCE_RANKS, ReferenceRank
+from sae_traits.schema import RANKS, REFERENCE_RANKS, ReferenceRank, Taxon
 from sae_traits.traits.species_counts import SpeciesCounts, group_totals
 
 SIGNIFICANT_Q = 0.05
@@ -121,7 +122,7 @@ def paper_contrast(counts: SpeciesCounts, min_frequency: float) -> Iterator[Spec
     Source: Pahuja et al. 2026, section 3.2, Algorithm 1.
     """
     t = min_frequency
-    genus, n_genera = _factorise([taxon.genus for taxon in counts.taxa])
+    genus, n_genera = _factorise(_groups_of(counts.taxa, "genus"))
     in_genera = group_totals(counts.patches, genus, n_genera)
     for first, last in _blocks(counts):
         in_species = relative_frequency(counts.patches[first:last])
@@ -211,7 +212,7 @@ class _References:
         self._levels: list[tuple[NDArray[np.intp], csr_array]] = []
         for level, rank in enumerate(REFERENCE_RANKS):
             whole = rank == "collection"
-            group, n_groups = _factorise(["all" if whole else taxon.rank(rank) for taxon in counts.taxa])
+            group, n_groups = _factorise([("all",)] * n_species if whole else _groups_of(counts.taxa, rank))
             inside = group >= 0
             # One group more, always empty, is what the -1 of a species without a name at this rank points to.
             together = np.bincount(group[inside], minlength=n_groups + 1)
@@ -291,7 +292,28 @@ def _adjust(p_value: NDArray[np.float64], family: NDArray[np.intp], n_tests: NDA
     return q_value
 
 
-def _factorise(names: Sequence[str | None]) -> tuple[NDArray[np.intp], int]:
+def _groups_of(taxa: Sequence[Taxon], rank: str) -> list[tuple[str, ...] | None]:
+    """The group of each taxon at a rank; names that stand in several places of the tree of life are several groups.
+
+    Ammophila is a genus of wasps and one of grasses. Where the taxa of one name differ in a higher rank, that rank's
+    name tells their groups apart, and those without it are a group of their own.
+    """
+    higher = RANKS[: RANKS.index(rank)]
+    above: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for taxon in taxa:
+        for other in higher:
+            if (value := taxon.rank(other)) is not None:
+                above[taxon.rank(rank) or ""][other].add(value)
+
+    def group(taxon: Taxon) -> tuple[str, ...] | None:
+        if (name := taxon.rank(rank)) is None:
+            return None
+        return name, *(taxon.rank(other) or "" for other in higher if len(above[name][other]) > 1)
+
+    return list(map(group, taxa))
+
+
+def _factorise(names: Sequence[tuple[str, ...] | None]) -> tuple[NDArray[np.intp], int]:
     """Index of each name among the distinct names in alphabetical order, -1 for None; and how many there are."""
     distinct = {name: index for index, name in enumerate(sorted({name for name in names if name is not None}))}
     return np.array([-1 if name is None else distinct[name] for name in names], dtype=np.intp), len(distinct)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array, vstack
 
-from sae_traits.schema import Taxon
+from sae_traits.schema import RANKS, Taxon
 
 PENDING_CELLS = 8_000_000
 """Cells of parts that wait before they are merged: merging costs as much as all that was merged before."""
@@ -178,7 +178,7 @@ class _Sum:
 
 def _taxa_of_species(names: Sequence[str], taxa: Sequence[Taxon | None]) -> tuple[Taxon, ...]:
     """One taxon per species: at each rank the name that most of its images have, of those that have one."""
-    ranks = ("genus", "family", "order")
+    ranks = RANKS[:-1]
     votes: dict[tuple[str, str], Counter[str]] = {(name, rank): Counter() for name in names for rank in ranks}
     for taxon, n_images in Counter(taxa).items():
         if taxon is None or taxon.species is None:
@@ -194,5 +194,5 @@ def _taxa_of_species(names: Sequence[str], taxa: Sequence[Taxon | None]) -> tupl
             for rank in ranks
             if (counts := votes[name, rank])
         }
-        chosen.append(Taxon(species=name, **best))
+        chosen.append(Taxon.from_dict(best | {"species": name}))
     return tuple(chosen)

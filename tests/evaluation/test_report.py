@@ -5,7 +5,7 @@ import json
 import math
 
 import pytest
-from evaluation.made_results import interval, made_evidence, made_results, made_zero_shot
+from evaluation.made_results import SAE, interval, made_evidence, made_results, made_zero_shot
 from PIL import Image
 from traits.made_traits import collection_of, described, trait_of
 
@@ -36,6 +36,17 @@ def test_the_report_says_what_the_results_hold():
         assert expected in text
     assert "<b>" not in text
     assert "nan" not in text
+
+
+def test_a_title_is_text_and_what_was_not_measured_is_a_dash():
+    results = made_results(zero_shot=made_zero_shot())
+    results = dataclasses.replace(results, sae=SAE | {"explained_variance": math.nan, "mse": None, "l0": math.inf})
+    text = render_report(HOSTILE, results)
+    assert text.splitlines()[0].startswith("# Aus &#60;script&#62;x")
+    assert "<script>" not in text
+    for name in ("explained variance", "mean squared error", "active latents per patch (L0)"):
+        assert f"| {name} | – |" in text
+    assert "nan" not in text.lower()
 
 
 def test_every_table_is_whole_and_every_heading_stands_apart():

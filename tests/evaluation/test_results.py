@@ -6,7 +6,7 @@ import math
 from typing import ClassVar
 
 import pytest
-from evaluation.made_results import interval, made_evidence, made_results, made_zero_shot
+from evaluation.made_results import interval, made_evidence, made_quality, made_results, made_zero_shot
 from traits.made_traits import collection_of, described, trait_of
 
 from sae_traits.errors import StoreError
@@ -14,7 +14,7 @@ from sae_traits.evaluation.evidence import StoredTraits
 from sae_traits.evaluation.results import Results, read_results, run_tasks
 from sae_traits.evaluation.statistics import Interval
 from sae_traits.evaluation.tasks import TASKS
-from sae_traits.evaluation.zero_shot_results import NAME_ONLY
+from sae_traits.evaluation.zero_shot_results import NAME_ONLY, RandomDeals
 from sae_traits.traits.table import write_traits
 
 
@@ -81,6 +81,23 @@ def test_the_terminal_gets_a_line_per_verdict():
         "0 traits",
     ]
     assert made_results().lines() == []
+
+
+def test_the_terminal_says_that_a_comparison_means_nothing_without_entities():
+    by_chance = made_zero_shot(names_p_value=0.9, dealt=RandomDeals(top1=(0.3,), over_species=interval(0), p_value=0.9))
+    lines = made_results(zero_shot=by_chance, quality=made_quality()).lines()
+    assert lines[1].strip().startswith("Neither names nor traits recognise species better")
+    assert lines[1].endswith("The comparison means nothing.")
+    assert "2 classes are too few" in made_results(zero_shot=made_zero_shot(n_classes=2)).lines()[1]
+    assert (
+        "The names alone"
+        in made_results(
+            zero_shot=made_zero_shot(
+                names_p_value=0.2, dealt=RandomDeals(top1=(0.3,), over_species=interval(0), p_value=0.01)
+            )
+        ).lines()[1]
+    )
+    assert not any("&#" in line for line in lines)
 
 
 def test_of_the_zero_shot_evaluation_no_place_on_this_machine_is_named():

@@ -69,6 +69,31 @@ def test_common_names_come_from_a_csv_file(tmp_path):
         read_common_names(tmp_path / "missing.csv")
 
 
+@pytest.mark.parametrize("missing", ["nan", "NA", "N/A", "null", "None", "", "  "])
+def test_a_word_for_missing_is_no_common_name(tmp_path, missing):
+    file = tmp_path / "names.csv"
+    file.write_text(f"species,common_name\nPica pica,{missing}\nPica hudsonia,Nana's magpie\n")
+    names = name_classes([Taxon(species="Pica pica"), MAGPIE], "com", read_common_names(file))
+    assert names.texts == ("Pica pica", "Nana's magpie")
+    assert names.without_common_name == ("Pica pica",)
+
+
+@pytest.mark.parametrize(
+    "label", ["Pica_hudsonia", " Pica  hudsonia ", "pica hudsonia", "Pica hudsonia (Sabine, 1823)", "PICA HUDSONIA"]
+)
+def test_species_of_common_names_are_read_as_labels_are(tmp_path, label):
+    file = tmp_path / "names.csv"
+    file.write_text(f'Scientific Name,common_name,notes\n"{label}",Elster,{"x" * 200_000}\n')
+    for species in ("Pica hudsonia", "Pica_hudsonia"):
+        assert name_classes([Taxon(species=species)], "com", read_common_names(file)).texts == ("Elster",)
+
+
+def test_names_that_are_no_binomials_are_compared_too(tmp_path):
+    file = tmp_path / "names.csv"
+    file.write_text("species,common_name\nViola_v01,a violet\n")
+    assert name_classes([Taxon(species="Viola v01")], "com", read_common_names(file)).texts == ("a violet",)
+
+
 def test_the_template_sets():
     assert read_templates("none") == ("{}",)
     assert read_templates("one") == ("a photo of {}.",)

@@ -397,3 +397,15 @@ def test_what_a_person_wrote_stays_in_its_place():
 )
 def test_sizes_have_the_names_of_the_hub(n: int, expected: str):
     assert size_category(n) == expected
+
+
+def test_what_was_not_measured_is_a_dash_on_the_card():
+    run = replace(
+        RUN,
+        dictionary_metrics={"l0": math.nan, "mse": math.inf, "dead_share": None, "another": math.nan},
+        contrast={"kind": "specimen", "threshold": math.nan},
+    )
+    card = card_of(run=run)
+    assert "nan" not in re.sub(r"\w*nan\w+|\w+nan\w*", "", card)
+    assert "inf" not in re.sub(r"\w+inf|inf\w+", "", card)
+    assert card.count("| – |") == 5

@@ -4,7 +4,7 @@ import pytest
 
 from sae_traits.config.release import ReleaseConfig
 from sae_traits.errors import ReleaseError
-from sae_traits.release.estimate import BYTES_PER_TRAIT, estimate_dataset
+from sae_traits.release.dataset import BYTES_PER_TRAIT, estimate_dataset
 from sae_traits.schema import Collection, ImageRecord, Taxon
 
 

@@ -286,3 +286,36 @@ def test_a_damaged_table_is_one_line_and_leaves_nothing(tmp_path):
     with pytest.raises(ReleaseError, match="cannot read the dataset"):
         export(str(source), "coco", tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["released"]
+
+
+def test_what_a_portal_would_make_a_link_or_a_formula_of_stays_text(tmp_path):
+    urls = ["javascript:alert(1)", "file:///etc/passwd", "HTTPS://a.org/6", "data:text/html,x", "ftp://a.org/x"]
+    records = [record(number, "Aus bus", [], url=url) for number, url in enumerate(urls, start=1)]
+    texts = ["=1+1", "@cmd", "-2+3+cmd|' /C calc'!A0", "+49 30 1234", "-1.5", "\u202e=1", "\x1b[31mred\x1b[0m"]
+    records.append(record(9, "=Aus bus", [trait(n, "red", text=text) for n, text in enumerate(texts)]))
+    released = release(tmp_path / "released", {"train": records})
+    (archive,) = export(released, "darwin-core", tmp_path / "out").files
+    with DwCAReader(archive) as reader:
+        rows = {row.id: row for row in reader}
+        links = [one.data for row in rows.values() for one in row.extensions if one.rowtype.endswith("Multimedia")]
+        cells = [one.data for one in rows["s9"].extensions]
+    assert [link["http://purl.org/dc/terms/identifier"] for link in links] == ["HTTPS://a.org/6"]
+    assert rows["s9"].data[f"{DWC}scientificName"] == "'=Aus bus"
+    said = [cell[f"{DWC}measurementValue"] for cell in cells if cell[f"{DWC}measurementType"] == "description"]
+    assert said == ["'=1+1", "'@cmd", "'-2+3+cmd|' /C calc'!A0", "+49 30 1234", "-1.5", "'=1", "[31mred [0m"]
+    export(released, "coco", tmp_path / "coco")
+    document = json.loads((tmp_path / "coco" / "train.json").read_text())
+    assert [image["coco_url"] for image in document["images"]] == ["", "", "HTTPS://a.org/6", "", "", ""]
+
+
+@pytest.mark.parametrize("to", ["coco", "webdataset"])
+def test_nan_is_null_in_json(tmp_path, to):
+    unknown = trait(1, "red") | {"elongation": float("nan"), "box": [float("inf"), 1.0, 2.0, 3.0]}
+    released = release(tmp_path / "released", {"train": [record(1, "Aus bus", [unknown])]})
+    files = export(released, to, tmp_path / "out").files
+    texts = [file.read_bytes() for file in files if file.suffix in (".json", ".tar")]
+    assert texts
+    for text in texts:
+        assert b"NaN" not in text
+        assert b"Infinity" not in text
+        assert b"null" in text

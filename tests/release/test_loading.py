@@ -58,6 +58,10 @@ def test_folders_of_one_name_and_a_folder_that_was_written_anew_are_told_apart(t
     assert loaded(tmp_path / "a" / "dataset")[:2] == ["Area a."] * 2
     release(tmp_path / "a" / "dataset", collection, said(traits, "Area c."))
     assert loaded(tmp_path / "a" / "dataset")[:2] == ["Area c."] * 2
+    release(tmp_path / "a" / "dataset", collection, said(traits, "Area d."), images="reference")
+    assert loaded(tmp_path / "a" / "dataset")[:2] == ["Area d."] * 2
+    release(tmp_path / "a" / "dataset", collection, said(traits, "Area e."), images="reference")
+    assert loaded(tmp_path / "a" / "dataset")[:2] == ["Area e."] * 2
     process.stdin.close()
     assert process.wait(30) == 0
 

@@ -409,3 +409,11 @@ def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path):
         card_of(tmp_path)
     with pytest.raises(ReleaseError, match="No such file"):
         card_of(tmp_path / "missing", CONFIG | {"training": {}})
+
+
+def test_the_snippet_asks_for_a_folder_where_no_name_leads_to_the_backbone(tmp_path: Path):
+    local = BACKBONE.to_dict() | {"backbone": "vit", "revision": "sha256:" + "ab" * 32}
+    card = card_of(tmp_path, CONFIG | {"backbone": local})
+    assert 'load_extractor(sae, backbone="FOLDER")' in card
+    assert "sha256&#58;" + "ab" * 32 in card
+    assert "base_model" not in front_matter(card)

@@ -4,7 +4,6 @@ import json
 
 from clip_folders import make_open_clip_folder
 from PIL import Image
-from sae_traits.testbench.demo import DRAWN_CLIP
 from steps.small_runs import SMALL, content
 
 from sae_traits.cli import main
@@ -13,6 +12,7 @@ from sae_traits.config.run import RunConfig
 from sae_traits.config.tree import build
 from sae_traits.runs.context import Context
 from sae_traits.steps import STEPS, run_steps
+from sae_traits.testbench.demo import DRAWN_CLIP
 from sae_traits.testbench.truth import DrawnTruth
 
 

@@ -203,13 +203,14 @@ def test_a_label_free_run_describes_held_out_images_without_their_labels(finishe
 
 
 def test_what_a_label_free_description_must_not_be_told_is_refused(finished, capsys):
+    naming = ["--describer", "server", "--describer-model", "m", "--name-species"]
     for options in (["--label-free"], ["--latents", "museum/traits"]):
-        assert run_command("annotate", finished, *options, "--name-species") == 2
+        assert run_command("annotate", finished, *options, *naming) == 2
         assert "--name-species would tell the describer the labels" in capsys.readouterr().err
     assert run_command("annotate", finished, "--label-free", "--latents", "museum/traits") == 2
     assert "adds nothing" in capsys.readouterr().err
     assert run_command("annotate", finished, "--latents-revision", "main") == 2
-    assert "needs --latents" in capsys.readouterr().err
+    assert "--latents-revision is an option of --contrast released" in capsys.readouterr().err
 
 
 def publish(hub, finished, folder):

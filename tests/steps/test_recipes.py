@@ -95,7 +95,7 @@ def finished(bioscan, backbone, tmp_path_factory):
 
 def test_an_estimate_reads_the_collection_and_no_more(finished):
     _, _, files = finished
-    assert files == {"config.yaml", "problems.csv", "images.parquet", "steps.json"}
+    assert files - {".lock"} == {"config.yaml", "problems.csv", "images.parquet", "steps.json"}
 
 
 def test_what_is_estimated_is_what_the_run_makes(finished):
@@ -170,7 +170,7 @@ def test_a_recipe_is_found_by_its_name_unless_a_file_has_it(bioscan, tmp_path, m
     [
         (["--teraflops", "100"], "for --estimate"),
         (["--estimate", "--teraflops", "-1"], "positive"),
-        (["--estimate", "--images-per-description", "0"], "at least 1"),
+        (["--estimate", "--images-per-description", "0"], "must be 1 or more"),
     ],
 )
 def test_an_estimate_that_cannot_be_made_says_why(bioscan, backbone, tmp_path, capsys, options, reason):

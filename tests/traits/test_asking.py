@@ -49,7 +49,7 @@ def describe(folder, describer, workers):
 
 def test_a_worker_that_is_killed_stops_the_run_with_what_to_do(tmp_path, caplog):
     stopped = describe(tmp_path, Obliging(deadly=40), workers=2)
-    assert "was killed, perhaps for want of memory; give the same command again with fewer --describe-workers" in (
+    assert "was killed, perhaps for want of memory; give the same command again with fewer --describer-workers" in (
         caplog.text
     )
     assert stopped["failed"] == stopped["invalid"] == 0

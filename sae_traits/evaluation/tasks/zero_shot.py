@@ -63,17 +63,7 @@ def evaluate_collection(
     config: ZeroShotConfig,
     seed: int = 0,
 ) -> ZeroShotResult:
-    """Evaluate the images in some rows of a collection; the classes are all of its species, the traits those of train.
-
-    Args:
-        clip: the text side of the model.
-        images: embeddings by the same model `[n_rows, embed_dim]`.
-        rows: of the images in the collection `[n_rows]`; all of validation and test.
-        collection: whose images have a label.
-        traits: of all splits; only those of training images are used.
-        config: which texts.
-        seed: as in `evaluate_zero_shot`, which lists the errors.
-    """
+    """Evaluate images `[n_rows, embed_dim]`, with all species of the collection as classes and the traits of train."""
     records = [collection.images[row] for row in rows]
     taxa: dict[str, Taxon] = {}
     for record in collection.images:

@@ -13,14 +13,8 @@ from sae_traits.io import replacing
 from sae_traits.release.loading import Released
 
 ExportFormat = Literal["darwin-core", "matrix", "coco", "webdataset"]
+"""Each is a module of this folder, with an underscore for the hyphen."""
 Exporter = Callable[[Released, Path], dict[str, int]]
-
-_MODULES: dict[ExportFormat, str] = {
-    "darwin-core": "darwin_core",
-    "matrix": "matrix",
-    "coco": "coco",
-    "webdataset": "webdataset",
-}
 
 
 @dataclass(frozen=True)
@@ -54,7 +48,7 @@ def export(source: str, to: ExportFormat, folder: Path, *, revision: str | None 
     Raises:
         ReleaseError: the dataset cannot be read, or has not what the format needs; or the folder is in use.
     """
-    exporter = cast(Exporter, import_module(f"{__name__}.{_MODULES[to]}").write)
+    exporter = cast(Exporter, import_module(f"{__name__}.{to.replace('-', '_')}").write)
     released = Released.open(source, revision)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ReleaseError(f"{folder} exists and is not an empty folder; name a new one")

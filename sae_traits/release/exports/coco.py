@@ -58,13 +58,13 @@ def write(released: Released, folder: Path) -> dict[str, int]:
 
 def _image(released: Released, row: Row, stem: str, folder: Path) -> dict[str, Any]:
     """Write the image under a name that nobody else chose; its entry."""
-    image = released.image_of(row)
-    file = folder / f"{stem}.{image.suffix}"
-    file.write_bytes(image.data)
+    image, (width, height), suffix = released.image_of(row)
+    file = folder / f"{stem}.{suffix}"
+    file.write_bytes(image)
     return {
         "file_name": file.relative_to(folder).as_posix(),
-        "width": image.size[0],
-        "height": image.size[1],
+        "width": width,
+        "height": height,
         "coco_url": web_address(row) or "",
         "image_id": row["image_id"],
         "rights_holder": row["rights_holder"],

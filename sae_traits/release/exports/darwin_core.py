@@ -139,7 +139,7 @@ def _cell(text: str) -> str:
 
 
 def _descriptor() -> bytes:
-    """meta.xml: which file holds which terms; the id is the first term of the core, in an extension it precedes them."""
+    """meta.xml: which file holds which terms; the id is the first term of the core, and precedes those of others."""
     archive = ElementTree.Element("archive", {"xmlns": NAMESPACE})
     for file, (kind, row_type, terms) in TABLES.items():
         first = int(kind == "extension")

@@ -44,9 +44,9 @@ def write(released: Released, folder: Path, *, samples_per_shard: int = 10_000) 
 
 def _add(tar: tarfile.TarFile, key: str, row: Row, released: Released) -> None:
     """Add the members of a sample; their names hold nothing that came from a file."""
-    image = released.image_of(row)
+    image, _, suffix = released.image_of(row)
     others = {name: value for name, value in row.items() if name != "image"}
-    members = {image.suffix: image.data, "txt": row["text"].encode(), "json": to_json(others, inf_nan_mode="null")}
+    members = {suffix: image, "txt": row["text"].encode(), "json": to_json(others, inf_nan_mode="null")}
     for name, data in members.items():
         member = tarfile.TarInfo(f"{key}.{name}")  # no date, no owner: the same rows give the same bytes
         member.size = len(data)

@@ -6,8 +6,6 @@ import shutil
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import Tensor
-
 from sae_traits.errors import CheckpointError, StoreError
 from sae_traits.io import json_text
 from sae_traits.sae.formats.sae_lens import OUR_METADATA, SETTINGS_FILE, WEIGHTS_FILE
@@ -32,7 +30,9 @@ def save_sae_lens(sae: SAE, folder: Path) -> None:
     from safetensors.torch import save_file
 
     settings = _settings(sae)
-    tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in _tensors(sae).items()}
+    tensors = {name: tensor.float().cpu().contiguous() for name, tensor in sae.state_dict().items()}
+    if "threshold" in tensors:
+        tensors["threshold"] = tensors["threshold"].clamp_min(0)  # as `SAE.gate` has it
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / SETTINGS_FILE).write_text(json_text(settings), encoding="utf-8")
@@ -71,7 +71,6 @@ def convert(
 
 
 def _settings(sae: SAE) -> dict[str, Any]:
-    """What cfg.json says."""
     config = sae.config
     if config.architecture not in _ARCHITECTURES:
         raise CheckpointError(
@@ -92,9 +91,3 @@ def _settings(sae: SAE) -> dict[str, Any]:
         values |= {"k": config.k, "rescale_acts_by_decoder_norm": False}
     ours = {name: value for name, value in config.to_dict().items() if name != "training"}
     return values | {"metadata": {"sae_lens_version": SAE_LENS_VERSION, OUR_METADATA: ours}}
-
-
-def _tensors(sae: SAE) -> dict[str, Tensor]:
-    tensors: dict[str, Tensor] = {"W_enc": sae.W_enc, "b_enc": sae.b_enc, "W_dec": sae.W_dec, "b_dec": sae.b_dec}
-    gate = sae.gate()
-    return tensors | {"threshold": gate} if sae.thresholds and gate is not None else tensors

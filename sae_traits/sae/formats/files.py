@@ -29,23 +29,26 @@ class Settings:
     values: dict[str, Any]
 
     def count(self, name: str, at_most: int | None = None) -> int:
-        """A whole number, at least 1.
-
-        Raises:
-            CheckpointError: it is missing or is none.
-        """
+        """A whole number, at least 1; a CheckpointError where it is missing or is none."""
         value = self.values.get(name)
         if type(value) is not int or value < 1 or (at_most is not None and value > at_most):
             allowed = "a whole number above 0" if at_most is None else f"a whole number from 1 to {at_most}"
             raise CheckpointError(f"{self.file}: {name} must be {allowed}, not {value!r}")
         return value
 
-    def section(self, name: str) -> Settings:
-        """An object inside this one.
+    def one_of(self, name: str, known: Collection[str]) -> str:
+        """A word that is known.
 
         Raises:
-            CheckpointError: it is missing or is none.
+            CheckpointError: it is another one.
         """
+        value = self.values.get(name)
+        if not isinstance(value, str) or value not in known:
+            raise CheckpointError(f"{self.file}: the {name} is {value!r}; sae-traits reads {', '.join(known)}")
+        return value
+
+    def section(self, name: str) -> Settings:
+        """An object inside this one; a CheckpointError where it is missing or is none."""
         value = self.values.get(name)
         if not isinstance(value, dict):
             raise CheckpointError(f"{self.file}: {name} must be a JSON object, not {value!r}")
@@ -60,11 +63,7 @@ class Weights:
     tensors: dict[str, Tensor]
 
     def take(self, shapes: Mapping[str, Shape], unused: Collection[str] = ()) -> dict[str, Tensor]:
-        """The tensors of these names, in single precision.
-
-        Args:
-            shapes: what must be there.
-            unused: what may be there besides.
+        """The tensors of these names, in single precision; `unused` are what may be there besides.
 
         Raises:
             CheckpointError: a tensor is missing, has another shape, has numbers that are not finite, or is unknown.
@@ -101,11 +100,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def read_settings(file: Path) -> Settings:
-    """The JSON object in a file.
-
-    Raises:
-        CheckpointError: there is none.
-    """
+    """The JSON object in a file; a CheckpointError where there is none."""
     try:
         values = parse_json(file.read_bytes())
     except (OSError, ValueError) as error:  # ValueError: not JSON, or not even text
@@ -116,11 +111,7 @@ def read_settings(file: Path) -> Settings:
 
 
 def read_safetensors(file: Path) -> Weights:
-    """The tensors of a safetensors file.
-
-    Raises:
-        CheckpointError: the file is damaged.
-    """
+    """The tensors of a safetensors file; a CheckpointError where it is damaged."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -131,11 +122,7 @@ def read_safetensors(file: Path) -> Weights:
 
 
 def read_pickle(file: Path, content: BinaryIO | Path) -> Weights:
-    """The tensors of a torch pickle.
-
-    Args:
-        file: for messages.
-        content: the pickle, where it is not the whole file.
+    """The tensors of a torch pickle; `file` is for messages.
 
     Raises:
         CheckpointError: it is damaged, or cannot be read without executing code, or is no state dict.

@@ -74,8 +74,7 @@ def _activation(header: Settings, config: Settings) -> tuple[str, Settings]:
     if name not in _ARCHITECTURES and "activation" in config.values:
         activation = config.section("activation")
         name, options = activation.values.get("cls"), activation.section("params")
-    if name not in _ARCHITECTURES:
-        raise CheckpointError(
-            f"{header.file}: the activation is {name!r}; sae-traits reads {', '.join(_ARCHITECTURES)}"
-        )
+    elif name == "SparseAutoencoderConfig":
+        name = "Relu"
+    name = Settings(header.file, {"activation": name}).one_of("activation", _ARCHITECTURES)
     return name, Settings(options.file, {"top_k": 32} | options.values)  # 32 is saev's own default
