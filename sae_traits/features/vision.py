@@ -217,10 +217,7 @@ class _Passed:
 
 @dataclass(frozen=True)
 class _Trace:
-    """One whole forward pass: its hidden states, and every tensor that went into or came out of a module.
-
-    Models build the tuple of hidden states in their own ways; the identity of the tensors is what they have in common.
-    """
+    """One whole forward pass: its hidden states, and every tensor that went into or came out of a module."""
 
     states: Sequence[Tensor]
     passed: Sequence[_Passed]
@@ -277,11 +274,7 @@ class _Trace:
 
 @torch.no_grad()
 def _check_places(model: nn.Module, tap: _Tap, info: BackboneInfo) -> None:
-    """Mark a few patches one by one and see which feature moves; raise a BackboneError where it is another one.
-
-    Done where the tokens are made of patches, before blocks mix them: models that hide, shuffle or unroll patches
-    (MAE, Hiera) give as many tokens as others, in another order.
-    """
+    """Mark patches one by one and see which feature moves: MAE and Hiera hide, shuffle or unroll them in silence."""
     side, n_patches = int(info.patch or 0), info.rows * info.columns
     marked = sorted({0, 1 % n_patches, info.columns % n_patches, n_patches // 3, n_patches - 1})
     width, height = info.framing.size

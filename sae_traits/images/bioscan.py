@@ -190,11 +190,7 @@ def _compute() -> Any:
 
 
 def _batches(path: Path, refused: list[Problem]) -> Iterator[pa.RecordBatch]:
-    """Yield the table in blocks of rows, all columns as text; rows of a wrong length are refused singly.
-
-    Raises:
-        CollectionError: the file cannot be read to its end, or lacks a column.
-    """
+    """Yield the table in blocks of rows, all columns as text; rows of a wrong length are refused singly."""
     import pyarrow as pa
     import pyarrow.csv as pa_csv
 

@@ -228,10 +228,7 @@ def _opaque(image: Image.Image, background: tuple[int, int, int, int]) -> Image.
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Reduce an image to 8 bits; Pillow's own conversion would clip everything above 255 to white.
-
-    Cameras write 10, 12 or 14 bits into 16: the range is the smallest of these that holds the brightest pixel.
-    """
+    """Reduce grey to 8 bits: its range is the smallest of those that cameras write which holds the brightest pixel."""
     if image.mode == "F":
         raise ImageError("its values are floating-point numbers without a known range; save it with 8 or 16 bits")
     if image.mode != "I" and not image.mode.startswith("I;16"):

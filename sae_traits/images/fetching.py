@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -115,10 +115,11 @@ def fetch_images(
     def fetch(file: str, url: str) -> Answer:
         if not hasattr(clients, "client"):
             clients.client = _Client(allow_private_addresses)
+            closing.callback(clients.client.close)
         seconds = min(seconds_per_image, end - time.monotonic())
         return _fetch(clients.client, folder, file, url, first_pause, seconds)
 
-    with _open_log(folder) as log, ThreadPoolExecutor(connections) as pool:
+    with ExitStack() as closing, _open_log(folder) as log, ThreadPoolExecutor(connections) as pool:
         waiting = [pool.submit(fetch, file, url) for file, url in missing]
         try:
             for done in track(as_completed(waiting), "Fetching images", total=len(waiting)):
@@ -208,9 +209,14 @@ class _Client:
         agent = {"User-Agent": f"sae-traits/{__version__}"}
         self._client = self._http.Client(headers=agent, timeout=TIMEOUT, follow_redirects=True)
         self._allow_private_addresses = allow_private_addresses
-        self._proxies = {urlsplit(proxy).hostname for proxy in getproxies().values()}
-        self._host = ""
+        proxies = [urlsplit(f"//{proxy.rpartition('//')[2]}") for proxy in getproxies().values()]
+        self._proxies = {(proxy.hostname, proxy.port or 80) for proxy in proxies}
+        self._host: tuple[str, int] = ("", 0)
         self._streams: deque[Any] = deque(maxlen=32)
+
+    def close(self) -> None:
+        """End its connections."""
+        self._client.close()
 
     def read(self, url: str, seconds: float) -> bytes:
         """Read what an address holds, or raise _Failed."""
@@ -265,7 +271,7 @@ class _Client:
     def _see(self, event: str, info: dict[str, Any]) -> None:
         """Look at every connection that is made, before anything is sent over it."""
         if event.endswith("connect_tcp.started"):
-            self._host = info["host"]
+            self._host = info["host"], info["port"]
         elif event.endswith(("connect_tcp.complete", "start_tls.complete")):
             stream = info["return_value"]
             self._streams.append(stream)
@@ -273,7 +279,7 @@ class _Client:
             if not (self._allow_private_addresses or self._host in self._proxies or _is_public(address)):
                 stream.close()
                 raise _Failed(
-                    f"{self._host} is {address}, an address of this machine or of a private network; "
+                    f"{self._host[0]} is {address}, an address of this machine or of a private network; "
                     "--allow-private-addresses fetches from there as well",
                     pause=math.inf,
                 )

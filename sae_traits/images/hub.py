@@ -189,10 +189,7 @@ def _draw(dataset: _Dataset, columns: Mapping[str, str]) -> set[str]:
 
 
 def _streams(dataset: _Dataset, columns: list[str] | None = None) -> list[_Stream]:
-    """Open all splits, with all columns or, of Parquet files, some.
-
-    A dataset's only split says nothing of how it is to be split: the Hub calls it `train`, whatever it is.
-    """
+    """Open all splits, with some columns; an only split says nothing, since the Hub calls any such `train`."""
     import datasets
 
     options: dict[str, Any] = {} if columns is None else {"columns": columns}

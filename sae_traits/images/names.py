@@ -159,11 +159,7 @@ def _genus(words: list[str]) -> str:
 
 
 def _epithet(words: list[str], shouted: bool) -> str:
-    """Read the species epithet that begins the words, in lower case.
-
-    A capitalised second word is mostly an author ("Papilio Linnaeus"); only where the genus stands in capitals, too, is
-    a second word in capitals an epithet.
-    """
+    """Read the species epithet that begins the words; one in capitals is an author, unless the genus is, too."""
     if not words:
         raise CollectionError("it has no species epithet; expected Genus species")
     first = words[0]

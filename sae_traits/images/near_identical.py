@@ -62,11 +62,7 @@ def near_identical_groups(hashes: Sequence[bytes]) -> NDArray[np.intp]:
 
 
 def _close_pairs(words: NDArray[np.uint64]) -> NDArray[np.intp]:
-    """Find pairs of rows that differ in at most MAX_DISTANCE bits, some of them repeated `[n_pairs, 2]`.
-
-    Args:
-        words: hashes `[n, HASH_BYTES // 8]`.
-    """
+    """Find pairs of hashes `[n, 4]` that differ in at most MAX_DISTANCE bits, some of them repeated `[n_pairs, 2]`."""
     bits = np.unpackbits(words.view(np.uint8), axis=1)
     pairs = [np.empty((0, 2), dtype=np.intp)]
     for band in range(_BANDS):

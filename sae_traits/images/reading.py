@@ -15,7 +15,7 @@ from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError, ImageError
 from sae_traits.images.decode import ImageFacts, examine_image, open_mask
 from sae_traits.images.listing import Listing, Row
-from sae_traits.images.names import ParsedName, parse_name
+from sae_traits.images.names import MAX_LENGTH, ParsedName, parse_name
 from sae_traits.images.near_identical import near_identical_groups
 from sae_traits.images.note import read_note
 from sae_traits.images.sources import list_source
@@ -111,7 +111,7 @@ def _place(rows: Sequence[Row], codes: bool, problems: list[Problem]) -> list[tu
             f"{len(contradicted)} rows have a genus other than their binomial's, which is taken, "
             f"such as {genus!r} beside {name.species!r}"
         )
-    taxa = [_spelled_alike(replace(row.ranks, genus=name.genus, species=name.species)) for row, name in placed]
+    taxa = [replace(_usable_ranks(row, problems), genus=name.genus, species=name.species) for row, name in placed]
     first_of: dict[str | None, tuple[Row, str]] = {}
     for (row, name), taxon in zip(placed, taxa, strict=True):
         if taxon.kingdom is not None:
@@ -122,10 +122,16 @@ def _place(rows: Sequence[Row], codes: bool, problems: list[Problem]) -> list[tu
     return [(row, taxon) for (row, _), taxon in zip(placed, taxa, strict=True)]
 
 
-def _spelled_alike(taxon: Taxon) -> Taxon:
-    """Write the ranks above the genus in usual letters: NYMPHALIDAE and nymphalidae are Nymphalidae."""
-    names = {rank: name for rank in RANKS[:-2] if (name := taxon.rank(rank)) and (name.isupper() or name.islower())}
-    return Taxon.from_dict(taxon.to_dict() | {rank: name.capitalize() for rank, name in names.items()})
+def _usable_ranks(row: Row, problems: list[Problem]) -> Taxon:
+    """Write the ranks above the genus in usual letters (NYMPHALIDAE is Nymphalidae), without what is no name."""
+    ranks: dict[str, str | None] = {}
+    for rank in RANKS[:-2]:
+        name = " ".join((row.ranks.rank(rank) or "").split())
+        if len(name) > MAX_LENGTH or not name.isprintable():
+            problems.append(Problem(row.file, f"its {rank} is too long or has invisible characters, and is left out"))
+        elif name:
+            ranks[rank] = name.capitalize() if name.isupper() or name.islower() else name
+    return Taxon.from_dict(ranks)
 
 
 def _examine(root: Path, placed: Sequence[tuple[Row, Taxon]], problems: list[Problem], workers: int) -> list[_Examined]:

@@ -35,6 +35,8 @@ def list_source(config: CollectionConfig) -> Listing:
             return read()
     if not config.path.exists():
         raise CollectionError(f"{config.path} does not exist; name a folder of images or a table")
+    if config.path.suffix.lower() in table.SPREADSHEET_SUFFIXES:
+        raise CollectionError(f"{config.path} is a spreadsheet; save it as CSV (CSV UTF-8), and give that")
     suffixes = ", ".join(table.TABLE_SUFFIXES)
     raise CollectionError(f"{config.path} is neither a folder nor a table ({suffixes}) nor a Darwin Core archive")
 

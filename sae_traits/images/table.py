@@ -27,6 +27,8 @@ from sae_traits.logging import warn
 from sae_traits.schema import RANKS, Problem, Taxon
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
+SPREADSHEET_SUFFIXES = (".xlsx", ".xls", ".ods")
+"""Of tables that are not read: their programs save them as CSV."""
 TABLE_COLUMNS = {
     "file": ("file", "file_name"),
     "species": SPECIES_NAMES,
@@ -102,6 +104,9 @@ def table_of(config: CollectionConfig) -> Path | None:
                 f"{table} is not read: it has no column {' and no column '.join(lacking)}; its columns are "
                 f"{', '.join(names) or 'none'}"
             )
+    for table in (path / f"metadata{suffix}" for suffix in SPREADSHEET_SUFFIXES):
+        if table.is_file():
+            warn(f"{table} is not read; save it as metadata.csv (CSV UTF-8) beside it")
     return None
 
 

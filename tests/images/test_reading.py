@@ -173,11 +173,13 @@ def test_ids_are_stable_unique_and_safe():
         (None, "no images were given"),
         ("nowhere", "nowhere does not exist"),
         ("notes.txt", "notes.txt is neither a folder nor a table (.csv, .tsv, .parquet)"),
+        ("rows.xlsx", "rows.xlsx is a spreadsheet; save it as CSV"),
         ("empty", "no image in"),
     ],
 )
 def test_a_source_that_cannot_be_read_is_refused(tmp_path, source, message):
-    (tmp_path / "notes.txt").write_text("x")
+    for file in ("notes.txt", "rows.xlsx"):
+        (tmp_path / file).write_text("x")
     (tmp_path / "empty").mkdir()
     config = CollectionConfig(source=None if source is None else str(tmp_path / source))
     for read in (read_collection, fingerprint):
@@ -283,3 +285,13 @@ def test_codes_are_species_of_their_own_with_ranks_from_columns(images):
     }
     with pytest.raises(CollectionError, match="add --species-codes"):
         read_collection(config_of(table))
+
+
+def test_ranks_that_are_no_names_are_left_out_and_told(images):
+    table = images(["a.jpg", "b.jpg", "c.jpg"]) / "table.csv"
+    rows = [f"a.jpg,Viola alba,{'V' * 300}", "b.jpg,Viola riviniana,Viola\u202eceae", "c.jpg,Viola hirta,VIOLACEAE"]
+    table.write_text("\n".join(["file,species,family", *rows]), encoding="utf-8")
+    found = read_collection(config_of(table))
+    assert [record.taxon.family for record in found.images] == [None, None, "Violaceae"]
+    assert [problem.file for problem in found.problems] == ["a.jpg", "b.jpg"]
+    assert all("its family is too long or has invisible characters" in problem.reason for problem in found.problems)

@@ -188,6 +188,12 @@ def test_a_folders_metadata_is_its_table_if_it_has_the_columns(tmp_path, caplog)
     assert table_of(config) == tmp_path / "metadata.tsv"
 
 
+def test_a_folders_spreadsheet_is_not_passed_over_in_silence(tmp_path, caplog):
+    (tmp_path / "metadata.xlsx").write_bytes(b"PK")
+    assert table_of(CollectionConfig(source=str(tmp_path))) is None
+    assert "metadata.xlsx is not read; save it as metadata.csv" in caplog.text
+
+
 WRITTEN = {
     "semicolons": "file;species;mm_per_pixel\na.jpg;Vanessa cardui;0,05\n",
     "tabs": "file\tspecies\tmm_per_pixel\na.jpg\tVanessa cardui\t0.05\n",
