@@ -24,21 +24,21 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from sae_traits.encoding import encode
+from sae_traits.encoding import plan_regions as plan_regions_of
+from sae_traits.evaluation.localisation import patches_on_animal
+from sae_traits.extraction import extract_features, features_of
+from sae_traits.runs.run import Run
+from sae_traits.training import train
 from tables import describe_machine, markdown_table
 
 from sae_traits.config.layers import resolve
 from sae_traits.config.regions import GradCAMRegions
 from sae_traits.describers.measured import MeasuredDescriber
-from sae_traits.encoding import encode
-from sae_traits.encoding import plan_regions as plan_regions_of
-from sae_traits.evaluation.localisation import patches_on_animal
 from sae_traits.evaluation.statistics import Interval, bootstrap_interval, paired_difference
-from sae_traits.extraction import extract_features, features_of
 from sae_traits.features.backbone import choose_device, load_backbone
 from sae_traits.features.gradcam import load_gradcam
-from sae_traits.runs.run import Run
 from sae_traits.schema import REGION_SOURCES, BackboneInfo, Candidate, Collection, ImageRecord, Region
-from sae_traits.training import train
 from sae_traits.traits.annotate import describe_candidates, export_traits
 from sae_traits.traits.chosen import LatentsBySpecies
 from sae_traits.traits.class_maps import write_class_maps

@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from sae_traits.runs.run import Run
 from tables import markdown_table
 
 from sae_traits import pipeline
@@ -30,7 +31,6 @@ from sae_traits.config.layers import read_config, resolve
 from sae_traits.config.regions import PaperContrast, SAERegions, SpecimenContrast
 from sae_traits.evaluation.statistics import Interval, bootstrap_interval
 from sae_traits.features.store import FeatureStore
-from sae_traits.runs.run import Run
 from sae_traits.schema import Collection
 from sae_traits.testbench.drawn import draw_collection
 from sae_traits.testbench.truth import ImageCounts, count_found

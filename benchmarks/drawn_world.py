@@ -11,12 +11,12 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from sae_traits.runs.run import Run
 from tables import describe_machine, markdown_table
 
 from sae_traits import pipeline
 from sae_traits.config.layers import read_config, resolve
-from sae_traits.runs.run import Run
-from sae_traits.testbench.clip import DRAWN_CLIP
+from sae_traits.testbench.demo import DRAWN_CLIP
 from sae_traits.testbench.drawn import draw_collection
 
 CONDITIONS = ("name only", "name + traits", "name + another species' traits")

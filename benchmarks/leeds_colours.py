@@ -27,14 +27,14 @@ from pathlib import Path
 import numpy as np
 from compare_regions import make_run
 from numpy.typing import NDArray
+from sae_traits.encoding import encode, plan_regions
+from sae_traits.extraction import features_of
+from sae_traits.runs.run import Run
 from tables import describe_machine, markdown_table
 
 from sae_traits.describers.colours import color_family
 from sae_traits.describers.measured import MeasuredDescriber
-from sae_traits.encoding import encode, plan_regions
 from sae_traits.evaluation.statistics import bootstrap_interval
-from sae_traits.extraction import features_of
-from sae_traits.runs.run import Run
 from sae_traits.schema import Collection, Trait
 from sae_traits.traits.annotate import describe_candidates, export_traits
 from sae_traits.traits.ledger import Ledger

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from contestants import NAMES, OURS, check_environments, run_task
 from peers.contract import PATCHES, Task
+from sae_traits.runs.run import Run
 from safetensors.torch import load_file, save_file
 from tables import describe_machine, markdown_table
 
@@ -35,7 +36,6 @@ from sae_traits.config.layers import resolve
 from sae_traits.config.train import ReLU, TrainConfig
 from sae_traits.features.store import FeatureShard, FeatureStore
 from sae_traits.features.stream import PatchStream
-from sae_traits.runs.run import Run
 from sae_traits.sae.baselines import fit_baseline
 from sae_traits.sae.metrics import measure_sae
 from sae_traits.sae.model import SAE

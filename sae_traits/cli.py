@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from errno import EDQUOT, ENOSPC
 from functools import partial
@@ -18,6 +21,7 @@ from sae_traits.config.command_line import (
     USAGE,
     Parser,
     add_options,
+    file_name,
     given_options,
     options_of_file,
     refuse_unknown,
@@ -25,7 +29,7 @@ from sae_traits.config.command_line import (
 from sae_traits.config.layers import read_config, recipe_file
 from sae_traits.config.run import RunConfig
 from sae_traits.config.tree import branches_of, build
-from sae_traits.errors import ConfigError, SaeTraitsError
+from sae_traits.errors import CollectionError, ConfigError, ReleaseError, SaeTraitsError
 from sae_traits.logging import printing_to_stderr
 from sae_traits.steps import STEPS, run_steps
 
@@ -74,8 +78,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE
     if unknown:
         return refuse_unknown(arguments.parser, unknown)
-    with printing_to_stderr():
+    with printing_to_stderr(), _termination_as_interruption():
         return _run_and_report(arguments)
+
+
+@contextmanager
+def _termination_as_interruption() -> Iterator[None]:
+    """Inside the block, SIGTERM does what Ctrl-C does; processes that are forked meanwhile end by it as ever."""
+    if threading.current_thread() is not threading.main_thread():  # which alone may handle signals
+        yield
+        return
+    process = os.getpid()
+
+    def interrupt(number: int, _frame: object) -> None:
+        if os.getpid() == process:
+            raise KeyboardInterrupt
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    former = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def _run_and_report(arguments: argparse.Namespace) -> int:
@@ -129,7 +154,11 @@ def build_parser(words: Sequence[str], *, all_options: bool = False) -> argparse
 
 def _add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "source", nargs="?", metavar="SOURCE", help="Image folder (Genus_species/…) or table with file and species."
+        "source",
+        nargs="?",
+        type=file_name,
+        metavar="SOURCE",
+        help="Image folder (Genus_species/…) or table with file and species.",
     )
     parser.add_argument("--out", type=Path, metavar="RUN", help="Folder of the run (runs/NAME_OF_SOURCE).")
     _add_config(parser)
@@ -194,7 +223,11 @@ def _do(context: Context, arguments: argparse.Namespace, *steps: str) -> int:
             from sae_traits.steps.check import check
 
             check(context)
-        run_steps(context, steps or STEPS)
+        try:
+            run_steps(context, steps or STEPS)
+        except (CollectionError, ReleaseError):
+            context.check_images_are_there()
+            raise
         if context.is_main_process:
             context.save_config()
     summary = Summary.of(context)
@@ -306,10 +339,11 @@ examples:
   sae-traits annotate runs/moths --regions pca""",
 )
 def annotate(arguments: argparse.Namespace) -> int:
-    given = given_options(arguments).get("regions", {})
-    latents = given.get("contrast", {})
+    regions = given_options(arguments).get("regions")
+    contrast = regions.get("contrast") if isinstance(regions, dict) else None
     # A commit of an earlier dataset is none of this one.
-    forgotten = [{"regions": {"contrast": {"revision": None}}}] if "latents" in latents else []
+    is_other = isinstance(contrast, dict) and "latents" in contrast
+    forgotten = [{"regions": {"contrast": {"kind": "released", "revision": None}}}] if is_other else []
     context = _old_run(arguments, *forgotten)
     if not arguments.estimate:
         return _do(context, arguments, "encode", "annotate", "dataset", "cards")
@@ -323,12 +357,14 @@ PREDICTED = {"train": "adopted", "regions": "sae", "contrast": "released"}
 
 
 def _predict_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    parser.add_argument("source", metavar="PHOTOGRAPHS", help="Folder of images, flat or nested, or table with file.")
+    parser.add_argument(
+        "source", type=file_name, metavar="PHOTOGRAPHS", help="Folder of images, flat or nested, or table with file."
+    )
     parser.add_argument("--out", type=Path, metavar="RUN", help="Folder of the run (runs/NAME_OF_PHOTOGRAPHS).")
     _add_config(parser)
     sections = ("features", "train", "regions", "describer", "release")
     decided = ("backbone", "backbone-revision", "layer", "framing", "compute-dtype")
-    labels = ("name-species", "images-per-description")
+    labels = ("name-species", "images-per-description", "label-free")
     add_options(parser, words, *sections, pinned=PREDICTED, without=(*decided, *labels))
 
 
@@ -388,14 +424,13 @@ examples:
   sae-traits faithfulness runs/moths --n 300 --base-url http://localhost:8000/v1 --in-flight 32""",
 )
 def faithfulness(arguments: argparse.Namespace) -> int:
-    from sae_traits.describers.excerpts import printable
     from sae_traits.steps.faithfulness import faithfulness as measure
 
     context = _old_run(arguments)
     with context.writing():
         scores = measure(context, n_traits=arguments.n, seed=arguments.sample_seed)
     kept = f"\nkept in {context.folder.faithfulness}; sae-traits evaluate {arguments.run} puts them into the report"
-    _show(scores.to_dict(), [*scores.lines(printable), kept], arguments)
+    _show(scores.to_dict(), [*scores.lines(), kept], arguments)
     return PARTLY_DONE if scores.n_open else DONE
 
 
@@ -457,9 +492,12 @@ def publish(arguments: argparse.Namespace) -> int:
 
 
 def _convert_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    parser.add_argument("source", metavar="SRC", help="Folder, file or Hub id of an SAE; its layout is recognised.")
+    parser.add_argument(
+        "source", type=file_name, metavar="SRC", help="Folder, file or Hub id of an SAE; its layout is recognised."
+    )
     parser.add_argument("destination", type=Path, metavar="DST", help="A new folder.")
     parser.add_argument("--to", choices=["sae-traits", "sae_lens"], default="sae-traits", help="Layout (sae-traits).")
+    parser.add_argument("--subfolder", default="", metavar="FOLDER", help="Folder of the SAE inside SRC.")
 
 
 @command(
@@ -468,19 +506,23 @@ def _convert_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) ->
     examples="""\
 examples:
   sae-traits convert sae.pt saes/papers
+  sae-traits convert ORG/SAES saes/layer-10 --subfolder layers.10
   sae-traits convert ORG/SAE exported/ --to sae_lens""",
 )
 def convert(arguments: argparse.Namespace) -> int:
     from sae_traits.sae.formats.export import convert as convert_sae
 
-    config = convert_sae(arguments.source, arguments.destination, to=arguments.to).config
+    sae = convert_sae(arguments.source, arguments.destination, to=arguments.to, subfolder=arguments.subfolder)
+    config = sae.config
     line = f"{arguments.destination}: {config.architecture}, {config.d_model} wide, {config.n_latents} latents"
     _show({"destination": str(arguments.destination), **config.to_dict()}, [line], arguments)
     return DONE
 
 
 def _export_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    parser.add_argument("dataset", metavar="DATASET", help="Folder of a run or of a dataset, or Hub id.")
+    parser.add_argument(
+        "dataset", type=file_name, metavar="DATASET", help="Folder of a run or of a dataset, or Hub id."
+    )
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="A new folder.")
     parser.add_argument(
         "--to",
@@ -509,7 +551,9 @@ def export(arguments: argparse.Namespace) -> int:
 
 
 def _rehydrate_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    parser.add_argument("dataset", metavar="DATASET", help="Folder or Hub id of a release by reference.")
+    parser.add_argument(
+        "dataset", type=file_name, metavar="DATASET", help="Folder or Hub id of a release by reference."
+    )
     parser.add_argument("folder", type=Path, metavar="OUT", help="Folder for the dataset with its images.")
     parser.add_argument("--revision", metavar="REVISION", help="Branch, tag or commit of the dataset on the Hub.")
     parser.add_argument(
@@ -517,6 +561,9 @@ def _rehydrate_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) 
     )
     parser.add_argument("--connections", type=int, default=8, metavar="N", help="Images fetched at a time (8).")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="Threads that encode images (2).")
+    parser.add_argument(
+        "--allow-private-addresses", action="store_true", help="Fetch also from this machine and from private networks."
+    )
 
 
 @command(
@@ -539,6 +586,7 @@ def rehydrate(arguments: argparse.Namespace) -> int:
         photographs=arguments.photographs,
         connections=arguments.connections,
         workers=arguments.workers,
+        allow_private_addresses=arguments.allow_private_addresses,
     )
     _show(done.to_dict(), done.lines(), arguments)
     return PARTLY_DONE if done.missing else DONE
@@ -556,7 +604,14 @@ def _completion_arguments(parser: argparse.ArgumentParser, words: Sequence[str])
 def completion(arguments: argparse.Namespace) -> int:
     import shtab
 
-    print(shtab.complete(build_parser([], all_options=True), shell=arguments.shell))
+    parser = build_parser([], all_options=True)
+    (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    for action in (action for one in commands.choices.values() for action in one._actions):
+        action.help = "" if action.help == argparse.SUPPRESS else action.help  # options of other variants
+        if action.type in (Path, file_name):
+            action.complete = shtab.FILE  # pyright: ignore[reportAttributeAccessIssue]
+    script = shtab.complete(parser, shell=arguments.shell)
+    _show(script, [script], arguments)
     return DONE
 
 

@@ -11,6 +11,13 @@ SaeTraitsError
 └── ReleaseError       a dataset or model repository cannot be written or published
 """
 
+import os
+
+SECRETS = ("OPENAI_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+"""Variables of the environment whose values are never shown, logged or stored."""
+MIN_SECRET = 6
+"""Characters; what is shorter keeps nobody out, and may stand in any text."""
+
 
 class SaeTraitsError(Exception):
     """Base of all errors that sae-traits raises on purpose; the command line prints them as one line."""
@@ -48,11 +55,20 @@ class ReleaseError(SaeTraitsError):
     """A dataset or model repository cannot be written or published."""
 
 
+def without_secrets(text: str) -> str:
+    """Replace the value of each of SECRETS in a text by `…`: servers repeat keys that they refuse, and others too."""
+    values = {value.strip() for name in SECRETS if (value := os.environ.get(name))}
+    for value in sorted(values, key=len, reverse=True):
+        if len(value) >= MIN_SECRET:
+            text = text.replace(value, "…")
+    return text
+
+
 def one_line(error: Exception | str, *, max_length: int = 500) -> str:
     """The message of an error of another library, which may run over many lines, on one, and of bounded length."""
     # Of a message of huggingface_hub only what happened; what follows is advice about its own functions.
     what_happened = str(error).partition("An error happened while trying to locate the files on the Hub")[0]
-    line = " ".join("".join(c if c.isprintable() else " " for c in what_happened).split())
+    line = " ".join("".join(c if c.isprintable() else " " for c in without_secrets(what_happened)).split())
     if len(line) > max_length:
         line = line[: max_length - 1] + "…"
     return line or type(error).__name__

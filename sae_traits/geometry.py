@@ -122,27 +122,6 @@ class PatchGrid:
     """Width and height of a patch in model input pixels."""
     resample: Resample = "bicubic"
 
-    @classmethod
-    def squash(cls, *, source: tuple[int, int], size: int, patch: int) -> PatchGrid:
-        """A square input of `size` pixels, whatever the aspect ratio of the source."""
-        return Framing(mode="squash", size=(size, size)).grid(
-            source, rows=size // patch, columns=size // patch, patch=patch
-        )
-
-    @classmethod
-    def shortest_side_crop(cls, *, source: tuple[int, int], resize: int, crop: int, patch: int) -> PatchGrid:
-        """The shortest side resized to `resize` pixels, then a square of `crop` pixels from the centre."""
-        return Framing(mode="crop", size=(crop, crop), shortest_side=resize).grid(
-            source, rows=crop // patch, columns=crop // patch, patch=patch
-        )
-
-    @classmethod
-    def letterbox(cls, *, source: tuple[int, int], size: int, patch: int) -> PatchGrid:
-        """The whole image in a square input of `size` pixels, the rest padded."""
-        return Framing(mode="letterbox", size=(size, size)).grid(
-            source, rows=size // patch, columns=size // patch, patch=patch
-        )
-
     @property
     def n_patches(self) -> int:
         """Number of patches, padding included."""

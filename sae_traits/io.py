@@ -6,6 +6,8 @@ import csv
 import errno
 import hashlib
 import io
+import json
+import math
 import os
 import re
 import shutil
@@ -28,6 +30,20 @@ def write_text(path: Path, text: str) -> None:
         StoreError: it cannot be written.
     """
     write_whole(path, text.encode())
+
+
+def json_text(values: Any) -> str:
+    """Values as indented JSON; NaN and infinities, which JSON does not have, are null."""
+    return json.dumps(finite(values), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def finite(value: Any) -> Any:
+    """Plain values with None in the place of NaN and infinities."""
+    if isinstance(value, Mapping):
+        return {name: finite(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
@@ -93,17 +109,20 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def hash_of_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal digits.
+def hash_of_file(*paths: Path) -> str:
+    """SHA-256 of the bytes of a file, or of several one after the other, in hexadecimal digits.
 
     Raises:
-        StoreError: the file cannot be read.
+        StoreError: a file cannot be read.
     """
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise StoreError(f"cannot read {path}: {error.strerror}") from error
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            with path.open("rb") as stream:
+                hashlib.file_digest(stream, lambda: digest)
+        except OSError as error:
+            raise StoreError(f"cannot read {path}: {error.strerror}") from error
+    return digest.hexdigest()
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

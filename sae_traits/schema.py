@@ -21,28 +21,14 @@ from sae_traits.arrow import arrow_schema, column
 from sae_traits.errors import StoreError
 from sae_traits.geometry import Framing, PatchGrid
 from sae_traits.io import write_csv
-
-Dtype = Literal["float32", "bfloat16", "float16"]
-"""In which features are computed, or kept."""
-Split = Literal["train", "validation", "test"]
-SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-RANKS = ("kingdom", "phylum", "class", "order", "family", "genus", "species")
-"""The seven ranks, from the widest; these are also the column names of every table."""
-ReferenceRank = Literal["genus", "family", "order", "collection"]
-REFERENCE_RANKS: tuple[ReferenceRank, ...] = ("genus", "family", "order", "collection")
-"""What a species is contrasted with, from the closest relatives outwards."""
-RegionSource = Literal["sae", "pca", "nmf", "k_means", "random", "gradcam", "whole"]
-"""What picks the regions of an image; all but `sae` are baselines."""
-REGION_SOURCES: dict[RegionSource, str] = {
-    "sae": "latents of the sparse autoencoder (SAE)",
-    "pca": "principal components of the patch features; a component and its negative count as two latents",
-    "nmf": "components of a non-negative matrix factorisation of the patch features",
-    "k_means": "clusters of the patch features, a latent each",
-    "random": "random directions in the space of the patch features, a latent each",
-    "gradcam": "Grad-CAM of the class that the backbone's own classifier predicts; there are no latents",
-    "whole": "the whole image; there are no latents",
-}
-"""In words, for cards and reports."""
+from sae_traits.vocabulary import RANKS as RANKS
+from sae_traits.vocabulary import REFERENCE_RANKS as REFERENCE_RANKS
+from sae_traits.vocabulary import REGION_SOURCES as REGION_SOURCES
+from sae_traits.vocabulary import SPLITS as SPLITS
+from sae_traits.vocabulary import Dtype as Dtype
+from sae_traits.vocabulary import ReferenceRank as ReferenceRank
+from sae_traits.vocabulary import RegionSource as RegionSource
+from sae_traits.vocabulary import Split as Split
 
 
 @dataclass(frozen=True, slots=True)

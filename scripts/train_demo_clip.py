@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from sae_traits.testbench.clip import DRAWN_CLIP
+from sae_traits.testbench.demo import DRAWN_CLIP
 
 TRIAL_SEEDS = (0, 1, 2)
 """Drawings of the demo's species that the table gives figures for."""
@@ -27,11 +27,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=2, help="Processes that draw.")
     options = parser.parse_args(arguments)
 
+    from demo_clip.model import input_framing, save_clip
+    from demo_clip.scoring import draw_trial, score
+    from demo_clip.sketches import sketch_species
+    from demo_clip.training import TrainingSettings, train
     from sae_traits.models.clip.model import load_clip
-    from sae_traits.testbench.clip.model import input_framing, save_clip
-    from sae_traits.testbench.clip.scoring import draw_trial, score
-    from sae_traits.testbench.clip.sketches import sketch_species
-    from sae_traits.testbench.clip.training import TrainingSettings, train
 
     sketches = sketch_species(
         options.seed, options.n_species, options.n_images, input_framing(), workers=options.workers

@@ -71,5 +71,5 @@ def make_dinov2(folder: Path) -> Path:
 
 def recipe_command(source: Path, backbone: Path, out: Path, base_url: str) -> Sequence[str]:
     """`run` with the recipe, its sizes made small, its model behind `base_url`."""
-    small = ["--backbone", str(backbone), *SIZES, "--workers", "0", "--describe-workers", "1"]
+    small = ["--backbone", str(backbone), *SIZES, "--workers", "0", "--describer-workers", "1"]
     return ["run", str(source), "--config", str(RECIPE), "--out", str(out), "--base-url", base_url, *small]

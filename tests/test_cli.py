@@ -2,31 +2,41 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 from PIL import Image
 
 from sae_traits import SAE, SAEConfig
-from sae_traits.cli import build_parser, main
-from sae_traits.config import SECTIONS
-from sae_traits.config.command_line import EXAMPLES
+from sae_traits.cli import COMMANDS, build_parser, main
+from sae_traits.config import RunConfig
+from sae_traits.config.tree import options_of
 
 
 def check_fails(capsys, arguments, code, *words):
     """The command fails with this exit code and one line on stderr that has all these words."""
     try:
-        found = main([str(a) for a in arguments])
+        status = main([str(argument) for argument in arguments])
     except SystemExit as stop:
-        found = stop.code
+        status = stop.code
     captured = capsys.readouterr()
     lines = [line for line in captured.err.splitlines() if line.startswith("sae-traits")]
-    assert found == code, captured.err
+    assert status == code, captured.err
     assert len(lines) == 1, captured.err
     for word in words:
         assert word in lines[0]
     assert "Traceback" not in captured.err
+    assert captured.out == ""
+
+
+def help_of(capsys, *words):
+    with pytest.raises(SystemExit) as stop:
+        main([*words, "--help"])
+    assert stop.value.code == 0
+    return capsys.readouterr().out
 
 
 @pytest.fixture
@@ -39,35 +49,63 @@ def images(tmp_path):
     return tmp_path / "images"
 
 
-def test_an_unknown_option_and_an_unknown_command(capsys, images):
-    check_fails(capsys, ["run", images, "--bogus", "1"], 2, "--bogus", "--help")
-    check_fails(capsys, ["runn", images], 2, "runn")
-    check_fails(capsys, ["run", images, "--lay", "3"], 2, "--lay")
-    check_fails(capsys, ["run", images, "--backbon", "texture"], 2, "did you mean --backbone?", "sae-traits run --help")
-    check_fails(capsys, ["run", images, "--ot=runs"], 2, "did you mean --out?")
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--xyzzy", "1"], "there is no --xyzzy here; see sae-traits run --help"),
+        (["--lay", "3"], "there is no --lay here"),
+        (["--backbon", "texture"], "did you mean --backbone? See sae-traits run --help"),
+        (["--ot=runs"], "did you mean --out?"),
+        (["another"], "there is no another here"),
+        (["--k"], "--k: expected one argument"),
+        (["--format", "jsn"], "--format: there is no 'jsn'; did you mean json?"),
+        (["--images", "embedd"], "--images: there is no 'embedd'; did you mean embed?"),
+        (["--describer", "serve"], "--describer: there is no 'serve'; did you mean server?"),
+        (["--contrast", "x"], "--contrast: there is no 'x'; there are specimen, paper, released"),
+        (["--k", "many"], "train.architecture.k: must be a whole number, not 'many'"),
+        (["--k", "0"], "k must be 1 or more, not 0"),
+        (["--n-latents", "8"], "k (16) cannot exceed n_latents (8)"),
+        (["--firing-quantile", "1.5"], "firing_quantile must lie in [0, 1), not 1.5"),
+        (["--describer", "server"], "--describer server needs --describer-model"),
+        (["--base-url", "u"], "--base-url is an option of --describer server, not of --describer measured; leave it"),
+        (["--sae", "s", "--k", "3"], "--k is an option of --train new, not of --train adopted"),
+        (["--backbone", "texture", "--layer", "3"], "--layer is an option of --backbone vision_model"),
+        (["--backbone", "texture", "--compute-dtype", "bfloat16"], "--compute-dtype is an option of --backbone"),
+        (["--contrast", "paper", "--firing-quantile", "0.5"], "--firing-quantile is an option of --contrast specimen"),
+        (["--regions", "whole", "--traits-per-image", "2"], "--traits-per-image is an option of --regions sae or"),
+        (["--templates", "one"], "--templates needs --clip"),
+        (["--no-labels"], "sae-traits predict PHOTOGRAPHS --latents DATASET"),
+        (["--teraflops", "3"], "--teraflops is a positive speed, for --estimate"),
+        (["--config", "none.yaml"], "cannot read none.yaml"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_before_anything_is_written(capsys, images, tmp_path, words, message):
+    check_fails(capsys, ["run", images, "--out", tmp_path / "run", *words], 2, message)
+    assert not (tmp_path / "run").exists()
 
 
-def test_values_that_cannot_be_used(capsys, images, tmp_path):
-    out = ["--out", tmp_path / "run"]
-    check_fails(capsys, ["run", images, *out, "--k", "many"], 2, "train.k must be a whole number, not 'many'")
-    check_fails(capsys, ["run", images, *out, "--k", "0"], 2, "k must be at least 1")
-    check_fails(capsys, ["run", images, *out, "--contrast", "papers"], 2, "papers", "image")
-    check_fails(capsys, ["run", images, *out, "--firing-quantile", "1.5"], 2, "firing_quantile")
-    check_fails(capsys, ["run", *out], 2, "SOURCE")
+def test_a_command_that_does_not_exist_or_lacks_what_it_needs(capsys, tmp_path):
+    check_fails(capsys, ["runn", tmp_path], 2, "there is no 'runn'; did you mean run? See sae-traits --help")
+    check_fails(capsys, ["--versio"], 2, "did you mean --version?")
+    check_fails(capsys, ["run", "--out", tmp_path / "run"], 2, "sae-traits run SOURCE")
+    check_fails(capsys, ["train"], 2, "RUN")
+    check_fails(capsys, ["export", "dataset", "folder"], 2, "--to")
+    check_fails(capsys, ["latents", tmp_path, "first"], 2, "LATENT", "'first'")
+    check_fails(capsys, ["predict", tmp_path, "--label-free"], 2, "there is no --label-free here")
 
 
 def test_configuration_files_that_cannot_be_used(capsys, images, tmp_path):
     file = tmp_path / "run.yaml"
     arguments = ["run", images, "--out", tmp_path / "run", "--config", file]
-    check_fails(capsys, arguments, 2, "cannot read", "run.yaml")
-    file.write_text("train: [")
-    check_fails(capsys, arguments, 2, "not YAML")
-    file.write_text("training:\n  k: 3\n")
-    check_fails(capsys, arguments, 2, "'training'", "train")
-    file.write_text("train:\n  kk: 3\n")
-    check_fails(capsys, arguments, 2, "'kk'", "n_latents")
-    file.write_text("- 1\n")
-    check_fails(capsys, arguments, 2, "sections")
+    for text, *words in (
+        ("train: [", "not YAML"),
+        ("training:\n  k: 3\n", "'training'", "train"),
+        ("train:\n  kk: 3\n", "'kk'", "n_latents"),
+        ("train:\n  n_latent: 3\n", "did you mean n_latents?"),
+        ("- 1\n", "sections"),
+    ):
+        file.write_text(text)
+        check_fails(capsys, arguments, 2, *words)
 
 
 def test_a_source_without_images(capsys, tmp_path):
@@ -105,6 +143,7 @@ def test_a_layer_that_does_not_exist(capsys, images, tmp_path):
     values = {"size": {"height": 32, "width": 32}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "resample": 2}
     (tmp_path / "vit" / "preprocessor_config.json").write_text(json.dumps(values))
     arguments = ["extract", images, "--out", tmp_path / "run", "--backbone", tmp_path / "vit"]
+    capsys.readouterr()
     check_fails(capsys, [*arguments, "--layer", "9"], 1, "hidden states 0 to 2, not 9", "--layer")
 
 
@@ -114,7 +153,7 @@ def test_an_sae_that_does_not_fit_the_backbone(capsys, images, tmp_path):
     check_fails(capsys, arguments, 1, "width 5", "texture")
 
 
-def test_a_run_that_is_none(capsys, tmp_path):
+def test_a_folder_that_is_no_run(capsys, tmp_path):
     check_fails(capsys, ["train", tmp_path], 1, "not a run", "config.yaml")
     check_fails(capsys, ["publish", tmp_path, "--model-repo", "a/b", "--dataset-repo", "a/c"], 1, "not a run")
     (tmp_path / "config.yaml").write_text("{}")
@@ -128,38 +167,131 @@ def test_an_output_folder_that_cannot_be_written(capsys, images, tmp_path):
 
 def test_a_hub_id_that_does_not_exist(hub, hub_environment, images, tmp_path):
     for option in (["--backbone", "museum/nothing"], ["--backbone", "texture", "--sae", "museum/nothing"]):
-        found = subprocess.run(
-            [sys.executable, "-m", "sae_traits.cli", "run", images, "--out", tmp_path / "run", *option],
-            env=hub_environment, capture_output=True, text=True,
-        )  # fmt: skip
-        assert found.returncode == 1, found.stderr
-        line = found.stderr.strip().splitlines()[-1]
+        command = [sys.executable, "-m", "sae_traits.cli", "run", images, "--out", tmp_path / "run", *option]
+        done = subprocess.run(command, env=hub_environment, capture_output=True, text=True)
+        assert done.returncode == 1, done.stderr
+        line = done.stderr.strip().splitlines()[-1]
         assert line.startswith("sae-traits run:")
         assert "museum/nothing" in line
-        assert "Traceback" not in found.stderr
-        assert hub.token not in found.stderr
+        assert "Traceback" not in done.stderr
+        assert hub.token not in done.stderr
 
 
-def test_every_command_has_help_with_an_example(capsys):
-    for command in ("run", "extract", "train", "annotate", "describe", "controls", "evaluate", "publish", "demo"):
-        with pytest.raises(SystemExit) as stop:
-            main([command, "--help"])
-        assert stop.value.code == 0
-        text = capsys.readouterr().out
-        assert EXAMPLES[command] in text
-        assert f"sae-traits {command}" in text
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_short_usage_and_an_example(capsys, command):
+    text = help_of(capsys, command)
+    assert text.startswith(f"usage: sae-traits {command} [OPTIONS]")
+    assert text.split("\n\n")[0].count("\n") == 0, "options have a list of their own"
+    assert f"  sae-traits {command} " in text.partition("example")[2] or command == "completion"
+    assert "--format {text,json}" in text
 
 
-def test_every_option_of_every_section_is_on_the_command_line(capsys):
-    with pytest.raises(SystemExit):
-        main(["run", "--help"])
-    text = capsys.readouterr().out
-    for section in SECTIONS.values():
-        for name in set(section.__dataclass_fields__) - {"source"}:
-            assert f"--{name.replace('_', '-')} " in text
+def test_a_usage_names_all_that_a_command_needs(capsys):
+    usage = help_of(capsys, "publish").splitlines()[0]
+    assert usage == "usage: sae-traits publish [OPTIONS] RUN --model-repo ID --dataset-repo ID"
+    assert help_of(capsys, "latents").splitlines()[0] == "usage: sae-traits latents [OPTIONS] RUN [LATENT …]"
+    assert help_of(capsys, "run").splitlines()[0] == "usage: sae-traits run [OPTIONS] [SOURCE]"
+
+
+def test_every_option_of_every_variant_is_known_to_run():
+    parser = build_parser(["run"])
+    (commands,) = (action for action in parser._actions if action.dest == "command")
+    known = {flag for action in commands.choices["run"]._actions for flag in action.option_strings}
+    assert {f"--{option.flag}" for option in options_of(RunConfig)} - known == {"--source"}
+    assert {"--describer", "--architecture", "--regions", "--contrast", "--train", "--backbone", "--clip"} <= known
+
+
+def test_help_names_the_values_that_options_take(capsys):
+    text = help_of(capsys, "annotate", "--describer", "server")
+    for words in (
+        "--in-flight N ",
+        "--temperature X ",
+        "--base-url URL ",
+        "--describer-model MODEL",
+        "--box-margin X ",
+    ):
+        assert words in text
+    assert "Default: 0.01." in text
+    assert "Default: None" not in text
+    assert "Default: True" not in text
+    assert "\nbackbone" not in help_of(capsys, "predict"), "a section without options"
 
 
 def test_without_a_command_the_help_is_shown(capsys):
     assert main([]) == 2
     assert "demo" in capsys.readouterr().out
-    assert build_parser().prog == "sae-traits"
+    assert build_parser([]).prog == "sae-traits"
+
+
+LOADED = """
+import sys
+from sae_traits.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit:
+    pass
+print(len(sys.modules), *sys.modules, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)])
+def test_help_loads_few_modules(words):
+    """A count, not a time: half a second is some two thousand small modules on a slow machine."""
+    done = subprocess.run([sys.executable, "-c", LOADED, *words], check=True, capture_output=True, text=True)
+    count, *modules = done.stderr.split()
+    assert int(count) < 200
+    assert not {"numpy", "pyarrow", "pydantic", "yaml", "torch", "PIL", "huggingface_hub"} & set(modules)
+
+
+def test_help_is_there_in_half_a_second():
+    """Of the best of some starts, beyond what Python itself takes, since the machine may be busy."""
+
+    def seconds(*words):
+        times = []
+        for _ in range(5):
+            started = time.monotonic()
+            subprocess.run([sys.executable, *words], check=True, capture_output=True)
+            times.append(time.monotonic() - started)
+        return min(times)
+
+    assert seconds("-m", "sae_traits.cli", "run", "--help") - seconds("-c", "pass") < 0.5
+
+
+COMPLETE = """
+source "$1"
+function=$(complete -p sae-traits | sed 's/.*-F \\([^ ]*\\) .*/\\1/')
+shift
+COMP_WORDS=(sae-traits "$@"); COMP_CWORD=$#; COMPREPLY=()
+$function sae-traits "${@: -1}" "${COMP_WORDS[-2]}"
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+@pytest.fixture(scope="module")
+def completion(tmp_path_factory):
+    """What bash completes a command line to, in a folder with `drawn/`."""
+    if shutil.which("bash") is None:
+        pytest.skip("bash is not installed")
+    folder = tmp_path_factory.mktemp("completion")
+    (folder / "drawn").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "sae_traits.cli", "completion", "bash"], check=True, capture_output=True, text=True
+    )
+    (folder / "completion.bash").write_text(done.stdout)
+
+    def complete(*words):
+        command = ["bash", "-c", COMPLETE, "try", "completion.bash", *words]
+        return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout.split()
+
+    return complete
+
+
+def test_bash_completes_commands_options_kinds_and_files(completion):
+    assert completion("ann") == ["annotate"]
+    assert completion("run", "--bas") == ["--base-url"], "also of a variant that is not the default"
+    assert completion("run", "--describer", "s") == ["server"]
+    assert completion("run", "dr") == ["drawn"]
+    for option in ("--backbone", "--sae", "--latents", "--out", "--clip", "--common-names", "--image-cache"):
+        assert completion("run", "x", option, "dr") == ["drawn"], option
+    assert completion("annotate", "dr") == ["drawn"]
+    assert completion("run", "--family", "dr") == []

@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from grids import square_grid
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -193,19 +194,19 @@ def test_patch_means_equal_a_mean_taken_pixel_by_pixel(mode, width, height, seed
 def test_patch_means_of_a_mask_are_shares_of_foreground():
     mask = np.zeros((60, 100), dtype=bool)
     mask[:, 50:] = True
-    means = PatchGrid.squash(source=(100, 60), size=224, patch=14).patch_means(mask).reshape(16, 16)
+    means = square_grid("squash", source=(100, 60), size=224, patch=14).patch_means(mask).reshape(16, 16)
     assert means[:, :8] == pytest.approx(0)
     assert means[:, 8:] == pytest.approx(1)
 
 
 def test_patch_means_refuse_an_array_of_another_size():
-    grid = PatchGrid.squash(source=(100, 60), size=224, patch=14)
+    grid = square_grid("squash", source=(100, 60), size=224, patch=14)
     with pytest.raises(ConfigError, match=r"\(100, 60\).*\[60, 100\]"):
         grid.patch_means(np.zeros((100, 60)))
 
 
 def test_frame_refuses_an_image_of_another_size():
-    grid = PatchGrid.squash(source=(100, 60), size=224, patch=14)
+    grid = square_grid("squash", source=(100, 60), size=224, patch=14)
     with pytest.raises(ConfigError, match="100, 60"):
         grid.frame(Image.new("RGB", (60, 100)))
 

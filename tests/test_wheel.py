@@ -24,13 +24,15 @@ def test_an_installed_wheel_renders_cards_and_finds_recipes(tmp_path):
     code = """
 import pathlib, sys, sae_traits
 assert str(pathlib.Path(sae_traits.__file__)).startswith(sys.argv[1]), sae_traits.__file__
-from sae_traits.config.layers import read_config, resolve
+from sae_traits.config import RunConfig
+from sae_traits.config.layers import read_config, recipe_file
+from sae_traits.config.tree import build
 from sae_traits.evaluation.text import read_templates
-from sae_traits.pipeline import recipe_file
 from sae_traits.release.model_card import write_model_card
-resolve(read_config(recipe_file("demo.yaml")))
+assert build(RunConfig, read_config(recipe_file("demo.yaml"))).features.backbone.kind == "texture"
 assert len(read_templates("openai")) == 80
-sae_traits.SAE.from_config(sae_traits.SAEConfig(architecture="relu", d_model=2, n_latents=4)).save_pretrained(sys.argv[2])
+config = sae_traits.SAEConfig(architecture="relu", d_model=2, n_latents=4)
+sae_traits.SAE.from_config(config).save_pretrained(sys.argv[2])
 import json
 config = json.loads(pathlib.Path(sys.argv[2], "config.json").read_text())
 write_model_card(pathlib.Path(sys.argv[2]), config, repo_id=None)

@@ -53,6 +53,14 @@ class CollectionConfig:
         is_local=True,
     )
     connections: int = option(8, "Darwin Core: images that are fetched at the same time.", is_local=True)
+    allow_private_addresses: bool = option(
+        False, "Darwin Core: fetch images also from this machine and from private networks.", is_local=True
+    )
+    species_codes: bool = option(
+        False,
+        "Take labels that are codes (morphospecies such as `Viola v01`, BINs such as BOLD:AAB1234) for species, as "
+        "they are written; their family and other ranks come from columns.",
+    )
     labels: bool = option(
         True,
         "Whether the source says the species; without labels (`sae-traits predict`) photographs need --latents.",
@@ -67,7 +75,7 @@ class CollectionConfig:
         shares = self.validation_share, self.test_share
         check(min(shares) >= 0 and sum(shares) < 1, "validation_share and test_share must be 0 or more, together < 1")
         check(self.per_species is None or self.per_species >= 1, f"per_species must be 1 or more: {self.per_species}")
-        for name in ("per_species", "species_column", "near_identical"):
-            given = getattr(self, name) not in (None, "keep")
+        for name in ("per_species", "species_column", "near_identical", "species_codes"):
+            given = getattr(self, name) not in (None, "keep", False)
             check(self.labels or not given, f"{name} needs labels, and these photographs have none; leave it out")
         check(1 <= self.connections <= 64, f"connections must lie between 1 and 64, not {self.connections}")

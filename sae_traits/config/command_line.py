@@ -19,6 +19,7 @@ from typing import Any, Literal, NoReturn, get_args, get_origin
 from sae_traits.config.layers import read_config, recipe_file
 from sae_traits.config.run import RunConfig
 from sae_traits.config.tree import (
+    UNSET,
     Place,
     branches_of,
     flag_of,
@@ -37,7 +38,42 @@ class Parser(argparse.ArgumentParser):
     """An argument parser that reports a usage error as one line that says what to do."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
+        see = " See" if message.endswith("?") else "; see"
+        self.exit(USAGE, f"{self.prog}: {message.removeprefix('argument ')}{see} {self.prog} --help\n")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        choices = [str(choice) for choice in action.choices]
+        near = get_close_matches(str(value), choices, n=1)
+        hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(choices)}"
+        raise argparse.ArgumentError(action, f"there is no {value!r}{hint}")
+
+    def format_usage(self) -> str:
+        """The usage without all the options, of which the help has a list."""
+        return f"usage: {self.usage_line()}\n"
+
+    def format_help(self) -> str:
+        """The help, with the short usage, and without sections that have no options."""
+        self.usage = self.usage_line().replace("%", "%%")
+        self._action_groups = [group for group in self._action_groups if group._group_actions]
+        return super().format_help()
+
+    def usage_line(self) -> str:
+        """The command with what it needs."""
+        words = [self.prog, "[OPTIONS]"]
+        for action in self._actions:
+            metavar = str(action.metavar or action.dest)
+            if action.option_strings:
+                words += [action.option_strings[0], metavar] if action.required else []
+            else:
+                words.append({"?": f"[{metavar}]", "*": f"[{metavar} …]"}.get(str(action.nargs), metavar))
+        return " ".join(words)
+
+
+def file_name(text: str) -> str:
+    """The type of arguments that may name a file or folder, which shells complete."""
+    return text
 
 
 def add_options(
@@ -112,15 +148,18 @@ class _Options:
         self._add(
             group,
             flag_of(field),
+            choices=None if is_open else [*kinds, UNSET],
+            type=file_name if is_open else str,
             metavar="MODEL" if is_open else "{" + ",".join(kinds) + "}",
-            help=f"{meanings} ({shown}).".replace("%", "%%"),
+            help=f"{meanings}. Default: {shown}.".replace("%", "%%"),
         )
 
     def _add_option(self, group: Any, section: type, name: str, field: Field[Any], *, is_shown: bool = True) -> None:
         if name == getattr(section, "open_field", None):
             return
         hint = hints(section)[name]
-        default = "" if field.default in (None, False, (), MISSING) else f" ({field.default})"
+        has_default = not isinstance(field.default, bool) and field.default not in (None, (), MISSING)
+        default = f" Default: {field.default}." if has_default else ""
         text = (field.metadata["help"] + default).replace("%", "%%") if is_shown else argparse.SUPPRESS
         if hint is bool:
             self._add(group, flag_of(field), action=argparse.BooleanOptionalAction, help=text)
@@ -129,7 +168,7 @@ class _Options:
             group,
             flag_of(field),
             choices=get_args(hint) if get_origin(hint) is Literal else None,
-            type=_comma_separated if get_origin(hint) is tuple else str,
+            type=_comma_separated if get_origin(hint) is tuple else file_name if field.metadata["is_path"] else str,
             metavar=field.metadata["metavar"] or _metavar(hint),
             help=text,
         )
@@ -186,8 +225,8 @@ def refuse_unknown(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> i
     """Say on stderr what a command line has that the command does not know, and what may have been meant."""
     known = [flag for action in parser._actions for flag in action.option_strings]
     near = get_close_matches(unknown[0].partition("=")[0], known, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    sys.stderr.write(f"{parser.prog}: there is no {unknown[0]} here; {hint}See {parser.prog} --help\n")
+    hint = f"did you mean {near[0]}? See" if near else "see"
+    sys.stderr.write(f"{parser.prog}: there is no {unknown[0]} here; {hint} {parser.prog} --help\n")
     return USAGE
 
 

@@ -68,13 +68,18 @@ class ModelDescriberConfig(DescriberConfig):
     in_flight: int = option(
         64, "Calls that are waited for at the same time, or asked together in this process.", is_local=True
     )
+    max_consecutive_unusable: int = option(
+        30,
+        "Stop after so many answers of a model in a row that cannot be used: cut off, refused, or not as asked for.",
+        is_local=True,
+    )
     seconds_per_call: float = option(2.0, "For the estimate: how long a call takes.", is_local=True)
     prompt_price: float = option(0.0, "For the estimate: price of a million prompt tokens.", is_local=True)
     answer_price: float = option(0.0, "For the estimate: price of a million answer tokens.", is_local=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least(1, self, "in_flight", "images_per_description", "max_tokens")
+        check_at_least(1, self, "in_flight", "images_per_description", "max_tokens", "max_consecutive_unusable")
         check_at_least(0, self, "temperature", "prompt_price", "answer_price")
         check_positive(self, "seconds_per_call")
         check(

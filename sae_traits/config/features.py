@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
 from sae_traits.config.options import check_at_least, option, variant
-from sae_traits.schema import Dtype
+from sae_traits.vocabulary import Dtype
 
 
 @dataclass(frozen=True, kw_only=True)

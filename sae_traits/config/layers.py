@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sae_traits.config.run import RunConfig
 from sae_traits.config.tree import as_dict, branches_of
 from sae_traits.errors import ConfigError
@@ -25,6 +23,8 @@ def read_config(path: Path) -> dict[str, dict[str, Any]]:
     Raises:
         ConfigError: the file is missing, is not YAML, or has a section that does not exist.
     """
+    import yaml  # not for --help
+
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -46,4 +46,6 @@ def read_config(path: Path) -> dict[str, dict[str, Any]]:
 
 def to_yaml(config: RunConfig) -> str:
     """The configuration as YAML; `read_config` reads it back."""
+    import yaml
+
     return yaml.safe_dump(as_dict(config), sort_keys=False, allow_unicode=True)

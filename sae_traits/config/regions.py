@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from sae_traits.config.options import check, check_at_least, option, variant
-from sae_traits.schema import SPLITS, Split
+from sae_traits.vocabulary import SPLITS, Split
 
 _EVIDENCE_HELP = (
     "A patch of a region has at least this share of the image's highest evidence (the sum over its latents of effect x "

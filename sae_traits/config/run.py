@@ -12,7 +12,7 @@ from sae_traits.config.regions import Regions, SAERegions
 from sae_traits.config.release import ReleaseConfig
 from sae_traits.config.train import Train, TrainConfig
 from sae_traits.config.zero_shot import ZeroShotConfig
-from sae_traits.schema import SPLITS
+from sae_traits.vocabulary import SPLITS
 
 
 @dataclass(frozen=True, kw_only=True)

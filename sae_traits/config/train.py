@@ -118,6 +118,7 @@ class AdoptedSAE:
     revision: str | None = option(
         None, "Branch, tag or commit of that SAE on the Hub.", flag="sae-revision", metavar="REVISION"
     )
+    subfolder: str = option("", "Folder of the SAE inside that folder or repository.", metavar="FOLDER")
 
 
 Train = TrainConfig | AdoptedSAE

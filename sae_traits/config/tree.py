@@ -232,7 +232,7 @@ def _chosen_by(place: Place, text: Any, path: tuple[str, ...]) -> dict[str, Any]
     kinds = [str(kind) for kind in place.variants]
     near = get_close_matches(str(text), kinds, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    raise ConfigError(f"{_words(path)} must be one of {', '.join(kinds)}, not {text!r}{hint}")
+    raise ConfigError(f"--{_flag(path)} must be one of {', '.join(kinds)}, not {text!r}{hint}")
 
 
 def _known(place: Place, kind: Any, layer: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -250,9 +250,9 @@ def _refuse_unknown(place: Place, kind: Any, layer: Mapping[str, Any], path: tup
     for name in layer:
         if name in names:
             continue
-        others = {other: variant for other, variant in place.variants.items() if name in leaves_of(variant)}
+        others = {other: variant for other, variant in place.variants.items() if name in _fields(variant)}
         if others:
-            flag = flag_of(leaves_of(next(iter(others.values())))[name])
+            flag = _given_flag(next(iter(others.values())), name, layer[name])
             if kind is _NOTHING:
                 needed = [flag_of(f) for v in others.values() for f in leaves_of(v).values() if is_required(f)]
                 raise ConfigError(f"--{flag} needs --{needed[0]}")
@@ -261,6 +261,16 @@ def _refuse_unknown(place: Place, kind: Any, layer: Mapping[str, Any], path: tup
         near = get_close_matches(name, names, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
         raise ConfigError(f"there is no option {name!r} in {_words(path)}; {hint}")
+
+
+def _given_flag(section: type, name: str, value: Any) -> str:
+    """The flag by which a value was given; for an option of one of a branch's variants, that option's."""
+    if name in branches_of(section) and isinstance(value, Mapping):
+        for variant in branches_of(section)[name].variants.values():
+            for option in value:
+                if option in leaves_of(variant):
+                    return flag_of(leaves_of(variant)[option])
+    return flag_of(_fields(section)[name])
 
 
 def _default_kind(section: type, name: str) -> Any:

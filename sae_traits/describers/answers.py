@@ -1,7 +1,8 @@
 """The answers of models: what they must look like, and how they are read from what a model wrote.
 
 Where a server enforces the JSON schema an answer is the JSON object and nothing else. Where it does not, the object is
-looked for in the text; as a last resort lines of the form `colour: brown` are read. Whatever was read is validated.
+looked for in what stands after the model's thinking, of several that fit the last one; as a last resort lines of the
+form `colour: brown` are read. Whatever was read is validated.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import hashlib
 import json
 import re
 from typing import Annotated, Any
+from unicodedata import category
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
+from sae_traits.errors import without_secrets
 from sae_traits.schema import Attribute, Description
 
 MAX_TEXT = 400
@@ -23,6 +26,22 @@ _SPELLINGS = {"color": "colour", "markings": "marking", "shapes": "shape", "size
 _ATTRIBUTE_NAMES = frozenset({"shape", "size", "colour", "texture", "marking", "pattern"})
 _LINE = re.compile(r"^[\s*#>-]*([A-Za-z_ ]{2,30}?)[\s*]*:[\s*]*(.+?)[\s*]*$")
 _OBJECT = re.compile(r"\{")
+_STRING_OR_BRACE = re.compile(r'"(?:\\.|[^"\\])*"|[{}]', re.DOTALL)
+_TRAILING_COMMA = re.compile(r'("(?:\\.|[^"\\])*")|,(?=\s*[}\]])', re.DOTALL)
+_NAMES = "(?:seed:)?(?:think|thinking|thought|thoughts|reasoning|reflection|scratchpad|analysis)"
+_OPENING = re.compile(
+    rf"<{_NAMES}(?:\s[^<>]*)?>|<\|(?:begin_of_|start_of_|start_)?{_NAMES}\|>|\[{_NAMES}\]|◁{_NAMES}▷|<unused94>",
+    re.IGNORECASE,
+)
+_CLOSING = re.compile(
+    rf"</{_NAMES}>|<\|(?:/|end_of_|end_){_NAMES}\|>|\[/{_NAMES}\]|◁/{_NAMES}▷|<unused95>", re.IGNORECASE
+)
+_CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<]*<\|message\|>")
+_CHANNEL_NAMES_ALONE = re.compile(r"\A\s*analysis(?:.*)assistant\s*final", re.DOTALL)
+"""Where a server left out the marks of channels and kept their names."""
+_ESCAPE_SEQUENCE = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b.?")
+_JOINERS = "\u200c\u200d"
+"""Invisible, but some scripts are not spelt without them."""
 
 Line = Annotated[str, StringConstraints(strip_whitespace=True)]
 # Names and docstrings of the next two classes are part of the JSON schema, and so of every key of the ledger.
@@ -70,49 +89,107 @@ def read_answer(text: str) -> Description:
         AnswerError: there is no answer in it, or one that says nothing or too much.
     """
     answer = _parse(text)
-    words = " ".join(answer.text.split())
+    words = plain_line(answer.text)
     if not words and not answer.is_background:
         raise AnswerError("the sentence is empty")
     if len(words) > MAX_TEXT:
         raise AnswerError(f"the sentence has {len(words)} characters, more than {MAX_TEXT}")
-    attributes = tuple(
-        Attribute(_spell(a.name), " ".join(a.value.split()))
-        for a in answer.attributes
-        if a.name and a.value.lower() not in _NOTHING
-    )
+    named = ((_spell(plain_line(a.name)), plain_line(a.value)) for a in answer.attributes)
+    attributes = tuple(Attribute(name, value) for name, value in named if name and value.lower() not in _NOTHING)
     if len(attributes) > MAX_ATTRIBUTES:
         raise AnswerError(f"there are {len(attributes)} attributes, more than {MAX_ATTRIBUTES}")
-    part = None if answer.part is None or answer.part.lower() in _NOTHING else " ".join(answer.part.split())
-    return Description(text=words, part=part, attributes=attributes, is_background=answer.is_background)
+    part = plain_line(answer.part or "")
+    return Description(
+        text=words,
+        part=None if part.lower() in _NOTHING else part,
+        attributes=attributes,
+        is_background=answer.is_background,
+    )
+
+
+def plain_line(text: str) -> str:
+    """Put a text on one line, without secrets and what a reader cannot see: control, escape and bidi characters."""
+    text = _ESCAPE_SEQUENCE.sub("", text)
+    kept = (" " if c.isspace() else c for c in text if c.isspace() or c in _JOINERS or category(c)[0] != "C")
+    return without_secrets(" ".join("".join(kept).split()))
+
+
+def after_thinking(text: str) -> str:
+    """What a model wrote after it had thought, as its own marks or the channels of its answer tell them apart.
+
+    Raises:
+        AnswerError: it thought, and wrote nothing else.
+    """
+    channels = list(_CHANNEL.finditer(text))
+    if channels:
+        final = [channel for channel in channels if channel[1] == "final"]
+        rest = re.split(r"<\|(?:end|return|start)\|>", text[final[-1].end() :])[0] if final else ""
+    else:
+        rest = _CHANNEL_NAMES_ALONE.sub("", text)
+        while (closing := _CLOSING.search(rest)) is not None:
+            opening = next(iter(_OPENING.finditer(rest, 0, closing.start())), None)
+            rest = (rest[: opening.start()] if opening else "") + rest[closing.end() :]
+        if (opening := _OPENING.search(rest)) is not None:
+            rest = rest[: opening.start()]
+    if text.strip() and not rest.strip():
+        raise AnswerError("the model thought, and there is no JSON object in what follows; raise --max-tokens")
+    return rest
 
 
 def _parse(text: str) -> RegionAnswer:
-    reason = "there is no JSON object in the answer"
-    for value in _json_objects(text):
-        try:
-            return RegionAnswer.model_validate(value)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(step) for step in first["loc"])
-            reason = f"the JSON object does not fit the schema: {where}: {first['msg']}"
+    try:
+        return RegionAnswer.model_validate_json(text)
+    except ValidationError:
+        text = after_thinking(text)
+    reason = ""
+    for readable in (text, _TRAILING_COMMA.sub(lambda match: match[1] or "", text)):
+        objects, broken = _json_objects(readable)
+        for value in reversed(objects):
+            try:
+                return RegionAnswer.model_validate(value)
+            except ValidationError as error:
+                first = error.errors()[0]
+                where = ".".join(str(step) for step in first["loc"])
+                reason = reason or f"the JSON object does not fit the schema: {where}: {first['msg']}"
+        # What stands within a broken object does not say what is wrong with it.
+        reason = f"there is no JSON object in the answer (a broken one: {broken})" if broken else reason
     if (lines := _read_lines(text)) is not None:
         return lines
-    raise AnswerError(reason)
+    raise AnswerError(reason or "there is no JSON object in the answer")
 
 
-def _json_objects(text: str) -> list[dict[str, Any]]:
-    """Every outermost JSON object in a text, in order; what stands around them, such as code fences, is passed over."""
-    decoder = json.JSONDecoder()
-    objects, end = [], 0
+def _json_objects(text: str) -> tuple[list[dict[str, Any]], str]:
+    """Every JSON object in a text, in order, and what is wrong with a broken one that no whole one follows."""
+    decoder = json.JSONDecoder(strict=False)  # a sentence may run over several lines
+    objects, broken = [], ""
+    end = end_of_broken = 0
     for brace in _OBJECT.finditer(text):
-        if brace.start() < end:
+        start = brace.start()
+        if start < end:
             continue
         try:
-            value, end = decoder.raw_decode(text, brace.start())
-        except (ValueError, RecursionError):
+            value, end = decoder.raw_decode(text, start)
+        except json.JSONDecodeError as error:
+            if start >= end_of_broken:
+                broken = f"{error.msg} at character {error.pos - start + 1} of it"
+                end_of_broken = _end_of_object(text, start)
+        except RecursionError:
             continue
-        objects.append(value)
-    return objects
+        else:
+            objects.append(value)
+            if start >= end_of_broken:
+                broken = ""
+    return objects, broken
+
+
+def _end_of_object(text: str, start: int) -> int:
+    """Behind the brace that closes the one at `start`, by counting; the end of the text where none does."""
+    depth = 0
+    for match in _STRING_OR_BRACE.finditer(text, start):
+        depth += {"{": 1, "}": -1}.get(match[0], 0)
+        if depth == 0:
+            return match.end()
+    return len(text)
 
 
 def _read_lines(text: str) -> RegionAnswer | None:

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from typing import Any, Self
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sae_traits.config.describer import Measured
 from sae_traits.describers import colours, pattern, surface
 from sae_traits.describers.base import Answer, Ask, Look, Question, TokenEstimate
-from sae_traits.describers.pattern import Pattern, pattern_of
+from sae_traits.describers.pattern import pattern_of
 from sae_traits.describers.surface import color_clusters, cut_out
 from sae_traits.schema import Attribute, Description, Measurement, Region
 
@@ -32,18 +32,6 @@ SHAPES = ((1.6, "rounded"), (2.5, "oval"), (float("inf"), "elongated"))
 """Elongation below which a region is called so."""
 TEXTURES = ((5.0, "even"), (12.0, "uneven"), (float("inf"), "contrasting"))
 """Standard deviation of CIELAB lightness below which a region is called so."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Words:
-    """The words for one region, from which attributes and sentence are made."""
-
-    size: str
-    shape: str
-    colour: str
-    marking_colour: str | None
-    pattern: Pattern
-    texture: str
 
 
 class MeasuredDescriber:
@@ -100,21 +88,22 @@ class MeasuredDescriber:
         cutout = cut_out(image, region, mask)
         _, marking = color_clusters(cutout.lab)
         marking_name = None if marking is None else colours.color_name(marking.lab)
-        words = _Words(
-            size=_word(SIZES, region.area_fraction),
-            shape=_word(SHAPES, measurement.elongation),
-            colour=measurement.color_name,
-            marking_colour=None if marking_name == measurement.color_name else marking_name,
-            pattern=pattern_of(cutout),
-            texture=_word(TEXTURES, measurement.texture_contrast),
-        )
+        named = {
+            "colour": measurement.color_name,
+            "marking colour": None if marking_name == measurement.color_name else marking_name,
+            "pattern": pattern_of(cutout),
+            "shape": _word(SHAPES, measurement.elongation),
+            "size": _word(SIZES, region.area_fraction),
+            "texture": _word(TEXTURES, measurement.texture_contrast),
+        }
         raw = {
             "measurement": asdict(measurement),
             "area_fraction": region.area_fraction,
-            "pattern": words.pattern,
+            "pattern": named["pattern"],
             "marking": None if marking is None else asdict(marking),
         }
-        description = Description(text=_sentence(words), attributes=_attributes(words))
+        attributes = tuple(Attribute(name, value) for name, value in named.items() if value is not None)
+        description = Description(text=_sentence(named), attributes=attributes)
         return Answer(description=description, raw=json.dumps(raw, sort_keys=True))
 
 
@@ -127,27 +116,15 @@ def _word(scale: tuple[tuple[float, str], ...], value: float) -> str:
     return next(word for limit, word in scale if value < limit)
 
 
-def _attributes(words: _Words) -> tuple[Attribute, ...]:
-    named = {
-        "colour": words.colour,
-        "marking colour": words.marking_colour,
-        "pattern": words.pattern,
-        "shape": words.shape,
-        "size": words.size,
-        "texture": words.texture,
-    }
-    return tuple(Attribute(name, value) for name, value in named.items() if value is not None)
-
-
-def _sentence(words: _Words) -> str:
+def _sentence(named: Mapping[str, str | None]) -> str:
     """For example: A large, elongated orange area with black markings, banded."""
-    area = f"A {words.size}, {words.shape} {words.colour} area"
-    if words.marking_colour is not None:
-        area += f" with {words.marking_colour} markings"
-    if words.pattern != "plain":
-        return f"{area}, {words.pattern}."
+    area = f"A {named['size']}, {named['shape']} {named['colour']} area"
+    if marking := named["marking colour"]:
+        area += f" with {marking} markings"
+    if named["pattern"] != "plain":
+        return f"{area}, {named['pattern']}."
     # `plain` says that no pattern repeats; beside markings it would read as if there were none.
-    return f"{area}." if words.marking_colour is not None else f"{area}, plain and {words.texture} in lightness."
+    return f"{area}." if marking else f"{area}, plain and {named['texture']} in lightness."
 
 
 @cache

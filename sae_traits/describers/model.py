@@ -13,9 +13,10 @@ from typing import Any, ClassVar, Self
 from sae_traits.config.describer import ModelDescriberConfig
 from sae_traits.describers.answers import AnswerError, answer_schema, read_answer, schema_hash
 from sae_traits.describers.base import Answer, Ask, Question, TokenEstimate
+from sae_traits.describers.patience import Doubt
 from sae_traits.describers.prompts import Prompt
 from sae_traits.describers.view import View
-from sae_traits.errors import BackboneError, DescriberError
+from sae_traits.errors import BackboneError, DescriberError, one_line, without_secrets
 from sae_traits.schema import Region
 
 CHARACTERS_A_TOKEN = 4
@@ -110,14 +111,26 @@ class ModelDescriber:
 
     def interpret(self, raw: str, *, is_cut_off: bool, usage: dict[str, int]) -> Answer:
         """The answer in what a model wrote; without a description where it cannot be used."""
-        raw = sound_text(raw)
+        raw = without_secrets(sound_text(raw))
         if is_cut_off:
             error = f"the answer was cut off after {self.config.max_tokens} tokens; raise --max-tokens"
             return Answer(description=None, raw=raw, usage=usage, error=error)
         try:
             return Answer(description=read_answer(raw), raw=raw, usage=usage)
         except AnswerError as error:
-            return Answer(description=None, raw=raw, usage=usage, error=str(error))
+            return Answer(description=None, raw=raw, usage=usage, error=one_line(error))
+
+    def doubting(self, ask: Ask) -> Ask:
+        """The same, until too many answers in a row cannot be used."""
+        doubt = Doubt(self.config.max_consecutive_unusable)
+
+        async def ask_or_stop(questions: Sequence[Question]) -> Sequence[Answer]:
+            doubt.check()
+            answers = await ask(questions)
+            doubt.see(answers)
+            return answers
+
+        return ask_or_stop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +174,7 @@ class InProcessDescriber(ModelDescriber, ABC):
         async def ask(questions: Sequence[Question]) -> list[Answer]:
             return await asyncio.to_thread(answers, questions)
 
-        yield ask
+        yield self.doubting(ask)
 
 
 def sound_text(text: str) -> str:

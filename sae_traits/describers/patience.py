@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from sae_traits.errors import DescriberError
+from sae_traits.describers.base import Answer
+from sae_traits.errors import DescriberError, one_line
 
 FIRST_PAUSE, MAX_PAUSE = 0.5, 30.0
 """Seconds."""
@@ -54,6 +56,38 @@ class Breaker:
                 f"the server gave {self.n_errors} errors and no answer between them, the last one: {reason}; "
                 "see to the server, then give the same command again"
             )
+
+
+@dataclass
+class Doubt:
+    """Counts the answers without a usable one between them, over all calls, and stops asking when they are too many."""
+
+    limit: int
+    n_unusable: int = 0
+    example: str = ""
+    """Reason and beginning of the last one."""
+
+    def check(self) -> None:
+        """Go on, or not; before a call is sent, so that every answer that came has been recorded.
+
+        Raises:
+            DescriberError: too many answers could not be used.
+        """
+        if self.n_unusable >= self.limit:
+            raise DescriberError(
+                f"{self.n_unusable} answers in a row could not be used (--max-consecutive-unusable), the last one: "
+                f"{self.example}; see to the model, its server or the options, then give the same command again"
+            )
+
+    def see(self, answers: Sequence[Answer]) -> None:
+        """Count answers that came; calls that brought none say nothing about what the model writes."""
+        for answer in answers:
+            if answer.description is not None:
+                self.n_unusable = 0
+            elif not answer.failed:
+                self.n_unusable += 1
+                said = one_line(answer.raw, max_length=80) if answer.raw.strip() else ""
+                self.example = f"{answer.error} (it begins “{said}”)" if said else str(answer.error)
 
 
 @dataclass

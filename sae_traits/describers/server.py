@@ -22,7 +22,7 @@ from sae_traits.describers.base import Answer, Ask, Question
 from sae_traits.describers.model import ModelDescriber, sound_text
 from sae_traits.describers.patience import Breaker, Patience, Trouble
 from sae_traits.describers.structured_output_probe import probe_messages, probe_schema, was_enforced
-from sae_traits.errors import DescriberError, one_line
+from sae_traits.errors import DescriberError, one_line, without_secrets
 from sae_traits.io import retry_after
 from sae_traits.logging import say
 
@@ -67,7 +67,7 @@ class ServerDescriber(ModelDescriber):
         ) as client:
             session = _Session(self, client, Breaker(config.max_consecutive_errors))
             await session.prove_schema()
-            yield session.ask
+            yield self.doubting(session.ask)
 
 
 class _NoAnswerError(Exception):
@@ -100,6 +100,8 @@ class _Session:
     enforces_schema: bool = False
     refused: set[str] = field(default_factory=set)
     """Of the REPLACEABLE parameters, those that the server said it does not take."""
+    has_answered: bool = False
+    """Then the key is right, and the address."""
     random: Random = field(default_factory=Random)
 
     async def prove_schema(self) -> None:
@@ -135,11 +137,7 @@ class _Session:
             ) from error
 
     async def ask(self, questions: Sequence[Question]) -> list[Answer]:
-        """The answers to questions; one each time, since many are in flight.
-
-        Raises:
-            DescriberError: the server is out of order, or refuses the key or the model.
-        """
+        """The answers to questions; one each time, since many are in flight."""
         return [await self._answer(question) for question in questions]
 
     async def _answer(self, question: Question) -> Answer:
@@ -148,8 +146,15 @@ class _Session:
             reply = await self._complete(self.describer.messages(question), "answer", schema, key=question.key)
         except _NoAnswerError as error:
             return Answer(description=None, raw="", error=str(error), failed=True)
-        if reply.refusal is not None:
-            return Answer(description=None, raw=reply.text, usage=reply.counted, error=_short(reply.refusal))
+        if (reason := reply.refusal) is not None:
+            return Answer(description=None, raw=without_secrets(reply.text), usage=reply.counted, error=_short(reason))
+        if reply.has_only_reasoning:
+            reason = (
+                "the answer is empty, and its reasoning is not: it was cut off, or the server takes the answer for "
+                "reasoning (vLLM: --reasoning-parser); raise --max-tokens, or see to the server"
+            )
+            raw = without_secrets(reply.choices[0].message.thought)
+            return Answer(description=None, raw=raw, usage=reply.counted, error=reason)
         return self.describer.interpret(reply.text, is_cut_off=reply.is_cut_off, usage=reply.counted)
 
     async def _complete(
@@ -159,17 +164,13 @@ class _Session:
         schema: dict[str, Any] | None,
         key: str | None = None,
     ) -> _Reply:
-        """Send one request, again and again where the server has trouble, with growing pauses.
-
-        Raises:
-            _NoAnswerError: it was given up.
-            DescriberError: the breaker opened, or the server refuses the key or the model.
-        """
+        """Send one request, again and again where the server has trouble, with growing pauses."""
         patience = Patience(self.breaker, self.random)
         while True:
             try:
                 reply = await self._send(messages, _response_format(schema_name, schema), key)
                 self.breaker.succeeded()
+                self.has_answered = True
                 return reply
             except _ParameterError as error:
                 self._do_without(str(error))
@@ -181,14 +182,7 @@ class _Session:
             await asyncio.sleep(seconds)
 
     async def _send(self, messages: list[dict[str, Any]], response_format: Any, key: str | None) -> _Reply:
-        """One request.
-
-        Raises:
-            _TroubleError: it may be sent again.
-            _ParameterError: it may be sent again without this parameter.
-            _RefusedError: it is wrong itself, and would be refused again.
-            DescriberError: the server refuses the key or the model, whatever the request.
-        """
+        """One request."""
         import openai
 
         sampling = self._sampling()
@@ -204,15 +198,25 @@ class _Session:
         except openai.APIStatusError as error:
             if (refused := _refused_parameter(error, sampling)) is not None:
                 raise _ParameterError(refused) from error
-            raise self._status_error(error) from error
+            seconds = retry_after(error.response.headers)
+            reason = _short(error.message.removeprefix("Error code: "))
+            raise self._error_of(error.status_code, reason, seconds) from error
         except openai.APIError as error:  # no connection, a time-out, a reply that breaks off
-            raise _TroubleError(Trouble(self._without_key(error.message))) from error
+            raise _TroubleError(Trouble(_short(error.message))) from error
         except ValueError as error:
             raise _TroubleError(Trouble(f"the reply is not JSON: {_short(str(error))}")) from error
         try:
-            return _Reply.model_validate(completion, from_attributes=True)
+            reply = _Reply.model_validate(completion, from_attributes=True)
         except ValidationError as error:
+            # Some servers, and services in front of them, say what is wrong in a reply of success.
+            reason, code = _words_of_error(completion)
+            if reason:
+                raise self._error_of(code, reason) from error
             raise _TroubleError(Trouble("the reply is not a chat completion")) from error
+        if reply.choices[0].error is not None:
+            reason, code = _words_of_error(reply.choices[0])
+            raise self._error_of(code, reason or "an error without words")
+        return reply
 
     def _do_without(self, parameter: str) -> None:
         """Remember for all later requests that the server does not take a parameter."""
@@ -227,30 +231,23 @@ class _Session:
         tokens = "max_completion_tokens" if "max_tokens" in self.refused else "max_tokens"
         return sampling | {tokens: config.max_tokens}
 
-    def _status_error(self, error: APIStatusError) -> Exception:
-        """What a reply other than success means: a wrong key or model concerns all calls, a bad request this one."""
-        status, reason = error.status_code, self._without_key(error.message).removeprefix("Error code: ")
-        if status in (401, 403):
+    def _error_of(self, status: int | None, reason: str, seconds: float | None = None) -> Exception:
+        """What an error means: a wrong key or model concerns all calls, a bad request this one, the rest passes."""
+        if status == 401 or (status == 403 and not self.has_answered):
             return DescriberError(f"{self._where} refuses the key; set OPENAI_API_KEY ({reason})")
         if status == 404:
             return DescriberError(
                 f"{self._where} is not there; see --describer-model and --base-url, which ends in /v1 ({reason})"
             )
-        if status < 500 and status not in (408, 409, 425, 429):
+        if status is not None and 400 <= status < 500 and status not in (408, 409, 425, 429):
             self.breaker.failed(reason)
             return _RefusedError(reason)
-        seconds = retry_after(error.response.headers)
         return _TroubleError(Trouble(reason, status == 429 or seconds is not None, seconds or 0.0))
 
     @property
     def _where(self) -> str:
         address = re.sub(r"//[^/@]*@", "//…@", self.describer.config.base_url)  # there may be a password in it
         return f"{self.describer.config.model} at {address}"
-
-    def _without_key(self, message: str) -> str:
-        """A server's message on one line; some repeat the key that they refuse, and messages go into the ledger."""
-        key = self.client.api_key
-        return _short(message if key == WITHOUT_KEY else message.replace(key, "…"))
 
 
 def _refused_parameter(error: APIStatusError, sent: dict[str, Any]) -> str | None:
@@ -272,7 +269,31 @@ def _short(message: str) -> str:
     return one_line(sound_text(message), max_length=300)
 
 
-SoundText = Annotated[str | None, BeforeValidator(lambda value: sound_text(value) if isinstance(value, str) else value)]
+def _words_of_error(reply: Any) -> tuple[str, int | None]:
+    """What a reply says in the place of an answer, and the code that goes with it; nothing where it says nothing."""
+    values = reply if isinstance(reply, dict) else {name: getattr(reply, name, None) for name in _ERROR_FIELDS}
+    for value in map(values.get, _ERROR_FIELDS):
+        if isinstance(value, dict):
+            code = value.get("code", value.get("status"))
+            status = int(str(code)) if re.fullmatch(r"[45]\d\d", str(code)) else None
+            return _short(str(value.get("message") or value)), status
+        if value:
+            return _short(str(value)), None
+    return "", None
+
+
+def _text_of(content: Any) -> Any:
+    """Content as one text: of content in parts those that are text, without the model's thinking."""
+    if isinstance(content, list):
+        parts = [{"type": "text", "text": part} if isinstance(part, str) else part for part in content]
+        texts = [part.get("text") for part in parts if isinstance(part, dict) and part.get("type") in _TEXT_PARTS]
+        content = "".join(text for text in texts if isinstance(text, str))
+    return sound_text(content) if isinstance(content, str) else content
+
+
+SoundText = Annotated[str | None, BeforeValidator(_text_of)]
+_TEXT_PARTS = ("text", "output_text")
+_ERROR_FIELDS = ("error", "detail", "message")
 
 
 class _Message(BaseModel):
@@ -280,6 +301,13 @@ class _Message(BaseModel):
 
     content: SoundText = None
     refusal: SoundText = None
+    reasoning_content: SoundText = None
+    reasoning: SoundText = None
+
+    @property
+    def thought(self) -> str:
+        """What the server took for the model's thinking."""
+        return self.reasoning_content or self.reasoning or ""
 
 
 class _Choice(BaseModel):
@@ -287,6 +315,7 @@ class _Choice(BaseModel):
 
     message: _Message
     finish_reason: str | None = None
+    error: Any = None
 
 
 class _Usage(BaseModel):
@@ -304,8 +333,17 @@ class _Reply(BaseModel):
 
     @property
     def text(self) -> str:
-        """What the model said."""
-        return self.choices[0].message.content or ""
+        """What the model said; the reasoning where that is empty, and the reasoning nothing but a JSON object."""
+        message = self.choices[0].message
+        if message.content and message.content.strip():
+            return message.content
+        thought = message.thought.strip()
+        return thought if thought.startswith("{") and thought.endswith("}") else message.content or ""
+
+    @property
+    def has_only_reasoning(self) -> bool:
+        """Whether the model thought, and said nothing."""
+        return not self.text.strip() and bool(self.choices[0].message.thought.strip())
 
     @property
     def is_cut_off(self) -> bool:

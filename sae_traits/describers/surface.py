@@ -89,9 +89,7 @@ def on_lattice(lattice: Lattice, values: NDArray[Any], resample: Image.Resamplin
     """The values at a lattice's points (nearest), or the means around them (box) `[rows, columns, …]`.
 
     Args:
-        lattice: where.
         values: 8-bit RGB `[height, width, 3]`, or a mask `[height, width]`, which gives numbers from 0 to 1.
-        resample: which of the two.
     """
     left, top, right, bottom = lattice.crop
     crop = np.ascontiguousarray(values[top:bottom, left:right])
@@ -104,7 +102,6 @@ def cut_out(image: NDArray[np.uint8], region: Region, mask: NDArray[np.bool_] | 
 
     Args:
         image: upright RGB `[height, width, 3]`.
-        region: where; may touch the border.
         mask: the animal `[height, width]`: only its pixels count, unless none of the region's is one. None: all do.
     """
     lattice = lattice_of(region, (image.shape[1], image.shape[0]))

@@ -47,7 +47,6 @@ def render_report(title: str, results: Results, *, n_regions_drawn: int = 0) -> 
         n_regions_drawn=n_regions_drawn,
         headings={task.name: task.heading for task in TASKS},
         interval=_as_it_is,
-        markdown=lambda lines: _as_it_is("\n".join(lines)),
         preformatted=lambda lines: _as_it_is("\n".join(lines).replace("```", "'''")),  # which nothing in them ends
     )
 

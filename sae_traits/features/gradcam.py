@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pickle import UnpicklingError
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from sae_traits.config.features import Backbone, VisionModel, recorded_kind
-from sae_traits.errors import BackboneError, one_line
-from sae_traits.features.model_files import ModelFiles, quiet_transformers
+from sae_traits.errors import BackboneError
+from sae_traits.features.model_files import ModelFiles
 from sae_traits.features.preprocessing import PreparePixels
 from sae_traits.features.vision import patch_vectors
 from sae_traits.schema import BackboneInfo
@@ -114,23 +112,12 @@ def load_classifier(files: ModelFiles) -> nn.Module:
     Raises:
         BackboneError: it has no such head, or only one without trained weights.
     """
-    from transformers import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING, AutoConfig, AutoModelForImageClassification
+    from transformers import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING, AutoModelForImageClassification
 
-    try:
-        config = AutoConfig.from_pretrained(files.name, revision=files.commit, trust_remote_code=False)
-        if type(config) not in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
-            raise BackboneError(f"{files.name} ({config.model_type}) has no classifier; {_CHOOSE}")
-        with quiet_transformers():
-            model, loading = AutoModelForImageClassification.from_pretrained(
-                files.name,
-                revision=files.commit,
-                trust_remote_code=False,
-                weights_only=True,
-                dtype=torch.float32,
-                output_loading_info=True,
-            )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, UnpicklingError) as error:
-        raise BackboneError(f"cannot load the classifier of {files.name}: {one_line(error)}") from error
+    config = files.read_config()
+    if type(config) not in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
+        raise BackboneError(f"{files.name} ({config.model_type}) has no classifier; {_CHOOSE}")
+    model, loading = files.load_model(torch.float32, AutoModelForImageClassification)
     if missing := sorted(loading["missing_keys"]):
         raise BackboneError(f"the weights of {files.name} hold no classifier (no {missing[0]}); {_CHOOSE}")
-    return model.eval().requires_grad_(False)
+    return model

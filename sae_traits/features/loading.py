@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, tee
@@ -12,8 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from sae_traits.errors import CollectionError, ImageError, StoreError
 from sae_traits.features.backbone import Backbone, Prepare, valid_patches
-from sae_traits.images.decode import open_image
-from sae_traits.io import hash_of_file
+from sae_traits.images.decode import decode_image, read_image
 from sae_traits.schema import Collection
 
 
@@ -148,11 +148,11 @@ class _PreparedImages(Dataset[torch.Tensor | CollectionError]):
         record = self.collection.images[row]
         path = self.collection.path(record)
         try:
-            image = open_image(path)
-            unchanged = hash_of_file(path) == record.sha256
-        except (ImageError, StoreError) as error:
+            data = read_image(path)
+            image = decode_image(data)
+        except ImageError as error:
             return CollectionError(f"{path} cannot be read any more: {error}; put it back, or start a new run")
-        if not unchanged:  # what is computed is kept under the hash of the old one
+        if hashlib.sha256(data).hexdigest() != record.sha256:  # what is computed is kept under the hash of the old one
             return CollectionError(f"{path} has changed since the collection was read; start a new run")
         return self.prepare(image)
 

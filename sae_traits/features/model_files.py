@@ -118,11 +118,12 @@ class ModelFiles:
                 f"the config.json of {self.name} is not of a model that transformers knows: {one_line(error)}"
             ) from error
 
-    def load_model(self, dtype: torch.dtype) -> tuple[Any, dict[str, set[str]]]:
-        """The whole model of transformers, in eval mode.
+    def load_model(self, dtype: torch.dtype, auto_class: Any = None) -> tuple[Any, dict[str, set[str]]]:
+        """The whole model of transformers, frozen, in eval mode.
 
         Args:
             dtype: of the weights, whatever they are stored in.
+            auto_class: of transformers; None is AutoModel, without a head.
 
         Returns:
             The model, and the names of tensors that its weights lack (`missing_keys`) or have left over
@@ -138,7 +139,7 @@ class ModelFiles:
 
         try:
             with quiet_transformers():
-                model, loading = AutoModel.from_pretrained(
+                model, loading = (auto_class or AutoModel).from_pretrained(
                     self.name,
                     revision=self.commit,
                     trust_remote_code=False,

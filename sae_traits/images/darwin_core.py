@@ -65,7 +65,12 @@ def list_darwin_core(config: CollectionConfig) -> Listing:
         raise CollectionError(f"{config.path} has no occurrences")
     wanted = select(one_row_per_file(rows, problems), config)
     folder = cache_folder(config.image_cache, "addresses")
-    answers = fetch_images({row.file: urls[row.file] for row in wanted}, folder, connections=config.connections)
+    answers = fetch_images(
+        {row.file: urls[row.file] for row in wanted},
+        folder,
+        connections=config.connections,
+        allow_private_addresses=config.allow_private_addresses,
+    )
     fetched = []
     for row in wanted:
         answer = answers[row.file]

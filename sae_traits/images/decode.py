@@ -32,6 +32,10 @@ UNREAD_SUFFIXES = frozenset(
     {".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2", ".psd", ".svg", ".eps", ".pdf"}
 )
 """Files in a folder with these endings are pictures that are not read; they are reported instead of overlooked."""
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".m4v", ".mov", ".qt", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".mts", ".m2ts"}
+)
+"""Files in a folder with these endings are videos, which are reported as well."""
 
 _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "PPM", "AVIF", "JPEG2000")
 """What Pillow may take a file for; its other readers are not for photographs, and the one for EPS runs a program."""
@@ -39,8 +43,8 @@ _WHITE = (255, 255, 255, 255)
 _BLACK = (0, 0, 0, 255)
 _MAX_ASPECT_RATIO = 100
 """A strip thinner than this would become gigabytes when its short side is resized to a model's input."""
-_DARKEST_WHITE = 16
-"""Of 255: an image of 16 bits without a lighter pixel has 12 bits or fewer."""
+_DARKEST_WHITE = 64
+"""Of 255: an image of 16 bits without a pixel as light as this has 14 bits or fewer."""
 _SAME_COLOUR = 3
 """Of 255: a profile that changes no colour by more is sRGB, as another program has written it."""
 _PHOTOMETRIC, _MIN_IS_WHITE = 262, 0
@@ -86,7 +90,7 @@ def open_image(path: str | Path) -> Image.Image:
     Raises:
         ImageError: the file is missing, empty, truncated, animated, too large or no image; the message says which.
     """
-    return _upright_rgb(_read(Path(path)))
+    return decode_image(read_image(path))
 
 
 def open_mask(path: str | Path) -> NDArray[np.bool_]:
@@ -97,7 +101,7 @@ def open_mask(path: str | Path) -> NDArray[np.bool_]:
     Raises:
         ImageError: as `open_image`.
     """
-    data = _read(Path(path))
+    data = read_image(path)
     with _pillow_errors_as_image_errors():
         return np.asarray(_opaque(_load(data)[0], _BLACK).convert("L")) > _FOREGROUND_ABOVE
 
@@ -108,24 +112,34 @@ def examine_image(path: str | Path) -> ImageFacts:
     Raises:
         ImageError: as `open_image`.
     """
-    return examine_bytes(_read(Path(path)))
+    return examine_bytes(read_image(path))
 
 
 def examine_bytes(data: bytes) -> ImageFacts:
     """Examine the content of an image file, as `examine_image` does."""
-    image = _upright_rgb(data)
+    image = decode_image(data)
     sha256 = hashlib.sha256(data)
     return ImageFacts(*image.size, sha256.hexdigest(), perceptual_hash(image) or sha256.digest())
 
 
-def _read(path: Path) -> bytes:
+def read_image(path: str | Path) -> bytes:
+    """Read the content of an image file, to hash it and to decode it without opening it twice.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
     try:
-        return path.read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror}") from error
 
 
-def _upright_rgb(data: bytes) -> Image.Image:
+def decode_image(data: bytes) -> Image.Image:
+    """Decode the content of an image file to what `open_image` gives.
+
+    Raises:
+        ImageError: as `open_image`.
+    """
     with _pillow_errors_as_image_errors():
         image, orientation = _load(data)
         if orientation in _TURNS:
@@ -150,11 +164,11 @@ def _load(data: bytes) -> tuple[Image.Image, int | None]:
     n_frames = getattr(image, "n_frames", 1)
     if n_frames > 1 and image.format != "MPO":
         raise ImageError(f"it holds {n_frames} frames or pages; save the one that shows the image on its own")
-    is_deep_colour = "RGB" in str(image.tile) and ";16" in str(image.tile)
+    is_cut = ";16" in str(image.tile) and image.mode in ("RGB", "RGBA", "LA")  # Pillow keeps the upper eight bits
     image.load()
-    if is_deep_colour and max(high for _, high in cast(Any, image.getextrema())[:3]) < _DARKEST_WHITE:
-        # Pillow has kept the upper eight of sixteen bits.
-        raise ImageError("its colours fill 12 or fewer of their 16 bits; save it with 8 bits per channel")
+    colours = slice(0, 1 if image.mode == "LA" else 3)
+    if is_cut and max(high for _, high in cast(Any, image.getextrema())[colours]) < _DARKEST_WHITE:
+        raise ImageError("its colours fill 14 or fewer of their 16 bits; save it with 8 bits per channel")
     return _eight_bits(image), _orientation(image)
 
 

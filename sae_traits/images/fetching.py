@@ -2,18 +2,29 @@
 
 `fetched.jsonl` beside the images has one line for each answer: the sha256 of an image, or why there is none. What was
 fetched is not asked for again, nor what is gone; what failed for the moment is asked for by the next command.
+
+Addresses come from tables and datasets of others, so that only servers of the public internet are asked, unless the
+caller allows others: every connection is checked when it stands, also those that a redirection leads to.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import socket
+import threading
+import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib import import_module
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import Any, TextIO, cast
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from sae_traits import __version__
 from sae_traits.errors import ImageError, one_line
@@ -30,11 +41,17 @@ MAX_PAUSE = 60.0
 """Seconds; a server that asks for more (Retry-After) is left alone until the next command."""
 TIMEOUT = 30.0
 """Seconds without a byte after which a server counts as silent."""
+SECONDS_PER_IMAGE = 300.0
+"""All tries and pauses of an image take at most so long."""
+SECONDS_IN_ALL = 24 * 3600.0
+"""Fetching ends after so long; the next command goes on."""
 LOG_FILE = "fetched.jsonl"
 _TOO_LARGE = f"it is larger than {MAX_BYTES / 2**20:.0f} MiB"
 
 _LATER = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Answers of HTTP that may be another one next time."""
+_NAT64 = ip_network("64:ff9b::/96")
+"""IPv6 addresses with an IPv4 address in their last 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +77,14 @@ class _Failed(Exception):
 
 
 def fetch_images(
-    urls: Mapping[str, str], folder: Path, *, connections: int = 8, first_pause: float = FIRST_PAUSE
+    urls: Mapping[str, str],
+    folder: Path,
+    *,
+    connections: int = 8,
+    allow_private_addresses: bool = False,
+    first_pause: float = FIRST_PAUSE,
+    seconds_per_image: float = SECONDS_PER_IMAGE,
+    seconds_in_all: float = SECONDS_IN_ALL,
 ) -> dict[str, Answer]:
     """Fetch the images that are not there yet, and say for each file what came of it.
 
@@ -70,7 +94,10 @@ def fetch_images(
         urls: file, relative to the folder -> address. The files are safe names: see `cache.safe_name`.
         folder: where to write.
         connections: how many are fetched at the same time.
+        allow_private_addresses: whether servers of this machine and of private networks may be asked.
         first_pause: seconds before the second try.
+        seconds_per_image: how long all tries of an image may take.
+        seconds_in_all: how long all images may take.
     """
     answers = {
         answer.file: answer
@@ -82,8 +109,17 @@ def fetch_images(
         return answers
     for parent in {(folder / file).parent for file, _ in missing}:
         parent.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + seconds_in_all
+    clients = threading.local()  # one for each thread, so that a deadline cuts off its own connections alone
+
+    def fetch(file: str, url: str) -> Answer:
+        if not hasattr(clients, "client"):
+            clients.client = _Client(allow_private_addresses)
+        seconds = min(seconds_per_image, end - time.monotonic())
+        return _fetch(clients.client, folder, file, url, first_pause, seconds)
+
     with _open_log(folder) as log, ThreadPoolExecutor(connections) as pool:
-        waiting = [pool.submit(_fetch, folder, file, url, first_pause) for file, url in missing]
+        waiting = [pool.submit(fetch, file, url) for file, url in missing]
         try:
             for done in track(as_completed(waiting), "Fetching images", total=len(waiting)):
                 answer = done.result()
@@ -129,55 +165,126 @@ def _holds(folder: Path, answer: Answer) -> bool:
         return False
 
 
-def _fetch(folder: Path, file: str, url: str, first_pause: float) -> Answer:
+def _fetch(client: _Client, folder: Path, file: str, url: str, first_pause: float, seconds: float) -> Answer:
     """Fetch one image in several tries, with pauses that double, have jitter, and last as long as the server asks."""
-    from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+    from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_before_delay, wait_random_exponential
 
     def is_worth_waiting(error: BaseException) -> bool:
         return isinstance(error, _Failed) and error.pause is not None and error.pause <= MAX_PAUSE
 
+    def fetch_once() -> Answer:
+        data = client.read(url, end - time.monotonic())
+        try:
+            facts = examine_bytes(data)
+        except ImageError as error:
+            raise _Failed(f"what was fetched cannot be used: {error}") from error
+        write_whole(folder / file, data)
+        return Answer(file, url, sha256=facts.sha256, size=len(data))
+
+    if seconds <= 0:
+        return Answer(file, url, reason="the time for fetching is over; run the same command again to go on")
+    end = time.monotonic() + seconds
     usual = wait_random_exponential(multiplier=first_pause, min=first_pause / 2)
     patience = Retrying(
-        stop=stop_after_attempt(TRIES),
+        stop=stop_after_attempt(TRIES) | stop_before_delay(seconds),
         retry=retry_if_exception(is_worth_waiting),
         wait=lambda state: max(cast(Any, state.outcome).exception().pause, usual(state)),
         reraise=True,
     )
     try:
-        return patience(_fetch_once, folder, file, url)
+        return patience(fetch_once)
     except _Failed as failed:
         return Answer(file, url, reason=str(failed), final=failed.pause is None)
 
 
-def _fetch_once(folder: Path, file: str, url: str) -> Answer:
-    from huggingface_hub import get_session
+class _Client:
+    """An HTTP client of one thread, whose connections are checked when they stand and can be cut off."""
 
-    client = get_session()
-    # httpx or httpx2, as huggingface_hub is 1 or 2.
-    http: Any = import_module(type(client).__module__.partition(".")[0])
-    if not url.lower().startswith(("http://", "https://")):
-        raise _Failed("it is no address of the web (http or https)")
-    agent = {"User-Agent": f"sae-traits/{__version__}"}
-    data = bytearray()
-    try:
-        with client.stream("GET", url, headers=agent, timeout=TIMEOUT, follow_redirects=True) as response:
-            _check(response)
-            for chunk in response.iter_bytes():
-                data += chunk
-                if len(data) > MAX_BYTES:
-                    raise _Failed(_TOO_LARGE)
-        content = bytes(data)
-        facts = examine_bytes(content)
-    except (http.InvalidURL, http.UnsupportedProtocol, http.TooManyRedirects, ValueError) as error:
-        raise _Failed(f"the address cannot be used: {one_line(error)}") from error
-    except http.HTTPError as error:
-        raise _Failed(f"it could not be fetched: {one_line(error)}", pause=0.0) from error
-    except ConnectionError as error:  # of huggingface_hub's client, when HF_HUB_OFFLINE is set
-        raise _Failed(f"it could not be fetched: {one_line(error)}", pause=math.inf) from error
-    except ImageError as error:
-        raise _Failed(f"what was fetched cannot be used: {error}") from error
-    write_whole(folder / file, content)
-    return Answer(file, url, sha256=facts.sha256, size=len(content))
+    def __init__(self, allow_private_addresses: bool) -> None:
+        from huggingface_hub import get_session
+
+        # httpx or httpx2, as huggingface_hub is 1 or 2.
+        self._http: Any = import_module(type(get_session()).__module__.partition(".")[0])
+        agent = {"User-Agent": f"sae-traits/{__version__}"}
+        self._client = self._http.Client(headers=agent, timeout=TIMEOUT, follow_redirects=True)
+        self._allow_private_addresses = allow_private_addresses
+        self._proxies = {urlsplit(proxy).hostname for proxy in getproxies().values()}
+        self._host = ""
+        self._streams: deque[Any] = deque(maxlen=32)
+
+    def read(self, url: str, seconds: float) -> bytes:
+        """Read what an address holds, or raise _Failed."""
+        from huggingface_hub import constants
+
+        http = self._http
+        if not url.lower().startswith(("http://", "https://")):
+            raise _Failed("it is no address of the web (http or https)")
+        if constants.HF_HUB_OFFLINE:
+            raise _Failed("it could not be fetched: HF_HUB_OFFLINE is set", pause=math.inf)
+        try:
+            with (
+                self._cut_off_after(seconds),
+                self._client.stream("GET", url, extensions={"trace": self._see}) as reply,
+            ):
+                _check(reply)
+                data = bytearray()
+                for chunk in reply.iter_bytes():
+                    data += chunk
+                    if len(data) > MAX_BYTES:
+                        raise _Failed(_TOO_LARGE)
+                return bytes(data)
+        except (http.InvalidURL, http.UnsupportedProtocol, http.TooManyRedirects, ValueError) as error:
+            raise _Failed(f"the address cannot be used: {one_line(error)}") from error
+        except http.HTTPError as error:
+            raise _Failed(f"it could not be fetched: {one_line(error)}", pause=0.0) from error
+
+    @contextmanager
+    def _cut_off_after(self, seconds: float) -> Iterator[None]:
+        """Shut all connections after a time: a server that sends a byte now and then is never silent."""
+        is_over = threading.Event()
+
+        def cut_off() -> None:
+            is_over.set()
+            for stream in list(self._streams):
+                with suppress(OSError, AttributeError):  # it is closed already
+                    stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(seconds, cut_off)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except self._http.HTTPError:
+            if not is_over.is_set():
+                raise
+        finally:
+            timer.cancel()
+        if is_over.is_set():
+            raise _Failed("it could not be fetched in time", pause=math.inf)
+
+    def _see(self, event: str, info: dict[str, Any]) -> None:
+        """Look at every connection that is made, before anything is sent over it."""
+        if event.endswith("connect_tcp.started"):
+            self._host = info["host"]
+        elif event.endswith(("connect_tcp.complete", "start_tls.complete")):
+            stream = info["return_value"]
+            self._streams.append(stream)
+            address = stream.get_extra_info("server_addr")[0]
+            if not (self._allow_private_addresses or self._host in self._proxies or _is_public(address)):
+                stream.close()
+                raise _Failed(
+                    f"{self._host} is {address}, an address of this machine or of a private network; "
+                    "--allow-private-addresses fetches from there as well",
+                    pause=math.inf,
+                )
+
+
+def _is_public(address: str) -> bool:
+    """Whether an IP address is one of the public internet; IPv4 addresses inside IPv6 ones count as themselves."""
+    ip: IPv4Address | IPv6Address = ip_address(address.partition("%")[0])
+    if isinstance(ip, IPv6Address):
+        ip = IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else ip.ipv4_mapped or ip.sixtofour or ip
+    return ip.is_global and not ip.is_multicast
 
 
 def _check(response: Any) -> None:

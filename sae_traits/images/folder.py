@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError
-from sae_traits.images.decode import IMAGE_SUFFIXES, UNREAD_SUFFIXES
+from sae_traits.images.decode import IMAGE_SUFFIXES, UNREAD_SUFFIXES, VIDEO_SUFFIXES
 from sae_traits.images.listing import Format, Listing, Row, inside_check
+from sae_traits.images.names import is_species
 from sae_traits.images.selection import select
 from sae_traits.images.splits import is_split_label, parse_split
 from sae_traits.schema import Problem
@@ -26,7 +27,7 @@ def list_folder(config: CollectionConfig) -> Listing:
     no images are passed over; images that cannot be used, links to folders and links that lead out are reported.
 
     Raises:
-        CollectionError: there is no image at all, or the folder cannot be listed.
+        CollectionError: there is no image at all, the folder cannot be listed, or those of species lie a level deeper.
     """
     root = config.path
     check_inside = inside_check(root)
@@ -45,6 +46,8 @@ def list_folder(config: CollectionConfig) -> Listing:
             f"{_LAYOUT}, or a metadata.csv with the columns file and species" if config.labels else "photographs in it"
         )
         raise CollectionError(f"no image in {root}; expected {layout}")
+    if config.labels:
+        _refuse_folder_above(root, rows, config)
     return Listing(root=root, rows=tuple(select(rows, config)), problems=tuple(problems))
 
 
@@ -52,6 +55,22 @@ FORMAT = Format(
     name="a folder of images on this machine",
     recognise=lambda config: partial(list_folder, config) if config.path.is_dir() else None,
 )
+
+
+def _refuse_folder_above(root: Path, rows: Sequence[Row], config: CollectionConfig) -> None:
+    """Raise a CollectionError where no folder names a species, and folders inside them do."""
+    if any(is_species(label, codes=config.species_codes) for label in {row.label for row in rows}):
+        return
+    inner = {PurePosixPath(row.file).parent for row in rows}
+    named = sorted(folder for folder in inner if is_species(folder.name) and len(folder.parts) > 1)
+    if not rows and is_species(root.name):
+        raise CollectionError(f"the images lie in {root} itself, not in folders of species; give {root.parent} instead")
+    if named:
+        folders = sorted({root.joinpath(*folder.parts[:-1]) for folder in named})
+        advice = f"give {folders[0]} as the source" if len(folders) == 1 else "put these side by side, or make a table"
+        raise CollectionError(
+            f"the folders of {root} name no species, but those inside them do, such as {named[0]}; {advice}"
+        )
 
 
 def _row(file: str) -> Row:
@@ -89,3 +108,5 @@ def _walk(root: Path, folder: str) -> Iterator[tuple[str, str | None]]:
             yield path, None
         elif suffix in UNREAD_SUFFIXES:
             yield path, f"{suffix} files are not read; convert it to JPEG or PNG"
+        elif suffix in VIDEO_SUFFIXES:
+            yield path, "videos are not read; save the frames that show the animal as JPEG or PNG"

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from sae_traits.errors import CollectionError
 
 HYBRID_SIGN = "×"
+MAX_LENGTH = 200
+"""Characters; a longer label is no name. The longest published ones, with authors, have some 120."""
 
 _LOWER = "a-zà-öø-þœ"
 _UPPER = "A-ZÀ-ÖØ-ÞŒ"
@@ -17,6 +19,7 @@ _EPITHET = re.compile(rf"(?=.{{2}})[{_LOWER}]+(-[{_LOWER}]+)*")
 _SHOUTED_EPITHET = re.compile(rf"(?=.{{2}})[{_UPPER}]+(-[{_UPPER}]+)*")
 _SUBGENUS = re.compile(rf"\([{_UPPER}{_LOWER}]+\)")
 _ABBREVIATION = re.compile(rf"[{_UPPER}{_LOWER}]{{1,3}}\.")
+_CODE = re.compile(r"[\w.:#()-]+")
 _YEAR = re.compile(r"[(\[]*(1[6-9]|20)\d\d[a-z]?[)\],;.]*")
 
 _OPEN = frozenset(
@@ -38,9 +41,10 @@ _SEVERAL = frozenset({"agg", "aggr", "aggregate", "complex", "group", "gr", "or"
 _DOUBT = frozenset(
     {"uncertain", "probably", "possibly", "perhaps", "maybe", "doubtful", "unsure", "tentative", "unconfirmed"}
 )
-_HYBRID = frozenset({"hybrid", "hybr", "hyb"})
+_HYBRID = frozenset({"hybrid", "hybr", "hyb", HYBRID_SIGN})
 _COMPARED = frozenset({"cf", "aff", "nr", "near"})
 """Words that leave open what follows them, or what stands before them if nothing does."""
+_UNSURE = _DOUBT | _COMPARED | _HYBRID | _SEVERAL
 _AND = frozenset({"&", "et", "and", "und", "+"})
 _IN_NAMES_OF_AUTHORS = frozenset(
     {"al", "de", "da", "di", "du", "del", "der", "den", "la", "le", "van", "von", "zu", "ter"}
@@ -51,29 +55,61 @@ _IN_NAMES_OF_AUTHORS = frozenset(
 class ParsedName:
     """A label placed at a species."""
 
-    genus: str
+    genus: str | None
+    """None for the code of a species whose genus is not known."""
     species: str
-    """The binomial."""
+    """The binomial, or the code."""
     note: str | None = None
     """What the label said beyond the binomial: author, year, subgenus, subspecies, variety, form."""
 
 
-def parse_name(label: str | None) -> ParsedName:
+def parse_name(label: str | None, *, codes: bool = False, genus: str | None = None) -> ParsedName:
     """Read the binomial in a label such as "Papilio machaon Linnaeus, 1758" or "Magnolia_x_soulangeana".
 
     Author, year, subgenus and ranks below the species are left out, and the note says so. The names of hybrids are
     written "Magnolia × soulangeana", those of hybrid genera "×Mahoberberis neubertii".
 
+    Args:
+        label: as the source has it; an epithet alone stands behind `genus`.
+        codes: whether labels with a number that are no binomials, such as "Viola v01", "Megaselia sp. 3YDA" or
+            BOLD:AAB1234, name a species of their own, as they are written.
+        genus: of a column of its own.
+
     Raises:
         CollectionError: the label names no single species; the message is the reason, with the label.
     """
+    if label and genus and _EPITHET.fullmatch(label.strip()):
+        label = f"{genus} {label.strip()}"
     words = _words(label or "")
     if not words:
         raise CollectionError("it has no species name")
+    quoted = _quoted(label)
+    if sum(map(len, words)) + len(words) > MAX_LENGTH:
+        raise CollectionError(f"{quoted} is too long for a species name (more than {MAX_LENGTH} characters)")
     try:
         return _parse(words)
     except CollectionError as error:
-        raise CollectionError(f"{_quoted(label)} cannot be placed at a species: {error}") from error
+        is_code = _is_code(words)
+        if is_code and codes:
+            named = words[0].capitalize() if len(words) > 1 and _GENUS.fullmatch(words[0]) else None
+            return ParsedName(genus or named, " ".join(words))
+        advice = "; if it is the code of a morphospecies or a BIN, add --species-codes" if is_code else ""
+        raise CollectionError(f"{quoted} cannot be placed at a species: {error}{advice}") from error
+
+
+def is_species(label: str | None, *, codes: bool = False) -> bool:
+    """Whether a label can be placed at a species."""
+    try:
+        parse_name(label, codes=codes)
+    except CollectionError:
+        return False
+    return True
+
+
+def _is_code(words: list[str]) -> bool:
+    """Whether words are a code: one has a number that is no year, and none says that the species is in doubt."""
+    numbered = any(any(map(str.isdigit, word)) and not _YEAR.fullmatch(word) for word in words)
+    return numbered and all(_CODE.fullmatch(word) and word.lower().strip(".") not in _UNSURE for word in words)
 
 
 def _quoted(label: str | None) -> str:
@@ -156,10 +192,3 @@ def _check_rest(words: list[str]) -> None:
             raise CollectionError("it is marked as doubtful")
         if any(letter.isdigit() for letter in word) and not _YEAR.fullmatch(word):
             raise CollectionError(f"{word!r} is a number of a provisional name")
-
-
-def with_genus(label: str | None, genus: str | None) -> str | None:
-    """Put the genus before a label that is an epithet alone, as tables with a column for each of them have it."""
-    if label and genus and _EPITHET.fullmatch(label.strip()):
-        return f"{genus} {label.strip()}"
-    return label

@@ -15,7 +15,7 @@ from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError, ImageError
 from sae_traits.images.decode import ImageFacts, examine_image, open_mask
 from sae_traits.images.listing import Listing, Row
-from sae_traits.images.names import ParsedName, parse_name, with_genus
+from sae_traits.images.names import ParsedName, parse_name
 from sae_traits.images.near_identical import near_identical_groups
 from sae_traits.images.note import read_note
 from sae_traits.images.sources import list_source
@@ -59,7 +59,10 @@ def read_collection(config: CollectionConfig, *, listing: Listing | None = None,
     """
     listing = listing or list_source(config)
     problems = list(listing.problems)
-    placed = _place(listing.rows, problems) if config.labels else [(_unlabelled(row), Taxon()) for row in listing.rows]
+    if config.labels:
+        placed = _place(listing.rows, config.species_codes, problems)
+    else:
+        placed = [(replace(row, split=None, mask_file=None), Taxon()) for row in listing.rows]
     examined = sorted(_examine(listing.root, placed, problems, workers), key=lambda item: item.row.file)
     problems.sort(key=lambda problem: (problem.file, problem.reason))
     if not examined:
@@ -89,16 +92,12 @@ def image_id_of(file: str) -> str:
     return f"{stem}-{digest}" if stem else digest
 
 
-def _unlabelled(row: Row) -> Row:
-    return replace(row, split=None, mask_file=None)
-
-
-def _place(rows: Sequence[Row], problems: list[Problem]) -> list[tuple[Row, Taxon]]:
+def _place(rows: Sequence[Row], codes: bool, problems: list[Problem]) -> list[tuple[Row, Taxon]]:
     """Place every row at a species; what is left out of a label, or contradicts it, is told as a note."""
     placed: list[tuple[Row, ParsedName]] = []
     for row in rows:
         try:
-            placed.append((row, parse_name(with_genus(row.label, row.ranks.genus))))
+            placed.append((row, parse_name(row.label, codes=codes, genus=row.ranks.genus)))
         except CollectionError as error:
             problems.append(Problem(row.file, str(error)))
     noted = [(row.label, name) for row, name in placed if name.note]

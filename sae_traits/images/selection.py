@@ -10,7 +10,7 @@ from hashlib import blake2b
 from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError
 from sae_traits.images.listing import Row
-from sae_traits.images.names import parse_name, with_genus
+from sae_traits.images.names import parse_name
 from sae_traits.images.splits import parse_split
 
 _NAMES_SHOWN = 5
@@ -60,7 +60,7 @@ def draw_per_species(rows: Sequence[Row], config: CollectionConfig) -> list[Row]
     places: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     kept: set[int] = set()
     for place, row in enumerate(rows):
-        species = _species(with_genus(row.label, row.ranks.genus))
+        species = _species(row.label, row.ranks.genus, config.species_codes)
         if species is None:
             kept.add(place)
         else:
@@ -72,9 +72,9 @@ def draw_per_species(rows: Sequence[Row], config: CollectionConfig) -> list[Row]
 
 
 @cache
-def _species(label: str | None) -> str | None:
+def _species(label: str | None, genus: str | None, codes: bool) -> str | None:
     try:
-        return parse_name(label).species
+        return parse_name(label, codes=codes, genus=genus).species
     except CollectionError:
         return None
 

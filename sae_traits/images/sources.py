@@ -16,7 +16,7 @@ from sae_traits.images.note import read_note
 FORMATS: tuple[Format, ...] = (hub.FORMAT, bioscan.FORMAT, darwin_core.FORMAT, table.FORMAT, folder.FORMAT)
 """In the order in which they are tried; a new one is a file with a `FORMAT`, and a place here."""
 
-_OPTIONS_OF_FETCHING = ("image_cache", "connections")
+_OPTIONS_OF_FETCHING = ("image_cache", "connections", "allow_private_addresses")
 """They say how images are fetched, not which."""
 
 
@@ -53,15 +53,19 @@ def fingerprint(config: CollectionConfig, listing: Listing | None = None) -> str
     """Hash all that the result of `read_collection` depends on, without opening an image.
 
     It covers the configuration, the paths and labels of the source, and the size and time of change of every image and
-    mask: the same hash means that nothing has changed.
+    mask: the same hash means that nothing has changed. A folder or table that was moved, with its images, has not.
 
     Raises:
         CollectionError: as `list_source`.
     """
     listing = listing or list_source(config)
     options = {name: value for name, value in asdict(config).items() if name not in _OPTIONS_OF_FETCHING}
+    root = os.path.realpath(listing.root)
+    if config.path.exists():
+        del options["source"]
+        root = os.path.relpath(root, os.path.realpath(config.path))
     state = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
-    state.update(os.path.realpath(listing.root).encode())
+    state.update(root.encode())
     for row in listing.rows:
         state.update(repr(row).encode())
         for file in (row.file, row.mask_file):

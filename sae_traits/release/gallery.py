@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from PIL import Image
-
-from sae_traits.images.decode import open_image
-from sae_traits.images.pictures import PictureCache
 from sae_traits.release.facts import LatentPicture, Rights
-from sae_traits.release.rows import PREVIEW_SIDE
-from sae_traits.schema import ChosenLatent, Collection, ImageRecord
+from sae_traits.schema import ChosenLatent
+from sae_traits.traits.contact_sheet import OpenPicture
 from sae_traits.traits.latent_pages import LatentPage, contact_sheet
 
 N_LATENTS = 6
@@ -45,9 +40,8 @@ def latents_to_show(chosen: Mapping[str, Mapping[int, ChosenLatent]]) -> list[Ch
 def draw_latents(
     pages: Sequence[LatentPage],
     choices: Sequence[ChosenLatent],
-    collection: Collection,
+    open_picture: OpenPicture,
     folder: Path,
-    cache: PictureCache | None = None,
 ) -> tuple[LatentPicture, ...]:
     """Draw the strongest regions of some latents into the folder of an SAE; earlier pictures go.
 
@@ -56,13 +50,6 @@ def draw_latents(
     Returns:
         The pictures, in the order of `choices`; a latent without a photograph has none.
     """
-
-    def open_picture(record: ImageRecord) -> Image.Image:
-        path = collection.path(record)
-        if cache is None:
-            return open_image(path)
-        return Image.open(io.BytesIO(cache.get_or_make(record.sha256, PREVIEW_SIDE, lambda: open_image(path))))
-
     for former in folder.glob(PICTURE):
         former.unlink()
     by_latent = {page.latent: page for page in pages}

@@ -80,7 +80,15 @@ def _beside(folder: Path, ending: str) -> Path:
     return folder.with_name(f"{folder.name}.{ending}")
 
 
-def rehydrate(dataset: Path, folder: Path, *, photographs: Path | None, connections: int, workers: int) -> Rehydrated:
+def rehydrate(
+    dataset: Path,
+    folder: Path,
+    *,
+    photographs: Path | None,
+    connections: int,
+    workers: int,
+    allow_private_addresses: bool = False,
+) -> Rehydrated:
     """Write a dataset with its images.
 
     Args:
@@ -89,6 +97,7 @@ def rehydrate(dataset: Path, folder: Path, *, photographs: Path | None, connecti
         photographs: folder with the original files, in any order and under any name; None fetches them.
         connections: photographs that are fetched at the same time.
         workers: threads that read, resize and encode images.
+        allow_private_addresses: whether servers of this machine and of private networks may be asked.
 
     Raises:
         ConfigError: there must be 1 to 64 connections.
@@ -107,7 +116,11 @@ def rehydrate(dataset: Path, folder: Path, *, photographs: Path | None, connecti
     sources = list(_rows_of(dataset, "images", columns=_SOURCE))
     kept = _beside(folder, PHOTOGRAPHS)
     try:
-        found = list(_found_in(photographs, sources) if photographs else _fetched(sources, kept, connections))
+        found = list(
+            _found_in(photographs, sources)
+            if photographs
+            else _fetched(sources, kept, connections, allow_private_addresses)
+        )
     except OSError as error:
         raise ReleaseError(
             f"cannot use {error.filename or kept}: {error.strerror or error}; mend that, and run again"
@@ -196,10 +209,15 @@ def _found_in(photographs: Path, sources: list[Row]) -> Iterator[Path | str]:
             yield f"no file of {photographs} has its sha256"
 
 
-def _fetched(sources: list[Row], folder: Path, connections: int) -> Iterator[Path | str]:
+def _fetched(sources: list[Row], folder: Path, connections: int, allow_private_addresses: bool) -> Iterator[Path | str]:
     """Yield the photograph of each image, fetched into a folder unless it is there, or why there is none."""
     files = {row["source_url"]: _file_of(row["source_url"]) for row in sources if row["source_url"]}
-    answers = fetch_images({file: url for url, file in files.items()}, folder, connections=connections)
+    answers = fetch_images(
+        {file: url for url, file in files.items()},
+        folder,
+        connections=connections,
+        allow_private_addresses=allow_private_addresses,
+    )
     for row in sources:
         if not row["source_url"]:
             yield "it has no address; give the folder that it lies in (--photographs)"

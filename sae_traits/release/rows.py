@@ -20,7 +20,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from sae_traits.describers.overlay import draw_region
 from sae_traits.errors import ImageError, ReleaseError
-from sae_traits.images.decode import open_image
+from sae_traits.images.decode import decode_image
 from sae_traits.images.pictures import PictureCache, encoded, fitted_size, released_picture, resized
 from sae_traits.release.tables import Row, scale_region
 from sae_traits.schema import Region, Split
@@ -117,7 +117,7 @@ class SourceImage:
     def pixels(self) -> Image.Image:
         """The upright RGB image."""
         try:
-            return open_image(self.path)
+            return decode_image(self.data)
         except ImageError as error:
             raise ReleaseError(f"{self.path} can no longer be used: {error}") from error
 

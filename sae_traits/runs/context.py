@@ -15,7 +15,7 @@ from sae_traits.config import AdoptedSAE, FeaturesConfig, ReleasedLatents, RunCo
 from sae_traits.config.command_line import command_of
 from sae_traits.config.layers import read_config, to_yaml
 from sae_traits.config.tree import build, with_absolute_paths
-from sae_traits.errors import ConfigError, StoreError
+from sae_traits.errors import CollectionError, ConfigError, StoreError
 from sae_traits.io import write_text
 from sae_traits.runs.folder import RunFolder
 from sae_traits.runs.lock import writing
@@ -64,6 +64,8 @@ class Context:
     ) -> Context:
         """A run in a new folder, or one that was begun there from the same source; its config.yaml is written.
 
+        A source that is not where it was, but at the place that is given now, counts as the same.
+
         Raises:
             ConfigError: the folder holds a run of another source, or lies among the images.
             StoreError: the folder cannot be written.
@@ -78,7 +80,7 @@ class Context:
         if "collect" in context.steps.records and context.folder.config.is_file():
             former = build(RunConfig, read_config(context.folder.config)).collection.source
             if former != source:
-                raise ConfigError(f"{folder} is a run of {former}; choose another --out for {source}")
+                context.move_source(former)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -150,6 +152,30 @@ class Context:
         """The images, as the step `collect` read them."""
         return Collection.load(self.folder.images)
 
+    def move_source(self, former: str | None) -> None:
+        """Go on with a source that is no longer where it was, but at the place that is configured now.
+
+        Raises:
+            ConfigError: it is still there, so that this is another source; or the images are at neither place.
+        """
+        source = self.config.collection.source or ""
+        if former is None or "://" in former or Path(former).exists():
+            raise ConfigError(f"{self.folder.path} is a run of {former}; choose another --out for {source}")
+        if not Path(source).exists():
+            raise ConfigError(self._what_to_do_without(former))
+        self.folder.images.unlink(missing_ok=True)  # it says where the images were
+
+    def check_images_are_there(self) -> None:
+        """Raise a CollectionError where the folder of all images is gone."""
+        if self.folder.images.is_file() and not self.collection.root.exists():
+            raise CollectionError(self._what_to_do_without(str(self.collection.root)))
+
+    def _what_to_do_without(self, source: str) -> str:
+        return (
+            f"the images are no longer in {source}; where they have moved, "
+            f"`sae-traits run NEW_PLACE --out {self.folder.path}` goes on with them"
+        )
+
     def check_masks(self) -> None:
         """Raise a ConfigError where masks are to be used and no image has one."""
         if self.config.describer.use_masks and not any(record.mask_file for record in self.collection.images):
@@ -164,7 +190,9 @@ class Context:
         from sae_traits.sae.model import SAE
 
         train = self.config.train
-        return SAE.from_pretrained(train.sae, revision=train.revision) if isinstance(train, AdoptedSAE) else None
+        if not isinstance(train, AdoptedSAE):
+            return None
+        return SAE.from_pretrained(train.sae, subfolder=train.subfolder, revision=train.revision)
 
     @cached_property
     def backbone(self) -> Backbone:

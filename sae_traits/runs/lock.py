@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +14,14 @@ from sae_traits.errors import StoreError
 def writing(folder: Path) -> Iterator[None]:
     """Keep other commands from writing to a run for as long as the block lasts; a kill frees it, readers go on.
 
+    A folder that is read-only has no writer, hence no lock: what is finished in it can be looked at.
+
     Raises:
-        StoreError: another command writes to it, or the folder cannot be written.
+        StoreError: another command writes to it, or the lock is another person's.
     """
+    if not os.access(folder, os.W_OK):
+        yield
+        return
     from filelock import FileLock, Timeout
 
     try:

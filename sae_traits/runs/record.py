@@ -74,7 +74,15 @@ class Steps:
         """What a finished step counted; empty where it is not finished."""
         return self.records[name]["counts"] if self.is_current(name) else {}
 
-    def do(self, name: str, inputs: Mapping[str, Any], outputs: Iterable[Path], work: Callable[[], Counts]) -> Counts:
+    def do(
+        self,
+        name: str,
+        inputs: Mapping[str, Any],
+        outputs: Iterable[Path],
+        work: Callable[[], Counts],
+        *,
+        hashed: bool = True,
+    ) -> Counts:
         """Do a step, unless it is finished with the same inputs and its files are as they were; what it counted.
 
         Args:
@@ -83,6 +91,8 @@ class Steps:
             outputs: files and folders that it writes.
             work: makes the output; returns what it counted. A count `n_open` above zero means that something is left
                 to do: the step is then done again next time.
+            hashed: whether the files are hashed; False for large ones that carry checksums and are checked where they
+                are read.
 
         Raises:
             StoreError: a step before it is not finished.
@@ -102,7 +112,7 @@ class Steps:
         started = time.monotonic()
         counts = work()
         seconds = round(time.monotonic() - started, 1)
-        files = dict(self._files(outputs)) if self.keep else {}
+        files = dict(self._files(outputs, hashed)) if self.keep else {}
         self.records[name] = {
             "fingerprint": fingerprint, "after": after, "seconds": seconds, "counts": counts, "files": files,
         }  # fmt: skip
@@ -125,14 +135,14 @@ class Steps:
             folder / file for file, written in files.items() if not _is_as_written(folder / file, written, thorough)
         ]
 
-    def _files(self, outputs: Iterable[Path]) -> Iterator[tuple[str, list[Any]]]:
-        """Every file of some outputs with its size, time and hash."""
+    def _files(self, outputs: Iterable[Path], hashed: bool) -> Iterator[tuple[str, list[Any]]]:
+        """Yield every file of some outputs with its size, time and hash."""
         for output in outputs:
             for path in sorted(output.rglob("*")) if output.is_dir() else [output]:
                 if path.is_file():
                     status = path.stat()
                     name = path.relative_to(self.path.parent).as_posix()
-                    yield name, [status.st_size, status.st_mtime_ns, hash_of_file(path)]
+                    yield name, [status.st_size, status.st_mtime_ns, hash_of_file(path) if hashed else None]
 
     def _say(self, message: str) -> None:
         if self.keep:
@@ -145,6 +155,8 @@ def _is_as_written(path: Path, written: list[Any], thorough: bool) -> bool:
         status = path.stat()
         if status.st_size != size:
             return False
-        return (status.st_mtime_ns == time_ns and not thorough) or hash_of_file(path) == sha256
+        if sha256 is None or (status.st_mtime_ns == time_ns and not thorough):
+            return True
+        return hash_of_file(path) == sha256
     except (OSError, StoreError):
         return False

@@ -85,7 +85,7 @@ def write_model_card_of(context: Context, folder: Path, terms: Terms | None = No
         provenance=provenance_of(context, is_public=terms is not None),
         # What the regions of a baseline came to says nothing of the SAE.
         results=context.results if context.config.regions.kind == "sae" else None,
-        gallery=_gallery(context, folder),
+        gallery=gallery_of(context, folder),
     )
     config = SAE.from_pretrained(folder).config.to_dict()
     write_model_card(folder, config, repo_id=terms.model_repo if terms else None, facts=facts)
@@ -127,7 +127,7 @@ def _options(regions: Any) -> dict[str, Any]:
     return {"contrast": contrast.pop("kind"), **contrast, **values}
 
 
-def _gallery(context: Context, folder: Path) -> tuple[LatentPicture, ...]:
+def gallery_of(context: Context, folder: Path) -> tuple[LatentPicture, ...]:
     """Pictures of latents, where images may be embedded and the codes are those of the SAE."""
     choices, pages = [], []
     if context.config.release.images == "embed" and context.config.regions.kind == "sae":
@@ -141,4 +141,4 @@ def _gallery(context: Context, folder: Path) -> tuple[LatentPicture, ...]:
             latents=[choice.latent for choice in choices],
             n_strongest=N_LOOKED_AT,
         )
-    return draw_latents(pages, choices, context.collection, folder, context.pictures)
+    return draw_latents(pages, choices, context.open_picture, folder)

@@ -76,11 +76,11 @@ class Summary:
             lines.append(f"          {note}")
         if n := counts["n_near_identical"]["split"]:
             lines.append(
-                f"          {n} images nearly equal one of another split, see {where}; the source's splits are kept "
+                f"          {_nearly_equal(n)} one of another split, see {where}; the source's splits are kept "
                 "(--near-identical train moves them)"
             )
         if n := counts["n_near_identical"]["species"]:
-            lines.append(f"          {n} images nearly equal one of another species, see {where}")
+            lines.append(f"          {_nearly_equal(n)} one of another species, see {where}")
         return lines
 
     def _traits(self, counts: dict[str, Any]) -> list[str]:
@@ -108,3 +108,7 @@ class Summary:
                 f"sae-traits evaluate {folder.path} --clip imageomics/bioclip"
             )
         return lines
+
+
+def _nearly_equal(n: int) -> str:
+    return f"{n} images nearly equal" if n > 1 else "1 image nearly equals"

@@ -12,6 +12,12 @@ from torch import Tensor
 from torch.nn import functional
 
 
+def rows_of(offsets: Tensor, n: int) -> Tensor:
+    """The row of each of `n` entries, of where each row starts and the last one ends `[n_rows + 1]`."""
+    rows = torch.arange(len(offsets) - 1, device=offsets.device)
+    return torch.repeat_interleave(rows, offsets.diff(), output_size=n)
+
+
 @dataclass(frozen=True)
 class Selection:
     """Places in a batch of latents `[n, n_latents]`, row by row."""
@@ -34,8 +40,7 @@ class Selection:
     @cached_property
     def rows(self) -> Tensor:
         """The row of each place `[n_selected]`."""
-        rows = torch.arange(len(self.offsets) - 1, device=self.offsets.device)
-        return torch.repeat_interleave(rows, self.offsets.diff(), output_size=len(self.latents))
+        return rows_of(self.offsets, len(self.latents))
 
     @cached_property
     def flat(self) -> Tensor:

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from sae_traits.errors import ConfigError
 from sae_traits.features.source import FeatureSource
-from sae_traits.sae.architectures.nmf import positive_and_negative
+from sae_traits.sae.architectures.fitted import positive_and_negative
 from sae_traits.sae.model import SAE, SAEConfig
 from sae_traits.schema import BackboneInfo
 
@@ -41,7 +41,7 @@ def fit_baseline(
     Args:
         name: one of BASELINES.
         patches: a sample of training features `[n, d_model]`.
-        n_latents: size of the dictionary; PCA and NMF have at most 2 d_model (`max_n_latents`).
+        n_latents: size of the dictionary; PCA and NMF have at most 2 d_model.
         k: active latents per patch, of `random`; the others find their own number.
         seed: of what is random.
         backbone: where the features came from, for the record.
@@ -59,25 +59,15 @@ def fit_to_source(
 ) -> SAE:
     """The baseline of a name, fitted to all patches of random images, SAMPLED_PATCHES at most.
 
-    Args:
-        name: one of BASELINES.
-        source: features of a collection.
-        rows: of the images to fit to, for example those of the train split `[n]`.
-        n_latents: of the SAE that it is compared with; where the baseline cannot have so many, it has all it can.
-        k: of that SAE.
-        seed: of the sample, and of what is random.
+    The images are taken of the collection's `rows [n]`; `n_latents` and `k` are those of the SAE that it is compared
+    with, and where the baseline cannot have so many latents, it has all it can.
     """
     order = np.random.default_rng(seed).permutation(rows)
     n_until = np.cumsum(source.patch_counts()[order])
     n_images = max(1, int(np.searchsorted(n_until, SAMPLED_PATCHES, side="right")))
     patches = torch.cat([shard.features.float() for shard in source.shards(np.sort(order[:n_images]))])
-    n_latents = max_n_latents(name, n_latents, d_model=source.info.d_model, n_patches=len(patches))
+    n_latents = _baseline(name).max_n_latents(n_latents, source.info.d_model, len(patches))
     return fit_baseline(name, patches, n_latents, k=k, seed=seed, backbone=source.info)
-
-
-def max_n_latents(name: str, n_latents: int, *, d_model: int, n_patches: int) -> int:
-    """The most latents, up to `n_latents`, that a baseline can have of `n_patches` patches of width `d_model`."""
-    return _baseline(name).max_n_latents(n_latents, d_model, n_patches)
 
 
 def fit_pca(patches: Patches, n_latents: int, *, k: int | None = None, seed: int = 0) -> SAE:
@@ -222,6 +212,8 @@ def _as_tensor(patches: Patches) -> Tensor:
     x = torch.as_tensor(patches, dtype=torch.float32).cpu()
     if x.ndim != 2 or not len(x):
         raise ConfigError(f"a baseline is fitted to patches [n, d_model], not to an array {list(x.shape)}")
+    if not bool(x.isfinite().all()):
+        raise ConfigError("the patches that a baseline is fitted to have NaN or infinities")
     return x
 
 
@@ -243,14 +235,9 @@ def _fitted(
     """An SAE of these weights, centred on the mean of `x [n, d_model]`; without `b_enc` it is zero."""
     n_latents, d_model = W_dec.shape
     record = {"n_patches": len(x), **(training or {})}
-    sae = SAE.from_config(
-        SAEConfig(architecture=architecture, d_model=d_model, n_latents=n_latents, k=k, training=record)
-    )
-    weights = {
-        "W_enc": W_enc,
-        "b_enc": torch.zeros(n_latents) if b_enc is None else b_enc,
-        "W_dec": W_dec,
-        "b_dec": x.mean(0, dtype=torch.float64),
-    }
-    sae.load_state_dict(weights)  # copies, in float32
+    config = SAEConfig(architecture=architecture, d_model=d_model, n_latents=n_latents, k=k, training=record)
+    sae = SAE.from_config(config)
+    b_enc = torch.zeros(n_latents) if b_enc is None else b_enc
+    b_dec = x.mean(0, dtype=torch.float64)
+    sae.load_state_dict({"W_enc": W_enc, "b_enc": b_enc, "W_dec": W_dec, "b_dec": b_dec})  # copies, in float32
     return sae.eval()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sae_traits.config.train import TrainConfig
-from sae_traits.errors import ConfigError
+from sae_traits.errors import ConfigError, StoreError
 from sae_traits.features.extract import check_launch
 from sae_traits.features.source import FeatureSource
 from sae_traits.features.stream import PatchStream, moments
@@ -28,11 +29,7 @@ SAMPLE_FOR_MOMENTS = 1000
 
 
 def make_accelerator(tracker: str | None, folder: Path) -> Accelerator:
-    """The processes and devices, with one of Accelerate's trackers if one is named.
-
-    Args:
-        tracker: name of the tracker, or None.
-        folder: for its files.
+    """The processes and devices, with one of Accelerate's trackers, which writes to `folder`, if one is named.
 
     Raises:
         ConfigError: the tracker is not installed, or several processes were launched that do not know of each other.
@@ -59,22 +56,15 @@ def train_on_source(
     checkpoint: Path,
     accelerator: Accelerator,
 ) -> list[SAE]:
-    """Train SAEs side by side on the patches of some images, resuming from the checkpoint if there is one.
+    """Train SAEs side by side on the patches of the images `rows [n]`, resuming from the checkpoint if there is one.
 
-    Args:
-        source: features of a collection.
-        rows: of the images to train on `[n]`.
-        config: the training as a whole; its seed is that of the order of patches, its tracker gets the curves.
-        configs: the settings of each SAE.
-        collection: its name, for the record.
-        checkpoint: file of a killed training; the caller removes it once the SAEs are saved.
-        accelerator: device and processes.
-
-    Returns:
-        The SAEs of raw features, on the CPU, in the order of `configs`; see `trainer.train_saes`, also for errors.
+    `config` is that of the training as a whole: its seed is that of the order of patches, its tracker gets the curves;
+    `configs` are those of each SAE. The rest, what is returned and errors are as in `trainer.train_saes`.
     """
     feature_moments = moments(source, rows, max_images=SAMPLE_FOR_MOMENTS if source.is_computed else None)
     scale = (feature_moments.mean_squared_deviation / source.info.d_model) ** 0.5
+    if not math.isfinite(scale):
+        raise StoreError("the features have NaN or infinities; extract them again, for example with more precision")
     n_steps = n_steps_for(config)
 
     def batches(start: int) -> Iterator[Tensor]:
@@ -82,8 +72,8 @@ def train_on_source(
         with closing(iter(_stream(source, rows, config, start, accelerator))) as stream:
             yield from stream
 
-    n_processes, precision = accelerator.num_processes, accelerator.mixed_precision
-    order = f"{n_steps} steps, order {config.seed}, {n_processes} processes,"
+    precision = accelerator.mixed_precision
+    order = f"{n_steps} steps, order {config.seed},"
     training = {
         "collection": collection,
         "n_images": len(rows),
@@ -128,10 +118,7 @@ def _stream(
 
 @contextmanager
 def _tracking(accelerator: Accelerator, tracker: str | None, settings: Mapping[str, Any]) -> Iterator[None]:
-    """What is trained meanwhile is logged, and the log is closed whatever happens.
-
-    `Accelerator.end_training` would end the processes' group too, which is still needed.
-    """
+    """Log what is trained meanwhile, and close the log whatever happens."""
     if tracker is None:
         yield
         return
@@ -139,5 +126,5 @@ def _tracking(accelerator: Accelerator, tracker: str | None, settings: Mapping[s
     try:
         yield
     finally:
-        for opened in accelerator.trackers:
+        for opened in accelerator.trackers:  # `end_training` would end the processes' group too
             opened.finish()

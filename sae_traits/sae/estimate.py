@@ -12,7 +12,7 @@ from sae_traits.sae.trainer import n_steps_for
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingEstimate:
-    """How long a training is: steps, patches and floating-point operations."""
+    """How long a training of one SAE or several is."""
 
     n_saes: int
     n_steps: int
@@ -39,13 +39,7 @@ class TrainingEstimate:
 
 
 def estimate_training(configs: Sequence[TrainConfig], *, d_model: int, n_different_patches: int) -> TrainingEstimate:
-    """How long the training of one SAE is, or of several on the same batches.
-
-    Args:
-        configs: of each SAE; they have the same batches.
-        d_model: width of the features.
-        n_different_patches: of all training images.
-    """
+    """How long a training is, of one SAE or of several on the same batches, on features of width `d_model`."""
     n_steps, batch_size = n_steps_for(configs[0]), configs[0].batch_size
     return TrainingEstimate(
         n_saes=len(configs),

@@ -71,11 +71,11 @@ class Extractor:
         return [(of_image[torch.from_numpy(grid.valid)], grid) for of_image, grid in zip(features, grids, strict=True)]
 
     @cached_property
-    def _prepared_shape(self) -> list[int]:
-        return list(self.prepare(Image.new("RGB", (8, 8))).shape)
+    def _prepared_shape(self) -> torch.Size:
+        return self.prepare(Image.new("RGB", (8, 8))).shape
 
     def _check_batch(self, batch: Tensor) -> None:
-        if list(batch.shape[1:]) != self._prepared_shape or not batch.is_floating_point():
+        if batch.shape[1:] != self._prepared_shape or not batch.is_floating_point():
             wanted = ", ".join(map(str, self._prepared_shape))
             raise ImageError(
                 f"a batch holds prepared images [n, {wanted}] as real numbers, not {batch.dtype} {list(batch.shape)}; "

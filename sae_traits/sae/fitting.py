@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator
-from itertools import chain, count
+from itertools import chain, count, cycle
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ ROWS_AT_ONCE = 2**16
 """Bounds the float64 copies while mean and scale are computed; of an iterator as many patches are looked at."""
 
 Rows = Tensor | NDArray[Any]
+_NOT_FEATURES = "an SAE is trained on a tensor, a numpy array or batches of these, not {}"
 
 
 def fit_sae(
@@ -50,7 +51,8 @@ def fit_sae(
             there is none.
 
     Raises:
-        ConfigError: there are no features, they are not one row per patch, or this process computes elsewhere.
+        ConfigError: there are no features, they are not one row per patch or not finite, or this process computes
+            elsewhere.
         StoreError: an iterator has fewer patches than `config.n_patches`.
         CheckpointError: training diverged.
     """
@@ -59,7 +61,7 @@ def fit_sae(
     facts: dict[str, Any] = {"n_patches": n_steps * config.batch_size}
     if isinstance(data, Tensor | np.ndarray):
         _check_rows(data)
-        scale, squares = _scale_of(_blocks_of(data))
+        scale, squares = _scale_of(data[start : start + ROWS_AT_ONCE] for start in range(0, len(data), ROWS_AT_ONCE))
         fingerprint = f"{list(data.shape)} {scale.mean.tolist()} {squares}"
         facts["n_distinct_patches"] = len(data)
 
@@ -73,7 +75,8 @@ def fit_sae(
         fingerprint = "batches"
 
         def batches(start: int) -> Iterator[Tensor]:
-            return rebatched(chain(first, rest, _again(data)), config.batch_size)
+            again = () if isinstance(data, Iterator) else cycle([data])  # an iterator can be had once
+            return rebatched(chain(first, rest, chain.from_iterable(again)), config.batch_size)
 
     with tempfile.TemporaryDirectory() as folder:
         (sae,) = train_saes(
@@ -109,7 +112,7 @@ def rebatched(parts: Iterable[Rows], batch_size: int) -> Iterator[Tensor]:
     n_waiting = 0
     for part in parts:
         _check_rows(part)
-        waiting.append(_as_floats(part))
+        waiting.append(_finite(part))
         n_waiting += len(part)
         if n_waiting >= batch_size:
             *whole, last = torch.cat(waiting).split(batch_size)
@@ -136,12 +139,9 @@ def _accelerator_on(device: str) -> Accelerator:
 
 def _first_rows(data: Iterable[Rows]) -> tuple[list[Rows], Iterator[Rows]]:
     """The first batches, ROWS_AT_ONCE rows or more where there are so many, and what comes after them."""
-    try:
-        rest = iter(data)
-    except TypeError as error:
-        raise ConfigError(
-            f"an SAE is trained on a tensor, a numpy array or batches of these, not {type(data).__name__}"
-        ) from error
+    if not isinstance(data, Iterable):
+        raise ConfigError(_NOT_FEATURES.format(type(data).__name__))
+    rest = iter(data)
     first: list[Rows] = []
     while sum(map(len, first)) < ROWS_AT_ONCE and (part := next(rest, None)) is not None:
         _check_rows(part)
@@ -151,21 +151,11 @@ def _first_rows(data: Iterable[Rows]) -> tuple[list[Rows], Iterator[Rows]]:
     return first, rest
 
 
-def _again(data: Iterable[Rows]) -> Iterator[Rows]:
-    """The batches from their start, again and again, where they can be had again."""
-    while (parts := iter(data)) is not data:
-        yield from parts
-
-
-def _blocks_of(data: Rows) -> Iterator[Rows]:
-    return (data[start : start + ROWS_AT_ONCE] for start in range(0, len(data), ROWS_AT_ONCE))
-
-
 def _scale_of(parts: Iterable[Rows]) -> tuple[FeatureScale, float]:
     """Mean and scale of features, and the sum of their squared distances to the mean."""
     parts = list(parts)
     n = sum(map(len, parts))
-    mean = torch.stack([_as_floats(part).sum(0, dtype=torch.float64) for part in parts]).sum(0) / n
+    mean = torch.stack([_finite(part).sum(0, dtype=torch.float64) for part in parts]).sum(0) / n
     squares = sum(float((_as_floats(part).double() - mean).square().sum()) for part in parts)
     scale = max((squares / (n * len(mean))) ** 0.5, 1e-12)
     return FeatureScale(mean=mean.float().cpu(), scale=scale), squares
@@ -175,10 +165,18 @@ def _as_floats(rows: Rows) -> Tensor:
     return rows.float() if isinstance(rows, Tensor) else torch.from_numpy(np.array(rows, dtype=np.float32))
 
 
+def _finite(rows: Rows) -> Tensor:
+    floats = _as_floats(rows)
+    if not bool((finite := floats.isfinite().all(1)).all()):
+        raise ConfigError(
+            f"{int((~finite).sum())} of {len(floats)} patches have NaN or infinities among their features; "
+            "leave them out, or mend what made them"
+        )
+    return floats
+
+
 def _check_rows(rows: Any) -> None:
     if not isinstance(rows, Tensor | np.ndarray):
-        raise ConfigError(
-            f"an SAE is trained on a tensor, a numpy array or batches of these, not {type(rows).__name__}"
-        )
+        raise ConfigError(_NOT_FEATURES.format(type(rows).__name__))
     if rows.ndim != 2 or not len(rows):
         raise ConfigError(f"an SAE is trained on features [n, d_model], one row per patch, not {list(rows.shape)}")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from torch import Tensor
+
 from sae_traits.errors import CheckpointError
 from sae_traits.sae.formats import dictionary_learning, sae_lens, saev, sparsify
-from sae_traits.sae.formats.files import read_settings
-from sae_traits.sae.model import CONFIG_FILE, SAE, SAEConfig
+from sae_traits.sae.formats.files import Weights, read_safetensors, read_settings, shapes_of
+from sae_traits.sae.model import CONFIG_FILE, SAE, WEIGHTS, WEIGHTS_FILE, SAEConfig
 
-WEIGHTS_FILE = "model.safetensors"
+LISTED_FOLDERS = 12
+"""Folders with an SAE that a message names."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +32,9 @@ class Layout:
     besides: tuple[str, ...] = ()
     """Patterns of further files that may be read."""
 
-    def lies_in(self, folder: Path) -> bool:
-        """Whether the files are there."""
-        has_settings = self.settings is None or (folder / self.settings).is_file()
-        return has_settings and any((folder / name).is_file() for name in self.weights)
+    def lies_among(self, names: Collection[str]) -> bool:
+        """Whether the files of a folder make such an SAE."""
+        return (self.settings is None or self.settings in names) and any(name in names for name in self.weights)
 
     def patterns(self) -> list[str]:
         """Everything that `load` may read."""
@@ -61,10 +64,9 @@ def load_file(path: Path) -> SAE:
     Raises:
         CheckpointError: it is no such file, or is damaged.
     """
-    for layout in LAYOUTS:
-        if path.name in layout.weights and layout.lies_in(path.parent):
-            return layout.load(path.parent)
-    return _load_saev_file(path)
+    names = _names_in(path.parent)
+    layout = next((it for it in LAYOUTS if path.name in it.weights and it.lies_among(names)), None)
+    return layout.load(path.parent) if layout else _load_saev_file(path)
 
 
 def load_folder(folder: Path) -> SAE:
@@ -73,35 +75,74 @@ def load_folder(folder: Path) -> SAE:
     Raises:
         CheckpointError: no known layout lies in it, or the files are damaged.
     """
+    names = _names_in(folder)
     for layout in LAYOUTS:
-        if layout.lies_in(folder):
+        if layout.lies_among(names):
             return layout.load(folder)
+    inner = folders_with_an_sae(str(path.relative_to(folder)) for path in folder.glob("*/**/*"))
     raise CheckpointError(
         f"{folder} is not an SAE: it needs {', or '.join(map(str, LAYOUTS))}. "
-        "Where there are several SAEs, give the folder of one"
+        f"{_advice(inner) or 'Where there are several SAEs, give the folder of one'}"
     )
 
 
-def download(repo_id: str, *, subfolder: str, **arguments: Any) -> Path:
+def folders_with_an_sae(files: Iterable[str]) -> list[str]:
+    """Of the paths of files, the folders that hold an SAE of a known layout; the root is an empty string."""
+    names: dict[str, set[str]] = defaultdict(set)
+    for file in map(PurePosixPath, files):
+        names["" if file.parent == PurePosixPath() else str(file.parent)].add(file.name)
+    return sorted(folder for folder, inside in names.items() if any(layout.lies_among(inside) for layout in LAYOUTS))
+
+
+def _names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.is_file()} if folder.is_dir() else set()
+
+
+def _advice(folders: Sequence[str]) -> str:
+    """What to do where SAEs lie in subfolders; nothing where there is none."""
+    if not folders:
+        return ""
+    some = ", ".join(folders[:LISTED_FOLDERS]) + (f" and {n} more" if (n := len(folders) - LISTED_FOLDERS) > 0 else "")
+    return f"There are SAEs in its folders {some}: name one with --subfolder (in Python subfolder=)"
+
+
+def download(repo_id: str, *, subfolder: str, revision: str | None, token: str | bool | None, **arguments: Any) -> Path:
     """The local snapshot of an SAE on the Hub, only the files that some layout has.
 
     Args:
         repo_id: `org/name`.
         subfolder: folder of the SAE in the repository.
-        arguments: for `huggingface_hub.snapshot_download`.
+        revision: branch, tag or commit.
+        token: of the Hub.
+        arguments: further ones of `huggingface_hub.snapshot_download`.
+
+    Returns:
+        The folder of the SAE.
 
     Raises:
-        CheckpointError: it is no id, or the Hub does not give it.
+        CheckpointError: it is no id, the Hub does not give it, or no SAE lies there.
     """
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HFValidationError
 
     patterns = [str(PurePosixPath(subfolder) / name) for layout in LAYOUTS for name in layout.patterns()]
     try:
-        return Path(snapshot_download(repo_id, allow_patterns=patterns, **arguments))
+        snapshot = snapshot_download(repo_id, allow_patterns=patterns, revision=revision, token=token, **arguments)
+        folder = Path(snapshot, subfolder)
+        if folders_with_an_sae(_names_in(folder)):
+            return folder
+        if arguments.get("local_files_only"):
+            raise CheckpointError(f"{repo_id} has no SAE in {subfolder or 'its root'} among the files on this machine")
+        folders = folders_with_an_sae(HfApi(token=token).list_repo_files(repo_id, revision=revision))
+        where = f"no folder {subfolder!r} with an SAE" if subfolder else "no SAE at its root"
+        raise CheckpointError(
+            f"{repo_id} has {where}: one is {', or '.join(map(str, LAYOUTS))}. "
+            f"{_advice(folders) or 'None of its other folders has one either'}"
+        )
     except HFValidationError as error:
         raise CheckpointError(
-            f"{repo_id} is neither a folder nor a file here, nor a Hub id such as org/name"
+            f"{repo_id} is neither a folder nor a file here, nor a Hub id such as org/name; a folder inside a "
+            "repository is given by --subfolder (in Python subfolder=)"
         ) from error
     except OSError as error:
         reason = str(error).strip().splitlines()[0]
@@ -112,18 +153,31 @@ def download(repo_id: str, *, subfolder: str, **arguments: Any) -> Path:
 
 
 def _load_own(folder: Path) -> SAE:
-    from huggingface_hub import load_torch_model
-    from safetensors import SafetensorError
-
-    sae = SAE.from_config(SAEConfig.from_dict(read_settings(folder / CONFIG_FILE).values))
+    """Read our own layout; nothing is made of the sizes in config.json before the weights are seen to have them."""
+    config = SAEConfig.from_dict(read_settings(folder / CONFIG_FILE).values)
     whole = folder / WEIGHTS_FILE
+    tensors: dict[str, Tensor] = {}
+    for name in [WEIGHTS_FILE] if whole.is_file() else _shards(folder / f"{WEIGHTS_FILE}.index.json"):
+        tensors |= read_safetensors(folder / name).tensors
+    shapes = shapes_of(config.d_model, config.n_latents)
     try:
-        load_torch_model(sae, whole if whole.is_file() else folder, strict=True, safe=True)
-    except (RuntimeError, OSError, ValueError, KeyError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{folder}: the weights do not fit config.json: {' '.join(str(error).split())}"
-        ) from error
-    return sae.eval()
+        if "W_dec" in tensors and tuple(tensors["W_dec"].shape) == shapes["W_dec"]:
+            sae = SAE.from_config(config)
+            shapes = {name: tuple(tensor.shape) for name, tensor in sae.state_dict().items()}
+            sae.load_state_dict(Weights(whole, tensors).take(shapes))
+            return sae.eval()
+        Weights(whole, tensors).take(shapes, unused=tensors)
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder}: the weights do not fit config.json: {error}") from error
+    raise AssertionError("W_dec is missing or of another shape, which `take` refuses")
+
+
+def _shards(index: Path) -> list[str]:
+    """The files of large weights, which lie beside their index whatever that says."""
+    names = sorted({str(name) for name in read_settings(index).section("weight_map").values.values()})
+    if strange := [name for name in names if not WEIGHTS.fullmatch(name)]:
+        raise CheckpointError(f"{index} names a file {strange[0]!r}, which is not one of weights")
+    return names
 
 
 def _load_saev_file(path: Path) -> SAE:
@@ -131,7 +185,7 @@ def _load_saev_file(path: Path) -> SAE:
     if header is None:
         raise CheckpointError(
             f"{path} is not an SAE: looked for a folder with {', or '.join(map(str, LAYOUTS))}; "
-            "a saev file is a line of JSON with d_vit and exp_factor, then a torch pickle"
+            "a saev file is a line of JSON with d_vit and exp_factor, or schema and cfg, then a torch pickle"
         )
     return saev.load_saev(path, header)
 
@@ -158,6 +212,6 @@ LAYOUTS = (
         (dictionary_learning.WEIGHTS_FILE,),
         dictionary_learning.load_dictionary_learning,
     ),
-    Layout("saev 1", None, (saev.FILE,), lambda folder: _load_saev_file(folder / saev.FILE)),
+    Layout("saev", None, (saev.FILE,), lambda folder: _load_saev_file(folder / saev.FILE)),
 )
 """In the order in which they are looked for."""

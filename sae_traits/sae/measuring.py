@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -33,14 +33,7 @@ def measure_on_held_out(
 ) -> list[NDArray[np.bool_]]:
     """Measure SAEs on a sample of the images that are held out, and record that in their configurations.
 
-    Args:
-        saes: on the CPU, where they are again afterwards.
-        source: features of the collection.
-        collection: the images and their splits.
-        device: where to compute.
-
-    Returns:
-        Of each SAE which latents fired `[n_latents]`.
+    They are on the CPU before and after, and measured on `device`. Returns which latents of each fired `[n_latents]`.
     """
     held_out, split = _held_out(source, collection)
     fired = []
@@ -62,18 +55,12 @@ def measure_together(
 ) -> None:
     """Measure the SAEs of a training: every process some of them, and each SAE whole, as a single process would.
 
-    All processes record all measures. Where SAEs differ in their seeds alone, `stability` says how alike they became.
-
-    Args:
-        saes: on the CPU.
-        configs: the settings of each.
-        source: features of the collection.
-        collection: the images and their splits.
-        accelerator: device and processes.
+    All processes record all measures. Where SAEs, which are on the CPU, differ in their seeds alone, `stability` says
+    how alike they became.
     """
     indices = range(accelerator.process_index, len(saes), accelerator.num_processes)
     fired = measure_on_held_out([saes[i] for i in indices], source, collection, accelerator.device) if indices else []
-    of_process = [(i, _metrics(saes[i]), live) for i, live in zip(indices, fired, strict=True)]
+    of_process = [(i, saes[i].config.training["metrics"], live) for i, live in zip(indices, fired, strict=True)]
     live_of: dict[int, NDArray[np.bool_]] = {}
     for i, metrics, live in gather_object(of_process):
         _record(saes[i], metrics)
@@ -83,14 +70,10 @@ def measure_together(
     compared = []
     for members in groups[accelerator.process_index :: accelerator.num_processes]:
         alike = mean_stability([saes[i] for i in members], live=[live_of[i] for i in members])
-        compared.append((members, alike.to_dict() | {"seeds": [configs[i].seed for i in members]}))
+        compared.append((members, asdict(alike) | {"seeds": [configs[i].seed for i in members]}))
     for members, alike in gather_object(compared):
         for i in members:
-            _record(saes[i], {**_metrics(saes[i]), "stability": alike})
-
-
-def _metrics(sae: SAE) -> dict[str, Any]:
-    return sae.config.training["metrics"]
+            _record(saes[i], saes[i].config.training["metrics"] | {"stability": alike})
 
 
 def _record(sae: SAE, metrics: dict[str, Any]) -> None:

@@ -7,7 +7,8 @@ Layout of the weights (and of model.safetensors): `W_enc [d_model, n_latents]`, 
 from __future__ import annotations
 
 import hashlib
-import json
+import re
+import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -20,13 +21,17 @@ import torch
 from torch import Tensor, nn
 
 from sae_traits import __version__
-from sae_traits.errors import CheckpointError, ConfigError, ReleaseError, StoreError
+from sae_traits.errors import CheckpointError, ConfigError, ReleaseError, StoreError, one_line
+from sae_traits.io import json_text
 from sae_traits.schema import BackboneInfo
 
 if TYPE_CHECKING:
     from sae_traits.sae.sparse_encoding import SparseCodes
 
 CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
+"""Names of the files that hold an SAE's weights: one, or several and their index."""
 MODEL_TYPE = "sae-traits"
 
 
@@ -178,17 +183,7 @@ class SAE(nn.Module, ABC):
             )
 
     def encode_sparse(self, x: Tensor, threshold: Tensor | float = 0.0, *, max_bytes: int = 64 * 2**20) -> SparseCodes:
-        """The latents above a threshold, as compressed sparse rows; exactly those that `encode` gives.
-
-        Args:
-            x: features `[n, d_model]`.
-            threshold: one for all latents, or one per latent `[n_latents]`.
-            max_bytes: bound of the transient memory.
-
-        Raises:
-            CheckpointError: these are no features of this SAE's width, one row per patch.
-            ConfigError: the threshold or the bound cannot be used.
-        """
+        """The latents above a threshold, as compressed sparse rows; arguments and errors as of `encode_sparse`."""
         from sae_traits.sae.sparse_encoding import encode_sparse
 
         return encode_sparse(self, x, threshold, max_bytes=max_bytes)
@@ -255,12 +250,15 @@ class SAE(nn.Module, ABC):
             )
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        settings = folder / CONFIG_FILE
         try:
+            settings.write_text(json_text(self.config.to_dict()), encoding="utf-8")
             save_torch_model(self, folder, metadata={"format": "pt"})
-        except SafetensorError as error:
+        except (SafetensorError, OSError) as error:
             raise StoreError(f"cannot write the SAE to {folder}: {error}") from error
-        text = json.dumps(self.config.to_dict(), indent=2, ensure_ascii=False)
-        (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
+        for file in folder.iterdir():  # they are made for their owner alone
+            if WEIGHTS.fullmatch(file.name):
+                shutil.copymode(settings, file)
 
     @classmethod
     def from_pretrained(
@@ -302,23 +300,15 @@ class SAE(nn.Module, ABC):
         if path.exists():
             check_local(path, subfolder=subfolder, revision=revision)
         if path.is_file():
-            return cls._checked(load_file(path)).to(device, dtype)
-        if not path.is_dir():
-            path = download(
-                str(path_or_id),
-                subfolder=subfolder,
-                revision=revision,
-                token=token,
-                cache_dir=cache_dir,
-                local_files_only=local_files_only,
-            )
-        return cls._checked(load_folder(path / subfolder)).to(device, dtype)
-
-    @classmethod
-    def _checked(cls, sae: SAE) -> SAE:
+            sae = load_file(path)
+        elif path.is_dir():
+            sae = load_folder(path / subfolder)
+        else:
+            place = {"revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
+            sae = load_folder(download(str(path_or_id), subfolder=subfolder, **place))
         if not isinstance(sae, cls):
             raise CheckpointError(f"this is a {type(sae).__name__}, not a {cls.__name__}; load it with SAE")
-        return sae
+        return sae.to(device, dtype)
 
     def push_to_hub(
         self,
@@ -340,9 +330,13 @@ class SAE(nn.Module, ABC):
             ReleaseError: the Hub refuses, cannot be reached, or the repository holds a sweep.
         """
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
-        from huggingface_hub.errors import HfHubHTTPError
+        from huggingface_hub.errors import (
+            HfHubHTTPError,
+            HFValidationError,
+            HTTPError,  # pyright: ignore[reportPrivateImportUsage]  # of httpx or httpx2, as huggingface_hub is 1 or 2
+        )
 
-        from sae_traits.sae.sweep_folder import SWEEP_FILE, WEIGHTS
+        from sae_traits.sae.sweep_folder import SWEEP_FILE
 
         api = HfApi(token=token, library_name="sae-traits", library_version=__version__)
         try:
@@ -365,6 +359,12 @@ class SAE(nn.Module, ABC):
             raise ReleaseError(
                 f"the Hub refused to publish {repo_id} ({status}); check the name, the revision and the token "
                 "(HF_TOKEN or `hf auth login`)"
+            ) from error
+        except HFValidationError as error:
+            raise ReleaseError(f"{repo_id!r} is no Hub id such as org/name: {one_line(error)}") from error
+        except (OSError, HTTPError) as error:
+            raise ReleaseError(
+                f"cannot publish {repo_id}: {one_line(error)}; check the network, and try again"
             ) from error
 
 

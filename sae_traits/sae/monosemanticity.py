@@ -39,27 +39,18 @@ class Monosemanticity:
     """Mean cosine similarity of all pairs of images: the score of a latent that ignores the image."""
 
     @property
-    def n_scored(self) -> int:
-        """Latents with a score."""
-        return int(np.isfinite(self.scores).sum())
-
-    @property
-    def mean(self) -> float:
-        """Mean over the latents with a score; NaN where there is none."""
-        return float(np.nanmean(self.scores)) if self.n_scored else float("nan")
-
-    @property
     def mean_with_zeros(self) -> float:
         """Mean over all latents, 0 for those without a score: dead ones, and those of a single image."""
         return float(np.nan_to_num(self.scores).mean())
 
     def to_dict(self) -> dict[str, float | int | str]:
         """Plain values for JSON and the cards."""
+        scored = self.scores[np.isfinite(self.scores)]
         return {
             "embedding": self.embedding,
-            "mean": self.mean,
+            "mean": float(scored.mean()) if len(scored) else float("nan"),
             "mean_with_zeros": self.mean_with_zeros,
-            "n_scored": self.n_scored,
+            "n_scored": len(scored),
             "mean_similarity": self.mean_similarity,
         }
 
@@ -82,7 +73,9 @@ def measure_monosemanticity(sae: SAE, shards: Iterable[FeatureShard]) -> Monosem
         raise ValueError("there are no images to score latents on")
     embeddings = np.concatenate(pooled)
     scores = monosemanticity(embeddings, csr_array(vstack(activations)))
-    return Monosemanticity(scores, _name_of_features(sae), mean_similarity(embeddings))
+    info = sae.config.backbone
+    features = "features" if info is None else f"{info.backbone}@{info.revision} layer {info.layer}"
+    return Monosemanticity(scores, f"{features}, mean over patches", mean_similarity(embeddings))
 
 
 def monosemanticity(embeddings: ArrayLike, activations: ArrayLike | sparray) -> NDArray[np.float64]:
@@ -124,10 +117,7 @@ def mean_similarity(embeddings: ArrayLike) -> float:
 
 
 def strongest_activations(sae: SAE, shard: FeatureShard) -> csr_array:
-    """The activation of every latent at each image's strongest patch, sparse float32 `[n_images, n_latents]`.
-
-    Rows are the images of the shard.
-    """
+    """The activation of every latent at the strongest patch of each image of a shard `[n_images, n_latents]`."""
     n_images, n_latents = len(shard.images), sae.config.n_latents
     image_of_patch = np.repeat(np.arange(n_images), np.diff(shard.offsets))
     keys, values = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
@@ -188,9 +178,3 @@ def _unit_rows(vectors: ArrayLike) -> NDArray[np.float64]:
     rows = np.asarray(vectors, dtype=np.float64)
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.divide(rows, length, out=np.zeros_like(rows), where=length > 0)
-
-
-def _name_of_features(sae: SAE) -> str:
-    info = sae.config.backbone
-    features = "features" if info is None else f"{info.backbone}@{info.revision} layer {info.layer}"
-    return f"{features}, mean over patches"

@@ -108,12 +108,7 @@ def _part(latents: Latents, first: int, end: int, W_dec: Tensor) -> Tensor:
 
 
 def revival_error(step: ForwardPass, dead: Tensor) -> Tensor:
-    """How badly dead latents alone explain what the live ones left over. Gao et al. 2024, appendix A.2.
-
-    Args:
-        step: the forward pass.
-        dead: the latents that are dead `[n_dead]`.
-    """
+    """How badly dead latents `[n_dead]` alone explain what the live ones left over. Gao et al. 2024, appendix A.2."""
     sae, residual = step.sae, (step.x - step.reconstruction).detach()
     k = min(sae.config.d_model // 2, len(dead))
     pre = torch.addmm(sae.b_enc[dead], step.x - sae.b_dec.detach(), sae.W_enc[:, dead])

@@ -32,17 +32,13 @@ class ProbeOutcome:
     n_classes: int
     """Labels that the probes choose from."""
 
-    @property
-    def difference(self) -> float:
-        """Accuracy with reconstructions less accuracy with features; negative where something is lost."""
-        return float(self.reconstructed.mean() - self.original.mean())
-
     def to_dict(self) -> dict[str, float | int]:
-        """Plain values for JSON and the cards."""
+        """The accuracies, and their difference: negative where something is lost; for JSON and the cards."""
+        original, reconstructed = float(self.original.mean()), float(self.reconstructed.mean())
         return {
-            "accuracy_original": float(self.original.mean()),
-            "accuracy_reconstructed": float(self.reconstructed.mean()),
-            "difference": self.difference,
+            "accuracy_original": original,
+            "accuracy_reconstructed": reconstructed,
+            "difference": reconstructed - original,
             "n_images": len(self.images),
             "n_classes": self.n_classes,
         }
@@ -70,6 +66,8 @@ def probe_reconstructions(
     Raises:
         CollectionError: there are fewer than two labels to train on, or no image to score.
     """
+    from sklearn.linear_model import LogisticRegression
+
     named = np.array([label is not None for label in labels])
     rows, original, reconstructed = _pooled(sae, shards, named & (training | scored))
     y = np.array([str(labels[row]) for row in rows])
@@ -84,13 +82,15 @@ def probe_reconstructions(
         )
     mean, deviation = original[train].mean(0), original[train].std(0)
     deviation[deviation == 0] = 1
-    right = [
-        _predictions((x[train] - mean) / deviation, y[train], (x[test] - mean) / deviation) == y[test]
-        for x in (original, reconstructed)
-    ]
+    right = []
+    for x in (original, reconstructed):
+        scaled = (x - mean) / deviation
+        probe = LogisticRegression(C=INVERSE_PENALTY, max_iter=MAX_ITERATIONS).fit(scaled[train], y[train])
+        right.append(probe.predict(scaled[test]) == y[test])
     return ProbeOutcome(rows[test], right[0], right[1], len(classes))
 
 
+@torch.no_grad()
 def _pooled(
     sae: SAE, shards: Iterable[FeatureShard], wanted: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
@@ -101,19 +101,8 @@ def _pooled(
         if len(chosen.images):
             rows.append(chosen.images)
             original.append(pool(chosen.features.numpy(), chosen.offsets))
-            reconstructed.append(pool(_reconstruction(sae, chosen.features), chosen.offsets))
+            tiles = [sae.decode(latents).cpu() for _, latents in sae.encode_tiles(chosen.features.to(sae.b_dec.device))]
+            reconstructed.append(pool(torch.cat(tiles).float().numpy(), chosen.offsets))
     if not rows:
         raise CollectionError("none of the images to train a probe on or to score has features")
     return np.concatenate(rows), np.concatenate(original), np.concatenate(reconstructed)
-
-
-@torch.no_grad()
-def _reconstruction(sae: SAE, features: torch.Tensor) -> NDArray[np.float32]:
-    tiles = sae.encode_tiles(features.to(sae.b_dec.device))
-    return torch.cat([sae.decode(latents).cpu() for _, latents in tiles]).float().numpy()
-
-
-def _predictions(x: NDArray[np.float64], y: NDArray[np.str_], scored: NDArray[np.float64]) -> NDArray[np.str_]:
-    from sklearn.linear_model import LogisticRegression
-
-    return LogisticRegression(C=INVERSE_PENALTY, max_iter=MAX_ITERATIONS).fit(x, y).predict(scored)

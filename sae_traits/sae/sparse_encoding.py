@@ -1,13 +1,8 @@
 """Which latents fire where, as compressed sparse rows, without a dense `[n, n_latents]` array of all patches.
 
 The dense encoding that the codes agree with is `SAE.encode`, in the precision of the SAE's weights. It is made a block
-of whole rows at a time, so that every latent comes from the product that `encode` itself makes, and the same bits are
-held against the threshold. Blocks of latents would save no more memory and be no faster: the encoder is already read
-once for hundreds of rows.
-
-What blocks cannot promise is bits across shapes: a library may sum in another order for another number of rows, so that
-`encode` of all rows and of some of them differ in the last bit. MKL does so for fewer than some ten rows, or latents;
-therefore no block has fewer than MIN_ROWS rows.
+of whole rows at a time, so that every latent comes from the product that `encode` itself makes. Bits may still differ
+across numbers of rows: MKL sums in another order for fewer than some ten, so no block has fewer than MIN_ROWS rows.
 """
 
 from __future__ import annotations
@@ -22,6 +17,7 @@ import torch
 from torch import Tensor
 
 from sae_traits.errors import ConfigError
+from sae_traits.sae.activations import rows_of
 from sae_traits.sae.architectures.topk import TopKSAE
 
 if TYPE_CHECKING:
@@ -47,8 +43,7 @@ class SparseCodes:
 
     def rows(self) -> Tensor:
         """The row of each entry, int64 `[n_fired]`."""
-        rows = torch.arange(len(self.offsets) - 1, device=self.offsets.device)
-        return torch.repeat_interleave(rows, self.offsets.diff(), output_size=len(self.latents))
+        return rows_of(self.offsets, len(self.latents))
 
     def to_scipy(self) -> csr_array:
         """The same as a scipy array `[n, n_latents]`."""
@@ -90,7 +85,6 @@ _Block = tuple[Tensor, Tensor, Tensor]
 
 
 def _thresholds(sae: SAE, threshold: Tensor | float) -> Tensor:
-    """float32 `[n_latents]`."""
     n_latents = sae.config.n_latents
     thresholds = torch.as_tensor(threshold, dtype=torch.float32, device=sae.W_enc.device)
     if thresholds.ndim and thresholds.shape != (n_latents,):
@@ -121,10 +115,7 @@ def _encoded_blocks(sae: SAE, x: Tensor, thresholds: Tensor, max_bytes: int) -> 
 
 
 def _pre_activations(sae: SAE, x: Tensor, max_bytes: int) -> Iterator[Tensor]:
-    """`SAE.pre_activations` of blocks of rows, one after the other in the same memory.
-
-    New memory for every block would not be given back in between: glibc held four times as much as was used.
-    """
+    """`SAE.pre_activations` of blocks of rows, in the same memory, which glibc would not give back in between."""
     d_model, n_latents = x.shape[1], sae.config.n_latents
     blocks = _row_blocks(len(x), 5 * n_latents + 8 * d_model, max_bytes)  # a float and a truth value per place
     height = max((block.stop - block.start for block in blocks), default=0)

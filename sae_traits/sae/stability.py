@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -18,6 +18,8 @@ MATCHED_LATENTS = 2048
 """At most so many latents of the first SAE are matched, a random sample where it has more. At 2,048 against 24,576 of
 width 768 the matching takes some 6 s and 0.7 GB; matching all would take hours."""
 
+_SHARES = ("mean_cosine", "share_above_07", "share_above_09")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stability:
@@ -30,13 +32,8 @@ class Stability:
     share_above_09: float
     """Share of the matched pairs whose cosine is above 0.9."""
     n_matched: int
-    """Pairs."""
     n_latents: int
     """Latents of the first SAE that could have been matched; more than `n_matched` where a sample was."""
-
-    def to_dict(self) -> dict[str, float | int]:
-        """Plain values for JSON and the cards."""
-        return asdict(self)
 
 
 def stability(
@@ -65,12 +62,15 @@ def stability(
             f"the SAEs read features of widths {first.config.d_model} and {second.config.d_model}; only SAEs of the "
             "same features can be compared"
         )
+    from scipy.optimize import linear_sum_assignment
+
     rows = [_directions(sae, None if live is None else live[i]) for i, sae in enumerate((first, second))]
     n_latents = len(rows[0])
     if n_latents > MATCHED_LATENTS:
         sample = np.random.default_rng(seed).choice(n_latents, MATCHED_LATENTS, replace=False)
         rows[0] = rows[0][torch.from_numpy(sample)]
-    cosines = _matched_cosines((rows[0] @ rows[1].T).numpy())
+    cosines = (rows[0] @ rows[1].T).numpy()
+    cosines = cosines[linear_sum_assignment(cosines, maximize=True)]
     return Stability(
         mean_cosine=float(cosines.mean(dtype=np.float64)),
         share_above_07=float((cosines > 0.7).mean()),
@@ -81,15 +81,10 @@ def stability(
 
 
 def mean_stability(saes: Sequence[SAE], *, live: Sequence[NDArray[np.bool_]] | None = None) -> Stability:
-    """Means of `stability` over all pairs of several SAEs, for example of several seeds; counts are of all pairs.
-
-    Args:
-        saes: two or more.
-        live: which latents of each take part.
+    """Means of `stability` over all pairs of two or more SAEs, for example of several seeds; counts are of all pairs.
 
     Raises:
         ValueError: there are fewer than two.
-        CheckpointError: as `stability`.
     """
     if len(saes) < 2:
         raise ValueError(f"stability needs two SAEs or more, not {len(saes)}")
@@ -98,9 +93,7 @@ def mean_stability(saes: Sequence[SAE], *, live: Sequence[NDArray[np.bool_]] | N
         for i, j in combinations(range(len(saes)), 2)
     ]
     return Stability(
-        mean_cosine=float(np.mean([pair.mean_cosine for pair in pairs])),
-        share_above_07=float(np.mean([pair.share_above_07 for pair in pairs])),
-        share_above_09=float(np.mean([pair.share_above_09 for pair in pairs])),
+        **{name: float(np.mean([getattr(pair, name) for pair in pairs])) for name in _SHARES},
         n_matched=sum(pair.n_matched for pair in pairs),
         n_latents=sum(pair.n_latents for pair in pairs),
     )
@@ -114,11 +107,3 @@ def _directions(sae: SAE, live: NDArray[np.bool_] | None) -> torch.Tensor:
     if not len(rows):
         raise CheckpointError("an SAE without live latents cannot be compared; look at its dead_share")
     return rows
-
-
-def _matched_cosines(cosines: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Of the matching with the largest sum `[min(n, m)]`; cosines `[n, m]`."""
-    from scipy.optimize import linear_sum_assignment
-
-    rows, columns = linear_sum_assignment(cosines, maximize=True)
-    return cosines[rows, columns]

@@ -12,9 +12,11 @@ from sae_traits.config.train import TrainConfig
 from sae_traits.config.tree import UNSET, as_dict, build, nest
 from sae_traits.errors import ConfigError
 
+MARGIN = 0.01
+"""Differences of monosemanticity up to this decide nothing; SAEs that differ in their seeds differ by up to 0.002."""
 RULE = (
-    "the highest mean monosemanticity over all latents, those without a score counting zero; "
-    "of equal ones the highest explained variance"
+    "the highest explained variance of those whose mean monosemanticity over all latents, those without a score "
+    f"counting zero, is within {MARGIN} of the highest"
 )
 """What `recommend` does, in words."""
 _OF_THE_TRAINING = ("kind", "sweep", "tracker")
@@ -95,11 +97,8 @@ def settings_of(config: TrainConfig) -> dict[str, Any]:
 def folder_name(config: TrainConfig, varied: Iterable[str]) -> str:
     """Name of an SAE's folder in a sweep, such as `topk-k16-seed0`: letters, digits, `.`, `-` and `_`.
 
-    Different for any two of the settings that `expand` gives.
-
-    Args:
-        config: settings of the SAE.
-        varied: names of the options that the sweep varies, in its order; the sweep itself will do.
+    Different for any two of the settings that `expand` gives. `varied` are the names of the options that the sweep
+    varies, in its order; the sweep itself will do.
     """
     settings = settings_of(config)
     architecture = settings.pop("architecture")
@@ -116,20 +115,28 @@ def _text(value: Any) -> str:
 def recommend(metrics: Mapping[str, Mapping[str, Any]]) -> str:
     """The name of the SAE to take where nothing speaks for another one; see `RULE`. Of equals the first.
 
-    Args:
-        metrics: name -> measures, with `explained_variance` and, in `monosemanticity`, `mean_with_zeros`.
+    Of its name -> measures, with `explained_variance` and, in `monosemanticity`, `mean_with_zeros`.
     """
-
-    def merits(name: str) -> tuple[float, float]:
-        measures = metrics[name]
-        return _or_worst(measures["monosemanticity"]["mean_with_zeros"]), _or_worst(measures["explained_variance"])
-
-    return max(metrics, key=merits)
+    scores = {name: _or_worst(measures["monosemanticity"]["mean_with_zeros"]) for name, measures in metrics.items()}
+    equal = [name for name, score in scores.items() if score >= max(scores.values()) - MARGIN]
+    return max(equal, key=lambda name: (_or_worst(metrics[name]["explained_variance"]), scores[name]))
 
 
 def _or_worst(value: float) -> float:
     """Comparisons with NaN are false, so it would win or lose by its place."""
     return -math.inf if math.isnan(value) else value
+
+
+def sweep_lines(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The SAEs of a sweep as a table for people, and which one is recommended; arguments as for `recommend`."""
+    width = max(map(len, metrics))
+    lines = [f"{'SAE':<{width}}  explained variance       L0  never fired  monosemanticity"]
+    for name, measures in metrics.items():
+        lines.append(
+            f"{name:<{width}}  {measures['explained_variance']:18.4f} {measures['l0']:8.2f} "
+            f"{measures['dead_share']:12.1%} {measures['monosemanticity']['mean_with_zeros']:16.4f}"
+        )
+    return [*lines, f"recommended: {recommend(metrics)} ({RULE})"]
 
 
 def varied_values(configs: Sequence[TrainConfig], varied: Iterable[str]) -> dict[str, list[Any]]:

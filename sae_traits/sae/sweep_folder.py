@@ -6,8 +6,6 @@ rule it was chosen by. A single SAE is its folder alone.
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,13 +14,12 @@ from typing import Any
 
 from sae_traits.config.train import TrainConfig
 from sae_traits.errors import CheckpointError, StoreError
-from sae_traits.io import replacing
-from sae_traits.sae.model import SAE
+from sae_traits.io import json_text, replacing
+from sae_traits.sae.formats.files import read_settings
+from sae_traits.sae.model import SAE, WEIGHTS
 from sae_traits.sae.sweep import RULE, folder_name, recommend, settings_of, varied_values
 
 SWEEP_FILE = "sweep.json"
-WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
-"""Names of the files that hold an SAE's weights: one, or several and their index."""
 SAE_FILE = re.compile(rf"config\.json|{WEIGHTS.pattern}")
 """Names of the files that `SAE.save_pretrained` writes."""
 _FOLDER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
@@ -77,15 +74,8 @@ def save_saes(folder: Path, saes: Sequence[SAE], configs: Sequence[TrainConfig],
     They are written next to it and moved into place when all is there: a kill leaves what stood there before (see
     `io.replacing`), but never half a sweep.
 
-    Args:
-        folder: of the SAE, or of the sweep.
-        saes: on the CPU, each with its measures in `config.training["metrics"]`; of a sweep they are what `recommend`
-            needs.
-        configs: the settings of each.
-        varied: names of the options that the sweep varies; the sweep itself will do.
-
-    Returns:
-        The SAE at the root: the only one, or the recommended one.
+    The SAEs are on the CPU, each with its measures in `config.training["metrics"]`; `varied` are the names of the
+    options that the sweep varies. Returns the SAE at the root: the only one, or the recommended one.
 
     Raises:
         StoreError: the files cannot be written, for example because the disk is full.
@@ -100,12 +90,10 @@ def save_saes(folder: Path, saes: Sequence[SAE], configs: Sequence[TrainConfig],
 
 
 def _write_sweep(folder: Path, saes: Sequence[SAE], configs: Sequence[TrainConfig], varied: Collection[str]) -> SAE:
-    """Write a folder per SAE and sweep.json; the recommended SAE."""
     by_folder: dict[str, SAE] = {}
     rows = []
     for sae, config in zip(saes, configs, strict=True):
-        name = folder_name(config, varied)
-        settings = settings_of(config)
+        name, settings = folder_name(config, varied), settings_of(config)
         # Those trained side by side share the record of their training data, but not the settings.
         sae.config = replace(sae.config, training=sae.config.training | {"settings": settings})
         sae.save_pretrained(folder / name)
@@ -113,18 +101,8 @@ def _write_sweep(folder: Path, saes: Sequence[SAE], configs: Sequence[TrainConfi
         rows.append(SweptSAE(name, settings, sae.config.training["metrics"]))
     recommended = recommend({row.folder: row.metrics for row in rows})
     sweep = Sweep(varied_values(configs, varied), recommended, RULE, tuple(rows))
-    text = json.dumps(_finite(asdict(sweep)), indent=2, ensure_ascii=False, allow_nan=False)
-    (folder / SWEEP_FILE).write_text(text + "\n", encoding="utf-8")
+    (folder / SWEEP_FILE).write_text(json_text(asdict(sweep)), encoding="utf-8")
     return by_folder[recommended]
-
-
-def _finite(value: Any) -> Any:
-    """Plain values without NaN and infinities, which JSON does not have: they become null."""
-    if isinstance(value, Mapping):
-        return {name: _finite(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_sweep(folder: Path) -> Sweep | None:
@@ -137,8 +115,7 @@ def read_sweep(folder: Path) -> Sweep | None:
     if not path.is_file():
         return None
     try:
-        return Sweep.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:  # no JSON, or no UTF-8
-        raise CheckpointError(
-            f"{path} is damaged: {error}; train again, or remove it to use the SAE beside it"
-        ) from error
+        values = read_settings(path).values
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; train again, or remove it to use the SAE beside it") from error
+    return Sweep.from_dict(values)

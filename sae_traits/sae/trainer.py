@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,16 +20,17 @@ from torch import Tensor
 
 from sae_traits.config.train import TrainConfig
 from sae_traits.errors import CheckpointError, ConfigError, StoreError
+from sae_traits.logging import SECONDS_BETWEEN_LINES, say
 from sae_traits.sae.architectures import new_sae, trained_class
 from sae_traits.sae.model import SAE
 from sae_traits.sae.objective import StepLosses
-from sae_traits.sae.stacking import Stack, stack_by_width
-from sae_traits.sae.training_log import TrainingLog
-from sae_traits.sae.training_state import TrainingState, load_checkpoint, save_checkpoint
+from sae_traits.sae.training_state import Curves, Stack, TrainingState, load_checkpoint, save_checkpoint
 from sae_traits.schema import BackboneInfo
 
 DECAY_SHARE = 0.2
 """The learning rate falls linearly to zero over this last share of the steps."""
+POINTS_OF_A_CURVE = 100
+"""Steps of a training that its curve keeps; only at these does it wait for the device."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +91,7 @@ def train_saes(
         data: fingerprint of what `batches` gives; a checkpoint of other data is not continued.
         accelerator: device and processes.
         batches_are_shares: `batches` gives every process a share of its own, `batch_size` over their number.
-        backbone: where the features came from, for the record.
-        training: about the training data, for the record.
+        backbone, training: where the features came from and what they are, for the record.
         seconds_between_checkpoints: how much work a kill may lose.
 
     Returns:
@@ -106,7 +107,7 @@ def train_saes(
     stacks = _begin(configs, scale, accelerator, backbone, training or {})
     states = [state for stack in stacks for state in stack.states]
     key = f"{[state.config for state in states]!r} on {data}"
-    start, curves = load_checkpoint(checkpoint, key, states)
+    start, curves = load_checkpoint(checkpoint, key, states, of_same_processes=batches_are_shares)
     log = TrainingLog(states, curves, start, n_steps, batch_size, accelerator)
     mean = scale.mean.to(accelerator.device)
     saved = time.monotonic()
@@ -137,11 +138,7 @@ def _step(stacks: Sequence[Stack], step: int, n_steps: int, x: Tensor, accelerat
 
 
 def check_together(configs: Sequence[TrainConfig], accelerator: Accelerator) -> int:
-    """The batch size of all SAEs of a training.
-
-    Raises:
-        ConfigError: the settings, the precision and the number of processes do not go together.
-    """
+    """The batch size of a training; a ConfigError where settings, precision and processes do not go together."""
     if accelerator.mixed_precision == "fp16":
         raise ConfigError("fp16 loses small gradients of an SAE; launch with --mixed_precision bf16 or no")
     for name in ("batch_size", "n_patches"):
@@ -163,19 +160,13 @@ def _begin(
 ) -> list[Stack]:
     """All trainings at their first step, those of the same width together."""
     d_model = len(scale.mean)
-    saes = []
+    by_width: dict[int, list[TrainingState]] = defaultdict(list)
     for config in configs:
         record = training | {"learning_rate": peak_learning_rate(config, d_model)}
-        saes.append(new_sae(config, d_model, backbone=backbone, training=record).to(accelerator.device))
-    return [
-        Stack(
-            [
-                TrainingState(sae, config, accelerator, sae.penalty(config.architecture, scale.scale))
-                for sae, config in members
-            ]
-        )
-        for members in stack_by_width(saes, configs)
-    ]
+        sae = new_sae(config, d_model, backbone=backbone, training=record).to(accelerator.device)
+        penalty = sae.penalty(config.architecture, scale.scale)
+        by_width[config.n_latents].append(TrainingState(sae, config, accelerator, penalty))
+    return [Stack(states) for _, states in sorted(by_width.items())]
 
 
 def _finished(state: TrainingState, scale: FeatureScale, log: TrainingLog) -> SAE:
@@ -195,6 +186,72 @@ def n_steps_for(config: TrainConfig) -> int:
     return math.ceil(config.n_patches / config.batch_size)
 
 
-def record_metrics(sae: SAE, metrics: dict[str, Any]) -> None:
-    """Put measures into the SAE's configuration, from where the card and the report read them."""
-    sae.config = replace(sae.config, training=sae.config.training | {"metrics": metrics})
+class TrainingLog:
+    """Curves and progress of trainings that run side by side."""
+
+    def __init__(
+        self,
+        states: Sequence[TrainingState],
+        curves: Curves,
+        first_step: int,
+        n_steps: int,
+        batch_size: int,
+        accelerator: Accelerator,
+    ) -> None:
+        self.states, self.curves, self.n_steps = states, curves, n_steps
+        self._first, self._batch_size, self.accelerator = first_step, batch_size, accelerator
+        self._started = self._said = time.monotonic()
+
+    def note(self, step: int, losses: Sequence[StepLosses], x: Tensor) -> None:
+        """Say and keep what each training measured in a step on scaled features `[n, d_model]`, if it is time to."""
+        now, last = time.monotonic(), step + 1 == self.n_steps
+        if last or step % max(1, self.n_steps // POINTS_OF_A_CURVE) == 0:
+            # Decided by the step alone, because all processes must take part.
+            for curve, loss, state in zip(self.curves, losses, self.states, strict=True):
+                curve.append({"step": step + 1, **_measures(loss, state, x, state.objective.processes.average)})
+            self._track(step)
+        if self.accelerator.is_main_process and (last or now - self._said > SECONDS_BETWEEN_LINES):
+            self._said = now
+            self._say(step, _measures(losses[0], self.states[0], x), now)
+
+    def _track(self, step: int) -> None:
+        if not self.accelerator.trackers:
+            return
+        several = len(self.states) > 1
+        values = {
+            f"{number}_{state.sae.config.architecture}/{name}" if several else name: value
+            for number, (state, curve) in enumerate(zip(self.states, self.curves, strict=True))
+            for name, value in curve[-1].items()
+            if name != "step"
+        }
+        self.accelerator.log(values, step=step + 1)
+
+    def _say(self, step: int, of_first: dict[str, float], now: float) -> None:
+        rate = (step + 1 - self._first) / max(now - self._started, 1e-9)
+        also = f" (the first of {len(self.states)} SAEs)" if len(self.states) > 1 else ""
+        say(
+            f"train: step {step + 1} of {self.n_steps}{also}, loss {of_first['loss']:.4f}, "
+            f"explained variance {of_first['explained_variance']:.3f}, L0 {of_first['l0']:.1f}, "
+            f"dead {100 * of_first['dead_share']:.1f} %, "
+            f"{rate * self._batch_size:,.0f} patches/s, {(self.n_steps - step - 1) / rate:.0f} s left"
+        )
+
+    def curve_of(self, state: TrainingState) -> dict[str, list[float]]:
+        """The learning curve of a training, column by column."""
+        points = self.curves[self.states.index(state)]
+        return {name: [point[name] for point in points] for name in (points[0] if points else ())}
+
+
+def _measures(
+    losses: StepLosses, state: TrainingState, x: Tensor, average: Callable[[Tensor], Tensor] | None = None
+) -> dict[str, float]:
+    """Of this process's share of the batch, or of the whole with `average` over the processes."""
+    variance = x.var(0, correction=0).mean()
+    measured = torch.stack([losses.loss.detach(), losses.mse, losses.l0, variance])
+    loss, mse, l0, variance = (float(value) for value in (average(measured) if average else measured))
+    return {
+        "loss": loss,
+        "explained_variance": 1 - mse / variance if variance > 0 else float("nan"),
+        "l0": l0,
+        "dead_share": state.dead_share(),
+    }

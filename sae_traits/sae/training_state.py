@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from sae_traits.config.train import TrainConfig
 from sae_traits.errors import StoreError
 from sae_traits.io import whole_file
 from sae_traits.logging import say
+from sae_traits.sae.activations import product_dtype
 from sae_traits.sae.architectures.trainable import Penalty, Processes, TrainableSAE
 from sae_traits.sae.model import SAE
 from sae_traits.sae.objective import StepLosses, TrainingObjective
@@ -34,16 +36,9 @@ class TrainingState:
     """
 
     def __init__(self, sae: TrainableSAE, config: TrainConfig, accelerator: Accelerator, penalty: Penalty) -> None:
-        """A training at its first step.
-
-        Args:
-            sae: of scaled features, on the accelerator's device.
-            config: its settings.
-            accelerator: device and processes.
-            penalty: weight of the sparsity loss on scaled features.
-        """
+        """A training at its first step, of an SAE of scaled features that lies on the accelerator's device."""
         self.sae, self.config, self.accelerator, self.penalty = sae, config, accelerator, penalty
-        _store_by_column(sae)
+        sae.W_enc.data = sae.W_enc.data.T.contiguous().T  # column by column, as its gradient is made
         self.objective = TrainingObjective(sae, processes_of(accelerator))
         self.objective_in_parallel: nn.Module = accelerator.prepare(self.objective)
         groups = [
@@ -57,14 +52,7 @@ class TrainingState:
         self._dead: Tensor | None = None
 
     def step(self, step: int, x: Tensor, pre: Tensor, learning_rate: float) -> StepLosses:
-        """One step on this process's share of a batch.
-
-        Args:
-            step: its number.
-            x: scaled features `[n, d_model]`.
-            pre: pre-activations `[n, n_latents]`, without gradient.
-            learning_rate: of this step.
-        """
+        """One step on this process's share of a batch, scaled features `[n, d_model]`; `pre` as in the objective."""
         if step == 0:
             self._start(x, pre)
         for group in self.optimizer.param_groups:
@@ -82,12 +70,9 @@ class TrainingState:
 
     @torch.no_grad()
     def _start(self, x: Tensor, pre: Tensor) -> None:
-        """Set what depends on the data: thresholds or biases, and one scalar that multiplies them and the encoder.
-
-        With it the new SAE reconstructs the first batch as well as its random directions can (least squares). Left at
-        the decoder's length, overlapping directions together overshoot, and training begins far above the variance.
-        """
+        """Set what depends on the data: thresholds or biases, and one scalar that multiplies them and the encoder."""
         self.sae.start(pre, self.objective.processes)
+        # Least squares: left at the decoder's length, overlapping directions together overshoot.
         product = self.objective.forward_pass(x, pre).reconstruction - self.sae.b_dec
         sums = torch.stack([(x * product).sum(), product.square().sum()])
         along, length = self.objective.processes.average(sums)
@@ -95,17 +80,18 @@ class TrainingState:
         for tensor in (self.sae.W_enc, self.sae.b_enc, *self.sae.thresholds, pre):
             tensor.mul_(scalar)
 
+    def _dead_now(self) -> Tensor:
+        return self.patches_since_fired >= DEAD_AFTER_PATCHES
+
     def dead_share(self) -> float:
         """Share of latents that are dead now."""
-        return float((self.patches_since_fired >= DEAD_AFTER_PATCHES).float().mean())
+        return float(self._dead_now().float().mean())
 
     def _dead_at(self, step: int) -> Tensor | None:
-        """Latents that have not fired for DEAD_AFTER_PATCHES patches `[n_dead]`; None when there are none.
-
-        Looked up anew every few steps only, because asking whether there are any waits for the device.
-        """
+        """Latents that have not fired for long `[n_dead]`; None when there are none."""
+        # Looked up anew every few steps only, because asking whether there are any waits for the device.
         if step % STEPS_BETWEEN_DEAD_CHECKS == 0:
-            dead = (self.patches_since_fired >= DEAD_AFTER_PATCHES).nonzero().flatten()
+            dead = self._dead_now().nonzero().flatten()
             self._dead = dead if len(dead) else None
         return self._dead
 
@@ -137,19 +123,8 @@ def processes_of(accelerator: Accelerator) -> Processes:
     """The accelerator's processes, as SAEs in training see them."""
     if accelerator.num_processes == 1:
         return Processes()
-
-    def average(tensor: Tensor) -> Tensor:
-        return accelerator.reduce(tensor, "mean")  # pyright: ignore[reportReturnType]
-
-    def gather(tensor: Tensor) -> Tensor:
-        return accelerator.gather(tensor)  # pyright: ignore[reportReturnType]
-
-    return Processes(accelerator.num_processes, gather, average)
-
-
-def _store_by_column(sae: SAE) -> None:
-    """Keep `W_enc` column by column, as its gradient is made; shape and values stay."""
-    sae.W_enc.data = sae.W_enc.data.T.contiguous().T
+    average = partial(accelerator.reduce, reduction="mean")
+    return Processes(accelerator.num_processes, accelerator.gather, average)  # pyright: ignore[reportArgumentType]
 
 
 def unit_norm_decoder(sae: SAE) -> None:
@@ -167,25 +142,56 @@ def remove_parallel_gradient(sae: SAE) -> None:
         gradient.addcmul_(along, sae.W_dec, value=-1)
 
 
+class Stack:
+    """Trainings whose SAEs have the same shapes."""
+
+    def __init__(self, states: Sequence[TrainingState]) -> None:
+        """Move the encoders into one tensor, of which each SAE's `W_enc` stays a view."""
+        self.states = list(states)
+        self._encoders = torch.stack([state.sae.W_enc.data.T for state in self.states])
+        for state, encoder in zip(self.states, self._encoders, strict=True):
+            state.sae.W_enc.data = encoder.T
+        self._result: Tensor | None = None
+
+    @torch.no_grad()
+    def pre_activations(self, x: Tensor) -> Tensor:
+        """Of every SAE `[n_saes, n, n_latents]`, without gradient, in half precision under autocast.
+
+        Of scaled features `[n, d_model]`. The result is overwritten by the next call: making such a large array anew
+        would cost a fifth of the product.
+        """
+        b_enc = torch.stack([state.sae.b_enc for state in self.states])
+        b_dec = torch.stack([state.sae.b_dec for state in self.states])
+        dtype = product_dtype(self._encoders)
+        shape = len(self.states), len(x), self._encoders.shape[1]
+        if self._result is None or self._result.shape != shape:
+            self._result = torch.empty(shape, dtype=dtype, device=x.device)
+        centred, encoders = (x - b_dec[:, None]).to(dtype), self._encoders.transpose(1, 2).to(dtype)
+        return torch.baddbmm(b_enc[:, None].to(dtype), centred, encoders, out=self._result)
+
+
 Curves = list[list[dict[str, float]]]
 
 
 def save_checkpoint(path: Path, step: int, key: str, states: Sequence[TrainingState], curves: Curves) -> None:
     """Write the state of all trainings after `step` steps, whole or not at all; `key` says which training it is."""
     content = {"step": step, "key": key, "states": [state.state() for state in states], "curves": curves}
+    content["n_processes"] = states[0].accelerator.num_processes
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path, on_full_disk="free some space, and run the same command again") as file:
         torch.save(content, file)
 
 
-def load_checkpoint(path: Path, key: str, states: Sequence[TrainingState]) -> tuple[int, Curves]:
-    """Restore what `save_checkpoint` wrote.
+def load_checkpoint(
+    path: Path, key: str, states: Sequence[TrainingState], *, of_same_processes: bool = False
+) -> tuple[int, Curves]:
+    """Restore what `save_checkpoint` wrote; with `of_same_processes` only as many of them can go on.
 
     Returns:
         The step to go on with, 0 if there is no checkpoint or it is of another training, and the curves so far.
 
     Raises:
-        StoreError: the file cannot be read.
+        StoreError: the file cannot be read, or is of another number of processes.
     """
     if not path.is_file():
         return 0, [[] for _ in states]
@@ -196,6 +202,11 @@ def load_checkpoint(path: Path, key: str, states: Sequence[TrainingState]) -> tu
     if saved["key"] != key:
         say(f"{path.name}: of other settings or data, training starts anew")
         return 0, [[] for _ in states]
+    if of_same_processes and saved["n_processes"] != (n := states[0].accelerator.num_processes):
+        raise StoreError(
+            f"{path} is of {saved['n_processes']} processes, not {n}, and each computes the features of its own "
+            f"images; start {saved['n_processes']} again, or delete the file to train from the start"
+        )
     for state, values in zip(states, saved["states"], strict=True):
         state.restore(values)
     say(f"training resumes at step {saved['step']}")

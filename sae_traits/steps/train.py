@@ -9,6 +9,7 @@ from typing import Any
 from sae_traits.config import AdoptedSAE
 from sae_traits.config.tree import as_dict
 from sae_traits.io import write_text
+from sae_traits.logging import say
 from sae_traits.release.cards import CARD, read_card
 from sae_traits.runs.context import Context
 from sae_traits.runs.record import Counts
@@ -16,7 +17,7 @@ from sae_traits.sae.collection_training import train_on_source
 from sae_traits.sae.extractor import adopt
 from sae_traits.sae.measuring import measure_on_held_out, measure_together
 from sae_traits.sae.model import SAE
-from sae_traits.sae.sweep import expand, parse_sweep
+from sae_traits.sae.sweep import expand, folder_name, parse_sweep, sweep_lines
 from sae_traits.sae.sweep_folder import save_saes
 from sae_traits.sae.trainer import check_together
 
@@ -49,6 +50,11 @@ def train(context: Context) -> None:
             accelerator=accelerator,
         )
         measure_together(saes, configs, context.features, collection, accelerator)
+        if len(saes) > 1 and context.is_main_process:
+            names = [folder_name(of_sae, varied) for of_sae in configs]
+            measures = [sae.config.training["metrics"] for sae in saes]
+            for line in sweep_lines(dict(zip(names, measures, strict=True))):
+                say(line)
         return _save(context, saes, lambda: save_saes(context.folder.sae, saes, configs, varied))
 
     inputs: dict[str, Any] = {

@@ -7,10 +7,11 @@ from typing import Any
 
 from sae_traits.images.note import read_note
 from sae_traits.logging import say
-from sae_traits.testbench.clip import DRAWN_CLIP
 from sae_traits.testbench.drawn import draw_collection
 from sae_traits.testbench.drawn.world import NOTE
 
+DRAWN_CLIP = Path(__file__).parent / "drawn_clip"
+"""A CLIP that has only ever seen drawings, a transformers folder; made by `scripts/train_demo_clip.py`."""
 RECIPE = "demo.yaml"
 """The recipe that the options of `prepare_demo` complete."""
 

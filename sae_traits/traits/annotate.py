@@ -15,9 +15,10 @@ from typing import Any, BinaryIO
 from pydantic import TypeAdapter
 
 from sae_traits.describers import Describer
+from sae_traits.images.workers import worker_pool
 from sae_traits.logging import track
 from sae_traits.schema import Candidate, Description, ImageRecord, Measurement, Region, Trait
-from sae_traits.traits.asking import Pictures, answer_calls, measure_answered, worker_pool
+from sae_traits.traits.asking import Pictures, answer_calls, measure_answered
 from sae_traits.traits.calls import Call, planned_calls, trait_id
 from sae_traits.traits.ledger import Ledger, LedgerEntry
 from sae_traits.traits.plan import Plan
@@ -65,12 +66,7 @@ def describe_candidates(
     """Ask the describer about every region that the ledger has no answer for; nothing else needs it.
 
     Args:
-        plan: what to describe; its candidates are gone through once.
-        describer: who describes it.
-        ledger: where calls and answers are kept.
-        workers: processes that prepare pictures; for one, a thread of this process does.
         use_masks: measure on the animal's pixels alone, where an image has a mask.
-        pictures: which are made of the photographs while they are open; None makes none.
 
     Raises:
         CollectionError: a mask is there no more.
@@ -84,11 +80,7 @@ def describe_candidates(
             planned = track(planned, "plan", None, "task")
             while tasks := list(islice(planned, TASKS_PER_LOOKUP)):
                 calls = [call for task in tasks for call in task]
-                ledger.plan(
-                    (name, call.key, member.region_key)
-                    for call in calls
-                    for name, member in zip(call.trait_ids, call.members, strict=True)
-                )
+                ledger.plan((member.trait_id, call.key, member.region_key) for call in calls for member in call.members)
                 if not describer.reads_masks:  # else an answer and its measurement were made together
                     measure_answered(tasks, ledger, pool)
                 is_open = ledger.open_calls(call.key for call in calls)
@@ -117,10 +109,7 @@ def export_traits(plan: Plan, ledger: Ledger, *, traits_file: Path, latents_file
     The same plan and ledger give the same bytes, in whatever order the answers came.
 
     Args:
-        plan: what `describe_candidates` was given; its candidates are gone through once.
         ledger: as `describe_candidates` left it, in the same `with` block.
-        traits_file: of the traits.
-        latents_file: of the latents.
     """
     used: set[tuple[str, int]] = set()
     counts: Counter[str] = Counter()
@@ -129,7 +118,7 @@ def export_traits(plan: Plan, ledger: Ledger, *, traits_file: Path, latents_file
     def traits() -> Iterator[Trait]:
         for record, candidate, region, entry, measurement in _answered(plan, ledger):
             counts["open"] += entry is None or entry.is_open
-            if entry is None:
+            if entry is None or entry.state == "pending":
                 continue
             if entry.state != "ok":
                 counts["invalid" if entry.state == "invalid" else "failed"] += 1

@@ -8,18 +8,14 @@ process imports this module, which therefore imports no torch.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache, partial
 from itertools import chain
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import wait
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -29,6 +25,7 @@ from sae_traits.describers import Answer, Ask, Describer, Look, Question
 from sae_traits.errors import CollectionError, DescriberError, ImageError
 from sae_traits.images.decode import open_image, open_mask
 from sae_traits.images.pictures import PictureCache, released_picture
+from sae_traits.images.workers import worker_pool
 from sae_traits.logging import track, warn
 from sae_traits.schema import Measurement, Region
 from sae_traits.traits.calls import Call
@@ -66,11 +63,7 @@ async def answer_calls(
     When the describer gives up, everything so far is in the ledger, the rest stays open, and one line says why.
 
     Args:
-        tasks: calls that are prepared together.
         n_calls: in all tasks together, for the progress.
-        describer: who answers.
-        ledger: where calls and answers are kept.
-        workers: processes that prepare pictures.
         pictures: which are made of the photographs on the way; None makes none.
 
     Raises:
@@ -135,7 +128,7 @@ class _Flow:
         except BrokenProcessPool as error:
             raise DescriberError(
                 "a process that prepares pictures was killed, perhaps for want of memory; give the same command "
-                "again with fewer --describe-workers"
+                "again with fewer --describer-workers"
             ) from error
         for prepared in chain.from_iterable(tasks):
             for sha256, picture in prepared.pictures.items():
@@ -175,17 +168,12 @@ class _Flow:
 
     async def _attempt(self, prepared: list[Prepared]) -> list[Outcome]:
         """Ask calls once; those whose image cannot be read have failed without asking."""
-        keys = [p.call.key for p in prepared]
         measurements = {key: value for p in prepared for key, value in (p.measurements or {}).items()}
         self.ledger.begin((p.call.identity for p in prepared), measurements)
         readable = [p for p in prepared if p.error is None]
         started = time.perf_counter()
-        try:
-            questions = [Question(p.call.key, p.looks, p.call.species) for p in readable]
-            answers = await self.ask(questions) if questions else []
-        except BaseException:  # stopped or interrupted: the calls are not to blame
-            self.ledger.release(keys)
-            raise
+        questions = [Question(p.call.key, p.looks, p.call.species) for p in readable]
+        answers = await self.ask(questions) if questions else []
         seconds = (time.perf_counter() - started) / max(len(readable), 1)
         outcomes = [_outcome(p.call.key, a, seconds) for p, a in zip(readable, answers, strict=True)]
         return outcomes + [
@@ -210,11 +198,6 @@ def measure_answered(tasks: Sequence[list[Call]], ledger: Ledger, pool: Executor
 
     These were described before, but not measured in this way: with the animal's mask, or without it any more. A model's
     answer does not depend on a mask, so it is kept and nobody is asked again; what is measured does.
-
-    Args:
-        tasks: calls that are prepared together.
-        ledger: where answers and measurements are kept.
-        pool: of `worker_pool`.
 
     Raises:
         CollectionError: an image or a mask cannot be read any more.
@@ -256,8 +239,6 @@ def prepare_calls(
     """Prepare calls that look at the same image, which is opened once, or a call that looks at several.
 
     Args:
-        look: the describer's.
-        calls: of one image, or of several.
         wanted: hashes of the photographs of which a picture is to be made.
         longest_side: of these pictures.
     """
@@ -289,23 +270,3 @@ def prepare_calls(
         return Prepared(call, tuple(looks), measurements, pictures=made)
 
     return [prepare(call) for call in calls]
-
-
-def worker_pool(workers: int) -> Executor:
-    """Processes that prepare calls; for one worker a thread of this process."""
-    if workers == 1:
-        return ThreadPoolExecutor(1)
-    # Spawned, not forked: this process may hold the threads of torch.
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent)
-
-
-def _end_with_parent() -> None:
-    """Let this worker end when its parent is killed: a pool's workers would wait for work forever."""
-    parent = parent_process()
-    if parent is not None:
-
-        def watch() -> None:
-            wait([parent.sentinel])
-            os._exit(1)
-
-        Thread(target=watch, daemon=True).start()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
@@ -10,7 +9,8 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from sae_traits.describers import Describer
-from sae_traits.errors import CollectionError
+from sae_traits.errors import CollectionError, StoreError
+from sae_traits.io import hash_of_file
 from sae_traits.schema import Candidate, Collection, ImageRecord, Region
 from sae_traits.traits.ledger import CallIdentity, call_key
 
@@ -20,35 +20,12 @@ Candidates = Iterable[tuple[ImageRecord, list[tuple[Candidate, Region]]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Mask:
-    """The foreground mask of an image, where masks are used."""
-
-    path: Path
-    sha256: str
-    """Of the file's bytes; what is measured depends on it."""
-
-    @classmethod
-    def of(cls, record: ImageRecord, collection: Collection) -> Mask | None:
-        """The mask of an image that has one.
-
-        Raises:
-            CollectionError: its file is there no more.
-        """
-        path = collection.mask_path(record)
-        if path is None:
-            return None
-        try:
-            return cls(path, hashlib.sha256(path.read_bytes()).hexdigest())
-        except OSError as error:
-            raise CollectionError(
-                f"cannot read the mask {path}: {error.strerror}; put it back, or leave out --use-masks"
-            ) from error
-
-
-@dataclass(frozen=True, slots=True)
 class Member:
     """One region of one image that a call is about."""
 
+    trait_id: str
+    """The trait that gets the answer."""
+    species: str | None
     image: Path
     sha256: str
     """Of the image file's bytes."""
@@ -59,6 +36,8 @@ class Member:
     """Under which its measurement is kept."""
     mask: Path | None = None
     """Of the animal; None where no mask is used."""
+    mask_sha256: str | None = None
+    """Of the mask's file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,25 +45,18 @@ class Call:
     """One question to a describer, not asked yet."""
 
     identity: CallIdentity
-    species: str | None
-    trait_ids: tuple[str, ...]
-    """The traits that share the answer, one per member."""
     members: tuple[Member, ...]
+    """They share the answer."""
 
     @property
     def key(self) -> str:
         """Hash of all that determines the answer."""
         return self.identity.key
 
-
-@dataclass(frozen=True, slots=True)
-class _Sighting:
-    """A candidate with its image, on the way into a call."""
-
-    record: ImageRecord
-    candidate: Candidate
-    region: Region
-    mask: Mask | None
+    @property
+    def species(self) -> str | None:
+        """That of all members."""
+        return self.members[0].species
 
 
 class Sharing(Generic[Item]):
@@ -118,9 +90,9 @@ def trait_id(record: ImageRecord, candidate: Candidate) -> str:
     return f"{record.image_id}-{candidate.name}"
 
 
-def region_key(record: ImageRecord, region: Region, mask: Mask | None = None) -> str:
+def region_key(record: ImageRecord, region: Region, mask_sha256: str | None = None) -> str:
     """Hash of all that determines what is measured on a region, in pixels."""
-    masked = {} if mask is None else {"mask": mask.sha256}
+    masked = {} if mask_sha256 is None else {"mask": mask_sha256}
     return call_key(image=record.sha256, box=region.box, polygons=region.polygons, **masked)
 
 
@@ -132,59 +104,65 @@ def planned_calls(
     Several individuals share a call when they are of one species and one split (what is said of training images must
     not depend on others) and the same latent picked them; those without a label share none. They are taken as they
     come, so a group is full, or the last of its kind, and no more is in memory than the groups that are not full yet.
+
+    Raises:
+        CollectionError: a mask is there no more.
     """
-    sharing: Sharing[_Sighting] = Sharing(describer.images_per_description)
+    sharing: Sharing[Member] = Sharing(describer.images_per_description)
     for record, pairs in candidates:
         species = record.taxon.species
-        mask = Mask.of(record, collection) if use_masks else None
-        sightings = [_Sighting(record, candidate, region, mask) for candidate, region in pairs]
+        mask = collection.mask_path(record) if use_masks else None
+        mask_sha256 = None if mask is None else _hash_of_mask(mask)
+        members = [
+            Member(
+                trait_id=trait_id(record, candidate),
+                species=species,
+                image=collection.path(record),
+                sha256=record.sha256,
+                source=(record.width, record.height),
+                region=region,
+                region_key=region_key(record, region, mask_sha256),
+                mask=mask,
+                mask_sha256=mask_sha256,
+            )
+            for candidate, region in pairs
+        ]
         if describer.images_per_description == 1 or species is None:
-            yield [_call([sighting], collection, describer) for sighting in sightings]
+            yield [_call([member], describer) for member in members]
             continue
-        for sighting in sightings:
-            name = species, record.split, sighting.candidate.latent
-            if group := sharing.add(name, record.individual_id, sighting):
-                yield [_call(group, collection, describer)]
+        for (candidate, _), member in zip(pairs, members, strict=True):
+            name = species, record.split, candidate.latent
+            if group := sharing.add(name, record.individual_id, member):
+                yield [_call(group, describer)]
     for group in sharing.rest():
-        yield [_call(group, collection, describer)]
+        yield [_call(group, describer)]
 
 
-def _call(group: list[_Sighting], collection: Collection, describer: Describer) -> Call:
-    traits = tuple(trait_id(sighting.record, sighting.candidate) for sighting in group)
-    identity = CallIdentity(
-        key=_key(group, describer),
-        trait_id=traits[0],
-        n_images=len(group),
-        describer=describer.name,
-        model=describer.model,
-        prompt=describer.prompt,
-    )
-    members = tuple(_member(sighting, collection) for sighting in group)
-    return Call(identity, group[0].record.taxon.species, traits, members)
+def _hash_of_mask(path: Path) -> str:
+    try:
+        return hash_of_file(path)
+    except StoreError as error:
+        raise CollectionError(f"{error}, a mask; put it back, or leave out --use-masks") from error
 
 
-def _member(sighting: _Sighting, collection: Collection) -> Member:
-    record = sighting.record
-    return Member(
-        image=collection.path(record),
-        sha256=record.sha256,
-        source=(record.width, record.height),
-        region=sighting.region,
-        region_key=region_key(record, sighting.region, sighting.mask),
-        mask=sighting.mask.path if sighting.mask else None,
-    )
-
-
-def _key(group: list[_Sighting], describer: Describer) -> str:
-    """Hash of what determines the answer; its names stay as they are, so that nothing is asked again."""
-    masks = [s.mask.sha256 if s.mask else None for s in group] if describer.reads_masks else []
-    masked = {"masks": masks} if any(masks) else {}
-    return call_key(
+def _call(members: list[Member], describer: Describer) -> Call:
+    """The names of what is hashed stay as they are, so that nothing is asked again."""
+    masks = [member.mask_sha256 for member in members] if describer.reads_masks else []
+    key = call_key(
         describer=describer.name,
         model=describer.model,
         prompt=describer.prompt,
         settings=describer.settings,
-        species=group[0].record.taxon.species if describer.names_species else None,
-        regions=[[s.record.sha256, s.region.box, s.region.polygons] for s in group],
-        **masked,
+        species=members[0].species if describer.names_species else None,
+        regions=[[member.sha256, member.region.box, member.region.polygons] for member in members],
+        **({"masks": masks} if any(masks) else {}),
     )
+    identity = CallIdentity(
+        key=key,
+        trait_id=members[0].trait_id,
+        n_images=len(members),
+        describer=describer.name,
+        model=describer.model,
+        prompt=describer.prompt,
+    )
+    return Call(identity, tuple(members))

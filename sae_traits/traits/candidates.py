@@ -50,9 +50,6 @@ def image_candidates(
     of patches, of those where the species' latents agree: see `evidence`.
 
     Args:
-        codes: what fired in the image.
-        chosen: the latents of its species.
-        grid: its patches.
         options: whose latents these are; candidates at most; a region of which more than `max_overlap` lies in stronger
             ones is left out, because it would say the same of the same place; patches with less than `min_evidence`
             of the image's highest evidence are no part of a region; groups of fewer than `min_patches` are no region.
@@ -99,7 +96,6 @@ def evidence(
 
     Args:
         fired: the species' latents that fired in the image, their patches and activations.
-        n_patches: patches of the image's grid.
     """
     total = np.zeros(n_patches)
     for choice, patches, values in fired:

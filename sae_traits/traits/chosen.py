@@ -100,7 +100,6 @@ def choose_latents(
     Args:
         contrasts: blocks of species; only what is chosen of a block stays in memory.
         thresholds: a latent fires above this activation `[n_latents]`.
-        dropped: latents that are chosen for no species.
     """
     useless = np.zeros(len(thresholds), dtype=bool)
     useless[[drop.latent for drop in dropped]] = True

@@ -46,9 +46,6 @@ def class_map_candidates(
     """Yield the strongest connected group of patches of every image's map, of those above SHARE_OF_MAXIMUM.
 
     Args:
-        collection: the images.
-        info: for their patches.
-        maps_file: as `write_class_maps` wrote it.
         options: groups of fewer than `min_patches` patches are no region; for `box_margin` see `make_region`.
     """
     for row in _rows(maps_file):
@@ -76,11 +73,7 @@ def write_class_maps(
     """Write what Grad-CAM says of every image: its class, and the patches where the map is above zero.
 
     Args:
-        collection: the images.
-        gradcam: the classifier.
         path: a Parquet file, written whole or not at all.
-        image_batch_size: images per pass.
-        workers: processes that read and prepare images.
 
     Returns:
         Images with a map, and without one, because it is zero everywhere.

@@ -14,9 +14,12 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from sae_traits.describers.colours import VOCABULARY, color_family
-from sae_traits.describers.excerpts import EXAMPLES, Example
 from sae_traits.schema import Description, ImageRecord, Trait
 
+EXAMPLES = 5
+"""Of each kind of failure that a report shows."""
+LONGEST_EXCERPT = 200
+"""Characters."""
 FACETS = ("part", "shape", "size", "colour", "texture", "marking", "marking colour", "pattern")
 """What can be compared: the part, and the attributes by their names."""
 CONTRADICTORY = 0.5
@@ -33,6 +36,22 @@ none."""
 MAX_VALUES_IN_ALL = 512
 Group = tuple[str, int | None]
 """Species and latent; regions without latents (Grad-CAM, whole images) make one group per species."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One case of something that went wrong."""
+
+    trait_ids: tuple[str, ...]
+    reason: str
+    said: str
+    """An excerpt of the answer, as it came."""
+
+
+def excerpt(text: str) -> str:
+    """Put a text on one line, cut after LONGEST_EXCERPT characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= LONGEST_EXCERPT else line[: LONGEST_EXCERPT - 1] + "…"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,11 +129,7 @@ class Tally:
 
 
 class ConsistencyCounter:
-    """Counts traits as they come; it grows with the pairs of species and latent, not with the traits.
-
-    Args:
-        records: the images of the collection, which say what individuals have several.
-    """
+    """Counts traits as they come; it grows with the pairs of species and latent, not with the traits."""
 
     def __init__(self, records: Iterable[ImageRecord]) -> None:
         n_images = Counter(record.individual_id for record in records)

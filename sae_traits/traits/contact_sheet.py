@@ -26,7 +26,6 @@ def draw_sheet(
     Args:
         shown: at least one image, its region in source pixels, and its caption of two lines.
         open_picture: opens an image; where it raises an ImageError, the tile says so.
-        n_columns: of the sheet.
         side: of a tile in pixels, with its margins.
     """
     # Pillow's own font lacks the multiplication sign of hybrids.

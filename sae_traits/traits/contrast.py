@@ -8,6 +8,7 @@ memory does not grow with species x latents.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +19,7 @@ from scipy.sparse import csr_array
 from scipy.special import logit
 from scipy.stats import hypergeom
 
-from sae_traits.schema import REFERENCE_RANKS, ReferenceRank
+from sae_traits.schema import RANKS, REFERENCE_RANKS, ReferenceRank, Taxon
 from sae_traits.traits.species_counts import SpeciesCounts, group_totals
 
 SIGNIFICANT_Q = 0.05
@@ -72,29 +73,23 @@ class SpeciesContrasts:
     @classmethod
     def join(cls, blocks: Iterable[SpeciesContrasts]) -> SpeciesContrasts:
         """All species of the blocks, in their order."""
-        blocks = [_NO_SPECIES, *blocks]
-        lengths = np.concatenate([np.diff(block.offsets) for block in blocks])
+        blocks = list(blocks)
+
+        def together(name: str, dtype: type[np.generic]) -> NDArray[Any]:
+            return np.concatenate([np.empty(0, dtype), *(getattr(block, name) for block in blocks)])
+
+        lengths = [np.diff(block.offsets) for block in blocks]
         return cls(
             species=tuple(name for block in blocks for name in block.species),
-            n_individuals=np.concatenate([block.n_individuals for block in blocks]),
+            n_individuals=together("n_individuals", np.int64),
             reference_rank=tuple(rank for block in blocks for rank in block.reference_rank),
-            offsets=np.concatenate([[0], np.cumsum(lengths)]),
-            **{name: np.concatenate([getattr(block, name) for block in blocks]) for name in _ROW_COLUMNS},
+            offsets=np.cumsum(np.concatenate([np.zeros(1, np.int64), *lengths])),
+            **{name: together(name, dtype) for name, dtype in _ROW_COLUMNS.items()},
         )
 
 
-_ROW_COLUMNS = ("latent", "f_species", "f_reference", "effect", "q_value", "n_fired")
-_NO_SPECIES = SpeciesContrasts(
-    species=(),
-    n_individuals=np.empty(0, np.int64),
-    reference_rank=(),
-    offsets=np.zeros(1, np.int64),
-    latent=np.empty(0, np.int32),
-    f_species=np.empty(0),
-    f_reference=np.empty(0),
-    effect=np.empty(0),
-    q_value=np.empty(0),
-    n_fired=np.empty(0, np.int32),
+_ROW_COLUMNS = dict.fromkeys(("f_species", "f_reference", "effect", "q_value"), np.float64) | dict.fromkeys(
+    ("latent", "n_fired"), np.int32
 )
 
 
@@ -127,7 +122,7 @@ def paper_contrast(counts: SpeciesCounts, min_frequency: float) -> Iterator[Spec
     Source: Pahuja et al. 2026, section 3.2, Algorithm 1.
     """
     t = min_frequency
-    genus, n_genera = _factorise([taxon.genus for taxon in counts.taxa])
+    genus, n_genera = _factorise(_groups_of(counts.taxa, "genus"))
     in_genera = group_totals(counts.patches, genus, n_genera)
     for first, last in _blocks(counts):
         in_species = relative_frequency(counts.patches[first:last])
@@ -160,9 +155,6 @@ def specimen_contrast(counts: SpeciesCounts) -> Iterator[SpeciesContrasts]:
     (Monroe, Colaresi and Quinn 2008, "Fightin' Words", section 3.3), so that a latent seen in one individual of two
     does not beat one seen in nineteen of twenty. q-values are those of a one-sided hypergeometric test,
     Benjamini-Hochberg adjusted over the latents that fired in the species or its reference.
-
-    Args:
-        counts: firings of the training images.
 
     Returns:
         A block of species at a time; the latents with a positive effect.
@@ -220,7 +212,7 @@ class _References:
         self._levels: list[tuple[NDArray[np.intp], csr_array]] = []
         for level, rank in enumerate(REFERENCE_RANKS):
             whole = rank == "collection"
-            group, n_groups = _factorise(["all" if whole else taxon.rank(rank) for taxon in counts.taxa])
+            group, n_groups = _factorise([("all",)] * n_species if whole else _groups_of(counts.taxa, rank))
             inside = group >= 0
             # One group more, always empty, is what the -1 of a species without a name at this rank points to.
             together = np.bincount(group[inside], minlength=n_groups + 1)
@@ -272,11 +264,7 @@ def _hypergeometric_tail(
     fired_reference: NDArray[np.integer],
     n_reference: NDArray[np.integer],
 ) -> NDArray[np.float64]:
-    """P(at least `fired` of the individuals in which the latent fired are of the species), by chance `[n]`.
-
-    1 where the species' share is not higher: only a higher share can be significant, and a test costs microseconds.
-    For the same reason equal tests are done once: most of the numbers are small.
-    """
+    """P(at least `fired` of the individuals in which the latent fired are of the species), by chance `[n]`."""
     p_value = np.ones(len(fired))
     higher = np.flatnonzero(fired * np.maximum(n_reference, 1) > fired_reference * n_species)
     a, n, b, m = (values[higher] for values in (fired, n_species, fired_reference, n_reference))
@@ -289,13 +277,7 @@ def _hypergeometric_tail(
 
 
 def _adjust(p_value: NDArray[np.float64], family: NDArray[np.intp], n_tests: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Benjamini-Hochberg q-values within each family, whose further tests all had p = 1.
-
-    Args:
-        p_value: `[n]`.
-        family: which family each belongs to, ascending `[n]`.
-        n_tests: tests of each family, the further ones included `[n_families]`.
-    """
+    """Benjamini-Hochberg q-values within each family, whose further tests all had p = 1."""
     order = np.lexsort((p_value, family))
     starts = np.searchsorted(family, np.arange(len(n_tests)))
     rank = np.arange(len(p_value)) - starts[family] + 1
@@ -310,7 +292,28 @@ def _adjust(p_value: NDArray[np.float64], family: NDArray[np.intp], n_tests: NDA
     return q_value
 
 
-def _factorise(names: Sequence[str | None]) -> tuple[NDArray[np.intp], int]:
+def _groups_of(taxa: Sequence[Taxon], rank: str) -> list[tuple[str, ...] | None]:
+    """The group of each taxon at a rank; names that stand in several places of the tree of life are several groups.
+
+    Ammophila is a genus of wasps and one of grasses. Where the taxa of one name differ in a higher rank, that rank's
+    name tells their groups apart, and those without it are a group of their own.
+    """
+    higher = RANKS[: RANKS.index(rank)]
+    above: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for taxon in taxa:
+        for other in higher:
+            if (value := taxon.rank(other)) is not None:
+                above[taxon.rank(rank) or ""][other].add(value)
+
+    def group(taxon: Taxon) -> tuple[str, ...] | None:
+        if (name := taxon.rank(rank)) is None:
+            return None
+        return name, *(taxon.rank(other) or "" for other in higher if len(above[name][other]) > 1)
+
+    return list(map(group, taxa))
+
+
+def _factorise(names: Sequence[tuple[str, ...] | None]) -> tuple[NDArray[np.intp], int]:
     """Index of each name among the distinct names in alphabetical order, -1 for None; and how many there are."""
     distinct = {name: index for index, name in enumerate(sorted({name for name in names if name is not None}))}
     return np.array([-1 if name is None else distinct[name] for name in names], dtype=np.intp), len(distinct)

@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from sae_traits.errors import StoreError
 from sae_traits.features.source import FeatureSource
 from sae_traits.features.store import FeatureShard
 from sae_traits.io import whole_file, write_text
-from sae_traits.logging import track
+from sae_traits.logging import track, warn
 from sae_traits.sae.model import SAE
 from sae_traits.schema import ImageRecord
 
@@ -80,8 +81,6 @@ def firing_thresholds(
     """For every latent, a quantile of its positive activations over the training images `[n_latents]`.
 
     Args:
-        sae: the SAE.
-        store: features of the collection.
         weights: what the patches of each image count for `[n_images]`, see `training_weights`; 0 leaves it out.
         quantile: between 0 (every positive activation fires) and 1.
     """
@@ -108,8 +107,7 @@ class ImageCodes:
 
     def groups(self) -> Iterator[tuple[int, NDArray[np.int32], NDArray[np.float32]]]:
         """Each latent that fired, with its patches and values."""
-        starts = np.flatnonzero(np.diff(self.latents, prepend=-1))
-        for start, end in zip(starts, [*starts[1:], len(self.latents)], strict=True):
+        for start, end in _runs(self.latents):
             yield int(self.latents[start]), self.patches[start:end], self.values[start:end]
 
 
@@ -150,8 +148,7 @@ class Codes:
         for part in self.parts:
             table = pq.read_table(self.folder / part)
             image, latents, patches, values = (table[name].to_numpy() for name in CODE_SCHEMA.names)
-            starts = np.flatnonzero(np.diff(image, prepend=-1))
-            for start, end in zip(starts, [*starts[1:], len(image)], strict=True):
+            for start, end in _runs(image):
                 rows = slice(start, end)
                 yield ImageCodes(int(image[start]), latents[rows], patches[rows], values[rows])
 
@@ -172,26 +169,32 @@ class Codes:
             )
 
 
+def _runs(values: NDArray[np.int32]) -> Iterator[tuple[int, int]]:
+    """First and one behind the last index of every run of equal values, none of which is negative."""
+    return pairwise(np.flatnonzero(np.diff(values, prepend=-1, append=-1)).tolist())
+
+
 def encode_collection(sae: SAE, store: FeatureSource, thresholds: NDArray[np.float32], folder: Path) -> Codes:
     """Write every activation above its latent's threshold, one Parquet part per feature shard, and the index last.
 
     Args:
-        sae: the SAE.
-        store: features of the collection.
         thresholds: a latent fires above this activation `[n_latents]`.
-        folder: RUN/codes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for stale in (folder / INDEX_FILE, *folder.glob("part-*")):
         stale.unlink(missing_ok=True)
     pq.write_table(pa.table({"threshold": pa.array(thresholds)}), folder / THRESHOLDS_FILE)
     limits = torch.from_numpy(thresholds).to(sae.b_dec.device)
-    parts = []
+    parts, n_fired = [], 0
     for number, shard in enumerate(track(store.shards(), "codes", store.count_shards(), "shard")):
         name = f"part-{number:05d}.parquet"
+        codes = _shard_codes(sae, shard, limits)
         with whole_file(folder / name) as stream:
-            pq.write_table(_shard_codes(sae, shard, limits), stream, compression="zstd")
+            pq.write_table(codes, stream, compression="zstd")
         parts.append(name)
+        n_fired += len(codes)
+    if not n_fired:
+        warn("no latent fires anywhere above its threshold, so no region can be described")
     index = {"n_images": store.n_images, "n_latents": sae.config.n_latents, "parts": parts}
     write_text(folder / INDEX_FILE, json.dumps(index, indent=2) + "\n")
     return Codes.open(folder)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 from sae_traits.config.describer import Describer as DescriberConfig
 from sae_traits.config.describer import Measured
@@ -55,10 +54,6 @@ class AnnotationEstimate:
         """In the currency of the prices."""
         return (self.prompt_tokens * self.prompt_price + self.answer_tokens * self.answer_price) / 1e6
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for `--format json`."""
-        return asdict(self)
-
     def lines(self) -> list[str]:
         """The estimate and its assumptions, for people."""
         lines = [
@@ -80,14 +75,7 @@ class AnnotationEstimate:
 def estimate_annotation(
     plan: Plan, describer: Describer, ledger: Ledger, config: DescriberConfig
 ) -> AnnotationEstimate:
-    """Count the calls of a plan and what those cost that the ledger has no answer to.
-
-    Args:
-        plan: what is to be described.
-        describer: who would describe it.
-        ledger: what was answered before.
-        config: seconds per call and prices, and whether masks are used.
-    """
+    """Count the calls of a plan and what those cost that the ledger has no answer to."""
     n_calls = n_open = prompt_tokens = answer_tokens = 0
     tasks = planned_calls(plan.candidates(), plan.collection, describer, use_masks=config.use_masks)
     while some := [call for calls in islice(tasks, TASKS_PER_LOOKUP) for call in calls]:
@@ -110,12 +98,6 @@ def bound_annotation(
 
     Images of a species and split share calls, as far as the describer is shown several, as if the same latents were
     chosen for all of them. A region is taken to be as large as its image.
-
-    Args:
-        records: all that are described; those without a label share no calls.
-        describer: who would describe them.
-        config: seconds per call and prices.
-        traits_per_image: regions of each.
     """
     calls = Counter(_sizes_together(records, describer.images_per_description))
     prompt_tokens = answer_tokens = 0

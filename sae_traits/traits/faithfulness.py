@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import Any, Literal
@@ -19,12 +19,11 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from sae_traits.describers import Describer
-from sae_traits.describers.excerpts import EXAMPLES, Example, example_lines, excerpt, literal, percent
 from sae_traits.errors import ConfigError
 from sae_traits.schema import Collection, Description, ImageRecord, Region, Trait
 from sae_traits.traits.asking import answer_calls
 from sae_traits.traits.calls import Call, planned_calls
-from sae_traits.traits.consistency import facets
+from sae_traits.traits.consistency import EXAMPLES, Example, excerpt, facets
 from sae_traits.traits.ledger import Ledger
 
 RegionKind = Literal["same", "swapped", "blank"]
@@ -98,27 +97,21 @@ class Faithfulness:
         """The scores that `to_dict` wrote."""
         return _FAITHFULNESS.validate_python(values)
 
-    def lines(self, shown: Callable[[str], str] = literal) -> list[str]:
-        """The scores in Markdown, without a heading; what a model wrote is `shown` for a report, or for a terminal."""
-        lines = [
-            f"{self.n_traits:,} traits were asked about again: with the same region, with the region of another "
-            "image at the same relative place (swapped), and with a region of the same size in the corner of the "
-            "image farthest from the image's regions (blank; most corners show background, but no one has checked).",
-            "",
-            "| region | asked | answered | changed, or background | background | kept of what was named |",
-            "| --- | --- | --- | --- | --- | --- |",
+    def lines(self) -> list[str]:
+        """Say the scores on a terminal, a line per kind of region."""
+        return [
+            f"{self.n_traits:,} traits were asked about again",
+            *(
+                f"{score.kind:<8} {score.n_answered:,} of {score.n_asked:,} answered; "
+                f"{_percent(score.changed_share)} changed, or background; {_percent(score.background_share)} "
+                f"background; {_percent(score.kept)} of what was named is kept"
+                for score in self.scores
+            ),
         ]
-        for score in self.scores:
-            shares = " | ".join(
-                f"{n:,} ({percent(share)})"
-                for n, share in ((score.n_changed, score.changed_share), (score.n_background, score.background_share))
-            )
-            asked = f"{score.n_asked:,} | {score.n_answered:,}"
-            lines.append(f"| {score.kind} | {asked} | {shares} | {percent(score.kept)} |")
-        for score in self.scores:
-            if score.kind != "same":
-                lines += example_lines(f"Unchanged although the region is {score.kind}", score.unchanged, shown)
-        return lines
+
+
+def _percent(share: float | None) -> str:
+    return "none" if share is None else f"{share:.1%}"
 
 
 _FAITHFULNESS = TypeAdapter(Faithfulness)
@@ -139,13 +132,8 @@ def check_faithfulness(
 
     Args:
         traits: as `read_traits` gives them; only the sample is kept.
-        collection: that the traits' images belong to.
         describer: who made the traits; those of others are left out.
         ledger: of these calls alone: in the run's ledger they would count as its own.
-        n_traits: size of the sample.
-        seed: of the sample.
-        workers: processes that prepare pictures.
-        use_masks: as the traits were made.
 
     Raises:
         ConfigError: the describer's answers are about several images, or it made none of the traits.

@@ -5,9 +5,9 @@ Made for looking: two tables, and a contact sheet per latent with its regions ou
 
 from __future__ import annotations
 
-import csv
+from collections import defaultdict
 from collections.abc import Collection as Several
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sae_traits.errors import ConfigError
+from sae_traits.io import write_csv
 from sae_traits.schema import BackboneInfo, ChosenLatent, Collection, ImageRecord, Region
 from sae_traits.traits.chosen import LatentsBySpecies
 from sae_traits.traits.contact_sheet import OpenPicture, draw_sheet
@@ -99,17 +100,16 @@ def latent_pages(
     """Read the codes, a part at a time, and say what is known of some latents.
 
     Args:
-        codes: of the collection.
-        chosen: the latents that describe its species.
-        collection: whose codes they are.
-        info: for the patches of its images.
         latents: which; None takes all that describe a species.
         n_strongest: images per latent, at most; only these are in memory.
 
     Raises:
         ConfigError: there is no such latent.
     """
-    by_latent = _by_latent(chosen, latents)
+    by_latent: dict[int, list[ChosenLatent]] = defaultdict(list)
+    for of_species in chosen.values():
+        for latent, choice in of_species.items():
+            by_latent[latent].append(choice)
     wanted = sorted(by_latent if latents is None else set(latents))
     if missing := [latent for latent in wanted if not 0 <= latent < codes.n_latents]:
         raise ConfigError(f"the SAE has latents 0 to {codes.n_latents - 1}, not {', '.join(map(str, missing))}")
@@ -127,19 +127,6 @@ def latent_pages(
         )
         for latent in wanted
     ]
-
-
-def _by_latent(
-    chosen: Mapping[str, Mapping[int, ChosenLatent]], latents: Several[int] | None
-) -> dict[int, list[ChosenLatent]]:
-    """The species of each latent, in the order of `chosen`."""
-    species_of: dict[int, list[ChosenLatent]] = {}
-    only = None if latents is None else set(latents)
-    for of_species in chosen.values():
-        for latent, choice in of_species.items():
-            if only is None or latent in only:
-                species_of.setdefault(latent, []).append(choice)
-    return species_of
 
 
 def _count_individuals(codes: Codes, individuals: Sequence[str]) -> NDArray[np.int64]:
@@ -189,8 +176,10 @@ def write_latent_pages(pages: Iterable[LatentPage], open_picture: OpenPicture, f
     pages = list(pages)
     folder.mkdir(parents=True, exist_ok=True)
     tables = folder / "latents.csv", folder / "images.csv"
-    _write_table(tables[0], STATISTICS_COLUMNS, (row for page in pages for row in page.statistics_rows()))
-    _write_table(tables[1], IMAGE_COLUMNS, (row for page in pages for row in page.image_rows()))
+    statistics = (row for page in pages for row in page.statistics_rows())
+    images = (row for page in pages for row in page.image_rows())
+    for path, columns, rows in zip(tables, (STATISTICS_COLUMNS, IMAGE_COLUMNS), (statistics, images), strict=True):
+        write_csv(path, columns, ([row.get(column, "") for column in columns] for row in rows))
     files = [*tables]
     for page in pages:
         if page.strongest:
@@ -199,26 +188,10 @@ def write_latent_pages(pages: Iterable[LatentPage], open_picture: OpenPicture, f
     return files
 
 
-def _write_table(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def contact_sheet(page: LatentPage, open_picture: OpenPicture) -> Image.Image:
-    """Draw the strongest images of a latent with their regions outlined.
-
-    Args:
-        page: with at least one image.
-        open_picture: opens an image.
-    """
-    shown = [
-        (
-            image.record,
-            image.region,
-            f"{image.record.taxon.species or 'no label'}\n{image.record.image_id[:24]}, {image.activation:.3g}",
-        )
-        for image in page.strongest
-    ]
+    """Draw the strongest images of a latent with their regions outlined."""
+    shown = []
+    for image in page.strongest:
+        who = f"{image.record.taxon.species or 'no label'}\n{image.record.image_id[:24]}, {image.activation:.3g}"
+        shown.append((image.record, image.region, who))
     return draw_sheet(shown, open_picture, n_columns=4, side=288)

@@ -1,14 +1,16 @@
 """The ledger: every describer call, kept in SQLite, so that a finished one is never made again.
 
-A call's key is the hash of everything that determines its answer. It is written as pending before it is sent, so that
-a killed run loses at most the calls in flight, and knows how often each was asked. What was measured on a region is
-kept beside the calls: it does not depend on who describes the region.
+A call's key is the hash of everything that determines its answer. It is written as pending before it is sent, and its
+attempts are counted when they have ended, so that a killed run loses at most the answers in flight, and a call that
+never had one is asked however often runs were killed. What was measured on a region is kept beside the calls: it does
+not depend on who describes the region.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -22,7 +24,6 @@ from filelock import FileLock, Timeout
 from sae_traits.errors import StoreError
 
 State = Literal["pending", "ok", "invalid", "failed"]
-STATES: tuple[State, ...] = ("pending", "ok", "invalid", "failed")
 MAX_ATTEMPTS = 3
 _KEYS_PER_QUERY = 500
 """SQLite takes at least 999 parameters."""
@@ -82,12 +83,12 @@ class LedgerEntry(CallIdentity, Outcome):
     """A call, what came of its last attempt, and the usage and seconds of all attempts together."""
 
     attempts: int
-    """How often it was sent; one that was under way when a run was killed counts."""
+    """How often something came of it; one that was under way when a run was stopped or killed does not count."""
 
     @property
     def is_open(self) -> bool:
         """Whether the call is still to be asked, or asked again."""
-        return self.state != "ok" and self.attempts < MAX_ATTEMPTS
+        return _is_open(self.state, self.attempts)
 
 
 def call_key(**determinants: Any) -> str:
@@ -103,9 +104,12 @@ class Ledger:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         try:
-            self._connection = sqlite3.connect(path)
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=NORMAL")
+            if os.access(path.parent, os.W_OK):
+                self._connection = sqlite3.connect(path)
+                self._connection.execute("PRAGMA journal_mode=WAL")
+                self._connection.execute("PRAGMA synchronous=NORMAL")
+            else:  # no other process writes either
+                self._connection = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)
             self._connection.executescript(_CREATE)
             self._connection.create_function("add_usage", 2, _add_usage, deterministic=True)
             columns = ", ".join(row[1] for row in self._connection.execute("PRAGMA table_info(describer_calls)"))
@@ -153,24 +157,24 @@ class Ledger:
         """
         attempts = dict.fromkeys(keys, 0)
         for key, state, n_attempts in self._select("key, state, attempts", "describer_calls", "key", tuple(attempts)):
-            if state == "ok" or n_attempts >= MAX_ATTEMPTS:
-                del attempts[key]
-            else:
+            if _is_open(state, n_attempts):
                 attempts[key] = n_attempts
+            else:
+                del attempts[key]
         return attempts
 
     def begin(self, calls: Iterable[CallIdentity], measurements: Mapping[str, Mapping[str, Any]]) -> None:
-        """Write that calls are about to be sent, each one attempt more, and what was measured on their regions.
+        """Write that calls are about to be sent, and what was measured on their regions.
 
         Raises:
-            StoreError: it cannot be written, for example because the disk is full; so do `record` and `release`.
+            StoreError: it cannot be written, for example because the disk is full; so does `record`.
         """
         with self._transaction():
             self._connection.executemany(
                 """
                 INSERT INTO describer_calls (key, trait_id, n_images, describer, model, prompt, state, attempts)
-                VALUES (?, ?, ?, ?, ?, ?, 'pending', 1)
-                ON CONFLICT (key) DO UPDATE SET state = 'pending', attempts = attempts + 1
+                VALUES (?, ?, ?, ?, ?, ?, 'pending', 0)
+                ON CONFLICT (key) DO UPDATE SET state = 'pending'
                 """,
                 [(c.key, c.trait_id, c.n_images, c.describer, c.model, c.prompt) for c in calls],
             )
@@ -180,30 +184,18 @@ class Ledger:
             )
 
     def record(self, outcomes: Iterable[Outcome]) -> None:
-        """Write what came of calls that were begun, in one transaction."""
+        """Write what came of calls that were begun, each one attempt more, in one transaction."""
         with self._transaction():
             self._connection.executemany(
                 """
                 UPDATE describer_calls SET state = ?, raw = ?, description = ?, usage = add_usage(usage, ?),
-                    seconds = seconds + ?, error = ? WHERE key = ?
+                    seconds = seconds + ?, error = ?, attempts = attempts + 1 WHERE key = ?
                 """,
                 [
                     (o.state, o.raw, _dump_or_none(o.description), _dump(o.usage), o.seconds, o.error, o.key)
                     for o in outcomes
                 ],
             )
-
-    def release(self, keys: Iterable[str]) -> None:
-        """Take back the attempt of calls that were begun, because asking was stopped for another reason."""
-        with self._transaction():
-            self._connection.executemany(
-                "UPDATE describer_calls SET attempts = attempts - 1 WHERE key = ? AND state = 'pending'",
-                [(key,) for key in keys],
-            )
-
-    def get(self, key: str) -> LedgerEntry | None:
-        """The call of a key."""
-        return self.entries([key]).get(key)
 
     def entries(self, keys: Collection[str]) -> dict[str, LedgerEntry]:
         """The calls of some keys; those that were never begun are left out."""
@@ -231,12 +223,6 @@ class Ledger:
         """All calls, by key."""
         return map(_entry, self._read(f"SELECT {_COLUMNS} FROM describer_calls ORDER BY key"))  # noqa: S608  our own
 
-    def counts(self) -> dict[State, int]:
-        """How many calls are in each state."""
-        counts: dict[State, int] = dict.fromkeys(STATES, 0)
-        counts.update(self._read("SELECT state, count(*) FROM describer_calls GROUP BY state"))
-        return counts
-
     def _select(self, columns: str, table: str, by: str, keys: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         for start in range(0, len(keys), _KEYS_PER_QUERY):
             some = keys[start : start + _KEYS_PER_QUERY]
@@ -262,6 +248,11 @@ class Ledger:
                 f"cannot write {self._path}: {error}; free some space, or close what else has it open, and give the "
                 "same command again: what was answered before is kept"
             ) from error
+
+
+def _is_open(state: State, n_attempts: int) -> bool:
+    """Whether a call is to be asked; a pending one always: earlier versions counted attempts that a kill cut short."""
+    return state == "pending" or (state != "ok" and n_attempts < MAX_ATTEMPTS)
 
 
 def _dump(value: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ The animal is known by the foreground mask of its photograph, which is read only
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import shapely
@@ -35,7 +35,7 @@ def measure(
             None where no mask is used.
     """
     cutout = cut_out(image, region, animal.mask if animal else None)
-    placement = place_on_animal(region, animal) if animal else None
+    placement = asdict(place_on_animal(region, animal)) if animal else {}
     length, width = _sides(region)
     dominant, _ = color_clusters(cutout.lab)
     return Measurement(
@@ -45,9 +45,7 @@ def measure(
         texture_contrast=float(cutout.lab[:, 0].std()),
         color_lab=dominant.lab,
         color_name=color_name(dominant.lab),
-        on_animal=placement.on_animal if placement else None,
-        share_of_animal=placement.share_of_animal if placement else None,
-        position_along_axis=placement.position_along_axis if placement else None,
+        **placement,
     ).with_scale(mm_per_pixel)
 
 

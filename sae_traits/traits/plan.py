@@ -7,7 +7,6 @@ from collections.abc import Collection as Several
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +25,7 @@ from sae_traits.features.source import FeatureSource
 from sae_traits.sae.model import SAE
 from sae_traits.schema import BackboneInfo, Candidate, Collection, ImageRecord, Split, Taxon
 from sae_traits.traits.candidates import Candidates, all_candidates
-from sae_traits.traits.chosen import ChosenLatents, LatentsBySpecies, choose_latents, latents_everywhere
+from sae_traits.traits.chosen import LatentsBySpecies, choose_latents, latents_everywhere
 from sae_traits.traits.class_maps import class_map_candidates
 from sae_traits.traits.contrast import paper_contrast, specimen_contrast
 from sae_traits.traits.encode import Codes, firing_thresholds, training_weights
@@ -35,46 +34,21 @@ from sae_traits.traits.released_latents import DatasetLatents
 from sae_traits.traits.species_counts import count_firings
 
 
-class Plan(Protocol):
+@dataclass(frozen=True)
+class Plan:
     """What decides which regions are described."""
 
-    @property
-    def collection(self) -> Collection:
-        """Whose images they are; without the labels that the description is not to see."""
-        ...
-
-    @property
-    def chosen(self) -> LatentsBySpecies:
-        """The latents that describe each species; empty where regions need no latents."""
-        ...
-
-    @property
-    def species_without_latents(self) -> tuple[str, ...]:
-        """Species that get no regions, because no latent was chosen for them."""
-        ...
-
-    @property
-    def candidates(self) -> Callable[[], Candidates]:
-        """Yields every image with its candidates; the same each time, one image in memory."""
-        ...
-
-
-def _no_latents() -> ChosenLatents:
-    return choose_latents([], np.empty(0, dtype=np.float32))
-
-
-@dataclass(frozen=True)
-class RegionPlan:
-    """A `Plan` for every kind of regions."""
-
     collection: Collection
+    """Whose images they are; without the labels that the description is not to see."""
     candidates: Callable[[], Candidates]
-    chosen: LatentsBySpecies = field(default_factory=_no_latents)
+    """Yields every image with its candidates; the same each time, one image in memory."""
+    chosen: LatentsBySpecies = field(default_factory=lambda: choose_latents([], np.empty(0, dtype=np.float32)))
+    """The latents that describe each species; empty where regions need no latents."""
     has_latents: bool = False
 
     @property
     def species_without_latents(self) -> tuple[str, ...]:
-        """In the order of their names; where regions need no latents, no species lacks them."""
+        """Species without regions, as no latent was chosen for them, by name; none where regions need no latents."""
         if not self.has_latents:
             return ()
         named = {name for record in self.collection.images if (name := record.taxon.species) is not None}
@@ -89,29 +63,24 @@ def plan_regions(
     codes: Codes | None = None,
     class_maps: Path | None = None,
     released: DatasetLatents | None = None,
-) -> RegionPlan:
+) -> Plan:
     """Contrast the species on the training images where regions are those of latents, and plan what is described.
 
     Args:
-        regions: which kind, and its options.
         collection: with all labels; those of `regions.unlabelled_splits` are not looked at.
-        info: for the images' patches.
-        codes: of the collection, for regions of latents.
-        class_maps: as `write_class_maps` wrote it, for Grad-CAM.
-        released: the latents of the dataset that `ReleasedLatents` names.
     """
     collection = without_labels(collection, regions.unlabelled_splits)
     match regions:
         case WholeImage():
-            return RegionPlan(collection, partial(whole_images, collection, info))
+            return Plan(collection, partial(whole_images, collection, info))
         case GradCAMRegions():
             assert class_maps is not None
-            return RegionPlan(collection, partial(class_map_candidates, collection, info, class_maps, regions))
+            return Plan(collection, partial(class_map_candidates, collection, info, class_maps, regions))
         case LatentRegions():
             assert codes is not None
             chosen = _chosen(regions.contrast, collection, codes, released)
             candidates = partial(all_candidates, codes, collection.images, chosen, info, regions)
-            return RegionPlan(collection, candidates, chosen, has_latents=True)
+            return Plan(collection, candidates, chosen, has_latents=True)
 
 
 def _chosen(
@@ -141,11 +110,7 @@ def thresholds_of(
     """Above which activation each latent fires `[n_latents]`.
 
     Args:
-        contrast: which kind, and its options.
-        sae: the SAE, or a baseline in its place.
         source: features of the collection, read only for `SpecimenContrast`.
-        collection: whose training images are looked at.
-        released: the latents of the dataset that `ReleasedLatents` names.
 
     Raises:
         StoreError: the dataset has a latent that the SAE does not have.

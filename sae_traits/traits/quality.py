@@ -1,4 +1,4 @@
-"""How good a run's descriptions are, as far as that shows without a truth: a report with figures and examples.
+"""How good a run's descriptions are, as far as that shows without a truth: figures and examples.
 
 Two things are read, each once and a row at a time: the ledger, for what came of the calls, and the traits, for what
 the descriptions say.
@@ -9,18 +9,18 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 from sae_traits.describers import Describer
-from sae_traits.describers.excerpts import EXAMPLES, Example, example_lines, excerpt, literal, percent
 from sae_traits.schema import Collection, Description, Taxon, Trait
 from sae_traits.traits.consistency import (
-    CONTRADICTORY,
+    EXAMPLES,
     ConsistencyCounter,
     Contradictions,
+    Example,
     FacetAgreement,
+    excerpt,
 )
 from sae_traits.traits.faithfulness import Faithfulness
 from sae_traits.traits.ledger import Ledger, LedgerEntry, State
@@ -62,21 +62,6 @@ class CallQuality:
     invalid: tuple[Example, ...]
     failed: tuple[Example, ...]
 
-    @property
-    def background_share(self) -> float | None:
-        """Of the calls that are ok."""
-        return _share(self.n_background, self.n_ok)
-
-    @property
-    def invalid_share(self) -> float | None:
-        """Of the calls that brought an answer at last."""
-        return _share(self.n_invalid, self.n_ok + self.n_invalid)
-
-    @property
-    def failed_share(self) -> float | None:
-        """Of the calls that are finished or failed."""
-        return _share(self.n_failed, self.n_calls - self.n_pending)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Leakage:
@@ -89,11 +74,6 @@ class Leakage:
     """The rest of the species' name is; it may be an ordinary word."""
     n_any: int
     examples: tuple[Example, ...]
-
-    @property
-    def share(self) -> float | None:
-        """Of the traits."""
-        return _share(self.n_any, self.n_traits)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,94 +89,6 @@ class Quality:
     faithfulness: Faithfulness | None = None
     """Of a sample asked about again, where that was done."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for results.json, with the shares."""
-        values = asdict(self)
-        values["calls"] |= {name: getattr(self.calls, name) for name in _SHARES_OF_CALLS}
-        values["leakage"]["share"] = self.leakage.share
-        values["faithfulness"] = None if self.faithfulness is None else self.faithfulness.to_dict()
-        return values
-
-    def lines(self) -> list[str]:
-        """The report in Markdown, without a heading."""
-        lines = [*self._call_lines(), *self._unlabelled_lines()]
-        if self.leakage.n_traits or not self.n_unlabelled:
-            lines += [*self._leakage_lines(), *self._contradiction_lines(), *self._agreement_lines()]
-        return lines if self.faithfulness is None else [*lines, "", *self.faithfulness.lines()]
-
-    def _call_lines(self) -> list[str]:
-        calls = self.calls
-        rows = [
-            ("background, of the valid answers", calls.n_background, calls.background_share),
-            ("invalid, of the answers", calls.n_invalid, calls.invalid_share),
-            ("failed, of the calls", calls.n_failed, calls.failed_share),
-        ]
-        lines = [
-            f"{calls.n_calls:,} calls, sent {calls.n_attempts:,} times; {calls.n_pending:,} are not answered yet.",
-            "",
-            "| what came of the calls | calls | share |",
-            "| --- | --- | --- |",
-            *(f"| {what} | {n:,} | {percent(share)} |" for what, n, share in rows),
-        ]
-        if calls.reasons:
-            lines += ["", "| why | state | calls |", "| --- | --- | --- |"]
-            lines += [f"| {literal(excerpt(r.reason))} | {r.state} | {r.n_calls:,} |" for r in calls.reasons]
-        lines += example_lines("Called background", calls.background)
-        lines += example_lines("Invalid", calls.invalid)
-        return lines + example_lines("Failed", calls.failed)
-
-    def _unlabelled_lines(self) -> list[str]:
-        if not self.n_unlabelled:
-            return []
-        return [
-            "",
-            f"{self.n_unlabelled:,} descriptions are of photographs without a label. Whether they hold the name of the "
-            "species, contradict each other within it, or agree, is not known of these, and left out.",
-        ]
-
-    def _leakage_lines(self) -> list[str]:
-        leakage = self.leakage
-        return [
-            "",
-            f"The species' own name is in {leakage.n_any:,} of {leakage.n_traits:,} descriptions "
-            f"({percent(leakage.share)}): the genus in {leakage.n_genus:,}, the rest of the name, which may be an "
-            f"ordinary word, in {leakage.n_epithet:,}.",
-            *example_lines("With the name", leakage.examples),
-        ]
-
-    def _contradiction_lines(self) -> list[str]:
-        lines = [
-            "",
-            f"A species contradicts itself at a latent when more than {CONTRADICTORY:.0%} of its pairs of individuals "
-            "exclude each other: colours of different families, or small against large.",
-            "",
-            "| attribute | species and latents | of them contradictory | share |",
-            "| --- | --- | --- | --- |",
-        ]
-        for row in self.contradictions:
-            share = percent(_share(row.n_contradictory, row.n_groups))
-            lines.append(f"| {row.facet} | {row.n_groups:,} | {row.n_contradictory:,} | {share} |")
-        return lines + example_lines("Contradictory", [case for row in self.contradictions for case in row.examples])
-
-    def _agreement_lines(self) -> list[str]:
-        if not self.agreement:
-            return ["", "No two individuals of a species were described at the same latent, so agreement is not known."]
-        lines = [
-            "",
-            "Agreement: share of the pairs of a species' individuals that got the same value at the same latent, the "
-            "mean over species; beside it the share for any two traits.",
-            "",
-            "| attribute | same species and latent | any two | species | pairs |",
-            "| --- | --- | --- | --- | --- |",
-        ]
-        for row in self.agreement:
-            figures = f"{row.share:.3f} | {row.chance:.3f} | {len(row.by_species):,} | {row.n_pairs:,}"
-            lines.append(f"| {row.facet} | {figures} |")
-        return lines
-
-
-_SHARES_OF_CALLS = ("background_share", "invalid_share", "failed_share")
-
 
 def assess_quality(
     traits: Iterable[Trait],
@@ -209,10 +101,7 @@ def assess_quality(
 
     Args:
         traits: as `read_traits` gives them; not kept.
-        ledger: of the same run.
-        collection: that the traits' images belong to.
         describer: who made them; calls of others, which a ledger may hold too, are left out.
-        faithfulness: of the same traits, if some were asked about again.
     """
     consistency = ConsistencyCounter(collection.images)
     leaks: Counter[str] = Counter()
@@ -299,7 +188,3 @@ def _assess_calls(entries: Iterable[LedgerEntry], collection: Collection) -> Cal
         invalid=tuple(examples["invalid"]),
         failed=tuple(examples["failed"]),
     )
-
-
-def _share(n: int, of: int) -> float | None:
-    return n / of if of else None

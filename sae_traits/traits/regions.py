@@ -23,7 +23,6 @@ def strongest_component(
     Args:
         patches: fired patches `[n]`.
         values: their activations `[n]`.
-        grid: the image's patches.
         min_patches: groups of fewer patches are specks, which are passed over.
 
     Returns:
@@ -46,7 +45,6 @@ def make_region(patches: Sequence[int], grid: PatchGrid, margin: float = 0.0) ->
 
     Args:
         patches: at least one.
-        grid: the image's patches.
         margin: how much wider the box is on every side, as a share of its longer side, within the image; 0 is tight.
     """
     corners = grid.corners[list(patches)]

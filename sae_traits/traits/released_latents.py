@@ -142,10 +142,7 @@ def sae_to_adopt(
     """Which SAE the latents of a dataset go with: the one that was given, or else the one that the dataset names.
 
     Args:
-        released: the latents of the dataset.
         dataset: its folder or Hub id; a run's SAE lies beside its dataset.
-        given: the SAE that was asked for, if one was.
-        revision: of the SAE that was asked for.
 
     Returns:
         Name and revision.
@@ -173,8 +170,6 @@ def check_sae(released: DatasetLatents, name: str, sae_hash: str, hash_of: Calla
     The weights are compared, so that a copy in another place is as good as the original.
 
     Args:
-        released: the latents of the dataset.
-        name: of the SAE, for the message.
         sae_hash: of its weights.
         hash_of: hash of the weights of the SAE in a repository on the Hub, at a revision.
     """

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array, vstack
 
-from sae_traits.schema import Taxon
+from sae_traits.schema import RANKS, Taxon
 
 PENDING_CELLS = 8_000_000
 """Cells of parts that wait before they are merged: merging costs as much as all that was merged before."""
@@ -58,8 +58,6 @@ def count_firings(
         parts: patches at which each latent fired in each image, sparse `[n_images, n_latents]`; each part holds
             some of the images, which come after those of the parts before it, and its other rows are empty.
         taxa: the taxon of each image; those without a taxon or a species are not counted (other splits).
-        individuals: the individual of each image.
-        n_latents: size of the dictionary.
         pending_cells: cells of parts that wait before they are merged; for memory and speed, not the result.
     """
     names = sorted({taxon.species for taxon in taxa if taxon is not None and taxon.species is not None})
@@ -93,7 +91,6 @@ class IndividualFirings:
         individuals: the individual of each image.
         groups: a number of each image, such as that of its species `[n_images]`; images with a negative one are left
             out, and an individual that is in two groups is one of each.
-        n_latents: size of the dictionary.
     """
 
     def __init__(self, individuals: Sequence[str], groups: NDArray[np.intp], n_latents: int) -> None:
@@ -181,7 +178,7 @@ class _Sum:
 
 def _taxa_of_species(names: Sequence[str], taxa: Sequence[Taxon | None]) -> tuple[Taxon, ...]:
     """One taxon per species: at each rank the name that most of its images have, of those that have one."""
-    ranks = ("genus", "family", "order")
+    ranks = RANKS[:-1]
     votes: dict[tuple[str, str], Counter[str]] = {(name, rank): Counter() for name in names for rank in ranks}
     for taxon, n_images in Counter(taxa).items():
         if taxon is None or taxon.species is None:
@@ -197,5 +194,5 @@ def _taxa_of_species(names: Sequence[str], taxa: Sequence[Taxon | None]) -> tupl
             for rank in ranks
             if (counts := votes[name, rank])
         }
-        chosen.append(Taxon(species=name, **best))
+        chosen.append(Taxon.from_dict(best | {"species": name}))
     return tuple(chosen)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import resource
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -115,7 +116,7 @@ def main() -> None:
             plan, ledger,  # pyright: ignore[reportArgumentType]
             traits_file=folder / "traits.parquet", latents_file=folder / "latents.parquet",
         )  # fmt: skip
-        counts = ledger.counts()
+        counts = Counter(call.state for call in ledger)
     usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     cpu_seconds = sum(times.ru_utime + times.ru_stime for times in usage)
     print(json.dumps({"annotation": asdict(annotation), "ledger": counts, "cpu_seconds": cpu_seconds}))

@@ -96,10 +96,9 @@ def test_every_combination_of_words_is_one_plain_sentence():
         r"( with [a-z]+ markings)?(, (banded|spotted)|, plain and (even|uneven|contrasting) in lightness)?\."
     )
     for size, shape, colour, marking, pattern, texture in combinations:
-        words = rules._Words(
-            size=size, shape=shape, colour=colour, marking_colour=marking, pattern=pattern, texture=texture
-        )
-        assert form.fullmatch(rules._sentence(words)), rules._sentence(words)
+        words = {"size": size, "shape": shape, "colour": colour, "pattern": pattern, "texture": texture}
+        sentence = rules._sentence(words | {"marking colour": marking})
+        assert form.fullmatch(sentence), sentence
 
 
 def test_model_and_prompt_name_the_version_and_the_hash_of_the_rules():

@@ -33,7 +33,7 @@ def web():
 
 
 def config_of(source, cache, **options) -> CollectionConfig:
-    return CollectionConfig(source=str(source), image_cache=str(cache), **options)
+    return CollectionConfig(source=str(source), image_cache=str(cache), allow_private_addresses=True, **options)
 
 
 @pytest.mark.parametrize("name", ["archive.zip", "archive"])

@@ -146,10 +146,14 @@ def test_min_is_white_is_inverted_in_sixteen_bits_too(tmp_path):
 
 
 def deep_png(path: Path, values: np.ndarray) -> None:
-    """An RGB image of 16 bits, which Pillow reads but does not write."""
-    height, width, _ = values.shape
+    """An LA, RGB or RGBA image of 16 bits, which Pillow reads but does not write."""
+    height, width, n_channels = values.shape
+    colour_type = {2: 4, 3: 2, 4: 6}[n_channels]
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows))]
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+    ]
     with path.open("wb") as file:
         file.write(b"\x89PNG\r\n\x1a\n")
         for kind, content in [*chunks, (b"IEND", b"")]:
@@ -157,13 +161,20 @@ def deep_png(path: Path, values: np.ndarray) -> None:
             file.write(struct.pack(">I", len(content)) + kind + content + crc)
 
 
-def test_colours_of_twelve_bits_in_sixteen_are_refused_and_those_of_sixteen_read(tmp_path):
-    ramp = np.linspace(0, 1, 300).reshape(10, 10, 3)
+@pytest.mark.parametrize("n_channels", [2, 3, 4])
+def test_colours_of_fewer_bits_in_sixteen_are_refused_and_those_of_sixteen_read(tmp_path, n_channels):
+    ramp = np.linspace(0, 1, 300).reshape(100, 1, 3).repeat(2, axis=1)[..., : min(3, n_channels)]
+    if n_channels != 3:
+        ramp = np.concatenate([ramp[..., : n_channels - 1], np.ones((100, 2, 1))], axis=2)
     deep_png(tmp_path / "sixteen.png", ramp * 65535)
-    assert np.asarray(open_image(tmp_path / "sixteen.png")).max() == 255
-    deep_png(tmp_path / "twelve.png", ramp * 4095)
-    with pytest.raises(ImageError, match="fill 12 or fewer of their 16 bits"):
-        open_image(tmp_path / "twelve.png")
+    assert np.asarray(open_image(tmp_path / "sixteen.png")).max() > 250
+    for bits in (10, 12, 14):
+        colours = ramp * (2**bits - 1)
+        if n_channels != 3:
+            colours[..., -1] = 65535
+        deep_png(tmp_path / "fewer.png", colours)
+        with pytest.raises(ImageError, match="fill 14 or fewer of their 16 bits"):
+            open_image(tmp_path / "fewer.png")
 
 
 def wide_profile() -> bytes:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from functools import partial
 
 import pytest
 from web import photograph, running_web
 
-from sae_traits.images.fetching import LOG_FILE, MAX_BYTES, TRIES, fetch_images
+from sae_traits.images import fetching
+from sae_traits.images.fetching import LOG_FILE, MAX_BYTES, TRIES
+
+fetch_images = partial(fetching.fetch_images, allow_private_addresses=True)
 
 
 @pytest.fixture

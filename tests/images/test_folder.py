@@ -54,6 +54,37 @@ def test_hidden_files_and_other_files_are_passed_over(images):
     assert list_folder(CollectionConfig(source=str(root))).problems == ()
 
 
+@pytest.mark.parametrize(
+    ("files", "advice"),
+    [
+        (["photos/Danaus_plexippus/a.jpg", "photos/Vanessa_cardui/b.jpg"], r"give .*photos as the source"),
+        (["Nymphalidae/Danaus_plexippus/a.jpg", "Pieridae/Pieris_rapae/b.jpg"], "put these side by side"),
+        (["2019/raw/Danaus_plexippus/a.jpg"], r"give .*2019/raw as the source"),
+    ],
+)
+def test_a_folder_above_those_of_the_species_is_told_so(images, files, advice):
+    with pytest.raises(CollectionError, match=f"those inside them do, such as .*; {advice}"):
+        rows(images(files))
+
+
+def test_the_folder_of_one_species_is_told_so(images):
+    root = images(["Danaus_plexippus/a.jpg"])
+    with pytest.raises(CollectionError, match=f"give {root} instead"):
+        rows(root / "Danaus_plexippus")
+
+
+def test_folders_that_name_nothing_at_any_level_are_listed_to_be_reported(images):
+    assert len(rows(images(["unsorted/2019/a.jpg", "b/c/d.jpg"]))) == 2
+
+
+def test_videos_are_reported(images):
+    root = images(["Danaus_plexippus/a.jpg"])
+    for name in ("b.MP4", "c.mov"):
+        (root / "Danaus_plexippus" / name).write_bytes(b"x")
+    assert "videos are not read" in reasons(root)["Danaus_plexippus/b.MP4"]
+    assert len(reasons(root)) == 2
+
+
 def test_pictures_in_formats_that_are_not_read_are_reported(images):
     root = images(["Danaus_plexippus/a.jpg"])
     for name in ("b.HEIC", "c.nef"):

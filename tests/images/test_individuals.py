@@ -180,7 +180,9 @@ def test_an_organism_or_else_an_occurrence_is_an_individual(tmp_path):
         web.pages = {f"/{key}{n}.jpg": web_photograph(int(key) * 2 + n) for key in numbers for n in range(2)}
         media = [{"gbifID": path[1], "type": "StillImage", "identifier": f"{web.url}{path}"} for path in web.pages]
         source = write_archive(tmp_path / "archive", occurrences, media)
-        collection = read_collection(CollectionConfig(source=str(source), image_cache=str(tmp_path / "cache")))
+        collection = read_collection(
+            CollectionConfig(source=str(source), image_cache=str(tmp_path / "cache"), allow_private_addresses=True)
+        )
     assert Counter(record.individual_id for record in collection.images) == {
         "whale": 4, "M 1": 2, "4": 2, "5": 2, "6": 2
     }  # fmt: skip

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sae_traits.errors import CollectionError
-from sae_traits.images.names import parse_name, with_genus
+from sae_traits.images.names import MAX_LENGTH, parse_name
 
 
 @pytest.mark.parametrize(
@@ -159,10 +159,50 @@ def test_what_only_looks_like_doubt_is_read(label, species):
 
 
 def test_an_epithet_alone_gets_the_genus_of_its_column():
-    assert with_genus("cardui", "Vanessa") == "Vanessa cardui"
-    for label in ("Vanessa cardui", "Vanessa", None):
-        assert with_genus(label, "Aglais") == label
-    assert with_genus("cardui", None) == "cardui"
+    assert parse_name("cardui", genus="Vanessa").species == "Vanessa cardui"
+    assert parse_name("Vanessa cardui", genus="Aglais").species == "Vanessa cardui"
+    for label, genus in (("Vanessa", "Aglais"), (None, "Aglais"), ("cardui", None)):
+        with pytest.raises(CollectionError):
+            parse_name(label, genus=genus)
+
+
+@pytest.mark.parametrize(
+    ("label", "genus", "species"),
+    [
+        ("Viola v01", "Viola", "Viola v01"),
+        ("Megaselia_sp._3YDA", "Megaselia", "Megaselia sp. 3YDA"),
+        ("BOLD:AAB1234", None, "BOLD:AAB1234"),
+        ("morpho-17", None, "morpho-17"),
+        ("MS 4b", "Ms", "MS 4b"),
+    ],
+)
+def test_codes_are_species_where_they_are_asked_for(label, genus, species):
+    name = parse_name(label, codes=True)
+    assert (name.genus, name.species) == (genus, species)
+    assert parse_name(label, codes=True, genus="Lasioglossum").genus == "Lasioglossum"
+    with pytest.raises(CollectionError, match="add --species-codes"):
+        parse_name(label)
+
+
+@pytest.mark.parametrize(
+    "label", ["unknown", "Papilio cf. machaon 2", "A1/B2", "Viola v01?", "A12 x B13", "moth", "a\x1b[31m1"]
+)
+def test_what_is_in_doubt_is_no_code(label):
+    with pytest.raises(CollectionError) as error:
+        parse_name(label, codes=True)
+    assert "--species-codes" not in str(error.value)
+
+
+def test_binomials_are_read_as_ever_where_codes_are_asked_for():
+    assert parse_name("Papilio machaon Linnaeus, 1758", codes=True) == parse_name("Papilio machaon Linnaeus, 1758")
+
+
+def test_a_label_as_long_as_no_name_is_refused():
+    author = "Papilio machaon " + "A" * (MAX_LENGTH - 17)
+    assert parse_name(author).species == "Papilio machaon"
+    for label in (author + "AA", "Papilio " + "a" * MAX_LENGTH, "C1" * MAX_LENGTH):
+        with pytest.raises(CollectionError, match="too long"):
+            parse_name(label, codes=True)
 
 
 def test_the_reason_quotes_a_long_label_in_one_short_line():

@@ -264,3 +264,22 @@ def test_photographs_are_read_without_a_problem(name, n_images, n_species, n_mas
     table = pd.read_csv(source / "metadata.csv").set_index("file")
     for record in collection.images:
         assert (record.width, record.height) == tuple(table.loc[record.file, ["width", "height"]])
+
+
+def test_codes_are_species_of_their_own_with_ranks_from_columns(images):
+    table = images(["a.jpg", "b.jpg", "c.jpg", "d.jpg"]) / "table.csv"
+    lines = [
+        "a.jpg,BOLD:AAB1234,Lasioglossum,Halictidae",
+        "b.jpg,Viola v01,,Violaceae",
+        "c.jpg,unknown,,",
+        "d.jpg,Q 9,,",
+    ]
+    table.write_text("\n".join(["file,species,genus,family", *lines]))
+    found = read_collection(config_of(table, species_codes=True))
+    assert {record.file: record.taxon for record in found.images} == {
+        "a.jpg": Taxon(family="Halictidae", genus="Lasioglossum", species="BOLD:AAB1234"),
+        "b.jpg": Taxon(family="Violaceae", genus="Viola", species="Viola v01"),
+        "d.jpg": Taxon(species="Q 9"),
+    }
+    with pytest.raises(CollectionError, match="add --species-codes"):
+        read_collection(config_of(table))

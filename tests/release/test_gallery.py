@@ -8,9 +8,10 @@ from pathlib import Path
 from PIL import Image
 from small_releases import CONTRAST, odd_photographs
 
+from sae_traits.images.decode import open_image
 from sae_traits.release.facts import Rights
 from sae_traits.release.gallery import N_LATENTS, draw_latents, latents_to_show
-from sae_traits.schema import ChosenLatent, Collection, Region
+from sae_traits.schema import ChosenLatent, Collection, ImageRecord, Region
 from sae_traits.traits.latent_pages import LatentPage, StrongImage
 
 REGION = Region(box=(5.0, 5.0, 20.0, 20.0), polygons=((5, 5, 25, 5, 25, 25, 5, 25),), patches=(0,), area_fraction=0.1)
@@ -45,10 +46,14 @@ def test_only_training_photographs_are_shown_and_earlier_pictures_go(tmp_path: P
         collection.root,
         (replace(collection.images[0], license=None, rights_holder="B. Collector"), *collection.images[1:]),
     )
+
+    def open_picture(record: ImageRecord) -> Image.Image:
+        return open_image(holders.path(record))
+
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "latent-00099.jpg").write_bytes(b"of an earlier run")
     pages = [page(17, holders, 2, 0, 1), page(18, holders, 2)]
-    pictures = draw_latents(pages, [choice("Aus bus", 17, 2.0), choice("Aus cus", 18, 1.0)], holders, tmp_path)
+    pictures = draw_latents(pages, [choice("Aus bus", 17, 2.0), choice("Aus cus", 18, 1.0)], open_picture, tmp_path)
     (picture,) = pictures
     assert (picture.path, picture.latent, picture.species) == ("figures/latent-00017.jpg", 17, "Aus bus")
     assert set(picture.rights) == {Rights(None, "B. Collector", 1), Rights("CC BY-NC-ND 4.0", "A. Naturalist", 1)}
@@ -56,7 +61,7 @@ def test_only_training_photographs_are_shown_and_earlier_pictures_go(tmp_path: P
     with Image.open(tmp_path / picture.path) as sheet:
         assert sheet.width > sheet.height > 200
     before = (tmp_path / picture.path).read_bytes()
-    draw_latents(pages, [choice("Aus bus", 17, 2.0)], holders, tmp_path)
+    draw_latents(pages, [choice("Aus bus", 17, 2.0)], open_picture, tmp_path)
     assert (tmp_path / picture.path).read_bytes() == before
-    assert draw_latents([], [], holders, tmp_path) == ()
+    assert draw_latents([], [], open_picture, tmp_path) == ()
     assert not list((tmp_path / "figures").iterdir())

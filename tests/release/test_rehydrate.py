@@ -52,7 +52,14 @@ def _no_faults(server) -> None:
 
 
 def rehydrated(world, tmp_path: Path, photographs: Path | None = None):
-    return rehydrate(world[2] / "referred", tmp_path / "dataset", photographs=photographs, connections=3, workers=2)
+    return rehydrate(
+        world[2] / "referred",
+        tmp_path / "dataset",
+        photographs=photographs,
+        connections=3,
+        workers=2,
+        allow_private_addresses=True,
+    )
 
 
 def table_of(folder: Path, config: str, split: str = "train") -> pa.Table:
@@ -175,7 +182,14 @@ def referred_with(world, folder: Path, **changes: object) -> Path:
 )
 def test_an_address_leads_nowhere_but_to_the_web(world, tmp_path, url, reason):
     dataset = referred_with(world, tmp_path / "referred", source_url=url)
-    done = rehydrate(dataset, tmp_path / "out" / ".." / "dataset", photographs=None, connections=2, workers=1)
+    done = rehydrate(
+        dataset,
+        tmp_path / "out" / ".." / "dataset",
+        photographs=None,
+        connections=2,
+        workers=1,
+        allow_private_addresses=True,
+    )
     (missing,) = done.missing
     assert missing.source_url == url
     assert reason in missing.reason
@@ -224,7 +238,7 @@ def test_without_any_image_nothing_is_written(world, tmp_path):
 def test_the_command_says_what_is_there_and_what_is_not(world, server, tmp_path, capsys):
     referred, out = str(world[2] / "referred"), str(tmp_path / "dataset")
     server.faults = {world[0].images[2].file: ["gone"]}
-    assert main(["rehydrate", referred, out, "--format", "json"]) == 3
+    assert main(["rehydrate", referred, out, "--allow-private-addresses", "--format", "json"]) == 3
     said = json.loads(capsys.readouterr().out)
     assert (said["n_images"], said["n_rehydrated"], len(said["missing"])) == (7, 6, 1)
     assert main(["rehydrate", referred, out, "--photographs", str(world[0].root)]) == 0

@@ -41,21 +41,22 @@ class Run:
 
 
 @pytest.fixture
-def run(tmp_path):
+def run(tmp_path, caplog):
+    caplog.set_level("INFO", logger="sae_traits")
     return Run(tmp_path)
 
 
-def test_a_step_is_done_once_and_again_when_its_inputs_change(run, capsys):
+def test_a_step_is_done_once_and_again_when_its_inputs_change(run, caplog):
     assert run.do("collect") == {"n": 1}
     assert run.do("collect") == {"n": 1}
     assert run.done == ["collect"]
     assert run.do("collect", 2) == {"n": 2}
     assert run.done == ["collect"] * 2
-    assert capsys.readouterr().err.count("skipped") == 1
+    assert caplog.text.count("skipped") == 1
 
 
 @pytest.mark.parametrize("damage", ["deleted", "cut", "flipped", "flipped, with its old time"])
-def test_a_step_whose_files_are_not_as_they_were_written_is_done_again(run, capsys, damage):
+def test_a_step_whose_files_are_not_as_they_were_written_is_done_again(run, caplog, damage):
     run.do("collect")
     file = run.folder / "collect"
     before = file.stat()
@@ -72,7 +73,7 @@ def test_a_step_whose_files_are_not_as_they_were_written_is_done_again(run, caps
         return
     run.do("collect")
     assert run.done == ["collect"] * 2
-    assert f"{file} is missing or not as it was written" in capsys.readouterr().err
+    assert f"{file} is missing or not as it was written" in caplog.text
     assert file.read_text() == "collect 1"
 
 

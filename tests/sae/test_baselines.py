@@ -16,7 +16,6 @@ from sae_traits.sae.baselines import (
     fit_k_means,
     fit_nmf,
     fit_pca,
-    max_n_latents,
     random_directions,
 )
 from sae_traits.sae.metrics import measure_sae
@@ -187,7 +186,7 @@ def test_what_cannot_be_fitted_says_why(make, message):
 @settings(max_examples=15, deadline=None)
 @given(wanted=st.integers(1, 40), d_model=st.integers(1, 6), n_patches=st.integers(2, 30))
 def test_a_baseline_can_be_fitted_with_as_many_latents_as_are_allowed(name, wanted, d_model, n_patches):
-    n_latents = max_n_latents(name, wanted, d_model=d_model, n_patches=n_patches)
+    n_latents = BASELINES[name].max_n_latents(wanted, d_model, n_patches)
     x = np.random.default_rng(0).normal(size=(n_patches, d_model)).astype(np.float32)
     assert fit_baseline(name, x, n_latents, k=1, seed=0).config.n_latents == n_latents
     assert n_latents <= max(wanted, 2)
@@ -195,5 +194,5 @@ def test_a_baseline_can_be_fitted_with_as_many_latents_as_are_allowed(name, want
 
 def test_baselines_have_fewer_latents_than_asked_for_only_where_they_must():
     sizes = {"d_model": 96, "n_patches": 100_000}
-    found = {name: max_n_latents(name, 1536, **sizes) for name in BASELINES}
+    found = {name: BASELINES[name].max_n_latents(1536, *sizes.values()) for name in BASELINES}
     assert found == {"pca": 192, "nmf": 192, "k_means": 1536, "random": 1536}

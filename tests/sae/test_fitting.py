@@ -1,6 +1,7 @@
 """SAEs of features in memory."""
 
 import dataclasses
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sae_traits.config.train import TopK, TrainConfig
+from sae_traits.config.train import BatchTopK, JumpReLU, ReLU, TopK, TrainConfig
 from sae_traits.errors import BackboneError, ConfigError, StoreError
 from sae_traits.sae.fitting import fit_sae, rebatched, shuffled_batches
 from sae_traits.sae.metrics import measure_sae
@@ -107,3 +108,32 @@ def test_batches_have_no_checkpoint_and_a_process_one_device(tmp_path):
         fit_sae(features(200), CONFIG, device="cuda:99")
     with pytest.raises(ConfigError, match="this process already computes on cpu, and Accelerate has one device"):
         fit_sae(features(200), CONFIG, device="meta")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("make", [lambda x: x, lambda x: x.numpy(), lambda x: [x], lambda x: iter([x])])
+def test_features_that_are_not_finite_are_named_and_counted(value, make):
+    x = torch.randn(50, 6)
+    x[[3, 40], 2] = value
+    with pytest.raises(ConfigError, match="2 of 50 patches have NaN or infinities"):
+        fit_sae(make(x), TrainConfig(architecture=TopK(k=2), n_latents=8, n_patches=100, batch_size=25))
+
+
+def test_later_batches_that_are_not_finite_are_found_too():
+    batches = (torch.full((2**16, 4), float("nan")) if i else torch.randn(2**16, 4) for i in range(2))
+    with pytest.raises(ConfigError, match="65536 of 65536 patches have NaN"):
+        fit_sae(batches, TrainConfig(architecture=TopK(k=2), n_latents=8, n_patches=2**17, batch_size=2**15))
+
+
+@pytest.mark.parametrize("architecture", [TopK(k=1), BatchTopK(k=1), JumpReLU(k=1), ReLU()])
+@pytest.mark.parametrize("n_latents", [1, 5])
+@pytest.mark.parametrize("x", [torch.randn(300, 6), torch.ones(300, 6)], ids=["random", "constant"])
+def test_the_smallest_dictionaries_and_constant_features_give_an_sae(architecture, n_latents, x):
+    if n_latents > 1 and hasattr(architecture, "k"):
+        architecture = replace(architecture, k=n_latents)  # as many as there are
+    config = TrainConfig(architecture=architecture, n_latents=n_latents, n_patches=2000, batch_size=50)
+    sae = fit_sae(x, config)
+    assert all(bool(parameter.isfinite().all()) for parameter in sae.parameters())
+    assert sae.encode(x).shape == (300, n_latents)
+    codes = sae.encode_sparse(x)
+    assert len(codes.values) == int((sae.encode(x) > 0).sum())

@@ -13,8 +13,7 @@ from sae_traits.sae.architectures.threshold import BANDWIDTH
 from sae_traits.sae.architectures.trainable import Penalty
 from sae_traits.sae.model import SAE, SAEConfig
 from sae_traits.sae.objective import AUXILIARY_COEFFICIENT, TrainingObjective
-from sae_traits.sae.stacking import Stack
-from sae_traits.sae.training_state import TrainingState
+from sae_traits.sae.training_state import Stack, TrainingState
 
 D_MODEL, N_LATENTS, N = 8, 20, 33
 COEFFICIENT = 0.1

@@ -11,8 +11,7 @@ from torch.nn.functional import normalize
 from sae_traits import SAE, SAEConfig
 from sae_traits.config.train import ReLU, TrainConfig
 from sae_traits.sae.architectures.trainable import Penalty
-from sae_traits.sae.stacking import Stack
-from sae_traits.sae.training_state import TrainingState, unit_norm_decoder
+from sae_traits.sae.training_state import Stack, TrainingState, unit_norm_decoder
 
 
 @pytest.fixture(scope="module")

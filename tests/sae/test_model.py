@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -138,6 +139,22 @@ def test_a_k_that_no_patch_can_have_is_refused(k):
         SAE.from_config(SAEConfig(architecture="topk", d_model=6, n_latents=20, k=k))
 
 
+def test_a_hub_that_cannot_be_reached_is_a_release_error():
+    unreachable = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_TOKEN": "hf_secret"}
+    program = """
+from sae_traits import SAE, SAEConfig
+from sae_traits.errors import ReleaseError
+try:
+    SAE.from_config(SAEConfig(architecture="relu", d_model=6, n_latents=20)).push_to_hub("museum/pushed")
+except ReleaseError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], env=unreachable, capture_output=True, text=True, check=True)
+    assert "cannot publish museum/pushed: " in done.stdout
+    assert "check the network, and try again" in done.stdout
+    assert len(done.stdout.splitlines()) == 1
+
+
 PUSH = """
 from sae_traits import SAE, SAEConfig
 from sae_traits.errors import ReleaseError
@@ -151,7 +168,7 @@ assert SAE.from_pretrained("museum/pushed").config.architecture == "relu"
 from huggingface_hub import HfApi
 
 HfApi().upload_file(path_or_fileobj=b"{}", path_in_repo="sweep.json", repo_id="museum/pushed")
-for repo_id, token in (("museum/pushed", None), ("museum/other", "hf_wrong")):
+for repo_id, token in (("museum/pushed", None), ("museum/other", "hf_wrong"), ("a/b/c", None), ("x" * 200, None)):
     try:
         topk.push_to_hub(repo_id, token=token)
     except ReleaseError as error:
@@ -163,7 +180,9 @@ def test_an_sae_is_pushed_in_the_place_of_the_one_before_but_not_into_a_sweep(hu
     done = subprocess.run(
         [sys.executable, "-c", PUSH], env=hub_environment, capture_output=True, text=True, check=True, timeout=120
     )
-    sweep, token = done.stdout.splitlines()
+    sweep, token, *no_ids = done.stdout.splitlines()
+    assert all("is no Hub id such as org/name" in line for line in no_ids)
+    assert len(no_ids) == 2
     assert "holds a sweep" in sweep
     assert "token" in token
     assert "hf_wrong" not in done.stdout + done.stderr

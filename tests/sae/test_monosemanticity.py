@@ -110,8 +110,8 @@ def test_an_sae_is_scored_by_its_strongest_patch_in_each_image(architecture):
     np.testing.assert_allclose(measured.scores, score_by_pairs(np.array(pooled), np.array(strongest)), atol=1e-6)
     assert measured.embedding == "features, mean over patches"
     finite = measured.scores[np.isfinite(measured.scores)]
-    assert measured.n_scored == len(finite) > 10
-    assert measured.mean == pytest.approx(finite.mean())
+    assert measured.to_dict()["n_scored"] == len(finite) > 10
+    assert measured.to_dict()["mean"] == pytest.approx(finite.mean())
     assert measured.mean_with_zeros == pytest.approx(finite.sum() / sae.config.n_latents)
     assert json.loads(json.dumps(measured.to_dict()))["n_scored"] == len(finite)
 

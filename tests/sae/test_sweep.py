@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from sae_traits.config.train import ReLU, TopK, TrainConfig
 from sae_traits.config.tree import build
 from sae_traits.errors import ConfigError
-from sae_traits.sae.sweep import expand, folder_name, parse_sweep, recommend, seeds_of_settings, settings_of
+from sae_traits.sae.sweep import (
+    RULE,
+    expand,
+    folder_name,
+    parse_sweep,
+    recommend,
+    seeds_of_settings,
+    settings_of,
+    sweep_lines,
+)
 
 OPTIONS = {
     "architecture": st.sampled_from(["topk", "batch_topk", "jump_relu", "relu"]),
@@ -129,6 +138,24 @@ def test_names_of_folders_are_plain_and_differ(sweep: dict[str, list]):
 
 def metrics(monosemanticity: float, explained_variance: float = 0.5) -> dict:
     return {"monosemanticity": {"mean_with_zeros": monosemanticity}, "explained_variance": explained_variance}
+
+
+def test_monosemanticity_decides_only_by_more_than_what_seeds_differ_by():
+    assert recommend({"a": metrics(0.617, 0.69), "b": metrics(0.615, 0.86)}) == "b"
+    assert recommend({"a": metrics(0.640, 0.69), "b": metrics(0.615, 0.86)}) == "a"
+    assert recommend({"a": metrics(0.611, 0.7), "b": metrics(0.615, 0.7)}) == "b"
+
+
+def test_a_sweep_is_a_table_for_people_with_the_recommended_one_and_the_rule():
+    measured = {
+        "topk-k8": {**metrics(0.617, 0.6906), "l0": 8.0, "dead_share": 0.001},
+        "relu": {**metrics(0.2, math.nan), "l0": 101.4, "dead_share": 0.5},
+    }
+    header, first, second, recommended = sweep_lines(measured)
+    assert first.split() == ["topk-k8", "0.6906", "8.00", "0.1%", "0.6170"]
+    assert second.split() == ["relu", "nan", "101.40", "50.0%", "0.2000"]
+    assert header.index("monosemanticity") + len("monosemanticity") == len(header) == len(first) == len(second)
+    assert recommended == f"recommended: topk-k8 ({RULE})"
 
 
 def test_the_most_monosemantic_is_recommended_and_explained_variance_decides_between_equals():

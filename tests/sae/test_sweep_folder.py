@@ -196,10 +196,10 @@ def test_a_folder_that_is_not_a_plain_name_is_refused(name: object):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("{", "is damaged"),
-        ("\udcff", "is damaged"),
-        ("[]", "is not one of sae-traits"),
-        ("null", "is not one of sae-traits"),
+        ("{", r"sweep\.json is not JSON.*train again"),
+        ("\udcff", r"sweep\.json is not JSON"),
+        ("[]", "must hold a JSON object, not list"),
+        ("null", "must hold a JSON object"),
         ('{"saes": [], "varied": {}, "rule": ""}', "is not one of sae-traits: KeyError 'recommended'"),
         ('{"saes": [3], "varied": {}, "rule": "", "recommended": "a"}', "is not one of sae-traits"),
         ('{"saes": [], "varied": [], "rule": "", "recommended": "a"}', "is not one of sae-traits"),

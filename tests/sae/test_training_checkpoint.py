@@ -47,3 +47,16 @@ def test_where_there_is_no_room_the_checkpoint_before_stays_and_the_advice_is_ab
         save_checkpoint(path, 7, "key", [state_of(n_latents)], [[]])
     assert "extraction" not in str(caught.value)
     assert path.read_bytes() == b"the one before"
+
+
+def test_a_checkpoint_of_another_number_of_processes_goes_on_where_features_are_stored_and_else_is_kept(tmp_path):
+    path = tmp_path / "checkpoint"
+    save_checkpoint(path, 7, "key", [state_of(4)], [[]])
+    saved = torch.load(path, weights_only=True)
+    assert saved["n_processes"] == 1
+    torch.save(saved | {"n_processes": 3}, path)
+    before = path.read_bytes()
+    assert load_checkpoint(path, "key", [state_of(4)])[0] == 7
+    with pytest.raises(StoreError, match=r"is of 3 processes, not 1, .*start 3 again, or delete the file"):
+        load_checkpoint(path, "key", [state_of(4)], of_same_processes=True)
+    assert path.read_bytes() == before

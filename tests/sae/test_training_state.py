@@ -6,8 +6,7 @@ from accelerate import Accelerator
 from train_configs import train_config
 
 from sae_traits.sae.architectures import new_sae
-from sae_traits.sae.stacking import Stack
-from sae_traits.sae.training_state import TrainingState
+from sae_traits.sae.training_state import Stack, TrainingState
 
 D_MODEL, N_LATENTS, N = 16, 24, 64
 

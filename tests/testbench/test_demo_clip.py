@@ -11,18 +11,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
 
-from sae_traits.describers.colours import color_family
-from sae_traits.errors import ConfigError
-from sae_traits.evaluation.embedding import embed_collection
-from sae_traits.features.preprocessing import PreparePixels
-from sae_traits.models.clip.model import load_clip
-from sae_traits.schema import Collection
-from sae_traits.testbench.clip import DRAWN_CLIP
-from sae_traits.testbench.clip.captions import CaptionWriter, in_words
-from sae_traits.testbench.clip.model import input_framing, save_clip, train_tokenizer
-from sae_traits.testbench.clip.scoring import draw_trial, score
-from sae_traits.testbench.clip.sketches import grow, sketch_species
-from sae_traits.testbench.clip.species import (
+from demo_clip.captions import CaptionWriter, in_words
+from demo_clip.model import input_framing, save_clip, train_tokenizer
+from demo_clip.scoring import draw_trial, score
+from demo_clip.sketches import grow, sketch_species
+from demo_clip.species import (
     HELD_OUT,
     MAIN_AND_SECOND,
     PATTERNS,
@@ -31,7 +24,14 @@ from sae_traits.testbench.clip.species import (
     looks,
     training_species,
 )
-from sae_traits.testbench.clip.training import TrainingSettings, contrastive_loss, embed_texts, normalise, train
+from demo_clip.training import TrainingSettings, contrastive_loss, embed_texts, normalise, train
+from sae_traits.describers.colours import color_family
+from sae_traits.errors import ConfigError
+from sae_traits.evaluation.embedding import embed_collection
+from sae_traits.features.preprocessing import PreparePixels
+from sae_traits.models.clip.model import load_clip
+from sae_traits.schema import Collection
+from sae_traits.testbench.demo import DRAWN_CLIP
 from sae_traits.testbench.drawn.world import NOTE, PALETTE, PARTS, WORLD
 
 TINY = TrainingSettings(n_steps=30, batch_size=16, warmup_steps=2, width=32, vision_layers=1, text_layers=1)

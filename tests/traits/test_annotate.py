@@ -1,5 +1,6 @@
 """From codes to trait rows, with describers that fail in the ways that describers fail."""
 
+from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -111,7 +112,7 @@ def annotate(collection, tmp_path, describer, codes=None, workers=1, use_masks=F
     plan = plan_regions(SAERegions(), collection, INFO, codes=codes or MemoryCodes())
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         describe_candidates(plan, describer, ledger, workers=workers, use_masks=use_masks)
-        counts = ledger.counts()
+        counts = Counter(call.state for call in ledger)
         files = {"traits_file": tmp_path / "traits.parquet", "latents_file": tmp_path / "latents.parquet"}
         annotation = export_traits(plan, ledger, **files)
     return annotation, counts

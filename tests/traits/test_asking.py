@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -43,12 +44,12 @@ class Obliging:
 def describe(folder, describer, workers):
     with Ledger(folder / "ledger.sqlite") as ledger:
         describe_candidates(ManyCandidates(folder, 3), describer, ledger, workers=workers)  # pyright: ignore
-        return ledger.counts()
+        return Counter(call.state for call in ledger)
 
 
 def test_a_worker_that_is_killed_stops_the_run_with_what_to_do(tmp_path, caplog):
     stopped = describe(tmp_path, Obliging(deadly=40), workers=2)
-    assert "was killed, perhaps for want of memory; give the same command again with fewer --describe-workers" in (
+    assert "was killed, perhaps for want of memory; give the same command again with fewer --describer-workers" in (
         caplog.text
     )
     assert stopped["failed"] == stopped["invalid"] == 0
@@ -59,5 +60,5 @@ def test_a_ledger_that_another_run_asks_for_is_not_asked_for_twice(tmp_path):
     with Ledger(tmp_path / "ledger.sqlite") as other:
         with other.asking(), pytest.raises(StoreError, match="another process is asking"):
             describe(tmp_path, Obliging(), workers=1)
-        assert other.counts()["ok"] == 0
+        assert Counter(call.state for call in other)["ok"] == 0
     assert describe(tmp_path, Obliging(), workers=1)["ok"] == 3 * TRAITS

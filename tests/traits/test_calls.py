@@ -45,10 +45,10 @@ def test_groups_are_of_one_species_split_and_latent_and_lose_no_one(plan, most):
     calls = calls_of(plan, images_per_description=most)
     records = {record.image_id: record for record in plan.collection.images}
     for call in calls:
-        ids, latents = zip(*(name.rsplit("-", 1) for name in call.trait_ids), strict=True)
+        ids, latents = zip(*(member.trait_id.rsplit("-", 1) for member in call.members), strict=True)
         assert len({(records[i].species, records[i].split) for i in ids} | set()) == len(set(latents)) == 1
         assert call.identity.n_images == len(call.members) == len(ids) <= most
-    everyone = [name for call in calls for name in call.trait_ids]
+    everyone = [member.trait_id for call in calls for member in call.members]
     assert len(everyone) == len(set(everyone)) == 44 * TRAITS
     # a group is only smaller than it may be when it is the last of its kind
     assert sum(len(call.members) < most for call in calls) <= 5 * 2 * TRAITS
@@ -59,7 +59,9 @@ def test_an_individual_is_shown_once_in_a_call(plan):
     candidates = ((records[pairs[0][0].image], pairs) for _, pairs in plan.candidates())
     tasks = planned_calls(candidates, plan.collection, describer(images_per_description=3))
     individuals = {record.image_id: record.individual_id for record in records}
-    calls = [[individuals[name.rsplit("-", 1)[0]] for name in call.trait_ids] for task in tasks for call in task]
+    calls = [
+        [individuals[member.trait_id.rsplit("-", 1)[0]] for member in call.members] for task in tasks for call in task
+    ]
     assert all(len(set(call)) == len(call) for call in calls)
     assert sum(map(len, calls)) == 44 * TRAITS
     assert max(map(len, calls)) == 3

@@ -1,6 +1,7 @@
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -26,12 +27,12 @@ def test_what_is_recorded_is_there_after_reopening(tmp_path):
         ledger.begin([identity("a", n_images=3), identity("b")], {"region": {"length_px": 2.5}})
         ledger.record([Outcome(key="a", state="ok", **said), Outcome(key="b", state="failed", error="timeout")])
     with Ledger(path) as ledger:
-        assert ledger.get("a") == LedgerEntry(
+        assert ledger.entries(["a"]).get("a") == LedgerEntry(
             key="a", trait_id="t", n_images=3, describer="d", model="m@1", prompt="p", state="ok", attempts=1, **said
         )
         assert [e.key for e in ledger] == ["a", "b"]
-        assert ledger.counts() == {"pending": 0, "ok": 1, "invalid": 0, "failed": 1}
-        assert ledger.get("c") is None
+        assert Counter(call.state for call in ledger) == {"pending": 0, "ok": 1, "invalid": 0, "failed": 1}
+        assert ledger.entries(["c"]).get("c") is None
         assert ledger.measurements(["region", "other"]) == {"region": {"length_px": 2.5}}
 
 
@@ -53,7 +54,7 @@ def test_usage_and_seconds_of_all_attempts_add_up(tmp_path):
     with Ledger(tmp_path / "l.sqlite") as ledger:
         attempt(ledger, state="invalid", raw="?", usage={"prompt": 10, "answer": 2}, seconds=1.0, error="no JSON")
         attempt(ledger, state="ok", raw="{}", usage={"prompt": 10, "answer": 5}, seconds=2.0, description={"text": "A"})
-        entry = ledger.get("a")
+        entry = ledger.entries(["a"]).get("a")
     assert entry is not None
     assert (entry.usage, entry.seconds, entry.attempts) == ({"prompt": 20, "answer": 7}, 3.0, 2)
     assert (entry.state, entry.raw, entry.error) == ("ok", "{}", None)
@@ -70,7 +71,7 @@ def test_attempts_count_what_was_sent_whatever_became_of_it(tmp_path_factory, ki
                 ledger.record([Outcome(key="a", state=kind)])
         sent = sum(kind != "released" for kind in kinds)
         assert ledger.open_calls(["a"]) == ({"a": sent} if sent < MAX_ATTEMPTS else {})
-        entry = ledger.get("a")
+        entry = ledger.entries(["a"]).get("a")
         assert entry is None if not kinds else entry is not None and entry.attempts == sent
 
 
@@ -92,7 +93,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     path = tmp_path / "l.sqlite"
     assert subprocess.run([sys.executable, "-c", code, path]).returncode == -9
     with Ledger(path) as ledger:
-        assert ledger.counts()["pending"] == 1
+        assert Counter(call.state for call in ledger)["pending"] == 1
         assert ledger.open_calls(["a"]) == {"a": 1}
 
 
@@ -101,7 +102,7 @@ def test_a_batch_is_written_whole_or_not_at_all(tmp_path):
         ledger.begin([identity("a"), identity("b")], {})
         with pytest.raises(sqlite3.IntegrityError):
             ledger.record([Outcome(key="a", state="ok"), Outcome(key="b", state="nonsense")])  # pyright: ignore
-        assert ledger.counts()["pending"] == 2
+        assert Counter(call.state for call in ledger)["pending"] == 2
 
 
 def test_thousands_of_keys_are_looked_up_at_once(tmp_path):
@@ -216,6 +217,6 @@ def test_a_full_disk_is_one_clear_error_and_what_was_answered_is_kept(tmp_path):
     n_kept, message = found.stdout.split(" ", 1)
     assert "free some space" in message
     with Ledger(path) as ledger:
-        assert int(n_kept) - 1 <= ledger.counts()["ok"] <= int(n_kept)
-        assert ledger.counts()["ok"] >= 5
+        assert int(n_kept) - 1 <= Counter(call.state for call in ledger)["ok"] <= int(n_kept)
+        assert Counter(call.state for call in ledger)["ok"] >= 5
         attempt(ledger, "after")

@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+from grids import square_grid
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -13,7 +14,6 @@ from skimage.draw import polygon2mask
 
 from sae_traits.describers.pattern import pattern_of
 from sae_traits.describers.surface import cut_out
-from sae_traits.geometry import PatchGrid
 from sae_traits.schema import Region
 from sae_traits.traits.measures import Animal, measure, place_on_animal
 from sae_traits.traits.regions import make_region
@@ -83,7 +83,7 @@ def test_an_animal_as_wide_as_long_has_no_axis_and_a_moth_has():
 )  # fmt: skip
 @settings(max_examples=60, deadline=None)
 def test_the_shares_are_those_of_the_masks_area_on_the_patches(patches, left, top, width, height):
-    grid = PatchGrid.squash(source=SIZE, size=64, patch=16)
+    grid = square_grid("squash", source=SIZE, size=64, patch=16)
     mask = painted_mask(left, top, width, height)
     region = make_region(sorted(patches), grid)
     inside = np.zeros_like(mask)

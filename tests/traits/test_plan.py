@@ -135,7 +135,7 @@ def test_images_without_a_label_share_no_call(tmp_path):
     alone = [call for task in planned_calls(Unnamed(plan).candidates(), plan.collection, describer) for call in task]
     assert {len(call.members) for call in alone} == {1}
     assert {call.species for call in alone} == {None}
-    assert sum(len(call.trait_ids) for call in shared) == len(alone)
+    assert sum(len(call.members) for call in shared) == len(alone)
 
 
 def test_without_a_label_a_call_is_the_one_that_it_was_with_it(tmp_path):

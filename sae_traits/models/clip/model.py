@@ -114,10 +114,6 @@ class CLIP:
         """Tokens of a text, begin and end included; what exceeds `context_length` is cut off."""
         return self._tokenizer.count(text)
 
-    def truncated(self, texts: Sequence[str]) -> list[bool]:
-        """Which texts are longer than the text tower can see `[n]`."""
-        return [self.count_tokens(text) > self.context_length for text in texts]
-
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Token ids as the model sees them, int64 `[n, context_length]`: truncated before the end token, padded."""
         return self._tokenizer.ids(texts)

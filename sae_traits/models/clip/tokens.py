@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,16 +92,19 @@ def transformers_tokenizer(files: ModelFiles, text_config: Any) -> TextTokenizer
     if files.path(*named) is None:
         raise BackboneError(f"{files.name} has no tokenizer ({', '.join(named)}); copy it from where the model is from")
     # Without sentencepiece transformers would fall back to tokenizer.json, which keeps the punctuation in silence.
-    declared = (files.read_json("tokenizer_config.json") or {}).get("tokenizer_class")
-    if declared == "SiglipTokenizer" and importlib.util.find_spec("sentencepiece") is None:
+    declared = files.read_json("tokenizer_config.json") or {}
+    name = str(declared.get("tokenizer_class"))
+    if name == "SiglipTokenizer" and importlib.util.find_spec("sentencepiece") is None:
         raise BackboneError(f"the tokenizer of {files.name} needs sentencepiece; run `pip install sentencepiece`")
     try:
         tokenizer = AutoTokenizer.from_pretrained(files.name, revision=files.commit, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise BackboneError(f"cannot load the tokenizer of {files.name}: {one_line(error)}") from error
 
+    lowered = wants_small_letters(declared, text_config.model_type)
+
     def encode(text: str) -> list[int]:
-        return tokenizer.encode(text, verbose=False)
+        return tokenizer.encode(text.lower() if lowered else text, verbose=False)
 
     if not encode(""):
         raise BackboneError(f"the tokenizer of {files.name} adds no end token; take the one it was trained with")
@@ -110,17 +113,22 @@ def transformers_tokenizer(files: ModelFiles, text_config: Any) -> TextTokenizer
     return TextTokenizer(encode, text_config.max_position_embeddings, pad_id or 0, highest_id)
 
 
+def wants_small_letters(tokenizer_config: Mapping[str, Any], model_type: str) -> bool:
+    """Whether texts are written in small letters first, which not every tokenizer does that should.
+
+    SigLIP 2 was trained on small letters, and is published with Gemma's tokenizer, which keeps capital ones.
+    """
+    is_gemma = str(tokenizer_config.get("tokenizer_class")).startswith("Gemma")
+    return bool(tokenizer_config.get("do_lower_case")) or (is_gemma and model_type.startswith("siglip"))
+
+
 def _read_open_clip_tokenizer(files: ModelFiles) -> Any:
     from tokenizers import Tokenizer
     from transformers import CLIPTokenizer
 
     for folder in ("", "tokenizer/"):
-        whole = files.path(f"{folder}tokenizer.json")
-        vocabulary, merges = (
-            (None, None) if whole else (files.path(f"{folder}{f}") for f in ("vocab.json", "merges.txt"))
-        )
         try:
-            if whole is not None:
+            if (whole := files.path(f"{folder}tokenizer.json")) is not None:
                 return Tokenizer.from_file(str(whole))
             vocabulary, merges = (files.path(f"{folder}{file}") for file in ("vocab.json", "merges.txt"))
             if vocabulary is not None and merges is not None:

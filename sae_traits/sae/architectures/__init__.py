@@ -8,9 +8,8 @@ from typing import Any
 from sae_traits.config.train import BatchTopK, JumpReLU, ReLU, TopK, TrainConfig
 from sae_traits.errors import CheckpointError
 from sae_traits.sae.architectures.batch_topk import BatchTopKSAE
+from sae_traits.sae.architectures.fitted import KMeansDictionary, NMFDictionary
 from sae_traits.sae.architectures.jump_relu import JumpReLUSAE
-from sae_traits.sae.architectures.k_means import KMeansDictionary
-from sae_traits.sae.architectures.nmf import NMFDictionary
 from sae_traits.sae.architectures.relu import ReLUSAE
 from sae_traits.sae.architectures.topk import TopKSAE
 from sae_traits.sae.architectures.trainable import TrainableSAE
@@ -38,16 +37,11 @@ ARCHITECTURES = (
 
 
 def sae_class(name: str) -> type[SAE]:
-    """The subclass of `SAE` of a name in config.json.
-
-    Raises:
-        CheckpointError: there is no such architecture.
-    """
-    for architecture in ARCHITECTURES:
-        if architecture.name == name:
-            return architecture.sae
-    known = ", ".join(architecture.name for architecture in ARCHITECTURES)
-    raise CheckpointError(f"unknown architecture {name!r}; this version knows {known}")
+    """The subclass of `SAE` of a name in config.json; a CheckpointError where there is none."""
+    by_name = {architecture.name: architecture.sae for architecture in ARCHITECTURES}
+    if name not in by_name:
+        raise CheckpointError(f"unknown architecture {name!r}; this version knows {', '.join(by_name)}")
+    return by_name[name]
 
 
 def trained_class(config: TrainConfig) -> type[TrainableSAE]:
@@ -56,13 +50,7 @@ def trained_class(config: TrainConfig) -> type[TrainableSAE]:
 
 
 def new_sae(config: TrainConfig, d_model: int, **facts: Any) -> TrainableSAE:
-    """The SAE that a training begins with.
-
-    Args:
-        config: of the training.
-        d_model: width of the features.
-        facts: further fields of its `SAEConfig`: `backbone`, `training`.
-    """
+    """The SAE that a training begins with; `facts` are further fields of its `SAEConfig`: `backbone`, `training`."""
     name, subclass = _of_options(config)
     sae_config = SAEConfig(
         architecture=name,

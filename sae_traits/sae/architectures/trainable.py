@@ -22,18 +22,14 @@ MAX_SHARE = 2
 """Of more than two processes, one may hold up to this many times its share of the batch's active latents."""
 
 
-def _same(tensor: Tensor) -> Tensor:
-    return tensor
-
-
 @dataclass(frozen=True)
 class Processes:
     """The processes that share a batch; by default there is one."""
 
     count: int = 1
-    gather: Callable[[Tensor], Tensor] = _same
+    gather: Callable[[Tensor], Tensor] = Tensor.contiguous
     """Concatenates a tensor `[n, …]` of every process along its first axis; without gradient."""
-    average: Callable[[Tensor], Tensor] = _same
+    average: Callable[[Tensor], Tensor] = Tensor.contiguous
     """Mean of a tensor over the processes, without gradient."""
 
 
@@ -60,12 +56,7 @@ class TrainableSAE(SAE):
 
     @classmethod
     def penalty(cls, options: Any, scale: float) -> Penalty:
-        """The weight of `sparsity_loss`.
-
-        Args:
-            options: the architecture's, such as `sae_traits.config.train.ReLU`.
-            scale: what features are divided by while training.
-        """
+        """The weight of `sparsity_loss`, of an architecture's options and what features are divided by."""
         return Penalty()
 
     @classmethod
@@ -80,10 +71,7 @@ class TrainableSAE(SAE):
     def training_latents(self, x: Tensor, pre: Tensor, processes: Processes) -> tuple[Tensor, Latents]:
         """Pre-activations and latents of a batch, with gradients where they can have any.
 
-        Args:
-            x: scaled features `[n, d_model]`.
-            pre: pre-activations `[n, n_latents]`, without gradient.
-            processes: those that share the batch.
+        Of scaled features `[n, d_model]` and their pre-activations `[n, n_latents]` without gradient.
         """
 
     def sparsity_loss(self, step: ForwardPass) -> Tensor | None:
@@ -125,11 +113,7 @@ class DenseSAE(TrainableSAE):
 
 
 def required_k(config: SAEConfig) -> int:
-    """The k of an architecture that cannot do without.
-
-    Raises:
-        CheckpointError: there is none.
-    """
+    """The k of an architecture that cannot do without; a CheckpointError where there is none."""
     if config.k is None:
         raise CheckpointError(f"the architecture {config.architecture!r} needs k, the number of active latents")
     return config.k
@@ -138,14 +122,8 @@ def required_k(config: SAEConfig) -> int:
 def largest_of_batch(pre: Tensor, k: int, processes: Processes) -> tuple[Tensor, Tensor, Tensor]:
     """The k·n largest pre-activations of a batch of n patches, shared by the processes.
 
-    Args:
-        pre: pre-activations of this process's share `[n, n_latents]`.
-        k: how many per patch, on average.
-        processes: those that share the batch.
-
-    Returns:
-        This process's candidates, as places in its flattened share and as values, and the smallest of the largest ones
-        of the whole batch.
+    Of pre-activations of this process's share `[n, n_latents]`; returns its candidates, as places in the flattened
+    share and as values, and the smallest of the largest ones of the whole batch.
     """
     n, n_latents = pre.shape
     n_active = min(k, n_latents) * n * processes.count
@@ -156,10 +134,7 @@ def largest_of_batch(pre: Tensor, k: int, processes: Processes) -> tuple[Tensor,
 
 
 class _DensePreActivations(torch.autograd.Function):
-    """(x - b_dec) W_enc + b_enc, already computed, with its gradients.
-
-    That of b_dec follows from that of b_enc, without the dense product that automatic differentiation would make.
-    """
+    """(x - b_dec) W_enc + b_enc, already computed; the gradient of b_dec follows from that of b_enc."""
 
     @staticmethod
     def forward(ctx: Any, b_dec: Tensor, W_enc: Tensor, b_enc: Tensor, x: Tensor, pre: Tensor) -> Tensor:

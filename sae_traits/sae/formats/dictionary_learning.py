@@ -51,12 +51,17 @@ def load_dictionary_learning(folder: Path) -> SAE:
     kind = _kind(trainer)
     d_model, n_latents = trainer.count("activation_dim"), trainer.count("dict_size")
     weights = read_pickle(folder / WEIGHTS_FILE, folder / WEIGHTS_FILE)
+    k = None
+    if kind.architecture in ("topk", "batch_topk"):
+        k = trainer.count("k", at_most=n_latents)
+        if "k" in weights.tensors and (kept := weights.tensors["k"].tolist()) != k:
+            raise CheckpointError(f"{weights.file}: the tensor 'k' is {kept}; {trainer.file.name} says {k}")
     return make_sae(
         "dictionary_learning",
         settings,
         _tensors(weights, kind, d_model, n_latents),
         architecture=kind.architecture,
-        k=_k(trainer, weights, n_latents) if kind.architecture in ("topk", "batch_topk") else None,
+        k=k,
         prefixes=_prefixes(trainer, n_latents) if "group_sizes" in trainer.values else (),
         subtract_decoder_bias=kind.subtract_decoder_bias,
     )
@@ -72,14 +77,6 @@ def _kind(trainer: Settings) -> _DictClass:
     return _DICT_CLASSES[name]
 
 
-def _k(trainer: Settings, weights: Weights, n_latents: int) -> int:
-    k = trainer.count("k", at_most=n_latents)
-    kept = weights.tensors.get("k")
-    if kept is not None and kept.tolist() != k:
-        raise CheckpointError(f"{weights.file}: the tensor 'k' is {kept.tolist()}; {trainer.file.name} says {k}")
-    return k
-
-
 def _prefixes(trainer: Settings, n_latents: int) -> tuple[int, ...]:
     sizes = trainer.values["group_sizes"]
     if not isinstance(sizes, list) or not all(isinstance(size, int) for size in sizes) or sum(sizes) != n_latents:
@@ -88,7 +85,6 @@ def _prefixes(trainer: Settings, n_latents: int) -> tuple[int, ...]:
 
 
 def _tensors(weights: Weights, kind: _DictClass, d_model: int, n_latents: int) -> dict[str, Tensor]:
-    """The tensors under our names, in our shapes."""
     names = {"W_enc": "W_enc", "b_enc": "b_enc", "W_dec": "W_dec", "b_dec": kind.b_dec}
     if kind.linear:
         names |= {"W_enc": "encoder.weight", "b_enc": "encoder.bias", "W_dec": "decoder.weight"}

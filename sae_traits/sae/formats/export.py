@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import shutil
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import Tensor
-
 from sae_traits.errors import CheckpointError, StoreError
+from sae_traits.io import json_text
 from sae_traits.sae.formats.sae_lens import OUR_METADATA, SETTINGS_FILE, WEIGHTS_FILE
 from sae_traits.sae.model import SAE
 
@@ -31,23 +30,28 @@ def save_sae_lens(sae: SAE, folder: Path) -> None:
     from safetensors.torch import save_file
 
     settings = _settings(sae)
-    tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in _tensors(sae).items()}
+    tensors = {name: tensor.float().cpu().contiguous() for name, tensor in sae.state_dict().items()}
+    if "threshold" in tensors:
+        tensors["threshold"] = tensors["threshold"].clamp_min(0)  # as `SAE.gate` has it
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / SETTINGS_FILE).write_text(json_text(settings), encoding="utf-8")
         save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
-        text = json.dumps(settings, indent=2, ensure_ascii=False)
-        (folder / SETTINGS_FILE).write_text(text + "\n", encoding="utf-8")
+        shutil.copymode(folder / SETTINGS_FILE, folder / WEIGHTS_FILE)  # it is made for its owner alone
     except (SafetensorError, OSError) as error:
         raise StoreError(f"cannot write the SAE to {folder}: {error}") from error
 
 
-def convert(source: str, destination: Path, *, to: Literal["sae-traits", "sae_lens"] = "sae-traits") -> SAE:
+def convert(
+    source: str, destination: Path, *, to: Literal["sae-traits", "sae_lens"] = "sae-traits", subfolder: str = ""
+) -> SAE:
     """Load an SAE of any known layout and write it in another one.
 
     Args:
         source: folder, file or Hub id, as for `SAE.from_pretrained`.
         destination: a new or an empty folder, so that no two layouts lie in one.
         to: the layout to write.
+        subfolder: folder of the SAE inside `source`.
 
     Returns:
         The SAE.
@@ -58,7 +62,7 @@ def convert(source: str, destination: Path, *, to: Literal["sae-traits", "sae_le
     """
     if destination.exists() and not (destination.is_dir() and not any(destination.iterdir())):
         raise CheckpointError(f"{destination} is not an empty folder; give the name of a new one")
-    sae = SAE.from_pretrained(source)
+    sae = SAE.from_pretrained(source, subfolder=subfolder)
     if to == "sae_lens":
         save_sae_lens(sae, destination)
     else:
@@ -67,7 +71,6 @@ def convert(source: str, destination: Path, *, to: Literal["sae-traits", "sae_le
 
 
 def _settings(sae: SAE) -> dict[str, Any]:
-    """What cfg.json says."""
     config = sae.config
     if config.architecture not in _ARCHITECTURES:
         raise CheckpointError(
@@ -88,9 +91,3 @@ def _settings(sae: SAE) -> dict[str, Any]:
         values |= {"k": config.k, "rescale_acts_by_decoder_norm": False}
     ours = {name: value for name, value in config.to_dict().items() if name != "training"}
     return values | {"metadata": {"sae_lens_version": SAE_LENS_VERSION, OUR_METADATA: ours}}
-
-
-def _tensors(sae: SAE) -> dict[str, Tensor]:
-    tensors: dict[str, Tensor] = {"W_enc": sae.W_enc, "b_enc": sae.b_enc, "W_dec": sae.W_dec, "b_dec": sae.b_dec}
-    gate = sae.gate()
-    return tensors | {"threshold": gate} if sae.thresholds and gate is not None else tensors

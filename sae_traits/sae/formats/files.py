@@ -29,28 +29,26 @@ class Settings:
     values: dict[str, Any]
 
     def count(self, name: str, at_most: int | None = None) -> int:
-        """A whole number, at least 1.
-
-        Raises:
-            CheckpointError: it is missing or is none.
-        """
+        """A whole number, at least 1; a CheckpointError where it is missing or is none."""
         value = self.values.get(name)
-        if (
-            not isinstance(value, int)
-            or isinstance(value, bool)
-            or value < 1
-            or (at_most is not None and value > at_most)
-        ):
+        if type(value) is not int or value < 1 or (at_most is not None and value > at_most):
             allowed = "a whole number above 0" if at_most is None else f"a whole number from 1 to {at_most}"
             raise CheckpointError(f"{self.file}: {name} must be {allowed}, not {value!r}")
         return value
 
-    def section(self, name: str) -> Settings:
-        """An object inside this one.
+    def one_of(self, name: str, known: Collection[str]) -> str:
+        """A word that is known.
 
         Raises:
-            CheckpointError: it is missing or is none.
+            CheckpointError: it is another one.
         """
+        value = self.values.get(name)
+        if not isinstance(value, str) or value not in known:
+            raise CheckpointError(f"{self.file}: the {name} is {value!r}; sae-traits reads {', '.join(known)}")
+        return value
+
+    def section(self, name: str) -> Settings:
+        """An object inside this one; a CheckpointError where it is missing or is none."""
         value = self.values.get(name)
         if not isinstance(value, dict):
             raise CheckpointError(f"{self.file}: {name} must be a JSON object, not {value!r}")
@@ -65,11 +63,7 @@ class Weights:
     tensors: dict[str, Tensor]
 
     def take(self, shapes: Mapping[str, Shape], unused: Collection[str] = ()) -> dict[str, Tensor]:
-        """The tensors of these names, in single precision.
-
-        Args:
-            shapes: what must be there.
-            unused: what may be there besides.
+        """The tensors of these names, in single precision; `unused` are what may be there besides.
 
         Raises:
             CheckpointError: a tensor is missing, has another shape, has numbers that are not finite, or is unknown.
@@ -93,14 +87,22 @@ class Weights:
         return single
 
 
-def read_settings(file: Path) -> Settings:
-    """The JSON object in a file.
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text; NaN and infinities, which JSON does not have, are None.
 
     Raises:
-        CheckpointError: there is none.
+        ValueError: it is not JSON, or nested too deeply.
     """
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        return json.loads(text, parse_constant=lambda _: None)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def read_settings(file: Path) -> Settings:
+    """The JSON object in a file; a CheckpointError where there is none."""
+    try:
+        values = parse_json(file.read_bytes())
     except (OSError, ValueError) as error:  # ValueError: not JSON, or not even text
         raise CheckpointError(f"{file} is not JSON: {error}") from error
     if not isinstance(values, dict):
@@ -109,11 +111,7 @@ def read_settings(file: Path) -> Settings:
 
 
 def read_safetensors(file: Path) -> Weights:
-    """The tensors of a safetensors file.
-
-    Raises:
-        CheckpointError: the file is damaged.
-    """
+    """The tensors of a safetensors file; a CheckpointError where it is damaged."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -124,11 +122,7 @@ def read_safetensors(file: Path) -> Weights:
 
 
 def read_pickle(file: Path, content: BinaryIO | Path) -> Weights:
-    """The tensors of a torch pickle.
-
-    Args:
-        file: for messages.
-        content: the pickle, where it is not the whole file.
+    """The tensors of a torch pickle; `file` is for messages.
 
     Raises:
         CheckpointError: it is damaged, or cannot be read without executing code, or is no state dict.
@@ -151,14 +145,7 @@ def shapes_of(d_model: int, n_latents: int) -> dict[str, Shape]:
 
 
 def make_sae(library: str, settings: Settings, tensors: Mapping[str, Tensor], **fields: Any) -> SAE:
-    """The SAE of a checkpoint.
-
-    Args:
-        library: whose format it is, for the record.
-        settings: of the checkpoint, for the record.
-        tensors: with our names and shapes.
-        fields: of its `SAEConfig`, without the widths.
-    """
+    """The SAE of a checkpoint of some library, of tensors with our names and shapes and fields of its `SAEConfig`."""
     n_latents, d_model = tensors["W_dec"].shape
     training = {"format": library, "settings": settings.values}
     sae = SAE.from_config(SAEConfig(d_model=d_model, n_latents=n_latents, training=training, **fields))

@@ -44,9 +44,14 @@ def load_sae_lens(folder: Path) -> SAE:
     """
     settings = read_settings(folder / SETTINGS_FILE)
     metadata = _metadata(settings)
-    architecture = _architecture(settings)
-    d_model, n_latents = settings.count("d_in"), settings.count("d_sae")
-    tensors = _tensors(folder / WEIGHTS_FILE, architecture, d_model, n_latents)
+    architecture = settings.one_of("architecture", _ARCHITECTURES)
+    n_latents = settings.count("d_sae")
+    shapes = shapes_of(settings.count("d_in"), n_latents)
+    if architecture == "jumprelu":
+        shapes["threshold"] = (n_latents,)
+    elif architecture in ("batchtopk", "matryoshka_batchtopk"):
+        shapes["topk_threshold"] = ()
+    tensors = read_safetensors(folder / WEIGHTS_FILE).take(shapes)
     _fold(tensors, _input_scale(folder, settings), bool(settings.values.get("rescale_acts_by_decoder_norm")))
     if "topk_threshold" in tensors:
         tensors["threshold"] = tensors.pop("topk_threshold").expand(n_latents)
@@ -63,7 +68,6 @@ def load_sae_lens(folder: Path) -> SAE:
 
 
 def _metadata(settings: Settings) -> dict[str, Any]:
-    """What is on record beside the settings; it must say that SAELens is at version 6 or later."""
     metadata = settings.values.get("metadata")
     version = metadata.get("sae_lens_version") if isinstance(metadata, dict) else None
     major = re.match(r"(\d+)\.", str(version))
@@ -73,24 +77,6 @@ def _metadata(settings: Settings) -> dict[str, Any]:
             "settings mean other things; load the SAE with SAELens 6 and save it again with its save_model"
         )
     return metadata
-
-
-def _architecture(settings: Settings) -> str:
-    architecture = settings.values.get("architecture")
-    if architecture not in _ARCHITECTURES:
-        raise CheckpointError(
-            f"{settings.file}: the architecture is {architecture!r}; sae-traits reads {', '.join(_ARCHITECTURES)}"
-        )
-    return architecture
-
-
-def _tensors(file: Path, architecture: str, d_model: int, n_latents: int) -> dict[str, Tensor]:
-    shapes = shapes_of(d_model, n_latents)
-    if architecture == "jumprelu":
-        shapes["threshold"] = (n_latents,)
-    elif architecture in ("batchtopk", "matryoshka_batchtopk"):
-        shapes["topk_threshold"] = ()
-    return read_safetensors(file).take(shapes)
 
 
 def _input_scale(folder: Path, settings: Settings) -> float:
@@ -116,15 +102,8 @@ def _input_scale(folder: Path, settings: Settings) -> float:
 
 
 def _fold(tensors: dict[str, Tensor], scale: float, rescale: bool) -> None:
-    """Make the weights those of raw features, and of a unit-norm decoder where latents are rescaled by its norm.
-
-    The order is SAELens's own, and with it the unit of rescaled latents: norms are taken of the folded decoder.
-
-    Args:
-        tensors: of the checkpoint, replaced in place.
-        scale: what features are multiplied by.
-        rescale: whether pre-activations are multiplied by the norms of the decoder's rows.
-    """
+    """Make the weights, in place, those of raw features, and of a unit-norm decoder where its norm rescales latents."""
+    # The order is SAELens's own, and with it the unit of rescaled latents: norms are taken of the folded decoder.
     tensors["W_enc"] = tensors["W_enc"] * scale
     tensors["W_dec"] = tensors["W_dec"] / scale
     tensors["b_dec"] = tensors["b_dec"] / scale
@@ -149,7 +128,6 @@ def _prefixes(settings: Settings, metadata: dict[str, Any], n_latents: int) -> t
 
 
 def _backbone(settings: Settings, metadata: dict[str, Any]) -> BackboneInfo | None:
-    """Where the features come from, if sae-traits wrote the checkpoint and knew it."""
     try:
         backbone = metadata.get(OUR_METADATA, {}).get("backbone")
         return BackboneInfo.from_dict(backbone) if backbone else None

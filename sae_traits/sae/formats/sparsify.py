@@ -33,29 +33,15 @@ def load_sparsify(folder: Path) -> SAE:
         n_latents = settings.count("num_latents")
     else:
         n_latents = d_model * settings.count("expansion_factor")
-    shapes = {
-        "encoder.weight": (n_latents, d_model),
-        "encoder.bias": (n_latents,),
-        "W_dec": (n_latents, d_model),
-        "b_dec": (d_model,),
-    }
+    weights, bias = (n_latents, d_model), (n_latents,)
+    shapes = {"encoder.weight": weights, "encoder.bias": bias, "W_dec": weights, "b_dec": (d_model,)}
     tensors = read_safetensors(folder / WEIGHTS_FILE).take(shapes)
-    renamed = {
-        "W_enc": tensors["encoder.weight"].T,
-        "b_enc": tensors["encoder.bias"],
-        "W_dec": tensors["W_dec"],
-        "b_dec": tensors["b_dec"],
-    }
-    k = settings.count("k", at_most=n_latents)
-    return make_sae("sparsify", settings, renamed, architecture="topk", k=k)
+    tensors |= {"W_enc": tensors.pop("encoder.weight").T, "b_enc": tensors.pop("encoder.bias")}
+    return make_sae("sparsify", settings, tensors, architecture="topk", k=settings.count("k", at_most=n_latents))
 
 
 def _check_kind(settings: Settings) -> None:
-    activation = settings.values.get("activation", "topk")
-    if activation != "topk":
-        raise CheckpointError(
-            f"{settings.file}: the activation is {activation!r}; sae-traits reads sparsify's 'topk' only"
-        )
+    Settings(settings.file, {"activation": "topk"} | settings.values).one_of("activation", ["topk"])
     for name, reason in _NOT_OURS.items():
         if settings.values.get(name):
             raise CheckpointError(f"{settings.file}: {name} is on, and sae-traits has no such SAE: {reason}")

@@ -8,12 +8,10 @@ part label maps are for scoring only.
 from __future__ import annotations
 
 import csv
-import multiprocessing
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import yaml
@@ -21,14 +19,12 @@ from PIL import Image
 
 from sae_traits.errors import CollectionError
 from sae_traits.images.note import NOTE_FILE
+from sae_traits.images.workers import worker_pool
 from sae_traits.logging import track
 from sae_traits.testbench.drawn.painter import draw_specimen
 from sae_traits.testbench.drawn.world import NOTE, WORLD, Truth, true_world
 
 __all__ = ["Truth", "draw_collection", "part_labels_file"]
-
-Job = TypeVar("Job")
-Result = TypeVar("Result")
 
 METADATA_FILE = "metadata.csv"
 IMAGES, MASKS, PARTS = "images", "masks", "parts"
@@ -46,7 +42,7 @@ def draw_collection(folder: Path, *, seed: int = 0, images_per_species: int = 24
         folder: where to write; made if it does not exist. What the same call wrote before is written again.
         seed: 0 or more, of everything that varies between individuals; the species are always the same sixteen.
         images_per_species: images per species.
-        workers: processes that draw; 1 or less draws in this one.
+        workers: processes that draw; 1 or less is a thread of this one.
 
     Raises:
         CollectionError: images_per_species is below 1, or the folder holds images of something else.
@@ -58,8 +54,8 @@ def draw_collection(folder: Path, *, seed: int = 0, images_per_species: int = 24
     for kind in (IMAGES, MASKS, PARTS):
         for species in range(len(WORLD)):
             (folder / kind / _species_folder(species)).mkdir(parents=True, exist_ok=True)
-    draw = partial(_draw_one, folder, seed)
-    rows = list(track(map_in_processes(draw, jobs, workers), "draw", len(jobs)))
+    with worker_pool(workers) as pool:
+        rows = list(track(pool.map(partial(_draw_one, folder, seed), jobs, chunksize=8), "draw", len(jobs)))
     with (folder / METADATA_FILE).open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
@@ -98,16 +94,6 @@ def _draw_one(folder: Path, seed: int, job: tuple[int, int]) -> dict[str, Any]:
         "mask_file": mask_file,
         "mm_per_pixel": f"{drawing.mm_per_pixel:.6f}",
     }
-
-
-def map_in_processes(draw: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[Result]:
-    """The results of the jobs, in order; one worker or less works in this process."""
-    if workers <= 1:
-        yield from map(draw, jobs)
-        return
-    # Spawned, not forked: the caller may hold the threads of torch.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        yield from pool.map(draw, jobs, chunksize=8)
 
 
 def _refuse_other_images(folder: Path, expected: Iterable[str]) -> None:

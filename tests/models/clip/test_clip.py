@@ -31,10 +31,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from sae_traits.errors import BackboneError
+from sae_traits.features.model_files import ModelFiles
 from sae_traits.geometry import Framing
 from sae_traits.models.clip.model import CLIP, load_clip
 from sae_traits.models.clip.open_clip_config import transformers_config
-from sae_traits.models.clip.tokens import clean_text
+from sae_traits.models.clip.tokens import clean_text, transformers_tokenizer, wants_small_letters
 
 TEXTS = ["a photo of Apis mellifera.", "a moth", "", "long antennae " * 20]
 WEIGHTS, CONFIG = "open_clip_model.safetensors", "open_clip_config.json"
@@ -107,7 +108,8 @@ def test_token_ids_are_those_of_open_clip(published: tuple[CLIP, Path, Path]):
     clip, _, source = published
     expected = json.loads((source / "texts.json").read_text())
     assert clip.tokenize(expected["texts"]).tolist() == expected["input_ids"]
-    assert clip.truncated(expected["texts"]) == [False] * 4 + [True] + [False] * 3
+    is_cut = [clip.count_tokens(text) > clip.context_length for text in expected["texts"]]
+    assert is_cut == [False] * 4 + [True] + [False] * 3
     assert [clip.count_tokens(expected["texts"][row]) for row in (0, 6)] == [10, 2]
 
 
@@ -276,12 +278,11 @@ def test_any_text_begins_and_ends_and_fits(clip: CLIP, words: str):
     assert ids[0] == start
     assert ids.index(end) == seen - 1
     assert ids[seen:] == [0] * (CONTEXT_LENGTH - seen)
-    assert clip.truncated([words]) == [clip.count_tokens(words) > CONTEXT_LENGTH]
 
 
 def test_what_is_cut_off_changes_nothing(clip: CLIP):
     long = "dark wings " * 30
-    assert clip.truncated([long, "dark wings"]) == [True, False]
+    assert [clip.count_tokens(text) > CONTEXT_LENGTH for text in (long, "dark wings")] == [True, False]
     torch.testing.assert_close(clip.embed_texts([long]), clip.embed_texts([long + "and a pale band"]))
     assert (clip.embed_texts([long]) - clip.embed_texts(["dark wings"])).abs().max() > 1e-3
 
@@ -322,6 +323,21 @@ def test_both_layouts_of_one_model_give_the_same(tmp_path: Path, clip: CLIP, pix
     other = load_clip(tmp_path, device="cpu")
     torch.testing.assert_close(other.embed_images(pixels), clip.embed_images(pixels))
     torch.testing.assert_close(other.embed_texts(TEXTS), clip.embed_texts(TEXTS))
+
+
+def test_siglip_2_reads_small_letters_whatever_its_tokenizer_keeps(tmp_path: Path):
+    make_siglip_folder(tmp_path)
+    tokenizer = json.loads((tmp_path / "tokenizer.json").read_text()) | {"normalizer": None}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    files, text_config = ModelFiles.find(str(tmp_path)), hf.SiglipTextConfig(pad_token_id=0)
+    kept = transformers_tokenizer(files, text_config)
+    assert kept.encode("Uria aalge") != kept.encode("uria aalge")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config | {"do_lower_case": True}))
+    lowered = transformers_tokenizer(files, text_config)
+    assert lowered.encode("Uria aalge") == lowered.encode("uria aalge")
+    assert wants_small_letters({"tokenizer_class": "GemmaTokenizerFast"}, "siglip_text_model")
+    assert not wants_small_letters({"tokenizer_class": "GemmaTokenizer"}, "gemma")
 
 
 def test_siglip_sees_its_texts_padded_to_the_whole_length(tmp_path: Path, pixels: torch.Tensor):

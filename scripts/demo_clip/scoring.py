@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional
 
+from demo_clip.captions import in_words
+from demo_clip.sketches import ON_PART, say
 from sae_traits.evaluation.statistics import Interval, bootstrap_interval
 from sae_traits.evaluation.text import as_phrase
 from sae_traits.features.texture import texture_info
 from sae_traits.models.clip.model import CLIP
-from sae_traits.testbench.clip.captions import in_words
-from sae_traits.testbench.clip.sketches import ON_PART, say
 from sae_traits.testbench.drawn.painter import SIZE, Drawing, draw_specimen
 from sae_traits.testbench.drawn.world import PARTS, WORLD, DrawnSpecies, true_world
 

@@ -11,18 +11,21 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker
-from sae_traits.extraction import features_of
-from sae_traits.runs.run import Run
-from sae_traits.training import measure_on_held_out, train
 
-from sae_traits import SAE
+from sae_traits import SAE, TopK, TrainConfig
 from sae_traits.cli import main
 from sae_traits.errors import CheckpointError
+from sae_traits.runs.context import Context
+from sae_traits.sae.collection_training import train_on_source
+from sae_traits.sae.measuring import measure_on_held_out
 from sae_traits.sae.stability import mean_stability
-from sae_traits.schema import Collection
+from sae_traits.sae.sweep import MARGIN
+from sae_traits.steps import STEPS
 from sae_traits.testbench.drawn import draw_collection
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "train_sae.py"
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+SCRIPT = SCRIPTS / "train_sae.py"
+TWO_PROCESSES = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 ON_THE_CPU = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
 
 SMALL = [
@@ -48,14 +51,14 @@ def extracted(drawn, tmp_path_factory):
 
 def test_a_run_straight_from_images_keeps_no_features_and_gives_traits_all_the_same(drawn, tmp_path, capsys):
     folder = tmp_path / "streamed"
-    assert main(["run", str(drawn), "--out", str(folder), "--stream", "--describe-workers", "1", *SMALL]) == 0
+    assert main(["run", str(drawn), "--out", str(folder), "--stream", "--describer-workers", "1", *SMALL]) == 0
     assert not (folder / "activations").exists()
     steps = json.loads((folder / "steps.json").read_text())
     assert steps["annotate"]["counts"]["n_traits"] > 50
     assert steps["train"]["counts"]["explained_variance"] > 0.3
     capsys.readouterr()
-    assert main(["run", str(drawn), "--out", str(folder), "--stream", "--describe-workers", "1", *SMALL]) == 0
-    assert capsys.readouterr().err.count("skipped") == 7
+    assert main(["run", str(drawn), "--out", str(folder), "--stream", "--describer-workers", "1", *SMALL]) == 0
+    assert capsys.readouterr().err.count("skipped") == len(STEPS)
 
 
 def test_the_estimate_is_what_the_shards_take(drawn, extracted, tmp_path, capsys):
@@ -84,7 +87,7 @@ def test_a_sweep_has_a_folder_an_sae_and_the_recommended_one_at_the_root(extract
     recommended = SAE.from_pretrained(folder, subfolder=sweep["recommended"])
     assert torch.equal(root.W_dec, recommended.W_dec)
     scores = {row["folder"]: row["metrics"]["monosemanticity"]["mean_with_zeros"] for row in sweep["saes"]}
-    assert scores[sweep["recommended"]] == max(scores.values())
+    assert scores[sweep["recommended"]] >= max(scores.values()) - MARGIN
     assert SAE.from_pretrained(folder, subfolder="topk-k4").config.k == 4
     assert main(["train", str(extracted), "--sweep", "batch_size=1,2"]) == 2
     assert "cannot vary batch_size" in capsys.readouterr().err
@@ -127,9 +130,8 @@ def test_seeds_of_a_setting_are_compared_and_settings_are_not(extracted, tmp_pat
     for k in (2, 4):
         folders = [f"topk-k{k}-seed{seed}" for seed in range(3)]
         saes = [SAE.from_pretrained(run / "sae" / folder) for folder in folders]
-        opened = Run.open(run)
-        collection = Collection.load(opened.images_file)
-        fired = measure_on_held_out(saes, features_of(opened, collection), collection, torch.device("cpu"))
+        context = Context.open(run, STEPS)
+        fired = measure_on_held_out(saes, context.features, context.collection, torch.device("cpu"))
         expected = mean_stability(saes, live=fired).to_dict() | {"seeds": [0, 1, 2]}
         assert [found[folder] for folder in folders] == [expected] * 3
         assert expected["n_matched"] > 30
@@ -164,15 +166,32 @@ class Kept(GeneralTracker):
 
 @pytest.mark.parametrize("learning_rate", [1e-3, 1e30])
 def test_a_tracker_is_closed_also_when_training_fails(extracted, tmp_path, learning_rate):
-    folder = Path(shutil.copytree(extracted, tmp_path / "run"))
-    options = {"n_latents": 64, "n_patches": 5000, "batch_size": 2048, "sweep": None, "learning_rate": learning_rate}
-    run, kept = Run.open(folder, {"train": options | {"tracker": "kept"}}), Kept()
-    accelerator = Accelerator(cpu=True, log_with=[kept])
+    context, kept = Context.open(extracted, STEPS), Kept()
+    config = TrainConfig(
+        architecture=TopK(k=4),
+        n_latents=64,
+        n_patches=5000,
+        batch_size=2048,
+        learning_rate=learning_rate,
+        tracker="kept",
+    )
+
+    def train():
+        train_on_source(
+            context.features,
+            context.collection.rows("train"),
+            config,
+            [config],
+            collection="drawn",
+            checkpoint=tmp_path / "training.checkpoint",
+            accelerator=Accelerator(cpu=True, log_with=[kept]),
+        )
+
     if learning_rate < 1:
-        train(run, accelerator)
+        train()
     else:
         with pytest.raises(CheckpointError, match="diverged"):
-            train(run, accelerator)
+            train()
     assert kept.steps == [1, 2, 3]
     assert kept.finished
 
@@ -184,16 +203,14 @@ def test_two_processes_share_the_measuring_and_measure_as_one(drawn, tmp_path, s
     features = ["--backbone", "texture", "--workers", "0", *(["--stream"] if stream else [])]
     assert main(["extract", str(drawn), "--out", str(folder), *features]) == 0
     options = ["--n-latents", "64", "--n-patches", "20000", "--batch-size", "512", "--sweep", "k=2,4,8 seed=0,1"]
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    subprocess.run([sys.executable, *launcher, SCRIPT, folder, *options], check=True, env=ON_THE_CPU, timeout=300)
+    subprocess.run([*TWO_PROCESSES, SCRIPT, folder, *options], check=True, env=ON_THE_CPU, timeout=300)
     sweep = json.loads((folder / "sae" / "sweep.json").read_text())
     assert len(sweep["saes"]) == 6
-    run = Run.open(folder)
-    collection = Collection.load(run.images_file)
-    saes = [SAE.from_pretrained(run.sae / row["folder"]) for row in sweep["saes"]]
+    context = Context.open(folder, STEPS)
+    saes = [SAE.from_pretrained(folder / "sae" / row["folder"]) for row in sweep["saes"]]
     together = [row["metrics"] for row in sweep["saes"]]
     assert all(metrics.pop("stability")["seeds"] == [0, 1] for metrics in together)
-    measure_on_held_out(saes, features_of(run, collection), collection, torch.device("cpu"))
+    measure_on_held_out(saes, context.features, context.collection, torch.device("cpu"))
     assert together == [sae.config.training["metrics"] for sae in saes]
     assert together[4]["explained_variance"] > 0.3
 
@@ -215,13 +232,18 @@ def test_a_compiled_training_has_the_losses_of_one_that_is_not(extracted, tmp_pa
     assert curves[1]["explained_variance"][-1] > 0.2
 
 
-def test_an_sae_is_not_used_on_features_of_another_precision(drawn, extracted, tmp_path, capsys):
-    run = Path(shutil.copytree(extracted, tmp_path / "run"))
-    options = ["--n-latents", "64", "--n-patches", "5000", "--batch-size", "512"]
-    assert main(["train", str(run), *options]) == 0
-    assert json.loads((run / "sae" / "config.json").read_text())["backbone"]["precision"] == "float32"
-    arguments = ["run", str(drawn), "--out", str(tmp_path / "other"), "--sae", str(run / "sae"), "--workers", "0"]
-    assert main([*arguments, "--precision", "bfloat16"]) == 1
-    assert "these features are of texture with precision bfloat16" in capsys.readouterr().err
-    assert main(["extract", str(drawn), "--backbone", "texture", "--precision", "bfloat16"]) == 2
-    assert "texture computes in float32; leave out --precision" in capsys.readouterr().err
+@pytest.mark.slow
+def test_two_processes_extract_and_train_as_one(drawn, extracted, tmp_path):
+    command = [*TWO_PROCESSES, SCRIPTS / "extract_features.py", drawn, "--out", tmp_path / "run"]
+    subprocess.run([*command, "--backbone", "texture", "--workers", "0"], check=True, env=ON_THE_CPU, timeout=300)
+    one, two = Context.open(extracted, STEPS), Context.open(tmp_path / "run", STEPS)
+    assert two.features.fingerprint == one.features.fingerprint
+    for shard in sorted((extracted / "activations").glob("*.safetensors")):
+        assert (tmp_path / "run" / "activations" / shard.name).read_bytes() == shard.read_bytes()
+    options = ["--n-latents", "64", "--k", "4", "--n-patches", "20000", "--batch-size", "512"]
+    subprocess.run([*TWO_PROCESSES, SCRIPT, tmp_path / "run", *options], check=True, env=ON_THE_CPU, timeout=300)
+    alone = Path(shutil.copytree(extracted, tmp_path / "alone"))
+    assert main(["train", str(alone), *options]) == 0
+    losses = [SAE.from_pretrained(run / "sae").config.training["curve"]["loss"] for run in (alone, tmp_path / "run")]
+    assert len(losses[0]) == 40
+    assert losses[1] == pytest.approx(losses[0], abs=1e-4)

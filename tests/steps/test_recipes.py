@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -18,44 +19,48 @@ from bioscan_recipe import D_MODEL, RECIPE, draw_bioscan, make_dinov2, recipe_co
 from datasets import load_dataset
 from describer_server.running import describer_server
 from huggingface_hub import DatasetCard
-from sae_traits.estimate import estimate_run
-from sae_traits.runs.run import Run
 
 from sae_traits.cli import main
-from sae_traits.config.layers import read_config, recipe_file, resolve
+from sae_traits.config import PaperContrast, ReLU, RunConfig, SAERegions, Server, TrainConfig, VisionModel
+from sae_traits.config.layers import read_config, recipe_file
+from sae_traits.config.tree import build
 from sae_traits.features.store import FeatureStore
 from sae_traits.images.bioscan import LICENSE, RECORD_URL, RIGHTS_HOLDER
 from sae_traits.release.tables import CONFIG_NAMES, features
+from sae_traits.runs.context import Context
 from sae_traits.sae.model import SAE
 from sae_traits.schema import Collection
+from sae_traits.steps import STEPS, run_steps
+from sae_traits.steps.estimate import estimate_run
 from sae_traits.traits.ledger import Ledger
 from sae_traits.traits.table import read_traits
 
-N_SPECIES, SPECIMENS = 8, 5
+N_SPECIES, N_INDIVIDUALS = 8, 5
 HEADER_BYTES = 1024
 
 
 @pytest.mark.parametrize("recipe", sorted(RECIPE.parent.glob("*.yaml")), ids=lambda path: path.name)
 def test_a_recipe_resolves_and_says_what_it_is(recipe):
-    resolve(read_config(recipe))
+    build(RunConfig, read_config(recipe))
     assert recipe.read_text(encoding="utf-8").startswith("# ")
     assert recipe_file(recipe.name) == recipe
 
 
 def test_bioscan_traits_has_the_settings_of_the_paper():
-    config = resolve(read_config(RECIPE))
-    assert (config.features.backbone, config.features.layer, config.features.framing) == (
-        "facebook/dinov2-base", 11, "crop",
-    )  # fmt: skip
+    config = build(RunConfig, read_config(RECIPE))
+    assert config.features.backbone == VisionModel(model="facebook/dinov2-base", layer=11)
+    assert config.features.framing == "crop"
     train = config.train
-    assert (train.architecture, train.n_latents, train.l1_coefficient) == ("relu", 24_576, 4e-4)
-    assert (train.n_patches, train.batch_size) == (100_000_000, 16_384)
-    assert (train.learning_rate, train.warmup_steps, train.sparsity_warmup_steps) == (1e-3, 500, 0)
-    contrast = config.contrast
-    assert (contrast.contrast, contrast.firing_threshold, contrast.minimum_frequency) == ("paper", 0.9, 3e-3)
-    describe = config.describe
-    assert (describe.describer, describe.describer_model) == ("server", "Qwen/Qwen2.5-VL-72B-Instruct")
-    assert (describe.images_per_description, describe.temperature, describe.max_tokens) == (3, 0.01, 256)
+    assert isinstance(train, TrainConfig)
+    assert train.architecture == ReLU(l1_coefficient=4e-4, sparsity_warmup_steps=0)
+    assert (train.n_latents, train.n_patches, train.batch_size) == (24_576, 100_000_000, 16_384)
+    assert (train.learning_rate, train.warmup_steps) == (1e-3, 500)
+    assert isinstance(config.regions, SAERegions)
+    assert config.regions.contrast == PaperContrast(firing_threshold=0.9, min_frequency=3e-3)
+    describer = config.describer
+    assert isinstance(describer, Server)
+    assert describer.model == "Qwen/Qwen2.5-VL-72B-Instruct"
+    assert (describer.images_per_description, describer.temperature, describer.max_tokens) == (3, 0.01, 256)
     assert (config.collection.image_package, config.release.title) == ("cropped_256", "Bioscan-Traits")
 
 
@@ -63,7 +68,7 @@ def test_bioscan_traits_has_the_settings_of_the_paper():
 def bioscan(tmp_path_factory):
     """A drawn BIOSCAN-5M."""
     root = tmp_path_factory.mktemp("source") / "bioscan5m"
-    return draw_bioscan(root, n_species=N_SPECIES, images_per_species=SPECIMENS)
+    return draw_bioscan(root, n_species=N_SPECIES, images_per_species=N_INDIVIDUALS)
 
 
 @pytest.fixture(scope="module")
@@ -78,19 +83,19 @@ def finished(bioscan, backbone, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "bioscan-traits"
     with describer_server() as server:
         command = recipe_command(bioscan, backbone, folder, server.base_url)
-        with redirect_stdout(StringIO()) as said:
+        with redirect_stdout(StringIO()) as output:
             assert main([*command, "--estimate", "--format", "json"]) == 0
         files = {path.name for path in folder.iterdir()}
         statistics = server.statistics()
         assert (statistics["n_requests"], statistics["n_probes"]) == (0, 0)
         assert main(list(command)) == 0
         assert server.n_requests() > 0
-    return folder, json.loads(said.getvalue()), files
+    return folder, json.loads(output.getvalue()), files
 
 
 def test_an_estimate_reads_the_collection_and_no_more(finished):
     _, _, files = finished
-    assert files == {"config.yaml", "problems.csv", "images.parquet", "steps.json"}
+    assert files - {".lock"} == {"config.yaml", "problems.csv", "images.parquet", "steps.json"}
 
 
 def test_what_is_estimated_is_what_the_run_makes(finished):
@@ -111,8 +116,8 @@ def test_what_is_described_is_within_the_bounds(finished):
     folder, estimate, _ = finished
     counts = json.loads((folder / "steps.json").read_text())["annotate"]["counts"]
     with Ledger(folder / "traits" / "ledger.sqlite") as ledger:
-        n_calls = sum(ledger.counts().values())
-    assert estimate["n_traits"] == 5 * N_SPECIES * SPECIMENS
+        n_calls = sum(Counter(call.state for call in ledger).values())
+    assert estimate["n_traits"] == 5 * N_SPECIES * N_INDIVIDUALS
     assert estimate["annotation"]["n_calls"] == 5 * N_SPECIES * (1 + 1 + 1), "three training images share a call"
     assert 0.2 * estimate["n_traits"] < counts["n_traits"] <= estimate["n_traits"]
     assert n_calls <= estimate["n_traits"]
@@ -165,7 +170,7 @@ def test_a_recipe_is_found_by_its_name_unless_a_file_has_it(bioscan, tmp_path, m
     [
         (["--teraflops", "100"], "for --estimate"),
         (["--estimate", "--teraflops", "-1"], "positive"),
-        (["--estimate", "--images-per-description", "0"], "at least 1"),
+        (["--estimate", "--images-per-description", "0"], "must be 1 or more"),
     ],
 )
 def test_an_estimate_that_cannot_be_made_says_why(bioscan, backbone, tmp_path, capsys, options, reason):
@@ -180,10 +185,12 @@ def test_a_given_sae_needs_no_training_and_a_faster_machine_less_time(finished, 
     folder, trained, _ = finished
     given = {
         "collection": {"source": str(bioscan)},
-        "features": {"backbone": str(backbone), "stream": True, "workers": 0},
+        "features": {"backbone": {"model": str(backbone)}, "stream": True, "workers": 0},
         "train": {"sae": str(folder / "sae")},
     }
-    found = estimate_run(Run.create(tmp_path / "run", resolve(read_config(RECIPE), given)), teraflops=10)
+    context = Context.create(tmp_path / "run", build(RunConfig, read_config(RECIPE), given), STEPS)
+    run_steps(context, ["collect"])
+    found = estimate_run(context, teraflops=10)
     assert found.training is None
     assert found.extraction.n_bytes == 0
     assert found.flops == trained["flops"] - trained["training"]["flops"]
@@ -223,6 +230,7 @@ def test_the_whole_way_through_faults_and_a_kill_to_the_hub_and_back(backbone, t
     assert published.returncode == 0, published.stderr
     code = """
 import json
+from collections import Counter
 from datasets import load_dataset
 from huggingface_hub import DatasetCard
 from sae_traits import SAE

@@ -1,4 +1,4 @@
-"""A baseline: non-negative matrix factorisation of the positive and the negative parts of features."""
+"""The baselines that no trained architecture can stand for: their latents are found in another way."""
 
 from __future__ import annotations
 
@@ -43,3 +43,16 @@ class NMFDictionary(SAE):
             update_H=False,
         )
         return torch.from_numpy(latents).to(pre)
+
+
+class KMeansDictionary(SAE):
+    """One latent is active: that of the nearest centroid, with the centroid's length (from b_dec) as its value.
+
+    The centroids, less b_dec, are the columns of `W_enc`; `W_dec` has them at unit length and `b_enc` is -|c|²/2, so
+    that the largest pre-activation is the nearest centroid and decoding gives that centroid.
+    """
+
+    def activate(self, pre: Tensor) -> Tensor:
+        """Latents `[n, n_latents]`."""
+        nearest = pre.argmax(-1, keepdim=True)
+        return torch.zeros_like(pre).scatter_(-1, nearest, self.W_enc.norm(dim=0)[nearest])

@@ -20,11 +20,11 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from demo_clip.captions import CaptionWriter
+from demo_clip.model import CONTEXT_LENGTH, MEAN, PAD_ID, STD, new_model, train_tokenizer
+from demo_clip.sketches import Sketches
 from sae_traits.errors import ConfigError
 from sae_traits.logging import track
-from sae_traits.testbench.clip.captions import CaptionWriter
-from sae_traits.testbench.clip.model import CONTEXT_LENGTH, MEAN, PAD_ID, STD, new_model, train_tokenizer
-from sae_traits.testbench.clip.sketches import Sketches
 
 if TYPE_CHECKING:
     from transformers import CLIPModel, PreTrainedTokenizerFast

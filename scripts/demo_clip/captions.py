@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from demo_clip.species import MAIN_AND_SECOND, invented_name
 from sae_traits.evaluation.text import as_phrase
-from sae_traits.testbench.clip.species import MAIN_AND_SECOND, invented_name
 from sae_traits.testbench.drawn.world import Appearance, DrawnSpecies
 
 N_NAMES = 4000

@@ -23,7 +23,7 @@ from sae_traits.schema import Collection, Taxon
 from sae_traits.traits.table import read_traits
 
 SMALL = ["--backbone", "texture", "--n-latents", "64", "--k", "4", "--n-patches", "6000", "--batch-size", "256"]
-QUICK = ["--workers", "0", "--describe-workers", "1", "--longest-side", "96"]
+QUICK = ["--workers", "0", "--describer-workers", "1", "--longest-side", "96"]
 COLOURS = {"Fictus ruber": (190, 40, 40), "Fictus viridis": (40, 150, 60)}
 SPLITS = ["train"] * 5 + ["validation", "test"]
 
@@ -78,7 +78,7 @@ def photographs(tmp_path_factory):
 def described(finished, photographs, tmp_path_factory):
     """The run that described them."""
     folder = tmp_path_factory.mktemp("described") / "run"
-    assert run_command("describe", photographs, "--out", folder, *given(finished), *QUICK) == 0
+    assert run_command("predict", photographs, "--out", folder, *given(finished), *QUICK) == 0
     return folder
 
 
@@ -119,8 +119,8 @@ def test_what_cannot_be_used_is_in_problems_and_the_report_leaves_the_species_ou
     with (described / "problems.csv").open() as file:
         assert [row["file"] for row in csv.DictReader(file)] == ["sub/broken.jpg"]
     results = json.loads((described / "evaluation" / "results.json").read_text())
-    assert results["quality"]["n_unlabelled"] == results["traits"]["n_traits"] > 0
-    assert results["quality"]["agreement"] == []
+    assert results["tasks"]["text_quality"]["n_unlabelled"] == results["annotation"]["n_traits"] > 0
+    assert results["tasks"]["text_quality"]["agreement"] == []
     report = (described / "evaluation" / "report.md").read_text()
     assert "descriptions are of photographs without a label" in report
     assert "species' own name is in" not in report
@@ -131,10 +131,10 @@ def test_the_same_command_again_does_nothing_and_another_describes_anew(
 ):
     run = Path(shutil.copytree(described, tmp_path / "run"))
     before = (run / "dataset" / "README.md").read_bytes(), (run / "steps.json").read_bytes()
-    assert run_command("describe", photographs, "--out", run, *given(finished), *QUICK) == 0
+    assert run_command("predict", photographs, "--out", run, *given(finished), *QUICK) == 0
     captured = capsys.readouterr()
-    assert captured.err.count("skipped") == 7
-    assert "4 photographs without labels; 1 problems" in captured.out
+    assert captured.err.count("skipped") == 8
+    assert "4 without labels; 1 problems" in captured.out
     assert ((run / "dataset" / "README.md").read_bytes(), (run / "steps.json").read_bytes()) == before
     assert run_command("annotate", run, "--traits-per-image", "1") == 0
     assert len(list(read_traits(run / "traits" / "traits.parquet"))) == 4
@@ -152,10 +152,10 @@ def test_latents_and_sae_must_belong_together(finished, photographs, tmp_path, c
     sae.W_enc.data[0, 0] += 1
     sae.save_pretrained(other)
     latents = ["--latents", finished / "dataset"]
-    fails(1, "describe", photographs, *latents, "--sae", other, words=["are those of the SAE local@sha256:", "other"])
-    fails(2, "describe", photographs, *latents, words=["not on the Hub", f"for example {finished / 'sae'}"])
-    fails(2, "describe", photographs, words=["--latents DATASET"])
-    fails(1, "describe", photographs, "--latents", finished, words=["is not a dataset", "run/dataset"])
+    fails(1, "predict", photographs, *latents, "--sae", other, words=["are those of the SAE local@sha256:", "other"])
+    fails(2, "predict", photographs, *latents, words=["not on the Hub", f"for example {finished / 'sae'}"])
+    fails(2, "predict", photographs, words=["--latents DATASET"])
+    fails(1, "predict", photographs, "--latents", finished, words=["is not a dataset", "run/dataset"])
     fails(2, "run", photographs, *latents, words=["--latents needs --sae"])
     assert not (tmp_path / "run" / "activations").exists()
 
@@ -169,7 +169,7 @@ def annotated(finished, folder, rename, *options):
         for one in old.images
     ]
     replace(old, images=tuple(records)).save(run / "images.parquet")
-    assert run_command("annotate", run, "--describe-workers", "1", *options) == 0
+    assert run_command("annotate", run, "--describer-workers", "1", *options) == 0
     return run
 
 
@@ -203,13 +203,14 @@ def test_a_label_free_run_describes_held_out_images_without_their_labels(finishe
 
 
 def test_what_a_label_free_description_must_not_be_told_is_refused(finished, capsys):
+    naming = ["--describer", "server", "--describer-model", "m", "--name-species"]
     for options in (["--label-free"], ["--latents", "museum/traits"]):
-        assert run_command("annotate", finished, *options, "--name-species") == 2
+        assert run_command("annotate", finished, *options, *naming) == 2
         assert "--name-species would tell the describer the labels" in capsys.readouterr().err
     assert run_command("annotate", finished, "--label-free", "--latents", "museum/traits") == 2
     assert "adds nothing" in capsys.readouterr().err
     assert run_command("annotate", finished, "--latents-revision", "main") == 2
-    assert "needs --latents" in capsys.readouterr().err
+    assert "--latents-revision is an option of --contrast released" in capsys.readouterr().err
 
 
 def publish(hub, finished, folder):
@@ -226,9 +227,9 @@ def publish(hub, finished, folder):
     return sae, client.upload_folder(repo_id="museum/traits", repo_type="dataset", folder_path=dataset).oid
 
 
-def describe_from_hub(photographs, out, environment):
-    """`sae-traits describe` in a process of its own."""
-    command = [sys.executable, "-m", "sae_traits.cli", "describe", photographs, "--out", out]
+def predict_from_hub(photographs, out, environment):
+    """`sae-traits predict` in a process of its own."""
+    command = [sys.executable, "-m", "sae_traits.cli", "predict", photographs, "--out", out]
     command += ["--latents", "museum/traits", *QUICK]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -239,10 +240,10 @@ def test_a_dataset_of_the_hub_brings_its_sae_and_both_commits_are_kept(
     hub, hub_environment, finished, photographs, described, tmp_path
 ):
     sae, dataset = publish(hub, finished, tmp_path / "dataset")
-    describe_from_hub(photographs, tmp_path / "run", hub_environment)
+    predict_from_hub(photographs, tmp_path / "run", hub_environment)
     options = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
-    assert (options["train"]["sae"], options["train"]["sae_revision"]) == ("museum/sae", sae)
-    assert options["contrast"]["latents_revision"] == dataset
+    assert (options["train"]["sae"], options["train"]["revision"]) == ("museum/sae", sae)
+    assert options["regions"]["contrast"]["revision"] == dataset
     card = (tmp_path / "run" / "dataset" / "README.md").read_text()
     assert sae in card
     assert dataset in card
@@ -253,6 +254,6 @@ def test_a_dataset_of_the_hub_brings_its_sae_and_both_commits_are_kept(
 @pytest.mark.slow
 def test_what_came_from_the_hub_is_not_needed_again(hub, hub_environment, finished, photographs, tmp_path):
     publish(hub, finished, tmp_path / "dataset")
-    describe_from_hub(photographs, tmp_path / "run", hub_environment)
+    predict_from_hub(photographs, tmp_path / "run", hub_environment)
     offline = hub_environment | {"HF_HUB_OFFLINE": "1"}
-    assert describe_from_hub(photographs, tmp_path / "run", offline).count("skipped") == 7
+    assert predict_from_hub(photographs, tmp_path / "run", offline).count("skipped") == 8

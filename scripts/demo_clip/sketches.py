@@ -13,12 +13,12 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from demo_clip.species import MAIN_AND_SECOND, training_species
 from sae_traits.describers.measured import MeasuredDescriber
 from sae_traits.features.texture import texture_info
 from sae_traits.geometry import Framing, PatchGrid
+from sae_traits.images.workers import worker_pool
 from sae_traits.logging import track
-from sae_traits.testbench.clip.species import MAIN_AND_SECOND, training_species
-from sae_traits.testbench.drawn import map_in_processes
 from sae_traits.testbench.drawn.painter import SIZE, Drawing, draw_specimen
 from sae_traits.testbench.drawn.world import PARTS, DrawnSpecies
 from sae_traits.traits.measures import measure
@@ -68,7 +68,8 @@ def sketch_species(seed: int, n_species: int, n_images: int, framing: Framing, *
     species = tuple(training_species(np.random.default_rng([seed, 0, index])) for index in range(n_species))
     jobs = [(seed, index, number) for index in range(n_species) for number in range(n_images)]
     draw = partial(_sketch_one, species, framing)
-    sketches = list(track(map_in_processes(draw, jobs, workers), "sketch", len(jobs)))
+    with worker_pool(workers) as pool:
+        sketches = list(track(pool.map(draw, jobs, chunksize=8), "sketch", len(jobs)))
     side = framing.size[0]
     pixels = np.stack([sketch.pixels for sketch in sketches]).reshape(n_species, n_images, side, side, 3)
     sentences = [sketch.sentences for sketch in sketches]

@@ -1,0 +1,112 @@
+import pytest
+
+from sae_traits.config import RunConfig
+from sae_traits.config.tree import build
+from sae_traits.errors import CollectionError, ConfigError, StoreError
+from sae_traits.runs.context import Context
+from sae_traits.schema import Collection, ImageRecord, Taxon
+from sae_traits.steps import STEPS
+
+
+def create(folder, source, **sections):
+    return Context.create(folder, build(RunConfig, {"collection": {"source": str(source)}, **sections}), STEPS)
+
+
+def collect(context, root):
+    """Do the step `collect`, with one image."""
+    record = ImageRecord(
+        image_id="1", file="1.png", taxon=Taxon(species="Aus bus"), split="train", width=9, height=9, sha256="0"
+    )
+
+    def work():
+        Collection(root, (record,)).save(context.folder.images)
+        return {}
+
+    context.steps.do("collect", {}, [context.folder.images], work)
+
+
+def test_the_cache_of_images_stays_where_it_is_when_the_run_is_continued_elsewhere(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    config = build(RunConfig, {"collection": {"source": "hf://datasets/a/b", "image_cache": "cache"}})
+    Context.create(tmp_path / "run", config, STEPS)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert Context.open(tmp_path / "run", STEPS).config.collection.image_cache == str(tmp_path / "cache")
+
+
+def test_a_run_keeps_absolute_paths_and_can_be_opened_again(tmp_path, monkeypatch):
+    (tmp_path / "images").mkdir()
+    monkeypatch.chdir(tmp_path)
+    run = create(tmp_path / "run", "images", features={"backbone": {"layer": 3}})
+    assert run.config.collection.source == str(tmp_path / "images")
+    assert Context.open(tmp_path / "run", STEPS) == run
+    changed = Context.open(tmp_path / "run", STEPS, {"train": {"architecture": {"k": "4"}}})
+    assert (changed.config.train.architecture.k, changed.config.features.backbone.layer) == (4, 3)
+    assert Context.open(tmp_path / "run", STEPS) == run, "nothing is kept before it has worked"
+    changed.save_config()
+    assert Context.open(tmp_path / "run", STEPS) == changed
+
+
+def test_an_unchanged_configuration_is_not_written_again(tmp_path):
+    run = create(tmp_path / "run", "hf://datasets/a/b")
+    written = run.folder.config.stat()
+    run.save_config()
+    assert run.folder.config.stat().st_ino == written.st_ino
+
+
+def test_a_folder_takes_runs_of_one_source_only(tmp_path):
+    for source in ("one", "two"):
+        (tmp_path / source).mkdir()
+    create(tmp_path / "run", tmp_path / "a typing error")
+    collect(create(tmp_path / "run", tmp_path / "one"), tmp_path / "one")
+    with pytest.raises(ConfigError, match=r"is a run of .*one; choose another --out for .*two"):
+        create(tmp_path / "run", tmp_path / "two")
+
+
+def test_a_run_goes_on_where_its_source_has_moved_to(tmp_path):
+    (tmp_path / "before").mkdir()
+    run = create(tmp_path / "run", tmp_path / "before")
+    collect(run, tmp_path / "before")
+    run.check_images_are_there()
+    (tmp_path / "before").rename(tmp_path / "after")
+    repair = rf"no longer in {tmp_path}/before; .* `sae-traits run NEW_PLACE --out {tmp_path}/run` goes on with them"
+    with pytest.raises(CollectionError, match=repair):
+        Context.open(tmp_path / "run", STEPS).check_images_are_there()
+    with pytest.raises(ConfigError, match=repair):
+        create(tmp_path / "run", tmp_path / "nowhere")
+    moved = create(tmp_path / "run", tmp_path / "after")
+    assert moved.config.collection.source == str(tmp_path / "after")
+    assert moved.steps.is_current("collect"), "the same images"
+    assert moved.steps.changed_files("collect", [moved.folder.images]), "which are to be found elsewhere"
+
+
+@pytest.mark.parametrize("out", ["photographs", "photographs/runs/first"])
+def test_a_run_does_not_lie_among_the_images(tmp_path, out):
+    (tmp_path / "photographs").mkdir()
+    with pytest.raises(ConfigError, match="where images are looked for"):
+        create(tmp_path / out, tmp_path / "photographs")
+    assert list((tmp_path / "photographs").iterdir()) == []
+    create(tmp_path / "photographs-run", tmp_path / "photographs")
+
+
+def test_what_is_no_run_and_what_cannot_be_written_is_said(tmp_path):
+    with pytest.raises(StoreError, match=r"is not a run: it has no config.yaml; make one with `sae-traits extract`"):
+        Context.open(tmp_path, STEPS)
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=r"cannot write to .*file/run: .*; choose another --out"):
+        create(tmp_path / "file" / "run", "hf://datasets/a/b")
+
+
+def test_masks_that_are_to_be_used_must_be_there(tmp_path):
+    run = create(tmp_path / "run", "hf://datasets/a/b", describer={"use_masks": True})
+    collect(run, tmp_path)
+    with pytest.raises(ConfigError, match="no image of the collection has a mask"):
+        run.check_masks()
+
+
+def test_the_command_names_the_source_and_the_options_that_matter(tmp_path):
+    options = {
+        "features": {"backbone": {"layer": -2}, "workers": 7},
+        "train": {"architecture": {"k": 4}},
+    }
+    assert create(tmp_path / "run", "a folder", **options).command == "sae-traits run 'a folder' --layer -2 --k 4"

@@ -1,0 +1,113 @@
+"""What the terminal and scripts are told of a run."""
+
+import pytest
+
+from sae_traits.config import PCARegions, RunConfig
+from sae_traits.config.collection import CollectionConfig
+from sae_traits.runs.context import Context
+from sae_traits.runs.folder import RunFolder
+from sae_traits.runs.summary import Summary
+from sae_traits.schema import Collection
+from sae_traits.steps import STEPS
+
+COLLECT = {
+    "n_images": 50, "n_individuals": 50, "n_species": 4, "n_problems": 0,
+    "n_near_identical": {"split": 0, "species": 0},
+}  # fmt: skip
+ANNOTATE = {
+    "n_traits": 1200, "n_images": 40, "n_significant": 1000, "n_background": 0, "n_invalid": 0, "n_failed": 0,
+    "n_open": 0, "dropped_latents": [], "species_without_latents": [],
+}  # fmt: skip
+TRAIN = {"explained_variance": 0.87654, "l0": 15.96, "dead_share": 0.125, "n_saes": 1}
+COUNTS = {"collect": COLLECT, "extract": {"n_patches": 12288, "d_model": 59}, "train": TRAIN, "encode": {}}
+
+
+@pytest.fixture
+def summary(tmp_path):
+    """Makes the summary of a run whose steps have counted something."""
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    Collection(tmp_path, ()).save(folder.images)
+
+    def make(counts, **sections):
+        config = RunConfig(collection=CollectionConfig(source=str(tmp_path)), **sections)
+        context = Context(folder, config, STEPS)
+        for name, of_step in counts.items():
+            after = {before: before for before in STEPS[name]}
+            context.steps.records[name] = {"fingerprint": name, "after": after, "counts": of_step}
+        return Summary.of(context)
+
+    return make
+
+
+def text_of(summary):
+    return "\n".join(summary.lines())
+
+
+def test_a_run_that_has_only_begun_is_a_folder(summary, tmp_path):
+    assert summary({}).lines() == [f"run       {tmp_path / 'run'}"]
+    assert summary({}).to_dict() == {"run": str(tmp_path / "run"), "unfinished": False, "steps": {}}
+
+
+def test_each_finished_step_has_its_line(summary, tmp_path):
+    made = summary(COUNTS | {"annotate": ANNOTATE, "dataset": {}})
+    run = tmp_path / "run"
+    assert made.lines() == [
+        f"run       {run}",
+        "images    50 of 4 species",
+        "features  12,288 patches of width 59",
+        f"SAE       {run}/sae: explained variance 0.877, L0 16.0, dead latents 12.5 %",
+        "traits    1,200 for 40 of 50 images (80.0%), 30.0 each; 1,000 significant",
+        f"dataset   {run}/dataset: load_dataset('{run}/dataset')",
+    ]
+    assert made.to_dict()["steps"]["annotate"]["n_traits"] == 1200
+    assert not made.is_unfinished
+
+
+def test_images_are_told_from_individuals_and_problems_are_pointed_to(summary):
+    two_each = COLLECT | {"n_individuals": 25, "n_problems": 3, "n_near_identical": {"split": 2, "species": 1}}
+    lines = text_of(summary({"collect": two_each}))
+    assert "images    50 of 25 individuals of 4 species; 3 problems, see" in lines
+    assert "2 images nearly equal one of another split" in lines
+    assert "--near-identical train moves them" in lines
+    assert "1 image nearly equals one of another species" in lines
+    assert "images    50 without labels" in text_of(summary({"collect": COLLECT | {"n_species": 0}}))
+
+
+def test_what_is_left_out_or_left_to_do_is_said(summary):
+    counts = ANNOTATE | {
+        "n_background": 5, "n_invalid": 6, "n_failed": 7, "n_open": 8, "dropped_latents": [1, 2],
+        "species_without_latents": ["Aus bus"],
+    }  # fmt: skip
+    made = summary(COUNTS | {"annotate": counts})
+    assert made.is_unfinished
+    assert made.to_dict()["unfinished"] is True
+    for line in (
+        "5 answers were background and are left out",
+        "6 answers could not be used and are kept in the ledger",
+        "7 calls failed and are kept in the ledger",
+        "8 regions are asked about by the same command, given again",
+        "left out for firing nearly everywhere: 2 of the latents",
+        "no latent for Aus bus",
+    ):
+        assert line in text_of(made)
+
+
+def test_no_division_by_zero_where_nothing_was_described(summary):
+    assert "traits    0 for 0 of 50 images (0.0%), 0.0 each" in text_of(
+        summary(COUNTS | {"annotate": ANNOTATE | {"n_traits": 0, "n_images": 0, "n_significant": 0}})
+    )
+
+
+def test_regions_of_a_baseline_and_a_sweep_are_named(summary):
+    counts = COUNTS | {"train": TRAIN | {"n_saes": 6}, "annotate": ANNOTATE}
+    lines = text_of(summary(counts, regions=PCARegions()))
+    assert "of a baseline's regions, pca: principal components of the patch features" in lines
+    assert "the recommended one of 6, see" in lines
+
+
+def test_a_step_whose_inputs_have_changed_since_is_not_counted(summary):
+    made = summary(COUNTS | {"annotate": ANNOTATE})
+    steps = made.context.steps
+    steps.records["train"]["fingerprint"] = "another"
+    assert set(Summary.of(made.context).counts) == {"collect", "extract", "train"}

@@ -1,0 +1,70 @@
+"""The step `annotate` of a whole run: contrasts, costs, masks, boxes, and a describer that fails."""
+
+import json
+from dataclasses import replace
+
+from steps.small_runs import content
+
+from sae_traits.cli import main
+from sae_traits.schema import Collection
+from sae_traits.traits.table import read_traits
+
+
+def test_the_papers_contrast_runs_the_same_way(run, capsys):
+    arguments = ["--contrast", "paper", "--firing-threshold", "0.2", "--min-frequency", "1e-4"]
+    assert main(["annotate", str(run), *arguments]) == 0
+    assert "traits" in capsys.readouterr().out
+
+
+def test_the_cost_of_describing_is_estimated_without_asking(run, capsys):
+    arguments = ["annotate", str(run), "--estimate", "--format", "json", "--describer", "server"]
+    assert main([*arguments, "--describer-model", "m", "--prompt-price", "1.0"]) == 0
+    estimate = json.loads(capsys.readouterr().out)
+    assert estimate["n_calls"] == json.loads((run / "steps.json").read_text())["annotate"]["counts"]["n_traits"]
+    assert estimate["n_finished"] == 0
+    assert estimate["prompt_tokens"] > 100 * estimate["n_calls"]
+
+
+def test_masks_change_measures_alone_and_only_when_asked_for(run, capsys):
+    plain = {trait.trait_id: trait for trait in read_traits(run / "traits/traits.parquet")}
+    assert {trait.measurement.on_animal for trait in plain.values()} == {None}
+    assert main(["annotate", str(run), "--use-masks"]) == 0
+    assert "encode: complete" in capsys.readouterr().err
+    masked = {trait.trait_id: trait for trait in read_traits(run / "traits/traits.parquet")}
+    assert {name: trait.region for name, trait in masked.items()} == {n: trait.region for n, trait in plain.items()}
+    shares = [trait.measurement.on_animal for trait in masked.values() if trait.measurement.on_animal is not None]
+    assert len(shares) == len(masked)
+    assert sum(shares) > 0.5 * len(masked)
+    assert "animals' pixels alone" in (run / "dataset/README.md").read_text()
+
+
+def test_masks_that_no_image_has_are_refused(run, capsys):
+    collection = Collection.load(run / "images.parquet")
+    unmasked = tuple(replace(record, mask_file=None) for record in collection.images)
+    replace(collection, images=unmasked).save(run / "images.parquet")
+    assert main(["annotate", str(run), "--use-masks"]) == 2
+    assert "no image of the collection has a mask" in capsys.readouterr().err
+
+
+def test_boxes_get_their_margin_and_specks_go(run):
+    tight = {trait.trait_id: trait.region for trait in read_traits(run / "traits/traits.parquet")}
+    assert main(["annotate", str(run), "--box-margin", "0.25", "--min-patches", "2"]) == 0
+    found = {trait.trait_id: trait.region for trait in read_traits(run / "traits/traits.parquet")}
+    assert any(len(region.patches) == 1 for region in tight.values())
+    assert all(len(region.patches) >= 2 for region in found.values())
+    same = [name for name in found if name in tight and found[name].patches == tight[name].patches]
+    assert same
+    for name in same:
+        assert found[name].polygons == tight[name].polygons
+        assert found[name].box[2] > tight[name].box[2]
+
+
+def test_a_describer_that_fails_leaves_the_finished_run_as_it_was(run, capsys):
+    before, records = content(run, "ledger.sqlite", "ledger.sqlite.lock"), (run / "steps.json").read_bytes()
+    arguments = ["--describer", "server", "--describer-model", "m", "--base-url", "http://127.0.0.1:1/v1"]
+    assert main(["annotate", str(run), *arguments]) == 1
+    assert "127.0.0.1:1" in capsys.readouterr().err
+    assert content(run, "ledger.sqlite", "ledger.sqlite.lock") == before
+    assert (run / "steps.json").read_bytes() == records
+    assert main(["publish", str(run), "--model-repo", "a/b", "--dataset-repo", "a/c", "--dry-run"]) == 0
+    assert "nothing was uploaded" in capsys.readouterr().out

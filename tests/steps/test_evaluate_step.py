@@ -1,0 +1,74 @@
+"""The step `evaluate` of a whole run: with a CLIP model, without one, and against the truth of the drawn world."""
+
+import json
+
+from clip_folders import make_open_clip_folder
+from PIL import Image
+from steps.small_runs import SMALL, content
+
+from sae_traits.cli import main
+from sae_traits.config.layers import read_config
+from sae_traits.config.run import RunConfig
+from sae_traits.config.tree import build
+from sae_traits.runs.context import Context
+from sae_traits.steps import STEPS, run_steps
+from sae_traits.testbench.demo import DRAWN_CLIP
+from sae_traits.testbench.truth import DrawnTruth
+
+
+def test_a_finished_run_is_evaluated_with_a_clip_in_bioclips_format(run, tmp_path, capsys):
+    make_open_clip_folder(tmp_path / "clip", seed=0)
+    former = {name: (run / name / "README.md").read_text() for name in ("dataset", "sae")}
+    data = content(run / "dataset" / "data")
+    times = {path: path.stat().st_mtime_ns for path in (run / "dataset" / "data").rglob("*.parquet")}
+    assert main(["evaluate", str(run), "--clip", str(tmp_path / "clip")]) == 0
+    captured = capsys.readouterr()
+    assert "name only" in captured.out
+    assert "dataset: complete" in captured.err, "the rows do not depend on what is evaluated"
+    assert content(run / "dataset" / "data") == data
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    for name, card in former.items():
+        assert "name only" in (run / name / "README.md").read_text(), "both cards show the new results"
+        assert "name only" not in card
+    results = json.loads((run / "evaluation/results.json").read_text())["tasks"]["zero_shot"]
+    assert results["model"]["layout"] == "open_clip"
+    assert results["conditions"][0]["name"] == "name only"
+    report = (run / "evaluation/report.md").read_text()
+    assert "The comparison means nothing" in report or "too few to tell" in report
+    assert (run / "evaluation/figures/zero_shot.png").is_file()
+    assert main(["evaluate", str(run), "--clip", str(tmp_path / "clip")]) == 0
+    assert "evaluate: complete" in capsys.readouterr().err
+
+
+def test_a_run_without_a_clip_says_how_to_evaluate(finished, capsys):
+    assert main(["evaluate", str(finished)]) == 0
+    assert f"sae-traits evaluate {finished} --clip" in capsys.readouterr().out
+
+
+def test_a_clip_that_cannot_be_used_is_one_clear_line(run, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert main(["evaluate", str(run), "--clip", str(tmp_path / "empty")]) == 1
+    assert "open_clip_config.json" in capsys.readouterr().err
+
+
+def test_the_clip_of_the_drawn_world_is_refused_on_anything_else(tmp_path, capsys):
+    images = tmp_path / "photographs"
+    for number in range(12):
+        folder = images / f"Verus_{['primus', 'secundus'][number % 2]}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.effect_noise((64, 64), 30 + 40 * (number % 2)).convert("RGB").save(folder / f"{number}.png")
+    arguments = ["run", str(images), "--out", str(tmp_path / "run"), *SMALL, "--clip", str(DRAWN_CLIP)]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert "drawn, invented insects" in error
+    assert "started" not in error, "it is said before anything is done"
+
+
+def test_regions_of_the_drawn_world_lie_on_its_diagnostic_parts(run):
+    config = build(RunConfig, read_config(run / "config.yaml"))
+    context = Context.create(run, config, STEPS, extra_tasks=(DrawnTruth(),))
+    run_steps(context, ["evaluate", "dataset", "cards"])
+    results = json.loads((run / "evaluation/results.json").read_text())
+    recall = results["extra"]["drawn"]["values"]["recall"][0]
+    assert recall["regions"]["low"] > recall["random"]["high"]
+    assert DrawnTruth.heading in (run / "evaluation/report.md").read_text()

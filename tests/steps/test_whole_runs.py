@@ -1,0 +1,234 @@
+"""The whole way on drawn images, as a person walks it: again, after a kill, on a full disk, with files lost."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from steps.small_runs import CARD, OPTIONS, SMALL, STEP_NAMES, command, content
+
+from sae_traits.cli import main
+
+
+def test_a_run_makes_everything_that_the_house_promises(finished):
+    for name in (
+        "config.yaml", "images.parquet", "problems.csv", "steps.json", "activations/index.json", "sae/config.json",
+        "sae/model.safetensors", "sae/README.md", "codes/index.json", "traits/ledger.sqlite", "traits/traits.parquet",
+        "traits/latents.parquet", "dataset/README.md", "evaluation/results.json", "evaluation/report.md",
+        "evaluation/figures/regions.png",
+    ):  # fmt: skip
+        assert (finished / name).is_file(), name
+    results = json.loads((finished / "evaluation/results.json").read_text())
+    assert results["tasks"]["localisation"]["gain"]["low"] > 0
+    assert results["sae"]["explained_variance"] > 0.3
+    assert list(json.loads((finished / "steps.json").read_text())) == STEP_NAMES
+
+
+def test_the_card_has_the_results_of_the_run_that_wrote_it(finished):
+    results = json.loads((finished / "evaluation/results.json").read_text())
+    on_animal = results["tasks"]["localisation"]["on_animal"]["mean"]
+    assert f"by masks (95 % interval) | {on_animal:.3f}" in (finished / "dataset/README.md").read_text()
+
+
+def test_the_same_command_again_skips_every_step_and_changes_nothing(finished, drawn, capsys):
+    before = content(finished)
+    times = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.name != "config.yaml"}
+    assert main(["run", str(drawn), "--out", str(finished), *SMALL]) == 0
+    captured = capsys.readouterr()
+    assert [line.split(":")[0] for line in captured.err.splitlines() if "skipped" in line] == STEP_NAMES
+    assert "run " in captured.out
+    assert content(finished) == before
+    files = {path: path.stat().st_mtime_ns for path in times if path.is_file()}
+    assert files == {path: t for path, t in times.items() if path.is_file()}
+
+
+def test_a_changed_option_repeats_only_the_steps_that_depend_on_it(run, capsys):
+    features = (run / "activations" / "shard-00000.safetensors").stat().st_mtime_ns
+    assert main(["annotate", str(run), "--traits-per-image", "2"]) == 0
+    captured = capsys.readouterr()
+    assert "encode: complete" in captured.err
+    assert "annotate: done" in captured.err
+    assert "dataset: done" in captured.err
+    assert "cards: done" in captured.err
+    assert "report" not in captured.out, "the evaluation is of the traits before"
+    assert (run / "activations" / "shard-00000.safetensors").stat().st_mtime_ns == features
+    assert main(["train", str(run), "--k", "4", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["steps"]["train"]["l0"] <= 4
+
+
+def test_a_step_done_anew_leaves_no_later_step_finished(run, capsys):
+    assert main(["train", str(run), "--k", "4"]) == 0
+    capsys.readouterr()
+    publish = ["publish", str(run), "--model-repo", "a/b", "--dataset-repo", "a/c"]
+    for step, arguments in {"annotate": ["evaluate", str(run)], "cards": publish}.items():
+        assert main(arguments) == 1
+        assert f"{step!r} is not finished" in capsys.readouterr().err
+
+
+OUTPUTS = {
+    "collect": "images.parquet",
+    "extract": "activations/shard-00001.safetensors",
+    "train": "sae/model.safetensors",
+    "encode": "codes/part-00001.parquet",
+    "annotate": "traits/traits.parquet",
+    "evaluate": "evaluation/figures/regions.png",
+    "dataset": "dataset/data/latents/train-000000000000-000.parquet",
+    "cards": "dataset/README.md",
+}
+"""One of the files that each step writes."""
+
+
+def damage(file):
+    """Change a byte in the middle of a file, which keeps its size."""
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize("harm", [pytest.param(Path.unlink, id="deleted"), pytest.param(damage, id="damaged")])
+def test_a_lost_or_damaged_file_of_any_step_is_noticed_and_made_again(run, drawn, finished, capsys, harm):
+    for file in OUTPUTS.values():
+        harm(run / file)
+    assert main(["run", str(drawn), "--out", str(run), *SMALL]) == 0
+    said = capsys.readouterr().err
+    for step, file in OUTPUTS.items():
+        assert f"{step}: {run / file} is missing or not as it was written" in said, step
+    assert content(run / "dataset", CARD) == content(finished / "dataset", CARD)
+    assert content(run / "sae", CARD) == content(finished / "sae", CARD)
+    assert content(run / "codes") == content(finished / "codes")
+    for file in ("traits.parquet", "latents.parquet"):
+        assert (run / "traits" / file).read_bytes() == (finished / "traits" / file).read_bytes(), file
+
+
+def test_an_image_that_was_away_is_described_when_it_is_back(drawn, tmp_path, capsys):
+    source = Path(shutil.copytree(drawn, tmp_path / "source"))
+    folder = tmp_path / "run"
+    arguments = [str(folder), "--config", str(tmp_path / "options.yaml")]
+    (tmp_path / "options.yaml").write_text(
+        "features: {backbone: texture, workers: 0}\n"
+        "train: {architecture: {kind: topk, k: 4}, n_latents: 64, n_patches: 4000, batch_size: 512}\n"
+        "describer: {workers: 1}\n"
+    )
+    assert main(["extract", str(source), "--out", *arguments]) == 0
+    assert main(["train", *arguments]) == 0
+    image = next((source / "images").rglob("*.png"))
+    image.rename(tmp_path / "away.png")
+    assert main(["annotate", *arguments]) == 1, "the dataset cannot be written without the image"
+    assert str(image) in capsys.readouterr().err
+    (tmp_path / "away.png").rename(image)
+    assert main(["annotate", *arguments]) == 0
+    assert "80 of 80 images" in capsys.readouterr().out
+
+
+def test_what_does_not_work_is_not_kept_in_the_configuration(run, capsys):
+    before = (run / "config.yaml").read_bytes()
+    assert main(["evaluate", str(run), "--clip", "no/such/clip/anywhere"]) == 1
+    assert main(["train", str(run), "--sae", "no/such/sae/anywhere"]) == 1
+    assert (run / "config.yaml").read_bytes() == before
+    capsys.readouterr()
+
+
+def test_one_step_at_a_time_gives_the_same_dataset(finished, drawn, tmp_path):
+    folder = tmp_path / "steps"
+    (tmp_path / "options.yaml").write_text(OPTIONS)
+    assert main(["extract", str(drawn), "--out", str(folder), "--config", str(tmp_path / "options.yaml")]) == 0
+    assert main(["train", str(folder)]) == 0
+    assert main(["annotate", str(folder)]) == 0
+    assert content(folder / "dataset", CARD) == content(finished / "dataset", CARD)
+
+
+KILL_POINTS = [
+    "images.parquet",
+    "activations/shard-00000.safetensors",
+    "sae/config.json",
+    "codes/thresholds.parquet",
+    "traits/ledger.sqlite-wal",
+    "traits/traits.parquet",
+    "evaluation/results.json",
+    "dataset/README.md",
+]
+
+
+@pytest.mark.parametrize(
+    "point", [p if p in KILL_POINTS[1:6:3] else pytest.param(p, marks=pytest.mark.slow) for p in KILL_POINTS]
+)
+def test_a_run_that_was_killed_ends_with_the_same_dataset(finished, drawn, tmp_path, point):
+    folder = tmp_path / "killed"
+    arguments = command("run", drawn, "--out", folder, *SMALL)
+    process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (folder / point).exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert (folder / point).exists()
+    records = json.loads((folder / "steps.json").read_text()) if (folder / "steps.json").is_file() else {}
+    assert "cards" not in records, "the kill came before the end"
+    again = subprocess.run(arguments, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert content(folder / "dataset", CARD) == content(finished / "dataset", CARD)
+    assert content(folder / "sae", CARD) == content(finished / "sae", CARD)
+    assert content(folder / "codes") == content(finished / "codes")
+
+
+def test_the_results_load_offline_in_a_fresh_interpreter(finished):
+    code = f"""
+import json, sys
+from datasets import load_dataset
+from PIL import Image
+from sae_traits import SAE, load_extractor
+traits = load_dataset({str(finished / "dataset")!r})
+row = traits["train"][0]
+images = load_dataset({str(finished / "dataset")!r}, "images", split="train")
+sae = SAE.from_pretrained({str(finished / "sae")!r})
+features, grid = load_extractor(sae)(images[0]["image"].convert("RGB"))
+codes = sae.encode(features)
+x, y, width, height = row["box"]
+assert 0 <= x and x + width <= row["image"].width + 1e-3 and y + height <= row["image"].height + 1e-3
+print(json.dumps([{{k: len(v) for k, v in traits.items()}}, codes.shape, len(grid.valid), int(row["latent"])]))
+"""
+    environment = os.environ | {
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+        "HF_HOME": str(finished / ".." / "hf"),
+    }
+    found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    splits, shape, n_valid, latent = json.loads(found.stdout)
+    assert set(splits) == {"train", "test"} or set(splits) == {"train", "validation", "test"}
+    n_traits = json.loads((finished / "steps.json").read_text())["annotate"]["counts"]["n_traits"]
+    assert sum(splits.values()) == n_traits
+    assert shape == [n_valid, 256]
+    assert 0 <= latent < 256
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+@pytest.mark.parametrize(
+    "kilobytes", [5500, *(pytest.param(n, marks=pytest.mark.slow) for n in (64, 1000, 5100, 5300, 5700, 6000, 7000))]
+)
+def test_a_full_disk_is_one_clear_line_and_the_run_goes_on_when_there_is_room(drawn, finished, tmp_path, kilobytes):
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(small)]
+    mounted = subprocess.run(mount, capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"cannot mount a small file system: {mounted.stderr.decode().strip()}")
+    arguments = command("run", drawn, "--out", small / "run", *SMALL)
+    try:
+        found = subprocess.run(arguments, capture_output=True, text=True)
+        line = found.stderr.strip().splitlines()[-1]
+        assert found.returncode == 1, found.stderr
+        assert line.startswith("sae-traits run:")
+        assert "full" in line or "No space left" in line
+        assert "Traceback" not in found.stderr
+        subprocess.run(["mount", "-o", "remount,size=100m", str(small)], check=True)
+        again = subprocess.run(arguments, capture_output=True, text=True)
+        assert again.returncode == 0, again.stderr
+        assert content(small / "run" / "dataset", CARD) == content(finished / "dataset", CARD)
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
