@@ -44,7 +44,7 @@ def publish(context: Context, terms: Terms, *, dry_run: bool) -> list[str]:
     for warning in warnings_of(
         context.collection, context.features.info, embeds_images=context.config.release.images == "embed"
     ):
-        warn(warning)
+        warn(f"warning: {warning}")
     with TemporaryDirectory(prefix="sae-traits-publish-") as temporary:
         model_folder, dataset_folder = Path(temporary, "model"), Path(temporary, "dataset")
         stage_saes(folder.sae, model_folder)

@@ -11,7 +11,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -97,7 +97,7 @@ def _moments(measured: Mapping[str, array[float]], species_of: list[str]) -> dic
     table = pd.DataFrame(measured).groupby(np.array(species_of, dtype=object)).agg(["mean", "std"])
     table.columns = _MOMENTS
     values = table.astype(object).where(table.notna(), None)
-    return {str(species): dict(row) for species, row in values.iterrows()}  # pyright: ignore[reportArgumentType]
+    return cast("dict[str, dict[str, float | None]]", values.to_dict("index"))
 
 
 def _write(folder: Path, rows: list[dict[str, Any]]) -> None:
