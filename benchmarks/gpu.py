@@ -190,7 +190,9 @@ def images_to_codes(bench: Bench, model: Path) -> None:
 
 def random_sae(features: Tensor, n_latents: int) -> SAE:
     """A ReLU SAE with random directions, centred on the features `[n, d_model]`."""
-    sae = SAE(SAEConfig(architecture="relu", d_model=features.shape[1], n_latents=n_latents)).to(features.device)
+    sae = SAE.from_config(SAEConfig(architecture="relu", d_model=features.shape[1], n_latents=n_latents)).to(
+        features.device
+    )
     with torch.no_grad():
         sae.b_dec.copy_(features.mean(0))
     return sae.eval().requires_grad_(False)

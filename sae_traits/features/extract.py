@@ -121,8 +121,12 @@ def _clear_others(folder: Path, fingerprint: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         index = folder / INDEX_FILE
-        if index.is_file() and not _is_complete(folder, fingerprint):
-            index.unlink()
+        if index.is_file():
+            damaged = _damaged(folder, fingerprint)
+            if damaged is None or damaged:
+                index.unlink()
+            for path in damaged or ():
+                path.unlink()
         for partial in folder.glob("shard-*.partial"):
             partial.unlink()
         others = [path for path in folder.glob("shard-*.safetensors") if shard_fingerprint(path) != fingerprint]
@@ -134,11 +138,15 @@ def _clear_others(folder: Path, fingerprint: str) -> None:
         raise StoreError(f"cannot write into {folder}: {error.strerror}") from error
 
 
-def _is_complete(folder: Path, fingerprint: str) -> bool:
+def _damaged(folder: Path, fingerprint: str) -> list[Path] | None:
+    """The shards of a finished extraction that are not as they were written; None where it is of another plan."""
     try:
-        return FeatureStore.open(folder).fingerprint == fingerprint
+        store = FeatureStore.open(folder)
     except StoreError:
-        return False
+        return None
+    if store.fingerprint != fingerprint:
+        return None
+    return [path for entry in store.entries if hash_of_file(path := folder / entry.file) != entry.sha256]
 
 
 def _shard_file(folder: Path, number: int) -> Path:

@@ -3,8 +3,7 @@
 import json
 
 from clip_folders import make_open_clip_folder
-from PIL import Image
-from steps.small_runs import SMALL, content
+from steps.small_runs import content
 
 from sae_traits.cli import main
 from sae_traits.config.layers import read_config
@@ -12,7 +11,6 @@ from sae_traits.config.run import RunConfig
 from sae_traits.config.tree import build
 from sae_traits.runs.context import Context
 from sae_traits.steps import STEPS, run_steps
-from sae_traits.testbench.demo import DRAWN_CLIP
 from sae_traits.testbench.truth import DrawnTruth
 
 
@@ -49,19 +47,6 @@ def test_a_clip_that_cannot_be_used_is_one_clear_line(run, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert main(["evaluate", str(run), "--clip", str(tmp_path / "empty")]) == 1
     assert "open_clip_config.json" in capsys.readouterr().err
-
-
-def test_the_clip_of_the_drawn_world_is_refused_on_anything_else(tmp_path, capsys):
-    images = tmp_path / "photographs"
-    for number in range(12):
-        folder = images / f"Verus_{['primus', 'secundus'][number % 2]}"
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.effect_noise((64, 64), 30 + 40 * (number % 2)).convert("RGB").save(folder / f"{number}.png")
-    arguments = ["run", str(images), "--out", str(tmp_path / "run"), *SMALL, "--clip", str(DRAWN_CLIP)]
-    assert main(arguments) == 2
-    error = capsys.readouterr().err
-    assert "drawn, invented insects" in error
-    assert "started" not in error, "it is said before anything is done"
 
 
 def test_regions_of_the_drawn_world_lie_on_its_diagnostic_parts(run):
