@@ -21,7 +21,8 @@ from sae_traits.geometry import Framing
 from sae_traits.release.cards import BEGINS, ENDS
 from sae_traits.release.facts import LatentPicture, ModelFacts, Rights, Source
 from sae_traits.release.model_card import write_model_card
-from sae_traits.sae.sweep import expand, parse_sweep
+from sae_traits.rendering import escape
+from sae_traits.sae.sweep import RULE, expand, parse_sweep
 from sae_traits.sae.sweep_folder import save_saes
 from sae_traits.schema import BackboneInfo
 
@@ -125,7 +126,7 @@ def test_the_card_takes_a_photograph_to_its_codes(tmp_path: Path):
     for line in (
         'sae = SAE.from_pretrained("org/moth-sae")',
         "extractor = load_extractor(sae)",
-        "features, grid = extractor(image)",
+        'features, grid = extractor("photograph.jpg")  # a file, a PIL image, or a list of these',
         "codes = sae.encode(features)",
     ):
         assert line in card.splitlines()
@@ -232,7 +233,7 @@ def test_a_sweep_is_a_table_with_the_recommended_one_and_the_rule(tmp_path: Path
     ]
     assert "\n\n".join(("", table[0])) in section, "a table needs an empty line before it"
     assert "\n".join(table) in section, "and none within"
-    assert "At the root is `topk-k4`, by this rule: the highest mean monosemanticity" in section
+    assert f"At the root is `topk-k4`, by this rule: {escape(RULE)}." in section
     assert 'sae = SAE.from_pretrained("org/moth-sae", subfolder="topk-k2")' in card.splitlines()
 
 
