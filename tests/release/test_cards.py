@@ -35,13 +35,15 @@ def test_a_card_that_was_written_by_hand_becomes_the_section():
     assert keep_section("# By hand\n", with_section("Theirs."), "org/moths") == "# By hand\n"
 
 
-def test_of_two_different_sections_that_of_the_hub_is_kept_with_a_warning(capsys):
+def test_of_two_different_sections_that_of_the_hub_is_kept_with_a_warning(caplog):
+    caplog.set_level("INFO", logger="sae_traits")
     found = keep_section(with_section("Here."), with_section("On the Hub."), "org/moths")
     assert found == with_section("On the Hub.")
-    assert "warning: your section of the card differs from that of org/moths" in capsys.readouterr().err
+    assert "warning: your section of the card differs from that of org/moths" in caplog.text
+    caplog.clear()
     assert keep_section(with_section("Here."), CARD, "org/moths") == with_section("Here.")
     assert keep_section(with_section("Same."), with_section("Same."), "org/moths") == with_section("Same.")
-    assert capsys.readouterr().err == ""
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize("gone", [BEGINS, ENDS])
