@@ -2,12 +2,12 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from grids import square_grid
 from hypothesis import given
 from hypothesis.strategies import data, integers, lists
 
 from sae_traits.errors import ConfigError
 from sae_traits.evaluation.tasks.localisation import random_placement
-from sae_traits.geometry import PatchGrid
 
 
 def shape(patches, grid):
@@ -17,7 +17,7 @@ def shape(patches, grid):
 
 @given(data=data(), width=integers(30, 400), height=integers(30, 400), seed=integers(0, 1000))
 def test_the_shape_is_kept_and_stays_on_the_image(data, width, height, seed):
-    grid = PatchGrid.letterbox(source=(width, height), size=112, patch=14)
+    grid = square_grid("letterbox", source=(width, height), size=112, patch=14)
     chosen = data.draw(lists(integers(0, len(grid.valid) - 1), min_size=1, max_size=12, unique=True))
     patches = grid.valid[chosen]
     placed = random_placement(patches, grid, np.random.default_rng(seed))
@@ -26,7 +26,7 @@ def test_the_shape_is_kept_and_stays_on_the_image(data, width, height, seed):
 
 
 def test_every_place_is_equally_likely():
-    grid = PatchGrid.squash(source=(40, 30), size=40, patch=10)
+    grid = square_grid("squash", source=(40, 30), size=40, patch=10)
     rng = np.random.default_rng(0)
     # An L of three patches, 2 x 2, has 3 x 3 places on 4 x 4 patches.
     counts = Counter(tuple(random_placement([5, 9, 10], grid, rng).tolist()) for _ in range(1800))
@@ -35,7 +35,7 @@ def test_every_place_is_equally_likely():
 
 
 def test_a_region_as_large_as_the_image_stays_where_it_is():
-    grid = PatchGrid.squash(source=(40, 40), size=40, patch=10)
+    grid = square_grid("squash", source=(40, 40), size=40, patch=10)
     everything = np.arange(16)
     assert np.array_equal(random_placement(everything, grid, np.random.default_rng(0)), everything)
 
@@ -43,6 +43,6 @@ def test_a_region_as_large_as_the_image_stays_where_it_is():
 @pytest.mark.parametrize("patches", [[0, 12], [20], [0, 16]])
 def test_a_region_of_another_grid_is_refused(patches):
     # 40 x 10 pixels in a letterbox of 4 x 4 patches: only one or two rows are on the image.
-    grid = PatchGrid.letterbox(source=(40, 10), size=40, patch=10)
+    grid = square_grid("letterbox", source=(40, 10), size=40, patch=10)
     with pytest.raises(ConfigError, match="fits nowhere"):
         random_placement(patches, grid, np.random.default_rng(0))
