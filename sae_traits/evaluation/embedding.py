@@ -66,7 +66,7 @@ def embed_collection(
         BackboneError: the model has no such head.
         ConfigError: the model is not meant for such a collection.
     """
-    clip.check_collection(collection)
+    clip.check_note(collection.note, collection.root)
     folder = cache / fingerprint(clip.info, head)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sae_traits.config import AdoptedSAE, GradCAMRegions
 from sae_traits.errors import CheckpointError, ConfigError
+from sae_traits.images.note import read_note
 from sae_traits.runs.context import Context
 from sae_traits.traits.released_latents import check_sae
 
@@ -17,7 +20,9 @@ def check(context: Context) -> None:
         CheckpointError: the latents are of another SAE, or it does not say of which backbone.
         StoreError: the latents cannot be read.
     """
-    _ = context.clip
+    source = Path(context.config.collection.source or "")
+    if context.clip is not None and (folder := source if source.is_dir() else source.parent).is_dir():
+        context.clip.check_note(read_note(folder), folder)
     train = context.config.train
     if isinstance(context.config.regions, GradCAMRegions) and not isinstance(train, AdoptedSAE):
         # The backbone of an SAE that was trained elsewhere is known once the features are there.

@@ -24,6 +24,9 @@ def evaluate(context: Context) -> None:
     config, folder, faithfulness = context.config, context.folder, context.faithfulness
     zero_shot, clip = config.zero_shot, context.clip
 
+    if clip is not None:
+        clip.check_note(context.collection.note, context.collection.root)
+
     def work() -> Counts:
         with context.open_ledger() as ledger:
             evidence = Evidence(

@@ -200,10 +200,10 @@ def test_a_saved_clip_is_read_as_it_was_trained_by_the_ordinary_evaluation(tiny_
 def test_the_clip_is_refused_for_what_is_not_drawn(tiny_clip, shipped, tmp_path):
     _, folder = tiny_clip
     for clip in (load_clip(folder, device="cpu"), shipped):
-        clip.check_collection(Collection(tmp_path, (), note=NOTE))
+        clip.check_note(NOTE, tmp_path)
         for note in (None, "Something else."):
             with pytest.raises(ConfigError, match=r"its answers about .* would mean nothing"):
-                clip.check_collection(Collection(tmp_path, (), note=note))
+                clip.check_note(note, tmp_path)
             with pytest.raises(ConfigError, match="would mean nothing"):
                 embed_collection(clip, Collection(tmp_path, (), note=note), [], cache=tmp_path)
 

@@ -22,7 +22,7 @@ from sae_traits.geometry import Framing, FramingMode
 from sae_traits.models.clip.open_clip_config import OPEN_CLIP_CONFIG, read_open_clip_config
 from sae_traits.models.clip.open_clip_weights import find_weights, load_open_clip
 from sae_traits.models.clip.tokens import TextTokenizer, open_clip_tokenizer, transformers_tokenizer
-from sae_traits.schema import BackboneInfo, Collection
+from sae_traits.schema import BackboneInfo
 
 Head = Literal["taxonomy", "caption"]
 """Which projection of the image tower: BioCAP has one for names and one for captions, all others one for both."""
@@ -98,16 +98,20 @@ class CLIP:
         """Tokens of a text at most, begin and end included."""
         return self.info.context_length
 
-    def check_collection(self, collection: Collection) -> None:
+    def check_note(self, note: str | None, folder: Path) -> None:
         """Keep a model that knows one kind of images alone from being asked about others.
+
+        Args:
+            note: what the collection says of itself, if it says anything.
+            folder: where it lies.
 
         Raises:
             ConfigError: the model is not meant for the collection.
         """
-        if self.only_for not in (None, collection.note):
+        if self.only_for not in (None, note):
             raise ConfigError(
                 f"{self.info.model} knows only collections that say of themselves {self.only_for!r}; its answers about "
-                f"{collection.root} would mean nothing, so choose another --clip, for example imageomics/bioclip"
+                f"{folder} would mean nothing, so choose another --clip, for example imageomics/bioclip"
             )
 
     def count_tokens(self, text: str) -> int:
