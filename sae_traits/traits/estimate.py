@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
+from typing import Any
 
 from sae_traits.config.describer import Describer as DescriberConfig
 from sae_traits.config.describer import Measured
@@ -53,6 +54,10 @@ class AnnotationEstimate:
     def money(self) -> float:
         """In the currency of the prices."""
         return (self.prompt_tokens * self.prompt_price + self.answer_tokens * self.answer_price) / 1e6
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for `--format json`."""
+        return asdict(self)
 
     def lines(self) -> list[str]:
         """The estimate and its assumptions, for people."""

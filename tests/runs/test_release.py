@@ -84,7 +84,7 @@ def run(tmp_path: Path) -> Context:
 def test_calls_tokens_and_cost_are_those_of_this_describer(run: Context):
     facts = provenance_of(run, is_public=False)
     assert facts.calls is not None
-    assert (facts.calls.n_calls, facts.calls.n_attempts, facts.calls.seconds) == (2, 4, 3.0)
+    assert (facts.calls.n_calls, facts.calls.n_attempts, facts.calls.seconds) == (2, 2, 3.0)
     assert facts.calls.tokens == {"prompt_tokens": 2_000_000, "completion_tokens": 500_000}
     assert facts.calls.cost == 2 * 2.0 + 0.5 * 8.0
     assert facts.seconds == {"collect": 1.5, "annotate": 9.0}

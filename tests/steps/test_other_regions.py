@@ -176,7 +176,8 @@ def test_grad_cam_of_a_backbone_without_a_classifier_is_refused_before_anything_
 
 
 def test_an_unknown_kind_of_regions_is_a_usage_error(run, capsys):
-    assert annotate(run, "kmeans") == 2
+    with pytest.raises(SystemExit, match="2"):
+        annotate(run, "kmeans")
     assert "did you mean k_means?" in capsys.readouterr().err
 
 
