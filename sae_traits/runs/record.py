@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,7 @@ class Steps:
         work: Callable[[], Counts],
         *,
         hashed: bool = True,
+        apart_from: Sequence[str] = (),
     ) -> Counts:
         """Do a step, unless it is finished with the same inputs and its files are as they were; what it counted.
 
@@ -92,7 +93,8 @@ class Steps:
             work: makes the output; returns what it counted. A count `n_open` above zero means that something is left
                 to do: the step is then done again next time.
             hashed: whether the files are hashed; False for large ones that carry checksums and are checked where they
-                are read.
+                are read: where their time has changed the step is done again, and keeps what is sound.
+            apart_from: names in the folders of `outputs` that other steps write.
 
         Raises:
             StoreError: a step before it is not finished.
@@ -112,7 +114,7 @@ class Steps:
         started = time.monotonic()
         counts = work()
         seconds = round(time.monotonic() - started, 1)
-        files = dict(self._files(outputs, hashed)) if self.keep else {}
+        files = dict(self._files(outputs, hashed, apart_from)) if self.keep else {}
         self.records[name] = {
             "fingerprint": fingerprint, "after": after, "seconds": seconds, "counts": counts, "files": files,
         }  # fmt: skip
@@ -135,11 +137,14 @@ class Steps:
             folder / file for file, written in files.items() if not _is_as_written(folder / file, written, thorough)
         ]
 
-    def _files(self, outputs: Iterable[Path], hashed: bool) -> Iterator[tuple[str, list[Any]]]:
+    def _files(
+        self, outputs: Iterable[Path], hashed: bool, apart_from: Sequence[str]
+    ) -> Iterator[tuple[str, list[Any]]]:
         """Yield every file of some outputs with its size, time and hash."""
         for output in outputs:
+            others = [output / name for name in apart_from]
             for path in sorted(output.rglob("*")) if output.is_dir() else [output]:
-                if path.is_file():
+                if path.is_file() and not any(path.is_relative_to(other) for other in others):
                     status = path.stat()
                     name = path.relative_to(self.path.parent).as_posix()
                     yield name, [status.st_size, status.st_mtime_ns, hash_of_file(path) if hashed else None]
@@ -155,8 +160,8 @@ def _is_as_written(path: Path, written: list[Any], thorough: bool) -> bool:
         status = path.stat()
         if status.st_size != size:
             return False
-        if sha256 is None or (status.st_mtime_ns == time_ns and not thorough):
+        if status.st_mtime_ns == time_ns and not (thorough and sha256):
             return True
-        return hash_of_file(path) == sha256
+        return sha256 is not None and hash_of_file(path) == sha256
     except (OSError, StoreError):
         return False

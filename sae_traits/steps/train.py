@@ -21,6 +21,9 @@ from sae_traits.sae.sweep import expand, folder_name, parse_sweep, sweep_lines
 from sae_traits.sae.sweep_folder import save_saes
 from sae_traits.sae.trainer import check_together
 
+CARD_FILES = (CARD, "figures", ".eval_results")
+"""Of the folder of the SAE; the step `cards` writes them."""
+
 
 def train(context: Context) -> None:
     """Train the SAE of a run, or a sweep, on its training images, or adopt that of --sae.
@@ -63,7 +66,7 @@ def train(context: Context) -> None:
         "seed_of_order": config.seed,
         "precision": accelerator.mixed_precision,
     }
-    context.steps.do("train", inputs, [context.folder.sae], work)
+    context.steps.do("train", inputs, [context.folder.sae], work, apart_from=CARD_FILES)
     if context.is_main_process:
         context.folder.checkpoint.unlink(missing_ok=True)
 
@@ -78,7 +81,7 @@ def _adopt(context: Context) -> None:
         return _save(context, [sae], lambda: save_saes(context.folder.sae, [sae], [], ()))
 
     inputs = {"training": context.collection.rows("train").tolist(), "sae": sae.weights_hash()}
-    context.steps.do("train", inputs, [context.folder.sae], work)
+    context.steps.do("train", inputs, [context.folder.sae], work, apart_from=CARD_FILES)
 
 
 def _save(context: Context, saes: list[SAE], save: Callable[[], SAE]) -> Counts:

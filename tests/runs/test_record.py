@@ -35,6 +35,11 @@ class Run:
 
         return self.steps.do(name, {"value": value}, [self.folder / name], work)
 
+    def do_large(self, name):
+        self.done.append(name)
+        (self.folder / name).write_text(name)
+        return {}
+
     def all(self):
         for name in ORDER:
             self.do(name)
@@ -145,3 +150,29 @@ def test_a_damaged_record_is_no_record(run, content):
 def test_one_of_several_processes_writes_the_record(run):
     Steps(run.folder / "steps.json", ORDER, keep=False).do("collect", {}, [], dict)
     assert list(run.folder.iterdir()) == []
+
+
+def test_what_other_steps_write_into_a_folder_is_theirs(run):
+    folder = run.folder / "sae"
+
+    def work():
+        folder.mkdir(exist_ok=True)
+        (folder / "weights").write_text("x")
+        (folder / "README.md").write_text("of the step before")
+        run.done.append("collect")
+        return {}
+
+    for _ in range(2):
+        run.steps.do("collect", {}, [folder], work, apart_from=["README.md"])
+        (folder / "README.md").write_text("of a later step")
+    assert run.done == ["collect"]
+    assert run.steps.changed_files("collect", thorough=True) == []
+
+
+def test_a_file_that_is_not_hashed_is_looked_at_again_where_its_time_has_changed(run):
+    for name in ("collect", "collect"):
+        run.steps.do(name, {}, [run.folder / name], lambda: run.do_large("collect"), hashed=False)
+    assert run.done == ["collect"]
+    os.utime(run.folder / "collect", ns=(1, 1))
+    run.steps.do("collect", {}, [run.folder / "collect"], lambda: run.do_large("collect"), hashed=False)
+    assert run.done == ["collect"] * 2

@@ -50,7 +50,7 @@ from sae_traits import SAE
 traits = load_dataset("museum/drawn-traits", split="train")
 name, revision = traits[0]["sae"].split("@")
 sae = SAE.from_pretrained(name, revision=revision)
-streamed = next(iter(load_dataset("museum/drawn-traits", "records", split="train", streaming=True)))
+streamed = next(iter(load_dataset("museum/drawn-traits", "images", split="train", streaming=True)))
 print(json.dumps([len(traits), name, sae.config.n_latents, streamed["species"], len(streamed["traits"])]))
 """
     found = subprocess.run([sys.executable, "-c", code], env=hub_environment, capture_output=True, text=True)

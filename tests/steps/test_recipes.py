@@ -238,7 +238,7 @@ rows = load_dataset("museum/bioscan-traits", split="train")
 name, revision = rows[0]["sae"].split("@")
 sae = SAE.from_pretrained(name, revision=revision)
 card = DatasetCard.load("museum/bioscan-traits")
-splits = list(load_dataset("museum/bioscan-traits", "records"))
+splits = list(load_dataset("museum/bioscan-traits", "images"))
 print(json.dumps([len(rows), name, sae.config.n_latents, sae.config.backbone.layer, card.data.pretty_name, splits]))
 """
     found = subprocess.run([sys.executable, "-c", code], env=hub_environment, capture_output=True, text=True)
