@@ -21,7 +21,7 @@ $(VENV)/.ready: pyproject.toml constraints/ci-cpu.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints/ci-cpu.txt -e '.[dev]'
 	touch $@
 
-demo: $(VENV)/.ready ## Run the whole pipeline on drawn specimens: no GPU, no downloads, under 4 minutes
+demo: $(VENV)/.ready ## Run the whole pipeline on drawings: first installs 2 GB (package index), then a minute or two; no GPU
 	$(BIN)/sae-traits demo --out runs/demo
 
 lint: $(VENV)/.ready ## Check style and types

@@ -256,11 +256,18 @@ def _three(values: Sequence[float]) -> tuple[float, float, float]:
 class Contrast:
     """How much more often a latent fires in a species than in its relatives."""
 
-    f_species: float = column("Share of the species' individuals in which the latent fired.")
-    """`paper`: share of the species' firings."""
-    f_reference: float = column("The same for the reference group.")
-    """Without the species (`paper`: with it)."""
-    effect: float = column("Shrunken log odds ratio of the species against the reference group; the ranking.")
+    f_species: float = column(
+        "Share of the species' individuals in which the latent fired; with the contrast `paper` the latent's share of "
+        "all firings at patches of the species' images."
+    )
+    f_reference: float = column(
+        "The same for the reference group, without the species; with the contrast `paper` for the genus, with the "
+        "species."
+    )
+    effect: float = column(
+        "Log odds ratio of the species against the reference group, shrunk where individuals are few; with the "
+        "contrast `paper` log(f_species / f_reference), not shrunk. Traits are ranked by it."
+    )
     q_value: float = column("One-sided hypergeometric test, Benjamini-Hochberg adjusted; null where not tested.")
     """Adjusted within the species; NaN for `paper`."""
     significant: bool = column("Whether the contrast passed that test; where classes are small it seldom can.")

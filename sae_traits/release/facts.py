@@ -189,9 +189,9 @@ class LatentPicture:
     species: str
     """One that it describes."""
     f_species: float
-    """Share of the species' individuals in which it fires."""
+    """Share of the species' individuals in which it fires; of the species' firings with the paper's contrast."""
     f_reference: float
-    """The same for its relatives."""
+    """The same for its relatives (with the paper's contrast: for its genus)."""
     rights: tuple[Rights, ...]
     """Of the photographs in it."""
 

@@ -22,7 +22,9 @@ from sae_traits.traits.table import read_latents, read_traits
 
 _IN_WORDS = {
     SpecimenContrast: "Unlike theirs, the contrast counts each individual once and is tested.",
-    PaperContrast: "Latents were chosen by their Algorithm 1; nothing was tested, so no trait is significant.",
+    PaperContrast: "Latents were chosen by their Algorithm 1, which counts patches: `f_species` and `f_reference` are "
+    "a latent's shares of all firings in the species and in its genus, the species included, and `effect` is the "
+    "logarithm of their ratio. Nothing was tested, so no trait is significant.",
     ReleasedLatents: "Nothing was contrasted: the latents are those of a dataset that was released before.",
 }
 

@@ -21,7 +21,7 @@ from sae_traits.release.cards import BEGINS, render_card
 from sae_traits.release.dataset_card import dataset_card, size_category
 from sae_traits.release.facts import Calls, DatasetFacts, DatasetSummary, ModelFacts, Provenance, Rights, Source
 from sae_traits.rendering import escape, templates
-from sae_traits.schema import REGION_SOURCES, BackboneInfo
+from sae_traits.schema import REGION_SOURCES, BackboneInfo, RegionSource
 
 BACKBONE = BackboneInfo(
     backbone="facebook/dinov2-base",
@@ -409,3 +409,12 @@ def test_what_was_not_measured_is_a_dash_on_the_card():
     assert "nan" not in re.sub(r"\w*nan\w+|\w+nan\w*", "", card)
     assert "inf" not in re.sub(r"\w+inf|inf\w+", "", card)
     assert card.count("| – |") == 5
+
+
+@pytest.mark.parametrize("regions", ["sae", "pca"])
+def test_the_card_says_what_the_papers_contrast_compares(regions: RegionSource):
+    card = card_of(run=replace(RUN, regions=regions, contrast={"contrast": "paper"}))
+    assert "it has a larger share of the firings in the species' images than in those of its genus. A region is" in card
+    assert "share of the species' individuals than of" not in card
+    usual = card_of(run=replace(RUN, regions=regions))
+    assert "it fires in a larger share of the species' individuals than of those of its closest relatives. A" in usual

@@ -366,6 +366,12 @@ def test_the_gallery_names_who_holds_the_rights(tmp_path: Path):
     assert "Photographs: A. Naturalist (CC BY 4.0); holder unknown (no licence given)." in gallery
 
 
+def test_with_the_papers_contrast_the_gallery_gives_shares_of_firings(tmp_path: Path):
+    card = with_facts(tmp_path, replace(FACTS, provenance=replace(PROVENANCE, contrast={"contrast": "paper"})))
+    assert "which has 95.00 % of all firings in patches of Aus bus and 5.10 % of those of its genus" in card
+    assert "% of the individuals" not in card
+
+
 @pytest.mark.parametrize("value", HOSTILE)
 def test_hostile_facts_stay_text(tmp_path: Path, value: str):
     def of(text: str) -> str:
