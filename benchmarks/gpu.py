@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import Dinov2Config, Dinov2Model
 
-from sae_traits.config import TrainConfig
+from sae_traits.config import ReLU, TopK, TrainConfig
 from sae_traits.config.features import VisionModel
 from sae_traits.features.backbone import Backbone, load_backbone
 from sae_traits.features.loading import prepared_batches
@@ -251,9 +251,8 @@ def train_on_device(bench: Bench, batches: list[Tensor], architecture: Any, prec
             yield batches[step % len(batches)]
 
     config = TrainConfig(
-        architecture=architecture,
+        architecture=TopK(k=size.k) if architecture == "topk" else ReLU(),
         n_latents=size.n_latents,
-        k=size.k,
         n_patches=n_steps * size.batch_size,
         batch_size=size.batch_size,
         warmup_steps=WARMUP_STEPS,
@@ -328,7 +327,12 @@ def from_photographs(bench: Bench, model: Path, photographs: Collection) -> None
     def training_from_them() -> str:
         found = moments(source, rows, max_images=2 * size.photographs_at_once)
         scale = FeatureScale(mean=found.mean.float(), scale=(found.mean_squared_deviation / source.info.d_model) ** 0.5)
-        config = TrainConfig(n_latents=size.n_latents, k=size.k, batch_size=size.batch_size, warmup_steps=WARMUP_STEPS)
+        config = TrainConfig(
+            architecture=TopK(k=size.k),
+            n_latents=size.n_latents,
+            batch_size=size.batch_size,
+            warmup_steps=WARMUP_STEPS,
+        )
 
         def batches(start: int) -> Iterator[Tensor]:
             stream = PatchStream(

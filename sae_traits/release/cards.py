@@ -42,7 +42,7 @@ def with_front_matter(front: CardData, body: str) -> str:
 def read_card(folder: Path) -> str | None:
     """The text of a folder's card; None where it has none."""
     file = folder / CARD
-    return file.read_text(encoding="utf-8") if file.is_file() else None
+    return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else None
 
 
 def marked_section(card: str | None) -> str:
