@@ -26,11 +26,9 @@ def test_every_figure_is_measured(forgetful, capsys):
     first, *lines = capsys.readouterr().out.splitlines()
     assert first.startswith("CPU; ")
     rows = dict(line.strip("| ").split(" | ")[:2] for line in lines if line.startswith("|") and "---" not in line)
-    assert len(rows) == 16
+    assert len(rows) == 15
     assert all("out of memory" not in figure for figure in rows.values())
-    exact = next(figure for what, figure in rows.items() if "encoding alone in bf16" in what)
-    assert exact == "IoU 1.000000"
-    assert 0.95 < float(next(figure for what, figure in rows.items() if "features included" in what).split()[1]) < 1
+    assert 0.95 < float(next(figure for what, figure in rows.items() if what.startswith("fired set")).split()[1]) < 1
     assert all(figure.endswith("images/s") for what, figure in rows.items() if what.startswith("forward"))
 
 

@@ -1,0 +1,178 @@
+"""What all commands share: how one is registered, which run it works on, and how it prints."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sae_traits import __version__
+from sae_traits.config.command_line import (
+    Parser,
+    file_name,
+    given_options,
+    options_of_file,
+)
+from sae_traits.config.layers import read_config
+from sae_traits.config.run import RunConfig
+from sae_traits.config.tree import build
+from sae_traits.errors import CollectionError, ConfigError, ReleaseError
+from sae_traits.io import json_text
+from sae_traits.steps import STEPS, run_steps
+
+if TYPE_CHECKING:
+    from sae_traits.runs.context import Context
+
+
+DONE, FAILED, PARTLY_DONE = 0, 1, 3
+Function = Callable[[argparse.Namespace], int]
+AddArguments = Callable[[argparse.ArgumentParser, Sequence[str]], None]
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command: what it is for, what may be said, and the function that does it."""
+
+    help: str
+    add_arguments: AddArguments
+    function: Function
+    examples: str
+
+
+COMMANDS: dict[str, Command] = {}
+
+
+def command(help: str, add_arguments: AddArguments, *, examples: str) -> Callable[[Function], Function]:
+    """Register a function as the command of its name."""
+
+    def register(function: Function) -> Function:
+        COMMANDS[function.__name__] = Command(help, add_arguments, function, examples)
+        return function
+
+    return register
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "source",
+        nargs="?",
+        type=file_name,
+        metavar="SOURCE",
+        help="Image folder (Genus_species/…) or table with file and species.",
+    )
+    parser.add_argument("--out", type=Path, metavar="RUN", help="Folder of the run (runs/NAME_OF_SOURCE).")
+    add_config(parser)
+
+
+def add_existing_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="Folder of a run that `extract` or `run` made.")
+    add_config(parser)
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, metavar="YAML", help="File of options, or the name of a recipe.")
+
+
+def new_run(arguments: argparse.Namespace, *decided: dict[str, Any]) -> Context:
+    """A run with all that the file says, for this step and later ones.
+
+    Args:
+        arguments: those of the command.
+        decided: what no option can change.
+    """
+    from sae_traits.runs.context import Context
+
+    source = {"collection": {"source": arguments.source}} if arguments.source is not None else {}
+    layers = [options_of_file(arguments.config), source, given_options(arguments), *decided]
+    config = build(RunConfig, *layers)
+    if config.collection.source is None:
+        raise ConfigError(
+            "say which images: sae-traits run SOURCE, or `source` in the section `collection` of --config"
+        )
+    out = arguments.out or Path("runs") / Path(config.collection.source).resolve().stem
+    if (out / "config.yaml").is_file():  # a CLIP that this run was evaluated with stays
+        config = build(RunConfig, {"zero_shot": read_config(out / "config.yaml").get("zero_shot")}, *layers)
+    return Context.create(out, config, STEPS)
+
+
+def old_run(arguments: argparse.Namespace, *forgotten: dict[str, Any]) -> Context:
+    """An existing run; of the file only what this command is about, since other steps are done already.
+
+    Args:
+        arguments: those of the command.
+        forgotten: what of the run's own configuration does not hold for this command.
+    """
+    from sae_traits.runs.context import Context
+
+    sections = getattr(arguments, "sections", ())
+    file = {name: values for name, values in options_of_file(arguments.config).items() if name in sections}
+    return Context.open(arguments.run, STEPS, *forgotten, file, given_options(arguments))
+
+
+def show(values: Any, lines: Sequence[str], arguments: argparse.Namespace) -> None:
+    """Print values for scripts (--format json), or lines for people."""
+    print(json_text(values).rstrip() if arguments.format == "json" else "\n".join(lines))
+
+
+def do_steps(context: Context, arguments: argparse.Namespace, *steps: str) -> int:
+    """Do some steps, keep the configuration, and print what the run made; 3 when something is left to do."""
+    from sae_traits.runs.summary import Summary
+
+    with context.writing():
+        if not steps:
+            from sae_traits.steps.check import check
+
+            check(context)
+        try:
+            run_steps(context, steps or STEPS)
+        except (CollectionError, ReleaseError):
+            context.check_images_are_there()
+            raise
+        if context.is_main_process:
+            context.save_config()
+    summary = Summary.of(context)
+    if context.is_main_process:
+        show(summary.to_dict(), summary.lines(), arguments)
+    return PARTLY_DONE if summary.is_unfinished else DONE
+
+
+def estimated(context: Context, arguments: argparse.Namespace, estimate: Callable[[Context], Any], *steps: str) -> int:
+    """Do the steps that an estimate needs, and print it."""
+    with context.writing():
+        run_steps(context, steps)
+        found = estimate(context)
+    show(found.to_dict(), found.lines(), arguments)
+    return DONE
+
+
+def build_parser(words: Sequence[str], *, all_options: bool = False) -> argparse.ArgumentParser:
+    """The parser of all commands; options are added to the one that `words` names, or to all of them."""
+    parser = Parser(
+        prog="sae-traits",
+        description="From species-labelled images to a sparse autoencoder, an image-trait dataset and a report.",
+        epilog="sae-traits COMMAND --help explains one command with an example. Try `sae-traits demo` first.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"sae-traits {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    for name, each in COMMANDS.items():
+        one = commands.add_parser(
+            name,
+            help=each.help,
+            description=each.help,
+            epilog=each.examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        one.set_defaults(parser=one)
+        if all_options or name in words:
+            one.add_argument(
+                "--format",
+                choices=["text", "json"],
+                default="text",
+                help="What is printed: text for people, json for scripts. Default: text.",
+            )
+            each.add_arguments(one, words)
+    return parser

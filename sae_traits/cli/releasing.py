@@ -1,0 +1,165 @@
+"""Commands that bring SAEs and datasets to others, and from others."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sae_traits.cli.base import DONE, PARTLY_DONE, command, show
+from sae_traits.config.command_line import (
+    file_name,
+)
+from sae_traits.steps import STEPS
+from sae_traits.vocabulary import EXPORT_FORMATS
+
+if TYPE_CHECKING:
+    pass
+
+
+def _publish_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="Folder of a finished run.")
+    parser.add_argument("--model-repo", required=True, metavar="ID", help="Hub id of the SAE, ORG/NAME.")
+    parser.add_argument("--dataset-repo", required=True, metavar="ID", help="Hub id of the dataset, ORG/NAME.")
+    parser.add_argument("--private", action="store_true", help="Create the repositories as private ones.")
+    parser.add_argument(
+        "--gated", choices=["auto", "manual"], help="Readers ask for access: granted at once, or by hand."
+    )
+    parser.add_argument("--tag", metavar="vX.Y.Z", help="Version of both (the next patch version of what changed).")
+    parser.add_argument("--collection", metavar="TITLE", help="Collection to put both into; made if there is none.")
+    parser.add_argument("--dry-run", action="store_true", help="List what would be uploaded, and upload nothing.")
+
+
+@command(
+    "Publish the SAE and the dataset of a run on the Hugging Face Hub.",
+    _publish_arguments,
+    examples="""\
+examples:
+  sae-traits publish runs/moths --model-repo ORG/moth-sae --dataset-repo ORG/moth-traits --dry-run
+  sae-traits publish runs/moths --model-repo ORG/moth-sae --dataset-repo ORG/moth-traits --private
+  sae-traits publish runs/moths --model-repo ORG/moth-sae --dataset-repo ORG/moth-traits --tag v1.0.0""",
+)
+def publish(arguments: argparse.Namespace) -> int:
+    from sae_traits.release.publication import Terms
+    from sae_traits.runs.context import Context
+    from sae_traits.steps.publish import publish as publish_run
+
+    terms = Terms(
+        model_repo=arguments.model_repo,
+        dataset_repo=arguments.dataset_repo,
+        private=arguments.private,
+        gated=arguments.gated,
+        tag=arguments.tag,
+        collection=arguments.collection,
+    )
+    lines = publish_run(Context.open(arguments.run, STEPS), terms, dry_run=arguments.dry_run)
+    show(lines, lines, arguments)
+    return DONE
+
+
+def _convert_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    parser.add_argument(
+        "source", type=file_name, metavar="SRC", help="Folder, file or Hub id of an SAE; its layout is recognised."
+    )
+    parser.add_argument("destination", type=Path, metavar="DST", help="A new folder.")
+    parser.add_argument(
+        "--to",
+        choices=["sae-traits", "sae_lens"],
+        metavar="LAYOUT",
+        default="sae-traits",
+        help="Layout: sae-traits or sae_lens (sae-traits).",
+    )
+    parser.add_argument("--subfolder", default="", metavar="FOLDER", help="Folder of the SAE inside SRC.")
+
+
+@command(
+    "Convert an SAE from another library's format, or to it.",
+    _convert_arguments,
+    examples="""\
+examples:
+  sae-traits convert sae.pt saes/papers
+  sae-traits convert ORG/SAES saes/layer-10 --subfolder layers.10
+  sae-traits convert ORG/SAE exported/ --to sae_lens""",
+)
+def convert(arguments: argparse.Namespace) -> int:
+    from sae_traits.sae.formats.export import convert as convert_sae
+
+    sae = convert_sae(arguments.source, arguments.destination, to=arguments.to, subfolder=arguments.subfolder)
+    config = sae.config
+    line = f"{arguments.destination}: {config.architecture}, {config.d_model} wide, {config.n_latents} latents"
+    show({"destination": str(arguments.destination), **config.to_dict()}, [line], arguments)
+    return DONE
+
+
+def _export_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    parser.add_argument(
+        "dataset", type=file_name, metavar="DATASET", help="Folder of a run or of a dataset, or Hub id."
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="A new folder.")
+    parser.add_argument(
+        "--to",
+        choices=list(EXPORT_FORMATS),
+        metavar="FORMAT",
+        required=True,
+        help="; ".join(f"{name}: {meaning}" for name, meaning in EXPORT_FORMATS.items()) + ".",
+    )
+    parser.add_argument("--revision", metavar="REVISION", help="Branch, tag or commit on the Hub.")
+
+
+@command(
+    "Write a released dataset in the format of another community.",
+    _export_arguments,
+    examples="""\
+examples:
+  sae-traits export runs/moths exported/moths --to darwin-core
+  sae-traits export ORG/moth-traits shards/ --to webdataset --revision v1.0.0""",
+)
+def export(arguments: argparse.Namespace) -> int:
+    from sae_traits.release.exports import export as export_dataset
+
+    written = export_dataset(arguments.dataset, arguments.to, arguments.folder, revision=arguments.revision)
+    show({"files": [str(file) for file in written.files], "counts": written.counts}, written.lines(), arguments)
+    return DONE
+
+
+def _rehydrate_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    parser.add_argument(
+        "dataset", type=file_name, metavar="DATASET", help="Folder or Hub id of a release by reference."
+    )
+    parser.add_argument("folder", type=Path, metavar="OUT", help="Folder for the dataset with its images.")
+    parser.add_argument("--revision", metavar="REVISION", help="Branch, tag or commit of the dataset on the Hub.")
+    parser.add_argument(
+        "--photographs", type=Path, metavar="FOLDER", help="The original files, in any order; nothing is fetched."
+    )
+    parser.add_argument("--connections", type=int, default=8, metavar="N", help="Images fetched at a time (8).")
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="Threads that encode images (2).")
+    parser.add_argument(
+        "--allow-private-addresses", action="store_true", help="Fetch also from this machine and from private networks."
+    )
+
+
+@command(
+    "Put the images into a dataset that was released without them.",
+    _rehydrate_arguments,
+    examples="""\
+examples:
+  sae-traits rehydrate ORG/moth-traits moths/ --revision v1.0.0
+  sae-traits rehydrate ORG/moth-traits moths/ --photographs originals/
+
+What cannot be fetched, or is no longer the same image, is left out with its rows and listed in OUT.missing.csv.""",
+)
+def rehydrate(arguments: argparse.Namespace) -> int:
+    from sae_traits.release.loading import dataset_folder
+    from sae_traits.release.rehydrate import rehydrate as rehydrate_dataset
+
+    done = rehydrate_dataset(
+        dataset_folder(arguments.dataset, arguments.revision),
+        arguments.folder,
+        photographs=arguments.photographs,
+        connections=arguments.connections,
+        workers=arguments.workers,
+        allow_private_addresses=arguments.allow_private_addresses,
+    )
+    show(done.to_dict(), done.lines(), arguments)
+    return PARTLY_DONE if done.missing else DONE

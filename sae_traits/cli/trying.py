@@ -1,0 +1,70 @@
+"""Commands for the first minutes: the demo, and completion in a shell."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sae_traits.cli.base import DONE, build_parser, command, do_steps, show
+from sae_traits.config.command_line import (
+    file_name,
+)
+from sae_traits.config.layers import read_config, recipe_file
+from sae_traits.config.run import RunConfig
+from sae_traits.config.tree import build
+from sae_traits.steps import STEPS
+
+if TYPE_CHECKING:
+    pass
+
+
+def _completion_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    parser.add_argument("shell", choices=["bash", "zsh", "tcsh"], help="Which shell.")
+
+
+@command(
+    "Print the script with which a shell completes commands and options.",
+    _completion_arguments,
+    examples='example:\n  eval "$(sae-traits completion bash)"',
+)
+def completion(arguments: argparse.Namespace) -> int:
+    import shtab
+
+    parser = build_parser([], all_options=True)
+    (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    for action in (action for one in commands.choices.values() for action in one._actions):
+        action.help = "" if action.help == argparse.SUPPRESS else action.help  # options of other variants
+        if action.type in (Path, file_name):
+            action.complete = shtab.FILE  # pyright: ignore[reportAttributeAccessIssue]
+    script = shtab.complete(parser, shell=arguments.shell)
+    show(script, [script], arguments)
+    return DONE
+
+
+def _demo_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/demo"), metavar="RUN", help="Where to write (runs/demo)."
+    )
+
+
+@command(
+    "Draw invented specimens, run everything, score against the truth.",
+    _demo_arguments,
+    examples="example:\n  sae-traits demo --out runs/demo",
+)
+def demo(arguments: argparse.Namespace) -> int:
+    from sae_traits.runs.context import Context
+    from sae_traits.testbench.demo import RECIPE, prepare_demo
+    from sae_traits.testbench.truth import DrawnTruth
+
+    options = prepare_demo(arguments.out)
+    config = build(RunConfig, read_config(recipe_file(RECIPE)), options)
+    context = Context.create(arguments.out, config, STEPS, extra_tasks=(DrawnTruth(),))
+    code = do_steps(context, arguments)
+    if arguments.format == "text":
+        folder = context.folder
+        print(f"\nLook at {folder.evaluation}/figures/regions.png, the report, and the card {folder.dataset}/README.md")
+        print("Now with your own images: sae-traits run photographs/ --out runs/mine")
+    return code
