@@ -10,19 +10,16 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from errno import EDQUOT, ENOSPC
+from importlib import import_module
 
-# isort: off  the order of imports is that of the commands in --help
-from sae_traits.cli import looking, making, releasing, trying
-
-# isort: on
 from sae_traits.cli.base import COMMANDS, FAILED, PARTLY_DONE
 from sae_traits.cli.base import build_parser as build_parser
 from sae_traits.config.command_line import USAGE, refuse_unknown
 from sae_traits.errors import ConfigError, SaeTraitsError
 from sae_traits.logging import printing_to_stderr
 
-COMMAND_MODULES = making, looking, releasing, trying
-"""Importing them registers the commands."""
+for _name in ("making", "looking", "releasing", "trying"):  # which register their commands, in the order of --help
+    import_module(f"{__name__}.{_name}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
