@@ -11,6 +11,8 @@
 that `import sae_traits` is quick and loads no torch; __init__.pyi names them for type checkers.
 """
 
+# pyright: reportUnsupportedDunderAll=false
+
 from __future__ import annotations
 
 from importlib import import_module
