@@ -105,6 +105,7 @@ def commands(drawn, run, folder):
     yield "completion", "bash"
 
 
+@pytest.mark.slow
 def test_every_command_writes_json_for_scripts(drawn, run, tmp_path, capsys):
     seen = set()
     for name, *words in commands(drawn, run, tmp_path):

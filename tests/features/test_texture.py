@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -84,13 +82,3 @@ def test_images_are_framed_as_the_user_wants(framing):
     assert backbone.info.framing.mode == framing
     assert len(features) == (128 if framing == "letterbox" else 256) == len(grid.valid)
     assert restore_backbone(backbone.info).info == backbone.info
-
-
-def test_an_image_takes_less_than_60_ms_of_one_core():
-    pixels = np.asarray(noise(2))
-    seconds = []
-    for _ in range(5):
-        started = time.thread_time()
-        describe(pixels)
-        seconds.append(time.thread_time() - started)
-    assert min(seconds) < 0.06

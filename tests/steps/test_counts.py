@@ -67,6 +67,7 @@ def test_a_run_opens_each_photograph_four_times_and_plans_and_loads_once(images:
     assert loaded[WEIGHTS] == once[WEIGHTS] > 0
 
 
+@pytest.mark.slow
 def test_a_streamed_run_plans_once_and_loads_the_weights_once(images: Path, backbone: Path, tmp_path: Path):
     with counting_opens(backbone) as once:
         load_backbone(VisionModel(model=str(backbone), layer=2), framing="auto", device="cpu")
