@@ -27,11 +27,19 @@ class VisionModel:
         "Layer of the model whose features are used: 0 is the input to the first block, a negative number counts from "
         "the end; the paper used 11 of 12.",
     )
+    image_size: int | None = option(
+        None,
+        "Side in pixels of the square that the vision model sees, a multiple of its patches; without it the model's "
+        "own. Twice as much gives four times as many patches, and takes four times as long.",
+    )
     compute_dtype: Dtype = option(
         "float32",
         "Number format in which the vision model computes; bfloat16 is much faster on a GPU. --storage-dtype says how "
         "features are kept.",
     )
+
+    def __post_init__(self) -> None:
+        check_at_least(1, self, "image_size")
 
 
 @dataclass(frozen=True, kw_only=True)

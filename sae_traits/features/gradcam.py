@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sae_traits.config.features import Backbone, VisionModel, recorded_kind
 from sae_traits.errors import BackboneError
+from sae_traits.features.image_size import forward
 from sae_traits.features.model_files import ModelFiles
 from sae_traits.features.preprocessing import PreparePixels
 from sae_traits.features.vision import patch_vectors
@@ -59,7 +60,7 @@ class GradCAM:
             BackboneError: the classifier does not read this hidden state.
         """
         pixels = batch.to(self._device).requires_grad_()  # the parameters are frozen: without this there is no graph
-        output = self._model(pixel_values=pixels, output_hidden_states=True)
+        output = forward(self._model, pixels, output_hidden_states=True)
         states = output.hidden_states
         if states is None or len(states) <= self.info.layer:
             raise self._unread()

@@ -8,7 +8,7 @@ image processors of transformers.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -116,6 +116,16 @@ def reframe(framing: Framing, mode: Literal["auto"] | FramingMode) -> Framing:
         return framing
     shortest_side = round(max(framing.size) / _STANDARD_CROP_SHARE) if mode == "crop" else None
     return Framing(mode=mode, size=framing.size, shortest_side=shortest_side, resample=framing.resample)
+
+
+def with_image_size(framing: Framing, side: int | None) -> Framing:
+    """The same framing of a square of `side` pixels, which shows as much of an image as before; None keeps the size."""
+    if side is None or framing.size == (side, side):
+        return framing
+    shortest_side = framing.shortest_side
+    if shortest_side is not None:
+        shortest_side = round(shortest_side * side / max(framing.size))
+    return replace(framing, size=(side, side), shortest_side=shortest_side)
 
 
 def _read_framing(values: Mapping[str, Any], where: str) -> Framing:

@@ -15,8 +15,15 @@ from torch.utils.hooks import RemovableHandle
 
 from sae_traits.config.features import VisionModel
 from sae_traits.errors import BackboneError, one_line
+from sae_traits.features.image_size import cannot_run, check_even_map, check_whole_patches, forward, patch_side
 from sae_traits.features.model_files import ModelFiles
-from sae_traits.features.preprocessing import PreparePixels, Preprocessing, preprocessing_of, reframe
+from sae_traits.features.preprocessing import (
+    PreparePixels,
+    Preprocessing,
+    preprocessing_of,
+    reframe,
+    with_image_size,
+)
 from sae_traits.features.store import DTYPES
 from sae_traits.geometry import FramingMode
 from sae_traits.logging import warn
@@ -89,7 +96,7 @@ class VisionBackbone:
 def _hidden(model: nn.Module, pixels: Tensor) -> Tensor:
     """The hidden state of the model's tap."""
     try:
-        model(pixel_values=pixels)
+        forward(model, pixels)
     except _Reached as reached:
         return reached.hidden
     raise AssertionError("the forward pass went past its tap")
@@ -105,7 +112,7 @@ def patch_vectors(hidden: Tensor, n_patches: int) -> Tensor:
 
 
 def load(model: VisionModel, *, framing: Literal["auto"] | FramingMode, device: torch.device) -> VisionBackbone:
-    """The model that a configuration names, with the framing of its preprocessor or the user's.
+    """The model that a configuration names, with the framing and size of its preprocessor or the user's.
 
     Raises:
         BackboneError: see `sae_traits.features.backbone.load_backbone`.
@@ -113,8 +120,14 @@ def load(model: VisionModel, *, framing: Literal["auto"] | FramingMode, device: 
     files = ModelFiles.find(model.model, model.revision)
     _check_is_vision_model(files)
     preprocessing = preprocessing_of(files)
-    preprocessing = replace(preprocessing, framing=reframe(preprocessing.framing, framing))
-    return _build(files, model.layer, preprocessing, model.compute_dtype, device)
+    framed = reframe(with_image_size(preprocessing.framing, model.image_size), framing)
+    preprocessing = replace(preprocessing, framing=framed)
+    if model.image_size is not None:
+        check_whole_patches(files.read_config(), model.image_size, files.name)
+    backbone = _build(files, model.layer, preprocessing, model.compute_dtype, device)
+    if model.image_size is not None:
+        check_even_map(backbone.info)
+    return backbone
 
 
 def restore(info: BackboneInfo, *, device: torch.device) -> VisionBackbone:
@@ -146,7 +159,8 @@ def _build(
     try:
         trace = _Trace.of(tower, torch.zeros(1, 3, height, width, dtype=DTYPES[compute_dtype]))
     except (ValueError, RuntimeError) as error:
-        raise BackboneError(f"{files.name} cannot run on {width} x {height} pixels: {one_line(error)}") from error
+        size, dtype = preprocessing.framing.size, DTYPES[compute_dtype]
+        raise cannot_run(tower, size, dtype, files.name, one_line(error)) from error
     layer = trace.index(layer, files.name)
     hidden, tap, executed = trace.states[layer], *trace.tap(layer, files.name)
     random = sorted(key for key in loading["missing_keys"] if model.get_submodule(key.rpartition(".")[0]) in executed)
@@ -247,7 +261,7 @@ class _Trace:
         hooks = [module.register_forward_pre_hook(before) for module in modules]
         hooks += [module.register_forward_hook(after) for module in modules]
         try:
-            return cls(model(pixel_values=pixels, output_hidden_states=True).hidden_states or (), passed)
+            return cls(forward(model, pixels, output_hidden_states=True).hidden_states or (), passed)
         finally:
             for hook in hooks:
                 hook.remove()
@@ -314,10 +328,8 @@ def _layout(hidden: Tensor, model: nn.Module, width: int, height: int, name: str
         if abs(rows / columns - height / width) > 1 / min(rows, columns):
             raise BackboneError(f"{name} gives maps {shape}, not [channels, rows, columns]; choose another layer")
         return rows, columns, None
-    patch = getattr(model.config, "patch_size", None)
-    if isinstance(patch, list | tuple) and len(set(patch)) == 1:
-        patch = patch[0]
-    if hidden.dim() != 3 or not isinstance(patch, int):
+    patch = patch_side(model.config)
+    if hidden.dim() != 3 or patch is None:
         raise BackboneError(f"{name} gives hidden states {shape}, which are not one vector per square patch")
     rows, columns = height // patch, width // patch
     if shape[0] < rows * columns:

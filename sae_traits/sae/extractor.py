@@ -15,6 +15,7 @@ from torch import Tensor
 from sae_traits.config.features import VisionModel, recorded_kind
 from sae_traits.errors import CheckpointError, ImageError
 from sae_traits.features.backbone import Backbone, load_backbone, restore_backbone
+from sae_traits.features.preprocessing import with_image_size
 from sae_traits.geometry import PatchGrid
 from sae_traits.images.decode import open_image
 from sae_traits.sae.model import SAE
@@ -99,7 +100,12 @@ def _upright_rgb(image: Any) -> Image.Image:
 
 
 def load_extractor(
-    sae: SAE, *, backbone: str | Path | None = None, layer: int | None = None, device: str = "auto"
+    sae: SAE,
+    *,
+    backbone: str | Path | None = None,
+    layer: int | None = None,
+    image_size: int | None = None,
+    device: str = "auto",
 ) -> Extractor:
     """Rebuild the backbone, the layer and the preprocessing from the SAE's configuration.
 
@@ -108,18 +114,21 @@ def load_extractor(
         backbone: a folder or Hub id to load the model from, instead of the recorded one, whose weights it must have;
             or `texture`. Needed where the configuration names none, as in other libraries' checkpoints.
         layer: index into the model's hidden states, negative from the end; by default the recorded one.
+        image_size: side in pixels of the square that the model sees; by default the recorded one, or the model's own.
         device: where the backbone runs: auto, cpu, cuda, cuda:1 or mps.
 
     Raises:
-        CheckpointError: the SAE was trained on features of another width or layer, or does not say on which.
+        CheckpointError: the SAE was trained on features of another width, layer or image size, or does not say
+            on which.
         BackboneError: the backbone cannot be had, or has other weights than recorded.
     """
     info = sae.config.backbone
     if info is None:
-        loaded = _load_unrecorded(backbone, layer, device)
+        loaded = _load_unrecorded(backbone, layer, image_size, device)
     else:
         if layer is not None and layer >= 0:
             check_features(sae, replace(info, layer=layer))
+        check_features(sae, replace(info, framing=with_image_size(info.framing, image_size)))
         if backbone is not None:
             folder = Path(backbone).expanduser()
             info = replace(info, backbone=str(folder.resolve()) if folder.is_dir() else str(backbone))
@@ -128,7 +137,7 @@ def load_extractor(
     return Extractor(loaded)
 
 
-def _load_unrecorded(backbone: str | Path | None, layer: int | None, device: str) -> Backbone:
+def _load_unrecorded(backbone: str | Path | None, layer: int | None, image_size: int | None, device: str) -> Backbone:
     """The backbone of an SAE that says nothing of it."""
     if backbone is None:
         raise CheckpointError(
@@ -140,7 +149,7 @@ def _load_unrecorded(backbone: str | Path | None, layer: int | None, device: str
         return load_backbone(kind(), device=device)
     if layer is None:
         raise CheckpointError(f"this SAE's config.json names no layer of {backbone}; give load_extractor its layer=")
-    return load_backbone(VisionModel(model=str(backbone), layer=layer), device=device)
+    return load_backbone(VisionModel(model=str(backbone), layer=layer, image_size=image_size), device=device)
 
 
 def check_features(sae: SAE, info: BackboneInfo) -> None:
@@ -153,13 +162,19 @@ def check_features(sae: SAE, info: BackboneInfo) -> None:
     trained = sae.config.backbone
     if trained is None:
         return
+    if trained.framing.size != info.framing.size:
+        (width, height), (other_width, other_height) = trained.framing.size, info.framing.size
+        raise CheckpointError(
+            f"the SAE was trained on {trained.backbone} at {width} x {height} pixels, but these features are of "
+            f"{info.backbone} at {other_width} x {other_height}; leave out --image-size to use the SAE's own"
+        )
     # The same revision under another name is the same model, for example a folder that has moved.
     for name in ("revision", "layer", "rows", "columns", "framing", "mean", "std", "compute_dtype"):
         if getattr(trained, name) != getattr(info, name):
             raise CheckpointError(
                 f"the SAE was trained on {trained.backbone} with {name} {getattr(trained, name)}, but these features "
-                f"are of {info.backbone} with {name} {getattr(info, name)}; leave out --backbone, --layer, --framing "
-                "and --compute-dtype to use the SAE's own"
+                f"are of {info.backbone} with {name} {getattr(info, name)}; leave out --backbone, --layer, "
+                "--image-size, --framing and --compute-dtype to use the SAE's own"
             )
 
 

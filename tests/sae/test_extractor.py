@@ -125,6 +125,27 @@ def test_a_recorded_backbone_may_lie_elsewhere_if_its_weights_agree(tmp_path):
         load_extractor(sae, backbone=other)
 
 
+def test_an_extractor_sees_images_of_the_size_that_the_sae_was_trained_on(tmp_path):
+    model = str(make_vision_model(tmp_path / "model"))
+    recorded = load_backbone(VisionModel(model=model, layer=1, image_size=56)).info
+    sae = SAE.from_config(SAEConfig(architecture="relu", d_model=16, n_latents=4, backbone=recorded))
+    sae.save_pretrained(tmp_path / "sae")
+    sae = SAE.from_pretrained(tmp_path / "sae")
+    image = drawn((90, 90))
+    features, grid = load_extractor(sae)(image)
+    assert (grid.rows, grid.columns, len(features)) == (4, 4, 16)
+    assert load_extractor(sae, image_size=56).backbone.info == recorded
+    with pytest.raises(
+        CheckpointError, match=r"at 56 x 56 pixels, but .* at 28 x 28; leave out --image-size"
+    ) as refused:
+        load_extractor(sae, image_size=28)
+    assert "\n" not in str(refused.value)
+    with pytest.raises(CheckpointError, match="at 56 x 56 pixels"):
+        check_features(sae, load_backbone(VisionModel(model=model, layer=1)).info)
+    unknown = SAE.from_config(replace(sae.config, backbone=None))
+    torch.testing.assert_close(load_extractor(unknown, backbone=model, layer=1, image_size=56)(image)[0], features)
+
+
 def make_vision_model(folder, seed=0):
     from transformers import Dinov2Config, Dinov2Model
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from datasets import load_dataset
+from features.tiny_models import save_model
 from huggingface_hub import HfApi
 from PIL import Image
 
@@ -103,6 +104,23 @@ def test_photographs_are_described_with_the_latents_of_the_dataset_and_get_no_na
     assert len({row["text"] for row in rows}) > 1
     used = {row["latent"] for row in rows}
     assert {one["latent"] for one in rows_of(described / "dataset", "latents", tmp_path / "b", "train")} == used
+
+
+def test_photographs_are_seen_at_the_size_that_the_sae_was_trained_on(photographs, tmp_path):
+    model = save_model("dinov2", tmp_path / "model")
+    run, new = tmp_path / "run", tmp_path / "new"
+    features = ["--backbone", model, "--layer", "2", *SMALL[2:], *QUICK]
+    source = collection(tmp_path / "images")
+    assert run_command("run", source, "--out", run, *features) == 0
+    own = json.loads((run / "steps.json").read_text())
+    assert run_command("run", source, "--out", run, *features, "--image-size", "56") == 0
+    assert json.loads((run / "steps.json").read_text())["extract"] == own["extract"]  # the model's own: not done again
+    assert run_command("run", source, "--out", run, *features, "--image-size", "112") == 0
+    assert json.loads((run / "steps.json").read_text())["extract"]["counts"]["n_patches"] == 14 * 64
+    assert run_command("predict", photographs, "--out", new, *given(run), *QUICK) == 0
+    sizes = [SAE.from_pretrained(folder / "sae").config.backbone.framing.size for folder in (run, new)]
+    assert sizes == [(112, 112), (112, 112)]
+    assert json.loads((new / "steps.json").read_text())["extract"]["counts"]["n_patches"] == 4 * 64
 
 
 def test_the_card_says_so_and_names_no_place_on_this_machine(described, finished):
