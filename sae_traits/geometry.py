@@ -179,6 +179,18 @@ class PatchGrid:
         needed = min(MIN_COVERAGE, float(self.coverage.max()))
         return np.flatnonzero(self.coverage >= needed - 1e-9)
 
+    def rows_and_columns(
+        self, x: NDArray[np.float64], y: NDArray[np.float64]
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """The row of patches of each y `[n]`, and the column of each x `[n]`, of points in the source image.
+
+        A point that the grid does not reach, as of what a crop leaves out, gets the nearest one.
+        """
+        scale_x, scale_y = self.scale
+        columns = np.floor((x * scale_x + self.offset[0]) / self.patch[0]).astype(np.intp)
+        rows = np.floor((y * scale_y + self.offset[1]) / self.patch[1]).astype(np.intp)
+        return np.clip(rows, 0, self.rows - 1), np.clip(columns, 0, self.columns - 1)
+
     def box(self, patch: int) -> tuple[float, float, float, float]:
         """x, y, width, height of a patch in source pixels, clipped to the image."""
         left, top, right, bottom = (float(edge) for edge in self.corners[patch])

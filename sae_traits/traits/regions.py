@@ -49,18 +49,38 @@ def make_region(patches: Sequence[int], grid: PatchGrid, margin: float = 0.0) ->
     """
     corners = grid.corners[list(patches)]
     shape = shapely.union_all(shapely.box(*corners.T))
-    parts = shapely.get_parts(shape)
-    rings = [shapely.get_coordinates(shapely.get_exterior_ring(part.normalize()))[:-1] for part in parts]
+    rings = [shapely.get_coordinates(part.normalize().exterior)[:-1] for part in shapely.get_parts(shape)]
+    return region_of_outlines(rings, patches, grid.source, margin, area=float(shape.area))
+
+
+def region_of_outlines(
+    rings: Sequence[NDArray[np.float64]],
+    patches: Sequence[int],
+    source: tuple[int, int],
+    margin: float = 0.0,
+    *,
+    area: float | None = None,
+) -> Region:
+    """A region with given outlines, and the box around them.
+
+    Args:
+        rings: outer rings in source pixels (x, y) `[n, 2]`, not closed.
+        patches: that the region was made of.
+        source: width and height of the image.
+        margin: see `make_region`.
+        area: of the region in square pixels, where it is known not to be that of the rings, which have no holes.
+    """
     # Rounded to a thousandth of a pixel, so that a union's last bits cannot change a dataset's bytes.
     polygons = tuple(sorted(tuple(float(v) for v in np.round(ring, 3).ravel()) for ring in rings))
-    first, last = corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0)
+    points = np.concatenate(rings)
+    first, last = points.min(axis=0), points.max(axis=0)
     added = margin * (last - first).max()
-    width, height = grid.source
+    width, height = source
     left, top = np.maximum(first - added, 0).round(3)
     right, bottom = np.minimum(last + added, (width, height)).round(3)
     return Region(
         box=(float(left), float(top), float(right - left), float(bottom - top)),
         polygons=polygons,
         patches=tuple(int(p) for p in patches),
-        area_fraction=float(shape.area / (width * height)),
+        area_fraction=(sum(shapely.Polygon(ring).area for ring in rings) if area is None else area) / (width * height),
     )

@@ -1,0 +1,168 @@
+"""Outlines that follow the image: which pixels in and around a region's patches look like the region.
+
+A patch is coarse, the part that it lies on is not. Colours inside the region are compared with colours around it, pixel
+by pixel, and how far a pixel is from the patches counts too: where colours do not tell, the outline is that of the
+patches.
+
+Source: histogram back-projection, Swain and Ballard 1991, as log odds of inside against around.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+from skimage.color import rgb2lab
+from skimage.measure import find_contours
+
+from sae_traits.geometry import PatchGrid
+from sae_traits.schema import Region
+from sae_traits.traits.regions import region_of_outlines
+
+VERSION = 1
+"""Raised whenever the same image and patches could give another outline."""
+REACH = 2
+"""Patches around a region in which pixels may become part of it."""
+POINTS_PER_PATCH = 12
+MAXIMUM_SIDE = 384
+"""Points per side at most, however many patches a region has."""
+BIN_WIDTHS = (10, 8, 8)
+"""Of the histogram of colours, in units of CIELAB."""
+MAXIMUM_ODDS = 6.0
+"""A colour's log odds are held within these, so that no single one decides."""
+NEARNESS = 0.6
+"""Log odds of a pixel one patch or more inside the region, by its place alone; as much against one outside."""
+
+
+@dataclass(frozen=True)
+class OutlineOfImage:
+    """Gives the regions of one photograph outlines that follow it; needs its pixels."""
+
+    grid: PatchGrid
+    box_margin: float = 0.0
+    """See `make_region`."""
+
+    def __call__(self, image: NDArray[np.uint8], region: Region) -> Region:
+        """The region with another outline, box and area; its patches stay.
+
+        Args:
+            image: upright RGB source image `[height, width, 3]`.
+            region: as `make_region` made it of its patches.
+        """
+        window = window_of(self.grid, region.patches)
+        distance = distance_of(window, region.patches, self.grid)
+        inside = outline_mask(rgb2lab(pixels_of(image, window)), distance)
+        if (ring := ring_of(inside, window)) is None:
+            return region
+        outlined = region_of_outlines([ring], region.patches, self.grid.source, self.box_margin)
+        return replace(region, box=outlined.box, polygons=outlined.polygons, area_fraction=outlined.area_fraction)
+
+
+def outline_mask(lab: NDArray[np.float64], distance: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Pixels that belong to a region: one connected piece without holes; none where no pixel of the patches does.
+
+    Args:
+        lab: CIELAB `[rows, columns, 3]`.
+        distance: of each pixel from the border of the region's patches, in patches, positive inside `[rows, columns]`.
+    """
+    weight = np.clip(0.5 + distance, 0, 1)
+    odds = ndimage.gaussian_filter(color_odds(lab, weight), 1.0)
+    similar = odds + NEARNESS * np.clip(distance, -1, 1) > 0
+    pieces, n_pieces = ndimage.label(similar)  # pyright: ignore[reportGeneralTypeIssues]
+    in_patches = np.bincount(pieces[distance > 0], minlength=n_pieces + 1)
+    in_patches[0] = 0
+    if not in_patches.any():
+        return np.zeros(distance.shape, dtype=bool)
+    return ndimage.binary_fill_holes(pieces == int(np.argmax(in_patches)))  # pyright: ignore[reportReturnType]
+
+
+def color_odds(lab: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How much more often a pixel's colour occurs inside than around, as log odds `[rows, columns]`.
+
+    Args:
+        lab: CIELAB `[rows, columns, 3]`.
+        weight: how far each pixel counts as inside, 0 to 1 `[rows, columns]`.
+    """
+    bins = np.floor((lab - [0, -128, -128]) / BIN_WIDTHS).astype(int)
+    shape = tuple(int(-(-extent // width)) + 1 for extent, width in zip((100, 256, 256), BIN_WIDTHS, strict=True))
+    bins = np.clip(bins, 0, np.array(shape) - 1)
+    color = np.ravel_multi_index(tuple(np.moveaxis(bins, -1, 0)), shape)
+
+    def frequency(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        counts = np.bincount(color.ravel(), weights=weights.ravel(), minlength=int(np.prod(shape))).reshape(shape)
+        smooth = ndimage.gaussian_filter(counts, 1.0).ravel()
+        return smooth[color] / max(float(smooth.sum()), 1e-9) + 1e-6
+
+    return np.clip(np.log(frequency(weight) / frequency(1 - weight)), -MAXIMUM_ODDS, MAXIMUM_ODDS)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Evenly spaced points over a region's patches and those around it, within the image."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    """In source pixels."""
+    columns: int
+    rows: int
+
+    @property
+    def step(self) -> tuple[float, float]:
+        """Source pixels between points, along x and along y."""
+        return (self.right - self.left) / self.columns, (self.bottom - self.top) / self.rows
+
+
+def window_of(grid: PatchGrid, patches: tuple[int, ...]) -> Window:
+    row, column = np.divmod(np.array(patches), grid.columns)
+    first = max(0, row.min() - REACH) * grid.columns + max(0, column.min() - REACH)
+    last = min(grid.rows - 1, row.max() + REACH) * grid.columns + min(grid.columns - 1, column.max() + REACH)
+    left, top, right, bottom = (*grid.corners[first, :2].tolist(), *grid.corners[last, 2:].tolist())
+    scale_x, scale_y = grid.scale
+    sides = (right - left) * scale_x / grid.patch[0], (bottom - top) * scale_y / grid.patch[1]  # in patches
+    density = min(POINTS_PER_PATCH, MAXIMUM_SIDE / max(sides))
+    columns, rows = (max(2, round(side * density)) for side in sides)
+    return Window(left, top, right, bottom, columns, rows)
+
+
+def pixels_of(image: NDArray[np.uint8], window: Window) -> NDArray[np.uint8]:
+    """Means of the image around the window's points `[rows, columns, 3]`."""
+    x, y = int(window.left), int(window.top)
+    crop = Image.fromarray(np.ascontiguousarray(image[y : int(np.ceil(window.bottom)), x : int(np.ceil(window.right))]))
+    box = window.left - x, window.top - y, min(window.right - x, crop.width), min(window.bottom - y, crop.height)
+    return np.asarray(crop.resize((window.columns, window.rows), Image.Resampling.BOX, box=box))
+
+
+def distance_of(window: Window, patches: tuple[int, ...], grid: PatchGrid) -> NDArray[np.float64]:
+    """How far each point is from the border of the patches, in patches, positive inside `[rows, columns]`."""
+    (step_x, step_y), (scale_x, scale_y) = window.step, grid.scale
+    x = window.left + (np.arange(window.columns) + 0.5) * step_x
+    y = window.top + (np.arange(window.rows) + 0.5) * step_y
+    chosen = np.zeros((grid.rows, grid.columns), dtype=bool)
+    chosen.flat[list(patches)] = True
+    inside = chosen[np.ix_(*grid.rows_and_columns(x, y))]
+    sampling = step_y * scale_y / grid.patch[1], step_x * scale_x / grid.patch[0]
+    # From a point to the nearest one across the border; the border lies half a step before that.
+    half = max(sampling) / 2
+    within = np.asarray(ndimage.distance_transform_edt(np.pad(inside, 1), sampling=sampling))[1:-1, 1:-1] - half
+    if inside.all():
+        return within
+    beyond = np.asarray(ndimage.distance_transform_edt(~inside, sampling=sampling)) - half
+    return np.where(inside, within, -beyond)
+
+
+def ring_of(inside: NDArray[np.bool_], window: Window) -> NDArray[np.float64] | None:
+    """The outline of one piece without holes in source pixels (x, y) `[n, 2]`, not closed; None of a speck."""
+    if not inside.any():
+        return None
+    contour = max(find_contours(np.pad(inside, 1).astype(float), 0.5), key=len)[:, ::-1] - 0.5  # x, y; from the corner
+    polygon = shapely.Polygon(contour).simplify(0.75)
+    if polygon.is_empty or not polygon.is_valid or polygon.geom_type != "Polygon":
+        return None
+    ring = shapely.get_coordinates(polygon.normalize().exterior)[:-1] * window.step + [window.left, window.top]
+    return np.clip(ring, [window.left, window.top], [window.right, window.bottom])
