@@ -42,6 +42,7 @@ from sae_traits.traits.chosen import LatentsBySpecies
 from sae_traits.traits.class_maps import write_class_maps
 from sae_traits.traits.consistency import ConsistencyCounter, FacetAgreement
 from sae_traits.traits.ledger import Ledger
+from sae_traits.traits.outlines import Outlines
 from sae_traits.traits.plan import Plan, plan_regions
 from sae_traits.traits.table import read_traits
 
@@ -88,6 +89,10 @@ class Sample:
     @property
     def chosen(self) -> LatentsBySpecies:
         return self.plan.chosen
+
+    @property
+    def outlines(self) -> Outlines | None:
+        return self.plan.outlines
 
     @property
     def species_without_latents(self) -> tuple[str, ...]:

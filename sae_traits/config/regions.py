@@ -103,6 +103,11 @@ class LatentRegions(RegionsConfig):
     box_margin: float = option(
         0.0, "Widen a region's box on every side by this share of its longer side, within the image; outlines stay."
     )
+    outline: Literal["image", "patches"] = option(
+        "image",
+        "What a region's outline, box, size and shape are those of: image: what looks alike in and around its patches; "
+        "patches: the patches.",
+    )
 
     def __post_init__(self) -> None:
         check_at_least(1, self, "traits_per_image", "min_patches")

@@ -21,6 +21,7 @@ from sae_traits.schema import Candidate, Description, ImageRecord, Measurement, 
 from sae_traits.traits.asking import Pictures, answer_calls, measure_answered
 from sae_traits.traits.calls import Call, planned_calls, trait_id
 from sae_traits.traits.ledger import Ledger, LedgerEntry
+from sae_traits.traits.outlines import OUTLINED, with_outline
 from sae_traits.traits.plan import Plan
 from sae_traits.traits.table import write_latents, write_traits
 
@@ -76,7 +77,9 @@ def describe_candidates(
     # The open calls of a large collection do not fit into memory, and planning them again costs more than reading them.
     with TemporaryFile() as spool:
         with worker_pool(workers) as pool:
-            planned = planned_calls(plan.candidates(), plan.collection, describer, use_masks=use_masks)
+            planned = planned_calls(
+                plan.candidates(), plan.collection, describer, use_masks=use_masks, outlines=plan.outlines
+            )
             planned = track(planned, "plan", None, "task")
             while tasks := list(islice(planned, TASKS_PER_LOOKUP)):
                 calls = [call for task in tasks for call in task]
@@ -171,4 +174,7 @@ def _answered(
         measurements = ledger.measurements([region for _, region in keys.values()])
         for (record, candidate, region), name in zip(candidates, names, strict=True):
             key, of_region = keys[name]
-            yield record, candidate, region, entries.get(key), measurements.get(of_region)
+            measured = dict(measurements.get(of_region, {}))  # of a copy: regions of the same patches share it
+            if (outlined := measured.pop(OUTLINED, None)) is not None:
+                region = with_outline(region, outlined)
+            yield record, candidate, region, entries.get(key), measured or None

@@ -31,6 +31,7 @@ from sae_traits.schema import Measurement, Region
 from sae_traits.traits.calls import Call
 from sae_traits.traits.ledger import MAX_ATTEMPTS, Ledger, Outcome
 from sae_traits.traits.measures import Animal, measure
+from sae_traits.traits.outlines import OUTLINED, outline_record
 
 TASKS_PER_WORKER = 2
 """Tasks handed to each worker in advance, so that it never waits for the next one."""
@@ -241,7 +242,7 @@ class Prepared:
     looks: tuple[Any, ...] = ()
     """What the describer's look made of each member."""
     measurements: dict[str, dict[str, Any]] | None = None
-    """By the members' region keys, in pixels."""
+    """By the members' region keys, in pixels; with the outline, box and area of those that the image outlined."""
     error: str | None = None
     pictures: dict[str, bytes] = field(default_factory=dict)
     """Hash of a photograph -> the picture that was made of it."""
@@ -277,9 +278,11 @@ def prepare_calls(
                 animal = animal_of(member.mask) if member.mask else None
             except ImageError as error:
                 return Prepared(call, error=f"{member.image}: {error}")
-            measurement = measure(image, member.region, animal=animal)
-            measurements[member.region_key] = asdict(measurement)
-            looks.append(look(image, member.region, measurement, animal.mask if animal else None))
+            region = member.outline(image, member.region) if member.outline else member.region
+            measurement = measure(image, region, animal=animal)
+            outlined = {OUTLINED: outline_record(region)} if member.outline else {}
+            measurements[member.region_key] = asdict(measurement) | outlined
+            looks.append(look(image, region, measurement, animal.mask if animal else None))
         made = {member.sha256: pictures.pop(member.sha256) for member in call.members if member.sha256 in pictures}
         return Prepared(call, tuple(looks), measurements, pictures=made)
 

@@ -13,6 +13,7 @@ from sae_traits.errors import CollectionError, StoreError
 from sae_traits.io import hash_of_file
 from sae_traits.schema import Candidate, Collection, ImageRecord, Region
 from sae_traits.traits.ledger import CallIdentity, call_key
+from sae_traits.traits.outlines import VERSION, OutlineOfImage, Outlines
 
 Item = TypeVar("Item")
 Candidates = Iterable[tuple[ImageRecord, list[tuple[Candidate, Region]]]]
@@ -32,12 +33,15 @@ class Member:
     source: tuple[int, int]
     """Width and height of the image."""
     region: Region
+    """Of patches; with `outline` it gets another outline once its image is open."""
     region_key: str
     """Under which its measurement is kept."""
     mask: Path | None = None
     """Of the animal; None where no mask is used."""
     mask_sha256: str | None = None
     """Of the mask's file."""
+    outline: OutlineOfImage | None = None
+    """None where the region keeps the outline of its patches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,20 +94,32 @@ def trait_id(record: ImageRecord, candidate: Candidate) -> str:
     return f"{record.image_id}-{candidate.name}"
 
 
-def region_key(record: ImageRecord, region: Region, mask_sha256: str | None = None) -> str:
+def region_key(
+    record: ImageRecord, region: Region, mask_sha256: str | None = None, outline: OutlineOfImage | None = None
+) -> str:
     """Hash of all that determines what is measured on a region, in pixels."""
-    masked = {} if mask_sha256 is None else {"mask": mask_sha256}
-    return call_key(image=record.sha256, box=region.box, polygons=region.polygons, **masked)
+    more = {} if mask_sha256 is None else {"mask": mask_sha256}
+    more |= {} if outline is None else {"outline": f"image-{VERSION}"}
+    return call_key(image=record.sha256, box=region.box, polygons=region.polygons, **more)
 
 
 def planned_calls(
-    candidates: Candidates, collection: Collection, describer: Describer, *, use_masks: bool = False
+    candidates: Candidates,
+    collection: Collection,
+    describer: Describer,
+    *,
+    use_masks: bool = False,
+    outlines: Outlines | None = None,
 ) -> Iterator[list[Call]]:
     """Yield all calls, in the order of the images; those that look at the same image come together.
 
     Several individuals share a call when they are of one species and one split (what is said of training images must
     not depend on others) and the same latent picked them; those without a label share none. They are taken as they
     come, so a group is full, or the last of its kind, and no more is in memory than the groups that are not full yet.
+
+    Args:
+        use_masks: measure on the animal's pixels alone, where an image has a mask.
+        outlines: what outlines regions once their image is open; None leaves them the outline of their patches.
 
     Raises:
         CollectionError: a mask is there no more.
@@ -113,6 +129,7 @@ def planned_calls(
         species = record.taxon.species
         mask = collection.mask_path(record) if use_masks else None
         mask_sha256 = None if mask is None else _hash_of_mask(mask)
+        outline = None if outlines is None else outlines.of(record)
         members = [
             Member(
                 trait_id=trait_id(record, candidate),
@@ -121,9 +138,10 @@ def planned_calls(
                 sha256=record.sha256,
                 source=(record.width, record.height),
                 region=region,
-                region_key=region_key(record, region, mask_sha256),
+                region_key=region_key(record, region, mask_sha256, outline),
                 mask=mask,
                 mask_sha256=mask_sha256,
+                outline=outline,
             )
             for candidate, region in pairs
         ]
@@ -148,6 +166,7 @@ def _hash_of_mask(path: Path) -> str:
 def _call(members: list[Member], describer: Describer) -> Call:
     """The names of what is hashed stay as they are, so that nothing is asked again."""
     masks = [member.mask_sha256 for member in members] if describer.reads_masks else []
+    follows_image = any(member.outline is not None for member in members)
     key = call_key(
         describer=describer.name,
         model=describer.model,
@@ -156,6 +175,7 @@ def _call(members: list[Member], describer: Describer) -> Call:
         species=members[0].species if describer.names_species else None,
         regions=[[member.sha256, member.region.box, member.region.polygons] for member in members],
         **({"masks": masks} if any(masks) else {}),
+        **({"outline": f"image-{VERSION}"} if follows_image else {}),
     )
     identity = CallIdentity(
         key=key,

@@ -82,7 +82,9 @@ def estimate_annotation(
 ) -> AnnotationEstimate:
     """Count the calls of a plan and what those cost that the ledger has no answer to."""
     n_calls = n_open = prompt_tokens = answer_tokens = 0
-    tasks = planned_calls(plan.candidates(), plan.collection, describer, use_masks=config.use_masks)
+    tasks = planned_calls(
+        plan.candidates(), plan.collection, describer, use_masks=config.use_masks, outlines=plan.outlines
+    )
     while some := [call for calls in islice(tasks, TASKS_PER_LOOKUP) for call in calls]:
         n_calls += len(some)
         is_open = ledger.open_calls(call.key for call in some)

@@ -9,7 +9,9 @@ Source: histogram back-projection, Swain and Ballard 1991, as log odds of inside
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import shapely
@@ -20,7 +22,7 @@ from skimage.color import rgb2lab
 from skimage.measure import find_contours
 
 from sae_traits.geometry import PatchGrid
-from sae_traits.schema import Region
+from sae_traits.schema import BackboneInfo, ImageRecord, Region
 from sae_traits.traits.regions import region_of_outlines
 
 VERSION = 1
@@ -36,6 +38,23 @@ MAXIMUM_ODDS = 6.0
 """A colour's log odds are held within these, so that no single one decides."""
 NEARNESS = 0.6
 """Log odds of a pixel one patch or more inside the region, by its place alone; as much against one outside."""
+
+
+OUTLINED = "outlined"
+"""Under which the ledger keeps an outline, beside what was measured in it."""
+
+
+@dataclass(frozen=True)
+class Outlines:
+    """How regions of a collection's photographs are outlined, before any is open."""
+
+    info: BackboneInfo
+    box_margin: float = 0.0
+    """See `make_region`."""
+
+    def of(self, record: ImageRecord) -> OutlineOfImage:
+        """What outlines the regions of one image."""
+        return OutlineOfImage(self.info.grid((record.width, record.height)), self.box_margin)
 
 
 @dataclass(frozen=True)
@@ -62,6 +81,21 @@ class OutlineOfImage:
         return replace(region, box=outlined.box, polygons=outlined.polygons, area_fraction=outlined.area_fraction)
 
 
+def outline_record(region: Region) -> dict[str, Any]:
+    """What the image changed of a region, as plain values; `with_outline` puts it back."""
+    return {"box": region.box, "polygons": region.polygons, "area_fraction": region.area_fraction}
+
+
+def with_outline(region: Region, record: Mapping[str, Any]) -> Region:
+    """A region of patches with the outline that its image gave it."""
+    return replace(
+        region,
+        box=tuple(record["box"]),
+        polygons=tuple(tuple(ring) for ring in record["polygons"]),
+        area_fraction=record["area_fraction"],
+    )
+
+
 def outline_mask(lab: NDArray[np.float64], distance: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Pixels that belong to a region: one connected piece without holes; none where no pixel of the patches does.
 
@@ -69,7 +103,8 @@ def outline_mask(lab: NDArray[np.float64], distance: NDArray[np.float64]) -> NDA
         lab: CIELAB `[rows, columns, 3]`.
         distance: of each pixel from the border of the region's patches, in patches, positive inside `[rows, columns]`.
     """
-    weight = np.clip(0.5 + distance, 0, 1)
+    # A patch on the border of a part has both on it; its middle, more often than not, has the part.
+    weight = np.clip(2 * distance, 0, 1)
     odds = ndimage.gaussian_filter(color_odds(lab, weight), 1.0)
     similar = odds + NEARNESS * np.clip(distance, -1, 1) > 0
     pieces, n_pieces = ndimage.label(similar)  # pyright: ignore[reportGeneralTypeIssues]

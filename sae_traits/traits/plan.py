@@ -29,6 +29,7 @@ from sae_traits.traits.chosen import LatentsBySpecies, choose_latents, latents_e
 from sae_traits.traits.class_maps import class_map_candidates
 from sae_traits.traits.contrast import paper_contrast, specimen_contrast
 from sae_traits.traits.encode import Codes, firing_thresholds, training_weights
+from sae_traits.traits.outlines import Outlines
 from sae_traits.traits.regions import make_region
 from sae_traits.traits.released_latents import DatasetLatents
 from sae_traits.traits.species_counts import count_firings
@@ -45,6 +46,8 @@ class Plan:
     chosen: LatentsBySpecies = field(default_factory=lambda: choose_latents([], np.empty(0, dtype=np.float32)))
     """The latents that describe each species; empty where regions need no latents."""
     has_latents: bool = False
+    outlines: Outlines | None = None
+    """What outlines the regions once their image is open; None where they are as coarse as patches are."""
 
     @property
     def species_without_latents(self) -> tuple[str, ...]:
@@ -80,7 +83,8 @@ def plan_regions(
             assert codes is not None
             chosen = _chosen(regions.contrast, collection, codes, released)
             candidates = partial(all_candidates, codes, collection.images, chosen, info, regions)
-            return Plan(collection, candidates, chosen, has_latents=True)
+            outlines = Outlines(info, regions.box_margin) if regions.outline == "image" else None
+            return Plan(collection, candidates, chosen, has_latents=True, outlines=outlines)
 
 
 def _chosen(

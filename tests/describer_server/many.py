@@ -58,6 +58,7 @@ class ManyCandidates:
     n_images: int
 
     species_without_latents = ()
+    outlines = None
 
     @cached_property
     def collection(self) -> Collection:
