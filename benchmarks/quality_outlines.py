@@ -1,12 +1,13 @@
 """Outlines of regions that follow the image, against the patches and against other ways, where the truth is known.
 
-Regions are those of a run (MobileNetV2 features of layer 11, an SAE with the defaults, `--image-size` 224 or 448); only
-how they are outlined differs. On the drawn world every region with at least 0.3 of its patches on parts is compared
-with the part that most of it lies on: intersection over union, share of the region on the part, share of the part in
-the region. On the Leeds Butterfly photographs regions are compared with the animal: the share of each on it, and, of those
-with 5 % to 95 % of their patches on it, how well their outline follows its border: the F-measure of two shares, of the
-outline's points off the animal or at its border that lie at the border, and of the border's points within the patches
-that lie at the outline; at is within 2 % (or 0.5 %) of the image's diagonal. Intervals resample images.
+Regions are those of a run (MobileNetV2 features of layer 11, an SAE with the defaults, `--image-size` 224 or 448);
+only how they are outlined differs. On the drawn world every region with at least 0.3 of its patches on parts is
+compared with the part that most of it lies on: intersection over union, share of the region on the part, share of the
+part in the region. On the Leeds Butterfly photographs regions are compared with the animal: the share of each on it,
+and, of those with 5 % to 95 % of their patches on it, how well their outline follows its border: the F-measure of two
+shares, of the outline's points off the animal or at its border that lie at the border, and of the border's points
+within the patches that lie at the outline; at is within 2 % (or 0.5 %) of the image's diagonal. Intervals resample
+images.
 
     SAE_TRAITS_SHARED=… python benchmarks/quality_outlines.py --folder outlines
 """

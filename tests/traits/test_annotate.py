@@ -109,7 +109,7 @@ def collection(tmp_path):
 
 
 def annotate(collection, tmp_path, describer, codes=None, workers=1, use_masks=False):
-    plan = plan_regions(SAERegions(), collection, INFO, codes=codes or MemoryCodes())
+    plan = plan_regions(SAERegions(outline="patches"), collection, INFO, codes=codes or MemoryCodes())
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         describe_candidates(plan, describer, ledger, workers=workers, use_masks=use_masks)
         counts = Counter(call.state for call in ledger)
