@@ -34,13 +34,19 @@ from tables import describe_machine, markdown_table
 
 from sae_traits.config import RunConfig
 from sae_traits.config.tree import build
+from sae_traits.describers.measured import MeasuredDescriber
 from sae_traits.evaluation.statistics import bootstrap_interval
 from sae_traits.images.decode import open_image, open_mask
 from sae_traits.runs.context import Context
 from sae_traits.schema import ImageRecord
 from sae_traits.steps import STEPS, run_steps
 from sae_traits.testbench.drawn import Truth, draw_collection, part_labels_file
+from sae_traits.testbench.drawn.world import ATTRIBUTES
+from sae_traits.testbench.truth import score
+from sae_traits.traits.annotate import describe_candidates, export_traits
+from sae_traits.traits.ledger import Ledger
 from sae_traits.traits.outlines import Window, distance_of, outline_mask, pixels_of, window_of
+from sae_traits.traits.table import read_traits
 
 LAYER = 11
 IMAGE_SIZES = (224, 448)
@@ -227,6 +233,24 @@ def score_animals(context: Context, n_images: int) -> list[list[str]]:
     return [[name, counts, *_intervals([scores[name] for _, scores in found], images)] for name in WAYS]
 
 
+def name_attributes(folder: Path) -> list[list[str]]:
+    """Rows of the table of words: describe a drawn world's regions with `measured`, with either outline."""
+    rows = []
+    for outline in ("patches", "image"):
+        context = Context.open(folder, STEPS, {"regions": {"outline": outline}})
+        with tempfile.TemporaryDirectory() as temporary, Ledger(Path(temporary) / "ledger.sqlite") as ledger:
+            describe_candidates(context.plan, MeasuredDescriber(), ledger, workers=2)
+            files = {"traits_file": Path(temporary) / "traits", "latents_file": Path(temporary) / "latents"}
+            export_traits(context.plan, ledger, **files)
+            traits = list(read_traits(files["traits_file"]))
+        naming = score(context.collection, traits, context.features.info).naming
+        length = np.median([trait.measurement.length_px for trait in traits])
+        said = [attribute.value for trait in traits for attribute in trait.description.attributes]
+        right = [f"{one.accuracy} ({one.majority_accuracy:.3f})" for one in naming]
+        rows.append([outline, str(len(traits)), *right, f"{length:.0f}", str(said.count("small"))])
+    return rows
+
+
 def _intervals(scores: Sequence[Sequence[float]], images: Sequence[str]) -> list[str]:
     columns = []
     for column in np.array(scores).T:
@@ -259,6 +283,9 @@ def main() -> None:
             print(markdown_table(["outline", "regions", *scored], rows))
             both = [f"{what}, {name}" for what in ("IoU", "on the part") for name in ("patches", "image")]
             print("\n" + markdown_table(["part", "regions", *both], parts), flush=True)
+            words = [f"{attribute} (always the commonest)" for attribute in ATTRIBUTES]
+            columns = ["outline", "regions", *words, "median length", "called small"]
+            print("\n" + markdown_table(columns, name_attributes(folder / f"drawn-{size}")), flush=True)
             rows = score_animals(make_run(leeds, shared, size, folder / f"leeds-{size}"), arguments.images)
             print(f"\nLeeds Butterfly, {size} pixels\n")
             print(markdown_table(["outline", "regions, at the border", "on the animal", "area", *borders], rows))
