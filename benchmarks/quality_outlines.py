@@ -239,7 +239,7 @@ def name_attributes(folder: Path) -> list[list[str]]:
     for outline in ("patches", "image"):
         context = Context.open(folder, STEPS, {"regions": {"outline": outline}})
         with tempfile.TemporaryDirectory() as temporary, Ledger(Path(temporary) / "ledger.sqlite") as ledger:
-            describe_candidates(context.plan, MeasuredDescriber(), ledger, workers=2)
+            describe_candidates(context.plan, MeasuredDescriber(), ledger, workers=1)
             files = {"traits_file": Path(temporary) / "traits", "latents_file": Path(temporary) / "latents"}
             export_traits(context.plan, ledger, **files)
             traits = list(read_traits(files["traits_file"]))
