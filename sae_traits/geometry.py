@@ -180,7 +180,7 @@ class PatchGrid:
         return np.flatnonzero(self.coverage >= needed - 1e-9)
 
     def rows_and_columns(
-        self, x: NDArray[np.float64], y: NDArray[np.float64]
+        self, x: NDArray[np.floating[Any]], y: NDArray[np.floating[Any]]
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """The row of patches of each y `[n]`, and the column of each x `[n]`, of points in the source image.
 

@@ -199,5 +199,8 @@ def ring_of(inside: NDArray[np.bool_], window: Window) -> NDArray[np.float64] | 
     polygon = shapely.Polygon(contour).simplify(0.75)
     if polygon.is_empty or not polygon.is_valid or polygon.geom_type != "Polygon":
         return None
-    ring = shapely.get_coordinates(polygon.normalize().exterior)[:-1] * window.step + [window.left, window.top]
+    ring = shapely.get_coordinates(shapely.get_exterior_ring(polygon.normalize()))[:-1] * window.step + [
+        window.left,
+        window.top,
+    ]
     return np.clip(ring, [window.left, window.top], [window.right, window.bottom])

@@ -49,7 +49,9 @@ def make_region(patches: Sequence[int], grid: PatchGrid, margin: float = 0.0) ->
     """
     corners = grid.corners[list(patches)]
     shape = shapely.union_all(shapely.box(*corners.T))
-    rings = [shapely.get_coordinates(part.normalize().exterior)[:-1] for part in shapely.get_parts(shape)]
+    rings = [
+        shapely.get_coordinates(shapely.get_exterior_ring(part.normalize()))[:-1] for part in shapely.get_parts(shape)
+    ]
     return region_of_outlines(rings, patches, grid.source, margin, area=float(shape.area))
 
 
