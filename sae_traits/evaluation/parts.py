@@ -4,7 +4,7 @@ A row of the arrays is a region: a latent at a place of an image. `species`, `la
 the part of a region is OFF_PART where it lies on none. Every measure is a ratio of two sums per species (`Ratio`), so
 that it can be said per species and over all, and two methods be compared by resampling species.
 
-`evaluation.part_truth` finds the part, the place and the share of a region; `evaluation.part_evidence` compares methods.
+`evaluation.part_truth` finds the part, the place and the share of a region; `evaluation.part_evidence` joins them.
 """
 
 from __future__ import annotations

@@ -1,0 +1,249 @@
+"""Part evidence of a run: the measures of `evaluation.parts` for the SAE and its baselines, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sae_traits.evaluation.part_regions import FiringTable, Foreground, Method, RegionTable, gather
+from sae_traits.evaluation.part_truth import PartTruth
+from sae_traits.evaluation.parts import (
+    MIN_REGIONS,
+    Ratio,
+    detectors,
+    difference_over_species,
+    held_out_part,
+    location_explained,
+    mean_per_species,
+    permuted_detectors,
+    permuted_held_out_part,
+    permuted_purity,
+    purity,
+)
+from sae_traits.evaluation.statistics import Interval, Number
+from sae_traits.schema import BackboneInfo, Collection, Problem, Taxon
+from sae_traits.traits.plan import Plan
+
+MEASURES = {
+    "inside": "area inside the animal",
+    "inside_significant": "area inside, significant regions",
+    "pointing": "pointing game",
+    "purity": "purity",
+    "held_out_part": "held-out part, all latents",
+    "held_out_part_learnt": f"held-out part, latents with {MIN_REGIONS} training regions on it",
+    "location": "R2 of location on the animal",
+    "repeats": "R2 of place, without truth",
+}
+"""Name of a measure -> what a table calls it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """A measure of one method."""
+
+    value: Number
+    """Over all species."""
+    null: Number
+    """What it would be by chance; NaN where 0 is that."""
+    n: int
+    """Regions that it is taken from; of R2 the held-out ones."""
+    by_species: dict[str, Number]
+    """Species of which nothing was measured are left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorCounts:
+    """How many latents detect a part."""
+
+    n_latents: int
+    null: float
+    """The same with the peaks of each image dealt anew."""
+    by_part: dict[str, int]
+    by_species: dict[str, int]
+    """From the images of one species alone."""
+    n_parts: int
+    """Parts with a detector."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodEvidence:
+    """What was measured of the regions of one method."""
+
+    n_regions: int
+    n_significant: int
+    measures: dict[str, Measure]
+    """By the names of MEASURES; what could not be measured is left out."""
+    detectors: DetectorCounts | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What a contrast makes of some labels."""
+
+    n_significant: int
+    """Pairs of species and latent with a q-value of at most 0.05."""
+    n_regions: int
+    """Regions that are described."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartEvidence:
+    """The part evidence of a run."""
+
+    parts: tuple[str, ...]
+    n_images: int
+    n_species: int
+    methods: dict[str, MethodEvidence]
+    """By the kind of regions, that of the run first."""
+    differences: dict[str, dict[str, Interval]]
+    """Name of a baseline -> of a measure -> the run's value minus the baseline's; 95 % over species."""
+    labels: Exported
+    """With the labels as they are."""
+    shuffled_labels: Exported
+    """With the species of the training individuals dealt anew."""
+    problems: tuple[Problem, ...] = ()
+    """What of the files with parts could not be used."""
+
+
+def measure_parts(
+    methods: Mapping[str, Method],
+    collection: Collection,
+    info: BackboneInfo,
+    truth: PartTruth,
+    plan_with: Callable[[Collection], Plan],
+    *,
+    foreground: Foreground | None = None,
+    seed: int = 0,
+) -> PartEvidence:
+    """Measure the regions of some methods on the same images, and what becomes of the first with shuffled labels.
+
+    Args:
+        methods: by name; the others are compared with the first.
+        collection: with labels.
+        info: the backbone of all of them.
+        truth: where the organisms and their parts are; what is not known is not measured.
+        plan_with: the regions of the first method for a collection with other labels.
+        foreground: see `gather`.
+        seed: of permutations and resamples.
+
+    Raises:
+        CollectionError: a mask cannot be read.
+    """
+    names = sorted({name for record in collection.images if (name := record.taxon.species) is not None})
+    species = {name: number for number, name in enumerate(names)}
+    tables = gather(methods, collection, info, truth, species, foreground)
+    n_parts = len(truth.parts)
+    ratios = {name: ratios_of(regions, len(names), n_parts, seed) for name, (regions, _) in tables.items()}
+    evidence = {}
+    for name, (regions, firings) in tables.items():
+        evidence[name] = MethodEvidence(
+            n_regions=len(regions.image),
+            n_significant=int(regions.significant.sum()),
+            measures={
+                measure: _measure(ratio, null, int(n), names) for measure, (ratio, null, n) in ratios[name].items()
+            },
+            detectors=_count_detectors(firings, methods[name].codes.n_latents, truth.parts, names, seed),
+        )
+    first, *others = methods
+    differences = {
+        other: {
+            measure: difference_over_species(ratios[other][measure][0], ratio, seed=seed)
+            for measure, (ratio, _, _) in ratios[first].items()
+            if measure in ratios[other]
+        }
+        for other in others
+    }
+    return PartEvidence(
+        parts=truth.parts,
+        n_images=len(np.unique(tables[first][0].image)),
+        n_species=len(np.unique(tables[first][0].species)),
+        methods=evidence,
+        differences=differences,
+        labels=count_exported(methods[first].plan),
+        shuffled_labels=count_exported(plan_with(with_shuffled_labels(collection, seed))),
+        problems=truth.files.problems,
+    )
+
+
+def ratios_of(
+    regions: RegionTable, n_species: int, n_parts: int, seed: int = 0
+) -> dict[str, tuple[Ratio, Ratio | None, int]]:
+    """Each measure that can be taken, what it is by chance, and from how many regions; by the names of MEASURES."""
+    species, latent, part, held_out = regions.species, regions.latent, regions.part, regions.held_out
+    found: dict[str, tuple[Ratio, Ratio | None, int]] = {}
+
+    def add_mean(name: str, values: NDArray[np.float64], chance: NDArray[np.float64], kept: NDArray[np.bool_]) -> None:
+        of, by_chance = (mean_per_species(each[kept], species[kept], n_species) for each in (values, chance))
+        found[name] = of, by_chance, int(of.weight.sum())
+
+    everything = np.ones(len(species), dtype=bool)
+    add_mean("inside", regions.inside, regions.chance, everything)
+    add_mean("inside_significant", regions.inside, regions.chance, regions.significant)
+    add_mean("pointing", regions.peak_inside, regions.peak_chance, everything)
+    if n_parts:
+        pure = purity(latent, part, species, n_species, n_parts)
+        null = permuted_purity(latent, part, species, n_species, n_parts, seed=seed)
+        found["purity"] = pure, null, int(pure.weight.sum())
+        for name, needed in (("held_out_part", 1), ("held_out_part_learnt", MIN_REGIONS)):
+            right = held_out_part(latent, part, species, held_out, n_species, n_parts, needed)
+            null = permuted_held_out_part(latent, part, species, held_out, n_species, n_parts, needed, seed=seed)
+            found[name] = right, null, int(right.weight.sum())
+    for name, place in (("location", regions.place), ("repeats", regions.estimated_place)):
+        n = int((held_out & ~np.isnan(place).any(axis=1)).sum())
+        found[name] = location_explained(place, latent, species, held_out, n_species), None, n
+    return {name: values for name, values in found.items() if values[0].weight.sum() > 0}
+
+
+def with_shuffled_labels(collection: Collection, seed: int = 0) -> Collection:
+    """The collection with the species of its training individuals dealt anew among them; other images keep theirs."""
+    taxa: dict[str, Taxon] = {}
+    for record in collection.images:
+        if record.split == "train":
+            taxa.setdefault(record.individual_id, record.taxon)
+    order = np.random.default_rng(seed).permutation(len(taxa))
+    values = list(taxa.values())
+    dealt = {individual: values[place] for individual, place in zip(taxa, order, strict=True)}
+    images = tuple(
+        replace(record, taxon=dealt[record.individual_id]) if record.split == "train" else record
+        for record in collection.images
+    )
+    return replace(collection, images=images)
+
+
+def count_exported(plan: Plan) -> Exported:
+    """Count what a plan would describe."""
+    n_significant = sum(choice.contrast.significant for latents in plan.chosen.values() for choice in latents.values())
+    return Exported(n_significant=n_significant, n_regions=sum(len(candidates) for _, candidates in plan.candidates()))
+
+
+def _measure(ratio: Ratio, null: Ratio | None, n: int, names: list[str]) -> Measure:
+    by_species = dict(zip(names, ratio.by_species.tolist(), strict=True))
+    return Measure(
+        value=ratio.value,
+        null=float("nan") if null is None else null.value,
+        n=n,
+        by_species={name: value for name, value in by_species.items() if value == value},
+    )
+
+
+def _count_detectors(
+    firings: FiringTable, n_latents: int, parts: tuple[str, ...], names: list[str], seed: int
+) -> DetectorCounts | None:
+    if not len(firings.latent):
+        return None
+    found = detectors(firings.latent, firings.part, n_latents, len(parts))
+    by_species = {}
+    for number in np.unique(firings.species):
+        of = firings.species == number
+        of_species = detectors(firings.latent[of], firings.part[of], n_latents, len(parts))
+        by_species[names[number]] = int(of_species.any(axis=1).sum())
+    return DetectorCounts(
+        n_latents=int(found.any(axis=1).sum()),
+        null=permuted_detectors(firings.latent, firings.part, firings.image, n_latents, len(parts), seed=seed),
+        by_part=dict(zip(parts, found.sum(axis=0).tolist(), strict=True)),
+        by_species=by_species,
+        n_parts=int(found.any(axis=0).sum()),
+    )
