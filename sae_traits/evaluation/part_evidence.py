@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
+from sae_traits.errors import StoreError, one_line
 from sae_traits.evaluation.part_regions import FiringTable, Foreground, Method, RegionTable, gather
 from sae_traits.evaluation.part_truth import PartTruth
 from sae_traits.evaluation.parts import (
@@ -24,6 +28,7 @@ from sae_traits.evaluation.parts import (
     purity,
 )
 from sae_traits.evaluation.statistics import Interval, Number
+from sae_traits.io import write_text
 from sae_traits.schema import BackboneInfo, Collection, Problem, Taxon
 from sae_traits.traits.plan import Plan
 
@@ -38,6 +43,10 @@ MEASURES = {
     "repeats": "R2 of place, without truth",
 }
 """Name of a measure -> what a table calls it."""
+
+
+TITLE_WIDTH, WIDTH = 58, 18
+"""Letters of the columns of a table on a terminal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +115,107 @@ class PartEvidence:
     """With the species of the training individuals dealt anew."""
     problems: tuple[Problem, ...] = ()
     """What of the files with parts could not be used."""
+
+    @property
+    def rows(self) -> list[tuple[str, list[str]]]:
+        """The table of all methods: a title, and a value per method with chance in brackets."""
+        methods = list(self.methods.values())
+        rows = [
+            (title, [_cell(method.measures.get(measure)) for method in methods])
+            for measure, title in MEASURES.items()
+            if any(measure in method.measures for method in methods)
+        ]
+        counts = [method.detectors for method in methods]
+        if any(counts):
+            rows += [
+                ("latents that detect a part", [f"{c.n_latents} ({c.null:.0f})" if c else "" for c in counts]),
+                ("parts with a detector", [f"{c.n_parts} of {len(self.parts)}" if c else "" for c in counts]),
+            ]
+        return [*rows, ("regions", [f"{method.n_regions:,}" for method in methods])]
+
+    @property
+    def named_differences(self) -> dict[str, list[tuple[str, Interval]]]:
+        """The differences, by baseline, with the titles of the measures."""
+        return {
+            other: [(MEASURES[measure], interval) for measure, interval in of_measures.items()]
+            for other, of_measures in self.differences.items()
+        }
+
+    @property
+    def species_columns(self) -> list[str]:
+        """Titles of `species_rows`."""
+        return [MEASURES[measure] for measure in self._own.measures]
+
+    @property
+    def species_rows(self) -> list[tuple[str, list[float]]]:
+        """The measures of the run's own regions per species; NaN where nothing was measured."""
+        measures = self._own.measures.values()
+        names = sorted({name for measure in measures for name in measure.by_species})
+        return [(name, [measure.by_species.get(name, math.nan) for measure in measures]) for name in names]
+
+    @property
+    def _own(self) -> MethodEvidence:
+        return next(iter(self.methods.values()))
+
+    def lines(self) -> list[str]:
+        """The tables as text for a terminal."""
+        first = next(iter(self.methods))
+        lines = [
+            f"Part evidence from {self.n_images} images of {self.n_species} species, as many regions per image of each;",
+            "in brackets by chance",
+            "",
+            _line("", list(self.methods)),
+            *(_line(title, cells) for title, cells in self.rows),
+        ]
+        for other, differences in self.named_differences.items():
+            lines += ["", f"{first} minus {other}, with 95 % intervals over species"]
+            lines += [f"{title:<{TITLE_WIDTH}}  {interval}" for title, interval in differences]
+        lines += [
+            "",
+            f"{'what the contrast makes of':<{TITLE_WIDTH}}{'significant pairs':>{WIDTH}}{'regions':>{WIDTH}}",
+        ]
+        for title, row in (("the labels", self.labels), ("shuffled labels", self.shuffled_labels)):
+            lines.append(_line(title, [f"{row.n_significant:,}", f"{row.n_regions:,}"]))
+        return lines
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredPartEvidence:
+    """RUN/evaluation/parts.json."""
+
+    encode: str
+    """Fingerprint of the step that made the codes."""
+    regions: str
+    """Hash of the options that pick the regions, and of the labels."""
+    files: dict[str, str]
+    """What said where the parts are: option -> path."""
+    evidence: PartEvidence
+
+
+_ADAPTER = TypeAdapter(StoredPartEvidence)
+
+
+def write_part_evidence(path: Path, stored: StoredPartEvidence) -> None:
+    """Write part evidence as JSON; NaN is null."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, _ADAPTER.dump_json(stored, indent=2).decode() + "\n")
+
+
+def read_part_evidence(path: Path, encode: str, regions: str) -> PartEvidence | None:
+    """Read what `write_part_evidence` wrote; None where there is none, or it is of other codes or regions.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
+    if not path.is_file():
+        return None
+    try:
+        stored = _ADAPTER.validate_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"cannot read {path} ({one_line(error)}); remove it, or run `sae-traits parts` again"
+        ) from error
+    return stored.evidence if (stored.encode, stored.regions) == (encode, regions) else None
 
 
 def measure_parts(
@@ -219,11 +329,22 @@ def count_exported(plan: Plan) -> Exported:
     return Exported(n_significant=n_significant, n_regions=sum(len(candidates) for _, candidates in plan.candidates()))
 
 
+def _cell(measure: Measure | None) -> str:
+    """A value, and in brackets what it would be by chance."""
+    if measure is None:
+        return ""
+    return f"{measure.value:.3f}" if math.isnan(measure.null) else f"{measure.value:.3f} ({measure.null:.3f})"
+
+
+def _line(title: str, cells: Sequence[str]) -> str:
+    return f"{title:<{TITLE_WIDTH}}" + "".join(f"{cell:>{WIDTH}}" for cell in cells)
+
+
 def _measure(ratio: Ratio, null: Ratio | None, n: int, names: list[str]) -> Measure:
     by_species = dict(zip(names, ratio.by_species.tolist(), strict=True))
     return Measure(
         value=ratio.value,
-        null=float("nan") if null is None else null.value,
+        null=math.nan if null is None else null.value,
         n=n,
         by_species={name: value for name, value in by_species.items() if value == value},
     )

@@ -88,7 +88,7 @@ def gather(
     """
     streams = [_Stream(method) for method in methods.values()]
     regions: list[list[tuple[Any, ...]]] = [[] for _ in streams]
-    firings: list[list[NDArray[np.int64]]] = [[] for _ in streams]
+    firings: list[list[tuple[int, ...]]] = [[] for _ in streams]
     for row, record in enumerate(track(collection.images, "part evidence", len(collection.images), "image")):
         found = [stream.at(row) for stream in streams]
         if record.taxon.species is None:
@@ -105,16 +105,10 @@ def gather(
         if held_out and of_image is not None and of_image.knows_parts:
             part_of_patch = np.array([of_image.part_of([patch]) for patch in range(grid.n_patches)])
             for (fired, _), tables in zip(found, firings, strict=True):
-                if fired is not None:
-                    peaks = _peaks(fired)
-                    latent, patch = np.array(list(peaks)), np.array(list(peaks.values()))
-                    tables.append(
-                        np.stack(
-                            [np.full(len(latent), row), np.full(len(latent), number), latent, part_of_patch[patch]]
-                        )
-                    )
+                peaks = {} if fired is None else _peaks(fired)
+                tables += [(row, number, latent, part_of_patch[patch]) for latent, patch in peaks.items()]
     return {
-        name: (_region_table(rows), FiringTable(*np.concatenate([np.empty((4, 0), np.int64), *tables], axis=1)))
+        name: (_region_table(rows), FiringTable(*np.array(tables, dtype=np.int64).reshape(-1, 4).T))
         for name, rows, tables in zip(methods, regions, firings, strict=True)
     }
 

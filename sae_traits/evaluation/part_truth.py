@@ -59,9 +59,8 @@ class ImageTruth:
             return UNKNOWN_PART
         distance = np.linalg.norm(self.keypoint_place - centre_of(patches, self.grid), axis=1)
         nearest = int(distance.argmin())
-        return (
-            int(self.keypoint_part[nearest]) if distance[nearest] <= TOLERANCE * math.hypot(*self.box[2:]) else OFF_PART
-        )
+        is_near = distance[nearest] <= TOLERANCE * math.hypot(*self.box[2:])
+        return int(self.keypoint_part[nearest]) if is_near else OFF_PART
 
     def place_of(self, patches: ArrayLike) -> NDArray[np.float64]:
         """The centre of a region relative to the animal's box `[2]`; NaN where that is not known."""
