@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from sae_traits.errors import StoreError, one_line
@@ -29,6 +28,7 @@ from sae_traits.evaluation.parts import (
 )
 from sae_traits.evaluation.statistics import Interval, Number
 from sae_traits.io import write_text
+from sae_traits.rendering import MISSING
 from sae_traits.schema import BackboneInfo, Collection, Problem, Taxon
 from sae_traits.traits.plan import Plan
 
@@ -57,8 +57,6 @@ class Measure:
     """Over all species."""
     null: Number
     """What it would be by chance; NaN where 0 is that."""
-    n: int
-    """Regions that it is taken from; of R2 the held-out ones."""
     by_species: dict[str, Number]
     """Species of which nothing was measured are left out."""
 
@@ -82,6 +80,7 @@ class MethodEvidence:
     """What was measured of the regions of one method."""
 
     n_regions: int
+    """Of a baseline at most as many per image as the run has, the strongest."""
     n_significant: int
     measures: dict[str, Measure]
     """By the names of MEASURES; what could not be measured is left out."""
@@ -108,7 +107,8 @@ class PartEvidence:
     methods: dict[str, MethodEvidence]
     """By the kind of regions, that of the run first."""
     differences: dict[str, dict[str, Interval]]
-    """Name of a baseline -> of a measure -> the run's value minus the baseline's; 95 % over species."""
+    """Name of a baseline -> of a measure -> the run's value minus the baseline's, on as many regions per image of both,
+    the strongest; 95 % over species."""
     labels: Exported
     """With the labels as they are."""
     shuffled_labels: Exported
@@ -147,11 +147,11 @@ class PartEvidence:
         return [MEASURES[measure] for measure in self._own.measures]
 
     @property
-    def species_rows(self) -> list[tuple[str, list[float]]]:
-        """The measures of the run's own regions per species; NaN where nothing was measured."""
+    def species_rows(self) -> list[tuple[str, list[str]]]:
+        """The measures of the run's own regions per species; a dash where nothing was measured."""
         measures = self._own.measures.values()
         names = sorted({name for measure in measures for name in measure.by_species})
-        return [(name, [measure.by_species.get(name, math.nan) for measure in measures]) for name in names]
+        return [(name, [_number(measure.by_species.get(name, math.nan)) for measure in measures]) for name in names]
 
     @property
     def _own(self) -> MethodEvidence:
@@ -161,14 +161,13 @@ class PartEvidence:
         """The tables as text for a terminal."""
         first = next(iter(self.methods))
         lines = [
-            f"Part evidence from {self.n_images} images of {self.n_species} species, as many regions per image of each;",
-            "in brackets by chance",
+            f"Part evidence from {self.n_images} images of {self.n_species} species; in brackets what chance gives",
             "",
             _line("", list(self.methods)),
             *(_line(title, cells) for title, cells in self.rows),
         ]
         for other, differences in self.named_differences.items():
-            lines += ["", f"{first} minus {other}, with 95 % intervals over species"]
+            lines += ["", f"{first} minus {other}, as many regions per image of both; 95 % intervals over species"]
             lines += [f"{title:<{TITLE_WIDTH}}  {interval}" for title, interval in differences]
         lines += [
             "",
@@ -246,30 +245,34 @@ def measure_parts(
     species = {name: number for number, name in enumerate(names)}
     tables = gather(methods, collection, info, truth, species, foreground)
     n_parts = len(truth.parts)
-    ratios = {name: ratios_of(regions, len(names), n_parts, seed) for name, (regions, _) in tables.items()}
-    evidence = {}
-    for name, (regions, firings) in tables.items():
-        evidence[name] = MethodEvidence(
-            n_regions=len(regions.image),
-            n_significant=int(regions.significant.sum()),
-            measures={
-                measure: _measure(ratio, null, int(n), names) for measure, (ratio, null, n) in ratios[name].items()
-            },
-            detectors=_count_detectors(firings, methods[name].codes.n_latents, truth.parts, names, seed),
+    n_latents = {name: method.codes.n_latents for name, method in methods.items()}
+    first, *others = tables
+    own, n_images = tables[first][0], len(collection.images)
+    n_own = own.per_image(n_images)
+    shown = {name: regions.strongest(n_own) for name, (regions, _) in tables.items()}
+    evidence = {
+        name: MethodEvidence(
+            n_regions=len(shown[name].image),
+            n_significant=int(shown[name].significant.sum()),
+            measures=_with_chance(shown[name], names, n_parts, seed),
+            detectors=_count_detectors(firings, n_latents[name], truth.parts, names, seed),
         )
-    first, *others = methods
-    differences = {
-        other: {
-            measure: difference_over_species(ratios[other][measure][0], ratio, seed=seed)
-            for measure, (ratio, _, _) in ratios[first].items()
-            if measure in ratios[other]
-        }
-        for other in others
+        for name, (_, firings) in tables.items()
     }
+    differences = {}
+    for other in others:
+        n_of_both = np.minimum(n_own, tables[other][0].per_image(n_images))
+        ratios = ratios_of(own.strongest(n_of_both), len(names), n_parts)
+        of_other = ratios_of(shown[other].strongest(n_of_both), len(names), n_parts)
+        differences[other] = {
+            measure: difference_over_species(of_other[measure], ratio, seed=seed)
+            for measure, ratio in ratios.items()
+            if measure in of_other
+        }
     return PartEvidence(
         parts=truth.parts,
-        n_images=len(np.unique(tables[first][0].image)),
-        n_species=len(np.unique(tables[first][0].species)),
+        n_images=len(np.unique(own.image)),
+        n_species=len(np.unique(own.species)),
         methods=evidence,
         differences=differences,
         labels=count_exported(methods[first].plan),
@@ -278,33 +281,38 @@ def measure_parts(
     )
 
 
-def ratios_of(
-    regions: RegionTable, n_species: int, n_parts: int, seed: int = 0
-) -> dict[str, tuple[Ratio, Ratio | None, int]]:
-    """Each measure that can be taken, what it is by chance, and from how many regions; by the names of MEASURES."""
+def ratios_of(regions: RegionTable, n_species: int, n_parts: int) -> dict[str, Ratio]:
+    """Each measure that can be taken of some regions, by the names of MEASURES."""
     species, latent, part, held_out = regions.species, regions.latent, regions.part, regions.held_out
-    found: dict[str, tuple[Ratio, Ratio | None, int]] = {}
+    is_significant = np.where(regions.significant, regions.inside, np.nan)
+    ratios = {
+        "inside": mean_per_species(regions.inside, species, n_species),
+        "inside_significant": mean_per_species(is_significant, species, n_species),
+        "pointing": mean_per_species(regions.peak_inside, species, n_species),
+        "purity": purity(latent, part, species, n_species, n_parts),
+        "held_out_part": held_out_part(latent, part, species, held_out, n_species, n_parts),
+        "held_out_part_learnt": held_out_part(latent, part, species, held_out, n_species, n_parts, MIN_REGIONS),
+        "location": location_explained(regions.place, latent, species, held_out, n_species),
+        "repeats": location_explained(regions.estimated_place, latent, species, held_out, n_species),
+    }
+    return {name: ratio for name, ratio in ratios.items() if ratio.weight.sum() > 0}
 
-    def add_mean(name: str, values: NDArray[np.float64], chance: NDArray[np.float64], kept: NDArray[np.bool_]) -> None:
-        of, by_chance = (mean_per_species(each[kept], species[kept], n_species) for each in (values, chance))
-        found[name] = of, by_chance, int(of.weight.sum())
 
-    everything = np.ones(len(species), dtype=bool)
-    add_mean("inside", regions.inside, regions.chance, everything)
-    add_mean("inside_significant", regions.inside, regions.chance, regions.significant)
-    add_mean("pointing", regions.peak_inside, regions.peak_chance, everything)
-    if n_parts:
-        pure = purity(latent, part, species, n_species, n_parts)
-        null = permuted_purity(latent, part, species, n_species, n_parts, seed=seed)
-        found["purity"] = pure, null, int(pure.weight.sum())
-        for name, needed in (("held_out_part", 1), ("held_out_part_learnt", MIN_REGIONS)):
-            right = held_out_part(latent, part, species, held_out, n_species, n_parts, needed)
-            null = permuted_held_out_part(latent, part, species, held_out, n_species, n_parts, needed, seed=seed)
-            found[name] = right, null, int(right.weight.sum())
-    for name, place in (("location", regions.place), ("repeats", regions.estimated_place)):
-        n = int((held_out & ~np.isnan(place).any(axis=1)).sum())
-        found[name] = location_explained(place, latent, species, held_out, n_species), None, n
-    return {name: values for name, values in found.items() if values[0].weight.sum() > 0}
+def chance_of(regions: RegionTable, n_species: int, n_parts: int, seed: int = 0) -> dict[str, float]:
+    """What each measure would be by chance, by the names of MEASURES; R2 is 0 then and not among them."""
+    species, latent, part, held_out = regions.species, regions.latent, regions.part, regions.held_out
+    is_significant = np.where(regions.significant, regions.chance, np.nan)
+    held_out_chance = {
+        name: permuted_held_out_part(latent, part, species, held_out, n_species, n_parts, needed, seed=seed).value
+        for name, needed in (("held_out_part", 1), ("held_out_part_learnt", MIN_REGIONS))
+    }
+    return {
+        "inside": mean_per_species(regions.chance, species, n_species).value,
+        "inside_significant": mean_per_species(is_significant, species, n_species).value,
+        "pointing": mean_per_species(regions.peak_chance, species, n_species).value,
+        "purity": permuted_purity(latent, part, species, n_species, n_parts, seed=seed).value,
+        **held_out_chance,
+    }
 
 
 def with_shuffled_labels(collection: Collection, seed: int = 0) -> Collection:
@@ -333,25 +341,34 @@ def _cell(measure: Measure | None) -> str:
     """A value, and in brackets what it would be by chance."""
     if measure is None:
         return ""
-    return f"{measure.value:.3f}" if math.isnan(measure.null) else f"{measure.value:.3f} ({measure.null:.3f})"
+    return _number(measure.value) if math.isnan(measure.null) else f"{measure.value:.3f} ({measure.null:.3f})"
+
+
+def _number(value: float) -> str:
+    return MISSING if math.isnan(value) else f"{value:.3f}"
 
 
 def _line(title: str, cells: Sequence[str]) -> str:
     return f"{title:<{TITLE_WIDTH}}" + "".join(f"{cell:>{WIDTH}}" for cell in cells)
 
 
-def _measure(ratio: Ratio, null: Ratio | None, n: int, names: list[str]) -> Measure:
-    by_species = dict(zip(names, ratio.by_species.tolist(), strict=True))
-    return Measure(
-        value=ratio.value,
-        null=math.nan if null is None else null.value,
-        n=n,
-        by_species={name: value for name, value in by_species.items() if value == value},
-    )
+def _with_chance(regions: RegionTable, names: Sequence[str], n_parts: int, seed: int) -> dict[str, Measure]:
+    """Every measure beside what it would be by chance."""
+    chance = chance_of(regions, len(names), n_parts, seed)
+    return {
+        measure: Measure(
+            value=ratio.value,
+            null=chance.get(measure, math.nan),
+            by_species={
+                name: value for name, value in zip(names, ratio.by_species.tolist(), strict=True) if value == value
+            },
+        )
+        for measure, ratio in ratios_of(regions, len(names), n_parts).items()
+    }
 
 
 def _count_detectors(
-    firings: FiringTable, n_latents: int, parts: tuple[str, ...], names: list[str], seed: int
+    firings: FiringTable, n_latents: int, parts: tuple[str, ...], names: Sequence[str], seed: int
 ) -> DetectorCounts | None:
     if not len(firings.latent):
         return None

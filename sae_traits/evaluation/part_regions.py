@@ -36,6 +36,8 @@ class RegionTable:
     """The regions of a method, one per row of each array."""
 
     image: NDArray[np.int64]
+    rank: NDArray[np.int64]
+    """Place among the regions of its image, 0 the strongest."""
     species: NDArray[np.int64]
     latent: NDArray[np.int64]
     significant: NDArray[np.bool_]
@@ -53,6 +55,15 @@ class RegionTable:
     """Relative to the animal's box `[n, 2]`."""
     estimated_place: NDArray[np.float64]
     """Relative to the box of the estimated foreground, or to the image where there is none `[n, 2]`."""
+
+    def per_image(self, n_images: int) -> NDArray[np.int64]:
+        """How many regions each image has `[n_images]`."""
+        return np.bincount(self.image, minlength=n_images)
+
+    def strongest(self, n: NDArray[np.int64]) -> RegionTable:
+        """The strongest regions of each image, at most `n` of it `[n_images]`."""
+        kept = self.rank < n[self.image]
+        return RegionTable(*(getattr(self, field.name)[kept] for field in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -73,7 +84,7 @@ def gather(
     species: Mapping[str, int],
     foreground: Foreground | None = None,
 ) -> dict[str, tuple[RegionTable, FiringTable]]:
-    """Place the regions of all methods, as many per image as the method with the fewest has there, the strongest first.
+    """Place the regions of all methods on what is known of their images.
 
     Args:
         methods: by name, all of the same images and backbone.
@@ -96,12 +107,10 @@ def gather(
         number, held_out = species[record.taxon.species], record.split != "train"
         grid = info.grid((record.width, record.height))
         of_image = truth.of(row, grid)
-        n_regions = min(len(candidates) for _, candidates in found)
-        if n_regions:
-            image = _Image(row, number, held_out, grid, of_image, _estimated_box(row, grid, foreground))
-            for (fired, candidates), rows in zip(found, regions, strict=True):
-                peaks = {} if fired is None else _peaks(fired)
-                rows += [image.region(candidate, peaks) for candidate in candidates[:n_regions]]
+        image = _Image(row, number, held_out, grid, of_image, _estimated_box(row, grid, foreground))
+        for (fired, candidates), rows in zip(found, regions, strict=True):
+            peaks = {} if fired is None else _peaks(fired)
+            rows += [image.region(rank, candidate, peaks) for rank, candidate in enumerate(candidates)]
         if held_out and of_image is not None and of_image.knows_parts:
             part_of_patch = np.array([of_image.part_of([patch]) for patch in range(grid.n_patches)])
             for (fired, _), tables in zip(found, firings, strict=True):
@@ -144,7 +153,7 @@ class _Image:
     truth: ImageTruth | None
     estimated_box: tuple[float, float, float, float] | None
 
-    def region(self, candidate: Candidate, peaks: Mapping[int, int]) -> tuple[Any, ...]:
+    def region(self, rank: int, candidate: Candidate, peaks: Mapping[int, int]) -> tuple[Any, ...]:
         """A row of the RegionTable."""
         patches, truth = np.array(candidate.patches), self.truth
         assert candidate.latent is not None
@@ -155,7 +164,7 @@ class _Image:
             peak_inside = float(on_animal[peaks[candidate.latent]] >= ON_ANIMAL)
             peak_chance = float((on_animal[self.grid.valid] >= ON_ANIMAL).mean())
         return (
-            self.row, self.species, candidate.latent, candidate.significant, self.held_out,
+            self.row, rank, self.species, candidate.latent, candidate.significant, self.held_out,
             inside, chance, peak_inside, peak_chance,
             UNKNOWN_PART if truth is None else truth.part_of(patches),
             np.full(2, np.nan) if truth is None else truth.place_of(patches),
@@ -185,7 +194,7 @@ def _estimated_box(
 def _region_table(rows: list[tuple[Any, ...]]) -> RegionTable:
     """The columns of some rows."""
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(fields(RegionTable))
-    types = [np.int64, np.int64, np.int64, bool, bool, *[np.float64] * 4, np.int64, np.float64, np.float64]
+    types = [np.int64, np.int64, np.int64, np.int64, bool, bool, *[np.float64] * 4, np.int64, np.float64, np.float64]
     arrays = [np.array(values, dtype=dtype) for values, dtype in zip(columns, types, strict=True)]
     arrays[-2:] = [places.reshape(-1, 2) for places in arrays[-2:]]
     return RegionTable(*arrays)
