@@ -116,6 +116,11 @@ class PartEvidence:
     problems: tuple[Problem, ...] = ()
     """What of the files with parts could not be used."""
 
+    def value(self, method: str, measure: str) -> float:
+        """A measure over all species; NaN where it could not be taken."""
+        measures = self.methods[method].measures
+        return measures[measure].value if measure in measures else math.nan
+
     @property
     def rows(self) -> list[tuple[str, list[str]]]:
         """The table of all methods: a title, and a value per method with chance in brackets."""

@@ -25,6 +25,7 @@ def evaluate(context: Context) -> None:
     """
     config, folder, faithfulness = context.config, context.folder, context.faithfulness
     part_evidence = context.part_evidence
+    baselines = () if context.features.is_computed else BASELINES  # each would run the backbone over all images again
     zero_shot, clip = config.zero_shot, context.clip
 
     if clip is not None:
@@ -48,7 +49,7 @@ def evaluate(context: Context) -> None:
                 batch_size=config.features.image_batch_size,
                 workers=config.features.workers,
                 part_evidence=part_evidence,
-                part_methods=partial(methods_of, context, BASELINES) if can_be_compared(context) else None,
+                part_methods=partial(methods_of, context, baselines) if can_be_compared(context) else None,
                 plan_with=partial(plan_with_labels_of, context),
                 opened_picture=context.open_picture,
             )

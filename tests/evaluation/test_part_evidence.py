@@ -191,6 +191,10 @@ def test_the_task_measures_where_the_table_has_boxes_and_shows_what_the_command_
     evidence = made_evidence(collection, [], part_methods=lambda: methods, plan_with=lambda _: methods["sae"].plan)
     result = run_tasks(evidence, [Parts()]).tasks["parts"]
     assert set(result.methods["sae"].measures) == {"inside", "inside_significant", "pointing", "location", "repeats"}
+    assert Parts().lines(result) == [
+        "parts     area inside, significant regions: 1.000",
+        "parts     R2 of location on the animal: 1.000, against 0.000 of random",
+    ]
     stored = measured(methods, collection, truth)
     assert run_tasks(replace(evidence, part_evidence=stored), [Parts()]).tasks["parts"] is stored
     bare = replace(collection, images=tuple(replace(r, animal_box=None) for r in collection.images))

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 from sae_traits.evaluation.evidence import Evidence
-from sae_traits.evaluation.part_evidence import PartEvidence, measure_parts
+from sae_traits.evaluation.part_evidence import MEASURES, PartEvidence, measure_parts
 from sae_traits.evaluation.part_truth import PartTruth
+
+SUMMARY = ("inside_significant", "purity", "held_out_part_learnt", "location")
+"""Measures that the terminal shows after an evaluation."""
 
 
 class Parts:
@@ -29,5 +34,13 @@ class Parts:
         )
 
     def lines(self, result: PartEvidence) -> list[str]:
-        """Say the measures of every method as a table, the differences, and what shuffled labels give."""
-        return result.lines()
+        """Say the measures of SUMMARY, the run's beside the baselines'; the tables are for the report."""
+        own, *others = result.methods
+        lines = []
+        for measure, value in result.methods[own].measures.items():
+            if measure in SUMMARY:
+                values = {name: result.value(name, measure) for name in others}
+                beside = [f"{of:.3f} of {name}" for name, of in values.items() if not math.isnan(of)]
+                against = f", against {' and '.join(beside)}" if beside else ""
+                lines.append(f"parts     {MEASURES[measure]}: {value.value:.3f}{against}")
+        return lines
