@@ -1,4 +1,4 @@
-"""Do the regions lie on the animal? Scored on foreground masks; which regions there are never depends on them."""
+"""Do the regions lie on the animal? Scored on masks or boxes; which regions there are never depends on them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sae_traits.evaluation.evidence import Evidence
+from sae_traits.evaluation.part_truth import painted
 from sae_traits.evaluation.placement import random_placement
 from sae_traits.evaluation.statistics import Interval, bootstrap_interval
 from sae_traits.geometry import PatchGrid
@@ -36,12 +37,12 @@ class LocalisationResult:
 
 
 class Localisation:
-    """Scores regions on the masks of their images, where there are any."""
+    """Scores regions on the masks of their images, or on their boxes, where there are any."""
 
     name, heading, result = "localisation", "Regions on the animal", LocalisationResult
 
     def run(self, evidence: Evidence) -> LocalisationResult | None:
-        """Score the regions; None where no image with traits has a mask."""
+        """Score the regions; None where no image with traits has a mask or box."""
         collection, seed = evidence.collection, evidence.seed
         generator = np.random.default_rng(seed)
         observed, expected, rows = [], [], []
@@ -80,6 +81,8 @@ class Localisation:
 
 
 def patches_on_animal(collection: Collection, record: ImageRecord, grid: PatchGrid) -> NDArray[np.float64] | None:
-    """Share of each patch of an image that lies on the animal `[n_patches]`; None where it has no mask."""
+    """Share of each patch of an image that lies on its mask, or else in its box `[n_patches]`; None without either."""
     mask_path = collection.mask_path(record)
-    return None if mask_path is None else grid.patch_means(open_mask(mask_path))
+    if mask_path is not None:
+        return grid.patch_means(open_mask(mask_path))
+    return None if record.animal_box is None else grid.patch_means(painted([record.animal_box], grid.source))
