@@ -68,15 +68,15 @@ def test_keypoints_are_matched_and_what_is_not_is_told(run, part_files, capsys):
 
 
 def test_codes_of_a_baseline_are_made_once(run, capsys):
-    made = "codes of the baseline random"
-    assert parts(run, "--baselines", "random") == 0
+    made = "codes of the baseline pca"
+    assert parts(run, "--baselines", "pca") == 0
     assert made in capsys.readouterr().err
-    codes = {path: path.stat().st_mtime_ns for path in (run / "baselines" / "codes").rglob("*.parquet")}
-    assert parts(run, "--baselines", "random") == 0
+    codes = {path: path.stat().st_mtime_ns for path in (run / "baselines" / "codes" / "pca").rglob("*.parquet")}
+    assert parts(run, "--baselines", "pca") == 0
     assert made not in capsys.readouterr().err
-    assert codes == {path: path.stat().st_mtime_ns for path in (run / "baselines" / "codes").rglob("*.parquet")}
+    assert codes == {path: path.stat().st_mtime_ns for path in (run / "baselines" / "codes" / "pca").rglob("*.parquet")}
     next(iter(codes)).unlink()
-    assert parts(run, "--baselines", "random") == 0
+    assert parts(run, "--baselines", "pca") == 0
     assert made in capsys.readouterr().err
 
 
