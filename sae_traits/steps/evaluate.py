@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from sae_traits.config import SAERegions
 from sae_traits.config.tree import as_dict
 from sae_traits.evaluation.evidence import Evidence, StoredTraits
 from sae_traits.evaluation.report import write_report
@@ -25,7 +26,9 @@ def evaluate(context: Context) -> None:
     """
     config, folder, faithfulness = context.config, context.folder, context.faithfulness
     part_evidence = context.part_evidence
-    baselines = () if context.features.is_computed else BASELINES  # each would run the backbone over all images again
+    # An SAE is compared with baselines, unless each would run the backbone over all images again.
+    is_compared = isinstance(config.regions, SAERegions) and not context.features.is_computed
+    baselines = BASELINES if is_compared else ()
     zero_shot, clip = config.zero_shot, context.clip
 
     if clip is not None:
