@@ -206,13 +206,11 @@ def write_part_evidence(path: Path, stored: StoredPartEvidence) -> None:
 
 
 def read_part_evidence(path: Path, encode: str, regions: str) -> PartEvidence | None:
-    """Read what `write_part_evidence` wrote; None where there is none, or it is of other codes or regions.
+    """Read what `write_part_evidence` wrote; None where it is of other codes or regions.
 
     Raises:
         StoreError: the file is damaged.
     """
-    if not path.is_file():
-        return None
     try:
         stored = _ADAPTER.validate_json(path.read_bytes())
     except (OSError, ValueError) as error:

@@ -378,6 +378,8 @@ class Context:
         """What the command `parts` measured, if it was of the present codes and regions."""
         from sae_traits.evaluation.part_evidence import read_part_evidence
 
+        if not self.folder.parts.is_file():
+            return None
         return read_part_evidence(self.folder.parts, self.steps.fingerprint("encode"), self.regions_digest)
 
     @property

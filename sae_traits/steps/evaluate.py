@@ -27,7 +27,7 @@ def evaluate(context: Context) -> None:
     config, folder, faithfulness = context.config, context.folder, context.faithfulness
     part_evidence = context.part_evidence
     # An SAE is compared with baselines, unless each would run the backbone over all images again.
-    is_compared = isinstance(config.regions, SAERegions) and not context.features.is_computed
+    is_compared = isinstance(config.regions, SAERegions) and not config.features.stream
     baselines = BASELINES if is_compared else ()
     zero_shot, clip = config.zero_shot, context.clip
 
