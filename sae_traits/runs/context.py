@@ -378,7 +378,7 @@ class Context:
         """What the command `parts` measured, if it was of the present codes and regions."""
         from sae_traits.evaluation.part_evidence import read_part_evidence
 
-        if not self.folder.parts.is_file():
+        if not self.folder.parts.is_file() or not self.steps.is_current("encode"):
             return None
         return read_part_evidence(self.folder.parts, self.steps.fingerprint("encode"), self.regions_digest)
 
