@@ -220,3 +220,9 @@ class PatchGrid:
         total = until(right, bottom) - until(left, bottom) - until(right, top) + until(left, top)
         area = (right - left) * (bottom - top)
         return np.divide(total, area, out=np.zeros_like(total), where=area > 0)
+
+
+def overlaps_image(box: tuple[float, float, float, float], size: tuple[int, int]) -> bool:
+    """Whether a box (x, y, width, height) covers any of an image of (width, height) pixels."""
+    x, y, width, height = box
+    return x < size[0] and y < size[1] and x + width > 0 and y + height > 0

@@ -80,6 +80,8 @@ class ImageRecord:
     mm_per_pixel: float | None = None
     mask_file: str | None = None
     """Foreground mask of the same size, relative to the root; for scoring only, unless --use-masks says otherwise."""
+    animal_box: tuple[float, float, float, float] | None = None
+    """x, y, width, height of the box around the organism, in pixels; for scoring only."""
 
     def __post_init__(self) -> None:
         if not self.individual_id:
@@ -198,12 +200,15 @@ class Collection:
             raise StoreError(f"{path} does not exist; run `sae-traits extract` or `sae-traits run` first")
         table = pq.read_table(path)
         metadata = table.schema.metadata or {}
-        if b"root" not in metadata or table.schema.names != _IMAGE_SCHEMA.names:
+        absent = [name for name in _IMAGE_SCHEMA.names if name not in table.schema.names]
+        if b"root" not in metadata or not set(absent) <= {"animal_box"}:
             raise StoreError(f"{path} is not a table of images written by sae-traits {_IMAGE_SCHEMA.names}")
         records = []
         for row in table.to_pylist():
             taxon = Taxon.from_dict(row)
-            records.append(ImageRecord(taxon=taxon, **{k: v for k, v in row.items() if k not in RANKS}))
+            box = row.pop("animal_box", None)  # which tables of runs before there was this column do not have
+            values = {k: v for k, v in row.items() if k not in RANKS}
+            records.append(ImageRecord(taxon=taxon, animal_box=None if box is None else tuple(box), **values))
         note = metadata.get(b"note", b"").decode() or None
         return cls(Path(metadata[b"root"].decode()), tuple(records), note=note)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,6 +65,56 @@ def faithfulness(arguments: argparse.Namespace) -> int:
     kept = f"\nkept in {context.folder.faithfulness}; sae-traits evaluate {arguments.run} puts them into the report"
     show(scores.to_dict(), [*scores.lines(), kept], arguments)
     return PARTLY_DONE if scores.n_open else DONE
+
+
+def _parts_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="Folder of an annotated run.")
+    parser.add_argument(
+        "--keypoints", type=Path, metavar="FILE", help="Table with image, part, x, y (and visible), or COCO keypoints."
+    )
+    parser.add_argument(
+        "--part-masks", type=Path, metavar="DIR", help="Masks as DIR/IMAGE/PART.png or DIR/PART/IMAGE.png."
+    )
+    parser.add_argument(
+        "--boxes", type=Path, metavar="FILE", help="Table with image, x, y, width, height, or COCO annotations."
+    )
+    parser.add_argument(
+        "--baselines",
+        nargs="*",
+        choices=["random", "k_means", "pca", "nmf"],
+        default=["random", "k_means"],
+        help="Dictionaries to compare with; fitted where they are not there. Default: random k_means.",
+    )
+
+
+@command(
+    "Measure whether regions lie on parts of the organism, beside random directions and k-means.",
+    _parts_arguments,
+    examples="""\
+examples:
+  sae-traits parts runs/moths --keypoints landmarks.csv
+  sae-traits parts runs/moths --part-masks masks/ --boxes boxes.csv --baselines random k_means pca
+  sae-traits parts runs/moths
+
+Masks and boxes of the collection's own table are used, too. Without any truth it says how well a latent's place
+repeats in held-out images.""",
+)
+def parts(arguments: argparse.Namespace) -> int:
+    from sae_traits.runs.context import Context
+    from sae_traits.steps.parts import write_parts
+
+    context = Context.open(arguments.run, STEPS)
+    with context.writing():
+        evidence = write_parts(
+            context,
+            keypoints=arguments.keypoints,
+            part_masks=arguments.part_masks,
+            boxes=arguments.boxes,
+            baselines=arguments.baselines,
+        )
+    kept = f"\nkept in {context.folder.parts}; sae-traits evaluate {arguments.run} puts it into the report"
+    show(dataclasses.asdict(evidence), [*evidence.lines(), kept], arguments)
+    return DONE
 
 
 def _evaluate_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:

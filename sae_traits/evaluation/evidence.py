@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +16,13 @@ from sae_traits.traits.table import read_traits
 if TYPE_CHECKING:
     from sae_traits.config.zero_shot import ZeroShotConfig
     from sae_traits.describers import Describer
+    from sae_traits.evaluation.part_evidence import PartEvidence
+    from sae_traits.evaluation.part_regions import Method
     from sae_traits.models.clip.model import CLIP
     from sae_traits.traits.contact_sheet import OpenPicture
     from sae_traits.traits.faithfulness import Faithfulness
     from sae_traits.traits.ledger import Ledger
+    from sae_traits.traits.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,12 @@ class Evidence:
     workers: int = 0
     """Processes that read images; 0 reads them in this one."""
     seed: int = 0
+    part_evidence: PartEvidence | None = None
+    """What the command `parts` measured of these regions, where that was done."""
+    part_methods: Callable[[], Mapping[str, Method]] | None = None
+    """Gives the regions and codes of the run and of its baselines; None where regions have no latents or labels."""
+    plan_with: Callable[[Collection], Plan] | None = None
+    """The regions that the run would have with other labels; given with the methods."""
     opened_picture: OpenPicture | None = None
     """Gives a picture of an image, of any size and of the same shape; None opens the photograph."""
 

@@ -36,6 +36,8 @@ class Row:
     mm_per_pixel: float | None = None
     mask_file: str | None = None
     """As `file`."""
+    animal_box: tuple[float, float, float, float] | None = None
+    """x, y, width, height in pixels; its size is positive, but it may reach out of the image."""
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Row:

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError, ImageError
+from sae_traits.geometry import overlaps_image
 from sae_traits.images.decode import ImageFacts, examine_image, open_mask
 from sae_traits.images.listing import Listing, Row
 from sae_traits.images.names import MAX_LENGTH, ParsedName, parse_name
@@ -158,8 +159,9 @@ def _examine_row(root: Path, placed: tuple[Row, Taxon]) -> tuple[_Examined | Non
         facts = examine_image(root / row.file)
     except ImageError as error:
         return None, [Problem(row.file, str(error))]
+    row, complaints = _with_usable_box(row, facts)
     if row.mask_file is None:
-        return _Examined(row, taxon, facts), []
+        return _Examined(row, taxon, facts), complaints
     try:
         mask = open_mask(root / row.mask_file)
         height, width = mask.shape
@@ -169,8 +171,16 @@ def _examine_row(root: Path, placed: tuple[Row, Taxon]) -> tuple[_Examined | Non
             raise ImageError("it has no foreground, which is what lies above 127 of 255")
     except ImageError as error:
         complaint = f"mask {row.mask_file}: {error}; the image goes without it"
-        return _Examined(replace(row, mask_file=None), taxon, facts), [Problem(row.file, complaint)]
-    return _Examined(row, taxon, facts), []
+        return _Examined(replace(row, mask_file=None), taxon, facts), [*complaints, Problem(row.file, complaint)]
+    return _Examined(row, taxon, facts), complaints
+
+
+def _with_usable_box(row: Row, facts: ImageFacts) -> tuple[Row, list[Problem]]:
+    """The row, without a box that lies beside its image."""
+    if row.animal_box is None or overlaps_image(row.animal_box, (facts.width, facts.height)):
+        return row, []
+    complaint = f"its box lies outside of its {facts.width} x {facts.height} pixels; the image goes without it"
+    return replace(row, animal_box=None), [Problem(row.file, complaint)]
 
 
 def _splits(examined: Sequence[_Examined], groups: Sequence[int], config: CollectionConfig) -> list[Split]:
@@ -210,6 +220,7 @@ def _record(item: _Examined, split: Split) -> ImageRecord:
         source_revision=row.source_revision,
         mm_per_pixel=row.mm_per_pixel,
         mask_file=row.mask_file,
+        animal_box=row.animal_box,
     )
 
 

@@ -10,7 +10,7 @@ import codecs
 import csv
 import math
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -37,9 +37,14 @@ TABLE_COLUMNS = {
     "source_revision": ("source_revision",),
     "mm_per_pixel": ("mm_per_pixel",),
     "mask_file": ("mask_file",),
+    "box_x": ("bbox_x",),
+    "box_y": ("bbox_y",),
+    "box_width": ("bbox_width", "bbox_w"),
+    "box_height": ("bbox_height", "bbox_h"),
 }
 """What a row has -> names of a column that says it; `file` is needed, and with labels `species`."""
-_OF_LABELS = (*RANKS, "split", "mask_file")
+BOX_COLUMNS = ("box_x", "box_y", "box_width", "box_height")
+_OF_LABELS = (*RANKS, "split", "mask_file", *BOX_COLUMNS)
 """Not read where no labels are wanted."""
 
 Cells = dict[str, str | None]
@@ -145,6 +150,11 @@ def _row(cells: Cells, check_inside: Callable[[str], None]) -> tuple[Row, list[s
             mask_file = _file(written_mask, check_inside)
         except CollectionError as error:
             complaints.append(f"mask {written_mask}: {error}; the image goes without it")
+    try:
+        animal_box = box_of([cells.get(what) for what in BOX_COLUMNS])
+    except CollectionError as error:
+        animal_box = None
+        complaints.append(f"its box: {error}; the image goes without it")
     row = Row(
         file=file,
         label=cells.get("species"),
@@ -157,6 +167,7 @@ def _row(cells: Cells, check_inside: Callable[[str], None]) -> tuple[Row, list[s
         source_revision=cells.get("source_revision"),
         mm_per_pixel=scale,
         mask_file=mask_file,
+        animal_box=animal_box,
     )
     return row, complaints
 
@@ -183,22 +194,55 @@ def _file(written: str, check_inside: Callable[[str], None]) -> str:
     return file
 
 
-def _positive(written: str) -> float:
+def box_of(cells: Sequence[str | None]) -> tuple[float, float, float, float] | None:
+    """Read the box in four cells: x, y, width, height; None where all are empty.
+
+    Raises:
+        CollectionError: some are empty, no numbers, or the size is not positive.
+    """
+    if all(cell is None for cell in cells):
+        return None
+    if any(cell is None for cell in cells):
+        raise CollectionError("it needs x, y, width and height")
+    x, y, width, height = (str(cell) for cell in cells)
+    return number_of(x), number_of(y), _positive(width), _positive(height)
+
+
+def number_of(written: str) -> float:
+    """Read a number, whose decimal sign may be a comma.
+
+    Raises:
+        CollectionError: it is none, or not finite.
+    """
     try:
         number = float(written.replace(",", ".", 1))
     except ValueError as error:
         raise CollectionError(f"{written!r} is not a number") from error
-    if not (math.isfinite(number) and number > 0):
+    if not math.isfinite(number):
+        raise CollectionError(f"{written!r} is not a number")
+    return number
+
+
+def _positive(written: str) -> float:
+    number = number_of(written)
+    if number <= 0:
         raise CollectionError(f"{written!r} is not a positive number")
     return number
 
 
-def open_table(path: Path) -> tuple[list[str], Callable[[dict[str, str]], Iterator[Cells]]]:
-    """Read the names of a table's columns, and return what reads some of them, given what they say."""
+def open_table(
+    path: Path, key: Sequence[str] = TABLE_COLUMNS["file"]
+) -> tuple[list[str], Callable[[dict[str, str]], Iterator[Cells]]]:
+    """Read the names of a table's columns, and return what reads some of them, given what they say.
+
+    Args:
+        path: of a text or Parquet file.
+        key: names of the column by which the header of a text file is known.
+    """
     if path.suffix.lower() == ".parquet":
         names, rows_of = _open_parquet(path)
     else:
-        names, rows_of = _open_text(path)
+        names, rows_of = _open_text(path, key)
     called: dict[str, list[str]] = {}
     for name in names:
         called.setdefault(plain(name), []).append(name)
@@ -223,9 +267,9 @@ class _Layout:
     """Lines above the header."""
 
 
-def _open_text(path: Path) -> tuple[list[str], Callable[[dict[str, str]], Iterator[Cells]]]:
+def _open_text(path: Path, key: Sequence[str]) -> tuple[list[str], Callable[[dict[str, str]], Iterator[Cells]]]:
     try:
-        layout = _layout(path)
+        layout = _layout(path, key)
     except OSError as error:
         raise CollectionError(f"cannot read {path}: {error.strerror}") from error
     names = [name.strip() for name in next(_lines(path, layout), [])]
@@ -245,8 +289,8 @@ def _open_text(path: Path) -> tuple[list[str], Callable[[dict[str, str]], Iterat
     return names, rows
 
 
-def _layout(path: Path) -> _Layout:
-    """Find how a file holds its table: the header is the first line with a column `file`, or else the first one."""
+def _layout(path: Path, key: Sequence[str]) -> _Layout:
+    """Find how a file holds its table: the header is the first line with a column of `key`, or else the first one."""
     encoding = _encoding(path)
     usual = "\t" if path.suffix.lower() == ".tsv" else ","
     with path.open(encoding=encoding, newline=None) as stream:
@@ -257,7 +301,7 @@ def _layout(path: Path) -> _Layout:
     for delimiter in dict.fromkeys((usual, ",", ";", "\t")):
         for number, line in enumerate(lines):
             cells = {plain(cell.strip().strip('"')) for cell in line.split(delimiter)}
-            if any(plain(name) in cells for name in TABLE_COLUMNS["file"]) and len(cells) > 1:
+            if any(plain(name) in cells for name in key) and len(cells) > 1:
                 return _Layout(encoding, delimiter, number)
     return _Layout(encoding, usual, next((number for number, line in enumerate(lines) if line.strip()), 0))
 

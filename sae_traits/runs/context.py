@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from PIL import Image
 
+    from sae_traits.config.regions import Regions
     from sae_traits.describers import Describer
+    from sae_traits.evaluation.part_evidence import PartEvidence
     from sae_traits.evaluation.results import Results
     from sae_traits.evaluation.tasks.base import EvaluationTask
     from sae_traits.features.backbone import Backbone
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from sae_traits.release.facts import Calls
     from sae_traits.sae.model import SAE
     from sae_traits.traits.asking import Pictures
+    from sae_traits.traits.encode import Codes
     from sae_traits.traits.faithfulness import Faithfulness
     from sae_traits.traits.ledger import Ledger
     from sae_traits.traits.plan import Plan
@@ -287,14 +290,19 @@ class Context:
     def plan(self) -> Plan:
         """Which regions are described, from what the step `encode` made."""
         from sae_traits.traits.encode import Codes
-        from sae_traits.traits.plan import plan_regions
 
         regions = self.config.regions
+        return self.plan_of(regions, self.collection, Codes.open(self.folder.codes) if regions.has_latents else None)
+
+    def plan_of(self, regions: Regions, collection: Collection, codes: Codes | None) -> Plan:
+        """Which regions of another kind, or of the images with other labels, would be described."""
+        from sae_traits.traits.plan import plan_regions
+
         return plan_regions(
             regions,
-            self.collection,
+            collection,
             self.features.info,
-            codes=Codes.open(self.folder.codes) if regions.has_latents else None,
+            codes=codes,
             class_maps=self.folder.class_maps,
             released=self.released_latents,
         )
@@ -364,6 +372,25 @@ class Context:
         values = json.loads(self.folder.faithfulness.read_text(encoding="utf-8"))
         is_of_now = values["annotate"] == self.steps.fingerprint("annotate")
         return Faithfulness.from_dict(values) if is_of_now else None
+
+    @property
+    def part_evidence(self) -> PartEvidence | None:
+        """What the command `parts` measured, if it was of the present codes and regions."""
+        from sae_traits.evaluation.part_evidence import read_part_evidence
+
+        if not self.folder.parts.is_file() or not self.steps.is_current("encode"):
+            return None
+        return read_part_evidence(self.folder.parts, self.steps.fingerprint("encode"), self.regions_digest)
+
+    @property
+    def regions_digest(self) -> str:
+        """Hash of the options that pick regions, and of the labels."""
+        import hashlib
+
+        from sae_traits.config.tree import as_dict
+
+        labels = self.collection.digest("taxon", "individual_id", "split")
+        return hashlib.sha256(f"{as_dict(self.config.regions)} {labels}".encode()).hexdigest()
 
     @cached_property
     def clip(self) -> CLIP | None:

@@ -61,6 +61,10 @@ class RunFolder:
         """A dictionary to compare the SAE with."""
         return self.path / "baselines" / kind
 
+    def baseline_codes(self, kind: str) -> Path:
+        """Sparse codes of a dictionary that the SAE is compared with."""
+        return self.path / "baselines" / "codes" / kind
+
     @property
     def class_maps(self) -> Path:
         """Grad-CAM's map of every image."""
@@ -109,6 +113,11 @@ class RunFolder:
     def results(self) -> Path:
         """What was evaluated."""
         return self.evaluation / "results.json"
+
+    @property
+    def parts(self) -> Path:
+        """Part evidence, and of which codes and files."""
+        return self.evaluation / "parts.json"
 
     @property
     def embeddings(self) -> Path:

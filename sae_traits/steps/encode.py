@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import replace
-
 import numpy as np
 
 from sae_traits.config import GradCAMRegions, ReleasedLatents, WholeImage
 from sae_traits.config.regions import LatentRegions, RegionsOfLatents
 from sae_traits.config.tree import as_dict
-from sae_traits.errors import CheckpointError, ConfigError
 from sae_traits.features.backbone import choose_device
 from sae_traits.features.gradcam import load_gradcam
-from sae_traits.io import replacing
-from sae_traits.logging import say
+from sae_traits.runs.baselines import make_baseline
 from sae_traits.runs.context import Context
 from sae_traits.runs.record import Counts
-from sae_traits.sae.baselines import fit_to_source
-from sae_traits.sae.measuring import measure_on_held_out
-from sae_traits.sae.model import SAE
 from sae_traits.traits.class_maps import write_class_maps
 from sae_traits.traits.encode import encode_collection
 from sae_traits.traits.plan import thresholds_of
@@ -74,7 +66,7 @@ def _inputs(context: Context, regions: RegionsOfLatents) -> Counts:
 def _write_codes(context: Context, regions: RegionsOfLatents) -> Counts:
     device = choose_device(context.config.features.device)
     if context.dictionary_folder != context.folder.sae:
-        _make_baseline(context, regions.kind)
+        make_baseline(context, regions.kind)
     dictionary = context.dictionary
     assert dictionary is not None
     if (released := context.released_latents) is not None:
@@ -83,26 +75,3 @@ def _write_codes(context: Context, regions: RegionsOfLatents) -> Counts:
     codes = encode_collection(dictionary, context.features, thresholds, context.folder.codes)
     dictionary.cpu()
     return {"n_latents_used": int(np.isfinite(codes.thresholds).sum()), "n_parts": len(codes.parts)}
-
-
-def _make_baseline(context: Context, kind: str) -> None:
-    """Fit a baseline as large and as sparse as the SAE, measure it and keep it, unless that is done."""
-    source, rows, folder = context.features, context.collection.rows("train"), context.folder.baseline(kind)
-    if not len(rows):
-        raise ConfigError(f"there are no training images to fit --regions {kind} to; lower the shares of the others")
-    config = context.sae.config
-    n_latents, seed = config.n_latents, int(config.training.get("settings", {}).get("seed", 0))
-    k = config.k or max(1, round(config.training["metrics"]["l0"]))
-    settings = f"{source.fingerprint} {n_latents} {k} {seed}".encode()
-    fitted_to = hashlib.sha256(settings + rows.tobytes()).hexdigest()[:16]
-    if folder.exists():
-        try:
-            if SAE.from_pretrained(folder).config.training.get("fitted_to") == fitted_to:
-                return
-        except CheckpointError as error:
-            say(f"{error}; the baseline is fitted again")
-    sae = fit_to_source(kind, source, rows, n_latents, k=k, seed=seed)
-    sae.config = replace(sae.config, training=sae.config.training | {"fitted_to": fitted_to})
-    measure_on_held_out([sae], source, context.collection, choose_device(context.config.features.device))
-    with replacing(folder) as partial:
-        sae.save_pretrained(partial)

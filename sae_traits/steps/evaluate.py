@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
+from sae_traits.config import SAERegions
 from sae_traits.config.tree import as_dict
 from sae_traits.evaluation.evidence import Evidence, StoredTraits
 from sae_traits.evaluation.report import write_report
 from sae_traits.evaluation.results import run_tasks
 from sae_traits.evaluation.tasks import TASKS
 from sae_traits.io import hash_of_file
+from sae_traits.runs.baselines import BASELINES, can_be_compared, methods_of, plan_with_labels_of
 from sae_traits.runs.context import Context
 from sae_traits.runs.record import Counts
 
@@ -22,6 +25,10 @@ def evaluate(context: Context) -> None:
         CollectionError: an image or a mask cannot be read any more.
     """
     config, folder, faithfulness = context.config, context.folder, context.faithfulness
+    part_evidence = context.part_evidence
+    # An SAE is compared with baselines, unless each would run the backbone over all images again.
+    is_compared = isinstance(config.regions, SAERegions) and not config.features.stream
+    baselines = BASELINES if is_compared else ()
     zero_shot, clip = config.zero_shot, context.clip
 
     if clip is not None:
@@ -44,6 +51,9 @@ def evaluate(context: Context) -> None:
                 embeddings=folder.embeddings,
                 batch_size=config.features.image_batch_size,
                 workers=config.features.workers,
+                part_evidence=part_evidence,
+                part_methods=partial(methods_of, context, baselines) if can_be_compared(context) else None,
+                plan_with=partial(plan_with_labels_of, context),
                 opened_picture=context.open_picture,
             )
             results = run_tasks(evidence, (*TASKS, *context.extra_tasks))
@@ -53,6 +63,7 @@ def evaluate(context: Context) -> None:
     common_names = zero_shot.common_names if zero_shot else None
     inputs = {
         "masks": context.steps.fingerprint("collect"),
+        "parts": hash_of_file(folder.parts) if part_evidence else None,
         "faithfulness": faithfulness.to_dict() if faithfulness else None,
         "zero_shot": as_dict(zero_shot),
         "clip": clip.info.to_dict() if clip else None,

@@ -17,8 +17,8 @@ from PIL import Image
 
 from sae_traits.describers.colours import color_family
 from sae_traits.errors import CollectionError
+from sae_traits.evaluation.placement import random_placement
 from sae_traits.evaluation.statistics import Interval, bootstrap_interval
-from sae_traits.evaluation.tasks.localisation import random_placement
 from sae_traits.geometry import PatchGrid
 from sae_traits.schema import BackboneInfo, Collection, ImageRecord, Trait
 from sae_traits.testbench.drawn import Truth, part_labels_file

@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -100,6 +101,23 @@ def test_an_image_that_cannot_be_opened_takes_no_place_in_a_split(images):
         shutil.copytree(root, copy)
         (copy / "Danaus_plexippus" / broken).write_bytes(b"")
         assert [s.split for s in read_collection(config_of(copy)).images] == ["train"]
+
+
+def test_boxes_come_with_the_collection_and_one_beside_its_image_is_reported(images, tmp_path):
+    root = images(species_files(a=2))
+    rows = [("a/000.png", "Danaus plexippus", 1, 2, 30, 4), ("a/001.png", "Danaus plexippus", 12, 2, 3, 4)]
+    columns = ["file", "species", "bbox_x", "bbox_y", "bbox_width", "bbox_height"]
+    pd.DataFrame(rows, columns=columns).to_csv(root / "table.csv", index=False)
+    collection = read_collection(config_of(root / "table.csv"))
+    assert [record.animal_box for record in collection.images] == [(1, 2, 30, 4), None]
+    assert [(problem.file, problem.reason) for problem in collection.problems] == [
+        ("a/001.png", "its box lies outside of its 12 x 8 pixels; the image goes without it")
+    ]
+    collection.save(tmp_path / "images.parquet")
+    assert Collection.load(tmp_path / "images.parquet").images == collection.images
+    table = pq.read_table(tmp_path / "images.parquet")
+    pq.write_table(table.drop_columns(["animal_box"]), tmp_path / "former.parquet")  # as runs before had it
+    assert [r.animal_box for r in Collection.load(tmp_path / "former.parquet").images] == [None, None]
 
 
 def test_a_table_becomes_a_collection(images, caplog, capsys):

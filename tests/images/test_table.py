@@ -345,3 +345,22 @@ def test_any_bytes_give_rows_or_a_reason(tmp_path, content, suffix):
     with suppress(CollectionError):
         columns = names_of(path)
         assert all(row.keys() == set(columns) for row in cells_of(path, columns))
+
+
+def test_boxes_are_read_and_those_that_are_none_reported(listed):
+    listing = listed(
+        "file,species,bbox_x,bbox_y,bbox_w,bbox_height",
+        "a.jpg,Danaus plexippus,-1,2.5,30,40",
+        "c.jpg,Danaus plexippus,1,2,3,",
+        "deep/b.jpg,Danaus plexippus,1,2,0,4",
+    )
+    assert [row.animal_box for row in listing.rows] == [(-1, 2.5, 30, 40), None, None]
+    assert [problem.reason for problem in listing.problems] == [
+        "its box: it needs x, y, width and height; the image goes without it",
+        "its box: '0' is not a positive number; the image goes without it",
+    ]
+
+
+def test_an_image_without_a_box_has_nothing_to_report(listed):
+    listing = listed("file,species,bbox_x,bbox_y,bbox_width,bbox_height", "a.jpg,Danaus plexippus,,NA,,")
+    assert (listing.rows[0].animal_box, listing.problems) == (None, ())

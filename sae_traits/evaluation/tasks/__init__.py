@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sae_traits.evaluation.tasks.base import EvaluationTask
 from sae_traits.evaluation.tasks.localisation import Localisation
+from sae_traits.evaluation.tasks.parts import Parts
 from sae_traits.evaluation.tasks.species_traits import SpeciesTraits
 from sae_traits.evaluation.tasks.text_quality import TextQuality
 from sae_traits.evaluation.tasks.zero_shot import ZeroShot
@@ -12,5 +13,6 @@ TASKS: tuple[EvaluationTask, ...] = (
     SpeciesTraits(),
     TextQuality(),
     Localisation(),
+    Parts(),
     ZeroShot(),
 )

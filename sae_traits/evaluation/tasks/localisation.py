@@ -1,4 +1,4 @@
-"""Do the regions lie on the animal? Scored on foreground masks; which regions there are never depends on them."""
+"""Do the regions lie on the animal? Scored on masks or boxes; which regions there are never depends on them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from sae_traits.errors import ConfigError
 from sae_traits.evaluation.evidence import Evidence
+from sae_traits.evaluation.part_truth import painted
+from sae_traits.evaluation.placement import random_placement
 from sae_traits.evaluation.statistics import Interval, bootstrap_interval
 from sae_traits.geometry import PatchGrid
 from sae_traits.images.decode import open_mask
@@ -36,12 +37,12 @@ class LocalisationResult:
 
 
 class Localisation:
-    """Scores regions on the masks of their images, where there are any."""
+    """Scores regions on the masks of their images, or on their boxes, where there are any."""
 
     name, heading, result = "localisation", "Regions on the animal", LocalisationResult
 
     def run(self, evidence: Evidence) -> LocalisationResult | None:
-        """Score the regions; None where no image with traits has a mask."""
+        """Score the regions; None where no image with traits has a mask or box."""
         collection, seed = evidence.collection, evidence.seed
         generator = np.random.default_rng(seed)
         observed, expected, rows = [], [], []
@@ -80,37 +81,8 @@ class Localisation:
 
 
 def patches_on_animal(collection: Collection, record: ImageRecord, grid: PatchGrid) -> NDArray[np.float64] | None:
-    """Share of each patch of an image that lies on the animal `[n_patches]`; None where it has no mask."""
+    """Share of each patch of an image that lies on its mask, or else in its box `[n_patches]`; None without either."""
     mask_path = collection.mask_path(record)
-    return None if mask_path is None else grid.patch_means(open_mask(mask_path))
-
-
-def random_placement(patches: ArrayLike, grid: PatchGrid, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Shift a shape of patches `[n]` to a random place, uniform over all shifts that keep it on the grid's valid ones.
-
-    Returns:
-        Patch indices of the shifted region, in the same order `[n]`; its own place is one of the possible ones.
-
-    Raises:
-        ConfigError: the shape fits nowhere, because it is of another grid or lies on padding.
-    """
-    shape = np.asarray(patches, dtype=np.intp)
-    rows, columns = np.divmod(shape, grid.columns)
-    rows, columns = rows - rows.min(), columns - columns.min()
-    valid = np.zeros(grid.n_patches, dtype=bool)
-    valid[grid.valid] = True
-    valid = valid.reshape(grid.rows, grid.columns)
-    # fits[r, c]: every patch of the shape is valid when the upper left corner of its bounding box lies at (r, c).
-    height, width = grid.rows - rows.max(), grid.columns - columns.max()
-    fits = np.full((max(height, 0), width), shape.max() < grid.n_patches)
-    if fits.any():
-        for row, column in zip(rows, columns, strict=True):
-            fits &= valid[row : row + height, column : column + width]
-    places = np.argwhere(fits)
-    if len(places) == 0:
-        raise ConfigError(
-            f"a region of {len(shape)} patches fits nowhere on the {grid.rows} x {grid.columns} patches of this image; "
-            "the regions must come from the same backbone and framing as the grid"
-        )
-    top, left = places[rng.integers(len(places))]
-    return (rows + top) * grid.columns + columns + left
+    if mask_path is not None:
+        return grid.patch_means(open_mask(mask_path))
+    return None if record.animal_box is None else grid.patch_means(painted([record.animal_box], grid.source))

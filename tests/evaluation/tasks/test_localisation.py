@@ -102,6 +102,16 @@ def test_photographs_without_labels_are_scored_but_of_no_species(collection):
     assert (score.on_animal.mean, score.by_species) == (1, {})
 
 
+def test_a_box_stands_for_the_mask_of_an_image_without_one(collection):
+    boxed = [dataclasses.replace(record, animal_box=(0.0, 0.0, 20.0, 40.0)) for record in collection.images]
+    score = score_on_masks(dataclasses.replace(collection, images=tuple(boxed)), [trait(2, 0), trait(2, 1)])
+    assert score is not None
+    assert score.on_animal.mean == 0.5
+    score = score_on_masks(dataclasses.replace(collection, images=tuple(boxed)), [trait(0, 1)])
+    assert score is not None
+    assert score.on_animal.mean == 1, "the mask is twice as wide"
+
+
 def test_images_without_a_mask_are_not_scored(collection):
     assert score_on_masks(collection, [trait(2, 0)]) is None
     assert score_on_masks(collection, []) is None

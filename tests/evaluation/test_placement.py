@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis.strategies import data, integers, lists
 
 from sae_traits.errors import ConfigError
-from sae_traits.evaluation.tasks.localisation import random_placement
+from sae_traits.evaluation.placement import mean_over_placements, random_placement
 
 
 def shape(patches, grid):
@@ -46,3 +46,21 @@ def test_a_region_of_another_grid_is_refused(patches):
     grid = square_grid("letterbox", source=(40, 10), size=40, patch=10)
     with pytest.raises(ConfigError, match="fits nowhere"):
         random_placement(patches, grid, np.random.default_rng(0))
+
+
+def test_the_mean_over_placements_is_that_of_every_place_where_the_shape_fits():
+    grid = square_grid("squash", source=(40, 40), size=40, patch=10)
+    values = np.arange(16.0)
+    assert mean_over_placements([3], values, grid) == 7.5
+    assert mean_over_placements(np.arange(16), values, grid) == 7.5
+    # Four in a row fit only where they begin at the left: every patch counts once. Two of three columns do not.
+    assert mean_over_placements([4, 5, 6, 7], values, grid) == 7.5
+    left_column = np.tile([1.0, 0.0, 0.0, 0.0], 4)
+    assert mean_over_placements([0, 1, 2], left_column, grid) == 1 / 6
+
+
+def test_the_mean_over_placements_leaves_out_padding():
+    grid = square_grid("letterbox", source=(40, 10), size=40, patch=10)
+    values = np.full(16, 5.0)
+    values[grid.valid] = 1
+    assert mean_over_placements(grid.valid[:1], values, grid) == 1

@@ -1,0 +1,390 @@
+"""Part evidence of a run: the measures of `evaluation.parts` for the SAE and its baselines, side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from sae_traits.errors import StoreError, one_line
+from sae_traits.evaluation.part_regions import FiringTable, Foreground, Method, RegionTable, gather
+from sae_traits.evaluation.part_truth import PartTruth
+from sae_traits.evaluation.parts import (
+    MIN_REGIONS,
+    Ratio,
+    detectors,
+    difference_over_species,
+    held_out_part,
+    location_explained,
+    mean_per_species,
+    permuted_detectors,
+    permuted_held_out_part,
+    permuted_purity,
+    purity,
+)
+from sae_traits.evaluation.statistics import Interval, Number
+from sae_traits.io import write_text
+from sae_traits.rendering import MISSING
+from sae_traits.schema import BackboneInfo, Collection, Problem, Taxon
+from sae_traits.traits.plan import Plan
+
+MEASURES = {
+    "inside": "area inside the animal",
+    "inside_significant": "area inside, significant regions",
+    "pointing": "pointing game",
+    "purity": "purity",
+    "held_out_part": "held-out part, all latents",
+    "held_out_part_learnt": f"held-out part, latents with {MIN_REGIONS} training regions on it",
+    "location": "R2 of location on the animal",
+    "repeats": "R2 of place, without truth",
+}
+"""Name of a measure -> what a table calls it."""
+
+
+TITLE_WIDTH, WIDTH = 58, 18
+"""Letters of the columns of a table on a terminal."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """A measure of one method."""
+
+    value: Number
+    """Over all species."""
+    null: Number
+    """What it would be by chance; NaN where 0 is that."""
+    by_species: dict[str, Number]
+    """Species of which nothing was measured are left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorCounts:
+    """How many latents detect a part."""
+
+    n_latents: int
+    null: float
+    """The same with the peaks of each image dealt anew."""
+    by_part: dict[str, int]
+    by_species: dict[str, int]
+    """From the images of one species alone."""
+    n_parts: int
+    """Parts with a detector."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodEvidence:
+    """What was measured of the regions of one method."""
+
+    n_regions: int
+    """Of a baseline at most as many per image as the run has, the strongest."""
+    n_significant: int
+    measures: dict[str, Measure]
+    """By the names of MEASURES; what could not be measured is left out."""
+    detectors: DetectorCounts | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What a contrast makes of some labels."""
+
+    n_significant: int
+    """Pairs of species and latent with a q-value of at most 0.05."""
+    n_regions: int
+    """Regions that are described."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartEvidence:
+    """The part evidence of a run."""
+
+    parts: tuple[str, ...]
+    n_images: int
+    n_species: int
+    methods: dict[str, MethodEvidence]
+    """By the kind of regions, that of the run first."""
+    differences: dict[str, dict[str, Interval]]
+    """Name of a baseline -> of a measure -> the run's value minus the baseline's, on as many regions per image of both,
+    the strongest; 95 % over species."""
+    labels: Exported
+    """With the labels as they are."""
+    shuffled_labels: Exported
+    """With the species of the training individuals dealt anew."""
+    problems: tuple[Problem, ...] = ()
+    """What of the files with parts could not be used."""
+
+    def value(self, method: str, measure: str) -> float:
+        """A measure over all species; NaN where it could not be taken."""
+        measures = self.methods[method].measures
+        return measures[measure].value if measure in measures else math.nan
+
+    @property
+    def rows(self) -> list[tuple[str, list[str]]]:
+        """The table of all methods: a title, and a value per method with chance in brackets."""
+        methods = list(self.methods.values())
+        rows = [
+            (title, [_cell(method.measures.get(measure)) for method in methods])
+            for measure, title in MEASURES.items()
+            if any(measure in method.measures for method in methods)
+        ]
+        counts = [method.detectors for method in methods]
+        if any(counts):
+            rows += [
+                ("latents that detect a part", [f"{c.n_latents} ({c.null:.0f})" if c else "" for c in counts]),
+                ("parts with a detector", [f"{c.n_parts} of {len(self.parts)}" if c else "" for c in counts]),
+            ]
+        return [*rows, ("regions", [f"{method.n_regions:,}" for method in methods])]
+
+    @property
+    def named_differences(self) -> dict[str, list[tuple[str, Interval]]]:
+        """The differences, by baseline, with the titles of the measures."""
+        return {
+            other: [(MEASURES[measure], interval) for measure, interval in of_measures.items()]
+            for other, of_measures in self.differences.items()
+        }
+
+    @property
+    def species_columns(self) -> list[str]:
+        """Titles of `species_rows`."""
+        return [MEASURES[measure] for measure in self._own.measures]
+
+    @property
+    def species_rows(self) -> list[tuple[str, list[str]]]:
+        """The measures of the run's own regions per species; a dash where nothing was measured."""
+        measures = self._own.measures.values()
+        names = sorted({name for measure in measures for name in measure.by_species})
+        return [(name, [_number(measure.by_species.get(name, math.nan)) for measure in measures]) for name in names]
+
+    @property
+    def _own(self) -> MethodEvidence:
+        return next(iter(self.methods.values()))
+
+    def lines(self) -> list[str]:
+        """The tables as text for a terminal."""
+        first = next(iter(self.methods))
+        lines = [
+            f"Part evidence from {self.n_images} images of {self.n_species} species; in brackets what chance gives",
+            "",
+            _line("", list(self.methods)),
+            *(_line(title, cells) for title, cells in self.rows),
+        ]
+        for other, differences in self.named_differences.items():
+            lines += ["", f"{first} minus {other}, as many regions per image of both; 95 % intervals over species"]
+            lines += [f"{title:<{TITLE_WIDTH}}  {interval}" for title, interval in differences]
+        lines += [
+            "",
+            f"{'what the contrast makes of':<{TITLE_WIDTH}}{'significant pairs':>{WIDTH}}{'regions':>{WIDTH}}",
+        ]
+        for title, row in (("the labels", self.labels), ("shuffled labels", self.shuffled_labels)):
+            lines.append(_line(title, [f"{row.n_significant:,}", f"{row.n_regions:,}"]))
+        return lines
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredPartEvidence:
+    """RUN/evaluation/parts.json."""
+
+    encode: str
+    """Fingerprint of the step that made the codes."""
+    regions: str
+    """Hash of the options that pick the regions, and of the labels."""
+    files: dict[str, str]
+    """What said where the parts are: option -> path."""
+    evidence: PartEvidence
+
+
+_ADAPTER = TypeAdapter(StoredPartEvidence)
+
+
+def write_part_evidence(path: Path, stored: StoredPartEvidence) -> None:
+    """Write part evidence as JSON; NaN is null."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, _ADAPTER.dump_json(stored, indent=2).decode() + "\n")
+
+
+def read_part_evidence(path: Path, encode: str, regions: str) -> PartEvidence | None:
+    """Read what `write_part_evidence` wrote; None where it is of other codes or regions.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
+    try:
+        stored = _ADAPTER.validate_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"cannot read {path} ({one_line(error)}); remove it, or run `sae-traits parts` again"
+        ) from error
+    return stored.evidence if (stored.encode, stored.regions) == (encode, regions) else None
+
+
+def measure_parts(
+    methods: Mapping[str, Method],
+    collection: Collection,
+    info: BackboneInfo,
+    truth: PartTruth,
+    plan_with: Callable[[Collection], Plan],
+    *,
+    foreground: Foreground | None = None,
+    seed: int = 0,
+) -> PartEvidence:
+    """Measure the regions of some methods on the same images, and what becomes of the first with shuffled labels.
+
+    Args:
+        methods: by name; the others are compared with the first.
+        collection: with labels.
+        info: the backbone of all of them.
+        truth: where the organisms and their parts are; what is not known is not measured.
+        plan_with: the regions of the first method for a collection with other labels.
+        foreground: see `gather`.
+        seed: of permutations and resamples.
+
+    Raises:
+        CollectionError: a mask cannot be read.
+    """
+    names = sorted({name for record in collection.images if (name := record.taxon.species) is not None})
+    species = {name: number for number, name in enumerate(names)}
+    tables = gather(methods, collection, info, truth, species, foreground)
+    n_parts = len(truth.parts)
+    n_latents = {name: method.codes.n_latents for name, method in methods.items()}
+    first, *others = tables
+    own, n_images = tables[first][0], len(collection.images)
+    n_own = own.per_image(n_images)
+    shown = {name: regions.strongest(n_own) for name, (regions, _) in tables.items()}
+    evidence = {
+        name: MethodEvidence(
+            n_regions=len(shown[name].image),
+            n_significant=int(shown[name].significant.sum()),
+            measures=_with_chance(shown[name], names, n_parts, seed),
+            detectors=_count_detectors(firings, n_latents[name], truth.parts, names, seed),
+        )
+        for name, (_, firings) in tables.items()
+    }
+    differences = {}
+    for other in others:
+        n_of_both = np.minimum(n_own, tables[other][0].per_image(n_images))
+        ratios = ratios_of(own.strongest(n_of_both), len(names), n_parts)
+        of_other = ratios_of(shown[other].strongest(n_of_both), len(names), n_parts)
+        differences[other] = {
+            measure: difference_over_species(of_other[measure], ratio, seed=seed)
+            for measure, ratio in ratios.items()
+            if measure in of_other
+        }
+    return PartEvidence(
+        parts=truth.parts,
+        n_images=len(np.unique(own.image)),
+        n_species=len(np.unique(own.species)),
+        methods=evidence,
+        differences=differences,
+        labels=count_exported(methods[first].plan),
+        shuffled_labels=count_exported(plan_with(with_shuffled_labels(collection, seed))),
+        problems=truth.files.problems,
+    )
+
+
+def ratios_of(regions: RegionTable, n_species: int, n_parts: int) -> dict[str, Ratio]:
+    """Each measure that can be taken of some regions, by the names of MEASURES."""
+    species, latent, part, held_out = regions.species, regions.latent, regions.part, regions.held_out
+    is_significant = np.where(regions.significant, regions.inside, np.nan)
+    ratios = {
+        "inside": mean_per_species(regions.inside, species, n_species),
+        "inside_significant": mean_per_species(is_significant, species, n_species),
+        "pointing": mean_per_species(regions.peak_inside, species, n_species),
+        "purity": purity(latent, part, species, n_species, n_parts),
+        "held_out_part": held_out_part(latent, part, species, held_out, n_species, n_parts),
+        "held_out_part_learnt": held_out_part(latent, part, species, held_out, n_species, n_parts, MIN_REGIONS),
+        "location": location_explained(regions.place, latent, species, held_out, n_species),
+        "repeats": location_explained(regions.estimated_place, latent, species, held_out, n_species),
+    }
+    return {name: ratio for name, ratio in ratios.items() if ratio.weight.sum() > 0}
+
+
+def chance_of(regions: RegionTable, n_species: int, n_parts: int, seed: int = 0) -> dict[str, float]:
+    """What each measure would be by chance, by the names of MEASURES; R2 is 0 then and not among them."""
+    species, latent, part, held_out = regions.species, regions.latent, regions.part, regions.held_out
+    is_significant = np.where(regions.significant, regions.chance, np.nan)
+    held_out_chance = {
+        name: permuted_held_out_part(latent, part, species, held_out, n_species, n_parts, needed, seed=seed).value
+        for name, needed in (("held_out_part", 1), ("held_out_part_learnt", MIN_REGIONS))
+    }
+    return {
+        "inside": mean_per_species(regions.chance, species, n_species).value,
+        "inside_significant": mean_per_species(is_significant, species, n_species).value,
+        "pointing": mean_per_species(regions.peak_chance, species, n_species).value,
+        "purity": permuted_purity(latent, part, species, n_species, n_parts, seed=seed).value,
+        **held_out_chance,
+    }
+
+
+def with_shuffled_labels(collection: Collection, seed: int = 0) -> Collection:
+    """The collection with the species of its training individuals dealt anew among them; other images keep theirs."""
+    taxa: dict[str, Taxon] = {}
+    for record in collection.images:
+        if record.split == "train":
+            taxa.setdefault(record.individual_id, record.taxon)
+    order = np.random.default_rng(seed).permutation(len(taxa))
+    values = list(taxa.values())
+    dealt = {individual: values[place] for individual, place in zip(taxa, order, strict=True)}
+    images = tuple(
+        replace(record, taxon=dealt[record.individual_id]) if record.split == "train" else record
+        for record in collection.images
+    )
+    return replace(collection, images=images)
+
+
+def count_exported(plan: Plan) -> Exported:
+    """Count what a plan would describe."""
+    n_significant = sum(choice.contrast.significant for latents in plan.chosen.values() for choice in latents.values())
+    return Exported(n_significant=n_significant, n_regions=sum(len(candidates) for _, candidates in plan.candidates()))
+
+
+def _cell(measure: Measure | None) -> str:
+    """A value, and in brackets what it would be by chance."""
+    if measure is None:
+        return ""
+    return _number(measure.value) if math.isnan(measure.null) else f"{measure.value:.3f} ({measure.null:.3f})"
+
+
+def _number(value: float) -> str:
+    return MISSING if math.isnan(value) else f"{value:.3f}"
+
+
+def _line(title: str, cells: Sequence[str]) -> str:
+    return f"{title:<{TITLE_WIDTH}}" + "".join(f"{cell:>{WIDTH}}" for cell in cells)
+
+
+def _with_chance(regions: RegionTable, names: Sequence[str], n_parts: int, seed: int) -> dict[str, Measure]:
+    """Every measure beside what it would be by chance."""
+    chance = chance_of(regions, len(names), n_parts, seed)
+    return {
+        measure: Measure(
+            value=ratio.value,
+            null=chance.get(measure, math.nan),
+            by_species={
+                name: value for name, value in zip(names, ratio.by_species.tolist(), strict=True) if value == value
+            },
+        )
+        for measure, ratio in ratios_of(regions, len(names), n_parts).items()
+    }
+
+
+def _count_detectors(
+    firings: FiringTable, n_latents: int, parts: tuple[str, ...], names: Sequence[str], seed: int
+) -> DetectorCounts | None:
+    if not len(firings.latent):
+        return None
+    found = detectors(firings.latent, firings.part, n_latents, len(parts))
+    by_species = {}
+    for number in np.unique(firings.species):
+        of = firings.species == number
+        of_species = detectors(firings.latent[of], firings.part[of], n_latents, len(parts))
+        by_species[names[number]] = int(of_species.any(axis=1).sum())
+    return DetectorCounts(
+        n_latents=int(found.any(axis=1).sum()),
+        null=permuted_detectors(firings.latent, firings.part, firings.image, n_latents, len(parts), seed=seed),
+        by_part=dict(zip(parts, found.sum(axis=0).tolist(), strict=True)),
+        by_species=by_species,
+        n_parts=int(found.any(axis=0).sum()),
+    )

@@ -1,0 +1,200 @@
+"""The regions of several methods on the same images, as arrays that the measures of `evaluation.parts` take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sae_traits.evaluation.part_truth import ON_ANIMAL, ImageTruth, PartTruth, centre_of, relative_place
+from sae_traits.evaluation.parts import UNKNOWN_PART
+from sae_traits.evaluation.placement import mean_over_placements
+from sae_traits.geometry import PatchGrid
+from sae_traits.logging import track
+from sae_traits.schema import BackboneInfo, Candidate, Collection
+from sae_traits.traits.encode import Codes, ImageCodes
+from sae_traits.traits.plan import Plan
+
+Foreground = Callable[[int], NDArray[np.float64] | None]
+"""Row of an image -> probability of each of its patches to show the organism `[n_patches]`; None where not known."""
+FOREGROUND_FROM = 0.5
+
+
+@dataclass(frozen=True)
+class Method:
+    """A dictionary: where it fires, and which regions a run with it describes."""
+
+    plan: Plan
+    codes: Codes
+
+
+@dataclass(frozen=True)
+class RegionTable:
+    """The regions of a method, one per row of each array."""
+
+    image: NDArray[np.int64]
+    rank: NDArray[np.int64]
+    """Place among the regions of its image, 0 the strongest."""
+    species: NDArray[np.int64]
+    latent: NDArray[np.int64]
+    significant: NDArray[np.bool_]
+    held_out: NDArray[np.bool_]
+    inside: NDArray[np.float64]
+    """Share of the region on the animal; NaN where that is unknown, as below."""
+    chance: NDArray[np.float64]
+    """The same at a random place."""
+    peak_inside: NDArray[np.float64]
+    """1 where the latent's strongest patch in the image is on the animal, else 0."""
+    peak_chance: NDArray[np.float64]
+    """Share of the image's patches that are."""
+    part: NDArray[np.int64]
+    place: NDArray[np.float64]
+    """Relative to the animal's box `[n, 2]`."""
+    estimated_place: NDArray[np.float64]
+    """Relative to the box of the estimated foreground, or to the image where there is none `[n, 2]`."""
+
+    def per_image(self, n_images: int) -> NDArray[np.int64]:
+        """How many regions each image has `[n_images]`."""
+        return np.bincount(self.image, minlength=n_images)
+
+    def strongest(self, n: NDArray[np.int64]) -> RegionTable:
+        """The strongest regions of each image, at most `n` of it `[n_images]`."""
+        kept = self.rank < n[self.image]
+        return RegionTable(*(getattr(self, field.name)[kept] for field in fields(self)))
+
+
+@dataclass(frozen=True)
+class FiringTable:
+    """Every latent that fires in a held-out image whose parts are known, with the part of its strongest patch."""
+
+    image: NDArray[np.int64]
+    species: NDArray[np.int64]
+    latent: NDArray[np.int64]
+    part: NDArray[np.int64]
+
+
+def gather(
+    methods: Mapping[str, Method],
+    collection: Collection,
+    info: BackboneInfo,
+    truth: PartTruth,
+    species: Mapping[str, int],
+    foreground: Foreground | None = None,
+) -> dict[str, tuple[RegionTable, FiringTable]]:
+    """Place the regions of all methods on what is known of their images.
+
+    Args:
+        methods: by name, all of the same images and backbone.
+        collection: with labels; images without a species are left out.
+        info: the backbone.
+        truth: what is known of the images.
+        species: number of each species.
+        foreground: an estimate of where the organism is; None takes the whole image.
+
+    Raises:
+        CollectionError: a mask cannot be read.
+    """
+    streams = [_Stream(method) for method in methods.values()]
+    regions: list[list[tuple[Any, ...]]] = [[] for _ in streams]
+    firings: list[list[tuple[int, ...]]] = [[] for _ in streams]
+    for row, record in enumerate(track(collection.images, "part evidence", len(collection.images), "image")):
+        found = [stream.at(row) for stream in streams]
+        if record.taxon.species is None:
+            continue
+        number, held_out = species[record.taxon.species], record.split != "train"
+        grid = info.grid((record.width, record.height))
+        of_image = truth.of(row, grid)
+        image = _Image(row, number, held_out, grid, of_image, _estimated_box(row, grid, foreground))
+        for (fired, candidates), rows in zip(found, regions, strict=True):
+            peaks = {} if fired is None else _peaks(fired)
+            rows += [image.region(rank, candidate, peaks) for rank, candidate in enumerate(candidates)]
+        if held_out and of_image is not None and of_image.knows_parts:
+            part_of_patch = np.array([of_image.part_of([patch]) for patch in range(grid.n_patches)])
+            for (fired, _), tables in zip(found, firings, strict=True):
+                peaks = {} if fired is None else _peaks(fired)
+                tables += [(row, number, latent, part_of_patch[patch]) for latent, patch in peaks.items()]
+    return {
+        name: (_region_table(rows), FiringTable(*np.array(tables, dtype=np.int64).reshape(-1, 4).T))
+        for name, rows, tables in zip(methods, regions, firings, strict=True)
+    }
+
+
+class _Stream:
+    """What a method has of one image after the other."""
+
+    def __init__(self, method: Method) -> None:
+        self._codes: Iterator[ImageCodes] = method.codes.images()
+        self._planned = method.plan.candidates()
+        self._next_codes = next(self._codes, None)
+        self._next_planned = next(self._planned, None)
+
+    def at(self, row: int) -> tuple[ImageCodes | None, list[Candidate]]:
+        """What fired in an image, and its candidates; rows are asked for in ascending order."""
+        fired, candidates = None, []
+        if self._next_codes is not None and self._next_codes.image == row:
+            fired, self._next_codes = self._next_codes, next(self._codes, None)
+        if self._next_planned is not None and self._next_planned[1][0][0].image == row:
+            candidates = [candidate for candidate, _ in self._next_planned[1]]
+            self._next_planned = next(self._planned, None)
+        return fired, candidates
+
+
+@dataclass(frozen=True)
+class _Image:
+    """What all regions of an image share."""
+
+    row: int
+    species: int
+    held_out: bool
+    grid: PatchGrid
+    truth: ImageTruth | None
+    estimated_box: tuple[float, float, float, float] | None
+
+    def region(self, rank: int, candidate: Candidate, peaks: Mapping[int, int]) -> tuple[Any, ...]:
+        """A row of the RegionTable."""
+        patches, truth = np.array(candidate.patches), self.truth
+        assert candidate.latent is not None
+        inside = chance = peak_inside = peak_chance = np.nan
+        if truth is not None and truth.on_animal is not None:
+            on_animal = truth.on_animal
+            inside, chance = float(on_animal[patches].mean()), mean_over_placements(patches, on_animal, self.grid)
+            peak_inside = float(on_animal[peaks[candidate.latent]] >= ON_ANIMAL)
+            peak_chance = float((on_animal[self.grid.valid] >= ON_ANIMAL).mean())
+        return (
+            self.row, rank, self.species, candidate.latent, candidate.significant, self.held_out,
+            inside, chance, peak_inside, peak_chance,
+            UNKNOWN_PART if truth is None else truth.part_of(patches),
+            np.full(2, np.nan) if truth is None else truth.place_of(patches),
+            relative_place(centre_of(patches, self.grid), self.estimated_box),
+        )  # fmt: skip
+
+
+def _peaks(fired: ImageCodes) -> dict[int, int]:
+    """The strongest patch of each latent that fired."""
+    return {latent: int(patches[values.argmax()]) for latent, patches, values in fired.groups()}
+
+
+def _estimated_box(
+    row: int, grid: PatchGrid, foreground: Foreground | None
+) -> tuple[float, float, float, float] | None:
+    """The box around the patches that probably show the organism, or around the image where nobody estimates."""
+    if foreground is None:
+        return (0.0, 0.0, float(grid.source[0]), float(grid.source[1]))
+    probability = foreground(row)
+    if probability is None or not (probability >= FOREGROUND_FROM).any():
+        return None
+    corners = grid.corners[probability >= FOREGROUND_FROM]
+    first, last = corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0)
+    return float(first[0]), float(first[1]), float(last[0] - first[0]), float(last[1] - first[1])
+
+
+def _region_table(rows: list[tuple[Any, ...]]) -> RegionTable:
+    """The columns of some rows."""
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(fields(RegionTable))
+    types = [np.int64, np.int64, np.int64, np.int64, bool, bool, *[np.float64] * 4, np.int64, np.float64, np.float64]
+    arrays = [np.array(values, dtype=dtype) for values, dtype in zip(columns, types, strict=True)]
+    arrays[-2:] = [places.reshape(-1, 2) for places in arrays[-2:]]
+    return RegionTable(*arrays)

@@ -1,0 +1,317 @@
+"""Do the regions of latents lie on parts of the organism? The measures, as functions of plain arrays.
+
+A row of the arrays is a region: a latent at a place of an image. `species`, `latent` and `part` are numbers from 0;
+the part of a region is OFF_PART where it lies on none. Every measure is a ratio of two sums per species (`Ratio`), so
+that it can be said per species and over all, and two methods be compared by resampling species.
+
+`evaluation.part_truth` finds the part, the place and the share of a region; `evaluation.part_evidence` joins them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sae_traits.evaluation.statistics import Interval
+
+OFF_PART = -1
+"""Part of a region that lies on no part: off the animal, or on what of it nobody named."""
+UNKNOWN_PART = -2
+"""Part of a region of an image whose parts nobody named; such regions are left out."""
+MIN_REGIONS = 5
+"""A latent with fewer regions of a species in all has no purity: of one region it would be 1."""
+MIN_FIRINGS = 10
+"""A latent that fires in fewer held-out images is no detector: by luck alone it could be right in half of them."""
+DETECTOR_SHARE = 0.5
+"""A detector's peak lies within its part in at least this share of the held-out images in which it fires."""
+N_PERMUTATIONS = 100
+CLIPPED_AT = 0.5
+"""Places relative to the animal are clipped at half its size around its box, so that a few regions far off it do not
+make up all of the variance."""
+
+Ints = NDArray[np.integer[Any]]
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A measure as two sums per species: its value is their ratio, for a species or for all of them together."""
+
+    total: NDArray[np.float64]
+    """`[n_species]`, for example how many regions are right."""
+    weight: NDArray[np.float64]
+    """`[n_species]`, for example how many regions there are."""
+
+    @property
+    def value(self) -> float:
+        """Over all species; NaN where nothing was measured."""
+        weight = float(self.weight.sum())
+        return float(self.total.sum()) / weight if weight > 0 else math.nan
+
+    @property
+    def by_species(self) -> NDArray[np.float64]:
+        """Per species `[n_species]`; NaN where nothing was measured."""
+        return np.divide(self.total, self.weight, out=np.full(len(self.total), np.nan), where=self.weight > 0)
+
+
+def mean_per_species(values: Floats | Bools, species: Ints, n_species: int) -> Ratio:
+    """Mean of a value per region, as a Ratio; NaN values are left out.
+
+    With the share of each region inside the animal's mask or box this is the *share inside*; with whether the peak of
+    its latent is inside it is the *pointing game*.
+
+    Args:
+        values: one per region `[n]`.
+        species: of each region `[n]`.
+        n_species: how many species there are.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    known = ~np.isnan(values)
+    return _ratio(values[known], np.ones(int(known.sum())), species[known], n_species)
+
+
+def purity(
+    latent: Ints, part: Ints, species: Ints, n_species: int, n_parts: int, min_regions: int = MIN_REGIONS
+) -> Ratio:
+    """Share of a latent's regions in a species that lie on the one part on which most of them do.
+
+    The mean over all pairs of species and latent with enough regions, each weighted by its regions. Regions on no part
+    count among the regions and never as a part. Read it only beside `permuted_purity`: where most regions lie on one
+    part, any latent is pure.
+
+    Args:
+        latent, part, species: of each region `[n]`.
+        n_species: how many species there are.
+        n_parts: how many parts there are.
+        min_regions: pairs with fewer regions are left out.
+    """
+    latent, part, species, _ = _known(latent, part, species)
+    pairs, pair, size = np.unique(_pairs(latent, species), return_inverse=True, return_counts=True)
+    largest = _counts_on_parts(pair, part, len(pairs), n_parts).max(axis=1, initial=0)
+    kept = size >= min_regions
+    species_of_pair = np.zeros(len(pairs), dtype=np.intp)
+    species_of_pair[pair] = species
+    return _ratio(largest[kept], size[kept], species_of_pair[kept], n_species)
+
+
+def permuted_purity(
+    latent: Ints,
+    part: Ints,
+    species: Ints,
+    n_species: int,
+    n_parts: int,
+    min_regions: int = MIN_REGIONS,
+    *,
+    n_permutations: int = N_PERMUTATIONS,
+    seed: int = 0,
+) -> Ratio:
+    """Purity with the latents dealt anew among the regions of each species: what it would be if latents meant nothing.
+
+    The regions stay where they are and each latent keeps its number of them. The mean over permutations; arguments as
+    of `purity`.
+    """
+    rng = np.random.default_rng(seed)
+    dealt = [
+        purity(deal_within(latent, species, rng), part, species, n_species, n_parts, min_regions)
+        for _ in range(n_permutations)
+    ]
+    return _mean_ratio(dealt)
+
+
+def held_out_part(
+    latent: Ints,
+    part: Ints,
+    species: Ints,
+    held_out: Bools,
+    n_species: int,
+    n_parts: int,
+    min_regions: int = 1,
+) -> Ratio:
+    """Share of the held-out regions on the part that their latent was learnt to mean on training images.
+
+    A latent means the part on which most of its training regions lie, whatever their species. A held-out region on
+    another part, or on none, is wrong. With `min_regions` of 1 regions of latents that had no training region on any
+    part are wrong too: that is the score of all latents. With more, latents with fewer training regions on their part
+    are left out.
+
+    Args:
+        latent, part, species: of each region `[n]`.
+        held_out: whether it is of a validation or test image `[n]`.
+        n_species: how many species there are.
+        n_parts: how many parts there are.
+        min_regions: training regions that a latent needs on its part.
+    """
+    latent, part, species, held_out = _known(latent, part, species, held_out)
+    latents, number = np.unique(latent, return_inverse=True)
+    on_part = _counts_on_parts(number[~held_out], part[~held_out], len(latents), n_parts)
+    n_learnt = on_part.max(axis=1, initial=0)
+    learnt = np.where(n_learnt > 0, on_part.argmax(axis=1), UNKNOWN_PART) if len(latents) else n_learnt
+    asked = held_out & ((n_learnt[number] >= min_regions) | (min_regions <= 1))
+    right = part[asked] == learnt[number[asked]]
+    return _ratio(right.astype(np.float64), np.ones(len(right)), species[asked], n_species)
+
+
+def permuted_held_out_part(
+    latent: Ints,
+    part: Ints,
+    species: Ints,
+    held_out: Bools,
+    n_species: int,
+    n_parts: int,
+    min_regions: int = 1,
+    *,
+    n_permutations: int = N_PERMUTATIONS,
+    seed: int = 0,
+) -> Ratio:
+    """The held-out part with the latents dealt anew among the regions of each species, training and held-out apart."""
+    rng = np.random.default_rng(seed)
+    group = species * 2 + held_out
+    dealt = [
+        held_out_part(deal_within(latent, group, rng), part, species, held_out, n_species, n_parts, min_regions)
+        for _ in range(n_permutations)
+    ]
+    return _mean_ratio(dealt)
+
+
+def location_explained(
+    place: Floats, latent: Ints, species: Ints, held_out: Bools, n_species: int, min_regions: int = 1
+) -> Ratio:
+    """R2 of location: how much of the variance of held-out places the latents' mean places on training images explain.
+
+    1 - sum |place - mean of the latent|^2 / sum |place - mean of the species|^2 over held-out regions, both means over
+    training regions. 1: each latent has its place on the animal; 0: knowing the latent helps no more than knowing the
+    species; below 0: it misleads. A latent without enough training regions says what its species says.
+
+    Args:
+        place: centre of each region relative to the animal, (0, 0) the upper left and (1, 1) the lower right corner of
+            its box `[n, 2]`; NaN where that is unknown, which is left out. Clipped, see CLIPPED_AT.
+        latent, species: of each region `[n]`.
+        held_out: whether it is of a validation or test image `[n]`.
+        n_species: how many species there are.
+        min_regions: training regions that a latent needs.
+    """
+    known = ~np.isnan(place).any(axis=1)
+    place = np.clip(place[known].astype(np.float64), -CLIPPED_AT, 1 + CLIPPED_AT)
+    latent, species, held_out = latent[known], species[known], held_out[known]
+    latents, number = np.unique(latent, return_inverse=True)
+    of_species, n_of_species = _group_means(place[~held_out], species[~held_out], n_species)
+    of_latent, n_of_latent = _group_means(place[~held_out], number[~held_out], len(latents))
+    asked = held_out & (n_of_species[species] > 0)
+    place, species, number = place[asked], species[asked], number[asked]
+    predicted = np.where((n_of_latent[number] >= min_regions)[:, None], of_latent[number], of_species[species])
+    before = ((place - of_species[species]) ** 2).sum(axis=1)
+    after = ((place - predicted) ** 2).sum(axis=1)
+    return _ratio(before - after, before, species, n_species)
+
+
+def detectors(
+    latent: Ints, part: Ints, n_latents: int, n_parts: int, min_firings: int = MIN_FIRINGS
+) -> NDArray[np.bool_]:
+    """Latents whose firing in an image tells where a part is, without any contrast `[n_latents, n_parts]`.
+
+    A latent detects a part when its peak lies within it in at least half of the held-out images in which it fires, and
+    it fires in enough of them.
+
+    Args:
+        latent: of each firing, a latent in a held-out image in which it is above its threshold anywhere `[n]`.
+        part: in which its strongest patch lies, or which keypoint is nearest to it within the tolerance `[n]`.
+        n_latents: how many latents there are.
+        n_parts: how many parts there are.
+        min_firings: latents that fire in fewer images detect nothing.
+    """
+    known = part != UNKNOWN_PART
+    n_firings = np.bincount(latent[known], minlength=n_latents)
+    hits = _counts_on_parts(latent[known], part[known], n_latents, n_parts)
+    return (hits >= DETECTOR_SHARE * n_firings[:, None]) & (n_firings >= min_firings)[:, None]
+
+
+def permuted_detectors(
+    latent: Ints,
+    part: Ints,
+    image: Ints,
+    n_latents: int,
+    n_parts: int,
+    min_firings: int = MIN_FIRINGS,
+    *,
+    n_permutations: int = 10,
+    seed: int = 0,
+) -> float:
+    """How many latents detect a part when the peaks of each image are dealt anew among the latents that fired in it."""
+    rng = np.random.default_rng(seed)
+    counts = [
+        detectors(deal_within(latent, image, rng), part, n_latents, n_parts, min_firings).any(axis=1).sum()
+        for _ in range(n_permutations)
+    ]
+    return float(np.mean(counts))
+
+
+def difference_over_species(first: Ratio, second: Ratio, *, n_resamples: int = 2000, seed: int = 0) -> Interval:
+    """The value of `second` minus that of `first`, with a paired percentile bootstrap interval over species.
+
+    A species is drawn with what both methods had of it. Species of which either has nothing are left out.
+    """
+    kept = (first.weight > 0) & (second.weight > 0)
+    n = int(kept.sum())
+    if n == 0:
+        return Interval(math.nan, math.nan, math.nan)
+    sums = np.stack([first.total, first.weight, second.total, second.weight])[:, kept]
+
+    def difference(of: NDArray[np.float64]) -> NDArray[np.float64]:
+        return of[2] / of[3] - of[0] / of[1]
+
+    mean = float(difference(sums.sum(axis=1)))
+    if n < 2:
+        return Interval(mean, math.nan, math.nan, n)
+    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=n_resamples)
+    low, high = np.quantile(difference(sums @ draws.T), [0.025, 0.975])
+    return Interval(mean, float(low), float(high), n)
+
+
+def deal_within(latent: Ints, group: Ints, rng: np.random.Generator) -> Ints:
+    """Deal the latents anew among the regions of each group `[n]`."""
+    dealt = np.empty_like(latent)
+    dealt[np.argsort(group, kind="stable")] = latent[np.lexsort((rng.random(len(latent)), group))]
+    return dealt
+
+
+def _known(latent: Ints, part: Ints, species: Ints, held_out: Bools | None = None) -> tuple[Any, Any, Any, Any]:
+    """The regions of images whose parts were named."""
+    known = part != UNKNOWN_PART
+    return latent[known], part[known], species[known], None if held_out is None else held_out[known]
+
+
+def _pairs(latent: Ints, species: Ints) -> NDArray[np.int64]:
+    """One number per pair of species and latent `[n]`."""
+    return species.astype(np.int64) * (int(latent.max(initial=0)) + 1) + latent
+
+
+def _counts_on_parts(group: Ints, part: Ints, n_groups: int, n_parts: int) -> NDArray[np.int64]:
+    """How many regions of each group lie on each part `[n_groups, n_parts]`; those on no part are not counted."""
+    on = part >= 0
+    cells = group[on].astype(np.int64) * n_parts + part[on]
+    return np.bincount(cells, minlength=n_groups * n_parts).reshape(n_groups, n_parts)
+
+
+def _group_means(values: Floats, group: Ints, n_groups: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Mean of the rows of each group `[n_groups, 2]`, zero where there are none, and their number `[n_groups]`."""
+    number = np.bincount(group, minlength=n_groups)
+    sums = np.stack([np.bincount(group, weights=column, minlength=n_groups) for column in values.T], axis=1)
+    return sums / np.maximum(number, 1)[:, None], number
+
+
+def _ratio(total: NDArray[Any], weight: NDArray[Any], species: Ints, n_species: int) -> Ratio:
+    """Sums per species."""
+    return Ratio(
+        *(np.bincount(species, weights=values, minlength=n_species).astype(np.float64) for values in (total, weight))
+    )
+
+
+def _mean_ratio(ratios: Sequence[Ratio]) -> Ratio:
+    """Mean of the sums of some measurements."""
+    return Ratio(np.mean([r.total for r in ratios], axis=0), np.mean([r.weight for r in ratios], axis=0))

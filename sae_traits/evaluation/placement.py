@@ -1,0 +1,73 @@
+"""A region's shape at other places of its image: what a share is compared with, so that chance is known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sae_traits.errors import ConfigError
+from sae_traits.geometry import PatchGrid
+
+
+def random_placement(patches: ArrayLike, grid: PatchGrid, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Shift a shape of patches `[n]` to a random place, uniform over all shifts that keep it on the grid's valid ones.
+
+    Returns:
+        Patch indices of the shifted region, in the same order `[n]`; its own place is one of the possible ones.
+
+    Raises:
+        ConfigError: the shape fits nowhere, because it is of another grid or lies on padding.
+    """
+    rows, columns, fits = _shape_and_places(patches, grid)
+    places = np.argwhere(fits)
+    top, left = places[rng.integers(len(places))]
+    return (rows + top) * grid.columns + columns + left
+
+
+def mean_over_placements(patches: ArrayLike, values: NDArray[Any], grid: PatchGrid) -> float:
+    """Average a value per patch over a shape of patches at all places where `random_placement` could put it.
+
+    Args:
+        patches: the shape `[n]`.
+        values: for example the share of each patch that lies on the animal `[n_patches]`.
+        grid: of the image.
+
+    Raises:
+        ConfigError: the shape fits nowhere.
+    """
+    rows, columns, fits = _shape_and_places(patches, grid)
+    height, width = fits.shape
+    by_place = np.asarray(values, dtype=np.float64).reshape(grid.rows, grid.columns)
+    total = sum(
+        by_place[row : row + height, column : column + width][fits].mean()
+        for row, column in zip(rows, columns, strict=True)
+    )
+    return float(total) / len(rows)
+
+
+def _shape_and_places(
+    patches: ArrayLike, grid: PatchGrid
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]]:
+    """Rows and columns of a shape from the upper left corner of its box `[n]`, and where that corner may lie.
+
+    The places are `[height, width]`: whether every patch of the shape is valid with the corner at a row and column.
+    """
+    shape = np.asarray(patches, dtype=np.intp)
+    rows, columns = np.divmod(shape, grid.columns)
+    rows, columns = rows - rows.min(), columns - columns.min()
+    valid = np.zeros(grid.n_patches, dtype=bool)
+    valid[grid.valid] = True
+    valid = valid.reshape(grid.rows, grid.columns)
+    height, width = grid.rows - rows.max(), grid.columns - columns.max()
+    fits = np.full((max(height, 0), width), shape.max() < grid.n_patches)
+    if fits.any():
+        for row, column in zip(rows, columns, strict=True):
+            fits &= valid[row : row + height, column : column + width]
+    if not fits.any():
+        raise ConfigError(
+            f"a region of {len(shape)} patches fits nowhere on the {grid.rows} x {grid.columns} patches of this image; "
+            "the regions must come from the same backbone and framing as the grid"
+        )
+    return rows, columns, fits

@@ -1,0 +1,115 @@
+"""Baselines of a run: dictionaries in the place of its SAE, their codes, and the regions that they would pick."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import fields, replace
+
+from sae_traits.config.regions import (
+    KMeansRegions,
+    NMFRegions,
+    PCARegions,
+    RandomRegions,
+    RegionsOfLatents,
+    ReleasedLatents,
+)
+from sae_traits.errors import CheckpointError, ConfigError, StoreError
+from sae_traits.evaluation.part_regions import Method
+from sae_traits.features.backbone import choose_device
+from sae_traits.io import replacing, write_text
+from sae_traits.logging import say
+from sae_traits.runs.context import Context
+from sae_traits.sae.baselines import fit_to_source
+from sae_traits.sae.measuring import measure_on_held_out
+from sae_traits.sae.model import SAE
+from sae_traits.schema import Collection
+from sae_traits.traits.encode import Codes, encode_collection
+from sae_traits.traits.plan import Plan, thresholds_of
+
+BASELINES = ("random", "k_means")
+"""With which an evaluation compares."""
+MADE_OF_FILE = "made_of.txt"
+"""Beside the codes of a baseline: the hash of what they were made of."""
+_REGIONS = {cls.kind: cls for cls in (PCARegions, NMFRegions, KMeansRegions, RandomRegions)}
+
+
+def methods_of(context: Context, baselines: Sequence[str]) -> dict[str, Method]:
+    """The regions of the run, and those of baselines, all planned with the options of the run.
+
+    Baselines that are not there are fitted and encoded first, and kept in the run's folder.
+
+    Args:
+        context: of a run whose regions are those of latents.
+        baselines: kinds of regions; that of the run itself is left out.
+
+    Raises:
+        ConfigError: there are no training images to fit a baseline to.
+    """
+    regions = context.config.regions
+    assert isinstance(regions, RegionsOfLatents)
+    methods = {regions.kind: Method(context.plan, Codes.open(context.folder.codes))}
+    for kind in baselines:
+        if kind != regions.kind:
+            shared = {field.name: getattr(regions, field.name) for field in fields(_REGIONS[kind])}
+            of_kind = _REGIONS[kind](**{name: value for name, value in shared.items() if name != "kind"})
+            codes = _baseline_codes(context, of_kind)
+            methods[kind] = Method(context.plan_of(of_kind, context.collection, codes), codes)
+    return methods
+
+
+def plan_with_labels_of(context: Context, collection: Collection) -> Plan:
+    """The regions of the run, had its images the labels of another collection."""
+    return context.plan_of(context.config.regions, collection, Codes.open(context.folder.codes))
+
+
+def can_be_compared(context: Context) -> bool:
+    """Whether the regions of a run are those of latents that a contrast of labels chose, as those of baselines are."""
+    regions = context.config.regions
+    has_labels = any(record.taxon.species for record in context.collection.images)
+    return isinstance(regions, RegionsOfLatents) and not isinstance(regions.contrast, ReleasedLatents) and has_labels
+
+
+def _baseline_codes(context: Context, regions: RegionsOfLatents) -> Codes:
+    """The codes of a baseline, made unless they are there."""
+    make_baseline(context, regions.kind)
+    dictionary = SAE.from_pretrained(context.folder.baseline(regions.kind))
+    source, folder = context.features, context.folder.baseline_codes(regions.kind)
+    firing = (regions.contrast, context.collection.digest("individual_id", "split"))
+    made_of = hashlib.sha256(f"{dictionary.weights_hash()} {source.fingerprint} {firing}".encode()).hexdigest()
+    mark = folder / MADE_OF_FILE
+    if mark.is_file() and mark.read_text(encoding="utf-8") == made_of:
+        try:
+            return Codes.open(folder)
+        except StoreError as error:
+            say(f"{error}; the codes of the baseline are made again")
+    say(f"codes of the baseline {regions.kind}")
+    mark.unlink(missing_ok=True)
+    dictionary = dictionary.to(choose_device(context.config.features.device))
+    thresholds = thresholds_of(regions.contrast, dictionary, source, context.collection)
+    codes = encode_collection(dictionary, source, thresholds, folder)
+    write_text(mark, made_of)
+    return codes
+
+
+def make_baseline(context: Context, kind: str) -> None:
+    """Fit a baseline as large and as sparse as the SAE, measure it and keep it, unless that is done."""
+    source, rows, folder = context.features, context.collection.rows("train"), context.folder.baseline(kind)
+    if not len(rows):
+        raise ConfigError(f"there are no training images to fit --regions {kind} to; lower the shares of the others")
+    config = context.sae.config
+    n_latents, seed = config.n_latents, int(config.training.get("settings", {}).get("seed", 0))
+    k = config.k or max(1, round(config.training["metrics"]["l0"]))
+    settings = f"{source.fingerprint} {n_latents} {k} {seed}".encode()
+    fitted_to = hashlib.sha256(settings + rows.tobytes()).hexdigest()[:16]
+    if folder.exists():
+        try:
+            if SAE.from_pretrained(folder).config.training.get("fitted_to") == fitted_to:
+                return
+        except CheckpointError as error:
+            say(f"{error}; the baseline is fitted again")
+    sae = fit_to_source(kind, source, rows, n_latents, k=k, seed=seed)
+    sae.config = replace(sae.config, training=sae.config.training | {"fitted_to": fitted_to})
+    measure_on_held_out([sae], source, context.collection, choose_device(context.config.features.device))
+    with replacing(folder) as partial:
+        sae.save_pretrained(partial)

@@ -1,0 +1,210 @@
+"""Part evidence of made methods on made images: known answers, the same number of regions, and what is written."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from evaluation.made_results import made_evidence, section
+
+from sae_traits.errors import StoreError
+from sae_traits.evaluation.part_evidence import (
+    StoredPartEvidence,
+    measure_parts,
+    read_part_evidence,
+    with_shuffled_labels,
+    write_part_evidence,
+)
+from sae_traits.evaluation.part_files import Keypoint, PartFiles
+from sae_traits.evaluation.part_regions import Method
+from sae_traits.evaluation.part_truth import PartTruth
+from sae_traits.evaluation.results import run_tasks
+from sae_traits.evaluation.tasks.parts import Parts
+from sae_traits.geometry import Framing
+from sae_traits.io import write_text
+from sae_traits.schema import BackboneInfo, Candidate, Collection, Contrast, ImageRecord, Taxon
+from sae_traits.traits.encode import CODE_SCHEMA, Codes
+from sae_traits.traits.plan import Plan
+from sae_traits.traits.regions import make_region
+
+INFO = BackboneInfo(
+    backbone="texture", revision="1", layer=0, d_model=4, rows=4, columns=4, patch=16.0,
+    framing=Framing(mode="squash", size=(64, 64)), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0),
+)  # fmt: skip
+HEAD, TAIL, SKY = 5, 10, 3
+"""Patches. The animal is the four in the middle; the upper left is its head, the lower right its tail."""
+N_IMAGES = 24
+CONTRAST = Contrast(f_species=1, f_reference=0, effect=1, q_value=0.01, significant=True, reference_rank="genus")
+
+
+@pytest.fixture
+def collection(tmp_path):
+    """Two species of twelve images, of which four each are held out."""
+    records = tuple(
+        ImageRecord(
+            image_id=str(row), file=f"{row}.png", taxon=Taxon(species=f"Parus {'ab'[row % 2]}us"),
+            split="test" if row >= 16 else "train", width=64, height=64, sha256="", animal_box=(16.0, 16.0, 32.0, 32.0),
+        )
+        for row in range(N_IMAGES)
+    )  # fmt: skip
+    return Collection(tmp_path, records)
+
+
+@pytest.fixture
+def truth(collection):
+    points = [Keypoint("head", 24, 24), Keypoint("tail", 40, 40)]
+    return PartTruth(collection, PartFiles(keypoints=dict.fromkeys(range(N_IMAGES), points)))
+
+
+def method(folder, collection, place_of, significant=True):
+    """Regions of one patch, and codes that fire there.
+
+    Args:
+        place_of: row of an image -> latent -> its patch, the strongest latent first.
+    """
+    folder.mkdir()
+    rows = [(row, latent, patch, 1.0) for row in range(N_IMAGES) for latent, patch in sorted(place_of(row).items())]
+    columns = [pa.array(values).cast(f.type) for values, f in zip(zip(*rows, strict=True), CODE_SCHEMA, strict=True)]
+    pq.write_table(pa.Table.from_arrays(columns, schema=CODE_SCHEMA), folder / "part.parquet")
+    contrast = replace(CONTRAST, significant=significant)
+
+    def candidates():
+        for row, record in enumerate(collection.images):
+            found = [
+                Candidate(image=row, latent=latent, patches=(patch,), peak=1.0, contrast=contrast)
+                for latent, patch in place_of(row).items()
+            ]
+            grid = INFO.grid((64, 64))
+            yield record, [(candidate, make_region(candidate.patches, grid)) for candidate in found]
+
+    codes = Codes(folder, np.zeros(3, dtype=np.float32), N_IMAGES, ("part.parquet",))
+    return Method(Plan(collection, candidates), codes)
+
+
+@pytest.fixture
+def methods(collection, tmp_path):
+    """One whose latents are a head and a tail, and one whose latents take turns, beside a third in the sky."""
+    return {
+        "sae": method(tmp_path / "sae", collection, lambda row: {0: HEAD, 1: TAIL}),
+        "random": method(
+            tmp_path / "random",
+            collection,
+            lambda row: {0: HEAD if row // 2 % 2 else TAIL, 1: TAIL if row // 2 % 2 else HEAD, 2: SKY},
+            significant=False,
+        ),
+    }
+
+
+def measured(methods, collection, truth):
+    return measure_parts(methods, collection, INFO, truth, lambda other: methods["sae"].plan)
+
+
+def test_latents_of_parts_score_one_and_those_that_take_turns_one_half(methods, collection, truth):
+    evidence = measured(methods, collection, truth)
+    sae, random = (evidence.methods[name].measures for name in ("sae", "random"))
+    assert {name: measure.value for name, measure in sae.items()} == {
+        "inside": 1, "inside_significant": 1, "pointing": 1, "purity": 1, "held_out_part": 1,
+        "held_out_part_learnt": 1, "location": 1, "repeats": 1,
+    }  # fmt: skip
+    assert (sae["inside"].null, sae["pointing"].null) == (0.25, 0.25)
+    assert 0.5 <= sae["purity"].null < 0.8
+    assert 0.35 < sae["held_out_part"].null < 0.65
+    assert math.isnan(sae["location"].null)
+    assert "inside_significant" not in random  # it has none
+    assert (random["inside"].value, random["purity"].value, random["held_out_part"].value) == (1, 0.5, 0.5)
+    assert random["location"].value == 0
+    assert sae["purity"].by_species == {"Parus aus": 1, "Parus bus": 1}
+
+
+def test_a_baseline_has_at_most_as_many_regions_per_image_and_is_compared_on_as_many(methods, collection, truth):
+    evidence = measured(methods, collection, truth)
+    assert [of.n_regions for of in evidence.methods.values()] == [2 * N_IMAGES, 2 * N_IMAGES]
+    assert evidence.n_images == N_IMAGES
+    other_way_round = measure_parts(
+        {"random": methods["random"], "sae": methods["sae"]}, collection, INFO, truth, lambda _: methods["sae"].plan
+    )
+    assert [of.n_regions for of in other_way_round.methods.values()] == [3 * N_IMAGES, 2 * N_IMAGES]
+    assert other_way_round.methods["random"].measures["inside"].value == pytest.approx(2 / 3)
+    assert other_way_round.differences["sae"]["inside"].mean == 0  # of the two strongest
+
+
+def test_detectors_need_no_contrast_and_enough_firings(methods, collection, truth):
+    counts = measured(methods, collection, truth).methods["sae"].detectors
+    assert counts.n_latents == 0  # eight held-out images are too few
+    held_out = replace(collection, images=tuple(replace(record, split="test") for record in collection.images))
+    truth = PartTruth(held_out, truth.files)
+    counts = measured(methods, held_out, truth).methods["sae"].detectors
+    assert (counts.n_latents, counts.by_part, counts.n_parts) == (2, {"head": 1, "tail": 1}, 2)
+    assert counts.by_species == {"Parus aus": 2, "Parus bus": 2}
+
+
+def test_differences_are_those_of_the_values_over_species(methods, collection, truth):
+    evidence = measured(methods, collection, truth)
+    difference = evidence.differences["random"]["held_out_part"]
+    assert (difference.mean, difference.low, difference.high, difference.n_groups) == (0.5, 0.5, 0.5, 2)
+    assert "inside_significant" not in evidence.differences["random"]
+
+
+def test_without_any_truth_it_is_measured_how_places_repeat(methods, collection):
+    nameless = replace(collection, images=tuple(replace(r, animal_box=None) for r in collection.images))
+    evidence = measured(methods, nameless, PartTruth(nameless))
+    assert {name: measure.value for name, measure in evidence.methods["sae"].measures.items()} == {"repeats": 1}
+    assert evidence.methods["sae"].detectors is None
+
+
+def test_images_without_a_species_are_left_out(methods, collection, truth):
+    images = tuple(replace(r, taxon=Taxon()) if r.split == "test" else r for r in collection.images)
+    evidence = measured(methods, replace(collection, images=images), truth)
+    assert (evidence.n_images, set(evidence.methods["sae"].measures)) == (
+        16, {"inside", "inside_significant", "pointing", "purity"},
+    )  # fmt: skip
+
+
+def test_shuffled_labels_are_those_of_training_individuals(collection):
+    beetles = [replace(record, individual_id=f"beetle {row // 4}") for row, record in enumerate(collection.images)]
+    beetles = [replace(record, taxon=Taxon(species=f"Parus {record.individual_id}")) for record in beetles]
+    shuffled = with_shuffled_labels(replace(collection, images=tuple(beetles)), seed=2).images
+    assert [r.taxon for r in shuffled[16:]] == [r.taxon for r in beetles[16:]]
+    assert [r.taxon for r in shuffled] != [r.taxon for r in beetles]
+    assert sorted(r.species for r in shuffled) == sorted(r.species for r in beetles)
+    assert all(shuffled[row].taxon == shuffled[row - row % 4].taxon for row in range(16))
+
+
+def test_what_is_written_is_read_back_for_the_same_codes_alone(methods, collection, truth, tmp_path):
+    evidence = measured(methods, collection, truth)
+    path = tmp_path / "evaluation" / "parts.json"
+    write_part_evidence(path, StoredPartEvidence(encode="a", regions="b", files={}, evidence=evidence))
+    again = read_part_evidence(path, "a", "b")
+    assert again is not None
+    assert again.lines() == evidence.lines()
+    assert read_part_evidence(path, "other", "b") is None
+    assert read_part_evidence(path, "a", "other") is None
+    write_text(path, path.read_text()[:50])
+    with pytest.raises(StoreError, match=r"parts\.json .*run `sae-traits parts` again"):
+        read_part_evidence(path, "a", "b")
+
+
+def test_the_task_measures_where_the_table_has_boxes_and_shows_what_the_command_measured(methods, collection, truth):
+    evidence = made_evidence(collection, [], part_methods=lambda: methods, plan_with=lambda _: methods["sae"].plan)
+    result = run_tasks(evidence, [Parts()]).tasks["parts"]
+    assert set(result.methods["sae"].measures) == {"inside", "inside_significant", "pointing", "location", "repeats"}
+    assert Parts().lines(result) == [
+        "parts     area inside, significant regions: 1.000",
+        "parts     R2 of location on the animal: 1.000, against 0.000 of random",
+    ]
+    stored = measured(methods, collection, truth)
+    assert run_tasks(replace(evidence, part_evidence=stored), [Parts()]).tasks["parts"] is stored
+    bare = replace(collection, images=tuple(replace(r, animal_box=None) for r in collection.images))
+    assert run_tasks(replace(evidence, collection=bare), [Parts()]).tasks["parts"] is None
+    assert run_tasks(made_evidence(collection, []), [Parts()]).tasks["parts"] is None
+
+
+def test_the_report_has_the_tables(methods, collection, truth):
+    text = section(Parts(), made_evidence(collection, [], part_evidence=measured(methods, collection, truth)))
+    assert "|  | sae | random |" in text
+    assert "| R2 of location on the animal | 1.000 | 0.000 |" in text
+    assert "| held-out part, all latents | 0.500 [0.500, 0.500] |" in text
+    assert "| as they are | 0 | 48 |" in text
+    assert "| Parus aus | 1.000 | 1.000 |" in text
