@@ -1,4 +1,4 @@
-"""Baselines of a run: dictionaries in the place of its SAE, their codes, and the regions that they would pick."""
+"""Baselines of a run: dictionaries in the place of its SAE, their codes and regions, and what was measured of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from sae_traits.config.regions import (
     RegionsOfLatents,
     ReleasedLatents,
 )
+from sae_traits.config.tree import as_dict
 from sae_traits.errors import CheckpointError, ConfigError, StoreError
+from sae_traits.evaluation.part_evidence import PartEvidence, read_part_evidence
 from sae_traits.evaluation.part_regions import Method
 from sae_traits.features.backbone import choose_device
 from sae_traits.io import replacing, write_text
@@ -61,6 +63,23 @@ def methods_of(context: Context, baselines: Sequence[str]) -> dict[str, Method]:
 def plan_with_labels_of(context: Context, collection: Collection) -> Plan:
     """The regions of the run, had its images the labels of another collection."""
     return context.plan_of(context.config.regions, collection, Codes.open(context.folder.codes))
+
+
+def stored_part_evidence(context: Context) -> PartEvidence | None:
+    """What the command `parts` measured, if it was of the present codes and regions.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
+    if not context.folder.parts.is_file() or not context.steps.is_current("encode"):
+        return None
+    return read_part_evidence(context.folder.parts, context.steps.fingerprint("encode"), regions_digest(context))
+
+
+def regions_digest(context: Context) -> str:
+    """Hash of the options that pick the regions of a run, and of its labels."""
+    labels = context.collection.digest("taxon", "individual_id", "split")
+    return hashlib.sha256(f"{as_dict(context.config.regions)} {labels}".encode()).hexdigest()
 
 
 def can_be_compared(context: Context) -> bool:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from sae_traits.config.regions import Regions
     from sae_traits.describers import Describer
-    from sae_traits.evaluation.part_evidence import PartEvidence
     from sae_traits.evaluation.results import Results
     from sae_traits.evaluation.tasks.base import EvaluationTask
     from sae_traits.features.backbone import Backbone
@@ -372,25 +371,6 @@ class Context:
         values = json.loads(self.folder.faithfulness.read_text(encoding="utf-8"))
         is_of_now = values["annotate"] == self.steps.fingerprint("annotate")
         return Faithfulness.from_dict(values) if is_of_now else None
-
-    @property
-    def part_evidence(self) -> PartEvidence | None:
-        """What the command `parts` measured, if it was of the present codes and regions."""
-        from sae_traits.evaluation.part_evidence import read_part_evidence
-
-        if not self.folder.parts.is_file() or not self.steps.is_current("encode"):
-            return None
-        return read_part_evidence(self.folder.parts, self.steps.fingerprint("encode"), self.regions_digest)
-
-    @property
-    def regions_digest(self) -> str:
-        """Hash of the options that pick regions, and of the labels."""
-        import hashlib
-
-        from sae_traits.config.tree import as_dict
-
-        labels = self.collection.digest("taxon", "individual_id", "split")
-        return hashlib.sha256(f"{as_dict(self.config.regions)} {labels}".encode()).hexdigest()
 
     @cached_property
     def clip(self) -> CLIP | None:

@@ -12,7 +12,13 @@ from sae_traits.evaluation.report import write_report
 from sae_traits.evaluation.results import run_tasks
 from sae_traits.evaluation.tasks import TASKS
 from sae_traits.io import hash_of_file
-from sae_traits.runs.baselines import BASELINES, can_be_compared, methods_of, plan_with_labels_of
+from sae_traits.runs.baselines import (
+    BASELINES,
+    can_be_compared,
+    methods_of,
+    plan_with_labels_of,
+    stored_part_evidence,
+)
 from sae_traits.runs.context import Context
 from sae_traits.runs.record import Counts
 
@@ -25,7 +31,7 @@ def evaluate(context: Context) -> None:
         CollectionError: an image or a mask cannot be read any more.
     """
     config, folder, faithfulness = context.config, context.folder, context.faithfulness
-    part_evidence = context.part_evidence
+    part_evidence = stored_part_evidence(context)
     # An SAE is compared with baselines, unless each would run the backbone over all images again.
     is_compared = isinstance(config.regions, SAERegions) and not config.features.stream
     baselines = BASELINES if is_compared else ()

@@ -11,7 +11,7 @@ from sae_traits.evaluation.part_evidence import PartEvidence, StoredPartEvidence
 from sae_traits.evaluation.part_files import read_part_files
 from sae_traits.evaluation.part_truth import PartTruth
 from sae_traits.logging import warn
-from sae_traits.runs.baselines import can_be_compared, methods_of, plan_with_labels_of
+from sae_traits.runs.baselines import can_be_compared, methods_of, plan_with_labels_of, regions_digest
 from sae_traits.runs.context import Context
 
 N_PROBLEMS_SHOWN = 3
@@ -57,6 +57,6 @@ def write_parts(
         partial(plan_with_labels_of, context),
     )
     named = {name: str(path) for name, path in given.items() if path is not None}
-    stored = StoredPartEvidence(encode=encoded, regions=context.regions_digest, files=named, evidence=evidence)
+    stored = StoredPartEvidence(encode=encoded, regions=regions_digest(context), files=named, evidence=evidence)
     write_part_evidence(context.folder.parts, stored)
     return evidence

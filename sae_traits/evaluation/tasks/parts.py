@@ -41,6 +41,6 @@ class Parts:
             if measure in SUMMARY:
                 values = {name: result.value(name, measure) for name in others}
                 beside = [f"{of:.3f} of {name}" for name, of in values.items() if not math.isnan(of)]
-                against = f", against {' and '.join(beside)}" if beside else ""
+                against = f", against {', '.join(beside)}" if beside else ""
                 lines.append(f"parts     {MEASURES[measure]}: {value.value:.3f}{against}")
         return lines
