@@ -290,6 +290,9 @@ class ChosenLatent:
     n_fired: int = column("Individuals of the species, of the train split, in which it fired.")
     """In any of their images."""
     n_individuals: int = column("Individuals of the species in the train split.")
+    background: float | None = column(
+        "Mean probability that the latent fires on background, 0 to 1; null where nothing is known.", default=None
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -309,6 +312,11 @@ class Candidate:
     peak: float | None = column(
         "Highest activation of the latent (or of Grad-CAM's map) in the region; null for the whole image.",
         name="activation",
+    )
+    background: float | None = column(
+        "Probability that the region shows background, 0 to 1, learnt from where things lie in the collection's "
+        "photographs; null where nothing could be learnt.",
+        default=None,
     )
     contrast: Contrast | None
 

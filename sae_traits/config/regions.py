@@ -103,6 +103,11 @@ class LatentRegions(RegionsConfig):
     box_margin: float = option(
         0.0, "Widen a region's box on every side by this share of its longer side, within the image; outlines stay."
     )
+    background: Literal["auto", "masks", "off"] = option(
+        "auto",
+        "What keeps regions off the background: auto: what lies at the edges of photographs and not in their middles, "
+        "where these differ; masks: the collection's masks; off: nothing.",
+    )
     outline: Literal["image", "patches"] = option(
         "image",
         "What a region's outline, box, size and shape are those of: image: what looks alike in and around its patches; "

@@ -21,12 +21,13 @@ from sae_traits.evaluation.part_regions import Method
 from sae_traits.features.backbone import choose_device
 from sae_traits.io import replacing, write_text
 from sae_traits.logging import say
+from sae_traits.runs.background import background_of
 from sae_traits.runs.context import Context
 from sae_traits.sae.baselines import fit_to_source
 from sae_traits.sae.measuring import measure_on_held_out
 from sae_traits.sae.model import SAE
 from sae_traits.schema import Collection
-from sae_traits.traits.encode import Codes, encode_collection
+from sae_traits.traits.encode import Codes, encode_collection, training_weights
 from sae_traits.traits.plan import Plan, thresholds_of
 
 BASELINES = ("random", "k_means")
@@ -94,7 +95,8 @@ def _baseline_codes(context: Context, regions: RegionsOfLatents) -> Codes:
     make_baseline(context, regions.kind)
     dictionary = SAE.from_pretrained(context.folder.baseline(regions.kind))
     source, folder = context.features, context.folder.baseline_codes(regions.kind)
-    firing = (regions.contrast, context.collection.digest("individual_id", "split"))
+    background = background_of(context, regions)
+    firing = (regions.contrast, context.collection.digest("individual_id", "split"), background and regions.background)
     made_of = hashlib.sha256(f"{dictionary.weights_hash()} {source.fingerprint} {firing}".encode()).hexdigest()
     mark = folder / MADE_OF_FILE
     if mark.is_file() and mark.read_text(encoding="utf-8") == made_of:
@@ -106,7 +108,8 @@ def _baseline_codes(context: Context, regions: RegionsOfLatents) -> Codes:
     mark.unlink(missing_ok=True)
     dictionary = dictionary.to(choose_device(context.config.features.device))
     thresholds = thresholds_of(regions.contrast, dictionary, source, context.collection)
-    codes = encode_collection(dictionary, source, thresholds, folder)
+    weights = training_weights(context.collection.images)
+    codes = encode_collection(dictionary, source, thresholds, folder, background=background, weights=weights)
     write_text(mark, made_of)
     return codes
 

@@ -57,6 +57,11 @@ class RunFolder:
         """Sparse codes."""
         return self.path / "codes"
 
+    @property
+    def background(self) -> Path:
+        """What tells background from organism, where that was learnt."""
+        return self.path / "background.safetensors"
+
     def baseline(self, kind: str) -> Path:
         """A dictionary to compare the SAE with."""
         return self.path / "baselines" / kind

@@ -9,6 +9,7 @@ from typing import Any
 from sae_traits.evaluation.results import Results
 from sae_traits.runs.context import Context
 from sae_traits.schema import REGION_SOURCES
+from sae_traits.traits.chosen import MAX_BACKGROUND, ON_BACKGROUND
 
 _LEFT_OUT = {
     "n_background": "answers were background and are left out",
@@ -95,8 +96,15 @@ class Summary:
         if regions.kind != "sae":
             lines.append(f"          of a baseline's regions, {regions.kind}: {REGION_SOURCES[regions.kind]}")
         lines += [f"          {counts[name]} {meaning}" for name, meaning in _LEFT_OUT.items() if counts[name]]
-        if n_dropped := len(counts["dropped_latents"]):
-            lines.append(f"          left out for firing nearly everywhere: {n_dropped} of the latents")
+        on_background = sum(ON_BACKGROUND in reason for reason in counts["dropped_latents"])
+        if n_everywhere := len(counts["dropped_latents"]) - on_background:
+            lines.append(f"          left out for firing nearly everywhere: {n_everywhere} of the latents")
+        if on_background:
+            lines.append(f"          left out for firing on background: {on_background} of the latents")
+        if suspects := [name for name, mean in counts["mean_background"].items() if mean > MAX_BACKGROUND]:
+            lines.append(f"          probably background, do not believe their traits: {', '.join(suspects)}")
+        if regions.has_latents and self.counts.get("encode", {}).get("background", "off") is None:
+            lines.append("          background was not told from organism; look at regions.png before you believe them")
         if counts["species_without_latents"]:
             lines.append(f"          no latent for {', '.join(counts['species_without_latents'])}")
         return lines

@@ -9,11 +9,12 @@ from sae_traits.config.regions import LatentRegions, RegionsOfLatents
 from sae_traits.config.tree import as_dict
 from sae_traits.features.backbone import choose_device
 from sae_traits.features.gradcam import load_gradcam
+from sae_traits.runs.background import background_kind, find_background
 from sae_traits.runs.baselines import make_baseline
 from sae_traits.runs.context import Context
 from sae_traits.runs.record import Counts
 from sae_traits.traits.class_maps import write_class_maps
-from sae_traits.traits.encode import encode_collection
+from sae_traits.traits.encode import encode_collection, training_weights
 from sae_traits.traits.plan import thresholds_of
 from sae_traits.traits.released_latents import check_sae
 
@@ -45,9 +46,11 @@ def encode(context: Context) -> None:
 
             context.steps.do("encode", {"regions": regions.kind}, [folder.class_maps], write_maps)
         case LatentRegions():
-            outputs = (
-                [folder.codes] if context.dictionary_folder == folder.sae else [folder.codes, context.dictionary_folder]
-            )
+            outputs = [folder.codes]
+            if context.dictionary_folder != folder.sae:
+                outputs.append(context.dictionary_folder)
+            if background_kind(regions) == "auto":
+                outputs.append(folder.background)
             context.steps.do("encode", _inputs(context, regions), outputs, lambda: _write_codes(context, regions))
 
 
@@ -60,7 +63,8 @@ def _inputs(context: Context, regions: RegionsOfLatents) -> Counts:
         assert context.released_latents is not None
         firing["latents"] = context.released_latents.digest
     individuals = context.collection.digest("individual_id", "split")
-    return {"regions": regions.kind, "firing": firing, "individuals": individuals}
+    background = [kind := background_kind(regions), context.collection.digest("mask_file") if kind == "masks" else None]
+    return {"regions": regions.kind, "firing": firing, "individuals": individuals, "background": background}
 
 
 def _write_codes(context: Context, regions: RegionsOfLatents) -> Counts:
@@ -72,6 +76,17 @@ def _write_codes(context: Context, regions: RegionsOfLatents) -> Counts:
     if (released := context.released_latents) is not None:
         check_sae(released, str(context.dictionary_folder), dictionary.weights_hash(), context.hash_of_published_sae)
     thresholds = thresholds_of(regions.contrast, dictionary.to(device), context.features, context.collection, released)
-    codes = encode_collection(dictionary, context.features, thresholds, context.folder.codes)
+    codes = encode_collection(
+        dictionary,
+        context.features,
+        thresholds,
+        context.folder.codes,
+        background=find_background(context, regions),
+        weights=training_weights(context.collection.images),
+    )
     dictionary.cpu()
-    return {"n_latents_used": int(np.isfinite(codes.thresholds).sum()), "n_parts": len(codes.parts)}
+    return {
+        "n_latents_used": int(np.isfinite(codes.thresholds).sum()),
+        "n_parts": len(codes.parts),
+        "background": background_kind(regions) if codes.backgrounds else None,
+    }

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from statistics import fmean
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO
 
@@ -53,6 +54,8 @@ class Annotation:
     """Latents that describe no species, each with the reason."""
     species_without_latents: tuple[str, ...]
     """Species of the collection for which no latent was chosen, for example without training images."""
+    mean_background: dict[str, float]
+    """Mean probability of background over the traits of each species, where it is known."""
 
 
 def describe_candidates(
@@ -117,6 +120,7 @@ def export_traits(plan: Plan, ledger: Ledger, *, traits_file: Path, latents_file
     used: set[tuple[str, int]] = set()
     counts: Counter[str] = Counter()
     described: set[str] = set()
+    background: defaultdict[str, list[float]] = defaultdict(list)
 
     def traits() -> Iterator[Trait]:
         for record, candidate, region, entry, measurement in _answered(plan, ledger):
@@ -134,6 +138,8 @@ def export_traits(plan: Plan, ledger: Ledger, *, traits_file: Path, latents_file
                 used.add((plan.chosen.of(record)[candidate.latent].species, candidate.latent))
             described.add(record.image_id)
             counts["significant"] += candidate.significant
+            if candidate.background is not None and record.taxon.species is not None:
+                background[record.taxon.species].append(candidate.background)
             yield Trait(
                 trait_id=trait_id(record, candidate),
                 candidate=candidate,
@@ -158,6 +164,7 @@ def export_traits(plan: Plan, ledger: Ledger, *, traits_file: Path, latents_file
         n_open=counts["open"],
         dropped_latents=tuple(f"{dropped.latent}: {dropped.reason}" for dropped in plan.chosen.dropped),
         species_without_latents=plan.species_without_latents,
+        mean_background={species: round(fmean(values), 3) for species, values in sorted(background.items())},
     )
 
 

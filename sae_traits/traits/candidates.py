@@ -47,7 +47,8 @@ def image_candidates(
     Strength is the peak activation in units of the latent's firing threshold, so that latents of different scales
     compare, times the square root of the number of patches: parts come before specks, but a large background area does
     not come before a part (docs/quality.md compares the choices). A candidate's region is its strongest connected group
-    of patches, of those where the species' latents agree: see `evidence`.
+    of patches, of those where the species' latents agree: see `evidence`. What a patch says counts for less the more
+    probably it shows background.
 
     Args:
         options: whose latents these are; candidates at most; a region of which more than `max_overlap` lies in stronger
@@ -55,7 +56,7 @@ def image_candidates(
             of the image's highest evidence are no part of a region; groups of fewer than `min_patches` are no region.
     """
     fired = [(chosen[latent], patches, values) for latent, patches, values in codes.groups() if latent in chosen]
-    agreed = evidence(fired, grid.n_patches)
+    agreed = evidence(fired, grid.n_patches) * (1 - known_background(codes, grid.n_patches))
     agreed = agreed >= options.contrast.min_evidence * agreed.max(initial=0)
     scored: list[tuple[float, Candidate]] = []
     for choice, where, activations in fired:
@@ -70,6 +71,7 @@ def image_candidates(
             latent=choice.latent,
             patches=tuple(int(p) for p in patches),
             peak=peak,
+            background=mean_background(codes, patches),
             contrast=choice.contrast,
         )
         scored.append((choice.contrast.effect * peak / _unit(choice) * len(patches) ** 0.5, candidate))
@@ -83,6 +85,18 @@ def image_candidates(
             taken.append(candidate)
             covered.update(candidate.patches)
     return [(candidate, make_region(candidate.patches, grid, options.box_margin)) for candidate in taken]
+
+
+def known_background(codes: ImageCodes, n_patches: int) -> NDArray[np.float32]:
+    """Probability that each patch shows background, 0 where it is not known `[n_patches]`."""
+    return np.zeros(n_patches, np.float32) if codes.background is None else np.nan_to_num(codes.background)
+
+
+def mean_background(codes: ImageCodes, patches: NDArray[np.int32]) -> float | None:
+    """Mean probability that some patches show background, to three digits; None where it is not known."""
+    if codes.background is None or np.isnan(mean := float(np.mean(codes.background[patches]))):
+        return None
+    return round(mean, 3)
 
 
 def evidence(

@@ -13,6 +13,9 @@ from sae_traits.schema import ChosenLatent, Contrast, ImageRecord
 from sae_traits.traits.contrast import SIGNIFICANT_Q, SpeciesContrasts
 from sae_traits.traits.species_counts import SpeciesCounts
 
+MAX_BACKGROUND = 0.5
+"""A latent that fires on background with a higher mean probability describes no species."""
+ON_BACKGROUND = "fires on background"
 SPECIES_KEPT = 64
 """Species whose chosen latents are kept as objects: images of a species tend to follow each other."""
 
@@ -22,13 +25,8 @@ class DroppedLatent:
     """A latent that describes no species, and why."""
 
     latent: int
-    share: float
-    """Share of a species' individuals in the train split in which it fires, the mean over species."""
-
-    @property
-    def reason(self) -> str:
-        """For a report."""
-        return f"fires in {100 * self.share:.0f} % of the average species' individuals"
+    reason: str
+    """For a report."""
 
 
 class LatentsBySpecies(Mapping[str, Mapping[int, ChosenLatent]]):
@@ -50,11 +48,16 @@ class ChosenLatents(LatentsBySpecies):
     """What a contrast chose, kept in columns."""
 
     def __init__(
-        self, contrasts: SpeciesContrasts, thresholds: NDArray[np.float32], dropped: tuple[DroppedLatent, ...]
+        self,
+        contrasts: SpeciesContrasts,
+        thresholds: NDArray[np.float32],
+        dropped: tuple[DroppedLatent, ...],
+        background: NDArray[np.float32] | None,
     ) -> None:
         self.contrasts = contrasts
         self.dropped = dropped
         self._thresholds = thresholds
+        self._background = background
         rows = np.flatnonzero(np.diff(contrasts.offsets))
         self._row_of = {contrasts.species[row]: int(row) for row in rows}
         self._read = lru_cache(maxsize=SPECIES_KEPT)(self._read_species)
@@ -85,32 +88,42 @@ class ChosenLatents(LatentsBySpecies):
                 ),
                 n_fired=int(table.n_fired[i]),
                 n_individuals=int(table.n_individuals[row]),
+                background=self._background_of(int(table.latent[i])),
             )
             for i in range(int(table.offsets[row]), int(table.offsets[row + 1]))
         }
+
+    def _background_of(self, latent: int) -> float | None:
+        if self._background is None or np.isnan(self._background[latent]):
+            return None
+        return round(float(self._background[latent]), 3)
 
 
 def choose_latents(
     contrasts: Iterable[SpeciesContrasts],
     thresholds: NDArray[np.float32],
     dropped: tuple[DroppedLatent, ...] = (),
+    background: NDArray[np.float32] | None = None,
 ) -> ChosenLatents:
-    """The significant rows of a contrast; all rows of a species that has none (small classes, Algorithm 1).
+    """The significant rows of a contrast; all rows of a species in which nothing can be significant.
+
+    Those are species of few individuals, and all of Algorithm 1, which tests nothing. A species that could have had
+    significant latents and has none gets none: all of its rows would be what chance gives.
 
     Args:
         contrasts: blocks of species; only what is chosen of a block stays in memory.
         thresholds: a latent fires above this activation `[n_latents]`.
+        dropped: latents that describe no species.
+        background: mean probability that each latent fires on background `[n_latents]`; None where it is not known.
     """
     useless = np.zeros(len(thresholds), dtype=bool)
     useless[[drop.latent for drop in dropped]] = True
 
     def choose(block: SpeciesContrasts) -> SpeciesContrasts:
         useful = ~useless[block.latent]
-        species, significant = block.row_species, block.significant & useful
-        has_significant = np.bincount(species[significant], minlength=len(block.species)) > 0
-        return block.where(significant | (useful & ~has_significant[species]))
+        return block.where(useful & (block.significant | ~block.can_be_significant[block.row_species]))
 
-    return ChosenLatents(SpeciesContrasts.join(map(choose, contrasts)), thresholds, dropped)
+    return ChosenLatents(SpeciesContrasts.join(map(choose, contrasts)), thresholds, dropped, background)
 
 
 def latents_everywhere(counts: SpeciesCounts, max_species_share: float) -> tuple[DroppedLatent, ...]:
@@ -123,7 +136,24 @@ def latents_everywhere(counts: SpeciesCounts, max_species_share: float) -> tuple
     if len(counts.taxa) < 2:
         return ()
     shares = counts.mean_share()
-    return tuple(DroppedLatent(int(z), float(shares[z])) for z in np.flatnonzero(shares > max_species_share))
+    return tuple(
+        DroppedLatent(int(z), f"fires in {100 * shares[z]:.0f} % of the average species' individuals")
+        for z in np.flatnonzero(shares > max_species_share)
+    )
+
+
+def latents_on_background(background: NDArray[np.float32] | None) -> tuple[DroppedLatent, ...]:
+    """The latents that fire on background more than on organisms; in ascending order.
+
+    Args:
+        background: as in `choose_latents`.
+    """
+    if background is None:
+        return ()
+    return tuple(
+        DroppedLatent(int(z), f"{ON_BACKGROUND} with a mean probability of {background[z]:.2f}")
+        for z in np.flatnonzero(background > MAX_BACKGROUND)
+    )
 
 
 def strongest_choices(rows: Iterable[ChosenLatent]) -> dict[int, ChosenLatent]:

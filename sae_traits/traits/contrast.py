@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
-from scipy.special import logit
+from scipy.special import binom, logit
 from scipy.stats import hypergeom
 
 from sae_traits.schema import RANKS, REFERENCE_RANKS, ReferenceRank, Taxon
@@ -40,6 +40,9 @@ class SpeciesContrasts:
     """Individuals of each species in the train split `[n_species]`."""
     reference_rank: tuple[ReferenceRank, ...]
     """Rank of the reference group of each species."""
+    can_be_significant: NDArray[np.bool_]
+    """Whether a latent of all individuals of the species, and of none of its reference, would be significant, all of
+    its other latents being without a difference; False where nothing is tested `[n_species]`."""
     offsets: NDArray[np.int64]
     """`[n_species + 1]`."""
     latent: NDArray[np.int32]
@@ -83,6 +86,7 @@ class SpeciesContrasts:
             species=tuple(name for block in blocks for name in block.species),
             n_individuals=together("n_individuals", np.int64),
             reference_rank=tuple(rank for block in blocks for rank in block.reference_rank),
+            can_be_significant=together("can_be_significant", np.bool_),
             offsets=np.cumsum(np.concatenate([np.zeros(1, np.int64), *lengths])),
             **{name: together(name, dtype) for name, dtype in _ROW_COLUMNS.items()},
         )
@@ -137,6 +141,7 @@ def paper_contrast(counts: SpeciesCounts, min_frequency: float) -> Iterator[Spec
             species=_names(counts, first, last),
             n_individuals=counts.n_individuals[first:last],
             reference_rank=("genus",) * (last - first),
+            can_be_significant=np.zeros(last - first, np.bool_),
             offsets=in_species.indptr.astype(np.int64),
             latent=latent,
             f_species=f_species,
@@ -170,16 +175,19 @@ def specimen_contrast(counts: SpeciesCounts) -> Iterator[SpeciesContrasts]:
         n_reference = references.n_individuals[first:last][species] - n_species
         effect = shrunken_effect(fired, n_species, fired_reference, n_reference, prior[latent])
         p_value = _hypergeometric_tail(fired, n_species, fired_reference, n_reference)
+        n_tests = np.count_nonzero(fired_in_group, axis=1)
+        of_species, of_group = counts.n_individuals[first:last], references.n_individuals[first:last]
         yield SpeciesContrasts(
             species=_names(counts, first, last),
             n_individuals=counts.n_individuals[first:last],
             reference_rank=tuple(REFERENCE_RANKS[level] for level in references.level[first:last]),
+            can_be_significant=np.maximum(n_tests, 1) / binom(of_group, of_species) <= SIGNIFICANT_Q,
             offsets=in_block.indptr.astype(np.int64),
             latent=latent,
             f_species=fired / n_species,
             f_reference=fired_reference / np.maximum(n_reference, 1),
             effect=effect,
-            q_value=_adjust(p_value, species, np.count_nonzero(fired_in_group, axis=1)),
+            q_value=_adjust(p_value, species, n_tests),
             n_fired=in_block.data,
         ).where(effect > 0)
 

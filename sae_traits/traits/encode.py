@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -34,6 +34,11 @@ THRESHOLDS_FILE = "thresholds.parquet"
 PATCHES_AT_ONCE = 1024
 """While thresholds are looked for: every positive activation counts, and an SAE may have thousands per patch."""
 
+BackgroundOfShard = Callable[[FeatureShard], NDArray[np.float32]]
+"""Gives the probability that each patch of a shard shows background `[n_patches]`; NaN where it is not known."""
+_UNKNOWN = 255
+"""Of a stored probability, which is a number of 254ths."""
+_BACKGROUND_SCHEMA = pa.schema([("image", pa.int32()), ("background", pa.list_(pa.uint8()))])
 CODE_SCHEMA = pa.schema([("image", pa.int32()), ("latent", pa.int32()), ("patch", pa.int32()), ("value", pa.float32())])
 
 
@@ -104,6 +109,9 @@ class ImageCodes:
     latents: NDArray[np.int32]
     patches: NDArray[np.int32]
     values: NDArray[np.float32]
+    background: NDArray[np.float32] | None = None
+    """Probability that each patch of the grid shows background `[n_patches]`, NaN where it is not known; None where
+    nothing is known of the collection's backgrounds."""
 
     def groups(self) -> Iterator[tuple[int, NDArray[np.int32], NDArray[np.float32]]]:
         """Each latent that fired, with its patches and values."""
@@ -120,6 +128,11 @@ class Codes:
     """A latent fires above this activation `[n_latents]`."""
     n_images: int
     parts: tuple[str, ...]
+    backgrounds: tuple[str, ...] = ()
+    """What is known of backgrounds, a file per part; empty where nothing is."""
+    latent_background: NDArray[np.float32] | None = None
+    """Mean probability of background where each latent fires in training images, weighted by its activation
+    `[n_latents]`; NaN where it never fires there. None where nothing is known of backgrounds."""
 
     @property
     def n_latents(self) -> int:
@@ -137,20 +150,39 @@ class Codes:
         if not index_file.is_file():
             raise StoreError(f"{folder} has no codes; run `sae-traits annotate` first")
         index = json.loads(index_file.read_text(encoding="utf-8"))
-        for name in (THRESHOLDS_FILE, *index["parts"]):
+        backgrounds = index.get("backgrounds", [])
+        for name in (THRESHOLDS_FILE, *index["parts"], *backgrounds):
             if not (folder / name).is_file():
                 raise StoreError(f"{folder / name} is missing; run `sae-traits annotate` again")
-        thresholds = pq.read_table(folder / THRESHOLDS_FILE)["threshold"].to_numpy()
-        return cls(folder, thresholds, index["n_images"], tuple(index["parts"]))
+        table = pq.read_table(folder / THRESHOLDS_FILE)
+        latent_background = table["background"].to_numpy() if backgrounds else None
+        return cls(
+            folder,
+            table["threshold"].to_numpy(),
+            index["n_images"],
+            tuple(index["parts"]),
+            tuple(backgrounds),
+            latent_background,
+        )
 
     def images(self) -> Iterator[ImageCodes]:
         """The codes of every image in which something fired, in the order of images.parquet."""
-        for part in self.parts:
+        for number, part in enumerate(self.parts):
             table = pq.read_table(self.folder / part)
             image, latents, patches, values = (table[name].to_numpy() for name in CODE_SCHEMA.names)
+            background = self._background(number)
             for start, end in _runs(image):
-                rows = slice(start, end)
-                yield ImageCodes(int(image[start]), latents[rows], patches[rows], values[rows])
+                rows, row = slice(start, end), int(image[start])
+                yield ImageCodes(row, latents[rows], patches[rows], values[rows], background.get(row))
+
+    def _background(self, number: int) -> dict[int, NDArray[np.float32]]:
+        """Probabilities of the patches of a part's images."""
+        if not self.backgrounds:
+            return {}
+        table = pq.read_table(self.folder / self.backgrounds[number])
+        stored = [np.asarray(values.values, np.float32) for values in table["background"]]
+        known = [np.where(values == _UNKNOWN, np.nan, values / (_UNKNOWN - 1)).astype(np.float32) for values in stored]
+        return dict(zip(table["image"].to_pylist(), known, strict=True))
 
     def firing_counts(self) -> Iterator[csr_array]:
         """How many patches of each image each latent fired at, sparse int32 `[n_images, n_latents]`.
@@ -174,18 +206,29 @@ def _runs(values: NDArray[np.int32]) -> Iterator[tuple[int, int]]:
     return pairwise(np.flatnonzero(np.diff(values, prepend=-1, append=-1)).tolist())
 
 
-def encode_collection(sae: SAE, store: FeatureSource, thresholds: NDArray[np.float32], folder: Path) -> Codes:
+def encode_collection(
+    sae: SAE,
+    store: FeatureSource,
+    thresholds: NDArray[np.float32],
+    folder: Path,
+    *,
+    background: BackgroundOfShard | None = None,
+    weights: NDArray[np.float64] | None = None,
+) -> Codes:
     """Write every activation above its latent's threshold, one Parquet part per feature shard, and the index last.
 
     Args:
         thresholds: a latent fires above this activation `[n_latents]`.
+        background: what gives the probability of background; None where nothing is known.
+        weights: what each image counts for in a latent's mean of them `[n_images]`, see `training_weights`; None counts
+            all the same.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for stale in (folder / INDEX_FILE, *folder.glob("part-*")):
+    for stale in (folder / INDEX_FILE, *folder.glob("part-*"), *folder.glob("background-*")):
         stale.unlink(missing_ok=True)
-    pq.write_table(pa.table({"threshold": pa.array(thresholds)}), folder / THRESHOLDS_FILE)
     limits = torch.from_numpy(thresholds).to(sae.b_dec.device)
-    parts, n_fired = [], 0
+    parts, backgrounds, n_fired = [], [], 0
+    mean = _MeanOfLatents(sae.config.n_latents, np.ones(store.n_images) if weights is None else weights)
     for number, shard in enumerate(track(store.shards(), "codes", store.count_shards(), "shard")):
         name = f"part-{number:05d}.parquet"
         codes = _shard_codes(sae, shard, limits)
@@ -193,11 +236,51 @@ def encode_collection(sae: SAE, store: FeatureSource, thresholds: NDArray[np.flo
             pq.write_table(codes, stream, compression="zstd")
         parts.append(name)
         n_fired += len(codes)
+        if background is not None:
+            stored = _stored_background(background(shard), shard, store.info.rows * store.info.columns)
+            mean.add(codes, shard.images, stored)
+            backgrounds.append(f"background-{number:05d}.parquet")
+            with whole_file(folder / backgrounds[-1]) as stream:
+                table = {"image": shard.images.astype(np.int32), "background": list(stored)}
+                pq.write_table(pa.table(table, schema=_BACKGROUND_SCHEMA), stream, compression="zstd")
     if not n_fired:
         warn("no latent fires anywhere above its threshold, so no region can be described")
-    index = {"n_images": store.n_images, "n_latents": sae.config.n_latents, "parts": parts}
+    latents = {"threshold": pa.array(thresholds)} | ({"background": pa.array(mean.value)} if background else {})
+    pq.write_table(pa.table(latents), folder / THRESHOLDS_FILE)
+    index = {"n_images": store.n_images, "n_latents": sae.config.n_latents, "parts": parts, "backgrounds": backgrounds}
     write_text(folder / INDEX_FILE, json.dumps(index, indent=2) + "\n")
     return Codes.open(folder)
+
+
+def _stored_background(of_patches: NDArray[np.float32], shard: FeatureShard, n_patches: int) -> NDArray[np.uint8]:
+    """Probabilities of all patches of every image's grid, as they are stored `[n_images, n_patches]`."""
+    stored = np.full((len(shard.images), n_patches), _UNKNOWN, np.uint8)
+    image = np.repeat(np.arange(len(shard.images)), np.diff(shard.offsets))
+    known = ~np.isnan(of_patches)
+    stored[image[known], shard.patches[known]] = np.round(of_patches[known] * (_UNKNOWN - 1))
+    return stored
+
+
+class _MeanOfLatents:
+    """Adds up the probability of background where each latent fires, weighted by its activation."""
+
+    def __init__(self, n_latents: int, weights: NDArray[np.float64]) -> None:
+        self._weights = weights
+        self._total, self._weight = np.zeros((2, n_latents))
+
+    def add(self, codes: pa.Table, images: NDArray[np.int64], stored: NDArray[np.uint8]) -> None:
+        """Add the codes of a shard, whose images have the stored probabilities."""
+        image, latent, patch, value = (codes[name].to_numpy() for name in CODE_SCHEMA.names)
+        of_firing = stored[np.searchsorted(images, image), patch]
+        weight = self._weights[image] * value * (of_firing != _UNKNOWN)
+        self._total += np.bincount(latent, weight * (of_firing / (_UNKNOWN - 1)), minlength=len(self._total))
+        self._weight += np.bincount(latent, weight, minlength=len(self._weight))
+
+    @property
+    def value(self) -> NDArray[np.float32]:
+        """The mean of each latent `[n_latents]`, NaN where it fired in no image that counts."""
+        mean = np.full(len(self._total), np.nan)
+        return np.divide(self._total, self._weight, out=mean, where=self._weight > 0).astype(np.float32)
 
 
 def _shard_codes(sae: SAE, shard: FeatureShard, limits: Tensor) -> pa.Table:

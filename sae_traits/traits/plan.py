@@ -25,7 +25,7 @@ from sae_traits.features.source import FeatureSource
 from sae_traits.sae.model import SAE
 from sae_traits.schema import BackboneInfo, Candidate, Collection, ImageRecord, Split, Taxon
 from sae_traits.traits.candidates import Candidates, all_candidates
-from sae_traits.traits.chosen import LatentsBySpecies, choose_latents, latents_everywhere
+from sae_traits.traits.chosen import LatentsBySpecies, choose_latents, latents_everywhere, latents_on_background
 from sae_traits.traits.class_maps import class_map_candidates
 from sae_traits.traits.contrast import paper_contrast, specimen_contrast
 from sae_traits.traits.encode import Codes, firing_thresholds, training_weights
@@ -96,12 +96,16 @@ def _chosen(
     taxa = [record.taxon if record.split == "train" else None for record in collection.images]
     individuals = [record.individual_id for record in collection.images]
     counts = count_firings(codes.firing_counts(), taxa, individuals, codes.n_latents)
+    background = codes.latent_background
+    dropped = latents_on_background(background)
     match contrast:
         case PaperContrast():
-            return choose_latents(paper_contrast(counts, contrast.min_frequency), codes.thresholds)
+            rows = paper_contrast(counts, contrast.min_frequency)
         case SpecimenContrast():
-            dropped = latents_everywhere(counts, contrast.max_species_share)
-            return choose_latents(specimen_contrast(counts), codes.thresholds, dropped)
+            rows = specimen_contrast(counts)
+            everywhere = latents_everywhere(counts, contrast.max_species_share)
+            dropped += tuple(drop for drop in everywhere if drop.latent not in {other.latent for other in dropped})
+    return choose_latents(rows, codes.thresholds, dropped, background)
 
 
 def thresholds_of(
