@@ -111,12 +111,7 @@ def _folder_inside(path: Path) -> str | None:
 
 
 def open_archive(path: Path) -> Archive:
-    """Read the meta.xml of an archive.
-
-    Raises:
-        CollectionError: it is not that of a Darwin Core archive, or declares a document type (and so might name
-            entities, which are never needed).
-    """
+    """Read the meta.xml of an archive; a CollectionError where it is not one, or declares a document type."""
     folder = _folder_inside(path) or ""
     with _open(path, folder + META_FILE) as stream:
         data = stream.read(_MAX_META + 1)
@@ -136,7 +131,7 @@ def open_archive(path: Path) -> Archive:
         raise CollectionError(f"{META_FILE} of {path} is not that of a Darwin Core archive: {error}") from error
 
 
-class _NoDocumentType(ET.TreeBuilder):
+class _NoDocumentType(ET.TreeBuilder):  # with one come entities, which are never needed
     def doctype(self, name: str, *_: str | None) -> None:
         raise CollectionError(f"{META_FILE} declares a document type ({name}), which Darwin Core archives do not")
 

@@ -95,9 +95,7 @@ def fetch_images(
         folder: where to write.
         connections: how many are fetched at the same time.
         allow_private_addresses: whether servers of this machine and of private networks may be asked.
-        first_pause: seconds before the second try.
-        seconds_per_image: how long all tries of an image may take.
-        seconds_in_all: how long all images may take.
+        first_pause, seconds_per_image, seconds_in_all: as the constants that are their defaults.
     """
     answers = {
         answer.file: answer

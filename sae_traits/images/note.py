@@ -12,10 +12,9 @@ NOTE_FILE = "collection.yaml"
 
 
 def read_note(folder: Path) -> str | None:
-    """Why a collection shows no real organisms, in the words of its maker; None where its folder says nothing.
+    """Why a collection shows no real organisms, in its maker's words, None where its folder says nothing.
 
-    Raises:
-        CollectionError: there is a collection.yaml that says something else.
+    A CollectionError where there is a collection.yaml that says something else.
     """
     path = folder / NOTE_FILE
     if not path.is_file():

@@ -65,10 +65,8 @@ def list_table(path: Path, config: CollectionConfig) -> Listing:
     """
     names, rows_of = open_table(path)
     columns = _columns(names, config)
-    if lacking := _lacking(columns, config):
-        raise CollectionError(
-            f"{path} has no column {' and no column '.join(lacking)}; its columns are {', '.join(names) or 'none'}"
-        )
+    if lacking := _lacking(names, columns, config):
+        raise CollectionError(f"{path} {lacking}")
     check_inside = inside_check(path.parent)
     rows: list[Row] = []
     problems: list[Problem] = []
@@ -87,23 +85,16 @@ def list_table(path: Path, config: CollectionConfig) -> Listing:
 
 
 def table_of(config: CollectionConfig) -> Path | None:
-    """Find the table that a source is, or metadata.csv, .tsv or .parquet in a folder, if it has the columns.
-
-    Raises:
-        CollectionError: a table in a folder cannot be read.
-    """
+    """Find the table that a source is, or metadata.csv, .tsv or .parquet in a folder, if it has the columns."""
     path = config.path
     if path.is_file():
         return path if path.suffix.lower() in TABLE_SUFFIXES else None
     for table in (path / f"metadata{suffix}" for suffix in TABLE_SUFFIXES):
         if table.is_file():
             names, _ = open_table(table)
-            if not (lacking := _lacking(_columns(names, config), config)):
+            if not (lacking := _lacking(names, _columns(names, config), config)):
                 return table
-            warn(
-                f"{table} is not read: it has no column {' and no column '.join(lacking)}; its columns are "
-                f"{', '.join(names) or 'none'}"
-            )
+            warn(f"{table} is not read: it {lacking}")
     for table in (path / f"metadata{suffix}" for suffix in SPREADSHEET_SUFFIXES):
         if table.is_file():
             warn(f"{table} is not read; save it as metadata.csv (CSV UTF-8) beside it")
@@ -123,8 +114,11 @@ def _columns(names: list[str], config: CollectionConfig) -> dict[str, str]:
     return find_columns(names, wanted)
 
 
-def _lacking(columns: dict[str, str], config: CollectionConfig) -> list[str]:
-    return [f"`{what}`" for what in ("file", "species")[: 1 + config.labels] if what not in columns]
+def _lacking(names: list[str], columns: dict[str, str], config: CollectionConfig) -> str:
+    """Which needed columns a table has not, in words; empty where it has them all."""
+    lacking = [f"`{what}`" for what in ("file", "species")[: 1 + config.labels] if what not in columns]
+    there = f"its columns are {', '.join(names) or 'none'}"
+    return f"has no column {' and no column '.join(lacking)}; {there}" if lacking else ""
 
 
 def _row(cells: Cells, check_inside: Callable[[str], None]) -> tuple[Row, list[str]]:
@@ -195,10 +189,7 @@ def _positive(written: str) -> float:
 
 def open_table(path: Path) -> tuple[list[str], Callable[[dict[str, str]], Iterator[Cells]]]:
     """Read the names of a table's columns, and return what reads some of them, given what they say."""
-    if path.suffix.lower() == ".parquet":
-        names, rows_of = _open_parquet(path)
-    else:
-        names, rows_of = _open_text(path)
+    names, rows_of = (_open_parquet if path.suffix.lower() == ".parquet" else _open_text)(path)
     called: dict[str, list[str]] = {}
     for name in names:
         called.setdefault(plain(name), []).append(name)
