@@ -19,10 +19,6 @@ _CLASSES: dict[type[DescriberConfig], tuple[str, str]] = {
 
 
 def make_describer(config: DescriberConfig) -> Describer:
-    """The describer of a configuration.
-
-    Raises:
-        DescriberError: its model does not exist, or the Hub cannot be reached.
-    """
+    """The describer of a configuration; a DescriberError where its model does not exist, or cannot be reached."""
     module, name = _CLASSES[type(config)]
     return getattr(import_module(f"{__name__}.{module}"), name).of(config)

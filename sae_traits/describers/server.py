@@ -47,7 +47,6 @@ class ServerDescriber(ModelDescriber):
 
     @property
     def in_flight(self) -> int:
-        """Calls that are waited for at the same time."""
         return self.config.in_flight
 
     @asynccontextmanager
@@ -148,27 +147,24 @@ class _Session:
             return Answer(description=None, raw="", error=str(error), failed=True)
         if (reason := reply.refusal) is not None:
             return Answer(description=None, raw=without_secrets(reply.text), usage=reply.counted, error=_short(reason))
-        if reply.has_only_reasoning:
+        thought = reply.choices[0].message.thought
+        if thought.strip() and not reply.text.strip():
             reason = (
                 "the answer is empty, and its reasoning is not: it was cut off, or the server takes the answer for "
                 "reasoning (vLLM: --reasoning-parser); raise --max-tokens, or see to the server"
             )
-            raw = without_secrets(reply.choices[0].message.thought)
-            return Answer(description=None, raw=raw, usage=reply.counted, error=reason)
+            return Answer(description=None, raw=without_secrets(thought), usage=reply.counted, error=reason)
         return self.describer.interpret(reply.text, is_cut_off=reply.is_cut_off, usage=reply.counted)
 
     async def _complete(
-        self,
-        messages: list[dict[str, Any]],
-        schema_name: str,
-        schema: dict[str, Any] | None,
-        key: str | None = None,
+        self, messages: list[dict[str, Any]], name: str, schema: dict[str, Any] | None, key: str | None = None
     ) -> _Reply:
         """Send one request, again and again where the server has trouble, with growing pauses."""
         patience = Patience(self.breaker, self.random)
+        strict = {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": True}}
         while True:
             try:
-                reply = await self._send(messages, _response_format(schema_name, schema), key)
+                reply = await self._send(messages, strict if schema is not None else None, key)
                 self.breaker.succeeded()
                 self.has_answered = True
                 return reply
@@ -258,12 +254,6 @@ def _refused_parameter(error: APIStatusError, sent: dict[str, Any]) -> str | Non
     return next((name for name in REPLACEABLE if name in sent and name in (error.param or message)), None)
 
 
-def _response_format(name: str, schema: dict[str, Any] | None) -> dict[str, Any] | None:
-    if schema is None:
-        return None
-    return {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": True}}
-
-
 def _short(message: str) -> str:
     """A message on one line, and not a whole page of a proxy."""
     return one_line(sound_text(message), max_length=300)
@@ -339,11 +329,6 @@ class _Reply(BaseModel):
             return message.content
         thought = message.thought.strip()
         return thought if thought.startswith("{") and thought.endswith("}") else message.content or ""
-
-    @property
-    def has_only_reasoning(self) -> bool:
-        """Whether the model thought, and said nothing."""
-        return not self.text.strip() and bool(self.choices[0].message.thought.strip())
 
     @property
     def is_cut_off(self) -> bool:

@@ -25,11 +25,7 @@ class TransformersDescriber(InProcessDescriber):
     config: Transformers
 
     def load(self) -> Answers:
-        """Load the model with its processor.
-
-        Raises:
-            DescriberError: it is not an image-text-to-text model that can be loaded.
-        """
+        """Load the model with its processor; a DescriberError where it is no image-text-to-text model."""
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
         from sae_traits.features.backbone import choose_device

@@ -45,9 +45,8 @@ class VLLMDescriber(InProcessDescriber):
                 seed=0,
             )
         except (OSError, ValueError, RuntimeError) as error:
-            raise DescriberError(
-                f"vLLM cannot run {config.model}: {one_line(error)}; its own lines above say more"
-            ) from error
+            reason = f"vLLM cannot run {config.model}: {one_line(error)}; its own lines above say more"
+            raise DescriberError(reason) from error
         (probe,) = engine.chat([probe_messages()], self._sampling(probe_schema()), use_tqdm=False)
         if not was_enforced(probe.outputs[0].text):
             raise DescriberError("this vLLM does not enforce the JSON schema; pip install -U 'sae-traits[vllm]'")
