@@ -23,7 +23,6 @@ class BatchTopKSAE(ThresholdSAE, SparseSAE):
     """
 
     def __init__(self, config: SAEConfig, *, seed: int = 0) -> None:
-        """As in the base class."""
         super().__init__(config, seed=seed)
         self.k = required_k(config)
         self.threshold.requires_grad_(False)

@@ -53,6 +53,5 @@ class KMeansDictionary(SAE):
     """
 
     def activate(self, pre: Tensor) -> Tensor:
-        """Latents `[n, n_latents]`."""
         nearest = pre.argmax(-1, keepdim=True)
         return torch.zeros_like(pre).scatter_(-1, nearest, self.W_enc.norm(dim=0)[nearest])

@@ -23,13 +23,11 @@ class ThresholdSAE(TrainableSAE):
     threshold: nn.Parameter
 
     def __init__(self, config: SAEConfig, *, seed: int = 0) -> None:
-        """As in the base class; all thresholds are zero."""
         super().__init__(config, seed=seed)
         self.threshold = nn.Parameter(torch.zeros(config.n_latents))
 
     @property
     def thresholds(self) -> tuple[nn.Parameter, ...]:
-        """The tensor `threshold [n_latents]`."""
         return (self.threshold,)
 
     def gate(self) -> Tensor:
