@@ -102,8 +102,5 @@ def _label(image: Image.Image, size: int, rng: np.random.Generator) -> None:
         y = height * (line + 0.8) / 3.6
         draw.line([(width * 0.1, y), (width * rng.uniform(0.5, 0.9), y)], fill=(70, 70, 76), width=max(1, size // 150))
     turned = label.convert("RGBA").rotate(rng.normal(0, 6), expand=True, resample=Image.Resampling.BICUBIC)
-    corner = (
-        int(rng.choice([0.02, 0.74]) * size),
-        int(rng.choice([0.02, 0.84]) * size),
-    )
+    corner = int(rng.choice([0.02, 0.74]) * size), int(rng.choice([0.02, 0.84]) * size)
     image.paste(turned, corner, turned)
