@@ -96,7 +96,6 @@ class ModelDescriber:
         )
 
     def messages(self, question: Question) -> list[dict[str, Any]]:
-        """The chat that asks a question, in OpenAI's form."""
         return self.question.messages(question.looks, question.species)
 
     def interpret(self, raw: str, *, is_cut_off: bool, usage: dict[str, int]) -> Answer:
@@ -149,7 +148,6 @@ class InProcessDescriber(ModelDescriber, ABC):
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Ask]:
-        """Load the model; the errors are those of `load`."""
         answers = await asyncio.to_thread(self.load)
 
         async def ask(questions: Sequence[Question]) -> list[Answer]:

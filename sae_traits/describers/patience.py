@@ -22,9 +22,9 @@ def back_off(n: int, random: Random) -> float:
     return min(MAX_PAUSE, FIRST_PAUSE * 2 ** min(n - 1, 10)) * random.uniform(0.5, 1.0)
 
 
-@dataclass(frozen=True)
-class Trouble:
-    """What went wrong with one request."""
+@dataclass(eq=False)
+class Trouble(Exception):
+    """One request came to nothing, and may be sent again."""
 
     reason: str
     asks_for_time: bool = False

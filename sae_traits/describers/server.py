@@ -77,18 +77,6 @@ class _RefusedError(_NoAnswerError):
     """The server says that the request itself is wrong."""
 
 
-class _ParameterError(Exception):
-    """The server refuses one of the REPLACEABLE parameters; the message is its name."""
-
-
-class _TroubleError(Exception):
-    """A request came to nothing, and may be sent again."""
-
-    def __init__(self, trouble: Trouble) -> None:
-        super().__init__(trouble.reason)
-        self.trouble = trouble
-
-
 @dataclass
 class _Session:
     """A connection to a server, with what is known about it."""
@@ -168,17 +156,13 @@ class _Session:
                 self.breaker.succeeded()
                 self.has_answered = True
                 return reply
-            except _ParameterError as error:
-                self._do_without(str(error))
-                continue
-            except _TroubleError as error:
-                trouble = error.trouble
-            if (seconds := patience.pause_after(trouble)) is None:
-                raise _NoAnswerError(f"{trouble.reason} (given up after {patience.n_errors} errors)")
+            except Trouble as trouble:
+                if (seconds := patience.pause_after(trouble)) is None:
+                    raise _NoAnswerError(f"{trouble.reason} (given up after {patience.n_errors} errors)") from trouble
             await asyncio.sleep(seconds)
 
     async def _send(self, messages: list[dict[str, Any]], response_format: Any, key: str | None) -> _Reply:
-        """One request."""
+        """One request, and once more without each parameter that the server refuses."""
         import openai
 
         sampling = self._sampling()
@@ -192,15 +176,18 @@ class _Session:
                 extra_headers=None if key is None else {"X-Client-Request-Id": key},
             )
         except openai.APIStatusError as error:
-            if (refused := _refused_parameter(error, sampling)) is not None:
-                raise _ParameterError(refused) from error
+            if (parameter := _refused_parameter(error, sampling)) is not None:
+                if parameter == "temperature" and parameter not in self.refused:
+                    say(f"{self._where} takes no --temperature: its answers are drawn with its own")
+                self.refused.add(parameter)
+                return await self._send(messages, response_format, key)
             seconds = retry_after(error.response.headers)
             reason = _short(error.message.removeprefix("Error code: "))
             raise self._error_of(error.status_code, reason, seconds) from error
         except openai.APIError as error:  # no connection, a time-out, a reply that breaks off
-            raise _TroubleError(Trouble(_short(error.message))) from error
+            raise Trouble(_short(error.message)) from error
         except ValueError as error:
-            raise _TroubleError(Trouble(f"the reply is not JSON: {_short(str(error))}")) from error
+            raise Trouble(f"the reply is not JSON: {_short(str(error))}") from error
         try:
             reply = _Reply.model_validate(completion, from_attributes=True)
         except ValidationError as error:
@@ -208,17 +195,11 @@ class _Session:
             reason, code = _words_of_error(completion)
             if reason:
                 raise self._error_of(code, reason) from error
-            raise _TroubleError(Trouble("the reply is not a chat completion")) from error
+            raise Trouble("the reply is not a chat completion") from error
         if reply.choices[0].error is not None:
             reason, code = _words_of_error(reply.choices[0])
             raise self._error_of(code, reason or "an error without words")
         return reply
-
-    def _do_without(self, parameter: str) -> None:
-        """Remember for all later requests that the server does not take a parameter."""
-        if parameter == "temperature" and parameter not in self.refused:
-            say(f"{self._where} takes no --temperature: its answers are drawn with its own")
-        self.refused.add(parameter)
 
     def _sampling(self) -> dict[str, Any]:
         """How the model is to write, in parameters that the server has not refused."""
@@ -238,7 +219,7 @@ class _Session:
         if status is not None and 400 <= status < 500 and status not in (408, 409, 425, 429):
             self.breaker.failed(reason)
             return _RefusedError(reason)
-        return _TroubleError(Trouble(reason, status == 429 or seconds is not None, seconds or 0.0))
+        return Trouble(reason, status == 429 or seconds is not None, seconds or 0.0)
 
     @property
     def _where(self) -> str:
@@ -296,7 +277,6 @@ class _Message(BaseModel):
 
     @property
     def thought(self) -> str:
-        """What the server took for the model's thinking."""
         return self.reasoning_content or self.reasoning or ""
 
 
@@ -332,7 +312,6 @@ class _Reply(BaseModel):
 
     @property
     def is_cut_off(self) -> bool:
-        """Whether the answer ends because it became too long."""
         return self.choices[0].finish_reason == "length"
 
     @property

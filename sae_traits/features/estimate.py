@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,7 @@ class ExtractionEstimate:
     """On the disk of the target folder."""
     storage_dtype: Dtype
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for `--format json`."""
-        return asdict(self)
-
     def lines(self) -> list[str]:
-        """For people."""
         lines = [
             f"images      {self.n_images:,}",
             f"patches     {self.n_patches:,}",

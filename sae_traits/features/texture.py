@@ -102,7 +102,6 @@ class TextureBackbone:
         self.prepare = DescribeTexture(info)
 
     def encode(self, batch: torch.Tensor) -> torch.Tensor:
-        """The features as they are `[n_images, rows * columns, d_model]`."""
         return batch
 
 

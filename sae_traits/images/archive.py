@@ -50,7 +50,6 @@ class ArchiveTable:
 
     @property
     def n_columns(self) -> int:
-        """As far as meta.xml knows."""
         return 1 + max(self.id_column, *self.columns.values(), 0)
 
 

@@ -213,7 +213,6 @@ class _Client:
         self._streams: deque[Any] = deque(maxlen=32)
 
     def close(self) -> None:
-        """End its connections."""
         self._client.close()
 
     def read(self, url: str, seconds: float) -> bytes:
