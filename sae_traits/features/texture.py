@@ -83,23 +83,15 @@ def restore(info: BackboneInfo, *, device: torch.device) -> TextureBackbone:
 
 
 @dataclass(frozen=True)
-class DescribeTexture:
-    """Makes the features of one image; the whole work of this backbone, done in worker processes."""
+class TextureBackbone:
+    """A `Backbone` that computes everything while images are prepared, in worker processes."""
 
     info: BackboneInfo
 
-    def __call__(self, image: Image.Image) -> torch.Tensor:
-        """One upright RGB image -> float32 `[rows * columns, d_model]`."""
+    def prepare(self, image: Image.Image) -> torch.Tensor:
+        """One upright RGB image -> its features, float32 `[rows * columns, d_model]`."""
         framed = self.info.grid(image.size).frame(image, padding=(128, 128, 128))
         return torch.from_numpy(describe(np.asarray(framed)))
-
-
-class TextureBackbone:
-    """A `Backbone` that computes everything while images are prepared."""
-
-    def __init__(self, info: BackboneInfo) -> None:
-        self.info = info
-        self.prepare = DescribeTexture(info)
 
     def encode(self, batch: torch.Tensor) -> torch.Tensor:
         return batch

@@ -158,10 +158,8 @@ def _holds(folder: Path, answer: Answer) -> bool:
     """Whether an old answer still stands."""
     if answer.reason is not None:
         return answer.final
-    try:
-        return (folder / answer.file).stat().st_size == answer.size
-    except OSError:
-        return False
+    path = folder / answer.file
+    return path.is_file() and path.stat().st_size == answer.size
 
 
 def _fetch(client: _Client, folder: Path, file: str, url: str, first_pause: float, seconds: float) -> Answer:

@@ -44,7 +44,9 @@ def fit_baseline(
     Raises:
         ConfigError: there is no such baseline, it cannot have so many latents, or there are too few patches.
     """
-    sae = _baseline(name).fit(patches, n_latents, k=k, seed=seed)
+    if name not in BASELINES:
+        raise ConfigError(f"there is no baseline {name!r}; there are {', '.join(BASELINES)}")
+    sae = BASELINES[name].fit(patches, n_latents, k=k, seed=seed)
     sae.config = replace(sae.config, backbone=backbone, training={"method": name} | sae.config.training)
     return sae
 
@@ -61,7 +63,7 @@ def fit_to_source(
     n_until = np.cumsum(source.patch_counts()[order])
     n_images = max(1, int(np.searchsorted(n_until, SAMPLED_PATCHES, side="right")))
     patches = torch.cat([shard.features.float() for shard in source.shards(np.sort(order[:n_images]))])
-    n_latents = _baseline(name).max_n_latents(n_latents, source.info.d_model, len(patches))
+    n_latents = BASELINES[name].max_n_latents(n_latents, source.info.d_model, len(patches))
     return fit_baseline(name, patches, n_latents, k=k, seed=seed, backbone=source.info)
 
 
@@ -170,12 +172,6 @@ BASELINES = {
     "random": Baseline(random_directions, lambda wanted, d_model, n_patches: wanted),
 }
 """By the `kind` of their regions in `sae_traits.config.regions`."""
-
-
-def _baseline(name: str) -> Baseline:
-    if name not in BASELINES:
-        raise ConfigError(f"there is no baseline {name!r}; there are {', '.join(BASELINES)}")
-    return BASELINES[name]
 
 
 def _as_tensor(patches: Patches) -> Tensor:
