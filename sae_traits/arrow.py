@@ -4,8 +4,6 @@
 all of its fields; `columns_of` is the flat table of those fields that have words.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import types

@@ -1,7 +1,5 @@
 """Files and folders that are written whole or not at all, whenever the process is killed, and hashes."""
 
-from __future__ import annotations
-
 import csv
 import errno
 import hashlib

@@ -4,8 +4,6 @@ What comes from data (names of species, licences, rights holders) is untrusted: 
 entities, which neither Markdown nor HTML takes for markup, and into the front matter as YAML made by a YAML library.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Describers: `measured` reads a region's pixels; the others ask a vision-language model."""
 
-from __future__ import annotations
-
 from importlib import import_module
 
 from sae_traits.config.describer import VLLM, DescriberConfig, Measured, Server, Transformers

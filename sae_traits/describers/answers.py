@@ -5,8 +5,6 @@ looked for in what stands after the model's thinking, of several that fit the la
 form `colour: brown` are read. Whatever was read is validated.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -6,8 +6,6 @@ pictures that it is shown, for `measured` the finished answer. What `open` gives
 look, or the looks at several images, into an answer.
 """
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field

@@ -3,8 +3,6 @@
 It needs no model, cannot know which part of the organism it looks at, and is the baseline that a model has to beat.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """What all describers that ask a vision-language model have in common, wherever the model runs."""
 
-from __future__ import annotations
-
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence

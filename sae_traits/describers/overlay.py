@@ -1,7 +1,5 @@
 """Draw a region on its image, so that it can be seen whatever lies below and whoever looks; cut it out with context."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from PIL import Image, ImageDraw

@@ -1,7 +1,5 @@
 """When to ask a server again, and when to stop asking."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random

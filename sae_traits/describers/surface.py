@@ -1,7 +1,5 @@
 """A region's pixels: cut them out of the image, and find the one or two colours that they have."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any

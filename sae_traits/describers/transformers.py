@@ -4,8 +4,6 @@ Nothing holds its answers to the JSON schema, so they are read from its text. Fo
 times faster.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial

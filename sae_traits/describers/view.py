@@ -1,7 +1,5 @@
 """What a model is shown of a region: pictures drawn, resized and encoded in the worker processes."""
 
-from __future__ import annotations
-
 import base64
 import io
 from dataclasses import dataclass

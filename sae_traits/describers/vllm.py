@@ -1,7 +1,5 @@
 """The describer `vllm`: vLLM in this process, on its GPUs, with answers held to the JSON schema (extra `vllm`)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar

@@ -1,7 +1,5 @@
 """Backbones: what turns a photograph into patch features, frozen."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterable
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """What an extraction is going to write, before any image is opened."""
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import dataclass
 from pathlib import Path

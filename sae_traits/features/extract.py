@@ -1,7 +1,5 @@
 """Images -> patch features on disk, in batches, resumable at every shard, over any number of processes."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """Grad-CAM: where in an image a backbone's own classifier sees the class that it predicts."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The images of a collection in batches, in order: prepared for a model by worker processes, or as its features."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ parts meet and in which order their patches leave are functions of the seed alon
 can therefore begin at any step: what comes before it is counted, not read.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -4,8 +4,6 @@ meta.xml says where each table is, how its cells are separated, and which term o
 (Darwin Core Text Guide, https://dwc.tdwg.org/text/). Nothing is unpacked: the tables are read where they are.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import xml.etree.ElementTree as ET

@@ -1,7 +1,5 @@
 """Where images that are fetched from elsewhere are kept, so that each is fetched once."""
 
-from __future__ import annotations
-
 import re
 from hashlib import sha256
 from pathlib import Path

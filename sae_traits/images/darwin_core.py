@@ -4,8 +4,6 @@ The species is that of GBIF's column `species`, or else what of the accepted or 
 Photographs are fetched into the cache; each keeps the licence and the rights holder that its publisher stated.
 """
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from functools import partial

@@ -3,8 +3,6 @@
 Pillow's own guards stay as they are: truncated files are not filled up, and its limit on pixels holds.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import struct

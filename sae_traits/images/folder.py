@@ -1,7 +1,5 @@
 """A folder of images, one folder per species: Genus_species/…, or train/Genus_species/… where it is split already."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """Species labels as people write them, read as binomials; what names no single species is refused, not guessed."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ images on the same white ground differ in as few bits as copies of one photograp
 docs/benchmarks.md has the figures behind MAX_DISTANCE. Mirrored, turned and strongly cropped copies are not found.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

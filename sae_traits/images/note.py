@@ -1,7 +1,5 @@
 """What the folder of a collection says of it as a whole: `collection.yaml`, with the one key `note`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import yaml

@@ -1,7 +1,5 @@
 """From a listing to a collection: labels placed, images examined, splits drawn, copies left out, ids given."""
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from collections.abc import Sequence

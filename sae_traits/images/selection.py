@@ -1,7 +1,5 @@
 """Which of a source's rows are wanted: those of a family, of some splits, of some individuals per species."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cache

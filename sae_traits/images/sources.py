@@ -1,7 +1,5 @@
 """The formats of sources that are known, and what a source of any of them lists."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

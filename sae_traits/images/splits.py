@@ -1,7 +1,5 @@
 """Which individuals are for training, validation and testing, where the collection does not say."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence

@@ -4,8 +4,6 @@ No value is turned into a number or a date on the way. Text files are read as sp
 commas, semicolons or tabs, in UTF-8, UTF-16 or Windows-1252, with blank or title lines above the header.
 """
 
-from __future__ import annotations
-
 import codecs
 import csv
 import math

@@ -1,7 +1,5 @@
 """Worker processes that end with the process that started them."""
 
-from __future__ import annotations
-
 import os
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context, parent_process

@@ -4,8 +4,6 @@ All are centred on the mean of the patches that they are fitted to, so `b_dec` i
 unit length. Times are of 100,000 patches of width 96 on one core.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any

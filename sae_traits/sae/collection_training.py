@@ -1,7 +1,5 @@
 """Train on the features of a collection: stored ones, or straight from the images."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence

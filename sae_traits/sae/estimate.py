@@ -1,7 +1,5 @@
 """What a training is going to compute, before it is begun."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

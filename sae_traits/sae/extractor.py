@@ -1,7 +1,5 @@
 """From a photograph to the features an SAE was trained on."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property

@@ -1,7 +1,5 @@
 """An SAE of features of any origin, in one call."""
 
-from __future__ import annotations
-
 import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator

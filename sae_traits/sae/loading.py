@@ -1,7 +1,5 @@
 """Find out what lies in a file, a folder or a Hub repository, and load the SAE from it."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """How well an SAE reconstructs, and how sparsely: streamed in float64."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any

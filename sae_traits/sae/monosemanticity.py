@@ -8,8 +8,6 @@ features, averaged over patches. Their common mean makes all similarities high, 
 `mean_similarity`, which is what a latent that ignores the image would get.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """The training objective: the forward pass of a batch, and its losses as plain functions of it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """What a dictionary loses of the species: a linear probe on reconstructions against one on the features themselves."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Whether two trainings find the same latents: one-to-one matching of decoder rows."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations

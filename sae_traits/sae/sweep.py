@@ -1,7 +1,5 @@
 """Sweeps: which SAEs to train side by side, what each is called, and which one to recommend."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Everything that a training in progress depends on: weights, optimiser, and when each latent last fired."""
 
-from __future__ import annotations
-
 import pickle
 from collections.abc import Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """The architectures: one subclass of `SAE` per file, and a line of `ARCHITECTURES` that registers it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from sae_traits.config.train import TrainConfig

@@ -1,7 +1,5 @@
 """The k·n largest latents of a batch of n patches: easy patches get fewer, difficult ones more."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """The baselines that no trained architecture can stand for: their latents are found in another way."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

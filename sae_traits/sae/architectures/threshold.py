@@ -3,8 +3,6 @@
 Source: Rajamanoharan et al. 2024, "Jumping ahead".
 """
 
-from __future__ import annotations
-
 from typing import Any, cast
 
 import torch

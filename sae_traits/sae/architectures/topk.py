@@ -1,7 +1,5 @@
 """The k largest latents of every patch."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """dictionary_learning: config.json and ae.pt, a state dict whose names depend on the class of the dictionary."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path

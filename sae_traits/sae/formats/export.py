@@ -1,7 +1,5 @@
 """Write SAEs for others: SAELens's layout, and conversion from any layout to another."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import Any, Literal

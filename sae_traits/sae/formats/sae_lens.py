@@ -3,8 +3,6 @@
 BatchTopK and Matryoshka SAEs are saved as `jumprelu` for inference; their training checkpoints are read as that too.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

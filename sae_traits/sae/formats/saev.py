@@ -1,7 +1,5 @@
 """saev: one line of JSON, then a torch state dict. The paper's SAE is such a file, from before they had schemas."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """sparsify (EleutherAI): cfg.json and sae.safetensors, a TopK SAE whose input bias is the decoder's."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from sae_traits.errors import CheckpointError

@@ -5,8 +5,6 @@ about real organisms can be made from it. The pipeline reads the images and meta
 part label maps are for scoring only.
 """
 
-from __future__ import annotations
-
 import csv
 from functools import partial
 from pathlib import Path, PurePosixPath

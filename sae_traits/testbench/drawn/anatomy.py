@@ -4,8 +4,6 @@ Body units: x to the animal's right, y towards the tail, 1 about the length of t
 little differently, so the outlines depend on a random generator as well as on the species.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -3,8 +3,6 @@
 Drawn at three times the size and reduced, so that edges are antialiased; the label map takes the middle of each 3 x 3.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 The scenery is drawn from the same distribution for every species, so that it tells nothing about the species.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
