@@ -213,8 +213,8 @@ def _without_copies(records: Sequence[ImageRecord], problems: list[Problem]) -> 
             reason = f"exact copy of {first.file}, which is used instead"
             if copy.taxon.species != first.taxon.species:
                 reason += f"; but its species is {copy.taxon.species}, there {first.taxon.species}"
-                used = f"it is used as {first.taxon.species}, but its exact copy {copy.file} is labelled "
-                problems.append(Problem(first.file, used + copy.species))
+                used = f"it is used as {first.taxon.species}, but its exact copy {copy.file} is labelled"
+                problems.append(Problem(first.file, f"{used} {copy.taxon.species}"))
             if copy.split != first.split:
                 reason += f"; its split is {copy.split}, there {first.split}"
             problems.append(Problem(copy.file, reason))
