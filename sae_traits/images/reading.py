@@ -172,9 +172,9 @@ def _splits(examined: Sequence[_Examined], groups: Sequence[int], config: Collec
     together = units([item.row.individual for item in examined], groups)
     # Byte-identical images of a species have the same key, whatever their files are called.
     keys = [f"{item.row.individual or item.facts.sha256} {name}" for item, name in zip(examined, species, strict=True)]
-    given = [item.row.split for item in examined]
+    images = zip(keys, species, together, examined, strict=True)
     return split_members(
-        [Member(*of_image) for of_image in zip(keys, species, together, given, strict=True)],
+        [Member(key, name, unit, item.row.split) for key, name, unit, item in images],
         validation_share=config.validation_share,
         test_share=config.test_share,
         seed=config.split_seed,

@@ -77,7 +77,7 @@ def _draw_one(folder: Path, seed: int, job: tuple[int, int]) -> dict[str, Any]:
     file = _image_file(species, number)
     mask_file = str(PurePosixPath(MASKS, *PurePosixPath(file).parts[1:]))
     drawing.image.save(folder / file)
-    drawing.labels.point(lambda label: 255 * (label > 0)).save(folder / mask_file)
+    drawing.labels.point([0, *[255] * 255]).save(folder / mask_file)
     drawing.labels.save(folder / part_labels_file(file))
     genus = WORLD[species].genus
     return {
