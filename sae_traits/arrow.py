@@ -4,8 +4,6 @@
 all of its fields; `columns_of` is the flat table of those fields that have words.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import types
@@ -27,8 +25,7 @@ def column(
 
     Args:
         meaning: what the column holds, as one sentence for the dataset card, with its unit and when it is null.
-        default: of the field.
-        name: of the column, where it is not that of the field.
+        default, name: of the field, and of the column where it is not that of the field.
         unit: of a measure, in words for people of other fields; empty for a measure without one.
     """
     return dataclasses.field(default=default, metadata={_WORDS: (meaning, name, unit)})
@@ -67,11 +64,7 @@ def arrow_schema(cls: type) -> pa.Schema:
 
 
 def arrow_type(hint: Any) -> pa.DataType:
-    """The Arrow type of a field: float64 and int32 for numbers, a list of fixed length for a tuple of such.
-
-    Raises:
-        TypeError: there is no such type.
-    """
+    """The Arrow type of a field: float64 and int32 for numbers, a list of fixed length for a tuple of such."""
     hint = _not_none(hint)
     origin, arguments = get_origin(hint), get_args(hint)
     if hint in _PLAIN:

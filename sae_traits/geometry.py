@@ -52,12 +52,10 @@ class Framing:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; `Framing.from_dict` reads them back."""
         return asdict(self) | {"size": list(self.size)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Framing:
-        """The framing that `to_dict` wrote."""
         width, height = values["size"]
         plain: dict[str, Any] = {field.name: values[field.name] for field in fields(cls)} | {"size": (width, height)}
         return cls(**plain)
@@ -77,20 +75,13 @@ class Framing:
             resized = (side, int(side * height / width)) if width <= height else (int(side * width / height), side)
             return resized, (-((resized[0] - canvas_width) // 2), -((resized[1] - canvas_height) // 2))
         scale = min(canvas_width / width, canvas_height / height)
-        resized = (
-            min(canvas_width, max(1, round(width * scale))),
-            min(canvas_height, max(1, round(height * scale))),
-        )
+        resized = min(canvas_width, max(1, round(width * scale))), min(canvas_height, max(1, round(height * scale)))
         return resized, ((canvas_width - resized[0]) // 2, (canvas_height - resized[1]) // 2)
 
     def grid(self, source: tuple[int, int], *, rows: int, columns: int, patch: float | None = None) -> PatchGrid:
-        """The grid of one source image of `source` = (width, height) pixels.
+        """The grid of rows and columns of patches of one source image of (width, height) pixels.
 
-        Args:
-            source: width and height of the source image.
-            rows: rows of patches.
-            columns: columns of patches.
-            patch: side of a patch in model input pixels; None divides the whole input evenly (convolutional maps).
+        `patch` is the side of a patch in model input pixels; None divides the input evenly (convolutional maps).
         """
         if min(source) < 1:
             raise ConfigError(f"an image must be at least 1 x 1 pixels, not {source[0]} x {source[1]}")
@@ -133,12 +124,7 @@ class PatchGrid:
         return self.resized[0] / self.source[0], self.resized[1] / self.source[1]
 
     def frame(self, image: Image.Image, padding: tuple[int, int, int] = (0, 0, 0)) -> Image.Image:
-        """Make the model input, an RGB image of `size` pixels.
-
-        Args:
-            image: the upright RGB source image; its size must be `source`.
-            padding: colour around a letterboxed image.
-        """
+        """Make the model input of an upright RGB image of `source` pixels; `padding` is the colour around it."""
         if image.size != self.source:
             raise ConfigError(f"this grid is for images of {self.source}, not {image.size}")
         resized = image.resize(self.resized, resample=Image.Resampling[self.resample.upper()])
@@ -197,11 +183,7 @@ class PatchGrid:
         return left, top, right - left, bottom - top
 
     def patch_means(self, values: NDArray[Any]) -> NDArray[np.float64]:
-        """Average a source-sized array over each patch's box, weighing partly covered pixels by area `[n_patches]`.
-
-        Args:
-            values: one value per source pixel `[height, width]`, for example a mask.
-        """
+        """Average one value per source pixel `[height, width]` over each patch's box, by area `[n_patches]`."""
         width, height = self.source
         if values.shape != (height, width):
             raise ConfigError(f"the array is {values.shape}, the image [{height}, {width}]")

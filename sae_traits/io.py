@@ -1,7 +1,5 @@
 """Files and folders that are written whole or not at all, whenever the process is killed, and hashes."""
 
-from __future__ import annotations
-
 import csv
 import errno
 import hashlib
@@ -24,11 +22,7 @@ _SECONDS = re.compile(r"\d+(\.\d+)?")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small file whole or not at all.
-
-    Raises:
-        StoreError: it cannot be written.
-    """
+    """Write a small file whole or not at all; a StoreError where it cannot be written."""
     write_whole(path, text.encode())
 
 
@@ -47,11 +41,7 @@ def finite(value: Any) -> Any:
 
 
 def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
-    """Write a table whole or not at all, its text such that no spreadsheet takes a cell for a formula.
-
-    Raises:
-        StoreError: it cannot be written.
-    """
+    """Write a table whole or not at all, its text such that no spreadsheet takes a cell for a formula."""
     with whole_file(path) as stream:
         file = io.TextIOWrapper(stream, encoding="utf-8", newline="")
         writer = csv.writer(file, lineterminator="\n")
@@ -67,10 +57,7 @@ def _cell(value: Any) -> Any:
 def write_whole(path: Path, content: bytes, *, on_full_disk: str = "free some space, and run it again") -> None:
     """Write a file so that it is there whole or not at all, also after a crash or a power cut.
 
-    Args:
-        path: of the file.
-        content: all of it.
-        on_full_disk: what to do where there is no room for it, for the message.
+    `on_full_disk` says what to do where there is no room for it, for the message.
 
     Raises:
         StoreError: the disk is full or the folder cannot be written; nothing is left behind.
@@ -110,11 +97,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def hash_of_file(*paths: Path) -> str:
-    """SHA-256 of the bytes of a file, or of several one after the other, in hexadecimal digits.
-
-    Raises:
-        StoreError: a file cannot be read.
-    """
+    """SHA-256 of a file, or of several one after the other, in hexadecimal; a StoreError where one cannot be read."""
     digest = hashlib.sha256()
     for path in paths:
         try:
@@ -128,8 +111,7 @@ def hash_of_file(*paths: Path) -> str:
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds that a server asks to be left alone, if it does: a number or a date (RFC 9110, section 10.2.3).
 
-    Args:
-        headers: of its reply; looked up as `retry-after`, so their names are matched as the mapping does.
+    The headers of its reply are looked up as `retry-after`, so their names are matched as the mapping does.
     """
     value = headers.get("retry-after", "").strip()
     if _SECONDS.fullmatch(value):

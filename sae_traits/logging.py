@@ -4,8 +4,6 @@ The package itself prints nothing: whoever uses it as a library configures that 
 callback (`progress_to`). The command line prints both to stderr (`printing_to_stderr`).
 """
 
-from __future__ import annotations
-
 import logging
 import sys
 import time

@@ -4,11 +4,9 @@ What comes from data (names of species, licences, rights holders) is untrusted: 
 entities, which neither Markdown nor HTML takes for markup, and into the front matter as YAML made by a YAML library.
 """
 
-from __future__ import annotations
-
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,15 +22,9 @@ _SPECIAL = re.compile(r"[^\w\s.,;/()+%§·–—-]")
 
 
 def render(folder: Path, template: str, **values: Any) -> str:
-    """Fill a template.
+    """Fill a template of a folder with all of its variables; what is neither a number nor markup is escaped.
 
-    Args:
-        folder: with the template and those that it includes.
-        template: its path in the folder.
-        values: every variable of the template; what is neither a number nor markup is escaped.
-
-    Raises:
-        jinja2.UndefinedError: the template has a variable without a value.
+    A jinja2.UndefinedError where one has no value.
     """
     return _environment(folder).get_template(template).render(**values)
 
@@ -78,16 +70,14 @@ def one_line(text: str) -> str:
 
 def lines(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Flatten nested settings into names and values, for a table."""
-    return list(_flattened(values, prefix))
-
-
-def _flattened(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+    flat: list[tuple[str, str]] = []
     for name, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flattened(value, f"{prefix}{name}.")
+            flat += lines(value, f"{prefix}{name}.")
         elif isinstance(value, float):
-            yield f"{prefix}{name}", MISSING if _is_missing(value) else f"{value:.4g}"
+            flat.append((f"{prefix}{name}", MISSING if _is_missing(value) else f"{value:.4g}"))
         elif isinstance(value, list | tuple):
-            yield f"{prefix}{name}", ", ".join(str(v) for v in value)
+            flat.append((f"{prefix}{name}", ", ".join(str(v) for v in value)))
         elif value is not None:
-            yield f"{prefix}{name}", str(value)
+            flat.append((f"{prefix}{name}", str(value)))
+    return flat

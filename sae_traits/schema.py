@@ -7,7 +7,6 @@ Units: pixels are pixels of the upright source image; boxes are x, y, width, hei
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,14 +20,10 @@ from sae_traits.arrow import arrow_schema, column
 from sae_traits.errors import StoreError
 from sae_traits.geometry import Framing, PatchGrid
 from sae_traits.io import write_csv
-from sae_traits.vocabulary import RANKS as RANKS
+from sae_traits.vocabulary import RANKS, Dtype, ReferenceRank, RegionSource, Split
 from sae_traits.vocabulary import REFERENCE_RANKS as REFERENCE_RANKS
 from sae_traits.vocabulary import REGION_SOURCES as REGION_SOURCES
 from sae_traits.vocabulary import SPLITS as SPLITS
-from sae_traits.vocabulary import Dtype as Dtype
-from sae_traits.vocabulary import ReferenceRank as ReferenceRank
-from sae_traits.vocabulary import RegionSource as RegionSource
-from sae_traits.vocabulary import Split as Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +43,6 @@ class Taxon:
         return getattr(self, "class_" if name == "class" else name)
 
     def to_dict(self) -> dict[str, str | None]:
-        """The columns of RANKS."""
         return {rank: self.rank(rank) for rank in RANKS}
 
     @classmethod
@@ -102,15 +96,11 @@ class Problem:
     reason: str
 
 
-def _image_schema() -> pa.Schema:
-    """The fields of an ImageRecord, with the ranks in the place of the taxon."""
-    columns: list[tuple[str, pa.DataType]] = []
-    for field in arrow_schema(ImageRecord):
-        columns += [(rank, pa.string()) for rank in RANKS] if field.name == "taxon" else [(field.name, field.type)]
-    return pa.schema(columns)
-
-
-_IMAGE_SCHEMA = _image_schema()
+_RANK_FIELDS = [pa.field(rank, pa.string()) for rank in RANKS]
+_IMAGE_SCHEMA = pa.schema(
+    [part for field in arrow_schema(ImageRecord) for part in (_RANK_FIELDS if field.name == "taxon" else [field])]
+)
+"""The fields of an ImageRecord, with the ranks in the place of the taxon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +165,6 @@ class Collection:
         write_csv(path, ["file", "reason"], problems)
 
     def path(self, record: ImageRecord) -> Path:
-        """Where the image lies."""
         return self.root / record.file
 
     def mask_path(self, record: ImageRecord) -> Path | None:
@@ -191,11 +180,7 @@ class Collection:
 
     @classmethod
     def load(cls, path: Path) -> Collection:
-        """Read what `save` wrote; problems and near-identical images are not part of it.
-
-        Raises:
-            StoreError: the file is missing or is not a table of images.
-        """
+        """Read what `save` wrote, which is without problems; a StoreError where it is missing, or another table."""
         if not path.is_file():
             raise StoreError(f"{path} does not exist; run `sae-traits extract` or `sae-traits run` first")
         table = pq.read_table(path)
@@ -239,22 +224,15 @@ class BackboneInfo:
         return self.framing.grid(source, rows=self.rows, columns=self.columns, patch=self.patch)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; `from_dict` reads them back."""
         return asdict(self) | {"framing": self.framing.to_dict(), "mean": list(self.mean), "std": list(self.std)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> BackboneInfo:
-        """The info that `to_dict` wrote."""
         recorded = {field.name: values[field.name] for field in fields(cls) if field.name != "compute_dtype"}
         recorded |= {"framing": Framing.from_dict(values["framing"])}
-        recorded |= {name: _three(values[name]) for name in ("mean", "std")}
+        recorded |= {name: tuple(values[name]) for name in ("mean", "std")}
         # Its name was `precision` at first; before that, all there was is float32.
         return cls(**recorded, compute_dtype=values.get("compute_dtype", values.get("precision", "float32")))
-
-
-def _three(values: Sequence[float]) -> tuple[float, float, float]:
-    red, green, blue = values
-    return red, green, blue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,15 +26,21 @@ class DescriberConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured(DescriberConfig):
-    """Colour, shape and texture read off the pixels; needs no model."""
+class RuleDescriberConfig(DescriberConfig):
+    """What all describers without a model have in common: they are told no names, cost no money and little time."""
 
-    kind: Literal["measured"] = "measured"
     names_species: ClassVar = False
     seconds_per_call: ClassVar[float] = 0.01
     """On one core."""
     prompt_price: ClassVar[float] = 0.0
     answer_price: ClassVar[float] = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured(RuleDescriberConfig):
+    """Colour, shape and texture read off the pixels; needs no model."""
+
+    kind: Literal["measured"] = "measured"
 
 
 @dataclass(frozen=True, kw_only=True)

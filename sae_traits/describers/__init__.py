@@ -1,7 +1,5 @@
 """Describers: `measured` reads a region's pixels; the others ask a vision-language model."""
 
-from __future__ import annotations
-
 from importlib import import_module
 
 from sae_traits.config.describer import VLLM, DescriberConfig, Measured, Server, Transformers
@@ -19,10 +17,6 @@ _CLASSES: dict[type[DescriberConfig], tuple[str, str]] = {
 
 
 def make_describer(config: DescriberConfig) -> Describer:
-    """The describer of a configuration.
-
-    Raises:
-        DescriberError: its model does not exist, or the Hub cannot be reached.
-    """
+    """The describer of a configuration; a DescriberError where its model does not exist, or cannot be reached."""
     module, name = _CLASSES[type(config)]
     return getattr(import_module(f"{__name__}.{module}"), name).of(config)

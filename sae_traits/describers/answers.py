@@ -5,8 +5,6 @@ looked for in what stands after the model's thinking, of several that fit the la
 form `colour: brown` are read. Whatever was read is validated.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re
@@ -83,11 +81,7 @@ def schema_hash(schema: dict[str, Any]) -> str:
 
 
 def read_answer(text: str) -> Description:
-    """The description in what a model wrote.
-
-    Raises:
-        AnswerError: there is no answer in it, or one that says nothing or too much.
-    """
+    """The description in what a model wrote; an AnswerError where there is none, or it says nothing or too much."""
     answer = _parse(text)
     words = plain_line(answer.text)
     if not words and not answer.is_background:
@@ -99,12 +93,8 @@ def read_answer(text: str) -> Description:
     if len(attributes) > MAX_ATTRIBUTES:
         raise AnswerError(f"there are {len(attributes)} attributes, more than {MAX_ATTRIBUTES}")
     part = plain_line(answer.part or "")
-    return Description(
-        text=words,
-        part=None if part.lower() in _NOTHING else part,
-        attributes=attributes,
-        is_background=answer.is_background,
-    )
+    part = None if part.lower() in _NOTHING else part
+    return Description(text=words, part=part, attributes=attributes, is_background=answer.is_background)
 
 
 def plain_line(text: str) -> str:
@@ -115,11 +105,7 @@ def plain_line(text: str) -> str:
 
 
 def after_thinking(text: str) -> str:
-    """What a model wrote after it had thought, as its own marks or the channels of its answer tell them apart.
-
-    Raises:
-        AnswerError: it thought, and wrote nothing else.
-    """
+    """What a model wrote after it had thought, by its own marks or channels; an AnswerError where it only thought."""
     channels = list(_CHANNEL.finditer(text))
     if channels:
         final = [channel for channel in channels if channel[1] == "final"]

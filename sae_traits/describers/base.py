@@ -6,8 +6,6 @@ pictures that it is shown, for `measured` the finished answer. What `open` gives
 look, or the looks at several images, into an answer.
 """
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -61,64 +59,44 @@ class TokenEstimate:
 
 
 class Describer(Protocol):
-    """Describes regions. What identifies it goes into the ledger's keys and into every row."""
+    """Describes regions. What identifies it goes into the ledger's keys and into every row.
+
+    Attributes:
+        name: kind of describer, for example `measured`.
+        model: model and revision, as model@revision.
+        prompt: version and hash of the prompt, or of the rules where there is no prompt.
+        settings: what else determines an answer, as plain values for the ledger's keys: schema, sampling, pictures.
+        names_species: whether the describer is told the species, so that it determines an answer.
+        reads_masks: whether an answer depends on the animal's mask, where masks are used.
+        images_per_description: images of a species that one answer is about, at most.
+        batch_size: questions that are asked together.
+        in_flight: batches that are waited for at the same time.
+        look: what worker processes do; small, can be pickled, and needs no torch.
+    """
 
     @property
-    def name(self) -> str:
-        """Kind of describer, for example `measured`."""
-        ...
-
+    def name(self) -> str: ...
     @property
-    def model(self) -> str:
-        """Model and revision, as model@revision."""
-        ...
-
+    def model(self) -> str: ...
     @property
-    def prompt(self) -> str:
-        """Version and hash of the prompt, or of the rules where there is no prompt."""
-        ...
-
+    def prompt(self) -> str: ...
     @property
-    def settings(self) -> dict[str, Any]:
-        """What else determines an answer, as plain values for the ledger's keys: schema, sampling, pictures."""
-        ...
-
+    def settings(self) -> dict[str, Any]: ...
     @property
-    def names_species(self) -> bool:
-        """Whether the describer is told the species, so that it determines an answer."""
-        ...
-
+    def names_species(self) -> bool: ...
     @property
-    def reads_masks(self) -> bool:
-        """Whether an answer depends on the animal's mask, where masks are used."""
-        ...
-
+    def reads_masks(self) -> bool: ...
     @property
-    def images_per_description(self) -> int:
-        """Images of a species that one answer is about, at most."""
-        ...
-
+    def images_per_description(self) -> int: ...
     @property
-    def batch_size(self) -> int:
-        """Questions that are asked together."""
-        ...
-
+    def batch_size(self) -> int: ...
     @property
-    def in_flight(self) -> int:
-        """Batches that are waited for at the same time."""
-        ...
-
+    def in_flight(self) -> int: ...
     @property
-    def look(self) -> Look:
-        """What worker processes do; small, can be pickled, and needs no torch."""
-        ...
+    def look(self) -> Look: ...
 
     def open(self) -> AbstractAsyncContextManager[Ask]:
-        """Get ready to answer questions: connect or load the model, and prove that it works.
-
-        Raises:
-            DescriberError: it cannot answer.
-        """
+        """Connect or load the model, and prove that it works; a DescriberError where it cannot answer."""
         ...
 
     def estimate_tokens(self, images: Sequence[tuple[tuple[int, int], Region]]) -> TokenEstimate:

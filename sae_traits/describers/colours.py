@@ -5,8 +5,6 @@ muted, drawings are mostly saturated, and both are called green. The saturated a
 colour survey (Munroe 2010, CC0); the muted ones were added by us for photographs of animals and plants.
 """
 
-from __future__ import annotations
-
 from functools import cache
 
 import numpy as np

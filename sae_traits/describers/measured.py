@@ -3,8 +3,6 @@
 It needs no model, cannot know which part of the organism it looks at, and is the baseline that a model has to beat.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -35,10 +33,7 @@ TEXTURES = ((5.0, "even"), (12.0, "uneven"), (float("inf"), "contrasting"))
 
 
 class MeasuredDescriber:
-    """A describer without a model; see the module docstring.
-
-    All of its work is done where an image is looked at, in the worker processes.
-    """
+    """A describer without a model, whose work is all done where an image is looked at, in the worker processes."""
 
     name = "measured"
     model = f"sae-traits-measured@{RULES_VERSION}"
@@ -50,7 +45,6 @@ class MeasuredDescriber:
 
     @classmethod
     def of(cls, config: Measured) -> Self:
-        """The describer, which has no options of its own."""
         return cls()
 
     @property
@@ -60,8 +54,7 @@ class MeasuredDescriber:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Nothing: the hash of the rules says it all."""
-        return {}
+        return {}  # the hash of the rules says it all
 
     @property
     def look(self) -> Look:
@@ -70,11 +63,14 @@ class MeasuredDescriber:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Ask]:
-        """There is nothing to get ready."""
-        yield _hand_over
+        """There is nothing to get ready: the answers were made while looking."""
+
+        async def hand_over(questions: Sequence[Question]) -> list[Answer]:
+            return [answer for question in questions for answer in question.looks]
+
+        yield hand_over
 
     def estimate_tokens(self, images: Sequence[tuple[tuple[int, int], Region]]) -> TokenEstimate:
-        """No model, no tokens."""
         return TokenEstimate(prompt=0, answer=0)
 
     def describe(
@@ -105,11 +101,6 @@ class MeasuredDescriber:
         attributes = tuple(Attribute(name, value) for name, value in named.items() if value is not None)
         description = Description(text=_sentence(named), attributes=attributes)
         return Answer(description=description, raw=json.dumps(raw, sort_keys=True))
-
-
-async def _hand_over(questions: Sequence[Question]) -> list[Answer]:
-    """The answers that were made while looking."""
-    return [answer for question in questions for answer in question.looks]
 
 
 def _word(scale: tuple[tuple[float, str], ...], value: float) -> str:

@@ -1,7 +1,5 @@
 """What all describers that ask a vision-language model have in common, wherever the model runs."""
 
-from __future__ import annotations
-
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -44,17 +42,11 @@ class ModelDescriber:
 
     @classmethod
     def of(cls, config: ModelDescriberConfig) -> Self:
-        """The describer of a configuration.
-
-        Raises:
-            DescriberError: its model does not exist, or the Hub cannot be reached.
-        """
-        several = config.images_per_description > 1
+        """The describer of a configuration; errors as of `revision_of`."""
+        prompt = "agreement" if config.images_per_description > 1 else config.prompt
         return cls(
             config=config,
-            question=Prompt.load(
-                "agreement" if several else config.prompt, show=config.show, name_species=config.name_species
-            ),
+            question=Prompt.load(prompt, show=config.show, name_species=config.name_species),
             look=View("whole" if config.prompt == "whole" else config.show),
             revision=cls.revision_of(config),
         )
@@ -73,22 +65,18 @@ class ModelDescriber:
 
     @property
     def prompt(self) -> str:
-        """Name, version and hash of the prompt."""
         return self.question.label
 
     @property
     def names_species(self) -> bool:
-        """Whether the model is told the species."""
         return self.config.name_species
 
     @property
     def images_per_description(self) -> int:
-        """Images that one answer is about, at most."""
         return self.config.images_per_description
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Schema, sampling and pictures."""
         return {
             "schema": schema_hash(answer_schema()),
             "temperature": self.config.temperature,
@@ -106,7 +94,6 @@ class ModelDescriber:
         )
 
     def messages(self, question: Question) -> list[dict[str, Any]]:
-        """The chat that asks a question, in OpenAI's form."""
         return self.question.messages(question.looks, question.species)
 
     def interpret(self, raw: str, *, is_cut_off: bool, usage: dict[str, int]) -> Answer:
@@ -141,16 +128,11 @@ class InProcessDescriber(ModelDescriber, ABC):
 
     @property
     def batch_size(self) -> int:
-        """Questions that the model is given together."""
         return self.config.in_flight
 
     @staticmethod
     def revision_of(config: ModelDescriberConfig) -> str:
-        """The commit of a model on the Hub, or the hash of a local folder's weights.
-
-        Raises:
-            DescriberError: there is no such model, or the Hub cannot be reached.
-        """
+        """The commit of a model on the Hub, or the hash of a folder's weights; a DescriberError where there is none."""
         from sae_traits.features.model_files import ModelFiles
 
         try:
@@ -160,15 +142,10 @@ class InProcessDescriber(ModelDescriber, ABC):
 
     @abstractmethod
     def load(self) -> Answers:
-        """Load the model.
-
-        Raises:
-            DescriberError: the package that runs it is not installed, or it cannot be loaded.
-        """
+        """Load the model; a DescriberError where the package that runs it is not installed, or it cannot be loaded."""
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Ask]:
-        """Load the model; the errors are those of `load`."""
         answers = await asyncio.to_thread(self.load)
 
         async def ask(questions: Sequence[Question]) -> list[Answer]:

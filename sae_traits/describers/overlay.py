@@ -1,7 +1,5 @@
 """Draw a region on its image, so that it can be seen whatever lies below and whoever looks; cut it out with context."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from PIL import Image, ImageDraw
@@ -21,11 +19,8 @@ MIN_CROP = 32
 def draw_region(image: Image.Image, region: Region) -> Image.Image:
     """A copy of an RGB image with the region's outline (orange, edged black) and its box (white, edged black).
 
-    Lines grow with the image; below SMALL pixels they are as thin as can be, so that they do not hide the region.
-
-    Args:
-        image: upright RGB image.
-        region: in pixels of `image`.
+    Lines grow with the image; below SMALL pixels they are as thin as can be, so that they do not hide the region, which
+    is in pixels of the image.
     """
     drawn = image.copy()
     draw = ImageDraw.Draw(drawn)
@@ -56,21 +51,18 @@ def place_region(region: Region, origin: tuple[float, float], scale: tuple[float
     Source pixel (x, y) becomes ((x - origin x) * scale x, (y - origin y) * scale y).
     """
     x, y, width, height = region.box
-    return replace(
-        region,
-        box=((x - origin[0]) * scale[0], (y - origin[1]) * scale[1], width * scale[0], height * scale[1]),
-        polygons=tuple(
-            tuple((value - origin[i % 2]) * scale[i % 2] for i, value in enumerate(ring)) for ring in region.polygons
-        ),
-    )
+
+    def place(ring: tuple[float, ...]) -> tuple[float, ...]:
+        return tuple((value - origin[i % 2]) * scale[i % 2] for i, value in enumerate(ring))
+
+    box = (*place((x, y)), width * scale[0], height * scale[1])
+    return replace(region, box=box, polygons=tuple(map(place, region.polygons)))
 
 
 def context_box(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of a crop around a box: a margin of half its longer side, within the image.
+    """Left, top, right, bottom of a crop around a box of an image of (width, height): half its longer side as margin.
 
-    Args:
-        box: x, y, width, height in pixels.
-        size: width and height of the image; the crop has at least MIN_CROP pixels per side where the image has.
+    It lies within the image, and has at least MIN_CROP pixels per side where the image has.
     """
     margin = CONTEXT * max(box[2:])
     edges = []

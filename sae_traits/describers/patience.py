@@ -1,7 +1,5 @@
 """When to ask a server again, and when to stop asking."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -22,9 +20,9 @@ def back_off(n: int, random: Random) -> float:
     return min(MAX_PAUSE, FIRST_PAUSE * 2 ** min(n - 1, 10)) * random.uniform(0.5, 1.0)
 
 
-@dataclass(frozen=True)
-class Trouble:
-    """What went wrong with one request."""
+@dataclass(eq=False)
+class Trouble(Exception):
+    """One request came to nothing, and may be sent again."""
 
     reason: str
     asks_for_time: bool = False
@@ -45,11 +43,7 @@ class Breaker:
         self.n_errors = 0
 
     def failed(self, reason: str) -> None:
-        """An error came.
-
-        Raises:
-            DescriberError: it was one too many.
-        """
+        """An error came; a DescriberError where it was one too many."""
         self.n_errors += 1
         if self.n_errors >= self.limit:
             raise DescriberError(
@@ -68,11 +62,7 @@ class Doubt:
     """Reason and beginning of the last one."""
 
     def check(self) -> None:
-        """Go on, or not; before a call is sent, so that every answer that came has been recorded.
-
-        Raises:
-            DescriberError: too many answers could not be used.
-        """
+        """A DescriberError where it is time to stop; before a call, so that every answer that came is recorded."""
         if self.n_unusable >= self.limit:
             raise DescriberError(
                 f"{self.n_unusable} answers in a row could not be used (--max-consecutive-unusable), the last one: "
@@ -101,11 +91,7 @@ class Patience:
     waited: float = 0.0
 
     def pause_after(self, trouble: Trouble) -> float | None:
-        """Seconds to wait before the request is sent again; None when it is given up.
-
-        Raises:
-            DescriberError: the breaker opened.
-        """
+        """Seconds to wait before the request is sent again, None when it is given up; errors as of the breaker."""
         if trouble.asks_for_time and self.waited + trouble.retry_after <= MAX_WAIT:
             self.n_waits += 1
             # Not all callers at the same moment, and later each time where the server does not say when.

@@ -1,7 +1,5 @@
 """Plain, banded or spotted: told from the contrast, the direction of the gradients and the blobs in a region."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import numpy as np

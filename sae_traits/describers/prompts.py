@@ -37,20 +37,15 @@ class Prompt:
 
     @classmethod
     def load(cls, name: PromptName, *, show: Show, name_species: bool) -> Prompt:
-        """The current version of a prompt.
+        """The current version of a prompt: `region` for one image, `agreement` for several, `whole` without a region.
 
-        Args:
-            name: `region` for one image, `agreement` for several, `whole` for an image without a region.
-            show: what the pictures are, for the words that introduce them; `whole` has none.
-            name_species: whether the model is told the species.
+        `show` says what the pictures are, for the words that introduce them, which `whole` has not.
         """
         version = VERSIONS[name]
         text = (FILES / f"{name}-{version}.md").read_text(encoding="utf-8").strip()
         phrases = yaml.safe_load((FILES / PHRASES_FILE).read_text(encoding="utf-8"))
-        shown = phrases[name][show] if name in phrases else ""
-        return cls(
-            name, version, Template(text).safe_substitute(shown=shown), phrases["species"] if name_species else None
-        )
+        text = Template(text).safe_substitute(shown=phrases[name][show] if name in phrases else "")
+        return cls(name, version, text, phrases["species"] if name_species else None)
 
     @property
     def label(self) -> str:

@@ -47,7 +47,6 @@ class ServerDescriber(ModelDescriber):
 
     @property
     def in_flight(self) -> int:
-        """Calls that are waited for at the same time."""
         return self.config.in_flight
 
     @asynccontextmanager
@@ -76,18 +75,6 @@ class _NoAnswerError(Exception):
 
 class _RefusedError(_NoAnswerError):
     """The server says that the request itself is wrong."""
-
-
-class _ParameterError(Exception):
-    """The server refuses one of the REPLACEABLE parameters; the message is its name."""
-
-
-class _TroubleError(Exception):
-    """A request came to nothing, and may be sent again."""
-
-    def __init__(self, trouble: Trouble) -> None:
-        super().__init__(trouble.reason)
-        self.trouble = trouble
 
 
 @dataclass
@@ -148,41 +135,34 @@ class _Session:
             return Answer(description=None, raw="", error=str(error), failed=True)
         if (reason := reply.refusal) is not None:
             return Answer(description=None, raw=without_secrets(reply.text), usage=reply.counted, error=_short(reason))
-        if reply.has_only_reasoning:
+        thought = reply.choices[0].message.thought
+        if thought.strip() and not reply.text.strip():
             reason = (
                 "the answer is empty, and its reasoning is not: it was cut off, or the server takes the answer for "
                 "reasoning (vLLM: --reasoning-parser); raise --max-tokens, or see to the server"
             )
-            raw = without_secrets(reply.choices[0].message.thought)
-            return Answer(description=None, raw=raw, usage=reply.counted, error=reason)
+            return Answer(description=None, raw=without_secrets(thought), usage=reply.counted, error=reason)
         return self.describer.interpret(reply.text, is_cut_off=reply.is_cut_off, usage=reply.counted)
 
     async def _complete(
-        self,
-        messages: list[dict[str, Any]],
-        schema_name: str,
-        schema: dict[str, Any] | None,
-        key: str | None = None,
+        self, messages: list[dict[str, Any]], name: str, schema: dict[str, Any] | None, key: str | None = None
     ) -> _Reply:
         """Send one request, again and again where the server has trouble, with growing pauses."""
         patience = Patience(self.breaker, self.random)
+        strict = {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": True}}
         while True:
             try:
-                reply = await self._send(messages, _response_format(schema_name, schema), key)
+                reply = await self._send(messages, strict if schema is not None else None, key)
                 self.breaker.succeeded()
                 self.has_answered = True
                 return reply
-            except _ParameterError as error:
-                self._do_without(str(error))
-                continue
-            except _TroubleError as error:
-                trouble = error.trouble
-            if (seconds := patience.pause_after(trouble)) is None:
-                raise _NoAnswerError(f"{trouble.reason} (given up after {patience.n_errors} errors)")
+            except Trouble as trouble:
+                if (seconds := patience.pause_after(trouble)) is None:
+                    raise _NoAnswerError(f"{trouble.reason} (given up after {patience.n_errors} errors)") from trouble
             await asyncio.sleep(seconds)
 
     async def _send(self, messages: list[dict[str, Any]], response_format: Any, key: str | None) -> _Reply:
-        """One request."""
+        """One request, and once more without each parameter that the server refuses."""
         import openai
 
         sampling = self._sampling()
@@ -196,15 +176,18 @@ class _Session:
                 extra_headers=None if key is None else {"X-Client-Request-Id": key},
             )
         except openai.APIStatusError as error:
-            if (refused := _refused_parameter(error, sampling)) is not None:
-                raise _ParameterError(refused) from error
+            if (parameter := _refused_parameter(error, sampling)) is not None:
+                if parameter == "temperature" and parameter not in self.refused:
+                    say(f"{self._where} takes no --temperature: its answers are drawn with its own")
+                self.refused.add(parameter)
+                return await self._send(messages, response_format, key)
             seconds = retry_after(error.response.headers)
             reason = _short(error.message.removeprefix("Error code: "))
             raise self._error_of(error.status_code, reason, seconds) from error
         except openai.APIError as error:  # no connection, a time-out, a reply that breaks off
-            raise _TroubleError(Trouble(_short(error.message))) from error
+            raise Trouble(_short(error.message)) from error
         except ValueError as error:
-            raise _TroubleError(Trouble(f"the reply is not JSON: {_short(str(error))}")) from error
+            raise Trouble(f"the reply is not JSON: {_short(str(error))}") from error
         try:
             reply = _Reply.model_validate(completion, from_attributes=True)
         except ValidationError as error:
@@ -212,17 +195,11 @@ class _Session:
             reason, code = _words_of_error(completion)
             if reason:
                 raise self._error_of(code, reason) from error
-            raise _TroubleError(Trouble("the reply is not a chat completion")) from error
+            raise Trouble("the reply is not a chat completion") from error
         if reply.choices[0].error is not None:
             reason, code = _words_of_error(reply.choices[0])
             raise self._error_of(code, reason or "an error without words")
         return reply
-
-    def _do_without(self, parameter: str) -> None:
-        """Remember for all later requests that the server does not take a parameter."""
-        if parameter == "temperature" and parameter not in self.refused:
-            say(f"{self._where} takes no --temperature: its answers are drawn with its own")
-        self.refused.add(parameter)
 
     def _sampling(self) -> dict[str, Any]:
         """How the model is to write, in parameters that the server has not refused."""
@@ -242,7 +219,7 @@ class _Session:
         if status is not None and 400 <= status < 500 and status not in (408, 409, 425, 429):
             self.breaker.failed(reason)
             return _RefusedError(reason)
-        return _TroubleError(Trouble(reason, status == 429 or seconds is not None, seconds or 0.0))
+        return Trouble(reason, status == 429 or seconds is not None, seconds or 0.0)
 
     @property
     def _where(self) -> str:
@@ -256,12 +233,6 @@ def _refused_parameter(error: APIStatusError, sent: dict[str, Any]) -> str | Non
     if error.status_code != 400 or "support" not in message:
         return None
     return next((name for name in REPLACEABLE if name in sent and name in (error.param or message)), None)
-
-
-def _response_format(name: str, schema: dict[str, Any] | None) -> dict[str, Any] | None:
-    if schema is None:
-        return None
-    return {"type": "json_schema", "json_schema": {"name": name, "schema": schema, "strict": True}}
 
 
 def _short(message: str) -> str:
@@ -306,7 +277,6 @@ class _Message(BaseModel):
 
     @property
     def thought(self) -> str:
-        """What the server took for the model's thinking."""
         return self.reasoning_content or self.reasoning or ""
 
 
@@ -341,13 +311,7 @@ class _Reply(BaseModel):
         return thought if thought.startswith("{") and thought.endswith("}") else message.content or ""
 
     @property
-    def has_only_reasoning(self) -> bool:
-        """Whether the model thought, and said nothing."""
-        return not self.text.strip() and bool(self.choices[0].message.thought.strip())
-
-    @property
     def is_cut_off(self) -> bool:
-        """Whether the answer ends because it became too long."""
         return self.choices[0].finish_reason == "length"
 
     @property

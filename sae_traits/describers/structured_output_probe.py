@@ -5,8 +5,6 @@ So the probe asks for plain words and for a schema that plain words cannot fit: 
 picture also shows that the model takes pictures at all.
 """
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 from PIL import Image

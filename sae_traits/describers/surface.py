@@ -1,7 +1,5 @@
 """A region's pixels: cut them out of the image, and find the one or two colours that they have."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -88,8 +86,7 @@ def lattice_of(region: Region, size: tuple[int, int]) -> Lattice:
 def on_lattice(lattice: Lattice, values: NDArray[Any], resample: Image.Resampling) -> NDArray[Any]:
     """The values at a lattice's points (nearest), or the means around them (box) `[rows, columns, …]`.
 
-    Args:
-        values: 8-bit RGB `[height, width, 3]`, or a mask `[height, width]`, which gives numbers from 0 to 1.
+    Of 8-bit RGB `[height, width, 3]`, or of a mask `[height, width]`, which gives numbers from 0 to 1.
     """
     left, top, right, bottom = lattice.crop
     crop = np.ascontiguousarray(values[top:bottom, left:right])
@@ -98,22 +95,17 @@ def on_lattice(lattice: Lattice, values: NDArray[Any], resample: Image.Resamplin
 
 
 def cut_out(image: NDArray[np.uint8], region: Region, mask: NDArray[np.bool_] | None = None) -> Cutout:
-    """The region's pixels; a region between two pixel centres is given the pixels that it touches.
+    """The region's pixels of an upright RGB image `[height, width, 3]`; between two pixel centres those it touches.
 
-    Args:
-        image: upright RGB `[height, width, 3]`.
-        mask: the animal `[height, width]`: only its pixels count, unless none of the region's is one. None: all do.
+    Of a mask of the animal `[height, width]` only its pixels count, unless none of the region's is one.
     """
     lattice = lattice_of(region, (image.shape[1], image.shape[0]))
     inside = lattice.inside
     if mask is not None:
         on_animal = inside & (on_lattice(lattice, mask, Image.Resampling.NEAREST) > 0)
         inside = on_animal if on_animal.any() else inside
-    return Cutout(
-        points=on_lattice(lattice, image, Image.Resampling.NEAREST),
-        averaged=on_lattice(lattice, image, Image.Resampling.BOX),
-        inside=inside,
-    )
+    nearest, box = Image.Resampling.NEAREST, Image.Resampling.BOX
+    return Cutout(on_lattice(lattice, image, nearest), on_lattice(lattice, image, box), inside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,13 +118,10 @@ class ColorCluster:
 
 
 def color_clusters(lab: NDArray[np.float64]) -> tuple[ColorCluster, ColorCluster | None]:
-    """The colour that covers most of the pixels and, where there is one, a second that clearly differs: a marking.
+    """The colour that covers most of the CIELAB pixels `[n, 3]` and, where one clearly differs, a second: a marking.
 
     A colour is a mode: of the cells of a coarse histogram the one with the most pixels around it, moved to the mean of
     those pixels until it rests. Unlike k-means it needs no number of colours and no seed.
-
-    Args:
-        lab: CIELAB pixels `[n, 3]`, n >= 1.
 
     Source: mean shift, Comaniciu and Meer 2002, with a flat kernel.
     """
@@ -149,7 +138,11 @@ def color_clusters(lab: NDArray[np.float64]) -> tuple[ColorCluster, ColorCluster
 def _take_densest(lab: NDArray[np.float64], n_all: int) -> tuple[ColorCluster, NDArray[np.float64]]:
     """The cluster of the densest colour of pixels `[n, 3]`, as a share of `n_all`, and the pixels outside it."""
     weighted = lab * [LIGHTNESS_WEIGHT, 1, 1]
-    cells, counts = _histogram(weighted)
+    # Mean colour `[n_cells, 3]` and number of pixels of the occupied cells, COLOR_RADIUS / 2 wide.
+    steps = np.floor(weighted / (COLOR_RADIUS / 2)).astype(int) + 64  # weighted CIELAB spans less than +-128
+    keys, cell, counts = np.unique(steps @ [16384, 128, 1], return_inverse=True, return_counts=True)
+    sums = [np.bincount(cell, weights=channel, minlength=len(keys)) for channel in weighted.T]
+    cells = np.stack(sums, axis=1) / counts[:, None]
     starts = cells[np.argsort(-counts, kind="stable")[:STARTS]]
     near = _near(cells[:, None], starts)
     center = starts[int(np.argmax(counts @ near))]
@@ -158,14 +151,6 @@ def _take_densest(lab: NDArray[np.float64], n_all: int) -> tuple[ColorCluster, N
     members = _near(weighted, center)
     lightness, a, b = (float(value) for value in lab[members].mean(axis=0))
     return ColorCluster((lightness, a, b), float(members.sum() / n_all)), lab[~members]
-
-
-def _histogram(weighted: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Mean colour `[n_cells, 3]` and number of pixels `[n_cells]` of the occupied cells, COLOR_RADIUS / 2 wide."""
-    steps = np.floor(weighted / (COLOR_RADIUS / 2)).astype(int) + 64  # weighted CIELAB spans less than +-128
-    keys, cell, counts = np.unique(steps @ [16384, 128, 1], return_inverse=True, return_counts=True)
-    sums = [np.bincount(cell, weights=channel, minlength=len(keys)) for channel in weighted.T]
-    return np.stack(sums, axis=1) / counts[:, None], counts
 
 
 def _near(colors: NDArray[np.float64], center: NDArray[np.float64]) -> NDArray[np.bool_]:

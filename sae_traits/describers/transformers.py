@@ -4,10 +4,9 @@ Nothing holds its answers to the JSON schema, so they are read from its text. Fo
 times faster.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 from sae_traits.config.describer import Transformers
@@ -25,11 +24,7 @@ class TransformersDescriber(InProcessDescriber):
     config: Transformers
 
     def load(self) -> Answers:
-        """Load the model with its processor.
-
-        Raises:
-            DescriberError: it is not an image-text-to-text model that can be loaded.
-        """
+        """Load the model with its processor; a DescriberError where it is no image-text-to-text model."""
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
         from sae_traits.features.backbone import choose_device
@@ -50,47 +45,33 @@ class TransformersDescriber(InProcessDescriber):
         if getattr(processor, "chat_template", None) is None:
             raise DescriberError(f"{name} has no chat template; choose a model that was tuned for instructions")
         processor.tokenizer.padding_side = "left"  # a batch is continued at its right end
-        return _Chat(self, model.to(device).eval(), processor).answers
+        return partial(self._answers, model.to(device).eval(), processor)
 
-
-@dataclass(frozen=True)
-class _Chat:
-    """A loaded model with its processor."""
-
-    describer: TransformersDescriber
-    model: Any
-    processor: Any
-
-    def answers(self, questions: Sequence[Question]) -> list[Answer]:
-        """The answers to a batch of questions, in their order."""
+    def _answers(self, model: Any, processor: Any, questions: Sequence[Question]) -> list[Answer]:
         import torch
 
-        config = self.describer.config
-        batch = self.processor.apply_chat_template(
-            [_with_images(self.describer.messages(question)) for question in questions],
+        batch = processor.apply_chat_template(
+            [_with_images(self.messages(question)) for question in questions],
             add_generation_prompt=True,
             tokenize=True,
             return_dict=True,
             processor_kwargs={"return_tensors": "pt", "padding": True},
-        ).to(self.model.device, dtype=self.model.dtype)
-        sampling = {"do_sample": True, "temperature": config.temperature} if config.temperature else {}
+        ).to(model.device, dtype=model.dtype)
+        temperature = self.config.temperature
+        sampling = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
         with torch.inference_mode():
-            tokens = self.model.generate(**batch, max_new_tokens=config.max_tokens, **{"do_sample": False} | sampling)
-        end = self.model.generation_config.eos_token_id
+            tokens = model.generate(**batch, max_new_tokens=self.config.max_tokens, **sampling)
+        end = model.generation_config.eos_token_id
         ends = torch.tensor(end if isinstance(end, list) else [] if end is None else [end])
-        completions = tokens[:, batch["input_ids"].shape[1] :].cpu()
-        n_prompt = batch["attention_mask"].sum(dim=1).tolist()
-        return [self._answer(row, ends, n) for row, n in zip(completions, n_prompt, strict=True)]
-
-    def _answer(self, tokens: Any, ends: Any, n_prompt: int) -> Answer:
-        """The answer in the tokens that followed a prompt `[n_tokens]`."""
-        import torch
-
-        stops = torch.isin(tokens, ends).nonzero()
-        n_tokens = int(stops[0]) if len(stops) else len(tokens)
-        raw = self.processor.tokenizer.decode(tokens[:n_tokens], skip_special_tokens=True)
-        usage = {"prompt_tokens": n_prompt, "completion_tokens": n_tokens}
-        return self.describer.interpret(raw, is_cut_off=not len(stops), usage=usage)
+        answers = []
+        n_in_prompts = batch["attention_mask"].sum(dim=1).tolist()
+        for completion, n_prompt in zip(tokens[:, batch["input_ids"].shape[1] :].cpu(), n_in_prompts, strict=True):
+            stops = torch.isin(completion, ends).nonzero()
+            n_tokens = int(stops[0]) if len(stops) else len(completion)
+            raw = processor.tokenizer.decode(completion[:n_tokens], skip_special_tokens=True)
+            usage = {"prompt_tokens": n_prompt, "completion_tokens": n_tokens}
+            answers.append(self.interpret(raw, is_cut_off=not len(stops), usage=usage))
+        return answers
 
 
 def _with_images(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,7 +1,5 @@
 """What a model is shown of a region: pictures drawn, resized and encoded in the worker processes."""
 
-from __future__ import annotations
-
 import base64
 import io
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sae_traits.describers.overlay import CONTEXT, MIN_CROP, context_box, draw_region, place_region
+from sae_traits.images.pictures import fitted_size
 from sae_traits.schema import Measurement, Region
 
 MIN_SIDE, MAX_SIDE = 512, 768
@@ -66,10 +65,7 @@ class View:
 
 def picture_size(size: tuple[int, int]) -> tuple[int, int]:
     """Width and height of the picture of an image of a size, with its longer side between MIN_SIDE and MAX_SIDE."""
-    longer = max(size)
-    scale = min(max(longer, MIN_SIDE), MAX_SIDE) / longer
-    width, height = (max(1, round(side * scale)) for side in size)
-    return width, height
+    return fitted_size(size, min(max(*size, MIN_SIDE), MAX_SIDE))
 
 
 def decode_picture(url: str) -> Image.Image:

@@ -1,7 +1,5 @@
 """The describer `vllm`: vLLM in this process, on its GPUs, with answers held to the JSON schema (extra `vllm`)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -45,9 +43,8 @@ class VLLMDescriber(InProcessDescriber):
                 seed=0,
             )
         except (OSError, ValueError, RuntimeError) as error:
-            raise DescriberError(
-                f"vLLM cannot run {config.model}: {one_line(error)}; its own lines above say more"
-            ) from error
+            reason = f"vLLM cannot run {config.model}: {one_line(error)}; its own lines above say more"
+            raise DescriberError(reason) from error
         (probe,) = engine.chat([probe_messages()], self._sampling(probe_schema()), use_tqdm=False)
         if not was_enforced(probe.outputs[0].text):
             raise DescriberError("this vLLM does not enforce the JSON schema; pip install -U 'sae-traits[vllm]'")

@@ -1,12 +1,10 @@
 """Backbones: what turns a photograph into patch features, frozen."""
 
-from __future__ import annotations
-
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from importlib import import_module
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -15,7 +13,7 @@ from PIL import Image
 
 from sae_traits.config import features as config
 from sae_traits.errors import BackboneError
-from sae_traits.geometry import FramingMode, PatchGrid
+from sae_traits.geometry import FramingMode
 from sae_traits.schema import BackboneInfo, ImageRecord
 
 _MODULES: dict[type[config.Backbone], str] = {
@@ -25,26 +23,23 @@ _MODULES: dict[type[config.Backbone], str] = {
 """The module of each kind of backbone, with its `load` and its `restore`; imported where it is needed."""
 
 
-class Prepare(Protocol):
-    """Makes the model input of one image; picklable and without weights, so that worker processes can have a copy."""
-
-    def __call__(self, image: Image.Image, /) -> torch.Tensor:
-        """One upright RGB image -> one element of a batch for `Backbone.encode`."""
-        ...
+Prepare = Callable[[Image.Image], torch.Tensor]
+"""Makes of one upright RGB image an element of a batch for `Backbone.encode`; picklable and without weights, so that
+worker processes can have a copy."""
 
 
 class Backbone(Protocol):
-    """A frozen model of images: prepared images in, patch features out."""
+    """A frozen model of images: prepared images in, patch features out.
+
+    Attributes:
+        info: everything that the features depend on.
+        prepare: what worker processes do with each image.
+    """
 
     @property
-    def info(self) -> BackboneInfo:
-        """Everything that the features depend on."""
-        ...
-
+    def info(self) -> BackboneInfo: ...
     @property
-    def prepare(self) -> Prepare:
-        """What worker processes do with each image."""
-        ...
+    def prepare(self) -> Prepare: ...
 
     def encode(self, batch: torch.Tensor) -> torch.Tensor:
         """Features of all patches, row by row, float32 on the model's device `[n_images, rows * columns, d_model]`."""
@@ -64,30 +59,18 @@ def load_backbone(
     Raises:
         BackboneError: there is no such model, layer or device, it is not a vision model, or it cannot be fetched.
     """
-    return _module(type(backbone)).load(backbone, framing=framing, device=choose_device(device))
+    module = import_module(_MODULES[type(backbone)])
+    return module.load(backbone, framing=framing, device=choose_device(device))
 
 
 def restore_backbone(info: BackboneInfo, *, device: str = "auto") -> Backbone:
-    """Load the backbone that made some features, from what was recorded about it, for example in an SAE's config.
+    """Load the backbone that was recorded, for example in an SAE's config.
 
     Raises:
         BackboneError: the model is gone, or its weights are not those that made the features.
     """
-    return _module(config.recorded_kind(info.backbone)).restore(info, device=choose_device(device))
-
-
-def _module(kind: type[config.Backbone]) -> Any:
-    return import_module(_MODULES[kind])
-
-
-def image_features(backbone: Backbone, image: Image.Image) -> tuple[torch.Tensor, PatchGrid]:
-    """Features of one upright RGB image: its valid patches, on the CPU, float32 `[n_valid, d_model]`, and its grid.
-
-    Row i belongs to the patch `grid.valid[i]`.
-    """
-    grid = backbone.info.grid(image.size)
-    features = backbone.encode(backbone.prepare(image)[None])[0].cpu()
-    return features[torch.from_numpy(grid.valid)], grid
+    module = import_module(_MODULES[config.recorded_kind(info.backbone)])
+    return module.restore(info, device=choose_device(device))
 
 
 def valid_patches(record: ImageRecord, info: BackboneInfo) -> NDArray[np.intp]:
@@ -111,11 +94,7 @@ def _valid(info: BackboneInfo, size: tuple[int, int]) -> NDArray[np.intp]:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of a name; `auto` is this process's GPU if there is one, then Apple's, then the CPU.
-
-    Raises:
-        BackboneError: there is no such device.
-    """
+    """The device of a name, of `auto` this process's GPU, Apple's or the CPU; a BackboneError where there is none."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))

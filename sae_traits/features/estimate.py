@@ -1,9 +1,7 @@
 """What an extraction is going to write, before any image is opened."""
 
-from __future__ import annotations
-
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +28,7 @@ class ExtractionEstimate:
     """On the disk of the target folder."""
     storage_dtype: Dtype
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for `--format json`."""
-        return asdict(self)
-
     def lines(self) -> list[str]:
-        """For people."""
         lines = [
             f"images      {self.n_images:,}",
             f"patches     {self.n_patches:,}",
@@ -44,11 +37,8 @@ class ExtractionEstimate:
             f"free space  {self.free_bytes / 1e9:,.3f} GB",
         ]
         if (missing := self.n_bytes - self.free_bytes) > 0:
-            advice = (
-                "store half as much with --storage-dtype bfloat16"
-                if self.storage_dtype == "float32"
-                else "choose another disk"
-            )
+            half = "store half as much with --storage-dtype bfloat16"
+            advice = half if self.storage_dtype == "float32" else "choose another disk"
             lines.append(f"too little by {missing / 1e9:,.3f} GB: free some space, or {advice}")
         return lines
 
@@ -58,11 +48,7 @@ def estimate_extraction(
 ) -> ExtractionEstimate:
     """Say what `extract` is going to write, from the sizes of the images; shards that are there already count too.
 
-    Args:
-        collection: the images.
-        info: the backbone's.
-        storage_dtype: in which features are kept.
-        folder: where the features would go; it need not exist.
+    The folder where the features would go need not exist.
     """
     counts = patch_counts(collection.images, info)
     plans = plan_shards(len(counts), info, storage_dtype)
@@ -86,13 +72,12 @@ def flops_per_image(backbone: Backbone) -> int:
     Counted are matrix products and convolutions; a backbone that makes none (`texture`) has 0.
     """
     pixels = backbone.prepare(Image.new("RGB", backbone.info.framing.size))
+
+    def attention(query: torch.Size, key: torch.Size, value: torch.Size, *_: Any, **__: Any) -> int:
+        return sdpa_flop_count(query, key, value)
+
     # On other devices torch counts attention by itself.
-    on_a_cpu = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
+    on_a_cpu = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention}
     with FlopCounterMode(display=False, custom_mapping=on_a_cpu) as counter:
         backbone.encode(pixels[None])
     return counter.get_total_flops()
-
-
-def _attention_flops(query: torch.Size, key: torch.Size, value: torch.Size, *_: Any, **__: Any) -> int:
-    """Operations of attention between tensors of these shapes `[n_images, n_heads, n_tokens, width]`."""
-    return sdpa_flop_count(query, key, value)

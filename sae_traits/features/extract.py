@@ -1,19 +1,19 @@
 """Images -> patch features on disk, in batches, resumable at every shard, over any number of processes."""
 
-from __future__ import annotations
-
 import os
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 
 from sae_traits.errors import CollectionError, ConfigError, StoreError
 from sae_traits.features.backbone import Backbone, patch_counts
-from sae_traits.features.loading import batches_of, encoded_batches
+from sae_traits.features.loading import EncodedBatch, batches_of, encoded_batches
 from sae_traits.features.source import empty_shard, fingerprint_of, plan_shards
 from sae_traits.features.store import (
     DTYPES,
     FORMAT,
     INDEX_FILE,
+    FeatureShard,
     FeatureStore,
     ShardEntry,
     shard_fingerprint,
@@ -41,9 +41,7 @@ def extract(
     same folder.
 
     Args:
-        collection: the images.
-        backbone: where the features come from.
-        folder: where they go.
+        collection, backbone, folder: the images, where their features come from, and where they go.
         storage_dtype: in which the features are kept.
         image_batch_size: images per forward pass.
         workers: processes that read and prepare images; 0 does it in this one.
@@ -59,13 +57,8 @@ def extract(
     if not collection.images:
         raise CollectionError(f"there are no images in {collection.root} to extract features from")
     plans = plan_shards(len(collection.images), backbone.info, storage_dtype)
-    settings = {
-        "format": FORMAT,
-        "backbone": backbone.info.to_dict(),
-        "dtype": storage_dtype,
-        "starts": [rows.start for rows in plans],
-    }
-    fingerprint = fingerprint_of(collection, settings)
+    settings = {"format": FORMAT, "backbone": backbone.info.to_dict(), "dtype": storage_dtype}
+    fingerprint = fingerprint_of(collection, settings | {"starts": [rows.start for rows in plans]})
     state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))  # unlike Accelerator, it does not look itself
     check_launch(state.num_processes)
     if state.is_main_process:
@@ -81,15 +74,8 @@ def extract(
     # Forward passes end where shards end, so that a shard is the same to the last bit in an extraction that resumes.
     row_batches = [batch for rows in pending.values() for batch in batches_of(rows, image_batch_size)]
     batches = encoded_batches(collection, backbone, row_batches, workers=workers)
-    stored = ((batch.features.to("cpu", DTYPES[storage_dtype]), batch.counts) for batch in batches)
-    of_images = (of_image for features, counts in stored for of_image in features.split(counts))
-    progress = track(of_images, "features", total=sum(len(rows) for rows in pending.values()))
-    for number, rows in pending.items():
-        shard = empty_shard(collection, backbone.info, rows, storage_dtype)
-        for start, end in pairwise(shard.offsets):
-            shard.features[start:end] = next(progress)
+    for number, shard in _filled_shards(collection, backbone.info, pending, batches, storage_dtype):
         write_shard(_shard_file(folder, number), shard, fingerprint)
-    assert next(progress, None) is None
 
     entries = gather_object([_entry(folder, number, rows, collection, backbone.info) for number, rows in assigned])
     if state.is_main_process:
@@ -99,14 +85,30 @@ def extract(
     return FeatureStore.open(folder)
 
 
+def _filled_shards(
+    collection: Collection,
+    info: BackboneInfo,
+    pending: Mapping[int, range],
+    batches: Iterator[EncodedBatch],
+    storage_dtype: Dtype,
+) -> Iterator[tuple[int, FeatureShard]]:
+    """Yield the numbers and the contents of the shards that are still missing, of the batches of their images."""
+    stored = ((batch.features.to("cpu", DTYPES[storage_dtype]), batch.counts) for batch in batches)
+    of_images = (of_image for features, counts in stored for of_image in features.split(counts))
+    progress = track(of_images, "features", total=sum(map(len, pending.values())))
+    for number, rows in pending.items():
+        shard = empty_shard(collection, info, rows, storage_dtype)
+        for start, end in pairwise(shard.offsets):
+            shard.features[start:end] = next(progress)
+        yield number, shard
+    assert next(progress, None) is None
+
+
 def check_launch(n_processes: int) -> None:
-    """Raise a ConfigError where a launcher started more processes than Accelerate knows of.
+    """Raise a ConfigError where a launcher started more processes than those that Accelerate knows of.
 
     Each would take itself for the only one, and all would write the same files at the same time. It happens on machines
     without a GPU, where Accelerate has to be told to use the CPU.
-
-    Args:
-        n_processes: those that Accelerate knows of.
     """
     n_launched = int(os.environ.get("WORLD_SIZE", "1"))
     if n_launched > n_processes:
@@ -121,18 +123,13 @@ def _clear_others(folder: Path, fingerprint: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         index = folder / INDEX_FILE
-        if index.is_file():
-            damaged = _damaged(folder, fingerprint)
-            if damaged is None or damaged:
-                index.unlink()
-            for path in damaged or ():
+        if index.is_file() and (damaged := _damaged(folder, fingerprint)) != []:
+            for path in (index, *(damaged or ())):
                 path.unlink()
-        for partial in folder.glob("shard-*.partial"):
-            partial.unlink()
         others = [path for path in folder.glob("shard-*.safetensors") if shard_fingerprint(path) != fingerprint]
         if others:
             warn(f"features: {len(others)} shards in {folder} are of another extraction and are replaced")
-        for path in others:
+        for path in (*folder.glob("shard-*.partial"), *others):
             path.unlink()
     except OSError as error:
         raise StoreError(f"cannot write into {folder}: {error.strerror}") from error

@@ -1,7 +1,5 @@
 """Grad-CAM: where in an image a backbone's own classifier sees the class that it predicts."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,36 +59,24 @@ class GradCAM:
         """
         pixels = batch.to(self._device).requires_grad_()  # the parameters are frozen: without this there is no graph
         output = forward(self._model, pixels, output_hidden_states=True)
-        states = output.hidden_states
-        if states is None or len(states) <= self.info.layer:
-            raise self._unread()
-        hidden = states[self.info.layer]
         scores, classes = output.logits.max(dim=1)
-        (gradient,) = torch.autograd.grad(scores.sum(), hidden, allow_unused=True)
+        gradient = None
+        if len(states := output.hidden_states or ()) > self.info.layer:
+            (gradient,) = torch.autograd.grad(scores.sum(), states[self.info.layer], allow_unused=True)
         if gradient is None:
-            raise self._unread()
+            raise BackboneError(
+                f"the classifier of {self.info.backbone} does not read its hidden state {self.info.layer}; extract "
+                "with an earlier --layer, or choose other --regions"
+            )
         n_patches = self.info.rows * self.info.columns
         weights = patch_vectors(gradient, n_patches).mean(dim=1, keepdim=True)
-        maps = (patch_vectors(hidden, n_patches) * weights).sum(dim=2).relu().detach().cpu().numpy()
+        maps = (patch_vectors(states[self.info.layer], n_patches) * weights).sum(dim=2).relu().detach().cpu().numpy()
         names = getattr(self._model.config, "id2label", {})
-        return [
-            ClassMap(index, str(names.get(index, index)), values)
-            for index, values in zip(classes.tolist(), maps, strict=True)
-        ]
-
-    def _unread(self) -> BackboneError:
-        return BackboneError(
-            f"the classifier of {self.info.backbone} does not read its hidden state {self.info.layer}; extract with an "
-            "earlier --layer, or choose other --regions"
-        )
+        return [ClassMap(c, str(names.get(c, c)), values) for c, values in zip(classes.tolist(), maps, strict=True)]
 
 
 def load_gradcam(info: BackboneInfo, device: torch.device) -> GradCAM:
-    """Load the classifier of the backbone that made some features, with its head.
-
-    Raises:
-        BackboneError: the backbone has no classifier, or its weights are not those that made the features.
-    """
+    """Load the classifier of the backbone that was recorded; a BackboneError where it has none, or has changed."""
     if not recorded_kind(info.backbone).has_weights:
         raise _without_classifier(info.backbone)
     return GradCAM(load_classifier(ModelFiles.recorded(info.backbone, info.revision)), info, device)
@@ -108,11 +94,7 @@ def _without_classifier(name: str) -> BackboneError:
 
 
 def load_classifier(files: ModelFiles) -> nn.Module:
-    """Load a model with its classification head, frozen, in float32 and eval mode.
-
-    Raises:
-        BackboneError: it has no such head, or only one without trained weights.
-    """
+    """Load a model with its classification head, frozen, in float32; a BackboneError where it has no trained one."""
     from transformers import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING, AutoModelForImageClassification
 
     config = files.read_config()

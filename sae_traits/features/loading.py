@@ -1,7 +1,5 @@
 """The images of a collection in batches, in order: prepared for a model by worker processes, or as its features."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -32,14 +30,7 @@ def encoded_batches(
 ) -> Iterator[EncodedBatch]:
     """Yield the features of batches of images, in their order; the workers start at once and read ahead.
 
-    Args:
-        collection: the images.
-        backbone: where the features come from.
-        row_batches: rows of the collection, those of one forward pass together; may be endless.
-        workers: processes that read and prepare images; 0 does it in this one.
-
-    Raises:
-        CollectionError: an image cannot be read any more, or is not the one that the collection was read with.
+    `row_batches`, the rows of one forward pass together, may be endless. Errors as of `prepared_row_batches`.
     """
     row_batches, read_ahead = tee(row_batches)
     prepared = prepared_row_batches(collection, read_ahead, backbone.prepare, workers=workers)
@@ -75,18 +66,7 @@ def batches_of(rows: Sequence[int], size: int) -> list[Sequence[int]]:
 def prepared_batches(
     collection: Collection, rows: Sequence[int], prepare: Prepare, *, batch_size: int, workers: int
 ) -> Iterator[torch.Tensor]:
-    """Yield batches of prepared images `[n, …]`, in the order of `rows`.
-
-    Args:
-        collection: the images.
-        rows: which of them.
-        prepare: what is done with each image; a copy goes to every worker.
-        batch_size: images per batch.
-        workers: processes; 0 does it in this one.
-
-    Raises:
-        CollectionError: an image cannot be read any more, or is not the one that the collection was read with.
-    """
+    """Yield batches of prepared images `[n, …]`, in the order of `rows`; the rest is as in `prepared_row_batches`."""
     return prepared_row_batches(collection, batches_of(rows, batch_size), prepare, workers=workers)
 
 
@@ -95,10 +75,12 @@ def prepared_row_batches(
 ) -> Iterator[torch.Tensor]:
     """Yield batches of prepared images `[n, …]`, of given rows each; `row_batches` may be endless and is read ahead.
 
-    The workers start with this call and not with the first batch, so that they are forked from the caller's thread.
+    The workers (none: this process) start with this call and not with the first batch, so that they are forked from the
+    caller's thread; each has a copy of `prepare`.
 
     Raises:
-        CollectionError: as `prepared_batches`, when the batch is asked for.
+        CollectionError: an image of the batch that is asked for cannot be read any more, or is not the one that the
+            collection was read with.
         StoreError: a worker was killed, for example because shared memory is full.
     """
     row_batches = iter(row_batches)
@@ -158,9 +140,5 @@ class _PreparedImages(Dataset[torch.Tensor | CollectionError]):
 
 
 def _collate(items: list[torch.Tensor | CollectionError]) -> torch.Tensor | CollectionError:
-    tensors = []
-    for item in items:
-        if isinstance(item, CollectionError):
-            return item
-        tensors.append(item)
-    return torch.stack(tensors)
+    errors = [item for item in items if isinstance(item, CollectionError)]
+    return errors[0] if errors else torch.stack([item for item in items if isinstance(item, torch.Tensor)])

@@ -35,10 +35,7 @@ class ModelFiles:
     def find(cls, name: str, revision: str | None = None, *, configs: tuple[str, ...] = ("config.json",)) -> ModelFiles:
         """The files of a local folder if there is one of that name, else of a repository on the Hub.
 
-        Args:
-            name: local folder or Hub id.
-            revision: branch, tag or commit on the Hub; a local folder has none.
-            configs: names of configuration files of which the model has one; the first that is there counts.
+        `revision` is a branch, tag or commit there. Of the configuration files the first that is there counts.
 
         Raises:
             BackboneError: there is no such model, or the Hub cannot be reached.
@@ -60,11 +57,7 @@ class ModelFiles:
 
     @classmethod
     def recorded(cls, name: str, revision: str) -> ModelFiles:
-        """The files that some features were made with, from what was recorded of them.
-
-        Raises:
-            BackboneError: the model is gone, or its weights are others.
-        """
+        """The files that some features were made with; a BackboneError where they are gone, or others."""
         files = cls.find(name, None if revision.startswith("sha256:") else revision)
         if files.revision != revision:
             raise BackboneError(
@@ -74,11 +67,7 @@ class ModelFiles:
         return files
 
     def path(self, *files: str) -> Path | None:
-        """The first of these files that the model has, on this machine; None where it has none of them.
-
-        Raises:
-            BackboneError: it cannot be fetched.
-        """
+        """The first of these files that the model has, on this machine; None where it has none of them."""
         for file in files:
             path = Path(self.name) / file if self.commit is None else _download(self.name, file, self.commit)
             if path is not None and path.is_file():
@@ -86,11 +75,7 @@ class ModelFiles:
         return None
 
     def read_json(self, file: str) -> dict[str, Any] | None:
-        """The content of one of the model's JSON files, or None where it has no such file.
-
-        Raises:
-            BackboneError: the file is not a JSON object, or cannot be fetched.
-        """
+        """The object in one of the model's JSON files, None where it has none; a BackboneError where it is damaged."""
         if (path := self.path(file)) is None:
             return None
         try:
@@ -102,11 +87,7 @@ class ModelFiles:
         return values
 
     def read_config(self) -> Any:
-        """The model's configuration in transformers; no weights are fetched.
-
-        Raises:
-            BackboneError: transformers does not know such a model.
-        """
+        """The model's configuration in transformers, without weights; a BackboneError where it does not know such."""
         from huggingface_hub.errors import StrictDataclassError
         from transformers import AutoConfig
 
@@ -119,15 +100,9 @@ class ModelFiles:
             ) from error
 
     def load_model(self, dtype: torch.dtype, auto_class: Any = None) -> tuple[Any, dict[str, set[str]]]:
-        """The whole model of transformers, frozen, in eval mode.
+        """The whole model of transformers, frozen, in eval mode, by AutoModel (without a head) or another auto class.
 
-        Args:
-            dtype: of the weights, whatever they are stored in.
-            auto_class: of transformers; None is AutoModel, without a head.
-
-        Returns:
-            The model, and the names of tensors that its weights lack (`missing_keys`) or have left over
-            (`unexpected_keys`).
+        Also the names of tensors that its weights lack (`missing_keys`) or have left over (`unexpected_keys`).
 
         Raises:
             BackboneError: the weights cannot be read, or are of other shapes than the config says.

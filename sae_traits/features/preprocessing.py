@@ -70,11 +70,7 @@ def read_preprocessing(values: Mapping[str, Any], where: str) -> Preprocessing:
     Sizes: height and width squash; `shortest_edge` resizes the shortest side, then the crop is cut from the centre, a
     square of `shortest_edge` where no crop is asked for (patches need inputs of one size). A bare number is one or the
     other, as in transformers: a shortest side where a crop follows, else a square. `crop_pct` is ConvNeXt's way to say
-    how much of the shortest side the crop keeps, and squashes from 384 pixels up.
-
-    Args:
-        values: the parsed JSON.
-        where: name of the file, for messages.
+    how much of the shortest side the crop keeps, and squashes from 384 pixels up. `where` names the file in messages.
 
     Raises:
         BackboneError: something is missing, or asks for a step that is not supported.

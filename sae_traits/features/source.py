@@ -30,27 +30,23 @@ IMAGES_OF_A_SMALL_SHARD = 16
 
 
 class FeatureSource(Protocol):
-    """Features of a collection, given shard by shard; a `FeatureStore` and an `ImageSource` are such."""
+    """Features of a collection, given shard by shard; a `FeatureStore` and an `ImageSource` are such.
+
+    Attributes:
+        info: what the features depend on, apart from the images.
+        fingerprint: hash of everything that the features depend on.
+        n_images: images of the collection.
+        is_computed: whether features are computed whenever they are asked for, and are best asked for once.
+    """
 
     @property
-    def info(self) -> BackboneInfo:
-        """What the features depend on, apart from the images."""
-        ...
-
+    def info(self) -> BackboneInfo: ...
     @property
-    def fingerprint(self) -> str:
-        """Hash of everything that the features depend on."""
-        ...
-
+    def fingerprint(self) -> str: ...
     @property
-    def n_images(self) -> int:
-        """Images of the collection."""
-        ...
-
+    def n_images(self) -> int: ...
     @property
-    def is_computed(self) -> bool:
-        """Whether features are computed whenever they are asked for, and are best asked for once."""
-        ...
+    def is_computed(self) -> bool: ...
 
     def count_shards(self, rows: ArrayLike | None = None) -> int:
         """How many shards `shards` gives for all images, or for some rows."""
@@ -74,14 +70,8 @@ def open_features(
 ) -> FeatureSource:
     """The features of a collection: those that were extracted, or with `stream` its images and the backbone.
 
-    Args:
-        collection: the images.
-        folder: what `extract` wrote.
-        backbone: gives the loaded backbone; it is not called where features were extracted.
-        config: whether features are kept, and how they are computed where they are not.
-
-    Raises:
-        StoreError: the extracted features are incomplete.
+    `folder` is what `extract` wrote; `backbone` gives the loaded backbone and is not called where features were
+    extracted. A StoreError where these are incomplete.
     """
     if not config.stream:
         return FeatureStore.open(folder)
@@ -109,7 +99,6 @@ class ImageSource:
 
     @property
     def info(self) -> BackboneInfo:
-        """What the features depend on, apart from the images."""
         return self.backbone.info
 
     @property
@@ -119,7 +108,6 @@ class ImageSource:
 
     @property
     def n_images(self) -> int:
-        """Images of the collection."""
         return len(self.collection.images)
 
     @property

@@ -115,12 +115,10 @@ class FeatureStore:
 
     @property
     def n_images(self) -> int:
-        """Images in all shards."""
         return sum(entry.n_images for entry in self.entries)
 
     @property
     def n_patches(self) -> int:
-        """Stored patches in all shards."""
         return sum(entry.n_patches for entry in self.entries)
 
     @property
@@ -130,11 +128,7 @@ class FeatureStore:
 
     @classmethod
     def open(cls, folder: Path) -> FeatureStore:
-        """Read the index and check that every shard is there in its full size.
-
-        Raises:
-            StoreError: the index is missing or of another format, or a shard is missing or truncated.
-        """
+        """Read the index; a StoreError where it is missing or of another format, or a shard is missing or truncated."""
         path = folder / INDEX_FILE
         if not path.is_file():
             raise StoreError(f"{path} does not exist, so the features are not complete; {_WHAT_TO_DO}")
@@ -152,12 +146,10 @@ class FeatureStore:
         return store
 
     def count_shards(self, rows: ArrayLike | None = None) -> int:
-        """How many shards `shards` gives for all images, or for some rows."""
         chosen = membership(self.n_images, rows)
         return sum(bool(chosen[entry.rows].any()) for entry in self.entries)
 
     def patch_counts(self) -> NDArray[np.int64]:
-        """Number of stored patches of every image `[n_images]`, without reading the features."""
         counts = [np.empty(0, np.int64)]
         for index in range(len(self.entries)):
             with self._opened(index) as file:
@@ -176,28 +168,16 @@ class FeatureStore:
                 yield self.shard(index).only(chosen[entry.rows])
 
     def shard(self, index: int) -> FeatureShard:
-        """Read one shard.
-
-        Raises:
-            StoreError: the file cannot be read, or is not what was written.
-        """
+        """Read one shard; a StoreError where the file cannot be read, or is not what was written."""
         self._verify(index)
         with self._opened(index) as file:
             images, offsets, patches = (file.get_tensor(n).numpy() for n in ("images", "offsets", "patches"))
             return FeatureShard(images, offsets, patches, file.get_tensor("features").float())
 
     def copy_features(self, index: int, chosen: NDArray[np.bool_], into: torch.Tensor) -> int:
-        """Copy the features of a shard's chosen images into the first rows of a tensor; return how many rows.
+        """Copy the features of a shard's images that are chosen `[n_images]` into a tensor's first rows; how many rows.
 
-        Read in blocks, one per run of chosen images, with no memory in between.
-
-        Args:
-            index: of the shard.
-            chosen: which images of the collection `[n_images]`.
-            into: at least so many rows `[n, d_model]`, in the storage dtype.
-
-        Raises:
-            StoreError: as `shard`.
+        Read in blocks, one per run of chosen images, with no memory in between. Errors as of `shard`.
         """
         self._verify(index)
         end = 0
@@ -281,11 +261,7 @@ def _check_size(path: Path, entry: ShardEntry) -> None:
 
 
 def write_shard(path: Path, shard: FeatureShard, fingerprint: str) -> None:
-    """Write one shard whole, its features in the dtype that they have.
-
-    Raises:
-        StoreError: the disk is full or the folder cannot be written.
-    """
+    """Write one shard whole, its features in the dtype that they have; a StoreError where it cannot be written."""
     tensors = {
         "images": torch.from_numpy(shard.images),
         "offsets": torch.from_numpy(shard.offsets),
@@ -299,11 +275,7 @@ def write_shard(path: Path, shard: FeatureShard, fingerprint: str) -> None:
 def write_index(
     folder: Path, info: BackboneInfo, fingerprint: str, storage_dtype: Dtype, entries: list[ShardEntry]
 ) -> None:
-    """Write index.json, which makes the folder a complete store.
-
-    Raises:
-        StoreError: the disk is full or the folder cannot be written.
-    """
+    """Write index.json, which makes the folder a complete store; a StoreError where it cannot be written."""
     index: dict[str, Any] = {
         "format": FORMAT,
         "fingerprint": fingerprint,

@@ -5,8 +5,6 @@ parts meet and in which order their patches leave are functions of the seed alon
 can therefore begin at any step: what comes before it is counted, not read.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -85,11 +83,8 @@ class PatchStream:
         """A stream over some images of a source.
 
         Args:
-            source: the features.
             rows: of the images in the collection that take part `[n]`, for example the train split.
             n_patches: how many patches in all, counted with repetition, rounded up to whole batches.
-            batch_size: patches per batch.
-            seed: of the order.
             start: step to begin at, when training resumes.
             buffer_bytes: size of one of the two buffers, in the storage dtype of the source.
             device: where buffers and batches lie; for features straight from images best where the backbone runs.
@@ -184,12 +179,8 @@ def prefetch(items: Generator[Item], ahead: int, abandoned: Event) -> Generator[
     """Yield the items of a generator, made by a thread that is at most `ahead` items further than the consumer.
 
     What goes wrong in the thread is raised here, when its turn has come. The thread starts with the first item and ends
-    with the last one, or when this generator is closed or dropped; `items` is closed with it.
-
-    Args:
-        items: made in the thread; None is not among them.
-        ahead: how many items, at least 1.
-        abandoned: is set when this generator ends, so that an item which takes long can be given up half made.
+    with the last one, or when this generator is closed or dropped; `items`, none of which is None, is closed with it,
+    and `abandoned` is set, so that an item which takes long can be given up half made.
     """
     thread = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
     with closing(items):
@@ -226,11 +217,7 @@ def moments(source: FeatureSource, rows: ArrayLike, *, max_images: int | None = 
     Reading a store the first time compares the checksums of its shards, so a training that begins with its moments
     finds a damaged shard before it has spent any time.
 
-    Args:
-        source: the features.
-        rows: of the images in the collection `[n]`.
-        max_images: take a random sample of so many images, where features have to be computed; None takes all.
-        seed: of the sample.
+    `rows` are those of the images in the collection `[n]`, of which `max_images` takes a random sample.
 
     Raises:
         StoreError: there are no patches of these images, or a shard is not what was written.

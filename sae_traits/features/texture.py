@@ -73,11 +73,7 @@ def load(backbone: Texture, *, framing: Literal["auto"] | FramingMode, device: t
 
 
 def restore(info: BackboneInfo, *, device: torch.device) -> TextureBackbone:
-    """The backbone that was recorded.
-
-    Raises:
-        BackboneError: the features were of another version of it.
-    """
+    """The backbone that was recorded; a BackboneError where the features were of another version of it."""
     if info != texture_info(info.framing.mode):
         raise BackboneError(
             f"these features are of texture revision {info.revision!r}; this version of sae-traits makes {REVISION!r}. "
@@ -87,38 +83,22 @@ def restore(info: BackboneInfo, *, device: torch.device) -> TextureBackbone:
 
 
 @dataclass(frozen=True)
-class DescribeTexture:
-    """Makes the features of one image; the whole work of this backbone, done in worker processes."""
+class TextureBackbone:
+    """A `Backbone` that computes everything while images are prepared, in worker processes."""
 
     info: BackboneInfo
 
-    def __call__(self, image: Image.Image) -> torch.Tensor:
-        """One upright RGB image -> float32 `[rows * columns, d_model]`."""
+    def prepare(self, image: Image.Image) -> torch.Tensor:
+        """One upright RGB image -> its features, float32 `[rows * columns, d_model]`."""
         framed = self.info.grid(image.size).frame(image, padding=(128, 128, 128))
         return torch.from_numpy(describe(np.asarray(framed)))
 
-
-class TextureBackbone:
-    """A `Backbone` that computes everything while images are prepared."""
-
-    def __init__(self, info: BackboneInfo) -> None:
-        self.info = info
-        self.prepare = DescribeTexture(info)
-
     def encode(self, batch: torch.Tensor) -> torch.Tensor:
-        """The features as they are `[n_images, rows * columns, d_model]`."""
         return batch
 
 
 def describe(pixels: NDArray[np.uint8]) -> Maps:
-    """Descriptors of the patches of one model input.
-
-    Args:
-        pixels: RGB `[256, 256, 3]`.
-
-    Returns:
-        Components of each patch, row by row `[256, D_MODEL]`.
-    """
+    """Descriptors of the patches of one model input, RGB `[256, 256, 3]`, row by row `[256, D_MODEL]`."""
     lab = np.moveaxis(rgb2lab(pixels.astype(np.float32) / 255), -1, 0)  # [3, 256, 256]
     colours, spots, edges = _colours(lab), _spots(lab[0]), _edges(lab[0] / 100)
     maps = np.concatenate([colours, spots, edges])
@@ -130,7 +110,8 @@ def _colours(lab: Maps) -> Maps:
     cells = _cells(lab)
     low, high = np.quantile(cells, (0.1, 0.9), axis=-1).astype(np.float32)
     mean, square = cells.mean(axis=-1), np.square(cells).mean(axis=-1)
-    ground = np.median(lab[:, _frame_mask()], axis=1)[:, None, None]
+    frame = np.pad(np.zeros((_SIDE - 2 * _BORDER, _SIDE - 2 * _BORDER), dtype=bool), _BORDER, constant_values=True)
+    ground = np.median(lab[:, frame], axis=1)[:, None, None]
     from_ground = mean - ground
     distance = np.linalg.norm(from_ground, axis=0, keepdims=True)
     chroma = np.hypot(cells[1], cells[2]).mean(axis=-1)[None]
@@ -192,11 +173,6 @@ def _around(maps: Maps, side: int) -> Maps:
 def _spread(mean: Maps, square: Maps) -> Maps:
     """Standard deviation from a mean and a mean square."""
     return np.sqrt(np.maximum(square - np.square(mean), 0))
-
-
-def _frame_mask() -> NDArray[np.bool_]:
-    inner = np.zeros((_SIDE - 2 * _BORDER, _SIDE - 2 * _BORDER), dtype=bool)
-    return np.pad(inner, _BORDER, constant_values=True)
 
 
 D_MODEL = 29 + 12 + 18

@@ -112,11 +112,7 @@ def patch_vectors(hidden: Tensor, n_patches: int) -> Tensor:
 
 
 def load(model: VisionModel, *, framing: Literal["auto"] | FramingMode, device: torch.device) -> VisionBackbone:
-    """The model that a configuration names, with the framing and size of its preprocessor or the user's.
-
-    Raises:
-        BackboneError: see `sae_traits.features.backbone.load_backbone`.
-    """
+    """The model that a configuration names, its framing and size its preprocessor's or the user's; see `load_backbone`."""
     files = ModelFiles.find(model.model, model.revision)
     _check_is_vision_model(files)
     preprocessing = preprocessing_of(files)
@@ -131,11 +127,7 @@ def load(model: VisionModel, *, framing: Literal["auto"] | FramingMode, device: 
 
 
 def restore(info: BackboneInfo, *, device: torch.device) -> VisionBackbone:
-    """The model, layer and preprocessing that were recorded.
-
-    Raises:
-        BackboneError: the model is gone, or its weights are others.
-    """
+    """The model, layer and preprocessing that were recorded; a BackboneError where it is gone, or has other weights."""
     files = ModelFiles.recorded(info.backbone, info.revision)
     preprocessing = Preprocessing(framing=info.framing, mean=info.mean, std=info.std)
     backbone = _build(files, info.layer, preprocessing, info.compute_dtype, device)

@@ -1,7 +1,5 @@
 """Collections of species-labelled images: listed by their source, checked, split and identified."""
 
-from __future__ import annotations
-
 from sae_traits.images.decode import examine_image, open_image, open_mask
 from sae_traits.images.reading import read_collection
 from sae_traits.images.sources import fingerprint, list_source

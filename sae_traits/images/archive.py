@@ -4,8 +4,6 @@ meta.xml says where each table is, how its cells are separated, and which term o
 (Darwin Core Text Guide, https://dwc.tdwg.org/text/). Nothing is unpacked: the tables are read where they are.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import xml.etree.ElementTree as ET
@@ -50,7 +48,6 @@ class ArchiveTable:
 
     @property
     def n_columns(self) -> int:
-        """As far as meta.xml knows."""
         return 1 + max(self.id_column, *self.columns.values(), 0)
 
 
@@ -111,12 +108,7 @@ def _folder_inside(path: Path) -> str | None:
 
 
 def open_archive(path: Path) -> Archive:
-    """Read the meta.xml of an archive.
-
-    Raises:
-        CollectionError: it is not that of a Darwin Core archive, or declares a document type (and so might name
-            entities, which are never needed).
-    """
+    """Read the meta.xml of an archive; a CollectionError where it is not one, or declares a document type."""
     folder = _folder_inside(path) or ""
     with _open(path, folder + META_FILE) as stream:
         data = stream.read(_MAX_META + 1)
@@ -136,7 +128,7 @@ def open_archive(path: Path) -> Archive:
         raise CollectionError(f"{META_FILE} of {path} is not that of a Darwin Core archive: {error}") from error
 
 
-class _NoDocumentType(ET.TreeBuilder):
+class _NoDocumentType(ET.TreeBuilder):  # with one come entities, which are never needed
     def doctype(self, name: str, *_: str | None) -> None:
         raise CollectionError(f"{META_FILE} declares a document type ({name}), which Darwin Core archives do not")
 

@@ -63,10 +63,8 @@ def list_bioscan(root: Path, config: CollectionConfig) -> Listing:
     Unlabelled rows and rows with placeholder names are left out, each kind reported with its number, and images that
     are not on this disk, each by itself. Images are drawn (`per_species`) among the images that are there.
 
-    Args:
-        root: the folder bioscan5m.
-        config: its `split` are names of PARTITIONS, its `image_package` the folder below `images`; without `labels`
-            rows of all partitions are taken, with or without a species.
+    Of `config`, `split` are names of PARTITIONS and `image_package` is the folder below `images`; without `labels` rows
+    of all partitions are taken, with or without a species.
 
     Raises:
         CollectionError: the table cannot be read, the package is not there, or nothing is left.
@@ -158,12 +156,10 @@ def _partitions(wanted: tuple[str, ...]) -> tuple[str, ...]:
 def _row(cells: dict[str, Any], labelled: bool) -> Row:
     """Make the row of an image; its file is `{partition}/[chunk/]{processid}.jpg`."""
     process_id, chunk, partition = cells["processid"], cells["chunk"], cells["split"]
-    for name, part in (("processid", process_id), ("chunk", chunk), ("split", partition)):
-        if part is None and name == "chunk":
-            continue
-        if part is None or not _PROCESS_ID.fullmatch(part):
+    for name, part in (("processid", process_id or ""), ("chunk", chunk or "00"), ("split", partition or "")):
+        if not _PROCESS_ID.fullmatch(part):
             raise CollectionError(
-                f"the {name} {part!r} of {process_id!r} cannot be a file name, so the row is left out"
+                f"the {name} {cells[name]!r} of {process_id!r} cannot be a file name, so the row is left out"
             )
     return Row(
         file="/".join(part for part in (partition, chunk, f"{process_id}.jpg") if part),
@@ -196,24 +192,19 @@ def _batches(path: Path, refused: list[Problem]) -> Iterator[pa.RecordBatch]:
 
     def refuse(row: pa_csv.InvalidRow) -> str:
         start = " ".join(str(row.text).split())[:60]
-        refused.append(
-            Problem(METADATA_FILE, f"the row {start!r} has {row.actual_columns} cells, not {row.expected_columns}")
-        )
+        reason = f"the row {start!r} has {row.actual_columns} cells, not {row.expected_columns}"
+        refused.append(Problem(METADATA_FILE, reason))
         return "skip"
 
-    convert = pa_csv.ConvertOptions(
+    reading, parsing = pa_csv.ReadOptions(block_size=_BLOCK), pa_csv.ParseOptions(invalid_row_handler=refuse)
+    converting = pa_csv.ConvertOptions(
         include_columns=list(_COLUMNS),
         column_types=dict.fromkeys(_COLUMNS, pa.string()),  # a chunk is "00" or "1e", never a number
         strings_can_be_null=True,
         null_values=["", "nan", "NaN", "None", "no_data"],
     )
     try:
-        with pa_csv.open_csv(
-            path,
-            read_options=pa_csv.ReadOptions(block_size=_BLOCK),
-            parse_options=pa_csv.ParseOptions(invalid_row_handler=refuse),
-            convert_options=convert,
-        ) as reader:
+        with pa_csv.open_csv(path, reading, parsing, converting) as reader:
             yield from reader
     except KeyError as error:
         raise CollectionError(f"{path} lacks a column of BIOSCAN-5M: {error.args[0]}") from error

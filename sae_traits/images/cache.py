@@ -1,7 +1,5 @@
 """Where images that are fetched from elsewhere are kept, so that each is fetched once."""
 
-from __future__ import annotations
-
 import re
 from hashlib import sha256
 from pathlib import Path
@@ -10,15 +8,10 @@ from sae_traits.errors import CollectionError
 
 
 def cache_folder(image_cache: str | None, *names: str) -> Path:
-    """Find a folder of the cache, made if need be; names may be anything and never lead out of it.
+    """Find a folder of the cache, made if need be; names, from the widest, may be anything and never lead out of it.
 
-    Args:
-        image_cache: the folder of all fetched images; None is the Hugging Face cache's folder for other libraries
-            (`HF_ASSETS_CACHE`).
-        names: what is kept there, from the widest.
-
-    Raises:
-        CollectionError: the folder cannot be made.
+    Without `image_cache` it lies in the Hugging Face cache's folder for other libraries (`HF_ASSETS_CACHE`). A
+    CollectionError where it cannot be made.
     """
     if image_cache is None:
         from huggingface_hub import cached_assets_path

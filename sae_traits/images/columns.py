@@ -1,7 +1,5 @@
 """Which column of a table, or of a dataset of the Hub, says what of an image."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 
 from sae_traits.schema import RANKS

@@ -4,8 +4,6 @@ The species is that of GBIF's column `species`, or else what of the accepted or 
 Photographs are fetched into the cache; each keeps the licence and the rights holder that its publisher stated.
 """
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from functools import partial
@@ -71,14 +69,10 @@ def list_darwin_core(config: CollectionConfig) -> Listing:
         connections=config.connections,
         allow_private_addresses=config.allow_private_addresses,
     )
-    fetched = []
-    for row in wanted:
-        answer = answers[row.file]
-        if answer.reason is None:
-            fetched.append(row)
-        else:
-            problems.append(Problem(answer.url, answer.reason))
-    return Listing(root=folder, rows=tuple(fetched), problems=tuple(problems))
+    fetched = tuple(row for row in wanted if answers[row.file].reason is None)
+    failed = [answer for row in wanted if (answer := answers[row.file]).reason is not None]
+    problems += [Problem(answer.url, str(answer.reason)) for answer in failed]
+    return Listing(root=folder, rows=fetched, problems=tuple(problems))
 
 
 FORMAT = Format(
@@ -110,12 +104,11 @@ def _rows(archive: Archive) -> tuple[list[Row], list[Problem], dict[str, str]]:
             row = _row(occurrence, photograph, occurrence.get("organismID") or fallback)
             urls[row.file] = _address(photograph)
             rows.append(row)
+    file = archive.core.locations[0]
     if n_without:
-        problems.append(Problem(archive.core.locations[0], f"{n_without:,} occurrences have no photograph"))
+        problems.append(Problem(file, f"{n_without:,} occurrences have no photograph"))
     if media:
-        problems.append(
-            Problem(archive.core.locations[0], f"{len(media):,} occurrences that have photographs are not in it")
-        )
+        problems.append(Problem(file, f"{len(media):,} occurrences that have photographs are not in it"))
     return rows, problems, urls
 
 
@@ -146,15 +139,12 @@ def _photographs(archive: Archive) -> tuple[dict[str, list[Cells]], list[Problem
 
 def _is_photograph(cells: Cells) -> bool:
     """Whether a medium is one, as publishers write its type and format; where both are silent, fetching will tell."""
-    words = [_last_word(cells[term]) for term in ("type", "format") if term in cells]
+    kinds = [cells[term] for term in ("type", "format") if term in cells]
+    # The last words of …/dcmitype/StillImage, dcmitype:StillImage and Still Image are stillimage.
+    words = [kind.replace(":", "/").rsplit("/", 1)[-1].replace(" ", "").lower() for kind in kinds]
     if cells.get("format", "").lower().startswith(("audio", "video")) or not _OTHER_MEDIA.isdisjoint(words):
         return False
     return not words or not _PHOTOGRAPHS.isdisjoint(words) or _suffix(_address(cells)) != ""
-
-
-def _last_word(kind: str) -> str:
-    """Find the last word of a kind of media: …/dcmitype/StillImage, dcmitype:StillImage, Still Image -> stillimage."""
-    return kind.replace(":", "/").rsplit("/", 1)[-1].replace(" ", "").lower()
 
 
 def _address(cells: Cells) -> str:
@@ -163,9 +153,10 @@ def _address(cells: Cells) -> str:
 
 def _row(occurrence: Cells, photograph: Cells, individual: str) -> Row:
     url = _address(photograph)
+    digest = sha256(url.encode("utf-8", "backslashreplace")).hexdigest()[:32]  # no address leads out of the folder
     page = _GBIF_OCCURRENCE + occurrence["gbifID"] if "gbifID" in occurrence else None
     return Row(
-        file=_file(url),
+        file=f"{digest[:2]}/{digest}{_suffix(url)}",
         label=_first(occurrence, *_NAMES) or occurrence.get("specificEpithet"),
         individual=individual,
         ranks=Taxon.from_dict({rank: occurrence.get(rank) for rank in RANKS}),
@@ -177,12 +168,6 @@ def _row(occurrence: Cells, photograph: Cells, individual: str) -> Row:
 
 def _first(cells: Cells, *terms: str) -> str | None:
     return next((cells[term] for term in terms if term in cells), None)
-
-
-def _file(url: str) -> str:
-    """Name the file of an address by a hash, so that no address leads out of the folder."""
-    digest = sha256(url.encode("utf-8", "backslashreplace")).hexdigest()[:32]
-    return f"{digest[:2]}/{digest}{_suffix(url)}"
 
 
 def _suffix(url: str) -> str:

@@ -3,8 +3,6 @@
 Pillow's own guards stay as they are: truncated files are not filled up, and its limit on pixels holds.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import struct
@@ -94,12 +92,9 @@ def open_image(path: str | Path) -> Image.Image:
 
 
 def open_mask(path: str | Path) -> NDArray[np.bool_]:
-    """Open the foreground of a mask file, values above 127 of 255 `[height, width]`.
+    """Open the foreground of a mask file, values above 127 of 255 `[height, width]`; errors as of `open_image`.
 
     A mask is taken as it is stored, whatever its EXIF orientation says; what is transparent is background.
-
-    Raises:
-        ImageError: as `open_image`.
     """
     data = read_image(path)
     with _pillow_errors_as_image_errors():
@@ -107,11 +102,7 @@ def open_mask(path: str | Path) -> NDArray[np.bool_]:
 
 
 def examine_image(path: str | Path) -> ImageFacts:
-    """Read and decode an image file once, so that it is known to be usable, and record its size and hashes.
-
-    Raises:
-        ImageError: as `open_image`.
-    """
+    """Read and decode an image file once, and record its size and hashes; errors as of `open_image`."""
     return examine_bytes(read_image(path))
 
 
@@ -123,11 +114,7 @@ def examine_bytes(data: bytes) -> ImageFacts:
 
 
 def read_image(path: str | Path) -> bytes:
-    """Read the content of an image file, to hash it and to decode it without opening it twice.
-
-    Raises:
-        ImageError: it cannot be read.
-    """
+    """Read the content of an image file, to hash and decode it without opening it twice; an ImageError if it cannot."""
     try:
         return Path(path).read_bytes()
     except OSError as error:
@@ -135,11 +122,7 @@ def read_image(path: str | Path) -> bytes:
 
 
 def decode_image(data: bytes) -> Image.Image:
-    """Decode the content of an image file to what `open_image` gives.
-
-    Raises:
-        ImageError: as `open_image`.
-    """
+    """Decode the content of an image file to what `open_image` gives; errors as there."""
     with _pillow_errors_as_image_errors():
         image, orientation = _load(data)
         if orientation in _TURNS:
@@ -194,9 +177,8 @@ def _in_srgb(image: Image.Image) -> Image.Image:
 def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     """Make what converts from a profile; None if it is that of sRGB, of another kind of image, or cannot be read."""
     try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         transform = ImageCms.buildTransform(
-            source,
+            ImageCms.ImageCmsProfile(io.BytesIO(profile)),
             ImageCms.createProfile("sRGB"),
             mode,
             "RGBA" if mode == "RGBA" else "RGB",
@@ -253,10 +235,8 @@ def _pillow_errors_as_image_errors() -> Iterator[None]:
     except UnidentifiedImageError as error:
         raise ImageError("it is not an image in a format that can be read; save it as JPEG or PNG") from error
     except Image.DecompressionBombError as error:
-        limit = (Image.MAX_IMAGE_PIXELS or 0) / 1e6
-        raise ImageError(
-            f"it has more than {limit:.0f} megapixels, as decompression bombs do; make it smaller"
-        ) from error
+        limit = f"{(Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} megapixels"
+        raise ImageError(f"it has more than {limit}, as decompression bombs do; make it smaller") from error
     except Exception as error:
         # Pillow's readers raise whatever broken bytes lead to: struct.error, KeyError, zlib.error, OverflowError …
         raise ImageError(f"it cannot be decoded: {str(error) or type(error).__name__}") from error

@@ -95,9 +95,7 @@ def fetch_images(
         folder: where to write.
         connections: how many are fetched at the same time.
         allow_private_addresses: whether servers of this machine and of private networks may be asked.
-        first_pause: seconds before the second try.
-        seconds_per_image: how long all tries of an image may take.
-        seconds_in_all: how long all images may take.
+        first_pause, seconds_per_image, seconds_in_all: as the constants that are their defaults.
     """
     answers = {
         answer.file: answer
@@ -160,10 +158,8 @@ def _holds(folder: Path, answer: Answer) -> bool:
     """Whether an old answer still stands."""
     if answer.reason is not None:
         return answer.final
-    try:
-        return (folder / answer.file).stat().st_size == answer.size
-    except OSError:
-        return False
+    path = folder / answer.file
+    return path.is_file() and path.stat().st_size == answer.size
 
 
 def _fetch(client: _Client, folder: Path, file: str, url: str, first_pause: float, seconds: float) -> Answer:
@@ -215,7 +211,6 @@ class _Client:
         self._streams: deque[Any] = deque(maxlen=32)
 
     def close(self) -> None:
-        """End its connections."""
         self._client.close()
 
     def read(self, url: str, seconds: float) -> bytes:

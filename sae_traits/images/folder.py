@@ -1,7 +1,5 @@
 """A folder of images, one folder per species: Genus_species/…, or train/Genus_species/… where it is split already."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -42,10 +40,8 @@ def list_folder(config: CollectionConfig) -> Listing:
         except CollectionError as error:
             problems.append(Problem(file, str(error)))
     if not rows and not problems:
-        layout = (
-            f"{_LAYOUT}, or a metadata.csv with the columns file and species" if config.labels else "photographs in it"
-        )
-        raise CollectionError(f"no image in {root}; expected {layout}")
+        labelled = f"{_LAYOUT}, or a metadata.csv with the columns file and species"
+        raise CollectionError(f"no image in {root}; expected {labelled if config.labels else 'photographs in it'}")
     if config.labels:
         _refuse_folder_above(root, rows, config)
     return Listing(root=root, rows=tuple(select(rows, config)), problems=tuple(problems))

@@ -91,15 +91,13 @@ def list_hub(config: CollectionConfig, *, seconds_between_checkpoints: float = S
         config.split_seed if config.per_species else 0,  # nothing is drawn: another seed asks for the same
     )
     name = f"rows-{sha256(json.dumps(asked).encode()).hexdigest()[:16]}"
-    if revision is not None and _COMMIT.fullmatch(revision):  # what is complete at a commit needs no Hub
-        folder = cache_folder(config.image_cache, "hub", repo_id.replace("/", "--"), revision)
-        journal = Journal(folder / name)
-        if journal.is_complete:
-            return _listing(folder, journal, config)
-    dataset = _look_up(config, repo_id, revision)
-    folder = cache_folder(config.image_cache, "hub", repo_id.replace("/", "--"), dataset.commit)
+    is_commit = revision is not None and _COMMIT.fullmatch(revision)  # what is complete there needs no Hub
+    dataset = None if is_commit else _look_up(config, repo_id, revision)
+    commit = dataset.commit if dataset else str(revision)
+    folder = cache_folder(config.image_cache, "hub", repo_id.replace("/", "--"), commit)
     journal = Journal(folder / name, seconds_between_checkpoints=seconds_between_checkpoints)
     if not journal.is_complete:
+        dataset = dataset or _look_up(config, repo_id, revision)
         with _errors_in_one_line(source):
             _read(dataset, folder, journal)
     return _listing(folder, journal, config)

@@ -1,7 +1,5 @@
 """A list of records that grows while a stream is read, and says how far it was read, so that a kill loses little."""
 
-from __future__ import annotations
-
 import json
 import os
 import time

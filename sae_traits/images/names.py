@@ -1,7 +1,5 @@
 """Species labels as people write them, read as binomials; what names no single species is refused, not guessed."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -83,7 +81,8 @@ def parse_name(label: str | None, *, codes: bool = False, genus: str | None = No
     words = _words(label or "")
     if not words:
         raise CollectionError("it has no species name")
-    quoted = _quoted(label)
+    line = " ".join((label or "").split())
+    quoted = repr(line if len(line) <= 80 else line[:79] + "…")
     if sum(map(len, words)) + len(words) > MAX_LENGTH:
         raise CollectionError(f"{quoted} is too long for a species name (more than {MAX_LENGTH} characters)")
     try:
@@ -110,12 +109,6 @@ def _is_code(words: list[str]) -> bool:
     """Whether words are a code: one has a number that is no year, and none says that the species is in doubt."""
     numbered = any(any(map(str.isdigit, word)) and not _YEAR.fullmatch(word) for word in words)
     return numbered and all(_CODE.fullmatch(word) and word.lower().strip(".") not in _UNSURE for word in words)
-
-
-def _quoted(label: str | None) -> str:
-    """Quote the label on one line, cut to a readable length."""
-    line = " ".join((label or "").split())
-    return repr(line if len(line) <= 80 else line[:79] + "…")
 
 
 def _words(label: str) -> list[str]:

@@ -6,8 +6,6 @@ images on the same white ground differ in as few bits as copies of one photograp
 docs/benchmarks.md has the figures behind MAX_DISTANCE. Mirrored, turned and strongly cropped copies are not found.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,11 +23,7 @@ _BANDS = MAX_DISTANCE + 1
 
 
 def perceptual_hash(image: Image.Image) -> bytes | None:
-    """Hash an image to 256 bits that hardly change when it is re-encoded, resized or brightened; None if it is even.
-
-    Args:
-        image: in RGB, of any size.
-    """
+    """Hash an RGB image to 256 bits that change little when it is re-encoded, resized or brightened; None if even."""
     from scipy.fft import dctn
 
     small = image.resize((_SIDE, _SIDE), Image.Resampling.BOX, reducing_gap=2.0).convert("L")
@@ -41,12 +35,9 @@ def perceptual_hash(image: Image.Image) -> bytes | None:
 
 
 def near_identical_groups(hashes: Sequence[bytes]) -> NDArray[np.intp]:
-    """Group images that are near-identical, also by way of others `[n]`; a group is named by its first image.
+    """Group near-identical images, also by way of others, of their hashes; a group is named by its first image `[n]`.
 
     Only hashes that are equal in one of 25 bands of bits are compared: any two that differ in at most 24 bits are.
-
-    Args:
-        hashes: HASH_BYTES bytes per image.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components

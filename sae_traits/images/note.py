@@ -1,7 +1,5 @@
 """What the folder of a collection says of it as a whole: `collection.yaml`, with the one key `note`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import yaml
@@ -12,10 +10,9 @@ NOTE_FILE = "collection.yaml"
 
 
 def read_note(folder: Path) -> str | None:
-    """Why a collection shows no real organisms, in the words of its maker; None where its folder says nothing.
+    """Why a collection shows no real organisms, in its maker's words, None where its folder says nothing.
 
-    Raises:
-        CollectionError: there is a collection.yaml that says something else.
+    A CollectionError where there is a collection.yaml that says something else.
     """
     path = folder / NOTE_FILE
     if not path.is_file():

@@ -41,13 +41,9 @@ def resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def released_picture(image: Image.Image, longest_side: int) -> bytes:
-    """A JPEG of at most `longest_side` pixels on the longest side, without metadata.
+    """A JPEG of an upright RGB image with at most `longest_side` pixels on the longest side, without metadata.
 
     Of quality 92 with full colour resolution (4:4:4), as boxes go with colours.
-
-    Args:
-        image: upright RGB image.
-        longest_side: in pixels; a smaller image keeps its size.
     """
     return encoded(resized(image, reduced_size(image.size, longest_side)), "JPEG")
 
@@ -65,13 +61,8 @@ def encoded(image: Image.Image, image_format: str) -> bytes:
 class PictureCache:
     """An SQLite file of pictures by the hash of their photograph and their longest side; one process writes at a time.
 
-    What is in it can be made again, so a file that was lost or is damaged costs time and nothing else.
-
-    Args:
-        path: of the file, which is made where there is none.
-
-    Raises:
-        StoreError: it cannot be opened.
+    What is in it can be made again, so a file that was lost or is damaged costs time and nothing else. A StoreError
+    where it cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -93,12 +84,7 @@ class PictureCache:
         self._connection.close()
 
     def get(self, sha256: str, longest_side: int) -> bytes | None:
-        """The picture of a photograph; None where there is none yet.
-
-        Args:
-            sha256: of the photograph's file.
-            longest_side: that was asked for when the picture was made.
-        """
+        """The picture of a photograph, by its file's hash and the side that was asked for; None where there is none."""
         query = "SELECT data FROM pictures WHERE sha256 = ? AND longest_side = ?"
         rows = self._execute(query, sha256, longest_side)
         return rows[0][0] if rows else None

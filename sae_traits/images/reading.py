@@ -1,7 +1,5 @@
 """From a listing to a collection: labels placed, images examined, splits drawn, copies left out, ids given."""
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -72,18 +70,13 @@ def read_collection(config: CollectionConfig, *, listing: Listing | None = None,
         raise CollectionError(f"no image of {config.source} can be used: {reasons}{more}")
     groups = near_identical_groups([item.facts.perceptual_hash for item in examined]).tolist()
     splits = _splits(examined, groups, config)
-    records = [_record(*item) for item in zip(examined, splits, strict=True)]
+    records = [_record(item, split) for item, split in zip(examined, splits, strict=True)]
     kept = _without_copies(records, problems)
     records, groups = [records[n] for n in kept], [groups[n] for n in kept]
     problems += _disagreements_of_individuals(records)
     problems.sort(key=lambda problem: (problem.file, problem.reason))
-    return Collection(
-        listing.root,
-        tuple(records),
-        tuple(problems),
-        _contradictions(records, groups),
-        note=read_note(listing.root),
-    )
+    note = read_note(listing.root)
+    return Collection(listing.root, tuple(records), tuple(problems), _contradictions(records, groups), note=note)
 
 
 def image_id_of(file: str) -> str:
@@ -108,10 +101,8 @@ def _place(rows: Sequence[Row], codes: bool, problems: list[Problem]) -> list[tu
     contradicted = [(row.ranks.genus, name) for row, name in placed if row.ranks.genus not in (None, name.genus)]
     if contradicted:
         genus, name = contradicted[0]
-        say(
-            f"{len(contradicted)} rows have a genus other than their binomial's, which is taken, "
-            f"such as {genus!r} beside {name.species!r}"
-        )
+        example = f"such as {genus!r} beside {name.species!r}"
+        say(f"{len(contradicted)} rows have a genus other than their binomial's, which is taken, {example}")
     taxa = [replace(_usable_ranks(row, problems), genus=name.genus, species=name.species) for row, name in placed]
     first_of: dict[str | None, tuple[Row, str]] = {}
     for (row, name), taxon in zip(placed, taxa, strict=True):
@@ -191,11 +182,9 @@ def _splits(examined: Sequence[_Examined], groups: Sequence[int], config: Collec
     together = units([item.row.individual for item in examined], groups)
     # Byte-identical images of a species have the same key, whatever their files are called.
     keys = [f"{item.row.individual or item.facts.sha256} {name}" for item, name in zip(examined, species, strict=True)]
+    images = zip(keys, species, together, examined, strict=True)
     return split_members(
-        [
-            Member(key, name, unit, item.row.split)
-            for key, name, unit, item in zip(keys, species, together, examined, strict=True)
-        ],
+        [Member(key, name, unit, item.row.split) for key, name, unit, item in images],
         validation_share=config.validation_share,
         test_share=config.test_share,
         seed=config.split_seed,
@@ -235,13 +224,8 @@ def _without_copies(records: Sequence[ImageRecord], problems: list[Problem]) -> 
             reason = f"exact copy of {first.file}, which is used instead"
             if copy.taxon.species != first.taxon.species:
                 reason += f"; but its species is {copy.taxon.species}, there {first.taxon.species}"
-                problems.append(
-                    Problem(
-                        first.file,
-                        f"it is used as {first.taxon.species}, but its exact copy {copy.file} is labelled "
-                        f"{copy.taxon.species}",
-                    )
-                )
+                used = f"it is used as {first.taxon.species}, but its exact copy {copy.file} is labelled"
+                problems.append(Problem(first.file, f"{used} {copy.taxon.species}"))
             if copy.split != first.split:
                 reason += f"; its split is {copy.split}, there {first.split}"
             problems.append(Problem(copy.file, reason))
@@ -254,18 +238,11 @@ def _disagreements_of_individuals(records: Sequence[ImageRecord]) -> list[Proble
     problems = []
     for record in records:
         first = first_of.setdefault(record.individual_id, record)
-        for what, here, there in (
-            ("species", record.taxon.species, first.taxon.species),
-            ("split", record.split, first.split),
-        ):
+        several = {"species": (first.taxon.species, record.taxon.species), "split": (first.split, record.split)}
+        for what, (there, here) in several.items():
             if here != there:
-                problems.append(
-                    Problem(
-                        record.file,
-                        f"its individual {record.individual_id} has the {what} {there} in {first.file} and {here} "
-                        "here; both images are used",
-                    )
-                )
+                reason = f"its individual {record.individual_id} has the {what} {there} in {first.file} and {here} here"
+                problems.append(Problem(record.file, f"{reason}; both images are used"))
     return problems
 
 

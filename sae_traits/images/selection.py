@@ -1,9 +1,7 @@
 """Which of a source's rows are wanted: those of a family, of some splits, of some individuals per species."""
 
-from __future__ import annotations
-
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from hashlib import blake2b
 
@@ -22,30 +20,24 @@ def is_wanted_family(family: str | None, config: CollectionConfig) -> bool:
 
 
 def select(rows: Sequence[Row], config: CollectionConfig) -> list[Row]:
-    """Select the rows that are wanted, in their order.
-
-    Args:
-        rows: of a source whose splits are train, validation and test.
-        config: says which are wanted.
+    """Select the wanted rows of a source whose splits are train, validation and test, in their order.
 
     Raises:
         CollectionError: a split is unknown; or rows have none, and one is asked for; or no row is wanted.
     """
     if config.split:
-        wanted = {parse_split(split) for split in config.split}
-        rows = _some(
-            rows,
-            lambda row: row.split in wanted,
-            f"{config.source} has no row of --split {','.join(config.split)}; "
-            f"its splits are {_names(row.split for row in rows)}",
-        )
+        asked = {parse_split(split) for split in config.split}
+        wanted = [row for row in rows if row.split in asked]
+        if rows and not wanted:
+            there = f"its splits are {_names(row.split for row in rows)}"
+            raise CollectionError(f"{config.source} has no row of --split {','.join(config.split)}; {there}")
+        rows = wanted
     if config.family is not None:
-        rows = _some(
-            rows,
-            lambda row: is_wanted_family(row.ranks.family, config),
-            f"{config.source} has no row of --family {config.family}; "
-            f"its families are {_names(row.ranks.family for row in rows)}",
-        )
+        wanted = [row for row in rows if is_wanted_family(row.ranks.family, config)]
+        if rows and not wanted:
+            there = f"its families are {_names(row.ranks.family for row in rows)}"
+            raise CollectionError(f"{config.source} has no row of --family {config.family}; {there}")
+        rows = wanted
     return draw_per_species(rows, config)
 
 
@@ -82,13 +74,6 @@ def _species(label: str | None, genus: str | None, codes: bool) -> str | None:
 def _draw(seed: int, name: str) -> bytes:
     """Draw a pseudo-random number, the same on every machine."""
     return blake2b(f"{seed}\0{name}".encode(), digest_size=16).digest()
-
-
-def _some(rows: Sequence[Row], is_wanted: Callable[[Row], bool], message: str) -> list[Row]:
-    wanted = [row for row in rows if is_wanted(row)]
-    if not wanted and rows:
-        raise CollectionError(message)
-    return wanted
 
 
 def _names(values: Iterable[str | None]) -> str:

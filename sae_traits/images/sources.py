@@ -1,7 +1,5 @@
 """The formats of sources that are known, and what a source of any of them lists."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -31,7 +29,13 @@ def list_source(config: CollectionConfig) -> Listing:
         raise CollectionError("no images were given; name a folder Genus_species/… or a table as the source")
     for source_format in FORMATS:
         if read := source_format.recognise(config):
-            _refuse_options_of_others(config, source_format)
+            others = {name: other for other in FORMATS if other is not source_format for name in other.options}
+            for name, other in others.items():
+                if getattr(config, name) != getattr(CollectionConfig(), name):
+                    raise ConfigError(
+                        f"--{name.replace('_', '-')} is for {other.name}, and {config.source} is "
+                        f"{source_format.name}; leave it out"
+                    )
             return read()
     if not config.path.exists():
         raise CollectionError(f"{config.path} does not exist; name a folder of images or a table")
@@ -41,24 +45,11 @@ def list_source(config: CollectionConfig) -> Listing:
     raise CollectionError(f"{config.path} is neither a folder nor a table ({suffixes}) nor a Darwin Core archive")
 
 
-def _refuse_options_of_others(config: CollectionConfig, source_format: Format) -> None:
-    for other in FORMATS:
-        for name in other.options:
-            if other is not source_format and getattr(config, name) != getattr(CollectionConfig(), name):
-                raise ConfigError(
-                    f"--{name.replace('_', '-')} is for {other.name}, and {config.source} is {source_format.name}; "
-                    "leave it out"
-                )
-
-
 def fingerprint(config: CollectionConfig, listing: Listing | None = None) -> str:
     """Hash all that the result of `read_collection` depends on, without opening an image.
 
     It covers the configuration, the paths and labels of the source, and the size and time of change of every image and
     mask: the same hash means that nothing has changed. A folder or table that was moved, with its images, has not.
-
-    Raises:
-        CollectionError: as `list_source`.
     """
     listing = listing or list_source(config)
     options = {name: value for name, value in asdict(config).items() if name not in _OPTIONS_OF_FETCHING}

@@ -1,7 +1,5 @@
 """Which individuals are for training, validation and testing, where the collection does not say."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -30,11 +28,7 @@ def is_split_label(label: str) -> bool:
 
 
 def parse_split(label: str) -> Split:
-    """Look up the split that a label names.
-
-    Raises:
-        CollectionError: it names none; the message is the reason.
-    """
+    """Look up the split that a label names; a CollectionError where it names none."""
     if not is_split_label(label):
         raise CollectionError(f"the split {label!r} is none of {', '.join(_LABELS)}")
     return _LABELS[label.strip().lower()]
@@ -56,12 +50,7 @@ class Member:
 def units(individuals: Sequence[str | None], near_identical: Sequence[int]) -> list[int]:
     """Number the sets of images that must be in one split: of one individual, near-identical, or joined by others.
 
-    Args:
-        individuals: the individual of each image, None where the source names none.
-        near_identical: group of each image, named by the group's first image.
-
-    Returns:
-        A number for each image; images of one set have the same.
+    Of each image the individual, None where the source names none, and the group, named by its first image.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -83,12 +72,8 @@ def split_members(
     species is for training: a photograph with two names cannot test either. An image without a given split goes with
     those of its unit that have one.
 
-    Args:
-        members: in any order.
-        validation_share: as `split_by_species`.
-        test_share: as `split_by_species`.
-        seed: as `split_by_species`.
-        given_stays: whether the given splits stay where they part a unit; else all of the unit is for training.
+    With `given_stays` the given splits stay where they part a unit; else all of the unit is for training. Members may
+    be in any order; the other arguments are those of `split_by_species`.
     """
     members_of: dict[int, list[Member]] = defaultdict(list)
     for member in members:
@@ -110,17 +95,11 @@ def split_members(
 def split_by_species(
     species: Mapping[str, str], *, validation_share: float, test_share: float, seed: int
 ) -> dict[str, Split]:
-    """Draw a split for every individual, within each species.
+    """Draw a split for every individual within its species, of which `species` has the binomial.
 
     The result depends on the names and the seed alone, not on their order. Every species has an individual
     in train, and from two individuals on one in test (unless test_share is 0). Each share is met within rounding;
     whether it is rounded up or down is drawn by species, so that the shares hold over many small species, too.
-
-    Args:
-        species: key of an individual -> binomial.
-        validation_share: share of each species' individuals for validation.
-        test_share: share of each species' individuals for testing.
-        seed: seed of the draw.
     """
     members: dict[str, list[str]] = defaultdict(list)
     for key, name in species.items():

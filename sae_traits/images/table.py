@@ -4,8 +4,6 @@ No value is turned into a number or a date on the way. Text files are read as sp
 commas, semicolons or tabs, in UTF-8, UTF-16 or Windows-1252, with blank or title lines above the header.
 """
 
-from __future__ import annotations
-
 import codecs
 import csv
 import math
@@ -70,10 +68,8 @@ def list_table(path: Path, config: CollectionConfig) -> Listing:
     """
     names, rows_of = open_table(path)
     columns = _columns(names, config)
-    if lacking := _lacking(columns, config):
-        raise CollectionError(
-            f"{path} has no column {' and no column '.join(lacking)}; its columns are {', '.join(names) or 'none'}"
-        )
+    if lacking := _lacking(names, columns, config):
+        raise CollectionError(f"{path} {lacking}")
     check_inside = inside_check(path.parent)
     rows: list[Row] = []
     problems: list[Problem] = []
@@ -92,23 +88,16 @@ def list_table(path: Path, config: CollectionConfig) -> Listing:
 
 
 def table_of(config: CollectionConfig) -> Path | None:
-    """Find the table that a source is, or metadata.csv, .tsv or .parquet in a folder, if it has the columns.
-
-    Raises:
-        CollectionError: a table in a folder cannot be read.
-    """
+    """Find the table that a source is, or metadata.csv, .tsv or .parquet in a folder, if it has the columns."""
     path = config.path
     if path.is_file():
         return path if path.suffix.lower() in TABLE_SUFFIXES else None
     for table in (path / f"metadata{suffix}" for suffix in TABLE_SUFFIXES):
         if table.is_file():
             names, _ = open_table(table)
-            if not (lacking := _lacking(_columns(names, config), config)):
+            if not (lacking := _lacking(names, _columns(names, config), config)):
                 return table
-            warn(
-                f"{table} is not read: it has no column {' and no column '.join(lacking)}; its columns are "
-                f"{', '.join(names) or 'none'}"
-            )
+            warn(f"{table} is not read: it {lacking}")
     for table in (path / f"metadata{suffix}" for suffix in SPREADSHEET_SUFFIXES):
         if table.is_file():
             warn(f"{table} is not read; save it as metadata.csv (CSV UTF-8) beside it")
@@ -128,8 +117,11 @@ def _columns(names: list[str], config: CollectionConfig) -> dict[str, str]:
     return find_columns(names, wanted)
 
 
-def _lacking(columns: dict[str, str], config: CollectionConfig) -> list[str]:
-    return [f"`{what}`" for what in ("file", "species")[: 1 + config.labels] if what not in columns]
+def _lacking(names: list[str], columns: dict[str, str], config: CollectionConfig) -> str:
+    """Which needed columns a table has not, in words; empty where it has them all."""
+    lacking = [f"`{what}`" for what in ("file", "species")[: 1 + config.labels] if what not in columns]
+    there = f"its columns are {', '.join(names) or 'none'}"
+    return f"has no column {' and no column '.join(lacking)}; {there}" if lacking else ""
 
 
 def _row(cells: Cells, check_inside: Callable[[str], None]) -> tuple[Row, list[str]]:

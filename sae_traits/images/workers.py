@@ -1,7 +1,5 @@
 """Worker processes that end with the process that started them."""
 
-from __future__ import annotations
-
 import os
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context, parent_process
@@ -20,10 +18,10 @@ def worker_pool(workers: int) -> Executor:
 def _end_with_parent() -> None:
     """Let this worker end when its parent is killed: a pool's workers would wait for work forever."""
     parent = parent_process()
-    if parent is not None:
+    assert parent is not None
 
-        def watch() -> None:
-            wait([parent.sentinel])
-            os._exit(1)
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
 
-        Thread(target=watch, daemon=True).start()
+    Thread(target=watch, daemon=True).start()

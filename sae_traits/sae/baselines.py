@@ -4,8 +4,6 @@ All are centred on the mean of the patches that they are fitted to, so `b_dec` i
 unit length. Times are of 100,000 patches of width 96 on one core.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -36,20 +34,17 @@ NMF_ITERATIONS = 50
 def fit_baseline(
     name: str, patches: Patches, n_latents: int, *, k: int, seed: int, backbone: BackboneInfo | None = None
 ) -> SAE:
-    """The baseline of a name.
+    """One of BASELINES, fitted to a sample of training features.
 
-    Args:
-        name: one of BASELINES.
-        patches: a sample of training features `[n, d_model]`.
-        n_latents: size of the dictionary; PCA and NMF have at most 2 d_model.
-        k: active latents per patch, of `random`; the others find their own number.
-        seed: of what is random.
-        backbone: where the features came from, for the record.
+    PCA and NMF have at most 2 d_model latents. `k` is the number of active latents per patch of `random`; the others
+    find their own. `backbone` is for the record.
 
     Raises:
         ConfigError: there is no such baseline, it cannot have so many latents, or there are too few patches.
     """
-    sae = _baseline(name).fit(patches, n_latents, k=k, seed=seed)
+    if name not in BASELINES:
+        raise ConfigError(f"there is no baseline {name!r}; there are {', '.join(BASELINES)}")
+    sae = BASELINES[name].fit(patches, n_latents, k=k, seed=seed)
     sae.config = replace(sae.config, backbone=backbone, training={"method": name} | sae.config.training)
     return sae
 
@@ -66,7 +61,7 @@ def fit_to_source(
     n_until = np.cumsum(source.patch_counts()[order])
     n_images = max(1, int(np.searchsorted(n_until, SAMPLED_PATCHES, side="right")))
     patches = torch.cat([shard.features.float() for shard in source.shards(np.sort(order[:n_images]))])
-    n_latents = _baseline(name).max_n_latents(n_latents, source.info.d_model, len(patches))
+    n_latents = BASELINES[name].max_n_latents(n_latents, source.info.d_model, len(patches))
     return fit_baseline(name, patches, n_latents, k=k, seed=seed, backbone=source.info)
 
 
@@ -75,9 +70,6 @@ def fit_pca(patches: Patches, n_latents: int, *, k: int | None = None, seed: int
 
     Decoding is exact PCA with n_latents / 2 components, so L0 is that number, whatever k is: for comparison with an SAE
     of k active latents give 2 k latents. Nothing is random. 0.4 s.
-
-    Raises:
-        ConfigError: n_latents is odd or more than twice d_model, or there are fewer patches than components.
     """
     from sklearn.decomposition import PCA
 
@@ -102,9 +94,6 @@ def fit_nmf(patches: Patches, n_latents: int, *, k: int | None = None, seed: int
     scikit-learn's coordinate descent on at most NMF_PATCHES patches: MiniBatchNMF, on all 100,000, took longer and
     explained less (96 latents: 0.61 of the variance in 27 s, against 0.74). Time grows with n_latents squared: 96
     latents take 15 s, 192 take 65 s. Encoding descends likewise: 1,400 patches/s at 192 latents.
-
-    Raises:
-        ConfigError: n_latents is more than twice d_model, or there are too few patches.
     """
     from sklearn.decomposition import NMF
 
@@ -118,44 +107,28 @@ def fit_nmf(patches: Patches, n_latents: int, *, k: int | None = None, seed: int
     _check_enough(len(chosen), n_latents, "NMF components")
     parts = positive_and_negative(x[chosen] - x.mean(0))
     # tol=0: it always makes all iterations, and so never warns that it could have gone on.
-    nmf = NMF(
-        n_latents,  # pyright: ignore[reportArgumentType]
-        init="nndsvd",
-        max_iter=NMF_ITERATIONS,
-        tol=0,
-        random_state=seed,
-    ).fit(parts.numpy())
+    settings: dict[str, Any] = {"init": "nndsvd", "max_iter": NMF_ITERATIONS, "tol": 0}
+    nmf = NMF(n_latents, random_state=seed, **settings).fit(parts.numpy())  # pyright: ignore[reportArgumentType]
     components = torch.from_numpy(nmf.components_)
     positive, negative = components.chunk(2, dim=1)
     length = (positive - negative).norm(dim=1, keepdim=True)
     # A component whose halves cancel decodes to nothing; it keeps a finite scale.
     components = components / torch.where(length > 0, length, 1)
     positive, negative = components.chunk(2, dim=1)
-    return _fitted("nmf", x, W_enc=components.T, W_dec=positive - negative, training={"seed": seed})
+    return _fitted("nmf", x, W_enc=components.T, W_dec=positive - negative, seed=seed)
 
 
 def fit_k_means(patches: Patches, n_latents: int, *, k: int | None = None, seed: int) -> SAE:
-    """Centroids of MiniBatchKMeans: one latent is active, and decoding gives the nearest centroid. 1,536 take 15 s.
-
-    Raises:
-        ConfigError: there are fewer patches than latents.
-    """
+    """Centroids of MiniBatchKMeans: one latent is active, and decoding gives the nearest centroid. 1,536 take 15 s."""
     from sklearn.cluster import MiniBatchKMeans
 
     x = _as_tensor(patches)
     _check_enough(len(x), n_latents, "centroids")
-    k_means = MiniBatchKMeans(n_latents, batch_size=K_MEANS_BATCH, compute_labels=False, random_state=seed).fit(
-        (x - x.mean(0)).numpy()
-    )
+    k_means = MiniBatchKMeans(n_latents, batch_size=K_MEANS_BATCH, compute_labels=False, random_state=seed)
+    k_means.fit((x - x.mean(0)).numpy())
     centroids = torch.from_numpy(k_means.cluster_centers_).float()
-    return _fitted(
-        "k_means",
-        x,
-        W_enc=centroids.T,
-        b_enc=-centroids.square().sum(1) / 2,
-        W_dec=functional.normalize(centroids, dim=1),
-        training={"seed": seed},
-    )
+    b_enc, rows = -centroids.square().sum(1) / 2, functional.normalize(centroids, dim=1)
+    return _fitted("k_means", x, W_enc=centroids.T, b_enc=b_enc, W_dec=rows, seed=seed)
 
 
 def random_directions(patches: Patches, n_latents: int, *, k: int, seed: int) -> SAE:
@@ -163,16 +136,13 @@ def random_directions(patches: Patches, n_latents: int, *, k: int, seed: int) ->
 
     The encoder is the decoder transposed times one scalar, fitted by least squares to the patches: the directions
     overlap, so that k plain projections together would overshoot.
-
-    Raises:
-        ConfigError: k is not between 1 and n_latents.
     """
     x = _as_tensor(patches)
     if not 1 <= k <= n_latents:
         raise ConfigError(f"k must lie between 1 and n_latents ({n_latents}), not {k}")
     rows = torch.randn(n_latents, x.shape[1], generator=torch.Generator().manual_seed(seed))
     rows = functional.normalize(rows, dim=1)
-    sae = _fitted("topk", x, W_enc=rows.T, W_dec=rows, k=k, training={"seed": seed})
+    sae = _fitted("topk", x, W_enc=rows.T, W_dec=rows, k=k, seed=seed)
     centred = x - sae.b_dec.detach()
     along = squares = 0.0
     with torch.no_grad():
@@ -202,12 +172,6 @@ BASELINES = {
 """By the `kind` of their regions in `sae_traits.config.regions`."""
 
 
-def _baseline(name: str) -> Baseline:
-    if name not in BASELINES:
-        raise ConfigError(f"there is no baseline {name!r}; there are {', '.join(BASELINES)}")
-    return BASELINES[name]
-
-
 def _as_tensor(patches: Patches) -> Tensor:
     x = torch.as_tensor(patches, dtype=torch.float32).cpu()
     if x.ndim != 2 or not len(x):
@@ -230,11 +194,11 @@ def _fitted(
     W_dec: Tensor,
     b_enc: Tensor | None = None,
     k: int | None = None,
-    training: dict[str, Any] | None = None,
+    **training: Any,
 ) -> SAE:
     """An SAE of these weights, centred on the mean of `x [n, d_model]`; without `b_enc` it is zero."""
     n_latents, d_model = W_dec.shape
-    record = {"n_patches": len(x), **(training or {})}
+    record = {"n_patches": len(x)} | training
     config = SAEConfig(architecture=architecture, d_model=d_model, n_latents=n_latents, k=k, training=record)
     sae = SAE.from_config(config)
     b_enc = torch.zeros(n_latents) if b_enc is None else b_enc

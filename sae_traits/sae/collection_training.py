@@ -1,7 +1,5 @@
 """Train on the features of a collection: stored ones, or straight from the images."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -56,24 +54,34 @@ def train_on_source(
     checkpoint: Path,
     accelerator: Accelerator,
 ) -> list[SAE]:
-    """Train SAEs side by side on the patches of the images `rows [n]`, resuming from the checkpoint if there is one.
+    """Train SAEs side by side on the patches of the images `rows [n]`; what is not said here is as in `train_saes`.
 
-    `config` is that of the training as a whole: its seed is that of the order of patches, its tracker gets the curves;
-    `configs` are those of each SAE. The rest, what is returned and errors are as in `trainer.train_saes`.
+    `config` is that of the training as a whole, with the seed of the order of patches and the tracker of the curves.
     """
-    feature_moments = moments(source, rows, max_images=SAMPLE_FOR_MOMENTS if source.is_computed else None)
-    scale = (feature_moments.mean_squared_deviation / source.info.d_model) ** 0.5
+    of_features = moments(source, rows, max_images=SAMPLE_FOR_MOMENTS if source.is_computed else None)
+    scale = (of_features.mean_squared_deviation / source.info.d_model) ** 0.5
     if not math.isfinite(scale):
         raise StoreError("the features have NaN or infinities; extract them again, for example with more precision")
-    n_steps = n_steps_for(config)
+    n_steps, batch_size = n_steps_for(config), config.batch_size
+    rows_here = rows
+    if source.is_computed:  # every process has batches of its own images
+        rows_here = rows[accelerator.process_index :: accelerator.num_processes]
+        batch_size //= accelerator.num_processes
 
     def batches(start: int) -> Iterator[Tensor]:
-        # Closed with the training, also when that fails, so that no thread reads on.
-        with closing(iter(_stream(source, rows, config, start, accelerator))) as stream:
+        patches = PatchStream(
+            source,
+            rows_here,
+            n_patches=n_steps * batch_size,
+            batch_size=batch_size,
+            seed=config.seed,
+            start=start,
+            device=accelerator.device,
+        )
+        with closing(iter(patches)) as stream:  # also when the training fails, so that no thread reads on
             yield from stream
 
     precision = accelerator.mixed_precision
-    order = f"{n_steps} steps, order {config.seed},"
     training = {
         "collection": collection,
         "n_images": len(rows),
@@ -82,38 +90,20 @@ def train_on_source(
         "precision": precision,
         "settings": settings_of(config),
     }
+    rows_hash = hashlib.sha256(rows.tobytes()).hexdigest()
     with _tracking(accelerator, config.tracker, training["settings"]):
         return train_saes(
             batches,
             [replace(of_sae, sweep=None, tracker=None) for of_sae in configs],
-            FeatureScale(mean=feature_moments.mean.float(), scale=max(scale, 1e-12)),
+            FeatureScale(mean=of_features.mean.float(), scale=max(scale, 1e-12)),
             n_steps=n_steps,
             checkpoint=checkpoint,
-            data=f"{source.fingerprint} {hashlib.sha256(rows.tobytes()).hexdigest()} {order} {precision}",
+            data=f"{source.fingerprint} {rows_hash} {n_steps} steps, order {config.seed}, {precision}",
             accelerator=accelerator,
             batches_are_shares=source.is_computed,
             backbone=source.info,
             training=training,
         )
-
-
-def _stream(
-    source: FeatureSource, rows: NDArray[np.int64], config: TrainConfig, start: int, accelerator: Accelerator
-) -> PatchStream:
-    """Shuffled batches from step `start` on; where features are computed, every process has those of its own images."""
-    batch_size = config.batch_size
-    if source.is_computed:
-        rows = rows[accelerator.process_index :: accelerator.num_processes]
-        batch_size //= accelerator.num_processes
-    return PatchStream(
-        source,
-        rows,
-        n_patches=n_steps_for(config) * batch_size,
-        batch_size=batch_size,
-        seed=config.seed,
-        start=start,
-        device=accelerator.device,
-    )
 
 
 @contextmanager

@@ -1,7 +1,5 @@
 """What a training is going to compute, before it is begun."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,7 +27,6 @@ class TrainingEstimate:
         return self.n_steps * self.batch_size
 
     def lines(self) -> list[str]:
-        """For people."""
         passes = self.n_patches / max(1, self.n_different_patches)
         saes = f" of {self.n_saes} SAEs side by side" if self.n_saes > 1 else ""
         return [

@@ -1,7 +1,5 @@
 """From a photograph to the features an SAE was trained on."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -53,7 +51,12 @@ class Extractor:
             ImageError: a file cannot be read, or this is nothing of the kind.
         """
         if isinstance(images, Tensor):
-            self._check_batch(images)
+            if images.shape[1:] != self._prepared_shape or not images.is_floating_point():
+                wanted, given = ", ".join(map(str, self._prepared_shape)), f"{images.dtype} {list(images.shape)}"
+                raise ImageError(
+                    f"a batch holds prepared images [n, {wanted}] as real numbers, not {given}; stack what "
+                    "`extractor.prepare(image)` gives, or give a list of images"
+                )
             return self.backbone.encode(images)
         if not isinstance(images, list | tuple):
             return self._of_several([images])[0]  # pyright: ignore[reportArgumentType]
@@ -74,14 +77,6 @@ class Extractor:
     @cached_property
     def _prepared_shape(self) -> torch.Size:
         return self.prepare(Image.new("RGB", (8, 8))).shape
-
-    def _check_batch(self, batch: Tensor) -> None:
-        if batch.shape[1:] != self._prepared_shape or not batch.is_floating_point():
-            wanted = ", ".join(map(str, self._prepared_shape))
-            raise ImageError(
-                f"a batch holds prepared images [n, {wanted}] as real numbers, not {batch.dtype} {list(batch.shape)}; "
-                "stack what `extractor.prepare(image)` gives, or give a list of images"
-            )
 
 
 def _upright_rgb(image: Any) -> Image.Image:
@@ -159,8 +154,7 @@ def check_features(sae: SAE, info: BackboneInfo) -> None:
             f"the SAE reads features of width {sae.config.d_model}, but {info.backbone} gives {info.d_model}; "
             "choose the backbone and layer that the SAE was trained on"
         )
-    trained = sae.config.backbone
-    if trained is None:
+    if (trained := sae.config.backbone) is None:
         return
     if trained.framing.size != info.framing.size:
         (width, height), (other_width, other_height) = trained.framing.size, info.framing.size
@@ -179,11 +173,7 @@ def check_features(sae: SAE, info: BackboneInfo) -> None:
 
 
 def adopt(sae: SAE, info: BackboneInfo) -> None:
-    """Let an SAE that was trained elsewhere read some features; one that says nothing of its own records them.
-
-    Raises:
-        CheckpointError: it was trained on others.
-    """
+    """Let an SAE that was trained elsewhere read features, recorded where it names none; errors as `check_features`."""
     check_features(sae, info)
     if sae.config.backbone is None:
         sae.config = replace(sae.config, backbone=info)

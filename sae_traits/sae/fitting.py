@@ -1,7 +1,5 @@
 """An SAE of features of any origin, in one call."""
 
-from __future__ import annotations
-
 import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -57,8 +55,7 @@ def fit_sae(
         CheckpointError: training diverged.
     """
     accelerator = _accelerator_on(device)
-    n_steps = n_steps_for(config)
-    facts: dict[str, Any] = {"n_patches": n_steps * config.batch_size}
+    facts: dict[str, Any] = {"n_patches": n_steps_for(config) * config.batch_size}
     if isinstance(data, Tensor | np.ndarray):
         _check_rows(data)
         scale, squares = _scale_of(data[start : start + ROWS_AT_ONCE] for start in range(0, len(data), ROWS_AT_ONCE))
@@ -83,7 +80,7 @@ def fit_sae(
             batches,
             [config],
             scale,
-            n_steps=n_steps,
+            n_steps=n_steps_for(config),
             checkpoint=checkpoint or Path(folder, "training.checkpoint"),
             data=hashlib.sha256(fingerprint.encode()).hexdigest(),
             accelerator=accelerator,

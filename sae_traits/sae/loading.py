@@ -1,7 +1,5 @@
 """Find out what lies in a file, a folder or a Hub repository, and load the SAE from it."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -24,57 +22,48 @@ class Layout:
     """The files by which an SAE of a library is recognised in a folder."""
 
     library: str
-    settings: str | None
+    settings: tuple[str, ...]
+    """All of these are there."""
     weights: tuple[str, ...]
     """One of these is there."""
     load: Callable[[Path], SAE]
     """From the folder."""
     besides: tuple[str, ...] = ()
-    """Patterns of further files that may be read."""
+    """Patterns of further files that `load` may read."""
 
     def lies_among(self, names: Collection[str]) -> bool:
         """Whether the files of a folder make such an SAE."""
-        return (self.settings is None or self.settings in names) and any(name in names for name in self.weights)
-
-    def patterns(self) -> list[str]:
-        """Everything that `load` may read."""
-        return [*([self.settings] if self.settings else []), *self.weights, *self.besides]
+        return all(name in names for name in self.settings) and any(name in names for name in self.weights)
 
     def __str__(self) -> str:
-        return f"{' and '.join([*([self.settings] if self.settings else []), self.weights[0]])} ({self.library})"
+        return f"{' and '.join([*self.settings, self.weights[0]])} ({self.library})"
 
 
-def check_local(path: Path, *, subfolder: str, revision: str | None) -> None:
-    """Raise a CheckpointError for what a file or folder on this machine does not have: revisions, or subfolders."""
+def load_local(path: Path, *, subfolder: str, revision: str | None) -> SAE:
+    """Load an SAE from its weights, with settings beside them or in a saev file of any name, or from its folder.
+
+    Raises:
+        CheckpointError: it is no such file or folder, or is damaged; there is no revision, or a file has no subfolder.
+    """
     if revision is not None:
         raise CheckpointError(
             f"{path} lies on this machine, where nothing is known of the revision {revision!r}; leave out the "
             "revision, or, for the repository of this name on the Hub, call from another folder"
         )
-    if subfolder and path.is_file():
+    if path.is_dir():
+        return load_folder(path / subfolder)
+    if subfolder:
         raise CheckpointError(
             f"{path} is a file and has no subfolder {subfolder!r}; leave out the subfolder, or give the folder that "
             "it lies in"
         )
-
-
-def load_file(path: Path) -> SAE:
-    """Load an SAE from its weights: the file of a known layout, settings beside it, or a saev file of any name.
-
-    Raises:
-        CheckpointError: it is no such file, or is damaged.
-    """
     names = _names_in(path.parent)
     layout = next((it for it in LAYOUTS if path.name in it.weights and it.lies_among(names)), None)
     return layout.load(path.parent) if layout else _load_saev_file(path)
 
 
 def load_folder(folder: Path) -> SAE:
-    """Load an SAE from its folder.
-
-    Raises:
-        CheckpointError: no known layout lies in it, or the files are damaged.
-    """
+    """Load an SAE from its folder; a CheckpointError where no known layout lies in it, or the files are damaged."""
     names = _names_in(folder)
     for layout in LAYOUTS:
         if layout.lies_among(names):
@@ -107,17 +96,9 @@ def _advice(folders: Sequence[str]) -> str:
 
 
 def download(repo_id: str, *, subfolder: str, revision: str | None, token: str | bool | None, **arguments: Any) -> Path:
-    """The local snapshot of an SAE on the Hub, only the files that some layout has.
+    """The folder of an SAE in the local snapshot of its repository, of only the files that some layout has.
 
-    Args:
-        repo_id: `org/name`.
-        subfolder: folder of the SAE in the repository.
-        revision: branch, tag or commit.
-        token: of the Hub.
-        arguments: further ones of `huggingface_hub.snapshot_download`.
-
-    Returns:
-        The folder of the SAE.
+    The arguments are those of `SAE.from_pretrained` and further ones of `huggingface_hub.snapshot_download`.
 
     Raises:
         CheckpointError: it is no id, the Hub does not give it, or no SAE lies there.
@@ -125,7 +106,8 @@ def download(repo_id: str, *, subfolder: str, revision: str | None, token: str |
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HFValidationError
 
-    patterns = [str(PurePosixPath(subfolder) / name) for layout in LAYOUTS for name in layout.patterns()]
+    names = [name for layout in LAYOUTS for name in (*layout.settings, *layout.weights, *layout.besides)]
+    patterns = [str(PurePosixPath(subfolder) / name) for name in names]
     try:
         snapshot = snapshot_download(repo_id, allow_patterns=patterns, revision=revision, token=token, **arguments)
         folder = Path(snapshot, subfolder)
@@ -193,25 +175,21 @@ def _load_saev_file(path: Path) -> SAE:
 LAYOUTS = (
     Layout(
         "sae-traits",
-        CONFIG_FILE,
+        (CONFIG_FILE,),
         (WEIGHTS_FILE, f"{WEIGHTS_FILE}.index.json"),
         _load_own,
         besides=("model-*-of-*.safetensors",),
     ),
     Layout(
-        "SAELens",
-        sae_lens.SETTINGS_FILE,
-        (sae_lens.WEIGHTS_FILE,),
-        sae_lens.load_sae_lens,
-        besides=(sae_lens.SCALER_FILE,),
+        "SAELens", (sae_lens.SETTINGS_FILE,), (sae_lens.WEIGHTS_FILE,), sae_lens.load_sae_lens, (sae_lens.SCALER_FILE,)
     ),
-    Layout("sparsify", sparsify.SETTINGS_FILE, (sparsify.WEIGHTS_FILE,), sparsify.load_sparsify),
+    Layout("sparsify", (sparsify.SETTINGS_FILE,), (sparsify.WEIGHTS_FILE,), sparsify.load_sparsify),
     Layout(
         "dictionary_learning",
-        dictionary_learning.SETTINGS_FILE,
+        (dictionary_learning.SETTINGS_FILE,),
         (dictionary_learning.WEIGHTS_FILE,),
         dictionary_learning.load_dictionary_learning,
     ),
-    Layout("saev", None, (saev.FILE,), lambda folder: _load_saev_file(folder / saev.FILE)),
+    Layout("saev", (), (saev.FILE,), lambda folder: _load_saev_file(folder / saev.FILE)),
 )
 """In the order in which they are looked for."""

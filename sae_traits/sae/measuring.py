@@ -1,7 +1,5 @@
 """Measure SAEs on images that are held out, one or several, and record it in their configurations."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """How well an SAE reconstructs, and how sparsely: streamed in float64."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -36,23 +34,17 @@ class SAEMetrics:
     dense_share: float
     """Share of latents that fired at more than DENSE of the patches."""
     firing_histogram: dict[str, int]
-    """Latents by the share of patches at which they fire: `firing_histogram`."""
     n_patches: int
     firing_shares: NDArray[np.float64] = field(repr=False, metadata={"plain": False})
     """Share of patches at which each latent fires `[n_latents]`; too long for a card, so not in `to_dict`."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON and the cards."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.metadata.get("plain", True)}
 
 
 @torch.no_grad()
 def measure_sae(sae: SAE, batches: Iterable[Tensor]) -> SAEMetrics:
-    """Run the SAE over batches of features `[n, d_model]` and sum up.
-
-    Raises:
-        ValueError: there is not a single patch.
-    """
+    """Run the SAE over batches of features `[n, d_model]` and sum up; a ValueError where there is no patch."""
     d_model, n_latents = sae.config.d_model, sae.config.n_latents
     device = sae.b_dec.device
     total = torch.zeros(d_model, dtype=torch.float64, device=device)
@@ -92,7 +84,6 @@ def firing_histogram(shares: NDArray[np.float64]) -> dict[str, int]:
 
     A bin is named by where it begins and ends where the next one does, the last at 1; the first holds everything rarer.
     """
-    bins = np.searchsorted(HISTOGRAM_EDGES, shares[shares > 0], side="right") - 1
-    counts = np.bincount(np.maximum(bins, 0), minlength=len(HISTOGRAM_EDGES))
+    counts, _ = np.histogram(shares[shares > 0], bins=[0, *HISTOGRAM_EDGES[1:], np.inf])
     histogram = {f"{edge:.0e}": int(count) for edge, count in zip(HISTOGRAM_EDGES, counts, strict=True)}
     return {NEVER: int((shares == 0).sum())} | histogram

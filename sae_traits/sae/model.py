@@ -68,17 +68,12 @@ class SAEConfig:
             raise CheckpointError(f"prefixes must rise and stay below {self.n_latents} latents, not {self.prefixes}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
         values = asdict(self) | {"backbone": self.backbone.to_dict() if self.backbone else None}
         return {"model_type": MODEL_TYPE} | values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> SAEConfig:
-        """The configuration that `to_dict` wrote.
-
-        Raises:
-            CheckpointError: it was not written by sae-traits, or a field is missing.
-        """
+        """The configuration that `to_dict` wrote; a CheckpointError where it is another one, or a field is missing."""
         if values.get("model_type") != MODEL_TYPE:
             raise CheckpointError(
                 f"config.json has model_type {values.get('model_type')!r}, not {MODEL_TYPE!r}: not an SAE of sae-traits"
@@ -116,11 +111,7 @@ class SAE(nn.Module, ABC):
 
     @staticmethod
     def from_config(config: SAEConfig, *, seed: int = 0) -> SAE:
-        """A new SAE of the architecture that a configuration names.
-
-        Raises:
-            CheckpointError: there is no such architecture, or it lacks its k.
-        """
+        """A new SAE of the configuration's architecture; a CheckpointError where there is none, or it lacks its k."""
         from sae_traits.sae.architectures import sae_class
 
         return sae_class(config.architecture)(config, seed=seed)
@@ -157,11 +148,7 @@ class SAE(nn.Module, ABC):
         return torch.addmm(self.b_enc, self.centred(x), self.W_enc)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Latents `[n, n_latents]`, zero or positive, of features `[n, d_model]`.
-
-        Raises:
-            CheckpointError: these are no features of this SAE's width, one row per patch.
-        """
+        """Latents `[n, n_latents]`, zero or positive, of features `[n, d_model]`; errors as of `check_width`."""
         self.check_width(x)
         return self.activate(self.pre_activations(x))
 
@@ -189,11 +176,7 @@ class SAE(nn.Module, ABC):
         return encode_sparse(self, x, threshold, max_bytes=max_bytes)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Features `[n, d_model]` of latents `[n, n_latents]`.
-
-        Raises:
-            CheckpointError: these are no latents of this SAE.
-        """
+        """Features `[n, d_model]` of latents `[n, n_latents]`; a CheckpointError where these are none of this SAE."""
         _check_tensor(latents, f"latents [n, {self.config.n_latents}]")
         if latents.ndim != 2 or latents.shape[1] != self.config.n_latents:
             raise CheckpointError(
@@ -223,11 +206,7 @@ class SAE(nn.Module, ABC):
 
     @torch.no_grad()
     def encode_tiles(self, x: Tensor, max_bytes: int = 64 * 2**20) -> Iterator[tuple[int, Tensor]]:
-        """Latents a few rows at a time, so that no dense array exceeds `max_bytes`.
-
-        Yields:
-            First row of the tile, and its latents `[n_rows, n_latents]`.
-        """
+        """Latents a few rows at a time, as first row and `[n_rows, n_latents]`: no dense array exceeds `max_bytes`."""
         rows = max(1, max_bytes // (4 * self.config.n_latents))
         for start in range(0, len(x), rows):
             yield start, self.encode(x[start : start + rows])
@@ -292,17 +271,13 @@ class SAE(nn.Module, ABC):
             CheckpointError: nothing usable was found; the message names what was looked for.
             ConfigError: the dtype is not one of torch's for real numbers.
         """
-        from sae_traits.sae.loading import check_local, download, load_file, load_folder
+        from sae_traits.sae.loading import download, load_folder, load_local
 
         if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             raise ConfigError(f"the dtype of an SAE is torch.float32, torch.bfloat16 or the like, not {dtype!r}")
         path = Path(path_or_id)
-        if path.exists():
-            check_local(path, subfolder=subfolder, revision=revision)
-        if path.is_file():
-            sae = load_file(path)
-        elif path.is_dir():
-            sae = load_folder(path / subfolder)
+        if path.is_file() or path.is_dir():
+            sae = load_local(path, subfolder=subfolder, revision=revision)
         else:
             place = {"revision": revision, "token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
             sae = load_folder(download(str(path_or_id), subfolder=subfolder, **place))
@@ -319,12 +294,9 @@ class SAE(nn.Module, ABC):
         token: str | bool | None = None,
         message: str = "Upload an SAE with sae-traits",
     ) -> str:
-        """Publish config.json and the weights in one commit, in the place of earlier weights.
+        """Publish config.json and the weights in one commit, whose id is returned, in the place of earlier weights.
 
         The repository's other files are left as they are. A sweep, with a card, is published by `sae-traits publish`.
-
-        Returns:
-            The commit's id.
 
         Raises:
             ReleaseError: the Hub refuses, cannot be reached, or the repository holds a sweep.
@@ -363,9 +335,8 @@ class SAE(nn.Module, ABC):
         except HFValidationError as error:
             raise ReleaseError(f"{repo_id!r} is no Hub id such as org/name: {one_line(error)}") from error
         except (OSError, HTTPError) as error:
-            raise ReleaseError(
-                f"cannot publish {repo_id}: {one_line(error)}; check the network, and try again"
-            ) from error
+            message = f"cannot publish {repo_id}: {one_line(error)}; check the network, and try again"
+            raise ReleaseError(message) from error
 
 
 def _check_tensor(x: Any, wanted: str) -> None:

@@ -8,8 +8,6 @@ features, averaged over patches. Their common mean makes all similarities high, 
 `mean_similarity`, which is what a latent that ignores the image would get.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +32,6 @@ class Monosemanticity:
     scores: NDArray[np.float64]
     """-1 to 1 `[n_latents]`; NaN where fewer than two images activate the latent."""
     embedding: str
-    """Name of the embeddings."""
     mean_similarity: float
     """Mean cosine similarity of all pairs of images: the score of a latent that ignores the image."""
 
@@ -44,7 +41,6 @@ class Monosemanticity:
         return float(np.nan_to_num(self.scores).mean())
 
     def to_dict(self) -> dict[str, float | int | str]:
-        """Plain values for JSON and the cards."""
         scored = self.scores[np.isfinite(self.scores)]
         return {
             "embedding": self.embedding,
@@ -58,12 +54,7 @@ class Monosemanticity:
 def measure_monosemanticity(sae: SAE, shards: Iterable[FeatureShard]) -> Monosemanticity:
     """Score every latent of an SAE over the images of feature shards, one shard in memory at a time.
 
-    Args:
-        sae: the SAE.
-        shards: features, for example `FeatureStore.shards()`; averaged over patches, they are the embeddings.
-
-    Raises:
-        ValueError: there are no images.
+    The features, averaged over patches, are the embeddings. A ValueError where there are no images.
     """
     pooled, activations = [], []
     for shard in shards:
@@ -138,11 +129,9 @@ def strongest_activations(sae: SAE, shard: FeatureShard) -> csr_array:
 
 
 def pool(features: NDArray[Any], offsets: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Mean over the patches of each image `[n_images, d]`; zero for an image without patches.
+    """Mean over the patches of each image `[n_images, d]` of features `[n_patches, d]`; zero where it has none.
 
-    Args:
-        features: `[n_patches, d]`.
-        offsets: where each image's patches start, and where the last one's end `[n_images + 1]`.
+    `offsets` say where each image's patches start, and where the last one's end `[n_images + 1]`.
     """
     counts = np.diff(offsets)
     means = np.zeros((len(counts), features.shape[1]))

@@ -1,7 +1,5 @@
 """The training objective: the forward pass of a batch, and its losses as plain functions of it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch
@@ -46,8 +44,7 @@ class TrainingObjective(nn.Module):
 
     def __init__(self, sae: TrainableSAE, processes: Processes | None = None) -> None:
         super().__init__()
-        self.sae = sae
-        self.processes = processes or Processes()
+        self.sae, self.processes = sae, processes or Processes()
 
     def forward(self, x: Tensor, sparsity_coefficient: float, dead: Tensor | None, pre: Tensor) -> StepLosses:
         """Losses of a batch of scaled features `[n, d_model]`.

@@ -1,7 +1,5 @@
 """What a dictionary loses of the species: a linear probe on reconstructions against one on the features themselves."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -26,11 +24,9 @@ class ProbeOutcome:
     images: NDArray[np.int64]
     """The scored images, as rows of the collection `[n]`."""
     original: NDArray[np.bool_]
-    """Right with features `[n]`."""
     reconstructed: NDArray[np.bool_]
-    """Right with reconstructions `[n]`."""
+    """Whether the probe on features, or on reconstructions, was right `[n]`."""
     n_classes: int
-    """Labels that the probes choose from."""
 
     def to_dict(self) -> dict[str, float | int]:
         """The accuracies, and their difference: negative where something is lost; for JSON and the cards."""
@@ -60,8 +56,8 @@ def probe_reconstructions(
         sae: the SAE.
         shards: features, for example `FeatureStore.shards()`; one is in memory at a time.
         labels: species (or genus) of every row of the collection; None where it is unknown.
-        training: which rows the probes are trained on `[n_rows]`.
-        scored: which rows they are scored on `[n_rows]`; those of labels without training images are left out.
+        training, scored: which rows the probes are trained and scored on `[n_rows]`; of the scored ones, those of
+            labels without training images are left out.
 
     Raises:
         CollectionError: there are fewer than two labels to train on, or no image to score.

@@ -80,10 +80,6 @@ def encode_sparse(sae: SAE, x: Tensor, threshold: Tensor | float = 0.0, *, max_b
         return _join(list(_encoded_blocks(sae, x, thresholds, max_bytes)), sae.config.n_latents, x.device)
 
 
-_Block = tuple[Tensor, Tensor, Tensor]
-"""Entries of each row `[n_rows]`, latents and values `[n_fired]`."""
-
-
 def _thresholds(sae: SAE, threshold: Tensor | float) -> Tensor:
     n_latents = sae.config.n_latents
     thresholds = torch.as_tensor(threshold, dtype=torch.float32, device=sae.W_enc.device)
@@ -101,15 +97,17 @@ def _row_blocks(n: int, bytes_a_row: int, max_bytes: int) -> list[slice]:
     return [slice(start, end) for start, end in pairwise(edges) if end > start]
 
 
+_Block = tuple[Tensor, Tensor, Tensor]
+"""Entries of each row `[n_rows]`, latents and values `[n_fired]`."""
+
+
 def _encoded_blocks(sae: SAE, x: Tensor, thresholds: Tensor, max_bytes: int) -> Iterator[_Block]:
     """What fires according to `sae.encode`, without making the zeros of architectures that are known."""
-    gate = sae.gate()
-    if gate is not None:
+    if (gate := sae.gate()) is not None:
         limits = gate.float().maximum(thresholds)
         return (_above(pre, limits) for pre in _pre_activations(sae, x, max_bytes))
     if isinstance(sae, TopKSAE):
-        k = sae.k
-        return (_largest(pre, k, thresholds) for pre in _pre_activations(sae, x, max_bytes))
+        return (_largest(pre, sae.k, thresholds) for pre in _pre_activations(sae, x, max_bytes))
     blocks = _row_blocks(len(x), 9 * sae.config.n_latents, max_bytes)  # pre-activations, latents and truth values
     return (_above(sae.encode(x[block]), thresholds) for block in blocks)
 

@@ -1,7 +1,5 @@
 """Whether two trainings find the same latents: one-to-one matching of decoder rows."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -18,19 +16,14 @@ MATCHED_LATENTS = 2048
 """At most so many latents of the first SAE are matched, a random sample where it has more. At 2,048 against 24,576 of
 width 768 the matching takes some 6 s and 0.7 GB; matching all would take hours."""
 
-_SHARES = ("mean_cosine", "share_above_07", "share_above_09")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Stability:
-    """How alike the latents of two SAEs are, by the cosine of matched decoder rows."""
+    """How alike the latents of two SAEs are: mean and shares of the cosines of matched decoder rows."""
 
     mean_cosine: float
-    """Mean over the matched pairs."""
     share_above_07: float
-    """Share of the matched pairs whose cosine is above 0.7."""
     share_above_09: float
-    """Share of the matched pairs whose cosine is above 0.9."""
     n_matched: int
     n_latents: int
     """Latents of the first SAE that could have been matched; more than `n_matched` where a sample was."""
@@ -45,8 +38,7 @@ def stability(
     not compete for partners, so the result is slightly too high, the less so the fewer latents want the same partner.
 
     Args:
-        first: one SAE.
-        second: another of the same width `d_model`, for example of another seed.
+        first, second: two SAEs of the same width `d_model`, for example of different seeds.
         live: which latents of each take part `[n_latents]`, for example `SAEMetrics.firing_shares > 0`; a latent that
             never fires keeps its random direction and says nothing about training. By default all.
         seed: of the sample.
@@ -81,11 +73,7 @@ def stability(
 
 
 def mean_stability(saes: Sequence[SAE], *, live: Sequence[NDArray[np.bool_]] | None = None) -> Stability:
-    """Means of `stability` over all pairs of two or more SAEs, for example of several seeds; counts are of all pairs.
-
-    Raises:
-        ValueError: there are fewer than two.
-    """
+    """Means of `stability` over all pairs of two or more SAEs; counts are of all pairs. A ValueError for fewer."""
     if len(saes) < 2:
         raise ValueError(f"stability needs two SAEs or more, not {len(saes)}")
     pairs = [
@@ -93,7 +81,9 @@ def mean_stability(saes: Sequence[SAE], *, live: Sequence[NDArray[np.bool_]] | N
         for i, j in combinations(range(len(saes)), 2)
     ]
     return Stability(
-        **{name: float(np.mean([getattr(pair, name) for pair in pairs])) for name in _SHARES},
+        mean_cosine=float(np.mean([pair.mean_cosine for pair in pairs])),
+        share_above_07=float(np.mean([pair.share_above_07 for pair in pairs])),
+        share_above_09=float(np.mean([pair.share_above_09 for pair in pairs])),
         n_matched=sum(pair.n_matched for pair in pairs),
         n_latents=sum(pair.n_latents for pair in pairs),
     )

@@ -1,7 +1,5 @@
 """Sweeps: which SAEs to train side by side, what each is called, and which one to recommend."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -26,10 +24,8 @@ _OF_THE_TRAINING = ("kind", "sweep", "tracker")
 def parse_sweep(text: str) -> dict[str, list[Any]]:
     """The options that a sweep varies, as the command line writes them: `k=8,16,32 seed=0,1`.
 
-    Values are separated by commas, the numbers of one value of `prefixes` by `+`: `prefixes=none,96+384`.
-
-    Returns:
-        Option -> values, not yet converted or checked; `expand` does both.
+    Values are separated by commas, the numbers of one value of `prefixes` by `+`: `prefixes=none,96+384`. Returned are
+    option -> values, not yet converted or checked: `expand` does both.
 
     Raises:
         ConfigError: it is written otherwise, or an option occurs twice.
@@ -42,26 +38,19 @@ def parse_sweep(text: str) -> dict[str, list[Any]]:
             raise ConfigError(f"a sweep is written like `k=8,16,32 seed=0,1`, without spaces in {word!r}")
         if name in sweep:
             raise ConfigError(f"the sweep varies {name} twice; write all values after one `{name}=`")
-        sweep[name] = [_parse_value(name, value) for value in values.split(",")]
+        sweep[name] = [None if value == UNSET else value for value in values.split(",")]
+        if name == "prefixes":
+            sweep[name] = [() if value is None else tuple(value.split("+")) for value in sweep[name]]
     if not sweep:
         raise ConfigError("the sweep varies nothing; write for example `k=8,16,32 seed=0,1`")
     return sweep
 
 
-def _parse_value(name: str, text: str) -> Any:
-    if name == "prefixes":
-        return () if text == UNSET else tuple(text.split("+"))
-    return None if text == UNSET else text
-
-
 def expand(config: TrainConfig, sweep: Mapping[str, Sequence[Any]]) -> list[TrainConfig]:
     """The settings of every SAE of a sweep: the product of the varied options, the last one fastest.
 
-    Where an architecture has no such option (`k` and relu), one SAE is trained for all of its values.
-
-    Args:
-        config: everything that is not varied.
-        sweep: option -> its values; none varies nothing.
+    Where an architecture has no such option (`k` and relu), one SAE is trained for all of its values. What is not
+    varied is that of `config`.
 
     Raises:
         ConfigError: an option does not exist or cannot be varied, or a value cannot be used.

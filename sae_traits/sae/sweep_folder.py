@@ -49,11 +49,7 @@ class Sweep:
 
     @classmethod
     def from_dict(cls, values: Any) -> Sweep:
-        """The sweep of a parsed sweep.json; what others wrote into it is not trusted.
-
-        Raises:
-            CheckpointError: a field is missing or of another kind, or a folder is not a plain name.
-        """
+        """The sweep of a parsed sweep.json, which is not trusted; a CheckpointError where it cannot be ours."""
         try:
             saes = tuple(SweptSAE(row["folder"], dict(row["settings"]), dict(row["metrics"])) for row in values["saes"])
             varied = {str(name): list(taken) for name, taken in values["varied"].items()}
@@ -72,13 +68,10 @@ def save_saes(folder: Path, saes: Sequence[SAE], configs: Sequence[TrainConfig],
     """Write the SAE of a training, or those of a sweep, and replace all that stood in the folder.
 
     They are written next to it and moved into place when all is there: a kill leaves what stood there before (see
-    `io.replacing`), but never half a sweep.
+    `io.replacing`), but never half a sweep; a StoreError where they cannot be written.
 
     The SAEs are on the CPU, each with its measures in `config.training["metrics"]`; `varied` are the names of the
     options that the sweep varies. Returns the SAE at the root: the only one, or the recommended one.
-
-    Raises:
-        StoreError: the files cannot be written, for example because the disk is full.
     """
     try:
         with replacing(folder) as partial:
@@ -90,15 +83,13 @@ def save_saes(folder: Path, saes: Sequence[SAE], configs: Sequence[TrainConfig],
 
 
 def _write_sweep(folder: Path, saes: Sequence[SAE], configs: Sequence[TrainConfig], varied: Collection[str]) -> SAE:
-    by_folder: dict[str, SAE] = {}
+    by_folder = {folder_name(config, varied): sae for sae, config in zip(saes, configs, strict=True)}
     rows = []
-    for sae, config in zip(saes, configs, strict=True):
-        name, settings = folder_name(config, varied), settings_of(config)
+    for (name, sae), config in zip(by_folder.items(), configs, strict=True):
         # Those trained side by side share the record of their training data, but not the settings.
-        sae.config = replace(sae.config, training=sae.config.training | {"settings": settings})
+        sae.config = replace(sae.config, training=sae.config.training | {"settings": settings_of(config)})
         sae.save_pretrained(folder / name)
-        by_folder[name] = sae
-        rows.append(SweptSAE(name, settings, sae.config.training["metrics"]))
+        rows.append(SweptSAE(name, settings_of(config), sae.config.training["metrics"]))
     recommended = recommend({row.folder: row.metrics for row in rows})
     sweep = Sweep(varied_values(configs, varied), recommended, RULE, tuple(rows))
     (folder / SWEEP_FILE).write_text(json_text(asdict(sweep)), encoding="utf-8")
@@ -106,11 +97,7 @@ def _write_sweep(folder: Path, saes: Sequence[SAE], configs: Sequence[TrainConfi
 
 
 def read_sweep(folder: Path) -> Sweep | None:
-    """The sweep of a folder; None for a single SAE.
-
-    Raises:
-        CheckpointError: its sweep.json is damaged or not one of sae-traits.
-    """
+    """The sweep of a folder, None for a single SAE; a CheckpointError where sweep.json is damaged or not ours."""
     path = folder / SWEEP_FILE
     if not path.is_file():
         return None

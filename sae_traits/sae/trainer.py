@@ -83,16 +83,11 @@ def train_saes(
 
     Args:
         batches: from a step number to the batches `[batch_size, d_model]` of that step and all later ones; the same
-            in every process, each of which takes its share of the rows.
-        configs: architecture and schedule of each SAE; their batch sizes are the same.
-        scale: mean and scale of the features.
-        n_steps: number of steps.
+            in every process, each of which takes its share of the rows, unless `batches_are_shares`: then every process
+            is given a share of its own, `batch_size` over their number.
         checkpoint: file that a killed training resumes from; the caller removes it once the SAEs are saved.
         data: fingerprint of what `batches` gives; a checkpoint of other data is not continued.
-        accelerator: device and processes.
-        batches_are_shares: `batches` gives every process a share of its own, `batch_size` over their number.
         backbone, training: where the features came from and what they are, for the record.
-        seconds_between_checkpoints: how much work a kill may lose.
 
     Returns:
         The SAEs of raw features, on the CPU, in the order of `configs`, each with its learning curve in
@@ -103,19 +98,25 @@ def train_saes(
         CheckpointError: training diverged.
         ConfigError: the processes and the settings do not go together.
     """
-    batch_size = check_together(configs, accelerator)
+    check_together(configs, accelerator)
     stacks = _begin(configs, scale, accelerator, backbone, training or {})
     states = [state for stack in stacks for state in stack.states]
     key = f"{[state.config for state in states]!r} on {data}"
     start, curves = load_checkpoint(checkpoint, key, states, of_same_processes=batches_are_shares)
-    log = TrainingLog(states, curves, start, n_steps, batch_size, accelerator)
+    log = TrainingLog(states, curves, start, n_steps)
     mean = scale.mean.to(accelerator.device)
     saved = time.monotonic()
     step = start
     for step, batch in zip(range(start, n_steps), batches(start), strict=False):
         share = batch if batches_are_shares else batch[accelerator.process_index :: accelerator.num_processes]
         x = (share.to(accelerator.device, non_blocking=True) - mean) / scale.scale
-        log.note(step, _step(stacks, step, n_steps, x, accelerator), x)
+        losses = []
+        for stack in stacks:
+            with accelerator.autocast():
+                pre_activations = stack.pre_activations(x)
+            for state, pre in zip(stack.states, pre_activations, strict=True):
+                losses.append(state.step(step, x, pre, learning_rate(step, n_steps, state.config, x.shape[1])))
+        log.note(step, losses, x)
         if time.monotonic() - saved > seconds_between_checkpoints and accelerator.is_main_process:
             save_checkpoint(checkpoint, step + 1, key, states, log.curves)
             saved = time.monotonic()
@@ -125,20 +126,8 @@ def train_saes(
     return [_finished(by_config[id(config)], scale, log) for config in configs]
 
 
-def _step(stacks: Sequence[Stack], step: int, n_steps: int, x: Tensor, accelerator: Accelerator) -> list[StepLosses]:
-    """One step of all SAEs on scaled features `[n, d_model]`."""
-    losses = []
-    for stack in stacks:
-        with accelerator.autocast():
-            pre_activations = stack.pre_activations(x)
-        for state, pre in zip(stack.states, pre_activations, strict=True):
-            rate = learning_rate(step, n_steps, state.config, x.shape[1])
-            losses.append(state.step(step, x, pre, rate))
-    return losses
-
-
-def check_together(configs: Sequence[TrainConfig], accelerator: Accelerator) -> int:
-    """The batch size of a training; a ConfigError where settings, precision and processes do not go together."""
+def check_together(configs: Sequence[TrainConfig], accelerator: Accelerator) -> None:
+    """Raise a ConfigError where settings, precision and processes do not go together."""
     if accelerator.mixed_precision == "fp16":
         raise ConfigError("fp16 loses small gradients of an SAE; launch with --mixed_precision bf16 or no")
     for name in ("batch_size", "n_patches"):
@@ -148,7 +137,6 @@ def check_together(configs: Sequence[TrainConfig], accelerator: Accelerator) -> 
     batch_size = configs[0].batch_size
     if batch_size % accelerator.num_processes:
         raise ConfigError(f"batch_size {batch_size} cannot be shared by {accelerator.num_processes} processes equally")
-    return batch_size
 
 
 def _begin(
@@ -176,7 +164,8 @@ def _finished(state: TrainingState, scale: FeatureScale, log: TrainingLog) -> SA
     sae = SAE.from_config(state.sae.config)
     sae.load_state_dict(state.sae.state_dict())
     scale.fold(sae)
-    curve = log.curve_of(state)
+    points = log.curves[log.states.index(state)]
+    curve = {name: [point[name] for point in points] for name in (points[0] if points else ())}
     sae.config = replace(sae.config, training=sae.config.training | {"curve": curve})
     return sae.eval()
 
@@ -189,17 +178,10 @@ def n_steps_for(config: TrainConfig) -> int:
 class TrainingLog:
     """Curves and progress of trainings that run side by side."""
 
-    def __init__(
-        self,
-        states: Sequence[TrainingState],
-        curves: Curves,
-        first_step: int,
-        n_steps: int,
-        batch_size: int,
-        accelerator: Accelerator,
-    ) -> None:
+    def __init__(self, states: Sequence[TrainingState], curves: Curves, first_step: int, n_steps: int) -> None:
         self.states, self.curves, self.n_steps = states, curves, n_steps
-        self._first, self._batch_size, self.accelerator = first_step, batch_size, accelerator
+        self._first, self._batch_size = first_step, states[0].config.batch_size
+        self.accelerator = states[0].accelerator
         self._started = self._said = time.monotonic()
 
     def note(self, step: int, losses: Sequence[StepLosses], x: Tensor) -> None:
@@ -209,21 +191,17 @@ class TrainingLog:
             # Decided by the step alone, because all processes must take part.
             for curve, loss, state in zip(self.curves, losses, self.states, strict=True):
                 curve.append({"step": step + 1, **_measures(loss, state, x, state.objective.processes.average)})
-            self._track(step)
+            if self.accelerator.trackers:
+                self._track(step)
         if self.accelerator.is_main_process and (last or now - self._said > SECONDS_BETWEEN_LINES):
             self._said = now
             self._say(step, _measures(losses[0], self.states[0], x), now)
 
     def _track(self, step: int) -> None:
-        if not self.accelerator.trackers:
-            return
-        several = len(self.states) > 1
-        values = {
-            f"{number}_{state.sae.config.architecture}/{name}" if several else name: value
-            for number, (state, curve) in enumerate(zip(self.states, self.curves, strict=True))
-            for name, value in curve[-1].items()
-            if name != "step"
-        }
+        values: dict[str, float] = {}
+        for number, (state, curve) in enumerate(zip(self.states, self.curves, strict=True)):
+            prefix = f"{number}_{state.sae.config.architecture}/" if len(self.states) > 1 else ""
+            values |= {prefix + name: value for name, value in curve[-1].items() if name != "step"}
         self.accelerator.log(values, step=step + 1)
 
     def _say(self, step: int, of_first: dict[str, float], now: float) -> None:
@@ -235,11 +213,6 @@ class TrainingLog:
             f"dead {100 * of_first['dead_share']:.1f} %, "
             f"{rate * self._batch_size:,.0f} patches/s, {(self.n_steps - step - 1) / rate:.0f} s left"
         )
-
-    def curve_of(self, state: TrainingState) -> dict[str, list[float]]:
-        """The learning curve of a training, column by column."""
-        points = self.curves[self.states.index(state)]
-        return {name: [point[name] for point in points] for name in (points[0] if points else ())}
 
 
 def _measures(

@@ -1,7 +1,5 @@
 """Everything that a training in progress depends on: weights, optimiser, and when each latent last fired."""
 
-from __future__ import annotations
-
 import pickle
 from collections.abc import Sequence
 from functools import partial
@@ -39,7 +37,7 @@ class TrainingState:
         """A training at its first step, of an SAE of scaled features that lies on the accelerator's device."""
         self.sae, self.config, self.accelerator, self.penalty = sae, config, accelerator, penalty
         sae.W_enc.data = sae.W_enc.data.T.contiguous().T  # column by column, as its gradient is made
-        self.objective = TrainingObjective(sae, processes_of(accelerator))
+        self.objective = TrainingObjective(sae, _processes_of(accelerator))
         self.objective_in_parallel: nn.Module = accelerator.prepare(self.objective)
         groups = [
             {"params": [sae.W_enc, sae.W_dec], "rate": 1.0},
@@ -80,18 +78,15 @@ class TrainingState:
         for tensor in (self.sae.W_enc, self.sae.b_enc, *self.sae.thresholds, pre):
             tensor.mul_(scalar)
 
-    def _dead_now(self) -> Tensor:
-        return self.patches_since_fired >= DEAD_AFTER_PATCHES
-
     def dead_share(self) -> float:
         """Share of latents that are dead now."""
-        return float(self._dead_now().float().mean())
+        return float((self.patches_since_fired >= DEAD_AFTER_PATCHES).float().mean())
 
     def _dead_at(self, step: int) -> Tensor | None:
         """Latents that have not fired for long `[n_dead]`; None when there are none."""
         # Looked up anew every few steps only, because asking whether there are any waits for the device.
         if step % STEPS_BETWEEN_DEAD_CHECKS == 0:
-            dead = self._dead_now().nonzero().flatten()
+            dead = (self.patches_since_fired >= DEAD_AFTER_PATCHES).nonzero().flatten()
             self._dead = dead if len(dead) else None
         return self._dead
 
@@ -119,8 +114,7 @@ class TrainingState:
         self._dead = None if state["dead"] is None else state["dead"].to(device)
 
 
-def processes_of(accelerator: Accelerator) -> Processes:
-    """The accelerator's processes, as SAEs in training see them."""
+def _processes_of(accelerator: Accelerator) -> Processes:
     if accelerator.num_processes == 1:
         return Processes()
     average = partial(accelerator.reduce, reduction="mean")
@@ -155,10 +149,9 @@ class Stack:
 
     @torch.no_grad()
     def pre_activations(self, x: Tensor) -> Tensor:
-        """Of every SAE `[n_saes, n, n_latents]`, without gradient, in half precision under autocast.
+        """Of every SAE `[n_saes, n, n_latents]`, of scaled features `[n, d_model]`; in half precision under autocast.
 
-        Of scaled features `[n, d_model]`. The result is overwritten by the next call: making such a large array anew
-        would cost a fifth of the product.
+        The result is overwritten by the next call: making such a large array anew would cost a fifth of the product.
         """
         b_enc = torch.stack([state.sae.b_enc for state in self.states])
         b_dec = torch.stack([state.sae.b_dec for state in self.states])

@@ -18,7 +18,9 @@ COMMANDS = re.findall(r"^sae-traits .*$", GUIDE, re.MULTILINE)
 @pytest.mark.parametrize("line", COMMANDS)
 def test_a_command_of_the_guide_can_be_given(line):
     words = shlex.split(line, comments=True)[1:]
-    build(RunConfig, given_options(build_parser(words).parse_args(words)))
+    config = build(RunConfig, given_options(build_parser(words).parse_args(words)))
+    kind = words[words.index("--describer") + 1] if "--describer" in words else "measured"
+    assert config.describer.kind == kind
 
 
 def test_every_describer_has_a_row_and_a_command():

@@ -18,11 +18,12 @@ from tiny_collections import TinyBackbone, make_collection
 
 from sae_traits.config.features import Texture
 from sae_traits.errors import CollectionError, ConfigError, StoreError
-from sae_traits.features.backbone import Backbone, image_features, load_backbone
+from sae_traits.features.backbone import Backbone, load_backbone
 from sae_traits.features.extract import extract
 from sae_traits.features.source import SHARD_BYTES, plan_shards
 from sae_traits.features.store import FeatureStore
 from sae_traits.features.texture import texture_info
+from sae_traits.sae.extractor import Extractor
 from sae_traits.schema import Collection
 
 
@@ -49,7 +50,7 @@ def test_the_store_holds_the_valid_patches_of_every_image(collection, backbone, 
     for shard in store.shards():
         for i, row in enumerate(shard.images):
             with Image.open(collection.path(collection.images[row])) as image:
-                expected, grid = image_features(backbone, image)
+                expected, grid = Extractor(backbone)(image)
             features, patches = shard.of(i)
             assert torch.equal(features, expected)
             assert patches.tolist() == grid.valid.tolist()

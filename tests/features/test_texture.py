@@ -10,8 +10,9 @@ from PIL import Image, ImageDraw
 
 from sae_traits.config.features import Texture
 from sae_traits.errors import BackboneError
-from sae_traits.features.backbone import image_features, load_backbone, restore_backbone
+from sae_traits.features.backbone import load_backbone, restore_backbone
 from sae_traits.features.texture import describe, texture_info
+from sae_traits.sae.extractor import Extractor
 from sae_traits.schema import BackboneInfo
 
 
@@ -26,10 +27,10 @@ def test_it_needs_nothing_but_its_name_and_comes_back_from_its_record():
     assert backbone.info.layer == 0  # whatever the configuration says
     assert (backbone.info.rows, backbone.info.columns, backbone.info.patch) == (16, 16, 16)
     restored = restore_backbone(BackboneInfo.from_dict(backbone.info.to_dict()))
-    features, grid = image_features(backbone, noise(0, side=320))
+    features, grid = Extractor(backbone)(noise(0, side=320))
     assert features.shape == (256, backbone.info.d_model)
     assert len(grid.valid) == 256
-    assert image_features(restored, noise(0, side=320))[0].equal(features)
+    assert Extractor(restored)(noise(0, side=320))[0].equal(features)
 
 
 def test_features_of_another_version_are_not_mixed_with_these():
@@ -78,7 +79,7 @@ def test_a_spotted_wing_differs_from_a_plain_and_from_a_banded_one():
 @pytest.mark.parametrize("framing", ["squash", "crop", "letterbox"])
 def test_images_are_framed_as_the_user_wants(framing):
     backbone = load_backbone(Texture(), framing=framing)
-    features, grid = image_features(backbone, noise(1).resize((300, 150)))
+    features, grid = Extractor(backbone)(noise(1).resize((300, 150)))
     assert backbone.info.framing.mode == framing
     assert len(features) == (128 if framing == "letterbox" else 256) == len(grid.valid)
     assert restore_backbone(backbone.info).info == backbone.info

@@ -26,7 +26,8 @@ from tiny_models import KINDS, PREPROCESSOR, SIDE, reference_states, save_model
 
 from sae_traits.config.features import VisionModel
 from sae_traits.errors import BackboneError
-from sae_traits.features.backbone import Backbone, choose_device, image_features, load_backbone, restore_backbone
+from sae_traits.features.backbone import Backbone, choose_device, load_backbone, restore_backbone
+from sae_traits.sae.extractor import Extractor
 from sae_traits.schema import BackboneInfo
 
 SMALL: dict[str, Any] = {
@@ -97,15 +98,15 @@ def test_a_patch_sees_the_pixels_it_is_made_of(folders):
         marked = plain.copy()
         x, y, width, height = backbone.info.grid(plain.size).box(patch)
         ImageDraw.Draw(marked).ellipse((x + 8, y + 8, x + width - 9, y + height - 9), fill="black")
-        before, _ = image_features(backbone, plain)
-        after, grid = image_features(backbone, marked)
+        before, _ = Extractor(backbone)(plain)
+        after, grid = Extractor(backbone)(marked)
         assert (after - before).norm(dim=1).argmax() == patch
         assert len(after) == grid.n_patches == 16
 
 
 def test_only_patches_on_the_image_come_back_from_a_letterboxed_image(folders):
     backbone = loaded(folders["dinov2"], 2, framing="letterbox")
-    features, grid = image_features(backbone, Image.new("RGB", (200, 100), "white"))
+    features, grid = Extractor(backbone)(Image.new("RGB", (200, 100), "white"))
     assert grid.valid.tolist() == [4, 5, 6, 7, 8, 9, 10, 11]
     assert features.shape == (8, 32)
 
@@ -134,7 +135,7 @@ def test_a_backbone_is_restored_from_what_was_recorded(folders, tmp_path):
     )
     image = Image.effect_noise((90, 70), 60).convert("RGB")
     assert restored.info == backbone.info
-    assert torch.equal(image_features(restored, image)[0], image_features(backbone, image)[0])
+    assert torch.equal(Extractor(restored)(image)[0], Extractor(backbone)(image)[0])
 
 
 @pytest.mark.parametrize("compute_dtype", ["bfloat16", "float16"])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from sae_traits.images.journal import Journal
 
 
@@ -37,6 +35,12 @@ def test_after_a_kill_only_what_was_checkpointed_counts(tmp_path):
 
 
 def test_functions_of_a_place_are_called_at_checkpoints_only(tmp_path):
-    first = Journal(tmp_path / "rows", seconds_between_checkpoints=1e9)
-    first.resume()
-    first.checkpoint({"state": pytest.fail})
+    called = []
+    seldom = Journal(tmp_path / "rows", seconds_between_checkpoints=1e9)
+    seldom.resume()
+    seldom.checkpoint({"state": lambda: called.append("too early")})
+    assert not called
+    assert not seldom.state_file.exists()
+    always = Journal(tmp_path / "rows", seconds_between_checkpoints=0.0)
+    always.checkpoint({"state": lambda: called.append("now")})
+    assert called == ["now"]

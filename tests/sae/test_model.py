@@ -201,11 +201,11 @@ def test_features_of_another_width_are_refused_naming_both(way, architecture):
 
 
 def test_every_architecture_of_the_registry_is_a_subclass_and_loads_as_itself(tmp_path):
-    for architecture in ARCHITECTURES:
-        sae = SAE.from_config(SAEConfig(architecture=architecture.name, d_model=6, n_latents=20, k=3))
-        assert type(sae) is architecture.sae
-        sae.save_pretrained(tmp_path / architecture.name)
-        assert type(SAE.from_pretrained(tmp_path / architecture.name)) is architecture.sae
+    for name, subclass in ARCHITECTURES.items():
+        sae = SAE.from_config(SAEConfig(architecture=name, d_model=6, n_latents=20, k=3))
+        assert type(sae) is subclass
+        sae.save_pretrained(tmp_path / name)
+        assert type(SAE.from_pretrained(tmp_path / name)) is subclass
     assert isinstance(TopKSAE.from_pretrained(tmp_path / "topk"), SAE)
     with pytest.raises(CheckpointError, match="this is a ReLUSAE, not a TopKSAE; load it with SAE"):
         TopKSAE.from_pretrained(tmp_path / "relu")

@@ -1,7 +1,5 @@
 """The k·n largest latents of a batch of n patches: easy patches get fewer, difficult ones more."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
@@ -23,7 +21,6 @@ class BatchTopKSAE(ThresholdSAE, SparseSAE):
     """
 
     def __init__(self, config: SAEConfig, *, seed: int = 0) -> None:
-        """As in the base class."""
         super().__init__(config, seed=seed)
         self.k = required_k(config)
         self.threshold.requires_grad_(False)

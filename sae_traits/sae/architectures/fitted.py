@@ -1,7 +1,5 @@
 """The baselines that no trained architecture can stand for: their latents are found in another way."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
@@ -53,6 +51,5 @@ class KMeansDictionary(SAE):
     """
 
     def activate(self, pre: Tensor) -> Tensor:
-        """Latents `[n, n_latents]`."""
         nearest = pre.argmax(-1, keepdim=True)
         return torch.zeros_like(pre).scatter_(-1, nearest, self.W_enc.norm(dim=0)[nearest])

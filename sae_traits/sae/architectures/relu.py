@@ -29,7 +29,6 @@ class ReLUSAE(DenseSAE):
 
     @classmethod
     def default_learning_rate(cls, d_model: int) -> float:
-        """`TURN` over the root of the width."""
         return TURN / math.sqrt(d_model)
 
     @classmethod
@@ -38,11 +37,9 @@ class ReLUSAE(DenseSAE):
         return Penalty(options.l1_coefficient / scale, options.sparsity_warmup_steps)
 
     def activate(self, pre: Tensor) -> Tensor:
-        """Latents `[n, n_latents]`."""
         return pre.relu()
 
     def gate(self) -> Tensor:
-        """Zero for all latents `[n_latents]`."""
         return torch.zeros_like(self.b_enc)
 
     def start(self, pre: Tensor, processes: Processes) -> None:

@@ -3,8 +3,6 @@
 Source: Rajamanoharan et al. 2024, "Jumping ahead".
 """
 
-from __future__ import annotations
-
 from typing import Any, cast
 
 import torch
@@ -23,13 +21,11 @@ class ThresholdSAE(TrainableSAE):
     threshold: nn.Parameter
 
     def __init__(self, config: SAEConfig, *, seed: int = 0) -> None:
-        """As in the base class; all thresholds are zero."""
         super().__init__(config, seed=seed)
         self.threshold = nn.Parameter(torch.zeros(config.n_latents))
 
     @property
     def thresholds(self) -> tuple[nn.Parameter, ...]:
-        """The tensor `threshold [n_latents]`."""
         return (self.threshold,)
 
     def gate(self) -> Tensor:

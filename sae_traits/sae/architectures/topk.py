@@ -1,7 +1,5 @@
 """The k largest latents of every patch."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
@@ -17,12 +15,10 @@ class TopKSAE(SparseSAE):
     """
 
     def __init__(self, config: SAEConfig, *, seed: int = 0) -> None:
-        """As in the base class."""
         super().__init__(config, seed=seed)
         self.k = required_k(config)
 
     def activate(self, pre: Tensor) -> Tensor:
-        """Latents `[n, n_latents]`."""
         values, latents = pre.topk(self.k, dim=-1, sorted=False)
         return torch.zeros_like(pre).scatter_(-1, latents, values.relu())
 

@@ -88,11 +88,10 @@ class SparseSAE(TrainableSAE):
 
     @classmethod
     def n_multiplied(cls, config: TrainConfig) -> int:
-        """The k active ones."""
         return cast(Any, config.architecture).k
 
     def training_latents(self, x: Tensor, pre: Tensor, processes: Processes) -> tuple[Tensor, SparseLatents]:
-        """As in the base class; gradients are those of the selected places."""
+        """Gradients are those of the selected places."""
         selection = self.select(pre, processes)
         values = _SelectedPreActivations.apply(self.b_dec, self.W_enc, self.b_enc, x, pre, selection)
         return pre, SparseLatents(selection, cast(Tensor, values) * selection.active)
@@ -103,11 +102,9 @@ class DenseSAE(TrainableSAE):
 
     @classmethod
     def n_multiplied(cls, config: TrainConfig) -> int:
-        """All of them."""
         return config.n_latents
 
     def training_latents(self, x: Tensor, pre: Tensor, processes: Processes) -> tuple[Tensor, Tensor]:
-        """As in the base class."""
         pre = cast(Tensor, _DensePreActivations.apply(self.b_dec, self.W_enc, self.b_enc, x, pre))
         return pre, self.activate(pre).to(self.W_dec.dtype)
 
@@ -120,10 +117,9 @@ def required_k(config: SAEConfig) -> int:
 
 
 def largest_of_batch(pre: Tensor, k: int, processes: Processes) -> tuple[Tensor, Tensor, Tensor]:
-    """The k·n largest pre-activations of a batch of n patches, shared by the processes.
+    """The k·n largest pre-activations of a batch of n patches per process, of this one's share `[n, n_latents]`.
 
-    Of pre-activations of this process's share `[n, n_latents]`; returns its candidates, as places in the flattened
-    share and as values, and the smallest of the largest ones of the whole batch.
+    Returns its candidates, as places in the flattened share and as values, and the smallest of the whole batch's.
     """
     n, n_latents = pre.shape
     n_active = min(k, n_latents) * n * processes.count

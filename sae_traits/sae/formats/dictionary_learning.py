@@ -1,7 +1,5 @@
 """dictionary_learning: config.json and ae.pt, a state dict whose names depend on the class of the dictionary."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -9,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from sae_traits.errors import CheckpointError
-from sae_traits.sae.formats.files import Settings, Shape, Weights, make_sae, read_pickle, read_settings
+from sae_traits.sae.formats.files import Settings, Weights, make_sae, read_pickle, read_settings, shapes_of
 from sae_traits.sae.model import SAE
 
 SETTINGS_FILE = "config.json"
@@ -39,13 +37,7 @@ _DICT_CLASSES = {
 
 
 def load_dictionary_learning(folder: Path) -> SAE:
-    """Read a checkpoint; its decoder norms are kept as they are.
-
-    (The library's own AutoEncoder.from_pretrained scales the decoder to unit norm, and the latents with it.)
-
-    Raises:
-        CheckpointError: it is damaged, or of a class that sae-traits has not.
-    """
+    """Read a checkpoint, without AutoEncoder.from_pretrained's scaling of decoder and latents to unit norm."""
     settings = read_settings(folder / SETTINGS_FILE)
     trainer = settings.section("trainer")
     kind = _kind(trainer)
@@ -88,13 +80,10 @@ def _tensors(weights: Weights, kind: _DictClass, d_model: int, n_latents: int) -
     names = {"W_enc": "W_enc", "b_enc": "b_enc", "W_dec": "W_dec", "b_dec": kind.b_dec}
     if kind.linear:
         names |= {"W_enc": "encoder.weight", "b_enc": "encoder.bias", "W_dec": "decoder.weight"}
-    sides = (n_latents, d_model) if kind.linear else (d_model, n_latents)
-    shapes: dict[str, Shape] = {
-        names["W_enc"]: sides,
-        names["b_enc"]: (n_latents,),
-        names["W_dec"]: sides[::-1],
-        names["b_dec"]: (d_model,),
-    }
+    ours = shapes_of(d_model, n_latents)
+    if kind.linear:
+        ours |= {"W_enc": ours["W_dec"], "W_dec": ours["W_enc"]}
+    shapes = {names[name]: shape for name, shape in ours.items()}
     if kind.architecture in ("batch_topk", "jump_relu"):
         names["threshold"] = "threshold"
         shapes["threshold"] = () if kind.architecture == "batch_topk" else (n_latents,)

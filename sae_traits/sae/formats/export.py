@@ -1,7 +1,5 @@
 """Write SAEs for others: SAELens's layout, and conversion from any layout to another."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import Any, Literal
@@ -20,11 +18,8 @@ def save_sae_lens(sae: SAE, folder: Path) -> None:
     """Write cfg.json and sae_weights.safetensors, which SAELens 6 loads with `SAE.load_from_disk` to the same latents.
 
     BatchTopK becomes JumpReLU, which it is for inference. Matryoshka prefixes matter to training alone, so nothing is
-    made of them; they stay on record in the metadata, with architecture, k and backbone.
-
-    Raises:
-        CheckpointError: SAELens has no such architecture (the baselines k_means and nmf).
-        StoreError: the files cannot be written.
+    made of them; they stay on record in the metadata, with architecture, k and backbone. A CheckpointError where there
+    is no such architecture in SAELens (k_means and nmf), a StoreError where the files cannot be written.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -45,22 +40,15 @@ def save_sae_lens(sae: SAE, folder: Path) -> None:
 def convert(
     source: str, destination: Path, *, to: Literal["sae-traits", "sae_lens"] = "sae-traits", subfolder: str = ""
 ) -> SAE:
-    """Load an SAE of any known layout and write it in another one.
+    """Load an SAE of any known layout and write it in another one, into a new or an empty folder.
 
-    Args:
-        source: folder, file or Hub id, as for `SAE.from_pretrained`.
-        destination: a new or an empty folder, so that no two layouts lie in one.
-        to: the layout to write.
-        subfolder: folder of the SAE inside `source`.
-
-    Returns:
-        The SAE.
+    `source` and `subfolder` are as for `SAE.from_pretrained`.
 
     Raises:
         CheckpointError: the source cannot be read, the destination is not empty, or the layout lacks the architecture.
         StoreError: the files cannot be written.
     """
-    if destination.exists() and not (destination.is_dir() and not any(destination.iterdir())):
+    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise CheckpointError(f"{destination} is not an empty folder; give the name of a new one")
     sae = SAE.from_pretrained(source, subfolder=subfolder)
     if to == "sae_lens":

@@ -37,11 +37,7 @@ class Settings:
         return value
 
     def one_of(self, name: str, known: Collection[str]) -> str:
-        """A word that is known.
-
-        Raises:
-            CheckpointError: it is another one.
-        """
+        """A word that is known; a CheckpointError where it is another one."""
         value = self.values.get(name)
         if not isinstance(value, str) or value not in known:
             raise CheckpointError(f"{self.file}: the {name} is {value!r}; sae-traits reads {', '.join(known)}")
@@ -71,28 +67,22 @@ class Weights:
         for name in self.tensors:
             if name not in shapes and name not in unused:
                 raise CheckpointError(f"{self.file} has a tensor {name!r}, which such an SAE has not")
-        return {name: self._checked(name, shape) for name, shape in shapes.items()}
-
-    def _checked(self, name: str, shape: Shape) -> Tensor:
-        if name not in self.tensors:
-            raise CheckpointError(f"{self.file} has no tensor {name!r}; it has {', '.join(sorted(self.tensors))}")
-        tensor = self.tensors[name]
-        if tuple(tensor.shape) != shape:
-            raise CheckpointError(
-                f"{self.file}: the tensor {name!r} has the shape {list(tensor.shape)}; its settings say {list(shape)}"
-            )
-        single = tensor.float()
-        if not bool(single.isfinite().all()):
-            raise CheckpointError(f"{self.file}: the tensor {name!r} has numbers that are not finite")
-        return single
+        taken = {}
+        for name, shape in shapes.items():
+            if name not in self.tensors:
+                raise CheckpointError(f"{self.file} has no tensor {name!r}; it has {', '.join(sorted(self.tensors))}")
+            tensor = self.tensors[name]
+            if tuple(tensor.shape) != shape:
+                sizes = f"the shape {list(tensor.shape)}; its settings say {list(shape)}"
+                raise CheckpointError(f"{self.file}: the tensor {name!r} has {sizes}")
+            taken[name] = tensor.float()
+            if not bool(taken[name].isfinite().all()):
+                raise CheckpointError(f"{self.file}: the tensor {name!r} has numbers that are not finite")
+        return taken
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text; NaN and infinities, which JSON does not have, are None.
-
-    Raises:
-        ValueError: it is not JSON, or nested too deeply.
-    """
+    """The value of a JSON text, NaN and infinities being None; a ValueError where it is not JSON, or too deep."""
     try:
         return json.loads(text, parse_constant=lambda _: None)
     except RecursionError as error:
@@ -122,11 +112,7 @@ def read_safetensors(file: Path) -> Weights:
 
 
 def read_pickle(file: Path, content: BinaryIO | Path) -> Weights:
-    """The tensors of a torch pickle; `file` is for messages.
-
-    Raises:
-        CheckpointError: it is damaged, or cannot be read without executing code, or is no state dict.
-    """
+    """The tensors of a torch pickle, read without executing code, or a CheckpointError; `file` is for messages."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of odd pickles; whether it can be read is told below

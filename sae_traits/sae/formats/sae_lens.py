@@ -3,8 +3,6 @@
 BatchTopK and Matryoshka SAEs are saved as `jumprelu` for inference; their training checkpoints are read as that too.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any
@@ -34,14 +32,7 @@ _ARCHITECTURES: dict[str, str] = {
 
 
 def load_sae_lens(folder: Path) -> SAE:
-    """Read a checkpoint.
-
-    Decoder norms are kept as they are, except where latents are rescaled by them, which is folded into the weights.
-
-    Raises:
-        CheckpointError: it is damaged, of an architecture that sae-traits has not, or its features are normalised in a
-            way that the weights cannot take over.
-    """
+    """Read a checkpoint; where latents are rescaled by decoder norms, that is folded into the weights."""
     settings = read_settings(folder / SETTINGS_FILE)
     metadata = _metadata(settings)
     architecture = settings.one_of("architecture", _ARCHITECTURES)
@@ -104,17 +95,17 @@ def _input_scale(folder: Path, settings: Settings) -> float:
 def _fold(tensors: dict[str, Tensor], scale: float, rescale: bool) -> None:
     """Make the weights, in place, those of raw features, and of a unit-norm decoder where its norm rescales latents."""
     # The order is SAELens's own, and with it the unit of rescaled latents: norms are taken of the folded decoder.
-    tensors["W_enc"] = tensors["W_enc"] * scale
-    tensors["W_dec"] = tensors["W_dec"] / scale
-    tensors["b_dec"] = tensors["b_dec"] / scale
+    tensors["W_enc"] *= scale
+    tensors["W_dec"] /= scale
+    tensors["b_dec"] /= scale
     if not rescale:
         return
     if "topk_threshold" in tensors:  # it is in the unit of rescaled latents
-        tensors["topk_threshold"] = tensors["topk_threshold"] / scale
+        tensors["topk_threshold"] /= scale
     norms = tensors["W_dec"].norm(dim=1).clamp_min(MIN_NORM)
-    tensors["W_enc"] = tensors["W_enc"] * norms
-    tensors["b_enc"] = tensors["b_enc"] * norms
-    tensors["W_dec"] = tensors["W_dec"] / norms[:, None]
+    tensors["W_enc"] *= norms
+    tensors["b_enc"] *= norms
+    tensors["W_dec"] /= norms[:, None]
 
 
 def _prefixes(settings: Settings, metadata: dict[str, Any], n_latents: int) -> tuple[int, ...]:

@@ -1,7 +1,5 @@
 """saev: one line of JSON, then a torch state dict. The paper's SAE is such a file, from before they had schemas."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 
@@ -31,13 +29,9 @@ def read_header(path: Path) -> Settings | None:
 
 
 def load_saev(path: Path, header: Settings) -> SAE:
-    """Read a checkpoint; its decoder norms are kept as they are.
+    """Read a checkpoint. Since schema 1 nothing is subtracted from the input.
 
-    Since schema 1 nothing is subtracted from the input. Where saev's TopK keeps a negative value, the latent is zero.
-
-    Raises:
-        CheckpointError: the weights are damaged or do not fit the header, or it is of a schema or an activation that
-            sae-traits has not.
+    Where saev's TopK keeps a negative value, the latent is zero.
     """
     schema = header.values.get("schema")
     if schema not in (None, *SCHEMAS):

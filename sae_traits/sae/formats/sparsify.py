@@ -1,7 +1,5 @@
 """sparsify (EleutherAI): cfg.json and sae.safetensors, a TopK SAE whose input bias is the decoder's."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from sae_traits.errors import CheckpointError
@@ -21,13 +19,12 @@ _NOT_OURS = {
 
 
 def load_sparsify(folder: Path) -> SAE:
-    """Read a checkpoint; its decoder norms are kept as they are.
-
-    Raises:
-        CheckpointError: it is damaged, or is not a plain TopK SAE.
-    """
+    """Read a checkpoint of a plain TopK SAE."""
     settings = read_settings(folder / SETTINGS_FILE)
-    _check_kind(settings)
+    Settings(settings.file, {"activation": "topk"} | settings.values).one_of("activation", ["topk"])
+    for name, reason in _NOT_OURS.items():
+        if settings.values.get(name):
+            raise CheckpointError(f"{settings.file}: {name} is on, and sae-traits has no such SAE: {reason}")
     d_model = settings.count("d_in")
     if settings.values.get("num_latents"):  # 0 where the expansion factor says it
         n_latents = settings.count("num_latents")
@@ -38,10 +35,3 @@ def load_sparsify(folder: Path) -> SAE:
     tensors = read_safetensors(folder / WEIGHTS_FILE).take(shapes)
     tensors |= {"W_enc": tensors.pop("encoder.weight").T, "b_enc": tensors.pop("encoder.bias")}
     return make_sae("sparsify", settings, tensors, architecture="topk", k=settings.count("k", at_most=n_latents))
-
-
-def _check_kind(settings: Settings) -> None:
-    Settings(settings.file, {"activation": "topk"} | settings.values).one_of("activation", ["topk"])
-    for name, reason in _NOT_OURS.items():
-        if settings.values.get(name):
-            raise CheckpointError(f"{settings.file}: {name} is on, and sae-traits has no such SAE: {reason}")

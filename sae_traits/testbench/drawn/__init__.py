@@ -5,17 +5,13 @@ about real organisms can be made from it. The pipeline reads the images and meta
 part label maps are for scoring only.
 """
 
-from __future__ import annotations
-
 import csv
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import yaml
-from PIL import Image
 
 from sae_traits.errors import CollectionError
 from sae_traits.images.note import NOTE_FILE
@@ -38,11 +34,8 @@ def draw_collection(folder: Path, *, seed: int = 0, images_per_species: int = 24
     The same arguments give the same bytes, whatever the number of workers, and an image does not depend on how many
     others are drawn.
 
-    Args:
-        folder: where to write; made if it does not exist. What the same call wrote before is written again.
-        seed: 0 or more, of everything that varies between individuals; the species are always the same sixteen.
-        images_per_species: images per species.
-        workers: processes that draw; 1 or less is a thread of this one.
+    What the same call wrote before is written again. The seed, 0 or more, is that of everything that varies between
+    individuals; the species are always the same sixteen.
 
     Raises:
         CollectionError: images_per_species is below 1, or the folder holds images of something else.
@@ -50,7 +43,12 @@ def draw_collection(folder: Path, *, seed: int = 0, images_per_species: int = 24
     if images_per_species < 1:
         raise CollectionError(f"images_per_species must be at least 1, not {images_per_species}")
     jobs = [(species, number) for species in range(len(WORLD)) for number in range(images_per_species)]
-    _refuse_other_images(folder, {_image_file(*job) for job in jobs})
+    present = {path.relative_to(folder).as_posix() for path in (folder / IMAGES).rglob("*") if path.is_file()}
+    if others := sorted(present - {_image_file(*job) for job in jobs}):  # a user's own, or those of a larger drawing
+        raise CollectionError(
+            f"{folder} already holds {len(others)} images that would not be drawn, such as {others[0]}; "
+            "choose another folder or remove it"
+        )
     for kind in (IMAGES, MASKS, PARTS):
         for species in range(len(WORLD)):
             (folder / kind / _species_folder(species)).mkdir(parents=True, exist_ok=True)
@@ -78,9 +76,8 @@ def _draw_one(folder: Path, seed: int, job: tuple[int, int]) -> dict[str, Any]:
     drawing = draw_specimen(WORLD[species], np.random.default_rng([seed, species, number]))
     file = _image_file(species, number)
     mask_file = str(PurePosixPath(MASKS, *PurePosixPath(file).parts[1:]))
-    foreground = np.where(np.asarray(drawing.labels) > 0, 255, 0).astype(np.uint8)
     drawing.image.save(folder / file)
-    Image.fromarray(foreground).save(folder / mask_file)
+    drawing.labels.point([0, *[255] * 255]).save(folder / mask_file)
     drawing.labels.save(folder / part_labels_file(file))
     genus = WORLD[species].genus
     return {
@@ -94,17 +91,6 @@ def _draw_one(folder: Path, seed: int, job: tuple[int, int]) -> dict[str, Any]:
         "mask_file": mask_file,
         "mm_per_pixel": f"{drawing.mm_per_pixel:.6f}",
     }
-
-
-def _refuse_other_images(folder: Path, expected: Iterable[str]) -> None:
-    """Keep a user's own images, and those of a larger drawing, from ending up in the collection."""
-    present = {path.relative_to(folder).as_posix() for path in (folder / IMAGES).rglob("*") if path.is_file()}
-    others = sorted(present - set(expected))
-    if others:
-        raise CollectionError(
-            f"{folder} already holds {len(others)} images that would not be drawn, such as {others[0]}; "
-            "choose another folder or remove it"
-        )
 
 
 def _species_folder(species: int) -> str:

@@ -4,8 +4,6 @@ Body units: x to the animal's right, y towards the tail, 1 about the length of t
 little differently, so the outlines depend on a random generator as well as on the species.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,10 +12,9 @@ from scipy.interpolate import CubicSpline
 
 from sae_traits.testbench.drawn.world import DrawnSpecies
 
+Point = tuple[float, float]
 Points = NDArray[np.float64]
 """Points `[n_points, 2]`."""
-
-_MIRROR = np.array([-1.0, 1.0])
 
 
 @dataclass(frozen=True)
@@ -26,9 +23,9 @@ class Outline:
 
     part: str
     points: Points
-    base: tuple[float, float]
+    base: Point
     """Where the piece is attached; bands lie across the line from base to tip."""
-    tip: tuple[float, float]
+    tip: Point
     can_be_lost: bool = False
     can_be_nicked: bool = False
     veins: tuple[Points, ...] = ()
@@ -37,8 +34,7 @@ class Outline:
 
 def outlines(species: DrawnSpecies, rng: np.random.Generator) -> list[Outline]:
     """The pieces of one individual, from the lowest to the uppermost, around the origin."""
-    plan = {"beetle": _beetle, "moth": _moth, "bee": _bee}[species.genus.plan]
-    return plan(species, rng)
+    return {"beetle": _beetle, "moth": _moth, "bee": _bee}[species.genus.plan](species, rng)
 
 
 def _beetle(species: DrawnSpecies, rng: np.random.Generator) -> list[Outline]:
@@ -116,14 +112,7 @@ def _bee(species: DrawnSpecies, rng: np.random.Generator) -> list[Outline]:
     return pieces
 
 
-def _wing(
-    part: str,
-    right: list[tuple[float, float]],
-    base: tuple[float, float],
-    tip: tuple[float, float],
-    side: int,
-    turn: float,
-) -> Outline:
+def _wing(part: str, right: list[Point], base: Point, tip: Point, side: int, turn: float) -> Outline:
     """A wing turned about its base by degrees (positive lifts it), with veins from the base to the margin."""
     points = _turn(_smooth(right), base, -turn) * (side, 1)
     end = _turn(np.array([tip]), base, -turn)[0] * (side, 1)
@@ -133,22 +122,18 @@ def _wing(
     return Outline(part, points, (start[0], start[1]), (end[0], end[1]), can_be_nicked=True, veins=veins)
 
 
-def _leg(side: int, hip: tuple[float, float], reach: float, length: float, rng: np.random.Generator) -> Outline:
+def _leg(side: int, hip: Point, reach: float, length: float, rng: np.random.Generator) -> Outline:
     """A leg with three segments; `reach` is its direction, -1 forwards, 1 backwards."""
     direction = np.radians(50 * reach + rng.normal(0, 7))
     knee = np.radians(30 * np.sign(reach) + rng.normal(0, 10))
     angles = [direction * 0.6, direction * 0.6, direction + knee, direction + 1.3 * knee]
     steps = np.array([0.12 / 0.36, 0.28, 0.42, 0.30]) * length
-    joints = np.array(hip) + np.concatenate(
-        [[(0.0, 0.0)], np.cumsum(np.stack([np.cos(angles) * steps, np.sin(angles) * steps], axis=1), axis=0)]
-    )
+    strides = np.stack([np.cos(angles) * steps, np.sin(angles) * steps], axis=1)
+    joints = np.array(hip) + np.concatenate([[(0.0, 0.0)], np.cumsum(strides, axis=0)])
     return _stroke("legs", joints * (side, 1), 0.042, 0.016)
 
 
-def _antenna(
-    side: int, root: tuple[float, float], length: float, rng: np.random.Generator, spread: float = 0.45
-) -> Outline:
-    """A curved antenna."""
+def _antenna(side: int, root: Point, length: float, rng: np.random.Generator, spread: float = 0.45) -> Outline:
     start = spread + rng.normal(0, 0.14)
     angles = np.linspace(start, start + 0.7 + rng.normal(0, 0.2), 9)
     steps = np.stack([np.sin(angles), -np.cos(angles)], axis=1) * length / 9
@@ -165,18 +150,16 @@ def _stroke(part: str, line: Points, start_width: float, end_width: float) -> Ou
     return Outline(part, points, tuple(line[0]), tuple(line[-1]), can_be_lost=True)
 
 
-def _ellipse(part: str, centre: tuple[float, float], half_width: float, half_height: float) -> Outline:
+def _ellipse(part: str, centre: Point, half_width: float, half_height: float) -> Outline:
     angle = np.linspace(0, 2 * np.pi, 48, endpoint=False)
     points = np.array(centre) + np.stack([half_width * np.cos(angle), half_height * np.sin(angle)], axis=1)
     x, y = centre
     return Outline(part, points, (x, y - half_height), (x, y + half_height))
 
 
-def _mirrored_piece(
-    part: str, right: list[tuple[float, float]], base: tuple[float, float], tip: tuple[float, float]
-) -> Outline:
+def _mirrored_piece(part: str, right: list[Point], base: Point, tip: Point) -> Outline:
     """A piece that is its own mirror image, from the points of its right half, ends included."""
-    left = (np.array(right)[1:-1] * _MIRROR)[::-1]
+    left = (np.array(right)[1:-1] * (-1, 1))[::-1]
     return Outline(part, _smooth([*right, *left]), base, tip)
 
 
@@ -189,7 +172,7 @@ def _smooth(points: ArrayLike) -> Points:
     return curve(np.linspace(0, knots[-1], 72, endpoint=False))
 
 
-def _turn(points: Points, centre: tuple[float, float], degrees: float) -> Points:
+def _turn(points: Points, centre: Point, degrees: float) -> Points:
     """The points turned about a centre, from x towards y."""
     angle = np.radians(degrees)
     rotation = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])

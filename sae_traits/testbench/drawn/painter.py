@@ -3,8 +3,6 @@
 Drawn at three times the size and reduced, so that edges are antialiased; the label map takes the middle of each 3 x 3.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -81,10 +79,6 @@ class Stencil:
         """Set the mask along a line one final pixel wide."""
         self._pen.line(self._local(line), fill=value, width=OVERSAMPLING)
 
-    def within(self, other: Stencil) -> Image.Image:
-        """The mask where the other one, of the same shape, is set too."""
-        return ImageChops.darker(self.mask, other.mask)
-
     def _local(self, points: Points) -> list[tuple[float, float]]:
         return [(float(x), float(y)) for x, y in points - self.large_corner]
 
@@ -109,9 +103,9 @@ class Canvas:
         small = mask.reduce(OVERSAMPLING)
         self.relief.paste(small.filter(ImageFilter.GaussianBlur(6)), stencil.corner, small)
 
-    def tint(self, stencil: Stencil, colour: tuple[int, int, int], mask: Image.Image) -> None:
-        """A colour over what was laid, as strong as the mask, which has the stencil's shape."""
-        self.colour.paste(colour, stencil.large_corner, mask)
+    def tint(self, stencil: Stencil, colour: tuple[int, int, int], marks: Stencil) -> None:
+        """A colour over what was laid, as strong as the marks, a stencil of the same shape."""
+        self.colour.paste(colour, stencil.large_corner, ImageChops.darker(marks.mask, stencil.mask))
 
 
 def draw_specimen(species: DrawnSpecies, rng: np.random.Generator) -> Drawing:
@@ -158,9 +152,8 @@ def _damage(pieces: list[Outline], rng: np.random.Generator) -> list[tuple[Outli
         # Towards the tip, where wings tear.
         distance = np.linalg.norm(points - pieces[index].tip, axis=1)
         middle = points[rng.choice(np.argsort(distance)[: len(points) // 2])]
-        angle = np.linspace(0, 2 * np.pi, 9, endpoint=False)
         radius = rng.uniform(0.035, 0.075) * rng.uniform(0.6, 1.2, 9)
-        nicks[index] = middle + radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        nicks[index] = middle + radius[:, None] * _circle(9)
     return [(pieces[index], nicks[index]) for index in kept]
 
 
@@ -183,11 +176,11 @@ def _paint(
     for vein in piece.veins:
         details.trace(pose.place(vein), 46)
     details.trace(np.concatenate([outline, outline[:1]]), 120)
-    canvas.tint(stencil, (20, 16, 14), details.within(stencil))
+    canvas.tint(stencil, (20, 16, 14), details)
     if look.pattern != "plain":
         for mark in _marks(piece, look.pattern, rng):
             marks.fill(pose.place(mark))
-        canvas.tint(stencil, _tinted(look.marks, tint), marks.within(stencil))
+        canvas.tint(stencil, _tinted(look.marks, tint), marks)
 
 
 def _tinted(colour: str, tint: NDArray[np.float64]) -> tuple[int, int, int]:
@@ -213,20 +206,22 @@ def _marks(piece: Outline, pattern: str, rng: np.random.Generator) -> Iterator[P
             edges = [np.concatenate([sideways, sideways[::-1]]), np.concatenate([wave - width, (wave + width)[::-1]])]
             yield base + along * edges[1][:, None] * length + across * (middle + edges[0][:, None] * half)
         return
-    angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-    circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     for t, s in SPOTS:
         t, s = t + rng.normal(0, 0.015), s + rng.normal(0, 0.04)
         radius = (SPOT_RADIUS[0] * half + SPOT_RADIUS[1]) * rng.uniform(0.88, 1.12, 2)
-        yield base + along * t * length + across * (middle + s * half) + circle * radius
+        yield base + along * t * length + across * (middle + s * half) + _circle(24) * radius
+
+
+def _circle(n: int) -> Points:
+    """Points around the unit circle `[n, 2]`."""
+    angle = np.linspace(0, 2 * np.pi, n, endpoint=False)
+    return np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
 def _cover(canvas: Canvas, pose: Pose, rng: np.random.Generator) -> None:
     """Now and then a pin through the animal, or a blade of grass in front of it."""
     if rng.random() < 0.15:
-        angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-        circle = 3.2 * OVERSAMPLING * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-        _lay_over(canvas, pose.place(np.array([[0.06, -0.02]])) + circle, (205, 206, 210))
+        _lay_over(canvas, pose.place(np.array([[0.06, -0.02]])) + 3.2 * OVERSAMPLING * _circle(24), (205, 206, 210))
     if rng.random() < 0.12:
         _lay_over(canvas, *blade(_LARGE, rng))
 

@@ -3,8 +3,6 @@
 The scenery is drawn from the same distribution for every species, so that it tells nothing about the species.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
@@ -102,8 +100,5 @@ def _label(image: Image.Image, size: int, rng: np.random.Generator) -> None:
         y = height * (line + 0.8) / 3.6
         draw.line([(width * 0.1, y), (width * rng.uniform(0.5, 0.9), y)], fill=(70, 70, 76), width=max(1, size // 150))
     turned = label.convert("RGBA").rotate(rng.normal(0, 6), expand=True, resample=Image.Resampling.BICUBIC)
-    corner = (
-        int(rng.choice([0.02, 0.74]) * size),
-        int(rng.choice([0.02, 0.84]) * size),
-    )
+    corner = int(rng.choice([0.02, 0.74]) * size), int(rng.choice([0.02, 0.84]) * size)
     image.paste(turned, corner, turned)

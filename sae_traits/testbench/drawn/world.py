@@ -39,18 +39,8 @@ PALETTE: dict[str, tuple[int, int, int]] = {
 """The colours of the drawn world, in sRGB."""
 
 PARTS = (
-    "background",
-    "antennae",
-    "legs",
-    "head",
-    "pronotum",
-    "elytra",
-    "forewings",
-    "hindwings",
-    "body",
-    "thorax",
-    "abdomen",
-    "wings",
+    *("background", "antennae", "legs", "head", "pronotum", "elytra"),
+    *("forewings", "hindwings", "body", "thorax", "abdomen", "wings"),
 )
 """Values of the part label maps: the index into this list."""
 
@@ -93,15 +83,13 @@ class DrawnSpecies:
 
     @property
     def binomial(self) -> str:
-        """Genus and epithet."""
         return f"{self.genus.name} {self.epithet}"
 
     def traits(self) -> Iterator[tuple[str, str, str]]:
         """Every (part, attribute, value) of the species."""
         for part, appearance in self.parts.items():
             for attribute in ATTRIBUTES:
-                value = getattr(appearance, attribute)
-                if value is not None:
+                if (value := getattr(appearance, attribute)) is not None:
                     yield part, attribute, value
 
 
@@ -129,7 +117,6 @@ class TrueSpecies:
 
     @property
     def diagnostic(self) -> tuple[TrueTrait, ...]:
-        """The traits that tell the species from its relatives."""
         return tuple(trait for trait in self.traits if trait.diagnostic)
 
     def value(self, part: str, attribute: str) -> str | None:
@@ -146,11 +133,7 @@ class Truth:
     species: tuple[TrueSpecies, ...]
 
     def of(self, species: str) -> TrueSpecies:
-        """What is true of a species, by its binomial.
-
-        Raises:
-            CollectionError: there is no such species.
-        """
+        """What is true of a species, by its binomial; a CollectionError where there is no such species."""
         for true in self.species:
             if true.species == species:
                 return true
@@ -163,11 +146,7 @@ class Truth:
 
     @classmethod
     def load(cls, folder: Path) -> Truth:
-        """Read the truth.json of a drawn collection.
-
-        Raises:
-            CollectionError: the folder holds no truth.json, or it cannot be read.
-        """
+        """Read the truth.json of a drawn collection; a CollectionError where it holds none, or it cannot be read."""
         path = folder / TRUTH_FILE
         if not path.is_file():
             raise CollectionError(f"{folder} has no {TRUTH_FILE}: only drawn collections can be scored against a truth")
@@ -206,13 +185,8 @@ def _beetle(genus: Genus, epithet: str, unit_mm: float, elytra: Appearance, pron
 
 
 def _moth(genus: Genus, epithet: str, unit_mm: float, forewings: Appearance, hindwings: str, body: str) -> DrawnSpecies:
-    parts = {
-        "forewings": forewings,
-        "hindwings": Appearance(hindwings),
-        "body": Appearance(body),
-        "antennae": Appearance("dark brown"),
-    }
-    return DrawnSpecies(genus, epithet, unit_mm, parts)
+    parts = {"forewings": forewings, "hindwings": Appearance(hindwings), "body": Appearance(body)}
+    return DrawnSpecies(genus, epithet, unit_mm, parts | {"antennae": Appearance("dark brown")})
 
 
 def _bee(genus: Genus, epithet: str, unit_mm: float, abdomen: Appearance, thorax: str) -> DrawnSpecies:
