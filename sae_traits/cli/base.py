@@ -9,12 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sae_traits import __version__
-from sae_traits.config.command_line import (
-    Parser,
-    file_name,
-    given_options,
-    options_of_file,
-)
+from sae_traits.config.command_line import Parser, file_name, given_options, options_of_file
 from sae_traits.config.layers import read_config
 from sae_traits.config.run import RunConfig
 from sae_traits.config.tree import build

@@ -34,12 +34,7 @@ class Interval:
 
 
 def bootstrap_interval(
-    values: ArrayLike,
-    *,
-    groups: ArrayLike | None = None,
-    n_resamples: int = 2000,
-    seed: int = 0,
-    level: float = 0.95,
+    values: ArrayLike, *, groups: ArrayLike | None = None, n_resamples: int = 2000, seed: int = 0, level: float = 0.95
 ) -> Interval:
     """Take the mean of all values with a percentile bootstrap interval.
 

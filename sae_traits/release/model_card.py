@@ -46,11 +46,7 @@ _DIGITS = 6
 
 
 def write_model_card(
-    sae_folder: Path,
-    config: Mapping[str, Any],
-    *,
-    repo_id: str | None,
-    facts: ModelFacts = NOTHING_MORE,
+    sae_folder: Path, config: Mapping[str, Any], *, repo_id: str | None, facts: ModelFacts = NOTHING_MORE
 ) -> None:
     """Write README.md and its figures into the folder of an SAE, or of a sweep with the recommended one at its root.
 

@@ -38,12 +38,7 @@ class ZeroShot:
 
         rows = [row for row, record in enumerate(collection.images) if record.split != "train"]
         images = embed_collection(
-            clip,
-            collection,
-            rows,
-            cache=evidence.embeddings,
-            batch_size=evidence.batch_size,
-            workers=evidence.workers,
+            clip, collection, rows, cache=evidence.embeddings, batch_size=evidence.batch_size, workers=evidence.workers
         )
         result = evaluate_collection(clip, images, rows, collection, evidence.traits, config, evidence.seed)
         return replace(result, model=clip.info.to_dict())
