@@ -227,11 +227,7 @@ def given_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def options_of_file(path: Path | None) -> dict[str, Any]:
-    """What the file of --config says; the name of a recipe will do, where there is no file of that name.
-
-    Raises:
-        ConfigError: the file cannot be read, or is no configuration.
-    """
+    """What the file of --config says; the name of a recipe will do, where there is no file of that name."""
     if path is None:
         return {}
     recipe = recipe_file(path.name)

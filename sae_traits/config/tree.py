@@ -273,11 +273,7 @@ def _validated(variant: type, values: Mapping[str, Any], path: tuple[str, ...]) 
 
 
 def nest(section: type, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options by flag or name, wherever they stand below a section, as one nested layer.
-
-    Raises:
-        ConfigError: there is no such option.
-    """
+    """Options by flag or name, wherever they stand below a section, as one nested layer."""
     paths = {option.path[-1]: option.path for option in options_of(section)}
     paths |= {name: path for path, field in _branch_paths(section) for name in (path[-1], flag_of(field))}
     paths |= {option.flag: option.path for option in options_of(section)}

@@ -32,11 +32,7 @@ _HUB_DATASET = re.compile(r"hf://datasets/([\w.-]+/[\w.-]+)")
 
 
 def write_dataset_card(folder: Path, summary: DatasetSummary, facts: DatasetFacts) -> None:
-    """Write README.md and, for a release by reference, its facts; what a person wrote into the card stays.
-
-    Raises:
-        ReleaseError: the card that is there has lost a mark of the person's section.
-    """
+    """Write README.md and, for a release by reference, its facts; what a person wrote into the card stays."""
     write_text(folder / CARD, dataset_card(summary, facts, folder=folder.name, existing=read_card(folder)))
     if summary.images == "reference":
         facts.save(folder / RELEASE_FILE)

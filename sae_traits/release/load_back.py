@@ -25,12 +25,7 @@ ROWS = 100
 
 
 def load_back_dataset(folder: Path, repo_id: str, revision: str) -> None:
-    """Stream every config and split, and compare columns, types and each row with the folder's.
-
-    Raises:
-        ReleaseError: something differs.
-        DatasetsError, OSError, ValueError: it does not load.
-    """
+    """Stream every config and split, and compare columns, types and each row with the folder's."""
     from datasets import get_dataset_config_names, load_dataset
 
     configs = get_dataset_config_names(str(folder))
@@ -54,11 +49,7 @@ def _rows(split: IterableDataset) -> Iterator[str]:
 
 
 def load_back_saes(folder: Path, repo_id: str, revision: str) -> None:
-    """Load the SAE at the root, and those of a sweep, and compare configuration and every weight with the folder's.
-
-    Raises:
-        ReleaseError: something differs, or does not load.
-    """
+    """Load the SAE at the root, and those of a sweep, and compare configuration and every weight with the folder's."""
     sweep = read_sweep(folder)
     for subfolder in ["", *(sae.folder for sae in sweep.saes)] if sweep else [""]:
         what = f"the SAE in {subfolder!r}" if subfolder else "the SAE"

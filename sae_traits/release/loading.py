@@ -72,11 +72,7 @@ def local_dataset(name: str, revision: str | None) -> Path | None:
 
 
 def dataset_folder(name: str, revision: str | None) -> Path:
-    """The folder of a dataset or of the run that made it, or the files of one on the Hub, fetched into its cache.
-
-    Raises:
-        ReleaseError: it cannot be had.
-    """
+    """The folder of a dataset or of the run that made it, or the files of one on the Hub, fetched into its cache."""
     if (folder := local_dataset(name, revision)) is not None:
         return folder
     from huggingface_hub import snapshot_download

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sae_traits.config import AdoptedSAE, FeaturesConfig, ReleasedLatents, RunConfig, SAERegions
-from sae_traits.config.command_line import command_of
 from sae_traits.config.layers import read_config, to_yaml
 from sae_traits.config.tree import build, with_absolute_paths
 from sae_traits.errors import CollectionError, ConfigError, StoreError
@@ -107,18 +106,9 @@ class Context:
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             write_text(path, text)
 
-    @property
-    def command(self) -> str:
-        """The command that makes this run: options that differ from their defaults, and files by name, not by path."""
-        return command_of(self.config)
-
     @cached_property
     def accelerator(self) -> Accelerator:
-        """The processes and devices of this command.
-
-        Raises:
-            ConfigError: several processes were launched that do not know of each other, or a tracker is not installed.
-        """
+        """The processes and devices of this command."""
         from sae_traits.sae.collection_training import make_accelerator
 
         return make_accelerator(getattr(self.config.train, "tracker", None), self.folder.training_logs)
@@ -196,12 +186,7 @@ class Context:
 
     @cached_property
     def backbone(self) -> Backbone:
-        """The configured backbone; with --sae and nothing said about features, the one that the SAE was trained on.
-
-        Raises:
-            BackboneError: it cannot be had.
-            CheckpointError: the SAE was trained on other features.
-        """
+        """The configured backbone; with --sae and nothing said about features, the one that the SAE was trained on."""
         from sae_traits.features.backbone import load_backbone
         from sae_traits.sae.extractor import check_features, load_extractor
 
@@ -232,9 +217,9 @@ class Context:
     def dictionary_folder(self) -> Path | None:
         """Where the dictionary lies whose latents pick the regions: the SAE or a baseline; None where none does."""
         regions = self.config.regions
-        if not regions.has_latents:
-            return None
-        return self.folder.sae if isinstance(regions, SAERegions) else self.folder.baseline(regions.kind)
+        if isinstance(regions, SAERegions):
+            return self.folder.sae
+        return self.folder.baseline(regions.kind) if regions.has_latents else None
 
     @cached_property
     def dictionary(self) -> SAE | None:
@@ -258,11 +243,7 @@ class Context:
 
     @cached_property
     def released_latents(self) -> DatasetLatents | None:
-        """The latents of the dataset of --latents, if there is one.
-
-        Raises:
-            StoreError: they cannot be read.
-        """
+        """The latents of the dataset of --latents, if there is one."""
         from sae_traits.traits.released_latents import read_released_latents
 
         contrast = getattr(self.config.regions, "contrast", None)
@@ -316,13 +297,7 @@ class Context:
         """What the describer's calls took, of this describer; earlier settings of the same run are among them."""
         from sae_traits.release.facts import calls_of
 
-        config = self.config.describer
-        return calls_of(
-            self.folder.ledger(self.config.regions.kind),
-            self.describer,
-            prompt_price=getattr(config, "prompt_price", 0.0),
-            answer_price=getattr(config, "answer_price", 0.0),
-        )
+        return calls_of(self.folder.ledger(self.config.regions.kind), self.describer, self.config.describer)
 
     @cached_property
     def pictures(self) -> PictureCache:
@@ -340,11 +315,7 @@ class Context:
         return Pictures(self.pictures, release.longest_side) if release.images == "embed" else None
 
     def open_picture(self, record: ImageRecord) -> Image.Image:
-        """A picture of an image to draw on: the one that the dataset holds, or else the photograph itself.
-
-        Raises:
-            ImageError: the photograph cannot be read.
-        """
+        """A picture of an image to draw on: the one that the dataset holds, or else the photograph itself."""
         import io
 
         from PIL import Image
@@ -367,15 +338,10 @@ class Context:
 
     @cached_property
     def clip(self) -> CLIP | None:
-        """The CLIP model that is evaluated, if one is configured.
-
-        Raises:
-            BackboneError: it cannot be loaded.
-        """
+        """The CLIP model that is evaluated, if one is configured."""
         from sae_traits.models.clip.model import load_clip
 
-        config = self.config.zero_shot
-        if config is None:
+        if (config := self.config.zero_shot) is None:
             return None
         device = self.config.features.device
         return load_clip(config.clip, revision=config.revision, framing=config.framing, device=device)

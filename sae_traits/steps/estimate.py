@@ -96,10 +96,6 @@ def estimate_run(context: Context, *, teraflops: float) -> RunEstimate:
     Args:
         context: a run whose collection has been read.
         teraflops: computing speed that the machine sustains, in 1e12 floating-point operations per second.
-
-    Raises:
-        BackboneError: there is no such model or layer.
-        ConfigError: options do not go together.
     """
     config, collection, backbone = context.config, context.collection, context.backbone
     extraction = estimate_features(context)
@@ -136,11 +132,7 @@ def estimate_features(context: Context) -> ExtractionEstimate:
 
 
 def estimate_kept_features(context: Context) -> ExtractionEstimate:
-    """How many bytes the step `extract` is going to write.
-
-    Raises:
-        ConfigError: with `stream` it writes none.
-    """
+    """How many bytes the step `extract` is going to write."""
     if context.config.features.stream:
         raise ConfigError(
             "with --stream no features are written, so there is nothing to estimate; leave out one of them"

@@ -15,12 +15,7 @@ from sae_traits.runs.record import Counts
 
 
 def evaluate(context: Context) -> None:
-    """Run the tasks of an evaluation on the traits, and write RUN/evaluation.
-
-    Raises:
-        BackboneError: the CLIP model cannot be loaded.
-        CollectionError: an image or a mask cannot be read any more.
-    """
+    """Run the tasks of an evaluation on the traits, and write RUN/evaluation."""
     config, folder, faithfulness = context.config, context.folder, context.faithfulness
     zero_shot, clip = config.zero_shot, context.clip
 
