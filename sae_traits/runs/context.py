@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Mapping
@@ -11,34 +12,37 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+
 from sae_traits.config import AdoptedSAE, FeaturesConfig, ReleasedLatents, RunConfig, SAERegions
 from sae_traits.config.layers import read_config, to_yaml
 from sae_traits.config.tree import build, with_absolute_paths
+from sae_traits.describers import Describer, make_describer
 from sae_traits.errors import CollectionError, ConfigError, StoreError
+from sae_traits.evaluation.results import Results, read_results
+from sae_traits.evaluation.tasks.base import EvaluationTask
+from sae_traits.features.backbone import Backbone, load_backbone
+from sae_traits.features.source import FeatureSource, open_features
+from sae_traits.images.decode import open_image
+from sae_traits.images.pictures import PictureCache
 from sae_traits.io import write_text
+from sae_traits.models.clip.model import CLIP, load_clip
+from sae_traits.release.facts import Calls, calls_of
 from sae_traits.runs.folder import RunFolder
 from sae_traits.runs.lock import writing
 from sae_traits.runs.record import Steps
+from sae_traits.sae.extractor import check_features, load_extractor
+from sae_traits.sae.model import SAE
 from sae_traits.schema import Collection, ImageRecord
+from sae_traits.traits.asking import Pictures
+from sae_traits.traits.encode import Codes
+from sae_traits.traits.faithfulness import Faithfulness
+from sae_traits.traits.ledger import Ledger
+from sae_traits.traits.plan import Plan, plan_regions
+from sae_traits.traits.released_latents import DatasetLatents, read_released_latents
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-    from PIL import Image
-
-    from sae_traits.describers import Describer
-    from sae_traits.evaluation.results import Results
-    from sae_traits.evaluation.tasks.base import EvaluationTask
-    from sae_traits.features.backbone import Backbone
-    from sae_traits.features.source import FeatureSource
-    from sae_traits.images.pictures import PictureCache
-    from sae_traits.models.clip.model import CLIP
-    from sae_traits.release.facts import Calls
-    from sae_traits.sae.model import SAE
-    from sae_traits.traits.asking import Pictures
-    from sae_traits.traits.faithfulness import Faithfulness
-    from sae_traits.traits.ledger import Ledger
-    from sae_traits.traits.plan import Plan
-    from sae_traits.traits.released_latents import DatasetLatents
 
 
 @dataclass(frozen=True)
@@ -177,8 +181,6 @@ class Context:
     @cached_property
     def adopted_sae(self) -> SAE | None:
         """The SAE of --sae; None where one is trained."""
-        from sae_traits.sae.model import SAE
-
         train = self.config.train
         if not isinstance(train, AdoptedSAE):
             return None
@@ -187,9 +189,6 @@ class Context:
     @cached_property
     def backbone(self) -> Backbone:
         """The configured backbone; with --sae and nothing said about features, the one that the SAE was trained on."""
-        from sae_traits.features.backbone import load_backbone
-        from sae_traits.sae.extractor import check_features, load_extractor
-
         config, sae, default = self.config.features, self.adopted_sae, FeaturesConfig()
         said_nothing = (config.backbone, config.framing) == (default.backbone, default.framing)
         if sae is not None and sae.config.backbone is not None and said_nothing:
@@ -202,15 +201,11 @@ class Context:
     @cached_property
     def features(self) -> FeatureSource:
         """The patch features: what was extracted, or, with `stream`, the images and the backbone."""
-        from sae_traits.features.source import open_features
-
         return open_features(self.collection, self.folder.activations, lambda: self.backbone, self.config.features)
 
     @cached_property
     def sae(self) -> SAE:
         """The SAE of the run."""
-        from sae_traits.sae.model import SAE
-
         return SAE.from_pretrained(self.folder.sae)
 
     @property
@@ -224,8 +219,6 @@ class Context:
     @cached_property
     def dictionary(self) -> SAE | None:
         """The SAE, or the baseline in its place; None for regions without latents."""
-        from sae_traits.sae.model import SAE
-
         folder = self.dictionary_folder
         if folder is None:
             return None
@@ -244,8 +237,6 @@ class Context:
     @cached_property
     def released_latents(self) -> DatasetLatents | None:
         """The latents of the dataset of --latents, if there is one."""
-        from sae_traits.traits.released_latents import read_released_latents
-
         contrast = getattr(self.config.regions, "contrast", None)
         if not isinstance(contrast, ReleasedLatents):
             return None
@@ -253,23 +244,16 @@ class Context:
 
     def hash_of_published_sae(self, repository: str, revision: str) -> str:
         """Hash of the weights of an SAE on the Hub."""
-        from sae_traits.sae.model import SAE
-
         return SAE.from_pretrained(repository, revision=revision).weights_hash()
 
     @cached_property
     def describer(self) -> Describer:
         """Who describes the regions."""
-        from sae_traits.describers import make_describer
-
         return make_describer(self.config.describer)
 
     @cached_property
     def plan(self) -> Plan:
         """Which regions are described, from what the step `encode` made."""
-        from sae_traits.traits.encode import Codes
-        from sae_traits.traits.plan import plan_regions
-
         regions = self.config.regions
         return plan_regions(
             regions,
@@ -282,8 +266,6 @@ class Context:
 
     def open_ledger(self) -> Ledger:
         """The ledger of the describer's calls; close it after use."""
-        from sae_traits.traits.ledger import Ledger
-
         return Ledger(self.folder.ledger(self.config.regions.kind))
 
     @property
@@ -295,41 +277,27 @@ class Context:
     @property
     def calls(self) -> Calls:
         """What the describer's calls took, of this describer; earlier settings of the same run are among them."""
-        from sae_traits.release.facts import calls_of
-
         return calls_of(self.folder.ledger(self.config.regions.kind), self.describer, self.config.describer)
 
     @cached_property
     def pictures(self) -> PictureCache:
         """Small pictures of the photographs."""
-        from sae_traits.images.pictures import PictureCache
-
         return PictureCache(self.folder.pictures)
 
     @property
     def pictures_of_dataset(self) -> Pictures | None:
         """The pictures that the dataset will hold, to be made while photographs are open; None where it holds none."""
-        from sae_traits.traits.asking import Pictures
-
         release = self.config.release
         return Pictures(self.pictures, release.longest_side) if release.images == "embed" else None
 
     def open_picture(self, record: ImageRecord) -> Image.Image:
         """A picture of an image to draw on: the one that the dataset holds, or else the photograph itself."""
-        import io
-
-        from PIL import Image
-
-        from sae_traits.images.decode import open_image
-
         picture = self.pictures.get(record.sha256, self.config.release.longest_side)
         return open_image(self.collection.path(record)) if picture is None else Image.open(io.BytesIO(picture))
 
     @property
     def faithfulness(self) -> Faithfulness | None:
         """The scores of the faithfulness controls, if there are any of the present annotation."""
-        from sae_traits.traits.faithfulness import Faithfulness
-
         if not self.folder.faithfulness.is_file():
             return None
         values = json.loads(self.folder.faithfulness.read_text(encoding="utf-8"))
@@ -339,8 +307,6 @@ class Context:
     @cached_property
     def clip(self) -> CLIP | None:
         """The CLIP model that is evaluated, if one is configured."""
-        from sae_traits.models.clip.model import load_clip
-
         if (config := self.config.zero_shot) is None:
             return None
         device = self.config.features.device
@@ -349,6 +315,4 @@ class Context:
     @property
     def results(self) -> Results | None:
         """What was evaluated of the traits as they are now; None where there was nothing."""
-        from sae_traits.evaluation.results import read_results
-
         return read_results(self.folder.results) if self.steps.is_current("evaluate") else None

@@ -92,11 +92,6 @@ def find_weights(files: ModelFiles) -> Path:
 def load_open_clip(path: Path, model_cfg: Mapping[str, Any], eos_id: int) -> tuple[Any, nn.Linear | None]:
     """The transformers.CLIPModel in float32, every tensor accounted for, and BioCAP's projection for captions.
 
-    Args:
-        path: of the weights.
-        model_cfg: from `read_open_clip_config`.
-        eos_id: the tokenizer's end token, where the text's features are taken.
-
     Raises:
         BackboneError: a tensor is missing, left over or of another shape than the config says; the message names it.
     """
