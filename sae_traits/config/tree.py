@@ -62,7 +62,7 @@ def hints(section: type) -> dict[str, Any]:
 def variants_of(hint: Any) -> Variants:
     """What may stand at a place of this type; nothing for the type of an option."""
     members = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    return {kind_of(member): member for member in members if is_dataclass(member)}
+    return {kind_of(member): member for member in members if isinstance(member, type) and is_dataclass(member)}
 
 
 def requiring(variants: Variants, name: str) -> list[str | None]:

@@ -226,7 +226,7 @@ def _write_tables(
         n_species=len(counts["species"]),
         n_latents=len(counts["latent"]),
         reference_ranks=dict(counts["reference_rank"].most_common()),
-        rights=tuple(Rights(*names, n) for names, n in counts["rights"].most_common()),
+        rights=tuple(Rights(terms, holder, n) for (terms, holder), n in counts["rights"].most_common()),
         **{name: counts["numbers"][name] for name in _NUMBERS},
     )
 
