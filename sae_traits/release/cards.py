@@ -5,16 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from huggingface_hub import CardData
 from markupsafe import Markup
 
 from sae_traits.errors import ReleaseError
 from sae_traits.logging import warn
 from sae_traits.rendering import render, templates
-
-if TYPE_CHECKING:
-    from huggingface_hub import CardData
 
 CARD = "README.md"
 BEGINS = "<!-- sae-traits: your section begins -->"

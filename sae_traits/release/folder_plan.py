@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import pyarrow.parquet as pq
+from huggingface_hub import get_token
 
 from sae_traits.errors import ConfigError, ReleaseError
 
@@ -95,8 +96,6 @@ def fingerprints(folder: Path, planned: Sizes) -> dict[str, Fingerprint]:
 
 def refuse_secrets(folder: Path, planned: Iterable[str]) -> None:
     """Raise a ReleaseError, which names the file alone, where one holds the Hub's token or the key of a server."""
-    from huggingface_hub import get_token
-
     secrets = [s for s in (get_token(), os.environ.get("OPENAI_API_KEY")) if s and len(s) >= MIN_SECRET]
     for path in planned if secrets else ():
         if any(secret in text for text in _texts(folder / path) for secret in secrets):

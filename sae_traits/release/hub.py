@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub.hf_api import RepoFile
 
 from sae_traits.errors import CheckpointError, ReleaseError
 from sae_traits.logging import say
@@ -33,9 +36,6 @@ from sae_traits.release.folder_plan import (
 from sae_traits.release.gallery import PICTURE
 from sae_traits.release.model_card import EVAL_RESULTS_FILE
 from sae_traits.sae.sweep_folder import SAE_FILE, SWEEP_FILE, WEIGHTS, Sweep
-
-if TYPE_CHECKING:
-    from huggingface_hub import HfApi
 
 RepoType = Literal["model", "dataset"]
 Gating = Literal["auto", "manual"]
@@ -88,8 +88,6 @@ class Repository:
 
     def tree(self, revision: str) -> Tree:
         """Every file at a branch, tag or commit."""
-        from huggingface_hub.hf_api import RepoFile
-
         entries = self.api.list_repo_tree(**self.which, recursive=True, revision=revision)
         return {e.path: e.lfs.sha256 if e.lfs else e.blob_id for e in entries if isinstance(e, RepoFile)}
 
@@ -173,8 +171,6 @@ class Release:
 
         The branch must still point at the commit that all was compared with, or else the Hub answers 412.
         """
-        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
-
         changed = [path for path, content in self.content.items() if not content.matches(self.held.get(path))]
         done = self.repository.api.create_commit(
             **self.repository.which,

@@ -10,15 +10,14 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, cast
+from typing import cast
+
+import pyarrow as pa
+from datasets import IterableDataset, get_dataset_config_names, load_dataset
 
 from sae_traits.errors import CheckpointError, ReleaseError
 from sae_traits.sae.model import SAE
 from sae_traits.sae.sweep_folder import read_sweep
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-    from datasets import IterableDataset
 
 ROWS = 100
 """Rows that are compared at a time."""
@@ -26,8 +25,6 @@ ROWS = 100
 
 def load_back_dataset(folder: Path, repo_id: str, revision: str) -> None:
     """Stream every config and split, and compare columns, types and each row with the folder's."""
-    from datasets import get_dataset_config_names, load_dataset
-
     configs = get_dataset_config_names(str(folder))
     _same(get_dataset_config_names(repo_id, revision=revision), configs, repo_id, "its configs")
     with TemporaryDirectory(prefix="sae-traits-load-back-") as cache:

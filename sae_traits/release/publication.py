@@ -8,7 +8,10 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
+
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 
 from sae_traits.config.tree import public_name
 from sae_traits.errors import ConfigError
@@ -20,10 +23,6 @@ from sae_traits.sae.formats.files import read_settings
 from sae_traits.sae.model import CONFIG_FILE, SAEConfig
 from sae_traits.sae.sweep_folder import SWEEP_FILE, read_sweep
 from sae_traits.schema import BackboneInfo, Collection
-
-if TYPE_CHECKING:
-    from huggingface_hub import HfApi
-
 
 _CACHED_MODEL = re.compile(r"/models--([^/]+?)--([^/]+)/snapshots/([0-9a-f]{40})/*$")
 
@@ -43,9 +42,6 @@ class Terms:
     """Title of a collection of the SAE's namespace, which is made where there is none."""
 
     def __post_init__(self) -> None:
-        from huggingface_hub.errors import HFValidationError
-        from huggingface_hub.utils import validate_repo_id
-
         # What the Hub would refuse as a name, so that a dry run says it, too.
         for option, repo_id in (("--model-repo", self.model_repo), ("--dataset-repo", self.dataset_repo)):
             try:
@@ -89,8 +85,6 @@ def publish_release(model_folder: Path, write_dataset: Callable[[str], Path], te
         ReleaseError: a folder, a repository or the tag cannot be used, what was uploaded is not what came back, or the
             Hub refuses or cannot be reached.
     """
-    from huggingface_hub import HfApi
-
     plan_folder(model_folder)
     api = HfApi(library_name="sae-traits")
     with errors_in_one_line(terms.model_repo, api.endpoint):
