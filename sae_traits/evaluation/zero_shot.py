@@ -140,9 +140,9 @@ def evaluate_zero_shot(
         _labelled(split, images, labels, splits, individuals, names, seed) for split in ("validation", "test")
     )
     prompter = Prompter(clip, tuple(templates))
-    names_cut, name_embeddings = _embed_names(prompter, names, images.shape[1])
+    names_cut, embedded = _embed_names(prompter, names, images.shape[1])
     of_class = [tuple(traits.get(name, ())) for name in names]
-    writer = _Writer(prompter, tuple(names.values()), name_embeddings, validation, trait_text)
+    writer = _Writer(prompter, tuple(names.values()), embedded, validation, trait_text)
     conditions = _write_conditions(writer, of_class, seed)
     right = {condition: test.ranks(texts.classes) == 0 for condition, texts in conditions.items()}
     n_bearers = Counter(names.values())
@@ -156,9 +156,7 @@ def evaluate_zero_shot(
         n_validation=len(validation.truth),
         conditions=tuple(_score(name, texts, names, test, prompter, seed) for name, texts in conditions.items()),
         comparisons=_compare(right, test, seed),
-        names_p_value=chance_p_value(
-            test.images, name_embeddings, test.truth, n_permutations=N_PERMUTATIONS, seed=seed
-        ),
+        names_p_value=chance_p_value(test.images, embedded, test.truth, n_permutations=N_PERMUTATIONS, seed=seed),
         dealt=_deal_at_random(writer, of_class, right[NAME_AND_TRAITS], test, seed),
         without_traits=tuple(name for name, own in zip(names, of_class, strict=True) if not own),
         names_cut=names_cut,
