@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import ast
+import importlib
 import os
 import re
 import shlex
@@ -129,11 +131,12 @@ def test_the_commands_in_blocks_make_a_configuration(page):
     lines = re.findall(
         r"^sae-traits (?:run|extract|train|annotate|evaluate|predict) .*$", page.read_text("utf-8"), re.M
     )
+    assert lines
     for line in lines:
         words = [word for word in shlex.split(line, comments=True)[1:] if word != "…"]
         arguments = build_parser(words).parse_args(words)
         unlabelled = {"collection": {"labels": False}} if words[0] == "predict" else {}
-        build(RunConfig, given_options(arguments), unlabelled)
+        assert isinstance(build(RunConfig, given_options(arguments), unlabelled), RunConfig)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -165,9 +168,13 @@ def anchors(page):
 
 def test_python_examples_import_what_there_is():
     imports = re.compile(r"^from sae_traits(?:\.[\w.]+)? import .*$", re.MULTILINE)
-    for page in PAGES:
-        for line in imports.findall(page.read_text(encoding="utf-8")):
-            exec(line, {})
+    lines = [line for page in PAGES for line in imports.findall(page.read_text(encoding="utf-8"))]
+    assert lines
+    for line in lines:
+        (statement,) = ast.parse(line).body
+        module = importlib.import_module(statement.module)
+        for name in statement.names:
+            assert hasattr(module, name.name), line
 
 
 def test_what_architecture_says_is_registered_somewhere_is_a_name_there():

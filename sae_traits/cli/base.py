@@ -9,12 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sae_traits import __version__
-from sae_traits.config.command_line import (
-    Parser,
-    file_name,
-    given_options,
-    options_of_file,
-)
+from sae_traits.config.command_line import Parser, file_name, given_options, options_of_file
 from sae_traits.config.layers import read_config
 from sae_traits.config.run import RunConfig
 from sae_traits.config.tree import build
@@ -76,14 +71,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def new_run(arguments: argparse.Namespace, *decided: dict[str, Any]) -> Context:
-    """A run with all that the file says, for this step and later ones.
-
-    Args:
-        arguments: those of the command.
-        decided: what no option can change.
-    """
-    from sae_traits.runs.context import Context
-
+    """A run with all that the file says, for this step and later ones; no option can change what is `decided`."""
     source = {"collection": {"source": arguments.source}} if arguments.source is not None else {}
     layers = [options_of_file(arguments.config), source, given_options(arguments), *decided]
     config = build(RunConfig, *layers)
@@ -94,15 +82,15 @@ def new_run(arguments: argparse.Namespace, *decided: dict[str, Any]) -> Context:
     out = arguments.out or Path("runs") / Path(config.collection.source).resolve().stem
     if (out / "config.yaml").is_file():  # a CLIP that this run was evaluated with stays
         config = build(RunConfig, {"zero_shot": read_config(out / "config.yaml").get("zero_shot")}, *layers)
+    from sae_traits.runs.context import Context  # loads torch
+
     return Context.create(out, config, STEPS)
 
 
 def old_run(arguments: argparse.Namespace, *forgotten: dict[str, Any]) -> Context:
     """An existing run; of the file only what this command is about, since other steps are done already.
 
-    Args:
-        arguments: those of the command.
-        forgotten: what of the run's own configuration does not hold for this command.
+    What is `forgotten` of the run's own configuration does not hold for this command.
     """
     from sae_traits.runs.context import Context
 

@@ -6,16 +6,10 @@ import argparse
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sae_traits.cli.base import DONE, PARTLY_DONE, add_existing_run, command, do_steps, old_run, show
-from sae_traits.config.command_line import (
-    add_options,
-)
+from sae_traits.config.command_line import add_options
 from sae_traits.steps import STEPS
-
-if TYPE_CHECKING:
-    pass
 
 
 def _latents_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:

@@ -6,22 +6,12 @@ import argparse
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sae_traits.cli.base import add_config, add_existing_run, add_source, command, do_steps, estimated, new_run, old_run
-from sae_traits.config.command_line import (
-    add_options,
-    file_name,
-    given_options,
-    options_of_file,
-)
+from sae_traits.config.command_line import add_options, file_name, given_options, options_of_file
 from sae_traits.config.run import RunConfig
 from sae_traits.config.tree import branches_of, build
 from sae_traits.errors import ConfigError
-
-if TYPE_CHECKING:
-    pass
-
 
 TWO_CORES = 0.1
 """TFLOP/s that two CPU cores sustain in training and extraction (docs/benchmarks.md); what `run --estimate` assumes."""

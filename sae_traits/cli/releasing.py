@@ -5,17 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sae_traits.cli.base import DONE, PARTLY_DONE, command, show
-from sae_traits.config.command_line import (
-    file_name,
-)
+from sae_traits.config.command_line import file_name
 from sae_traits.steps import STEPS
 from sae_traits.vocabulary import EXPORT_FORMATS
-
-if TYPE_CHECKING:
-    pass
 
 
 def _publish_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:

@@ -5,19 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sae_traits.cli.base import DONE, build_parser, command, do_steps, show
-from sae_traits.config.command_line import (
-    file_name,
-)
+from sae_traits.config.command_line import file_name
 from sae_traits.config.layers import read_config, recipe_file
 from sae_traits.config.run import RunConfig
 from sae_traits.config.tree import build
 from sae_traits.steps import STEPS
-
-if TYPE_CHECKING:
-    pass
 
 
 def _completion_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:

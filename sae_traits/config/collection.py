@@ -63,8 +63,7 @@ class CollectionConfig:
         "they are written; their family and other ranks come from columns.",
     )
     labels: bool = option(
-        True,
-        "Whether the source names the species; photographs without names are for `sae-traits predict`.",
+        True, "Whether the source names the species; photographs without names are for `sae-traits predict`."
     )
 
     @property

@@ -10,7 +10,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field
+from dataclasses import MISSING, Field, dataclass
 from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
@@ -20,13 +20,16 @@ from sae_traits.config.layers import read_config, recipe_file
 from sae_traits.config.run import RunConfig
 from sae_traits.config.tree import (
     UNSET,
-    Place,
+    Variants,
     branches_of,
+    default_of,
+    fields_of,
     flag_of,
     hints,
     kind_of,
     leaves_of,
     nest,
+    requiring,
     with_public_names,
 )
 
@@ -92,58 +95,50 @@ def add_options(
         pinned: place -> the kind that this command is about, which cannot be chosen.
         without: flags that this command does not have.
     """
-    pinned = pinned or {}
     parser.set_defaults(sections=sections)
     for name in sections:
-        place = branches_of(RunConfig)[name]
-        builder = _Options(parser, words, pinned, {"source", *without})
-        builder.add_section(name, place, _field(RunConfig, name))
+        _Options(parser, words, pinned or {}, {"source", *without}).add_section(RunConfig, name)
 
 
+@dataclass
 class _Options:
     """Adds the options of one section, each flag once."""
 
-    def __init__(
-        self, parser: argparse.ArgumentParser, words: Sequence[str], pinned: Mapping[str, str], without: set[str]
-    ) -> None:
-        self.parser = parser
-        self.words = words
-        self.pinned = pinned
-        self.taken = set(without)
+    parser: argparse.ArgumentParser
+    words: Sequence[str]
+    pinned: Mapping[str, str]
+    taken: set[str]
 
-    def add_section(self, name: str, place: Place, field: Field[Any]) -> None:
+    def add_section(self, parent: type, name: str) -> None:
         """One group per section, and one per variant that was chosen inside it."""
-        chosen = self._chosen(name, place, field)
-        if len(place.variants) > 1 and name not in self.pinned:
-            self._add_choice(self.parser.add_argument_group(name, field.metadata["help"]), place, field)
-        variant = place.variants[chosen]
-        title = name if kind_of(variant) is None else f"{name} {chosen}"
-        self._add_variant(self.parser.add_argument_group(title, _first_line(variant)), variant)
+        variants, field = branches_of(parent)[name], fields_of(parent)[name]
+        chosen = self._chosen(name, variants, field)
+        if len(variants) > 1 and name not in self.pinned:
+            self._add_choice(self.parser.add_argument_group(name, field.metadata["help"]), variants, field)
+        variant = variants[chosen]
+        group = self.parser.add_argument_group(name if chosen is None else f"{name} {chosen}", _first_line(variant))
+        for option in leaves_of(variant):
+            self._add_option(group, variant, option)
+        for inner in branches_of(variant):
+            self.add_section(variant, inner)
         if name not in self.pinned:
-            for kind, other in place.variants.items():
+            for kind, other in variants.items():
                 if kind != chosen:
                     self._add_hidden(other)
 
-    def _add_variant(self, group: Any, variant: type) -> None:
-        for name, field in leaves_of(variant).items():
-            self._add_option(group, variant, name, field)
-        for name, place in branches_of(variant).items():
-            self.add_section(name, place, _field(variant, name))
-
     def _add_hidden(self, variant: type) -> None:
-        for name, field in leaves_of(variant).items():
-            self._add_option(self.parser, variant, name, field, is_shown=False)
-        for name, place in branches_of(variant).items():
-            field = _field(variant, name)
-            self._add(self.parser, flag_of(field), help=argparse.SUPPRESS)
-            for other in place.variants.values():
+        for name in leaves_of(variant):
+            self._add_option(self.parser, variant, name, is_shown=False)
+        for name, variants in branches_of(variant).items():
+            self._add(self.parser, flag_of(fields_of(variant)[name]), help=argparse.SUPPRESS)
+            for other in variants.values():
                 self._add_hidden(other)
 
-    def _add_choice(self, group: Any, place: Place, field: Field[Any]) -> None:
-        is_open = any(hasattr(variant, "open_field") for variant in place.variants.values())
-        kinds = [kind for kind, variant in place.variants.items() if kind and not hasattr(variant, "open_field")]
-        meanings = "; ".join(f"{kind}: {_first_line(place.variants[kind])[:-1]}" for kind in kinds)
-        default = field.default_factory() if field.default_factory is not MISSING else None
+    def _add_choice(self, group: Any, variants: Variants, field: Field[Any]) -> None:
+        kinds = [kind for kind, variant in variants.items() if kind and not hasattr(variant, "open_field")]
+        is_open = len(kinds) < len(variants)
+        meanings = "; ".join(f"{kind}: {_first_line(variants[kind])[:-1]}" for kind in kinds)
+        default = default_of(field)
         shown = getattr(default, getattr(default, "open_field", "kind"))
         self._add(
             group,
@@ -154,10 +149,10 @@ class _Options:
             help=f"{meanings}. Default: {shown}.".replace("%", "%%"),
         )
 
-    def _add_option(self, group: Any, section: type, name: str, field: Field[Any], *, is_shown: bool = True) -> None:
+    def _add_option(self, group: Any, section: type, name: str, *, is_shown: bool = True) -> None:
         if name == getattr(section, "open_field", None):
             return
-        hint = hints(section)[name]
+        hint, field = hints(section)[name], fields_of(section)[name]
         has_default = not isinstance(field.default, bool) and field.default not in (None, (), MISSING)
         default = f" Default: {field.default}." if has_default else ""
         text = (field.metadata["help"] + default).replace("%", "%%") if is_shown else argparse.SUPPRESS
@@ -178,23 +173,19 @@ class _Options:
             self.taken.add(flag)
             group.add_argument(f"--{flag}", dest=f"--{flag}", default=argparse.SUPPRESS, **arguments)
 
-    def _chosen(self, name: str, place: Place, field: Field[Any]) -> str | None:
+    def _chosen(self, name: str, variants: Variants, field: Field[Any]) -> str | None:
         """The kind that the command line chooses at a place, or that of the default."""
         if name in self.pinned:
             return self.pinned[name]
         text = _value_of(flag_of(field), self.words)
-        if text in place.variants:
+        if text in variants:
             return text
-        for kind, variant in place.variants.items():
+        for kind, variant in variants.items():
             for option, leaf in leaves_of(variant).items():
-                if kind in place.variants_requiring(option) and _value_of(flag_of(leaf), self.words) is not None:
+                if kind in requiring(variants, option) and _value_of(flag_of(leaf), self.words) is not None:
                     return kind
-        default = field.default_factory() if field.default_factory is not MISSING else None
-        return next(iter(place.variants)) if default is None else kind_of(type(default))
-
-
-def _field(section: type, name: str) -> Field[Any]:
-    return section.__dataclass_fields__[name]
+        default = default_of(field)
+        return next(iter(variants)) if default is None else kind_of(type(default))
 
 
 def _first_line(section: type) -> str:
@@ -232,19 +223,11 @@ def refuse_unknown(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> i
 
 def given_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """What the options on the command line say, as a layer of the configuration; `none` unsets an option."""
-    return nest(RunConfig, dict(_given(arguments)))
-
-
-def _given(arguments: argparse.Namespace) -> Iterator[tuple[str, Any]]:
-    return ((name[2:], value) for name, value in vars(arguments).items() if name.startswith("--"))
+    return nest(RunConfig, {name[2:]: value for name, value in vars(arguments).items() if name.startswith("--")})
 
 
 def options_of_file(path: Path | None) -> dict[str, Any]:
-    """What the file of --config says; the name of a recipe will do, where there is no file of that name.
-
-    Raises:
-        ConfigError: the file cannot be read, or is no configuration.
-    """
+    """What the file of --config says; the name of a recipe will do, where there is no file of that name."""
     if path is None:
         return {}
     recipe = recipe_file(path.name)
@@ -268,15 +251,15 @@ def command_of(config: RunConfig) -> str:
 
 def _words_of(section: Any, parent: type, name: str, without: set[str]) -> Iterator[str]:
     """The options of a section that differ from their defaults, with the flag that chooses its variant."""
-    field, place = _field(parent, name), branches_of(parent)[name]
-    default = field.default_factory() if field.default_factory is not MISSING else None
+    field, variants = fields_of(parent)[name], branches_of(parent)[name]
+    default = default_of(field)
     open_field = getattr(section, "open_field", None)
     if open_field is not None:
         without = without | {open_field}
         if getattr(section, open_field) != getattr(default, open_field, None):
             yield from (f"--{flag_of(field)}", getattr(section, open_field))
     elif kind_of(type(section)) != kind_of(type(default)) and not any(
-        place.variants_requiring(option) for option in leaves_of(type(section))
+        requiring(variants, option) for option in leaves_of(type(section))
     ):
         yield from (f"--{flag_of(field)}", section.kind)
     for option, leaf in leaves_of(type(section)).items():

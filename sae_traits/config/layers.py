@@ -18,11 +18,7 @@ def recipe_file(name: str) -> Path:
 
 
 def read_config(path: Path) -> dict[str, dict[str, Any]]:
-    """The sections of a YAML file, as plain values, for `tree.build`.
-
-    Raises:
-        ConfigError: the file is missing, is not YAML, or has a section that does not exist.
-    """
+    """The sections of a YAML file, as plain values, for `tree.build`."""
     import yaml  # not for --help
 
     try:

@@ -29,27 +29,15 @@ def option(
         is_made: it is a folder, and is made where there is none.
         is_local: the value changes no results, or nobody else can use it: not part of the command that a card gives.
     """
-    metadata = {
-        "help": help,
-        "flag": flag,
-        "metavar": metavar,
-        "is_path": is_path or is_made,
-        "is_made": is_made,
-        "is_local": is_local,
-    }
-    return dataclasses.field(default=default, metadata=metadata)
+    about = {"help": help, "flag": flag, "metavar": metavar, "is_path": is_path or is_made}
+    return dataclasses.field(default=default, metadata={**about, "is_made": is_made, "is_local": is_local})
 
 
 def variant(default: type | None, help: str, *, flag: str | None = None) -> Any:
-    """A dataclass field that holds one of several variants; see `tree`.
-
-    Args:
-        default: the variant's class, whose options all have defaults, or None.
-        help: what is chosen; the variants' own docstrings say what each is.
-        flag: as in `option`.
-    """
-    factory = default if default is not None else lambda: None
-    return dataclasses.field(default_factory=factory, metadata={"help": help, "flag": flag, "metavar": "KIND"})
+    """A dataclass field that holds one of several variants, whose docstrings say what each is; see `tree`."""
+    return dataclasses.field(
+        default_factory=default or (lambda: None), metadata={"help": help, "flag": flag, "metavar": "KIND"}
+    )
 
 
 def check(condition: bool, message: str) -> None:

@@ -34,19 +34,10 @@ _WANTED = {
 """What pydantic's kinds of errors ask for, in words."""
 
 
-@dataclass(frozen=True)
-class Place:
-    """A branch of the tree: what may stand there."""
-
-    variants: Mapping[str | None, type]
-    """Kind -> dataclass; the only kind of a plain section is None."""
-    is_optional: bool
-    """Whether nothing may stand there, too."""
-
-    def variants_requiring(self, name: str) -> list[str | None]:
-        """The kind of the variant that requires an option of this name, if it is the only one that has it."""
-        having = [kind for kind, variant in self.variants.items() if name in leaves_of(variant)]
-        return having if len(having) == 1 and is_required(leaves_of(self.variants[having[0]])[name]) else []
+Variants = Mapping[str | None, type]
+"""Kind -> dataclass, of all that may stand at a place; the only kind of a plain section is None."""
+_NOTHING: Any = object()
+"""The kind that is chosen where nothing stands at a place."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +50,6 @@ class Option:
     """Without dashes."""
     hint: Any
     field: Field[Any]
-    kinds: tuple[tuple[str, ...], ...]
-    """For each variant that has it, the kinds that must be chosen on the way to it, outermost first."""
 
 
 @cache
@@ -70,16 +59,16 @@ def hints(section: type) -> dict[str, Any]:
 
 
 @cache
-def place_of(hint: Any) -> Place | None:
-    """The branch that a type is; None for the type of an option."""
-    if is_dataclass(hint):
-        return Place({kind_of(hint): hint}, False)  # pyright: ignore[reportArgumentType]
-    if get_origin(hint) in (Union, types.UnionType):
-        members = get_args(hint)
-        classes = [member for member in members if is_dataclass(member)]
-        if classes:
-            return Place({kind_of(member): member for member in classes}, type(None) in members)  # pyright: ignore
-    return None
+def variants_of(hint: Any) -> Variants:
+    """What may stand at a place of this type; nothing for the type of an option."""
+    members = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    return {kind_of(member): member for member in members if isinstance(member, type) and is_dataclass(member)}
+
+
+def requiring(variants: Variants, name: str) -> list[str | None]:
+    """The kind of the variant that requires an option of this name, if it is the only one that has it."""
+    having = [kind for kind, variant in variants.items() if name in leaves_of(variant)]
+    return having if len(having) == 1 and is_required(leaves_of(variants[having[0]])[name]) else []
 
 
 def kind_of(section: type) -> str | None:
@@ -88,22 +77,26 @@ def kind_of(section: type) -> str | None:
 
 
 @cache
-def branches_of(section: type) -> dict[str, Place]:
+def branches_of(section: type) -> dict[str, Variants]:
     """The fields of a dataclass that are branches."""
-    return {
-        name: place for name, hint in hints(section).items() if (place := place_of(hint)) and name in _fields(section)
-    }
+    return {name: variants for name in fields_of(section) if (variants := variants_of(hints(section)[name]))}
 
 
 @cache
 def leaves_of(section: type) -> dict[str, Field[Any]]:
     """The fields of a dataclass that are options."""
     branches = branches_of(section)
-    return {name: field for name, field in _fields(section).items() if name not in branches and name != "kind"}
+    return {name: field for name, field in fields_of(section).items() if name not in branches and name != "kind"}
 
 
-def _fields(section: type) -> dict[str, Field[Any]]:
+def fields_of(section: type) -> dict[str, Field[Any]]:
+    """The fields of a dataclass by name."""
     return {field.name: field for field in dataclasses.fields(section)}
+
+
+def default_of(field: Field[Any]) -> Any:
+    """What stands in a field where nothing is said."""
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def is_required(field: Field[Any]) -> bool:
@@ -116,15 +109,15 @@ def flag_of(field: Field[Any]) -> str:
     return field.metadata.get("flag") or field.name.replace("_", "-")
 
 
-def options_of(section: type, path: tuple[str, ...] = (), kinds: tuple[str, ...] = ()) -> Iterator[Option]:
+def options_of(section: type, path: tuple[str, ...] = ()) -> Iterator[Option]:
     """All options of a section and of every variant below it; one that several variants have comes once for each."""
     for name, field in leaves_of(section).items():
         if name == getattr(section, "open_field", None):
             continue  # said by the text that chooses the variant
-        yield Option((*path, name), flag_of(field), hints(section)[name], field, (kinds,))
-    for name, place in branches_of(section).items():
-        for kind, variant in place.variants.items():
-            yield from options_of(variant, (*path, name), kinds if kind is None else (*kinds, kind))
+        yield Option((*path, name), flag_of(field), hints(section)[name], field)
+    for name, variants in branches_of(section).items():
+        for variant in variants.values():
+            yield from options_of(variant, (*path, name))
 
 
 def as_dict(config: Any) -> Any:
@@ -145,17 +138,16 @@ def build(section: Any, *layers: Mapping[str, Any]) -> Any:
     Raises:
         ConfigError: an option does not exist, is missing or belongs to another variant, or a value cannot be used.
     """
-    place = place_of(section)
-    assert place is not None
-    return _build(place, next(iter(place.variants)), layers, ())
+    variants = variants_of(section)
+    return _build(variants, next(iter(variants)), layers, ())
 
 
-def _build(place: Place, default: str | None, layers: Sequence[Any], path: tuple[str, ...]) -> Any:
+def _build(variants: Variants, default: str | None, layers: Sequence[Any], path: tuple[str, ...]) -> Any:
     """What stands at a place; `default` is the kind that is chosen where no layer says anything."""
-    chosen, kept = _choose(place, default, [layer for layer in layers if layer is not MISSING], path)
+    chosen, kept = _choose(variants, default, layers, path)
     if chosen is _NOTHING:
         return None
-    variant = place.variants[chosen]
+    variant = variants[chosen]
     values: dict[str, Any] = {}
     for name in leaves_of(variant):
         given = [layer[name] for layer in kept if name in layer]
@@ -165,25 +157,19 @@ def _build(place: Place, default: str | None, layers: Sequence[Any], path: tuple
             raise ConfigError(f"{_where(path, chosen)} needs --{flag_of(leaves_of(variant)[name])}")
     for name, branch in branches_of(variant).items():
         given = [layer[name] for layer in kept if name in layer]
-        values[name] = _build(branch, _default_kind(variant, name), given, (*path, name))
+        standard = default_of(fields_of(variant)[name])
+        values[name] = _build(branch, _NOTHING if standard is None else kind_of(type(standard)), given, (*path, name))
     return _validated(variant, values, path)
 
 
-class _Nothing:
-    """Nothing stands at an optional place."""
-
-
-_NOTHING: Any = _Nothing()
-
-
 def _choose(
-    place: Place, kind: str | None, layers: Sequence[Any], path: tuple[str, ...]
+    variants: Variants, kind: str | None, layers: Sequence[Any], path: tuple[str, ...]
 ) -> tuple[Any, list[Mapping[str, Any]]]:
     """The kind that the layers choose, and of each layer what it says of that kind."""
     default = kind
     kept: list[Mapping[str, Any]] = []
     for given in layers:
-        layer = _spelled_out(place, given, path)
+        layer = _spelled_out(variants, given, path)
         before = kind
         if layer is None:
             kind, kept = default, []
@@ -192,66 +178,61 @@ def _choose(
         if "kind" in layer:
             kind = layer.pop("kind")
         else:
-            for name, value in layer.items():
-                for required_by in place.variants_requiring(name):
+            for name, value in list(layer.items()):
+                for required_by in requiring(variants, name):
                     if value not in (None, UNSET):
                         kind = required_by
-                    elif kind == required_by:
-                        kind = default
-            unset = {name for name, value in layer.items() if value in (None, UNSET) and place.variants_requiring(name)}
-            layer = {name: value for name, value in layer.items() if name not in unset}
-        if kind != before:
-            kept = [_known(place, kind, earlier) for earlier in kept]
+                    else:
+                        kind = default if kind == required_by else kind
+                        del layer[name]
+        if kind != before:  # of what was said of another variant stays what the two share
+            known = _known(variants, kind)
+            kept = [{name: value for name, value in earlier.items() if name in known} for earlier in kept]
         if kind is _NOTHING and not layer:
             continue
-        _refuse_unknown(place, kind, layer, path)
+        _refuse_unknown(variants, kind, layer, path)
         kept.append(layer)
     return kind, kept
 
 
-def _spelled_out(place: Place, given: Any, path: tuple[str, ...]) -> Mapping[str, Any] | None:
+def _spelled_out(variants: Variants, given: Any, path: tuple[str, ...]) -> Mapping[str, Any] | None:
     """A text as the kind, or as the value of the variant that takes any text; None unsets what was chosen before."""
     if given is None or given == UNSET:
         return None
     if isinstance(given, Mapping):
-        return dict(given) | _chosen_by(place, given["kind"], path) if "kind" in given else given
+        return dict(given) | _chosen_by(variants, given["kind"], path) if "kind" in given else given
     if is_dataclass(given):
         return as_dict(given)
     if isinstance(given, str):
-        return _chosen_by(place, given, path)
+        return _chosen_by(variants, given, path)
     raise ConfigError(f"{_words(path)} must hold options, for example `kind: …` or `name: value`, not {given!r}")
 
 
-def _chosen_by(place: Place, text: Any, path: tuple[str, ...]) -> dict[str, Any]:
+def _chosen_by(variants: Variants, text: Any, path: tuple[str, ...]) -> dict[str, Any]:
     """The variant of that kind, or the one that takes any text, with that text."""
-    if text in place.variants:
+    if text in variants:
         return {"kind": text}
-    for kind, variant in place.variants.items():
+    for kind, variant in variants.items():
         if (name := getattr(variant, "open_field", None)) is not None:
             return {"kind": kind, name: text}
-    kinds = [str(kind) for kind in place.variants]
+    kinds = [str(kind) for kind in variants]
     near = get_close_matches(str(text), kinds, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise ConfigError(f"--{_flag(path)} must be one of {', '.join(kinds)}, not {text!r}{hint}")
 
 
-def _known(place: Place, kind: Any, layer: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Of a layer that was written for another variant what the chosen one shares with it."""
-    if kind is _NOTHING:
-        return {}
-    variant = place.variants[kind]
-    return {name: value for name, value in layer.items() if name in leaves_of(variant) or name in branches_of(variant)}
+def _known(variants: Variants, kind: Any) -> list[str]:
+    """What may be said of a variant."""
+    return [] if kind is _NOTHING else [*leaves_of(variants[kind]), *branches_of(variants[kind])]
 
 
-def _refuse_unknown(place: Place, kind: Any, layer: Mapping[str, Any], path: tuple[str, ...]) -> None:
+def _refuse_unknown(variants: Variants, kind: Any, layer: Mapping[str, Any], path: tuple[str, ...]) -> None:
     """Raise a ConfigError for an option that the chosen variant does not have."""
-    chosen = None if kind is _NOTHING else place.variants[kind]
-    names = {} if chosen is None else leaves_of(chosen) | branches_of(chosen)
+    names = _known(variants, kind)
     for name in layer:
         if name in names:
             continue
-        others = {other: variant for other, variant in place.variants.items() if name in _fields(variant)}
-        if others:
+        if others := {other: variant for other, variant in variants.items() if name in fields_of(variant)}:
             flag = _given_flag(next(iter(others.values())), name, layer[name])
             if kind is _NOTHING:
                 needed = [flag_of(f) for v in others.values() for f in leaves_of(v).values() if is_required(f)]
@@ -266,18 +247,11 @@ def _refuse_unknown(place: Place, kind: Any, layer: Mapping[str, Any], path: tup
 def _given_flag(section: type, name: str, value: Any) -> str:
     """The flag by which a value was given; for an option of one of a branch's variants, that option's."""
     if name in branches_of(section) and isinstance(value, Mapping):
-        for variant in branches_of(section)[name].variants.values():
+        for variant in branches_of(section)[name].values():
             for option in value:
                 if option in leaves_of(variant):
                     return flag_of(leaves_of(variant)[option])
-    return flag_of(_fields(section)[name])
-
-
-def _default_kind(section: type, name: str) -> Any:
-    """The kind of a field's default."""
-    field = _fields(section)[name]
-    value = field.default_factory() if field.default_factory is not MISSING else field.default
-    return _NOTHING if value is None else kind_of(type(value))
+    return flag_of(fields_of(section)[name])
 
 
 def _validated(variant: type, values: Mapping[str, Any], path: tuple[str, ...]) -> Any:
@@ -299,12 +273,8 @@ def _validated(variant: type, values: Mapping[str, Any], path: tuple[str, ...]) 
 
 
 def nest(section: type, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options by flag or name, wherever they stand below a section, as one nested layer.
-
-    Raises:
-        ConfigError: there is no such option.
-    """
-    paths = {name: option.path for option in options_of(section) for name in (option.path[-1], option.flag)}
+    """Options by flag or name, wherever they stand below a section, as one nested layer."""
+    paths = {option.path[-1]: option.path for option in options_of(section)}
     paths |= {name: path for path, field in _branch_paths(section) for name in (path[-1], flag_of(field))}
     paths |= {option.flag: option.path for option in options_of(section)}
     layer: dict[str, Any] = {}
@@ -328,10 +298,10 @@ def nest(section: type, options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _branch_paths(section: type, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Field[Any]]]:
     """The places below a section where one of several variants is chosen."""
-    for name, place in branches_of(section).items():
-        if len(place.variants) > 1:
-            yield (*path, name), _fields(section)[name]
-        for variant in place.variants.values():
+    for name, variants in branches_of(section).items():
+        if len(variants) > 1:
+            yield (*path, name), fields_of(section)[name]
+        for variant in variants.values():
             yield from _branch_paths(variant, (*path, name))
 
 
@@ -362,10 +332,11 @@ def public_name(name: str) -> str:
 
 def with_public_names(config: Any) -> Any:
     """The configuration with files and folders by their names: what a card may show."""
-    return map_options(
-        config,
-        lambda field, value: public_name(value) if isinstance(value, str) and field.metadata["is_path"] else value,
-    )
+
+    def change(field: Field[Any], value: Any) -> Any:
+        return public_name(value) if isinstance(value, str) and field.metadata["is_path"] else value
+
+    return map_options(config, change)
 
 
 def _words(path: tuple[str, ...]) -> str:

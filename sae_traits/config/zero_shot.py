@@ -21,9 +21,7 @@ class ZeroShotConfig:
         None, "Branch, tag or commit of the CLIP model on the Hub.", flag="clip-revision", metavar="REVISION"
     )
     framing: Literal["auto", "squash", "crop", "letterbox"] = option(
-        "auto",
-        "How images become square for the CLIP model: as for --framing.",
-        flag="clip-framing",
+        "auto", "How images become square for the CLIP model: as for --framing.", flag="clip-framing"
     )
     text_type: Literal["asis", "sci", "taxon", "com", "sci_com", "taxon_com"] = option(
         "sci",
@@ -31,10 +29,7 @@ class ZeroShotConfig:
         "sci_com, taxon_com: both (BioCLIP's text types).",
     )
     common_names: str | None = option(
-        None,
-        "CSV file with species and common_name, for com, sci_com and taxon_com.",
-        metavar="FILE",
-        is_path=True,
+        None, "CSV file with species and common_name, for com, sci_com and taxon_com.", metavar="FILE", is_path=True
     )
     templates: Literal["none", "one", "openai"] = option(
         "one", "none: the bare text; one: `a photo of …`; openai: CLIP's 80 prompts, 80 times the work."

@@ -49,13 +49,11 @@ def embed_collection(
     Only images that the cache does not hold are opened; at any time a few batches of pixels are in memory.
 
     Args:
-        clip: from `load_clip`.
-        collection: the images.
-        rows: which of them, in any order, repeated if wanted.
+        rows: which images, in any order, repeated if wanted.
         cache: folder for all models and collections.
         batch_size: images per forward pass.
         workers: processes that read and prepare images; 0 does it in this one.
-        head: projection of the image tower, see `Head`.
+        head: projection of the image tower.
 
     Returns:
         float32 `[n_rows, embed_dim]`.

@@ -76,11 +76,7 @@ class Evidence:
     """Gives a picture of an image, of any size and of the same shape; None opens the photograph."""
 
     def open_picture(self, record: ImageRecord) -> Image.Image:
-        """A picture of an image, to draw on.
-
-        Raises:
-            ImageError: the photograph cannot be read.
-        """
+        """A picture of an image, to draw on."""
         if self.opened_picture is not None:
             return self.opened_picture(record)
         return open_image(self.collection.path(record))

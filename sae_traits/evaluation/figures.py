@@ -8,6 +8,8 @@ from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from sae_traits.evaluation.zero_shot_results import NAME_AND_TRAITS, NAME_ONLY, ZeroShotResult
 from sae_traits.schema import Collection, Trait
 
@@ -28,29 +30,19 @@ def draw_bars(result: ZeroShotResult, path: Path) -> None:
 
     conditions = result.conditions
     places = range(len(conditions))
-    means = [condition.top1.mean for condition in conditions]
-    spread = [
-        [condition.top1.mean - condition.top1.low for condition in conditions],
-        [condition.top1.high - condition.top1.mean for condition in conditions],
-    ]
+    means, lows, highs = np.array([(c.top1.mean, c.top1.low, c.top1.high) for c in conditions]).T
     figure = Figure(figsize=(7, 0.55 * len(conditions) + 1.6), layout="constrained")
     axes = figure.subplots()
     axes.barh(places, means, color=[_COLOURS.get(condition.name, _CONTROL) for condition in conditions])
-    axes.errorbar(means, places, xerr=spread, fmt="none", ecolor="black", capsize=3, linewidth=1)
+    axes.errorbar(means, places, xerr=[means - lows, highs - means], fmt="none", ecolor="black", capsize=3, linewidth=1)
     axes.axvline(result.chance, color="black", linestyle="--", linewidth=1, label="chance")
-    for place, condition in zip(places, conditions, strict=True):
-        axes.annotate(
-            f"{condition.top1.mean:.3f}",
-            (condition.top1.high, place),
-            textcoords="offset points",
-            xytext=(5, 0),
-            va="center",
-            fontsize=9,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
-        )
+    background = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+    for place, mean, high in zip(places, means, highs, strict=True):
+        where = {"xy": (high, place), "xytext": (5, 0), "textcoords": "offset points", "va": "center"}
+        axes.annotate(f"{mean:.3f}", **where, fontsize=9, bbox=background)
     axes.set_yticks(places, [condition.name for condition in conditions])
     axes.invert_yaxis()
-    axes.set_xlim(0, min(1.12, 1.2 * max(condition.top1.high for condition in conditions) + 0.05))
+    axes.set_xlim(0, min(1.12, 1.2 * max(highs) + 0.05))
     axes.set_xlabel(f"top-1 accuracy on {result.n_test} test images (95 % interval)")
     if not result.above_chance:
         axes.set_title("Not distinguishable from chance", fontsize=10, loc="left")

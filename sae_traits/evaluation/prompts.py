@@ -99,17 +99,10 @@ def write_prompts(
     trait_text: TraitText,
     trait_counts: Sequence[int],
 ) -> list[TraitPrompts]:
-    """Say the first traits of every class, once for each of `trait_counts`.
+    """Say the first of the ranked traits of every class `[n_classes]`, once for each of `trait_counts`.
 
-    `prompts` says one trait per text, `joined` all in one text. A trait that the model would not read to its end is
-    left out and counted.
-
-    Args:
-        prompter: knows what fits.
-        names: the name that begins the texts of a class `[n_classes]`; an empty one makes texts of traits alone.
-        traits: ranked traits of each class `[n_classes]`.
-        trait_text: one text per trait, or one for all.
-        trait_counts: how many traits a class gets at most.
+    A name begins the texts of its class `[n_classes]`; an empty one makes texts of traits alone. `prompts` says one
+    trait per text, `joined` all in one text. A trait that the model would not read to its end is left out and counted.
     """
     considered = [ranked[: max(trait_counts)] for ranked in traits]
     fitting = [_fitting(prompter, name, ranked, trait_text) for name, ranked in zip(names, considered, strict=True)]
@@ -145,9 +138,7 @@ def embed_prompts(
         One array `[n_classes, n_dimensions]` per variant; prompts that variants share are encoded once.
     """
     every = list(dict.fromkeys(prompt for variant in variants for prompts in variant.prompts for prompt in prompts))
-    if not every:
-        return [np.zeros((len(variant.prompts), n_dimensions), dtype=np.float32) for variant in variants]
-    embeddings = dict(zip(every, prompter.embed(every, label), strict=True))
+    embeddings = dict(zip(every, prompter.embed(every, label), strict=True)) if every else {}
     nothing = np.zeros((1, n_dimensions), dtype=np.float32)
     return [
         unit_length(

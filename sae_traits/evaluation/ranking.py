@@ -58,15 +58,12 @@ def chance_p_value(
     label, assigned, share = _first_places(images, classes, truth)
     observed = share[label == assigned].sum()
     generator = np.random.default_rng(seed)
-    identity = np.arange(len(classes))
+    step = max(1, _MAX_SCORES // max(len(label), len(classes)))
     n_as_good = 1
-    n_left = n_permutations
-    while n_left:
-        n_rows = min(n_left, max(1, _MAX_SCORES // max(len(label), len(classes))))
-        permuted = generator.permuted(np.tile(identity, (n_rows, 1)), axis=1)
-        right = (permuted[:, label] == assigned) @ share
+    for start in range(0, n_permutations, step):
+        identities = np.tile(np.arange(len(classes)), (min(step, n_permutations - start), 1))
+        right = (generator.permuted(identities, axis=1)[:, label] == assigned) @ share
         n_as_good += int((right >= observed - 1e-9).sum())
-        n_left -= n_rows
     return n_as_good / (n_permutations + 1)
 
 

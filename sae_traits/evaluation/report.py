@@ -19,11 +19,7 @@ REGIONS_FIGURE, ZERO_SHOT_FIGURE = "figures/regions.png", "figures/zero_shot.png
 
 
 def write_report(folder: Path, title: str, results: Results, evidence: Evidence) -> int:
-    """Write results.json, report.md and the figures; the number of regions that are drawn.
-
-    Raises:
-        StoreError: a file cannot be written.
-    """
+    """Write results.json, report.md and the figures; the number of regions that are drawn."""
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     n_traits = results.annotation["n_traits"]
     n_drawn = draw_gallery(

@@ -34,12 +34,7 @@ class Interval:
 
 
 def bootstrap_interval(
-    values: ArrayLike,
-    *,
-    groups: ArrayLike | None = None,
-    n_resamples: int = 2000,
-    seed: int = 0,
-    level: float = 0.95,
+    values: ArrayLike, *, groups: ArrayLike | None = None, n_resamples: int = 2000, seed: int = 0, level: float = 0.95
 ) -> Interval:
     """Take the mean of all values with a percentile bootstrap interval.
 
@@ -91,13 +86,7 @@ def bootstrap_interval(
 
 
 def paired_difference(
-    first: ArrayLike,
-    second: ArrayLike,
-    *,
-    groups: ArrayLike | None = None,
-    n_resamples: int = 2000,
-    seed: int = 0,
-    level: float = 0.95,
+    first: ArrayLike, second: ArrayLike, *, groups: ArrayLike | None = None, n_resamples: int = 2000, seed: int = 0
 ) -> Interval:
     """Take the mean of `second` minus `first`, measured on the same images, with a paired bootstrap interval.
 
@@ -108,7 +97,7 @@ def paired_difference(
     """
     first, second = _paired(first, second)
     difference = second.astype(np.float64) - first.astype(np.float64)
-    return bootstrap_interval(difference, groups=groups, n_resamples=n_resamples, seed=seed, level=level)
+    return bootstrap_interval(difference, groups=groups, n_resamples=n_resamples, seed=seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

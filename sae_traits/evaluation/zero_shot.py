@@ -14,7 +14,7 @@ each time: own traits help by what they say when they do better than nearly all 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +58,15 @@ N_RESAMPLES = 2000
 N_PERMUTATIONS = 1999
 N_DEALS = 39
 """Random deals of the traits, each with new texts to encode; own traits that beat all of them have p = 1/40."""
+_PROTOCOL = {
+    "weights": list(WEIGHTS),
+    "trait_counts": list(TRAIT_COUNTS),
+    "ties": f"cosines within {TIE:g} are ranked at random, image by image",
+    "n_resamples": N_RESAMPLES,
+    "n_permutations": N_PERMUTATIONS,
+    "n_deals": N_DEALS,
+}
+"""What nobody can choose, for the settings of a result."""
 
 
 @dataclass(frozen=True)
@@ -126,55 +135,30 @@ def evaluate_zero_shot(
         ConfigError: the embeddings cannot be used, or no class name fits into the model's context.
     """
     names = names or {label: label for label in sorted(set(labels))}
-    species, texts = tuple(names), tuple(names.values())
-    _check(images, labels, species, splits, traits)
+    _check(images, labels, names, splits, traits)
     validation, test = (
-        _labelled(split, images, labels, splits, individuals or range(len(labels)), species, seed)
-        for split in ("validation", "test")
+        _labelled(split, images, labels, splits, individuals, names, seed) for split in ("validation", "test")
     )
     prompter = Prompter(clip, tuple(templates))
-    names_cut = tuple(name for name, text in names.items() if not prompter.fits(text))
-    if len(names_cut) == len(species):
-        raise ConfigError(
-            f"no class name fits into the {clip.context_length} tokens that the model reads, not even "
-            f"{min(texts, key=len)!r}; choose a shorter --text-type (sci) or --templates none"
-        )
-    name_embeddings = prompter.embed(texts, NAME_ONLY)
-    if name_embeddings.shape[1] != images.shape[1]:
-        raise ConfigError(
-            f"text embeddings have {name_embeddings.shape[1]} dimensions, image embeddings {images.shape[1]}; "
-            "both must come from the same model"
-        )
-    of_class = [tuple(traits.get(name, ())) for name in species]
-    writer = _Writer(prompter, texts, name_embeddings, validation, trait_text)
+    names_cut, embedded = _embed_names(prompter, names, images.shape[1])
+    of_class = [tuple(traits.get(name, ())) for name in names]
+    writer = _Writer(prompter, tuple(names.values()), embedded, validation, trait_text)
     conditions = _write_conditions(writer, of_class, seed)
     right = {condition: test.ranks(texts.classes) == 0 for condition, texts in conditions.items()}
-    n_bearers = Counter(texts)
+    n_bearers = Counter(names.values())
+    context = {"trait_text": trait_text, "n_templates": len(templates), "context_length": clip.context_length}
     return ZeroShotResult(
-        settings={
-            "trait_text": trait_text,
-            "n_templates": len(templates),
-            "context_length": clip.context_length,
-            "weights": list(WEIGHTS),
-            "trait_counts": list(TRAIT_COUNTS),
-            "ties": f"cosines within {TIE:g} are ranked at random, image by image",
-            "n_resamples": N_RESAMPLES,
-            "n_permutations": N_PERMUTATIONS,
-            "n_deals": N_DEALS,
-            "seed": seed,
-        },
-        n_classes=len(species),
+        settings={**context, **_PROTOCOL, "seed": seed},
+        n_classes=len(names),
         n_test=len(test.truth),
         n_test_individuals=len(np.unique(test.individuals)),
         n_test_species=len(np.unique(test.truth)),
         n_validation=len(validation.truth),
-        conditions=tuple(_score(name, texts, species, test, prompter, seed) for name, texts in conditions.items()),
+        conditions=tuple(_score(name, texts, names, test, prompter, seed) for name, texts in conditions.items()),
         comparisons=_compare(right, test, seed),
-        names_p_value=chance_p_value(
-            test.images, name_embeddings, test.truth, n_permutations=N_PERMUTATIONS, seed=seed
-        ),
+        names_p_value=chance_p_value(test.images, embedded, test.truth, n_permutations=N_PERMUTATIONS, seed=seed),
         dealt=_deal_at_random(writer, of_class, right[NAME_AND_TRAITS], test, seed),
-        without_traits=tuple(name for name, own in zip(species, of_class, strict=True) if not own),
+        without_traits=tuple(name for name, own in zip(names, of_class, strict=True) if not own),
         names_cut=names_cut,
         same_names=tuple(name for name, text in names.items() if n_bearers[text] > 1),
     )
@@ -183,7 +167,7 @@ def evaluate_zero_shot(
 def _check(
     images: NDArray[np.float32],
     labels: Sequence[str],
-    species: Sequence[str],
+    species: Collection[str],
     splits: Sequence[Split],
     traits: Mapping[str, Sequence[str]],
 ) -> None:
@@ -197,7 +181,7 @@ def _check(
         raise ConfigError(f"{bad} of {len(images)} image embeddings are zero or not finite; the model is broken")
     if len(species) < 2:
         raise CollectionError(f"the collection has {len(species)} species; a classification needs at least two")
-    if nameless := sorted(set(labels) - set(species)):
+    if nameless := sorted(set(labels).difference(species)):
         raise CollectionError(f"{nameless[0]!r} is a label of images, but not among the names of the classes")
     if "test" not in splits:
         raise CollectionError(
@@ -213,19 +197,38 @@ def _labelled(
     images: NDArray[np.float32],
     labels: Sequence[str],
     splits: Sequence[Split],
-    individuals: Sequence[str] | range,
-    species: Sequence[str],
+    individuals: Sequence[str] | None,
+    species: Iterable[str],
     seed: int,
 ) -> _Labelled:
     rows = [row for row, of_image in enumerate(splits) if of_image == split]
     place = {name: number for number, name in enumerate(species)}
-    _, shown = np.unique(np.asarray(individuals), return_inverse=True)
+    _, shown = np.unique(range(len(labels)) if individuals is None else individuals, return_inverse=True)
     return _Labelled(
         images=unit_length(images[rows].astype(np.float32)),
         truth=np.array([place[labels[row]] for row in rows], dtype=np.int64),
         individuals=shown[rows],
         draws=np.random.default_rng([seed, SPLITS.index(split)]).random(len(rows)),
     )
+
+
+def _embed_names(
+    prompter: Prompter, names: Mapping[str, str], n_dimensions: int
+) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+    """Species whose name exceeds the model's context, and the embeddings of all names `[n_classes, embed_dim]`."""
+    names_cut = tuple(name for name, text in names.items() if not prompter.fits(text))
+    if len(names_cut) == len(names):
+        raise ConfigError(
+            f"no class name fits into the {prompter.encoder.context_length} tokens that the model reads, not even "
+            f"{min(names.values(), key=len)!r}; choose a shorter --text-type (sci) or --templates none"
+        )
+    embeddings = prompter.embed(tuple(names.values()), NAME_ONLY)
+    if embeddings.shape[1] != n_dimensions:
+        raise ConfigError(
+            f"text embeddings have {embeddings.shape[1]} dimensions, image embeddings {n_dimensions}; "
+            "both must come from the same model"
+        )
+    return names_cut, embeddings
 
 
 @dataclass(frozen=True)
@@ -328,7 +331,7 @@ def _mix(names: NDArray[np.float32], traits: NDArray[np.float32], weight: float)
 
 
 def _score(
-    name: str, texts: _ClassTexts, species: Sequence[str], test: _Labelled, prompter: Prompter, seed: int
+    name: str, texts: _ClassTexts, species: Collection[str], test: _Labelled, prompter: Prompter, seed: int
 ) -> Condition:
     ranks = test.ranks(texts.classes)
     n_images = np.bincount(test.truth, minlength=len(species))

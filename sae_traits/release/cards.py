@@ -5,16 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from huggingface_hub import CardData
 from markupsafe import Markup
 
 from sae_traits.errors import ReleaseError
 from sae_traits.logging import warn
 from sae_traits.rendering import render, templates
-
-if TYPE_CHECKING:
-    from huggingface_hub import CardData
 
 CARD = "README.md"
 BEGINS = "<!-- sae-traits: your section begins -->"
@@ -24,12 +22,7 @@ _FRONT = re.compile(r"\A---[ \t]*\n.*?^---[ \t]*(?:\n|\Z)", re.DOTALL | re.MULTI
 
 
 def render_card(template: str, front: CardData, existing: str | None, /, **values: Any) -> str:
-    """A card with front matter and with the section that a person wrote into the existing one.
-
-    Raises:
-        jinja2.UndefinedError: the template has a variable without a value.
-        ReleaseError: a mark of the section is missing in the existing card.
-    """
+    """A card with front matter and with the section that a person wrote into the existing one."""
     section = Markup(marked_section(existing))  # noqa: S704  # a person's own Markdown
     return with_front_matter(front, render(templates(), template, your_section=section, **values))
 

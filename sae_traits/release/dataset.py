@@ -7,11 +7,12 @@ tables are loaded, and keeps what a person wrote into the card that was there.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from sae_traits.config.release import ReleaseConfig
 from sae_traits.errors import ReleaseError
@@ -28,6 +29,7 @@ from sae_traits.release.tables import CONFIG_NAMES, ConfigName, Images, Row, fea
 from sae_traits.schema import SPLITS, ChosenLatent, Collection, ImageRecord, Trait
 
 MAX_PREVIEWS = 200
+_NUMBERS = ("n_traits", "n_images", "n_described", "n_significant", "n_without_url")
 BYTES_PER_TRAIT = 600
 """Of a trait in the configs `default` and `images` without images, compressed; docs/benchmarks.md has 575."""
 
@@ -45,17 +47,14 @@ def write_dataset(
 ) -> DatasetSummary:
     """Write the tables of a collection's dataset next to `folder`, and move them into place when all are complete.
 
-    The same input gives the same bytes, with any number of workers. Memory is bounded by some images and by a group
-    of rows for each config and split.
+    The same input gives the same bytes, with any number of workers (threads). Memory is bounded by some images and by
+    a group of rows for each config and split.
 
     Args:
         folder: a new folder, or an earlier dataset to replace.
         collection: every image becomes a row of `images`, with or without traits.
         traits: in the order of the collection's images; read once.
-        latents: rows of the config `latents`.
         sae: the SAE, as repository@revision, or the baseline in its place; None where regions have no latents.
-        config: whether images are embedded, and sizes of images and shards.
-        workers: threads that read, resize and encode images.
         cache: pictures of the photographs that have been made already; new ones are added.
 
     Raises:
@@ -73,11 +72,7 @@ def write_dataset(
 def write_rows(
     folder: Path, rows: Iterable[ImageRows], latents: Iterable[Row], images: Images, *, n_images: int
 ) -> DatasetSummary:
-    """Write rows as `write_dataset` does.
-
-    Raises:
-        ReleaseError: as `write_dataset`.
-    """
+    """Write rows as `write_dataset` does, with its errors."""
     _refuse_other_files(folder)
     try:
         with replacing(folder) as partial:
@@ -180,38 +175,27 @@ def _refuse_other_files(folder: Path) -> None:
         )
 
 
-class _Counts:
-    """What the summary counts while rows go by."""
-
-    def __init__(self) -> None:
-        names = "n_traits", "n_images", "n_described", "n_significant", "n_without_url"
-        self.numbers = Counter(dict.fromkeys(names, 0))
-        self.species, self.latents = Counter[str](), Counter[int]()
-        self.reference_ranks, self.rights = Counter[str](), Counter[tuple[str | None, str | None]]()
-
-    def add(self, record: Row) -> None:
-        traits = record["traits"]
-        self.numbers.update(
-            n_images=1,
-            n_traits=len(traits),
-            n_described=bool(traits),
-            n_without_url=record["source_url"] is None,
-            n_significant=sum(bool(trait["significant"]) for trait in traits),
-        )
-        self.rights[record["license"], record["rights_holder"]] += 1
-        for counter, values in (
-            (self.species, [record["species"]]),
-            (self.latents, [trait["latent"] for trait in traits]),
-            (self.reference_ranks, [trait["reference_rank"] for trait in traits]),
-        ):
-            counter.update(value for value in values if value is not None)
+def _count(counts: Mapping[str, Counter[Any]], record: Row) -> None:
+    """Count what the summary says of an image and its traits, where they have it."""
+    traits = record["traits"]
+    counts["numbers"].update(
+        n_images=1,
+        n_traits=len(traits),
+        n_described=bool(traits),
+        n_without_url=record["source_url"] is None,
+        n_significant=sum(bool(trait["significant"]) for trait in traits),
+    )
+    counts["rights"][record["license"], record["rights_holder"]] += 1
+    counts["species"].update({record["species"]} - {None})
+    for name in ("latent", "reference_rank"):
+        counts[name].update(trait[name] for trait in traits if trait[name] is not None)
 
 
 def _write_tables(
     folder: Path, rows: Iterable[ImageRows], latents: Iterable[Row], images: Images, n_images: int
 ) -> DatasetSummary:
     """Write the rows of all configs, each split by a writer that is opened when its first row comes."""
-    counts = _Counts()
+    counts: dict[str, Counter[Any]] = defaultdict(Counter)
     writers: dict[tuple[ConfigName, str], ShardWriter] = {}
     with ExitStack() as opened:
 
@@ -224,7 +208,7 @@ def _write_tables(
         for latent in latents:
             add("latents", "train", latent)  # chosen on the train split alone
         for image in track(rows, "dataset", n_images):
-            counts.add(image.record)
+            _count(counts, image.record)
             add("images", image.split, image.record, image.segment)
             for row in image.default:
                 add("default", image.split, row, image.segment)
@@ -239,11 +223,11 @@ def _write_tables(
         rows={config: {split: writer.n_rows for split, writer in splits.items()} for config, splits in written.items()},
         n_bytes={config: {s: writer.n_bytes for s, writer in splits.items()} for config, splits in written.items()},
         sha256={config: _hash(splits) for config, splits in written.items()},
-        n_species=len(counts.species),
-        n_latents=len(counts.latents),
-        reference_ranks=dict(counts.reference_ranks.most_common()),
-        rights=tuple(Rights(*names, n) for names, n in counts.rights.most_common()),
-        **counts.numbers,
+        n_species=len(counts["species"]),
+        n_latents=len(counts["latent"]),
+        reference_ranks=dict(counts["reference_rank"].most_common()),
+        rights=tuple(Rights(terms, holder, n) for (terms, holder), n in counts["rights"].most_common()),
+        **{name: counts["numbers"][name] for name in _NUMBERS},
     )
 
 

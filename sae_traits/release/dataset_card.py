@@ -6,7 +6,9 @@ import json
 import re
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from huggingface_hub import DatasetCardData
 
 from sae_traits.io import write_text
 from sae_traits.release.cards import CARD, marked_section, read_card, render_card, seconds_per_step, with_front_matter
@@ -15,9 +17,6 @@ from sae_traits.release.model_record import measures
 from sae_traits.release.tables import CONFIG_NAMES, ConfigName, columns, features, type_in_words
 from sae_traits.rendering import lines, one_line
 from sae_traits.schema import REGION_SOURCES
-
-if TYPE_CHECKING:
-    from huggingface_hub import DatasetCardData
 
 MAX_RIGHTS = 50
 """Lines of the card's table of licences and rights holders; the rows name them all."""
@@ -32,11 +31,7 @@ _HUB_DATASET = re.compile(r"hf://datasets/([\w.-]+/[\w.-]+)")
 
 
 def write_dataset_card(folder: Path, summary: DatasetSummary, facts: DatasetFacts) -> None:
-    """Write README.md and, for a release by reference, its facts; what a person wrote into the card stays.
-
-    Raises:
-        ReleaseError: the card that is there has lost a mark of the person's section.
-    """
+    """Write README.md and, for a release by reference, its facts; what a person wrote into the card stays."""
     write_text(folder / CARD, dataset_card(summary, facts, folder=folder.name, existing=read_card(folder)))
     if summary.images == "reference":
         facts.save(folder / RELEASE_FILE)
@@ -44,8 +39,6 @@ def write_dataset_card(folder: Path, summary: DatasetSummary, facts: DatasetFact
 
 def index_card(summary: DatasetSummary, existing: str | None) -> str:
     """A card that says how the tables are loaded, and what a person wrote into the existing one; nothing else."""
-    from huggingface_hub import DatasetCardData
-
     return with_front_matter(DatasetCardData(**_index(summary)), marked_section(existing) + "\n")
 
 
@@ -80,8 +73,6 @@ def dataset_card(summary: DatasetSummary, facts: DatasetFacts, *, folder: str, e
 
 
 def _front_matter(summary: DatasetSummary, facts: DatasetFacts, licenses: set[str | None]) -> DatasetCardData:
-    from huggingface_hub import DatasetCardData
-
     source = hub_dataset(facts.provenance.source)
     return DatasetCardData(
         pretty_name=one_line(facts.title),

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from sae_traits import __version__
+from sae_traits.config.describer import Describer as DescriberConfig
 from sae_traits.describers import Describer
 from sae_traits.errors import ReleaseError
 from sae_traits.evaluation.results import Results
@@ -129,17 +132,6 @@ class DatasetSummary:
     n_without_url: int = 0
     """Images whose photograph has no address."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; `from_dict` reads them back."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> DatasetSummary:
-        """The summary that `to_dict` made plain."""
-        from pydantic import TypeAdapter
-
-        return TypeAdapter(cls).validate_python(values)
-
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetFacts:
@@ -158,8 +150,6 @@ class DatasetFacts:
 
     def save(self, path: Path) -> None:
         """Write them as JSON."""
-        from pydantic import TypeAdapter
-
         write_text(path, TypeAdapter(DatasetFacts).dump_json(self, indent=1).decode() + "\n")
 
     @classmethod
@@ -169,8 +159,6 @@ class DatasetFacts:
         Raises:
             ReleaseError: the file cannot be read, or is not of this version.
         """
-        from pydantic import TypeAdapter, ValidationError
-
         try:
             return TypeAdapter(cls).validate_python(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
@@ -220,14 +208,10 @@ def source_of(name: str, collection: Collection) -> Source:
     )
 
 
-def calls_of(ledger_file: Path, describer: Describer, *, prompt_price: float, answer_price: float) -> Calls:
+def calls_of(ledger_file: Path, describer: Describer, config: DescriberConfig) -> Calls:
     """What the ledger has of a describer's calls; those with earlier settings of the same run are among them.
 
-    Args:
-        ledger_file: of the run.
-        describer: whose calls are counted.
-        prompt_price: of a million prompt tokens; 0 where it is not known.
-        answer_price: of a million answer tokens.
+    The configuration has the prices of a million tokens, which are 0 where they are not known.
     """
     n_calls, n_attempts, seconds, tokens = 0, 0, 0.0, Counter[str]()
     with Ledger(ledger_file) as ledger:
@@ -235,12 +219,12 @@ def calls_of(ledger_file: Path, describer: Describer, *, prompt_price: float, an
             if (entry.describer, entry.model, entry.prompt) == (describer.name, describer.model, describer.prompt):
                 n_calls, n_attempts, seconds = n_calls + 1, n_attempts + entry.attempts, seconds + entry.seconds
                 tokens.update(entry.usage)
-    paid = tokens["prompt_tokens"] * prompt_price + tokens["completion_tokens"] * answer_price
+    paid = tokens["prompt_tokens"] * config.prompt_price + tokens["completion_tokens"] * config.answer_price
     used = {name: n for name, n in sorted(tokens.items()) if n}
     return Calls(
         n_calls=n_calls,
         n_attempts=n_attempts,
         seconds=seconds,
         tokens=used,
-        cost=paid / 1e6 if used and (prompt_price or answer_price) else None,
+        cost=paid / 1e6 if used and (config.prompt_price or config.answer_price) else None,
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import pyarrow.parquet as pq
+from huggingface_hub import get_token
 
 from sae_traits.errors import ConfigError, ReleaseError
 
@@ -23,14 +24,8 @@ _NUMBER = r"(0|[1-9]\d*)"
 _VERSION = re.compile(rf"v{_NUMBER}\.{_NUMBER}\.{_NUMBER}")
 
 
-@dataclass(frozen=True)
-class PlannedFile:
-    """A file that would be in the repository."""
-
-    path: str
-    """In the repository, with forward slashes."""
-    size: int
-    """Bytes."""
+Sizes = dict[str, int]
+"""Path in the repository, with forward slashes -> bytes, of every file that would be there."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +40,7 @@ class Fingerprint:
         return remote in (self.sha256, self.git)
 
 
-def plan_folder(folder: Path) -> list[PlannedFile]:
+def plan_folder(folder: Path) -> Sizes:
     """What of a folder would be published, sorted by path; reads no content and talks to no one.
 
     Raises:
@@ -54,16 +49,16 @@ def plan_folder(folder: Path) -> list[PlannedFile]:
     """
     if not folder.is_dir():
         raise ReleaseError(f"{folder} is not a folder; run `sae-traits run` first, or name the folder it wrote")
-    planned = []
+    planned: Sizes = {}
     for parent, folders, names in os.walk(folder, onerror=_cannot_read):
         for name in folders + names:
             path = Path(parent, name)
             _refuse(path, folder)
             if name in names:
-                planned.append(PlannedFile(path.relative_to(folder).as_posix(), path.stat().st_size))
+                planned[path.relative_to(folder).as_posix()] = path.stat().st_size
     if not planned:
         raise ReleaseError(f"{folder} is empty: there is nothing to publish")
-    return sorted(planned, key=lambda file: file.path)
+    return dict(sorted(planned.items()))
 
 
 def _cannot_read(error: OSError) -> None:
@@ -83,39 +78,29 @@ def _refuse(path: Path, folder: Path) -> None:
         raise ReleaseError(f"{path} is neither a file nor a folder; remove it, then publish again")
 
 
-def fingerprints(folder: Path, planned: list[PlannedFile]) -> dict[str, Fingerprint]:
-    """Path in the repository -> content; reads every file once.
-
-    Raises:
-        ReleaseError: a file cannot be read.
-    """
+def fingerprints(folder: Path, planned: Sizes) -> dict[str, Fingerprint]:
+    """Path in the repository -> content; reads every file once."""
     found = {}
-    for file in planned:
-        sha256, git = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % file.size, usedforsecurity=False)
+    for path, size in planned.items():
+        sha256, git = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
         try:
-            with (folder / file.path).open("rb") as content:
+            with (folder / path).open("rb") as content:
                 while block := content.read(1 << 20):
                     sha256.update(block)
                     git.update(block)
         except OSError as error:
             _cannot_read(error)
-        found[file.path] = Fingerprint(sha256.hexdigest(), git.hexdigest())
+        found[path] = Fingerprint(sha256.hexdigest(), git.hexdigest())
     return found
 
 
-def refuse_secrets(folder: Path, planned: list[PlannedFile]) -> None:
-    """Raise where a file, or a row of a table, holds the token of the Hub or the key of a describer's server.
-
-    Raises:
-        ReleaseError: one does; the message names the file alone.
-    """
-    from huggingface_hub import get_token
-
+def refuse_secrets(folder: Path, planned: Iterable[str]) -> None:
+    """Raise a ReleaseError, which names the file alone, where one holds the Hub's token or the key of a server."""
     secrets = [s for s in (get_token(), os.environ.get("OPENAI_API_KEY")) if s and len(s) >= MIN_SECRET]
-    for file in planned if secrets else ():
-        if any(secret in text for text in _texts(folder / file.path) for secret in secrets):
+    for path in planned if secrets else ():
+        if any(secret in text for text in _texts(folder / path) for secret in secrets):
             raise ReleaseError(
-                f"{folder / file.path} holds your token or key, which would become public, and was not uploaded. "
+                f"{folder / path} holds your token or key, which would become public, and was not uploaded. "
                 "Take it out of where it came from (a title, an address, a description), and run again"
             )
 
@@ -131,11 +116,7 @@ def _texts(path: Path) -> Iterator[str]:
 
 
 def check_version(tag: str) -> None:
-    """Raise for a tag that is not a version.
-
-    Raises:
-        ConfigError: it is not of the form vX.Y.Z.
-    """
+    """Raise a ConfigError for a tag that is not a version, vX.Y.Z."""
     if not _VERSION.fullmatch(tag):
         raise ConfigError(f"the tag {tag!r} is not a version; write it as vX.Y.Z, for example {FIRST_VERSION}")
 

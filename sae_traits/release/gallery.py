@@ -38,10 +38,7 @@ def latents_to_show(chosen: Mapping[str, Mapping[int, ChosenLatent]]) -> list[Ch
 
 
 def draw_latents(
-    pages: Sequence[LatentPage],
-    choices: Sequence[ChosenLatent],
-    open_picture: OpenPicture,
-    folder: Path,
+    pages: Sequence[LatentPage], choices: Sequence[ChosenLatent], open_picture: OpenPicture, folder: Path
 ) -> tuple[LatentPicture, ...]:
     """Draw the strongest regions of some latents into the folder of an SAE; earlier pictures go.
 

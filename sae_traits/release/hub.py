@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub.hf_api import RepoFile
 
 from sae_traits.errors import CheckpointError, ReleaseError
 from sae_traits.logging import say
@@ -23,7 +26,7 @@ from sae_traits.release.cards import CARD, keep_section, read_card
 from sae_traits.release.facts import RELEASE_FILE
 from sae_traits.release.folder_plan import (
     Fingerprint,
-    PlannedFile,
+    Sizes,
     fingerprints,
     highest_version,
     next_version,
@@ -33,9 +36,6 @@ from sae_traits.release.folder_plan import (
 from sae_traits.release.gallery import PICTURE
 from sae_traits.release.model_card import EVAL_RESULTS_FILE
 from sae_traits.sae.sweep_folder import SAE_FILE, SWEEP_FILE, WEIGHTS, Sweep
-
-if TYPE_CHECKING:
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 RepoType = Literal["model", "dataset"]
 Gating = Literal["auto", "manual"]
@@ -74,11 +74,11 @@ class Repository:
     repo_id: str
     repo_type: RepoType
     url: str
-    which: dict[str, Any] = field(init=False)
-    """The two arguments of every call of the client."""
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "which", {"repo_id": self.repo_id, "repo_type": self.repo_type})
+    @property
+    def which(self) -> dict[str, Any]:
+        """The two arguments of every call of the client."""
+        return {"repo_id": self.repo_id, "repo_type": self.repo_type}
 
     def commit_of(self, revision: str) -> str:
         """The commit that a branch or tag points at."""
@@ -88,8 +88,6 @@ class Repository:
 
     def tree(self, revision: str) -> Tree:
         """Every file at a branch, tag or commit."""
-        from huggingface_hub.hf_api import RepoFile
-
         entries = self.api.list_repo_tree(**self.which, recursive=True, revision=revision)
         return {e.path: e.lfs.sha256 if e.lfs else e.blob_id for e in entries if isinstance(e, RepoFile)}
 
@@ -111,9 +109,6 @@ def open_repository(
     """A repository, created where there is none, with its settings made before anything is in it.
 
     Args:
-        api: client of the Hub.
-        repo_id: `NAME/REPOSITORY`, or only `REPOSITORY` in one's own namespace.
-        repo_type: kind of repository.
         private: create it private; refused where it exists and is public. One that is private stays so.
         gated: readers have to ask for access: granted at once, or by hand. None leaves that as it is.
 
@@ -139,7 +134,7 @@ class Release:
 
     repository: Repository
     folder: Path
-    planned: tuple[PlannedFile, ...]
+    planned: Sizes
     content: dict[str, Fingerprint]
     head: str
     """Commit of main that all this was compared with."""
@@ -176,19 +171,13 @@ class Release:
 
         The branch must still point at the commit that all was compared with, or else the Hub answers 412.
         """
-        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
-
-        operations: list[CommitOperationAdd | CommitOperationDelete] = [
-            CommitOperationDelete(path, is_folder=False) for path in self.deleted
-        ]
-        operations += [
-            CommitOperationAdd(path, self.folder / path)
-            for path, content in self.content.items()
-            if not content.matches(self.held.get(path))
-        ]
+        changed = [path for path, content in self.content.items() if not content.matches(self.held.get(path))]
         done = self.repository.api.create_commit(
             **self.repository.which,
-            operations=operations,
+            operations=[
+                *(CommitOperationDelete(path, is_folder=False) for path in self.deleted),
+                *(CommitOperationAdd(path, self.folder / path) for path in changed),
+            ],
             commit_message=message,
             revision=branch,
             parent_commit=self.head,
@@ -224,9 +213,7 @@ def prepare(repository: Repository, folder: Path, tag: str | None) -> Release:
     branches, tags = repository.branches_and_tags()
     unchanged = not deleted and all(file.matches(held.get(path)) for path, file in content.items())
     tag, tagged = _choose_tag(repository, tags, tag, content if unchanged else None, held)
-    return Release(
-        repository, folder, tuple(planned), content, head, held, tuple(deleted), tuple(branches), tag, tagged
-    )
+    return Release(repository, folder, planned, content, head, held, tuple(deleted), tuple(branches), tag, tagged)
 
 
 def _choose_tag(
@@ -287,7 +274,7 @@ def _upload(release: Release, message: str) -> str:
         repository.api.delete_branch(**repository.which, branch=branch)
     say(
         f"{repository.repo_id}: uploading what differs of {len(release.planned)} files, "
-        f"{sum(file.size for file in release.planned):,} bytes, to the branch {branch}"
+        f"{sum(release.planned.values()):,} bytes, to the branch {branch}"
     )
     repository.api.create_branch(**repository.which, branch=branch, revision=release.head)
     return release.commit(f"{message} (to be checked)", branch)
@@ -302,9 +289,8 @@ def _former_sweep(repository: Repository, revision: str) -> frozenset[str]:
     return frozenset(sae.folder for sae in sweep.saes)
 
 
-def _replaced(remote: Iterable[str], planned: list[PlannedFile], swept: frozenset[str]) -> list[str]:
-    """Remote files that an earlier release must have written and that are no longer there."""
-    paths = {file.path for file in planned}
+def _replaced(remote: Iterable[str], paths: Collection[str], swept: frozenset[str]) -> list[str]:
+    """Remote files that an earlier release must have written and that are not among the planned `paths`."""
     ours = {_top_and_suffix(path) for path in paths if "/" in path}
     # A single file of weights and shards of them cannot both be there.
     weights_at_root = any(WEIGHTS.fullmatch(path) for path in paths)

@@ -6,6 +6,15 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from datasets.exceptions import DatasetsError
+from huggingface_hub import get_token
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,  # pyright: ignore[reportPrivateImportUsage]  # of httpx or httpx2, as huggingface_hub is 1 or 2
+    OfflineModeIsEnabled,
+)
+
 from sae_traits.errors import ReleaseError
 
 AGAIN = "run the same command again, it goes on where it stopped"
@@ -14,13 +23,6 @@ AGAIN = "run the same command again, it goes on where it stopped"
 @contextmanager
 def errors_in_one_line(repo_id: str, endpoint: str, token: str | None = None) -> Iterator[None]:
     """Turn what the Hub's clients raise into a ReleaseError."""
-    from datasets.exceptions import DatasetsError
-    from huggingface_hub import get_token
-    from huggingface_hub.errors import (
-        HFValidationError,
-        HTTPError,  # pyright: ignore[reportPrivateImportUsage]  # of httpx or httpx2, as huggingface_hub is 1 or 2
-    )
-
     try:
         yield
     except HFValidationError as error:
@@ -39,8 +41,6 @@ def _without_token(text: str, token: str | None) -> str:
 
 
 def _explain(error: BaseException, repo_id: str, endpoint: str) -> str:
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled  # pyright: ignore[reportPrivateImportUsage]
-
     reason = " ".join(str(error).split())
     if isinstance(error, OfflineModeIsEnabled):
         return f"cannot publish {repo_id} offline; unset HF_HUB_OFFLINE and {AGAIN}"

@@ -10,29 +10,21 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, cast
+from typing import cast
+
+import pyarrow as pa
+from datasets import IterableDataset, get_dataset_config_names, load_dataset
 
 from sae_traits.errors import CheckpointError, ReleaseError
 from sae_traits.sae.model import SAE
 from sae_traits.sae.sweep_folder import read_sweep
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-    from datasets import IterableDataset
 
 ROWS = 100
 """Rows that are compared at a time."""
 
 
 def load_back_dataset(folder: Path, repo_id: str, revision: str) -> None:
-    """Stream every config and split, and compare columns, types and each row with the folder's.
-
-    Raises:
-        ReleaseError: something differs.
-        DatasetsError, OSError, ValueError: it does not load.
-    """
-    from datasets import get_dataset_config_names, load_dataset
-
+    """Stream every config and split, and compare columns, types and each row with the folder's."""
     configs = get_dataset_config_names(str(folder))
     _same(get_dataset_config_names(repo_id, revision=revision), configs, repo_id, "its configs")
     with TemporaryDirectory(prefix="sae-traits-load-back-") as cache:
@@ -54,11 +46,7 @@ def _rows(split: IterableDataset) -> Iterator[str]:
 
 
 def load_back_saes(folder: Path, repo_id: str, revision: str) -> None:
-    """Load the SAE at the root, and those of a sweep, and compare configuration and every weight with the folder's.
-
-    Raises:
-        ReleaseError: something differs, or does not load.
-    """
+    """Load the SAE at the root, and those of a sweep, and compare configuration and every weight with the folder's."""
     sweep = read_sweep(folder)
     for subfolder in ["", *(sae.folder for sae in sweep.saes)] if sweep else [""]:
         what = f"the SAE in {subfolder!r}" if subfolder else "the SAE"

@@ -8,14 +8,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
+
+import datasets
+import pyarrow as pa
+from datasets import Dataset, DatasetDict, get_dataset_config_names, load_dataset
+from datasets.exceptions import DatasetsError
+from huggingface_hub import DatasetCard, snapshot_download
+from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage]  # of httpx or httpx2
+from PIL import Image
 
 from sae_traits.errors import ReleaseError, one_line
 from sae_traits.release.cards import CARD
 from sae_traits.release.tables import ConfigName, Row
-
-if TYPE_CHECKING:
-    from datasets import Dataset, DatasetDict
 
 
 @overload
@@ -46,8 +51,6 @@ def load_traits(
     Raises:
         ReleaseError: there is no such dataset, config or split, or it cannot be reached.
     """
-    from datasets import load_dataset
-
     folder = local_dataset(str(path_or_id), revision)
     with _errors_in_one_line(str(path_or_id)):
         if folder is None:
@@ -72,23 +75,15 @@ def local_dataset(name: str, revision: str | None) -> Path | None:
 
 
 def dataset_folder(name: str, revision: str | None) -> Path:
-    """The folder of a dataset or of the run that made it, or the files of one on the Hub, fetched into its cache.
-
-    Raises:
-        ReleaseError: it cannot be had.
-    """
+    """The folder of a dataset or of the run that made it, or the files of one on the Hub, fetched into its cache."""
     if (folder := local_dataset(name, revision)) is not None:
         return folder
-    from huggingface_hub import snapshot_download
-
     with _errors_in_one_line(name):
         return Path(snapshot_download(name, repo_type="dataset", revision=revision))
 
 
 def _data_files(folder: Path, config: ConfigName) -> dict[str, list[str]]:
     """Split -> patterns of the files of a config, as the card says."""
-    from huggingface_hub import DatasetCard
-
     card = DatasetCard.load(folder / CARD).data.to_dict() if (folder / CARD).is_file() else {}
     for entry in card.get("configs", []):
         if entry["config_name"] == config:
@@ -111,8 +106,6 @@ class Released:
         Raises:
             ReleaseError: there is none, or it is not one of sae-traits.
         """
-        from datasets import get_dataset_config_names
-
         source = str(local_dataset(source, revision) or source)
         with _errors_in_one_line(source):
             names = get_dataset_config_names(source, revision=revision)
@@ -129,14 +122,12 @@ class Released:
 
     def rows(self, config: ConfigName, split: str, *, images: bool) -> Iterator[Row]:
         """The rows of a split in order; an image is None, or its encoded bytes under `image["bytes"]`."""
-        from datasets import Image
-
         rows = self._load(config)[split]
         columns = list(rows.features or {})
         if "image" in columns and not images:
             rows = rows.select_columns([name for name in columns if name != "image"])
         elif "image" in columns:
-            rows = rows.cast_column("image", Image(decode=False))
+            rows = rows.cast_column("image", datasets.Image(decode=False))
         with _errors_in_one_line(self.source):
             yield from rows
 
@@ -146,8 +137,6 @@ class Released:
             yield from self.rows(config, split, images=False)
 
     def _load(self, config: ConfigName) -> Any:
-        from datasets import load_dataset
-
         with _errors_in_one_line(self.source):
             return load_dataset(self.source, config, revision=self.revision, streaming=True)
 
@@ -157,8 +146,6 @@ class Released:
         Raises:
             ReleaseError: the dataset names its images instead of holding them.
         """
-        from PIL import Image
-
         if not row.get("image"):
             raise ReleaseError(
                 f"{self.source} names its images instead of holding them; fetch them with `sae-traits rehydrate` first"
@@ -177,10 +164,6 @@ def web_address(row: Row) -> str | None:
 @contextmanager
 def _errors_in_one_line(source: str) -> Iterator[None]:
     """Turn what the clients of the Hub and of Parquet raise into a ReleaseError that says what to do."""
-    import pyarrow as pa
-    from datasets.exceptions import DatasetsError
-    from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage]  # of httpx or httpx2
-
     try:
         yield
     except (HTTPError, OSError, ValueError, RuntimeError, DatasetsError, pa.ArrowException) as error:

@@ -11,9 +11,10 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
+from huggingface_hub import EvalResult, EvalResultEntry, ModelCardData, eval_result_entries_to_yaml
 
 from sae_traits import __version__
 from sae_traits.errors import ReleaseError
@@ -26,9 +27,6 @@ from sae_traits.release.model_record import is_number, measures, sweep_table, tr
 from sae_traits.rendering import lines, one_line
 from sae_traits.sae.sweep_folder import read_sweep
 from sae_traits.schema import SPLITS
-
-if TYPE_CHECKING:
-    from huggingface_hub import EvalResult, ModelCardData
 
 EVAL_RESULTS_FILE = ".eval_results/sae-traits.yaml"
 NOTHING_MORE = ModelFacts()
@@ -46,11 +44,7 @@ _DIGITS = 6
 
 
 def write_model_card(
-    sae_folder: Path,
-    config: Mapping[str, Any],
-    *,
-    repo_id: str | None,
-    facts: ModelFacts = NOTHING_MORE,
+    sae_folder: Path, config: Mapping[str, Any], *, repo_id: str | None, facts: ModelFacts = NOTHING_MORE
 ) -> None:
     """Write README.md and its figures into the folder of an SAE, or of a sweep with the recommended one at its root.
 
@@ -94,8 +88,6 @@ def write_model_card(
 def _front_matter(
     backbone: Mapping[str, Any] | None, facts: ModelFacts, name: str, scores: list[EvalResult]
 ) -> ModelCardData:
-    from huggingface_hub import ModelCardData
-
     run = facts.provenance
     source = hub_dataset(run.source) if run else None
     is_on_hub = backbone and _HUB_ID.fullmatch(backbone["backbone"]) and _COMMIT.fullmatch(backbone["revision"])
@@ -113,8 +105,6 @@ def _front_matter(
 
 def _scores(metrics: Mapping[str, Any], facts: ModelFacts, collection: str) -> dict[str, EvalResult]:
     """Id among all scores of a dataset -> what is a number; a record of another program may hold anything."""
-    from huggingface_hub import EvalResult
-
     scores: dict[str, EvalResult] = {}
 
     def add(task_id: str, task: str, metric: str, name: str, value: Any, split: Any) -> None:
@@ -141,8 +131,6 @@ def _scores(metrics: Mapping[str, Any], facts: ModelFacts, collection: str) -> d
 
 def _write_eval_results(folder: Path, dataset_id: str | None, scores: Mapping[str, EvalResult]) -> None:
     """Write the scores of a dataset that is on the Hub, or take an earlier file away where there are none."""
-    from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
-
     file = folder / EVAL_RESULTS_FILE
     if dataset_id is None or not scores:
         file.unlink(missing_ok=True)

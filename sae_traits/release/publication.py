@@ -8,7 +8,10 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
+
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 
 from sae_traits.config.tree import public_name
 from sae_traits.errors import ConfigError
@@ -20,10 +23,6 @@ from sae_traits.sae.formats.files import read_settings
 from sae_traits.sae.model import CONFIG_FILE, SAEConfig
 from sae_traits.sae.sweep_folder import SWEEP_FILE, read_sweep
 from sae_traits.schema import BackboneInfo, Collection
-
-if TYPE_CHECKING:
-    from huggingface_hub import HfApi
-
 
 _CACHED_MODEL = re.compile(r"/models--([^/]+?)--([^/]+)/snapshots/([0-9a-f]{40})/*$")
 
@@ -43,9 +42,6 @@ class Terms:
     """Title of a collection of the SAE's namespace, which is made where there is none."""
 
     def __post_init__(self) -> None:
-        from huggingface_hub.errors import HFValidationError
-        from huggingface_hub.utils import validate_repo_id
-
         # What the Hub would refuse as a name, so that a dry run says it, too.
         for option, repo_id in (("--model-repo", self.model_repo), ("--dataset-repo", self.dataset_repo)):
             try:
@@ -89,27 +85,24 @@ def publish_release(model_folder: Path, write_dataset: Callable[[str], Path], te
         ReleaseError: a folder, a repository or the tag cannot be used, what was uploaded is not what came back, or the
             Hub refuses or cannot be reached.
     """
-    from huggingface_hub import HfApi
-
     plan_folder(model_folder)
     api = HfApi(library_name="sae-traits")
-    settings = {"private": terms.private, "gated": terms.gated}
     with errors_in_one_line(terms.model_repo, api.endpoint):
-        model_repository = open_repository(api, terms.model_repo, "model", **settings)
+        model_repo = open_repository(api, terms.model_repo, "model", private=terms.private, gated=terms.gated)
     with errors_in_one_line(terms.dataset_repo, api.endpoint):
-        dataset_repository = open_repository(api, terms.dataset_repo, "dataset", **settings)
-        _, dataset_tags = dataset_repository.branches_and_tags()
+        dataset_repo = open_repository(api, terms.dataset_repo, "dataset", private=terms.private, gated=terms.gated)
+        _, dataset_tags = dataset_repo.branches_and_tags()
     with errors_in_one_line(terms.model_repo, api.endpoint):
-        model_release = prepare(model_repository, model_folder, terms.tag)
+        model_release = prepare(model_repo, model_folder, terms.tag)
 
     def prepare_dataset(model_revision: str) -> Release:
-        folder = write_dataset(f"{model_repository.repo_id}@{model_revision}")
+        folder = write_dataset(f"{model_repo.repo_id}@{model_revision}")
         with errors_in_one_line(terms.dataset_repo, api.endpoint):
-            return prepare(dataset_repository, folder, terms.tag)
+            return prepare(dataset_repo, folder, terms.tag)
 
     # A taken tag is to be found before anything changes. The dataset names the SAE's commit, so it changes with it.
     if model_release.changed and terms.tag in dataset_tags:
-        raise tag_taken(dataset_repository, terms.tag)
+        raise tag_taken(dataset_repo, terms.tag)
     dataset_release = None if model_release.changed else prepare_dataset(model_release.tagged or model_release.head)
     with errors_in_one_line(terms.model_repo, api.endpoint):
         model = carry_out(model_release, message="Publish an SAE with sae-traits", load_back=load_back_saes)
@@ -141,11 +134,7 @@ def _collect(api: HfApi, title: str, model: Published, dataset: Published, *, pr
 
 
 def plan_lines(terms: Terms, model_folder: Path, dataset_folder: Path) -> list[str]:
-    """What `publish_release` would make public; talks to no one.
-
-    Raises:
-        ReleaseError: a folder holds what should not leave this machine.
-    """
+    """What `publish_release` would make public; talks to no one."""
     lines = []
     for kind, repo_id, folder in (
         ("model", terms.model_repo, model_folder),
@@ -153,9 +142,8 @@ def plan_lines(terms: Terms, model_folder: Path, dataset_folder: Path) -> list[s
     ):
         files = plan_folder(folder)
         refuse_secrets(folder, files)
-        total = sum(file.size for file in files)
-        lines.append(f"{kind} {repo_id}: {len(files)} files, {total:,} bytes (nothing was uploaded)")
-        lines += [f"  {file.size:>14,}  {file.path}" for file in files]
+        lines.append(f"{kind} {repo_id}: {len(files)} files, {sum(files.values()):,} bytes (nothing was uploaded)")
+        lines += [f"  {size:>14,}  {path}" for path, size in files.items()]
     access = [*(["private"] if terms.private else []), *([f"gated ({terms.gated})"] if terms.gated else [])]
     return [
         *lines,

@@ -107,30 +107,27 @@ def rehydrate(
         raise ConfigError(f"connections must lie between 1 and 64, not {connections}")
     if folder.resolve() == dataset.resolve():
         raise ReleaseError(f"{folder} is the dataset itself; name another folder for the one with images")
-    if not (dataset / RELEASE_FILE).is_file():
-        raise ReleaseError(
-            f"{dataset} has no {RELEASE_FILE}, so it was not released with --images reference: either its rows hold "
-            "the images already, or it is no dataset of sae-traits"
-        )
-    facts = DatasetFacts.load(dataset / RELEASE_FILE)
+    facts = _facts_of(dataset)
     sources = list(_rows_of(dataset, "images", columns=_SOURCE))
     kept = _beside(folder, PHOTOGRAPHS)
+    photograph_of = (
+        _found_in(photographs, sources)
+        if photographs
+        else _fetched(sources, kept, connections, allow_private_addresses)
+    )
     try:
-        found = list(
-            _found_in(photographs, sources)
-            if photographs
-            else _fetched(sources, kept, connections, allow_private_addresses)
-        )
+        found = list(photograph_of)
     except OSError as error:
         raise ReleaseError(
             f"cannot use {error.filename or kept}: {error.strerror or error}; mend that, and run again"
         ) from error
-    images = {row["image_id"]: path for row, path in zip(sources, found, strict=True) if isinstance(path, Path)}
-    missing = tuple(
-        Missing(row["image_id"], row["source_id"], row["source_url"], reason)
-        for row, reason in zip(sources, found, strict=True)
-        if isinstance(reason, str)
-    )
+    images: dict[str, Path] = {}
+    missing: list[Missing] = []
+    for row, answer in zip(sources, found, strict=True):
+        if isinstance(answer, Path):
+            images[row["image_id"]] = answer
+        else:
+            missing.append(Missing(row["image_id"], row["source_id"], row["source_url"], answer))
     summary = None
     if images:
         found_rows = ((rows, images[name]) for rows in _images(dataset) if (name := rows.record["image_id"]) in images)
@@ -142,7 +139,16 @@ def rehydrate(
         write_csv(report, [field.name for field in fields(Missing)], (asdict(m).values() for m in missing))
     else:
         report.unlink(missing_ok=True)
-    return Rehydrated(folder, summary, missing, len(sources))
+    return Rehydrated(folder, summary, tuple(missing), len(sources))
+
+
+def _facts_of(dataset: Path) -> DatasetFacts:
+    if not (dataset / RELEASE_FILE).is_file():
+        raise ReleaseError(
+            f"{dataset} has no {RELEASE_FILE}, so it was not released with --images reference: either its rows hold "
+            "the images already, or it is no dataset of sae-traits"
+        )
+    return DatasetFacts.load(dataset / RELEASE_FILE)
 
 
 def _shards(dataset: Path, config: ConfigName) -> Iterator[tuple[Split, str, pq.ParquetFile]]:

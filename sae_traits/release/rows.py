@@ -91,11 +91,9 @@ class SourceImage:
     """A photograph: its file, read once, and its pixels, decoded only where no picture of it has been made yet.
 
     Args:
-        path: of the file.
         sha256: that the file must have.
         size: width and height of the upright image in pixels.
         name: of the images made of it, without a suffix.
-        cache: pictures that have been made; None makes them all.
 
     Raises:
         ReleaseError: the file is missing, or is not the one that the features were made of.

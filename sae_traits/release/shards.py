@@ -114,10 +114,7 @@ class ShardWriter:
             self._sink = self._path.open("xb")  # a segment that came before would be overwritten
             # Rows of one image repeat its image. A dictionary that holds a whole row group stores each image once.
             self._writer = pq.ParquetWriter(
-                self._sink,
-                self._schema,
-                dictionary_pagesize_limit=2 * BYTES_PER_GROUP,
-                write_page_index=True,
+                self._sink, self._schema, dictionary_pagesize_limit=2 * BYTES_PER_GROUP, write_page_index=True
             )
         self._writer.write_table(table, row_group_size=len(table))
         self.n_bytes += table.nbytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Mapping
@@ -11,37 +12,38 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+
 from sae_traits.config import AdoptedSAE, FeaturesConfig, ReleasedLatents, RunConfig, SAERegions
-from sae_traits.config.command_line import command_of
 from sae_traits.config.layers import read_config, to_yaml
+from sae_traits.config.regions import Regions
 from sae_traits.config.tree import build, with_absolute_paths
+from sae_traits.describers import Describer, make_describer
 from sae_traits.errors import CollectionError, ConfigError, StoreError
+from sae_traits.evaluation.results import Results, read_results
+from sae_traits.evaluation.tasks.base import EvaluationTask
+from sae_traits.features.backbone import Backbone, load_backbone
+from sae_traits.features.source import FeatureSource, open_features
+from sae_traits.images.decode import open_image
+from sae_traits.images.pictures import PictureCache
 from sae_traits.io import write_text
+from sae_traits.models.clip.model import CLIP, load_clip
+from sae_traits.release.facts import Calls, calls_of
 from sae_traits.runs.folder import RunFolder
 from sae_traits.runs.lock import writing
 from sae_traits.runs.record import Steps
+from sae_traits.sae.extractor import check_features, load_extractor
+from sae_traits.sae.model import SAE
 from sae_traits.schema import Collection, ImageRecord
+from sae_traits.traits.asking import Pictures
+from sae_traits.traits.encode import Codes
+from sae_traits.traits.faithfulness import Faithfulness
+from sae_traits.traits.ledger import Ledger
+from sae_traits.traits.plan import Plan, plan_regions
+from sae_traits.traits.released_latents import DatasetLatents, read_released_latents
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-    from PIL import Image
-
-    from sae_traits.config.regions import Regions
-    from sae_traits.describers import Describer
-    from sae_traits.evaluation.results import Results
-    from sae_traits.evaluation.tasks.base import EvaluationTask
-    from sae_traits.features.backbone import Backbone
-    from sae_traits.features.source import FeatureSource
-    from sae_traits.images.pictures import PictureCache
-    from sae_traits.models.clip.model import CLIP
-    from sae_traits.release.facts import Calls
-    from sae_traits.sae.model import SAE
-    from sae_traits.traits.asking import Pictures
-    from sae_traits.traits.encode import Codes
-    from sae_traits.traits.faithfulness import Faithfulness
-    from sae_traits.traits.ledger import Ledger
-    from sae_traits.traits.plan import Plan
-    from sae_traits.traits.released_latents import DatasetLatents
 
 
 @dataclass(frozen=True)
@@ -109,18 +111,9 @@ class Context:
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             write_text(path, text)
 
-    @property
-    def command(self) -> str:
-        """The command that makes this run: options that differ from their defaults, and files by name, not by path."""
-        return command_of(self.config)
-
     @cached_property
     def accelerator(self) -> Accelerator:
-        """The processes and devices of this command.
-
-        Raises:
-            ConfigError: several processes were launched that do not know of each other, or a tracker is not installed.
-        """
+        """The processes and devices of this command."""
         from sae_traits.sae.collection_training import make_accelerator
 
         return make_accelerator(getattr(self.config.train, "tracker", None), self.folder.training_logs)
@@ -189,8 +182,6 @@ class Context:
     @cached_property
     def adopted_sae(self) -> SAE | None:
         """The SAE of --sae; None where one is trained."""
-        from sae_traits.sae.model import SAE
-
         train = self.config.train
         if not isinstance(train, AdoptedSAE):
             return None
@@ -198,15 +189,7 @@ class Context:
 
     @cached_property
     def backbone(self) -> Backbone:
-        """The configured backbone; with --sae and nothing said about features, the one that the SAE was trained on.
-
-        Raises:
-            BackboneError: it cannot be had.
-            CheckpointError: the SAE was trained on other features.
-        """
-        from sae_traits.features.backbone import load_backbone
-        from sae_traits.sae.extractor import check_features, load_extractor
-
+        """The configured backbone; with --sae and nothing said about features, the one that the SAE was trained on."""
         config, sae, default = self.config.features, self.adopted_sae, FeaturesConfig()
         said_nothing = (config.backbone, config.framing) == (default.backbone, default.framing)
         if sae is not None and sae.config.backbone is not None and said_nothing:
@@ -219,30 +202,24 @@ class Context:
     @cached_property
     def features(self) -> FeatureSource:
         """The patch features: what was extracted, or, with `stream`, the images and the backbone."""
-        from sae_traits.features.source import open_features
-
         return open_features(self.collection, self.folder.activations, lambda: self.backbone, self.config.features)
 
     @cached_property
     def sae(self) -> SAE:
         """The SAE of the run."""
-        from sae_traits.sae.model import SAE
-
         return SAE.from_pretrained(self.folder.sae)
 
     @property
     def dictionary_folder(self) -> Path | None:
         """Where the dictionary lies whose latents pick the regions: the SAE or a baseline; None where none does."""
         regions = self.config.regions
-        if not regions.has_latents:
-            return None
-        return self.folder.sae if isinstance(regions, SAERegions) else self.folder.baseline(regions.kind)
+        if isinstance(regions, SAERegions):
+            return self.folder.sae
+        return self.folder.baseline(regions.kind) if regions.has_latents else None
 
     @cached_property
     def dictionary(self) -> SAE | None:
         """The SAE, or the baseline in its place; None for regions without latents."""
-        from sae_traits.sae.model import SAE
-
         folder = self.dictionary_folder
         if folder is None:
             return None
@@ -260,13 +237,7 @@ class Context:
 
     @cached_property
     def released_latents(self) -> DatasetLatents | None:
-        """The latents of the dataset of --latents, if there is one.
-
-        Raises:
-            StoreError: they cannot be read.
-        """
-        from sae_traits.traits.released_latents import read_released_latents
-
+        """The latents of the dataset of --latents, if there is one."""
         contrast = getattr(self.config.regions, "contrast", None)
         if not isinstance(contrast, ReleasedLatents):
             return None
@@ -274,29 +245,21 @@ class Context:
 
     def hash_of_published_sae(self, repository: str, revision: str) -> str:
         """Hash of the weights of an SAE on the Hub."""
-        from sae_traits.sae.model import SAE
-
         return SAE.from_pretrained(repository, revision=revision).weights_hash()
 
     @cached_property
     def describer(self) -> Describer:
         """Who describes the regions."""
-        from sae_traits.describers import make_describer
-
         return make_describer(self.config.describer)
 
     @cached_property
     def plan(self) -> Plan:
         """Which regions are described, from what the step `encode` made."""
-        from sae_traits.traits.encode import Codes
-
         regions = self.config.regions
         return self.plan_of(regions, self.collection, Codes.open(self.folder.codes) if regions.has_latents else None)
 
     def plan_of(self, regions: Regions, collection: Collection, codes: Codes | None) -> Plan:
         """Which regions of another kind, or of the images with other labels, would be described."""
-        from sae_traits.traits.plan import plan_regions
-
         return plan_regions(
             regions,
             collection,
@@ -308,8 +271,6 @@ class Context:
 
     def open_ledger(self) -> Ledger:
         """The ledger of the describer's calls; close it after use."""
-        from sae_traits.traits.ledger import Ledger
-
         return Ledger(self.folder.ledger(self.config.regions.kind))
 
     @property
@@ -321,51 +282,27 @@ class Context:
     @property
     def calls(self) -> Calls:
         """What the describer's calls took, of this describer; earlier settings of the same run are among them."""
-        from sae_traits.release.facts import calls_of
-
-        config = self.config.describer
-        return calls_of(
-            self.folder.ledger(self.config.regions.kind),
-            self.describer,
-            prompt_price=getattr(config, "prompt_price", 0.0),
-            answer_price=getattr(config, "answer_price", 0.0),
-        )
+        return calls_of(self.folder.ledger(self.config.regions.kind), self.describer, self.config.describer)
 
     @cached_property
     def pictures(self) -> PictureCache:
         """Small pictures of the photographs."""
-        from sae_traits.images.pictures import PictureCache
-
         return PictureCache(self.folder.pictures)
 
     @property
     def pictures_of_dataset(self) -> Pictures | None:
         """The pictures that the dataset will hold, to be made while photographs are open; None where it holds none."""
-        from sae_traits.traits.asking import Pictures
-
         release = self.config.release
         return Pictures(self.pictures, release.longest_side) if release.images == "embed" else None
 
     def open_picture(self, record: ImageRecord) -> Image.Image:
-        """A picture of an image to draw on: the one that the dataset holds, or else the photograph itself.
-
-        Raises:
-            ImageError: the photograph cannot be read.
-        """
-        import io
-
-        from PIL import Image
-
-        from sae_traits.images.decode import open_image
-
+        """A picture of an image to draw on: the one that the dataset holds, or else the photograph itself."""
         picture = self.pictures.get(record.sha256, self.config.release.longest_side)
         return open_image(self.collection.path(record)) if picture is None else Image.open(io.BytesIO(picture))
 
     @property
     def faithfulness(self) -> Faithfulness | None:
         """The scores of the faithfulness controls, if there are any of the present annotation."""
-        from sae_traits.traits.faithfulness import Faithfulness
-
         if not self.folder.faithfulness.is_file():
             return None
         values = json.loads(self.folder.faithfulness.read_text(encoding="utf-8"))
@@ -374,15 +311,8 @@ class Context:
 
     @cached_property
     def clip(self) -> CLIP | None:
-        """The CLIP model that is evaluated, if one is configured.
-
-        Raises:
-            BackboneError: it cannot be loaded.
-        """
-        from sae_traits.models.clip.model import load_clip
-
-        config = self.config.zero_shot
-        if config is None:
+        """The CLIP model that is evaluated, if one is configured."""
+        if (config := self.config.zero_shot) is None:
             return None
         device = self.config.features.device
         return load_clip(config.clip, revision=config.revision, framing=config.framing, device=device)
@@ -390,6 +320,4 @@ class Context:
     @property
     def results(self) -> Results | None:
         """What was evaluated of the traits as they are now; None where there was nothing."""
-        from sae_traits.evaluation.results import read_results
-
         return read_results(self.folder.results) if self.steps.is_current("evaluate") else None

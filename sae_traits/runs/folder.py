@@ -2,65 +2,55 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 
-@dataclass(frozen=True)
 class RunFolder:
     """A folder with everything that one run makes."""
 
-    path: Path
-
-    @property
-    def config(self) -> Path:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
         """The resolved configuration."""
-        return self.path / "config.yaml"
-
-    @property
-    def steps(self) -> Path:
+        self.steps = path / "steps.json"
         """Which steps are finished, with what they counted and the hashes of what they wrote."""
-        return self.path / "steps.json"
-
-    @property
-    def images(self) -> Path:
+        self.images = path / "images.parquet"
         """One row per image, without pixels."""
-        return self.path / "images.parquet"
-
-    @property
-    def problems(self) -> Path:
+        self.problems = path / "problems.csv"
         """What of the collection could not be used, and why."""
-        return self.path / "problems.csv"
-
-    @property
-    def activations(self) -> Path:
+        self.activations = path / "activations"
         """Patch features."""
-        return self.path / "activations"
-
-    @property
-    def sae(self) -> Path:
+        self.sae = path / "sae"
         """The SAE, as from_pretrained reads it."""
-        return self.path / "sae"
-
-    @property
-    def checkpoint(self) -> Path:
+        self.checkpoint = path / "training.checkpoint"
         """Where a training in progress is kept."""
-        return self.path / "training.checkpoint"
-
-    @property
-    def training_logs(self) -> Path:
+        self.training_logs = path / "logs"
         """What a tracker writes."""
-        return self.path / "logs"
-
-    @property
-    def codes(self) -> Path:
+        self.codes = path / "codes"
         """Sparse codes."""
-        return self.path / "codes"
-
-    @property
-    def background(self) -> Path:
+        self.background = path / "background.safetensors"
         """What tells background from organism, where that was learnt."""
-        return self.path / "background.safetensors"
+        self.class_maps = self.baseline("gradcam") / "maps.parquet"
+        """Grad-CAM's map of every image."""
+        self.traits = path / "traits" / "traits.parquet"
+        self.chosen_latents = path / "traits" / "latents.parquet"
+        """The latents that the traits use."""
+        self.pictures = path / "traits" / "pictures.sqlite"
+        """Small pictures of the photographs, made while these were open."""
+        self.faithfulness = path / "traits" / "faithfulness.json"
+        """What the faithfulness controls found, and of which annotation."""
+        self.dataset = path / "dataset"
+        """The dataset, as load_dataset reads it."""
+        self.evaluation = path / "evaluation"
+        """The report and its figures."""
+        self.results = self.evaluation / "results.json"
+        """What was evaluated."""
+        self.parts = self.evaluation / "parts.json"
+        """Part evidence, and of which codes and files."""
+        self.embeddings = path / "embeddings"
+        """Embeddings of the images by CLIP models."""
+        self.latent_pages = path / "latents"
+        """What latents stand for."""
 
     def baseline(self, kind: str) -> Path:
         """A dictionary to compare the SAE with."""
@@ -70,70 +60,10 @@ class RunFolder:
         """Sparse codes of a dictionary that the SAE is compared with."""
         return self.path / "baselines" / "codes" / kind
 
-    @property
-    def class_maps(self) -> Path:
-        """Grad-CAM's map of every image."""
-        return self.path / "baselines" / "gradcam" / "maps.parquet"
-
-    def ledger(self, region_source: str) -> Path:
+    def ledger(self, region_source: str, name: str = "ledger") -> Path:
         """Every describer call; those about a baseline's regions are in a ledger of their own."""
-        return self._traits / ("ledger.sqlite" if region_source == "sae" else f"ledger-{region_source}.sqlite")
+        return self.path / "traits" / (f"{name}.sqlite" if region_source == "sae" else f"{name}-{region_source}.sqlite")
 
     def faithfulness_ledger(self, region_source: str) -> Path:
         """Every call of the faithfulness controls; they are not the run's own."""
-        name = "faithfulness.sqlite" if region_source == "sae" else f"faithfulness-{region_source}.sqlite"
-        return self._traits / name
-
-    @property
-    def faithfulness(self) -> Path:
-        """What the faithfulness controls found, and of which annotation."""
-        return self._traits / "faithfulness.json"
-
-    @property
-    def traits(self) -> Path:
-        """The traits."""
-        return self._traits / "traits.parquet"
-
-    @property
-    def chosen_latents(self) -> Path:
-        """The latents that the traits use."""
-        return self._traits / "latents.parquet"
-
-    @property
-    def pictures(self) -> Path:
-        """Small pictures of the photographs, made while these were open."""
-        return self._traits / "pictures.sqlite"
-
-    @property
-    def dataset(self) -> Path:
-        """The dataset, as load_dataset reads it."""
-        return self.path / "dataset"
-
-    @property
-    def evaluation(self) -> Path:
-        """The report and its figures."""
-        return self.path / "evaluation"
-
-    @property
-    def results(self) -> Path:
-        """What was evaluated."""
-        return self.evaluation / "results.json"
-
-    @property
-    def parts(self) -> Path:
-        """Part evidence, and of which codes and files."""
-        return self.evaluation / "parts.json"
-
-    @property
-    def embeddings(self) -> Path:
-        """Embeddings of the images by CLIP models."""
-        return self.path / "embeddings"
-
-    @property
-    def latent_pages(self) -> Path:
-        """What latents stand for."""
-        return self.path / "latents"
-
-    @property
-    def _traits(self) -> Path:
-        return self.path / "traits"
+        return self.ledger(region_source, "faithfulness")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sae_traits.config import PaperContrast, ReleasedLatents, SpecimenContrast
+from sae_traits.config.command_line import command_of
 from sae_traits.config.regions import LatentRegions
 from sae_traits.config.tree import as_dict, with_public_names
 from sae_traits.release.dataset import write_dataset
@@ -30,12 +31,9 @@ _IN_WORDS = {
 
 
 def write_run_dataset(context: Context, folder: Path, *, name: str | None) -> DatasetSummary:
-    """Write the tables of a run's dataset into a folder.
+    """Write the tables of an annotated run's dataset into a folder.
 
-    Args:
-        context: a run whose traits are finished.
-        folder: where to write.
-        name: of the dictionary in the column `sae`, as repository@revision; None where regions have no latents.
+    The column `sae` has the `name` of the dictionary, as repository@revision; None where regions have no latents.
     """
     return write_dataset(
         folder,
@@ -52,15 +50,7 @@ def write_run_dataset(context: Context, folder: Path, *, name: str | None) -> Da
 def write_dataset_card_of(
     context: Context, folder: Path, summary: DatasetSummary, *, name: str | None, repo_id: str | None = None
 ) -> None:
-    """Write the card of a run's dataset into its folder.
-
-    Args:
-        context: a run whose traits are finished.
-        folder: with the tables.
-        summary: what is in the tables.
-        name: as in `write_run_dataset`.
-        repo_id: where it will be published.
-    """
+    """Write the card of a run's dataset into the folder with its tables; `repo_id` is where it will be published."""
     release = context.config.release
     facts = DatasetFacts(
         title=release.title,
@@ -74,13 +64,7 @@ def write_dataset_card_of(
 
 
 def write_model_card_of(context: Context, folder: Path, terms: Terms | None = None) -> None:
-    """Write the card of a run's SAE, with its figures and gallery, into a folder with that SAE.
-
-    Args:
-        context: a run whose traits are finished.
-        folder: RUN/sae, or a copy.
-        terms: where it will be published.
-    """
+    """Write the card of an annotated run's SAE, with its figures and gallery, into RUN/sae or a copy of it."""
     facts = ModelFacts(
         dataset_id=terms.dataset_repo if terms else None,
         dataset_title=context.config.release.title,
@@ -113,7 +97,7 @@ def provenance_of(context: Context, *, is_public: bool) -> Provenance:
         prompt=describer.prompt,
         n_problems=collected["n_problems"],
         n_across_splits=collected["n_near_identical"]["split"],
-        command=context.command,
+        command=command_of(config),
         source=source_of(config.collection.source or "", context.collection),
         calls=context.calls,
         seconds={step: record["seconds"] for step, record in context.steps.records.items() if step != "cards"},

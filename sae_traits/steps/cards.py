@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
+from pydantic import TypeAdapter
+
+from sae_traits.config.command_line import command_of
 from sae_traits.release.cards import CARD
 from sae_traits.release.facts import DatasetSummary
 from sae_traits.runs.context import Context
@@ -13,21 +16,17 @@ from sae_traits.runs.release import write_dataset_card_of, write_model_card_of
 
 
 def cards(context: Context) -> None:
-    """Write RUN/dataset/README.md and RUN/sae/README.md; what a person wrote between the markers stays.
-
-    Raises:
-        ReleaseError: a card cannot be written.
-    """
+    """Write RUN/dataset/README.md and RUN/sae/README.md; what a person wrote between the markers stays."""
     folder, results = context.folder, context.results
 
     def work() -> Counts:
-        summary = DatasetSummary.from_dict(context.steps.counts("dataset"))
+        summary = TypeAdapter(DatasetSummary).validate_python(context.steps.counts("dataset"))
         write_dataset_card_of(context, folder.dataset, summary, name=context.dictionary_name)
         write_model_card_of(context, folder.sae)
         return {}
 
     inputs = {
-        "command": context.command,
+        "command": command_of(context.config),
         "title": context.config.release.title,
         "results": json.loads(results.to_json()) if results else None,
         "calls": asdict(context.calls),

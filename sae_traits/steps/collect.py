@@ -11,12 +11,7 @@ N_PROBLEMS_SHOWN = 5
 
 
 def collect(context: Context) -> None:
-    """Read the collection; what of it cannot be used is written to RUN/problems.csv, with the reason.
-
-    Raises:
-        CollectionError: it cannot be used.
-        ConfigError: masks are to be used, and no image has one.
-    """
+    """Read the collection; what of it cannot be used is written to RUN/problems.csv, with the reason."""
     config, folder = context.config.collection, context.folder
     listing = images.list_source(config)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from sae_traits.config.tree import as_dict
 from sae_traits.runs.context import Context
 from sae_traits.runs.record import Counts
@@ -9,16 +11,11 @@ from sae_traits.runs.release import write_run_dataset
 
 
 def dataset(context: Context) -> None:
-    """Write the dataset folder; its card comes with the step `cards`.
-
-    Raises:
-        CollectionError: an image cannot be read any more, or has changed.
-        StoreError: the folder cannot be written, or holds other files.
-    """
+    """Write the dataset folder; its card comes with the step `cards`."""
     name = context.dictionary_name
 
     def work() -> Counts:
-        return write_run_dataset(context, context.folder.dataset, name=name).to_dict()
+        return asdict(write_run_dataset(context, context.folder.dataset, name=name))
 
     inputs = {
         "release": as_dict(context.config.release),

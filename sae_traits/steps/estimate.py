@@ -91,20 +91,14 @@ class RunEstimate:
 
 
 def estimate_run(context: Context, *, teraflops: float) -> RunEstimate:
-    """Load the backbone, and say what everything after `collect` is going to take.
-
-    Args:
-        context: a run whose collection has been read.
-        teraflops: computing speed that the machine sustains, in 1e12 floating-point operations per second.
-
-    Raises:
-        BackboneError: there is no such model or layer.
-        ConfigError: options do not go together.
-    """
+    """Load the backbone, and say what everything after `collect` takes on a machine of so many TFLOP/s."""
     config, collection, backbone = context.config, context.collection, context.backbone
     extraction = estimate_features(context)
-    training = _training(config.train, collection, backbone.info) if isinstance(config.train, TrainConfig) else None
-    n_latents = config.train.n_latents if isinstance(config.train, TrainConfig) else _adopted_latents(context)
+    if isinstance(config.train, TrainConfig):
+        training, n_latents = _training(config.train, collection, backbone.info), config.train.n_latents
+    else:
+        assert context.adopted_sae is not None
+        training, n_latents = None, context.adopted_sae.config.n_latents
     code_passes = _passes_for_codes(config.regions)
     image_passes = 1.0
     if config.features.stream:
@@ -136,11 +130,7 @@ def estimate_features(context: Context) -> ExtractionEstimate:
 
 
 def estimate_kept_features(context: Context) -> ExtractionEstimate:
-    """How many bytes the step `extract` is going to write.
-
-    Raises:
-        ConfigError: with `stream` it writes none.
-    """
+    """How many bytes the step `extract` is going to write."""
     if context.config.features.stream:
         raise ConfigError(
             "with --stream no features are written, so there is nothing to estimate; leave out one of them"
@@ -160,11 +150,6 @@ def _training(config: TrainConfig, collection: Collection, info: BackboneInfo) -
     return estimate_training(
         expand(replace(config, sweep=None), varied), d_model=info.d_model, n_different_patches=int(counts.sum())
     )
-
-
-def _adopted_latents(context: Context) -> int:
-    assert context.adopted_sae is not None
-    return context.adopted_sae.config.n_latents
 
 
 def _passes_for_codes(regions: Regions) -> int:

@@ -24,12 +24,7 @@ from sae_traits.runs.record import Counts
 
 
 def evaluate(context: Context) -> None:
-    """Run the tasks of an evaluation on the traits, and write RUN/evaluation.
-
-    Raises:
-        BackboneError: the CLIP model cannot be loaded.
-        CollectionError: an image or a mask cannot be read any more.
-    """
+    """Run the tasks of an evaluation on the traits, and write RUN/evaluation."""
     config, folder, faithfulness = context.config, context.folder, context.faithfulness
     part_evidence = stored_part_evidence(context)
     # An SAE is compared with baselines, unless each would run the backbone over all images again.

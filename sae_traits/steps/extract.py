@@ -8,12 +8,7 @@ from sae_traits.runs.record import Counts
 
 
 def extract(context: Context) -> None:
-    """Extract the features; with `stream` none are kept, and the step only makes sure that the backbone can be had.
-
-    Raises:
-        BackboneError: the backbone or its layer cannot be used.
-        CollectionError: an image cannot be read any more, or has changed.
-    """
+    """Extract the features; with `stream` none are kept, and the step only makes sure that the backbone can be had."""
     config, collection, backbone = context.config.features, context.collection, context.backbone
 
     def work() -> Counts:

@@ -15,16 +15,9 @@ MAX_SHOWN = 20
 
 
 def write_latents(context: Context, latents: Sequence[int], n_strongest: int) -> list[Path]:
-    """Write what is known of some latents of an annotated run; the files.
+    """Write what is known of some latents of an annotated run, with so many images of each; the files.
 
-    Args:
-        context: its codes are complete.
-        latents: which; none takes the MAX_SHOWN latents that describe a species with the largest effect.
-        n_strongest: images per latent.
-
-    Raises:
-        StoreError: the run is not annotated.
-        ConfigError: its regions have no latents, or there is no such latent.
+    Where none is named they are the MAX_SHOWN latents that describe a species with the largest effect.
     """
     context.steps.fingerprint("encode")
     if not context.config.regions.has_latents:

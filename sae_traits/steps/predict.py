@@ -20,7 +20,4 @@ def pinned(config: RunConfig) -> dict[str, dict[str, Any]]:
     released = read_released_latents(contrast.latents, revision=contrast.revision)
     given, revision = (train.sae, train.revision) if isinstance(train, AdoptedSAE) else (None, None)
     sae, revision = sae_to_adopt(released, contrast.latents, given, revision)
-    return {
-        "regions": {"contrast": {"revision": released.revision}},
-        "train": {"sae": sae, "revision": revision},
-    }
+    return {"regions": {"contrast": {"revision": released.revision}}, "train": {"sae": sae, "revision": revision}}

@@ -17,16 +17,9 @@ UNKNOWN_COMMIT = "0" * 40
 
 
 def publish(context: Context, terms: Terms, *, dry_run: bool) -> list[str]:
-    """Publish the SAE and the dataset of a run on the Hub; what happened, as lines.
+    """Publish the SAE and the dataset of a finished run on the Hub; what happened, as lines.
 
-    Args:
-        context: a finished run.
-        terms: names of the repositories, and on what conditions.
-        dry_run: only say which files would be public; talks to no one.
-
-    Raises:
-        StoreError: the run is not finished, or its files are not as they were written.
-        ReleaseError: the Hub refuses or cannot be reached, or a tag is taken.
+    A dry run only says which files would be public, and talks to no one.
     """
     folder, regions = context.folder, context.config.regions
     context.steps.fingerprint("cards")
@@ -41,9 +34,8 @@ def publish(context: Context, terms: Terms, *, dry_run: bool) -> list[str]:
                 f"{changed[0]} is missing or not as it was written; run `sae-traits run` on {folder.path} again, which "
                 "makes it anew"
             )
-    for warning in warnings_of(
-        context.collection, context.features.info, embeds_images=context.config.release.images == "embed"
-    ):
+    embeds_images = context.config.release.images == "embed"
+    for warning in warnings_of(context.collection, context.features.info, embeds_images=embeds_images):
         warn(f"warning: {warning}")
     with TemporaryDirectory(prefix="sae-traits-publish-") as temporary:
         model_folder, dataset_folder = Path(temporary, "model"), Path(temporary, "dataset")

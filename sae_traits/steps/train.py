@@ -26,12 +26,7 @@ CARD_FILES = (CARD, "figures", ".eval_results")
 
 
 def train(context: Context) -> None:
-    """Train the SAE of a run, or a sweep, on its training images, or adopt that of --sae.
-
-    Raises:
-        ConfigError: the settings do not go together, or the tracker is not installed.
-        CheckpointError: the SAE of --sae does not fit the features.
-    """
+    """Train the SAE of a run, or a sweep, on its training images, or adopt that of --sae."""
     config = context.config.train
     if isinstance(config, AdoptedSAE):
         _adopt(context)

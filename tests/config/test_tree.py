@@ -169,8 +169,8 @@ def test_every_option_and_every_variant_says_what_it_is():
 
 def all_sections(section):
     yield section
-    for place in branches_of(section).values():
-        for variant in place.variants.values():
+    for variants in branches_of(section).values():
+        for variant in variants.values():
             yield from all_sections(variant)
 
 

@@ -15,11 +15,12 @@ from tiny_models import KINDS, PREPROCESSOR, SIDE, save_model
 
 from sae_traits.config.features import VisionModel
 from sae_traits.errors import BackboneError, ConfigError
-from sae_traits.features.backbone import Backbone, image_features, load_backbone, restore_backbone
+from sae_traits.features.backbone import Backbone, load_backbone, restore_backbone
 from sae_traits.features.estimate import flops_per_image
 from sae_traits.features.gradcam import load_gradcam
 from sae_traits.features.preprocessing import with_image_size
 from sae_traits.geometry import Framing
+from sae_traits.sae.extractor import Extractor
 from sae_traits.schema import BackboneInfo
 
 LAYER = 2
@@ -66,7 +67,7 @@ def test_the_size_is_restored_from_what_was_recorded(folders, kind):
     image = Image.effect_noise((90, 70), 60).convert("RGB")
     restored = restore_backbone(recorded, device="cpu")
     assert restored.info == backbone.info
-    assert torch.equal(image_features(restored, image)[0], image_features(backbone, image)[0])
+    assert torch.equal(Extractor(restored)(image)[0], Extractor(backbone)(image)[0])
 
 
 def test_the_models_own_size_changes_nothing_that_is_recorded(folders):
@@ -94,8 +95,8 @@ def test_a_patch_of_the_larger_grid_sees_the_pixels_it_is_made_of(folders):
         x, y, width, height = backbone.info.grid(plain.size).box(patch)
         marked = plain.copy()
         marked.paste("black", (round(x + 3), round(y + 3), round(x + width - 3), round(y + height - 3)))
-        before, _ = image_features(backbone, plain)
-        after, _ = image_features(backbone, marked)
+        before, _ = Extractor(backbone)(plain)
+        after, _ = Extractor(backbone)(marked)
         assert (after - before).norm(dim=1).argmax() == patch
 
 

@@ -2,6 +2,7 @@
 
 import gc
 import resource
+import sys
 
 import pyarrow as pa
 import pytest
@@ -10,8 +11,9 @@ from sae_traits.release.shards import ROWS_PER_GROUP, ShardWriter
 
 
 @pytest.mark.parametrize("disk", ["with room", "full"])
-@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
-def test_an_abandoned_writer_writes_nothing_more_when_it_is_dropped(tmp_path, disk):
+def test_an_abandoned_writer_writes_nothing_more_when_it_is_dropped(tmp_path, monkeypatch, disk):
+    unraisable = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
     writer = ShardWriter(tmp_path, "train", pa.schema([("a", pa.int32())]))
     for number in range(ROWS_PER_GROUP + 1):
         writer.add({"a": number}, "segment")
@@ -21,7 +23,10 @@ def test_an_abandoned_writer_writes_nothing_more_when_it_is_dropped(tmp_path, di
         if disk == "full":  # no file can grow any more
             resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size, room[1]))
         writer.__exit__(OSError)
+        written = file.read_bytes()
         del writer
         gc.collect()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, room)
+    assert file.read_bytes() == written
+    assert unraisable == []

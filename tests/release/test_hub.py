@@ -13,7 +13,7 @@ from hub.publisher import publish_folder
 from huggingface_hub import CommitOperationAdd, HfApi, snapshot_download
 
 from sae_traits.errors import ReleaseError
-from sae_traits.release.folder_plan import PlannedFile, plan_folder
+from sae_traits.release.folder_plan import plan_folder
 from sae_traits.release.hub import Published
 
 CARD = "---\nlicense: mit\n---\n# Traits\n"
@@ -50,10 +50,10 @@ def paths(hub: Hub, repo_id: str = "museum/traits") -> list[str]:
 
 
 def test_a_plan_lists_every_file_with_its_size(release: Path):
-    assert plan_folder(release) == [
-        PlannedFile("README.md", len(CARD)),
-        PlannedFile("data/train-00000-of-00002.parquet", 1100),
-        PlannedFile("data/train-00001-of-00002.parquet", 1200),
+    assert list(plan_folder(release).items()) == [
+        ("README.md", len(CARD)),
+        ("data/train-00000-of-00002.parquet", 1100),
+        ("data/train-00001-of-00002.parquet", 1200),
     ]
 
 
@@ -70,7 +70,7 @@ def test_hidden_and_temporary_files_are_refused(release: Path, name: str):
 def test_results_that_the_hub_reads_from_a_hidden_folder_are_planned(release: Path):
     (release / ".eval_results").mkdir()
     (release / ".eval_results" / "zero-shot.yaml").write_text("- value: 1\n")
-    assert ".eval_results/zero-shot.yaml" in [file.path for file in plan_folder(release)]
+    assert ".eval_results/zero-shot.yaml" in plan_folder(release)
 
 
 @pytest.mark.parametrize("folder", [False, True])
@@ -94,7 +94,7 @@ def test_a_broken_link_and_a_pipe_are_refused(release: Path):
 
 def test_a_link_inside_the_folder_is_a_file(release: Path):
     (release / "LICENSE").symlink_to("README.md")
-    assert PlannedFile("LICENSE", len(CARD)) in plan_folder(release)
+    assert plan_folder(release)["LICENSE"] == len(CARD)
 
 
 def test_a_missing_and_an_empty_folder_are_refused(tmp_path: Path):
@@ -118,8 +118,8 @@ def test_what_is_published_comes_back(hub: Hub, release: Path, tmp_path: Path):
             token=False,
         )
     )
-    for file in plan_folder(release):
-        assert (loaded / file.path).read_bytes() == (release / file.path).read_bytes()
+    for path in plan_folder(release):
+        assert (loaded / path).read_bytes() == (release / path).read_bytes()
 
 
 def test_a_release_is_one_commit_and_the_same_release_is_none(hub: Hub, release: Path):

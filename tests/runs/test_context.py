@@ -1,6 +1,7 @@
 import pytest
 
 from sae_traits.config import RunConfig
+from sae_traits.config.command_line import command_of
 from sae_traits.config.tree import build
 from sae_traits.errors import CollectionError, ConfigError, StoreError
 from sae_traits.runs.context import Context
@@ -39,12 +40,13 @@ def test_a_run_keeps_absolute_paths_and_can_be_opened_again(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     run = create(tmp_path / "run", "images", features={"backbone": {"layer": 3}})
     assert run.config.collection.source == str(tmp_path / "images")
-    assert Context.open(tmp_path / "run", STEPS) == run
+    again = Context.open(tmp_path / "run", STEPS)
+    assert (again.folder.path, again.config) == (run.folder.path, run.config)
     changed = Context.open(tmp_path / "run", STEPS, {"train": {"architecture": {"k": "4"}}})
     assert (changed.config.train.architecture.k, changed.config.features.backbone.layer) == (4, 3)
-    assert Context.open(tmp_path / "run", STEPS) == run, "nothing is kept before it has worked"
+    assert Context.open(tmp_path / "run", STEPS).config == run.config, "nothing is kept before it has worked"
     changed.save_config()
-    assert Context.open(tmp_path / "run", STEPS) == changed
+    assert Context.open(tmp_path / "run", STEPS).config == changed.config
 
 
 def test_an_unchanged_configuration_is_not_written_again(tmp_path):
@@ -109,4 +111,5 @@ def test_the_command_names_the_source_and_the_options_that_matter(tmp_path):
         "features": {"backbone": {"layer": -2}, "workers": 7},
         "train": {"architecture": {"k": 4}},
     }
-    assert create(tmp_path / "run", "a folder", **options).command == "sae-traits run 'a folder' --layer -2 --k 4"
+    config = create(tmp_path / "run", "a folder", **options).config
+    assert command_of(config) == "sae-traits run 'a folder' --layer -2 --k 4"

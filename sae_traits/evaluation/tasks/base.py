@@ -14,20 +14,12 @@ class EvaluationTask(Protocol):
     its section of report.md. Of a task that is given from outside the report shows the lines.
     """
 
-    @property
-    def name(self) -> str:
-        """Key of its result in results.json."""
-        ...
-
-    @property
-    def heading(self) -> str:
-        """Of its section in the report."""
-        ...
-
-    @property
-    def result(self) -> type:
-        """Dataclass of its results; written as JSON and read back by its fields."""
-        ...
+    name: str
+    """Key of its result in results.json."""
+    heading: str
+    """Of its section in the report."""
+    result: type[Any]
+    """Dataclass of its results; written as JSON and read back by its fields."""
 
     def run(self, evidence: Evidence) -> Any:
         """Answer the question: a `result`, or None where there is nothing to answer it with."""

@@ -16,7 +16,7 @@ from sae_traits.evaluation.text import binomial, name_classes, rank_traits, read
 from sae_traits.evaluation.zero_shot import evaluate_zero_shot
 from sae_traits.evaluation.zero_shot_results import ZeroShotResult
 from sae_traits.logging import warn
-from sae_traits.schema import Collection, Taxon, Trait
+from sae_traits.schema import Collection, Trait
 
 
 class ZeroShot:
@@ -38,12 +38,7 @@ class ZeroShot:
 
         rows = [row for row, record in enumerate(collection.images) if record.split != "train"]
         images = embed_collection(
-            clip,
-            collection,
-            rows,
-            cache=evidence.embeddings,
-            batch_size=evidence.batch_size,
-            workers=evidence.workers,
+            clip, collection, rows, cache=evidence.embeddings, batch_size=evidence.batch_size, workers=evidence.workers
         )
         result = evaluate_collection(clip, images, rows, collection, evidence.traits, config, evidence.seed)
         return replace(result, model=clip.info.to_dict())
@@ -65,9 +60,7 @@ def evaluate_collection(
 ) -> ZeroShotResult:
     """Evaluate images `[n_rows, embed_dim]`, with all species of the collection as classes and the traits of train."""
     records = [collection.images[row] for row in rows]
-    taxa: dict[str, Taxon] = {}
-    for record in collection.images:
-        taxa.setdefault(record.species, record.taxon)
+    taxa = {record.species: record.taxon for record in reversed(collection.images)}  # of its first image
     taxa = dict(sorted(taxa.items()))
     common_names = read_common_names(Path(config.common_names)) if config.common_names else {}
     if unknown := sorted(common_names.keys() - set(map(binomial, taxa))):

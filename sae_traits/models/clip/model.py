@@ -81,14 +81,12 @@ class CLIP:
         device: torch.device,
         *,
         caption_projection: nn.Linear | None = None,
-        caption_logit_scale: Tensor | None = None,
         only_for: str | None = None,
     ) -> None:
         self.info = info
         self.only_for = only_for
         self.prepare = PreparePixels(_whole_image(info))
         self.caption_projection = None if caption_projection is None else caption_projection.to(device)
-        self._caption_logit_scale = caption_logit_scale
         self._model = model.eval().requires_grad_(False).to(device)
         self._tokenizer = tokenizer
         self._device = device
@@ -101,12 +99,8 @@ class CLIP:
     def check_note(self, note: str | None, folder: Path) -> None:
         """Keep a model that knows one kind of images alone from being asked about others.
 
-        Args:
-            note: what the collection says of itself, if it says anything.
-            folder: where it lies.
-
         Raises:
-            ConfigError: the model is not meant for the collection.
+            ConfigError: the model is not meant for the collection in the folder, which says of itself `note`.
         """
         if self.only_for not in (None, note):
             raise ConfigError(
@@ -122,12 +116,6 @@ class CLIP:
         """Token ids as the model sees them, int64 `[n, context_length]`: truncated before the end token, padded."""
         return self._tokenizer.ids(texts)
 
-    def logit_scale(self, head: Head = "taxonomy") -> float:
-        """What the model multiplied cosines by when it was trained (already exponentiated)."""
-        self._check_head(head)
-        caption = self._caption_logit_scale if head == "caption" else None
-        return float((self._model.logit_scale if caption is None else caption).exp())
-
     @torch.no_grad()
     def image_features(self, pixels: Tensor, head: Head = "taxonomy") -> Tensor:
         """Features before normalisation, float32 on the CPU `[n, embed_dim]`, of pixels `[n, 3, height, width]`.
@@ -135,7 +123,11 @@ class CLIP:
         Raises:
             BackboneError: the model has no such head.
         """
-        self._check_head(head)
+        if head not in self.info.heads:
+            raise BackboneError(
+                f"{self.info.model} has no image head {head!r}, only {', '.join(self.info.heads)}; "
+                "of the published models BioCAP alone has one for captions"
+            )
         features = torch.empty(len(pixels), self.info.embed_dim)
         for start in range(0, len(pixels), _IMAGES_AT_ONCE):
             some = slice(start, start + _IMAGES_AT_ONCE)
@@ -152,11 +144,7 @@ class CLIP:
         return features
 
     def embed_images(self, pixels: Tensor, head: Head = "taxonomy") -> Tensor:
-        """Embeddings of unit length, float32 on the CPU `[n, embed_dim]`, of pixels `[n, 3, height, width]`.
-
-        Raises:
-            BackboneError: the model has no such head.
-        """
+        """Embeddings of unit length, float32 on the CPU `[n, embed_dim]`, of pixels `[n, 3, height, width]`."""
         return nn.functional.normalize(self.image_features(pixels, head), dim=-1)
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
@@ -174,13 +162,6 @@ class CLIP:
             # Causal and read at the end token, so that what comes after the longest text changes nothing.
             ids = ids[:, : int((ids == self._tokenizer.eos_id).int().argmax(dim=1).max()) + 1]
         return self._model.get_text_features(input_ids=ids).pooler_output
-
-    def _check_head(self, head: Head) -> None:
-        if head not in self.info.heads:
-            raise BackboneError(
-                f"{self.info.model} has no image head {head!r}, only {', '.join(self.info.heads)}; "
-                "of the published models BioCAP alone has one for captions"
-            )
 
 
 def load_clip(
@@ -213,16 +194,10 @@ def _load_open_clip(files: ModelFiles, framing: Literal["auto"] | FramingMode, d
     weights = find_weights(files)
     model_cfg, preprocessing = read_open_clip_config(files)
     tokenizer = open_clip_tokenizer(files, model_cfg["text_cfg"]["context_length"])
-    loaded = load_open_clip(weights, model_cfg, tokenizer.eos_id)
-    _check_tokenizer(tokenizer, loaded.model.config, files)
-    return CLIP(
-        loaded.model,
-        tokenizer,
-        _info_of(loaded.model, files, "open_clip", _reframed(preprocessing, framing), loaded.caption_projection),
-        device,
-        caption_projection=loaded.caption_projection,
-        caption_logit_scale=loaded.caption_logit_scale,
-    )
+    model, caption_projection = load_open_clip(weights, model_cfg, tokenizer.eos_id)
+    _check_tokenizer(tokenizer, model.config, files)
+    info = _info_of(model, files, "open_clip", _reframed(preprocessing, framing), caption_projection)
+    return CLIP(model, tokenizer, info, device, caption_projection=caption_projection)
 
 
 def _load_transformers(files: ModelFiles, framing: Literal["auto"] | FramingMode, device: torch.device) -> CLIP:
@@ -233,8 +208,7 @@ def _load_transformers(files: ModelFiles, framing: Literal["auto"] | FramingMode
             "the format of open_clip such as imageomics/bioclip"
         )
     preprocessing = preprocessing_of(files)
-    width, height = preprocessing.framing.size
-    side = config.vision_config.image_size
+    (width, height), side = preprocessing.framing.size, config.vision_config.image_size
     if (width, height) != (side, side):
         raise BackboneError(
             f"{files.name} prepares images of {width} x {height} pixels for a model of {side} x {side}; its "
@@ -287,7 +261,6 @@ def _info_of(
     caption_projection: nn.Linear | None = None,
 ) -> CLIPInfo:
     config = model.config
-    is_clip = config.model_type == "clip"
     parameters = [*model.parameters(), *(caption_projection.parameters() if caption_projection else ())]
     return CLIPInfo(
         model=files.name,
@@ -299,7 +272,7 @@ def _info_of(
         std=preprocessing.std,
         heads=("taxonomy", "caption") if caption_projection else ("taxonomy",),
         context_length=config.text_config.max_position_embeddings,
-        embed_dim=config.projection_dim if is_clip else config.vision_config.hidden_size,
+        embed_dim=config.projection_dim if config.model_type == "clip" else config.vision_config.hidden_size,
         n_parameters=sum(parameter.numel() for parameter in parameters),
     )
 

@@ -69,12 +69,7 @@ def read_open_clip_config(files: ModelFiles) -> tuple[dict[str, Any], Preprocess
 
 
 def transformers_config(model_cfg: Mapping[str, Any], eos_id: int) -> Any:
-    """The transformers.CLIPConfig of a `model_cfg` from `read_open_clip_config`.
-
-    Args:
-        model_cfg: with all defaults filled in.
-        eos_id: the tokenizer's end token, where the text's features are taken.
-    """
+    """The transformers.CLIPConfig of a `model_cfg` from `read_open_clip_config`; texts end with the token `eos_id`."""
     from transformers import CLIPConfig
 
     vision, text = model_cfg["vision_cfg"], model_cfg["text_cfg"]

@@ -53,22 +53,9 @@ _NAMES_IN_A_BLOCK = {
 _QUERY_KEY_VALUE = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 
 _CAPTION_PROJECTION = "visual.caption_proj"
-_CAPTION_LOGIT_SCALE = "logit_scale_caption"
-_DROPPED = {"visual.continual_proj", "logit_bias", "logit_bias_caption"}
-"""BioCLIP 2's second projection, which served only to replay general images in training, and offsets that no cosine
-depends on."""
-
-
-@dataclass(frozen=True)
-class OpenCLIP:
-    """What an open_clip checkpoint holds."""
-
-    model: Any
-    """transformers.CLIPModel, float32."""
-    caption_projection: nn.Linear | None
-    """BioCAP's second visual projection, for captions."""
-    caption_logit_scale: Tensor | None
-    """The logarithm of its scale."""
+_DROPPED = {"visual.continual_proj", "logit_bias", "logit_bias_caption", "logit_scale_caption"}
+"""BioCLIP 2's second projection, which served only to replay general images in training, and offsets and a scale that
+no cosine depends on."""
 
 
 @dataclass(frozen=True)
@@ -94,11 +81,7 @@ class _Origin:
 
 
 def find_weights(files: ModelFiles) -> Path:
-    """The weights of a model in the format of open_clip.
-
-    Raises:
-        BackboneError: it has none.
-    """
+    """The weights of a model in the format of open_clip."""
     if (path := files.path(*_FILES)) is None:
         raise BackboneError(
             f"{files.name} has {OPEN_CLIP_CONFIG} but no weights ({' or '.join(_FILES)}); get the whole model"
@@ -106,13 +89,8 @@ def find_weights(files: ModelFiles) -> Path:
     return path
 
 
-def load_open_clip(path: Path, model_cfg: Mapping[str, Any], eos_id: int) -> OpenCLIP:
-    """The model, every tensor of the checkpoint accounted for.
-
-    Args:
-        path: of the weights.
-        model_cfg: from `read_open_clip_config`.
-        eos_id: the tokenizer's end token, where the text's features are taken.
+def load_open_clip(path: Path, model_cfg: Mapping[str, Any], eos_id: int) -> tuple[Any, nn.Linear | None]:
+    """The transformers.CLIPModel in float32, every tensor accounted for, and BioCAP's projection for captions.
 
     Raises:
         BackboneError: a tensor is missing, left over or of another shape than the config says; the message names it.
@@ -127,28 +105,25 @@ def load_open_clip(path: Path, model_cfg: Mapping[str, Any], eos_id: int) -> Ope
     except (StrictDataclassError, ValueError, TypeError, ArithmeticError, RuntimeError) as error:
         raise BackboneError(f"{OPEN_CLIP_CONFIG} beside {path} makes no model: {one_line(error)}") from error
     weights = {name: tensor for name, tensor in _read_weights(path).items() if name not in _DROPPED}
-    caption, caption_scale = weights.pop(_CAPTION_PROJECTION, None), weights.pop(_CAPTION_LOGIT_SCALE, None)
-    converted: dict[str, Tensor] = {}
-    left_over = set(weights)
-    for name, shape in expected.items():
-        origin = _origin_of(name)
-        _check(weights, origin.name, origin.shape(shape), path)
-        converted[name] = origin.take(weights[origin.name])
-        left_over.discard(origin.name)
-    if left_over:
+    caption = weights.pop(_CAPTION_PROJECTION, None)
+    origins = {name: _origin_of(name) for name in expected}
+    for name, origin in origins.items():
+        _check(weights, origin.name, origin.shape(expected[name]), path)
+    if left_over := weights.keys() - {origin.name for origin in origins.values()}:
         raise BackboneError(
             f"{path} has {len(left_over)} tensors that its config knows nothing of, such as "
             f"{min(left_over)}; the weights and {OPEN_CLIP_CONFIG} must be of the same model"
         )
+    converted = {name: origin.take(weights[origin.name]) for name, origin in origins.items()}
     with quiet_transformers():
         model = CLIPModel.from_pretrained(None, config=config, state_dict=converted, dtype=torch.float32)
-    projection = None
-    if caption is not None:
-        width, embed_dim = weights["visual.proj"].shape
-        _check({_CAPTION_PROJECTION: caption}, _CAPTION_PROJECTION, [width, embed_dim], path)
-        projection = nn.Linear(width, embed_dim, bias=False)
-        projection.weight = nn.Parameter(caption.t().contiguous())
-    return OpenCLIP(model, projection, caption_scale if caption is not None else None)
+    if caption is None:
+        return model, None
+    width, embed_dim = weights["visual.proj"].shape
+    _check({_CAPTION_PROJECTION: caption}, _CAPTION_PROJECTION, [width, embed_dim], path)
+    projection = nn.Linear(width, embed_dim, bias=False)
+    projection.weight = nn.Parameter(caption.t().contiguous())
+    return model, projection
 
 
 def _origin_of(name: str) -> _Origin:

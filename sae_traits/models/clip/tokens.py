@@ -81,11 +81,7 @@ def open_clip_tokenizer(files: ModelFiles, context_length: int) -> TextTokenizer
 
 
 def transformers_tokenizer(files: ModelFiles, text_config: Any) -> TextTokenizer:
-    """The tokenizer of a folder of transformers.
-
-    Raises:
-        BackboneError: it is missing or cannot be loaded, or adds no end token.
-    """
+    """The tokenizer of a folder of transformers."""
     from transformers import AutoTokenizer
 
     named = ("tokenizer.json", "vocab.json", "spiece.model", "tokenizer.model")

@@ -36,13 +36,11 @@ class Export:
 
 
 def export(source: str, to: str, folder: Path, *, revision: str | None = None) -> Export:
-    """Write a released dataset in another format; all of it, or nothing.
+    """Write a released dataset in another format into a new or empty folder; all of it, or nothing.
 
     Args:
         source: dataset folder, folder of a run, or Hub id.
         to: one of EXPORT_FORMATS; what it holds is said in its module.
-        folder: a new or empty folder.
-        revision: branch, tag or commit on the Hub.
 
     Raises:
         ConfigError: there is no such format.

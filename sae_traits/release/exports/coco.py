@@ -20,11 +20,7 @@ UNNAMED = "region"
 
 
 def write(released: Released, folder: Path) -> dict[str, int]:
-    """Write {split}.json, and the images into images/{split}/.
-
-    Raises:
-        ReleaseError: the dataset names its images instead of holding them.
-    """
+    """Write {split}.json, and the images into images/{split}/."""
     counts = {"images": 0, "regions": 0}
     # The same in all splits: who trains on one file is scored on another.
     parts = {trait["part"] or UNNAMED for row in released.all_rows("images") for trait in row["traits"]}

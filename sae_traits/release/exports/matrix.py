@@ -38,11 +38,7 @@ MAX_ATTRIBUTES = 2000
 
 
 def write(released: Released, folder: Path) -> dict[str, int]:
-    """Write matrix.csv and matrix.parquet.
-
-    Raises:
-        ReleaseError: no image has a species.
-    """
+    """Write matrix.csv and matrix.parquet."""
     taxa: dict[str, dict[str, Any]] = {}
     n_images, n_traits, said, n_unlabelled = Counter[str](), Counter[str](), Counter[tuple[str, str]](), 0
     measured = {name: array("d") for name in MEASURED}
@@ -65,9 +61,7 @@ def write(released: Released, folder: Path) -> dict[str, int]:
             f"no image of {released.source} has a species, so there is no row of a matrix; `--to darwin-core` takes "
             "images without one"
         )
-    overall = Counter[str]()
-    for (_, attribute), n in said.items():
-        overall[attribute] += n
+    overall = Counter(attribute for _, attribute in said.elements())
     frequent = [name for name, n in overall.most_common() if n >= MIN_IMAGES]
     attributes = sorted(frequent[:MAX_ATTRIBUTES])
     moments = _moments(measured, species_of)

@@ -130,7 +130,6 @@ def test_an_open_clip_folder_gives_what_its_model_gives(tmp_path: Path, pixels: 
     clip = load_clip(tmp_path, device="cpu")
     torch.testing.assert_close(clip.image_features(pixels), features_of(model, pixels))
     torch.testing.assert_close(clip.text_features(TEXTS), text_features_of(model, clip.tokenize(TEXTS)))
-    assert clip.logit_scale() == pytest.approx(model.logit_scale.exp().item())
     assert clip.caption_projection is None
 
 
@@ -211,7 +210,7 @@ def test_the_projection_for_continual_learning_is_dropped(tmp_path: Path, clip: 
     torch.testing.assert_close(load_clip(tmp_path, device="cpu").image_features(pixels), clip.image_features(pixels))
 
 
-def test_captions_have_their_own_projection_and_scale(tmp_path: Path, pixels: torch.Tensor):
+def test_captions_have_their_own_projection(tmp_path: Path, pixels: torch.Tensor):
     projection = torch.randn(32, 16)
     extra = {"visual.caption_proj": projection, "logit_scale_caption": torch.tensor(3.0)}
     model = make_open_clip_folder(tmp_path, extra_tensors=extra)
@@ -220,7 +219,6 @@ def test_captions_have_their_own_projection_and_scale(tmp_path: Path, pixels: to
         pooled = model.vision_model(pixel_values=pixels).pooler_output
     torch.testing.assert_close(clip.image_features(pixels, head="caption"), pooled @ projection)
     torch.testing.assert_close(clip.image_features(pixels), features_of(model, pixels))
-    assert clip.logit_scale("caption") == pytest.approx(20.0855, rel=1e-4)
     assert clip.info.heads == ("taxonomy", "caption")
     assert clip.info.n_parameters == model.num_parameters() + projection.numel()
 
@@ -350,7 +348,6 @@ def test_siglip_sees_its_texts_padded_to_the_whole_length(tmp_path: Path, pixels
     torch.testing.assert_close(clip.image_features(pixels), features_of(model, pixels))
     torch.testing.assert_close(clip.text_features(TEXTS[:3]), text_features_of(model, ids))
     assert (clip.info.framing.mode, clip.info.hidden_act) == ("squash", "gelu_pytorch_tanh")
-    assert clip.logit_scale() == pytest.approx(model.logit_scale.exp().item())
 
 
 # --- what cannot be used ---
