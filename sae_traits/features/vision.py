@@ -112,7 +112,7 @@ def patch_vectors(hidden: Tensor, n_patches: int) -> Tensor:
 
 
 def load(model: VisionModel, *, framing: Literal["auto"] | FramingMode, device: torch.device) -> VisionBackbone:
-    """The model that a configuration names; framing and size as its preprocessor says or the user; see `load_backbone`."""
+    """The model that a configuration names, framed as its preprocessor or the user says; see `load_backbone`."""
     files = ModelFiles.find(model.model, model.revision)
     _check_is_vision_model(files)
     preprocessing = preprocessing_of(files)
