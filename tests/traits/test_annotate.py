@@ -73,6 +73,7 @@ class MemoryCodes:
     """Codes of four images of two species: latent 0 marks Gen a, latent 1 Gen b, latent 2 everything."""
 
     thresholds = np.ones(4, dtype=np.float32)
+    latent_background = None
     n_latents = 4
     fired = ({0: (0, 1), 2: (5,)}, {0: (2,), 2: (5,), 3: (10,)}, {1: (3,), 2: (5,)}, {1: (15,), 2: (6,)})
 

@@ -3,7 +3,7 @@ import pytest
 from scipy.sparse import csr_array, lil_array
 
 from sae_traits.schema import Taxon
-from sae_traits.traits.chosen import DroppedLatent, choose_latents, latents_everywhere
+from sae_traits.traits.chosen import DroppedLatent, choose_latents, latents_everywhere, latents_on_background
 from sae_traits.traits.contrast import BLOCK_CELLS, SpeciesContrasts, paper_contrast, specimen_contrast
 from sae_traits.traits.species_counts import count_firings
 
@@ -68,16 +68,40 @@ def test_nothing_of_algorithm_1_is_tested_so_all_of_it_is_chosen(counts):
 
 def test_a_latent_that_fires_everywhere_is_dropped_with_its_reason(counts):
     dropped = latents_everywhere(counts, max_species_share=0.95)
-    assert dropped == (DroppedLatent(2, 1.0),)
-    assert dropped[0].reason == "fires in 100 % of the average species' individuals"
+    assert dropped == (DroppedLatent(2, "fires in 100 % of the average species' individuals"),)
     assert latents_everywhere(counts, max_species_share=1) == ()
 
 
 def test_a_dropped_latent_is_chosen_for_no_species(counts):
-    chosen = choose_latents(specimen_contrast(counts), THRESHOLDS, (DroppedLatent(0, 0.97),))
-    # Gen a has no significant latent left: the other one ranks by effect.
-    assert sorted(chosen["Gen a"]) == [1]
-    assert chosen.dropped == (DroppedLatent(0, 0.97),)
+    chosen = choose_latents(specimen_contrast(counts), THRESHOLDS, (DroppedLatent(0, ""),))
+    # Gen a has no significant latent left, and as it could have had one, the other one is what chance gives.
+    assert sorted(chosen) == ["Hen c"]
+    assert chosen.dropped == (DroppedLatent(0, ""),)
+
+
+def test_a_latent_on_background_is_dropped_with_its_reason_and_an_unknown_one_stays():
+    background = np.array([0.2, 0.51, np.nan, 0.5], np.float32)
+    assert latents_on_background(background) == (
+        DroppedLatent(1, "fires on background with a mean probability of 0.51"),
+    )
+    assert latents_on_background(None) == ()
+
+
+def test_a_chosen_latent_says_how_probably_it_is_background(counts):
+    background = np.array([0.25, 0.1, 0.1, np.nan, 0.4], np.float32)
+    chosen = choose_latents(specimen_contrast(counts), THRESHOLDS, (), background)
+    seen = {choice.latent: choice.background for latents in chosen.values() for choice in latents.values()}
+    assert seen == {0: 0.25, 3: None, 4: 0.4}
+
+
+def test_where_labels_mean_nothing_no_latent_is_chosen():
+    generator = np.random.default_rng(0)
+    taxa = [Taxon(species=f"Gen {name}", genus="Gen") for name in "abcd" for _ in range(12)]
+    fired = csr_array(generator.random((len(taxa), 300)) < 0.3, dtype=np.int32)
+    contrasts = SpeciesContrasts.join(specimen_contrast(count_each([fired], taxa, 300)))
+    assert len(contrasts.latent) > 300  # by chance many fire more often in one species than in the others
+    assert contrasts.can_be_significant.all()
+    assert not choose_latents([contrasts], np.zeros(300, np.float32))
 
 
 def test_what_fires_in_all_of_one_common_species_does_not_fire_everywhere():

@@ -71,7 +71,9 @@ def chosen(codes, collection):
     fired = sum(codes.firing_counts(), start=csr_array((N_IMAGES, N_LATENTS), dtype=np.int32))
     records = collection.images
     counts = count_firings([fired], [r.taxon for r in records], [r.individual_id for r in records], N_LATENTS)
-    return choose_latents(specimen_contrast(counts), THRESHOLDS, (DroppedLatent(EVERYWHERE_LATENT, 1.0),))
+    return choose_latents(
+        specimen_contrast(counts), THRESHOLDS, (DroppedLatent(EVERYWHERE_LATENT, "fires in 100 % of all"),)
+    )
 
 
 def opener(collection):

@@ -58,6 +58,7 @@ class MemoryCodes:
     """Latent 0 marks Gen a, latent 1 Gen b; both fire in the last two images, of which one is of each species."""
 
     thresholds = np.ones(3, dtype=np.float32)
+    latent_background = None
     n_latents = 3
     fired = ({0: (0,)}, {0: (0,)}, {1: (5,)}, {1: (5,)}, {0: (0,), 1: (10,)}, {0: (0,), 1: (10,)})
 

@@ -1,0 +1,128 @@
+"""What is background is learnt from photographs whose middles differ from their edges, and from no others."""
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sae_traits.errors import StoreError
+from sae_traits.features.background import MIN_PHOTOGRAPHS, Background, learn_background, shifted
+from sae_traits.features.store import FeatureShard
+from sae_traits.geometry import Framing
+from sae_traits.schema import BackboneInfo, Collection, ImageRecord, Taxon
+
+SIDE, GRID = 112, 14
+INFO = BackboneInfo(
+    backbone="means", revision="1", layer=0, d_model=5, rows=GRID, columns=GRID, patch=None,
+    framing=Framing(mode="squash", size=(SIDE, SIDE)), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0),
+)  # fmt: skip
+
+
+class MeanColours:
+    """Mean colour of each patch, and as in networks that pad, how near to the edge of the input it is."""
+
+    info = INFO
+
+    def prepare(self, image):
+        return torch.from_numpy(np.array(INFO.grid(image.size).frame(image), np.float32) / 255).permute(2, 0, 1)
+
+    def encode(self, batch):
+        means = torch.nn.functional.avg_pool2d(batch, SIDE // GRID).flatten(2).transpose(1, 2)
+        place = torch.linspace(-1, 1, GRID).abs()
+        padding = torch.maximum(place[:, None], place[None]).flatten().expand(len(batch), -1)
+        noise = torch.randn(*means.shape[:2], 1, generator=torch.Generator().manual_seed(0))
+        return torch.cat([means, padding[..., None], noise], dim=2)
+
+
+def photograph(kind, generator):
+    """A disc on a ground, both of noisy colours; or a ground alone, which is what a close-up shows."""
+    pixels = generator.normal((90, 140, 70), 30, (90, 120, 3))
+    if kind != "close-up":
+        y, x = np.mgrid[:90, :120]
+        cx, cy = (60, 45) if kind == "centred" else generator.uniform((0, 0), (120, 90))
+        disc = (x - cx) ** 2 + (y - cy) ** 2 < 22**2
+        pixels[disc] = generator.normal((200, 90, 60), 30, (int(disc.sum()), 3))
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def collection_of(kind, folder, n_images=60):
+    generator = np.random.default_rng(7)
+    for number in range(n_images):
+        photograph(kind, generator).save(folder / f"{number}.png")
+    record = ImageRecord(image_id="", file="", taxon=Taxon(), split="train", width=120, height=90, sha256="")
+    return Collection(folder, tuple(replace(record, image_id=str(i), file=f"{i}.png") for i in range(n_images)))
+
+
+def shard_of(image):
+    features = MeanColours().encode(MeanColours().prepare(image)[None])[0]
+    patches = np.arange(GRID * GRID, dtype=np.int32)
+    return FeatureShard(np.array([0]), np.array([0, len(patches)]), patches, features)
+
+
+def test_what_lies_at_the_edges_of_photographs_is_background(tmp_path):
+    background = learn_background(collection_of("centred", tmp_path), MeanColours())
+    assert background.is_known
+    assert background.separation > 0.95
+    image = Image.new("RGB", (120, 90), (90, 140, 70))
+    image.paste((200, 90, 60), (0, 0, 60, 90))  # the colour of the disc over the left half, edges and all
+    probability = background.of_shard(shard_of(image), INFO).reshape(GRID, GRID)
+    assert probability[:, :5].max() < 0.5 < probability[:, -5:].min()
+
+
+@pytest.mark.parametrize("kind", ["close-up", "anywhere"])
+def test_where_edges_and_middles_show_the_same_nothing_is_known(kind, tmp_path):
+    background = learn_background(collection_of(kind, tmp_path), MeanColours())
+    assert not background.is_known
+    assert 0.35 < background.separation < 0.7
+
+
+def test_a_few_photographs_teach_nothing(tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="sae_traits")
+    few = collection_of("centred", tmp_path, n_images=MIN_PHOTOGRAPHS - 1)
+    assert not learn_background(few, MeanColours()).is_known
+    unknown = replace(few, images=tuple(replace(record, split="test") for record in few.images))
+    assert learn_background(unknown, MeanColours()).separation == 0.5
+
+
+def test_the_same_seed_learns_the_same_and_labels_do_not_matter(tmp_path):
+    collection = collection_of("centred", tmp_path)
+    named = replace(collection, images=tuple(replace(r, taxon=Taxon(species="Aus bus")) for r in collection.images))
+    first, second = learn_background(collection, MeanColours()), learn_background(named, MeanColours())
+    assert np.array_equal(first.weights, second.weights)
+    assert (first.bias, first.separation) == (second.bias, second.separation)
+
+
+def test_a_shifted_photograph_is_continued_by_its_mirror_images():
+    pixels = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    image = Image.fromarray(np.repeat(pixels[..., None], 3, axis=2))
+    assert np.array_equal(np.asarray(shifted(image, (0, 0)))[..., 0], pixels)
+    assert np.asarray(shifted(image, (2, 1)))[..., 0].tolist() == [[6, 7, 7, 6], [10, 11, 11, 10], [10, 11, 11, 10]]
+    assert np.array_equal(np.asarray(shifted(image, (8, 6)))[..., 0], pixels)
+
+
+def test_probabilities_are_smoothed_within_an_image_and_its_patches_only():
+    background = Background(np.array([4, 0, 0, 0, 0], np.float32), 0.0, 1.0)
+    features = torch.zeros(2 * GRID * GRID, 5)
+    features[GRID * GRID :, 0] = 1  # the second image is background everywhere
+    patches = np.tile(np.arange(GRID * GRID, dtype=np.int32), 2)
+    offsets = np.array([0, GRID * GRID, 2 * GRID * GRID])
+    probability = background.of_shard(FeatureShard(np.array([0, 1]), offsets, patches, features), INFO)
+    assert probability[: GRID * GRID] == pytest.approx(0.5)
+    assert probability[GRID * GRID :] == pytest.approx(1 / (1 + np.exp(-4)))
+    few = FeatureShard(np.array([0]), np.array([0, 3]), np.array([0, 1, 14], np.int32), torch.ones(3, 5))
+    assert background.of_shard(few, INFO) == pytest.approx(1 / (1 + np.exp(-4)))
+
+
+def test_a_model_is_read_as_it_was_written_and_a_damaged_one_is_refused(tmp_path):
+    path = tmp_path / "background.safetensors"
+    background = Background(np.arange(5, dtype=np.float32), -1.5, 0.875)
+    background.save(path)
+    again = Background.open(path)
+    assert np.array_equal(again.weights, background.weights)
+    assert (again.bias, again.separation, again.is_known) == (-1.5, 0.875, True)
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(StoreError, match="annotate"):
+        Background.open(path)
