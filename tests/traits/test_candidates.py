@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -121,3 +123,18 @@ def test_a_margin_is_around_the_box_alone():
     assert region.box == (50.0, 25.0, 200.0, 175.0)
     assert candidate.patches == region.patches == (5,)
     assert region.area_fraction == pytest.approx(1 / 16)
+
+
+def test_a_patch_on_background_counts_for_less_and_a_region_says_how_much_of_it_is():
+    found = codes(z0={0: 4.0, 1: 3.0}, z1={10: 8.0})
+    assert [candidate.background for candidate, _ in pick(found, chosen(1.0, 1.0))] == [None, None]
+    background = np.full(16, 0.1, np.float32)
+    background[[1, 10]] = 0.9, np.nan
+    known = replace(found, background=background)
+    by_latent = {candidate.latent: candidate for candidate, _ in pick(known, chosen(1.0, 1.0), min_evidence=0.5)}
+    assert by_latent[0].patches == (0,)  # patch 1 has 3 x 0.1 of the evidence, less than half of 4
+    assert by_latent[0].background == pytest.approx(0.1)
+    assert by_latent[1].patches == (10,)
+    assert by_latent[1].background is None
+    both = {candidate.latent: candidate for candidate, _ in pick(known, chosen(1.0, 1.0))}
+    assert both[0].background == pytest.approx(0.5)

@@ -10,6 +10,8 @@ from made_traits import record_of
 from sae_traits import SAE, SAEConfig
 from sae_traits.errors import StoreError
 from sae_traits.features.store import FeatureShard
+from sae_traits.geometry import Framing
+from sae_traits.schema import BackboneInfo
 from sae_traits.traits.encode import Codes, QuantileSketch, encode_collection, firing_thresholds, training_weights
 
 N_LATENTS, D_MODEL = 12, 5
@@ -157,3 +159,52 @@ def test_parts_in_which_nothing_fires_are_passed_over(sae, tmp_path, silent, cap
     counts = sum(part.toarray() for part in codes.firing_counts())
     assert sorted(np.flatnonzero(np.sum(counts, axis=1)).tolist()) == fired
     assert ("no latent fires anywhere" in caplog.text) is (not fired)
+
+
+class GridStore(MemoryStore):
+    """A store that says how large its grids are."""
+
+    info = BackboneInfo(
+        backbone="texture", revision="1", layer=0, d_model=D_MODEL, rows=4, columns=4, patch=None,
+        framing=Framing(mode="squash", size=(64, 64)), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0),
+    )  # fmt: skip
+
+
+def probabilities(shard):
+    """Of patch p of image i (i + p / 20) / 10; not known in image 3."""
+    image = np.repeat(shard.images, np.diff(shard.offsets))
+    return np.where(image == 3, np.nan, (image + shard.patches / 20) / 10).astype(np.float32)
+
+
+def test_the_background_of_patches_is_kept_and_that_of_latents_is_a_weighted_mean_of_it(sae, tmp_path):
+    store, weights = GridStore(), np.array([1, 0, 0.5, 1, 0])
+    codes = encode_collection(
+        sae, store, np.zeros(N_LATENTS, np.float32), tmp_path, background=probabilities, weights=weights
+    )
+    assert Codes.open(tmp_path).backgrounds == ("background-00000.parquet", "background-00001.parquet")
+    total, weight = np.zeros((2, N_LATENTS))
+    for found in codes.images():
+        assert found.background is not None
+        assert found.background.shape == (16,)
+        where = store.patches[found.image]
+        if found.image == 3:
+            assert np.isnan(found.background).all()
+            continue
+        assert found.background[where] == pytest.approx((found.image + where / 20) / 10, abs=0.5 / 254 + 1e-6)
+        assert np.isnan(np.delete(found.background, where)).all()
+        np.add.at(total, found.latents, weights[found.image] * found.values * found.background[found.patches])
+        np.add.at(weight, found.latents, weights[found.image] * found.values)
+    assert codes.latent_background is not None
+    fired = weight > 0
+    assert codes.latent_background[fired] == pytest.approx(total[fired] / weight[fired], abs=1e-5)
+    assert np.isnan(codes.latent_background[~fired]).all()
+    assert fired.any()
+
+
+def test_codes_without_background_know_none_and_leave_none_behind(sae, tmp_path):
+    thresholds = np.zeros(N_LATENTS, np.float32)
+    encode_collection(sae, GridStore(), thresholds, tmp_path, background=probabilities)
+    codes = encode_collection(sae, GridStore(), thresholds, tmp_path)
+    assert codes.latent_background is None
+    assert all(found.background is None for found in codes.images())
+    assert not list(tmp_path.glob("background-*"))
