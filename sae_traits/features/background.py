@@ -31,7 +31,7 @@ from sae_traits.io import write_whole
 from sae_traits.logging import track
 from sae_traits.schema import BackboneInfo, Collection
 
-N_PHOTOGRAPHS = 256
+N_PHOTOGRAPHS = 192
 """Photographs that are learnt from, of the train split; more changed nothing on the butterflies."""
 MIN_PHOTOGRAPHS = 24
 """With fewer, what one photograph shows at its edges would decide."""

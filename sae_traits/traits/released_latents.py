@@ -217,10 +217,10 @@ def _rows(files: Sequence[Path], name: str, saes: set[str]) -> Iterator[ChosenLa
     for file in files:
         try:
             with pq.ParquetFile(file) as parquet:
-                lacking = [column for column in COLUMNS if column not in parquet.schema_arrow.names]
-                if lacking:
+                columns = [column for column in COLUMNS if column in parquet.schema_arrow.names]
+                if lacking := sorted(set(COLUMNS) - set(columns) - {"background"}):  # which is newer than some datasets
                     raise StoreError(f"the config `{CONFIG}` of {name} lacks {', '.join(lacking)}")
-                for batch in parquet.iter_batches(batch_size=_ROWS_AT_A_TIME, columns=list(COLUMNS)):
+                for batch in parquet.iter_batches(batch_size=_ROWS_AT_A_TIME, columns=columns):
                     for row in batch.to_pylist():
                         if not isinstance(row["sae"], str):
                             raise ValueError(f"latent {row['latent']} is of no SAE: its `sae` is {row['sae']!r}")
@@ -233,7 +233,7 @@ def _rows(files: Sequence[Path], name: str, saes: set[str]) -> Iterator[ChosenLa
 def _nested(row: Mapping[str, Any]) -> dict[str, Any]:
     contrast = {column: row[column] for column in _CONTRAST}
     contrast["q_value"] = math.nan if row["q_value"] is None else row["q_value"]
-    return {column: row[column] for column in _PLAIN} | {"contrast": contrast}
+    return {column: row[column] for column in _PLAIN if column in row} | {"contrast": contrast}
 
 
 def _checked(choice: ChosenLatent) -> ChosenLatent:

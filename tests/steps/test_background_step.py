@@ -1,0 +1,82 @@
+"""Background in a run: learnt or read off masks by `encode`, and said by traits, latents and the dataset."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets import load_dataset
+
+from sae_traits.cli import main
+from sae_traits.images.decode import open_mask
+from sae_traits.schema import Collection
+from sae_traits.testbench.drawn import draw_collection
+from sae_traits.traits.chosen import MAX_BACKGROUND
+from sae_traits.traits.encode import Codes
+from sae_traits.traits.table import read_latents, read_traits
+
+SMALL = [
+    "--backbone", "texture", "--n-latents", "128", "--k", "8", "--n-patches", "20000", "--batch-size", "512",
+    "--workers", "0", "--describer-workers", "1", "--longest-side", "64", "--traits-per-image", "2",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("drawn") / "collection"
+    draw_collection(folder, images_per_species=3, workers=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(drawn, tmp_path_factory):
+    """A run whose regions keep to the masks."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert main(["run", str(drawn), "--out", str(folder), "--background", "masks", *SMALL]) == 0
+    return folder
+
+
+def encoded(run):
+    return json.loads((run / "steps.json").read_text())["encode"]["counts"]
+
+
+def test_masks_say_what_is_background(run):
+    collection, codes = Collection.load(run / "images.parquet"), Codes.open(run / "codes")
+    assert encoded(run)["background"] == "masks"
+    assert not (run / "background.safetensors").exists()
+    for found in codes.images():
+        mask = collection.mask_path(collection.images[found.image])
+        assert mask is not None
+        assert found.background is not None
+        assert np.nanmean(found.background) == pytest.approx(1 - open_mask(mask).mean(), abs=0.02)
+
+
+def test_rows_and_latents_say_how_probably_they_are_background(run):
+    traits, latents = list(read_traits(run / "traits" / "traits.parquet")), read_latents(run / "traits/latents.parquet")
+    assert traits
+    assert all(trait.candidate.background is not None for trait in traits)
+    assert all(choice.background is not None and choice.background <= MAX_BACKGROUND for choice in latents)
+    rows = [row for split in load_dataset(str(run / "dataset"), cache_dir=str(run / "cache")).values() for row in split]
+    shares = {trait.trait_id: trait.candidate.background for trait in traits}
+    assert {row["trait_id"]: row["background"] for row in rows} == pytest.approx(shares)
+
+
+def test_background_that_is_learnt_or_off_is_another_encoding(run, capsys):
+    assert main(["annotate", str(run), "--background", "auto"]) == 0
+    assert (run / "background.safetensors").is_file()
+    learnt = Codes.open(run / "codes").backgrounds
+    assert bool(learnt) == (encoded(run)["background"] == "auto")
+    assert ("told apart with an AUC" in capsys.readouterr().err) == bool(learnt)
+    assert main(["annotate", str(run), "--background", "off"]) == 0
+    assert Codes.open(run / "codes").backgrounds == ()
+    assert all(trait.candidate.background is None for trait in read_traits(run / "traits" / "traits.parquet"))
+
+
+def test_masks_that_no_image_has_are_refused_in_a_line(drawn, tmp_path: Path, capsys):
+    folder = tmp_path / "photographs"
+    for number, path in enumerate(sorted((drawn / "images").rglob("*.png"))[:8]):
+        place = folder / ("Aus bus" if number % 2 else "Cus dus") / path.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(path.read_bytes())
+    assert main(["run", str(folder), "--out", str(tmp_path / "run"), "--background", "masks", *SMALL]) == 2
+    assert "no image of the collection has a mask" in capsys.readouterr().err
