@@ -114,6 +114,25 @@ def test_a_source_without_images(capsys, tmp_path):
     check_fails(capsys, ["run", tmp_path / "none", "--out", tmp_path / "run"], 1, "none", "does not exist")
 
 
+def test_what_is_refused_leaves_no_folder_behind_unless_it_was_there(capsys, images, tmp_path):
+    for source, *options in (
+        (tmp_path / "none",),
+        (images, "--split", "test"),
+        (images, "--clip", tmp_path),
+    ):
+        check_fails(capsys, ["run", source, "--out", tmp_path / "new" / "run", "--backbone", "texture", *options], 1)
+        assert not (tmp_path / "new").exists(), source
+    (tmp_path / "run").mkdir()
+    check_fails(capsys, ["run", tmp_path / "none", "--out", tmp_path / "run"], 1)
+    assert (tmp_path / "run").is_dir()
+
+
+def test_what_cannot_be_estimated_is_refused_before_images_are_read(capsys, images, tmp_path):
+    arguments = ["extract", images, "--out", tmp_path / "run", "--backbone", "texture", "--stream", "--estimate"]
+    check_fails(capsys, arguments, 2, "with --stream no features are written")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_table_without_species(capsys, tmp_path):
     with (tmp_path / "table.csv").open("w") as file:
         csv.writer(file).writerows([["file", "genus"], ["a.png", "Gen"]])

@@ -81,7 +81,10 @@ def test_a_finished_run_on_a_read_only_folder_is_complete(drawn, run):
     assert again.stderr.count("skipped") == 8
     assert again.stdout.startswith("run ")
     assert other.returncode == 1
-    assert "Permission denied" in other.stderr.splitlines()[-1]
+    assert other.stderr.splitlines()[-1] == (
+        f"sae-traits run: the step 'train' has to be done, and {run} is read-only: give the options of its config.yaml "
+        "to see what is finished, or work on a copy, or in another folder"
+    )
     assert "Traceback" not in other.stderr
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from sae_traits.runs.lock import LOCK
 
 
 @dataclass(frozen=True)
@@ -11,6 +14,16 @@ class RunFolder:
     """A folder with everything that one run makes."""
 
     path: Path
+
+    def remove_if_nothing_was_made(self, new_folders: Iterable[Path]) -> None:
+        """Remove folders that are new, the innermost first, if there is nothing in them but the configuration."""
+        ours = (self.config.name, LOCK)
+        for folder in new_folders:
+            if any(entry.name not in ours for entry in folder.iterdir()):
+                return
+            for name in ours:
+                (folder / name).unlink(missing_ok=True)
+            folder.rmdir()
 
     @property
     def config(self) -> Path:
