@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 
 from sae_traits.schema import RANKS
 
+FILE_NAMES = ("file", "file_name")
+"""Names of a column with the image file."""
 SPECIES_NAMES = (
     *("species", "scientific_name", "binomial", "binomial_name", "canonical_name", "species_name", "taxon_name"),
     "taxon",

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import struct
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -25,11 +26,12 @@ from sae_traits.images.near_identical import perceptual_hash
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".avif", ".jp2"}
+    | {".heic", ".heif", ".hif"}
     | {".pbm", ".pgm", ".ppm", ".pnm"}
 )
 """Files in a folder with these endings are images; their content decides how they are read."""
 UNREAD_SUFFIXES = frozenset(
-    {".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2", ".psd", ".svg", ".eps", ".pdf"}
+    {".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2", ".psd", ".svg", ".eps", ".pdf"}
 )
 """Files in a folder with these endings are pictures that are not read; they are reported instead of overlooked."""
 VIDEO_SUFFIXES = frozenset(
@@ -37,8 +39,10 @@ VIDEO_SUFFIXES = frozenset(
 )
 """Files in a folder with these endings are videos, which are reported as well."""
 
-_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "PPM", "AVIF", "JPEG2000")
+_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "PPM", "HEIF", "AVIF", "JPEG2000")
 """What Pillow may take a file for; its other readers are not for photographs, and the one for EPS runs a program."""
+_HEIC = re.compile(rb".{4}ftyp.{0,64}?he(ic|ix|im|is|vc|vx|vm|vs)", re.DOTALL)
+"""How a HEIC file begins: one of its brands is among those that it says to be compatible with."""
 _WHITE = (255, 255, 255, 255)
 _BLACK = (0, 0, 0, 255)
 _MAX_ASPECT_RATIO = 100
@@ -82,7 +86,7 @@ def open_image(path: str | Path) -> Image.Image:
     image viewers. Boxes and polygons are in the pixels of this image.
 
     Args:
-        path: a JPEG, PNG, TIFF, WebP, BMP, GIF, PPM, AVIF or JPEG 2000 file.
+        path: a JPEG, PNG, TIFF, WebP, BMP, GIF, PPM, AVIF, JPEG 2000 or, with the extra `heic`, HEIC file.
 
     Returns:
         A Pillow image of mode RGB and `(width, height)` pixels.
@@ -151,6 +155,8 @@ def _load(data: bytes) -> tuple[Image.Image, int | None]:
     """Decode the image as the file stores it, but in 8 bits per channel, and read its EXIF orientation."""
     if not data:
         raise ImageError("the file is empty")
+    if _HEIC.match(data) and "HEIF" not in _formats():
+        raise ImageError("HEIC images need `pip install 'sae-traits[heic]'`; or convert it to JPEG")
     with warnings.catch_warnings():
         # What Pillow warns of, up to twice its limit, is refused here, so that its warning says nothing new.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -160,9 +166,9 @@ def _load(data: bytes) -> tuple[Image.Image, int | None]:
         raise Image.DecompressionBombError
     if max(image.size) > _MAX_ASPECT_RATIO * min(image.size):
         raise ImageError(f"it is {image.width} x {image.height} pixels, too thin to show an image")
-    # Many cameras write JPEG files of the kind MPO: the photograph, and after it previews or gain maps.
+    # Many cameras write files of the kinds MPO and HEIF: the photograph, and after it previews or gain maps.
     n_frames = getattr(image, "n_frames", 1)
-    if n_frames > 1 and image.format != "MPO":
+    if n_frames > 1 and image.format not in ("MPO", "HEIF"):
         raise ImageError(f"it holds {n_frames} frames or pages; save the one that shows the image on its own")
     is_cut = ";16" in str(image.tile) and image.mode in ("RGB", "RGBA", "LA")  # Pillow keeps the upper eight bits
     image.load()
@@ -214,8 +220,12 @@ def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """List those of _FORMATS that this Pillow was built with."""
+    """List those of _FORMATS that this Pillow was built with, or that the extra `heic` adds."""
     Image.init()
+    with suppress(ImportError):
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 

@@ -87,9 +87,9 @@ def test_videos_are_reported(images):
 
 def test_pictures_in_formats_that_are_not_read_are_reported(images):
     root = images(["Danaus_plexippus/a.jpg"])
-    for name in ("b.HEIC", "c.nef"):
+    for name in ("b.PSD", "c.nef"):
         (root / "Danaus_plexippus" / name).write_bytes(b"x")
-    assert "convert it to JPEG" in reasons(root)["Danaus_plexippus/b.HEIC"]
+    assert "convert it to JPEG" in reasons(root)["Danaus_plexippus/b.PSD"]
     assert "Danaus_plexippus/c.nef" in reasons(root)
 
 
