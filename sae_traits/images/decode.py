@@ -51,7 +51,7 @@ _DARKEST_WHITE = 64
 """Of 255: an image of 16 bits without a pixel as light as this has 14 bits or fewer."""
 _SAME_COLOUR = 3
 """Of 255: a profile that changes no colour by more is sRGB, as another program has written it."""
-_PHOTOMETRIC, _MIN_IS_WHITE = 262, 0
+_PHOTOMETRIC, _MIN_IS_WHITE, _MAX_SAMPLE_VALUE = 262, 0, 281
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -238,7 +238,7 @@ def _opaque(image: Image.Image, background: tuple[int, int, int, int]) -> Image.
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Reduce grey to 8 bits: its range is the smallest of those that cameras write which holds the brightest pixel."""
+    """Reduce grey to 8 bits: its range is the file's own, or the smallest of cameras' with room for all pixels."""
     if image.mode == "F":
         raise ImageError("its values are floating-point numbers without a known range; save it with 8 or 16 bits")
     if image.mode != "I" and not image.mode.startswith("I;16"):
@@ -246,8 +246,11 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() >= 2**16:
         raise ImageError("its values go beyond 16 bits, so their range is not known; save it with 8 or 16 bits")
+    tags = getattr(image, "tag_v2", {})
+    said = max(map(int, np.atleast_1d(tags.get(_MAX_SAMPLE_VALUE, 0))))
     highest = next(2**bits - 1 for bits in (8, 10, 12, 14, 16) if values.max() < 2**bits)
-    if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _MIN_IS_WHITE:  # which Pillow inverts in 8 bits only
+    highest = said if values.max() <= said < 2**16 else highest
+    if tags.get(_PHOTOMETRIC) == _MIN_IS_WHITE:  # which Pillow inverts in 8 bits only
         values = highest - values
     grey = Image.fromarray(np.rint(values * (255 / highest)).astype(np.uint8))
     grey.info |= {key: value for key, value in image.info.items() if key == "icc_profile"}

@@ -14,12 +14,13 @@ from sae_traits.images.columns import COLUMN_NAMES, FILE_NAMES, SPECIES_NAMES, f
 from sae_traits.images.listing import Format, Listing, Row, inside_check, one_row_per_file
 from sae_traits.images.selection import select
 from sae_traits.images.splits import parse_split
-from sae_traits.images.table_files import EXCEL_SUFFIX, TABLE_SUFFIXES, Cells, can_read, open_table
+from sae_traits.images.table_files import TABLE_SUFFIXES, Cells, can_read, open_table
 from sae_traits.logging import warn
 from sae_traits.schema import RANKS, Problem, Taxon
 
 SPREADSHEET_SUFFIXES = (".xls", ".ods")
 """Of tables that are not read: their programs save them as CSV."""
+_OF_TABLES = (*TABLE_SUFFIXES, *SPREADSHEET_SUFFIXES, ".jsonl")
 TABLE_COLUMNS = {
     "file": FILE_NAMES,
     "species": SPECIES_NAMES,
@@ -76,8 +77,9 @@ def table_of(config: CollectionConfig) -> Path | None:
     path = config.path
     if path.is_file():
         return path if path.suffix.lower() in TABLE_SUFFIXES else None
-    for table in (path / f"metadata{suffix}" for suffix in TABLE_SUFFIXES):
-        if table.is_file() and can_read(table):
+    beside = _tables_in(path)
+    for table in beside:
+        if table.stem.lower() == "metadata" and can_read(table):
             names, _ = open_table(table)
             if not (lacking := _lacking(_columns(names, config), config)):
                 return table
@@ -85,10 +87,19 @@ def table_of(config: CollectionConfig) -> Path | None:
                 f"{table} is not read: it has no column {' and no column '.join(lacking)}; its columns are "
                 f"{', '.join(names) or 'none'}"
             )
-    for table in (path / f"metadata{suffix}" for suffix in (EXCEL_SUFFIX, *SPREADSHEET_SUFFIXES)):
-        if table.is_file() and not can_read(table):
+    for table in beside:
+        if table.stem.lower() != "metadata":
+            warn(f"{table} is not read: a table beside folders is called metadata.csv; or give it as the source")
+        elif not can_read(table):
             warn(f"{table} is not read; save it as metadata.csv (CSV UTF-8) beside it")
     return None
+
+
+def _tables_in(folder: Path) -> list[Path]:
+    """List the tables that lie in a folder itself, those that can be read first."""
+    files = folder.iterdir() if folder.is_dir() else ()
+    tables = [file for file in files if file.suffix.lower() in _OF_TABLES and file.is_file() and file.name[0] != "."]
+    return sorted(tables, key=lambda file: (_OF_TABLES.index(file.suffix.lower()), file.name))
 
 
 def _recognise(config: CollectionConfig) -> Callable[[], Listing] | None:

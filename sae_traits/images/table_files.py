@@ -1,7 +1,7 @@
 """How a file holds a table: text, Parquet or a spreadsheet; what its columns are called, and its rows.
 
 No value is turned into a number or a date on the way. Text files are read as spreadsheets write them: separated by
-commas, semicolons or tabs, in UTF-8, UTF-16 or Windows-1252, with blank or title lines above the header.
+commas, semicolons, tabs or bars, in UTF-8, UTF-16 or Windows-1252, with blank or title lines above the header.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def _layout(path: Path, header_has: Sequence[str]) -> _Layout:
             lines = list(islice(stream, _LINES_ABOVE_HEADER))
         except UnicodeError as error:
             raise CollectionError(f"{path} is not text in {encoding}; save it as CSV UTF-8") from error
-    for delimiter in dict.fromkeys((usual, ",", ";", "\t")):
+    for delimiter in dict.fromkeys((usual, ",", ";", "\t", "|")):
         for number, line in enumerate(lines):
             if _is_header([cell.strip().strip('"') for cell in line.split(delimiter)], header_has):
                 return _Layout(encoding, delimiter, number)
@@ -131,10 +131,13 @@ def _is_header(cells: Sequence[str], header_has: Sequence[str]) -> bool:
 
 
 def _encoding(path: Path) -> str:
-    """Tell UTF-8, with or without a byte order mark, UTF-16 with one, and what Windows writes apart."""
+    """Tell UTF-8 and UTF-16, with or without a byte order mark, and what Windows writes apart."""
     with path.open("rb") as stream:
-        if stream.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-            return "utf-16"
+        start = stream.read(2)
+    if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return "utf-16"
+    if len(start) == 2 and 0 in start:
+        return "utf-16-be" if start[0] == 0 else "utf-16-le"
     with path.open(encoding="utf-8-sig") as text:
         try:
             while text.read(2**20):

@@ -137,6 +137,14 @@ def test_the_bits_of_cameras_fill_the_range(tmp_path, bits, suffix):
     assert np.abs(np.asarray(open_image(tmp_path / f"deep{suffix}"))[..., 0].astype(int) - expected).max() <= 1
 
 
+@pytest.mark.parametrize(("bits", "brightest"), [(12, 700), (15, 2**15 - 1), (11, 300)])
+def test_the_range_that_a_tiff_states_is_taken(tmp_path, bits, brightest):
+    ramp = np.linspace(0, brightest, 64).round().astype(np.uint16).reshape(8, 8)
+    Image.fromarray(ramp).save(tmp_path / "stated.tif", tiffinfo={281: 2**bits - 1})
+    read = np.asarray(open_image(tmp_path / "stated.tif"))[..., 0]
+    assert np.abs(read - ramp * (255 / (2**bits - 1))).max() <= 0.5
+
+
 def test_min_is_white_is_inverted_in_sixteen_bits_too(tmp_path):
     grey = np.linspace(0, 2**16 - 1, 256).round().astype(np.uint16).reshape(16, 16)
     Image.fromarray(grey).save(tmp_path / "white.tif", tiffinfo={262: 0})

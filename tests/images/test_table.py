@@ -200,6 +200,38 @@ def test_a_folders_spreadsheet_is_not_passed_over_in_silence(tmp_path, caplog):
     assert "metadata.ods is not read; save it as metadata.csv" in caplog.text
 
 
+def test_no_table_in_a_folder_is_passed_over_in_silence(tmp_path, caplog):
+    config = CollectionConfig(source=str(tmp_path))
+    for name in ("labels.csv", "metadata.jsonl", ".hidden.csv", "notes.txt"):
+        (tmp_path / name).write_text("file,species\n")
+    assert table_of(config) is None
+    assert "labels.csv is not read: a table beside folders is called metadata.csv" in caplog.text
+    assert "metadata.jsonl is not read; save it as metadata.csv" in caplog.text
+    assert "hidden" not in caplog.text
+    (tmp_path / "Metadata.CSV").write_text("file,species\n")
+    assert table_of(config) == tmp_path / "Metadata.CSV"
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("NYMPHALIDAE", "Nymphalidae"),
+        ("nymphalidae ", "Nymphalidae"),
+        ("Nymphalidae Rafinesque, 1815", "Nymphalidae"),
+        ('"Nymphalidae', "Nymphalidae"),
+        ("Incertae sedis", None),
+        ("unassigned", None),
+        ("True Bugs", "True Bugs"),
+    ],
+)
+def test_a_family_is_read_as_it_is_usually_written(images, written, read):
+    root = images(["a.jpg"])
+    quoted = '"' + written.replace('"', '""') + '"'
+    (root / "metadata.tsv").write_text(f"file\tspecies\tfamily\na.jpg\tVanessa cardui\t{quoted}\n")
+    (record,) = read_collection(CollectionConfig(source=str(root))).images
+    assert record.taxon.family == read
+
+
 def test_a_spreadsheet_names_the_extra_that_it_needs(tmp_path, caplog, monkeypatch):
     monkeypatch.setitem(sys.modules, "openpyxl", None)  # not installed
     (tmp_path / "metadata.xlsx").write_bytes(b"PK")
@@ -250,12 +282,14 @@ WRITTEN = {
     "a title above": "Butterflies 2024,,\nfile,species,mm_per_pixel\na.jpg,Vanessa cardui,0.05\n",
     "surplus empty cells": "file,species,mm_per_pixel,,\na.jpg,Vanessa cardui,0.05,,,,\n,,,,\n",
     "Darwin Core": "file,dwc:scientificName,mm per pixel\na.jpg,Vanessa cardui,0.05\n",
+    "bars": "file|species|mm_per_pixel\na.jpg|Vanessa cardui|0.05\n",
+    "an epithet of Darwin Core": "image_path,genus,specificEpithet,mm_per_pixel\na.jpg,Vanessa,cardui,0.05\n",
     "genus and epithet": "file_name,genus,species,mm_per_pixel\na.jpg,Vanessa,cardui,0.05\n",
     "a long cell": f"file,species,mm_per_pixel,label\na.jpg,Vanessa cardui,0.05,{'x' * 200_000}\n",
 }
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252"])
 @pytest.mark.parametrize("written", WRITTEN)
 def test_tables_are_read_as_spreadsheets_write_them(images, written, encoding):
     root = images(["a.jpg", "Müller.jpg"])
