@@ -64,6 +64,8 @@ def images(tmp_path):
         (["--contrast", "x"], "--contrast: there is no 'x'; there are specimen, paper, released"),
         (["--k", "many"], "train.architecture.k: must be a whole number, not 'many'"),
         (["--k", "0"], "k must be 1 or more, not 0"),
+        (["--seed", "-1"], "seed must be a whole number from 0 to 4294967295, not -1"),
+        (["--seed", "1" + "0" * 30], "seed must be a whole number from 0 to 4294967295, not 1000"),
         (["--n-latents", "8"], "k (16) cannot exceed n_latents (8)"),
         (["--firing-quantile", "1.5"], "firing_quantile must lie in [0, 1), not 1.5"),
         (["--describer", "server"], "--describer server needs --describer-model"),

@@ -83,9 +83,9 @@ class Archive:
         """
         for location in table.locations:
             n_too_long = 0
-            line_end = self._line_end(table, location)
             with _open(self.path, self.folder + location) as stream:
                 try:
+                    line_end = self._line_end(table, location)
                     lines = _lines(io.TextIOWrapper(stream, encoding=table.encoding, newline=line_end), table)
                     header = [next(lines, []) for _ in range(table.header_lines)]
                     if header and not any(map(table.names_columns, header)):

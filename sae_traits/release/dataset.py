@@ -85,7 +85,7 @@ def write_rows(
             if not summary.n_traits:
                 raise ReleaseError(
                     "no image has a trait, so there is no dataset to write; add images, or change "
-                    "--firing-quantile: lower where latents seldom fire, higher where they fire nearly everywhere"
+                    "--firing-quantile (with --contrast paper --firing-threshold): lower where latents seldom fire, higher where they fire nearly everywhere"
                 )
             write_text(partial / CARD, index_card(summary, read_card(folder)))
     except OSError as error:
