@@ -223,7 +223,7 @@ def _formats() -> tuple[str, ...]:
     """List those of _FORMATS that this Pillow was built with, or that the extra `heic` adds."""
     Image.init()
     with suppress(ImportError):
-        from pillow_heif import register_heif_opener
+        from pillow_heif import register_heif_opener  # pyright: ignore[reportMissingImports]
 
         register_heif_opener()
     return tuple(name for name in _FORMATS if name in Image.OPEN)

@@ -41,7 +41,7 @@ def can_read(path: Path) -> bool:
 
 def _has_openpyxl() -> bool:
     try:
-        import openpyxl  # noqa: F401
+        import openpyxl  # noqa: F401  # pyright: ignore[reportMissingModuleSource]
     except ImportError:
         return False
     return True
@@ -215,7 +215,7 @@ def _from_header(lines: list[list[str]], header_has: Sequence[str]) -> list[list
 
 def _sheets(path: Path) -> list[list[list[str]]]:
     """Read the cells of all sheets that are not hidden, as text, without blank lines."""
-    import openpyxl
+    import openpyxl  # pyright: ignore[reportMissingModuleSource]
 
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
