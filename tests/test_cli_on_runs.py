@@ -130,6 +130,12 @@ def test_readers_go_on_while_another_command_writes(run, tmp_path, capsys):
         assert main(["publish", str(run), "--model-repo", "a/b", "--dataset-repo", "a/c", "--dry-run"]) == 0
 
 
+def test_only_a_command_that_goes_on_says_so(run, capsys):
+    (run / "latents").write_text("in the way")
+    assert main(["latents", str(run), "--strongest", "2"]) == 1
+    assert capsys.readouterr().err.strip().endswith("mend that, then the same command begins anew")
+
+
 def test_none_unsets_an_option(run):
     few = ["--n-patches", "2000", "--batch-size", "512"]
     assert main(["train", str(run), "--learning-rate", "0.01", "--sweep", "k=2,4", *few]) == 0

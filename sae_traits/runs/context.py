@@ -154,12 +154,12 @@ class Context:
         if not self.is_main_process:
             yield
             return
-        try:
-            with writing(self.folder.path):
+        with writing(self.folder.path):
+            try:
                 yield
-        except SaeTraitsError:
-            self.folder.remove_if_nothing_was_made(self.new_folders)
-            raise
+            except SaeTraitsError:
+                self.folder.remove_if_nothing_was_made(self.new_folders)
+                raise
 
     @cached_property
     def steps(self) -> Steps:

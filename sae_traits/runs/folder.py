@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +19,13 @@ class RunFolder:
     def remove_if_nothing_was_made(self, new_folders: Iterable[Path]) -> None:
         """Remove folders that are new, the innermost first, if there is nothing in them but the configuration."""
         ours = (self.config.name, LOCK)
-        for folder in new_folders:
-            if any(entry.name not in ours for entry in folder.iterdir()):
-                return
-            for name in ours:
-                (folder / name).unlink(missing_ok=True)
-            folder.rmdir()
+        with suppress(OSError):  # nothing is lost by a folder that stays
+            for folder in new_folders:
+                if any(entry.name not in ours for entry in folder.iterdir()):
+                    return
+                for name in ours:
+                    (folder / name).unlink(missing_ok=True)
+                folder.rmdir()
 
     @property
     def config(self) -> Path:
