@@ -30,10 +30,13 @@ _OPEN = frozenset(
     | {"nicht", "kein", "keine", "unbekannt", "unbestimmt", "unsortiert", "sonstige", "verschiedene", "onbekend"}
     | {"non", "inconnu", "inconnue", "autre", "autres", "desconocido", "desconocida", "desconhecido", "sconosciuto"}
     | {"sans", "sin", "sem", "não", "nao", "ej", "inte", "ikke", "okänd", "ukendt", "ukjent", "tuntematon", "nieznany"}
-    | {"to", "cannot", "unable", "tbc", "false", "true", "error", "blurry", "damaged", "trash", "human", "person"}
     | {"male", "female", "larva", "larvae", "adult", "adults", "juvenile", "juveniles", "background"}
 )
 """Words in the place of a genus or an epithet that leave the species open."""
+_REMARKS = frozenset(
+    {"to", "cannot", "unable", "tbc", "false", "true", "error", "blurry", "damaged", "trash", "human", "person"}
+)
+"""Words that begin a remark in the place of a name."""
 _PLAIN = frozenset(
     {"moth", "butterfly", "beetle", "insect", "bug", "bird", "plant", "specimen", "image", "photo", "picture"}
     | {"moths", "butterflies", "beetles", "insects", "bugs", "birds", "plants", "specimens", "fly", "flies"}
@@ -175,7 +178,7 @@ def _genus(words: list[str]) -> str:
     if not words:
         raise CollectionError("it has no genus")
     first = words[0]
-    if first.lower().rstrip(".") in _OPEN | _PLAIN:
+    if first.lower().rstrip(".") in _OPEN | _PLAIN | _REMARKS:
         raise CollectionError(f"{first!r} says that it is not known")
     if _NO_GENUS.fullmatch(first.lower()):
         raise CollectionError(f"{first!r} is a family, so that the species is not known")

@@ -48,7 +48,7 @@ def test_the_usual_names_of_splits_are_understood(label, split):
 @pytest.mark.parametrize("label", ["", "holdout", "trains", "0", "tra"])
 def test_other_names_of_splits_are_refused(label):
     assert not is_split_label(label)
-    with pytest.raises(CollectionError, match="is none of train, val"):
+    with pytest.raises(CollectionError, match="is none of train, training, val"):
         parse_split(label)
 
 

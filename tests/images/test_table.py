@@ -128,7 +128,7 @@ def test_an_unknown_split_is_reported_and_never_guessed(listed):
     assert [(row.file, row.split) for row in listing.rows] == [("c.jpg", "test")]
     (problem,) = listing.problems
     assert problem.file == "a.jpg"
-    assert "the split 'holdout' is none of train, val" in problem.reason
+    assert "the split 'holdout' is none of train, training, val" in problem.reason
 
 
 def test_a_repeated_file_is_taken_once_and_reported(listed):
