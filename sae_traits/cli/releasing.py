@@ -75,6 +75,7 @@ examples:
   sae-traits convert sae.pt saes/papers
   sae-traits convert ORG/SAES saes/layer-10 --subfolder layers.10
   sae-traits convert ORG/SAE exported/ --to sae_lens""",
+    resumes=False,
 )
 def convert(arguments: argparse.Namespace) -> int:
     from sae_traits.sae.formats.export import convert as convert_sae
@@ -108,6 +109,7 @@ def _export_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> 
 examples:
   sae-traits export runs/moths exported/moths --to darwin-core
   sae-traits export ORG/moth-traits shards/ --to webdataset --revision v1.0.0""",
+    resumes=False,
 )
 def export(arguments: argparse.Namespace) -> int:
     from sae_traits.release.exports import export as export_dataset

@@ -106,8 +106,11 @@ class Released:
         Raises:
             ReleaseError: there is none, or it is not one of sae-traits.
         """
-        source = str(local_dataset(source, revision) or source)
+        local = local_dataset(source, revision)
+        source = str(local or source)
         with _errors_in_one_line(source):
+            if local is None:  # says at once that the Hub cannot be reached; datasets tries for half a minute
+                snapshot_download(source, repo_type="dataset", revision=revision, allow_patterns=[CARD])
             names = get_dataset_config_names(source, revision=revision)
         if missing := {"default", "images"} - set(names):
             raise ReleaseError(

@@ -5,21 +5,21 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from sae_traits.config import AdoptedSAE, FeaturesConfig, ReleasedLatents, RunConfig, SAERegions
+from sae_traits.config import AdoptedSAE, ReleasedLatents, RunConfig, SAERegions
 from sae_traits.config.layers import read_config, to_yaml
 from sae_traits.config.regions import Regions
 from sae_traits.config.tree import build, with_absolute_paths
 from sae_traits.describers import Describer, make_describer
-from sae_traits.errors import CollectionError, ConfigError, StoreError
+from sae_traits.errors import CollectionError, ConfigError, SaeTraitsError, StoreError
 from sae_traits.evaluation.results import Results, read_results
 from sae_traits.evaluation.tasks.base import EvaluationTask
 from sae_traits.features.backbone import Backbone, load_backbone
@@ -30,9 +30,9 @@ from sae_traits.io import write_text
 from sae_traits.models.clip.model import CLIP, load_clip
 from sae_traits.release.facts import Calls, calls_of
 from sae_traits.runs.folder import RunFolder
-from sae_traits.runs.lock import writing
+from sae_traits.runs.lock import is_read_only, writing
 from sae_traits.runs.record import Steps
-from sae_traits.sae.extractor import check_features, load_extractor
+from sae_traits.sae.extractor import backbone_of_adopted
 from sae_traits.sae.model import SAE
 from sae_traits.schema import Collection, ImageRecord
 from sae_traits.traits.asking import Pictures
@@ -56,6 +56,8 @@ class Context:
     """The steps, each with those that it reads from."""
     extra_tasks: tuple[EvaluationTask, ...] = ()
     """Of an evaluation, besides those of every run."""
+    new_folders: tuple[Path, ...] = field(default=(), compare=False)
+    """What `create` made, the innermost first."""
 
     @classmethod
     def create(
@@ -85,15 +87,22 @@ class Context:
             former = build(RunConfig, read_config(context.folder.config)).collection.source
             if former != source:
                 context.move_source(former)
+        new_folders = tuple(path for path in (folder, *folder.parents) if not path.exists())
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"cannot write to {folder}: {error.strerror}; choose another --out") from error
         context.save_config()
-        return context
+        return replace(context, new_folders=new_folders)
 
     @classmethod
-    def open(cls, folder: Path, order: Mapping[str, tuple[str, ...]], *layers: Mapping[str, Any]) -> Context:
+    def open(
+        cls,
+        folder: Path,
+        order: Mapping[str, tuple[str, ...]],
+        *layers: Mapping[str, Any],
+        extra_tasks: tuple[EvaluationTask, ...] = (),
+    ) -> Context:
         """An existing run, with further options laid over its configuration; `save_config` keeps them.
 
         Raises:
@@ -103,12 +112,13 @@ class Context:
         run = RunFolder(folder)
         if not run.config.is_file():
             raise StoreError(f"{folder} is not a run: it has no config.yaml; make one with `sae-traits extract`")
-        return cls(run, with_absolute_paths(build(RunConfig, read_config(run.config), *layers)), order)
+        config = with_absolute_paths(build(RunConfig, read_config(run.config), *layers))
+        return cls(run, config, order, extra_tasks)
 
     def save_config(self) -> None:
-        """Write the configuration, if it is not what is there."""
+        """Write the configuration, if it is not what is there; a folder that is read-only keeps its own."""
         text, path = to_yaml(self.config), self.folder.config
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        if not is_read_only(self.folder.path) and (not path.is_file() or path.read_text(encoding="utf-8") != text):
             write_text(path, text)
 
     @cached_property
@@ -133,9 +143,18 @@ class Context:
             self.accelerator.wait_for_everyone()
             self.steps.read()
 
-    def writing(self) -> AbstractContextManager[None]:
-        """Keep other commands from writing to the run; see `lock`."""
-        return writing(self.folder.path) if self.is_main_process else nullcontext()
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Keep other commands from writing to the run (see `lock`); one that is refused leaves no new, empty folder."""
+        if not self.is_main_process:
+            yield
+            return
+        with writing(self.folder.path):
+            try:
+                yield
+            except SaeTraitsError:
+                self.folder.remove_if_nothing_was_made(self.new_folders)
+                raise
 
     @cached_property
     def steps(self) -> Steps:
@@ -189,15 +208,11 @@ class Context:
 
     @cached_property
     def backbone(self) -> Backbone:
-        """The configured backbone; with --sae and nothing said about features, the one that the SAE was trained on."""
-        config, sae, default = self.config.features, self.adopted_sae, FeaturesConfig()
-        said_nothing = (config.backbone, config.framing) == (default.backbone, default.framing)
-        if sae is not None and sae.config.backbone is not None and said_nothing:
-            return load_extractor(sae, device=config.device).backbone
-        backbone = load_backbone(config.backbone, framing=config.framing, device=config.device)
-        if sae is not None:
-            check_features(sae, backbone.info)
-        return backbone
+        """The configured backbone; with --sae and no model named, the one that the SAE was trained on."""
+        config = self.config.features
+        if self.adopted_sae is not None:
+            return backbone_of_adopted(self.adopted_sae, config)
+        return load_backbone(config.backbone, framing=config.framing, device=config.device)
 
     @cached_property
     def features(self) -> FeatureSource:

@@ -9,6 +9,13 @@ from pathlib import Path
 
 from sae_traits.errors import StoreError
 
+LOCK = ".lock"
+
+
+def is_read_only(folder: Path) -> bool:
+    """Whether what is finished in a folder can only be looked at."""
+    return not os.access(folder, os.W_OK)
+
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
@@ -19,13 +26,13 @@ def writing(folder: Path) -> Iterator[None]:
     Raises:
         StoreError: another command writes to it, or the lock is another person's.
     """
-    if not os.access(folder, os.W_OK):
+    if is_read_only(folder):
         yield
         return
     from filelock import FileLock, Timeout
 
     try:
-        with FileLock(folder / ".lock", timeout=0):
+        with FileLock(folder / LOCK, timeout=0):
             yield
     except Timeout as error:
         raise StoreError(

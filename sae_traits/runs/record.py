@@ -19,6 +19,7 @@ from sae_traits import __version__
 from sae_traits.errors import StoreError
 from sae_traits.io import hash_of_file, json_text, write_text
 from sae_traits.logging import say, warn
+from sae_traits.runs.lock import is_read_only
 
 Counts = dict[str, Any]
 
@@ -110,6 +111,11 @@ class Steps:
                 self._say(f"{name}: complete and its inputs have not changed, skipped")
                 return record["counts"]
             self._say(f"{name}: {changed[0]} is missing or not as it was written, so the step is done again")
+        if self.keep and is_read_only(self.path.parent):
+            raise StoreError(
+                f"the step {name!r} has to be done, and {self.path.parent} is read-only: give the options of its "
+                "config.yaml to see what is finished, or work on a copy, or in another folder"
+            )
         self._say(f"{name}: started")
         started = time.monotonic()
         counts = work()

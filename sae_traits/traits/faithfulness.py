@@ -169,6 +169,8 @@ def second_calls(
         raise ConfigError("faithfulness compares answers about one image; annotate with --images-per-description 1")
     if n_traits < 1:
         raise ConfigError(f"a sample has at least one trait, not {n_traits}")
+    if seed < 0:
+        raise ConfigError(f"the seed of a sample is 0 or more, not {seed}")
     made_by = describer.name, describer.model, describer.prompt
     made = (trait for trait in traits if (trait.describer, trait.describer_model, trait.prompt) == made_by)
     sample = _sample(made, n_traits, np.random.default_rng(seed))
