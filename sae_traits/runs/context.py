@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -13,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from sae_traits.config import AdoptedSAE, FeaturesConfig, ReleasedLatents, RunConfig, SAERegions
 from sae_traits.config.command_line import command_of
-from sae_traits.config.layers import read_config, to_yaml
 from sae_traits.config.tree import build, with_absolute_paths
 from sae_traits.errors import CollectionError, ConfigError, StoreError
-from sae_traits.io import write_text
+from sae_traits.io import read_sealed
+from sae_traits.logging import warn
+from sae_traits.runs.configuration import read_configuration, write_configuration
 from sae_traits.runs.folder import RunFolder
 from sae_traits.runs.lock import writing
 from sae_traits.runs.record import Steps
@@ -77,10 +77,8 @@ class Context:
                 f"{folder} lies in {source}, where images are looked for, and a run writes pictures of its own; "
                 "choose another --out"
             )
-        if "collect" in context.steps.records and context.folder.config.is_file():
-            former = build(RunConfig, read_config(context.folder.config)).collection.source
-            if former != source:
-                context.move_source(former)
+        if "collect" in context.steps.records:
+            context._take_over(source)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -99,13 +97,11 @@ class Context:
         run = RunFolder(folder)
         if not run.config.is_file():
             raise StoreError(f"{folder} is not a run: it has no config.yaml; make one with `sae-traits extract`")
-        return cls(run, with_absolute_paths(build(RunConfig, read_config(run.config), *layers)), order)
+        return cls(run, with_absolute_paths(build(RunConfig, read_configuration(run.config), *layers)), order)
 
     def save_config(self) -> None:
         """Write the configuration, if it is not what is there."""
-        text, path = to_yaml(self.config), self.folder.config
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            write_text(path, text)
+        write_configuration(self.folder.config, self.config)
 
     @property
     def command(self) -> str:
@@ -151,6 +147,15 @@ class Context:
     def collection(self) -> Collection:
         """The images, as the step `collect` read them."""
         return Collection.load(self.folder.images)
+
+    def _take_over(self, source: str) -> None:
+        """Go on with the run that is in the folder, if it is one of this source."""
+        if not self.folder.config.is_file():
+            warn(f"{self.folder.config} is missing: the run goes on with what this command says, and forgets the rest")
+            return
+        former = build(RunConfig, read_configuration(self.folder.config)).collection.source
+        if former != source:
+            self.move_source(former)
 
     def move_source(self, former: str | None) -> None:
         """Go on with a source that is no longer where it was, but at the place that is configured now.
@@ -361,7 +366,10 @@ class Context:
 
         if not self.folder.faithfulness.is_file():
             return None
-        values = json.loads(self.folder.faithfulness.read_text(encoding="utf-8"))
+        values = read_sealed(self.folder.faithfulness)
+        if values is None:
+            warn(f"warning: {self.folder.faithfulness} is damaged and left out; run `sae-traits faithfulness` again")
+            return None
         is_of_now = values["annotate"] == self.steps.fingerprint("annotate")
         return Faithfulness.from_dict(values) if is_of_now else None
 
@@ -382,7 +390,18 @@ class Context:
 
     @property
     def results(self) -> Results | None:
-        """What was evaluated of the traits as they are now; None where there was nothing."""
+        """What was evaluated of the traits as they are now; None where there was nothing.
+
+        Raises:
+            StoreError: it is missing, or not as it was written.
+        """
         from sae_traits.evaluation.results import read_results
 
-        return read_results(self.folder.results) if self.steps.is_current("evaluate") else None
+        if not self.steps.is_current("evaluate"):
+            return None
+        if self.folder.results in self.steps.changed_files("evaluate"):
+            raise StoreError(
+                f"{self.folder.results} is missing or not as it was written; run `sae-traits evaluate "
+                f"{self.folder.path}` again"
+            )
+        return read_results(self.folder.results)

@@ -25,4 +25,4 @@ def dataset(context: Context) -> None:
         "dictionary": name,
         "rights": context.collection.digest("file", "license", "rights_holder", "source_url", "source_revision"),
     }
-    context.steps.do("dataset", inputs, [context.folder.dataset / "data"], work)
+    context.steps.do("dataset", inputs, [context.folder.dataset / "data"], work, kept=[context.folder.pictures])

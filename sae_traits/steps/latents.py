@@ -27,6 +27,7 @@ def write_latents(context: Context, latents: Sequence[int], n_strongest: int) ->
         ConfigError: its regions have no latents, or there is no such latent.
     """
     context.steps.fingerprint("encode")
+    context.steps.check(reading=["encode"])
     if not context.config.regions.has_latents:
         raise ConfigError(
             f"the regions of {context.folder.path} are of --regions {context.config.regions.kind}, which has no "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from sae_traits.errors import ReleaseError, StoreError
+from sae_traits.errors import ReleaseError
 from sae_traits.logging import warn
 from sae_traits.release.cards import CARD, keep_section, read_card
 from sae_traits.release.publication import Terms, plan_lines, publish_release, stage_saes, warnings_of
@@ -35,12 +35,7 @@ def publish(context: Context, terms: Terms, *, dry_run: bool) -> list[str]:
             f"the dataset of {folder.path} has regions of a baseline (--regions {regions.kind}), not of the SAE that "
             f"it would be published with; run `sae-traits annotate {folder.path} --regions sae` first"
         )
-    for step in ("train", "annotate"):
-        if changed := context.steps.changed_files(step, thorough=True):
-            raise StoreError(
-                f"{changed[0]} is missing or not as it was written; run `sae-traits run` on {folder.path} again, which "
-                "makes it anew"
-            )
+    context.steps.check(reading=["annotate", "evaluate"], thorough=True)
     for warning in warnings_of(
         context.collection, context.features.info, embeds_images=context.config.release.images == "embed"
     ):

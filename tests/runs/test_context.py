@@ -77,7 +77,7 @@ def test_a_run_goes_on_where_its_source_has_moved_to(tmp_path):
     moved = create(tmp_path / "run", tmp_path / "after")
     assert moved.config.collection.source == str(tmp_path / "after")
     assert moved.steps.is_current("collect"), "the same images"
-    assert moved.steps.changed_files("collect", [moved.folder.images]), "which are to be found elsewhere"
+    assert moved.steps.changed_files("collect") == [moved.folder.images], "which are to be found elsewhere"
 
 
 @pytest.mark.parametrize("out", ["photographs", "photographs/runs/first"])

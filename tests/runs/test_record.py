@@ -171,8 +171,8 @@ def test_what_other_steps_write_into_a_folder_is_theirs(run):
 
 def test_a_file_that_is_not_hashed_is_looked_at_again_where_its_time_has_changed(run):
     for name in ("collect", "collect"):
-        run.steps.do(name, {}, [run.folder / name], lambda: run.do_large("collect"), hashed=False)
+        run.steps.do(name, {}, [run.folder / name], lambda: run.do_large("collect"), checked_by_readers="coll*")
     assert run.done == ["collect"]
     os.utime(run.folder / "collect", ns=(1, 1))
-    run.steps.do("collect", {}, [run.folder / "collect"], lambda: run.do_large("collect"), hashed=False)
+    run.steps.do("collect", {}, [run.folder / "collect"], lambda: run.do_large("collect"), checked_by_readers="coll*")
     assert run.done == ["collect"] * 2
