@@ -53,7 +53,9 @@ def publish(arguments: argparse.Namespace) -> int:
         tag=arguments.tag,
         collection=arguments.collection,
     )
-    lines = publish_run(Context.open(arguments.run, STEPS), terms, dry_run=arguments.dry_run)
+    context = Context.open(arguments.run, STEPS)
+    with context.writing():  # it adds to the pictures, and nothing else may change what it reads
+        lines = publish_run(context, terms, dry_run=arguments.dry_run)
     show(lines, lines, arguments)
     return DONE
 

@@ -122,6 +122,10 @@ class PictureCache:
             self.put(sha256, longest_side, picture)
         return picture
 
+    def checkpoint(self) -> None:
+        """Move what lies in SQLite's log into the file itself, which stays as it is until the next `put`."""
+        self._execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def _execute(self, statement: str, *values: object) -> list[tuple[bytes, str]]:
         try:
             with self._lock:

@@ -109,13 +109,26 @@ def refuse_secrets(folder: Path, planned: list[PlannedFile]) -> None:
     Raises:
         ReleaseError: one does; the message names the file alone.
     """
+    _refuse_secrets(folder / file.path for file in planned)
+
+
+def refuse_secrets_in(dataset: Path) -> None:
+    """As `refuse_secrets`, of the tables and the card of a dataset that is not going to be published itself.
+
+    Raises:
+        ReleaseError: one holds a secret.
+    """
+    _refuse_secrets([*sorted(dataset.rglob("*.parquet")), *dataset.glob("*.md")])
+
+
+def _refuse_secrets(paths: Iterable[Path]) -> None:
     from huggingface_hub import get_token
 
     secrets = [s for s in (get_token(), os.environ.get("OPENAI_API_KEY")) if s and len(s) >= MIN_SECRET]
-    for file in planned if secrets else ():
-        if any(secret in text for text in _texts(folder / file.path) for secret in secrets):
+    for path in paths if secrets else ():
+        if any(secret in text for text in _texts(path) for secret in secrets):
             raise ReleaseError(
-                f"{folder / file.path} holds your token or key, which would become public, and was not uploaded. "
+                f"{path} holds your token or key, which would become public, and was not uploaded. "
                 "Take it out of where it came from (a title, an address, a description), and run again"
             )
 

@@ -18,7 +18,9 @@ def dataset(context: Context) -> None:
     name = context.dictionary_name
 
     def work() -> Counts:
-        return write_run_dataset(context, context.folder.dataset, name=name).to_dict()
+        summary = write_run_dataset(context, context.folder.dataset, name=name)
+        context.pictures.checkpoint()
+        return summary.to_dict()
 
     inputs = {
         "release": as_dict(context.config.release),

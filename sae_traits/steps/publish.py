@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from sae_traits.errors import ReleaseError
 from sae_traits.logging import warn
 from sae_traits.release.cards import CARD, keep_section, read_card
+from sae_traits.release.folder_plan import refuse_secrets_in
 from sae_traits.release.publication import Terms, plan_lines, publish_release, stage_saes, warnings_of
 from sae_traits.runs.context import Context
 from sae_traits.runs.release import write_dataset_card_of, write_model_card_of, write_run_dataset
@@ -35,7 +36,8 @@ def publish(context: Context, terms: Terms, *, dry_run: bool) -> list[str]:
             f"the dataset of {folder.path} has regions of a baseline (--regions {regions.kind}), not of the SAE that "
             f"it would be published with; run `sae-traits annotate {folder.path} --regions sae` first"
         )
-    context.steps.check(reading=["annotate", "evaluate"], thorough=True)
+    context.steps.check(reading=["annotate", "evaluate", "dataset"], thorough=True)
+    refuse_secrets_in(folder.dataset)  # before the SAE is public; the tables for the Hub differ in the SAE's name alone
     for warning in warnings_of(
         context.collection, context.features.info, embeds_images=context.config.release.images == "embed"
     ):

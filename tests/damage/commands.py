@@ -14,13 +14,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
 import psutil
 
+MODULES = "modules"
+"""Names of modules that a command had to import."""
 TESTS = Path(__file__).parents[1]
 IMPORTED = (
     *("accelerate", "datasets", "huggingface_hub.hf_api", "matplotlib.pyplot", "openai", "scipy.stats", "torch"),
@@ -137,10 +139,19 @@ def forks(folder: Path, **environment: str) -> Iterator[Forks]:
 def _answer(question: dict[str, object], folder: Path) -> int:
     if "wait" in question:
         return os.waitstatus_to_exitcode(os.waitpid(int(str(question["wait"])), 0)[1])
+    _import_what_was_needed(folder / MODULES)
     pid = os.fork()
     if pid == 0:
         _become(list(question["words"]), dict(question["environment"]), folder)  # pyright: ignore[reportCallIssue, reportArgumentType]
     return pid
+
+
+def _import_what_was_needed(file: Path) -> None:
+    """Import what earlier commands had to import by themselves, so that later ones need not."""
+    for name in file.read_text().splitlines() if file.exists() else ():
+        with suppress(ImportError):
+            import_module(name)
+    file.unlink(missing_ok=True)
 
 
 def _become(words: Sequence[str], environment: dict[str, str], folder: Path) -> None:
@@ -148,6 +159,7 @@ def _become(words: Sequence[str], environment: dict[str, str], folder: Path) -> 
     from sae_traits.cli import main
 
     os.environ.update(environment)
+    imported = set(sys.modules)
     for descriptor, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(folder / f"{os.getpid()}.{name}", os.O_WRONLY | os.O_CREAT), descriptor)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -162,6 +174,8 @@ def _become(words: Sequence[str], environment: dict[str, str], folder: Path) -> 
         traceback.print_exc()
         code = 1
     finally:
+        with (folder / MODULES).open("a") as file:
+            file.writelines(f"{name}\n" for name in sys.modules.keys() - imported)
         gc.collect()  # which closes what the command left open, as the end of an interpreter does
         sys.stdout.flush()
         sys.stderr.flush()

@@ -55,7 +55,9 @@ def rot(path: Path) -> None:
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-HARMS: dict[str, Callable[[Path], None]] = {"deleted": delete, "cut": cut, "flipped": flip}
+HARMS: dict[str, Callable[[Path], None]] = {"deleted": delete, "cut": cut, "flipped": flip, "rotten": rot}
+PLAIN = ("deleted", "cut", "flipped")
+"""What is noticed by a file's size and time; the last of HARMS by its hash alone, which `publish` compares."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,9 @@ def harmed(bench: Bench, file: str, harm: str, command: str, expected: tuple[Any
     return Cell(file, harm, command, outcome, done.code, f"{said[-1500:]} | differs: {differing}")
 
 
-def cells(bench: Bench, files: Iterable[str], commands: Iterable[str] = COMMANDS, harms: Iterable[str] = tuple(HARMS)):
+def cells(
+    bench: Bench, files: Iterable[str], commands: Iterable[str] = COMMANDS, harms: Iterable[str] = PLAIN
+) -> Iterator[Cell]:
     """Do the cells of some files."""
     expected = {command: bench.undisturbed(command) for command in commands}
     for file in files:
@@ -201,13 +205,19 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--only", default="*")
     parser.add_argument("--command", choices=COMMANDS)
+    parser.add_argument("--harm", choices=HARMS)
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     log = (arguments.folder / "cells.jsonl").open("w")
     found = []
     with bench(arguments.folder) as made:
         files = [file for file in files_of(made.finished) if fnmatch(file, arguments.only)]
-        for cell in cells(made, files, [arguments.command] if arguments.command else COMMANDS):
+        for cell in cells(
+            made,
+            files,
+            [arguments.command] if arguments.command else COMMANDS,
+            [arguments.harm] if arguments.harm else PLAIN,
+        ):
             found.append(cell)
             log.write(json.dumps(asdict(cell)) + "\n")
             log.flush()
