@@ -34,9 +34,7 @@ def latents(arguments: argparse.Namespace) -> int:
     from sae_traits.runs.context import Context
     from sae_traits.steps.latents import write_latents
 
-    context = Context.open(arguments.run, STEPS)
-    with context.writing():
-        files = write_latents(context, arguments.latent, arguments.strongest)
+    files = write_latents(Context.open(arguments.run, STEPS), arguments.latent, arguments.strongest)
     names = [str(file) for file in files]
     show(names, names, arguments)
     return DONE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,7 +55,7 @@ def publish(arguments: argparse.Namespace) -> int:
         collection=arguments.collection,
     )
     context = Context.open(arguments.run, STEPS)
-    with context.writing():  # it adds to the pictures, and nothing else may change what it reads
+    with nullcontext() if arguments.dry_run else context.writing():  # so that nothing changes what becomes public
         lines = publish_run(context, terms, dry_run=arguments.dry_run)
     show(lines, lines, arguments)
     return DONE

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -137,6 +137,20 @@ class Context:
     def writing(self) -> AbstractContextManager[None]:
         """Keep other commands from writing to the run; see `lock`."""
         return writing(self.folder.path) if self.is_main_process else nullcontext()
+
+    @contextmanager
+    def reading(self, *steps: str, thorough: bool = False) -> Iterator[None]:
+        """Make sure that what some steps wrote is whole, and the same at the end of the block as at its beginning.
+
+        Raises:
+            StoreError: it is not, because of damage or of another command.
+        """
+        self.steps.check(reading=steps, thorough=thorough)
+        before = dict(self.steps.records)
+        yield
+        self.steps.read()
+        if self.steps.records != before or any(self.steps.changed_files(name) for name in steps if name in before):
+            raise StoreError(f"another command has changed {self.folder.path} meanwhile; give the same command again")
 
     @cached_property
     def steps(self) -> Steps:

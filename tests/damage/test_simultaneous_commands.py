@@ -1,4 +1,4 @@
-"""Two commands on one run at the same time: one of them is done, the other too or refused in one line; nothing mixes."""
+"""Two commands on one run at the same time: one is done, the other too or refused in one line, and nothing mixes."""
 
 from __future__ import annotations
 

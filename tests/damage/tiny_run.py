@@ -18,7 +18,10 @@ OPTIONS = [
     "--backbone", "texture", "--n-latents", "64", "--k", "4", "--n-patches", "6000", "--batch-size", "256",
     "--workers", "0", "--describer-workers", "1", "--longest-side", "96",
 ]  # fmt: skip
-_TIMES = re.compile(r"^\| (?:collect|extract|train|encode|annotate|evaluate|dataset) \| [\d,]+ \|$", re.MULTILINE)
+_TIMES = re.compile(
+    r"^\| (?:collect|extract|train|encode|annotate|evaluate|dataset|seconds, all calls added up) \| [\d,]+ \|$",
+    re.MULTILINE,
+)
 _OF_NO_STATE = (".lock", ".partial", "-wal", "-shm", ".old")
 
 
@@ -71,6 +74,7 @@ def _rows_of(path: Path) -> object:
         with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
             database.execute("PRAGMA integrity_check").fetchall()
             tables = sorted(row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'"))
+            tables = [table for table in tables if table != "digests"]  # of rows with their seconds
             found = {}
             for table in tables:
                 columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})") if row[1] != "seconds"]
@@ -81,9 +85,9 @@ def _rows_of(path: Path) -> object:
 
 
 def _without_times(path: Path) -> object:
-    """Fingerprints and counts of the steps."""
+    """Fingerprints and counts of the steps; the cards depend on how long calls took."""
     try:
         records: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        return {name: [record["fingerprint"], record["counts"]] for name, record in records.items()}
+        return {name: [name == "cards" or record["fingerprint"], record["counts"]] for name, record in records.items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         return repr(error)
