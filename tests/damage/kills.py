@@ -79,11 +79,11 @@ def _compare(found: Killed, made: Bench, case: Case, expected: Any) -> None:
     done = made.forks.do(*case.words, **case.environment)
     if (done.code != 0 and not case.is_done(done.err)) or done.has_traceback:
         found.failed += 1
-        found.why = done.err[-1500:]
+        found.why += done.err[-1500:]
     elif (state := case.state()) != expected:
         found.different += 1
         names = {*state, *expected} if isinstance(state, dict) else ()
-        found.why = str(sorted(name for name in names if state.get(name) != expected.get(name)))
+        found.why += str(sorted(name for name in names if state.get(name) != expected.get(name)))
 
 
 def leftovers(folder: Path) -> dict[str, str]:

@@ -12,8 +12,8 @@ from damage.matrix import Bench
 from describer_server.running import RunningServer
 
 KEY = "sk-key-of-the-museum-4711"
-DEFAULT_LIMIT = 20
-"""Of --max-consecutive-unusable and --max-consecutive-errors."""
+DEFAULT_LIMIT = 30
+"""Of --max-consecutive-unusable."""
 
 
 def completion(content: str | None, **message: str) -> dict[str, object]:

@@ -336,6 +336,7 @@ def answer(text="A wing."):
         {"content": [{"type": "thinking", "thinking": answer("A draft.")}, {"type": "text", "text": answer()}]},
         {"content": None, "reasoning_content": answer()},
         {"content": "", "reasoning": f" {answer()} "},
+        {"content": answer(), "refusal": ""},
     ],
 )
 def test_the_answer_is_found_in_other_places_of_a_reply(tmp_path, obedient, message, caplog):
