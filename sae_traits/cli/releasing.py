@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from sae_traits.cli.base import DONE, PARTLY_DONE, command, show
@@ -47,7 +48,9 @@ def publish(arguments: argparse.Namespace) -> int:
         tag=arguments.tag,
         collection=arguments.collection,
     )
-    lines = publish_run(Context.open(arguments.run, STEPS), terms, dry_run=arguments.dry_run)
+    context = Context.open(arguments.run, STEPS)
+    with nullcontext() if arguments.dry_run else context.writing():  # so that nothing changes what becomes public
+        lines = publish_run(context, terms, dry_run=arguments.dry_run)
     show(lines, lines, arguments)
     return DONE
 

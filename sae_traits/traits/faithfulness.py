@@ -139,6 +139,7 @@ def check_faithfulness(
         ConfigError: the describer's answers are about several images, or it made none of the traits.
         DescriberError: the describer cannot answer from the start.
     """
+    ledger.drop_damaged()
     planned = second_calls(traits, collection, describer, n_traits=n_traits, seed=seed, use_masks=use_masks)
     is_open = ledger.open_calls(second.call.key for second in planned)
     calls = {second.call.key: second.call for second in planned if second.call.key in is_open}
