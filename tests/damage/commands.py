@@ -78,10 +78,10 @@ class Running:
     def wait(self) -> Done:
         """How it ended."""
         code = self._forks.ask(wait=self.pid)
-        out, err = ((self._folder / f"{self.pid}.{name}") for name in ("out", "err"))
-        done = Done(code, out.read_text(errors="replace"), err.read_text(errors="replace"))
-        out.unlink()
-        err.unlink()
+        files = [self._folder / f"{self.pid}.{name}" for name in ("out", "err")]  # none where a kill came at once
+        done = Done(code, *(file.read_text(errors="replace") if file.exists() else "" for file in files))
+        for file in files:
+            file.unlink(missing_ok=True)
         return done
 
     def is_running(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import time
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from damage.commands import Done
@@ -70,11 +71,11 @@ class Together:
     first: Done
     second: Done
     same: bool
-    """Whether the run ended as it ends when the second is given after the first, or not at all."""
+    """Whether the run ended as it ends when those that were done are given one after the other."""
 
 
 def together(made: Bench, pair: Pair) -> Together:
-    """Give both commands at the same time, and compare with the first alone and with one after the other."""
+    """Give both commands at the same time, and compare with those that were done, one after the other."""
 
     def start_from() -> None:
         made.fresh()
@@ -83,31 +84,36 @@ def together(made: Bench, pair: Pair) -> Together:
             for path in ("steps.json", "images.parquet"):
                 (made.run / path).unlink()
 
-    ends = []
-    for commands in ([pair.first], [pair.first, pair.second]):
+    def end_of(*names: str) -> dict[str, str]:
         start_from()
-        for name in commands:
+        for name in names:
             made.forks.do(*words(made, name))
-        ends.append(end_state(made.run))
+        return end_state(made.run)
+
     start_from()
-    first = made.forks.start(*words(made, pair.first))
+    started = made.forks.start(*words(made, pair.first))
     time.sleep(LATER)
-    second = made.forks.start(*words(made, pair.second))
-    done = second.wait(), first.wait()
-    return Together(done[1], done[0], end_state(made.run) in ends)
+    second = made.forks.start(*words(made, pair.second)).wait()
+    first, found = started.wait(), end_state(made.run)
+    if first.code == second.code == 0:
+        same = found in (end_of(pair.first, pair.second), end_of(pair.second, pair.first))
+    else:
+        same = found == end_of(pair.first if first.code == 0 else pair.second)
+    return Together(first, second, same)
 
 
 def main() -> None:
     """Try all pairs."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--only", default="*")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     print(
         "| pair | exit codes | ends like one after the other | the second says |\n| --- | --- | --- | --- |", flush=True
     )
     with bench(arguments.folder) as made:
-        for pair in PAIRS:
+        for pair in (pair for pair in PAIRS if fnmatch(pair.name, arguments.only)):
             found = together(made, pair)
             said = (found.second.err.strip().splitlines() or [""])[-1].replace(str(arguments.folder), "…")
             print(f"| {pair.name} | {found.first.code}, {found.second.code} | {found.same} | {said} |", flush=True)
