@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 from sae_traits.errors import StoreError
 
 _SECONDS = re.compile(r"\d+(\.\d+)?")
+_SEAL = "sha256"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -29,6 +30,30 @@ def write_text(path: Path, text: str) -> None:
 def json_text(values: Any) -> str:
     """Values as indented JSON; NaN and infinities, which JSON does not have, are null."""
     return json.dumps(finite(values), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def sealed_json(values: Mapping[str, Any]) -> str:
+    """Values as `json_text`, with a hash of them that `read_sealed` compares."""
+    return json_text({**values, _SEAL: _hash_of_values(values)})
+
+
+def read_sealed(path: Path) -> dict[str, Any] | None:
+    """The values that `sealed_json` wrote; None where they are not as they were written.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    try:
+        values = json.loads(path.read_bytes())
+        seal = values.pop(_SEAL)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return values if seal == _hash_of_values(values) else None
+
+
+def _hash_of_values(values: Mapping[str, Any]) -> str:
+    as_read = json.loads(json_text(values))
+    return hashlib.sha256(json.dumps(as_read, sort_keys=True).encode()).hexdigest()
 
 
 def finite(value: Any) -> Any:

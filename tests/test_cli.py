@@ -63,6 +63,8 @@ def images(tmp_path):
         (["--contrast", "x"], "--contrast: there is no 'x'; there are specimen, paper, released"),
         (["--k", "many"], "train.architecture.k: must be a whole number, not 'many'"),
         (["--k", "0"], "k must be 1 or more, not 0"),
+        (["--seed", "-1"], "seed must be a whole number from 0 to 4294967295, not -1"),
+        (["--seed", "1" + "0" * 30], "seed must be a whole number from 0 to 4294967295, not 1000"),
         (["--n-latents", "8"], "k (16) cannot exceed n_latents (8)"),
         (["--firing-quantile", "1.5"], "firing_quantile must lie in [0, 1), not 1.5"),
         (["--describer", "server"], "--describer server needs --describer-model"),
@@ -111,6 +113,25 @@ def test_a_source_without_images(capsys, tmp_path):
     (tmp_path / "empty").mkdir()
     check_fails(capsys, ["run", tmp_path / "empty", "--out", tmp_path / "run"], 1, "empty", "no image")
     check_fails(capsys, ["run", tmp_path / "none", "--out", tmp_path / "run"], 1, "none", "does not exist")
+
+
+def test_what_is_refused_leaves_no_folder_behind_unless_it_was_there(capsys, images, tmp_path):
+    for source, *options in (
+        (tmp_path / "none",),
+        (images, "--split", "test"),
+        (images, "--clip", tmp_path),
+    ):
+        check_fails(capsys, ["run", source, "--out", tmp_path / "new" / "run", "--backbone", "texture", *options], 1)
+        assert not (tmp_path / "new").exists(), source
+    (tmp_path / "run").mkdir()
+    check_fails(capsys, ["run", tmp_path / "none", "--out", tmp_path / "run"], 1)
+    assert (tmp_path / "run").is_dir()
+
+
+def test_what_cannot_be_estimated_is_refused_before_images_are_read(capsys, images, tmp_path):
+    arguments = ["extract", images, "--out", tmp_path / "run", "--backbone", "texture", "--stream", "--estimate"]
+    check_fails(capsys, arguments, 2, "with --stream no features are written")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_table_without_species(capsys, tmp_path):

@@ -81,7 +81,10 @@ def test_a_finished_run_on_a_read_only_folder_is_complete(drawn, run):
     assert again.stderr.count("skipped") == 8
     assert again.stdout.startswith("run ")
     assert other.returncode == 1
-    assert "Permission denied" in other.stderr.splitlines()[-1]
+    assert other.stderr.splitlines()[-1] == (
+        f"sae-traits run: the step 'train' has to be done, and {run} is read-only: give the options of its config.yaml "
+        "to see what is finished, or work on a copy, or in another folder"
+    )
     assert "Traceback" not in other.stderr
 
 
@@ -125,6 +128,12 @@ def test_readers_go_on_while_another_command_writes(run, tmp_path, capsys):
         assert main(["latents", str(run), "--strongest", "2"]) == 0
         assert main(["export", str(run), str(tmp_path / "matrix"), "--to", "matrix"]) == 0
         assert main(["publish", str(run), "--model-repo", "a/b", "--dataset-repo", "a/c", "--dry-run"]) == 0
+
+
+def test_only_a_command_that_goes_on_says_so(run, capsys):
+    (run / "latents").write_text("in the way")
+    assert main(["latents", str(run), "--strongest", "2"]) == 1
+    assert capsys.readouterr().err.strip().endswith("mend that, then the same command begins anew")
 
 
 def test_none_unsets_an_option(run):

@@ -7,7 +7,7 @@ from email.utils import format_datetime
 import pytest
 
 from sae_traits.errors import StoreError
-from sae_traits.io import replacing, retry_after, write_csv, write_text
+from sae_traits.io import read_sealed, replacing, retry_after, sealed_json, write_csv, write_text
 
 
 def tree(folder):
@@ -75,3 +75,14 @@ def test_retry_after_is_a_number_or_a_date():
     assert retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0
     assert retry_after({"retry-after": "later"}) is None
     assert retry_after({}) is None
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", '{"n": 1}', '{"n": 1, "sha256": "x"}', "\x00"])
+def test_sealed_values_are_read_as_they_were_written_or_not_at_all(tmp_path, content):
+    path = tmp_path / "values.json"
+    path.write_text(sealed_json({"n": 1, "share": float("nan"), "of": (1.5, "é")}))
+    assert read_sealed(path) == {"n": 1, "share": None, "of": [1.5, "é"]}
+    path.write_text(path.read_text().replace("1.5", "1.7"))
+    assert read_sealed(path) is None
+    path.write_text(content)
+    assert read_sealed(path) is None

@@ -62,6 +62,8 @@ def _termination_as_interruption() -> Iterator[None]:
 def _run_and_report(arguments: argparse.Namespace) -> int:
     """Call the function of a command; every error that has a reason is one line on stderr."""
     name = f"sae-traits {arguments.command}"
+    resumes = COMMANDS[arguments.command].resumes
+    again = "the same command goes on where it stopped" if resumes else "the same command begins anew"
     try:
         return COMMANDS[arguments.command].function(arguments)
     except ConfigError as error:
@@ -74,9 +76,9 @@ def _run_and_report(arguments: argparse.Namespace) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except OSError as error:
-        reason = "the disk is full; free some space, and" if error.errno in (ENOSPC, EDQUOT) else f"{error};"
-        print(f"{name}: {reason} the same command goes on where it stopped", file=sys.stderr)
+        reason = "the disk is full; free some space" if error.errno in (ENOSPC, EDQUOT) else f"{error}; mend that"
+        print(f"{name}: {reason}, then {again}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+        print(f"interrupted; {again}", file=sys.stderr)
         return PARTLY_DONE

@@ -18,6 +18,7 @@ from sae_traits.io import json_text
 from sae_traits.steps import STEPS, run_steps
 
 if TYPE_CHECKING:
+    from sae_traits.evaluation.tasks.base import EvaluationTask
     from sae_traits.runs.context import Context
 
 
@@ -34,16 +35,20 @@ class Command:
     add_arguments: AddArguments
     function: Function
     examples: str
+    resumes: bool
+    """Whether the same command goes on where it stopped; else it begins anew."""
 
 
 COMMANDS: dict[str, Command] = {}
 
 
-def command(help: str, add_arguments: AddArguments, *, examples: str) -> Callable[[Function], Function]:
+def command(
+    help: str, add_arguments: AddArguments, *, examples: str, resumes: bool = True
+) -> Callable[[Function], Function]:
     """Register a function as the command of its name."""
 
     def register(function: Function) -> Function:
-        COMMANDS[function.__name__] = Command(help, add_arguments, function, examples)
+        COMMANDS[function.__name__] = Command(help, add_arguments, function, examples, resumes)
         return function
 
     return register
@@ -70,8 +75,11 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="YAML", help="File of options, or the name of a recipe.")
 
 
-def new_run(arguments: argparse.Namespace, *decided: dict[str, Any]) -> Context:
-    """A run with all that the file says, for this step and later ones; no option can change what is `decided`."""
+def wanted_run(arguments: argparse.Namespace, *decided: dict[str, Any]) -> tuple[Path, RunConfig]:
+    """The folder and the configuration of a run, with all that the file says, for this step and later ones.
+
+    No option can change what is `decided`.
+    """
     source = {"collection": {"source": arguments.source}} if arguments.source is not None else {}
     layers = [options_of_file(arguments.config), source, given_options(arguments), *decided]
     config = build(RunConfig, *layers)
@@ -82,9 +90,14 @@ def new_run(arguments: argparse.Namespace, *decided: dict[str, Any]) -> Context:
     out = arguments.out or Path("runs") / Path(config.collection.source).resolve().stem
     if (out / "config.yaml").is_file():  # a CLIP that this run was evaluated with stays
         config = build(RunConfig, {"zero_shot": read_config(out / "config.yaml").get("zero_shot")}, *layers)
+    return out, config
+
+
+def new_run(arguments: argparse.Namespace, *decided: dict[str, Any]) -> Context:
+    """The run that `wanted_run` describes, its folder made."""
     from sae_traits.runs.context import Context  # loads torch
 
-    return Context.create(out, config, STEPS)
+    return Context.create(*wanted_run(arguments, *decided), STEPS, extra_tasks=extra_tasks())
 
 
 def old_run(arguments: argparse.Namespace, *forgotten: dict[str, Any]) -> Context:
@@ -96,7 +109,14 @@ def old_run(arguments: argparse.Namespace, *forgotten: dict[str, Any]) -> Contex
 
     sections = getattr(arguments, "sections", ())
     file = {name: values for name, values in options_of_file(arguments.config).items() if name in sections}
-    return Context.open(arguments.run, STEPS, *forgotten, file, given_options(arguments))
+    return Context.open(arguments.run, STEPS, *forgotten, file, given_options(arguments), extra_tasks=extra_tasks())
+
+
+def extra_tasks() -> tuple[EvaluationTask, ...]:
+    """What every evaluation scores, besides the tasks of all collections: a drawn one against its truth."""
+    from sae_traits.testbench.truth import DrawnTruth
+
+    return (DrawnTruth(),)
 
 
 def show(values: Any, lines: Sequence[str], arguments: argparse.Namespace) -> None:

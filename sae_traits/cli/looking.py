@@ -24,6 +24,7 @@ def _latents_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) ->
     "Show what latents stand for: statistics and strongest images.",
     _latents_arguments,
     examples="example:\n  sae-traits latents runs/moths 17 230 --strongest 24",
+    resumes=False,
 )
 def latents(arguments: argparse.Namespace) -> int:
     from sae_traits.runs.context import Context

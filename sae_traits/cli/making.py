@@ -7,7 +7,17 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from sae_traits.cli.base import add_config, add_existing_run, add_source, command, do_steps, estimated, new_run, old_run
+from sae_traits.cli.base import (
+    add_config,
+    add_existing_run,
+    add_source,
+    command,
+    do_steps,
+    estimated,
+    new_run,
+    old_run,
+    wanted_run,
+)
 from sae_traits.config.command_line import add_options, file_name, given_options, options_of_file
 from sae_traits.config.run import RunConfig
 from sae_traits.config.tree import branches_of, build
@@ -64,12 +74,16 @@ examples:
   sae-traits extract photographs/ --out runs/moths --estimate""",
 )
 def extract(arguments: argparse.Namespace) -> int:
-    context = new_run(arguments)
     if not arguments.estimate:
-        return do_steps(context, arguments, "collect", "extract")
-    from sae_traits.steps.estimate import estimate_kept_features
+        return do_steps(new_run(arguments), arguments, "collect", "extract")
+    _, config = wanted_run(arguments)
+    if config.features.stream:
+        raise ConfigError(
+            "with --stream no features are written, so there is nothing to estimate; leave out one of them"
+        )
+    from sae_traits.steps.estimate import estimate_features
 
-    return estimated(context, arguments, estimate_kept_features, "collect")
+    return estimated(new_run(arguments), arguments, estimate_features, "collect")
 
 
 def _train_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from sae_traits.cli.base import DONE, PARTLY_DONE, command, show
@@ -47,7 +48,9 @@ def publish(arguments: argparse.Namespace) -> int:
         tag=arguments.tag,
         collection=arguments.collection,
     )
-    lines = publish_run(Context.open(arguments.run, STEPS), terms, dry_run=arguments.dry_run)
+    context = Context.open(arguments.run, STEPS)
+    with nullcontext() if arguments.dry_run else context.writing():  # so that nothing changes what becomes public
+        lines = publish_run(context, terms, dry_run=arguments.dry_run)
     show(lines, lines, arguments)
     return DONE
 
@@ -75,6 +78,7 @@ examples:
   sae-traits convert sae.pt saes/papers
   sae-traits convert ORG/SAES saes/layer-10 --subfolder layers.10
   sae-traits convert ORG/SAE exported/ --to sae_lens""",
+    resumes=False,
 )
 def convert(arguments: argparse.Namespace) -> int:
     from sae_traits.sae.formats.export import convert as convert_sae
@@ -108,6 +112,7 @@ def _export_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> 
 examples:
   sae-traits export runs/moths exported/moths --to darwin-core
   sae-traits export ORG/moth-traits shards/ --to webdataset --revision v1.0.0""",
+    resumes=False,
 )
 def export(arguments: argparse.Namespace) -> int:
     from sae_traits.release.exports import export as export_dataset

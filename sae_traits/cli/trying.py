@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from sae_traits.cli.base import DONE, build_parser, command, do_steps, show
+from sae_traits.cli.base import DONE, build_parser, command, do_steps, extra_tasks, show
 from sae_traits.config.command_line import file_name
 from sae_traits.config.layers import read_config, recipe_file
 from sae_traits.config.run import RunConfig
@@ -22,6 +22,7 @@ def _completion_arguments(parser: argparse.ArgumentParser, words: Sequence[str])
     "Print the script with which a shell completes commands and options.",
     _completion_arguments,
     examples='example:\n  eval "$(sae-traits completion bash)"',
+    resumes=False,
 )
 def completion(arguments: argparse.Namespace) -> int:
     import shtab
@@ -51,11 +52,10 @@ def _demo_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> No
 def demo(arguments: argparse.Namespace) -> int:
     from sae_traits.runs.context import Context
     from sae_traits.testbench.demo import RECIPE, prepare_demo
-    from sae_traits.testbench.truth import DrawnTruth
 
     options = prepare_demo(arguments.out)
     config = build(RunConfig, read_config(recipe_file(RECIPE)), options)
-    context = Context.create(arguments.out, config, STEPS, extra_tasks=(DrawnTruth(),))
+    context = Context.create(arguments.out, config, STEPS, extra_tasks=extra_tasks())
     code = do_steps(context, arguments)
     if arguments.format == "text":
         folder = context.folder

@@ -53,6 +53,12 @@ def check_at_least(least: float, settings: Any, *names: str) -> None:
         check(value is None or value >= least, f"{name} must be {least} or more, not {value}")
 
 
+def check_seed(settings: Any, name: str) -> None:
+    """Raise a ConfigError for a seed that torch, numpy and scikit-learn do not all take."""
+    value = getattr(settings, name)
+    check(0 <= value < 2**32, f"{name} must be a whole number from 0 to {2**32 - 1}, not {value}")
+
+
 def check_positive(settings: Any, *names: str) -> None:
     """Raise a ConfigError for the first of some fields that is not above zero; None is in order."""
     for name in names:

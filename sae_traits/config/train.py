@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from sae_traits.config.options import check, check_at_least, check_positive, option, variant
+from sae_traits.config.options import check, check_at_least, check_positive, check_seed, option, variant
 
 _K_HELP = "Active latents per patch: exactly (topk), or on average (batch_topk, jump_relu)."
 _WARMUP_HELP = "Steps over which the weight of a penalty rises from zero (relu, jump_relu)."
@@ -99,7 +99,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_at_least(1, self, "n_latents", "n_patches", "batch_size")
-        check_at_least(0, self, "warmup_steps", "seed")
+        check_at_least(0, self, "warmup_steps")
+        check_seed(self, "seed")
         check_positive(self, "learning_rate", "max_gradient_norm")
         k = getattr(self.architecture, "k", 1)
         check(k <= self.n_latents, f"k ({k}) cannot exceed n_latents ({self.n_latents})")

@@ -8,6 +8,7 @@ form `colour: brown` are read. Whatever was read is validated.
 import hashlib
 import json
 import re
+from contextlib import suppress
 from typing import Annotated, Any
 from unicodedata import category
 
@@ -34,7 +35,7 @@ _OPENING = re.compile(
 _CLOSING = re.compile(
     rf"</{_NAMES}>|<\|(?:/|end_of_|end_){_NAMES}\|>|\[/{_NAMES}\]|◁/{_NAMES}▷|<unused95>", re.IGNORECASE
 )
-_CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<]*<\|message\|>")
+_CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>")
 _CHANNEL_NAMES_ALONE = re.compile(r"\A\s*analysis(?:.*)assistant\s*final", re.DOTALL)
 """Where a server left out the marks of channels and kept their names."""
 _ESCAPE_SEQUENCE = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b.?")
@@ -126,11 +127,14 @@ def _parse(text: str) -> RegionAnswer:
     try:
         return RegionAnswer.model_validate_json(text)
     except ValidationError:
-        text = after_thinking(text)
+        text = _unquoted(after_thinking(text))
     reason = ""
     for readable in (text, _TRAILING_COMMA.sub(lambda match: match[1] or "", text)):
         objects, broken = _json_objects(readable)
         for value in reversed(objects):
+            for inner in (inner for inner in reversed(value.values()) if isinstance(inner, dict)):
+                with suppress(ValidationError):  # {"answer": {…}}
+                    return RegionAnswer.model_validate(inner)
             try:
                 return RegionAnswer.model_validate(value)
             except ValidationError as error:
@@ -142,6 +146,15 @@ def _parse(text: str) -> RegionAnswer:
     if (lines := _read_lines(text)) is not None:
         return lines
     raise AnswerError(reason or "there is no JSON object in the answer")
+
+
+def _unquoted(text: str) -> str:
+    """The text in a JSON string that is all of the text, as models write that encode twice; else the text."""
+    try:
+        value = json.loads(text, strict=False) if text.strip().startswith('"') else text
+    except ValueError:
+        return text
+    return value if isinstance(value, str) else text
 
 
 def _json_objects(text: str) -> tuple[list[dict[str, Any]], str]:

@@ -17,17 +17,17 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
-from sae_traits.errors import StoreError
+from sae_traits.errors import StoreError, one_line
 from sae_traits.features.loading import prepared_batches
 from sae_traits.io import write_text, write_whole
-from sae_traits.logging import say, track
+from sae_traits.logging import say, track, warn
 from sae_traits.models.clip.model import CLIP, CLIPInfo, Head
 from sae_traits.schema import Collection
 
-FORMAT = "sae-traits embeddings 1"
+FORMAT = "sae-traits embeddings 2"
 IMAGES_PER_SHARD = 256
 """What a killed run loses at most."""
 
@@ -86,7 +86,8 @@ def embed_collection(
         embedded = np.stack(list(islice(progress, len(shard))))
         digests = np.array([list(bytes.fromhex(sha256)) for sha256 in shard], dtype=np.uint8)
         name = hashlib.sha256(digests.tobytes()).hexdigest()[:32]
-        write_whole(folder / f"{name}.safetensors", save({"embeddings": embedded, "sha256": digests}))
+        metadata = {"sha256": hashlib.sha256(embedded.tobytes() + digests.tobytes()).hexdigest()}
+        write_whole(folder / f"{name}.safetensors", save({"embeddings": embedded, "sha256": digests}, metadata))
         known |= zip(shard, embedded, strict=True)
     return np.array([known[sha256] for sha256 in hashes], dtype=np.float32).reshape(len(hashes), clip.info.embed_dim)
 
@@ -99,13 +100,27 @@ def fingerprint(info: CLIPInfo, head: Head) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
 
 
+def _remove(path: Path, reason: str) -> None:
+    warn(f"warning: {path} is damaged and made anew ({reason})")
+    try:
+        path.unlink()
+    except OSError as error:
+        raise StoreError(f"cannot delete {path}, which is damaged: {error.strerror}") from error
+
+
 def _read_cache(folder: Path) -> dict[str, FloatArray]:
-    """Read the embeddings of all images in the cache, by the hashes of their files."""
+    """Read the embeddings of all images in the cache, by the hashes of their files; damaged ones go."""
     known: dict[str, FloatArray] = {}
     for path in sorted(folder.glob("*.safetensors")):
         try:
-            shard = load_file(path)
+            with safe_open(path, framework="np") as file:
+                embeddings, digests = file.get_tensor("embeddings"), file.get_tensor("sha256")
+                written = (file.metadata() or {}).get("sha256")
         except (OSError, SafetensorError) as error:
-            raise StoreError(f"cannot read {path} ({error}); delete it and run again") from error
-        known |= zip((row.tobytes().hex() for row in shard["sha256"]), shard["embeddings"], strict=True)
+            _remove(path, one_line(error))
+            continue
+        if hashlib.sha256(embeddings.tobytes() + digests.tobytes()).hexdigest() != written:
+            _remove(path, "it is not as it was written")
+            continue
+        known |= zip((row.tobytes().hex() for row in digests), embeddings, strict=True)
     return known

@@ -18,7 +18,8 @@ from PIL import Image
 from sae_traits.errors import CollectionError, one_line
 from sae_traits.geometry import overlaps_image
 from sae_traits.images.columns import find_columns
-from sae_traits.images.table import box_of, number_of, open_table
+from sae_traits.images.table import box_of, number_of
+from sae_traits.images.table_files import open_table
 from sae_traits.schema import Collection, ImageRecord, Problem
 
 Box = tuple[float, float, float, float]
@@ -241,7 +242,7 @@ def _rows(
     path: Path, columns: Mapping[str, Sequence[str]], optional: Sequence[str] = ()
 ) -> Iterator[tuple[int, dict[str, str | None]]]:
     """The rows of a table, numbered from 1."""
-    names, rows_of = open_table(path, key=columns["image"])
+    names, rows_of = open_table(path, header_has=columns["image"])
     found = find_columns(names, columns)
     if lacking := [name for name in columns if name not in found and name not in optional]:
         raise CollectionError(

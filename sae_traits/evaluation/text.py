@@ -12,7 +12,7 @@ from typing import Literal
 from sae_traits.errors import CollectionError, ConfigError
 from sae_traits.images.columns import SPECIES_NAMES, find_columns
 from sae_traits.images.names import parse_name
-from sae_traits.images.table import open_table
+from sae_traits.images.table_files import open_table
 from sae_traits.schema import Collection, Taxon, Trait
 
 TextType = Literal["asis", "sci", "taxon", "com", "sci_com", "taxon_com"]
@@ -69,7 +69,7 @@ def read_common_names(path: Path) -> dict[str, str]:
         ConfigError: the file cannot be read or lacks a column.
     """
     try:
-        names, rows_of = open_table(path)
+        names, rows_of = open_table(path, header_has=SPECIES_NAMES)
         columns = find_columns(names, {"species": SPECIES_NAMES, "common_name": ("common_name", "vernacular_name")})
         if len(columns) < 2:
             raise ConfigError(f"{path} needs the columns species and common_name; it has {', '.join(names)}")

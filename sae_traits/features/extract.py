@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -62,7 +63,10 @@ def extract(
     state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))  # unlike Accelerator, it does not look itself
     check_launch(state.num_processes)
     if state.is_main_process:
-        _clear_others(folder, fingerprint)
+        expected = FeatureStore(folder, backbone.info, fingerprint, storage_dtype, ())
+        _clear_others(
+            expected, [_without_content(number, rows, collection, backbone.info) for number, rows in enumerate(plans)]
+        )
     state.wait_for_everyone()
     if (folder / INDEX_FILE).is_file():
         return FeatureStore.open(folder)
@@ -118,12 +122,18 @@ def check_launch(n_processes: int) -> None:
         )
 
 
-def _clear_others(folder: Path, fingerprint: str) -> None:
-    """Make the folder, and remove what is half-written or of another plan: the index first."""
+def _clear_others(expected: FeatureStore, entries: list[ShardEntry]) -> None:
+    """Make the folder, and remove what is half-written, damaged or of another plan: the index first.
+
+    Args:
+        expected: what the folder is to hold.
+        entries: its shards, without the size and hash that they will have.
+    """
+    folder, fingerprint = expected.folder, expected.fingerprint
     try:
         folder.mkdir(parents=True, exist_ok=True)
         index = folder / INDEX_FILE
-        if index.is_file() and (damaged := _damaged(folder, fingerprint)) != []:
+        if index.is_file() and (damaged := _damaged(expected, entries)) != []:
             for path in (index, *(damaged or ())):
                 path.unlink()
         others = [path for path in folder.glob("shard-*.safetensors") if shard_fingerprint(path) != fingerprint]
@@ -135,13 +145,15 @@ def _clear_others(folder: Path, fingerprint: str) -> None:
         raise StoreError(f"cannot write into {folder}: {error.strerror}") from error
 
 
-def _damaged(folder: Path, fingerprint: str) -> list[Path] | None:
-    """The shards of a finished extraction that are not as they were written; None where it is of another plan."""
+def _damaged(expected: FeatureStore, entries: list[ShardEntry]) -> list[Path] | None:
+    """The shards of a finished extraction that are not as they were written; None where its index is another."""
+    folder = expected.folder
     try:
         store = FeatureStore.open(folder)
     except StoreError:
         return None
-    if store.fingerprint != fingerprint:
+    listed = [replace(entry, bytes=0, sha256="") for entry in store.entries]
+    if replace(store, entries=()) != expected or listed != entries:
         return None
     return [path for entry in store.entries if hash_of_file(path := folder / entry.file) != entry.sha256]
 
@@ -152,11 +164,16 @@ def _shard_file(folder: Path, number: int) -> Path:
 
 def _entry(folder: Path, number: int, rows: range, collection: Collection, info: BackboneInfo) -> ShardEntry:
     path = _shard_file(folder, number)
+    entry = _without_content(number, rows, collection, info)
+    return replace(entry, bytes=path.stat().st_size, sha256=hash_of_file(path))
+
+
+def _without_content(number: int, rows: range, collection: Collection, info: BackboneInfo) -> ShardEntry:
     return ShardEntry(
-        file=path.name,
+        file=_shard_file(Path(), number).name,
         first_image=rows.start,
         n_images=len(rows),
         n_patches=int(patch_counts(collection.images[rows.start : rows.stop], info).sum()),
-        bytes=path.stat().st_size,
-        sha256=hash_of_file(path),
+        bytes=0,
+        sha256="",
     )

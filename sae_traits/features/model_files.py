@@ -172,7 +172,9 @@ def _download(name: str, file: str, revision: str | None) -> Path | None:
     )
 
     try:
-        return Path(hf_hub_download(name, file, revision=revision))
+        is_here = isinstance(try_to_load_from_cache(name, file, revision=revision), str)
+        only_here = not is_here and not _hub_answers()
+        return Path(hf_hub_download(name, file, revision=revision, local_files_only=only_here))
     except RemoteEntryNotFoundError:
         return None
     except GatedRepoError as error:
@@ -197,3 +199,15 @@ def _download(name: str, file: str, revision: str | None) -> Path | None:
         raise BackboneError(
             f"cannot fetch {file} of {name} from the Hub ({one_line(error)}); {WITHOUT_NETWORK}"
         ) from error
+
+
+def _hub_answers() -> bool:
+    """Whether the Hub can be reached at all; huggingface_hub would try for half a minute, with a line each time."""
+    from huggingface_hub import constants, get_session
+    from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled  # pyright: ignore[reportPrivateImportUsage]
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+    except (HTTPError, OfflineModeIsEnabled):
+        return False
+    return True

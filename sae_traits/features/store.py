@@ -29,6 +29,8 @@ from sae_traits.schema import BackboneInfo, Dtype
 
 FORMAT = "sae-traits features 1"
 INDEX_FILE = "index.json"
+SHARDS = "shard-*.safetensors"
+"""Files that carry their checksum in the index, by which `FeatureStore` compares them."""
 DTYPES: dict[Dtype, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _WHAT_TO_DO = "run the extraction again: it keeps the shards that are complete"
 _WHERE_DISK_IS_FULL = f"free some space, or store half as much with --storage-dtype bfloat16, and {_WHAT_TO_DO}"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from sae_traits.errors import CollectionError
+from sae_traits.images.columns import plain
 from sae_traits.images.listing import inside_check
 from sae_traits.schema import Problem
 
@@ -23,6 +24,8 @@ META_FILE = "meta.xml"
 _MAX_META = 4 * 2**20
 _MAX_LINE = 8 * 2**20
 """Characters; a longer line is no row of a table."""
+_LOOKED_AT = 2**16
+"""Bytes at the beginning of a table by which line ends are told."""
 _ESCAPES = {r"\t": "\t", r"\n": "\n", r"\r": "\r", r"\r\n": "\r\n"}
 
 
@@ -46,6 +49,11 @@ class ArchiveTable:
     defaults: Mapping[str, str]
     """Term -> value of all rows."""
 
+    def names_columns(self, cells: list[str]) -> bool:
+        """Whether one of the cells of a line is the name of a column."""
+        names = {*map(plain, self.columns), "id", "coreid"}
+        return any(plain(_last_part(cell)) in names for cell in cells)
+
     @property
     def n_columns(self) -> int:
         return 1 + max(self.id_column, *self.columns.values(), 0)
@@ -64,7 +72,8 @@ class Archive:
     def rows(self, table: ArchiveTable, problems: list[Problem]) -> Iterator[tuple[str, dict[str, str]]]:
         """Yield the id of the core row and the non-empty cells by term, row by row.
 
-        Rows with more cells than there are columns, whose cells stand in the wrong ones, are left out and reported.
+        Rows with more cells than there are columns, whose cells stand in the wrong ones, are left out and reported. So
+        is a line that meta.xml calls a header, but that names no column.
 
         Raises:
             CollectionError: the table is missing, is not text of its encoding, or has lines without end.
@@ -73,8 +82,14 @@ class Archive:
             n_too_long = 0
             with _open(self.path, self.folder + location) as stream:
                 try:
-                    lines = _lines(io.TextIOWrapper(stream, encoding=table.encoding, newline=table.line_end), table)
+                    line_end = self._line_end(table, location)
+                    lines = _lines(io.TextIOWrapper(stream, encoding=table.encoding, newline=line_end), table)
                     header = [next(lines, []) for _ in range(table.header_lines)]
+                    if header and not any(map(table.names_columns, header)):
+                        begins = " ".join(" ".join(header[-1]).split())[:80]
+                        problems.append(
+                            Problem(location, f"its header names no column, and may be a row that is lost: {begins}")
+                        )
                     n_columns = max(table.n_columns, *(len(cells) for cells in [[], *header]))
                     for cells in lines:
                         if any(cell.strip() for cell in cells[n_columns:]):
@@ -82,7 +97,7 @@ class Archive:
                         elif len(cells) > table.id_column:
                             values = {t: cells[n].strip() for t, n in table.columns.items() if n < len(cells)}
                             given = {term: value for term, value in values.items() if value}
-                            yield cells[table.id_column], {**table.defaults, **given}
+                            yield cells[table.id_column].strip(), {**table.defaults, **given}
                 except (UnicodeError, csv.Error, LookupError) as error:
                     raise CollectionError(f"{location} of {self.path} cannot be read: {error}") from error
                 except (OSError, zipfile.BadZipFile, zlib.error, EOFError) as error:
@@ -90,9 +105,15 @@ class Archive:
             if n_too_long:
                 problems.append(Problem(location, f"{n_too_long:,} rows have more cells than there are columns"))
 
+    def _line_end(self, table: ArchiveTable, location: str) -> str:
+        """Find the line end of a file: that of meta.xml, unless the file has none of it."""
+        with _open(self.path, self.folder + location) as stream:
+            start = stream.read(_LOOKED_AT)
+        return "\r" if b"\r" in start and b"\n" not in start else table.line_end
+
 
 def is_archive(path: Path) -> bool:
-    """Whether a folder or zip file has a meta.xml; in a zip file it may lie one folder down."""
+    """Whether a folder or zip file has a meta.xml; in a zip file it may lie in folders."""
     return _folder_inside(path) is not None
 
 
@@ -102,9 +123,14 @@ def _folder_inside(path: Path) -> str | None:
     if not zipfile.is_zipfile(path):
         return None
     with zipfile.ZipFile(path) as archive:
-        places = [name for name in archive.namelist() if name.rpartition("/")[2] == META_FILE and name.count("/") <= 1]
-    shortest = min(places, key=len, default=None)
-    return None if shortest is None else shortest.removesuffix(META_FILE)
+        places = [name.removesuffix(META_FILE) for name in archive.namelist() if name.rpartition("/")[2] == META_FILE]
+    depth = min((place.count("/") for place in places), default=0)
+    outermost = [place for place in places if place.count("/") == depth and not place.startswith("__MACOSX/")]
+    if len(outermost) > 1:
+        raise CollectionError(
+            f"{path} holds several archives ({', '.join(sorted(outermost))}); unpack it, and give one"
+        )
+    return outermost[0] if outermost else None
 
 
 def open_archive(path: Path) -> Archive:

@@ -4,11 +4,14 @@ from collections.abc import Iterable, Mapping
 
 from sae_traits.schema import RANKS
 
+FILE_NAMES = ("file", "file_name", "file_path", "image_file", "image_path", "image", "path")
+"""Names of a column with the image file."""
 SPECIES_NAMES = (
     *("species", "scientific_name", "binomial", "binomial_name", "canonical_name", "species_name", "taxon_name"),
-    "taxon",
+    *("taxon", "specific_epithet", "epithet"),
 )
-"""Names of a column with the species, the surest first; capital letters, blanks, hyphens and `dwc:` do not matter."""
+"""Names of a column with the species, the surest first; an epithet stands beside a genus. Capital letters, blanks,
+hyphens and `dwc:` do not matter."""
 COLUMN_NAMES: Mapping[str, tuple[str, ...]] = {
     **{rank: (rank,) for rank in RANKS[:-1]},
     "individual": ("individual_id", "individual", "organism_id", "catalog_number", "sampleid", "processid"),

@@ -21,8 +21,8 @@ from sae_traits.images.listing import Format, Listing, Row, one_row_per_file
 from sae_traits.images.selection import select
 from sae_traits.schema import RANKS, Problem, Taxon
 
-OCCURRENCE = "Occurrence"
-MEDIA = ("Multimedia", "Image")
+OCCURRENCE = "occurrence"
+MEDIA = ("multimedia", "image")
 """Extensions with addresses of media: GBIF's, Audubon Core's (of the same name), and GBIF's older one for images."""
 _ADDRESS = ("accessURI", "identifier")
 """Terms with the address of a file, the first that a row has; `accessURI` is Audubon Core's."""
@@ -83,15 +83,17 @@ FORMAT = Format(
 
 def _rows(archive: Archive) -> tuple[list[Row], list[Problem], dict[str, str]]:
     """Make a row for every photograph; say what is wrong with the archive, and the address of each file."""
-    if archive.core.row_type != OCCURRENCE:
+    if archive.core.row_type.lower() != OCCURRENCE:
         raise CollectionError(f"the core of {archive.path} is {archive.core.row_type}; a core of occurrences is read")
     media, problems = _photographs(archive)
     rows: list[Row] = []
     urls: dict[str, str] = {}
-    n_without = 0
+    n_without = n_again = 0
     occurrences: dict[str, Cells] = {}
     for occurrence_id, cells in archive.rows(archive.core, problems):
-        if occurrence_id in media and occurrence_id not in occurrences:
+        if occurrence_id in occurrences:
+            n_again += 1
+        elif occurrence_id in media:
             occurrences[occurrence_id] = {term: cells[term] for term in _KEPT_OF_OCCURRENCES if term in cells}
         else:
             n_without += 1
@@ -107,6 +109,9 @@ def _rows(archive: Archive) -> tuple[list[Row], list[Problem], dict[str, str]]:
     file = archive.core.locations[0]
     if n_without:
         problems.append(Problem(file, f"{n_without:,} occurrences have no photograph"))
+    if n_again:
+        reason = f"{n_again:,} rows have the identifier of an earlier row, which is taken"
+        problems.append(Problem(file, reason))
     if media:
         problems.append(Problem(file, f"{len(media):,} occurrences that have photographs are not in it"))
     return rows, problems, urls
@@ -114,7 +119,7 @@ def _rows(archive: Archive) -> tuple[list[Row], list[Problem], dict[str, str]]:
 
 def _photographs(archive: Archive) -> tuple[dict[str, list[Cells]], list[Problem]]:
     """Read the rows about photographs by the id of their occurrence, and count all others."""
-    tables = [table for table in archive.extensions if table.row_type in MEDIA]
+    tables = [table for table in archive.extensions if table.row_type.lower() in MEDIA]
     if not tables:
         types = ", ".join(table.row_type for table in archive.extensions) or "none"
         raise CollectionError(

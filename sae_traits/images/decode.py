@@ -5,10 +5,11 @@ Pillow's own guards stay as they are: truncated files are not filled up, and its
 
 import hashlib
 import io
+import re
 import struct
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -23,11 +24,12 @@ from sae_traits.images.near_identical import perceptual_hash
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".avif", ".jp2"}
+    | {".heic", ".heif", ".hif"}
     | {".pbm", ".pgm", ".ppm", ".pnm"}
 )
 """Files in a folder with these endings are images; their content decides how they are read."""
 UNREAD_SUFFIXES = frozenset(
-    {".heic", ".heif", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2", ".psd", ".svg", ".eps", ".pdf"}
+    {".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2", ".psd", ".svg", ".eps", ".pdf"}
 )
 """Files in a folder with these endings are pictures that are not read; they are reported instead of overlooked."""
 VIDEO_SUFFIXES = frozenset(
@@ -35,8 +37,10 @@ VIDEO_SUFFIXES = frozenset(
 )
 """Files in a folder with these endings are videos, which are reported as well."""
 
-_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "PPM", "AVIF", "JPEG2000")
+_FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "PPM", "HEIF", "AVIF", "JPEG2000")
 """What Pillow may take a file for; its other readers are not for photographs, and the one for EPS runs a program."""
+_HEIC = re.compile(rb".{4}ftyp.{0,64}?he(ic|ix|im|is|vc|vx|vm|vs)", re.DOTALL)
+"""How a HEIC file begins: one of its brands is among those that it says to be compatible with."""
 _WHITE = (255, 255, 255, 255)
 _BLACK = (0, 0, 0, 255)
 _MAX_ASPECT_RATIO = 100
@@ -45,7 +49,7 @@ _DARKEST_WHITE = 64
 """Of 255: an image of 16 bits without a pixel as light as this has 14 bits or fewer."""
 _SAME_COLOUR = 3
 """Of 255: a profile that changes no colour by more is sRGB, as another program has written it."""
-_PHOTOMETRIC, _MIN_IS_WHITE = 262, 0
+_PHOTOMETRIC, _MIN_IS_WHITE, _MAX_SAMPLE_VALUE = 262, 0, 281
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -80,7 +84,7 @@ def open_image(path: str | Path) -> Image.Image:
     image viewers. Boxes and polygons are in the pixels of this image.
 
     Args:
-        path: a JPEG, PNG, TIFF, WebP, BMP, GIF, PPM, AVIF or JPEG 2000 file.
+        path: a JPEG, PNG, TIFF, WebP, BMP, GIF, PPM, AVIF, JPEG 2000 or, with the extra `heic`, HEIC file.
 
     Returns:
         A Pillow image of mode RGB and `(width, height)` pixels.
@@ -134,6 +138,8 @@ def _load(data: bytes) -> tuple[Image.Image, int | None]:
     """Decode the image as the file stores it, but in 8 bits per channel, and read its EXIF orientation."""
     if not data:
         raise ImageError("the file is empty")
+    if _HEIC.match(data) and "HEIF" not in _formats():
+        raise ImageError("HEIC images need `pip install 'sae-traits[heic]'`; or convert it to JPEG")
     with warnings.catch_warnings():
         # What Pillow warns of, up to twice its limit, is refused here, so that its warning says nothing new.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -143,9 +149,9 @@ def _load(data: bytes) -> tuple[Image.Image, int | None]:
         raise Image.DecompressionBombError
     if max(image.size) > _MAX_ASPECT_RATIO * min(image.size):
         raise ImageError(f"it is {image.width} x {image.height} pixels, too thin to show an image")
-    # Many cameras write JPEG files of the kind MPO: the photograph, and after it previews or gain maps.
+    # Many cameras write files of the kinds MPO and HEIF: the photograph, and after it previews or gain maps.
     n_frames = getattr(image, "n_frames", 1)
-    if n_frames > 1 and image.format != "MPO":
+    if n_frames > 1 and image.format not in ("MPO", "HEIF"):
         raise ImageError(f"it holds {n_frames} frames or pages; save the one that shows the image on its own")
     is_cut = ";16" in str(image.tile) and image.mode in ("RGB", "RGBA", "LA")  # Pillow keeps the upper eight bits
     image.load()
@@ -196,8 +202,12 @@ def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """List those of _FORMATS that this Pillow was built with."""
+    """List those of _FORMATS that this Pillow was built with, or that the extra `heic` adds."""
     Image.init()
+    with suppress(ImportError):
+        from pillow_heif import register_heif_opener  # pyright: ignore[reportMissingImports]
+
+        register_heif_opener()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
@@ -210,7 +220,7 @@ def _opaque(image: Image.Image, background: tuple[int, int, int, int]) -> Image.
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Reduce grey to 8 bits: its range is the smallest of those that cameras write which holds the brightest pixel."""
+    """Reduce grey to 8 bits: its range is the file's own, or the smallest of cameras' with room for all pixels."""
     if image.mode == "F":
         raise ImageError("its values are floating-point numbers without a known range; save it with 8 or 16 bits")
     if image.mode != "I" and not image.mode.startswith("I;16"):
@@ -218,8 +228,11 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() >= 2**16:
         raise ImageError("its values go beyond 16 bits, so their range is not known; save it with 8 or 16 bits")
+    tags = getattr(image, "tag_v2", {})
+    said = max(map(int, np.atleast_1d(tags.get(_MAX_SAMPLE_VALUE, 0))))
     highest = next(2**bits - 1 for bits in (8, 10, 12, 14, 16) if values.max() < 2**bits)
-    if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _MIN_IS_WHITE:  # which Pillow inverts in 8 bits only
+    highest = said if values.max() <= said < 2**16 else highest
+    if tags.get(_PHOTOMETRIC) == _MIN_IS_WHITE:  # which Pillow inverts in 8 bits only
         values = highest - values
     grey = Image.fromarray(np.rint(values * (255 / highest)).astype(np.uint8))
     grey.info |= {key: value for key, value in image.info.items() if key == "icc_profile"}

@@ -43,7 +43,7 @@ def list_folder(config: CollectionConfig) -> Listing:
         labelled = f"{_LAYOUT}, or a metadata.csv with the columns file and species"
         raise CollectionError(f"no image in {root}; expected {labelled if config.labels else 'photographs in it'}")
     if config.labels:
-        _refuse_folder_above(root, rows, config)
+        _refuse_folder_above(root, rows, problems, config)
     return Listing(root=root, rows=tuple(select(rows, config)), problems=tuple(problems))
 
 
@@ -53,13 +53,16 @@ FORMAT = Format(
 )
 
 
-def _refuse_folder_above(root: Path, rows: Sequence[Row], config: CollectionConfig) -> None:
+def _refuse_folder_above(
+    root: Path, rows: Sequence[Row], problems: Sequence[Problem], config: CollectionConfig
+) -> None:
     """Raise a CollectionError where no folder names a species, and folders inside them do."""
     if any(is_species(label, codes=config.species_codes) for label in {row.label for row in rows}):
         return
     inner = {PurePosixPath(row.file).parent for row in rows}
     named = sorted(folder for folder in inner if is_species(folder.name) and len(folder.parts) > 1)
-    if not rows and is_species(root.name):
+    lie_in_root = any(file.suffix.lower() in IMAGE_SUFFIXES for file in (PurePosixPath(p.file) for p in problems))
+    if not rows and lie_in_root and is_species(root.name):
         raise CollectionError(f"the images lie in {root} itself, not in folders of species; give {root.parent} instead")
     if named:
         folders = sorted({root.joinpath(*folder.parts[:-1]) for folder in named})

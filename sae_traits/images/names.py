@@ -27,25 +27,43 @@ _OPEN = frozenset(
     | {"not", "no", "blank", "empty", "missing", "mixed", "various", "misc", "miscellaneous", "todo", "tbd"}
     | {"nicht", "kein", "keine", "unbekannt", "unbestimmt", "unsortiert", "sonstige", "verschiedene", "onbekend"}
     | {"non", "inconnu", "inconnue", "autre", "autres", "desconocido", "desconocida", "desconhecido", "sconosciuto"}
-    | {"male", "female", "larva", "adult", "background"}
+    | {"sans", "sin", "sem", "não", "nao", "ej", "inte", "ikke", "okänd", "ukendt", "ukjent", "tuntematon", "nieznany"}
+    | {"male", "female", "larva", "larvae", "adult", "adults", "juvenile", "juveniles", "background"}
 )
 """Words in the place of a genus or an epithet that leave the species open."""
-_NO_EPITHETS = frozenset(
-    {"moth", "butterfly", "beetle", "insect", "bug", "bird", "plant", "specimen", "image", "photo", "picture"}
+_REMARKS = frozenset(
+    {"to", "cannot", "unable", "tbc", "false", "true", "error", "blurry", "damaged", "trash", "human", "person"}
 )
-"""Words of plain language in the place of an epithet."""
-_SEVERAL = frozenset({"agg", "aggr", "aggregate", "complex", "group", "gr", "or", "vs", "vel", "s.l", "lato"})
+"""Words that begin a remark in the place of a name."""
+_PLAIN = frozenset(
+    {"moth", "butterfly", "beetle", "insect", "bug", "bird", "plant", "specimen", "image", "photo", "picture"}
+    | {"moths", "butterflies", "beetles", "insects", "bugs", "birds", "plants", "specimens", "fly", "flies"}
+    | {"bee", "bees", "wasp", "wasps", "ant", "ants", "spider", "spiders", "grasshopper", "cricket", "dragonfly"}
+    | {"fish", "frog", "snake", "flower", "tree", "mushroom", "animal", "caterpillar", "caterpillars", "nymph"}
+    | {"nymphs", "egg", "eggs", "worker", "workers", "queen", "queens", "nest", "feather", "feathers", "trap"}
+    | {"track", "tracks", "gall", "galls", "cocoon", "black", "white", "red", "brown", "yellow", "green", "blue"}
+    | {"grey", "gray", "small", "large", "little", "tiny"}
+)
+"""Words of plain language, which name no genus and are no epithets."""
+_NO_GENUS = re.compile(r"\w+(idae|aceae)")
+"""A family."""
+_SEVERAL = frozenset(
+    {"agg", "aggr", "aggregate", "complex", "group", "gr", "or", "vs", "vel", "s.l", "sl", "lato", "+"}
+    | {"oder", "ou", "o", "eller"}
+)
 """Words after a binomial that make it more than one species; without brackets and full stops around them."""
 _DOUBT = frozenset(
     {"uncertain", "probably", "possibly", "perhaps", "maybe", "doubtful", "unsure", "tentative", "unconfirmed"}
+    | {"likely", "presumably", "prob", "poss", "indet", "undet", "ind"}
 )
-_HYBRID = frozenset({"hybrid", "hybr", "hyb", HYBRID_SIGN})
+_HYBRID = frozenset({"hybrid", "hybride", "hybr", "hyb", "intergrade", "crossbreed", HYBRID_SIGN})
 _COMPARED = frozenset({"cf", "aff", "nr", "near"})
 """Words that leave open what follows them, or what stands before them if nothing does."""
 _UNSURE = _DOUBT | _COMPARED | _HYBRID | _SEVERAL
-_AND = frozenset({"&", "et", "and", "und", "+"})
-_IN_NAMES_OF_AUTHORS = frozenset(
+_AND = frozenset({"&", "et", "and", "und", "och", "og", "y", "e"})
+_AMONG_AUTHORS = frozenset(
     {"al", "de", "da", "di", "du", "del", "der", "den", "la", "le", "van", "von", "zu", "ter"}
+    | {"in", "ex", "nec", "non", "auct", "auctt", "litt", "emend", "apud", "sensu"}
 )
 
 
@@ -96,6 +114,16 @@ def parse_name(label: str | None, *, codes: bool = False, genus: str | None = No
         raise CollectionError(f"{quoted} cannot be placed at a species: {error}{advice}") from error
 
 
+def rank_name(written: str) -> str:
+    """Write a rank above the genus as usual: `NYMPHALIDAE Rafinesque` is Nymphalidae, `incertae sedis` is none."""
+    name = " ".join(written.strip("\"' ").split())
+    if name.lower().split(" ")[0].strip(".") in _OPEN:
+        return ""
+    if family := re.match(rf"{_NO_GENUS.pattern}\b", name, re.IGNORECASE):
+        name = family[0]
+    return name.capitalize() if name.isupper() or name.islower() else name
+
+
 def is_species(label: str | None, *, codes: bool = False) -> bool:
     """Whether a label can be placed at a species."""
     try:
@@ -112,7 +140,8 @@ def _is_code(words: list[str]) -> bool:
 
 
 def _words(label: str) -> list[str]:
-    spaced = unicodedata.normalize("NFC", label).replace("_", " ").replace(HYBRID_SIGN, f" {HYBRID_SIGN} ")
+    visible = "".join(letter for letter in label if unicodedata.category(letter) != "Cf")
+    spaced = unicodedata.normalize("NFC", visible).replace("_", " ").replace(HYBRID_SIGN, f" {HYBRID_SIGN} ")
     return [HYBRID_SIGN if word in {"x", "X"} else word for word in spaced.split()]
 
 
@@ -142,8 +171,10 @@ def _genus(words: list[str]) -> str:
     if not words:
         raise CollectionError("it has no genus")
     first = words[0]
-    if first.lower().rstrip(".") in _OPEN:
+    if first.lower().rstrip(".") in _OPEN | _PLAIN | _REMARKS:
         raise CollectionError(f"{first!r} says that it is not known")
+    if _NO_GENUS.fullmatch(first.lower()):
+        raise CollectionError(f"{first!r} is a family, so that the species is not known")
     if _ABBREVIATION.fullmatch(first):
         raise CollectionError(f"the genus is abbreviated as {first!r}")
     if not _GENUS.fullmatch(first):
@@ -156,7 +187,7 @@ def _epithet(words: list[str], shouted: bool) -> str:
     if not words:
         raise CollectionError("it has no species epithet; expected Genus species")
     first = words[0]
-    if first.lower().strip("().0123456789") in _OPEN | _DOUBT | _HYBRID | _NO_EPITHETS:
+    if first.lower().strip("().0123456789") in _OPEN | _DOUBT | _HYBRID | _PLAIN:
         raise CollectionError(f"{first!r} says that the species is not known")
     if first.lower().rpartition("-")[2].rstrip(".") in _SEVERAL and "-" in first:
         raise CollectionError(f"{first!r} says that it may be several species")
@@ -171,13 +202,25 @@ def _check_rest(words: list[str]) -> None:
     """Refuse what changes the meaning of the binomial before it."""
     for place, word in enumerate(words):
         plain = word.lower().strip("()[].,;:")
-        next_plain = "".join(words[place + 1 : place + 2]).strip("()[].,;:")
-        names_another = bool(_EPITHET.fullmatch(next_plain)) and next_plain not in _IN_NAMES_OF_AUTHORS
-        if plain in _SEVERAL or "/" in word or "|" in word or (word.lower() in _AND and names_another):
+        following = words[place + 1 :]
+        names_another = _is_epithet_of_another(following[:1])
+        in_full = bool(following) and bool(_GENUS.fullmatch(following[0]) or _ABBREVIATION.fullmatch(following[0]))
+        names_another_in_full = in_full and _is_epithet_of_another(following[1:2])
+        is_wide = plain == "lat" and words[place - 1].lower() in {"s.", "sens.", "sensu"}
+        joins = word.lower() in _AND and (names_another or names_another_in_full)
+        if plain in _SEVERAL or "/" in word or "|" in word or is_wide or joins:
             raise CollectionError(f"{word!r} says that it may be several species")
+        if plain in _PLAIN:
+            raise CollectionError(f"{word!r} is plain language, so that this is no name of a species")
         if plain in _HYBRID:
             raise CollectionError(f"{word!r} says that it is one of two species")
         if "?" in word or plain in _DOUBT or (plain in _COMPARED and not names_another):
             raise CollectionError("it is marked as doubtful")
         if any(letter.isdigit() for letter in word) and not _YEAR.fullmatch(word):
             raise CollectionError(f"{word!r} is a number of a provisional name")
+
+
+def _is_epithet_of_another(words: list[str]) -> bool:
+    """Whether the next word is an epithet, and not one that stands among the names of authors."""
+    plain = "".join(words).strip("()[].,;:")
+    return bool(_EPITHET.fullmatch(plain)) and plain not in _AMONG_AUTHORS

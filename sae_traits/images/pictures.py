@@ -6,6 +6,7 @@ A photograph is opened once, by whoever needs its pixels first; the picture that
 
 from __future__ import annotations
 
+import hashlib
 import io
 import sqlite3
 from collections.abc import Callable
@@ -18,8 +19,9 @@ from sae_traits.errors import StoreError
 
 JPEG_QUALITY = 92
 _CREATE = """
-CREATE TABLE IF NOT EXISTS pictures (
-    sha256 TEXT NOT NULL, longest_side INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (sha256, longest_side)
+CREATE TABLE IF NOT EXISTS hashed_pictures (
+    sha256 TEXT NOT NULL, longest_side INTEGER NOT NULL, data BLOB NOT NULL, data_sha256 TEXT NOT NULL,
+    PRIMARY KEY (sha256, longest_side)
 )
 """
 
@@ -84,14 +86,23 @@ class PictureCache:
         self._connection.close()
 
     def get(self, sha256: str, longest_side: int) -> bytes | None:
-        """The picture of a photograph, by its file's hash and the side that was asked for; None where there is none."""
-        query = "SELECT data FROM pictures WHERE sha256 = ? AND longest_side = ?"
-        rows = self._execute(query, sha256, longest_side)
-        return rows[0][0] if rows else None
+        """The picture of a photograph, by its file's hash and the side that was asked for.
+
+        Returns:
+            None where there is none yet, or it is not as it was written.
+        """
+        query = "SELECT data, data_sha256 FROM hashed_pictures WHERE sha256 = ? AND longest_side = ?"
+        for data, data_sha256 in self._execute(query, sha256, longest_side):
+            if hashlib.sha256(data).hexdigest() == data_sha256:
+                return data
+        return None
 
     def put(self, sha256: str, longest_side: int, picture: bytes) -> None:
         """Keep a picture; one that is there already is replaced."""
-        self._execute("INSERT OR REPLACE INTO pictures VALUES (?, ?, ?)", sha256, longest_side, picture)
+        data_sha256 = hashlib.sha256(picture).hexdigest()
+        self._execute(
+            "INSERT OR REPLACE INTO hashed_pictures VALUES (?, ?, ?, ?)", sha256, longest_side, picture, data_sha256
+        )
 
     def get_or_make(self, sha256: str, longest_side: int, open_pixels: Callable[[], Image.Image]) -> bytes:
         """The picture of a photograph, which is opened only where the picture is not there yet."""
@@ -101,7 +112,11 @@ class PictureCache:
             self.put(sha256, longest_side, picture)
         return picture
 
-    def _execute(self, statement: str, *values: object) -> list[tuple[bytes]]:
+    def checkpoint(self) -> None:
+        """Move what lies in SQLite's log into the file itself, which stays as it is until the next `put`."""
+        self._execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _execute(self, statement: str, *values: object) -> list[tuple[bytes, str]]:
         try:
             with self._lock:
                 return self._connection.execute(statement, values).fetchall()

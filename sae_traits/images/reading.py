@@ -14,7 +14,7 @@ from sae_traits.errors import CollectionError, ImageError
 from sae_traits.geometry import overlaps_image
 from sae_traits.images.decode import ImageFacts, examine_image, open_mask
 from sae_traits.images.listing import Listing, Row
-from sae_traits.images.names import MAX_LENGTH, ParsedName, parse_name
+from sae_traits.images.names import MAX_LENGTH, ParsedName, parse_name, rank_name
 from sae_traits.images.near_identical import near_identical_groups
 from sae_traits.images.note import read_note
 from sae_traits.images.sources import list_source
@@ -115,14 +115,14 @@ def _place(rows: Sequence[Row], codes: bool, problems: list[Problem]) -> list[tu
 
 
 def _usable_ranks(row: Row, problems: list[Problem]) -> Taxon:
-    """Write the ranks above the genus in usual letters (NYMPHALIDAE is Nymphalidae), without what is no name."""
+    """Write the ranks above the genus as usual (NYMPHALIDAE is Nymphalidae), without what is no name."""
     ranks: dict[str, str | None] = {}
     for rank in RANKS[:-2]:
-        name = " ".join((row.ranks.rank(rank) or "").split())
+        name = rank_name(row.ranks.rank(rank) or "")
         if len(name) > MAX_LENGTH or not name.isprintable():
             problems.append(Problem(row.file, f"its {rank} is too long or has invisible characters, and is left out"))
         elif name:
-            ranks[rank] = name.capitalize() if name.isupper() or name.islower() else name
+            ranks[rank] = name
     return Taxon.from_dict(ranks)
 
 

@@ -10,6 +10,7 @@ from sae_traits.errors import CollectionError, ConfigError
 from sae_traits.images import bioscan, darwin_core, folder, hub, table
 from sae_traits.images.listing import Format, Listing
 from sae_traits.images.note import read_note
+from sae_traits.images.table_files import TABLE_SUFFIXES
 
 FORMATS: tuple[Format, ...] = (hub.FORMAT, bioscan.FORMAT, darwin_core.FORMAT, table.FORMAT, folder.FORMAT)
 """In the order in which they are tried; a new one is a file with a `FORMAT`, and a place here."""
@@ -40,8 +41,8 @@ def list_source(config: CollectionConfig) -> Listing:
     if not config.path.exists():
         raise CollectionError(f"{config.path} does not exist; name a folder of images or a table")
     if config.path.suffix.lower() in table.SPREADSHEET_SUFFIXES:
-        raise CollectionError(f"{config.path} is a spreadsheet; save it as CSV (CSV UTF-8), and give that")
-    suffixes = ", ".join(table.TABLE_SUFFIXES)
+        raise CollectionError(f"{config.path} is a spreadsheet; save it as CSV (CSV UTF-8) or .xlsx, and give that")
+    suffixes = ", ".join(TABLE_SUFFIXES)
     raise CollectionError(f"{config.path} is neither a folder nor a table ({suffixes}) nor a Darwin Core archive")
 
 

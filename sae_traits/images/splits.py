@@ -13,10 +13,13 @@ from sae_traits.schema import Split
 
 _LABELS: dict[str, Split] = {
     "train": "train",
+    "training": "train",
     "val": "validation",
     "valid": "validation",
     "validation": "validation",
+    "dev": "validation",
     "test": "test",
+    "testing": "test",
 }
 _ROUNDING = 1e-9
 """Keeps a share such as 10 x 0.7 from being rounded down because of its last binary digit."""

@@ -1,34 +1,26 @@
-"""A table of images: CSV, TSV or Parquet with the columns `file` and `species`, and others that are read if present.
+"""A table of images: it has the columns `file` and `species`, and others that are read if present."""
 
-No value is turned into a number or a date on the way. Text files are read as spreadsheets write them: separated by
-commas, semicolons or tabs, in UTF-8, UTF-16 or Windows-1252, with blank or title lines above the header.
-"""
-
-import codecs
-import csv
 import math
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
 
 from sae_traits.config.collection import CollectionConfig
-from sae_traits.errors import CollectionError, one_line
-from sae_traits.images.columns import COLUMN_NAMES, SPECIES_NAMES, find_columns, plain
+from sae_traits.errors import CollectionError
+from sae_traits.images.columns import COLUMN_NAMES, FILE_NAMES, SPECIES_NAMES, find_columns
 from sae_traits.images.listing import Format, Listing, Row, inside_check, one_row_per_file
 from sae_traits.images.selection import select
 from sae_traits.images.splits import parse_split
+from sae_traits.images.table_files import TABLE_SUFFIXES, Cells, can_read, open_table
 from sae_traits.logging import warn
 from sae_traits.schema import RANKS, Problem, Taxon
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
-SPREADSHEET_SUFFIXES = (".xlsx", ".xls", ".ods")
+SPREADSHEET_SUFFIXES = (".xls", ".ods")
 """Of tables that are not read: their programs save them as CSV."""
+_OF_TABLES = (*TABLE_SUFFIXES, *SPREADSHEET_SUFFIXES, ".jsonl")
 TABLE_COLUMNS = {
-    "file": ("file", "file_name"),
+    "file": FILE_NAMES,
     "species": SPECIES_NAMES,
     **COLUMN_NAMES,
     "split": ("split",),
@@ -44,16 +36,6 @@ TABLE_COLUMNS = {
 BOX_COLUMNS = ("box_x", "box_y", "box_width", "box_height")
 _OF_LABELS = (*RANKS, "split", "mask_file", *BOX_COLUMNS)
 """Not read where no labels are wanted."""
-
-Cells = dict[str, str | None]
-"""One row: what it says -> text without blanks around it, None where there is no value."""
-
-_MISSING = frozenset({"", "na", "n/a", "#n/a", "<na>", "nan", "null", "none"})
-"""What spreadsheets and pandas write where there is no value; compared in lower case."""
-_ROWS_AT_A_TIME = 10_000
-_LINES_ABOVE_HEADER = 10
-_MAX_CELL = 8 * 2**20
-"""Characters."""
 
 
 def list_table(path: Path, config: CollectionConfig) -> Listing:
@@ -88,20 +70,30 @@ def list_table(path: Path, config: CollectionConfig) -> Listing:
 
 
 def table_of(config: CollectionConfig) -> Path | None:
-    """Find the table that a source is, or metadata.csv, .tsv or .parquet in a folder, if it has the columns."""
+    """Find the table that a source is, or metadata.csv, .tsv, .parquet or .xlsx in a folder, if it has the columns."""
     path = config.path
     if path.is_file():
         return path if path.suffix.lower() in TABLE_SUFFIXES else None
-    for table in (path / f"metadata{suffix}" for suffix in TABLE_SUFFIXES):
-        if table.is_file():
+    beside = _tables_in(path)
+    for table in beside:
+        if table.stem.lower() == "metadata" and can_read(table):
             names, _ = open_table(table)
             if not (lacking := _lacking(names, _columns(names, config), config)):
                 return table
             warn(f"{table} is not read: it {lacking}")
-    for table in (path / f"metadata{suffix}" for suffix in SPREADSHEET_SUFFIXES):
-        if table.is_file():
+    for table in beside:
+        if table.stem.lower() != "metadata":
+            warn(f"{table} is not read: a table beside folders is called metadata.csv; or give it as the source")
+        elif not can_read(table):
             warn(f"{table} is not read; save it as metadata.csv (CSV UTF-8) beside it")
     return None
+
+
+def _tables_in(folder: Path) -> list[Path]:
+    """List the tables that lie in a folder itself, those that can be read first."""
+    files = folder.iterdir() if folder.is_dir() else ()
+    tables = [file for file in files if file.suffix.lower() in _OF_TABLES and file.is_file() and file.name[0] != "."]
+    return sorted(tables, key=lambda file: (_OF_TABLES.index(file.suffix.lower()), file.name))
 
 
 def _recognise(config: CollectionConfig) -> Callable[[], Listing] | None:
@@ -220,135 +212,3 @@ def _positive(written: str) -> float:
     if number <= 0:
         raise CollectionError(f"{written!r} is not a positive number")
     return number
-
-
-def open_table(
-    path: Path, key: Sequence[str] = TABLE_COLUMNS["file"]
-) -> tuple[list[str], Callable[[dict[str, str]], Iterator[Cells]]]:
-    """Read the names of a table's columns, and return what reads some of them, given what they say.
-
-    Args:
-        path: of a text or Parquet file.
-        key: names of the column by which the header of a text file is known.
-    """
-    if path.suffix.lower() == ".parquet":
-        names, rows_of = _open_parquet(path)
-    else:
-        names, rows_of = _open_text(path, key)
-    called: dict[str, list[str]] = {}
-    for name in names:
-        called.setdefault(plain(name), []).append(name)
-    repeated = sorted(", ".join(dict.fromkeys(same)) for name, same in called.items() if name and len(same) > 1)
-    if repeated:
-        raise CollectionError(f"{path} has more than one column {', '.join(repeated)}; rename or remove all but one")
-    return names, rows_of
-
-
-def _value(value: Any) -> str | None:
-    text = str(value).strip()
-    return None if text.lower() in _MISSING else text
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """How a text file holds its table."""
-
-    encoding: str
-    delimiter: str
-    n_above: int
-    """Lines above the header."""
-
-
-def _open_text(path: Path, key: Sequence[str]) -> tuple[list[str], Callable[[dict[str, str]], Iterator[Cells]]]:
-    try:
-        layout = _layout(path, key)
-    except OSError as error:
-        raise CollectionError(f"cannot read {path}: {error.strerror}") from error
-    names = [name.strip() for name in next(_lines(path, layout), [])]
-
-    def rows(columns: dict[str, str]) -> Iterator[Cells]:
-        places = [(what, names.index(column)) for what, column in columns.items()]
-        for number, line in enumerate(islice(_lines(path, layout), 1, None), start=1):
-            if any(cell.strip() for cell in line[len(names) :]):
-                # The cells of such a row stand in the wrong columns, mostly because of a comma that is not quoted.
-                raise CollectionError(
-                    f"{path}: row {number} below the header has {len(line)} cells, the header {len(names)}; "
-                    "put cells that contain the separator in double quotes"
-                )
-            if any(cell.strip() for cell in line):
-                yield {what: _value(line[place]) if place < len(line) else None for what, place in places}
-
-    return names, rows
-
-
-def _layout(path: Path, key: Sequence[str]) -> _Layout:
-    """Find how a file holds its table: the header is the first line with a column of `key`, or else the first one."""
-    encoding = _encoding(path)
-    usual = "\t" if path.suffix.lower() == ".tsv" else ","
-    with path.open(encoding=encoding, newline=None) as stream:
-        try:
-            lines = list(islice(stream, _LINES_ABOVE_HEADER))
-        except UnicodeError as error:
-            raise CollectionError(f"{path} is not text in {encoding}; save it as CSV UTF-8") from error
-    for delimiter in dict.fromkeys((usual, ",", ";", "\t")):
-        for number, line in enumerate(lines):
-            cells = {plain(cell.strip().strip('"')) for cell in line.split(delimiter)}
-            if any(plain(name) in cells for name in key) and len(cells) > 1:
-                return _Layout(encoding, delimiter, number)
-    return _Layout(encoding, usual, next((number for number, line in enumerate(lines) if line.strip()), 0))
-
-
-def _encoding(path: Path) -> str:
-    """Tell UTF-8, with or without a byte order mark, UTF-16 with one, and what Windows writes apart."""
-    with path.open("rb") as stream:
-        if stream.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-            return "utf-16"
-    with path.open(encoding="utf-8-sig") as text:
-        try:
-            while text.read(2**20):
-                pass
-        except UnicodeDecodeError:
-            warn(
-                f"{path} is not UTF-8 text; it is read as Windows-1252 (save it as CSV UTF-8 if letters come out wrong)"
-            )
-            return "cp1252"
-    return "utf-8-sig"
-
-
-def _lines(path: Path, layout: _Layout) -> Iterator[list[str]]:
-    """Yield the lines of a text file from its header on, as lists of cells."""
-    csv.field_size_limit(_MAX_CELL)
-    try:
-        with path.open(encoding=layout.encoding, newline="") as stream:
-            for _ in range(layout.n_above):
-                stream.readline()
-            yield from csv.reader(stream, delimiter=layout.delimiter, strict=True)
-    except OSError as error:
-        raise CollectionError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeError as error:
-        raise CollectionError(f"{path} is not text in {layout.encoding}; save it as CSV UTF-8") from error
-    except csv.Error as error:
-        raise CollectionError(f"{path} is not a well-formed table: {error}") from error
-
-
-def _open_parquet(path: Path) -> tuple[list[str], Callable[[dict[str, str]], Iterator[Cells]]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        parquet = pq.ParquetFile(path)
-    except (OSError, pa.ArrowException) as error:
-        raise CollectionError(f"{path} is not a Parquet file that can be read: {one_line(error)}") from error
-
-    def rows(columns: dict[str, str]) -> Iterator[Cells]:
-        for field in parquet.schema_arrow:
-            if field.name in columns.values() and (pa.types.is_nested(field.type) or pa.types.is_binary(field.type)):
-                raise CollectionError(f"the column {field.name!r} of {path} holds {field.type}; it must hold text")
-        try:
-            for batch in parquet.iter_batches(batch_size=_ROWS_AT_A_TIME, columns=list(columns.values())):
-                for row in batch.to_pylist():
-                    yield {what: _value(row[column]) for what, column in columns.items()}
-        except (OSError, pa.ArrowException) as error:
-            raise CollectionError(f"{path} cannot be read to its end: {one_line(error)}") from error
-
-    return parquet.schema_arrow.names, rows

@@ -96,11 +96,20 @@ def fingerprints(folder: Path, planned: Sizes) -> dict[str, Fingerprint]:
 
 def refuse_secrets(folder: Path, planned: Iterable[str]) -> None:
     """Raise a ReleaseError, which names the file alone, where one holds the Hub's token or the key of a server."""
+    _refuse_secrets(folder / path for path in planned)
+
+
+def refuse_secrets_in(dataset: Path) -> None:
+    """As `refuse_secrets`, of the tables and the card of a dataset that is not going to be published itself."""
+    _refuse_secrets([*sorted(dataset.rglob("*.parquet")), *dataset.glob("*.md")])
+
+
+def _refuse_secrets(paths: Iterable[Path]) -> None:
     secrets = [s for s in (get_token(), os.environ.get("OPENAI_API_KEY")) if s and len(s) >= MIN_SECRET]
-    for path in planned if secrets else ():
-        if any(secret in text for text in _texts(folder / path) for secret in secrets):
+    for path in paths if secrets else ():
+        if any(secret in text for text in _texts(path) for secret in secrets):
             raise ReleaseError(
-                f"{folder / path} holds your token or key, which would become public, and was not uploaded. "
+                f"{path} holds your token or key, which would become public, and was not uploaded. "
                 "Take it out of where it came from (a title, an address, a description), and run again"
             )
 

@@ -82,6 +82,19 @@ def dataset_folder(name: str, revision: str | None) -> Path:
         return Path(snapshot_download(name, repo_type="dataset", revision=revision))
 
 
+@contextmanager
+def unreplaced(folder: Path) -> Iterator[None]:
+    """Make sure that a dataset on this machine is the same one at the end of the block as at its beginning.
+
+    Raises:
+        ReleaseError: a command has put another in its place meanwhile.
+    """
+    before = folder.stat().st_ino if folder.is_dir() else None
+    yield
+    if before != (folder.stat().st_ino if folder.is_dir() else None):
+        raise ReleaseError(f"{folder} was replaced while it was read; give the same command again")
+
+
 def _data_files(folder: Path, config: ConfigName) -> dict[str, list[str]]:
     """Split -> patterns of the files of a config, as the card says."""
     card = DatasetCard.load(folder / CARD).data.to_dict() if (folder / CARD).is_file() else {}
@@ -106,8 +119,11 @@ class Released:
         Raises:
             ReleaseError: there is none, or it is not one of sae-traits.
         """
-        source = str(local_dataset(source, revision) or source)
+        local = local_dataset(source, revision)
+        source = str(local or source)
         with _errors_in_one_line(source):
+            if local is None:  # says at once that the Hub cannot be reached; datasets tries for half a minute
+                snapshot_download(source, repo_type="dataset", revision=revision, allow_patterns=[CARD])
             names = get_dataset_config_names(source, revision=revision)
         if missing := {"default", "images"} - set(names):
             raise ReleaseError(

@@ -29,6 +29,8 @@ from sae_traits.sae.sweep_folder import read_sweep
 from sae_traits.schema import SPLITS
 
 EVAL_RESULTS_FILE = ".eval_results/sae-traits.yaml"
+CARD_FILES = (CARD, "figures", EVAL_RESULTS_FILE.partition("/")[0])
+"""What the card comes to in the folder of an SAE; the rest is the SAE."""
 NOTHING_MORE = ModelFacts()
 """What is known of an SAE by itself."""
 _FEATURES, _ZERO_SHOT = "image-feature-extraction", "zero-shot-image-classification"

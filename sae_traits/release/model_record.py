@@ -37,6 +37,7 @@ _DATA = {
     "n_patches": ("patches, counted with repetition", "{:,}"),
     "seed_of_order": ("seed of the order of the patches", "{}"),
     "precision": ("mixed precision", "{}"),
+    "n_threads": ("threads of each process, on a CPU", "{}"),
     "learning_rate": ("peak learning rate", "{:.4g}"),
 }
 _TOLD_ELSEWHERE = ("metrics", "settings", "curve")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import io
-import json
 import os
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,25 +13,26 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from sae_traits.config import AdoptedSAE, FeaturesConfig, ReleasedLatents, RunConfig, SAERegions
-from sae_traits.config.layers import read_config, to_yaml
+from sae_traits.config import AdoptedSAE, ReleasedLatents, RunConfig, SAERegions
 from sae_traits.config.regions import Regions
 from sae_traits.config.tree import build, with_absolute_paths
 from sae_traits.describers import Describer, make_describer
-from sae_traits.errors import CollectionError, ConfigError, StoreError
+from sae_traits.errors import CollectionError, ConfigError, SaeTraitsError, StoreError
 from sae_traits.evaluation.results import Results, read_results
 from sae_traits.evaluation.tasks.base import EvaluationTask
 from sae_traits.features.backbone import Backbone, load_backbone
 from sae_traits.features.source import FeatureSource, open_features
 from sae_traits.images.decode import open_image
 from sae_traits.images.pictures import PictureCache
-from sae_traits.io import write_text
+from sae_traits.io import read_sealed
+from sae_traits.logging import warn
 from sae_traits.models.clip.model import CLIP, load_clip
 from sae_traits.release.facts import Calls, calls_of
+from sae_traits.runs.configuration import read_configuration, write_configuration
 from sae_traits.runs.folder import RunFolder
-from sae_traits.runs.lock import writing
+from sae_traits.runs.lock import is_read_only, writing
 from sae_traits.runs.record import Steps
-from sae_traits.sae.extractor import check_features, load_extractor
+from sae_traits.sae.extractor import backbone_of_adopted
 from sae_traits.sae.model import SAE
 from sae_traits.schema import Collection, ImageRecord
 from sae_traits.traits.asking import Pictures
@@ -56,6 +56,8 @@ class Context:
     """The steps, each with those that it reads from."""
     extra_tasks: tuple[EvaluationTask, ...] = ()
     """Of an evaluation, besides those of every run."""
+    new_folders: tuple[Path, ...] = ()
+    """What `create` made, the innermost first."""
 
     @classmethod
     def create(
@@ -74,17 +76,16 @@ class Context:
             ConfigError: the folder holds a run of another source, or lies among the images.
             StoreError: the folder cannot be written.
         """
-        context = cls(RunFolder(folder), with_absolute_paths(config), order, extra_tasks)
+        new_folders = tuple(path for path in (folder, *folder.parents) if not path.exists())
+        context = cls(RunFolder(folder), with_absolute_paths(config), order, extra_tasks, new_folders)
         source = context.config.collection.source or ""
         if folder.resolve().is_relative_to(Path(source)) and Path(source).is_dir():
             raise ConfigError(
                 f"{folder} lies in {source}, where images are looked for, and a run writes pictures of its own; "
                 "choose another --out"
             )
-        if "collect" in context.steps.records and context.folder.config.is_file():
-            former = build(RunConfig, read_config(context.folder.config)).collection.source
-            if former != source:
-                context.move_source(former)
+        if "collect" in context.steps.records:
+            context._take_over(source)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -93,7 +94,13 @@ class Context:
         return context
 
     @classmethod
-    def open(cls, folder: Path, order: Mapping[str, tuple[str, ...]], *layers: Mapping[str, Any]) -> Context:
+    def open(
+        cls,
+        folder: Path,
+        order: Mapping[str, tuple[str, ...]],
+        *layers: Mapping[str, Any],
+        extra_tasks: tuple[EvaluationTask, ...] = (),
+    ) -> Context:
         """An existing run, with further options laid over its configuration; `save_config` keeps them.
 
         Raises:
@@ -103,13 +110,13 @@ class Context:
         run = RunFolder(folder)
         if not run.config.is_file():
             raise StoreError(f"{folder} is not a run: it has no config.yaml; make one with `sae-traits extract`")
-        return cls(run, with_absolute_paths(build(RunConfig, read_config(run.config), *layers)), order)
+        config = with_absolute_paths(build(RunConfig, read_configuration(run.config), *layers))
+        return cls(run, config, order, extra_tasks)
 
     def save_config(self) -> None:
-        """Write the configuration, if it is not what is there."""
-        text, path = to_yaml(self.config), self.folder.config
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            write_text(path, text)
+        """Write the configuration, if it is not what is there; a folder that is read-only keeps its own."""
+        if not is_read_only(self.folder.path):
+            write_configuration(self.folder.config, self.config)
 
     @cached_property
     def accelerator(self) -> Accelerator:
@@ -133,9 +140,32 @@ class Context:
             self.accelerator.wait_for_everyone()
             self.steps.read()
 
-    def writing(self) -> AbstractContextManager[None]:
-        """Keep other commands from writing to the run; see `lock`."""
-        return writing(self.folder.path) if self.is_main_process else nullcontext()
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Keep other commands from writing to the run (see `lock`); one that is refused leaves no new, empty folder."""
+        if not self.is_main_process:
+            yield
+            return
+        with writing(self.folder.path):
+            try:
+                yield
+            except SaeTraitsError:
+                self.folder.remove_if_nothing_was_made(self.new_folders)
+                raise
+
+    @contextmanager
+    def reading(self, *steps: str, thorough: bool = False) -> Iterator[None]:
+        """Make sure that what some steps wrote is whole, and the same at the end of the block as at its beginning.
+
+        Raises:
+            StoreError: it is not, because of damage or of another command.
+        """
+        self.steps.check(reading=steps, thorough=thorough)
+        before = dict(self.steps.records)
+        yield
+        self.steps.read()
+        if self.steps.records != before or any(self.steps.changed_files(name) for name in steps if name in before):
+            raise StoreError(f"another command has changed {self.folder.path} meanwhile; give the same command again")
 
     @cached_property
     def steps(self) -> Steps:
@@ -146,6 +176,15 @@ class Context:
     def collection(self) -> Collection:
         """The images, as the step `collect` read them."""
         return Collection.load(self.folder.images)
+
+    def _take_over(self, source: str) -> None:
+        """Go on with the run that is in the folder, if it is one of this source."""
+        if not self.folder.config.is_file():
+            warn(f"{self.folder.config} is missing: the run goes on with what this command says, and forgets the rest")
+            return
+        former = build(RunConfig, read_configuration(self.folder.config)).collection.source
+        if former != source:
+            self.move_source(former)
 
     def move_source(self, former: str | None) -> None:
         """Go on with a source that is no longer where it was, but at the place that is configured now.
@@ -189,15 +228,11 @@ class Context:
 
     @cached_property
     def backbone(self) -> Backbone:
-        """The configured backbone; with --sae and nothing said about features, the one that the SAE was trained on."""
-        config, sae, default = self.config.features, self.adopted_sae, FeaturesConfig()
-        said_nothing = (config.backbone, config.framing) == (default.backbone, default.framing)
-        if sae is not None and sae.config.backbone is not None and said_nothing:
-            return load_extractor(sae, device=config.device).backbone
-        backbone = load_backbone(config.backbone, framing=config.framing, device=config.device)
-        if sae is not None:
-            check_features(sae, backbone.info)
-        return backbone
+        """The configured backbone; with --sae and no model named, the one that the SAE was trained on."""
+        config = self.config.features
+        if self.adopted_sae is not None:
+            return backbone_of_adopted(self.adopted_sae, config)
+        return load_backbone(config.backbone, framing=config.framing, device=config.device)
 
     @cached_property
     def features(self) -> FeatureSource:
@@ -305,7 +340,10 @@ class Context:
         """The scores of the faithfulness controls, if there are any of the present annotation."""
         if not self.folder.faithfulness.is_file():
             return None
-        values = json.loads(self.folder.faithfulness.read_text(encoding="utf-8"))
+        values = read_sealed(self.folder.faithfulness)
+        if values is None:
+            warn(f"warning: {self.folder.faithfulness} is damaged and left out; run `sae-traits faithfulness` again")
+            return None
         is_of_now = values["annotate"] == self.steps.fingerprint("annotate")
         return Faithfulness.from_dict(values) if is_of_now else None
 
@@ -319,5 +357,16 @@ class Context:
 
     @property
     def results(self) -> Results | None:
-        """What was evaluated of the traits as they are now; None where there was nothing."""
-        return read_results(self.folder.results) if self.steps.is_current("evaluate") else None
+        """What was evaluated of the traits as they are now; None where there was nothing.
+
+        Raises:
+            StoreError: it is missing, or not as it was written.
+        """
+        if not self.steps.is_current("evaluate"):
+            return None
+        if self.folder.results in self.steps.changed_files("evaluate"):
+            raise StoreError(
+                f"{self.folder.results} is missing or not as it was written; run `sae-traits evaluate "
+                f"{self.folder.path}` again"
+            )
+        return read_results(self.folder.results)

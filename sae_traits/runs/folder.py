@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
+
+from sae_traits.runs.lock import LOCK
 
 
 class RunFolder:
@@ -51,6 +55,17 @@ class RunFolder:
         """Embeddings of the images by CLIP models."""
         self.latent_pages = path / "latents"
         """What latents stand for."""
+
+    def remove_if_nothing_was_made(self, new_folders: Iterable[Path]) -> None:
+        """Remove folders that are new, the innermost first, if there is nothing in them but the configuration."""
+        ours = (self.config.name, LOCK)
+        with suppress(OSError):  # nothing is lost by a folder that stays
+            for folder in new_folders:
+                if any(entry.name not in ours for entry in folder.iterdir()):
+                    return
+                for name in ours:
+                    (folder / name).unlink(missing_ok=True)
+                folder.rmdir()
 
     def baseline(self, kind: str) -> Path:
         """A dictionary to compare the SAE with."""

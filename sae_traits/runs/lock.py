@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from sae_traits.errors import StoreError
 
+LOCK = ".lock"
+
+
+def is_read_only(folder: Path) -> bool:
+    """Whether what is finished in a folder can only be looked at."""
+    return not os.access(folder, os.W_OK)
+
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
     """Keep other commands from writing to a run for as long as the block lasts; a kill frees it, readers go on.
 
-    A folder that is read-only has no writer, hence no lock: what is finished in it can be looked at.
+    What a killed command left half-written goes first. A folder that is read-only has no writer, hence no lock: what is
+    finished in it can be looked at.
 
     Raises:
         StoreError: another command writes to it, or the lock is another person's.
     """
-    if not os.access(folder, os.W_OK):
+    if is_read_only(folder):
         yield
         return
     from filelock import FileLock, Timeout
 
     try:
-        with FileLock(folder / ".lock", timeout=0):
+        with FileLock(folder / LOCK, timeout=0):
+            _clear_partial(folder)
             yield
     except Timeout as error:
         raise StoreError(
@@ -33,3 +43,12 @@ def writing(folder: Path) -> Iterator[None]:
         ) from error
     except PermissionError as error:
         raise StoreError(f"cannot write to {folder}: {error.strerror}; choose another --out") from error
+
+
+def _clear_partial(folder: Path) -> None:
+    """Remove what `io.whole_file` and `io.replacing` had not finished in processes that were killed."""
+    for path in list(folder.rglob("*.partial")):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

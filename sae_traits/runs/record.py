@@ -3,7 +3,8 @@
 A step has a fingerprint: the hash of all that its output depends on, the fingerprints of the steps before it among
 them. A step whose fingerprint is the recorded one and whose files are as they were is skipped. A record is replaced
 when the new output stands, so that a failure leaves the former output and its record; a kill between the two leaves
-files that differ from the record, and the step is done again.
+files that differ from the record, and the step is done again. A record carries the hash of itself, so that no damaged
+one is believed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from sae_traits import __version__
 from sae_traits.errors import StoreError
 from sae_traits.io import hash_of_file, json_text, write_text
 from sae_traits.logging import say, warn
+from sae_traits.runs.lock import is_read_only
 
 Counts = dict[str, Any]
 
@@ -44,13 +47,16 @@ class Steps:
         self.read()
 
     def read(self) -> None:
-        """Read what is recorded; a damaged file records nothing."""
-        needed = {"fingerprint", "after", "counts", "files", "seconds"}
+        """Read what is recorded; a damaged file or record records nothing."""
         try:
             records = json.loads(self.path.read_text(encoding="utf-8")) if self.path.is_file() else {}
-            self.records = {name: record for name, record in records.items() if needed <= set(record)}
+            whole = {name: record for name, record in records.items() if _is_whole(name, record)}
         except (ValueError, AttributeError, TypeError):
-            warn(f"{self.path} is damaged, so every step is looked at again")
+            warn(f"{self.path} is damaged, so every step is done again")
+            return
+        self.records = whole
+        if damaged := [name for name in records if name not in whole]:
+            warn(f"{self.path} is damaged, so the step {damaged[0]!r} is done again, and those that read from it")
 
     def fingerprint(self, name: str) -> str:
         """The fingerprint of a finished step.
@@ -81,7 +87,8 @@ class Steps:
         outputs: Iterable[Path],
         work: Callable[[], Counts],
         *,
-        hashed: bool = True,
+        kept: Iterable[Path] = (),
+        checked_by_readers: str = "",
         apart_from: Sequence[str] = (),
     ) -> Counts:
         """Do a step, unless it is finished with the same inputs and its files are as they were; what it counted.
@@ -89,11 +96,13 @@ class Steps:
         Args:
             name: one of the steps of `order`.
             inputs: all that its output depends on, apart from the steps before it.
-            outputs: files and folders that it writes.
+            outputs: files and folders that it writes; what is there in the end is recorded.
             work: makes the output; returns what it counted. A count `n_open` above zero means that something is left
                 to do: the step is then done again next time.
-            hashed: whether the files are hashed; False for large ones that carry checksums and are checked where they
-                are read: where their time has changed the step is done again, and keeps what is sound.
+            kept: files that it reads or writes beside its output, and that other attempts and commands write, too: one
+                that has changed is named, and no reason to do the step again.
+            checked_by_readers: pattern of large files that carry checksums, which are compared where they are read.
+                They are not hashed: where their time has changed the step is done again, and keeps what is sound.
             apart_from: names in the folders of `outputs` that other steps write.
 
         Raises:
@@ -102,56 +111,126 @@ class Steps:
         after = {before: self.fingerprint(before) for before in self.order[name]}
         text = json.dumps({"version": self.version, "after": after, **inputs}, sort_keys=True, default=str)
         fingerprint = hashlib.sha256(text.encode()).hexdigest()
-        outputs = list(outputs)
+        outputs, kept = list(outputs), list(kept)
         record = self.records.get(name)
+        if record:
+            self._name_what_changed_beside(name, only_missing=record["fingerprint"] != fingerprint)
         if record and record["fingerprint"] == fingerprint and not record["counts"].get("n_open"):
-            changed = self.changed_files(name, outputs)
+            changed = self.changed_files(name)
             if not changed:
                 self._say(f"{name}: complete and its inputs have not changed, skipped")
                 return record["counts"]
             self._say(f"{name}: {changed[0]} is missing or not as it was written, so the step is done again")
+        if self.keep and is_read_only(self.path.parent):
+            raise StoreError(
+                f"the step {name!r} has to be done, and {self.path.parent} is read-only: give the options of its "
+                "config.yaml to see what is finished, or work on a copy, or in another folder"
+            )
         self._say(f"{name}: started")
         started = time.monotonic()
         counts = work()
         seconds = round(time.monotonic() - started, 1)
-        files = dict(self._files(outputs, hashed, apart_from)) if self.keep else {}
-        self.records[name] = {
-            "fingerprint": fingerprint, "after": after, "seconds": seconds, "counts": counts, "files": files,
-        }  # fmt: skip
+        record = {"fingerprint": fingerprint, "after": after, "seconds": seconds, "counts": counts}
         if self.keep:
+            record["files"] = dict(self._files(outputs, checked_by_readers, apart_from))
+            record["kept"] = dict(self._files(kept, "", ()))
+            record = json.loads(json_text(record))  # as it will be read
+            self.records[name] = {**record, "sha256": _hash_of_record(name, record)}
             write_text(self.path, json_text(self.records))
+        else:
+            self.records[name] = {**record, "files": {}, "kept": {}}
         self._say(f"{name}: done in {seconds:.0f} s")
         return counts
 
-    def changed_files(self, name: str, outputs: Iterable[Path] = (), *, thorough: bool = False) -> list[Path]:
+    def check(self, *, doing: Iterable[str] = (), reading: Iterable[str] = (), thorough: bool = False) -> None:
+        """Look at the files of finished steps, before they are read.
+
+        Args:
+            doing: steps that are done next, which look at their own files.
+            reading: steps whose files are read.
+            thorough: read every file; else only those whose time has changed.
+
+        Raises:
+            StoreError: a file of `reading`, or of the steps that either reads from, is missing or not as it was
+                written. Files of other steps are named, as are those that are checked when they are read.
+        """
+        doing, reading = set(doing), set(reading)
+        read = (reading | self._before(doing | reading)) - doing
+        for name in self.order:
+            if name in doing or not self.is_current(name):
+                continue
+            changed = self.changed_files(name, thorough=thorough)
+            hashes = {self.path.parent / file: written[2] for file, written in self.records[name]["files"].items()}
+            if name in read and (hashed := [path for path in changed if hashes[path] is not None]):
+                raise StoreError(f"{_list(hashed)} missing or not as it was written; {self._what_makes_it_anew}")
+            if changed:
+                self._warn(f"warning: {_list(changed)} missing or not as it was written; {self._what_makes_it_anew}")
+            self._name_what_changed_beside(name)
+
+    def changed_files(self, name: str, *, thorough: bool = False) -> list[Path]:
         """Files of a finished step that are missing or not as they were written.
 
         Args:
             name: a step with a record.
-            outputs: files and folders that must be among those written.
             thorough: read every file; else only those whose time has changed, which a copied run's have.
         """
-        folder, files = self.path.parent, self.records[name]["files"]
-        missing = [path for path in outputs if not any((folder / file).is_relative_to(path) for file in files)]
-        return missing + [
+        return self._changed(self.records[name]["files"], thorough)
+
+    def _changed(self, files: Mapping[str, list[Any]], thorough: bool = False) -> list[Path]:
+        folder = self.path.parent
+        return [
             folder / file for file, written in files.items() if not _is_as_written(folder / file, written, thorough)
         ]
 
+    def _before(self, names: set[str]) -> set[str]:
+        """All steps that some steps read from, directly or not."""
+        before = {step for name in names for step in self.order[name]}
+        return before | self._before(before) if before else set()
+
+    @property
+    def _what_makes_it_anew(self) -> str:
+        return f"`sae-traits run` on {self.path.parent} makes it anew"
+
+    def _name_what_changed_beside(self, name: str, *, only_missing: bool = False) -> None:
+        changed = [path for path in self._changed(self.records[name]["kept"]) if not (only_missing and path.exists())]
+        if changed:
+            self._warn(f"warning: {_list(changed)} missing or changed since the step {name!r} was finished")
+
     def _files(
-        self, outputs: Iterable[Path], hashed: bool, apart_from: Sequence[str]
+        self, paths: Iterable[Path], checked_by_readers: str, apart_from: Sequence[str]
     ) -> Iterator[tuple[str, list[Any]]]:
-        """Yield every file of some outputs with its size, time and hash."""
-        for output in outputs:
-            others = [output / name for name in apart_from]
-            for path in sorted(output.rglob("*")) if output.is_dir() else [output]:
+        """Yield every file of some files and folders with its size, time and hash."""
+        for given in paths:
+            others = [given / name for name in apart_from]
+            for path in sorted(given.rglob("*")) if given.is_dir() else [given]:
                 if path.is_file() and not any(path.is_relative_to(other) for other in others):
                     status = path.stat()
                     name = path.relative_to(self.path.parent).as_posix()
-                    yield name, [status.st_size, status.st_mtime_ns, hash_of_file(path) if hashed else None]
+                    sha256 = None if fnmatch(path.name, checked_by_readers) else hash_of_file(path)
+                    yield name, [status.st_size, status.st_mtime_ns, sha256]
 
     def _say(self, message: str) -> None:
         if self.keep:
             say(message)
+
+    def _warn(self, message: str) -> None:
+        if self.keep:
+            warn(message)
+
+
+def _list(paths: Sequence[Path]) -> str:
+    """The first of some files, and how many more there are, up to the verb."""
+    return f"{paths[0]} is" if len(paths) == 1 else f"{paths[0]} (and {len(paths) - 1} more) is"
+
+
+def _hash_of_record(name: str, record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps([name, record], sort_keys=True).encode()).hexdigest()
+
+
+def _is_whole(name: str, record: Mapping[str, Any]) -> bool:
+    """Whether a record is as it was written; those of versions that wrote no hash are not."""
+    rest = {key: value for key, value in record.items() if key != "sha256"}
+    return record.get("sha256") == _hash_of_record(name, rest)
 
 
 def _is_as_written(path: Path, written: list[Any], thorough: bool) -> bool:

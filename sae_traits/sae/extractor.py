@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sae_traits.config.features import VisionModel, recorded_kind
+from sae_traits.config.features import FeaturesConfig, VisionModel, recorded_kind
 from sae_traits.errors import CheckpointError, ImageError
 from sae_traits.features.backbone import Backbone, load_backbone, restore_backbone
-from sae_traits.features.preprocessing import with_image_size
+from sae_traits.features.preprocessing import reframe, with_image_size
 from sae_traits.geometry import PatchGrid
 from sae_traits.images.decode import open_image
 from sae_traits.sae.model import SAE
@@ -145,6 +145,28 @@ def _load_unrecorded(backbone: str | Path | None, layer: int | None, image_size:
     if layer is None:
         raise CheckpointError(f"this SAE's config.json names no layer of {backbone}; give load_extractor its layer=")
     return load_backbone(VisionModel(model=str(backbone), layer=layer, image_size=image_size), device=device)
+
+
+def backbone_of_adopted(sae: SAE, config: FeaturesConfig) -> Backbone:
+    """Load the backbone that an SAE needs: its own, unless it records none or another model is named.
+
+    What a configuration says of layer, image size, framing and number format beside its own model has to agree with
+    the SAE.
+
+    Raises:
+        BackboneError: it cannot be had.
+        CheckpointError: the SAE was trained on other features.
+    """
+    trained, named, default = sae.config.backbone, config.backbone, VisionModel()
+    if trained is None or not isinstance(named, VisionModel) or named.model != default.model:
+        backbone = load_backbone(named, framing=config.framing, device=config.device)
+        check_features(sae, backbone.info)
+        return backbone
+    names = ("revision", "layer", "compute_dtype")
+    said = {name: getattr(named, name) for name in names if getattr(named, name) != getattr(default, name)}
+    framing = reframe(with_image_size(trained.framing, named.image_size), config.framing)
+    check_features(sae, replace(trained, framing=framing, **said))
+    return load_extractor(sae, device=config.device).backbone
 
 
 def check_features(sae: SAE, info: BackboneInfo) -> None:

@@ -201,7 +201,7 @@ class SAE(nn.Module, ABC):
         digest = hashlib.sha256(f"{config.architecture} {config.k} {config.subtract_decoder_bias}".encode())
         for name, tensor in sorted(self.state_dict().items()):
             digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:16]
 
     @torch.no_grad()

@@ -150,7 +150,9 @@ def _begin(
     d_model = len(scale.mean)
     by_width: dict[int, list[TrainingState]] = defaultdict(list)
     for config in configs:
-        record = training | {"learning_rate": peak_learning_rate(config, d_model)}
+        # On a CPU the order of sums, hence their last bits, depends on the number of threads.
+        threads = {"n_threads": torch.get_num_threads()} if accelerator.device.type == "cpu" else {}
+        record = training | {"learning_rate": peak_learning_rate(config, d_model)} | threads
         sae = new_sae(config, d_model, backbone=backbone, training=record).to(accelerator.device)
         penalty = sae.penalty(config.architecture, scale.scale)
         by_width[config.n_latents].append(TrainingState(sae, config, accelerator, penalty))

@@ -28,7 +28,12 @@ def run_steps(context: Context, names: Iterable[str] = STEPS) -> None:
     """Do some steps of a run in the order given; a step that is finished with the same inputs is skipped.
 
     Where a describer stopped before it gave a single trait, there is nothing to evaluate or to release yet.
+
+    Raises:
+        StoreError: what they read of other steps is missing, or not as it was written.
     """
+    names = list(names)
+    context.steps.check(doing=names)
     for name in names:
         if name in ("evaluate", "dataset", "cards") and not context.is_described:
             return

@@ -43,4 +43,5 @@ def annotate(context: Context) -> None:
         "masks": context.collection.digest("mask_file") if use_masks else None,
     }
     context.check_masks()
-    context.steps.do("annotate", inputs, [folder.traits, folder.chosen_latents], work)
+    ledger = folder.ledger(config.regions.kind)
+    context.steps.do("annotate", inputs, [folder.traits, folder.chosen_latents], work, kept=[ledger])

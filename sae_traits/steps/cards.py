@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from sae_traits.config.command_line import command_of
 from sae_traits.release.cards import CARD
 from sae_traits.release.facts import DatasetSummary
+from sae_traits.release.model_card import CARD_FILES
 from sae_traits.runs.context import Context
 from sae_traits.runs.record import Counts
 from sae_traits.runs.release import write_dataset_card_of, write_model_card_of
@@ -31,4 +32,5 @@ def cards(context: Context) -> None:
         "results": json.loads(results.to_json()) if results else None,
         "calls": asdict(context.calls),
     }
-    context.steps.do("cards", inputs, [folder.dataset / CARD, folder.sae / CARD], work)
+    outputs = [folder.dataset / CARD, *(folder.sae / name for name in CARD_FILES)]
+    context.steps.do("cards", inputs, outputs, work)

@@ -15,11 +15,13 @@ def dataset(context: Context) -> None:
     name = context.dictionary_name
 
     def work() -> Counts:
-        return asdict(write_run_dataset(context, context.folder.dataset, name=name))
+        summary = write_run_dataset(context, context.folder.dataset, name=name)
+        context.pictures.checkpoint()
+        return asdict(summary)
 
     inputs = {
         "release": as_dict(context.config.release),
         "dictionary": name,
         "rights": context.collection.digest("file", "license", "rights_holder", "source_url", "source_revision"),
     }
-    context.steps.do("dataset", inputs, [context.folder.dataset / "data"], work)
+    context.steps.do("dataset", inputs, [context.folder.dataset / "data"], work, kept=[context.folder.pictures])

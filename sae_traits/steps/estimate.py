@@ -7,7 +7,6 @@ from typing import Any
 
 from sae_traits.config import Regions, SpecimenContrast, TrainConfig
 from sae_traits.config.regions import LatentRegions
-from sae_traits.errors import ConfigError
 from sae_traits.features.backbone import patch_counts
 from sae_traits.features.estimate import ExtractionEstimate, estimate_extraction, flops_per_image
 from sae_traits.release.dataset import estimate_dataset
@@ -127,15 +126,6 @@ def estimate_features(context: Context) -> ExtractionEstimate:
     """How many bytes the features of a run are going to take."""
     info, dtype = context.backbone.info, context.config.features.storage_dtype
     return estimate_extraction(context.collection, info, dtype, context.folder.activations)
-
-
-def estimate_kept_features(context: Context) -> ExtractionEstimate:
-    """How many bytes the step `extract` is going to write."""
-    if context.config.features.stream:
-        raise ConfigError(
-            "with --stream no features are written, so there is nothing to estimate; leave out one of them"
-        )
-    return estimate_features(context)
 
 
 def estimate_descriptions(context: Context) -> AnnotationEstimate:

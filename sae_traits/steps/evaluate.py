@@ -72,4 +72,5 @@ def evaluate(context: Context) -> None:
         "title": config.release.title,
         "tasks": [task.name for task in (*TASKS, *context.extra_tasks)],
     }
-    context.steps.do("evaluate", inputs, [folder.evaluation], work)
+    kept = [folder.faithfulness, folder.faithfulness_ledger(config.regions.kind), folder.embeddings]
+    context.steps.do("evaluate", inputs, [folder.evaluation], work, kept=kept)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sae_traits.features.extract import extract as extract_features
+from sae_traits.features.store import SHARDS
 from sae_traits.runs.context import Context
 from sae_traits.runs.record import Counts
 
@@ -33,4 +34,4 @@ def extract(context: Context) -> None:
         "stream": config.stream,
     }
     outputs = [] if config.stream else [context.folder.activations]
-    context.steps.do("extract", inputs, outputs, work, hashed=False)  # shards carry checksums
+    context.steps.do("extract", inputs, outputs, work, checked_by_readers=SHARDS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sae_traits.errors import ConfigError
-from sae_traits.io import json_text, write_text
+from sae_traits.io import sealed_json, write_text
 from sae_traits.runs.context import Context
 from sae_traits.traits.faithfulness import Faithfulness, check_faithfulness
 from sae_traits.traits.ledger import Ledger
@@ -19,6 +19,7 @@ def faithfulness(context: Context, *, n_traits: int, seed: int) -> Faithfulness:
     """
     config, folder = context.config.describer, context.folder
     annotation = context.steps.fingerprint("annotate")
+    context.steps.check(reading=["annotate"])
     if getattr(config, "prompt", None) == "whole":
         raise ConfigError(
             "faithfulness shows another region, and --prompt whole shows none; annotate with --prompt region"
@@ -35,5 +36,5 @@ def faithfulness(context: Context, *, n_traits: int, seed: int) -> Faithfulness:
             use_masks=config.use_masks,
         )
     values = {"annotate": annotation, "seed": seed, **scores.to_dict()}
-    write_text(folder.faithfulness, json_text(values))
+    write_text(folder.faithfulness, sealed_json(values))
     return scores

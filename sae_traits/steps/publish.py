@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from sae_traits.errors import ReleaseError, StoreError
+from sae_traits.errors import ReleaseError
 from sae_traits.logging import warn
 from sae_traits.release.cards import CARD, keep_section, read_card
+from sae_traits.release.folder_plan import refuse_secrets_in
 from sae_traits.release.publication import Terms, plan_lines, publish_release, stage_saes, warnings_of
 from sae_traits.runs.context import Context
 from sae_traits.runs.release import write_dataset_card_of, write_model_card_of, write_run_dataset
@@ -28,13 +29,14 @@ def publish(context: Context, terms: Terms, *, dry_run: bool) -> list[str]:
             f"the dataset of {folder.path} has regions of a baseline (--regions {regions.kind}), not of the SAE that "
             f"it would be published with; run `sae-traits annotate {folder.path} --regions sae` first"
         )
-    for step in ("train", "annotate"):
-        if changed := context.steps.changed_files(step, thorough=True):
-            raise StoreError(
-                f"{changed[0]} is missing or not as it was written; run `sae-traits run` on {folder.path} again, which "
-                "makes it anew"
-            )
-    embeds_images = context.config.release.images == "embed"
+    with context.reading("annotate", "evaluate", "dataset", thorough=True):
+        # Before the SAE is public; the tables for the Hub differ in the SAE's name alone.
+        refuse_secrets_in(folder.dataset)
+        return _publish(context, terms, dry_run=dry_run)
+
+
+def _publish(context: Context, terms: Terms, *, dry_run: bool) -> list[str]:
+    folder, embeds_images = context.folder, context.config.release.images == "embed"
     for warning in warnings_of(context.collection, context.features.info, embeds_images=embeds_images):
         warn(f"warning: {warning}")
     with TemporaryDirectory(prefix="sae-traits-publish-") as temporary:

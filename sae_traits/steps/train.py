@@ -11,6 +11,7 @@ from sae_traits.config.tree import as_dict
 from sae_traits.io import write_text
 from sae_traits.logging import say
 from sae_traits.release.cards import CARD, read_card
+from sae_traits.release.model_card import CARD_FILES
 from sae_traits.runs.context import Context
 from sae_traits.runs.record import Counts
 from sae_traits.sae.collection_training import train_on_source
@@ -20,9 +21,6 @@ from sae_traits.sae.model import SAE
 from sae_traits.sae.sweep import expand, folder_name, parse_sweep, sweep_lines
 from sae_traits.sae.sweep_folder import save_saes
 from sae_traits.sae.trainer import check_together
-
-CARD_FILES = (CARD, "figures", ".eval_results")
-"""Of the folder of the SAE; the step `cards` writes them."""
 
 
 def train(context: Context) -> None:

@@ -91,7 +91,7 @@ class DrawnTruth:
         """Score the traits; None where the collection is not a drawn one, or came without labels."""
         collection = evidence.collection
         is_labelled = all(record.taxon.species is not None for record in collection.images)
-        if not is_labelled or not (collection.root / TRUTH_FILE).is_file():
+        if collection.note != NOTE or not is_labelled or not (collection.root / TRUTH_FILE).is_file():
             return None
         return score(collection, evidence.traits, evidence.backbone, seed=evidence.seed)
 

@@ -77,6 +77,7 @@ def describe_candidates(
         DescriberError: the describer cannot answer from the start. One that stops later leaves the rest open.
     """
     n_open = 0
+    ledger.drop_damaged()
     # The open calls of a large collection do not fit into memory, and planning them again costs more than reading them.
     with TemporaryFile() as spool:
         with worker_pool(workers) as pool:
@@ -87,7 +88,9 @@ def describe_candidates(
             while tasks := list(islice(planned, TASKS_PER_LOOKUP)):
                 calls = [call for task in tasks for call in task]
                 ledger.plan((member.trait_id, call.key, member.region_key) for call in calls for member in call.members)
-                if not describer.reads_masks:  # else an answer and its measurement were made together
+                if describer.reads_masks:  # so that an answer and its measurement are made together
+                    ledger.drop_unmeasured()
+                else:
                     measure_answered(tasks, ledger, pool)
                 is_open = ledger.open_calls(call.key for call in calls)
                 for task in tasks:

@@ -139,6 +139,7 @@ def check_faithfulness(
         ConfigError: the describer's answers are about several images, or it made none of the traits.
         DescriberError: the describer cannot answer from the start.
     """
+    ledger.drop_damaged()
     planned = second_calls(traits, collection, describer, n_traits=n_traits, seed=seed, use_masks=use_masks)
     is_open = ledger.open_calls(second.call.key for second in planned)
     calls = {second.call.key: second.call for second in planned if second.call.key in is_open}
@@ -169,6 +170,8 @@ def second_calls(
         raise ConfigError("faithfulness compares answers about one image; annotate with --images-per-description 1")
     if n_traits < 1:
         raise ConfigError(f"a sample has at least one trait, not {n_traits}")
+    if seed < 0:
+        raise ConfigError(f"the seed of a sample is 0 or more, not {seed}")
     made_by = describer.name, describer.model, describer.prompt
     made = (trait for trait in traits if (trait.describer, trait.describer_model, trait.prompt) == made_by)
     sample = _sample(made, n_traits, np.random.default_rng(seed))

@@ -3,7 +3,8 @@
 A call's key is the hash of everything that determines its answer. It is written as pending before it is sent, and its
 attempts are counted when they have ended, so that a killed run loses at most the answers in flight, and a call that
 never had one is asked however often runs were killed. What was measured on a region is kept beside the calls: it does
-not depend on who describes the region.
+not depend on who describes the region. Beside each answer and each measurement lies its hash, so that none is used that
+the disk has changed.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from sae_traits.errors import StoreError
+from sae_traits.logging import warn
 
 State = Literal["pending", "ok", "invalid", "failed"]
 MAX_ATTEMPTS = 3
@@ -45,9 +47,15 @@ CREATE TABLE IF NOT EXISTS describer_calls (
     error TEXT
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS measurements (region TEXT PRIMARY KEY, measurement TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS digests (key TEXT PRIMARY KEY, digest TEXT NOT NULL) WITHOUT ROWID;
 CREATE TEMPORARY TABLE planned_traits (trait_id TEXT PRIMARY KEY, key TEXT, region TEXT) WITHOUT ROWID;
 """
 _COLUMNS = "key, trait_id, n_images, describer, model, prompt, state, raw, description, usage, seconds, attempts, error"
+_WITH_DIGESTS = 1
+"""`user_version` of a ledger with the hash of every answer and measurement."""
+_DIGEST_CALLS = f"INSERT OR REPLACE INTO digests SELECT key, digest({_COLUMNS}) FROM describer_calls"  # noqa: S608  our own
+_DIGEST_MEASUREMENTS = "INSERT OR REPLACE INTO digests SELECT region, digest(region, measurement) FROM measurements"
+_IS_WHOLE = f"state = 'pending' OR digest({_COLUMNS}) IS (SELECT digest FROM digests WHERE key = describer_calls.key)"  # noqa: S608
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,9 +118,13 @@ class Ledger:
                 self._connection.execute("PRAGMA synchronous=NORMAL")
             else:  # no other process writes either
                 self._connection = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)
-            self._connection.executescript(_CREATE)
+            self._connection.text_factory = _text
             self._connection.create_function("add_usage", 2, _add_usage, deterministic=True)
+            self._connection.create_function("digest", -1, _digest, deterministic=True)
+            self._connection.executescript(_CREATE)
             columns = ", ".join(row[1] for row in self._connection.execute("PRAGMA table_info(describer_calls)"))
+            if columns == _COLUMNS:
+                self._add_missing_digests()
         except sqlite3.OperationalError as error:
             raise StoreError(
                 f"cannot open the ledger {path}: {error}; see whether the disk is full, or the folder read-only"
@@ -150,6 +162,44 @@ class Ledger:
         with held:
             yield
 
+    def _add_missing_digests(self) -> None:
+        """Hash what a version wrote that kept no hashes."""
+        if self._connection.execute("PRAGMA user_version").fetchone() == (_WITH_DIGESTS,):
+            return
+        with self._connection:
+            self._connection.execute(f"{_DIGEST_CALLS} WHERE state != 'pending'")
+            self._connection.execute(_DIGEST_MEASUREMENTS)
+            self._connection.execute(f"PRAGMA user_version = {_WITH_DIGESTS}")
+
+    def drop_damaged(self) -> None:
+        """Remove every answer and measurement that is not as it was written, so that there is one anew."""
+        self._warn_of_damaged(
+            self._delete("describer_calls", f"NOT ({_IS_WHOLE})")
+            + self._delete(
+                "measurements",
+                "digest(region, measurement) IS NOT (SELECT digest FROM digests WHERE key = measurements.region)",
+            )
+            + self._delete(
+                "digests",
+                "key NOT IN (SELECT key FROM describer_calls) AND key NOT IN (SELECT region FROM measurements)",
+            )
+        )
+
+    def drop_unmeasured(self) -> None:
+        """Remove the answers about planned regions without a measurement, for describers that make both together."""
+        without = "SELECT key FROM planned_traits WHERE region NOT IN (SELECT region FROM measurements)"
+        self._delete("describer_calls", f"state = 'ok' AND key IN ({without})")
+
+    def _delete(self, table: str, condition: str) -> int:
+        with self._transaction():
+            return self._connection.execute(f"DELETE FROM {table} WHERE {condition}").rowcount  # noqa: S608  our own
+
+    def _warn_of_damaged(self, n: int) -> None:
+        if n:
+            warn(
+                f"warning: {n} entries of {self._path} are damaged and left out; `sae-traits annotate` makes them anew"
+            )
+
     def open_calls(self, keys: Iterable[str]) -> dict[str, int]:
         """Which of the keys are to be asked, with the number of attempts so far.
 
@@ -182,9 +232,11 @@ class Ledger:
                 "INSERT OR REPLACE INTO measurements VALUES (?, ?)",
                 [(region, _dump(measurement)) for region, measurement in measurements.items()],
             )
+            self._connection.executemany(f"{_DIGEST_MEASUREMENTS} WHERE region = ?", [(r,) for r in measurements])
 
     def record(self, outcomes: Iterable[Outcome]) -> None:
         """Write what came of calls that were begun, each one attempt more, in one transaction."""
+        outcomes = list(outcomes)
         with self._transaction():
             self._connection.executemany(
                 """
@@ -196,6 +248,7 @@ class Ledger:
                     for o in outcomes
                 ],
             )
+            self._connection.executemany(f"{_DIGEST_CALLS} WHERE key = ?", [(o.key,) for o in outcomes])
 
     def entries(self, keys: Collection[str]) -> dict[str, LedgerEntry]:
         """The calls of some keys; those that were never begun are left out."""
@@ -220,8 +273,14 @@ class Ledger:
         return {trait_id: (key, region) for trait_id, key, region in rows}
 
     def __iter__(self) -> Iterator[LedgerEntry]:
-        """All calls, by key."""
-        return map(_entry, self._read(f"SELECT {_COLUMNS} FROM describer_calls ORDER BY key"))  # noqa: S608  our own
+        """All calls, by key, but for damaged ones."""
+        n_damaged = 0
+        for *row, is_whole in self._read(f"SELECT {_COLUMNS}, {_IS_WHOLE} FROM describer_calls ORDER BY key"):  # noqa: S608
+            if is_whole:
+                yield _entry(tuple(row))
+            else:
+                n_damaged += 1
+        self._warn_of_damaged(n_damaged)
 
     def _select(self, columns: str, table: str, by: str, keys: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         for start in range(0, len(keys), _KEYS_PER_QUERY):
@@ -265,6 +324,15 @@ def _dump_or_none(value: Mapping[str, Any] | None) -> str | None:
 
 def _add_usage(before: str, now: str) -> str:
     return _dump(Counter(json.loads(before)) + Counter(json.loads(now)))
+
+
+def _text(stored: bytes) -> str:
+    """Text as SQLite holds it, also where a damaged one is no longer UTF-8."""
+    return stored.decode(errors="replace")
+
+
+def _digest(*values: object) -> str:
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
 
 
 def _entry(row: tuple[Any, ...]) -> LedgerEntry:

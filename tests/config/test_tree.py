@@ -122,7 +122,7 @@ def test_another_variant_forgets_what_was_said_of_the_former_and_keeps_what_they
         ([{"train": {"architecture": {"k": 9}, "n_latents": 8}}], r"k \(9\) cannot exceed n_latents \(8\)"),
         ([{"train": {"architecture": {"k": 0}}}], "k must be 1 or more, not 0"),
         ([{"train": {"learning_rate": 0}}], "learning_rate must be positive, not 0"),
-        ([{"train": {"seed": -1}}], "seed must be 0 or more"),
+        ([{"train": {"seed": -1}}], "seed must be a whole number from 0"),
         ([{"regions": {"max_overlap": 0}}], "max_overlap"),
         ([{"regions": {"traits_per_image": 0}}], "traits_per_image"),
         ([{"regions": {"contrast": {"firing_quantile": 1}}}], "firing_quantile"),

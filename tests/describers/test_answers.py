@@ -36,10 +36,16 @@ DESCRIPTION = Description(
         "{{not json}} {}",
         '{{"a": 1}} {}',
         "<think>hm</think>{}",
+        '{{"answer": {}}}',
+        '{{"name": "describe", "arguments": {}}}',
     ],
 )
 def test_the_object_is_found_wherever_it_stands(around):
     assert read_answer(around.format(json.dumps(ANSWER))) == DESCRIPTION
+
+
+def test_an_object_that_was_encoded_twice_is_read():
+    assert read_answer(json.dumps(json.dumps(ANSWER))) == DESCRIPTION
 
 
 def test_lines_are_read_where_there_is_no_object():
@@ -137,6 +143,7 @@ DRAFT = json.dumps(ANSWER | {"text": "A draft."})
         "<unused94>thought {draft}<unused95>{right}",
         "<|channel|>analysis<|message|>{draft}<|end|><|start|>assistant<|channel|>final<|message|>{right}<|return|>",
         "<|channel|>final <|constrain|>json<|message|>{right}",
+        "<|channel|>analysis<|message|>{draft}<|start|>assistant<|channel|>final <|constrain|>json<|message|>{right}",
         "analysis{draft}assistantfinal{right}",
         "{right}<think>Or rather {draft}",
         "First {draft}, on a second look {right}",

@@ -336,6 +336,9 @@ def answer(text="A wing."):
         {"content": [{"type": "thinking", "thinking": answer("A draft.")}, {"type": "text", "text": answer()}]},
         {"content": None, "reasoning_content": answer()},
         {"content": "", "reasoning": f" {answer()} "},
+        {"content": answer(), "refusal": "", "reasoning": answer("A draft.")},
+        {"content": [answer()]},
+        {"content": [{"type": "reasoning", "text": answer("A draft.")}, {"type": "output_text", "text": answer()}]},
     ],
 )
 def test_the_answer_is_found_in_other_places_of_a_reply(tmp_path, obedient, message, caplog):
@@ -353,6 +356,9 @@ def test_the_answer_is_found_in_other_places_of_a_reply(tmp_path, obedient, mess
         ({"error": {"message": "No endpoints with pictures", "code": 404}}, "is not there.*No endpoints with pictures"),
         ({"detail": "Model is loading"}, "2 errors and no answer between them, the last one: Model is loading"),
         ({"error": "quota spent"}, "the last one: quota spent"),
+        ({"error": {"type": "overloaded_error"}}, "the last one: .*overloaded_error"),
+        ({"message": "Unauthorized", "choices": []}, "the last one: Unauthorized"),
+        ({"choices": None}, "the last one: the reply is not a chat completion"),
         (completion({}, error={"message": "upstream broke", "code": 502}), "the last one: upstream broke"),
     ],
 )

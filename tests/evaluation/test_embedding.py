@@ -163,13 +163,20 @@ def test_a_missing_image_is_named_by_worker_processes_too(clip: CLIP, tmp_path: 
         embed_collection(clip, collection, range(3), cache=tmp_path / "cache", batch_size=1, workers=2)
 
 
-def test_a_damaged_shard_is_named(clip: CLIP, tmp_path: Path):
+@pytest.mark.parametrize("harm", ["cut", "flipped"])
+def test_a_damaged_shard_is_named_and_made_anew(
+    clip: CLIP, tmp_path: Path, harm: str, caplog: pytest.LogCaptureFixture
+):
     collection = make_collection(tmp_path / "images", 2)
-    embed_collection(clip, collection, [0, 1], cache=tmp_path / "cache", workers=0)
+    expected = embed_collection(clip, collection, [0, 1], cache=tmp_path / "cache", workers=0)
     (shard,) = shards_of(tmp_path / "cache")
-    shard.write_bytes(shard.read_bytes()[:20])
-    with pytest.raises(StoreError, match=rf"cannot read .*{shard.name}.*delete it"):
-        embed_collection(clip, collection, [0, 1], cache=tmp_path / "cache", workers=0)
+    whole = shard.read_bytes()
+    place = len(whole) - 100
+    shard.write_bytes(whole[:20] if harm == "cut" else whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    embeddings = embed_collection(clip, collection, [0, 1], cache=tmp_path / "cache", workers=0)
+    assert f"{shard} is damaged" in caplog.text
+    np.testing.assert_array_equal(embeddings, expected)
+    assert shard.read_bytes() == whole
 
 
 def test_a_cache_that_cannot_be_written_is_named(clip: CLIP, tmp_path: Path):

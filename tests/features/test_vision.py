@@ -337,16 +337,18 @@ def test_a_model_on_the_hub_is_pinned_to_its_commit(folders, hub, hub_environmen
     assert no_id.startswith("'not an id' is neither a folder nor a Hub id")
 
 
-def test_without_network_the_message_says_what_to_do(tmp_path):
+@pytest.mark.parametrize("network", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}])
+def test_without_network_the_message_says_what_to_do(tmp_path, network):
     code = (
         "from sae_traits.config.features import VisionModel\nfrom sae_traits.features.backbone import load_backbone\n"
         "load_backbone(VisionModel())"
     )
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    environment = os.environ | network | {"HF_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     last = done.stderr.splitlines()[-1]
     assert "facebook/dinov2-base is neither a folder nor in the Hub cache" in last
     assert "--backbone texture" in last
+    assert "Retrying" not in done.stderr
 
 
 @pytest.mark.skipif(not os.environ.get("SAE_TRAITS_SHARED"), reason="SAE_TRAITS_SHARED does not name real weights")

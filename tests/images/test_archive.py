@@ -87,6 +87,7 @@ CORE = """<archive xmlns="http://rs.tdwg.org/dwc/text/"><core encoding="UTF-8" {
     ("attributes", "files"),
     [
         ("fieldsTerminatedBy='\\t' linesTerminatedBy='\\r'", ["id\tfamily\r1\tApidae\r2\tPieridae\r"]),
+        ("fieldsTerminatedBy='\\t'", ["id\tfamily\r1\tApidae\r 2\tPieridae\r"]),
         ("fieldsTerminatedBy='\\t'", ['id\tfamily\n1\tApidae\n2\tPieridae\n3\t"stray\n']),
         ("fieldsTerminatedBy=','", ["id,family\n1,Apidae\n", "id,family\n2,Pieridae,,\n"]),
         ("fieldsTerminatedBy=','", ["id,family\n1,Apidae\n2,Pieridae\n3,one,cell too many\n"]),
@@ -105,6 +106,25 @@ def test_tables_are_read_as_publishers_write_them(tmp_path, attributes, files):
         ["1 rows have more cells than there are columns"] if "too many" in files[0] else []
     )
     assert rows.get("3", {}).get("family") == ('"stray' if "stray" in files[0] else None)
+
+
+def test_a_row_that_is_called_a_header_is_reported(tmp_path):
+    attributes = "fieldsTerminatedBy='\\t'"
+    (tmp_path / "meta.xml").write_text(CORE.format(attributes=attributes, locations="<location>o.txt</location>"))
+    for header, is_reported in (("1\tApidae", True), ("ID\tFamilie", False), ("gbifID\tdwc:family", False)):
+        (tmp_path / "o.txt").write_text(f"{header}\n2\tPieridae\n")
+        archive, problems = open_archive(tmp_path), []
+        assert dict(archive.rows(archive.core, problems)) == {"2": {"family": "Pieridae"}}
+        reason = "its header names no column, and may be a row that is lost: 1 Apidae"
+        assert [problem.reason for problem in problems] == ([reason] if is_reported else [])
+
+
+def test_of_several_archives_in_a_zip_file_none_is_taken(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for folder in ("moths", "bees"):
+            archive.writestr(f"downloads/{folder}/meta.xml", meta())
+    with pytest.raises(CollectionError, match=r"several archives .downloads/bees/, downloads/moths/.; unpack it"):
+        is_archive(tmp_path / "a.zip")
 
 
 def test_an_archive_may_be_zipped_with_its_folder(tmp_path):

@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,7 @@ from PIL import Image, ImageCms, ImageFile
 from sae_traits.errors import ImageError
 from sae_traits.images.decode import examine_image, open_image, open_mask
 
+HAS_HEIC = find_spec("pillow_heif") is not None
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 
 
@@ -133,6 +137,14 @@ def test_the_bits_of_cameras_fill_the_range(tmp_path, bits, suffix):
     assert np.abs(np.asarray(open_image(tmp_path / f"deep{suffix}"))[..., 0].astype(int) - expected).max() <= 1
 
 
+@pytest.mark.parametrize(("bits", "brightest"), [(12, 700), (15, 2**15 - 1), (11, 300)])
+def test_the_range_that_a_tiff_states_is_taken(tmp_path, bits, brightest):
+    ramp = np.linspace(0, brightest, 64).round().astype(np.uint16).reshape(8, 8)
+    Image.fromarray(ramp).save(tmp_path / "stated.tif", tiffinfo={281: 2**bits - 1})
+    read = np.asarray(open_image(tmp_path / "stated.tif"))[..., 0]
+    assert np.abs(read - ramp * (255 / (2**bits - 1))).max() <= 0.5
+
+
 def test_min_is_white_is_inverted_in_sixteen_bits_too(tmp_path):
     grey = np.linspace(0, 2**16 - 1, 256).round().astype(np.uint16).reshape(16, 16)
     Image.fromarray(grey).save(tmp_path / "white.tif", tiffinfo={262: 0})
@@ -210,6 +222,41 @@ def test_an_orientation_that_cannot_be_read_is_none(tmp_path, exif):
     pixels = np.random.default_rng(0).integers(0, 256, (8, 12, 3)).astype(np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
     assert (np.asarray(open_image(tmp_path / "a.png")) == pixels).all()
+
+
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+
+
+def test_a_heic_image_names_the_extra_that_it_needs_whatever_it_is_called(tmp_path):
+    starts = [HEIC.replace(b"ftypheic", b"ftyp" + brand) for brand in (b"heic", b"mif1", b"msf1", b"hevc")]
+    files = [tmp_path / f"{number}{'.heic' if number % 2 else '.jpg'}" for number in range(len(starts))]
+    for file, start in zip(files, starts, strict=True):
+        file.write_bytes(start + bytes(99))
+    code = "import sys; sys.modules['pillow_heif'] = None  # not installed\n"
+    code += "from sae_traits.images.decode import *\nfor file in sys.argv[1:]:\n"
+    code += "    try: open_image(file)\n    except ImageError as error: print(error)"
+    done = subprocess.run([sys.executable, "-c", code, *files], capture_output=True, text=True, check=True)
+    reason = "HEIC images need `pip install 'sae-traits[heic]'`; or convert it to JPEG"
+    assert done.stdout.splitlines() == [reason] * len(files)
+
+
+@pytest.mark.skipif(not HAS_HEIC, reason="needs the extra `heic` (pillow-heif)")
+@pytest.mark.parametrize("brand", [b"ftypheic", b"ftypmif1"])
+def test_a_heic_image_is_read_upright(tmp_path, brand):
+    import pillow_heif
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = pillow_heif.from_pillow(two_halves().resize((80, 40)))
+    file.save(tmp_path / "a.heic", exif=exif.tobytes(), quality=95)
+    data = (tmp_path / "a.heic").read_bytes()
+    (tmp_path / "a.heic").write_bytes(data.replace(b"ftypheic", brand, 1))
+    image = open_image(tmp_path / "a.heic")
+    assert image.size == (40, 80)
+    assert np.abs(np.subtract(image.getpixel((20, 20)), RED)).max() < 20
+    (tmp_path / "cut.heic").write_bytes(data[: len(data) // 2])
+    with pytest.raises(ImageError):
+        open_image(tmp_path / "cut.heic")
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif", ".bmp", ".gif"])

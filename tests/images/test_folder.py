@@ -85,11 +85,17 @@ def test_videos_are_reported(images):
     assert len(reasons(root)) == 2
 
 
+def test_a_folder_of_videos_alone_is_not_told_that_images_lie_in_it(tmp_path):
+    (tmp_path / "Danaus_plexippus").mkdir()
+    (tmp_path / "Danaus_plexippus" / "film.mov").write_bytes(b"x")
+    assert "videos are not read" in reasons(tmp_path / "Danaus_plexippus")["film.mov"]
+
+
 def test_pictures_in_formats_that_are_not_read_are_reported(images):
     root = images(["Danaus_plexippus/a.jpg"])
-    for name in ("b.HEIC", "c.nef"):
+    for name in ("b.PSD", "c.nef"):
         (root / "Danaus_plexippus" / name).write_bytes(b"x")
-    assert "convert it to JPEG" in reasons(root)["Danaus_plexippus/b.HEIC"]
+    assert "convert it to JPEG" in reasons(root)["Danaus_plexippus/b.PSD"]
     assert "Danaus_plexippus/c.nef" in reasons(root)
 
 

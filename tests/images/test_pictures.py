@@ -71,3 +71,19 @@ def test_a_file_that_is_no_cache_is_one_line(tmp_path: Path):
     (tmp_path / "pictures.sqlite").write_text("no database" * 100)
     with pytest.raises(StoreError, match=r"cannot use the pictures in .*pictures\.sqlite .*delete it"):
         PictureCache(tmp_path / "pictures.sqlite")
+
+
+def test_a_picture_that_the_disk_has_changed_is_made_again(tmp_path: Path):
+    with PictureCache(tmp_path / "p.sqlite") as cache:
+        cache.put(SHA256, 64, released_picture(photograph(90, 60), 64))
+        cache.checkpoint()
+        assert not (tmp_path / "p.sqlite-wal").stat().st_size
+    file = tmp_path / "p.sqlite"
+    data = bytearray(file.read_bytes())
+    data[data.index(b"JFIF") + 300] ^= 1
+    file.write_bytes(data)
+    with PictureCache(file) as cache:
+        assert cache.get(SHA256, 64) is None
+        expected = released_picture(photograph(90, 60), 64)
+        assert cache.get_or_make(SHA256, 64, lambda: photograph(90, 60)) == expected
+        assert cache.get(SHA256, 64) == expected

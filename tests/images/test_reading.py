@@ -189,13 +189,13 @@ def test_ids_are_stable_unique_and_safe():
     [
         (None, "no images were given"),
         ("nowhere", "nowhere does not exist"),
-        ("notes.txt", "notes.txt is neither a folder nor a table (.csv, .tsv, .parquet)"),
-        ("rows.xlsx", "rows.xlsx is a spreadsheet; save it as CSV"),
+        ("notes.txt", "notes.txt is neither a folder nor a table (.csv, .tsv, .parquet, .xlsx)"),
+        ("rows.ods", "rows.ods is a spreadsheet; save it as CSV (CSV UTF-8) or .xlsx"),
         ("empty", "no image in"),
     ],
 )
 def test_a_source_that_cannot_be_read_is_refused(tmp_path, source, message):
-    for file in ("notes.txt", "rows.xlsx"):
+    for file in ("notes.txt", "rows.ods"):
         (tmp_path / file).write_text("x")
     (tmp_path / "empty").mkdir()
     config = CollectionConfig(source=None if source is None else str(tmp_path / source))

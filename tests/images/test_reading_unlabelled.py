@@ -82,7 +82,7 @@ def test_a_table_needs_the_column_file_only_and_its_names_are_not_read(images):
 
 
 def test_a_table_without_the_column_file_and_an_empty_folder_are_refused(images, tmp_path):
-    with pytest.raises(CollectionError, match="no column `file`; its columns are image"):
-        read_collection(without_labels(table(tmp_path / "table.csv", ["image"], ["a.jpg"])))
+    with pytest.raises(CollectionError, match="no column `file`; its columns are picture"):
+        read_collection(without_labels(table(tmp_path / "table.csv", ["picture"], ["a.jpg"])))
     with pytest.raises(CollectionError, match=r"no image in .*; expected photographs"):
         read_collection(without_labels(images([])))

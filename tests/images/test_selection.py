@@ -62,8 +62,8 @@ def test_family_and_split():
         select(rows, wanted(family="Apidae"))
     with pytest.raises(CollectionError, match="no row of --split test; its splits are train, validation"):
         select(rows, wanted(split=("test",)))
-    with pytest.raises(CollectionError, match="'dev' is none of train"):
-        select(rows, wanted(split=("dev",)))
+    with pytest.raises(CollectionError, match="'holdout' is none of train"):
+        select(rows, wanted(split=("holdout",)))
     with pytest.raises(CollectionError, match="its splits are not given"):
         select(rows[3:], wanted(split=("test",)))
 

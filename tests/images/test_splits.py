@@ -35,6 +35,9 @@ def counts(species: Mapping[str, str], splits: Mapping[str, str]) -> dict[str, C
         ("valid", "validation"),
         (" Validation ", "validation"),
         ("TEST", "test"),
+        ("Training", "train"),
+        ("dev", "validation"),
+        ("testing", "test"),
     ],
 )
 def test_the_usual_names_of_splits_are_understood(label, split):
@@ -42,10 +45,10 @@ def test_the_usual_names_of_splits_are_understood(label, split):
     assert parse_split(label) == split
 
 
-@pytest.mark.parametrize("label", ["", "dev", "training", "0", "tra"])
+@pytest.mark.parametrize("label", ["", "holdout", "trains", "0", "tra"])
 def test_other_names_of_splits_are_refused(label):
     assert not is_split_label(label)
-    with pytest.raises(CollectionError, match="is none of train, val"):
+    with pytest.raises(CollectionError, match="is none of train, training, val"):
         parse_split(label)
 
 

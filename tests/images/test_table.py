@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import unicodedata
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import date
+from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
@@ -16,11 +19,14 @@ from hypothesis import strategies as st
 
 from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError
+from sae_traits.evaluation.text import read_common_names
 from sae_traits.images import read_collection
 from sae_traits.images.listing import Listing
-from sae_traits.images.table import Cells, list_table, open_table, table_of
+from sae_traits.images.table import list_table, table_of
+from sae_traits.images.table_files import Cells, open_table
 from sae_traits.schema import Problem, Taxon
 
+HAS_OPENPYXL = find_spec("openpyxl") is not None
 FILES = ["a.jpg", "deep/b.jpg", "c.jpg"]
 
 
@@ -122,7 +128,7 @@ def test_an_unknown_split_is_reported_and_never_guessed(listed):
     assert [(row.file, row.split) for row in listing.rows] == [("c.jpg", "test")]
     (problem,) = listing.problems
     assert problem.file == "a.jpg"
-    assert "the split 'holdout' is none of train, val" in problem.reason
+    assert "the split 'holdout' is none of train, training, val" in problem.reason
 
 
 def test_a_repeated_file_is_taken_once_and_reported(listed):
@@ -189,9 +195,83 @@ def test_a_folders_metadata_is_its_table_if_it_has_the_columns(tmp_path, caplog)
 
 
 def test_a_folders_spreadsheet_is_not_passed_over_in_silence(tmp_path, caplog):
+    (tmp_path / "metadata.ods").write_bytes(b"PK")
+    assert table_of(CollectionConfig(source=str(tmp_path))) is None
+    assert "metadata.ods is not read; save it as metadata.csv" in caplog.text
+
+
+def test_no_table_in_a_folder_is_passed_over_in_silence(tmp_path, caplog):
+    config = CollectionConfig(source=str(tmp_path))
+    for name in ("labels.csv", "metadata.jsonl", ".hidden.csv", "notes.txt"):
+        (tmp_path / name).write_text("file,species\n")
+    assert table_of(config) is None
+    assert "labels.csv is not read: a table beside folders is called metadata.csv" in caplog.text
+    assert "metadata.jsonl is not read; save it as metadata.csv" in caplog.text
+    assert "hidden" not in caplog.text
+    (tmp_path / "Metadata.CSV").write_text("file,species\n")
+    assert table_of(config) == tmp_path / "Metadata.CSV"
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("NYMPHALIDAE", "Nymphalidae"),
+        ("nymphalidae ", "Nymphalidae"),
+        ("Nymphalidae Rafinesque, 1815", "Nymphalidae"),
+        ('"Nymphalidae', "Nymphalidae"),
+        ("Incertae sedis", None),
+        ("unassigned", None),
+        ("True Bugs", "True Bugs"),
+    ],
+)
+def test_a_family_is_read_as_it_is_usually_written(images, written, read):
+    root = images(["a.jpg"])
+    quoted = '"' + written.replace('"', '""') + '"'
+    (root / "metadata.tsv").write_text(f"file\tspecies\tfamily\na.jpg\tVanessa cardui\t{quoted}\n")
+    (record,) = read_collection(CollectionConfig(source=str(root))).images
+    assert record.taxon.family == read
+
+
+def test_a_spreadsheet_names_the_extra_that_it_needs(tmp_path, caplog, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openpyxl", None)  # not installed
     (tmp_path / "metadata.xlsx").write_bytes(b"PK")
     assert table_of(CollectionConfig(source=str(tmp_path))) is None
     assert "metadata.xlsx is not read; save it as metadata.csv" in caplog.text
+    with pytest.raises(CollectionError, match=r"needs `pip install 'sae-traits\[excel\]'`; or save it as CSV"):
+        open_table(tmp_path / "metadata.xlsx")
+
+
+@pytest.mark.skipif(not HAS_OPENPYXL, reason="needs the extra `excel` (openpyxl)")
+def test_a_spreadsheet_is_read_from_the_sheet_with_the_images(images, tmp_path):
+    import openpyxl
+
+    root = images(["1.png", "b.png"])
+    book = openpyxl.Workbook()
+    book.active.append(["Notes on the", "collection"])
+    hidden = book.create_sheet("old")
+    hidden.append(["file", "species"])
+    hidden.sheet_state = "hidden"
+    sheet = book.create_sheet("photographs")
+    for row in (
+        ["Beetles of 2023"],
+        [],
+        ["File", "Scientific name", "mm per pixel", "Catalogue number", "collected"],
+        ["1.png", "Carabus nitens", 0.05, 17, date(2023, 5, 1)],
+        [None, "  "],
+        ["b.png", "Carabus auratus ", "0,1", "0018", None],
+        ["c.png", "NA"],
+    ):
+        sheet.append(row)
+    book.save(root / "metadata.xlsx")
+    collection = read_collection(CollectionConfig(source=str(root)))
+    assert [(r.file, r.species, r.mm_per_pixel) for r in collection.images] == [
+        ("1.png", "Carabus nitens", 0.05),
+        ("b.png", "Carabus auratus", 0.1),
+    ]
+    assert [problem.file for problem in collection.problems] == ["c.png"]
+    (root / "metadata.xlsx").write_bytes((root / "metadata.xlsx").read_bytes()[:300])
+    with pytest.raises(CollectionError, match=r"metadata.xlsx is not a spreadsheet that can be read: .*zip"):
+        read_collection(CollectionConfig(source=str(root)))
 
 
 WRITTEN = {
@@ -202,12 +282,14 @@ WRITTEN = {
     "a title above": "Butterflies 2024,,\nfile,species,mm_per_pixel\na.jpg,Vanessa cardui,0.05\n",
     "surplus empty cells": "file,species,mm_per_pixel,,\na.jpg,Vanessa cardui,0.05,,,,\n,,,,\n",
     "Darwin Core": "file,dwc:scientificName,mm per pixel\na.jpg,Vanessa cardui,0.05\n",
+    "bars": "file|species|mm_per_pixel\na.jpg|Vanessa cardui|0.05\n",
+    "an epithet of Darwin Core": "image_path,genus,specificEpithet,mm_per_pixel\na.jpg,Vanessa,cardui,0.05\n",
     "genus and epithet": "file_name,genus,species,mm_per_pixel\na.jpg,Vanessa,cardui,0.05\n",
     "a long cell": f"file,species,mm_per_pixel,label\na.jpg,Vanessa cardui,0.05,{'x' * 200_000}\n",
 }
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252"])
 @pytest.mark.parametrize("written", WRITTEN)
 def test_tables_are_read_as_spreadsheets_write_them(images, written, encoding):
     root = images(["a.jpg", "Müller.jpg"])
@@ -218,6 +300,12 @@ def test_tables_are_read_as_spreadsheets_write_them(images, written, encoding):
     assert {(record.species, record.mm_per_pixel) for record in collection.images} == {("Vanessa cardui", 0.05)}
     assert len(collection.images) == text.count(".jpg")
     assert collection.problems == ()
+
+
+@pytest.mark.parametrize("layout", ["Species;Common name\n\n{};{}\n", "Names of 2020,,\nspecies,common_name\n{},{}\n"])
+def test_tables_of_common_names_are_read_as_spreadsheets_write_them(tmp_path, layout):
+    (tmp_path / "names.csv").write_text(layout.format("Vanessa_cardui", "painted lady"), encoding="utf-16")
+    assert read_common_names(tmp_path / "names.csv") == {"Vanessa cardui": "painted lady"}
 
 
 @pytest.mark.parametrize(("on_disk", "in_table"), [("NFC", "NFD"), ("NFD", "NFC")])

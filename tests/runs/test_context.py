@@ -23,7 +23,7 @@ def collect(context, root):
         Collection(root, (record,)).save(context.folder.images)
         return {}
 
-    context.steps.do("collect", {}, [context.folder.images], work)
+    context.steps.do("collect", {"root": str(root)}, [context.folder.images], work)
 
 
 def test_the_cache_of_images_stays_where_it_is_when_the_run_is_continued_elsewhere(tmp_path, monkeypatch):
@@ -56,6 +56,43 @@ def test_an_unchanged_configuration_is_not_written_again(tmp_path):
     assert run.folder.config.stat().st_ino == written.st_ino
 
 
+def test_a_configuration_that_was_edited_holds_and_is_told_from_one_that_was_written(tmp_path, caplog):
+    run = create(tmp_path / "run", "hf://datasets/a/b")
+    Context.open(tmp_path / "run", STEPS)
+    assert caplog.text == ""
+    text = run.folder.config.read_text()
+    run.folder.config.write_text(text.replace("traits_per_image: 5", "traits_per_image: 4"))
+    assert Context.open(tmp_path / "run", STEPS).config.regions.traits_per_image == 4
+    assert f"{run.folder.config} was changed since the last command wrote it" in caplog.text
+    caplog.clear()
+    Context.open(tmp_path / "run", STEPS).save_config()
+    caplog.clear()
+    Context.open(tmp_path / "run", STEPS)
+    assert caplog.text == ""
+
+
+def test_a_configuration_that_is_missing_is_named(tmp_path, caplog):
+    (tmp_path / "images").mkdir()
+    run = create(tmp_path / "run", tmp_path / "images")
+    collect(run, tmp_path / "images")
+    run.folder.config.unlink()
+    create(tmp_path / "run", tmp_path / "images")
+    assert f"{run.folder.config} is missing" in caplog.text
+
+
+def test_what_another_command_changes_while_it_is_read_is_found(tmp_path):
+    (tmp_path / "images").mkdir()
+    run = create(tmp_path / "run", tmp_path / "images")
+    collect(run, tmp_path / "images")
+    with run.reading("collect"):
+        pass
+    other = Context.open(tmp_path / "run", STEPS)
+    with pytest.raises(StoreError, match="another command has changed"), run.reading("collect"):
+        collect(other, tmp_path / "another place")
+    with pytest.raises(StoreError, match="another command has changed"), run.reading("collect"):
+        other.folder.images.write_bytes(b"half-way")
+
+
 def test_a_folder_takes_runs_of_one_source_only(tmp_path):
     for source in ("one", "two"):
         (tmp_path / source).mkdir()
@@ -79,7 +116,7 @@ def test_a_run_goes_on_where_its_source_has_moved_to(tmp_path):
     moved = create(tmp_path / "run", tmp_path / "after")
     assert moved.config.collection.source == str(tmp_path / "after")
     assert moved.steps.is_current("collect"), "the same images"
-    assert moved.steps.changed_files("collect", [moved.folder.images]), "which are to be found elsewhere"
+    assert moved.steps.changed_files("collect") == [moved.folder.images], "which are to be found elsewhere"
 
 
 @pytest.mark.parametrize("out", ["photographs", "photographs/runs/first"])

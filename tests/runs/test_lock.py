@@ -61,6 +61,17 @@ def test_a_killed_writer_frees_the_run(run, writer):
         pass
 
 
+def test_what_a_killed_writer_left_half_written_goes(run):
+    files = [run.folder.path / "sae" / "config.json.4711.partial", run.folder.path / "dataset.partial" / "data" / "x"]
+    for file in files:
+        file.parent.mkdir(parents=True)
+        file.write_text("half")
+    with writing(run.folder.path):
+        assert not [file for file in files if file.exists()]
+    assert not files[1].parent.parent.exists()
+    assert files[0].parent.exists()
+
+
 def test_readers_go_on_while_another_command_writes(run, writer):
     opened = Context.open(run.folder.path, STEPS)
     assert opened.steps.counts("collect") == {}

@@ -147,6 +147,77 @@ def test_a_damaged_record_is_no_record(run, content):
     assert json.loads((run.folder / "steps.json").read_text())["collect"]["counts"] == {"n": 1}
 
 
+@pytest.mark.parametrize("changed", [("seconds", 9.5), ("counts", {"n": 2}), ("files", {}), ("fingerprint", "x")])
+def test_a_record_that_was_changed_is_no_record_and_its_name_is_said(run, caplog, changed):
+    run.all()
+    run.done.clear()
+    file = run.folder / "steps.json"
+    records = json.loads(file.read_text())
+    records["annotate"] |= [changed]
+    file.write_text(json.dumps(records))
+    assert [name for name in ORDER if run.steps.is_current(name)] == ["collect", "train"]
+    assert f"{file} is damaged, so the step 'annotate' is done again" in caplog.text
+    run.all()
+    assert run.done == ["annotate"]
+
+
+def test_a_step_that_reads_what_is_not_as_it_was_written_is_refused_and_one_that_does_not_is_told(run, caplog):
+    run.all()
+    (run.folder / "train").write_text("damaged")
+    for doing in (["annotate"], ["evaluate"], ["dataset"]):
+        with pytest.raises(StoreError, match=r"train is missing or not as it was written; `sae-traits run` on"):
+            run.steps.check(doing=doing)
+    run.steps.check(doing=["collect"])
+    assert f"warning: {run.folder / 'train'} is missing or not as it was written" in caplog.text
+    run.steps.check(doing=ORDER)
+    with pytest.raises(StoreError, match="train is missing"):
+        run.steps.check(reading=["train"])
+
+
+def test_only_a_thorough_look_finds_what_a_disk_changed_without_a_trace(run):
+    run.all()
+    file = run.folder / "collect"
+    before = file.stat()
+    file.write_text("collecT 1")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    run.steps.check(reading=["annotate"])
+    with pytest.raises(StoreError, match="collect is missing or not as it was written"):
+        run.steps.check(reading=["annotate"], thorough=True)
+
+
+def test_files_that_are_checked_when_they_are_read_are_named_and_refuse_nothing(run, caplog):
+    run.steps.do("collect", {}, [run.folder / "collect"], lambda: run.do_large("collect"), checked_by_readers="coll*")
+    (run.folder / "collect").unlink()
+    run.steps.check(doing=["train"])
+    assert f"warning: {run.folder / 'collect'} is missing" in caplog.text
+
+
+def test_what_a_step_keeps_beside_its_output_is_named_when_it_changes_and_the_step_is_not_done_again(run, caplog):
+    kept = run.folder / "ledger"
+
+    def work():
+        run.done.append("collect")
+        kept.write_text("answers")
+        return {}
+
+    def do(value=1):
+        run.steps.do("collect", {"value": value}, [], work, kept=[kept])
+
+    do()
+    do()
+    assert "missing or changed" not in caplog.text
+    kept.write_text("answers, and more")
+    do()
+    assert f"warning: {kept} is missing or changed since the step 'collect' was finished" in caplog.text
+    caplog.clear()
+    do(2)  # which another attempt has begun
+    assert "missing or changed" not in caplog.text
+    kept.unlink()
+    do(3)
+    assert f"warning: {kept} is missing or changed" in caplog.text
+    assert run.done == ["collect"] * 3
+
+
 def test_one_of_several_processes_writes_the_record(run):
     Steps(run.folder / "steps.json", ORDER, keep=False).do("collect", {}, [], dict)
     assert list(run.folder.iterdir()) == []
@@ -171,8 +242,8 @@ def test_what_other_steps_write_into_a_folder_is_theirs(run):
 
 def test_a_file_that_is_not_hashed_is_looked_at_again_where_its_time_has_changed(run):
     for name in ("collect", "collect"):
-        run.steps.do(name, {}, [run.folder / name], lambda: run.do_large("collect"), hashed=False)
+        run.steps.do(name, {}, [run.folder / name], lambda: run.do_large("collect"), checked_by_readers="coll*")
     assert run.done == ["collect"]
     os.utime(run.folder / "collect", ns=(1, 1))
-    run.steps.do("collect", {}, [run.folder / "collect"], lambda: run.do_large("collect"), hashed=False)
+    run.steps.do("collect", {}, [run.folder / "collect"], lambda: run.do_large("collect"), checked_by_readers="coll*")
     assert run.done == ["collect"] * 2

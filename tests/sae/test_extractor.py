@@ -6,10 +6,10 @@ import torch
 from PIL import Image
 
 from sae_traits import SAE, SAEConfig, load_extractor
-from sae_traits.config.features import Texture, VisionModel
+from sae_traits.config.features import FeaturesConfig, Texture, VisionModel
 from sae_traits.errors import BackboneError, CheckpointError, ImageError
 from sae_traits.features.backbone import load_backbone
-from sae_traits.sae.extractor import check_features
+from sae_traits.sae.extractor import backbone_of_adopted, check_features
 
 
 def test_three_lines_take_a_photograph_to_its_codes(tmp_path):
@@ -53,6 +53,31 @@ def test_an_sae_of_another_layer_of_the_same_width_is_refused():
         CheckpointError, match=r"with compute_dtype float32, but these .* of texture with compute_dtype float16"
     ):
         check_features(sae, replace(info, compute_dtype="float16"))
+
+
+@pytest.mark.parametrize(
+    ("said", "differs"),
+    [
+        ({}, None),
+        ({"framing": "crop"}, None),
+        ({"framing": "squash"}, "with framing"),
+        ({"compute_dtype": "bfloat16"}, "with compute_dtype"),
+        ({"image_size": 28}, None),
+        ({"image_size": 56}, "at 28 x 28 pixels, but .* at 56 x 56"),
+        ({"layer": 2}, "with layer 1, but these features are of .* with layer 2"),
+    ],
+)
+def test_an_adopted_sae_brings_its_own_backbone_whatever_else_is_said(tmp_path, said, differs):
+    trained_on = VisionModel(model=str(make_vision_model(tmp_path / "model")), layer=1)
+    info = load_backbone(trained_on, framing="crop", device="cpu").info
+    sae = SAE.from_config(SAEConfig(architecture="relu", d_model=info.d_model, n_latents=4, backbone=info))
+    named = {name: value for name, value in said.items() if name != "framing"}
+    config = FeaturesConfig(backbone=VisionModel(**named), framing=said.get("framing", "auto"), device="cpu")
+    if differs is None:
+        assert backbone_of_adopted(sae, config).info == info
+    else:
+        with pytest.raises(CheckpointError, match=differs):
+            backbone_of_adopted(sae, config)
 
 
 @pytest.fixture(scope="module")

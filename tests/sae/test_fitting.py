@@ -33,6 +33,7 @@ def test_it_learns_to_reconstruct_other_features_of_the_same_kind():
     sae = fit_sae(features(1000), CONFIG, device="cpu")
     assert measure_sae(sae, [features(500, seed=1)]).explained_variance > 0.8
     assert sae.config.training["n_distinct_patches"] == 1000
+    assert sae.config.training["n_threads"] == torch.get_num_threads()
 
 
 @given(n=st.integers(1, 70), batch_size=st.integers(1, 50), start=st.integers(0, 12))

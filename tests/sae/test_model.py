@@ -271,6 +271,16 @@ def test_the_hash_is_that_of_the_weights_and_of_what_encodes():
     assert sae.weights_hash() != "9d771352e0e1279e"
 
 
+@pytest.mark.parametrize("architecture", ["topk", "relu"])
+def test_an_sae_of_one_latent_is_an_sae(tmp_path, architecture):
+    k = {"k": 1} if architecture == "topk" else {}
+    sae = SAE.from_config(SAEConfig(architecture=architecture, d_model=59, n_latents=1, **k))
+    sae.save_pretrained(tmp_path)
+    again = SAE.from_pretrained(tmp_path)
+    assert again.weights_hash() == sae.weights_hash()
+    assert again.encode(torch.randn(4, 59)).shape == (4, 1)
+
+
 def make_sae_of(sae, **changes):
     other = SAE.from_config(replace(sae.config, **changes))
     other.load_state_dict(sae.state_dict())

@@ -6,11 +6,6 @@ from clip_folders import make_open_clip_folder
 from steps.small_runs import content
 
 from sae_traits.cli import main
-from sae_traits.config.layers import read_config
-from sae_traits.config.run import RunConfig
-from sae_traits.config.tree import build
-from sae_traits.runs.context import Context
-from sae_traits.steps import STEPS, run_steps
 from sae_traits.testbench.truth import DrawnTruth
 
 
@@ -49,10 +44,9 @@ def test_a_clip_that_cannot_be_used_is_one_clear_line(run, tmp_path, capsys):
     assert "open_clip_config.json" in capsys.readouterr().err
 
 
-def test_regions_of_the_drawn_world_lie_on_its_diagnostic_parts(run):
-    config = build(RunConfig, read_config(run / "config.yaml"))
-    context = Context.create(run, config, STEPS, extra_tasks=(DrawnTruth(),))
-    run_steps(context, ["evaluate", "dataset", "cards"])
+def test_regions_of_the_drawn_world_lie_on_its_diagnostic_parts_also_when_evaluated_again(run):
+    (run / "evaluation/results.json").unlink()
+    assert main(["evaluate", str(run)]) == 0
     results = json.loads((run / "evaluation/results.json").read_text())
     recall = results["extra"]["drawn"]["values"]["recall"][0]
     assert recall["regions"]["low"] > recall["random"]["high"]

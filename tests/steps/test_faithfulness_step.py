@@ -32,6 +32,7 @@ def test_controls_that_cannot_be_asked_say_why(run, capsys):
     model = ["--describer", "server", "--describer-model", "m"]
     for options, reason in (
         (["--n", "0"], "at least one trait"),
+        (["--sample-seed", "-3"], "the seed of a sample is 0 or more, not -3"),
         (model, "none of the traits was made by server with m@unstated"),
         ([*model, "--prompt", "whole"], "--prompt whole shows none"),
         ([*model, "--images-per-description", "3"], "--images-per-description 1"),

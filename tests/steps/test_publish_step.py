@@ -1,25 +1,38 @@
 """Publishing a finished run, to the Hub and back."""
 
 import json
+import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from pathlib import Path
 
-from steps.small_runs import command
+from steps.small_runs import SMALL, command
 
 from sae_traits.cli import main
-from sae_traits.schema import Collection
 
 
-def test_images_without_a_licence_are_warned_of_before_they_are_published(run, capsys):
-    collection = Collection.load(run / "images.parquet")
-    bare = tuple(replace(record, license=None) for record in collection.images[:3])
-    replace(collection, images=bare + collection.images[3:]).save(run / "images.parquet")
-    arguments = ["publish", str(run), "--model-repo", "a/b", "--dataset-repo", "a/c", "--dry-run"]
-    assert main(arguments) == 0
+def test_images_without_a_licence_are_warned_of_before_they_are_published(drawn, tmp_path, capsys):
+    source = Path(shutil.copytree(drawn, tmp_path / "source"))
+    table = (source / "metadata.csv").read_text()
+    (source / "metadata.csv").write_text(table.replace("CC0-1.0", "", 3))
+    few = ["--n-patches", "2000", "--n-latents", "32", "--traits-per-image", "1"]
+    assert main(["run", str(source), "--out", str(tmp_path / "run"), *SMALL, *few]) == 0
+    capsys.readouterr()
+    publish = ["publish", str(tmp_path / "run"), "--model-repo", "a/b", "--dataset-repo", "a/c"]
+    assert main([*publish, "--dry-run"]) == 0
     captured = capsys.readouterr()
     assert "warning: 3 of 80 images have no licence" in captured.err
     assert "nothing was uploaded" in captured.out
+
+
+def test_a_secret_in_the_dataset_is_found_before_the_sae_is_published(finished, hub, hub_environment):
+    publish = command("publish", finished, "--model-repo", "museum/drawn-sae", "--dataset-repo", "museum/drawn-traits")
+    secret = "images/Fictacara_ignita/001.png"  # which stands in a row of the dataset, and nowhere in the SAE's folder
+    done = subprocess.run(publish, env=hub_environment | {"OPENAI_API_KEY": secret}, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "holds your token or key" in done.stderr
+    assert secret not in done.stderr
+    assert not hub.store.repositories
 
 
 def test_a_run_is_published_and_loaded_by_id(finished, hub, hub_environment):

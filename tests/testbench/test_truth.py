@@ -241,7 +241,7 @@ def test_what_does_not_fit_is_said(tmp_path, info):
 
 
 def test_as_a_task_it_scores_labelled_drawings_and_nothing_else(tmp_path, info):
-    collection = make_collection(tmp_path, ("Aus bus", "train", blocks()))
+    collection = replace(make_collection(tmp_path, ("Aus bus", "train", blocks())), note=NOTE)
     traits = [make_trait(0, [0])]
 
     def run(collection):
@@ -250,5 +250,6 @@ def test_as_a_task_it_scores_labelled_drawings_and_nothing_else(tmp_path, info):
     assert run(collection) == score(collection, traits, info, seed=3)
     unlabelled = replace(collection, images=tuple(replace(record, taxon=Taxon()) for record in collection.images))
     assert run(unlabelled) is None
+    assert run(replace(collection, note=None)) is None, "a truth.json of other images says nothing to us"
     (tmp_path / "truth.json").unlink()
     assert run(collection) is None

@@ -50,6 +50,58 @@ def test_a_finished_key_is_never_asked_again_and_a_failed_one_only_so_often(tmp_
         assert bad.attempts == MAX_ATTEMPTS
 
 
+def test_damaged_answers_and_measurements_are_left_out_named_and_dropped(tmp_path, caplog):
+    path = tmp_path / "l.sqlite"
+    with Ledger(path) as ledger:
+        for key in ("text", "state", "renamed", "kept"):
+            attempt(ledger, key, raw="It is blue.", description={"text": "It is blue."}, usage={"tokens": 5})
+        ledger.begin([identity("waiting")], {"region": {"length_px": 2.5}, "other": {"length_px": 1.0}})
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE describer_calls SET description = '{}' WHERE key = 'text'")
+        connection.execute("UPDATE describer_calls SET state = 'failed' WHERE key = 'state'")
+        connection.execute("UPDATE describer_calls SET key = 'renbmed' WHERE key = 'renamed'")
+        connection.execute("UPDATE measurements SET measurement = replace(measurement, '2.5', '3.5')")
+    connection.close()
+    with Ledger(path) as ledger:
+        assert [call.key for call in ledger] == ["kept", "waiting"]
+        assert f"warning: 3 entries of {path} are damaged" in caplog.text
+        ledger.drop_damaged()
+        assert ledger.open_calls(["text", "state", "renamed", "kept", "waiting"]).keys() == {
+            "text", "state", "renamed", "waiting"
+        }  # fmt: skip
+        assert ledger.measurements(["region", "other"]) == {"other": {"length_px": 1.0}}
+        caplog.clear()
+        attempt(ledger, "text")
+        ledger.drop_damaged()
+        assert [call.key for call in ledger] == ["kept", "text", "waiting"]
+    assert caplog.text == ""
+
+
+def test_an_answer_without_its_measurement_is_dropped_where_both_are_made_together(tmp_path):
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        ledger.begin([identity("a"), identity("b")], {"region of a": {"length_px": 2.5}})
+        ledger.record([Outcome(key=key, state="ok") for key in ("a", "b")])
+        ledger.plan([("1", "a", "region of a"), ("2", "b", "region of b")])
+        ledger.drop_unmeasured()
+        assert [call.key for call in ledger] == ["a"]
+
+
+def test_what_a_version_wrote_that_kept_no_hashes_is_taken_as_it_is(tmp_path, caplog):
+    path = tmp_path / "l.sqlite"
+    with Ledger(path) as ledger:
+        attempt(ledger)
+        ledger.begin([], {"region": {"length_px": 2.5}})
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TABLE digests")
+        connection.execute("PRAGMA user_version = 0")
+    connection.close()
+    with Ledger(path) as ledger:
+        ledger.drop_damaged()
+        assert [call.key for call in ledger] == ["a"]
+        assert ledger.measurements(["region"])
+    assert caplog.text == ""
+
+
 def test_usage_and_seconds_of_all_attempts_add_up(tmp_path):
     with Ledger(tmp_path / "l.sqlite") as ledger:
         attempt(ledger, state="invalid", raw="?", usage={"prompt": 10, "answer": 2}, seconds=1.0, error="no JSON")

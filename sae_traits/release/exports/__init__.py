@@ -10,7 +10,7 @@ from typing import cast
 
 from sae_traits.errors import ConfigError, ReleaseError
 from sae_traits.io import replacing
-from sae_traits.release.loading import Released
+from sae_traits.release.loading import Released, unreplaced
 from sae_traits.vocabulary import EXPORT_FORMATS
 
 Exporter = Callable[[Released, Path], dict[str, int]]
@@ -52,6 +52,6 @@ def export(source: str, to: str, folder: Path, *, revision: str | None = None) -
     released = Released.open(source, revision)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ReleaseError(f"{folder} exists and is not an empty folder; name a new one")
-    with replacing(folder) as partial:
+    with replacing(folder) as partial, unreplaced(Path(released.source)):
         counts = exporter(released, partial)
     return Export(tuple(sorted(path for path in folder.rglob("*") if path.is_file())), counts)

@@ -1,0 +1,37 @@
+"""Every file of a run deleted, cut or with a bit flipped: healed, refused in one line, or named; never silent."""
+
+from __future__ import annotations
+
+import pytest
+from damage.matrix import COMMANDS, FAULTS, PLAIN, Bench, cells, harmed, table
+from damage.tiny_run import files_of
+
+OFTEN = [
+    ("sae/model.safetensors", "flipped", "run", "healed"),
+    ("traits/traits.parquet", "cut", "annotate", "healed"),
+    ("traits/traits.parquet", "flipped", "evaluate", "refused"),
+    ("traits/ledger.sqlite", "flipped", "evaluate", "noticed"),
+    ("evaluation/results.json", "flipped", "publish", "refused"),
+    ("sae/config.json", "rotten", "publish", "refused"),
+    ("config.yaml", "deleted", "run", "noticed"),
+]
+"""One cell of each kind; all of them take half an hour."""
+
+
+@pytest.mark.parametrize(("file", "harm", "command", "outcome"), OFTEN)
+def test_a_damaged_file_is_healed_refused_or_named(made: Bench, file: str, harm: str, command: str, outcome: str):
+    cell = harmed(made, file, harm, command, made.undisturbed(command))
+    assert cell.outcome == outcome, cell
+
+
+@pytest.mark.slow
+def test_no_damage_is_silent_and_none_ends_in_a_traceback(made: Bench):
+    found = list(cells(made, files_of(made.finished)))
+    assert len(found) > 40 * len(COMMANDS) * len(PLAIN)
+    assert not [cell for cell in found if cell.outcome in FAULTS], table(found)
+
+
+@pytest.mark.slow
+def test_what_a_disk_changes_and_leaves_its_time_is_not_published(made: Bench):
+    found = list(cells(made, files_of(made.finished), ["publish"], ["rotten"]))
+    assert not [cell for cell in found if cell.outcome in FAULTS], table(found)

@@ -1,0 +1,19 @@
+"""SIGKILL at random moments of every command, and the same command again: it ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import pytest
+from damage.kills import KILLS, Case, kill
+from damage.matrix import Bench
+from describer_server.running import RunningServer
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in ("annotate", "export") else pytest.param(name, marks=pytest.mark.slow) for name in KILLS]
+)
+def test_a_killed_command_ends_the_same_when_it_is_given_again(
+    benches: tuple[Bench, RunningServer, dict[str, Case]], made: Bench, server: RunningServer, name: str
+):
+    found = kill(name, made, server, benches[2][name], n_kills=3 if name == "annotate" else 4)
+    assert found.kills >= 3
+    assert (found.different, found.failed) == (0, 0), found.why
