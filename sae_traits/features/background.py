@@ -170,15 +170,15 @@ def _fitted(
     if min(is_edge.sum(), (~is_edge).sum()) < N_FOLDS or len(np.unique(photograph)) < MIN_PHOTOGRAPHS:
         return None
     mean, deviation = features.mean(axis=0), features.std(axis=0)
-    deviation[deviation == 0] = 1
+    deviation = np.where(deviation == 0, 1, deviation)
     standard = (features - mean) / deviation
     classifier = LogisticRegression(C=INVERSE_PENALTY, max_iter=500)
     held_out = cross_val_predict(
         classifier, standard, is_edge, groups=photograph, cv=GroupKFold(N_FOLDS), method="decision_function"
     )
     classifier.fit(standard, is_edge)
-    weights = (classifier.coef_[0] / deviation).astype(np.float32)
-    bias = float(classifier.intercept_[0] - mean @ weights)
+    weights = (np.asarray(classifier.coef_)[0] / deviation).astype(np.float32)
+    bias = float(np.asarray(classifier.intercept_)[0] - mean @ weights)
     return Background(weights, bias, float(roc_auc_score(is_edge, held_out)))
 
 
