@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from textwrap import shorten
@@ -12,9 +12,12 @@ from sae_traits.evaluation.zero_shot_results import NAME_AND_TRAITS, NAME_ONLY, 
 from sae_traits.schema import Collection, Trait
 
 if TYPE_CHECKING:
+    from sae_traits.evaluation.tasks.species_traits import TraitPicture
     from sae_traits.traits.contact_sheet import OpenPicture
 
 GALLERY_SIZE = 20
+CLOSE_UPS = "figures/traits/*.jpg"
+CLOSE_UP_SIDE, CLOSE_UP_QUALITY = 240, 88
 
 _COLOURS = {NAME_ONLY: "#0072B2", NAME_AND_TRAITS: "#D55E00"}
 _CONTROL = "#999999"
@@ -76,6 +79,29 @@ def draw_gallery(
         path.parent.mkdir(parents=True, exist_ok=True)
         draw_sheet(shown, open_picture, n_columns=5, side=320).save(path)
     return len(shown)
+
+
+def draw_close_ups(
+    collection: Collection,
+    traits: Iterable[Trait],
+    pictures: Sequence[TraitPicture],
+    folder: Path,
+    open_picture: OpenPicture,
+) -> None:
+    """Draw regions large, each with what is around it, as the files of a folder that `pictures` name; earlier ones go.
+
+    An image that cannot be opened has a file all the same, which says so.
+    """
+    from sae_traits.traits.contact_sheet import close_up  # loads matplotlib
+
+    for former in folder.glob(CLOSE_UPS):
+        former.unlink()
+    files = {picture.trait_id: folder / picture.file for picture in pictures}
+    for trait in traits if files else ():
+        if (file := files.get(trait.trait_id)) is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            record = collection.images[trait.candidate.image]
+            close_up(record, trait.region, open_picture, side=CLOSE_UP_SIDE).save(file, quality=CLOSE_UP_QUALITY)
 
 
 def _caption(trait: Trait, species: str) -> str:

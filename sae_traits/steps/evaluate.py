@@ -9,12 +9,13 @@ from sae_traits.config import SAERegions
 from sae_traits.config.tree import as_dict
 from sae_traits.evaluation.evidence import Evidence, StoredTraits
 from sae_traits.evaluation.report import write_report
-from sae_traits.evaluation.results import run_tasks
+from sae_traits.evaluation.results import SCHEMA_VERSION, run_tasks
 from sae_traits.evaluation.tasks import TASKS
 from sae_traits.io import hash_of_file
 from sae_traits.runs.baselines import BASELINES, can_be_compared, methods_of, plan_with_labels_of
 from sae_traits.runs.context import Context
 from sae_traits.runs.record import Counts
+from sae_traits.traits.table import read_latents
 
 
 def evaluate(context: Context) -> None:
@@ -41,6 +42,7 @@ def evaluate(context: Context) -> None:
                 traits=StoredTraits(folder.traits),
                 backbone=context.features.info,
                 region_source=config.regions.kind,
+                latents=read_latents(folder.chosen_latents),
                 annotation=context.steps.counts("annotate"),
                 sae=context.steps.counts("train") if config.regions.kind == "sae" else None,
                 ledger=ledger,
@@ -62,6 +64,7 @@ def evaluate(context: Context) -> None:
 
     common_names = zero_shot.common_names if zero_shot else None
     inputs = {
+        "schema_version": SCHEMA_VERSION,
         "masks": context.steps.fingerprint("collect"),
         "parts": hash_of_file(folder.parts) if part_evidence else None,
         "faithfulness": faithfulness.to_dict() if faithfulness else None,

@@ -28,8 +28,7 @@ def draw_sheet(
         open_picture: opens an image; where it raises an ImageError, the tile says so.
         side: of a tile in pixels, with its margins.
     """
-    # Pillow's own font lacks the multiplication sign of hybrids.
-    font = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), 12)
+    font = _font()
     n_rows = math.ceil(len(shown) / n_columns)
     sheet = Image.new("RGB", (n_columns * side, n_rows * (side + _CAPTION)), "white")
     draw = ImageDraw.Draw(sheet)
@@ -44,3 +43,36 @@ def draw_sheet(
             sheet.paste(draw_region(tile, place_region(region, (0, 0), scale)), (left, top))
         draw.multiline_text((left, top + side - 6), caption, fill="black", font=font)
     return sheet
+
+
+def close_up(record: ImageRecord, region: Region, open_picture: OpenPicture, *, side: int) -> Image.Image:
+    """Cut a region out of its image with what is around it, and outline it.
+
+    A square of twice the region's longer side, or of a third of the image's shorter one where that is more, so that a
+    reader sees where on the organism it is.
+
+    Args:
+        open_picture: opens an image; where it raises an ImageError, the picture says so.
+        side: of the picture in pixels.
+    """
+    try:
+        picture = open_picture(record)
+    except ImageError as error:
+        blank = Image.new("RGB", (side, side), "white")
+        ImageDraw.Draw(blank).text((_MARGIN, _MARGIN), f"{record.file}\n{error}", fill="black", font=_font())
+        return blank
+    placed = place_region(region, (0, 0), (picture.width / record.width, picture.height / record.height))
+    x, y, width, height = placed.box
+    shorter = min(picture.size)
+    extent = min(shorter, max(2 * max(width, height), shorter / 3))
+    left = min(max(x + width / 2 - extent / 2, 0), picture.width - extent)
+    top = min(max(y + height / 2 - extent / 2, 0), picture.height - extent)
+    cut = picture.convert("RGB").resize(
+        (side, side), Image.Resampling.LANCZOS, box=(left, top, left + extent, top + extent)
+    )
+    return draw_region(cut, place_region(placed, (left, top), (side / extent, side / extent)))
+
+
+def _font() -> ImageFont.FreeTypeFont:
+    """A font with the multiplication sign of hybrids, which Pillow's own lacks."""
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), 12)

@@ -14,7 +14,7 @@ from sae_traits.evaluation.zero_shot_results import (
     ZeroShotResult,
 )
 from sae_traits.geometry import Framing
-from sae_traits.schema import BackboneInfo
+from sae_traits.schema import BackboneInfo, ChosenLatent
 from sae_traits.traits.consistency import Contradictions, FacetAgreement
 from sae_traits.traits.faithfulness import Faithfulness, FaithfulnessScore
 from sae_traits.traits.quality import CallQuality, Leakage, Quality
@@ -29,8 +29,22 @@ INFO = BackboneInfo(
 )  # fmt: skip
 
 
+def latents_of(collection, traits):
+    """The latents that some traits have, each for the species of its image."""
+    chosen = {}
+    for trait in traits:
+        candidate, species = trait.candidate, collection.images[trait.candidate.image].taxon.species
+        if species is not None and candidate.contrast is not None:
+            chosen[species, candidate.latent] = ChosenLatent(
+                species=species, latent=candidate.latent, threshold=0.5, contrast=candidate.contrast, n_fired=9,
+                n_individuals=10,
+            )  # fmt: skip
+    return tuple(chosen.values())
+
+
 def made_evidence(collection, traits, **others):
     """Evidence of a collection and traits, without a ledger and without a CLIP."""
+    others = {"latents": latents_of(collection, traits)} | others
     return Evidence(
         collection=collection,
         traits=traits,
