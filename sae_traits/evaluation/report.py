@@ -26,10 +26,7 @@ def write_report(folder: Path, title: str, results: Results, evidence: Evidence)
         StoreError: a file cannot be written.
     """
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    n_traits = results.annotation["n_traits"]
-    n_drawn = draw_gallery(
-        evidence.collection, evidence.traits, n_traits, folder / REGIONS_FIGURE, evidence.open_picture
-    )
+    n_drawn = draw_gallery(evidence.collection, evidence.traits, folder / REGIONS_FIGURE, evidence.open_picture)
     species_traits = results.tasks.get("species_traits")
     pictures = [] if species_traits is None else [trait.picture for trait in species_traits.traits]
     draw_close_ups(evidence.collection, evidence.traits, pictures, folder, evidence.open_picture)

@@ -39,7 +39,7 @@ def test_outlines_of_the_picture_lie_around_what_they_outline(tmp_path, size, bl
     region = box_region(x - margin, y - margin, width + 2 * margin, height + 2 * margin, size)
 
     traits = [trait_of(0, 3, described(), region=region)]
-    assert draw_gallery(collection, traits, 1, tmp_path / "regions.png", lambda record: photograph) == 1
+    assert draw_gallery(collection, traits, tmp_path / "regions.png", lambda record: photograph) == 1
 
     picture = np.array(Image.open(tmp_path / "regions.png").convert("RGB"))
     outline, inside = bounds(picture, ORANGE), bounds(picture, BLUE)
