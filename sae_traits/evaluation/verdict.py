@@ -56,3 +56,12 @@ def judge(contrast: Contrast | None, background: float | None = None) -> Verdict
     if is_background or not (contrast.significant or is_distinct):
         return Verdict("do not use", reasons)
     return Verdict("look first" if reasons else "trust", reasons)
+
+
+def rank(contrast: Contrast | None, background: float | None = None) -> tuple[int, float]:
+    """Order latents of a species by what they can be used for, the smallest first: by verdict, then by difference.
+
+    The difference is that of the two shares: unlike an effect, it is never large for a latent of few individuals.
+    """
+    difference = 0.0 if contrast is None else contrast.f_species - contrast.f_reference
+    return list(RULES).index(judge(contrast, background).word), -difference

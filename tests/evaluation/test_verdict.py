@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from sae_traits.evaluation.verdict import RULES, judge
+from sae_traits.evaluation.verdict import RULES, judge, rank
 from sae_traits.schema import Contrast
 
 GOOD = Contrast(f_species=0.9, f_reference=0.1, effect=2.0, q_value=0.01, significant=True, reference_rank="genus")
@@ -31,3 +31,11 @@ def test_a_trait_is_trusted_only_where_all_holds(changes, background, expected):
 
 def test_what_was_compared_with_nothing_has_no_verdict():
     assert str(judge(None)) == "not compared"
+
+
+def test_better_verdicts_come_first_then_larger_differences():
+    rare = dataclasses.replace(GOOD, f_species=0.1, f_reference=0.0, effect=9.0)
+    clearer = dataclasses.replace(GOOD, f_species=1.0, f_reference=0.0)
+    maybe = dataclasses.replace(clearer, significant=False)
+    assert sorted([None, rare, maybe, GOOD, clearer], key=rank) == [clearer, GOOD, maybe, rare, None]
+    assert rank(clearer, 0.9) > rank(rare)

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sae_traits.evaluation.evidence import Evidence
 from sae_traits.evaluation.statistics import Number
-from sae_traits.evaluation.verdict import RULES, Verdict, judge
-from sae_traits.schema import ChosenLatent, ImageRecord, ReferenceRank, Split, Trait
+from sae_traits.evaluation.verdict import RULES, Verdict, judge, rank
+from sae_traits.schema import ChosenLatent, Contrast, ImageRecord, ReferenceRank, Split, Taxon, Trait
 
 MAX_TRAITS = 3
 """Shown per species."""
 MAX_SPECIES = 100
 MIN_SHARE = 0.5
 """An attribute is named when at least this share of the individuals has the same value."""
-_ORDER = {word: place for place, word in enumerate(RULES)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,15 +145,9 @@ class _Tally:
         self.shown = shown if self.shown is None else min(self.shown, shown)
 
     @property
-    def verdict(self) -> Verdict:
-        """By the contrast of the species' latent."""
-        return judge(None if self.choice is None else self.choice.contrast)
-
-    def rank(self) -> tuple[int, float, int]:
-        """The smallest comes first: better verdicts, then larger differences of the two shares, then frequent ones."""
-        contrast = None if self.choice is None else self.choice.contrast
-        difference = 0.0 if contrast is None else contrast.f_species - contrast.f_reference
-        return _ORDER[self.verdict.word], -difference, -len(self.individuals)
+    def contrast(self) -> Contrast | None:
+        """Of the species' latent."""
+        return None if self.choice is None else self.choice.contrast
 
     def shared(self) -> tuple[SharedAttribute, ...]:
         """List the most frequent value of each attribute, if enough individuals have it."""
@@ -172,33 +165,19 @@ class SpeciesTraits:
     name, heading, result = "species_traits", "What tells each species from its closest relatives", SpeciesTraitsResult
 
     def run(self, evidence: Evidence) -> SpeciesTraitsResult:
-        """Count individuals per species and latent; images without a species are left out.
-
-        So are latents of other species, which images that were described without their label may have.
-        """
-        images = evidence.collection.images
-        individuals: dict[str, set[str]] = defaultdict(set)
-        held_out: dict[str, set[str]] = defaultdict(set)
-        taxa = {}
-        for record in images:
-            if (species := record.taxon.species) is not None:
-                taxa.setdefault(species, record.taxon)
-                individuals[species].add(record.individual_id)
-                if record.split != "train":
-                    held_out[species].add(record.individual_id)
-        chosen = {(choice.species, choice.latent): choice for choice in evidence.latents}
-        tallies: dict[str, dict[str, _Tally]] = defaultdict(dict)
-        for trait in evidence.traits:
-            record, candidate = images[trait.candidate.image], trait.candidate
-            if (species := record.taxon.species) is None:
+        """Count individuals per species and latent; images without a species are left out."""
+        of_all, of_held_out = _individuals(evidence.collection.images)
+        taxa = {record.taxon.species: record.taxon for record in evidence.collection.images}
+        tallies = _tally(evidence)
+        rows, words = [], {}
+        for number, species in enumerate(sorted(tallies)):
+            found = tallies[species]
+            words[species] = [judge(tally.contrast).word for tally in found.values()]
+            if number >= MAX_SPECIES:
                 continue
-            choice = None if candidate.latent is None else chosen.get((species, candidate.latent))
-            if candidate.latent is None or choice is not None:
-                tallies[species].setdefault(candidate.name, _Tally(choice)).add(trait, record)
-        rows = []
-        for number, species in enumerate(sorted(tallies)[:MAX_SPECIES]):
-            ranked = sorted(tallies[species].items(), key=lambda item: (*item[1].rank(), item[0]))
-            for place, (name, tally) in enumerate(ranked[:MAX_TRAITS]):
+            names = sorted(found, key=lambda name: (*rank(found[name].contrast), -len(found[name].individuals), name))
+            for place, name in enumerate(names[:MAX_TRAITS]):
+                tally = found[name]
                 assert tally.shown is not None
                 _, _, trait_id, split = tally.shown
                 file = f"figures/traits/{number:03d}-{place}.jpg"
@@ -206,22 +185,21 @@ class SpeciesTraits:
                     species=species,
                     picked_by=f"latent {name}" if tally.choice is not None and name.isdecimal() else name,
                     n_individuals=len(tally.individuals),
-                    n_of_species=len(individuals[species]),
+                    n_of_species=len(of_all[species]),
                     n_held_out=len(tally.held_out),
-                    n_of_held_out=len(held_out[species]),
+                    n_of_held_out=len(of_held_out[species]),
                     shared=tally.shared(),
-                    comparison=None if tally.choice is None else _compare(tally.choice, taxa[species].rank),
-                    verdict=tally.verdict,
+                    comparison=None if tally.choice is None else _compare(tally.choice, taxa[species]),
+                    verdict=judge(tally.contrast),
                     picture=TraitPicture(file=file, trait_id=trait_id, split=split),
                 )
                 rows.append(row)
-        words = {species: [tally.verdict.word for tally in found.values()] for species, found in tallies.items()}
         counts = Counter(word for found in words.values() for word in found)
         return SpeciesTraitsResult(
             traits=tuple(rows),
             n_species=len(tallies),
             verdicts={word: counts[word] for word in RULES if counts[word]},
-            without_trusted=tuple(sorted(species for species, found in words.items() if "trust" not in found)),
+            without_trusted=tuple(species for species, found in words.items() if "trust" not in found),
         )
 
     def lines(self, result: SpeciesTraitsResult) -> list[str]:
@@ -235,13 +213,42 @@ class SpeciesTraits:
         return lines
 
 
-def _compare(choice: ChosenLatent, rank: Callable[[str], str | None]) -> Comparison:
+def _individuals(images: Sequence[ImageRecord]) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
+    """The individuals of each species, and those of them that have an image that is not for training."""
+    of_all: dict[str, set[str]] = defaultdict(set)
+    of_held_out: dict[str, set[str]] = defaultdict(set)
+    for record in images:
+        if (species := record.taxon.species) is not None:
+            of_all[species].add(record.individual_id)
+            if record.split != "train":
+                of_held_out[species].add(record.individual_id)
+    return of_all, of_held_out
+
+
+def _tally(evidence: Evidence) -> dict[str, dict[str, _Tally]]:
+    """Count per species and what picked regions.
+
+    Latents of other species, which images that were described without their label may have, are left out.
+    """
+    chosen = {(choice.species, choice.latent): choice for choice in evidence.latents}
+    tallies: dict[str, dict[str, _Tally]] = defaultdict(dict)
+    for trait in evidence.traits:
+        record, candidate = evidence.collection.images[trait.candidate.image], trait.candidate
+        if (species := record.taxon.species) is None:
+            continue
+        choice = None if candidate.latent is None else chosen.get((species, candidate.latent))
+        if candidate.latent is None or choice is not None:
+            tallies[species].setdefault(candidate.name, _Tally(choice)).add(trait, record)
+    return tallies
+
+
+def _compare(choice: ChosenLatent, taxon: Taxon) -> Comparison:
     contrast = choice.contrast
     return Comparison(
         f_species=contrast.f_species,
         f_reference=contrast.f_reference,
         reference_rank=contrast.reference_rank,
-        reference_name=None if contrast.reference_rank == "collection" else rank(contrast.reference_rank),
+        reference_name=None if contrast.reference_rank == "collection" else taxon.rank(contrast.reference_rank),
         n_fired=choice.n_fired,
         n_individuals=choice.n_individuals,
         effect=contrast.effect,
