@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from sae_traits.images.decode import open_image
-from sae_traits.schema import BackboneInfo, Collection, ImageRecord, RegionSource, Trait
+from sae_traits.schema import BackboneInfo, ChosenLatent, Collection, ImageRecord, RegionSource, Trait
 from sae_traits.traits.table import read_traits
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ class Evidence:
     backbone: BackboneInfo
     """Whose patches the regions are made of."""
     region_source: RegionSource
+    latents: Sequence[ChosenLatent] = ()
+    """That the traits have, each for the species that it describes; none for regions without latents."""
     annotation: Mapping[str, Any]
     """Counts of the annotation, as its `Annotation` names them."""
     sae: Mapping[str, Any] | None = None

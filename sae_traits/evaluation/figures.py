@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import islice
+import hashlib
+import heapq
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from textwrap import shorten
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,9 +15,12 @@ from sae_traits.evaluation.zero_shot_results import NAME_AND_TRAITS, NAME_ONLY, 
 from sae_traits.schema import Collection, Trait
 
 if TYPE_CHECKING:
+    from sae_traits.evaluation.tasks.species_traits import TraitPicture
     from sae_traits.traits.contact_sheet import OpenPicture
 
-GALLERY_SIZE = 20
+GALLERY_SIZE, MAX_TILES = 20, 100
+CLOSE_UPS = "figures/traits/*.jpg"
+CLOSE_UP_SIDE, CLOSE_UP_QUALITY = 240, 88
 
 _COLOURS = {NAME_ONLY: "#0072B2", NAME_AND_TRAITS: "#D55E00"}
 _CONTROL = "#999999"
@@ -52,17 +56,27 @@ def draw_bars(result: ZeroShotResult, path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def draw_gallery(
-    collection: Collection, traits: Iterable[Trait], n_traits: int, path: Path, open_picture: OpenPicture
-) -> int:
-    """Draw some regions on their images, spread evenly over the `n_traits` traits, as one PNG; how many were drawn."""
+def draw_gallery(collection: Collection, traits: Iterable[Trait], path: Path, open_picture: OpenPicture) -> int:
+    """Draw some regions of every species on their images, by the name of the species, as one PNG; how many were drawn.
+
+    Which ones is drawn by lot, the same for the same traits: of each species as many as come to GALLERY_SIZE for all
+    species of the collection, at least one, and of at most MAX_TILES species.
+    """
     from sae_traits.traits.contact_sheet import draw_sheet  # loads matplotlib
 
-    step = max(1, n_traits // GALLERY_SIZE)
+    each = max(1, GALLERY_SIZE // len({record.taxon.species for record in collection.images}))
+    by_lot: dict[str, list[tuple[int, int, Trait]]] = defaultdict(list)
+    for trait in traits:
+        species = collection.images[trait.candidate.image].taxon.species or "no label"
+        lot = int.from_bytes(hashlib.blake2b(trait.trait_id.encode(), digest_size=8).digest())
+        drawn = by_lot[species]
+        heapq.heappush(drawn, (-lot, trait.candidate.image, trait))
+        if len(drawn) > each:
+            heapq.heappop(drawn)
     shown = [
-        (record, trait.region, _caption(trait, record.taxon.species or "no label"))
-        for trait in islice(traits, 0, step * GALLERY_SIZE, step)
-        for record in [collection.images[trait.candidate.image]]
+        (collection.images[image], trait.region, _caption(trait, species))
+        for species in sorted(by_lot)[:MAX_TILES]
+        for _, image, trait in sorted(by_lot[species], key=lambda item: -item[0])
     ]
     if shown:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +84,30 @@ def draw_gallery(
     return len(shown)
 
 
+def draw_close_ups(
+    collection: Collection,
+    traits: Iterable[Trait],
+    pictures: Sequence[TraitPicture],
+    folder: Path,
+    open_picture: OpenPicture,
+) -> None:
+    """Draw regions large, each with what is around it, as the files of a folder that `pictures` name; earlier ones go.
+
+    An image that cannot be opened has a file all the same, which says so.
+    """
+    from sae_traits.traits.contact_sheet import close_up  # loads matplotlib
+
+    for former in folder.glob(CLOSE_UPS):
+        former.unlink()
+    files = {picture.trait_id: folder / picture.file for picture in pictures}
+    for trait in traits if files else ():
+        if (file := files.get(trait.trait_id)) is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            record = collection.images[trait.candidate.image]
+            close_up(record, trait.region, open_picture, side=CLOSE_UP_SIDE).save(file, quality=CLOSE_UP_QUALITY)
+
+
 def _caption(trait: Trait, species: str) -> str:
     latent = trait.candidate.latent
     picked_by = trait.candidate.region_source if latent is None else f"latent {latent}"
-    return f"{species}, {picked_by}\n{shorten(trait.description.text, 44, placeholder='…')}"
+    return f"{species}, {picked_by}\n{trait.description.text}"

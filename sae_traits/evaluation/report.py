@@ -7,9 +7,10 @@ from pathlib import Path
 from markupsafe import Markup
 
 from sae_traits.evaluation.evidence import Evidence
-from sae_traits.evaluation.figures import draw_bars, draw_gallery
+from sae_traits.evaluation.figures import draw_bars, draw_close_ups, draw_gallery
 from sae_traits.evaluation.results import RESULTS_FILE, Results
 from sae_traits.evaluation.tasks import TASKS
+from sae_traits.evaluation.verdict import RULES
 from sae_traits.io import write_text
 from sae_traits.rendering import render
 from sae_traits.schema import REGION_SOURCES
@@ -21,10 +22,10 @@ REGIONS_FIGURE, ZERO_SHOT_FIGURE = "figures/regions.png", "figures/zero_shot.png
 def write_report(folder: Path, title: str, results: Results, evidence: Evidence) -> int:
     """Write results.json, report.md and the figures; the number of regions that are drawn."""
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    n_traits = results.annotation["n_traits"]
-    n_drawn = draw_gallery(
-        evidence.collection, evidence.traits, n_traits, folder / REGIONS_FIGURE, evidence.open_picture
-    )
+    n_drawn = draw_gallery(evidence.collection, evidence.traits, folder / REGIONS_FIGURE, evidence.open_picture)
+    species_traits = results.tasks.get("species_traits")
+    pictures = [] if species_traits is None else [trait.picture for trait in species_traits.traits]
+    draw_close_ups(evidence.collection, evidence.traits, pictures, folder, evidence.open_picture)
     if results.zero_shot is not None:
         draw_bars(results.zero_shot, folder / ZERO_SHOT_FIGURE)
     write_text(folder / REPORT_FILE, render_report(title, results, n_regions_drawn=n_drawn))
@@ -41,6 +42,7 @@ def render_report(title: str, results: Results, *, n_regions_drawn: int = 0) -> 
         results=results,
         regions=REGION_SOURCES[results.region_source],
         n_regions_drawn=n_regions_drawn,
+        rules=RULES,
         headings={task.name: task.heading for task in TASKS},
         interval=_as_it_is,
         preformatted=lambda lines: _as_it_is("\n".join(lines).replace("```", "'''")),  # which nothing in them ends

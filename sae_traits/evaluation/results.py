@@ -18,7 +18,7 @@ from sae_traits.evaluation.zero_shot_results import ZeroShotResult
 from sae_traits.schema import RegionSource
 
 RESULTS_FILE = "results.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Of results.json; a file of another one is not read."""
 _BY_NAME = {task.name: task for task in TASKS}
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from sae_traits.evaluation.verdict import rank
 from sae_traits.release.facts import LatentPicture, Rights
 from sae_traits.schema import ChosenLatent
 from sae_traits.traits.contact_sheet import OpenPicture
@@ -23,18 +24,22 @@ _QUALITY = 85
 
 
 def latents_to_show(chosen: Mapping[str, Mapping[int, ChosenLatent]]) -> list[ChosenLatent]:
-    """The latents with the largest effects, at most one per species, so that a gallery shows different organisms."""
+    """The latents with the best evidence, at most one per species, so that a gallery shows different organisms.
 
-    def rank(choice: ChosenLatent) -> tuple[float, int]:
-        return -choice.contrast.effect, choice.latent
+    By their verdicts, then by the difference of the two shares, then by the individuals in which they fired: the
+    largest effects are often those of latents that fire in two.
+    """
+
+    def order(choice: ChosenLatent) -> tuple[tuple[int, float], int, int]:
+        return rank(choice.contrast), -choice.n_fired, choice.latent
 
     best: dict[int, ChosenLatent] = {}
     for of_species in chosen.values():
-        for choice in sorted(of_species.values(), key=rank):
+        for choice in sorted(of_species.values(), key=order):
             if choice.latent not in best:
                 best[choice.latent] = choice
                 break
-    return sorted(best.values(), key=rank)[:N_LATENTS]
+    return sorted(best.values(), key=order)[:N_LATENTS]
 
 
 def draw_latents(

@@ -89,9 +89,11 @@ class Summary:
     def _traits(self, counts: dict[str, Any]) -> list[str]:
         n_images, regions = self.counts["collect"]["n_images"], self.context.config.regions
         n_described = counts["n_images"]
+        n_traits, n_significant = counts["n_traits"], counts["n_significant"]
         lines = [
-            f"traits    {counts['n_traits']:,} for {n_described} of {n_images} images ({n_described / n_images:.1%}), "
-            f"{counts['n_traits'] / max(n_described, 1):.1f} each; {counts['n_significant']:,} significant"
+            f"traits    {n_traits:,} for {n_described} of {n_images} images ({n_described / n_images:.1%}), "
+            f"{n_traits / max(n_described, 1):.1f} each; "
+            f"{n_significant:,} significant, {n_traits - n_significant:,} not"
         ]
         if regions.kind != "sae":
             lines.append(f"          of a baseline's regions, {regions.kind}: {REGION_SOURCES[regions.kind]}")

@@ -9,7 +9,7 @@ from sae_traits.config import SAERegions
 from sae_traits.config.tree import as_dict
 from sae_traits.evaluation.evidence import Evidence, StoredTraits
 from sae_traits.evaluation.report import write_report
-from sae_traits.evaluation.results import run_tasks
+from sae_traits.evaluation.results import SCHEMA_VERSION, run_tasks
 from sae_traits.evaluation.tasks import TASKS
 from sae_traits.io import hash_of_file
 from sae_traits.runs.baselines import (
@@ -21,6 +21,7 @@ from sae_traits.runs.baselines import (
 )
 from sae_traits.runs.context import Context
 from sae_traits.runs.record import Counts
+from sae_traits.traits.table import read_latents
 
 
 def evaluate(context: Context) -> None:
@@ -42,6 +43,7 @@ def evaluate(context: Context) -> None:
                 traits=StoredTraits(folder.traits),
                 backbone=context.features.info,
                 region_source=config.regions.kind,
+                latents=read_latents(folder.chosen_latents),
                 annotation=context.steps.counts("annotate"),
                 sae=context.steps.counts("train") if config.regions.kind == "sae" else None,
                 ledger=ledger,
@@ -63,6 +65,7 @@ def evaluate(context: Context) -> None:
 
     common_names = zero_shot.common_names if zero_shot else None
     inputs = {
+        "schema_version": SCHEMA_VERSION,
         "masks": context.steps.fingerprint("collect"),
         "parts": hash_of_file(folder.parts) if part_evidence else None,
         "faithfulness": faithfulness.to_dict() if faithfulness else None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,7 +14,8 @@ from sae_traits.schema import ImageRecord, Region
 
 OpenPicture = Callable[[ImageRecord], Image.Image]
 """Gives a picture of an image, of any size and of the same shape."""
-_CAPTION, _MARGIN = 44, 4
+_MARGIN, _LINE = 4, 16
+"""Around a tile, and from one line of a caption to the next, in pixels."""
 
 
 def draw_sheet(
@@ -23,18 +23,21 @@ def draw_sheet(
 ) -> Image.Image:
     """Draw images with one region outlined on each and a caption below, in reading order; images are opened in turn.
 
+    Captions are whole: they are wrapped, and a row of tiles is as high as its longest caption needs.
+
     Args:
-        shown: at least one image, its region in source pixels, and its caption of two lines.
+        shown: at least one image, its region in source pixels, and its caption.
         open_picture: opens an image; where it raises an ImageError, the tile says so.
         side: of a tile in pixels, with its margins.
     """
-    # Pillow's own font lacks the multiplication sign of hybrids.
-    font = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), 12)
-    n_rows = math.ceil(len(shown) / n_columns)
-    sheet = Image.new("RGB", (n_columns * side, n_rows * (side + _CAPTION)), "white")
+    font = _font()
+    captions = [wrap_text(caption, font, side - 2 * _MARGIN) for _, _, caption in shown]
+    rows = [captions[first : first + n_columns] for first in range(0, len(captions), n_columns)]
+    heights = [side + _LINE * max(map(len, row)) + 2 * _MARGIN for row in rows]
+    sheet = Image.new("RGB", (n_columns * side, sum(heights)), "white")
     draw = ImageDraw.Draw(sheet)
-    for index, (record, region, caption) in enumerate(shown):
-        left, top = index % n_columns * side + _MARGIN, index // n_columns * (side + _CAPTION) + _MARGIN
+    for index, (record, region, _) in enumerate(shown):
+        left, top = index % n_columns * side + _MARGIN, sum(heights[: index // n_columns]) + _MARGIN
         try:
             tile = ImageOps.contain(open_picture(record), (side - 2 * _MARGIN, side - 2 * _MARGIN))
         except ImageError as error:
@@ -42,5 +45,58 @@ def draw_sheet(
         else:
             scale = tile.width / record.width, tile.height / record.height
             sheet.paste(draw_region(tile, place_region(region, (0, 0), scale)), (left, top))
-        draw.multiline_text((left, top + side - 6), caption, fill="black", font=font)
+        for number, line in enumerate(captions[index]):
+            draw.text((left, top + side - 6 + number * _LINE), line, fill="black", font=font)
     return sheet
+
+
+def wrap_text(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """Break the lines of a text at blanks, or within a word that is too long, so that none is wider than `width`."""
+    lines = []
+    for paragraph in text.splitlines():
+        line = ""
+        for word in paragraph.split():
+            joined = f"{line} {word}".lstrip()
+            if font.getlength(joined) > width and line:
+                lines.append(line)
+                joined = word
+            while font.getlength(joined) > width and len(joined) > 1:
+                fits = next(n for n in range(len(joined) - 1, 0, -1) if n == 1 or font.getlength(joined[:n]) <= width)
+                lines.append(joined[:fits])
+                joined = joined[fits:]
+            line = joined
+        lines.append(line)
+    return lines
+
+
+def close_up(record: ImageRecord, region: Region, open_picture: OpenPicture, *, side: int) -> Image.Image:
+    """Cut a region out of its image with what is around it, and outline it.
+
+    A square of twice the region's longer side, or of a third of the image's shorter one where that is more, so that a
+    reader sees where on the organism it is.
+
+    Args:
+        open_picture: opens an image; where it raises an ImageError, the picture says so.
+        side: of the picture in pixels.
+    """
+    try:
+        picture = open_picture(record)
+    except ImageError as error:
+        blank = Image.new("RGB", (side, side), "white")
+        ImageDraw.Draw(blank).text((_MARGIN, _MARGIN), f"{record.file}\n{error}", fill="black", font=_font())
+        return blank
+    placed = place_region(region, (0, 0), (picture.width / record.width, picture.height / record.height))
+    x, y, width, height = placed.box
+    shorter = min(picture.size)
+    extent = min(shorter, max(2 * max(width, height), shorter / 3))
+    left = min(max(x + width / 2 - extent / 2, 0), picture.width - extent)
+    top = min(max(y + height / 2 - extent / 2, 0), picture.height - extent)
+    cut = picture.convert("RGB").resize(
+        (side, side), Image.Resampling.LANCZOS, box=(left, top, left + extent, top + extent)
+    )
+    return draw_region(cut, place_region(placed, (left, top), (side / extent, side / extent)))
+
+
+def _font() -> ImageFont.FreeTypeFont:
+    """A font with the multiplication sign of hybrids, which Pillow's own lacks."""
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), 12)

@@ -24,6 +24,7 @@ from sae_traits.traits.consistency import (
 )
 from sae_traits.traits.faithfulness import Faithfulness
 from sae_traits.traits.ledger import Ledger, LedgerEntry, State
+from sae_traits.traits.shared_sentences import SentenceCounter, SharedSentences
 
 MAX_REASONS = 50
 """Different reasons that are counted one by one; later ones are `another reason`."""
@@ -84,6 +85,8 @@ class Quality:
     n_unlabelled: int
     """Traits of images whose species nobody has said; the figures below are about the others."""
     leakage: Leakage
+    shared: SharedSentences
+    """Of all species' descriptions."""
     contradictions: tuple[Contradictions, ...]
     agreement: tuple[FacetAgreement, ...]
     faithfulness: Faithfulness | None = None
@@ -104,6 +107,7 @@ def assess_quality(
         describer: who made them; calls of others, which a ledger may hold too, are left out.
     """
     consistency = ConsistencyCounter(collection.images)
+    sentences = SentenceCounter()
     leaks: Counter[str] = Counter()
     examples: list[Example] = []
     n_traits = n_unlabelled = 0
@@ -114,6 +118,7 @@ def assess_quality(
             continue
         n_traits += 1
         consistency.add(trait, record)
+        sentences.add(trait.description.text, record.species)
         if names := leaked_names(trait.description, record.taxon):
             leaks.update({*names, "any"})
             if len(examples) < EXAMPLES:
@@ -132,6 +137,7 @@ def assess_quality(
         calls=_assess_calls(entries, collection),
         n_unlabelled=n_unlabelled,
         leakage=leakage,
+        shared=sentences.count(),
         contradictions=consistency.contradictions(),
         agreement=consistency.agreement(),
         faithfulness=faithfulness,

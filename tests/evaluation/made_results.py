@@ -14,10 +14,11 @@ from sae_traits.evaluation.zero_shot_results import (
     ZeroShotResult,
 )
 from sae_traits.geometry import Framing
-from sae_traits.schema import BackboneInfo
+from sae_traits.schema import BackboneInfo, ChosenLatent
 from sae_traits.traits.consistency import Contradictions, FacetAgreement
 from sae_traits.traits.faithfulness import Faithfulness, FaithfulnessScore
 from sae_traits.traits.quality import CallQuality, Leakage, Quality
+from sae_traits.traits.shared_sentences import SharedSentences
 
 ANNOTATION = {
     "n_traits": 10, "n_images": 4, "n_significant": 3, "n_background": 1, "n_invalid": 2, "n_failed": 0,
@@ -29,8 +30,22 @@ INFO = BackboneInfo(
 )  # fmt: skip
 
 
+def latents_of(collection, traits):
+    """The latents that some traits have, each for the species of its image."""
+    chosen = {}
+    for trait in traits:
+        candidate, species = trait.candidate, collection.images[trait.candidate.image].taxon.species
+        if species is not None and candidate.contrast is not None:
+            chosen[species, candidate.latent] = ChosenLatent(
+                species=species, latent=candidate.latent, threshold=0.5, contrast=candidate.contrast, n_fired=9,
+                n_individuals=10,
+            )  # fmt: skip
+    return tuple(chosen.values())
+
+
 def made_evidence(collection, traits, **others):
     """Evidence of a collection and traits, without a ledger and without a CLIP."""
+    others = {"latents": latents_of(collection, traits)} | others
     return Evidence(
         collection=collection,
         traits=traits,
@@ -117,6 +132,10 @@ def made_quality(*, labelled=True, asked_again=True):
         ),
         n_unlabelled=0 if labelled else 80,
         leakage=Leakage(n_traits=80 * labelled, n_any=2 * labelled, examples=(), **counts),
+        shared=SharedSentences(
+            n_traits=80 * labelled, n_shared=20 * labelled, n_sentences=40 * labelled, n_shared_sentences=5 * labelled,
+            n_species=9 * labelled,
+        ),
         contradictions=tuple(
             Contradictions(facet=facet, n_groups=n, n_contradictory=n // 4, examples=())
             for facet, n in (("colour", 20 * labelled), ("size", 0))

@@ -1,10 +1,16 @@
-"""The picture of some regions: spread over the traits, with a font that has every letter of a name."""
+"""The picture of some regions: of every species, with whole captions, in a font that has every letter of a name."""
 
-from PIL import Image
+from pathlib import Path
+
+import matplotlib
+from hypothesis import given
+from hypothesis.strategies import integers, text
+from PIL import Image, ImageFont
 from traits.made_traits import collection_of, described, trait_of
 
-from sae_traits.evaluation.figures import GALLERY_SIZE, draw_gallery
+from sae_traits.evaluation.figures import GALLERY_SIZE, MAX_TILES, draw_gallery
 from sae_traits.images.decode import open_image
+from sae_traits.traits.contact_sheet import wrap_text
 
 
 def opener(folder):
@@ -12,14 +18,51 @@ def opener(folder):
     return lambda record: open_image(folder / record.file)
 
 
-def test_regions_are_spread_evenly_over_the_traits_and_hybrids_have_a_letter(tmp_path):
-    collection = collection_of(["Aus × bus"] * 45, root=tmp_path)
+def test_every_species_is_shown_and_few_ones_several_times(tmp_path):
+    names = [f"Aus × b{row // 3:02d}" for row in range(90)]
+    collection = collection_of(names, root=tmp_path)
     for record in collection.images[::2]:
-        Image.new("RGB", (record.width, record.height), "black").save(tmp_path / record.file)
-    traits = [trait_of(row, 1, described()) for row in range(45)]
-    path = tmp_path / "regions.png"
-    assert draw_gallery(collection, traits, len(traits), path, opener(tmp_path)) == GALLERY_SIZE, (
-        "every second one: the others are missing"
-    )
-    assert draw_gallery(collection, [], 0, tmp_path / "none.png", opener(tmp_path)) == 0
+        Image.new("RGB", (record.width, record.height), "black").save(tmp_path / record.file)  # the others are missing
+    traits = [trait_of(row, 1, described()) for row in range(90)]
+    path, open_picture = tmp_path / "regions.png", opener(tmp_path)
+    assert draw_gallery(collection, traits, path, open_picture) == 30, "one of each"
+    first = path.read_bytes()
+    assert draw_gallery(collection, traits, path, open_picture) == 30
+    assert path.read_bytes() == first
+    few = collection_of([f"Aus b{row % 4}" for row in range(90)], root=tmp_path)
+    assert draw_gallery(few, traits[:42], path, open_picture) == GALLERY_SIZE, "five of each"
+    assert draw_gallery(few, traits[:6], path, open_picture) == 6, "all that there are"
+    many = collection_of([f"Aus b{row}" for row in range(MAX_TILES + 5)], root=tmp_path)
+    traits = [trait_of(row, 1, described()) for row in range(MAX_TILES + 5)]
+    assert draw_gallery(many, traits, path, open_picture) == MAX_TILES
+    assert draw_gallery(collection, [], tmp_path / "none.png", open_picture) == 0
     assert not (tmp_path / "none.png").exists()
+
+
+def test_which_regions_are_drawn_does_not_depend_on_their_order(tmp_path):
+    collection = collection_of(["Aus bus"] * 60, root=tmp_path)
+    for row, record in enumerate(collection.images):
+        Image.new("RGB", (record.width, record.height), (4 * row, 0, 0)).save(tmp_path / record.file)
+    traits = [trait_of(row, 1, described()) for row in range(60)]
+    paths = tmp_path / "one.png", tmp_path / "other.png"
+    for path, some in zip(paths, (traits, traits[::-1]), strict=True):
+        assert draw_gallery(collection, some, path, opener(tmp_path)) == GALLERY_SIZE
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_a_long_caption_is_whole(tmp_path):
+    collection = collection_of(["Aus bus"], root=tmp_path)
+    Image.new("RGB", (100, 80), "black").save(tmp_path / collection.images[0].file)
+    heights = []
+    for said in ("A part.", "A part that has a long sentence, with a colour and a place. " * 6):
+        draw_gallery(collection, [trait_of(0, 1, described(said))], tmp_path / "regions.png", opener(tmp_path))
+        heights.append(Image.open(tmp_path / "regions.png").height)
+    assert heights[1] >= heights[0] + 5 * 16
+
+
+@given(text(alphabet="abc defé×", max_size=200), integers(20, 200))
+def test_wrapping_loses_no_letter_and_keeps_to_the_width(words, width):
+    font = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), 12)
+    lines = wrap_text(words, font, width)
+    assert "".join("".join(lines).split()) == "".join(words.split())
+    assert all(font.getlength(line) <= width for line in lines)

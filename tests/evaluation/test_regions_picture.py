@@ -8,6 +8,7 @@ from traits.made_traits import box_region, described, record_of, trait_of
 from sae_traits.describers.overlay import ORANGE
 from sae_traits.evaluation.figures import draw_gallery
 from sae_traits.schema import Collection
+from sae_traits.traits.contact_sheet import close_up
 
 MARGIN = 30
 """Of a region around the blue block, in source pixels."""
@@ -38,10 +39,30 @@ def test_outlines_of_the_picture_lie_around_what_they_outline(tmp_path, size, bl
     region = box_region(x - margin, y - margin, width + 2 * margin, height + 2 * margin, size)
 
     traits = [trait_of(0, 3, described(), region=region)]
-    assert draw_gallery(collection, traits, 1, tmp_path / "regions.png", lambda record: photograph) == 1
+    assert draw_gallery(collection, traits, tmp_path / "regions.png", lambda record: photograph) == 1
 
     picture = np.array(Image.open(tmp_path / "regions.png").convert("RGB"))
     outline, inside = bounds(picture, ORANGE), bounds(picture, BLUE)
     scale = (inside[2] - inside[0] + 1) / width
     assert outline - inside == pytest.approx(scale * margin * np.array([-1, -1, 1, 1]), abs=3)
     assert scale == pytest.approx(312 / max(size), rel=0.04), "the photograph fills its tile"
+
+
+@pytest.mark.parametrize("shrunk", [1, 2])
+@pytest.mark.parametrize("block", [(450, 300, 90, 120), (0, 0, 90, 90), (840, 564, 96, 60), (100, 10, 700, 600)])
+def test_a_close_up_shows_the_region_where_it_is_with_what_is_around(block, shrunk):
+    x, y, width, height = block
+    photograph = Image.new("RGB", (936, 624), (200, 200, 200))
+    ImageDraw.Draw(photograph).rectangle((x, y, x + width - 1, y + height - 1), fill=BLUE)
+    region = box_region(x, y, width, height, (936, 624))
+
+    def open_picture(record):
+        return photograph.resize((936 // shrunk, 624 // shrunk))
+
+    picture = close_up(record_of(0, size=(936, 624)), region, open_picture, side=240)
+    assert picture.size == (240, 240)
+    seen = np.array(picture)
+    outline, inside = bounds(seen, ORANGE), bounds(seen, BLUE)
+    assert outline == pytest.approx(np.clip(inside + np.array([-1, -1, 1, 1]), 0, 239), abs=5)
+    if width < 200:
+        assert inside[2] - inside[0] == pytest.approx(width * 240 / max(208, 2 * max(width, height)), abs=6)

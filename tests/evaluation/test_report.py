@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import math
+import re
 
+import numpy as np
 import pytest
 from evaluation.made_results import SAE, interval, made_evidence, made_results, made_zero_shot
 from PIL import Image
@@ -20,12 +22,12 @@ HOSTILE = "Aus <script>x</script> |*b*| [a](http://b)\n# c"
 def test_the_report_says_what_the_results_hold():
     results = made_results(on_animal=interval(0.9), random=interval(0.3), zero_shot=made_zero_shot())
     text = render_report("Traits of things", results, n_regions_drawn=3)
-    assert text.startswith("# Traits of things\n\n## Sparse autoencoder\n")
+    assert text.startswith("# Traits of things\n\n## Traits\n")
     for expected in (
         "| explained variance | 0.5000 |",
         "| dead latents | 25.00% |",
         "Regions: latents of the sparse autoencoder",
-        "10 traits of 4 images; 3 with a q-value",
+        "10 traits of 4 images; 3 are significant (a q-value of at most 0.05), 7 are not.",
         "| 0.900 [0.800, 1.000] | 0.300 [0.200, 0.400] | 0.900 [0.800, 1.000] | 10 | 4 | 3 |",
         "(figures/regions.png)",
         "(figures/zero_shot.png)",
@@ -100,6 +102,26 @@ def test_files_are_written_whole_and_nan_is_null(tmp_path):
     assert values["sae"]["note"] is None
     assert (folder / "report.md").read_text() == render_report("T", results, n_regions_drawn=3)
     assert sorted(path.name for path in (folder / "figures").iterdir()) == ["regions.png", "zero_shot.png"]
+
+
+def test_the_report_begins_with_what_tells_the_species_apart_and_all_its_pictures_are_there(tmp_path):
+    collection = collection_of(["Aus bus", "Aus cus"], root=tmp_path)
+    Image.new("RGB", (100, 80), "green").save(tmp_path / collection.images[0].file)  # the other one is missing
+    traits = [trait_of(0, latent, described()) for latent in (1, 2)] + [trait_of(1, 3, described())]
+    evidence = made_evidence(collection, traits)
+    folder = tmp_path / "evaluation"
+    former = folder / "figures" / "traits" / "099-0.jpg"
+    former.parent.mkdir(parents=True)
+    former.touch()
+    write_report(folder, "T", run_tasks(evidence), evidence)
+    report = (folder / "report.md").read_text()
+    assert report.startswith("# T\n\n## What tells each species from its closest relatives\n")
+    pictures = re.findall(r"!\[latent \d\]\((.*?)\)", report)
+    assert pictures == [f"figures/traits/{name}.jpg" for name in ("000-0", "000-1", "001-0")]
+    assert sorted(map(str, folder.glob("figures/traits/*"))) == sorted(str(folder / name) for name in pictures)
+    seen, missing = (np.array(Image.open(folder / pictures[place])) for place in (0, 2))
+    assert (np.abs(seen.astype(int) - (0, 128, 0)).max(axis=2) < 20).mean() > 0.5
+    assert np.median(missing) == 255
 
 
 def test_every_task_has_a_template():

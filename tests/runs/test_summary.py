@@ -57,7 +57,7 @@ def test_each_finished_step_has_its_line(summary, tmp_path):
         "images    50 of 4 species",
         "features  12,288 patches of width 59",
         f"SAE       {run}/sae: explained variance 0.877, L0 16.0, dead latents 12.5 %",
-        "traits    1,200 for 40 of 50 images (80.0%), 30.0 each; 1,000 significant",
+        "traits    1,200 for 40 of 50 images (80.0%), 30.0 each; 1,000 significant, 200 not",
         f"dataset   {run}/dataset: load_dataset('{run}/dataset')",
     ]
     assert made.to_dict()["steps"]["annotate"]["n_traits"] == 1200

@@ -133,6 +133,15 @@ def test_leaks_are_counted_over_the_traits_with_their_own_species(ledger):
     assert [e.trait_ids for e in leakage.examples] == [("s1-1",), ("s2-1",)]
 
 
+def test_sentences_of_several_species_are_counted(ledger):
+    texts = ["A red wing.", "A red wing.", "A leg.", "A leg."]
+    traits = [trait_of(row, 1, described(text)) for row, text in enumerate(texts)]
+    quality = assess(ledger, traits, ["Aus bus", "Aus cus", "Aus bus", "Aus bus"])
+    assert (quality.shared.n_shared, quality.shared.n_traits) == (2, 4)
+    assert "Shared with another species: 50.0% of the sentences" in report(quality)
+    assert "Shared with another species" not in report(assess(ledger, traits, ["Aus bus"] * 4))
+
+
 def test_the_report_says_the_figures_and_escapes_what_models_wrote(ledger):
     fill(ledger, ok(), invalid("<script>alert(1)</script> | *x* " + "y" * 500, "bad <b>|answer|</b>"))
     colours = ("red", "blue")

@@ -1,21 +1,43 @@
-"""What the report says of each species: counted over its individuals, with what most of them share."""
+"""What the report says of each species: what tells it from its relatives, how often, and whether to believe it."""
 
 import dataclasses
+import math
 
-from evaluation.made_results import made_evidence, section
+import pytest
+from evaluation.made_results import latents_of, made_evidence, section
 from traits.made_traits import collection_of, described, trait_of
 
+from sae_traits.evaluation.results import Results, run_tasks
 from sae_traits.evaluation.tasks.species_traits import MAX_SPECIES, SpeciesTraits
-from sae_traits.schema import Taxon
+from sae_traits.schema import Contrast, Taxon
+
+CONTRAST = Contrast(f_species=0.9, f_reference=0.1, effect=2.0, q_value=0.01, significant=True, reference_rank="genus")
 
 
-def rows_of(collection, traits):
-    """The rows of the table in the report, each as its first four cells."""
-    lines = section(SpeciesTraits(), made_evidence(collection, traits)).splitlines()
-    return [line.strip("| ").split(" | ")[:4] for line in lines if line.startswith("| ")][2:]
+def with_contrast(trait, **numbers):
+    """The trait with some numbers of its contrast changed."""
+    contrast = dataclasses.replace(CONTRAST, **numbers)
+    return dataclasses.replace(trait, candidate=dataclasses.replace(trait.candidate, contrast=contrast))
 
 
-def test_latents_of_most_individuals_come_first_with_what_most_of_them_share():
+def of_split(collection, *splits):
+    """The images in the given splits."""
+    images = [dataclasses.replace(record, split=s) for record, s in zip(collection.images, splits, strict=True)]
+    return dataclasses.replace(collection, images=tuple(images))
+
+
+def rows_of(collection, traits, **others):
+    """The rows of the tables of species in the report, each as its species and its cells but for the picture."""
+    rows, species = [], None
+    for line in section(SpeciesTraits(), made_evidence(collection, traits, **others)).splitlines():
+        if line.startswith("### "):
+            species = line.removeprefix("### ")
+        elif line.startswith("| !["):
+            rows.append([species, *line.strip("| ").split(" | ")[1:]])
+    return rows
+
+
+def test_what_most_individuals_share_is_said_and_text_of_data_is_no_markup():
     collection = collection_of(["Aus bus", "Aus bus", "Aus bus", "Aus cus", "Aus"])
     nameless = dataclasses.replace(collection.images[4], taxon=Taxon())
     collection = dataclasses.replace(collection, images=(*collection.images[:4], nameless))
@@ -27,26 +49,101 @@ def test_latents_of_most_individuals_come_first_with_what_most_of_them_share():
         trait_of(3, 9, described("<b>x</b>", colour="a|b")),
         trait_of(4, 9, described(colour="blue")),
     ]
-    assert rows_of(collection, traits) == [
-        ["Aus bus", "latent 7", "3 of 3", "colour red (67%), part wing (67%)"],
-        ["Aus bus", "latent 5", "1 of 3", "colour grey (100%)"],
-        ["Aus cus", "latent 9", "1 of 1", "colour a&#124;b (100%)"],
+    assert [row[:2] for row in rows_of(collection, traits)] == [
+        ["Aus bus", "latent 7: colour red (67 %), part wing (67 %)"],
+        ["Aus bus", "latent 5: colour grey (100 %)"],
+        ["Aus cus", "latent 9: colour a&#124;b (100 %)"],
     ]
 
 
-def test_images_of_an_individual_count_once():
-    collection = collection_of(["Aus bus"] * 4)
-    individuals = ("beetle", "beetle", "beetle", "another")
-    images = tuple(
+def test_both_shares_are_said_with_who_the_relatives_are():
+    collection = collection_of(["Aus bus", "Xus yus"])
+    first = trait_of(0, 7, described())
+    traits = [with_contrast(first, f_species=0.92, f_reference=0.004), trait_of(1, 3, described())]
+    traits[1] = with_contrast(traits[1], reference_rank="collection", f_reference=0.0)
+    assert [row[2] for row in rows_of(collection, traits)] == [
+        "in 92 % of Aus bus (9 of 10 individuals), 0.4 % of the rest of its genus, Aus",
+        "in 90 % of Xus yus (9 of 10 individuals), 0 % of all other species",
+    ]
+    untested = with_contrast(first, f_species=0.031, f_reference=0.012, q_value=math.nan, significant=False)
+    ((_, _, shares, _, verdict),) = rows_of(collection, [untested])
+    assert shares == "3 % of the firings in Aus bus, 1 % in its genus, Aus"
+    assert verdict.startswith("look first&#58; not significant")
+
+
+def test_what_can_be_trusted_comes_first_then_the_larger_difference():
+    collection = collection_of(["Aus bus"])
+    shares = {1: (0.6, 0.1), 2: (0.9, 0.1), 3: (1.0, 0.0), 4: (0.9, 0.8)}
+    traits = [
+        with_contrast(
+            trait_of(0, latent, described()), f_species=own, f_reference=other, significant=latent < 3, q_value=0.01
+        )
+        for latent, (own, other) in shares.items()
+    ]
+    assert [(row[1].partition(":")[0], row[4]) for row in rows_of(collection, traits)] == [
+        ("latent 2", "trust"),
+        ("latent 1", "trust"),
+        ("latent 3", "look first&#58; not significant"),
+    ]
+    result = SpeciesTraits().run(made_evidence(collection, traits))
+    assert result.verdicts == {"trust": 2, "look first": 1, "do not use": 1}
+    assert result.without_trusted == ()
+    assert SpeciesTraits().lines(result) == [
+        "verdicts  2 trust, 1 look first, 1 do not use, of the latents of 1 species"
+    ]
+    none = SpeciesTraits().run(made_evidence(collection, traits[2:]))
+    assert none.without_trusted == ("Aus bus",)
+    assert SpeciesTraits().lines(none)[1] == "          1 species without one to trust"
+
+
+def test_individuals_count_once_and_held_out_ones_by_themselves():
+    collection = of_split(collection_of(["Aus bus"] * 5), "train", "train", "test", "test", "validation")
+    individuals = ("beetle", "beetle", "another", "another", "third")
+    images = [
         dataclasses.replace(record, individual_id=name)
         for record, name in zip(collection.images, individuals, strict=True)
-    )
-    traits = [trait_of(row, 7, described(colour="red" if row < 3 else "blue")) for row in range(4)]
-    traits += [trait_of(row, 5, described(colour="red")) for row in range(3)]
-    assert rows_of(dataclasses.replace(collection, images=images), traits) == [
-        ["Aus bus", "latent 7", "2 of 2", "colour blue (50%)"],
-        ["Aus bus", "latent 5", "1 of 2", "colour red (100%)"],
     ]
+    collection = dataclasses.replace(collection, images=tuple(images))
+    traits = [trait_of(row, 7, described(colour="red" if row < 2 else "blue")) for row in range(4)]
+    ((_, said, _, found, _),) = rows_of(collection, traits)
+    assert said == "latent 7: colour blue (50 %)"
+    assert found == "in 1 of 2 held-out individuals"
+    (trait,) = SpeciesTraits().run(made_evidence(collection, traits)).traits
+    assert (trait.n_individuals, trait.n_of_species) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("splits", "shown", "said"),
+    [
+        (("train", "test", "validation"), "s2-7", "in 2 of 2 held-out individuals"),
+        (("test", "train", "train"), "s0-7", "in 1 of 1 held-out individuals"),
+        (("train", "train", "train"), "s2-7", "none is held out; the picture is of a training image"),
+    ],
+)
+def test_the_picture_is_of_a_held_out_image_where_there_is_one(splits, shown, said):
+    collection = of_split(collection_of(["Aus bus"] * 3), *splits)
+    traits = [trait_of(row, 7, described()) for row in range(3)]
+    strong = dataclasses.replace(traits[2].candidate, peak=5.0)
+    traits[2] = dataclasses.replace(traits[2], candidate=strong)
+    (trait,) = SpeciesTraits().run(made_evidence(collection, traits)).traits
+    assert trait.picture.trait_id == shown
+    assert trait.picture.split == splits[int(shown[1])]
+    assert rows_of(collection, traits)[0][3] == said
+
+
+def test_a_latent_of_another_species_does_not_speak_for_the_images_own():
+    collection = collection_of(["Aus bus", "Aus cus"])
+    traits = [trait_of(row, 7, described()) for row in range(2)]
+    of_one = latents_of(collection, traits[:1])
+    assert [row[0] for row in rows_of(collection, traits, latents=of_one)] == ["Aus bus"]
+
+
+def test_regions_without_latents_are_shown_and_not_compared():
+    collection = collection_of(["Aus bus", "Aus bus"])
+    trait = trait_of(0, 7, described(colour="red"))
+    candidate = dataclasses.replace(trait.candidate, region_source="gradcam", latent=None, contrast=None, peak=None)
+    ((_, said, shares, _, verdict),) = rows_of(collection, [dataclasses.replace(trait, candidate=candidate)])
+    assert (said, shares, verdict) == ("gradcam: colour red (100 %)", "1 of 2 individuals", "not compared")
 
 
 def test_many_species_are_cut_off_and_counted_and_none_is_said():
@@ -57,4 +154,16 @@ def test_many_species_are_cut_off_and_counted_and_none_is_said():
     assert f"The first {MAX_SPECIES} of {MAX_SPECIES + 1} species." in section(
         SpeciesTraits(), made_evidence(collection, traits)
     )
-    assert "No image with a trait has a species." in section(SpeciesTraits(), made_evidence(collection, []))
+    nothing = made_evidence(collection, [])
+    assert "No image with a trait has a species." in section(SpeciesTraits(), nothing)
+    assert SpeciesTraits().lines(SpeciesTraits().run(nothing)) == []
+
+
+def test_it_is_written_and_read_back_also_where_nothing_was_tested():
+    collection = collection_of(["Aus bus"])
+    trait = with_contrast(trait_of(0, 7, described()), q_value=math.nan, significant=False)
+    results = run_tasks(made_evidence(collection, [trait]), [SpeciesTraits()])
+    back = Results.from_json(results.to_json()).tasks["species_traits"]
+    assert back.traits[0].comparison.is_tested is False
+    assert back.verdicts == results.tasks["species_traits"].verdicts
+    assert back.traits[0].verdict == results.tasks["species_traits"].traits[0].verdict

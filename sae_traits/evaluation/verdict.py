@@ -1,0 +1,67 @@
+"""Can a trait be relied on to tell a species from its relatives? One rule, in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sae_traits.schema import Contrast
+
+Word = Literal["trust", "look first", "do not use", "not compared"]
+
+MIN_SHARE = 0.5
+"""A trait to trust is in at least this share of the species' individuals."""
+MIN_RATIO = 2.0
+"""And at least so many times as frequent as in its relatives."""
+MAX_BACKGROUND = 0.5
+"""Above this a latent is more likely of the background than of the organism."""
+RULES: dict[Word, str] = {
+    "trust": "significant, in at least half of the species' individuals, and at least twice as often as in relatives",
+    "look first": "not all of these hold: look at more images before you rely on it",
+    "do not use": "neither significant nor twice as often; or more likely of the background than of the organism",
+    "not compared": "regions without latents, or without a contrast, tell nothing of relatives",
+}
+"""What each word of a verdict stands for, the best first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether to rely on a trait, and what speaks against it."""
+
+    word: Word
+    reasons: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.word}: {', '.join(self.reasons)}" if self.reasons else self.word
+
+
+def judge(contrast: Contrast | None, background: float | None = None) -> Verdict:
+    """Judge a latent of a species by its contrast with the species' closest relatives.
+
+    Args:
+        contrast: of the default kind; one that was not tested is never trusted.
+        background: how likely the latent is of the background, 0 to 1; None where that is not known.
+    """
+    if contrast is None:
+        return Verdict("not compared")
+    is_background = background is not None and background > MAX_BACKGROUND
+    is_frequent, is_distinct = contrast.f_species >= MIN_SHARE, contrast.f_species >= MIN_RATIO * contrast.f_reference
+    against = {
+        "likely background": is_background,
+        "not significant": not contrast.significant,
+        "in less than half": not is_frequent,
+        "less than twice as often": not is_distinct,
+    }
+    reasons = tuple(reason for reason, holds in against.items() if holds)
+    if is_background or not (contrast.significant or is_distinct):
+        return Verdict("do not use", reasons)
+    return Verdict("look first" if reasons else "trust", reasons)
+
+
+def rank(contrast: Contrast | None, background: float | None = None) -> tuple[int, float]:
+    """Order latents of a species by what they can be used for, the smallest first: by verdict, then by difference.
+
+    The difference is that of the two shares: unlike an effect, it is never large for a latent of few individuals.
+    """
+    difference = 0.0 if contrast is None else contrast.f_species - contrast.f_reference
+    return list(RULES).index(judge(contrast, background).word), -difference
