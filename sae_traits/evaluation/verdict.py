@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sae_traits.schema import Contrast
+from sae_traits.traits.chosen import MAX_BACKGROUND
 
 Word = Literal["trust", "look first", "do not use", "not compared"]
 
@@ -13,8 +14,6 @@ MIN_SHARE = 0.5
 """A trait to trust is in at least this share of the species' individuals."""
 MIN_RATIO = 2.0
 """And at least so many times as frequent as in its relatives."""
-MAX_BACKGROUND = 0.5
-"""Above this a latent is more likely of the background than of the organism."""
 RULES: dict[Word, str] = {
     "trust": "significant, in at least half of the species' individuals, and at least twice as often as in relatives",
     "look first": "not all of these hold: look at more images before you rely on it",

@@ -6,6 +6,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 
 from sae_traits.evaluation.evidence import Evidence
 from sae_traits.evaluation.statistics import Number
@@ -88,6 +89,8 @@ class SpeciesTrait:
     shared: tuple[SharedAttribute, ...]
     comparison: Comparison | None
     """None where nothing was compared."""
+    background: float | None
+    """Mean probability that these regions show background; None where it is not known."""
     verdict: Verdict
     picture: TraitPicture
 
@@ -126,6 +129,8 @@ class _Tally:
     choice: ChosenLatent | None
     individuals: set[str] = field(default_factory=set)
     held_out: set[str] = field(default_factory=set)
+    backgrounds: list[float] = field(default_factory=list)
+    """Probability of background of each region, where it is known."""
     values: dict[str, dict[str, set[str]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(set)))
     """Name of an attribute -> value -> individuals."""
     shown: tuple[bool, float, str, Split] | None = None
@@ -137,6 +142,8 @@ class _Tally:
         self.individuals.add(individual)
         if not is_for_training:
             self.held_out.add(individual)
+        if trait.candidate.background is not None:
+            self.backgrounds.append(trait.candidate.background)
         if trait.description.part:
             self.values["part"][trait.description.part].add(individual)
         for attribute in trait.description.attributes:
@@ -148,6 +155,11 @@ class _Tally:
     def contrast(self) -> Contrast | None:
         """Of the species' latent."""
         return None if self.choice is None else self.choice.contrast
+
+    @property
+    def background(self) -> float | None:
+        """Mean probability that the regions show background; None where it is not known."""
+        return round(fmean(self.backgrounds), 3) if self.backgrounds else None
 
     def shared(self) -> tuple[SharedAttribute, ...]:
         """List the most frequent value of each attribute, if enough individuals have it."""
@@ -172,10 +184,14 @@ class SpeciesTraits:
         rows, words = [], {}
         for number, species in enumerate(sorted(tallies)):
             found = tallies[species]
-            words[species] = [judge(tally.contrast).word for tally in found.values()]
+            words[species] = [judge(tally.contrast, tally.background).word for tally in found.values()]
             if number >= MAX_SPECIES:
                 continue
-            names = sorted(found, key=lambda name: (*rank(found[name].contrast), -len(found[name].individuals), name))
+            order = {
+                name: (*rank(tally.contrast, tally.background), -len(tally.individuals), name)
+                for name, tally in found.items()
+            }
+            names = sorted(found, key=order.__getitem__)
             for place, name in enumerate(names[:MAX_TRAITS]):
                 tally = found[name]
                 assert tally.shown is not None
@@ -190,7 +206,8 @@ class SpeciesTraits:
                     n_of_held_out=len(of_held_out[species]),
                     shared=tally.shared(),
                     comparison=None if tally.choice is None else _compare(tally.choice, taxa[species]),
-                    verdict=judge(tally.contrast),
+                    background=tally.background,
+                    verdict=judge(tally.contrast, tally.background),
                     picture=TraitPicture(file=file, trait_id=trait_id, split=split),
                 )
                 rows.append(row)

@@ -56,6 +56,18 @@ def test_what_most_individuals_share_is_said_and_text_of_data_is_no_markup():
     ]
 
 
+def test_a_latent_whose_regions_show_background_is_not_to_be_used_and_comes_last():
+    collection = collection_of(["Aus bus", "Aus bus"])
+
+    def on_background(row, latent, background):
+        trait = with_contrast(trait_of(row, latent, described(colour="red")))
+        return dataclasses.replace(trait, candidate=dataclasses.replace(trait.candidate, background=background))
+
+    traits = [on_background(0, 3, 0.4), on_background(1, 3, 0.8), on_background(0, 7, 0.25)]
+    rows = rows_of(collection, traits, latents=latents_of(collection, traits))
+    assert [row[-1] for row in rows] == ["trust (background 0.25)", "do not use: likely background (background 0.60)"]
+
+
 def test_both_shares_are_said_with_who_the_relatives_are():
     collection = collection_of(["Aus bus", "Xus yus"])
     first = trait_of(0, 7, described())
