@@ -47,8 +47,8 @@ def encode(context: Context) -> None:
             context.steps.do("encode", {"regions": regions.kind}, [folder.class_maps], write_maps)
         case LatentRegions():
             outputs = [folder.codes]
-            if context.dictionary_folder != folder.sae:
-                outputs.append(context.dictionary_folder)
+            if (dictionary := context.dictionary_folder) not in (None, folder.sae):
+                outputs.append(dictionary)
             if background_kind(regions) == "auto":
                 outputs.append(folder.background)
             context.steps.do("encode", _inputs(context, regions), outputs, lambda: _write_codes(context, regions))
