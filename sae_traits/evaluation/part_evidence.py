@@ -27,7 +27,7 @@ from sae_traits.evaluation.parts import (
     purity,
 )
 from sae_traits.evaluation.statistics import Interval, Number
-from sae_traits.io import write_text
+from sae_traits.io import read_sealed, sealed_json, write_text
 from sae_traits.rendering import MISSING
 from sae_traits.schema import BackboneInfo, Collection, Problem, Taxon
 from sae_traits.traits.plan import Plan
@@ -200,9 +200,9 @@ _ADAPTER = TypeAdapter(StoredPartEvidence)
 
 
 def write_part_evidence(path: Path, stored: StoredPartEvidence) -> None:
-    """Write part evidence as JSON; NaN is null."""
+    """Write part evidence as JSON, with its hash; NaN is null."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, _ADAPTER.dump_json(stored, indent=2).decode() + "\n")
+    write_text(path, sealed_json(_ADAPTER.dump_python(stored, mode="json")))
 
 
 def read_part_evidence(path: Path, encode: str, regions: str) -> PartEvidence | None:
@@ -212,7 +212,9 @@ def read_part_evidence(path: Path, encode: str, regions: str) -> PartEvidence | 
         StoreError: the file is damaged.
     """
     try:
-        stored = _ADAPTER.validate_json(path.read_bytes())
+        if (values := read_sealed(path)) is None:
+            raise StoreError(f"{path} is damaged; remove it, or run `sae-traits parts` again")
+        stored = _ADAPTER.validate_python(values)
     except (OSError, ValueError) as error:
         raise StoreError(
             f"cannot read {path} ({one_line(error)}); remove it, or run `sae-traits parts` again"

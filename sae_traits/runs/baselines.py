@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from pathlib import Path
 
 from sae_traits.config.regions import (
     KMeansRegions,
@@ -15,11 +16,11 @@ from sae_traits.config.regions import (
     ReleasedLatents,
 )
 from sae_traits.config.tree import as_dict
-from sae_traits.errors import CheckpointError, ConfigError, StoreError
+from sae_traits.errors import CheckpointError, ConfigError
 from sae_traits.evaluation.part_evidence import PartEvidence, read_part_evidence
 from sae_traits.evaluation.part_regions import Method
 from sae_traits.features.backbone import choose_device
-from sae_traits.io import replacing, write_text
+from sae_traits.io import hash_of_file, replacing, write_text
 from sae_traits.logging import say
 from sae_traits.runs.background import background_of
 from sae_traits.runs.context import Context
@@ -33,7 +34,7 @@ from sae_traits.traits.plan import Plan, thresholds_of
 BASELINES = ("random", "k_means")
 """With which an evaluation compares."""
 MADE_OF_FILE = "made_of.txt"
-"""Beside the codes of a baseline: the hash of what they were made of."""
+"""Beside the codes of a baseline: the hash of what they were made of, and of them."""
 _REGIONS = {cls.kind: cls for cls in (PCARegions, NMFRegions, KMeansRegions, RandomRegions)}
 
 
@@ -99,19 +100,22 @@ def _baseline_codes(context: Context, regions: RegionsOfLatents) -> Codes:
     firing = (regions.contrast, context.collection.digest("individual_id", "split"), background and regions.background)
     made_of = hashlib.sha256(f"{dictionary.weights_hash()} {source.fingerprint} {firing}".encode()).hexdigest()
     mark = folder / MADE_OF_FILE
-    if mark.is_file() and mark.read_text(encoding="utf-8") == made_of:
-        try:
-            return Codes.open(folder)
-        except StoreError as error:
-            say(f"{error}; the codes of the baseline are made again")
+    if mark.is_file() and mark.read_bytes() == _mark(made_of, folder).encode():
+        return Codes.open(folder)
     say(f"codes of the baseline {regions.kind}")
     mark.unlink(missing_ok=True)
     dictionary = dictionary.to(choose_device(context.config.features.device))
     thresholds = thresholds_of(regions.contrast, dictionary, source, context.collection)
     weights = training_weights(context.collection.images)
     codes = encode_collection(dictionary, source, thresholds, folder, background=background, weights=weights)
-    write_text(mark, made_of)
+    write_text(mark, _mark(made_of, folder))
     return codes
+
+
+def _mark(made_of: str, folder: Path) -> str:
+    """What stands beside codes that were made of this, and are as they are now."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MADE_OF_FILE)
+    return f"{made_of} {hash_of_file(*files)}"
 
 
 def make_baseline(context: Context, kind: str) -> None:
@@ -126,12 +130,15 @@ def make_baseline(context: Context, kind: str) -> None:
     fitted_to = hashlib.sha256(settings + rows.tobytes()).hexdigest()[:16]
     if folder.exists():
         try:
-            if SAE.from_pretrained(folder).config.training.get("fitted_to") == fitted_to:
+            kept = SAE.from_pretrained(folder)
+            made = kept.config.training
+            if (made.get("fitted_to"), made.get("weights")) == (fitted_to, kept.weights_hash()):
                 return
         except CheckpointError as error:
             say(f"{error}; the baseline is fitted again")
     sae = fit_to_source(kind, source, rows, n_latents, k=k, seed=seed)
-    sae.config = replace(sae.config, training=sae.config.training | {"fitted_to": fitted_to})
     measure_on_held_out([sae], source, context.collection, choose_device(context.config.features.device))
+    training = sae.config.training | {"fitted_to": fitted_to, "weights": sae.weights_hash()}
+    sae.config = replace(sae.config, training=training)
     with replacing(folder) as partial:
         sae.save_pretrained(partial)

@@ -75,5 +75,12 @@ def evaluate(context: Context) -> None:
         "title": config.release.title,
         "tasks": [task.name for task in (*TASKS, *context.extra_tasks)],
     }
-    kept = [folder.faithfulness, folder.faithfulness_ledger(config.regions.kind), folder.embeddings]
-    context.steps.do("evaluate", inputs, [folder.evaluation], work, kept=kept)
+    kept = [
+        folder.faithfulness,
+        folder.faithfulness_ledger(config.regions.kind),
+        folder.embeddings,
+        folder.parts,
+        *(folder.baseline(kind) for kind in baselines),
+        *(folder.baseline_codes(kind) for kind in baselines),
+    ]
+    context.steps.do("evaluate", inputs, [folder.evaluation], work, kept=kept, apart_from=[folder.parts.name])

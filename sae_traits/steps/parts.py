@@ -33,11 +33,12 @@ def write_parts(
         baselines: kinds of regions to compare with; fitted where they are not there.
 
     Raises:
-        StoreError: the run is not annotated.
+        StoreError: the run is not annotated, or its codes are not as they were written.
         ConfigError: its regions have no latents, or no labels chose them.
         CollectionError: a file cannot be read, or nothing of it belongs to the collection.
     """
     encoded = context.steps.fingerprint("encode")
+    context.steps.check(reading=["encode"])
     if not can_be_compared(context):
         raise ConfigError(
             f"the regions of {context.folder.path} (--regions {context.config.regions.kind}) are not those of latents "

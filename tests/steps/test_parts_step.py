@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from sae_traits.cli import main
 from sae_traits.evaluation.results import read_results
+from sae_traits.sae.model import SAE
 from sae_traits.testbench.drawn import Truth
 
 
@@ -75,9 +77,35 @@ def test_codes_of_a_baseline_are_made_once(run, capsys):
     assert parts(run, "--baselines", "pca") == 0
     assert made not in capsys.readouterr().err
     assert codes == {path: path.stat().st_mtime_ns for path in (run / "baselines" / "codes" / "pca").rglob("*.parquet")}
-    next(iter(codes)).unlink()
+    for harm in (Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-1])):
+        harm(next(iter(codes)))
+        assert parts(run, "--baselines", "pca") == 0
+        assert made in capsys.readouterr().err
+
+
+def test_a_baseline_whose_weights_are_not_those_that_were_fitted_is_fitted_again(run):
     assert parts(run, "--baselines", "pca") == 0
-    assert made in capsys.readouterr().err
+    folder = run / "baselines" / "pca"
+    fitted = SAE.from_pretrained(folder)
+    hash_of_weights = fitted.weights_hash()
+    with torch.no_grad():
+        fitted.W_dec += 1
+    fitted.save_pretrained(folder)
+    assert parts(run, "--baselines", "pca") == 0
+    assert SAE.from_pretrained(folder).weights_hash() == hash_of_weights
+
+
+def test_codes_and_evidence_that_are_not_as_they_were_written_are_not_used(run, part_files, capsys):
+    assert parts(run, "--part-masks", part_files / "masks", "--baselines") == 0
+    assert main(["evaluate", str(run)]) == 0
+    path = run / "evaluation" / "parts.json"
+    path.write_text(path.read_text().replace("0.", "1.", 1))
+    assert main(["evaluate", str(run)]) == 1
+    assert f"{path} is damaged" in capsys.readouterr().err
+    codes = next((run / "codes").glob("*.parquet"))
+    codes.write_bytes(codes.read_bytes()[:-1])
+    assert parts(run, "--baselines") == 1
+    assert f"{codes} is missing or not as it was written" in capsys.readouterr().err
 
 
 def test_an_evaluation_measures_parts_where_the_table_has_masks(finished):
