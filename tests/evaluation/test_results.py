@@ -86,8 +86,9 @@ def test_the_terminal_gets_a_line_per_verdict():
 def test_the_terminal_says_that_a_comparison_means_nothing_without_entities():
     by_chance = made_zero_shot(names_p_value=0.9, dealt=RandomDeals(top1=(0.3,), over_species=interval(0), p_value=0.9))
     lines = made_results(zero_shot=by_chance, quality=made_quality()).lines()
-    assert any(line.strip().startswith("Neither names nor traits recognise species better") for line in lines)
-    assert lines[1].endswith("The comparison means nothing.")
+    (verdict,) = [line.strip() for line in lines if "Neither" in line]
+    assert verdict.startswith("Neither names nor traits recognise species better")
+    assert verdict.endswith("The comparison means nothing.")
     assert "2 classes are too few" in made_results(zero_shot=made_zero_shot(n_classes=2)).lines()[1]
     assert (
         "The names alone"

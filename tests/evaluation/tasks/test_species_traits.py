@@ -65,7 +65,10 @@ def test_a_latent_whose_regions_show_background_is_not_to_be_used_and_comes_last
 
     traits = [on_background(0, 3, 0.4), on_background(1, 3, 0.8), on_background(0, 7, 0.25)]
     rows = rows_of(collection, traits, latents=latents_of(collection, traits))
-    assert [row[-1] for row in rows] == ["trust (background 0.25)", "do not use: likely background (background 0.60)"]
+    assert [row[-1] for row in rows] == [
+        "trust (background 0.25)",
+        "do not use&#58; likely background (background 0.60)",
+    ]
 
 
 def test_both_shares_are_said_with_who_the_relatives_are():
