@@ -8,9 +8,8 @@ from damage.matrix import Bench
 from describer_server.running import RunningServer
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in ("annotate", "export") else pytest.param(name, marks=pytest.mark.slow) for name in KILLS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KILLS)
 def test_a_killed_command_ends_the_same_when_it_is_given_again(
     benches: tuple[Bench, RunningServer, dict[str, Case]], made: Bench, server: RunningServer, name: str
 ):

@@ -6,12 +6,9 @@ import pytest
 from damage.matrix import Bench
 from damage.simultaneous import PAIRS, Pair, together
 
-OFTEN = ("annotate anew + evaluate", "annotate anew + export")
 
-
-@pytest.mark.parametrize(
-    "pair", [pair if pair.name in OFTEN else pytest.param(pair, marks=pytest.mark.slow) for pair in PAIRS], ids=str
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("pair", PAIRS, ids=str)
 def test_of_two_commands_at_the_same_time_one_is_done_and_nothing_mixes(made: Bench, pair: Pair):
     found = together(made, pair)
     codes = found.first.code, found.second.code
