@@ -1,7 +1,7 @@
 """What an extraction is going to write, before any image is opened."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,10 @@ class ExtractionEstimate:
     free_bytes: int
     """On the disk of the target folder."""
     storage_dtype: Dtype
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for `--format json`."""
+        return asdict(self)
 
     def lines(self) -> list[str]:
         lines = [

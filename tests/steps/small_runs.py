@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 from pathlib import Path
+
+from sae_traits.io import hash_of_file
+from sae_traits.schema import Collection
 
 SMALL = [
     "--backbone", "texture", "--n-latents", "256", "--k", "8", "--n-patches", "60000", "--batch-size", "512",
@@ -34,3 +38,14 @@ def content(folder: Path, *without: str) -> dict[str, str]:
 def command(*arguments: object) -> list[str]:
     """`sae-traits` in a process of its own."""
     return [sys.executable, "-m", "sae_traits.cli", *map(str, arguments)]
+
+
+def collected(collection: Collection, run: Path) -> None:
+    """Put a collection into a finished run as if its step `collect` had read it so."""
+    collection.save(run / "images.parquet")
+    records = json.loads((run / "steps.json").read_text())
+    record = {key: value for key, value in records["collect"].items() if key != "sha256"}
+    status = (run / "images.parquet").stat()
+    record["files"]["images.parquet"] = [status.st_size, status.st_mtime_ns, hash_of_file(run / "images.parquet")]
+    sha256 = hashlib.sha256(json.dumps(["collect", record], sort_keys=True).encode()).hexdigest()
+    (run / "steps.json").write_text(json.dumps(records | {"collect": record | {"sha256": sha256}}))

@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 
-from steps.small_runs import content
+from steps.small_runs import collected, content
 
 from sae_traits.cli import main
 from sae_traits.schema import Collection
@@ -41,7 +41,7 @@ def test_masks_change_measures_alone_and_only_when_asked_for(run, capsys):
 def test_masks_that_no_image_has_are_refused(run, capsys):
     collection = Collection.load(run / "images.parquet")
     unmasked = tuple(replace(record, mask_file=None) for record in collection.images)
-    replace(collection, images=unmasked).save(run / "images.parquet")
+    collected(replace(collection, images=unmasked), run)
     assert main(["annotate", str(run), "--use-masks"]) == 2
     assert "no image of the collection has a mask" in capsys.readouterr().err
 

@@ -17,6 +17,7 @@ from datasets import load_dataset
 from features.tiny_models import save_model
 from huggingface_hub import HfApi
 from PIL import Image
+from steps.small_runs import collected
 
 from sae_traits import SAE
 from sae_traits.cli import main
@@ -186,7 +187,7 @@ def annotated(finished, folder, rename, *options):
         one if one.split == "train" else replace(one, taxon=Taxon(genus="Fictus", species=rename(one.species)))
         for one in old.images
     ]
-    replace(old, images=tuple(records)).save(run / "images.parquet")
+    collected(replace(old, images=tuple(records)), run)
     assert run_command("annotate", run, "--describer-workers", "1", *options) == 0
     return run
 
