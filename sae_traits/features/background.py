@@ -22,13 +22,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from scipy import ndimage
 
-from sae_traits.errors import StoreError
+from sae_traits.errors import ImageError, StoreError
 from sae_traits.features.backbone import Backbone
 from sae_traits.features.store import FeatureShard
 from sae_traits.geometry import PatchGrid
 from sae_traits.images.decode import open_image
 from sae_traits.io import write_whole
-from sae_traits.logging import track
+from sae_traits.logging import track, warn
 from sae_traits.schema import BackboneInfo, Collection
 
 N_PHOTOGRAPHS = 192
@@ -102,8 +102,8 @@ def learn_background(collection: Collection, backbone: Backbone, *, seed: int = 
         backbone: the one that made the features.
         seed: which photographs, and how far each is shifted.
 
-    Raises:
-        CollectionError: an image cannot be read any more.
+    Returns:
+        The model; a photograph that cannot be read any more is named and passed over.
     """
     generator = np.random.default_rng(seed)
     training = generator.permutation(np.sort(collection.rows("train")))[:N_PHOTOGRAPHS]
@@ -112,7 +112,11 @@ def learn_background(collection: Collection, backbone: Backbone, *, seed: int = 
         return unknown
     features, is_edge, photograph = [], [], []
     for number, row in enumerate(track(training.tolist(), "background", len(training), "photograph")):
-        image = open_image(collection.path(collection.images[row]))
+        try:
+            image = open_image(path := collection.path(collection.images[row]))
+        except ImageError as error:
+            warn(f"background: {path} {error}; it is learnt from the other photographs")
+            continue
         shift = (int(generator.integers(2 * image.width)), int(generator.integers(2 * image.height)))
         grid = backbone.info.grid(image.size)
         of_patches = backbone.encode(backbone.prepare(shifted(image, shift))[None])[0].cpu().float().numpy()[grid.valid]
@@ -121,6 +125,8 @@ def learn_background(collection: Collection, backbone: Backbone, *, seed: int = 
         features.append(of_patches[learnt])
         is_edge.append(origin[learnt] >= EDGE)
         photograph.append(np.full(int(learnt.sum()), number))
+    if not features:
+        return unknown
     return _fitted(np.concatenate(features), np.concatenate(is_edge), np.concatenate(photograph)) or unknown
 
 

@@ -31,7 +31,7 @@ def find_background(context: Context, regions: LatentRegions) -> BackgroundOfSha
         What gives the probability of background; None where it is not looked for, or nothing can be learnt.
 
     Raises:
-        CollectionError: an image or a mask cannot be read.
+        CollectionError: a mask cannot be read.
         ConfigError: masks are to be used and no image has one.
     """
     path = context.folder.background

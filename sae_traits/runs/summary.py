@@ -109,6 +109,8 @@ class Summary:
             lines.append("          background was not told from organism; look at regions.png before you believe them")
         if counts["species_without_latents"]:
             lines.append(f"          no latent for {', '.join(counts['species_without_latents'])}")
+            if getattr(getattr(regions, "contrast", None), "significant_only", False):
+                lines.append("          (--no-significant-only gives what there is, marked as not significant)")
         return lines
 
     def _verdicts(self, results: Results) -> list[str]:

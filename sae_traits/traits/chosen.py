@@ -104,6 +104,8 @@ def choose_latents(
     thresholds: NDArray[np.float32],
     dropped: tuple[DroppedLatent, ...] = (),
     background: NDArray[np.float32] | None = None,
+    *,
+    significant_only: bool = True,
 ) -> ChosenLatents:
     """The significant rows of a contrast; all rows of a species in which nothing can be significant.
 
@@ -115,13 +117,18 @@ def choose_latents(
         thresholds: a latent fires above this activation `[n_latents]`.
         dropped: latents that describe no species.
         background: mean probability that each latent fires on background `[n_latents]`; None where it is not known.
+        significant_only: whether a species that could have had significant latents and has none gets none, or all.
     """
     useless = np.zeros(len(thresholds), dtype=bool)
     useless[[drop.latent for drop in dropped]] = True
 
     def choose(block: SpeciesContrasts) -> SpeciesContrasts:
         useful = ~useless[block.latent]
-        return block.where(useful & (block.significant | ~block.can_be_significant[block.row_species]))
+        significant = block.significant & useful
+        only_significant = np.bincount(block.row_species[significant], minlength=len(block.species)) > 0
+        if significant_only:
+            only_significant |= block.can_be_significant
+        return block.where(significant | (useful & ~only_significant[block.row_species]))
 
     return ChosenLatents(SpeciesContrasts.join(map(choose, contrasts)), thresholds, dropped, background)
 

@@ -105,7 +105,8 @@ def _chosen(
             rows = specimen_contrast(counts)
             everywhere = latents_everywhere(counts, contrast.max_species_share)
             dropped += tuple(drop for drop in everywhere if drop.latent not in {other.latent for other in dropped})
-    return choose_latents(rows, codes.thresholds, dropped, background)
+    significant_only = isinstance(contrast, SpecimenContrast) and contrast.significant_only
+    return choose_latents(rows, codes.thresholds, dropped, background, significant_only=significant_only)
 
 
 def thresholds_of(

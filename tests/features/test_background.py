@@ -126,3 +126,11 @@ def test_a_model_is_read_as_it_was_written_and_a_damaged_one_is_refused(tmp_path
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(StoreError, match="annotate"):
         Background.open(path)
+
+
+def test_a_photograph_that_is_gone_is_named_and_the_others_are_learnt_from(tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="sae_traits")
+    collection = collection_of("centred", tmp_path)
+    (tmp_path / "3.png").unlink()
+    assert learn_background(collection, MeanColours()).is_known
+    assert str(tmp_path / "3.png") in caplog.text

@@ -113,6 +113,7 @@ def test_an_image_that_was_away_is_described_when_it_is_back(drawn, tmp_path, ca
         "features: {backbone: texture, workers: 0}\n"
         "train: {architecture: {kind: topk, k: 4}, n_latents: 64, n_patches: 4000, batch_size: 512}\n"
         "describer: {workers: 1}\n"
+        'regions: {background: "off", contrast: {significant_only: false}}\n'
     )
     assert main(["extract", str(source), "--out", *arguments]) == 0
     assert main(["train", *arguments]) == 0

@@ -102,6 +102,9 @@ def test_where_labels_mean_nothing_no_latent_is_chosen():
     assert len(contrasts.latent) > 300  # by chance many fire more often in one species than in the others
     assert contrasts.can_be_significant.all()
     assert not choose_latents([contrasts], np.zeros(300, np.float32))
+    asked_for = choose_latents([contrasts], np.zeros(300, np.float32), significant_only=False)
+    assert sum(map(len, asked_for.values())) == len(contrasts.latent)
+    assert not any(choice.contrast.significant for latents in asked_for.values() for choice in latents.values())
 
 
 def test_what_fires_in_all_of_one_common_species_does_not_fire_everywhere():
