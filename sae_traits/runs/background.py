@@ -37,7 +37,7 @@ def find_background(context: Context, regions: LatentRegions) -> BackgroundOfSha
     path = context.folder.background
     path.unlink(missing_ok=True)
     if background_kind(regions) == "auto":
-        background = learn_background(context.collection, context.backbone)
+        background = learn_background(context.collection, context.backbone, context.features)
         background.save(path)
         if not background.is_known:
             warn(_why_unknown(background, len(context.collection.rows("train"))))

@@ -56,6 +56,23 @@ def collection_of(kind, folder, n_images=60):
     return Collection(folder, tuple(replace(record, image_id=str(i), file=f"{i}.png") for i in range(n_images)))
 
 
+class Computed:
+    """A source of the features of a collection."""
+
+    def __init__(self, collection):
+        self.collection = collection
+
+    def shards(self, rows):
+        for row in rows:
+            path = self.collection.path(self.collection.images[row])
+            if path.is_file():
+                yield replace(shard_of(Image.open(path)), images=np.array([row]))
+
+
+def learn(collection):
+    return learn_background(collection, MeanColours(), Computed(collection))
+
+
 def shard_of(image):
     features = MeanColours().encode(MeanColours().prepare(image)[None])[0]
     patches = np.arange(GRID * GRID, dtype=np.int32)
@@ -63,7 +80,7 @@ def shard_of(image):
 
 
 def test_what_lies_at_the_edges_of_photographs_is_background(tmp_path):
-    background = learn_background(collection_of("centred", tmp_path), MeanColours())
+    background = learn(collection_of("centred", tmp_path))
     assert background.is_known
     assert background.separation > 0.95
     image = Image.new("RGB", (120, 90), (90, 140, 70))
@@ -74,7 +91,7 @@ def test_what_lies_at_the_edges_of_photographs_is_background(tmp_path):
 
 @pytest.mark.parametrize("kind", ["close-up", "anywhere"])
 def test_where_edges_and_middles_show_the_same_nothing_is_known(kind, tmp_path):
-    background = learn_background(collection_of(kind, tmp_path), MeanColours())
+    background = learn(collection_of(kind, tmp_path))
     assert not background.is_known
     assert 0.35 < background.separation < 0.7
 
@@ -82,15 +99,15 @@ def test_where_edges_and_middles_show_the_same_nothing_is_known(kind, tmp_path):
 def test_a_few_photographs_teach_nothing(tmp_path, caplog):
     caplog.set_level(logging.INFO, logger="sae_traits")
     few = collection_of("centred", tmp_path, n_images=MIN_PHOTOGRAPHS - 1)
-    assert not learn_background(few, MeanColours()).is_known
+    assert not learn(few).is_known
     unknown = replace(few, images=tuple(replace(record, split="test") for record in few.images))
-    assert learn_background(unknown, MeanColours()).separation == 0.5
+    assert learn(unknown).separation == 0.5
 
 
 def test_the_same_seed_learns_the_same_and_labels_do_not_matter(tmp_path):
     collection = collection_of("centred", tmp_path)
     named = replace(collection, images=tuple(replace(r, taxon=Taxon(species="Aus bus")) for r in collection.images))
-    first, second = learn_background(collection, MeanColours()), learn_background(named, MeanColours())
+    first, second = learn(collection), learn(named)
     assert np.array_equal(first.weights, second.weights)
     assert (first.bias, first.separation) == (second.bias, second.separation)
 
@@ -132,5 +149,5 @@ def test_a_photograph_that_is_gone_is_named_and_the_others_are_learnt_from(tmp_p
     caplog.set_level(logging.INFO, logger="sae_traits")
     collection = collection_of("centred", tmp_path)
     (tmp_path / "3.png").unlink()
-    assert learn_background(collection, MeanColours()).is_known
+    assert learn(collection).is_known
     assert str(tmp_path / "3.png") in caplog.text
