@@ -218,7 +218,8 @@ def _rows(files: Sequence[Path], name: str, saes: set[str]) -> Iterator[ChosenLa
         try:
             with pq.ParquetFile(file) as parquet:
                 columns = [column for column in COLUMNS if column in parquet.schema_arrow.names]
-                if lacking := sorted(set(COLUMNS) - set(columns) - {"background"}):  # which is newer than some datasets
+                # The column `background` is newer than some datasets.
+                if lacking := [column for column in COLUMNS if column not in (*columns, "background")]:
                     raise StoreError(f"the config `{CONFIG}` of {name} lacks {', '.join(lacking)}")
                 for batch in parquet.iter_batches(batch_size=_ROWS_AT_A_TIME, columns=columns):
                     for row in batch.to_pylist():

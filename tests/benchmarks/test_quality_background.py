@@ -16,6 +16,7 @@ from quality_background import HEADER, rows_of
 from sae_traits.testbench.drawn import draw_collection
 
 
+@pytest.mark.slow
 def test_a_collection_gives_a_row_without_and_one_with_what_is_learnt(tmp_path: Path):
     folder = tmp_path / "drawn"
     draw_collection(folder, images_per_species=3, workers=1)

@@ -6,6 +6,8 @@ import pytest
 from damage.matrix import COMMANDS, FAULTS, PLAIN, Bench, cells, harmed, table
 from damage.tiny_run import files_of
 
+pytestmark = pytest.mark.slow
+
 OFTEN = [
     ("sae/model.safetensors", "flipped", "run", "healed"),
     ("traits/traits.parquet", "cut", "annotate", "healed"),
@@ -24,14 +26,12 @@ def test_a_damaged_file_is_healed_refused_or_named(made: Bench, file: str, harm:
     assert cell.outcome == outcome, cell
 
 
-@pytest.mark.slow
 def test_no_damage_is_silent_and_none_ends_in_a_traceback(made: Bench):
     found = list(cells(made, files_of(made.finished)))
     assert len(found) > 40 * len(COMMANDS) * len(PLAIN)
     assert not [cell for cell in found if cell.outcome in FAULTS], table(found)
 
 
-@pytest.mark.slow
 def test_what_a_disk_changes_and_leaves_its_time_is_not_published(made: Bench):
     found = list(cells(made, files_of(made.finished), ["publish"], ["rotten"]))
     assert not [cell for cell in found if cell.outcome in FAULTS], table(found)

@@ -11,6 +11,8 @@ import pytest
 from damage.matrix import Bench
 from describer_server.running import RunningServer
 
+pytestmark = pytest.mark.slow
+
 KEY = "sk-key-of-the-museum-4711"
 DEFAULT_LIMIT = 30
 """Of --max-consecutive-unusable."""

@@ -38,10 +38,10 @@ def draw_small_collection(folder: Path) -> Path:
         writer.writerows(kept)
     for row in rows[len(kept) :]:
         (folder / row["file"]).unlink()
-    for kind in ("images", "masks", "parts"):
-        for species in (folder / kind).iterdir():
-            if not any(species.iterdir()) or kind == "parts":
-                shutil.rmtree(species)
+    for species in (folder / "images").iterdir():
+        if not any(species.iterdir()):
+            for kind in ("images", "masks", "parts"):
+                shutil.rmtree(folder / kind / species.name)
     return folder
 
 

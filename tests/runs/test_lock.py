@@ -106,6 +106,8 @@ def test_a_folder_that_is_read_only_needs_no_lock(run):
 def test_an_interrupted_command_says_so_in_one_line_and_frees_the_run(tmp_path, number):
     from PIL import Image
 
+    if signal.getsignal(number) == signal.SIG_IGN:
+        pytest.skip("the shell that started the tests has its children ignore this signal")
     folder = tmp_path / "images" / "Aus_bus"
     folder.mkdir(parents=True)
     for n in range(400):

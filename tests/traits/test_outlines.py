@@ -194,6 +194,7 @@ class NoCodes:
     """Codes of no image."""
 
     thresholds = np.ones(3, dtype=np.float32)
+    latent_background = None
     n_latents = 3
 
     def firing_counts(self):
