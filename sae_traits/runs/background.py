@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sae_traits.config.regions import LatentRegions, RegionsOfLatents, ReleasedLatents
-from sae_traits.errors import ConfigError
+from sae_traits.errors import BackboneError, ConfigError
 from sae_traits.features.background import MIN_PHOTOGRAPHS, Background, learn_background
 from sae_traits.features.store import FeatureShard
 from sae_traits.images.decode import open_mask
@@ -31,13 +31,18 @@ def find_background(context: Context, regions: LatentRegions) -> BackgroundOfSha
         What gives the probability of background; None where it is not looked for, or nothing can be learnt.
 
     Raises:
+        BackboneError: the backbone cannot be had any more.
         CollectionError: a mask cannot be read.
         ConfigError: masks are to be used and no image has one.
     """
     path = context.folder.background
     path.unlink(missing_ok=True)
     if background_kind(regions) == "auto":
-        background = learn_background(context.collection, context.backbone, context.features)
+        try:
+            backbone = context.backbone
+        except BackboneError as error:
+            raise BackboneError(f"{error}; to go on without it, leave out what it learns: --background off") from error
+        background = learn_background(context.collection, backbone, context.features)
         background.save(path)
         if not background.is_known:
             warn(_why_unknown(background, len(context.collection.rows("train"))))

@@ -1,11 +1,13 @@
 """Background in a run: learnt or read off masks by `encode`, and said by traits, latents and the dataset."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from datasets import load_dataset
+from features.tiny_models import save_model
 
 from sae_traits.cli import main
 from sae_traits.images.decode import open_mask
@@ -80,3 +82,16 @@ def test_masks_that_no_image_has_are_refused_in_a_line(drawn, tmp_path: Path, ca
         place.write_bytes(path.read_bytes())
     assert main(["run", str(folder), "--out", str(tmp_path / "run"), "--background", "masks", *SMALL]) == 2
     assert "no image of the collection has a mask" in capsys.readouterr().err
+
+
+def test_features_whose_backbone_is_gone_say_how_to_go_on(drawn, tmp_path: Path, capsys):
+    backbone = save_model("dinov2", tmp_path / "backbone")
+    folder = tmp_path / "run"
+    command = ["extract", str(drawn), "--out", str(folder), "--backbone", str(backbone), "--layer", "1"]
+    assert main([*command, "--workers", "0"]) == 0
+    assert main(["train", str(folder), *SMALL[2:10]]) == 0
+    shutil.rmtree(backbone)
+    capsys.readouterr()
+    assert main(["annotate", str(folder), "--traits-per-image", "2"]) == 1
+    assert "--background off" in capsys.readouterr().err
+    assert main(["annotate", str(folder), "--traits-per-image", "2", "--background", "off"]) == 0
