@@ -116,8 +116,9 @@ def learn_background(collection: Collection, backbone: Backbone, source: Feature
         return unknown
     mirrored = []
     for row in track(training.tolist(), "background", len(training), "photograph"):
+        path = collection.path(collection.images[row])
         try:
-            image = open_image(path := collection.path(collection.images[row]))
+            image = open_image(path)
         except ImageError as error:
             warn(f"background: {path} {error}; it is learnt from the other photographs")
             continue
