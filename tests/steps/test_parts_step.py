@@ -69,6 +69,7 @@ def test_keypoints_are_matched_and_what_is_not_is_told(run, part_files, capsys):
     assert json.loads((run / "evaluation" / "parts.json").read_text())["evidence"]["problems"]
 
 
+@pytest.mark.slow
 def test_codes_of_a_baseline_are_made_once(run, capsys):
     made = "codes of the baseline pca"
     assert parts(run, "--baselines", "pca") == 0
@@ -95,6 +96,7 @@ def test_a_baseline_whose_weights_are_not_those_that_were_fitted_is_fitted_again
     assert SAE.from_pretrained(folder).weights_hash() == hash_of_weights
 
 
+@pytest.mark.slow
 def test_codes_and_evidence_that_are_not_as_they_were_written_are_not_used(run, part_files, capsys):
     assert parts(run, "--part-masks", part_files / "masks", "--baselines") == 0
     assert main(["evaluate", str(run)]) == 0
@@ -128,6 +130,7 @@ def test_files_that_are_not_there_or_fit_nothing_are_one_line(run, tmp_path, cap
         assert error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_evidence_of_former_regions_is_not_shown_beside_new_ones(run, part_files):
     assert parts(run, "--part-masks", part_files / "masks", "--baselines", "random") == 0
     assert main(["annotate", str(run), "--traits-per-image", "1"]) == 0
