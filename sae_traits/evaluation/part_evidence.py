@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from sae_traits.errors import StoreError, one_line
-from sae_traits.evaluation.part_regions import FiringTable, Foreground, Method, RegionTable, gather
+from sae_traits.evaluation.part_regions import FiringTable, Method, RegionTable, gather
 from sae_traits.evaluation.part_truth import PartTruth
 from sae_traits.evaluation.parts import (
     MIN_REGIONS,
@@ -229,7 +229,6 @@ def measure_parts(
     truth: PartTruth,
     plan_with: Callable[[Collection], Plan],
     *,
-    foreground: Foreground | None = None,
     seed: int = 0,
 ) -> PartEvidence:
     """Measure the regions of some methods on the same images, and what becomes of the first with shuffled labels.
@@ -240,7 +239,6 @@ def measure_parts(
         info: the backbone of all of them.
         truth: where the organisms and their parts are; what is not known is not measured.
         plan_with: the regions of the first method for a collection with other labels.
-        foreground: see `gather`.
         seed: of permutations and resamples.
 
     Raises:
@@ -248,7 +246,7 @@ def measure_parts(
     """
     names = sorted({name for record in collection.images if (name := record.taxon.species) is not None})
     species = {name: number for number, name in enumerate(names)}
-    tables = gather(methods, collection, info, truth, species, foreground)
+    tables = gather(methods, collection, info, truth, species)
     n_parts = len(truth.parts)
     n_latents = {name: method.codes.n_latents for name, method in methods.items()}
     first, *others = tables

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -15,12 +15,9 @@ from sae_traits.evaluation.placement import mean_over_placements
 from sae_traits.geometry import PatchGrid
 from sae_traits.logging import track
 from sae_traits.schema import BackboneInfo, Candidate, Collection
+from sae_traits.traits.chosen import MAX_BACKGROUND
 from sae_traits.traits.encode import Codes, ImageCodes
 from sae_traits.traits.plan import Plan
-
-Foreground = Callable[[int], NDArray[np.float64] | None]
-"""Row of an image -> probability of each of its patches to show the organism `[n_patches]`; None where not known."""
-FOREGROUND_FROM = 0.5
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ class RegionTable:
     place: NDArray[np.float64]
     """Relative to the animal's box `[n, 2]`."""
     estimated_place: NDArray[np.float64]
-    """Relative to the box of the estimated foreground, or to the image where there is none `[n, 2]`."""
+    """Relative to the box around what is probably no background, or to the image where nothing is known `[n, 2]`."""
 
     def per_image(self, n_images: int) -> NDArray[np.int64]:
         """How many regions each image has `[n_images]`."""
@@ -82,17 +79,16 @@ def gather(
     info: BackboneInfo,
     truth: PartTruth,
     species: Mapping[str, int],
-    foreground: Foreground | None = None,
 ) -> dict[str, tuple[RegionTable, FiringTable]]:
     """Place the regions of all methods on what is known of their images.
 
     Args:
-        methods: by name, all of the same images and backbone.
+        methods: by name, all of the same images and backbone; what the codes of the first know of backgrounds is the
+            estimate of where an organism is, for all of them.
         collection: with labels; images without a species are left out.
         info: the backbone.
         truth: what is known of the images.
         species: number of each species.
-        foreground: an estimate of where the organism is; None takes the whole image.
 
     Raises:
         CollectionError: a mask cannot be read.
@@ -107,7 +103,8 @@ def gather(
         number, held_out = species[record.taxon.species], record.split != "train"
         grid = info.grid((record.width, record.height))
         of_image = truth.of(row, grid)
-        image = _Image(row, number, held_out, grid, of_image, _estimated_box(row, grid, foreground))
+        background = None if found[0][0] is None else found[0][0].background
+        image = _Image(row, number, held_out, grid, of_image, _estimated_box(grid, background))
         for (fired, candidates), rows in zip(found, regions, strict=True):
             peaks = {} if fired is None else _peaks(fired)
             rows += [image.region(rank, candidate, peaks) for rank, candidate in enumerate(candidates)]
@@ -177,16 +174,13 @@ def _peaks(fired: ImageCodes) -> dict[int, int]:
     return {latent: int(patches[values.argmax()]) for latent, patches, values in fired.groups()}
 
 
-def _estimated_box(
-    row: int, grid: PatchGrid, foreground: Foreground | None
-) -> tuple[float, float, float, float] | None:
-    """The box around the patches that probably show the organism, or around the image where nobody estimates."""
-    if foreground is None:
+def _estimated_box(grid: PatchGrid, background: NDArray[np.float32] | None) -> tuple[float, float, float, float] | None:
+    """The box around the patches that are probably not background, or around the image where nothing is known."""
+    if background is None:
         return (0.0, 0.0, float(grid.source[0]), float(grid.source[1]))
-    probability = foreground(row)
-    if probability is None or not (probability >= FOREGROUND_FROM).any():
+    corners = grid.corners[background <= MAX_BACKGROUND]  # which no patch is whose probability is not known
+    if not len(corners):
         return None
-    corners = grid.corners[probability >= FOREGROUND_FROM]
     first, last = corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0)
     return float(first[0]), float(first[1]), float(last[0] - first[0]), float(last[1] - first[1])
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -34,16 +35,18 @@ from sae_traits.logging import track, warn
 from sae_traits.schema import BackboneInfo, Collection
 
 N_PHOTOGRAPHS = 192
-"""Photographs that are learnt from, of the train split; more changed nothing on the butterflies."""
-MIN_PHOTOGRAPHS = 24
-"""With fewer, what one photograph shows at its edges would decide."""
+"""Photographs that are learnt from, of the train split; more were not tried."""
+LONGEST_SIDE = 1024
+"""Larger photographs are shrunk before they are shifted: the model sees less than this of them."""
+MIN_INDIVIDUALS = 24
+"""With fewer, what the photographs of one show at their edges would decide."""
 EDGE, MIDDLE = 0.85, 0.3
 """How far from the centre (0) towards the edge (1) of its photograph a patch must lie at least, or at most."""
 SEEN_WITHIN = 0.7
 """How far from the centre of the model's input a patch may be seen."""
 MIN_SEPARATION = 0.8
 """Below this separation nothing is taken for background. Photographs of butterflies gave 0.98, monkeys 0.94, bears and
-capybaras 0.91; the butterflies again, cut so that they lie in corners, 0.82, and cut to the inside of a wing 0.77."""
+capybaras 0.91; the butterflies again, cut so that they lie in corners, 0.82, and cut to the inside of a wing 0.78."""
 INVERSE_PENALTY = 0.002
 """scikit-learn's C of the classifier, on standardised features."""
 SMOOTHING = 14
@@ -59,8 +62,8 @@ class Background:
     """Log odds per unit of each feature `[d_model]`."""
     bias: float
     separation: float
-    """Area under the ROC curve of edges against middles in photographs that were not learnt from, shifted and as they
-    are, whichever is smaller; 0.5 is chance, and also what it is where there were too few photographs."""
+    """Area under the ROC curve of edges against middles in individuals that were not learnt from, of plain photographs
+    or of shifted ones, whichever is smaller; 0.5 is chance, and what stands where there were too few."""
 
     @property
     def is_known(self) -> bool:
@@ -71,7 +74,7 @@ class Background:
         """Probability that each patch of some images shows background, smoothed within its image `[n_patches]`."""
         odds = shard.features.float().numpy() @ self.weights + np.float32(self.bias)
         probabilities = np.empty(len(odds), np.float32)
-        for start, end in zip(shard.offsets, shard.offsets[1:], strict=False):
+        for start, end in pairwise(shard.offsets):
             smooth = _smoothed(odds[start:end], shard.patches[start:end], info)
             probabilities[start:end] = 1 / (1 + np.exp(-smooth))
         return probabilities
@@ -112,7 +115,8 @@ def learn_background(collection: Collection, backbone: Backbone, source: Feature
     generator = np.random.default_rng(seed)
     training = generator.permutation(np.sort(collection.rows("train")))[:N_PHOTOGRAPHS]
     unknown = Background(np.zeros(backbone.info.d_model, np.float32), 0.0, 0.5)
-    if len(training) < MIN_PHOTOGRAPHS:
+    individuals = np.unique([record.individual_id for record in collection.images], return_inverse=True)[1]
+    if len(np.unique(individuals[training])) < MIN_INDIVIDUALS:
         return unknown
     mirrored = []
     for row in track(training.tolist(), "background", len(training), "photograph"):
@@ -122,19 +126,20 @@ def learn_background(collection: Collection, backbone: Backbone, source: Feature
         except ImageError as error:
             warn(f"background: {path} {error}; it is learnt from the other photographs")
             continue
+        image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
         shift = (int(generator.integers(2 * image.width)), int(generator.integers(2 * image.height)))
         grid = backbone.info.grid(image.size)
         features = backbone.encode(backbone.prepare(shifted(image, shift))[None])[0].cpu().float().numpy()[grid.valid]
         origin = _distance_to_centre(_origins(grid, shift), grid.source)[grid.valid]
         seen_inside = _seen_at(grid)[grid.valid] <= SEEN_WITHIN
-        mirrored.append(_Patches.of(features[seen_inside], origin[seen_inside], row))
+        mirrored.append(_Patches.of(features[seen_inside], origin[seen_inside], individuals[row]))
     plain = []
     for shard in source.shards(np.sort(training)):
         for number, row in enumerate(shard.images.tolist()):
             features, patches = shard.of(number)
             grid = backbone.info.grid((collection.images[row].width, collection.images[row].height))
             origin = _distance_to_centre(_origins(grid, (0, 0)), grid.source)[patches]
-            plain.append(_Patches.of(features.float().numpy(), origin, row))
+            plain.append(_Patches.of(features.float().numpy(), origin, individuals[row]))
     return _fitted(_Patches.join(mirrored), _Patches.join(plain)) or unknown
 
 
@@ -145,13 +150,14 @@ class _Patches:
     features: NDArray[np.float32]
     """`[n, d_model]`."""
     is_edge: NDArray[np.bool_]
-    photograph: NDArray[np.intp]
+    individual: NDArray[np.intp]
+    """In the photograph, by number; those of one are learnt from or scored together."""
 
     @classmethod
-    def of(cls, features: NDArray[np.float32], distance: NDArray[np.float64], photograph: int) -> _Patches:
+    def of(cls, features: NDArray[np.float32], distance: NDArray[np.float64], individual: int) -> _Patches:
         """Those of a photograph, given how far each patch is from its centre; the patches between are left out."""
         chosen = (distance >= EDGE) | (distance <= MIDDLE)
-        return cls(features[chosen], distance[chosen] >= EDGE, np.full(int(chosen.sum()), photograph))
+        return cls(features[chosen], distance[chosen] >= EDGE, np.full(int(chosen.sum()), individual))
 
     @classmethod
     def join(cls, parts: Sequence[_Patches]) -> _Patches:
@@ -159,13 +165,13 @@ class _Patches:
         return cls(
             np.concatenate([part.features for part in parts] or [np.empty((0, 1), np.float32)]),
             np.concatenate([part.is_edge for part in parts] or [np.empty(0, np.bool_)]),
-            np.concatenate([part.photograph for part in parts] or [np.empty(0, np.intp)]),
+            np.concatenate([part.individual for part in parts] or [np.empty(0, np.intp)]),
         )
 
-    def only(self, photographs: NDArray[np.intp]) -> _Patches:
-        """Those of some photographs."""
-        chosen = np.isin(self.photograph, photographs)
-        return _Patches(self.features[chosen], self.is_edge[chosen], self.photograph[chosen])
+    def only(self, individuals: NDArray[np.intp]) -> _Patches:
+        """Those of some individuals."""
+        chosen = np.isin(self.individual, individuals)
+        return _Patches(self.features[chosen], self.is_edge[chosen], self.individual[chosen])
 
 
 def shifted(image: Image.Image, shift: tuple[int, int]) -> Image.Image:
@@ -204,14 +210,14 @@ def _seen_at(grid: PatchGrid) -> NDArray[np.float64]:
 
 
 def _fitted(mirrored: _Patches, plain: _Patches) -> Background | None:
-    """The classifier, and how well it does on photographs that it did not see; None where there is too little."""
+    """The classifier, and how well it does on individuals that it did not see; None where there are too few."""
     from sklearn.metrics import roc_auc_score
 
-    photographs = np.unique(mirrored.photograph)
-    if len(photographs) < MIN_PHOTOGRAPHS or len(np.unique(mirrored.is_edge)) < 2:
+    individuals = np.unique(mirrored.individual)
+    if len(individuals) < MIN_INDIVIDUALS or len(np.unique(mirrored.is_edge)) < 2:
         return None
-    folds = [photographs[fold::N_FOLDS] for fold in range(N_FOLDS)]
-    models = [_linear(mirrored.only(np.setdiff1d(photographs, held_out))) for held_out in folds]
+    folds = [individuals[fold::N_FOLDS] for fold in range(N_FOLDS)]
+    models = [_linear(mirrored.only(np.setdiff1d(individuals, held_out))) for held_out in folds]
     separations = []
     for patches in (mirrored, plain):
         scored = [patches.only(held_out) for held_out in folds]

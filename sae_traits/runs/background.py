@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from sae_traits.config.regions import LatentRegions, RegionsOfLatents, ReleasedLatents
 from sae_traits.errors import BackboneError, ConfigError
-from sae_traits.features.background import MIN_PHOTOGRAPHS, Background, learn_background
+from sae_traits.features.background import MIN_INDIVIDUALS, Background, learn_background
 from sae_traits.features.store import FeatureShard
 from sae_traits.images.decode import open_mask
+from sae_traits.io import hash_of_file
 from sae_traits.logging import say, warn
 from sae_traits.runs.context import Context
 from sae_traits.schema import BackboneInfo, Collection
@@ -45,7 +46,7 @@ def find_background(context: Context, regions: LatentRegions) -> BackgroundOfSha
         background = learn_background(context.collection, backbone, context.features)
         background.save(path)
         if not background.is_known:
-            warn(_why_unknown(background, len(context.collection.rows("train"))))
+            warn(_why_unknown(background, context.collection))
         else:
             say(f"background: edges and middles of photographs told apart with an AUC of {background.separation:.2f}")
     return background_of(context, regions)
@@ -74,9 +75,21 @@ def background_of(context: Context, regions: LatentRegions) -> BackgroundOfShard
             return None
 
 
-def _why_unknown(background: Background, n_training: int) -> str:
-    if n_training < MIN_PHOTOGRAPHS:
-        why = f"{n_training} training photographs are too few (at least {MIN_PHOTOGRAPHS}) to learn what it is"
+def background_digest(context: Context, regions: LatentRegions) -> str:
+    """Hash of what decides the probability of background: what was learnt, or the masks."""
+    match background_kind(regions):
+        case "auto":
+            return hash_of_file(context.folder.background)
+        case "masks":
+            return context.collection.digest("mask_file")
+        case _:
+            return ""
+
+
+def _why_unknown(background: Background, collection: Collection) -> str:
+    n_individuals = len({record.individual_id for record in collection.images if record.split == "train"})
+    if n_individuals < MIN_INDIVIDUALS:
+        why = f"{n_individuals} individuals to train on are too few (at least {MIN_INDIVIDUALS}) to learn what it is"
     else:
         why = (
             f"photographs look alike at their edges and in their middles (AUC {background.separation:.2f}), so the "

@@ -63,7 +63,8 @@ def _inputs(context: Context, regions: RegionsOfLatents) -> Counts:
         assert context.released_latents is not None
         firing["latents"] = context.released_latents.digest
     individuals = context.collection.digest("individual_id", "split")
-    background = [kind := background_kind(regions), context.collection.digest("mask_file") if kind == "masks" else None]
+    kind = background_kind(regions)
+    background = [kind, context.collection.digest("mask_file") if kind == "masks" else None]
     return {"regions": regions.kind, "firing": firing, "individuals": individuals, "background": background}
 
 

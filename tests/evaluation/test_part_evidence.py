@@ -18,7 +18,7 @@ from sae_traits.evaluation.part_evidence import (
     write_part_evidence,
 )
 from sae_traits.evaluation.part_files import Keypoint, PartFiles
-from sae_traits.evaluation.part_regions import Method
+from sae_traits.evaluation.part_regions import Method, gather
 from sae_traits.evaluation.part_truth import PartTruth
 from sae_traits.evaluation.results import run_tasks
 from sae_traits.evaluation.tasks.parts import Parts
@@ -208,3 +208,27 @@ def test_the_report_has_the_tables(methods, collection, truth):
     assert "| held-out part, all latents | 0.500 [0.500, 0.500] |" in text
     assert "| as they are | 0 | 48 |" in text
     assert "| Parus aus | 1.000 | 1.000 |" in text
+
+
+class WithBackground:
+    """Codes that know the left half of every image to be background, and nothing of the last row of patches."""
+
+    def __init__(self, codes):
+        self.codes, self.n_latents = codes, codes.n_latents
+
+    def images(self):
+        background = np.tile([0.9, 0.6, 0.1, 0.5], 4).astype(np.float32)
+        background[12:] = np.nan
+        return (replace(found, background=background) for found in self.codes.images())
+
+
+def test_without_truth_a_place_is_relative_to_what_is_no_background(tmp_path, collection, truth):
+    plain = method(tmp_path / "plain", collection, lambda _: {0: HEAD})
+    known = Method(plain.plan, WithBackground(plain.codes))  # pyright: ignore[reportArgumentType]
+    species = {"Parus aus": 0, "Parus bus": 1}
+    (regions, _), (others, _) = gather({"sae": known, "random": plain}, collection, INFO, truth, species).values()
+    assert regions.estimated_place[0] == pytest.approx(others.estimated_place[0])  # of all methods as of the first
+    centre_x, centre_y = (24 - 32) / 32, 24 / 48  # of the patch, in the box from (32, 0), 32 wide and 48 high
+    assert regions.estimated_place[0] == pytest.approx([centre_x, centre_y])
+    (unknown, _) = gather({"sae": plain}, collection, INFO, truth, species)["sae"]
+    assert unknown.estimated_place[0] == pytest.approx([24 / 64, 24 / 64])

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from sae_traits.errors import StoreError
-from sae_traits.features.background import MIN_PHOTOGRAPHS, Background, learn_background, shifted
+from sae_traits.features.background import MIN_INDIVIDUALS, Background, learn_background, shifted
 from sae_traits.features.store import FeatureShard
 from sae_traits.geometry import Framing
 from sae_traits.schema import BackboneInfo, Collection, ImageRecord, Taxon
@@ -53,7 +53,9 @@ def collection_of(kind, folder, n_images=60):
     for number in range(n_images):
         photograph(kind, generator).save(folder / f"{number}.png")
     record = ImageRecord(image_id="", file="", taxon=Taxon(), split="train", width=120, height=90, sha256="")
-    return Collection(folder, tuple(replace(record, image_id=str(i), file=f"{i}.png") for i in range(n_images)))
+    return Collection(
+        folder, tuple(replace(record, image_id=str(i), individual_id=str(i), file=f"{i}.png") for i in range(n_images))
+    )
 
 
 class Computed:
@@ -98,10 +100,28 @@ def test_where_edges_and_middles_show_the_same_nothing_is_known(kind, tmp_path):
 
 def test_a_few_photographs_teach_nothing(tmp_path, caplog):
     caplog.set_level(logging.INFO, logger="sae_traits")
-    few = collection_of("centred", tmp_path, n_images=MIN_PHOTOGRAPHS - 1)
+    few = collection_of("centred", tmp_path, n_images=MIN_INDIVIDUALS - 1)
     assert not learn(few).is_known
     unknown = replace(few, images=tuple(replace(record, split="test") for record in few.images))
     assert learn(unknown).separation == 0.5
+
+
+def test_many_photographs_of_few_individuals_teach_nothing_either(tmp_path):
+    collection = collection_of("centred", tmp_path)
+    images = [
+        replace(record, individual_id=f"i{n % (MIN_INDIVIDUALS - 1)}") for n, record in enumerate(collection.images)
+    ]
+    assert not learn(replace(collection, images=tuple(images))).is_known
+
+
+def test_a_large_photograph_is_shrunk_and_teaches_the_same(tmp_path):
+    collection = collection_of("centred", tmp_path, n_images=30)
+    plain = learn(collection)
+    for record in collection.images:
+        with Image.open(tmp_path / record.file) as image:
+            image.resize((2400, 1800), Image.Resampling.NEAREST).save(tmp_path / record.file, compress_level=1)
+    large = learn(replace(collection, images=tuple(replace(r, width=2400, height=1800) for r in collection.images)))
+    assert large.separation == pytest.approx(plain.separation, abs=0.05)
 
 
 def test_the_same_seed_learns_the_same_and_labels_do_not_matter(tmp_path):

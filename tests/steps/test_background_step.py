@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from datasets import load_dataset
 from features.tiny_models import save_model
+from steps.small_runs import SMALL
 
 from sae_traits.cli import main
 from sae_traits.images.decode import open_mask
@@ -16,11 +17,6 @@ from sae_traits.testbench.drawn import draw_collection
 from sae_traits.traits.chosen import MAX_BACKGROUND
 from sae_traits.traits.encode import Codes
 from sae_traits.traits.table import read_latents, read_traits
-
-SMALL = [
-    "--backbone", "texture", "--n-latents", "128", "--k", "8", "--n-patches", "20000", "--batch-size", "512",
-    "--workers", "0", "--describer-workers", "1", "--longest-side", "64", "--traits-per-image", "2",
-]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

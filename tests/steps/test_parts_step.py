@@ -84,6 +84,15 @@ def test_codes_of_a_baseline_are_made_once(run, capsys):
         assert made in capsys.readouterr().err
 
 
+@pytest.mark.slow
+def test_codes_of_a_baseline_follow_what_was_learnt_of_backgrounds(run, capsys):
+    assert parts(run, "--baselines", "pca") == 0
+    capsys.readouterr()
+    assert main(["annotate", str(run), "--background", "off"]) == 0
+    assert parts(run, "--baselines", "pca") == 0
+    assert "codes of the baseline pca" in capsys.readouterr().err
+
+
 def test_a_baseline_whose_weights_are_not_those_that_were_fitted_is_fitted_again(run):
     assert parts(run, "--baselines", "pca") == 0
     folder = run / "baselines" / "pca"
