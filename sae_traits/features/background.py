@@ -132,14 +132,14 @@ def learn_background(collection: Collection, backbone: Backbone, source: Feature
         features = backbone.encode(backbone.prepare(shifted(image, shift))[None])[0].cpu().float().numpy()[grid.valid]
         origin = _distance_to_centre(_origins(grid, shift), grid.source)[grid.valid]
         seen_inside = _seen_at(grid)[grid.valid] <= SEEN_WITHIN
-        mirrored.append(_Patches.of(features[seen_inside], origin[seen_inside], individuals[row]))
+        mirrored.append(_Patches.of(features[seen_inside], origin[seen_inside], int(individuals[row])))
     plain = []
     for shard in source.shards(np.sort(training)):
         for number, row in enumerate(shard.images.tolist()):
             features, patches = shard.of(number)
             grid = backbone.info.grid((collection.images[row].width, collection.images[row].height))
             origin = _distance_to_centre(_origins(grid, (0, 0)), grid.source)[patches]
-            plain.append(_Patches.of(features.float().numpy(), origin, individuals[row]))
+            plain.append(_Patches.of(features.float().numpy(), origin, int(individuals[row])))
     return _fitted(_Patches.join(mirrored), _Patches.join(plain)) or unknown
 
 
