@@ -154,6 +154,7 @@ class Window:
 
 
 def window_of(grid: PatchGrid, patches: tuple[int, ...]) -> Window:
+    """The window over some patches and those up to REACH around them, POINTS_PER_PATCH points per patch and side."""
     row, column = np.divmod(np.array(patches), grid.columns)
     first = max(0, row.min() - REACH) * grid.columns + max(0, column.min() - REACH)
     last = min(grid.rows - 1, row.max() + REACH) * grid.columns + min(grid.columns - 1, column.max() + REACH)
