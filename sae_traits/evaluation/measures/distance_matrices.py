@@ -82,17 +82,17 @@ def jackknife_correlation(first: FloatArray, second: FloatArray, *, method: Meth
     from scipy.stats import t
 
     n = len(first)
-    r, *without = (
-        _correlation(
-            _ranked(one, method), np.arange(len(kept)), _ranked(other, method), None, np.triu_indices(len(kept), 1)
-        )
-        for kept in (np.arange(n), *(np.delete(np.arange(n), left_out) for left_out in range(n)))
-        for one, other in [(first[np.ix_(kept, kept)], second[np.ix_(kept, kept)])]
-    )
-    pseudo = n * np.arctanh(r) - (n - 1) * np.arctanh(np.array(without))
-    half = float(t.ppf((1 + level) / 2, n - 1)) * float(pseudo.std(ddof=1)) / np.sqrt(n)
-    low, high = np.tanh([np.arctanh(r) - half, np.arctanh(r) + half])
-    return Interval(r, float(low), float(high), n)
+    first, second = _ranked(first, method), _ranked(second, method)
+
+    def correlation(kept: NDArray[np.intp]) -> float:
+        left = np.ix_(kept, kept)
+        return _correlation(first[left], np.arange(len(kept)), second[left], None, np.triu_indices(len(kept), 1))
+
+    r = correlation(np.arange(n))
+    without = np.array([correlation(np.delete(np.arange(n), left_out)) for left_out in range(n)])
+    error = np.sqrt((n - 1) * without.var())
+    half = float(t.ppf((1 + level) / 2, n - 1)) * float(error)
+    return Interval(r, max(-1.0, r - half), min(1.0, r + half), n)
 
 
 def permute_within(member: NDArray[np.integer], generator: np.random.Generator) -> NDArray[np.int64]:
@@ -126,7 +126,7 @@ def _correlation(
     vectors = [first[order[upper[0]], order[upper[1]]], second[upper]]
     if third is not None:
         vectors.append(third[upper])
-    r = np.corrcoef(vectors)
+    r = np.asarray(np.corrcoef(np.stack(vectors)))
     if third is None:
         return float(r[0, 1])
     return float((r[0, 1] - r[0, 2] * r[1, 2]) / np.sqrt((1 - r[0, 2] ** 2) * (1 - r[1, 2] ** 2)))

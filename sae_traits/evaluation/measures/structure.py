@@ -75,7 +75,7 @@ class VariantFigures:
 
 
 def between_species_span(embeddings: NDArray[np.floating], species: ArrayLike) -> FloatArray:
-    """Find an orthonormal basis `[d, rank]` of the centred means of the species; its rank is at most their number less 1.
+    """Find an orthonormal basis `[d, rank]` of the centred means of the species; rank < number of species.
 
     Args:
         embeddings: `[n, d]`.
@@ -98,7 +98,8 @@ def within_variance_in_span(embeddings: NDArray[np.floating], species: ArrayLike
     embeddings, member = np.asarray(embeddings, dtype=np.float64), _numbers(species)
     deviations = embeddings - _means(embeddings, member)[member]
     in_span = ((deviations @ between_species_span(embeddings, member)) ** 2).sum(axis=1)
-    return np.bincount(member, in_span), np.bincount(member, (deviations**2).sum(axis=1))
+    in_span, total = (np.bincount(member, weights=squares) for squares in (in_span, (deviations**2).sum(axis=1)))
+    return in_span.astype(np.float64), total.astype(np.float64)
 
 
 def variant_figures(embeddings: NDArray[np.floating], species: ArrayLike, variants: ArrayLike) -> VariantFigures:
@@ -202,8 +203,8 @@ def structure_of_traits(
         seed: of the permutations.
 
     Returns:
-        `trait_correlation`, species permuted, and `trait_correlation_given_genera`, the same value with species permuted
-        within genera: relatives are alike in both, and only the second null knows it.
+        `trait_correlation`, species permuted, and `trait_correlation_given_genera`, the same value with species
+        permuted within genera: relatives are alike in both, and only the second null knows it.
     """
     by_embedding = species_distances(embeddings, species)
     interval = jackknife_correlation(by_embedding, trait_distances, method="spearman")
