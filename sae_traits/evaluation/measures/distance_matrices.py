@@ -60,8 +60,6 @@ def mantel(
     third = None if given is None else _ranked(given, method)
     n = len(first)
     upper = np.triu_indices(n, 1)
-    if n < 3 or any(np.ptp(matrix[upper]) == 0 for matrix in (first, second, third) if matrix is not None):
-        raise CollectionError(f"distances of {n} objects are too few, or all equal: nothing can be associated")
     generator = np.random.default_rng(seed)
     member = np.zeros(n, dtype=np.int64) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     r = _correlation(first, np.arange(n), second, third, upper)
@@ -105,11 +103,13 @@ def permute_within(member: NDArray[np.integer], generator: np.random.Generator) 
 def _ranked(matrix: FloatArray, method: Method) -> FloatArray:
     """The matrix, or the ranks of its distances `[n, n]`."""
     matrix = np.asarray(matrix, dtype=np.float64)
+    upper = np.triu_indices(len(matrix), 1)
+    if len(matrix) < 3 or np.ptp(matrix[upper]) == 0:
+        raise CollectionError(f"distances of {len(matrix)} objects are too few, or all equal: nothing to associate")
     if method == "pearson":
         return matrix
     from scipy.stats import rankdata
 
-    upper = np.triu_indices(len(matrix), 1)
     ranks = np.zeros_like(matrix)
     ranks[upper] = rankdata(matrix[upper])
     return ranks + ranks.T

@@ -235,12 +235,9 @@ class _Centred:
     """Of the species `[n_species]`."""
     member: IntArray
     """Species of each `[n]`."""
-    deviations: FloatArray
-    """`[n, d]`"""
-    in_span: FloatArray
-    """Coordinates in the span of the species `[n, rank]`."""
-    squares: FloatArray
-    """Squared lengths of the deviations `[n]`."""
+    table: FloatArray
+    """Deviations, their coordinates in the span of the species, and their squared lengths `[n, d + rank + 1]`."""
+    d: int
 
 
 def _centred(embeddings: NDArray[np.floating], species: ArrayLike) -> _Centred:
@@ -248,27 +245,24 @@ def _centred(embeddings: NDArray[np.floating], species: ArrayLike) -> _Centred:
     names, member = np.unique(np.asarray(species), return_inverse=True)
     deviations = embeddings - _means(embeddings, member)[member]
     in_span = deviations @ between_species_span(embeddings, member)
-    return _Centred(names, member, deviations, in_span, (deviations**2).sum(axis=1))
+    squares = (deviations**2).sum(axis=1, keepdims=True)
+    return _Centred(names, member, np.concatenate([deviations, in_span, squares], axis=1), embeddings.shape[1])
 
 
 def _of_variants(centred: _Centred, variants: NDArray[np.generic]) -> VariantFigures:
-    n_species = len(centred.names)
+    n_species, d = len(centred.names), centred.d
     group = 2 * centred.member + variants.astype(np.int64)
-    n = np.bincount(group, minlength=2 * n_species).reshape(n_species, 2)
-    both = (n > 0).all(axis=1)
+    both = (np.bincount(group, minlength=2 * n_species).reshape(n_species, 2) > 0).all(axis=1)
     if not both.any():
         raise CollectionError("no species has both variants, so there is nothing to compare")
-    whole, in_span = (
-        _means(values, group, 2 * n_species).reshape(n_species, 2, -1)[both]
-        for values in (centred.deviations, centred.in_span)
-    )
-    square = _means(centred.squares[:, None], group, 2 * n_species).reshape(n_species, 2)[both]
-    variance = square - (whole**2).sum(axis=2)
-    squared_difference = ((whole[:, 1] - whole[:, 0]) ** 2).sum(axis=1)
+    means = _means(centred.table, group, 2 * n_species).reshape(n_species, 2, -1)[both]
+    variance = means[:, :, -1] - (means[:, :, :d] ** 2).sum(axis=2)
+    squared = (means[:, 1] - means[:, 0]) ** 2
+    squared_difference = squared[:, :d].sum(axis=1)
     return VariantFigures(
         species=centred.names[both],
         squared_difference=squared_difference,
-        squared_in_span=((in_span[:, 1] - in_span[:, 0]) ** 2).sum(axis=1),
+        squared_in_span=squared[:, d:-1].sum(axis=1),
         fisher_ratios=squared_difference / variance.sum(axis=1),
     )
 
