@@ -3,8 +3,11 @@
 Each figure is tried in worlds of its own: 20 in every run of the tests, 200 in the long ones.
 """
 
+from functools import cache
+
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from sae_traits.evaluation.measures.classification import score_classes
 from sae_traits.evaluation.measures.distance_matrices import mantel
@@ -26,7 +29,7 @@ SCALES = np.linspace(3, 0.5, D)
 """An anisotropic cloud, as embeddings are: without a null of its own every figure would be far from its expectation."""
 
 
-def cloud(generator, n=len(SPECIES)):
+def cloud(generator, n=N_SPECIES * PER_SPECIES):
     return generator.normal(size=(n, D)) * SCALES
 
 
@@ -195,10 +198,8 @@ def covers_fisher_ratio(generator):
     """The mean squared difference is D, the variance of a variant 0.05^2 a direction, less what centring takes."""
     interval = interval_of_variants(generator, "fisher_ratio")
     truth = D / (2 * D * 0.05**2)
-    corrected = 1 / (
-        1 - 1 / 20
-    )  # of 20 images, by centring; the mean of 1 / chi squared with 608 degrees hardly differs
-    return interval.low <= truth * corrected <= interval.high
+    of_centring = 1 / (1 - 1 / 20)  # with 20 images per variant
+    return interval.low <= truth * of_centring <= interval.high
 
 
 def covers_within_variance(generator):
@@ -218,23 +219,20 @@ def trait_world(generator, n):
     return [np.concatenate([shared, generator.normal(size=(n, 4))], axis=1) for _ in range(2)]
 
 
+@cache
 def trait_truth():
-    from scipy.stats import spearmanr
-
+    """The correlation among so many species that it hardly varies."""
     one, other = trait_world(np.random.default_rng(0), 1500)
-    rows = np.triu_indices(1500, 1)
-    vectors = [species_distances(of, np.arange(1500))[rows] for of in (one, other)]
-    return spearmanr(*vectors).statistic
+    pairs = np.triu_indices(1500, 1)
+    return spearmanr(*(species_distances(of, np.arange(1500))[pairs] for of in (one, other))).statistic
 
 
-def covers_trait_correlation(generator, truth=[]):  # noqa: B006 computed once
-    if not truth:
-        truth.append(trait_truth())
+def covers_trait_correlation(generator):
     one, other = trait_world(generator, N_SAMPLED)
     distances = species_distances(other, np.arange(N_SAMPLED))
     found = structure_of_traits(one, np.arange(N_SAMPLED), distances, n_permutations=1)
     interval = found["trait_correlation"].interval
-    return interval.low <= truth[0] <= interval.high
+    return interval.low <= trait_truth() <= interval.high
 
 
 def covers_accuracy(generator):
