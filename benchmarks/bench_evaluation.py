@@ -5,7 +5,8 @@ Prints a Markdown table; 3 min on two cores: python benchmarks/bench_evaluation.
 What is scored: top-1, 3 and 5, six ranks (by the first class, and by summed probabilities), taxonomic distance,
 calibration, and intervals from 1,000 resamples of each. The peer has all logits at once, in torch, and resamples each
 measure with scipy; that is what one writes first, and it is run at a tenth of the images, where its logits fit. Every
-measurement is a process of its own, whose peak of resident memory includes all libraries and the embeddings.
+measurement is a process of its own, whose processor time and peak of resident memory include all libraries and the
+making of the embeddings.
 """
 
 from __future__ import annotations
@@ -134,7 +135,8 @@ def measured(way: Callable[[int, int], dict[str, float]], *size: int) -> dict[st
 
 def _with_memory(way: Callable[[int, int], dict[str, float]], *size: int) -> dict[str, float]:
     found = way(*size)
-    return found | {"gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return found | {"gib": used.ru_maxrss / 2**20, "processor": used.ru_utime + used.ru_stime}
 
 
 def main() -> None:
@@ -162,12 +164,13 @@ def main() -> None:
                 f"{size[0]:,} x {size[1]:,}",
                 f"{found['scores']:.1f}",
                 f"{found['intervals']:.1f}",
+                f"{found['processor']:.0f}",
                 f"{found['gib']:.1f}",
                 f"{found['top1']:.4f}",
                 "" if np.isnan(found["ece"]) else f"{found['ece']:.4f}",
             ]
         )
-    header = ["way", "images x classes", "scores, s", "intervals, s", "peak memory, GiB", "top-1", "ECE"]
+    header = ["way", "images x classes", "scores, s", "intervals, s", "processor, s", "peak memory, GiB", "top-1", "ECE"]
     print(markdown_table(header, rows))
 
 
