@@ -29,7 +29,7 @@ RULES_VERSION = "3"
 
 SIZES = ((0.03, "small"), (0.12, "medium"), (float("inf"), "large"))
 """Share of the image's area below which a region is called so."""
-SIZES_ON_ANIMAL = ((0.02, "tiny"), (0.08, "small"), (0.25, "medium"), (float("inf"), "large"))
+SIZES_ON_ANIMAL = ((0.1, "small"), (0.4, "medium"), (float("inf"), "large"))
 """Share of the animal's area below which a region is called so, where the animal is known."""
 MOST_OF_ANIMAL = 0.5
 """A region of a larger share of the animal has no place on it."""
@@ -113,7 +113,7 @@ class MeasuredDescriber:
             "colour": measurement.color_name,
             "marking colour": None if marking_name == measurement.color_name else marking_name,
             "pattern": pattern_of(cutout),
-            "place": place_of(measurement),
+            "place": place_of(share, measurement.distance_from_centre, measurement.position_along_axis),
             "shape": _word(SHAPES, measurement.elongation),
             "size": _word(SIZES, region.area_fraction) if share is None else _word(SIZES_ON_ANIMAL, share),
             "texture": _word(TEXTURES, measurement.texture_contrast),
@@ -140,14 +140,19 @@ def without_attributes(description: Description, names: Collection[str]) -> Desc
     return replace(description, text=_sentence(attributes), attributes=attributes)
 
 
-def place_of(measurement: Measurement) -> str | None:
-    """One of PLACES: where on the animal a region lies; None where that is not known."""
-    distance, share = measurement.distance_from_centre, measurement.share_of_animal
+def place_of(share: float | None, distance: float | None, along: float | None) -> str | None:
+    """One of PLACES: where on the animal a region lies; None where that is not known.
+
+    Args:
+        share: of the animal in the region.
+        distance: of its middle from the animal's, 0, towards its edge, 1.
+        along: the same along the longest axis; None where there is none.
+    """
     if distance is None or share is None:
         return None
     if share > MOST_OF_ANIMAL:
         return "most of the animal"
-    word, along = _word(DISTANCES, distance), measurement.position_along_axis
+    word = _word(DISTANCES, distance)
     if word == "centre" or along is None:
         return word
     towards = "end" if along > TOWARDS_END * distance else "side"

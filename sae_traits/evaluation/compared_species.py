@@ -69,7 +69,7 @@ class ComparedSpecies:
 
 
 _NOTES = (
-    "shares are of individuals in which the latent fires, of the species itself and of the other; q is of the two alone;",
+    "shares are of individuals in which the latent fires, of the species and of the other; q is of the two alone;",
     "the sentence is of one region, what stands above it is what most individuals with such a region have",
 )
 _HEADER = f"  {'latent':>6}  {'training':<16}{'held out':<16}{'q':<9}{'background':<12}verdict"

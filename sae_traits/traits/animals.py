@@ -20,6 +20,8 @@ from sae_traits.geometry import PatchGrid
 from sae_traits.schema import AnimalFrame, Region
 from sae_traits.traits.chosen import MAX_BACKGROUND
 
+VERSION = 1
+"""Raised whenever the same region could get another place on the same animal."""
 LONGEST_SIDE = 512
 """The axis is taken from at most this many points a side: it needs no more, and a large mask has millions."""
 MIN_ELONGATION = 1.1
@@ -131,7 +133,7 @@ def place_on_animal(region: Region, animal: Animal) -> Placement:
     if on_animal == 0:
         return Placement("mask", share_of_animal, on_animal)
     centroid = np.array([shares.sum(axis=0) @ lattice.x, shares.sum(axis=1) @ lattice.y]) / shares.sum()
-    distance, position = distance_from_centre(centroid, animal.frame), _position(centroid, animal.frame)
+    distance, position = distance_from_centre(centroid, animal.frame), position_along_axis(centroid, animal.frame)
     return Placement("mask", share_of_animal, on_animal, distance, position)
 
 
@@ -143,7 +145,7 @@ def place_in_frame(region: Region, frame: AnimalFrame) -> Placement:
         "background",
         min(1.0, float(geometry.area) / frame.area),
         distance_from_centre=distance_from_centre(centroid, frame),
-        position_along_axis=_position(centroid, frame),
+        position_along_axis=position_along_axis(centroid, frame),
     )
 
 
@@ -157,7 +159,7 @@ def distance_from_centre(point: NDArray[np.float64], frame: AnimalFrame) -> floa
     return min(1.0, float(np.sqrt(away @ np.linalg.solve([[x_x, x_y], [x_y, y_y]], away)) / 2))
 
 
-def _position(point: NDArray[np.float64], frame: AnimalFrame) -> float | None:
+def position_along_axis(point: NDArray[np.float64], frame: AnimalFrame) -> float | None:
     """How far a point (x, y) is from the middle of the animal's longest axis, 0, towards the nearer end, 1.
 
     Folded, because neither a mask nor a background tells a head from a tail; the axis of a butterfly with spread wings

@@ -12,8 +12,8 @@ from sae_traits.describers import Describer
 from sae_traits.errors import CollectionError, StoreError
 from sae_traits.io import hash_of_file
 from sae_traits.schema import Candidate, Collection, ImageRecord, Region
+from sae_traits.traits.animals import VERSION as PLACE_VERSION
 from sae_traits.traits.ledger import CallIdentity, call_key
-from sae_traits.traits.measures import VERSION as MEASURE_VERSION
 from sae_traits.traits.outlines import VERSION as OUTLINE_VERSION
 from sae_traits.traits.outlines import OutlineOfImage, Outlines
 
@@ -103,7 +103,8 @@ def region_key(
     more: dict[str, Any] = {} if mask_sha256 is None else {"mask": mask_sha256}
     more |= {} if outline is None else {"outline": f"image-{OUTLINE_VERSION}"}
     more |= {} if region.animal is None else {"animal": asdict(region.animal)}
-    return call_key(image=record.sha256, box=region.box, polygons=region.polygons, measures=MEASURE_VERSION, **more)
+    more |= {} if mask_sha256 is None and region.animal is None else {"place": PLACE_VERSION}
+    return call_key(image=record.sha256, box=region.box, polygons=region.polygons, **more)
 
 
 def planned_calls(

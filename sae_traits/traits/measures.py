@@ -13,9 +13,6 @@ from sae_traits.describers.surface import color_clusters, cut_out
 from sae_traits.schema import Measurement, Region
 from sae_traits.traits.animals import Animal, place_in_frame, place_on_animal
 
-VERSION = 2
-"""Raised whenever the same pixels could be measured otherwise."""
-
 
 def measure(
     image: NDArray[np.uint8], region: Region, mm_per_pixel: float | None = None, animal: Animal | None = None
