@@ -36,7 +36,7 @@ types: $(VENV)/.ready
 	$(BIN)/pyright --warnings
 
 # One thread a worker: several threads in several workers wait for each other.
-test test-all mutants: export OMP_NUM_THREADS := 1
+test tests-of-everyday-use test-all mutants: export OMP_NUM_THREADS := 1
 # A file is one worker's, because its tests share fixtures; files begin in the order of tests/conftest.py.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
