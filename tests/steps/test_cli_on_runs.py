@@ -7,34 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from steps.small_runs import SMALL, STEP_NAMES, command, content
 
 from sae_traits.cli import COMMANDS, main
 from sae_traits.config.layers import read_config
 from sae_traits.runs.lock import writing
-from sae_traits.testbench.drawn import draw_collection
-
-OPTIONS = ["--workers", "0", "--describer-workers", "1", "--n-latents", "64", "--k", "4"]
-OPTIONS += ["--backbone", "texture", "--n-patches", "5000", "--batch-size", "512"]
-
-
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("drawn") / "collection"
-    draw_collection(folder, images_per_species=2, workers=1)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def finished(drawn, tmp_path_factory):
-    """A finished run; tests that write copy it."""
-    folder = tmp_path_factory.mktemp("runs") / "finished"
-    assert main(["run", str(drawn), "--out", str(folder), *OPTIONS]) == 0
-    return folder
-
-
-@pytest.fixture
-def run(finished, tmp_path):
-    return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
 def files_of(folder):
@@ -46,11 +23,13 @@ def files_of(folder):
     }
 
 
-def test_the_same_command_again_writes_nothing(drawn, run, capsys):
-    before = files_of(run)
-    assert main(["run", str(drawn), "--out", str(run), *OPTIONS]) == 0
-    assert capsys.readouterr().err.count("skipped") == 8
-    assert files_of(run) == before
+def test_the_same_command_again_skips_every_step_and_writes_nothing(drawn, run, capsys):
+    before = content(run), files_of(run)
+    assert main(["run", str(drawn), "--out", str(run), *SMALL]) == 0
+    captured = capsys.readouterr()
+    assert [line.split(":")[0] for line in captured.err.splitlines() if "skipped" in line] == STEP_NAMES
+    assert "run " in captured.out
+    assert (content(run), files_of(run)) == before
 
 
 def without_root_powers():
@@ -68,12 +47,10 @@ def test_a_finished_run_on_a_read_only_folder_is_complete(drawn, run):
     folders = [run, *(path for path in run.rglob("*") if path.is_dir())]
     for folder in folders:
         folder.chmod(0o555)
-    command = [sys.executable, "-m", "sae_traits.cli", "run", drawn, "--out", run]
+    same = command("run", drawn, "--out", run, *SMALL)
     try:
-        again = subprocess.run([*command, *OPTIONS], preexec_fn=without_root_powers, capture_output=True, text=True)
-        other = subprocess.run(
-            [*command, *OPTIONS, "--seed", "1"], preexec_fn=without_root_powers, capture_output=True, text=True
-        )
+        again = subprocess.run(same, preexec_fn=without_root_powers, capture_output=True, text=True)
+        other = subprocess.run([*same, "--seed", "1"], preexec_fn=without_root_powers, capture_output=True, text=True)
     finally:
         for folder in folders:
             folder.chmod(0o755)
@@ -92,8 +69,8 @@ def commands(drawn, run, folder):
     """A command line of every command, but for those that fetch, launch or take long."""
     options = ["--workers", "0", "--describer-workers", "1"]
     dataset = ["--latents", run / "dataset", "--sae", run / "sae"]
-    yield "run", drawn, "--out", run, *OPTIONS
-    yield "run", drawn, "--out", run, *OPTIONS, "--estimate"
+    yield "run", drawn, "--out", run, *SMALL
+    yield "run", drawn, "--out", run, *SMALL, "--estimate"
     yield "extract", drawn, "--out", run, "--backbone", "texture", "--workers", "0", "--estimate"
     yield "train", run
     yield "annotate", run, "--estimate"
