@@ -108,8 +108,7 @@ class Context:
             ConfigError: the options do not go together.
         """
         run = RunFolder(folder)
-        if not run.config.is_file():
-            raise StoreError(f"{folder} is not a run: it has no config.yaml; make one with `sae-traits extract`")
+        run.check_is_run()
         config = with_absolute_paths(build(RunConfig, read_configuration(run.config), *layers))
         return cls(run, config, order, extra_tasks)
 

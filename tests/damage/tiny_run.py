@@ -25,8 +25,10 @@ _TIMES = re.compile(
 _OF_NO_STATE = (".lock", ".partial", "-wal", "-shm", ".old")
 
 
-def draw_small_collection(folder: Path) -> Path:
-    """Drawn beetles of three genera, in all splits."""
+def draw_small_collection(to: Path) -> Path:
+    """Drawn beetles of three genera, in all splits; half of a collection is never left."""
+    folder = to.with_name(f"{to.name}.partial")
+    shutil.rmtree(folder, ignore_errors=True)
     draw_collection(folder, images_per_species=IMAGES_PER_SPECIES, workers=1)
     table = folder / "metadata.csv"
     with table.open(encoding="utf-8", newline="") as file:
@@ -42,7 +44,7 @@ def draw_small_collection(folder: Path) -> Path:
         if not any(species.iterdir()):
             for kind in ("images", "masks", "parts"):
                 shutil.rmtree(folder / kind / species.name)
-    return folder
+    return folder.rename(to)
 
 
 def files_of(run: Path) -> list[str]:
