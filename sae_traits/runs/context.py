@@ -20,7 +20,7 @@ from sae_traits.describers import Describer, make_describer
 from sae_traits.errors import CollectionError, ConfigError, SaeTraitsError, StoreError
 from sae_traits.evaluation.results import Results, read_results
 from sae_traits.evaluation.tasks.base import EvaluationTask
-from sae_traits.features.backbone import Backbone, load_backbone
+from sae_traits.features.backbone import Backbone, choose_device, load_backbone
 from sae_traits.features.source import FeatureSource, open_features
 from sae_traits.images.decode import open_image
 from sae_traits.images.pictures import PictureCache
@@ -32,6 +32,7 @@ from sae_traits.runs.configuration import read_configuration, write_configuratio
 from sae_traits.runs.folder import RunFolder
 from sae_traits.runs.lock import is_read_only, writing
 from sae_traits.runs.record import Steps
+from sae_traits.runs.threads import one_thread
 from sae_traits.sae.extractor import backbone_of_adopted
 from sae_traits.sae.model import SAE
 from sae_traits.schema import Collection, ImageRecord
@@ -108,8 +109,7 @@ class Context:
             ConfigError: the options do not go together.
         """
         run = RunFolder(folder)
-        if not run.config.is_file():
-            raise StoreError(f"{folder} is not a run: it has no config.yaml; make one with `sae-traits extract`")
+        run.check_is_run()
         config = with_absolute_paths(build(RunConfig, read_configuration(run.config), *layers))
         return cls(run, config, order, extra_tasks)
 
@@ -139,6 +139,26 @@ class Context:
         if self._is_launched_with_others:
             self.accelerator.wait_for_everyone()
             self.steps.read()
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Compute with one thread inside the block, where the run is to be deterministic.
+
+        Raises:
+            ConfigError: it is, and would compute on a GPU, where equal bits are not promised.
+        """
+        config = self.config.features
+        if not config.deterministic:
+            yield
+            return
+        devices = {choose_device(config.device).type, self.accelerator.device.type} - {"cpu"}
+        if devices:
+            raise ConfigError(
+                f"--deterministic holds on a CPU only, and this would compute on {', '.join(sorted(devices))}; say "
+                "--device cpu and set ACCELERATE_USE_CPU=true, or leave out --deterministic"
+            )
+        with one_thread():
+            yield
 
     @contextmanager
     def writing(self) -> Iterator[None]:

@@ -26,13 +26,15 @@ _TIMES = re.compile(
 _OF_NO_STATE = (".lock", ".partial", "-wal", "-shm", ".old")
 
 
-def draw_small_collection(folder: Path) -> Path:
-    """Drawn beetles of three genera, in all splits."""
-    whole = folder.with_name(f"{folder.name}-whole")
+def draw_small_collection(to: Path) -> Path:
+    """Drawn beetles of three genera, in all splits; half of a collection is never left."""
+    whole, folder = (to.with_name(f"{to.name}{suffix}") for suffix in (".whole", ".partial"))
+    for left in (whole, folder):
+        shutil.rmtree(left, ignore_errors=True)
     draw_collection(whole, images_per_species=IMAGES_PER_SPECIES, workers=1)
     some_of(whole, folder, n_species=N_SPECIES, images_per_species=IMAGES_PER_SPECIES)
     shutil.rmtree(whole)
-    return folder
+    return folder.rename(to)
 
 
 def files_of(run: Path) -> list[str]:
