@@ -1,4 +1,4 @@
-"""The options of `sae-traits benchmark`, which needs no run: images with any labels, models, and what is asked of them."""
+"""The options of `sae-traits benchmark`, which needs no run: images with any labels, and models."""
 
 from __future__ import annotations
 

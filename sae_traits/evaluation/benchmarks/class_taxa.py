@@ -80,7 +80,7 @@ def read_taxa(path: Path) -> dict[str, Mapping[str, str]]:
 
 
 def label_key(label: str) -> str:
-    """Reduce a label to what has to be the same in two tables: underscores, blanks and capital letters do not matter."""
+    """Reduce a label to what has to be the same in two tables: without underscores, blanks and capital letters."""
     return " ".join(unicodedata.normalize("NFC", label).replace("_", " ").split()).casefold()
 
 

@@ -87,7 +87,8 @@ def _image_column(file: Path) -> str | None:
     pictures = [
         field.name
         for field in schema
-        if pa.types.is_struct(field.type) and "bytes" in [field.type.field(i).name for i in range(field.type.num_fields)]
+        if pa.types.is_struct(field.type)
+        and "bytes" in [field.type.field(i).name for i in range(field.type.num_fields)]
     ]
     return "image" if "image" in pictures else next(iter(pictures), None)
 

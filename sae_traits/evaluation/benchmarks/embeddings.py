@@ -60,6 +60,8 @@ def _read(path: Path) -> tuple[NDArray[np.floating], list[str]]:
             ids = json.loads((file.metadata() or {})["ids"])
             return file.get_tensor("embeddings"), [str(name) for name in ids]
     except KeyError as error:
-        raise ConfigError(f"{path} lacks {error}; it needs `embeddings`, and `ids` with the files of the images") from error
+        raise ConfigError(
+            f"{path} lacks {error}; it needs `embeddings`, and `ids` with the files of the images"
+        ) from error
     except (OSError, ValueError, SafetensorError) as error:
         raise ConfigError(f"cannot read the embeddings of {path}: {one_line(error)}") from error

@@ -1,7 +1,7 @@
 """Labelled images that were opened once: which of them can be used, and which show the same photograph.
 
-What was found of an image is kept beside the embeddings, by the name, size and time of its file, so that a benchmark that
-goes on, or asks another question, opens none of them again.
+What was found of an image is kept beside the embeddings, by the name, size and time of its file, so that a benchmark
+that goes on, or asks another question, opens none of them again.
 """
 
 from __future__ import annotations
@@ -104,9 +104,7 @@ def examine(labelled: Labelled, *, cache: Path, workers: int) -> Examined:
             )
         )
     if not rows:
-        raise CollectionError(
-            f"no image of {labelled.source} can be opened: {problems[0].file}: {problems[0].reason}"
-        )
+        raise CollectionError(f"no image of {labelled.source} can be opened: {problems[0].file}: {problems[0].reason}")
     used = replace(labelled, rows=tuple(rows), problems=tuple(problems))
     note = read_note(labelled.root) or read_note(labelled.root.parent)
     return Examined(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -142,6 +143,10 @@ class BenchmarkTask(Protocol):
         """Say in one sentence what was found of a model."""
         ...
 
+    def notes(self, result: Any) -> list[str]:
+        """Say what a reader must know before believing it, the gravest first."""
+        ...
+
 
 def score(credit: Sequence[float] | NDArray[Any], inputs: Inputs, rows: NDArray[np.int64]) -> Score:
     """Take the mean of what some images add to a figure, with intervals over individuals and over classes."""
@@ -152,6 +157,11 @@ def score(credit: Sequence[float] | NDArray[Any], inputs: Inputs, rows: NDArray[
     return Score(individuals=individuals, classes=classes)
 
 
+def some(names: Sequence[str]) -> str:
+    """Name the first few of some classes."""
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+
+
 def percent(value: float) -> str:
     """Write a share in per cent, with one digit."""
     return f"{100 * value:.1f} %"
@@ -159,6 +169,6 @@ def percent(value: float) -> str:
 
 def percent_interval(interval: Interval) -> str:
     """Write a share and its interval in per cent."""
-    if not interval.low == interval.low:  # NaN: a single group
+    if math.isnan(interval.low):  # a single group
         return percent(interval.mean)
     return f"{percent(interval.mean)} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"

@@ -1,7 +1,7 @@
-"""Images with labels that may be any text, as a source lists them: none is opened here, no label has to name a species.
+"""Images with labels, as a source lists them: none is opened here, and a label may be any text.
 
-A source is a table, a folder with a folder per class, a folder of Parquet files with images in them, or a dataset of the
-Hub. Files, delimiters, encodings and spreadsheets are those of `sae_traits.images`.
+A source is a table, a folder with a folder per class, a folder of Parquet files with images in them, or a dataset of
+the Hub. Files, delimiters, encodings and spreadsheets are those of `sae_traits.images`.
 """
 
 from __future__ import annotations
@@ -78,10 +78,12 @@ class Labelled:
     def notes(self) -> list[str]:
         """Say what a reader of scores must know of the labels."""
         garbled = sorted({row.label for row in self.rows if _is_garbled(row.label)})
+        if not garbled:
+            return []
         return [
             f"{len(garbled)} labels have letters that were read in a wrong encoding before they came here, such as "
             f"{garbled[0]!r}; the model reads them as they are"
-        ] * bool(garbled)
+        ]
 
 
 def list_labelled(

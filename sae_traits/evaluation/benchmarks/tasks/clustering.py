@@ -119,6 +119,10 @@ class ClusteringTask:
             f"where one cluster for all gives {percent(result.chance)}."
         )
 
+    def notes(self, result: ClusteringScores) -> list[str]:
+        """Nothing beyond the report."""
+        return []
+
 
 def _in_train(inputs: Inputs) -> NDArray[np.bool_]:
     return np.array([row.split == "train" for row in inputs.rows])

@@ -19,6 +19,7 @@ from sae_traits.evaluation.benchmarks.inputs import (
     percent,
     percent_interval,
     score,
+    some,
 )
 from sae_traits.evaluation.measures.few_shot import draw_support, few_shot, independent_folds, simple_shot
 
@@ -117,6 +118,15 @@ class FewShotTask:
             f"With {name} the nearest class mean is right for {said}, of {result.n_images:,} images of "
             f"{result.n_classes:,} classes (guessing: {percent(result.chance)})."
         )
+
+    def notes(self, result: FewShotScores) -> list[str]:
+        """Name classes that only the split train has."""
+        if not result.only_train:
+            return []
+        return [
+            f"{len(result.only_train)} classes have images in train and none in test ({some(result.only_train)}); "
+            "labels are matched by name, and images can only be mistaken for these"
+        ]
 
 
 def _within(inputs: Inputs, model: EmbeddedImages, shots: int) -> tuple[Shots, NDArray[np.float64]]:

@@ -41,13 +41,13 @@ class LeakTask:
 
     def check(self, inputs: Inputs) -> None:
         """Refuse to compare with nothing."""
-        if not inputs.against:
+        if inputs.config.against is None:
             raise ConfigError("leaks needs --against SOURCE, the images to compare with, such as those of the training")
-        if not inputs.hashes:
+        if inputs.config.embeddings is not None:
             raise ConfigError("leaks compares the images themselves; leave out --embeddings")
 
     def run(self, inputs: Inputs, model: EmbeddedImages) -> Outcome:
-        """Find the images whose hashes differ in at most 24 of 256 bits from one of the others, also by way of others."""
+        """Find the images whose hashes nearly equal one of the others."""
         return Outcome(find_leaks(inputs))
 
     def figures(self, result: LeakScores) -> Figures:
@@ -61,6 +61,10 @@ class LeakTask:
             f"{result.n_leaked:,} of {result.n_images:,} images ({percent(result.share)}) are near-identical to one of "
             f"{result.n_against:,} images of the other collection{example}."
         )
+
+    def notes(self, result: LeakScores) -> list[str]:
+        """Nothing beyond the report."""
+        return []
 
 
 def find_leaks(inputs: Inputs, *, n_others: int = 3) -> LeakScores:

@@ -107,9 +107,7 @@ class RetrievalTask:
                     sides[queries][0], sides[gallery][0], sides[queries][1], sides[gallery][1], ks=KS, depth=DEPTH
                 )
                 groups = sides[queries][1], sides[gallery][1]
-                directions.append(
-                    _direction(variant, queries, found, groups, units_of[queries], inputs.config.seed)
-                )
+                directions.append(_direction(variant, queries, found, groups, units_of[queries], inputs.config.seed))
         result = RetrievalScores(
             head=model.info.get("head", "taxonomy"),
             n_images=len(images),
@@ -139,6 +137,18 @@ class RetrievalTask:
             f"{percent_interval(bare.recall[1])} when the species' name is taken out of the captions, and the right "
             f"name alone for {percent_interval(alone.recall[1])}."
         )
+
+    def notes(self, result: RetrievalScores) -> list[str]:
+        """Say how much names alone explain, and what the model does not read."""
+        notes = []
+        if result.n_named > result.n_texts / 2:
+            notes.append(
+                f"{result.n_named:,} of {result.n_texts:,} captions have the name of the class in them, so that a "
+                "reader of names finds them; look at the figures without the name"
+            )
+        if result.n_cut:
+            notes.append(f"{result.n_cut:,} captions exceed the model's context and are cut")
+        return notes
 
 
 def _groups(

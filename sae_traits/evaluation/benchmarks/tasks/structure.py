@@ -52,7 +52,9 @@ class StructureTask:
     def check(self, inputs: Inputs) -> None:
         """Refuse fewer than three classes, and classes of one image each."""
         if len(inputs.names) < _MIN_CLASSES:
-            raise CollectionError(f"structure needs at least {_MIN_CLASSES} classes, these images have {len(inputs.names)}")
+            raise CollectionError(
+                f"structure needs at least {_MIN_CLASSES} classes, these images have {len(inputs.names)}"
+            )
         if len(inputs.rows) == len(inputs.names):
             raise CollectionError("every class has one image, so that nothing varies within classes")
 
@@ -72,9 +74,7 @@ class StructureTask:
         if inputs.traits is not None:
             figures |= _of_traits(inputs, model, genera if shared else None, options)
         return Outcome(
-            StructureScores(
-                n_images=len(inputs.rows), n_classes=len(inputs.names), variants=variants, figures=figures
-            )
+            StructureScores(n_images=len(inputs.rows), n_classes=len(inputs.names), variants=variants, figures=figures)
         )
 
     def figures(self, result: StructureScores) -> Figures:
@@ -89,6 +89,10 @@ class StructureTask:
             f"classes' means, where permuted classes have {figure.null_low:.3f} to {figure.null_high:.3f} "
             f"(p = {figure.p_value:.3f}); this is our reading of the paper, which states no formula."
         )
+
+    def notes(self, result: StructureScores) -> list[str]:
+        """Nothing beyond the report."""
+        return []
 
 
 def _variants(inputs: Inputs) -> tuple[str, ...]:

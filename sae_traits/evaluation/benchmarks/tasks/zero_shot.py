@@ -20,6 +20,7 @@ from sae_traits.evaluation.benchmarks.inputs import (
     percent,
     percent_interval,
     score,
+    some,
 )
 from sae_traits.evaluation.measures.calibration import expected_calibration_error
 from sae_traits.evaluation.measures.class_names import class_text
@@ -29,7 +30,7 @@ from sae_traits.evaluation.ranking import chance_p_value
 from sae_traits.evaluation.statistics import Interval, bootstrap_intervals
 from sae_traits.evaluation.text import read_templates
 from sae_traits.evaluation.zero_shot import evaluate_zero_shot
-from sae_traits.evaluation.zero_shot_results import NAME_AND_TRAITS, NAME_ONLY, ZeroShotResult
+from sae_traits.evaluation.zero_shot_results import NAME_AND_TRAITS, NAME_ONLY, SIGNIFICANT, ZeroShotResult
 
 TOP = (1, 3, 5)
 
@@ -128,9 +129,7 @@ class ZeroShotTask:
             )
         rows = inputs.scored()
         result, credit = _score(inputs, model, classes, texts, rows)
-        cut = tuple(
-            name.label for name, text in zip(inputs.names, texts, strict=True) if not prompter.fits(text)
-        )
+        cut = tuple(name.label for name, text in zip(inputs.names, texts, strict=True) if not prompter.fits(text))
         result = replace(result, n_templates=len(prompter.templates), cut_texts=cut)
         if inputs.traits is not None:
             traits, n_described = _ask_for_traits(inputs, model, texts)
@@ -157,13 +156,31 @@ class ZeroShotTask:
             return f"{said}."
         before, after = (result.traits.condition(kind).top1.mean for kind in (NAME_ONLY, NAME_AND_TRAITS))
         dealt = result.traits.dealt
-        helps = dealt.p_value <= 0.05 and dealt.over_species.low > 0
+        helps = dealt.p_value <= SIGNIFICANT and dealt.over_species.low > 0
         verdict = "more than" if helps else "no more than"
         return (
             f"{said}; with traits it is {percent(after)} of {result.traits.n_test:,} images, by the name alone "
             f"{percent(before)}, and own traits help {verdict} traits dealt to the classes at random "
             f"(p = {dealt.p_value:.3f})."
         )
+
+    def notes(self, result: ZeroShotScores) -> list[str]:
+        """Say what is wrong with the texts, and whether names are known at all."""
+        notes = []
+        if result.names_p_value > SIGNIFICANT:
+            notes.append(
+                "the names do no better than names dealt to the classes at random: the model does not know them "
+                f"(p = {result.names_p_value:.2f})"
+            )
+        for labels, meaning in (
+            (result.same_texts, "have a text that another class has too, and are told apart by chance"),
+            (result.cut_texts, "have a text that the model does not read to its end"),
+        ):
+            if labels:
+                notes.append(f"{len(labels)} of {result.n_classes} classes {meaning}: {some(labels)}")
+        if result.traits is not None:
+            notes += [note.rstrip(".") for note in result.traits.notes]
+        return notes
 
 
 def _score(
@@ -172,8 +189,9 @@ def _score(
     """Score the images `rows` among all classes; what each adds to top-1 comes with it."""
     truth, images = inputs.truth[rows], model.images[rows]
     codes = rank_codes(lineages(inputs.names))
-    has_ranks = bool((codes >= 0).any())
-    scores = score_classes(images, classes, truth, ranks=codes if has_ranks else None, logit_scale=model.logit_scale)
+    known = np.flatnonzero((codes >= 0).any(axis=1))  # ranks of which nothing is known would count as never shared
+    ranks = codes[known] if len(known) else None
+    scores = score_classes(images, classes, truth, ranks=ranks, logit_scale=model.logit_scale)
     top = {k: scores.top(k) for k in TOP}
     places, means = per_class(top[1], truth)
     n_of = np.bincount(truth, minlength=len(inputs.names))
@@ -188,8 +206,8 @@ def _score(
         top={k: score(credit, inputs, rows) for k, credit in top.items()},
         macro={k: macro(credit, truth) for k, credit in top.items()},
         calibration_error=expected_calibration_error(scores.confidence, top[1]),
-        taxonomic_distance=float(np.nanmean(scores.distance)) if has_ranks else None,
-        ranks=_ranks(inputs, rows, codes, scores) if has_ranks else (),
+        taxonomic_distance=float(np.nanmean(scores.distance)) if ranks is not None else None,
+        ranks=() if ranks is None else _ranks(inputs, rows, [LINEAGE[place] for place in known], ranks, scores),
         classes=tuple(
             ClassScore(label=inputs.names[c].label, text=texts[c], n_images=int(n_of[c]), top1=float(mean))
             for c, mean in zip(places.tolist(), means, strict=True)
@@ -203,30 +221,33 @@ def _score(
     return result, top[1]
 
 
-def _ranks(inputs: Inputs, rows: np.ndarray, codes: np.ndarray, scores: ClassScores) -> tuple[RankScore, ...]:
-    """Score every rank at which there is more than one taxon."""
-    known = [place for place in range(len(LINEAGE)) if len(set(codes[place]) - {-1}) > 1]
-    if not known:
+def _ranks(
+    inputs: Inputs, rows: np.ndarray, names: list[str], codes: np.ndarray, scores: ClassScores
+) -> tuple[RankScore, ...]:
+    """Score every rank at which there is more than one taxon; `codes` are those of the ranks `names`."""
+    n_taxa = [len(set(taxa.tolist()) - {-1}) for taxa in codes]
+    several = [place for place, n in enumerate(n_taxa) if n > 1]
+    if not several:
         return ()
     seed, groups = inputs.config.seed, inputs.units[rows]
     first, summed = (
-        bootstrap_intervals(right[known].T, groups=groups, n_resamples=N_RESAMPLES, seed=seed)
+        bootstrap_intervals(right[several].T, groups=groups, n_resamples=N_RESAMPLES, seed=seed)
         for right in (scores.rank_right, scores.rank_right_summed)
     )
     return tuple(
         RankScore(
-            rank=LINEAGE[place],
-            n_taxa=len(set(codes[place]) - {-1}),
+            rank=names[place],
+            n_taxa=n_taxa[place],
             n_images=int(np.isfinite(scores.rank_right[place]).sum()),
             of_first_class=first[n],
             of_summed_probabilities=summed[n],
         )
-        for n, place in enumerate(known)
+        for n, place in enumerate(several)
     )
 
 
 def _ask_for_traits(inputs: Inputs, model: EmbeddedImages, texts: list[str]) -> tuple[ZeroShotResult, int]:
-    """Ask whether traits help, of images that they were not written of; tuned on the split validation, if there is one."""
+    """Ask whether traits help, of images that they were not written of; tuned on validation, if there is one."""
     assert inputs.traits is not None
     assert model.texts is not None
     given = {row.split for row in inputs.rows}
