@@ -30,6 +30,7 @@ from sae_traits.evaluation.prompts import unit_length
 from sae_traits.evaluation.statistics import paired_difference
 from sae_traits.images.cache import safe_name
 from sae_traits.images.columns import SPECIES_NAMES
+from sae_traits.images.hub import is_hub_source
 from sae_traits.images.sources import list_source
 from sae_traits.images.splits import units
 from sae_traits.images.table_files import open_table
@@ -80,8 +81,9 @@ def run_benchmark(task_name: str, config: BenchmarkConfig) -> BenchmarkResults:
     assert config.images is not None
     out = Path(config.out) if config.out else Path("benchmarks") / safe_name(Path(config.images).stem)
     say(f"listing the images of {config.images}")
+    folder = None if is_hub_source(config.images) else local_dataset(config.images, None)
     labelled = list_labelled(
-        config.images,
+        str(folder or config.images),  # of a run it is the dataset that it made
         cache=out,
         label_column=config.label_column,
         image_column=config.image_column,
@@ -201,7 +203,7 @@ def _read_traits(source: str) -> TraitTexts:
 
 def _against(source: str, out: Path, workers: int) -> tuple[tuple[str, bytes], ...]:
     """Name and hash the images to compare with."""
-    folder = None if source.startswith("hf://") else local_dataset(source, None)
+    folder = None if is_hub_source(source) else local_dataset(source, None)
     if folder is not None and has_images(folder):
         rows = [LabelledRow(**row) for row in extract_images(folder, out, label_names=())]
         labelled = Labelled(source=source, root=out, rows=tuple(rows))

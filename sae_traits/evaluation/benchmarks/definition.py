@@ -87,8 +87,8 @@ def read_benchmark(name: str) -> Benchmark:
     names = benchmark_names()
     if name not in names:
         near = get_close_matches(name, names, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
-        raise ConfigError(f"--benchmark: there is no {name!r}; {hint} `sae-traits benchmark --list` shows them")
+        hint = f"did you mean {near[0]}" if near else f"there are {', '.join(names)}"
+        raise ConfigError(f"--benchmark: there is no {name!r}; {hint}; see sae-traits benchmark --list")
     values = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
     return TypeAdapter(Benchmark).validate_python(values | {"name": name})
 

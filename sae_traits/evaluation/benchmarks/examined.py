@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sae_traits.errors import CollectionError, ImageError
+from sae_traits.evaluation.benchmarks.inputs import count
 from sae_traits.evaluation.benchmarks.labels import Labelled
 from sae_traits.images.decode import ImageFacts, examine_image
 from sae_traits.images.near_identical import near_identical_groups
@@ -55,7 +56,8 @@ class Examined:
         notes = []
         if problems := self.labelled.problems:
             first = problems[0]
-            notes.append(f"{len(problems):,} rows or images are not used, such as {first.file}: {first.reason}")
+            left_out = count(len(problems), "row or image is", "rows or images are")
+            notes.append(f"{left_out} not used, such as {first.file}: {first.reason}")
         groups = near_identical_groups(self.hashes)
         labels = [row.label for row in self.labelled.rows]
         crossing = [(row, first) for row, first in enumerate(groups.tolist()) if labels[row] != labels[first]]
@@ -63,8 +65,8 @@ class Examined:
             row, first = crossing[0]
             here, there = self.labelled.rows[row], self.labelled.rows[first]
             notes.append(
-                f"{len(crossing):,} images are near-identical to one with another label, such as {here.file} "
-                f"({here.label}) to {there.file} ({there.label})"
+                f"{count(len(crossing), 'image is', 'images are')} near-identical to one with another label, such as "
+                f"{here.file} ({here.label}) to {there.file} ({there.label})"
             )
         return notes
 

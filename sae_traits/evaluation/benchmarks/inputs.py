@@ -162,6 +162,11 @@ def some(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
 
 
+def count(number: int, one: str, several: str) -> str:
+    """Write a number with the noun that goes with it."""
+    return f"{number:,} {one if number == 1 else several}"
+
+
 def percent(value: float) -> str:
     """Write a share in per cent, with one digit."""
     return f"{100 * value:.1f} %"

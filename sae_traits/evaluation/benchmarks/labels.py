@@ -30,6 +30,10 @@ VARIANT_NAMES = ("variant", "sex", "life_stage")
 _OTHER_FILE_NAMES = ("filename", "file_path", "filepath", "id", "uuid")
 _TABLES = ("metadata", "labels")
 """Names of tables that are read of a folder."""
+_EXPECTED = (
+    f"name a folder with a folder of images per class, a table ({', '.join(TABLE_SUFFIXES)}) with the columns file and "
+    "label, or hf://datasets/ORG/NAME"
+)
 _INSIDE = ("", "images")
 """Folders beside a table that its files may lie in."""
 
@@ -81,8 +85,8 @@ class Labelled:
         if not garbled:
             return []
         return [
-            f"{len(garbled)} labels have letters that were read in a wrong encoding before they came here, such as "
-            f"{garbled[0]!r}; the model reads them as they are"
+            f"labels have letters that were read in a wrong encoding before they came here ({len(garbled)}, such as "
+            f"{garbled[0]!r}); the model reads them as they are"
         ]
 
 
@@ -123,14 +127,13 @@ def list_labelled(
         rows = [LabelledRow(**row) for row in extracted]
         found = Labelled(source=source, root=cache, rows=tuple(rows))
     elif path.is_dir():
+        if not any(entry.is_dir() for entry in path.iterdir()):
+            raise CollectionError(f"{path} has no folder of images in it; {_EXPECTED}")
         listing = list_folder(CollectionConfig(source=str(path)))
         found = _from_rows(source, listing.root, listing.rows, listing.problems)
     else:
         what = "is neither a folder nor a table" if path.exists() else "does not exist"
-        raise CollectionError(
-            f"{path} {what}; name a folder with a folder of images per class, a table "
-            f"({', '.join(TABLE_SUFFIXES)}) with the columns file and label, or hf://datasets/ORG/NAME"
-        )
+        raise CollectionError(f"{path} {what}; {_EXPECTED}")
     if not found.rows:
         first = f": {found.problems[0].file}: {found.problems[0].reason}" if found.problems else ""
         raise CollectionError(f"no image of {source} can be used{first}")

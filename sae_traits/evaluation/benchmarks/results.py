@@ -133,8 +133,8 @@ class BenchmarkResults:
         over = figures.get(f"{name} over classes")
         if isinstance(over, Interval) and not math.isnan(over.low):
             return (
-                f"Of other classes like these, {name} would be between {percent(over.low)} and {percent(over.high)} (95 % "
-                "interval)."
+                f"Of other classes like these, {name} would be between {percent(over.low)} and {percent(over.high)} "
+                "(95 % interval)."
             )
         if isinstance(main, Interval):
             return f"The 95 % interval of {name} is {main.low:.3f} to {main.high:.3f}."

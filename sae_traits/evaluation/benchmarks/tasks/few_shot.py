@@ -16,6 +16,7 @@ from sae_traits.evaluation.benchmarks.inputs import (
     Inputs,
     Outcome,
     Score,
+    count,
     percent,
     percent_interval,
     score,
@@ -65,12 +66,12 @@ class FewShotTask:
         pool = inputs.places("train") if from_train else np.arange(len(inputs.rows))
         counts = np.bincount(inputs.truth[pool], minlength=len(inputs.names))
         shots = max(inputs.config.shots)
-        for place, count in enumerate(counts.tolist()):
-            if count < shots and (count or not from_train):
+        for place, n_images in enumerate(counts.tolist()):
+            if n_images < shots and (n_images or not from_train):
                 label = inputs.names[place].label
                 row = next(inputs.rows[n] for n in pool.tolist() if inputs.truth[n] == place)
                 raise CollectionError(
-                    f"{label!r} has {count} image{'s' * (count != 1)} ({row.where}), and --shots {shots} needs as many "
+                    f"{label!r} has {count(n_images, 'image', 'images')} ({row.where}), and --shots {shots} needs as many "
                     "labelled ones per class; leave the class out, or choose fewer --shots"
                 )
         if from_train and (lost := sorted(set(inputs.truth[inputs.places("test")]) - set(inputs.truth[pool]))):
@@ -124,7 +125,8 @@ class FewShotTask:
         if not result.only_train:
             return []
         return [
-            f"{len(result.only_train)} classes have images in train and none in test ({some(result.only_train)}); "
+            f"{count(len(result.only_train), 'class has', 'classes have')} images in train and none in test "
+            f"({some(result.only_train)}); "
             "labels are matched by name, and images can only be mistaken for these"
         ]
 

@@ -17,6 +17,7 @@ from sae_traits.evaluation.measures.structure import (
     structure_of_traits,
     structure_of_variants,
 )
+from sae_traits.logging import warn
 
 N_PERMUTATIONS = 199
 MEANINGS = {
@@ -117,6 +118,9 @@ def _of_traits(
         return {}
     rows = np.flatnonzero(np.isin(inputs.truth, places))
     distances = trait_distances([inputs.traits[inputs.names[place].label] for place in places])
+    if np.ptp(distances[np.triu_indices(len(places), 1)]) == 0:
+        warn("the traits of all classes are equally far from each other, so that no distance follows them")
+        return {}
     of_classes = None if genera is None else [genera[place] for place in places]
     if of_classes is not None and not 1 < len(set(of_classes)) < len(of_classes):
         of_classes = None

@@ -31,6 +31,7 @@ from sae_traits.evaluation.statistics import Interval, bootstrap_intervals
 from sae_traits.evaluation.text import read_templates
 from sae_traits.evaluation.zero_shot import evaluate_zero_shot
 from sae_traits.evaluation.zero_shot_results import NAME_AND_TRAITS, NAME_ONLY, SIGNIFICANT, ZeroShotResult
+from sae_traits.logging import say
 
 TOP = (1, 3, 5)
 
@@ -132,6 +133,8 @@ class ZeroShotTask:
         cut = tuple(name.label for name, text in zip(inputs.names, texts, strict=True) if not prompter.fits(text))
         result = replace(result, n_templates=len(prompter.templates), cut_texts=cut)
         if inputs.traits is not None:
+            if len(prompter.templates) > 1:
+                say(f"every text with a trait is encoded {len(prompter.templates)} times; --templates one does it once")
             traits, n_described = _ask_for_traits(inputs, model, texts)
             result = replace(result, traits=traits, n_described=n_described)
         every = np.full(len(inputs.rows), np.nan)
@@ -167,7 +170,8 @@ class ZeroShotTask:
     def notes(self, result: ZeroShotScores) -> list[str]:
         """Say what is wrong with the texts, and whether names are known at all."""
         notes = []
-        if result.names_p_value > SIGNIFICANT:
+        told = result.traits is not None and result.traits.verdict is not None
+        if result.names_p_value > SIGNIFICANT and not told:
             notes.append(
                 "the names do no better than names dealt to the classes at random: the model does not know them "
                 f"(p = {result.names_p_value:.2f})"
