@@ -33,7 +33,7 @@ from sae_traits.images.columns import SPECIES_NAMES
 from sae_traits.images.hub import is_hub_source
 from sae_traits.images.sources import list_source
 from sae_traits.images.splits import units
-from sae_traits.images.table_files import open_table
+from sae_traits.images.table_files import TABLE_SUFFIXES, open_table
 from sae_traits.logging import say, warn
 from sae_traits.release.loading import local_dataset, text_rows
 
@@ -198,6 +198,8 @@ def _read_traits(source: str) -> TraitTexts:
             return rank_texts(source, rows_of(trait_columns(names, source)))
         except CollectionError as error:
             raise ConfigError(f"cannot read --traits: {error}") from error
+    if path.suffix.lower() in TABLE_SUFFIXES:
+        raise ConfigError(f"--traits: {path} does not exist")
     return rank_texts(source, text_rows(source, lambda names: trait_columns(names, source)))
 
 
@@ -313,4 +315,5 @@ def _settings(config: BenchmarkConfig, inputs: Inputs) -> Mapping[str, Any]:
     values = {name: value for name, value in asdict(config).items() if name not in _LOCAL}
     values |= {name: public_name(values[name]) for name in _PATHS if values[name]}
     values["clip"] = [public_name(model) for model in config.clip]
+    values["split"] = list(config.split)
     return values | {"text_type": inputs.text_type, "templates": inputs.templates, "shots": list(inputs.config.shots)}

@@ -63,7 +63,7 @@ def test_three_lines_of_python_score_two_models_with_traits(world, tmp_path, mon
     assert first.scores.traits.n_test == 12
     assert [difference.name for difference in results.differences] == ["other"]
     out = tmp_path / "benchmarks" / "photographs"
-    assert read_benchmark_results(out / "zero-shot" / "results.json") == results
+    assert read_benchmark_results(out / "zero-shot" / "results.json").to_json() == results.to_json()
     assert "Do traits help?" in (out / "zero-shot" / "report.md").read_text()
     assert str(tmp_path) not in (out / "zero-shot" / "results.json").read_text()
 
@@ -120,24 +120,23 @@ def test_images_that_are_also_elsewhere_are_found(world, tmp_path):
         (["zero-shot", "--clip", "C"], 2, "zero-shot needs --images"),
         ([], 2, "say which task: zero-shot, few-shot"),
         (["zeroshot"], 2, "did you mean zero-shot?"),
-        (["zero-shot", "--images", "none", "--clip", "C"], 1, "none does not exist; name a folder"),
+        (["zero-shot", "--images", "absent", "--clip", "C"], 1, "absent does not exist; name a folder"),
         (["few-shot", "--images", "P", "--clip", "C"], 1, "has 4 images (Abeille noire/0.png), and --shots 5 needs"),
         (["few-shot", "--images", "P", "--clip", "C", "--shots", "0"], 2, "shots must be 1 or more"),
-        (["zero-shot", "--images", "P", "--clip", "C", "--taxa", "T"], 2, "needs the column `label`"),
+        (["zero-shot", "--images", "P", "--clip", "C", "--taxa", "T"], 2, "is not among the labels of"),
         (["zero-shot", "--images", "P", "--clip", "C", "--benchmark", "nabird"], 2, "did you mean nabirds"),
         (
             ["few-shot", "--images", "P", "--clip", "C", "--benchmark", "nabirds"],
             2,
-            "are of zero-shot, not of few-shot",
+            "of zero-shot, not of few-shot",
         ),
         (["zero-shot", "--images", "P", "--clip", "C", "--split", "test"], 1, "has no image of --split test"),
         (["retrieval", "--images", "P", "--clip", "C"], 2, "retrieval needs --captions TABLE"),
         (["leaks", "--images", "P"], 2, "leaks needs --against SOURCE"),
-        (["zero-shot", "--images", "P", "--clip", "C", "--traits", "none"], 1, "cannot read the dataset none"),
+        (["zero-shot", "--images", "P", "--clip", "C", "--traits", "absent.csv"], 2, "absent.csv does not exist"),
     ],
 )
-def test_wrong_inputs_are_one_line_that_says_what_to_do(world, tmp_path, capsys, monkeypatch, words, code, message):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+def test_wrong_inputs_are_one_line_that_says_what_to_do(world, tmp_path, capsys, words, code, message):
     meant = {"P": world / "photographs", "C": world / "clip", "T": world / "traits.csv"}
     try:
         status = main(["benchmark", *(str(meant.get(word, word)) for word in words), "--out", str(tmp_path)])
@@ -149,7 +148,7 @@ def test_wrong_inputs_are_one_line_that_says_what_to_do(world, tmp_path, capsys,
 
 
 def test_options_are_those_of_the_command(world):
-    with pytest.raises(ConfigError, match="there is no option 'trait' in .*; did you mean traits"):
+    with pytest.raises(ConfigError, match=r"there is no option 'trait' in .*; did you mean traits"):
         sae_traits.benchmark("zero-shot", images=world / "photographs", clip="c", trait="x")
     with pytest.raises(ConfigError, match="there is no task 'zeroshot'"):
         sae_traits.benchmark("zeroshot", images=world / "photographs", clip="c")

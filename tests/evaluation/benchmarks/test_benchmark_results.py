@@ -50,7 +50,7 @@ def test_results_are_written_and_read_back_and_say_so_of_other_versions(tmp_path
 
 def test_the_shipped_schema_is_that_of_the_results():
     file = module.Path(module.__file__).with_name(module.SCHEMA_FILE)
-    assert json.loads(file.read_text("utf-8")) == module.json_schema(), "write it anew: see docs/benchmarking.md"
+    assert json.loads(file.read_text("utf-8")) == module.json_schema(), "write it anew: see docs/architecture.md"
 
 
 def test_what_is_written_has_the_fields_that_the_schema_requires():

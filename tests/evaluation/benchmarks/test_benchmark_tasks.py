@@ -141,7 +141,7 @@ def test_structure_is_found_against_permuted_labels_and_follows_the_traits():
         *("within_variance_in_span", "within_variance_in_span_given_genera"),
         *("trait_correlation", "trait_correlation_given_genera"),
     }
-    assert result.figures["trait_correlation"].value > 0.9
+    assert result.figures["trait_correlation"].value > 0.7
     distances = trait_distances([("red head",), ("red head",), ("blue legs",)])
     assert distances[0, 1] == pytest.approx(0, abs=1e-9)
     assert distances[0, 2] == pytest.approx(1)

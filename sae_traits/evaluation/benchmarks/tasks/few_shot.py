@@ -71,8 +71,8 @@ class FewShotTask:
                 label = inputs.names[place].label
                 row = next(inputs.rows[n] for n in pool.tolist() if inputs.truth[n] == place)
                 raise CollectionError(
-                    f"{label!r} has {count(n_images, 'image', 'images')} ({row.where}), and --shots {shots} needs as many "
-                    "labelled ones per class; leave the class out, or choose fewer --shots"
+                    f"{label!r} has {count(n_images, 'image', 'images')} ({row.where}), and --shots {shots} needs as "
+                    "many labelled ones per class; leave the class out, or choose fewer --shots"
                 )
         if from_train and (lost := sorted(set(inputs.truth[inputs.places("test")]) - set(inputs.truth[pool]))):
             raise CollectionError(
