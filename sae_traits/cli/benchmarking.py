@@ -13,6 +13,7 @@ from sae_traits.config.command_line import file_name
 from sae_traits.config.tree import build, hints
 from sae_traits.errors import ConfigError
 from sae_traits.evaluation.benchmarks.definition import lines_of, list_benchmarks
+from sae_traits.logging import say
 
 _FILES = ("images", "clip", "embeddings", "traits", "taxa", "captions", "against", "out")
 _REPEATED = "clip"
@@ -84,7 +85,8 @@ def benchmark(arguments: argparse.Namespace) -> int:
             f"say which task: {', '.join(get_args(BenchmarkTaskName))}; sae-traits benchmark --help explains them"
         )
     given = {name[2:]: value for name, value in vars(arguments).items() if name.startswith("--")}
-    from sae_traits.steps.benchmark import run_benchmark  # loads what the tasks need
+    say(f"{arguments.task}: getting ready")  # what it needs takes a while to load
+    from sae_traits.steps.benchmark import run_benchmark
 
     results = run_benchmark(arguments.task, build(BenchmarkConfig, given))
     if arguments.format == "json":

@@ -216,7 +216,7 @@ def _against(source: str, out: Path, workers: int) -> tuple[tuple[str, bytes], .
     examined = examine(labelled, cache=out, workers=workers)
     if problems := examined.labelled.problems:
         warn(f"{len(problems)} images of {source} cannot be compared, such as {problems[0].file}: {problems[0].reason}")
-    return tuple((row.file, found) for row, found in zip(examined.labelled.rows, examined.hashes, strict=True))
+    return tuple((row.where, found) for row, found in zip(examined.labelled.rows, examined.hashes, strict=True))
 
 
 def _models(config: BenchmarkConfig, task: BenchmarkTask, inputs: Inputs, examined: Examined | None, out: Path):
@@ -242,14 +242,15 @@ def _own_embeddings(config: BenchmarkConfig, inputs: Inputs) -> EmbeddedImages:
 
     clip = load_clip(config.clip[0], revision=config.revision, framing=config.framing, device=config.device)
     name = f"{public_name(config.clip[0])} ({path.name})"
-    return EmbeddedImages(name=name, info=clip.info.to_dict(), images=images, texts=clip, logit_scale=clip.logit_scale)
+    info = clip.info.to_dict() | {"model": public_name(config.clip[0])}
+    return EmbeddedImages(name=name, info=info, images=images, texts=clip, logit_scale=clip.logit_scale)
 
 
 def _embedded(
     model: str, config: BenchmarkConfig, task: BenchmarkTask, examined: Examined, out: Path
 ) -> EmbeddedImages:
     """Embed the images by a CLIP, of which those that are kept are not opened again; and keep them in one file."""
-    from sae_traits.evaluation.embedding import embed_collection  # loads torch
+    from sae_traits.evaluation.embedding import embed_collection, fingerprint  # loads torch
     from sae_traits.models.clip.model import load_clip
 
     clip = load_clip(model, revision=config.revision, framing=config.framing, device=config.device)
@@ -266,8 +267,9 @@ def _embedded(
     )
     ids = [row.file for row in examined.labelled.rows]
     about = {"model": name, "revision": clip.info.revision, "head": head}
-    write_embeddings(folder / f"{safe_name(Path(name).name)}-{head}.safetensors", images, ids, about)
-    info = clip.info.to_dict() | {"head": head}
+    file = f"{safe_name(Path(name).name)}-{head}-{fingerprint(clip.info, head)[:8]}.safetensors"
+    write_embeddings(folder / file, images, ids, about)
+    info = clip.info.to_dict() | {"model": name, "head": head}
     return EmbeddedImages(name=name, info=info, images=images, texts=clip, logit_scale=clip.logit_scale)
 
 

@@ -50,7 +50,7 @@ class Inputs:
     hashes: tuple[bytes, ...] = ()
     """Perceptual hash of every image; none likewise."""
     against: tuple[tuple[str, bytes], ...] = ()
-    """File and perceptual hash of the images that are compared with."""
+    """Where each of the images lies that are compared with, and its perceptual hash."""
 
     @cached_property
     def truth(self) -> NDArray[np.int64]:
@@ -148,13 +148,20 @@ class BenchmarkTask(Protocol):
         ...
 
 
-def score(credit: Sequence[float] | NDArray[Any], inputs: Inputs, rows: NDArray[np.int64]) -> Score:
-    """Take the mean of what some images add to a figure, with intervals over individuals and over classes."""
-    values = np.asarray(credit, dtype=np.float64)[:, None]
-    seed = inputs.config.seed
-    (individuals,) = bootstrap_intervals(values, groups=inputs.units[rows], n_resamples=N_RESAMPLES, seed=seed)
-    (classes,) = bootstrap_intervals(values, groups=inputs.truth[rows], n_resamples=N_RESAMPLES, seed=seed)
-    return Score(individuals=individuals, classes=classes)
+def scores(credits: Sequence[NDArray[np.float64]], inputs: Inputs, rows: NDArray[np.int64]) -> list[Score]:
+    """Take the means of what some images add to figures, with intervals over individuals and over classes.
+
+    Args:
+        credits: per figure what each of the images adds `[n_rows]`.
+        inputs: whose images they are.
+        rows: places of the images `[n_rows]`.
+    """
+    values = np.stack(credits, axis=1).astype(np.float64)
+    individuals, classes = (
+        bootstrap_intervals(values, groups=groups[rows], n_resamples=N_RESAMPLES, seed=inputs.config.seed)
+        for groups in (inputs.units, inputs.truth)
+    )
+    return [Score(individuals=one, classes=other) for one, other in zip(individuals, classes, strict=True)]
 
 
 def some(names: Sequence[str]) -> str:

@@ -103,8 +103,9 @@ class BenchmarkResults:
     @property
     def answer(self) -> tuple[str, str, str]:
         """The answer in three sentences: what was found, compared to what, and what speaks against it."""
-        best = max(self.models, key=lambda each: _main(TASKS[self.task].figures(each.scores)))
-        return TASKS[self.task].sentence(best.name, best.scores), self._comparison(best), self._caveat()
+        place = max(range(len(self.models)), key=lambda place: _main(self.figures()[place][1]))
+        best = self.models[place]
+        return TASKS[self.task].sentence(best.name, best.scores), self._comparison(place), self._caveat()
 
     def lines(self) -> list[str]:
         """Say the answer, and the figures of every model, for a terminal."""
@@ -118,26 +119,26 @@ class BenchmarkResults:
             lines += [f"  {each.model:<36} {each.score:g}" for each in self.benchmark.published]
         return lines + [f"note: {note}" for note in self.notes]
 
-    def _comparison(self, best: ModelScores) -> str:
-        figures = TASKS[self.task].figures(best.scores)
-        name, main = next(iter(figures.items()))
+    def _comparison(self, place: int) -> str:
+        """Compare the model at a place, which is the best, with what was published, with another, or with nothing."""
+        name, figures = self.figures()[place]
+        figure, main = next(iter(figures.items()))
         if self.benchmark is not None and isinstance(main, Interval):
-            return _against_published(best.name, main, self.benchmark)
-        others = [each for each in self.differences if each.name != self.models[0].name]
-        if others and best is not self.models[0]:
-            (difference,) = (each for each in others if each.name == best.name)
-            return f"It is ahead of {self.models[0].name} by {points(difference.classes)} over classes like these."
-        if others:
-            nearest = max(others, key=lambda each: each.individuals.mean)
+            return _against_published(name, main, self.benchmark)
+        if self.differences and place > 0:
+            lead = points(self.differences[place - 1].classes)
+            return f"Its lead over {self.models[0].name} is {lead} over classes like these."
+        if self.differences:
+            nearest = max(self.differences, key=lambda each: each.individuals.mean)
             return f"{nearest.name} is next, with a difference of {points(nearest.classes)} over classes like these."
-        over = figures.get(f"{name} over classes")
+        over = figures.get(f"{figure} over classes")
         if isinstance(over, Interval) and not math.isnan(over.low):
             return (
-                f"Of other classes like these, {name} would be between {percent(over.low)} and {percent(over.high)} "
+                f"Of other classes like these, {figure} would be between {percent(over.low)} and {percent(over.high)} "
                 "(95 % interval)."
             )
         if isinstance(main, Interval):
-            return f"The 95 % interval of {name} is {main.low:.3f} to {main.high:.3f}."
+            return f"The 95 % interval of {figure} is {main.low:.3f} to {main.high:.3f}."
         return "A share without an interval: the images are counted, none is drawn."
 
     def _caveat(self) -> str:

@@ -17,7 +17,7 @@ from sae_traits.evaluation.benchmarks.inputs import (
     Score,
     percent,
     percent_interval,
-    score,
+    scores,
 )
 from sae_traits.evaluation.measures.clustering import clustering_right, semi_supervised_k_means
 
@@ -94,7 +94,7 @@ class ClusteringTask:
             labelled="train" if from_train else "half of half the classes",
             n_draws=N_DRAWS,
             chance=float(counts.max() / counts.sum()),
-            every=score(every[rows], inputs, rows),
+            every=scores([every[rows]], inputs, rows)[0],
             old=_mean(credits[scored & is_old]),
             new=_mean(credits[scored & ~is_old]),
             published=_mean(published[scored]),

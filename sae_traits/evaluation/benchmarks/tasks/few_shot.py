@@ -19,7 +19,7 @@ from sae_traits.evaluation.benchmarks.inputs import (
     count,
     percent,
     percent_interval,
-    score,
+    scores,
     some,
 )
 from sae_traits.evaluation.measures.few_shot import draw_support, few_shot, independent_folds, simple_shot
@@ -157,7 +157,7 @@ def _shots(inputs: Inputs, shots: int, folds: tuple[float, ...], credit: NDArray
         raise CollectionError(f"with --shots {shots} no image is left to classify; choose fewer")
     return Shots(
         shots=shots,
-        accuracy=score(credit[rows], inputs, rows),
+        accuracy=scores([credit[rows]], inputs, rows)[0],
         folds=tuple(map(float, folds)),
         standard_deviation=float(np.std(folds)),
     )

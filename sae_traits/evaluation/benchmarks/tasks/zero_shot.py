@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,7 +20,7 @@ from sae_traits.evaluation.benchmarks.inputs import (
     Score,
     percent,
     percent_interval,
-    score,
+    scores,
     some,
 )
 from sae_traits.evaluation.measures.calibration import expected_calibration_error
@@ -195,11 +196,11 @@ def _score(
     codes = rank_codes(lineages(inputs.names))
     known = np.flatnonzero((codes >= 0).any(axis=1))  # ranks of which nothing is known would count as never shared
     ranks = codes[known] if len(known) else None
-    scores = score_classes(images, classes, truth, ranks=ranks, logit_scale=model.logit_scale)
-    top = {k: scores.top(k) for k in TOP}
+    found = score_classes(images, classes, truth, ranks=ranks, logit_scale=model.logit_scale)
+    top = {k: found.top(k) for k in TOP}
     places, means = per_class(top[1], truth)
     n_of = np.bincount(truth, minlength=len(inputs.names))
-    twice = {text for text in texts if texts.count(text) > 1} if len(set(texts)) < len(texts) else set()
+    n_bearers = Counter(texts)
     result = ZeroShotScores(
         text_type=inputs.text_type,
         templates=inputs.templates,
@@ -207,17 +208,17 @@ def _score(
         n_images=len(rows),
         n_classes=len(inputs.names),
         chance=1 / len(inputs.names),
-        top={k: score(credit, inputs, rows) for k, credit in top.items()},
+        top=dict(zip(TOP, scores(list(top.values()), inputs, rows), strict=True)),
         macro={k: macro(credit, truth) for k, credit in top.items()},
-        calibration_error=expected_calibration_error(scores.confidence, top[1]),
-        taxonomic_distance=float(np.nanmean(scores.distance)) if ranks is not None else None,
-        ranks=() if ranks is None else _ranks(inputs, rows, [LINEAGE[place] for place in known], ranks, scores),
+        calibration_error=expected_calibration_error(found.confidence, top[1]),
+        taxonomic_distance=float(np.nanmean(found.distance)) if ranks is not None else None,
+        ranks=() if ranks is None else _ranks(inputs, rows, [LINEAGE[place] for place in known], ranks, found),
         classes=tuple(
             ClassScore(label=inputs.names[c].label, text=texts[c], n_images=int(n_of[c]), top1=float(mean))
             for c, mean in zip(places.tolist(), means, strict=True)
         ),
         names_p_value=chance_p_value(images, classes, truth, seed=inputs.config.seed),
-        same_texts=tuple(name.label for name, text in zip(inputs.names, texts, strict=True) if text in twice),
+        same_texts=tuple(name.label for name, text in zip(inputs.names, texts, strict=True) if n_bearers[text] > 1),
         cut_texts=(),
         traits=None,
         n_described=0,
@@ -226,7 +227,7 @@ def _score(
 
 
 def _ranks(
-    inputs: Inputs, rows: np.ndarray, names: list[str], codes: np.ndarray, scores: ClassScores
+    inputs: Inputs, rows: np.ndarray, names: list[str], codes: np.ndarray, found: ClassScores
 ) -> tuple[RankScore, ...]:
     """Score every rank at which there is more than one taxon; `codes` are those of the ranks `names`."""
     n_taxa = [len(set(taxa.tolist()) - {-1}) for taxa in codes]
@@ -236,13 +237,13 @@ def _ranks(
     seed, groups = inputs.config.seed, inputs.units[rows]
     first, summed = (
         bootstrap_intervals(right[several].T, groups=groups, n_resamples=N_RESAMPLES, seed=seed)
-        for right in (scores.rank_right, scores.rank_right_summed)
+        for right in (found.rank_right, found.rank_right_summed)
     )
     return tuple(
         RankScore(
             rank=names[place],
             n_taxa=n_taxa[place],
-            n_images=int(np.isfinite(scores.rank_right[place]).sum()),
+            n_images=int(np.isfinite(found.rank_right[place]).sum()),
             of_first_class=first[n],
             of_summed_probabilities=summed[n],
         )
