@@ -183,7 +183,10 @@ def _with_files(inputs: Inputs, examined: Examined, definition: Benchmark | None
     return replace(
         inputs,
         units=examined.units(),
-        sha256=tuple(record.sha256 for record in examined.collection.images),
+        sha256=tuple(
+            row.source_sha256 or record.sha256
+            for row, record in zip(labelled.rows, examined.collection.images, strict=True)
+        ),
         hashes=examined.hashes,
     )
 

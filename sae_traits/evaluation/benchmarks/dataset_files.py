@@ -54,7 +54,7 @@ def extract_images(
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_whole(path, data)
             label = " ".join((cells.pop("label", None) or "").split())
-            individual = cells.pop("individual", None)
+            individual, source = cells.pop("individual", None), cells.pop("source_sha256", None)
             found.setdefault(
                 name,
                 {
@@ -62,6 +62,7 @@ def extract_images(
                     "label": label,
                     "where": f"row {number} of {file.name}",
                     "individual": individual,
+                    "source_sha256": source,
                     "split": split,
                     "taxon": {rank: value for rank, value in cells.items() if value},
                 },
@@ -96,7 +97,7 @@ def _image_column(file: Path) -> str | None:
 def _rows(
     file: Path, label_names: Sequence[str], label_column: str | None
 ) -> Iterator[tuple[dict[str, Any] | None, dict[str, str | None]]]:
-    """Yield image and cells of every row: `label`, `individual` and ranks."""
+    """Yield image and cells of every row: `label`, `individual`, `source_sha256` and ranks."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -105,7 +106,8 @@ def _rows(
         raise CollectionError(f"{file} has no column with images, as the other files of its dataset have")
     parquet = pq.ParquetFile(file)
     names = parquet.schema_arrow.names
-    wanted = find_columns(names, {**{rank: (rank,) for rank in RANKS}, "individual": COLUMN_NAMES["individual"]})
+    others = {"individual": COLUMN_NAMES["individual"], "source_sha256": ("source_sha256",)}
+    wanted = find_columns(names, {rank: (rank,) for rank in RANKS} | others)
     label = label_column or find_column(names, label_names)
     if label_column is not None and label_column not in names:
         raise CollectionError(f"{file} has no column {label_column!r}; its columns are {', '.join(names)}")

@@ -46,7 +46,7 @@ class Inputs:
     """Hashes of the image files that the traits were written of."""
     captions: Captions | None = None
     sha256: tuple[str, ...] = ()
-    """Hash of every image file; none where only embeddings are at hand."""
+    """Hash of every image file, or of the file it was made from; none where only embeddings are at hand."""
     hashes: tuple[bytes, ...] = ()
     """Perceptual hash of every image; none likewise."""
     against: tuple[tuple[str, bytes], ...] = ()

@@ -49,6 +49,8 @@ class LabelledRow:
     """Where the source says so, for messages."""
     individual: str | None = None
     split: Split | None = None
+    source_sha256: str | None = None
+    """Hash of the file that the image was made from, where a dataset has another encoding of it and says so."""
     variant: str | None = None
     """Sex, life stage or whatever else individuals of a class differ in."""
     taxon: Mapping[str, str] = field(default_factory=dict)
