@@ -158,8 +158,16 @@ _ADAPTER = TypeAdapter(BenchmarkResults)
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON schema of results.json, of which a copy lies beside this file."""
-    return _ADAPTER.json_schema(mode="serialization") | {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    """The JSON schema of results.json, of which a copy lies beside this file; any number may be null (NaN)."""
+    schema = _nullable(_ADAPTER.json_schema(mode="serialization"))
+    return schema | {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+
+
+def _nullable(schema: Any) -> Any:
+    if isinstance(schema, dict):
+        found = {name: _nullable(inner) for name, inner in schema.items()}
+        return found | {"type": ["number", "null"]} if found.get("type") == "number" else found
+    return [_nullable(inner) for inner in schema] if isinstance(schema, list) else schema
 
 
 def read_benchmark_results(file: Path) -> BenchmarkResults:

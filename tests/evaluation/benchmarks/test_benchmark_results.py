@@ -1,6 +1,8 @@
 """results.json, its schema, the report and the published benchmarks."""
 
 import json
+import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -59,6 +61,18 @@ def test_what_is_written_has_the_fields_that_the_schema_requires():
     assert set(schema["required"]) <= set(values)
     scores = values["models"][0]["scores"]
     assert set(scores) == set(schema["$defs"]["ZeroShotScores"]["properties"])
+
+
+def test_a_figure_that_there_is_none_of_is_null_and_comes_back():
+    inputs = make_inputs(n_images=6, splits=("train", "test"))
+    scores = TASKS["clustering"].run(inputs, see(inputs, ["red", "blue", "green", "black", "white", "grey"])).result
+    assert math.isnan(scores.new)  # every class of test is one of train
+    results = replace(make_results(), task="clustering", models=(ModelScores(name="m", model={}, scores=scores),))
+    values = json.loads(results.to_json())
+    assert values["models"][0]["scores"]["new"] is None
+    assert BenchmarkResults.from_json(results.to_json()).to_json() == results.to_json()
+    properties = module.json_schema()["$defs"]["ClusteringScores"]["properties"]
+    assert properties["new"]["type"] == ["number", "null"]
 
 
 def test_the_answer_compares_with_the_published_score_of_the_same_checkpoint():

@@ -56,6 +56,23 @@ def test_classes_with_one_text_are_told_apart_by_chance_and_named():
     assert "told apart by chance: Groupe 0, Groupe 1" in task.notes(result)[0]
 
 
+def test_a_text_that_lacks_a_rank_is_shorter_and_named_and_underscores_are_too():
+    inputs = make_inputs(text_type="taxon_com")
+    names = [replace(name, common_name=f"animal{n}") for n, name in enumerate(inputs.names)]
+    names[1] = replace(names[1], genus=None, epithet=None)
+    names[2] = replace(names[2], common_name=None)
+    inputs = replace(inputs, names=tuple(names))
+    task = TASKS["zero-shot"]
+    result = task.run(inputs, see(inputs, TRAITS)).result
+    assert result.short_texts == ("Groupe 1", "Groupe 2")
+    assert result.classes[1].text == "Family0 with common name animal1"
+    assert any("2 of 6 classes lack the binomial or common name" in note for note in task.notes(result))
+    rows = tuple(replace(each, label=each.label.replace(" ", "_")) for each in inputs.rows)
+    names = tuple(replace(name, label=name.label.replace(" ", "_")) for name in names)
+    inputs = replace(inputs, rows=rows, names=names, text_type="asis")
+    assert any("have underscores" in note for note in task.notes(task.run(inputs, see(inputs, TRAITS)).result))
+
+
 def test_traits_help_where_images_show_them_and_images_that_they_were_written_of_are_left_out():
     inputs = make_inputs(text_type="asis", traits={f"Groupe {n}": (TRAITS[n],) for n in range(6)}, trait_source="t")
     inputs = replace(

@@ -20,6 +20,7 @@ from sae_traits.evaluation.benchmarks.inputs import (
     scores,
 )
 from sae_traits.evaluation.measures.clustering import clustering_right, semi_supervised_k_means
+from sae_traits.evaluation.statistics import Number
 
 N_DRAWS = 3
 _MIN_CLASSES = 4
@@ -41,9 +42,9 @@ class ClusteringScores:
     """All images in the largest class."""
     every: Score
     """Share of the unlabelled images that lie in the cluster matched to their class; one matching for all."""
-    old: float
+    old: Number
     """The same of old classes."""
-    new: float
+    new: Number
     """And of new ones; NaN without any."""
     published: float
     """With old and new classes matched separately, as the released code does, so that a cluster may count for two."""

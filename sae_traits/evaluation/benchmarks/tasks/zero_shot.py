@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from sae_traits.errors import CollectionError, ConfigError
-from sae_traits.evaluation.benchmarks.class_taxa import LINEAGE, lineages
+from sae_traits.evaluation.benchmarks.class_taxa import LINEAGE, lineages, species_of
 from sae_traits.evaluation.benchmarks.inputs import (
     N_RESAMPLES,
     EmbeddedImages,
@@ -24,12 +24,12 @@ from sae_traits.evaluation.benchmarks.inputs import (
     some,
 )
 from sae_traits.evaluation.measures.calibration import expected_calibration_error
-from sae_traits.evaluation.measures.class_names import class_text
+from sae_traits.evaluation.measures.class_names import ClassName, class_text
 from sae_traits.evaluation.measures.classification import ClassScores, macro, per_class, rank_codes, score_classes
 from sae_traits.evaluation.prompts import Prompter
 from sae_traits.evaluation.ranking import chance_p_value
 from sae_traits.evaluation.statistics import Interval, bootstrap_intervals
-from sae_traits.evaluation.text import read_templates
+from sae_traits.evaluation.text import TextType, read_templates
 from sae_traits.evaluation.zero_shot import evaluate_zero_shot
 from sae_traits.evaluation.zero_shot_results import NAME_AND_TRAITS, NAME_ONLY, SIGNIFICANT, ZeroShotResult
 from sae_traits.logging import say
@@ -87,6 +87,8 @@ class ZeroShotScores:
     """Share of random assignments of the names to the classes that do at least as well (top-1)."""
     same_texts: tuple[str, ...]
     """Labels of classes whose text another class has, too."""
+    short_texts: tuple[str, ...]
+    """Labels of classes without the binomial or common name that the text type asks for; their text is shorter."""
     cut_texts: tuple[str, ...]
     """Labels of classes whose text the model does not read to its end."""
     traits: ZeroShotResult | None
@@ -179,10 +181,19 @@ class ZeroShotTask:
             )
         for labels, meaning in (
             (result.same_texts, "have a text that another class has too, and are told apart by chance"),
+            (
+                result.short_texts,
+                f"lack the binomial or common name that {result.text_type} asks for, and have less text",
+            ),
             (result.cut_texts, "have a text that the model does not read to its end"),
         ):
             if labels:
                 notes.append(f"{len(labels)} of {result.n_classes} classes {meaning}: {some(labels)}")
+        if written := [each.label for each in result.classes if "_" in each.text]:
+            notes.append(
+                f"{len(written)} of {result.n_classes} classes have underscores in their text, such as {written[0]}, "
+                "which the model reads as they are; --text-type sci reads binomials"
+            )
         if result.traits is not None:
             notes += [note.rstrip(".") for note in result.traits.notes]
         return notes
@@ -219,11 +230,18 @@ def _score(
         ),
         names_p_value=chance_p_value(images, classes, truth, seed=inputs.config.seed),
         same_texts=tuple(name.label for name, text in zip(inputs.names, texts, strict=True) if n_bearers[text] > 1),
+        short_texts=tuple(name.label for name in inputs.names if _lacks(name, inputs.text_type)),
         cut_texts=(),
         traits=None,
         n_described=0,
     )
     return result, top[1]
+
+
+def _lacks(name: ClassName, text_type: TextType) -> bool:
+    """Whether a class has no binomial, or no common name, where the text type asks for one."""
+    asks_for_latin, asks_for_common = text_type not in ("asis", "com"), "com" in text_type
+    return (asks_for_latin and species_of(name) is None) or (asks_for_common and not name.common_name)
 
 
 def _ranks(
