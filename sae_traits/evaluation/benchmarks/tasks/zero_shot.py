@@ -183,7 +183,7 @@ class ZeroShotTask:
             (result.same_texts, "have a text that another class has too, and are told apart by chance"),
             (
                 result.short_texts,
-                f"lack the binomial or common name that {result.text_type} asks for, and have less text",
+                f"lack the binomial or common name that {result.text_type} asks for",
             ),
             (result.cut_texts, "have a text that the model does not read to its end"),
         ):
