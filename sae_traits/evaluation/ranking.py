@@ -44,7 +44,10 @@ def tie_ranks(
 def count_places(
     scores: NDArray[np.floating], of_truth: NDArray[np.floating]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Count scores `[n_classes, n_images]` above that of the true class `[n_images]`, and those equal to it, its own too."""
+    """Count scores `[n_classes, n_images]` above that of the true class `[n_images]`, and those equal to it.
+
+    Scores that differ by less than TIE are equal; the true class equals itself.
+    """
     before = (scores > of_truth + TIE).sum(axis=0)
     return before, (scores >= of_truth - TIE).sum(axis=0) - before
 

@@ -114,8 +114,8 @@ def bootstrap_ratio(
     numerators: ArrayLike, denominators: ArrayLike, *, n_resamples: int = 2000, seed: int = 0, level: float = 0.95
 ) -> Interval:
     """Divide the sum of the numerators `[n]` by that of the denominators `[n]`, with an interval over their pairs."""
-    parts = (np.asarray(part, dtype=np.float64)[:, None] for part in (numerators, denominators))
-    return _ratio_intervals(*parts, n_resamples, seed, level)[0]
+    totals, counts = (np.asarray(part, dtype=np.float64)[:, None] for part in (numerators, denominators))
+    return _ratio_intervals(totals, counts, n_resamples, seed, level)[0]
 
 
 _DRAWS_AT_A_TIME = 50

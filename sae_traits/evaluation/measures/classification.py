@@ -164,9 +164,10 @@ class _Places:
     """Of the image's first place `[n_pairs]`."""
     n_images: int
 
-    def total(self, values: NDArray[np.generic]) -> FloatArray:
+    def total(self, values: ArrayLike) -> FloatArray:
         """Sum of values `[n_pairs]` by their shares `[n_images]`."""
-        return np.bincount(self.images, weights=self.share * values, minlength=self.n_images)
+        weights = self.share * np.asarray(values, dtype=np.float64)
+        return np.bincount(self.images, weights=weights, minlength=self.n_images).astype(np.float64)
 
 
 def _places(first: NDArray[np.bool_]) -> _Places:

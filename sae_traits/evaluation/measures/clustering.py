@@ -71,9 +71,8 @@ def semi_supervised_k_means(
     unlabelled, labelled = (np.asarray(features, dtype=np.float32) for features in (unlabelled, labelled))
     _, own = np.unique(np.asarray(labels), return_inverse=True)
     features = np.concatenate([labelled, unlabelled])
-    centres = _first_centres(
-        unlabelled, _means(labelled, own, np.zeros((own.max() + 1, labelled.shape[1]))), n_clusters, seed
-    )
+    of_classes = _means(labelled, own, np.zeros((own.max() + 1, labelled.shape[1])))
+    centres = _first_centres(unlabelled, of_classes, n_clusters, seed)
     best, best_inertia = np.empty(0, dtype=np.int64), np.inf
     for _ in range(max_iterations):
         distances, nearest = _nearest(unlabelled, centres)

@@ -60,8 +60,6 @@ def mantel(
     third = None if given is None else _ranked(given, method)
     n = len(first)
     upper = np.triu_indices(n, 1)
-    if n < 3 or any(np.ptp(matrix[upper]) == 0 for matrix in (first, second, third) if matrix is not None):
-        raise CollectionError(f"distances of {n} objects are too few, or all equal: nothing can be associated")
     generator = np.random.default_rng(seed)
     member = np.zeros(n, dtype=np.int64) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     r = _correlation(first, np.arange(n), second, third, upper)
@@ -82,17 +80,17 @@ def jackknife_correlation(first: FloatArray, second: FloatArray, *, method: Meth
     from scipy.stats import t
 
     n = len(first)
-    r, *without = (
-        _correlation(
-            _ranked(one, method), np.arange(len(kept)), _ranked(other, method), None, np.triu_indices(len(kept), 1)
-        )
-        for kept in (np.arange(n), *(np.delete(np.arange(n), left_out) for left_out in range(n)))
-        for one, other in [(first[np.ix_(kept, kept)], second[np.ix_(kept, kept)])]
-    )
-    pseudo = n * np.arctanh(r) - (n - 1) * np.arctanh(np.array(without))
-    half = float(t.ppf((1 + level) / 2, n - 1)) * float(pseudo.std(ddof=1)) / np.sqrt(n)
-    low, high = np.tanh([np.arctanh(r) - half, np.arctanh(r) + half])
-    return Interval(r, float(low), float(high), n)
+    first, second = _ranked(first, method), _ranked(second, method)
+
+    def correlation(kept: NDArray[np.intp]) -> float:
+        left = np.ix_(kept, kept)
+        return _correlation(first[left], np.arange(len(kept)), second[left], None, np.triu_indices(len(kept), 1))
+
+    r = correlation(np.arange(n))
+    without = np.array([correlation(np.delete(np.arange(n), left_out)) for left_out in range(n)])
+    error = np.sqrt((n - 1) * without.var())
+    half = float(t.ppf((1 + level) / 2, n - 1)) * float(error)
+    return Interval(r, max(-1.0, r - half), min(1.0, r + half), n)
 
 
 def permute_within(member: NDArray[np.integer], generator: np.random.Generator) -> NDArray[np.int64]:
@@ -105,11 +103,13 @@ def permute_within(member: NDArray[np.integer], generator: np.random.Generator) 
 def _ranked(matrix: FloatArray, method: Method) -> FloatArray:
     """The matrix, or the ranks of its distances `[n, n]`."""
     matrix = np.asarray(matrix, dtype=np.float64)
+    upper = np.triu_indices(len(matrix), 1)
+    if len(matrix) < 3 or np.ptp(matrix[upper]) == 0:
+        raise CollectionError(f"distances of {len(matrix)} objects are too few, or all equal: nothing to associate")
     if method == "pearson":
         return matrix
     from scipy.stats import rankdata
 
-    upper = np.triu_indices(len(matrix), 1)
     ranks = np.zeros_like(matrix)
     ranks[upper] = rankdata(matrix[upper])
     return ranks + ranks.T
@@ -126,7 +126,7 @@ def _correlation(
     vectors = [first[order[upper[0]], order[upper[1]]], second[upper]]
     if third is not None:
         vectors.append(third[upper])
-    r = np.corrcoef(vectors)
+    r = np.asarray(np.corrcoef(np.stack(vectors)))
     if third is None:
         return float(r[0, 1])
     return float((r[0, 1] - r[0, 2] * r[1, 2]) / np.sqrt((1 - r[0, 2] ** 2) * (1 - r[1, 2] ** 2)))

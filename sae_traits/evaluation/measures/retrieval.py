@@ -207,7 +207,7 @@ def _expected_reciprocal(ties: _Ties, start: NDArray[np.int64], k: int) -> float
         return 0.0
     n_rows, n_right, before = (int(of[holding[0]]) for of in (ties.n_rows, ties.n_relevant, start))
     places = np.arange(min(n_rows - n_right + 1, k - before))
-    none_before = np.array([_chance_of_none(n_rows, n_right, place) for place in places])
+    none_before = np.cumprod(np.concatenate([[1.0], 1 - n_right / (n_rows - places[:-1])]))
     return float((none_before * n_right / (n_rows - places) / (before + places + 1)).sum())
 
 

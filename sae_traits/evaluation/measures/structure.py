@@ -75,7 +75,7 @@ class VariantFigures:
 
 
 def between_species_span(embeddings: NDArray[np.floating], species: ArrayLike) -> FloatArray:
-    """Find an orthonormal basis `[d, rank]` of the centred means of the species; its rank is at most their number less 1.
+    """Find an orthonormal basis `[d, rank]` of the centred means of the species; rank < number of species.
 
     Args:
         embeddings: `[n, d]`.
@@ -98,7 +98,8 @@ def within_variance_in_span(embeddings: NDArray[np.floating], species: ArrayLike
     embeddings, member = np.asarray(embeddings, dtype=np.float64), _numbers(species)
     deviations = embeddings - _means(embeddings, member)[member]
     in_span = ((deviations @ between_species_span(embeddings, member)) ** 2).sum(axis=1)
-    return np.bincount(member, in_span), np.bincount(member, (deviations**2).sum(axis=1))
+    in_span, total = (np.bincount(member, weights=squares) for squares in (in_span, (deviations**2).sum(axis=1)))
+    return in_span.astype(np.float64), total.astype(np.float64)
 
 
 def variant_figures(embeddings: NDArray[np.floating], species: ArrayLike, variants: ArrayLike) -> VariantFigures:
@@ -202,8 +203,8 @@ def structure_of_traits(
         seed: of the permutations.
 
     Returns:
-        `trait_correlation`, species permuted, and `trait_correlation_given_genera`, the same value with species permuted
-        within genera: relatives are alike in both, and only the second null knows it.
+        `trait_correlation`, species permuted, and `trait_correlation_given_genera`, the same value with species
+        permuted within genera: relatives are alike in both, and only the second null knows it.
     """
     by_embedding = species_distances(embeddings, species)
     interval = jackknife_correlation(by_embedding, trait_distances, method="spearman")
@@ -234,12 +235,9 @@ class _Centred:
     """Of the species `[n_species]`."""
     member: IntArray
     """Species of each `[n]`."""
-    deviations: FloatArray
-    """`[n, d]`"""
-    in_span: FloatArray
-    """Coordinates in the span of the species `[n, rank]`."""
-    squares: FloatArray
-    """Squared lengths of the deviations `[n]`."""
+    table: FloatArray
+    """Deviations, their coordinates in the span of the species, and their squared lengths `[n, d + rank + 1]`."""
+    d: int
 
 
 def _centred(embeddings: NDArray[np.floating], species: ArrayLike) -> _Centred:
@@ -247,27 +245,24 @@ def _centred(embeddings: NDArray[np.floating], species: ArrayLike) -> _Centred:
     names, member = np.unique(np.asarray(species), return_inverse=True)
     deviations = embeddings - _means(embeddings, member)[member]
     in_span = deviations @ between_species_span(embeddings, member)
-    return _Centred(names, member, deviations, in_span, (deviations**2).sum(axis=1))
+    squares = (deviations**2).sum(axis=1, keepdims=True)
+    return _Centred(names, member, np.concatenate([deviations, in_span, squares], axis=1), embeddings.shape[1])
 
 
 def _of_variants(centred: _Centred, variants: NDArray[np.generic]) -> VariantFigures:
-    n_species = len(centred.names)
+    n_species, d = len(centred.names), centred.d
     group = 2 * centred.member + variants.astype(np.int64)
-    n = np.bincount(group, minlength=2 * n_species).reshape(n_species, 2)
-    both = (n > 0).all(axis=1)
+    both = (np.bincount(group, minlength=2 * n_species).reshape(n_species, 2) > 0).all(axis=1)
     if not both.any():
         raise CollectionError("no species has both variants, so there is nothing to compare")
-    whole, in_span = (
-        _means(values, group, 2 * n_species).reshape(n_species, 2, -1)[both]
-        for values in (centred.deviations, centred.in_span)
-    )
-    square = _means(centred.squares[:, None], group, 2 * n_species).reshape(n_species, 2)[both]
-    variance = square - (whole**2).sum(axis=2)
-    squared_difference = ((whole[:, 1] - whole[:, 0]) ** 2).sum(axis=1)
+    means = _means(centred.table, group, 2 * n_species).reshape(n_species, 2, -1)[both]
+    variance = means[:, :, -1] - (means[:, :, :d] ** 2).sum(axis=2)
+    squared = (means[:, 1] - means[:, 0]) ** 2
+    squared_difference = squared[:, :d].sum(axis=1)
     return VariantFigures(
         species=centred.names[both],
         squared_difference=squared_difference,
-        squared_in_span=((in_span[:, 1] - in_span[:, 0]) ** 2).sum(axis=1),
+        squared_in_span=squared[:, d:-1].sum(axis=1),
         fisher_ratios=squared_difference / variance.sum(axis=1),
     )
 
