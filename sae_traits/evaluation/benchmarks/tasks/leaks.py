@@ -8,7 +8,7 @@ from typing import Literal
 
 from sae_traits.errors import ConfigError
 from sae_traits.evaluation.benchmarks.inputs import EmbeddedImages, Figures, Inputs, Outcome, percent
-from sae_traits.images.near_identical import near_identical_groups
+from sae_traits.images.near_identical import leaks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,21 +68,18 @@ class LeakTask:
 
 
 def find_leaks(inputs: Inputs, *, n_others: int = 3) -> LeakScores:
-    """Group the images of both collections, and list those that share a group."""
-    groups = near_identical_groups([*inputs.hashes, *(found for _, found in inputs.against)]).tolist()
-    n_images = len(inputs.hashes)
+    """List the images whose hashes nearly equal some of the others."""
     others: dict[int, list[str]] = defaultdict(list)
-    for (file, _), group in zip(inputs.against, groups[n_images:], strict=True):
-        others[group].append(file)
-    leaks = tuple(
-        Leak(file=row.file, label=row.label, others=tuple(others[group][:n_others]))
-        for row, group in zip(inputs.rows, groups[:n_images], strict=True)
-        if group in others
+    for other, image in leaks([found for _, found in inputs.against], inputs.hashes).tolist():
+        others[image].append(inputs.against[other][0])
+    found = tuple(
+        Leak(file=inputs.rows[image].file, label=inputs.rows[image].label, others=tuple(where[:n_others]))
+        for image, where in sorted(others.items())
     )
     return LeakScores(
-        n_images=n_images,
+        n_images=len(inputs.hashes),
         n_against=len(inputs.against),
-        n_leaked=len(leaks),
-        share=len(leaks) / n_images,
-        leaks=leaks,
+        n_leaked=len(found),
+        share=len(found) / len(inputs.hashes),
+        leaks=found,
     )
