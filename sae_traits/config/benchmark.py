@@ -74,6 +74,10 @@ class BenchmarkConfig:
     trait_text: Literal["prompts", "joined"] = option(
         "prompts", "prompts: one text per trait, averaged; joined: all traits in one text."
     )
+    protocol: Literal["corrected", "published"] = option(
+        "corrected",
+        "corrected: what the metric means; published: with the faults of the released code, to compare with its figures.",
+    )
     shots: tuple[int, ...] = option((1, 5), "For few-shot: labelled images per class.", metavar="N,…")
     folds: int = option(5, "For few-shot: how often they are drawn.")
     framing: Literal["auto", "squash", "crop", "letterbox"] = option(

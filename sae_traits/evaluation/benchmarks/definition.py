@@ -52,6 +52,8 @@ class Benchmark:
     metric: str
     protocol: str
     """How it was scored, in words, and what we do otherwise."""
+    fault: str | None = None
+    """Of the released code, in which the published scores depart from the metric; --protocol published repeats it."""
     licence: str
     """Of the images, or where it is stated."""
     published: tuple[PublishedScore, ...]

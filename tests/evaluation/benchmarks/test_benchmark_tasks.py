@@ -109,6 +109,27 @@ def test_few_shot_folders_of_train_and_test_are_matched_by_name():
     assert "1 class has images in train and none in test (Groupe 2)" in task.notes(result)[0]
 
 
+def test_as_published_the_folders_are_matched_by_place_and_perfect_features_are_wrong():
+    inputs = make_inputs(n_images=6, splits=("train", "test"), asked={"shots": (1,), "protocol": "published"})
+    kept = [n for n, each in enumerate(inputs.rows) if not (each.label == "Groupe 2" and each.split == "test")]
+    inputs = replace(inputs, rows=tuple(inputs.rows[n] for n in kept), units=np.arange(len(kept)))
+    result = TASKS["few-shot"].run(inputs, see(inputs, TRAITS, noise=0.2)).result
+    assert result.shots[0].accuracy.mean == pytest.approx(2 / 5)  # the classes before the one that is missing
+
+
+def test_as_published_equal_captions_compete_and_a_class_without_a_rank_has_no_text():
+    inputs = make_inputs(n_images=2, text_type="com", asked={"protocol": "published"})
+    texts = tuple(TRAITS[c] for c in inputs.truth)
+    inputs = replace(inputs, captions=Captions(images=tuple(range(12)), texts=texts))
+    result = TASKS["retrieval"].run(inputs, see(inputs, TRAITS, noise=0.1)).result
+    assert result.direction("as written", "images").recall[1].mean == pytest.approx(0.5)
+    twice = replace(inputs, captions=Captions(images=(0, 0, 1), texts=("a", "b", "c")))
+    with pytest.raises(ConfigError, match="one caption per image"):
+        TASKS["retrieval"].check(twice)
+    with pytest.raises(CollectionError, match="'Groupe 0' has no text of the type com as published"):
+        TASKS["zero-shot"].run(inputs, see(inputs, TRAITS))
+
+
 def test_a_class_with_too_few_images_is_named():
     inputs = make_inputs(n_classes=2, n_images=5)
     inputs = replace(

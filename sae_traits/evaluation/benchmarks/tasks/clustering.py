@@ -41,7 +41,8 @@ class ClusteringScores:
     chance: float
     """All images in the largest class."""
     every: Score
-    """Share of the unlabelled images that lie in the cluster matched to their class; one matching for all."""
+    """Share of the unlabelled images that lie in the cluster matched to their class; one matching for all, unless asked
+    for as published."""
     old: Number
     """The same of old classes."""
     new: Number
@@ -83,6 +84,8 @@ class ClusteringTask:
             is_old[draw] = old
             credits[draw, rest] = clustering_right(truth[rest], clusters)
             published[draw, rest] = clustering_right(truth[rest], clusters, old=old[rest], protocol="published")
+        if inputs.config.protocol == "published":
+            credits = published
         scored = np.isfinite(credits)
         rows = np.flatnonzero(scored.any(axis=0))
         every = np.full(len(truth), np.nan)

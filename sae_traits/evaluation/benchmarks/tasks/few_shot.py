@@ -139,16 +139,25 @@ def _within(inputs: Inputs, model: EmbeddedImages, shots: int) -> tuple[Shots, N
 
 
 def _from_train(inputs: Inputs, model: EmbeddedImages, shots: int) -> tuple[Shots, NDArray[np.float64]]:
-    """Draw the labelled images of the split train, and classify those of test."""
+    """Draw the labelled images of the split train, and classify those of test.
+
+    As published, classes are numbered in either split for itself, by the order of their names.
+    """
     train, test = inputs.places("train"), inputs.places("test")
+    published = inputs.config.protocol == "published"
+    of_train, of_test = (_numbers(inputs, rows) if published else inputs.truth[rows] for rows in (train, test))
     credits = []
     for fold in range(inputs.config.folds):
-        support = train[draw_support(inputs.truth[train], shots, inputs.config.seed + fold)]
-        labels = inputs.truth[support], inputs.truth[test]
-        credits.append(simple_shot(model.images[support], labels[0], model.images[test], labels[1]))
+        drawn = draw_support(inputs.truth[train], shots, inputs.config.seed + fold)
+        support, queries = model.images[train[drawn]], model.images[test]
+        credits.append(simple_shot(support, of_train[drawn], queries, of_test))
     every = np.full(len(inputs.rows), np.nan)
     every[test] = np.mean(credits, axis=0)
     return _shots(inputs, shots, tuple(float(credit.mean()) for credit in credits), every), every
+
+
+def _numbers(inputs: Inputs, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.unique([inputs.rows[row].label for row in rows], return_inverse=True)[1]
 
 
 def _shots(inputs: Inputs, shots: int, folds: tuple[float, ...], credit: NDArray[np.float64]) -> Shots:

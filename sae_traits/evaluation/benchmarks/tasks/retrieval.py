@@ -80,13 +80,17 @@ class RetrievalTask:
             raise ConfigError("retrieval needs --captions TABLE, with the columns file and text")
         if len(set(inputs.captions.images)) < 2:
             raise ConfigError("retrieval needs captions of at least two images")
+        if inputs.config.protocol == "published" and len(set(inputs.captions.images)) < len(inputs.captions.images):
+            raise ConfigError("retrieval as published has one caption per image; leave out --protocol published")
 
     def run(self, inputs: Inputs, model: EmbeddedImages) -> Outcome:
         """Score captions as written, without the name, and the name alone, in both directions."""
         captions = inputs.captions
         assert captions is not None
         assert model.texts is not None
-        images, of_text = np.unique(captions.images, return_inverse=True)
+        images = np.array(list(dict.fromkeys(captions.images)), dtype=np.int64)  # as captions are ordered
+        place = {int(image): row for row, image in enumerate(images)}
+        of_text = np.array([place[image] for image in captions.images], dtype=np.int64)
         names = [inputs.names[inputs.truth[image]] for image in captions.images]
         stripped = [without_name(text, name) for text, name in zip(captions.texts, names, strict=True)]
         alone = [name_alone(name) for name in names]
@@ -104,7 +108,10 @@ class RetrievalTask:
             units_of = {"images": inputs.units[images], "texts": inputs.units[list(captions.images)]}
             for queries, gallery in (("images", "texts"), ("texts", "images")):
                 found = retrieve(
-                    sides[queries][0], sides[gallery][0], sides[queries][1], sides[gallery][1], ks=KS, depth=DEPTH
+                    *(sides[queries][0], sides[gallery][0], sides[queries][1], sides[gallery][1]),
+                    ks=KS,
+                    depth=DEPTH,
+                    protocol=inputs.config.protocol,
                 )
                 groups = sides[queries][1], sides[gallery][1]
                 directions.append(_direction(variant, queries, found, groups, units_of[queries], inputs.config.seed))

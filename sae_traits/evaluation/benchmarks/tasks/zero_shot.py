@@ -118,7 +118,7 @@ class ZeroShotTask:
     def run(self, inputs: Inputs, model: EmbeddedImages) -> Outcome:
         """Score the images of the split test, or all, among all classes."""
         assert model.texts is not None
-        texts = [class_text(name, inputs.text_type) for name in inputs.names]
+        texts = _texts(inputs)
         prompter = Prompter(model.texts, read_templates(inputs.templates))
         if not any(map(prompter.fits, texts)):
             raise ConfigError(
@@ -197,6 +197,19 @@ class ZeroShotTask:
         if result.traits is not None:
             notes += [note.rstrip(".") for note in result.traits.notes]
         return notes
+
+
+def _texts(inputs: Inputs) -> list[str]:
+    """The text of every class; as published some classes have none, which is refused."""
+    protocol = inputs.config.protocol
+    texts = [class_text(name, inputs.text_type, protocol=protocol) for name in inputs.names]
+    if "" in texts:
+        label = inputs.names[texts.index("")].label
+        raise CollectionError(
+            f"{label!r} has no text of the type {inputs.text_type} as published; leave out --protocol published, which "
+            "gives it a shorter one"
+        )
+    return texts
 
 
 def _score(
