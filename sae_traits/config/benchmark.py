@@ -76,7 +76,7 @@ class BenchmarkConfig:
     )
     protocol: Literal["corrected", "published"] = option(
         "corrected",
-        "corrected: what the metric means; published: with the faults of the released code, to compare with its figures.",
+        "corrected: what the metric means; published: with the faults of the released code, to compare with it.",
     )
     shots: tuple[int, ...] = option((1, 5), "For few-shot: labelled images per class.", metavar="N,…")
     folds: int = option(5, "For few-shot: how often they are drawn.")

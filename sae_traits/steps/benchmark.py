@@ -294,15 +294,18 @@ def _differences(inputs: Inputs, models: Sequence[ModelScores], outcomes: Sequen
 
 def _other_protocol(definition: Benchmark, inputs: Inputs) -> list[str]:
     """Say in what the options are not those of the published scores."""
-    asked = {
-        "--text-type": (definition.text_type, inputs.text_type),
-        "--templates": (definition.templates, inputs.templates),
-    }
-    return [
+    asked = (
+        ("--text-type", definition.text_type, inputs.text_type),
+        ("--templates", definition.templates, inputs.templates),
+    )
+    notes = [
         f"the published scores are of {option} {published}, these of {here}"
-        for option, (published, here) in asked.items()
+        for option, published, here in asked
         if published is not None and published != here
     ]
+    if definition.fault is not None and inputs.config.protocol == "corrected":
+        notes.append(f"the published scores are of {definition.fault}; --protocol published repeats that")
+    return notes
 
 
 def _notes_of_traits(inputs: Inputs) -> list[str]:

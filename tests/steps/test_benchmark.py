@@ -105,6 +105,22 @@ def test_a_published_benchmark_is_compared_with_and_other_counts_are_said(world,
     assert "BioCLIP 2                            55.3" in said
 
 
+def test_plantdocs_folders_are_matched_by_name_unless_its_published_fault_is_asked_for(world, tmp_path, capsys):
+    for split, names in (("train", CLASSES), ("test", CLASSES[1:])):
+        for name in names:
+            shutil.copytree(world / "photographs" / name, tmp_path / "leaves" / split / name)
+    words = ["benchmark", "few-shot", "--benchmark", "plantdoc", "--images", str(tmp_path / "leaves")]
+    words += ["--clip", str(world / "clip"), "--out", str(tmp_path / "out"), "--workers", "0"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "1-shot" in said
+    assert "5-shot" not in said  # the benchmark's own shots
+    assert "labels of train and test matched by place instead of name; --protocol published repeats that" in said
+    assert "1 class has images in train and none in test (Abeille noire)" in said
+    assert main([*words, "--protocol", "published"]) == 0
+    assert "--protocol published repeats that" not in capsys.readouterr().out
+
+
 def test_images_that_are_also_elsewhere_are_found(world, tmp_path):
     shutil.copytree(world / "photographs" / "Mouche", tmp_path / "training")
     results = sae_traits.benchmark(
