@@ -90,14 +90,17 @@ def run_benchmark(task_name: str, config: BenchmarkConfig) -> BenchmarkResults:
         source_config=config.source_config,
         with_files=config.embeddings is None,
     ).of_splits(config.split)
-    inputs = _inputs(config, labelled, definition)
+    traits = None if config.traits is None else _read_traits(config.traits)
+    inputs = _inputs(config, labelled, definition, traits)
     say(f"{len(inputs.rows):,} images of {len(inputs.names):,} classes")
     task.check(inputs)
     notes = labelled.notes()
     examined = None
     if config.embeddings is None:
         examined = examine(labelled, cache=out, workers=config.workers)
-        inputs = _with_files(inputs, examined, definition)
+        if len(examined.labelled.rows) < len(inputs.rows):
+            inputs = _inputs(config, examined.labelled, definition, traits)
+        inputs = _with_files(inputs, examined)
         notes = examined.notes() + notes
         task.check(inputs)
     if config.against is not None:
@@ -150,10 +153,11 @@ def _definition(name: str, task: BenchmarkTask) -> Benchmark:
     return definition
 
 
-def _inputs(config: BenchmarkConfig, labelled: Labelled, definition: Benchmark | None) -> Inputs:
+def _inputs(
+    config: BenchmarkConfig, labelled: Labelled, definition: Benchmark | None, traits: TraitTexts | None
+) -> Inputs:
     """Everything but what the image files themselves say."""
     rows = labelled.rows
-    traits = None if config.traits is None else _read_traits(config.traits)
     names = name_classes(rows, None if config.taxa is None else Path(config.taxa))
     individuals = [row.individual for row in rows]
     return Inputs(
@@ -175,11 +179,9 @@ def _with_shots(config: BenchmarkConfig, definition: Benchmark) -> BenchmarkConf
     return replace(config, shots=definition.shots) if config.shots == BenchmarkConfig().shots else config
 
 
-def _with_files(inputs: Inputs, examined: Examined, definition: Benchmark | None) -> Inputs:
-    """The same with the images that can be opened, and what counts once among them."""
+def _with_files(inputs: Inputs, examined: Examined) -> Inputs:
+    """The same with the hashes of the images, and what counts once among them."""
     labelled = examined.labelled
-    if len(labelled.rows) < len(inputs.rows):
-        inputs = _inputs(inputs.config, labelled, definition)
     return replace(
         inputs,
         units=examined.units(),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -46,10 +46,14 @@ class Examined:
     hashes: tuple[bytes, ...]
     """Perceptual hash of each."""
 
+    @cached_property
+    def groups(self) -> list[int]:
+        """Of each image the first one that is near-identical to it."""
+        return near_identical_groups(self.hashes).tolist()
+
     def units(self) -> NDArray[np.int64]:
         """Number what counts once in an interval: an individual, together with near-identical images `[n]`."""
-        groups = near_identical_groups(self.hashes).tolist()
-        return np.array(units([row.individual for row in self.labelled.rows], groups), dtype=np.int64)
+        return np.array(units([row.individual for row in self.labelled.rows], self.groups), dtype=np.int64)
 
     def notes(self) -> list[str]:
         """Say what a reader of scores must know of the images."""
@@ -58,9 +62,8 @@ class Examined:
             first = problems[0]
             left_out = count(len(problems), "row or image is", "rows or images are")
             notes.append(f"{left_out} not used, such as {first.file}: {first.reason}")
-        groups = near_identical_groups(self.hashes)
         labels = [row.label for row in self.labelled.rows]
-        crossing = [(row, first) for row, first in enumerate(groups.tolist()) if labels[row] != labels[first]]
+        crossing = [(row, first) for row, first in enumerate(self.groups) if labels[row] != labels[first]]
         if crossing:
             row, first = crossing[0]
             here, there = self.labelled.rows[row], self.labelled.rows[first]
