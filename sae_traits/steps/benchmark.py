@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 
@@ -116,7 +116,7 @@ def run_benchmark(task_name: str, config: BenchmarkConfig) -> BenchmarkResults:
         notes += [_named(note, model, config) for note in task.notes(outcome.result)]
     results = BenchmarkResults(
         toolkit_version=__version__,
-        task=task.name,
+        task=cast(BenchmarkTaskName, task.name),
         images=public_name(config.images),
         n_images=len(inputs.rows),
         n_classes=len(inputs.names),
@@ -224,7 +224,11 @@ def _against(source: str, out: Path, workers: int) -> tuple[tuple[str, bytes], .
     return tuple((row.where, found) for row, found in zip(examined.labelled.rows, examined.hashes, strict=True))
 
 
-def _models(config: BenchmarkConfig, task: BenchmarkTask, inputs: Inputs, examined: Examined | None, out: Path):
+def _models(
+    config: BenchmarkConfig, task: BenchmarkTask, inputs: Inputs, examined: Examined | None, out: Path
+) -> Iterator[EmbeddedImages]:
+    config: BenchmarkConfig, task: BenchmarkTask, inputs: Inputs, examined: Examined | None, out: Path
+) -> Iterator[EmbeddedImages]:
     """Yield the images as every model sees them, one model after the other."""
     if not task.needs_models:
         yield EmbeddedImages(name=public_name(str(config.images)), images=np.empty((len(inputs.rows), 0), np.float32))
@@ -320,7 +324,7 @@ def _named(note: str, model: EmbeddedImages, config: BenchmarkConfig) -> str:
     return f"{model.name}: {note}" if len(config.clip) > 1 else note
 
 
-def _settings(config: BenchmarkConfig, inputs: Inputs) -> Mapping[str, Any]:
+def _settings(config: BenchmarkConfig, inputs: Inputs) -> dict[str, Any]:
     """The options that figures depend on; files by their names."""
     values = {name: value for name, value in asdict(config).items() if name not in _LOCAL}
     values |= {name: public_name(values[name]) for name in _PATHS if values[name]}

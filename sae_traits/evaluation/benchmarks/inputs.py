@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sae_traits.config.benchmark import BenchmarkConfig, BenchmarkTaskName, TemplateSet, TextType
+from sae_traits.config.benchmark import BenchmarkConfig, TemplateSet, TextType
 from sae_traits.evaluation.prompts import TextEncoder
 from sae_traits.evaluation.statistics import Interval, bootstrap_intervals
 from sae_traits.vocabulary import Split
@@ -109,14 +109,15 @@ class Outcome:
     """The result of a task for one model, and what it rests on."""
 
     result: Any
-    credit: FloatArray | None = None
+    credit: NDArray[np.floating] | None = None
     """Of every image, what it adds to the main figure, NaN where it is not scored `[n]`; None where there is none."""
 
 
 class BenchmarkTask(Protocol):
     """One question that can be asked of images with labels; a task has a file, and a template beside it."""
 
-    name: BenchmarkTaskName
+    name: str
+    """One of BenchmarkTaskName."""
     title: str
     result: type[Any]
     """Dataclass of its results, which says in `task` which task it is of."""

@@ -18,6 +18,7 @@ from sae_traits.evaluation.benchmarks.dataset_files import extract_images, has_i
 from sae_traits.images.columns import COLUMN_NAMES, FILE_NAMES, SPECIES_NAMES, find_column, find_columns
 from sae_traits.images.folder import list_folder
 from sae_traits.images.hub import is_hub_source, list_hub
+from sae_traits.images.listing import Row
 from sae_traits.images.splits import is_split_label, parse_split
 from sae_traits.images.table_files import TABLE_SUFFIXES, Cells, can_read, open_table
 from sae_traits.logging import warn
@@ -116,8 +117,10 @@ def list_labelled(
     """
     path = Path(source).expanduser().absolute()
     if is_hub_source(source):
-        columns = {"species_column": label_column, "image_column": image_column}
-        listing = list_hub(CollectionConfig(source=source, source_config=source_config, **columns))
+        config = CollectionConfig(
+            source=source, source_config=source_config, species_column=label_column, image_column=image_column
+        )
+        listing = list_hub(config)
         found = _from_rows(source, listing.root, listing.rows, listing.problems)
     elif path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
         found = list_label_table(path, label_column=label_column)
@@ -246,7 +249,7 @@ def _tables(folder: Path) -> Iterator[Path]:
                 yield file
 
 
-def _from_rows(source: str, root: Path, rows: Sequence, problems: Sequence[Problem]) -> Labelled:
+def _from_rows(source: str, root: Path, rows: Sequence[Row], problems: Sequence[Problem]) -> Labelled:
     """Take over rows that are listed as those of species are."""
     found = tuple(
         LabelledRow(

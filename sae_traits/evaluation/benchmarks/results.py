@@ -111,7 +111,7 @@ class BenchmarkResults:
         """Say the answer, and the figures of every model, for a terminal."""
         lines = [*self.answer, ""]
         for name, figures in self.figures():
-            lines += [name] if len(self.models) > 1 or self.models[0].model else []
+            lines += [name]
             lines += [f"  {figure:<36} {show(value)}" for figure, value in figures.items()]
         lines += [f"  {each.name} minus {self.models[0].name}: {points(each.individuals)}" for each in self.differences]
         if self.benchmark is not None:

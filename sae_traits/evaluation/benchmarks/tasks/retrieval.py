@@ -29,6 +29,8 @@ from sae_traits.images.splits import units
 KS = (1, 5, 10)
 DEPTH = 50
 Variant = Literal["as written", "without the name", "the name alone"]
+Side = Literal["images", "texts"]
+_BOTH_WAYS: tuple[tuple[Side, Side], ...] = (("images", "texts"), ("texts", "images"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +38,7 @@ class Direction:
     """How well one side finds the other."""
 
     texts: Variant
-    queries: Literal["images", "texts"]
+    queries: Side
     n_queries: int
     n_gallery: int
     chance: float
@@ -63,7 +65,7 @@ class RetrievalScores:
     """Captions that have the name of the class in them."""
     directions: tuple[Direction, ...]
 
-    def direction(self, texts: Variant, queries: Literal["images", "texts"]) -> Direction:
+    def direction(self, texts: Variant, queries: Side) -> Direction:
         """Look up one direction."""
         return next(each for each in self.directions if (each.texts, each.queries) == (texts, queries))
 
@@ -106,7 +108,7 @@ class RetrievalTask:
             embedded = _embed(model, texts)
             sides = {"images": (model.images[images], image_groups), "texts": (embedded, text_groups)}
             units_of = {"images": inputs.units[images], "texts": inputs.units[list(captions.images)]}
-            for queries, gallery in (("images", "texts"), ("texts", "images")):
+            for queries, gallery in _BOTH_WAYS:
                 found = retrieve(
                     *(sides[queries][0], sides[gallery][0], sides[queries][1], sides[gallery][1]),
                     ks=KS,
@@ -182,7 +184,7 @@ def _embed(model: EmbeddedImages, texts: Sequence[str]) -> FloatArray:
 
 def _direction(
     variant: Variant,
-    queries: Literal["images", "texts"],
+    queries: Side,
     found: Retrieved,
     groups: tuple[NDArray[np.int64], NDArray[np.int64]],
     of: NDArray[np.int64],

@@ -112,7 +112,7 @@ class ZeroShotTask:
         """Refuse a single class."""
         if len(inputs.names) < 2:
             raise CollectionError(
-                f"all images have the label {inputs.names[0].label!r}; a classification needs at least two classes"
+                f"all images have the label {inputs.rows[0].label!r}; a classification needs at least two classes"
             )
 
     def run(self, inputs: Inputs, model: EmbeddedImages) -> Outcome:
