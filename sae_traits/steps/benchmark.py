@@ -227,8 +227,6 @@ def _against(source: str, out: Path, workers: int) -> tuple[tuple[str, bytes], .
 def _models(
     config: BenchmarkConfig, task: BenchmarkTask, inputs: Inputs, examined: Examined | None, out: Path
 ) -> Iterator[EmbeddedImages]:
-    config: BenchmarkConfig, task: BenchmarkTask, inputs: Inputs, examined: Examined | None, out: Path
-) -> Iterator[EmbeddedImages]:
     """Yield the images as every model sees them, one model after the other."""
     if not task.needs_models:
         yield EmbeddedImages(name=public_name(str(config.images)), images=np.empty((len(inputs.rows), 0), np.float32))
