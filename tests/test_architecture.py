@@ -101,6 +101,7 @@ PUBLIC = [
     "load_traits",
     "load_clip",
     "evaluate_zero_shot",
+    "benchmark",
     "RunConfig",
     "CollectionConfig",
     "FeaturesConfig",

@@ -19,7 +19,8 @@ from sae_traits.errors import ConfigError, SaeTraitsError
 from sae_traits.logging import printing_to_stderr
 from sae_traits.runs.folder import RunFolder
 
-for _name in ("making", "looking", "releasing", "trying"):  # which register their commands, in the order of --help
+# They register their commands, in the order of --help.
+for _name in ("making", "looking", "benchmarking", "releasing", "trying"):
     import_module(f"{__name__}.{_name}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +57,39 @@ def load_traits(
             return load_dataset(str(path_or_id), config, revision=revision, split=split)  # pyright: ignore[reportReturnType]
         files = _data_files(folder, config)
         return load_dataset("parquet", data_files=files, split=split)  # pyright: ignore[reportReturnType]
+
+
+def text_rows(
+    path_or_id: str | Path, columns_of: Callable[[list[str]], dict[str, str]], revision: str | None = None
+) -> Iterator[Row]:
+    """Yield some columns of the rows of any dataset with text, without opening its images; `split` is added.
+
+    Args:
+        path_or_id: folder of a run or of a dataset, or Hub id; one that sae-traits released, or any other.
+        columns_of: chooses among the names of the columns: what a row has -> column.
+        revision: branch, tag or commit on the Hub.
+
+    Raises:
+        ReleaseError: there is no such dataset, or it cannot be reached.
+    """
+    name = str(path_or_id)
+    folder = local_dataset(name, revision)
+    with _errors_in_one_line(name):
+        if folder is None:
+            splits: Any = load_dataset(name, revision=revision, streaming=True)
+        elif "default" in _configs(folder):
+            splits = load_dataset("parquet", data_files=_data_files(folder, "default"), streaming=True)
+        else:
+            splits = load_dataset(str(folder), streaming=True)
+        for split, examples in splits.items():
+            columns = columns_of(list(examples.features or {}))
+            for example in examples.select_columns(list(dict.fromkeys(columns.values()))):
+                yield {"split": split} | {what: example[column] for what, column in columns.items()}
+
+
+def _configs(folder: Path) -> list[str]:
+    card = DatasetCard.load(folder / CARD).data.to_dict() if (folder / CARD).is_file() else {}
+    return [entry["config_name"] for entry in card.get("configs", [])]
 
 
 def local_dataset(name: str, revision: str | None) -> Path | None:

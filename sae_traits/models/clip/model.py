@@ -96,6 +96,11 @@ class CLIP:
         """Tokens of a text at most, begin and end included."""
         return self.info.context_length
 
+    @property
+    def logit_scale(self) -> float:
+        """The factor by which the model multiplies cosines before a softmax."""
+        return float(self._model.logit_scale.exp())
+
     def check_note(self, note: str | None, folder: Path) -> None:
         """Keep a model that knows one kind of images alone from being asked about others.
 
