@@ -76,6 +76,9 @@ class TrainConfig:
         "trained to reconstruct alone.",
         metavar="N,…",
     )
+    initialisation: Literal["k_means", "random"] = option(
+        "k_means", "What decoder rows start as: centroids of the first training patches, or random directions."
+    )
     n_patches: int = option(2_000_000, "Training patches in all, counted with repetition; the paper used 100000000.")
     batch_size: int = option(2048, "Patches per step, over all processes.")
     learning_rate: float | None = option(
