@@ -11,14 +11,21 @@ from accelerate.utils import broadcast
 from torch import Tensor
 from torch.nn import functional
 
+from sae_traits.config.train import Initialisation, TrainConfig
 from sae_traits.errors import ConfigError
 from sae_traits.logging import say
+from sae_traits.sae.architectures import trained_class
 from sae_traits.sae.k_means import centroids_of
 from sae_traits.sae.model import SAE
 from sae_traits.sae.training_state import TrainingState
 
 SAMPLED_PATCHES = 100_000
 """Centroids are those of about so many patches, which the training sees first."""
+
+
+def initialisation_of(config: TrainConfig) -> Initialisation:
+    """What the decoder rows of a training start as."""
+    return config.initialisation or trained_class(config).default_initialisation
 
 
 def start_from_centroids(
@@ -34,9 +41,9 @@ def start_from_centroids(
         mean: of the features `[d_model]`, on the accelerator's device.
 
     Raises:
-        ConfigError: there are fewer patches than centroids.
+        ConfigError: there are fewer patches than centroids, or some are not finite.
     """
-    wanted = [state for state in states if state.config.initialisation == "k_means"]
+    wanted = [state for state in states if initialisation_of(state.config) == "k_means"]
     if not wanted:
         return shares
     first: list[Tensor] = []
@@ -68,6 +75,11 @@ def _centroids(x: Tensor, n_centroids: int, seed: int) -> Tensor:
         raise ConfigError(
             f"{n_centroids} latents cannot start from centroids of {len(x)} patches; train on more patches, with fewer "
             "latents, or with --initialisation random"
+        )
+    if n_broken := int((~x.isfinite().all(1)).sum()):
+        raise ConfigError(
+            f"{n_broken} of the first {len(x)} patches have NaN or infinities among their features; leave them out, or "
+            "mend what made them"
         )
     say(f"train: {n_centroids} centroids of {len(x):,} patches, from which the decoder starts")
     return centroids_of(x, n_centroids, seed=seed)

@@ -11,7 +11,7 @@ from train_configs import train_config
 from sae_traits.errors import ConfigError
 from sae_traits.sae import initialisation
 from sae_traits.sae.architectures import new_sae
-from sae_traits.sae.initialisation import start_from_centroids
+from sae_traits.sae.initialisation import initialisation_of, start_from_centroids
 from sae_traits.sae.training_state import Stack, TrainingState
 
 D_MODEL, N_LATENTS, N = 8, 6, 64
@@ -83,6 +83,21 @@ def test_patches_that_are_all_alike_leave_random_directions():
     before = states[0].sae.W_dec.detach().clone()
     start_from_centroids(states, iter(MEAN.expand(2, N, D_MODEL)), MEAN, 2, accelerator)
     assert torch.equal(states[0].sae.W_dec, before)
+
+
+def test_features_that_are_not_finite_are_named():
+    states, _, accelerator = begun("k_means")
+    broken = next(batches())
+    broken[3, 1] = torch.nan
+    with pytest.raises(ConfigError, match="1 of the first 64 patches have NaN or infinities"):
+        start_from_centroids(states, iter([broken]), MEAN, 1, accelerator)
+
+
+def test_topk_alone_starts_from_centroids_unless_something_else_is_said():
+    kinds = ("topk", "batch_topk", "jump_relu", "relu")
+    assert [initialisation_of(train_config(kind)) for kind in kinds] == ["k_means", "random", "random", "random"]
+    assert initialisation_of(train_config("topk", initialisation="random")) == "random"
+    assert initialisation_of(train_config("relu", initialisation="k_means")) == "k_means"
 
 
 def test_more_latents_than_patches_are_refused():

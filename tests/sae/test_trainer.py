@@ -46,6 +46,8 @@ def settings(architecture="topk", **changes):
 
 
 CONFIG = settings()
+RANDOM = settings(initialisation="random")
+"""Whose training has begun with the first batch."""
 
 
 def fit(config=CONFIG, n_steps=300, checkpoint=None, tmp_path=None, source=batches, data="drawn", **arguments):
@@ -180,7 +182,9 @@ def test_a_killed_training_resumes_to_the_same_weights(tmp_path):
         assert torch.equal(resumed.state_dict()[name], tensor), name
 
 
-@pytest.mark.parametrize("other", [{"config": settings(seed=7)}, {"data": "of another backbone"}])
+@pytest.mark.parametrize(
+    "other", [{"config": settings(initialisation="random", seed=7)}, {"config": RANDOM, "data": "of another backbone"}]
+)
 def test_a_checkpoint_of_other_settings_or_data_is_not_continued(tmp_path, other):
     checkpoint = tmp_path / "c"
 
@@ -191,8 +195,8 @@ def test_a_checkpoint_of_other_settings_or_data_is_not_continued(tmp_path, other
     with pytest.raises(KeyboardInterrupt):
         fit(n_steps=20, checkpoint=checkpoint, source=stopping, seconds_between_checkpoints=0.0, **other)
     assert checkpoint.exists()
-    fresh = fit(n_steps=20, tmp_path=tmp_path)
-    assert torch.equal(fit(n_steps=20, checkpoint=checkpoint).W_dec, fresh.W_dec)
+    fresh = fit(RANDOM, n_steps=20, tmp_path=tmp_path)
+    assert torch.equal(fit(RANDOM, n_steps=20, checkpoint=checkpoint).W_dec, fresh.W_dec)
 
 
 def test_a_broken_checkpoint_is_explained(tmp_path):
@@ -207,7 +211,7 @@ def test_divergence_is_an_error(tmp_path):
             yield torch.full((256, D_MODEL), torch.nan)
 
     with pytest.raises(CheckpointError, match="diverged"):
-        fit(tmp_path=tmp_path, n_steps=2, source=broken)
+        fit(RANDOM, tmp_path=tmp_path, n_steps=2, source=broken)
 
 
 @pytest.mark.parametrize("architecture", ["topk", "batch_topk", "jump_relu", "relu"])
@@ -284,9 +288,9 @@ def test_the_learning_curve_is_kept_over_a_kill(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fit(n_steps=50, checkpoint=tmp_path / "c", source=stopping, seconds_between_checkpoints=0.0)
-    curve = fit(n_steps=50, checkpoint=tmp_path / "c").config.training["curve"]
-    whole = fit(n_steps=50, tmp_path=tmp_path).config.training["curve"]
+        fit(RANDOM, n_steps=50, checkpoint=tmp_path / "c", source=stopping, seconds_between_checkpoints=0.0)
+    curve = fit(RANDOM, n_steps=50, checkpoint=tmp_path / "c").config.training["curve"]
+    whole = fit(RANDOM, n_steps=50, tmp_path=tmp_path).config.training["curve"]
     assert curve["step"] == list(range(1, 51))
     assert curve == whole
     assert whole["explained_variance"][-1] > whole["explained_variance"][0]

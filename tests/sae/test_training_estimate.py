@@ -30,7 +30,7 @@ def count_training(config, n_steps, folder):
 
 def test_a_dense_step_makes_the_products_that_are_estimated(tmp_path):
     config = TrainConfig(architecture=ReLU(), n_latents=N_LATENTS, batch_size=BATCH)
-    a_step = (count_training(config, 14, tmp_path) - count_training(config, 4, tmp_path)) / 10
+    a_step = (count_training(config, 12, tmp_path) - count_training(config, 2, tmp_path)) / 10
     biases = 2 * D_MODEL * N_LATENTS  # the gradient of b_dec: once a step, not a patch
     assert a_step == pytest.approx(flops_per_patch(config, D_MODEL) * BATCH + biases, rel=0.02)
 
