@@ -19,8 +19,9 @@ from sae_traits.sae.k_means import centroids_of
 from sae_traits.sae.model import SAE
 from sae_traits.sae.training_state import TrainingState
 
-SAMPLED_PATCHES = 100_000
-"""Centroids are those of about so many patches, which the training sees first."""
+PATCHES_PER_CENTROID = 64
+MAX_PATCHES = 100_000
+"""Centroids are those of the first patches of the training: so many for each of them, at most so many in all."""
 
 
 def initialisation_of(config: TrainConfig) -> Initialisation:
@@ -46,11 +47,14 @@ def start_from_centroids(
     wanted = [state for state in states if initialisation_of(state.config) == "k_means"]
     if not wanted:
         return shares
+    n_needed = max(_n_sampled(state.config.n_latents) for state in wanted)
     first: list[Tensor] = []
     for share in islice(shares, n_steps):
         first.append(share)
-        if sum(map(len, first)) * accelerator.num_processes >= SAMPLED_PATCHES:
+        if sum(map(len, first)) * accelerator.num_processes >= n_needed:
             break
+    if not first:
+        return shares
     sample = _in_order(torch.cat(first).to(mean), accelerator) - mean
     found: dict[tuple[int, int], Tensor] = {}
     for state in wanted:
@@ -62,6 +66,11 @@ def start_from_centroids(
     return chain(first, shares)
 
 
+def _n_sampled(n_centroids: int) -> int:
+    """How many patches so many centroids are found in."""
+    return min(MAX_PATCHES, PATCHES_PER_CENTROID * n_centroids)
+
+
 def _in_order(share: Tensor, accelerator: Accelerator) -> Tensor:
     """The rows of all processes, of which each has its share `[n, d_model]`, in the order of one process alone."""
     if accelerator.num_processes == 1:
@@ -71,6 +80,7 @@ def _in_order(share: Tensor, accelerator: Accelerator) -> Tensor:
 
 
 def _centroids(x: Tensor, n_centroids: int, seed: int) -> Tensor:
+    x = x[: _n_sampled(n_centroids)]
     if len(x) < n_centroids:
         raise ConfigError(
             f"{n_centroids} latents cannot start from centroids of {len(x)} patches; train on more patches, with fewer "

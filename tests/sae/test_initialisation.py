@@ -9,7 +9,6 @@ from torch.nn import functional
 from train_configs import train_config
 
 from sae_traits.errors import ConfigError
-from sae_traits.sae import initialisation
 from sae_traits.sae.architectures import new_sae
 from sae_traits.sae.initialisation import initialisation_of, start_from_centroids
 from sae_traits.sae.training_state import Stack, TrainingState
@@ -53,13 +52,13 @@ def test_rows_start_at_the_directions_of_the_clusters_and_no_batch_is_lost():
     assert torch.allclose(pre, (found[0] - MEAN) @ state.sae.W_dec.T, atol=1e-4), "the stack's encoder is the new one"
 
 
-def test_no_more_patches_are_taken_than_the_sample_needs(monkeypatch):
-    monkeypatch.setattr(initialisation, "SAMPLED_PATCHES", 2 * N)
+def test_no_more_patches_are_taken_than_the_sample_needs():
+    """64 for each of 6 latents: six batches."""
     states, _, accelerator = begun("k_means")
     source = batches()
     rest = start_from_centroids(states, source, MEAN, 10, accelerator)
-    assert len(list(source)) == 8
-    assert len(list(rest)) == 2
+    assert len(list(source)) == 4
+    assert len(list(rest)) == 6
 
 
 def test_random_directions_stay_and_saes_of_one_size_and_seed_share_their_centroids():

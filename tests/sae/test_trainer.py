@@ -153,11 +153,11 @@ def train_slowly(checkpoint):
             time.sleep(0.02)
             yield batch
 
-    fit(n_steps=60, checkpoint=checkpoint, source=slow, seconds_between_checkpoints=0.0)
+    fit(RANDOM, n_steps=60, checkpoint=checkpoint, source=slow, seconds_between_checkpoints=0.0)
 
 
 def test_a_killed_training_resumes_to_the_same_weights(tmp_path):
-    whole = fit(n_steps=60, checkpoint=tmp_path / "whole")
+    whole = fit(RANDOM, n_steps=60, checkpoint=tmp_path / "whole")
     checkpoint = tmp_path / "killed"
     process = multiprocessing.get_context("spawn").Process(target=train_slowly, args=(checkpoint,))
     process.start()
@@ -176,8 +176,31 @@ def test_a_killed_training_resumes_to_the_same_weights(tmp_path):
         seen.append(start)
         return batches(start)
 
-    resumed = fit(n_steps=60, checkpoint=checkpoint, source=counted)
+    resumed = fit(RANDOM, n_steps=60, checkpoint=checkpoint, source=counted)
     assert seen == [step]
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], tensor), name
+
+
+def test_a_training_that_began_from_centroids_resumes_without_looking_for_them_again(tmp_path):
+    """They are those of the first twelve batches: 64 patches for each of 48."""
+    whole = fit(n_steps=20, checkpoint=tmp_path / "whole")
+
+    def stopping(start):
+        yield from itertools.islice(batches(start), 15)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(n_steps=20, checkpoint=tmp_path / "c", source=stopping, seconds_between_checkpoints=0.0)
+    read = []
+
+    def counted(start):
+        for step, batch in enumerate(batches(start), start):
+            read.append(step)
+            yield batch
+
+    resumed = fit(n_steps=20, checkpoint=tmp_path / "c", source=counted)
+    assert read == [15, 16, 17, 18, 19]
     for name, tensor in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], tensor), name
 
