@@ -317,6 +317,19 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AnimalFrame:
+    """An animal in its photograph, in a few numbers; all in pixels of the source image."""
+
+    area: float
+    centre: tuple[float, float]
+    """x, y."""
+    spread: tuple[float, float, float]
+    """Variance of x, covariance, and variance of y."""
+    ends: tuple[float, float] | None
+    """How far it reaches along its longest axis, as projections; None where it is about as wide as long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Region:
     """Where a candidate lies in the source image."""
 
@@ -327,6 +340,8 @@ class Region:
     """Outer rings; holes are filled."""
     patches: tuple[int, ...]
     area_fraction: float = column("Share of the image's area that the region covers.", unit="share of the image")
+    animal: AnimalFrame | None = None
+    """The animal that it lies on, as far as the image's background is known; see `traits.animals`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,23 +380,34 @@ class Measurement:
         "Length in millimetres, null where the image has no scale.", default=None, unit="mm"
     )
     width_mm: float | None = column("Width in millimetres, null where the image has no scale.", default=None, unit="mm")
+    animal_source: Literal["mask", "background"] | None = column(
+        "What told the animal of the next columns: its mask, or what was learnt of the collection's backgrounds, patch "
+        "by patch; null where neither did.",
+        default=None,
+    )
     on_animal: float | None = column(
         "Share of the region on the animal, 0 to 1; null where no mask was used.",
         default=None,
         unit="share of the region",
     )
     share_of_animal: float | None = column(
-        "Share of the animal in the region, 0 to 1; null where no mask was used.",
+        "Share of the animal in the region, 0 to 1; null where the animal is not known.",
         default=None,
         unit="share of the animal",
     )
+    distance_from_centre: float | None = column(
+        "Distance of the region's middle from the animal's (0) towards its edge (1), the animal being taken for an "
+        "ellipse; null where the animal is not known, and off the animal of a mask.",
+        default=None,
+        unit="share of the way from the animal's middle to its edge",
+    )
     position_along_axis: float | None = column(
-        "Distance from the middle (0) of the animal's longest axis towards either end (1); null where no mask was "
-        "used, for regions off the animal, and for animals as wide as long.",
+        "Distance from the middle (0) of the animal's longest axis towards either end (1); null where the animal is "
+        "not known or as wide as long, and off the animal of a mask.",
         default=None,
         unit="share of the way from the middle of the longest axis to its end",
     )
-    """See `traits.measures`."""
+    """See `traits.animals`."""
 
     def with_scale(self, mm_per_pixel: float | None) -> Measurement:
         """The same with millimetres, where a scale is known."""

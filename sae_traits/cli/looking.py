@@ -36,6 +36,37 @@ def latents(arguments: argparse.Namespace) -> int:
     return DONE
 
 
+def _compare_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="Folder of an annotated run.")
+    for which in ("first", "second"):
+        parser.add_argument(which, metavar="SPECIES", help="Its name, or a part of it that no other species has.")
+    parser.add_argument("--picture", type=Path, metavar="PNG", help="Where to draw a region of each latent.")
+
+
+@command(
+    "Compare two species: what each has and the other lacks.",
+    _compare_arguments,
+    examples="""\
+examples:
+  sae-traits compare runs/moths "Vanessa atalanta" "Vanessa cardui"
+  sae-traits compare runs/moths atalanta cardui --picture atalanta-cardui.png""",
+    resumes=False,
+)
+def compare(arguments: argparse.Namespace) -> int:
+    from sae_traits.runs.context import Context
+    from sae_traits.steps.compare import compare as compare_species
+    from sae_traits.steps.compare import draw_compared
+
+    context = Context.open(arguments.run, STEPS)
+    compared = compare_species(context, arguments.first, arguments.second)
+    lines = compared.lines()
+    if arguments.picture is not None:
+        draw_compared(context, compared, arguments.picture)
+        lines += ["", f"drawn in {arguments.picture}"]
+    show(dataclasses.asdict(compared), lines, arguments)
+    return DONE
+
+
 def _faithfulness_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     add_existing_run(parser)
     parser.add_argument("--n", type=int, default=100, metavar="N", help="Traits in the sample (100).")

@@ -6,7 +6,7 @@ pictures that it is shown, for `measured` the finished answer. What `open` gives
 look, or the looks at several images, into an answer.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -46,6 +46,8 @@ class Question:
 Look = Callable[[NDArray[np.uint8], Region, Measurement, NDArray[np.bool_] | None], Any]
 """Makes of an upright RGB image `[height, width, 3]` and a region in its pixels what the describer needs of them; of
 the animal's mask `[height, width]`, too, where masks are used."""
+Withhold = Callable[[Description, Collection[str]], Description]
+"""Says a description without the attributes of some names, its sentence included."""
 Ask = Callable[[Sequence[Question]], Awaitable[Sequence[Answer]]]
 """Answers questions, in their order. Raises DescriberError when it is pointless to go on asking."""
 
@@ -67,11 +69,12 @@ class Describer(Protocol):
         prompt: version and hash of the prompt, or of the rules where there is no prompt.
         settings: what else determines an answer, as plain values for the ledger's keys: schema, sampling, pictures.
         names_species: whether the describer is told the species, so that it determines an answer.
-        reads_masks: whether an answer depends on the animal's mask, where masks are used.
+        reads_masks: whether an answer depends on where the animal is: on its mask, where masks are used, or its place.
         images_per_description: images of a species that one answer is about, at most.
         batch_size: questions that are asked together.
         in_flight: batches that are waited for at the same time.
         look: what worker processes do; small, can be pickled, and needs no torch.
+        withhold: says a description without some of its attributes; None where a sentence is not made of attributes.
     """
 
     @property
@@ -94,6 +97,8 @@ class Describer(Protocol):
     def in_flight(self) -> int: ...
     @property
     def look(self) -> Look: ...
+    @property
+    def withhold(self) -> Withhold | None: ...
 
     def open(self) -> AbstractAsyncContextManager[Ask]:
         """Connect or load the model, and prove that it works; a DescriberError where it cannot answer."""

@@ -1,13 +1,16 @@
 """The describer `measured`: reads colour, pattern, shape and size off the pixels and says only what it measured.
 
 It needs no model, cannot know which part of the organism it looks at, and is the baseline that a model has to beat.
+Where the animal is known it says where on it the region lies, and how large it is beside it. It knows no species: how
+often something is found in which species is said where species are compared, not in its sentences, of which prompts are
+made.
 """
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from typing import Any, Self
 
@@ -16,16 +19,37 @@ from numpy.typing import NDArray
 
 from sae_traits.config.describer import Measured
 from sae_traits.describers import colours, pattern, surface
-from sae_traits.describers.base import Answer, Ask, Look, Question, TokenEstimate
+from sae_traits.describers.base import Answer, Ask, Look, Question, TokenEstimate, Withhold
 from sae_traits.describers.pattern import pattern_of
 from sae_traits.describers.surface import color_clusters, cut_out
 from sae_traits.schema import Attribute, Description, Measurement, Region
 
-RULES_VERSION = "2"
+RULES_VERSION = "3"
 """Raised whenever the same pixels could get other words; a test holds each version to its hash."""
 
 SIZES = ((0.03, "small"), (0.12, "medium"), (float("inf"), "large"))
 """Share of the image's area below which a region is called so."""
+SIZES_ON_ANIMAL = ((0.1, "small"), (0.4, "medium"), (float("inf"), "large"))
+"""Share of the animal's area below which a region is called so, where the animal is known."""
+MOST_OF_ANIMAL = 0.5
+"""A region of a larger share of the animal has no place on it."""
+DISTANCES = ((1 / 3, "centre"), (2 / 3, "halfway"), (float("inf"), "edge"))
+"""Distance from the animal's middle, 0, towards its edge, 1, below which a region lies there; each is a third."""
+TOWARDS_END = 0.7
+"""A region lies towards an end, not a side, when its place along the longest axis is more than this share of its
+distance from the middle: the cosine of 45 degrees."""
+PLACES = {
+    "most of the animal": "over most of the animal",
+    "centre": "in the centre of the animal",
+    "halfway": "halfway from the animal's centre to its edge",
+    "halfway to an end": "halfway from the animal's centre to an end",
+    "halfway to a side": "halfway from the animal's centre to a side",
+    "edge": "at the animal's edge",
+    "end": "at an end of the animal",
+    "side": "at a side of the animal",
+}
+"""A place as an attribute, and in a sentence. Ends are those of the animal's longest axis: of a butterfly with spread
+wings, the wing tips."""
 SHAPES = ((1.6, "rounded"), (2.5, "oval"), (float("inf"), "elongated"))
 """Elongation below which a region is called so."""
 TEXTURES = ((5.0, "even"), (12.0, "uneven"), (float("inf"), "contrasting"))
@@ -84,12 +108,14 @@ class MeasuredDescriber:
         cutout = cut_out(image, region, mask)
         _, marking = color_clusters(cutout.lab)
         marking_name = None if marking is None else colours.color_name(marking.lab)
+        share = measurement.share_of_animal
         named = {
             "colour": measurement.color_name,
             "marking colour": None if marking_name == measurement.color_name else marking_name,
             "pattern": pattern_of(cutout),
+            "place": place_of(share, measurement.distance_from_centre, measurement.position_along_axis),
             "shape": _word(SHAPES, measurement.elongation),
-            "size": _word(SIZES, region.area_fraction),
+            "size": _word(SIZES, region.area_fraction) if share is None else _word(SIZES_ON_ANIMAL, share),
             "texture": _word(TEXTURES, measurement.texture_contrast),
         }
         raw = {
@@ -99,30 +125,64 @@ class MeasuredDescriber:
             "marking": None if marking is None else asdict(marking),
         }
         attributes = tuple(Attribute(name, value) for name, value in named.items() if value is not None)
-        description = Description(text=_sentence(named), attributes=attributes)
+        description = Description(text=_sentence(attributes), attributes=attributes)
         return Answer(description=description, raw=json.dumps(raw, sort_keys=True))
+
+    @property
+    def withhold(self) -> Withhold:
+        """Sentences are made of the attributes."""
+        return without_attributes
+
+
+def without_attributes(description: Description, names: Collection[str]) -> Description:
+    """A description that `measured` gave, said without the attributes of some names."""
+    attributes = tuple(attribute for attribute in description.attributes if attribute.name not in names)
+    return replace(description, text=_sentence(attributes), attributes=attributes)
+
+
+def place_of(share: float | None, distance: float | None, along: float | None) -> str | None:
+    """One of PLACES: where on the animal a region lies; None where that is not known.
+
+    Args:
+        share: of the animal in the region.
+        distance: of its middle from the animal's, 0, towards its edge, 1.
+        along: the same along the longest axis; None where there is none.
+    """
+    if distance is None or share is None:
+        return None
+    if share > MOST_OF_ANIMAL:
+        return "most of the animal"
+    word = _word(DISTANCES, distance)
+    if word == "centre" or along is None:
+        return word
+    towards = "end" if along > TOWARDS_END * distance else "side"
+    return towards if word == "edge" else f"{word} to {'an' if towards == 'end' else 'a'} {towards}"
 
 
 def _word(scale: tuple[tuple[float, str], ...], value: float) -> str:
     return next(word for limit, word in scale if value < limit)
 
 
-def _sentence(named: Mapping[str, str | None]) -> str:
-    """For example: A large, elongated orange area with black markings, banded."""
-    area = f"A {named['size']}, {named['shape']} {named['colour']} area"
-    if marking := named["marking colour"]:
-        area += f" with {marking} markings"
+def _sentence(attributes: Iterable[Attribute]) -> str:
+    """For example: A large, elongated orange area with black markings, banded, at an end of the animal."""
+    named = {attribute.name: attribute.value for attribute in attributes}
+    marking = named.get("marking colour")
+    said = f"A {named['size']}, {named['shape']}{f' {colour}' if (colour := named.get('colour')) else ''} area"
+    said += f" with {marking} markings" if marking else ""
     if named["pattern"] != "plain":
-        return f"{area}, {named['pattern']}."
-    # `plain` says that no pattern repeats; beside markings it would read as if there were none.
-    return f"{area}." if marking else f"{area}, plain and {named['texture']} in lightness."
+        said += f", {named['pattern']}"
+    elif not marking:  # `plain` says that no pattern repeats; beside markings it would read as if there were none
+        said += f", plain and {named['texture']} in lightness"
+    return f"{said}, {PLACES[named['place']]}." if "place" in named else f"{said}."
 
 
 @cache
 def _rules_hash() -> str:
     """First 16 hexadecimal digits of the sha256 of all that decides the words, apart from code."""
     modules = {module.__name__.rsplit(".", 1)[1]: _constants(vars(module)) for module in (colours, surface, pattern)}
-    rules = modules | {"scales": [SIZES, SHAPES, TEXTURES], "version": RULES_VERSION}
+    places = [MOST_OF_ANIMAL, DISTANCES, TOWARDS_END, PLACES]
+    scales = [SIZES, SIZES_ON_ANIMAL, SHAPES, TEXTURES]
+    rules = modules | {"scales": scales, "places": places, "version": RULES_VERSION}
     return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()[:16]
 
 

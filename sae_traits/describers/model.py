@@ -33,6 +33,8 @@ class ModelDescriber:
     name: ClassVar[str]
     reads_masks: ClassVar = False
     """A model is shown the photograph as it is."""
+    withhold: ClassVar = None
+    """A model's sentences are its own."""
 
     config: ModelDescriberConfig
     question: Prompt

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sae_traits.models.clip.model import CLIP
     from sae_traits.traits.contact_sheet import OpenPicture
     from sae_traits.traits.faithfulness import Faithfulness
+    from sae_traits.traits.firing_shares import FiringShares
     from sae_traits.traits.ledger import Ledger
     from sae_traits.traits.plan import Plan
 
@@ -74,6 +75,8 @@ class Evidence:
     """Gives the regions and codes of the run and of its baselines; None where regions have no latents or labels."""
     plan_with: Callable[[Collection], Plan] | None = None
     """The regions that the run would have with other labels; given with the methods."""
+    firing: Callable[[], FiringShares] | None = None
+    """Gives how often the latents fire in each species; None where regions have no latents."""
     opened_picture: OpenPicture | None = None
     """Gives a picture of an image, of any size and of the same shape; None opens the photograph."""
 

@@ -15,7 +15,8 @@ MIN_SHARE = 0.5
 MIN_RATIO = 2.0
 """And at least so many times as frequent as in its relatives."""
 RULES: dict[Word, str] = {
-    "trust": "significant, in at least half of the species' individuals, and at least twice as often as in relatives",
+    "trust": "significant, in at least half of the species' individuals, and at least twice as often as in relatives; "
+    "the same among those that were held out, where there are any",
     "look first": "not all of these hold: look at more images before you rely on it",
     "do not use": "neither significant nor twice as often; or more likely of the background than of the organism",
     "not compared": "regions without latents, or without a contrast, tell nothing of relatives",
@@ -34,22 +35,28 @@ class Verdict:
         return f"{self.word}: {', '.join(self.reasons)}" if self.reasons else self.word
 
 
-def judge(contrast: Contrast | None, background: float | None = None) -> Verdict:
+def judge(
+    contrast: Contrast | None, background: float | None = None, held_out: tuple[float, float] | None = None
+) -> Verdict:
     """Judge a latent of a species by its contrast with the species' closest relatives.
 
     Args:
         contrast: of the default kind; one that was not tested is never trusted.
         background: how likely the latent is of the background, 0 to 1; None where that is not known.
+        held_out: share of the species' and of its relatives' individuals, of those from which nothing was learnt or
+            chosen; None where there are none of the species.
     """
     if contrast is None:
         return Verdict("not compared")
     is_background = background is not None and background > MAX_BACKGROUND
     is_frequent, is_distinct = contrast.f_species >= MIN_SHARE, contrast.f_species >= MIN_RATIO * contrast.f_reference
+    is_found_again = held_out is None or (held_out[0] >= MIN_SHARE and held_out[0] >= MIN_RATIO * held_out[1])
     against = {
         "likely background": is_background,
         "not significant": not contrast.significant,
         "in less than half": not is_frequent,
         "less than twice as often": not is_distinct,
+        "not so in held-out individuals": not is_found_again,
     }
     reasons = tuple(reason for reason, holds in against.items() if holds)
     if is_background or not (contrast.significant or is_distinct):
@@ -57,10 +64,12 @@ def judge(contrast: Contrast | None, background: float | None = None) -> Verdict
     return Verdict("look first" if reasons else "trust", reasons)
 
 
-def rank(contrast: Contrast | None, background: float | None = None) -> tuple[int, float]:
+def rank(
+    contrast: Contrast | None, background: float | None = None, held_out: tuple[float, float] | None = None
+) -> tuple[int, float]:
     """Order latents of a species by what they can be used for, the smallest first: by verdict, then by difference.
 
     The difference is that of the two shares: unlike an effect, it is never large for a latent of few individuals.
     """
     difference = 0.0 if contrast is None else contrast.f_species - contrast.f_reference
-    return list(RULES).index(judge(contrast, background).word), -difference
+    return list(RULES).index(judge(contrast, background, held_out).word), -difference

@@ -98,6 +98,12 @@ class Summary:
         if regions.kind != "sae":
             lines.append(f"          of a baseline's regions, {regions.kind}: {REGION_SOURCES[regions.kind]}")
         lines += [f"          {counts[name]} {meaning}" for name, meaning in _LEFT_OUT.items() if counts[name]]
+        if n := counts.get("n_without_colour"):  # which runs before there was this count do not have
+            n_latents = counts["n_latents_without_colour"]
+            lines.append(
+                f"          {n:,} sentences name no colour: individuals of a species do not agree on it at {n_latents} "
+                "of the latents"
+            )
         on_background = sum(ON_BACKGROUND in reason for reason in counts["dropped_latents"])
         if n_everywhere := len(counts["dropped_latents"]) - on_background:
             lines.append(f"          left out for firing nearly everywhere: {n_everywhere} of the latents")

@@ -31,9 +31,14 @@ def annotate(context: Context) -> None:
                 use_masks=use_masks,
                 pictures=context.pictures_of_dataset,
             )
-            return asdict(
-                export_traits(context.plan, ledger, traits_file=folder.traits, latents_file=folder.chosen_latents)
+            annotation = export_traits(
+                context.plan,
+                ledger,
+                traits_file=folder.traits,
+                latents_file=folder.chosen_latents,
+                withhold=describer.withhold,
             )
+            return asdict(annotation)
 
     inputs: dict[str, Any] = {
         "regions": as_dict(config.regions),

@@ -12,17 +12,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import shapely
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
+from scipy import ndimage
 
 from sae_traits.describers.colours import color_family
+from sae_traits.describers.measured import place_of
 from sae_traits.errors import CollectionError
 from sae_traits.evaluation.placement import random_placement
 from sae_traits.evaluation.statistics import Interval, bootstrap_interval
 from sae_traits.geometry import PatchGrid
-from sae_traits.schema import BackboneInfo, Collection, ImageRecord, Trait
+from sae_traits.schema import AnimalFrame, BackboneInfo, Collection, ImageRecord, Region, Trait
 from sae_traits.testbench.drawn import Truth, part_labels_file
 from sae_traits.testbench.drawn.world import ATTRIBUTES, NOTE, TRUTH_FILE, TrueSpecies
+from sae_traits.traits.animals import Animal, distance_from_centre, position_along_axis
 
 if TYPE_CHECKING:
     from sae_traits.evaluation.evidence import Evidence
@@ -31,6 +35,9 @@ ON_PART = 0.5
 """A region lies on a part when at least this share of its area does."""
 N_DRAWS = 20
 """Random placements of every region."""
+PLACES_SAID = ("place of the part", "place of the region")
+"""What the describer's `place` is compared with: the true place on the animal of the piece of a part that the region
+lies on, and that of the region, which says how well the animal is known."""
 PLACES = ("on a diagnostic part", "on any one part", "on the background")
 
 
@@ -133,6 +140,11 @@ class PartMap:
 
     area: NDArray[np.float64]
     """Source pixels `[n_parts, n_patches]`."""
+    labels: NDArray[np.uint8]
+    """The part that each source pixel shows `[height, width]`."""
+    grid: PatchGrid
+    animal: AnimalFrame
+    """Of all parts together."""
 
     @classmethod
     def load(cls, collection: Collection, record: ImageRecord, grid: PatchGrid, n_parts: int) -> PartMap:
@@ -153,7 +165,26 @@ class PartMap:
         area = np.zeros((n_parts, grid.n_patches))
         for part in np.unique(labels):
             area[part] = grid.patch_means(labels == part) * (right - left) * (bottom - top)
-        return cls(area)
+        return cls(area, labels, grid, Animal.of(labels > 0).frame)
+
+    def place_of_part(self, part: int, patches: Sequence[int]) -> str | None:
+        """Where on the animal the piece of a part lies that a region touches, by the true outline of both."""
+        touched = np.zeros(self.labels.shape, dtype=bool)
+        for left, top, right, bottom in np.round(self.grid.corners[list(patches)]).astype(int):
+            touched[top:bottom, left:right] = True
+        pieces, _ = ndimage.label(self.labels == part)  # pyright: ignore[reportGeneralTypeIssues]
+        most = int(np.argmax(np.bincount(pieces[touched & (pieces > 0)], minlength=2)))
+        y, x = np.nonzero(pieces == most)
+        return self._place(np.array([x.mean() + 0.5, y.mean() + 0.5]), len(x)) if len(x) else None
+
+    def place_of_region(self, region: Region) -> str | None:
+        """Where on the animal a region lies, by the true outline of the animal."""
+        geometry = shapely.union_all([shapely.Polygon(np.reshape(ring, (-1, 2))) for ring in region.polygons])
+        return self._place(shapely.get_coordinates(shapely.centroid(geometry))[0], float(geometry.area))
+
+    def _place(self, centroid: NDArray[np.float64], area: float) -> str | None:
+        distance, along = distance_from_centre(centroid, self.animal), position_along_axis(centroid, self.animal)
+        return place_of(min(1.0, area / self.animal.area), distance, along)
 
     def lies_on(self, regions: Sequence[ArrayLike]) -> NDArray[np.bool_]:
         """Whether a region, given by its patches, lies on a part `[n_regions, n_parts]`."""
@@ -233,12 +264,15 @@ def score(collection: Collection, traits: Iterable[Trait], info: BackboneInfo, *
         random_places = _places(random_on, parts).mean(axis=0)
         placed += map(_Placed, [index] * len(rows), _places(lies_on, parts), random_places)
         answers += _answers(index, rows, lies_on, species, truth.parts)
+        answers += _places_said(index, rows, lies_on, part_map)
     return DrawnScore(
         recall=_recall(pairs, seed),
         n_hidden=n_hidden,
         location=_location(placed, seed),
         n_regions=len(placed),
-        naming=tuple(_naming(name, [a for a in answers if a.attribute == name], seed) for name in ATTRIBUTES),
+        naming=tuple(
+            _naming(name, [a for a in answers if a.attribute == name], seed) for name in (*ATTRIBUTES, *PLACES_SAID)
+        ),
     )
 
 
@@ -263,6 +297,21 @@ def _answers(
             value = species.value(part, attribute)
             if value is not None:
                 answers.append(_Answer(image, attribute, value, named.get(attribute)))
+    return answers
+
+
+def _places_said(image: int, rows: Sequence[Trait], lies_on: NDArray[np.bool_], part_map: PartMap) -> list[_Answer]:
+    """What the describer said of the place of the regions that lie on one part."""
+    answers = []
+    for row, on in zip(rows, lies_on, strict=True):
+        if not on[1:].any():
+            continue
+        said = next((one.value for one in row.description.attributes if one.name == "place"), None)
+        truths = (
+            part_map.place_of_part(1 + int(np.argmax(on[1:])), row.region.patches),
+            part_map.place_of_region(row.region),
+        )
+        answers += [_Answer(image, name, t, said) for name, t in zip(PLACES_SAID, truths, strict=True) if t is not None]
     return answers
 
 

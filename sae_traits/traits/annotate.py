@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import pickle
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
@@ -16,15 +16,18 @@ from typing import Any, BinaryIO
 from pydantic import TypeAdapter
 
 from sae_traits.describers import Describer
+from sae_traits.describers.base import Withhold
 from sae_traits.images.workers import worker_pool
 from sae_traits.logging import track
 from sae_traits.schema import Candidate, Description, ImageRecord, Measurement, Region, Trait
 from sae_traits.traits.asking import Pictures, answer_calls, measure_answered
 from sae_traits.traits.calls import Call, planned_calls, trait_id
+from sae_traits.traits.consistency import Group
 from sae_traits.traits.ledger import Ledger, LedgerEntry
 from sae_traits.traits.outlines import OUTLINED, with_outline
 from sae_traits.traits.plan import Plan
-from sae_traits.traits.table import write_latents, write_traits
+from sae_traits.traits.table import read_traits, write_latents, write_traits
+from sae_traits.traits.withheld import WITHHELD, ColourVotes
 
 TASKS_PER_LOOKUP = 100
 """Images, or groups of images, that are looked up in the ledger together."""
@@ -50,6 +53,10 @@ class Annotation:
     n_open: int
     """Regions that the same command asks about next time: those not asked yet, and of the invalid and failed ones
     those that were not asked often enough."""
+    n_without_colour: int
+    """Traits whose sentence names no colour, because the individuals of the species do not agree on it there."""
+    n_latents_without_colour: int
+    """Latents of a species for which that holds."""
     dropped_latents: tuple[str, ...]
     """Latents that describe no species, each with the reason."""
     species_without_latents: tuple[str, ...]
@@ -112,18 +119,23 @@ def _spooled(spool: BinaryIO) -> Iterator[list[Call]]:
             return
 
 
-def export_traits(plan: Plan, ledger: Ledger, *, traits_file: Path, latents_file: Path) -> Annotation:
+def export_traits(
+    plan: Plan, ledger: Ledger, *, traits_file: Path, latents_file: Path, withhold: Withhold | None = None
+) -> Annotation:
     """Write the traits that have a valid answer, and the latents they use, in the order of the images.
 
     The same plan and ledger give the same bytes, in whatever order the answers came.
 
     Args:
         ledger: as `describe_candidates` left it, in the same `with` block.
+        withhold: of the describer; says descriptions without the colours that a latent's training individuals do not
+            agree on. None leaves all as they were said.
     """
     used: set[tuple[str, int]] = set()
     counts: Counter[str] = Counter()
     described: set[str] = set()
     background: defaultdict[str, list[float]] = defaultdict(list)
+    votes = ColourVotes()
 
     def traits() -> Iterator[Trait]:
         for record, candidate, region, entry, measurement in _answered(plan, ledger):
@@ -137,13 +149,13 @@ def export_traits(plan: Plan, ledger: Ledger, *, traits_file: Path, latents_file
             if description.is_background:
                 counts["background"] += 1
                 continue
-            if candidate.latent is not None:
-                used.add((plan.chosen.of(record)[candidate.latent].species, candidate.latent))
+            if candidate.latent is not None and (species := plan.species_of(record, candidate)) is not None:
+                used.add((species, candidate.latent))
             described.add(record.image_id)
             counts["significant"] += candidate.significant
             if candidate.background is not None and record.taxon.species is not None:
                 background[record.taxon.species].append(candidate.background)
-            yield Trait(
+            trait = Trait(
                 trait_id=trait_id(record, candidate),
                 candidate=candidate,
                 region=region,
@@ -154,8 +166,14 @@ def export_traits(plan: Plan, ledger: Ledger, *, traits_file: Path, latents_file
                 describer_model=entry.model,
                 prompt=entry.prompt,
             )
+            if (species := plan.species_of(record, candidate)) is not None:
+                votes.add(species, trait, record)
+            yield trait
 
     n_traits = write_traits(traits_file, traits())
+    contradictory = votes.contradictory() if withhold else frozenset()
+    if withhold and contradictory:
+        counts["withheld"] = _withhold_colours(plan, traits_file, contradictory, withhold)
     write_latents(latents_file, (plan.chosen[species][latent] for species, latent in sorted(used)))
     return Annotation(
         n_traits=n_traits,
@@ -165,10 +183,30 @@ def export_traits(plan: Plan, ledger: Ledger, *, traits_file: Path, latents_file
         n_invalid=counts["invalid"],
         n_failed=counts["failed"],
         n_open=counts["open"],
+        n_without_colour=counts["withheld"],
+        n_latents_without_colour=len(contradictory),
         dropped_latents=tuple(f"{dropped.latent}: {dropped.reason}" for dropped in plan.chosen.dropped),
         species_without_latents=plan.species_without_latents,
         mean_background={species: round(fmean(values), 3) for species, values in sorted(background.items())},
     )
+
+
+def _withhold_colours(plan: Plan, file: Path, contradictory: Collection[Group], withhold: Withhold) -> int:
+    """Write a file of traits anew, without the colours of some latents of some species; how many traits that are."""
+    n_changed = 0
+
+    def traits() -> Iterator[Trait]:
+        nonlocal n_changed
+        for trait in read_traits(file):
+            record = plan.collection.images[trait.candidate.image]
+            if (plan.species_of(record, trait.candidate), trait.candidate.latent) in contradictory:
+                n_changed += 1
+                yield replace(trait, description=withhold(trait.description, WITHHELD))
+            else:
+                yield trait
+
+    write_traits(file, traits())
+    return n_changed
 
 
 def _answered(

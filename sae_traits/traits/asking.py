@@ -28,9 +28,10 @@ from sae_traits.images.pictures import PictureCache, released_picture
 from sae_traits.images.workers import worker_pool
 from sae_traits.logging import track, warn
 from sae_traits.schema import Measurement, Region
+from sae_traits.traits.animals import Animal
 from sae_traits.traits.calls import Call
 from sae_traits.traits.ledger import MAX_ATTEMPTS, Ledger, Outcome
-from sae_traits.traits.measures import Animal, measure
+from sae_traits.traits.measures import measure
 from sae_traits.traits.outlines import OUTLINED, outline_record
 
 TASKS_PER_WORKER = 2

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from sae_traits.describers import Describer
 from sae_traits.errors import CollectionError, StoreError
 from sae_traits.io import hash_of_file
 from sae_traits.schema import Candidate, Collection, ImageRecord, Region
+from sae_traits.traits.animals import VERSION as PLACE_VERSION
 from sae_traits.traits.ledger import CallIdentity, call_key
-from sae_traits.traits.outlines import VERSION, OutlineOfImage, Outlines
+from sae_traits.traits.outlines import VERSION as OUTLINE_VERSION
+from sae_traits.traits.outlines import OutlineOfImage, Outlines
 
 Item = TypeVar("Item")
 Candidates = Iterable[tuple[ImageRecord, list[tuple[Candidate, Region]]]]
@@ -98,8 +100,10 @@ def region_key(
     record: ImageRecord, region: Region, mask_sha256: str | None = None, outline: OutlineOfImage | None = None
 ) -> str:
     """Hash of all that determines what is measured on a region, in pixels."""
-    more = {} if mask_sha256 is None else {"mask": mask_sha256}
-    more |= {} if outline is None else {"outline": f"image-{VERSION}"}
+    more: dict[str, Any] = {} if mask_sha256 is None else {"mask": mask_sha256}
+    more |= {} if outline is None else {"outline": f"image-{OUTLINE_VERSION}"}
+    more |= {} if region.animal is None else {"animal": asdict(region.animal)}
+    more |= {} if mask_sha256 is None and region.animal is None else {"place": PLACE_VERSION}
     return call_key(image=record.sha256, box=region.box, polygons=region.polygons, **more)
 
 
@@ -166,6 +170,7 @@ def _hash_of_mask(path: Path) -> str:
 def _call(members: list[Member], describer: Describer) -> Call:
     """The names of what is hashed stay as they are, so that nothing is asked again."""
     masks = [member.mask_sha256 for member in members] if describer.reads_masks else []
+    animals = [asdict(animal) if (animal := member.region.animal) else None for member in members]
     follows_image = any(member.outline is not None for member in members)
     key = call_key(
         describer=describer.name,
@@ -175,7 +180,8 @@ def _call(members: list[Member], describer: Describer) -> Call:
         species=members[0].species if describer.names_species else None,
         regions=[[member.sha256, member.region.box, member.region.polygons] for member in members],
         **({"masks": masks} if any(masks) else {}),
-        **({"outline": f"image-{VERSION}"} if follows_image else {}),
+        **({"animals": animals} if describer.reads_masks and any(animals) else {}),
+        **({"outline": f"image-{OUTLINE_VERSION}"} if follows_image else {}),
     )
     identity = CallIdentity(
         key=key,

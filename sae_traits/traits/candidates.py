@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from sae_traits.config.regions import RegionsOfLatents
 from sae_traits.geometry import PatchGrid
 from sae_traits.schema import BackboneInfo, Candidate, ChosenLatent, ImageRecord, Region
+from sae_traits.traits.animals import estimated_animal
 from sae_traits.traits.chosen import LatentsBySpecies
 from sae_traits.traits.encode import Codes, ImageCodes
 from sae_traits.traits.regions import make_region, strongest_component
@@ -84,7 +86,12 @@ def image_candidates(
         if len(covered.intersection(candidate.patches)) <= options.max_overlap * len(candidate.patches):
             taken.append(candidate)
             covered.update(candidate.patches)
-    return [(candidate, make_region(candidate.patches, grid, options.box_margin)) for candidate in taken]
+    return [(candidate, _region(candidate, codes, grid, options.box_margin)) for candidate in taken]
+
+
+def _region(candidate: Candidate, codes: ImageCodes, grid: PatchGrid, box_margin: float) -> Region:
+    region = make_region(candidate.patches, grid, box_margin)
+    return replace(region, animal=estimated_animal(codes.background, np.array(candidate.patches), grid))
 
 
 def known_background(codes: ImageCodes, n_patches: int) -> NDArray[np.float32]:

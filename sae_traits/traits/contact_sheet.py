@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 
 from sae_traits.describers.overlay import draw_region, place_region
 from sae_traits.errors import ImageError
@@ -23,31 +23,42 @@ def draw_sheet(
 ) -> Image.Image:
     """Draw images with one region outlined on each and a caption below, in reading order; images are opened in turn.
 
-    Captions are whole: they are wrapped, and a row of tiles is as high as its longest caption needs.
+    Captions are whole: they are wrapped, and a row of tiles is as high as its tallest image and longest caption need.
 
     Args:
         shown: at least one image, its region in source pixels, and its caption.
         open_picture: opens an image; where it raises an ImageError, the tile says so.
         side: of a tile in pixels, with its margins.
     """
-    font = _font()
-    captions = [wrap_text(caption, font, side - 2 * _MARGIN) for _, _, caption in shown]
-    rows = [captions[first : first + n_columns] for first in range(0, len(captions), n_columns)]
-    heights = [side + _LINE * max(map(len, row)) + 2 * _MARGIN for row in rows]
+    font, inner = _font(), side - 2 * _MARGIN
+    captions = [wrap_text(caption, font, inner) for _, _, caption in shown]
+    tiles = [_fitting((record.width, record.height), inner) for record, _, _ in shown]
+    rows = [slice(first, first + n_columns) for first in range(0, len(shown), n_columns)]
+    tallest = [max(height for _, height in tiles[row]) for row in rows]
+    lengths = [_LINE * max(map(len, captions[row])) for row in rows]
+    heights = [tile + length + 4 * _MARGIN for tile, length in zip(tallest, lengths, strict=True)]
     sheet = Image.new("RGB", (n_columns * side, sum(heights)), "white")
     draw = ImageDraw.Draw(sheet)
     for index, (record, region, _) in enumerate(shown):
-        left, top = index % n_columns * side + _MARGIN, sum(heights[: index // n_columns]) + _MARGIN
+        row = index // n_columns
+        left, top = index % n_columns * side + _MARGIN, sum(heights[:row]) + _MARGIN
         try:
-            tile = ImageOps.contain(open_picture(record), (side - 2 * _MARGIN, side - 2 * _MARGIN))
+            tile = open_picture(record).resize(tiles[index], Image.Resampling.LANCZOS)
         except ImageError as error:
             draw.text((left + _MARGIN, top + _MARGIN), f"{record.file}\n{error}", fill="black", font=font)
         else:
             scale = tile.width / record.width, tile.height / record.height
             sheet.paste(draw_region(tile, place_region(region, (0, 0), scale)), (left, top))
         for number, line in enumerate(captions[index]):
-            draw.text((left, top + side - 6 + number * _LINE), line, fill="black", font=font)
+            draw.text((left, top + tallest[row] + _MARGIN + number * _LINE), line, fill="black", font=font)
     return sheet
+
+
+def _fitting(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Width and height of an image that is made as large as fits into a square."""
+    width, height = size
+    scale = side / max(width, height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def wrap_text(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:

@@ -192,6 +192,14 @@ def specimen_contrast(counts: SpeciesCounts) -> Iterator[SpeciesContrasts]:
         ).where(effect > 0)
 
 
+def relatives(taxa: Sequence[Taxon], species: str, rank: ReferenceRank) -> tuple[str, ...]:
+    """The other species of a species' reference group of a rank, by name; none where the species is not there."""
+    groups = [("all",)] * len(taxa) if rank == "collection" else _groups_of(taxa, rank)
+    own = next((group for taxon, group in zip(taxa, groups, strict=True) if taxon.species == species), None)
+    names = [taxon.species for taxon, group in zip(taxa, groups, strict=True) if own is not None and group == own]
+    return tuple(sorted(name for name in names if name is not None and name != species))
+
+
 def shrunken_effect(
     fired: NDArray[np.integer],
     n_species: NDArray[np.integer] | int,

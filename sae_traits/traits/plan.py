@@ -49,6 +49,10 @@ class Plan:
     outlines: Outlines | None = None
     """What outlines the regions once their image is open; None where they are as coarse as patches are."""
 
+    def species_of(self, record: ImageRecord, candidate: Candidate) -> str | None:
+        """The species that a candidate of an image speaks for; None where nothing was chosen for any."""
+        return None if candidate.latent is None else self.chosen.of(record)[candidate.latent].species
+
     @property
     def species_without_latents(self) -> tuple[str, ...]:
         """Species without regions, as no latent was chosen for them, by name; none where regions need no latents."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import pickle
@@ -16,7 +17,7 @@ from sae_traits.describers import measured as rules
 from sae_traits.describers.colours import VOCABULARY
 from sae_traits.describers.measured import MeasuredDescriber
 from sae_traits.describers.pattern import Pattern
-from sae_traits.schema import Description, Measurement, Region
+from sae_traits.schema import Attribute, Description, Measurement, Region
 from sae_traits.traits.measures import measure
 
 
@@ -86,19 +87,74 @@ def test_every_combination_of_words_is_one_plain_sentence():
     combinations = itertools.product(
         [word for _, word in rules.SIZES],
         [word for _, word in rules.SHAPES],
-        VOCABULARY,
+        [None, *VOCABULARY],
         [None, "black", "orange"],
         get_args(Pattern),
         [word for _, word in rules.TEXTURES],
+        [None, "end", "halfway to a side"],
     )
     form = re.compile(
-        r"A (small|medium|large), (rounded|oval|elongated) [a-z]+( [a-z]+)? area"
-        r"( with [a-z]+ markings)?(, (banded|spotted)|, plain and (even|uneven|contrasting) in lightness)?\."
+        r"A (small|medium|large), (rounded|oval|elongated)( [a-z]+)?( [a-z]+)? area"
+        r"( with [a-z]+ markings)?(, (banded|spotted)|, plain and (even|uneven|contrasting) in lightness)?"
+        r"(, at an end of the animal|, halfway from the animal's centre to a side)?\."
     )
-    for size, shape, colour, marking, pattern, texture in combinations:
-        words = {"size": size, "shape": shape, "colour": colour, "pattern": pattern, "texture": texture}
-        sentence = rules._sentence(words | {"marking colour": marking})
+    names = ("size", "shape", "colour", "marking colour", "pattern", "texture", "place")
+    for values in combinations:
+        said = [Attribute(name, value) for name, value in zip(names, values, strict=True) if value is not None]
+        sentence = rules._sentence(said)
         assert form.fullmatch(sentence), sentence
+
+
+def on_animal(distance: float | None, along: float | None = None, share: float = 0.05) -> Measurement:
+    return dataclasses.replace(
+        measure(paint((20, 20, 20)), region_of(10, 10, 20, 20)),
+        animal_source="background",
+        share_of_animal=share,
+        distance_from_centre=distance,
+        position_along_axis=along,
+    )
+
+
+@pytest.mark.parametrize(
+    ("measurement", "place"),
+    [
+        (on_animal(0.1, 0.1), "centre"),
+        (on_animal(0.5, 0.5), "halfway to an end"),
+        (on_animal(0.5, 0.2), "halfway to a side"),
+        (on_animal(0.5), "halfway"),
+        (on_animal(0.9, 0.9), "end"),
+        (on_animal(0.9, 0.1), "side"),
+        (on_animal(1.0), "edge"),
+        (on_animal(0.1, 0.1, share=0.7), "most of the animal"),
+        (on_animal(None, share=0.0), None),  # off the animal of a mask
+        (measure(paint((20, 20, 20)), region_of(10, 10, 20, 20)), None),
+    ],
+)
+def test_the_place_is_said_where_the_animal_is_known(measurement, place):
+    answer = MeasuredDescriber().describe(paint((20, 20, 20)), region_of(10, 10, 20, 20), measurement)
+    assert answer.description is not None
+    said = {attribute.name: attribute.value for attribute in answer.description.attributes}
+    assert said.get("place") == place
+    assert answer.description.text.endswith(f", {rules.PLACES[place]}." if place else "even in lightness.")
+
+
+def test_the_size_is_that_beside_the_animal_where_it_is_known():
+    image, region = paint((20, 20, 20)), region_of(10, 10, 60, 60)  # 0.09 of the image
+    for share, size in ((0.05, "small"), (0.2, "medium"), (0.5, "large")):
+        answer = MeasuredDescriber().describe(image, region, on_animal(0.5, 0.5, share))
+        assert answer.description is not None
+        assert f"A {size}, " in answer.description.text
+
+
+def test_a_description_is_said_without_what_is_withheld():
+    image = paint((230, 130, 20))
+    for x in range(0, 200, 20):
+        image[:, x : x + 7] = 15
+    _, description, _ = describe(image, region_of(0, 40, 200, 60))
+    withheld = MeasuredDescriber().withhold(description, ("colour", "marking colour"))
+    assert withheld.text == "A large, elongated area, banded."
+    assert {attribute.name for attribute in withheld.attributes} == {"pattern", "shape", "size", "texture"}
+    assert MeasuredDescriber().withhold(description, ()) == description
 
 
 def test_model_and_prompt_name_the_version_and_the_hash_of_the_rules():
@@ -110,7 +166,7 @@ def test_model_and_prompt_name_the_version_and_the_hash_of_the_rules():
 
 def test_rules_do_not_change_without_a_new_version():
     """Whoever changes a threshold, a word or the vocabulary raises RULES_VERSION and adds the new hash here."""
-    hashes = {"2": "dddc85968381a78d"}
+    hashes = {"3": "fa372444f294009e"}
     assert MeasuredDescriber().prompt == f"rules-{rules.RULES_VERSION} sha256:{hashes[rules.RULES_VERSION]}"
 
 

@@ -29,6 +29,20 @@ def test_a_trait_is_trusted_only_where_all_holds(changes, background, expected):
     assert judge(dataclasses.replace(GOOD, **changes), background).word in RULES
 
 
+@pytest.mark.parametrize(
+    ("held_out", "expected"),
+    [
+        (None, "trust"),
+        ((0.5, 0.25), "trust"),
+        ((0.49, 0.0), "look first: not so in held-out individuals"),
+        ((0.9, 0.46), "look first: not so in held-out individuals"),
+    ],
+)
+def test_held_out_individuals_must_bear_it_out(held_out, expected):
+    assert str(judge(GOOD, held_out=held_out)) == expected
+    assert (rank(GOOD, held_out=held_out) == rank(GOOD)) is (expected == "trust")
+
+
 def test_what_was_compared_with_nothing_has_no_verdict():
     assert str(judge(None)) == "not compared"
 

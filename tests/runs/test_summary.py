@@ -16,7 +16,8 @@ COLLECT = {
 }  # fmt: skip
 ANNOTATE = {
     "n_traits": 1200, "n_images": 40, "n_significant": 1000, "n_background": 0, "n_invalid": 0, "n_failed": 0,
-    "n_open": 0, "dropped_latents": [], "species_without_latents": [], "mean_background": {},
+    "n_open": 0, "n_without_colour": 0, "n_latents_without_colour": 0, "dropped_latents": [],
+    "species_without_latents": [], "mean_background": {},
 }  # fmt: skip
 TRAIN = {"explained_variance": 0.87654, "l0": 15.96, "dead_share": 0.125, "n_saes": 1}
 COUNTS = {"collect": COLLECT, "extract": {"n_patches": 12288, "d_model": 59}, "train": TRAIN, "encode": {}}
@@ -78,7 +79,7 @@ def test_what_is_left_out_or_left_to_do_is_said(summary):
     counts = ANNOTATE | {
         "n_background": 5, "n_invalid": 6, "n_failed": 7, "n_open": 8, "species_without_latents": ["Aus bus"],
         "dropped_latents": ["1: fires in 99 % of all", "2: fires in 97 % of all", "3: fires on background with …"],
-        "mean_background": {"Aus bus": 0.5, "Cus dus": 0.51},
+        "mean_background": {"Aus bus": 0.5, "Cus dus": 0.51}, "n_without_colour": 1234, "n_latents_without_colour": 9,
     }  # fmt: skip
     made = summary(COUNTS | {"annotate": counts})
     assert made.is_unfinished
@@ -88,6 +89,7 @@ def test_what_is_left_out_or_left_to_do_is_said(summary):
         "6 answers could not be used and are kept in the ledger",
         "7 calls failed and are kept in the ledger",
         "8 regions are asked about by the same command, given again",
+        "1,234 sentences name no colour: individuals of a species do not agree on it at 9 of the latents",
         "left out for firing nearly everywhere: 2 of the latents",
         "left out for firing on background: 1 of the latents",
         "probably background, do not believe their traits: Cus dus\n",

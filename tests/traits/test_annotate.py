@@ -87,7 +87,7 @@ class MemoryCodes:
             yield ImageCodes(row, latents, patches, np.full(len(pairs), 2, np.float32))
 
     def firing_counts(self):
-        counts = np.zeros((4, 4), dtype=np.int64)
+        counts = np.zeros((len(self.fired), 4), dtype=np.int64)
         for row, found in enumerate(self.fired):
             for latent, patches in found.items():
                 counts[row, latent] = len(patches)
@@ -115,7 +115,7 @@ def annotate(collection, tmp_path, describer, codes=None, workers=1, use_masks=F
         describe_candidates(plan, describer, ledger, workers=workers, use_masks=use_masks)
         counts = Counter(call.state for call in ledger)
         files = {"traits_file": tmp_path / "traits.parquet", "latents_file": tmp_path / "latents.parquet"}
-        annotation = export_traits(plan, ledger, **files)
+        annotation = export_traits(plan, ledger, **files, withhold=getattr(describer, "withhold", None))
     return annotation, counts
 
 
@@ -348,3 +348,38 @@ def test_measurements_that_only_another_way_of_measuring_left_are_made(masked, t
     (tmp_path / "0.png").unlink()
     with pytest.raises(CollectionError, match=r"0\.png.*described before"):
         annotate(masked, tmp_path, describer, TopRows())
+
+
+class TwoSpecies(MemoryCodes):
+    """Latent 0 marks the three images of Gen a, and latent 1 the three of Gen b."""
+
+    fired = ({0: (0,)}, {0: (0,)}, {0: (0,)}, {1: (3,)}, {1: (3,)}, {1: (3,)})
+
+
+def painted(tmp_path, *colours):
+    """Images of two species, as many of each, in plain colours."""
+    records = []
+    for row, colour in enumerate(colours):
+        species = "Gen a" if row < len(colours) / 2 else "Gen b"
+        Image.new("RGB", (80, 60), colour).save(tmp_path / f"{row}.png")
+        taxon = Taxon(species=species, genus="Gen")
+        sizes = {"width": 80, "height": 60}
+        records.append(
+            ImageRecord(image_id=f"s{row}", file=f"{row}.png", taxon=taxon, split="train", sha256=str(row), **sizes)
+        )
+    return Collection(tmp_path, tuple(records))
+
+
+def test_colours_that_no_two_individuals_of_a_species_share_are_withheld_there_and_measured_all_the_same(tmp_path):
+    collection = painted(tmp_path, "red", "green", "blue", "red", "red", "blue")
+    annotation, _ = annotate(collection, tmp_path, MeasuredDescriber(), TwoSpecies((0, 1, 2, 3, 4, 5)))
+    assert (annotation.n_without_colour, annotation.n_latents_without_colour) == (3, 1)
+    traits = {trait.trait_id: trait for trait in read_traits(tmp_path / "traits.parquet")}
+    said = {
+        name: [one.value for one in trait.description.attributes if one.name == "colour"]
+        for name, trait in traits.items()
+    }
+    assert said == {"s0-0": [], "s1-0": [], "s2-0": [], "s3-1": ["red"], "s4-1": ["red"], "s5-1": ["blue"]}
+    assert traits["s0-0"].description.text == "A small, oval area, plain and even in lightness."
+    assert traits["s0-0"].measurement.color_name == "red"
+    assert traits["s3-1"].description.text == "A small, oval red area, plain and even in lightness."

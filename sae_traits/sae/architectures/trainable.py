@@ -95,9 +95,13 @@ class SparseSAE(TrainableSAE):
 
     def training_latents(self, x: Tensor, pre: Tensor, processes: Processes) -> tuple[Tensor, SparseLatents]:
         """Gradients are those of the selected places."""
-        selection = self.select(pre, processes)
-        values = _SelectedPreActivations.apply(self.b_dec, self.W_enc, self.b_enc, x, pre, selection)
-        return pre, SparseLatents(selection, cast(Tensor, values) * selection.active)
+        return pre, selected_latents(self, x, pre, self.select(pre, processes))
+
+
+def selected_latents(sae: SAE, x: Tensor, pre: Tensor, selection: Selection) -> SparseLatents:
+    """The pre-activations at selected places, with gradients there; `x` and `pre` as for `training_latents`."""
+    values = cast(Tensor, _SelectedPreActivations.apply(sae.b_dec, sae.W_enc, sae.b_enc, x, pre, selection))
+    return SparseLatents(selection, values * selection.active)
 
 
 class DenseSAE(TrainableSAE):
@@ -107,7 +111,7 @@ class DenseSAE(TrainableSAE):
     def n_multiplied(cls, config: TrainConfig) -> int:
         return config.n_latents
 
-    def training_latents(self, x: Tensor, pre: Tensor, processes: Processes) -> tuple[Tensor, Tensor]:
+    def training_latents(self, x: Tensor, pre: Tensor, processes: Processes) -> tuple[Tensor, Latents]:
         pre = cast(Tensor, _DensePreActivations.apply(self.b_dec, self.W_enc, self.b_enc, x, pre))
         return pre, self.activate(pre).to(self.W_dec.dtype)
 

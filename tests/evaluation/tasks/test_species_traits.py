@@ -3,13 +3,17 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 from evaluation.made_results import latents_of, made_evidence, section
+from scipy.sparse import csr_array
 from traits.made_traits import collection_of, described, trait_of
 
 from sae_traits.evaluation.results import Results, run_tasks
 from sae_traits.evaluation.tasks.species_traits import MAX_SPECIES, SpeciesTraits
 from sae_traits.schema import Contrast, Taxon
+from sae_traits.traits.firing_shares import FiringShares
+from sae_traits.traits.species_counts import SpeciesCounts
 
 CONTRAST = Contrast(f_species=0.9, f_reference=0.1, effect=2.0, q_value=0.01, significant=True, reference_rank="genus")
 
@@ -50,7 +54,7 @@ def test_what_most_individuals_share_is_said_and_text_of_data_is_no_markup():
         trait_of(4, 9, described(colour="blue")),
     ]
     assert [row[:2] for row in rows_of(collection, traits)] == [
-        ["Aus bus", "latent 7: colour red (67 %), part wing (67 %)"],
+        ["Aus bus", "latent 7: part wing (67 %), colour red (67 %)"],
         ["Aus bus", "latent 5: colour grey (100 %)"],
         ["Aus cus", "latent 9: colour a&#124;b (100 %)"],
     ]
@@ -84,6 +88,42 @@ def test_both_shares_are_said_with_who_the_relatives_are():
     ((_, _, shares, _, verdict),) = rows_of(collection, [untested])
     assert shares == "3 % of the firings in Aus bus, 1 % in its genus, Aus"
     assert verdict.startswith("look first&#58; not significant")
+
+
+def shares_of(n_species):
+    """Of training individuals all fire, of held-out ones those of the first species alone; in each species ten."""
+    taxa = tuple(Taxon(genus="Aus", species=f"Aus s{n}") for n in range(n_species))
+    training = csr_array(np.full((n_species, 8), 10, dtype=np.int32))
+    held_out = csr_array(np.array([[10] * 8, *[[0] * 8] * (n_species - 1)], dtype=np.int32))
+    n_individuals = np.full(n_species, 10)
+    return FiringShares(
+        SpeciesCounts(taxa, 8, n_individuals, training, training.astype(np.int64)),
+        SpeciesCounts(taxa, 8, n_individuals, held_out, held_out.astype(np.int64)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("n_species", "reference"),
+    [
+        (2, "Aus s1"),
+        (3, "Aus s1 and Aus s2"),
+        (4, "Aus s1, Aus s2 and Aus s3"),
+        (5, "the rest of its genus, Aus (4 species)"),
+    ],
+)
+def test_relatives_are_named_where_they_are_few_and_held_out_individuals_are_those_in_which_it_fires(
+    n_species, reference
+):
+    collection = of_split(collection_of(["Aus s0"] * 2), "train", "test")
+    traits = [with_contrast(trait_of(row, 7, described())) for row in range(2)]
+    ((_, _, shares, found, verdict),) = rows_of(collection, traits, firing=lambda: shares_of(n_species))
+    assert shares == f"in 90 % of Aus s0 (9 of 10 individuals), 10 % of {reference}"
+    assert found == f"in 100 % (10 of 10) of the species, 0 % (0 of {10 * (n_species - 1)}) of its relatives"
+    assert verdict == "trust"
+    ((*_, verdict),) = rows_of(
+        of_split(collection_of(["Aus s1"] * 2), "train", "test"), traits, firing=lambda: shares_of(n_species)
+    )
+    assert verdict == "look first&#58; not so in held-out individuals"
 
 
 def test_what_can_be_trusted_comes_first_then_the_larger_difference():

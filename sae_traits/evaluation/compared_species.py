@@ -1,0 +1,171 @@
+"""Two species side by side: what each has and the other lacks, tested between the two alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from sae_traits.errors import ConfigError
+from sae_traits.evaluation.species_tallies import SharedAttribute, Tally, tally_traits
+from sae_traits.evaluation.statistics import Number
+from sae_traits.evaluation.verdict import Verdict, judge, rank
+from sae_traits.schema import ChosenLatent, Collection, Contrast, Trait
+from sae_traits.traits.contrast import SIGNIFICANT_Q, SpeciesContrasts, specimen_contrast
+from sae_traits.traits.firing_shares import FiringShares, Share
+from sae_traits.traits.species_counts import SpeciesCounts
+
+MAX_LINES = 10
+"""Latents per species that a terminal is shown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TellingLatent:
+    """A latent that fires in a larger share of a species' individuals than of another's."""
+
+    latent: int
+    shared: tuple[SharedAttribute, ...]
+    """What most individuals of the species have there."""
+    text: str
+    """Of the region that is shown."""
+    trait_id: str
+    """Of that region: the strongest in an image that was held out, where there is one."""
+    training: Share
+    """Individuals of the species in which it fires, of those that everything was learnt and chosen from."""
+    training_other: Share
+    held_out: Share
+    held_out_other: Share
+    q_value: Number
+    """Of the two species alone, over all latents that fire in either."""
+    background: float | None
+    verdict: Verdict
+    """By these shares, not by those of all relatives."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedSpecies:
+    """What each of two species has and the other lacks, the best first."""
+
+    species: tuple[str, str]
+    individuals: tuple[tuple[int, int], tuple[int, int]]
+    """Of each species: training and held-out ones."""
+    telling: tuple[tuple[TellingLatent, ...], tuple[TellingLatent, ...]]
+    """Of each species; those of its latents that describe it and fire in it more than in the other."""
+
+    def lines(self) -> list[str]:
+        """Say it as tables for a terminal."""
+        counted = [
+            f"{name} ({training} training and {held_out} held-out individuals)"
+            for name, (training, held_out) in zip(self.species, self.individuals, strict=True)
+        ]
+        lines = [f"{counted[0]} and {counted[1]}"]
+        for own, other, found in zip(self.species, self.species[::-1], self.telling, strict=True):
+            n_trusted = sum(row.verdict.word == "trust" for row in found)
+            lines += ["", f"In {own} more than in {other}: {len(found)} latents, {n_trusted} of them to trust"]
+            if found:
+                lines += ["", _HEADER, *(line for row in found[:MAX_LINES] for line in _lines_of(row))]
+            if len(found) > MAX_LINES:
+                lines.append(f"  … and {len(found) - MAX_LINES} more (--format json has all)")
+        return [*lines, "", *_NOTES]
+
+
+_NOTES = (
+    "shares are of individuals in which the latent fires, of the species and of the other; q is of the two alone;",
+    "the sentence is of one region, what stands above it is what most individuals with such a region have",
+)
+_HEADER = f"  {'latent':>6}  {'training':<16}{'held out':<16}{'q':<9}{'background':<12}verdict"
+
+
+def _lines_of(row: TellingLatent) -> tuple[str, str, str]:
+    training, held_out = (
+        f"{100 * own.value:.0f} %, {100 * other.value:.0f} %" if own.of else "none"
+        for own, other in ((row.training, row.training_other), (row.held_out, row.held_out_other))
+    )
+    background = "unknown" if row.background is None else f"{row.background:.2f}"
+    there = ", ".join(f"{one.name} {one.value} ({100 * one.share:.0f} %)" for one in row.shared)
+    return (
+        f"  {row.latent:>6}  {training:<16}{held_out:<16}{row.q_value:<9.2g}{background:<12}{row.verdict}",
+        f"  {'':>6}  {there or 'nothing that half of them share'}",
+        f"  {'':>6}  {row.text}",
+    )
+
+
+def compare_species(
+    collection: Collection,
+    traits: Iterable[Trait],
+    latents: Iterable[ChosenLatent],
+    firing: FiringShares,
+    species: tuple[str, str],
+) -> ComparedSpecies:
+    """Contrast two species with each other, and say of each what was described of it and tells it from the other.
+
+    Args:
+        latents: that describe the species of the collection, as the traits have them.
+        species: two different ones of the collection.
+
+    Raises:
+        ConfigError: a species has no training individuals, so that nothing is known of it.
+    """
+    tallies = tally_traits(collection, traits, latents)
+    contrasts = _contrasts(firing.training, species)
+    telling = tuple(
+        _telling(tallies.get(own, {}), contrasts[own], firing, own, other) for own, other in (species, species[::-1])
+    )
+    individuals = tuple(
+        (firing.n_individuals(name, held_out=False), firing.n_individuals(name, held_out=True)) for name in species
+    )
+    return ComparedSpecies(species=species, individuals=individuals, telling=telling)  # pyright: ignore[reportArgumentType]
+
+
+def _contrasts(counts: SpeciesCounts, species: tuple[str, str]) -> dict[str, dict[int, Contrast]]:
+    """Species -> latent -> its contrast with the other species, where it fires in it more."""
+    rows = [row for row, taxon in enumerate(counts.taxa) if taxon.species in species]
+    known = {str(counts.taxa[row].species) for row in rows}
+    if missing := [name for name in species if name not in known]:
+        raise ConfigError(f"{' and '.join(missing)}: no individual was learnt from, so there is nothing to compare")
+    pair = replace(
+        counts,
+        taxa=tuple(counts.taxa[row] for row in rows),
+        n_individuals=counts.n_individuals[rows],
+        fired=counts.fired[rows],
+        patches=counts.patches[rows],
+    )
+    table = SpeciesContrasts.join(specimen_contrast(pair))
+    found: dict[str, dict[int, Contrast]] = {name: {} for name in species}
+    for i, row in enumerate(table.row_species):
+        found[table.species[row]][int(table.latent[i])] = Contrast(
+            f_species=float(table.f_species[i]),
+            f_reference=float(table.f_reference[i]),
+            effect=float(table.effect[i]),
+            q_value=float(table.q_value[i]),
+            significant=bool(table.q_value[i] <= SIGNIFICANT_Q),
+            reference_rank=table.reference_rank[row],
+        )
+    return found
+
+
+def _telling(
+    tallies: Mapping[str, Tally], contrasts: Mapping[int, Contrast], firing: FiringShares, own: str, other: str
+) -> tuple[TellingLatent, ...]:
+    ranked = []
+    for tally in tallies.values():
+        latent = -1 if tally.choice is None else tally.choice.latent
+        contrast = contrasts.get(latent)
+        if contrast is None or tally.shown is None:
+            continue
+        held_out = firing.of_species(latent, own, held_out=True), firing.of_species(latent, other, held_out=True)
+        again = (held_out[0].value, held_out[1].value) if held_out[0].of else None
+        row = TellingLatent(
+            latent=latent,
+            shared=tally.shared(),
+            text=tally.shown.text,
+            trait_id=tally.shown.trait_id,
+            training=firing.of_species(latent, own, held_out=False),
+            training_other=firing.of_species(latent, other, held_out=False),
+            held_out=held_out[0],
+            held_out_other=held_out[1],
+            q_value=contrast.q_value,
+            background=tally.background,
+            verdict=judge(contrast, tally.background, again),
+        )
+        ranked.append((*rank(contrast, tally.background, again), latent, row))
+    return tuple(row for *_, row in sorted(ranked, key=lambda one: one[:-1]))

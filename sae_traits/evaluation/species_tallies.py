@@ -1,0 +1,216 @@
+"""What the regions of each species and latent have in common, and how often the latent is there: for tables to read."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import NamedTuple
+
+from sae_traits.evaluation.statistics import Number
+from sae_traits.schema import ChosenLatent, Collection, Contrast, ImageRecord, ReferenceRank, Split, Taxon, Trait
+from sae_traits.traits.firing_shares import FiringShares, Share, percent
+
+MIN_SHARE = 0.5
+"""An attribute is named when at least this share of the individuals has the same value."""
+MAX_NAMED = 3
+"""Relatives that are named one by one."""
+_ORDER = ("part", "colour", "marking colour", "pattern", "place", "shape", "size", "texture", "marking")
+"""In which attributes are said: the more telling ones first; others come last, by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedAttribute:
+    """The part, or an attribute, that most individuals share at a latent."""
+
+    name: str
+    value: str
+    share: float
+    """Of the individuals with the trait."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutShares:
+    """Individuals from which nothing was learnt or chosen, in which a latent fires."""
+
+    species: Share
+    relatives: Share
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A latent in the training individuals of a species, and of its closest relatives."""
+
+    f_species: float
+    f_reference: float
+    reference_rank: ReferenceRank
+    reference_name: str | None
+    """Of the genus, family or order; None for the whole collection."""
+    n_fired: int
+    n_individuals: int
+    relatives: tuple[str, ...] = ()
+    """The species of the reference group, without the species; none where they were not looked up."""
+    held_out: HeldOutShares | None = None
+    """None where no individual of the species was held out, or codes are not at hand."""
+    effect: float
+    q_value: Number
+    """NaN where nothing was tested: the shares are then those of firings at patches."""
+    significant: bool
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether the shares are of individuals, and compared by a test."""
+        return not math.isnan(self.q_value)
+
+    @property
+    def reference(self) -> str:
+        """The relatives in words, by name where they are few."""
+        if 0 < len(self.relatives) <= MAX_NAMED:
+            return " and ".join(filter(None, (", ".join(self.relatives[:-1]), self.relatives[-1])))
+        if self.reference_rank == "collection":
+            return f"all {len(self.relatives)} other species" if self.relatives else "all other species"
+        name = f", {self.reference_name}" if self.reference_name else ""
+        n_species = f" ({len(self.relatives)} species)" if self.relatives else ""
+        return f"the rest of its {self.reference_rank}{name}{n_species}"
+
+    def said_of(self, species: str) -> str:
+        """How often in the species and in its relatives: what makes a region a trait of it."""
+        if not self.is_tested:
+            genus = f", {self.reference_name}" if self.reference_name else ""
+            return (
+                f"{percent(self.f_species)} of the firings in {species}, {percent(self.f_reference)} in its "
+                f"{self.reference_rank}{genus}"
+            )
+        of_species = f"{percent(self.f_species)} of {species} ({self.n_fired} of {self.n_individuals} individuals)"
+        return f"in {of_species}, {percent(self.f_reference)} of {self.reference}"
+
+    @property
+    def shares_held_out(self) -> tuple[float, float] | None:
+        """As `judge` takes them."""
+        return None if self.held_out is None else (self.held_out.species.value, self.held_out.relatives.value)
+
+
+class Shown(NamedTuple):
+    """The region to show of a latent: of those of a species the smallest."""
+
+    is_for_training: bool
+    minus_peak: float
+    trait_id: str
+    split: Split
+    text: str
+
+
+@dataclass
+class Tally:
+    """The individuals of a species with a trait, and those of which each value was said."""
+
+    choice: ChosenLatent | None
+    individuals: set[str] = field(default_factory=set)
+    held_out: set[str] = field(default_factory=set)
+    backgrounds: list[float] = field(default_factory=list)
+    """Probability of background of each region, where it is known."""
+    values: dict[str, dict[str, set[str]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(set)))
+    """Name of an attribute -> value -> individuals."""
+    shown: Shown | None = None
+
+    def add(self, trait: Trait, record: ImageRecord) -> None:
+        """Count a trait of an individual; a held-out image is rather shown than one for training, then a strong one."""
+        individual, is_for_training = record.individual_id, record.split == "train"
+        self.individuals.add(individual)
+        if not is_for_training:
+            self.held_out.add(individual)
+        if trait.candidate.background is not None:
+            self.backgrounds.append(trait.candidate.background)
+        if trait.description.part:
+            self.values["part"][trait.description.part].add(individual)
+        for attribute in trait.description.attributes:
+            self.values[attribute.name][attribute.value].add(individual)
+        peak = trait.candidate.peak or 0.0
+        shown = Shown(is_for_training, -peak, trait.trait_id, record.split, trait.description.text)
+        self.shown = shown if self.shown is None else min(self.shown, shown)
+
+    @property
+    def contrast(self) -> Contrast | None:
+        """Of the species' latent."""
+        return None if self.choice is None else self.choice.contrast
+
+    @property
+    def background(self) -> float | None:
+        """Mean probability that the regions show background; None where it is not known."""
+        return round(fmean(self.backgrounds), 3) if self.backgrounds else None
+
+    def shared(self) -> tuple[SharedAttribute, ...]:
+        """List the most frequent value of each attribute, if enough individuals have it."""
+        common = []
+        for name, values in self.values.items():
+            value, individuals = min(values.items(), key=lambda item: (-len(item[1]), item[0]))
+            if (share := len(individuals) / len(self.individuals)) >= MIN_SHARE:
+                common.append(SharedAttribute(name=name, value=value, share=share))
+
+        def order(attribute: SharedAttribute) -> tuple[int, str]:
+            name = attribute.name
+            return _ORDER.index(name) if name in _ORDER else len(_ORDER), name
+
+        return tuple(sorted(common, key=order))
+
+
+def individuals_by_species(images: Sequence[ImageRecord]) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
+    """The individuals of each species, and those of them that have an image that is not for training."""
+    of_all: dict[str, set[str]] = defaultdict(set)
+    of_held_out: dict[str, set[str]] = defaultdict(set)
+    for record in images:
+        if (species := record.taxon.species) is not None:
+            of_all[species].add(record.individual_id)
+            if record.split != "train":
+                of_held_out[species].add(record.individual_id)
+    return of_all, of_held_out
+
+
+def tally_traits(
+    collection: Collection, traits: Iterable[Trait], latents: Iterable[ChosenLatent]
+) -> dict[str, dict[str, Tally]]:
+    """Count per species and what picked regions.
+
+    Latents of other species, which images that were described without their label may have, are left out.
+    """
+    chosen = {(choice.species, choice.latent): choice for choice in latents}
+    tallies: dict[str, dict[str, Tally]] = defaultdict(dict)
+    for trait in traits:
+        record, candidate = collection.images[trait.candidate.image], trait.candidate
+        if (species := record.taxon.species) is None:
+            continue
+        choice = None if candidate.latent is None else chosen.get((species, candidate.latent))
+        if candidate.latent is None or choice is not None:
+            tallies[species].setdefault(candidate.name, Tally(choice)).add(trait, record)
+    return tallies
+
+
+def compare(choice: ChosenLatent, taxon: Taxon, firing: FiringShares | None = None) -> Comparison:
+    """A latent that describes a species, in it and in its relatives.
+
+    Args:
+        taxon: of the species.
+        firing: to look up who the relatives are, and the shares of individuals that were held out.
+    """
+    contrast, species = choice.contrast, choice.species
+    relatives, held_out = (), None
+    if firing is not None:
+        relatives = firing.relatives(species, contrast.reference_rank)
+        own = firing.of_species(choice.latent, species, held_out=True)
+        others = firing.of_relatives(choice.latent, species, contrast.reference_rank, held_out=True)
+        held_out = HeldOutShares(species=own, relatives=others) if own.of else None
+    return Comparison(
+        f_species=contrast.f_species,
+        f_reference=contrast.f_reference,
+        reference_rank=contrast.reference_rank,
+        reference_name=None if contrast.reference_rank == "collection" else taxon.rank(contrast.reference_rank),
+        relatives=relatives,
+        held_out=held_out,
+        n_fired=choice.n_fired,
+        n_individuals=choice.n_individuals,
+        effect=contrast.effect,
+        q_value=contrast.q_value,
+        significant=contrast.significant,
+    )

@@ -1,0 +1,112 @@
+"""Two species side by side: each latent under the species in which it fires more, tested between the two alone."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from evaluation.made_results import latents_of
+from scipy.sparse import csr_array
+from traits.made_traits import collection_of, described, trait_of
+
+from sae_traits.errors import ConfigError
+from sae_traits.evaluation.compared_species import MAX_LINES, compare_species
+from sae_traits.schema import Taxon
+from sae_traits.steps.compare import _species_named
+from sae_traits.traits.firing_shares import FiringShares, Share
+from sae_traits.traits.species_counts import SpeciesCounts
+
+BOTH = ("Aus bus", "Aus cus")
+
+
+def counts_of(individuals, **fired):
+    """Individuals of three species, and of each those in which each latent fired."""
+    taxa = tuple(Taxon(genus="Aus", species=f"Aus {name}") for name in ("bus", "cus", "dus"))
+    table = csr_array(np.array([fired[name] for name in ("bus", "cus", "dus")], dtype=np.int32))
+    return SpeciesCounts(taxa, table.shape[1], np.array(individuals), table, table.astype(np.int64))
+
+
+def firing(**others):
+    training = counts_of((20, 20, 20), bus=[19, 2, 18, 15], cus=[1, 18, 17, 15], dus=[20, 20, 0, 20])
+    held_out = counts_of((4, 4, 4), bus=[4, 0, 3, 1], cus=[0, 1, 3, 4], dus=[4, 4, 4, 4])
+    return dataclasses.replace(FiringShares(training, held_out), **others)
+
+
+def compared(firing_shares=None, n_latents=4):
+    collection = collection_of(BOTH)
+    traits = [trait_of(row, z, described(f"Region {z}.", colour="red")) for row in range(2) for z in range(n_latents)]
+    return compare_species(collection, traits, latents_of(collection, traits), firing_shares or firing(), BOTH)
+
+
+def test_each_latent_stands_under_the_species_in_which_it_fires_more():
+    result = compared()
+    assert result.individuals == ((20, 4), (20, 4))
+    assert [[row.latent for row in found] for found in result.telling] == [[0, 2], [1]]
+    first = result.telling[0][0]
+    assert (first.training, first.training_other) == (Share(19, 20), Share(1, 20))
+    assert (first.held_out, first.held_out_other) == (Share(4, 4), Share(0, 4))
+    assert first.q_value < 1e-6
+    assert str(first.verdict) == "trust"
+    assert first.text == "Region 0."
+    assert [(one.name, one.value, one.share) for one in first.shared] == [("colour", "red", 1.0)]
+
+
+def test_what_is_as_frequent_in_the_other_or_not_found_again_is_not_trusted():
+    (_, same), (again,) = compared().telling
+    assert str(same.verdict) == (
+        "do not use: not significant, less than twice as often, not so in held-out individuals"
+    )
+    assert str(again.verdict) == "look first: not so in held-out individuals"
+    none_held_out = counts_of((0, 0, 0), bus=[0] * 4, cus=[0] * 4, dus=[0] * 4)
+    assert str(compared(firing(held_out=none_held_out)).telling[1][0].verdict) == "trust"
+
+
+def test_only_the_two_species_are_tested():
+    """The third has latent 0 as often as the first: among all relatives it would tell little."""
+    other = counts_of((20, 20, 20), bus=[19, 2, 18, 15], cus=[1, 18, 17, 15], dus=[0, 0, 0, 0])
+    assert compared(firing(training=other)).telling == compared().telling
+
+
+def test_the_terminal_shows_the_best_of_each():
+    lines = compared().lines()
+    assert lines[0] == (
+        "Aus bus (20 training and 4 held-out individuals) and Aus cus (20 training and 4 held-out individuals)"
+    )
+    assert "In Aus bus more than in Aus cus: 2 latents, 1 of them to trust" in lines
+    row = next(line for line in lines if line.strip().startswith("0 "))
+    assert row.split() == ["0", "95", "%,", "5", "%", "100", "%,", "0", "%", *row.split()[9:10], "unknown", "trust"]
+    assert MAX_LINES == 10
+
+
+def test_a_species_of_which_nothing_was_learnt_is_refused():
+    training = firing().training
+    without = dataclasses.replace(
+        training, taxa=training.taxa[1:], n_individuals=training.n_individuals[1:], fired=training.fired[1:],
+        patches=training.patches[1:],
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="Aus bus: no individual was learnt from"):
+        compared(firing(training=without))
+
+
+NAMES = ("Vanessa atalanta", "Vanessa cardui", "Vanessa carduipennis")
+
+
+@pytest.mark.parametrize("name", ["Vanessa atalanta", "vanessa  Atalanta", "atalanta", "ATAL"])
+def test_a_species_is_named_by_what_no_other_has(name):
+    assert _species_named(name, NAMES) == "Vanessa atalanta"
+
+
+def test_a_whole_name_is_that_species_although_another_begins_with_it():
+    assert _species_named("vanessa cardui", NAMES) == "Vanessa cardui"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Vanessa", "stands for Vanessa atalanta, Vanessa cardui, Vanessa carduipennis; say which"),
+        ("atalanto", "has no species atalanto; did you mean Vanessa atalanta"),
+        ("Bombus", "has no species Bombus; there are Vanessa atalanta"),
+    ],
+)
+def test_another_name_is_refused_with_what_there_is(name, message):
+    with pytest.raises(ConfigError, match=message):
+        _species_named(name, NAMES)

@@ -1,0 +1,47 @@
+"""How often latents fire: counted in individuals, apart for those that were learnt from and those held out."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import numpy as np
+from scipy.sparse import csr_array
+from traits.made_traits import collection_of
+
+from sae_traits.traits.firing_shares import Share, firing_shares
+
+SPECIES = ["Aus bus", "Aus bus", "Aus bus", "Aus cus", "Aus dus", "Xus yus"]
+SPLITS = ("train", "train", "test", "train", "validation", "train")
+FIRED = ([1, 0], [1, 3], [0, 1], [0, 2], [1, 0], [1, 0])  # patches of each image at which two latents fired
+
+
+def shares_of(individuals=("a", "b", "c", "d", "e", "f")):
+    collection = collection_of(SPECIES)
+    images = [
+        dataclasses.replace(record, split=split, individual_id=individual)
+        for record, split, individual in zip(collection.images, SPLITS, individuals, strict=True)
+    ]
+    codes = SimpleNamespace(n_latents=2, firing_counts=lambda: iter([csr_array(np.array(FIRED, dtype=np.int32))]))
+    return firing_shares(codes, dataclasses.replace(collection, images=tuple(images)))  # pyright: ignore
+
+
+def test_training_and_held_out_individuals_are_counted_apart():
+    shares = shares_of()
+    assert shares.of_species(0, "Aus bus", held_out=False) == Share(2, 2)
+    assert shares.of_species(1, "Aus bus", held_out=False) == Share(1, 2)
+    assert shares.of_species(0, "Aus bus", held_out=True) == Share(0, 1)
+    assert shares.of_species(0, "Xus yus", held_out=True) == Share(0, 0)
+    assert str(shares.of_species(1, "Aus bus", held_out=False)) == "50 % (1 of 2)"
+    assert str(Share(0, 0)) == "none"
+
+
+def test_an_individual_counts_once():
+    assert shares_of(("a", "a", "c", "d", "e", "f")).of_species(1, "Aus bus", held_out=False) == Share(1, 1)
+
+
+def test_relatives_are_the_rest_of_the_group_of_a_rank():
+    shares = shares_of()
+    assert shares.relatives("Aus bus", "genus") == ("Aus cus",)  # of Aus dus nothing was learnt
+    assert shares.relatives("Aus bus", "collection") == ("Aus cus", "Xus yus")
+    assert shares.of_relatives(1, "Aus bus", "genus", held_out=False) == Share(1, 1)
+    assert shares.of_relatives(0, "Aus bus", "collection", held_out=False) == Share(1, 2)
+    assert shares.relatives("Zus zus", "genus") == ()
