@@ -29,6 +29,7 @@ def train(batches: TimedBatches, task: Task) -> Trained:
         batch_size=task.batch_size,
         warmup_steps=task.warmup_steps,
         seed=task.seed,
+        initialisation="random",  # as the others
         **rate,
     )
     with tempfile.TemporaryDirectory() as folder:

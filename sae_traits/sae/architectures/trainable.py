@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from sae_traits.sae.activations import Latents, Selection, SparseLatents
 from sae_traits.sae.model import SAE, SAEConfig
 
 if TYPE_CHECKING:
-    from sae_traits.config.train import TrainConfig
+    from sae_traits.config.train import Initialisation, TrainConfig
     from sae_traits.sae.objective import ForwardPass
 
 MAX_SHARE = 2
@@ -48,6 +48,9 @@ class Penalty:
 
 class TrainableSAE(SAE):
     """An SAE that is trained, not fitted: a `SparseSAE` or a `DenseSAE`."""
+
+    default_initialisation: ClassVar[Initialisation] = "random"
+    """What decoder rows start as where nothing is said."""
 
     @classmethod
     def default_learning_rate(cls, d_model: int) -> float:
