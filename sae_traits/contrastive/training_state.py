@@ -89,13 +89,8 @@ class TrainingState:
         self.model = (model.float() if is_half else model).to(accelerator.device).train()
         parameters = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
         betas = (config.beta1, config.beta2)
-        self.optimizer = new_optimizer(
-            parameters,
-            weight_decay=config.weight_decay,
-            layer_decay=config.layer_decay,
-            betas=betas,
-            eps=config.epsilon,
-        )
+        decays = {"weight_decay": config.weight_decay, "layer_decay": config.layer_decay}
+        self.optimizer = new_optimizer(parameters, **decays, betas=betas, eps=config.epsilon)
         self._parallel: Any = accelerator.prepare(self.model)
         self.average = None
         if (decay := config.average_decay) is not None:
@@ -107,7 +102,7 @@ class TrainingState:
         return self.model if self.average is None else self.average.module
 
     def step(self, step: int, batch: Batch) -> Tensor:
-        """One step on this process's share of a batch; the loss of the share, whose mean over processes is the batch's."""
+        """One step on this process's share of a batch; its loss, whose mean over processes is the batch's."""
         set_learning_rate(self.optimizer, self.learning_rate(step))
         batch = batch.to(self.accelerator.device)
         loss = self.backward(step, batch)
@@ -183,6 +178,6 @@ def random_seed(*numbers: int) -> int:
 
 def mean_loss(losses: Sequence[Tensor], accelerator: Accelerator) -> float:
     """Mean of some steps' losses over all processes; waits for the device."""
-    mean = torch.stack(list(losses)).float().mean()
+    mean = torch.stack(list(losses)).mean()
     value = float(accelerator.reduce(mean, "mean"))  # pyright: ignore[reportArgumentType]
     return value if math.isfinite(value) else float("nan")

@@ -30,9 +30,8 @@ DEFAULTS = {
 
 def read(folder, name):
     """The settings and the tensors of a part of the golden set."""
-    return json.loads((GOLDEN / folder / f"{name}.json").read_text()), load_file(
-        GOLDEN / folder / f"{name}.safetensors"
-    )
+    file = GOLDEN / folder / name
+    return json.loads(file.with_suffix(".json").read_text()), load_file(file.with_suffix(".safetensors"))
 
 
 def model_of(settings, tensors, prefix, dtype=torch.float32):

@@ -33,7 +33,7 @@ def batch_of(tensors, step, token_ids="token_ids", **options):
 
 
 def assert_weights_are(model, tensors, atol):
-    """No output depends on the bias of the keys: its gradient is noise in their program and in ours, which Adam follows."""
+    """No output depends on the bias of the keys: its gradient is noise in both programs, and Adam follows it."""
     ours = open_clip_names(model)
     expected = {name.removeprefix("final."): tensor for name, tensor in tensors.items() if name.startswith("final.")}
     assert ours.keys() == expected.keys()

@@ -58,7 +58,7 @@ def test_lower_layers_of_each_tower_learn_more_slowly():
     rates = {}
     for group in parameter_groups(parameters, weight_decay=0.2, layer_decay=0.5):
         rates |= {name: group["rate"] for name, p in parameters if any(p is member for member in group["params"])}
-    assert list(rates[name] for name, _ in parameters) == [0.125, 0.25, 0.5, 0.5, 1.0, 1.0]
+    assert [rates[name] for name, _ in parameters] == [0.125, 0.25, 0.5, 0.5, 1.0, 1.0]
 
 
 def test_frozen_parameters_are_not_the_optimisers():

@@ -26,7 +26,7 @@ def gradients(objective, accelerator):
     image, text = (tensors[name].double()[rows].requires_grad_() for name in ("image", "text"))
     scale = torch.tensor(settings["logit_scale"], dtype=torch.float64, requires_grad=True)
     groups = torch.arange(len(tensors["image"]))[rows] // 2 if objective is multi_positive_loss else None
-    offset = torch.tensor(settings.get("logit_bias", -10.0)) if objective is siglip_loss else None
+    offset = torch.tensor(-10.0) if objective is siglip_loss else None
     loss = objective(gather_pairs(image, text, groups), scale, offset)
     loss.backward()
     return {"loss": loss.item(), "image": image.grad, "text": text.grad, "scale": scale.grad.item()}
