@@ -18,7 +18,10 @@ from sae_traits.config.command_line import USAGE, refuse_unknown
 from sae_traits.errors import ConfigError, SaeTraitsError
 from sae_traits.logging import printing_to_stderr
 
-for _name in ("making", "looking", "releasing", "trying"):  # which register their commands, in the order of --help
+_COMMANDS = ("making", "training", "looking", "releasing", "trying")
+"""Modules that register commands, in the order of --help."""
+
+for _name in _COMMANDS:
     import_module(f"{__name__}.{_name}")
 
 

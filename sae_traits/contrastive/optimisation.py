@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 _NEVER_DECAYED = ("bn", "ln", "bias", "logit_scale")
-"""In a name; nor are vectors, hence norms and class embeddings. Source: open_clip_train/main.py; BioCLIP 2 main.py:338."""
+"""In a name; nor are vectors, hence norms and class embeddings. Source: BioCLIP 2, src/training/main.py:338-353."""
 _LAYER = re.compile(r"(vision_model|text_model)\.encoder\.layers\.(\d+)\.")
 _BELOW_THE_LAYERS = re.compile(r"(vision_model|text_model)\.(embeddings|pre_layrnorm)\.")
 

@@ -14,7 +14,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sae_traits.errors import BackboneError, one_line
 from sae_traits.features.model_files import ModelFiles, quiet_transformers
@@ -96,27 +96,14 @@ def find_weights(files: ModelFiles) -> Path:
     return path
 
 
-def load_open_clip(path: Path, model_cfg: Mapping[str, Any], eos_id: int) -> tuple[Any, nn.Linear | None]:
-    """The transformers.CLIPModel in float32, every tensor accounted for, and BioCAP's projection for captions.
-
-    Raises:
-        BackboneError: a tensor is missing, left over or of another shape than the config says; the message names it.
-    """
-    model, others = convert_open_clip(_read_weights(path), model_cfg, eos_id, path)
-    if (caption := others.get("caption_projection.weight")) is None:
-        return model, None
-    projection = nn.Linear(*reversed(caption.shape), bias=False)
-    projection.weight = nn.Parameter(caption)
-    return model, projection
-
-
 def convert_open_clip(
     weights: Mapping[str, Tensor], model_cfg: Mapping[str, Any], eos_id: int, path: Path
 ) -> tuple[Any, dict[str, Tensor]]:
     """The transformers.CLIPModel in float32, and the tensors of TRAINING_TENSORS that there are, by our names.
 
     Raises:
-        BackboneError: as of `load_open_clip`; `path` names the weights in messages.
+        BackboneError: a tensor is missing, left over or of another shape than the config says; the message names it,
+            and `path`, where the weights are from.
     """
     from huggingface_hub.errors import StrictDataclassError
     from transformers import CLIPModel
@@ -186,7 +173,7 @@ def _check(weights: Mapping[str, Tensor], name: str, shape: list[int], path: Pat
         )
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, Tensor]:
     """All tensors of the checkpoint in float32, without the wrapping of open_clip's training checkpoints."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
