@@ -15,6 +15,9 @@ PACKAGE = Path(sae_traits.__file__).parent
 COMMON = ["errors", "vocabulary", "geometry", "io", "logging", "arrow", "rendering", "schema", "config"]
 """Small files that all rooms know, and the options; each imports only those to its left."""
 ROOMS = [
+    *("images", "features", "sae", "describers", "traits", "models"),
+    *("evaluation", "release", "contrastive", "runs", "steps"),
+]
     "images",
     "features",
     "sae",

@@ -49,7 +49,11 @@ def trainable_model(parts: CLIPParts, config: FinetuneConfig) -> ContrastiveMode
         model.add_replay_head()
     if config.schedule.objective == "siglip":
         model.add_offset(SIGLIP_OFFSET)
+    idle = [] if base.caption_head != "none" else ["caption_projection.", "logit_scale_caption", "logit_bias_caption"]
+    idle += [] if config.pairs.replay is not None else ["replay_projection."]
     for name, parameter in model.named_parameters():
+        if name.startswith(tuple(idle)):
+            parameter.requires_grad_(False)
         if any(name.startswith(_TOWERS[tower]) for tower in base.freeze):
             parameter.requires_grad_(False)
     if base.lora_rank is not None:

@@ -46,8 +46,8 @@ class TrainingEstimate:
         return [
             f"{self.n_images:,} images with texts; {self.n_steps:,} steps see {self.n_pairs_seen:,} pairs",
             f"{self.flop / 1e15:,.2f} PFLOP: {self.flop / 1e14 / 3600:,.2f} hours at 100 TFLOP/s",
-            f"{self.n_parameters / 1e6:,.1f} million parameters; about {self.memory_bytes / 2**30:,.1f} GiB of memory in "
-            "one process (float32; bf16 takes less; --chunk-size and --gradient-checkpointing lower it)",
+            f"{self.n_parameters / 1e6:,.1f} million parameters; about {self.memory_bytes / 2**30:,.1f} GiB of memory",
+            "(in one process, float32; bf16 takes less, and --chunk-size and --gradient-checkpointing lower it)",
         ]
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from sae_traits.config.collection import CollectionConfig
 from sae_traits.config.finetune import PairsConfig
 from sae_traits.contrastive.texts import Texts, name_texts, trait_text
-from sae_traits.errors import CollectionError, ConfigError, one_line
+from sae_traits.errors import CollectionError, ConfigError, ImageError, one_line
 from sae_traits.evaluation.text import read_common_names
 from sae_traits.images.columns import FILE_NAMES, find_columns
 from sae_traits.images.decode import IMAGE_SUFFIXES, decode_image, open_image
@@ -115,7 +115,10 @@ def read_released(config: PairsConfig, split: Split) -> list[Sample]:
 
 
 def _open_row(rows: Any, index: int) -> Image.Image:
-    return decode_image(rows[index]["image"]["bytes"])
+    image = rows[index].get("image")
+    if not image or not image["bytes"]:
+        raise ImageError("the dataset names its images instead of holding them; fetch them with `sae-traits rehydrate`")
+    return decode_image(image["bytes"])
 
 
 def read_images(collection: CollectionConfig, config: PairsConfig, split: Split) -> list[Sample]:

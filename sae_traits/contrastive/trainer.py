@@ -66,13 +66,14 @@ class Finetuned:
 
 
 def new_accelerator(config: FinetuneConfig, **options: Any) -> Accelerator:
-    """Accelerate as `accelerate launch` set it up; a step may leave parameters without a gradient.
+    """Accelerate as `accelerate launch` set it up; with several heads a step leaves parameters without a gradient.
 
     Raises:
         ConfigError: it computes in fp16.
     """
-    handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
-    accelerator = Accelerator(kwargs_handlers=handlers, log_with=config.schedule.tracker, **options)
+    has_heads = config.base.caption_head != "none" or config.pairs.replay is not None
+    parallel = DistributedDataParallelKwargs(find_unused_parameters=has_heads)
+    accelerator = Accelerator(kwargs_handlers=[parallel], log_with=config.schedule.tracker, **options)
     if accelerator.mixed_precision == "fp16":
         raise ConfigError("fp16 needs loss scaling, which is not supported; launch with --mixed_precision bf16 or no")
     return accelerator

@@ -91,10 +91,10 @@ class TrainingState:
         betas = (config.beta1, config.beta2)
         decays = {"weight_decay": config.weight_decay, "layer_decay": config.layer_decay}
         self.optimizer = new_optimizer(parameters, **decays, betas=betas, eps=config.epsilon)
-        self._parallel: Any = accelerator.prepare(self.model)
         self.average = None
         if (decay := config.average_decay) is not None:
             self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        self._parallel: Any = accelerator.prepare(self.model)
 
     @property
     def best(self) -> ContrastiveModel:
