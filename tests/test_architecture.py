@@ -18,18 +18,6 @@ ROOMS = [
     *("images", "features", "sae", "describers", "traits", "models"),
     *("evaluation", "release", "contrastive", "runs", "steps"),
 ]
-    "images",
-    "features",
-    "sae",
-    "describers",
-    "traits",
-    "models",
-    "evaluation",
-    "release",
-    "contrastive",
-    "runs",
-    "steps",
-]
 LAST = {"testbench", "cli"}
 """What may know all rooms: the demo's world, and the command line; no room imports them."""
 

@@ -84,9 +84,6 @@ def missing():
 def samples(n=12):
     texts = [{"sci": (f"n{i}",), "trait": (f"t{i}", f"u{i}")} for i in range(n)]
     return [Sample(str(i), partial(square, 10 * i), texts[i], "A b") for i in range(n)]
-        Sample(str(i), partial(square, 10 * i), {"sci": (f"n{i}",), "trait": (f"t{i}", f"u{i}")}, "A b")
-        for i in range(n)
-    ]
 
 
 def loaded(first, *, workers, n_processes=1, process=0, per="sample"):
