@@ -19,8 +19,10 @@ from sae_traits.errors import ConfigError, SaeTraitsError
 from sae_traits.logging import printing_to_stderr
 from sae_traits.runs.folder import RunFolder
 
-# They register their commands, in the order of --help.
-for _name in ("making", "looking", "benchmarking", "releasing", "trying"):
+_COMMANDS = ("making", "training", "looking", "benchmarking", "releasing", "trying")
+"""Modules that register commands, in the order of --help."""
+
+for _name in _COMMANDS:
     import_module(f"{__name__}.{_name}")
 
 
