@@ -14,7 +14,19 @@ from sae_traits.steps import STEPS
 PACKAGE = Path(sae_traits.__file__).parent
 COMMON = ["errors", "vocabulary", "geometry", "io", "logging", "arrow", "rendering", "schema", "config"]
 """Small files that all rooms know, and the options; each imports only those to its left."""
-ROOMS = ["images", "features", "sae", "describers", "traits", "models", "evaluation", "release", "atlas", "runs", "steps"]
+ROOMS = [
+    "images",
+    "features",
+    "sae",
+    "describers",
+    "traits",
+    "models",
+    "evaluation",
+    "release",
+    "atlas",
+    "runs",
+    "steps",
+]
 LAST = {"testbench", "cli"}
 """What may know all rooms: the demo's world, and the command line; no room imports them."""
 

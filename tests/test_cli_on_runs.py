@@ -100,6 +100,9 @@ def commands(drawn, run, folder):
     yield "annotate", run
     yield "predict", drawn / "images", "--out", folder / "predicted", *dataset, *options
     yield "latents", run, "--strongest", "2"
+    yield "atlas", run
+    (folder / "names.csv").write_text("latent,name\n0,wing\n")
+    yield "name", run, folder / "names.csv"
     yield "faithfulness", run, "--n", "3"
     yield "evaluate", run
     yield "publish", run, "--model-repo", "a/b", "--dataset-repo", "a/c", "--dry-run"

@@ -49,8 +49,8 @@ class Built:
         return [
             f"{self.folder / 'index.html'}: {self.n_species:,} species, {self.n_images:,} images, {self.n_traits:,} "
             f"traits, {self.n_latents:,} latents",
-            f"  {self.n_files:,} files, {self.n_bytes / 1e6:,.1f} MB; open it by double click, or put the folder on any "
-            "web server",
+            f"  {self.n_files:,} files, {self.n_bytes / 1e6:,.1f} MB; open it by double click, or put the folder on "
+            "any web server",
         ]
 
 

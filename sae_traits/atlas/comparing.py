@@ -77,7 +77,9 @@ def comparison_data(atlas: Atlas, species: Species) -> dict[str, Any]:
                 "species": round(one.contrast.f_species, 3),
                 "reference": round(one.contrast.f_reference, 3),
                 "rank": one.contrast.reference_rank,
-                "said": ", ".join(f"{name} {value}" for name, value, _ in species.said_of_latent.get(one.latent, [])[:4]),
+                "said": ", ".join(
+                    f"{name} {value}" for name, value, _ in species.said_of_latent.get(one.latent, [])[:4]
+                ),
                 "where": _close_up(*species.strongest[one.latent]) if one.latent in species.strongest else None,
             }
             for one in species.latents[:MAX_LATENTS]

@@ -55,7 +55,14 @@ def histogram(values: Sequence[float], n_bars: int = 20) -> list[Bar]:
         counts[min(n_bars - 1, math.floor((value - low) / (high - low) * n_bars))] += 1
     step, width = (high - low) / n_bars, 100 / n_bars
     return [
-        Bar(round(i * width, 2), round(width, 2), round(100 * n / max(counts), 2), low + i * step, low + (i + 1) * step, n)
+        Bar(
+            round(i * width, 2),
+            round(width, 2),
+            round(100 * n / max(counts), 2),
+            low + i * step,
+            low + (i + 1) * step,
+            n,
+        )
         for i, n in enumerate(counts)
     ]
 

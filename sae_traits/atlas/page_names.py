@@ -18,7 +18,7 @@ class PageNames:
         """The name of a text; where another text has it already, with a hash."""
         plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
         name = _OTHER.sub("-", plain).strip("-")
-        if name != plain.replace(" ", "-") or len(name) > MAX_LENGTH or self._taken.get(name, text) != text:
+        if not name or name != plain.replace(" ", "-") or len(name) > MAX_LENGTH or self._taken.get(name, text) != text:
             name = f"{name[:MAX_LENGTH].rstrip('-')}-{_digest(text)[:8]}".lstrip("-")
         self._taken[name] = text
         return name

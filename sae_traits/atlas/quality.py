@@ -98,7 +98,9 @@ def _not_found(atlas: Atlas, results: Results | None) -> list[str]:
         names = list(found.without_trusted)
         lines.append(f"{len(names)} species with no trait to trust: {_names(names)}")
     absent = {"localisation": "masks", "zero_shot": "a test whether traits help a vision-language model"}
-    lines += [f"{words}: none, so nothing is said of it" for name, words in absent.items() if not results.tasks.get(name)]
+    lines += [
+        f"{words}: none, so nothing is said of it" for name, words in absent.items() if not results.tasks.get(name)
+    ]
     return lines
 
 

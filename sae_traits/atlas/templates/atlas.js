@@ -1,4 +1,4 @@
-/* The atlas in a browser: toggles, search, comparison and names. Classic scripts alone, so that it works from file://;
+/* The atlas in a browser: toggles, search, comparison and names. Classic scripts alone, so that it works by double click;
    data only ever become text (textContent) and attributes of elements made here. */
 "use strict";
 window.atlas = { species: {} };
