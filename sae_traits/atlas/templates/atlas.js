@@ -280,6 +280,8 @@ window.atlas = { species: {} };
       status.textContent = `${named.length} names were read.`;
     } catch (error) {
       status.textContent = `The file cannot be used: ${error.message}.`;
+    } finally {
+      event.target.value = ""; /* so that the same file, mended, counts as another */
     }
   }
 
