@@ -7,7 +7,7 @@ export SAE_TRAITS_SHARED ?= $(abspath $(wildcard ../shared))
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all mutants lint format bench reader-environment benchmark-environments vllm-cpu-test clean
+.PHONY: help setup demo test test-all test-browser mutants lint format bench reader-environment benchmark-environments vllm-cpu-test clean
 
 help: ## List what make can do
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
@@ -36,6 +36,11 @@ test: lint ## Lint, types and the tests of everyday use: under 10 minutes on two
 
 test-all: lint reader-environment ## Also the long tests: every fault, every kill; under an hour
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term
+
+test-browser: $(VENV)/.ready ## Install Chromium (apt-get) and Playwright, and try the atlas in a browser
+	apt-get install -y --no-install-recommends chromium fonts-dejavu-core
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'playwright>=1.50'
+	$(BIN)/python -m pytest tests/atlas/browser
 
 mutants: $(VENV)/.ready ## Break the code in known ways, on copies, and see that a test notices each
 	$(BIN)/python tests/mutants/run_mutants.py --jobs 2
