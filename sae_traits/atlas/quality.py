@@ -52,7 +52,7 @@ def _figures(results: Results) -> list[Figure]:
     if (found := results.tasks.get("localisation")) is not None:
         on = found.on_animal
         meaning = (
-            f"of the regions' area lies on the organism (95 % interval {_percent(on.low)} to {_percent(on.high)}); "
+            f"of the regions' area lies on the organism (95\u00a0% interval {_percent(on.low)} to {_percent(on.high)}); "
             f"of the same shapes at random places {_percent(found.random.mean)}"
         )
         figures.append(Figure(_percent(on.mean), "on the organism", meaning))
@@ -110,4 +110,4 @@ def _names(names: list[str]) -> str:
 
 
 def _percent(share: float) -> str:
-    return "–" if share is None or share != share else f"{100 * share:.0f} %"
+    return "–" if share is None or share != share else f"{100 * share:.0f}\u00a0%"

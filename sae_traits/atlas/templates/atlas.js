@@ -28,7 +28,7 @@ window.atlas = { species: {} };
     });
     return loading[name];
   }
-  const percent = (share) => `${Math.round(100 * share)} %`;
+  const percent = (share) => `${Math.round(100 * share)}\u00a0%`;
 
   /* Regions: one checkbox for all, a button per trait, and the one in focus stands out. */
   function initRegions(within) {
@@ -293,7 +293,7 @@ window.atlas = { species: {} };
       make("div", { class: "photographs" }, ...one.pictures.map((shown) => picture(shown, `Photograph of ${one.name}`))));
   }
 
-  function latentsOf(one, other, heading) {
+  function latentsOf(one, other) {
     const theirs = new Set(other.latents.map((row) => row.latent));
     const own = one.latents.filter((row) => !theirs.has(row.latent));
     const rows = own.map((row) => make("div", { class: "pair" },
@@ -302,7 +302,9 @@ window.atlas = { species: {} };
         make("a", { href: root + row.page }, make("span", { "data-latent-name": row.latent }, row.name ?? `latent ${row.latent}`)),
         make("p", {}, row.said || (row.where ? row.where.text : "")),
         make("p", { class: "quiet" }, `in ${percent(row.species)} of its individuals, in ${percent(row.reference)} of its relatives (${row.rank})`))));
-    return make("section", {}, make("h2", {}, heading), ...(rows.length ? rows : [make("p", { class: "quiet" }, "Nothing of its own.")]));
+    return make("section", {},
+      make("h2", {}, "What only ", make("i", {}, one.name), " has"),
+      ...(rows.length ? rows : [make("p", { class: "quiet" }, "Nothing that the other has not.")]));
   }
 
   function attributes(first, second) {
@@ -344,7 +346,7 @@ window.atlas = { species: {} };
       const [a, b] = [atlas.species[first.value], atlas.species[second.value]];
       byId("compared").textContent = `${a.name} and ${b.name}`;
       byId("comparison").replaceChildren(
-        make("div", { class: "sides" }, side(a), side(b), latentsOf(a, b, "Its own"), latentsOf(b, a, "Its own")),
+        make("div", { class: "sides" }, side(a), side(b), latentsOf(a, b), latentsOf(b, a)),
         attributes(a, b));
       showNames();
     };
