@@ -9,7 +9,7 @@ export TOKENIZERS_PARALLELISM := false
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test tests-of-everyday-use test-all mutants lint style types format bench reader-environment benchmark-environments vllm-cpu-test clean
+.PHONY: help setup demo test tests-of-everyday-use test-all test-browser mutants lint style types format bench reader-environment benchmark-environments vllm-cpu-test clean
 
 help: ## List what make can do
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
@@ -49,6 +49,11 @@ tests-of-everyday-use: $(VENV)/.ready
 
 test-all: lint reader-environment ## Also the long tests: every fault, every kill; under an hour
 	$(PYTEST)
+
+test-browser: $(VENV)/.ready ## Install Chromium (apt-get) and Playwright, and try the atlas in a browser
+	apt-get install -y --no-install-recommends chromium fonts-dejavu-core
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'playwright>=1.50'
+	$(BIN)/python -m pytest tests/atlas/browser
 
 mutants: $(VENV)/.ready ## Break the code in known ways, on copies, and see that a test notices each
 	$(BIN)/python tests/mutants/run_mutants.py --jobs 2

@@ -55,7 +55,7 @@ def load_traits(
     with _errors_in_one_line(str(path_or_id)):
         if folder is None:
             return load_dataset(str(path_or_id), config, revision=revision, split=split)  # pyright: ignore[reportReturnType]
-        files = _data_files(folder, config)
+        files = data_files(folder, config)
         return load_dataset("parquet", data_files=files, split=split)  # pyright: ignore[reportReturnType]
 
 
@@ -107,12 +107,15 @@ def local_dataset(name: str, revision: str | None) -> Path | None:
     return folder / "dataset" if is_run else folder
 
 
-def dataset_folder(name: str, revision: str | None) -> Path:
-    """The folder of a dataset or of the run that made it, or the files of one on the Hub, fetched into its cache."""
+def dataset_folder(name: str, revision: str | None, *, files: list[str] | None = None) -> Path:
+    """The folder of a dataset or of the run that made it, or the files of one on the Hub, fetched into its cache.
+
+    Of one on the Hub, `files` are patterns of those that are needed; None fetches all.
+    """
     if (folder := local_dataset(name, revision)) is not None:
         return folder
     with _errors_in_one_line(name):
-        return Path(snapshot_download(name, repo_type="dataset", revision=revision))
+        return Path(snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=files))
 
 
 @contextmanager
@@ -128,12 +131,18 @@ def unreplaced(folder: Path) -> Iterator[None]:
         raise ReleaseError(f"{folder} was replaced while it was read; give the same command again")
 
 
-def _data_files(folder: Path, config: ConfigName) -> dict[str, list[str]]:
-    """Split -> patterns of the files of a config, as the card says."""
+def data_files(folder: Path, config: ConfigName, *, missing_ok: bool = False) -> dict[str, list[str]]:
+    """Split -> patterns of the files of a config, as the card says; empty where there is none and `missing_ok`."""
     card = DatasetCard.load(folder / CARD).data.to_dict() if (folder / CARD).is_file() else {}
     for entry in card.get("configs", []):
         if entry["config_name"] == config:
-            return {split["split"]: [str(folder.resolve() / split["path"])] for split in entry["data_files"]}
+            paths = {split["split"]: split["path"] for split in entry["data_files"]}
+            return {
+                split: [str(folder.resolve() / path) for path in ([some] if isinstance(some, str) else some)]
+                for split, some in paths.items()
+            }
+    if missing_ok:
+        return {}
     raise ReleaseError(f"{folder} has no config `{config}`; name RUN, RUN/dataset or a dataset on the Hub")
 
 

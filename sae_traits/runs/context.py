@@ -39,6 +39,7 @@ from sae_traits.schema import Collection, ImageRecord
 from sae_traits.traits.asking import Pictures
 from sae_traits.traits.encode import Codes
 from sae_traits.traits.faithfulness import Faithfulness
+from sae_traits.traits.latent_names import LatentNames
 from sae_traits.traits.ledger import Ledger
 from sae_traits.traits.plan import Plan, plan_regions
 from sae_traits.traits.released_latents import DatasetLatents, read_released_latents
@@ -297,6 +298,17 @@ class Context:
         if not isinstance(contrast, ReleasedLatents):
             return None
         return read_released_latents(contrast.latents, revision=contrast.revision)
+
+    @property
+    def given_names(self) -> Mapping[int, str]:
+        """Names of the latents of the present dictionary by number, as `sae-traits name` keeps them."""
+        if self.dictionary is None or self.dictionary_name is None or not self.folder.latent_names.is_file():
+            return {}
+        given = LatentNames.read(self.folder.latent_names)
+        if given.are_of(self.dictionary_name, self.dictionary.weights_hash(), self.hash_of_published_sae):
+            return given.names
+        warn(f"warning: {self.folder.latent_names} has names of the SAE {given.sae}, which is another one; left out")
+        return {}
 
     def hash_of_published_sae(self, repository: str, revision: str) -> str:
         """Hash of the weights of an SAE on the Hub."""

@@ -54,6 +54,8 @@ class RunFolder:
         """Part evidence, and of which codes and files."""
         self.embeddings = path / "embeddings"
         """Embeddings of the images by CLIP models."""
+        self.latent_names = path / "names.json"
+        """What latents stand for, as a person has named them, and of which SAE they are."""
         self.latent_pages = path / "latents"
         """What latents stand for."""
 

@@ -11,6 +11,7 @@ from steps.small_runs import SMALL, STEP_NAMES, command, content
 
 from sae_traits.cli import COMMANDS, main
 from sae_traits.config.layers import read_config
+from sae_traits.release.loading import load_traits
 from sae_traits.runs.lock import writing
 
 
@@ -77,6 +78,9 @@ def commands(drawn, run, folder):
     yield "annotate", run
     yield "predict", drawn / "images", "--out", folder / "predicted", *dataset, *options
     yield "latents", run, "--strongest", "2"
+    yield "atlas", run
+    (folder / "names.csv").write_text("latent,name\n0,wing\n")
+    yield "name", run, folder / "names.csv"
     yield "faithfulness", run, "--n", "3"
     yield "evaluate", run
     yield "publish", run, "--model-repo", "a/b", "--dataset-repo", "a/c", "--dry-run"
@@ -96,6 +100,28 @@ def test_every_command_writes_json_for_scripts(drawn, run, tmp_path, capsys):
         assert json.loads(captured.out), name
         seen.add(name)
     assert set(COMMANDS) - seen == {"demo", "rehydrate"}
+
+
+def test_names_of_latents_become_parts_and_stay_for_later_releases(run, tmp_path, capsys):
+    table = tmp_path / "names.csv"
+    table.write_text("latent,name\n" + "".join(f"{latent},fore wing\n" for latent in range(64)))
+    assert main(["name", str(run), str(table)]) == 0
+    for command in ([], ["annotate", str(run), "--traits-per-image", "2"]):  # a later release
+        assert not command or main(command) == 0
+        rows = load_traits(run, split="train")
+        assert set(rows["part_source"]) == {"named"}
+        assert set(rows["part"]) == {"fore wing"}
+        assert all(text.startswith("Fore wing: ") for text in rows["text"])
+        assert set(load_traits(run, split="train", config="latents")["name"]) == {"fore wing"}
+    assert main(["atlas", str(run)]) == 0
+    assert "fore wing" in (run / "atlas" / "latents.html").read_text(encoding="utf-8")
+    before = files_of(run)
+    others = tmp_path / "names.json"
+    others.write_text(json.dumps({"format": "sae-traits names", "sae": "local@sha256:0123", "names": {"1": "leg"}}))
+    capsys.readouterr()
+    assert main(["name", str(run), str(others)]) == 2
+    assert "are of the SAE local@sha256:0123, not of that of" in capsys.readouterr().err
+    assert files_of(run) == before
 
 
 def test_readers_go_on_while_another_command_writes(run, tmp_path, capsys):
