@@ -78,7 +78,7 @@ def text_rows(
         if folder is None:
             splits: Any = load_dataset(name, revision=revision, streaming=True)
         elif "default" in _configs(folder):
-            splits = load_dataset("parquet", data_files=_data_files(folder, "default"), streaming=True)
+            splits = load_dataset("parquet", data_files=data_files(folder, "default"), streaming=True)
         else:
             splits = load_dataset(str(folder), streaming=True)
         for split, examples in splits.items():

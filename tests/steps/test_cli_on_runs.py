@@ -106,8 +106,8 @@ def test_names_of_latents_become_parts_and_stay_for_later_releases(run, tmp_path
     table = tmp_path / "names.csv"
     table.write_text("latent,name\n" + "".join(f"{latent},fore wing\n" for latent in range(64)))
     assert main(["name", str(run), str(table)]) == 0
-    for command in ([], ["annotate", str(run), "--traits-per-image", "2"]):  # a later release
-        assert not command or main(command) == 0
+    for words in ([], ["annotate", str(run), "--traits-per-image", "2"]):  # a later release
+        assert not words or main(words) == 0
         rows = load_traits(run, split="train")
         assert set(rows["part_source"]) == {"named"}
         assert set(rows["part"]) == {"fore wing"}
