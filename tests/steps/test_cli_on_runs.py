@@ -67,7 +67,7 @@ def test_a_finished_run_on_a_read_only_folder_is_complete(drawn, run):
 
 
 def commands(drawn, run, folder):
-    """A command line of every command, but for those that fetch, launch or take long."""
+    """A command line of every command, but for those that fetch, need a CLIP or take long."""
     options = ["--workers", "0", "--describer-workers", "1"]
     dataset = ["--latents", run / "dataset", "--sae", run / "sae"]
     yield "run", drawn, "--out", run, *SMALL
@@ -82,6 +82,10 @@ def commands(drawn, run, folder):
     (folder / "names.csv").write_text("latent,name\n0,wing\n")
     yield "name", run, folder / "names.csv"
     yield "faithfulness", run, "--n", "3"
+    yield "parts", run, "--baselines", "random"
+    yield "compare", run, *sorted(path.name.replace("_", " ") for path in (drawn / "images").iterdir())[:2]
+    leaks = ["--images", drawn / "images", "--against", drawn / "images", "--out", folder / "leaks"]
+    yield "benchmark", "leaks", *leaks, "--workers", "0"
     yield "evaluate", run
     yield "publish", run, "--model-repo", "a/b", "--dataset-repo", "a/c", "--dry-run"
     yield "convert", run / "sae", folder / "converted"
@@ -99,7 +103,7 @@ def test_every_command_writes_json_for_scripts(drawn, run, tmp_path, capsys):
         assert code in (0, 3), (name, captured.err)
         assert json.loads(captured.out), name
         seen.add(name)
-    assert set(COMMANDS) - seen == {"demo", "rehydrate"}
+    assert set(COMMANDS) - seen == {"demo", "finetune", "rehydrate"}
 
 
 def test_names_of_latents_become_parts_and_stay_for_later_releases(run, tmp_path, capsys):
