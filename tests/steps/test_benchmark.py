@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -172,8 +174,15 @@ def test_options_are_those_of_the_command(world):
         sae_traits.benchmark("zeroshot", images=world / "photographs", clip="c")
 
 
-def test_the_list_of_benchmarks_loads_nothing_heavy(capsys):
+def test_the_list_of_benchmarks_says_what_they_are(capsys):
     assert main(["benchmark", "--list", "--format", "json"]) == 0
     listed = json.loads(capsys.readouterr().out)
     assert len(listed) == 11
     assert {"name", "n_images", "published", "licence", "protocol"} <= set(listed[0])
+
+
+@pytest.mark.parametrize("word", ["--list", "--help"])
+def test_the_list_and_the_help_load_nothing_heavy(word):
+    code = f"import sys, sae_traits.cli as c\ntry: c.main(['benchmark', '{word}'])\nexcept SystemExit: pass\n"
+    code += "heavy = {'torch', 'transformers', 'datasets', 'pandas'} & set(sys.modules)\nassert not heavy, heavy"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
