@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from typing import Any
 
 from sae_traits.config.finetune import BaseModelConfig, FinetuneConfig
@@ -59,8 +60,16 @@ def trainable_model(parts: CLIPParts, config: FinetuneConfig) -> ContrastiveMode
     if base.lora_rank is not None:
         add_low_rank(model, base.lora_rank)
     if base.gradient_checkpointing:
-        model.clip.gradient_checkpointing_enable({"use_reentrant": False})
+        compute_layers_twice(model)
     return model
+
+
+def compute_layers_twice(model: ContrastiveModel) -> None:
+    """Keep the input of each layer alone for the backward pass, which computes the layer again."""
+    with warnings.catch_warnings():
+        # transformers renamed it in 5.24, and we take older ones.
+        warnings.simplefilter("ignore", FutureWarning)
+        model.clip.gradient_checkpointing_enable({"use_reentrant": False})
 
 
 def add_low_rank(model: ContrastiveModel, rank: int) -> None:
