@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 from sae_traits.config.finetune import BaseModelConfig, FinetuneConfig
@@ -58,7 +59,7 @@ def trainable_model(parts: CLIPParts, config: FinetuneConfig) -> ContrastiveMode
         if any(name.startswith(_TOWERS[tower]) for tower in base.freeze):
             parameter.requires_grad_(False)
     if base.lora_rank is not None:
-        add_low_rank(model, base.lora_rank)
+        add_low_rank(model, base.lora_rank, [tower for tower in _TOWERS if tower not in base.freeze])
     if base.gradient_checkpointing:
         compute_layers_twice(model)
     return model
@@ -72,8 +73,8 @@ def compute_layers_twice(model: ContrastiveModel) -> None:
         model.clip.gradient_checkpointing_enable({"use_reentrant": False})
 
 
-def add_low_rank(model: ContrastiveModel, rank: int) -> None:
-    """Train low-rank additions to the attention instead of the towers; the heads and scales are trained as before.
+def add_low_rank(model: ContrastiveModel, rank: int, towers: Sequence[str]) -> None:
+    """Train low-rank additions to the attention of some towers instead of these; heads and scales are trained as before.
 
     Source: Hu et al. 2022, section 4.2 (queries and values); peft.
     """
@@ -81,10 +82,9 @@ def add_low_rank(model: ContrastiveModel, rank: int) -> None:
         raise ConfigError("--lora-rank needs peft; run `pip install 'sae-traits[lora]'`")
     from peft import LoraConfig, inject_adapter_in_model  # pyright: ignore[reportMissingImports]
 
-    for tower in (model.clip.vision_model, model.clip.text_model):
-        tower.requires_grad_(False)
-    lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=["q_proj", "v_proj"])
-    inject_adapter_in_model(lora, model.clip)
+    for tower in towers:
+        lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=["q_proj", "v_proj"])
+        inject_adapter_in_model(lora, model.clip.get_submodule(f"{tower}_model"))
 
 
 def merge_low_rank(model: ContrastiveModel) -> ContrastiveModel:
