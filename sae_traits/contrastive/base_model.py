@@ -74,7 +74,7 @@ def compute_layers_twice(model: ContrastiveModel) -> None:
 
 
 def add_low_rank(model: ContrastiveModel, rank: int, towers: Sequence[str]) -> None:
-    """Train low-rank additions to the attention of some towers instead of these; heads and scales are trained as before.
+    """Train low-rank additions to the attention of some towers instead of these; heads are trained as before.
 
     Source: Hu et al. 2022, section 4.2 (queries and values); peft.
     """
