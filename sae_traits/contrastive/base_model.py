@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
 from sae_traits.config.finetune import BaseModelConfig, FinetuneConfig
@@ -57,14 +59,22 @@ def trainable_model(parts: CLIPParts, config: FinetuneConfig) -> ContrastiveMode
         if any(name.startswith(_TOWERS[tower]) for tower in base.freeze):
             parameter.requires_grad_(False)
     if base.lora_rank is not None:
-        add_low_rank(model, base.lora_rank)
+        add_low_rank(model, base.lora_rank, [tower for tower in _TOWERS if tower not in base.freeze])
     if base.gradient_checkpointing:
-        model.clip.gradient_checkpointing_enable({"use_reentrant": False})
+        compute_layers_twice(model)
     return model
 
 
-def add_low_rank(model: ContrastiveModel, rank: int) -> None:
-    """Train low-rank additions to the attention instead of the towers; the heads and scales are trained as before.
+def compute_layers_twice(model: ContrastiveModel) -> None:
+    """Keep the input of each layer alone for the backward pass, which computes the layer again."""
+    with warnings.catch_warnings():
+        # transformers renamed it in 5.24, and we take older ones.
+        warnings.simplefilter("ignore", FutureWarning)
+        model.clip.gradient_checkpointing_enable({"use_reentrant": False})
+
+
+def add_low_rank(model: ContrastiveModel, rank: int, towers: Sequence[str]) -> None:
+    """Train low-rank additions to the attention of some towers instead of these; heads are trained as before.
 
     Source: Hu et al. 2022, section 4.2 (queries and values); peft.
     """
@@ -72,10 +82,9 @@ def add_low_rank(model: ContrastiveModel, rank: int) -> None:
         raise ConfigError("--lora-rank needs peft; run `pip install 'sae-traits[lora]'`")
     from peft import LoraConfig, inject_adapter_in_model  # pyright: ignore[reportMissingImports]
 
-    for tower in (model.clip.vision_model, model.clip.text_model):
-        tower.requires_grad_(False)
-    lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=["q_proj", "v_proj"])
-    inject_adapter_in_model(lora, model.clip)
+    for tower in towers:
+        lora = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=["q_proj", "v_proj"])
+        inject_adapter_in_model(lora, model.clip.get_submodule(f"{tower}_model"))
 
 
 def merge_low_rank(model: ContrastiveModel) -> ContrastiveModel:

@@ -6,11 +6,11 @@ import json
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from PIL import Image
 
@@ -103,8 +103,8 @@ def read_released(config: PairsConfig, split: Split) -> list[Sample]:
     common_names = _common_names(config)
     samples = []
     columns = [name for name in rows.column_names if name != "image"]
-    for index, row in enumerate(rows.select_columns(columns)):
-        taxon = Taxon.from_dict(dict(row))
+    for index, row in enumerate(cast(Iterable[dict[str, Any]], rows.select_columns(columns))):
+        taxon = Taxon.from_dict(row)
         texts = dict(name_texts(taxon, config.template, common_names))
         if traits := [trait["text"] for trait in row["traits"]]:
             texts["trait"] = tuple(trait_text(taxon.species, trait) for trait in traits)
@@ -145,7 +145,8 @@ def _column_of(table: Path, column: str) -> dict[str, str]:
     columns = find_columns(names, {"file": FILE_NAMES, column: (column,)})
     if column not in columns:
         return {}
-    return {_plain_path(row["file"]): row[column] for row in rows_of(columns) if row["file"] and row[column]}
+    said = ((row["file"], row[column]) for row in rows_of(columns))
+    return {_plain_path(file): text for file, text in said if file and text}
 
 
 def _plain_path(written: str) -> str:

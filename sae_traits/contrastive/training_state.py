@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -99,7 +99,7 @@ class TrainingState:
     @property
     def best(self) -> ContrastiveModel:
         """What is evaluated and saved: the moving average of the weights, where there is one, else the weights."""
-        return self.model if self.average is None else self.average.module
+        return self.model if self.average is None else cast(ContrastiveModel, self.average.module)
 
     def step(self, step: int, batch: Batch) -> Tensor:
         """One step on this process's share of a batch; its loss, whose mean over processes is the batch's."""

@@ -7,6 +7,7 @@ from accelerate import Accelerator
 from golden_models import model_of, needs_golden, open_clip_gradients, open_clip_names, read
 
 from sae_traits.config.finetune import OptimiserConfig
+from sae_traits.contrastive.base_model import compute_layers_twice
 from sae_traits.contrastive.objectives import clip_loss
 from sae_traits.contrastive.optimisation import is_decayed
 from sae_traits.contrastive.training_state import Batch, TrainingState
@@ -72,11 +73,14 @@ def test_the_same_parameters_decay(folder):
         assert bool(tensor.any()) == (name in settings["optimizer"]["weight_decay_on"]), name
 
 
-@pytest.mark.parametrize("chunk_size", [None, 4, 3, 1])
-def test_gradient_caching_gives_the_gradients_of_the_whole_batch(chunk_size):
+@pytest.mark.parametrize(("chunk_size", "twice"), [(None, False), (4, False), (3, True), (1, False)])
+def test_gradient_caching_gives_the_gradients_of_the_whole_batch(chunk_size, twice):
+    """Also where layers are computed twice."""
     settings, tensors = read("training", "trajectory")
     expected_settings, expected = read("gradient_caching", "gradients")
     model = model_of(settings, tensors, "init.", torch.float64)
+    if twice:
+        compute_layers_twice(model)
     state = state_of(model, settings, chunk_size=chunk_size)
     batch = batch_of(tensors, 0)
     loss = state.backward(0, Batch(pixels=batch.pixels.double(), token_ids=batch.token_ids))
