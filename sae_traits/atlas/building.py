@@ -111,7 +111,7 @@ class _Writer:
             if (picture := species.cover.picture) is not None:
                 write_cover(self._folder / picture, self._folder / "pictures" / "covers" / f"{species.key}.webp")
         self._collection(results, costs)
-        for species in track(atlas.species, "species", len(atlas.species)):
+        for species in track(atlas.species, "pages of species", len(atlas.species), unit="page"):
             self._species(species)
             self._data(f"compare/{species.key}", f"species[{json.dumps(species.key)}]", comparison_data(atlas, species))
         self._latents()
@@ -167,7 +167,7 @@ class _Writer:
             self._page(
                 path, "latents.html.jinja", latents=shown, pages=[page for page, _ in pages], number=number, n_shown=4
             )
-        for latent in track(latents, "latents", len(latents)):
+        for latent in track(latents, "pages of latents", len(latents), unit="page"):
             values = [trait.activation for _, trait in latent.regions if trait.activation is not None]
             places = [
                 (
@@ -187,14 +187,18 @@ class _Writer:
         self._data("latents", "latents", {one.number: one.name for one in latents if one.name})
 
     def _images(self) -> None:
-        for species in track(self._atlas.species, "image pages", len(self._atlas.species), unit="species"):
+        pages = ((species, i) for species in self._atlas.species for i in range(len(species.images)))
+        for species, i in track(pages, "pages of images", len(self._atlas.images)):
             images = species.images
-            for i, image in enumerate(images):
-                before = images[i - 1] if i else None
-                after = images[i + 1] if i + 1 < len(images) else None
-                self._page(
-                    image.page, "image.html.jinja", image=image, one=species, before=before, after=after, place=i + 1
-                )
+            self._page(
+                images[i].page,
+                "image.html.jinja",
+                image=images[i],
+                one=species,
+                before=images[i - 1] if i else None,
+                after=images[i + 1] if i + 1 < len(images) else None,
+                place=i + 1,
+            )
 
     def _page(self, path: str, template: str, **values: Any) -> None:
         root = "../" * path.count("/")

@@ -52,9 +52,9 @@ def _figures(results: Results) -> list[Figure]:
     if (found := results.tasks.get("localisation")) is not None:
         on = found.on_animal
         meaning = (
-            "of the regions' area lies on the organism "
-            f"(95\u00a0% interval {_percent(on.low)} to {_percent(on.high)}); "
-            f"of the same shapes at random places {_percent(found.random.mean)}"
+            "of the regions' area lies on the organism (95\u00a0% interval "
+            f"{_percent(on.low)} to {_percent(on.high)}); of the same shapes at random places "
+            f"{_percent(found.random.mean)}"
         )
         figures.append(Figure(_percent(on.mean), "on the organism", meaning))
     if (found := results.tasks.get("text_quality")) is not None:

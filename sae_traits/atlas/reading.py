@@ -197,7 +197,7 @@ _AS_THEY_ARE = (
 
 
 def _hex(lab: list[float]) -> str:
-    red, green, blue = (round(255 * channel) for channel in lab2rgb(np.array(lab, dtype=float)))
+    red, green, blue = np.rint(255 * np.asarray(lab2rgb(np.array(lab, dtype=float)))).astype(int).tolist()
     return f"#{red:02x}{green:02x}{blue:02x}"
 
 
