@@ -100,6 +100,8 @@ def commands(drawn, run, folder):
     yield "annotate", run
     yield "predict", drawn / "images", "--out", folder / "predicted", *dataset, *options
     yield "latents", run, "--strongest", "2"
+    yield "compare", run, "cingulata", "longula", "--picture", folder / "compared.png"
+    yield "parts", run, "--baselines"
     yield "faithfulness", run, "--n", "3"
     yield "evaluate", run
     yield "publish", run, "--model-repo", "a/b", "--dataset-repo", "a/c", "--dry-run"
