@@ -28,7 +28,7 @@ def compare(context: Context, first: str, second: str) -> ComparedSpecies:
     """
     if not context.config.regions.has_latents:
         raise ConfigError(f"regions of --regions {context.config.regions.kind} have no latents to compare species by")
-    names = sorted({record.taxon.species for record in context.collection.images} - {None}, key=str)
+    names = sorted({name for record in context.collection.images if (name := record.taxon.species) is not None})
     species = _species_named(first, names), _species_named(second, names)
     if species[0] == species[1]:
         raise ConfigError(f"{first} and {second} are one species, {species[0]}; name two")

@@ -143,8 +143,8 @@ class PartMap:
     labels: NDArray[np.uint8]
     """The part that each source pixel shows `[height, width]`."""
     grid: PatchGrid
-    animal: AnimalFrame
-    """Of all parts together."""
+    animal: AnimalFrame | None
+    """Of all parts together; None where none is in sight."""
 
     @classmethod
     def load(cls, collection: Collection, record: ImageRecord, grid: PatchGrid, n_parts: int) -> PartMap:
@@ -165,7 +165,7 @@ class PartMap:
         area = np.zeros((n_parts, grid.n_patches))
         for part in np.unique(labels):
             area[part] = grid.patch_means(labels == part) * (right - left) * (bottom - top)
-        return cls(area, labels, grid, Animal.of(labels > 0).frame)
+        return cls(area, labels, grid, Animal.of(labels > 0).frame if labels.any() else None)
 
     def place_of_part(self, part: int, patches: Sequence[int]) -> str | None:
         """Where on the animal the piece of a part lies that a region touches, by the true outline of both."""
@@ -173,9 +173,11 @@ class PartMap:
         for left, top, right, bottom in np.round(self.grid.corners[list(patches)]).astype(int):
             touched[top:bottom, left:right] = True
         pieces, _ = ndimage.label(self.labels == part)  # pyright: ignore[reportGeneralTypeIssues]
-        most = int(np.argmax(np.bincount(pieces[touched & (pieces > 0)], minlength=2)))
-        y, x = np.nonzero(pieces == most)
-        return self._place(np.array([x.mean() + 0.5, y.mean() + 0.5]), len(x)) if len(x) else None
+        of_region = pieces[touched & (pieces > 0)]
+        if not len(of_region):
+            return None
+        y, x = np.nonzero(pieces == int(np.argmax(np.bincount(of_region))))
+        return self._place(np.array([x.mean() + 0.5, y.mean() + 0.5]), len(x))
 
     def place_of_region(self, region: Region) -> str | None:
         """Where on the animal a region lies, by the true outline of the animal."""
@@ -183,6 +185,8 @@ class PartMap:
         return self._place(shapely.get_coordinates(shapely.centroid(geometry))[0], float(geometry.area))
 
     def _place(self, centroid: NDArray[np.float64], area: float) -> str | None:
+        if self.animal is None:
+            return None
         distance, along = distance_from_centre(centroid, self.animal), position_along_axis(centroid, self.animal)
         return place_of(min(1.0, area / self.animal.area), distance, along)
 

@@ -31,7 +31,7 @@ IMPORTED = (
         f"sae_traits.steps.{name}"
         for name in ("check", "collect", "extract", "train", "encode", "annotate", "evaluate")
     ),
-    *(f"sae_traits.steps.{name}" for name in ("dataset", "cards", "publish", "latents", "faithfulness")),
+    *(f"sae_traits.steps.{name}" for name in ("dataset", "cards", "publish", "latents", "compare", "faithfulness")),
     *(f"sae_traits.release.{name}" for name in ("exports", "rehydrate", "loading")),
     *("sae_traits.features.texture", "sae_traits.images.table"),
     *("sae_traits.describers.measured", "sae_traits.describers.server"),

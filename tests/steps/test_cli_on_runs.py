@@ -83,7 +83,13 @@ def commands(drawn, run, folder):
     yield "name", run, folder / "names.csv"
     yield "faithfulness", run, "--n", "3"
     yield "parts", run, "--baselines", "random"
-    yield "compare", run, *sorted(path.name.replace("_", " ") for path in (drawn / "images").iterdir())[:2]
+    yield (
+        "compare",
+        run,
+        *sorted(path.name.replace("_", " ") for path in (drawn / "images").iterdir())[:2],
+        "--picture",
+        folder / "compared.png",
+    )
     leaks = ["--images", drawn / "images", "--against", drawn / "images", "--out", folder / "leaks"]
     yield "benchmark", "leaks", *leaks, "--workers", "0"
     yield "evaluate", run

@@ -104,13 +104,19 @@ def make_collection(folder, *records):
     return Collection(folder, tuple(made))
 
 
+def square(patch):
+    """The outline of a patch."""
+    top, left = (10.0 * place for place in divmod(patch, 4))
+    return (left, top, left + 10, top, left + 10, top + 10, left, top + 10)
+
+
 def make_trait(record, patches, **attributes):
     patches = tuple(int(p) for p in np.ravel(patches))
     contrast = Contrast(f_species=1, f_reference=0, effect=1, q_value=0, significant=True, reference_rank="genus")
     return Trait(
         trait_id=f"{record}-{patches}",
         candidate=Candidate(image=record, latent=0, patches=patches, peak=1, contrast=contrast),
-        region=Region(box=(0, 0, 1, 1), polygons=(), patches=patches, area_fraction=0),
+        region=Region(box=(0, 0, 1, 1), polygons=tuple(map(square, patches)), patches=patches, area_fraction=0),
         description=Description(text="", attributes=tuple(Attribute(k, v) for k, v in attributes.items())),
         measurement=Measurement(
             length_px=1, width_px=1, elongation=1, texture_contrast=0, color_lab=(0, 0, 0), color_name="red"
@@ -195,7 +201,7 @@ def test_the_describer_is_scored_on_regions_of_one_part_against_the_commonest_va
         make_trait(0, [10], colour="green"),  # background: not asked
         make_trait(1, [4], colour="blue"),
     ]
-    colour, pattern, shape = score(collection, traits, info).naming
+    colour, pattern, shape, *_ = score(collection, traits, info).naming
     assert (colour.attribute, colour.n_named, colour.n_rows) == ("colour", 4, 4)
     assert colour.accuracy.mean == 0.75
     assert (colour.majority_value, colour.majority_accuracy) == ("red", 0.5)
@@ -203,6 +209,21 @@ def test_the_describer_is_scored_on_regions_of_one_part_against_the_commonest_va
     assert (pattern.n_named, pattern.n_rows, pattern.accuracy.mean) == (2, 3, 0.5)
     assert (pattern.majority_value, pattern.majority_accuracy) == ("plain", 1.0)
     assert (shape.n_named, shape.n_rows, shape.majority_value) == (0, 0, None)
+
+
+def test_the_place_that_is_said_is_compared_with_that_of_the_part_and_of_the_region(tmp_path, info):
+    bar = blocks(elytra=PATCHES[1], head=[])  # four patches from side to side
+    collection = make_collection(tmp_path, ("Aus bus", "train", bar))
+    traits = [
+        make_trait(0, [4], place="halfway to an end"),  # the first of the four, 15 of 23 pixels from the middle
+        make_trait(0, [5], place="halfway to an end"),  # truly in the centre
+        make_trait(0, [6]),
+        make_trait(0, [15], place="end"),  # background: not asked
+    ]
+    *_, part, region = score(collection, traits, info).naming
+    assert (part.attribute, part.n_named, part.n_rows, part.accuracy.mean) == ("place of the part", 2, 3, 0.0)
+    assert part.majority_value == "most of the animal"
+    assert (region.attribute, region.n_named, region.n_rows, region.accuracy.mean) == ("place of the region", 2, 3, 0.5)
 
 
 def test_the_score_can_be_written_as_json_and_read_by_people(tmp_path, info):

@@ -380,6 +380,6 @@ def test_colours_that_no_two_individuals_of_a_species_share_are_withheld_there_a
         for name, trait in traits.items()
     }
     assert said == {"s0-0": [], "s1-0": [], "s2-0": [], "s3-1": ["red"], "s4-1": ["red"], "s5-1": ["blue"]}
-    assert traits["s0-0"].description.text == "A small, oval area, plain and even in lightness."
+    assert traits["s0-0"].description.text == "A medium, rounded area, plain and even in lightness."
     assert traits["s0-0"].measurement.color_name == "red"
-    assert traits["s3-1"].description.text == "A small, oval red area, plain and even in lightness."
+    assert traits["s3-1"].description.text == "A medium, rounded red area, plain and even in lightness."

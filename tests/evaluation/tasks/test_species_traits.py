@@ -54,9 +54,9 @@ def test_what_most_individuals_share_is_said_and_text_of_data_is_no_markup():
         trait_of(4, 9, described(colour="blue")),
     ]
     assert [row[:2] for row in rows_of(collection, traits)] == [
-        ["Aus bus", "latent 7: part wing (67 %), colour red (67 %)"],
-        ["Aus bus", "latent 5: colour grey (100 %)"],
-        ["Aus cus", "latent 9: colour a&#124;b (100 %)"],
+        ["Aus bus", "latent 7, 3 individuals with a region: part wing (67 %), colour red (67 %)"],
+        ["Aus bus", "latent 5, 1 individual with a region: colour grey (100 %)"],
+        ["Aus cus", "latent 9, 1 individual with a region: colour a&#124;b (100 %)"],
     ]
 
 
@@ -135,7 +135,7 @@ def test_what_can_be_trusted_comes_first_then_the_larger_difference():
         )
         for latent, (own, other) in shares.items()
     ]
-    assert [(row[1].partition(":")[0], row[4]) for row in rows_of(collection, traits)] == [
+    assert [(row[1].partition(",")[0], row[4]) for row in rows_of(collection, traits)] == [
         ("latent 2", "trust"),
         ("latent 1", "trust"),
         ("latent 3", "look first&#58; not significant"),
@@ -161,7 +161,7 @@ def test_individuals_count_once_and_held_out_ones_by_themselves():
     collection = dataclasses.replace(collection, images=tuple(images))
     traits = [trait_of(row, 7, described(colour="red" if row < 2 else "blue")) for row in range(4)]
     ((_, said, _, found, _),) = rows_of(collection, traits)
-    assert said == "latent 7: colour blue (50 %)"
+    assert said == "latent 7, 2 individuals with a region: colour blue (50 %)"
     assert found == "in 1 of 2 held-out individuals"
     (trait,) = SpeciesTraits().run(made_evidence(collection, traits)).traits
     assert (trait.n_individuals, trait.n_of_species) == (2, 3)
@@ -198,7 +198,7 @@ def test_regions_without_latents_are_shown_and_not_compared():
     trait = trait_of(0, 7, described(colour="red"))
     candidate = dataclasses.replace(trait.candidate, region_source="gradcam", latent=None, contrast=None, peak=None)
     ((_, said, shares, _, verdict),) = rows_of(collection, [dataclasses.replace(trait, candidate=candidate)])
-    assert (said, shares, verdict) == ("gradcam: colour red (100 %)", "1 of 2 individuals", "not compared")
+    assert (said, shares, verdict) == ("gradcam, 1 individual with a region: colour red (100 %)", "1 of 2 individuals", "not compared")
 
 
 def test_many_species_are_cut_off_and_counted_and_none_is_said():
