@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from sae_traits.errors import CollectionError
 from sae_traits.evaluation.measures.protocol import Protocol
-from sae_traits.evaluation.text import COMMON_NAME_JOINER, TextType
+
+TextType = Literal["asis", "sci", "taxon", "com", "sci_com", "taxon_com"]
+
+COMMON_NAME_JOINER = " with common name "
+"""Between scientific and common name, as BioCLIP was trained (Stevens et al. 2024, section 3.2)."""
 
 
 @dataclass(frozen=True, kw_only=True)
