@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from sae_traits.evaluation.text import TextType, as_phrase, name_classes
+from sae_traits.config.benchmark import TextType
+from sae_traits.evaluation.text import as_phrase, name_classes
 from sae_traits.schema import Taxon
 
 Texts = Mapping[str, tuple[str, ...]]

@@ -8,16 +8,13 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from sae_traits.config.benchmark import TemplateSet as TemplateSet
-from sae_traits.config.benchmark import TextType as TextType
+from sae_traits.config.benchmark import TemplateSet, TextType
 from sae_traits.errors import CollectionError, ConfigError
+from sae_traits.evaluation.measures.class_names import ClassName, class_text
 from sae_traits.images.columns import SPECIES_NAMES, find_columns
 from sae_traits.images.names import parse_name
 from sae_traits.images.table_files import open_table
 from sae_traits.schema import Collection, Taxon, Trait
-
-COMMON_NAME_JOINER = " with common name "
-"""Between scientific and common name, as BioCLIP was trained (Stevens et al. 2024, section 3.2)."""
 
 
 @dataclass(frozen=True)
@@ -41,19 +38,21 @@ def name_classes(taxa: Sequence[Taxon], text_type: TextType, common_names: Mappi
         species = taxon.species
         assert species is not None
         common_name = common_names.get(binomial(species))
-        latin = " ".join(species.split()).capitalize()  # genus with a capital letter, the rest in lower case
-        if text_type.startswith("taxon"):
-            higher = (taxon.kingdom, taxon.phylum, taxon.class_, taxon.order, taxon.family)
-            latin = " ".join([*filter(None, higher), latin])
-        if text_type == "asis":
-            texts.append(species)
-        elif text_type in ("sci", "taxon"):
-            texts.append(latin)
-        elif common_name is None:
+        if common_name is None and text_type.endswith("com"):
             missing.append(species)
-            texts.append(latin)
-        else:
-            texts.append(common_name if text_type == "com" else latin + COMMON_NAME_JOINER + common_name)
+        genus, *epithet = species.split()
+        name = ClassName(
+            label=species,
+            kingdom=taxon.kingdom,
+            phylum=taxon.phylum,
+            class_=taxon.class_,
+            order=taxon.order,
+            family=taxon.family,
+            genus=genus,
+            epithet=" ".join(epithet),
+            common_name=common_name,
+        )
+        texts.append(class_text(name, text_type))
     return ClassNames(tuple(texts), tuple(missing))
 
 

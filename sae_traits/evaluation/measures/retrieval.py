@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,8 +41,9 @@ def ranked_scores(scores: ArrayLike, relevant: ArrayLike, k: int, *, protocol: P
         relevant: which rows are right `[n_gallery]`.
         k: length of the list that counts.
         protocol: under ties AP counts a tie as one threshold and nDCG takes the mean over its orders, as scikit-learn
-            does, and reciprocal rank, precision and recall are expected values over its orders. `published` has the
-            reciprocal rank depend on the order of rows instead: of equal scores the last row comes first.
+            does, and reciprocal rank, precision and recall are expected values over its orders; a tie across k counts
+            in part. `published` depends on the order of rows: of a tie across k the first rows are taken, and the
+            reciprocal rank has the last of equal rows come first.
 
     Raises:
         CollectionError: nothing is relevant.
@@ -52,14 +53,15 @@ def ranked_scores(scores: ArrayLike, relevant: ArrayLike, k: int, *, protocol: P
     scores, relevant = np.asarray(scores, dtype=np.float64), np.asarray(relevant, dtype=bool)
     if not relevant.any():
         raise CollectionError("a query without a relevant row has no score; leave it out")
-    scored = _score_ties(_Ties.of(scores, relevant), int(relevant.sum()), k)
+    n_relevant = int(relevant.sum())
     if protocol == "corrected":
-        return scored
-    place = np.flatnonzero(relevant[np.argsort(scores, kind="stable")[::-1]])[0]
-    published = 1 / (place + 1) if place < k else 0.0
-    return RankedScores(
-        scored.precision, scored.recall, scored.average_precision, scored.ndcg, reciprocal_rank=float(published)
-    )
+        return _score_ties(_Ties.of(scores, relevant), n_relevant, k)
+    first = np.argsort(-scores, kind="stable")[:k]
+    scores, relevant = scores[first], relevant[first]
+    backwards = relevant[np.argsort(scores, kind="stable")[::-1]]
+    reciprocal_rank = 1 / (backwards.argmax() + 1) if backwards.any() else 0.0
+    scored = _score_ties(_Ties.of(scores, relevant), n_relevant, k)
+    return replace(scored, reciprocal_rank=float(reciprocal_rank))
 
 
 @dataclass(frozen=True)

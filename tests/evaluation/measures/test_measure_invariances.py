@@ -260,6 +260,15 @@ def test_retrieval_of_a_perfect_model_with_duplicates_and_of_a_constant_one():
     assert constant.rank == pytest.approx([3.5] * 6)
 
 
+def test_a_tie_across_k_counts_in_part_and_as_published_by_its_first_rows():
+    scores, relevant = [3, 2, 2, 2, 1], [0, 1, 0, 0, 0]
+    assert ranked_scores(scores, relevant, 2).recall == pytest.approx(1 / 3)
+    assert ranked_scores(scores, relevant, 2).reciprocal_rank == pytest.approx(1 / 3 * 1 / 2)
+    assert ranked_scores(scores, relevant, 2, protocol="published").recall == 1
+    assert ranked_scores(scores[::-1], relevant[::-1], 2, protocol="published").recall == 0
+    assert ranked_scores(scores[::-1], relevant[::-1], 2).recall == pytest.approx(1 / 3)
+
+
 def test_a_query_without_its_group_in_the_gallery_is_named():
     with pytest.raises(CollectionError, match="query 1, of group 'wasp'"):
         retrieve(np.eye(2), np.eye(2), ["bee", "wasp"], ["bee", "fly"])

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from sae_traits.config.benchmark import TextType
 from sae_traits.errors import CollectionError, ConfigError
 from sae_traits.evaluation.benchmarks.class_taxa import LINEAGE, lineages, species_of
 from sae_traits.evaluation.benchmarks.inputs import (
@@ -29,7 +30,7 @@ from sae_traits.evaluation.measures.classification import ClassScores, macro, pe
 from sae_traits.evaluation.prompts import Prompter
 from sae_traits.evaluation.ranking import chance_p_value
 from sae_traits.evaluation.statistics import Interval, bootstrap_intervals
-from sae_traits.evaluation.text import TextType, read_templates
+from sae_traits.evaluation.text import read_templates
 from sae_traits.evaluation.zero_shot import evaluate_zero_shot
 from sae_traits.evaluation.zero_shot_results import NAME_AND_TRAITS, NAME_ONLY, SIGNIFICANT, ZeroShotResult
 from sae_traits.logging import say
