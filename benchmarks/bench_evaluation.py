@@ -170,8 +170,7 @@ def main() -> None:
                 "" if np.isnan(found["ece"]) else f"{found['ece']:.4f}",
             ]
         )
-    header = ["way", "images x classes", "scores, s", "intervals, s", "processor, s"]
-    header += ["peak memory, GiB", "top-1", "ECE"]
+    header = ["way", "images x classes", "scores, s", "intervals, s", "s of CPU", "peak RSS, GiB", "top-1", "ECE"]
     print(markdown_table(header, rows))
 
 
