@@ -265,21 +265,28 @@ def test_help_loads_few_modules(words):
 
 
 def test_a_folder_that_is_no_run_is_refused_before_much_is_imported(tmp_path):
-    of_a_run = [name for name, each in COMMANDS.items() if _takes_run(each)]
-    assert {"train", "annotate", "evaluate", "latents", "faithfulness", "parts", "publish"} <= {*of_a_run}
-    more = {"publish": ["--model-repo", "a/b", "--dataset-repo", "a/c"]}
-    for name in of_a_run:
-        words = [name, tmp_path, *more.get(name, [])]
-        done = subprocess.run([sys.executable, "-c", LOADED, *words], check=True, capture_output=True, text=True)
+    commands = {name: words for name, each in COMMANDS.items() if (words := _words_on_a_run(each, tmp_path))}
+    assert {"train", "annotate", "evaluate", "latents", "faithfulness", "parts", "publish"} <= {*commands}
+    for name, words in commands.items():
+        done = subprocess.run([sys.executable, "-c", LOADED, name, *words], check=True, capture_output=True, text=True)
         refusal, modules = done.stderr.strip().splitlines()
         assert "is not a run: it has no config.yaml" in refusal
         assert not {"numpy", "pyarrow", "torch", "PIL", "huggingface_hub"} & {*modules.split()}
 
 
-def _takes_run(command):
+def _words_on_a_run(command, folder):
+    """What a command has to be told, with that folder as its RUN; None where it takes no run."""
     parser = argparse.ArgumentParser(add_help=False)
     command.add_arguments(parser, [])
-    return any(action.dest == "run" and not action.option_strings for action in parser._actions)
+    needed = [action for action in parser._actions if action.required]
+    if not any(action.dest == "run" for action in needed):
+        return None
+    words = []
+    for action in needed:
+        word = str(folder) if action.dest == "run" else str(next(iter(action.choices or ["1"])))
+        n_words = action.nargs if isinstance(action.nargs, int) else 1
+        words += [*action.option_strings[:1], *[word] * n_words]
+    return words
 
 
 COMPLETE = """
