@@ -198,7 +198,11 @@ def test_regions_without_latents_are_shown_and_not_compared():
     trait = trait_of(0, 7, described(colour="red"))
     candidate = dataclasses.replace(trait.candidate, region_source="gradcam", latent=None, contrast=None, peak=None)
     ((_, said, shares, _, verdict),) = rows_of(collection, [dataclasses.replace(trait, candidate=candidate)])
-    assert (said, shares, verdict) == ("gradcam, 1 individual with a region: colour red (100 %)", "1 of 2 individuals", "not compared")
+    assert (said, shares, verdict) == (
+        "gradcam, 1 individual with a region: colour red (100 %)",
+        "1 of 2 individuals",
+        "not compared",
+    )
 
 
 def test_many_species_are_cut_off_and_counted_and_none_is_said():
