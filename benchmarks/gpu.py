@@ -256,6 +256,7 @@ def train_on_device(bench: Bench, batches: list[Tensor], architecture: Any, prec
         n_patches=n_steps * size.batch_size,
         batch_size=size.batch_size,
         warmup_steps=WARMUP_STEPS,
+        initialisation="random",  # centroids are found on the CPU, and before the first step
     )
     mean = batches[0].mean(0)
     scale = FeatureScale(mean=mean.cpu(), scale=float((batches[0] - mean).square().mean().sqrt()))
@@ -332,6 +333,7 @@ def from_photographs(bench: Bench, model: Path, photographs: Collection) -> None
             n_latents=size.n_latents,
             batch_size=size.batch_size,
             warmup_steps=WARMUP_STEPS,
+            initialisation="random",
         )
 
         def batches(start: int) -> Iterator[Tensor]:

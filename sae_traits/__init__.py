@@ -38,6 +38,7 @@ _MODULES = {
     "sae_traits.sae.extractor": ("Extractor", "load_extractor"),
     "sae_traits.sae.fitting": ("fit_sae",),
     "sae_traits.sae.model": ("SAE", "SAEConfig"),
+    "sae_traits.steps.benchmark": ("benchmark",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = [
@@ -81,6 +82,7 @@ __all__ = [
     "WholeImage",
     "ZeroShotConfig",
     "__version__",
+    "benchmark",
     "evaluate_zero_shot",
     "fit_sae",
     "load_clip",

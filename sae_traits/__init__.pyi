@@ -45,6 +45,7 @@ from sae_traits.sae.extractor import load_extractor as load_extractor
 from sae_traits.sae.fitting import fit_sae as fit_sae
 from sae_traits.sae.model import SAE as SAE
 from sae_traits.sae.model import SAEConfig as SAEConfig
+from sae_traits.steps.benchmark import benchmark as benchmark
 
 __version__: str
 __all__: list[str]

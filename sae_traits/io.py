@@ -110,6 +110,12 @@ def whole_file(path: Path, *, on_full_disk: str = "free some space, and run it a
         partial.unlink(missing_ok=True)
 
 
+def is_unfinished(name: str, *files: str) -> bool:
+    """Whether a name is what `whole_file` calls one of some files while it is written, and a kill leaves."""
+    of_any = "|".join(map(re.escape, files))
+    return re.fullmatch(rf"({of_any})\.\d+\.partial", name) is not None
+
+
 def _sync_folder(folder: Path) -> None:
     """Make the renaming of a file durable; Windows cannot open folders, and needs no such thing."""
     if os.name == "nt":

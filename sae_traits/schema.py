@@ -20,7 +20,7 @@ from sae_traits.arrow import arrow_schema, column
 from sae_traits.errors import StoreError
 from sae_traits.geometry import Framing, PatchGrid
 from sae_traits.io import write_csv
-from sae_traits.vocabulary import RANKS, Dtype, ReferenceRank, RegionSource, Split
+from sae_traits.vocabulary import RANKS, Dtype, PartSource, ReferenceRank, RegionSource, Split
 from sae_traits.vocabulary import REFERENCE_RANKS as REFERENCE_RANKS
 from sae_traits.vocabulary import REGION_SOURCES as REGION_SOURCES
 from sae_traits.vocabulary import SPLITS as SPLITS
@@ -271,6 +271,7 @@ class ChosenLatent:
     background: float | None = column(
         "Mean probability that the latent fires on background, 0 to 1; null where nothing is known.", default=None
     )
+    name: str | None = column("What it stands for, as a person has named it; null without a name.", default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -357,7 +358,12 @@ class Description:
     """What a describer said of a region."""
 
     text: str = column("One sentence about the region.")
-    part: str | None = column("Part of the organism, null where the describer cannot know.", default=None)
+    part: str | None = column("Part of the organism, null where nobody has said it.", default=None)
+    part_source: PartSource | None = column(
+        "Who said which part it is: describer, or named, by a person who named the latent; null without a part.",
+        default=None,
+    )
+    """Set where the dataset is written; see `traits.latent_names`."""
     attributes: tuple[Attribute, ...] = column("Names and values: colour, pattern, shape, size …", default=())
     is_background: bool = False
 

@@ -15,6 +15,8 @@ REFERENCE_RANKS: tuple[ReferenceRank, ...] = ("genus", "family", "order", "colle
 """What a species is contrasted with, from the closest relatives outwards."""
 RegionSource = Literal["sae", "pca", "nmf", "k_means", "random", "gradcam", "whole"]
 """What picks the regions of an image; all but `sae` are baselines."""
+PartSource = Literal["describer", "named"]
+"""Who said which part of the organism a region is: the describer, or a person who named the latent."""
 REGION_SOURCES: dict[RegionSource, str] = {
     "sae": "latents of the sparse autoencoder (SAE)",
     "pca": "principal components of the patch features; a component and its negative count as two latents",

@@ -14,7 +14,12 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["NO_PROXY"] = ",".join(filter(None, [os.environ.get("NO_PROXY"), "127.0.0.1"]))
 
 from hub.answers import Hub
-from hub.loopback import client_environment, running_hub
+from hub.loopback import running_hub, subprocess_environment
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with whole runs, which take longest: a worker that got them last would leave the others idle."""
+    items.sort(key=lambda item: "steps" not in item.path.parts)
 
 
 @pytest.fixture
@@ -30,8 +35,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
 @pytest.fixture
 def hub_environment(hub: Hub, tmp_path: Path) -> dict[str, str]:
     """The environment of a subprocess whose clients use `hub` without being told, with an empty cache and a token."""
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING_FACE_"))}
-    return inherited | client_environment(hub, tmp_path / "hf_home") | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    return subprocess_environment(hub, tmp_path / "hf_home")
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,10 @@ from sae_traits.steps import STEPS
 PACKAGE = Path(sae_traits.__file__).parent
 COMMON = ["errors", "vocabulary", "geometry", "io", "logging", "arrow", "rendering", "schema", "config"]
 """Small files that all rooms know, and the options; each imports only those to its left."""
-ROOMS = ["images", "features", "sae", "describers", "traits", "models", "evaluation", "release", "runs", "steps"]
+ROOMS = [
+    *("images", "features", "sae", "describers", "traits", "models"),
+    *("evaluation", "release", "contrastive", "atlas", "runs", "steps"),
+]
 LAST = {"testbench", "cli"}
 """What may know all rooms: the demo's world, and the command line; no room imports them."""
 
@@ -101,6 +104,7 @@ PUBLIC = [
     "load_traits",
     "load_clip",
     "evaluate_zero_shot",
+    "benchmark",
     "RunConfig",
     "CollectionConfig",
     "FeaturesConfig",

@@ -1,5 +1,6 @@
 """The command line as a person meets it, wrong inputs above all: one clear line, exit code 1 or 2."""
 
+import argparse
 import csv
 import json
 import shutil
@@ -261,6 +262,24 @@ def test_help_loads_few_modules(words):
     count, *modules = done.stderr.split()
     assert int(count) < 200
     assert not {"numpy", "pyarrow", "pydantic", "yaml", "torch", "PIL", "huggingface_hub"} & set(modules)
+
+
+def test_a_folder_that_is_no_run_is_refused_before_much_is_imported(tmp_path):
+    of_a_run = [name for name, each in COMMANDS.items() if _takes_run(each)]
+    assert {"train", "annotate", "evaluate", "latents", "faithfulness", "parts", "publish"} <= {*of_a_run}
+    more = {"publish": ["--model-repo", "a/b", "--dataset-repo", "a/c"]}
+    for name in of_a_run:
+        words = [name, tmp_path, *more.get(name, [])]
+        done = subprocess.run([sys.executable, "-c", LOADED, *words], check=True, capture_output=True, text=True)
+        refusal, modules = done.stderr.strip().splitlines()
+        assert "is not a run: it has no config.yaml" in refusal
+        assert not {"numpy", "pyarrow", "torch", "PIL", "huggingface_hub"} & {*modules.split()}
+
+
+def _takes_run(command):
+    parser = argparse.ArgumentParser(add_help=False)
+    command.add_arguments(parser, [])
+    return any(action.dest == "run" and not action.option_strings for action in parser._actions)
 
 
 COMPLETE = """

@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 
 from sae_traits.config.train import Architecture, ReLU, TrainConfig
+from sae_traits.sae import training_state
 from sae_traits.sae.trainer import FeatureScale, train_saes
 
 from .contract import Task, TimedBatches, Trained, answer
@@ -18,7 +19,8 @@ from .contract import Task, TimedBatches, Trained, answer
 
 def train(batches: TimedBatches, task: Task) -> Trained:
     """Train on features that are centred and scaled; both are folded into the weights at the end."""
-    assert task.dead_after is None, "sae-traits revives dead latents after a fixed number of patches"
+    if task.dead_after is not None:  # fixed in the product, and looked at too rarely for a few steps
+        training_state.DEAD_AFTER_PATCHES, training_state.STEPS_BETWEEN_DEAD_CHECKS = task.dead_after, 1
     rate: dict[str, Any] = {} if task.learning_rate is None else {"learning_rate": task.learning_rate}
     config = TrainConfig(
         architecture=_architecture(task),
@@ -27,6 +29,7 @@ def train(batches: TimedBatches, task: Task) -> Trained:
         batch_size=task.batch_size,
         warmup_steps=task.warmup_steps,
         seed=task.seed,
+        initialisation="random",  # as the others
         **rate,
     )
     with tempfile.TemporaryDirectory() as folder:

@@ -17,8 +17,12 @@ from sae_traits.cli.base import build_parser as build_parser
 from sae_traits.config.command_line import USAGE, refuse_unknown
 from sae_traits.errors import ConfigError, SaeTraitsError
 from sae_traits.logging import printing_to_stderr
+from sae_traits.runs.folder import RunFolder
 
-for _name in ("making", "looking", "releasing", "trying"):  # which register their commands, in the order of --help
+_COMMANDS = ("making", "training", "looking", "benchmarking", "releasing", "trying")
+"""Modules that register commands, in the order of --help."""
+
+for _name in _COMMANDS:
     import_module(f"{__name__}.{_name}")
 
 
@@ -65,6 +69,8 @@ def _run_and_report(arguments: argparse.Namespace) -> int:
     resumes = COMMANDS[arguments.command].resumes
     again = "the same command goes on where it stopped" if resumes else "the same command begins anew"
     try:
+        if "run" in arguments:  # before the command imports what takes seconds
+            RunFolder(arguments.run).check_is_run()
         return COMMANDS[arguments.command].function(arguments)
     except ConfigError as error:
         print(f"{name}: {error}", file=sys.stderr)

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sae_traits.cli.base import DONE, PARTLY_DONE, add_existing_run, command, do_steps, old_run, show
-from sae_traits.config.command_line import add_options
+from sae_traits.config.command_line import add_options, file_name
+from sae_traits.errors import ConfigError
 from sae_traits.steps import STEPS
 
 
@@ -64,6 +65,73 @@ def compare(arguments: argparse.Namespace) -> int:
         draw_compared(context, compared, arguments.picture)
         lines += ["", f"drawn in {arguments.picture}"]
     show(dataclasses.asdict(compared), lines, arguments)
+    return DONE
+
+
+def _atlas_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    parser.add_argument(
+        "source", type=file_name, metavar="RUN|DATASET", help="Folder of a finished run or of a dataset, or Hub id."
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="Folder of the site (RUN/atlas).")
+    parser.add_argument("--revision", metavar="REVISION", help="Branch, tag or commit on the Hub.")
+
+
+@command(
+    "Make a static site of a release: photographs with their regions, species side by side, latents, search.",
+    _atlas_arguments,
+    examples="""\
+examples:
+  sae-traits atlas runs/moths
+  sae-traits atlas hf://datasets/ORG/moth-traits --out moth-atlas --revision v1.0.0
+
+Open DIR/index.html by double click, or put the folder on any web server.""",
+    resumes=False,
+)
+def atlas(arguments: argparse.Namespace) -> int:
+    from sae_traits.steps.atlas import write_atlas_of_dataset, write_atlas_of_run
+
+    source, out = Path(arguments.source), arguments.out
+    if (source / "config.yaml").is_file() and arguments.revision is None:
+        from sae_traits.runs.context import Context
+
+        built = write_atlas_of_run(Context.open(source, STEPS), out or source / "atlas")
+    elif out is None:
+        raise ConfigError("say where the site of a dataset goes: --out DIR")
+    else:
+        built = write_atlas_of_dataset(arguments.source, out, revision=arguments.revision)
+    show({**dataclasses.asdict(built), "folder": str(built.folder)}, built.lines(), arguments)
+    return DONE
+
+
+def _name_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="Folder of an annotated run.")
+    parser.add_argument(
+        "names", type=Path, metavar="FILE", help="What an atlas exported, or CSV with the columns latent and name."
+    )
+
+
+@command(
+    "Name latents: every region of a named latent gets the name as its part.",
+    _name_arguments,
+    examples="""\
+examples:
+  sae-traits name runs/moths names.json
+  sae-traits name runs/moths names.csv
+
+Names are kept in RUN/names.json, for later releases of the same SAE; those of another SAE are refused. A name that is
+empty takes one back. Parts that the describer said stay as they are.""",
+)
+def name(arguments: argparse.Namespace) -> int:
+    from sae_traits.runs.context import Context
+    from sae_traits.steps import run_steps
+    from sae_traits.steps.name import name_latents
+
+    context = Context.open(arguments.run, STEPS)
+    with context.writing():
+        context.steps.fingerprint("annotate")
+        named = name_latents(context, arguments.names)
+        run_steps(context, ["dataset", "cards"])
+    show({**dataclasses.asdict(named), "file": str(named.file)}, named.lines(), arguments)
     return DONE
 
 

@@ -83,21 +83,23 @@ def add_options(
     parser: argparse.ArgumentParser,
     words: Sequence[str],
     *sections: str,
+    root: type = RunConfig,
     pinned: Mapping[str, str] | None = None,
     without: Sequence[str] = (),
 ) -> None:
-    """Add the options of some sections of a run's configuration; `given_options` reads what was given.
+    """Add the options of some sections of a configuration; `given_options` reads what was given.
 
     Args:
         parser: of the command.
         words: the command line; the variants that it chooses have their options in the help.
-        sections: names of fields of RunConfig.
+        sections: names of fields of the configuration.
+        root: the configuration's class; a run's, unless a command has one of its own.
         pinned: place -> the kind that this command is about, which cannot be chosen.
         without: flags that this command does not have.
     """
     parser.set_defaults(sections=sections)
     for name in sections:
-        _Options(parser, words, pinned or {}, {"source", *without}).add_section(RunConfig, name)
+        _Options(parser, words, pinned or {}, {"source", *without}).add_section(root, name)
 
 
 @dataclass
@@ -221,18 +223,18 @@ def refuse_unknown(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> i
     return USAGE
 
 
-def given_options(arguments: argparse.Namespace) -> dict[str, Any]:
+def given_options(arguments: argparse.Namespace, root: type = RunConfig) -> dict[str, Any]:
     """What the options on the command line say, as a layer of the configuration; `none` unsets an option."""
-    return nest(RunConfig, {name[2:]: value for name, value in vars(arguments).items() if name.startswith("--")})
+    return nest(root, {name[2:]: value for name, value in vars(arguments).items() if name.startswith("--")})
 
 
-def options_of_file(path: Path | None) -> dict[str, Any]:
+def options_of_file(path: Path | None, root: type = RunConfig) -> dict[str, Any]:
     """What the file of --config says; the name of a recipe will do, where there is no file of that name."""
     if path is None:
         return {}
     recipe = recipe_file(path.name)
     is_recipe = not path.exists() and path == Path(path.name) and recipe.is_file()
-    return read_config(recipe if is_recipe else path)
+    return read_config(recipe if is_recipe else path, root)
 
 
 def command_of(config: RunConfig) -> str:

@@ -76,6 +76,10 @@ class FeaturesConfig:
     stream: bool = option(
         False, "Keep no features on disk: compute them from the images while training, and again while encoding."
     )
+    deterministic: bool = option(
+        False,
+        "Compute with one thread, so that features and SAE do not depend on how many cores there are; on a CPU only.",
+    )
     image_batch_size: int = option(16, "Images per forward pass.", is_local=True)
     workers: int = option(2, "Processes that read and resize images.", is_local=True)
     device: str = option("auto", "Where models run: auto, cpu, cuda, cuda:1 or mps.", metavar="DEVICE", is_local=True)

@@ -17,8 +17,8 @@ def recipe_file(name: str) -> Path:
     return (folder if folder.is_dir() else package.parent / "recipes") / name
 
 
-def read_config(path: Path) -> dict[str, dict[str, Any]]:
-    """The sections of a YAML file, as plain values, for `tree.build`."""
+def read_config(path: Path, root: type = RunConfig) -> dict[str, dict[str, Any]]:
+    """The sections of a YAML file of the options of `root`, as plain values, for `tree.build`."""
     import yaml  # not for --help
 
     try:
@@ -33,7 +33,7 @@ def read_config(path: Path) -> dict[str, dict[str, Any]]:
         raise ConfigError(
             f"{path} must hold sections with options, for example `train:` and below it `  n_latents: 96`"
         )
-    sections = branches_of(RunConfig)
+    sections = branches_of(root)
     for name in values:
         if name not in sections:
             raise ConfigError(f"{path} has a section {name!r}; there are {', '.join(sections)}")

@@ -8,6 +8,7 @@ from typing import Literal
 
 from sae_traits.config.options import check, check_at_least, check_positive, check_seed, option, variant
 
+Initialisation = Literal["k_means", "random"]
 _K_HELP = "Active latents per patch: exactly (topk), or on average (batch_topk, jump_relu)."
 _WARMUP_HELP = "Steps over which the weight of a penalty rises from zero (relu, jump_relu)."
 
@@ -75,6 +76,11 @@ class TrainConfig:
         "Matryoshka: sizes of smaller dictionaries inside this one, such as 96,384: the first so many latents are also "
         "trained to reconstruct alone.",
         metavar="N,…",
+    )
+    initialisation: Initialisation | None = option(
+        None,
+        "What decoder rows start as: centroids of the first training patches (k_means), or random directions; by "
+        "default k_means for topk, random for the others.",
     )
     n_patches: int = option(2_000_000, "Training patches in all, counted with repetition; the paper used 100000000.")
     batch_size: int = option(2048, "Patches per step, over all processes.")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import cycle
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TraitText = Literal["prompts", "joined"]
+FloatT = TypeVar("FloatT", bound=np.floating)
 
 NEUTRAL = "this is one of the many things that could be said about it here and there is no more to it than that"
 """Says nothing; repeated and cut to the length of a trait."""
@@ -76,7 +77,7 @@ class Prompter:
         return unit_length(embeddings.reshape(len(texts), len(self.templates), -1).mean(axis=1))
 
 
-def unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+def unit_length(vectors: NDArray[FloatT]) -> NDArray[FloatT]:
     """Scale rows to unit length; a row of zeros stays one."""
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)

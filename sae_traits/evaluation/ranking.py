@@ -26,13 +26,40 @@ def rank_truth(
     Returns:
         Ranks `[n_images]`, 0 for an image whose own class is the most similar one.
     """
-    ranks = np.empty(len(images), dtype=np.int64)
+    before, tied = tie_ranks(images, classes, truth)
+    return before + (draws * tied).astype(np.int64)
+
+
+def tie_ranks(
+    images: NDArray[np.float32], classes: NDArray[np.float32], truth: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Count the classes before the true one, and those in its tie, itself included `[n_images]`; as in `rank_truth`."""
+    before, tied = np.empty(len(images), dtype=np.int64), np.empty(len(images), dtype=np.int64)
     for chunk, scores in _scores(images, classes):
-        of_truth = np.take_along_axis(scores, truth[chunk, None], axis=1)
-        before = (scores > of_truth + TIE).sum(axis=1)
-        tied = (np.abs(scores - of_truth) <= TIE).sum(axis=1)
-        ranks[chunk] = before + (draws[chunk] * tied).astype(np.int64)
-    return ranks
+        of_truth = scores[np.arange(len(scores)), truth[chunk]]
+        before[chunk], tied[chunk] = count_places(scores.T, of_truth)
+    return before, tied
+
+
+def count_places(
+    scores: NDArray[np.floating], of_truth: NDArray[np.floating]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Count scores `[n_classes, n_images]` above that of the true class `[n_images]`, and those equal to it.
+
+    Scores that differ by less than TIE are equal; the true class equals itself.
+    """
+    before = (scores > of_truth + TIE).sum(axis=0)
+    return before, (scores >= of_truth - TIE).sum(axis=0) - before
+
+
+def top_credit(before: NDArray[np.int64], tied: NDArray[np.int64], k: int) -> NDArray[np.float64]:
+    """Compute how probably the true class is among the first k when ties are broken at random `[n_images]`."""
+    return np.clip((k - before) / tied, 0.0, 1.0)
+
+
+def rows_per_block(n_columns: int) -> int:
+    """Choose how many rows of scores to have in memory at a time."""
+    return max(1, _MAX_SCORES // n_columns)
 
 
 def chance_p_value(
@@ -82,7 +109,7 @@ def _first_places(
 
 def _scores(images: NDArray[np.float32], classes: NDArray[np.float32]) -> Iterator[tuple[slice, NDArray[np.float32]]]:
     """Compute the cosines `[n_chunk, n_classes]` of some images at a time, in bounded memory."""
-    step = max(1, _MAX_SCORES // len(classes))
+    step = rows_per_block(len(classes))
     for start in range(0, len(images), step):
         chunk = slice(start, start + step)
         yield chunk, images[chunk] @ classes.T

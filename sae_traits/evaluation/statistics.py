@@ -85,6 +85,80 @@ def bootstrap_interval(
     return Interval(mean, float(interval.low), float(interval.high), len(totals))
 
 
+def bootstrap_intervals(
+    values: ArrayLike, *, groups: ArrayLike | None = None, n_resamples: int = 2000, seed: int = 0, level: float = 0.95
+) -> tuple[Interval, ...]:
+    """Take the means of several measures of the same images, with intervals that share their resamples.
+
+    With one column and no NaN that is `bootstrap_interval` with other draws; many columns cost little more than one.
+
+    Args:
+        values: numbers or booleans `[n, n_measures]`; NaN where an image has no value.
+        groups, n_resamples, seed, level: as in `bootstrap_interval`.
+
+    Returns:
+        One interval per measure.
+    """
+    table = np.asarray(values, dtype=np.float64)
+    valued = ~np.isnan(table)
+    totals, counts = np.where(valued, table, 0.0), valued.astype(np.float64)
+    if groups is not None:
+        _, member = np.unique(np.asarray(groups), return_inverse=True)
+        totals, counts = (
+            np.stack([np.bincount(member, weights=column) for column in part.T], axis=1) for part in (totals, counts)
+        )
+    return _ratio_intervals(totals, counts, n_resamples, seed, level)
+
+
+def bootstrap_ratio(
+    numerators: ArrayLike, denominators: ArrayLike, *, n_resamples: int = 2000, seed: int = 0, level: float = 0.95
+) -> Interval:
+    """Divide the sum of the numerators `[n]` by that of the denominators `[n]`, with an interval over their pairs."""
+    totals, counts = (np.asarray(part, dtype=np.float64)[:, None] for part in (numerators, denominators))
+    return _ratio_intervals(totals, counts, n_resamples, seed, level)[0]
+
+
+_DRAWS_AT_A_TIME = 50
+
+
+def _ratio_intervals(
+    totals: NDArray[np.float64], counts: NDArray[np.float64], n_resamples: int, seed: int, level: float
+) -> tuple[Interval, ...]:
+    """Intervals of sum(totals) / sum(counts) over resampled rows `[n_groups, n_measures]`."""
+    n_groups, n_measures = totals.shape
+    with np.errstate(invalid="ignore", divide="ignore"):  # a measure without any value is NaN
+        means = totals.sum(axis=0) / counts.sum(axis=0)
+        if n_groups < 2:
+            return tuple(Interval(float(mean), math.nan, math.nan, n_groups) for mean in means)
+        generator = np.random.default_rng(seed)
+        drawn = np.empty((n_resamples, n_measures))
+        both = np.concatenate([totals, counts], axis=1)
+        for start in range(0, n_resamples, _DRAWS_AT_A_TIME):
+            times = np.stack(
+                [
+                    np.bincount(generator.integers(n_groups, size=n_groups), minlength=n_groups)
+                    for _ in range(min(_DRAWS_AT_A_TIME, n_resamples - start))
+                ]
+            )
+            sums = times.astype(np.float64) @ both
+            drawn[start : start + len(times)] = sums[:, :n_measures] / sums[:, n_measures:]
+    tail = (1 - level) / 2
+    low, high = (_quantile(drawn, part) for part in (tail, 1 - tail))
+    n_valued = (counts > 0).sum(axis=0)
+    return tuple(
+        Interval(float(mean), float(low[column]), float(high[column]), int(n_valued[column]))
+        if n_valued[column] > 1
+        else Interval(float(mean), math.nan, math.nan, int(n_valued[column]))
+        for column, mean in enumerate(means)
+    )
+
+
+def _quantile(drawn: NDArray[np.float64], part: float) -> NDArray[np.float64]:
+    """Quantiles of every column; draws without any value of a measure say nothing of it."""
+    columns = [column[~np.isnan(column)] for column in drawn.T]
+    return np.array([np.quantile(column, part) if len(column) else math.nan for column in columns])
+
+
 def paired_difference(
     first: ArrayLike, second: ArrayLike, *, groups: ArrayLike | None = None, n_resamples: int = 2000, seed: int = 0
 ) -> Interval:

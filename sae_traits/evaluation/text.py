@@ -7,16 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
 
+from sae_traits.config.benchmark import TemplateSet as TemplateSet
+from sae_traits.config.benchmark import TextType as TextType
 from sae_traits.errors import CollectionError, ConfigError
 from sae_traits.images.columns import SPECIES_NAMES, find_columns
 from sae_traits.images.names import parse_name
 from sae_traits.images.table_files import open_table
 from sae_traits.schema import Collection, Taxon, Trait
-
-TextType = Literal["asis", "sci", "taxon", "com", "sci_com", "taxon_com"]
-TemplateSet = Literal["none", "one", "openai"]
 
 COMMON_NAME_JOINER = " with common name "
 """Between scientific and common name, as BioCLIP was trained (Stevens et al. 2024, section 3.2)."""
@@ -93,6 +91,8 @@ def read_templates(name: TemplateSet) -> tuple[str, ...]:
         return ("{}",)
     if name == "one":
         return ("a photo of {}.",)
+    if name == "bioclip":  # the 81 that BioCLIP and its kin were evaluated with
+        return (*read_templates("one"), *read_templates("openai"))
     text = (files("sae_traits.evaluation") / "templates" / f"{name}.txt").read_text(encoding="utf-8")
     return tuple(line for line in text.splitlines() if line and not line.startswith("#"))
 

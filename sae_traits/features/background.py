@@ -65,6 +65,11 @@ class Background:
     """Area under the ROC curve of edges against middles in individuals that were not learnt from, of plain photographs
     or of shifted ones, whichever is smaller; 0.5 is chance, and what stands where there were too few."""
 
+    @classmethod
+    def unknown(cls, d_model: int) -> Background:
+        """A model that says nothing."""
+        return cls(np.zeros(d_model, np.float32), 0.0, 0.5)
+
     @property
     def is_known(self) -> bool:
         """Whether edges and middles differ enough that the model means anything."""
@@ -114,7 +119,7 @@ def learn_background(collection: Collection, backbone: Backbone, source: Feature
     """
     generator = np.random.default_rng(seed)
     training = generator.permutation(np.sort(collection.rows("train")))[:N_PHOTOGRAPHS]
-    unknown = Background(np.zeros(backbone.info.d_model, np.float32), 0.0, 0.5)
+    unknown = Background.unknown(backbone.info.d_model)
     individuals = np.unique([record.individual_id for record in collection.images], return_inverse=True)[1]
     if len(np.unique(individuals[training])) < MIN_INDIVIDUALS:
         return unknown

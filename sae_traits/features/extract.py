@@ -9,7 +9,7 @@ from pathlib import Path
 from sae_traits.errors import CollectionError, ConfigError, StoreError
 from sae_traits.features.backbone import Backbone, patch_counts
 from sae_traits.features.loading import EncodedBatch, batches_of, encoded_batches
-from sae_traits.features.source import empty_shard, fingerprint_of, plan_shards
+from sae_traits.features.source import empty_shard, fingerprint_of, plan_shards, threads_of
 from sae_traits.features.store import (
     DTYPES,
     FORMAT,
@@ -34,6 +34,7 @@ def extract(
     storage_dtype: Dtype = "float32",
     image_batch_size: int = 16,
     workers: int = 2,
+    deterministic: bool = False,
 ) -> FeatureStore:
     """Write the patch features of all images of a collection, and read back the index.
 
@@ -46,6 +47,7 @@ def extract(
         storage_dtype: in which the features are kept.
         image_batch_size: images per forward pass.
         workers: processes that read and prepare images; 0 does it in this one.
+        deterministic: whether one thread computes them; shards that others computed are not kept then.
 
     Raises:
         CollectionError: there are no images, or an image cannot be read any more.
@@ -59,6 +61,7 @@ def extract(
         raise CollectionError(f"there are no images in {collection.root} to extract features from")
     plans = plan_shards(len(collection.images), backbone.info, storage_dtype)
     settings = {"format": FORMAT, "backbone": backbone.info.to_dict(), "dtype": storage_dtype}
+    settings |= threads_of(deterministic)
     fingerprint = fingerprint_of(collection, settings | {"starts": [rows.start for rows in plans]})
     state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))  # unlike Accelerator, it does not look itself
     check_launch(state.num_processes)

@@ -81,6 +81,7 @@ def open_features(
         image_batch_size=config.image_batch_size,
         workers=config.workers,
         storage_dtype=config.storage_dtype,
+        deterministic=config.deterministic,
     )
 
 
@@ -96,6 +97,8 @@ class ImageSource:
     """Processes that read and prepare images; 0 does it in this one."""
     storage_dtype: Dtype = "float32"
     """In which features are kept in the buffer of a `PatchStream`."""
+    deterministic: bool = False
+    """Whether one thread computes them."""
 
     @property
     def info(self) -> BackboneInfo:
@@ -104,7 +107,8 @@ class ImageSource:
     @property
     def fingerprint(self) -> str:
         """Hash of the images' content and order, and of the backbone."""
-        return fingerprint_of(self.collection, {"source": "images", "backbone": self.info.to_dict()})
+        settings = {"source": "images", "backbone": self.info.to_dict()} | threads_of(self.deterministic)
+        return fingerprint_of(self.collection, settings)
 
     @property
     def n_images(self) -> int:
@@ -183,6 +187,11 @@ def plan_shards(n_images: int, info: BackboneInfo, storage_dtype: Dtype) -> list
     few = max(IMAGES_OF_A_SMALL_SHARD, -(-n_images // SHARDS_OF_A_SMALL_COLLECTION))
     step = min(fitting, few)
     return [range(start, min(start + step, n_images)) for start in range(0, n_images, step)]
+
+
+def threads_of(deterministic: bool) -> dict[str, int]:
+    """What a fingerprint says of threads, whose number changes the last bits: only that it has to be one."""
+    return {"n_threads": 1} if deterministic else {}
 
 
 def fingerprint_of(collection: Collection, settings: dict[str, Any]) -> str:

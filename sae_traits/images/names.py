@@ -22,13 +22,26 @@ _YEAR = re.compile(r"[(\[]*(1[6-9]|20)\d\d[a-z]?[)\],;.]*")
 
 _OPEN = frozenset(
     {"sp", "spp", "spec", "species", "cf", "aff", "nr", "near", "prope", "gen", "n", "nov", "novum", "new", "indet"}
+    | {"conf", "confer", "affin", "prox"}
     | {"unknown", "unidentified", "undetermined", "unclassified", "none", "nan", "null", "na", "n/a", "other", "others"}
     | {"unsorted", "unassigned", "unlabelled", "unlabeled", "unnamed", "undefined", "indeterminate", "incertae"}
     | {"not", "no", "blank", "empty", "missing", "mixed", "various", "misc", "miscellaneous", "todo", "tbd"}
     | {"nicht", "kein", "keine", "unbekannt", "unbestimmt", "unsortiert", "sonstige", "verschiedene", "onbekend"}
     | {"non", "inconnu", "inconnue", "autre", "autres", "desconocido", "desconocida", "desconhecido", "sconosciuto"}
     | {"sans", "sin", "sem", "não", "nao", "ej", "inte", "ikke", "okänd", "ukendt", "ukjent", "tuntematon", "nieznany"}
-    | {"male", "female", "larva", "larvae", "adult", "adults", "juvenile", "juveniles", "background"}
+    | {
+        "male",
+        "males",
+        "female",
+        "females",
+        "larva",
+        "larvae",
+        "adult",
+        "adults",
+        "juvenile",
+        "juveniles",
+        "background",
+    }
 )
 """Words in the place of a genus or an epithet that leave the species open."""
 _REMARKS = frozenset(
@@ -45,6 +58,39 @@ _PLAIN = frozenset(
     | {"grey", "gray", "small", "large", "little", "tiny"}
 )
 """Words of plain language, which name no genus and are no epithets."""
+_STAGES = frozenset(
+    {"pupa", "pupae", "prepupa", "puparium", "puparia", "chrysalis", "chrysalides", "imago", "imagos", "imagines"}
+    | {"subimago", "subimagos", "instar", "instars", "exuvia", "exuviae", "exuvium", "ootheca", "oothecae", "teneral"}
+    | {"immature", "immatures", "subadult", "subadults", "hatchling", "hatchlings", "nestling", "nestlings"}
+    | {
+        "fledgling",
+        "fledglings",
+        "chick",
+        "chicks",
+        "tadpole",
+        "tadpoles",
+        "seedling",
+        "seedlings",
+        "maggot",
+        "maggots",
+    }
+    | {"grub", "grubs"}
+)
+"""Stages of a life, which are no epithets; that a few snails are called `pupa` or `chrysalis`, too, is passed over."""
+_GROUPS = frozenset(
+    {"animalia", "plantae", "fungi", "algae", "bacteria", "lichenes", "protozoa", "chromista"}
+    | {"arthropoda", "mollusca", "annelida", "nematoda", "chordata", "crustacea", "myriapoda", "hexapoda"}
+    | {"insecta", "arachnida", "araneae", "acari", "acarina", "opiliones", "scorpiones", "pseudoscorpiones"}
+    | {"isopoda", "amphipoda", "decapoda", "copepoda", "ostracoda", "diplopoda", "chilopoda", "collembola"}
+    | {"gastropoda", "bivalvia", "cephalopoda", "oligochaeta", "polychaeta", "hirudinea"}
+    | {"aves", "mammalia", "reptilia", "amphibia", "pisces", "anura", "squamata", "chiroptera", "rodentia"}
+    | {"diptera", "coleoptera", "lepidoptera", "hymenoptera", "hemiptera", "heteroptera", "auchenorrhyncha"}
+    | {"sternorrhyncha", "orthoptera", "odonata", "anisoptera", "zygoptera", "ephemeroptera", "trichoptera"}
+    | {"neuroptera", "thysanoptera", "mecoptera", "blattodea", "mantodea", "phasmatodea", "phasmida", "dermaptera"}
+    | {"psocoptera", "psocodea", "siphonaptera", "megaloptera", "raphidioptera", "strepsiptera", "embioptera"}
+    | {"thysanura", "zygentoma", "archaeognatha", "rhopalocera", "heterocera", "nematocera", "brachycera"}
+)
+"""Groups of many genera that labels name; of those that are the name of a genus, too, such as Plecoptera, none."""
 _NO_GENUS = re.compile(r"\w+(idae|aceae)")
 """A family."""
 _SEVERAL = frozenset(
@@ -57,10 +103,13 @@ _DOUBT = frozenset(
     | {"likely", "presumably", "prob", "poss", "indet", "undet", "ind"}
 )
 _HYBRID = frozenset({"hybrid", "hybride", "hybr", "hyb", "intergrade", "crossbreed", HYBRID_SIGN})
-_COMPARED = frozenset({"cf", "aff", "nr", "near"})
+_COMPARED = frozenset({"cf", "conf", "confer", "aff", "affin", "nr", "near", "prox"})
 """Words that leave open what follows them, or what stands before them if nothing does."""
 _UNSURE = _DOUBT | _COMPARED | _HYBRID | _SEVERAL
 _AND = frozenset({"&", "et", "and", "und", "och", "og", "y", "e"})
+_RANKS = frozenset({"ssp", "subsp", "subspecies", "var", "f", "fo", "forma", "form", "ab", "morph", "race", "cv"})
+"""Words before a name below the species."""
+_APOSTROPHE = re.compile(rf"(?<=[{_UPPER}{_LOWER}])['\u2019\u02bc`´](?=[{_UPPER}{_LOWER}])")
 _AMONG_AUTHORS = frozenset(
     {"al", "de", "da", "di", "du", "del", "der", "den", "la", "le", "van", "von", "zu", "ter"}
     | {"in", "ex", "nec", "non", "auct", "auctt", "litt", "emend", "apud", "sensu"}
@@ -83,7 +132,8 @@ def parse_name(label: str | None, *, codes: bool = False, genus: str | None = No
     """Read the binomial in a label such as "Papilio machaon Linnaeus, 1758" or "Magnolia_x_soulangeana".
 
     Author, year, subgenus and ranks below the species are left out, and the note says so. The names of hybrids are
-    written "Magnolia × soulangeana", those of hybrid genera "×Mahoberberis neubertii".
+    written "Magnolia × soulangeana", those of hybrid genera "×Mahoberberis neubertii". An epithet loses its apostrophe,
+    as the codes of nomenclature ask: "Copris o'connelli" becomes Copris oconnelli.
 
     Args:
         label: as the source has it; an epithet alone stands behind `genus`.
@@ -94,7 +144,7 @@ def parse_name(label: str | None, *, codes: bool = False, genus: str | None = No
     Raises:
         CollectionError: the label names no single species; the message is the reason, with the label.
     """
-    if label and genus and _EPITHET.fullmatch(label.strip()):
+    if label and genus and _EPITHET.fullmatch(_APOSTROPHE.sub("", label.strip())):
         label = f"{genus} {label.strip()}"
     words = _words(label or "")
     if not words:
@@ -173,6 +223,8 @@ def _genus(words: list[str]) -> str:
     first = words[0]
     if first.lower().rstrip(".") in _OPEN | _PLAIN | _REMARKS:
         raise CollectionError(f"{first!r} says that it is not known")
+    if first.lower() in _GROUPS:
+        raise CollectionError(f"{first!r} is a group of many genera, so that the species is not known")
     if _NO_GENUS.fullmatch(first.lower()):
         raise CollectionError(f"{first!r} is a family, so that the species is not known")
     if _ABBREVIATION.fullmatch(first):
@@ -186,8 +238,8 @@ def _epithet(words: list[str], shouted: bool) -> str:
     """Read the species epithet that begins the words; one in capitals is an author, unless the genus is, too."""
     if not words:
         raise CollectionError("it has no species epithet; expected Genus species")
-    first = words[0]
-    if first.lower().strip("().0123456789") in _OPEN | _DOUBT | _HYBRID | _PLAIN:
+    first = _APOSTROPHE.sub("", words[0])
+    if first.lower().strip("().0123456789") in _OPEN | _DOUBT | _HYBRID | _PLAIN | _STAGES:
         raise CollectionError(f"{first!r} says that the species is not known")
     if first.lower().rpartition("-")[2].rstrip(".") in _SEVERAL and "-" in first:
         raise CollectionError(f"{first!r} says that it may be several species")
@@ -195,7 +247,22 @@ def _epithet(words: list[str], shouted: bool) -> str:
         raise CollectionError("it is a hybrid formula, of two species")
     if not (_EPITHET.fullmatch(first) or (shouted and _SHOUTED_EPITHET.fullmatch(first))):
         raise CollectionError(f"{first!r} is no species epithet (a word in lower-case letters)")
+    if first.lower() == "affinis" and (other := _near_or_subspecies(words[1:], shouted)):
+        raise CollectionError(
+            f"{first!r} before an epithet says that it is near that species; if {other!r} is a subspecies, write "
+            f"'ssp. {other}'"
+        )
     return first.lower()
+
+
+def _near_or_subspecies(words: list[str], shouted: bool) -> str | None:
+    """The epithet after "affinis": of a species that this one is near, or of a subspecies; None where there is none."""
+    is_author = shouted and any(map(_YEAR.fullmatch, words))
+    plain = "".join(words[:1]).strip("()[].,;:")
+    plain = plain.lower() if shouted and not is_author else plain
+    says_more = plain in _RANKS | _OPEN | _STAGES | _UNSURE | _AND | _PLAIN
+    is_repeated = plain == "affinis"  # as in the typical subspecies
+    return plain if _is_epithet_of_another([plain]) and not says_more and not is_repeated else None
 
 
 def _check_rest(words: list[str]) -> None:

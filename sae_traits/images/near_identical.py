@@ -52,6 +52,29 @@ def near_identical_groups(hashes: Sequence[bytes]) -> NDArray[np.intp]:
     return first[group]
 
 
+def leaks(train: Sequence[bytes], test: Sequence[bytes]) -> NDArray[np.intp]:
+    """Find test images that are near-identical to training images, by their hashes.
+
+    Returns:
+        Every such pair: row of `train`, row of `test` `[n_pairs, 2]`, by row of `test`.
+    """
+    from scipy.sparse import coo_array, eye_array
+
+    words = np.frombuffer(b"".join([*train, *test]), dtype=np.uint64).reshape(-1, HASH_BYTES // 8)
+    different, which = np.unique(words, axis=0, return_inverse=True)
+    which, n = which.ravel(), len(different)
+    pairs = _close_pairs(different)
+    one_way = coo_array((np.ones(len(pairs)), pairs.T), shape=(n, n)).tocsr()
+    close = one_way + one_way.T + eye_array(n, format="csr")
+    of_train, of_test = (
+        coo_array((np.ones(len(rows)), (np.arange(len(rows)), rows)), shape=(len(rows), n)).tocsr()
+        for rows in (which[: len(train)], which[len(train) :])
+    )
+    test_rows, train_rows = (of_test @ close @ of_train.T).nonzero()
+    order = np.lexsort((train_rows, test_rows))
+    return np.stack([train_rows[order], test_rows[order]], axis=1).astype(np.intp)
+
+
 def _close_pairs(words: NDArray[np.uint64]) -> NDArray[np.intp]:
     """Find pairs of hashes `[n, 4]` that differ in at most MAX_DISTANCE bits, some of them repeated `[n_pairs, 2]`."""
     bits = np.unpackbits(words.view(np.uint8), axis=1)

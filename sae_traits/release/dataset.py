@@ -17,7 +17,7 @@ from typing import Any
 from sae_traits.config.release import ReleaseConfig
 from sae_traits.errors import ReleaseError
 from sae_traits.images.pictures import PictureCache, fitted_size, reduced_size
-from sae_traits.io import replacing, write_text
+from sae_traits.io import is_unfinished, replacing, write_text
 from sae_traits.logging import track
 from sae_traits.release import tables
 from sae_traits.release.cards import CARD, read_card
@@ -167,7 +167,8 @@ def _refuse_other_files(folder: Path) -> None:
             f"{folder} is a file; the dataset needs a folder: move the file away, or name another folder"
         )
     data = folder / "data"
-    others = {p.name for p in folder.iterdir()} - {CARD, RELEASE_FILE, "data"}
+    names = {p.name for p in folder.iterdir()} - {CARD, RELEASE_FILE, "data"}
+    others = {name for name in names if not is_unfinished(name, CARD, RELEASE_FILE)}
     others |= {p.name for p in data.iterdir()} - set(CONFIG_NAMES) if data.is_dir() else set()
     if others:
         raise ReleaseError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,8 +55,41 @@ def load_traits(
     with _errors_in_one_line(str(path_or_id)):
         if folder is None:
             return load_dataset(str(path_or_id), config, revision=revision, split=split)  # pyright: ignore[reportReturnType]
-        files = _data_files(folder, config)
+        files = data_files(folder, config)
         return load_dataset("parquet", data_files=files, split=split)  # pyright: ignore[reportReturnType]
+
+
+def text_rows(
+    path_or_id: str | Path, columns_of: Callable[[list[str]], dict[str, str]], revision: str | None = None
+) -> Iterator[Row]:
+    """Yield some columns of the rows of any dataset with text, without opening its images; `split` is added.
+
+    Args:
+        path_or_id: folder of a run or of a dataset, or Hub id; one that sae-traits released, or any other.
+        columns_of: chooses among the names of the columns: what a row has -> column.
+        revision: branch, tag or commit on the Hub.
+
+    Raises:
+        ReleaseError: there is no such dataset, or it cannot be reached.
+    """
+    name = str(path_or_id)
+    folder = local_dataset(name, revision)
+    with _errors_in_one_line(name):
+        if folder is None:
+            splits: Any = load_dataset(name, revision=revision, streaming=True)
+        elif "default" in _configs(folder):
+            splits = load_dataset("parquet", data_files=data_files(folder, "default"), streaming=True)
+        else:
+            splits = load_dataset(str(folder), streaming=True)
+        for split, examples in splits.items():
+            columns = columns_of(list(examples.features or {}))
+            for example in examples.select_columns(list(dict.fromkeys(columns.values()))):
+                yield {"split": split} | {what: example[column] for what, column in columns.items()}
+
+
+def _configs(folder: Path) -> list[str]:
+    card = DatasetCard.load(folder / CARD).data.to_dict() if (folder / CARD).is_file() else {}
+    return [entry["config_name"] for entry in card.get("configs", [])]
 
 
 def local_dataset(name: str, revision: str | None) -> Path | None:
@@ -74,12 +107,15 @@ def local_dataset(name: str, revision: str | None) -> Path | None:
     return folder / "dataset" if is_run else folder
 
 
-def dataset_folder(name: str, revision: str | None) -> Path:
-    """The folder of a dataset or of the run that made it, or the files of one on the Hub, fetched into its cache."""
+def dataset_folder(name: str, revision: str | None, *, files: list[str] | None = None) -> Path:
+    """The folder of a dataset or of the run that made it, or the files of one on the Hub, fetched into its cache.
+
+    Of one on the Hub, `files` are patterns of those that are needed; None fetches all.
+    """
     if (folder := local_dataset(name, revision)) is not None:
         return folder
     with _errors_in_one_line(name):
-        return Path(snapshot_download(name, repo_type="dataset", revision=revision))
+        return Path(snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=files))
 
 
 @contextmanager
@@ -95,12 +131,18 @@ def unreplaced(folder: Path) -> Iterator[None]:
         raise ReleaseError(f"{folder} was replaced while it was read; give the same command again")
 
 
-def _data_files(folder: Path, config: ConfigName) -> dict[str, list[str]]:
-    """Split -> patterns of the files of a config, as the card says."""
+def data_files(folder: Path, config: ConfigName, *, missing_ok: bool = False) -> dict[str, list[str]]:
+    """Split -> patterns of the files of a config, as the card says; empty where there is none and `missing_ok`."""
     card = DatasetCard.load(folder / CARD).data.to_dict() if (folder / CARD).is_file() else {}
     for entry in card.get("configs", []):
         if entry["config_name"] == config:
-            return {split["split"]: [str(folder.resolve() / split["path"])] for split in entry["data_files"]}
+            paths = {split["split"]: split["path"] for split in entry["data_files"]}
+            return {
+                split: [str(folder.resolve() / path) for path in ([some] if isinstance(some, str) else some)]
+                for split, some in paths.items()
+            }
+    if missing_ok:
+        return {}
     raise ReleaseError(f"{folder} has no config `{config}`; name RUN, RUN/dataset or a dataset on the Hub")
 
 

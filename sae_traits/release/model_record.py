@@ -39,6 +39,7 @@ _DATA = {
     "precision": ("mixed precision", "{}"),
     "n_threads": ("threads of each process, on a CPU", "{}"),
     "learning_rate": ("peak learning rate", "{:.4g}"),
+    "initialisation": ("decoder rows start as", "{}"),
 }
 _TOLD_ELSEWHERE = ("metrics", "settings", "curve")
 """Of the record of a training."""

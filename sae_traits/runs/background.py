@@ -1,8 +1,9 @@
-"""What a run knows of the backgrounds of its photographs: learnt from them, or read off the collection's masks."""
+"""What a run knows of the backgrounds of its photographs: learnt from them or in an earlier run, or read off masks."""
 
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +16,24 @@ from sae_traits.images.decode import open_mask
 from sae_traits.io import hash_of_file
 from sae_traits.logging import say, warn
 from sae_traits.runs.context import Context
+from sae_traits.runs.folder import RunFolder
+from sae_traits.sae.model import SAE
 from sae_traits.schema import BackboneInfo, Collection
 from sae_traits.traits.encode import BackgroundOfShard
 
 
 def background_kind(regions: LatentRegions) -> str:
-    """How the background is found; latents of a dataset were chosen before, so for them it is not looked for."""
+    """How the background is found: auto (learnt), masks or off; with latents of a run's dataset as `released` there."""
     contrast = regions.contrast if isinstance(regions, RegionsOfLatents) else None
-    return "off" if isinstance(contrast, ReleasedLatents) else regions.background
+    if not isinstance(contrast, ReleasedLatents):
+        return regions.background
+    return "released" if regions.background == "auto" and _run_of(contrast).background.is_file() else "off"
+
+
+def _run_of(contrast: ReleasedLatents) -> RunFolder:
+    """The run that made a dataset; a folder of no run where the dataset lies in none."""
+    run = RunFolder(Path(contrast.latents).resolve().parent)
+    return run if run.dataset == Path(contrast.latents).resolve() else RunFolder(run.dataset)
 
 
 def find_background(context: Context, regions: LatentRegions) -> BackgroundOfShard | None:
@@ -38,7 +49,9 @@ def find_background(context: Context, regions: LatentRegions) -> BackgroundOfSha
     """
     path = context.folder.background
     path.unlink(missing_ok=True)
-    if background_kind(regions) == "auto":
+    if background_kind(regions) == "released":
+        _taken_over(context, regions).save(path)
+    elif background_kind(regions) == "auto":
         try:
             backbone = context.backbone
         except BackboneError as error:
@@ -50,6 +63,18 @@ def find_background(context: Context, regions: LatentRegions) -> BackgroundOfSha
         else:
             say(f"background: edges and middles of photographs told apart with an AUC of {background.separation:.2f}")
     return background_of(context, regions)
+
+
+def _taken_over(context: Context, regions: LatentRegions) -> Background:
+    """What was learnt in the run that made the dataset of the latents, unless it has another SAE by now."""
+    assert isinstance(regions, RegionsOfLatents)
+    assert isinstance(regions.contrast, ReleasedLatents)
+    assert context.dictionary is not None
+    run = _run_of(regions.contrast)
+    if SAE.from_pretrained(run.sae).weights_hash() == context.dictionary.weights_hash():
+        return Background.open(run.background)
+    warn(f"background: {run.path} has another SAE than its dataset, so what it learnt of backgrounds is not used")
+    return Background.unknown(context.features.info.d_model)
 
 
 def background_of(context: Context, regions: LatentRegions) -> BackgroundOfShard | None:
@@ -68,17 +93,30 @@ def background_of(context: Context, regions: LatentRegions) -> BackgroundOfShard
                     "mask_file of a table, or use --background auto"
                 )
             return partial(_outside_masks, context.collection, info)
-        case "auto":
+        case "auto" | "released":
             background = Background.open(context.folder.background)
             return partial(background.of_shard, info=info) if background.is_known else None
         case _:
             return None
 
 
+def background_inputs(context: Context, regions: LatentRegions) -> tuple[str, str | None]:
+    """How the background is found, and what decides it besides the photographs: masks, or an earlier run."""
+    match kind := background_kind(regions):
+        case "masks":
+            return kind, context.collection.digest("mask_file")
+        case "released":
+            assert isinstance(regions, RegionsOfLatents)
+            assert isinstance(regions.contrast, ReleasedLatents)
+            return kind, hash_of_file(_run_of(regions.contrast).background)
+        case _:
+            return kind, None
+
+
 def background_digest(context: Context, regions: LatentRegions) -> str:
     """Hash of what decides the probability of background: what was learnt, or the masks."""
     match background_kind(regions):
-        case "auto":
+        case "auto" | "released":
             return hash_of_file(context.folder.background)
         case "masks":
             return context.collection.digest("mask_file")

@@ -20,7 +20,7 @@ from sae_traits.describers import Describer, make_describer
 from sae_traits.errors import CollectionError, ConfigError, SaeTraitsError, StoreError
 from sae_traits.evaluation.results import Results, read_results
 from sae_traits.evaluation.tasks.base import EvaluationTask
-from sae_traits.features.backbone import Backbone, load_backbone
+from sae_traits.features.backbone import Backbone, choose_device, load_backbone
 from sae_traits.features.source import FeatureSource, open_features
 from sae_traits.images.decode import open_image
 from sae_traits.images.pictures import PictureCache
@@ -32,12 +32,14 @@ from sae_traits.runs.configuration import read_configuration, write_configuratio
 from sae_traits.runs.folder import RunFolder
 from sae_traits.runs.lock import is_read_only, writing
 from sae_traits.runs.record import Steps
+from sae_traits.runs.threads import one_thread
 from sae_traits.sae.extractor import backbone_of_adopted
 from sae_traits.sae.model import SAE
 from sae_traits.schema import Collection, ImageRecord
 from sae_traits.traits.asking import Pictures
 from sae_traits.traits.encode import Codes
 from sae_traits.traits.faithfulness import Faithfulness
+from sae_traits.traits.latent_names import LatentNames
 from sae_traits.traits.ledger import Ledger
 from sae_traits.traits.plan import Plan, plan_regions
 from sae_traits.traits.released_latents import DatasetLatents, read_released_latents
@@ -108,8 +110,7 @@ class Context:
             ConfigError: the options do not go together.
         """
         run = RunFolder(folder)
-        if not run.config.is_file():
-            raise StoreError(f"{folder} is not a run: it has no config.yaml; make one with `sae-traits extract`")
+        run.check_is_run()
         config = with_absolute_paths(build(RunConfig, read_configuration(run.config), *layers))
         return cls(run, config, order, extra_tasks)
 
@@ -139,6 +140,26 @@ class Context:
         if self._is_launched_with_others:
             self.accelerator.wait_for_everyone()
             self.steps.read()
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Compute with one thread inside the block, where the run is to be deterministic.
+
+        Raises:
+            ConfigError: it is, and would compute on a GPU, where equal bits are not promised.
+        """
+        config = self.config.features
+        if not config.deterministic:
+            yield
+            return
+        devices = {choose_device(config.device).type, self.accelerator.device.type} - {"cpu"}
+        if devices:
+            raise ConfigError(
+                f"--deterministic holds on a CPU only, and this would compute on {', '.join(sorted(devices))}; say "
+                "--device cpu and set ACCELERATE_USE_CPU=true, or leave out --deterministic"
+            )
+        with one_thread():
+            yield
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -277,6 +298,17 @@ class Context:
         if not isinstance(contrast, ReleasedLatents):
             return None
         return read_released_latents(contrast.latents, revision=contrast.revision)
+
+    @property
+    def given_names(self) -> Mapping[int, str]:
+        """Names of the latents of the present dictionary by number, as `sae-traits name` keeps them."""
+        if self.dictionary is None or self.dictionary_name is None or not self.folder.latent_names.is_file():
+            return {}
+        given = LatentNames.read(self.folder.latent_names)
+        if given.are_of(self.dictionary_name, self.dictionary.weights_hash(), self.hash_of_published_sae):
+            return given.names
+        warn(f"warning: {self.folder.latent_names} has names of the SAE {given.sae}, which is another one; left out")
+        return {}
 
     def hash_of_published_sae(self, repository: str, revision: str) -> str:
         """Hash of the weights of an SAE on the Hub."""

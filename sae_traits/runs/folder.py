@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from sae_traits.errors import StoreError
 from sae_traits.runs.lock import LOCK
 
 
@@ -53,8 +54,15 @@ class RunFolder:
         """Part evidence, and of which codes and files."""
         self.embeddings = path / "embeddings"
         """Embeddings of the images by CLIP models."""
+        self.latent_names = path / "names.json"
+        """What latents stand for, as a person has named them, and of which SAE they are."""
         self.latent_pages = path / "latents"
         """What latents stand for."""
+
+    def check_is_run(self) -> None:
+        """Raise a StoreError where the folder holds no run; nothing that takes time is imported for it."""
+        if not self.config.is_file():
+            raise StoreError(f"{self.path} is not a run: it has no config.yaml; make one with `sae-traits extract`")
 
     def remove_if_nothing_was_made(self, new_folders: Iterable[Path]) -> None:
         """Remove folders that are new, the innermost first, if there is nothing in them but the configuration."""

@@ -18,6 +18,7 @@ from sae_traits.release.publication import Terms, published_backbone
 from sae_traits.runs.context import Context
 from sae_traits.sae.model import SAE
 from sae_traits.traits.encode import Codes
+from sae_traits.traits.latent_names import named_latents, named_traits
 from sae_traits.traits.latent_pages import latent_pages
 from sae_traits.traits.table import read_latents, read_traits
 
@@ -35,11 +36,14 @@ def write_run_dataset(context: Context, folder: Path, *, name: str | None) -> Da
 
     The column `sae` has the `name` of the dictionary, as repository@revision; None where regions have no latents.
     """
+    latents = read_latents(context.folder.chosen_latents)
+    # Latents of a dataset that was released before bring their names.
+    names = {one.latent: one.name for one in latents if one.name} | dict(context.given_names)
     return write_dataset(
         folder,
         context.collection,
-        read_traits(context.folder.traits),
-        read_latents(context.folder.chosen_latents),
+        named_traits(read_traits(context.folder.traits), names),
+        named_latents(latents, names),
         sae=name,
         config=context.config.release,
         workers=context.config.features.workers,

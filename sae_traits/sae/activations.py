@@ -37,6 +37,14 @@ class Selection:
         offsets = torch.arange(0, n_per_row * n + 1, n_per_row, device=latents.device)
         return cls(offsets, latents.flatten(), active.flatten(), n_latents)
 
+    @classmethod
+    def of_mask(cls, mask: Tensor) -> Selection:
+        """The true places of a mask `[n, n_latents]`."""
+        flat = mask.flatten().nonzero().flatten()
+        n, n_latents = mask.shape
+        offsets = torch.searchsorted(flat, torch.arange(0, (n + 1) * n_latents, n_latents, device=mask.device))
+        return cls(offsets, flat % n_latents, torch.ones_like(flat, dtype=torch.bool), n_latents)
+
     @cached_property
     def rows(self) -> Tensor:
         """The row of each place `[n_selected]`."""

@@ -52,7 +52,8 @@ def flops_per_patch(config: TrainConfig, d_model: int) -> int:
 
     One dense product makes the pre-activations. Four more follow, the reconstruction and the gradients of latents,
     decoder and encoder: of all latents where any may be active, of the k active ones elsewhere. Left out is what is
-    small or comes late: biases, the optimiser, Matryoshka prefixes, the revival of dead latents.
+    small or comes late: biases, the optimiser, Matryoshka prefixes, the revival of dead latents; and that a CPU leaves
+    out the inactive latents of ReLU, once these are most.
     """
     return 2 * d_model * (config.n_latents + 4 * trained_class(config).n_multiplied(config))
 

@@ -22,6 +22,7 @@ from sae_traits.config.train import TrainConfig
 from sae_traits.errors import CheckpointError, ConfigError, StoreError
 from sae_traits.logging import SECONDS_BETWEEN_LINES, say
 from sae_traits.sae.architectures import new_sae, trained_class
+from sae_traits.sae.initialisation import initialisation_of, start_from_centroids
 from sae_traits.sae.model import SAE
 from sae_traits.sae.objective import StepLosses
 from sae_traits.sae.training_state import Curves, Stack, TrainingState, load_checkpoint, save_checkpoint
@@ -106,9 +107,14 @@ def train_saes(
     log = TrainingLog(states, curves, start, n_steps)
     mean = scale.mean.to(accelerator.device)
     saved = time.monotonic()
+    of_process = (
+        slice(None) if batches_are_shares else slice(accelerator.process_index, None, accelerator.num_processes)
+    )
+    shares = (batch[of_process] for batch in batches(start))
+    if start == 0:
+        shares = start_from_centroids(states, shares, mean, n_steps, accelerator)
     step = start
-    for step, batch in zip(range(start, n_steps), batches(start), strict=False):
-        share = batch if batches_are_shares else batch[accelerator.process_index :: accelerator.num_processes]
+    for step, share in zip(range(start, n_steps), shares, strict=False):
         x = (share.to(accelerator.device, non_blocking=True) - mean) / scale.scale
         losses = []
         for stack in stacks:
@@ -152,7 +158,8 @@ def _begin(
     for config in configs:
         # On a CPU the order of sums, hence their last bits, depends on the number of threads.
         threads = {"n_threads": torch.get_num_threads()} if accelerator.device.type == "cpu" else {}
-        record = training | {"learning_rate": peak_learning_rate(config, d_model)} | threads
+        chosen = {"learning_rate": peak_learning_rate(config, d_model), "initialisation": initialisation_of(config)}
+        record = training | chosen | threads
         sae = new_sae(config, d_model, backbone=backbone, training=record).to(accelerator.device)
         penalty = sae.penalty(config.architecture, scale.scale)
         by_width[config.n_latents].append(TrainingState(sae, config, accelerator, penalty))

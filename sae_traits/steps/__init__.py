@@ -31,12 +31,14 @@ def run_steps(context: Context, names: Iterable[str] = STEPS) -> None:
 
     Raises:
         StoreError: what they read of other steps is missing, or not as it was written.
+        ConfigError: they are to be deterministic, and would compute on a GPU.
     """
     names = list(names)
     context.steps.check(doing=names)
-    for name in names:
-        if name in ("evaluate", "dataset", "cards") and not context.is_described:
-            return
-        if name in SHARED or context.is_main_process:
-            getattr(import_module(f"sae_traits.steps.{name}"), name)(context)
-        context.wait_for_everyone()
+    with context.computing():
+        for name in names:
+            if name in ("evaluate", "dataset", "cards") and not context.is_described:
+                return
+            if name in SHARED or context.is_main_process:
+                getattr(import_module(f"sae_traits.steps.{name}"), name)(context)
+            context.wait_for_everyone()

@@ -24,4 +24,6 @@ def dataset(context: Context) -> None:
         "dictionary": name,
         "rights": context.collection.digest("file", "license", "rights_holder", "source_url", "source_revision"),
     }
+    if names := context.given_names:
+        inputs["names"] = {str(latent): name for latent, name in names.items()}
     context.steps.do("dataset", inputs, [context.folder.dataset / "data"], work, kept=[context.folder.pictures])

@@ -9,7 +9,7 @@ from sae_traits.config.regions import LatentRegions, RegionsOfLatents
 from sae_traits.config.tree import as_dict
 from sae_traits.features.backbone import choose_device
 from sae_traits.features.gradcam import load_gradcam
-from sae_traits.runs.background import background_kind, find_background
+from sae_traits.runs.background import background_inputs, background_kind, find_background
 from sae_traits.runs.baselines import make_baseline
 from sae_traits.runs.context import Context
 from sae_traits.runs.record import Counts
@@ -49,7 +49,7 @@ def encode(context: Context) -> None:
             outputs = [folder.codes]
             if (dictionary := context.dictionary_folder) not in (None, folder.sae):
                 outputs.append(dictionary)
-            if background_kind(regions) == "auto":
+            if background_kind(regions) in ("auto", "released"):
                 outputs.append(folder.background)
             context.steps.do("encode", _inputs(context, regions), outputs, lambda: _write_codes(context, regions))
 
@@ -63,8 +63,7 @@ def _inputs(context: Context, regions: RegionsOfLatents) -> Counts:
         assert context.released_latents is not None
         firing["latents"] = context.released_latents.digest
     individuals = context.collection.digest("individual_id", "split")
-    kind = background_kind(regions)
-    background = [kind, context.collection.digest("mask_file") if kind == "masks" else None]
+    background = list(background_inputs(context, regions))
     return {"regions": regions.kind, "firing": firing, "individuals": individuals, "background": background}
 
 

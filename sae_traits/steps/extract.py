@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sae_traits.features.extract import extract as extract_features
+from sae_traits.features.source import threads_of
 from sae_traits.features.store import SHARDS
 from sae_traits.runs.context import Context
 from sae_traits.runs.record import Counts
@@ -23,6 +24,7 @@ def extract(context: Context) -> None:
                 storage_dtype=config.storage_dtype,
                 image_batch_size=config.image_batch_size,
                 workers=config.workers,
+                deterministic=config.deterministic,
             ).n_patches
         context.accelerator.wait_for_everyone()
         return {"n_patches": n_patches, "d_model": backbone.info.d_model}
@@ -32,6 +34,6 @@ def extract(context: Context) -> None:
         "backbone": backbone.info.to_dict(),
         "storage_dtype": config.storage_dtype,
         "stream": config.stream,
-    }
+    } | threads_of(config.deterministic)
     outputs = [] if config.stream else [context.folder.activations]
     context.steps.do("extract", inputs, outputs, work, checked_by_readers=SHARDS)

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.special import binom, logit
-from scipy.stats import hypergeom
 
 from sae_traits.schema import RANKS, REFERENCE_RANKS, ReferenceRank, Taxon
 from sae_traits.traits.species_counts import SpeciesCounts, group_totals
@@ -281,6 +280,8 @@ def _hypergeometric_tail(
     n_reference: NDArray[np.integer],
 ) -> NDArray[np.float64]:
     """P(at least `fired` of the individuals in which the latent fired are of the species), by chance `[n]`."""
+    from scipy.stats import hypergeom  # scipy.stats takes a while to load, and not every command contrasts
+
     p_value = np.ones(len(fired))
     higher = np.flatnonzero(fired * np.maximum(n_reference, 1) > fired_reference * n_species)
     a, n, b, m = (values[higher] for values in (fired, n_species, fired_reference, n_reference))

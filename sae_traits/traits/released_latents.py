@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -98,8 +98,8 @@ class DatasetLatents(LatentsBySpecies):
 
     @cached_property
     def digest(self) -> str:
-        """Hash of what is used of the dataset."""
-        rows = repr([self.sae, *(asdict(choice) for choice in self.choices.values())])
+        """Hash of what is used of the dataset; names of latents change nothing of that."""
+        rows = repr([self.sae, *(asdict(replace(choice, name=None)) for choice in self.choices.values())])
         return hashlib.sha256(rows.encode()).hexdigest()
 
 
@@ -218,8 +218,8 @@ def _rows(files: Sequence[Path], name: str, saes: set[str]) -> Iterator[ChosenLa
         try:
             with pq.ParquetFile(file) as parquet:
                 columns = [column for column in COLUMNS if column in parquet.schema_arrow.names]
-                # The column `background` is newer than some datasets.
-                if lacking := [column for column in COLUMNS if column not in (*columns, "background")]:
+                # The columns `background` and `name` are newer than some datasets.
+                if lacking := [column for column in COLUMNS if column not in (*columns, "background", "name")]:
                     raise StoreError(f"the config `{CONFIG}` of {name} lacks {', '.join(lacking)}")
                 for batch in parquet.iter_batches(batch_size=_ROWS_AT_A_TIME, columns=columns):
                     for row in batch.to_pylist():

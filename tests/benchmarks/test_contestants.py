@@ -83,6 +83,36 @@ def test_weights_in_another_layout_are_refused(architecture):
         canonical(task, **weights | {"b_dec": weights["b_dec"] + 0.1}, x=x, reconstruction=reconstruction)
 
 
+def test_patches_with_two_latents_of_nearly_the_same_value_are_not_compared():
+    generator = torch.Generator().manual_seed(0)
+    task = make_task("none", k=1)
+    W = torch.randn(N_LATENTS, D_MODEL, generator=generator)
+    x = torch.randn(9, D_MODEL, generator=generator)
+    values, order = (x[:1] @ W.T).topk(2, dim=-1)
+    first, second = order[0].tolist()
+    bias = torch.zeros(N_LATENTS)
+    bias[second] = values[0, 0] - values[0, 1] - 1e-6  # of the first patch
+    latents = torch.relu(x @ W.T + bias)
+    best = latents.argmax(-1)
+    assert best[0] == first
+    best[0] = second  # as another library may choose
+    reconstruction = latents.gather(1, best[:, None]) * W[best]
+    weights = {"W_enc": W.T, "b_enc": bias, "W_dec": W, "b_dec": torch.zeros(D_MODEL)}
+    canonical(task, **weights, x=x, reconstruction=reconstruction)
+    reconstruction[1] = 0
+    with pytest.raises(RuntimeError, match="reconstruct otherwise"):
+        canonical(task, **weights, x=x, reconstruction=reconstruction)
+
+
+def test_nothing_is_compared_where_most_patches_have_a_near_tie():
+    task = make_task("none", k=1)
+    W = torch.ones(N_LATENTS, D_MODEL)
+    weights = {"W_enc": W.T, "b_enc": torch.zeros(N_LATENTS), "W_dec": W, "b_dec": torch.zeros(D_MODEL)}
+    x = torch.ones(4, D_MODEL)
+    with pytest.raises(RuntimeError, match="reconstruct otherwise"):
+        canonical(task, **weights, x=x, reconstruction=D_MODEL * x)
+
+
 def libraries():
     for name in NAMES:
         there = name == OURS or (ENVIRONMENTS / name / VERSIONS_FILE).is_file()

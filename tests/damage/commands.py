@@ -140,6 +140,8 @@ def _answer(question: dict[str, object], folder: Path) -> int:
     if "wait" in question:
         return os.waitstatus_to_exitcode(os.waitpid(int(str(question["wait"])), 0)[1])
     _import_what_was_needed(folder / MODULES)
+    gc.collect()
+    gc.freeze()  # the collector of the fork need not touch, hence copy, what is imported
     pid = os.fork()
     if pid == 0:
         _become(list(question["words"]), dict(question["environment"]), folder)  # pyright: ignore[reportCallIssue, reportArgumentType]

@@ -2,18 +2,21 @@
 
     python -m damage.kills FOLDER [--command NAME] [--kills N]
 
-with `tests` and the package on PYTHONPATH kills each command so often, and prints a table.
+with `tests` and the package on PYTHONPATH kills each command so often, and prints a table. Each end that is compared is
+at once a line of FOLDER/kills.jsonl, and kills that are there already count.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,7 @@ KILLS = {"run": 100, "annotate": 30, "train": 30, "evaluate": 30, "publish": 30,
 class Case:
     """A command to be killed."""
 
+    name: str
     prepare: Callable[[], None]
     """Put into place what it starts from."""
     words: list[object]
@@ -40,18 +44,18 @@ class Case:
     """Whether a refusal says that the killed attempt had finished."""
 
 
-@dataclass
-class Killed:
-    """What came of it."""
+@dataclass(frozen=True)
+class End:
+    """What became of a command that was killed some times in a row and then left to end."""
 
-    kills: int = 0
-    sequences: int = 0
-    different: int = 0
-    failed: int = 0
+    command: str
+    kills: int
+    different: bool = False
+    failed: bool = False
     why: str = ""
 
 
-def kill_and_finish(case: Case, made: Bench, n_kills: int, moments: random.Random) -> Killed:
+def kill_and_finish(case: Case, made: Bench, n_kills: int, moments: random.Random) -> Iterator[End]:
     """Kill a command so often, some times in a row, and compare every end with the undisturbed one."""
     seconds = 0.0
     for _ in range(2):  # what the first imports, later ones have
@@ -60,11 +64,11 @@ def kill_and_finish(case: Case, made: Bench, n_kills: int, moments: random.Rando
         done = made.forks.do(*case.words, **case.environment)
         assert done.code == 0, done.err
         seconds = time.monotonic() - started
-    expected, found = case.state(), Killed()
-    while found.kills < n_kills:
+    expected = case.state()
+    while n_kills > 0:
         case.prepare()
-        found.sequences += 1
-        for _ in range(min(KILLS_IN_A_ROW, n_kills - found.kills)):
+        kills = 0
+        for _ in range(min(KILLS_IN_A_ROW, n_kills)):
             running = made.forks.start(*case.words, **case.environment)
             started = time.monotonic()
             end = started + moments.uniform(0, seconds)
@@ -74,20 +78,19 @@ def kill_and_finish(case: Case, made: Bench, n_kills: int, moments: random.Rando
             if not running.wait().was_killed:  # it was faster
                 seconds = min(seconds, time.monotonic() - started)
                 break
-            found.kills += 1
-        _compare(found, made, case, expected)
-    return found
+            kills += 1
+        n_kills -= kills
+        yield _compared(kills, made, case, expected)
 
 
-def _compare(found: Killed, made: Bench, case: Case, expected: Any) -> None:
+def _compared(kills: int, made: Bench, case: Case, expected: Any) -> End:
     done = made.forks.do(*case.words, **case.environment)
     if (done.code != 0 and not case.is_done(done.err)) or done.has_traceback:
-        found.failed += 1
-        found.why += done.err[-1500:]
-    elif (state := case.state()) != expected:
-        found.different += 1
-        names = {*state, *expected} if isinstance(state, dict) else ()
-        found.why += str(sorted(name for name in names if state.get(name) != expected.get(name)))
+        return End(case.name, kills, failed=True, why=done.err[-1500:])
+    state = case.state()
+    names = {*state, *expected} if isinstance(state, dict) else ()
+    differing = sorted(name for name in names if state.get(name) != expected.get(name))
+    return End(case.name, kills, different=state != expected, why=", ".join(differing))
 
 
 def leftovers(folder: Path) -> dict[str, str]:
@@ -144,34 +147,40 @@ def cases(made: Bench, server: RunningServer) -> dict[str, Case]:
     asking = ["--describer", "server", "--describer-model", "m", "--base-url", server.base_url, "--in-flight", "4"]
     key = {"OPENAI_API_KEY": "none"}
     photographs = ["--photographs", made.collection]
-    return {
-        "run": Case(nothing, made.words("run"), of_run, {}),
-        "annotate": Case(fresh, ["annotate", run, *asking], of_run, key),
-        "train": Case(fresh, ["train", run, "--n-patches", "60000"], of_run, {}),
-        "evaluate": Case(unevaluated, made.words("evaluate"), of_run, {}),
-        "publish": Case(fresh, made.words("publish"), lambda: hub_state(made), {}),
-        "rehydrate": Case(new_folder, ["rehydrate", by_reference, folder, *photographs], of_folder, {}),
-        "export": Case(
+    every = [
+        Case("run", nothing, made.words("run"), of_run, {}),
+        Case("annotate", fresh, ["annotate", run, *asking], of_run, key),
+        Case("train", fresh, ["train", run, "--n-patches", "60000"], of_run, {}),
+        Case("evaluate", unevaluated, made.words("evaluate"), of_run, {}),
+        Case("publish", fresh, made.words("publish"), lambda: hub_state(made), {}),
+        Case("rehydrate", new_folder, ["rehydrate", by_reference, folder, *photographs], of_folder, {}),
+        Case(
+            "export",
             new_folder,
             ["export", made.finished, folder, "--to", "webdataset"],
             of_folder,
             {},
             lambda said: "exists and is not an empty folder" in said,
         ),
-    }
+    ]
+    return {case.name: case for case in every}
 
 
-def kill_while_it_hangs(case: Case, made: Bench, server: RunningServer, n_kills: int, moments: random.Random) -> Killed:
+def kill_while_it_hangs(
+    case: Case, made: Bench, server: RunningServer, n_kills: int, moments: random.Random
+) -> Iterator[End]:
     """Kill `annotate` three times in a row while the server does not answer, and let it answer then."""
     case.prepare()
     server.change(faults={})
     done = made.forks.do(*case.words, **case.environment)
     assert done.code == 0, done.err
-    expected, found = case.state(), Killed()
-    while found.kills < n_kills:
+    expected = case.state()
+    for answers_none in cycle((True, False)):
+        if n_kills <= 0:
+            return
         case.prepare()
-        found.sequences += 1
-        server.change(faults={"stalled": 1.0 if found.sequences % 2 else 0.3}, stall=60.0)
+        server.change(faults={"stalled": 1.0 if answers_none else 0.3}, stall=60.0)
+        kills = 0
         for _ in range(3):
             before = server.n_requests()
             running = made.forks.start(*case.words, **case.environment)
@@ -179,10 +188,10 @@ def kill_while_it_hangs(case: Case, made: Bench, server: RunningServer, n_kills:
                 time.sleep(0.02)
             time.sleep(moments.uniform(0, 1.5))
             running.kill()
-            found.kills += running.wait().was_killed
+            kills += running.wait().was_killed
         server.change(faults={})
-        _compare(found, made, case, expected)
-    return found
+        n_kills -= kills
+        yield _compared(kills, made, case, expected)
 
 
 @contextmanager
@@ -192,12 +201,18 @@ def killing(folder: Path) -> Iterator[tuple[Bench, RunningServer, dict[str, Case
         yield made, server, cases(made, server)
 
 
-def kill(name: str, made: Bench, server: RunningServer, case: Case, n_kills: int, seed: int = 0) -> Killed:
+def kill(made: Bench, server: RunningServer, case: Case, n_kills: int, seed: int = 0) -> Iterator[End]:
     """Kill one command so often."""
-    moments = random.Random(f"{name} {seed}")
-    if name == "annotate":
+    moments = random.Random(f"{case.name} {seed}")
+    if case.name == "annotate":
         return kill_while_it_hangs(case, made, server, n_kills, moments)
     return kill_and_finish(case, made, n_kills, moments)
+
+
+def done_before(log: Path, name: str) -> list[End]:
+    """What became of that command before."""
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else ()
+    return [end for end in (End(**json.loads(line)) for line in lines) if end.command == name]
 
 
 def main() -> None:
@@ -208,13 +223,22 @@ def main() -> None:
     parser.add_argument("--kills", type=int)
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
+    log = arguments.folder / "kills.jsonl"
     print("| command | kills | ends compared | not the same | failed |\n| --- | --- | --- | --- | --- |", flush=True)
-    with killing(arguments.folder) as (made, server, every):
+    with killing(arguments.folder) as (made, server, every), log.open("a", encoding="utf-8") as lines:
         for name in [arguments.command] if arguments.command else KILLS:
-            found = kill(name, made, server, every[name], arguments.kills or KILLS[name])
-            print(f"| {name} | {found.kills} | {found.sequences} | {found.different} | {found.failed} |", flush=True)
-            if found.why:
-                print(found.why, flush=True)
+            ends = done_before(log, name)
+            left = (arguments.kills or KILLS[name]) - sum(end.kills for end in ends)
+            for end in kill(made, server, every[name], left, seed=len(ends)) if left > 0 else ():
+                ends.append(end)
+                lines.write(json.dumps(asdict(end)) + "\n")
+                lines.flush()
+                if end.why:
+                    print(end.why, flush=True)
+            kills, different, failed = (
+                sum(getattr(end, key) for end in ends) for key in ("kills", "different", "failed")
+            )
+            print(f"| {name} | {kills} | {len(ends)} | {different} | {failed} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
     python -m damage.matrix FOLDER [--only PATTERN] [--command NAME]
 
-with `tests` and the package on PYTHONPATH does all cells and prints how many ended how.
+with `tests` and the package on PYTHONPATH does all cells and prints how many ended how. Each is a line of
+FOLDER/cells.jsonl when it is done, and those that are there already are not done again.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -141,6 +143,7 @@ def bench(folder: Path) -> Iterator[Bench]:
     ):
         made = Bench(folder, ready, hub)
         if not made.finished.exists():
+            shutil.rmtree(made.run, ignore_errors=True)
             if not made.collection.exists():
                 draw_small_collection(made.collection)
             make_open_clip_folder(folder / "clip", seed=0)
@@ -179,14 +182,23 @@ def harmed(bench: Bench, file: str, harm: str, command: str, expected: tuple[Any
 
 
 def cells(
-    bench: Bench, files: Iterable[str], commands: Iterable[str] = COMMANDS, harms: Iterable[str] = PLAIN
+    bench: Bench,
+    files: Iterable[str],
+    commands: Iterable[str] = COMMANDS,
+    harms: Iterable[str] = PLAIN,
+    but: Container[tuple[str, str, str]] = (),
 ) -> Iterator[Cell]:
-    """Do the cells of some files."""
+    """Do the cells of some files, but for those of which (file, harm, command) is in `but`."""
     expected = {command: bench.undisturbed(command) for command in commands}
-    for file in files:
-        for harm in harms:
-            for command in expected:
-                yield harmed(bench, file, harm, command, expected[command])
+    for name in product(files, harms, expected):
+        if name not in but:
+            yield harmed(bench, *name, expected[name[-1]])
+
+
+def done_before(log: Path) -> list[Cell]:
+    """The cells that have a line."""
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else ()
+    return [Cell(**json.loads(line)) for line in lines]
 
 
 def table(found: Iterable[Cell]) -> str:
@@ -208,19 +220,20 @@ def main() -> None:
     parser.add_argument("--harm", choices=HARMS)
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    log = (arguments.folder / "cells.jsonl").open("w")
-    found = []
-    with bench(arguments.folder) as made:
+    log = arguments.folder / "cells.jsonl"
+    found = done_before(log)
+    with bench(arguments.folder) as made, log.open("a", encoding="utf-8") as lines:
         files = [file for file in files_of(made.finished) if fnmatch(file, arguments.only)]
         for cell in cells(
             made,
             files,
             [arguments.command] if arguments.command else COMMANDS,
             [arguments.harm] if arguments.harm else PLAIN,
+            {(cell.file, cell.harm, cell.command) for cell in found},
         ):
             found.append(cell)
-            log.write(json.dumps(asdict(cell)) + "\n")
-            log.flush()
+            lines.write(json.dumps(asdict(cell)) + "\n")
+            lines.flush()
             if cell.outcome in FAULTS:
                 print(cell.file, cell.harm, cell.command, cell.outcome, cell.code, flush=True)
     print(f"{len(files)} files, {len(found)} cells\n{table(found)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import re
@@ -10,6 +9,8 @@ import shutil
 import sqlite3
 from pathlib import Path
 from typing import Any
+
+from drawn_collections import some_of
 
 from sae_traits.testbench.drawn import draw_collection
 
@@ -25,24 +26,15 @@ _TIMES = re.compile(
 _OF_NO_STATE = (".lock", ".partial", "-wal", "-shm", ".old")
 
 
-def draw_small_collection(folder: Path) -> Path:
-    """Drawn beetles of three genera, in all splits."""
-    draw_collection(folder, images_per_species=IMAGES_PER_SPECIES, workers=1)
-    table = folder / "metadata.csv"
-    with table.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    kept = rows[: N_SPECIES * IMAGES_PER_SPECIES]
-    with table.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(kept)
-    for row in rows[len(kept) :]:
-        (folder / row["file"]).unlink()
-    for species in (folder / "images").iterdir():
-        if not any(species.iterdir()):
-            for kind in ("images", "masks", "parts"):
-                shutil.rmtree(folder / kind / species.name)
-    return folder
+def draw_small_collection(to: Path) -> Path:
+    """Drawn beetles of three genera, in all splits; half of a collection is never left."""
+    whole, folder = (to.with_name(f"{to.name}{suffix}") for suffix in (".whole", ".partial"))
+    for left in (whole, folder):
+        shutil.rmtree(left, ignore_errors=True)
+    draw_collection(whole, images_per_species=IMAGES_PER_SPECIES, workers=1)
+    some_of(whole, folder, n_species=N_SPECIES, images_per_species=IMAGES_PER_SPECIES)
+    shutil.rmtree(whole)
+    return folder.rename(to)
 
 
 def files_of(run: Path) -> list[str]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import re
 import sys
 import tempfile
@@ -171,6 +172,12 @@ def client_environment(hub: Hub, home: Path) -> dict[str, str]:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "NO_PROXY": "127.0.0.1",
     }
+
+
+def subprocess_environment(hub: Hub, home: Path) -> dict[str, str]:
+    """The environment of a subprocess whose clients use this Hub without being told, and that say no progress."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING_FACE_"))}
+    return inherited | client_environment(hub, home) | {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 
 
 def main() -> None:

@@ -149,6 +149,21 @@ def test_hybrid_genera_keep_their_sign(label):
         ("Vespula nest", "species is not known"),
         ("Danaidae larvae", "species is not known"),
         ("Painted lady butterfly", "plain language"),
+        ("Diptera pupa", "group of many genera"),
+        ("Fungi imperfecti", "group of many genera"),
+        ("LEPIDOPTERA VARIA", "group of many genera"),
+        ("aves ignotae", "group of many genera"),
+        ("Vanessa pupa", "species is not known"),
+        ("Plecoptera imago", "species is not known"),
+        ("Danaus chrysalis 3", "species is not known"),
+        ("Rana tadpoles", "species is not known"),
+        ("Anas females", "species is not known"),
+        ("Pieris affinis napi", "'affinis' before an epithet .* 'ssp. napi'"),
+        ("PIERIS AFFINIS NAPI", "'AFFINIS' before an epithet"),
+        ("Pieris_affinis_napi_Linnaeus,_1758", "'affinis' before an epithet"),
+        ("Pieris confer napi", "species is not known"),
+        ("Pieris prox. napi", "species is not known"),
+        ("Pieris napi confer", "doubtful"),
     ],
 )
 def test_what_names_no_single_species_is_refused_with_a_reason(label, reason):
@@ -170,10 +185,33 @@ def test_what_names_no_single_species_is_refused_with_a_reason(label, reason):
         ("Colias hyale (Linnaeus) & Cramer in litt.", "Colias hyale"),
         ("Colias hyale male", "Colias hyale"),
         ("Colias\u200b hyale\ufeff", "Colias hyale"),
+        ("Pieris affinis", "Pieris affinis"),
+        ("Bombus affinis Cresson, 1863", "Bombus affinis"),
+        ("Bombus affinis de Geer", "Bombus affinis"),
+        ("BOMBUS AFFINIS CRESSON, 1863", "Bombus affinis"),
+        ("Apus affinis affinis", "Apus affinis"),
+        ("Apus affinis ssp. galilejensis", "Apus affinis"),
+        ("Apus affinis subsp galilejensis", "Apus affinis"),
+        ("Apus affinis male", "Apus affinis"),
+        ("Papilio larvata", "Papilio larvata"),
+        ("Pupa solidula", "Pupa solidula"),
+        ("Plecoptera reflexa", "Plecoptera reflexa"),
+        ("Dipterocarpus fungiferus", "Dipterocarpus fungiferus"),
+        ("Colias hyale pupa", "Colias hyale"),
     ],
 )
 def test_what_only_looks_like_doubt_is_read(label, species):
     assert parse_name(label).species == species
+
+
+@pytest.mark.parametrize("apostrophe", ["'", "\u2019", "\u02bc", "`", "´"])
+def test_an_epithet_is_written_without_its_apostrophe(apostrophe):
+    for label in ("Copris o'connelli", "COPRIS O'CONNELLI", "Copris_o'connelli", "Copris oconnelli"):
+        name = parse_name(label.replace("'", apostrophe))
+        assert (name.species, name.note) == ("Copris oconnelli", None)
+    assert parse_name(f"o{apostrophe}connelli", genus="Copris").species == "Copris oconnelli"
+    with pytest.raises(CollectionError, match="no species epithet"):
+        parse_name(f"Rosa {apostrophe}peace{apostrophe}")
 
 
 def test_an_epithet_alone_gets_the_genus_of_its_column():

@@ -21,6 +21,7 @@ from sae_traits.images import open_image, read_collection
 from sae_traits.images.near_identical import (
     HASH_BYTES,
     MAX_DISTANCE,
+    leaks,
     near_identical_groups,
     perceptual_hash,
 )
@@ -214,3 +215,36 @@ def test_among_photographs_only_copies_are_found(name, n_pairs):
     assert (distances <= MAX_DISTANCE).sum() == n_pairs
     assert len(np.unique(near_identical_groups(hashes))) == len(hashes) - n_pairs
     assert distances[distances > MAX_DISTANCE].min() >= 38
+
+
+def test_planted_copies_among_test_images_are_found_and_no_others(drawn: list[Image.Image]) -> None:
+    """Each copy is retouched in another way; one training image has two of them, and one is a training image twice."""
+    images = drawn[::2]
+    planted = [(which, retouch(images[which])) for which, retouch in enumerate(RETOUCHED.values())]
+    planted.append((0, images[0]))
+    train = [*map(hash_of, images[: len(RETOUCHED)]), hash_of(images[1])]
+    test = [*map(hash_of, images[len(RETOUCHED) :]), *(hash_of(copy) for _, copy in planted)]
+    n_others = len(images) - len(RETOUCHED)
+    expected = {(which, n_others + place) for place, (which, _) in enumerate(planted)} | {
+        (len(RETOUCHED), n_others + 1)
+    }
+    assert {tuple(pair) for pair in leaks(train, test).tolist()} == expected
+    assert leaks(train, test[:n_others]).shape == (0, 2)
+    assert leaks([], test).shape == (0, 2)
+
+
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 10_000), n_train=st.integers(0, 12), n_test=st.integers(0, 12))
+def test_leaks_are_all_pairs_that_differ_in_few_bits(seed: int, n_train: int, n_test: int) -> None:
+    generator = np.random.default_rng(seed)
+    few = generator.integers(256, size=(3, HASH_BYTES), dtype=np.uint8)
+    flipped = np.packbits(generator.random((n_train + n_test, 8 * HASH_BYTES)) < 0.05, axis=1)
+    hashes = [row.tobytes() for row in few[generator.integers(3, size=len(flipped))] ^ flipped]
+    train, test = hashes[:n_train], hashes[n_train:]
+    expected = [
+        [one, other]
+        for other, of_test in enumerate(test)
+        for one, of_train in enumerate(train)
+        if distance(of_train, of_test) <= MAX_DISTANCE
+    ]
+    assert leaks(train, test).tolist() == expected

@@ -450,7 +450,16 @@ def test_without_a_trait_there_is_no_dataset(world, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", [".git", "notes.txt", "data/extra"])
+def test_what_a_kill_left_half_written_is_not_in_the_way(world, tmp_path):
+    for name in ("README.md.4711.partial", "release.json.12.partial"):
+        (tmp_path / "dataset").mkdir(exist_ok=True)
+        (tmp_path / "dataset" / name).write_text("half of it")
+    write(tmp_path / "dataset", world)
+    assert not list((tmp_path / "dataset").glob("*.partial"))
+    assert (tmp_path / "dataset" / "README.md").is_file()
+
+
+@pytest.mark.parametrize("name", [".git", "notes.txt", "data/extra", "notes.txt.12.partial", "README.md.partial"])
 def test_a_folder_with_other_files_is_not_replaced(world, tmp_path, name):
     mine = tmp_path / "dataset" / name
     mine.mkdir(parents=True)

@@ -111,6 +111,15 @@ def test_nothing_is_written_into_a_folder_that_is_not_empty(golden, tmp_path, to
     assert [file.name for file in tmp_path.iterdir()] == ["keep.txt"]
 
 
+@pytest.mark.parametrize("to", ["sae-traits", "sae_lens"])
+def test_what_a_killed_conversion_left_is_not_in_the_way(golden, tmp_path, to):
+    (tmp_path / "new.partial").mkdir()
+    (tmp_path / "new.partial" / "cfg.json").write_text("{")
+    convert(str(golden / "sae_lens" / "topk"), tmp_path / "new", to=to)
+    assert SAE.from_pretrained(tmp_path / "new").config.architecture == "topk"
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
 def test_a_source_that_is_no_sae_leaves_no_folder_behind(tmp_path):
     with pytest.raises(CheckpointError, match="neither a folder nor a file here"):
         convert("no/such/sae", tmp_path / "new")

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from train_configs import train_config
 
 from sae_traits.sae import objective
+from sae_traits.sae.activations import SparseLatents
 from sae_traits.sae.architectures.relu import ReLUSAE
 from sae_traits.sae.architectures.threshold import BANDWIDTH
-from sae_traits.sae.architectures.trainable import Penalty
+from sae_traits.sae.architectures.trainable import Penalty, Processes
 from sae_traits.sae.model import SAE, SAEConfig
 from sae_traits.sae.objective import AUXILIARY_COEFFICIENT, TrainingObjective
 from sae_traits.sae.training_state import Stack, TrainingState
@@ -71,6 +72,11 @@ def plain_loss(sae, x, dead=None):
     return loss
 
 
+def lower_biases(sae, by):
+    with torch.no_grad():
+        sae.b_enc.sub_(by)
+
+
 def losses_of(sae, x, dead=None):
     return TrainingObjective(sae)(x, COEFFICIENT, dead, sae.pre_activations(x).detach())
 
@@ -96,6 +102,34 @@ def test_losses_and_gradients_are_those_of_automatic_differentiation(architectur
     latents = plain_latents(plain, x)
     assert torch.equal(losses.fired, (latents > 0).any(0))
     assert float(losses.l0) == pytest.approx(float((latents > 0).sum(1).float().mean()))
+
+
+@given(prefixes=st.sampled_from([(), (4, 11)]), lower=st.sampled_from([4.0, 6.0, 50.0]), seed=st.integers(0, 1000))
+@settings(max_examples=30, deadline=None)
+def test_relu_of_which_few_latents_are_active_has_the_gradients_of_automatic_differentiation(prefixes, lower, seed):
+    ours, plain = (make_sae("relu", prefixes=prefixes, seed=seed) for _ in range(2))
+    for sae in (ours, plain):
+        lower_biases(sae, lower)
+    x = features(seed)
+    losses, expected = losses_of(ours, x), plain_loss(plain, x)
+    assert losses.loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    losses.loss.backward()
+    expected.backward()
+    for name in ("W_enc", "b_enc", "W_dec", "b_dec"):
+        assert torch.allclose(getattr(ours, name).grad, getattr(plain, name).grad, atol=1e-6), name
+    latents = plain_latents(plain, x)
+    assert torch.equal(losses.fired, (latents > 0).any(0))
+    assert float(losses.l0) == pytest.approx(float((latents > 0).sum(1).float().mean()))
+
+
+@pytest.mark.parametrize(("lower", "kind"), [(0.0, torch.Tensor), (6.0, SparseLatents)])
+def test_relu_multiplies_with_active_latents_alone_once_they_are_few(lower, kind):
+    sae, x = make_sae("relu"), features()
+    lower_biases(sae, lower)
+    pre = sae.pre_activations(x).detach()
+    assert int((pre > 0).sum()) > 0
+    _, latents = sae.training_latents(x, pre, Processes())
+    assert type(latents) is kind
 
 
 def test_the_penalty_of_jump_relu_moves_thresholds_towards_the_aim():

@@ -46,6 +46,8 @@ def settings(architecture="topk", **changes):
 
 
 CONFIG = settings()
+RANDOM = settings(initialisation="random")
+"""Whose training has begun with the first batch."""
 
 
 def fit(config=CONFIG, n_steps=300, checkpoint=None, tmp_path=None, source=batches, data="drawn", **arguments):
@@ -151,11 +153,11 @@ def train_slowly(checkpoint):
             time.sleep(0.02)
             yield batch
 
-    fit(n_steps=60, checkpoint=checkpoint, source=slow, seconds_between_checkpoints=0.0)
+    fit(RANDOM, n_steps=60, checkpoint=checkpoint, source=slow, seconds_between_checkpoints=0.0)
 
 
 def test_a_killed_training_resumes_to_the_same_weights(tmp_path):
-    whole = fit(n_steps=60, checkpoint=tmp_path / "whole")
+    whole = fit(RANDOM, n_steps=60, checkpoint=tmp_path / "whole")
     checkpoint = tmp_path / "killed"
     process = multiprocessing.get_context("spawn").Process(target=train_slowly, args=(checkpoint,))
     process.start()
@@ -174,13 +176,38 @@ def test_a_killed_training_resumes_to_the_same_weights(tmp_path):
         seen.append(start)
         return batches(start)
 
-    resumed = fit(n_steps=60, checkpoint=checkpoint, source=counted)
+    resumed = fit(RANDOM, n_steps=60, checkpoint=checkpoint, source=counted)
     assert seen == [step]
     for name, tensor in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], tensor), name
 
 
-@pytest.mark.parametrize("other", [{"config": settings(seed=7)}, {"data": "of another backbone"}])
+def test_a_training_that_began_from_centroids_resumes_without_looking_for_them_again(tmp_path):
+    """They are those of the first twelve batches: 64 patches for each of 48."""
+    whole = fit(n_steps=20, checkpoint=tmp_path / "whole")
+
+    def stopping(start):
+        yield from itertools.islice(batches(start), 15)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(n_steps=20, checkpoint=tmp_path / "c", source=stopping, seconds_between_checkpoints=0.0)
+    read = []
+
+    def counted(start):
+        for step, batch in enumerate(batches(start), start):
+            read.append(step)
+            yield batch
+
+    resumed = fit(n_steps=20, checkpoint=tmp_path / "c", source=counted)
+    assert read == [15, 16, 17, 18, 19]
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], tensor), name
+
+
+@pytest.mark.parametrize(
+    "other", [{"config": settings(initialisation="random", seed=7)}, {"config": RANDOM, "data": "of another backbone"}]
+)
 def test_a_checkpoint_of_other_settings_or_data_is_not_continued(tmp_path, other):
     checkpoint = tmp_path / "c"
 
@@ -191,8 +218,8 @@ def test_a_checkpoint_of_other_settings_or_data_is_not_continued(tmp_path, other
     with pytest.raises(KeyboardInterrupt):
         fit(n_steps=20, checkpoint=checkpoint, source=stopping, seconds_between_checkpoints=0.0, **other)
     assert checkpoint.exists()
-    fresh = fit(n_steps=20, tmp_path=tmp_path)
-    assert torch.equal(fit(n_steps=20, checkpoint=checkpoint).W_dec, fresh.W_dec)
+    fresh = fit(RANDOM, n_steps=20, tmp_path=tmp_path)
+    assert torch.equal(fit(RANDOM, n_steps=20, checkpoint=checkpoint).W_dec, fresh.W_dec)
 
 
 def test_a_broken_checkpoint_is_explained(tmp_path):
@@ -207,7 +234,7 @@ def test_divergence_is_an_error(tmp_path):
             yield torch.full((256, D_MODEL), torch.nan)
 
     with pytest.raises(CheckpointError, match="diverged"):
-        fit(tmp_path=tmp_path, n_steps=2, source=broken)
+        fit(RANDOM, tmp_path=tmp_path, n_steps=2, source=broken)
 
 
 @pytest.mark.parametrize("architecture", ["topk", "batch_topk", "jump_relu", "relu"])
@@ -284,9 +311,9 @@ def test_the_learning_curve_is_kept_over_a_kill(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fit(n_steps=50, checkpoint=tmp_path / "c", source=stopping, seconds_between_checkpoints=0.0)
-    curve = fit(n_steps=50, checkpoint=tmp_path / "c").config.training["curve"]
-    whole = fit(n_steps=50, tmp_path=tmp_path).config.training["curve"]
+        fit(RANDOM, n_steps=50, checkpoint=tmp_path / "c", source=stopping, seconds_between_checkpoints=0.0)
+    curve = fit(RANDOM, n_steps=50, checkpoint=tmp_path / "c").config.training["curve"]
+    whole = fit(RANDOM, n_steps=50, tmp_path=tmp_path).config.training["curve"]
     assert curve["step"] == list(range(1, 51))
     assert curve == whole
     assert whole["explained_variance"][-1] > whole["explained_variance"][0]

@@ -23,6 +23,8 @@ release: {longest_side: 128}
 """The same in a file."""
 CARD = "README.md"
 """It says how long each step took, and what an evaluation found, so that two runs never have the same."""
+N_SPECIES = 9
+"""Species of the drawn collection that is run."""
 STEP_NAMES = ["collect", "extract", "train", "encode", "annotate", "evaluate", "dataset", "cards"]
 
 

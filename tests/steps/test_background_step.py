@@ -7,23 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 from datasets import load_dataset
+from drawn_collections import some_of
 from features.tiny_models import save_model
 from steps.small_runs import SMALL
 
 from sae_traits.cli import main
 from sae_traits.images.decode import open_mask
 from sae_traits.schema import Collection
-from sae_traits.testbench.drawn import draw_collection
 from sae_traits.traits.chosen import MAX_BACKGROUND
 from sae_traits.traits.encode import Codes
 from sae_traits.traits.table import read_latents, read_traits
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
+def drawn(whole_drawn, tmp_path_factory):
     folder = tmp_path_factory.mktemp("drawn") / "collection"
-    draw_collection(folder, images_per_species=3, workers=1)
-    return folder
+    return some_of(whole_drawn, folder, n_species=9, images_per_species=3)
 
 
 @pytest.fixture(scope="module")
@@ -90,4 +89,5 @@ def test_features_whose_backbone_is_gone_say_how_to_go_on(drawn, tmp_path: Path,
     capsys.readouterr()
     assert main(["annotate", str(folder), "--traits-per-image", "2"]) == 1
     assert "--background off" in capsys.readouterr().err
-    assert main(["annotate", str(folder), "--traits-per-image", "2", "--background", "off"]) == 0
+    few = ["--traits-per-image", "2", "--describer-workers", "1"]
+    assert main(["annotate", str(folder), *few, "--background", "off"]) == 0

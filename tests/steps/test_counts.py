@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from counted_calls import counting_calls
+from drawn_collections import some_of
 from features.tiny_models import save_model
 from opened_files import counting_opens
 
@@ -15,7 +16,6 @@ from sae_traits.errors import ImageError
 from sae_traits.features.backbone import load_backbone
 from sae_traits.images.decode import examine_image
 from sae_traits.schema import Collection
-from sae_traits.testbench.drawn import draw_collection
 from sae_traits.traits.contrast import specimen_contrast
 from sae_traits.traits.plan import plan_regions
 
@@ -27,11 +27,10 @@ SMALL = [
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixteen drawn species, two images each."""
+def images(whole_drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine drawn species, two images each."""
     folder = tmp_path_factory.mktemp("counted") / "collection"
-    draw_collection(folder, images_per_species=2, workers=1)
-    return folder
+    return some_of(whole_drawn, folder, n_species=9, images_per_species=2)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from typing import get_args
 import numpy as np
 import pytest
 from datasets import load_dataset
+from drawn_collections import some_of
 from features.test_gradcam import save_classifier
 from features.tiny_models import save_model
 
@@ -16,7 +17,6 @@ from sae_traits import SAE
 from sae_traits.cli import main
 from sae_traits.config.regions import Regions
 from sae_traits.schema import REGION_SOURCES, Collection, RegionSource
-from sae_traits.testbench.drawn import draw_collection
 from sae_traits.traits.consistency import ConsistencyCounter
 from sae_traits.traits.encode import Codes
 from sae_traits.traits.table import read_latents, read_traits
@@ -29,11 +29,10 @@ NO_CONTRAST = ("latent", "sae", "f_species", "f_reference", "effect", "q_value",
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    """Sixteen drawn species, two images each."""
+def drawn(whole_drawn, tmp_path_factory):
+    """Nine drawn species, two images each."""
     folder = tmp_path_factory.mktemp("drawn") / "collection"
-    draw_collection(folder, images_per_species=2, workers=1)
-    return folder
+    return some_of(whole_drawn, folder, n_species=9, images_per_species=2)
 
 
 @pytest.fixture(scope="module")
@@ -131,8 +130,8 @@ def test_regions_without_latents_have_no_contrast_and_one_region_an_image(withou
     assert all(row[column] is None for row in rows for column in NO_CONTRAST)
     assert all(row["text"] and row["species"] and len(row["box"]) == 4 for row in rows)
     assert [row["trait_id"] for row in rows] == [f"{row['image_id']}-{regions}" for row in rows]
-    assert len({row["image_id"] for row in rows}) == len(rows) > 16
-    assert regions != "whole" or len(rows) == 32
+    assert len({row["image_id"] for row in rows}) == len(rows) > 9
+    assert regions != "whole" or len(rows) == 18
     assert not (run / "dataset/data/latents").exists()
     assert read_latents(run / "traits/latents.parquet") == []
     card = (run / "dataset/README.md").read_text()

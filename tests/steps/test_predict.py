@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from steps.small_runs import collected
 
 from sae_traits import SAE
 from sae_traits.cli import main
+from sae_traits.features.background import Background
 from sae_traits.schema import Collection, Taxon
 from sae_traits.traits.table import read_traits
 
@@ -110,18 +112,45 @@ def test_photographs_are_described_with_the_latents_of_the_dataset_and_get_no_na
 def test_photographs_are_seen_at_the_size_that_the_sae_was_trained_on(photographs, tmp_path):
     model = save_model("dinov2", tmp_path / "model")
     run, new = tmp_path / "run", tmp_path / "new"
-    features = ["--backbone", model, "--layer", "2", *SMALL[2:], *QUICK]
+    features = ["--backbone", model, "--layer", "2", "--workers", "0"]
     source = collection(tmp_path / "images")
-    assert run_command("run", source, "--out", run, *features) == 0
+    assert run_command("extract", source, "--out", run, *features) == 0
     own = json.loads((run / "steps.json").read_text())
-    assert run_command("run", source, "--out", run, *features, "--image-size", "56") == 0
+    assert run_command("extract", source, "--out", run, *features, "--image-size", "56") == 0
     assert json.loads((run / "steps.json").read_text())["extract"] == own["extract"]  # the model's own: not done again
-    assert run_command("run", source, "--out", run, *features, "--image-size", "112") == 0
+    larger = [*features, "--image-size", "112", *SMALL[2:], *QUICK[2:]]
+    assert run_command("run", source, "--out", run, *larger) == 0
     assert json.loads((run / "steps.json").read_text())["extract"]["counts"]["n_patches"] == 14 * 64
     assert run_command("predict", photographs, "--out", new, *given(run), *QUICK) == 0
     sizes = [SAE.from_pretrained(folder / "sae").config.backbone.framing.size for folder in (run, new)]
     assert sizes == [(112, 112), (112, 112)]
     assert json.loads((new / "steps.json").read_text())["extract"]["counts"]["n_patches"] == 4 * 64
+
+
+def test_what_the_run_of_the_dataset_learnt_of_backgrounds_holds_for_new_photographs(
+    finished, photographs, tmp_path, capsys
+):
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    d_model = SAE.from_pretrained(run / "sae").config.d_model
+    a_quarter = Background(np.zeros(d_model, np.float32), -math.log(3), 0.9)
+    a_quarter.save(run / "background.safetensors")
+    latents = ["--latents", run / "dataset"]
+
+    def backgrounds(*options):
+        assert run_command("predict", photographs, "--out", tmp_path / "new", *latents, *QUICK, *options) == 0
+        traits = list(read_traits(tmp_path / "new" / "traits" / "traits.parquet"))
+        assert traits
+        return list({trait.candidate.background for trait in traits})
+
+    assert backgrounds("--sae", run / "sae") == pytest.approx([0.25], abs=0.003)
+    Background(a_quarter.weights, math.log(3), 0.9).save(run / "background.safetensors")
+    assert backgrounds("--sae", run / "sae") == pytest.approx([0.75], abs=0.003), "the codes are of the former"
+    assert backgrounds("--sae", run / "sae", "--background", "off") == [None]
+    other = SAE.from_pretrained(run / "sae")
+    other.W_enc.data[0, 0] += 1
+    other.save_pretrained(run / "sae")
+    assert backgrounds("--sae", finished / "sae", "--background", "auto") == [None]
+    assert "has another SAE than its dataset" in capsys.readouterr().err
 
 
 def test_the_card_says_so_and_names_no_place_on_this_machine(described, finished):

@@ -1,18 +1,40 @@
 """Publishing a finished run, to the Hub and back."""
 
 import json
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
-from steps.small_runs import SMALL, command
+import pytest
+from damage.commands import forks
+from drawn_collections import some_of
+from hub.loopback import client_environment, running_hub, subprocess_environment
+from steps.small_runs import N_SPECIES, SMALL
 
 from sae_traits.cli import main
 
+REPOSITORIES = ["--model-repo", "museum/drawn-sae", "--dataset-repo", "museum/drawn-traits"]
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    """A Hub, and processes to fork commands from that use it without being told."""
+    folder = tmp_path_factory.mktemp("publishing")
+    with (
+        running_hub(folder / "hub") as hub,
+        forks(folder / "said", **client_environment(hub, folder / "home")) as ready,
+    ):
+        yield hub, ready
+
+
+@pytest.fixture
+def empty_hub(opened):
+    """The Hub, which holds nothing."""
+    opened[0].store.clear()
+    return opened[0]
+
 
 def test_images_without_a_licence_are_warned_of_before_they_are_published(drawn, tmp_path, capsys):
-    source = Path(shutil.copytree(drawn, tmp_path / "source"))
+    source = some_of(drawn, tmp_path / "source", n_species=N_SPECIES, images_per_species=2)
     table = (source / "metadata.csv").read_text()
     (source / "metadata.csv").write_text(table.replace("CC0-1.0", "", 3))
     few = ["--n-patches", "2000", "--n-latents", "32", "--traits-per-image", "1"]
@@ -21,40 +43,35 @@ def test_images_without_a_licence_are_warned_of_before_they_are_published(drawn,
     publish = ["publish", str(tmp_path / "run"), "--model-repo", "a/b", "--dataset-repo", "a/c"]
     assert main([*publish, "--dry-run"]) == 0
     captured = capsys.readouterr()
-    assert "warning: 3 of 80 images have no licence" in captured.err
+    assert "warning: 3 of 18 images have no licence" in captured.err
     assert "nothing was uploaded" in captured.out
 
 
-def test_a_secret_in_the_dataset_is_found_before_the_sae_is_published(finished, hub, hub_environment):
-    publish = command("publish", finished, "--model-repo", "museum/drawn-sae", "--dataset-repo", "museum/drawn-traits")
+def test_a_secret_in_the_dataset_is_found_before_the_sae_is_published(finished, opened, empty_hub):
     secret = "images/Fictacara_ignita/001.png"  # which stands in a row of the dataset, and nowhere in the SAE's folder
-    done = subprocess.run(publish, env=hub_environment | {"OPENAI_API_KEY": secret}, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "holds your token or key" in done.stderr
-    assert secret not in done.stderr
-    assert not hub.store.repositories
+    done = opened[1].do("publish", finished, *REPOSITORIES, OPENAI_API_KEY=secret)
+    assert done.code == 1
+    assert "holds your token or key" in done.err
+    assert secret not in done.err
+    assert not empty_hub.store.repositories
 
 
-def test_a_run_is_published_and_loaded_by_id(finished, hub, hub_environment):
-    arguments = ["publish", finished, "--model-repo", "museum/drawn-sae", "--dataset-repo", "museum/drawn-traits"]
-
+def test_a_run_is_published_and_loaded_by_id(finished, opened, empty_hub, tmp_path):
     def publish(*more):
-        return subprocess.run(command(*arguments, *more), env=hub_environment, capture_output=True, text=True)
+        done = opened[1].do("publish", finished, *REPOSITORIES, *more)
+        assert done.code == 0, done.err
+        return done
 
     dry = publish("--dry-run")
-    assert dry.returncode == 0, dry.stderr
-    assert "model.safetensors" in dry.stdout
-    assert "nothing was uploaded" in dry.stdout
-    assert not hub.store.repositories
+    assert "model.safetensors" in dry.out
+    assert "nothing was uploaded" in dry.out
+    assert not empty_hub.store.repositories
 
-    first = publish()
-    assert first.returncode == 0, first.stderr
-    assert first.stdout.count("published ") == 2
-    again = publish()
-    assert again.returncode == 0, again.stderr
-    assert again.stdout.count("unchanged ") == 2
-    assert again.stdout.replace("unchanged", "published") == first.stdout
-    assert hub.token not in first.stdout + first.stderr + again.stdout + again.stderr
+    first, again = publish(), publish()
+    assert first.out.count("published ") == 2
+    assert again.out.count("unchanged ") == 2
+    assert again.out.replace("unchanged", "published") == first.out
+    assert empty_hub.token not in first.out + first.err + again.out + again.err
 
     code = """
 import json
@@ -66,7 +83,8 @@ sae = SAE.from_pretrained(name, revision=revision)
 streamed = next(iter(load_dataset("museum/drawn-traits", "images", split="train", streaming=True)))
 print(json.dumps([len(traits), name, sae.config.n_latents, streamed["species"], len(streamed["traits"])]))
 """
-    found = subprocess.run([sys.executable, "-c", code], env=hub_environment, capture_output=True, text=True)
+    environment = subprocess_environment(empty_hub, tmp_path / "home")  # whose cache is empty
+    found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
     n_rows, name, n_latents, species, n_traits = json.loads(found.stdout)
     assert (name, n_latents) == ("museum/drawn-sae", 256)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker
+from drawn_collections import some_of
 
 from sae_traits import SAE, TopK, TrainConfig
 from sae_traits.cli import main
@@ -22,7 +23,6 @@ from sae_traits.sae.measuring import measure_on_held_out
 from sae_traits.sae.stability import mean_stability
 from sae_traits.sae.sweep import MARGIN
 from sae_traits.steps import STEPS
-from sae_traits.testbench.drawn import draw_collection
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 SCRIPT = SCRIPTS / "train_sae.py"
@@ -36,10 +36,9 @@ SMALL = [
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
+def drawn(whole_drawn, tmp_path_factory):
     folder = tmp_path_factory.mktemp("drawn") / "collection"
-    draw_collection(folder, images_per_species=3, workers=1)
-    return folder
+    return some_of(whole_drawn, folder, n_species=9, images_per_species=3)
 
 
 @pytest.fixture(scope="module")

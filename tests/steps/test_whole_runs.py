@@ -2,15 +2,14 @@
 
 import json
 import os
-import shutil
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from steps.small_runs import CARD, OPTIONS, SMALL, STEP_NAMES, command, content
+from drawn_collections import some_of
+from steps.small_runs import CARD, N_SPECIES, OPTIONS, SMALL, STEP_NAMES, command, content
 
 from sae_traits.cli import main
 
@@ -33,18 +32,6 @@ def test_the_card_has_the_results_of_the_run_that_wrote_it(finished):
     results = json.loads((finished / "evaluation/results.json").read_text())
     on_animal = results["tasks"]["localisation"]["on_animal"]["mean"]
     assert f"by masks (95 % interval) | {on_animal:.3f}" in (finished / "dataset/README.md").read_text()
-
-
-def test_the_same_command_again_skips_every_step_and_changes_nothing(finished, drawn, capsys):
-    before = content(finished)
-    times = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.name != "config.yaml"}
-    assert main(["run", str(drawn), "--out", str(finished), *SMALL]) == 0
-    captured = capsys.readouterr()
-    assert [line.split(":")[0] for line in captured.err.splitlines() if "skipped" in line] == STEP_NAMES
-    assert "run " in captured.out
-    assert content(finished) == before
-    files = {path: path.stat().st_mtime_ns for path in times if path.is_file()}
-    assert files == {path: t for path, t in times.items() if path.is_file()}
 
 
 def test_a_changed_option_repeats_only_the_steps_that_depend_on_it(run, capsys):
@@ -90,7 +77,9 @@ def damage(file):
     file.write_bytes(data)
 
 
-@pytest.mark.parametrize("harm", [pytest.param(Path.unlink, id="deleted"), pytest.param(damage, id="damaged")])
+@pytest.mark.parametrize(
+    "harm", [pytest.param(Path.unlink, id="deleted", marks=pytest.mark.slow), pytest.param(damage, id="damaged")]
+)
 def test_a_lost_or_damaged_file_of_any_step_is_noticed_and_made_again(run, drawn, finished, capsys, harm):
     for file in OUTPUTS.values():
         harm(run / file)
@@ -106,7 +95,7 @@ def test_a_lost_or_damaged_file_of_any_step_is_noticed_and_made_again(run, drawn
 
 
 def test_an_image_that_was_away_is_described_when_it_is_back(drawn, tmp_path, capsys):
-    source = Path(shutil.copytree(drawn, tmp_path / "source"))
+    source = some_of(drawn, tmp_path / "source", n_species=N_SPECIES, images_per_species=3)
     folder = tmp_path / "run"
     arguments = [str(folder), "--config", str(tmp_path / "options.yaml")]
     (tmp_path / "options.yaml").write_text(
@@ -123,7 +112,7 @@ def test_an_image_that_was_away_is_described_when_it_is_back(drawn, tmp_path, ca
     assert str(image) in capsys.readouterr().err
     (tmp_path / "away.png").rename(image)
     assert main(["annotate", *arguments]) == 0
-    assert "80 of 80 images" in capsys.readouterr().out
+    assert "27 of 27 images" in capsys.readouterr().out
 
 
 def test_what_does_not_work_is_not_kept_in_the_configuration(run, capsys):
@@ -144,12 +133,13 @@ def test_one_step_at_a_time_gives_the_same_dataset(finished, drawn, tmp_path):
     assert content(folder / "dataset", CARD) == content(finished / "dataset", CARD)
 
 
+WHILE_DESCRIBING = "traits/ledger.sqlite-wal"
 KILL_POINTS = [
     "images.parquet",
     "activations/shard-00000.safetensors",
     "sae/config.json",
     "codes/thresholds.parquet",
-    "traits/ledger.sqlite-wal",
+    WHILE_DESCRIBING,
     "traits/traits.parquet",
     "evaluation/results.json",
     "dataset/README.md",
@@ -157,22 +147,22 @@ KILL_POINTS = [
 
 
 @pytest.mark.parametrize(
-    "point", [p if p in KILL_POINTS[1:6:3] else pytest.param(p, marks=pytest.mark.slow) for p in KILL_POINTS]
+    "point", [p if p == WHILE_DESCRIBING else pytest.param(p, marks=pytest.mark.slow) for p in KILL_POINTS]
 )
-def test_a_run_that_was_killed_ends_with_the_same_dataset(finished, drawn, tmp_path, point):
+def test_a_run_that_was_killed_ends_with_the_same_dataset(finished, drawn, forked, tmp_path, point):
     folder = tmp_path / "killed"
-    arguments = command("run", drawn, "--out", folder, *SMALL)
-    process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    arguments = ["run", drawn, "--out", folder, *SMALL]
+    running = forked.start(*arguments)
     deadline = time.monotonic() + 120
-    while not (folder / point).exists() and process.poll() is None and time.monotonic() < deadline:
+    while not (folder / point).exists() and running.is_running() and time.monotonic() < deadline:
         time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    running.kill()
+    assert running.wait().was_killed
     assert (folder / point).exists()
     records = json.loads((folder / "steps.json").read_text()) if (folder / "steps.json").is_file() else {}
     assert "cards" not in records, "the kill came before the end"
-    again = subprocess.run(arguments, capture_output=True, text=True)
-    assert again.returncode == 0, again.stderr
+    again = forked.do(*arguments)
+    assert again.code == 0, again.err
     assert content(folder / "dataset", CARD) == content(finished / "dataset", CARD)
     assert content(folder / "sae", CARD) == content(finished / "sae", CARD)
     assert content(folder / "codes") == content(finished / "codes")

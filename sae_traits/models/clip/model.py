@@ -19,8 +19,9 @@ from sae_traits.features.backbone import choose_device
 from sae_traits.features.model_files import ModelFiles
 from sae_traits.features.preprocessing import PreparePixels, Preprocessing, preprocessing_of
 from sae_traits.geometry import Framing, FramingMode
+from sae_traits.models.clip.heads import read_heads
 from sae_traits.models.clip.open_clip_config import OPEN_CLIP_CONFIG, read_open_clip_config
-from sae_traits.models.clip.open_clip_weights import find_weights, load_open_clip
+from sae_traits.models.clip.open_clip_weights import convert_open_clip, find_weights, read_weights
 from sae_traits.models.clip.tokens import TextTokenizer, open_clip_tokenizer, transformers_tokenizer
 from sae_traits.schema import BackboneInfo
 
@@ -95,6 +96,11 @@ class CLIP:
     def context_length(self) -> int:
         """Tokens of a text at most, begin and end included."""
         return self.info.context_length
+
+    @property
+    def logit_scale(self) -> float:
+        """The factor by which the model multiplies cosines before a softmax."""
+        return float(self._model.logit_scale.exp())
 
     def check_note(self, note: str | None, folder: Path) -> None:
         """Keep a model that knows one kind of images alone from being asked about others.
@@ -184,23 +190,64 @@ def load_clip(
         BackboneError: there is no such model, it is not a CLIP, it has no tokenizer, or its weights do not match its
             config; the message names what is wrong.
     """
+    parts = read_clip(id_or_folder, revision=revision)
+    preprocessing = _reframed(parts.preprocessing, framing)
+    caption_projection = None
+    if (weight := parts.others.get("caption_projection.weight")) is not None:
+        caption_projection = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+        caption_projection.weight = nn.Parameter(weight, requires_grad=False)
+    info = _info_of(parts, preprocessing, caption_projection)
+    return CLIP(
+        parts.model,
+        parts.tokenizer,
+        info,
+        choose_device(device),
+        caption_projection=caption_projection,
+        only_for=parts.only_for,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CLIPParts:
+    """What a CLIP's files hold: `load_clip` makes an encoder of it, and training goes on from it."""
+
+    files: ModelFiles
+    layout: Layout
+    model: Any
+    """Of transformers, in float32, frozen."""
+    others: dict[str, Tensor]
+    """Further projections and scales by name, as in TRAINING_TENSORS."""
+    tokenizer: TextTokenizer
+    preprocessing: Preprocessing
+    only_for: str | None
+    """The note of the collections that it is meant for, where it knows no other images."""
+
+
+def read_clip(id_or_folder: str | Path, *, revision: str | None = None) -> CLIPParts:
+    """Read the files of a CLIP; arguments and errors as of `load_clip`."""
     # A folder with both is read as open_clip, whose preprocessing comes with the weights.
     files = ModelFiles.find(str(id_or_folder), revision, configs=(OPEN_CLIP_CONFIG, "config.json"))
-    load = _load_open_clip if files.config == OPEN_CLIP_CONFIG else _load_transformers
-    return load(files, framing, choose_device(device))
+    return _read_open_clip(files) if files.config == OPEN_CLIP_CONFIG else _read_transformers(files)
 
 
-def _load_open_clip(files: ModelFiles, framing: Literal["auto"] | FramingMode, device: torch.device) -> CLIP:
-    weights = find_weights(files)
+def _read_open_clip(files: ModelFiles) -> CLIPParts:
+    path = find_weights(files)
     model_cfg, preprocessing = read_open_clip_config(files)
     tokenizer = open_clip_tokenizer(files, model_cfg["text_cfg"]["context_length"])
-    model, caption_projection = load_open_clip(weights, model_cfg, tokenizer.eos_id)
+    model, others = convert_open_clip(read_weights(path), model_cfg, tokenizer.eos_id, path)
     _check_tokenizer(tokenizer, model.config, files)
-    info = _info_of(model, files, "open_clip", _reframed(preprocessing, framing), caption_projection)
-    return CLIP(model, tokenizer, info, device, caption_projection=caption_projection)
+    return CLIPParts(
+        files=files,
+        layout="open_clip",
+        model=model,
+        others=others,
+        tokenizer=tokenizer,
+        preprocessing=preprocessing,
+        only_for=None,
+    )
 
 
-def _load_transformers(files: ModelFiles, framing: Literal["auto"] | FramingMode, device: torch.device) -> CLIP:
+def _read_transformers(files: ModelFiles) -> CLIPParts:
     config = files.read_config()
     if config.model_type not in ("clip", "siglip"):
         raise BackboneError(
@@ -223,8 +270,15 @@ def _load_transformers(files: ModelFiles, framing: Literal["auto"] | FramingMode
                 f"the weights of {files.name} {what} {len(names)} tensors, such as {min(names)}; the weights and "
                 "config.json must be of the same model"
             )
-    info = _info_of(model, files, "transformers", _reframed(preprocessing, framing))
-    return CLIP(model, tokenizer, info, device, only_for=getattr(config, ONLY_FOR_KEY, None))
+    return CLIPParts(
+        files=files,
+        layout="transformers",
+        model=model,
+        others=read_heads(files),
+        tokenizer=tokenizer,
+        preprocessing=preprocessing,
+        only_for=getattr(config, ONLY_FOR_KEY, None),
+    )
 
 
 def _reframed(preprocessing: Preprocessing, mode: Literal["auto"] | FramingMode) -> Preprocessing:
@@ -253,19 +307,13 @@ def _check_tokenizer(tokenizer: TextTokenizer, config: Any, files: ModelFiles) -
         )
 
 
-def _info_of(
-    model: Any,
-    files: ModelFiles,
-    layout: Layout,
-    preprocessing: Preprocessing,
-    caption_projection: nn.Linear | None = None,
-) -> CLIPInfo:
-    config = model.config
-    parameters = [*model.parameters(), *(caption_projection.parameters() if caption_projection else ())]
+def _info_of(parts: CLIPParts, preprocessing: Preprocessing, caption_projection: nn.Linear | None) -> CLIPInfo:
+    files, config = parts.files, parts.model.config
+    parameters = [*parts.model.parameters(), *(caption_projection.parameters() if caption_projection else ())]
     return CLIPInfo(
         model=files.name,
         revision=files.revision,
-        layout=layout,
+        layout=parts.layout,
         hidden_act=config.vision_config.hidden_act,
         framing=preprocessing.framing,
         mean=preprocessing.mean,

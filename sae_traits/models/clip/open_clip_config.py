@@ -93,6 +93,7 @@ def transformers_config(model_cfg: Mapping[str, Any], eos_id: int) -> Any:
             "vocab_size": text["vocab_size"],
             "max_position_embeddings": text["context_length"],
             "eos_token_id": eos_id,
+            "pad_token_id": 0,
             "bos_token_id": None,  # only generation asks for it, and the default is of CLIP's own vocabulary
             "hidden_act": hidden_act,
         },

@@ -14,7 +14,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sae_traits.errors import BackboneError, one_line
 from sae_traits.features.model_files import ModelFiles, quiet_transformers
@@ -53,9 +53,16 @@ _NAMES_IN_A_BLOCK = {
 _QUERY_KEY_VALUE = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
 
 _CAPTION_PROJECTION = "visual.caption_proj"
-_DROPPED = {"visual.continual_proj", "logit_bias", "logit_bias_caption", "logit_scale_caption"}
-"""BioCLIP 2's second projection, which served only to replay general images in training, and offsets and a scale that
-no cosine depends on."""
+TRAINING_TENSORS = {
+    "caption_projection.weight": _CAPTION_PROJECTION,
+    "replay_projection.weight": "visual.continual_proj",
+    "logit_scale_caption": "logit_scale_caption",
+    "logit_bias": "logit_bias",
+    "logit_bias_caption": "logit_bias_caption",
+}
+"""Our name -> name in open_clip of what a plain CLIP has not: BioCAP's second projection with its scale, BioCLIP 2's,
+which served only to replay general images in training, and the offsets of SigLIP's objective. Of these the cosines
+depend on BioCAP's projection alone."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +96,14 @@ def find_weights(files: ModelFiles) -> Path:
     return path
 
 
-def load_open_clip(path: Path, model_cfg: Mapping[str, Any], eos_id: int) -> tuple[Any, nn.Linear | None]:
-    """The transformers.CLIPModel in float32, every tensor accounted for, and BioCAP's projection for captions.
+def convert_open_clip(
+    weights: Mapping[str, Tensor], model_cfg: Mapping[str, Any], eos_id: int, path: Path
+) -> tuple[Any, dict[str, Tensor]]:
+    """The transformers.CLIPModel in float32, and the tensors of TRAINING_TENSORS that there are, by our names.
 
     Raises:
-        BackboneError: a tensor is missing, left over or of another shape than the config says; the message names it.
+        BackboneError: a tensor is missing, left over or of another shape than the config says; the message names it,
+            and `path`, where the weights are from.
     """
     from huggingface_hub.errors import StrictDataclassError
     from transformers import CLIPModel
@@ -104,8 +114,8 @@ def load_open_clip(path: Path, model_cfg: Mapping[str, Any], eos_id: int) -> tup
             expected = {name: tensor.shape for name, tensor in CLIPModel(config).state_dict().items()}
     except (StrictDataclassError, ValueError, TypeError, ArithmeticError, RuntimeError) as error:
         raise BackboneError(f"{OPEN_CLIP_CONFIG} beside {path} makes no model: {one_line(error)}") from error
-    weights = {name: tensor for name, tensor in _read_weights(path).items() if name not in _DROPPED}
-    caption = weights.pop(_CAPTION_PROJECTION, None)
+    others = {name: weights[theirs] for name, theirs in TRAINING_TENSORS.items() if theirs in weights}
+    weights = {name: tensor for name, tensor in weights.items() if name not in TRAINING_TENSORS.values()}
     origins = {name: _origin_of(name) for name in expected}
     for name, origin in origins.items():
         _check(weights, origin.name, origin.shape(expected[name]), path)
@@ -117,13 +127,27 @@ def load_open_clip(path: Path, model_cfg: Mapping[str, Any], eos_id: int) -> tup
     converted = {name: origin.take(weights[origin.name]) for name, origin in origins.items()}
     with quiet_transformers():
         model = CLIPModel.from_pretrained(None, config=config, state_dict=converted, dtype=torch.float32)
-    if caption is None:
-        return model, None
-    width, embed_dim = weights["visual.proj"].shape
-    _check({_CAPTION_PROJECTION: caption}, _CAPTION_PROJECTION, [width, embed_dim], path)
-    projection = nn.Linear(width, embed_dim, bias=False)
-    projection.weight = nn.Parameter(caption.t().contiguous())
-    return model, projection
+    for name, tensor in others.items():
+        if name.endswith("_projection.weight"):
+            _check({TRAINING_TENSORS[name]: tensor}, TRAINING_TENSORS[name], list(weights["visual.proj"].shape), path)
+            others[name] = tensor.t().contiguous()
+    return model, others
+
+
+def to_open_clip(state: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What `convert_open_clip` was given, from the state of the transformers.CLIPModel and the other tensors."""
+    found: dict[str, Tensor] = {}
+    thirds: dict[str, dict[int, Tensor]] = {}
+    for name, tensor in state.items():
+        origin = _origin_of(name)
+        if origin.third is not None:
+            thirds.setdefault(origin.name, {})[origin.third] = tensor
+        else:
+            found[origin.name] = tensor.t().contiguous() if origin.transposed else tensor.contiguous()
+    found |= {name: torch.cat([parts[third] for third in range(3)]) for name, parts in thirds.items()}
+    for name, tensor in others.items():
+        found[TRAINING_TENSORS[name]] = tensor.t().contiguous() if name.endswith("_projection.weight") else tensor
+    return found
 
 
 def _origin_of(name: str) -> _Origin:
@@ -149,7 +173,7 @@ def _check(weights: Mapping[str, Tensor], name: str, shape: list[int], path: Pat
         )
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, Tensor]:
     """All tensors of the checkpoint in float32, without the wrapping of open_clip's training checkpoints."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file

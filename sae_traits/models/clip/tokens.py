@@ -6,6 +6,7 @@ import html
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -107,6 +108,23 @@ def transformers_tokenizer(files: ModelFiles, text_config: Any) -> TextTokenizer
     pad_id = text_config.pad_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     highest_id = max(tokenizer.get_vocab().values())
     return TextTokenizer(encode, text_config.max_position_embeddings, pad_id or 0, highest_id)
+
+
+def save_for_transformers(files: ModelFiles, folder: Path) -> None:
+    """Write the tokenizer of a folder of open_clip such that transformers reads texts as open_clip does.
+
+    Only HTML entities stay as they are: no tokenizer of transformers resolves them.
+    """
+    from tokenizers import Regex, normalizers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = _read_open_clip_tokenizer(files)
+    quotes = [normalizers.Replace(chr(odd), straight) for odd, straight in _STRAIGHT_QUOTES.items()]
+    white_space = [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
+    own = [] if tokenizer.normalizer is None else [tokenizer.normalizer]
+    tokenizer.normalizer = normalizers.Sequence([*quotes, *white_space, *own])
+    end = tokenizer.id_to_token(tokenizer.encode("").ids[-1])
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=end).save_pretrained(folder)
 
 
 def wants_small_letters(tokenizer_config: Mapping[str, Any], model_type: str) -> bool:

@@ -14,6 +14,8 @@ class TopKSAE(SparseSAE):
     Source: Gao et al. 2024, "Scaling and evaluating sparse autoencoders", section 2.3.
     """
 
+    default_initialisation = "k_means"
+
     def __init__(self, config: SAEConfig, *, seed: int = 0) -> None:
         super().__init__(config, seed=seed)
         self.k = required_k(config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from sae_traits.sae.activations import Latents, Selection, SparseLatents
 from sae_traits.sae.model import SAE, SAEConfig
 
 if TYPE_CHECKING:
-    from sae_traits.config.train import TrainConfig
+    from sae_traits.config.train import Initialisation, TrainConfig
     from sae_traits.sae.objective import ForwardPass
 
 MAX_SHARE = 2
@@ -48,6 +48,9 @@ class Penalty:
 
 class TrainableSAE(SAE):
     """An SAE that is trained, not fitted: a `SparseSAE` or a `DenseSAE`."""
+
+    default_initialisation: ClassVar[Initialisation] = "random"
+    """What decoder rows start as where nothing is said."""
 
     @classmethod
     def default_learning_rate(cls, d_model: int) -> float:
@@ -92,9 +95,13 @@ class SparseSAE(TrainableSAE):
 
     def training_latents(self, x: Tensor, pre: Tensor, processes: Processes) -> tuple[Tensor, SparseLatents]:
         """Gradients are those of the selected places."""
-        selection = self.select(pre, processes)
-        values = _SelectedPreActivations.apply(self.b_dec, self.W_enc, self.b_enc, x, pre, selection)
-        return pre, SparseLatents(selection, cast(Tensor, values) * selection.active)
+        return pre, selected_latents(self, x, pre, self.select(pre, processes))
+
+
+def selected_latents(sae: SAE, x: Tensor, pre: Tensor, selection: Selection) -> SparseLatents:
+    """The pre-activations at selected places, with gradients there; `x` and `pre` as for `training_latents`."""
+    values = cast(Tensor, _SelectedPreActivations.apply(sae.b_dec, sae.W_enc, sae.b_enc, x, pre, selection))
+    return SparseLatents(selection, values * selection.active)
 
 
 class DenseSAE(TrainableSAE):
@@ -104,7 +111,7 @@ class DenseSAE(TrainableSAE):
     def n_multiplied(cls, config: TrainConfig) -> int:
         return config.n_latents
 
-    def training_latents(self, x: Tensor, pre: Tensor, processes: Processes) -> tuple[Tensor, Tensor]:
+    def training_latents(self, x: Tensor, pre: Tensor, processes: Processes) -> tuple[Tensor, Latents]:
         pre = cast(Tensor, _DensePreActivations.apply(self.b_dec, self.W_enc, self.b_enc, x, pre))
         return pre, self.activate(pre).to(self.W_dec.dtype)
 

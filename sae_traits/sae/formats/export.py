@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sae_traits.errors import CheckpointError, StoreError
-from sae_traits.io import json_text
+from sae_traits.io import json_text, replacing
 from sae_traits.sae.formats.sae_lens import OUR_METADATA, SETTINGS_FILE, WEIGHTS_FILE
 from sae_traits.sae.model import SAE
 
@@ -51,10 +51,14 @@ def convert(
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise CheckpointError(f"{destination} is not an empty folder; give the name of a new one")
     sae = SAE.from_pretrained(source, subfolder=subfolder)
-    if to == "sae_lens":
-        save_sae_lens(sae, destination)
-    else:
-        sae.save_pretrained(destination)
+    try:
+        with replacing(destination) as partial:  # a kill leaves no half of an SAE, which would be in the way
+            if to == "sae_lens":
+                save_sae_lens(sae, partial)
+            else:
+                sae.save_pretrained(partial)
+    except OSError as error:
+        raise StoreError(f"cannot write the SAE to {destination}: {error.strerror or error}") from error
     return sae
 
 

@@ -7,34 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from steps.small_runs import SMALL, STEP_NAMES, command, content
 
 from sae_traits.cli import COMMANDS, main
 from sae_traits.config.layers import read_config
+from sae_traits.release.loading import load_traits
 from sae_traits.runs.lock import writing
-from sae_traits.testbench.drawn import draw_collection
-
-OPTIONS = ["--workers", "0", "--describer-workers", "1", "--n-latents", "64", "--k", "4"]
-OPTIONS += ["--backbone", "texture", "--n-patches", "5000", "--batch-size", "512"]
-
-
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("drawn") / "collection"
-    draw_collection(folder, images_per_species=2, workers=1)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def finished(drawn, tmp_path_factory):
-    """A finished run; tests that write copy it."""
-    folder = tmp_path_factory.mktemp("runs") / "finished"
-    assert main(["run", str(drawn), "--out", str(folder), *OPTIONS]) == 0
-    return folder
-
-
-@pytest.fixture
-def run(finished, tmp_path):
-    return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
 def files_of(folder):
@@ -46,11 +24,13 @@ def files_of(folder):
     }
 
 
-def test_the_same_command_again_writes_nothing(drawn, run, capsys):
-    before = files_of(run)
-    assert main(["run", str(drawn), "--out", str(run), *OPTIONS]) == 0
-    assert capsys.readouterr().err.count("skipped") == 8
-    assert files_of(run) == before
+def test_the_same_command_again_skips_every_step_and_writes_nothing(drawn, run, capsys):
+    before = content(run), files_of(run)
+    assert main(["run", str(drawn), "--out", str(run), *SMALL]) == 0
+    captured = capsys.readouterr()
+    assert [line.split(":")[0] for line in captured.err.splitlines() if "skipped" in line] == STEP_NAMES
+    assert "run " in captured.out
+    assert (content(run), files_of(run)) == before
 
 
 def without_root_powers():
@@ -68,12 +48,10 @@ def test_a_finished_run_on_a_read_only_folder_is_complete(drawn, run):
     folders = [run, *(path for path in run.rglob("*") if path.is_dir())]
     for folder in folders:
         folder.chmod(0o555)
-    command = [sys.executable, "-m", "sae_traits.cli", "run", drawn, "--out", run]
+    same = command("run", drawn, "--out", run, *SMALL)
     try:
-        again = subprocess.run([*command, *OPTIONS], preexec_fn=without_root_powers, capture_output=True, text=True)
-        other = subprocess.run(
-            [*command, *OPTIONS, "--seed", "1"], preexec_fn=without_root_powers, capture_output=True, text=True
-        )
+        again = subprocess.run(same, preexec_fn=without_root_powers, capture_output=True, text=True)
+        other = subprocess.run([*same, "--seed", "1"], preexec_fn=without_root_powers, capture_output=True, text=True)
     finally:
         for folder in folders:
             folder.chmod(0o755)
@@ -89,20 +67,31 @@ def test_a_finished_run_on_a_read_only_folder_is_complete(drawn, run):
 
 
 def commands(drawn, run, folder):
-    """A command line of every command, but for those that fetch, launch or take long."""
+    """A command line of every command, but for those that fetch, need a CLIP or take long."""
     options = ["--workers", "0", "--describer-workers", "1"]
     dataset = ["--latents", run / "dataset", "--sae", run / "sae"]
-    yield "run", drawn, "--out", run, *OPTIONS
-    yield "run", drawn, "--out", run, *OPTIONS, "--estimate"
+    yield "run", drawn, "--out", run, *SMALL
+    yield "run", drawn, "--out", run, *SMALL, "--estimate"
     yield "extract", drawn, "--out", run, "--backbone", "texture", "--workers", "0", "--estimate"
     yield "train", run
     yield "annotate", run, "--estimate"
     yield "annotate", run
     yield "predict", drawn / "images", "--out", folder / "predicted", *dataset, *options
     yield "latents", run, "--strongest", "2"
-    yield "compare", run, "cingulata", "longula", "--picture", folder / "compared.png"
-    yield "parts", run, "--baselines"
+    yield "atlas", run
+    (folder / "names.csv").write_text("latent,name\n0,wing\n")
+    yield "name", run, folder / "names.csv"
     yield "faithfulness", run, "--n", "3"
+    yield "parts", run, "--baselines", "random"
+    yield (
+        "compare",
+        run,
+        *sorted(path.name.replace("_", " ") for path in (drawn / "images").iterdir())[:2],
+        "--picture",
+        folder / "compared.png",
+    )
+    leaks = ["--images", drawn / "images", "--against", drawn / "images", "--out", folder / "leaks"]
+    yield "benchmark", "leaks", *leaks, "--workers", "0"
     yield "evaluate", run
     yield "publish", run, "--model-repo", "a/b", "--dataset-repo", "a/c", "--dry-run"
     yield "convert", run / "sae", folder / "converted"
@@ -120,7 +109,29 @@ def test_every_command_writes_json_for_scripts(drawn, run, tmp_path, capsys):
         assert code in (0, 3), (name, captured.err)
         assert json.loads(captured.out), name
         seen.add(name)
-    assert set(COMMANDS) - seen == {"demo", "rehydrate"}
+    assert set(COMMANDS) - seen == {"demo", "finetune", "rehydrate"}
+
+
+def test_names_of_latents_become_parts_and_stay_for_later_releases(run, tmp_path, capsys):
+    table = tmp_path / "names.csv"
+    table.write_text("latent,name\n" + "".join(f"{latent},fore wing\n" for latent in range(64)))
+    assert main(["name", str(run), str(table)]) == 0
+    for words in ([], ["annotate", str(run), "--traits-per-image", "2"]):  # a later release
+        assert not words or main(words) == 0
+        rows = load_traits(run, split="train")
+        assert set(rows["part_source"]) == {"named"}
+        assert set(rows["part"]) == {"fore wing"}
+        assert all(text.startswith("Fore wing: ") for text in rows["text"])
+        assert set(load_traits(run, split="train", config="latents")["name"]) == {"fore wing"}
+    assert main(["atlas", str(run)]) == 0
+    assert "fore wing" in (run / "atlas" / "latents.html").read_text(encoding="utf-8")
+    before = files_of(run)
+    others = tmp_path / "names.json"
+    others.write_text(json.dumps({"format": "sae-traits names", "sae": "local@sha256:0123", "names": {"1": "leg"}}))
+    capsys.readouterr()
+    assert main(["name", str(run), str(others)]) == 2
+    assert "are of the SAE local@sha256:0123, not of that of" in capsys.readouterr().err
+    assert files_of(run) == before
 
 
 def test_readers_go_on_while_another_command_writes(run, tmp_path, capsys):

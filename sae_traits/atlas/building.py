@@ -1,0 +1,245 @@
+"""Write the atlas of a release: every page, the pictures, and the data of atlas.js, into one folder."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from sae_traits.atlas.comparing import comparison_data, difference
+from sae_traits.atlas.drawing import as_svg, close_up, histogram
+from sae_traits.atlas.nouns import Atlas, Species
+from sae_traits.atlas.pictures import write_cover
+from sae_traits.atlas.quality import quality_of
+from sae_traits.atlas.reading import read_atlas
+from sae_traits.atlas.search_data import search_columns
+from sae_traits.errors import ReleaseError
+from sae_traits.evaluation.results import Results
+from sae_traits.io import replacing
+from sae_traits.logging import track
+from sae_traits.rendering import render
+
+TEMPLATES = Path(__file__).parent / "templates"
+ASSETS = ("atlas.css", "atlas.js")
+MARK = "made-by-sae-traits-atlas.txt"
+"""In every atlas: a folder without it is somebody else's, and is not replaced."""
+SPECIES_PER_PAGE, PHOTOGRAPHS_PER_PAGE, LATENTS_PER_PAGE = 24, 24, 24
+MAX_STRONGEST, MAX_RELATIVES, MAX_APART, MAX_PLACES = 12, 12, 8, 200
+
+
+@dataclass(frozen=True)
+class Built:
+    """What an atlas came to."""
+
+    folder: Path
+    n_species: int
+    n_images: int
+    n_traits: int
+    n_latents: int
+    n_files: int
+    n_bytes: int
+
+    def lines(self) -> list[str]:
+        """A few lines for the terminal."""
+        return [
+            f"{self.folder / 'index.html'}: {self.n_species:,} species, {self.n_images:,} images, {self.n_traits:,} "
+            f"traits, {self.n_latents:,} latents",
+            f"  {self.n_files:,} files, {self.n_bytes / 1e6:,.1f} MB; open it by double click, or put the folder on "
+            "any web server",
+        ]
+
+
+def build_atlas(
+    dataset: Path,
+    out: Path,
+    *,
+    results: Results | None = None,
+    costs: Sequence[tuple[str, str]] = (),
+    workers: int = 2,
+) -> Built:
+    """Write the atlas of a dataset's folder; the same release gives the same bytes.
+
+    Args:
+        out: a new folder, or an earlier atlas, which is replaced when the new one is complete.
+        results: of the evaluation of the run that made the dataset.
+        costs: what making it took, as names and values.
+        workers: threads that make pictures.
+
+    Raises:
+        ReleaseError: there is no such dataset, or `out` holds something else than an atlas.
+    """
+    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file()):
+        raise ReleaseError(f"{out} is no atlas, and would be replaced by one; name a new folder (--out)")
+    try:
+        with replacing(out) as folder:
+            atlas = read_atlas(dataset, folder, workers)
+            _Writer(folder, atlas).write(results, costs)
+    except OSError as error:
+        raise ReleaseError(f"cannot write {out}: {error.strerror or error}; make room, or name another") from error
+    files = [path for path in out.rglob("*") if path.is_file()]
+    return Built(
+        folder=out,
+        n_species=len(atlas.species),
+        n_images=len(atlas.images),
+        n_traits=atlas.n_traits,
+        n_latents=len(atlas.latents),
+        n_files=len(files),
+        n_bytes=sum(path.stat().st_size for path in files),
+    )
+
+
+class _Writer:
+    """Writes the files of one atlas below a folder."""
+
+    def __init__(self, folder: Path, atlas: Atlas) -> None:
+        self._folder, self._atlas = folder, atlas
+
+    def write(self, results: Results | None, costs: Sequence[tuple[str, str]]) -> None:
+        """Write everything but the pictures, which are there."""
+        atlas = self._atlas
+        for name in ("species", "latents", "data/compare", "pictures/covers"):
+            (self._folder / name).mkdir(parents=True, exist_ok=True)
+        for name in ASSETS:
+            (self._folder / name).write_bytes((TEMPLATES / name).read_bytes())
+        (self._folder / MARK).write_text("sae-traits atlas writes this folder anew each time.\n", encoding="utf-8")
+        for species in atlas.species:
+            if (picture := species.cover.picture) is not None:
+                write_cover(self._folder / picture, self._folder / "pictures" / "covers" / f"{species.key}.webp")
+        self._collection(results, costs)
+        for species in track(atlas.species, "pages of species", len(atlas.species), unit="page"):
+            self._species(species)
+            self._data(f"compare/{species.key}", f"species[{json.dumps(species.key)}]", comparison_data(atlas, species))
+        self._latents()
+        self._images()
+        choices = [[one.key, one.name] for one in atlas.species if one.images]
+        self._data("species", "choices", choices)
+        self._data("search", "search", search_columns(atlas))
+        self._page("compare.html", "compare.html.jinja")
+        self._page("names.html", "names.html.jinja")
+
+    def _collection(self, results: Results | None, costs: Sequence[tuple[str, str]]) -> None:
+        pages = _paged("index", self._atlas.species, SPECIES_PER_PAGE)
+        quality = quality_of(self._atlas, results)
+        for number, (path, species) in enumerate(pages):
+            self._page(
+                path,
+                "collection.html.jinja",
+                species=species,
+                pages=[page for page, _ in pages],
+                number=number,
+                quality=quality,
+                costs=costs,
+            )
+
+    def _species(self, species: Species) -> None:
+        atlas = self._atlas
+        relatives = atlas.relatives(species)
+        apart = [one for one in species.latents if one.latent in species.strongest]
+        described_first = sorted(species.images, key=lambda image: not image.traits)
+        pages = _paged(f"species/{species.key}", described_first, PHOTOGRAPHS_PER_PAGE)
+        differences = [difference(species, relative) for relative in relatives[:MAX_RELATIVES]]
+        for number, (path, images) in enumerate(pages):
+            self._page(
+                path,
+                "species.html.jinja",
+                one=species,
+                images=images,
+                pages=[page for page, _ in pages],
+                number=number,
+                apart=apart[:MAX_APART],
+                n_apart=len(apart),
+                differences=differences,
+                n_relatives=len(relatives),
+            )
+
+    def _latents(self) -> None:
+        latents = sorted(
+            self._atlas.latents.values(),
+            key=lambda one: (-max((row.contrast.effect for row in one.of_species), default=-1e9), one.number),
+        )
+        pages = _paged("latents", latents, LATENTS_PER_PAGE)
+        for number, (path, shown) in enumerate(pages):
+            self._page(
+                path, "latents.html.jinja", latents=shown, pages=[page for page, _ in pages], number=number, n_shown=4
+            )
+        for latent in track(latents, "pages of latents", len(latents), unit="page"):
+            values = [trait.activation for _, trait in latent.regions if trait.activation is not None]
+            places = [
+                (
+                    round(100 * (trait.box[0] + trait.box[2] / 2) / image.size[0], 1),
+                    round(100 * (trait.box[1] + trait.box[3] / 2) / image.size[1], 1),
+                )
+                for image, trait in latent.regions[:: max(1, -(-len(latent.regions) // MAX_PLACES))]
+            ]
+            self._page(
+                latent.page,
+                "latent.html.jinja",
+                latent=latent,
+                strongest=latent.strongest(MAX_STRONGEST),
+                bars=histogram(values),
+                places=places,
+            )
+        self._data("latents", "latents", {one.number: one.name for one in latents if one.name})
+
+    def _images(self) -> None:
+        pages = ((species, i) for species in self._atlas.species for i in range(len(species.images)))
+        for species, i in track(pages, "pages of images", len(self._atlas.images)):
+            images = species.images
+            self._page(
+                images[i].page,
+                "image.html.jinja",
+                image=images[i],
+                one=species,
+                before=images[i - 1] if i else None,
+                after=images[i + 1] if i + 1 < len(images) else None,
+                place=i + 1,
+            )
+
+    def _page(self, path: str, template: str, **values: Any) -> None:
+        root = "../" * path.count("/")
+        text = render(
+            TEMPLATES,
+            template,
+            atlas=self._atlas,
+            root=root,
+            path=path,
+            address=_address,
+            as_svg=as_svg,
+            close_up=close_up,
+            letter=_letter,
+            full=_full,
+            **values,
+        )
+        (self._folder / path).write_text(text, encoding="utf-8")
+
+    def _data(self, name: str, variable: str, values: Any) -> None:
+        """Write values as a classic script, which browsers load from file:// too."""
+        # ASCII alone: no character ends a line of JavaScript that does not end one of JSON.
+        text = json.dumps(values, separators=(",", ":"), allow_nan=False)
+        (self._folder / "data" / f"{name}.js").write_text(f"atlas.{variable}={text};\n", encoding="ascii")
+
+
+def _paged(name: str, items: Sequence[Any], n: int) -> list[tuple[str, Sequence[Any]]]:
+    """Pages of at most `n` items each, as path and items; one page where there is none."""
+    n_pages = max(1, -(-len(items) // n))
+    return [(f"{name}-{i + 1}.html" if i else f"{name}.html", items[i * n : (i + 1) * n]) for i in range(n_pages)]
+
+
+def _address(url: str) -> Markup:
+    """A web address as an attribute's value, in full."""
+    return Markup(html.escape(url))  # noqa: S704
+
+
+def _full(text: str) -> Markup:
+    """A text in full, however long: `render` shortens what it escapes."""
+    return Markup(html.escape(text))  # noqa: S704
+
+
+def _letter(index: int) -> str:
+    """A, B, …, Z, 27, …: what a region is called in its image."""
+    return chr(ord("A") + index) if index < 26 else str(index + 1)

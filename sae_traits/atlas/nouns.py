@@ -1,0 +1,247 @@
+"""What the pages of an atlas are made of: a release, gathered by image, by species and by latent.
+
+Outlines, boxes and pictures are in pixels of the atlas's picture of an image.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from sae_traits.atlas.page_names import PageNames
+from sae_traits.evaluation.verdict import Verdict, judge
+from sae_traits.schema import Contrast
+
+UNLABELLED = "Photographs without a label"
+"""In the place of a species."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """Under whose terms a photograph is shown."""
+
+    license: str | None
+    rights_holder: str | None
+
+    def __str__(self) -> str:
+        """The attribution in one line; what is not known is said, too."""
+        holder = self.rights_holder or "rights holder not stated"
+        return f"{holder} · {self.license or 'licence not stated'}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraitOfImage:
+    """One region of an image, and what is said of it."""
+
+    trait_id: str
+    text: str
+    part: str | None
+    part_source: str | None
+    attributes: tuple[tuple[str, str], ...]
+    outline: str
+    """As the `d` of an SVG path."""
+    box: tuple[int, int, int, int]
+    picked_by: str
+    """What picked the region: sae, or a baseline."""
+    latent: int | None
+    activation: float | None
+    background: float | None
+    area_fraction: float
+    length_px: float
+    width_px: float
+    length_mm: float | None
+    width_mm: float | None
+    color_name: str
+    color: str
+    """As #rrggbb."""
+    describer: str
+    """With its model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageOfAtlas:
+    """One photograph with its traits."""
+
+    image_id: str
+    page: str
+    """Below the root of the atlas, as are all paths."""
+    picture: str | None
+    """None where the release only names its images."""
+    size: tuple[int, int]
+    """Width and height of the picture, or of the empty frame in its place."""
+    individual_id: str
+    species: str
+    split: str
+    rights: Rights
+    source_url: str | None
+    source_id: str
+    traits: tuple[TraitOfImage, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatentOfSpecies:
+    """A latent that describes a species: a row of the config `latents`."""
+
+    species: str
+    latent: int
+    name: str | None
+    contrast: Contrast
+    n_fired: int
+    n_individuals: int
+    background: float | None
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether the shares are of individuals; those of the paper's contrast are of firings."""
+        return self.contrast.q_value == self.contrast.q_value
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether to rely on it, by the rule of the evaluation."""
+        return judge(self.contrast, self.background)
+
+
+@dataclass(kw_only=True)
+class Species:
+    """A species with its photographs and its latents, the largest effect first."""
+
+    name: str
+    key: str
+    """In the names of its pages."""
+    lineage: dict[str, str | None]
+    images: list[ImageOfAtlas] = field(default_factory=list)
+    latents: list[LatentOfSpecies] = field(default_factory=list)
+
+    @property
+    def page(self) -> str:
+        return f"species/{self.key}.html"
+
+    @property
+    def n_traits(self) -> int:
+        return sum(len(image.traits) for image in self.images)
+
+    @cached_property
+    def n_individuals(self) -> int:
+        return len({image.individual_id for image in self.images})
+
+    @cached_property
+    def cover(self) -> ImageOfAtlas:
+        """The photograph with the strongest regions."""
+        return max(self.images, key=lambda image: sum(trait.activation or 0 for trait in image.traits))
+
+    @cached_property
+    def strongest(self) -> dict[int, tuple[ImageOfAtlas, TraitOfImage]]:
+        """Latent -> where it is strongest in this species."""
+        found: dict[int, tuple[ImageOfAtlas, TraitOfImage]] = {}
+        for image in self.images:
+            for trait in image.traits:
+                if trait.latent is None:
+                    continue
+                former = found.get(trait.latent)
+                if former is None or (trait.activation or 0) > (former[1].activation or 0):
+                    found[trait.latent] = image, trait
+        return found
+
+    @cached_property
+    def attribute_shares(self) -> dict[tuple[str, str], float]:
+        """Attribute and value -> share of the individuals with traits of which it is said anywhere."""
+        said: dict[tuple[str, str], set[str]] = defaultdict(set)
+        described: set[str] = set()
+        for image in self.images:
+            if image.traits:
+                described.add(image.individual_id)
+            for trait in image.traits:
+                for attribute in trait.attributes:
+                    said[attribute].add(image.individual_id)
+        return {attribute: len(individuals) / len(described) for attribute, individuals in said.items()}
+
+    @cached_property
+    def said_of_latent(self) -> dict[int, list[tuple[str, str, float]]]:
+        """Latent -> what is said of most of its regions in this species: attribute, value and share of the regions."""
+        counts: dict[int, Counter[tuple[str, str]]] = defaultdict(Counter)
+        n_regions = Counter[int]()
+        for image in self.images:
+            for trait in image.traits:
+                if trait.latent is not None:
+                    n_regions[trait.latent] += 1
+                    counts[trait.latent].update(set(trait.attributes))
+        return {
+            latent: [
+                (name, value, n / n_regions[latent])
+                for (name, value), n in sorted(found.items(), key=lambda entry: (-entry[1], entry[0]))
+                if 2 * n >= n_regions[latent]
+            ]
+            for latent, found in counts.items()
+        }
+
+
+@dataclass(kw_only=True)
+class Latent:
+    """A latent with the species that it describes and all regions where it fired."""
+
+    number: int
+    name: str | None = None
+    of_species: list[LatentOfSpecies] = field(default_factory=list)
+    regions: list[tuple[ImageOfAtlas, TraitOfImage]] = field(default_factory=list)
+
+    @property
+    def page(self) -> str:
+        return f"latents/{self.number}.html"
+
+    def strongest(self, n: int) -> list[tuple[ImageOfAtlas, TraitOfImage]]:
+        """Where it is strongest: at most one region per individual."""
+        best: dict[str, tuple[ImageOfAtlas, TraitOfImage]] = {}
+        for image, trait in sorted(self.regions, key=lambda region: -(region[1].activation or 0)):
+            best.setdefault(image.individual_id, (image, trait))
+        return list(best.values())[:n]
+
+
+@dataclass(kw_only=True)
+class Atlas:
+    """Everything that an atlas shows of a release."""
+
+    title: str
+    note: str | None
+    """Why the images show no real organisms."""
+    sae: str | None
+    images: list[ImageOfAtlas]
+    species: list[Species]
+    """By name."""
+    latents: dict[int, Latent]
+    """By number."""
+    page_names: PageNames
+
+    @cached_property
+    def species_by_name(self) -> dict[str, Species]:
+        return {one.name: one for one in self.species}
+
+    @cached_property
+    def rights(self) -> list[tuple[Rights, int]]:
+        """Terms and how many photographs are under them, the most frequent first."""
+        return Counter(image.rights for image in self.images).most_common()
+
+    @property
+    def traits(self) -> Iterator[tuple[ImageOfAtlas, TraitOfImage]]:
+        """All traits, in the order of the images."""
+        for image in self.images:
+            for trait in image.traits:
+                yield image, trait
+
+    @cached_property
+    def n_traits(self) -> int:
+        return sum(len(image.traits) for image in self.images)
+
+    @cached_property
+    def n_individuals(self) -> int:
+        return len({image.individual_id for image in self.images})
+
+    def relatives(self, species: Species) -> list[Species]:
+        """Species of the same genus, or, where there is none, of the same family; by name."""
+        for rank in ("genus", "family"):
+            shared = species.lineage.get(rank)
+            found = [one for one in self.species if one is not species and one.lineage.get(rank) == shared]
+            if shared is not None and found:
+                return found
+        return []

@@ -1,0 +1,114 @@
+"""What is known of a release's quality, and what was not found, for the first page: figures with what they mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sae_traits.atlas.nouns import UNLABELLED, Atlas
+from sae_traits.evaluation.results import Results
+from sae_traits.evaluation.verdict import RULES
+
+MAX_NAMED = 12
+"""Species that a line names."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number and what it says."""
+
+    value: str
+    label: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Figures, the verdicts, what was not found, and the evaluation in its own words."""
+
+    figures: tuple[Figure, ...]
+    verdicts: tuple[tuple[str, int, str], ...]
+    """Word, latents of a species, and what the word stands for."""
+    not_found: tuple[str, ...]
+    lines: tuple[str, ...]
+
+
+def quality_of(atlas: Atlas, results: Results | None) -> Quality:
+    """What the rows show, and what an evaluation found where there was one."""
+    verdicts = dict.fromkeys(RULES, 0)
+    for species in atlas.species:
+        for latent in species.latents:
+            verdicts[latent.verdict.word] += 1
+    return Quality(
+        figures=tuple(_figures(results)) if results else (),
+        verdicts=tuple((word, n, RULES[word]) for word, n in verdicts.items() if n),
+        not_found=tuple(_not_found(atlas, results)),
+        lines=tuple(results.lines()) if results else (),
+    )
+
+
+def _figures(results: Results) -> list[Figure]:
+    figures = []
+    if (found := results.tasks.get("localisation")) is not None:
+        on = found.on_animal
+        meaning = (
+            "of the regions' area lies on the organism (95\u00a0% interval "
+            f"{_percent(on.low)} to {_percent(on.high)}); of the same shapes at random places "
+            f"{_percent(found.random.mean)}"
+        )
+        figures.append(Figure(_percent(on.mean), "on the organism", meaning))
+    if (found := results.tasks.get("text_quality")) is not None:
+        shared = found.shared
+        if shared.n_traits:
+            meaning = "of the traits have a sentence that is said of another species, too: it tells them not apart"
+            figures.append(Figure(_percent(shared.n_shared / shared.n_traits), "shared sentences", meaning))
+    if results.sae is not None:
+        sae = results.sae
+        meaning = (
+            f"of the variance of the features is explained by {sae['l0']:.0f} latents per patch; "
+            f"{_percent(sae['dead_share'])} of the latents never fire"
+        )
+        figures.append(Figure(_percent(sae["explained_variance"]), "explained by the SAE", meaning))
+    return figures
+
+
+def _not_found(atlas: Atlas, results: Results | None) -> list[str]:
+    lines = []
+    without = [one.name for one in atlas.species if not one.latents and one.name != UNLABELLED]
+    if without and any(one.latents for one in atlas.species):
+        lines.append(f"{len(without)} species without a latent that tells them from their relatives: {_names(without)}")
+    if bare := sum(not image.traits for image in atlas.images):
+        lines.append(f"{bare:,} of {len(atlas.images):,} photographs without a trait")
+    if unseen := sum(image.picture is None for image in atlas.images):
+        lines.append(f"{unseen:,} photographs that the release names and does not hold; their outlines are shown alone")
+    if unstated := sum(image.rights.license is None for image in atlas.images):
+        lines.append(f"{unstated:,} photographs whose licence is not stated")
+    if results is None:
+        return [*lines, "no evaluation: the release alone was given, not the run that made it"]
+    counts: dict[str, Any] = results.annotation
+    said = {
+        "n_background": "regions that the describer called background",
+        "n_invalid": "answers that could not be used",
+        "n_failed": "calls that failed",
+        "n_open": "regions that nobody has been asked about yet",
+    }
+    lines += [f"{counts[name]:,} {words}" for name, words in said.items() if counts.get(name)]
+    if dropped := counts.get("dropped_latents"):
+        lines.append(f"{len(dropped):,} latents left out beforehand, most because they fire on background")
+    if (found := results.tasks.get("species_traits")) is not None and found.without_trusted:
+        names = list(found.without_trusted)
+        lines.append(f"{len(names)} species with no trait to trust: {_names(names)}")
+    absent = {"localisation": "masks", "zero_shot": "a test whether traits help a vision-language model"}
+    lines += [
+        f"{words}: none, so nothing is said of it" for name, words in absent.items() if not results.tasks.get(name)
+    ]
+    return lines
+
+
+def _names(names: list[str]) -> str:
+    shown = ", ".join(names[:MAX_NAMED])
+    return shown if len(names) <= MAX_NAMED else f"{shown} and {len(names) - MAX_NAMED} more"
+
+
+def _percent(share: float) -> str:
+    return "–" if share is None or share != share else f"{100 * share:.0f}\u00a0%"

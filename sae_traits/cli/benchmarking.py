@@ -1,0 +1,96 @@
+"""The command that needs no run: benchmarks of images with any labels."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Literal, get_args, get_origin
+
+from sae_traits.cli.base import DONE, command, show
+from sae_traits.config.benchmark import BenchmarkConfig, BenchmarkTaskName
+from sae_traits.config.command_line import file_name
+from sae_traits.config.tree import build, hints
+from sae_traits.errors import ConfigError
+from sae_traits.evaluation.benchmarks.definition import lines_of, list_benchmarks
+from sae_traits.logging import say
+
+_FILES = ("images", "clip", "embeddings", "traits", "taxa", "captions", "against", "out")
+_REPEATED = "clip"
+
+
+def _benchmark_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    parser.add_argument("task", nargs="?", choices=get_args(BenchmarkTaskName), metavar="TASK", help="What is asked.")
+    parser.add_argument("--list", action="store_true", help="Show the published benchmarks that are known.")
+    for field in dataclasses.fields(BenchmarkConfig):
+        if field.name == _REPEATED:
+            more: dict[str, Any] = {"action": "append", "type": file_name}
+        else:
+            more = {"choices": _choices(hints(BenchmarkConfig)[field.name])}
+            more |= {"type": file_name} if field.name in _FILES else {}
+            more |= {"type": _comma_separated} if isinstance(field.default, tuple) else {}
+        default = "" if field.default in (None, ()) else f" Default: {_shown(field.default)}."
+        parser.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            dest=f"--{field.name}",
+            default=argparse.SUPPRESS,
+            metavar=field.metadata["metavar"]
+            or ("N" if isinstance(field.default, int) else "DEVICE" if field.name == "device" else None),
+            help=(field.metadata["help"] + default).replace("%", "%%"),
+            **more,
+        )
+
+
+def _choices(hint: Any) -> tuple[str, ...] | None:
+    for kind in (hint, *get_args(hint)):
+        if get_origin(kind) is Literal:
+            return get_args(kind)
+    return None
+
+
+def _comma_separated(text: str) -> tuple[str, ...]:
+    return tuple(part for part in text.split(",") if part)
+
+
+def _shown(default: Any) -> str:
+    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
+@command(
+    "Score models on images with any labels; needs no run.",
+    _benchmark_arguments,
+    examples="""\
+tasks:
+  zero-shot    is every image next to the name of its class, and do --traits help?
+  few-shot     nearest class mean of a few labelled images (SimpleShot)
+  retrieval    captions by images and images by --captions, also without the species' name
+  structure    embeddings against classes, variants and traits, beside permuted labels
+  clustering   discovery of classes, some of them labelled
+  leaks        images that are near-identical to those --against which they are compared
+
+examples:
+  sae-traits benchmark zero-shot --images photographs/ --clip imageomics/bioclip --clip imageomics/bioclip-2
+  sae-traits benchmark zero-shot --images photographs/ --clip imageomics/bioclip --traits ORG/bioscan-traits
+  sae-traits benchmark zero-shot --benchmark meta_album_insects --images INS_Mini/ --clip imageomics/bioclip
+  sae-traits benchmark few-shot --images labels.csv --embeddings features.npz
+  sae-traits benchmark --list""",
+)
+def benchmark(arguments: argparse.Namespace) -> int:
+    if arguments.list:
+        benchmarks = list_benchmarks()
+        show([dataclasses.asdict(each) for each in benchmarks], lines_of(benchmarks), arguments)
+        return DONE
+    if arguments.task is None:
+        raise ConfigError(
+            f"say which task: {', '.join(get_args(BenchmarkTaskName))}; sae-traits benchmark --help explains them"
+        )
+    given = {name[2:]: value for name, value in vars(arguments).items() if name.startswith("--")}
+    say(f"{arguments.task}: getting ready")  # what it needs takes a while to load
+    from sae_traits.steps.benchmark import run_benchmark
+
+    results = run_benchmark(arguments.task, build(BenchmarkConfig, given))
+    if arguments.format == "json":
+        print(results.to_json(), end="")
+    else:
+        show(None, results.lines(), arguments)
+    return DONE

@@ -1,0 +1,104 @@
+"""The options of `sae-traits benchmark`, which needs no run: images with any labels, and models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sae_traits.config.options import check, check_at_least, check_seed, option
+
+BenchmarkTaskName = Literal["zero-shot", "few-shot", "retrieval", "structure", "clustering", "leaks"]
+TextType = Literal["asis", "sci", "taxon", "com", "sci_com", "taxon_com"]
+TemplateSet = Literal["none", "one", "openai", "bioclip"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig:
+    """Which images, which models, and how they are asked."""
+
+    images: str | None = option(
+        None,
+        "Folder with a folder per class, table with the columns file and label, dataset folder, or "
+        "hf://datasets/ORG/NAME[@REVISION].",
+        metavar="SOURCE",
+    )
+    clip: tuple[str, ...] = option(
+        (),
+        "CLIP model: Hub id or local folder (BioCLIP, open_clip, CLIP, SigLIP). Repeat it to compare several.",
+        metavar="MODEL",
+    )
+    embeddings: str | None = option(
+        None,
+        "Own image embeddings, instead of those of --clip: .safetensors or .npz with `embeddings` and ids, which are "
+        "the files of the images.",
+        metavar="FILE",
+    )
+    traits: str | None = option(
+        None,
+        "Traits of the species, to ask whether they help: dataset or run of sae-traits, Hub id, or table with the "
+        "columns species and text.",
+        metavar="DATASET",
+    )
+    taxa: str | None = option(
+        None,
+        "Table with the column label, and ranks or species, and common_name: what the labels stand for.",
+        metavar="TABLE",
+    )
+    captions: str | None = option(
+        None, "For retrieval: table with the columns file and text, one caption per row.", metavar="TABLE"
+    )
+    against: str | None = option(
+        None, "For leaks: the other images, such as those that a model was trained on.", metavar="SOURCE"
+    )
+    benchmark: str | None = option(
+        None, "A published benchmark, whose protocol and scores are compared with; --list shows them.", metavar="NAME"
+    )
+    split: tuple[str, ...] = option((), "Only these splits of the images, such as test.", metavar="NAME,…")
+    label_column: str | None = option(
+        None, "The column with the labels, where its name does not say so.", metavar="COLUMN"
+    )
+    image_column: str | None = option(
+        None, "For a dataset: the column with the image, where there are several.", metavar="COLUMN"
+    )
+    source_config: str | None = option(None, "For a dataset on the Hub: its configuration.", metavar="NAME")
+    text_type: TextType | None = option(
+        None,
+        "How a class is named: asis: as labelled; sci: the binomial; taxon: all ranks; com: the common name; sci_com, "
+        "taxon_com: both. Default: asis, or that of --benchmark.",
+    )
+    templates: TemplateSet | None = option(
+        None,
+        "none: the bare text; one: `a photo of …`; openai: CLIP's 80 prompts; bioclip: both, 81. Default: one, or "
+        "those of --benchmark.",
+    )
+    trait_text: Literal["prompts", "joined"] = option(
+        "prompts", "prompts: one text per trait, averaged; joined: all traits in one text."
+    )
+    protocol: Literal["corrected", "published"] = option(
+        "corrected",
+        "corrected: what the metric means; published: with the faults of the released code, to compare with it.",
+    )
+    shots: tuple[int, ...] = option((1, 5), "For few-shot: labelled images per class.", metavar="N,…")
+    folds: int = option(5, "For few-shot: how often they are drawn.")
+    framing: Literal["auto", "squash", "crop", "letterbox"] = option(
+        "auto", "How images become square: auto: as the model's own configuration says."
+    )
+    revision: str | None = option(None, "Branch, tag or commit of the model on the Hub.", metavar="REVISION")
+    image_batch_size: int = option(32, "Images per forward pass.")
+    workers: int = option(2, "Processes that read images.")
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, mps …")
+    seed: int = option(0, "Seed of ties, draws and resampling.")
+    out: str | None = option(
+        None, "Where to write; embeddings are kept there, for all tasks (benchmarks/NAME_OF_IMAGES).", metavar="FOLDER"
+    )
+
+    def __post_init__(self) -> None:
+        check_at_least(1, self, "folds", "image_batch_size")
+        check_at_least(0, self, "workers")
+        check_seed(self, "seed")
+        check(all(shots >= 1 for shots in self.shots) and bool(self.shots), "shots must be 1 or more, such as 1,5")
+        check(
+            self.embeddings is None or len(self.clip) <= 1,
+            "--embeddings are those of one model; give its --clip for the texts, or none",
+        )
+        check(self.revision is None or len(self.clip) <= 1, "--revision is of one --clip; leave one of the two out")

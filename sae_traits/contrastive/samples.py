@@ -1,0 +1,226 @@
+"""Images with what is said of them, from a released dataset, a table or folder, or WebDataset shards."""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+from PIL import Image
+
+from sae_traits.config.collection import CollectionConfig
+from sae_traits.config.finetune import PairsConfig
+from sae_traits.contrastive.texts import Texts, name_texts, trait_text
+from sae_traits.errors import CollectionError, ConfigError, ImageError, one_line
+from sae_traits.evaluation.text import read_common_names
+from sae_traits.images.columns import FILE_NAMES, find_columns
+from sae_traits.images.decode import IMAGE_SUFFIXES, decode_image, open_image
+from sae_traits.images.reading import read_collection
+from sae_traits.images.table import table_of
+from sae_traits.images.table_files import open_table
+from sae_traits.logging import say
+from sae_traits.release.loading import load_traits, local_dataset
+from sae_traits.schema import Taxon
+from sae_traits.vocabulary import Split
+
+SHARD_TEXTS = {f"{name}.txt": name for name in ("sci", "com", "taxon", "sci_com", "taxon_com", "caption")}
+"""Key of BioCLIP's and BioCAP's shards -> type of text; they hold the text as the model reads it."""
+PLAIN_TEXT = "txt"
+"""Key of our shards and of the trait paper's: a trait's sentence, or a text with species and trait."""
+SPECIES_KEYS = ("scientific_name.txt", "taxonomic_name.txt")
+_MEMBER = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)")
+"""Name of a sample, and key; as in webdataset the key begins at the first dot of the file's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """An image with all that is said of it."""
+
+    name: str
+    """For messages."""
+    open: Callable[[], Image.Image]
+    """Decodes the image: upright RGB; an ImageError where it cannot."""
+    texts: Texts
+    species: str | None
+
+
+def read_samples(config: PairsConfig, split: Split = "train") -> list[Sample]:
+    """The images of a split with their texts; shards have one split, train.
+
+    Raises:
+        ConfigError, CollectionError, ReleaseError: the data cannot be read, have none of the kinds, or (of train) lack
+            texts of a wanted type.
+    """
+    samples = _read(config, split)
+    if split != "train":
+        return samples
+    lacking = {kind: [s for s in samples if kind not in s.texts] for kind in config.text_types}
+    for kind, without in lacking.items():
+        if len(without) == len(samples):
+            known = Counter(name for sample in samples for name in sample.texts)
+            there = ", ".join(sorted(known)) or "no text at all"
+            raise CollectionError(f"no image of {config.data} has a text of the type {kind}; there is {there}")
+        if without and config.without_text == "refuse":
+            raise CollectionError(
+                f"{len(without)} of {len(samples)} images of {config.data} have no text of the type {kind}, the first "
+                f"{without[0].name}; choose other --text-types, or leave them out with --without-text drop"
+            )
+    kept = [sample for sample in samples if all(kind in sample.texts for kind in config.text_types)]
+    if len(kept) < len(samples):
+        say(f"{len(samples) - len(kept)} of {len(samples)} images have no text of a wanted type and are left out")
+    if not kept:
+        raise CollectionError(f"no image of {config.data} has texts of all of {', '.join(config.text_types)}")
+    return kept
+
+
+def _read(config: PairsConfig, split: Split) -> list[Sample]:
+    path = Path(config.data)
+    shards = [path] if path.suffix == ".tar" else sorted(path.glob("*.tar")) if path.is_dir() else []
+    if shards:
+        return read_shards(shards, config) if split == "train" else []
+    collection = CollectionConfig(source=config.data)
+    if not config.data.startswith("hf://") and not path.is_file():
+        folder = local_dataset(config.data, config.data_revision)
+        if folder is None or ((folder / "data").is_dir() and table_of(collection) is None):
+            return read_released(config, split)
+    return read_images(collection, config, split)
+
+
+def read_released(config: PairsConfig, split: Split) -> list[Sample]:
+    """The samples of a dataset that sae-traits released."""
+    import datasets
+
+    by_split = load_traits(config.data, config.data_revision, config="images")
+    if split not in by_split:
+        return []
+    rows = by_split[split].cast_column("image", datasets.Image(decode=False))
+    common_names = _common_names(config)
+    samples = []
+    columns = [name for name in rows.column_names if name != "image"]
+    for index, row in enumerate(cast(Iterable[dict[str, Any]], rows.select_columns(columns))):
+        taxon = Taxon.from_dict(row)
+        texts = dict(name_texts(taxon, config.template, common_names))
+        if traits := [trait["text"] for trait in row["traits"]]:
+            texts["trait"] = tuple(trait_text(taxon.species, trait) for trait in traits)
+        if row.get("caption"):
+            texts["caption"] = (row["caption"],)
+        samples.append(Sample(row["image_id"], partial(_open_row, rows, index), texts, taxon.species))
+    return samples
+
+
+def _open_row(rows: Any, index: int) -> Image.Image:
+    image = rows[index].get("image")
+    if not image or not image["bytes"]:
+        raise ImageError("the dataset names its images instead of holding them; fetch them with `sae-traits rehydrate`")
+    return decode_image(image["bytes"])
+
+
+def read_images(collection: CollectionConfig, config: PairsConfig, split: Split) -> list[Sample]:
+    """The samples of a table or folder of images; a table may have columns `caption` and `common_name`."""
+    table = table_of(collection)
+    captions = {} if table is None else _column_of(table, "caption")
+    common_names = _common_names(config)
+    images = read_collection(collection)
+    samples = []
+    for record in images.images:
+        if record.split != split:
+            continue
+        texts = dict(name_texts(record.taxon, config.template, common_names))
+        if caption := captions.get(record.file):
+            texts["caption"] = (caption,)
+        path = images.path(record)
+        samples.append(Sample(record.file, partial(open_image, path), texts, record.taxon.species))
+    return samples
+
+
+def _column_of(table: Path, column: str) -> dict[str, str]:
+    """File -> what a column of a table says of it; nothing where the table has no such column."""
+    names, rows_of = open_table(table)
+    columns = find_columns(names, {"file": FILE_NAMES, column: (column,)})
+    if column not in columns:
+        return {}
+    said = ((row["file"], row[column]) for row in rows_of(columns))
+    return {_plain_path(file): text for file, text in said if file and text}
+
+
+def _plain_path(written: str) -> str:
+    return written.replace("\\", "/").removeprefix("./")
+
+
+def _common_names(config: PairsConfig) -> dict[str, str]:
+    return {} if config.common_names is None else read_common_names(Path(config.common_names))
+
+
+def read_shards(shards: Sequence[Path], config: PairsConfig) -> list[Sample]:
+    """The samples of WebDataset shards with our keys, BioCLIP's, or the trait paper's (jpg, txt).
+
+    Only texts are kept; images are read from their place in the shard when they are wanted, in any order.
+    """
+    common_names = _common_names(config)
+    samples = [sample for shard in shards for sample in _of_shard(shard, config, common_names)]
+    if not samples:
+        raise CollectionError(
+            f"{config.data} has no sample with an image (jpg, png …) and a text ({', '.join(SHARD_TEXTS)} or "
+            f"{PLAIN_TEXT}); its shards must have these keys"
+        )
+    return samples
+
+
+def _of_shard(shard: Path, config: PairsConfig, common_names: Mapping[str, str]) -> list[Sample]:
+    try:
+        with tarfile.open(shard, "r:") as tar:
+            members: dict[str, dict[str, tarfile.TarInfo]] = {}
+            for member in tar:
+                if member.isfile() and (match := _MEMBER.fullmatch(member.name)) is not None:
+                    members.setdefault(match[1], {})[match[2].lower()] = member
+            found = [_of_members(tar, shard, name, keys, config, common_names) for name, keys in members.items()]
+    except (tarfile.TarError, OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CollectionError(f"cannot read the shard {shard}: {one_line(error)}; get the file again") from error
+    return [sample for sample in found if sample is not None]
+
+
+def _of_members(
+    tar: tarfile.TarFile,
+    shard: Path,
+    name: str,
+    members: Mapping[str, tarfile.TarInfo],
+    config: PairsConfig,
+    common_names: Mapping[str, str],
+) -> Sample | None:
+    def text(key: str) -> str:
+        stream = tar.extractfile(members[key])
+        assert stream is not None
+        return stream.read().decode("utf-8").strip()
+
+    image = next((member for key, member in members.items() if f".{key}" in IMAGE_SUFFIXES), None)
+    if image is None:
+        return None
+    row = json.loads(text("json")) if "json" in members else {}
+    taxon = Taxon.from_dict(row if isinstance(row, dict) else {})
+    texts = dict(name_texts(taxon, config.template, common_names))
+    species = taxon.species or next((text(key) for key in SPECIES_KEYS if key in members), None)
+    texts |= {kind: (text(key),) for key, kind in SHARD_TEXTS.items() if key in members}
+    if PLAIN_TEXT in members:
+        texts["trait"] = (trait_text(taxon.species, text(PLAIN_TEXT)),)
+    texts = {kind: said for kind, said in texts.items() if said[0]}
+    opened = partial(_open_member, shard, image.offset_data, image.size)
+    return Sample(f"{shard.name}/{name}", opened, texts, species) if texts else None
+
+
+def _open_member(shard: Path, offset: int, size: int) -> Image.Image:
+    with shard.open("rb") as file:
+        file.seek(offset)
+        return decode_image(file.read(size))
+
+
+def check_species(samples: Sequence[Sample], data: str, why: str) -> None:
+    """Raise a ConfigError where a sample has no species, which something needs."""
+    for sample in samples:
+        if sample.species is None:
+            raise ConfigError(f"{why} needs the species of every image, and {sample.name} of {data} has none")

@@ -1,0 +1,50 @@
+"""What is said of an image: names in BioCLIP's ways, traits, captions; and which of it a step says."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from sae_traits.evaluation.text import TextType, as_phrase, name_classes
+from sae_traits.schema import Taxon
+
+Texts = Mapping[str, tuple[str, ...]]
+"""Type of text (one of PAIR_TEXTS) -> all texts of that type, as the model reads them; a type without any is absent."""
+
+_OF_NAMES: tuple[TextType, ...] = ("sci", "com", "taxon", "sci_com", "taxon_com")
+
+
+def name_texts(taxon: Taxon, template: str, common_names: Mapping[str, str]) -> Texts:
+    """The five texts of a name, in a template.
+
+    Without a common name they are the texts without it, as in BioCLIP's data; without a species there are none.
+    """
+    if taxon.species is None:
+        return {}
+    return {kind: (template.format(name_classes([taxon], kind, common_names).texts[0]),) for kind in _OF_NAMES}
+
+
+def trait_text(species: str | None, trait: str) -> str:
+    """An image's species with one of its traits.
+
+    Source: Pahuja et al. 2026, utils/create_train_json.py:51.
+    """
+    return f"A photo of {species} with {as_phrase(trait)}" if species else trait
+
+
+def text_type_of_step(types: Sequence[str], weights: Sequence[float], step: int) -> str:
+    """The type that all images of a step get: the same in every process, because it depends on the step alone.
+
+    Without weights it is the published schedule. Source: BioCLIP 2, src/training/train.py:120-124.
+    """
+    generator = random.Random(step)
+    return generator.choices(types, weights)[0] if weights else generator.choice(types)
+
+
+def choose_text(texts: Texts, types: Sequence[str], weights: Sequence[float], rng: np.random.Generator) -> str:
+    """A text of one of the types, equally often or by their weights, and of that type any."""
+    shares = np.asarray(weights or [1.0] * len(types)) / (sum(weights) or len(types))
+    of_type = texts[types[int(rng.choice(len(types), p=shares))]]
+    return of_type[int(rng.integers(len(of_type)))]

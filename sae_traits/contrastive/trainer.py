@@ -1,0 +1,307 @@
+"""Train a CLIP further, on one process or many, resuming after a kill; what comes out `load_clip` reads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from torch import Tensor
+
+from sae_traits.config.finetune import FinetuneConfig, PairsConfig
+from sae_traits.config.tree import as_dict
+from sae_traits.contrastive.base_model import merge_low_rank, read_base, trainable_model
+from sae_traits.contrastive.batches import Loaded, Order, PairsDataset, RandomCrop, TextChoice, WholeImage, load_batches
+from sae_traits.contrastive.checkpoint import Curve, load_checkpoint, save_checkpoint
+from sae_traits.contrastive.objectives import OBJECTIVES
+from sae_traits.contrastive.samples import Sample, check_species, read_samples
+from sae_traits.contrastive.training_state import Batch, TrainingState, mean_loss
+from sae_traits.contrastive.validation import Validation
+from sae_traits.errors import CheckpointError, ConfigError
+from sae_traits.features.preprocessing import PreparePixels
+from sae_traits.io import json_text, replacing, write_text
+from sae_traits.logging import SECONDS_BETWEEN_LINES, say
+from sae_traits.models.clip.model import CLIPParts
+from sae_traits.models.clip.saving import save_transformers
+from sae_traits.schema import BackboneInfo
+
+MODEL, CHECKPOINT, RECORD = "model", "training.checkpoint", "training.json"
+POINTS_OF_A_CURVE = 200
+"""Steps that the curve keeps; only at these does a training wait for the device."""
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """What a training came to."""
+
+    model: Path
+    """Folder that `load_clip` reads."""
+    n_steps: int
+    n_pairs: int
+    """Images with texts to train on."""
+    curve: Curve
+    """Losses and accuracies on validation images, each with its step."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"model": str(self.model), "n_steps": self.n_steps, "n_pairs": self.n_pairs, "curve": self.curve}
+
+    def lines(self) -> list[str]:
+        """For people."""
+        losses = [point["loss"] for point in self.curve if "loss" in point]
+        right = [point["validation_accuracy"] for point in self.curve if "validation_accuracy" in point]
+        lines = [f"{self.n_steps:,} steps on {self.n_pairs:,} images: loss {losses[0]:.3f} -> {losses[-1]:.3f}"]
+        if right:
+            lines.append(f"validation images right by name alone: {right[0]:.1%} before, {right[-1]:.1%} after")
+        return [*lines, str(self.model)]
+
+
+def new_accelerator(config: FinetuneConfig, **options: Any) -> Accelerator:
+    """Accelerate as `accelerate launch` set it up; with several heads a step leaves parameters without a gradient.
+
+    Raises:
+        ConfigError: it computes in fp16.
+    """
+    has_heads = config.base.caption_head != "none" or config.pairs.replay is not None
+    parallel = DistributedDataParallelKwargs(find_unused_parameters=has_heads)
+    accelerator = Accelerator(kwargs_handlers=[parallel], log_with=config.schedule.tracker, **options)
+    if accelerator.mixed_precision == "fp16":
+        raise ConfigError("fp16 needs loss scaling, which is not supported; launch with --mixed_precision bf16 or no")
+    return accelerator
+
+
+def finetune(
+    config: FinetuneConfig,
+    out: Path,
+    *,
+    accelerator: Accelerator | None = None,
+    seconds_between_checkpoints: float = 300.0,
+) -> Finetuned:
+    """Train as the configuration says, and write OUT/model and OUT/training.json.
+
+    A training that was killed goes on from OUT/training.checkpoint when it is called again, with the weights that it
+    would have had: bit by bit on a CPU, as long as the number of processes and threads is the same.
+
+    Raises:
+        ConfigError, CollectionError, ReleaseError, BackboneError: settings, data and model do not go together.
+        StoreError: the checkpoint cannot be read or written, or is of another training.
+        CheckpointError: training diverged.
+    """
+    accelerator = accelerator or new_accelerator(config)
+    parts = read_base(config.base)
+    model = trainable_model(parts, config)
+    source = _Source(config, parts, accelerator)
+    n_steps = source.n_steps
+    state = TrainingState(
+        model,
+        config.optimiser,
+        OBJECTIVES[config.schedule.objective],
+        accelerator,
+        n_steps=n_steps,
+        seed=config.schedule.seed,
+        chunk_size=config.schedule.chunk_size,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    key = _key(config, source, parts)
+    start, curve = load_checkpoint(out / CHECKPOINT, key, state)
+    log = _Log(state, curve, n_steps, source.validation, config.schedule.evaluations, config.schedule.batch_size)
+    if start == 0:
+        log.validate(0)
+    saved = time.monotonic()
+    for step, batch in zip(range(start, n_steps), source.batches(start), strict=False):
+        log.note(step, state.step(step, batch))
+        if accelerator.is_main_process and time.monotonic() - saved > seconds_between_checkpoints:
+            save_checkpoint(out / CHECKPOINT, step + 1, key, state, log.curve)
+            saved = time.monotonic()
+    if not state.check_finite():
+        raise CheckpointError("training diverged: a weight is not finite; choose a lower --learning-rate")
+    if accelerator.is_main_process:
+        _save(out, config, state, parts, log.curve, n_steps)
+    accelerator.wait_for_everyone()
+    return Finetuned(out / MODEL, n_steps, len(source.samples), log.curve)
+
+
+class _Source:
+    """Batches of a training: its images and texts, and those that are replayed."""
+
+    def __init__(self, config: FinetuneConfig, parts: CLIPParts, accelerator: Accelerator) -> None:
+        self.config, self.parts, self.accelerator = config, parts, accelerator
+        pairs, schedule = config.pairs, config.schedule
+        for name, size in (("batch_size", schedule.batch_size), ("replay_batch_size", pairs.replay_batch_size)):
+            if size % accelerator.num_processes:
+                raise ConfigError(f"{name} {size} cannot be shared by {accelerator.num_processes} processes equally")
+        self.samples = read_samples(pairs)
+        self.groups = self._groups()
+        species = self.groups.numpy() if pairs.sampling != "all" else None
+        self.order = Order(len(self.samples), schedule.batch_size, schedule.seed, pairs.sampling, species)
+        self.n_steps = max(1, round(schedule.epochs * self.order.steps_per_epoch))
+        self.prepare = PreparePixels(_input_of(parts))
+        self.validation = Validation(read_samples(pairs, "validation"), self.prepare, parts.tokenizer)
+        self.replayed: list[Sample] = []
+        if pairs.replay is not None:
+            self.replayed = read_samples(_of_replay(pairs, pairs.replay))
+
+    def _groups(self) -> Tensor:
+        """Species of each sample as a number; a sample without one is a group of its own."""
+        pairs = self.config.pairs
+        if pairs.sampling != "all":
+            check_species(self.samples, pairs.data, f"--sampling {pairs.sampling}")
+        if self.config.schedule.objective == "multi_positive":
+            check_species(self.samples, pairs.data, "--objective multi_positive")
+        names = [sample.species or f"\0{number}" for number, sample in enumerate(self.samples)]
+        return torch.from_numpy(np.unique(names, return_inverse=True)[1].astype(np.int64))
+
+    def batches(self, start: int) -> Iterator[Batch]:
+        """This process's share of every step from `start` on."""
+        pairs, seed = self.config.pairs, self.config.schedule.seed
+        choice = TextChoice(pairs.text_types, pairs.text_weights, pairs.text_per)
+        own = self._load(self.samples, self.order, choice, seed, start)
+        replayed: Iterator[Loaded | None] = repeat(None)
+        if self.replayed:
+            order = Order(len(self.replayed), pairs.replay_batch_size, seed)
+            replayed = self._load(self.replayed, order, TextChoice(("caption",)), seed + 1, start)
+        is_headed = self.config.base.caption_head != "none"
+        for step, loaded, more in zip(range(start, self.n_steps), own, replayed, strict=False):
+            parts = [loaded] if more is None else [loaded, more]
+            yield Batch(
+                pixels=torch.cat([part.pixels for part in parts]),
+                token_ids=self.parts.tokenizer.ids([text for part in parts for text in part.texts]),
+                groups=self.groups[loaded.rows],
+                head="caption" if is_headed and self._type_of(choice, step) == "caption" else "taxonomy",
+                n_replayed=0 if more is None else len(more.texts),
+            )
+
+    def _type_of(self, choice: TextChoice, step: int) -> str | None:
+        return choice.of_step(step) if choice.per == "batch" else choice.types[0]
+
+    def _load(
+        self, samples: Sequence[Sample], order: Order, choice: TextChoice, seed: int, start: int
+    ) -> Iterator[Loaded]:
+        info, share = self.prepare.info, self.config.pairs.min_crop
+        crop = RandomCrop(info.framing.size[0], info.mean, info.std, share) if share < 1 else WholeImage(self.prepare)
+        return load_batches(
+            PairsDataset(samples, crop, choice, seed),
+            order,
+            start,
+            self.n_steps,
+            process=self.accelerator.process_index,
+            n_processes=self.accelerator.num_processes,
+            workers=self.config.pairs.workers,
+        )
+
+
+def _of_replay(pairs: PairsConfig, replay: str) -> PairsConfig:
+    return PairsConfig(data=replay, text_types=("caption",), without_text="drop", workers=pairs.workers)
+
+
+def _input_of(parts: CLIPParts) -> BackboneInfo:
+    """The model's input as that of a backbone with one patch, which is the whole image."""
+    preprocessing = parts.preprocessing
+    return BackboneInfo(
+        backbone=parts.files.name,
+        revision=parts.files.revision,
+        layer=0,
+        d_model=1,
+        rows=1,
+        columns=1,
+        patch=None,
+        framing=preprocessing.framing,
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+    )
+
+
+def _key(config: FinetuneConfig, source: _Source, parts: CLIPParts) -> str:
+    """What a checkpoint belongs to: settings that change results, model, data, processes."""
+    settings = as_dict(config)
+    settings["pairs"] = {name: value for name, value in settings["pairs"].items() if name != "workers"}
+    digest = hashlib.sha256()
+    for sample in (*source.samples, *source.replayed):
+        digest.update(json.dumps([sample.name, sample.species, sample.texts]).encode())
+    n_threads = torch.get_num_threads() if source.accelerator.device.type == "cpu" else 0
+    facts = {"model": parts.files.revision, "data": digest.hexdigest(), "threads": n_threads}
+    facts |= {"processes": source.accelerator.num_processes, "precision": source.accelerator.mixed_precision}
+    return json.dumps([settings, facts], sort_keys=True)
+
+
+def _save(
+    out: Path, config: FinetuneConfig, state: TrainingState, parts: CLIPParts, curve: Curve, n_steps: int
+) -> None:
+    """Write OUT/model and OUT/training.json; the checkpoint is no longer needed."""
+    model = merge_low_rank(state.best)
+    with replacing(out / MODEL) as folder:
+        save_transformers(model.clip, model.others(), parts.preprocessing, parts.files, folder)
+    base = {"model": parts.files.name, "revision": parts.files.revision}
+    record = {"config": as_dict(config), "base": base, "n_steps": n_steps, "curve": curve}
+    write_text(out / RECORD, json_text(record))
+    (out / CHECKPOINT).unlink(missing_ok=True)
+
+
+class _Log:
+    """The curve of a training, and its progress."""
+
+    def __init__(
+        self,
+        state: TrainingState,
+        curve: Curve,
+        n_steps: int,
+        validation: Validation,
+        evaluations: int,
+        batch_size: int,
+    ) -> None:
+        self.state, self.curve, self.n_steps, self.validation = state, curve, n_steps, validation
+        self._evaluated_after = {round(n_steps * part / evaluations) for part in range(1, evaluations + 1)}
+        self._evaluates, self._batch_size = bool(evaluations), batch_size
+        self._started = self._said = time.monotonic()
+        self._n_done = 0
+
+    def note(self, step: int, loss: Tensor) -> None:
+        """Say and keep the loss of a step, if it is time to, and classify the validation images where it is due."""
+        self._n_done += 1
+        last = step + 1 == self.n_steps
+        if last or step % max(1, self.n_steps // POINTS_OF_A_CURVE) == 0:
+            # Decided by the step alone, because all processes must take part.
+            point = {"step": step + 1, "loss": mean_loss([loss], self.state.accelerator)}
+            self.curve.append(point | {"learning_rate": self.state.learning_rate(step)})
+            self._track(step, {"loss": point["loss"]})
+            self._say(step, point["loss"], last=last)
+        if step + 1 in self._evaluated_after:
+            self.validate(step + 1)
+
+    def validate(self, n_steps: int) -> None:
+        """Classify the validation images after so many steps, in the main process."""
+        accelerator = self.state.accelerator
+        if not (self._evaluates and self.validation):
+            return
+        if accelerator.is_main_process:
+            accuracy = self.validation.accuracy(self.state.best)
+            self.curve.append({"step": n_steps, "validation_accuracy": accuracy})
+            self._track(n_steps - 1, {"validation_accuracy": accuracy})
+            of = f"{len(self.validation.samples)} images of {len(self.validation.species)} species"
+            say(f"validation after step {n_steps}: {accuracy:.1%} right of {of}")
+        accelerator.wait_for_everyone()
+
+    def _track(self, step: int, values: dict[str, float]) -> None:
+        if self.state.accelerator.trackers:
+            self.state.accelerator.log(values, step=step + 1)
+
+    def _say(self, step: int, loss: float, *, last: bool) -> None:
+        now = time.monotonic()
+        if not self.state.accelerator.is_main_process or (not last and now - self._said < SECONDS_BETWEEN_LINES):
+            return
+        self._said = now
+        rate = self._n_done / max(now - self._started, 1e-9)
+        left = (self.n_steps - step - 1) / rate
+        say(
+            f"finetune: step {step + 1} of {self.n_steps}, loss {loss:.4f}, {rate * self._batch_size:,.1f} images/s, "
+            f"{left:.0f} s left"
+        )

@@ -1,0 +1,79 @@
+"""Captions of images, from a table; and the same captions without the name of the species, and the name alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from sae_traits.errors import CollectionError, ConfigError
+from sae_traits.evaluation.benchmarks.class_taxa import species_of
+from sae_traits.evaluation.benchmarks.trait_texts import TEXT_NAMES
+from sae_traits.evaluation.measures.class_names import ClassName
+from sae_traits.images.columns import FILE_NAMES, find_columns
+from sae_traits.images.table_files import open_table
+from sae_traits.logging import warn
+
+_NAMES = {"file": (*FILE_NAMES, "filename", "id"), "text": ("caption", *TEXT_NAMES)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Captions:
+    """Texts about images."""
+
+    images: tuple[int, ...]
+    """Of each text: the place of its image."""
+    texts: tuple[str, ...]
+
+
+def read_captions(path: Path, files: Sequence[str]) -> Captions:
+    """Read a table with the columns `file` and `text`; rows of other images are passed over with a warning.
+
+    Raises:
+        ConfigError: it cannot be read, lacks a column, or none of its rows is about an image at hand.
+    """
+    try:
+        names, rows_of = open_table(path, header_has=_NAMES["file"])
+        columns = find_columns(names, _NAMES)
+        if len(columns) < 2:
+            raise ConfigError(f"{path} needs the columns file and text; it has {', '.join(names)}")
+        rows = list(rows_of(columns))
+    except CollectionError as error:
+        raise ConfigError(f"cannot read captions: {error}") from error
+    place = {PurePosixPath(file).name: n for n, file in enumerate(files)} | {file: n for n, file in enumerate(files)}
+    images, texts, others = [], [], []
+    for number, row in enumerate(rows, start=1):
+        file, text = row["file"], row["text"]
+        if file in place and text:
+            images.append(place[file])
+            texts.append(" ".join(text.split()))
+        else:
+            others.append(f"row {number} below the header ({file})")
+    if not texts:
+        raise ConfigError(f"no row of {path} is about an image at hand, such as {files[0]}; its first is {others[:1]}")
+    if others:
+        warn(f"{len(others)} rows of {path.name} have no text or are about other images, such as {others[0]}")
+    return Captions(images=tuple(images), texts=tuple(texts))
+
+
+def without_name(caption: str, name: ClassName) -> str:
+    """Take the name of the class out of a caption: binomial, genus, epithet, abbreviation, common name and label."""
+    text = caption
+    for written in sorted(_writings(name), key=len, reverse=True):
+        pattern = rf"(?<!\w){re.escape(written)}s?(?!\w)"
+        text = re.sub(pattern, " ", text, flags=re.IGNORECASE)
+    text = re.sub(r"\s+([,.;:])", r"\1", " ".join(text.split()))
+    return text.strip(" ,;:")
+
+
+def name_alone(name: ClassName) -> str:
+    """The name by which a class is called in a text: its binomial, or else its label."""
+    return species_of(name) or name.label.replace("_", " ")
+
+
+def _writings(name: ClassName) -> set[str]:
+    written = {name.label, name.label.replace("_", " "), name.common_name, name.genus, name.epithet}
+    if name.genus and name.epithet:
+        written |= {f"{name.genus} {name.epithet}", f"{name.genus[0]}. {name.epithet}"}
+    return {text for text in written if text and len(text) > 2}

@@ -1,0 +1,172 @@
+"""Few-shot classification with the nearest class mean (SimpleShot): how far do a few labelled images carry?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sae_traits.errors import CollectionError
+from sae_traits.evaluation.benchmarks.inputs import (
+    EmbeddedImages,
+    Figures,
+    Inputs,
+    Outcome,
+    Score,
+    count,
+    percent,
+    percent_interval,
+    scores,
+    some,
+)
+from sae_traits.evaluation.measures.few_shot import draw_support, few_shot, independent_folds, simple_shot
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shots:
+    """The accuracy with so many labelled images per class."""
+
+    shots: int
+    accuracy: Score
+    """Of the images that were queries, the mean over the folds."""
+    folds: tuple[float, ...]
+    """Accuracy of every fold."""
+    standard_deviation: float
+    """Of the folds, as BioCLIP 2 states it (of the population)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewShotScores:
+    """How well images are classified by their nearest class mean."""
+
+    task: Literal["few-shot"] = "few-shot"
+    n_images: int
+    """Those that were queries in a fold."""
+    n_classes: int
+    chance: float
+    support: Literal["all images", "train"]
+    """What the labelled images are drawn from; the queries are the others, or the split test."""
+    only_train: tuple[str, ...]
+    """Labels of the split train that no image of test has; they can only be mistaken for others."""
+    shots: tuple[Shots, ...]
+
+
+class FewShotTask:
+    """Classifies images by the means of a few labelled ones per class."""
+
+    name, title, result = "few-shot", "Few-shot classification", FewShotScores
+    needs_clip, needs_models, head = False, True, "taxonomy"
+
+    def check(self, inputs: Inputs) -> None:
+        """Refuse a single class, and a class with fewer images than are asked for."""
+        from_train = bool(len(inputs.places("train")) and len(inputs.places("test")))
+        pool = inputs.places("train") if from_train else np.arange(len(inputs.rows))
+        counts = np.bincount(inputs.truth[pool], minlength=len(inputs.names))
+        shots = max(inputs.config.shots)
+        for place, n_images in enumerate(counts.tolist()):
+            if n_images < shots and (n_images or not from_train):
+                label = inputs.names[place].label
+                row = next(inputs.rows[n] for n in pool.tolist() if inputs.truth[n] == place)
+                raise CollectionError(
+                    f"{label!r} has {count(n_images, 'image', 'images')} ({row.where}), and --shots {shots} needs as "
+                    "many labelled ones per class; leave the class out, or choose fewer --shots"
+                )
+        if from_train and (lost := sorted(set(inputs.truth[inputs.places("test")]) - set(inputs.truth[pool]))):
+            raise CollectionError(
+                f"{inputs.names[lost[0]].label!r} has images in test and none in train; folders and labels of the two "
+                "are matched by name"
+            )
+        if len(set(inputs.truth[pool].tolist())) < 2:
+            raise CollectionError(f"all images have the label {inputs.names[0].label!r}; two classes are the least")
+
+    def run(self, inputs: Inputs, model: EmbeddedImages) -> Outcome:
+        """Score every number of shots; with splits train and test the queries are the images of test."""
+        train, test = inputs.places("train"), inputs.places("test")
+        from_train = bool(len(train) and len(test))
+        measure: Callable[..., tuple[Shots, NDArray[np.float64]]] = _from_train if from_train else _within
+        measured = [measure(inputs, model, shots) for shots in inputs.config.shots]
+        classes = set(inputs.truth[train].tolist()) if from_train else set(inputs.truth.tolist())
+        only_train = classes - set(inputs.truth[test].tolist()) if from_train else set()
+        result = FewShotScores(
+            n_images=int(np.isfinite(measured[0][1]).sum()),
+            n_classes=len(classes),
+            chance=1 / len(classes),
+            support="train" if from_train else "all images",
+            only_train=tuple(inputs.names[place].label for place in sorted(only_train)),
+            shots=tuple(shots for shots, _ in measured),
+        )
+        return Outcome(result, measured[0][1])
+
+    def figures(self, result: FewShotScores) -> Figures:
+        """The fewest shots first."""
+        figures: Figures = {}
+        for shots in result.shots:
+            figures |= {f"{shots.shots}-shot": shots.accuracy.individuals}
+            figures |= {f"{shots.shots}-shot over classes": shots.accuracy.classes}
+        return figures
+
+    def sentence(self, name: str, result: FewShotScores) -> str:
+        """Say the accuracy for every number of shots."""
+        said = ", ".join(
+            f"{percent_interval(shots.accuracy.individuals)} from {shots.shots} labelled "
+            f"image{'s' * (shots.shots != 1)} per class"
+            for shots in result.shots
+        )
+        return (
+            f"With {name} the nearest class mean is right for {said}, of {result.n_images:,} images of "
+            f"{result.n_classes:,} classes (guessing: {percent(result.chance)})."
+        )
+
+    def notes(self, result: FewShotScores) -> list[str]:
+        """Name classes that only the split train has."""
+        if not result.only_train:
+            return []
+        return [
+            f"{count(len(result.only_train), 'class has', 'classes have')} images in train and none in test "
+            f"({some(result.only_train)}); "
+            "labels are matched by name, and images can only be mistaken for these"
+        ]
+
+
+def _within(inputs: Inputs, model: EmbeddedImages, shots: int) -> tuple[Shots, NDArray[np.float64]]:
+    """Draw the labelled images of all, in independent folds."""
+    folds = independent_folds(inputs.truth, shots, n_folds=inputs.config.folds)
+    found = few_shot(model.images, inputs.truth, folds)
+    return _shots(inputs, shots, found.accuracy, found.credit), found.credit
+
+
+def _from_train(inputs: Inputs, model: EmbeddedImages, shots: int) -> tuple[Shots, NDArray[np.float64]]:
+    """Draw the labelled images of the split train, and classify those of test.
+
+    As published, classes are numbered in either split for itself, by the order of their names.
+    """
+    train, test = inputs.places("train"), inputs.places("test")
+    published = inputs.config.protocol == "published"
+    of_train, of_test = (_numbers(inputs, rows) if published else inputs.truth[rows] for rows in (train, test))
+    credits = []
+    for fold in range(inputs.config.folds):
+        drawn = draw_support(inputs.truth[train], shots, inputs.config.seed + fold)
+        support, queries = model.images[train[drawn]], model.images[test]
+        credits.append(simple_shot(support, of_train[drawn], queries, of_test))
+    every = np.full(len(inputs.rows), np.nan)
+    every[test] = np.mean(credits, axis=0)
+    return _shots(inputs, shots, tuple(float(credit.mean()) for credit in credits), every), every
+
+
+def _numbers(inputs: Inputs, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.unique([inputs.rows[row].label for row in rows], return_inverse=True)[1]
+
+
+def _shots(inputs: Inputs, shots: int, folds: tuple[float, ...], credit: NDArray[np.float64]) -> Shots:
+    rows = np.flatnonzero(np.isfinite(credit))
+    if not len(rows):
+        raise CollectionError(f"with --shots {shots} no image is left to classify; choose fewer")
+    return Shots(
+        shots=shots,
+        accuracy=scores([credit[rows]], inputs, rows)[0],
+        folds=tuple(map(float, folds)),
+        standard_deviation=float(np.std(folds)),
+    )

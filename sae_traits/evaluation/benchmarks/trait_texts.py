@@ -1,0 +1,118 @@
+"""What is said of species, from any table: that of a released dataset, of the paper's, or one of species and text."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sae_traits.errors import ConfigError
+from sae_traits.evaluation.benchmarks.class_taxa import label_key, species_of
+from sae_traits.evaluation.measures.class_names import ClassName
+from sae_traits.evaluation.text import as_phrase, binomial
+from sae_traits.images.columns import COLUMN_NAMES, SPECIES_NAMES, find_column, find_columns
+
+TEXT_NAMES = ("text", "trait_description", "trait_text", "trait", "description", "caption")
+"""Names of a column with what is said, the surest first."""
+_OTHERS = {
+    "individual": COLUMN_NAMES["individual"],
+    "effect": ("effect",),
+    "split": ("split",),
+    "sha256": ("source_sha256", "sha256"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TraitTexts:
+    """What is said of every species."""
+
+    source: str
+    ranked: Mapping[str, tuple[str, ...]]
+    """Key of a species -> texts, the most widely shared first."""
+    described: frozenset[str]
+    """Hashes of the image files that they were written of, as far as the source says them."""
+    n_rows: int
+
+    def of_classes(self, names: Sequence[ClassName], images: str) -> dict[str, tuple[str, ...]]:
+        """Look up what is said of every class: label -> texts, none for a class without any.
+
+        Raises:
+            ConfigError: no class has a trait.
+        """
+        found = {name.label: self._of_class(name) for name in names}
+        if not any(found.values()):
+            example = next(iter(self.ranked))
+            raise ConfigError(
+                f"no class of {images} has a trait in {self.source}: its species are such as {example!r}, the classes "
+                f"such as {names[0].label!r}; say with --taxa which species the labels stand for"
+            )
+        return found
+
+    def _of_class(self, name: ClassName) -> tuple[str, ...]:
+        keys = [label_key(text) for text in (species_of(name), name.label, binomial(name.label)) if text]
+        return next((self.ranked[key] for key in keys if key in self.ranked), ())
+
+
+def trait_columns(names: Sequence[str], source: str) -> dict[str, str]:
+    """Find the columns of a table of traits: `species` and `text`, and others that are read if present.
+
+    Raises:
+        ConfigError: it lacks one of the two.
+    """
+    species, text = find_column(names, SPECIES_NAMES), find_column(names, TEXT_NAMES)
+    if species is None or text is None:
+        lacking = "species" if species is None else "text"
+        raise ConfigError(f"{source} has no column `{lacking}`; its columns are {', '.join(names)}")
+    return find_columns(names, _OTHERS) | {"species": species, "text": text}
+
+
+def rank_texts(source: str, rows: Iterable[Mapping[str, Any]]) -> TraitTexts:
+    """Rank what is said of every species, the most widely shared text first, then by the largest effect.
+
+    Where rows have the split `train`, only those count: no text of a test image can leak.
+
+    Args:
+        source: where they come from, for messages.
+        rows: with the keys of `trait_columns`.
+
+    Raises:
+        ConfigError: there is no text.
+    """
+    sharing: dict[str, dict[str, set[Any]]] = defaultdict(lambda: defaultdict(set))
+    effects: dict[tuple[str, str], float] = {}
+    wording: dict[str, str] = {}
+    described: set[str] = set()
+    n_rows = 0
+    for row in _of_training(rows):
+        text = as_phrase(row["text"] or "")
+        if not row["species"] or not text:
+            continue
+        species, key = label_key(binomial(row["species"])), text.casefold()
+        wording.setdefault(key, text)
+        sharing[species][key].add(row.get("individual") or n_rows)
+        effect = _number(row.get("effect"))
+        effects[species, key] = max(effects.get((species, key), effect), effect)
+        described |= {row["sha256"]} if row.get("sha256") else set()
+        n_rows += 1
+    if not n_rows:
+        raise ConfigError(f"{source} has no text about a species")
+    ranked = {}
+    for species, by_text in sharing.items():
+        order = sorted((-len(by_text[key]), -effects[species, key], key) for key in by_text)
+        ranked[species] = tuple(wording[key] for *_, key in order)
+    return TraitTexts(source=source, ranked=ranked, described=frozenset(described), n_rows=n_rows)
+
+
+def _of_training(rows: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Yield the rows of the split train, or all where there is none."""
+    every = list(rows)
+    of_training = [row for row in every if row.get("split") == "train"]
+    yield from of_training or every
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return 0.0

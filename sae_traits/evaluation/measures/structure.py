@@ -1,0 +1,301 @@
+"""How embeddings are laid out beyond species: variants against species, and distances against traits.
+
+These are our readings of what Gu et al. 2025 (BioCLIP 2, section 5) call emergent properties, who give no formula. None
+of the figures says anything by itself: an anisotropic cloud without structure has a large share of its variation in any
+span, and the Fisher ratio of random halves is about 4 / n. So each comes with the values of permuted labels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sae_traits.errors import CollectionError
+from sae_traits.evaluation.measures.distance_matrices import jackknife_correlation, mantel, permute_within
+from sae_traits.evaluation.statistics import Interval, bootstrap_interval, bootstrap_ratio
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A figure of the structure, with its interval and what it is without structure."""
+
+    value: float
+    interval: Interval
+    """Over species."""
+    null: str
+    """What was permuted."""
+    null_mean: float
+    null_low: float
+    null_high: float
+    """Mean and central 95 % of the permutations."""
+    p_lower: float
+    """How often the permutations are as low as the value, which counts as one of them."""
+    p_upper: float
+    """How often they are as high."""
+    n_permutations: int
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided: twice the smaller of the two, 1 at most."""
+        return min(1.0, 2 * min(self.p_lower, self.p_upper))
+
+
+@dataclass(frozen=True)
+class VariantFigures:
+    """Two variants (life stages, sexes) within each species that has both."""
+
+    species: NDArray[np.generic]
+    """`[n_species]`"""
+    squared_difference: FloatArray
+    """Squared length of the difference between the means of a species' variants `[n_species]`."""
+    squared_in_span: FloatArray
+    """That of its part in the span of the species `[n_species]`."""
+    fisher_ratios: FloatArray
+    """Squared difference of the means over the sum of the variants' variances (traces, with 1/n) `[n_species]`."""
+
+    @property
+    def shares_in_span(self) -> FloatArray:
+        """Share of each species' difference that lies in the span of the species `[n_species]`."""
+        return self.squared_in_span / self.squared_difference
+
+    @property
+    def share_in_span(self) -> float:
+        """The same of all species together, larger differences weighing more."""
+        return float(self.squared_in_span.sum() / self.squared_difference.sum())
+
+    @property
+    def fisher_ratio(self) -> float:
+        """Mean over species."""
+        return float(self.fisher_ratios.mean())
+
+
+def between_species_span(embeddings: NDArray[np.floating], species: ArrayLike) -> FloatArray:
+    """Find an orthonormal basis `[d, rank]` of the centred means of the species; rank < number of species.
+
+    Args:
+        embeddings: `[n, d]`.
+        species: of each, numbers or names `[n]`.
+    """
+    from scipy.linalg import orth
+
+    means = _means(np.asarray(embeddings, dtype=np.float64), _numbers(species))
+    return np.asarray(orth((means - means.mean(axis=0)).T))
+
+
+def within_variance_in_span(embeddings: NDArray[np.floating], species: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Sum squared deviations from the species' means: their parts in the span of the species, and all of them.
+
+    Arguments as in `between_species_span`. The share of the variation in the span is the ratio of the sums.
+
+    Returns:
+        Two arrays by species, in their order `[n_species]`.
+    """
+    embeddings, member = np.asarray(embeddings, dtype=np.float64), _numbers(species)
+    deviations = embeddings - _means(embeddings, member)[member]
+    in_span = ((deviations @ between_species_span(embeddings, member)) ** 2).sum(axis=1)
+    in_span, total = (np.bincount(member, weights=squares) for squares in (in_span, (deviations**2).sum(axis=1)))
+    return in_span.astype(np.float64), total.astype(np.float64)
+
+
+def variant_figures(embeddings: NDArray[np.floating], species: ArrayLike, variants: ArrayLike) -> VariantFigures:
+    """Measure the difference between two variants within every species that has both.
+
+    Args:
+        embeddings: `[n, d]`.
+        species: of each `[n]`.
+        variants: 0 or 1 `[n]`.
+
+    Raises:
+        CollectionError: no species has both variants.
+    """
+    return _of_variants(_centred(embeddings, species), np.asarray(variants))
+
+
+def structure_of_variants(
+    embeddings: NDArray[np.floating],
+    species: ArrayLike,
+    variants: ArrayLike,
+    *,
+    n_permutations: int = 999,
+    seed: int = 0,
+) -> dict[str, Figure]:
+    """Compare the variants of species with variants permuted within species: `share_in_span` and `fisher_ratio`.
+
+    Variants that differ in a direction of their own have a low share; ones that differ at all a high ratio.
+    Arguments as in `variant_figures`. The intervals take the span of the species as given.
+    """
+    centred, variants = _centred(embeddings, species), np.asarray(variants)
+    figures = _of_variants(centred, variants)
+    generator = np.random.default_rng(seed)
+    shares, ratios = np.empty(n_permutations), np.empty(n_permutations)
+    for draw in range(n_permutations):
+        permuted = _of_variants(centred, variants[permute_within(centred.member, generator)])
+        shares[draw], ratios[draw] = permuted.share_in_span, permuted.fisher_ratio
+    null = "variants permuted within species"
+    share = bootstrap_ratio(figures.squared_in_span, figures.squared_difference, seed=seed)
+    return {
+        "share_in_span": _figure(figures.share_in_span, share, shares, null),
+        "fisher_ratio": _figure(
+            figures.fisher_ratio, bootstrap_interval(figures.fisher_ratios, seed=seed), ratios, null
+        ),
+    }
+
+
+def structure_of_species(
+    embeddings: NDArray[np.floating],
+    species: ArrayLike,
+    *,
+    genera: ArrayLike | None = None,
+    n_permutations: int = 999,
+    seed: int = 0,
+) -> dict[str, Figure]:
+    """Compare the share of within-species variation in the span of the species with that of permuted species.
+
+    Args:
+        embeddings: `[n, d]`.
+        species: of each `[n]`.
+        genera: of each `[n]`; None leaves out the second figure.
+        n_permutations: of labels.
+        seed: of the permutations.
+
+    Returns:
+        `within_variance_in_span`, species permuted among all images, and `within_variance_in_span_given_genera`, the
+        same value with species permuted within genera. The interval takes the span as given.
+    """
+    embeddings, member = np.asarray(embeddings, dtype=np.float64), _numbers(species)
+    in_span, total = within_variance_in_span(embeddings, member)
+    interval = bootstrap_ratio(in_span, total, seed=seed)
+    everywhere = np.zeros(len(member), dtype=np.int64)
+    nulls = {"within_variance_in_span": (everywhere, "species permuted")}
+    if genera is not None:
+        nulls["within_variance_in_span_given_genera"] = (_numbers(genera), "species permuted within genera")
+    figures = {}
+    for number, (name, (groups, null)) in enumerate(nulls.items()):
+        generator = np.random.default_rng([seed, number])
+        drawn = [member[permute_within(groups, generator)] for _ in range(n_permutations)]
+        shares = np.array([_share(*within_variance_in_span(embeddings, permuted)) for permuted in drawn])
+        figures[name] = _figure(_share(in_span, total), interval, shares, null)
+    return figures
+
+
+def structure_of_traits(
+    embeddings: NDArray[np.floating],
+    species: ArrayLike,
+    trait_distances: FloatArray,
+    *,
+    genera: ArrayLike | None = None,
+    n_permutations: int = 999,
+    seed: int = 0,
+) -> dict[str, Figure]:
+    """Correlate the distances of species by embedding with those by traits (Spearman's, of pairs of species).
+
+    Args:
+        embeddings: `[n, d]`.
+        species: of each `[n]`.
+        trait_distances: of the species in the order of their sorted names `[n_species, n_species]`.
+        genera: of the species in that order `[n_species]`; None leaves out the second figure.
+        n_permutations: of species.
+        seed: of the permutations.
+
+    Returns:
+        `trait_correlation`, species permuted, and `trait_correlation_given_genera`, the same value with species
+        permuted within genera: relatives are alike in both, and only the second null knows it.
+    """
+    by_embedding = species_distances(embeddings, species)
+    interval = jackknife_correlation(by_embedding, trait_distances, method="spearman")
+    nulls: dict[str, tuple[ArrayLike | None, str]] = {"trait_correlation": (None, "species permuted")}
+    if genera is not None:
+        nulls["trait_correlation_given_genera"] = (genera, "species permuted within genera")
+    figures = {}
+    for name, (groups, null) in nulls.items():
+        association = mantel(
+            by_embedding, trait_distances, method="spearman", groups=groups, n_permutations=n_permutations, seed=seed
+        )
+        figures[name] = _figure(association.r, interval, association.permuted, null)
+    return figures
+
+
+def species_distances(embeddings: NDArray[np.floating], species: ArrayLike) -> FloatArray:
+    """Compute 1 - cosine of the means of species, in the order of their sorted names `[n_species, n_species]`."""
+    from scipy.spatial.distance import pdist, squareform
+
+    return squareform(pdist(_means(np.asarray(embeddings, dtype=np.float64), _numbers(species)), "cosine"))
+
+
+@dataclass(frozen=True)
+class _Centred:
+    """Embeddings less the means of their species."""
+
+    names: NDArray[np.generic]
+    """Of the species `[n_species]`."""
+    member: IntArray
+    """Species of each `[n]`."""
+    table: FloatArray
+    """Deviations, their coordinates in the span of the species, and their squared lengths `[n, d + rank + 1]`."""
+    d: int
+
+
+def _centred(embeddings: NDArray[np.floating], species: ArrayLike) -> _Centred:
+    embeddings = np.asarray(embeddings, dtype=np.float64)
+    names, member = np.unique(np.asarray(species), return_inverse=True)
+    deviations = embeddings - _means(embeddings, member)[member]
+    in_span = deviations @ between_species_span(embeddings, member)
+    squares = (deviations**2).sum(axis=1, keepdims=True)
+    return _Centred(names, member, np.concatenate([deviations, in_span, squares], axis=1), embeddings.shape[1])
+
+
+def _of_variants(centred: _Centred, variants: NDArray[np.generic]) -> VariantFigures:
+    n_species, d = len(centred.names), centred.d
+    group = 2 * centred.member + variants.astype(np.int64)
+    both = (np.bincount(group, minlength=2 * n_species).reshape(n_species, 2) > 0).all(axis=1)
+    if not both.any():
+        raise CollectionError("no species has both variants, so there is nothing to compare")
+    means = _means(centred.table, group, 2 * n_species).reshape(n_species, 2, -1)[both]
+    variance = means[:, :, -1] - (means[:, :, :d] ** 2).sum(axis=2)
+    squared = (means[:, 1] - means[:, 0]) ** 2
+    squared_difference = squared[:, :d].sum(axis=1)
+    return VariantFigures(
+        species=centred.names[both],
+        squared_difference=squared_difference,
+        squared_in_span=squared[:, d:-1].sum(axis=1),
+        fisher_ratios=squared_difference / variance.sum(axis=1),
+    )
+
+
+def _figure(value: float, interval: Interval, permuted: FloatArray, null: str) -> Figure:
+    n = len(permuted)
+    low, high = np.quantile(permuted, [0.025, 0.975])
+    slack = 1e-9 * max(1.0, abs(value))  # sums in another order are the same value
+    return Figure(
+        value=value,
+        interval=interval,
+        null=null,
+        null_mean=float(permuted.mean()),
+        null_low=float(low),
+        null_high=float(high),
+        p_lower=(1 + int((permuted <= value + slack).sum())) / (1 + n),
+        p_upper=(1 + int((permuted >= value - slack).sum())) / (1 + n),
+        n_permutations=n,
+    )
+
+
+def _numbers(names: ArrayLike) -> IntArray:
+    return np.unique(np.asarray(names), return_inverse=True)[1]
+
+
+def _share(in_span: FloatArray, total: FloatArray) -> float:
+    return float(in_span.sum() / total.sum())
+
+
+def _means(values: FloatArray, group: IntArray, n_groups: int | None = None) -> FloatArray:
+    """Mean of the rows of each group `[n_groups, d]`; zeros where it has none."""
+    from scipy.sparse import csr_array
+
+    n = np.bincount(group, minlength=n_groups or 0)
+    total = csr_array((np.ones(len(group)), (group, np.arange(len(group)))), shape=(len(n), len(group))) @ values
+    return total / np.maximum(n, 1)[:, None]

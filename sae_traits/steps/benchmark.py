@@ -1,0 +1,331 @@
+"""A benchmark, which needs no run: images with any labels, any models, and traits that are released."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import numpy as np
+
+from sae_traits import __version__
+from sae_traits.config.benchmark import BenchmarkConfig, BenchmarkTaskName
+from sae_traits.config.collection import CollectionConfig
+from sae_traits.config.tree import build, public_name
+from sae_traits.errors import CollectionError, ConfigError
+from sae_traits.evaluation.benchmarks.captions import read_captions
+from sae_traits.evaluation.benchmarks.class_taxa import name_classes
+from sae_traits.evaluation.benchmarks.dataset_files import extract_images, has_images
+from sae_traits.evaluation.benchmarks.definition import Benchmark, read_benchmark
+from sae_traits.evaluation.benchmarks.embeddings import read_embeddings, write_embeddings
+from sae_traits.evaluation.benchmarks.examined import Examined, examine
+from sae_traits.evaluation.benchmarks.inputs import BenchmarkTask, EmbeddedImages, Inputs, Outcome
+from sae_traits.evaluation.benchmarks.labels import Labelled, LabelledRow, list_labelled
+from sae_traits.evaluation.benchmarks.report import write_benchmark_report
+from sae_traits.evaluation.benchmarks.results import BenchmarkResults, Difference, ModelScores
+from sae_traits.evaluation.benchmarks.tasks import TASKS
+from sae_traits.evaluation.benchmarks.trait_texts import TraitTexts, rank_texts, trait_columns
+from sae_traits.evaluation.prompts import unit_length
+from sae_traits.evaluation.statistics import paired_difference
+from sae_traits.images.cache import safe_name
+from sae_traits.images.columns import SPECIES_NAMES
+from sae_traits.images.hub import is_hub_source
+from sae_traits.images.sources import list_source
+from sae_traits.images.splits import units
+from sae_traits.images.table_files import TABLE_SUFFIXES, open_table
+from sae_traits.logging import say, warn
+from sae_traits.release.loading import local_dataset, text_rows
+
+_LOCAL = ("out", "workers", "image_batch_size", "device")
+"""Options that change no figure."""
+_PATHS = ("images", "embeddings", "traits", "taxa", "captions", "against")
+
+
+def benchmark(
+    task: BenchmarkTaskName,
+    *,
+    images: str | Path,
+    clip: str | Path | Sequence[str | Path] = (),
+    out: str | Path | None = None,
+    **options: Any,
+) -> BenchmarkResults:
+    """Ask one question about images with labels; no run is needed.
+
+    Args:
+        task: zero-shot, few-shot, retrieval, structure, clustering or leaks.
+        images: folder with a folder per class, table with the columns file and label, dataset folder, or
+            hf://datasets/ORG/NAME.
+        clip: Hub id or folder of a CLIP, or several.
+        out: folder for embeddings and results; benchmarks/NAME_OF_IMAGES by default.
+        **options: the others of `sae-traits benchmark`, with underscores: traits, taxa, benchmark, text_type …
+
+    Returns:
+        What was found; `lines()` is the text that the command prints.
+
+    Raises:
+        ConfigError: an option cannot be used.
+        CollectionError: the images or their labels cannot be used.
+        BackboneError: a model cannot be used.
+    """
+    models = [clip] if isinstance(clip, str | Path) else list(clip)
+    values = {**options, "images": str(images), "clip": [str(model) for model in models]}
+    values |= {name: str(value) for name, value in values.items() if isinstance(value, Path)}
+    return run_benchmark(task, build(BenchmarkConfig, values | ({} if out is None else {"out": str(out)})))
+
+
+def run_benchmark(task_name: str, config: BenchmarkConfig) -> BenchmarkResults:
+    """Ask one question as a configuration says, and write OUT/TASK."""
+    task = _task(task_name, config)
+    definition = None if config.benchmark is None else _definition(config.benchmark, task)
+    assert config.images is not None
+    out = Path(config.out) if config.out else Path("benchmarks") / safe_name(Path(config.images).stem)
+    say(f"listing the images of {config.images}")
+    folder = None if is_hub_source(config.images) else local_dataset(config.images, None)
+    labelled = list_labelled(
+        str(folder or config.images),  # of a run it is the dataset that it made
+        cache=out,
+        label_column=config.label_column,
+        image_column=config.image_column,
+        source_config=config.source_config,
+        with_files=config.embeddings is None,
+    ).of_splits(config.split)
+    traits = None if config.traits is None else _read_traits(config.traits)
+    inputs = _inputs(config, labelled, definition, traits)
+    say(f"{len(inputs.rows):,} images of {len(inputs.names):,} classes")
+    task.check(inputs)
+    notes = labelled.notes()
+    examined = None
+    if config.embeddings is None:
+        examined = examine(labelled, cache=out, workers=config.workers)
+        if len(examined.labelled.rows) < len(inputs.rows):
+            inputs = _inputs(config, examined.labelled, definition, traits)
+        inputs = _with_files(inputs, examined)
+        notes = examined.notes() + notes
+        task.check(inputs)
+    if config.against is not None:
+        inputs = replace(inputs, against=_against(config.against, out, config.workers))
+    if definition is not None:
+        notes = definition.check_counts(len(inputs.scored()), len(inputs.names)) + notes
+        notes += _other_protocol(definition, inputs)
+    models, outcomes = [], []
+    for model in _models(config, task, inputs, examined, out):
+        outcome = task.run(inputs, model)
+        models.append(ModelScores(name=model.name, model=model.info, scores=outcome.result))
+        outcomes.append(outcome)
+        notes += [_named(note, model, config) for note in task.notes(outcome.result)]
+    results = BenchmarkResults(
+        toolkit_version=__version__,
+        task=cast(BenchmarkTaskName, task.name),
+        images=public_name(config.images),
+        n_images=len(inputs.rows),
+        n_classes=len(inputs.names),
+        n_units=len(set(inputs.units.tolist())),
+        benchmark=definition,
+        settings=_settings(config, inputs),
+        models=tuple(models),
+        differences=tuple(_differences(inputs, models, outcomes)),
+        notes=tuple(dict.fromkeys([*notes, *_notes_of_traits(inputs)])),
+    )
+    write_benchmark_report(out / task.name, results)
+    say(f"written: {out / task.name}/report.md and results.json")
+    return results
+
+
+def _task(name: str, config: BenchmarkConfig) -> BenchmarkTask:
+    names = get_args(BenchmarkTaskName)
+    if name not in names:
+        raise ConfigError(f"there is no task {name!r}; there are {', '.join(names)}")
+    task = TASKS[name]
+    if config.images is None:
+        raise ConfigError(f"{name} needs --images: a folder with a folder per class, or a table with file and label")
+    if task.needs_clip and not config.clip:
+        raise ConfigError(f"{name} needs --clip, such as --clip imageomics/bioclip")
+    if task.needs_models and not config.clip and config.embeddings is None:
+        raise ConfigError(f"{name} needs --clip, such as --clip imageomics/bioclip, or --embeddings of your own")
+    return task
+
+
+def _definition(name: str, task: BenchmarkTask) -> Benchmark:
+    definition = read_benchmark(name)
+    if definition.task != task.name:
+        raise ConfigError(f"the published scores of {name} are of {definition.task}, not of {task.name}")
+    return definition
+
+
+def _inputs(
+    config: BenchmarkConfig, labelled: Labelled, definition: Benchmark | None, traits: TraitTexts | None
+) -> Inputs:
+    """Everything but what the image files themselves say."""
+    rows = labelled.rows
+    names = name_classes(rows, None if config.taxa is None else Path(config.taxa))
+    individuals = [row.individual for row in rows]
+    return Inputs(
+        config=config if definition is None or not definition.shots else _with_shots(config, definition),
+        rows=rows,
+        names=names,
+        units=np.array(units(individuals, list(range(len(rows)))), dtype=np.int64),
+        text_type=config.text_type or (definition and definition.text_type) or "asis",
+        templates=config.templates or (definition and definition.templates) or "one",
+        traits=None if traits is None else traits.of_classes(names, str(config.images)),
+        trait_source=config.traits,
+        described=frozenset() if traits is None else traits.described,
+        captions=None if config.captions is None else read_captions(Path(config.captions), [row.file for row in rows]),
+    )
+
+
+def _with_shots(config: BenchmarkConfig, definition: Benchmark) -> BenchmarkConfig:
+    """The shots of a published benchmark, unless others are asked for."""
+    return replace(config, shots=definition.shots) if config.shots == BenchmarkConfig().shots else config
+
+
+def _with_files(inputs: Inputs, examined: Examined) -> Inputs:
+    """The same with the hashes of the images, and what counts once among them."""
+    labelled = examined.labelled
+    return replace(
+        inputs,
+        units=examined.units(),
+        sha256=tuple(
+            row.source_sha256 or record.sha256
+            for row, record in zip(labelled.rows, examined.collection.images, strict=True)
+        ),
+        hashes=examined.hashes,
+    )
+
+
+def _read_traits(source: str) -> TraitTexts:
+    """Read traits from a table, or from a dataset of ours or of others."""
+    path = Path(source).expanduser()
+    say(f"reading the traits of {source}")
+    if path.is_file():
+        try:
+            names, rows_of = open_table(path, header_has=SPECIES_NAMES)
+            return rank_texts(source, rows_of(trait_columns(names, source)))
+        except CollectionError as error:
+            raise ConfigError(f"cannot read --traits: {error}") from error
+    if path.suffix.lower() in TABLE_SUFFIXES:
+        raise ConfigError(f"--traits: {path} does not exist")
+    return rank_texts(source, text_rows(source, lambda names: trait_columns(names, source)))
+
+
+def _against(source: str, out: Path, workers: int) -> tuple[tuple[str, bytes], ...]:
+    """Name and hash the images to compare with."""
+    folder = None if is_hub_source(source) else local_dataset(source, None)
+    if folder is not None and has_images(folder):
+        rows = [LabelledRow(**row) for row in extract_images(folder, out, label_names=())]
+        labelled = Labelled(source=source, root=out, rows=tuple(rows))
+    else:
+        listing = list_source(CollectionConfig(source=source, labels=False))
+        rows = [LabelledRow(file=row.file, label="", where=row.file) for row in listing.rows]
+        labelled = Labelled(source=source, root=listing.root, rows=tuple(rows), problems=listing.problems)
+    examined = examine(labelled, cache=out, workers=workers)
+    if problems := examined.labelled.problems:
+        warn(f"{len(problems)} images of {source} cannot be compared, such as {problems[0].file}: {problems[0].reason}")
+    return tuple((row.where, found) for row, found in zip(examined.labelled.rows, examined.hashes, strict=True))
+
+
+def _models(
+    config: BenchmarkConfig, task: BenchmarkTask, inputs: Inputs, examined: Examined | None, out: Path
+) -> Iterator[EmbeddedImages]:
+    """Yield the images as every model sees them, one model after the other."""
+    if not task.needs_models:
+        yield EmbeddedImages(name=public_name(str(config.images)), images=np.empty((len(inputs.rows), 0), np.float32))
+        return
+    if config.embeddings is not None:
+        yield _own_embeddings(config, inputs)
+        return
+    assert examined is not None
+    for model in config.clip:
+        yield _embedded(model, config, task, examined, out)
+
+
+def _own_embeddings(config: BenchmarkConfig, inputs: Inputs) -> EmbeddedImages:
+    """What the user has embedded, with the texts of the CLIP that is given beside it."""
+    path = Path(str(config.embeddings))
+    images = unit_length(read_embeddings(path, [row.file for row in inputs.rows]))
+    if not config.clip:
+        return EmbeddedImages(name=path.name, images=images)
+    from sae_traits.models.clip.model import load_clip
+
+    clip = load_clip(config.clip[0], revision=config.revision, framing=config.framing, device=config.device)
+    name = f"{public_name(config.clip[0])} ({path.name})"
+    info = clip.info.to_dict() | {"model": public_name(config.clip[0])}
+    return EmbeddedImages(name=name, info=info, images=images, texts=clip, logit_scale=clip.logit_scale)
+
+
+def _embedded(
+    model: str, config: BenchmarkConfig, task: BenchmarkTask, examined: Examined, out: Path
+) -> EmbeddedImages:
+    """Embed the images by a CLIP, of which those that are kept are not opened again; and keep them in one file."""
+    from sae_traits.evaluation.embedding import embed_collection, fingerprint  # loads torch
+    from sae_traits.models.clip.model import load_clip
+
+    clip = load_clip(model, revision=config.revision, framing=config.framing, device=config.device)
+    head: Any = task.head if task.head in clip.info.heads else clip.info.heads[0]
+    name, folder = public_name(model), out / "embeddings"
+    images = embed_collection(
+        clip,
+        examined.collection,
+        range(len(examined.collection.images)),
+        cache=folder,
+        batch_size=config.image_batch_size,
+        workers=config.workers,
+        head=head,
+    )
+    ids = [row.file for row in examined.labelled.rows]
+    about = {"model": name, "revision": clip.info.revision, "head": head}
+    file = f"{safe_name(Path(name).name)}-{head}-{fingerprint(clip.info, head)[:8]}.safetensors"
+    write_embeddings(folder / file, images, ids, about)
+    info = clip.info.to_dict() | {"model": name, "head": head}
+    return EmbeddedImages(name=name, info=info, images=images, texts=clip, logit_scale=clip.logit_scale)
+
+
+def _differences(inputs: Inputs, models: Sequence[ModelScores], outcomes: Sequence[Outcome]) -> list[Difference]:
+    """Compare every model with the first, on the images that both are scored on."""
+    differences = []
+    for model, outcome in zip(models[1:], outcomes[1:], strict=True):
+        first, second = outcomes[0].credit, outcome.credit
+        if first is None or second is None:
+            continue
+        rows = np.flatnonzero(np.isfinite(first) & np.isfinite(second))
+        individuals, classes = (
+            paired_difference(first[rows], second[rows], groups=groups[rows], seed=inputs.config.seed)
+            for groups in (inputs.units, inputs.truth)
+        )
+        differences.append(Difference(name=model.name, individuals=individuals, classes=classes))
+    return differences
+
+
+def _other_protocol(definition: Benchmark, inputs: Inputs) -> list[str]:
+    """Say in what the options are not those of the published scores."""
+    asked = (
+        ("--text-type", definition.text_type, inputs.text_type),
+        ("--templates", definition.templates, inputs.templates),
+    )
+    notes = [
+        f"the published scores are of {option} {published}, these of {here}"
+        for option, published, here in asked
+        if published is not None and published != here
+    ]
+    if definition.fault is not None and inputs.config.protocol == "corrected":
+        notes.append(f"the published scores are of {definition.fault}; --protocol published repeats that")
+    return notes
+
+
+def _notes_of_traits(inputs: Inputs) -> list[str]:
+    if inputs.traits is None or inputs.sha256:
+        return []
+    return ["whether the traits were written of these very images is not known, because only embeddings are at hand"]
+
+
+def _named(note: str, model: EmbeddedImages, config: BenchmarkConfig) -> str:
+    return f"{model.name}: {note}" if len(config.clip) > 1 else note
+
+
+def _settings(config: BenchmarkConfig, inputs: Inputs) -> dict[str, Any]:
+    """The options that figures depend on; files by their names."""
+    values = {name: value for name, value in asdict(config).items() if name not in _LOCAL}
+    values |= {name: public_name(values[name]) for name in _PATHS if values[name]}
+    values["clip"] = [public_name(model) for model in config.clip]
+    values["split"] = list(config.split)
+    return values | {"text_type": inputs.text_type, "templates": inputs.templates, "shots": list(inputs.config.shots)}

@@ -1,0 +1,63 @@
+"""Names of latents for a run: kept in RUN/names.json, from where the step `dataset` takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sae_traits.errors import ConfigError
+from sae_traits.runs.context import Context
+from sae_traits.traits.latent_names import LatentNames, named_traits
+from sae_traits.traits.table import read_traits
+
+
+@dataclass(frozen=True)
+class Named:
+    """What naming came to."""
+
+    file: Path
+    n_latents: int
+    """With a name, of all files so far."""
+    n_traits: int
+    n_parts: int
+    """Traits whose part is a name."""
+
+    def lines(self) -> list[str]:
+        """One line for the terminal."""
+        return [
+            f"{self.file}: {self.n_latents:,} latents have names; they are the part of {self.n_parts:,} of "
+            f"{self.n_traits:,} traits"
+        ]
+
+
+def name_latents(context: Context, file: Path) -> Named:
+    """Keep the names of a file with the run, over those that it has already.
+
+    Raises:
+        ConfigError: the file cannot be read, its names are of another SAE or of latents that it does not have, or the
+            regions of the run have no latents.
+    """
+    dictionary, sae = context.dictionary, context.dictionary_name
+    if dictionary is None or sae is None:
+        raise ConfigError(
+            f"the regions of {context.folder.path} are of --regions {context.config.regions.kind}, which has no latents"
+        )
+    given = LatentNames.read(file)
+    if not given.are_of(sae, dictionary.weights_hash(), context.hash_of_published_sae):
+        raise ConfigError(
+            f"the names in {file} are of the SAE {given.sae}, not of that of {context.folder.path} (sha256:"
+            f"{dictionary.weights_hash()}), in which the same numbers stand for other things"
+        )
+    if unknown := [latent for latent in given.names if latent >= dictionary.config.n_latents]:
+        raise ConfigError(f"{file} names latent {unknown[0]}; the SAE has 0 to {dictionary.config.n_latents - 1}")
+    names = {latent: name for latent, name in {**context.given_names, **given.names}.items() if name}
+    LatentNames(f"local@sha256:{dictionary.weights_hash()}", names).save(context.folder.latent_names)
+    n_traits, n_parts = _count(context, names)
+    return Named(context.folder.latent_names, len(names), n_traits, n_parts)
+
+
+def _count(context: Context, names: Mapping[int, str]) -> tuple[int, int]:
+    """How many traits there are, and how many of them have a name for their part."""
+    sources = [trait.description.part_source for trait in named_traits(read_traits(context.folder.traits), names)]
+    return len(sources), sources.count("named")

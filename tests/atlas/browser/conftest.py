@@ -1,0 +1,72 @@
+"""A browser, a small atlas over http and as files, and pages that may do nothing wrong."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from atlas.small_atlases import hostile_release
+
+from sae_traits.atlas import build_atlas
+
+CHROMIUM = Path("/usr/bin/chromium")
+"""Where Debian's package puts it; `make test-browser` installs it."""
+
+
+@pytest.fixture(scope="session")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; make test-browser")
+    if not CHROMIUM.is_file():
+        pytest.skip(f"there is no {CHROMIUM}; make test-browser")
+    with playwright.sync_playwright() as running:
+        opened = running.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="session")
+def site(browser, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("browser")
+    hostile_release(folder / "dataset", folder / "photographs")
+    build_atlas(folder / "dataset", folder / "an atlas")
+    return folder / "an atlas"
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="session")
+def server(site) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(site))) as serving:
+        threading.Thread(target=serving.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{serving.server_port}"
+        serving.shutdown()
+
+
+@pytest.fixture(params=["file", "http"])
+def address(request, site, server) -> str:
+    """Where the atlas is: as files that were opened by double click, and on a web server."""
+    return site.as_uri() if request.param == "file" else server
+
+
+@pytest.fixture
+def page(browser, address) -> Iterator:
+    """An empty page; at the end nothing was said on its console, and no other host was asked for anything."""
+    wrong: list[str] = []
+    context = browser.new_context(accept_downloads=True)
+    opened = context.new_page()
+    opened.on("console", lambda message: wrong.append(f"{message.type}: {message.text}"))
+    opened.on("pageerror", lambda error: wrong.append(str(error)))
+    opened.on("requestfailed", lambda failed: wrong.append(f"not there: {failed.url}"))
+    opened.on("dialog", lambda dialog: wrong.append(f"dialog: {dialog.message}"))
+    ours = (address, "data:", "blob:")
+    opened.on("request", lambda asked: None if asked.url.startswith(ours) else wrong.append(f"asked for {asked.url}"))
+    yield opened
+    context.close()
+    assert not wrong

@@ -1,0 +1,57 @@
+"""A small release with everything that is hard to show, and its atlas."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from release.small_releases import CONTRAST, FACTS, odd_photographs, traits_of
+
+from sae_traits.config.release import ReleaseConfig
+from sae_traits.release.dataset import write_dataset
+from sae_traits.release.dataset_card import write_dataset_card
+from sae_traits.schema import ChosenLatent, Collection, Taxon
+
+HOSTILE = "Aus <img src=x onerror=alert(1)> \"&' --> {{ 7*7 }}"
+"""A species, as a collection may name it."""
+NAME = "<b>abdomen</b>"
+
+
+def hostile_collection(root: Path) -> Collection:
+    """Photographs of three species, one of a hostile name, whose rights holder and address are hostile, too."""
+    collection = odd_photographs(root, lambda name: f'https://museum.example/{name}?a=1&b="2"')
+    records = list(collection.images)
+    records[-1] = replace(
+        records[-1],
+        taxon=Taxon(family="Auidae", genus="Aus", species=HOSTILE),
+        rights_holder="</small><script>alert(2)</script>",
+        source_url="javascript:alert(3)",
+    )
+    return replace(collection, images=tuple(records))
+
+
+def hostile_release(folder: Path, root: Path, images: str = "embed") -> Path:
+    """The release of `hostile_collection`, its sentences hostile as well."""
+    collection = hostile_collection(root)
+    traits = [
+        replace(trait, description=replace(trait.description, text=f"A small area of </script> {i % 3} & more."))
+        for i, trait in enumerate(traits_of(collection, 3))
+    ]
+    species = sorted({record.species for record in collection.images})
+    latents = [
+        ChosenLatent(
+            species=name,
+            latent=latent,
+            threshold=0.4,
+            contrast=replace(CONTRAST, effect=2.5 - latent),
+            n_fired=3,
+            n_individuals=4,
+            name=NAME if latent == 2 else None,
+        )
+        for i, name in enumerate(species)
+        for latent in (i, 2)
+    ]
+    config = ReleaseConfig(longest_side=256, shard_megabytes=1, images=images)
+    summary = write_dataset(folder, collection, traits, latents, sae="org/sae@0123", config=config, workers=1)
+    write_dataset_card(folder, summary, replace(FACTS, title="Beetles <i>of</i> Leeds"))
+    return folder

@@ -1,0 +1,194 @@
+"""The pages of an atlas, read without a browser."""
+
+import json
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from atlas.pages import page
+from atlas.small_atlases import HOSTILE, NAME, hostile_release
+from release.small_releases import bytes_of
+
+from sae_traits.atlas import build_atlas
+from sae_traits.atlas.drawing import close_up, histogram, outline_of
+from sae_traits.atlas.page_names import PageNames
+from sae_traits.errors import ReleaseError
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("release")
+    return hostile_release(folder / "dataset", folder / "photographs")
+
+
+@pytest.fixture(scope="module")
+def site(dataset, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site") / "atlas"
+    built = build_atlas(dataset, folder, costs=[("calls", "3")], workers=2)
+    assert (built.n_species, built.n_images) == (3, 7)
+    assert built.n_files == len(bytes_of(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pages(site):
+    return {path: page(path) for path in sorted(site.rglob("*.html"))}
+
+
+def data(site, name):
+    """The values of a file of data, as a browser gets them."""
+    text = (site / "data" / f"{name}.js").read_text(encoding="ascii")
+    return json.loads(text.partition("=")[2].removesuffix(";\n"))
+
+
+def test_every_link_leads_to_a_file_of_the_atlas_and_none_to_another_host_but_to_sources(site, pages):
+    sources = set()
+    for path, tree in pages.items():
+        for element in tree.all("a", "img", "image", "script", "link"):
+            target = element.attributes.get("href") or element.attributes.get("src")
+            assert target, element.attributes
+            parts = urlsplit(target)
+            if parts.scheme == "https":
+                assert element.name == "a"
+                assert "noopener" in element.attributes["rel"]
+                sources.add(target)
+            elif parts.scheme == "data":
+                assert target == "data:,"
+            elif parts.path:
+                assert parts.scheme == ""
+                assert (path.parent / unquote(parts.path)).resolve().is_file(), f"{path}: {target}"
+            else:
+                assert any(found.attributes.get("id") == parts.fragment for found in tree.all("main")), target
+    assert 'https://museum.example/Aus_bus/large.jpg?a=1&b="2"' in sources
+    assert len(sources) == 6
+
+
+def test_nothing_of_the_style_or_the_script_is_fetched_from_elsewhere(site):
+    for name in ("atlas.css", "atlas.js"):
+        text = (site / name).read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+        assert "//" not in text
+        assert "innerHTML" not in text
+        assert "url(" not in text
+
+
+def test_pages_are_the_same_for_the_same_release(site, dataset, tmp_path):
+    build_atlas(dataset, tmp_path / "again", costs=[("calls", "3")], workers=1)
+    assert bytes_of(tmp_path / "again") == bytes_of(site)
+
+
+def test_names_and_sentences_are_shown_as_text(pages, site):
+    (path,) = [path for path in pages if path.parent.name == "species" and "onerror" in path.name]
+    assert next(pages[path].all("h1")).text == HOSTILE
+    texts = [tree.text for tree in pages.values()]
+    assert sum("</small><script>alert(2)</script>" in text for text in texts) >= 2
+    assert any("A small area of </script> 1 & more." in text for text in texts)
+    assert any(NAME in text for text in texts)
+    for tree in pages.values():
+        assert not [element for element in tree.all("b", "i") if element.text in ("abdomen", "of")]
+        assert len(list(tree.all("script"))) == 1
+        assert not [name for element in tree.all("img", "a") for name in element.attributes if name.startswith("on")]
+    assert HOSTILE in [name for _, name in data(site, "species")]
+
+
+def test_an_address_that_is_none_of_the_web_is_no_link(pages):
+    for tree in pages.values():
+        assert "javascript" not in "".join(str(link.attributes.get("href")) for link in tree.all("a"))
+
+
+def test_every_picture_has_its_attribution(pages):
+    n_pictures = 0
+    for path, tree in pages.items():
+        for picture in tree.all("img", "image"):
+            holder = picture
+            while holder is not None and not any("rights" in small.classes for small in holder.all("small")):
+                holder = holder.parent
+                assert holder is None or holder.name not in ("ul", "main"), f"{path}: {picture.attributes}"
+            assert holder is not None
+            n_pictures += 1
+    assert n_pictures > 30
+
+
+def test_every_region_of_an_image_is_on_its_page_with_its_letter(pages):
+    for path, tree in pages.items():
+        if path.parent.parent.name != "images":
+            continue
+        regions = [group.attributes["data-region"] for group in tree.all("g")]
+        chips = [chip.text for chip in tree.all("span") if "chip" in chip.classes]
+        assert len(regions) == len(chips)
+        assert chips == ["A", "B", "C"][: len(chips)]
+
+
+def test_the_search_has_every_trait(site):
+    columns = data(site, "search")
+    assert len(columns["images"]) == 7
+    assert len(columns["traits"]) == 3 * 5 * 3  # five of seven images have three traits each
+    text, besides = columns["texts"][columns["traits"][1]]
+    assert (text, besides) == ("A small area of </script> 0 & more.", "colour blue")
+    assert [2, NAME] in columns["latents"]
+
+
+def test_side_by_side_has_what_a_species_is_told_by(site):
+    compared = data(site, "compare/aus-bus")
+    assert compared["name"] == "Aus bus"
+    assert [row["name"] for row in compared["latents"] if row["latent"] == 2] == [NAME]
+    assert ["colour", "blue", 1.0] in compared["attributes"]
+
+
+def test_a_release_by_reference_shows_outlines_on_an_empty_frame(tmp_path):
+    dataset = hostile_release(tmp_path / "dataset", tmp_path / "photographs", images="reference")
+    build_atlas(dataset, tmp_path / "atlas")
+    assert not list((tmp_path / "atlas").rglob("*.webp"))
+    first = page(next((tmp_path / "atlas" / "species").glob("aus-bus.html")))
+    assert "7 photographs that the release names" in page(tmp_path / "atlas" / "index.html").text
+    assert list(first.all("path"))
+    assert not list(first.all("img", "image"))
+
+
+def test_a_folder_that_is_no_atlas_is_not_replaced(dataset, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(ReleaseError, match="is no atlas"):
+        build_atlas(dataset, tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_what_is_no_release_is_refused_in_one_line(tmp_path):
+    (tmp_path / "dataset").mkdir()
+    with pytest.raises(ReleaseError, match="has no config `images`"):
+        build_atlas(tmp_path / "dataset", tmp_path / "atlas")
+    assert not (tmp_path / "atlas").exists()
+
+
+def test_names_of_pages_are_plain_and_no_two_alike():
+    names = PageNames()
+    texts = ["Aus bus", "Aus  bus", "aus bus", "Aus/bus", "../../Aus bus", "", "Ä" * 300, "日本", "Aus bus"]
+    found = [names.of(text) for text in texts]
+    assert found[0] == found[-1] == "aus-bus"
+    assert len(set(found)) == len(texts) - 1
+    assert all(set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") and 0 < len(name) < 80 for name in found)
+
+
+def test_a_close_up_is_square_and_within_the_picture():
+    for box in [(0, 0, 10, 10), (90, 40, 10, 10), (0, 0, 100, 50)]:
+        x, y, width, height = close_up(box, (100, 50))
+        assert width == height
+        assert x >= 0
+        assert y >= 0
+        assert x + width <= 100
+        assert y + height <= 50
+
+
+def test_a_histogram_counts_every_value_once():
+    bars = histogram([0.0, 1.0, 1.0, 2.0], n_bars=4)
+    assert [bar.n for bar in bars] == [1, 0, 2, 1]
+    assert max(bar.height for bar in bars) == 100
+    assert histogram([]) == []
+    assert [bar.n for bar in histogram([3.0, 3.0])] == [2]
+
+
+def test_an_outline_is_in_pixels_of_the_picture():
+    assert outline_of([[0, 0, 10, 0, 10.2, 0.1, 10, 20]], (0.5, 0.5)) == "M0 0 5 0 5 10Z"
+
+
+def test_the_first_page_is_light(site):
+    assert sum(len(path.read_bytes()) for path in [site / "index.html", site / "atlas.css", site / "atlas.js"]) < 60_000
+    assert Path(site / "index.html").stat().st_size < 20_000

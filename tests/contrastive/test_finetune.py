@@ -1,0 +1,136 @@
+"""Trainings from data to a model that others read."""
+
+import json
+
+import pytest
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+from small_pairs import config_of, make_model, make_table
+
+from sae_traits.contrastive.trainer import finetune
+from sae_traits.errors import BackboneError, CollectionError, ConfigError
+from sae_traits.models.clip.model import load_clip, read_clip
+from sae_traits.models.clip.open_clip_config import read_open_clip_config
+from sae_traits.models.clip.saving import save_open_clip, save_transformers
+
+TEXTS = ["a photo of Rubra rubra.", "don’t  do “it” ", "long antennae " * 20]
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    return make_table(tmp_path_factory.mktemp("pairs") / "squares")
+
+
+@pytest.fixture(scope="module", params=["open_clip", "transformers"])
+def model(request, tmp_path_factory):
+    return make_model(tmp_path_factory.mktemp("models") / request.param, request.param)
+
+
+def train(config, out):
+    return finetune(config, out, accelerator=Accelerator(cpu=True))
+
+
+def test_a_small_training_learns_names_and_leaves_a_clip(table, model, tmp_path):
+    config = config_of(table, model, pairs={"text_types": ("sci", "taxon")}, schedule={"epochs": 30})
+    done = train(config, tmp_path / "out")
+    losses = [point["loss"] for point in done.curve if "loss" in point]
+    accuracies = [point["validation_accuracy"] for point in done.curve if "validation_accuracy" in point]
+    assert losses[-1] < losses[0] - 0.3
+    assert accuracies[-1] > max(accuracies[0], 0.6)
+    assert (done.n_steps, done.n_pairs) == (90, 24)
+    assert not (tmp_path / "out" / "training.checkpoint").exists()
+    record = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert record["config"]["pairs"]["text_types"] == ["sci", "taxon"]
+    before, after = load_clip(model, device="cpu"), load_clip(done.model, device="cpu")
+    for what in ("hidden_act", "framing", "mean", "std", "context_length"):
+        assert getattr(after.info, what) == getattr(before.info, what)
+    assert torch.equal(after.tokenize(TEXTS), before.tokenize(TEXTS))
+    assert not torch.allclose(after.embed_texts(TEXTS), before.embed_texts(TEXTS), atol=1e-3)
+
+
+def test_captions_train_a_second_projection_that_is_saved(table, tmp_path):
+    model = make_model(tmp_path / "model")
+    config = config_of(
+        table,
+        model,
+        pairs={"text_types": ("sci", "caption"), "text_per": "batch"},
+        base={"caption_head": "new"},
+        optimiser={"average_decay": 0.5},
+        schedule={"evaluations": 0},
+    )
+    saved = load_clip(train(config, tmp_path / "out").model, device="cpu")
+    assert saved.info.heads == ("taxonomy", "caption")
+    pixels = torch.randn(2, 3, 32, 32)
+    assert not torch.allclose(saved.embed_images(pixels, "caption"), saved.embed_images(pixels), atol=1e-4)
+
+
+@pytest.mark.parametrize("heads", [(), ("visual.caption_proj", "logit_scale_caption"), ("visual.continual_proj",)])
+@pytest.mark.parametrize("quick_gelu", [False, True])
+def test_open_clip_to_transformers_and_back_is_the_identity(heads, quick_gelu, tmp_path):
+    extra = {name: torch.randn(()) if "scale" in name else torch.randn(32, 16) for name in heads}
+    folders = [tmp_path / name for name in ("given", "transformers", "back")]
+    make_model(folders[0], extra_tensors=extra, quick_gelu=quick_gelu, resize_mode="squash")
+    for save, source, target in zip((save_transformers, save_open_clip), folders, folders[1:], strict=False):
+        parts = read_clip(source)
+        target.mkdir()
+        save(parts.model, parts.others, parts.preprocessing, parts.files, target)
+    given, back = (load_file(folder / "open_clip_model.safetensors") for folder in (folders[0], folders[2]))
+    assert given.keys() == back.keys()
+    for name, tensor in given.items():
+        assert torch.equal(tensor, back[name]), name
+    one, other = (read_open_clip_config(read_clip(folder).files) for folder in (folders[0], folders[2]))
+    assert one[1] == other[1]
+    assert bool(other[0].get("quick_gelu")) == quick_gelu
+    clips = [load_clip(folder, device="cpu") for folder in folders]
+    assert len({clip.info.hidden_act for clip in clips}) == 1
+    for clip in clips[1:]:
+        torch.testing.assert_close(clip.embed_texts(TEXTS), clips[0].embed_texts(TEXTS), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"schedule": {"batch_size": 25}}, "a step of 25 pairs is larger than the data, which have 24"),
+        ({"pairs": {"text_types": ("trait",)}}, "no image of .* has a text of the type trait; there is caption, com"),
+        ({"pairs": {"sampling": "distinct"}}, "there are 4 species for a step of 8 pairs"),
+        (
+            {"base": {"caption_head": "own"}, "pairs": {"text_types": ("caption",)}},
+            "no caption head of its own; choose --caption-head new",
+        ),
+        ({"schedule": {"batch_size": 24}, "base": {"lora_rank": 2}}, "--lora-rank needs peft"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_in_one_line(options, message, table, tmp_path):
+    model = make_model(tmp_path / "model")
+    with pytest.raises((ConfigError, CollectionError), match=message) as caught:
+        train(config_of(table, model, **options), tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_images_without_a_caption_are_counted_or_left_out(tmp_path):
+    table = make_table(tmp_path / "squares", without_caption=(0, 3))
+    model = make_model(tmp_path / "model")
+    with pytest.raises(CollectionError, match=r"8 of 24 images .* no text of the type caption, the first blue-0\.png"):
+        train(config_of(table, model, pairs={"text_types": ("caption",)}), tmp_path / "out")
+    pairs = {"text_types": ("caption",), "without_text": "drop"}
+    assert train(config_of(table, model, pairs=pairs, schedule={"epochs": 1}), tmp_path / "out").n_pairs == 16
+
+
+def test_a_tokenizer_of_another_model_is_refused(table, tmp_path):
+    model = make_model(tmp_path / "model")
+    tokenizer = json.loads((model / "tokenizer.json").read_text())
+    tokenizer["added_tokens"].append(tokenizer["added_tokens"][-1] | {"id": 5000, "content": "<|more|>"})
+    (model / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(BackboneError, match="tokenizer"):
+        train(config_of(table, model), tmp_path / "out")
+
+
+def test_frozen_towers_stay_as_they_are(table, tmp_path):
+    model = make_model(tmp_path / "model")
+    done = train(config_of(table, model, base={"freeze": ("vision",)}, schedule={"epochs": 1}), tmp_path / "out")
+    before, after = read_clip(model).model.state_dict(), read_clip(done.model).model.state_dict()
+    for name, tensor in before.items():
+        is_frozen = name.startswith(("vision_model", "visual_projection"))
+        assert torch.equal(tensor, after[name]) == (is_frozen or "position_ids" in name), name

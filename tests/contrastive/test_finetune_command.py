@@ -1,0 +1,97 @@
+"""The command `finetune`: recipes, estimates, and one line for what cannot be."""
+
+import json
+
+import pytest
+from release.small_releases import many_images, release, traits_of
+from small_pairs import make_model, make_table
+
+from sae_traits.cli import main
+from sae_traits.cli.training import RECIPES
+from sae_traits.config.finetune import FinetuneConfig, PairsConfig
+from sae_traits.config.layers import read_config, recipe_file
+from sae_traits.config.tree import build
+from sae_traits.contrastive.samples import read_samples
+from sae_traits.errors import ConfigError
+
+NEEDED = {"pairs": {"data": "DATA"}, "base": {"model": "MODEL"}}
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("command")
+    data = str(make_table(folder / "squares"))
+    return ["finetune", "--data", data, "--model", str(make_model(folder / "model")), "--workers", "0"]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_a_configuration_and_says_where_its_values_are_from(name):
+    recipe = recipe_file(f"{name}.yaml")
+    config = build(FinetuneConfig, read_config(recipe, FinetuneConfig), NEEDED)
+    assert (config.optimiser.beta2, config.optimiser.epsilon, config.optimiser.weight_decay) == (0.98, 1e-6, 0.2)
+    assert "#" in recipe.read_text()
+    published = {"bioclip-traits": None, "bioclip2-hierarchical": (90112, 1875), "biocap-captions": (32768, 500)}[name]
+    if published is not None:
+        assert (config.schedule.batch_size, config.optimiser.warmup_steps) == published
+        assert config.pairs.text_per == "batch"
+        assert config.optimiser.learning_rate == 1e-4
+
+
+def test_an_estimate_counts_steps_images_operations_and_memory(words, tmp_path, capsys):
+    out = tmp_path / "out"
+    options = ["--batch-size", "6", "--epochs", "3", "--out", str(out), "--estimate", "--format", "json"]
+    assert main([*words, *options]) == 0
+    estimated = json.loads(capsys.readouterr().out)
+    assert (estimated["n_images"], estimated["n_steps"], estimated["n_pairs_seen"]) == (24, 12, 72)
+    assert not out.exists()
+    assert main([*words, *options, "--chunk-size", "2"]) == 0
+    chunked = json.loads(capsys.readouterr().out)
+    assert chunked["flop"] * 3 == estimated["flop"] * 4
+    assert chunked["memory_bytes"] < estimated["memory_bytes"]
+
+
+def test_a_training_from_the_command_line(words, tmp_path, capsys):
+    out = tmp_path / "out"
+    options = ["--batch-size", "8", "--epochs", "1", "--text-types", "sci,com", "--text-weights", "1,3"]
+    assert main([*words, *options, "--out", str(out)]) == 0
+    assert "3 steps on 24 images" in capsys.readouterr().out
+    assert (out / "model" / "config.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--recipe", "biocap-captions"], "a step of 32768 pairs is larger than the data, which have 24"),
+        (["--recipe", "bioclip-traits"], "has a text of the type trait"),
+        (["--text-types", "sci,fur"], "text_types has 'fur'"),
+        (["--text-types", "caption", "--caption-head", "own", "--text-per", "batch"], "has no caption head of its own"),
+        (["--text-types", "sci,caption", "--caption-head", "new"], "choose --text-per batch"),
+        (["--replay", "x"], "--replay and --replay-batch-size go together"),
+        (["--freeze", "vision,text"], "nothing is left to train"),
+    ],
+)
+def test_what_cannot_be_is_one_line(words, options, message, tmp_path, capsys):
+    assert main([*words, *options, "--out", str(tmp_path / "out")]) in (1, 2)
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message in error
+    assert error.startswith("sae-traits finetune: ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_section_of_a_file_is_named(tmp_path):
+    file = tmp_path / "x.yaml"
+    file.write_text("train: {}\n")
+    with pytest.raises(ConfigError, match="there are pairs, base, schedule, optimiser"):
+        read_config(file, FinetuneConfig)
+
+
+def test_a_released_dataset_gives_traits_and_names(tmp_path):
+    collection = many_images(tmp_path / "photographs", 12)
+    release(tmp_path / "dataset", collection, traits_of(collection, 2))
+    config = PairsConfig(data=str(tmp_path / "dataset"), text_types=("trait",), without_text="drop")
+    samples = read_samples(config)
+    assert samples
+    for sample in samples:
+        assert sample.texts["trait"] == (f"A photo of {sample.species} with a small area",) * 2
+        assert sample.texts["sci"] == (f"a photo of {sample.species}.",)
+        assert sample.open().mode == "RGB"

@@ -1,0 +1,84 @@
+"""What is read from each kind of data, and what is said where texts are missing."""
+
+import io
+import json
+import tarfile
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_pairs import make_table
+
+from sae_traits.config.finetune import PairsConfig
+from sae_traits.contrastive.samples import read_samples
+from sae_traits.errors import CollectionError
+
+NAMES = {"sci": "a photo of Apis mellifera.", "com": "a photo of honey bee.", "taxon": "a photo of Animalia Apis."}
+
+
+def png(colour):
+    buffer = io.BytesIO()
+    Image.new("RGB", (12, 10), colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def make_shard(path, samples):
+    with tarfile.open(path, "w") as tar:
+        for name, members in samples.items():
+            for key, content in members.items():
+                data = content if isinstance(content, bytes) else content.encode()
+                member = tarfile.TarInfo(f"{name}.{key}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    return path
+
+
+def test_a_shard_with_the_keys_of_bioclip_gives_its_texts_and_its_images(tmp_path):
+    red = {"jpg": png("red"), "scientific_name.txt": "Apis mellifera", "caption.txt": "A bee on a flower."}
+    blue = {"png": png("blue"), "sci.txt": "a photo of Bombus terrestris.", "com.txt": "", "taxon.txt": "x"}
+    red |= {f"{kind}.txt": text for kind, text in NAMES.items()}
+    make_shard(tmp_path / "shard-000000.tar", {"a/000": red, "a/001": {"json": "{}", "sci.txt": "no image"}})
+    make_shard(tmp_path / "shard-000001.tar", {"000": blue})
+    samples = read_samples(PairsConfig(data=str(tmp_path)))
+    assert [sample.name for sample in samples] == ["shard-000000.tar/a/000", "shard-000001.tar/000"]
+    assert samples[0].texts == {kind: (text,) for kind, text in NAMES.items()} | {"caption": ("A bee on a flower.",)}
+    assert set(samples[1].texts) == {"sci", "taxon"}
+    assert [sample.species for sample in samples] == ["Apis mellifera", None]
+    assert [sample.open().getpixel((5, 5)) for sample in samples] == [(255, 0, 0), (0, 0, 255)]
+
+
+def test_our_own_shards_say_species_and_trait(tmp_path):
+    row = {"species": "Apis mellifera", "order": "Hymenoptera", "trait_id": "t"}
+    members = {"png": png("red"), "txt": "The wings are clear.", "json": json.dumps(row)}
+    shard = make_shard(tmp_path / "train-000000.tar", {"train-000000000": members})
+    (sample,) = read_samples(PairsConfig(data=str(shard), text_types=("trait", "taxon")))
+    assert sample.texts["trait"] == ("A photo of Apis mellifera with the wings are clear",)
+    assert sample.texts["taxon"] == ("a photo of Hymenoptera Apis mellifera.",)
+
+
+def test_shards_of_the_trait_paper_have_a_text_and_no_names(tmp_path):
+    text = "A photo of Apis mellifera with clear wings"
+    shard = make_shard(tmp_path / "00000.tar", {"sample00000000": {"jpg": png("red"), "txt": text}})
+    (sample,) = read_samples(PairsConfig(data=str(shard), text_types=("trait",)))
+    assert sample.texts == {"trait": (text,)}
+    with pytest.raises(CollectionError, match=r"no image of .* has a text of the type sci; there is trait"):
+        read_samples(PairsConfig(data=str(shard)))
+
+
+def test_shards_without_the_keys_are_refused(tmp_path):
+    shard = make_shard(tmp_path / "00000.tar", {"0": {"jpg": png("red"), "cls": "3"}})
+    with pytest.raises(CollectionError, match="its shards must have these keys"):
+        read_samples(PairsConfig(data=str(shard)))
+    (tmp_path / "broken.tar").write_bytes(b"no tar" * 200)
+    with pytest.raises(CollectionError, match="cannot read the shard"):
+        read_samples(PairsConfig(data=str(tmp_path / "broken.tar")))
+
+
+def test_a_table_gives_names_captions_and_its_own_splits(tmp_path):
+    table = make_table(tmp_path / "squares")
+    config = PairsConfig(data=str(table), text_types=("sci", "caption"))
+    train, validation = read_samples(config), read_samples(config, "validation")
+    assert (len(train), len(validation)) == (24, 8)
+    assert train[0].texts["caption"] == ("A blue square, number 0.",)
+    assert train[0].texts["sci"] == ("a photo of Caerulea caerula.",)
+    assert np.asarray(train[0].open()).shape == (40, 48, 3)

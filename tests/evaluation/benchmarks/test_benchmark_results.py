@@ -1,0 +1,147 @@
+"""results.json, its schema, the report and the published benchmarks."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from labelled_worlds import make_inputs, see
+
+from sae_traits.errors import ConfigError, StoreError
+from sae_traits.evaluation.benchmarks import results as module
+from sae_traits.evaluation.benchmarks.definition import lines_of, list_benchmarks, read_benchmark
+from sae_traits.evaluation.benchmarks.embeddings import read_embeddings, write_embeddings
+from sae_traits.evaluation.benchmarks.report import write_benchmark_report
+from sae_traits.evaluation.benchmarks.results import BenchmarkResults, Difference, ModelScores, read_benchmark_results
+from sae_traits.evaluation.benchmarks.tasks import TASKS
+from sae_traits.evaluation.statistics import Interval
+from sae_traits.evaluation.text import read_templates
+
+
+def make_results(benchmark=None, notes=(), names=("imageomics/bioclip",), differences=()):
+    inputs = make_inputs(text_type="sci")
+    texts = [f"{name.genus} {name.epithet}" for name in inputs.names]
+    scores = TASKS["zero-shot"].run(inputs, see(inputs, texts, noise=2)).result
+    return BenchmarkResults(
+        toolkit_version="0",
+        task="zero-shot",
+        images="photographs",
+        n_images=48,
+        n_classes=6,
+        n_units=48,
+        benchmark=benchmark,
+        settings={"text_type": "sci", "taxa": None, "shots": [1, 5]},
+        models=tuple(ModelScores(name=name, model={"head": "taxonomy"}, scores=scores) for name in names),
+        differences=differences,
+        notes=notes,
+    )
+
+
+def test_results_are_written_and_read_back_and_say_so_of_other_versions(tmp_path):
+    results = make_results(notes=("labels are <b>odd</b>",))
+    write_benchmark_report(tmp_path, results)
+    assert read_benchmark_results(tmp_path / "results.json").to_json() == results.to_json()
+    report = (tmp_path / "report.md").read_text()
+    assert report.startswith("# Zero-shot classification: photographs\n\nimageomics/bioclip recognises")
+    assert "<b>" not in report
+    (tmp_path / "results.json").write_text('{"schema_version": 99}')
+    with pytest.raises(StoreError, match="its schema_version is 99, not 1"):
+        read_benchmark_results(tmp_path / "results.json")
+
+
+def test_the_shipped_schema_is_that_of_the_results():
+    file = module.Path(module.__file__).with_name(module.SCHEMA_FILE)
+    assert json.loads(file.read_text("utf-8")) == module.json_schema(), "write it anew: see docs/architecture.md"
+
+
+def test_what_is_written_has_the_fields_that_the_schema_requires():
+    schema, values = module.json_schema(), json.loads(make_results().to_json())
+    assert set(values) == set(schema["properties"])
+    assert set(schema["required"]) <= set(values)
+    scores = values["models"][0]["scores"]
+    assert set(scores) == set(schema["$defs"]["ZeroShotScores"]["properties"])
+
+
+def test_a_figure_that_there_is_none_of_is_null_and_comes_back():
+    inputs = make_inputs(n_images=6, splits=("train", "test"))
+    scores = TASKS["clustering"].run(inputs, see(inputs, ["red", "blue", "green", "black", "white", "grey"])).result
+    assert math.isnan(scores.new)  # every class of test is one of train
+    results = replace(make_results(), task="clustering", models=(ModelScores(name="m", model={}, scores=scores),))
+    values = json.loads(results.to_json())
+    assert values["models"][0]["scores"]["new"] is None
+    assert BenchmarkResults.from_json(results.to_json()).to_json() == results.to_json()
+    properties = module.json_schema()["$defs"]["ClusteringScores"]["properties"]
+    assert properties["new"]["type"] == ["number", "null"]
+
+
+def test_the_answer_compares_with_the_published_score_of_the_same_checkpoint():
+    insects = read_benchmark("meta_album_insects")
+    known = make_results(insects).answer[1]
+    assert known.startswith("Published for it is 34.9 %")
+    assert "outside of the interval" in known or "within the interval" in known
+    other = make_results(insects, names=("mine",)).answer[1]
+    assert (
+        "7.4 % (CLIP ViT-B/16) to 56.2 % (BioCLIP 2 + traits) are published, none of them for this checkpoint" in other
+    )
+
+
+def test_of_several_models_the_best_is_named_first_with_its_lead():
+    interval = Interval(0.02, -0.01, 0.05, 6)
+    results = make_results(
+        names=("a", "b"), differences=(Difference(name="b", individuals=interval, classes=interval),)
+    )
+    assert "b is next, with a difference of +2.0 points [-1.0, +5.0]" in results.answer[1]
+    assert any(line.startswith("  b minus a: +2.0 points") for line in results.lines())
+
+
+def test_the_gravest_note_is_part_of_the_answer():
+    assert make_results(notes=("one thing", "another")).answer[2] == (
+        "Before you believe it: one thing (1 more note below)."
+    )
+
+
+def test_every_published_benchmark_says_how_it_is_scored_and_by_whom():
+    benchmarks = list_benchmarks()
+    assert {benchmark.name for benchmark in benchmarks} == {
+        *("meta_album_insects", "meta_album_insects_2", "meta_album_plankton", "meta_album_plantnet"),
+        *("meta_album_fungi", "meta_album_plantvillage", "meta_album_medicinal_leaf", "nabirds"),
+        *("camera_traps", "rare_species", "plantdoc"),
+    }
+    for benchmark in benchmarks:
+        assert benchmark.published, benchmark.name
+        assert all(0 < score.score < 100 and score.source and score.version for score in benchmark.published)
+        assert benchmark.protocol
+        assert benchmark.licence
+    insects = read_benchmark("meta_album_insects")
+    assert (insects.n_images, insects.n_classes) == (4160, 104)
+    assert insects.score_of("imageomics/bioclip-2").score == 55.3
+    assert insects.check_counts(4160, 104) == []
+    assert "has 104 classes, these are 16" in insects.check_counts(4160, 16)[0]
+    assert "meta_album_insects: Insects" in "\n".join(lines_of(benchmarks))
+    with pytest.raises(ConfigError, match="did you mean meta_album_insects"):
+        read_benchmark("meta_album_insect")
+
+
+def test_the_templates_of_bioclip_are_81():
+    templates = read_templates("bioclip")
+    assert len(templates) == len(set(templates)) == 81
+    assert templates[0] == "a photo of {}."
+
+
+def test_embeddings_are_found_by_the_files_of_their_images(tmp_path):
+    embeddings = np.arange(1, 7, dtype=np.float32).reshape(3, 2)
+    write_embeddings(tmp_path / "e.safetensors", embeddings, ["a", "é", "c"], {"model": "m"})
+    np.savez(tmp_path / "e.npz", embeddings=embeddings, ids=np.array(["a", "é", "c"]))
+    for file in ("e.safetensors", "e.npz"):
+        assert read_embeddings(tmp_path / file, ["c", "é"]).tolist() == [[5, 6], [3, 4]]
+        with pytest.raises(ConfigError, match="no embedding of 1 images, such as 'd'; its ids are such as 'a'"):
+            read_embeddings(tmp_path / file, ["a", "d"])
+    np.savez(tmp_path / "bare.npz", embeddings=embeddings)
+    with pytest.raises(ConfigError, match=r"lacks 'ids.*needs `embeddings`, and `ids`"):
+        read_embeddings(tmp_path / "bare.npz", ["a"])
+    np.savez(tmp_path / "nan.npz", embeddings=embeddings * np.nan, ids=np.array(["a", "b", "c"]))
+    with pytest.raises(ConfigError, match=r"1 of the 1 embeddings .* are zero or not finite"):
+        read_embeddings(tmp_path / "nan.npz", ["a"])
+    with pytest.raises(ConfigError, match="cannot read the embeddings"):
+        read_embeddings(tmp_path / "none.npz", ["a"])

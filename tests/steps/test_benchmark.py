@@ -1,0 +1,188 @@
+"""The front door: one command or three lines, no run; embeddings are kept, and wrong inputs are one line."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from clip_folders import make_open_clip_folder, make_transformers_clip_folder
+from PIL import Image
+
+import sae_traits
+from sae_traits.cli import main
+from sae_traits.errors import ConfigError
+from sae_traits.evaluation.benchmarks.results import read_benchmark_results
+
+CLASSES = ("Abeille noire", "Mouche", "Papilio_machaon")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Three classes of four images, a table of what they stand for, traits, and two small CLIPs."""
+    folder = tmp_path_factory.mktemp("world")
+    generator = np.random.default_rng(0)
+    for number, name in enumerate(CLASSES):
+        (folder / "photographs" / name).mkdir(parents=True)
+        for n in range(4):
+            pixels = np.clip(generator.normal(60 + 60 * number, 40, (24, 24, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / "photographs" / name / f"{n}.png")
+    write(folder / "taxa.csv", ["label", "species", "common_name"], [
+        ["Abeille noire", "Apis mellifera", "bee"], ["Mouche", "Musca domestica", "fly"],
+        ["Papilio machaon", "Papilio machaon", "swallowtail"],
+    ])  # fmt: skip
+    write(folder / "traits.csv", ["species", "trait_description"], [
+        ["Apis mellifera", "dark hairy body"], ["Musca domestica", "red eyes"], ["Papilio machaon", "yellow wings"],
+    ])  # fmt: skip
+    make_transformers_clip_folder(folder / "clip")
+    make_open_clip_folder(folder / "other", seed=1)
+    return folder
+
+
+def write(path, header, rows):
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([header, *rows])
+    return path
+
+
+def test_three_lines_of_python_score_two_models_with_traits(world, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    results = sae_traits.benchmark(
+        "zero-shot",
+        images=world / "photographs",
+        clip=[world / "clip", world / "other"],
+        traits=world / "traits.csv",
+        taxa=world / "taxa.csv",
+        text_type="com",
+        workers=0,
+    )
+    first, second = results.models
+    assert (first.name, second.name) == ("clip", "other")
+    assert results.n_images == 12
+    assert [each.text for each in first.scores.classes] == ["bee", "fly", "swallowtail"]
+    assert first.scores.traits.n_test == 12
+    assert [difference.name for difference in results.differences] == ["other"]
+    out = tmp_path / "benchmarks" / "photographs"
+    assert read_benchmark_results(out / "zero-shot" / "results.json").to_json() == results.to_json()
+    assert "Do traits help?" in (out / "zero-shot" / "report.md").read_text()
+    written = (out / "zero-shot" / "results.json").read_text()
+    assert str(tmp_path) not in written
+    assert str(world) not in written
+
+
+def test_the_command_asks_again_without_opening_an_image_and_its_embeddings_can_be_given(world, tmp_path, capsys):
+    images = shutil.copytree(world / "photographs", tmp_path / "photographs")
+    (images / "Mouche" / "broken.png").write_bytes(b"no image")
+    command = ["benchmark", "few-shot", "--images", images, "--clip", world / "clip", "--shots", "1", "--workers", "0"]
+    command = [*map(str, command), "--out", str(tmp_path / "out"), "--format", "json"]
+    assert main(command) == 0
+    before, progress = capsys.readouterr()
+    assert "embedding: 0 of 12 images" in progress
+    assert "1 row or image is not used, such as Mouche/broken.png" in json.loads(before)["notes"][0]
+    assert main(command) == 0
+    after, progress = capsys.readouterr()
+    assert after == before
+    assert "examining" not in progress
+    assert "embedding" not in progress
+    (file,) = (tmp_path / "out" / "embeddings").glob("*.safetensors")
+    shutil.rmtree(images)
+    rows = [[f"{name}/{n}.png", name] for name in CLASSES for n in range(4)]
+    table = write(tmp_path / "labels.csv", ["file", "label"], rows)
+    words = ["--images", str(table), "--embeddings", str(file), "--shots", "1", "--out", str(tmp_path / "own")]
+    assert main(["benchmark", "few-shot", *words, "--format", "json"]) == 0
+    own = json.loads(capsys.readouterr().out)
+    assert own["models"][0]["scores"]["shots"] == json.loads(before)["models"][0]["scores"]["shots"]
+
+
+def test_a_published_benchmark_is_compared_with_and_other_counts_are_said(world, tmp_path, capsys):
+    words = ["--images", str(world / "photographs"), "--clip", str(world / "clip"), "--out", str(tmp_path)]
+    assert main(["benchmark", "zero-shot", *words, "--benchmark", "meta_album_insects", "--templates", "one"]) == 0
+    said = capsys.readouterr().out
+    assert "Insects (Meta-Album INS_Mini) has 4,160 images, these are 12" in said
+    assert "has 104 classes, these are 3" in said
+    assert "the published scores are of --templates bioclip, these of one" in said
+    assert "are published, none of them for this checkpoint" in said
+    assert "BioCLIP 2                            55.3" in said
+
+
+def test_plantdocs_folders_are_matched_by_name_unless_its_published_fault_is_asked_for(world, tmp_path, capsys):
+    for split, names in (("train", CLASSES), ("test", CLASSES[1:])):
+        for name in names:
+            shutil.copytree(world / "photographs" / name, tmp_path / "leaves" / split / name)
+    words = ["benchmark", "few-shot", "--benchmark", "plantdoc", "--images", str(tmp_path / "leaves")]
+    words += ["--clip", str(world / "clip"), "--out", str(tmp_path / "out"), "--workers", "0"]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "1-shot" in said
+    assert "5-shot" not in said  # the benchmark's own shots
+    assert "labels of train and test matched by place instead of name; --protocol published repeats that" in said
+    assert "1 class has images in train and none in test (Abeille noire)" in said
+    assert main([*words, "--protocol", "published"]) == 0
+    assert "--protocol published repeats that" not in capsys.readouterr().out
+
+
+def test_images_that_are_also_elsewhere_are_found(world, tmp_path):
+    shutil.copytree(world / "photographs" / "Mouche", tmp_path / "training")
+    results = sae_traits.benchmark(
+        "leaks", images=world / "photographs", against=tmp_path / "training", out=tmp_path / "out", workers=0
+    )
+    assert results.models[0].scores.n_leaked == 4
+    assert "4 of 12 images (33.3 %) are near-identical to one of 4 images" in results.answer[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["zero-shot", "--images", "P"], 2, "zero-shot needs --clip, such as --clip imageomics/bioclip"),
+        (["few-shot", "--images", "P"], 2, "or --embeddings of your own"),
+        (["zero-shot", "--clip", "C"], 2, "zero-shot needs --images"),
+        ([], 2, "say which task: zero-shot, few-shot"),
+        (["zeroshot"], 2, "did you mean zero-shot?"),
+        (["zero-shot", "--images", "absent", "--clip", "C"], 1, "absent does not exist; name a folder"),
+        (["few-shot", "--images", "P", "--clip", "C"], 1, "has 4 images (Abeille noire/0.png), and --shots 5 needs"),
+        (["few-shot", "--images", "P", "--clip", "C", "--shots", "0"], 2, "shots must be 1 or more"),
+        (["zero-shot", "--images", "P", "--clip", "C", "--taxa", "T"], 2, "is not among the labels of"),
+        (["zero-shot", "--images", "P", "--clip", "C", "--benchmark", "nabird"], 2, "did you mean nabirds"),
+        (
+            ["few-shot", "--images", "P", "--clip", "C", "--benchmark", "nabirds"],
+            2,
+            "of zero-shot, not of few-shot",
+        ),
+        (["zero-shot", "--images", "P", "--clip", "C", "--split", "test"], 1, "has no image of --split test"),
+        (["retrieval", "--images", "P", "--clip", "C"], 2, "retrieval needs --captions TABLE"),
+        (["leaks", "--images", "P"], 2, "leaks needs --against SOURCE"),
+        (["zero-shot", "--images", "P", "--clip", "C", "--traits", "absent.csv"], 2, "absent.csv does not exist"),
+    ],
+)
+def test_wrong_inputs_are_one_line_that_says_what_to_do(world, tmp_path, capsys, words, code, message):
+    meant = {"P": world / "photographs", "C": world / "clip", "T": world / "traits.csv"}
+    try:
+        status = main(["benchmark", *(str(meant.get(word, word)) for word in words), "--out", str(tmp_path)])
+    except SystemExit as stop:
+        status = stop.code
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("sae-traits")]
+    assert (status, len(lines)) == (code, 1)
+    assert message in lines[0]
+
+
+def test_options_are_those_of_the_command(world):
+    with pytest.raises(ConfigError, match=r"there is no option 'trait' in .*; did you mean traits"):
+        sae_traits.benchmark("zero-shot", images=world / "photographs", clip="c", trait="x")
+    with pytest.raises(ConfigError, match="there is no task 'zeroshot'"):
+        sae_traits.benchmark("zeroshot", images=world / "photographs", clip="c")
+
+
+def test_the_list_of_benchmarks_says_what_they_are(capsys):
+    assert main(["benchmark", "--list", "--format", "json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert len(listed) == 11
+    assert {"name", "n_images", "published", "licence", "protocol"} <= set(listed[0])
+
+
+@pytest.mark.parametrize("word", ["--list", "--help"])
+def test_the_list_and_the_help_load_nothing_heavy(word):
+    code = f"import sys, sae_traits.cli as c\ntry: c.main(['benchmark', '{word}'])\nexcept SystemExit: pass\n"
+    code += "heavy = {'torch', 'transformers', 'datasets', 'pandas'} & set(sys.modules)\nassert not heavy, heavy"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
