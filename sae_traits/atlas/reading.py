@@ -85,7 +85,7 @@ def read_atlas(dataset: Path, out: Path, workers: int) -> Atlas:
     latents, sae = _latents(dataset, keys)
     for image in images:
         for trait in image.traits:
-            if trait.latent is not None and trait.picked_by == "sae":
+            if trait.latent is not None:
                 latents.setdefault(trait.latent, Latent(number=trait.latent)).regions.append((image, trait))
     return Atlas(
         title=str(card.get("pretty_name") or dataset.resolve().name),
@@ -135,6 +135,7 @@ class _ImageReader:
         self._out, self._names = out, names
         self._same: dict[Any, Any] = {}  # what many rows share is kept once
         self.sae: str | None = None
+        """The dictionary that picked the regions, the SAE or a baseline; None without latents."""
 
     def names_of(self, row: Row) -> tuple[str, str]:
         """The folder and the name of an image's page and picture; given in the order of the rows."""
@@ -167,8 +168,7 @@ class _ImageReader:
         )
 
     def _trait(self, trait: Row, scale: tuple[float, float]) -> TraitOfImage:
-        if trait["region_source"] == "sae" and self.sae is None:
-            self.sae = trait["sae"]
+        self.sae = self.sae or trait["sae"]
         x, y, width, height = trait["box"]
         box = round(x * scale[0]), round(y * scale[1]), round(width * scale[0]), round(height * scale[1])
         attributes = tuple((sys.intern(one["name"]), sys.intern(one["value"])) for one in trait["attributes"])
