@@ -206,6 +206,7 @@ class Atlas:
     note: str | None
     """Why the images show no real organisms."""
     sae: str | None
+    """The dictionary whose latents picked the regions: the SAE or a baseline; None without latents."""
     images: list[ImageOfAtlas]
     species: list[Species]
     """By name."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from glob import glob
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -39,7 +40,6 @@ from sae_traits.release.tables import ConfigName, Row
 from sae_traits.schema import Contrast
 from sae_traits.vocabulary import RANKS
 
-T = TypeVar("T")
 IMAGES_PER_WORKER = 4
 """Images in memory for each thread that makes pictures."""
 ROWS_AT_A_TIME = 32
@@ -85,7 +85,7 @@ def read_atlas(dataset: Path, out: Path, workers: int) -> Atlas:
     latents, sae = _latents(dataset, keys)
     for image in images:
         for trait in image.traits:
-            if trait.latent is not None and trait.picked_by == "sae":
+            if trait.latent is not None:
                 latents.setdefault(trait.latent, Latent(number=trait.latent)).regions.append((image, trait))
     return Atlas(
         title=str(card.get("pretty_name") or dataset.resolve().name),
@@ -135,6 +135,7 @@ class _ImageReader:
         self._out, self._names = out, names
         self._same: dict[Any, Any] = {}  # what many rows share is kept once
         self.sae: str | None = None
+        """The dictionary that picked the regions, the SAE or a baseline; None without latents."""
 
     def names_of(self, row: Row) -> tuple[str, str]:
         """The folder and the name of an image's page and picture; given in the order of the rows."""
@@ -167,8 +168,7 @@ class _ImageReader:
         )
 
     def _trait(self, trait: Row, scale: tuple[float, float]) -> TraitOfImage:
-        if trait["region_source"] == "sae" and self.sae is None:
-            self.sae = trait["sae"]
+        self.sae = self.sae or trait["sae"]
         x, y, width, height = trait["box"]
         box = round(x * scale[0]), round(y * scale[1]), round(width * scale[0]), round(height * scale[1])
         attributes = tuple((sys.intern(one["name"]), sys.intern(one["value"])) for one in trait["attributes"])
@@ -209,21 +209,23 @@ def _files(dataset: Path, config: ConfigName) -> Iterator[tuple[str, Path]]:
 
 
 def _number_of_rows(dataset: Path, config: ConfigName) -> int:
-    return _guarded(dataset, lambda: sum(pq.read_metadata(path).num_rows for _, path in _files(dataset, config)))
+    with _errors_in_one_line(dataset):
+        return sum(pq.read_metadata(path).num_rows for _, path in _files(dataset, config))
 
 
 def _rows(dataset: Path, config: ConfigName) -> Iterator[Row]:
     """All rows of a config with their split, some in memory."""
-    for split, path in _files(dataset, config):
-        with _guarded(dataset, lambda path=path: pq.ParquetFile(path)) as file:
-            batches = file.iter_batches(ROWS_AT_A_TIME)
-            while (batch := _guarded(dataset, lambda batches=batches: next(batches, None))) is not None:
-                for row in batch.to_pylist():
-                    yield row | {"split": split}
+    with _errors_in_one_line(dataset):
+        for split, path in _files(dataset, config):
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(ROWS_AT_A_TIME):
+                    for row in batch.to_pylist():
+                        yield row | {"split": split}
 
 
-def _guarded(dataset: Path, read: Callable[[], T]) -> T:
+@contextmanager
+def _errors_in_one_line(dataset: Path) -> Iterator[None]:
     try:
-        return read()
+        yield
     except (OSError, ValueError, pa.ArrowException) as error:
         raise ReleaseError(f"cannot read the dataset {dataset}: {one_line(error, max_length=300)}") from error

@@ -23,7 +23,7 @@ def search_columns(atlas: Atlas) -> dict[str, Any]:
         images.append([image.page, species[image.species], right, 0 if image.picture is None else 1])
         for trait in image.traits:
             text = texts.setdefault((trait.text, _besides(trait)), len(texts))
-            latent = latents.get(-1 if trait.latent is None or trait.picked_by != "sae" else trait.latent, -1)
+            latent = -1 if trait.latent is None else latents[trait.latent]
             traits += [i, text, latent]
     return {
         "species": [[one.name, one.page, " ".join(filter(None, one.lineage.values()))] for one in atlas.species],

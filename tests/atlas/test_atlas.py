@@ -1,6 +1,7 @@
 """The pages of an atlas, read without a browser."""
 
 import json
+import shutil
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -192,3 +193,12 @@ def test_an_outline_is_in_pixels_of_the_picture():
 def test_the_first_page_is_light(site):
     assert sum(len(path.read_bytes()) for path in [site / "index.html", site / "atlas.css", site / "atlas.js"]) < 60_000
     assert Path(site / "index.html").stat().st_size < 20_000
+
+
+def test_a_damaged_table_is_one_clear_error_and_leaves_nothing(dataset, tmp_path):
+    damaged = Path(shutil.copytree(dataset, tmp_path / "dataset"))
+    table = next((damaged / "data" / "images").glob("train-*.parquet"))
+    table.write_bytes(table.read_bytes()[:-100])
+    with pytest.raises(ReleaseError, match="cannot read the dataset"):
+        build_atlas(damaged, tmp_path / "atlas")
+    assert not (tmp_path / "atlas").exists()
