@@ -219,8 +219,8 @@ def _rows(dataset: Path, config: ConfigName) -> Iterator[Row]:
         for split, path in _files(dataset, config):
             with pq.ParquetFile(path) as file:
                 for batch in file.iter_batches(ROWS_AT_A_TIME):
-                    for row in batch.to_pylist():
-                        yield row | {"split": split}
+                    rows: list[Row] = batch.to_pylist()
+                    yield from (row | {"split": split} for row in rows)
 
 
 @contextmanager

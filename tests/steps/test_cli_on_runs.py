@@ -114,7 +114,7 @@ def test_every_command_writes_json_for_scripts(drawn, run, tmp_path, capsys):
 
 def test_names_of_latents_become_parts_and_stay_for_later_releases(run, tmp_path, capsys):
     table = tmp_path / "names.csv"
-    table.write_text("latent,name\n" + "".join(f"{latent},fore wing\n" for latent in range(64)))
+    table.write_text("latent,name\n" + "".join(f"{latent},fore wing\n" for latent in range(256)))
     assert main(["name", str(run), str(table)]) == 0
     for words in ([], ["annotate", str(run), "--traits-per-image", "2"]):  # a later release
         assert not words or main(words) == 0
