@@ -272,6 +272,21 @@ class ChosenLatent:
         "Mean probability that the latent fires on background, 0 to 1; null where nothing is known.", default=None
     )
     name: str | None = column("What it stands for, as a person has named it; null without a name.", default=None)
+    held_out_f_species: float | None = column(
+        "Share of the species' individuals of the other splits in which it fires; null where there are none.",
+        default=None,
+    )
+    held_out_f_reference: float | None = column(
+        "The same of the rest of the reference group, from whose individuals nothing was learnt or chosen either.",
+        default=None,
+    )
+
+    @property
+    def held_out(self) -> tuple[float, float] | None:
+        """Both shares of held-out individuals; None where there are none of the species."""
+        if self.held_out_f_species is None or self.held_out_f_reference is None:
+            return None
+        return self.held_out_f_species, self.held_out_f_reference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

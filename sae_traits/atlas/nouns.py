@@ -91,6 +91,8 @@ class LatentOfSpecies:
     n_fired: int
     n_individuals: int
     background: float | None
+    held_out: tuple[float, float] | None
+    """Shares of the species' and of its relatives' held-out individuals; None where they are not known."""
 
     @property
     def is_tested(self) -> bool:
@@ -100,7 +102,7 @@ class LatentOfSpecies:
     @property
     def verdict(self) -> Verdict:
         """Whether to rely on it, by the rule of the evaluation."""
-        return judge(self.contrast, self.background)
+        return judge(self.contrast, self.background, self.held_out)
 
 
 @dataclass(kw_only=True)

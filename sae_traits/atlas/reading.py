@@ -107,6 +107,7 @@ def _latents(dataset: Path, species: Mapping[str, Species]) -> tuple[dict[int, L
         contrast = Contrast(
             **{name: row[name] for name in Contrast.__dataclass_fields__ if name != "q_value"}, q_value=q_value
         )
+        own, others = row.get("held_out_f_species"), row.get("held_out_f_reference")
         one = LatentOfSpecies(
             species=row["species"],
             latent=row["latent"],
@@ -115,6 +116,7 @@ def _latents(dataset: Path, species: Mapping[str, Species]) -> tuple[dict[int, L
             n_fired=row["n_fired"],
             n_individuals=row["n_individuals"],
             background=row.get("background"),
+            held_out=None if own is None or others is None else (own, others),
         )
         sae = row["sae"]
         latent = latents.setdefault(one.latent, Latent(number=one.latent, name=one.name))

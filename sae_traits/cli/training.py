@@ -40,7 +40,7 @@ OUT/model is the CLIP, for --clip of `evaluate`; OUT/training.json has losses an
 def finetune(arguments: argparse.Namespace) -> int:
     recipe: dict[str, Any] = {}
     if arguments.recipe is not None:
-        recipe = read_config(recipe_file(f"{arguments.recipe}.yaml"), FinetuneConfig)
+        recipe = read_config(recipe_file(f"finetune/{arguments.recipe}.yaml"), FinetuneConfig)
     file = options_of_file(arguments.config, FinetuneConfig)
     config = with_absolute_paths(build(FinetuneConfig, recipe, file, given_options(arguments, FinetuneConfig)))
     if arguments.estimate:

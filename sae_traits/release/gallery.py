@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ PICTURE = "figures/latent-*.jpg"
 _QUALITY = 85
 
 
-def latents_to_show(chosen: Mapping[str, Mapping[int, ChosenLatent]]) -> list[ChosenLatent]:
+def latents_to_show(latents: Iterable[ChosenLatent]) -> list[ChosenLatent]:
     """The latents with the best evidence, at most one per species, so that a gallery shows different organisms.
 
     By their verdicts, then by the difference of the two shares, then by the individuals in which they fired: the
@@ -31,11 +31,14 @@ def latents_to_show(chosen: Mapping[str, Mapping[int, ChosenLatent]]) -> list[Ch
     """
 
     def order(choice: ChosenLatent) -> tuple[tuple[int, float], int, int]:
-        return rank(choice.contrast), -choice.n_fired, choice.latent
+        return rank(choice.contrast, choice.background, choice.held_out), -choice.n_fired, choice.latent
 
+    by_species: dict[str, list[ChosenLatent]] = {}
+    for choice in latents:
+        by_species.setdefault(choice.species, []).append(choice)
     best: dict[int, ChosenLatent] = {}
-    for of_species in chosen.values():
-        for choice in sorted(of_species.values(), key=order):
+    for of_species in by_species.values():
+        for choice in sorted(of_species, key=order):
             if choice.latent not in best:
                 best[choice.latent] = choice
                 break

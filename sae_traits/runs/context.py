@@ -39,6 +39,7 @@ from sae_traits.schema import Collection, ImageRecord
 from sae_traits.traits.asking import Pictures
 from sae_traits.traits.encode import Codes
 from sae_traits.traits.faithfulness import Faithfulness
+from sae_traits.traits.firing_shares import FiringShares, firing_shares
 from sae_traits.traits.latent_names import LatentNames
 from sae_traits.traits.ledger import Ledger
 from sae_traits.traits.plan import Plan, plan_regions
@@ -324,6 +325,11 @@ class Context:
         """Which regions are described, from what the step `encode` made."""
         regions = self.config.regions
         return self.plan_of(regions, self.collection, Codes.open(self.folder.codes) if regions.has_latents else None)
+
+    @cached_property
+    def firing_shares(self) -> FiringShares:
+        """In how many individuals of each species the latents of the run fire, training and held-out ones."""
+        return firing_shares(Codes.open(self.folder.codes), self.collection)
 
     def plan_of(self, regions: Regions, collection: Collection, codes: Codes | None) -> Plan:
         """Which regions of another kind, or of the images with other labels, would be described."""

@@ -18,6 +18,7 @@ from sae_traits.release.publication import Terms, published_backbone
 from sae_traits.runs.context import Context
 from sae_traits.sae.model import SAE
 from sae_traits.traits.encode import Codes
+from sae_traits.traits.firing_shares import with_held_out_shares
 from sae_traits.traits.latent_names import named_latents, named_traits
 from sae_traits.traits.latent_pages import latent_pages
 from sae_traits.traits.table import read_latents, read_traits
@@ -37,6 +38,8 @@ def write_run_dataset(context: Context, folder: Path, *, name: str | None) -> Da
     The column `sae` has the `name` of the dictionary, as repository@revision; None where regions have no latents.
     """
     latents = read_latents(context.folder.chosen_latents)
+    if context.config.regions.has_latents and context.released_latents is None:
+        latents = with_held_out_shares(latents, context.firing_shares)
     # Latents of a dataset that was released before bring their names.
     names = {one.latent: one.name for one in latents if one.name} | dict(context.given_names)
     return write_dataset(
@@ -122,7 +125,8 @@ def gallery_of(context: Context, folder: Path) -> tuple[LatentPicture, ...]:
     choices, pages = [], []
     if context.config.release.images == "embed" and context.config.regions.kind == "sae":
         chosen = context.plan.chosen
-        choices = latents_to_show(chosen)
+        latents = (choice for of_species in chosen.values() for choice in of_species.values())
+        choices = latents_to_show(with_held_out_shares(latents, context.firing_shares))
         pages = latent_pages(
             Codes.open(context.folder.codes),
             chosen,

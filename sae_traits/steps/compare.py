@@ -12,8 +12,6 @@ from sae_traits.evaluation.evidence import StoredTraits
 from sae_traits.io import whole_file
 from sae_traits.runs.context import Context
 from sae_traits.traits.contact_sheet import draw_sheet
-from sae_traits.traits.encode import Codes
-from sae_traits.traits.firing_shares import firing_shares
 from sae_traits.traits.table import read_latents
 
 
@@ -33,9 +31,9 @@ def compare(context: Context, first: str, second: str) -> ComparedSpecies:
     if species[0] == species[1]:
         raise ConfigError(f"{first} and {second} are one species, {species[0]}; name two")
     with context.reading("encode", "annotate"):
-        firing = firing_shares(Codes.open(context.folder.codes), context.collection)
         latents = read_latents(context.folder.chosen_latents)
-        return compare_species(context.collection, StoredTraits(context.folder.traits), latents, firing, species)
+        traits = StoredTraits(context.folder.traits)
+        return compare_species(context.collection, traits, latents, context.firing_shares, species)
 
 
 def draw_compared(context: Context, compared: ComparedSpecies, file: Path) -> None:

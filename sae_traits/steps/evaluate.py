@@ -21,8 +21,6 @@ from sae_traits.runs.baselines import (
 )
 from sae_traits.runs.context import Context
 from sae_traits.runs.record import Counts
-from sae_traits.traits.encode import Codes
-from sae_traits.traits.firing_shares import FiringShares, firing_shares
 from sae_traits.traits.table import read_latents
 
 
@@ -59,7 +57,7 @@ def evaluate(context: Context) -> None:
                 part_evidence=part_evidence,
                 part_methods=partial(methods_of, context, baselines) if can_be_compared(context) else None,
                 plan_with=partial(plan_with_labels_of, context),
-                firing=partial(_firing_of, context) if config.regions.has_latents else None,
+                firing=(lambda: context.firing_shares) if config.regions.has_latents else None,
                 opened_picture=context.open_picture,
             )
             results = run_tasks(evidence, (*TASKS, *context.extra_tasks))
@@ -87,7 +85,3 @@ def evaluate(context: Context) -> None:
         *(folder.baseline_codes(kind) for kind in baselines),
     ]
     context.steps.do("evaluate", inputs, [folder.evaluation], work, kept=kept, apart_from=[folder.parts.name])
-
-
-def _firing_of(context: Context) -> FiringShares:
-    return firing_shares(Codes.open(context.folder.codes), context.collection)

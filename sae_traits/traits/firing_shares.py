@@ -6,13 +6,13 @@ regions at most. So these shares, and not numbers of regions, say how often what
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from collections.abc import Collection as Several
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from sae_traits.schema import Collection, ImageRecord, ReferenceRank, Taxon
+from sae_traits.schema import ChosenLatent, Collection, ImageRecord, ReferenceRank, Taxon
 from sae_traits.traits.contrast import relatives
 from sae_traits.traits.species_counts import SpeciesCounts, count_firings
 
@@ -80,6 +80,17 @@ def firing_shares(codes: Codes, collection: Collection) -> FiringShares:
         return count_firings(codes.firing_counts(), taxa, individuals, codes.n_latents)
 
     return FiringShares(count(lambda record: record.split == "train"), count(lambda record: record.split != "train"))
+
+
+def with_held_out_shares(latents: Iterable[ChosenLatent], firing: FiringShares) -> list[ChosenLatent]:
+    """Latents with the shares of held-out individuals in which they fire, where there are any of their species."""
+    added = []
+    for one in latents:
+        own = firing.of_species(one.latent, one.species, held_out=True)
+        others = firing.of_relatives(one.latent, one.species, one.contrast.reference_rank, held_out=True)
+        is_known = own.of > 0
+        added.append(replace(one, held_out_f_species=own.value, held_out_f_reference=others.value) if is_known else one)
+    return added
 
 
 def percent(share: float) -> str:

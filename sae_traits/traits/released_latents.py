@@ -29,6 +29,9 @@ CONFIG = "latents"
 _CONTRAST = tuple(Contrast.__dataclass_fields__)
 _PLAIN = tuple(name for name in ChosenLatent.__dataclass_fields__ if name != "contrast")
 COLUMNS = (*_PLAIN, *_CONTRAST, "sae")
+_HELD_OUT = ("held_out_f_species", "held_out_f_reference")
+_NEWER = ("background", "name", *_HELD_OUT)
+"""Columns that datasets of earlier versions lack."""
 _ROWS_AT_A_TIME = 2000
 _HASH = "sha256:"
 """What stands in the place of a revision where an SAE is on no Hub."""
@@ -98,8 +101,9 @@ class DatasetLatents(LatentsBySpecies):
 
     @cached_property
     def digest(self) -> str:
-        """Hash of what is used of the dataset; names of latents change nothing of that."""
-        rows = repr([self.sae, *(asdict(replace(choice, name=None)) for choice in self.choices.values())])
+        """Hash of what is used of the dataset: neither names of latents nor shares of what was held out."""
+        used = (replace(choice, name=None, **dict.fromkeys(_HELD_OUT)) for choice in self.choices.values())
+        rows = repr([self.sae, *map(asdict, used)])
         return hashlib.sha256(rows.encode()).hexdigest()
 
 
@@ -218,8 +222,7 @@ def _rows(files: Sequence[Path], name: str, saes: set[str]) -> Iterator[ChosenLa
         try:
             with pq.ParquetFile(file) as parquet:
                 columns = [column for column in COLUMNS if column in parquet.schema_arrow.names]
-                # The columns `background` and `name` are newer than some datasets.
-                if lacking := [column for column in COLUMNS if column not in (*columns, "background", "name")]:
+                if lacking := [column for column in COLUMNS if column not in (*columns, *_NEWER)]:
                     raise StoreError(f"the config `{CONFIG}` of {name} lacks {', '.join(lacking)}")
                 for batch in parquet.iter_batches(batch_size=_ROWS_AT_A_TIME, columns=columns):
                     for row in batch.to_pylist():

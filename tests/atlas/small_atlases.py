@@ -47,6 +47,7 @@ def hostile_release(folder: Path, root: Path, images: str = "embed") -> Path:
             n_fired=3,
             n_individuals=4,
             name=NAME if latent == 2 else None,
+            **({"held_out_f_species": 0.2, "held_out_f_reference": 0.1} if latent == 2 else {}),
         )
         for i, name in enumerate(species)
         for latent in (i, 2)

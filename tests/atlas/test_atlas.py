@@ -202,3 +202,9 @@ def test_a_damaged_table_is_one_clear_error_and_leaves_nothing(dataset, tmp_path
     with pytest.raises(ReleaseError, match="cannot read the dataset"):
         build_atlas(damaged, tmp_path / "atlas")
     assert not (tmp_path / "atlas").exists()
+
+
+def test_a_latent_that_held_out_individuals_do_not_bear_out_is_not_trusted(site):
+    text = (site / "latents" / "2.html").read_text(encoding="utf-8")
+    assert "not so in held-out individuals" in text
+    assert "not so in held-out individuals" not in (site / "latents" / "0.html").read_text(encoding="utf-8")

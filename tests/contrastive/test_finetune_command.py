@@ -26,7 +26,7 @@ def words(tmp_path_factory):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_is_a_configuration_and_says_where_its_values_are_from(name):
-    recipe = recipe_file(f"{name}.yaml")
+    recipe = recipe_file(f"finetune/{name}.yaml")
     config = build(FinetuneConfig, read_config(recipe, FinetuneConfig), NEEDED)
     assert (config.optimiser.beta2, config.optimiser.epsilon, config.optimiser.weight_decay) == (0.98, 1e-6, 0.2)
     assert "#" in recipe.read_text()

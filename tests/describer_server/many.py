@@ -83,6 +83,10 @@ class ManyCandidates:
         """The latents of each species."""
         return Chosen({record.species for record in self.collection.images})
 
+    def species_of(self, record: ImageRecord, candidate: Candidate) -> str | None:
+        """The species that a candidate speaks for: its image's."""
+        return record.species
+
     def candidates(self) -> Iterator[tuple[ImageRecord, list[tuple[Candidate, Region]]]]:
         """Every image with its candidates, as AnnotationPlan gives them."""
         for row, record in enumerate(self.collection.images):

