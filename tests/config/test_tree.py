@@ -212,7 +212,7 @@ values = {
 }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.fixed_dictionaries({}, optional=values))
 def test_a_configuration_survives_its_own_yaml_whatever_was_said(options):
     import yaml

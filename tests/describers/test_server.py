@@ -67,6 +67,7 @@ def test_answers_become_traits_with_usage_and_a_second_run_asks_nothing(tmp_path
     assert (tmp_path / "traits.parquet").read_bytes() == written
 
 
+@pytest.mark.slow
 def test_five_hundred_candidates_with_ten_percent_faults_end_answered_or_quarantined(tmp_path):
     faults = dict.fromkeys(("error", "busy", "truncated", "malformed", "garbage", "dropped"), 0.1 / 6)
     with describer_server(faults=faults, latency=0.02, retry_after=0.1) as server:

@@ -215,7 +215,7 @@ def test_an_escaped_value_is_one_line_without_markup(value):
     assert not re.search(r"[<>|`*_\[\]\\~\"'{}]|&(?!#\d+;)", escaped)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(text(max_size=60))
 def test_any_title_survives_in_the_front_matter(title):
     shown = front_matter(card_of(title=title))["pretty_name"]

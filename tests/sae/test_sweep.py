@@ -123,7 +123,7 @@ def test_a_folder_is_named_by_what_varies(config: TrainConfig, varied: tuple[str
     assert folder_name(config, varied) == expected
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(sweeps())
 def test_names_of_folders_are_plain_and_differ(sweep: dict[str, list]):
     architectures = sweep.get("architecture", ["topk"])

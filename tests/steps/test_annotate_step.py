@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import pytest
 from steps.small_runs import collected, content
 
 from sae_traits.cli import main
@@ -10,6 +11,7 @@ from sae_traits.schema import Collection
 from sae_traits.traits.table import read_traits
 
 
+@pytest.mark.slow
 def test_the_papers_contrast_runs_the_same_way(run, capsys):
     arguments = ["--contrast", "paper", "--firing-threshold", "0.2", "--min-frequency", "1e-4"]
     assert main(["annotate", str(run), *arguments]) == 0

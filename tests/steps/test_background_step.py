@@ -79,6 +79,7 @@ def test_masks_that_no_image_has_are_refused_in_a_line(drawn, tmp_path: Path, ca
     assert "no image of the collection has a mask" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_features_whose_backbone_is_gone_say_how_to_go_on(drawn, tmp_path: Path, capsys):
     backbone = save_model("dinov2", tmp_path / "backbone")
     folder = tmp_path / "run"

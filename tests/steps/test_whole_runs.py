@@ -133,22 +133,20 @@ def test_one_step_at_a_time_gives_the_same_dataset(finished, drawn, tmp_path):
     assert content(folder / "dataset", CARD) == content(finished / "dataset", CARD)
 
 
-WHILE_DESCRIBING = "traits/ledger.sqlite-wal"
 KILL_POINTS = [
     "images.parquet",
     "activations/shard-00000.safetensors",
     "sae/config.json",
     "codes/thresholds.parquet",
-    WHILE_DESCRIBING,
+    "traits/ledger.sqlite-wal",
     "traits/traits.parquet",
     "evaluation/results.json",
     "dataset/README.md",
 ]
 
 
-@pytest.mark.parametrize(
-    "point", [p if p == WHILE_DESCRIBING else pytest.param(p, marks=pytest.mark.slow) for p in KILL_POINTS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("point", KILL_POINTS)
 def test_a_run_that_was_killed_ends_with_the_same_dataset(finished, drawn, forked, tmp_path, point):
     folder = tmp_path / "killed"
     arguments = ["run", drawn, "--out", folder, *SMALL]
