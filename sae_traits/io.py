@@ -183,3 +183,16 @@ def replacing(folder: Path) -> Iterator[Path]:
 def _put_back(old: Path, folder: Path) -> None:
     if old.exists() and not folder.exists():
         old.rename(folder)
+
+
+def json_of_version(text: str, version: int) -> dict[str, Any]:
+    """Read a JSON object that says its `schema_version`.
+
+    Raises:
+        ValueError: the text is something else, or of another version.
+    """
+    values = json.loads(text)
+    found = values.get("schema_version") if isinstance(values, dict) else None
+    if found != version:
+        raise ValueError(f"its schema_version is {found}, not {version}")
+    return values

@@ -15,6 +15,7 @@ from sae_traits.evaluation.evidence import Evidence
 from sae_traits.evaluation.tasks import TASKS
 from sae_traits.evaluation.tasks.base import EvaluationTask
 from sae_traits.evaluation.zero_shot_results import ZeroShotResult
+from sae_traits.io import json_of_version
 from sae_traits.schema import RegionSource
 
 RESULTS_FILE = "results.json"
@@ -74,11 +75,7 @@ class Results:
         Raises:
             ValueError: the text is something else, or of another version.
         """
-        values = json.loads(text)
-        version = values.get("schema_version") if isinstance(values, dict) else None
-        if version != SCHEMA_VERSION:
-            raise ValueError(f"its schema_version is {version}, not {SCHEMA_VERSION}")
-        return _ADAPTER.validate_python(values)
+        return _ADAPTER.validate_python(json_of_version(text, SCHEMA_VERSION))
 
     def lines(self) -> list[str]:
         """Say the verdicts in a few lines of text, for a terminal: first of TASKS, then of tasks from outside."""

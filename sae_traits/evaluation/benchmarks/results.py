@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from sae_traits.evaluation.benchmarks.tasks.retrieval import RetrievalScores
 from sae_traits.evaluation.benchmarks.tasks.structure import StructureScores
 from sae_traits.evaluation.benchmarks.tasks.zero_shot import ZeroShotScores
 from sae_traits.evaluation.statistics import Interval
+from sae_traits.io import json_of_version
 
 RESULTS_FILE, REPORT_FILE, SCHEMA_FILE = "results.json", "report.md", "results.schema.json"
 SCHEMA_VERSION = 1
@@ -90,11 +90,7 @@ class BenchmarkResults:
         Raises:
             ValueError: the text is something else, or of another version.
         """
-        values = json.loads(text)
-        version = values.get("schema_version") if isinstance(values, dict) else None
-        if version != SCHEMA_VERSION:
-            raise ValueError(f"its schema_version is {version}, not {SCHEMA_VERSION}")
-        return _ADAPTER.validate_python(values)
+        return _ADAPTER.validate_python(json_of_version(text, SCHEMA_VERSION))
 
     def figures(self) -> list[tuple[str, Figures]]:
         """Every model with what the table shows of it."""
