@@ -41,6 +41,8 @@ class Question:
     """The call's key in the ledger; a server's log can show it."""
     looks: tuple[Any, ...]
     species: str | None
+    told: str = ""
+    """What else the describer is told, in words that go before the pictures."""
 
 
 Look = Callable[[NDArray[np.uint8], Region, Measurement, NDArray[np.bool_] | None], Any]

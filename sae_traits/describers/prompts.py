@@ -28,7 +28,7 @@ Pictures = tuple[str, ...]
 class Prompt:
     """The words that go with pictures of one image, or of several."""
 
-    name: PromptName
+    name: str
     version: int
     text: str
     """`$n_images` stands for the number of images."""
@@ -57,9 +57,10 @@ class Prompt:
         """The words for a number of images."""
         return Template(self.text).safe_substitute(n_images=f"{n_images} image{'s' if n_images > 1 else ''}")
 
-    def messages(self, images: Sequence[Pictures], species: str | None) -> list[dict[str, Any]]:
+    def messages(self, images: Sequence[Pictures], species: str | None, told: str = "") -> list[dict[str, Any]]:
         """A chat of one message in OpenAI's form: the words first, which servers keep in a cache, then the pictures."""
         content: list[dict[str, Any]] = [{"type": "text", "text": self.fill(len(images))}]
+        content += [{"type": "text", "text": told}] if told else []
         for number, pictures in enumerate(images, start=1):
             if self.name == "agreement":
                 content.append({"type": "text", "text": f"Image {number}:"})

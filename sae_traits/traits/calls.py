@@ -53,6 +53,8 @@ class Call:
     identity: CallIdentity
     members: tuple[Member, ...]
     """They share the answer."""
+    told: str = ""
+    """What else the describer is told."""
 
     @property
     def key(self) -> str:
