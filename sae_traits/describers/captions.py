@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from string import Template
 from typing import cast
@@ -44,11 +45,11 @@ def make_captioner(config: DescriberConfig) -> Describer:
     describer = cast(ModelDescriber, make_describer(config))
     words = _words()
     told = "\n".join(words[name] for name in ("name", "examples", "reference"))
-    # What may be told is part of the label, as the line with the species is of other prompts.
-    prompt = Prompt("caption", VERSION, words["text"], told)
+    prompt = Prompt("caption", VERSION, words["text"], species_line=None, told_words=told)
     return cast(Describer, replace(describer, question=prompt, look=View("whole"), form=OF_CAPTIONS))
 
 
+@cache
 def _words() -> dict[str, str]:
     return yaml.safe_load((FILES / f"caption-{VERSION}.yaml").read_text(encoding="utf-8"))
 

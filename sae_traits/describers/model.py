@@ -90,10 +90,10 @@ class ModelDescriber:
             **self.look.settings,
         }
 
-    def estimate_tokens(self, images: Sequence[tuple[tuple[int, int], Region]]) -> TokenEstimate:
+    def estimate_tokens(self, images: Sequence[tuple[tuple[int, int], Region]], told: str = "") -> TokenEstimate:
         """Words by their number of characters, pictures by their area; see the assumptions at the top."""
         pictures = [size for source, region in images for size in self.look.sizes(source, region)]
-        words = len(self.question.fill(len(images))) // CHARACTERS_A_TOKEN
+        words = (len(self.question.fill(len(images))) + len(told)) // CHARACTERS_A_TOKEN
         return TokenEstimate(
             prompt=words + sum(width * height // PIXELS_A_TOKEN for width, height in pictures),
             answer=min(ANSWER_TOKENS, self.config.max_tokens),

@@ -34,6 +34,8 @@ class Prompt:
     """`$n_images` stands for the number of images."""
     species_line: str | None
     """`$species` stands for the name; None where the species is not told."""
+    told_words: str = ""
+    """Words that introduce what else is told of an image, where anything is."""
 
     @classmethod
     def load(cls, name: PromptName, *, show: Show, name_species: bool) -> Prompt:
@@ -50,7 +52,7 @@ class Prompt:
     @property
     def label(self) -> str:
         """Name, version and hash of all words, as in the column `prompt`."""
-        words = f"{self.text}\n{self.species_line or ''}"
+        words = f"{self.text}\n{self.species_line or ''}{self.told_words}"
         return f"{self.name}-{self.version} sha256:{hashlib.sha256(words.encode()).hexdigest()[:16]}"
 
     def fill(self, n_images: int) -> str:

@@ -115,8 +115,8 @@ def contexts_of_table(path: Path, wanted: Sequence[Taxon]) -> list[SpeciesContex
 
 def wanted_species(taxa: Iterable[Taxon]) -> list[Taxon]:
     """The different species among taxa, with their kingdoms, in order; those without a name are left out."""
-    pairs = {(taxon.species, taxon.kingdom) for taxon in taxa if taxon.species}
-    return [Taxon(kingdom=kingdom, species=species) for species, kingdom in sorted(pairs, key=lambda p: (p[0], p[1] or ""))]
+    pairs = {(taxon.species, taxon.kingdom or "") for taxon in taxa if taxon.species}
+    return [Taxon(kingdom=kingdom or None, species=species) for species, kingdom in sorted(pairs)]
 
 
 def read_wanted(path: Path) -> list[Taxon]:

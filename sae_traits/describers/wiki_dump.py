@@ -28,7 +28,7 @@ MAX_LINKS = 50
 """Of a page of several meanings that are followed."""
 MAX_PAGE = 16 * 2**20
 """Characters of a page; MediaWiki's own limit is 2 MB."""
-_CHUNK = 2**20
+_CHUNK = 2**18
 _KEPT = ("title", "ns", "text")
 _KINGDOMS = {
     "Animalia": (
@@ -241,10 +241,10 @@ def read_pages(dump: Path, is_wanted: Callable[[str], bool]) -> Iterator[Page]:
             reader.parser.Parse(b"", True)
             yield from reader.take()
     except expat.ExpatError as error:
-        raise CollectionError(f"{dump} is no XML dump of a MediaWiki, or is broken off: {error}; get it again") from error
+        raise CollectionError(f"{dump} is no XML dump of a MediaWiki, or broken off: {error}; get it again") from error
     except (OSError, EOFError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise CollectionError(f"cannot read {dump}: {reason}; name a dump, .xml or .xml.bz2, and get it again") from error
+        raise CollectionError(f"cannot read {dump}: {reason}; name a dump, .xml or .xml.bz2") from error
     except _NotADumpError as error:
         raise CollectionError(f"{dump} {error}") from error
 

@@ -11,15 +11,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 FORM_HEADINGS = (
-    *("description", "morphology", "appearance", "identification", "feature", "characteristic", "physical", "structure"),
-    "explanation of names",
+    *("description", "morphology", "appearance", "identification", "feature", "characteristic"),
+    *("physical", "structure", "explanation of names"),
 )
 """Words in headings of sections that describe form, the surest first. Source: BioCAP's order."""
 _HEADING = re.compile(r"^(={2,6})[ \t]*(.{1,200}?)[ \t]*\1[ \t]*$", re.MULTILINE)
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 _REFERENCE = re.compile(r"<ref\b[^<>]*/>|<ref\b[^<>]*>.*?(?:</ref\s*>|\Z)", re.DOTALL | re.IGNORECASE)
 _DROPPED_TAG = re.compile(
-    r"<(gallery|math|timeline|table|div|score|syntaxhighlight|imagemap)\b[^<>]*>.*?(?:</\1\s*>|\Z)", re.DOTALL | re.IGNORECASE
+    r"<(gallery|math|timeline|table|div|score|syntaxhighlight|imagemap)\b[^<>]*>.*?(?:</\1\s*>|\Z)",
+    re.DOTALL | re.IGNORECASE,
 )
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
 _CONVERTED = re.compile(r"\s*(?:convert|cvt)\s*\|(.*)", re.DOTALL | re.IGNORECASE)

@@ -14,7 +14,8 @@ PAGES = {
 Europe.
 == Description ==
 === Adult ===
-The wingspan is {{convert|45|-|50|mm|in|abbr=on}}.<ref>Another.</ref> The [[forewing|fore wings]] are ''black'' &amp; white&nbsp;tipped{{citation needed|date={{CURRENTMONTHNAME}}}}.
+The wingspan is {{convert|45|-|50|mm|in|abbr=on}}.<ref>Another.</ref>
+The [[forewing|fore wings]] are ''black'' &amp; white&nbsp;tipped{{citation needed|date={{CURRENTMONTHNAME}}}}.
 === Larva ===
 * Spiny and grey.
 == Ecology ==
@@ -52,7 +53,8 @@ Black colonies on leaves.
 == Uses ==
 Timber.
 """,
-    "Prunella modularis": "{{Taxobox | regnum = [[Animal]]ia }} '''''Prunella modularis''''' is a bird.\n== Description ==\nBrown.",
+    "Prunella modularis": "{{Taxobox | regnum = [[Animal]]ia }} "
+    "'''''Prunella modularis''''' is a bird.\n== Description ==\nBrown.",
 }
 """Title -> wikitext."""
 
