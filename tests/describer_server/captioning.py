@@ -1,7 +1,7 @@
 """A small collection, and a process that has its images captioned: it can be killed and started again.
 
-`python captioning.py FOLDER N_IMAGES JSON` captions N_IMAGES, writes FOLDER/captions.parquet and FOLDER/quarantined.csv, and
-prints one line of JSON with the counts. The JSON has the options of the describer `server`.
+`python captioning.py FOLDER N_IMAGES JSON` captions N_IMAGES, writes captions.parquet and quarantined.csv into FOLDER,
+and prints one line of JSON with the counts. The JSON has the options of the describer `server`.
 """
 
 from __future__ import annotations
