@@ -118,6 +118,19 @@ def test_images_without_a_caption_are_counted_or_left_out(tmp_path):
     assert train(config_of(table, model, pairs=pairs, schedule={"epochs": 1}), tmp_path / "out").n_pairs == 16
 
 
+def test_texts_that_the_model_cuts_are_counted_and_said(tmp_path, caplog):
+    caplog.set_level("INFO", logger="sae_traits")
+    table = make_table(tmp_path / "squares")
+    table.write_text(table.read_text().replace("number 0.", f"number 0{' and so on' * 40}."))
+    config = config_of(
+        table, make_model(tmp_path / "model"), pairs={"text_types": ("sci", "caption")}, schedule={"epochs": 1}
+    )
+    train(config, tmp_path / "out")
+    record = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert record["cut_texts"] == {"caption": {"n_cut": 4, "n_texts": 24}}
+    assert "tokens are cut there: caption 4 of 24" in caplog.text
+
+
 def test_a_tokenizer_of_another_model_is_refused(table, tmp_path):
     model = make_model(tmp_path / "model")
     tokenizer = json.loads((model / "tokenizer.json").read_text())

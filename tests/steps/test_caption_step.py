@@ -17,7 +17,8 @@ CLOSED = ["--describer", "server", "--describer-model", "m", "--base-url", "http
 
 
 def test_captions_are_written_released_and_trained_on(run, capsys, tmp_path):
-    config, traits = (run / "config.yaml").read_bytes(), content(run / "traits")
+    kept = ["config.yaml", "traits/traits.parquet", "traits/latents.parquet"]
+    former = [(run / name).read_bytes() for name in kept]
     records = Collection.load(run / "images.parquet").images
     species = records[0].species
     table, context = tmp_path / "table.csv", tmp_path / "context.csv"
@@ -35,9 +36,7 @@ def test_captions_are_written_released_and_trained_on(run, capsys, tmp_path):
     assert counts["n_captions"] > 0.9 * len(records)
     assert counts["n_without_context"] == sum(record.species != species for record in records)
 
-    assert (run / "config.yaml").read_bytes() == config
-    now = content(run / "traits")
-    assert {name: now[name] for name in traits} == traits
+    assert [(run / name).read_bytes() for name in kept] == former
     splits = load_traits(run, config="captions")
     assert sum(map(len, splits.values())) == counts["n_captions"]
     row = next(row for row in splits["train"] if row["species"] == species)
@@ -94,19 +93,21 @@ def test_a_species_table_is_made_of_a_dump(tmp_path, capsys):
         (["caption", "{run}", "--context", "{tmp}/absent.csv"], 2, "cannot read the species table"),
         (["caption", "{run}", "--examples", "{tmp}/good.csv"], 2, "needs the columns class and examples"),
         (["caption", "{run}", "--show", "crop"], 2, "there is no --show here"),
+        (["caption", "{run}", "--context", "{tmp}/two.csv"], 2, "two texts for Aus bus"),
         (["caption", "{tmp}/empty"], 1, "is not a run"),
         (["caption", "{run}", *CLOSED], 1, "does not answer"),
     ],
 )  # fmt: skip
-def test_bad_input_is_refused_in_one_line(finished, tmp_path, capsys, words, code, reason):
+def test_bad_input_is_refused_in_one_line(run, tmp_path, capsys, words, code, reason):
     (tmp_path / "bad.xml").write_text("species")
     (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
     (tmp_path / "good.csv").write_text("species,text\nAus bus,Green.\n")
+    (tmp_path / "two.csv").write_text("species,text\nAus bus,Green.\nAus bus,Red.\n")
     (tmp_path / "empty").mkdir()
-    before = content(finished)
-    assert main([word.format(tmp=tmp_path, run=finished) for word in words]) == code
+    before = content(run)
+    assert main([word.format(tmp=tmp_path, run=run) for word in words]) == code
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("sae-traits")]
     assert len(errors) == 1
     assert reason in errors[0]
-    after = content(finished)
+    after = content(run)
     assert {name: after[name] for name in before} == before
