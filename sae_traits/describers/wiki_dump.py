@@ -32,17 +32,19 @@ _CHUNK = 2**18
 _KEPT = ("title", "ns", "text")
 _KINGDOMS = {
     "Animalia": (
-        *("animal", "animals", "animalia", "metazoa", "insect", "butterfly", "moth", "beetle", "fly", "bug", "bird"),
+        *("animal", "animalia", "metazoa", "fauna", "insect", "butterfly", "moth", "beetle", "fly", "bug", "bird"),
         *("fish", "mammal", "reptile", "snake", "lizard", "frog", "amphibian", "spider", "mollusc", "mollusk"),
         *("gastropod", "snail", "bivalve", "crustacean", "starfish", "sea star", "worm", "wasp", "bee", "ant"),
     ),
-    "Plantae": ("plant", "plants", "plantae", "flower", "tree", "shrub", "grass", "moss", "fern", "orchid"),
+    "Plantae": ("plant", "plantae", "flora", "flower", "tree", "shrub", "grass", "moss", "fern", "orchid"),
     "Fungi": ("fungus", "fungi", "mushroom", "lichen"),
 }
-"""Kingdom -> words for it in the brackets behind a title and in a taxobox; other kingdoms go by their own name."""
+"""Kingdom -> words for it in taxoboxes, brackets behind titles and categories; others go by their own name."""
 _KINGDOM_OF_WORD = {word: kingdom for kingdom, words in _KINGDOMS.items() for word in words}
 _REGNUM = re.compile(r"\|\s*(?:regnum|kingdom)\s*=([^\n|}]*)", re.IGNORECASE)
 _FIELD = r"\|\s*{}\s*=\s*([^\n|{{}}]*)"
+_CATEGORY = re.compile(r"\[\[\s*Category\s*:([^\[\]|]*?) (?:of|described in) ", re.IGNORECASE)
+"""Such as Moths described in 1758, or Flora of Asia."""
 _BRACKETS = re.compile(r"^(.*?)\s*\(([^()]+)\)$")
 _SEVERAL = re.compile(r"^(?!.*needed).*disambig|^(?:dab|hndis|sia)$|^set index")
 """In the names of templates of pages that tell several things of one name apart."""
@@ -64,16 +66,13 @@ class Page:
 
     @property
     def kingdom(self) -> str:
-        """As its title's brackets or its taxobox say it; empty where neither does."""
-        found = _REGNUM.search(self.text)
-        brackets = _BRACKETS.match(self.title)
-        for said in (plain_text(found[1]) if found else "", brackets[2] if brackets else ""):
-            words = said.lower()
-            if words:
-                known = next((_KINGDOM_OF_WORD[w] for w in (words, *words.split()) if w in _KINGDOM_OF_WORD), None)
-                if known or found:
-                    return known or rank_name(said)
-        return ""
+        """As its taxobox says it, the brackets of its title, or its categories; empty where none does."""
+        if (found := _REGNUM.search(self.text)) is not None and (said := plain_text(found[1])):
+            return _kingdom_in(said) or rank_name(said)
+        if (brackets := _BRACKETS.match(self.title)) is not None and (kingdom := _kingdom_in(brackets[2])):
+            return kingdom
+        named = {_kingdom_in(match[1]) for match in _CATEGORY.finditer(self.text)} - {""}
+        return named.pop() if len(named) == 1 else ""
 
     def is_about(self, species: str) -> bool:
         """Whether its title, its taxobox or its first paragraphs have the name."""
@@ -85,6 +84,15 @@ class Page:
         said = {name: re.search(_FIELD.format(name), beginning, re.IGNORECASE) for name in ("genus", "species")}
         values = {name: plain_text(match[1]).lower() for name, match in said.items() if match}
         return values == {"genus": genus.lower(), "species": epithet.lower()}
+
+
+def _kingdom_in(words: str) -> str:
+    """The kingdom that some words name, in the singular or plural; empty where they name none."""
+    for word in (words.lower(), *words.lower().split()):
+        for singular in (word, word.removesuffix("s"), word.removesuffix("es"), re.sub("ies$", "y", word)):
+            if singular in _KINGDOM_OF_WORD:
+                return _KINGDOM_OF_WORD[singular]
+    return ""
 
 
 @dataclass
@@ -169,9 +177,10 @@ def _row(taxon: Taxon, search: _Search) -> SpeciesContext:
         if section is None:
             note = "; ".join(filter(None, (how, f"{page.title} has no text")))
             continue
+        unsaid = f"{page.title} does not say its kingdom" if kingdom and not page.kingdom else ""
         return SpeciesContext(
             species=taxon.species, kingdom=kingdom or page.kingdom, page=page.title, section=section.heading,
-            text=section.text, note=how,
+            text=section.text, note="; ".join(filter(None, (how, unsaid))),
         )  # fmt: skip
     return SpeciesContext(species=taxon.species, kingdom=kingdom, note=note)
 

@@ -8,7 +8,7 @@ import pytest
 from describers.small_dump import PAGES, dump_of
 
 from sae_traits.describers.species_context import SpeciesContexts, contexts_of_table, read_wanted, write_contexts
-from sae_traits.describers.wiki_dump import contexts_of_dump, read_pages
+from sae_traits.describers.wiki_dump import Page, contexts_of_dump, read_pages
 from sae_traits.describers.wikitext import form_section, plain_text
 from sae_traits.errors import CollectionError, ConfigError
 from sae_traits.schema import Taxon
@@ -33,7 +33,10 @@ EXPECTED = [
     ),
     ("Inachis io", "", "", "", "", "redirect from Inachis io; Aglais is not about it"),
     ("Prunella modularis", "Plantae", "", "", "", "Prunella modularis is of the kingdom Animalia"),
-    ("Quercus robur", "Plantae", "Quercus robur", "lead", "Quercus robur is a tree.", ""),
+    (
+        *("Quercus robur", "Plantae", "Quercus robur", "lead", "Quercus robur is a tree."),
+        "Quercus robur does not say its kingdom",
+    ),
     ("Unheard of", "", "", "", "", "no page"),
     (
         *("Vanessa atalanta", "Animalia", "Red admiral", "Description"),
@@ -63,6 +66,23 @@ def test_a_page_that_does_not_say_its_kingdom_is_no_homonyms(tmp_path):
     both = [Taxon(kingdom=kingdom, species="Aus bus") for kingdom in ("Animalia", "Plantae")]
     assert {row.note for row in contexts_of_dump(tmp_path / "dump", both)} == {"Aus bus does not say its kingdom"}
     assert [row.text for row in contexts_of_dump(tmp_path / "dump", both[:1])] == ["Green."]
+
+
+@pytest.mark.parametrize(
+    ("title", "text", "kingdom"),
+    [
+        ("Aus bus", "{{Speciesbox}} [[Category:Moths described in 1758]] [[Category:Moths of Asia]]", "Animalia"),
+        ("Aus bus", "{{Speciesbox}} [[category: Medicinal plants of Asia|Aus]]", "Plantae"),
+        ("Aus bus", "[[Category:Fungi described in 1801]] [[Category:Plant pathogens and diseases]]", "Fungi"),
+        ("Aus bus", "[[Category:Flora of Asia]] [[Category:Butterflies of Asia]]", ""),
+        ("Aus bus", "{{Taxobox | regnum = [[Chromista]] | genus = Aus }}", "Chromista"),
+        ("Aus bus", "{{Taxobox | regnum = [[Plant|Plantae]] }} [[Category:Moths of Asia]]", "Plantae"),
+        ("Aus bus (butterfly)", "", "Animalia"),
+        ("Aus bus (Linnaeus)", "", ""),
+    ],
+)
+def test_a_page_says_its_kingdom(title, text, kingdom):
+    assert Page(title, text).kingdom == kingdom
 
 
 def test_what_is_written_is_read_and_given_to_the_right_kingdom(tmp_path):

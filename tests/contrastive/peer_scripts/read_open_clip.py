@@ -24,6 +24,8 @@ for folder in map(Path, sys.argv[1:]):
     further = {key: weights.pop(key) for key in list(weights) if key in HEADS}
     weights.pop("logit_scale_caption", None)
     if further:  # those who published such heads have programs of their own; the rest is open_clip's
+        for key in ("dual_projector", "is_continual"):
+            config["vision_cfg"].pop(key, None)
         model = open_clip.CLIP(**config)
         model.load_state_dict(weights)
     else:
