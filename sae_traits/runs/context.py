@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from sae_traits.config import AdoptedSAE, ReleasedLatents, RunConfig, SAERegions
+from sae_traits.config import AdoptedSAE, Measured, ReleasedLatents, RunConfig, SAERegions
 from sae_traits.config.regions import Regions
 from sae_traits.config.tree import build, with_absolute_paths
 from sae_traits.describers import Describer, make_describer
@@ -345,8 +345,17 @@ class Context:
         )
 
     def caption_plan(self, guidance: Guidance) -> CaptionPlan:
-        """Which images get a caption; those that are described as if they had no labels are captioned so, too."""
+        """Which images get a caption; those that are described as if they had no labels are captioned so, too.
+
+        Raises:
+            ConfigError: there is guidance, and the describer is told nothing.
+        """
         config = self.config
+        if isinstance(config.describer, Measured) and guidance != Guidance():
+            raise ConfigError(
+                "--context and --examples are for describers that read: measured only measures; leave them out, or "
+                "choose another --describer"
+            )
         collection = without_labels(self.collection, config.regions.unlabelled_splits)
         return CaptionPlan(collection, guidance, make_captioner(config.describer), config.describer.use_masks)
 

@@ -10,6 +10,7 @@ import json
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from describer_server.many import ManyCandidates
 
@@ -26,9 +27,7 @@ def collection_of(folder: Path, n_images: int) -> Collection:
     return replace(images, images=tuple(records))
 
 
-def captioned(
-    folder: Path, n_images: int, options: dict[str, object], examples: dict[str, str] | None = None
-) -> Captioning:
+def captioned(folder: Path, n_images: int, options: dict[str, object], **guidance: Any) -> Captioning:
     """Caption all images, and write what came of it."""
     # Here, not above: worker processes import this file, too, and are to stay small as they are on the command line.
     from sae_traits.config.describer import Server
@@ -37,7 +36,7 @@ def captioned(
     from sae_traits.traits.ledger import Ledger
 
     config = Server(**({"workers": 1} | options))
-    plan = CaptionPlan(collection_of(folder, n_images), Guidance(examples=examples), make_captioner(config))
+    plan = CaptionPlan(collection_of(folder, n_images), Guidance(**guidance), make_captioner(config))
     with Ledger(folder / "captions.sqlite") as ledger:
         ask_for_captions(plan, ledger, workers=config.workers)
         files = {"captions_file": folder / "captions.parquet", "quarantine_file": folder / "quarantined.csv"}

@@ -85,9 +85,10 @@ def test_what_is_flagged_is_counted_and_kept_apart(tmp_path):
     with describer_server(reply=reply("Gen a with a brown wing.")) as server:
         options = {"model": "tiny", "base_url": server.base_url}
         examples = {"insecta": "1. A wing.", "aves": "1. A feather."}
-        done = captioned(tmp_path, 5, options, examples)
+        text = SpeciesContext(species="Gen a", page="A", text="Its wings are scaly.")
+        done = captioned(tmp_path, 5, options, examples=examples, contexts=SpeciesContexts({"Gen a": (text,)}))
         assert done.flags == dict.fromkeys(FLAGS, 0) | {"wrong_species": 2, "no_examples": 2}
-        assert (done.n_captions, done.n_quarantined, done.n_open) == (1, 4, 0)
+        assert (done.n_captions, done.n_quarantined, done.n_open, done.n_without_context) == (1, 4, 0, 4)
         rows = quarantined(tmp_path)
         assert {name: row["flags"] for name, row in rows.items()} == {
             **dict.fromkeys(("s1", "s2"), "wrong_species"),
@@ -96,7 +97,7 @@ def test_what_is_flagged_is_counted_and_kept_apart(tmp_path):
         assert rows["s1"]["said"] == "Gen a with a brown wing."
         assert server.n_requests() == 3, "nobody is paid for a caption that cannot be released"
         (caption,) = read_captions(tmp_path / "captions.parquet")
-        assert (caption.image, caption.text, caption.context_page) == (0, "Gen a with a brown wing.", None)
+        assert (caption.image, caption.text, caption.context_page) == (0, "Gen a with a brown wing.", "A")
         assert caption.prompt.startswith("caption-1 sha256:")
 
         server.change(reply=reply("A wing " * MAX_WORDS))
