@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from sae_traits.describers import Describer
+from sae_traits.describers.answers import MAX_TEXT
 from sae_traits.describers.captions import Guidance
 from sae_traits.describers.model import CUT_OFF
 from sae_traits.io import write_csv
@@ -32,7 +33,7 @@ MAX_WORDS = 30
 Flag = Literal["cut_off", "too_long", "wrong_species", "no_examples", "background", "unusable", "no_answer"]
 FLAGS: dict[Flag, str] = {
     "cut_off": "the answer was cut off",
-    "too_long": f"the caption has more than {MAX_WORDS} words",
+    "too_long": f"the caption has more than {MAX_WORDS} words or {MAX_TEXT} characters",
     "wrong_species": "the caption names another species of the collection or the species table",
     "no_examples": "there are no examples for the class, so nobody was asked",
     "background": "the describer saw no organism",
@@ -143,37 +144,30 @@ def export_captions(plan: CaptionPlan, ledger: Ledger, *, captions_file: Path, q
     names = Names.of(plan)
 
     def captions() -> Iterator[Caption]:
-        images = enumerate(plan.collection.images)
-        while some := list(islice(images, IMAGES_PER_LOOKUP)):
-            calls = {row: plan.call(record) for row, record in some}
-            entries = ledger.entries({call.key for call in calls.values() if call is not None})
-            for row, record in some:
-                call = calls[row]
-                entry = None if call is None else entries.get(call.key)
-                context = plan.guidance.contexts.of(record.taxon)
-                counts["without_context"] += record.taxon.species is not None and context is None
-                counts["open"] += call is not None and (entry is None or entry.is_open)
-                if call is not None and (entry is None or entry.state == "pending"):
-                    continue
-                found = flags_of(entry, names, record.taxon.species)
-                if not found:
-                    assert entry is not None
-                    assert entry.description is not None
-                    yield Caption(
-                        image=row,
-                        text=entry.description["text"],
-                        context_page=context.page or context.species if context is not None else None,
-                        describer=entry.describer,
-                        describer_model=entry.model,
-                        prompt=entry.prompt,
-                    )
-                    continue
+        for row, (record, call, entry) in enumerate(_asked(plan, ledger)):
+            context = plan.guidance.contexts.of(record.taxon)
+            counts["without_context"] += record.taxon.species is not None and context is None
+            counts["open"] += call is not None and (entry is None or entry.is_open)
+            if call is not None and (entry is None or entry.state == "pending"):
+                continue
+            found = flags_of(entry, names, record.taxon.species)
+            if found:
                 flags.update(found)
                 said = "" if entry is None else (entry.description or {}).get("text", entry.raw)
                 reason = (entry.error if entry is not None else None) or "; ".join(FLAGS[flag] for flag in found)
-                quarantined.append(
-                    (record.image_id, record.taxon.species or "", ", ".join(found), reason, excerpt(said))
-                )
+                names_of_image = record.image_id, record.taxon.species or ""
+                quarantined.append((*names_of_image, ", ".join(found), reason, excerpt(said)))
+                continue
+            assert entry is not None
+            assert entry.description is not None
+            yield Caption(
+                image=row,
+                text=entry.description["text"],
+                context_page=None if context is None else context.page or context.species,
+                describer=entry.describer,
+                describer_model=entry.model,
+                prompt=entry.prompt,
+            )
 
     n_captions = write_captions(captions_file, captions())
     write_csv(quarantine_file, ["image_id", "species", "flags", "reason", "said"], quarantined)
@@ -184,6 +178,16 @@ def export_captions(plan: CaptionPlan, ledger: Ledger, *, captions_file: Path, q
         n_quarantined=len(quarantined),
         n_without_context=counts["without_context"] if plan.guidance.contexts.rows else 0,
     )
+
+
+def _asked(plan: CaptionPlan, ledger: Ledger) -> Iterator[tuple[ImageRecord, Call | None, LedgerEntry | None]]:
+    """Yield every image in order, with its call and what came of it where there are any."""
+    images = iter(plan.collection.images)
+    while some := list(islice(images, IMAGES_PER_LOOKUP)):
+        calls = [plan.call(record) for record in some]
+        entries = ledger.entries({call.key for call in calls if call is not None})
+        for record, call in zip(some, calls, strict=True):
+            yield record, call, None if call is None else entries.get(call.key)
 
 
 def flags_of(entry: LedgerEntry | None, names: Names, species: str | None) -> list[Flag]:
@@ -197,7 +201,7 @@ def flags_of(entry: LedgerEntry | None, names: Names, species: str | None) -> li
     if description["is_background"]:
         return ["background"]
     found: list[Flag] = []
-    if len(description["text"].split()) > MAX_WORDS:
+    if len(description["text"].split()) > MAX_WORDS or len(description["text"]) > MAX_TEXT:
         found.append("too_long")
     if names.others_in(description["text"], species):
         found.append("wrong_species")
