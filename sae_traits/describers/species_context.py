@@ -89,7 +89,7 @@ def _binomial(label: str) -> str:
 
 def write_contexts(path: Path, rows: Iterable[SpeciesContext]) -> None:
     """Write the species table as CSV."""
-    write_csv(path, [field.name for field in fields(SpeciesContext)], map(astuple, rows))
+    write_csv(path, [field.name for field in fields(SpeciesContext)], (astuple(row) for row in rows))
 
 
 def contexts_of_table(path: Path, wanted: Sequence[Taxon]) -> list[SpeciesContext]:
