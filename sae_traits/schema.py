@@ -384,6 +384,21 @@ class Description:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Caption:
+    """What a describer said of a whole image: one row of the config `captions`."""
+
+    image: int
+    """Row in images.parquet."""
+    text: str = column("One sentence about the organism in the image.", name="caption")
+    context_page: str | None = column(
+        "Page of the reference text that settled its terms; null where the describer was given none.", default=None
+    )
+    describer: str = column("Who wrote the caption.")
+    describer_model: str = column("Its model, as model@revision.")
+    prompt: str = column("Version and hash of its prompt or rules.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
     """What was measured on a region's pixels; lengths in source pixels, and in millimetres where there is a scale."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from sae_traits.cli.base import DONE, PARTLY_DONE, add_existing_run, command, do_steps, old_run, show
 from sae_traits.config.command_line import add_options, file_name
 from sae_traits.errors import ConfigError
-from sae_traits.steps import STEPS
+from sae_traits.steps import ALL_STEPS
 
 
 def _latents_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
@@ -31,7 +31,7 @@ def latents(arguments: argparse.Namespace) -> int:
     from sae_traits.runs.context import Context
     from sae_traits.steps.latents import write_latents
 
-    files = write_latents(Context.open(arguments.run, STEPS), arguments.latent, arguments.strongest)
+    files = write_latents(Context.open(arguments.run, ALL_STEPS), arguments.latent, arguments.strongest)
     names = [str(file) for file in files]
     show(names, names, arguments)
     return DONE
@@ -58,7 +58,7 @@ def compare(arguments: argparse.Namespace) -> int:
     from sae_traits.steps.compare import compare as compare_species
     from sae_traits.steps.compare import draw_compared
 
-    context = Context.open(arguments.run, STEPS)
+    context = Context.open(arguments.run, ALL_STEPS)
     compared = compare_species(context, arguments.first, arguments.second)
     lines = compared.lines()
     if arguments.picture is not None:
@@ -94,7 +94,7 @@ def atlas(arguments: argparse.Namespace) -> int:
     if (source / "config.yaml").is_file() and arguments.revision is None:
         from sae_traits.runs.context import Context
 
-        built = write_atlas_of_run(Context.open(source, STEPS), out or source / "atlas")
+        built = write_atlas_of_run(Context.open(source, ALL_STEPS), out or source / "atlas")
     elif out is None:
         raise ConfigError("say where the site of a dataset goes: --out DIR")
     else:
@@ -126,7 +126,7 @@ def name(arguments: argparse.Namespace) -> int:
     from sae_traits.steps import run_steps
     from sae_traits.steps.name import name_latents
 
-    context = Context.open(arguments.run, STEPS)
+    context = Context.open(arguments.run, ALL_STEPS)
     with context.writing():
         context.steps.fingerprint("annotate")
         named = name_latents(context, arguments.names)
@@ -197,7 +197,7 @@ def parts(arguments: argparse.Namespace) -> int:
     from sae_traits.runs.context import Context
     from sae_traits.steps.parts import write_parts
 
-    context = Context.open(arguments.run, STEPS)
+    context = Context.open(arguments.run, ALL_STEPS)
     with context.writing():
         evidence = write_parts(
             context,

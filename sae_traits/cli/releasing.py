@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sae_traits.cli.base import DONE, PARTLY_DONE, command, show
 from sae_traits.config.command_line import file_name
-from sae_traits.steps import STEPS
+from sae_traits.steps import ALL_STEPS
 from sae_traits.vocabulary import EXPORT_FORMATS
 
 
@@ -48,7 +48,7 @@ def publish(arguments: argparse.Namespace) -> int:
         tag=arguments.tag,
         collection=arguments.collection,
     )
-    context = Context.open(arguments.run, STEPS)
+    context = Context.open(arguments.run, ALL_STEPS)
     with nullcontext() if arguments.dry_run else context.writing():  # so that nothing changes what becomes public
         lines = publish_run(context, terms, dry_run=arguments.dry_run)
     show(lines, lines, arguments)

@@ -11,7 +11,7 @@ from sae_traits.config.command_line import file_name
 from sae_traits.config.layers import read_config, recipe_file
 from sae_traits.config.run import RunConfig
 from sae_traits.config.tree import build
-from sae_traits.steps import STEPS
+from sae_traits.steps import ALL_STEPS
 
 
 def _completion_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
@@ -55,7 +55,7 @@ def demo(arguments: argparse.Namespace) -> int:
 
     options = prepare_demo(arguments.out)
     config = build(RunConfig, read_config(recipe_file(RECIPE)), options)
-    context = Context.create(arguments.out, config, STEPS, extra_tasks=extra_tasks())
+    context = Context.create(arguments.out, config, ALL_STEPS, extra_tasks=extra_tasks())
     code = do_steps(context, arguments)
     if arguments.format == "text":
         folder = context.folder

@@ -28,12 +28,14 @@ Pictures = tuple[str, ...]
 class Prompt:
     """The words that go with pictures of one image, or of several."""
 
-    name: PromptName
+    name: str
     version: int
     text: str
     """`$n_images` stands for the number of images."""
     species_line: str | None
     """`$species` stands for the name; None where the species is not told."""
+    told_words: str = ""
+    """Words that introduce what else is told of an image, where anything is."""
 
     @classmethod
     def load(cls, name: PromptName, *, show: Show, name_species: bool) -> Prompt:
@@ -50,16 +52,17 @@ class Prompt:
     @property
     def label(self) -> str:
         """Name, version and hash of all words, as in the column `prompt`."""
-        words = f"{self.text}\n{self.species_line or ''}"
+        words = f"{self.text}\n{self.species_line or ''}{self.told_words}"
         return f"{self.name}-{self.version} sha256:{hashlib.sha256(words.encode()).hexdigest()[:16]}"
 
     def fill(self, n_images: int) -> str:
         """The words for a number of images."""
         return Template(self.text).safe_substitute(n_images=f"{n_images} image{'s' if n_images > 1 else ''}")
 
-    def messages(self, images: Sequence[Pictures], species: str | None) -> list[dict[str, Any]]:
+    def messages(self, images: Sequence[Pictures], species: str | None, told: str = "") -> list[dict[str, Any]]:
         """A chat of one message in OpenAI's form: the words first, which servers keep in a cache, then the pictures."""
         content: list[dict[str, Any]] = [{"type": "text", "text": self.fill(len(images))}]
+        content += [{"type": "text", "text": told}] if told else []
         for number, pictures in enumerate(images, start=1):
             if self.name == "agreement":
                 content.append({"type": "text", "text": f"Image {number}:"})

@@ -17,6 +17,7 @@ from sae_traits.release.model_record import measures
 from sae_traits.release.tables import CONFIG_NAMES, ConfigName, columns, features, type_in_words
 from sae_traits.rendering import lines, one_line
 from sae_traits.schema import REGION_SOURCES
+from sae_traits.traits.captions import FLAGS
 
 MAX_RIGHTS = 50
 """Lines of the card's table of licences and rights holders; the rows name them all."""
@@ -66,6 +67,7 @@ def dataset_card(summary: DatasetSummary, facts: DatasetFacts, *, folder: str, e
         regions=REGION_SOURCES[provenance.regions],
         measured=lines(dict(measures(provenance.dictionary_metrics))),
         contrast=lines(provenance.contrast),
+        caption_flags=FLAGS,
         seconds=seconds_per_step(provenance.seconds),
         source=json.dumps(facts.repo_id or folder),
         first_split=next(iter(summary.rows["default"])),

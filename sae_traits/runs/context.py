@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from sae_traits.config import AdoptedSAE, ReleasedLatents, RunConfig, SAERegions
+from sae_traits.config import AdoptedSAE, Measured, ReleasedLatents, RunConfig, SAERegions
 from sae_traits.config.regions import Regions
 from sae_traits.config.tree import build, with_absolute_paths
 from sae_traits.describers import Describer, make_describer
+from sae_traits.describers.captions import Guidance, make_captioner
 from sae_traits.errors import CollectionError, ConfigError, SaeTraitsError, StoreError
 from sae_traits.evaluation.results import Results, read_results
 from sae_traits.evaluation.tasks.base import EvaluationTask
@@ -37,12 +38,13 @@ from sae_traits.sae.extractor import backbone_of_adopted
 from sae_traits.sae.model import SAE
 from sae_traits.schema import Collection, ImageRecord
 from sae_traits.traits.asking import Pictures
+from sae_traits.traits.captions import CaptionPlan
 from sae_traits.traits.encode import Codes
 from sae_traits.traits.faithfulness import Faithfulness
 from sae_traits.traits.firing_shares import FiringShares, firing_shares
 from sae_traits.traits.latent_names import LatentNames
 from sae_traits.traits.ledger import Ledger
-from sae_traits.traits.plan import Plan, plan_regions
+from sae_traits.traits.plan import Plan, plan_regions, without_labels
 from sae_traits.traits.released_latents import DatasetLatents, read_released_latents
 
 if TYPE_CHECKING:
@@ -341,6 +343,37 @@ class Context:
             class_maps=self.folder.class_maps,
             released=self.released_latents,
         )
+
+    def caption_plan(self, guidance: Guidance) -> CaptionPlan:
+        """Which images get a caption; those that are described as if they had no labels are captioned so, too.
+
+        Raises:
+            ConfigError: there is guidance, and the describer is told nothing.
+        """
+        config = self.config
+        if isinstance(config.describer, Measured) and guidance != Guidance():
+            raise ConfigError(
+                "--context and --examples are for describers that read: measured only measures; leave them out, or "
+                "choose another --describer"
+            )
+        collection = without_labels(self.collection, config.regions.unlabelled_splits)
+        return CaptionPlan(collection, guidance, make_captioner(config.describer), config.describer.use_masks)
+
+    @property
+    def captions(self) -> Path | None:
+        """The file with the captions of the images as they are now; None where there is none.
+
+        Raises:
+            StoreError: it is missing, or not as it was written.
+        """
+        if not self.steps.is_current("caption"):
+            return None
+        if self.folder.captions in self.steps.changed_files("caption"):
+            raise StoreError(
+                f"{self.folder.captions} is missing or not as it was written; run `sae-traits caption "
+                f"{self.folder.path}` again"
+            )
+        return self.folder.captions
 
     def open_ledger(self) -> Ledger:
         """The ledger of the describer's calls; close it after use."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,15 @@ from sae_traits.config.regions import LatentRegions
 from sae_traits.config.tree import as_dict, with_public_names
 from sae_traits.release.dataset import write_dataset
 from sae_traits.release.dataset_card import write_dataset_card
-from sae_traits.release.facts import DatasetFacts, DatasetSummary, LatentPicture, ModelFacts, Provenance, source_of
+from sae_traits.release.facts import (
+    Captions,
+    DatasetFacts,
+    DatasetSummary,
+    LatentPicture,
+    ModelFacts,
+    Provenance,
+    source_of,
+)
 from sae_traits.release.gallery import N_LOOKED_AT, draw_latents, latents_to_show
 from sae_traits.release.model_card import write_model_card
 from sae_traits.release.publication import Terms, published_backbone
@@ -21,7 +30,7 @@ from sae_traits.traits.encode import Codes
 from sae_traits.traits.firing_shares import with_held_out_shares
 from sae_traits.traits.latent_names import named_latents, named_traits
 from sae_traits.traits.latent_pages import latent_pages
-from sae_traits.traits.table import read_latents, read_traits
+from sae_traits.traits.table import read_captions, read_latents, read_traits
 
 _IN_WORDS = {
     SpecimenContrast: "Unlike theirs, the contrast counts each individual once and is tested.",
@@ -47,6 +56,7 @@ def write_run_dataset(context: Context, folder: Path, *, name: str | None) -> Da
         context.collection,
         named_traits(read_traits(context.folder.traits), names),
         named_latents(latents, names),
+        () if (captions := context.captions) is None else read_captions(captions),
         sae=name,
         config=context.config.release,
         workers=context.config.features.workers,
@@ -66,8 +76,15 @@ def write_dataset_card_of(
         provenance=provenance_of(context, is_public=repo_id is not None),
         results=context.results,
         repo_id=repo_id,
+        captions=captions_of(context),
     )
     write_dataset_card(folder, summary, facts)
+
+
+def captions_of(context: Context) -> Captions | None:
+    """How the captions were made; None where there are none."""
+    counts = context.steps.counts("caption")
+    return Captions(**{field.name: counts[field.name] for field in fields(Captions)}) if counts else None
 
 
 def write_model_card_of(context: Context, folder: Path, terms: Terms | None = None) -> None:

@@ -53,6 +53,8 @@ class Call:
     identity: CallIdentity
     members: tuple[Member, ...]
     """They share the answer."""
+    told: str = ""
+    """What else the describer is told."""
 
     @property
     def key(self) -> str:
@@ -132,7 +134,7 @@ def planned_calls(
     for record, pairs in candidates:
         species = record.taxon.species
         mask = collection.mask_path(record) if use_masks else None
-        mask_sha256 = None if mask is None else _hash_of_mask(mask)
+        mask_sha256 = None if mask is None else hash_of_mask(mask)
         outline = None if outlines is None else outlines.of(record)
         members = [
             Member(
@@ -160,7 +162,8 @@ def planned_calls(
         yield [_call(group, describer)]
 
 
-def _hash_of_mask(path: Path) -> str:
+def hash_of_mask(path: Path) -> str:
+    """sha256 of a mask's file; a CollectionError where it is there no more."""
     try:
         return hash_of_file(path)
     except StoreError as error:
