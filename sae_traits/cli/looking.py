@@ -135,6 +135,69 @@ def name(arguments: argparse.Namespace) -> int:
     return DONE
 
 
+def _review_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    parser.add_argument("action", choices=["sheet", "import"], help="sheet: draw a new sheet; import: read answers.")
+    parser.add_argument("run", type=Path, metavar="RUN", help="Folder of an annotated run.")
+    parser.add_argument(
+        "files", type=Path, nargs="*", metavar="FILE", help="With import: what raters exported, or filled-in sheet.csv."
+    )
+    parser.add_argument("--n", type=int, metavar="N", help="With sheet: traits on it, besides controls (40).")
+    parser.add_argument("--sample-seed", type=int, metavar="SEED", help="With sheet: seed of the draw (0).")
+    parser.add_argument(
+        "--beside",
+        type=Path,
+        action="append",
+        metavar="RUN",
+        help="With sheet: another run on the same images, such as one with --regions whole; again for more.",
+    )
+    parser.add_argument(
+        "--half-width",
+        type=float,
+        metavar="POINTS",
+        help="With import: of the interval of the mean score that is wanted (0.25).",
+    )
+
+
+@command(
+    "Have people review traits: blind sheets for the atlas, and what raters answered.",
+    _review_arguments,
+    examples="""\
+examples:
+  sae-traits review sheet runs/moths --n 60 --beside runs/moths-whole
+  sae-traits atlas runs/moths
+  sae-traits review import runs/moths anna.json ben.json sheet-carla.csv
+
+Raters get the folder RUN/atlas/review, or the whole atlas. What each item is stays in RUN/review. After an import the
+dataset says in the column `reviewed` what was said of a trait.""",
+)
+def review(arguments: argparse.Namespace) -> int:
+    given = {name for name in ("n", "sample_seed", "beside", "half_width") if getattr(arguments, name) is not None}
+    of_action = {"half_width"} if arguments.action == "import" else {"n", "sample_seed", "beside"}
+    if others := sorted(given - of_action):
+        raise ConfigError(f"review {arguments.action} has no --{others[0].replace('_', '-')}")
+    if bool(arguments.files) != (arguments.action == "import"):
+        raise ConfigError("review import needs the files of raters, and review sheet takes none")
+    if arguments.half_width is not None and not arguments.half_width > 0:
+        raise ConfigError(f"--half-width is more than 0, not {arguments.half_width}")
+    from sae_traits.runs.context import Context
+    from sae_traits.steps import run_steps
+    from sae_traits.steps.review import import_reviews, make_review_sheet
+
+    context = Context.open(arguments.run, STEPS)
+    with context.writing():
+        context.steps.fingerprint("annotate")
+        if arguments.action == "sheet":
+            others = [Context.open(run, STEPS) for run in arguments.beside or ()]
+            n, seed = (40 if arguments.n is None else arguments.n), arguments.sample_seed or 0
+            sheet = make_review_sheet(context, others, n_traits=n, seed=seed)
+            show({**dataclasses.asdict(sheet), "file": str(sheet.file)}, sheet.lines(), arguments)
+            return DONE
+        scores = import_reviews(context, arguments.files, half_width=arguments.half_width or 0.25)
+        run_steps(context, ["dataset", "cards"])
+    show(dataclasses.asdict(scores), scores.lines(), arguments)
+    return DONE
+
+
 def _faithfulness_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     add_existing_run(parser)
     parser.add_argument("--n", type=int, default=100, metavar="N", help="Traits in the sample (100).")

@@ -22,6 +22,8 @@ def write_atlas_of_run(context: Context, out: Path) -> Built:
             out,
             results=context.results,
             costs=_costs(context),
+            suggestions=context.suggested_names,
+            sheet=next(reversed(context.reviews.sheets), None),
             workers=context.config.features.workers,
         )
 

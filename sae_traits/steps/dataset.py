@@ -26,4 +26,6 @@ def dataset(context: Context) -> None:
     }
     if names := context.given_names:
         inputs["names"] = {str(latent): name for latent, name in names.items()}
+    if (reviews := context.reviews.digest) is not None:
+        inputs["reviews"] = reviews
     context.steps.do("dataset", inputs, [context.folder.dataset / "data"], work, kept=[context.folder.pictures])
