@@ -7,8 +7,8 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from sae_traits.cli.base import DONE, PARTLY_DONE, add_existing_run, command, do_steps, old_run, show
-from sae_traits.config.command_line import add_options, file_name
+from sae_traits.cli.base import DONE, PARTLY_DONE, add_config, add_existing_run, command, do_steps, old_run, show
+from sae_traits.config.command_line import add_options, file_name, given_options
 from sae_traits.errors import ConfigError
 from sae_traits.steps import STEPS
 
@@ -106,8 +106,18 @@ def atlas(arguments: argparse.Namespace) -> int:
 def _name_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="Folder of an annotated run.")
     parser.add_argument(
-        "names", type=Path, metavar="FILE", help="What an atlas exported, or CSV with the columns latent and name."
+        "names",
+        type=Path,
+        nargs="?",
+        metavar="FILE",
+        help="What an atlas exported, or CSV with the columns latent and name.",
     )
+    parser.add_argument(
+        "--suggest", action="store_true", help="Ask the describer what latents without a name stand for; name nothing."
+    )
+    parser.add_argument("--n", type=int, metavar="N", help="With --suggest: latents to ask about (100).")
+    add_config(parser)
+    add_options(parser, words, "describer")
 
 
 @command(
@@ -117,18 +127,27 @@ def _name_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> No
 examples:
   sae-traits name runs/moths names.json
   sae-traits name runs/moths names.csv
+  sae-traits name runs/moths --suggest --n 50 --base-url http://localhost:8000/v1
 
 Names are kept in RUN/names.json, for later releases of the same SAE; those of another SAE are refused. A name that is
-empty takes one back. Parts that the describer said stay as they are.""",
+empty takes one back. Parts that the describer said stay as they are. With --suggest the describer proposes names, one
+call per latent, which the atlas shows as suggestions until somebody accepts them.""",
 )
 def name(arguments: argparse.Namespace) -> int:
-    from sae_traits.runs.context import Context
     from sae_traits.steps import run_steps
-    from sae_traits.steps.name import name_latents
+    from sae_traits.steps.name import name_latents, suggest_latent_names
 
-    context = Context.open(arguments.run, STEPS)
+    if (arguments.names is None) != arguments.suggest:
+        raise ConfigError("name needs a file of names, or --suggest")
+    if not arguments.suggest and (given_options(arguments) or arguments.config or arguments.n is not None):
+        raise ConfigError("options of the describer, and --n, go with --suggest; a file of names asks nobody")
+    context = old_run(arguments)
     with context.writing():
         context.steps.fingerprint("annotate")
+        if arguments.suggest:
+            suggested = suggest_latent_names(context, n_latents=100 if arguments.n is None else arguments.n)
+            show({**dataclasses.asdict(suggested), "file": str(suggested.file)}, suggested.lines(), arguments)
+            return PARTLY_DONE if suggested.suggestions.n_open else DONE
         named = name_latents(context, arguments.names)
         run_steps(context, ["dataset", "cards"])
     show({**dataclasses.asdict(named), "file": str(named.file)}, named.lines(), arguments)
