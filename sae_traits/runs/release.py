@@ -159,3 +159,19 @@ def gallery_of(context: Context, folder: Path) -> tuple[LatentPicture, ...]:
             n_strongest=N_LOOKED_AT,
         )
     return draw_latents(pages, choices, context.open_picture, folder)
+
+
+def costs_of(context: Context) -> list[tuple[str, str]]:
+    """What the run took, as names and values."""
+    calls, records = context.calls, context.steps.records
+    costs = [("describer", f"{context.describer.name}, {context.describer.model}")]
+    costs.append(("calls", f"{calls.n_calls:,}, sent {calls.n_attempts:,} times"))
+    costs += [(name.replace("_", " "), f"{n:,}") for name, n in calls.tokens.items()]
+    if calls.cost is not None:
+        costs.append(("cost at the given prices", f"{calls.cost:,.2f}"))
+    costs += [(f"step {step}", _duration(records[step]["seconds"])) for step in context.order if step in records]
+    return costs
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
