@@ -228,8 +228,9 @@ def test_a_blind_sheet_says_nothing_of_what_its_items_are(dataset, tmp_path):
     found = json.loads((review / "sheet.js").read_text().removeprefix("window.sheet=").removesuffix(";\n"))
     assert found["name"] == sheet.name
     assert [item["text"] for item in found["items"]] == [item.text for item in sheet.items]
-    assert set(found["items"][0]) == {"text", "rights", "size", "view"}
-    assert {path.name for path in (review / "pictures").iterdir()} == {f"{number}.webp" for number in range(1, 9)}
+    assert set(found["items"][0]) == {"text", "rights", "size", "view", "outline"}
+    for pictures in ("pictures", "outlined"):
+        assert {path.name for path in (review / pictures).iterdir()} == {f"{number}.webp" for number in range(1, 9)}
     for name, content in bytes_of(review).items():
         assert b"secret" not in content, name
         assert sheet.items[0].image_id.encode() not in content, name

@@ -44,9 +44,10 @@
     const [width, height] = item.size;
     byId("place").textContent = `${at + 1} of ${order.length}`;
     byId("picture").src = `pictures/${number}.webp`;
-    byId("picture").width = width;
-    byId("picture").height = height;
+    byId("frame").style.setProperty("--ratio", width / height);
+    byId("over").setAttribute("viewBox", `0 0 ${width} ${height}`);
     byId("close-up").setAttribute("viewBox", item.view.join(" "));
+    for (const path of document.querySelectorAll(".region path")) path.setAttribute("d", item.outline);
     for (const [name, value] of Object.entries({ href: `pictures/${number}.webp`, width, height }))
       byId("close-up-image").setAttribute(name, value);
     byId("rights").textContent = item.rights;
