@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections import Counter
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import DatasetCardData
+from markupsafe import Markup
 
 from sae_traits.io import write_text
 from sae_traits.release.cards import CARD, marked_section, read_card, render_card, seconds_per_step, with_front_matter
@@ -56,6 +58,7 @@ def dataset_card(summary: DatasetSummary, facts: DatasetFacts, *, folder: str, e
         title=one_line(facts.title),
         summary=summary,
         facts=facts,
+        review=Markup(html.escape("\n".join(facts.review))),  # noqa: S704
         run=provenance,
         licenses=licenses.most_common(),
         rights=summary.rights[:MAX_RIGHTS],

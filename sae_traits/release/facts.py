@@ -161,6 +161,8 @@ class DatasetFacts:
     provenance: Provenance
     results: Results | None = None
     """Of the evaluation; None where there was none."""
+    review: tuple[str, ...] = ()
+    """What people made of some of its traits on blind sheets, as lines; empty where nobody has looked."""
     repo_id: str | None = None
     """Where the dataset will be on the Hub; None for a folder on this machine."""
     captions: Captions | None = None

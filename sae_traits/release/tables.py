@@ -33,7 +33,7 @@ _SAE = Column(
 )
 _ORDER = (
     "trait_id", "description", "region", "candidate", "n_images", "describer", "describer_model", "prompt",
-    "measurement",
+    "measurement", "reviewed",
 )  # fmt: skip
 """Of what a trait consists of."""
 _NAMES = tuple(c for c in columns_of(ImageRecord) if c.path[0] in ("image_id", "individual_id", "taxon"))

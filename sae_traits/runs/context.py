@@ -33,6 +33,7 @@ from sae_traits.runs.configuration import read_configuration, write_configuratio
 from sae_traits.runs.folder import RunFolder
 from sae_traits.runs.lock import is_read_only, writing
 from sae_traits.runs.record import Steps
+from sae_traits.runs.reviews import Reviews
 from sae_traits.runs.threads import one_thread
 from sae_traits.sae.extractor import backbone_of_adopted
 from sae_traits.sae.model import SAE
@@ -312,6 +313,21 @@ class Context:
             return given.names
         warn(f"warning: {self.folder.latent_names} has names of the SAE {given.sae}, which is another one; left out")
         return {}
+
+    @property
+    def suggested_names(self) -> Mapping[int, str]:
+        """What a describer proposed for latents of the present dictionary that have no name."""
+        if self.dictionary is None or self.dictionary_name is None or not self.folder.suggested_names.is_file():
+            return {}
+        suggested = LatentNames.read(self.folder.suggested_names)
+        if not suggested.are_of(self.dictionary_name, self.dictionary.weights_hash(), self.hash_of_published_sae):
+            return {}
+        return {latent: name for latent, name in suggested.names.items() if not self.given_names.get(latent)}
+
+    @property
+    def reviews(self) -> Reviews:
+        """Sheets for raters, and what they answered."""
+        return Reviews(self.folder.review)
 
     def hash_of_published_sae(self, repository: str, revision: str) -> str:
         """Hash of the weights of an SAE on the Hub."""

@@ -29,4 +29,6 @@ def dataset(context: Context) -> None:
         inputs["names"] = {str(latent): name for latent, name in names.items()}
     if (captions := context.captions) is not None:
         inputs["captions"] = hash_of_file(captions)
+    if (reviews := context.reviews.digest) is not None:
+        inputs["reviews"] = reviews
     context.steps.do("dataset", inputs, [context.folder.dataset / "data"], work, kept=[context.folder.pictures])
