@@ -17,7 +17,7 @@ from sae_traits.logging import say
 
 _FILES = (
     *("images", "clip", "embeddings", "traits", "taxa", "captions", "against", "attributes", "references"),
-    *("other_traits", "out"),
+    *("other_traits", "regions", "keypoints", "part_masks", "boxes", "out"),
 )
 _REPEATED = "clip"
 
@@ -73,6 +73,7 @@ tasks:
   fishnet      are all --attributes of an image right?
   awa2         macro F1 of --attributes, classes unseen
   texts        do --traits tell a species from its congeners, and say what --references say?
+  localisation do --regions lie on the organism and its parts, against random places?
   leaks        images that are near-identical to those --against which they are compared
 
 examples:

@@ -8,7 +8,17 @@ from typing import Literal
 from sae_traits.config.options import check, check_at_least, check_seed, option
 
 BenchmarkTaskName = Literal[
-    "zero-shot", "few-shot", "retrieval", "structure", "clustering", "newt", "fishnet", "awa2", "texts", "leaks"
+    "zero-shot",
+    "few-shot",
+    "retrieval",
+    "structure",
+    "clustering",
+    "newt",
+    "fishnet",
+    "awa2",
+    "texts",
+    "localisation",
+    "leaks",
 ]
 TextType = Literal["asis", "sci", "taxon", "com", "sci_com", "taxon_com"]
 TemplateSet = Literal["none", "one", "openai", "bioclip"]
@@ -66,6 +76,22 @@ class BenchmarkConfig:
         None,
         "For texts: what another describer said of the same regions as --traits, by `trait_id`.",
         metavar="DATASET",
+    )
+    regions: str | None = option(
+        None,
+        "For localisation: table with image, x, y, width, height of the regions that are scored, or COCO annotations.",
+        metavar="TABLE",
+    )
+    keypoints: str | None = option(
+        None, "For localisation: table with image, part, x, y (and visible), or COCO keypoints.", metavar="FILE"
+    )
+    part_masks: str | None = option(
+        None, "For localisation: masks as DIR/IMAGE/PART.png or DIR/PART/IMAGE.png.", metavar="DIR"
+    )
+    boxes: str | None = option(
+        None,
+        "For localisation: table with image, x, y, width, height of the organisms, or COCO annotations.",
+        metavar="FILE",
     )
     benchmark: str | None = option(
         None, "A published benchmark, whose protocol and scores are compared with; --list shows them.", metavar="NAME"

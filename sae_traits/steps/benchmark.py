@@ -23,6 +23,7 @@ from sae_traits.evaluation.benchmarks.embeddings import read_embeddings, write_e
 from sae_traits.evaluation.benchmarks.examined import Examined, examine
 from sae_traits.evaluation.benchmarks.inputs import BenchmarkTask, EmbeddedImages, Inputs, Outcome
 from sae_traits.evaluation.benchmarks.labels import Labelled, LabelledRow, list_labelled
+from sae_traits.evaluation.benchmarks.located import Located, locate
 from sae_traits.evaluation.benchmarks.report import write_benchmark_report
 from sae_traits.evaluation.benchmarks.results import BenchmarkResults, Difference, ModelScores
 from sae_traits.evaluation.benchmarks.tasks import TASKS
@@ -48,7 +49,7 @@ _LOCAL = ("out", "workers", "image_batch_size", "device")
 """Options that change no figure."""
 _PATHS = (
     *("images", "embeddings", "traits", "taxa", "captions", "against"),
-    *("attributes", "references", "other_traits"),
+    *("attributes", "references", "other_traits", "regions", "keypoints", "part_masks", "boxes"),
 )
 
 
@@ -63,7 +64,8 @@ def benchmark(
     """Ask one question about images with labels; no run is needed.
 
     Args:
-        task: zero-shot, few-shot, retrieval, structure, clustering, newt, fishnet, awa2, texts or leaks.
+        task: zero-shot, few-shot, retrieval, structure, clustering, newt, fishnet, awa2, texts, localisation
+            or leaks.
         images: folder with a folder per class, table with the columns file and label, dataset folder, or
             hf://datasets/ORG/NAME.
         clip: Hub id or folder of a CLIP, or several.
@@ -112,6 +114,8 @@ def run_benchmark(task_name: str, config: BenchmarkConfig) -> BenchmarkResults:
         if len(examined.labelled.rows) < len(inputs.rows):
             inputs = _inputs(config, examined.labelled, definition, traits, regions)
         inputs = _with_files(inputs, examined)
+        if config.regions is not None:
+            inputs = replace(inputs, located=_locate(config, config.regions, examined))
         notes = examined.notes() + notes
         task.check(inputs)
     if config.against is not None:
@@ -242,6 +246,15 @@ def _read_regions(config: BenchmarkConfig) -> tuple[Mapping[str, str], ...]:
             rows = text_rows(source, lambda names, source=source: region_columns(names, source))
         of_both.append({str(row["region"]): row["text"] for row in rows if row["region"] and row["text"]})
     return tuple(of_both)
+
+
+def _locate(config: BenchmarkConfig, regions: str, examined: Examined) -> Located:
+    """Score regions against the files that say where organisms and their parts are."""
+    files = {
+        name: None if (file := getattr(config, name)) is None else Path(file)
+        for name in ("keypoints", "part_masks", "boxes")
+    }
+    return locate(examined.collection, Path(regions), **files)
 
 
 def _against(source: str, out: Path, workers: int) -> tuple[tuple[str, bytes], ...]:

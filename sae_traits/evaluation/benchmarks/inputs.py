@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sae_traits.evaluation.benchmarks.attribute_tables import Attributes
     from sae_traits.evaluation.benchmarks.captions import Captions
     from sae_traits.evaluation.benchmarks.labels import LabelledRow
+    from sae_traits.evaluation.benchmarks.located import Located
     from sae_traits.evaluation.measures.class_names import ClassName
 
 FloatArray = NDArray[np.float32]
@@ -51,6 +52,8 @@ class Inputs:
     """Label -> a description of its species that texts are held to."""
     regions: tuple[Mapping[str, str], ...] = ()
     """Of two describers: id of a region -> what is said of it; none where there is one describer."""
+    located: Located | None = None
+    """Regions that are scored, and where the organisms are; None where there are none, or no image was opened."""
     sha256: tuple[str, ...] = ()
     """Hash of every image file, or of the file it was made from; none where only embeddings are at hand."""
     hashes: tuple[bytes, ...] = ()

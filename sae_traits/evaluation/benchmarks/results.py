@@ -19,6 +19,7 @@ from sae_traits.evaluation.benchmarks.tasks.attributes import AttributeScores
 from sae_traits.evaluation.benchmarks.tasks.clustering import ClusteringScores
 from sae_traits.evaluation.benchmarks.tasks.few_shot import FewShotScores
 from sae_traits.evaluation.benchmarks.tasks.leaks import LeakScores
+from sae_traits.evaluation.benchmarks.tasks.localisation import LocalisationScores
 from sae_traits.evaluation.benchmarks.tasks.newt import NewtScores
 from sae_traits.evaluation.benchmarks.tasks.retrieval import RetrievalScores
 from sae_traits.evaluation.benchmarks.tasks.structure import StructureScores
@@ -40,6 +41,7 @@ AnyScores = Annotated[
     | NewtScores
     | AttributeScores
     | TextScores
+    | LocalisationScores
     | LeakScores,
     Field(discriminator="task"),
 ]
