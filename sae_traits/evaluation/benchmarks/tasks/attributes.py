@@ -16,6 +16,7 @@ from sae_traits.evaluation.benchmarks.inputs import (
     Inputs,
     Outcome,
     Score,
+    count,
     percent,
     percent_interval,
     scores,
@@ -136,7 +137,7 @@ class AttributeTask:
 
     def sentence(self, name: str, result: AttributeScores) -> str:
         """Say the published figure, and what frequencies alone give."""
-        n = f"{len(result.attributes)} attributes of {result.n_images:,} images"
+        n = f"{count(len(result.attributes), 'attribute', 'attributes')} of {result.n_images:,} images"
         if self.name == "fishnet":
             return (
                 f"With {name} {percent_interval(result.all_right.individuals)} of {result.n_images:,} images have all "
