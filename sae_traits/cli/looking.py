@@ -243,8 +243,8 @@ def faithfulness(arguments: argparse.Namespace) -> int:
     return PARTLY_DONE if scores.n_open else DONE
 
 
-def _parts_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN", help="Folder of an annotated run.")
+def add_part_files(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where the parts of the organisms are."""
     parser.add_argument(
         "--keypoints", type=Path, metavar="FILE", help="Table with image, part, x, y (and visible), or COCO keypoints."
     )
@@ -254,6 +254,11 @@ def _parts_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> N
     parser.add_argument(
         "--boxes", type=Path, metavar="FILE", help="Table with image, x, y, width, height, or COCO annotations."
     )
+
+
+def _parts_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="Folder of an annotated run.")
+    add_part_files(parser)
     parser.add_argument(
         "--baselines",
         nargs="*",

@@ -64,6 +64,8 @@ class Context:
     """Of an evaluation, besides those of every run."""
     new_folders: tuple[Path, ...] = ()
     """What `create` made, the innermost first."""
+    others: tuple[Path, ...] = ()
+    """Folders of runs that equal steps are taken from."""
 
     @classmethod
     def create(
@@ -73,6 +75,7 @@ class Context:
         order: Mapping[str, tuple[str, ...]],
         *,
         extra_tasks: tuple[EvaluationTask, ...] = (),
+        others: tuple[Path, ...] = (),
     ) -> Context:
         """A run in a new folder, or one that was begun there from the same source; its config.yaml is written.
 
@@ -83,7 +86,7 @@ class Context:
             StoreError: the folder cannot be written.
         """
         new_folders = tuple(path for path in (folder, *folder.parents) if not path.exists())
-        context = cls(RunFolder(folder), with_absolute_paths(config), order, extra_tasks, new_folders)
+        context = cls(RunFolder(folder), with_absolute_paths(config), order, extra_tasks, new_folders, others)
         source = context.config.collection.source or ""
         if folder.resolve().is_relative_to(Path(source)) and Path(source).is_dir():
             raise ConfigError(
@@ -195,7 +198,8 @@ class Context:
     @cached_property
     def steps(self) -> Steps:
         """What is finished."""
-        return Steps(self.folder.steps, self.order, keep=self.is_main_process)
+        others = [RunFolder(path).steps for path in self.others]
+        return Steps(self.folder.steps, self.order, keep=self.is_main_process, others=others)
 
     @cached_property
     def collection(self) -> Collection:
