@@ -1,4 +1,4 @@
-"""What is beside the package says the same as pyproject.toml: recipes, workflows, the documentation's table of contents."""
+"""What is beside the package says the same as pyproject.toml: recipes, workflows, contents of the documentation."""
 
 import re
 import tomllib
