@@ -9,7 +9,7 @@ export TOKENIZERS_PARALLELISM := false
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test coverage test-all test-browser mutants lint style types format bench reader-environment benchmark-environments vllm-cpu-test clean
+.PHONY: help setup demo test coverage test-all test-browser mutants lint style types format bench docs reader-environment benchmark-environments vllm-cpu-test clean
 
 help: ## List what make can do
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
@@ -65,6 +65,16 @@ format: $(VENV)/.ready ## Format the code
 bench: benchmark-environments ## Measure what docs/benchmarks.md claims: hours
 	for file in benchmarks/bench_*.py benchmarks/drawn_*.py benchmarks/quality_sae.py benchmarks/gpu.py; do \
 		$(BIN)/python $$file || exit 1; done
+
+docs: benchmarks/.envs/docs/.ready ## Build the documentation into build/site, and look for links that lead nowhere
+	benchmarks/.envs/docs/bin/zensical build --clean --strict
+	$(PYTHON) scripts/check_site_links.py build/site
+
+benchmarks/.envs/docs/.ready: pyproject.toml
+	$(PYTHON) -m venv benchmarks/.envs/docs
+	benchmarks/.envs/docs/bin/python -m pip install --quiet --disable-pip-version-check \
+		$$($(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"])')
+	touch $@
 
 reader-environment: benchmarks/.envs/reader/.ready ## Make an environment with datasets[vision] only, for a test
 

@@ -211,6 +211,8 @@ class ModelFacts:
     dataset_id: str | None = None
     """The image-trait dataset that is published with it: a Hub id."""
     dataset_title: str = ""
+    license: str | None = None
+    """Of the weights, in words or as the Hub names it."""
     provenance: Provenance | None = None
     results: Results | None = None
     """Of the evaluation of the run; None where there was none."""

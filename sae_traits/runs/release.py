@@ -114,6 +114,7 @@ def write_model_card_of(context: Context, folder: Path, terms: Terms | None = No
     facts = ModelFacts(
         dataset_id=terms.dataset_repo if terms else None,
         dataset_title=context.config.release.title,
+        license=context.config.release.sae_license,
         provenance=provenance_of(context, is_public=terms is not None),
         # What the regions of a baseline came to says nothing of the SAE.
         results=context.results if context.config.regions.kind == "sae" else None,

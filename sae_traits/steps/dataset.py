@@ -21,7 +21,7 @@ def dataset(context: Context) -> None:
         return asdict(summary)
 
     inputs = {
-        "release": as_dict(context.config.release),
+        "release": {k: v for k, v in as_dict(context.config.release).items() if k != "sae_license"},
         "dictionary": name,
         "rights": context.collection.digest("file", "license", "rights_holder", "source_url", "source_revision"),
     }

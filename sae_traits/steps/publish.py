@@ -40,6 +40,8 @@ def _publish(context: Context, terms: Terms, *, dry_run: bool) -> list[str]:
     folder, embeds_images = context.folder, context.config.release.images == "embed"
     for warning in warnings_of(context.collection, context.features.info, embeds_images=embeds_images):
         warn(f"warning: {warning}")
+    if context.config.release.sae_license is None:
+        warn(f"warning: the SAE has no licence; say one with `sae-traits annotate {folder.path} --sae-license mit`")
     with TemporaryDirectory(prefix="sae-traits-publish-") as temporary:
         model_folder, dataset_folder = Path(temporary, "model"), Path(temporary, "dataset")
         stage_saes(folder.sae, model_folder)

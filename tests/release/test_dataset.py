@@ -245,7 +245,7 @@ from sae_traits.release.tables import CONFIG_NAMES, features
 loaded = {{config: load_dataset({str(dataset)!r}, config) for config in CONFIG_NAMES}}
 assert all(split.features == features(config) for config in loaded for split in loaded[config].values())
 assert {{c: {{s: len(t) for s, t in loaded[c].items()}} for c in loaded}} == {{
-    "default": {{"train": 3, "test": 1}}, "images": {{"train": 3, "test": 1}},
+    "default": {{"train": 3, "test": 1}}, "traits": {{"train": 3, "test": 1}}, "images": {{"train": 3, "test": 1}},
     "captions": {{"train": 1, "test": 1}}, "latents": {{"train": 2}}, "preview": {{"train": 2, "test": 1}}}}
 assert load_dataset({str(dataset)!r}).keys() == loaded["default"].keys()
 for config in ("default", "preview", "images"):
@@ -338,6 +338,7 @@ def test_every_column_of_every_row_is_filled_by_name(world):
     record, size = collection.images[0], (350, 250)
     made = {
         "default": default_row(record, traits[0], size, "sae"),
+        "traits": default_row(record, traits[0], size, "sae"),
         "images": image_row(record, traits[:2], "sae"),
         "captions": caption_row(record, CAPTIONS[0]),
         "latents": latent_row(latents[0], "sae"),

@@ -134,6 +134,9 @@ def test_the_card_takes_a_photograph_to_its_codes(tmp_path: Path):
     front = front_matter(card)
     assert front["library_name"] == "sae-traits"
     assert front["base_model"] == "facebook/dinov2-base"
+    assert front["base_model_relation"] == "adapter"
+    assert front["license"] == "unknown"
+    assert "https://arxiv.org/abs/2604.01619" in card
 
 
 def test_the_card_says_what_was_measured_and_by_which_embedding(tmp_path: Path):
@@ -266,11 +269,33 @@ def test_hostile_records_stay_text(tmp_path: Path, value: str):
     of_data = {"collection": value, "n_images": value, value: 1, "settings": {"architecture": value, value: value}}
     measured = {"l0": value, "monosemanticity": {"embedding": value, "mean": value, value: 1}, value: value}
     card = card_of(tmp_path, CONFIG | {"training": of_data | {"metrics": measured}})
-    assert set(front_matter(card)) == {"library_name", "pipeline_tag", "tags", "base_model"}
+    expected = {"library_name", "pipeline_tag", "tags", "base_model", "base_model_relation", "license"}
+    assert set(front_matter(card)) == expected
     body = re.sub(r"<!-- sae-traits: [^<>]*-->", "", card.split("\n---\n", 1)[1])
     assert "<" not in body
     assert value.strip() not in body
     assert {line.count("|") for line in body.splitlines()} == {0, 3}
+
+
+@pytest.mark.parametrize(
+    ("license", "expected"),
+    [
+        ("CC BY 4.0", {"license": "cc-by-4.0"}),
+        (
+            "Museum terms, 2026",
+            {"license_name": "museum-terms-2026", "license_link": "https://huggingface.co/o/s#licence"},
+        ),
+        ("https://m.org/terms", {"license_name": "m.org-terms", "license_link": "https://m.org/terms"}),
+        *((value, {"license": "other"}) for value in HOSTILE),
+    ],
+)
+def test_the_licence_is_the_hubs_or_has_a_name_and_a_link(tmp_path: Path, license: str, expected: dict[str, str]):
+    write_model_card(tmp_path, CONFIG, repo_id="o/s", facts=ModelFacts(license=license))
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    front = front_matter(card)
+    assert expected.items() <= front.items()
+    assert ("license_link" in front) == (front["license"] == "other")
+    assert card.count("\n## Licence\n") == 1
 
 
 FACTS = ModelFacts(
@@ -305,7 +330,7 @@ def test_the_model_index_comes_back_through_the_hubs_own_classes(tmp_path: Path)
     data = ModelCard(with_facts(tmp_path)).data
     assert isinstance(data, ModelCardData)
     assert data.model_name == "org/moth-sae"
-    assert data.datasets == ["museum/moths"]
+    assert data.datasets == ["org/moth_traits", "museum/moths"]
     found = {(r.task_type, r.metric_type, r.metric_name, r.metric_value, r.dataset_split) for r in data.eval_results}
     features, zero_shot = "image-feature-extraction", "zero-shot-image-classification"
     clip = "top-1 accuracy of imageomics/bioclip, texts: "
