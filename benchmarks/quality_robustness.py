@@ -40,7 +40,7 @@ from sae_traits.sae.collection_training import train_on_source
 from sae_traits.sae.model import SAE
 from sae_traits.schema import Collection
 from sae_traits.steps import STEPS, run_steps
-from sae_traits.traits import chosen, contrast
+from sae_traits.traits import candidates, chosen, contrast
 from sae_traits.traits.encode import Codes, encode_collection, firing_thresholds, training_weights
 from sae_traits.traits.plan import plan_regions
 
@@ -51,6 +51,7 @@ CONSTANTS_OF_BACKGROUND = ("EDGE", "MIDDLE", "SEEN_WITHIN", "INVERSE_PENALTY", "
 """Constants of `features.background`."""
 CONSTANTS_OF_PLAN: dict[str, tuple[ModuleType, ...]] = {
     "MAX_BACKGROUND": (chosen,),
+    "MAX_REGION_BACKGROUND": (candidates,),
     "SIGNIFICANT_Q": (contrast, chosen),
     "PRIOR_STRENGTH": (contrast,),
 }

@@ -19,7 +19,7 @@ from sae_traits.traits.regions import make_region, strongest_component
 
 THRESHOLD_FLOOR = 1e-6
 """Keeps strengths finite where every positive activation fires."""
-MAX_REGION_BACKGROUND = 0.43
+MAX_REGION_BACKGROUND = 0.42
 """Lower than the limit of latents and of patches: people, vehicles and other animals, which are neither at the edges of
 photographs nor in their middles as often as the organism, lie between. Chosen on bears and capybaras."""
 Candidates = Iterator[tuple[ImageRecord, list[tuple[Candidate, Region]]]]
