@@ -19,8 +19,18 @@ from hub.loopback import running_hub, subprocess_environment
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with whole runs, which take longest: a worker that got them last would leave the others idle."""
-    items.sort(key=lambda item: "steps" not in item.path.parts)
+    """Begin with whole runs, which take longest: a worker that got them last would leave the others idle.
+
+    But the second worker begins with the test server, as both would only wait for the one finished run.
+    """
+    first = next((item.path for item in items if "steps" in item.path.parts), None)
+
+    def place(item: pytest.Item) -> int:
+        if "steps" in item.path.parts:
+            return 0 if item.path == first else 2
+        return 1 if item.path.name == "test_server.py" else 3
+
+    items.sort(key=place)
 
 
 @pytest.fixture

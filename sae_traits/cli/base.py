@@ -16,9 +16,9 @@ from sae_traits.config.tree import build
 from sae_traits.errors import CollectionError, ConfigError, ReleaseError
 from sae_traits.io import json_text
 from sae_traits.steps import ALL_STEPS, STEPS, run_steps
+from sae_traits.testbench import extra_tasks
 
 if TYPE_CHECKING:
-    from sae_traits.evaluation.tasks.base import EvaluationTask
     from sae_traits.runs.context import Context
 
 
@@ -110,13 +110,6 @@ def old_run(arguments: argparse.Namespace, *forgotten: dict[str, Any]) -> Contex
     sections = getattr(arguments, "sections", ())
     file = {name: values for name, values in options_of_file(arguments.config).items() if name in sections}
     return Context.open(arguments.run, ALL_STEPS, *forgotten, file, given_options(arguments), extra_tasks=extra_tasks())
-
-
-def extra_tasks() -> tuple[EvaluationTask, ...]:
-    """What every evaluation scores, besides the tasks of all collections: a drawn one against its truth."""
-    from sae_traits.testbench.truth import DrawnTruth
-
-    return (DrawnTruth(),)
 
 
 def show(values: Any, lines: Sequence[str], arguments: argparse.Namespace) -> None:

@@ -4,7 +4,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -56,6 +56,11 @@ class ModelDescriber:
             look=View("whole" if config.prompt == "whole" else config.show),
             revision=cls.revision_of(config),
         )
+
+    def for_latents(self, n_images: int) -> Self:
+        """The same model, asked what regions of several species have in common, so many images per question."""
+        config = replace(self.config, images_per_description=n_images, name_species=False)
+        return replace(self, config=config, question=Prompt.load("latent", show=config.show, name_species=False))
 
     @staticmethod
     def revision_of(config: ModelDescriberConfig) -> str:

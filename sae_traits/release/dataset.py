@@ -24,14 +24,20 @@ from sae_traits.release.cards import CARD, read_card
 from sae_traits.release.dataset_card import index_card
 from sae_traits.release.facts import RELEASE_FILE, DatasetSummary, Rights
 from sae_traits.release.rows import PREVIEW_SIDE, ImageRows, embed_images
-from sae_traits.release.shards import FIRST_SEGMENT, Segments, ShardWriter, images_per_segment
+from sae_traits.release.shards import (
+    FIRST_SEGMENT,
+    IMAGES_PER_GROUP,
+    Segments,
+    ShardWriter,
+    images_per_segment,
+)
 from sae_traits.release.tables import CONFIG_NAMES, ConfigName, Images, Row, features
 from sae_traits.schema import SPLITS, Caption, ChosenLatent, Collection, ImageRecord, Trait
 
 MAX_PREVIEWS = 200
 _NUMBERS = ("n_traits", "n_images", "n_described", "n_significant", "n_without_url")
 BYTES_PER_TRAIT = 600
-"""Of a trait in the configs `default` and `images` without images, compressed; docs/benchmarks.md has 575."""
+"""Of a trait in all configs without images, compressed; docs/benchmarks.md has 575."""
 
 
 def write_dataset(
@@ -212,29 +218,35 @@ def _write_tables(
     """Write the rows of all configs, each split by a writer that is opened when its first row comes."""
     counts: dict[str, Counter[Any]] = defaultdict(Counter)
     writers: dict[tuple[ConfigName, str], ShardWriter] = {}
+    groups = {split: Segments(IMAGES_PER_GROUP) for split in SPLITS}
     with ExitStack() as opened:
 
-        def add(config: ConfigName, split: str, row: Row, segment: str = FIRST_SEGMENT) -> None:
+        def add(config: ConfigName, split: str, row: Row, segment: str = FIRST_SEGMENT, group: str = "") -> None:
             if (writer := writers.get((config, split))) is None:
                 writer = ShardWriter(folder / config, split, features(config, images).arrow_schema)
                 writers[config, split] = opened.enter_context(writer)
-            writer.add(row, segment, len(row["image"]["bytes"]) if row.get("image") else 0)
+            writer.add(row, segment, len(row["image"]["bytes"]) if row.get("image") else 0, group=group)
 
         for latent in latents:
             add("latents", "train", latent)  # chosen on the train split alone
         for image in track(rows, "dataset", n_images):
             _count(counts, image.record)
             add("images", image.split, image.record, image.segment)
+            group = groups[image.split].of(image.record["image_id"])
             for row in image.default:
                 add("default", image.split, row, image.segment)
+                if images == "embed":  # one shard: rows without images are small
+                    add("traits", image.split, {name: row[name] for name in row if name != "image"}, group=group)
             if image.caption is not None:
-                add("captions", image.split, image.caption, image.segment)
+                add("captions", image.split, image.caption, group=group)
             if image.preview is not None:
                 add("preview", image.split, image.preview, image.segment)
     written = {
         config: {split: writers[config, split] for split in SPLITS if (config, split) in writers}
         for config in CONFIG_NAMES
     }
+    if images == "reference":
+        written["traits"] = written["default"]  # the same files, which hold no images
     return DatasetSummary(
         images=images,
         rows={config: {split: writer.n_rows for split, writer in splits.items()} for config, splits in written.items()},

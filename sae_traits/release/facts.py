@@ -161,6 +161,8 @@ class DatasetFacts:
     provenance: Provenance
     results: Results | None = None
     """Of the evaluation; None where there was none."""
+    review: tuple[str, ...] = ()
+    """What people made of some of its traits on blind sheets, as lines; empty where nobody has looked."""
     repo_id: str | None = None
     """Where the dataset will be on the Hub; None for a folder on this machine."""
     captions: Captions | None = None
@@ -209,6 +211,8 @@ class ModelFacts:
     dataset_id: str | None = None
     """The image-trait dataset that is published with it: a Hub id."""
     dataset_title: str = ""
+    license: str | None = None
+    """Of the weights, in words or as the Hub names it."""
     provenance: Provenance | None = None
     results: Results | None = None
     """Of the evaluation of the run; None where there was none."""

@@ -43,7 +43,8 @@ def load_traits(
         path_or_id: folder of a run or of a dataset, or Hub id.
         revision: branch, tag or commit on the Hub.
         split: train, validation or test; None loads all.
-        config: default (one row per image-trait pair), images, captions, latents or preview.
+        config: default (one row per image-trait pair), traits (the same without images), images, captions, latents or
+            preview.
 
     Returns:
         A `DatasetDict`, or the `Dataset` of the split.

@@ -33,6 +33,7 @@ from sae_traits.runs.configuration import read_configuration, write_configuratio
 from sae_traits.runs.folder import RunFolder
 from sae_traits.runs.lock import is_read_only, writing
 from sae_traits.runs.record import Steps
+from sae_traits.runs.reviews import Reviews
 from sae_traits.runs.threads import one_thread
 from sae_traits.sae.extractor import backbone_of_adopted
 from sae_traits.sae.model import SAE
@@ -63,6 +64,8 @@ class Context:
     """Of an evaluation, besides those of every run."""
     new_folders: tuple[Path, ...] = ()
     """What `create` made, the innermost first."""
+    others: tuple[Path, ...] = ()
+    """Folders of runs that equal steps are taken from."""
 
     @classmethod
     def create(
@@ -72,6 +75,7 @@ class Context:
         order: Mapping[str, tuple[str, ...]],
         *,
         extra_tasks: tuple[EvaluationTask, ...] = (),
+        others: tuple[Path, ...] = (),
     ) -> Context:
         """A run in a new folder, or one that was begun there from the same source; its config.yaml is written.
 
@@ -82,7 +86,7 @@ class Context:
             StoreError: the folder cannot be written.
         """
         new_folders = tuple(path for path in (folder, *folder.parents) if not path.exists())
-        context = cls(RunFolder(folder), with_absolute_paths(config), order, extra_tasks, new_folders)
+        context = cls(RunFolder(folder), with_absolute_paths(config), order, extra_tasks, new_folders, others)
         source = context.config.collection.source or ""
         if folder.resolve().is_relative_to(Path(source)) and Path(source).is_dir():
             raise ConfigError(
@@ -194,7 +198,8 @@ class Context:
     @cached_property
     def steps(self) -> Steps:
         """What is finished."""
-        return Steps(self.folder.steps, self.order, keep=self.is_main_process)
+        others = [RunFolder(path).steps for path in self.others]
+        return Steps(self.folder.steps, self.order, keep=self.is_main_process, others=others)
 
     @cached_property
     def collection(self) -> Collection:
@@ -312,6 +317,21 @@ class Context:
             return given.names
         warn(f"warning: {self.folder.latent_names} has names of the SAE {given.sae}, which is another one; left out")
         return {}
+
+    @property
+    def suggested_names(self) -> Mapping[int, str]:
+        """What a describer proposed for latents of the present dictionary that have no name."""
+        if self.dictionary is None or self.dictionary_name is None or not self.folder.suggested_names.is_file():
+            return {}
+        suggested = LatentNames.read(self.folder.suggested_names)
+        if not suggested.are_of(self.dictionary_name, self.dictionary.weights_hash(), self.hash_of_published_sae):
+            return {}
+        return {latent: name for latent, name in suggested.names.items() if not self.given_names.get(latent)}
+
+    @property
+    def reviews(self) -> Reviews:
+        """Sheets for raters, and what they answered."""
+        return Reviews(self.folder.review)
 
     def hash_of_published_sae(self, repository: str, revision: str) -> str:
         """Hash of the weights of an SAE on the Hub."""

@@ -61,6 +61,10 @@ class RunFolder:
         """Embeddings of the images by CLIP models."""
         self.latent_names = path / "names.json"
         """What latents stand for, as a person has named them, and of which SAE they are."""
+        self.suggested_names = path / "suggestions.json"
+        """What a describer proposes to call latents; nobody has said that it is so."""
+        self.review = path / "review"
+        """Sheets for raters, with what each item is, and their answers."""
         self.latent_pages = path / "latents"
         """What latents stand for."""
 

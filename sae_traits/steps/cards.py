@@ -30,6 +30,7 @@ def cards(context: Context) -> None:
     inputs: dict[str, Any] = {
         "command": command_of(context.config),
         "title": context.config.release.title,
+        "sae_license": context.config.release.sae_license,
         "results": json.loads(results.to_json()) if results else None,
         "calls": asdict(context.calls),
     }

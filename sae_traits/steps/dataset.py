@@ -21,7 +21,7 @@ def dataset(context: Context) -> None:
         return asdict(summary)
 
     inputs = {
-        "release": as_dict(context.config.release),
+        "release": {k: v for k, v in as_dict(context.config.release).items() if k != "sae_license"},
         "dictionary": name,
         "rights": context.collection.digest("file", "license", "rights_holder", "source_url", "source_revision"),
     }
@@ -29,4 +29,6 @@ def dataset(context: Context) -> None:
         inputs["names"] = {str(latent): name for latent, name in names.items()}
     if (captions := context.captions) is not None:
         inputs["captions"] = hash_of_file(captions)
+    if (reviews := context.reviews.digest) is not None:
+        inputs["reviews"] = reviews
     context.steps.do("dataset", inputs, [context.folder.dataset / "data"], work, kept=[context.folder.pictures])

@@ -17,16 +17,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import ExifTags, Image
+from release.small_releases import PROVENANCE
 
 from sae_traits.config.release import ReleaseConfig
 from sae_traits.errors import ReleaseError
-from sae_traits.geometry import Framing
 from sae_traits.images.decode import open_image
 from sae_traits.images.pictures import PictureCache, released_picture
 from sae_traits.release.cards import ENDS
 from sae_traits.release.dataset import MAX_PREVIEWS, write_dataset
 from sae_traits.release.dataset_card import write_dataset_card
-from sae_traits.release.facts import DatasetFacts, DatasetSummary, Provenance
+from sae_traits.release.facts import DatasetFacts, DatasetSummary
 from sae_traits.release.loading import load_captions, load_traits
 from sae_traits.release.rows import SourceImage
 from sae_traits.release.tables import (
@@ -44,7 +44,6 @@ from sae_traits.release.tables import (
 )
 from sae_traits.schema import (
     Attribute,
-    BackboneInfo,
     Candidate,
     Caption,
     ChosenLatent,
@@ -59,27 +58,6 @@ from sae_traits.schema import (
     Trait,
 )
 
-PROVENANCE = Provenance(
-    backbone=BackboneInfo(
-        backbone="texture",
-        revision="1",
-        layer=0,
-        d_model=32,
-        rows=14,
-        columns=14,
-        patch=16,
-        framing=Framing(mode="letterbox", size=(224, 224)),
-        mean=(0.0, 0.0, 0.0),
-        std=(1.0, 1.0, 1.0),
-    ),
-    dictionary_metrics={"explained_variance": 0.91, "l0": 16.0},
-    contrast={"kind": "specimen", "firing_quantile": 0.9},
-    describer="measured",
-    describer_model="sae-traits-measured@1",
-    prompt="rules-1 sha256:0123456789abcdef",
-    n_problems=2,
-    command="sae-traits run moths",
-)
 BLUE = (20, 60, 200)
 CAPTIONS = [
     Caption(
@@ -245,7 +223,7 @@ from sae_traits.release.tables import CONFIG_NAMES, features
 loaded = {{config: load_dataset({str(dataset)!r}, config) for config in CONFIG_NAMES}}
 assert all(split.features == features(config) for config in loaded for split in loaded[config].values())
 assert {{c: {{s: len(t) for s, t in loaded[c].items()}} for c in loaded}} == {{
-    "default": {{"train": 3, "test": 1}}, "images": {{"train": 3, "test": 1}},
+    "default": {{"train": 3, "test": 1}}, "traits": {{"train": 3, "test": 1}}, "images": {{"train": 3, "test": 1}},
     "captions": {{"train": 1, "test": 1}}, "latents": {{"train": 2}}, "preview": {{"train": 2, "test": 1}}}}
 assert load_dataset({str(dataset)!r}).keys() == loaded["default"].keys()
 for config in ("default", "preview", "images"):
@@ -338,6 +316,7 @@ def test_every_column_of_every_row_is_filled_by_name(world):
     record, size = collection.images[0], (350, 250)
     made = {
         "default": default_row(record, traits[0], size, "sae"),
+        "traits": default_row(record, traits[0], size, "sae"),
         "images": image_row(record, traits[:2], "sae"),
         "captions": caption_row(record, CAPTIONS[0]),
         "latents": latent_row(latents[0], "sae"),
