@@ -14,7 +14,7 @@ from sae_traits.config.layers import read_config
 from sae_traits.config.run import RunConfig
 from sae_traits.config.tree import as_dict, build, nest
 from sae_traits.logging import progress_to
-from sae_traits.steps import ALL_STEPS, STEPS, run_steps
+from sae_traits.steps import ALL_STEPS, run_steps
 from sae_traits.testbench import extra_tasks
 
 if TYPE_CHECKING:
