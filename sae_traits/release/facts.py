@@ -149,6 +149,8 @@ class DatasetFacts:
     """What people made of some of its traits on blind sheets, as lines; empty where nobody has looked."""
     repo_id: str | None = None
     """Where the dataset will be on the Hub; None for a folder on this machine."""
+    space_id: str | None = None
+    """The static Space of its atlas; None where there is none."""
 
     def save(self, path: Path) -> None:
         """Write them as JSON."""
