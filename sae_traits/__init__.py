@@ -34,6 +34,7 @@ _MODULES = {
     "sae_traits.evaluation.zero_shot": ("evaluate_zero_shot",),
     "sae_traits.images.decode": ("open_image",),
     "sae_traits.models.clip.model": ("load_clip",),
+    "sae_traits.notebook": ("Run", "run"),
     "sae_traits.release.loading": ("load_traits",),
     "sae_traits.sae.extractor": ("Extractor", "load_extractor"),
     "sae_traits.sae.fitting": ("fit_sae",),
@@ -67,6 +68,7 @@ __all__ = [
     "ReleaseConfig",
     "ReleaseError",
     "ReleasedLatents",
+    "Run",
     "RunConfig",
     "SAEConfig",
     "SAERegions",
@@ -89,6 +91,7 @@ __all__ = [
     "load_extractor",
     "load_traits",
     "open_image",
+    "run",
 ]
 
 

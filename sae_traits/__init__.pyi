@@ -39,6 +39,8 @@ from sae_traits.errors import StoreError as StoreError
 from sae_traits.evaluation.zero_shot import evaluate_zero_shot as evaluate_zero_shot
 from sae_traits.images.decode import open_image as open_image
 from sae_traits.models.clip.model import load_clip as load_clip
+from sae_traits.notebook import Run as Run
+from sae_traits.notebook import run as run
 from sae_traits.release.loading import load_traits as load_traits
 from sae_traits.sae.extractor import Extractor as Extractor
 from sae_traits.sae.extractor import load_extractor as load_extractor

@@ -9,15 +9,25 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+
+if TYPE_CHECKING:
+    from huggingface_hub import CardData
 
 MISSING = "–"
 """Stands for a number that was not measured."""
 MAX_LENGTH = 300
 """Letters of a value."""
+HUB_LICENSES = frozenset(
+    {"apache-2.0", "mit", "cc0-1.0", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0"}
+    | {"cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nd-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0"}
+    | {"cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "odbl", "odc-by", "pddl"}
+    | {"bsd-2-clause", "bsd-3-clause", "gpl-3.0", "lgpl-3.0", "openrail"}
+)
+"""The licences of images, data and weights that the Hub has identifiers for."""
 _SPECIAL = re.compile(r"[^\w\s.,;/()+%§·–—-]")
 
 
@@ -42,6 +52,35 @@ def _environment(folder: Path) -> Environment:
     )
     environment.filters["format"] = lambda form, value: MISSING if _is_missing(value) else form % value
     return environment
+
+
+def with_front_matter(front: "CardData", body: str) -> str:
+    """A card of front matter and text."""
+    return f"---\n{front.to_yaml()}\n---\n\n{body}"
+
+
+def hub_license(text: str | None, page: str) -> dict[str, str]:
+    """A licence as the front matter of a card has it: by the Hub's identifier, or with a name and a link.
+
+    `page` is what says more of a licence that has no address of its own; None is unknown.
+    """
+    if text is None:
+        return {"license": "unknown"}
+    if (identifier := _license_identifier(text)) in HUB_LICENSES:
+        return {"license": identifier}
+    link = text.strip() if re.fullmatch(r"https?://\S+", text.strip()) else page
+    name = re.sub(r"[^a-z0-9.]+", "-", identifier.partition("://")[2] or identifier).strip("-.")
+    return {"license": "other", "license_name": name[:60] or "other", "license_link": link}
+
+
+def _license_identifier(text: str) -> str:
+    """`CC BY-NC 4.0` and `https://creativecommons.org/licenses/by-nc/4.0/` as `cc-by-nc-4.0`."""
+    text = text.strip().lower()
+    deed = re.fullmatch(r"https?://creativecommons\.org/(?:licenses|publicdomain)/([a-z-]+)/(\d\.\d)(?:/.*)?", text)
+    if deed:
+        return "cc0-1.0" if deed[1] == "zero" else f"cc-{deed[1]}-{deed[2]}"
+    text = re.sub(r"[\s_-]+", "-", text)
+    return "cc0-1.0" if text == "cc0" else text
 
 
 def templates() -> Path:

@@ -12,7 +12,7 @@ from sae_traits.cli.base import DONE, FAILED, PARTLY_DONE, command, extra_tasks,
 from sae_traits.cli.looking import add_part_files
 from sae_traits.errors import ConfigError, SaeTraitsError, one_line
 from sae_traits.logging import say, warn
-from sae_traits.steps import STEPS, run_steps
+from sae_traits.steps import ALL_STEPS, run_steps
 
 if TYPE_CHECKING:
     from sae_traits.runs.ablation import Cell, Outcome
@@ -78,7 +78,7 @@ def _outcome(cell: Cell, folder: Path, others: tuple[Path, ...], files: Mapping[
     from sae_traits.runs.context import Context
 
     try:
-        context = Context.create(folder, cell.config, STEPS, extra_tasks=extra_tasks(), others=others)
+        context = Context.create(folder, cell.config, ALL_STEPS, extra_tasks=extra_tasks(), others=others)
         _run_cell(context, files)
         return outcome_of(cell, context)
     except (SaeTraitsError, MemoryError, OutOfMemoryError) as error:

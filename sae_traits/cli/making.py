@@ -98,7 +98,7 @@ def _train_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> N
 examples:
   sae-traits train runs/moths --architecture topk --k 32 --n-latents 6144
   sae-traits train runs/moths --sweep "k=8,16,32 seed=0,1"
-  accelerate launch scripts/train_sae.py runs/moths --n-patches 100000000""",
+  accelerate launch -m sae_traits train runs/moths --n-patches 100000000""",
 )
 def train(arguments: argparse.Namespace) -> int:
     given = given_options(arguments).get("train", {})

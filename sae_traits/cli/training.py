@@ -33,7 +33,7 @@ def _finetune_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -
 examples:
   sae-traits finetune --data runs/moths --model imageomics/bioclip --text-types sci,trait --out runs/clip
   sae-traits finetune --recipe bioclip-traits --data ORG/TRAITS --model imageomics/bioclip --out runs/clip --estimate
-  accelerate launch --mixed_precision bf16 scripts/finetune.py --data shards/ --model imageomics/bioclip --out runs/clip
+  accelerate launch --mixed_precision bf16 -m sae_traits finetune --data shards/ --model imageomics/bioclip --out clip
 
 OUT/model is the CLIP, for --clip of `evaluate`; OUT/training.json has losses and accuracies on validation images.""",
 )

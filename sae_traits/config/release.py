@@ -21,6 +21,9 @@ class ReleaseConfig:
         "embed: the dataset holds the images; reference: it says where they came from, for images that may not be "
         "passed on (`sae-traits rehydrate` puts them in).",
     )
+    sae_license: str | None = option(
+        None, "Licence of the SAE for its card, as the Hub names it (mit, cc-by-4.0), or an address.", metavar="LICENCE"
+    )
     shard_megabytes: int = option(64, "Size of a Parquet file of the dataset, about.")
 
     def __post_init__(self) -> None:

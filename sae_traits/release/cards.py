@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from sae_traits.errors import ReleaseError
 from sae_traits.logging import warn
-from sae_traits.rendering import render, templates
+from sae_traits.rendering import render, templates, with_front_matter
 
 CARD = "README.md"
 BEGINS = "<!-- sae-traits: your section begins -->"
@@ -25,11 +25,6 @@ def render_card(template: str, front: CardData, existing: str | None, /, **value
     """A card with front matter and with the section that a person wrote into the existing one."""
     section = Markup(marked_section(existing))  # noqa: S704  # a person's own Markdown
     return with_front_matter(front, render(templates(), template, your_section=section, **values))
-
-
-def with_front_matter(front: CardData, body: str) -> str:
-    """A card of front matter and text."""
-    return f"---\n{front.to_yaml()}\n---\n\n{body}"
 
 
 def read_card(folder: Path) -> str | None:

@@ -24,14 +24,20 @@ from sae_traits.release.cards import CARD, read_card
 from sae_traits.release.dataset_card import index_card
 from sae_traits.release.facts import RELEASE_FILE, DatasetSummary, Rights
 from sae_traits.release.rows import PREVIEW_SIDE, ImageRows, embed_images
-from sae_traits.release.shards import FIRST_SEGMENT, Segments, ShardWriter, images_per_segment
+from sae_traits.release.shards import (
+    FIRST_SEGMENT,
+    IMAGES_PER_GROUP,
+    Segments,
+    ShardWriter,
+    images_per_segment,
+)
 from sae_traits.release.tables import CONFIG_NAMES, ConfigName, Images, Row, features
-from sae_traits.schema import SPLITS, ChosenLatent, Collection, ImageRecord, Trait
+from sae_traits.schema import SPLITS, Caption, ChosenLatent, Collection, ImageRecord, Trait
 
 MAX_PREVIEWS = 200
 _NUMBERS = ("n_traits", "n_images", "n_described", "n_significant", "n_without_url")
 BYTES_PER_TRAIT = 600
-"""Of a trait in the configs `default` and `images` without images, compressed; docs/benchmarks.md has 575."""
+"""Of a trait in all configs without images, compressed; docs/benchmarks.md has 575."""
 
 
 def write_dataset(
@@ -39,6 +45,7 @@ def write_dataset(
     collection: Collection,
     traits: Iterable[Trait],
     latents: Sequence[ChosenLatent],
+    captions: Iterable[Caption] = (),
     *,
     sae: str | None,
     config: ReleaseConfig,
@@ -53,7 +60,7 @@ def write_dataset(
     Args:
         folder: a new folder, or an earlier dataset to replace.
         collection: every image becomes a row of `images`, with or without traits.
-        traits: in the order of the collection's images; read once.
+        traits: in the order of the collection's images; read once. So are the captions.
         sae: the SAE, as repository@revision, or the baseline in its place; None where regions have no latents.
         cache: pictures of the photographs that have been made already; new ones are added.
 
@@ -61,7 +68,7 @@ def write_dataset(
         ReleaseError: there is no trait, an image is missing or has changed, the folder holds other files, or the disk
             is full; what stood in `folder` is then still there.
     """
-    rows = _rows(collection, traits, sae, config)
+    rows = _rows(collection, traits, captions, sae, config)
     if config.images == "embed":
         paths = (collection.path(record) for record in collection.images)
         rows = embed_images(zip(rows, paths, strict=True), config.longest_side, workers, cache)
@@ -113,12 +120,21 @@ def estimate_dataset(collection: Collection, config: ReleaseConfig, *, traits_pe
 
 
 def _rows(
-    collection: Collection, traits: Iterable[Trait], sae: str | None, config: ReleaseConfig
+    collection: Collection,
+    traits: Iterable[Trait],
+    captions: Iterable[Caption],
+    sae: str | None,
+    config: ReleaseConfig,
 ) -> Iterator[ImageRows]:
     """The rows of every image, with sizes in the place of images."""
     n = images_per_segment([(s.width, s.height) for s in collection.images], config.shard_megabytes)
     segments = {split: Segments(n) for split in SPLITS}
-    for record, described, previewed in _plan(collection, traits):
+    remaining = iter(captions)
+    caption = next(remaining, None)
+    for row, (record, described, previewed) in enumerate(_plan(collection, traits)):
+        captioned = None
+        if caption is not None and caption.image == row:
+            captioned, caption = tables.caption_row(record, caption), next(remaining, None)
         size = record.width, record.height
         reduced = reduced_size(size, config.longest_side)
         yield ImageRows(
@@ -127,7 +143,10 @@ def _rows(
             record=tables.image_row(record, described, sae),
             default=tuple(tables.default_row(record, trait, reduced, sae) for trait in described),
             preview=tables.preview_row(record, previewed, fitted_size(size, PREVIEW_SIDE)) if previewed else None,
+            caption=captioned,
         )
+    if caption is not None:
+        raise ValueError(f"the captions are not in the order of the images: image {caption.image} comes too late")
 
 
 def _plan(
@@ -199,27 +218,35 @@ def _write_tables(
     """Write the rows of all configs, each split by a writer that is opened when its first row comes."""
     counts: dict[str, Counter[Any]] = defaultdict(Counter)
     writers: dict[tuple[ConfigName, str], ShardWriter] = {}
+    groups = {split: Segments(IMAGES_PER_GROUP) for split in SPLITS}
     with ExitStack() as opened:
 
-        def add(config: ConfigName, split: str, row: Row, segment: str = FIRST_SEGMENT) -> None:
+        def add(config: ConfigName, split: str, row: Row, segment: str = FIRST_SEGMENT, group: str = "") -> None:
             if (writer := writers.get((config, split))) is None:
                 writer = ShardWriter(folder / config, split, features(config, images).arrow_schema)
                 writers[config, split] = opened.enter_context(writer)
-            writer.add(row, segment, len(row["image"]["bytes"]) if row.get("image") else 0)
+            writer.add(row, segment, len(row["image"]["bytes"]) if row.get("image") else 0, group=group)
 
         for latent in latents:
             add("latents", "train", latent)  # chosen on the train split alone
         for image in track(rows, "dataset", n_images):
             _count(counts, image.record)
             add("images", image.split, image.record, image.segment)
+            group = groups[image.split].of(image.record["image_id"])
             for row in image.default:
                 add("default", image.split, row, image.segment)
+                if images == "embed":  # one shard: rows without images are small
+                    add("traits", image.split, {name: row[name] for name in row if name != "image"}, group=group)
+            if image.caption is not None:
+                add("captions", image.split, image.caption, group=group)
             if image.preview is not None:
                 add("preview", image.split, image.preview, image.segment)
     written = {
         config: {split: writers[config, split] for split in SPLITS if (config, split) in writers}
         for config in CONFIG_NAMES
     }
+    if images == "reference":
+        written["traits"] = written["default"]  # the same files, which hold no images
     return DatasetSummary(
         images=images,
         rows={config: {split: writer.n_rows for split, writer in splits.items()} for config, splits in written.items()},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections import Counter
@@ -9,23 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import DatasetCardData
+from markupsafe import Markup
 
 from sae_traits.io import write_text
-from sae_traits.release.cards import CARD, marked_section, read_card, render_card, seconds_per_step, with_front_matter
+from sae_traits.release.cards import CARD, marked_section, read_card, render_card, seconds_per_step
 from sae_traits.release.facts import RELEASE_FILE, DatasetFacts, DatasetSummary, Source
 from sae_traits.release.model_record import measures
-from sae_traits.release.tables import CONFIG_NAMES, ConfigName, columns, features, type_in_words
-from sae_traits.rendering import lines, one_line
+from sae_traits.release.tables import CONFIG_NAMES, ConfigName, columns, features, folder_of, type_in_words
+from sae_traits.rendering import hub_license, lines, one_line, with_front_matter
 from sae_traits.schema import REGION_SOURCES
+from sae_traits.traits.captions import FLAGS
 
 MAX_RIGHTS = 50
 """Lines of the card's table of licences and rights holders; the rows name them all."""
-HUB_LICENSES = frozenset(
-    {"apache-2.0", "mit", "cc0-1.0", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0"}
-    | {"cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nd-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0"}
-    | {"cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "odbl", "odc-by", "pddl"}
-)
-"""The licences of images and data that the Hub has identifiers for."""
 _SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B")
 _HUB_DATASET = re.compile(r"hf://datasets/([\w.-]+/[\w.-]+)")
 
@@ -55,6 +52,7 @@ def dataset_card(summary: DatasetSummary, facts: DatasetFacts, *, folder: str, e
         title=one_line(facts.title),
         summary=summary,
         facts=facts,
+        review=Markup(html.escape("\n".join(facts.review))),  # noqa: S704
         run=provenance,
         licenses=licenses.most_common(),
         rights=summary.rights[:MAX_RIGHTS],
@@ -66,6 +64,7 @@ def dataset_card(summary: DatasetSummary, facts: DatasetFacts, *, folder: str, e
         regions=REGION_SOURCES[provenance.regions],
         measured=lines(dict(measures(provenance.dictionary_metrics))),
         contrast=lines(provenance.contrast),
+        caption_flags=FLAGS,
         seconds=seconds_per_step(provenance.seconds),
         source=json.dumps(facts.repo_id or folder),
         first_split=next(iter(summary.rows["default"])),
@@ -76,7 +75,7 @@ def _front_matter(summary: DatasetSummary, facts: DatasetFacts, licenses: set[st
     source = hub_dataset(facts.provenance.source)
     return DatasetCardData(
         pretty_name=one_line(facts.title),
-        license=hub_license(licenses),
+        **_license(licenses, facts.repo_id),
         language=["en"],
         annotations_creators=["machine-generated"],
         task_categories=["image-to-text", "object-detection"]
@@ -104,7 +103,8 @@ def _index(summary: DatasetSummary) -> dict[str, Any]:
             {
                 "config_name": config,
                 "data_files": [
-                    {"split": split, "path": f"data/{config}/{split}-*.parquet"} for split in summary.rows[config]
+                    {"split": split, "path": f"data/{folder_of(config, summary.images)}/{split}-*.parquet"}
+                    for split in summary.rows[config]
                 ],
             }
             | ({"default": True} if config == "default" else {})
@@ -132,24 +132,13 @@ def hub_dataset(source: Source | None) -> str | None:
     return found[1] if found else None
 
 
-def hub_license(licenses: set[str | None]) -> str:
-    """The Hub's identifier where all images share one licence that it knows; `unknown` where none has one."""
-    if licenses == {None}:
-        return "unknown"
+def _license(licenses: set[str | None], repo_id: str | None) -> dict[str, str]:
+    """The licence that all images share; several are named where the card and the rows name them."""
+    page = f"https://huggingface.co/datasets/{repo_id}" if repo_id else CARD
+    link = f"{page}#licences-and-rights"
     if len(licenses) > 1:
-        return "other"
-    identifier = _identifier(str(next(iter(licenses))))
-    return identifier if identifier in HUB_LICENSES else "other"
-
-
-def _identifier(license_text: str) -> str:
-    """`CC BY-NC 4.0` and `https://creativecommons.org/licenses/by-nc/4.0/` as `cc-by-nc-4.0`."""
-    text = license_text.strip().lower()
-    deed = re.fullmatch(r"https?://creativecommons\.org/(?:licenses|publicdomain)/([a-z-]+)/(\d\.\d)(?:/.*)?", text)
-    if deed:
-        return "cc0-1.0" if deed[1] == "zero" else f"cc-{deed[1]}-{deed[2]}"
-    text = re.sub(r"[\s_-]+", "-", text)
-    return "cc0-1.0" if text == "cc0" else text
+        return {"license": "other", "license_name": "named-in-each-row", "license_link": link}
+    return hub_license(next(iter(licenses), None), link)
 
 
 def size_category(n_rows: int) -> str:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
-from huggingface_hub import EvalResult, EvalResultEntry, ModelCardData, eval_result_entries_to_yaml
+from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_yaml
 
 from sae_traits import __version__
 from sae_traits.errors import ReleaseError
@@ -25,6 +24,7 @@ from sae_traits.release.facts import ModelFacts
 from sae_traits.release.model_figures import draw_figures
 from sae_traits.release.model_record import is_number, measures, sweep_table, training_data, training_settings
 from sae_traits.rendering import lines, one_line
+from sae_traits.sae.card import FEATURES, front_matter, license_page
 from sae_traits.sae.sweep_folder import read_sweep
 from sae_traits.schema import SPLITS
 
@@ -33,15 +33,13 @@ CARD_FILES = (CARD, "figures", EVAL_RESULTS_FILE.partition("/")[0])
 """What the card comes to in the folder of an SAE; the rest is the SAE."""
 NOTHING_MORE = ModelFacts()
 """What is known of an SAE by itself."""
-_FEATURES, _ZERO_SHOT = "image-feature-extraction", "zero-shot-image-classification"
-"""Tasks, as the Hub calls them."""
+_ZERO_SHOT = "zero-shot-image-classification"
+"""A task, as the Hub calls it."""
 _OF_SAE = {
     "explained_variance": "explained variance of the patch features",
     "l0": "active latents per patch (L0)",
     "dead_share": "share of the latents that never fired",
 }
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _DIGITS = 6
 
 
@@ -65,12 +63,21 @@ def write_model_card(
     try:
         card = render_card(
             "model_card.md.jinja",
-            _front_matter(config.get("backbone"), facts, one_line(name), list(scores.values())),
+            front_matter(
+                config.get("backbone"),
+                license=facts.license,
+                page=license_page(repo_id),
+                datasets=_datasets(facts),
+                tags=["biology", *(["synthetic"] if run and run.note else [])],
+                model_name=one_line(name) if scores else None,
+                eval_results=list(scores.values()) or None,
+            ),
             read_card(sae_folder),
             name=one_line(name),
             source=json.dumps(name),
             config=config,
             facts=facts,
+            license=facts.license,
             run=run,
             measures=lines(dict(measures(metrics))),
             figures=list(draw_figures(sae_folder, training).items()),
@@ -87,22 +94,10 @@ def write_model_card(
         raise ReleaseError(f"cannot write the card into {sae_folder}: {error.strerror}") from error
 
 
-def _front_matter(
-    backbone: Mapping[str, Any] | None, facts: ModelFacts, name: str, scores: list[EvalResult]
-) -> ModelCardData:
-    run = facts.provenance
-    source = hub_dataset(run.source) if run else None
-    is_on_hub = backbone and _HUB_ID.fullmatch(backbone["backbone"]) and _COMMIT.fullmatch(backbone["revision"])
-    return ModelCardData(
-        library_name="sae-traits",
-        pipeline_tag=_FEATURES,
-        tags=["sae-traits", "sparse-autoencoder", "interpretability", "biology"]
-        + (["synthetic"] if run and run.note else []),
-        base_model=backbone["backbone"] if backbone and is_on_hub else None,
-        datasets=[source] if source else None,
-        model_name=name if scores else None,
-        eval_results=scores or None,
-    )
+def _datasets(facts: ModelFacts) -> list[str] | None:
+    """Datasets on the Hub that hold what it was trained on: the one that is released with it, and its source."""
+    source = hub_dataset(facts.provenance.source) if facts.provenance else None
+    return [name for name in (facts.dataset_id, source) if name] or None
 
 
 def _scores(metrics: Mapping[str, Any], facts: ModelFacts, collection: str) -> dict[str, EvalResult]:
@@ -122,7 +117,7 @@ def _scores(metrics: Mapping[str, Any], facts: ModelFacts, collection: str) -> d
             )
 
     for metric, name in _OF_SAE.items():
-        add(metric, _FEATURES, metric, name, metrics.get(metric), metrics.get("measured_on"))
+        add(metric, FEATURES, metric, name, metrics.get(metric), metrics.get("measured_on"))
     zero_shot = facts.results.zero_shot if facts.results else None
     for condition, task_id in ((NAME_ONLY, "zero_shot_names"), (NAME_AND_TRAITS, "zero_shot_names_and_traits")):
         if zero_shot is not None and (top1 := zero_shot.top1(condition)) is not None:

@@ -18,8 +18,10 @@ import pyarrow.parquet as pq
 
 from sae_traits.io import hash_of_file
 
-ROWS_PER_GROUP = 100
-"""A reader that wants one row reads its group."""
+ROWS_PER_GROUP = 2000
+"""At most; a reader that wants one column makes one request for each group."""
+IMAGES_PER_GROUP = 256
+"""On average, of rows without images. Groups are cut like shards, so that a row more leaves the others as they were."""
 BYTES_PER_GROUP = 64 * 2**20
 BYTES_PER_SHARD = 400 * 2**20
 """A segment of more bytes becomes several shards."""
@@ -65,16 +67,19 @@ class ShardWriter:
         self._folder, self._split, self._schema, self._max_bytes = folder, split, schema, max_bytes
         self._rows: list[dict[str, Any]] = []
         self._row_bytes = 0
-        self._segment, self._part = "", 0
+        self._segment, self._part, self._group = "", 0, ""
         self._path = folder
         self._sink: IO[bytes] | None = None
         self._writer: pq.ParquetWriter | None = None
 
-    def add(self, row: dict[str, Any], segment: str, n_bytes: int = 0) -> None:
-        """Append a row that holds an image of `n_bytes`; the rows of a segment come one after the other."""
+    def add(self, row: dict[str, Any], segment: str, n_bytes: int = 0, *, group: str = "") -> None:
+        """Append a row that holds an image of `n_bytes`; the rows of a segment, and of a group, come together."""
         if segment != self._segment:
             self.close()
             self._segment, self._part = segment, 0
+        if group != self._group:
+            self._flush()
+            self._group = group
         self._rows.append(row)
         self._row_bytes += n_bytes
         self.n_rows += 1
@@ -114,7 +119,11 @@ class ShardWriter:
             self._sink = self._path.open("xb")  # a segment that came before would be overwritten
             # Rows of one image repeat its image. A dictionary that holds a whole row group stores each image once.
             self._writer = pq.ParquetWriter(
-                self._sink, self._schema, dictionary_pagesize_limit=2 * BYTES_PER_GROUP, write_page_index=True
+                self._sink,
+                self._schema,
+                dictionary_pagesize_limit=2 * BYTES_PER_GROUP,
+                write_page_index=True,
+                use_content_defined_chunking=True,  # a row more leaves most pages as they were, for a Hub that has them
             )
         self._writer.write_table(table, row_group_size=len(table))
         self.n_bytes += table.nbytes

@@ -11,13 +11,14 @@ import pyarrow as pa
 
 from sae_traits.arrow import Column, columns_of, single_precision
 from sae_traits.describers.overlay import place_region
-from sae_traits.schema import ChosenLatent, ImageRecord, Region, Trait
+from sae_traits.schema import Caption, ChosenLatent, ImageRecord, Region, Trait
 
 if TYPE_CHECKING:
     from datasets import Features
 
-ConfigName = Literal["default", "images", "latents", "preview"]
-CONFIG_NAMES: tuple[ConfigName, ...] = ("default", "images", "latents", "preview")
+ConfigName = Literal["default", "traits", "images", "captions", "latents", "preview"]
+CONFIG_NAMES: tuple[ConfigName, ...] = ("default", "traits", "images", "captions", "latents", "preview")
+"""Those without rows are left out, as `captions` is where no image has one."""
 Images = Literal["embed", "reference"]
 """Whether rows hold the images, or say what they are and where they came from."""
 Row = dict[str, Any]
@@ -32,14 +33,14 @@ _SAE = Column(
 )
 _ORDER = (
     "trait_id", "description", "region", "candidate", "n_images", "describer", "describer_model", "prompt",
-    "measurement",
+    "measurement", "reviewed",
 )  # fmt: skip
 """Of what a trait consists of."""
 _NAMES = tuple(c for c in columns_of(ImageRecord) if c.path[0] in ("image_id", "individual_id", "taxon"))
 _SOURCE = tuple(c for c in columns_of(ImageRecord) if c not in _NAMES)
 _TRAIT = tuple(sorted(columns_of(Trait), key=lambda column: _ORDER.index(column.path[0])))
 _SIZE = (
-    Column("width", pa.int32(), "Width in pixels of the image that the row is about, which `rehydrate` puts in."),
+    Column("width", pa.int32(), "Width in pixels of the image that the row is about, which is not in this config."),
     Column("height", pa.int32(), "Its height; boxes and polygons are in pixels of an image of this size."),
 )
 
@@ -53,14 +54,13 @@ _ID, *_DESCRIBED = _with_sae(_TRAIT)
 _PREVIEWED = ("image_id", "individual_id", "species")
 MEASURES = tuple(column for column in _TRAIT if column.unit is not None)
 """The columns of a trait that were measured."""
+_OF_TRAITS = (_ID, *_NAMES, *_DESCRIBED, *_SOURCE)
 COLUMNS: dict[ConfigName, tuple[Column, ...]] = {
     "default": (
         Column("image", _IMAGE, "The image, reduced where larger than the size that the card states."),
-        _ID,
-        *_NAMES,
-        *_DESCRIBED,
-        *_SOURCE,
+        *_OF_TRAITS,
     ),
+    "traits": (*_SIZE, *_OF_TRAITS),
     "images": (
         Column("image", _IMAGE, "The image at its source size."),
         *_NAMES,
@@ -71,6 +71,7 @@ COLUMNS: dict[ConfigName, tuple[Column, ...]] = {
         ),
         *_SOURCE,
     ),
+    "captions": (*_NAMES, *columns_of(Caption), *_SOURCE),
     "latents": _with_sae(columns_of(ChosenLatent)),
     "preview": (
         Column("image", _IMAGE, "The image with the region's outline (orange) and box (white) drawn on it."),
@@ -87,6 +88,11 @@ def columns(config: ConfigName, images: Images) -> tuple[Column, ...]:
     """The columns of a config; in a release by reference, the size of an image stands in its place."""
     first, *others = COLUMNS[config]
     return (*_SIZE, *others) if images == "reference" and first.name == "image" else COLUMNS[config]
+
+
+def folder_of(config: ConfigName, images: Images) -> str:
+    """Folder of a config's files below `data`; without images `traits` is `default`, and lies there once."""
+    return "default" if config == "traits" and images == "reference" else config
 
 
 @cache
@@ -146,6 +152,11 @@ def preview_row(record: ImageRecord, trait: Trait, size: tuple[int, int]) -> Row
     """One image-trait pair whose image, of `size` = (width, height), will have the region drawn on it."""
     row = default_row(record, trait, size, None)
     return {column.name: row[column.name] for column in columns("preview", "reference")}
+
+
+def caption_row(record: ImageRecord, caption: Caption) -> Row:
+    """One image with its caption, without the image: `image_id` leads to the row of `images`."""
+    return {**_row(record, _NAMES), **_row(caption, columns_of(Caption)), **_row(record, _SOURCE)}
 
 
 def latent_row(latent: ChosenLatent, sae: str | None) -> Row:

@@ -292,11 +292,14 @@ class SAE(nn.Module, ABC):
         private: bool = False,
         revision: str | None = None,
         token: str | bool | None = None,
+        license: str | None = None,
         message: str = "Upload an SAE with sae-traits",
     ) -> str:
         """Publish config.json and the weights in one commit, whose id is returned, in the place of earlier weights.
 
-        The repository's other files are left as they are. A sweep, with a card, is published by `sae-traits publish`.
+        A card comes with them, which names the `license` (mit, cc-by-4.0, an address; None is unknown), unless the
+        repository has one of another origin. Its other files are left as they are. A run's SAE, or a sweep, is
+        published with all that is known of it by `sae-traits publish`.
 
         Raises:
             ReleaseError: the Hub refuses, cannot be reached, or the repository holds a sweep.
@@ -308,6 +311,7 @@ class SAE(nn.Module, ABC):
             HTTPError,  # pyright: ignore[reportPrivateImportUsage]  # of httpx or httpx2, as huggingface_hub is 1 or 2
         )
 
+        from sae_traits.sae.card import BARE, CARD, bare_card
         from sae_traits.sae.sweep_folder import SWEEP_FILE
 
         api = HfApi(token=token, library_name="sae-traits", library_version=__version__)
@@ -320,6 +324,10 @@ class SAE(nn.Module, ABC):
                 )
             with tempfile.TemporaryDirectory() as folder:
                 self.save_pretrained(folder)
+                former = CARD in present and api.hf_hub_download(repo_id, CARD, revision=revision)
+                if not former or BARE in Path(former).read_text(encoding="utf-8"):
+                    card = bare_card(self.config.to_dict(), repo_id, license=license)
+                    Path(folder, CARD).write_text(card, encoding="utf-8")
                 files = sorted(Path(folder).iterdir())
                 names = {file.name for file in files}
                 stale = [path for path in present if WEIGHTS.fullmatch(path) and path not in names]

@@ -134,7 +134,12 @@ def test_the_front_matter_names_every_split_that_has_rows():
 )
 def test_the_hub_is_told_a_licence_only_where_all_images_share_it(licenses, expected):
     summary = replace(SUMMARY, rights=tuple(Rights(name, None, 1) for name in licenses))
-    assert front_matter(card_of(summary))["license"] == expected
+    front = front_matter(card_of(summary))
+    assert front["license"] == expected
+    assert ("license_name" in front) == (expected == "other")
+    if expected == "other":
+        assert front["license_link"].endswith("#licences-and-rights")
+        assert "\n## Licences and rights\n" in card_of(summary)
 
 
 def test_images_without_a_licence_are_counted_in_a_warning():
@@ -196,7 +201,8 @@ def test_hostile_values_change_neither_the_front_matter_nor_the_shape_of_the_car
 
     card, harmless = of(value), of("x")
     front, expected = front_matter(card), front_matter(harmless)
-    assert {**front, "pretty_name": "", "license": ""} == {**expected, "pretty_name": "", "license": ""}
+    shown = ("pretty_name", "license", "license_name")
+    assert {**front, **dict.fromkeys(shown)} == {**expected, **dict.fromkeys(shown)}
     assert front["license"] == "other"
     assert len(card.splitlines()) == len(harmless.splitlines())
     body, harmless_body = (without_comments(one.split("\n---\n", 1)[1]) for one in (card, harmless))

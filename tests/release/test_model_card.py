@@ -44,7 +44,6 @@ METRICS = {
     "l0": 16.0,
     "dead_share": 0.0625,
     "dense_share": 0.03125,
-    "firing_histogram": {"never": 96, "1e-06": 0, "1e-03": 1400, "1e-01": 40},
     "n_patches": 50_176,
     "monosemanticity": {
         "embedding": "facebook/dinov2-base@f9e4 layer 11, mean over patches",
@@ -54,6 +53,7 @@ METRICS = {
         "mean_similarity": 0.4,
     },
 }
+HISTOGRAM = {"never": 96, "1e-06": 0, "1e-03": 1400, "1e-01": 40}
 CURVE = {
     "step": [1, 2, 3],
     "loss": [3.0, 2.0, 1.0],
@@ -66,9 +66,10 @@ TRAINING = {
     "n_images": 1234,
     "n_patches": 2_000_896,
     "settings": {"architecture": "topk", "k": 16, "prefixes": [], "learning_rate": 1e-3},
-    "curve": CURVE,
     "metrics": METRICS,
 }
+WITH_FIGURES = TRAINING | {"curve": CURVE, "metrics": METRICS | {"firing_histogram": HISTOGRAM}}
+"""Drawing takes longer than all else about a card, so that only tests of figures have them."""
 CONFIG = {
     "model_type": "sae-traits",
     "architecture": "topk",
@@ -133,6 +134,9 @@ def test_the_card_takes_a_photograph_to_its_codes(tmp_path: Path):
     front = front_matter(card)
     assert front["library_name"] == "sae-traits"
     assert front["base_model"] == "facebook/dinov2-base"
+    assert front["base_model_relation"] == "adapter"
+    assert front["license"] == "unknown"
+    assert "https://arxiv.org/abs/2604.01619" in card
 
 
 def test_the_card_says_what_was_measured_and_by_which_embedding(tmp_path: Path):
@@ -181,7 +185,8 @@ def test_matryoshka_prefixes_are_named(tmp_path: Path):
 
 
 def test_the_figures_show_the_record_and_are_the_same_bytes_again(tmp_path: Path):
-    card = card_of(tmp_path)
+    config = CONFIG | {"training": WITH_FIGURES}
+    card = card_of(tmp_path, config)
     assert re.findall(r"!\[(.*)\]\((.*)\)", card) == [
         ("Learning curve", "figures/learning_curve.png"),
         ("How often the latents fire", "figures/firing_histogram.png"),
@@ -189,13 +194,13 @@ def test_the_figures_show_the_record_and_are_the_same_bytes_again(tmp_path: Path
     files = sorted((tmp_path / "figures").iterdir())
     assert [file.name for file in files] == ["firing_histogram.png", "learning_curve.png"]
     first = [file.read_bytes() for file in files]
-    card_of(tmp_path)
+    card_of(tmp_path, config)
     assert [file.read_bytes() for file in files] == first
     for file in files:
         pixels = np.asarray(Image.open(file).convert("RGB"))
         assert min(pixels.shape[:2]) > 200
         assert (pixels == (0, 114, 178)).all(-1).any(), "something is drawn in the colour of the data"
-    other = CONFIG | {"training": TRAINING | {"curve": CURVE | {"l0": [16.0, 20.0, 16.0]}}}
+    other = CONFIG | {"training": WITH_FIGURES | {"curve": CURVE | {"l0": [16.0, 20.0, 16.0]}}}
     card_of(tmp_path, other)
     assert files[1].read_bytes() != first[1]
     assert files[0].read_bytes() == first[0]
@@ -264,11 +269,33 @@ def test_hostile_records_stay_text(tmp_path: Path, value: str):
     of_data = {"collection": value, "n_images": value, value: 1, "settings": {"architecture": value, value: value}}
     measured = {"l0": value, "monosemanticity": {"embedding": value, "mean": value, value: 1}, value: value}
     card = card_of(tmp_path, CONFIG | {"training": of_data | {"metrics": measured}})
-    assert set(front_matter(card)) == {"library_name", "pipeline_tag", "tags", "base_model"}
+    expected = {"library_name", "pipeline_tag", "tags", "base_model", "base_model_relation", "license"}
+    assert set(front_matter(card)) == expected
     body = re.sub(r"<!-- sae-traits: [^<>]*-->", "", card.split("\n---\n", 1)[1])
     assert "<" not in body
     assert value.strip() not in body
     assert {line.count("|") for line in body.splitlines()} == {0, 3}
+
+
+@pytest.mark.parametrize(
+    ("license", "expected"),
+    [
+        ("CC BY 4.0", {"license": "cc-by-4.0"}),
+        (
+            "Museum terms, 2026",
+            {"license_name": "museum-terms-2026", "license_link": "https://huggingface.co/o/s#licence"},
+        ),
+        ("https://m.org/terms", {"license_name": "m.org-terms", "license_link": "https://m.org/terms"}),
+        *((value, {"license": "other"}) for value in HOSTILE),
+    ],
+)
+def test_the_licence_is_the_hubs_or_has_a_name_and_a_link(tmp_path: Path, license: str, expected: dict[str, str]):
+    write_model_card(tmp_path, CONFIG, repo_id="o/s", facts=ModelFacts(license=license))
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    front = front_matter(card)
+    assert expected.items() <= front.items()
+    assert ("license_link" in front) == (front["license"] == "other")
+    assert card.count("\n## Licence\n") == 1
 
 
 FACTS = ModelFacts(
@@ -303,7 +330,7 @@ def test_the_model_index_comes_back_through_the_hubs_own_classes(tmp_path: Path)
     data = ModelCard(with_facts(tmp_path)).data
     assert isinstance(data, ModelCardData)
     assert data.model_name == "org/moth-sae"
-    assert data.datasets == ["museum/moths"]
+    assert data.datasets == ["org/moth_traits", "museum/moths"]
     found = {(r.task_type, r.metric_type, r.metric_name, r.metric_value, r.dataset_split) for r in data.eval_results}
     features, zero_shot = "image-feature-extraction", "zero-shot-image-classification"
     clip = "top-1 accuracy of imageomics/bioclip, texts: "
@@ -412,7 +439,7 @@ def test_what_a_person_wrote_into_its_section_of_the_card_stays(tmp_path: Path):
 def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path):
     (tmp_path / "figures").write_text("a file")
     with pytest.raises(ReleaseError, match="cannot write the card into"):
-        card_of(tmp_path)
+        card_of(tmp_path, CONFIG | {"training": WITH_FIGURES})
     with pytest.raises(ReleaseError, match="No such file"):
         card_of(tmp_path / "missing", CONFIG | {"training": {}})
 

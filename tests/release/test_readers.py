@@ -16,7 +16,7 @@ from datasets import load_dataset
 
 assert not any(importlib.util.find_spec(name) for name in ("torch", "sae_traits"))
 counts = {}
-for config in ("default", "images", "latents", "preview"):
+for config in ("default", "traits", "images", "latents", "preview"):
     loaded = load_dataset(sys.argv[1], config)
     streamed = load_dataset(sys.argv[1], config, streaming=True)
     for split, table in loaded.items():

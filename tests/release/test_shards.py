@@ -14,7 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_releases import bytes_of, many_images, release, traits_of
 
-from sae_traits.release.shards import FIRST_SEGMENT, SHARD_NAME, Segments, ShardWriter, images_per_segment
+from sae_traits.release.shards import (
+    FIRST_SEGMENT,
+    IMAGES_PER_GROUP,
+    SHARD_NAME,
+    Segments,
+    ShardWriter,
+    images_per_segment,
+)
+from sae_traits.release.tables import CONFIG_NAMES
 from sae_traits.schema import Collection, Trait
 
 image_ids = st.lists(st.text("abc0123456789", min_size=1, max_size=6), min_size=1, max_size=60, unique=True)
@@ -51,19 +59,45 @@ def test_the_wanted_length_is_a_power_of_two_and_hardly_depends_on_the_collectio
 
 def test_shards_hold_every_row_once_in_order_and_stay_below_their_size(tmp_path):
     schema = pa.schema([("n", pa.int32()), ("data", pa.binary())])
-    writer = ShardWriter(tmp_path, "train", schema, max_bytes=30_000)
+    writer = ShardWriter(tmp_path, "train", schema, max_bytes=600_000)
     rng = np.random.default_rng(0)
-    for n in range(450):
-        writer.add({"n": n, "data": rng.bytes(200)}, "a" * 12 if n < 350 else "b" * 12, 200)
+    for n in range(9000):
+        writer.add({"n": n, "data": rng.bytes(200)}, "a" * 12 if n < 7000 else "b" * 12, 200)
     writer.close()
     paths = sorted(tmp_path.iterdir())
     assert [p.name for p in paths] == [f"train-{'a' * 12}-{i:03d}.parquet" for i in range(4)] + [
         f"train-{'b' * 12}-000.parquet"
     ]
     assert all(SHARD_NAME.fullmatch(p.name) for p in paths)
-    assert [n for p in paths for n in pq.read_table(p)["n"].to_pylist()] == list(range(450))
-    assert max(p.stat().st_size for p in paths) < 35_000
-    assert writer.n_rows == 450
+    assert [n for p in paths for n in pq.read_table(p)["n"].to_pylist()] == list(range(9000))
+    assert max(p.stat().st_size for p in paths) < 700_000
+    assert writer.n_rows == 9000
+
+
+def column_chunks(path: Path, column: int) -> list[bytes]:
+    """What a reader of one column asks for, a range of bytes for each group of rows."""
+    content, metadata = path.read_bytes(), pq.read_metadata(path)
+    chunks = [metadata.row_group(n).column(column) for n in range(metadata.num_row_groups)]
+    starts = [chunk.dictionary_page_offset or chunk.data_page_offset for chunk in chunks]
+    return [content[s : s + chunk.total_compressed_size] for s, chunk in zip(starts, chunks, strict=True)]
+
+
+def test_a_column_is_tens_of_ranges_most_of_which_stay_when_a_row_comes_in(tmp_path):
+    schema = pa.schema([("n", pa.int32()), ("text", pa.string())])
+    chunks = []
+    for name in ("before", "after"):
+        groups = Segments(IMAGES_PER_GROUP)
+        with ShardWriter(tmp_path / name, "train", schema) as writer:
+            for image in range(5000):
+                group = groups.of(f"image-{image}")
+                for trait in range(4 + (name == "after" and image == 300)):
+                    row = {"n": trait, "text": f"Trait {trait} of image {image}."}
+                    writer.add(row, FIRST_SEGMENT, group=group)
+        (path,) = (tmp_path / name).iterdir()
+        chunks.append(column_chunks(path, 1))
+    before, after = chunks
+    assert 10 < len(before) <= 40
+    assert len(set(after) - set(before)) <= 2, "those of the group that holds the row"
 
 
 @pytest.fixture(scope="module")
@@ -80,10 +114,7 @@ def changed_shards(before: dict[str, bytes], folder: Path) -> dict[str, set[str]
     """Config -> names of the shards that are new, gone or different."""
     after = bytes_of(folder / "data")
     different = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
-    return {
-        config: {path for path in different if path.startswith(f"{config}/")}
-        for config in ("default", "images", "latents", "preview")
-    }
+    return {config: {path for path in different if path.startswith(f"{config}/")} for config in CONFIG_NAMES}
 
 
 def test_there_are_several_shards(many):
@@ -99,6 +130,7 @@ def test_one_changed_trait_changes_one_shard_a_config(many, tmp_path):
     found = changed_shards(before, tmp_path / "dataset")
     assert {config: len(shards) for config, shards in found.items() if config != "preview"} == {
         "default": 1,
+        "traits": 1,
         "images": 1,
         "latents": 0,
     }

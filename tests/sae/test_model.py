@@ -164,8 +164,16 @@ relu = SAE.from_config(SAEConfig(architecture="relu", d_model=6, n_latents=20), 
 topk.push_to_hub("museum/pushed")
 relu.push_to_hub("museum/pushed")
 assert SAE.from_pretrained("museum/pushed").config.architecture == "relu"
+relu.push_to_hub("museum/licensed", license="CC BY 4.0")
+from huggingface_hub import HfApi, ModelCard
 
-from huggingface_hub import HfApi
+cards = {name: ModelCard.load(f"museum/{name}") for name in ("pushed", "licensed")}
+assert [card.data.license for card in cards.values()] == ["unknown", "cc-by-4.0"]
+assert "| architecture | relu |" in cards["pushed"].text
+HfApi().upload_file(path_or_fileobj=b"# Mine", path_in_repo="README.md", repo_id="museum/pushed")
+topk.push_to_hub("museum/pushed")
+assert ModelCard.load("museum/pushed").text.strip() == "# Mine"
+assert 'SAE.from_pretrained("museum/licensed")' in cards["licensed"].text
 
 HfApi().upload_file(path_or_fileobj=b"{}", path_in_repo="sweep.json", repo_id="museum/pushed")
 for repo_id, token in (("museum/pushed", None), ("museum/other", "hf_wrong"), ("a/b/c", None), ("x" * 200, None)):
