@@ -9,7 +9,7 @@ export TOKENIZERS_PARALLELISM := false
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test tests-of-everyday-use coverage test-all test-browser mutants lint style types format bench docs reader-environment benchmark-environments vllm-cpu-test clean
+.PHONY: help setup demo test coverage test-all test-browser mutants lint style types format bench docs reader-environment benchmark-environments vllm-cpu-test clean
 
 help: ## List what make can do
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
@@ -26,7 +26,7 @@ $(VENV)/.ready: pyproject.toml constraints/ci-cpu.txt
 demo: $(VENV)/.ready ## Run the whole pipeline on drawings: first installs 2 GB (package index), then a minute or two; no GPU
 	$(BIN)/sae-traits demo --out runs/demo
 
-lint: style types ## Check style and types
+lint: style types ## Check style and types: two minutes
 
 style: $(VENV)/.ready
 	$(BIN)/ruff check .
@@ -36,16 +36,12 @@ types: $(VENV)/.ready
 	$(BIN)/pyright --warnings
 
 # One thread a worker: several threads in several workers wait for each other.
-test tests-of-everyday-use coverage test-all mutants: export OMP_NUM_THREADS := 1
+test coverage test-all mutants: export OMP_NUM_THREADS := 1
 # A file is one worker's, because its tests share fixtures; files begin in the order of tests/conftest.py.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 COVERAGE := --cov --cov-report=term
 
-# Types are checked beside the tests, which wait for servers and for each other now and then.
-test: style ## Lint, types and the tests of everyday use: ten minutes or a little more on two cores
-	$(MAKE) --no-print-directory --jobs 2 types tests-of-everyday-use
-
-tests-of-everyday-use: $(VENV)/.ready
+test: $(VENV)/.ready ## The tests of everyday use: under ten minutes on two cores
 	$(PYTEST) -m "not slow"
 
 coverage: $(VENV)/.ready ## The tests of everyday use, and what they leave out: 90 % at least; a quarter of an hour

@@ -12,6 +12,8 @@ from __future__ import annotations
 import argparse
 import csv
 from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,35 +30,72 @@ N_NAMES = 30
 BACKGROUND = 0
 
 
+@dataclass(frozen=True)
+class Counted:
+    """What names came to in a split."""
+
+    split: str
+    n_rows: int
+    n_named: int
+    """With a name for their part."""
+    n_right: int
+    """Whose name is that of the part that has most of the outline."""
+    n_background: int
+
+
 def main() -> None:
     """Name latents of a finished demo, and count."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("run", type=Path)
     run = parser.parse_args().run
     collection = Collection.load(run / "images.parquet")
-    truth = Truth.load(collection.root)
-    lies_on: dict[str, int] = {}
-    seen: dict[int, Counter[int]] = defaultdict(Counter)
+    parts = parts_of_regions(run, collection)
+    names = true_names(run, collection, parts)
+    table = write_names(run / "thirty.csv", names)
+    assert sae_traits(["name", str(run), str(table)]) == 0
+    print(f"{len(names)} of {N_NAMES} latents named; the others lie on the background")
+    lines = [[str(value) for value in astuple(one)] for one in count(run, parts)]
+    print(markdown_table(["split", "rows", "with a part", "right", "on the background"], lines))
+
+
+def parts_of_regions(run: Path, collection: Collection) -> dict[str, str | None]:
+    """Trait -> the part on which its region lies; None for the background."""
+    parts = Truth.load(collection.root).parts
+    lies_on = {}
     for trait in read_traits(run / "traits" / "traits.parquet"):
-        record = collection.images[trait.candidate.image]
-        lies_on[trait.trait_id] = part_of(collection, record, trait.region)
-        if record.split == "train" and trait.candidate.latent is not None:
-            seen[trait.candidate.latent][lies_on[trait.trait_id]] += 1
+        part = part_of(collection, collection.images[trait.candidate.image], trait.region)
+        lies_on[trait.trait_id] = None if part == BACKGROUND else parts[part]
+    return lies_on
+
+
+def true_names(run: Path, collection: Collection, parts: Mapping[str, str | None]) -> dict[int, str]:
+    """Names of the latents with the most regions in training images, without those that lie on the background."""
+    seen: dict[int, Counter[str | None]] = defaultdict(Counter)
+    for trait in read_traits(run / "traits" / "traits.parquet"):
+        if collection.images[trait.candidate.image].split == "train" and trait.candidate.latent is not None:
+            seen[trait.candidate.latent][parts[trait.trait_id]] += 1
     looked_at = sorted(seen, key=lambda latent: (-seen[latent].total(), latent))[:N_NAMES]
     names = {latent: seen[latent].most_common(1)[0][0] for latent in looked_at}
-    with (run / "thirty.csv").open("w", newline="") as file:
+    return {latent: name for latent, name in names.items() if name is not None}
+
+
+def write_names(path: Path, names: Mapping[int, str]) -> Path:
+    """Write names as a table for `sae-traits name`."""
+    with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["latent", "name"])
-        writer.writerows((latent, truth.parts[part]) for latent, part in names.items() if part != BACKGROUND)
-    assert sae_traits(["name", str(run), str(run / "thirty.csv")]) == 0
-    lines = []
+        writer.writerows(names.items())
+    return path
+
+
+def count(run: Path, parts: Mapping[str, str | None]) -> list[Counted]:
+    """Compare the names that rows of the released dataset have with the parts on which they lie."""
+    found = []
     for split, rows in load_traits(run).items():
-        named = [(row["part"], lies_on[row["trait_id"]]) for row in rows if row["part_source"] == "named"]
-        right = sum(truth.parts[part] == name for name, part in named)
-        off = sum(part == BACKGROUND for _, part in named)
-        lines.append([str(split), f"{len(rows):,}", f"{len(named):,}", f"{right:,}", f"{off:,}"])
-    print(f"{sum(part != BACKGROUND for part in names.values())} of {len(names)} latents named; the others: background")
-    print(markdown_table(["split", "rows", "with a part", "right", "on the background"], lines))
+        named = [(row["part"], parts[row["trait_id"]]) for row in rows if row["part_source"] == "named"]
+        right, off = sum(name == part for name, part in named), sum(part is None for _, part in named)
+        found.append(Counted(str(split), len(rows), len(named), right, off))
+    return found
 
 
 def part_of(collection: Collection, record: ImageRecord, region: Region) -> int:

@@ -1,4 +1,4 @@
-"""Make an environment of its own for each library that sae-traits is compared with, and see each train a step.
+"""Make an environment of its own for each library that sae-traits is compared with, and see each trainer train a step.
 
     python benchmarks/environments.py        (make benchmark-environments)
 
@@ -27,6 +27,12 @@ REQUIREMENTS = {
     "overcomplete": ("overcomplete==0.3.0", "matplotlib>=3.9.1,<3.11"),
 }
 
+READERS = {
+    # With a torch that is built for CPUs this torchvision cannot be imported without its operators' names.
+    "open_clip": ("open_clip_torch==3.3.0", "torchvision==0.28.0"),
+}
+"""Libraries that tests have read our exports."""
+
 
 def make_environment(name: str, requirements: tuple[str, ...]) -> None:
     """Install, train a step, and record the versions last, so that an environment with a record is complete."""
@@ -39,12 +45,13 @@ def make_environment(name: str, requirements: tuple[str, ...]) -> None:
     python = str(environment_python(name))
     pip = [python, "-m", "pip", "--disable-pip-version-check"]
     subprocess.run([*pip, "install", "--quiet", "--constraint", str(CONSTRAINTS), *requirements], check=True)
-    rates = {architecture: _trains(name, architecture) for architecture in ("topk", "relu")}
+    rates = {architecture: _trains(name, architecture) for architecture in ("topk", "relu") if name not in READERS}
     listed = subprocess.run([*pip, "list", "--format", "json"], check=True, capture_output=True, text=True).stdout
     packages = {package["name"]: package["version"] for package in json.loads(listed)}
     values = {"requirements": requirements, "python": sys.version.split()[0], "packages": packages}
     record.write_text(json.dumps(values, indent=1) + "\n")
-    print(f"{name}: trains topk at {rates['topk']:,.0f} and relu at {rates['relu']:,.0f} patches/s on 16 components")
+    trains = " and ".join(f"{architecture} at {rate:,.0f}" for architecture, rate in rates.items())
+    print(f"{name}: trains {trains} patches/s on 16 components" if rates else f"{name}: installed")
 
 
 def _trains(name: str, architecture: str) -> float:
@@ -61,7 +68,7 @@ def _trains(name: str, architecture: str) -> float:
 def main() -> None:
     """Make all of them."""
     ENVIRONMENTS.mkdir(exist_ok=True)
-    for name, requirements in REQUIREMENTS.items():
+    for name, requirements in (REQUIREMENTS | READERS).items():
         make_environment(name, requirements)
 
 

@@ -185,6 +185,23 @@ def _put_back(old: Path, folder: Path) -> None:
         old.rename(folder)
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name, or copy it where the file system has no links; its time stays."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def unshare(path: Path) -> None:
+    """Make a file that has several names a file of its own, so that writing into it changes no other."""
+    if path.stat().st_nlink > 1:
+        copy = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        shutil.copy2(path, copy)
+        copy.replace(path)
+
+
 def json_of_version(text: str, version: int) -> dict[str, Any]:
     """Read a JSON object that says its `schema_version`.
 

@@ -384,6 +384,21 @@ class Description:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Caption:
+    """What a describer said of a whole image: one row of the config `captions`."""
+
+    image: int
+    """Row in images.parquet."""
+    text: str = column("One sentence about the organism in the image.", name="caption")
+    context_page: str | None = column(
+        "Page of the reference text that settled its terms; null where the describer was given none.", default=None
+    )
+    describer: str = column("Who wrote the caption.")
+    describer_model: str = column("Its model, as model@revision.")
+    prompt: str = column("Version and hash of its prompt or rules.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
     """What was measured on a region's pixels; lengths in source pixels, and in millimetres where there is a scale."""
 
@@ -438,6 +453,23 @@ class Measurement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reviewed:
+    """What people made of a trait that they saw on a blind sheet."""
+
+    verdict: Literal["accepted", "rejected", "disputed"] = column(
+        "What most of the people said who looked at it on a blind sheet: accepted, rejected, or disputed where as many "
+        "said the one as the other; null where nobody has looked.",
+        name="reviewed",
+    )
+    score: float | None = column(
+        "Mean of their scores, 1 (wrong) to 5 (all of it true), normalised by each one's own mean; null without one.",
+        name="review_score",
+    )
+    n_raters: int = column("How many people they were; null where nobody has looked.")
+    sheet: str = column("The sheet on which they saw it; null where nobody has looked.", name="review_sheet")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trait:
     """One row of the released dataset: a candidate, where it is, what was said of it and what was measured."""
 
@@ -451,3 +483,5 @@ class Trait:
     describer: str = column("Who described the region.")
     describer_model: str = column("Its model, as model@revision.")
     prompt: str = column("Version and hash of its prompt or rules.")
+    reviewed: Reviewed | None = None
+    """Set where the dataset is written; see `evaluation.review`."""

@@ -8,6 +8,8 @@ has not seen. Example:
 
 import argparse
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 from sae_traits.testbench.demo import DRAWN_CLIP
@@ -27,21 +29,25 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=2, help="Processes that draw.")
     options = parser.parse_args(arguments)
 
-    from demo_clip.model import input_framing, save_clip
+    from demo_clip.model import halve_weights, input_framing
     from demo_clip.scoring import draw_trial, score
     from demo_clip.sketches import sketch_species
     from demo_clip.training import TrainingSettings, train
+    from sae_traits.logging import printing_to_stderr
     from sae_traits.models.clip.model import load_clip
 
-    sketches = sketch_species(
-        options.seed, options.n_species, options.n_images, input_framing(), workers=options.workers
-    )
-    trained = train(sketches, TrainingSettings(seed=options.seed, n_steps=options.n_steps))
-    save_clip(trained.model, trained.tokenizer, options.out)
+    with printing_to_stderr(), tempfile.TemporaryDirectory() as folder:
+        sketches = sketch_species(
+            options.seed, options.n_species, options.n_images, input_framing(), workers=options.workers
+        )
+        started = time.monotonic()
+        trained = train(sketches, TrainingSettings(seed=options.seed, n_steps=options.n_steps), Path(folder))
+        minutes = (time.monotonic() - started) / 60
+        halve_weights(trained.model, options.out)
     clip = load_clip(options.out)
     trials = [score(clip, draw_trial(seed), seed=seed) for seed in TRIAL_SEEDS]
     lines = [
-        f"Trained in {trained.seconds / 60:.0f} minutes: {clip.info.n_parameters / 1e6:.1f} million parameters.",
+        f"Trained in {minutes:.0f} minutes: {clip.info.n_parameters / 1e6:.1f} million parameters.",
         "",
         "| texts | condition | " + " | ".join(f"drawing {seed}" for seed in TRIAL_SEEDS) + " |",
         "| --- | --- |" + " --- |" * len(TRIAL_SEEDS),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,18 @@ from hub.loopback import running_hub, subprocess_environment
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with whole runs, which take longest: a worker that got them last would leave the others idle."""
-    items.sort(key=lambda item: "steps" not in item.path.parts)
+    """Begin with whole runs, which take longest: a worker that got them last would leave the others idle.
+
+    But the second worker begins with the test server, as both would only wait for the one finished run.
+    """
+    first = next((item.path for item in items if "steps" in item.path.parts), None)
+
+    def place(item: pytest.Item) -> int:
+        if "steps" in item.path.parts:
+            return 0 if item.path == first else 2
+        return 1 if item.path.name == "test_server.py" else 3
+
+    items.sort(key=place)
 
 
 @pytest.fixture
@@ -42,3 +53,23 @@ def hub_environment(hub: Hub, tmp_path: Path) -> dict[str, str]:
 def golden() -> Path:
     """Outputs of other people's programs; see tests/golden/README.md."""
     return Path(__file__).parent / "golden"
+
+
+@pytest.fixture
+def run_peer(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Run a script of the folder `peer_scripts` in the environment of another library; skip where there is none."""
+    benchmarks = Path(__file__).parent.parent / "benchmarks"
+
+    def run(library: str, script: str, *arguments: Path) -> None:
+        environment = benchmarks / ".envs" / library
+        if not (environment / "versions.json").is_file():
+            pytest.skip(f"{library} is not installed in {environment}; run `make benchmark-environments`")
+        done = subprocess.run(
+            [environment / "bin" / "python", request.path.parent / "peer_scripts" / script, *arguments],
+            env=os.environ | {"PYTHONPATH": str(benchmarks), "HF_HUB_OFFLINE": "1", "WANDB_MODE": "disabled"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    return run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,16 @@ from typing import Any
 from markupsafe import Markup
 
 from sae_traits.atlas.comparing import comparison_data, difference
-from sae_traits.atlas.drawing import as_svg, close_up, histogram
+from sae_traits.atlas.drawing import as_svg, close_up, full, histogram
 from sae_traits.atlas.nouns import Atlas, Species
 from sae_traits.atlas.pictures import write_cover
 from sae_traits.atlas.quality import quality_of
 from sae_traits.atlas.reading import read_atlas
+from sae_traits.atlas.reviewing import write_review
 from sae_traits.atlas.search_data import search_columns
 from sae_traits.errors import ReleaseError
 from sae_traits.evaluation.results import Results
+from sae_traits.evaluation.review.sheets import Sheet
 from sae_traits.io import replacing
 from sae_traits.logging import track
 from sae_traits.rendering import render
@@ -60,6 +62,8 @@ def build_atlas(
     *,
     results: Results | None = None,
     costs: Sequence[tuple[str, str]] = (),
+    suggestions: Mapping[int, str] | None = None,
+    sheet: Sheet | None = None,
     workers: int = 2,
 ) -> Built:
     """Write the atlas of a dataset's folder; the same release gives the same bytes.
@@ -68,6 +72,8 @@ def build_atlas(
         out: a new folder, or an earlier atlas, which is replaced when the new one is complete.
         results: of the evaluation of the run that made the dataset.
         costs: what making it took, as names and values.
+        suggestions: names that a describer proposes for latents without one.
+        sheet: for raters; a folder of its own has it, without what its items are.
         workers: threads that make pictures.
 
     Raises:
@@ -78,7 +84,12 @@ def build_atlas(
     try:
         with replacing(out) as folder:
             atlas = read_atlas(dataset, folder, workers)
-            _Writer(folder, atlas).write(results, costs)
+            for number, name in (suggestions or {}).items():
+                if (latent := atlas.latents.get(number)) is not None and not latent.name:
+                    latent.suggestion = name
+            _Writer(folder, atlas, has_review=sheet is not None).write(results, costs)
+            if sheet is not None:
+                write_review(folder, atlas, sheet, TEMPLATES)
     except OSError as error:
         raise ReleaseError(f"cannot write {out}: {error.strerror or error}; make room, or name another") from error
     files = [path for path in out.rglob("*") if path.is_file()]
@@ -96,8 +107,8 @@ def build_atlas(
 class _Writer:
     """Writes the files of one atlas below a folder."""
 
-    def __init__(self, folder: Path, atlas: Atlas) -> None:
-        self._folder, self._atlas = folder, atlas
+    def __init__(self, folder: Path, atlas: Atlas, *, has_review: bool) -> None:
+        self._folder, self._atlas, self._has_review = folder, atlas, has_review
 
     def write(self, results: Results | None, costs: Sequence[tuple[str, str]]) -> None:
         """Write everything but the pictures, which are there."""
@@ -185,6 +196,7 @@ class _Writer:
                 places=places,
             )
         self._data("latents", "latents", {one.number: one.name for one in latents if one.name})
+        self._data("suggested", "suggested", {one.number: one.suggestion for one in latents if one.suggestion})
 
     def _images(self) -> None:
         pages = ((species, i) for species in self._atlas.species for i in range(len(species.images)))
@@ -212,7 +224,8 @@ class _Writer:
             as_svg=as_svg,
             close_up=close_up,
             letter=_letter,
-            full=_full,
+            full=full,
+            has_review=self._has_review,
             **values,
         )
         (self._folder / path).write_text(text, encoding="utf-8")
@@ -233,11 +246,6 @@ def _paged(name: str, items: Sequence[Any], n: int) -> list[tuple[str, Sequence[
 def _address(url: str) -> Markup:
     """A web address as an attribute's value, in full."""
     return Markup(html.escape(url))  # noqa: S704
-
-
-def _full(text: str) -> Markup:
-    """A text in full, however long: `render` shortens what it escapes."""
-    return Markup(html.escape(text))  # noqa: S704
 
 
 def _letter(index: int) -> str:

@@ -1,7 +1,8 @@
-"""Outlines, close-ups and histograms as SVG: numbers in, text of numbers out."""
+"""Outlines, close-ups and histograms as SVG, numbers in, text of numbers out; and any text in full."""
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,3 +71,8 @@ def histogram(values: Sequence[float], n_bars: int = 20) -> list[Bar]:
 def as_svg(numbers: str | Sequence[int]) -> Markup:
     """A text of numbers that this module made, or numbers, as an attribute's value."""
     return Markup(numbers if isinstance(numbers, str) else " ".join(map(str, numbers)))  # noqa: S704
+
+
+def full(text: str) -> Markup:
+    """A text in full, however long: `render` shortens what it escapes."""
+    return Markup(html.escape(text))  # noqa: S704

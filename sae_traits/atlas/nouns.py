@@ -185,6 +185,8 @@ class Latent:
 
     number: int
     name: str | None = None
+    suggestion: str | None = None
+    """What a describer would call it; nobody has said that it is so."""
     of_species: list[LatentOfSpecies] = field(default_factory=list)
     regions: list[tuple[ImageOfAtlas, TraitOfImage]] = field(default_factory=list)
 

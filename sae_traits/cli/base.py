@@ -15,7 +15,7 @@ from sae_traits.config.run import RunConfig
 from sae_traits.config.tree import build
 from sae_traits.errors import CollectionError, ConfigError, ReleaseError
 from sae_traits.io import json_text
-from sae_traits.steps import STEPS, run_steps
+from sae_traits.steps import ALL_STEPS, STEPS, run_steps
 from sae_traits.testbench import extra_tasks
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def new_run(arguments: argparse.Namespace, *decided: dict[str, Any]) -> Context:
     """The run that `wanted_run` describes, its folder made."""
     from sae_traits.runs.context import Context  # loads torch
 
-    return Context.create(*wanted_run(arguments, *decided), STEPS, extra_tasks=extra_tasks())
+    return Context.create(*wanted_run(arguments, *decided), ALL_STEPS, extra_tasks=extra_tasks())
 
 
 def old_run(arguments: argparse.Namespace, *forgotten: dict[str, Any]) -> Context:
@@ -109,7 +109,7 @@ def old_run(arguments: argparse.Namespace, *forgotten: dict[str, Any]) -> Contex
 
     sections = getattr(arguments, "sections", ())
     file = {name: values for name, values in options_of_file(arguments.config).items() if name in sections}
-    return Context.open(arguments.run, STEPS, *forgotten, file, given_options(arguments), extra_tasks=extra_tasks())
+    return Context.open(arguments.run, ALL_STEPS, *forgotten, file, given_options(arguments), extra_tasks=extra_tasks())
 
 
 def show(values: Any, lines: Sequence[str], arguments: argparse.Namespace) -> None:

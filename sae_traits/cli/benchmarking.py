@@ -15,7 +15,10 @@ from sae_traits.errors import ConfigError
 from sae_traits.evaluation.benchmarks.definition import lines_of, list_benchmarks
 from sae_traits.logging import say
 
-_FILES = ("images", "clip", "embeddings", "traits", "taxa", "captions", "against", "out")
+_FILES = (
+    *("images", "clip", "embeddings", "traits", "taxa", "captions", "against", "attributes", "references"),
+    *("other_traits", "regions", "keypoints", "part_masks", "boxes", "out"),
+)
 _REPEATED = "clip"
 
 
@@ -66,6 +69,11 @@ tasks:
   retrieval    captions by images and images by --captions, also without the species' name
   structure    embeddings against classes, variants and traits, beside permuted labels
   clustering   discovery of classes, some of them labelled
+  newt         binary questions, one support vector machine each (table with the column task)
+  fishnet      are all --attributes of an image right?
+  awa2         macro F1 of --attributes, classes unseen
+  texts        do --traits tell a species from its congeners, and say what --references say?
+  localisation do --regions lie on the organism and its parts, against random places?
   leaks        images that are near-identical to those --against which they are compared
 
 examples:

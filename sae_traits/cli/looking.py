@@ -7,10 +7,10 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from sae_traits.cli.base import DONE, PARTLY_DONE, add_existing_run, command, do_steps, old_run, show
-from sae_traits.config.command_line import add_options, file_name
+from sae_traits.cli.base import DONE, PARTLY_DONE, add_config, add_existing_run, command, do_steps, old_run, show
+from sae_traits.config.command_line import add_options, file_name, given_options
 from sae_traits.errors import ConfigError
-from sae_traits.steps import STEPS
+from sae_traits.steps import ALL_STEPS
 
 
 def _latents_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
@@ -31,7 +31,7 @@ def latents(arguments: argparse.Namespace) -> int:
     from sae_traits.runs.context import Context
     from sae_traits.steps.latents import write_latents
 
-    files = write_latents(Context.open(arguments.run, STEPS), arguments.latent, arguments.strongest)
+    files = write_latents(Context.open(arguments.run, ALL_STEPS), arguments.latent, arguments.strongest)
     names = [str(file) for file in files]
     show(names, names, arguments)
     return DONE
@@ -58,7 +58,7 @@ def compare(arguments: argparse.Namespace) -> int:
     from sae_traits.steps.compare import compare as compare_species
     from sae_traits.steps.compare import draw_compared
 
-    context = Context.open(arguments.run, STEPS)
+    context = Context.open(arguments.run, ALL_STEPS)
     compared = compare_species(context, arguments.first, arguments.second)
     lines = compared.lines()
     if arguments.picture is not None:
@@ -94,7 +94,7 @@ def atlas(arguments: argparse.Namespace) -> int:
     if (source / "config.yaml").is_file() and arguments.revision is None:
         from sae_traits.runs.context import Context
 
-        built = write_atlas_of_run(Context.open(source, STEPS), out or source / "atlas")
+        built = write_atlas_of_run(Context.open(source, ALL_STEPS), out or source / "atlas")
     elif out is None:
         raise ConfigError("say where the site of a dataset goes: --out DIR")
     else:
@@ -106,8 +106,18 @@ def atlas(arguments: argparse.Namespace) -> int:
 def _name_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="Folder of an annotated run.")
     parser.add_argument(
-        "names", type=Path, metavar="FILE", help="What an atlas exported, or CSV with the columns latent and name."
+        "names",
+        type=Path,
+        nargs="?",
+        metavar="FILE",
+        help="What an atlas exported, or CSV with the columns latent and name.",
     )
+    parser.add_argument(
+        "--suggest", action="store_true", help="Ask the describer what latents without a name stand for; name nothing."
+    )
+    parser.add_argument("--n", type=int, metavar="N", help="With --suggest: latents to ask about (100).")
+    add_config(parser)
+    add_options(parser, words, "describer")
 
 
 @command(
@@ -117,21 +127,93 @@ def _name_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> No
 examples:
   sae-traits name runs/moths names.json
   sae-traits name runs/moths names.csv
+  sae-traits name runs/moths --suggest --n 50 --base-url http://localhost:8000/v1
 
 Names are kept in RUN/names.json, for later releases of the same SAE; those of another SAE are refused. A name that is
-empty takes one back. Parts that the describer said stay as they are.""",
+empty takes one back. Parts that the describer said stay as they are. With --suggest the describer proposes names, one
+call per latent, which the atlas shows as suggestions until somebody accepts them.""",
 )
 def name(arguments: argparse.Namespace) -> int:
-    from sae_traits.runs.context import Context
     from sae_traits.steps import run_steps
-    from sae_traits.steps.name import name_latents
+    from sae_traits.steps.name import name_latents, suggest_latent_names
 
-    context = Context.open(arguments.run, STEPS)
+    if (arguments.names is None) != arguments.suggest:
+        raise ConfigError("name needs a file of names, or --suggest")
+    if not arguments.suggest and (given_options(arguments) or arguments.config or arguments.n is not None):
+        raise ConfigError("options of the describer, and --n, go with --suggest; a file of names asks nobody")
+    context = old_run(arguments)
     with context.writing():
         context.steps.fingerprint("annotate")
+        if arguments.suggest:
+            suggested = suggest_latent_names(context, n_latents=100 if arguments.n is None else arguments.n)
+            show({**dataclasses.asdict(suggested), "file": str(suggested.file)}, suggested.lines(), arguments)
+            return PARTLY_DONE if suggested.suggestions.n_open else DONE
         named = name_latents(context, arguments.names)
         run_steps(context, ["dataset", "cards"])
     show({**dataclasses.asdict(named), "file": str(named.file)}, named.lines(), arguments)
+    return DONE
+
+
+def _review_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    parser.add_argument("action", choices=["sheet", "import"], help="sheet: draw a new sheet; import: read answers.")
+    parser.add_argument("run", type=Path, metavar="RUN", help="Folder of an annotated run.")
+    parser.add_argument(
+        "files", type=Path, nargs="*", metavar="FILE", help="With import: what raters exported, or filled-in sheet.csv."
+    )
+    parser.add_argument("--n", type=int, metavar="N", help="With sheet: traits on it, besides controls (40).")
+    parser.add_argument("--sample-seed", type=int, metavar="SEED", help="With sheet: seed of the draw (0).")
+    parser.add_argument(
+        "--beside",
+        type=Path,
+        action="append",
+        metavar="RUN",
+        help="With sheet: another run on the same images, such as one with --regions whole; again for more.",
+    )
+    parser.add_argument(
+        "--half-width",
+        type=float,
+        metavar="POINTS",
+        help="With import: of the interval of the mean score that is wanted (0.25).",
+    )
+
+
+@command(
+    "Have people review traits: blind sheets for the atlas, and what raters answered.",
+    _review_arguments,
+    examples="""\
+examples:
+  sae-traits review sheet runs/moths --n 60 --beside runs/moths-whole
+  sae-traits atlas runs/moths
+  sae-traits review import runs/moths anna.json ben.json sheet-carla.csv
+
+Raters get the folder RUN/atlas/review, or the whole atlas. What each item is stays in RUN/review. After an import the
+dataset says in the column `reviewed` what was said of a trait.""",
+)
+def review(arguments: argparse.Namespace) -> int:
+    given = {name for name in ("n", "sample_seed", "beside", "half_width") if getattr(arguments, name) is not None}
+    of_action = {"half_width"} if arguments.action == "import" else {"n", "sample_seed", "beside"}
+    if others := sorted(given - of_action):
+        raise ConfigError(f"review {arguments.action} has no --{others[0].replace('_', '-')}")
+    if bool(arguments.files) != (arguments.action == "import"):
+        raise ConfigError("review import needs the files of raters, and review sheet takes none")
+    if arguments.half_width is not None and not arguments.half_width > 0:
+        raise ConfigError(f"--half-width is more than 0, not {arguments.half_width}")
+    from sae_traits.runs.context import Context
+    from sae_traits.steps import run_steps
+    from sae_traits.steps.review import import_reviews, make_review_sheet
+
+    context = Context.open(arguments.run, ALL_STEPS)
+    with context.writing():
+        context.steps.fingerprint("annotate")
+        if arguments.action == "sheet":
+            others = [Context.open(run, ALL_STEPS) for run in arguments.beside or ()]
+            n, seed = (40 if arguments.n is None else arguments.n), arguments.sample_seed or 0
+            sheet = make_review_sheet(context, others, n_traits=n, seed=seed)
+            show({**dataclasses.asdict(sheet), "file": str(sheet.file)}, sheet.lines(), arguments)
+            return DONE
+        scores = import_reviews(context, arguments.files, half_width=arguments.half_width or 0.25)
+        run_steps(context, ["dataset", "cards"])
+    show(dataclasses.asdict(scores), scores.lines(), arguments)
     return DONE
 
 
@@ -161,8 +243,8 @@ def faithfulness(arguments: argparse.Namespace) -> int:
     return PARTLY_DONE if scores.n_open else DONE
 
 
-def _parts_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN", help="Folder of an annotated run.")
+def add_part_files(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where the parts of the organisms are."""
     parser.add_argument(
         "--keypoints", type=Path, metavar="FILE", help="Table with image, part, x, y (and visible), or COCO keypoints."
     )
@@ -172,6 +254,11 @@ def _parts_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> N
     parser.add_argument(
         "--boxes", type=Path, metavar="FILE", help="Table with image, x, y, width, height, or COCO annotations."
     )
+
+
+def _parts_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="Folder of an annotated run.")
+    add_part_files(parser)
     parser.add_argument(
         "--baselines",
         nargs="*",
@@ -197,7 +284,7 @@ def parts(arguments: argparse.Namespace) -> int:
     from sae_traits.runs.context import Context
     from sae_traits.steps.parts import write_parts
 
-    context = Context.open(arguments.run, STEPS)
+    context = Context.open(arguments.run, ALL_STEPS)
     with context.writing():
         evidence = write_parts(
             context,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sae_traits.cli.base import DONE, PARTLY_DONE, command, show
 from sae_traits.config.command_line import file_name
-from sae_traits.steps import STEPS
+from sae_traits.steps import ALL_STEPS
 from sae_traits.vocabulary import EXPORT_FORMATS
 
 
@@ -17,22 +17,23 @@ def _publish_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) ->
     parser.add_argument("run", type=Path, metavar="RUN", help="Folder of a finished run.")
     parser.add_argument("--model-repo", required=True, metavar="ID", help="Hub id of the SAE, ORG/NAME.")
     parser.add_argument("--dataset-repo", required=True, metavar="ID", help="Hub id of the dataset, ORG/NAME.")
+    parser.add_argument("--space", metavar="ID", help="Hub id of a static Space for the atlas, ORG/NAME; none without.")
     parser.add_argument("--private", action="store_true", help="Create the repositories as private ones.")
     parser.add_argument(
         "--gated", choices=["auto", "manual"], help="Readers ask for access: granted at once, or by hand."
     )
-    parser.add_argument("--tag", metavar="vX.Y.Z", help="Version of both (the next patch version of what changed).")
-    parser.add_argument("--collection", metavar="TITLE", help="Collection to put both into; made if there is none.")
+    parser.add_argument("--tag", metavar="vX.Y.Z", help="Version of all (the next patch version of what changed).")
+    parser.add_argument("--collection", metavar="TITLE", help="Collection to put all into; made if there is none.")
     parser.add_argument("--dry-run", action="store_true", help="List what would be uploaded, and upload nothing.")
 
 
 @command(
-    "Publish the SAE and the dataset of a run on the Hugging Face Hub.",
+    "Publish the SAE, the dataset and the atlas of a run on the Hugging Face Hub.",
     _publish_arguments,
     examples="""\
 examples:
   sae-traits publish runs/moths --model-repo ORG/moth-sae --dataset-repo ORG/moth-traits --dry-run
-  sae-traits publish runs/moths --model-repo ORG/moth-sae --dataset-repo ORG/moth-traits --private
+  sae-traits publish runs/moths --model-repo ORG/moth-sae --dataset-repo ORG/moth-traits --space ORG/moth-atlas
   sae-traits publish runs/moths --model-repo ORG/moth-sae --dataset-repo ORG/moth-traits --tag v1.0.0""",
 )
 def publish(arguments: argparse.Namespace) -> int:
@@ -43,12 +44,13 @@ def publish(arguments: argparse.Namespace) -> int:
     terms = Terms(
         model_repo=arguments.model_repo,
         dataset_repo=arguments.dataset_repo,
+        space_repo=arguments.space,
         private=arguments.private,
         gated=arguments.gated,
         tag=arguments.tag,
         collection=arguments.collection,
     )
-    context = Context.open(arguments.run, STEPS)
+    context = Context.open(arguments.run, ALL_STEPS)
     with nullcontext() if arguments.dry_run else context.writing():  # so that nothing changes what becomes public
         lines = publish_run(context, terms, dry_run=arguments.dry_run)
     show(lines, lines, arguments)

@@ -13,7 +13,7 @@ from sae_traits.config.run import RunConfig
 from sae_traits.config.tree import build
 from sae_traits.errors import ConfigError
 from sae_traits.io import json_text
-from sae_traits.steps import STEPS
+from sae_traits.steps import ALL_STEPS
 from sae_traits.testbench import extra_tasks
 
 
@@ -115,7 +115,7 @@ def demo(arguments: argparse.Namespace) -> int:
 
     options = prepare_demo(arguments.out)
     config = build(RunConfig, read_config(recipe_file(RECIPE)), options)
-    context = Context.create(arguments.out, config, STEPS, extra_tasks=extra_tasks())
+    context = Context.create(arguments.out, config, ALL_STEPS, extra_tasks=extra_tasks())
     code = do_steps(context, arguments)
     if arguments.format == "text":
         folder = context.folder

@@ -7,7 +7,19 @@ from typing import Literal
 
 from sae_traits.config.options import check, check_at_least, check_seed, option
 
-BenchmarkTaskName = Literal["zero-shot", "few-shot", "retrieval", "structure", "clustering", "leaks"]
+BenchmarkTaskName = Literal[
+    "zero-shot",
+    "few-shot",
+    "retrieval",
+    "structure",
+    "clustering",
+    "newt",
+    "fishnet",
+    "awa2",
+    "texts",
+    "localisation",
+    "leaks",
+]
 TextType = Literal["asis", "sci", "taxon", "com", "sci_com", "taxon_com"]
 TemplateSet = Literal["none", "one", "openai", "bioclip"]
 
@@ -50,6 +62,37 @@ class BenchmarkConfig:
     against: str | None = option(
         None, "For leaks: the other images, such as those that a model was trained on.", metavar="SOURCE"
     )
+    attributes: str | None = option(
+        None,
+        "For fishnet and awa2: table with the column file or label, and a column of 0 and 1 per attribute.",
+        metavar="TABLE",
+    )
+    references: str | None = option(
+        None,
+        "For texts: table with the columns label (or species) and text, descriptions to hold them to.",
+        metavar="TABLE",
+    )
+    other_traits: str | None = option(
+        None,
+        "For texts: what another describer said of the same regions as --traits, by `trait_id`.",
+        metavar="DATASET",
+    )
+    regions: str | None = option(
+        None,
+        "For localisation: table with image, x, y, width, height of the regions that are scored, or COCO annotations.",
+        metavar="TABLE",
+    )
+    keypoints: str | None = option(
+        None, "For localisation: table with image, part, x, y (and visible), or COCO keypoints.", metavar="FILE"
+    )
+    part_masks: str | None = option(
+        None, "For localisation: masks as DIR/IMAGE/PART.png or DIR/PART/IMAGE.png.", metavar="DIR"
+    )
+    boxes: str | None = option(
+        None,
+        "For localisation: table with image, x, y, width, height of the organisms, or COCO annotations.",
+        metavar="FILE",
+    )
     benchmark: str | None = option(
         None, "A published benchmark, whose protocol and scores are compared with; --list shows them.", metavar="NAME"
     )
@@ -80,6 +123,11 @@ class BenchmarkConfig:
     )
     shots: tuple[int, ...] = option((1, 5), "For few-shot: labelled images per class.", metavar="N,…")
     folds: int = option(5, "For few-shot: how often they are drawn.")
+    svm: Literal["linear", "published"] = option(
+        "linear",
+        "For newt: linear: one support vector machine per question, not comparable with published scores; published: "
+        "the search of the released code, 500 fits per question.",
+    )
     framing: Literal["auto", "squash", "crop", "letterbox"] = option(
         "auto", "How images become square: auto: as the model's own configuration says."
     )

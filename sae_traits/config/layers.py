@@ -19,16 +19,27 @@ def recipe_file(name: str) -> Path:
 
 def read_config(path: Path, root: type = RunConfig) -> dict[str, dict[str, Any]]:
     """The sections of a YAML file of the options of `root`, as plain values, for `tree.build`."""
+    values = read_yaml(path)
+    if values is None:
+        return {}
+    check_sections(path, values, root)
+    return values
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file says; a ConfigError where it cannot be read."""
     import yaml  # not for --help
 
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if values is None:
-        return {}
+
+
+def check_sections(path: Path, values: Any, root: type) -> None:
+    """Raise a ConfigError unless what a file says are sections of the options of `root`."""
     if not isinstance(values, dict):
         raise ConfigError(
             f"{path} must hold sections with options, for example `train:` and below it `  n_latents: 96`"
@@ -37,7 +48,6 @@ def read_config(path: Path, root: type = RunConfig) -> dict[str, dict[str, Any]]
     for name in values:
         if name not in sections:
             raise ConfigError(f"{path} has a section {name!r}; there are {', '.join(sections)}")
-    return values
 
 
 def to_yaml(config: RunConfig) -> str:

@@ -102,7 +102,8 @@ class LatentRegions(RegionsConfig):
     has_latents = True
     traits_per_image: int = option(5, "At most this many traits per image, the strongest first.")
     max_overlap: float = option(
-        0.5, "Leave out a region of which more than this share lies in stronger regions of the image."
+        0.55,  # not a half, which two patches of four are: rounding would decide
+        "Leave out a region of which more than this share lies in stronger regions of the image.",
     )
     min_patches: int = option(1, "Leave out regions of fewer connected patches.")
     box_margin: float = option(

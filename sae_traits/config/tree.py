@@ -19,9 +19,12 @@ from dataclasses import MISSING, Field, dataclass, is_dataclass
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
 
 from sae_traits.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 UNSET = "none"
 """The text that unsets an option without a default, or goes back to the default variant."""
@@ -256,7 +259,7 @@ def _given_flag(section: type, name: str, value: Any) -> str:
 
 def _validated(variant: type, values: Mapping[str, Any], path: tuple[str, ...]) -> Any:
     """The dataclass with its values, converted and checked."""
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     leaves = leaves_of(variant)
     values = {
@@ -264,12 +267,20 @@ def _validated(variant: type, values: Mapping[str, Any], path: tuple[str, ...]) 
         for name, value in values.items()
     }
     try:
-        return TypeAdapter(variant).validate_python(values)
+        return _adapter(variant).validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
         wanted = _WANTED.get(first["type"]) or first["msg"][:1].lower() + first["msg"][1:]
         raise ConfigError(f"{'.'.join((*path, name))}: {wanted}, not {first['input']!r}") from error
+
+
+@cache
+def _adapter(variant: type) -> TypeAdapter[Any]:
+    """What checks the values of a dataclass; made once, as making it takes much longer than checking."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(variant)
 
 
 def nest(section: type, options: Mapping[str, Any]) -> dict[str, Any]:

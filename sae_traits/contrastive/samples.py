@@ -25,7 +25,7 @@ from sae_traits.images.reading import read_collection
 from sae_traits.images.table import table_of
 from sae_traits.images.table_files import open_table
 from sae_traits.logging import say
-from sae_traits.release.loading import load_traits, local_dataset
+from sae_traits.release.loading import load_captions, load_traits, local_dataset
 from sae_traits.schema import Taxon
 from sae_traits.vocabulary import Split
 
@@ -100,6 +100,7 @@ def read_released(config: PairsConfig, split: Split) -> list[Sample]:
     if split not in by_split:
         return []
     rows = by_split[split].cast_column("image", datasets.Image(decode=False))
+    captions = load_captions(config.data, config.data_revision, split=split)
     common_names = _common_names(config)
     samples = []
     columns = [name for name in rows.column_names if name != "image"]
@@ -108,8 +109,8 @@ def read_released(config: PairsConfig, split: Split) -> list[Sample]:
         texts = dict(name_texts(taxon, config.template, common_names))
         if traits := [trait["text"] for trait in row["traits"]]:
             texts["trait"] = tuple(trait_text(taxon.species, trait) for trait in traits)
-        if row.get("caption"):
-            texts["caption"] = (row["caption"],)
+        if caption := captions.get(row["image_id"]):
+            texts["caption"] = (caption,)
         samples.append(Sample(row["image_id"], partial(_open_row, rows, index), texts, taxon.species))
     return samples
 

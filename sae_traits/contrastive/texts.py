@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,7 +15,18 @@ from sae_traits.schema import Taxon
 Texts = Mapping[str, tuple[str, ...]]
 """Type of text (one of PAIR_TEXTS) -> all texts of that type, as the model reads them; a type without any is absent."""
 
+MAX_COUNTED = 100_000
+"""Images whose texts are counted: reading millions of texts would take minutes."""
 _OF_NAMES: tuple[TextType, ...] = ("sci", "com", "taxon", "sci_com", "taxon_com")
+
+
+@dataclass(frozen=True, slots=True)
+class CutTexts:
+    """Texts of a type that a model does not read to their end."""
+
+    n_cut: int
+    n_texts: int
+    """Different ones that were looked at."""
 
 
 def name_texts(taxon: Taxon, template: str, common_names: Mapping[str, str]) -> Texts:
@@ -33,6 +45,22 @@ def trait_text(species: str | None, trait: str) -> str:
     Source: Pahuja et al. 2026, utils/create_train_json.py:51.
     """
     return f"A photo of {species} with {as_phrase(trait)}" if species else trait
+
+
+def count_cut(
+    texts: Sequence[Texts], types: Sequence[str], n_tokens: Callable[[str], int], max_tokens: int
+) -> dict[str, CutTexts]:
+    """How many different texts of each type have more tokens than a model reads; types without any are left out.
+
+    Of more than MAX_COUNTED images, equally spaced ones are looked at.
+    """
+    some = texts[:: -(-len(texts) // MAX_COUNTED)]
+    cut = {}
+    for kind in types:
+        different = {text for of_image in some for text in of_image.get(kind, ())}
+        if n_cut := sum(n_tokens(text) > max_tokens for text in different):
+            cut[kind] = CutTexts(n_cut, len(different))
+    return cut
 
 
 def text_type_of_step(types: Sequence[str], weights: Sequence[float], step: int) -> str:

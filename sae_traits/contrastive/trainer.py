@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from sae_traits.contrastive.batches import Loaded, Order, PairsDataset, RandomCr
 from sae_traits.contrastive.checkpoint import Curve, load_checkpoint, save_checkpoint
 from sae_traits.contrastive.objectives import OBJECTIVES
 from sae_traits.contrastive.samples import Sample, check_species, read_samples
+from sae_traits.contrastive.texts import CutTexts, count_cut
 from sae_traits.contrastive.training_state import Batch, TrainingState, mean_loss
 from sae_traits.contrastive.validation import Validation
 from sae_traits.errors import CheckpointError, ConfigError
@@ -32,6 +33,7 @@ from sae_traits.io import json_text, replacing, write_text
 from sae_traits.logging import SECONDS_BETWEEN_LINES, say
 from sae_traits.models.clip.model import CLIPParts
 from sae_traits.models.clip.saving import save_transformers
+from sae_traits.models.clip.tokens import TextTokenizer
 from sae_traits.schema import BackboneInfo
 
 MODEL, CHECKPOINT, RECORD = "model", "training.checkpoint", "training.json"
@@ -125,7 +127,7 @@ def finetune(
     if not state.check_finite():
         raise CheckpointError("training diverged: a weight is not finite; choose a lower --learning-rate")
     if accelerator.is_main_process:
-        _save(out, config, state, parts, log.curve, n_steps)
+        _save(out, config, state, parts, source.cut_texts, log.curve, n_steps)
     accelerator.wait_for_everyone()
     return Finetuned(out / MODEL, n_steps, len(source.samples), log.curve)
 
@@ -141,6 +143,7 @@ class _Source:
                 raise ConfigError(f"{name} {size} cannot be shared by {accelerator.num_processes} processes equally")
         self.samples = read_samples(pairs)
         self.groups = self._groups()
+        self.cut_texts = _say_what_is_cut(self.samples, pairs, parts.tokenizer) if accelerator.is_main_process else {}
         species = self.groups.numpy() if pairs.sampling != "all" else None
         self.order = Order(len(self.samples), schedule.batch_size, schedule.seed, pairs.sampling, species)
         self.n_steps = max(1, round(schedule.epochs * self.order.steps_per_epoch))
@@ -199,6 +202,16 @@ class _Source:
         )
 
 
+def _say_what_is_cut(samples: Sequence[Sample], pairs: PairsConfig, tokenizer: TextTokenizer) -> dict[str, CutTexts]:
+    """Count the texts that the model reads only in part, and say how many there are."""
+    length = tokenizer.context_length
+    cut = count_cut([sample.texts for sample in samples], pairs.text_types, tokenizer.count, length)
+    if cut:
+        listed = ", ".join(f"{kind} {of.n_cut:,} of {of.n_texts:,}" for kind, of in cut.items())
+        say(f"texts of more than {length} tokens are cut there: {listed}")
+    return cut
+
+
 def _of_replay(pairs: PairsConfig, replay: str) -> PairsConfig:
     return PairsConfig(data=replay, text_types=("caption",), without_text="drop", workers=pairs.workers)
 
@@ -234,14 +247,21 @@ def _key(config: FinetuneConfig, source: _Source, parts: CLIPParts) -> str:
 
 
 def _save(
-    out: Path, config: FinetuneConfig, state: TrainingState, parts: CLIPParts, curve: Curve, n_steps: int
+    out: Path,
+    config: FinetuneConfig,
+    state: TrainingState,
+    parts: CLIPParts,
+    cut_texts: dict[str, CutTexts],
+    curve: Curve,
+    n_steps: int,
 ) -> None:
     """Write OUT/model and OUT/training.json; the checkpoint is no longer needed."""
     model = merge_low_rank(state.best)
     with replacing(out / MODEL) as folder:
         save_transformers(model.clip, model.others(), parts.preprocessing, parts.files, folder)
     base = {"model": parts.files.name, "revision": parts.files.revision}
-    record = {"config": as_dict(config), "base": base, "n_steps": n_steps, "curve": curve}
+    cut = {kind: asdict(of) for kind, of in cut_texts.items()}
+    record = {"config": as_dict(config), "base": base, "n_steps": n_steps, "cut_texts": cut, "curve": curve}
     write_text(out / RECORD, json_text(record))
     (out / CHECKPOINT).unlink(missing_ok=True)
 

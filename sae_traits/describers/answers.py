@@ -8,8 +8,10 @@ form `colour: brown` are read. Whatever was read is validated.
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
 from unicodedata import category
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
@@ -43,7 +45,8 @@ _JOINERS = "\u200c\u200d"
 """Invisible, but some scripts are not spelt without them."""
 
 Line = Annotated[str, StringConstraints(strip_whitespace=True)]
-# Names and docstrings of the next two classes are part of the JSON schema, and so of every key of the ledger.
+_Said = TypeVar("_Said", bound=BaseModel)
+# Names and docstrings of the next three classes are part of the JSON schema, and so of every key of the ledger.
 
 
 class AnswerError(ValueError):
@@ -71,8 +74,16 @@ class RegionAnswer(BaseModel):
     text: Line
 
 
+class CaptionAnswer(BaseModel):
+    """What a model is asked to answer about a whole picture."""
+
+    model_config = ConfigDict(extra="forbid")
+    is_background: bool
+    caption: Line
+
+
 def answer_schema() -> dict[str, Any]:
-    """The JSON schema of an answer."""
+    """The JSON schema of an answer about a region."""
     return RegionAnswer.model_json_schema()
 
 
@@ -83,7 +94,7 @@ def schema_hash(schema: dict[str, Any]) -> str:
 
 def read_answer(text: str) -> Description:
     """The description in what a model wrote; an AnswerError where there is none, or it says nothing or too much."""
-    answer = _parse(text)
+    answer = _parse(text, RegionAnswer, _read_lines)
     words = plain_line(answer.text)
     if not words and not answer.is_background:
         raise AnswerError("the sentence is empty")
@@ -96,6 +107,28 @@ def read_answer(text: str) -> Description:
     part = plain_line(answer.part or "")
     part = None if part.lower() in _NOTHING else part
     return Description(text=words, part=part, attributes=attributes, is_background=answer.is_background)
+
+
+def read_caption(text: str) -> Description:
+    """The caption in what a model wrote; an AnswerError where there is none. How long it may be is not judged here."""
+    answer = _parse(text, CaptionAnswer)
+    words = plain_line(answer.caption)
+    if not words and not answer.is_background:
+        raise AnswerError("the caption is empty")
+    return Description(text=words, is_background=answer.is_background)
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerForm:
+    """The form of a describer's answers: the schema that a server holds them to, and what reads them."""
+
+    schema: dict[str, Any]
+    read: Callable[[str], Description]
+    """Raises an AnswerError where an answer cannot be used."""
+
+
+OF_REGIONS = AnswerForm(answer_schema(), read_answer)
+OF_CAPTIONS = AnswerForm(CaptionAnswer.model_json_schema(), read_caption)
 
 
 def plain_line(text: str) -> str:
@@ -123,9 +156,10 @@ def after_thinking(text: str) -> str:
     return rest
 
 
-def _parse(text: str) -> RegionAnswer:
+def _parse(text: str, form: type[_Said], read_lines: Callable[[str], _Said | None] = lambda text: None) -> _Said:
+    """The answer of a form in a text; `read_lines` is the last resort, where no JSON object fits."""
     try:
-        return RegionAnswer.model_validate_json(text)
+        return form.model_validate_json(text)
     except ValidationError:
         text = _unquoted(after_thinking(text))
     reason = ""
@@ -134,16 +168,16 @@ def _parse(text: str) -> RegionAnswer:
         for value in reversed(objects):
             for inner in (inner for inner in reversed(value.values()) if isinstance(inner, dict)):
                 with suppress(ValidationError):  # {"answer": {…}}
-                    return RegionAnswer.model_validate(inner)
+                    return form.model_validate(inner)
             try:
-                return RegionAnswer.model_validate(value)
+                return form.model_validate(value)
             except ValidationError as error:
                 first = error.errors()[0]
                 where = ".".join(str(step) for step in first["loc"])
                 reason = reason or f"the JSON object does not fit the schema: {where}: {first['msg']}"
         # What stands within a broken object does not say what is wrong with it.
         reason = f"there is no JSON object in the answer (a broken one: {broken})" if broken else reason
-    if (lines := _read_lines(text)) is not None:
+    if (lines := read_lines(text)) is not None:
         return lines
     raise AnswerError(reason or "there is no JSON object in the answer")
 

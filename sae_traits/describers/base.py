@@ -41,6 +41,8 @@ class Question:
     """The call's key in the ledger; a server's log can show it."""
     looks: tuple[Any, ...]
     species: str | None
+    told: str = ""
+    """What else the describer is told, in words that go before the pictures."""
 
 
 Look = Callable[[NDArray[np.uint8], Region, Measurement, NDArray[np.bool_] | None], Any]
@@ -104,6 +106,6 @@ class Describer(Protocol):
         """Connect or load the model, and prove that it works; a DescriberError where it cannot answer."""
         ...
 
-    def estimate_tokens(self, images: Sequence[tuple[tuple[int, int], Region]]) -> TokenEstimate:
-        """What a call about regions of images of (width, height) pixels is expected to cost."""
+    def estimate_tokens(self, images: Sequence[tuple[tuple[int, int], Region]], told: str = "") -> TokenEstimate:
+        """What a call about regions of images of (width, height) pixels is expected to cost, with what else is told."""
         ...

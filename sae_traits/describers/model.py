@@ -4,12 +4,12 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from sae_traits.config.describer import ModelDescriberConfig
-from sae_traits.describers.answers import AnswerError, answer_schema, read_answer, schema_hash
+from sae_traits.describers.answers import OF_REGIONS, AnswerError, AnswerForm, schema_hash
 from sae_traits.describers.base import Answer, Ask, Question, TokenEstimate
 from sae_traits.describers.patience import Doubt
 from sae_traits.describers.prompts import Prompt
@@ -21,6 +21,8 @@ CHARACTERS_A_TOKEN = 4
 PIXELS_A_TOKEN = 28 * 28
 ANSWER_TOKENS = 100
 """Assumptions of the estimate: English words; pictures as Qwen2.5-VL counts them; an answer with four attributes."""
+CUT_OFF = "the answer was cut off"
+"""How the reason begins that an answer which is too long for --max-tokens cannot be used."""
 
 Answers = Callable[[Sequence[Question]], list[Answer]]
 """The answers to a batch of questions, in their order."""
@@ -41,6 +43,8 @@ class ModelDescriber:
     look: View
     """Makes the pictures."""
     revision: str
+    form: AnswerForm = OF_REGIONS
+    """Of its answers."""
 
     @classmethod
     def of(cls, config: ModelDescriberConfig) -> Self:
@@ -52,6 +56,11 @@ class ModelDescriber:
             look=View("whole" if config.prompt == "whole" else config.show),
             revision=cls.revision_of(config),
         )
+
+    def for_latents(self, n_images: int) -> Self:
+        """The same model, asked what regions of several species have in common, so many images per question."""
+        config = replace(self.config, images_per_description=n_images, name_species=False)
+        return replace(self, config=config, question=Prompt.load("latent", show=config.show, name_species=False))
 
     @staticmethod
     def revision_of(config: ModelDescriberConfig) -> str:
@@ -80,32 +89,32 @@ class ModelDescriber:
     @property
     def settings(self) -> dict[str, Any]:
         return {
-            "schema": schema_hash(answer_schema()),
+            "schema": schema_hash(self.form.schema),
             "temperature": self.config.temperature,
             "max_tokens": self.config.max_tokens,
             **self.look.settings,
         }
 
-    def estimate_tokens(self, images: Sequence[tuple[tuple[int, int], Region]]) -> TokenEstimate:
+    def estimate_tokens(self, images: Sequence[tuple[tuple[int, int], Region]], told: str = "") -> TokenEstimate:
         """Words by their number of characters, pictures by their area; see the assumptions at the top."""
         pictures = [size for source, region in images for size in self.look.sizes(source, region)]
-        words = len(self.question.fill(len(images))) // CHARACTERS_A_TOKEN
+        words = (len(self.question.fill(len(images))) + len(told)) // CHARACTERS_A_TOKEN
         return TokenEstimate(
             prompt=words + sum(width * height // PIXELS_A_TOKEN for width, height in pictures),
             answer=min(ANSWER_TOKENS, self.config.max_tokens),
         )
 
     def messages(self, question: Question) -> list[dict[str, Any]]:
-        return self.question.messages(question.looks, question.species)
+        return self.question.messages(question.looks, question.species, question.told)
 
     def interpret(self, raw: str, *, is_cut_off: bool, usage: dict[str, int]) -> Answer:
         """The answer in what a model wrote; without a description where it cannot be used."""
         raw = without_secrets(sound_text(raw))
         if is_cut_off:
-            error = f"the answer was cut off after {self.config.max_tokens} tokens; raise --max-tokens"
+            error = f"{CUT_OFF} after {self.config.max_tokens} tokens; raise --max-tokens"
             return Answer(description=None, raw=raw, usage=usage, error=error)
         try:
-            return Answer(description=read_answer(raw), raw=raw, usage=usage)
+            return Answer(description=self.form.read(raw), raw=raw, usage=usage)
         except AnswerError as error:
             return Answer(description=None, raw=raw, usage=usage, error=one_line(error))
 

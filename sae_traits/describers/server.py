@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from sae_traits.config.describer import Server
-from sae_traits.describers.answers import answer_schema
 from sae_traits.describers.base import Answer, Ask, Question
 from sae_traits.describers.model import ModelDescriber, sound_text
 from sae_traits.describers.patience import Breaker, Patience, Trouble
@@ -128,7 +127,7 @@ class _Session:
         return [await self._answer(question) for question in questions]
 
     async def _answer(self, question: Question) -> Answer:
-        schema = answer_schema() if self.enforces_schema else None
+        schema = self.describer.form.schema if self.enforces_schema else None
         try:
             reply = await self._complete(self.describer.messages(question), "answer", schema, key=question.key)
         except _NoAnswerError as error:

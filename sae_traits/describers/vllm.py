@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from sae_traits.describers.answers import answer_schema
 from sae_traits.describers.base import Answer, Question
 from sae_traits.describers.model import Answers, InProcessDescriber
 from sae_traits.describers.structured_output_probe import probe_messages, probe_schema, was_enforced
@@ -51,7 +50,7 @@ class VLLMDescriber(InProcessDescriber):
 
         def answers(questions: Sequence[Question]) -> list[Answer]:
             chats = [self.messages(question) for question in questions]
-            return [self._answer(out) for out in engine.chat(chats, self._sampling(answer_schema()), use_tqdm=False)]
+            return [self._answer(out) for out in engine.chat(chats, self._sampling(self.form.schema), use_tqdm=False)]
 
         return answers
 

@@ -147,6 +147,17 @@ class PartEvidence:
         }
 
     @property
+    def conclusions(self) -> dict[str, tuple[list[str], list[str]]]:
+        """By baseline the titles of the measures in which the run is ahead of it, and behind, beyond the interval."""
+        return {
+            other: (
+                [title for title, interval in differences if interval.low > 0],
+                [title for title, interval in differences if interval.high < 0],
+            )
+            for other, differences in self.named_differences.items()
+        }
+
+    @property
     def species_columns(self) -> list[str]:
         """Titles of `species_rows`."""
         return [MEASURES[measure] for measure in self._own.measures]

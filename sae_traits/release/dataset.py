@@ -32,7 +32,7 @@ from sae_traits.release.shards import (
     images_per_segment,
 )
 from sae_traits.release.tables import CONFIG_NAMES, ConfigName, Images, Row, features
-from sae_traits.schema import SPLITS, ChosenLatent, Collection, ImageRecord, Trait
+from sae_traits.schema import SPLITS, Caption, ChosenLatent, Collection, ImageRecord, Trait
 
 MAX_PREVIEWS = 200
 _NUMBERS = ("n_traits", "n_images", "n_described", "n_significant", "n_without_url")
@@ -45,6 +45,7 @@ def write_dataset(
     collection: Collection,
     traits: Iterable[Trait],
     latents: Sequence[ChosenLatent],
+    captions: Iterable[Caption] = (),
     *,
     sae: str | None,
     config: ReleaseConfig,
@@ -59,7 +60,7 @@ def write_dataset(
     Args:
         folder: a new folder, or an earlier dataset to replace.
         collection: every image becomes a row of `images`, with or without traits.
-        traits: in the order of the collection's images; read once.
+        traits: in the order of the collection's images; read once. So are the captions.
         sae: the SAE, as repository@revision, or the baseline in its place; None where regions have no latents.
         cache: pictures of the photographs that have been made already; new ones are added.
 
@@ -67,7 +68,7 @@ def write_dataset(
         ReleaseError: there is no trait, an image is missing or has changed, the folder holds other files, or the disk
             is full; what stood in `folder` is then still there.
     """
-    rows = _rows(collection, traits, sae, config)
+    rows = _rows(collection, traits, captions, sae, config)
     if config.images == "embed":
         paths = (collection.path(record) for record in collection.images)
         rows = embed_images(zip(rows, paths, strict=True), config.longest_side, workers, cache)
@@ -119,12 +120,21 @@ def estimate_dataset(collection: Collection, config: ReleaseConfig, *, traits_pe
 
 
 def _rows(
-    collection: Collection, traits: Iterable[Trait], sae: str | None, config: ReleaseConfig
+    collection: Collection,
+    traits: Iterable[Trait],
+    captions: Iterable[Caption],
+    sae: str | None,
+    config: ReleaseConfig,
 ) -> Iterator[ImageRows]:
     """The rows of every image, with sizes in the place of images."""
     n = images_per_segment([(s.width, s.height) for s in collection.images], config.shard_megabytes)
     segments = {split: Segments(n) for split in SPLITS}
-    for record, described, previewed in _plan(collection, traits):
+    remaining = iter(captions)
+    caption = next(remaining, None)
+    for row, (record, described, previewed) in enumerate(_plan(collection, traits)):
+        captioned = None
+        if caption is not None and caption.image == row:
+            captioned, caption = tables.caption_row(record, caption), next(remaining, None)
         size = record.width, record.height
         reduced = reduced_size(size, config.longest_side)
         yield ImageRows(
@@ -133,7 +143,10 @@ def _rows(
             record=tables.image_row(record, described, sae),
             default=tuple(tables.default_row(record, trait, reduced, sae) for trait in described),
             preview=tables.preview_row(record, previewed, fitted_size(size, PREVIEW_SIDE)) if previewed else None,
+            caption=captioned,
         )
+    if caption is not None:
+        raise ValueError(f"the captions are not in the order of the images: image {caption.image} comes too late")
 
 
 def _plan(
@@ -224,6 +237,8 @@ def _write_tables(
                 add("default", image.split, row, image.segment)
                 if images == "embed":  # one shard: rows without images are small
                     add("traits", image.split, {name: row[name] for name in row if name != "image"}, group=group)
+            if image.caption is not None:
+                add("captions", image.split, image.caption, group=group)
             if image.preview is not None:
                 add("preview", image.split, image.preview, image.segment)
     written = {

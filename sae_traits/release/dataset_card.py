@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections import Counter
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import DatasetCardData
+from markupsafe import Markup
 
 from sae_traits.io import write_text
 from sae_traits.release.cards import CARD, marked_section, read_card, render_card, seconds_per_step
@@ -17,6 +19,7 @@ from sae_traits.release.model_record import measures
 from sae_traits.release.tables import CONFIG_NAMES, ConfigName, columns, features, folder_of, type_in_words
 from sae_traits.rendering import hub_license, lines, one_line, with_front_matter
 from sae_traits.schema import REGION_SOURCES
+from sae_traits.traits.captions import FLAGS
 
 MAX_RIGHTS = 50
 """Lines of the card's table of licences and rights holders; the rows name them all."""
@@ -49,6 +52,7 @@ def dataset_card(summary: DatasetSummary, facts: DatasetFacts, *, folder: str, e
         title=one_line(facts.title),
         summary=summary,
         facts=facts,
+        review=Markup(html.escape("\n".join(facts.review))),  # noqa: S704
         run=provenance,
         licenses=licenses.most_common(),
         rights=summary.rights[:MAX_RIGHTS],
@@ -60,6 +64,7 @@ def dataset_card(summary: DatasetSummary, facts: DatasetFacts, *, folder: str, e
         regions=REGION_SOURCES[provenance.regions],
         measured=lines(dict(measures(provenance.dictionary_metrics))),
         contrast=lines(provenance.contrast),
+        caption_flags=FLAGS,
         seconds=seconds_per_step(provenance.seconds),
         source=json.dumps(facts.repo_id or folder),
         first_split=next(iter(summary.rows["default"])),

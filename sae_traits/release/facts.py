@@ -134,6 +134,22 @@ class DatasetSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Captions:
+    """How the captions of a dataset were made."""
+
+    describer: str
+    describer_model: str
+    prompt: str
+    context: str | None
+    """Name of the species table; None where there was none."""
+    n_captions: int
+    n_quarantined: int
+    """Images whose caption is left out, or that got none."""
+    flags: Mapping[str, int]
+    """Images with each reason for that."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DatasetFacts:
     """What the card of a dataset says beside what its rows show."""
 
@@ -145,8 +161,12 @@ class DatasetFacts:
     provenance: Provenance
     results: Results | None = None
     """Of the evaluation; None where there was none."""
+    review: tuple[str, ...] = ()
+    """What people made of some of its traits on blind sheets, as lines; empty where nobody has looked."""
     repo_id: str | None = None
     """Where the dataset will be on the Hub; None for a folder on this machine."""
+    captions: Captions | None = None
+    """None where there are none."""
 
     def save(self, path: Path) -> None:
         """Write them as JSON."""

@@ -37,7 +37,7 @@ from sae_traits.release.gallery import PICTURE
 from sae_traits.release.model_card import EVAL_RESULTS_FILE
 from sae_traits.sae.sweep_folder import SAE_FILE, SWEEP_FILE, WEIGHTS, Sweep
 
-RepoType = Literal["model", "dataset"]
+RepoType = Literal["model", "dataset", "space"]
 Gating = Literal["auto", "manual"]
 Tree = dict[str, str]
 """Path -> the Hub's hash of the file: sha256 of a large one, git's hash of any other; folders are left out."""
@@ -115,7 +115,8 @@ def open_repository(
     Raises:
         ReleaseError: it was to be private and is public.
     """
-    url = api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True)
+    sdk = "static" if repo_type == "space" else None
+    url = api.create_repo(repo_id, repo_type=repo_type, private=private, exist_ok=True, space_sdk=sdk)
     repository = Repository(api, url.repo_id, repo_type, str(url))
     info = api.repo_info(**repository.which)
     if private and not info.private:
@@ -294,6 +295,7 @@ def _replaced(remote: Iterable[str], paths: Collection[str], swept: frozenset[st
     ours = {_top_and_suffix(path) for path in paths if "/" in path}
     # A single file of weights and shards of them cannot both be there.
     weights_at_root = any(WEIGHTS.fullmatch(path) for path in paths)
+    pages_at_root = any("/" not in path and path.endswith(".html") for path in paths)
 
     def is_replaced(path: str) -> bool:
         folder, _, name = path.rpartition("/")
@@ -303,6 +305,8 @@ def _replaced(remote: Iterable[str], paths: Collection[str], swept: frozenset[st
             return ("data", ".parquet") in ours
         if folder == EVAL_RESULTS_FOLDER:
             return False
+        if folder == "" and pages_at_root and path.endswith(".html"):
+            return True
         if folder:
             return _top_and_suffix(path) in ours or (folder in swept and bool(SAE_FILE.fullmatch(name)))
         return (weights_at_root and bool(WEIGHTS.fullmatch(name))) or (bool(swept) and name == SWEEP_FILE)

@@ -14,6 +14,7 @@ from typing import cast
 
 import pyarrow as pa
 from datasets import IterableDataset, get_dataset_config_names, load_dataset
+from huggingface_hub import hf_hub_download
 
 from sae_traits.errors import CheckpointError, ReleaseError
 from sae_traits.sae.model import SAE
@@ -64,6 +65,15 @@ def load_back_saes(folder: Path, repo_id: str, revision: str) -> None:
         _same(list(found.state_dict()), list(weights), repo_id, f"the weights of {what}")
         for name, value in found.state_dict().items():
             _same(value.equal(weights[name]), True, repo_id, f"{name} of {what}")
+
+
+def load_back_site(folder: Path, repo_id: str, revision: str) -> None:
+    """Fetch what the first page of a static Space and its search need, and compare it with the folder's."""
+    for path in sorted([*folder.glob("*.*"), *folder.glob("data/*.js")]):
+        name = path.relative_to(folder).as_posix()
+        with TemporaryDirectory(prefix="sae-traits-load-back-") as temporary:
+            found = hf_hub_download(repo_id, name, repo_type="space", revision=revision, local_dir=temporary)
+            _same(Path(found).read_bytes(), path.read_bytes(), repo_id, name)
 
 
 def _same(found: object, expected: object, repo_id: str, what: str) -> None:

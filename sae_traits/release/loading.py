@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, cast, overload
 
 import datasets
 import pyarrow as pa
@@ -43,7 +43,8 @@ def load_traits(
         path_or_id: folder of a run or of a dataset, or Hub id.
         revision: branch, tag or commit on the Hub.
         split: train, validation or test; None loads all.
-        config: default (one row per image-trait pair), traits (the same without images), images, latents or preview.
+        config: default (one row per image-trait pair), traits (the same without images), images, captions, latents or
+            preview.
 
     Returns:
         A `DatasetDict`, or the `Dataset` of the split.
@@ -57,6 +58,21 @@ def load_traits(
             return load_dataset(str(path_or_id), config, revision=revision, split=split)  # pyright: ignore[reportReturnType]
         files = data_files(folder, config)
         return load_dataset("parquet", data_files=files, split=split)  # pyright: ignore[reportReturnType]
+
+
+def load_captions(path_or_id: str | Path, revision: str | None = None, *, split: str) -> dict[str, str]:
+    """The captions of a split of a released dataset, by `image_id`; none where it has none. Errors: `load_traits`."""
+    name = str(path_or_id)
+    with _errors_in_one_line(name):
+        folder = local_dataset(name, revision)
+        there = get_dataset_config_names(name, revision=revision) if folder is None else _configs(folder)
+    if "captions" not in there:
+        return {}
+    by_split = load_traits(path_or_id, revision, config="captions")
+    if split not in by_split:
+        return {}
+    columns = by_split[split].select_columns(["image_id", "caption"])
+    return {row["image_id"]: row["caption"] for row in cast("Iterator[Row]", columns)}
 
 
 def text_rows(

@@ -1,4 +1,4 @@
-"""A release as its readers meet it: an SAE, the dataset that names the SAE's commit, and a collection of the two."""
+"""A release as its readers meet it: an SAE, the dataset that names its commit, an atlas of that, and a collection."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, SpaceCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from sae_traits.config.tree import public_name
 from sae_traits.errors import ConfigError
+from sae_traits.release.cards import CARD, marked_section, with_front_matter
 from sae_traits.release.folder_plan import check_version, plan_folder, refuse_secrets
 from sae_traits.release.hub import Gating, Published, Release, RepoType, carry_out, open_repository, prepare, tag_taken
 from sae_traits.release.hub_errors import errors_in_one_line
-from sae_traits.release.load_back import load_back_dataset, load_back_saes
+from sae_traits.release.load_back import load_back_dataset, load_back_saes, load_back_site
 from sae_traits.sae.formats.files import read_settings
 from sae_traits.sae.model import CONFIG_FILE, SAEConfig
 from sae_traits.sae.sweep_folder import SWEEP_FILE, read_sweep
@@ -33,17 +34,22 @@ class Terms:
 
     model_repo: str
     dataset_repo: str
+    space_repo: str | None = None
+    """A static Space for the atlas; None publishes none."""
     private: bool = False
     gated: Gating | None = None
     """Readers ask for access, which is granted at once (auto) or by hand; None leaves the repositories as they are."""
     tag: str | None = None
-    """Version of both, as vX.Y.Z; None gives each the next patch version where it changes."""
+    """Version of all, as vX.Y.Z; None gives each the next patch version where it changes."""
     collection: str | None = None
     """Title of a collection of the SAE's namespace, which is made where there is none."""
 
     def __post_init__(self) -> None:
         # What the Hub would refuse as a name, so that a dry run says it, too.
-        for option, repo_id in (("--model-repo", self.model_repo), ("--dataset-repo", self.dataset_repo)):
+        given = (("--model-repo", self.model_repo), ("--dataset-repo", self.dataset_repo), ("--space", self.space_repo))
+        for option, repo_id in given:
+            if repo_id is None:
+                continue
             try:
                 validate_repo_id(repo_id)
             except HFValidationError as error:
@@ -60,14 +66,20 @@ class PublishedRelease:
 
     model: Published
     dataset: Published
+    space: Published | None
     collection_url: str | None
+
+    @property
+    def parts(self) -> list[Published]:
+        """In the order in which they were published."""
+        return [self.model, self.dataset, *([self.space] if self.space else [])]
 
     def lines(self) -> list[str]:
         """What happened, and how to load it, for the terminal."""
         return [
             *(
                 f"{'published' if part.changed else 'unchanged'} {part.url} at {part.revision}, tagged {part.tag}"
-                for part in (self.model, self.dataset)
+                for part in self.parts
             ),
             *([f"collection {self.collection_url}"] if self.collection_url else []),
             f'SAE.from_pretrained("{self.model.repo_id}", revision="{self.model.tag}")',
@@ -75,10 +87,12 @@ class PublishedRelease:
         ]
 
 
-def publish_release(model_folder: Path, write_dataset: Callable[[str], Path], terms: Terms) -> PublishedRelease:
-    """Publish an SAE, then the dataset that names its commit, then their collection.
+def publish_release(
+    model_folder: Path, write_dataset: Callable[[str], Path], terms: Terms, write_site: Callable[[], Path] | None = None
+) -> PublishedRelease:
+    """Publish an SAE, then the dataset that names its commit, then the site of an atlas of it, then their collection.
 
-    Nothing is uploaded before both repositories are there and the tag is known to be free. Any failure is mended by
+    Nothing is uploaded before all repositories are there and the tag is known to be free. Any failure is mended by
     doing the same again; when all of it is on the Hub already, nothing changes.
 
     Raises:
@@ -91,7 +105,12 @@ def publish_release(model_folder: Path, write_dataset: Callable[[str], Path], te
         model_repo = open_repository(api, terms.model_repo, "model", private=terms.private, gated=terms.gated)
     with errors_in_one_line(terms.dataset_repo, api.endpoint):
         dataset_repo = open_repository(api, terms.dataset_repo, "dataset", private=terms.private, gated=terms.gated)
-        _, dataset_tags = dataset_repo.branches_and_tags()
+        _, other_tags = dataset_repo.branches_and_tags()
+    space_repo = None
+    if terms.space_repo is not None and write_site is not None:
+        with errors_in_one_line(terms.space_repo, api.endpoint):
+            space_repo = open_repository(api, terms.space_repo, "space", private=terms.private, gated=None)
+            other_tags += space_repo.branches_and_tags()[1]
     with errors_in_one_line(terms.model_repo, api.endpoint):
         model_release = prepare(model_repo, model_folder, terms.tag)
 
@@ -100,8 +119,8 @@ def publish_release(model_folder: Path, write_dataset: Callable[[str], Path], te
         with errors_in_one_line(terms.dataset_repo, api.endpoint):
             return prepare(dataset_repo, folder, terms.tag)
 
-    # A taken tag is to be found before anything changes. The dataset names the SAE's commit, so it changes with it.
-    if model_release.changed and terms.tag in dataset_tags:
+    # A taken tag is to be found before anything changes. The others name the SAE's commit, so they change with it.
+    if model_release.changed and terms.tag in other_tags:
         raise tag_taken(dataset_repo, terms.tag)
     dataset_release = None if model_release.changed else prepare_dataset(model_release.tagged or model_release.head)
     with errors_in_one_line(terms.model_repo, api.endpoint):
@@ -110,36 +129,58 @@ def publish_release(model_folder: Path, write_dataset: Callable[[str], Path], te
     with errors_in_one_line(terms.dataset_repo, api.endpoint):
         message = "Publish an image-trait dataset with sae-traits"
         dataset = carry_out(dataset_release, message=message, load_back=load_back_dataset)
-    url = None
+    space = None
+    if space_repo is not None and write_site is not None:
+        with errors_in_one_line(space_repo.repo_id, api.endpoint):
+            site = write_site()
+            write_space_card(site, terms)
+            message = "Publish an atlas of traits with sae-traits"
+            space = carry_out(prepare(space_repo, site, terms.tag), message=message, load_back=load_back_site)
+    release = PublishedRelease(model, dataset, space, None)
     if terms.collection is not None:
         with errors_in_one_line(f"the collection {terms.collection}", api.endpoint):
-            url = _collect(api, terms.collection, model, dataset, private=terms.private)
-    return PublishedRelease(model, dataset, url)
+            release = replace(release, collection_url=_collect(api, terms.collection, release, private=terms.private))
+    return release
 
 
-def _collect(api: HfApi, title: str, model: Published, dataset: Published, *, private: bool) -> str:
-    """Find or make the collection of that title, and put both into it; its address."""
-    namespace = model.repo_id.split("/")[0]
+def write_space_card(site: Path, terms: Terms) -> None:
+    """Write the README.md by which the Hub shows a folder as a static Space."""
+    front = SpaceCardData(
+        title=f"Atlas of {terms.dataset_repo.split('/')[1]}",
+        sdk="static",
+        app_file="index.html",
+        models=[terms.model_repo],
+        datasets=[terms.dataset_repo],
+        tags=["sae-traits", "biology", "traits"],
+    )
+    body = f"The atlas of the dataset [{terms.dataset_repo}](https://huggingface.co/datasets/{terms.dataset_repo}).\n\n"
+    (site / CARD).write_text(with_front_matter(front, f"{body}{marked_section(None)}\n"), encoding="utf-8")
+
+
+def _collect(api: HfApi, title: str, release: PublishedRelease, *, private: bool) -> str:
+    """Find or make the collection of that title, and put all into it; its address."""
+    namespace = release.model.repo_id.split("/")[0]
     slug = next((found.slug for found in api.list_collections(owner=namespace) if found.title == title), None)
     # Not exists_ok, here and below: the Hub also answers "conflict" when it is busy, and then nothing is there.
     collection = (
         api.get_collection(slug) if slug else api.create_collection(title, namespace=namespace, private=private)
     )
     present = {(item.item_type, item.item_id) for item in collection.items}
-    items: list[tuple[RepoType, str]] = [("model", model.repo_id), ("dataset", dataset.repo_id)]
-    for kind, repo_id in items:
+    kinds: tuple[RepoType, ...] = ("model", "dataset", "space")
+    for kind, repo_id in zip(kinds, (part.repo_id for part in release.parts), strict=False):
         if (kind, repo_id) not in present:
             api.add_collection_item(collection.slug, repo_id, kind)
     return collection.url
 
 
-def plan_lines(terms: Terms, model_folder: Path, dataset_folder: Path) -> list[str]:
+def plan_lines(terms: Terms, model_folder: Path, dataset_folder: Path, site: Path | None = None) -> list[str]:
     """What `publish_release` would make public; talks to no one."""
     lines = []
-    for kind, repo_id, folder in (
-        ("model", terms.model_repo, model_folder),
-        ("dataset", terms.dataset_repo, dataset_folder),
-    ):
+    folders = [("model", terms.model_repo, model_folder), ("dataset", terms.dataset_repo, dataset_folder)]
+    if site is not None:
+        write_space_card(site, terms)
+        folders.append(("space", terms.space_repo, site))
+    for kind, repo_id, folder in folders:
         files = plan_folder(folder)
         refuse_secrets(folder, files)
         lines.append(f"{kind} {repo_id}: {len(files)} files, {sum(files.values()):,} bytes (nothing was uploaded)")

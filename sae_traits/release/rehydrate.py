@@ -182,19 +182,23 @@ def _images(dataset: Path) -> Iterator[ImageRows]:
     previews = _rows_of(dataset, "preview")
     described, group = next(traits, (None, iter(())))
     preview = next(previews, None)
+    captions = _rows_of(dataset, "captions")
+    caption = next(captions, None)
     for split, segment, file in _shards(dataset, "images"):
         for batch in file.iter_batches(ROWS_PER_GROUP):
             for record in batch.to_pylist():
                 name = record["image_id"]
-                default, shown = (), None
+                default, shown, said = (), None, None
                 if described == name:
                     default = tuple(group)
                     described, group = next(traits, (None, iter(())))
                 if preview is not None and preview["image_id"] == name:
                     shown, preview = preview, next(previews, None)
-                yield ImageRows(split, segment, record, default, shown)
-    if described is not None or preview is not None:
-        raise ReleaseError(f"{dataset} has traits of images that it does not have; fetch the dataset again")
+                if caption is not None and caption["image_id"] == name:
+                    said, caption = caption, next(captions, None)
+                yield ImageRows(split, segment, record, default, shown, said)
+    if described is not None or preview is not None or caption is not None:
+        raise ReleaseError(f"{dataset} has rows about images that it does not have; fetch the dataset again")
 
 
 def _found_in(photographs: Path, sources: list[Row]) -> Iterator[Path | str]:

@@ -43,6 +43,8 @@ class ImageRows:
     default: tuple[Row, ...]
     """Of the config `default`, in the order of its traits."""
     preview: Row | None
+    caption: Row | None = None
+    """Of the config `captions`."""
 
 
 def embed_images(

@@ -11,13 +11,14 @@ import pyarrow as pa
 
 from sae_traits.arrow import Column, columns_of, single_precision
 from sae_traits.describers.overlay import place_region
-from sae_traits.schema import ChosenLatent, ImageRecord, Region, Trait
+from sae_traits.schema import Caption, ChosenLatent, ImageRecord, Region, Trait
 
 if TYPE_CHECKING:
     from datasets import Features
 
-ConfigName = Literal["default", "traits", "images", "latents", "preview"]
-CONFIG_NAMES: tuple[ConfigName, ...] = ("default", "traits", "images", "latents", "preview")
+ConfigName = Literal["default", "traits", "images", "captions", "latents", "preview"]
+CONFIG_NAMES: tuple[ConfigName, ...] = ("default", "traits", "images", "captions", "latents", "preview")
+"""Those without rows are left out, as `captions` is where no image has one."""
 Images = Literal["embed", "reference"]
 """Whether rows hold the images, or say what they are and where they came from."""
 Row = dict[str, Any]
@@ -32,7 +33,7 @@ _SAE = Column(
 )
 _ORDER = (
     "trait_id", "description", "region", "candidate", "n_images", "describer", "describer_model", "prompt",
-    "measurement",
+    "measurement", "reviewed",
 )  # fmt: skip
 """Of what a trait consists of."""
 _NAMES = tuple(c for c in columns_of(ImageRecord) if c.path[0] in ("image_id", "individual_id", "taxon"))
@@ -70,6 +71,7 @@ COLUMNS: dict[ConfigName, tuple[Column, ...]] = {
         ),
         *_SOURCE,
     ),
+    "captions": (*_NAMES, *columns_of(Caption), *_SOURCE),
     "latents": _with_sae(columns_of(ChosenLatent)),
     "preview": (
         Column("image", _IMAGE, "The image with the region's outline (orange) and box (white) drawn on it."),
@@ -150,6 +152,11 @@ def preview_row(record: ImageRecord, trait: Trait, size: tuple[int, int]) -> Row
     """One image-trait pair whose image, of `size` = (width, height), will have the region drawn on it."""
     row = default_row(record, trait, size, None)
     return {column.name: row[column.name] for column in columns("preview", "reference")}
+
+
+def caption_row(record: ImageRecord, caption: Caption) -> Row:
+    """One image with its caption, without the image: `image_id` leads to the row of `images`."""
+    return {**_row(record, _NAMES), **_row(caption, columns_of(Caption)), **_row(record, _SOURCE)}
 
 
 def latent_row(latent: ChosenLatent, sae: str | None) -> Row:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from sae_traits.config import AdoptedSAE, ReleasedLatents, RunConfig, SAERegions
+from sae_traits.config import AdoptedSAE, Measured, ReleasedLatents, RunConfig, SAERegions
 from sae_traits.config.regions import Regions
 from sae_traits.config.tree import build, with_absolute_paths
 from sae_traits.describers import Describer, make_describer
+from sae_traits.describers.captions import Guidance, make_captioner
 from sae_traits.errors import CollectionError, ConfigError, SaeTraitsError, StoreError
 from sae_traits.evaluation.results import Results, read_results
 from sae_traits.evaluation.tasks.base import EvaluationTask
@@ -32,17 +33,19 @@ from sae_traits.runs.configuration import read_configuration, write_configuratio
 from sae_traits.runs.folder import RunFolder
 from sae_traits.runs.lock import is_read_only, writing
 from sae_traits.runs.record import Steps
+from sae_traits.runs.reviews import Reviews
 from sae_traits.runs.threads import one_thread
 from sae_traits.sae.extractor import backbone_of_adopted
 from sae_traits.sae.model import SAE
 from sae_traits.schema import Collection, ImageRecord
 from sae_traits.traits.asking import Pictures
+from sae_traits.traits.captions import CaptionPlan
 from sae_traits.traits.encode import Codes
 from sae_traits.traits.faithfulness import Faithfulness
 from sae_traits.traits.firing_shares import FiringShares, firing_shares
 from sae_traits.traits.latent_names import LatentNames
 from sae_traits.traits.ledger import Ledger
-from sae_traits.traits.plan import Plan, plan_regions
+from sae_traits.traits.plan import Plan, plan_regions, without_labels
 from sae_traits.traits.released_latents import DatasetLatents, read_released_latents
 
 if TYPE_CHECKING:
@@ -61,6 +64,8 @@ class Context:
     """Of an evaluation, besides those of every run."""
     new_folders: tuple[Path, ...] = ()
     """What `create` made, the innermost first."""
+    others: tuple[Path, ...] = ()
+    """Folders of runs that equal steps are taken from."""
 
     @classmethod
     def create(
@@ -70,6 +75,7 @@ class Context:
         order: Mapping[str, tuple[str, ...]],
         *,
         extra_tasks: tuple[EvaluationTask, ...] = (),
+        others: tuple[Path, ...] = (),
     ) -> Context:
         """A run in a new folder, or one that was begun there from the same source; its config.yaml is written.
 
@@ -80,7 +86,7 @@ class Context:
             StoreError: the folder cannot be written.
         """
         new_folders = tuple(path for path in (folder, *folder.parents) if not path.exists())
-        context = cls(RunFolder(folder), with_absolute_paths(config), order, extra_tasks, new_folders)
+        context = cls(RunFolder(folder), with_absolute_paths(config), order, extra_tasks, new_folders, others)
         source = context.config.collection.source or ""
         if folder.resolve().is_relative_to(Path(source)) and Path(source).is_dir():
             raise ConfigError(
@@ -192,7 +198,8 @@ class Context:
     @cached_property
     def steps(self) -> Steps:
         """What is finished."""
-        return Steps(self.folder.steps, self.order, keep=self.is_main_process)
+        others = [RunFolder(path).steps for path in self.others]
+        return Steps(self.folder.steps, self.order, keep=self.is_main_process, others=others)
 
     @cached_property
     def collection(self) -> Collection:
@@ -311,6 +318,21 @@ class Context:
         warn(f"warning: {self.folder.latent_names} has names of the SAE {given.sae}, which is another one; left out")
         return {}
 
+    @property
+    def suggested_names(self) -> Mapping[int, str]:
+        """What a describer proposed for latents of the present dictionary that have no name."""
+        if self.dictionary is None or self.dictionary_name is None or not self.folder.suggested_names.is_file():
+            return {}
+        suggested = LatentNames.read(self.folder.suggested_names)
+        if not suggested.are_of(self.dictionary_name, self.dictionary.weights_hash(), self.hash_of_published_sae):
+            return {}
+        return {latent: name for latent, name in suggested.names.items() if not self.given_names.get(latent)}
+
+    @property
+    def reviews(self) -> Reviews:
+        """Sheets for raters, and what they answered."""
+        return Reviews(self.folder.review)
+
     def hash_of_published_sae(self, repository: str, revision: str) -> str:
         """Hash of the weights of an SAE on the Hub."""
         return SAE.from_pretrained(repository, revision=revision).weights_hash()
@@ -341,6 +363,37 @@ class Context:
             class_maps=self.folder.class_maps,
             released=self.released_latents,
         )
+
+    def caption_plan(self, guidance: Guidance) -> CaptionPlan:
+        """Which images get a caption; those that are described as if they had no labels are captioned so, too.
+
+        Raises:
+            ConfigError: there is guidance, and the describer is told nothing.
+        """
+        config = self.config
+        if isinstance(config.describer, Measured) and guidance != Guidance():
+            raise ConfigError(
+                "--context and --examples are for describers that read: measured only measures; leave them out, or "
+                "choose another --describer"
+            )
+        collection = without_labels(self.collection, config.regions.unlabelled_splits)
+        return CaptionPlan(collection, guidance, make_captioner(config.describer), config.describer.use_masks)
+
+    @property
+    def captions(self) -> Path | None:
+        """The file with the captions of the images as they are now; None where there is none.
+
+        Raises:
+            StoreError: it is missing, or not as it was written.
+        """
+        if not self.steps.is_current("caption"):
+            return None
+        if self.folder.captions in self.steps.changed_files("caption"):
+            raise StoreError(
+                f"{self.folder.captions} is missing or not as it was written; run `sae-traits caption "
+                f"{self.folder.path}` again"
+            )
+        return self.folder.captions
 
     def open_ledger(self) -> Ledger:
         """The ledger of the describer's calls; close it after use."""

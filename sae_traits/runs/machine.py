@@ -7,7 +7,6 @@ import platform
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -129,6 +128,8 @@ def _missing(needs: Needs, free: float, *, gpu: bool, hub: bool, token: bool) ->
 
 
 def _version(package: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version  # `doctor --help` needs none
+
     try:
         return version(package)
     except PackageNotFoundError:

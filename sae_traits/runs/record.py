@@ -4,13 +4,14 @@ A step has a fingerprint: the hash of all that its output depends on, the finger
 them. A step whose fingerprint is the recorded one and whose files are as they were is skipped. A record is replaced
 when the new output stands, so that a failure leaves the former output and its record; a kill between the two leaves
 files that differ from the record, and the step is done again. A record carries the hash of itself, so that no damaged
-one is believed.
+one is believed. Runs that are told of each other share the steps that have the same fingerprint.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatch
@@ -19,7 +20,7 @@ from typing import Any
 
 from sae_traits import __version__
 from sae_traits.errors import StoreError
-from sae_traits.io import hash_of_file, json_text, write_text
+from sae_traits.io import hash_of_file, json_text, link_or_copy, unshare, write_text
 from sae_traits.logging import say, warn
 from sae_traits.runs.lock import is_read_only
 
@@ -34,15 +35,23 @@ class Steps:
         order: each step with the steps that it reads from.
         keep: whether this process writes records; False in all but one of several processes.
         version: of the toolkit; what another one made is made again.
+        others: steps.json of other runs; a step that one of them has finished with the same inputs is taken from it.
     """
 
     def __init__(
-        self, path: Path, order: Mapping[str, tuple[str, ...]], *, keep: bool = True, version: str = __version__
+        self,
+        path: Path,
+        order: Mapping[str, tuple[str, ...]],
+        *,
+        keep: bool = True,
+        version: str = __version__,
+        others: Sequence[Path] = (),
     ) -> None:
         self.version = version
         self.path = path
         self.order = order
         self.keep = keep
+        self.others = others
         self.records: dict[str, dict[str, Any]] = {}
         self.read()
 
@@ -126,6 +135,10 @@ class Steps:
                 f"the step {name!r} has to be done, and {self.path.parent} is read-only: give the options of its "
                 "config.yaml to see what is finished, or work on a copy, or in another folder"
             )
+        if (counts := self._take_over(name, fingerprint, outputs, apart_from)) is not None:
+            return counts
+        for path in _paths(outputs, ()):
+            unshare(path)  # the step may write into it
         self._say(f"{name}: started")
         started = time.monotonic()
         counts = work()
@@ -141,6 +154,35 @@ class Steps:
             self.records[name] = {**record, "files": {}, "kept": {}}
         self._say(f"{name}: done in {seconds:.0f} s")
         return counts
+
+    def _take_over(
+        self, name: str, fingerprint: str, outputs: Sequence[Path], apart_from: Sequence[str]
+    ) -> Counts | None:
+        """Take a step from the first other run that has finished it with the same inputs; what it counted.
+
+        Its files are linked, and get a content of their own when the step is done anew; those that it kept beside them,
+        which other commands change, are copied.
+        """
+        for path in self.others if self.keep else ():
+            other = Steps(path, self.order, version=self.version)
+            record = other.records.get(name)
+            if not record or record["fingerprint"] != fingerprint or record["counts"].get("n_open"):
+                continue
+            if other.changed_files(name):
+                continue
+            for former in list(_paths(outputs, apart_from)):
+                former.unlink()
+            for file in record["files"]:
+                link_or_copy(path.parent / file, self.path.parent / file)
+            for file in record["kept"]:
+                if (path.parent / file).is_file() and not (self.path.parent / file).exists():
+                    (self.path.parent / file).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(path.parent / file, self.path.parent / file)
+            self.records[name] = record
+            write_text(self.path, json_text(self.records))
+            self._say(f"{name}: taken from {path.parent}, where it was done with the same inputs")
+            return record["counts"]
+        return None
 
     def check(self, *, doing: Iterable[str] = (), reading: Iterable[str] = (), thorough: bool = False) -> None:
         """Look at the files of finished steps, before they are read.
@@ -200,14 +242,10 @@ class Steps:
         self, paths: Iterable[Path], checked_by_readers: str, apart_from: Sequence[str]
     ) -> Iterator[tuple[str, list[Any]]]:
         """Yield every file of some files and folders with its size, time and hash."""
-        for given in paths:
-            others = [given / name for name in apart_from]
-            for path in sorted(given.rglob("*")) if given.is_dir() else [given]:
-                if path.is_file() and not any(path.is_relative_to(other) for other in others):
-                    status = path.stat()
-                    name = path.relative_to(self.path.parent).as_posix()
-                    sha256 = None if fnmatch(path.name, checked_by_readers) else hash_of_file(path)
-                    yield name, [status.st_size, status.st_mtime_ns, sha256]
+        for path in _paths(paths, apart_from):
+            status = path.stat()
+            sha256 = None if fnmatch(path.name, checked_by_readers) else hash_of_file(path)
+            yield path.relative_to(self.path.parent).as_posix(), [status.st_size, status.st_mtime_ns, sha256]
 
     def _say(self, message: str) -> None:
         if self.keep:
@@ -216,6 +254,15 @@ class Steps:
     def _warn(self, message: str) -> None:
         if self.keep:
             warn(message)
+
+
+def _paths(paths: Iterable[Path], apart_from: Sequence[str]) -> Iterator[Path]:
+    """Yield every file of some files and folders."""
+    for given in paths:
+        others = [given / name for name in apart_from]
+        for path in sorted(given.rglob("*")) if given.is_dir() else [given]:
+            if path.is_file() and not any(path.is_relative_to(other) for other in others):
+                yield path
 
 
 def _list(paths: Sequence[Path]) -> str:

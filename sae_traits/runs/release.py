@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +11,30 @@ from sae_traits.config import PaperContrast, ReleasedLatents, SpecimenContrast
 from sae_traits.config.command_line import command_of
 from sae_traits.config.regions import LatentRegions
 from sae_traits.config.tree import as_dict, with_public_names
+from sae_traits.evaluation.review.scores import reviewed_traits, score_review
+from sae_traits.evaluation.review.sheets import content_of
 from sae_traits.release.dataset import write_dataset
 from sae_traits.release.dataset_card import write_dataset_card
-from sae_traits.release.facts import DatasetFacts, DatasetSummary, LatentPicture, ModelFacts, Provenance, source_of
+from sae_traits.release.facts import (
+    Captions,
+    DatasetFacts,
+    DatasetSummary,
+    LatentPicture,
+    ModelFacts,
+    Provenance,
+    source_of,
+)
 from sae_traits.release.gallery import N_LOOKED_AT, draw_latents, latents_to_show
 from sae_traits.release.model_card import write_model_card
 from sae_traits.release.publication import Terms, published_backbone
 from sae_traits.runs.context import Context
 from sae_traits.sae.model import SAE
+from sae_traits.schema import ChosenLatent, Trait
 from sae_traits.traits.encode import Codes
 from sae_traits.traits.firing_shares import with_held_out_shares
 from sae_traits.traits.latent_names import named_latents, named_traits
 from sae_traits.traits.latent_pages import latent_pages
-from sae_traits.traits.table import read_latents, read_traits
+from sae_traits.traits.table import read_captions, read_latents, read_traits
 
 _IN_WORDS = {
     SpecimenContrast: "Unlike theirs, the contrast counts each individual once and is tested.",
@@ -40,18 +53,36 @@ def write_run_dataset(context: Context, folder: Path, *, name: str | None) -> Da
     latents = read_latents(context.folder.chosen_latents)
     if context.config.regions.has_latents and context.released_latents is None:
         latents = with_held_out_shares(latents, context.firing_shares)
-    # Latents of a dataset that was released before bring their names.
-    names = {one.latent: one.name for one in latents if one.name} | dict(context.given_names)
     return write_dataset(
         folder,
         context.collection,
-        named_traits(read_traits(context.folder.traits), names),
-        named_latents(latents, names),
+        released_traits(context),
+        named_latents(latents, _names(context, latents)),
+        () if (captions := context.captions) is None else read_captions(captions),
         sae=name,
         config=context.config.release,
         workers=context.config.features.workers,
         cache=context.pictures,
     )
+
+
+def released_traits(context: Context) -> Iterator[Trait]:
+    """Yield the traits of a run with the names that people gave, and with what they said of them on blind sheets.
+
+    A review is of a sentence and a region: where one of the two has changed since, it does not hold any more.
+    """
+    traits = named_traits(
+        read_traits(context.folder.traits), _names(context, read_latents(context.folder.chosen_latents))
+    )
+    reviewed = reviewed_traits(context.reviews.answered())
+    if not reviewed:
+        return traits
+    return (replace(trait, reviewed=reviewed.get((trait.trait_id, content_of(trait)))) for trait in traits)
+
+
+def _names(context: Context, latents: Iterable[ChosenLatent]) -> dict[int, str]:
+    """Names of latents; those of a dataset that was released before bring theirs."""
+    return {one.latent: one.name for one in latents if one.name} | dict(context.given_names)
 
 
 def write_dataset_card_of(
@@ -65,9 +96,17 @@ def write_dataset_card_of(
         longest_side=release.longest_side,
         provenance=provenance_of(context, is_public=repo_id is not None),
         results=context.results,
+        review=tuple(score_review(answered).lines(is_public=True)) if (answered := context.reviews.answered()) else (),
         repo_id=repo_id,
+        captions=captions_of(context),
     )
     write_dataset_card(folder, summary, facts)
+
+
+def captions_of(context: Context) -> Captions | None:
+    """How the captions were made; None where there are none."""
+    counts = context.steps.counts("caption")
+    return Captions(**{field.name: counts[field.name] for field in fields(Captions)}) if counts else None
 
 
 def write_model_card_of(context: Context, folder: Path, terms: Terms | None = None) -> None:
@@ -137,3 +176,19 @@ def gallery_of(context: Context, folder: Path) -> tuple[LatentPicture, ...]:
             n_strongest=N_LOOKED_AT,
         )
     return draw_latents(pages, choices, context.open_picture, folder)
+
+
+def costs_of(context: Context) -> list[tuple[str, str]]:
+    """What the run took, as names and values."""
+    calls, records = context.calls, context.steps.records
+    costs = [("describer", f"{context.describer.name}, {context.describer.model}")]
+    costs.append(("calls", f"{calls.n_calls:,}, sent {calls.n_attempts:,} times"))
+    costs += [(name.replace("_", " "), f"{n:,}") for name, n in calls.tokens.items()]
+    if calls.cost is not None:
+        costs.append(("cost at the given prices", f"{calls.cost:,.2f}"))
+    costs += [(f"step {step}", _duration(records[step]["seconds"])) for step in context.order if step in records]
+    return costs
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

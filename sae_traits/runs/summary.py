@@ -62,6 +62,8 @@ class Summary:
                 lines.append(f"          the recommended one of {counts['n_saes']}, see {folder.sae / 'sweep.json'}")
         if counts := self.counts.get("annotate"):
             lines += self._traits(counts)
+        if counts := self.counts.get("caption"):
+            lines.append(f"captions  {counts['n_captions']:,} for {self.counts['collect']['n_images']:,} images")
         if "dataset" in self.counts:
             lines.append(f"dataset   {folder.dataset}: load_dataset({str(folder.dataset)!r})")
         if self.results is not None:

@@ -20,6 +20,8 @@ STEPS: dict[str, tuple[str, ...]] = {
     "cards": ("dataset",),
 }
 """Each step, with the steps that it reads from. The cards show an evaluation where there is one."""
+ALL_STEPS: dict[str, tuple[str, ...]] = STEPS | {"caption": ("collect",)}
+"""Also those that no run does by itself; the dataset shows captions where there are any."""
 SHARED = ("extract", "train")
 """The steps in which all processes of a launcher take part; one process does the others."""
 

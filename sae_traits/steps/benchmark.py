@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -14,6 +14,7 @@ from sae_traits.config.benchmark import BenchmarkConfig, BenchmarkTaskName
 from sae_traits.config.collection import CollectionConfig
 from sae_traits.config.tree import build, public_name
 from sae_traits.errors import CollectionError, ConfigError
+from sae_traits.evaluation.benchmarks.attribute_tables import read_attributes
 from sae_traits.evaluation.benchmarks.captions import read_captions
 from sae_traits.evaluation.benchmarks.class_taxa import name_classes
 from sae_traits.evaluation.benchmarks.dataset_files import extract_images, has_images
@@ -22,10 +23,17 @@ from sae_traits.evaluation.benchmarks.embeddings import read_embeddings, write_e
 from sae_traits.evaluation.benchmarks.examined import Examined, examine
 from sae_traits.evaluation.benchmarks.inputs import BenchmarkTask, EmbeddedImages, Inputs, Outcome
 from sae_traits.evaluation.benchmarks.labels import Labelled, LabelledRow, list_labelled
+from sae_traits.evaluation.benchmarks.located import Located, locate
 from sae_traits.evaluation.benchmarks.report import write_benchmark_report
 from sae_traits.evaluation.benchmarks.results import BenchmarkResults, Difference, ModelScores
 from sae_traits.evaluation.benchmarks.tasks import TASKS
-from sae_traits.evaluation.benchmarks.trait_texts import TraitTexts, rank_texts, trait_columns
+from sae_traits.evaluation.benchmarks.trait_texts import (
+    TraitTexts,
+    rank_texts,
+    read_references,
+    region_columns,
+    trait_columns,
+)
 from sae_traits.evaluation.prompts import unit_length
 from sae_traits.evaluation.statistics import paired_difference
 from sae_traits.images.cache import safe_name
@@ -39,7 +47,10 @@ from sae_traits.release.loading import local_dataset, text_rows
 
 _LOCAL = ("out", "workers", "image_batch_size", "device")
 """Options that change no figure."""
-_PATHS = ("images", "embeddings", "traits", "taxa", "captions", "against")
+_PATHS = (
+    *("images", "embeddings", "traits", "taxa", "captions", "against"),
+    *("attributes", "references", "other_traits", "regions", "keypoints", "part_masks", "boxes"),
+)
 
 
 def benchmark(
@@ -53,7 +64,8 @@ def benchmark(
     """Ask one question about images with labels; no run is needed.
 
     Args:
-        task: zero-shot, few-shot, retrieval, structure, clustering or leaks.
+        task: zero-shot, few-shot, retrieval, structure, clustering, newt, fishnet, awa2, texts, localisation
+            or leaks.
         images: folder with a folder per class, table with the columns file and label, dataset folder, or
             hf://datasets/ORG/NAME.
         clip: Hub id or folder of a CLIP, or several.
@@ -91,7 +103,8 @@ def run_benchmark(task_name: str, config: BenchmarkConfig) -> BenchmarkResults:
         with_files=config.embeddings is None,
     ).of_splits(config.split)
     traits = None if config.traits is None else _read_traits(config.traits)
-    inputs = _inputs(config, labelled, definition, traits)
+    regions = _read_regions(config)
+    inputs = _inputs(config, labelled, definition, traits, regions)
     say(f"{len(inputs.rows):,} images of {len(inputs.names):,} classes")
     task.check(inputs)
     notes = labelled.notes()
@@ -99,8 +112,10 @@ def run_benchmark(task_name: str, config: BenchmarkConfig) -> BenchmarkResults:
     if config.embeddings is None:
         examined = examine(labelled, cache=out, workers=config.workers)
         if len(examined.labelled.rows) < len(inputs.rows):
-            inputs = _inputs(config, examined.labelled, definition, traits)
+            inputs = _inputs(config, examined.labelled, definition, traits, regions)
         inputs = _with_files(inputs, examined)
+        if config.regions is not None:
+            inputs = replace(inputs, located=_locate(config, config.regions, examined))
         notes = examined.notes() + notes
         task.check(inputs)
     if config.against is not None:
@@ -154,7 +169,11 @@ def _definition(name: str, task: BenchmarkTask) -> Benchmark:
 
 
 def _inputs(
-    config: BenchmarkConfig, labelled: Labelled, definition: Benchmark | None, traits: TraitTexts | None
+    config: BenchmarkConfig,
+    labelled: Labelled,
+    definition: Benchmark | None,
+    traits: TraitTexts | None,
+    regions: tuple[Mapping[str, str], ...],
 ) -> Inputs:
     """Everything but what the image files themselves say."""
     rows = labelled.rows
@@ -171,6 +190,9 @@ def _inputs(
         trait_source=config.traits,
         described=frozenset() if traits is None else traits.described,
         captions=None if config.captions is None else read_captions(Path(config.captions), [row.file for row in rows]),
+        attributes=None if config.attributes is None else read_attributes(Path(config.attributes), rows),
+        references={} if config.references is None else read_references(Path(config.references), names),
+        regions=regions,
     )
 
 
@@ -206,6 +228,33 @@ def _read_traits(source: str) -> TraitTexts:
     if path.suffix.lower() in TABLE_SUFFIXES:
         raise ConfigError(f"--traits: {path} does not exist")
     return rank_texts(source, text_rows(source, lambda names: trait_columns(names, source)))
+
+
+def _read_regions(config: BenchmarkConfig) -> tuple[Mapping[str, str], ...]:
+    """Read what two describers said of every region; nothing where there is one."""
+    if config.other_traits is None:
+        return ()
+    if config.traits is None:
+        raise ConfigError("--other-traits are compared with --traits; give both")
+    of_both = []
+    for source in (config.traits, config.other_traits):
+        path = Path(source).expanduser()
+        if path.is_file():
+            names, rows_of = open_table(path, header_has=SPECIES_NAMES)
+            rows = rows_of(region_columns(names, source))
+        else:
+            rows = text_rows(source, lambda names, source=source: region_columns(names, source))
+        of_both.append({str(row["region"]): row["text"] for row in rows if row["region"] and row["text"]})
+    return tuple(of_both)
+
+
+def _locate(config: BenchmarkConfig, regions: str, examined: Examined) -> Located:
+    """Score regions against the files that say where organisms and their parts are."""
+    files = {
+        name: None if (file := getattr(config, name)) is None else Path(file)
+        for name in ("keypoints", "part_masks", "boxes")
+    }
+    return locate(examined.collection, Path(regions), **files)
 
 
 def _against(source: str, out: Path, workers: int) -> tuple[tuple[str, bytes], ...]:
@@ -290,7 +339,7 @@ def _differences(inputs: Inputs, models: Sequence[ModelScores], outcomes: Sequen
         rows = np.flatnonzero(np.isfinite(first) & np.isfinite(second))
         individuals, classes = (
             paired_difference(first[rows], second[rows], groups=groups[rows], seed=inputs.config.seed)
-            for groups in (inputs.units, inputs.truth)
+            for groups in (inputs.units, inputs.truth if outcome.clusters is None else outcome.clusters)
         )
         differences.append(Difference(name=model.name, individuals=individuals, classes=classes))
     return differences

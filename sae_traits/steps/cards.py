@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -13,7 +14,7 @@ from sae_traits.release.facts import DatasetSummary
 from sae_traits.release.model_card import CARD_FILES
 from sae_traits.runs.context import Context
 from sae_traits.runs.record import Counts
-from sae_traits.runs.release import write_dataset_card_of, write_model_card_of
+from sae_traits.runs.release import captions_of, write_dataset_card_of, write_model_card_of
 
 
 def cards(context: Context) -> None:
@@ -26,12 +27,14 @@ def cards(context: Context) -> None:
         write_model_card_of(context, folder.sae)
         return {}
 
-    inputs = {
+    inputs: dict[str, Any] = {
         "command": command_of(context.config),
         "title": context.config.release.title,
         "sae_license": context.config.release.sae_license,
         "results": json.loads(results.to_json()) if results else None,
         "calls": asdict(context.calls),
     }
+    if captions := captions_of(context):
+        inputs["captions"] = asdict(captions)
     outputs = [folder.dataset / CARD, *(folder.sae / name for name in CARD_FILES)]
     context.steps.do("cards", inputs, outputs, work)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from sae_traits.config.tree import as_dict
+from sae_traits.io import hash_of_file
 from sae_traits.runs.context import Context
 from sae_traits.runs.record import Counts
 from sae_traits.runs.release import write_run_dataset
@@ -26,4 +27,8 @@ def dataset(context: Context) -> None:
     }
     if names := context.given_names:
         inputs["names"] = {str(latent): name for latent, name in names.items()}
+    if (captions := context.captions) is not None:
+        inputs["captions"] = hash_of_file(captions)
+    if (reviews := context.reviews.digest) is not None:
+        inputs["reviews"] = reviews
     context.steps.do("dataset", inputs, [context.folder.dataset / "data"], work, kept=[context.folder.pictures])

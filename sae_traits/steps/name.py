@@ -1,4 +1,4 @@
-"""Names of latents for a run: kept in RUN/names.json, from where the step `dataset` takes them."""
+"""Names of latents for a run: kept in RUN/names.json, from where the step `dataset` takes them; and suggestions."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sae_traits.describers.model import ModelDescriber
 from sae_traits.errors import ConfigError
 from sae_traits.runs.context import Context
 from sae_traits.traits.latent_names import LatentNames, named_traits
-from sae_traits.traits.table import read_traits
+from sae_traits.traits.ledger import Ledger
+from sae_traits.traits.suggested_names import N_STRONGEST, Suggestions, suggest_names
+from sae_traits.traits.table import read_latents, read_traits
 
 
 @dataclass(frozen=True)
@@ -61,3 +64,53 @@ def _count(context: Context, names: Mapping[int, str]) -> tuple[int, int]:
     """How many traits there are, and how many of them have a name for their part."""
     sources = [trait.description.part_source for trait in named_traits(read_traits(context.folder.traits), names)]
     return len(sources), sources.count("named")
+
+
+@dataclass(frozen=True)
+class Suggested:
+    """What asking for names came to."""
+
+    file: Path
+    suggestions: Suggestions
+
+    def lines(self) -> list[str]:
+        """A few lines for the terminal."""
+        found = self.suggestions
+        return [
+            f"{len(found.names):,} of {found.n_asked:,} latents have a suggested name; {found.n_without_part:,} show no"
+            f" one part, {found.n_background:,} show background, {found.n_open:,} have no answer",
+            f"{self.file}: nothing is named by it. `sae-traits atlas` shows the suggestions, to be accepted one by one;"
+            " or mend the file and give it to `sae-traits name`",
+        ]
+
+
+def suggest_latent_names(context: Context, *, n_latents: int) -> Suggested:
+    """Let the describer of a run propose names of latents without one, kept in RUN/suggestions.json.
+
+    Raises:
+        ConfigError: the regions have no latents, or the describer names no parts of them.
+    """
+    dictionary, folder = context.dictionary, context.folder
+    describer = context.describer
+    if dictionary is None:
+        raise ConfigError(f"--regions {context.config.regions.kind} has no latents to name")
+    if not isinstance(describer, ModelDescriber):
+        raise ConfigError(
+            f"the describer {describer.name} does not know parts; ask a model: --describer server --describer-model …"
+        )
+    if describer.config.prompt == "whole":
+        raise ConfigError("names are about regions, and --prompt whole shows none; choose --prompt region")
+    context.steps.check(reading=["annotate"])
+    latents = read_latents(folder.chosen_latents)
+    with Ledger(folder.ledger(context.config.regions.kind, "naming")) as ledger:
+        suggestions = suggest_names(
+            read_traits(folder.traits),
+            context.collection,
+            describer.for_latents(N_STRONGEST),
+            ledger,
+            named={one.latent for one in latents if one.name} | {n for n, name in context.given_names.items() if name},
+            n_latents=n_latents,
+            workers=context.config.describer.workers,
+        )
+    LatentNames(f"local@sha256:{dictionary.weights_hash()}", suggestions.names).save(folder.suggested_names)
+    return Suggested(folder.suggested_names, suggestions)

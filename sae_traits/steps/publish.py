@@ -1,24 +1,25 @@
-"""Publishing a finished run: the SAE, with the sweep that it is of, then the dataset that names its commit."""
+"""Publishing a finished run: the SAE, with its sweep, the dataset that names its commit, and an atlas of that."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from sae_traits.atlas import build_atlas
 from sae_traits.errors import ReleaseError
 from sae_traits.logging import warn
 from sae_traits.release.cards import CARD, keep_section, read_card
 from sae_traits.release.folder_plan import refuse_secrets_in
 from sae_traits.release.publication import Terms, plan_lines, publish_release, stage_saes, warnings_of
 from sae_traits.runs.context import Context
-from sae_traits.runs.release import write_dataset_card_of, write_model_card_of, write_run_dataset
+from sae_traits.runs.release import costs_of, write_dataset_card_of, write_model_card_of, write_run_dataset
 
 UNKNOWN_COMMIT = "0" * 40
 """Stands in a dry run for the commit that the SAE will get."""
 
 
 def publish(context: Context, terms: Terms, *, dry_run: bool) -> list[str]:
-    """Publish the SAE and the dataset of a finished run on the Hub; what happened, as lines.
+    """Publish the SAE, the dataset and the atlas of a finished run on the Hub; what happened, as lines.
 
     A dry run only says which files would be public, and talks to no one.
     """
@@ -54,7 +55,13 @@ def _publish(context: Context, terms: Terms, *, dry_run: bool) -> list[str]:
                 (dataset_folder / CARD).write_text(card, encoding="utf-8")
             return dataset_folder
 
+        def write_site() -> Path:
+            site = Path(temporary, "site")
+            workers = context.config.features.workers
+            build_atlas(dataset_folder, site, results=context.results, costs=costs_of(context), workers=workers)
+            return site
+
         if dry_run:
             write_dataset_for(f"{terms.model_repo}@{UNKNOWN_COMMIT}")
-            return plan_lines(terms, model_folder, dataset_folder)
-        return publish_release(model_folder, write_dataset_for, terms).lines()
+            return plan_lines(terms, model_folder, dataset_folder, write_site() if terms.space_repo else None)
+        return publish_release(model_folder, write_dataset_for, terms, write_site).lines()

@@ -188,7 +188,7 @@ class _Flow:
         self.ledger.begin((p.call.identity for p in prepared), measurements)
         readable = [p for p in prepared if p.error is None]
         started = time.perf_counter()
-        questions = [Question(p.call.key, p.looks, p.call.species) for p in readable]
+        questions = [Question(p.call.key, p.looks, p.call.species, p.call.told) for p in readable]
         answers = await self.ask(questions) if questions else []
         seconds = (time.perf_counter() - started) / max(len(readable), 1)
         outcomes = [_outcome(p.call.key, a, seconds) for p, a in zip(readable, answers, strict=True)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -53,6 +53,8 @@ class Call:
     identity: CallIdentity
     members: tuple[Member, ...]
     """They share the answer."""
+    told: str = ""
+    """What else the describer is told."""
 
     @property
     def key(self) -> str:
@@ -132,7 +134,7 @@ def planned_calls(
     for record, pairs in candidates:
         species = record.taxon.species
         mask = collection.mask_path(record) if use_masks else None
-        mask_sha256 = None if mask is None else _hash_of_mask(mask)
+        mask_sha256 = None if mask is None else hash_of_mask(mask)
         outline = None if outlines is None else outlines.of(record)
         members = [
             Member(
@@ -150,25 +152,26 @@ def planned_calls(
             for candidate, region in pairs
         ]
         if describer.images_per_description == 1 or species is None:
-            yield [_call([member], describer) for member in members]
+            yield [call_about([member], describer) for member in members]
             continue
         for (candidate, _), member in zip(pairs, members, strict=True):
             name = species, record.split, candidate.latent
             if group := sharing.add(name, record.individual_id, member):
-                yield [_call(group, describer)]
+                yield [call_about(group, describer)]
     for group in sharing.rest():
-        yield [_call(group, describer)]
+        yield [call_about(group, describer)]
 
 
-def _hash_of_mask(path: Path) -> str:
+def hash_of_mask(path: Path) -> str:
+    """sha256 of a mask's file; a CollectionError where it is there no more."""
     try:
         return hash_of_file(path)
     except StoreError as error:
         raise CollectionError(f"the mask cannot be used: {error}; put it back, or leave out --use-masks") from error
 
 
-def _call(members: list[Member], describer: Describer) -> Call:
-    """The names of what is hashed stay as they are, so that nothing is asked again."""
+def call_about(members: Sequence[Member], describer: Describer) -> Call:
+    """One question about some regions; the names of what is hashed stay as they are, so that nothing is asked again."""
     masks = [member.mask_sha256 for member in members] if describer.reads_masks else []
     animals = [asdict(animal) if (animal := member.region.animal) else None for member in members]
     follows_image = any(member.outline is not None for member in members)

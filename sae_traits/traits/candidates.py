@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,9 @@ from sae_traits.traits.regions import make_region, strongest_component
 
 THRESHOLD_FLOOR = 1e-6
 """Keeps strengths finite where every positive activation fires."""
+MAX_REGION_BACKGROUND = 0.42
+"""Lower than the limit of latents and of patches: people, vehicles and other animals, which are neither at the edges of
+photographs nor in their middles as often as the organism, lie between. Chosen on bears and capybaras."""
 Candidates = Iterator[tuple[ImageRecord, list[tuple[Candidate, Region]]]]
 """Images with their candidates, in the order of images.parquet; those without a candidate are left out."""
 
@@ -50,7 +54,7 @@ def image_candidates(
     compare, times the square root of the number of patches: parts come before specks, but a large background area does
     not come before a part (docs/quality.md compares the choices). A candidate's region is its strongest connected group
     of patches, of those where the species' latents agree: see `evidence`. What a patch says counts for less the more
-    probably it shows background.
+    probably it shows background, and a region that is too probably background is none: see `is_background`.
 
     Args:
         options: whose latents these are; candidates at most; a region of which more than `max_overlap` lies in stronger
@@ -66,6 +70,9 @@ def image_candidates(
         patches, values = strongest_component(where[inside], activations[inside], grid, options.min_patches)
         if not len(patches):
             continue
+        background = mean_background(codes, patches)
+        if is_background(background, choice.background):
+            continue
         peak = float(values.max())
         candidate = Candidate(
             image=codes.image,
@@ -73,7 +80,7 @@ def image_candidates(
             latent=choice.latent,
             patches=tuple(int(p) for p in patches),
             peak=peak,
-            background=mean_background(codes, patches),
+            background=background,
             contrast=choice.contrast,
         )
         scored.append((choice.contrast.effect * peak / _unit(choice) * len(patches) ** 0.5, candidate))
@@ -104,6 +111,15 @@ def mean_background(codes: ImageCodes, patches: NDArray[np.int32]) -> float | No
     if codes.background is None or np.isnan(mean := float(np.mean(codes.background[patches]))):
         return None
     return round(mean, 3)
+
+
+def is_background(of_region: float | None, of_latent: float | None) -> bool:
+    """Whether a region is left out for its background, judged by its probability averaged with that of its latent.
+
+    Features of a single place mislead, and a latent's mean over all images does not know this one.
+    """
+    known = [probability for probability in (of_region, of_latent) if probability is not None]
+    return bool(known) and fmean(known) > MAX_REGION_BACKGROUND
 
 
 def evidence(

@@ -12,11 +12,12 @@ from sae_traits.config.describer import Describer as DescriberConfig
 from sae_traits.config.describer import Measured
 from sae_traits.describers import Describer, TokenEstimate
 from sae_traits.describers.model import ANSWER_TOKENS, CHARACTERS_A_TOKEN, PIXELS_A_TOKEN
-from sae_traits.schema import ImageRecord, Region
+from sae_traits.schema import ImageRecord
 from sae_traits.traits.annotate import TASKS_PER_LOOKUP
-from sae_traits.traits.calls import Sharing, planned_calls
+from sae_traits.traits.calls import Call, Sharing, planned_calls
 from sae_traits.traits.ledger import Ledger
 from sae_traits.traits.plan import Plan
+from sae_traits.traits.regions import whole_image
 
 _Size = tuple[int, int]
 """Width and height of an image in pixels."""
@@ -81,17 +82,24 @@ def estimate_annotation(
     plan: Plan, describer: Describer, ledger: Ledger, config: DescriberConfig
 ) -> AnnotationEstimate:
     """Count the calls of a plan and what those cost that the ledger has no answer to."""
-    n_calls = n_open = prompt_tokens = answer_tokens = 0
     tasks = planned_calls(
         plan.candidates(), plan.collection, describer, use_masks=config.use_masks, outlines=plan.outlines
     )
+    return estimate_calls(tasks, describer, ledger, config)
+
+
+def estimate_calls(
+    tasks: Iterator[list[Call]], describer: Describer, ledger: Ledger, config: DescriberConfig
+) -> AnnotationEstimate:
+    """Count calls and what those cost that the ledger has no answer to."""
+    n_calls = n_open = prompt_tokens = answer_tokens = 0
     while some := [call for calls in islice(tasks, TASKS_PER_LOOKUP) for call in calls]:
         n_calls += len(some)
         is_open = ledger.open_calls(call.key for call in some)
         for call in some:
             if call.key in is_open:
                 n_open += 1
-                tokens = describer.estimate_tokens([(member.source, member.region) for member in call.members])
+                tokens = describer.estimate_tokens([(m.source, m.region) for m in call.members], call.told)
                 prompt_tokens += tokens.prompt
                 answer_tokens += tokens.answer
     tokens = TokenEstimate(prompt_tokens, answer_tokens)
@@ -109,7 +117,7 @@ def bound_annotation(
     calls = Counter(_sizes_together(records, describer.images_per_description))
     prompt_tokens = answer_tokens = 0
     for sizes, n in calls.items():
-        tokens = describer.estimate_tokens([(size, _whole_image(size)) for size in sizes])
+        tokens = describer.estimate_tokens([(size, whole_image(size)) for size in sizes])
         prompt_tokens += n * traits_per_image * tokens.prompt
         answer_tokens += n * traits_per_image * tokens.answer
     tokens = TokenEstimate(prompt_tokens, answer_tokens)
@@ -126,10 +134,6 @@ def _sizes_together(records: Iterable[ImageRecord], images_per_description: int)
         elif sizes := sharing.add((species, record.split), record.individual_id, size):
             yield tuple(sizes)
     yield from map(tuple, sharing.rest())
-
-
-def _whole_image(size: _Size) -> Region:
-    return Region(box=(0, 0, *size), polygons=(), patches=(), area_fraction=1.0)
 
 
 def _estimate(

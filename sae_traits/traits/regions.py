@@ -15,6 +15,13 @@ from sae_traits.schema import Region
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=int)
 
 
+def whole_image(size: tuple[int, int]) -> Region:
+    """All of an image of (width, height) pixels."""
+    width, height = map(float, size)
+    ring = (0.0, 0.0, width, 0.0, width, height, 0.0, height)
+    return Region(box=(0.0, 0.0, width, height), polygons=(ring,), patches=(), area_fraction=1.0)
+
+
 def strongest_component(
     patches: NDArray[np.int32], values: NDArray[np.float32], grid: PatchGrid, min_patches: int = 1
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:

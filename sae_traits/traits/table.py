@@ -1,4 +1,4 @@
-"""RUN/traits/traits.parquet and latents.parquet: the traits of a run as standard files."""
+"""RUN/traits/traits.parquet, latents.parquet and captions.parquet: what is said of images, as standard files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from sae_traits.arrow import arrow_schema
 from sae_traits.errors import StoreError
 from sae_traits.io import whole_file
-from sae_traits.schema import ChosenLatent, Trait
+from sae_traits.schema import Caption, ChosenLatent, Trait
 
 _ROWS_PER_GROUP = 2000
 
@@ -50,7 +50,17 @@ def read_latents(path: Path) -> list[ChosenLatent]:
     return TypeAdapter(list[ChosenLatent]).validate_python(list(_rows(path)))
 
 
-def _write(path: Path, rows: Iterable[Trait | ChosenLatent], schema: pa.Schema) -> int:
+def write_captions(path: Path, captions: Iterable[Caption]) -> int:
+    """Write captions in the order given; how many there were."""
+    return _write(path, captions, arrow_schema(Caption))
+
+
+def read_captions(path: Path) -> Iterator[Caption]:
+    """Yield the captions that `write_captions` wrote, in the same order; a StoreError where the file is missing."""
+    return (Caption(**row) for row in _rows(path))
+
+
+def _write(path: Path, rows: Iterable[Trait | ChosenLatent | Caption], schema: pa.Schema) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     n_rows = 0
     with whole_file(path) as stream, pq.ParquetWriter(stream, schema, compression="zstd") as writer:

@@ -12,6 +12,7 @@ from sae_traits.models.clip.model import ONLY_FOR_KEY
 from sae_traits.testbench.drawn.world import NOTE
 
 if TYPE_CHECKING:
+    import torch
     from transformers import CLIPModel, PreTrainedTokenizerFast
 
 N_TOKENS = 1000
@@ -85,18 +86,17 @@ def new_model(n_tokens: int, *, width: int, vision_layers: int, text_layers: int
     return CLIPModel(config)
 
 
-def save_clip(model: CLIPModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write the folder: config.json, model.safetensors in half precision, tokenizer and preprocessing."""
-    import torch
+def save_clip(model: CLIPModel, tokenizer: PreTrainedTokenizerFast, folder: Path, dtype: torch.dtype) -> None:
+    """Write the folder: config.json, model.safetensors in a precision, tokenizer and preprocessing."""
     from safetensors.torch import save
 
     folder.mkdir(parents=True, exist_ok=True)
     model.config.save_pretrained(folder)
-    halves = {
-        name: tensor.to(torch.float16).contiguous() if tensor.is_floating_point() else tensor
+    weights = {
+        name: tensor.to(dtype).contiguous() if tensor.is_floating_point() else tensor
         for name, tensor in model.state_dict().items()
     }
-    (folder / "model.safetensors").write_bytes(save(halves, metadata={"format": "pt"}))
+    (folder / "model.safetensors").write_bytes(save(weights, metadata={"format": "pt"}))
     tokenizer.save_pretrained(folder)
     preprocessing = {
         "image_processor_type": "CLIPImageProcessor",
@@ -112,3 +112,12 @@ def save_clip(model: CLIPModel, tokenizer: PreTrainedTokenizerFast, folder: Path
         "do_convert_rgb": True,
     }
     (folder / "preprocessor_config.json").write_text(json.dumps(preprocessing, indent=2) + "\n", encoding="utf-8")
+
+
+def halve_weights(trained: Path, folder: Path) -> None:
+    """Write a CLIP that `save_clip` and a training made into a folder, in half precision."""
+    import torch
+    from transformers import CLIPModel, PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(trained)
+    save_clip(CLIPModel.from_pretrained(trained, dtype=torch.float32), tokenizer, folder, torch.float16)

@@ -8,6 +8,7 @@ from pathlib import Path
 from release.small_releases import CONTRAST, FACTS, odd_photographs, traits_of
 
 from sae_traits.config.release import ReleaseConfig
+from sae_traits.evaluation.review.sheets import OTHER_PLACE, TRAIT, Item, Sheet
 from sae_traits.release.dataset import write_dataset
 from sae_traits.release.dataset_card import write_dataset_card
 from sae_traits.schema import ChosenLatent, Collection, Taxon
@@ -15,6 +16,8 @@ from sae_traits.schema import ChosenLatent, Collection, Taxon
 HOSTILE = "Aus <img src=x onerror=alert(1)> \"&' --> {{ 7*7 }}"
 """A species, as a collection may name it."""
 NAME = "<b>abdomen</b>"
+SUGGESTION = "hind <i>leg"
+"""Of latent 1, by a describer."""
 
 
 def hostile_collection(root: Path) -> Collection:
@@ -56,3 +59,22 @@ def hostile_release(folder: Path, root: Path, images: str = "embed") -> Path:
     summary = write_dataset(folder, collection, traits, latents, sae="org/sae@0123", config=config, workers=1)
     write_dataset_card(folder, summary, replace(FACTS, title="Beetles <i>of</i> Leeds"))
     return folder
+
+
+def hostile_sheet(root: Path) -> Sheet:
+    """A blind sheet of eight items of the photographs of `hostile_collection`, which are at `root`."""
+    images = hostile_collection(root).images
+    items = [
+        Item(
+            kind=TRAIT if number % 3 else OTHER_PLACE,
+            trait_id=f"secret-{number}",
+            content="secret",
+            image_id=images[number % len(images)].image_id,
+            individual_id="secret",
+            text=f"A small area of </script><b> {number} & more.",
+            box=(0.1, 0.2, 0.3, 0.4),
+            polygons=((0.1, 0.2, 0.4, 0.2, 0.4, 0.6, 0.1, 0.6),),
+        )
+        for number in range(8)
+    ]
+    return Sheet("sheet-1-0123456789ab", tuple(items))

@@ -2,12 +2,13 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
 from atlas.pages import page
-from atlas.small_atlases import HOSTILE, NAME, hostile_release
+from atlas.small_atlases import HOSTILE, NAME, SUGGESTION, hostile_release, hostile_sheet
 from release.small_releases import bytes_of
 
 from sae_traits.atlas import build_atlas
@@ -25,7 +26,7 @@ def dataset(tmp_path_factory):
 @pytest.fixture(scope="module")
 def site(dataset, tmp_path_factory):
     folder = tmp_path_factory.mktemp("site") / "atlas"
-    built = build_atlas(dataset, folder, costs=[("calls", "3")], workers=2)
+    built = build_atlas(dataset, folder, costs=[("calls", "3")], suggestions={1: SUGGESTION, 2: "leg"}, workers=2)
     assert (built.n_species, built.n_images) == (3, 7)
     assert built.n_files == len(bytes_of(folder))
     return folder
@@ -73,7 +74,8 @@ def test_nothing_of_the_style_or_the_script_is_fetched_from_elsewhere(site):
 
 
 def test_pages_are_the_same_for_the_same_release(site, dataset, tmp_path):
-    build_atlas(dataset, tmp_path / "again", costs=[("calls", "3")], workers=1)
+    again = {1: SUGGESTION, 2: "leg"}
+    build_atlas(dataset, tmp_path / "again", costs=[("calls", "3")], suggestions=again, workers=1)
     assert bytes_of(tmp_path / "again") == bytes_of(site)
 
 
@@ -208,3 +210,32 @@ def test_a_latent_that_held_out_individuals_do_not_bear_out_is_not_trusted(site)
     text = (site / "latents" / "2.html").read_text(encoding="utf-8")
     assert "not so in held-out individuals" in text
     assert "not so in held-out individuals" not in (site / "latents" / "0.html").read_text(encoding="utf-8")
+
+
+def test_a_suggestion_is_marked_as_one_and_a_name_goes_before_it(site):
+    assert data(site, "suggested") == {"1": SUGGESTION}
+    text = page(site / "latents" / "1.html").text
+    assert f"latent 1 ({SUGGESTION}?)" in text
+    assert "nobody has accepted it" in text
+    assert "leg?" not in page(site / "latents" / "2.html").text
+
+
+def test_a_blind_sheet_says_nothing_of_what_its_items_are(dataset, tmp_path):
+    sheet = hostile_sheet(dataset.parent / "photographs")
+    build_atlas(dataset, tmp_path / "atlas", sheet=sheet)
+    review = tmp_path / "atlas" / "review"
+    assert "Review" in [link.text for link in page(tmp_path / "atlas" / "index.html").all("a")]
+    found = json.loads((review / "sheet.js").read_text().removeprefix("window.sheet=").removesuffix(";\n"))
+    assert found["name"] == sheet.name
+    assert [item["text"] for item in found["items"]] == [item.text for item in sheet.items]
+    assert set(found["items"][0]) == {"text", "rights", "size", "view", "outline"}
+    for pictures in ("pictures", "outlined"):
+        assert {path.name for path in (review / pictures).iterdir()} == {f"{number}.webp" for number in range(1, 9)}
+    for name, content in bytes_of(review).items():
+        assert b"secret" not in content, name
+        assert sheet.items[0].image_id.encode() not in content, name
+        assert b"another place" not in content, name
+    assert not list(page(review / "index.html").all("a")), "nothing leads to where the answers are"
+    gone = replace(sheet, items=(replace(sheet.items[0], image_id="gone"),))
+    with pytest.raises(ReleaseError, match="not in the release any more"):
+        build_atlas(dataset, tmp_path / "other", sheet=gone)

@@ -1,11 +1,12 @@
 """Trainings from data to a model that others read."""
 
 import json
+import re
 
 import pytest
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from small_pairs import config_of, make_model, make_table
 
 from sae_traits.contrastive.trainer import finetune
@@ -88,6 +89,41 @@ def test_open_clip_to_transformers_and_back_is_the_identity(heads, quick_gelu, t
         torch.testing.assert_close(clip.embed_texts(TEXTS), clips[0].embed_texts(TEXTS), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
+def test_open_clip_itself_reads_what_is_exported(tmp_path, run_peer):
+    heads = {"one": (), "caption": ("visual.caption_proj", "logit_scale_caption"), "replay": ("visual.continual_proj",)}
+    expected = {}
+    for name, keys in heads.items():
+        extra = {key: torch.randn(()) if "scale" in key else torch.randn(32, 16) for key in keys}
+        ours, exported = tmp_path / name, tmp_path / f"{name}-exported"
+        parts = read_clip(_as_transformers(make_model(ours, extra_tensors=extra), tmp_path / f"{name}-transformers"))
+        exported.mkdir()
+        save_open_clip(parts.model, parts.others, parts.preprocessing, parts.files, exported)
+        clip, pixels = load_clip(exported, device="cpu"), torch.randn(2, 3, 32, 32)
+        save_file({"pixels": pixels, "ids": clip.tokenize(TEXTS)}, exported / "inputs.safetensors")
+        expected[exported] = {"text": clip.text_features(TEXTS), "image": clip.image_features(pixels)}
+        if name == "caption":
+            expected[exported]["caption"] = clip.image_features(pixels, "caption")
+        if name == "replay":
+            projection = parts.others["replay_projection.weight"]
+            hidden = parts.model.vision_model(pixel_values=pixels).pooler_output
+            expected[exported]["replay"] = (hidden @ projection.T).detach()
+    run_peer("open_clip", "read_open_clip.py", *expected)
+    for folder, features in expected.items():
+        found = load_file(folder / "by_open_clip.safetensors")
+        assert found.keys() == features.keys()
+        for name, tensor in features.items():
+            torch.testing.assert_close(found[name], tensor, rtol=0, atol=2e-5)
+
+
+def _as_transformers(folder, target):
+    """A CLIP in the layout of transformers, as trainings leave it."""
+    parts = read_clip(folder)
+    target.mkdir()
+    save_transformers(parts.model, parts.others, parts.preprocessing, parts.files, target)
+    return target
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -116,6 +152,20 @@ def test_images_without_a_caption_are_counted_or_left_out(tmp_path):
         train(config_of(table, model, pairs={"text_types": ("caption",)}), tmp_path / "out")
     pairs = {"text_types": ("caption",), "without_text": "drop"}
     assert train(config_of(table, model, pairs=pairs, schedule={"epochs": 1}), tmp_path / "out").n_pairs == 16
+
+
+def test_texts_that_the_model_cuts_are_counted_and_said(tmp_path, caplog):
+    caplog.set_level("INFO", logger="sae_traits")
+    table = make_table(tmp_path / "squares")
+    short = re.sub(r"A \w+ square, number (\d)", r"\1", table.read_text())
+    table.write_text(short.replace('"0."', f'"0{" and so on" * 40}."'))
+    config = config_of(
+        table, make_model(tmp_path / "model"), pairs={"text_types": ("sci", "caption")}, schedule={"epochs": 1}
+    )
+    train(config, tmp_path / "out")
+    record = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert record["cut_texts"] == {"caption": {"n_cut": 1, "n_texts": 6}}
+    assert "tokens are cut there: caption 1 of 6" in caplog.text
 
 
 def test_a_tokenizer_of_another_model_is_refused(table, tmp_path):

@@ -206,6 +206,7 @@ def test_the_report_has_the_tables(methods, collection, truth):
     assert "|  | sae | random |" in text
     assert "| R2 of location on the animal | 1.000 | 0.000 |" in text
     assert "| held-out part, all latents | 0.500 [0.500, 0.500] |" in text
+    assert "In short: sae is ahead of random in purity; held-out part, all latents; held-out part, latents" in text
     assert "| as they are | 0 | 48 |" in text
     assert "| Parus aus | 1.000 | 1.000 |" in text
 

@@ -76,11 +76,16 @@ class Hub:
 
     def page(self, repository: Repository) -> str:
         """The address of a repository's page."""
-        return f"{self.url}/{'datasets/' if repository.repo_type == 'dataset' else ''}{repository.repo_id}"
+        return (
+            f"{self.url}/{'' if repository.repo_type == 'model' else f'{repository.repo_type}s/'}{repository.repo_id}"
+        )
 
     def readable(self, request: Request, kind: str, repo_id: str) -> Repository:
         """A repository that the account may read, or 401 or 404: the Hub does not tell private from missing."""
-        repository = self.store.repositories.get(("dataset" if kind.startswith("dataset") else "model", repo_id))
+        repo_type: RepoType = (
+            "dataset" if kind.startswith("dataset") else "space" if kind.startswith("space") else "model"
+        )
+        repository = self.store.repositories.get((repo_type, repo_id))
         if repository is None or (repository.private and not (request.account and request.account.may_write(repo_id))):
             raise HubError(404 if request.account else 401, "Repository not found", "RepoNotFound")
         return repository
@@ -118,6 +123,8 @@ def create_or_delete(hub: Hub, request: Request, verb: str) -> Reply:
     repo_type = cast(RepoType, values.get("type") or "model")
     repo_id = f"{values.get('organization') or request.signed_in().name}/{values['name']}"
     account = request.writer(repo_id)
+    if verb == "create" and (values.get("sdk") == "static") != (repo_type == "space"):
+        raise HubError(400, "a Space, and nothing else, has an sdk")
     if verb == "delete":
         hub.store.delete(hub.readable(request, repo_type, repo_id))
         return Reply({})
@@ -328,8 +335,8 @@ def resolve(hub: Hub, request: Request, kind: str, repo_id: str, revision: str, 
     return Reply(file=hub.store.object_path(file.sha256), headers=headers)
 
 
-_API = r"/api/(?P<kind>models|datasets)/(?P<repo_id>[^/]+/[^/]+)"
-_PAGE = r"/(?P<kind>datasets/)?(?P<repo_id>(?!api/)[^/]+/[^/]+)"
+_API = r"/api/(?P<kind>models|datasets|spaces)/(?P<repo_id>[^/]+/[^/]+)"
+_PAGE = r"/(?P<kind>(?:datasets|spaces)/)?(?P<repo_id>(?!api/)[^/]+/[^/]+)"
 _REVISION = r"/(?P<revision>[^/]+)"
 ENDPOINTS: list[tuple[str, re.Pattern[str], Callable[..., Reply]]] = [
     (methods, re.compile(pattern), endpoint)

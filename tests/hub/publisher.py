@@ -98,6 +98,17 @@ def write_dataset(folder: Path, sae: str, n_rows: int) -> Path:
     return folder
 
 
+def write_site(folder: Path, n_pages: int) -> Path:
+    """A static site of so many pages."""
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "data").mkdir(parents=True)
+    for number in range(n_pages):
+        (folder / (f"index-{number}.html" if number else "index.html")).write_text(f"<p>{number}")
+    (folder / "data" / "search.js").write_text(f"atlas.search={n_pages}")
+    Picture.new("RGB", (8, 6)).save(folder / "picture.webp")
+    return folder
+
+
 def main() -> None:
     """Publish until stdin ends."""
     folder = Path(sys.argv[1])
@@ -110,9 +121,12 @@ def main() -> None:
         answer: dict[str, object]
         try:
             done = publish_release(
-                model_folder, lambda sae, n=n_rows: write_dataset(folder / "dataset", sae, n), Terms(**values)
+                model_folder,
+                lambda sae, n=n_rows: write_dataset(folder / "dataset", sae, n),
+                Terms(**values),
+                lambda n=n_rows: write_site(folder / "site", n),
             )
-            answer = {"published": [[one.revision, one.tag, one.changed] for one in (done.model, done.dataset)]}
+            answer = {"published": [[one.revision, one.tag, one.changed] for one in done.parts]}
         except SaeTraitsError as error:
             answer = {"error": str(error)}
         print(json.dumps(answer), flush=True)

@@ -20,6 +20,7 @@ from sae_traits.schema import (
     Attribute,
     BackboneInfo,
     Candidate,
+    Caption,
     ChosenLatent,
     Collection,
     Contrast,
@@ -113,6 +114,21 @@ def traits_of(collection: Collection, n: int) -> list[Trait]:
     return traits
 
 
+def captions_of(collection: Collection) -> list[Caption]:
+    """A caption for each image but every third."""
+    return [
+        Caption(
+            image=row,
+            text=f"{record.species}: a small, blue area.",
+            describer=PROVENANCE.describer,
+            describer_model=PROVENANCE.describer_model,
+            prompt=PROVENANCE.prompt,
+        )
+        for row, record in enumerate(collection.images)
+        if row % 3
+    ]
+
+
 def many_images(root: Path, n: int) -> Collection:
     """Images of 400 x 300 pixels, some 29 of which are expected to make a megabyte."""
     records = []
@@ -158,7 +174,9 @@ def odd_photographs(root: Path, url_of: Callable[[str], str | None]) -> Collecti
 def release(folder: Path, collection: Collection, traits: Sequence[Trait], **options: object) -> DatasetSummary:
     """Write a dataset and its card; the options are those of ReleaseConfig."""
     config = replace(ReleaseConfig(longest_side=256, shard_megabytes=1), **options)
-    summary = write_dataset(folder, collection, traits, LATENTS, sae=FACTS.sae, config=config, workers=2)
+    summary = write_dataset(
+        folder, collection, traits, LATENTS, captions_of(collection), sae=FACTS.sae, config=config, workers=2
+    )
     write_dataset_card(folder, summary, replace(FACTS, longest_side=config.longest_side))
     return summary
 

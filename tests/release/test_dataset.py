@@ -17,21 +17,23 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import ExifTags, Image
+from release.small_releases import PROVENANCE
 
 from sae_traits.config.release import ReleaseConfig
 from sae_traits.errors import ReleaseError
-from sae_traits.geometry import Framing
 from sae_traits.images.decode import open_image
 from sae_traits.images.pictures import PictureCache, released_picture
 from sae_traits.release.cards import ENDS
 from sae_traits.release.dataset import MAX_PREVIEWS, write_dataset
 from sae_traits.release.dataset_card import write_dataset_card
-from sae_traits.release.facts import DatasetFacts, DatasetSummary, Provenance
+from sae_traits.release.facts import DatasetFacts, DatasetSummary
+from sae_traits.release.loading import load_captions, load_traits
 from sae_traits.release.rows import SourceImage
 from sae_traits.release.tables import (
     COLUMNS,
     CONFIG_NAMES,
     Images,
+    caption_row,
     columns,
     default_row,
     features,
@@ -42,8 +44,8 @@ from sae_traits.release.tables import (
 )
 from sae_traits.schema import (
     Attribute,
-    BackboneInfo,
     Candidate,
+    Caption,
     ChosenLatent,
     Collection,
     Contrast,
@@ -56,28 +58,18 @@ from sae_traits.schema import (
     Trait,
 )
 
-PROVENANCE = Provenance(
-    backbone=BackboneInfo(
-        backbone="texture",
-        revision="1",
-        layer=0,
-        d_model=32,
-        rows=14,
-        columns=14,
-        patch=16,
-        framing=Framing(mode="letterbox", size=(224, 224)),
-        mean=(0.0, 0.0, 0.0),
-        std=(1.0, 1.0, 1.0),
-    ),
-    dictionary_metrics={"explained_variance": 0.91, "l0": 16.0},
-    contrast={"kind": "specimen", "firing_quantile": 0.9},
-    describer="measured",
-    describer_model="sae-traits-measured@1",
-    prompt="rules-1 sha256:0123456789abcdef",
-    n_problems=2,
-    command="sae-traits run moths",
-)
 BLUE = (20, 60, 200)
+CAPTIONS = [
+    Caption(
+        image=row,
+        text=f"{species} with a blue area.",
+        context_page=page,
+        describer="server",
+        describer_model="m@1",
+        prompt="caption-1",
+    )
+    for row, species, page in ((1, "Aus bus", None), (3, "Aus cus", "Aus"))
+]
 
 
 def record_of(path: Path, root: Path, species: str, split: Split, **rights: str | None) -> ImageRecord:
@@ -197,6 +189,7 @@ def write(
         collection,
         iter(traits),
         latents,
+        iter(CAPTIONS),
         sae="org/sae@0123",
         config=ReleaseConfig(longest_side=longest_side, images=images, shard_megabytes=shard_megabytes),
         workers=workers,
@@ -231,7 +224,7 @@ loaded = {{config: load_dataset({str(dataset)!r}, config) for config in CONFIG_N
 assert all(split.features == features(config) for config in loaded for split in loaded[config].values())
 assert {{c: {{s: len(t) for s, t in loaded[c].items()}} for c in loaded}} == {{
     "default": {{"train": 3, "test": 1}}, "traits": {{"train": 3, "test": 1}}, "images": {{"train": 3, "test": 1}},
-    "latents": {{"train": 2}}, "preview": {{"train": 2, "test": 1}}}}
+    "captions": {{"train": 1, "test": 1}}, "latents": {{"train": 2}}, "preview": {{"train": 2, "test": 1}}}}
 assert load_dataset({str(dataset)!r}).keys() == loaded["default"].keys()
 for config in ("default", "preview", "images"):
     for split in loaded[config].values():
@@ -325,6 +318,7 @@ def test_every_column_of_every_row_is_filled_by_name(world):
         "default": default_row(record, traits[0], size, "sae"),
         "traits": default_row(record, traits[0], size, "sae"),
         "images": image_row(record, traits[:2], "sae"),
+        "captions": caption_row(record, CAPTIONS[0]),
         "latents": latent_row(latents[0], "sae"),
         "preview": preview_row(record, traits[0], size),
     }
@@ -333,6 +327,21 @@ def test_every_column_of_every_row_is_filled_by_name(world):
         assert {c.name for c in columns(config, "embed")} ^ set(made[config]) <= {"image", "width", "height"}
     assert list(features("default")) == [c.name for c in COLUMNS["default"]]
     assert "class" in features("default")
+
+
+def test_captions_are_joined_to_their_images(dataset):
+    assert load_captions(dataset, split="train") == {"bare": "Aus cus with a blue area."}
+    assert load_captions(dataset, split="test") == {"small": "Aus bus with a blue area."}
+    assert load_captions(dataset, split="validation") == {}
+    (row,) = load_traits(dataset, split="train", config="captions")
+    assert (row["species"], row["context_page"], row["license"]) == ("Aus cus", "Aus", "CC BY 4.0")
+
+
+def test_captions_in_another_order_are_refused(world, tmp_path):
+    collection, traits, latents = world
+    config = ReleaseConfig(images="reference")
+    with pytest.raises(ValueError, match="captions are not in the order of the images"):
+        write_dataset(tmp_path / "d", collection, traits, latents, CAPTIONS[::-1], sae=None, config=config, workers=1)
 
 
 def test_a_small_plain_file_is_not_encoded_again(dataset, world):

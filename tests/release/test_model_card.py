@@ -44,7 +44,6 @@ METRICS = {
     "l0": 16.0,
     "dead_share": 0.0625,
     "dense_share": 0.03125,
-    "firing_histogram": {"never": 96, "1e-06": 0, "1e-03": 1400, "1e-01": 40},
     "n_patches": 50_176,
     "monosemanticity": {
         "embedding": "facebook/dinov2-base@f9e4 layer 11, mean over patches",
@@ -54,6 +53,7 @@ METRICS = {
         "mean_similarity": 0.4,
     },
 }
+HISTOGRAM = {"never": 96, "1e-06": 0, "1e-03": 1400, "1e-01": 40}
 CURVE = {
     "step": [1, 2, 3],
     "loss": [3.0, 2.0, 1.0],
@@ -66,9 +66,10 @@ TRAINING = {
     "n_images": 1234,
     "n_patches": 2_000_896,
     "settings": {"architecture": "topk", "k": 16, "prefixes": [], "learning_rate": 1e-3},
-    "curve": CURVE,
     "metrics": METRICS,
 }
+WITH_FIGURES = TRAINING | {"curve": CURVE, "metrics": METRICS | {"firing_histogram": HISTOGRAM}}
+"""Drawing takes longer than all else about a card, so that only tests of figures have them."""
 CONFIG = {
     "model_type": "sae-traits",
     "architecture": "topk",
@@ -184,7 +185,8 @@ def test_matryoshka_prefixes_are_named(tmp_path: Path):
 
 
 def test_the_figures_show_the_record_and_are_the_same_bytes_again(tmp_path: Path):
-    card = card_of(tmp_path)
+    config = CONFIG | {"training": WITH_FIGURES}
+    card = card_of(tmp_path, config)
     assert re.findall(r"!\[(.*)\]\((.*)\)", card) == [
         ("Learning curve", "figures/learning_curve.png"),
         ("How often the latents fire", "figures/firing_histogram.png"),
@@ -192,13 +194,13 @@ def test_the_figures_show_the_record_and_are_the_same_bytes_again(tmp_path: Path
     files = sorted((tmp_path / "figures").iterdir())
     assert [file.name for file in files] == ["firing_histogram.png", "learning_curve.png"]
     first = [file.read_bytes() for file in files]
-    card_of(tmp_path)
+    card_of(tmp_path, config)
     assert [file.read_bytes() for file in files] == first
     for file in files:
         pixels = np.asarray(Image.open(file).convert("RGB"))
         assert min(pixels.shape[:2]) > 200
         assert (pixels == (0, 114, 178)).all(-1).any(), "something is drawn in the colour of the data"
-    other = CONFIG | {"training": TRAINING | {"curve": CURVE | {"l0": [16.0, 20.0, 16.0]}}}
+    other = CONFIG | {"training": WITH_FIGURES | {"curve": CURVE | {"l0": [16.0, 20.0, 16.0]}}}
     card_of(tmp_path, other)
     assert files[1].read_bytes() != first[1]
     assert files[0].read_bytes() == first[0]
@@ -437,7 +439,7 @@ def test_what_a_person_wrote_into_its_section_of_the_card_stays(tmp_path: Path):
 def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path):
     (tmp_path / "figures").write_text("a file")
     with pytest.raises(ReleaseError, match="cannot write the card into"):
-        card_of(tmp_path)
+        card_of(tmp_path, CONFIG | {"training": WITH_FIGURES})
     with pytest.raises(ReleaseError, match="No such file"):
         card_of(tmp_path / "missing", CONFIG | {"training": {}})
 

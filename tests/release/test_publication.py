@@ -17,13 +17,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from hub.answers import Hub
 from hub.faults import FAULT_KINDS, Fault, FaultKind
 from hub.loopback import client_environment, running_hub
 from huggingface_hub import CommitOperationAdd, HfApi, hf_hub_download
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
-MODEL, DATASET = "museum/moth-sae", "museum/moth-traits"
+MODEL, DATASET, SPACE = "museum/moth-sae", "museum/moth-traits", "museum/moth-atlas"
 PREFIX = "sae-traits-release-"
 
 
@@ -163,6 +164,38 @@ def test_a_release_is_a_commit_a_tag_and_no_branch_each_and_the_same_again_is_no
     assert not any(one[2] for one in again["published"])
     assert writes(hub) == []
     assert state(hub) == before
+
+
+def test_the_atlas_is_a_static_space_that_is_published_last_and_in_the_same_order(publisher: Publisher):
+    hub, terms = publisher.hub, {"space_repo": SPACE}
+    assert len(publisher.publish(n_rows=3, **terms)["published"]) == 3
+    space = hub.store.repositories["space", SPACE]
+    assert list(space.branches) == ["main"]
+    files = space.find("main").files
+    assert {"index.html", "index-1.html", "index-2.html", "data/search.js", "picture.webp", "README.md"} < set(files)
+    front = hub.store.object_path(files["README.md"].sha256).read_text().split("---")[1]
+    values = yaml.safe_load(front)
+    assert (values["sdk"], values["app_file"]) == ("static", "index.html")
+    assert (values["models"], values["datasets"]) == ([MODEL], [DATASET])
+    assert ("space", SPACE) in state(hub)["Moths"]
+    moved = [request for request in hub.requests if request.endswith("/commit/main")]
+    assert moved == [
+        f"POST /api/{kind}/commit/main" for kind in (f"models/{MODEL}", f"datasets/{DATASET}", f"spaces/{SPACE}")
+    ]
+    loaded = [request for request in hub.requests if f"/spaces/{SPACE}/resolve/" in request]
+    assert hub.requests.index(loaded[-1]) < hub.requests.index(moved[-1])
+
+    before = state(hub)
+    hub.requests.clear()
+    assert not any(one[2] for one in publisher.publish(n_rows=3, **terms)["published"])
+    assert writes(hub) == []
+    assert state(hub) == before
+    commit(hub, "space", SPACE, "notes.txt")
+    model, dataset, again = publisher.publish(n_rows=2, **terms)["published"]
+    assert (model[2], dataset[2], again[1:]) == (False, True, ["v0.1.1", True])
+    left = hub.store.repositories["space", SPACE].find("main").files
+    assert "index-2.html" not in left, "the page of an earlier atlas is gone"
+    assert "notes.txt" in left, "what others put there stays"
 
 
 def test_main_moves_after_everything_was_loaded_back(publisher: Publisher):

@@ -132,6 +132,7 @@ def test_one_changed_trait_changes_one_shard_a_config(many, tmp_path):
         "default": 1,
         "traits": 1,
         "images": 1,
+        "captions": 0,
         "latents": 0,
     }
     assert len(found["preview"]) <= 1

@@ -247,3 +247,70 @@ def test_a_file_that_is_not_hashed_is_looked_at_again_where_its_time_has_changed
     os.utime(run.folder / "collect", ns=(1, 1))
     run.steps.do("collect", {}, [run.folder / "collect"], lambda: run.do_large("collect"), checked_by_readers="coll*")
     assert run.done == ["collect"] * 2
+
+
+@pytest.fixture
+def another(tmp_path, run):
+    """A second run that is told of the first."""
+
+    class Another(Run):
+        @property
+        def steps(self):
+            return Steps(self.folder / "steps.json", ORDER, others=[run.folder / "steps.json"])
+
+    (tmp_path / "another").mkdir()
+    return Another(tmp_path / "another")
+
+
+def test_a_step_that_another_run_has_finished_with_the_same_inputs_is_taken_from_it(run, another, caplog):
+    run.all()
+    another.do("collect")
+    another.do("train")
+    another.do("annotate", 2)
+    assert another.done == ["annotate"]
+    assert f"train: taken from {run.folder}" in caplog.text
+    assert (another.folder / "train").read_text() == "train 1"
+    assert another.steps.is_current("annotate")
+    another.do("train")
+    assert "train: complete and its inputs have not changed" in caplog.text
+
+
+def test_what_is_done_anew_after_it_was_taken_over_leaves_the_other_run_as_it_was(run, another):
+    run.do("collect")
+    another.do("collect")
+    another.do("collect", 2)
+    assert another.done == ["collect"]
+    assert (run.folder / "collect").read_text() == "collect 1"
+    assert run.steps.changed_files("collect") == []
+
+
+def test_what_stands_in_the_place_of_a_step_that_is_taken_over_goes(run, another):
+    run.do("collect")
+    (another.folder / "collect").write_text("of an attempt that was killed")
+    another.do("collect")
+    assert another.done == []
+    assert (another.folder / "collect").read_text() == "collect 1"
+
+
+def test_a_damaged_or_unfinished_step_of_another_run_is_not_taken_over(run, another):
+    run.do("collect", counts={"n_open": 1})
+    another.do("collect")
+    assert another.done == ["collect"]
+    run.do("collect")
+    (run.folder / "collect").write_text("damaged")
+    (another.folder / "steps.json").unlink()
+    another.do("collect")
+    assert another.done == ["collect"] * 2
+
+
+def test_what_a_step_kept_beside_its_output_is_copied_not_shared(run, another):
+    def work():
+        (run.folder / "collect").write_text("output")
+        (run.folder / "ledger").write_text("answers")
+        return {}
+
+    for each in (run, another):
+        each.steps.do("collect", {}, [each.folder / "collect"], work, kept=[each.folder / "ledger"])
+    (another.folder / "ledger").write_text("answers, and more")
+    assert (run.folder / "ledger").read_text() == "answers"
+    assert (another.folder / "collect").read_text() == "output"

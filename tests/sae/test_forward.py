@@ -20,20 +20,20 @@ D_MODEL, N_LATENTS, N = 8, 20, 33
 COEFFICIENT = 0.1
 
 
-def make_sae(architecture, *, k=3, prefixes=(), seed=0):
+def make_sae(architecture, *, k=3, prefixes=(), seed=0, n_latents=N_LATENTS):
     config = SAEConfig(
         architecture=architecture,
         d_model=D_MODEL,
-        n_latents=N_LATENTS,
+        n_latents=n_latents,
         k=None if architecture == "relu" else k,
         prefixes=prefixes,
     )
     sae = SAE.from_config(config, seed=seed)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        sae.b_enc.copy_(0.3 * torch.randn(N_LATENTS, generator=generator))
+        sae.b_enc.copy_(0.3 * torch.randn(n_latents, generator=generator))
         sae.b_dec.copy_(torch.randn(D_MODEL, generator=generator))
-        sae.W_enc.add_(0.2 * torch.randn(D_MODEL, N_LATENTS, generator=generator))
+        sae.W_enc.add_(0.2 * torch.randn(D_MODEL, n_latents, generator=generator))
     return sae
 
 
@@ -57,7 +57,7 @@ def plain_latents(sae, x):
 def plain_loss(sae, x, dead=None):
     latents = plain_latents(sae, x)
     reconstruction = latents @ sae.W_dec + sae.b_dec
-    ends = (*sae.config.prefixes, N_LATENTS)
+    ends = (*sae.config.prefixes, sae.config.n_latents)
     errors = [(latents[:, :end] @ sae.W_dec[:end] + sae.b_dec - x).square().mean() for end in ends]
     loss = torch.stack(errors).mean()
     if sae.config.architecture == "relu":
@@ -84,14 +84,14 @@ def losses_of(sae, x, dead=None):
 @given(
     architecture=st.sampled_from(["topk", "batch_topk", "relu"]),
     prefixes=st.sampled_from([(), (7,), (4, 11)]),
-    dead=st.sampled_from([None, [0, 3, 19], [5]]),
+    dead=st.sampled_from([None, [0, 3, 19], [5], range(3, 64)]),  # of the last few are revived at a time
     seed=st.integers(0, 1000),
 )
 @settings(max_examples=40, deadline=None)
 def test_losses_and_gradients_are_those_of_automatic_differentiation(architecture, prefixes, dead, seed):
-    ours, plain = (make_sae(architecture, prefixes=prefixes, seed=seed) for _ in range(2))
+    ours, plain = (make_sae(architecture, prefixes=prefixes, seed=seed, n_latents=64) for _ in range(2))
     x = features(seed)
-    dead = None if dead is None else torch.tensor(dead)
+    dead = None if dead is None else torch.tensor(list(dead))
     losses = losses_of(ours, x, dead)
     expected = plain_loss(plain, x, dead)
     assert losses.loss.item() == pytest.approx(expected.item(), rel=1e-5)

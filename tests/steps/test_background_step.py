@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from datasets import load_dataset
-from drawn_collections import some_of
 from features.tiny_models import save_model
 from steps.small_runs import SMALL
 
@@ -20,16 +19,10 @@ from sae_traits.traits.table import read_latents, read_traits
 
 
 @pytest.fixture(scope="module")
-def drawn(whole_drawn, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("drawn") / "collection"
-    return some_of(whole_drawn, folder, n_species=9, images_per_species=3)
-
-
-@pytest.fixture(scope="module")
-def run(drawn, tmp_path_factory):
+def run(finished, tmp_path_factory):
     """A run whose regions keep to the masks."""
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    assert main(["run", str(drawn), "--out", str(folder), "--background", "masks", *SMALL]) == 0
+    folder = Path(shutil.copytree(finished, tmp_path_factory.mktemp("runs") / "run"))
+    assert main(["annotate", str(folder), "--background", "masks"]) == 0
     return folder
 
 

@@ -123,6 +123,55 @@ def test_plantdocs_folders_are_matched_by_name_unless_its_published_fault_is_ask
     assert "--protocol published repeats that" not in capsys.readouterr().out
 
 
+def test_questions_and_attributes_are_asked_of_embeddings_with_the_published_scores_beside(tmp_path, capsys):
+    generator = np.random.default_rng(0)
+    answers = np.arange(40) % 2
+    np.savez(
+        tmp_path / "own.npz",
+        embeddings=np.stack([answers, 1 - answers, *generator.normal(0, 0.1, (6, 40))], axis=1),
+        ids=[f"{n}.jpg" for n in range(40)],
+    )
+    rows = [[f"{n}.jpg", str(answers[n]), f"question {n // 20}", ("train", "test")[n // 10 % 2]] for n in range(40)]
+    table = write(tmp_path / "newt.csv", ["file", "label", "task", "split"], rows)
+    given = write(tmp_path / "given.csv", ["label", "has_wings"], [["0", "0"], ["1", "1"]])
+    words = ["--images", str(table), "--embeddings", str(tmp_path / "own.npz"), "--out", str(tmp_path / "out")]
+    assert main(["benchmark", "newt", "--benchmark", "newt", *words]) == 0
+    said = capsys.readouterr().out
+    assert "100.0 % [100.0, 100.0] of 20 images of 2 questions" in said
+    assert "not comparable with published scores of NeWT" in said
+    assert "BioCLIP 2                            89.1" in said
+    assert main(["benchmark", "awa2", *words, "--attributes", str(given)]) == 0
+    assert "macro F1 of 1 attribute of 20 images" in capsys.readouterr().out
+    assert "| has&#95;wings | " in (tmp_path / "out" / "awa2" / "report.md").read_text()
+
+
+def test_regions_and_texts_are_scored_with_files_of_ones_own(world, tmp_path, capsys):
+    taxa = [["Abeille noire", "Apis mellifera"], ["Mouche", "Apis cerana"], ["Papilio machaon", "Papilio machaon"]]
+    taxa = write(tmp_path / "taxa.csv", ["label", "species"], taxa)
+    files = [f"{name}/{n}.png" for name in CLASSES for n in range(4)]
+    for name, box in (("regions", (2, 2, 4, 4)), ("boxes", (0, 0, 12, 12))):
+        write(tmp_path / f"{name}.csv", ["image", "x", "y", "width", "height"], [[file, *box] for file in files])
+    words = ["--images", str(world / "photographs"), "--workers", "0", "--out", str(tmp_path / "out")]
+    located = ["--regions", str(tmp_path / "regions.csv"), "--boxes", str(tmp_path / "boxes.csv")]
+    assert main(["benchmark", "localisation", *words, *located]) == 0
+    assert "100.0 % [100.0, 100.0] of the area of 12 regions lies on the organism" in capsys.readouterr().out
+    traits = [
+        ["Apis mellifera", "dark body", "a"],
+        ["Apis cerana", "red eyes", "b"],
+        ["Apis cerana", "brown legs", "c"],
+    ]
+    traits = write(tmp_path / "traits.csv", ["species", "text", "trait_id"], traits)
+    other = [["Apis mellifera", "dark head", "a"], ["Apis cerana", "blue eyes", "b"]]
+    other = write(tmp_path / "other.csv", ["species", "text", "trait_id"], other)
+    references = write(tmp_path / "references.csv", ["species", "text"], [["Apis cerana", "It has red eyes."]])
+    words += ["--clip", str(world / "clip"), "--taxa", str(taxa), "--traits", str(traits)]
+    assert main(["benchmark", "texts", *words, "--other-traits", str(other), "--references", str(references)]) == 0
+    said = capsys.readouterr().out
+    assert "of 3 texts are nearest to the images of their own species" in said
+    assert "coverage                             1.000" in said
+    assert "agreement on colour" in said
+
+
 def test_images_that_are_also_elsewhere_are_found(world, tmp_path):
     shutil.copytree(world / "photographs" / "Mouche", tmp_path / "training")
     results = sae_traits.benchmark(

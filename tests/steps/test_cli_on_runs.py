@@ -174,3 +174,49 @@ def test_a_run_whose_source_has_moved_says_so_and_goes_on_from_there(drawn, tmp_
     assert main(["extract", str(tmp_path / "after"), "--out", str(run), *options, "--stream"]) == 0
     assert "extract: complete and its inputs have not changed, skipped" in capsys.readouterr().err
     assert main(["train", str(run), "--n-latents", "64", "--n-patches", "2000", "--batch-size", "512"]) == 0
+
+
+def test_a_review_goes_from_a_blind_sheet_to_the_column_of_the_release(run, tmp_path, capsys):
+    before = load_traits(run, split="train")
+    assert set(before["reviewed"]) == {None}
+    assert main(["review", "sheet", str(run), "--n", "20"]) == 0
+    assert main(["atlas", str(run)]) == 0
+    (key,) = (run / "review").glob("sheet-1-*.json")
+    items = json.loads(key.read_text())["items"]
+    for name in ("index.html", "sheet.js", "sheet.csv"):  # nothing that raters get says what an item is
+        content = (run / "atlas" / "review" / name).read_text(encoding="utf-8")
+        assert "another" not in content
+        assert not any(item[key] in content for item in items for key in ("trait_id", "image_id", "content"))
+    sheet = (run / "atlas" / "review" / "sheet.csv").read_text().splitlines()
+    assert len(sheet) == 1 + len(items) == 31
+
+    def answers(rater, of_controls, n=30):
+        """Those of somebody who accepts all traits, and gives controls some score."""
+        said = {
+            str(number): {"verdict": "accepted", "score": 5}
+            if item["kind"] == "trait"
+            else {"verdict": "rejected", "score": of_controls}
+            for number, item in enumerate(items[:n], start=1)
+        }
+        file = tmp_path / f"{rater}.json"
+        values = {"format": "sae-traits review", "sheet": key.stem, "rater": rater, "ratings": said}
+        file.write_text(json.dumps(values))
+        return str(file)
+
+    files = [answers("Anna", 1), answers("Ben", 1), answers("Carla", 2)]
+    capsys.readouterr()
+    assert main(["review", "import", str(run), *files, "--half-width", "0.1", "--format", "json"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert scores["alpha_verdict"]["mean"] == 1
+    assert [kind["accepted"]["mean"] for kind in scores["kinds"]] == [1, 0, 0]
+    assert [kind["n_items"] for kind in scores["kinds"]] == [20, 5, 5]
+    rows = [row for split in load_traits(run).values() for row in split if row["reviewed"]]
+    assert {row["trait_id"] for row in rows} == {item["trait_id"] for item in items if item["kind"] == "trait"}
+    assert {(row["reviewed"], row["n_raters"], row["review_sheet"]) for row in rows} == {("accepted", 3, key.stem)}
+    card = (run / "dataset" / "README.md").read_text()
+    assert "## What people said of it" in card
+    assert "rater 1: 30 items" in card
+    assert "Anna" not in card
+    assert main(["review", "import", str(run), str(run / "atlas" / "review" / "sheet.js")]) == 2
+    assert main(["review", "import", str(run), files[0], "--n", "3"]) == 2
+    assert "review import has no --n" in capsys.readouterr().err

@@ -58,19 +58,23 @@ def test_a_secret_in_the_dataset_is_found_before_the_sae_is_published(finished, 
 
 def test_a_run_is_published_and_loaded_by_id(finished, opened, empty_hub, tmp_path):
     def publish(*more):
-        done = opened[1].do("publish", finished, *REPOSITORIES, *more)
+        done = opened[1].do("publish", finished, *REPOSITORIES, "--space", "museum/drawn-atlas", *more)
         assert done.code == 0, done.err
         return done
 
     dry = publish("--dry-run")
     assert "model.safetensors" in dry.out
+    assert "space museum/drawn-atlas: " in dry.out
     assert "nothing was uploaded" in dry.out
     assert not empty_hub.store.repositories
 
     first, again = publish(), publish()
-    assert first.out.count("published ") == 2
-    assert again.out.count("unchanged ") == 2
+    assert first.out.count("published ") == 3
+    assert again.out.count("unchanged ") == 3
     assert again.out.replace("unchanged", "published") == first.out
+    pages = empty_hub.store.repositories["space", "museum/drawn-atlas"].find("main").files
+    assert {"README.md", "index.html", "atlas.js", "data/search.js"} < set(pages)
+    assert not any(path.startswith("review") for path in pages)
     assert empty_hub.token not in first.out + first.err + again.out + again.err
 
     code = """

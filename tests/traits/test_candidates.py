@@ -129,12 +129,22 @@ def test_a_patch_on_background_counts_for_less_and_a_region_says_how_much_of_it_
     found = codes(z0={0: 4.0, 1: 3.0}, z1={10: 8.0})
     assert [candidate.background for candidate, _ in pick(found, chosen(1.0, 1.0))] == [None, None]
     background = np.full(16, 0.1, np.float32)
-    background[[1, 10]] = 0.9, np.nan
+    background[[1, 10]] = 0.7, np.nan
     known = replace(found, background=background)
     by_latent = {candidate.latent: candidate for candidate, _ in pick(known, chosen(1.0, 1.0), min_evidence=0.5)}
-    assert by_latent[0].patches == (0,)  # patch 1 has 3 x 0.1 of the evidence, less than half of 4
+    assert by_latent[0].patches == (0,)  # patch 1 has 3 x 0.3 of the evidence, less than half of 4 x 0.9
     assert by_latent[0].background == pytest.approx(0.1)
     assert by_latent[1].patches == (10,)
     assert by_latent[1].background is None
     both = {candidate.latent: candidate for candidate, _ in pick(known, chosen(1.0, 1.0))}
-    assert both[0].background == pytest.approx(0.5)
+    assert both[0].background == pytest.approx(0.4)
+
+
+def test_a_region_that_is_background_with_its_latent_is_left_out_for_one_that_is_not():
+    found = replace(codes(z0={0: 9.0}, z1={0: 8.0}, z2={5: 9.0}), background=np.full(16, 0.6, np.float32))
+    latents = chosen(1.0, 1.0, 1.0)
+    backgrounds = {0: 0.3, 1: 0.2, 2: None}
+    latents = {latent: replace(choice, background=backgrounds[latent]) for latent, choice in latents.items()}
+    # 0.45 and 0.6 are too much, 0.4 is not; latent 1 would else lie in the region of latent 0
+    assert [candidate.latent for candidate, _ in pick(found, latents)] == [1]
+    assert [candidate.latent for candidate, _ in pick(replace(found, background=None), latents)] == [0, 2]

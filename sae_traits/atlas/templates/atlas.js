@@ -1,7 +1,7 @@
 /* The atlas in a browser: toggles, search, comparison and names. Classic scripts alone, so that it works by double click;
    data only ever become text (textContent) and attributes of elements made here. */
 "use strict";
-window.atlas = { species: {} };
+window.atlas = { species: {}, suggested: {} };
 (() => {
   const root = document.documentElement.dataset.root;
   const sae = document.documentElement.dataset.sae;
@@ -99,7 +99,7 @@ window.atlas = { species: {} };
     const given = allNames();
     const latents = [];
     for (const [number] of data.latents) {
-      const text = `latent ${number} ${(given[number] ?? "").toLowerCase()}`;
+      const text = `latent ${number} ${(given[number] ?? atlas.suggested[number] ?? "").toLowerCase()}`;
       if (words.every((word) => text.includes(word))) latents.push(number);
     }
     /* Which words each text and each species has, as bits: a trait has what its text or its species has. */
@@ -207,7 +207,10 @@ window.atlas = { species: {} };
     }
   }
   const allNames = () => ({ ...atlas.latents, ...kept() });
-  const nameOf = (number) => allNames()[number] || `latent ${number}`;
+  const nameOf = (number) => {
+    const suggestion = atlas.suggested[number];
+    return allNames()[number] || (suggestion ? `latent ${number} (${suggestion}?)` : `latent ${number}`);
+  };
   function keep(names) {
     try {
       localStorage.setItem(KEY, JSON.stringify(names));
@@ -219,19 +222,33 @@ window.atlas = { species: {} };
 
   function showNames() {
     const names = allNames();
-    for (const span of all("[data-latent-name]")) {
-      const number = span.dataset.latentName;
-      span.textContent = names[number] || `latent ${number}`;
-    }
+    for (const span of all("[data-latent-name]")) span.textContent = nameOf(span.dataset.latentName);
     const table = byId("names");
     if (!table) return;
     const mine = kept();
-    table.replaceChildren(...Object.entries(names).filter(([, name]) => name).map(([number, name]) =>
-      make("tr", {},
-        make("td", { class: "number" }, make("a", { href: `${root}latents/${number}.html` }, number)),
-        make("td", { class: "named" }, name),
-        make("td", {}, mine[number] ? "this browser" : "the release"))));
+    const row = (number, name, from) => make("tr", {},
+      make("td", { class: "number" }, make("a", { href: `${root}latents/${number}.html` }, number)),
+      make("td", { class: "named" }, name),
+      make("td", {}, from));
+    table.replaceChildren(
+      ...Object.entries(names).filter(([, name]) => name)
+        .map(([number, name]) => row(number, name, mine[number] ? "this browser" : "the release")),
+      ...Object.entries(atlas.suggested).filter(([number]) => !names[number])
+        .map(([number, name]) => row(number, `${name}?`, acceptance(number, () => accept(number, name)))));
     byId("names-status").textContent = table.children.length ? "" : "No latent has a name yet.";
+  }
+
+  function accept(number, name) {
+    keep({ ...kept(), [number]: name });
+    showNames();
+  }
+
+  /* A button that makes a suggestion a name. */
+  function acceptance(number, accepted) {
+    const button = make("button", { type: "button" }, `Accept “${atlas.suggested[number]}”`);
+    button.setAttribute("aria-label", `Accept “${atlas.suggested[number]}” for latent ${number}`);
+    button.addEventListener("click", accepted);
+    return button;
   }
 
   function initNames() {
@@ -249,6 +266,14 @@ window.atlas = { species: {} };
         if (status) status.textContent = done ? "Kept in this browser; export it under Names." : "This browser keeps nothing.";
         showNames();
       };
+      if (atlas.suggested[number] && !input.value) {
+        const button = acceptance(number, () => {
+          input.value = atlas.suggested[number];
+          save();
+          button.remove();
+        });
+        form.append(button);
+      }
       form.addEventListener("submit", (event) => { event.preventDefault(); save(); });
       input.addEventListener("change", save);
     }
@@ -369,5 +394,5 @@ window.atlas = { species: {} };
   initRegions(document);
   initSearch();
   initCompare();
-  load("latents").then(initNames);
+  Promise.all([load("latents"), load("suggested")]).then(initNames);
 })();

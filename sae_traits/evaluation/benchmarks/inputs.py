@@ -18,8 +18,10 @@ from sae_traits.evaluation.statistics import Interval, bootstrap_intervals
 from sae_traits.vocabulary import Split
 
 if TYPE_CHECKING:
+    from sae_traits.evaluation.benchmarks.attribute_tables import Attributes
     from sae_traits.evaluation.benchmarks.captions import Captions
     from sae_traits.evaluation.benchmarks.labels import LabelledRow
+    from sae_traits.evaluation.benchmarks.located import Located
     from sae_traits.evaluation.measures.class_names import ClassName
 
 FloatArray = NDArray[np.float32]
@@ -45,6 +47,13 @@ class Inputs:
     described: frozenset[str] = frozenset()
     """Hashes of the image files that the traits were written of."""
     captions: Captions | None = None
+    attributes: Attributes | None = None
+    references: Mapping[str, str] = field(default_factory=dict)
+    """Label -> a description of its species that texts are held to."""
+    regions: tuple[Mapping[str, str], ...] = ()
+    """Of two describers: id of a region -> what is said of it; none where there is one describer."""
+    located: Located | None = None
+    """Regions that are scored, and where the organisms are; None where there are none, or no image was opened."""
     sha256: tuple[str, ...] = ()
     """Hash of every image file, or of the file it was made from; none where only embeddings are at hand."""
     hashes: tuple[bytes, ...] = ()
@@ -111,6 +120,8 @@ class Outcome:
     result: Any
     credit: NDArray[np.floating] | None = None
     """Of every image, what it adds to the main figure, NaN where it is not scored `[n]`; None where there is none."""
+    clusters: NDArray[np.int64] | None = None
+    """What is resampled whole, beside individuals, of every image `[n]`; None where that is its class."""
 
 
 class BenchmarkTask(Protocol):
@@ -149,18 +160,24 @@ class BenchmarkTask(Protocol):
         ...
 
 
-def scores(credits: Sequence[NDArray[np.float64]], inputs: Inputs, rows: NDArray[np.int64]) -> list[Score]:
+def scores(
+    credits: Sequence[NDArray[np.float64]],
+    inputs: Inputs,
+    rows: NDArray[np.int64],
+    clusters: NDArray[np.int64] | None = None,
+) -> list[Score]:
     """Take the means of what some images add to figures, with intervals over individuals and over classes.
 
     Args:
         credits: per figure what each of the images adds `[n_rows]`.
         inputs: whose images they are.
         rows: places of the images `[n_rows]`.
+        clusters: what is resampled in the place of classes, of every image `[n]`.
     """
     values = np.stack(credits, axis=1).astype(np.float64)
     individuals, classes = (
         bootstrap_intervals(values, groups=groups[rows], n_resamples=N_RESAMPLES, seed=inputs.config.seed)
-        for groups in (inputs.units, inputs.truth)
+        for groups in (inputs.units, inputs.truth if clusters is None else clusters)
     )
     return [Score(individuals=one, classes=other) for one, other in zip(individuals, classes, strict=True)]
 

@@ -54,6 +54,8 @@ class LabelledRow:
     """Hash of the file that the image was made from, where a dataset has another encoding of it and says so."""
     variant: str | None = None
     """Sex, life stage or whatever else individuals of a class differ in."""
+    question: str | None = None
+    """Which of several binary questions the label answers (the column `task` of NeWT)."""
     taxon: Mapping[str, str] = field(default_factory=dict)
     """Ranks and `common_name`, as far as the source says them."""
 
@@ -185,7 +187,9 @@ def _columns(path: Path, names: list[str], label_column: str | None) -> dict[str
         raise CollectionError(f"{path} has {hint}; {there}")
     if file is None:
         raise CollectionError(f"{path} has no column `file`; {there}")
-    others = {"individual": COLUMN_NAMES["individual"], "split": ("split",), "variant": VARIANT_NAMES}
+    others = {"individual": COLUMN_NAMES["individual"], "split": ("split",), "variant": VARIANT_NAMES} | {
+        "question": ("task",)
+    }
     if file in (found := find_columns(names, others)).values():
         found = {what: column for what, column in found.items() if column != file}
     common = find_columns(names, {"common_name": COMMON_NAMES})
@@ -208,6 +212,7 @@ def _row(cells: Cells, where: str) -> LabelledRow:
         individual=cells.get("individual"),
         split=parse_split(split) if split and is_split_label(split) else None,
         variant=cells.get("variant"),
+        question=cells.get("question"),
         taxon=taxon,
     )
 

@@ -15,11 +15,15 @@ from sae_traits.errors import StoreError, one_line
 from sae_traits.evaluation.benchmarks.definition import Benchmark, PublishedScore
 from sae_traits.evaluation.benchmarks.inputs import Figures, percent
 from sae_traits.evaluation.benchmarks.tasks import TASKS
+from sae_traits.evaluation.benchmarks.tasks.attributes import AttributeScores
 from sae_traits.evaluation.benchmarks.tasks.clustering import ClusteringScores
 from sae_traits.evaluation.benchmarks.tasks.few_shot import FewShotScores
 from sae_traits.evaluation.benchmarks.tasks.leaks import LeakScores
+from sae_traits.evaluation.benchmarks.tasks.localisation import LocalisationScores
+from sae_traits.evaluation.benchmarks.tasks.newt import NewtScores
 from sae_traits.evaluation.benchmarks.tasks.retrieval import RetrievalScores
 from sae_traits.evaluation.benchmarks.tasks.structure import StructureScores
+from sae_traits.evaluation.benchmarks.tasks.texts import TextScores
 from sae_traits.evaluation.benchmarks.tasks.zero_shot import ZeroShotScores
 from sae_traits.evaluation.statistics import Interval
 from sae_traits.io import json_of_version
@@ -29,7 +33,16 @@ SCHEMA_VERSION = 1
 """Of results.json; its JSON schema lies beside this file."""
 
 AnyScores = Annotated[
-    ZeroShotScores | FewShotScores | RetrievalScores | StructureScores | ClusteringScores | LeakScores,
+    ZeroShotScores
+    | FewShotScores
+    | RetrievalScores
+    | StructureScores
+    | ClusteringScores
+    | NewtScores
+    | AttributeScores
+    | TextScores
+    | LocalisationScores
+    | LeakScores,
     Field(discriminator="task"),
 ]
 
@@ -115,6 +128,11 @@ class BenchmarkResults:
             lines += [f"  {each.model:<36} {each.score:g}" for each in self.benchmark.published]
         return lines + [f"note: {note}" for note in self.notes]
 
+    @property
+    def _clusters(self) -> str:
+        """What is resampled whole, besides individuals."""
+        return "questions" if self.task == "newt" else "classes"
+
     def _comparison(self, place: int) -> str:
         """Compare the model at a place, which is the best, with what was published, with another, or with nothing."""
         name, figures = self.figures()[place]
@@ -123,15 +141,16 @@ class BenchmarkResults:
             return _against_published(name, main, self.benchmark)
         if self.differences and place > 0:
             lead = points(self.differences[place - 1].classes)
-            return f"Its lead over {self.models[0].name} is {lead} over classes like these."
+            return f"Its lead over {self.models[0].name} is {lead} over {self._clusters} like these."
         if self.differences:
             nearest = max(self.differences, key=lambda each: each.individuals.mean)
-            return f"{nearest.name} is next, with a difference of {points(nearest.classes)} over classes like these."
-        over = figures.get(f"{figure} over classes")
+            lag = points(nearest.classes)
+            return f"{nearest.name} is next, with a difference of {lag} over {self._clusters} like these."
+        over = figures.get(f"{figure} over {self._clusters}")
         if isinstance(over, Interval) and not math.isnan(over.low):
             return (
-                f"Of other classes like these, {figure} would be between {percent(over.low)} and {percent(over.high)} "
-                "(95 % interval)."
+                f"Of other {self._clusters} like these, {figure} would be between {percent(over.low)} and "
+                f"{percent(over.high)} (95 % interval)."
             )
         if isinstance(main, Interval):
             return f"The 95 % interval of {figure} is {main.low:.3f} to {main.high:.3f}."

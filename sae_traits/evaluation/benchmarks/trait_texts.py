@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from sae_traits.errors import ConfigError
+from sae_traits.errors import CollectionError, ConfigError
 from sae_traits.evaluation.benchmarks.class_taxa import label_key, species_of
+from sae_traits.evaluation.benchmarks.labels import LABEL_NAMES
 from sae_traits.evaluation.measures.class_names import ClassName
 from sae_traits.evaluation.text import as_phrase, binomial
 from sae_traits.images.columns import COLUMN_NAMES, SPECIES_NAMES, find_column, find_columns
+from sae_traits.images.table_files import open_table
 
 TEXT_NAMES = ("text", "trait_description", "trait_text", "trait", "description", "caption")
 """Names of a column with what is said, the surest first."""
@@ -65,6 +68,44 @@ def trait_columns(names: Sequence[str], source: str) -> dict[str, str]:
         lacking = "species" if species is None else "text"
         raise ConfigError(f"{source} has no column `{lacking}`; its columns are {', '.join(names)}")
     return find_columns(names, _OTHERS) | {"species": species, "text": text}
+
+
+def region_columns(names: Sequence[str], source: str) -> dict[str, str]:
+    """Find the columns of a table of traits that say which region a text is about.
+
+    Raises:
+        ConfigError: it lacks one.
+    """
+    region, text = find_column(names, ("trait_id",)), find_column(names, TEXT_NAMES)
+    if region is None or text is None:
+        lacking = "trait_id" if region is None else "text"
+        raise ConfigError(f"{source} has no column `{lacking}`, by which regions of two describers are compared")
+    return {"region": region, "text": text}
+
+
+def read_references(path: Path, names: Sequence[ClassName]) -> dict[str, str]:
+    """Read descriptions of species from a table with the columns label or species, and text: label -> text.
+
+    Raises:
+        ConfigError: it cannot be read, lacks a column, or is about no class at hand.
+    """
+    try:
+        columns, rows_of = open_table(path, header_has=LABEL_NAMES)
+        label, text = find_column(columns, ("label", *SPECIES_NAMES, *LABEL_NAMES)), find_column(columns, TEXT_NAMES)
+        if label is None or text is None:
+            raise ConfigError(f"{path} needs the columns label (or species) and text; it has {', '.join(columns)}")
+        rows = list(rows_of({"label": label, "text": text}))
+    except CollectionError as error:
+        raise ConfigError(f"cannot read references: {error}") from error
+    known = {label_key(row["label"]): row["text"] for row in rows if row["label"] and row["text"]}
+    found = {}
+    for name in names:
+        keys = [label_key(text) for text in (species_of(name), name.label) if text]
+        if (reference := next((known[key] for key in keys if key in known), None)) is not None:
+            found[name.label] = reference
+    if not found:
+        raise ConfigError(f"no row of {path} is about a class at hand, such as {names[0].label!r}")
+    return found
 
 
 def rank_texts(source: str, rows: Iterable[Mapping[str, Any]]) -> TraitTexts:

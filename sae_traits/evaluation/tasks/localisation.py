@@ -76,8 +76,12 @@ class Localisation:
         )
 
     def lines(self, result: LocalisationResult) -> list[str]:
-        """Say how much of the regions is on the animal."""
-        return [f"regions   {result.on_animal} of their area on the animal, against {result.random} at random places"]
+        """Say how much of the regions is on the animal, and of which species the least."""
+        lines = [f"regions   {result.on_animal} of their area on the animal, against {result.random} at random places"]
+        if len(result.by_species) > 1:
+            species = min(result.by_species, key=result.by_species.__getitem__)
+            lines.append(f"          the least in {species}: {result.by_species[species]:.3f}")
+        return lines
 
 
 def patches_on_animal(collection: Collection, record: ImageRecord, grid: PatchGrid) -> NDArray[np.float64] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sae_traits.evaluation.evidence import Evidence
@@ -46,6 +47,8 @@ class SpeciesTrait:
     n_of_held_out: int
     """Such individuals of the species in all."""
     shared: tuple[SharedAttribute, ...]
+    same_as: str | None = None
+    """What of the rows above says nothing else: perhaps the two are one trait; None where each says something else."""
     comparison: Comparison | None
     """None where nothing was compared."""
     background: float | None
@@ -107,7 +110,9 @@ class SpeciesTraits:
             if number >= MAX_SPECIES:
                 continue
             order = {name: (*rank(*evidence_of[name]), -len(tally.individuals), name) for name, tally in found.items()}
-            names = sorted(found, key=order.__getitem__)
+            shared = {name: tally.shared() for name, tally in found.items()}
+            same_as = _same_as_earlier({name: shared[name] for name in sorted(found, key=order.__getitem__)})
+            names = sorted(found, key=lambda name: (order[name][0], same_as[name] is not None, order[name]))
             for place, name in enumerate(names[:MAX_TRAITS]):
                 tally = found[name]
                 assert tally.shown is not None
@@ -119,7 +124,8 @@ class SpeciesTraits:
                     n_of_species=len(of_all[species]),
                     n_held_out=len(tally.held_out),
                     n_of_held_out=len(of_held_out[species]),
-                    shared=tally.shared(),
+                    shared=shared[name],
+                    same_as=same_as[name] if same_as[name] in names[:place] else None,
                     comparison=compared[name],
                     background=tally.background,
                     verdict=judge(*evidence_of[name]),
@@ -143,3 +149,18 @@ class SpeciesTraits:
         if n := len(result.without_trusted):
             lines.append(f"          {n} species without one to trust")
         return lines
+
+
+def _same_as_earlier(shared: Mapping[str, tuple[SharedAttribute, ...]]) -> dict[str, str | None]:
+    """The first earlier latent from which each latent differs in no attribute that both name; None where there is none.
+
+    Args:
+        shared: latent -> what most individuals share, the best latent first.
+    """
+    said = {name: {attribute.name: attribute.value for attribute in of} for name, of in shared.items()}
+    same_as: dict[str, str | None] = {}
+    for name, values in said.items():
+        new = [other for other, found in same_as.items() if found is None]
+        differ = (any(said[other].get(key, value) != value for key, value in values.items()) for other in new)
+        same_as[name] = next((other for other, differs in zip(new, differ, strict=True) if not differs), None)
+    return same_as

@@ -59,7 +59,8 @@ class ReLUSAE(DenseSAE):
         if pre.device.type == "cpu":
             active = pre > 0
             if int(active.sum()) < SPARSE_BELOW * active.numel():
-                return pre, selected_latents(self, x, pre, Selection.of_mask(active))
+                selection = Selection.of_mask(active)
+                return pre, selected_latents(self.b_dec, self.W_enc, self.b_enc, x, pre, selection)
         return super().training_latents(x, pre, processes)
 
     def sparsity_loss(self, step: ForwardPass) -> Tensor:

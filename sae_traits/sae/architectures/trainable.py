@@ -95,12 +95,15 @@ class SparseSAE(TrainableSAE):
 
     def training_latents(self, x: Tensor, pre: Tensor, processes: Processes) -> tuple[Tensor, SparseLatents]:
         """Gradients are those of the selected places."""
-        return pre, selected_latents(self, x, pre, self.select(pre, processes))
+        selection = self.select(pre, processes)
+        return pre, selected_latents(self.b_dec, self.W_enc, self.b_enc, x, pre, selection)
 
 
-def selected_latents(sae: SAE, x: Tensor, pre: Tensor, selection: Selection) -> SparseLatents:
+def selected_latents(
+    b_dec: Tensor, W_enc: Tensor, b_enc: Tensor, x: Tensor, pre: Tensor, selection: Selection
+) -> SparseLatents:
     """The pre-activations at selected places, with gradients there; `x` and `pre` as for `training_latents`."""
-    values = cast(Tensor, _SelectedPreActivations.apply(sae.b_dec, sae.W_enc, sae.b_enc, x, pre, selection))
+    values = cast(Tensor, _SelectedPreActivations.apply(b_dec, W_enc, b_enc, x, pre, selection))
     return SparseLatents(selection, values * selection.active)
 
 

@@ -4,12 +4,21 @@ import json
 from pathlib import Path
 
 import pytest
-from atlas.small_atlases import HOSTILE, NAME
+from atlas.small_atlases import HOSTILE, NAME, SUGGESTION
 
+from sae_traits.evaluation.review.ratings import Rating, Ratings
 from sae_traits.traits.latent_names import LatentNames
 
 AXE = Path(__file__).with_name("axe.min.js")
-PAGES = ["index.html", "species/aus-bus.html", "latents.html", "latents/2.html", "compare.html", "names.html"]
+PAGES = [
+    "review/index.html",
+    "index.html",
+    "species/aus-bus.html",
+    "latents.html",
+    "latents/2.html",
+    "compare.html",
+    "names.html",
+]
 
 
 def image_page(site):
@@ -104,6 +113,72 @@ def test_names_of_another_sae_are_refused_and_those_of_this_one_read(page, addre
     assert "leg" in page.locator("#names").inner_text()
 
 
+@pytest.mark.parametrize("where", ["latents/1.html", "latents.html", "names.html"])
+def test_a_suggestion_counts_once_it_is_accepted(page, address, tmp_path, where):
+    page.goto(f"{address}/species/aus-cus.html")
+    page.get_by_text(f"latent 1 ({SUGGESTION}?)").first.wait_for()
+    page.goto(f"{address}/names.html")
+    page.get_by_text(f"{SUGGESTION}?", exact=True).wait_for()
+    page.goto(f"{address}/{where}")
+    page.get_by_role("button", name=f"Accept “{SUGGESTION}” for latent 1").click()
+    assert page.get_by_role("button", name="Accept").count() == 0
+    page.goto(f"{address}/names.html")
+    page.get_by_text(SUGGESTION, exact=True).wait_for()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Export names.json").click()
+    download.value.save_as(tmp_path / "names.json")
+    assert LatentNames.read(tmp_path / "names.json").names == {1: SUGGESTION, 2: NAME}
+
+
+def rate(page, address, rater, keys):
+    """Begin as a rater, and press keys; the sentences in their order."""
+    page.goto(f"{address}/review/index.html")
+    page.get_by_label("Your name or initials").fill(rater)
+    page.keyboard.press("Enter")
+    page.locator("#sentence").wait_for()
+    sentences = [page.locator("#sentence").inner_text()]
+    for pressed in keys:
+        page.keyboard.press(pressed)
+        if pressed == "n":
+            sentences.append(page.locator("#sentence").inner_text())
+    return sentences
+
+
+def test_a_sheet_is_rated_with_keys_alone_exported_and_read_by_the_command(page, address, tmp_path):
+    keys = "".join(f"{'ar'[i % 2]}{5 - i % 5}n" for i in range(8))
+    sentences = rate(page, address, "Anna B", keys.removesuffix("n"))
+    assert len(set(sentences)) == 8
+    assert all("</script><b>" in sentence for sentence in sentences)
+    page.get_by_text("All answered").wait_for()
+    assert page.locator("#picture").evaluate("image => image.complete && image.naturalWidth > 0")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Export my answers").click()
+    assert download.value.suggested_filename == "sheet-1-0123456789ab-Anna-B.json"
+    download.value.save_as(tmp_path / "anna.json")
+    given = Ratings.read(tmp_path / "anna.json")
+    assert (given.sheet, given.rater) == ("sheet-1-0123456789ab", "Anna B")
+    numbers = [int(sentence.split()[-3]) + 1 for sentence in sentences]
+    expected = [Rating("accepted" if i % 2 == 0 else "rejected", 5 - i % 5) for i in range(8)]
+    assert [given.by_item[number] for number in numbers] == expected
+
+
+def test_raters_see_an_order_of_their_own_and_go_on_where_they_stopped(page, address):
+    first, second = (rate(page, address, rater, "nnnnnnn") for rater in ("Anna", "Ben"))
+    assert sorted(first) == sorted(second)
+    assert first != second
+    rate(page, address, "Anna", "a4nr1n")
+    page.reload()
+    page.get_by_label("Your name or initials").fill("Anna")
+    page.keyboard.press("Enter")
+    page.get_by_text("3 of 8").wait_for()
+    assert page.locator("#progress").inner_text() == "2 answered"
+    page.keyboard.press("p")
+    assert page.get_by_label("Reject: I would not.").is_checked()
+    page.get_by_label("Accept: I would keep").check()
+    page.keyboard.press("n")  # also from a radio button
+    page.get_by_text("3 of 8").wait_for()
+
+
 def test_html_in_the_name_of_a_species_is_text(page, address, site):
     path = next(site.glob("species/*onerror*.html"))
     page.goto(f"{address}/species/{path.name}")
@@ -120,7 +195,12 @@ def test_axe_finds_no_violation(page, address, site, scheme):
     found = {}
     for name in [*PAGES, image_page(site)]:
         page.goto(f"{address}/{name}")
-        page.wait_for_function("document.querySelector('.search').hidden === false")
+        if name == "review/index.html":
+            page.get_by_label("Your name or initials").fill("Anna")
+            page.keyboard.press("Enter")
+            page.evaluate("document.getElementById('beginning').hidden = false")  # both are looked at
+        else:
+            page.wait_for_function("document.querySelector('.search').hidden === false")
         if name == "compare.html":
             page.locator("#comparison h2").first.wait_for()
         if name == "index.html":
@@ -140,6 +220,10 @@ def test_nothing_is_wider_than_a_phone(page, address, site):
         page.goto(f"{address}/{name}")
         if name == "compare.html":
             page.locator("#comparison h2").first.wait_for()
+        if name == "review/index.html":
+            page.get_by_label("Your name or initials").fill("Anna")
+            page.keyboard.press("Enter")
+            page.locator("#sentence").wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, name
 
 

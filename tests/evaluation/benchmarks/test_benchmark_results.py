@@ -107,6 +107,7 @@ def test_every_published_benchmark_says_how_it_is_scored_and_by_whom():
         *("meta_album_insects", "meta_album_insects_2", "meta_album_plankton", "meta_album_plantnet"),
         *("meta_album_fungi", "meta_album_plantvillage", "meta_album_medicinal_leaf", "nabirds"),
         *("camera_traps", "rare_species", "plantdoc"),
+        *("newt", "fishnet", "awa2", "herbarium19"),
     }
     for benchmark in benchmarks:
         assert benchmark.published, benchmark.name

@@ -78,9 +78,19 @@ def test_random_places_hit_the_animal_by_its_share_of_the_image(collection):
     assert score is not None
     assert score.random.mean == pytest.approx(0.5, abs=0.06)
     assert score.random.n_groups == 2
+
+
+def test_the_terminal_says_which_species_has_the_least_on_the_animal(collection):
+    traits = [trait(0, 0), trait(1, 3)]
+    score = score_on_masks(collection, traits)
+    assert score is not None
     assert Localisation().lines(score) == [
-        f"regions   {score.on_animal} of their area on the animal, against {score.random} at random places"
+        f"regions   {score.on_animal} of their area on the animal, against {score.random} at random places",
+        "          the least in Fictus bus: 0.000",
     ]
+    of_one = score_on_masks(collection, traits[:1])
+    assert of_one is not None
+    assert len(Localisation().lines(of_one)) == 1
 
 
 def test_images_of_an_individual_are_one_observation(collection):

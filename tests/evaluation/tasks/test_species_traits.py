@@ -71,7 +71,7 @@ def test_a_latent_whose_regions_show_background_is_not_to_be_used_and_comes_last
     rows = rows_of(collection, traits, latents=latents_of(collection, traits))
     assert [row[-1] for row in rows] == [
         "trust (background 0.25)",
-        "do not use&#58; likely background (background 0.60)",
+        "do not use: likely background (background 0.60)",
     ]
 
 
@@ -87,7 +87,7 @@ def test_both_shares_are_said_with_who_the_relatives_are():
     untested = with_contrast(first, f_species=0.031, f_reference=0.012, q_value=math.nan, significant=False)
     ((_, _, shares, _, verdict),) = rows_of(collection, [untested])
     assert shares == "3 % of the firings in Aus bus, 1 % in its genus, Aus"
-    assert verdict.startswith("look first&#58; not significant")
+    assert verdict.startswith("look first: not significant")
 
 
 def shares_of(n_species):
@@ -123,7 +123,7 @@ def test_relatives_are_named_where_they_are_few_and_held_out_individuals_are_tho
     ((*_, verdict),) = rows_of(
         of_split(collection_of(["Aus s1"] * 2), "train", "test"), traits, firing=lambda: shares_of(n_species)
     )
-    assert verdict == "look first&#58; not so in held-out individuals"
+    assert verdict == "look first: not so in held-out individuals"
 
 
 def test_what_can_be_trusted_comes_first_then_the_larger_difference():
@@ -138,7 +138,7 @@ def test_what_can_be_trusted_comes_first_then_the_larger_difference():
     assert [(row[1].partition(",")[0], row[4]) for row in rows_of(collection, traits)] == [
         ("latent 2", "trust"),
         ("latent 1", "trust"),
-        ("latent 3", "look first&#58; not significant"),
+        ("latent 3", "look first: not significant"),
     ]
     result = SpeciesTraits().run(made_evidence(collection, traits))
     assert result.verdicts == {"trust": 2, "look first": 1, "do not use": 1}
@@ -149,6 +149,23 @@ def test_what_can_be_trusted_comes_first_then_the_larger_difference():
     none = SpeciesTraits().run(made_evidence(collection, traits[2:]))
     assert none.without_trusted == ("Aus bus",)
     assert SpeciesTraits().lines(none)[1] == "          1 species without one to trust"
+
+
+def test_what_says_something_new_comes_before_what_says_the_same_again():
+    collection = collection_of(["Aus bus"])
+    red = {"colour": "red"}
+    said = {1: red, 2: {**red, "place": "edge"}, 3: {"colour": "blue"}, 4: {}, 5: red}
+    shares = {1: (0.95, 0), 2: (0.9, 0), 3: (0.85, 0), 4: (0.8, 0), 5: (0.9, 0.8)}
+    traits = [
+        with_contrast(trait_of(0, latent, described(**values)), f_species=own, f_reference=other)
+        for (latent, values), (own, other) in zip(said.items(), shares.values(), strict=True)
+    ]
+    for shown, rows in ((traits, [1, 3, 2]), (traits[:3], [1, 3, 2]), ([*traits[:2], traits[4]], [1, 2, 5])):
+        assert [row[1].partition(",")[0] for row in rows_of(collection, shown)] == [f"latent {n}" for n in rows]
+    rows = rows_of(collection, [*traits[:2], traits[4]])
+    assert rows[1][1].endswith("; no other words than of latent 1, so perhaps the same trait")
+    assert rows[2][-1].startswith("look first"), "a verdict counts for more than new words"
+    assert rows_of(collection, traits[2:4])[1][1].endswith(": nothing that half of them share")
 
 
 def test_individuals_count_once_and_held_out_ones_by_themselves():

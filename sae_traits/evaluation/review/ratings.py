@@ -1,0 +1,92 @@
+"""What raters answered: read from what the page of an atlas exported, or from the CSV file of a sheet."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from sae_traits.errors import ConfigError, one_line
+from sae_traits.evaluation.review.rubric import RUBRIC
+
+FORMAT = "sae-traits review"
+COLUMNS = ("sheet", "item", "picture", "sentence", "verdict", "score", "rater")
+"""Of the CSV file of a sheet."""
+Verdict = Literal["accepted", "rejected"]
+_VERDICTS: dict[str, Verdict] = {
+    **dict.fromkeys(("accepted", "accept", "a", "yes"), "accepted"),
+    **dict.fromkeys(("rejected", "reject", "r", "no"), "rejected"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rating:
+    """What a rater said of an item; either may be missing."""
+
+    verdict: Verdict | None
+    score: int | None
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """All that one rater said of one sheet."""
+
+    sheet: str
+    rater: str
+    by_item: Mapping[int, Rating]
+    """By the number of the item, from 1."""
+
+    @classmethod
+    def read(cls, path: Path) -> Ratings:
+        """Read a JSON file that an atlas exported, or the CSV file of a sheet that was filled in.
+
+        In a CSV file the rater is who stands in the column `rater`, or else the file is called after.
+
+        Raises:
+            ConfigError: it is neither, or holds an answer that does not exist.
+        """
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+            return _from_csv(text, path.stem) if path.suffix.lower() == ".csv" else _from_json(text)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(
+                f"cannot read ratings from {path} ({one_line(error)}); give the file that the review page exported, or "
+                "the filled-in sheet.csv"
+            ) from error
+
+
+def _from_json(text: str) -> Ratings:
+    values = json.loads(text)
+    if values["format"] != FORMAT:
+        raise ValueError(f"its format is {values['format']!r}, not {FORMAT!r}")
+    answers = {int(number): (one.get("verdict"), one.get("score")) for number, one in values["ratings"].items()}
+    return _ratings(values["sheet"], values["rater"], answers)
+
+
+def _from_csv(text: str, stem: str) -> Ratings:
+    rows = list(csv.DictReader(io.StringIO(text)))
+    sheets, raters = ({row[name].strip() for row in rows} - {""} for name in ("sheet", "rater"))
+    if len(sheets) != 1 or len(raters) > 1:
+        raise ValueError(f"it is of {len(sheets)} sheets and {len(raters)} raters; a file is of one each")
+    answers = {int(row["item"]): (row["verdict"].strip().lower(), row["score"].strip()) for row in rows}
+    return _ratings(sheets.pop(), raters.pop() if raters else stem, answers)
+
+
+def _ratings(sheet: str, rater: str, answers: Mapping[int, tuple[Any, Any]]) -> Ratings:
+    rater = " ".join(rater.split())
+    if not rater:
+        raise ValueError("it does not say who rated")
+    by_item = {}
+    for number, (verdict, score) in answers.items():
+        if verdict and verdict not in _VERDICTS:
+            raise ValueError(f"item {number} is {verdict!r}, and not accepted or rejected")
+        if score not in (None, "") and int(score) not in RUBRIC:
+            raise ValueError(f"item {number} has the score {score}, and not one of 1 to 5")
+        rating = Rating(_VERDICTS[verdict] if verdict else None, None if score in (None, "") else int(score))
+        if rating != Rating(None, None):
+            by_item[number] = rating
+    return Ratings(sheet, rater, by_item)

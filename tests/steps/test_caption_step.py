@@ -1,0 +1,114 @@
+"""The commands `caption` and `context` on a finished run: what they write, what the dataset holds, what is refused."""
+
+import csv
+import json
+
+import pytest
+from describers.small_dump import dump_of
+from steps.small_runs import content
+
+from sae_traits import load_traits
+from sae_traits.cli import main
+from sae_traits.config.finetune import PairsConfig
+from sae_traits.contrastive.samples import read_samples
+from sae_traits.schema import Collection
+
+CLOSED = ["--describer", "server", "--describer-model", "m", "--base-url", "http://127.0.0.1:1/v1"]
+
+
+def test_captions_are_written_released_and_trained_on(run, capsys, tmp_path):
+    kept = ["config.yaml", "traits/traits.parquet", "traits/latents.parquet"]
+    former = [(run / name).read_bytes() for name in kept]
+    records = Collection.load(run / "images.parquet").images
+    species = records[0].species
+    table, context = tmp_path / "table.csv", tmp_path / "context.csv"
+    table.write_text(f"species,text\n{species},Its wings have spots.\n")
+    assert main(["context", str(table), "--species", str(run), "--out", str(context)]) == 0
+    said = capsys.readouterr().out
+    assert "text on 1 of 9 species" in said
+    assert "not in the table" in said
+    command = ["caption", str(run), "--describer", "measured"]
+    assert main([*command, "--context", str(context)]) == 2
+    assert "measured only measures" in capsys.readouterr().err
+    assert main([*command, "--estimate", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["n_calls"] == len(records)
+    assert main([*command, "--format", "json"]) == 0
+    counts = json.loads(capsys.readouterr().out)
+    assert counts["n_captions"] == len(records) - counts["n_quarantined"]
+    assert counts["n_captions"] > 0.9 * len(records)
+
+    assert [(run / name).read_bytes() for name in kept] == former
+    splits = load_traits(run, config="captions")
+    assert sum(map(len, splits.values())) == counts["n_captions"]
+    row = next(row for row in splits["train"] if row["species"] == species)
+    assert row["caption"].startswith(f"{species}: a ")
+    assert row["context_page"] is None
+    card = (run / "dataset/README.md").read_text()
+    assert "## Captions" in card
+    assert "gives the label away" in card
+    samples = read_samples(PairsConfig(data=str(run), text_types=("caption", "sci"), without_text="drop"))
+    assert {sample.texts["caption"][0] for sample in samples} == set(splits["train"]["caption"])
+
+    before = content(run / "dataset", "README.md")
+    assert main(command) == 0
+    assert capsys.readouterr().err.count("skipped") >= 3
+    assert main(["annotate", str(run), "--traits-per-image", "2"]) == 0
+    assert content(run / "dataset/data/captions") == {
+        name.removeprefix("data/captions/"): sha256 for name, sha256 in before.items() if "data/captions/" in name
+    }, "traits that are described anew leave the captions as they are"
+
+    (run / "traits/captions.parquet").write_bytes(b"damaged")
+    assert main(["annotate", str(run), "--traits-per-image", "1"]) == 1
+    assert f"run `sae-traits caption {run}` again" in capsys.readouterr().err
+    assert main(command) == 0, "a damaged file is made anew"
+
+
+def test_a_species_table_is_made_of_a_dump(tmp_path, capsys):
+    pages = {"Aus bus": "'''''Aus bus''''' is a beetle.\n== Description ==\nGreen, with {{cvt|2|mm}} long legs."}
+    (tmp_path / "wiki.xml").write_bytes(dump_of(pages))
+    (tmp_path / "wanted.csv").write_text("species,kingdom\nAus bus,Animalia\nAus cus,Animalia\n")
+    out = tmp_path / "species.csv"
+    assert (
+        main(["context", str(tmp_path / "wiki.xml"), "--species", str(tmp_path / "wanted.csv"), "--out", str(out)]) == 0
+    )
+    assert "text on 1 of 2 species" in capsys.readouterr().out
+    with out.open() as file:
+        first, second = csv.DictReader(file)
+    assert first == {
+        "species": "Aus bus", "kingdom": "Animalia", "page": "Aus bus", "section": "Description",
+        "text": "Green, with 2 mm long legs.", "note": "",
+    }  # fmt: skip
+    assert (second["text"], second["note"]) == ("", "no page")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "reason"),
+    [
+        (["context", "{tmp}/absent.xml", "--species", "{tmp}/good.csv", "--out", "{tmp}/out.csv"], 1, "cannot read"),
+        (["context", "{tmp}/bad.xml", "--species", "{tmp}/good.csv", "--out", "{tmp}/out.csv"], 1, "no XML dump"),
+        (["context", "{tmp}/bad.xml", "--species", "{tmp}/bad.csv", "--out", "{tmp}/out.csv"], 2, "a column species"),
+        (["context", "{tmp}/bad.xml", "--species", "{tmp}/empty", "--out", "{tmp}/out.csv"], 1, "is not a run"),
+        (["context", "{tmp}/bad.csv", "--species", "{tmp}/good.csv", "--out", "{tmp}/out.csv"], 2, "species and text"),
+        (["context", "{tmp}/good.csv", "--species", "{tmp}/good.csv", "--out", "{tmp}/no/out.csv"], 1, "cannot write"),
+        (["caption", "{run}", "--context", "{tmp}/bad.csv"], 2, "needs the columns species and text"),
+        (["caption", "{run}", "--context", "{tmp}/absent.csv"], 2, "cannot read the species table"),
+        (["caption", "{run}", "--examples", "{tmp}/good.csv"], 2, "needs the columns class and examples"),
+        (["caption", "{run}", "--show", "crop"], 2, "there is no --show here"),
+        (["caption", "{run}", "--context", "{tmp}/two.csv"], 2, "two texts for Aus bus"),
+        (["caption", "{tmp}/empty"], 1, "is not a run"),
+        (["caption", "{run}", *CLOSED], 1, "does not answer"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_refused_in_one_line(run, tmp_path, capsys, words, code, reason):
+    (tmp_path / "bad.xml").write_text("species")
+    (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "good.csv").write_text("species,text\nAus bus,Green.\n")
+    (tmp_path / "two.csv").write_text("species,text\nAus bus,Green.\nAus bus,Red.\n")
+    (tmp_path / "empty").mkdir()
+    before = content(run)
+    assert main([word.format(tmp=tmp_path, run=run) for word in words]) == code
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("sae-traits")]
+    assert len(errors) == 1
+    assert reason in errors[0]
+    after = content(run)
+    assert {name: after[name] for name in before} == before
