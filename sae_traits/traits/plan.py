@@ -106,7 +106,8 @@ def _chosen(
         case PaperContrast():
             rows = paper_contrast(counts, contrast.min_frequency)
         case SpecimenContrast():
-            rows = specimen_contrast(counts)
+            # A test of what cannot be chosen would cost the others some of their significance.
+            rows = specimen_contrast(counts.without([drop.latent for drop in dropped]))
             everywhere = latents_everywhere(counts, contrast.max_species_share)
             dropped += tuple(drop for drop in everywhere if drop.latent not in {other.latent for other in dropped})
     significant_only = isinstance(contrast, SpecimenContrast) and contrast.significant_only
