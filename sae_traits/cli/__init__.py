@@ -19,7 +19,7 @@ from sae_traits.errors import ConfigError, SaeTraitsError
 from sae_traits.logging import printing_to_stderr
 from sae_traits.runs.folder import RunFolder
 
-_COMMANDS = ("making", "training", "looking", "benchmarking", "releasing", "trying")
+_COMMANDS = ("making", "sharding", "training", "looking", "benchmarking", "releasing", "trying")
 """Modules that register commands, in the order of --help."""
 
 for _name in _COMMANDS:
