@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from sae_traits.cli.base import DONE, FAILED, add_existing_run, command, do_steps, extra_tasks, show
-from sae_traits.errors import StoreError
+from sae_traits.errors import ConfigError, StoreError
 from sae_traits.steps import STEPS, run_steps
 
 
@@ -64,3 +65,60 @@ def status(arguments: argparse.Namespace) -> int:
     found = ShardStatus.of(folder, {step for step in STEPS if steps.is_current(step)})
     show(found.to_dict(), found.lines(), arguments)
     return FAILED if any(state.state == "failed" for state in found.shards) else DONE
+
+
+def _launch_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    from sae_traits.engines import ENGINES
+    from sae_traits.runs.sharding import SHARDED
+
+    parser.add_argument("step", choices=SHARDED, metavar="STEP", help=f"{', '.join(SHARDED)}.")
+    parser.add_argument("run", type=Path, metavar="RUN", help="Folder of a run, which all shards see.")
+    parser.add_argument("options", nargs="*", metavar="OPTION", help="Options of the step, after --.")
+    parser.add_argument("--engine", choices=list(ENGINES), default="local", help="What runs the shards (local).")
+    parser.add_argument("--shards", type=int, required=True, metavar="N", help="How many shards.")
+    parser.add_argument("--gpus-per-shard", type=int, default=0, metavar="G", help="GPUs of each shard (0).")
+    parser.add_argument(
+        "--engine-option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="Of the engine: local at-once; ray address, cpus, retries; slurm any option of sbatch; hf-jobs bucket, "
+        "image, flavor, timeout, attempts, run. May be given several times.",
+    )
+    parser.add_argument("--submit", action="store_true", help="Submit the scripts of slurm or hf-jobs, too.")
+
+
+@command(
+    "Have the shards of a step made: here, by Ray, by Slurm or as Hugging Face Jobs.",
+    _launch_arguments,
+    examples="""\
+examples:
+  sae-traits launch extract runs/moths --shards 8 --gpus-per-shard 1
+  sae-traits launch annotate runs/moths --engine ray --shards 32 -- --describer server --describer-model MODEL
+  sae-traits launch encode runs/moths --engine slurm --shards 64 --engine-option partition=gpu --submit
+  sae-traits launch encode moths --engine hf-jobs --shards 8 --engine-option bucket=ORG/B --engine-option image=IMAGE""",
+)
+def launch(arguments: argparse.Namespace) -> int:
+    from sae_traits.cli import main
+    from sae_traits.engines import WRITES_SCRIPTS, Job
+    from sae_traits.engines import launch as launch_job
+
+    if arguments.shards < 1 or arguments.gpus_per_shard < 0:
+        raise ConfigError("--shards is 1 or more, and --gpus-per-shard 0 or more")
+    if arguments.submit and arguments.engine not in WRITES_SCRIPTS:
+        raise ConfigError(f"--submit is for engines that write scripts ({', '.join(WRITES_SCRIPTS)}); leave it out")
+    settings = dict(text.partition("=")[::2] for text in arguments.engine_option)
+    if wrong := [text for text in arguments.engine_option if "=" not in text]:
+        raise ConfigError(f"--engine-option is NAME=VALUE, not {wrong[0]!r}")
+    job = Job(
+        step=arguments.step,
+        run=arguments.run,
+        n_shards=arguments.shards,
+        call=main,
+        gpus_per_shard=arguments.gpus_per_shard,
+        options=tuple(arguments.options),
+        settings=settings,
+    )
+    text = launch_job(job, arguments.engine, submit=arguments.submit)
+    show({"run": str(job.run), "step": job.step, "engine": arguments.engine, "text": text}, [text], arguments)
+    return DONE
