@@ -96,7 +96,7 @@ examples:
   sae-traits launch extract runs/moths --shards 8 --gpus-per-shard 1
   sae-traits launch annotate runs/moths --engine ray --shards 32 -- --describer server --describer-model MODEL
   sae-traits launch encode runs/moths --engine slurm --shards 64 --engine-option partition=gpu --submit
-  sae-traits launch encode moths --engine hf-jobs --shards 8 --engine-option bucket=ORG/B --engine-option image=IMAGE""",
+  sae-traits launch encode moths --engine hf-jobs --shards 8 --engine-option bucket=O/B --engine-option image=I""",
 )
 def launch(arguments: argparse.Namespace) -> int:
     from sae_traits.cli import main
@@ -121,4 +121,30 @@ def launch(arguments: argparse.Namespace) -> int:
     )
     text = launch_job(job, arguments.engine, submit=arguments.submit)
     show({"run": str(job.run), "step": job.step, "engine": arguments.engine, "text": text}, [text], arguments)
+    return DONE
+
+
+def _plan_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    parser.add_argument("--specimens", type=int, required=True, metavar="N", help="Images of the collection.")
+    parser.add_argument("--gpus", type=int, default=1, metavar="K", help="Workers, as the rates define one (1).")
+    parser.add_argument(
+        "--rates", default="measured", metavar="FILE", help="YAML file of rates, or measured or paper (measured)."
+    )
+
+
+@command(
+    "Say what a collection of any size takes: bytes, hours, price, with the arithmetic.",
+    _plan_arguments,
+    examples="""\
+examples:
+  sae-traits plan --specimens 5150850 --gpus 64 --rates paper
+  sae-traits plan --specimens 214000000 --gpus 512 --rates my-rates.yaml""",
+)
+def plan(arguments: argparse.Namespace) -> int:
+    from sae_traits.engines.plan import CollectionPlan, Rates
+
+    if arguments.specimens < 1 or arguments.gpus < 1:
+        raise ConfigError("--specimens and --gpus are 1 or more")
+    planned = CollectionPlan(arguments.specimens, arguments.gpus, Rates.read(arguments.rates))
+    show(planned.to_dict(), planned.lines(), arguments)
     return DONE

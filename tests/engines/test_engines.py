@@ -29,6 +29,11 @@ for task in $(seq 1 "${tasks:-1}"); do
 done
 echo "$(( 40 + $(wc -l < "$STUB_LOG") ));cluster"
 """
+NUMBERING = """#!/bin/bash
+echo "$@" >> "$STUB_LOG"
+echo "$(wc -l < "$STUB_LOG");cluster"
+"""
+"""The same, without running anything."""
 HF = """#!/bin/bash
 # Runs the command of a job at once, with the bucket at its place on this machine.
 echo "$@" >> "$STUB_LOG"
