@@ -67,7 +67,7 @@ def collected(tmp_path: Path) -> Path:
     """A run whose images are collected: 40 images, three feature shards."""
     generator = np.random.default_rng(0)
     for number in range(40):
-        path = tmp_path / "images" / f"Vanessa_{'ab'[number % 2]}" / f"{number:03d}.png"
+        path = tmp_path / "images" / f"Vanessa_{('atalanta', 'cardui')[number % 2]}" / f"{number:03d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(generator.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
     run = tmp_path / "runs" / "tiny"
