@@ -172,9 +172,10 @@ def do_steps(context: Context, arguments: argparse.Namespace, *steps: str) -> in
             raise
         if context.is_main_process:
             context.save_config()
+    if not context.is_main_process:  # the others do not wait for what it does alone
+        return DONE
     summary = Summary.of(context)
-    if context.is_main_process:
-        show(summary.to_dict(), summary.lines(), arguments)
+    show(summary.to_dict(), summary.lines(), arguments)
     return PARTLY_DONE if summary.is_unfinished else DONE
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sae_traits.runs.folder import RunFolder
-from sae_traits.runs.sharding import SHARDED, State, marks_of
+from sae_traits.runs.sharding import SHARDED, State, marks_of, prepared_for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,9 @@ class ShardStatus:
 
 
 def _states(folder: RunFolder, step: str, now: float) -> list[ShardState]:
-    marks = marks_of(folder, step)
+    marks, prepared = marks_of(folder, step), prepared_for(folder, step)
+    if prepared is not None:  # those of other options are to be made again
+        marks = [(shard, mark) for shard, mark in marks if mark["fingerprint"] == prepared]
     if not marks:
         return []
     newest = max(marks, key=lambda pair: pair[1]["started"])[0].count

@@ -210,6 +210,12 @@ def read_mark(path: Path) -> dict[str, Any] | None:
     return read_sealed(path) if path.is_file() else None
 
 
+def prepared_for(folder: RunFolder, step: str) -> str | None:
+    """The fingerprint that the shards of a step were prepared for; None where they share nothing."""
+    mark = read_mark(_mark(folder, step, PREPARED))
+    return None if mark is None else mark["fingerprint"]
+
+
 def marks_of(folder: RunFolder, step: str) -> list[tuple[Shard, dict[str, Any]]]:
     """The marks of all shards of a step, in their order."""
     found = []

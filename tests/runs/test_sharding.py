@@ -146,6 +146,9 @@ def test_shards_that_were_not_prepared_or_for_other_options_are_refused(numbers)
     numbers.do(Shard(1, 1))
     with pytest.raises(StoreError, match=r"of other options: 1/1"):
         Numbers(numbers.folder, factor=3).do("merge")
+    assert len(status(numbers).shards) == 1
+    Numbers(numbers.folder, factor=3).do("prepare")
+    assert status(numbers).shards == ()
 
 
 @pytest.mark.parametrize(("n", "count"), [(10, 3), (3, 7), (8, 8), (0, 2), (2932, 64)])
