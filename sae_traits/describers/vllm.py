@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import yaml
 
+from sae_traits.config.describer import VLLM
 from sae_traits.describers.answers import answer_schema
 from sae_traits.describers.base import Answer, Question
 from sae_traits.describers.model import Answers, InProcessDescriber
@@ -31,6 +32,7 @@ class VLLMDescriber(InProcessDescriber):
     """A model that an engine of vLLM runs."""
 
     name: ClassVar = "vllm"
+    config: VLLM
 
     @property
     def settings(self) -> dict[str, Any]:

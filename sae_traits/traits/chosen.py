@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -21,7 +22,8 @@ from sae_traits.traits.species_counts import SpeciesCounts
 MAX_BACKGROUND = 0.5
 """A latent that fires on background with a higher mean probability describes no species."""
 ON_BACKGROUND = "fires on background"
-_ARRAYS = tuple(f.name for f in fields(SpeciesContrasts) if f.name not in ("species", "reference_rank"))
+_NAMES = ("species", "reference_rank")
+_ARRAYS = tuple(f.name for f in fields(SpeciesContrasts) if f.name not in _NAMES)
 SPECIES_KEPT = 64
 """Species whose chosen latents are kept as objects: images of a species tend to follow each other."""
 
@@ -108,16 +110,14 @@ class ChosenLatents(LatentsBySpecies):
 def write_chosen(path: Path, chosen: ChosenLatents) -> None:
     """Keep what a contrast chose, to the last bit, for other processes."""
     table, buffer = chosen.contrasts, io.BytesIO()
-    np.savez(
-        buffer,
-        species=np.array(table.species, dtype=np.str_),
-        reference_rank=np.array(table.reference_rank, dtype=np.str_),
-        dropped_latents=np.array([one.latent for one in chosen.dropped], dtype=np.int64),
-        dropped_reasons=np.array([one.reason for one in chosen.dropped], dtype=np.str_),
-        thresholds=chosen.thresholds,
-        **({} if chosen.background is None else {"background": chosen.background}),
-        **{name: getattr(table, name) for name in _ARRAYS},
-    )
+    arrays: dict[str, Any] = {name: getattr(table, name) for name in _ARRAYS}
+    arrays |= {name: np.array(getattr(table, name), dtype=np.str_) for name in _NAMES}
+    arrays["dropped_latents"] = np.array([one.latent for one in chosen.dropped], dtype=np.int64)
+    arrays["dropped_reasons"] = np.array([one.reason for one in chosen.dropped], dtype=np.str_)
+    arrays["thresholds"] = chosen.thresholds
+    if chosen.background is not None:
+        arrays["background"] = chosen.background
+    np.savez(buffer, **arrays)
     write_whole(path, buffer.getvalue())
 
 
@@ -128,8 +128,9 @@ def read_chosen(path: Path) -> ChosenLatents:
             arrays = dict(stored)
     except (OSError, ValueError, BadZipFile) as error:
         raise StoreError(f"{path} cannot be read ({error}); prepare the shards again") from error
-    names = {name: tuple(arrays[name].tolist()) for name in ("species", "reference_rank")}
-    contrasts = SpeciesContrasts(**names, **{name: arrays[name] for name in _ARRAYS})
+    columns: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
+    columns |= {name: tuple(arrays[name].tolist()) for name in _NAMES}
+    contrasts = SpeciesContrasts(**columns)
     pairs = zip(arrays["dropped_latents"].tolist(), arrays["dropped_reasons"].tolist(), strict=True)
     dropped = tuple(DroppedLatent(latent, reason) for latent, reason in pairs)
     return ChosenLatents(contrasts, arrays["thresholds"], dropped, arrays.get("background"))
