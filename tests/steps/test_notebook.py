@@ -74,7 +74,7 @@ def test_the_example_notebook_runs(tmp_path, monkeypatch):
     names = {"print": printed.append}
     for number, cell in enumerate(code_cells()):
         exec(compile(cell, f"cell {number}", "exec"), names)
-    assert "encode: 48 images" in printed
+    assert "codes: 3 shards" in printed
     assert names["codes"].shape == (len(names["grid"].valid), 256)
     assert len(names["run"].traits) > 100
 
