@@ -141,6 +141,6 @@ def test_figures_are_numbers_or_intervals_that_can_be_shown(ablation):
             assert not math.isnan(getattr(value, "mean", value))
 
 
-def test_the_grid_of_the_documented_ablation_is_one():
+def test_the_grid_for_real_photographs_has_twelve_runs():
     cells = read_grid(Path(__file__).parents[2] / "benchmarks" / "leeds_ablation.yaml")
     assert len({cell.config for cell in cells}) == 12
