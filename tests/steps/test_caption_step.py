@@ -14,7 +14,6 @@ from sae_traits.contrastive.samples import read_samples
 from sae_traits.schema import Collection
 
 OF_SQLITE = ("pictures.sqlite-shm", "pictures.sqlite-wal")
-CLOSED = ["--describer", "server", "--describer-model", "m", "--base-url", "http://127.0.0.1:1/v1"]
 
 
 def test_captions_are_written_released_and_trained_on(run, capsys, tmp_path):
@@ -97,7 +96,6 @@ def test_a_species_table_is_made_of_a_dump(tmp_path, capsys):
         (["caption", "{run}", "--show", "crop"], 2, "there is no --show here"),
         (["caption", "{run}", "--context", "{tmp}/two.csv"], 2, "two texts for Aus bus"),
         (["caption", "{tmp}/empty"], 1, "is not a run"),
-        (["caption", "{run}", *CLOSED], 1, "does not answer"),
     ],
 )  # fmt: skip
 def test_bad_input_is_refused_in_one_line(run, tmp_path, capsys, words, code, reason):
