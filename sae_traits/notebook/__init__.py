@@ -55,9 +55,8 @@ class Run:
         from sae_traits.release.loading import load_traits
 
         splits = load_traits(self.folder, config="traits").items()
-        return pd.concat(
-            [cast("pd.DataFrame", rows.to_pandas()).assign(split=split) for split, rows in splits], ignore_index=True
-        )
+        tables = [cast("pd.DataFrame", rows.to_pandas()).assign(split=str(split)) for split, rows in splits]
+        return pd.concat(tables, ignore_index=True)
 
     @cached_property
     def sae(self) -> SAE:

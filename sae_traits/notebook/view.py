@@ -6,7 +6,7 @@ import base64
 from collections.abc import Sequence
 from pathlib import Path
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from sae_traits.release.loading import Released
 from sae_traits.release.tables import Row
@@ -21,7 +21,8 @@ def html_of(folder: Path, summary: Sequence[str]) -> str:
         {"data": _data_address(row), "species": row["species"] or "no label", "text": row["text"]}
         for row in _shown(folder)
     ]
-    return render(Path(__file__).parent, "run.html.jinja", summary=summary, pictures=pictures)
+    text = escape("\n".join(summary))  # with its columns, which `rendering` would take for blanks
+    return render(Path(__file__).parent, "run.html.jinja", summary=text, pictures=pictures)
 
 
 def _shown(folder: Path) -> list[Row]:

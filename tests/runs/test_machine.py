@@ -1,7 +1,6 @@
 """What `sae-traits doctor` finds, with a Hub on this machine and without one."""
 
 import json
-import subprocess
 import sys
 
 import pytest
@@ -9,26 +8,35 @@ import pytest
 from sae_traits.cli import main
 from sae_traits.runs.machine import TASKS, examine
 
-DOCTOR = [sys.executable, "-m", "sae_traits", "doctor", "--format", "json"]
+
+def doctor(capsys, *tasks):
+    """The exit code, what was found, and all that was printed."""
+    code = main(["doctor", "--format", "json", *tasks])
+    printed = capsys.readouterr()
+    return code, json.loads(printed.out), printed.out + printed.err
 
 
-def test_a_hub_that_answers_and_knows_the_token(hub, hub_environment):
-    done = subprocess.run([*DOCTOR, "publish"], env=hub_environment, capture_output=True, text=True)
-    found = json.loads(done.stdout)
-    assert done.returncode == 0, done.stderr
+def test_a_hub_that_answers_and_knows_the_token(hub, monkeypatch, capsys):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    code, found, printed = doctor(capsys, "publish")
+    assert code == 0
     assert (found["hub"], found["hub_problem"], found["user"]) == (hub.url, None, "curator")
     assert found["missing"] == {"publish": []}
-    assert hub.token not in done.stdout + done.stderr
+    assert hub.token not in printed
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    code, found, _ = doctor(capsys, "publish")
+    assert code == 1
+    assert (found["hub_problem"], found["user"]) == (None, None)
 
 
-def test_a_hub_that_cannot_be_reached_is_missing_for_what_needs_it(hub_environment):
-    environment = hub_environment | {"HF_ENDPOINT": "http://127.0.0.1:9"}
-    done = subprocess.run([*DOCTOR, "publish", "demo"], env=environment, capture_output=True, text=True)
-    missing = json.loads(done.stdout)["missing"]
-    assert done.returncode == 1
-    assert any("the Hub" in lack for lack in missing["publish"])
-    assert any("token" in lack for lack in missing["publish"])
-    assert missing["demo"] == []
+def test_a_hub_that_cannot_be_reached_is_missing_for_what_needs_it(monkeypatch, capsys):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    code, found, _ = doctor(capsys, "publish", "demo")
+    assert code == 1
+    assert any("the Hub" in lack for lack in found["missing"]["publish"])
+    assert any("token" in lack for lack in found["missing"]["publish"])
+    assert found["missing"]["demo"] == []
 
 
 @pytest.fixture
