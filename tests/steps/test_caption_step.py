@@ -11,7 +11,10 @@ from sae_traits import load_traits
 from sae_traits.cli import main
 from sae_traits.config.finetune import PairsConfig
 from sae_traits.contrastive.samples import read_samples
+from sae_traits.errors import StoreError
+from sae_traits.runs.context import Context
 from sae_traits.schema import Collection
+from sae_traits.steps import ALL_STEPS, run_steps
 
 OF_SQLITE = ("pictures.sqlite-shm", "pictures.sqlite-wal")
 
@@ -58,8 +61,8 @@ def test_captions_are_written_released_and_trained_on(run, capsys, tmp_path):
     }, "traits that are described anew leave the captions as they are"
 
     (run / "traits/captions.parquet").write_bytes(b"damaged")
-    assert main(["annotate", str(run), "--traits-per-image", "1"]) == 1
-    assert f"run `sae-traits caption {run}` again" in capsys.readouterr().err
+    with pytest.raises(StoreError, match=f"run `sae-traits caption {run}` again"):
+        run_steps(Context.open(run, ALL_STEPS), ["dataset"])
     assert main(command) == 0, "a damaged file is made anew"
 
 
