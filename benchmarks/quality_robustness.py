@@ -137,7 +137,9 @@ class Bench:
         return row
 
     def figures(self, found: RegionTable, species: list[str]) -> list[str]:
-        """What a row says of some regions."""
+        """What a row says of some regions; without any only that."""
+        if not len(found.image):
+            return ["0", "0", *[""] * (len(HEADER) - 4)]
         ratios = ratios_of(found, len(species), len(self.truth.parts))
         chance = mean_per_species(found.chance, found.species, len(species))
         inside = ratios["inside_significant" if "inside_significant" in ratios else "inside"].by_species

@@ -1,6 +1,7 @@
 """Extract patch features under `accelerate launch`: the same as `sae-traits extract`, on several devices or machines.
 
-Example: accelerate launch --num_processes 4 scripts/extract_features.py photographs/ --out runs/moths
+Example, after `sae-traits collect photographs/ --out runs/moths`:
+    accelerate launch --num_processes 4 scripts/extract_features.py photographs/ --out runs/moths
 """
 
 import sys

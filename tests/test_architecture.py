@@ -16,7 +16,7 @@ COMMON = ["errors", "vocabulary", "geometry", "io", "logging", "arrow", "renderi
 """Small files that all rooms know, and the options; each imports only those to its left."""
 ROOMS = [
     *("images", "features", "sae", "describers", "traits", "models"),
-    *("evaluation", "release", "contrastive", "atlas", "runs", "steps"),
+    *("evaluation", "release", "contrastive", "atlas", "runs", "steps", "engines"),
 ]
 LAST = {"testbench", "notebook", "cli"}
 """What may know all rooms: the demo's world, and the ways in; no room imports them."""

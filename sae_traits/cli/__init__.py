@@ -20,7 +20,7 @@ from sae_traits.logging import printing_to_stderr
 from sae_traits.runs.folder import RunFolder
 
 _COMMANDS = (
-    *("making", "captioning", "training", "looking", "ablating"),
+    *("making", "sharding", "captioning", "training", "looking", "ablating"),
     *("benchmarking", "releasing", "trying"),
 )
 """Modules that register commands, in the order of --help."""

@@ -20,6 +20,7 @@ from sae_traits.testbench import extra_tasks
 
 if TYPE_CHECKING:
     from sae_traits.runs.context import Context
+    from sae_traits.runs.sharding import Part
 
 
 DONE, FAILED, PARTLY_DONE = 0, 1, 3
@@ -100,21 +101,52 @@ def new_run(arguments: argparse.Namespace, *decided: dict[str, Any]) -> Context:
     return Context.create(*wanted_run(arguments, *decided), ALL_STEPS, extra_tasks=extra_tasks())
 
 
-def old_run(arguments: argparse.Namespace, *forgotten: dict[str, Any]) -> Context:
+def old_run(
+    arguments: argparse.Namespace, *forgotten: dict[str, Any], folder: Path | None = None, part: Part = None
+) -> Context:
     """An existing run; of the file only what this command is about, since other steps are done already.
 
-    What is `forgotten` of the run's own configuration does not hold for this command.
+    Args:
+        forgotten: what of the run's own configuration does not hold for this command.
+        folder: of the run; the argument RUN where it is not given.
+        part: what is done of a step that is done in shards.
     """
     from sae_traits.runs.context import Context
 
     sections = getattr(arguments, "sections", ())
     file = {name: values for name, values in options_of_file(arguments.config).items() if name in sections}
-    return Context.open(arguments.run, ALL_STEPS, *forgotten, file, given_options(arguments), extra_tasks=extra_tasks())
+    layers = (*forgotten, file, given_options(arguments))
+    return Context.open(folder or arguments.run, ALL_STEPS, *layers, extra_tasks=extra_tasks(), part=part)
 
 
 def show(values: Any, lines: Sequence[str], arguments: argparse.Namespace) -> None:
     """Print values for scripts (--format json), or lines for people."""
     print(json_text(values).rstrip() if arguments.format == "json" else "\n".join(lines))
+
+
+def add_part(parser: argparse.ArgumentParser) -> None:
+    """Options of a step that can be done in shards."""
+    parts = parser.add_argument_group("shards", "A part of the step, of a RUN whose images are collected.")
+    either = parts.add_mutually_exclusive_group()
+    either.add_argument("--prepare", action="store_true", help="Make what all shards share, once, and stop.")
+    either.add_argument("--shard", metavar="I/N", help="Make one of N shards, 1/N to N/N, and stop; see `merge`.")
+
+
+def do_part(folder: Path, step: str, arguments: argparse.Namespace, *forgotten: dict[str, Any]) -> int:
+    """Prepare the shards of a step, or make one of them; the options of `--prepare` are kept for all of them."""
+    from sae_traits.runs.sharding import Shard
+
+    part = "prepare" if arguments.prepare else Shard.parse(arguments.shard)
+    context = old_run(arguments, *forgotten, folder=folder, part=part)
+    if part == "prepare":
+        with context.writing():
+            context.save_config()
+            run_steps(context, [step])
+    else:
+        run_steps(context, [step])
+    name = f"{step} {part}"
+    show({"run": str(folder), "step": step, "part": str(part)}, [f"{name} of {folder}: done"], arguments)
+    return DONE
 
 
 def do_steps(context: Context, arguments: argparse.Namespace, *steps: str) -> int:
@@ -133,9 +165,10 @@ def do_steps(context: Context, arguments: argparse.Namespace, *steps: str) -> in
             raise
         if context.is_main_process:
             context.save_config()
+    if not context.is_main_process:  # the others do not wait for what it does alone
+        return DONE
     summary = Summary.of(context)
-    if context.is_main_process:
-        show(summary.to_dict(), summary.lines(), arguments)
+    show(summary.to_dict(), summary.lines(), arguments)
     return PARTLY_DONE if summary.is_unfinished else DONE
 
 

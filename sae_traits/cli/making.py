@@ -10,8 +10,10 @@ from pathlib import Path
 from sae_traits.cli.base import (
     add_config,
     add_existing_run,
+    add_part,
     add_source,
     command,
+    do_part,
     do_steps,
     estimated,
     new_run,
@@ -59,8 +61,26 @@ def run(arguments: argparse.Namespace) -> int:
     return estimated(context, arguments, partial(estimate_run, teraflops=speed or TWO_CORES), "collect")
 
 
+def _collect_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    add_source(parser)
+    add_options(parser, words, *branches_of(RunConfig))
+
+
+@command(
+    "Read the images and their labels, before steps in shards or several processes.",
+    _collect_arguments,
+    examples="""\
+examples:
+  sae-traits collect photographs/ --out runs/moths --backbone facebook/dinov2-base
+  sae-traits extract runs/moths --shard 3/8""",
+)
+def collect(arguments: argparse.Namespace) -> int:
+    return do_steps(new_run(arguments), arguments, "collect")
+
+
 def _extract_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     add_source(parser)
+    add_part(parser)
     parser.add_argument("--estimate", action="store_true", help="Say how many bytes the features take, and stop.")
     add_options(parser, words, "collection", "features")
 
@@ -74,6 +94,10 @@ examples:
   sae-traits extract photographs/ --out runs/moths --estimate""",
 )
 def extract(arguments: argparse.Namespace) -> int:
+    if arguments.prepare or arguments.shard:
+        if arguments.source is None:
+            raise ConfigError("say of which run: sae-traits extract RUN --shard I/N, after `sae-traits collect`")
+        return do_part(Path(arguments.source), "extract", arguments)
     if not arguments.estimate:
         return do_steps(new_run(arguments), arguments, "collect", "extract")
     _, config = wanted_run(arguments)
@@ -107,8 +131,30 @@ def train(arguments: argparse.Namespace) -> int:
     return do_steps(old_run(arguments, *forgotten), arguments, "train")
 
 
+def _encode_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    add_existing_run(parser)
+    add_part(parser)
+    add_options(parser, words, "regions")
+
+
+@command(
+    "Find where the latents of a run's SAE fire in each image.",
+    _encode_arguments,
+    examples="""\
+examples:
+  sae-traits encode runs/moths
+  sae-traits encode runs/moths --prepare
+  sae-traits encode runs/moths --shard 3/8""",
+)
+def encode(arguments: argparse.Namespace) -> int:
+    if arguments.prepare or arguments.shard:
+        return do_part(arguments.run, "encode", arguments)
+    return do_steps(old_run(arguments), arguments, "encode")
+
+
 def _annotate_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     add_existing_run(parser)
+    add_part(parser)
     parser.add_argument(
         "--estimate", action="store_true", help="Say how many calls there are and what they cost, and stop."
     )
@@ -130,6 +176,8 @@ def annotate(arguments: argparse.Namespace) -> int:
     # A commit of an earlier dataset is none of this one.
     is_other = isinstance(contrast, dict) and "latents" in contrast
     forgotten = [{"regions": {"contrast": {"kind": "released", "revision": None}}}] if is_other else []
+    if arguments.prepare or arguments.shard:
+        return do_part(arguments.run, "annotate", arguments, *forgotten)
     context = old_run(arguments, *forgotten)
     if not arguments.estimate:
         return do_steps(context, arguments, "encode", "annotate", "dataset", "cards")

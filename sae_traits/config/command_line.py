@@ -164,6 +164,7 @@ class _Options:
         self._add(
             group,
             flag_of(field),
+            action=_Extend if get_origin(hint) is tuple else "store",
             choices=get_args(hint) if get_origin(hint) is Literal else None,
             type=_comma_separated if get_origin(hint) is tuple else file_name if field.metadata["is_path"] else str,
             metavar=field.metadata["metavar"] or _metavar(hint),
@@ -208,6 +209,13 @@ def _value_of(flag: str, words: Sequence[str]) -> str | None:
 def _metavar(hint: Any) -> str | None:
     kinds = {int: "N", float: "X"}
     return next((kinds[kind] for kind in (hint, *get_args(hint)) if kind in kinds), None)
+
+
+class _Extend(argparse.Action):
+    """Adds what a flag is given to what it was given before."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        setattr(namespace, self.dest, (*getattr(namespace, self.dest, ()), *values))
 
 
 def _comma_separated(text: str) -> tuple[str, ...]:

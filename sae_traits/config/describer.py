@@ -121,7 +121,25 @@ class Server(ModelDescriberConfig):
 class VLLM(ModelDescriberConfig):
     """vLLM in this process."""
 
+    DECIDED: ClassVar = ("model", "revision", "seed", "limit_mm_per_prompt")
+    """Options of the engine that follow from others."""
+
     kind: Literal["vllm"] = "vllm"
+    options: tuple[str, ...] = option(
+        (),
+        "Option of vLLM's engine, such as tensor_parallel_size=4, max_model_len=8192 or dtype=bfloat16; may be given "
+        "several times.",
+        flag="vllm-option",
+        metavar="NAME=VALUE",
+        is_local=True,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for text in self.options:
+            name, equals, _ = text.partition("=")
+            check(bool(name and equals), f"--vllm-option is NAME=VALUE, not {text!r}")
+            check(name not in self.DECIDED, f"--vllm-option {name} is decided by other options of the describer")
 
 
 @dataclass(frozen=True, kw_only=True)

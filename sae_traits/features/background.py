@@ -48,7 +48,8 @@ MIN_SEPARATION = 0.8
 """Below this separation nothing is taken for background. Photographs of butterflies gave 0.98, monkeys 0.94, bears and
 capybaras 0.91; the butterflies again, cut so that they lie in corners, 0.82, and cut to the inside of a wing 0.78."""
 INVERSE_PENALTY = 0.002
-"""scikit-learn's C of the classifier, on standardised features."""
+"""scikit-learn's C of the classifier, on standardised features, with N_PHOTOGRAPHS; with fewer it is larger in
+proportion, as C weighs a sum over patches: else a small collection were all background, as more patches are edges."""
 SMOOTHING = 14
 """Log odds are smoothed with a deviation of one patch where a side has this many, as in 224 pixels of 16 each."""
 N_FOLDS = 4
@@ -145,7 +146,8 @@ def learn_background(collection: Collection, backbone: Backbone, source: Feature
             grid = backbone.info.grid((collection.images[row].width, collection.images[row].height))
             origin = _distance_to_centre(_origins(grid, (0, 0)), grid.source)[patches]
             plain.append(_Patches.of(features.float().numpy(), origin, int(individuals[row])))
-    return _fitted(_Patches.join(mirrored), _Patches.join(plain)) or unknown
+    inverse_penalty = INVERSE_PENALTY * N_PHOTOGRAPHS / max(len(mirrored), 1)
+    return _fitted(_Patches.join(mirrored), _Patches.join(plain), inverse_penalty) or unknown
 
 
 @dataclass(frozen=True)
@@ -214,7 +216,7 @@ def _seen_at(grid: PatchGrid) -> NDArray[np.float64]:
     return _distance_to_centre(np.stack([column, row], axis=1), (grid.columns, grid.rows))
 
 
-def _fitted(mirrored: _Patches, plain: _Patches) -> Background | None:
+def _fitted(mirrored: _Patches, plain: _Patches, inverse_penalty: float) -> Background | None:
     """The classifier, and how well it does on individuals that it did not see; None where there are too few."""
     from sklearn.metrics import roc_auc_score
 
@@ -222,22 +224,22 @@ def _fitted(mirrored: _Patches, plain: _Patches) -> Background | None:
     if len(individuals) < MIN_INDIVIDUALS or len(np.unique(mirrored.is_edge)) < 2:
         return None
     folds = [individuals[fold::N_FOLDS] for fold in range(N_FOLDS)]
-    models = [_linear(mirrored.only(np.setdiff1d(individuals, held_out))) for held_out in folds]
+    models = [_linear(mirrored.only(np.setdiff1d(individuals, held_out)), inverse_penalty) for held_out in folds]
     separations = []
     for patches in (mirrored, plain):
         scored = [patches.only(held_out) for held_out in folds]
         odds = [part.features @ weights + bias for part, (weights, bias) in zip(scored, models, strict=True)]
         separations.append(roc_auc_score(_Patches.join(scored).is_edge, np.concatenate(odds)))
-    return Background(*_linear(mirrored), float(min(separations)))
+    return Background(*_linear(mirrored, inverse_penalty), float(min(separations)))
 
 
-def _linear(patches: _Patches) -> tuple[NDArray[np.float32], float]:
+def _linear(patches: _Patches, inverse_penalty: float) -> tuple[NDArray[np.float32], float]:
     """Weights `[d_model]` and bias of the log odds of an edge."""
     from sklearn.linear_model import LogisticRegression
 
     mean, deviation = patches.features.mean(axis=0), patches.features.std(axis=0)
     deviation = np.where(deviation == 0, 1, deviation)
-    classifier = LogisticRegression(C=INVERSE_PENALTY, max_iter=500)
+    classifier = LogisticRegression(C=inverse_penalty, max_iter=500)
     classifier.fit((patches.features - mean) / deviation, patches.is_edge)
     weights = (np.asarray(classifier.coef_)[0] / deviation).astype(np.float32)
     return weights, float(np.asarray(classifier.intercept_)[0] - mean @ weights)

@@ -47,6 +47,10 @@ class FeatureSource(Protocol):
     def n_images(self) -> int: ...
     @property
     def is_computed(self) -> bool: ...
+    @property
+    def units(self) -> list[range]:
+        """The rows of each shard of the whole collection; a shard of some rows lies within one of them."""
+        ...
 
     def count_shards(self, rows: ArrayLike | None = None) -> int:
         """How many shards `shards` gives for all images, or for some rows."""
@@ -119,9 +123,14 @@ class ImageSource:
         """True: every pass over the features reads the images and runs the backbone."""
         return True
 
+    @property
+    def units(self) -> list[range]:
+        """The rows of each shard of the whole collection."""
+        return plan_shards(self.n_images, self.info, "float32")
+
     def count_shards(self, rows: ArrayLike | None = None) -> int:
-        """How many shards `shards` gives for all images, or for some rows: as many as a store of these has."""
-        return len(plan_shards(int(membership(self.n_images, rows).sum()), self.info, "float32"))
+        """How many shards `shards` gives for all images, or for some rows: as many as a store of all images has."""
+        return len(self._chosen(rows))
 
     def patch_counts(self) -> NDArray[np.int64]:
         """Number of patches of every image `[n_images]`, from the sizes of the images."""
@@ -133,13 +142,18 @@ class ImageSource:
         Raises:
             CollectionError: an image cannot be read any more, or has changed.
         """
-        chosen = np.flatnonzero(membership(self.n_images, rows)).tolist()
-        plans = [chosen[plan.start : plan.stop] for plan in plan_shards(len(chosen), self.info, "float32")]
+        plans = self._chosen(rows)
         batches = self._encoded(batch for plan in plans for batch in batches_of(plan, self.image_batch_size))
         for plan in plans:
             shard = empty_shard(self.collection, self.info, plan, "float32")
             fill_from(batches, shard.features)
             yield shard
+
+    def _chosen(self, rows: ArrayLike | None) -> list[list[int]]:
+        """The rows of each unit that are among some rows, of units that have any."""
+        chosen = membership(self.n_images, rows)
+        of_units = [(np.flatnonzero(chosen[unit.start : unit.stop]) + unit.start).tolist() for unit in self.units]
+        return [some for some in of_units if some]
 
     def parts(self, rows: ArrayLike) -> Parts:
         """The images, one by one.

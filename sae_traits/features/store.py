@@ -147,6 +147,11 @@ class FeatureStore:
             _check_size(folder / entry.file, entry)
         return store
 
+    @property
+    def units(self) -> list[range]:
+        """The rows of each shard."""
+        return [range(entry.first_image, entry.first_image + entry.n_images) for entry in self.entries]
+
     def count_shards(self, rows: ArrayLike | None = None) -> int:
         chosen = membership(self.n_images, rows)
         return sum(bool(chosen[entry.rows].any()) for entry in self.entries)

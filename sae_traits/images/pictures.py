@@ -104,6 +104,14 @@ class PictureCache:
             "INSERT OR REPLACE INTO hashed_pictures VALUES (?, ?, ?, ?)", sha256, longest_side, picture, data_sha256
         )
 
+    def take_over(self, path: Path) -> None:
+        """Add the pictures of another file."""
+        self._execute("ATTACH DATABASE ? AS other", str(path))
+        try:
+            self._execute("INSERT OR IGNORE INTO main.hashed_pictures SELECT * FROM other.hashed_pictures")
+        finally:
+            self._execute("DETACH DATABASE other")
+
     def get_or_make(self, sha256: str, longest_side: int, open_pixels: Callable[[], Image.Image]) -> bytes:
         """The picture of a photograph, which is opened only where the picture is not there yet."""
         picture = self.get(sha256, longest_side)

@@ -14,7 +14,7 @@ from sae_traits.config.layers import read_config
 from sae_traits.config.run import RunConfig
 from sae_traits.config.tree import as_dict, build, nest
 from sae_traits.logging import progress_to
-from sae_traits.steps import STEPS, run_steps
+from sae_traits.steps import ALL_STEPS, run_steps
 from sae_traits.testbench import extra_tasks
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Run:
         from sae_traits.runs.context import Context
         from sae_traits.runs.summary import Summary
 
-        return Summary.of(Context.open(Path(self.folder), STEPS, extra_tasks=extra_tasks()))
+        return Summary.of(Context.open(Path(self.folder), ALL_STEPS, extra_tasks=extra_tasks()))
 
     @cached_property
     def dataset(self) -> DatasetDict:
@@ -108,7 +108,7 @@ def run(
     layers = [_as_layer(config), given, nest(RunConfig, by_flag)]
     if (folder / "config.yaml").is_file():  # a CLIP that this run was evaluated with stays
         layers.insert(0, {"zero_shot": read_config(folder / "config.yaml").get("zero_shot")})
-    context = Context.create(folder, build(RunConfig, *layers), STEPS, extra_tasks=extra_tasks())
+    context = Context.create(folder, build(RunConfig, *layers), ALL_STEPS, extra_tasks=extra_tasks())
     with nullcontext() if progress is None else progress_to(progress), context.writing():
         check(context)
         run_steps(context)

@@ -167,6 +167,8 @@ class DatasetFacts:
     """Where the dataset will be on the Hub; None for a folder on this machine."""
     captions: Captions | None = None
     """None where there are none."""
+    space_id: str | None = None
+    """The static Space of its atlas; None where there is none."""
 
     def save(self, path: Path) -> None:
         """Write them as JSON."""

@@ -34,12 +34,14 @@ from sae_traits.runs.folder import RunFolder
 from sae_traits.runs.lock import is_read_only, writing
 from sae_traits.runs.record import Steps
 from sae_traits.runs.reviews import Reviews
+from sae_traits.runs.sharding import Part, Shard
 from sae_traits.runs.threads import one_thread
 from sae_traits.sae.extractor import backbone_of_adopted
 from sae_traits.sae.model import SAE
 from sae_traits.schema import Collection, ImageRecord
 from sae_traits.traits.asking import Pictures
 from sae_traits.traits.captions import CaptionPlan
+from sae_traits.traits.chosen import read_chosen
 from sae_traits.traits.encode import Codes
 from sae_traits.traits.faithfulness import Faithfulness
 from sae_traits.traits.firing_shares import FiringShares, firing_shares
@@ -66,6 +68,8 @@ class Context:
     """What `create` made, the innermost first."""
     others: tuple[Path, ...] = ()
     """Folders of runs that equal steps are taken from."""
+    part: Part = None
+    """What this process does of a step that is done in shards."""
 
     @classmethod
     def create(
@@ -109,6 +113,7 @@ class Context:
         order: Mapping[str, tuple[str, ...]],
         *layers: Mapping[str, Any],
         extra_tasks: tuple[EvaluationTask, ...] = (),
+        part: Part = None,
     ) -> Context:
         """An existing run, with further options laid over its configuration; `save_config` keeps them.
 
@@ -119,7 +124,7 @@ class Context:
         run = RunFolder(folder)
         run.check_is_run()
         config = with_absolute_paths(build(RunConfig, read_configuration(run.config), *layers))
-        return cls(run, config, order, extra_tasks)
+        return cls(run, config, order, extra_tasks, part=part)
 
     def save_config(self) -> None:
         """Write the configuration, if it is not what is there; a folder that is read-only keeps its own."""
@@ -134,17 +139,18 @@ class Context:
         return make_accelerator(getattr(self.config.train, "tracker", None), self.folder.training_logs)
 
     @property
-    def _is_launched_with_others(self) -> bool:
+    def is_launched_with_others(self) -> bool:
+        """Whether a launcher started this process as one of several."""
         return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
     @property
     def is_main_process(self) -> bool:
         """Whether this process writes, where several were launched together."""
-        return not self._is_launched_with_others or self.accelerator.is_main_process
+        return not self.is_launched_with_others or self.accelerator.is_main_process
 
     def wait_for_everyone(self) -> None:
         """Wait for the other processes of a launcher, and see what the main one has recorded."""
-        if self._is_launched_with_others:
+        if self.is_launched_with_others:
             self.accelerator.wait_for_everyone()
             self.steps.read()
 
@@ -347,6 +353,27 @@ class Context:
         """Which regions are described, from what the step `encode` made."""
         regions = self.config.regions
         return self.plan_of(regions, self.collection, Codes.open(self.folder.codes) if regions.has_latents else None)
+
+    def plan_of_shard(self, shard: Shard) -> Plan:
+        """The regions of a shard's images; all, where several individuals share a description.
+
+        Args:
+            shard: of the step `annotate`, whose latents were chosen before.
+        """
+        regions, units = self.config.regions, self.features.units
+        is_chosen_here = regions.has_latents and self.released_latents is None
+        codes = Codes.open(self.folder.codes) if regions.has_latents else None
+        apart = self.describer.images_per_description == 1
+        plan = plan_regions(
+            regions,
+            self.collection,
+            self.features.info,
+            codes=codes.only(shard.of(len(units))) if codes and apart else codes,
+            class_maps=self.folder.class_maps,
+            released=self.released_latents,
+            chosen=read_chosen(self.folder.chosen_for_shards) if is_chosen_here else None,
+        )
+        return plan.only(shard.rows(units)) if apart else plan
 
     @cached_property
     def firing_shares(self) -> FiringShares:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from sae_traits.errors import StoreError
-from sae_traits.runs.lock import LOCK
+from sae_traits.runs.lock import LOCK, SHARDS
 
 
 class RunFolder:
@@ -49,6 +49,8 @@ class RunFolder:
         """Small pictures of the photographs, made while these were open."""
         self.faithfulness = path / "traits" / "faithfulness.json"
         """What the faithfulness controls found, and of which annotation."""
+        self.chosen_for_shards = self.shards("annotate") / "chosen.npz"
+        """The latents that describe each species, for all shards of an annotation."""
         self.dataset = path / "dataset"
         """The dataset, as load_dataset reads it."""
         self.evaluation = path / "evaluation"
@@ -67,6 +69,10 @@ class RunFolder:
         """Sheets for raters, with what each item is, and their answers."""
         self.latent_pages = path / "latents"
         """What latents stand for."""
+
+    def shards(self, step: str) -> Path:
+        """Marks of the shards of a step, and what each keeps for itself until they are merged."""
+        return self.path / SHARDS / step
 
     def check_is_run(self) -> None:
         """Raise a StoreError where the folder holds no run; nothing that takes time is imported for it."""

@@ -11,6 +11,8 @@ from pathlib import Path
 from sae_traits.errors import StoreError
 
 LOCK = ".lock"
+SHARDS = "shards"
+"""A folder per step that is done in shards, with a lock per shard."""
 
 
 def is_read_only(folder: Path) -> bool:
@@ -26,7 +28,7 @@ def writing(folder: Path) -> Iterator[None]:
     finished in it can be looked at.
 
     Raises:
-        StoreError: another command writes to it, or the lock is another person's.
+        StoreError: another command writes to it, or makes a shard of it, or the lock is another person's.
     """
     if is_read_only(folder):
         yield
@@ -35,6 +37,7 @@ def writing(folder: Path) -> Iterator[None]:
 
     try:
         with FileLock(folder / LOCK, timeout=0):
+            _refuse_beside_shards(folder)
             _clear_partial(folder)
             yield
     except Timeout as error:
@@ -43,6 +46,18 @@ def writing(folder: Path) -> Iterator[None]:
         ) from error
     except PermissionError as error:
         raise StoreError(f"cannot write to {folder}: {error.strerror}; choose another --out") from error
+
+
+def _refuse_beside_shards(folder: Path) -> None:
+    """Raise a StoreError while a process makes a shard of a step, which it does beside others."""
+    from filelock import FileLock, Timeout
+
+    for path in sorted(folder.glob(f"{SHARDS}/*/*.lock")):
+        try:
+            FileLock(path).acquire(timeout=0).lock.release()
+        except Timeout as error:
+            what = f"{path.parent.name} {path.stem}"
+            raise StoreError(f"another process makes {what} of {folder}; wait until it is done") from error
 
 
 def _clear_partial(folder: Path) -> None:

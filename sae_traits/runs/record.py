@@ -89,6 +89,16 @@ class Steps:
         """What a finished step counted; empty where it is not finished."""
         return self.records[name]["counts"] if self.is_current(name) else {}
 
+    def fingerprint_of(self, name: str, inputs: Mapping[str, Any]) -> str:
+        """The fingerprint that a step has with some inputs, and after the steps before it as they are.
+
+        Raises:
+            StoreError: a step before it is not finished.
+        """
+        after = {before: self.fingerprint(before) for before in self.order[name]}
+        text = json.dumps({"version": self.version, "after": after, **inputs}, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()
+
     def do(
         self,
         name: str,
@@ -118,8 +128,7 @@ class Steps:
             StoreError: a step before it is not finished.
         """
         after = {before: self.fingerprint(before) for before in self.order[name]}
-        text = json.dumps({"version": self.version, "after": after, **inputs}, sort_keys=True, default=str)
-        fingerprint = hashlib.sha256(text.encode()).hexdigest()
+        fingerprint = self.fingerprint_of(name, inputs)
         outputs, kept = list(outputs), list(kept)
         record = self.records.get(name)
         if record:
@@ -220,9 +229,7 @@ class Steps:
 
     def _changed(self, files: Mapping[str, list[Any]], thorough: bool = False) -> list[Path]:
         folder = self.path.parent
-        return [
-            folder / file for file, written in files.items() if not _is_as_written(folder / file, written, thorough)
-        ]
+        return [folder / file for file, written in files.items() if not is_as_written(folder / file, written, thorough)]
 
     def _before(self, names: set[str]) -> set[str]:
         """All steps that some steps read from, directly or not."""
@@ -243,9 +250,8 @@ class Steps:
     ) -> Iterator[tuple[str, list[Any]]]:
         """Yield every file of some files and folders with its size, time and hash."""
         for path in _paths(paths, apart_from):
-            status = path.stat()
-            sha256 = None if fnmatch(path.name, checked_by_readers) else hash_of_file(path)
-            yield path.relative_to(self.path.parent).as_posix(), [status.st_size, status.st_mtime_ns, sha256]
+            name = path.relative_to(self.path.parent).as_posix()
+            yield name, state_of_file(path, with_hash=not fnmatch(path.name, checked_by_readers))
 
     def _say(self, message: str) -> None:
         if self.keep:
@@ -280,7 +286,14 @@ def _is_whole(name: str, record: Mapping[str, Any]) -> bool:
     return record.get("sha256") == _hash_of_record(name, rest)
 
 
-def _is_as_written(path: Path, written: list[Any], thorough: bool) -> bool:
+def state_of_file(path: Path, *, with_hash: bool = True) -> list[Any]:
+    """Size, time and sha256 of a file, by which `is_as_written` knows it again."""
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns, hash_of_file(path) if with_hash else None]
+
+
+def is_as_written(path: Path, written: list[Any], thorough: bool) -> bool:
+    """Whether a file is as `state_of_file` found it; `thorough` reads it also where its time is the same."""
     size, time_ns, sha256 = written
     try:
         status = path.stat()

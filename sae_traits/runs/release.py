@@ -86,9 +86,18 @@ def _names(context: Context, latents: Iterable[ChosenLatent]) -> dict[int, str]:
 
 
 def write_dataset_card_of(
-    context: Context, folder: Path, summary: DatasetSummary, *, name: str | None, repo_id: str | None = None
+    context: Context,
+    folder: Path,
+    summary: DatasetSummary,
+    *,
+    name: str | None,
+    repo_id: str | None = None,
+    space_id: str | None = None,
 ) -> None:
-    """Write the card of a run's dataset into the folder with its tables; `repo_id` is where it will be published."""
+    """Write the card of a run's dataset into the folder with its tables.
+
+    Where it will be published is `repo_id`, and where its atlas will be `space_id`.
+    """
     release = context.config.release
     facts = DatasetFacts(
         title=release.title,
@@ -99,6 +108,7 @@ def write_dataset_card_of(
         review=tuple(score_review(answered).lines(is_public=True)) if (answered := context.reviews.answered()) else (),
         repo_id=repo_id,
         captions=captions_of(context),
+        space_id=space_id,
     )
     write_dataset_card(folder, summary, facts)
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from sae_traits.errors import ConfigError
+
 if TYPE_CHECKING:
     from sae_traits.runs.context import Context
 
@@ -23,7 +25,7 @@ STEPS: dict[str, tuple[str, ...]] = {
 ALL_STEPS: dict[str, tuple[str, ...]] = STEPS | {"caption": ("collect",)}
 """Also those that no run does by itself; the dataset shows captions where there are any."""
 SHARED = ("extract", "train")
-"""The steps in which all processes of a launcher take part; one process does the others."""
+"""The steps in which all processes of a launcher take part; the first one alone does those after them."""
 
 
 def run_steps(context: Context, names: Iterable[str] = STEPS) -> None:
@@ -33,7 +35,8 @@ def run_steps(context: Context, names: Iterable[str] = STEPS) -> None:
 
     Raises:
         StoreError: what they read of other steps is missing, or not as it was written.
-        ConfigError: they are to be deterministic, and would compute on a GPU.
+        ConfigError: several processes were launched before the images were read; or the steps are to be deterministic,
+            and would compute on a GPU.
     """
     names = list(names)
     context.steps.check(doing=names)
@@ -41,6 +44,20 @@ def run_steps(context: Context, names: Iterable[str] = STEPS) -> None:
         for name in names:
             if name in ("evaluate", "dataset", "cards") and not context.is_described:
                 return
-            if name in SHARED or context.is_main_process:
-                getattr(import_module(f"sae_traits.steps.{name}"), name)(context)
-            context.wait_for_everyone()
+            if name == "collect" and context.is_launched_with_others:
+                _check_collected(context)
+                continue
+            if name not in SHARED and not context.is_main_process:
+                return
+            getattr(import_module(f"sae_traits.steps.{name}"), name)(context)
+            if name in SHARED:
+                context.wait_for_everyone()
+
+
+def _check_collected(context: Context) -> None:
+    """Reading images may take longer than the processes of a launcher wait for each other, so none of them does it."""
+    if not context.steps.is_current("collect"):
+        raise ConfigError(
+            f"several processes were launched, and the images are not read yet; give `sae-traits collect SOURCE --out "
+            f"{context.folder.path}` first, with the same options, and then this command"
+        )

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from sae_traits.config.tree import as_dict
+from sae_traits.errors import DescriberError
+from sae_traits.images.pictures import PictureCache
 from sae_traits.runs.context import Context
 from sae_traits.runs.record import Counts
+from sae_traits.runs.sharding import Shard, ShardedStep, do_sharded
 from sae_traits.traits.annotate import describe_candidates, export_traits
+from sae_traits.traits.asking import Pictures
+from sae_traits.traits.chosen import ChosenLatents, write_chosen
+from sae_traits.traits.ledger import Ledger
+
+_LEDGER, _PICTURES = "ledger.sqlite", "pictures.sqlite"
 
 
 def annotate(context: Context) -> None:
     """Ask the describer about every region that the ledger has no answer for, and write what came of it.
 
     Raises:
-        DescriberError: the describer cannot answer from the start.
+        DescriberError: the describer cannot answer from the start, or stopped before a shard was done.
         CollectionError: an image cannot be read any more.
     """
     config, folder, describer = context.config, context.folder, context.describer
-    use_masks = config.describer.use_masks
+    use_masks, workers = config.describer.use_masks, config.describer.workers
 
-    def work() -> Counts:
+    def whole() -> Counts:
         with context.open_ledger() as ledger:
+            pictures = context.pictures_of_dataset
             describe_candidates(
-                context.plan,
-                describer,
-                ledger,
-                workers=config.describer.workers,
-                use_masks=use_masks,
-                pictures=context.pictures_of_dataset,
+                context.plan, describer, ledger, workers=workers, use_masks=use_masks, pictures=pictures
             )
             annotation = export_traits(
                 context.plan,
@@ -40,6 +47,40 @@ def annotate(context: Context) -> None:
             )
             return asdict(annotation)
 
+    def prepare() -> Iterator[Path]:
+        _take_over_shards(context)
+        _remove_shards(context)
+        if isinstance(chosen := context.plan.chosen, ChosenLatents):
+            write_chosen(folder.chosen_for_shards, chosen)
+            yield folder.chosen_for_shards
+
+    def shard(part: Shard) -> Iterator[Path]:
+        own = folder.shards("annotate") / part.name
+        with ExitStack() as stack:
+            ledger = stack.enter_context(Ledger(own / _LEDGER))
+            pictures = context.pictures_of_dataset
+            if pictures is not None:
+                pictures = Pictures(stack.enter_context(PictureCache(own / _PICTURES)), pictures.longest_side)
+            of_run = folder.ledger(config.regions.kind)
+            answered = stack.enter_context(Ledger(of_run, read_only=True)) if of_run.is_file() else None
+            is_dealt_out = describer.images_per_description > 1
+            n_open = describe_candidates(
+                context.plan_of_shard(part),
+                describer,
+                ledger,
+                workers=workers,
+                use_masks=use_masks,
+                pictures=pictures,
+                wanted=lambda keys: _wanted(part if is_dealt_out else None, answered, keys),
+            )
+        if n_open:
+            raise DescriberError(f"{n_open} calls are left to ask; the same command asks them")
+        yield from (path for path in (own / _LEDGER, own / _PICTURES) if path.is_file())
+
+    def join(files: Mapping[str, list[Any]]) -> Counts:
+        _take_over_shards(context)
+        return whole()
+
     inputs: dict[str, Any] = {
         "regions": as_dict(config.regions),
         "describer": [describer.name, describer.model, describer.prompt, describer.settings],
@@ -48,5 +89,49 @@ def annotate(context: Context) -> None:
         "masks": context.collection.digest("mask_file") if use_masks else None,
     }
     context.check_masks()
-    ledger = folder.ledger(config.regions.kind)
-    context.steps.do("annotate", inputs, [folder.traits, folder.chosen_latents], work, kept=[ledger])
+    step = ShardedStep(
+        name="annotate",
+        inputs=inputs,
+        outputs=[folder.traits, folder.chosen_latents],
+        whole=whole,
+        prepare=prepare,
+        shard=shard,
+        join=join,
+        keeps_damaged=True,
+        options={"kept": [folder.ledger(config.regions.kind)]},
+    )
+    do_sharded(context.steps, folder, context.part, step)
+    if context.part == "merge":
+        _remove_shards(context)
+
+
+def _wanted(part: Shard | None, answered: Ledger | None, keys: Sequence[str]) -> Collection[str]:
+    """The calls that a shard asks: those that have no answer from an earlier command.
+
+    Args:
+        part: deals calls out by their keys, where several individuals share a description: which of them do depends on
+            all images. None where the plan is the shard's own.
+    """
+    if part is not None:
+        keys = [key for key in keys if int(key[:12], 16) % part.count == part.number - 1]
+    return set(keys) if answered is None else answered.open_calls(keys)
+
+
+def _take_over_shards(context: Context) -> None:
+    """Add what the shards were answered to the run's ledger, and their pictures to its pictures."""
+    shards = sorted(context.folder.shards("annotate").glob("*-of-*/"))
+    with context.open_ledger() as ledger:
+        for path in (own / _LEDGER for own in shards):
+            if path.is_file():
+                ledger.take_over(path)
+    for path in (own / _PICTURES for own in shards):
+        if path.is_file():
+            context.pictures.take_over(path)
+
+
+def _remove_shards(context: Context) -> None:
+    """Remove what was taken over."""
+    for own in context.folder.shards("annotate").glob("*-of-*/"):
+        for path in own.glob("*.sqlite*"):
+            path.unlink()
+        own.rmdir()

@@ -49,7 +49,8 @@ def _publish(context: Context, terms: Terms, *, dry_run: bool) -> list[str]:
 
         def write_dataset_for(name: str) -> Path:
             summary = write_run_dataset(context, dataset_folder, name=name)
-            write_dataset_card_of(context, dataset_folder, summary, name=name, repo_id=terms.dataset_repo)
+            repositories = {"repo_id": terms.dataset_repo, "space_id": terms.space_repo}
+            write_dataset_card_of(context, dataset_folder, summary, name=name, **repositories)
             if (former := read_card(folder.dataset)) is not None:
                 card = keep_section(read_card(dataset_folder) or "", former, str(folder.dataset / CARD))
                 (dataset_folder / CARD).write_text(card, encoding="utf-8")

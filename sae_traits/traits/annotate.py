@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -73,11 +73,16 @@ def describe_candidates(
     workers: int,
     use_masks: bool = False,
     pictures: Pictures | None = None,
-) -> None:
+    wanted: Callable[[Sequence[str]], Collection[str]] | None = None,
+) -> int:
     """Ask the describer about every region that the ledger has no answer for; nothing else needs it.
 
     Args:
+        wanted: gives those of some calls' keys that this process asks; None asks all.
         use_masks: measure on the animal's pixels alone, where an image has a mask.
+
+    Returns:
+        How many calls are still open, because the describer stopped.
 
     Raises:
         CollectionError: a mask is there no more.
@@ -94,6 +99,10 @@ def describe_candidates(
             planned = track(planned, "plan", None, "task")
             while tasks := list(islice(planned, TASKS_PER_LOOKUP)):
                 calls = [call for task in tasks for call in task]
+                if wanted is not None:
+                    keys = wanted([call.key for call in calls])
+                    tasks = [some for task in tasks if (some := [call for call in task if call.key in keys])]
+                    calls = [call for task in tasks for call in task]
                 ledger.plan((member.trait_id, call.key, member.region_key) for call in calls for member in call.members)
                 if describer.reads_masks:  # so that an answer and its measurement are made together
                     ledger.drop_unmeasured()
@@ -108,6 +117,7 @@ def describe_candidates(
             spool.seek(0)
             answering = answer_calls(_spooled(spool), n_open, describer, ledger, workers=workers, pictures=pictures)
             asyncio.run(answering)
+    return ledger.count_open_planned() if n_open else 0
 
 
 def _spooled(spool: BinaryIO) -> Iterator[list[Call]]:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sae_traits.errors import StoreError
+from sae_traits.io import write_whole
 from sae_traits.schema import ChosenLatent, Contrast, ImageRecord
 from sae_traits.traits.contrast import SIGNIFICANT_Q, SpeciesContrasts
 from sae_traits.traits.species_counts import SpeciesCounts
@@ -16,6 +22,8 @@ from sae_traits.traits.species_counts import SpeciesCounts
 MAX_BACKGROUND = 0.5
 """A latent that fires on background with a higher mean probability describes no species."""
 ON_BACKGROUND = "fires on background"
+_NAMES = ("species", "reference_rank")
+_ARRAYS = tuple(f.name for f in fields(SpeciesContrasts) if f.name not in _NAMES)
 SPECIES_KEPT = 64
 """Species whose chosen latents are kept as objects: images of a species tend to follow each other."""
 
@@ -56,8 +64,8 @@ class ChosenLatents(LatentsBySpecies):
     ) -> None:
         self.contrasts = contrasts
         self.dropped = dropped
-        self._thresholds = thresholds
-        self._background = background
+        self.thresholds = thresholds
+        self.background = background
         rows = np.flatnonzero(np.diff(contrasts.offsets))
         self._row_of = {contrasts.species[row]: int(row) for row in rows}
         self._read = lru_cache(maxsize=SPECIES_KEPT)(self._read_species)
@@ -77,7 +85,7 @@ class ChosenLatents(LatentsBySpecies):
             int(table.latent[i]): ChosenLatent(
                 species=table.species[row],
                 latent=int(table.latent[i]),
-                threshold=float(self._thresholds[table.latent[i]]),
+                threshold=float(self.thresholds[table.latent[i]]),
                 contrast=Contrast(
                     f_species=float(table.f_species[i]),
                     f_reference=float(table.f_reference[i]),
@@ -94,9 +102,38 @@ class ChosenLatents(LatentsBySpecies):
         }
 
     def _background_of(self, latent: int) -> float | None:
-        if self._background is None or np.isnan(self._background[latent]):
+        if self.background is None or np.isnan(self.background[latent]):
             return None
-        return round(float(self._background[latent]), 3)
+        return round(float(self.background[latent]), 3)
+
+
+def write_chosen(path: Path, chosen: ChosenLatents) -> None:
+    """Keep what a contrast chose, to the last bit, for other processes."""
+    table, buffer = chosen.contrasts, io.BytesIO()
+    arrays: dict[str, Any] = {name: getattr(table, name) for name in _ARRAYS}
+    arrays |= {name: np.array(getattr(table, name), dtype=np.str_) for name in _NAMES}
+    arrays["dropped_latents"] = np.array([one.latent for one in chosen.dropped], dtype=np.int64)
+    arrays["dropped_reasons"] = np.array([one.reason for one in chosen.dropped], dtype=np.str_)
+    arrays["thresholds"] = chosen.thresholds
+    if chosen.background is not None:
+        arrays["background"] = chosen.background
+    np.savez(buffer, **arrays)
+    write_whole(path, buffer.getvalue())
+
+
+def read_chosen(path: Path) -> ChosenLatents:
+    """Read what `write_chosen` wrote; a StoreError where it cannot be read."""
+    try:
+        with np.load(path) as stored:
+            arrays = dict(stored)
+    except (OSError, ValueError, BadZipFile) as error:
+        raise StoreError(f"{path} cannot be read ({error}); prepare the shards again") from error
+    columns: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
+    columns |= {name: tuple(arrays[name].tolist()) for name in _NAMES}
+    contrasts = SpeciesContrasts(**columns)
+    pairs = zip(arrays["dropped_latents"].tolist(), arrays["dropped_reasons"].tolist(), strict=True)
+    dropped = tuple(DroppedLatent(latent, reason) for latent, reason in pairs)
+    return ChosenLatents(contrasts, arrays["thresholds"], dropped, arrays.get("background"))
 
 
 def choose_latents(

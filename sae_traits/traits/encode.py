@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -139,6 +139,11 @@ class Codes:
         """Size of the dictionary."""
         return len(self.thresholds)
 
+    def only(self, numbers: range) -> Codes:
+        """The codes of the images of some consecutive parts."""
+        some = slice(numbers.start, numbers.stop)
+        return replace(self, parts=self.parts[some], backgrounds=self.backgrounds[some])
+
     @classmethod
     def open(cls, folder: Path) -> Codes:
         """Open what `encode_collection` wrote.
@@ -226,30 +231,104 @@ def encode_collection(
     folder.mkdir(parents=True, exist_ok=True)
     for stale in (folder / INDEX_FILE, *folder.glob("part-*"), *folder.glob("background-*")):
         stale.unlink(missing_ok=True)
+    n_parts = len(store.units)
+    for _ in encode_parts(sae, store, thresholds, folder, range(n_parts), background=background):
+        pass
+    weights = np.ones(store.n_images) if weights is None else weights
+    return join_parts(folder, n_parts, thresholds, weights, has_background=background is not None)
+
+
+def encode_parts(
+    sae: SAE,
+    store: FeatureSource,
+    thresholds: NDArray[np.float32],
+    folder: Path,
+    numbers: range,
+    *,
+    background: BackgroundOfShard | None = None,
+    made_of: str = "",
+) -> Iterator[Path]:
+    """Write the parts of some consecutive feature shards, and yield each file; `join_parts` makes codes of them.
+
+    Args:
+        thresholds, background: as in `encode_collection`.
+        numbers: of the feature shards.
+        made_of: a hash of all that the parts depend on; a part that says the same is kept.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     limits = torch.from_numpy(thresholds).to(sae.b_dec.device)
-    parts, backgrounds, n_fired = [], [], 0
-    mean = _MeanOfLatents(sae.config.n_latents, np.ones(store.n_images) if weights is None else weights)
-    for number, shard in enumerate(track(store.shards(), "codes", store.count_shards(), "shard")):
-        name = f"part-{number:05d}.parquet"
+    files = {n: _files_of_part(folder, n, has_background=background is not None) for n in numbers}
+    pending = [n for n in numbers if not made_of or any(_made_of(file) != made_of for file in files[n])]
+    for number in set(numbers).difference(pending):
+        yield from files[number]
+    rows = [row for number in pending for row in store.units[number]]
+    shards = store.shards(rows) if rows else iter(())
+    metadata = {"made_of": made_of}
+    for number, shard in zip(pending, track(shards, "codes", len(pending), "shard"), strict=True):
         codes = _shard_codes(sae, shard, limits)
-        with whole_file(folder / name) as stream:
-            pq.write_table(codes, stream, compression="zstd")
-        parts.append(name)
-        n_fired += len(codes)
+        tables = [codes.replace_schema_metadata(metadata)]
         if background is not None:
             stored = _stored_background(background(shard), shard, store.info.rows * store.info.columns)
-            mean.add(codes, shard.images, stored)
-            backgrounds.append(f"background-{number:05d}.parquet")
-            with whole_file(folder / backgrounds[-1]) as stream:
-                table = {"image": shard.images.astype(np.int32), "background": list(stored)}
-                pq.write_table(pa.table(table, schema=_BACKGROUND_SCHEMA), stream, compression="zstd")
+            columns = {"image": shard.images.astype(np.int32), "background": list(stored)}
+            tables.append(pa.table(columns, schema=_BACKGROUND_SCHEMA.with_metadata(metadata)))
+        for file, table in zip(files[number], tables, strict=True):
+            with whole_file(file) as stream:
+                pq.write_table(table, stream, compression="zstd")
+            yield file
+
+
+def join_parts(
+    folder: Path,
+    n_parts: int,
+    thresholds: NDArray[np.float32],
+    weights: NDArray[np.float64],
+    *,
+    has_background: bool,
+) -> Codes:
+    """Make parts that `encode_parts` wrote the codes of a collection; what they have in common is found here.
+
+    Args:
+        weights: as in `encode_collection`.
+    """
+    names = [[file.name for file in _files_of_part(folder, n, has_background=has_background)] for n in range(n_parts)]
+    for path in (*folder.glob("part-*"), *folder.glob("background-*")):
+        if path.name not in {name for of_part in names for name in of_part}:
+            path.unlink()
+    parts = [name for name, *_ in names]
+    n_fired = sum(pq.read_metadata(folder / name).num_rows for name in parts)
     if not n_fired:
         warn("no latent fires anywhere above its threshold, so no region can be described")
-    latents = {"threshold": pa.array(thresholds)} | ({"background": pa.array(mean.value)} if background else {})
+    latents = {"threshold": pa.array(thresholds)}
+    if has_background:
+        mean = _MeanOfLatents(len(thresholds), weights)
+        for part, background in names:
+            table = pq.read_table(folder / background)
+            stored = np.stack([np.asarray(values.values) for values in table["background"]])
+            mean.add(pq.read_table(folder / part), table["image"].to_numpy(), stored)
+        latents["background"] = pa.array(mean.value)
     pq.write_table(pa.table(latents), folder / THRESHOLDS_FILE)
-    index = {"n_images": store.n_images, "n_latents": sae.config.n_latents, "parts": parts, "backgrounds": backgrounds}
+    index = {
+        "n_images": len(weights),
+        "n_latents": len(thresholds),
+        "parts": parts,
+        "backgrounds": [name for _, *others in names for name in others],
+    }
     write_text(folder / INDEX_FILE, json.dumps(index, indent=2) + "\n")
     return Codes.open(folder)
+
+
+def _files_of_part(folder: Path, number: int, *, has_background: bool) -> list[Path]:
+    """The codes of a part, and what is known of its images' backgrounds."""
+    names = ["part", "background"] if has_background else ["part"]
+    return [folder / f"{name}-{number:05d}.parquet" for name in names]
+
+
+def _made_of(file: Path) -> str | None:
+    """What a part says that it was made of; None where there is no readable one."""
+    try:
+        return (pq.read_schema(file).metadata or {}).get(b"made_of", b"").decode()
+    except (OSError, pa.ArrowInvalid):
+        return None
 
 
 def _stored_background(of_patches: NDArray[np.float32], shard: FeatureShard, n_patches: int) -> NDArray[np.uint8]:
@@ -268,7 +347,7 @@ class _MeanOfLatents:
         self._weights = weights
         self._total, self._weight = np.zeros((2, n_latents))
 
-    def add(self, codes: pa.Table, images: NDArray[np.int64], stored: NDArray[np.uint8]) -> None:
+    def add(self, codes: pa.Table, images: NDArray[np.int32], stored: NDArray[np.uint8]) -> None:
         """Add the codes of a shard, whose images have the stored probabilities."""
         image, latent, patch, value = (codes[name].to_numpy() for name in CODE_SCHEMA.names)
         of_firing = stored[np.searchsorted(images, image), patch]

@@ -108,15 +108,16 @@ def call_key(**determinants: Any) -> str:
 class Ledger:
     """RUN/traits/ledger.sqlite; use it in a `with` block."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Open a ledger; `read_only` is for one that exists, and that no process writes to meanwhile."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         try:
-            if os.access(path.parent, os.W_OK):
+            if os.access(path.parent, os.W_OK) and not read_only:
                 self._connection = sqlite3.connect(path)
                 self._connection.execute("PRAGMA journal_mode=WAL")
                 self._connection.execute("PRAGMA synchronous=NORMAL")
-            else:  # no other process writes either
+            else:
                 self._connection = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)
             self._connection.text_factory = _text
             self._connection.create_function("add_usage", 2, _add_usage, deterministic=True)
@@ -170,6 +171,38 @@ class Ledger:
             self._connection.execute(f"{_DIGEST_CALLS} WHERE state != 'pending'")
             self._connection.execute(_DIGEST_MEASUREMENTS)
             self._connection.execute(f"PRAGMA user_version = {_WITH_DIGESTS}")
+
+    def take_over(self, path: Path) -> None:
+        """Add what another ledger has: answers to calls that have none here, and measurements; safe to do again.
+
+        Raises:
+            StoreError: it cannot be read, or this one not written.
+        """
+        answered = "SELECT key FROM main.describer_calls WHERE state = 'ok'"
+        try:
+            self._connection.execute("ATTACH DATABASE ? AS other", (str(path),))
+        except sqlite3.DatabaseError as error:
+            raise StoreError(f"cannot read the ledger {path}: {error}") from error
+        try:
+            with self._transaction():
+                self._connection.execute(
+                    f"INSERT OR REPLACE INTO main.digests SELECT * FROM other.digests WHERE key NOT IN ({answered}) "  # noqa: S608
+                    "AND key NOT IN (SELECT region FROM main.measurements)"
+                )
+                self._connection.execute("INSERT OR IGNORE INTO main.measurements SELECT * FROM other.measurements")
+                self._connection.execute(
+                    f"INSERT OR REPLACE INTO main.describer_calls SELECT {_COLUMNS} FROM other.describer_calls "  # noqa: S608
+                    f"WHERE state != 'pending' AND key NOT IN ({answered})"
+                )
+        except sqlite3.DatabaseError as error:
+            raise StoreError(f"cannot read the ledger {path}: {error}; delete it, and make its shard again") from error
+        finally:
+            self._connection.execute("DETACH DATABASE other")
+
+    def count_open_planned(self) -> int:
+        """How many of the calls that `plan` was given are still to be asked."""
+        keys = [key for (key,) in self._read("SELECT DISTINCT key FROM planned_traits")]
+        return len(self.open_calls(keys))
 
     def drop_damaged(self) -> None:
         """Remove every answer and measurement that is not as it was written, so that there is one anew."""

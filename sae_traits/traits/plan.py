@@ -53,6 +53,10 @@ class Plan:
         """The species that a candidate of an image speaks for; None where nothing was chosen for any."""
         return None if candidate.latent is None else self.chosen.of(record)[candidate.latent].species
 
+    def only(self, rows: range) -> Plan:
+        """The same plan, of some consecutive images."""
+        return replace(self, candidates=partial(_of_rows, self.candidates, rows))
+
     @property
     def species_without_latents(self) -> tuple[str, ...]:
         """Species without regions, as no latent was chosen for them, by name; none where regions need no latents."""
@@ -70,11 +74,13 @@ def plan_regions(
     codes: Codes | None = None,
     class_maps: Path | None = None,
     released: DatasetLatents | None = None,
+    chosen: LatentsBySpecies | None = None,
 ) -> Plan:
     """Contrast the species on the training images where regions are those of latents, and plan what is described.
 
     Args:
         collection: with all labels; those of `regions.unlabelled_splits` are not looked at.
+        chosen: what the contrast chose before, which is then not done again.
     """
     collection = without_labels(collection, regions.unlabelled_splits)
     match regions:
@@ -85,7 +91,8 @@ def plan_regions(
             return Plan(collection, partial(class_map_candidates, collection, info, class_maps, regions))
         case LatentRegions():
             assert codes is not None
-            chosen = _chosen(regions.contrast, collection, codes, released)
+            if chosen is None:
+                chosen = _chosen(regions.contrast, collection, codes, released)
             candidates = partial(all_candidates, codes, collection.images, chosen, info, regions)
             outlines = Outlines(info, regions.box_margin) if regions.outline == "image" else None
             return Plan(collection, candidates, chosen, has_latents=True, outlines=outlines)
@@ -106,7 +113,8 @@ def _chosen(
         case PaperContrast():
             rows = paper_contrast(counts, contrast.min_frequency)
         case SpecimenContrast():
-            rows = specimen_contrast(counts)
+            # A test of what cannot be chosen would cost the others some of their significance.
+            rows = specimen_contrast(counts.without([drop.latent for drop in dropped]))
             everywhere = latents_everywhere(counts, contrast.max_species_share)
             dropped += tuple(drop for drop in everywhere if drop.latent not in {other.latent for other in dropped})
     significant_only = isinstance(contrast, SpecimenContrast) and contrast.significant_only
@@ -136,6 +144,10 @@ def thresholds_of(
             return np.full(sae.config.n_latents, contrast.firing_threshold, dtype=np.float32)
         case SpecimenContrast():
             return firing_thresholds(sae, source, training_weights(collection.images), contrast.firing_quantile)
+
+
+def _of_rows(candidates: Callable[[], Candidates], rows: range) -> Candidates:
+    return ((record, pairs) for record, pairs in candidates() if pairs[0][0].image in rows)
 
 
 def whole_images(collection: Collection, info: BackboneInfo) -> Candidates:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,19 @@ class SpeciesCounts:
         """
         weights = 1 / (self.n_individuals * max(len(self.taxa), 1))
         return np.asarray(self.fired.T @ weights).ravel()
+
+    def without(self, latents: Sequence[int]) -> SpeciesCounts:
+        """The same as if some latents had never fired: nothing is tested of them."""
+        kept = np.ones(self.n_latents, dtype=bool)
+        kept[list(latents)] = False
+        return replace(self, fired=_columns(self.fired, kept), patches=_columns(self.patches, kept))
+
+
+def _columns(counts: csr_array, kept: NDArray[np.bool_]) -> csr_array:
+    """Counts with some columns alone, the others empty."""
+    cells = counts.tocoo()
+    inside = kept[cells.col]
+    return csr_array((cells.data[inside], (cells.row[inside], cells.col[inside])), shape=counts.shape)
 
 
 def count_firings(

@@ -91,6 +91,14 @@ def test_what_lies_at_the_edges_of_photographs_is_background(tmp_path):
     assert probability[:, :5].max() < 0.5 < probability[:, -5:].min()
 
 
+def test_a_smaller_collection_says_as_much_of_the_same_patch(tmp_path):
+    collection = collection_of("centred", tmp_path, n_images=96)
+    organism = shard_of(Image.new("RGB", (120, 90), (200, 90, 60)))
+    learnt = [learn(replace(collection, images=collection.images[:n])) for n in (24, 96)]
+    said = [float(background.of_shard(organism, INFO).mean()) for background in learnt]
+    assert said[0] == pytest.approx(said[1], abs=0.03), "0.21 apart with one C for both"
+
+
 @pytest.mark.parametrize("kind", ["close-up", "anywhere"])
 def test_where_edges_and_middles_show_the_same_nothing_is_known(kind, tmp_path):
     background = learn(collection_of(kind, tmp_path))

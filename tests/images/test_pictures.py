@@ -87,3 +87,13 @@ def test_a_picture_that_the_disk_has_changed_is_made_again(tmp_path: Path):
         expected = released_picture(photograph(90, 60), 64)
         assert cache.get_or_make(SHA256, 64, lambda: photograph(90, 60)) == expected
         assert cache.get(SHA256, 64) == expected
+
+
+def test_pictures_of_another_file_are_taken_over(tmp_path):
+    with PictureCache(tmp_path / "own.sqlite") as own, PictureCache(tmp_path / "other.sqlite") as other:
+        own.put(SHA256, 256, b"own")
+        other.put(SHA256, 256, b"other")
+        other.put("1" * 64, 256, b"other")
+        own.take_over(tmp_path / "other.sqlite")
+        assert own.get(SHA256, 256) == b"own"
+        assert own.get("1" * 64, 256) == b"other"

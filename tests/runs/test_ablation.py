@@ -1,5 +1,6 @@
 import json
 import math
+from pathlib import Path
 
 import pytest
 from evaluation.made_results import interval, made_quality, made_results, made_zero_shot
@@ -138,3 +139,8 @@ def test_figures_are_numbers_or_intervals_that_can_be_shown(ablation):
     for figures in ablation.cells[0].figures.values():
         for value in figures.values():
             assert not math.isnan(getattr(value, "mean", value))
+
+
+def test_the_grid_of_the_documented_ablation_is_one():
+    cells = read_grid(Path(__file__).parents[2] / "benchmarks" / "leeds_ablation.yaml")
+    assert len({cell.config for cell in cells}) == 12

@@ -13,6 +13,7 @@ from sae_traits.config.finetune import PairsConfig
 from sae_traits.contrastive.samples import read_samples
 from sae_traits.schema import Collection
 
+OF_SQLITE = ("pictures.sqlite-shm", "pictures.sqlite-wal")
 CLOSED = ["--describer", "server", "--describer-model", "m", "--base-url", "http://127.0.0.1:1/v1"]
 
 
@@ -76,7 +77,7 @@ def test_a_species_table_is_made_of_a_dump(tmp_path, capsys):
         first, second = csv.DictReader(file)
     assert first == {
         "species": "Aus bus", "kingdom": "Animalia", "page": "Aus bus", "section": "Description",
-        "text": "Green, with 2 mm long legs.", "note": "",
+        "text": "Green, with 2 mm long legs.", "note": "Aus bus does not say its kingdom",
     }  # fmt: skip
     assert (second["text"], second["note"]) == ("", "no page")
 
@@ -105,10 +106,10 @@ def test_bad_input_is_refused_in_one_line(run, tmp_path, capsys, words, code, re
     (tmp_path / "good.csv").write_text("species,text\nAus bus,Green.\n")
     (tmp_path / "two.csv").write_text("species,text\nAus bus,Green.\nAus bus,Red.\n")
     (tmp_path / "empty").mkdir()
-    before = content(run)
+    before = content(run, *OF_SQLITE)
     assert main([word.format(tmp=tmp_path, run=run) for word in words]) == code
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("sae-traits")]
     assert len(errors) == 1
     assert reason in errors[0]
-    after = content(run)
+    after = content(run, *OF_SQLITE)
     assert {name: after[name] for name in before} == before

@@ -75,6 +75,9 @@ def test_a_run_is_published_and_loaded_by_id(finished, opened, empty_hub, tmp_pa
     pages = empty_hub.store.repositories["space", "museum/drawn-atlas"].find("main").files
     assert {"README.md", "index.html", "atlas.js", "data/search.js"} < set(pages)
     assert not any(path.startswith("review") for path in pages)
+    dataset = empty_hub.store.repositories["dataset", "museum/drawn-traits"].find("main").files
+    card = empty_hub.store.object_path(dataset["README.md"].sha256).read_text()
+    assert "(https://huggingface.co/spaces/museum/drawn-atlas)" in card
     assert empty_hub.token not in first.out + first.err + again.out + again.err
 
     code = """

@@ -234,8 +234,12 @@ def test_a_compiled_training_has_the_losses_of_one_that_is_not(extracted, tmp_pa
 
 @pytest.mark.slow
 def test_two_processes_extract_and_train_as_one(drawn, extracted, tmp_path):
-    command = [*TWO_PROCESSES, SCRIPTS / "extract_features.py", drawn, "--out", tmp_path / "run"]
-    subprocess.run([*command, "--backbone", "texture", "--workers", "0"], check=True, env=ON_THE_CPU, timeout=300)
+    options = [drawn, "--out", tmp_path / "run", "--backbone", "texture", "--workers", "0"]
+    command = [*TWO_PROCESSES, SCRIPTS / "extract_features.py", *options]
+    refused = subprocess.run(command, check=False, env=ON_THE_CPU, timeout=300, capture_output=True, text=True)
+    assert "the images are not read yet; give `sae-traits collect SOURCE" in refused.stderr
+    assert main(["collect", *map(str, options)]) == 0
+    subprocess.run(command, check=True, env=ON_THE_CPU, timeout=300)
     one, two = Context.open(extracted, STEPS), Context.open(tmp_path / "run", STEPS)
     assert two.features.fingerprint == one.features.fingerprint
     for shard in sorted((extracted / "activations").glob("*.safetensors")):

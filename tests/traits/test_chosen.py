@@ -2,8 +2,16 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_array, lil_array
 
+from sae_traits.errors import StoreError
 from sae_traits.schema import Taxon
-from sae_traits.traits.chosen import DroppedLatent, choose_latents, latents_everywhere, latents_on_background
+from sae_traits.traits.chosen import (
+    DroppedLatent,
+    choose_latents,
+    latents_everywhere,
+    latents_on_background,
+    read_chosen,
+    write_chosen,
+)
 from sae_traits.traits.contrast import BLOCK_CELLS, SpeciesContrasts, paper_contrast, specimen_contrast
 from sae_traits.traits.species_counts import count_firings
 
@@ -130,3 +138,16 @@ def test_blocks_of_species_give_what_one_block_gives(counts, contrast):
     assert whole.reference_rank == joined.reference_rank
     for name in ("offsets", "latent", "f_species", "f_reference", "effect", "q_value", "n_fired"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(joined, name))
+
+
+def test_what_was_chosen_is_the_same_to_the_last_bit_in_another_process(tmp_path, counts):
+    background = np.linspace(0, 1, counts.n_latents, dtype=np.float32)
+    for known in (None, background):
+        chosen = choose_latents(specimen_contrast(counts), THRESHOLDS, (DroppedLatent(0, "why"),), known)
+        write_chosen(tmp_path / "chosen.npz", chosen)
+        read = read_chosen(tmp_path / "chosen.npz")
+        assert {species: dict(read[species]) for species in read} == {name: dict(chosen[name]) for name in chosen}
+        assert read.dropped == chosen.dropped
+    (tmp_path / "chosen.npz").write_bytes(b"PK")
+    with pytest.raises(StoreError, match="prepare the shards again"):
+        read_chosen(tmp_path / "chosen.npz")

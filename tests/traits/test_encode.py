@@ -29,6 +29,10 @@ class MemoryStore:
         self.given = []
         """Rows of each shard that was asked for."""
 
+    @property
+    def units(self):
+        return [range(rows[0], rows[-1] + 1) for rows in self.rows]
+
     def count_shards(self, records=None):
         return len(self._chosen(records))
 

@@ -265,3 +265,33 @@ def test_a_full_disk_is_one_clear_error_and_what_was_answered_is_kept(tmp_path):
         assert int(n_kept) - 1 <= Counter(call.state for call in ledger)["ok"] <= int(n_kept)
         assert Counter(call.state for call in ledger)["ok"] >= 5
         attempt(ledger, "after")
+
+
+def test_a_ledger_takes_over_the_answers_of_another_and_keeps_its_own(tmp_path):
+    with Ledger(tmp_path / "own.sqlite") as own, Ledger(tmp_path / "other.sqlite") as other:
+        attempt(own, "both", raw="own")
+        attempt(own, "failed here", "failed")
+        for key in ("both", "failed here", "there"):
+            attempt(other, key, raw="other")
+        other.begin([identity("under way")], {"region": {"length_px": 2.5}})
+        for _ in range(2):
+            own.take_over(tmp_path / "other.sqlite")
+        assert {entry.key: entry.raw for entry in own} == {"both": "own", "failed here": "other", "there": "other"}
+        assert own.measurements(["region"]) == {"region": {"length_px": 2.5}}
+        own.drop_damaged()
+        assert own.open_calls(["both", "failed here", "there", "under way"]) == {"under way": 0}
+        assert len(own.measurements(["region"])) == 1
+
+
+def test_of_what_is_planned_is_counted_what_is_left_to_ask(tmp_path):
+    with Ledger(tmp_path / "own.sqlite") as ledger:
+        attempt(ledger, "a")
+        ledger.plan([("t1", "a", "r1"), ("t2", "b", "r2"), ("t3", "b", "r3")])
+        assert ledger.count_open_planned() == 1
+
+
+def test_a_ledger_that_is_only_read_has_its_answers(tmp_path):
+    with Ledger(tmp_path / "own.sqlite") as ledger:
+        attempt(ledger, "a")
+    with Ledger(tmp_path / "own.sqlite", read_only=True) as ledger:
+        assert ledger.open_calls(["a", "b"]) == {"b": 0}

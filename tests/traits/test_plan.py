@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 from describer_server.many import ManyCandidates
 from hypothesis import given
 from hypothesis.strategies import integers, lists, permutations, sampled_from, tuples
@@ -106,6 +107,19 @@ def test_an_image_without_a_label_gets_the_latents_of_all_species_and_one_with_a
     assert {name: label_free[name] for name in ("s0", "s2")} == {name: with_labels[name] for name in ("s0", "s2")}
     assert plan.species_without_latents == ()
     assert plan.chosen.of(unnamed.images[4])[1].species == "Gen b"
+
+
+def test_latents_of_background_are_not_tested_and_cost_the_others_nothing(tmp_path):
+    collection = collection_of("Gen a", "Gen a", "Gen b", "Gen b", "Gen a", "Gen b", root=tmp_path)
+    of_first = []
+    for background in (None, np.array([0.1, 0.9, np.nan], np.float32)):
+        codes = MemoryCodes()
+        codes.latent_background = background
+        regions = SAERegions(contrast=SpecimenContrast(min_evidence=0))
+        of_first.append(plan_regions(regions, collection, INFO, codes=codes).chosen["Gen a"][0].contrast)  # pyright: ignore[reportArgumentType]
+    tested, alone = of_first
+    assert (tested.q_value, alone.q_value) == (pytest.approx(2 / 6), pytest.approx(1 / 6))
+    assert (tested.f_species, tested.f_reference, tested.effect) == (alone.f_species, alone.f_reference, alone.effect)
 
 
 def test_other_labels_of_validation_and_test_change_nothing(tmp_path):

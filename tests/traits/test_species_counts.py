@@ -75,3 +75,14 @@ def test_a_species_has_the_genus_that_most_of_its_images_name():
 def test_a_collection_without_training_images_has_no_species():
     counts = count_firings([csr_array(np.array([[2, 0], [1, 1]], dtype=np.int32))], [None, None], ["x", "y"], 2)
     assert (counts.taxa, counts.fired.shape, counts.n_individuals.tolist()) == ((), (0, 2), [])
+
+
+def test_latents_that_are_left_out_fire_nowhere_and_the_others_as_before():
+    parts = [csr_array(np.array([[1, 0, 3], [0, 2, 4]], np.int32))]
+    counts = count_firings(parts, [taxon("a"), taxon("b")], ["0", "1"], 3)
+    without = counts.without([2])
+    assert without.fired.toarray().tolist() == [[1, 0, 0], [0, 1, 0]]
+    assert without.patches.toarray().tolist() == [[1, 0, 0], [0, 2, 0]]
+    assert (without.fired.nnz, without.fired.dtype, without.patches.dtype) == (2, np.int32, np.int64)
+    assert (without.n_latents, without.taxa) == (3, counts.taxa)
+    assert counts.without([]).fired.toarray().tolist() == counts.fired.toarray().tolist()

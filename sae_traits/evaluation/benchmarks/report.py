@@ -1,4 +1,4 @@
-"""OUT/TASK: results.json for machines, report.md for people."""
+"""OUT/TASK: results.json for machines, report.md and a figure for people, rows for the cards of the models."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from sae_traits.evaluation.benchmarks.model_figure import FIGURE_FILE, draw_models
+from sae_traits.evaluation.benchmarks.model_index import MODEL_INDEX_FILE, model_index
 from sae_traits.evaluation.benchmarks.results import REPORT_FILE, RESULTS_FILE, BenchmarkResults, points, show
 from sae_traits.evaluation.benchmarks.tasks import TASKS
 from sae_traits.evaluation.benchmarks.tasks.structure import MEANINGS
@@ -14,13 +16,21 @@ from sae_traits.rendering import render
 
 
 def write_benchmark_report(folder: Path, results: BenchmarkResults) -> None:
-    """Write results.json and report.md."""
+    """Write results.json, report.md, and, where the task has a main figure with an interval, a picture of it.
+
+    Where the Hub has a name for the task, the rows for `model-index` of the models' cards are written, too.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / REPORT_FILE, render_benchmark_report(results))
+    for name in (FIGURE_FILE, MODEL_INDEX_FILE):
+        (folder / name).unlink(missing_ok=True)  # of an earlier command, which may have been another one
+    is_drawn = draw_models(results, folder / FIGURE_FILE)
+    if rows := model_index(results):
+        write_text(folder / MODEL_INDEX_FILE, rows)
+    write_text(folder / REPORT_FILE, render_benchmark_report(results, figure=FIGURE_FILE if is_drawn else None))
     write_text(folder / RESULTS_FILE, results.to_json())
 
 
-def render_benchmark_report(results: BenchmarkResults) -> str:
+def render_benchmark_report(results: BenchmarkResults, *, figure: str | None = None) -> str:
     """Fill the report's template; every text of data is escaped."""
     task = TASKS[results.task]
     return render(
@@ -28,6 +38,8 @@ def render_benchmark_report(results: BenchmarkResults) -> str:
         "report.md.jinja",
         title=task.title,
         results=results,
+        figure=figure,
+        link=Markup,  # a file's name of our own
         section=f"tasks/{task.name.replace('-', '_')}.md.jinja",
         figures=results.figures(),
         meanings=MEANINGS,

@@ -6,7 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import yaml
+from huggingface_hub.repocard_data import model_index_to_eval_results
 from labelled_worlds import make_inputs, see
+from PIL import Image
 
 from sae_traits.errors import ConfigError, StoreError
 from sae_traits.evaluation.benchmarks import results as module
@@ -146,3 +149,37 @@ def test_embeddings_are_found_by_the_files_of_their_images(tmp_path):
         read_embeddings(tmp_path / "nan.npz", ["a"])
     with pytest.raises(ConfigError, match="cannot read the embeddings"):
         read_embeddings(tmp_path / "none.npz", ["a"])
+
+
+def test_rows_for_a_model_card_are_those_that_the_hub_reads(tmp_path):
+    results = make_results(names=("imageomics/bioclip", "clip"), benchmark=read_benchmark("nabirds"))
+    write_benchmark_report(tmp_path, results)
+    entries = yaml.safe_load((tmp_path / "model-index.yaml").read_text())["model-index"]
+    assert [entry["name"] for entry in entries] == ["imageomics/bioclip", "clip"]
+    name, (row,) = model_index_to_eval_results(entries[:1])
+    assert name == "imageomics/bioclip"
+    assert (row.task_type, row.dataset_type, row.metric_type) == (
+        "zero-shot-image-classification", "photographs", "accuracy"
+    )  # fmt: skip
+    assert row.metric_value == pytest.approx(make_results().models[0].scores.top1.mean, abs=1e-4)
+    assert "95 % interval" in row.metric_name
+
+
+def test_the_models_are_drawn_beside_what_was_published_and_the_report_shows_it(tmp_path):
+    write_benchmark_report(tmp_path, make_results(benchmark=read_benchmark("nabirds")))
+    with Image.open(tmp_path / "models.png") as picture:
+        alone = picture.height
+        assert np.asarray(picture.convert("RGB")).std() > 10
+    assert "](models.png)" in (tmp_path / "report.md").read_text()
+    write_benchmark_report(tmp_path, make_results())
+    with Image.open(tmp_path / "models.png") as picture:
+        assert picture.height < alone
+
+
+def test_a_task_without_a_figure_or_a_name_on_the_hub_leaves_no_file_of_an_earlier_one(tmp_path):
+    write_benchmark_report(tmp_path, make_results())
+    inputs = replace(make_inputs(), hashes=(bytes(32),) * 48, against=(("elsewhere", b"\xff" * 32),))
+    scores = TASKS["leaks"].run(inputs, None).result
+    leaks = replace(make_results(), task="leaks", models=(ModelScores(name="photographs", model={}, scores=scores),))
+    write_benchmark_report(tmp_path, leaks)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.md", "results.json"]

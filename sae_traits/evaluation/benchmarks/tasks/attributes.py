@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,17 +50,16 @@ class AttributeScores:
     """F1 of each; NaN where it neither occurs nor is said."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class AttributeTask:
     """Trains the head of the released code on the split train, and scores the split test."""
 
-    name: Literal["fishnet", "awa2"]
-    title: str
-    learning_rate: float
-    result: type[Any] = AttributeScores
-    needs_clip: bool = False
-    needs_models: bool = True
-    head: str = "taxonomy"
+    result = AttributeScores
+    needs_clip, needs_models, head = False, True, "taxonomy"
+
+    def __init__(self, benchmark: Literal["fishnet", "awa2"], title: str, learning_rate: float) -> None:
+        self.name, self.title = str(benchmark), title
+        self._benchmark: Literal["fishnet", "awa2"] = benchmark
+        self._learning_rate = learning_rate
 
     def check(self, inputs: Inputs) -> None:
         """Refuse images without attributes, and those of one split."""
@@ -82,7 +81,7 @@ class AttributeTask:
                     features[train],
                     present[train],
                     features[test],
-                    learning_rate=self.learning_rate,
+                    learning_rate=self._learning_rate,
                     seed=inputs.config.seed + run,
                     protocol=protocol,
                 )
@@ -97,11 +96,11 @@ class AttributeTask:
             for groups in (inputs.units, inputs.truth)
         )
         result = AttributeScores(
-            task=self.name,
+            task=self._benchmark,
             n_images=len(test),
             n_train=len(train),
             attributes=inputs.attributes.names,
-            learning_rate=self.learning_rate,
+            learning_rate=self._learning_rate,
             n_runs=N_RUNS,
             all_right=scores([right], inputs, test)[0],
             all_right_chance=float(fishnet_right(by_frequency, present[test]).mean()),
@@ -157,8 +156,8 @@ class AttributeTask:
         ]
 
 
-FISHNET = AttributeTask(name="fishnet", title="Attributes of fishes", learning_rate=1e-4)
-AWA2 = AttributeTask(name="awa2", title="Attributes of animals", learning_rate=1e-5)
+FISHNET = AttributeTask("fishnet", "Attributes of fishes", learning_rate=1e-4)
+AWA2 = AttributeTask("awa2", "Attributes of animals", learning_rate=1e-5)
 
 
 def macro_f1(

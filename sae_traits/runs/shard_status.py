@@ -1,0 +1,101 @@
+"""How far the shards of a run are, read off their marks."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sae_traits.runs.folder import RunFolder
+from sae_traits.runs.sharding import SHARDED, State, marks_of, prepared_for
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardState:
+    """One shard of a step."""
+
+    step: str
+    shard: str
+    state: State | str
+    """done, running, failed, or `waiting` where it has not been begun."""
+    host: str | None = None
+    seconds_since_last_write: float | None = None
+    """Of its mark, which is touched after every file, or of what it keeps for itself."""
+    error: str | None = None
+    """The last one."""
+
+
+@dataclass(frozen=True)
+class ShardStatus:
+    """All shards of a run, and what is merged of them."""
+
+    shards: tuple[ShardState, ...]
+    merged: tuple[str, ...]
+    """Steps in shards that are finished as a whole."""
+
+    @classmethod
+    def of(cls, folder: RunFolder, finished: set[str], *, now: float | None = None) -> ShardStatus:
+        """Read the marks; of a step that was launched with several numbers of shards, those of the newest."""
+        now = time.time() if now is None else now
+        states = [state for step in SHARDED for state in _states(folder, step, now)]
+        with_shards = {state.step for state in states}
+        return cls(tuple(states), tuple(step for step in SHARDED if step in with_shards & finished))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for `--format json`."""
+        return {"shards": [asdict(state) for state in self.shards], "merged": list(self.merged)}
+
+    def lines(self) -> list[str]:
+        """A line per step, and one per shard that runs or failed."""
+        if not self.shards:
+            return ["no step of this run was done in shards"]
+        lines = []
+        for step in dict.fromkeys(state.step for state in self.shards):
+            states = [state for state in self.shards if state.step == step]
+            counts = Counter(state.state for state in states)
+            names = ("done", "running", "failed", "waiting")
+            counted = ", ".join(f"{counts[name]} {name}" for name in names if counts[name])
+            lines.append(f"{step:9} {len(states)} shards: {counted}{'; merged' if step in self.merged else ''}")
+            for state in states:
+                if state.state in ("running", "failed"):
+                    age = _duration(state.seconds_since_last_write or 0)
+                    lines.append(f"          {state.shard} {state.state} on {state.host}, last write {age} ago")
+                if state.error:
+                    lines.append(f"              {state.error}")
+        return lines
+
+
+def _states(folder: RunFolder, step: str, now: float) -> list[ShardState]:
+    marks, prepared = marks_of(folder, step), prepared_for(folder, step)
+    if prepared is not None:  # those of other options are to be made again
+        marks = [(shard, mark) for shard, mark in marks if mark["fingerprint"] == prepared]
+    if not marks:
+        return []
+    newest = max(marks, key=lambda pair: pair[1]["started"])[0].count
+    found = {shard.number: (shard, mark) for shard, mark in marks if shard.count == newest}
+    states = []
+    for number in range(1, newest + 1):
+        if number not in found:
+            states.append(ShardState(step=step, shard=f"{number}/{newest}", state="waiting"))
+            continue
+        shard, mark = found[number]
+        files = [folder.shards(step) / f"{shard.name}.json", *(folder.shards(step) / shard.name).glob("*")]
+        age = now - max(path.stat().st_mtime for path in files)
+        states.append(
+            ShardState(
+                step=step,
+                shard=str(shard),
+                state=mark["state"],
+                host=mark["host"],
+                seconds_since_last_write=round(max(age, 0), 1),
+                error=mark.get("error"),
+            )
+        )
+    return states
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
