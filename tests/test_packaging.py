@@ -79,6 +79,13 @@ def test_every_page_of_the_documentation_is_in_its_table_of_contents():
     assert set(pages) == {path.name for path in (ROOT / "docs").glob("*.md")}
 
 
+def test_pages_link_to_nothing_beside_the_documentation_which_the_site_would_not_have():
+    for page in (ROOT / "docs").glob("*.md"):
+        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+            inside = (page.parent / link.partition("#")[0]).resolve().is_relative_to(ROOT / "docs")
+            assert "://" in link or inside, f"{page.name}: {link}"
+
+
 def test_every_public_name_is_on_the_page_of_the_api():
     text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     named = set(re.findall(r"^::: [\w.]+\.(\w+)$", text, re.MULTILINE))

@@ -21,6 +21,7 @@ def test_an_installed_wheel_renders_cards_and_finds_recipes(tmp_path):
     assert "sae_traits/hub_cards/dataset_card.md.jinja" in names
     assert {f"sae_traits/atlas/templates/{name}" for name in ("base.html.jinja", "atlas.css", "atlas.js")} <= set(names)
     assert "sae_traits/testbench/drawn_clip/model.safetensors" in names
+    assert {"sae_traits/__main__.py", "sae_traits/notebook/run.html.jinja"} <= set(names)
     assert not [name for name in names if name.startswith(("tests", "docs", "scripts"))]
     code = """
 import pathlib, sys, sae_traits
