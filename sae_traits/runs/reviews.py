@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from sae_traits.errors import ConfigError, StoreError
 from sae_traits.evaluation.review.ratings import Rating, Ratings
@@ -78,7 +79,7 @@ class Reviews:
             for number, item in enumerate(sheet.items, start=1)
         ]
 
-    def _read(self) -> dict[str, dict[str, dict[str, dict[str, str | int | None]]]]:
+    def _read(self) -> dict[str, dict[str, dict[str, Any]]]:
         """Sheet -> rater -> number of the item -> rating."""
         if not self._ratings.is_file():
             return {}
