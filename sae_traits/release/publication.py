@@ -177,7 +177,7 @@ def plan_lines(terms: Terms, model_folder: Path, dataset_folder: Path, site: Pat
     """What `publish_release` would make public; talks to no one."""
     lines = []
     folders = [("model", terms.model_repo, model_folder), ("dataset", terms.dataset_repo, dataset_folder)]
-    if site is not None:
+    if site is not None and terms.space_repo is not None:
         write_space_card(site, terms)
         folders.append(("space", terms.space_repo, site))
     for kind, repo_id, folder in folders:
