@@ -10,6 +10,7 @@ from made_traits import described, trait_of
 
 from sae_traits.config.describer import Server
 from sae_traits.describers import make_describer
+from sae_traits.describers.model import ModelDescriber
 from sae_traits.traits.ledger import Ledger
 from sae_traits.traits.suggested_names import naming_calls, suggest_names
 
@@ -35,7 +36,9 @@ def reply_of(part, *, is_background=False):
 
 
 def describer_of(base_url="http://localhost:1/v1"):
-    return make_describer(Server(model="tiny", base_url=base_url, workers=1, name_species=True)).for_latents(3)
+    describer = make_describer(Server(model="tiny", base_url=base_url, workers=1, name_species=True))
+    assert isinstance(describer, ModelDescriber)
+    return describer.for_latents(3)
 
 
 def test_a_call_shows_the_strongest_individuals_of_any_species_and_names_none(collection, traits):
