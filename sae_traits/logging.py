@@ -99,7 +99,13 @@ def _tell_callbacks(label: str, done: int, total: int | None, unit: str) -> None
 
 @contextmanager
 def printing_to_stderr() -> Iterator[None]:
-    """Inside the block, print messages of every level as plain lines to stderr, as the command line does."""
+    """Inside the block, print messages of every level as plain lines to stderr, as the command line does.
+
+    A block inside another one, of a command that calls commands, prints no line twice.
+    """
+    if any(isinstance(handler, _PrintToStderr) for handler in logger.handlers):
+        yield
+        return
     handler, level, propagates = _PrintToStderr(), logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

@@ -128,3 +128,10 @@ def test_a_library_says_only_what_its_user_configures():
         "INFO configured: 0 of 2 images",
         "WARNING quiet warned",
     ]
+
+
+def test_a_block_inside_another_prints_no_line_twice(capsys):
+    with printing_to_stderr(), printing_to_stderr():
+        say("once")
+    say("never")
+    assert capsys.readouterr().err == "once\n"

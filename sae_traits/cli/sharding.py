@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from sae_traits.cli.base import DONE, FAILED, add_existing_run, command, do_steps, show
@@ -68,6 +70,14 @@ def status(arguments: argparse.Namespace) -> int:
     return FAILED if any(state.state == "failed" for state in found.shards) else DONE
 
 
+def _call(words: Sequence[str]) -> int:
+    """A command of which `launch` is made; what it prints is no answer of `launch`."""
+    from sae_traits.cli import main
+
+    with redirect_stdout(sys.stderr):
+        return main(words)
+
+
 def _launch_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     from sae_traits.engines import ENGINES
     from sae_traits.runs.sharding import SHARDED
@@ -100,7 +110,6 @@ examples:
   sae-traits launch encode moths --engine hf-jobs --shards 8 --engine-option bucket=O/B --engine-option image=I""",
 )
 def launch(arguments: argparse.Namespace) -> int:
-    from sae_traits.cli import main
     from sae_traits.engines import WRITES_SCRIPTS, Job
     from sae_traits.engines import launch as launch_job
 
@@ -115,7 +124,7 @@ def launch(arguments: argparse.Namespace) -> int:
         step=arguments.step,
         run=arguments.run,
         n_shards=arguments.shards,
-        call=main,
+        call=_call,
         gpus_per_shard=arguments.gpus_per_shard,
         options=tuple(arguments.options),
         settings=settings,
