@@ -143,8 +143,8 @@ def test_what_the_run_of_the_dataset_learnt_of_backgrounds_holds_for_new_photogr
         return list({trait.candidate.background for trait in traits})
 
     assert backgrounds("--sae", run / "sae") == pytest.approx([0.25], abs=0.003)
-    Background(a_quarter.weights, math.log(3), 0.9).save(run / "background.safetensors")
-    assert backgrounds("--sae", run / "sae") == pytest.approx([0.75], abs=0.003), "the codes are of the former"
+    Background(a_quarter.weights, math.log(2 / 3), 0.9).save(run / "background.safetensors")
+    assert backgrounds("--sae", run / "sae") == pytest.approx([0.4], abs=0.003), "the codes are of the former"
     assert backgrounds("--sae", run / "sae", "--background", "off") == [None]
     other = SAE.from_pretrained(run / "sae")
     other.W_enc.data[0, 0] += 1
