@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,7 +14,7 @@ from sae_traits.config.command_line import options_of_file
 from sae_traits.config.layers import read_config
 from sae_traits.config.run import RunConfig
 from sae_traits.config.tree import as_dict, build, nest
-from sae_traits.logging import progress_to
+from sae_traits.logging import ProgressCallback, progress_to
 from sae_traits.steps import ALL_STEPS, run_steps
 from sae_traits.testbench import extra_tasks
 
@@ -81,7 +82,7 @@ def run(
     out: str | Path,
     *,
     config: RunConfig | str | Path | None = None,
-    progress: Callable[[str, int, int | None, str], None] | None = None,
+    progress: ProgressCallback | None = None,
     **options: Any,
 ) -> Run:
     """Do everything: features, SAE, traits, report and dataset; the same call goes on where an earlier one stopped.
@@ -100,10 +101,33 @@ def run(
         ConfigError: an option does not exist, or its value cannot be used.
         SaeTraitsError: the source, the backbone, … cannot be used; the message says what to do.
     """
+    work = partial(_run, Path(out), source, config, progress, options)
+    if not _is_in_event_loop():
+        return work()
+    # Notebooks run cells in an event loop, in which the describer's own cannot start.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(work).result()
+
+
+def _is_in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _run(
+    folder: Path,
+    source: str | Path,
+    config: RunConfig | str | Path | None,
+    progress: ProgressCallback | None,
+    options: dict[str, Any],
+) -> Run:
     from sae_traits.runs.context import Context
     from sae_traits.steps.check import check
 
-    folder, given = Path(out), {"collection": {"source": str(source)}}
+    given = {"collection": {"source": str(source)}}
     by_flag = {name.replace("_", "-"): value for name, value in options.items()}
     layers = [_as_layer(config), given, nest(RunConfig, by_flag)]
     if (folder / "config.yaml").is_file():  # a CLIP that this run was evaluated with stays

@@ -43,6 +43,7 @@ TASKS: dict[str, Needs] = {
     "describe-transformers": Needs(about="--describer transformers", gpu=True, hub=True, gigabytes=20),
     "evaluate-clip": Needs(about="--clip ORG/MODEL", hub=True),
     "finetune-lora": Needs(about="finetune with adapters", module="peft", install="sae-traits[lora]", hub=True),
+    "launch-ray": Needs(about="launch --engine ray", module="ray", install="sae-traits[ray]"),
     "excel": Needs(about="tables as .xlsx", module="openpyxl", install="sae-traits[excel]"),
     "heic": Needs(about="photographs as HEIC", module="pillow_heif", install="sae-traits[heic]"),
     "publish": Needs(about="both repositories on the Hub", hub=True, token=True),

@@ -1,5 +1,6 @@
 """`sae_traits.run` and what it gives, on a run that the command line made; and the example notebook."""
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -28,6 +29,14 @@ def test_the_same_run_from_python_does_nothing_again_and_is_told_of_what_is_coun
     assert counted[0] == ("dataset", 0, 45, "image")
     assert counted[-1] == ("dataset", 45, 45, "image")
     assert max(again.dataset["train"][0]["image"].size) == 96
+
+
+def test_a_run_inside_an_event_loop_as_cells_of_notebooks_have_it_asks_the_describer(drawn, run):
+    async def cell():
+        return sae_traits.run(drawn, run, outline="patches", **OPTIONS)
+
+    again = asyncio.run(cell())
+    assert again.summary.counts["annotate"]["n_traits"] == len(again.traits) > 0
 
 
 def test_the_table_has_the_rows_of_the_dataset_without_images(finished):
