@@ -8,19 +8,19 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from sae_traits.cli.base import DONE, FAILED, add_existing_run, command, do_steps, show
+from sae_traits.cli.base import DONE, FAILED, command, do_steps, show
 from sae_traits.errors import ConfigError, StoreError
 from sae_traits.steps import ALL_STEPS, run_steps
 from sae_traits.testbench import extra_tasks
 
 
-def _merge_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    add_existing_run(parser)
+def _run_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="Folder of a run.")
 
 
 @command(
     "Check what shards have made, and join it: then the run is as one process makes it.",
-    _merge_arguments,
+    _run_arguments,
     examples="""\
 examples:
   sae-traits merge runs/moths
@@ -46,13 +46,9 @@ def merge(arguments: argparse.Namespace) -> int:
     return do_steps(context, arguments, *(("dataset", "cards") if is_annotated else steps[:1]))
 
 
-def _status_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    add_existing_run(parser)
-
-
 @command(
     "Say which shards of a run are done, running or failed.",
-    _status_arguments,
+    _run_arguments,
     examples="""\
 examples:
   sae-traits status runs/moths

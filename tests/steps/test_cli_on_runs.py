@@ -73,7 +73,9 @@ def commands(drawn, run, folder):
     yield "run", drawn, "--out", run, *SMALL
     yield "run", drawn, "--out", run, *SMALL, "--estimate"
     yield "extract", drawn, "--out", run, "--backbone", "texture", "--workers", "0", "--estimate"
+    yield "collect", drawn, "--out", folder / "collected"
     yield "train", run
+    yield "encode", run
     yield "annotate", run, "--estimate"
     yield "annotate", run
     yield "predict", drawn / "images", "--out", folder / "predicted", *dataset, *options
@@ -81,6 +83,10 @@ def commands(drawn, run, folder):
     yield "atlas", run
     (folder / "names.csv").write_text("latent,name\n0,wing\n")
     yield "name", run, folder / "names.csv"
+    yield "review", "sheet", run, "--n", "8"
+    yield "caption", run
+    (folder / "flora.csv").write_text("species,text\nAus bus,A small blue bug.\n")
+    yield "context", folder / "flora.csv", "--species", run, "--out", folder / "species.csv"
     yield "faithfulness", run, "--n", "3"
     yield "parts", run, "--baselines", "random"
     yield (
@@ -96,6 +102,14 @@ def commands(drawn, run, folder):
     yield "publish", run, "--model-repo", "a/b", "--dataset-repo", "a/c", "--dry-run"
     yield "convert", run / "sae", folder / "converted"
     yield "export", run, folder / "matrix", "--to", "matrix"
+    sharded = folder / "sharded"
+    shutil.copytree(run, sharded)
+    yield "launch", "encode", sharded, "--shards", "2", "--engine", "slurm"
+    yield "encode", sharded, "--prepare", "--firing-quantile", "0.8"
+    yield "status", sharded
+    yield "plan", "--specimens", "1000"
+    yield ("schema",)
+    yield ("doctor",)
     yield "completion", "bash"
 
 
@@ -109,7 +123,7 @@ def test_every_command_writes_json_for_scripts(drawn, run, tmp_path, capsys):
         assert code in (0, 3), (name, captured.err)
         assert json.loads(captured.out), name
         seen.add(name)
-    assert set(COMMANDS) - seen == {"demo", "finetune", "rehydrate"}
+    assert set(COMMANDS) - seen == {"ablate", "demo", "finetune", "merge", "rehydrate"}
 
 
 def test_names_of_latents_become_parts_and_stay_for_later_releases(run, tmp_path, capsys):
