@@ -37,8 +37,9 @@ types: $(VENV)/.ready
 
 # One thread a worker: several threads in several workers wait for each other.
 test coverage test-all mutants: export OMP_NUM_THREADS := 1
+# Some tests wait for servers and for each other, so two cores have work for three.
 # A file is one worker's, because its tests share fixtures; files begin in the order of tests/conftest.py.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 COVERAGE := --cov --cov-report=term
 
 test: $(VENV)/.ready ## The tests of everyday use: under ten minutes on two cores

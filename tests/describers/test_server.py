@@ -111,6 +111,7 @@ def test_a_killed_run_goes_on_and_asks_nothing_that_was_answered(tmp_path):
     assert not any(map(_is_alive, workers)), "a killed run leaves its workers behind"
 
 
+@pytest.mark.slow
 def test_calls_in_flight_at_three_kills_are_asked_all_the_same(tmp_path):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with describer_server(stall=60.0, faults={"stalled": 1.0}) as server:

@@ -40,7 +40,10 @@ def fingerprint(run: Path) -> str:
     return json.loads((run / "steps.json").read_text())["extract"]["fingerprint"]
 
 
-@pytest.mark.parametrize("storage", [[], ["--stream"]], ids=["stored", "streamed"])
+@pytest.mark.parametrize(
+    "storage",
+    [pytest.param([], id="stored"), pytest.param(["--stream"], id="streamed", marks=pytest.mark.slow)],
+)
 def test_one_thread_computes_features_and_sae_and_those_of_several_are_not_kept(
     collection: Path, tmp_path: Path, two_threads: None, storage: list[str]
 ):

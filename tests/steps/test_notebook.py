@@ -31,6 +31,7 @@ def test_the_same_run_from_python_does_nothing_again_and_is_told_of_what_is_coun
     assert max(again.dataset["train"][0]["image"].size) == 96
 
 
+@pytest.mark.slow
 def test_a_run_inside_an_event_loop_as_cells_of_notebooks_have_it_asks_the_describer(drawn, run):
     async def cell():
         return sae_traits.run(drawn, run, outline="patches", **OPTIONS)

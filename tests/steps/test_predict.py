@@ -284,6 +284,7 @@ def predict_from_hub(photographs, out, environment):
     return done.stderr
 
 
+@pytest.mark.slow
 def test_a_dataset_of_the_hub_brings_its_sae_and_both_commits_are_kept(
     hub, hub_environment, finished, photographs, described, tmp_path
 ):

@@ -45,6 +45,7 @@ def files_of(folder):
     return [(folder / name).read_bytes() for name in ("captions.parquet", "quarantined.csv")]
 
 
+@pytest.mark.slow
 def test_a_killed_captioning_under_faults_ends_in_the_bytes_of_an_undisturbed_one(tmp_path):
     n_images = 60
     whole, killed = tmp_path / "whole", tmp_path / "killed"

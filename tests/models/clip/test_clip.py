@@ -537,6 +537,7 @@ def load_in_a_process(environment: dict[str, str]) -> list[str]:
     return run.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_models_are_loaded_from_the_hub_at_one_commit_and_then_without_network(
     hub: Hub, hub_environment: dict[str, str], open_clip_folder: Path, tmp_path: Path
 ):
