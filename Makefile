@@ -23,7 +23,7 @@ $(VENV)/.ready: pyproject.toml constraints/ci-cpu.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints/ci-cpu.txt -e '.[dev]'
 	touch $@
 
-demo: $(VENV)/.ready ## Run the whole pipeline on drawings: first installs 2 GB (package index), then a minute or two; no GPU
+demo: $(VENV)/.ready ## Run the whole pipeline on drawings: first installs 2 GB (package index), then two to three minutes; no GPU
 	$(BIN)/sae-traits demo --out runs/demo
 
 lint: style types ## Check style and types: two minutes
