@@ -54,6 +54,13 @@ class Job:
                     f"the engine has no setting {name!r}; --engine-option takes {', '.join(known) or 'none'}"
                 )
 
+    def number(self, name: str, default: int, *, at_least: int) -> int:
+        """A setting that is a whole number; a ConfigError where it is none, or too small."""
+        given = self.settings.get(name, str(default))
+        if not given.isdecimal() or int(given) < at_least:
+            raise ConfigError(f"--engine-option {name} is a whole number of {at_least} or more, not {given!r}")
+        return int(given)
+
     def check_done(self, failed: Sequence[int]) -> None:
         """Raise a StoreError where shards failed."""
         if failed:

@@ -20,13 +20,13 @@ def launch(job: Job) -> str:
     """Prepare, make all shards and merge them; each shard writes a log beside its mark.
 
     Raises:
-        ConfigError: there are fewer GPUs than one shard is to have.
+        ConfigError: there are fewer GPUs than one shard is to have, or `at-once` is no number.
         StoreError: the preparation, a shard or the merging failed.
     """
     job.check_settings("at-once")
-    job.folder.mkdir(parents=True, exist_ok=True)
     groups = _groups_of_devices(job)
-    n_at_once = int(job.settings.get("at-once", len(groups) if job.gpus_per_shard else os.cpu_count() or 1))
+    n_at_once = job.number("at-once", len(groups) if job.gpus_per_shard else os.cpu_count() or 1, at_least=1)
+    job.folder.mkdir(parents=True, exist_ok=True)
     free: SimpleQueue[str] = SimpleQueue()
     for number in range(n_at_once):
         free.put(groups[number % len(groups)])

@@ -7,7 +7,7 @@ shard goes on where it was.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sae_traits.engines.job import Job
@@ -19,10 +19,15 @@ def launch(job: Job) -> str:
     """Prepare here, have each shard made by a task, and merge here; the folder of the run must be seen by all nodes.
 
     Raises:
-        ConfigError: Ray is not installed.
+        ConfigError: Ray is not installed, or a setting is no number.
         StoreError: the preparation, a shard or the merging failed.
     """
     job.check_settings("address", "cpus", "retries")
+    resources = {
+        "num_cpus": job.number("cpus", 1, at_least=0),
+        "num_gpus": job.gpus_per_shard,
+        "max_retries": job.number("retries", 3, at_least=0),
+    }
     try:
         ray: Any = importlib.import_module("ray")
     except ImportError as error:
@@ -33,7 +38,7 @@ def launch(job: Job) -> str:
     if started_here:
         ray.init(address=job.settings.get("address"), log_to_driver=False)
     try:
-        failed = _make_all(ray, job)
+        failed = _make_all(ray, job, resources)
     finally:
         if started_here:
             ray.shutdown()
@@ -43,13 +48,9 @@ def launch(job: Job) -> str:
     return f"{job.step}: {job.n_shards} shards made and merged"
 
 
-def _make_all(ray: Any, job: Job) -> list[int]:
+def _make_all(ray: Any, job: Job, resources: Mapping[str, int]) -> list[int]:
     """Wait for the tasks of all shards; the numbers of those that failed."""
-    task = ray.remote(_make).options(
-        num_cpus=float(job.settings.get("cpus", 1)),
-        num_gpus=job.gpus_per_shard,
-        max_retries=int(job.settings.get("retries", 3)),
-    )
+    task = ray.remote(_make).options(**resources)
     waiting = {task.remote(job.call, job.shard(number)): number for number in range(1, job.n_shards + 1)}
     failed = []
     while waiting:

@@ -122,6 +122,19 @@ def test_settings_that_an_engine_does_not_have_are_refused(tmp_path):
     assert main(["launch", "extract", str(tmp_path), "--shards", "0"]) != 0
 
 
+@pytest.mark.parametrize(
+    ("engine", "setting", "given"), [("local", "at-once", "0"), ("local", "at-once", "x"), ("ray", "retries", "-1")]
+)
+def test_a_setting_that_is_no_number_is_refused_before_anything_is_made(tmp_path, engine, setting, given):
+    def never(command):
+        raise AssertionError(command)
+
+    asked = Job(step="extract", run=tmp_path, n_shards=2, call=never, settings={setting: given})
+    with pytest.raises(ConfigError, match=f"{setting} is a whole number of . or more, not '{given}'"):
+        launch(asked, engine, submit=False)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_shard_that_is_to_have_more_gpus_than_there_are_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
     with pytest.raises(ConfigError, match="4 GPUs, and this machine has 3"):
