@@ -1,8 +1,8 @@
 """WebDataset shards of image-text pairs, one sample per trait, as open_clip-style trainers read them.
 
-A sample is KEY.jpg (or .png …), KEY.txt with the sentence, KEY.json with the other columns of the row, and KEY.caption.txt
-(BioCAP's key) where the dataset has a caption of the image. Within a split the rows are dealt in their order; trainers
-shuffle.
+A sample is KEY.jpg (or .png …), KEY.txt with the sentence, KEY.json with the other columns of the row, and
+KEY.caption.txt (the key of BioCAP) where the dataset has a caption of the image. Within a split the rows are dealt in
+their order; trainers shuffle.
 """
 
 from __future__ import annotations
