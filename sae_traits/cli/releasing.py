@@ -9,14 +9,17 @@ from pathlib import Path
 
 from sae_traits.cli.base import DONE, PARTLY_DONE, command, show
 from sae_traits.config.command_line import file_name
+from sae_traits.errors import ConfigError, ReleaseError
 from sae_traits.steps import ALL_STEPS
 from sae_traits.vocabulary import EXPORT_FORMATS
 
 
 def _publish_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN", help="Folder of a finished run.")
-    parser.add_argument("--model-repo", required=True, metavar="ID", help="Hub id of the SAE, ORG/NAME.")
-    parser.add_argument("--dataset-repo", required=True, metavar="ID", help="Hub id of the dataset, ORG/NAME.")
+    parser.add_argument(
+        "folder", type=Path, metavar="RUN|OUT", help="Folder of a finished run, or of a CLIP that `finetune` trained."
+    )
+    parser.add_argument("--model-repo", required=True, metavar="ID", help="Hub id of the SAE or CLIP, ORG/NAME.")
+    parser.add_argument("--dataset-repo", metavar="ID", help="Hub id of the dataset of a run, ORG/NAME.")
     parser.add_argument("--space", metavar="ID", help="Hub id of a static Space for the atlas, ORG/NAME; none without.")
     parser.add_argument("--private", action="store_true", help="Create the repositories as private ones.")
     parser.add_argument(
@@ -24,23 +27,38 @@ def _publish_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) ->
     )
     parser.add_argument("--tag", metavar="vX.Y.Z", help="Version of all (the next patch version of what changed).")
     parser.add_argument("--collection", metavar="TITLE", help="Collection to put all into; made if there is none.")
+    parser.add_argument(
+        "--license",
+        metavar="LICENCE",
+        help="Licence of a CLIP for its card, as the Hub names it; that of an SAE is said by --sae-license of a run.",
+    )
     parser.add_argument("--dry-run", action="store_true", help="List what would be uploaded, and upload nothing.")
 
 
 @command(
-    "Publish the SAE, the dataset and the atlas of a run on the Hugging Face Hub.",
+    "Publish the SAE, the dataset and the atlas of a run, or a CLIP that was trained, on the Hugging Face Hub.",
     _publish_arguments,
     examples="""\
 examples:
   sae-traits publish runs/moths --model-repo ORG/moth-sae --dataset-repo ORG/moth-traits --dry-run
   sae-traits publish runs/moths --model-repo ORG/moth-sae --dataset-repo ORG/moth-traits --space ORG/moth-atlas
-  sae-traits publish runs/moths --model-repo ORG/moth-sae --dataset-repo ORG/moth-traits --tag v1.0.0""",
+  sae-traits publish runs/moths --model-repo ORG/moth-sae --dataset-repo ORG/moth-traits --tag v1.0.0
+  sae-traits publish runs/clip --model-repo ORG/moth-clip --license mit""",
 )
 def publish(arguments: argparse.Namespace) -> int:
+    if not (arguments.folder / "config.yaml").is_file():
+        return _publish_clip(arguments)
     from sae_traits.release.publication import Terms
     from sae_traits.runs.context import Context
     from sae_traits.steps.publish import publish as publish_run
 
+    if arguments.dataset_repo is None:
+        raise ConfigError("a run is published with its dataset; say --dataset-repo ORG/NAME")
+    if arguments.license is not None:
+        raise ConfigError(
+            f"--license is that of a CLIP; say the SAE's with `sae-traits annotate {arguments.folder} --sae-license "
+            f"{arguments.license}`"
+        )
     terms = Terms(
         model_repo=arguments.model_repo,
         dataset_repo=arguments.dataset_repo,
@@ -50,9 +68,30 @@ def publish(arguments: argparse.Namespace) -> int:
         tag=arguments.tag,
         collection=arguments.collection,
     )
-    context = Context.open(arguments.run, ALL_STEPS)
+    context = Context.open(arguments.folder, ALL_STEPS)
     with nullcontext() if arguments.dry_run else context.writing():  # so that nothing changes what becomes public
         lines = publish_run(context, terms, dry_run=arguments.dry_run)
+    show(lines, lines, arguments)
+    return DONE
+
+
+def _publish_clip(arguments: argparse.Namespace) -> int:
+    from sae_traits.contrastive.publishing import publish_clip
+    from sae_traits.contrastive.record import CHECKPOINT, MODEL, RECORD
+    from sae_traits.release.publication import ModelTerms
+
+    folder: Path = arguments.folder
+    if not any((place / name).exists() for place in (folder, folder.parent) for name in (RECORD, CHECKPOINT)):
+        raise ReleaseError(
+            f"{folder} is neither a run (it has no config.yaml) nor a folder that `sae-traits finetune` wrote (it has "
+            f"no {RECORD} and {MODEL}); name one of these"
+        )
+    for option, value in (("--dataset-repo", arguments.dataset_repo), ("--space", arguments.space)):
+        if value is not None:
+            raise ConfigError(f"{folder} is a CLIP, which has no dataset and no atlas; leave out {option}")
+    names = ("model_repo", "private", "gated", "tag", "collection")
+    terms = ModelTerms(**{name: getattr(arguments, name) for name in names})
+    lines = publish_clip(folder, terms, license=arguments.license, dry_run=arguments.dry_run)
     show(lines, lines, arguments)
     return DONE
 

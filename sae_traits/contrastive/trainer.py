@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -21,22 +21,24 @@ from sae_traits.config.finetune import FinetuneConfig, PairsConfig
 from sae_traits.config.tree import as_dict
 from sae_traits.contrastive.base_model import merge_low_rank, read_base, trainable_model
 from sae_traits.contrastive.batches import Loaded, Order, PairsDataset, RandomCrop, TextChoice, WholeImage, load_batches
+from sae_traits.contrastive.card import write_clip_card
 from sae_traits.contrastive.checkpoint import Curve, load_checkpoint, save_checkpoint
 from sae_traits.contrastive.objectives import OBJECTIVES
+from sae_traits.contrastive.record import CHECKPOINT, MODEL, TrainingRecord, hashes_of
 from sae_traits.contrastive.samples import Sample, check_species, read_samples
 from sae_traits.contrastive.texts import CutTexts, count_cut
 from sae_traits.contrastive.training_state import Batch, TrainingState, mean_loss
 from sae_traits.contrastive.validation import Validation
 from sae_traits.errors import CheckpointError, ConfigError
 from sae_traits.features.preprocessing import PreparePixels
-from sae_traits.io import json_text, replacing, write_text
+from sae_traits.io import replacing
 from sae_traits.logging import SECONDS_BETWEEN_LINES, say
 from sae_traits.models.clip.model import CLIPParts
 from sae_traits.models.clip.saving import save_transformers
 from sae_traits.models.clip.tokens import TextTokenizer
+from sae_traits.release.cards import marked_section, read_card
 from sae_traits.schema import BackboneInfo
 
-MODEL, CHECKPOINT, RECORD = "model", "training.checkpoint", "training.json"
 POINTS_OF_A_CURVE = 200
 """Steps that the curve keeps; only at these does a training wait for the device."""
 
@@ -112,6 +114,7 @@ def finetune(
         seed=config.schedule.seed,
         chunk_size=config.schedule.chunk_size,
     )
+    marked_section(read_card(out / MODEL))  # now, and not when the model is to be saved
     out.mkdir(parents=True, exist_ok=True)
     key = _key(config, source, parts)
     start, curve = load_checkpoint(out / CHECKPOINT, key, state)
@@ -127,7 +130,7 @@ def finetune(
     if not state.check_finite():
         raise CheckpointError("training diverged: a weight is not finite; choose a lower --learning-rate")
     if accelerator.is_main_process:
-        _save(out, config, state, parts, source.cut_texts, log.curve, n_steps)
+        _save(out, config, state, parts, source, log.curve)
     accelerator.wait_for_everyone()
     return Finetuned(out / MODEL, n_steps, len(source.samples), log.curve)
 
@@ -247,22 +250,24 @@ def _key(config: FinetuneConfig, source: _Source, parts: CLIPParts) -> str:
 
 
 def _save(
-    out: Path,
-    config: FinetuneConfig,
-    state: TrainingState,
-    parts: CLIPParts,
-    cut_texts: dict[str, CutTexts],
-    curve: Curve,
-    n_steps: int,
+    out: Path, config: FinetuneConfig, state: TrainingState, parts: CLIPParts, source: _Source, curve: Curve
 ) -> None:
-    """Write OUT/model and OUT/training.json; the checkpoint is no longer needed."""
-    model = merge_low_rank(state.best)
+    """Write OUT/model with its card, and OUT/training.json; the checkpoint is no longer needed."""
+    model, existing = merge_low_rank(state.best), read_card(out / MODEL)
     with replacing(out / MODEL) as folder:
         save_transformers(model.clip, model.others(), parts.preprocessing, parts.files, folder)
-    base = {"model": parts.files.name, "revision": parts.files.revision}
-    cut = {kind: asdict(of) for kind, of in cut_texts.items()}
-    record = {"config": as_dict(config), "base": base, "n_steps": n_steps, "cut_texts": cut, "curve": curve}
-    write_text(out / RECORD, json_text(record))
+        record = TrainingRecord(
+            config=config,
+            base=parts.files.name,
+            base_revision=parts.files.revision,
+            n_pairs=len(source.samples),
+            n_steps=source.n_steps,
+            cut_texts=source.cut_texts,
+            curve=curve,
+            files=hashes_of(folder),
+        )
+        write_clip_card(folder, record, repo_id=None, existing=existing)
+    record.save(out)
     (out / CHECKPOINT).unlink(missing_ok=True)
 
 

@@ -22,6 +22,8 @@ from huggingface_hub.hf_api import RepoFile
 
 from sae_traits.errors import CheckpointError, ReleaseError
 from sae_traits.logging import say
+from sae_traits.models.clip.heads import HEADS_FILE
+from sae_traits.models.clip.saving import TOKENIZER_FILES
 from sae_traits.release.cards import CARD, keep_section, read_card
 from sae_traits.release.facts import RELEASE_FILE
 from sae_traits.release.folder_plan import (
@@ -44,7 +46,7 @@ Tree = dict[str, str]
 LoadBack = Callable[[Path, str, str], None]
 """Of folder, repository and commit: raises ReleaseError where the two differ."""
 EVAL_RESULTS_FOLDER = EVAL_RESULTS_FILE.partition("/")[0]
-SOMETIMES_OURS = (PICTURE, EVAL_RESULTS_FILE)
+SOMETIMES_OURS = (PICTURE, EVAL_RESULTS_FILE, HEADS_FILE)
 """Files that one release has and the next may not: they go with it, even where nothing of their kind is left."""
 BRANCH_PREFIX = "sae-traits-release-"
 """Of the branches that releases are uploaded to; when main moves, all of them go."""
@@ -64,6 +66,10 @@ class Published:
     """False where the repository held the same already, and no commit was added."""
     deleted: tuple[str, ...]
     """Files of an earlier release that this one no longer has."""
+
+    def line(self) -> str:
+        """What happened, for the terminal."""
+        return f"{'published' if self.changed else 'unchanged'} {self.url} at {self.revision}, tagged {self.tag}"
 
 
 @dataclass(frozen=True)
@@ -295,11 +301,14 @@ def _replaced(remote: Iterable[str], paths: Collection[str], swept: frozenset[st
     ours = {_top_and_suffix(path) for path in paths if "/" in path}
     # A single file of weights and shards of them cannot both be there.
     weights_at_root = any(WEIGHTS.fullmatch(path) for path in paths)
+    is_clip = "preprocessor_config.json" in paths  # whose tokenizer must be its own alone
     pages_at_root = any("/" not in path and path.endswith(".html") for path in paths)
 
     def is_replaced(path: str) -> bool:
         folder, _, name = path.rpartition("/")
         if any(fnmatch(path, pattern) for pattern in SOMETIMES_OURS):
+            return True
+        if is_clip and path in TOKENIZER_FILES:
             return True
         if path == RELEASE_FILE:  # of a release by reference, where images have come into the tables
             return ("data", ".parquet") in ours

@@ -1,7 +1,7 @@
 """Load what was uploaded as its readers will, and compare it with the folder that it came from.
 
-The real clients are used (`load_dataset`, `SAE.from_pretrained`), with the token and the Hub of the environment.
-Nothing of it comes from or stays in a cache, but for the dataset's card.
+The real clients are used (`load_dataset`, `SAE.from_pretrained`, transformers), with the token and the Hub of the
+environment. Nothing of it comes from or stays in a cache, but for the dataset's card.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ from typing import cast
 
 import pyarrow as pa
 from datasets import IterableDataset, get_dataset_config_names, load_dataset
-from huggingface_hub import hf_hub_download
+from huggingface_hub import hf_hub_download, snapshot_download
 
-from sae_traits.errors import CheckpointError, ReleaseError
+from sae_traits.errors import BackboneError, CheckpointError, ReleaseError
+from sae_traits.models.clip.model import read_clip
 from sae_traits.sae.model import SAE
 from sae_traits.sae.sweep_folder import read_sweep
 
 ROWS = 100
 """Rows that are compared at a time."""
+_TEXTS = ("a photo of Apis mellifera.", "A Bee, don’t “touch” it: 3 mm — très long  antennæ.")
+"""Whose tokens are compared."""
 
 
 def load_back_dataset(folder: Path, repo_id: str, revision: str) -> None:
@@ -65,6 +68,29 @@ def load_back_saes(folder: Path, repo_id: str, revision: str) -> None:
         _same(list(found.state_dict()), list(weights), repo_id, f"the weights of {what}")
         for name, value in found.state_dict().items():
             _same(value.equal(weights[name]), True, repo_id, f"{name} of {what}")
+
+
+def load_back_clip(folder: Path, repo_id: str, revision: str) -> None:
+    """Read the repository as a CLIP, and compare configuration, weights, preprocessing and tokens with the folder's."""
+    with TemporaryDirectory(prefix="sae-traits-load-back-") as temporary:
+        snapshot_download(repo_id, revision=revision, local_dir=temporary)
+        try:
+            found = read_clip(temporary)
+        except BackboneError as error:
+            raise ReleaseError(
+                f"{repo_id}: the CLIP was uploaded and does not load back; main was left as it was. "
+                f"Run the same command again ({error})"
+            ) from error
+        expected = read_clip(folder)
+        configs = [parts.model.config.to_diff_dict() | {"_name_or_path": None} for parts in (found, expected)]
+        _same(*configs, repo_id, "the configuration of the CLIP")
+        _same(found.preprocessing, expected.preprocessing, repo_id, "how the CLIP prepares images")
+        ids = [parts.tokenizer.ids(_TEXTS).tolist() for parts in (found, expected)]
+        _same(*ids, repo_id, "the tokens of the CLIP")
+        weights, tensors = (parts.model.state_dict() | parts.others for parts in (expected, found))
+        _same(list(tensors), list(weights), repo_id, "the weights of the CLIP")
+        for name, value in tensors.items():
+            _same(value.equal(weights[name]), True, repo_id, f"{name} of the CLIP")
 
 
 def load_back_site(folder: Path, repo_id: str, revision: str) -> None:

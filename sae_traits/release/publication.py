@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
@@ -17,7 +17,17 @@ from sae_traits.config.tree import public_name
 from sae_traits.errors import ConfigError
 from sae_traits.release.cards import CARD, marked_section, with_front_matter
 from sae_traits.release.folder_plan import check_version, plan_folder, refuse_secrets
-from sae_traits.release.hub import Gating, Published, Release, RepoType, carry_out, open_repository, prepare, tag_taken
+from sae_traits.release.hub import (
+    Gating,
+    LoadBack,
+    Published,
+    Release,
+    RepoType,
+    carry_out,
+    open_repository,
+    prepare,
+    tag_taken,
+)
 from sae_traits.release.hub_errors import errors_in_one_line
 from sae_traits.release.load_back import load_back_dataset, load_back_saes, load_back_site
 from sae_traits.sae.formats.files import read_settings
@@ -29,35 +39,47 @@ _CACHED_MODEL = re.compile(r"/models--([^/]+?)--([^/]+)/snapshots/([0-9a-f]{40})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Terms:
-    """How a release is made public."""
+class ModelTerms:
+    """How a model is made public."""
 
     model_repo: str
-    dataset_repo: str
-    space_repo: str | None = None
-    """A static Space for the atlas; None publishes none."""
     private: bool = False
     gated: Gating | None = None
     """Readers ask for access, which is granted at once (auto) or by hand; None leaves the repositories as they are."""
     tag: str | None = None
     """Version of all, as vX.Y.Z; None gives each the next patch version where it changes."""
     collection: str | None = None
-    """Title of a collection of the SAE's namespace, which is made where there is none."""
+    """Title of a collection of the model's namespace, which is made where there is none."""
 
     def __post_init__(self) -> None:
-        # What the Hub would refuse as a name, so that a dry run says it, too.
-        given = (("--model-repo", self.model_repo), ("--dataset-repo", self.dataset_repo), ("--space", self.space_repo))
-        for option, repo_id in given:
-            if repo_id is None:
-                continue
-            try:
-                validate_repo_id(repo_id)
-            except HFValidationError as error:
-                raise ConfigError(f"{repo_id!r} is not the name of a repository; write {option} as ORG/NAME") from error
-            if "/" not in repo_id:
-                raise ConfigError(f"{repo_id!r} does not say whose repository it is; write {option} as ORG/NAME")
+        _check_name("--model-repo", self.model_repo)
         if self.tag is not None:
             check_version(self.tag)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms(ModelTerms):
+    """How the release of a run is made public; the model is the SAE."""
+
+    dataset_repo: str
+    space_repo: str | None = None
+    """A static Space for the atlas; None publishes none."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_name("--dataset-repo", self.dataset_repo)
+        if self.space_repo is not None:
+            _check_name("--space", self.space_repo)
+
+
+def _check_name(option: str, repo_id: str) -> None:
+    """Raise a ConfigError for what the Hub would refuse as a name, so that a dry run says it, too."""
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise ConfigError(f"{repo_id!r} is not the name of a repository; write {option} as ORG/NAME") from error
+    if "/" not in repo_id:
+        raise ConfigError(f"{repo_id!r} does not say whose repository it is; write {option} as ORG/NAME")
 
 
 @dataclass(frozen=True)
@@ -70,17 +92,14 @@ class PublishedRelease:
     collection_url: str | None
 
     @property
-    def parts(self) -> list[Published]:
+    def parts(self) -> dict[RepoType, Published]:
         """In the order in which they were published."""
-        return [self.model, self.dataset, *([self.space] if self.space else [])]
+        return {"model": self.model, "dataset": self.dataset} | ({"space": self.space} if self.space else {})
 
     def lines(self) -> list[str]:
         """What happened, and how to load it, for the terminal."""
         return [
-            *(
-                f"{'published' if part.changed else 'unchanged'} {part.url} at {part.revision}, tagged {part.tag}"
-                for part in self.parts
-            ),
+            *(part.line() for part in self.parts.values()),
             *([f"collection {self.collection_url}"] if self.collection_url else []),
             f'SAE.from_pretrained("{self.model.repo_id}", revision="{self.model.tag}")',
             f'load_dataset("{self.dataset.repo_id}", revision="{self.dataset.tag}")',
@@ -139,8 +158,30 @@ def publish_release(
     release = PublishedRelease(model, dataset, space, None)
     if terms.collection is not None:
         with errors_in_one_line(f"the collection {terms.collection}", api.endpoint):
-            release = replace(release, collection_url=_collect(api, terms.collection, release, private=terms.private))
+            release = replace(release, collection_url=_collect(api, terms, terms.collection, release.parts))
     return release
+
+
+def publish_model(folder: Path, terms: ModelTerms, *, what: str, load_back: LoadBack) -> tuple[Published, str | None]:
+    """Publish a model by itself, in the same order; and the address of its collection, where there is one.
+
+    Args:
+        what: the model is, for the messages of commits.
+        load_back: compares what was uploaded with the folder.
+
+    Raises:
+        ReleaseError: as of `publish_release`.
+    """
+    plan_folder(folder)
+    api = HfApi(library_name="sae-traits")
+    with errors_in_one_line(terms.model_repo, api.endpoint):
+        repository = open_repository(api, terms.model_repo, "model", private=terms.private, gated=terms.gated)
+        release = prepare(repository, folder, terms.tag)
+        published = carry_out(release, message=f"Publish {what} with sae-traits", load_back=load_back)
+    if terms.collection is None:
+        return published, None
+    with errors_in_one_line(f"the collection {terms.collection}", api.endpoint):
+        return published, _collect(api, terms, terms.collection, {"model": published})
 
 
 def write_space_card(site: Path, terms: Terms) -> None:
@@ -157,29 +198,27 @@ def write_space_card(site: Path, terms: Terms) -> None:
     (site / CARD).write_text(with_front_matter(front, f"{body}{marked_section(None)}\n"), encoding="utf-8")
 
 
-def _collect(api: HfApi, title: str, release: PublishedRelease, *, private: bool) -> str:
+def _collect(api: HfApi, terms: ModelTerms, title: str, parts: Mapping[RepoType, Published]) -> str:
     """Find or make the collection of that title, and put all into it; its address."""
-    namespace = release.model.repo_id.split("/")[0]
+    namespace = parts["model"].repo_id.split("/")[0]
     slug = next((found.slug for found in api.list_collections(owner=namespace) if found.title == title), None)
     # Not exists_ok, here and below: the Hub also answers "conflict" when it is busy, and then nothing is there.
     collection = (
-        api.get_collection(slug) if slug else api.create_collection(title, namespace=namespace, private=private)
+        api.get_collection(slug) if slug else api.create_collection(title, namespace=namespace, private=terms.private)
     )
     present = {(item.item_type, item.item_id) for item in collection.items}
-    kinds: tuple[RepoType, ...] = ("model", "dataset", "space")
-    for kind, repo_id in zip(kinds, (part.repo_id for part in release.parts), strict=False):
-        if (kind, repo_id) not in present:
-            api.add_collection_item(collection.slug, repo_id, kind)
+    for kind, part in parts.items():
+        if (kind, part.repo_id) not in present:
+            api.add_collection_item(collection.slug, part.repo_id, kind)
     return collection.url
 
 
-def plan_lines(terms: Terms, model_folder: Path, dataset_folder: Path, site: Path | None = None) -> list[str]:
-    """What `publish_release` would make public; talks to no one."""
+def plan_lines(terms: ModelTerms, folders: Sequence[tuple[RepoType, str, Path]]) -> list[str]:
+    """What publishing these folders would make public: kind and name of a repository, and its folder.
+
+    Talks to no one.
+    """
     lines = []
-    folders = [("model", terms.model_repo, model_folder), ("dataset", terms.dataset_repo, dataset_folder)]
-    if site is not None and terms.space_repo is not None:
-        write_space_card(site, terms)
-        folders.append(("space", terms.space_repo, site))
     for kind, repo_id, folder in folders:
         files = plan_folder(folder)
         refuse_secrets(folder, files)
@@ -194,15 +233,19 @@ def plan_lines(terms: Terms, model_folder: Path, dataset_folder: Path, site: Pat
     ]
 
 
-def published_backbone(info: BackboneInfo) -> BackboneInfo:
-    """The backbone as it is named in public: a folder of the Hub's cache by its id and commit, another by its name.
+def public_model(name: str, revision: str) -> tuple[str, str]:
+    """A model as it is named in public: a folder of the Hub's cache by its id and commit, another by its name.
 
-    The revision of any other folder is the hash of its weights, by which `load_extractor` knows the right ones.
+    The revision of any other folder is the hash of its weights, by which its readers know the right ones.
     """
-    cached = _CACHED_MODEL.search(PurePath(info.backbone).as_posix())
-    if cached:
-        return replace(info, backbone=f"{cached[1]}/{cached[2]}", revision=cached[3])
-    return replace(info, backbone=public_name(info.backbone))
+    cached = _CACHED_MODEL.search(PurePath(name).as_posix())
+    return (f"{cached[1]}/{cached[2]}", cached[3]) if cached else (public_name(name), revision)
+
+
+def published_backbone(info: BackboneInfo) -> BackboneInfo:
+    """The backbone as it is named in public."""
+    backbone, revision = public_model(info.backbone, info.revision)
+    return replace(info, backbone=backbone, revision=revision)
 
 
 def warnings_of(collection: Collection, backbone: BackboneInfo, *, embeds_images: bool) -> list[str]:

@@ -10,7 +10,15 @@ from sae_traits.errors import ReleaseError
 from sae_traits.logging import warn
 from sae_traits.release.cards import CARD, keep_section, read_card
 from sae_traits.release.folder_plan import refuse_secrets_in
-from sae_traits.release.publication import Terms, plan_lines, publish_release, stage_saes, warnings_of
+from sae_traits.release.hub import RepoType
+from sae_traits.release.publication import (
+    Terms,
+    plan_lines,
+    publish_release,
+    stage_saes,
+    warnings_of,
+    write_space_card,
+)
 from sae_traits.runs.context import Context
 from sae_traits.runs.release import costs_of, write_dataset_card_of, write_model_card_of, write_run_dataset
 
@@ -64,5 +72,10 @@ def _publish(context: Context, terms: Terms, *, dry_run: bool) -> list[str]:
 
         if dry_run:
             write_dataset_for(f"{terms.model_repo}@{UNKNOWN_COMMIT}")
-            return plan_lines(terms, model_folder, dataset_folder, write_site() if terms.space_repo else None)
+            folders: list[tuple[RepoType, str, Path]] = [("model", terms.model_repo, model_folder)]
+            folders.append(("dataset", terms.dataset_repo, dataset_folder))
+            if terms.space_repo is not None:
+                folders.append(("space", terms.space_repo, site := write_site()))
+                write_space_card(site, terms)
+            return plan_lines(terms, folders)
         return publish_release(model_folder, write_dataset_for, terms, write_site).lines()

@@ -126,7 +126,7 @@ def main() -> None:
                 Terms(**values),
                 lambda n=n_rows: write_site(folder / "site", n),
             )
-            answer = {"published": [[one.revision, one.tag, one.changed] for one in done.parts]}
+            answer = {"published": [[one.revision, one.tag, one.changed] for one in done.parts.values()]}
         except SaeTraitsError as error:
             answer = {"error": str(error)}
         print(json.dumps(answer), flush=True)

@@ -44,7 +44,7 @@ def test_a_secret_in_a_card_or_a_cell_is_refused_before_anything_is_uploaded(
     assert ("README.md" if place == "card" else "train-0.parquet") in str(caught.value)
     assert next(iter(hub.store.repositories.values())).find("main").files.keys() == {".gitattributes"}
     with pytest.raises(ReleaseError, match="holds your token or key"):
-        plan_lines(Terms(model_repo="a/b", dataset_repo="a/c"), folder, folder)
+        plan_lines(Terms(model_repo="a/b", dataset_repo="a/c"), [("dataset", "a/c", folder)])
 
 
 def test_nothing_on_the_hub_names_the_token_that_it_was_published_with(hub: Hub, folder: Path):

@@ -22,7 +22,7 @@ from sae_traits.models.clip.open_clip_config import OPEN_CLIP_CONFIG
 from sae_traits.models.clip.open_clip_weights import to_open_clip
 from sae_traits.models.clip.tokens import save_for_transformers
 
-_TOKENIZER_FILES = (
+TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.json", "merges.txt", "spiece.model", "tokenizer.model"),
 )
@@ -156,7 +156,7 @@ def _preprocessor_config(preprocessing: Preprocessing) -> dict[str, Any]:
 
 
 def _copy_tokenizer(base: ModelFiles, folder: Path) -> None:
-    for file in _TOKENIZER_FILES:
+    for file in TOKENIZER_FILES:
         if (path := base.path(file, f"tokenizer/{file}")) is not None:
             shutil.copyfile(path, folder / file)
 

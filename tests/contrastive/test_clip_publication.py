@@ -1,0 +1,83 @@
+"""A CLIP that was trained is published with the real clients and read by its id; what is wrong is one line."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from damage.commands import forks
+from hub.loopback import client_environment, running_hub, subprocess_environment
+from small_pairs import make_model, make_table
+
+REPOSITORY = ["--model-repo", "museum/moth-clip"]
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    """A Hub, processes that use it, and a finished training."""
+    folder = tmp_path_factory.mktemp("publishing")
+    with (
+        running_hub(folder / "hub") as hub,
+        forks(folder / "said", **client_environment(hub, folder / "home"), ACCELERATE_USE_CPU="true") as ready,
+    ):
+        data, model, out = make_table(folder / "squares"), make_model(folder / "base"), folder / "out"
+        options = ["--workers", "0", "--batch-size", "8", "--epochs", "1", "--text-types", "sci", "--out", out]
+        done = ready.do("finetune", "--data", data, "--model", model, *options)
+        assert done.code == 0, done.err
+        yield hub, ready, out
+
+
+def test_a_trained_clip_is_published_and_read_by_id(opened, tmp_path):
+    hub, ready, out = opened
+    card = (out / "model" / "README.md").read_text()
+    for text in (out / "model").glob("*.json"):
+        assert str(out.parent) not in text.read_text(), text
+    assert str(out.parent) not in card
+    assert "trained further on 24 images of metadata.csv" in card
+    dry = ready.do("publish", out, *REPOSITORY, "--dry-run")
+    assert "nothing was uploaded" in dry.out, dry.err
+    assert not hub.store.repositories
+    first, again = (ready.do("publish", out, *REPOSITORY, "--license", "mit", "--collection", "C") for _ in range(2))
+    assert first.code == again.code == 0, first.err + again.err
+    assert first.out.startswith("published ")
+    assert again.out == re.sub("^published", "unchanged", first.out)
+    repository = hub.store.repositories["model", "museum/moth-clip"]
+    assert list(repository.branches) == ["main"]
+    moved = next(i for i, request in enumerate(hub.requests) if request.endswith("/commit/main"))
+    assert any("/resolve/" in request and "model.safetensors" in request for request in hub.requests[:moved])
+    front = hub.store.object_path(repository.find("main").files["README.md"].sha256).read_text().split("---")[1]
+    assert "license: mit" in front
+    assert "library_name: transformers" in front
+    code = (
+        "import torch; from sae_traits import load_clip\n"
+        f"found, own = (load_clip(name, device='cpu') for name in ('museum/moth-clip', {str(out / 'model')!r}))\n"
+        "pixels = torch.ones(1, 3, 32, 32)\n"
+        "assert torch.equal(found.embed_images(pixels), own.embed_images(pixels))\n"
+        "assert torch.equal(found.embed_texts(['a bee']), own.embed_texts(['a bee']))\n"
+    )
+    environment = subprocess_environment(hub, tmp_path / "home")
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_cannot_be_published_is_one_line_and_nothing_is_uploaded(opened, tmp_path):
+    hub, ready, out = opened
+    hub.store.clear()
+
+    def refused(folder, *words, **environment):
+        done = ready.do("publish", folder, *REPOSITORY, *words, **environment)
+        assert done.code in (1, 2), done.out
+        assert len(done.error) == 1, done.err
+        assert not hub.store.repositories
+        return done.error[0]
+
+    assert "is neither a run" in refused(tmp_path)
+    assert f"name {out}" in refused(out / "model")
+    assert "leave out --space" in refused(out, "--space", "museum/atlas")
+    assert "holds your token or key" in refused(out, OPENAI_API_KEY="a CLIP, which puts images")
+    (out / "training.checkpoint").write_bytes(b"x")
+    assert "has not finished" in refused(out)
+    (out / "training.checkpoint").unlink()
+    config = out / "model" / "config.json"
+    config.write_text(config.read_text() + "\n")
+    assert "config.json of the model is not as training wrote it" in refused(out)
