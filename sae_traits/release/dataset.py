@@ -32,7 +32,8 @@ from sae_traits.release.shards import (
     images_per_segment,
 )
 from sae_traits.release.tables import CONFIG_NAMES, ConfigName, Images, Row, features
-from sae_traits.schema import SPLITS, Caption, ChosenLatent, Collection, ImageRecord, Trait
+from sae_traits.schema import Caption, ChosenLatent, Collection, ImageRecord, Trait
+from sae_traits.vocabulary import SPLITS
 
 MAX_PREVIEWS = 200
 _NUMBERS = ("n_traits", "n_images", "n_described", "n_significant", "n_without_url")

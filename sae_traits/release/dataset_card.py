@@ -18,8 +18,8 @@ from sae_traits.release.facts import RELEASE_FILE, DatasetFacts, DatasetSummary,
 from sae_traits.release.model_record import measures
 from sae_traits.release.tables import CONFIG_NAMES, ConfigName, columns, features, folder_of, type_in_words
 from sae_traits.rendering import hub_license, lines, one_line, with_front_matter
-from sae_traits.schema import REGION_SOURCES
 from sae_traits.traits.captions import FLAGS
+from sae_traits.vocabulary import REGION_SOURCES
 
 MAX_RIGHTS = 50
 """Lines of the card's table of licences and rights holders; the rows name them all."""
