@@ -89,5 +89,5 @@ def test_the_notebook_and_a_launcher_need_nothing_of_the_repository(site, tmp_pa
     launcher = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", 2, "-m", "sae_traits")
     printed = python(site, tmp_path, *launcher, "train", "runs/drawn", "--seed", 1, "--format", "json")
     assert json.loads(printed)["run"] == "runs/drawn"
-    assert json.loads((tmp_path / "runs/drawn/sae/config.json").read_text())["training"]["seed"] == 1
+    assert json.loads((tmp_path / "runs/drawn/sae/config.json").read_text())["training"]["settings"]["seed"] == 1
     python(site, tmp_path, "-m", "sae_traits", "atlas", "runs/drawn")
