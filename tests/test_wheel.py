@@ -86,8 +86,8 @@ def test_the_notebook_and_a_launcher_need_nothing_of_the_repository(site, tmp_pa
     cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
     code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
     assert "codes: 3 shards" in python(site, tmp_path, "-c", f"{code}\nassert run._repr_html_()")
+    python(site, tmp_path, "-m", "sae_traits", "atlas", "runs/drawn")
     launcher = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", 2, "-m", "sae_traits")
     printed = python(site, tmp_path, *launcher, "train", "runs/drawn", "--seed", 1, "--format", "json")
     assert json.loads(printed)["run"] == "runs/drawn"
     assert json.loads((tmp_path / "runs/drawn/sae/config.json").read_text())["training"]["settings"]["seed"] == 1
-    python(site, tmp_path, "-m", "sae_traits", "atlas", "runs/drawn")
