@@ -31,7 +31,7 @@ EXPORT_FORMATS = {
     "darwin-core": "archive of occurrences with measurements, for GBIF",
     "matrix": "species x traits, CSV and Parquet",
     "coco": "regions as COCO JSON with the images",
-    "webdataset": "shards of image and sentence",
+    "webdataset": "shards of image, sentence and caption",
 }
 """Formats that a released dataset can be written in; each is a module of `release.exports`, with an underscore for the
 hyphen."""

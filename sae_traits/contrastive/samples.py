@@ -25,9 +25,9 @@ from sae_traits.images.reading import read_collection
 from sae_traits.images.table import table_of
 from sae_traits.images.table_files import open_table
 from sae_traits.logging import say
-from sae_traits.release.loading import load_captions, load_traits, local_dataset
+from sae_traits.release.loading import Released, load_traits, local_dataset
 from sae_traits.schema import Taxon
-from sae_traits.vocabulary import Split
+from sae_traits.vocabulary import SPLITS, Split
 
 SHARD_TEXTS = {f"{name}.txt": name for name in ("sci", "com", "taxon", "sci_com", "taxon_com", "caption")}
 """Key of BioCLIP's and BioCAP's shards -> type of text; they hold the text as the model reads it."""
@@ -51,7 +51,7 @@ class Sample:
 
 
 def read_samples(config: PairsConfig, split: Split = "train") -> list[Sample]:
-    """The images of a split with their texts; shards have one split, train.
+    """The images of a split with their texts.
 
     Raises:
         ConfigError, CollectionError, ReleaseError: the data cannot be read, have none of the kinds, or (of train) lack
@@ -81,15 +81,22 @@ def read_samples(config: PairsConfig, split: Split = "train") -> list[Sample]:
 
 def _read(config: PairsConfig, split: Split) -> list[Sample]:
     path = Path(config.data)
-    shards = [path] if path.suffix == ".tar" else sorted(path.glob("*.tar")) if path.is_dir() else []
-    if shards:
-        return read_shards(shards, config) if split == "train" else []
+    if path.suffix == ".tar":
+        return read_shards([path], config) if split == "train" else []
+    if path.is_dir() and (shards := sorted(path.glob("*.tar"))):
+        of_split = [shard for shard in shards if _split_of(shard) == split]
+        return read_shards(of_split, config) if of_split else []
     collection = CollectionConfig(source=config.data)
     if not config.data.startswith("hf://") and not path.is_file():
         folder = local_dataset(config.data, config.data_revision)
         if folder is None or ((folder / "data").is_dir() and table_of(collection) is None):
             return read_released(config, split)
     return read_images(collection, config, split)
+
+
+def _split_of(shard: Path) -> Split:
+    """The split that a shard is named after, as those of `sae-traits export` are; any other is for training."""
+    return next((split for split in SPLITS if shard.name.startswith(f"{split}-")), "train")
 
 
 def read_released(config: PairsConfig, split: Split) -> list[Sample]:
@@ -100,7 +107,7 @@ def read_released(config: PairsConfig, split: Split) -> list[Sample]:
     if split not in by_split:
         return []
     rows = by_split[split].cast_column("image", datasets.Image(decode=False))
-    captions = load_captions(config.data, config.data_revision, split=split)
+    captions = Released.open(config.data, config.data_revision).captions(split)
     common_names = _common_names(config)
     samples = []
     columns = [name for name in rows.column_names if name != "image"]

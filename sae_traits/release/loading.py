@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, overload
+from typing import Any, overload
 
 import datasets
 import pyarrow as pa
@@ -58,21 +58,6 @@ def load_traits(
             return load_dataset(str(path_or_id), config, revision=revision, split=split)  # pyright: ignore[reportReturnType]
         files = data_files(folder, config)
         return load_dataset("parquet", data_files=files, split=split)  # pyright: ignore[reportReturnType]
-
-
-def load_captions(path_or_id: str | Path, revision: str | None = None, *, split: str) -> dict[str, str]:
-    """The captions of a split of a released dataset, by `image_id`; none where it has none. Errors: `load_traits`."""
-    name = str(path_or_id)
-    with _errors_in_one_line(name):
-        folder = local_dataset(name, revision)
-        there = get_dataset_config_names(name, revision=revision) if folder is None else _configs(folder)
-    if "captions" not in there:
-        return {}
-    by_split = load_traits(path_or_id, revision, config="captions")
-    if split not in by_split:
-        return {}
-    columns = by_split[split].select_columns(["image_id", "caption"])
-    return {row["image_id"]: row["caption"] for row in cast("Iterator[Row]", columns)}
 
 
 def text_rows(
@@ -169,6 +154,8 @@ class Released:
     source: str
     """Folder or Hub id."""
     revision: str | None
+    configs: frozenset[str]
+    """Names of what it holds."""
 
     @classmethod
     def open(cls, source: str, revision: str | None = None) -> Released:
@@ -182,13 +169,13 @@ class Released:
         with _errors_in_one_line(source):
             if local is None:  # says at once that the Hub cannot be reached; datasets tries for half a minute
                 snapshot_download(source, repo_type="dataset", revision=revision, allow_patterns=[CARD])
-            names = get_dataset_config_names(source, revision=revision)
-        if missing := {"default", "images"} - set(names):
+            configs = frozenset(get_dataset_config_names(source, revision=revision))
+        if missing := {"default", "images"} - configs:
             raise ReleaseError(
                 f"{source} is no dataset that sae-traits released: it lacks {', '.join(sorted(missing))}; "
                 "name RUN/dataset or its repository on the Hub"
             )
-        return cls(source, revision)
+        return cls(source, revision, configs)
 
     def splits(self, config: ConfigName) -> list[str]:
         """Names of a config's splits."""
@@ -209,6 +196,12 @@ class Released:
         """The rows of all splits, without images."""
         for split in self.splits(config):
             yield from self.rows(config, split, images=False)
+
+    def captions(self, split: str) -> dict[str, str]:
+        """The captions of a split by `image_id`; none where the dataset has none."""
+        if "captions" not in self.configs or split not in self.splits("captions"):
+            return {}
+        return {row["image_id"]: row["caption"] for row in self.rows("captions", split, images=False)}
 
     def _load(self, config: ConfigName) -> Any:
         with _errors_in_one_line(self.source):

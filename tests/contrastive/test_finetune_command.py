@@ -13,6 +13,7 @@ from sae_traits.config.layers import read_config, recipe_file
 from sae_traits.config.tree import build
 from sae_traits.contrastive.samples import read_samples
 from sae_traits.errors import ConfigError
+from sae_traits.release.exports import export
 
 NEEDED = {"pairs": {"data": "DATA"}, "base": {"model": "MODEL"}}
 
@@ -95,3 +96,21 @@ def test_a_released_dataset_gives_traits_and_names(tmp_path):
         assert sample.texts["trait"] == (f"A photo of {sample.species} with a small area",) * 2
         assert sample.texts["sci"] == (f"a photo of {sample.species}.",)
         assert sample.open().mode == "RGB"
+
+
+def test_shards_that_were_exported_say_what_the_dataset_says_captions_included(tmp_path):
+    collection = many_images(tmp_path / "photographs", 24)
+    release(tmp_path / "dataset", collection, traits_of(collection, 2))
+    exported = export(str(tmp_path / "dataset"), "webdataset", tmp_path / "shards")
+    assert exported.counts["captions"] + exported.counts["captions of images without a trait left out"] == 16
+    wanted = {"text_types": ("trait", "sci", "caption"), "without_text": "drop"}
+    whole = read_samples(PairsConfig(data=str(tmp_path / "dataset"), **wanted))
+    samples = read_samples(PairsConfig(data=str(tmp_path / "shards"), **wanted))
+    assert {sample.name.split("/")[0] for sample in samples} == {"train-000000.tar"}, "and none of the split test"
+    assert len(samples) == 2 * len(whole) > 0, "a sample per trait"
+    by_caption = {sample.texts["caption"]: sample for sample in whole}
+    for sample in samples:
+        expected = by_caption[sample.texts["caption"]]
+        assert sample.species == expected.species
+        assert sample.texts == {**expected.texts, "trait": expected.texts["trait"][:1]}
+        assert sample.open().size[0] == 256

@@ -27,7 +27,7 @@ from sae_traits.release.cards import ENDS
 from sae_traits.release.dataset import MAX_PREVIEWS, write_dataset
 from sae_traits.release.dataset_card import write_dataset_card
 from sae_traits.release.facts import DatasetFacts, DatasetSummary
-from sae_traits.release.loading import load_captions, load_traits
+from sae_traits.release.loading import Released, load_traits
 from sae_traits.release.rows import SourceImage
 from sae_traits.release.tables import (
     COLUMNS,
@@ -330,9 +330,10 @@ def test_every_column_of_every_row_is_filled_by_name(world):
 
 
 def test_captions_are_joined_to_their_images(dataset):
-    assert load_captions(dataset, split="train") == {"bare": "Aus cus with a blue area."}
-    assert load_captions(dataset, split="test") == {"small": "Aus bus with a blue area."}
-    assert load_captions(dataset, split="validation") == {}
+    captions_of = Released.open(str(dataset)).captions
+    assert captions_of("train") == {"bare": "Aus cus with a blue area."}
+    assert captions_of("test") == {"small": "Aus bus with a blue area."}
+    assert captions_of("validation") == {}
     (row,) = load_traits(dataset, split="train", config="captions")
     assert (row["species"], row["context_page"], row["license"]) == ("Aus cus", "Aus", "CC BY 4.0")
 

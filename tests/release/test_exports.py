@@ -101,6 +101,8 @@ def rows_of(config, records):
         return [
             trait | {name: one[name] for name in one if name != "traits"} for one in records for trait in one["traits"]
         ]
+    if config == "captions":
+        return [one for one in records if "caption" in one]
     return []
 
 
@@ -108,12 +110,17 @@ def release(folder, records):
     """A dataset folder as `load_dataset` reads it, of the released columns."""
     lines = ["---", "configs:"]
     for config in CONFIG_NAMES:
+        of_splits = {split: rows_of(config, members) for split, members in records.items()}
+        if config == "captions":  # which a split, or a dataset, has none of
+            of_splits = {split: rows for split, rows in of_splits.items() if rows}
+        if not of_splits:
+            continue
         lines += [f"- config_name: {config}", "  data_files:"]
-        for split, members in records.items():
+        for split, members in of_splits.items():
             path = folder / "data" / config / f"{split}.parquet"
             path.parent.mkdir(parents=True, exist_ok=True)
             names = [column.name for column in COLUMNS[config]]
-            rows = [{name: row.get(name) for name in names} for row in rows_of(config, members)]
+            rows = [{name: row.get(name) for name in names} for row in members]
             pq.write_table(pa.Table.from_pylist(rows, features(config).arrow_schema), path)
             lines += [f"  - split: {split}", f"    path: data/{config}/{split}.parquet"]
     (folder / "README.md").write_text("\n".join([*lines, "---", ""]))
@@ -211,6 +218,23 @@ def test_webdataset_reads_pairs_of_image_and_sentence(released, tmp_path):
     assert samples[0]["json"]["species"] == "Aus bus"
     assert samples[0]["png"].getpixel((0, 0)) == (1, 100, 200)
     assert samples[2]["jpg"].size == (40, 30)
+
+
+def test_webdataset_reads_the_captions_of_images_that_have_traits(tmp_path):
+    records = {
+        "train": [
+            record(1, "Aus bus", [trait(1, "red"), trait(2, "black")], caption="A red and black bee."),
+            record(2, "Aus bus", [trait(3, "red")]),
+            record(3, "Aus cus", [], caption="A bee of which nothing else was said."),
+        ],
+        "test": [record(4, "Aus cus", [trait(4, "red")])],
+    }
+    counts = export(release(tmp_path / "released", records), "webdataset", tmp_path / "out").counts
+    assert counts == {"samples": 4, "shards": 2, "captions": 1, "captions of images without a trait left out": 1}
+    reader = webdataset.WebDataset(str(tmp_path / "out" / "train-000000.tar"), shardshuffle=False)
+    samples = list(reader.decode())
+    assert [sample.get("caption.txt") for sample in samples] == ["A red and black bee."] * 2 + [None]
+    assert [sample["txt"] for sample in samples] == ["A red area.", "A black area.", "A red area."]
 
 
 @pytest.mark.parametrize("to", ["darwin-core", "matrix", "coco", "webdataset"])
