@@ -1,21 +1,22 @@
-"""Does training on traits help? Arms of the same rows, steps and seeds on the drawn world, with paired intervals.
+"""Whether training on traits helps: arms of the same rows, steps and seeds on the drawn world, paired over species.
 
 A small CLIP of random weights first learns general drawings with captions in words: the base. It has never seen the
-measured species, nor any of the looks of the unseen ones, nor a sentence of the describer. Each arm trains it further by
-`sae-traits finetune`'s own trainer on the same pictures of 160 other species, told by
+measured species, nor any of the looks of the unseen ones, nor a sentence of the describer. Each arm trains it
+further, by the trainer of `sae-traits finetune`, on the same pictures of 160 other species, told by
 
 - species: "a photo of SPECIES.";
 - own traits: "A photo of SPECIES with TRAIT", as Pahuja et al. 2026;
-- another species' traits: the same, with the traits of one other species in place of the own ones, dealt anew by seed;
-- one projection, two projections: names and captions in turns, as BioCAP, without and with its second projection;
+- another species' traits: the same, with the traits of one other species in place of its own, dealt anew by seed;
+- names and captions, one projection, two projections: in turns, without and with BioCAP's second projection;
 - own traits, with replay: general drawings beside, through a second projection, as BioCLIP 2;
 
 and `none` is the base. Named beforehand, the primary comparison: **own traits minus another species' traits, in
-zero-shot classification of unseen species by name and traits**. All other comparisons explore. Traits of unseen species
-are said of other pictures than those that are classified. With two projections names are compared with the first one and
-traits with the second. Intervals are over species, of the seeds' values together; a species is drawn in both arms at once.
+zero-shot classification of unseen species by name and traits**. All others explore. Traits of unseen species are said
+of other pictures than those that are classified. With two projections names are compared with the first one, and
+traits with the second. Intervals are over species, of the seeds' values together; a species is drawn in both arms at
+once.
 
-Killed, it goes on; an arm that is finished is not trained again. Half an hour on one core:
+Killed, it goes on; an arm that is finished is not trained again:
 
     OMP_NUM_THREADS=1 python benchmarks/drawn_arms.py FOLDER
 """
@@ -26,7 +27,7 @@ import argparse
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -104,7 +105,7 @@ EXPLORED = (
 class Settings:
     """How large the world is, and how long it is trained."""
 
-    world: WorldSize = WorldSize()
+    world: WorldSize = field(default_factory=WorldSize)
     base_steps: int = 300
     base_batch_size: int = 192
     steps: int = 100

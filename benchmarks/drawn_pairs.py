@@ -27,7 +27,6 @@ from demo_clip.captions import in_words
 from demo_clip.model import input_framing
 from demo_clip.sketches import Sketches, sketch
 from demo_clip.species import Look, looks, training_species
-
 from sae_traits.evaluation.text import as_phrase
 from sae_traits.io import whole_file
 from sae_traits.logging import track
