@@ -95,3 +95,14 @@ def test_a_released_dataset_gives_traits_and_names(tmp_path):
         assert sample.texts["trait"] == (f"A photo of {sample.species} with a small area",) * 2
         assert sample.texts["sci"] == (f"a photo of {sample.species}.",)
         assert sample.open().mode == "RGB"
+
+
+def test_a_run_gives_its_dataset_and_nothing_is_said_of_its_other_files(tmp_path, caplog):
+    collection = many_images(tmp_path / "photographs", 12)
+    release(tmp_path / "run" / "dataset", collection, traits_of(collection, 2))
+    for name in ("config.yaml", "images.parquet", "problems.csv"):
+        (tmp_path / "run" / name).touch()
+    samples = read_samples(PairsConfig(data=str(tmp_path / "run"), text_types=("trait",), without_text="drop"))
+    assert samples
+    assert samples[0].texts["trait"] == (f"A photo of {samples[0].species} with a small area",) * 2
+    assert "is not read" not in caplog.text
