@@ -97,7 +97,8 @@ def _read(config: PairsConfig, split: Split) -> list[Sample]:
 
 def _split_of(shard: Path) -> Split:
     """The split that a shard is named after, as those of `sae-traits export` are; any other is for training."""
-    return next((split for split in SPLITS if shard.name.startswith(f"{split}-")), "train")
+    training: Split = "train"
+    return next((split for split in SPLITS if shard.name.startswith(f"{split}-")), training)
 
 
 def read_released(config: PairsConfig, split: Split) -> list[Sample]:

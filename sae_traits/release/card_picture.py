@@ -98,7 +98,8 @@ def _contrast(row: Row) -> Contrast | None:
     if row["f_species"] is None:
         return None
     q_value = math.nan if row["q_value"] is None else row["q_value"]
-    return Contrast(**{name: row[name] for name in _CONTRAST} | {"q_value": q_value})
+    values: Row = {name: row[name] for name in _CONTRAST} | {"q_value": q_value}
+    return Contrast(**values)
 
 
 def _read(place: _Place) -> Row:
