@@ -7,13 +7,14 @@ ten of warm-up; all else is the recipes'. It shows that they run and that they l
 come to.
 
     sae-traits run metadata.csv --backbone MODEL --out RUN; sae-traits caption RUN
-    OMP_NUM_THREADS=1 python benchmarks/leeds_recipes.py RUN FOLDER --figure docs/images/recipes.png
+    OMP_NUM_THREADS=1 python benchmarks/leeds_recipes.py RUN metadata.csv FOLDER --figure docs/images/recipes.png
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,6 +56,8 @@ class Training:
     """What the pictures of each step were told by."""
     accuracies: tuple[float, ...]
     """On validation photographs by name, before and while training."""
+    chance: float
+    """The loss of a model that tells no pair of a step from another; pairs that are replayed are told apart besides."""
     seconds: float
     """Of the processor; NaN where it was trained before."""
 
@@ -63,30 +66,33 @@ def main() -> None:
     """Train what is not trained, and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="a finished run on the photographs, with captions")
+    parser.add_argument("names", type=Path, help="a table with the columns species and common_name")
     parser.add_argument("folder", type=Path, help="where models and losses are kept")
     parser.add_argument("--figure", type=Path, help="loss by step, as a PNG")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    model = make_model(options.run, options.folder)
+    model = make_model(options.run, options.names, options.folder)
     world = draw_world(options.folder, WorldSize(n_general=N_DRAWINGS, n_general_test=1, n_seen=1), seed=0)
     drawings = write_shard(options.folder / "drawings.tar", general_rows(world.general, seed=0))
-    replay = ["--replay", str(drawings), "--replay-batch-size", str(REPLAYED)]
+    names = ["--common-names", str(options.names)]
+    replay = [*names, "--replay", str(drawings), "--replay-batch-size", str(REPLAYED)]
     trainings = [
         train(options.run, options.folder, "bioclip2-hierarchical", model, replay),
         train(options.run, options.folder, "bioclip-traits", options.folder / "bioclip2-hierarchical" / MODEL, []),
-        train(options.run, options.folder, "biocap-captions", model, ["--without-text", "drop"]),
+        train(options.run, options.folder, "biocap-captions", model, [*names, "--without-text", "drop"]),
     ]
     print(describe_machine(), table(trainings), sep="\n\n")
     if options.figure is not None:
         draw(trainings, options.figure)
 
 
-def make_model(run: Path, folder: Path) -> Path:
+def make_model(run: Path, names: Path, folder: Path) -> Path:
     """A small CLIP of random weights, with a tokenizer made of the run's texts."""
     out = folder / "random"
     if not out.is_dir():
         torch.manual_seed(0)
-        samples = read_samples(PairsConfig(data=str(run), text_types=PAIR_TEXTS, without_text="drop"))
+        pairs = PairsConfig(data=str(run), text_types=PAIR_TEXTS, without_text="drop", common_names=str(names))
+        samples = read_samples(pairs)
         tokenizer = train_tokenizer([text for sample in samples for texts in sample.texts.values() for text in texts])
         layers = {"vision_layers": VISION_LAYERS, "text_layers": TEXT_LAYERS, "context_length": CONTEXT_LENGTH}
         model = new_model(len(tokenizer), width=WIDTH, **layers)
@@ -117,7 +123,9 @@ def read_training(recipe: str, record: dict[str, Any], seconds: float) -> Traini
     points = [point for point in record["curve"] if "loss" in point]
     types = [text_type_of_step(pairs["text_types"], pairs["text_weights"], point["step"] - 1) for point in points]
     right = [point["validation_accuracy"] for point in record["curve"] if "validation_accuracy" in point]
-    return Training(recipe, tuple(point["loss"] for point in points), tuple(types), tuple(right), seconds)
+    sizes = (record["config"]["schedule"]["batch_size"], pairs["replay_batch_size"])
+    chance = sum(math.log(size) for size in sizes if size)
+    return Training(recipe, tuple(point["loss"] for point in points), tuple(types), tuple(right), chance, seconds)
 
 
 def table(trainings: Sequence[Training]) -> str:
@@ -129,7 +137,14 @@ def table(trainings: Sequence[Training]) -> str:
         for kind, chosen in parts.items() if len(parts) > 2 else [("all", parts["all"])]:
             half = max(1, min(AT_THE_ENDS, int(chosen.sum()) // 2))
             of = losses[chosen]
-            row = [training.recipe, kind, str(len(of)), f"{of[:half].mean():.3f} ({half})", f"{of[-half:].mean():.3f}"]
+            row = [
+                training.recipe,
+                kind,
+                str(len(of)),
+                f"{training.chance:.3f}",
+                f"{of[:half].mean():.3f} ({half})",
+                f"{of[-half:].mean():.3f}",
+            ]
             ends = training.accuracies[:1] + training.accuracies[-1:]
             seconds = "" if np.isnan(training.seconds) else f"{training.seconds:.0f}"
             rows.append(row + ([" → ".join(f"{right:.1%}" for right in ends), seconds] if kind == "all" else ["", ""]))
@@ -149,10 +164,8 @@ def draw(trainings: Sequence[Training], path: Path) -> None:
     """Draw the loss of every step, in the colour of its texts."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 2.9), layout="constrained")
-    for number, (training, axes) in enumerate(
-        zip(trainings, figure.subplots(1, len(trainings), sharey=True), strict=True)
-    ):
+    figure = Figure(figsize=(9, 3.3), layout="constrained")
+    for number, (training, axes) in enumerate(zip(trainings, figure.subplots(1, len(trainings)), strict=True)):
         steps, losses, types = (
             np.arange(1, len(training.losses) + 1),
             np.array(training.losses),
@@ -162,9 +175,10 @@ def draw(trainings: Sequence[Training], path: Path) -> None:
         for kind in [kind for kind in PAIR_TEXTS if kind in training.types]:
             chosen = types == kind
             axes.plot(steps[chosen], losses[chosen], "o", color=COLOURS[kind], markersize=2.5, label=kind)
+        axes.axhline(training.chance, color="black", linestyle="--", linewidth=0.8, label="chance")
         axes.set_title(training.recipe, fontsize=10)
         axes.set_xlabel("step")
-        axes.legend(frameon=False, fontsize=7)
+        axes.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=4)
         axes.spines[["top", "right"]].set_visible(False)
         if not number:
             axes.set_ylabel("loss")

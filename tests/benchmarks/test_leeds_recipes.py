@@ -19,13 +19,15 @@ def record(n_steps, types=TYPES):
         loss = (4.0 if text_type_of_step(types, (), step - 1) == "sci" else 2.0) / (1 if step <= n_steps // 2 else 2)
         curve.append({"step": step, "loss": loss, "learning_rate": 1e-4})
     curve.append({"step": n_steps, "validation_accuracy": 0.5})
-    return {"config": {"pairs": {"text_types": list(types), "text_weights": []}}, "curve": curve}
+    pairs = {"text_types": list(types), "text_weights": [], "replay_batch_size": 16}
+    return {"config": {"pairs": pairs, "schedule": {"batch_size": 64}}, "curve": curve}
 
 
 def test_losses_are_told_apart_by_the_texts_of_their_steps():
     lines = table([read_training("biocap-captions", record(40), 12.0)]).splitlines()[2:]
     of_all, names, captions = sorted(lines, key=lambda line: ("| all " not in line, "| sci " not in line))
     assert "10.0% → 50.0% | 12" in of_all
+    assert "| 6.931 |" in of_all  # ln 64 + ln 16
     assert "| 4.000 " in names
     assert "| 2.000 |" in names
     assert "| 2.000 " in captions
