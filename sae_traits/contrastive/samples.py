@@ -97,8 +97,10 @@ def _read(config: PairsConfig, split: Split) -> list[Sample]:
 
 def _split_of(shard: Path) -> Split:
     """The split that a shard is named after, as those of `sae-traits export` are; any other is for training."""
-    training: Split = "train"
-    return next((split for split in SPLITS if shard.name.startswith(f"{split}-")), training)
+    for split in SPLITS:
+        if shard.name.startswith(f"{split}-"):
+            return split
+    return "train"
 
 
 def read_released(config: PairsConfig, split: Split) -> list[Sample]:
