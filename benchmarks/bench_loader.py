@@ -27,7 +27,8 @@ from sae_traits.features.store import (
 from sae_traits.features.stream import PatchStream
 from sae_traits.geometry import Framing
 from sae_traits.io import hash_of_file
-from sae_traits.schema import BackboneInfo, Dtype
+from sae_traits.schema import BackboneInfo
+from sae_traits.vocabulary import Dtype
 
 D_MODEL, PATCHES_A_SPECIMEN, SHARD_BYTES, N_SHARDS = 768, 256, 256 * 2**20, 4
 BATCH_SIZE = 4096

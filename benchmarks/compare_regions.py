@@ -35,7 +35,7 @@ from sae_traits.evaluation.tasks.localisation import patches_on_animal
 from sae_traits.features.backbone import choose_device, load_backbone
 from sae_traits.features.gradcam import load_gradcam
 from sae_traits.runs.context import Context
-from sae_traits.schema import REGION_SOURCES, BackboneInfo, Candidate, Collection, ImageRecord, Region
+from sae_traits.schema import BackboneInfo, Candidate, Collection, ImageRecord, Region
 from sae_traits.steps import STEPS, run_steps
 from sae_traits.traits.annotate import describe_candidates, export_traits
 from sae_traits.traits.chosen import LatentsBySpecies
@@ -45,6 +45,7 @@ from sae_traits.traits.ledger import Ledger
 from sae_traits.traits.outlines import Outlines
 from sae_traits.traits.plan import Plan, plan_regions
 from sae_traits.traits.table import read_traits
+from sae_traits.vocabulary import REGION_SOURCES
 
 LAYER = 11
 WAYS: dict[str, dict[str, Any]] = {

@@ -41,8 +41,9 @@ from sae_traits.sae.metrics import measure_sae
 from sae_traits.sae.model import SAE
 from sae_traits.sae.monosemanticity import measure_monosemanticity
 from sae_traits.sae.trainer import peak_learning_rate
-from sae_traits.schema import Collection, Split
+from sae_traits.schema import Collection
 from sae_traits.steps import STEPS, run_steps
+from sae_traits.vocabulary import Split
 
 D_MODEL = 96
 N_LATENTS = 1536

@@ -151,6 +151,7 @@ def do_part(folder: Path, step: str, arguments: argparse.Namespace, *forgotten: 
 
 def do_steps(context: Context, arguments: argparse.Namespace, *steps: str) -> int:
     """Do some steps, keep the configuration, and print what the run made; 3 when something is left to do."""
+    from sae_traits.runs.source import check_images_are_there
     from sae_traits.runs.summary import Summary
 
     with context.writing():
@@ -161,7 +162,8 @@ def do_steps(context: Context, arguments: argparse.Namespace, *steps: str) -> in
         try:
             run_steps(context, steps or STEPS)
         except (CollectionError, ReleaseError):
-            context.check_images_are_there()
+            if context.folder.images.is_file():
+                check_images_are_there(context.folder, context.collection)
             raise
         if context.is_main_process:
             context.save_config()

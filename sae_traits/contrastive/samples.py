@@ -89,14 +89,18 @@ def _read(config: PairsConfig, split: Split) -> list[Sample]:
     collection = CollectionConfig(source=config.data)
     if not config.data.startswith("hf://") and not path.is_file():
         folder = local_dataset(config.data, config.data_revision)
-        if folder is None or ((folder / "data").is_dir() and table_of(collection) is None):
+        is_run = folder not in (None, path)
+        if folder is None or is_run or ((folder / "data").is_dir() and table_of(collection) is None):
             return read_released(config, split)
     return read_images(collection, config, split)
 
 
 def _split_of(shard: Path) -> Split:
     """The split that a shard is named after, as those of `sae-traits export` are; any other is for training."""
-    return next((split for split in SPLITS if shard.name.startswith(f"{split}-")), "train")
+    for split in SPLITS:
+        if shard.name.startswith(f"{split}-"):
+            return split
+    return "train"
 
 
 def read_released(config: PairsConfig, split: Split) -> list[Sample]:

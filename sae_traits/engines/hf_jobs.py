@@ -27,7 +27,7 @@ def launch(job: Job, *, submit: bool) -> str:
     for name in ("bucket", "image"):
         if name not in job.settings:
             raise ConfigError(f"--engine hf-jobs needs --engine-option {name}=…")
-    run = f"{MOUNT}/{job.settings.get('run', job.run.name)}"
+    run = f"{MOUNT}/{job.settings.get('run', job.run.absolute().name)}"
     shard = shell_line(_hf(job, "shard", _in_bucket(job.shard(NUMBER), run), "--detach", "--quiet"), variable=NUMBER)
     lines = [
         "#!/bin/bash",

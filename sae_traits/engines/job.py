@@ -31,15 +31,20 @@ class Job:
 
     def prepare(self) -> list[str]:
         """The command that makes what all shards share."""
-        return [self.step, str(self.run), "--prepare", *self.options]
+        return [self.step, self._anywhere, "--prepare", *self.options]
 
     def shard(self, number: int | str) -> list[str]:
         """The command of a shard, 1 to n_shards; or with a variable of a shell in its place."""
-        return [self.step, str(self.run), "--shard", f"{number}/{self.n_shards}"]
+        return [self.step, self._anywhere, "--shard", f"{number}/{self.n_shards}"]
 
     def merge(self) -> list[str]:
         """The command that checks and joins all shards."""
-        return ["merge", str(self.run)]
+        return ["merge", self._anywhere]
+
+    @property
+    def _anywhere(self) -> str:
+        """The run, for processes that are started in another folder: workers of Ray, jobs that are submitted later."""
+        return str(self.run.absolute())
 
     @property
     def folder(self) -> Path:

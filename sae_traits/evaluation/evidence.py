@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from sae_traits.images.decode import open_image
-from sae_traits.schema import BackboneInfo, ChosenLatent, Collection, ImageRecord, RegionSource, Trait
+from sae_traits.schema import BackboneInfo, ChosenLatent, Collection, ImageRecord, Trait
 from sae_traits.traits.table import read_traits
+from sae_traits.vocabulary import RegionSource
 
 if TYPE_CHECKING:
     from sae_traits.config.zero_shot import ZeroShotConfig

@@ -13,7 +13,7 @@ from sae_traits.evaluation.tasks import TASKS
 from sae_traits.evaluation.verdict import RULES
 from sae_traits.io import write_text
 from sae_traits.rendering import render
-from sae_traits.schema import REGION_SOURCES
+from sae_traits.vocabulary import REGION_SOURCES
 
 REPORT_FILE = "report.md"
 REGIONS_FIGURE, ZERO_SHOT_FIGURE = "figures/regions.png", "figures/zero_shot.png"

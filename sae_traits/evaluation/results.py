@@ -16,7 +16,7 @@ from sae_traits.evaluation.tasks import TASKS
 from sae_traits.evaluation.tasks.base import EvaluationTask
 from sae_traits.evaluation.zero_shot_results import ZeroShotResult
 from sae_traits.io import json_of_version
-from sae_traits.schema import RegionSource
+from sae_traits.vocabulary import RegionSource
 
 RESULTS_FILE = "results.json"
 SCHEMA_VERSION = 2

@@ -10,8 +10,9 @@ from statistics import fmean
 from typing import NamedTuple
 
 from sae_traits.evaluation.statistics import Number
-from sae_traits.schema import ChosenLatent, Collection, Contrast, ImageRecord, ReferenceRank, Split, Taxon, Trait
+from sae_traits.schema import ChosenLatent, Collection, Contrast, ImageRecord, Taxon, Trait
 from sae_traits.traits.firing_shares import FiringShares, Share, percent
+from sae_traits.vocabulary import ReferenceRank, Split
 
 MIN_SHARE = 0.5
 """An attribute is named when at least this share of the individuals has the same value."""

@@ -46,7 +46,7 @@ from sae_traits.evaluation.zero_shot_results import (
     ZeroShotResult,
 )
 from sae_traits.logging import track
-from sae_traits.schema import SPLITS, Split
+from sae_traits.vocabulary import SPLITS, Split
 
 WEIGHTS = tuple(round(0.1 * step, 1) for step in range(11))
 """Of the name in `normalise(weight * name + (1 - weight) * traits)`; 1 would be the name alone."""

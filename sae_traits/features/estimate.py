@@ -12,7 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from sae_traits.features.backbone import Backbone, patch_counts
 from sae_traits.features.source import plan_shards
 from sae_traits.features.store import shard_bytes
-from sae_traits.schema import BackboneInfo, Collection, Dtype
+from sae_traits.schema import BackboneInfo, Collection
+from sae_traits.vocabulary import Dtype
 
 
 @dataclass(frozen=True, kw_only=True)

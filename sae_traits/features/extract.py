@@ -26,7 +26,8 @@ from sae_traits.features.store import (
 )
 from sae_traits.io import hash_of_file
 from sae_traits.logging import say, track, warn
-from sae_traits.schema import BackboneInfo, Collection, Dtype
+from sae_traits.schema import BackboneInfo, Collection
+from sae_traits.vocabulary import Dtype
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from sae_traits.config.features import FeaturesConfig
 from sae_traits.features.backbone import Backbone, patch_counts, valid_patches
 from sae_traits.features.loading import EncodedBatch, batches_of, encoded_batches, fill_from
 from sae_traits.features.store import DTYPES, FeatureShard, FeatureStore, Fill, Parts, membership
-from sae_traits.schema import BackboneInfo, Collection, Dtype
+from sae_traits.schema import BackboneInfo, Collection
+from sae_traits.vocabulary import Dtype
 
 SHARD_BYTES = 256 * 2**20
 """A shard is at most about this large."""

@@ -25,7 +25,8 @@ from safetensors.torch import save
 
 from sae_traits.errors import StoreError
 from sae_traits.io import hash_of_file, write_whole
-from sae_traits.schema import BackboneInfo, Dtype
+from sae_traits.schema import BackboneInfo
+from sae_traits.vocabulary import Dtype
 
 FORMAT = "sae-traits features 1"
 INDEX_FILE = "index.json"

@@ -27,7 +27,8 @@ from sae_traits.features.preprocessing import (
 from sae_traits.features.store import DTYPES
 from sae_traits.geometry import FramingMode
 from sae_traits.logging import warn
-from sae_traits.schema import BackboneInfo, Dtype
+from sae_traits.schema import BackboneInfo
+from sae_traits.vocabulary import Dtype
 
 _IMAGES_AT_ONCE_ON_A_CPU = 4
 """More do not fit the cache, and memory in large pieces is paid for with page faults: with MobileNetV2, 96 images per

@@ -18,7 +18,8 @@ from sae_traits.errors import CollectionError, one_line
 from sae_traits.images.listing import Format, Listing, Row, inside_check, one_row_per_file
 from sae_traits.images.selection import draw_per_species
 from sae_traits.logging import say
-from sae_traits.schema import RANKS, Problem, Split, Taxon
+from sae_traits.schema import Problem, Taxon
+from sae_traits.vocabulary import RANKS, Split
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from sae_traits.schema import RANKS
+from sae_traits.vocabulary import RANKS
 
 FILE_NAMES = ("file", "file_name", "file_path", "image_file", "image_path", "image", "path")
 """Names of a column with the image file."""

@@ -19,7 +19,8 @@ from sae_traits.images.decode import IMAGE_SUFFIXES
 from sae_traits.images.fetching import fetch_images
 from sae_traits.images.listing import Format, Listing, Row, one_row_per_file
 from sae_traits.images.selection import select
-from sae_traits.schema import RANKS, Problem, Taxon
+from sae_traits.schema import Problem, Taxon
+from sae_traits.vocabulary import RANKS
 
 OCCURRENCE = "occurrence"
 MEDIA = ("multimedia", "image")

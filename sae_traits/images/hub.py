@@ -27,7 +27,8 @@ from sae_traits.images.selection import is_wanted_family, select
 from sae_traits.images.splits import is_split_label, parse_split
 from sae_traits.io import write_whole
 from sae_traits.logging import track
-from sae_traits.schema import RANKS, Problem, Split, Taxon
+from sae_traits.schema import Problem, Taxon
+from sae_traits.vocabulary import RANKS, Split
 
 if TYPE_CHECKING:
     from datasets import IterableDataset

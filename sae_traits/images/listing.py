@@ -13,7 +13,8 @@ from typing import Any
 
 from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError
-from sae_traits.schema import Problem, Split, Taxon
+from sae_traits.schema import Problem, Taxon
+from sae_traits.vocabulary import Split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,8 @@ from sae_traits.images.sources import list_source
 from sae_traits.images.splits import Member, split_members, units
 from sae_traits.images.workers import worker_pool
 from sae_traits.logging import say, track
-from sae_traits.schema import RANKS, Collection, ImageRecord, NearIdentical, Problem, Split, Taxon
+from sae_traits.schema import Collection, ImageRecord, NearIdentical, Problem, Taxon
+from sae_traits.vocabulary import RANKS, Split
 
 _REASONS_SHOWN = 3
 _IMAGES_PER_TASK = 8

@@ -9,7 +9,7 @@ from math import floor
 import numpy as np
 
 from sae_traits.errors import CollectionError
-from sae_traits.schema import Split
+from sae_traits.vocabulary import Split
 
 _LABELS: dict[str, Split] = {
     "train": "train",

@@ -14,7 +14,8 @@ from sae_traits.images.selection import select
 from sae_traits.images.splits import parse_split
 from sae_traits.images.table_files import TABLE_SUFFIXES, Cells, can_read, open_table
 from sae_traits.logging import warn
-from sae_traits.schema import RANKS, Problem, Taxon
+from sae_traits.schema import Problem, Taxon
+from sae_traits.vocabulary import RANKS
 
 SPREADSHEET_SUFFIXES = (".xls", ".ods")
 """Of tables that are not read: their programs save them as CSV."""

@@ -20,6 +20,7 @@ from sae_traits.images.pictures import PictureCache, fitted_size, reduced_size
 from sae_traits.io import is_unfinished, replacing, write_text
 from sae_traits.logging import track
 from sae_traits.release import tables
+from sae_traits.release.card_picture import CARD_PICTURE
 from sae_traits.release.cards import CARD, read_card
 from sae_traits.release.dataset_card import index_card
 from sae_traits.release.facts import RELEASE_FILE, DatasetSummary, Rights
@@ -32,7 +33,8 @@ from sae_traits.release.shards import (
     images_per_segment,
 )
 from sae_traits.release.tables import CONFIG_NAMES, ConfigName, Images, Row, features
-from sae_traits.schema import SPLITS, Caption, ChosenLatent, Collection, ImageRecord, Trait
+from sae_traits.schema import Caption, ChosenLatent, Collection, ImageRecord, Trait
+from sae_traits.vocabulary import SPLITS
 
 MAX_PREVIEWS = 200
 _NUMBERS = ("n_traits", "n_images", "n_described", "n_significant", "n_without_url")
@@ -186,8 +188,9 @@ def _refuse_other_files(folder: Path) -> None:
             f"{folder} is a file; the dataset needs a folder: move the file away, or name another folder"
         )
     data = folder / "data"
-    names = {p.name for p in folder.iterdir()} - {CARD, RELEASE_FILE, "data"}
-    others = {name for name in names if not is_unfinished(name, CARD, RELEASE_FILE)}
+    ours = (CARD, CARD_PICTURE, RELEASE_FILE)
+    names = {p.name for p in folder.iterdir()} - {*ours, "data"}
+    others = {name for name in names if not is_unfinished(name, *ours)}
     others |= {p.name for p in data.iterdir()} - set(CONFIG_NAMES) if data.is_dir() else set()
     if others:
         raise ReleaseError(

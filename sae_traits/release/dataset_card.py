@@ -13,13 +13,14 @@ from huggingface_hub import DatasetCardData
 from markupsafe import Markup
 
 from sae_traits.io import write_text
+from sae_traits.release.card_picture import CARD_PICTURE, CardPicture, draw_card_picture
 from sae_traits.release.cards import CARD, marked_section, read_card, render_card, seconds_per_step
 from sae_traits.release.facts import RELEASE_FILE, DatasetFacts, DatasetSummary, Source
 from sae_traits.release.model_record import measures
 from sae_traits.release.tables import CONFIG_NAMES, ConfigName, columns, features, folder_of, type_in_words
 from sae_traits.rendering import hub_license, lines, one_line, with_front_matter
-from sae_traits.schema import REGION_SOURCES
 from sae_traits.traits.captions import FLAGS
+from sae_traits.vocabulary import REGION_SOURCES
 
 MAX_RIGHTS = 50
 """Lines of the card's table of licences and rights holders; the rows name them all."""
@@ -28,8 +29,13 @@ _HUB_DATASET = re.compile(r"hf://datasets/([\w.-]+/[\w.-]+)")
 
 
 def write_dataset_card(folder: Path, summary: DatasetSummary, facts: DatasetFacts) -> None:
-    """Write README.md and, for a release by reference, its facts; what a person wrote into the card stays."""
-    write_text(folder / CARD, dataset_card(summary, facts, folder=folder.name, existing=read_card(folder)))
+    """Write README.md with its picture and, for a release by reference, its facts.
+
+    What a person wrote into the card stays.
+    """
+    picture = draw_card_picture(folder, summary)
+    card = dataset_card(summary, facts, folder=folder.name, existing=read_card(folder), picture=picture)
+    write_text(folder / CARD, card)
     if summary.images == "reference":
         facts.save(folder / RELEASE_FILE)
 
@@ -39,8 +45,15 @@ def index_card(summary: DatasetSummary, existing: str | None) -> str:
     return with_front_matter(DatasetCardData(**_index(summary)), marked_section(existing) + "\n")
 
 
-def dataset_card(summary: DatasetSummary, facts: DatasetFacts, *, folder: str, existing: str | None = None) -> str:
-    """README.md of a dataset."""
+def dataset_card(
+    summary: DatasetSummary,
+    facts: DatasetFacts,
+    *,
+    folder: str,
+    existing: str | None = None,
+    picture: CardPicture | None = None,
+) -> str:
+    """README.md of a dataset, which opens with its picture where it has one."""
     licenses = Counter[str | None]()
     for rights in summary.rights:
         licenses[rights.license] += rights.n_images
@@ -52,6 +65,8 @@ def dataset_card(summary: DatasetSummary, facts: DatasetFacts, *, folder: str, e
         title=one_line(facts.title),
         summary=summary,
         facts=facts,
+        picture=picture,
+        picture_file=CARD_PICTURE,
         review=Markup(html.escape("\n".join(facts.review))),  # noqa: S704
         run=provenance,
         licenses=licenses.most_common(),

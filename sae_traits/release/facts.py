@@ -20,8 +20,9 @@ from sae_traits.images.bioscan import find_bioscan
 from sae_traits.images.hub import is_hub_source
 from sae_traits.io import write_text
 from sae_traits.release.tables import Images, Rows
-from sae_traits.schema import BackboneInfo, Collection, RegionSource
+from sae_traits.schema import BackboneInfo, Collection
 from sae_traits.traits.ledger import Ledger
+from sae_traits.vocabulary import RegionSource
 
 RELEASE_FILE = "release.json"
 """In a release by reference: the facts that its rows do not show, for `rehydrate`."""

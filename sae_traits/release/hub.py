@@ -24,6 +24,7 @@ from sae_traits.errors import CheckpointError, ReleaseError
 from sae_traits.logging import say
 from sae_traits.models.clip.heads import HEADS_FILE
 from sae_traits.models.clip.saving import TOKENIZER_FILES
+from sae_traits.release.card_picture import CARD_PICTURE
 from sae_traits.release.cards import CARD, keep_section, read_card
 from sae_traits.release.facts import RELEASE_FILE
 from sae_traits.release.folder_plan import (
@@ -46,7 +47,7 @@ Tree = dict[str, str]
 LoadBack = Callable[[Path, str, str], None]
 """Of folder, repository and commit: raises ReleaseError where the two differ."""
 EVAL_RESULTS_FOLDER = EVAL_RESULTS_FILE.partition("/")[0]
-SOMETIMES_OURS = (PICTURE, EVAL_RESULTS_FILE, HEADS_FILE)
+SOMETIMES_OURS = (PICTURE, CARD_PICTURE, EVAL_RESULTS_FILE, HEADS_FILE)
 """Files that one release has and the next may not: they go with it, even where nothing of their kind is left."""
 BRANCH_PREFIX = "sae-traits-release-"
 """Of the branches that releases are uploaded to; when main moves, all of them go."""

@@ -26,7 +26,7 @@ from sae_traits.release.model_record import is_number, measures, sweep_table, tr
 from sae_traits.rendering import lines, one_line
 from sae_traits.sae.card import FEATURES, front_matter, license_page
 from sae_traits.sae.sweep_folder import read_sweep
-from sae_traits.schema import SPLITS
+from sae_traits.vocabulary import SPLITS
 
 EVAL_RESULTS_FILE = ".eval_results/sae-traits.yaml"
 CARD_FILES = (CARD, "figures", EVAL_RESULTS_FILE.partition("/")[0])

@@ -27,7 +27,7 @@ from sae_traits.release.facts import RELEASE_FILE, DatasetFacts, DatasetSummary
 from sae_traits.release.rows import ImageRows, embed_images
 from sae_traits.release.shards import ROWS_PER_GROUP, SHARD_NAME
 from sae_traits.release.tables import ConfigName, Row, features
-from sae_traits.schema import SPLITS, Split
+from sae_traits.vocabulary import SPLITS, Split
 
 PHOTOGRAPHS, MISSING_FILE = "photographs", "missing.csv"
 """Beside the dataset: fetched photographs, kept for a command that is given again, and what could not be had."""

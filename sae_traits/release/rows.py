@@ -23,7 +23,8 @@ from sae_traits.errors import ImageError, ReleaseError
 from sae_traits.images.decode import decode_image
 from sae_traits.images.pictures import PictureCache, encoded, fitted_size, released_picture, resized
 from sae_traits.release.tables import Row, scale_region
-from sae_traits.schema import Region, Split
+from sae_traits.schema import Region
+from sae_traits.vocabulary import Split
 
 PREVIEW_SIDE = 512
 """Longest side of a preview in pixels; smaller images are enlarged, so that the lines do not hide them."""

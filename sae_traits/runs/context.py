@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from sae_traits.config import AdoptedSAE, Measured, ReleasedLatents, RunConfig, SAERegions
+from sae_traits.config import AdoptedSAE, ReleasedLatents, RunConfig, SAERegions
 from sae_traits.config.regions import Regions
 from sae_traits.config.tree import build, with_absolute_paths
 from sae_traits.describers import Describer, make_describer
-from sae_traits.describers.captions import Guidance, make_captioner
-from sae_traits.errors import CollectionError, ConfigError, SaeTraitsError, StoreError
+from sae_traits.errors import ConfigError, SaeTraitsError, StoreError
 from sae_traits.evaluation.results import Results, read_results
 from sae_traits.evaluation.tasks.base import EvaluationTask
 from sae_traits.features.backbone import Backbone, choose_device, load_backbone
@@ -34,20 +33,18 @@ from sae_traits.runs.folder import RunFolder
 from sae_traits.runs.lock import is_read_only, writing
 from sae_traits.runs.record import Steps
 from sae_traits.runs.reviews import Reviews
-from sae_traits.runs.sharding import Part, Shard
+from sae_traits.runs.sharding import Part
+from sae_traits.runs.source import go_on_with_source
 from sae_traits.runs.threads import one_thread
 from sae_traits.sae.extractor import backbone_of_adopted
 from sae_traits.sae.model import SAE
 from sae_traits.schema import Collection, ImageRecord
 from sae_traits.traits.asking import Pictures
-from sae_traits.traits.captions import CaptionPlan
-from sae_traits.traits.chosen import read_chosen
 from sae_traits.traits.encode import Codes
 from sae_traits.traits.faithfulness import Faithfulness
 from sae_traits.traits.firing_shares import FiringShares, firing_shares
-from sae_traits.traits.latent_names import LatentNames
 from sae_traits.traits.ledger import Ledger
-from sae_traits.traits.plan import Plan, plan_regions, without_labels
+from sae_traits.traits.plan import Plan, plan_regions
 from sae_traits.traits.released_latents import DatasetLatents, read_released_latents
 
 if TYPE_CHECKING:
@@ -98,7 +95,7 @@ class Context:
                 "choose another --out"
             )
         if "collect" in context.steps.records:
-            context._take_over(source)
+            go_on_with_source(context.folder, source)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -212,39 +209,6 @@ class Context:
         """The images, as the step `collect` read them."""
         return Collection.load(self.folder.images)
 
-    def _take_over(self, source: str) -> None:
-        """Go on with the run that is in the folder, if it is one of this source."""
-        if not self.folder.config.is_file():
-            warn(f"{self.folder.config} is missing: the run goes on with what this command says, and forgets the rest")
-            return
-        former = build(RunConfig, read_configuration(self.folder.config)).collection.source
-        if former != source:
-            self.move_source(former)
-
-    def move_source(self, former: str | None) -> None:
-        """Go on with a source that is no longer where it was, but at the place that is configured now.
-
-        Raises:
-            ConfigError: it is still there, so that this is another source; or the images are at neither place.
-        """
-        source = self.config.collection.source or ""
-        if former is None or "://" in former or Path(former).exists():
-            raise ConfigError(f"{self.folder.path} is a run of {former}; choose another --out for {source}")
-        if not Path(source).exists():
-            raise ConfigError(self._what_to_do_without(former))
-        self.folder.images.unlink(missing_ok=True)  # it says where the images were
-
-    def check_images_are_there(self) -> None:
-        """Raise a CollectionError where the folder of all images is gone."""
-        if self.folder.images.is_file() and not self.collection.root.exists():
-            raise CollectionError(self._what_to_do_without(str(self.collection.root)))
-
-    def _what_to_do_without(self, source: str) -> str:
-        return (
-            f"the images are no longer in {source}; where they have moved, "
-            f"`sae-traits run NEW_PLACE --out {self.folder.path}` goes on with them"
-        )
-
     def check_masks(self) -> None:
         """Raise a ConfigError where masks are to be used and no image has one."""
         if self.config.describer.use_masks and not any(record.mask_file for record in self.collection.images):
@@ -314,34 +278,9 @@ class Context:
         return read_released_latents(contrast.latents, revision=contrast.revision)
 
     @property
-    def given_names(self) -> Mapping[int, str]:
-        """Names of the latents of the present dictionary by number, as `sae-traits name` keeps them."""
-        if self.dictionary is None or self.dictionary_name is None or not self.folder.latent_names.is_file():
-            return {}
-        given = LatentNames.read(self.folder.latent_names)
-        if given.are_of(self.dictionary_name, self.dictionary.weights_hash(), self.hash_of_published_sae):
-            return given.names
-        warn(f"warning: {self.folder.latent_names} has names of the SAE {given.sae}, which is another one; left out")
-        return {}
-
-    @property
-    def suggested_names(self) -> Mapping[int, str]:
-        """What a describer proposed for latents of the present dictionary that have no name."""
-        if self.dictionary is None or self.dictionary_name is None or not self.folder.suggested_names.is_file():
-            return {}
-        suggested = LatentNames.read(self.folder.suggested_names)
-        if not suggested.are_of(self.dictionary_name, self.dictionary.weights_hash(), self.hash_of_published_sae):
-            return {}
-        return {latent: name for latent, name in suggested.names.items() if not self.given_names.get(latent)}
-
-    @property
     def reviews(self) -> Reviews:
         """Sheets for raters, and what they answered."""
         return Reviews(self.folder.review)
-
-    def hash_of_published_sae(self, repository: str, revision: str) -> str:
-        """Hash of the weights of an SAE on the Hub."""
-        return SAE.from_pretrained(repository, revision=revision).weights_hash()
 
     @cached_property
     def describer(self) -> Describer:
@@ -353,27 +292,6 @@ class Context:
         """Which regions are described, from what the step `encode` made."""
         regions = self.config.regions
         return self.plan_of(regions, self.collection, Codes.open(self.folder.codes) if regions.has_latents else None)
-
-    def plan_of_shard(self, shard: Shard) -> Plan:
-        """The regions of a shard's images; all, where several individuals share a description.
-
-        Args:
-            shard: of the step `annotate`, whose latents were chosen before.
-        """
-        regions, units = self.config.regions, self.features.units
-        is_chosen_here = regions.has_latents and self.released_latents is None
-        codes = Codes.open(self.folder.codes) if regions.has_latents else None
-        apart = self.describer.images_per_description == 1
-        plan = plan_regions(
-            regions,
-            self.collection,
-            self.features.info,
-            codes=codes.only(shard.of(len(units))) if codes and apart else codes,
-            class_maps=self.folder.class_maps,
-            released=self.released_latents,
-            chosen=read_chosen(self.folder.chosen_for_shards) if is_chosen_here else None,
-        )
-        return plan.only(shard.rows(units)) if apart else plan
 
     @cached_property
     def firing_shares(self) -> FiringShares:
@@ -390,21 +308,6 @@ class Context:
             class_maps=self.folder.class_maps,
             released=self.released_latents,
         )
-
-    def caption_plan(self, guidance: Guidance) -> CaptionPlan:
-        """Which images get a caption; those that are described as if they had no labels are captioned so, too.
-
-        Raises:
-            ConfigError: there is guidance, and the describer is told nothing.
-        """
-        config = self.config
-        if isinstance(config.describer, Measured) and guidance != Guidance():
-            raise ConfigError(
-                "--context and --examples are for describers that read: measured only measures; leave them out, or "
-                "choose another --describer"
-            )
-        collection = without_labels(self.collection, config.regions.unlabelled_splits)
-        return CaptionPlan(collection, guidance, make_captioner(config.describer), config.describer.use_masks)
 
     @property
     def captions(self) -> Path | None:

@@ -28,6 +28,7 @@ from sae_traits.release.gallery import N_LOOKED_AT, draw_latents, latents_to_sho
 from sae_traits.release.model_card import write_model_card
 from sae_traits.release.publication import Terms, published_backbone
 from sae_traits.runs.context import Context
+from sae_traits.runs.names import given_names
 from sae_traits.sae.model import SAE
 from sae_traits.schema import ChosenLatent, Trait
 from sae_traits.traits.encode import Codes
@@ -82,7 +83,7 @@ def released_traits(context: Context) -> Iterator[Trait]:
 
 def _names(context: Context, latents: Iterable[ChosenLatent]) -> dict[int, str]:
     """Names of latents; those of a dataset that was released before bring theirs."""
-    return {one.latent: one.name for one in latents if one.name} | dict(context.given_names)
+    return {one.latent: one.name for one in latents if one.name} | dict(given_names(context))
 
 
 def write_dataset_card_of(

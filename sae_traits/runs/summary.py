@@ -8,8 +8,8 @@ from typing import Any
 
 from sae_traits.evaluation.results import Results
 from sae_traits.runs.context import Context
-from sae_traits.schema import REGION_SOURCES
 from sae_traits.traits.chosen import MAX_BACKGROUND, ON_BACKGROUND
+from sae_traits.vocabulary import REGION_SOURCES
 
 _LEFT_OUT = {
     "n_background": "answers were background and are left out",

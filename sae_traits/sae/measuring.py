@@ -19,7 +19,8 @@ from sae_traits.sae.model import SAE
 from sae_traits.sae.monosemanticity import measure_monosemanticity
 from sae_traits.sae.stability import mean_stability
 from sae_traits.sae.sweep import seeds_of_settings
-from sae_traits.schema import Collection, Split
+from sae_traits.schema import Collection
+from sae_traits.vocabulary import Split
 
 MEASURED_PATCHES = 200_000
 """An SAE is measured on at most this many held-out patches."""

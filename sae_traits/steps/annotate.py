@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,14 @@ from sae_traits.config.tree import as_dict
 from sae_traits.errors import DescriberError
 from sae_traits.images.pictures import PictureCache
 from sae_traits.runs.context import Context
+from sae_traits.runs.plans import plan_of_shard
 from sae_traits.runs.record import Counts
 from sae_traits.runs.sharding import Shard, ShardedStep, do_sharded
 from sae_traits.traits.annotate import describe_candidates, export_traits
 from sae_traits.traits.asking import Pictures
 from sae_traits.traits.chosen import ChosenLatents, write_chosen
 from sae_traits.traits.ledger import Ledger
+from sae_traits.traits.plan import Plan
 
 _LEDGER, _PICTURES = "ledger.sqlite", "pictures.sqlite"
 
@@ -30,79 +32,100 @@ def annotate(context: Context) -> None:
         CollectionError: an image cannot be read any more.
     """
     config, folder, describer = context.config, context.folder, context.describer
-    use_masks, workers = config.describer.use_masks, config.describer.workers
-
-    def whole() -> Counts:
-        with context.open_ledger() as ledger:
-            pictures = context.pictures_of_dataset
-            describe_candidates(
-                context.plan, describer, ledger, workers=workers, use_masks=use_masks, pictures=pictures
-            )
-            annotation = export_traits(
-                context.plan,
-                ledger,
-                traits_file=folder.traits,
-                latents_file=folder.chosen_latents,
-                withhold=describer.withhold,
-            )
-            return asdict(annotation)
-
-    def prepare() -> Iterator[Path]:
-        _take_over_shards(context)
-        _remove_shards(context)
-        if isinstance(chosen := context.plan.chosen, ChosenLatents):
-            write_chosen(folder.chosen_for_shards, chosen)
-            yield folder.chosen_for_shards
-
-    def shard(part: Shard) -> Iterator[Path]:
-        own = folder.shards("annotate") / part.name
-        with ExitStack() as stack:
-            ledger = stack.enter_context(Ledger(own / _LEDGER))
-            pictures = context.pictures_of_dataset
-            if pictures is not None:
-                pictures = Pictures(stack.enter_context(PictureCache(own / _PICTURES)), pictures.longest_side)
-            of_run = folder.ledger(config.regions.kind)
-            answered = stack.enter_context(Ledger(of_run, read_only=True)) if of_run.is_file() else None
-            is_dealt_out = describer.images_per_description > 1
-            n_open = describe_candidates(
-                context.plan_of_shard(part),
-                describer,
-                ledger,
-                workers=workers,
-                use_masks=use_masks,
-                pictures=pictures,
-                wanted=lambda keys: _wanted(part if is_dealt_out else None, answered, keys),
-            )
-        if n_open:
-            raise DescriberError(f"{n_open} calls are left to ask; the same command asks them")
-        yield from (path for path in (own / _LEDGER, own / _PICTURES) if path.is_file())
-
-    def join(files: Mapping[str, list[Any]]) -> Counts:
-        _take_over_shards(context)
-        return whole()
-
-    inputs: dict[str, Any] = {
-        "regions": as_dict(config.regions),
-        "describer": [describer.name, describer.model, describer.prompt, describer.settings],
-        "images_per_description": describer.images_per_description,
-        "labels": context.collection.digest("taxon", "individual_id", "split", "mm_per_pixel"),
-        "masks": context.collection.digest("mask_file") if use_masks else None,
-    }
+    use_masks = config.describer.use_masks
     context.check_masks()
+    work = _Work(context)
     step = ShardedStep(
         name="annotate",
-        inputs=inputs,
+        inputs={
+            "regions": as_dict(config.regions),
+            "describer": [describer.name, describer.model, describer.prompt, describer.settings],
+            "images_per_description": describer.images_per_description,
+            "labels": context.collection.digest("taxon", "individual_id", "split", "mm_per_pixel"),
+            "masks": context.collection.digest("mask_file") if use_masks else None,
+        },
         outputs=[folder.traits, folder.chosen_latents],
-        whole=whole,
-        prepare=prepare,
-        shard=shard,
-        join=join,
+        whole=work.whole,
+        prepare=work.prepare,
+        shard=work.shard,
+        join=work.join,
         keeps_damaged=True,
         options={"kept": [folder.ledger(config.regions.kind)]},
     )
     do_sharded(context.steps, folder, context.part, step)
     if context.part == "merge":
         _remove_shards(context)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """How regions are described: all in this process, or the images of a shard, which are joined later."""
+
+    context: Context
+
+    def whole(self) -> Counts:
+        """Describe all regions that no answer is there for, and write the traits."""
+        context = self.context
+        with context.open_ledger() as ledger:
+            self._describe(context.plan, ledger, context.pictures_of_dataset)
+            annotation = export_traits(
+                context.plan,
+                ledger,
+                traits_file=context.folder.traits,
+                latents_file=context.folder.chosen_latents,
+                withhold=context.describer.withhold,
+            )
+            return asdict(annotation)
+
+    def prepare(self) -> Iterator[Path]:
+        """Choose the latents, of all images, for the shards; the files of it."""
+        _take_over_shards(self.context)
+        _remove_shards(self.context)
+        if isinstance(chosen := self.context.plan.chosen, ChosenLatents):
+            write_chosen(self.context.folder.chosen_for_shards, chosen)
+            yield self.context.folder.chosen_for_shards
+
+    def shard(self, part: Shard) -> Iterator[Path]:
+        """Describe the regions of a shard; the files of it."""
+        context = self.context
+        own = context.folder.shards("annotate") / part.name
+        with ExitStack() as stack:
+            ledger = stack.enter_context(Ledger(own / _LEDGER))
+            pictures = context.pictures_of_dataset
+            if pictures is not None:
+                pictures = Pictures(stack.enter_context(PictureCache(own / _PICTURES)), pictures.longest_side)
+            of_run = context.folder.ledger(context.config.regions.kind)
+            answered = stack.enter_context(Ledger(of_run, read_only=True)) if of_run.is_file() else None
+            dealt_to = part if context.describer.images_per_description > 1 else None
+            n_open = self._describe(
+                plan_of_shard(context, part), ledger, pictures, lambda keys: _wanted(dealt_to, answered, keys)
+            )
+        if n_open:
+            raise DescriberError(f"{n_open} calls are left to ask; the same command asks them")
+        yield from (path for path in (own / _LEDGER, own / _PICTURES) if path.is_file())
+
+    def join(self, files: Mapping[str, list[Any]]) -> Counts:
+        """Take over what the shards were answered, and write the traits."""
+        _take_over_shards(self.context)
+        return self.whole()
+
+    def _describe(
+        self,
+        plan: Plan,
+        ledger: Ledger,
+        pictures: Pictures | None,
+        wanted: Callable[[Sequence[str]], Collection[str]] | None = None,
+    ) -> int:
+        config = self.context.config.describer
+        return describe_candidates(
+            plan,
+            self.context.describer,
+            ledger,
+            workers=config.workers,
+            use_masks=config.use_masks,
+            pictures=pictures,
+            wanted=wanted,
+        )
 
 
 def _wanted(part: Shard | None, answered: Ledger | None, keys: Sequence[str]) -> Collection[str]:

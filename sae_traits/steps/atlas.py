@@ -7,6 +7,7 @@ from pathlib import Path
 from sae_traits.atlas import Built, build_atlas
 from sae_traits.release.loading import dataset_folder
 from sae_traits.runs.context import Context
+from sae_traits.runs.names import suggested_names
 from sae_traits.runs.release import costs_of
 
 FILES = ["README.md", "data/images/*", "data/latents/*"]
@@ -23,7 +24,7 @@ def write_atlas_of_run(context: Context, out: Path) -> Built:
             out,
             results=context.results,
             costs=costs_of(context),
-            suggestions=context.suggested_names,
+            suggestions=suggested_names(context),
             sheet=next(reversed(context.reviews.sheets), None),
             workers=context.config.features.workers,
         )

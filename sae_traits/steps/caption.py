@@ -9,6 +9,7 @@ from typing import Any
 from sae_traits.describers.captions import Guidance
 from sae_traits.io import hash_of_file
 from sae_traits.runs.context import Context
+from sae_traits.runs.plans import caption_plan
 from sae_traits.runs.record import Counts
 from sae_traits.traits.captions import ask_for_captions, export_captions
 from sae_traits.traits.estimate import AnnotationEstimate, estimate_calls
@@ -25,7 +26,7 @@ def caption(context: Context, *, species_table: Path | None, examples: Path | No
     config, folder = context.config, context.folder
     context.steps.check(reading=["collect"], doing=["caption"])
     context.check_masks()
-    plan = context.caption_plan(Guidance.read(species_table, examples))
+    plan = caption_plan(context, Guidance.read(species_table, examples))
     describer = plan.describer
 
     def work() -> Counts:
@@ -54,6 +55,6 @@ def caption(context: Context, *, species_table: Path | None, examples: Path | No
 
 def estimate_captions(context: Context, *, species_table: Path | None, examples: Path | None) -> AnnotationEstimate:
     """What the captions would cost that the ledger does not have; asks nothing."""
-    plan = context.caption_plan(Guidance.read(species_table, examples))
+    plan = caption_plan(context, Guidance.read(species_table, examples))
     with Ledger(context.folder.captions_ledger) as ledger:
         return estimate_calls(plan.tasks(), plan.describer, ledger, context.config.describer)

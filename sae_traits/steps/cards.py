@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from sae_traits.config.command_line import command_of
+from sae_traits.release.card_picture import CARD_PICTURE
 from sae_traits.release.cards import CARD
 from sae_traits.release.facts import DatasetSummary
 from sae_traits.release.model_card import CARD_FILES
@@ -18,7 +19,7 @@ from sae_traits.runs.release import captions_of, write_dataset_card_of, write_mo
 
 
 def cards(context: Context) -> None:
-    """Write RUN/dataset/README.md and RUN/sae/README.md; what a person wrote between the markers stays."""
+    """Write both cards with their pictures; what a person wrote between the markers stays."""
     folder, results = context.folder, context.results
 
     def work() -> Counts:
@@ -36,5 +37,5 @@ def cards(context: Context) -> None:
     }
     if captions := captions_of(context):
         inputs["captions"] = asdict(captions)
-    outputs = [folder.dataset / CARD, *(folder.sae / name for name in CARD_FILES)]
+    outputs = [*(folder.dataset / name for name in (CARD, CARD_PICTURE)), *(folder.sae / name for name in CARD_FILES)]
     context.steps.do("cards", inputs, outputs, work)

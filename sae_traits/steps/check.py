@@ -8,6 +8,7 @@ from sae_traits.config import AdoptedSAE, GradCAMRegions
 from sae_traits.errors import CheckpointError, ConfigError
 from sae_traits.images.note import read_note
 from sae_traits.runs.context import Context
+from sae_traits.runs.names import hash_of_published_sae
 from sae_traits.traits.released_latents import check_sae
 
 
@@ -35,7 +36,7 @@ def check(context: Context) -> None:
         raise ConfigError(
             f"--latents needs --sae, the SAE that they are latents of ({released.sae}): a new one has other latents"
         )
-    check_sae(released, train.sae, context.adopted_sae.weights_hash(), context.hash_of_published_sae)
+    check_sae(released, train.sae, context.adopted_sae.weights_hash(), hash_of_published_sae)
     if context.adopted_sae.config.backbone is None:
         raise CheckpointError(
             f"{train.sae} does not say on which features it was trained; give the folder `sae` of the run that made "

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from sae_traits.config.tree import as_dict
 from sae_traits.io import hash_of_file
 from sae_traits.runs.context import Context
+from sae_traits.runs.names import given_names
 from sae_traits.runs.record import Counts
 from sae_traits.runs.release import write_run_dataset
 
@@ -25,7 +26,7 @@ def dataset(context: Context) -> None:
         "dictionary": name,
         "rights": context.collection.digest("file", "license", "rights_holder", "source_url", "source_revision"),
     }
-    if names := context.given_names:
+    if names := given_names(context):
         inputs["names"] = {str(latent): name for latent, name in names.items()}
     if (captions := context.captions) is not None:
         inputs["captions"] = hash_of_file(captions)

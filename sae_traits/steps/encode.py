@@ -20,6 +20,7 @@ from sae_traits.io import write_whole
 from sae_traits.runs.background import background_inputs, background_kind, background_of, find_background
 from sae_traits.runs.baselines import make_baseline
 from sae_traits.runs.context import Context
+from sae_traits.runs.names import hash_of_published_sae
 from sae_traits.runs.record import Counts
 from sae_traits.runs.sharding import Shard, ShardedStep, do_sharded
 from sae_traits.traits.class_maps import write_class_maps
@@ -142,7 +143,7 @@ def _prepare(context: Context, regions: RegionsOfLatents) -> tuple[NDArray[np.fl
     dictionary = context.dictionary
     assert dictionary is not None
     if (released := context.released_latents) is not None:
-        check_sae(released, str(context.dictionary_folder), dictionary.weights_hash(), context.hash_of_published_sae)
+        check_sae(released, str(context.dictionary_folder), dictionary.weights_hash(), hash_of_published_sae)
     thresholds = thresholds_of(regions.contrast, dictionary.to(device), context.features, context.collection, released)
     return thresholds, find_background(context, regions)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from sae_traits.describers.model import ModelDescriber
 from sae_traits.errors import ConfigError
 from sae_traits.runs.context import Context
+from sae_traits.runs.names import given_names, hash_of_published_sae
 from sae_traits.traits.latent_names import LatentNames, named_traits
 from sae_traits.traits.ledger import Ledger
 from sae_traits.traits.suggested_names import N_STRONGEST, Suggestions, suggest_names
@@ -47,14 +48,14 @@ def name_latents(context: Context, file: Path) -> Named:
             f"the regions of {context.folder.path} are of --regions {context.config.regions.kind}, which has no latents"
         )
     given = LatentNames.read(file)
-    if not given.are_of(sae, dictionary.weights_hash(), context.hash_of_published_sae):
+    if not given.are_of(sae, dictionary.weights_hash(), hash_of_published_sae):
         raise ConfigError(
             f"the names in {file} are of the SAE {given.sae}, not of that of {context.folder.path} (sha256:"
             f"{dictionary.weights_hash()}), in which the same numbers stand for other things"
         )
     if unknown := [latent for latent in given.names if latent >= dictionary.config.n_latents]:
         raise ConfigError(f"{file} names latent {unknown[0]}; the SAE has 0 to {dictionary.config.n_latents - 1}")
-    names = {latent: name for latent, name in {**context.given_names, **given.names}.items() if name}
+    names = {latent: name for latent, name in {**given_names(context), **given.names}.items() if name}
     LatentNames(f"local@sha256:{dictionary.weights_hash()}", names).save(context.folder.latent_names)
     n_traits, n_parts = _count(context, names)
     return Named(context.folder.latent_names, len(names), n_traits, n_parts)
@@ -108,7 +109,7 @@ def suggest_latent_names(context: Context, *, n_latents: int) -> Suggested:
             context.collection,
             describer.for_latents(N_STRONGEST),
             ledger,
-            named={one.latent for one in latents if one.name} | {n for n, name in context.given_names.items() if name},
+            named={one.latent for one in latents if one.name} | {n for n, name in given_names(context).items() if name},
             n_latents=n_latents,
             workers=context.config.describer.workers,
         )

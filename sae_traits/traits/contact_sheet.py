@@ -30,8 +30,8 @@ def draw_sheet(
         open_picture: opens an image; where it raises an ImageError, the tile says so.
         side: of a tile in pixels, with its margins.
     """
-    font, inner = _font(), side - 2 * _MARGIN
-    captions = [wrap_text(caption, font, inner) for _, _, caption in shown]
+    letters, inner = font(), side - 2 * _MARGIN
+    captions = [wrap_text(caption, letters, inner) for _, _, caption in shown]
     tiles = [_fitting((record.width, record.height), inner) for record, _, _ in shown]
     rows = [slice(first, first + n_columns) for first in range(0, len(shown), n_columns)]
     tallest = [max(height for _, height in tiles[row]) for row in rows]
@@ -45,12 +45,12 @@ def draw_sheet(
         try:
             tile = open_picture(record).resize(tiles[index], Image.Resampling.LANCZOS)
         except ImageError as error:
-            draw.text((left + _MARGIN, top + _MARGIN), f"{record.file}\n{error}", fill="black", font=font)
+            draw.text((left + _MARGIN, top + _MARGIN), f"{record.file}\n{error}", fill="black", font=letters)
         else:
             scale = tile.width / record.width, tile.height / record.height
             sheet.paste(draw_region(tile, place_region(region, (0, 0), scale)), (left, top))
         for number, line in enumerate(captions[index]):
-            draw.text((left, top + tallest[row] + _MARGIN + number * _LINE), line, fill="black", font=font)
+            draw.text((left, top + tallest[row] + _MARGIN + number * _LINE), line, fill="black", font=letters)
     return sheet
 
 
@@ -61,18 +61,20 @@ def _fitting(size: tuple[int, int], side: int) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def wrap_text(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+def wrap_text(text: str, letters: ImageFont.FreeTypeFont, width: int) -> list[str]:
     """Break the lines of a text at blanks, or within a word that is too long, so that none is wider than `width`."""
     lines = []
     for paragraph in text.splitlines():
         line = ""
         for word in paragraph.split():
             joined = f"{line} {word}".lstrip()
-            if font.getlength(joined) > width and line:
+            if letters.getlength(joined) > width and line:
                 lines.append(line)
                 joined = word
-            while font.getlength(joined) > width and len(joined) > 1:
-                fits = next(n for n in range(len(joined) - 1, 0, -1) if n == 1 or font.getlength(joined[:n]) <= width)
+            while letters.getlength(joined) > width and len(joined) > 1:
+                fits = next(
+                    n for n in range(len(joined) - 1, 0, -1) if n == 1 or letters.getlength(joined[:n]) <= width
+                )
                 lines.append(joined[:fits])
                 joined = joined[fits:]
             line = joined
@@ -94,10 +96,16 @@ def close_up(record: ImageRecord, region: Region, open_picture: OpenPicture, *, 
         picture = open_picture(record)
     except ImageError as error:
         blank = Image.new("RGB", (side, side), "white")
-        ImageDraw.Draw(blank).text((_MARGIN, _MARGIN), f"{record.file}\n{error}", fill="black", font=_font())
+        ImageDraw.Draw(blank).text((_MARGIN, _MARGIN), f"{record.file}\n{error}", fill="black", font=font())
         return blank
-    placed = place_region(region, (0, 0), (picture.width / record.width, picture.height / record.height))
-    x, y, width, height = placed.box
+    return cut_out(
+        picture, place_region(region, (0, 0), (picture.width / record.width, picture.height / record.height)), side=side
+    )
+
+
+def cut_out(picture: Image.Image, region: Region, *, side: int) -> Image.Image:
+    """As `close_up`, of a picture that is open, with the region in its pixels."""
+    x, y, width, height = region.box
     shorter = min(picture.size)
     extent = min(shorter, max(2 * max(width, height), shorter / 3))
     left = min(max(x + width / 2 - extent / 2, 0), picture.width - extent)
@@ -105,9 +113,9 @@ def close_up(record: ImageRecord, region: Region, open_picture: OpenPicture, *, 
     cut = picture.convert("RGB").resize(
         (side, side), Image.Resampling.LANCZOS, box=(left, top, left + extent, top + extent)
     )
-    return draw_region(cut, place_region(placed, (left, top), (side / extent, side / extent)))
+    return draw_region(cut, place_region(region, (left, top), (side / extent, side / extent)))
 
 
-def _font() -> ImageFont.FreeTypeFont:
-    """A font with the multiplication sign of hybrids, which Pillow's own lacks."""
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), 12)
+def font(face: str = "DejaVuSans", size: int = 12) -> ImageFont.FreeTypeFont:
+    """A font with the multiplication sign of hybrids, which Pillow's own lacks: one of those that matplotlib brings."""
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", f"{face}.ttf"), size)

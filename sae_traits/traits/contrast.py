@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.special import binom, logit
 
-from sae_traits.schema import RANKS, REFERENCE_RANKS, ReferenceRank, Taxon
+from sae_traits.schema import Taxon
 from sae_traits.traits.species_counts import SpeciesCounts, group_totals
+from sae_traits.vocabulary import RANKS, REFERENCE_RANKS, ReferenceRank
 
 SIGNIFICANT_Q = 0.05
 PRIOR_STRENGTH = 4.0

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from sae_traits.schema import ChosenLatent, Collection, ImageRecord, ReferenceRank, Taxon
+from sae_traits.schema import ChosenLatent, Collection, ImageRecord, Taxon
 from sae_traits.traits.contrast import relatives
 from sae_traits.traits.species_counts import SpeciesCounts, count_firings
+from sae_traits.vocabulary import ReferenceRank
 
 if TYPE_CHECKING:
     from sae_traits.traits.encode import Codes  # loads torch

@@ -23,7 +23,7 @@ from sae_traits.config.regions import (
 )
 from sae_traits.features.source import FeatureSource
 from sae_traits.sae.model import SAE
-from sae_traits.schema import BackboneInfo, Candidate, Collection, ImageRecord, Split, Taxon
+from sae_traits.schema import BackboneInfo, Candidate, Collection, ImageRecord, Taxon
 from sae_traits.traits.candidates import Candidates, all_candidates
 from sae_traits.traits.chosen import LatentsBySpecies, choose_latents, latents_everywhere, latents_on_background
 from sae_traits.traits.class_maps import class_map_candidates
@@ -33,6 +33,7 @@ from sae_traits.traits.outlines import Outlines
 from sae_traits.traits.regions import make_region
 from sae_traits.traits.released_latents import DatasetLatents
 from sae_traits.traits.species_counts import count_firings
+from sae_traits.vocabulary import Split
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array, vstack
 
-from sae_traits.schema import RANKS, Taxon
+from sae_traits.schema import Taxon
+from sae_traits.vocabulary import RANKS
 
 PENDING_CELLS = 8_000_000
 """Cells of parts that wait before they are merged: merging costs as much as all that was merged before."""

@@ -59,7 +59,9 @@ def train_tokenizer(texts: Iterable[str], n_tokens: int = N_TOKENS) -> PreTraine
     )
 
 
-def new_model(n_tokens: int, *, width: int, vision_layers: int, text_layers: int) -> CLIPModel:
+def new_model(
+    n_tokens: int, *, width: int, vision_layers: int, text_layers: int, context_length: int = CONTEXT_LENGTH
+) -> CLIPModel:
     """A CLIP with random weights; seed torch before.
 
     Args:
@@ -67,6 +69,7 @@ def new_model(n_tokens: int, *, width: int, vision_layers: int, text_layers: int
         width: of both towers and of the embeddings, a multiple of 32.
         vision_layers: transformer layers of the image tower.
         text_layers: transformer layers of the text tower.
+        context_length: tokens of a text at most.
     """
     from transformers import CLIPConfig, CLIPModel
 
@@ -75,7 +78,7 @@ def new_model(n_tokens: int, *, width: int, vision_layers: int, text_layers: int
     config = CLIPConfig(
         text_config=tower
         | ids
-        | {"vocab_size": n_tokens, "max_position_embeddings": CONTEXT_LENGTH, "num_hidden_layers": text_layers}
+        | {"vocab_size": n_tokens, "max_position_embeddings": context_length, "num_hidden_layers": text_layers}
         | {"hidden_act": "gelu", "projection_dim": width},
         vision_config=tower
         | {"image_size": SIDE, "patch_size": PATCH, "num_hidden_layers": vision_layers}

@@ -114,3 +114,14 @@ def test_shards_that_were_exported_say_what_the_dataset_says_captions_included(t
         assert sample.species == expected.species
         assert sample.texts == {**expected.texts, "trait": expected.texts["trait"][:1]}
         assert sample.open().size[0] == 256
+
+
+def test_a_run_gives_its_dataset_and_nothing_is_said_of_its_other_files(tmp_path, caplog):
+    collection = many_images(tmp_path / "photographs", 12)
+    release(tmp_path / "run" / "dataset", collection, traits_of(collection, 2))
+    for name in ("config.yaml", "images.parquet", "problems.csv"):
+        (tmp_path / "run" / name).touch()
+    samples = read_samples(PairsConfig(data=str(tmp_path / "run"), text_types=("trait",), without_text="drop"))
+    assert samples
+    assert samples[0].texts["trait"] == (f"A photo of {samples[0].species} with a small area",) * 2
+    assert "is not read" not in caplog.text

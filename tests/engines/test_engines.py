@@ -45,6 +45,11 @@ echo job-$(wc -l < "$STUB_LOG")
 """
 NOTING = HF.replace('"$STUB_PYTHON" -m sae_traits.cli', "echo sae-traits")
 """The same, but for the command itself."""
+DRY_HF = """#!/bin/bash
+# Has the command of huggingface_hub read what it is given, without sending anything.
+for word in "$@"; do [ "$word" = --quiet ] || words+=("$word"); done
+[ "$2" = wait ] || "$STUB_PYTHON" -m huggingface_hub.cli.hf "${words[@]:0:2}" --dry-run "${words[@]:2}" >> "$STUB_LOG"
+"""
 
 
 def stub(folder: Path, name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -96,6 +101,16 @@ def test_the_scripts_of_slurm_are_shown_and_submitted_in_their_order(tmp_path, m
     ]
 
 
+def test_commands_hold_in_every_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = job(Path("run"), 2)
+    assert [words[1] for words in (asked.prepare(), asked.shard(1), asked.merge())] == [f"{tmp_path}/run"] * 3
+    (tmp_path / "moths").mkdir()
+    monkeypatch.chdir(tmp_path / "moths")
+    shown = launch(job(Path(), bucket="museum/runs", image="museum/sae-traits"), "hf-jobs", submit=False)
+    assert "sae-traits merge /storage/moths" in shown
+
+
 def test_the_commands_of_jobs_on_the_hub_are_shown_and_run_in_their_order(tmp_path, monkeypatch):
     log = stub(tmp_path, "hf", NOTING, monkeypatch)
     monkeypatch.setenv("STUB_BUCKET", "/bucket")
@@ -112,6 +127,30 @@ def test_the_commands_of_jobs_on_the_hub_are_shown_and_run_in_their_order(tmp_pa
         "sae-traits merge /bucket/moths",
     ]
     assert log.read_text().splitlines()[3] == "jobs wait job-2 job-3"
+
+
+@pytest.mark.slow
+def test_the_command_of_the_hub_understands_the_script(tmp_path, monkeypatch):
+    """It takes an option that it does not know for the name of the image."""
+    log = stub(tmp_path, "hf", DRY_HF, monkeypatch)
+    monkeypatch.setenv("STUB_PYTHON", sys.executable)
+    monkeypatch.setenv("HF_TOKEN", "hf_made_up")
+    settings = {"bucket": "museum/runs", "image": "museum/sae-traits", "flavor": "l4x1"}
+    launch(job(tmp_path / "moths", 1, **settings), "hf-jobs", submit=True)
+    read = [line.split(maxsplit=1) for line in log.read_text().splitlines() if line.startswith("  ")]
+    said = {name: [words[1] for words in read if words[0] == name] for name, _ in read}
+    run = "/storage/moths"
+    assert said == {
+        "image": ["museum/sae-traits"] * 3,
+        "command": [f"sae-traits extract {run} {part}" for part in ("--prepare", "--shard 1/1")]
+        + [f"sae-traits merge {run}"],
+        "flavor": ["l4x1"] * 3,
+        "timeout": ["24h"] * 3,
+        "attempts": ["3"] * 3,
+        "secrets": ["HF_TOKEN=***"] * 3,
+        "volumes": ["hf://buckets/museum/runs:/storage"] * 3,
+        "labels": [f"name=sae-traits-extract-{name}" for name in ("prepare", "shard", "merge")],
+    }
 
 
 def test_settings_that_an_engine_does_not_have_are_refused(tmp_path):

@@ -17,7 +17,8 @@ from sae_traits.features.store import (
 )
 from sae_traits.geometry import Framing
 from sae_traits.io import hash_of_file
-from sae_traits.schema import BackboneInfo, Dtype
+from sae_traits.schema import BackboneInfo
+from sae_traits.vocabulary import Dtype
 
 
 def info_of(d_model: int, rows: int = 4) -> BackboneInfo:

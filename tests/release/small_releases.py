@@ -28,10 +28,10 @@ from sae_traits.schema import (
     ImageRecord,
     Measurement,
     Region,
-    Split,
     Taxon,
     Trait,
 )
+from sae_traits.vocabulary import Split
 
 PROVENANCE = Provenance(
     backbone=BackboneInfo(

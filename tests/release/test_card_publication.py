@@ -104,6 +104,12 @@ def test_scores_and_pictures_of_an_earlier_release_go_and_those_of_others_stay(h
     assert gone.deleted == (".eval_results/sae-traits.yaml",)
 
 
+def test_the_picture_of_a_release_goes_when_the_next_one_names_its_images_only(hub: Hub, tmp_path: Path):
+    for images in ("embed", "reference"):
+        publish(hub, dataset(tmp_path / images, images=images), DATASET, "dataset")
+        assert ("atlas.jpg" in client(hub).list_repo_files(DATASET, repo_type="dataset")) == (images == "embed")
+
+
 @pytest.mark.parametrize("images", ["embed", "reference"])
 def test_the_snippet_of_a_published_dataset_runs(
     hub: Hub, hub_environment: dict[str, str], tmp_path: Path, images: str

@@ -53,10 +53,10 @@ from sae_traits.schema import (
     ImageRecord,
     Measurement,
     Region,
-    Split,
     Taxon,
     Trait,
 )
+from sae_traits.vocabulary import Split
 
 BLUE = (20, 60, 200)
 CAPTIONS = [

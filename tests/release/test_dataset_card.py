@@ -21,7 +21,8 @@ from sae_traits.release.cards import BEGINS, render_card
 from sae_traits.release.dataset_card import dataset_card, size_category
 from sae_traits.release.facts import Calls, DatasetFacts, DatasetSummary, ModelFacts, Provenance, Rights, Source
 from sae_traits.rendering import escape, templates
-from sae_traits.schema import REGION_SOURCES, BackboneInfo, RegionSource
+from sae_traits.schema import BackboneInfo
+from sae_traits.vocabulary import REGION_SOURCES, RegionSource
 
 BACKBONE = BackboneInfo(
     backbone="facebook/dinov2-base",

@@ -73,8 +73,7 @@ def test_names_are_data_in_the_rows_and_nowhere_else(source, tmp_path, images):
         if images == "embed":
             assert row["image"]["path"] == f"{row['image_id']}.png"
     files = [path.relative_to(tmp_path / "dataset").as_posix() for path in (tmp_path / "dataset").rglob("*.*")]
-    assert all(
-        re.fullmatch(r"README\.md|release\.json|data/\w+/\w+-[0-9a-f]{12}-\d{3}\.parquet", file) for file in files
-    )
+    ours = r"README\.md|atlas\.jpg|release\.json|data/\w+/\w+-[0-9a-f]{12}-\d{3}\.parquet"
+    assert all(re.fullmatch(ours, file) for file in files)
     card = (tmp_path / "dataset/README.md").read_text()
     assert not any(name.removesuffix(".png") in card for name in NAMES)

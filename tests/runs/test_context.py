@@ -5,6 +5,7 @@ from sae_traits.config.command_line import command_of
 from sae_traits.config.tree import build
 from sae_traits.errors import CollectionError, ConfigError, StoreError
 from sae_traits.runs.context import Context
+from sae_traits.runs.source import check_images_are_there
 from sae_traits.schema import Collection, ImageRecord, Taxon
 from sae_traits.steps import STEPS
 
@@ -106,11 +107,11 @@ def test_a_run_goes_on_where_its_source_has_moved_to(tmp_path):
     (tmp_path / "before").mkdir()
     run = create(tmp_path / "run", tmp_path / "before")
     collect(run, tmp_path / "before")
-    run.check_images_are_there()
+    check_images_are_there(run.folder, run.collection)
     (tmp_path / "before").rename(tmp_path / "after")
     repair = rf"no longer in {tmp_path}/before; .* `sae-traits run NEW_PLACE --out {tmp_path}/run` goes on with them"
     with pytest.raises(CollectionError, match=repair):
-        Context.open(tmp_path / "run", STEPS).check_images_are_there()
+        check_images_are_there(run.folder, run.collection)
     with pytest.raises(ConfigError, match=repair):
         create(tmp_path / "run", tmp_path / "nowhere")
     moved = create(tmp_path / "run", tmp_path / "after")

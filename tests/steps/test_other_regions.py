@@ -16,10 +16,11 @@ from features.tiny_models import save_model
 from sae_traits import SAE
 from sae_traits.cli import main
 from sae_traits.config.regions import Regions
-from sae_traits.schema import REGION_SOURCES, Collection, RegionSource
+from sae_traits.schema import Collection
 from sae_traits.traits.consistency import ConsistencyCounter
 from sae_traits.traits.encode import Codes
 from sae_traits.traits.table import read_latents, read_traits
+from sae_traits.vocabulary import REGION_SOURCES, RegionSource
 
 SMALL = [
     "--n-latents", "128", "--k", "8", "--n-patches", "8000", "--batch-size", "512", "--workers", "0",

@@ -14,12 +14,13 @@ from sae_traits.config.describer import Measured, Server
 from sae_traits.config.regions import PaperContrast, ReleasedLatents, SAERegions, SpecimenContrast
 from sae_traits.describers import make_describer
 from sae_traits.geometry import Framing
-from sae_traits.schema import SPLITS, BackboneInfo, ChosenLatent, Collection, Contrast, ImageRecord, Split, Taxon
+from sae_traits.schema import BackboneInfo, ChosenLatent, Collection, Contrast, ImageRecord, Taxon
 from sae_traits.traits.calls import planned_calls
 from sae_traits.traits.chosen import strongest_choices
 from sae_traits.traits.encode import ImageCodes
 from sae_traits.traits.plan import plan_regions, thresholds_of, without_labels
 from sae_traits.traits.released_latents import DatasetLatents
+from sae_traits.vocabulary import SPLITS, Split
 
 INFO = BackboneInfo(
     backbone="texture", revision="1", layer=0, d_model=4, rows=4, columns=4, patch=16.0,

@@ -13,7 +13,7 @@ from sae_traits.images.columns import find_column, find_columns
 from sae_traits.images.names import parse_name
 from sae_traits.images.table_files import open_table
 from sae_traits.logging import say
-from sae_traits.schema import RANKS
+from sae_traits.vocabulary import RANKS
 
 LINEAGE = ("species", "genus", "family", "order", "class", "phylum")
 """Ranks in which a classification is scored, the finest first."""

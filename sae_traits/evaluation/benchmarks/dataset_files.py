@@ -13,7 +13,7 @@ from sae_traits.images.columns import COLUMN_NAMES, find_column, find_columns
 from sae_traits.images.splits import is_split_label, parse_split
 from sae_traits.io import write_whole
 from sae_traits.logging import track
-from sae_traits.schema import RANKS
+from sae_traits.vocabulary import RANKS
 
 _CONFIGS = ("images", "default")
 """Folders below `data` of a dataset that has several tables: the first that is there is read."""

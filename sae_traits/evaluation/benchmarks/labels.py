@@ -22,7 +22,8 @@ from sae_traits.images.listing import Row
 from sae_traits.images.splits import is_split_label, parse_split
 from sae_traits.images.table_files import TABLE_SUFFIXES, Cells, can_read, open_table
 from sae_traits.logging import warn
-from sae_traits.schema import RANKS, Problem, Split
+from sae_traits.schema import Problem
+from sae_traits.vocabulary import RANKS, Split
 
 LABEL_NAMES = ("label", "class_label", "class_name", "category", "labels", *SPECIES_NAMES)
 """Names of a column with the label, the surest first; `class` is one where no column is another rank."""

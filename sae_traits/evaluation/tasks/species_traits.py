@@ -15,7 +15,7 @@ from sae_traits.evaluation.species_tallies import (
     tally_traits,
 )
 from sae_traits.evaluation.verdict import RULES, Verdict, judge, rank
-from sae_traits.schema import Split
+from sae_traits.vocabulary import Split
 
 MAX_TRAITS = 3
 """Shown per species."""

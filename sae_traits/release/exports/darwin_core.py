@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 
 from sae_traits.release.loading import Released, web_address
 from sae_traits.release.tables import MEASURES, Row
-from sae_traits.schema import RANKS
+from sae_traits.vocabulary import RANKS
 
 ARCHIVE_FILE = "darwin_core.zip"
 DWC, DC, GBIF = "http://rs.tdwg.org/dwc/terms/", "http://purl.org/dc/terms/", "http://rs.gbif.org/terms/1.0/"

@@ -22,7 +22,7 @@ from sae_traits.errors import ReleaseError
 from sae_traits.io import write_csv
 from sae_traits.release.loading import Released
 from sae_traits.release.tables import MEASURES, Row
-from sae_traits.schema import RANKS
+from sae_traits.vocabulary import RANKS
 
 MEASURED = tuple(
     measure.name

@@ -1,0 +1,228 @@
+"""Taxa, images and collections of images; and what features were made with."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from sae_traits.arrow import arrow_schema, column
+from sae_traits.errors import StoreError
+from sae_traits.geometry import Framing, PatchGrid
+from sae_traits.io import write_csv
+from sae_traits.vocabulary import RANKS, Dtype, Split
+
+
+@dataclass(frozen=True, slots=True)
+class Taxon:
+    """A name in seven ranks; any may be missing, and `species` is the binomial."""
+
+    kingdom: str | None = column("Kingdom, null where unknown.", default=None)
+    phylum: str | None = column("Phylum, null where unknown.", default=None)
+    class_: str | None = column("Class, null where unknown.", default=None, name="class")
+    order: str | None = column("Order, null where unknown.", default=None)
+    family: str | None = column("Family, null where unknown.", default=None)
+    genus: str | None = column("Genus, null where unknown.", default=None)
+    species: str | None = column("The binomial, null where unknown.", default=None)
+
+    def rank(self, name: str) -> str | None:
+        """The name at one of RANKS."""
+        return getattr(self, "class_" if name == "class" else name)
+
+    def to_dict(self) -> dict[str, str | None]:
+        return {rank: self.rank(rank) for rank in RANKS}
+
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> Taxon:
+        """The taxon in a row with the columns of RANKS; other columns are ignored, missing ones are None."""
+        return cls(**{"class_" if rank == "class" else rank: row.get(rank) for rank in RANKS})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRecord:
+    """One image of one organism."""
+
+    image_id: str = column("Image, stable across re-releases.")
+    """Unique: made of the file's path in the collection."""
+    individual_id: str = column(
+        "Organism: several images of it share this; the image itself where nothing is known.", default=""
+    )
+    file: str = column("The source image's path in its collection.", name="source_id")
+    """Relative to the collection's root, with forward slashes."""
+    taxon: Taxon
+    split: Split
+    width: int
+    height: int
+    sha256: str = column("sha256 of the source image file.", name="source_sha256")
+    license: str | None = column("Licence of the source image, null where none was given.", default=None)
+    rights_holder: str | None = column("Who holds the rights in the source image, null where unknown.", default=None)
+    source_url: str | None = column("Where the source image came from, null where unknown.", default=None)
+    source_revision: str | None = column("Version of that source, null where it has none.", default=None)
+    mm_per_pixel: float | None = None
+    mask_file: str | None = None
+    """Foreground mask of the same size, relative to the root; for scoring only, unless --use-masks says otherwise."""
+    animal_box: tuple[float, float, float, float] | None = None
+    """x, y, width, height of the box around the organism, in pixels; for scoring only."""
+
+    def __post_init__(self) -> None:
+        if not self.individual_id:
+            object.__setattr__(self, "individual_id", self.image_id)
+
+    @property
+    def species(self) -> str:
+        """The binomial of an image with a label; `taxon.species` is None for a photograph without one."""
+        assert self.taxon.species is not None
+        return self.taxon.species
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An input that could not be used, or not as it was meant, and why."""
+
+    file: str
+    reason: str
+
+
+_RANK_FIELDS = [pa.field(rank, pa.string()) for rank in RANKS]
+_IMAGE_SCHEMA = pa.schema(
+    [part for field in arrow_schema(ImageRecord) for part in (_RANK_FIELDS if field.name == "taxon" else [field])]
+)
+"""The fields of an ImageRecord, with the ranks in the place of the taxon."""
+
+
+@dataclass(frozen=True, slots=True)
+class NearIdentical:
+    """Two images that show the same photograph, and what their labels make of it."""
+
+    file: str
+    other: str
+    differ: Literal["split", "species"]
+    """What they do not share."""
+    labels: tuple[str, str]
+    """The split or the species of each."""
+
+    def __str__(self) -> str:
+        return f"near-identical to {self.other}; its {self.differ} is {self.labels[0]}, there {self.labels[1]}"
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The images of a collection, in a stable order, and what could not be used."""
+
+    root: Path
+    images: tuple[ImageRecord, ...]
+    problems: tuple[Problem, ...] = ()
+    near_identical: tuple[NearIdentical, ...] = ()
+    """Images that nearly equal one of another split or another species; all of them are among the images."""
+    note: str | None = None
+    """Why the images show no real organisms, for every summary, report and card; None for photographs."""
+
+    @property
+    def n_individuals(self) -> int:
+        """How many organisms the images show."""
+        return len({record.individual_id for record in self.images})
+
+    def rows(self, split: Split) -> NDArray[np.int64]:
+        """Rows of the images of a split, in their order `[n]`."""
+        return np.array([row for row, record in enumerate(self.images) if record.split == split], dtype=np.int64)
+
+    def digest(self, *names: str) -> str:
+        """Hash some fields of all images, in order."""
+        state = hashlib.sha256()
+        for record in self.images:
+            state.update(repr([getattr(record, name) for name in names]).encode())
+        return state.hexdigest()
+
+    def counts(self) -> dict[str, Any]:
+        """Numbers of images, individuals, species, problems and near-identical images, for the record of a step."""
+        return {
+            "n_images": len(self.images),
+            "n_individuals": self.n_individuals,
+            "n_species": len({record.taxon.species for record in self.images} - {None}),
+            "n_problems": len(self.problems),
+            "n_near_identical": {
+                differ: sum(pair.differ == differ for pair in self.near_identical) for differ in ("split", "species")
+            },
+        }
+
+    def save_problems(self, path: Path) -> None:
+        """Write the problems and the near-identical images that contradict each other as CSV (RUN/problems.csv)."""
+        problems = [(problem.file, problem.reason) for problem in self.problems]
+        problems += [(pair.file, str(pair)) for pair in self.near_identical]
+        write_csv(path, ["file", "reason"], problems)
+
+    def path(self, record: ImageRecord) -> Path:
+        return self.root / record.file
+
+    def mask_path(self, record: ImageRecord) -> Path | None:
+        """Where the mask of the image lies, if it has one."""
+        return None if record.mask_file is None else self.root / record.mask_file
+
+    def save(self, path: Path) -> None:
+        """Write one row per image, without pixels, as Parquet (RUN/images.parquet)."""
+        names = [f.name for f in fields(ImageRecord) if f.name != "taxon"]
+        rows = [{name: getattr(s, name) for name in names} | s.taxon.to_dict() for s in self.images]
+        schema = _IMAGE_SCHEMA.with_metadata({"root": str(self.root.resolve()), "note": self.note or ""})
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
+
+    @classmethod
+    def load(cls, path: Path) -> Collection:
+        """Read what `save` wrote, which is without problems; a StoreError where it is missing, or another table."""
+        if not path.is_file():
+            raise StoreError(f"{path} does not exist; run `sae-traits extract` or `sae-traits run` first")
+        table = pq.read_table(path)
+        metadata = table.schema.metadata or {}
+        absent = [name for name in _IMAGE_SCHEMA.names if name not in table.schema.names]
+        if b"root" not in metadata or not set(absent) <= {"animal_box"}:
+            raise StoreError(f"{path} is not a table of images written by sae-traits {_IMAGE_SCHEMA.names}")
+        records = []
+        for row in table.to_pylist():
+            taxon = Taxon.from_dict(row)
+            box = row.pop("animal_box", None)  # which tables of runs before there was this column do not have
+            values = {k: v for k, v in row.items() if k not in RANKS}
+            records.append(ImageRecord(taxon=taxon, animal_box=None if box is None else tuple(box), **values))
+        note = metadata.get(b"note", b"").decode() or None
+        return cls(Path(metadata[b"root"].decode()), tuple(records), note=note)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneInfo:
+    """Everything that patch features depend on: written into the feature index and into the SAE's config.json."""
+
+    backbone: str
+    """Hub id, local folder, or `texture`."""
+    revision: str
+    """Commit on the Hub, or a hash of a local folder's weights."""
+    layer: int
+    """Index into the model's hidden states, 0 the embeddings; 0 for a backbone without layers."""
+    d_model: int
+    rows: int
+    columns: int
+    patch: float | None
+    """Side of a patch in model input pixels; None where the rows and columns divide the input evenly."""
+    framing: Framing
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    compute_dtype: Dtype = "float32"
+    """In which the model computes; the features that come out are rounded on their way through it."""
+
+    def grid(self, source: tuple[int, int]) -> PatchGrid:
+        """The patches of a source image of (width, height) pixels."""
+        return self.framing.grid(source, rows=self.rows, columns=self.columns, patch=self.patch)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"framing": self.framing.to_dict(), "mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> BackboneInfo:
+        recorded = {field.name: values[field.name] for field in fields(cls) if field.name != "compute_dtype"}
+        recorded |= {"framing": Framing.from_dict(values["framing"])}
+        recorded |= {name: tuple(values[name]) for name in ("mean", "std")}
+        # Its name was `precision` at first; before that, all there was is float32.
+        return cls(**recorded, compute_dtype=values.get("compute_dtype", values.get("precision", "float32")))
