@@ -74,7 +74,8 @@ def test_what_cannot_be_published_is_one_line_and_nothing_is_uploaded(opened, tm
     assert "is neither a run" in refused(tmp_path)
     assert f"name {out}" in refused(out / "model")
     assert "leave out --space" in refused(out, "--space", "museum/atlas")
-    assert "holds your token or key" in refused(out, OPENAI_API_KEY="a CLIP, which puts images")
+    key = "sk-0123456789abcdefghij"
+    assert "holds your token or key" in refused(out, "--license", key, OPENAI_API_KEY=key)
     (out / "training.checkpoint").write_bytes(b"x")
     assert "has not finished" in refused(out)
     (out / "training.checkpoint").unlink()
