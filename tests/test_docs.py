@@ -31,7 +31,7 @@ OF_OTHERS = {  # options of programs that are not ours, and of what was compared
     *("--num_processes", "--mixed_precision", "--dynamo_backend", "--nproc_per_node"),
     *("--max-model-len", "--limit-mm-per-prompt", "--tensor-parallel-size", "--api-key", "--port"),
     *("--describer.kind", "--descriver-model"),
-    *("--folder", "--images", "--rounds", "--seeds", "--starts", "--steps", "--tiny"),  # of benchmarks
+    *("--figure", "--folder", "--images", "--rounds", "--seeds", "--starts", "--steps", "--tiny"),  # of benchmarks
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import ModelCardData
 
@@ -51,13 +52,16 @@ def write_clip_card(
     base, revision = public_model(record.base, record.base_revision)
     pairs, is_on_hub = record.config.pairs, bool(_COMMIT.fullmatch(revision))
     data = _HUB_ID.fullmatch(pairs.data)
+    more: dict[str, Any] = {**hub_license(license, license_page(repo_id))}
+    if is_on_hub:
+        more["base_model_relation"] = "finetune"
     front = ModelCardData(
         library_name="transformers",
         pipeline_tag="zero-shot-image-classification",
         tags=["sae-traits", "clip", "biology"],
         datasets=[data[1]] if data else None,
-        **hub_license(license, license_page(repo_id)),
-        **({"base_model": base, "base_model_relation": "finetune"} if is_on_hub else {}),
+        base_model=base if is_on_hub else None,
+        **more,
     )
     name = repo_id or folder.resolve().parent.name
     accuracies, losses = record.values_of("validation_accuracy"), record.values_of("loss")

@@ -82,11 +82,11 @@ def load_back_clip(folder: Path, repo_id: str, revision: str) -> None:
                 f"Run the same command again ({error})"
             ) from error
         expected = read_clip(folder)
-        configs = [parts.model.config.to_diff_dict() | {"_name_or_path": None} for parts in (found, expected)]
-        _same(*configs, repo_id, "the configuration of the CLIP")
+        config, of_folder = (parts.model.config.to_diff_dict() | {"_name_or_path": None} for parts in (found, expected))
+        _same(config, of_folder, repo_id, "the configuration of the CLIP")
         _same(found.preprocessing, expected.preprocessing, repo_id, "how the CLIP prepares images")
-        ids = [parts.tokenizer.ids(_TEXTS).tolist() for parts in (found, expected)]
-        _same(*ids, repo_id, "the tokens of the CLIP")
+        ids, ids_of_folder = (parts.tokenizer.ids(_TEXTS).tolist() for parts in (found, expected))
+        _same(ids, ids_of_folder, repo_id, "the tokens of the CLIP")
         weights, tensors = (parts.model.state_dict() | parts.others for parts in (expected, found))
         _same(list(tensors), list(weights), repo_id, "the weights of the CLIP")
         for name, value in tensors.items():

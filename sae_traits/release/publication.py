@@ -94,7 +94,10 @@ class PublishedRelease:
     @property
     def parts(self) -> dict[RepoType, Published]:
         """In the order in which they were published."""
-        return {"model": self.model, "dataset": self.dataset} | ({"space": self.space} if self.space else {})
+        parts: dict[RepoType, Published] = {"model": self.model, "dataset": self.dataset}
+        if self.space is not None:
+            parts["space"] = self.space
+        return parts
 
     def lines(self) -> list[str]:
         """What happened, and how to load it, for the terminal."""
