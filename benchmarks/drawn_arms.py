@@ -42,7 +42,8 @@ from demo_clip.captions import in_words
 from demo_clip.model import new_model, save_clip, train_tokenizer
 from demo_clip.sketches import Sketches
 from sae_traits.config.finetune import BaseModelConfig, FinetuneConfig, OptimiserConfig, PairsConfig, ScheduleConfig
-from sae_traits.contrastive.trainer import MODEL, RECORD, finetune
+from sae_traits.contrastive.folder import MODEL, RECORD
+from sae_traits.contrastive.trainer import finetune
 from sae_traits.evaluation.measures.classification import score_classes
 from sae_traits.evaluation.measures.retrieval import retrieve
 from sae_traits.evaluation.prompts import Prompter, embed_prompts, write_prompts

@@ -29,9 +29,9 @@ from tables import describe_machine, markdown_table
 from demo_clip.model import new_model, save_clip, train_tokenizer
 from sae_traits.cli import main as sae_traits
 from sae_traits.config.finetune import PAIR_TEXTS, PairsConfig
+from sae_traits.contrastive.folder import MODEL, RECORD
 from sae_traits.contrastive.samples import read_samples
 from sae_traits.contrastive.texts import text_type_of_step
-from sae_traits.contrastive.trainer import MODEL, RECORD
 from sae_traits.models.clip.model import ONLY_FOR_KEY
 
 N_STEPS, BATCH_SIZE, REPLAYED, WARMUP_STEPS = 100, 64, 16, 10

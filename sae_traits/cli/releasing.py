@@ -76,12 +76,10 @@ def publish(arguments: argparse.Namespace) -> int:
 
 
 def _publish_clip(arguments: argparse.Namespace) -> int:
-    from sae_traits.contrastive.publishing import publish_clip
-    from sae_traits.contrastive.record import CHECKPOINT, MODEL, RECORD
-    from sae_traits.release.publication import ModelTerms
+    from sae_traits.contrastive.folder import MODEL, RECORD, is_of_training
 
     folder: Path = arguments.folder
-    if not any((place / name).exists() for place in (folder, folder.parent) for name in (RECORD, CHECKPOINT)):
+    if not is_of_training(folder):
         raise ReleaseError(
             f"{folder} is neither a run (it has no config.yaml) nor a folder that `sae-traits finetune` wrote (it has "
             f"no {RECORD} and {MODEL}); name one of these"
@@ -89,6 +87,9 @@ def _publish_clip(arguments: argparse.Namespace) -> int:
     for option, value in (("--dataset-repo", arguments.dataset_repo), ("--space", arguments.space)):
         if value is not None:
             raise ConfigError(f"{folder} is a CLIP, which has no dataset and no atlas; leave out {option}")
+    from sae_traits.contrastive.publishing import publish_clip
+    from sae_traits.release.publication import ModelTerms
+
     names = ("model_repo", "private", "gated", "tag", "collection")
     terms = ModelTerms(**{name: getattr(arguments, name) for name in names})
     lines = publish_clip(folder, terms, license=arguments.license, dry_run=arguments.dry_run)

@@ -7,7 +7,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from sae_traits.contrastive.card import write_clip_card
-from sae_traits.contrastive.record import MODEL, TrainingRecord
+from sae_traits.contrastive.folder import MODEL
+from sae_traits.contrastive.record import TrainingRecord
 from sae_traits.logging import warn
 from sae_traits.release.cards import read_card
 from sae_traits.release.folder_plan import plan_folder, refuse_secrets

@@ -9,13 +9,11 @@ from typing import Any
 from sae_traits.config.finetune import FinetuneConfig
 from sae_traits.config.tree import as_dict, build, with_absolute_paths
 from sae_traits.contrastive.checkpoint import Curve
+from sae_traits.contrastive.folder import CHECKPOINT, RECORD
 from sae_traits.contrastive.texts import CutTexts
 from sae_traits.errors import ConfigError, ReleaseError
 from sae_traits.io import hash_of_file, read_sealed, sealed_json, write_text
 from sae_traits.release.cards import CARD
-
-MODEL, CHECKPOINT, RECORD = "model", "training.checkpoint", "training.json"
-"""In the folder of a training: the CLIP, where an unfinished one stands, and what this module writes."""
 
 
 @dataclass(frozen=True, kw_only=True)

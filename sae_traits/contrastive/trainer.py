@@ -23,8 +23,9 @@ from sae_traits.contrastive.base_model import merge_low_rank, read_base, trainab
 from sae_traits.contrastive.batches import Loaded, Order, PairsDataset, RandomCrop, TextChoice, WholeImage, load_batches
 from sae_traits.contrastive.card import write_clip_card
 from sae_traits.contrastive.checkpoint import Curve, load_checkpoint, save_checkpoint
+from sae_traits.contrastive.folder import CHECKPOINT, MODEL
 from sae_traits.contrastive.objectives import OBJECTIVES
-from sae_traits.contrastive.record import CHECKPOINT, MODEL, TrainingRecord, hashes_of
+from sae_traits.contrastive.record import TrainingRecord, hashes_of
 from sae_traits.contrastive.samples import Sample, check_species, read_samples
 from sae_traits.contrastive.texts import CutTexts, count_cut
 from sae_traits.contrastive.training_state import Batch, TrainingState, mean_loss
