@@ -65,7 +65,7 @@ def draw_card_picture(folder: Path, summary: DatasetSummary) -> CardPicture | No
         return None
     split = next(iter(summary.rows["default"]))
     files = sorted((folder / "data" / "default").glob(f"{split}-*.parquet"))
-    rows = [_read(place) for place in _best_of_species(files)]
+    rows = _read(_best_of_species(files))
     sheet = io.BytesIO()
     _draw(rows).save(sheet, "JPEG", quality=_QUALITY)
     write_whole(folder / CARD_PICTURE, sheet.getvalue())
@@ -102,10 +102,15 @@ def _contrast(row: Row) -> Contrast | None:
     return Contrast(**values)
 
 
-def _read(place: _Place) -> Row:
-    with pq.ParquetFile(place.file) as file:
-        table = file.read_row_group(place.group, columns=_SHOWN)
-    return table.slice(place.row, 1).to_pylist()[0]
+def _read(places: Sequence[_Place]) -> list[Row]:
+    """What is shown of some rows, each group of rows read once."""
+    rows: dict[_Place, Row] = {}
+    for path, group in {(place.file, place.group): None for place in places}:
+        with pq.ParquetFile(path) as file:
+            table = file.read_row_group(group, columns=_SHOWN)
+        of_group = [place for place in places if (place.file, place.group) == (path, group)]
+        rows |= {place: table.slice(place.row, 1).to_pylist()[0] for place in of_group}
+    return [rows[place] for place in places]
 
 
 def _draw(rows: Sequence[Row]) -> Image.Image:

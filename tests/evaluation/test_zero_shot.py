@@ -65,6 +65,7 @@ def test_there_is_no_gain_in_a_world_where_traits_are_dealt_at_random(seed, name
     assert results.above_chance == names_known
 
 
+@pytest.mark.slow
 def test_random_deals_are_not_fooled_by_species_that_look_alike_and_the_choice_on_validation():
     """Tight species and traits that mean nothing: McNemar's test takes luck for a gain, the random deals do not."""
     splits = {"train": 1, "validation": 4, "test": 6}

@@ -31,6 +31,7 @@ def cells_of(folder):
     return json.loads((folder / "results.json").read_text())["cells"]
 
 
+@pytest.mark.slow
 def test_shared_steps_are_done_once_and_a_cell_that_fails_is_named_with_its_reason(drawn, tmp_path, capsys):
     grid = write_grid(tmp_path / "grid.yaml", drawn, "  - k: [4]\n    traits-per-image: [1, 2]\n  - k: [64]")
     assert main(["ablate", str(grid), "--out", str(tmp_path / "out")]) == 3

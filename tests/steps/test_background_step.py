@@ -51,6 +51,7 @@ def test_rows_and_latents_say_how_probably_they_are_background(run):
     assert {row["trait_id"]: row["background"] for row in rows} == pytest.approx(shares)
 
 
+@pytest.mark.slow
 def test_background_that_is_learnt_or_off_is_another_encoding(run, capsys):
     assert main(["annotate", str(run), "--background", "auto"]) == 0
     assert (run / "background.safetensors").is_file()

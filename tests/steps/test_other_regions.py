@@ -111,6 +111,7 @@ def summary_lines(run, capsys):
     return capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_going_back_to_the_sae_gives_the_same_dataset_and_keeps_the_baselines(run, finished, capsys):
     ledger = (run / "traits/ledger.sqlite").read_bytes()
     for regions in ("random", "sae"):
