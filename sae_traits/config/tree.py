@@ -134,10 +134,6 @@ def as_dict(config: Any) -> Any:
 def build(section: Any, *layers: Mapping[str, Any]) -> Any:
     """An instance of a dataclass, or of one of a union's variants, from layers of plain values, later ones winning.
 
-    Args:
-        section: the dataclass, or the union.
-        layers: nested values, of which text is converted.
-
     Raises:
         ConfigError: an option does not exist, is missing or belongs to another variant, or a value cannot be used.
     """

@@ -26,9 +26,8 @@ from sae_traits.describers.model import ModelDescriber
 from sae_traits.describers.prompts import FILES, Prompt
 from sae_traits.describers.species_context import SpeciesContexts
 from sae_traits.describers.view import View
-from sae_traits.errors import CollectionError, ConfigError
-from sae_traits.images.columns import find_columns
-from sae_traits.images.table_files import open_table
+from sae_traits.errors import ConfigError
+from sae_traits.images.table_files import read_columns
 from sae_traits.schema import Taxon
 
 VERSION = 1
@@ -122,16 +121,9 @@ def shortened(text: str) -> str:
 
 
 def _read_examples(path: Path) -> dict[str, str]:
-    try:
-        names, rows_of = open_table(path, header_has=("class",))
-        columns = find_columns(names, {"class": ("class",), "examples": _EXAMPLE_NAMES})
-        if len(columns) < 2:
-            raise ConfigError(f"{path} needs the columns class and examples; it has {', '.join(names)}")
-        rows = list(rows_of(columns))
-    except CollectionError as error:
-        raise ConfigError(f"cannot read examples of captions: {error}") from error
+    wanted = {"class": ("class",), "examples": _EXAMPLE_NAMES}
     found: dict[str, list[str]] = {}
-    for row in rows:
+    for row in read_columns(path, wanted, tuple(wanted), what="examples of captions"):
         if row["class"] and row["examples"]:
             found.setdefault(row["class"].lower(), []).append(row["examples"])
     if not found:

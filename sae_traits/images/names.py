@@ -162,6 +162,11 @@ def species_of(label: str | None, *, codes: bool = False, genus: str | None = No
         return None
 
 
+def binomial(label: str) -> str:
+    """The binomial in a label; a label without one as it is, but for blanks and underscores."""
+    return species_of(label) or " ".join(label.replace("_", " ").split())
+
+
 def _is_code(words: list[str]) -> bool:
     """Whether words are a code: one has a number that is no year, and none says that the species is in doubt."""
     numbered = any(any(map(str.isdigit, word)) and not _YEAR.fullmatch(word) for word in words)

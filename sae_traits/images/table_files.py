@@ -6,15 +6,15 @@ commas, semicolons, tabs or bars, in UTF-8, UTF-16 or Windows-1252, with blank o
 
 import codecs
 import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sae_traits.errors import CollectionError, one_line
-from sae_traits.images.columns import FILE_NAMES, plain
+from sae_traits.errors import CollectionError, ConfigError, one_line
+from sae_traits.images.columns import FILE_NAMES, find_columns, plain
 from sae_traits.logging import warn
 
 EXCEL_SUFFIX = ".xlsx"
@@ -62,6 +62,28 @@ def open_table(path: Path, *, header_has: Sequence[str] = FILE_NAMES) -> OpenedT
     if repeated:
         raise CollectionError(f"{path} has more than one column {', '.join(repeated)}; rename or remove all but one")
     return names, rows_of
+
+
+def read_columns(path: Path, wanted: Mapping[str, Sequence[str]], needed: Sequence[str], *, what: str) -> list[Cells]:
+    """Read a table that an option names: its rows, in the columns that are wanted and there.
+
+    Args:
+        wanted: what a row says -> names of a column that says it; by those of the first the header is told.
+        needed: which of these must be there.
+        what: the table holds, for messages.
+
+    Raises:
+        ConfigError: it cannot be read, or lacks a column.
+    """
+    try:
+        names, rows_of = open_table(path, header_has=next(iter(wanted.values())))
+        columns = find_columns(names, wanted)
+        if not columns.keys() >= set(needed):
+            several = "s" if len(needed) > 1 else ""
+            raise ConfigError(f"{path} needs the column{several} {' and '.join(needed)}; it has {', '.join(names)}")
+        return list(rows_of(columns))
+    except CollectionError as error:
+        raise ConfigError(f"cannot read {what}: {error}") from error
 
 
 def _value(value: Any) -> str | None:

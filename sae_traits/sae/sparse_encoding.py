@@ -58,7 +58,6 @@ def encode_sparse(sae: SAE, x: Tensor, threshold: Tensor | float = 0.0, *, max_b
     """The latents above a threshold, computed in the precision of the SAE's weights, also under autocast.
 
     Args:
-        sae: the SAE.
         x: features `[n, d_model]`, on the SAE's device.
         threshold: zero or more; one for all latents, or one per latent `[n_latents]`.
         max_bytes: bound of the transient memory, as far as MIN_ROWS rows fit in. The codes themselves come on top

@@ -43,7 +43,6 @@ class AnnotationEstimate:
 
     @property
     def n_open(self) -> int:
-        """Calls that are left to ask."""
         return self.n_calls - self.n_finished
 
     @property

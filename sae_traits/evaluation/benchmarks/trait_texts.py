@@ -12,8 +12,9 @@ from sae_traits.errors import CollectionError, ConfigError
 from sae_traits.evaluation.benchmarks.class_taxa import label_key, species_of
 from sae_traits.evaluation.benchmarks.labels import LABEL_NAMES
 from sae_traits.evaluation.measures.class_names import ClassName
-from sae_traits.evaluation.text import as_phrase, binomial
+from sae_traits.evaluation.text import as_phrase
 from sae_traits.images.columns import COLUMN_NAMES, SPECIES_NAMES, find_column, find_columns
+from sae_traits.images.names import binomial
 from sae_traits.images.table_files import open_table
 
 TEXT_NAMES = ("text", "trait_description", "trait_text", "trait", "description", "caption")
