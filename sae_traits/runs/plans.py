@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sae_traits.config import Measured
+from sae_traits.config.describer import RuleDescriberConfig
 from sae_traits.describers.captions import Guidance, make_captioner
 from sae_traits.errors import ConfigError
 from sae_traits.runs.context import Context
@@ -43,10 +43,10 @@ def caption_plan(context: Context, guidance: Guidance) -> CaptionPlan:
         ConfigError: there is guidance, and the describer is told nothing.
     """
     config = context.config
-    if isinstance(config.describer, Measured) and guidance != Guidance():
+    if isinstance(config.describer, RuleDescriberConfig) and guidance != Guidance():
         raise ConfigError(
-            "--context and --examples are for describers that read: measured only measures; leave them out, or "
-            "choose another --describer"
+            f"--context and --examples are for describers that read: {config.describer.kind} only measures; leave them "
+            "out, or choose another --describer"
         )
     collection = without_labels(context.collection, config.regions.unlabelled_splits)
     return CaptionPlan(collection, guidance, make_captioner(config.describer), config.describer.use_masks)

@@ -64,7 +64,7 @@ class Reviews:
 
     def answered(self) -> list[Answered]:
         """All items of all sheets with what each rater said of them."""
-        kept = self._read() if self._ratings.is_file() else {}
+        kept = self._read()
         return [
             (
                 sheet.name,
