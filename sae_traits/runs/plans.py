@@ -28,7 +28,7 @@ def plan_of_shard(context: Context, shard: Shard) -> Plan:
         regions,
         context.collection,
         context.features.info,
-        codes=codes.only(shard.of(len(units))) if codes and apart else codes,
+        codes=codes.only(shard.share_of(len(units))) if codes and apart else codes,
         class_maps=context.folder.class_maps,
         released=context.released_latents,
         chosen=read_chosen(context.folder.chosen_for_shards) if is_chosen_here else None,

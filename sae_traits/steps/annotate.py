@@ -157,7 +157,7 @@ def _take_over_shards(context: Context) -> None:
 
 
 def _remove_shards(context: Context) -> None:
-    """Remove what was taken over."""
+    """Remove the ledgers and pictures of the shards, which the run's own have taken over."""
     for own in context.folder.shards("annotate").glob("*-of-*/"):
         for path in own.glob("*.sqlite*"):
             path.unlink()

@@ -173,7 +173,7 @@ def _inputs(
     traits: TraitTexts | None,
     regions: tuple[Mapping[str, str], ...],
 ) -> Inputs:
-    """Everything but what the image files themselves say."""
+    """The inputs of a task, but for what the image files themselves say."""
     rows = labelled.rows
     names = name_classes(rows, None if config.taxa is None else Path(config.taxa))
     individuals = [row.individual for row in rows]
@@ -200,7 +200,7 @@ def _with_shots(config: BenchmarkConfig, definition: Benchmark) -> BenchmarkConf
 
 
 def _with_files(inputs: Inputs, examined: Examined) -> Inputs:
-    """The same with the hashes of the images, and what counts once among them."""
+    """The inputs of a task with the hashes of the images, and what counts once among them."""
     labelled = examined.labelled
     return replace(
         inputs,

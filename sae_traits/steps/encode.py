@@ -96,7 +96,7 @@ def _codes_step(context: Context, regions: RegionsOfLatents) -> ShardedStep:
             context.features,
             np.load(prepared),
             folder.codes,
-            part.of(len(context.features.units)),
+            part.share_of(len(context.features.units)),
             background=background_of(context, regions),
             made_of=context.steps.fingerprint_of("encode", _inputs(context, regions)),
         )
@@ -122,7 +122,7 @@ def _codes_step(context: Context, regions: RegionsOfLatents) -> ShardedStep:
     )
 
 
-def _inputs(context: Context, regions: RegionsOfLatents) -> Counts:
+def _inputs(context: Context, regions: RegionsOfLatents) -> dict[str, Any]:
     """What decides the codes: whose latents, and above which activation each fires."""
     contrast = as_dict(regions.contrast)
     names = ("kind", "firing_quantile", "firing_threshold")

@@ -40,7 +40,7 @@ class RunEstimate:
 
     @property
     def n_traits(self) -> int:
-        """At most."""
+        """Traits that there are at most."""
         return self.extraction.n_images * self.traits_per_image
 
     @property
@@ -50,7 +50,7 @@ class RunEstimate:
 
     @property
     def compute_hours(self) -> float:
-        """For them, at the machine's speed."""
+        """Hours of these operations at the machine's speed."""
         return self.flops / (self.teraflops * 1e12) / 3600
 
     def to_dict(self) -> dict[str, Any]:
