@@ -20,6 +20,20 @@ BenchmarkTaskName = Literal[
     "localisation",
     "leaks",
 ]
+BENCHMARK_TASKS: dict[BenchmarkTaskName, str] = {
+    "zero-shot": "is every image next to the name of its class, and do --traits help?",
+    "few-shot": "nearest class mean of a few labelled images (SimpleShot)",
+    "retrieval": "captions by images and images by --captions, also without the species' name",
+    "structure": "embeddings against classes, variants and traits, beside permuted labels",
+    "clustering": "discovery of classes, some of them labelled",
+    "newt": "binary questions, one support vector machine each (table with the column task)",
+    "fishnet": "are all --attributes of an image right?",
+    "awa2": "macro F1 of --attributes, classes unseen",
+    "texts": "do --traits tell a species from its congeners, and say what --references say?",
+    "localisation": "do --regions lie on the organism and its parts, against random places?",
+    "leaks": "images that are near-identical to those --against which they are compared",
+}
+"""What each task asks, for --help; the task itself is a file of `evaluation.benchmarks.tasks`."""
 TextType = Literal["asis", "sci", "taxon", "com", "sci_com", "taxon_com"]
 TemplateSet = Literal["none", "one", "openai", "bioclip"]
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 from pydantic import Field, TypeAdapter
 
@@ -15,16 +17,6 @@ from sae_traits.errors import StoreError, one_line
 from sae_traits.evaluation.benchmarks.definition import Benchmark, PublishedScore
 from sae_traits.evaluation.benchmarks.inputs import Figures, percent
 from sae_traits.evaluation.benchmarks.tasks import TASKS
-from sae_traits.evaluation.benchmarks.tasks.attributes import AttributeScores
-from sae_traits.evaluation.benchmarks.tasks.clustering import ClusteringScores
-from sae_traits.evaluation.benchmarks.tasks.few_shot import FewShotScores
-from sae_traits.evaluation.benchmarks.tasks.leaks import LeakScores
-from sae_traits.evaluation.benchmarks.tasks.localisation import LocalisationScores
-from sae_traits.evaluation.benchmarks.tasks.newt import NewtScores
-from sae_traits.evaluation.benchmarks.tasks.retrieval import RetrievalScores
-from sae_traits.evaluation.benchmarks.tasks.structure import StructureScores
-from sae_traits.evaluation.benchmarks.tasks.texts import TextScores
-from sae_traits.evaluation.benchmarks.tasks.zero_shot import ZeroShotScores
 from sae_traits.evaluation.statistics import Interval
 from sae_traits.io import json_of_version
 
@@ -32,17 +24,8 @@ RESULTS_FILE, REPORT_FILE, SCHEMA_FILE = "results.json", "report.md", "results.s
 SCHEMA_VERSION = 1
 """Of results.json; its JSON schema lies beside this file."""
 
-AnyScores = Annotated[
-    ZeroShotScores
-    | FewShotScores
-    | RetrievalScores
-    | StructureScores
-    | ClusteringScores
-    | NewtScores
-    | AttributeScores
-    | TextScores
-    | LocalisationScores
-    | LeakScores,
+AnyScores: TypeAlias = Annotated[
+    reduce(or_, dict.fromkeys(task.result for task in TASKS.values())),  # pyright: ignore[reportInvalidTypeForm]
     Field(discriminator="task"),
 ]
 

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 from labelled_worlds import make_inputs, see
 from PIL import Image
 
+from sae_traits.config.benchmark import BENCHMARK_TASKS, BenchmarkTaskName
 from sae_traits.errors import ConfigError, StoreError
 from sae_traits.evaluation.benchmarks import results as module
 from sae_traits.evaluation.benchmarks.definition import lines_of, list_benchmarks, read_benchmark
@@ -55,7 +57,12 @@ def test_results_are_written_and_read_back_and_say_so_of_other_versions(tmp_path
 
 def test_the_shipped_schema_is_that_of_the_results():
     file = module.Path(module.__file__).with_name(module.SCHEMA_FILE)
-    assert json.loads(file.read_text("utf-8")) == module.json_schema(), "write it anew: see docs/architecture.md"
+    anew = "write it anew: docs/architecture.md has the command below *Adding a benchmark task*"
+    assert json.loads(file.read_text("utf-8")) == module.json_schema(), anew
+
+
+def test_every_task_is_one_of_the_names_and_help_says_what_it_asks():
+    assert [*TASKS] == [*BENCHMARK_TASKS] == [*get_args(BenchmarkTaskName)]
 
 
 def test_what_is_written_has_the_fields_that_the_schema_requires():
