@@ -1,4 +1,4 @@
-"""Part of gpu.py: steps of `finetune` on CLIPs of the sizes ViT-B/16 and ViT-L/14, with random weights and random pairs."""
+"""Part of gpu.py: steps of `finetune` on CLIPs of the sizes ViT-B/16 and ViT-L/14; weights and pairs are random."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sae_traits.contrastive.training_state import Batch, TrainingState
 PASSES = 3
 """Forward, and backward, which is twice that; what gradient caching computes again is no model FLOP."""
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12}
-"""Dense bf16 operations per second, by what a GPU's name holds; of the makers' data sheets, SXM where there are several."""
+"""Dense bf16 operations per second, by a word of the GPU's name; of NVIDIA's data sheets, SXM where there is one."""
 CONTEXT_LENGTH = 77
 N_STEPS = 4
 

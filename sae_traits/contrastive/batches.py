@@ -73,12 +73,12 @@ def _permutation(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, 0, epoch]).permutation(n)
 
 
-def check_batch_size(batch_size: int, n_rows: int) -> None:
-    """Raise a ConfigError where a step is larger than the data."""
+def check_batch_size(batch_size: int, n_rows: int, option: str = "--batch-size") -> None:
+    """Raise a ConfigError where a step takes more pairs than there are."""
     if batch_size > n_rows:
         raise ConfigError(
-            f"a step of {batch_size} pairs is larger than the data, which have {n_rows}; choose a --batch-size of at "
-            f"most {n_rows}"
+            f"a step of {batch_size} pairs is larger than the data, which have {n_rows}; choose a {option} of at most "
+            f"{n_rows}"
         )
 
 

@@ -24,7 +24,7 @@ from sae_traits.images.decode import IMAGE_SUFFIXES, decode_image, open_image
 from sae_traits.images.reading import read_collection
 from sae_traits.images.table import table_of
 from sae_traits.images.table_files import open_table
-from sae_traits.logging import say
+from sae_traits.logging import say, warn
 from sae_traits.release.loading import Released, load_traits, local_dataset
 from sae_traits.release.pictures import PictureGroup, StoredPicture, rows_with_places
 from sae_traits.release.tables import Row
@@ -35,6 +35,8 @@ SHARD_TEXTS = {f"{name}.txt": name for name in ("sci", "com", "taxon", "sci_com"
 """Key of BioCLIP's and BioCAP's shards -> type of text; they hold the text as the model reads it."""
 PLAIN_TEXT = "txt"
 """Key of our shards and of the trait paper's: a trait's sentence, or a text with species and trait."""
+_WITHOUT_COMMON_NAME = {"com": "sci", "sci_com": "sci", "taxon_com": "taxon"}
+"""Type of text -> the one that says the same without the common name."""
 SPECIES_KEYS = ("scientific_name.txt", "taxonomic_name.txt")
 _MEMBER = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)")
 """Name of a sample, and key; as in webdataset the key begins at the first dot of the file's name."""
@@ -80,7 +82,23 @@ def read_samples(config: PairsConfig, split: Split = "train") -> list[Sample]:
         say(f"{len(samples) - len(kept)} of {len(samples)} images have no text of a wanted type and are left out")
     if not kept:
         raise CollectionError(f"no image of {config.data} has texts of all of {', '.join(config.text_types)}")
+    _say_where_no_common_name_is(kept, config)
     return kept
+
+
+def _say_where_no_common_name_is(samples: Sequence[Sample], config: PairsConfig) -> None:
+    """Warn where a text with the common name is the text without it for every image."""
+    same = [
+        kind
+        for kind in config.text_types
+        if (without := _WITHOUT_COMMON_NAME.get(kind))
+        and all(sample.texts[kind] == sample.texts.get(without) for sample in samples)
+    ]
+    if same:
+        warn(
+            f"warning: no image of {config.data} has a common name, so {', '.join(same)} are the text without one; "
+            "give them with --common-names"
+        )
 
 
 def _read(config: PairsConfig, split: Split) -> list[Sample]:
@@ -177,7 +195,7 @@ def _decode(encoded: bytes | None) -> Image.Image:
 
 
 def read_images(collection: CollectionConfig, config: PairsConfig, split: Split) -> list[Sample]:
-    """The samples of a table or folder of images; a table may have columns `caption` and `common_name`."""
+    """The samples of a table or folder of images; a table may have a column `caption`."""
     table = table_of(collection)
     captions = {} if table is None else _column_of(table, "caption")
     common_names = _common_names(config)

@@ -20,7 +20,16 @@ from torch import Tensor
 from sae_traits.config.finetune import FinetuneConfig, PairsConfig
 from sae_traits.config.tree import as_dict
 from sae_traits.contrastive.base_model import merge_low_rank, read_base, trainable_model
-from sae_traits.contrastive.batches import Loaded, Order, PairsDataset, RandomCrop, TextChoice, WholeImage, load_batches
+from sae_traits.contrastive.batches import (
+    Loaded,
+    Order,
+    PairsDataset,
+    RandomCrop,
+    TextChoice,
+    WholeImage,
+    check_batch_size,
+    load_batches,
+)
 from sae_traits.contrastive.card import write_clip_card
 from sae_traits.contrastive.checkpoint import Curve, load_checkpoint, save_checkpoint
 from sae_traits.contrastive.folder import CHECKPOINT, MODEL
@@ -156,6 +165,7 @@ class _Source:
         self.replayed: list[Sample] = []
         if pairs.replay is not None:
             self.replayed = read_samples(_of_replay(pairs, pairs.replay))
+            check_batch_size(pairs.replay_batch_size, len(self.replayed), "--replay-batch-size")
 
     def _order(self) -> Order | WindowedOrder:
         pairs, size, seed = self.config.pairs, self.config.schedule.batch_size, self.config.schedule.seed
