@@ -15,7 +15,7 @@ OFTEN = [
     ("traits/ledger.sqlite", "flipped", "evaluate", "noticed"),
     ("traits/captions.parquet", "cut", "caption", "healed"),
     ("traits/captions.parquet", "flipped", "publish", "refused"),
-    ("traits/captions.sqlite", "flipped", "caption", "healed"),
+    ("traits/captions.sqlite", "flipped", "caption", "noticed"),
     ("evaluation/results.json", "flipped", "publish", "refused"),
     ("sae/config.json", "rotten", "publish", "refused"),
     ("config.yaml", "deleted", "run", "noticed"),
