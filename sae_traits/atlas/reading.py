@@ -124,7 +124,7 @@ def _latents(dataset: Path, species: Mapping[str, Species]) -> tuple[dict[int, L
         if one.species in species:
             species[one.species].latents.append(one)
     for one in species.values():
-        one.latents.sort(key=lambda latent: (-latent.contrast.effect, latent.latent))
+        one.latents.sort(key=lambda latent: latent.rank)
     for latent in latents.values():
         latent.of_species.sort(key=lambda one: (-one.contrast.effect, one.species))
     return latents, sae

@@ -96,7 +96,9 @@ def atlas(arguments: argparse.Namespace) -> int:
 
         built = write_atlas_of_run(Context.open(source, ALL_STEPS), out or source / "atlas")
     elif out is None:
-        raise ConfigError("say where the site of a dataset goes: --out DIR")
+        raise ConfigError(
+            f"{arguments.source} is no run (it has no config.yaml); of a dataset say where its site goes: --out DIR"
+        )
     else:
         built = write_atlas_of_dataset(arguments.source, out, revision=arguments.revision)
     show({**dataclasses.asdict(built), "folder": str(built.folder)}, built.lines(), arguments)
@@ -110,7 +112,7 @@ def _name_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> No
         type=Path,
         nargs="?",
         metavar="FILE",
-        help="What an atlas exported, or CSV with the columns latent and name.",
+        help="What an atlas exported, or a table (CSV) with the columns latent and name.",
     )
     parser.add_argument(
         "--suggest", action="store_true", help="Ask the describer what latents without a name stand for; name nothing."

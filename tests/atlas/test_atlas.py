@@ -134,7 +134,7 @@ def test_side_by_side_has_what_a_species_is_told_by(site):
     compared = data(site, "compare/aus-bus")
     assert compared["name"] == "Aus bus"
     assert [row["name"] for row in compared["latents"] if row["latent"] == 2] == [NAME]
-    assert ["colour", "blue", 1.0] in compared["attributes"]
+    assert ["colour", "blue", 100] in compared["attributes"]
 
 
 def test_a_release_by_reference_shows_outlines_on_an_empty_frame(tmp_path):

@@ -35,7 +35,7 @@ def test_a_search_finds_taxa_latents_and_sentences_and_goes_away_again(page, add
     page.keyboard.press("/")
     page.keyboard.type("aus small")
     page.locator("#results li").first.wait_for()
-    assert page.locator("#results [role=status]").inner_text().startswith("0 taxa, 0 latents and 15 traits")
+    assert page.locator("#results [role=status]").inner_text().startswith("0 species, 0 latents and 15 traits")
     assert page.locator("#results li img").count() == page.locator("#results li .rights").count() == 15
     assert not page.locator("#main").is_visible()
     page.fill("#query", "aus bus")
