@@ -118,10 +118,8 @@ class LatentOfSpecies:
         """In how many individuals of the species and of its relatives it fires, in words."""
         contrast, group = self.contrast, lineage.get(self.contrast.reference_rank)
         if not self.is_tested:
-            return (
-                f"{100 * contrast.f_species:.2f}\u00a0% of its firings, {100 * contrast.f_reference:.2f}\u00a0% of those "
-                f"of {group or 'the others'}"
-            )
+            own, theirs = f"{100 * contrast.f_species:.2f}\u00a0%", f"{100 * contrast.f_reference:.2f}\u00a0%"
+            return f"{own} of its firings, {theirs} of those of {group or 'the others'}"
         others = f"other {group}" if group else "all other species"
         counts = f"{self.n_fired} of {self.n_individuals}"
         shares = (

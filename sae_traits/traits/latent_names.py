@@ -111,9 +111,7 @@ def _from_table(path: Path) -> LatentNames:
     saes = {row.get("sae") for row in rows}
     if len(saes) > 1:
         raise ValueError(f"it names several SAEs: {', '.join(sorted(map(str, saes)))}")
-    return LatentNames(
-        saes.pop() if saes else None, dict(_checked((row["latent"], row["name"] or "") for row in rows))
-    )
+    return LatentNames(saes.pop() if saes else None, dict(_checked((row["latent"], row["name"] or "") for row in rows)))
 
 
 def _checked(names: Iterable[tuple[Any, Any]]) -> Iterator[tuple[int, str]]:

@@ -216,10 +216,14 @@ def test_axe_finds_no_violation(page, address, site, scheme):
 
 def test_nothing_is_wider_than_a_phone(page, address, site):
     page.set_viewport_size({"width": 360, "height": 740})
-    for name in [*PAGES, image_page(site)]:
+    hostile = next(site.glob("species/*onerror*.html"))
+    both = f"compare.html#{hostile.stem}&aus-bus"
+    for name in [*PAGES, both, f"species/{hostile.name}", image_page(site)]:
         page.goto(f"{address}/{name}")
-        if name == "compare.html":
+        if name.startswith("compare.html"):
             page.locator("#comparison h2").first.wait_for()
+        if name == both:
+            page.get_by_text(f"{HOSTILE} and Aus bus").wait_for()
         if name == "review/index.html":
             page.get_by_label("Your name or initials").fill("Anna")
             page.keyboard.press("Enter")
