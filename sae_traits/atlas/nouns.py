@@ -63,6 +63,10 @@ class TraitOfImage:
     """As #rrggbb."""
     describer: str
     """With its model."""
+    reviewed: str | None
+    """What people said who saw it on a blind sheet: accepted, rejected or disputed; None where nobody has looked."""
+    review_score: float | None
+    n_raters: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

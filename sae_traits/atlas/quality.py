@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,11 +41,18 @@ def quality_of(atlas: Atlas, results: Results | None) -> Quality:
         for latent in species.latents:
             verdicts[latent.verdict.word] += 1
     return Quality(
-        figures=tuple(_figures(results)) if results else (),
+        figures=(*_reviewed(atlas), *(_figures(results) if results else ())),
         verdicts=tuple((word, n, RULES[word]) for word, n in verdicts.items() if n),
         not_found=tuple(_not_found(atlas, results)),
         lines=tuple(results.lines()) if results else (),
     )
+
+
+def _reviewed(atlas: Atlas) -> Iterator[Figure]:
+    verdicts = [trait.reviewed for _, trait in atlas.traits if trait.reviewed is not None]
+    if verdicts:
+        meaning = f"of the {len(verdicts):,} traits that people reviewed on blind sheets were accepted"
+        yield Figure(percent(verdicts.count("accepted") / len(verdicts)), "accepted by people", meaning)
 
 
 def _figures(results: Results) -> list[Figure]:

@@ -199,7 +199,9 @@ class _ImageReader:
 
 
 # Releases of earlier versions may lack columns that can be null.
-_AS_THEY_ARE = ("latent", "activation", "background", "length_mm", "width_mm")
+_AS_THEY_ARE = (
+    "latent", "activation", "background", "length_mm", "width_mm", "reviewed", "review_score", "n_raters",
+)  # fmt: skip
 
 
 def _hex(lab: list[float]) -> str:

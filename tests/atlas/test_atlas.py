@@ -238,6 +238,13 @@ def test_a_species_says_what_can_be_trusted_and_both_pages_say_how_often_in_the_
     assert sum("1 of 2 latents to trust" in card for card in cards) == 2
 
 
+def test_what_people_said_of_a_trait_is_on_its_page_and_counted_on_the_first(pages, site):
+    said = [tree.text for tree in pages.values() if "Reviewed on a blind sheet" in tree.text]
+    assert len(said) == 1
+    assert "accepted by 2 people, score 4.2 of 5" in said[0]
+    assert "100\u00a0%accepted by people" in pages[site / "index.html"].text
+
+
 def test_a_latent_that_held_out_individuals_do_not_bear_out_is_not_trusted(site):
     text = (site / "latents" / "2.html").read_text(encoding="utf-8")
     assert "not so in held-out individuals" in text

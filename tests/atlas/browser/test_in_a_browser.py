@@ -214,6 +214,30 @@ def test_axe_finds_no_violation(page, address, site, scheme):
     assert not found
 
 
+def test_tab_and_screen_readers_go_from_the_skip_link_over_the_menu_to_the_content(page, address):
+    page.goto(f"{address}/species/aus-bus.html")
+    page.wait_for_function("document.querySelector('.search').hidden === false")
+    focused = "document.activeElement.textContent.trim() || document.activeElement.id"
+    visited = []
+    for _ in range(8):
+        page.keyboard.press("Tab")
+        visited.append(page.evaluate(focused))
+    assert [visited[0], *visited[2:]] == [
+        *("Skip to the content", "Species", "Compare", "Latents", "Names", "Review", "query")
+    ]
+    page.goto(f"{address}/species/aus-bus.html")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.querySelector('main').contains(document.activeElement)")
+    headings = page.evaluate("Array.from(document.querySelectorAll('h1, h2')).map((one) => one.textContent)")
+    assert headings == ["Aus bus", "What tells it apart", "Beside each relative", "Photographs"]
+    seen = page.evaluate(
+        "Array.from(document.querySelectorAll('h1, h2')).map((one) => one.getBoundingClientRect().top)"
+    )
+    assert seen == sorted(seen), "the order of the page is that of its text"
+
+
 def test_nothing_is_wider_than_a_phone(page, address, site):
     page.set_viewport_size({"width": 360, "height": 740})
     hostile = next(site.glob("species/*onerror*.html"))
