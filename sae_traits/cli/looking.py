@@ -92,7 +92,9 @@ def atlas(arguments: argparse.Namespace) -> int:
     if (source / "config.yaml").is_file() and arguments.revision is None:
         built = write_atlas_of_run(old_run(arguments, folder=source), out or source / "atlas")
     elif out is None:
-        raise ConfigError("say where the site of a dataset goes: --out DIR")
+        raise ConfigError(
+            f"{arguments.source} is no run (it has no config.yaml); of a dataset say where its site goes: --out DIR"
+        )
     else:
         built = write_atlas_of_dataset(arguments.source, out, revision=arguments.revision)
     show({**dataclasses.asdict(built), "folder": str(built.folder)}, built.lines(), arguments)
@@ -106,7 +108,7 @@ def _name_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> No
         type=Path,
         nargs="?",
         metavar="FILE",
-        help="What an atlas exported, or CSV with the columns latent and name.",
+        help="What an atlas exported, or a table (CSV) with the columns latent and name.",
     )
     parser.add_argument(
         "--suggest", action="store_true", help="Ask the describer what latents without a name stand for; name nothing."
