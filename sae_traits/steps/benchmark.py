@@ -10,7 +10,7 @@ from typing import Any, cast, get_args
 import numpy as np
 
 from sae_traits import __version__
-from sae_traits.config.benchmark import BenchmarkConfig, BenchmarkTaskName
+from sae_traits.config.benchmark import ONLY_FOR, BenchmarkConfig, BenchmarkTaskName
 from sae_traits.config.collection import CollectionConfig
 from sae_traits.config.tree import build, public_name
 from sae_traits.errors import CollectionError, ConfigError
@@ -91,7 +91,7 @@ def run_benchmark(task_name: str, config: BenchmarkConfig) -> BenchmarkResults:
     task = _task(task_name, config)
     definition = None if config.benchmark is None else _definition(config.benchmark, task)
     assert config.images is not None
-    out = Path(config.out) if config.out else Path("benchmarks") / safe_name(Path(config.images).stem)
+    out = Path(config.out) if config.out else Path("benchmarks") / _name_of(config.images)
     say(f"listing the images of {config.images}")
     folder = None if is_hub_source(config.images) else local_dataset(config.images, None)
     labelled = list_labelled(
@@ -107,6 +107,8 @@ def run_benchmark(task_name: str, config: BenchmarkConfig) -> BenchmarkResults:
     inputs = _inputs(config, labelled, definition, traits, regions)
     say(f"{len(inputs.rows):,} images of {len(inputs.names):,} classes")
     task.check(inputs)
+    if config.clip:
+        _find_models(config)  # before any image is opened
     notes = labelled.notes()
     examined = None
     if config.embeddings is None:
@@ -126,9 +128,9 @@ def run_benchmark(task_name: str, config: BenchmarkConfig) -> BenchmarkResults:
     models, outcomes = [], []
     for model in _models(config, task, inputs, examined, out):
         outcome = task.run(inputs, model)
-        models.append(ModelScores(name=model.name, model=model.info, scores=outcome.result))
+        of_model = tuple(task.notes(outcome.result))
+        models.append(ModelScores(name=model.name, model=model.info, scores=outcome.result, notes=of_model))
         outcomes.append(outcome)
-        notes += [_named(note, model, config) for note in task.notes(outcome.result)]
     results = BenchmarkResults(
         toolkit_version=__version__,
         task=cast(BenchmarkTaskName, task.name),
@@ -137,7 +139,7 @@ def run_benchmark(task_name: str, config: BenchmarkConfig) -> BenchmarkResults:
         n_classes=len(inputs.names),
         n_units=len(set(inputs.units.tolist())),
         benchmark=definition,
-        settings=_settings(config, inputs),
+        settings=_settings(config, inputs, task.name),
         models=tuple(models),
         differences=tuple(_differences(inputs, models, outcomes)),
         notes=tuple(dict.fromkeys([*notes, *_notes_of_traits(inputs)])),
@@ -145,6 +147,12 @@ def run_benchmark(task_name: str, config: BenchmarkConfig) -> BenchmarkResults:
     write_benchmark_report(out / task.name, results)
     say(f"written: {out / task.name}/report.md and results.json")
     return results
+
+
+def _name_of(images: str) -> str:
+    """The name of a source, for the folder of its results: a table's without its suffix."""
+    path = Path(images) if is_hub_source(images) else Path(images).expanduser().absolute()
+    return safe_name(path.stem if path.suffix.lower() in TABLE_SUFFIXES else path.name)
 
 
 def _task(name: str, config: BenchmarkConfig) -> BenchmarkTask:
@@ -158,7 +166,19 @@ def _task(name: str, config: BenchmarkConfig) -> BenchmarkTask:
         raise ConfigError(f"{name} needs --clip, such as --clip imageomics/bioclip")
     if task.needs_models and not config.clip and config.embeddings is None:
         raise ConfigError(f"{name} needs --clip, such as --clip imageomics/bioclip, or --embeddings of your own")
+    for option, tasks in ONLY_FOR.items():
+        if name not in tasks and getattr(config, option) != getattr(BenchmarkConfig(), option):
+            flag = option.replace("_", "-")
+            raise ConfigError(f"{name} does not use --{flag}, which is for {', '.join(tasks)}; leave it out")
     return task
+
+
+def _find_models(config: BenchmarkConfig) -> None:
+    """Look for every model, of which only the configuration is fetched; a BackboneError where there is none."""
+    from sae_traits.models.clip.model import find_clip
+
+    for model in config.clip:
+        find_clip(model, revision=config.revision)
 
 
 def _definition(name: str, task: BenchmarkTask) -> Benchmark:
@@ -291,12 +311,18 @@ def _models(
 def _own_embeddings(config: BenchmarkConfig, inputs: Inputs) -> EmbeddedImages:
     """What the user has embedded, with the texts of the CLIP that is given beside it."""
     path = Path(str(config.embeddings))
-    images = unit_length(read_embeddings(path, [row.file for row in inputs.rows]))
+    found, about = read_embeddings(path, [row.file for row in inputs.rows])
+    images = unit_length(found)
     if not config.clip:
-        return EmbeddedImages(name=path.name, images=images)
+        return EmbeddedImages(name=path.name, info=about, images=images)
     from sae_traits.models.clip.model import load_clip
 
     clip = load_clip(config.clip[0], revision=config.revision, framing=config.framing, device=config.device)
+    if about.get("revision", clip.info.revision) != clip.info.revision:
+        raise ConfigError(
+            f"{path} was made by {about.get('model')} ({about['revision']}), and --clip is {config.clip[0]} "
+            f"({clip.info.revision}); images and texts must be embedded by one model"
+        )
     name = f"{public_name(config.clip[0])} ({path.name})"
     info = clip.info.to_dict() | {"model": public_name(config.clip[0])}
     return EmbeddedImages(name=name, info=info, images=images, texts=clip, logit_scale=clip.logit_scale)
@@ -362,19 +388,20 @@ def _other_protocol(definition: Benchmark, inputs: Inputs) -> list[str]:
 
 
 def _notes_of_traits(inputs: Inputs) -> list[str]:
-    if inputs.traits is None or inputs.sha256:
+    if inputs.traits is None or (inputs.sha256 and inputs.described):
         return []
-    return ["whether the traits were written of these very images is not known, because only embeddings are at hand"]
+    why = f"{public_name(str(inputs.trait_source))} names no images by their hashes"
+    return [
+        "whether the traits were written of these very images is not known, because "
+        + (why if inputs.sha256 else "only embeddings are at hand")
+    ]
 
 
-def _named(note: str, model: EmbeddedImages, config: BenchmarkConfig) -> str:
-    return f"{model.name}: {note}" if len(config.clip) > 1 else note
-
-
-def _settings(config: BenchmarkConfig, inputs: Inputs) -> dict[str, Any]:
-    """The options that figures depend on; files by their names."""
+def _settings(config: BenchmarkConfig, inputs: Inputs, task: str) -> dict[str, Any]:
+    """The options that figures of a task depend on; files by their names."""
     values = {name: value for name, value in asdict(config).items() if name not in _LOCAL}
     values |= {name: public_name(values[name]) for name in _PATHS if values[name]}
     values["clip"] = [public_name(model) for model in config.clip]
     values["split"] = list(config.split)
-    return values | {"text_type": inputs.text_type, "templates": inputs.templates, "shots": list(inputs.config.shots)}
+    values |= {"text_type": inputs.text_type, "templates": inputs.templates, "shots": list(inputs.config.shots)}
+    return {name: value for name, value in values.items() if task in ONLY_FOR.get(name, (task,))}

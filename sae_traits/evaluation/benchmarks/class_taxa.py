@@ -32,14 +32,13 @@ def name_classes(rows: Sequence[LabelledRow], taxa: Path | None) -> tuple[ClassN
     if taxa is None:
         return tuple(_class_name(label, row.taxon) for label, row in first.items())
     known = read_taxa(taxa)
-    names = []
-    for label, row in first.items():
-        if (found := known.get(label_key(label))) is None:
-            raise ConfigError(
-                f"{label!r} ({row.where}) is not among the labels of {taxa}; add a row for it, with empty ranks if it "
-                "stands for no taxon"
-            )
-        names.append(_class_name(label, found))
+    if lacking := [label for label in first if label_key(label) not in known]:
+        others = f", nor are {len(lacking) - 1:,} others" if len(lacking) > 1 else ""
+        raise ConfigError(
+            f"{lacking[0]!r} ({first[lacking[0]].where}) is not among the labels of {taxa}{others}; add a row for "
+            "each, with empty ranks if it stands for no taxon"
+        )
+    names = [_class_name(label, known[label_key(label)]) for label in first]
     if unused := known.keys() - {label_key(label) for label in first}:
         say(f"{len(unused)} labels of {taxa.name} have no image here, such as {min(unused)!r}")
     return tuple(names)

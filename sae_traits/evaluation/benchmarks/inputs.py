@@ -81,6 +81,17 @@ class Inputs:
         of_test = self.places("test")
         return of_test if len(of_test) else np.arange(len(self.rows))
 
+    @cached_property
+    def is_split(self) -> bool:
+        """Whether there are images to learn from and others to score: those of train and of test."""
+        return len(self.places("train")) > 0 and len(self.places("test")) > 0
+
+    def spread(self, values: NDArray[np.floating], rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Lay what some images have into a value per image, NaN for the others `[n]`."""
+        every = np.full(len(self.rows), np.nan)
+        every[rows] = values
+        return every
+
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddedImages:
@@ -111,6 +122,10 @@ class Score:
     def mean(self) -> float:
         """The share itself."""
         return self.individuals.mean
+
+    def figures(self, title: str, clusters: str = "classes") -> Figures:
+        """Both intervals, for the table of several models."""
+        return {title: self.individuals, f"{title} over {clusters}": self.classes}
 
 
 @dataclass(frozen=True)
@@ -180,6 +195,12 @@ def scores(
         for groups in (inputs.units, inputs.truth if clusters is None else clusters)
     )
     return [Score(individuals=one, classes=other) for one, other in zip(individuals, classes, strict=True)]
+
+
+def score_of(credit: NDArray[np.float64], inputs: Inputs, clusters: NDArray[np.int64] | None = None) -> Score:
+    """Take the mean of what images add to a figure, NaN where one is not scored `[n]`; else as `scores`."""
+    rows = np.flatnonzero(np.isfinite(credit))
+    return scores([credit[rows]], inputs, rows, clusters)[0]
 
 
 def some(names: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError
 from sae_traits.evaluation.benchmarks.dataset_files import extract_images, has_images
 from sae_traits.images.columns import COLUMN_NAMES, FILE_NAMES, SPECIES_NAMES, find_column, find_columns
+from sae_traits.images.decode import IMAGE_SUFFIXES
 from sae_traits.images.folder import list_folder
 from sae_traits.images.hub import is_hub_source, list_hub
 from sae_traits.images.listing import Row
@@ -135,7 +136,7 @@ def list_labelled(
         rows = [LabelledRow(**row) for row in extracted]
         found = Labelled(source=source, root=cache, rows=tuple(rows))
     elif path.is_dir():
-        if not any(entry.is_dir() for entry in path.iterdir()):
+        if not any(file.suffix.lower() in IMAGE_SUFFIXES for file in path.glob("*/**/*")):
             raise CollectionError(f"{path} has no folder of images in it; {_EXPECTED}")
         listing = list_folder(CollectionConfig(source=str(path)))
         found = _from_rows(source, listing.root, listing.rows, listing.problems)

@@ -138,7 +138,9 @@ def test_embeddings_are_found_by_the_files_of_their_images(tmp_path):
     write_embeddings(tmp_path / "e.safetensors", embeddings, ["a", "é", "c"], {"model": "m"})
     np.savez(tmp_path / "e.npz", embeddings=embeddings, ids=np.array(["a", "é", "c"]))
     for file in ("e.safetensors", "e.npz"):
-        assert read_embeddings(tmp_path / file, ["c", "é"]).tolist() == [[5, 6], [3, 4]]
+        found, about = read_embeddings(tmp_path / file, ["c", "é"])
+        assert found.tolist() == [[5, 6], [3, 4]]
+        assert about == ({"model": "m"} if file.endswith("safetensors") else {})
         with pytest.raises(ConfigError, match="no embedding of 1 images, such as 'd'; its ids are such as 'a'"):
             read_embeddings(tmp_path / file, ["a", "d"])
     np.savez(tmp_path / "bare.npz", embeddings=embeddings)
