@@ -237,7 +237,8 @@ def _errors_in_one_line(source: str) -> Iterator[None]:
         yield
     except (HTTPError, OSError, ValueError, RuntimeError, DatasetsError, pa.ArrowException) as error:
         reason = re.sub(r"\bhf_\w+", "hf_…", one_line(error, max_length=300))
+        absent = "" if Path(source).exists() else " (which is no folder here)"
         raise ReleaseError(
-            f"cannot read the dataset {source}: {reason}; name RUN/dataset, or its repository on the Hub "
+            f"cannot read the dataset {source}{absent}: {reason}; name RUN/dataset, or its repository on the Hub "
             "(HF_TOKEN where that is private)"
         ) from error

@@ -53,10 +53,8 @@ class TraitTexts:
                 f"such as {names[0].label!r}; say with --taxa which species the labels stand for"
             )
         if unused := self.ranked.keys() - set(keys.values()):
-            n_species = len(self.ranked)
-            say(
-                f"{len(unused):,} of {n_species:,} species of {self.source} have no class here, such as {min(unused)!r}"
-            )
+            n_unused = f"{len(unused):,} of {len(self.ranked):,}"
+            say(f"{n_unused} species of {self.source} have no class here, such as {min(unused)!r}")
         return found
 
     def _key(self, name: ClassName) -> str:

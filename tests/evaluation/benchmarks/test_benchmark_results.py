@@ -16,7 +16,13 @@ from sae_traits.evaluation.benchmarks import results as module
 from sae_traits.evaluation.benchmarks.definition import lines_of, list_benchmarks, read_benchmark
 from sae_traits.evaluation.benchmarks.embeddings import read_embeddings, write_embeddings
 from sae_traits.evaluation.benchmarks.report import write_benchmark_report
-from sae_traits.evaluation.benchmarks.results import BenchmarkResults, Difference, ModelScores, read_benchmark_results
+from sae_traits.evaluation.benchmarks.results import (
+    BenchmarkResults,
+    Difference,
+    ModelScores,
+    read_benchmark_results,
+    show_p,
+)
 from sae_traits.evaluation.benchmarks.tasks import TASKS
 from sae_traits.evaluation.statistics import Interval
 from sae_traits.evaluation.text import read_templates
@@ -102,6 +108,24 @@ def test_the_gravest_note_is_part_of_the_answer():
     assert make_results(notes=("one thing", "another")).answer[2] == (
         "Before you believe it: one thing (1 more note below)."
     )
+
+
+def test_a_note_is_of_its_model_unless_it_holds_for_all_and_that_of_the_best_is_part_of_the_answer():
+    results = make_results(notes=("of the images",), names=("a", "b"))
+    first, second = (replace(model, notes=("of all", f"of {model.name}")) for model in results.models)
+    results = replace(results, models=(first, second))
+    assert results.all_notes == ["of the images", "of all", "a: of a", "b: of b"]
+    assert results.answer[2] == "Before you believe it: of all (3 more notes below)."
+    assert results.answer[1].startswith("Of other classes like these, top-1 would be between")
+
+
+def test_what_is_said_is_whole_in_the_report_and_no_p_value_is_zero(tmp_path):
+    long = "word " * 100 + "end"
+    write_benchmark_report(tmp_path, make_results(notes=(long,), benchmark=read_benchmark("meta_album_insects")))
+    report = (tmp_path / "report.md").read_text()
+    assert f"- {long}\n" in report
+    assert "joins traits and ranks. 40 images per class." in report  # the end of the benchmark's protocol
+    assert [show_p(value) for value in (0.0, 0.00049, 0.025)] == ["< 0.001", "< 0.001", "0.025"]
 
 
 def test_every_published_benchmark_says_how_it_is_scored_and_by_whom():
