@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -66,11 +65,6 @@ class Inputs:
         """Class of every image `[n]`."""
         place = {name.label: number for number, name in enumerate(self.names)}
         return np.array([place[row.label] for row in self.rows], dtype=np.int64)
-
-    @cached_property
-    def n_images_of(self) -> dict[str, int]:
-        """Label -> number of images."""
-        return dict(Counter(row.label for row in self.rows))
 
     def places(self, split: Split) -> NDArray[np.int64]:
         """Places of the images of a split."""

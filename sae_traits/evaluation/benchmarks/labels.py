@@ -7,7 +7,6 @@ the Hub. Files, delimiters, encodings and spreadsheets are those of `sae_traits.
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -272,11 +271,6 @@ def _from_rows(source: str, root: Path, rows: Sequence[Row], problems: Sequence[
     )
     nameless = tuple(Problem(row.file, "it has no label") for row in rows if not (row.label and row.label.strip()))
     return Labelled(source=source, root=root, rows=found, problems=(*problems, *nameless))
-
-
-def class_counts(rows: Sequence[LabelledRow]) -> dict[str, int]:
-    """Count the images of every label, in the order in which labels appear."""
-    return dict(Counter(row.label for row in rows))
 
 
 def _is_garbled(label: str) -> bool:

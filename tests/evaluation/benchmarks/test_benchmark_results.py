@@ -139,8 +139,21 @@ def test_every_published_benchmark_says_how_it_is_scored_and_by_whom():
     for benchmark in benchmarks:
         assert benchmark.published, benchmark.name
         assert all(0 < score.score < 100 and score.source and score.version for score in benchmark.published)
-        assert benchmark.protocol
+        stated = (benchmark.title, benchmark.layout, benchmark.split, benchmark.metric, benchmark.protocol)
+        assert all(stated), benchmark.name
         assert benchmark.licence
+        if benchmark.task == "zero-shot":
+            assert benchmark.text_type, benchmark.name
+            assert benchmark.templates, benchmark.name
+            assert benchmark.n_images or benchmark.n_classes, benchmark.name
+        assert bool(benchmark.shots) == (benchmark.task == "few-shot"), benchmark.name
+        models = [score.model for score in benchmark.published]
+        assert len(set(models)) == len(models), benchmark.name  # another protocol's figure says so in its name
+    sizes = {benchmark.name: (benchmark.n_images, benchmark.n_classes) for benchmark in benchmarks}
+    assert sizes["nabirds"] == (48_562, 555)
+    assert sizes["rare_species"] == (11_983, 400)
+    assert sizes["meta_album_insects_2"] == (4_080, 102)
+    assert sizes["plantdoc"][1] == 28
     insects = read_benchmark("meta_album_insects")
     assert (insects.n_images, insects.n_classes) == (4160, 104)
     assert insects.score_of("imageomics/bioclip-2").score == 55.3
