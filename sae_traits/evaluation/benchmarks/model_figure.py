@@ -33,9 +33,11 @@ def draw_models(results: BenchmarkResults, path: Path) -> bool:
         panels[titles[0]] += [(name, Interval(score, math.nan, math.nan), colour) for name, score, colour in others]
     heights = [len(bars) + 1.5 for bars in panels.values()]
     figure = Figure(figsize=(7, 0.4 * sum(heights) + 0.3), layout="constrained")
-    axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for one, (title, bars) in zip(axes, panels.items(), strict=True):
-        _draw(one, title, bars)
+    of_shares = results.task != "structure"  # which can be compared with each other
+    axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights, sharex=of_shares)[:, 0]
+    limits = [_draw(one, title, bars) for one, (title, bars) in zip(axes, panels.items(), strict=True)]
+    if of_shares:
+        axes[0].set_xlim(min(low for low, _ in limits), max(high for _, high in limits))
     axes[-1].set_xlabel("95 % intervals")
     # Without the version of matplotlib, which would make another file of the same results.
     figure.savefig(path, dpi=120, metadata={"Software": None})
@@ -51,7 +53,8 @@ def _bars(results: BenchmarkResults, title: str) -> list[Bar]:
     return [(name, value, _HERE) for name, value in values if isinstance(value, Interval)]
 
 
-def _draw(axes: Axes, title: str, bars: Sequence[Bar]) -> None:
+def _draw(axes: Axes, title: str, bars: Sequence[Bar]) -> tuple[float, float]:
+    """Draw one panel; its limits are returned."""
     ends = []
     for place, (_, value, colour) in enumerate(bars):
         axes.barh(place, value.mean, color=colour)
@@ -68,3 +71,4 @@ def _draw(axes: Axes, title: str, bars: Sequence[Bar]) -> None:
     axes.invert_yaxis()
     axes.set_xlim(1.15 * min(0, *known), 1.15 * max(1e-3, *known))
     axes.spines[["top", "right"]].set_visible(False)
+    return axes.get_xlim()

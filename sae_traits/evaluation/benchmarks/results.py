@@ -183,6 +183,8 @@ class BenchmarkResults:
             return f"Before you believe it: {notes[0].rstrip('.')}{rest}."
         if self.task == "leaks":
             return "Mirrored, turned and strongly cropped copies are not found."
+        if self.task == "localisation":
+            return "Organisms are where the files say; the box of an organism holds background, too."
         return (
             "Whether the model has seen these images before is not known here; `sae-traits benchmark leaks` compares "
             "them with its training images, where these are at hand."
