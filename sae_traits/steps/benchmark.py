@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -19,9 +19,9 @@ from sae_traits.evaluation.benchmarks.captions import read_captions
 from sae_traits.evaluation.benchmarks.class_taxa import name_classes
 from sae_traits.evaluation.benchmarks.dataset_files import extract_images, has_images
 from sae_traits.evaluation.benchmarks.definition import Benchmark, read_benchmark
-from sae_traits.evaluation.benchmarks.embeddings import read_embeddings, write_embeddings
+from sae_traits.evaluation.benchmarks.embedded import embedded_images, find_models
 from sae_traits.evaluation.benchmarks.examined import Examined, examine
-from sae_traits.evaluation.benchmarks.inputs import BenchmarkTask, EmbeddedImages, Inputs, Outcome
+from sae_traits.evaluation.benchmarks.inputs import BenchmarkTask, Inputs, Outcome
 from sae_traits.evaluation.benchmarks.labels import Labelled, LabelledRow, list_labelled
 from sae_traits.evaluation.benchmarks.located import Located, locate
 from sae_traits.evaluation.benchmarks.report import write_benchmark_report
@@ -34,7 +34,6 @@ from sae_traits.evaluation.benchmarks.trait_texts import (
     region_columns,
     trait_columns,
 )
-from sae_traits.evaluation.prompts import unit_length
 from sae_traits.evaluation.statistics import paired_difference
 from sae_traits.images.cache import safe_name
 from sae_traits.images.columns import SPECIES_NAMES
@@ -108,7 +107,7 @@ def run_benchmark(task_name: str, config: BenchmarkConfig) -> BenchmarkResults:
     say(f"{len(inputs.rows):,} images of {len(inputs.names):,} classes")
     task.check(inputs)
     if config.clip:
-        _find_models(config)  # before any image is opened
+        find_models(config)  # before any image is opened
     notes = labelled.notes()
     examined = None
     if config.embeddings is None:
@@ -126,7 +125,7 @@ def run_benchmark(task_name: str, config: BenchmarkConfig) -> BenchmarkResults:
         notes = definition.check_counts(len(inputs.scored()), len(inputs.names)) + notes
         notes += _other_protocol(definition, inputs)
     models, outcomes = [], []
-    for model in _models(config, task, inputs, examined, out):
+    for model in embedded_images(config, task, inputs, examined, out):
         outcome = task.run(inputs, model)
         of_model = tuple(task.notes(outcome.result))
         models.append(ModelScores(name=model.name, model=model.info, scores=outcome.result, notes=of_model))
@@ -171,14 +170,6 @@ def _task(name: str, config: BenchmarkConfig) -> BenchmarkTask:
             flag = option.replace("_", "-")
             raise ConfigError(f"{name} does not use --{flag}, which is for {', '.join(tasks)}; leave it out")
     return task
-
-
-def _find_models(config: BenchmarkConfig) -> None:
-    """Look for every model, of which only the configuration is fetched; a BackboneError where there is none."""
-    from sae_traits.models.clip.model import find_clip
-
-    for model in config.clip:
-        find_clip(model, revision=config.revision)
 
 
 def _definition(name: str, task: BenchmarkTask) -> Benchmark:
@@ -291,68 +282,6 @@ def _against(source: str, out: Path, workers: int) -> tuple[tuple[str, bytes], .
     if problems := examined.labelled.problems:
         warn(f"{len(problems)} images of {source} cannot be compared, such as {problems[0].file}: {problems[0].reason}")
     return tuple((row.where, found) for row, found in zip(examined.labelled.rows, examined.hashes, strict=True))
-
-
-def _models(
-    config: BenchmarkConfig, task: BenchmarkTask, inputs: Inputs, examined: Examined | None, out: Path
-) -> Iterator[EmbeddedImages]:
-    """Yield the images as every model sees them, one model after the other."""
-    if not task.needs_models:
-        yield EmbeddedImages(name=public_name(str(config.images)), images=np.empty((len(inputs.rows), 0), np.float32))
-        return
-    if config.embeddings is not None:
-        yield _own_embeddings(config, inputs)
-        return
-    assert examined is not None
-    for model in config.clip:
-        yield _embedded(model, config, task, examined, out)
-
-
-def _own_embeddings(config: BenchmarkConfig, inputs: Inputs) -> EmbeddedImages:
-    """What the user has embedded, with the texts of the CLIP that is given beside it."""
-    path = Path(str(config.embeddings))
-    found, about = read_embeddings(path, [row.file for row in inputs.rows])
-    images = unit_length(found)
-    if not config.clip:
-        return EmbeddedImages(name=path.name, info=about, images=images)
-    from sae_traits.models.clip.model import load_clip
-
-    clip = load_clip(config.clip[0], revision=config.revision, framing=config.framing, device=config.device)
-    if about.get("revision", clip.info.revision) != clip.info.revision:
-        raise ConfigError(
-            f"{path} was made by {about.get('model')} ({about['revision']}), and --clip is {config.clip[0]} "
-            f"({clip.info.revision}); images and texts must be embedded by one model"
-        )
-    name = f"{public_name(config.clip[0])} ({path.name})"
-    info = clip.info.to_dict() | {"model": public_name(config.clip[0])}
-    return EmbeddedImages(name=name, info=info, images=images, texts=clip, logit_scale=clip.logit_scale)
-
-
-def _embedded(
-    model: str, config: BenchmarkConfig, task: BenchmarkTask, examined: Examined, out: Path
-) -> EmbeddedImages:
-    """Embed the images by a CLIP, of which those that are kept are not opened again; and keep them in one file."""
-    from sae_traits.evaluation.embedding import embed_collection, fingerprint  # loads torch
-    from sae_traits.models.clip.model import load_clip
-
-    clip = load_clip(model, revision=config.revision, framing=config.framing, device=config.device)
-    head: Any = task.head if task.head in clip.info.heads else clip.info.heads[0]
-    name, folder = public_name(model), out / "embeddings"
-    images = embed_collection(
-        clip,
-        examined.collection,
-        range(len(examined.collection.images)),
-        cache=folder,
-        batch_size=config.image_batch_size,
-        workers=config.workers,
-        head=head,
-    )
-    ids = [row.file for row in examined.labelled.rows]
-    about = {"model": name, "revision": clip.info.revision, "head": head}
-    file = f"{safe_name(Path(name).name)}-{head}-{fingerprint(clip.info, head)[:8]}.safetensors"
-    write_embeddings(folder / file, images, ids, about)
-    info = clip.info.to_dict() | {"model": name, "head": head}
-    return EmbeddedImages(name=name, info=info, images=images, texts=clip, logit_scale=clip.logit_scale)
 
 
 def _differences(inputs: Inputs, models: Sequence[ModelScores], outcomes: Sequence[Outcome]) -> list[Difference]:

@@ -51,6 +51,8 @@ class FewShotScores:
     """What the labelled images are drawn from; the queries are the others, or the split test."""
     only_train: tuple[str, ...]
     """Labels of the split train that no image of test has; they can only be mistaken for others."""
+    matched_by: Literal["name", "place"]
+    """How classes of train and test are matched; by place as published."""
     shots: tuple[Shots, ...]
 
 
@@ -96,6 +98,7 @@ class FewShotTask:
             chance=1 / len(classes),
             support="train" if from_train else "all images",
             only_train=tuple(inputs.names[place].label for place in sorted(only_train)),
+            matched_by="place" if inputs.config.protocol == "published" else "name",
             shots=tuple(shots for shots, _ in measured),
         )
         return Outcome(result, measured[0][1])
@@ -123,11 +126,11 @@ class FewShotTask:
         """Name classes that only the split train has."""
         if not result.only_train:
             return []
-        return [
-            f"{count(len(result.only_train), 'class has', 'classes have')} images in train and none in test "
-            f"({some(result.only_train)}); "
-            "labels are matched by name, and images can only be mistaken for these"
-        ]
+        lacking = count(len(result.only_train), "class has", "classes have")
+        means = "by name, and images can only be mistaken for these"
+        if result.matched_by == "place":
+            means = "by place, as published, so that classes after the first of these are taken for others"
+        return [f"{lacking} images in train and none in test ({some(result.only_train)}); labels are matched {means}"]
 
 
 def _within(inputs: Inputs, model: EmbeddedImages, shots: int) -> tuple[Shots, NDArray[np.float64]]:
