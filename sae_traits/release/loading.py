@@ -77,6 +77,8 @@ def text_rows(
     folder = local_dataset(name, revision)
     with reader_errors_in_one_line(name):
         if folder is None:
+            # says at once that the Hub cannot be reached; datasets tries for half a minute
+            snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=[CARD])
             splits: Any = load_dataset(name, revision=revision, streaming=True)
         elif "default" in _configs(folder):
             splits = load_dataset("parquet", data_files=data_files(folder, "default"), streaming=True)
