@@ -28,7 +28,7 @@ SCHEMA = pa.schema(
 )
 
 
-class Counted:
+class CountedFile:
     """A file that counts how often it is read, and how much."""
 
     def __init__(self, path: Path) -> None:
@@ -104,7 +104,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             before = written(Path(folder, "before"), size, cut=cut, one_more=False)
             after = written(Path(folder, "after"), size, cut=cut, one_more=True)
-            file = Counted(before)
+            file = CountedFile(before)
             n_rows = pq.ParquetFile(file, pre_buffer=False).read(columns=["text"]).num_rows
             old = set(columns_of_groups(before))
             n_new = sum(len(chunk) for chunk in columns_of_groups(after) if chunk not in old)
