@@ -24,6 +24,8 @@ from sae_traits.runs.record import Counts, Steps, is_as_written, state_of_file
 SHARDED = ("extract", "encode", "annotate")
 """Steps that can be done in shards, in their order."""
 PREPARED = "prepared"
+SECONDS_FOR_A_LOCK = 1
+"""Commands that look whether a lock is held have it for a moment."""
 State = Literal["running", "done", "failed"]
 
 
@@ -134,7 +136,7 @@ def _make(
     path.parent.mkdir(parents=True, exist_ok=True)
     label = f"{step.name} {name}"
     try:
-        held = FileLock(path.with_suffix(".lock")).acquire(timeout=0)
+        held = FileLock(path.with_suffix(".lock")).acquire(timeout=SECONDS_FOR_A_LOCK)
     except Timeout as error:
         raise StoreError(f"another process makes {label} of {folder.path}; wait until it is done") from error
     with held:
