@@ -175,7 +175,7 @@ class BenchmarkConfig:
     def __post_init__(self) -> None:
         check_at_least(1, self, "folds", "image_batch_size")
         check_at_least(0, self, "workers")
-        check_seed(self, "seed")
+        check_seed(self.seed)
         check(all(shots >= 1 for shots in self.shots) and bool(self.shots), "shots must be 1 or more, such as 1,5")
         check(
             self.embeddings is None or len(self.clip) <= 1,
