@@ -177,16 +177,17 @@ class Shards:
                     )
                 yield split, named["segment"], file
 
-    def _place(self, path: Path) -> tuple[int, str]:
-        split, _, rest = path.name.partition("-")
-        segment, order = rest.partition("-")[0], self.segments.get(split, ())
-        return order.index(segment) if segment in order else 0, path.name
-
     def rows(self, config: ConfigName, columns: tuple[str, ...] | None = None) -> Iterator[Row]:
         """All rows of a config, some hundred in memory."""
         for _, _, file in self.of(config):
             for batch in file.iter_batches(ROWS_PER_GROUP, columns=columns):
                 yield from batch.to_pylist()
+
+    def _place(self, path: Path) -> tuple[int, str]:
+        """By which shards are sorted; a config with one shard per split has no segments."""
+        split, _, rest = path.name.partition("-")
+        segment, order = rest.partition("-")[0], self.segments.get(split, ())
+        return order.index(segment) if segment in order else 0, path.name
 
 
 def _images(shards: Shards) -> Iterator[ImageRows]:
