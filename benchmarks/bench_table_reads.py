@@ -103,7 +103,7 @@ def columns_of_groups(path: Path) -> list[bytes]:
 
 def with_images(n_images: int, *, one_more: bool, **options: Any) -> bytes:
     """A file with one group of four rows per image, stored as releases are but for some options."""
-    numbers = [*range(n_images // 4), *([-1] if one_more else []), *range(n_images // 4, n_images)]
+    numbers = [*range(n_images // 4), *([n_images] if one_more else []), *range(n_images // 4, n_images)]
     images = [{"bytes": random.Random(number).randbytes(20_000), "path": None} for number in numbers]
     texts = [f"Trait {trait} of image {number}." for number in numbers for trait in range(4)]
     table = pa.table([[image for image in images for _ in range(4)], texts], schema=WITH_IMAGES)

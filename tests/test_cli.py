@@ -303,6 +303,23 @@ printf '%s\\n' "${COMPREPLY[@]}"
 """
 
 
+@pytest.mark.parametrize(
+    ("shell", "command"),
+    [
+        ("fish", 'source completion; complete -C "sae-traits ann"; complete -C "sae-traits run --describer s"'),
+        ("zsh", 'autoload -Uz compinit; compinit -u -D; eval "$(cat completion)"; print $_comps[sae-traits]'),
+    ],
+)
+def test_other_shells_take_their_scripts(shell, command, tmp_path, capsys):
+    assert main(["completion", shell]) == 0
+    (tmp_path / "completion").write_text(capsys.readouterr().out)
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    done = subprocess.run([shell, "-c", command], cwd=tmp_path, capture_output=True, text=True)
+    found = [line.split()[0] for line in done.stdout.splitlines()]
+    assert (found, done.stderr) == (["annotate", "server"] if shell == "fish" else ["_shtab_sae_traits"], "")
+
+
 @pytest.fixture(scope="module")
 def completion(tmp_path_factory):
     """What bash completes a command line to, in a folder with `drawn/`."""

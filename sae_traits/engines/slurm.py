@@ -10,6 +10,8 @@ from sae_traits.errors import ConfigError, StoreError, one_line
 from sae_traits.io import write_text
 
 TASK = "${SLURM_ARRAY_TASK_ID}"
+AFTERWARDS = "--kill-on-invalid-dep=yes"
+"""A job whose dependency failed ends, instead of waiting in the queue for ever."""
 
 
 def launch(job: Job, *, submit: bool) -> str:
@@ -23,11 +25,11 @@ def launch(job: Job, *, submit: bool) -> str:
     job.folder.mkdir(parents=True, exist_ok=True)
     folder = job.folder.resolve()
     gpus = [f"--gpus-per-task={job.gpus_per_shard}"] if job.gpus_per_shard else []
-    array = [f"--array=1-{job.n_shards}", "--ntasks=1", "--requeue", *gpus]
+    array = [f"--array=1-{job.n_shards}", "--ntasks=1", "--requeue", AFTERWARDS, *gpus]
     phases = {
         "prepare": _script(job, "prepare", ["--ntasks=1", *gpus], job.prepare()),
         "shards": _script(job, "shards", array, job.shard(TASK)),
-        "merge": _script(job, "merge", ["--ntasks=1"], job.merge()),
+        "merge": _script(job, "merge", ["--ntasks=1", AFTERWARDS], job.merge()),
     }
     shown = []
     for name, text in phases.items():

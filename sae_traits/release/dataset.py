@@ -222,6 +222,7 @@ def _write_tables(
     counts: dict[str, Counter[Any]] = defaultdict(Counter)
     writers: dict[tuple[ConfigName, str], ShardWriter] = {}
     groups = {split: Segments(IMAGES_PER_GROUP) for split in SPLITS}
+    segments: dict[str, dict[str, None]] = defaultdict(dict)
     with ExitStack() as opened:
 
         def add(config: ConfigName, split: str, row: Row, segment: str = FIRST_SEGMENT, group: str = "") -> None:
@@ -234,6 +235,7 @@ def _write_tables(
             add("latents", "train", latent)  # chosen on the train split alone
         for image in track(rows, "dataset", n_images):
             _count(counts, image.record)
+            segments[image.split][image.segment] = None
             add("images", image.split, image.record, image.segment)
             group = groups[image.split].of(image.record["image_id"])
             for row in image.default:
@@ -259,6 +261,7 @@ def _write_tables(
         n_latents=len(counts["latent"]),
         reference_ranks=dict(counts["reference_rank"].most_common()),
         rights=tuple(Rights(terms, holder, n) for (terms, holder), n in counts["rights"].most_common()),
+        segments={split: tuple(names) for split, names in segments.items()},
         **{name: counts["numbers"][name] for name in _NUMBERS},
     )
 

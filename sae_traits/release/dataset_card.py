@@ -6,6 +6,7 @@ import html
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def write_dataset_card(folder: Path, summary: DatasetSummary, facts: DatasetFact
     card = dataset_card(summary, facts, folder=folder.name, existing=read_card(folder), picture=picture)
     write_text(folder / CARD, card)
     if summary.images == "reference":
-        facts.save(folder / RELEASE_FILE)
+        replace(facts, segments=summary.segments).save(folder / RELEASE_FILE)
 
 
 def index_card(summary: DatasetSummary, existing: str | None) -> str:

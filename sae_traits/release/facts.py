@@ -132,6 +132,8 @@ class DatasetSummary:
     """Whether the rows hold the images, or only say where they are."""
     n_without_url: int = 0
     """Images whose photograph has no address."""
+    segments: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Split -> the segments of its images, in the order of the collection."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +172,8 @@ class DatasetFacts:
     """None where there are none."""
     space_id: str | None = None
     """The static Space of its atlas; None where there is none."""
+    segments: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Those of the summary, for `rehydrate`: shards are named by hashes, which do not say their order."""
 
     def save(self, path: Path) -> None:
         """Write them as JSON."""

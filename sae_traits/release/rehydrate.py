@@ -8,7 +8,7 @@ that a release with its images would have been. Columns that came with a later v
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import groupby
 from pathlib import Path
@@ -108,7 +108,8 @@ def rehydrate(
     if folder.resolve() == dataset.resolve():
         raise ReleaseError(f"{folder} is the dataset itself; name another folder for the one with images")
     facts = _facts_of(dataset)
-    sources = list(_rows_of(dataset, "images", columns=_SOURCE))
+    shards = Shards(dataset, facts.segments)
+    sources = list(shards.rows("images", columns=_SOURCE))
     kept = _beside(folder, PHOTOGRAPHS)
     photograph_of = (
         _found_in(photographs, sources)
@@ -130,9 +131,9 @@ def rehydrate(
             missing.append(Missing(row["image_id"], row["source_id"], row["source_url"], answer))
     summary = None
     if images:
-        found_rows = ((rows, images[name]) for rows in _images(dataset) if (name := rows.record["image_id"]) in images)
+        found_rows = ((rows, images[name]) for rows in _images(shards) if (name := rows.record["image_id"]) in images)
         embedded = embed_images(found_rows, facts.longest_side, workers)
-        summary = write_rows(folder, embedded, _rows_of(dataset, "latents"), "embed", n_images=len(images))
+        summary = write_rows(folder, embedded, shards.rows("latents"), "embed", n_images=len(images))
         write_dataset_card(folder, summary, replace(facts, repo_id=None))  # it is no longer what lies there
     report = _beside(folder, MISSING_FILE)
     if missing:
@@ -151,41 +152,54 @@ def _facts_of(dataset: Path) -> DatasetFacts:
     return DatasetFacts.load(dataset / RELEASE_FILE)
 
 
-def _shards(dataset: Path, config: ConfigName) -> Iterator[tuple[Split, str, pq.ParquetFile]]:
-    """The shards of a config with their split and segment, in the order in which they are read."""
-    for split in SPLITS:
-        for path in sorted((dataset / "data" / config).glob(f"{split}-*.parquet")):
-            named = SHARD_NAME.fullmatch(path.name)
-            try:
-                file = pq.ParquetFile(path)
-            except (OSError, ValueError) as error:
-                raise ReleaseError(f"cannot read {path} ({error}); fetch the dataset again") from error
-            if named is None or not is_of_this_or_an_earlier_version(config, "reference", file.schema_arrow):
-                raise ReleaseError(
-                    f"{path} is not a table of a release by reference of this version of sae-traits or an earlier one; "
-                    "rehydrate it with the version that its card names"
-                )
-            yield split, named["segment"], file
+@dataclass(frozen=True)
+class Shards:
+    """The tables of a release by reference, read in the order in which they were written."""
+
+    dataset: Path
+    segments: Mapping[str, tuple[str, ...]]
+    """Split -> segments in their order."""
+
+    def of(self, config: ConfigName) -> Iterator[tuple[Split, str, pq.ParquetFile]]:
+        """The shards of a config with their split and segment."""
+        for split in SPLITS:
+            for path in sorted((self.dataset / "data" / config).glob(f"{split}-*.parquet"), key=self._place):
+                named = SHARD_NAME.fullmatch(path.name)
+                try:
+                    file = pq.ParquetFile(path)
+                except (OSError, ValueError) as error:
+                    raise ReleaseError(f"cannot read {path} ({error}); fetch the dataset again") from error
+                if named is None or not is_of_this_or_an_earlier_version(config, "reference", file.schema_arrow):
+                    raise ReleaseError(
+                        f"{path} is not a table of a release by reference of this version of sae-traits or an earlier "
+                        "one; rehydrate it with the version that its card names"
+                    )
+                yield split, named["segment"], file
+
+    def rows(self, config: ConfigName, columns: tuple[str, ...] | None = None) -> Iterator[Row]:
+        """All rows of a config, some hundred in memory; what a release of an earlier version lacks is null."""
+        nothing = dict.fromkeys(columns or features(config, "reference"))
+        for _, _, file in self.of(config):
+            for batch in file.iter_batches(ROWS_PER_GROUP, columns=columns):
+                yield from (nothing | row for row in batch.to_pylist())
+
+    def _place(self, path: Path) -> tuple[int, str]:
+        """By which shards are sorted; a config with one shard per split has no segments."""
+        split, _, rest = path.name.partition("-")
+        segment, order = rest.partition("-")[0], self.segments.get(split, ())
+        return order.index(segment) if segment in order else 0, path.name
 
 
-def _rows_of(dataset: Path, config: ConfigName, columns: tuple[str, ...] | None = None) -> Iterator[Row]:
-    """All rows of a config, some hundred in memory; what a release of an earlier version lacks is null."""
-    nothing = dict.fromkeys(columns or features(config, "reference"))
-    for _, _, file in _shards(dataset, config):
-        for batch in file.iter_batches(ROWS_PER_GROUP, columns=columns):
-            yield from (nothing | row for row in batch.to_pylist())
-
-
-def _images(dataset: Path) -> Iterator[ImageRows]:
+def _images(shards: Shards) -> Iterator[ImageRows]:
     """The rows of every image, as `write_dataset` made them; the tables have their images in one order."""
-    traits = groupby(_rows_of(dataset, "default"), key=lambda row: row["image_id"])
-    previews = _rows_of(dataset, "preview")
+    traits = groupby(shards.rows("default"), key=lambda row: row["image_id"])
+    previews = shards.rows("preview")
     described, group = next(traits, (None, iter(())))
     preview = next(previews, None)
-    captions = _rows_of(dataset, "captions")
+    captions = shards.rows("captions")
     caption = next(captions, None)
     nothing = dict.fromkeys(features("images", "reference"))
-    for split, segment, file in _shards(dataset, "images"):
+    for split, segment, file in shards.of("images"):
         for batch in file.iter_batches(ROWS_PER_GROUP):
             for record in (nothing | row for row in batch.to_pylist()):
                 name = record["image_id"]
@@ -199,7 +213,7 @@ def _images(dataset: Path) -> Iterator[ImageRows]:
                     said, caption = caption, next(captions, None)
                 yield ImageRows(split, segment, record, default, shown, said)
     if described is not None or preview is not None or caption is not None:
-        raise ReleaseError(f"{dataset} has rows about images that it does not have; fetch the dataset again")
+        raise ReleaseError(f"{shards.dataset} has rows about images that it does not have; fetch the dataset again")
 
 
 def _found_in(photographs: Path, sources: list[Row]) -> Iterator[Path | str]:

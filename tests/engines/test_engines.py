@@ -93,6 +93,8 @@ def test_the_scripts_of_slurm_are_shown_and_submitted_in_their_order(tmp_path, m
     assert {"#SBATCH --array=1-7", "#SBATCH --partition=gpu"} <= set(array)
     assert array[-1].endswith(f'-m sae_traits.cli extract {tmp_path}/run --shard "${{SLURM_ARRAY_TASK_ID}}/7"')
     assert array[-1] in shown
+    for name in ("shards", "merge"):
+        assert "#SBATCH --kill-on-invalid-dep=yes\n" in (folder / f"{name}.sbatch").read_text()
     assert launch(job(tmp_path / "run", 7), "slurm", submit=True).endswith("# submitted as the jobs 1, 2, 3")
     assert log.read_text().splitlines() == [
         f"--parsable {folder}/prepare.sbatch",
