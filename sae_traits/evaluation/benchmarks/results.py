@@ -223,7 +223,7 @@ def show(value: Interval | float | None) -> str:
     """Write a figure with its interval."""
     if value is None:
         return "none"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return f"{value:z.3f}" if isinstance(value, float) else str(value)
 
 
 def show_p(p_value: float) -> str:
@@ -234,8 +234,8 @@ def show_p(p_value: float) -> str:
 def points(difference: Interval) -> str:
     """Write a difference of shares in percentage points."""
     if math.isnan(difference.low):  # a single group
-        return f"{100 * difference.mean:+.1f} points"
-    return f"{100 * difference.mean:+.1f} points [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
+        return f"{100 * difference.mean:+z.1f} points"
+    return f"{100 * difference.mean:+z.1f} points [{100 * difference.low:+z.1f}, {100 * difference.high:+z.1f}]"
 
 
 def _main(figures: Figures) -> float:
