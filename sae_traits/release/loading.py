@@ -53,7 +53,7 @@ def load_traits(
         ReleaseError: there is no such dataset, config or split, or it cannot be reached.
     """
     folder = local_dataset(str(path_or_id), revision)
-    with _errors_in_one_line(str(path_or_id)):
+    with reader_errors_in_one_line(str(path_or_id)):
         if folder is None:
             return load_dataset(str(path_or_id), config, revision=revision, split=split)  # pyright: ignore[reportReturnType]
         files = data_files(folder, config)
@@ -75,7 +75,7 @@ def text_rows(
     """
     name = str(path_or_id)
     folder = local_dataset(name, revision)
-    with _errors_in_one_line(name):
+    with reader_errors_in_one_line(name):
         if folder is None:
             # says at once that the Hub cannot be reached; datasets tries for half a minute
             snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=[CARD])
@@ -117,7 +117,7 @@ def dataset_folder(name: str, revision: str | None, *, files: list[str] | None =
     """
     if (folder := local_dataset(name, revision)) is not None:
         return folder
-    with _errors_in_one_line(name):
+    with reader_errors_in_one_line(name):
         return Path(snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=files))
 
 
@@ -168,7 +168,7 @@ class Released:
         """
         local = local_dataset(source, revision)
         source = str(local or source)
-        with _errors_in_one_line(source):
+        with reader_errors_in_one_line(source):
             if local is None:  # says at once that the Hub cannot be reached; datasets tries for half a minute
                 snapshot_download(source, repo_type="dataset", revision=revision, allow_patterns=[CARD])
             configs = frozenset(get_dataset_config_names(source, revision=revision))
@@ -191,7 +191,7 @@ class Released:
             rows = rows.select_columns([name for name in columns if name != "image"])
         elif "image" in columns:
             rows = rows.cast_column("image", datasets.Image(decode=False))
-        with _errors_in_one_line(self.source):
+        with reader_errors_in_one_line(self.source):
             yield from rows
 
     def all_rows(self, config: ConfigName) -> Iterator[Row]:
@@ -206,7 +206,7 @@ class Released:
         return {row["image_id"]: row["caption"] for row in self.rows("captions", split, images=False)}
 
     def _load(self, config: ConfigName) -> Any:
-        with _errors_in_one_line(self.source):
+        with reader_errors_in_one_line(self.source):
             return load_dataset(self.source, config, revision=self.revision, streaming=True)
 
     def image_of(self, row: Row) -> tuple[bytes, tuple[int, int], str]:
@@ -231,14 +231,15 @@ def web_address(row: Row) -> str | None:
 
 
 @contextmanager
-def _errors_in_one_line(source: str) -> Iterator[None]:
+def reader_errors_in_one_line(source: str) -> Iterator[None]:
     """Turn what the clients of the Hub and of Parquet raise into a ReleaseError that says what to do."""
     try:
         yield
     except (HTTPError, OSError, ValueError, RuntimeError, DatasetsError, pa.ArrowException) as error:
         reason = re.sub(r"\bhf_\w+", "hf_…", one_line(error, max_length=300))
-        absent = "" if Path(source).exists() else " (which is no folder here)"
+        if not Path(source).is_dir():
+            reason = f"there is no such folder, and from the Hub it cannot be had ({reason})"
         raise ReleaseError(
-            f"cannot read the dataset {source}{absent}: {reason}; name RUN/dataset, or its repository on the Hub "
+            f"cannot read the dataset {source}: {reason}; name RUN/dataset, or its repository on the Hub "
             "(HF_TOKEN where that is private)"
         ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import numpy as np
 
@@ -63,8 +63,7 @@ def benchmark(
     """Ask one question about images with labels; no run is needed.
 
     Args:
-        task: zero-shot, few-shot, retrieval, structure, clustering, newt, fishnet, awa2, texts, localisation
-            or leaks.
+        task: one of BENCHMARK_TASKS, which says what each asks.
         images: folder with a folder per class, table with the columns file and label, dataset folder, or
             hf://datasets/ORG/NAME.
         clip: Hub id or folder of a CLIP, or several.
@@ -155,9 +154,8 @@ def _name_of(images: str) -> str:
 
 
 def _task(name: str, config: BenchmarkConfig) -> BenchmarkTask:
-    names = get_args(BenchmarkTaskName)
-    if name not in names:
-        raise ConfigError(f"there is no task {name!r}; there are {', '.join(names)}")
+    if name not in TASKS:
+        raise ConfigError(f"there is no task {name!r}; there are {', '.join(TASKS)}")
     task = TASKS[name]
     if config.images is None:
         raise ConfigError(f"{name} needs --images: a folder with a folder per class, or a table with file and label")
@@ -186,7 +184,7 @@ def _inputs(
     traits: TraitTexts | None,
     regions: tuple[Mapping[str, str], ...],
 ) -> Inputs:
-    """Everything but what the image files themselves say."""
+    """The inputs of a task, but for what the image files themselves say."""
     rows = labelled.rows
     names = name_classes(rows, None if config.taxa is None else Path(config.taxa))
     individuals = [row.individual for row in rows]
@@ -213,7 +211,7 @@ def _with_shots(config: BenchmarkConfig, definition: Benchmark) -> BenchmarkConf
 
 
 def _with_files(inputs: Inputs, examined: Examined) -> Inputs:
-    """The same with the hashes of the images, and what counts once among them."""
+    """The inputs of a task with the hashes of the images, and what counts once among them."""
     labelled = examined.labelled
     return replace(
         inputs,

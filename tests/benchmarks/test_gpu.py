@@ -26,7 +26,13 @@ def test_every_figure_is_measured(forgetful, capsys):
     first, *lines = capsys.readouterr().out.splitlines()
     assert first.startswith("CPU; ")
     rows = dict(line.strip("| ").split(" | ")[:2] for line in lines if line.startswith("|") and "---" not in line)
-    assert len(rows) == 15
+    assert len(rows) == 17
+    trained = {what: figure for what, figure in rows.items() if what.startswith("finetune tiny, bf16, ")}
+    assert [what.removeprefix("finetune tiny, bf16, ") for what in trained] == [
+        "4 pairs per step",
+        "8 pairs per step, chunks of 4",
+    ]
+    assert all(figure.endswith("TFLOP/s") for figure in trained.values()), "whose peak nobody knows"
     assert all("out of memory" not in figure for figure in rows.values())
     assert 0.95 < float(next(figure for what, figure in rows.items() if what.startswith("fired set")).split()[1]) < 1
     assert all(figure.endswith("images/s") for what, figure in rows.items() if what.startswith("forward"))

@@ -241,6 +241,11 @@ def _read_open_clip(files: ModelFiles) -> CLIPParts:
     tokenizer = open_clip_tokenizer(files, model_cfg["text_cfg"]["context_length"])
     model, others = convert_open_clip(read_weights(path), model_cfg, tokenizer.eos_id, path)
     _check_tokenizer(tokenizer, model.config, files)
+    if (n_tokens := tokenizer.highest_id + 1) < model.config.text_config.vocab_size:
+        raise BackboneError(
+            f"the tokenizer of {files.name} has {n_tokens} tokens, and the model knows "
+            f"{model.config.text_config.vocab_size}; they must be of the same model"
+        )
     return CLIPParts(
         files=files,
         layout="open_clip",
