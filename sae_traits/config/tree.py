@@ -19,7 +19,7 @@ from dataclasses import MISSING, Field, dataclass, is_dataclass
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from sae_traits.errors import ConfigError
 
@@ -253,13 +253,18 @@ def _given_flag(section: type, name: str, value: Any) -> str:
     return flag_of(fields_of(section)[name])
 
 
+def _is_choice(hint: Any, text: str) -> bool:
+    """Whether a text is one of the fixed values of an option."""
+    return any(get_origin(kind) is Literal and text in get_args(kind) for kind in (hint, *get_args(hint)))
+
+
 def _validated(variant: type, values: Mapping[str, Any], path: tuple[str, ...]) -> Any:
     """The dataclass with its values, converted and checked."""
     from pydantic import ValidationError
 
-    leaves = leaves_of(variant)
+    leaves, kinds = leaves_of(variant), hints(variant)
     values = {
-        name: None if name in leaves and value == UNSET and leaves[name].default is None else value
+        name: None if value == UNSET and leaves[name].default is None and not _is_choice(kinds[name], UNSET) else value
         for name, value in values.items()
     }
     try:

@@ -19,6 +19,7 @@ from sae_traits.evaluation.benchmarks.definition import Benchmark, PublishedScor
 from sae_traits.evaluation.benchmarks.inputs import Figures, percent
 from sae_traits.evaluation.benchmarks.tasks import TASKS
 from sae_traits.evaluation.statistics import Interval
+from sae_traits.evaluation.zero_shot_results import NAME_AND_TRAITS
 from sae_traits.io import json_of_version
 
 RESULTS_FILE, REPORT_FILE, SCHEMA_FILE = "results.json", "report.md", "results.schema.json"
@@ -100,7 +101,7 @@ class BenchmarkResults:
         """The answer in three sentences: what was found, compared to what, and what speaks against it."""
         figures = self.figures()
         is_ranked = self.task != "structure"  # whose figures are no better for being higher
-        place = max(range(len(figures)), key=lambda place: _main(figures[place][1])) if is_ranked else 0
+        place = max(range(len(figures)), key=lambda place: _rank(figures[place][1])) if is_ranked else 0
         best = self.models[place]
         return TASKS[self.task].sentence(best.name, best.scores), self._comparison(place), self._caveat(place)
 
@@ -135,25 +136,26 @@ class BenchmarkResults:
     def _comparison(self, place: int) -> str:
         """Compare the model at a place, which is the best, with what was published, with another, or with nothing."""
         name, figures = self.figures()[place]
-        figure, main = next(iter(figures.items()))
+        first, headline = next(iter(figures)), _headline(figures)
+        main = figures[first]
         if self.benchmark is not None and isinstance(main, Interval):
             return _against_published(name, main, self.benchmark)
-        if self.differences and place > 0:
+        if self.differences and headline == first and place > 0:
             lead = points(self.differences[place - 1].classes)
             return f"Its lead over {self.models[0].name} is {lead} over {self._clusters} like these."
-        if self.differences:
+        if self.differences and headline == first:
             nearest = max(self.differences, key=lambda each: each.individuals.mean)
             lag = points(nearest.classes)
             return f"{nearest.name} is next, with a difference of {lag} over {self._clusters} like these."
-        over = figures.get(f"{figure} over {self._clusters}")
+        if len(self.models) > 1:
+            every = [f"{other} {show(of[headline])}" for other, of in self.figures()]
+            return f"Of the other models, {headline} is {', '.join(every[:place] + every[place + 1 :])}."
+        over = figures.get(f"{first} over {self._clusters}")
         if isinstance(over, Interval) and not math.isnan(over.low):
             return (
-                f"Of other {self._clusters} like these, {figure} would be between {percent(over.low)} and "
+                f"Of other {self._clusters} like these, {first} would be between {percent(over.low)} and "
                 f"{percent(over.high)} (95 % interval)."
             )
-        if len(self.models) > 1:
-            others = [f"{other} {show(next(iter(of.values())))}" for other, of in self.figures() if other != name]
-            return f"Of the other models, the same figure is {', '.join(others)}."
         if isinstance(main, Interval):
             return "There is nothing to compare it with here: give several --clip to compare models."
         return "A share without an interval: the images are counted, none is drawn."
@@ -206,7 +208,7 @@ def show(value: Interval | float | None) -> str:
     """Write a figure with its interval."""
     if value is None:
         return "none"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return f"{value:z.3f}" if isinstance(value, float) else str(value)
 
 
 def show_p(p_value: float) -> str:
@@ -217,12 +219,17 @@ def show_p(p_value: float) -> str:
 def points(difference: Interval) -> str:
     """Write a difference of shares in percentage points."""
     if math.isnan(difference.low):  # a single group
-        return f"{100 * difference.mean:+.1f} points"
-    return f"{100 * difference.mean:+.1f} points [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
+        return f"{100 * difference.mean:+z.1f} points"
+    return f"{100 * difference.mean:+z.1f} points [{100 * difference.low:+z.1f}, {100 * difference.high:+z.1f}]"
 
 
-def _main(figures: Figures) -> float:
-    value = next(iter(figures.values()))
+def _headline(figures: Figures) -> str:
+    """The figure by which models are ranked: the main one, or that with traits where it is asked whether these help."""
+    return NAME_AND_TRAITS if NAME_AND_TRAITS in figures else next(iter(figures))
+
+
+def _rank(figures: Figures) -> float:
+    value = figures[_headline(figures)]
     return value.mean if isinstance(value, Interval) else value or 0.0
 
 

@@ -17,6 +17,7 @@ from sae_traits.errors import ConfigError, StoreError
 from sae_traits.evaluation.benchmarks import results as module
 from sae_traits.evaluation.benchmarks.definition import lines_of, list_benchmarks, read_benchmark
 from sae_traits.evaluation.benchmarks.embeddings import read_embeddings, write_embeddings
+from sae_traits.evaluation.benchmarks.inputs import Score
 from sae_traits.evaluation.benchmarks.report import write_benchmark_report
 from sae_traits.evaluation.benchmarks.results import (
     BenchmarkResults,
@@ -123,7 +124,24 @@ def test_a_note_is_of_its_model_unless_it_holds_for_all_and_that_of_the_best_is_
     results = replace(results, models=(first, second))
     assert results.all_notes == ["of the images", "of all", "a: of a", "b: of b"]
     assert results.answer[2] == "Before you believe it: of all (3 more notes below)."
-    assert results.answer[1].startswith("Of other classes like these, top-1 would be between")
+    assert results.answer[1].startswith("Of the other models, top-1 is b 0.")
+
+
+def test_where_it_is_asked_whether_traits_help_the_model_that_they_serve_best_comes_first():
+    said = ["red head", "blue legs", "green wings", "white thorax", "black eyes", "yellow horns"]
+    inputs = make_inputs(traits={f"Groupe {n}": (text,) for n, text in enumerate(said)}, trait_source="t")
+    served = TASKS["zero-shot"].run(inputs, see(inputs, said)).result
+    low = Interval(0.1, 0.0, 0.2, 48)
+    conditions = tuple(replace(each, top=each.top | {1: low}) for each in served.traits.conditions)
+    known = replace(
+        served,
+        top=dict.fromkeys(served.top, Score(individuals=Interval(1, 1, 1, 48), classes=Interval(1, 1, 1, 6))),
+        traits=replace(served.traits, conditions=conditions),
+    )
+    models = tuple(ModelScores(name=name, model={}, scores=each) for name, each in (("a", known), ("b", served)))
+    results = replace(make_results(), models=models)
+    assert results.answer[0].startswith("b recognises")
+    assert results.answer[1] == "Of the other models, name + traits is a 0.100 [0.000, 0.200]."
 
 
 def test_what_is_said_is_whole_in_the_report_and_no_p_value_is_zero(tmp_path):

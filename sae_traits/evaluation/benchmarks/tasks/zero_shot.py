@@ -173,8 +173,9 @@ class ZeroShotTask:
 
     def notes(self, result: ZeroShotScores) -> list[str]:
         """Say what is wrong with the texts, and whether names are known at all."""
-        notes = []
-        told = result.traits is not None and result.traits.verdict is not None
+        of_traits = [] if result.traits is None else [note.rstrip(".") for note in result.traits.notes]
+        told = result.traits is not None and result.traits.verdict is not None  # their first note, and the gravest
+        notes, of_traits = (of_traits[:1], of_traits[1:]) if told else ([], of_traits)
         if result.names_p_value > SIGNIFICANT and not told:
             notes.append(
                 "the names do no better than names dealt to the classes at random: the model does not know them "
@@ -195,9 +196,7 @@ class ZeroShotTask:
                 f"{len(written)} of {result.n_classes} classes have underscores in their text, such as {written[0]}, "
                 "which the model reads as they are; --text-type sci reads binomials"
             )
-        if result.traits is not None:
-            notes += [note.rstrip(".") for note in result.traits.notes]
-        return notes
+        return notes + of_traits
 
 
 def _texts(inputs: Inputs) -> list[str]:
