@@ -109,6 +109,11 @@ def random_clip(size: Size) -> CLIPModel:
 
 def utilisation(device: torch.device, flop: float) -> str:
     """Model FLOP utilisation, where the device's peak is known."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-    peak = next((peak for part, peak in PEAKS.items() if part in name.replace("-", " ").split()), None)
+    peak = peak_of(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
     return "" if peak is None else f", MFU {flop / peak:.0%} of {peak / 1e12:,.0f}"
+
+
+def peak_of(name: str) -> float | None:
+    """Dense bf16 operations per second of a GPU of that name."""
+    words = name.replace("-", " ").split()
+    return next((peak for word, peak in PEAKS.items() if word in words), None)
