@@ -9,7 +9,7 @@ export TOKENIZERS_PARALLELISM := false
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test coverage test-all test-browser mutants lint style types format bench docs reader-environment benchmark-environments vllm-cpu-test clean
+.PHONY: help setup demo test coverage test-all test-browser mutants lint style types format bench docs packaging reader-environment benchmark-environments vllm-cpu-test clean
 
 help: ## List what make can do
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
@@ -75,6 +75,18 @@ benchmarks/.envs/docs/.ready: pyproject.toml
 	$(PYTHON) -m venv benchmarks/.envs/docs
 	benchmarks/.envs/docs/bin/python -m pip install --quiet --disable-pip-version-check \
 		$$($(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"])')
+	touch $@
+
+packaging: benchmarks/.envs/packaging/.ready ## Check the workflows, the Dockerfile and the recipe of conda
+	benchmarks/.envs/packaging/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	benchmarks/.envs/packaging/bin/zizmor --offline .github
+	benchmarks/.envs/packaging/bin/hadolint packaging/Dockerfile
+	benchmarks/.envs/packaging/bin/python -c 'from rattler_build import Stage0Recipe as Recipe; \
+		print(*(one.recipe.package.name for one in Recipe.from_file("packaging/conda/recipe.yaml").render()))'
+
+benchmarks/.envs/packaging/.ready: packaging/requirements.txt
+	$(PYTHON) -m venv benchmarks/.envs/packaging
+	benchmarks/.envs/packaging/bin/python -m pip install --quiet --disable-pip-version-check -r packaging/requirements.txt
 	touch $@
 
 reader-environment: benchmarks/.envs/reader/.ready ## Make an environment with datasets[vision] only, for a test

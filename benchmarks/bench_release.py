@@ -2,7 +2,9 @@
 
 Each step runs in a process of its own, whose time, processor time and peak memory are printed: reading the collection
 (which finds near-identical images), writing the dataset with its images and by reference, putting the images in again,
-and the first row of a stream. Some ten minutes and 2 GB of disk:
+and the first row of a stream. Then the release is put on a Hub on this machine (tests/hub), and what one column of all
+rows takes is counted: groups of rows, reads of pyarrow, and requests that the real clients make of that Hub. Some ten
+minutes and 3 GB of disk:
 
     python benchmarks/bench_release.py [--images 19000] [--rows 80000] [--folder DIR]
 """
@@ -12,16 +14,20 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
+from bench_table_reads import CountedFile
 from PIL import Image
 from tables import describe_machine, markdown_table
 
@@ -82,6 +88,21 @@ row = next(iter(datasets.load_dataset(sys.argv[1], "default", split="train", str
 assert row["image"].size == (256, 256), row
 print(time.perf_counter() - started[0], time.process_time() - started[1])
 """
+
+UPLOAD = """
+import sys
+from huggingface_hub import HfApi
+HfApi().create_repo("museum/release", repo_type="dataset")
+HfApi().upload_folder(repo_id="museum/release", repo_type="dataset", folder_path=sys.argv[1])
+"""
+READ_COLUMN = """
+import sys
+from datasets import load_dataset
+splits = load_dataset("museum/release", sys.argv[1], columns=[sys.argv[2]], streaming=True)
+print(sum(1 for rows in splits.values() for _ in rows))
+"""
+COLUMN = "text"
+TESTS = Path(__file__).resolve().parents[1] / "tests"
 
 
 def species_folder(number: int) -> str:
@@ -170,11 +191,17 @@ def group(n: int) -> None:
     assert len(np.unique(near_identical_groups([row.tobytes() for row in hashes]))) == n - len(hashes[-n // 100 :])
 
 
+def cpu_seconds() -> float:
+    """Of this process, and of those that it started and that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
 def measure(work: Callable[[], None]) -> list[str]:
-    """Minutes, processor seconds and peak memory of this process."""
-    started, busy = time.perf_counter(), time.process_time()
+    """Minutes, processor seconds with those of the processes that it starts, and peak memory of this process."""
+    started, busy = time.perf_counter(), cpu_seconds()
     work()
-    minutes, busy = (time.perf_counter() - started) / 60, time.process_time() - busy
+    minutes, busy = (time.perf_counter() - started) / 60, cpu_seconds() - busy
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return [f"{minutes:.1f}", f"{busy:.0f}", f"{peak:.2f}"]
 
@@ -197,6 +224,38 @@ def first_row_seconds(folder: Path) -> tuple[float, float]:
     runs = [subprocess.run(command, check=True, capture_output=True, text=True).stdout for _ in range(3)]
     seconds, busy = min(tuple(map(float, run.split())) for run in runs)
     return seconds, busy
+
+
+def column_of_files(folder: Path, config: str) -> list[str]:
+    """Files and groups of rows of a config, and reads and megabytes of one column of all rows."""
+    files = sorted((folder / "data" / config).glob("*.parquet"))
+    n_groups, n_reads, n_bytes = 0, 0, 0
+    for path in files:
+        n_groups += pq.read_metadata(path).num_row_groups
+        file = CountedFile(path)
+        pq.ParquetFile(file, pre_buffer=False).read(columns=[COLUMN])
+        file.close()
+        n_reads, n_bytes = n_reads + file.n_reads, n_bytes + file.n_bytes
+    n_all = sum(path.stat().st_size for path in files)
+    return [config, str(len(files)), f"{n_all / 1e6:,.0f}", str(n_groups), str(n_reads), f"{n_bytes / 1e6:.1f}"]
+
+
+def column_over_the_hub(folder: Path, configs: tuple[str, ...], n_rows: int) -> dict[str, int]:
+    """Config -> requests for parts of files with which load_dataset reads one column of all rows from a Hub."""
+    sys.path.insert(0, str(TESTS))
+    from hub.loopback import running_hub, subprocess_environment
+
+    n_requests = {}
+    with tempfile.TemporaryDirectory() as work, running_hub(Path(work, "hub")) as hub:
+        environment = subprocess_environment(hub, Path(work, "home"))
+        subprocess.run([sys.executable, "-c", UPLOAD, str(folder)], env=environment, check=True)
+        for config in configs:
+            hub.requests.clear()
+            command = [sys.executable, "-c", READ_COLUMN, config, COLUMN]
+            done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+            assert int(done.stdout) == n_rows, done.stdout
+            n_requests[config] = sum(line.startswith("GET ") and line.endswith(".parquet") for line in hub.requests)
+    return n_requests
 
 
 def main() -> None:
@@ -224,14 +283,21 @@ def main() -> None:
         print(f"\n{arguments.rows:,} traits of {arguments.images:,} images of {SIDE} x {SIDE} pixels\n", flush=True)
         rows = []
         # A process each, so that one's peak memory is not the other's; spawned, so that nothing is inherited.
-        with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        # Not of a multiprocessing.Pool, whose processes may have none of their own, as reading many images has.
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(1, mp_context=spawn, max_tasks_per_child=1) as pool:
             for name, (work, made) in steps.items():
-                rows.append([name, *pool.apply(measure, (work,)), size_of(made) if made else ""])
+                rows.append([name, *pool.submit(measure, work).result(), size_of(made) if made else ""])
                 print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
         print(markdown_table(["", "minutes", "s of CPU", "peak RSS, GB", "Parquet"], rows))
         print(f"\nrehydrated equals embedded, byte for byte: {same_bytes(embedded, rehydrated)}")
         seconds, busy = first_row_seconds(embedded)
         print(f"first row of load_dataset(..., streaming=True), after imports: {seconds:.2f} s, {busy:.2f} s of CPU")
+        configs = ("default", "traits")
+        n_requests = column_over_the_hub(embedded, configs, arguments.rows)
+        print(f"\nthe column {COLUMN} of all rows of the dataset with images\n")
+        header = ["config", "files", "MB", "groups of rows", "reads", "MB read", "requests of load_dataset"]
+        print(markdown_table(header, [[*column_of_files(embedded, name), str(n_requests[name])] for name in configs]))
 
 
 if __name__ == "__main__":

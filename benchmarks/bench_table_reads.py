@@ -1,7 +1,9 @@
-"""What a reader of one column of 80,000 traits asks for, and what one more row makes new, by how rows are grouped.
+"""What a reader of one column of 80,000 traits asks for, and what one more row or image makes new.
 
 Made-up rows without images, written by the writer of releases with groups of 100 and of 2,000 rows, and with groups
-that are cut where the hash of an image's id says so, as the config `traits` is. A minute:
+that are cut where the hash of an image's id says so, as the config `traits` is. Then 1,000 images of 20 KB with four
+rows each, and one more, stored as releases store them and compressed: the bytes of pieces of some 64 KB, cut by content
+as the storage of the Hub cuts them, that are not in the file before. A minute:
 
     python benchmarks/bench_table_reads.py
 """
@@ -9,12 +11,15 @@ that are cut where the hash of an image's id says so, as the config `traits` is.
 from __future__ import annotations
 
 import hashlib
+import io
 import random
 import tempfile
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tables import describe_machine, markdown_table
@@ -27,8 +32,10 @@ SCHEMA = pa.schema(
     [("trait_id", pa.string()), ("text", pa.string()), ("species", pa.string()), ("box", pa.list_(pa.float32(), 4))]
 )
 
+WITH_IMAGES = pa.schema([("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])), ("text", pa.string())])
 
-class Counted:
+
+class CountedFile:
     """A file that counts how often it is read, and how much."""
 
     def __init__(self, path: Path) -> None:
@@ -94,6 +101,33 @@ def columns_of_groups(path: Path) -> list[bytes]:
     return [content[s : s + chunk.total_compressed_size] for s, chunk in zip(starts, chunks, strict=True)]
 
 
+def with_images(n_images: int, *, one_more: bool, **options: Any) -> bytes:
+    """A file with one group of four rows per image, stored as releases are but for some options."""
+    numbers = [*range(n_images // 4), *([-1] if one_more else []), *range(n_images // 4, n_images)]
+    images = [{"bytes": random.Random(number).randbytes(20_000), "path": None} for number in numbers]
+    texts = [f"Trait {trait} of image {number}." for number in numbers for trait in range(4)]
+    table = pa.table([[image for image in images for _ in range(4)], texts], schema=WITH_IMAGES)
+    sink = io.BytesIO()
+    pq.write_table(table, sink, row_group_size=len(table), **shards.storage(WITH_IMAGES) | options)
+    return sink.getvalue()
+
+
+def new_bytes(before: bytes, after: bytes) -> int:
+    """How much of a file is in pieces of some 64 KB that are not in the one before."""
+    old = set(pieces(before))
+    return sum(len(piece) for piece in pieces(after) if piece not in old)
+
+
+def pieces(content: bytes) -> list[bytes]:
+    """The content, cut where the 32 bytes before say so (a gear hash)."""
+    values = np.random.default_rng(0).integers(0, 2**63, 256, dtype=np.uint64)[np.frombuffer(content, np.uint8)]
+    rolled = np.zeros_like(values)
+    for place in range(32):
+        rolled[place:] += values[: len(values) - place] << np.uint64(place)
+    cuts = np.flatnonzero(rolled >> np.uint64(48) == 0).tolist()
+    return [content[start:stop] for start, stop in pairwise([0, *cuts, len(content)])]
+
+
 def main() -> None:
     lines = []
     for name, size, cut in (
@@ -104,7 +138,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             before = written(Path(folder, "before"), size, cut=cut, one_more=False)
             after = written(Path(folder, "after"), size, cut=cut, one_more=True)
-            file = Counted(before)
+            file = CountedFile(before)
             n_rows = pq.ParquetFile(file, pre_buffer=False).read(columns=["text"]).num_rows
             old = set(columns_of_groups(before))
             n_new = sum(len(chunk) for chunk in columns_of_groups(after) if chunk not in old)
@@ -115,6 +149,12 @@ def main() -> None:
     print(describe_machine())
     header = ["groups of at most", "rows", "groups", "reads of the column text", "MB in all", "MB read", "MB new"]
     print(markdown_table(header, lines))
+    lines = []
+    for name, options in (("as they are", {}), ("compressed (snappy, the default)", {"compression": "snappy"})):
+        before, after = (with_images(1000, one_more=more, **options) for more in (False, True))
+        lines.append([name, f"{len(after) / 1e6:.1f}", f"{new_bytes(before, after) / 1e6:.1f}"])
+    print()
+    print(markdown_table(["images", "MB in all", "MB new with one image more"], lines))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from sae_traits.testbench import extra_tasks
 
 
 def _completion_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    parser.add_argument("shell", choices=["bash", "zsh", "tcsh"], help="Which shell.")
+    parser.add_argument("shell", choices=["bash", "zsh", "fish", "tcsh"], help="Which shell.")
 
 
 @command(

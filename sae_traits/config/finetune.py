@@ -187,7 +187,7 @@ class ScheduleConfig:
         check_at_least(2, self, "batch_size")
         check_at_least(0, self, "evaluations")
         check_positive(self, "epochs")
-        check_seed(self, "seed")
+        check_seed(self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -338,7 +338,7 @@ def with_absolute_paths(config: Any) -> Any:
 
 def public_name(name: str) -> str:
     """A Hub id as it is, a file or folder of this machine by its name."""
-    return Path(name).name if Path(name).is_absolute() else name
+    return Path(name).name if Path(name).is_absolute() else name.rstrip("/")
 
 
 def with_public_names(config: Any) -> Any:

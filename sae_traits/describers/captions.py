@@ -39,10 +39,17 @@ _EXAMPLE_NAMES = ("examples", "example", "format_example", "caption", "descripti
 
 
 def make_captioner(config: DescriberConfig) -> Describer:
-    """The describer of a configuration, asked for captions of whole photographs."""
+    """The describer of a configuration, asked for captions of whole photographs.
+
+    Raises:
+        ConfigError: it has no model, and is not `measured`.
+        DescriberError: its model does not exist, or cannot be reached.
+    """
     if isinstance(config, Measured):
         return MeasuredCaptioner()
-    describer = cast(ModelDescriber, make_describer(config))
+    describer = make_describer(config)
+    if not isinstance(describer, ModelDescriber):
+        raise ConfigError(f"--describer {describer.name} describes regions and captions no image; choose another one")
     words = _words()
     told = "\n".join(words[name] for name in ("name", "examples", "reference"))
     prompt = Prompt("caption", VERSION, words["text"], species_line=None, told_words=told)

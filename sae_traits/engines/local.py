@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -45,7 +46,7 @@ def launch(job: Job) -> str:
             environment = os.environ | ({DEVICES: group} if job.gpus_per_shard else {})
             command = [*PROGRAM, *job.shard(number)]
             done = subprocess.run(command, env=environment, stdout=log, stderr=subprocess.STDOUT, check=False)
-            say(f"{job.step} shard {number}/{job.n_shards}: {'done' if done.returncode == 0 else 'failed'}")
+            say(f"{job.step} shard {number}/{job.n_shards}: {_in_words(done.returncode, log.name)}")
             return done.returncode == 0
 
     if job.call(job.prepare()) != 0:
@@ -57,6 +58,13 @@ def launch(job: Job) -> str:
     if job.call(job.merge()) != 0:
         raise StoreError(f"the shards of {job.step!r} could not be merged; the lines above say why")
     return f"{job.step}: {job.n_shards} shards made and merged"
+
+
+def _in_words(code: int, log: str) -> str:
+    """How the process of a shard ended."""
+    if code == 0:
+        return "done"
+    return f"failed{f' ({signal.Signals(-code).name})' if code < 0 else ''}, see {log}"
 
 
 def _groups_of_devices(job: Job) -> list[str]:

@@ -8,6 +8,7 @@ import codecs
 import csv
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -34,15 +35,8 @@ _MAX_CELL = 8 * 2**20
 
 def can_read(path: Path) -> bool:
     """Whether what reads a table is installed."""
-    return path.suffix.lower() in TABLE_SUFFIXES and (path.suffix.lower() != EXCEL_SUFFIX or _has_openpyxl())
-
-
-def _has_openpyxl() -> bool:
-    try:
-        import openpyxl  # noqa: F401  # pyright: ignore[reportMissingModuleSource]
-    except ImportError:
-        return False
-    return True
+    suffix = path.suffix.lower()
+    return suffix in TABLE_SUFFIXES and (suffix != EXCEL_SUFFIX or find_spec("openpyxl") is not None)
 
 
 def open_table(path: Path, *, header_has: Sequence[str] = FILE_NAMES) -> OpenedTable:
@@ -189,7 +183,7 @@ def _open_parquet(path: Path) -> OpenedTable:
 
 def _open_excel(path: Path, header_has: Sequence[str]) -> OpenedTable:
     """Open the first sheet with a header, or else the first one; numbers are read as Excel keeps them."""
-    if not _has_openpyxl():
+    if not can_read(path):
         raise CollectionError(
             f"{path} is a spreadsheet, which needs `pip install 'sae-traits[excel]'`; or save it as CSV (CSV UTF-8), "
             "and give that"

@@ -39,7 +39,7 @@ from sae_traits.vocabulary import SPLITS
 MAX_PREVIEWS = 200
 _NUMBERS = ("n_traits", "n_images", "n_described", "n_significant", "n_without_url")
 BYTES_PER_TRAIT = 600
-"""Of a trait in all configs without images, compressed; docs/benchmarks.md has 575."""
+"""Of a trait in all configs without images, compressed: 375 by reference (docs/benchmarks.md), `traits` besides."""
 
 
 def write_dataset(

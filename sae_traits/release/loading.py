@@ -77,6 +77,8 @@ def text_rows(
     folder = local_dataset(name, revision)
     with reader_errors_in_one_line(name):
         if folder is None:
+            # says at once that the Hub cannot be reached; datasets tries for half a minute
+            snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=[CARD])
             splits: Any = load_dataset(name, revision=revision, streaming=True)
         elif "default" in _configs(folder):
             splits = load_dataset("parquet", data_files=data_files(folder, "default"), streaming=True)
@@ -235,6 +237,8 @@ def reader_errors_in_one_line(source: str) -> Iterator[None]:
         yield
     except (HTTPError, OSError, ValueError, RuntimeError, DatasetsError, pa.ArrowException) as error:
         reason = re.sub(r"\bhf_\w+", "hf_…", one_line(error, max_length=300))
+        if not Path(source).is_dir():
+            reason = f"there is no such folder, and from the Hub it cannot be had ({reason})"
         raise ReleaseError(
             f"cannot read the dataset {source}: {reason}; name RUN/dataset, or its repository on the Hub "
             "(HF_TOKEN where that is private)"

@@ -27,6 +27,8 @@ BYTES_PER_SHARD = 400 * 2**20
 """A segment of more bytes becomes several shards."""
 BYTES_PER_PIXEL = 0.3
 """Of photographs as JPEG, for the expected size of a segment."""
+IMAGE = "image.bytes"
+"""The column whose values are compressed already."""
 SHARD_NAME = re.compile(r"(?P<split>\w+)-(?P<segment>[0-9a-f]{12})-\d{3}\.parquet")
 FIRST_SEGMENT = "0" * 12
 """The rows before the first cut."""
@@ -53,6 +55,26 @@ class Segments:
         if int(digest, 16) % self._n_images == 0:
             self._name = digest[: len(FIRST_SEGMENT)]
         return self._name
+
+
+def storage(schema: pa.Schema) -> dict[str, Any]:
+    """How Parquet stores the columns of a schema, as arguments of its writer.
+
+    Images as they are: compressed once more they are no smaller, and all bytes behind a new one would be others, so
+    that the Hub would not find them among those that it has. Rows of one image repeat it, and a dictionary that holds
+    a whole group of rows stores it once. Of measured numbers few are equal: a dictionary would only add to them.
+    """
+    written = pa.BufferOutputStream()
+    pq.write_metadata(schema, written)
+    columns = pq.ParquetFile(written.getvalue()).schema
+    types = {column.path: column.physical_type for column in map(columns.column, range(len(columns)))}
+    return {
+        "compression": {path: "NONE" if path == IMAGE else "SNAPPY" for path in types},
+        "use_dictionary": [path for path, kind in types.items() if kind != "FLOAT"],
+        "dictionary_pagesize_limit": 2 * BYTES_PER_GROUP,
+        "write_page_index": True,
+        "use_content_defined_chunking": True,  # a row more leaves most pages of a long column as they were
+    }
 
 
 class ShardWriter:
@@ -117,14 +139,7 @@ class ShardWriter:
             self._path = self._folder / f"{self._split}-{self._segment}-{self._part:03d}.parquet"
             self._part += 1
             self._sink = self._path.open("xb")  # a segment that came before would be overwritten
-            # Rows of one image repeat its image. A dictionary that holds a whole row group stores each image once.
-            self._writer = pq.ParquetWriter(
-                self._sink,
-                self._schema,
-                dictionary_pagesize_limit=2 * BYTES_PER_GROUP,
-                write_page_index=True,
-                use_content_defined_chunking=True,  # a row more leaves most pages as they were, for a Hub that has them
-            )
+            self._writer = pq.ParquetWriter(self._sink, self._schema, **storage(self._schema))
         self._writer.write_table(table, row_group_size=len(table))
         self.n_bytes += table.nbytes
         self._rows, self._row_bytes = [], 0

@@ -48,16 +48,23 @@ def writing(folder: Path) -> Iterator[None]:
         raise StoreError(f"cannot write to {folder}: {error.strerror}; choose another --out") from error
 
 
-def _refuse_beside_shards(folder: Path) -> None:
-    """Raise a StoreError while a process makes a shard of a step, which it does beside others."""
+def is_held(path: Path) -> bool:
+    """Whether a process has the lock of a shard; a kill frees it."""
     from filelock import FileLock, Timeout
 
+    try:
+        FileLock(path).acquire(timeout=0).lock.release()
+    except Timeout:
+        return True
+    return False
+
+
+def _refuse_beside_shards(folder: Path) -> None:
+    """Raise a StoreError while a process makes a shard of a step, which it does beside others."""
     for path in sorted(folder.glob(f"{SHARDS}/*/*.lock")):
-        try:
-            FileLock(path).acquire(timeout=0).lock.release()
-        except Timeout as error:
+        if is_held(path):
             what = f"{path.parent.name} {path.stem}"
-            raise StoreError(f"another process makes {what} of {folder}; wait until it is done") from error
+            raise StoreError(f"another process makes {what} of {folder}; wait until it is done")
 
 
 def _clear_partial(folder: Path) -> None:

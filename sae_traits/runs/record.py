@@ -76,7 +76,11 @@ class Steps:
             StoreError: it is not finished, or what it read has changed since.
         """
         if not self.is_current(name):
-            raise StoreError(f"{self.path.parent}: the step {name!r} is not finished; run `sae-traits run` again")
+            run = self.path.parent
+            raise StoreError(
+                f"{run}: the step {name!r} is not finished; `sae-traits run SOURCE --out {run}`, with the options that "
+                "it was begun with, goes on where it stopped"
+            )
         return self.records[name]["fingerprint"]
 
     def is_current(self, name: str) -> bool:

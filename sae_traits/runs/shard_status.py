@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from sae_traits.runs.folder import RunFolder
-from sae_traits.runs.sharding import SHARDED, State, marks_of, prepared_for
+from sae_traits.runs.lock import is_held, is_read_only
+from sae_traits.runs.sharding import SHARDED, State, marks_of, prepared_for, read_mark
+
+KILLED = "its process ended without a word, as one that is killed does (no memory, a job's end); make it again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,19 +86,29 @@ def _states(folder: RunFolder, step: str, now: float) -> list[ShardState]:
             states.append(ShardState(step=step, shard=f"{number}/{newest}", state="waiting"))
             continue
         shard, mark = found[number]
-        files = [folder.shards(step) / f"{shard.name}.json", *(folder.shards(step) / shard.name).glob("*")]
-        age = now - max(path.stat().st_mtime for path in files)
+        path = folder.shards(step) / f"{shard.name}.json"
+        age = now - max(file.stat().st_mtime for file in (path, *path.with_suffix("").glob("*")))
+        killed = _was_killed(path, mark)
         states.append(
             ShardState(
                 step=step,
                 shard=str(shard),
-                state=mark["state"],
+                state="failed" if killed else mark["state"],
                 host=mark["host"],
                 seconds_since_last_write=round(max(age, 0), 1),
-                error=mark.get("error"),
+                error=KILLED if killed else mark.get("error"),
             )
         )
     return states
+
+
+def _was_killed(path: Path, mark: Mapping[str, Any]) -> bool:
+    """Whether a shard that is said to run has no process; known only of this machine, whose locks can be tried."""
+    is_known = mark["host"] == socket.gethostname() and not is_read_only(path.parent)
+    if mark["state"] != "running" or not is_known or is_held(path.with_suffix(".lock")):
+        return False
+    again = read_mark(path)  # it may have ended meanwhile
+    return again is not None and again["state"] == "running"
 
 
 def _duration(seconds: float) -> str:

@@ -119,6 +119,10 @@ def test_the_front_matter_names_every_split_that_has_rows():
     assert front["size_categories"] == ["n<1K"]
 
 
+def test_the_paper_is_a_link_since_the_hub_does_not_read_bibtex():
+    assert "](https://arxiv.org/abs/2604.01619)" in section(card_of(), "Citation")
+
+
 @pytest.mark.parametrize(
     ("licenses", "expected"),
     [

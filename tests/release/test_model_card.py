@@ -136,7 +136,7 @@ def test_the_card_takes_a_photograph_to_its_codes(tmp_path: Path):
     assert front["base_model"] == "facebook/dinov2-base"
     assert front["base_model_relation"] == "adapter"
     assert front["license"] == "unknown"
-    assert "https://arxiv.org/abs/2604.01619" in card
+    assert "](https://arxiv.org/abs/2604.01619)" in card, "the Hub takes links, not BibTeX"
 
 
 def test_the_card_says_what_was_measured_and_by_which_embedding(tmp_path: Path):

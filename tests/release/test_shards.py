@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,49 @@ def test_a_column_is_tens_of_ranges_most_of_which_stay_when_a_row_comes_in(tmp_p
     before, after = chunks
     assert 10 < len(before) <= 40
     assert len(set(after) - set(before)) <= 2, "those of the group that holds the row"
+
+
+def pieces(content: bytes) -> Counter[bytes]:
+    """The content in pieces of some 16 KB, cut where 32 bytes say so, as the storage of the Hub has some of 64 KB."""
+    values = np.random.default_rng(0).integers(0, 2**63, 256, dtype=np.uint64)[np.frombuffer(content, np.uint8)]
+    rolled = np.zeros_like(values)
+    for n in range(32):
+        rolled[n:] += values[: len(values) - n] << np.uint64(n)
+    cuts = np.flatnonzero(rolled >> np.uint64(50) == 0).tolist()
+    return Counter(content[start:stop] for start, stop in pairwise([0, *cuts, len(content)]))
+
+
+def test_an_image_that_comes_in_leaves_the_bytes_of_the_others_as_they_were(tmp_path):
+    schema = pa.schema([("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])), ("x", pa.float32())])
+    pictures = [np.random.default_rng(n).bytes(10_000) for n in range(200)]
+    contents = []
+    for name, shown in (("before", pictures[:-1]), ("after", [*pictures[:50], pictures[-1], *pictures[50:-1]])):
+        with ShardWriter(tmp_path / name, "train", schema) as writer:
+            for picture in shown:
+                for x in (1, 2, 3):
+                    row = {"image": {"bytes": picture, "path": None}, "x": x}
+                    writer.add(row, FIRST_SEGMENT, len(picture) // 3)
+        (path,) = (tmp_path / name).iterdir()
+        contents.append(path.read_bytes())
+    before, after = contents
+    assert len(after) < 1.1 * sum(map(len, pictures)), "an image of three rows is there once"
+    new = sum(len(piece) * n for piece, n in (pieces(after) - pieces(before)).items())
+    assert new < len(after) / 10
+
+
+def test_pages_of_a_long_column_are_cut_by_content(tmp_path):
+    schema = pa.schema([("x", pa.list_(pa.float32()))])
+    numbers = np.random.default_rng(0).integers(0, 300, (1000, 1000)).astype(np.float32)  # which compression changes
+    contents = []
+    for name, rows in (("before", numbers), ("after", [numbers[0, :7], *numbers])):
+        with ShardWriter(tmp_path / name, "train", schema) as writer:
+            for row in rows:
+                writer.add({"x": row.tolist()}, FIRST_SEGMENT)
+        (path,) = (tmp_path / name).iterdir()
+        contents.append(path.read_bytes())
+    before, after = contents
+    new = sum(len(piece) * n for piece, n in (pieces(after) - pieces(before)).items())
+    assert new < len(after) / 6
 
 
 @pytest.fixture(scope="module")

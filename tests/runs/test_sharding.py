@@ -6,16 +6,17 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from signal import SIGKILL
 
 import pytest
 
 from sae_traits.errors import CollectionError, ConfigError, StoreError
-from sae_traits.io import write_text
+from sae_traits.io import sealed_json, write_text
 from sae_traits.runs.folder import RunFolder
 from sae_traits.runs.lock import writing
 from sae_traits.runs.record import Steps
-from sae_traits.runs.shard_status import ShardStatus
-from sae_traits.runs.sharding import Part, Shard, ShardedStep, do_sharded
+from sae_traits.runs.shard_status import KILLED, ShardStatus
+from sae_traits.runs.sharding import Part, Shard, ShardedStep, do_sharded, read_mark
 
 
 @dataclass
@@ -35,7 +36,7 @@ class Numbers:
             yield factor
 
         def shard(part: Shard) -> Iterator[Path]:
-            for number in part.of(10):
+            for number in part.share_of(10):
                 if number == self.broken:
                     raise CollectionError(f"{number} cannot be read")
                 path = self.folder / f"{number}.txt"
@@ -137,6 +138,33 @@ def test_what_runs_is_told_with_the_age_of_its_last_write(numbers):
     assert seen[1].endswith("last write 4 min ago")
 
 
+def test_a_shard_whose_process_was_killed_has_failed_and_is_made_again(numbers):
+    numbers.do("prepare")
+    child = os.fork()
+    if child == 0:
+        numbers.made = type("Killed", (list,), {"append": lambda self, n: n != 3 or os.kill(os.getpid(), SIGKILL)})()
+        numbers.do(Shard(1, 2))
+    os.waitpid(child, 0)
+    (killed, waiting) = status(numbers).shards
+    assert (killed.state, killed.error, waiting.state) == ("failed", KILLED, "waiting")
+    assert status(numbers).lines()[0].split()[3:] == ["1", "failed,", "1", "waiting"]
+    numbers.do(Shard(1, 2))
+    assert numbers.made == [3, 4]
+    assert status(numbers).shards[0].state == "done"
+
+
+def test_of_another_machine_nothing_is_known_but_the_last_write(numbers, monkeypatch):
+    numbers.do("prepare")
+    numbers.broken = 0
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("socket.gethostname", lambda: "node7")
+        with pytest.raises(CollectionError):
+            numbers.do(Shard(1, 1))
+    path = numbers.folder / "shards" / "encode" / "00001-of-00001.json"
+    write_text(path, sealed_json(read_mark(path) | {"state": "running"}))
+    assert "1/1 running on node7, last write" in status(numbers).lines()[1]
+
+
 def test_shards_that_were_not_prepared_or_for_other_options_are_refused(numbers):
     with pytest.raises(StoreError, match=r"is not there yet; `sae-traits encode .* --prepare` makes it"):
         numbers.do(Shard(1, 2))
@@ -153,7 +181,7 @@ def test_shards_that_were_not_prepared_or_for_other_options_are_refused(numbers)
 
 @pytest.mark.parametrize(("n", "count"), [(10, 3), (3, 7), (8, 8), (0, 2), (2932, 64)])
 def test_shards_are_disjoint_balanced_and_complete(n, count):
-    shares = [Shard(number, count).of(n) for number in range(1, count + 1)]
+    shares = [Shard(number, count).share_of(n) for number in range(1, count + 1)]
     assert [i for share in shares for i in share] == list(range(n))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 

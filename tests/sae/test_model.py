@@ -1,11 +1,13 @@
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -15,6 +17,7 @@ from sae_traits.errors import CheckpointError, ConfigError
 from sae_traits.geometry import Framing
 from sae_traits.sae.architectures import ARCHITECTURES
 from sae_traits.sae.architectures.topk import TopKSAE
+from sae_traits.sae.card import bare_card
 from sae_traits.schema import BackboneInfo
 
 INFO = BackboneInfo(
@@ -153,6 +156,47 @@ except ReleaseError as error:
     assert "cannot publish museum/pushed: " in done.stdout
     assert "check the network, and try again" in done.stdout
     assert len(done.stdout.splitlines()) == 1
+
+
+ON_HUB = replace(INFO, backbone="facebook/dinov2-small", revision="ed25f3a31f01632728cabb09d1542f84ab7b0056")
+
+
+@pytest.mark.parametrize(
+    ("license", "expected"),
+    [
+        (None, {"license": "unknown"}),
+        ("CC0", {"license": "cc0-1.0"}),
+        (
+            "Museum terms",
+            {
+                "license": "other",
+                "license_name": "museum-terms",
+                "license_link": "https://huggingface.co/museum/moth-sae#licence",
+            },
+        ),
+    ],
+)
+def test_the_short_card_has_what_the_hub_reads(license, expected):
+    card = ModelCard(bare_card(make_sae(backbone=ON_HUB).config.to_dict(), "museum/moth-sae", license=license))
+    front = card.data.to_dict()
+    assert {name: value for name, value in front.items() if name.startswith("license")} == expected
+    assert (front["library_name"], front["pipeline_tag"]) == ("sae-traits", "image-feature-extraction")
+    assert (front["base_model"], front["base_model_relation"]) == ("facebook/dinov2-small", "adapter")
+    assert re.search(r"\]\(https://arxiv\.org/abs/2604\.01619\)", card.text), "the Hub takes links, not BibTeX"
+    assert card.text.count("\n## Licence\n") == 1, "where the link of the licence leads"
+
+
+def test_a_backbone_that_is_not_on_the_hub_is_no_base_model():
+    card = ModelCard(bare_card(make_sae(backbone=INFO).config.to_dict(), "museum/moth-sae", license=None))
+    assert not [name for name in card.data.to_dict() if name.startswith("base_model")]
+
+
+def test_transformers_says_that_it_does_not_know_the_type(tmp_path):
+    from transformers import AutoConfig
+
+    make_sae().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="model type `sae-traits` but Transformers does not recognize"):
+        AutoConfig.from_pretrained(tmp_path)
 
 
 PUSH = """

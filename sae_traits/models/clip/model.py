@@ -223,10 +223,15 @@ class CLIPParts:
     """The note of the collections that it is meant for, where it knows no other images."""
 
 
+def find_clip(id_or_folder: str | Path, *, revision: str | None = None) -> ModelFiles:
+    """Find the files of a CLIP, of which only the configuration is fetched; a BackboneError where there is none."""
+    # A folder with both is read as open_clip, whose preprocessing comes with the weights.
+    return ModelFiles.find(str(id_or_folder), revision, configs=(OPEN_CLIP_CONFIG, "config.json"))
+
+
 def read_clip(id_or_folder: str | Path, *, revision: str | None = None) -> CLIPParts:
     """Read the files of a CLIP; arguments and errors as of `load_clip`."""
-    # A folder with both is read as open_clip, whose preprocessing comes with the weights.
-    files = ModelFiles.find(str(id_or_folder), revision, configs=(OPEN_CLIP_CONFIG, "config.json"))
+    files = find_clip(id_or_folder, revision=revision)
     return _read_open_clip(files) if files.config == OPEN_CLIP_CONFIG else _read_transformers(files)
 
 

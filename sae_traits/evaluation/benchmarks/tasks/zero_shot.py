@@ -141,14 +141,14 @@ class ZeroShotTask:
                 say(f"every text with a trait is encoded {len(prompter.templates)} times; --templates one does it once")
             traits, n_described = _ask_for_traits(inputs, model, texts)
             result = replace(result, traits=traits, n_described=n_described)
-        every = np.full(len(inputs.rows), np.nan)
-        every[rows] = credit
-        return Outcome(result, every)
+        return Outcome(result, inputs.spread(credit, rows))
 
     def figures(self, result: ZeroShotScores) -> Figures:
         """Top-1 first."""
-        figures: Figures = {"top-1": result.top1.individuals, "top-1 over classes": result.top1.classes}
-        figures |= {"top-5": result.top[5].individuals, "mean of classes": result.macro[1]}
+        figures = result.top1.figures("top-1") | {
+            "top-5": result.top[5].individuals,
+            "mean of classes": result.macro[1],
+        }
         if result.traits is not None:
             figures[NAME_AND_TRAITS] = result.traits.condition(NAME_AND_TRAITS).top1
         return figures | {"calibration error": result.calibration_error}
