@@ -19,7 +19,7 @@ PASSES = 3
 """Forward, and backward, which is twice that; what gradient caching computes again is no model FLOP."""
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12}
 """Dense bf16 operations per second, by a word of the GPU's name; of NVIDIA's data sheets, SXM where there is one."""
-CONTEXT_LENGTH = 77
+CONTEXT_LENGTH, VOCABULARY = 77, 49408
 N_STEPS = 4
 
 
@@ -93,7 +93,7 @@ def steps(device: MeasuredDevice, size: Size, n: int, chunk: int | None) -> str:
     options = {"n_steps": 100, "chunk_size": chunk}
     state = TrainingState(ContrastiveModel(clip), OptimiserConfig(), clip_loss, accelerator, **options)
     pixels = torch.randn(n, 3, size.side, size.side, device=device.device)
-    ids = torch.randint(1, clip.config.text_config.vocab_size - 1, (n, CONTEXT_LENGTH), device=device.device)
+    ids = torch.randint(1, VOCABULARY - 1, (n, CONTEXT_LENGTH), device=device.device)
     batch = Batch(pixels=pixels, token_ids=ids)
     rate = n / device.seconds(lambda: state.step(0, batch), N_STEPS)
     flop = rate * PASSES * flop_of_a_pair(clip, size.side, CONTEXT_LENGTH)
@@ -102,13 +102,18 @@ def steps(device: MeasuredDevice, size: Size, n: int, chunk: int | None) -> str:
 
 def random_clip(size: Size) -> CLIPModel:
     """A CLIP of that size with random weights."""
-    text = size.text | {"max_position_embeddings": CONTEXT_LENGTH}
+    text = size.text | {"max_position_embeddings": CONTEXT_LENGTH, "vocab_size": VOCABULARY}
     vision = size.vision | {"image_size": size.side}
     return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=size.projection_dim))
 
 
 def utilisation(device: torch.device, flop: float) -> str:
     """Model FLOP utilisation, where the device's peak is known."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-    peak = next((peak for part, peak in PEAKS.items() if part in name.replace("-", " ").split()), None)
+    peak = peak_of(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
     return "" if peak is None else f", MFU {flop / peak:.0%} of {peak / 1e12:,.0f}"
+
+
+def peak_of(name: str) -> float | None:
+    """Dense bf16 operations per second of a GPU of that name."""
+    words = name.replace("-", " ").split()
+    return next((peak for word, peak in PEAKS.items() if word in words), None)

@@ -188,7 +188,7 @@ class Released:
         rows = self._load(config)[split]
         columns = list(rows.features or {})
         if "image" in columns and not images:
-            rows = rows.select_columns([name for name in columns if name != "image"])
+            rows = self._load(config, [name for name in columns if name != "image"])[split]
         elif "image" in columns:
             rows = rows.cast_column("image", datasets.Image(decode=False))
         with reader_errors_in_one_line(self.source):
@@ -205,9 +205,11 @@ class Released:
             return {}
         return {row["image_id"]: row["caption"] for row in self.rows("captions", split, images=False)}
 
-    def _load(self, config: ConfigName) -> Any:
+    def _load(self, config: ConfigName, columns: list[str] | None = None) -> Any:
+        """All splits; only what is among `columns` is fetched, where they are given."""
+        only = {} if columns is None else {"columns": columns}
         with reader_errors_in_one_line(self.source):
-            return load_dataset(self.source, config, revision=self.revision, streaming=True)
+            return load_dataset(self.source, config, revision=self.revision, streaming=True, **only)
 
     def image_of(self, row: Row) -> tuple[bytes, tuple[int, int], str]:
         """The file of a row's image, its width and height, and the usual suffix of its format, without a dot.

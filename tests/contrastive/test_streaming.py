@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -9,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from damage.commands import forks
-from hub.loopback import client_environment, running_hub
+from hub.loopback import client_environment, running_hub, subprocess_environment
 from small_pairs import make_model, make_table
 from streamed_data import noise_dataset, upload
 
@@ -149,6 +151,18 @@ def test_an_estimate_of_a_dataset_on_the_hub_fetches_no_pictures(opened):
     done = ready.do(*options_of(folder, folder / "none", "museum/moths", "--stream", "--estimate", "--format", "json"))
     assert done.code == 0, done.err
     assert json.loads(done.out)["n_images"] == 32
+    assert hub.n_bytes_sent < n_bytes / 4
+
+
+def test_rows_without_images_are_read_without_fetching_these(opened, tmp_path):
+    hub, _, dataset, _ = opened
+    n_bytes = sum(file.stat().st_size for file in (dataset / "data" / "images").glob("train-*.parquet"))
+    hub.n_bytes_sent = 0
+    code = "from sae_traits.release.loading import Released as R\n"
+    code += "print(len([*R.open('museum/moths').rows('images', 'train', images=False)]))"
+    environment = subprocess_environment(hub, tmp_path / "home")
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout == "40\n", done.stderr
     assert hub.n_bytes_sent < n_bytes / 4
 
 
