@@ -207,7 +207,7 @@ class Released:
 
     def _load(self, config: ConfigName, columns: list[str] | None = None) -> Any:
         """All splits; only what is among `columns` is fetched, where they are given."""
-        only = {} if columns is None else {"columns": columns}
+        only: dict[str, Any] = {} if columns is None else {"columns": columns}
         with reader_errors_in_one_line(self.source):
             return load_dataset(self.source, config, revision=self.revision, streaming=True, **only)
 
