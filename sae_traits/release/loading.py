@@ -234,7 +234,7 @@ def _errors_in_one_line(source: str) -> Iterator[None]:
     try:
         yield
     except (HTTPError, OSError, ValueError, RuntimeError, DatasetsError, pa.ArrowException) as error:
-        reason = re.sub(r"\bhf_\w+", "hf_…", one_line(error, max_length=300))
+        reason = re.sub(r"\bhf_\w+", "hf_…", one_line(error, max_length=300)).rstrip(".")
         raise ReleaseError(
             f"cannot read the dataset {source}: {reason}; name RUN/dataset, or its repository on the Hub "
             "(HF_TOKEN where that is private)"
