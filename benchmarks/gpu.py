@@ -1,9 +1,9 @@
-"""What the pipeline does on a GPU: DINOv2-base, sparse encoding, SAE training, and training straight from photographs.
+"""What the pipeline does on a GPU: DINOv2-base, sparse encoding, SAE training, photographs, fine-tuning of CLIPs.
 
     python benchmarks/gpu.py                          without a CUDA GPU it says so and measures nothing
     python benchmarks/gpu.py --device cpu --tiny      the same code on a CPU, much smaller: does it run?
 
-The backbone has random weights, made here. Prints a Markdown table; some minutes on a GPU.
+The backbone and the CLIPs have random weights, made here. Prints a Markdown table; less than ten minutes on a GPU.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import gpu_finetuning
 import numpy as np
 import torch
 from bench_extraction import PREPROCESSOR, make_photographs
@@ -391,6 +392,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             training(bench, bench.size.model.get("hidden_size", Dinov2Config().hidden_size))
             photographs = make_photographs(Path(folder, "photographs"), bench.size.n_photographs)
             from_photographs(bench, model, photographs)
+            gpu_finetuning.measure(bench, bench.add, gpu_finetuning.TINY if arguments.tiny else gpu_finetuning.FULL)
         finally:
             print_table(bench)
 

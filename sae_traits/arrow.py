@@ -42,6 +42,7 @@ class Column:
     """The fields that lead from an object to the value; empty where the value is no object's."""
     unit: str | None = None
     """Of a measure; None for what is none."""
+    may_be_null: bool = False
 
     def of(self, instance: object) -> Any:
         """The value of an object: null where something on the way is missing, and for what is not a number."""
@@ -93,15 +94,16 @@ def single_precision(dtype: pa.DataType) -> pa.DataType:
     return dtype
 
 
-def _columns(cls: type, path: tuple[str, ...]) -> Iterator[Column]:
+def _columns(cls: type, path: tuple[str, ...], *, may_be_null: bool = False) -> Iterator[Column]:
     words = {field.name: field.metadata[_WORDS] for field in dataclasses.fields(cls) if _WORDS in field.metadata}
     for name, hint in _fields(cls):
         inner = _not_none(hint)
+        is_optional = may_be_null or inner != hint
         if name in words:
             meaning, other_name, unit = words[name]
-            yield Column(other_name or name, arrow_type(hint), meaning, (*path, name), unit)
+            yield Column(other_name or name, arrow_type(hint), meaning, (*path, name), unit, is_optional)
         elif dataclasses.is_dataclass(inner):
-            yield from _columns(inner, (*path, name))  # pyright: ignore[reportArgumentType]
+            yield from _columns(inner, (*path, name), may_be_null=is_optional)  # pyright: ignore[reportArgumentType]
 
 
 def _fields(cls: type) -> Iterator[tuple[str, Any]]:

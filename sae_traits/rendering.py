@@ -50,6 +50,7 @@ def _environment(folder: Path) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["whole"] = lambda value: escape(value, max_length=None)  # text of our own, however long
     environment.filters["format"] = lambda form, value: MISSING if _is_missing(value) else form % value
     return environment
 
@@ -90,9 +91,9 @@ def templates() -> Path:
     return folder if folder.is_dir() else package.parent / "hub_cards"
 
 
-def escape(value: object) -> Markup:
+def escape(value: object, max_length: int | None = MAX_LENGTH) -> Markup:
     """Escape a value: one line of text that Markdown and HTML show and do not interpret."""
-    text = MISSING if _is_missing(value) else one_line(str(value))
+    text = MISSING if _is_missing(value) else one_line(str(value), max_length)
     return Markup(_SPECIAL.sub(lambda match: f"&#{ord(match[0])};", text).replace("_", "&#95;"))  # noqa: S704
 
 
@@ -101,10 +102,10 @@ def _is_missing(value: object) -> bool:
     return value is None or (isinstance(value, float) and not math.isfinite(value))
 
 
-def one_line(text: str) -> str:
-    """Take line breaks and control characters out of a text, and bound its length."""
+def one_line(text: str, max_length: int | None = MAX_LENGTH) -> str:
+    """Take line breaks and control characters out of a text, and bound its length, if there is a bound."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return line if len(line) <= MAX_LENGTH else line[: MAX_LENGTH - 1] + "…"
+    return line if max_length is None or len(line) <= max_length else line[: max_length - 1] + "…"
 
 
 def lines(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -22,7 +22,7 @@ _SENTENCES = (
 )
 
 
-def make_tokenizer() -> Tokenizer:
+def make_tokenizer(vocab_size: int = 320) -> Tokenizer:
     """Byte-level BPE, so that any text can be spelt; START and END are the two highest ids, as in CLIP's own."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Lowercase()
@@ -30,7 +30,7 @@ def make_tokenizer() -> Tokenizer:
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     tokenizer.train_from_iterator(
-        _SENTENCES, trainers.BpeTrainer(vocab_size=320, initial_alphabet=alphabet, show_progress=False)
+        _SENTENCES, trainers.BpeTrainer(vocab_size=vocab_size, initial_alphabet=alphabet, show_progress=False)
     )
     tokenizer.add_special_tokens([START, END])
     ends = [(token, tokenizer.token_to_id(token)) for token in (START, END)]

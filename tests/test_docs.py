@@ -156,7 +156,7 @@ def test_every_link_and_every_file_that_a_page_names_is_there(page):
 
 def is_example(name):
     """Whether a file is one that docs/architecture.md adds."""
-    added = ("area", "half_topk", "file_list", "sentences", "vocabulary", "pixels")
+    added = ("area", "half_topk", "file_list", "sentences", "vocabulary", "neighbours", "pixels")
     return Path(name).stem in added
 
 

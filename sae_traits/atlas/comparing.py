@@ -32,7 +32,7 @@ class Difference:
 
     relative: Species
     own: tuple[LatentOfSpecies, ...]
-    """Latents that describe the species and not the relative, the largest effect first."""
+    """Latents that describe the species and not the relative, those to trust first."""
     n_own: int
     n_shared: int
     """Latents that describe both."""
@@ -74,9 +74,8 @@ def comparison_data(atlas: Atlas, species: Species) -> dict[str, Any]:
                 "latent": one.latent,
                 "name": atlas.latents[one.latent].name,
                 "page": atlas.latents[one.latent].page,
-                "species": round(one.contrast.f_species, 3),
-                "reference": round(one.contrast.f_reference, 3),
-                "rank": one.contrast.reference_rank,
+                "often": one.how_often(species.lineage),
+                "verdict": str(one.verdict),
                 "said": ", ".join(
                     f"{name} {value}" for name, value, _ in species.said_of_latent.get(one.latent, [])[:4]
                 ),
@@ -84,7 +83,7 @@ def comparison_data(atlas: Atlas, species: Species) -> dict[str, Any]:
             }
             for one in species.latents[:MAX_LATENTS]
         ],
-        "attributes": [[name, value, round(share, 3)] for (name, value), share in shares[:MAX_ATTRIBUTES]],
+        "attributes": [[name, value, round(100 * share)] for (name, value), share in shares[:MAX_ATTRIBUTES]],
     }
 
 

@@ -6,16 +6,21 @@ Outlines, boxes and pictures are in pixels of the atlas's picture of an image.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from sae_traits.atlas.page_names import PageNames
-from sae_traits.evaluation.verdict import Verdict, judge
+from sae_traits.evaluation.verdict import RULES, Verdict, judge
 from sae_traits.schema import Contrast
 
 UNLABELLED = "Photographs without a label"
 """In the place of a species."""
+
+
+def percent(share: float | None) -> str:
+    """A share as whole percents; a dash where it is not known."""
+    return "–" if share is None or share != share else f"{100 * share:.0f}\u00a0%"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,10 @@ class TraitOfImage:
     """As #rrggbb."""
     describer: str
     """With its model."""
+    reviewed: str | None
+    """What people said who saw it on a blind sheet: accepted, rejected or disputed; None where nobody has looked."""
+    review_score: float | None
+    n_raters: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,10 +113,32 @@ class LatentOfSpecies:
         """Whether to rely on it, by the rule of the evaluation."""
         return judge(self.contrast, self.background, self.held_out)
 
+    @property
+    def rank(self) -> tuple[int, float, int]:
+        """By which the latents of a species are put in order: those to trust first, then the largest effect."""
+        return list(RULES).index(self.verdict.word), -self.contrast.effect, self.latent
+
+    def how_often(self, lineage: Mapping[str, str | None]) -> str:
+        """In how many individuals of the species and of its relatives it fires, in words."""
+        contrast, group = self.contrast, lineage.get(self.contrast.reference_rank)
+        if not self.is_tested:
+            own, theirs = f"{100 * contrast.f_species:.2f}\u00a0%", f"{100 * contrast.f_reference:.2f}\u00a0%"
+            return f"{own} of its firings, {theirs} of those of {group or 'the others'}"
+        others = f"other {group}" if group else "all other species"
+        counts = f"{self.n_fired} of {self.n_individuals}"
+        shares = (
+            f"in {percent(contrast.f_species)} of its individuals ({counts}) and {percent(contrast.f_reference)} of "
+            f"those of {others}"
+        )
+        if self.held_out is None:
+            return shares
+        own, theirs = map(percent, self.held_out)
+        return f"{shares}; found again in {own} and {theirs} of those held out"
+
 
 @dataclass(kw_only=True)
 class Species:
-    """A species with its photographs and its latents, the largest effect first."""
+    """A species with its photographs and its latents, those to trust first."""
 
     name: str
     key: str
@@ -123,6 +154,11 @@ class Species:
     @property
     def n_traits(self) -> int:
         return sum(len(image.traits) for image in self.images)
+
+    @property
+    def n_trusted(self) -> int:
+        """How many of its latents are to be trusted."""
+        return sum(one.verdict.word == "trust" for one in self.latents)
 
     @cached_property
     def n_individuals(self) -> int:

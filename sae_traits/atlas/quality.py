@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sae_traits.atlas.nouns import UNLABELLED, Atlas
+from sae_traits.atlas.nouns import UNLABELLED, Atlas, percent
 from sae_traits.evaluation.results import Results
 from sae_traits.evaluation.verdict import RULES
 
@@ -28,7 +29,7 @@ class Quality:
 
     figures: tuple[Figure, ...]
     verdicts: tuple[tuple[str, int, str], ...]
-    """Word, latents of a species, and what the word stands for."""
+    """Word, how often it is said of a latent of a species, and what it stands for."""
     not_found: tuple[str, ...]
     lines: tuple[str, ...]
 
@@ -40,11 +41,18 @@ def quality_of(atlas: Atlas, results: Results | None) -> Quality:
         for latent in species.latents:
             verdicts[latent.verdict.word] += 1
     return Quality(
-        figures=tuple(_figures(results)) if results else (),
+        figures=(*_reviewed(atlas), *(_figures(results) if results else ())),
         verdicts=tuple((word, n, RULES[word]) for word, n in verdicts.items() if n),
         not_found=tuple(_not_found(atlas, results)),
         lines=tuple(results.lines()) if results else (),
     )
+
+
+def _reviewed(atlas: Atlas) -> Iterator[Figure]:
+    verdicts = [trait.reviewed for _, trait in atlas.traits if trait.reviewed is not None]
+    if verdicts:
+        meaning = f"of the {len(verdicts):,} traits that people reviewed on blind sheets were accepted"
+        yield Figure(percent(verdicts.count("accepted") / len(verdicts)), "accepted by people", meaning)
 
 
 def _figures(results: Results) -> list[Figure]:
@@ -53,22 +61,22 @@ def _figures(results: Results) -> list[Figure]:
         on = found.on_animal
         meaning = (
             "of the regions' area lies on the organism (95\u00a0% interval "
-            f"{_percent(on.low)} to {_percent(on.high)}); of the same shapes at random places "
-            f"{_percent(found.random.mean)}"
+            f"{percent(on.low)} to {percent(on.high)}); of the same shapes at random places "
+            f"{percent(found.random.mean)}"
         )
-        figures.append(Figure(_percent(on.mean), "on the organism", meaning))
+        figures.append(Figure(percent(on.mean), "on the organism", meaning))
     if (found := results.tasks.get("text_quality")) is not None:
         shared = found.shared
         if shared.n_traits:
-            meaning = "of the traits have a sentence that is said of another species, too: it tells them not apart"
-            figures.append(Figure(_percent(shared.n_shared / shared.n_traits), "shared sentences", meaning))
+            meaning = "of the traits have a sentence that is said of another species, too, and tells neither apart"
+            figures.append(Figure(percent(shared.n_shared / shared.n_traits), "shared sentences", meaning))
     if results.sae is not None:
         sae = results.sae
         meaning = (
-            f"of the variance of the features is explained by {sae['l0']:.0f} latents per patch; "
-            f"{_percent(sae['dead_share'])} of the latents never fire"
+            f"of what the image model says of a patch (the variance of its features) is kept by the {sae['l0']:.0f} "
+            f"latents that fire there; {percent(sae['dead_share'])} of the latents never fire"
         )
-        figures.append(Figure(_percent(sae["explained_variance"]), "explained by the SAE", meaning))
+        figures.append(Figure(percent(sae["explained_variance"]), "explained by the SAE", meaning))
     return figures
 
 
@@ -98,17 +106,14 @@ def _not_found(atlas: Atlas, results: Results | None) -> list[str]:
     if (found := results.tasks.get("species_traits")) is not None and found.without_trusted:
         names = list(found.without_trusted)
         lines.append(f"{len(names)} species with no trait to trust: {_names(names)}")
-    absent = {"localisation": "masks", "zero_shot": "a test whether traits help a vision-language model"}
-    lines += [
-        f"{words}: none, so nothing is said of it" for name, words in absent.items() if not results.tasks.get(name)
-    ]
+    absent = {
+        "localisation": "no masks of the organisms, so how much of the regions lies on them was not measured",
+        "zero_shot": "no test whether the traits help a vision-language model to name species",
+    }
+    lines += [words for name, words in absent.items() if not results.tasks.get(name)]
     return lines
 
 
 def _names(names: list[str]) -> str:
     shown = ", ".join(names[:MAX_NAMED])
     return shown if len(names) <= MAX_NAMED else f"{shown} and {len(names) - MAX_NAMED} more"
-
-
-def _percent(share: float) -> str:
-    return "–" if share is None or share != share else f"{100 * share:.0f}\u00a0%"

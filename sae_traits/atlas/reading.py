@@ -77,6 +77,8 @@ def read_atlas(dataset: Path, out: Path, workers: int) -> Atlas:
                     key = names.of(f"species {image.species}").removeprefix("species-")
                     keys[image.species] = Species(name=image.species, key=key, lineage=lineage)
                 keys[image.species].images.append(image)
+        except KeyError as error:
+            raise ReleaseError(f"{dataset} is no dataset that sae-traits released: it lacks {error}") from error
         finally:
             for future in waiting:
                 future.cancel()
@@ -124,7 +126,7 @@ def _latents(dataset: Path, species: Mapping[str, Species]) -> tuple[dict[int, L
         if one.species in species:
             species[one.species].latents.append(one)
     for one in species.values():
-        one.latents.sort(key=lambda latent: (-latent.contrast.effect, latent.latent))
+        one.latents.sort(key=lambda latent: latent.rank)
     for latent in latents.values():
         latent.of_species.sort(key=lambda one: (-one.contrast.effect, one.species))
     return latents, sae
@@ -163,21 +165,21 @@ class _ImageReader:
             individual_id=row["individual_id"],
             species=self._once(row["species"] or UNLABELLED),
             split=row["split"],
-            rights=self._once(Rights(row["license"], row["rights_holder"])),
+            rights=self._once(Rights(row.get("license"), row.get("rights_holder"))),
             source_url=web_address(row),
             source_id=row["source_id"],
             traits=tuple(self._trait(trait, scale) for trait in row["traits"]),
         )
 
     def _trait(self, trait: Row, scale: tuple[float, float]) -> TraitOfImage:
-        self.sae = self.sae or trait["sae"]
+        self.sae = self.sae or trait.get("sae")
         x, y, width, height = trait["box"]
         box = round(x * scale[0]), round(y * scale[1]), round(width * scale[0]), round(height * scale[1])
         attributes = tuple((sys.intern(one["name"]), sys.intern(one["value"])) for one in trait["attributes"])
         return TraitOfImage(
             trait_id=trait["trait_id"],
             text=self._once(trait["text"]),
-            part=self._once(trait["part"]),
+            part=self._once(trait.get("part")),
             part_source=self._once(trait.get("part_source")),
             attributes=self._once(attributes),
             outline=outline_of(trait["polygons"], scale),
@@ -186,15 +188,19 @@ class _ImageReader:
             color_name=self._once(trait["color_name"]),
             color=_hex(trait["color_lab"]),
             describer=self._once(f"{trait['describer']}, {trait['describer_model']}"),
-            **{name: trait[name] for name in _AS_THEY_ARE},
+            area_fraction=trait["area_fraction"],
+            length_px=trait["length_px"],
+            width_px=trait["width_px"],
+            **{name: trait.get(name) for name in _AS_THEY_ARE},
         )
 
     def _once(self, value: Any) -> Any:
         return self._same.setdefault(value, value)
 
 
+# Releases of earlier versions may lack columns that can be null.
 _AS_THEY_ARE = (
-    "latent", "activation", "background", "area_fraction", "length_px", "width_px", "length_mm", "width_mm",
+    "latent", "activation", "background", "length_mm", "width_mm", "reviewed", "review_score", "n_raters",
 )  # fmt: skip
 
 

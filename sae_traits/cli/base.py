@@ -114,7 +114,8 @@ def old_run(
     from sae_traits.runs.context import Context
 
     sections = getattr(arguments, "sections", ())
-    file = {name: values for name, values in options_of_file(arguments.config).items() if name in sections}
+    file = options_of_file(getattr(arguments, "config", None))
+    file = {name: values for name, values in file.items() if name in sections}
     layers = (*forgotten, file, given_options(arguments))
     return Context.open(folder or arguments.run, ALL_STEPS, *layers, extra_tasks=extra_tasks(), part=part)
 

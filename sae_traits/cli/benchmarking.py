@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, get_args, get_origin
 
 from sae_traits.cli.base import DONE, command, show
-from sae_traits.config.benchmark import BenchmarkConfig, BenchmarkTaskName
+from sae_traits.config.benchmark import BENCHMARK_TASKS, BenchmarkConfig
 from sae_traits.config.command_line import file_name
 from sae_traits.config.tree import build, hints
 from sae_traits.errors import ConfigError
@@ -20,10 +20,11 @@ _FILES = (
     *("other_traits", "regions", "keypoints", "part_masks", "boxes", "out"),
 )
 _REPEATED = "clip"
+_TASKS = "\n".join(f"  {name:12} {asked}" for name, asked in BENCHMARK_TASKS.items())
 
 
 def _benchmark_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    parser.add_argument("task", nargs="?", choices=get_args(BenchmarkTaskName), metavar="TASK", help="What is asked.")
+    parser.add_argument("task", nargs="?", choices=list(BENCHMARK_TASKS), metavar="TASK", help="What is asked.")
     parser.add_argument("--list", action="store_true", help="Show the published benchmarks that are known.")
     for field in dataclasses.fields(BenchmarkConfig):
         if field.name == _REPEATED:
@@ -62,19 +63,9 @@ def _shown(default: Any) -> str:
 @command(
     "Score models on images with any labels; needs no run.",
     _benchmark_arguments,
-    examples="""\
+    examples=f"""\
 tasks:
-  zero-shot    is every image next to the name of its class, and do --traits help?
-  few-shot     nearest class mean of a few labelled images (SimpleShot)
-  retrieval    captions by images and images by --captions, also without the species' name
-  structure    embeddings against classes, variants and traits, beside permuted labels
-  clustering   discovery of classes, some of them labelled
-  newt         binary questions, one support vector machine each (table with the column task)
-  fishnet      are all --attributes of an image right?
-  awa2         macro F1 of --attributes, classes unseen
-  texts        do --traits tell a species from its congeners, and say what --references say?
-  localisation do --regions lie on the organism and its parts, against random places?
-  leaks        images that are near-identical to those --against which they are compared
+{_TASKS}
 
 examples:
   sae-traits benchmark zero-shot --images photographs/ --clip imageomics/bioclip --clip imageomics/bioclip-2
@@ -89,9 +80,7 @@ def benchmark(arguments: argparse.Namespace) -> int:
         show([dataclasses.asdict(each) for each in benchmarks], lines_of(benchmarks), arguments)
         return DONE
     if arguments.task is None:
-        raise ConfigError(
-            f"say which task: {', '.join(get_args(BenchmarkTaskName))}; sae-traits benchmark --help explains them"
-        )
+        raise ConfigError(f"say which task: {', '.join(BENCHMARK_TASKS)}; sae-traits benchmark --help explains them")
     given = {name[2:]: value for name, value in vars(arguments).items() if name.startswith("--")}
     say(f"{arguments.task}: getting ready")  # what it needs takes a while to load
     from sae_traits.steps.benchmark import run_benchmark

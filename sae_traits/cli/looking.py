@@ -10,7 +10,7 @@ from pathlib import Path
 from sae_traits.cli.base import DONE, PARTLY_DONE, add_config, add_existing_run, command, do_steps, old_run, show
 from sae_traits.config.command_line import add_options, file_name, given_options
 from sae_traits.errors import ConfigError
-from sae_traits.steps import ALL_STEPS
+from sae_traits.steps import run_steps
 
 
 def _latents_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
@@ -28,10 +28,9 @@ def _latents_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) ->
     resumes=False,
 )
 def latents(arguments: argparse.Namespace) -> int:
-    from sae_traits.runs.context import Context
     from sae_traits.steps.latents import write_latents
 
-    files = write_latents(Context.open(arguments.run, ALL_STEPS), arguments.latent, arguments.strongest)
+    files = write_latents(old_run(arguments), arguments.latent, arguments.strongest)
     names = [str(file) for file in files]
     show(names, names, arguments)
     return DONE
@@ -54,11 +53,10 @@ examples:
     resumes=False,
 )
 def compare(arguments: argparse.Namespace) -> int:
-    from sae_traits.runs.context import Context
     from sae_traits.steps.compare import compare as compare_species
     from sae_traits.steps.compare import draw_compared
 
-    context = Context.open(arguments.run, ALL_STEPS)
+    context = old_run(arguments)
     compared = compare_species(context, arguments.first, arguments.second)
     lines = compared.lines()
     if arguments.picture is not None:
@@ -92,11 +90,11 @@ def atlas(arguments: argparse.Namespace) -> int:
 
     source, out = Path(arguments.source), arguments.out
     if (source / "config.yaml").is_file() and arguments.revision is None:
-        from sae_traits.runs.context import Context
-
-        built = write_atlas_of_run(Context.open(source, ALL_STEPS), out or source / "atlas")
+        built = write_atlas_of_run(old_run(arguments, folder=source), out or source / "atlas")
     elif out is None:
-        raise ConfigError("say where the site of a dataset goes: --out DIR")
+        raise ConfigError(
+            f"{arguments.source} is no run (it has no config.yaml); of a dataset say where its site goes: --out DIR"
+        )
     else:
         built = write_atlas_of_dataset(arguments.source, out, revision=arguments.revision)
     show({**dataclasses.asdict(built), "folder": str(built.folder)}, built.lines(), arguments)
@@ -110,7 +108,7 @@ def _name_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> No
         type=Path,
         nargs="?",
         metavar="FILE",
-        help="What an atlas exported, or CSV with the columns latent and name.",
+        help="What an atlas exported, or a table (CSV) with the columns latent and name.",
     )
     parser.add_argument(
         "--suggest", action="store_true", help="Ask the describer what latents without a name stand for; name nothing."
@@ -134,7 +132,6 @@ empty takes one back. Parts that the describer said stay as they are. With --sug
 call per latent, which the atlas shows as suggestions until somebody accepts them.""",
 )
 def name(arguments: argparse.Namespace) -> int:
-    from sae_traits.steps import run_steps
     from sae_traits.steps.name import name_latents, suggest_latent_names
 
     if (arguments.names is None) != arguments.suggest:
@@ -198,15 +195,13 @@ def review(arguments: argparse.Namespace) -> int:
         raise ConfigError("review import needs the files of raters, and review sheet takes none")
     if arguments.half_width is not None and not arguments.half_width > 0:
         raise ConfigError(f"--half-width is more than 0, not {arguments.half_width}")
-    from sae_traits.runs.context import Context
-    from sae_traits.steps import run_steps
     from sae_traits.steps.review import import_reviews, make_review_sheet
 
-    context = Context.open(arguments.run, ALL_STEPS)
+    context = old_run(arguments)
     with context.writing():
         context.steps.fingerprint("annotate")
         if arguments.action == "sheet":
-            others = [Context.open(run, ALL_STEPS) for run in arguments.beside or ()]
+            others = [old_run(arguments, folder=run) for run in arguments.beside or ()]
             n, seed = (40 if arguments.n is None else arguments.n), arguments.sample_seed or 0
             sheet = make_review_sheet(context, others, n_traits=n, seed=seed)
             show({**dataclasses.asdict(sheet), "file": str(sheet.file)}, sheet.lines(), arguments)
@@ -281,10 +276,9 @@ Masks and boxes of the collection's own table are used, too. Without any truth i
 repeats in held-out images.""",
 )
 def parts(arguments: argparse.Namespace) -> int:
-    from sae_traits.runs.context import Context
     from sae_traits.steps.parts import write_parts
 
-    context = Context.open(arguments.run, ALL_STEPS)
+    context = old_run(arguments)
     with context.writing():
         evidence = write_parts(
             context,

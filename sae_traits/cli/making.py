@@ -214,8 +214,8 @@ The SAE is the one that the dataset names, at the same commit, unless --sae says
 which backbone and preprocessing it needs. RUN is a run like any other: `annotate RUN` describes it anew.""",
 )
 def predict(arguments: argparse.Namespace) -> int:
-    from sae_traits.steps.predict import pinned
+    from sae_traits.steps.predict import pinned_options
 
     unlabelled = {"collection": {"source": arguments.source, "labels": False}}
-    pins = pinned(build(RunConfig, options_of_file(arguments.config), given_options(arguments), unlabelled))
-    return do_steps(new_run(arguments, unlabelled, pins), arguments)
+    config = build(RunConfig, options_of_file(arguments.config), given_options(arguments), unlabelled)
+    return do_steps(new_run(arguments, unlabelled, pinned_options(config)), arguments)

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from sae_traits.cli.base import DONE, PARTLY_DONE, command, show
+from sae_traits.cli.base import DONE, PARTLY_DONE, command, old_run, show
 from sae_traits.config.command_line import file_name
 from sae_traits.errors import ConfigError, ReleaseError
-from sae_traits.steps import ALL_STEPS
 from sae_traits.vocabulary import EXPORT_FORMATS
 
 
@@ -49,7 +48,6 @@ def publish(arguments: argparse.Namespace) -> int:
     if not (arguments.folder / "config.yaml").is_file():
         return _publish_clip(arguments)
     from sae_traits.release.publication import Terms
-    from sae_traits.runs.context import Context
     from sae_traits.steps.publish import publish as publish_run
 
     if arguments.dataset_repo is None:
@@ -68,7 +66,7 @@ def publish(arguments: argparse.Namespace) -> int:
         tag=arguments.tag,
         collection=arguments.collection,
     )
-    context = Context.open(arguments.folder, ALL_STEPS)
+    context = old_run(arguments, folder=arguments.folder)
     with nullcontext() if arguments.dry_run else context.writing():  # so that nothing changes what becomes public
         lines = publish_run(context, terms, dry_run=arguments.dry_run)
     show(lines, lines, arguments)

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from sae_traits.cli.base import DONE, FAILED, command, do_steps, show
+from sae_traits.cli.base import DONE, FAILED, command, do_steps, old_run, show
 from sae_traits.errors import ConfigError, StoreError
 from sae_traits.steps import ALL_STEPS, run_steps
-from sae_traits.testbench import extra_tasks
 
 
 def _run_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
@@ -28,7 +27,6 @@ examples:
 Steps without shards are left alone. After the shards of `annotate` the dataset and the cards are written.""",
 )
 def merge(arguments: argparse.Namespace) -> int:
-    from sae_traits.runs.context import Context
     from sae_traits.runs.folder import RunFolder
     from sae_traits.runs.sharding import SHARDED, marks_of
 
@@ -36,7 +34,7 @@ def merge(arguments: argparse.Namespace) -> int:
     steps = [step for step in SHARDED if marks_of(folder, step)]
     if not steps:
         raise StoreError(f"{arguments.run} has no shards; make some with `sae-traits extract RUN --shard I/N`")
-    context = Context.open(arguments.run, ALL_STEPS, extra_tasks=extra_tasks(), part="merge")
+    context = old_run(arguments, part="merge")
     with context.writing():
         for step in steps:
             if not all(context.steps.is_current(before) for before in ALL_STEPS[step]):

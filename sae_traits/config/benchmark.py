@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from sae_traits.config.options import check, check_at_least, check_seed, option
 
@@ -20,6 +21,37 @@ BenchmarkTaskName = Literal[
     "localisation",
     "leaks",
 ]
+BENCHMARK_TASKS: dict[BenchmarkTaskName, str] = {
+    "zero-shot": "is every image next to the name of its class, and do --traits help?",
+    "few-shot": "nearest class mean of a few labelled images (SimpleShot)",
+    "retrieval": "captions by images and images by --captions, also without the species' name",
+    "structure": "embeddings against classes, variants and traits, beside permuted labels",
+    "clustering": "discovery of classes, some of them labelled",
+    "newt": "binary questions, one support vector machine each (table with the column task)",
+    "fishnet": "are all --attributes of an image right?",
+    "awa2": "macro F1 of --attributes, classes unseen",
+    "texts": "do --traits tell a species from its congeners, and say what --references say?",
+    "localisation": "do --regions lie on the organism and its parts, against random places?",
+    "leaks": "images that are near-identical to those --against which they are compared",
+}
+"""What each task asks, for --help; the task itself is a file of `evaluation.benchmarks.tasks`."""
+_EMBEDDING = tuple(name for name in get_args(BenchmarkTaskName) if name not in ("localisation", "leaks"))
+ONLY_FOR: Mapping[str, tuple[BenchmarkTaskName, ...]] = {
+    "clip": _EMBEDDING,
+    "traits": ("zero-shot", "structure", "texts"),
+    "taxa": ("zero-shot", "retrieval", "structure", "texts"),
+    "captions": ("retrieval",),
+    "against": ("leaks",),
+    "attributes": ("fishnet", "awa2"),
+    **dict.fromkeys(("references", "other_traits"), ("texts",)),
+    **dict.fromkeys(("regions", "keypoints", "part_masks", "boxes"), ("localisation",)),
+    **dict.fromkeys(("text_type", "trait_text"), ("zero-shot",)),
+    "templates": ("zero-shot", "texts"),
+    "protocol": ("zero-shot", "few-shot", "retrieval", "clustering", "fishnet", "awa2"),
+    **dict.fromkeys(("shots", "folds"), ("few-shot",)),
+    "svm": ("newt",),
+}
+"""Option -> the tasks that use it; all tasks use the others."""
 TextType = Literal["asis", "sci", "taxon", "com", "sci_com", "taxon_com"]
 TemplateSet = Literal["none", "one", "openai", "bioclip"]
 
@@ -143,7 +175,7 @@ class BenchmarkConfig:
     def __post_init__(self) -> None:
         check_at_least(1, self, "folds", "image_batch_size")
         check_at_least(0, self, "workers")
-        check_seed(self, "seed")
+        check_seed(self.seed)
         check(all(shots >= 1 for shots in self.shots) and bool(self.shots), "shots must be 1 or more, such as 1,5")
         check(
             self.embeddings is None or len(self.clip) <= 1,

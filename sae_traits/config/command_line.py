@@ -90,7 +90,6 @@ def add_options(
     """Add the options of some sections of a configuration; `given_options` reads what was given.
 
     Args:
-        parser: of the command.
         words: the command line; the variants that it chooses have their options in the help.
         sections: names of fields of the configuration.
         root: the configuration's class; a run's, unless a command has one of its own.

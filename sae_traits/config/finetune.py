@@ -60,6 +60,9 @@ class PairsConfig:
         is_path=True,
     )
     data_revision: str | None = option(None, "Branch, tag or commit of a dataset on the Hub.", metavar="REVISION")
+    stream: bool = option(
+        False, "Read the pictures of a released dataset while training, instead of getting all of them first."
+    )
     text_types: tuple[str, ...] = option(
         ("sci",),
         "What is said of an image: sci, com, taxon, sci_com, taxon_com (its name, as in BioCLIP), trait (`A photo of "
@@ -113,6 +116,11 @@ class PairsConfig:
         check("{}" in self.template, f"template needs {{}} where the name stands, not {self.template!r}")
         check(0 < self.min_crop <= 1, f"min_crop must lie in (0, 1], not {self.min_crop}")
         check_at_least(0, self, "replay_batch_size", "workers")
+        check(
+            not self.stream or self.sampling == "all",
+            "--stream reads pictures that lie together together, and --sampling draws species from everywhere; leave "
+            "one of them out",
+        )
         check((self.replay is None) == (self.replay_batch_size == 0), "--replay and --replay-batch-size go together")
 
 
@@ -179,7 +187,7 @@ class ScheduleConfig:
         check_at_least(2, self, "batch_size")
         check_at_least(0, self, "evaluations")
         check_positive(self, "epochs")
-        check_seed(self, "seed")
+        check_seed(self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)

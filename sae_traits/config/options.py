@@ -33,11 +33,9 @@ def option(
     return dataclasses.field(default=default, metadata={**about, "is_made": is_made, "is_local": is_local})
 
 
-def variant(default: type | None, help: str, *, flag: str | None = None) -> Any:
+def variant(default: type | None, help: str) -> Any:
     """A dataclass field that holds one of several variants, whose docstrings say what each is; see `tree`."""
-    return dataclasses.field(
-        default_factory=default or (lambda: None), metadata={"help": help, "flag": flag, "metavar": "KIND"}
-    )
+    return dataclasses.field(default_factory=default or (lambda: None), metadata={"help": help})
 
 
 def check(condition: bool, message: str) -> None:
@@ -53,10 +51,9 @@ def check_at_least(least: float, settings: Any, *names: str) -> None:
         check(value is None or value >= least, f"{name} must be {least} or more, not {value}")
 
 
-def check_seed(settings: Any, name: str) -> None:
+def check_seed(seed: int) -> None:
     """Raise a ConfigError for a seed that torch, numpy and scikit-learn do not all take."""
-    value = getattr(settings, name)
-    check(0 <= value < 2**32, f"{name} must be a whole number from 0 to {2**32 - 1}, not {value}")
+    check(0 <= seed < 2**32, f"seed must be a whole number from 0 to {2**32 - 1}, not {seed}")
 
 
 def check_positive(settings: Any, *names: str) -> None:

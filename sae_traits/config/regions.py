@@ -97,7 +97,7 @@ class RegionsConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LatentRegions(RegionsConfig):
-    """What all regions of latents have in common."""
+    """What all RegionsOfLatents have in common."""
 
     has_latents = True
     traits_per_image: int = option(5, "At most this many traits per image, the strongest first.")
@@ -206,4 +206,5 @@ class WholeImage(RegionsConfig):
 
 
 RegionsOfLatents = SAERegions | PCARegions | NMFRegions | KMeansRegions | RandomRegions
+"""Regions with a contrast, which chooses their latents."""
 Regions = RegionsOfLatents | GradCAMRegions | WholeImage

@@ -106,7 +106,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check_at_least(1, self, "n_latents", "n_patches", "batch_size")
         check_at_least(0, self, "warmup_steps")
-        check_seed(self, "seed")
+        check_seed(self.seed)
         check_positive(self, "learning_rate", "max_gradient_norm")
         k = getattr(self.architecture, "k", 1)
         check(k <= self.n_latents, f"k ({k}) cannot exceed n_latents ({self.n_latents})")

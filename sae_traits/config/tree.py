@@ -19,7 +19,7 @@ from dataclasses import MISSING, Field, dataclass, is_dataclass
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from sae_traits.errors import ConfigError
 
@@ -133,10 +133,6 @@ def as_dict(config: Any) -> Any:
 
 def build(section: Any, *layers: Mapping[str, Any]) -> Any:
     """An instance of a dataclass, or of one of a union's variants, from layers of plain values, later ones winning.
-
-    Args:
-        section: the dataclass, or the union.
-        layers: nested values, of which text is converted.
 
     Raises:
         ConfigError: an option does not exist, is missing or belongs to another variant, or a value cannot be used.
@@ -257,13 +253,18 @@ def _given_flag(section: type, name: str, value: Any) -> str:
     return flag_of(fields_of(section)[name])
 
 
+def _is_choice(hint: Any, text: str) -> bool:
+    """Whether a text is one of the fixed values of an option."""
+    return any(get_origin(kind) is Literal and text in get_args(kind) for kind in (hint, *get_args(hint)))
+
+
 def _validated(variant: type, values: Mapping[str, Any], path: tuple[str, ...]) -> Any:
     """The dataclass with its values, converted and checked."""
     from pydantic import ValidationError
 
-    leaves = leaves_of(variant)
+    leaves, kinds = leaves_of(variant), hints(variant)
     values = {
-        name: None if name in leaves and value == UNSET and leaves[name].default is None else value
+        name: None if value == UNSET and leaves[name].default is None and not _is_choice(kinds[name], UNSET) else value
         for name, value in values.items()
     }
     try:
@@ -338,7 +339,7 @@ def with_absolute_paths(config: Any) -> Any:
 
 def public_name(name: str) -> str:
     """A Hub id as it is, a file or folder of this machine by its name."""
-    return Path(name).name if Path(name).is_absolute() else name
+    return Path(name).name if Path(name).is_absolute() else name.rstrip("/")
 
 
 def with_public_names(config: Any) -> Any:

@@ -6,10 +6,11 @@ So a training that was killed goes on with the batch that it would have had next
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from itertools import repeat
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from sae_traits.contrastive.samples import Sample
 from sae_traits.contrastive.texts import choose_text, text_type_of_step
 from sae_traits.errors import CollectionError, ConfigError, ImageError
 from sae_traits.features.preprocessing import Channels, PreparePixels
+from sae_traits.images.decode import decode_image
 
 _ASPECT_RATIOS = (3 / 4, 4 / 3)
 _ATTEMPTS = 10
@@ -39,11 +41,7 @@ class Order:
     """Of each row `[n_rows]`, as a number; needed unless all rows are taken alike."""
 
     def __post_init__(self) -> None:
-        if self.batch_size > self.n_rows:
-            raise ConfigError(
-                f"a step of {self.batch_size} pairs is larger than the data, which have {self.n_rows}; choose a "
-                f"--batch-size of at most {self.n_rows}"
-            )
+        check_batch_size(self.batch_size, self.n_rows)
         if self.sampling == "distinct" and self.batch_size > (n := len(self._rows_of_species())):
             raise ConfigError(
                 f"there are {n} species for a step of {self.batch_size} pairs without one twice; choose a --batch-size "
@@ -67,12 +65,26 @@ class Order:
 
     def _rows_of_species(self) -> list[NDArray[np.int64]]:
         assert self.species is not None
-        return _by_group(self.species.tobytes())
+        return rows_by_group(self.species)
 
 
 @lru_cache(maxsize=2)
 def _permutation(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, 0, epoch]).permutation(n)
+
+
+def check_batch_size(batch_size: int, n_rows: int, option: str = "--batch-size") -> None:
+    """Raise a ConfigError where a step takes more pairs than there are."""
+    if batch_size > n_rows:
+        raise ConfigError(
+            f"a step of {batch_size} pairs is larger than the data, which have {n_rows}; choose a {option} of at most "
+            f"{n_rows}"
+        )
+
+
+def rows_by_group(groups: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """The rows of each group, in the order of the groups' numbers."""
+    return _by_group(groups.tobytes())
 
 
 @lru_cache(maxsize=2)
@@ -142,8 +154,26 @@ class TextChoice:
         return text_type_of_step(self.types, self.weights, step) if self.per == "batch" else None
 
 
-Place = tuple[int, int, int]
-"""Step, place in the whole batch, row."""
+Place = tuple[int, int, int, bytes | None]
+"""Step, place in the whole batch, row; the encoded picture, where it was read already."""
+
+
+class StepOrder(Protocol):
+    """Which rows each step sees."""
+
+    @property
+    def batch_size(self) -> int:
+        """Over all processes."""
+        ...
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches of all rows."""
+        ...
+
+    def rows(self, step: int) -> NDArray[np.int64]:
+        """Rows of a step `[batch_size]`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -159,14 +189,14 @@ class PairsDataset(Dataset[tuple[Tensor, str, int] | str]):
         return len(self.samples)
 
     def __getitem__(self, place: Place) -> tuple[Tensor, str, int] | str:
-        step, position, row = place
+        step, position, row, encoded = place
         sample = self.samples[row]
         rng = np.random.default_rng([self.seed, 2, step, position])
         only = self.choice.of_step(step)
         types, weights = (self.choice.types, self.choice.weights) if only is None else ((only,), ())
         text = choose_text(sample.texts, types, weights, rng)
         try:
-            return self.crop(sample.open(), rng), text, row
+            return self.crop(sample.open() if encoded is None else decode_image(encoded), rng), text, row
         except ImageError as error:
             return f"{sample.name} cannot be used: {error}"
 
@@ -182,9 +212,19 @@ class Loaded:
 
 
 def load_batches(
-    dataset: PairsDataset, order: Order, first_step: int, n_steps: int, *, process: int, n_processes: int, workers: int
+    dataset: PairsDataset,
+    order: StepOrder,
+    first_step: int,
+    n_steps: int,
+    *,
+    process: int,
+    n_processes: int,
+    workers: int,
+    pictures: Iterable[list[bytes | None]] | None = None,
 ) -> Iterator[Loaded]:
     """This process's share of every step from `first_step` on, opened ahead by worker processes.
+
+    `pictures` are the encoded ones of this share of every step; where there are none, the workers read them.
 
     Raises:
         CollectionError: an image cannot be read.
@@ -192,9 +232,9 @@ def load_batches(
     own = order.batch_size // n_processes
 
     def places() -> Iterator[list[Place]]:
-        for step in range(first_step, n_steps):
-            rows = order.rows(step)
-            yield [(step, position, int(rows[position])) for position in range(process * own, (process + 1) * own)]
+        for step, encoded in zip(range(first_step, n_steps), pictures or repeat([None] * own), strict=False):
+            rows = order.rows(step)[process * own :][:own].tolist()
+            yield [(step, process * own + i, row, encoded[i]) for i, row in enumerate(rows)]
 
     loader = DataLoader(dataset, batch_sampler=places(), num_workers=workers, collate_fn=_collate)  # pyright: ignore
     for loaded in loader:

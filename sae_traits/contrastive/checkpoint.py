@@ -37,7 +37,10 @@ def load_checkpoint(path: Path, key: str, state: TrainingState) -> tuple[int, Cu
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
         raise StoreError(f"the checkpoint {path} cannot be read; delete it to train from the start") from error
     if saved["key"] != key:
-        raise StoreError(f"{path} is of other settings, data or model; delete it, or choose another --out")
+        raise StoreError(
+            f"{path} is of other settings, data, model, or number of processes or threads; go on with those, or delete "
+            "it, or choose another --out"
+        )
     state.restore(saved["state"])
     say(f"training resumes at step {saved['step']}")
     return saved["step"], saved["curve"]

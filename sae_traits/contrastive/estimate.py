@@ -59,6 +59,7 @@ def estimate_training(config: FinetuneConfig, *, n_processes: int = 1) -> Traini
     n_steps = max(1, round(schedule.epochs * order.steps_per_epoch))
     per_step = schedule.batch_size + pairs.replay_batch_size
     parts = read_base(config.base)
+    side = parts.preprocessing.framing.size[0]
     passes = 3 + (schedule.chunk_size is not None) + config.base.gradient_checkpointing
     at_once = min(schedule.chunk_size or per_step, per_step // n_processes)
     n_parameters = sum(parameter.numel() for parameter in parts.model.parameters())
@@ -66,19 +67,24 @@ def estimate_training(config: FinetuneConfig, *, n_processes: int = 1) -> Traini
         n_images=len(samples),
         n_steps=n_steps,
         n_pairs_seen=n_steps * per_step,
-        flop=passes * flop_of_a_pair(parts) * n_steps * per_step,
+        flop=passes * flop_of_a_pair(parts.model, side, parts.tokenizer.context_length) * n_steps * per_step,
         n_parameters=n_parameters,
         memory_bytes=n_parameters * (_BYTES_PER_PARAMETER + 4 * (config.optimiser.average_decay is not None))
         + at_once * _activation_bytes(parts, checkpointing=config.base.gradient_checkpointing),
     )
 
 
-def flop_of_a_pair(parts: CLIPParts) -> int:
-    """Operations of one image and one text of full length, forward; counted in a pass without numbers."""
-    side, length = parts.preprocessing.framing.size[0], parts.tokenizer.context_length
+def flop_of_a_pair(clip: Any, side: int, context_length: int) -> int:
+    """Operations of one image and one text of full length, forward; counted in a pass without numbers.
+
+    Args:
+        clip: a CLIPModel or SiglipModel of transformers.
+        side: of its images, in pixels.
+        context_length: tokens of its texts.
+    """
     with torch.device("meta"):
-        model = type(parts.model)(parts.model.config)
-        pixels, ids = torch.zeros(1, 3, side, side), torch.zeros(1, length, dtype=torch.int64)
+        model = type(clip)(clip.config)
+        pixels, ids = torch.zeros(1, 3, side, side), torch.zeros(1, context_length, dtype=torch.int64)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.get_image_features(pixel_values=pixels)
         model.get_text_features(input_ids=ids)

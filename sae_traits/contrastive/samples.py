@@ -6,9 +6,9 @@ import json
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,8 +24,10 @@ from sae_traits.images.decode import IMAGE_SUFFIXES, decode_image, open_image
 from sae_traits.images.reading import read_collection
 from sae_traits.images.table import table_of
 from sae_traits.images.table_files import open_table
-from sae_traits.logging import say
+from sae_traits.logging import say, warn
 from sae_traits.release.loading import Released, load_traits, local_dataset
+from sae_traits.release.pictures import PictureGroup, StoredPicture, rows_with_places
+from sae_traits.release.tables import Row
 from sae_traits.schema import Taxon
 from sae_traits.vocabulary import SPLITS, Split
 
@@ -33,6 +35,8 @@ SHARD_TEXTS = {f"{name}.txt": name for name in ("sci", "com", "taxon", "sci_com"
 """Key of BioCLIP's and BioCAP's shards -> type of text; they hold the text as the model reads it."""
 PLAIN_TEXT = "txt"
 """Key of our shards and of the trait paper's: a trait's sentence, or a text with species and trait."""
+_WITHOUT_COMMON_NAME = {"com": "sci", "sci_com": "sci", "taxon_com": "taxon"}
+"""Type of text -> the one that says the same without the common name."""
 SPECIES_KEYS = ("scientific_name.txt", "taxonomic_name.txt")
 _MEMBER = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)")
 """Name of a sample, and key; as in webdataset the key begins at the first dot of the file's name."""
@@ -48,6 +52,8 @@ class Sample:
     """Decodes the image: upright RGB; an ImageError where it cannot."""
     texts: Texts
     species: str | None
+    picture: StoredPicture | None = None
+    """Where its picture is, if that is read while training (--stream)."""
 
 
 def read_samples(config: PairsConfig, split: Split = "train") -> list[Sample]:
@@ -76,23 +82,51 @@ def read_samples(config: PairsConfig, split: Split = "train") -> list[Sample]:
         say(f"{len(samples) - len(kept)} of {len(samples)} images have no text of a wanted type and are left out")
     if not kept:
         raise CollectionError(f"no image of {config.data} has texts of all of {', '.join(config.text_types)}")
+    _say_where_no_common_name_is(kept, config)
     return kept
 
 
+def _say_where_no_common_name_is(samples: Sequence[Sample], config: PairsConfig) -> None:
+    """Warn where a text with the common name is the text without it for every image."""
+    same = [
+        kind
+        for kind in config.text_types
+        if (without := _WITHOUT_COMMON_NAME.get(kind))
+        and all(sample.texts[kind] == sample.texts.get(without) for sample in samples)
+    ]
+    if same:
+        warn(
+            f"warning: no image of {config.data} has a common name, so {', '.join(same)} are the text without one; "
+            "give them with --common-names"
+        )
+
+
 def _read(config: PairsConfig, split: Split) -> list[Sample]:
+    if _is_released(config):
+        return read_released(config, split)
+    if config.stream:
+        raise ConfigError(
+            f"--stream reads the pictures of a dataset that sae-traits released, and {config.data} is none; leave "
+            "--stream out"
+        )
     path = Path(config.data)
     if path.suffix == ".tar":
         return read_shards([path], config) if split == "train" else []
     if path.is_dir() and (shards := sorted(path.glob("*.tar"))):
         of_split = [shard for shard in shards if _split_of(shard) == split]
         return read_shards(of_split, config) if of_split else []
-    collection = CollectionConfig(source=config.data)
-    if not config.data.startswith("hf://") and not path.is_file():
-        folder = local_dataset(config.data, config.data_revision)
-        is_run = folder not in (None, path)
-        if folder is None or is_run or ((folder / "data").is_dir() and table_of(collection) is None):
-            return read_released(config, split)
-    return read_images(collection, config, split)
+    return read_images(CollectionConfig(source=config.data), config, split)
+
+
+def _is_released(config: PairsConfig) -> bool:
+    """Whether the data are a dataset of sae-traits: a run, a folder with one, or an id on the Hub."""
+    path = Path(config.data)
+    if config.data.startswith("hf://") or path.is_file() or path.suffix == ".tar" or any(path.glob("*.tar")):
+        return False
+    folder = local_dataset(config.data, config.data_revision)
+    if folder is None or folder != path:
+        return True
+    return (folder / "data").is_dir() and table_of(CollectionConfig(source=config.data)) is None
 
 
 def _split_of(shard: Path) -> Split:
@@ -105,36 +139,63 @@ def _split_of(shard: Path) -> Split:
 
 def read_released(config: PairsConfig, split: Split) -> list[Sample]:
     """The samples of a dataset that sae-traits released."""
-    import datasets
-
-    by_split = load_traits(config.data, config.data_revision, config="images")
-    if split not in by_split:
-        return []
-    rows = by_split[split].cast_column("image", datasets.Image(decode=False))
     captions = Released.open(config.data, config.data_revision).captions(split)
     common_names = _common_names(config)
     samples = []
-    columns = [name for name in rows.column_names if name != "image"]
-    for index, row in enumerate(cast(Iterable[dict[str, Any]], rows.select_columns(columns))):
+    for row, opened, picture in _stored_rows(config, split) if config.stream else _loaded_rows(config, split):
         taxon = Taxon.from_dict(row)
         texts = dict(name_texts(taxon, config.template, common_names))
         if traits := [trait["text"] for trait in row["traits"]]:
             texts["trait"] = tuple(trait_text(taxon.species, trait) for trait in traits)
         if caption := captions.get(row["image_id"]):
             texts["caption"] = (caption,)
-        samples.append(Sample(row["image_id"], partial(_open_row, rows, index), texts, taxon.species))
+        samples.append(Sample(row["image_id"], opened, texts, taxon.species, picture))
     return samples
 
 
-def _open_row(rows: Any, index: int) -> Image.Image:
-    image = rows[index].get("image")
-    if not image or not image["bytes"]:
+_ReleasedRow = tuple[Row, Callable[[], Image.Image], StoredPicture | None]
+"""A row without its picture, what opens that, and where it is if it has not been loaded."""
+
+
+def _loaded_rows(config: PairsConfig, split: Split) -> Iterator[_ReleasedRow]:
+    import datasets
+
+    by_split = load_traits(config.data, config.data_revision, config="images")
+    if split not in by_split:
+        return
+    rows = by_split[split].cast_column("image", datasets.Image(decode=False))
+    columns = [name for name in rows.column_names if name != "image"]
+    for index, row in enumerate(cast(Iterable[Row], rows.select_columns(columns))):
+        yield row, partial(_open_loaded, rows, index), None
+
+
+def _open_loaded(rows: Any, index: int) -> Image.Image:
+    return _decode((rows[index].get("image") or {}).get("bytes"))
+
+
+def _stored_rows(config: PairsConfig, split: Split) -> Iterator[_ReleasedRow]:
+    for row, picture in rows_with_places(config.data, config.data_revision, "images", split):
+        yield row, partial(_open_stored, picture), picture
+
+
+def _open_stored(picture: StoredPicture) -> Image.Image:
+    return _decode(_read_group(picture.group)[picture.row])
+
+
+@lru_cache(maxsize=1)
+def _read_group(group: PictureGroup) -> list[bytes | None]:
+    """Kept, because validation images are opened in their order."""
+    return group.read()
+
+
+def _decode(encoded: bytes | None) -> Image.Image:
+    if not encoded:
         raise ImageError("the dataset names its images instead of holding them; fetch them with `sae-traits rehydrate`")
-    return decode_image(image["bytes"])
+    return decode_image(encoded)
 
 
 def read_images(collection: CollectionConfig, config: PairsConfig, split: Split) -> list[Sample]:
-    """The samples of a table or folder of images; a table may have columns `caption` and `common_name`."""
+    """The samples of a table or folder of images; a table may have a column `caption`."""
     table = table_of(collection)
     captions = {} if table is None else _column_of(table, "caption")
     common_names = _common_names(config)

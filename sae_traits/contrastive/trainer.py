@@ -20,7 +20,16 @@ from torch import Tensor
 from sae_traits.config.finetune import FinetuneConfig, PairsConfig
 from sae_traits.config.tree import as_dict
 from sae_traits.contrastive.base_model import merge_low_rank, read_base, trainable_model
-from sae_traits.contrastive.batches import Loaded, Order, PairsDataset, RandomCrop, TextChoice, WholeImage, load_batches
+from sae_traits.contrastive.batches import (
+    Loaded,
+    Order,
+    PairsDataset,
+    RandomCrop,
+    TextChoice,
+    WholeImage,
+    check_batch_size,
+    load_batches,
+)
 from sae_traits.contrastive.card import write_clip_card
 from sae_traits.contrastive.checkpoint import Curve, load_checkpoint, save_checkpoint
 from sae_traits.contrastive.folder import CHECKPOINT, MODEL
@@ -30,6 +39,7 @@ from sae_traits.contrastive.samples import Sample, check_species, read_samples
 from sae_traits.contrastive.texts import CutTexts, count_cut
 from sae_traits.contrastive.training_state import Batch, TrainingState, mean_loss
 from sae_traits.contrastive.validation import Validation
+from sae_traits.contrastive.windows import WindowedOrder
 from sae_traits.errors import CheckpointError, ConfigError
 from sae_traits.features.preprocessing import PreparePixels
 from sae_traits.io import replacing
@@ -148,14 +158,22 @@ class _Source:
         self.samples = read_samples(pairs)
         self.groups = self._groups()
         self.cut_texts = _say_what_is_cut(self.samples, pairs, parts.tokenizer) if accelerator.is_main_process else {}
-        species = self.groups.numpy() if pairs.sampling != "all" else None
-        self.order = Order(len(self.samples), schedule.batch_size, schedule.seed, pairs.sampling, species)
+        self.order = self._order()
         self.n_steps = max(1, round(schedule.epochs * self.order.steps_per_epoch))
         self.prepare = PreparePixels(_input_of(parts))
         self.validation = Validation(read_samples(pairs, "validation"), self.prepare, parts.tokenizer)
         self.replayed: list[Sample] = []
         if pairs.replay is not None:
             self.replayed = read_samples(_of_replay(pairs, pairs.replay))
+            check_batch_size(pairs.replay_batch_size, len(self.replayed), "--replay-batch-size")
+
+    def _order(self) -> Order | WindowedOrder:
+        pairs, size, seed = self.config.pairs, self.config.schedule.batch_size, self.config.schedule.seed
+        if pairs.stream:
+            pictures = [sample.picture for sample in self.samples if sample.picture is not None]
+            return WindowedOrder(pictures, size, seed, self.accelerator.num_processes)
+        species = self.groups.numpy() if pairs.sampling != "all" else None
+        return Order(len(self.samples), size, seed, pairs.sampling, species)
 
     def _groups(self) -> Tensor:
         """Species of each sample as a number; a sample without one is a group of its own."""
@@ -191,18 +209,22 @@ class _Source:
         return choice.of_step(step) if choice.per == "batch" else choice.types[0]
 
     def _load(
-        self, samples: Sequence[Sample], order: Order, choice: TextChoice, seed: int, start: int
+        self, samples: Sequence[Sample], order: Order | WindowedOrder, choice: TextChoice, seed: int, start: int
     ) -> Iterator[Loaded]:
         info, share = self.prepare.info, self.config.pairs.min_crop
         crop = RandomCrop(info.framing.size[0], info.mean, info.std, share) if share < 1 else WholeImage(self.prepare)
+        process, pictures = self.accelerator.process_index, None
+        if isinstance(order, WindowedOrder):
+            pictures = order.read(process, start, self.n_steps)
         return load_batches(
             PairsDataset(samples, crop, choice, seed),
             order,
             start,
             self.n_steps,
-            process=self.accelerator.process_index,
+            process=process,
             n_processes=self.accelerator.num_processes,
             workers=self.config.pairs.workers,
+            pictures=pictures,
         )
 
 
@@ -244,6 +266,8 @@ def _key(config: FinetuneConfig, source: _Source, parts: CLIPParts) -> str:
     digest = hashlib.sha256()
     for sample in (*source.samples, *source.replayed):
         digest.update(json.dumps([sample.name, sample.species, sample.texts]).encode())
+        if sample.picture is not None:
+            digest.update(repr(sample.picture).encode())
     n_threads = torch.get_num_threads() if source.accelerator.device.type == "cpu" else 0
     facts = {"model": parts.files.revision, "data": digest.hexdigest(), "threads": n_threads}
     facts |= {"processes": source.accelerator.num_processes, "precision": source.accelerator.mixed_precision}

@@ -82,11 +82,6 @@ class CaptionAnswer(BaseModel):
     caption: Line
 
 
-def answer_schema() -> dict[str, Any]:
-    """The JSON schema of an answer about a region."""
-    return RegionAnswer.model_json_schema()
-
-
 def schema_hash(schema: dict[str, Any]) -> str:
     """First 16 hexadecimal digits of the sha256 of a JSON schema."""
     return hashlib.sha256(json.dumps(schema, sort_keys=True).encode()).hexdigest()[:16]
@@ -127,7 +122,7 @@ class AnswerForm:
     """Raises an AnswerError where an answer cannot be used."""
 
 
-OF_REGIONS = AnswerForm(answer_schema(), read_answer)
+OF_REGIONS = AnswerForm(RegionAnswer.model_json_schema(), read_answer)
 OF_CAPTIONS = AnswerForm(CaptionAnswer.model_json_schema(), read_caption)
 
 

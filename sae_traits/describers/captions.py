@@ -26,9 +26,8 @@ from sae_traits.describers.model import ModelDescriber
 from sae_traits.describers.prompts import FILES, Prompt
 from sae_traits.describers.species_context import SpeciesContexts
 from sae_traits.describers.view import View
-from sae_traits.errors import CollectionError, ConfigError
-from sae_traits.images.columns import find_columns
-from sae_traits.images.table_files import open_table
+from sae_traits.errors import ConfigError
+from sae_traits.images.table_files import read_columns
 from sae_traits.schema import Taxon
 
 VERSION = 1
@@ -39,10 +38,17 @@ _EXAMPLE_NAMES = ("examples", "example", "format_example", "caption", "descripti
 
 
 def make_captioner(config: DescriberConfig) -> Describer:
-    """The describer of a configuration, asked for captions of whole photographs."""
+    """The describer of a configuration, asked for captions of whole photographs.
+
+    Raises:
+        ConfigError: it has no model, and is not `measured`.
+        DescriberError: its model does not exist, or cannot be reached.
+    """
     if isinstance(config, Measured):
         return MeasuredCaptioner()
-    describer = cast(ModelDescriber, make_describer(config))
+    describer = make_describer(config)
+    if not isinstance(describer, ModelDescriber):
+        raise ConfigError(f"--describer {describer.name} describes regions and captions no image; choose another one")
     words = _words()
     told = "\n".join(words[name] for name in ("name", "examples", "reference"))
     prompt = Prompt("caption", VERSION, words["text"], species_line=None, told_words=told)
@@ -122,16 +128,9 @@ def shortened(text: str) -> str:
 
 
 def _read_examples(path: Path) -> dict[str, str]:
-    try:
-        names, rows_of = open_table(path, header_has=("class",))
-        columns = find_columns(names, {"class": ("class",), "examples": _EXAMPLE_NAMES})
-        if len(columns) < 2:
-            raise ConfigError(f"{path} needs the columns class and examples; it has {', '.join(names)}")
-        rows = list(rows_of(columns))
-    except CollectionError as error:
-        raise ConfigError(f"cannot read examples of captions: {error}") from error
+    wanted = {"class": ("class",), "examples": _EXAMPLE_NAMES}
     found: dict[str, list[str]] = {}
-    for row in rows:
+    for row in read_columns(path, wanted, tuple(wanted), what="examples of captions"):
         if row["class"] and row["examples"]:
             found.setdefault(row["class"].lower(), []).append(row["examples"])
     if not found:

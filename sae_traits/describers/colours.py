@@ -67,17 +67,12 @@ def color_family(name: str) -> str:
     return FAMILIES.get(name, name)
 
 
-def to_lab(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """CIELAB (D65) of 8-bit sRGB pixels `[…, 3]`."""
-    return rgb2lab(pixels)
-
-
 @cache
 def _anchors() -> tuple[tuple[str, ...], NDArray[np.float64]]:
     """The name of each anchor, and its CIELAB `[n_anchors, 3]`."""
     pairs = [(name, anchor) for name, anchors in VOCABULARY.items() for anchor in anchors]
     rgb = np.array([list(bytes.fromhex(anchor[1:])) for _, anchor in pairs], dtype=np.uint8)
-    return tuple(name for name, _ in pairs), to_lab(rgb)
+    return tuple(name for name, _ in pairs), rgb2lab(rgb)
 
 
 def color_name(lab: Lab) -> str:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from sae_traits.config.describer import Measured
 from sae_traits.describers import colours, pattern, surface
-from sae_traits.describers.base import Answer, Ask, Look, Question, TokenEstimate, Withhold
+from sae_traits.describers.base import Answer, Ask, Question, TokenEstimate
 from sae_traits.describers.pattern import pattern_of
 from sae_traits.describers.surface import color_clusters, cut_out
 from sae_traits.schema import Attribute, Description, Measurement, Region
@@ -80,11 +80,6 @@ class MeasuredDescriber:
     def settings(self) -> dict[str, Any]:
         return {}  # the hash of the rules says it all
 
-    @property
-    def look(self) -> Look:
-        """Looking is describing."""
-        return self.describe
-
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Ask]:
         """There is nothing to get ready: the answers were made while looking."""
@@ -97,14 +92,17 @@ class MeasuredDescriber:
     def estimate_tokens(self, images: Sequence[tuple[tuple[int, int], Region]], told: str = "") -> TokenEstimate:
         return TokenEstimate(prompt=0, answer=0)
 
-    def describe(
+    def look(
         self,
         image: NDArray[np.uint8],
         region: Region,
         measurement: Measurement,
         mask: NDArray[np.bool_] | None = None,
     ) -> Answer:
-        """Put the measurement, the pattern and a second colour into words; the same pixels get the same words."""
+        """Looking is describing: the measurement, the pattern and a second colour are put into words.
+
+        The same pixels get the same words.
+        """
         cutout = cut_out(image, region, mask)
         _, marking = color_clusters(cutout.lab)
         marking_name = None if marking is None else colours.color_name(marking.lab)
@@ -128,16 +126,10 @@ class MeasuredDescriber:
         description = Description(text=_sentence(attributes), attributes=attributes)
         return Answer(description=description, raw=json.dumps(raw, sort_keys=True))
 
-    @property
-    def withhold(self) -> Withhold:
-        """Sentences are made of the attributes."""
-        return without_attributes
-
-
-def without_attributes(description: Description, names: Collection[str]) -> Description:
-    """A description that `measured` gave, said without the attributes of some names."""
-    attributes = tuple(attribute for attribute in description.attributes if attribute.name not in names)
-    return replace(description, text=_sentence(attributes), attributes=attributes)
+    def withhold(self, description: Description, names: Collection[str]) -> Description:
+        """The description without the attributes of some names, of which its sentence is made."""
+        attributes = tuple(attribute for attribute in description.attributes if attribute.name not in names)
+        return replace(description, text=_sentence(attributes), attributes=attributes)
 
 
 def place_of(share: float | None, distance: float | None, along: float | None) -> str | None:

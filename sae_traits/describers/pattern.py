@@ -5,11 +5,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from skimage.color import rgb2lab
 from skimage.feature import structure_tensor
 from skimage.filters import threshold_otsu
 from skimage.measure import label
 
-from sae_traits.describers.colours import to_lab
 from sae_traits.describers.surface import Cutout
 
 Pattern = Literal["plain", "banded", "spotted"]
@@ -42,7 +42,7 @@ def pattern_of(cutout: Cutout) -> Pattern:
     if not _eroded(cutout.inside, MINIMUM_SIDE // 2).any():
         return "plain"
     core = _eroded(cutout.inside, EDGE)
-    signal = _main_axis(to_lab(cutout.averaged), core)
+    signal = _main_axis(rgb2lab(cutout.averaged), core)
     if signal[core].std() < MINIMUM_CONTRAST:
         return "plain"
     coherence, direction = _gradient_direction(signal, core)

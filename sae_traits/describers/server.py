@@ -316,9 +316,8 @@ class _Reply(BaseModel):
     @property
     def refusal(self) -> str | None:
         """Why there is no answer although the request was in order."""
-        if reason := (
-            self.choices[0].message.refusal or ""
-        ).strip():  # some servers send an empty one with every answer
+        reason = (self.choices[0].message.refusal or "").strip()
+        if reason:  # some servers send an empty one with every answer
             return f"the model refuses to answer: {reason}"
         if self.choices[0].finish_reason == "content_filter":
             return "the answer was withheld by the server's content filter"

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 
-from sae_traits.errors import CollectionError, ConfigError
-from sae_traits.images.columns import SPECIES_NAMES, find_columns
-from sae_traits.images.names import parse_name, rank_name
-from sae_traits.images.table_files import open_table
+from sae_traits.errors import ConfigError
+from sae_traits.images.columns import SPECIES_NAMES
+from sae_traits.images.names import binomial, rank_name
+from sae_traits.images.table_files import read_columns
 from sae_traits.io import write_csv
 from sae_traits.schema import Taxon
 
@@ -49,20 +49,14 @@ class SpeciesContexts:
         Raises:
             ConfigError: it cannot be read, lacks a column, or has two texts for a species and kingdom.
         """
-        try:
-            names, rows_of = open_table(path, header_has=SPECIES_NAMES)
-            wanted = {"species": SPECIES_NAMES, "text": _TEXT_NAMES, "kingdom": ("kingdom",), "page": ("page", "title")}
-            columns = find_columns(names, wanted)
-            if not {"species", "text"} <= columns.keys():
-                raise ConfigError(f"{path} needs the columns species and text; it has {', '.join(names)}")
-            rows = [row for row in rows_of(columns) if row["species"] and row["text"]]
-        except CollectionError as error:
-            raise ConfigError(f"cannot read the species table: {error}") from error
+        wanted = {"species": SPECIES_NAMES, "text": _TEXT_NAMES, "kingdom": ("kingdom",), "page": ("page", "title")}
         found: dict[str, dict[str, SpeciesContext]] = {}
-        for row in rows:
-            name, kingdom = _binomial(row["species"] or ""), rank_name(row.get("kingdom") or "")
+        for row in read_columns(path, wanted, ("species", "text"), what="the species table"):
+            if not row["species"] or not row["text"]:
+                continue
+            name, kingdom = binomial(row["species"]), rank_name(row.get("kingdom") or "")
             context = SpeciesContext(
-                species=name, kingdom=kingdom, page=row.get("page") or "", text=" ".join((row["text"] or "").split())
+                species=name, kingdom=kingdom, page=row.get("page") or "", text=" ".join(row["text"].split())
             )
             former = found.setdefault(name, {}).setdefault(kingdom, context)
             if former.text != context.text:
@@ -72,19 +66,12 @@ class SpeciesContexts:
 
     def of(self, taxon: Taxon) -> SpeciesContext | None:
         """The text on a taxon; None where there is none, or it could be one of two kingdoms."""
-        rows = self.rows.get(_binomial(taxon.species), ()) if taxon.species else ()
+        rows = self.rows.get(binomial(taxon.species), ()) if taxon.species else ()
         kingdom = rank_name(taxon.kingdom or "")
         fitting = [row for row in rows if not (kingdom and row.kingdom) or row.kingdom == kingdom]
         exact = [row for row in fitting if row.kingdom == kingdom]
         fitting = exact or fitting
         return fitting[0] if len(fitting) == 1 else None
-
-
-def _binomial(label: str) -> str:
-    try:
-        return parse_name(label).species
-    except CollectionError:
-        return " ".join(label.replace("_", " ").split())
 
 
 def write_contexts(path: Path, rows: Iterable[SpeciesContext]) -> None:
@@ -104,7 +91,7 @@ def contexts_of_table(path: Path, wanted: Sequence[Taxon]) -> list[SpeciesContex
                 species=taxon.species, kingdom=kingdom or found.kingdom, page=found.page, text=found.text
             )
         else:
-            others = [row.kingdom for row in contexts.rows.get(_binomial(taxon.species), ())]
+            others = [row.kingdom for row in contexts.rows.get(binomial(taxon.species), ())]
             note = f"only of other kingdoms: {', '.join(others)}" if others else "not in the table"
             if others and not kingdom:
                 note = f"of several kingdoms ({', '.join(others)}), and that of the species is not known"
@@ -125,17 +112,10 @@ def read_wanted(path: Path) -> list[Taxon]:
     Raises:
         ConfigError: it cannot be read, or has no species.
     """
-    try:
-        names, rows_of = open_table(path, header_has=SPECIES_NAMES)
-        columns = find_columns(names, {"species": SPECIES_NAMES, "kingdom": ("kingdom",)})
-        if "species" not in columns:
-            raise ConfigError(f"{path} needs a column species; it has {', '.join(names)}")
-        rows = list(rows_of(columns))
-    except CollectionError as error:
-        raise ConfigError(f"cannot read which species are wanted: {error}") from error
+    wanted = {"species": SPECIES_NAMES, "kingdom": ("kingdom",)}
     taxa = [
-        Taxon(kingdom=rank_name(row.get("kingdom") or "") or None, species=_binomial(row["species"]))
-        for row in rows
+        Taxon(kingdom=rank_name(row.get("kingdom") or "") or None, species=binomial(row["species"]))
+        for row in read_columns(path, wanted, ("species",), what="which species are wanted")
         if row["species"]
     ]
     if not taxa:

@@ -8,8 +8,9 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 from PIL import Image
+from skimage.color import rgb2lab
 
-from sae_traits.describers.colours import Lab, color_difference, to_lab
+from sae_traits.describers.colours import Lab, color_difference
 from sae_traits.schema import Region
 
 MAXIMUM_SIDE = 96
@@ -43,7 +44,7 @@ class Cutout:
         """CIELAB of a bounded, evenly spaced sample of the region's pixels `[n <= MAXIMUM_SAMPLE, 3]`."""
         pixels = self.points[self.inside]
         step = -(-len(pixels) // MAXIMUM_SAMPLE)
-        return to_lab(pixels[::step])
+        return rgb2lab(pixels[::step])
 
 
 @dataclass(frozen=True)

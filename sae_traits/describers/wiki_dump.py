@@ -9,7 +9,7 @@ from __future__ import annotations
 import bz2
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -106,9 +106,6 @@ class _Search:
     read_for: set[str] = field(default_factory=set)
     """Titles that the dump was read for."""
 
-    def lacking(self, titles: Collection[str]) -> set[str]:
-        return {title for title in titles if title not in self.read_for}
-
 
 def contexts_of_dump(dump: Path, wanted: Sequence[Taxon]) -> list[SpeciesContext]:
     """A row for each wanted species: what the dump says of its form, or why there is nothing.
@@ -120,7 +117,7 @@ def contexts_of_dump(dump: Path, wanted: Sequence[Taxon]) -> list[SpeciesContext
     search = _Search(frozenset(name for name, n in species.items() if name and n > 1))
     titles = {title for taxon in wanted for title in _first_titles(taxon)}
     for reading in range(MAX_READINGS):
-        titles = search.lacking(titles)
+        titles -= search.read_for
         if not titles:
             break
         say(f"context: reading {dump} for {len(titles):,} titles ({reading + 1} of at most {MAX_READINGS} times)")

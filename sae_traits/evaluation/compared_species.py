@@ -10,7 +10,7 @@ from sae_traits.evaluation.species_tallies import SharedAttribute, Tally, tally_
 from sae_traits.evaluation.statistics import Number
 from sae_traits.evaluation.verdict import Verdict, judge, rank
 from sae_traits.schema import ChosenLatent, Collection, Contrast, Trait
-from sae_traits.traits.contrast import SIGNIFICANT_Q, SpeciesContrasts, specimen_contrast
+from sae_traits.traits.contrast import SpeciesContrasts, specimen_contrast
 from sae_traits.traits.firing_shares import FiringShares, Share
 from sae_traits.traits.species_counts import SpeciesCounts
 
@@ -132,14 +132,7 @@ def _contrasts(counts: SpeciesCounts, species: tuple[str, str]) -> dict[str, dic
     table = SpeciesContrasts.join(specimen_contrast(pair))
     found: dict[str, dict[int, Contrast]] = {name: {} for name in species}
     for i, row in enumerate(table.row_species):
-        found[table.species[row]][int(table.latent[i])] = Contrast(
-            f_species=float(table.f_species[i]),
-            f_reference=float(table.f_reference[i]),
-            effect=float(table.effect[i]),
-            q_value=float(table.q_value[i]),
-            significant=bool(table.q_value[i] <= SIGNIFICANT_Q),
-            reference_rank=table.reference_rank[row],
-        )
+        found[table.species[row]][int(table.latent[i])] = table.contrast(i, row)
     return found
 
 

@@ -30,7 +30,8 @@ class Interval:
     def __str__(self) -> str:
         if math.isnan(self.mean):
             return "none"
-        return f"{self.mean:.3f}" if math.isnan(self.low) else f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        mean, low, high = (f"{value:z.3f}" for value in (self.mean, self.low, self.high))  # no figure is -0.000
+        return mean if math.isnan(self.low) else f"{mean} [{low}, {high}]"
 
 
 def bootstrap_interval(

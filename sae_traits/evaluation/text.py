@@ -9,11 +9,10 @@ from importlib.resources import files
 from pathlib import Path
 
 from sae_traits.config.benchmark import TemplateSet, TextType
-from sae_traits.errors import CollectionError, ConfigError
 from sae_traits.evaluation.measures.class_names import ClassName, class_text
-from sae_traits.images.columns import SPECIES_NAMES, find_columns
-from sae_traits.images.names import parse_name
-from sae_traits.images.table_files import open_table
+from sae_traits.images.columns import SPECIES_NAMES
+from sae_traits.images.names import binomial
+from sae_traits.images.table_files import read_columns
 from sae_traits.schema import Collection, Taxon, Trait
 
 
@@ -65,23 +64,9 @@ def read_common_names(path: Path) -> dict[str, str]:
     Raises:
         ConfigError: the file cannot be read or lacks a column.
     """
-    try:
-        names, rows_of = open_table(path, header_has=SPECIES_NAMES)
-        columns = find_columns(names, {"species": SPECIES_NAMES, "common_name": ("common_name", "vernacular_name")})
-        if len(columns) < 2:
-            raise ConfigError(f"{path} needs the columns species and common_name; it has {', '.join(names)}")
-        rows = list(rows_of(columns))
-    except CollectionError as error:
-        raise ConfigError(f"cannot read common names: {error}") from error
+    wanted = {"species": SPECIES_NAMES, "common_name": ("common_name", "vernacular_name")}
+    rows = read_columns(path, wanted, tuple(wanted), what="common names")
     return {binomial(row["species"]): row["common_name"] for row in rows if row["species"] and row["common_name"]}
-
-
-def binomial(label: str) -> str:
-    """The binomial in a label; a label without one as it is, but for blanks and underscores."""
-    try:
-        return parse_name(label).species
-    except CollectionError:
-        return " ".join(label.replace("_", " ").split())
 
 
 def read_templates(name: TemplateSet) -> tuple[str, ...]:

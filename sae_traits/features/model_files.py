@@ -15,7 +15,7 @@ from sae_traits.io import hash_of_file
 if TYPE_CHECKING:
     import torch
 
-WITHOUT_NETWORK = "give a local folder, or use --backbone texture, which needs no weights"
+WITHOUT_NETWORK = "give a local folder"
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class ModelFiles:
         """
         folder = Path(name).expanduser()
         if folder.is_dir():
+            if revision is not None:
+                raise BackboneError(f"{folder} is a folder and has no revision {revision}; leave out --revision")
             for config in configs:
                 if (folder / config).is_file():
                     return cls(str(folder.resolve()), f"sha256:{_hash_of_weights(folder)}", None, config)

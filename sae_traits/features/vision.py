@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 from sae_traits.config.features import VisionModel
 from sae_traits.errors import BackboneError, one_line
 from sae_traits.features.image_size import cannot_run, check_even_map, check_whole_patches, forward, patch_side
-from sae_traits.features.model_files import ModelFiles
+from sae_traits.features.model_files import WITHOUT_NETWORK, ModelFiles
 from sae_traits.features.preprocessing import (
     PreparePixels,
     Preprocessing,
@@ -114,7 +114,12 @@ def patch_vectors(hidden: Tensor, n_patches: int) -> Tensor:
 
 def load(model: VisionModel, *, framing: Literal["auto"] | FramingMode, device: torch.device) -> VisionBackbone:
     """The model that a configuration names, framed as its preprocessor or the user says; see `load_backbone`."""
-    files = ModelFiles.find(model.model, model.revision)
+    try:
+        files = ModelFiles.find(model.model, model.revision)
+    except BackboneError as error:
+        if not str(error).endswith(WITHOUT_NETWORK):
+            raise
+        raise BackboneError(f"{error}, or use --backbone texture, which needs no weights") from error
     _check_is_vision_model(files)
     preprocessing = preprocessing_of(files)
     framed = reframe(with_image_size(preprocessing.framing, model.image_size), framing)

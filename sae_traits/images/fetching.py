@@ -92,8 +92,6 @@ def fetch_images(
 
     Args:
         urls: file, relative to the folder -> address. The files are safe names: see `cache.safe_name`.
-        folder: where to write.
-        connections: how many are fetched at the same time.
         allow_private_addresses: whether servers of this machine and of private networks may be asked.
         first_pause, seconds_per_image, seconds_in_all: as the constants that are their defaults.
     """

@@ -9,7 +9,7 @@ from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError
 from sae_traits.images.decode import IMAGE_SUFFIXES, UNREAD_SUFFIXES, VIDEO_SUFFIXES
 from sae_traits.images.listing import Format, Listing, Row, inside_check
-from sae_traits.images.names import is_species
+from sae_traits.images.names import species_of
 from sae_traits.images.selection import select
 from sae_traits.images.splits import is_split_label, parse_split
 from sae_traits.schema import Problem
@@ -57,12 +57,12 @@ def _refuse_folder_above(
     root: Path, rows: Sequence[Row], problems: Sequence[Problem], config: CollectionConfig
 ) -> None:
     """Raise a CollectionError where no folder names a species, and folders inside them do."""
-    if any(is_species(label, codes=config.species_codes) for label in {row.label for row in rows}):
+    if any(species_of(row.label, codes=config.species_codes) for row in rows):
         return
     inner = {PurePosixPath(row.file).parent for row in rows}
-    named = sorted(folder for folder in inner if is_species(folder.name) and len(folder.parts) > 1)
+    named = sorted(folder for folder in inner if species_of(folder.name) and len(folder.parts) > 1)
     lie_in_root = any(file.suffix.lower() in IMAGE_SUFFIXES for file in (PurePosixPath(p.file) for p in problems))
-    if not rows and lie_in_root and is_species(root.name):
+    if not rows and lie_in_root and species_of(root.name):
         raise CollectionError(f"the images lie in {root} itself, not in folders of species; give {root.parent} instead")
     if named:
         folders = sorted({root.joinpath(*folder.parts[:-1]) for folder in named})

@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import cache
 
 from sae_traits.errors import CollectionError
 
@@ -29,19 +30,8 @@ _OPEN = frozenset(
     | {"nicht", "kein", "keine", "unbekannt", "unbestimmt", "unsortiert", "sonstige", "verschiedene", "onbekend"}
     | {"non", "inconnu", "inconnue", "autre", "autres", "desconocido", "desconocida", "desconhecido", "sconosciuto"}
     | {"sans", "sin", "sem", "não", "nao", "ej", "inte", "ikke", "okänd", "ukendt", "ukjent", "tuntematon", "nieznany"}
-    | {
-        "male",
-        "males",
-        "female",
-        "females",
-        "larva",
-        "larvae",
-        "adult",
-        "adults",
-        "juvenile",
-        "juveniles",
-        "background",
-    }
+    | {"male", "males", "female", "females", "larva", "larvae", "adult", "adults", "juvenile", "juveniles"}
+    | {"background"}
 )
 """Words in the place of a genus or an epithet that leave the species open."""
 _REMARKS = frozenset(
@@ -62,19 +52,8 @@ _STAGES = frozenset(
     {"pupa", "pupae", "prepupa", "puparium", "puparia", "chrysalis", "chrysalides", "imago", "imagos", "imagines"}
     | {"subimago", "subimagos", "instar", "instars", "exuvia", "exuviae", "exuvium", "ootheca", "oothecae", "teneral"}
     | {"immature", "immatures", "subadult", "subadults", "hatchling", "hatchlings", "nestling", "nestlings"}
-    | {
-        "fledgling",
-        "fledglings",
-        "chick",
-        "chicks",
-        "tadpole",
-        "tadpoles",
-        "seedling",
-        "seedlings",
-        "maggot",
-        "maggots",
-    }
-    | {"grub", "grubs"}
+    | {"fledgling", "fledglings", "chick", "chicks", "tadpole", "tadpoles", "seedling", "seedlings"}
+    | {"maggot", "maggots", "grub", "grubs"}
 )
 """Stages of a life, which are no epithets; that a few snails are called `pupa` or `chrysalis`, too, is passed over."""
 _GROUPS = frozenset(
@@ -174,13 +153,18 @@ def rank_name(written: str) -> str:
     return name.capitalize() if name.isupper() or name.islower() else name
 
 
-def is_species(label: str | None, *, codes: bool = False) -> bool:
-    """Whether a label can be placed at a species."""
+@cache
+def species_of(label: str | None, *, codes: bool = False, genus: str | None = None) -> str | None:
+    """The species that a label names; None where it names no single one. Arguments as of `parse_name`."""
     try:
-        parse_name(label, codes=codes)
+        return parse_name(label, codes=codes, genus=genus).species
     except CollectionError:
-        return False
-    return True
+        return None
+
+
+def binomial(label: str) -> str:
+    """The binomial in a label; a label without one as it is, but for blanks and underscores."""
+    return species_of(label) or " ".join(label.replace("_", " ").split())
 
 
 def _is_code(words: list[str]) -> bool:

@@ -58,19 +58,15 @@ def leaks(train: Sequence[bytes], test: Sequence[bytes]) -> NDArray[np.intp]:
     Returns:
         Every such pair: row of `train`, row of `test` `[n_pairs, 2]`, by row of `test`.
     """
-    from scipy.sparse import coo_array, eye_array
+    from scipy.sparse import csr_array, eye_array
 
     words = np.frombuffer(b"".join([*train, *test]), dtype=np.uint64).reshape(-1, HASH_BYTES // 8)
     different, which = np.unique(words, axis=0, return_inverse=True)
     which, n = which.ravel(), len(different)
     pairs = _close_pairs(different)
-    one_way = coo_array((np.ones(len(pairs)), pairs.T), shape=(n, n)).tocsr()
+    one_way = csr_array((np.ones(len(pairs)), pairs.T), shape=(n, n))
     close = one_way + one_way.T + eye_array(n, format="csr")
-    of_train, of_test = (
-        coo_array((np.ones(len(rows)), (np.arange(len(rows)), rows)), shape=(len(rows), n)).tocsr()
-        for rows in (which[: len(train)], which[len(train) :])
-    )
-    test_rows, train_rows = (of_test @ close @ of_train.T).nonzero()
+    test_rows, train_rows = close[which[len(train) :]][:, which[: len(train)]].nonzero()
     order = np.lexsort((train_rows, test_rows))
     return np.stack([train_rows[order], test_rows[order]], axis=1).astype(np.intp)
 

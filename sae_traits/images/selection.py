@@ -2,13 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from functools import cache
 from hashlib import blake2b
 
 from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError
 from sae_traits.images.listing import Row
-from sae_traits.images.names import parse_name
+from sae_traits.images.names import species_of
 from sae_traits.images.splits import parse_split
 
 _NAMES_SHOWN = 5
@@ -52,7 +51,7 @@ def draw_per_species(rows: Sequence[Row], config: CollectionConfig) -> list[Row]
     places: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     kept: set[int] = set()
     for place, row in enumerate(rows):
-        species = _species(row.label, row.ranks.genus, config.species_codes)
+        species = species_of(row.label, codes=config.species_codes, genus=row.ranks.genus)
         if species is None:
             kept.add(place)
         else:
@@ -61,14 +60,6 @@ def draw_per_species(rows: Sequence[Row], config: CollectionConfig) -> list[Row]
         drawn = sorted(individuals, key=lambda name: _draw(config.split_seed, name))[: config.per_species]
         kept.update(place for name in drawn for place in individuals[name])
     return [row for place, row in enumerate(rows) if place in kept]
-
-
-@cache
-def _species(label: str | None, genus: str | None, codes: bool) -> str | None:
-    try:
-        return parse_name(label, codes=codes, genus=genus).species
-    except CollectionError:
-        return None
 
 
 def _draw(seed: int, name: str) -> bytes:

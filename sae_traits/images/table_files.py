@@ -6,14 +6,15 @@ commas, semicolons, tabs or bars, in UTF-8, UTF-16 or Windows-1252, with blank o
 
 import codecs
 import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sae_traits.errors import CollectionError, one_line
-from sae_traits.images.columns import FILE_NAMES, plain
+from sae_traits.errors import CollectionError, ConfigError, one_line
+from sae_traits.images.columns import FILE_NAMES, find_columns, plain
 from sae_traits.logging import warn
 
 EXCEL_SUFFIX = ".xlsx"
@@ -34,15 +35,8 @@ _MAX_CELL = 8 * 2**20
 
 def can_read(path: Path) -> bool:
     """Whether what reads a table is installed."""
-    return path.suffix.lower() in TABLE_SUFFIXES and (path.suffix.lower() != EXCEL_SUFFIX or _has_openpyxl())
-
-
-def _has_openpyxl() -> bool:
-    try:
-        import openpyxl  # noqa: F401  # pyright: ignore[reportMissingModuleSource]
-    except ImportError:
-        return False
-    return True
+    suffix = path.suffix.lower()
+    return suffix in TABLE_SUFFIXES and (suffix != EXCEL_SUFFIX or find_spec("openpyxl") is not None)
 
 
 def open_table(path: Path, *, header_has: Sequence[str] = FILE_NAMES) -> OpenedTable:
@@ -68,6 +62,28 @@ def open_table(path: Path, *, header_has: Sequence[str] = FILE_NAMES) -> OpenedT
     if repeated:
         raise CollectionError(f"{path} has more than one column {', '.join(repeated)}; rename or remove all but one")
     return names, rows_of
+
+
+def read_columns(path: Path, wanted: Mapping[str, Sequence[str]], needed: Sequence[str], *, what: str) -> list[Cells]:
+    """Read a table that an option names: its rows, in the columns that are wanted and there.
+
+    Args:
+        wanted: what a row says -> names of a column that says it; by those of the first the header is told.
+        needed: which of these must be there.
+        what: the table holds, for messages.
+
+    Raises:
+        ConfigError: it cannot be read, or lacks a column.
+    """
+    try:
+        names, rows_of = open_table(path, header_has=next(iter(wanted.values())))
+        columns = find_columns(names, wanted)
+        if not columns.keys() >= set(needed):
+            several = "s" if len(needed) > 1 else ""
+            raise ConfigError(f"{path} needs the column{several} {' and '.join(needed)}; it has {', '.join(names)}")
+        return list(rows_of(columns))
+    except CollectionError as error:
+        raise ConfigError(f"cannot read {what}: {error}") from error
 
 
 def _value(value: Any) -> str | None:
@@ -189,7 +205,7 @@ def _open_parquet(path: Path) -> OpenedTable:
 
 def _open_excel(path: Path, header_has: Sequence[str]) -> OpenedTable:
     """Open the first sheet with a header, or else the first one; numbers are read as Excel keeps them."""
-    if not _has_openpyxl():
+    if not can_read(path):
         raise CollectionError(
             f"{path} is a spreadsheet, which needs `pip install 'sae-traits[excel]'`; or save it as CSV (CSV UTF-8), "
             "and give that"

@@ -53,7 +53,7 @@ def load_traits(
         ReleaseError: there is no such dataset, config or split, or it cannot be reached.
     """
     folder = local_dataset(str(path_or_id), revision)
-    with _errors_in_one_line(str(path_or_id)):
+    with reader_errors_in_one_line(str(path_or_id)):
         if folder is None:
             return load_dataset(str(path_or_id), config, revision=revision, split=split)  # pyright: ignore[reportReturnType]
         files = data_files(folder, config)
@@ -75,8 +75,10 @@ def text_rows(
     """
     name = str(path_or_id)
     folder = local_dataset(name, revision)
-    with _errors_in_one_line(name):
+    with reader_errors_in_one_line(name):
         if folder is None:
+            # says at once that the Hub cannot be reached; datasets tries for half a minute
+            snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=[CARD])
             splits: Any = load_dataset(name, revision=revision, streaming=True)
         elif "default" in _configs(folder):
             splits = load_dataset("parquet", data_files=data_files(folder, "default"), streaming=True)
@@ -115,7 +117,7 @@ def dataset_folder(name: str, revision: str | None, *, files: list[str] | None =
     """
     if (folder := local_dataset(name, revision)) is not None:
         return folder
-    with _errors_in_one_line(name):
+    with reader_errors_in_one_line(name):
         return Path(snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=files))
 
 
@@ -166,7 +168,7 @@ class Released:
         """
         local = local_dataset(source, revision)
         source = str(local or source)
-        with _errors_in_one_line(source):
+        with reader_errors_in_one_line(source):
             if local is None:  # says at once that the Hub cannot be reached; datasets tries for half a minute
                 snapshot_download(source, repo_type="dataset", revision=revision, allow_patterns=[CARD])
             configs = frozenset(get_dataset_config_names(source, revision=revision))
@@ -186,10 +188,10 @@ class Released:
         rows = self._load(config)[split]
         columns = list(rows.features or {})
         if "image" in columns and not images:
-            rows = rows.select_columns([name for name in columns if name != "image"])
+            rows = self._load(config, [name for name in columns if name != "image"])[split]
         elif "image" in columns:
             rows = rows.cast_column("image", datasets.Image(decode=False))
-        with _errors_in_one_line(self.source):
+        with reader_errors_in_one_line(self.source):
             yield from rows
 
     def all_rows(self, config: ConfigName) -> Iterator[Row]:
@@ -203,9 +205,11 @@ class Released:
             return {}
         return {row["image_id"]: row["caption"] for row in self.rows("captions", split, images=False)}
 
-    def _load(self, config: ConfigName) -> Any:
-        with _errors_in_one_line(self.source):
-            return load_dataset(self.source, config, revision=self.revision, streaming=True)
+    def _load(self, config: ConfigName, columns: list[str] | None = None) -> Any:
+        """All splits; only what is among `columns` is fetched, where they are given."""
+        only = {} if columns is None else {"columns": columns}
+        with reader_errors_in_one_line(self.source):
+            return load_dataset(self.source, config, revision=self.revision, streaming=True, **only)
 
     def image_of(self, row: Row) -> tuple[bytes, tuple[int, int], str]:
         """The file of a row's image, its width and height, and the usual suffix of its format, without a dot.
@@ -229,12 +233,14 @@ def web_address(row: Row) -> str | None:
 
 
 @contextmanager
-def _errors_in_one_line(source: str) -> Iterator[None]:
+def reader_errors_in_one_line(source: str) -> Iterator[None]:
     """Turn what the clients of the Hub and of Parquet raise into a ReleaseError that says what to do."""
     try:
         yield
     except (HTTPError, OSError, ValueError, RuntimeError, DatasetsError, pa.ArrowException) as error:
-        reason = re.sub(r"\bhf_\w+", "hf_…", one_line(error, max_length=300)).rstrip(".")
+        reason = re.sub(r"\bhf_\w+", "hf_…", one_line(error, max_length=300))
+        if not Path(source).is_dir():
+            reason = f"there is no such folder, and from the Hub it cannot be had ({reason})"
         raise ReleaseError(
             f"cannot read the dataset {source}: {reason}; name RUN/dataset, or its repository on the Hub "
             "(HF_TOKEN where that is private)"

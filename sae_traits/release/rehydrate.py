@@ -2,7 +2,7 @@
 
 Only an image with the sha256 that the dataset names goes in. What cannot be had is left out with all of its rows, and
 reported. The rows are those that were published, and embedding is that of `write_dataset`: the result is the dataset
-that a release with its images would have been.
+that a release with its images would have been. Columns that came with a later version are null: nothing is known.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sae_traits.release.dataset_card import write_dataset_card
 from sae_traits.release.facts import RELEASE_FILE, DatasetFacts, DatasetSummary
 from sae_traits.release.rows import ImageRows, embed_images
 from sae_traits.release.shards import ROWS_PER_GROUP, SHARD_NAME
-from sae_traits.release.tables import ConfigName, Row, features
+from sae_traits.release.tables import ConfigName, Row, features, is_of_this_or_an_earlier_version
 from sae_traits.vocabulary import SPLITS, Split
 
 PHOTOGRAPHS, MISSING_FILE = "photographs", "missing.csv"
@@ -162,7 +162,6 @@ class Shards:
 
     def of(self, config: ConfigName) -> Iterator[tuple[Split, str, pq.ParquetFile]]:
         """The shards of a config with their split and segment."""
-        expected = features(config, "reference").arrow_schema
         for split in SPLITS:
             for path in sorted((self.dataset / "data" / config).glob(f"{split}-*.parquet"), key=self._place):
                 named = SHARD_NAME.fullmatch(path.name)
@@ -170,18 +169,19 @@ class Shards:
                     file = pq.ParquetFile(path)
                 except (OSError, ValueError) as error:
                     raise ReleaseError(f"cannot read {path} ({error}); fetch the dataset again") from error
-                if named is None or not file.schema_arrow.equals(expected):
+                if named is None or not is_of_this_or_an_earlier_version(config, "reference", file.schema_arrow):
                     raise ReleaseError(
-                        f"{path} is not a table of a release by reference of this version of sae-traits; rehydrate it "
-                        "with the version that its card names"
+                        f"{path} is not a table of a release by reference of this version of sae-traits or an earlier "
+                        "one; rehydrate it with the version that its card names"
                     )
                 yield split, named["segment"], file
 
     def rows(self, config: ConfigName, columns: tuple[str, ...] | None = None) -> Iterator[Row]:
-        """All rows of a config, some hundred in memory."""
+        """All rows of a config, some hundred in memory; what a release of an earlier version lacks is null."""
+        nothing = dict.fromkeys(columns or features(config, "reference"))
         for _, _, file in self.of(config):
             for batch in file.iter_batches(ROWS_PER_GROUP, columns=columns):
-                yield from batch.to_pylist()
+                yield from (nothing | row for row in batch.to_pylist())
 
     def _place(self, path: Path) -> tuple[int, str]:
         """By which shards are sorted; a config with one shard per split has no segments."""
@@ -198,9 +198,10 @@ def _images(shards: Shards) -> Iterator[ImageRows]:
     preview = next(previews, None)
     captions = shards.rows("captions")
     caption = next(captions, None)
+    nothing = dict.fromkeys(features("images", "reference"))
     for split, segment, file in shards.of("images"):
         for batch in file.iter_batches(ROWS_PER_GROUP):
-            for record in batch.to_pylist():
+            for record in (nothing | row for row in batch.to_pylist()):
                 name = record["image_id"]
                 default, shown, said = (), None, None
                 if described == name:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -30,6 +30,7 @@ _SAE = Column(
     "sae",
     pa.string(),
     "The SAE, as repo@revision, or the baseline in its place, as pca@sha256:…; null without latents.",
+    may_be_null=True,
 )
 _ORDER = (
     "trait_id", "description", "region", "candidate", "n_images", "describer", "describer_model", "prompt",
@@ -104,6 +105,26 @@ def features(config: ConfigName, images: Images = "embed") -> Features:
     schema = pa.schema([(column.name, single_precision(column.type)) for column in found])
     others = {"image": Image()} if found[0].name == "image" else {}
     return Features(Features.from_arrow_schema(schema) | others)
+
+
+def is_of_this_or_an_earlier_version(config: ConfigName, images: Images, found: pa.Schema) -> bool:
+    """Whether a table has the columns of a config, apart from some that may be null: they came with later versions."""
+    later = {column.name for column in (*columns(config, images), *_TRAIT) if column.may_be_null}
+    return _fits(found, features(config, images).arrow_schema, later)
+
+
+def _fits(found: pa.Schema | pa.StructType, expected: pa.Schema | pa.StructType, later: Collection[str]) -> bool:
+    fields, wanted = ({field.name: field.type for field in one} for one in (found, expected))
+    if not fields.keys() <= wanted.keys() or not wanted.keys() - fields.keys() <= set(later):
+        return False
+    return all(
+        dtype == wanted[name]
+        or (
+            all(pa.types.is_list(one) and pa.types.is_struct(one.value_type) for one in (dtype, wanted[name]))
+            and _fits(dtype.value_type, wanted[name].value_type, later)
+        )
+        for name, dtype in fields.items()
+    )
 
 
 def type_in_words(dtype: pa.DataType) -> str:

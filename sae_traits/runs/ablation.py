@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -51,7 +52,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Its folder."""
+        """Name of the folder of its run."""
         words = "_".join(f"{name}-{word(value)}" for name, value in self.options.items())
         plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", words)[:60].strip("-.") or "cell"
         return f"{plain}-{hashlib.sha256(self.key.encode()).hexdigest()[:8]}"
@@ -205,11 +206,10 @@ def figures_of(results: Results, n_images: int) -> Figures:
     if (parts := tasks.get("parts")) is not None:
         own = next(iter(parts.methods.values()))
         figures["Parts"] = {}
-        for name in PARTS:
-            if name in own.measures:
-                figures["Parts"] |= {MEASURES[name]: own.measures[name].value}
-                if own.measures[name].null == own.measures[name].null:  # R2 is 0 by chance, and has no null
-                    figures["Parts"] |= {f"{MEASURES[name]}, by chance": own.measures[name].null}
+        for name, measure in ((name, own.measures[name]) for name in PARTS if name in own.measures):
+            figures["Parts"][MEASURES[name]] = measure.value
+            if not math.isnan(measure.null):  # R2 is 0 by chance, and has no null
+                figures["Parts"][f"{MEASURES[name]}, by chance"] = measure.null
         figures["Parts"] |= {
             "significant pairs": float(parts.labels.n_significant),
             "with shuffled labels": float(parts.shuffled_labels.n_significant),

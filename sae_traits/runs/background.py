@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sae_traits.config.regions import LatentRegions, RegionsOfLatents, ReleasedLatents
+from sae_traits.config.regions import RegionsOfLatents, ReleasedLatents
 from sae_traits.errors import BackboneError, ConfigError
 from sae_traits.features.background import MIN_INDIVIDUALS, Background, learn_background
 from sae_traits.features.store import FeatureShard
@@ -22,21 +22,23 @@ from sae_traits.schema import BackboneInfo, Collection
 from sae_traits.traits.encode import BackgroundOfShard
 
 
-def background_kind(regions: LatentRegions) -> str:
+def background_kind(regions: RegionsOfLatents) -> str:
     """How the background is found: auto (learnt), masks or off; with latents of a run's dataset as `released` there."""
-    contrast = regions.contrast if isinstance(regions, RegionsOfLatents) else None
-    if not isinstance(contrast, ReleasedLatents):
+    if (run := _run_of_latents(regions)) is None:
         return regions.background
-    return "released" if regions.background == "auto" and _run_of(contrast).background.is_file() else "off"
+    return "released" if regions.background == "auto" and run.background.is_file() else "off"
 
 
-def _run_of(contrast: ReleasedLatents) -> RunFolder:
-    """The run that made a dataset; a folder of no run where the dataset lies in none."""
-    run = RunFolder(Path(contrast.latents).resolve().parent)
-    return run if run.dataset == Path(contrast.latents).resolve() else RunFolder(run.dataset)
+def _run_of_latents(regions: RegionsOfLatents) -> RunFolder | None:
+    """The run that made the dataset of --latents, or a folder of no run where it lies in none; None without it."""
+    if not isinstance(regions.contrast, ReleasedLatents):
+        return None
+    dataset = Path(regions.contrast.latents).resolve()
+    run = RunFolder(dataset.parent)
+    return run if run.dataset == dataset else RunFolder(run.dataset)
 
 
-def find_background(context: Context, regions: LatentRegions) -> BackgroundOfShard | None:
+def find_background(context: Context, regions: RegionsOfLatents) -> BackgroundOfShard | None:
     """Learn what is background, say how well it is known, and keep it in the run's folder.
 
     Returns:
@@ -65,19 +67,18 @@ def find_background(context: Context, regions: LatentRegions) -> BackgroundOfSha
     return background_of(context, regions)
 
 
-def _taken_over(context: Context, regions: LatentRegions) -> Background:
+def _taken_over(context: Context, regions: RegionsOfLatents) -> Background:
     """What was learnt in the run that made the dataset of the latents, unless it has another SAE by now."""
-    assert isinstance(regions, RegionsOfLatents)
-    assert isinstance(regions.contrast, ReleasedLatents)
+    run = _run_of_latents(regions)
+    assert run is not None
     assert context.dictionary is not None
-    run = _run_of(regions.contrast)
     if SAE.from_pretrained(run.sae).weights_hash() == context.dictionary.weights_hash():
         return Background.open(run.background)
     warn(f"background: {run.path} has another SAE than its dataset, so what it learnt of backgrounds is not used")
     return Background.unknown(context.features.info.d_model)
 
 
-def background_of(context: Context, regions: LatentRegions) -> BackgroundOfShard | None:
+def background_of(context: Context, regions: RegionsOfLatents) -> BackgroundOfShard | None:
     """What gives the probability of background, as `find_background` left it.
 
     Raises:
@@ -100,20 +101,20 @@ def background_of(context: Context, regions: LatentRegions) -> BackgroundOfShard
             return None
 
 
-def background_inputs(context: Context, regions: LatentRegions) -> tuple[str, str | None]:
+def background_inputs(context: Context, regions: RegionsOfLatents) -> tuple[str, str | None]:
     """How the background is found, and what decides it besides the photographs: masks, or an earlier run."""
     match kind := background_kind(regions):
         case "masks":
             return kind, context.collection.digest("mask_file")
         case "released":
-            assert isinstance(regions, RegionsOfLatents)
-            assert isinstance(regions.contrast, ReleasedLatents)
-            return kind, hash_of_file(_run_of(regions.contrast).background)
+            run = _run_of_latents(regions)
+            assert run is not None
+            return kind, hash_of_file(run.background)
         case _:
             return kind, None
 
 
-def background_digest(context: Context, regions: LatentRegions) -> str:
+def background_digest(context: Context, regions: RegionsOfLatents) -> str:
     """Hash of what decides the probability of background: what was learnt, or the masks."""
     match background_kind(regions):
         case "auto" | "released":

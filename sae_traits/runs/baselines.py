@@ -55,8 +55,8 @@ def methods_of(context: Context, baselines: Sequence[str]) -> dict[str, Method]:
     methods = {regions.kind: Method(context.plan, Codes.open(context.folder.codes))}
     for kind in baselines:
         if kind != regions.kind:
-            shared = {field.name: getattr(regions, field.name) for field in fields(_REGIONS[kind])}
-            of_kind = _REGIONS[kind](**{name: value for name, value in shared.items() if name != "kind"})
+            names = (field.name for field in fields(_REGIONS[kind]) if field.name != "kind")
+            of_kind = _REGIONS[kind](**{name: getattr(regions, name) for name in names})
             codes = _baseline_codes(context, of_kind)
             methods[kind] = Method(context.plan_of(of_kind, context.collection, codes), codes)
     return methods

@@ -200,7 +200,7 @@ class Context:
 
     @cached_property
     def steps(self) -> Steps:
-        """What is finished."""
+        """The record of finished steps, RUN/steps.json."""
         others = [RunFolder(path).steps for path in self.others]
         return Steps(self.folder.steps, self.order, keep=self.is_main_process, others=others)
 

@@ -11,7 +11,7 @@ from sae_traits.runs.lock import LOCK, SHARDS
 
 
 class RunFolder:
-    """A folder with everything that one run makes."""
+    """The folder of a run, and where in it each file lies."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -24,17 +24,17 @@ class RunFolder:
         self.problems = path / "problems.csv"
         """What of the collection could not be used, and why."""
         self.activations = path / "activations"
-        """Patch features."""
+        """Patch features, which are activations of the backbone."""
         self.sae = path / "sae"
         """The SAE, as from_pretrained reads it."""
         self.checkpoint = path / "training.checkpoint"
-        """Where a training in progress is kept."""
+        """Where the training of the SAE stands, while it is in progress."""
         self.training_logs = path / "logs"
         """What a tracker writes."""
         self.codes = path / "codes"
         """Sparse codes."""
         self.background = path / "background.safetensors"
-        """What tells background from organism, where that was learnt."""
+        """The linear model of whether a patch shows background, where one was learnt."""
         self.class_maps = self.baseline("gradcam") / "maps.parquet"
         """Grad-CAM's map of every image."""
         self.traits = path / "traits" / "traits.parquet"

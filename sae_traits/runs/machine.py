@@ -52,7 +52,7 @@ TASKS: dict[str, Needs] = {
 
 @dataclass(frozen=True)
 class Machine:
-    """What was found."""
+    """What a machine has, and what it lacks for each task."""
 
     versions: Mapping[str, str | None]
     """Package -> version; None where it is not installed."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sae_traits.config import Measured
+from sae_traits.config.describer import RuleDescriberConfig
 from sae_traits.describers.captions import Guidance, make_captioner
 from sae_traits.errors import ConfigError
 from sae_traits.runs.context import Context
@@ -28,7 +28,7 @@ def plan_of_shard(context: Context, shard: Shard) -> Plan:
         regions,
         context.collection,
         context.features.info,
-        codes=codes.only(shard.of(len(units))) if codes and apart else codes,
+        codes=codes.only(shard.share_of(len(units))) if codes and apart else codes,
         class_maps=context.folder.class_maps,
         released=context.released_latents,
         chosen=read_chosen(context.folder.chosen_for_shards) if is_chosen_here else None,
@@ -43,10 +43,10 @@ def caption_plan(context: Context, guidance: Guidance) -> CaptionPlan:
         ConfigError: there is guidance, and the describer is told nothing.
     """
     config = context.config
-    if isinstance(config.describer, Measured) and guidance != Guidance():
+    if isinstance(config.describer, RuleDescriberConfig) and guidance != Guidance():
         raise ConfigError(
-            "--context and --examples are for describers that read: measured only measures; leave them out, or "
-            "choose another --describer"
+            f"--context and --examples are for describers that read: {config.describer.kind} only measures; leave them "
+            "out, or choose another --describer"
         )
     collection = without_labels(context.collection, config.regions.unlabelled_splits)
     return CaptionPlan(collection, guidance, make_captioner(config.describer), config.describer.use_masks)

@@ -25,6 +25,8 @@ from sae_traits.logging import say, warn
 from sae_traits.runs.lock import is_read_only
 
 Counts = dict[str, Any]
+OF_NO_RUN = ("caption",)
+"""Steps that `sae-traits run` does not do; the command of their name does."""
 
 
 class Steps:
@@ -74,7 +76,11 @@ class Steps:
             StoreError: it is not finished, or what it read has changed since.
         """
         if not self.is_current(name):
-            raise StoreError(f"{self.path.parent}: the step {name!r} is not finished; run `sae-traits run` again")
+            run = self.path.parent
+            raise StoreError(
+                f"{run}: the step {name!r} is not finished; `sae-traits run SOURCE --out {run}`, with the options that "
+                "it was begun with, goes on where it stopped"
+            )
         return self.records[name]["fingerprint"]
 
     def is_current(self, name: str) -> bool:
@@ -213,9 +219,9 @@ class Steps:
             changed = self.changed_files(name, thorough=thorough)
             hashes = {self.path.parent / file: written[2] for file, written in self.records[name]["files"].items()}
             if name in read and (hashed := [path for path in changed if hashes[path] is not None]):
-                raise StoreError(f"{_list(hashed)} missing or not as it was written; {self._what_makes_it_anew}")
+                raise StoreError(f"{_list(hashed)} missing or not as it was written; {self._what_makes_anew(name)}")
             if changed:
-                self._warn(f"warning: {_list(changed)} missing or not as it was written; {self._what_makes_it_anew}")
+                self._warn(f"warning: {_list(changed)} missing or not as it was written; {self._what_makes_anew(name)}")
             self._name_what_changed_beside(name)
 
     def changed_files(self, name: str, *, thorough: bool = False) -> list[Path]:
@@ -236,9 +242,9 @@ class Steps:
         before = {step for name in names for step in self.order[name]}
         return before | self._before(before) if before else set()
 
-    @property
-    def _what_makes_it_anew(self) -> str:
-        return f"`sae-traits run` on {self.path.parent} makes it anew"
+    def _what_makes_anew(self, name: str) -> str:
+        command = f"{name} {self.path.parent}`" if name in OF_NO_RUN else f"run` on {self.path.parent}"
+        return f"`sae-traits {command} makes it anew"
 
     def _name_what_changed_beside(self, name: str, *, only_missing: bool = False) -> None:
         changed = [path for path in self._changed(self.records[name]["kept"]) if not (only_missing and path.exists())]

@@ -9,7 +9,7 @@ from typing import Any
 
 from sae_traits.config import PaperContrast, ReleasedLatents, SpecimenContrast
 from sae_traits.config.command_line import command_of
-from sae_traits.config.regions import LatentRegions
+from sae_traits.config.regions import RegionsOfLatents
 from sae_traits.config.tree import as_dict, with_public_names
 from sae_traits.evaluation.review.scores import reviewed_traits, score_review
 from sae_traits.evaluation.review.sheets import content_of
@@ -140,7 +140,7 @@ def provenance_of(context: Context, *, is_public: bool) -> Provenance:
     config, describer, regions = context.config, context.describer, context.config.regions
     info, collected = context.features.info, context.steps.counts("collect")
     dictionary = context.dictionary
-    contrast = regions.contrast if isinstance(regions, LatentRegions) else None
+    contrast = regions.contrast if isinstance(regions, RegionsOfLatents) else None
     return Provenance(
         backbone=published_backbone(info) if is_public else info,
         regions=regions.kind,

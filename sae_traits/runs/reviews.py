@@ -26,12 +26,12 @@ class Reviews:
 
     @property
     def sheets(self) -> list[Sheet]:
-        """In the order in which they were made."""
+        """All sheets, in the order in which they were made."""
         found = {int(match[1]): path for path in self.folder.glob("*.json") if (match := _NAME.fullmatch(path.name))}
         return [Sheet.load(found[number]) for number in sorted(found)]
 
     def add(self, sheet: Sheet) -> Path:
-        """Keep a sheet; where that is."""
+        """Keep a sheet, and say in which file."""
         path = self.folder / f"{sheet.name}.json"
         sheet.save(path)
         return path
@@ -64,7 +64,7 @@ class Reviews:
 
     def answered(self) -> list[Answered]:
         """All items of all sheets with what each rater said of them."""
-        kept = self._read() if self._ratings.is_file() else {}
+        kept = self._read()
         return [
             (
                 sheet.name,
@@ -80,7 +80,7 @@ class Reviews:
         ]
 
     def _read(self) -> dict[str, dict[str, dict[str, dict[str, Any]]]]:
-        """Sheet -> rater -> number of the item -> rating."""
+        """Read what was answered: sheet -> rater -> number of the item -> rating."""
         if not self._ratings.is_file():
             return {}
         values = read_sealed(self._ratings)

@@ -51,19 +51,19 @@ class Shard:
 
     @property
     def name(self) -> str:
-        """For files."""
+        """What its files are named after."""
         return f"{self.number:05d}-of-{self.count:05d}"
 
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
 
-    def of(self, n: int) -> range:
-        """Its share of n things in a row: of all shards the sizes differ by one at most, and do not overlap."""
+    def share_of(self, n: int) -> range:
+        """Its share of n things in a row; the shares of all shards differ by one at most, and do not overlap."""
         return range(n * (self.number - 1) // self.count, n * self.number // self.count)
 
     def rows(self, units: list[range]) -> range:
         """The images in its share of units of consecutive images."""
-        own = units[slice(self.of(len(units)).start, self.of(len(units)).stop)]
+        own = [units[number] for number in self.share_of(len(units))]
         return range(own[0].start, own[-1].stop) if own else range(0)
 
 

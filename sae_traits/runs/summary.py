@@ -123,7 +123,11 @@ class Summary:
 
     def _verdicts(self, results: Results) -> list[str]:
         folder = self.context.folder
-        lines = [f"report    {folder.evaluation / 'report.md'}", *results.lines()]
+        lines = [
+            f"report    {folder.evaluation / 'report.md'}",
+            f"atlas     to look at it in a browser: sae-traits atlas {folder.path}",
+            *results.lines(),
+        ]
         if results.zero_shot is None and self.context.config.collection.labels:
             lines.append(
                 "zero-shot evaluation was skipped; to see whether the traits help a vision-language model: "

@@ -105,7 +105,6 @@ def load_extractor(
     """Rebuild the backbone, the layer and the preprocessing from the SAE's configuration.
 
     Args:
-        sae: the SAE.
         backbone: a folder or Hub id to load the model from, instead of the recorded one, whose weights it must have;
             or `texture`. Needed where the configuration names none, as in other libraries' checkpoints.
         layer: index into the model's hidden states, negative from the end; by default the recorded one.

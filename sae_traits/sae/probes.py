@@ -53,7 +53,6 @@ def probe_reconstructions(
     the training images' original features: by its own deviation, a component that the SAE lost would be blown up.
 
     Args:
-        sae: the SAE.
         shards: features, for example `FeatureStore.shards()`; one is in memory at a time.
         labels: species (or genus) of every row of the collection; None where it is unknown.
         training, scored: which rows the probes are trained and scored on `[n_rows]`; of the scored ones, those of

@@ -58,7 +58,6 @@ def encode_sparse(sae: SAE, x: Tensor, threshold: Tensor | float = 0.0, *, max_b
     """The latents above a threshold, computed in the precision of the SAE's weights, also under autocast.
 
     Args:
-        sae: the SAE.
         x: features `[n, d_model]`, on the SAE's device.
         threshold: zero or more; one for all latents, or one per latent `[n_latents]`.
         max_bytes: bound of the transient memory, as far as MIN_ROWS rows fit in. The codes themselves come on top
@@ -107,7 +106,7 @@ def _encoded_blocks(sae: SAE, x: Tensor, thresholds: Tensor, max_bytes: int) -> 
         limits = gate.float().maximum(thresholds)
         return (_above(pre, limits) for pre in _pre_activations(sae, x, max_bytes))
     if isinstance(sae, TopKSAE):
-        return (_largest(pre, sae.k, thresholds) for pre in _pre_activations(sae, x, max_bytes))
+        return (_fired(*sae.largest(pre), thresholds) for pre in _pre_activations(sae, x, max_bytes))
     blocks = _row_blocks(len(x), 9 * sae.config.n_latents, max_bytes)  # pre-activations, latents and truth values
     return (_above(sae.encode(x[block]), thresholds) for block in blocks)
 
@@ -132,9 +131,8 @@ def _above(latents: Tensor, limits: Tensor) -> _Block:
     return counts, (places % n_latents).to(torch.int32), latents.flatten()[places].float()
 
 
-def _largest(pre: Tensor, k: int, thresholds: Tensor) -> _Block:
-    """Of the k largest of each row of a block `[n_rows, n_latents]`, those above the thresholds `[n_latents]`."""
-    values, latents = pre.topk(k, dim=-1, sorted=False)  # as TopKSAE.activate has it, so that ties fall alike
+def _fired(values: Tensor, latents: Tensor, thresholds: Tensor) -> _Block:
+    """Of the largest values of each row of a block `[n_rows, k]`, those above the thresholds `[n_latents]`."""
     latents, order = latents.to(torch.int32).sort(dim=1)
     values = values.gather(1, order)
     fired = values > thresholds[latents]

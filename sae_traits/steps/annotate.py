@@ -1,4 +1,8 @@
-"""The step `annotate`: describe the chosen regions, and write RUN/traits/traits.parquet."""
+"""The step `annotate`: choose latents by the contrast, have their regions described, and write RUN/traits.
+
+traits.parquet has what was described, latents.parquet the chosen latents, ledger.sqlite every call of the describer
+(ledger-KIND.sqlite about regions of a baseline), pictures.sqlite the small pictures of the photographs.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,7 @@ _LEDGER, _PICTURES = "ledger.sqlite", "pictures.sqlite"
 
 
 def annotate(context: Context) -> None:
-    """Ask the describer about every region that the ledger has no answer for, and write what came of it.
+    """Ask the describer about every region that the ledger has no answer for, and write traits and latents.
 
     Raises:
         DescriberError: the describer cannot answer from the start, or stopped before a shard was done.
@@ -153,7 +157,7 @@ def _take_over_shards(context: Context) -> None:
 
 
 def _remove_shards(context: Context) -> None:
-    """Remove what was taken over."""
+    """Remove the ledgers and pictures of the shards, which the run's own have taken over."""
     for own in context.folder.shards("annotate").glob("*-of-*/"):
         for path in own.glob("*.sqlite*"):
             path.unlink()

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import numpy as np
 
 from sae_traits import __version__
-from sae_traits.config.benchmark import BenchmarkConfig, BenchmarkTaskName
+from sae_traits.config.benchmark import ONLY_FOR, BenchmarkConfig, BenchmarkTaskName
 from sae_traits.config.collection import CollectionConfig
 from sae_traits.config.tree import build, public_name
 from sae_traits.errors import CollectionError, ConfigError
@@ -19,9 +19,9 @@ from sae_traits.evaluation.benchmarks.captions import read_captions
 from sae_traits.evaluation.benchmarks.class_taxa import name_classes
 from sae_traits.evaluation.benchmarks.dataset_files import extract_images, has_images
 from sae_traits.evaluation.benchmarks.definition import Benchmark, read_benchmark
-from sae_traits.evaluation.benchmarks.embeddings import read_embeddings, write_embeddings
+from sae_traits.evaluation.benchmarks.embedded import embedded_images, find_models
 from sae_traits.evaluation.benchmarks.examined import Examined, examine
-from sae_traits.evaluation.benchmarks.inputs import BenchmarkTask, EmbeddedImages, Inputs, Outcome
+from sae_traits.evaluation.benchmarks.inputs import BenchmarkTask, Inputs, Outcome
 from sae_traits.evaluation.benchmarks.labels import Labelled, LabelledRow, list_labelled
 from sae_traits.evaluation.benchmarks.located import Located, locate
 from sae_traits.evaluation.benchmarks.report import write_benchmark_report
@@ -34,7 +34,6 @@ from sae_traits.evaluation.benchmarks.trait_texts import (
     region_columns,
     trait_columns,
 )
-from sae_traits.evaluation.prompts import unit_length
 from sae_traits.evaluation.statistics import paired_difference
 from sae_traits.images.cache import safe_name
 from sae_traits.images.columns import SPECIES_NAMES
@@ -64,8 +63,7 @@ def benchmark(
     """Ask one question about images with labels; no run is needed.
 
     Args:
-        task: zero-shot, few-shot, retrieval, structure, clustering, newt, fishnet, awa2, texts, localisation
-            or leaks.
+        task: one of BENCHMARK_TASKS, which says what each asks.
         images: folder with a folder per class, table with the columns file and label, dataset folder, or
             hf://datasets/ORG/NAME.
         clip: Hub id or folder of a CLIP, or several.
@@ -91,7 +89,7 @@ def run_benchmark(task_name: str, config: BenchmarkConfig) -> BenchmarkResults:
     task = _task(task_name, config)
     definition = None if config.benchmark is None else _definition(config.benchmark, task)
     assert config.images is not None
-    out = Path(config.out) if config.out else Path("benchmarks") / safe_name(Path(config.images).stem)
+    out = Path(config.out) if config.out else Path("benchmarks") / _name_of(config.images)
     say(f"listing the images of {config.images}")
     folder = None if is_hub_source(config.images) else local_dataset(config.images, None)
     labelled = list_labelled(
@@ -107,6 +105,8 @@ def run_benchmark(task_name: str, config: BenchmarkConfig) -> BenchmarkResults:
     inputs = _inputs(config, labelled, definition, traits, regions)
     say(f"{len(inputs.rows):,} images of {len(inputs.names):,} classes")
     task.check(inputs)
+    if config.clip:
+        find_models(config)  # before any image is opened
     notes = labelled.notes()
     examined = None
     if config.embeddings is None:
@@ -124,11 +124,11 @@ def run_benchmark(task_name: str, config: BenchmarkConfig) -> BenchmarkResults:
         notes = definition.check_counts(len(inputs.scored()), len(inputs.names)) + notes
         notes += _other_protocol(definition, inputs)
     models, outcomes = [], []
-    for model in _models(config, task, inputs, examined, out):
+    for model in embedded_images(config, task, inputs, examined, out):
         outcome = task.run(inputs, model)
-        models.append(ModelScores(name=model.name, model=model.info, scores=outcome.result))
+        of_model = tuple(task.notes(outcome.result))
+        models.append(ModelScores(name=model.name, model=model.info, scores=outcome.result, notes=of_model))
         outcomes.append(outcome)
-        notes += [_named(note, model, config) for note in task.notes(outcome.result)]
     results = BenchmarkResults(
         toolkit_version=__version__,
         task=cast(BenchmarkTaskName, task.name),
@@ -137,7 +137,7 @@ def run_benchmark(task_name: str, config: BenchmarkConfig) -> BenchmarkResults:
         n_classes=len(inputs.names),
         n_units=len(set(inputs.units.tolist())),
         benchmark=definition,
-        settings=_settings(config, inputs),
+        settings=_settings(config, inputs, task.name),
         models=tuple(models),
         differences=tuple(_differences(inputs, models, outcomes)),
         notes=tuple(dict.fromkeys([*notes, *_notes_of_traits(inputs)])),
@@ -147,10 +147,15 @@ def run_benchmark(task_name: str, config: BenchmarkConfig) -> BenchmarkResults:
     return results
 
 
+def _name_of(images: str) -> str:
+    """The name of a source, for the folder of its results: a table's without its suffix."""
+    path = Path(images) if is_hub_source(images) else Path(images).expanduser().absolute()
+    return safe_name(path.stem if path.suffix.lower() in TABLE_SUFFIXES else path.name)
+
+
 def _task(name: str, config: BenchmarkConfig) -> BenchmarkTask:
-    names = get_args(BenchmarkTaskName)
-    if name not in names:
-        raise ConfigError(f"there is no task {name!r}; there are {', '.join(names)}")
+    if name not in TASKS:
+        raise ConfigError(f"there is no task {name!r}; there are {', '.join(TASKS)}")
     task = TASKS[name]
     if config.images is None:
         raise ConfigError(f"{name} needs --images: a folder with a folder per class, or a table with file and label")
@@ -158,6 +163,10 @@ def _task(name: str, config: BenchmarkConfig) -> BenchmarkTask:
         raise ConfigError(f"{name} needs --clip, such as --clip imageomics/bioclip")
     if task.needs_models and not config.clip and config.embeddings is None:
         raise ConfigError(f"{name} needs --clip, such as --clip imageomics/bioclip, or --embeddings of your own")
+    for option, tasks in ONLY_FOR.items():
+        if name not in tasks and getattr(config, option) != getattr(BenchmarkConfig(), option):
+            flag = option.replace("_", "-")
+            raise ConfigError(f"{name} does not use --{flag}, which is for {', '.join(tasks)}; leave it out")
     return task
 
 
@@ -175,7 +184,7 @@ def _inputs(
     traits: TraitTexts | None,
     regions: tuple[Mapping[str, str], ...],
 ) -> Inputs:
-    """Everything but what the image files themselves say."""
+    """The inputs of a task, but for what the image files themselves say."""
     rows = labelled.rows
     names = name_classes(rows, None if config.taxa is None else Path(config.taxa))
     individuals = [row.individual for row in rows]
@@ -202,7 +211,7 @@ def _with_shots(config: BenchmarkConfig, definition: Benchmark) -> BenchmarkConf
 
 
 def _with_files(inputs: Inputs, examined: Examined) -> Inputs:
-    """The same with the hashes of the images, and what counts once among them."""
+    """The inputs of a task with the hashes of the images, and what counts once among them."""
     labelled = examined.labelled
     return replace(
         inputs,
@@ -273,62 +282,6 @@ def _against(source: str, out: Path, workers: int) -> tuple[tuple[str, bytes], .
     return tuple((row.where, found) for row, found in zip(examined.labelled.rows, examined.hashes, strict=True))
 
 
-def _models(
-    config: BenchmarkConfig, task: BenchmarkTask, inputs: Inputs, examined: Examined | None, out: Path
-) -> Iterator[EmbeddedImages]:
-    """Yield the images as every model sees them, one model after the other."""
-    if not task.needs_models:
-        yield EmbeddedImages(name=public_name(str(config.images)), images=np.empty((len(inputs.rows), 0), np.float32))
-        return
-    if config.embeddings is not None:
-        yield _own_embeddings(config, inputs)
-        return
-    assert examined is not None
-    for model in config.clip:
-        yield _embedded(model, config, task, examined, out)
-
-
-def _own_embeddings(config: BenchmarkConfig, inputs: Inputs) -> EmbeddedImages:
-    """What the user has embedded, with the texts of the CLIP that is given beside it."""
-    path = Path(str(config.embeddings))
-    images = unit_length(read_embeddings(path, [row.file for row in inputs.rows]))
-    if not config.clip:
-        return EmbeddedImages(name=path.name, images=images)
-    from sae_traits.models.clip.model import load_clip
-
-    clip = load_clip(config.clip[0], revision=config.revision, framing=config.framing, device=config.device)
-    name = f"{public_name(config.clip[0])} ({path.name})"
-    info = clip.info.to_dict() | {"model": public_name(config.clip[0])}
-    return EmbeddedImages(name=name, info=info, images=images, texts=clip, logit_scale=clip.logit_scale)
-
-
-def _embedded(
-    model: str, config: BenchmarkConfig, task: BenchmarkTask, examined: Examined, out: Path
-) -> EmbeddedImages:
-    """Embed the images by a CLIP, of which those that are kept are not opened again; and keep them in one file."""
-    from sae_traits.evaluation.embedding import embed_collection, fingerprint  # loads torch
-    from sae_traits.models.clip.model import load_clip
-
-    clip = load_clip(model, revision=config.revision, framing=config.framing, device=config.device)
-    head: Any = task.head if task.head in clip.info.heads else clip.info.heads[0]
-    name, folder = public_name(model), out / "embeddings"
-    images = embed_collection(
-        clip,
-        examined.collection,
-        range(len(examined.collection.images)),
-        cache=folder,
-        batch_size=config.image_batch_size,
-        workers=config.workers,
-        head=head,
-    )
-    ids = [row.file for row in examined.labelled.rows]
-    about = {"model": name, "revision": clip.info.revision, "head": head}
-    file = f"{safe_name(Path(name).name)}-{head}-{fingerprint(clip.info, head)[:8]}.safetensors"
-    write_embeddings(folder / file, images, ids, about)
-    info = clip.info.to_dict() | {"model": name, "head": head}
-    return EmbeddedImages(name=name, info=info, images=images, texts=clip, logit_scale=clip.logit_scale)
-
-
 def _differences(inputs: Inputs, models: Sequence[ModelScores], outcomes: Sequence[Outcome]) -> list[Difference]:
     """Compare every model with the first, on the images that both are scored on."""
     differences = []
@@ -362,19 +315,20 @@ def _other_protocol(definition: Benchmark, inputs: Inputs) -> list[str]:
 
 
 def _notes_of_traits(inputs: Inputs) -> list[str]:
-    if inputs.traits is None or inputs.sha256:
+    if inputs.traits is None or (inputs.sha256 and inputs.described):
         return []
-    return ["whether the traits were written of these very images is not known, because only embeddings are at hand"]
+    why = f"{public_name(str(inputs.trait_source))} names no images by their hashes"
+    return [
+        "whether the traits were written of these very images is not known, because "
+        + (why if inputs.sha256 else "only embeddings are at hand")
+    ]
 
 
-def _named(note: str, model: EmbeddedImages, config: BenchmarkConfig) -> str:
-    return f"{model.name}: {note}" if len(config.clip) > 1 else note
-
-
-def _settings(config: BenchmarkConfig, inputs: Inputs) -> dict[str, Any]:
-    """The options that figures depend on; files by their names."""
+def _settings(config: BenchmarkConfig, inputs: Inputs, task: str) -> dict[str, Any]:
+    """The options that figures of a task depend on; files by their names."""
     values = {name: value for name, value in asdict(config).items() if name not in _LOCAL}
     values |= {name: public_name(values[name]) for name in _PATHS if values[name]}
     values["clip"] = [public_name(model) for model in config.clip]
     values["split"] = list(config.split)
-    return values | {"text_type": inputs.text_type, "templates": inputs.templates, "shots": list(inputs.config.shots)}
+    values |= {"text_type": inputs.text_type, "templates": inputs.templates, "shots": list(inputs.config.shots)}
+    return {name: value for name, value in values.items() if task in ONLY_FOR.get(name, (task,))}

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sae_traits.config import GradCAMRegions, ReleasedLatents, WholeImage
-from sae_traits.config.regions import LatentRegions, RegionsOfLatents
+from sae_traits.config.regions import RegionsOfLatents
 from sae_traits.config.tree import as_dict
 from sae_traits.errors import ConfigError
 from sae_traits.features.backbone import choose_device
@@ -46,7 +46,7 @@ def encode(context: Context) -> None:
         ConfigError: there are no training images to fit a baseline to.
     """
     regions, folder = context.config.regions, context.folder
-    if context.part is not None and not isinstance(regions, LatentRegions):
+    if context.part is not None and not isinstance(regions, RegionsOfLatents):
         raise ConfigError(f"--regions {regions.kind} has no codes to make in shards; give `sae-traits encode` without")
     match regions:
         case WholeImage():
@@ -65,7 +65,7 @@ def encode(context: Context) -> None:
                 )
 
             context.steps.do("encode", {"regions": regions.kind}, [folder.class_maps], write_maps)
-        case LatentRegions():
+        case _:
             do_sharded(context.steps, folder, context.part, _codes_step(context, regions))
 
 
@@ -96,7 +96,7 @@ def _codes_step(context: Context, regions: RegionsOfLatents) -> ShardedStep:
             context.features,
             np.load(prepared),
             folder.codes,
-            part.of(len(context.features.units)),
+            part.share_of(len(context.features.units)),
             background=background_of(context, regions),
             made_of=context.steps.fingerprint_of("encode", _inputs(context, regions)),
         )
@@ -122,7 +122,7 @@ def _codes_step(context: Context, regions: RegionsOfLatents) -> ShardedStep:
     )
 
 
-def _inputs(context: Context, regions: RegionsOfLatents) -> Counts:
+def _inputs(context: Context, regions: RegionsOfLatents) -> dict[str, Any]:
     """What decides the codes: whose latents, and above which activation each fires."""
     contrast = as_dict(regions.contrast)
     names = ("kind", "firing_quantile", "firing_threshold")

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sae_traits.config import Regions, SpecimenContrast, TrainConfig
-from sae_traits.config.regions import LatentRegions
+from sae_traits.config.regions import RegionsOfLatents
 from sae_traits.features.backbone import patch_counts
 from sae_traits.features.estimate import ExtractionEstimate, estimate_extraction, flops_per_image
 from sae_traits.release.dataset import estimate_dataset
@@ -40,7 +40,7 @@ class RunEstimate:
 
     @property
     def n_traits(self) -> int:
-        """At most."""
+        """Traits that there are at most."""
         return self.extraction.n_images * self.traits_per_image
 
     @property
@@ -50,7 +50,7 @@ class RunEstimate:
 
     @property
     def compute_hours(self) -> float:
-        """For them, at the machine's speed."""
+        """Hours of these operations at the machine's speed."""
         return self.flops / (self.teraflops * 1e12) / 3600
 
     def to_dict(self) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def estimate_run(context: Context, *, teraflops: float) -> RunEstimate:
     if config.features.stream:
         extraction = replace(extraction, n_bytes=0, n_shards=0)
         image_passes = code_passes + (training.n_patches / extraction.n_patches if training else 0)
-    traits_per_image = config.regions.traits_per_image if isinstance(config.regions, LatentRegions) else 1
+    traits_per_image = config.regions.traits_per_image if isinstance(config.regions, RegionsOfLatents) else 1
     return RunEstimate(
         n_species=len({record.taxon.species for record in collection.images} - {None}),
         extraction=extraction,
@@ -144,7 +144,7 @@ def _training(config: TrainConfig, collection: Collection, info: BackboneInfo) -
 
 def _passes_for_codes(regions: Regions) -> int:
     """How often all patches are encoded: the quantile that a latent fires above takes a pass of its own."""
-    if not isinstance(regions, LatentRegions):
+    if not isinstance(regions, RegionsOfLatents):
         return 0
     return 2 if isinstance(regions.contrast, SpecimenContrast) else 1
 

@@ -36,7 +36,7 @@ def extract(context: Context) -> None:
 
     def shard(part: Shard) -> Iterator[Path]:
         if not config.stream:
-            yield from extraction.write(part.of(len(extraction.units)))
+            yield from extraction.write(part.share_of(len(extraction.units)))
 
     def join(files: Mapping[str, list[Any]]) -> Counts:
         if config.stream:

@@ -28,10 +28,11 @@ class Named:
     """Traits whose part is a name."""
 
     def lines(self) -> list[str]:
-        """One line for the terminal."""
+        """A few lines for the terminal."""
         return [
             f"{self.file}: {self.n_latents:,} latents have names; they are the part of {self.n_parts:,} of "
-            f"{self.n_traits:,} traits"
+            f"{self.n_traits:,} traits",
+            f"`sae-traits atlas {self.file.parent}` shows them",
         ]
 
 

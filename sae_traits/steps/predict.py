@@ -8,8 +8,8 @@ from sae_traits.config import AdoptedSAE, ReleasedLatents, RunConfig
 from sae_traits.traits.released_latents import read_released_latents, sae_to_adopt
 
 
-def pinned(config: RunConfig) -> dict[str, dict[str, Any]]:
-    """The commit of the dataset, and the SAE that it names where no other was given, as options for a run.
+def pinned_options(config: RunConfig) -> dict[str, dict[str, Any]]:
+    """Options that pin the commit of the dataset, and the SAE that it names where no other was given.
 
     Raises:
         ConfigError: the dataset's SAE is on no Hub, and --sae does not say where else it is.

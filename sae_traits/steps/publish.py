@@ -38,7 +38,7 @@ def publish(context: Context, terms: Terms, *, dry_run: bool) -> list[str]:
             f"the dataset of {folder.path} has regions of a baseline (--regions {regions.kind}), not of the SAE that "
             f"it would be published with; run `sae-traits annotate {folder.path} --regions sae` first"
         )
-    with context.reading("annotate", "evaluate", "dataset", thorough=True):
+    with context.reading("annotate", "caption", "evaluate", "dataset", thorough=True):
         # Before the SAE is public; the tables for the Hub differ in the SAE's name alone.
         refuse_secrets_in(folder.dataset)
         return _publish(context, terms, dry_run=dry_run)

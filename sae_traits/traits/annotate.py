@@ -159,8 +159,6 @@ def export_traits(
             if description.is_background:
                 counts["background"] += 1
                 continue
-            if candidate.latent is not None and (species := plan.species_of(record, candidate)) is not None:
-                used.add((species, candidate.latent))
             described.add(record.image_id)
             counts["significant"] += candidate.significant
             if candidate.background is not None and record.taxon.species is not None:
@@ -176,7 +174,8 @@ def export_traits(
                 describer_model=entry.model,
                 prompt=entry.prompt,
             )
-            if (species := plan.species_of(record, candidate)) is not None:
+            if candidate.latent is not None and (species := plan.species_of(record, candidate)) is not None:
+                used.add((species, candidate.latent))
                 votes.add(species, trait, record)
             yield trait
 

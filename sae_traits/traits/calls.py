@@ -175,23 +175,21 @@ def call_about(members: Sequence[Member], describer: Describer) -> Call:
     masks = [member.mask_sha256 for member in members] if describer.reads_masks else []
     animals = [asdict(animal) if (animal := member.region.animal) else None for member in members]
     follows_image = any(member.outline is not None for member in members)
-    key = call_key(
-        describer=describer.name,
-        model=describer.model,
-        prompt=describer.prompt,
-        settings=describer.settings,
+    identity = identity_of(
+        describer,
+        members[0].trait_id,
+        len(members),
         species=members[0].species if describer.names_species else None,
         regions=[[member.sha256, member.region.box, member.region.polygons] for member in members],
         **({"masks": masks} if any(masks) else {}),
         **({"animals": animals} if describer.reads_masks and any(animals) else {}),
         **({"outline": f"image-{OUTLINE_VERSION}"} if follows_image else {}),
     )
-    identity = CallIdentity(
-        key=key,
-        trait_id=members[0].trait_id,
-        n_images=len(members),
-        describer=describer.name,
-        model=describer.model,
-        prompt=describer.prompt,
-    )
     return Call(identity, tuple(members))
+
+
+def identity_of(describer: Describer, trait_id: str, n_images: int = 1, **asked: Any) -> CallIdentity:
+    """The identity of a call to a describer; `asked` is what else determines its answer."""
+    who = {"describer": describer.name, "model": describer.model, "prompt": describer.prompt}
+    key = call_key(**who, settings=describer.settings, **asked)
+    return CallIdentity(key=key, trait_id=trait_id, n_images=n_images, **who)

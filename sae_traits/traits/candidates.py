@@ -78,7 +78,7 @@ def image_candidates(
             image=codes.image,
             region_source=options.kind,
             latent=choice.latent,
-            patches=tuple(int(p) for p in patches),
+            patches=tuple(patches.tolist()),
             peak=peak,
             background=background,
             contrast=choice.contrast,

@@ -22,9 +22,9 @@ from sae_traits.describers.model import CUT_OFF
 from sae_traits.io import write_csv
 from sae_traits.schema import Caption, Collection, ImageRecord
 from sae_traits.traits.asking import Pictures, answer_calls
-from sae_traits.traits.calls import Call, Member, hash_of_mask, region_key
+from sae_traits.traits.calls import Call, Member, hash_of_mask, identity_of, region_key
 from sae_traits.traits.consistency import excerpt
-from sae_traits.traits.ledger import CallIdentity, Ledger, LedgerEntry, call_key
+from sae_traits.traits.ledger import Ledger, LedgerEntry
 from sae_traits.traits.regions import whole_image
 from sae_traits.traits.table import write_captions
 
@@ -92,23 +92,8 @@ class CaptionPlan:
             mask=mask,
             mask_sha256=mask_sha256,
         )
-        key = call_key(
-            describer=describer.name,
-            model=describer.model,
-            prompt=describer.prompt,
-            settings=describer.settings,
-            species=record.taxon.species,
-            told=told,
-            image=record.sha256,
-            mask=mask_sha256,
-        )
-        identity = CallIdentity(
-            key=key,
-            trait_id=record.image_id,
-            describer=describer.name,
-            model=describer.model,
-            prompt=describer.prompt,
-        )
+        asked = {"species": record.taxon.species, "told": told, "image": record.sha256, "mask": mask_sha256}
+        identity = identity_of(describer, record.image_id, **asked)
         return Call(identity, (member,), told)
 
     def tasks(self) -> Iterator[list[Call]]:

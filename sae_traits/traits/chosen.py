@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from sae_traits.errors import StoreError
 from sae_traits.io import write_whole
-from sae_traits.schema import ChosenLatent, Contrast, ImageRecord
-from sae_traits.traits.contrast import SIGNIFICANT_Q, SpeciesContrasts
+from sae_traits.schema import ChosenLatent, ImageRecord
+from sae_traits.traits.contrast import SpeciesContrasts
 from sae_traits.traits.species_counts import SpeciesCounts
 
 MAX_BACKGROUND = 0.5
@@ -86,14 +86,7 @@ class ChosenLatents(LatentsBySpecies):
                 species=table.species[row],
                 latent=int(table.latent[i]),
                 threshold=float(self.thresholds[table.latent[i]]),
-                contrast=Contrast(
-                    f_species=float(table.f_species[i]),
-                    f_reference=float(table.f_reference[i]),
-                    effect=float(table.effect[i]),
-                    q_value=float(table.q_value[i]),
-                    significant=bool(table.q_value[i] <= SIGNIFICANT_Q),
-                    reference_rank=table.reference_rank[row],
-                ),
+                contrast=table.contrast(i, row),
                 n_fired=int(table.n_fired[i]),
                 n_individuals=int(table.n_individuals[row]),
                 background=self._background_of(int(table.latent[i])),

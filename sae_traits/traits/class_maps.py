@@ -5,7 +5,6 @@ Kept, because making the maps takes a pass over the images; a baseline to compar
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sae_traits.config.regions import GradCAMRegions
-from sae_traits.errors import BackboneError, StoreError
+from sae_traits.errors import BackboneError
 from sae_traits.features.gradcam import ClassMap, GradCAM
 from sae_traits.features.loading import prepared_batches
 from sae_traits.geometry import PatchGrid
@@ -23,6 +22,7 @@ from sae_traits.logging import track
 from sae_traits.schema import BackboneInfo, Candidate, Collection
 from sae_traits.traits.candidates import Candidates
 from sae_traits.traits.regions import make_region, strongest_component
+from sae_traits.traits.table import read_rows
 
 SHARE_OF_MAXIMUM = 0.15
 """A patch belongs to a region where the map has more than this share of its highest value in the image.
@@ -48,7 +48,7 @@ def class_map_candidates(
     Args:
         options: groups of fewer than `min_patches` patches are no region; for `box_margin` see `make_region`.
     """
-    for row in _rows(maps_file):
+    for row in read_rows(maps_file, "annotate --regions gradcam"):
         record = collection.images[row["image"]]
         grid = info.grid((record.width, record.height))
         patches, values = np.array(row["patches"], np.int32), np.array(row["values"], np.float32)
@@ -112,11 +112,3 @@ def _row(image: int, class_map: ClassMap, grid: PatchGrid) -> dict[str, Any]:
         "patches": patches.tolist(),
         "values": class_map.values[patches].tolist(),
     }
-
-
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.is_file():
-        raise StoreError(f"{path} does not exist; run `sae-traits annotate --regions gradcam` first")
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches():
-            yield from batch.to_pylist()

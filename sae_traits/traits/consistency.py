@@ -92,7 +92,6 @@ class Tally:
     """Values beyond `max_values` different ones."""
 
     def add(self, value: frozenset[str], trait_id: str) -> None:
-        """Count a value of a trait."""
         if value not in self.counts and len(self.counts) == self.max_values:
             self.n_others += 1
             return
@@ -101,12 +100,10 @@ class Tally:
 
     @property
     def n(self) -> int:
-        """Values in all."""
         return sum(self.counts.values()) + self.n_others
 
     @property
     def n_pairs(self) -> int:
-        """Pairs of values."""
         return self.n * (self.n - 1) // 2
 
     @property

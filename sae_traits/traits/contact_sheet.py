@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from sae_traits.describers.overlay import draw_region, place_region
 from sae_traits.errors import ImageError
+from sae_traits.images.pictures import fitted_size
 from sae_traits.schema import ImageRecord, Region
 
 OpenPicture = Callable[[ImageRecord], Image.Image]
@@ -32,7 +33,7 @@ def draw_sheet(
     """
     letters, inner = font(), side - 2 * _MARGIN
     captions = [wrap_text(caption, letters, inner) for _, _, caption in shown]
-    tiles = [_fitting((record.width, record.height), inner) for record, _, _ in shown]
+    tiles = [fitted_size((record.width, record.height), inner) for record, _, _ in shown]
     rows = [slice(first, first + n_columns) for first in range(0, len(shown), n_columns)]
     tallest = [max(height for _, height in tiles[row]) for row in rows]
     lengths = [_LINE * max(map(len, captions[row])) for row in rows]
@@ -52,13 +53,6 @@ def draw_sheet(
         for number, line in enumerate(captions[index]):
             draw.text((left, top + tallest[row] + _MARGIN + number * _LINE), line, fill="black", font=letters)
     return sheet
-
-
-def _fitting(size: tuple[int, int], side: int) -> tuple[int, int]:
-    """Width and height of an image that is made as large as fits into a square."""
-    width, height = size
-    scale = side / max(width, height)
-    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def wrap_text(text: str, letters: ImageFont.FreeTypeFont, width: int) -> list[str]:

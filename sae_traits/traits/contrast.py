@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.special import binom, logit
 
-from sae_traits.schema import Taxon
+from sae_traits.schema import Contrast, Taxon
 from sae_traits.traits.species_counts import SpeciesCounts, group_totals
 from sae_traits.vocabulary import RANKS, REFERENCE_RANKS, ReferenceRank
 
@@ -64,6 +64,17 @@ class SpeciesContrasts:
     def row_species(self) -> NDArray[np.intp]:
         """Index of each row's species `[n_rows]`."""
         return np.repeat(np.arange(len(self.species)), np.diff(self.offsets))
+
+    def contrast(self, row: int, species: int) -> Contrast:
+        """The contrast in a row, which is one of a species, given by its index."""
+        return Contrast(
+            f_species=float(self.f_species[row]),
+            f_reference=float(self.f_reference[row]),
+            effect=float(self.effect[row]),
+            q_value=float(self.q_value[row]),
+            significant=bool(self.q_value[row] <= SIGNIFICANT_Q),
+            reference_rank=self.reference_rank[species],
+        )
 
     def where(self, keep: NDArray[np.bool_]) -> SpeciesContrasts:
         """The rows that are kept `[n_rows]`, and all species."""

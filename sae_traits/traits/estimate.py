@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from sae_traits.config.describer import Describer as DescriberConfig
-from sae_traits.config.describer import Measured
+from sae_traits.config.describer import RuleDescriberConfig
 from sae_traits.describers import Describer, TokenEstimate
 from sae_traits.describers.model import ANSWER_TOKENS, CHARACTERS_A_TOKEN, PIXELS_A_TOKEN
 from sae_traits.schema import ImageRecord
@@ -43,7 +43,6 @@ class AnnotationEstimate:
 
     @property
     def n_open(self) -> int:
-        """Calls that are left to ask."""
         return self.n_calls - self.n_finished
 
     @property
@@ -147,7 +146,8 @@ def _estimate(
         prompt_tokens=tokens.prompt,
         answer_tokens=tokens.answer,
         seconds_per_call=config.seconds_per_call,
-        at_a_time=config.workers if isinstance(config, Measured) else in_flight,  # answered by those who measure
+        # Without a model those who measure answer.
+        at_a_time=config.workers if isinstance(config, RuleDescriberConfig) else in_flight,
         prompt_price=config.prompt_price,
         answer_price=config.answer_price,
     )

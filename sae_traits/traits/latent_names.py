@@ -6,15 +6,15 @@ so names go with the hash of its weights.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sae_traits.errors import ConfigError, one_line
+from sae_traits.errors import CollectionError, ConfigError, one_line
+from sae_traits.images.columns import find_columns
+from sae_traits.images.table_files import TABLE_SUFFIXES, open_table
 from sae_traits.io import json_text, write_text
 from sae_traits.schema import ChosenLatent, Trait
 
@@ -34,18 +34,19 @@ class LatentNames:
 
     @classmethod
     def read(cls, path: Path) -> LatentNames:
-        """Read a JSON file that an atlas or `save` wrote, or a CSV file with the columns latent and name (and sae).
+        """Read a JSON file that an atlas or `save` wrote, or a table with the columns latent and name (and sae).
 
         Raises:
             ConfigError: it is neither.
         """
         try:
-            text = path.read_text(encoding="utf-8-sig")
-            return _from_csv(text) if path.suffix.lower() == ".csv" else _from_json(text)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            if path.suffix.lower() in TABLE_SUFFIXES:
+                return _from_table(path)
+            return _from_json(path.read_text(encoding="utf-8-sig"))
+        except (CollectionError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(
-                f"cannot read names from {path} ({one_line(error)}); give the file that an atlas exported, or a CSV "
-                "file with the columns latent and name"
+                f"cannot read names from {path} ({one_line(error)}); give the file that an atlas exported, or a table "
+                "(CSV) with the columns latent and name"
             ) from error
 
     def save(self, path: Path) -> None:
@@ -96,17 +97,21 @@ def sentence_with_part(part: str, text: str) -> str:
 
 def _from_json(text: str) -> LatentNames:
     values = json.loads(text)
-    if values["format"] != FORMAT:
-        raise ValueError(f"its format is {values['format']!r}, not {FORMAT!r}")
+    if values.get("format") != FORMAT:
+        raise ValueError(f"its format is {values.get('format')!r}, not {FORMAT!r}")
     return LatentNames(values["sae"] or None, dict(_checked(values["names"].items())))
 
 
-def _from_csv(text: str) -> LatentNames:
-    rows = list(csv.DictReader(io.StringIO(text)))
-    saes = {row.get("sae") or None for row in rows}
+def _from_table(path: Path) -> LatentNames:
+    header, rows_of = open_table(path, header_has=("latent",))
+    columns = find_columns(header, {what: (what,) for what in ("latent", "name", "sae")})
+    if lacking := {"latent", "name"} - columns.keys():
+        raise ValueError(f"it has no column {' and no column '.join(sorted(lacking))}")
+    rows = list(rows_of(columns))
+    saes = {row.get("sae") for row in rows}
     if len(saes) > 1:
         raise ValueError(f"it names several SAEs: {', '.join(sorted(map(str, saes)))}")
-    return LatentNames(saes.pop() if saes else None, dict(_checked((row["latent"], row["name"]) for row in rows)))
+    return LatentNames(saes.pop() if saes else None, dict(_checked((row["latent"], row["name"] or "") for row in rows)))
 
 
 def _checked(names: Iterable[tuple[Any, Any]]) -> Iterator[tuple[int, str]]:

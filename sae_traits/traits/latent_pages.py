@@ -167,7 +167,7 @@ def _strong_image(fired: _Fired, collection: Collection, info: BackboneInfo) -> 
     record = collection.images[-minus_row]
     grid = info.grid((record.width, record.height))
     component, _ = strongest_component(patches, values, grid)
-    region = make_region([int(patch) for patch in component], grid)
+    region = make_region(component.tolist(), grid)
     return StrongImage(record=record, activation=peak, region=region)
 
 

@@ -95,7 +95,6 @@ class LedgerEntry(CallIdentity, Outcome):
 
     @property
     def is_open(self) -> bool:
-        """Whether the call is still to be asked, or asked again."""
         return _is_open(self.state, self.attempts)
 
 

@@ -78,7 +78,7 @@ class OutlineOfImage:
         if (ring := ring_of(inside, window)) is None:
             return region
         outlined = region_of_outlines([ring], region.patches, self.grid.source, self.box_margin)
-        return replace(region, box=outlined.box, polygons=outlined.polygons, area_fraction=outlined.area_fraction)
+        return replace(outlined, animal=region.animal)
 
 
 def outline_record(region: Region) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from sae_traits.config.regions import (
     Contrast,
     GradCAMRegions,
-    LatentRegions,
     PaperContrast,
     Regions,
     ReleasedLatents,
@@ -90,7 +89,7 @@ def plan_regions(
         case GradCAMRegions():
             assert class_maps is not None
             return Plan(collection, partial(class_map_candidates, collection, info, class_maps, regions))
-        case LatentRegions():
+        case _:
             assert codes is not None
             if chosen is None:
                 chosen = _chosen(regions.contrast, collection, codes, released)

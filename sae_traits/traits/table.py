@@ -37,7 +37,7 @@ def read_traits(path: Path) -> Iterator[Trait]:
         StoreError: the file is missing.
     """
     adapter = TypeAdapter(Trait)
-    for row in _rows(path):
+    for row in read_rows(path):
         yield adapter.validate_python(row)
 
 
@@ -47,7 +47,7 @@ def read_latents(path: Path) -> list[ChosenLatent]:
     Raises:
         StoreError: the file is missing.
     """
-    return TypeAdapter(list[ChosenLatent]).validate_python(list(_rows(path)))
+    return TypeAdapter(list[ChosenLatent]).validate_python(list(read_rows(path)))
 
 
 def write_captions(path: Path, captions: Iterable[Caption]) -> int:
@@ -57,7 +57,7 @@ def write_captions(path: Path, captions: Iterable[Caption]) -> int:
 
 def read_captions(path: Path) -> Iterator[Caption]:
     """Yield the captions that `write_captions` wrote, in the same order; a StoreError where the file is missing."""
-    return (Caption(**row) for row in _rows(path))
+    return (Caption(**row) for row in read_rows(path))
 
 
 def _write(path: Path, rows: Iterable[Trait | ChosenLatent | Caption], schema: pa.Schema) -> int:
@@ -71,9 +71,10 @@ def _write(path: Path, rows: Iterable[Trait | ChosenLatent | Caption], schema: p
     return n_rows
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
+def read_rows(path: Path, command: str = "annotate") -> Iterator[dict[str, Any]]:
+    """Yield the rows of a Parquet file; a StoreError where it is missing, which names the command that makes it."""
     if not path.is_file():
-        raise StoreError(f"{path} does not exist; run `sae-traits annotate` first")
+        raise StoreError(f"{path} does not exist; run `sae-traits {command}` first")
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=_ROWS_PER_GROUP):
             yield from batch.to_pylist()

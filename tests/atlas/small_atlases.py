@@ -11,11 +11,13 @@ from sae_traits.config.release import ReleaseConfig
 from sae_traits.evaluation.review.sheets import OTHER_PLACE, TRAIT, Item, Sheet
 from sae_traits.release.dataset import write_dataset
 from sae_traits.release.dataset_card import write_dataset_card
-from sae_traits.schema import ChosenLatent, Collection, Taxon
+from sae_traits.schema import ChosenLatent, Collection, Reviewed, Taxon
 
 HOSTILE = "Aus <img src=x onerror=alert(1)> \"&' --> {{ 7*7 }}"
 """A species, as a collection may name it."""
 NAME = "<b>abdomen</b>"
+REVIEWED = Reviewed(verdict="accepted", score=4.25, n_raters=2, sheet="sheet-1-0123456789ab")
+"""Of the first trait."""
 SUGGESTION = "hind <i>leg"
 """Of latent 1, by a describer."""
 
@@ -37,7 +39,11 @@ def hostile_release(folder: Path, root: Path, images: str = "embed") -> Path:
     """The release of `hostile_collection`, its sentences hostile as well."""
     collection = hostile_collection(root)
     traits = [
-        replace(trait, description=replace(trait.description, text=f"A small area of </script> {i % 3} & more."))
+        replace(
+            trait,
+            description=replace(trait.description, text=f"A small area of </script> {i % 3} & more."),
+            reviewed=REVIEWED if i == 0 else None,
+        )
         for i, trait in enumerate(traits_of(collection, 3))
     ]
     species = sorted({record.species for record in collection.images})

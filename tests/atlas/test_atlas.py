@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from atlas.pages import page
 from atlas.small_atlases import HOSTILE, NAME, SUGGESTION, hostile_release, hostile_sheet
@@ -134,7 +136,7 @@ def test_side_by_side_has_what_a_species_is_told_by(site):
     compared = data(site, "compare/aus-bus")
     assert compared["name"] == "Aus bus"
     assert [row["name"] for row in compared["latents"] if row["latent"] == 2] == [NAME]
-    assert ["colour", "blue", 1.0] in compared["attributes"]
+    assert ["colour", "blue", 100] in compared["attributes"]
 
 
 def test_a_release_by_reference_shows_outlines_on_an_empty_frame(tmp_path):
@@ -204,6 +206,43 @@ def test_a_damaged_table_is_one_clear_error_and_leaves_nothing(dataset, tmp_path
     with pytest.raises(ReleaseError, match="cannot read the dataset"):
         build_atlas(damaged, tmp_path / "atlas")
     assert not (tmp_path / "atlas").exists()
+
+
+@pytest.mark.parametrize(
+    ("gone", "message"), [(("part_source", "background", "length_mm"), None), (("polygons",), "lacks 'polygons'")]
+)
+def test_a_release_may_lack_columns_that_can_be_null_and_no_others(dataset, tmp_path, gone, message):
+    other = Path(shutil.copytree(dataset, tmp_path / "dataset"))
+    for path in (other / "data" / "images").glob("*.parquet"):
+        table = pq.read_table(path)
+        rows = [[{k: v for k, v in one.items() if k not in gone} for one in row] for row in table["traits"].to_pylist()]
+        pq.write_table(table.set_column(table.column_names.index("traits"), "traits", pa.array(rows)), path)
+    if message is None:
+        assert build_atlas(other, tmp_path / "atlas").n_traits == 15
+    else:
+        with pytest.raises(ReleaseError, match=message):
+            build_atlas(other, tmp_path / "atlas")
+
+
+def test_a_species_says_what_can_be_trusted_and_both_pages_say_how_often_in_the_same_words(pages, site):
+    latents = {row["latent"]: row for row in data(site, "compare/aus-bus")["latents"]}
+    text = pages[site / "species" / "aus-bus.html"].text
+    assert list(latents) == [1, 2], "those to trust first"
+    assert latents[2]["often"].endswith("; found again in 20\u00a0% and 10\u00a0% of those held out")
+    assert "individuals (3 of 4)" in latents[2]["often"]
+    assert latents[2]["verdict"].startswith("look first: ")
+    shown = [row["often"] for row in latents.values() if row["where"]]
+    assert shown
+    assert all(often in text for often in shown)
+    cards = [card.text for card in pages[site / "index.html"].all("li") if "card" in card.classes]
+    assert sum("1 of 2 latents to trust" in card for card in cards) == 2
+
+
+def test_what_people_said_of_a_trait_is_on_its_page_and_counted_on_the_first(pages, site):
+    said = [tree.text for tree in pages.values() if "Reviewed on a blind sheet" in tree.text]
+    assert len(said) == 1
+    assert "accepted by 2 people, score 4.2 of 5" in said[0]
+    assert "100\u00a0%accepted by people" in pages[site / "index.html"].text
 
 
 def test_a_latent_that_held_out_individuals_do_not_bear_out_is_not_trusted(site):

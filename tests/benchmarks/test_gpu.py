@@ -12,6 +12,7 @@ from accelerate.state import AcceleratorState
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # benchmarks are scripts, not a package
 
 import gpu
+import gpu_finetuning
 
 
 @pytest.fixture
@@ -26,7 +27,13 @@ def test_every_figure_is_measured(forgetful, capsys):
     first, *lines = capsys.readouterr().out.splitlines()
     assert first.startswith("CPU; ")
     rows = dict(line.strip("| ").split(" | ")[:2] for line in lines if line.startswith("|") and "---" not in line)
-    assert len(rows) == 15
+    assert len(rows) == 17
+    trained = {what: figure for what, figure in rows.items() if what.startswith("finetune tiny, bf16, ")}
+    assert [what.removeprefix("finetune tiny, bf16, ") for what in trained] == [
+        "4 pairs per step",
+        "8 pairs per step, chunks of 4",
+    ]
+    assert all(figure.endswith("TFLOP/s") for figure in trained.values()), "whose peak nobody knows"
     assert all("out of memory" not in figure for figure in rows.values())
     assert 0.95 < float(next(figure for what, figure in rows.items() if what.startswith("fired set")).split()[1]) < 1
     assert all(figure.endswith("images/s") for what, figure in rows.items() if what.startswith("forward"))
@@ -41,6 +48,11 @@ def test_memory_that_does_not_suffice_is_a_row_and_not_the_end(capsys):
     bench.add("small", lambda: "3 images/s")
     gpu.print_table(bench)
     assert capsys.readouterr().out.splitlines()[-2:] == ["| large | out of memory |  |", "| small | 3 images/s |  |"]
+
+
+def test_the_peak_of_a_gpu_is_known_by_its_name():
+    names = ("NVIDIA H200", "NVIDIA A100-SXM4-80GB", "NVIDIA L4", "NVIDIA L40", "Quadro")
+    assert [gpu_finetuning.peak_of(name) for name in names] == [989e12, 312e12, 121e12, None, None]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA GPU")

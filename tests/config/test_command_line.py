@@ -1,4 +1,5 @@
 import shlex
+from typing import get_args
 
 import pytest
 
@@ -10,6 +11,7 @@ from sae_traits.config.command_line import (
     options_of_file,
     refuse_unknown,
 )
+from sae_traits.config.describer import Describer
 from sae_traits.config.run import RunConfig
 from sae_traits.config.tree import branches_of, build, nest, with_absolute_paths
 from sae_traits.errors import ConfigError
@@ -71,7 +73,7 @@ def test_help_shows_the_options_of_the_chosen_variants_with_words_for_their_valu
     assert "--latents-revision REVISION" in help_of("--latents", "d")
     assert "--n-latents" not in help_of("--sae", "s")
     assert "--layer" not in help_of("--backbone", "texture")
-    assert "{measured,server,vllm,transformers}" in default
+    assert f"{{{','.join(variant.kind for variant in get_args(Describer))}}}" in default
 
 
 def test_a_command_may_be_about_some_variants_and_not_have_some_options():

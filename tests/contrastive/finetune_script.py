@@ -1,4 +1,4 @@
-"""Run by test_finetune_kills.py: `finetune_script.py DATA MODEL OUT`, with a checkpoint at every step."""
+"""Run by test_finetune_kills.py: `finetune_script.py DATA MODEL OUT [stream]`, with a checkpoint at every step."""
 
 import sys
 from pathlib import Path
@@ -9,11 +9,17 @@ from small_pairs import config_of
 from sae_traits.contrastive.trainer import finetune
 
 if __name__ == "__main__":
-    data, model, out = sys.argv[1:]
+    data, model, out, *stream = sys.argv[1:]
     config = config_of(
         data,
         model,
-        pairs={"text_types": ("sci", "taxon", "caption"), "text_weights": (1, 1, 2), "workers": 2},
+        pairs={
+            "text_types": ("sci", "taxon", "caption"),
+            "text_weights": (1, 1, 2),
+            "workers": 2,
+            "stream": bool(stream),
+            "without_text": "drop",
+        },
         schedule={"epochs": 24, "batch_size": 6, "evaluations": 0},
         optimiser={"average_decay": 0.9},
     )

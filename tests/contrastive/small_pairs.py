@@ -1,6 +1,8 @@
 """Small collections of coloured squares with names and captions, and a small CLIP to train on them."""
 
 import csv
+import io
+import tarfile
 
 import numpy as np
 from clip_folders import make_open_clip_folder, make_transformers_clip_folder
@@ -34,6 +36,18 @@ def make_table(folder, n_per_species=8, *, without_caption=()):
         writer.writeheader()
         writer.writerows(rows)
     return folder / "metadata.csv"
+
+
+def make_shard(path, samples):
+    """WebDataset samples as a tar file: name -> key -> content."""
+    with tarfile.open(path, "w") as tar:
+        for name, members in samples.items():
+            for key, content in members.items():
+                data = content if isinstance(content, bytes) else content.encode()
+                member = tarfile.TarInfo(f"{name}.{key}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    return path
 
 
 def make_model(folder, layout="open_clip", **options):

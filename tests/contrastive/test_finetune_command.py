@@ -3,8 +3,9 @@
 import json
 
 import pytest
+from clip_folders import make_tokenizer
 from release.small_releases import many_images, release, traits_of
-from small_pairs import make_model, make_table
+from small_pairs import make_model, make_shard, make_table
 
 from sae_traits.cli import main
 from sae_traits.cli.training import RECIPES
@@ -68,15 +69,37 @@ def test_a_training_from_the_command_line(words, tmp_path, capsys):
         (["--text-types", "caption", "--caption-head", "own", "--text-per", "batch"], "has no caption head of its own"),
         (["--text-types", "sci,caption", "--caption-head", "new"], "choose --text-per batch"),
         (["--replay", "x"], "--replay and --replay-batch-size go together"),
+        (["--batch-size", "25"], "choose a --batch-size of at most 24"),
+        (["--batch-size", "8", "--replay", "DATA", "--replay-batch-size", "32"], "--replay-batch-size of at most 24"),
+        (["--data", "SOME", "--text-types", "caption"], "4 of 24 images of "),
+        (["--data", "KEYS"], "its shards must have these keys"),
+        (["--model", "FOREIGN"], "has 302 tokens, and the model knows 322; they must be of the same model"),
         (["--freeze", "vision,text"], "nothing is left to train"),
     ],
 )
 def test_what_cannot_be_is_one_line(words, options, message, tmp_path, capsys):
+    foreign = make_model(tmp_path / "foreign")
+    make_tokenizer(300).save(str(foreign / "tokenizer.json"))
+    some = make_table(tmp_path / "squares", without_caption=(0,))
+    image = (tmp_path / "squares" / "red-0.png").read_bytes()
+    places = {
+        "DATA": words[2],
+        "SOME": some,
+        "KEYS": make_shard(tmp_path / "keys.tar", {"0": {"png": image, "cls": "3"}}),
+        "FOREIGN": foreign,
+    }
+    options = [str(places.get(word, word)) for word in options]
     assert main([*words, *options, "--out", str(tmp_path / "out")]) in (1, 2)
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert message in error
     assert error.startswith("sae-traits finetune: ")
     assert not (tmp_path / "out").exists()
+
+
+def test_names_without_a_common_one_are_said_to_be_without(words, caplog):
+    config = PairsConfig(data=words[2], text_types=("sci", "com", "taxon_com"), workers=0)
+    read_samples(config)
+    assert "has a common name, so com, taxon_com are the text without one; give them with --common-names" in caplog.text
 
 
 def test_an_unknown_section_of_a_file_is_named(tmp_path):

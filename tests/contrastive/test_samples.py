@@ -2,12 +2,11 @@
 
 import io
 import json
-import tarfile
 
 import numpy as np
 import pytest
 from PIL import Image
-from small_pairs import make_table
+from small_pairs import make_shard, make_table
 
 from sae_traits.config.finetune import PairsConfig
 from sae_traits.contrastive.samples import read_samples
@@ -20,17 +19,6 @@ def png(colour):
     buffer = io.BytesIO()
     Image.new("RGB", (12, 10), colour).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def make_shard(path, samples):
-    with tarfile.open(path, "w") as tar:
-        for name, members in samples.items():
-            for key, content in members.items():
-                data = content if isinstance(content, bytes) else content.encode()
-                member = tarfile.TarInfo(f"{name}.{key}")
-                member.size = len(data)
-                tar.addfile(member, io.BytesIO(data))
-    return path
 
 
 def test_a_shard_with_the_keys_of_bioclip_gives_its_texts_and_its_images(tmp_path):

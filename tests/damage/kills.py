@@ -24,9 +24,20 @@ from damage.matrix import Bench, bench
 from damage.tiny_run import OPTIONS, end_state
 from describer_server.running import RunningServer, describer_server
 
+ASKING = ("annotate", "caption")
+"""Commands that ask a describer's server."""
 KILLS_IN_A_ROW = 4
 """At most, before a command is left to end."""
-KILLS = {"run": 100, "annotate": 30, "train": 30, "evaluate": 30, "publish": 30, "rehydrate": 30, "export": 30}
+KILLS = {
+    "run": 100,
+    "annotate": 30,
+    "caption": 30,
+    "train": 30,
+    "evaluate": 30,
+    "publish": 30,
+    "rehydrate": 30,
+    "export": 30,
+}
 
 
 @dataclass(frozen=True)
@@ -150,6 +161,7 @@ def cases(made: Bench, server: RunningServer) -> dict[str, Case]:
     every = [
         Case("run", nothing, made.words("run"), of_run, {}),
         Case("annotate", fresh, ["annotate", run, *asking], of_run, key),
+        Case("caption", fresh, ["caption", run, *asking], of_run, key),
         Case("train", fresh, ["train", run, "--n-patches", "60000"], of_run, {}),
         Case("evaluate", unevaluated, made.words("evaluate"), of_run, {}),
         Case("publish", fresh, made.words("publish"), lambda: hub_state(made), {}),
@@ -169,7 +181,7 @@ def cases(made: Bench, server: RunningServer) -> dict[str, Case]:
 def kill_while_it_hangs(
     case: Case, made: Bench, server: RunningServer, n_kills: int, moments: random.Random
 ) -> Iterator[End]:
-    """Kill `annotate` three times in a row while the server does not answer, and let it answer then."""
+    """Kill a command that asks three times in a row while the server does not answer, and let it answer then."""
     case.prepare()
     server.change(faults={})
     done = made.forks.do(*case.words, **case.environment)
@@ -204,7 +216,7 @@ def killing(folder: Path) -> Iterator[tuple[Bench, RunningServer, dict[str, Case
 def kill(made: Bench, server: RunningServer, case: Case, n_kills: int, seed: int = 0) -> Iterator[End]:
     """Kill one command so often."""
     moments = random.Random(f"{case.name} {seed}")
-    if case.name == "annotate":
+    if case.name in ASKING:
         return kill_while_it_hangs(case, made, server, n_kills, moments)
     return kill_and_finish(case, made, n_kills, moments)
 

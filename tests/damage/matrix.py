@@ -28,7 +28,7 @@ from hub.answers import Hub
 from hub.loopback import client_environment, running_hub
 
 MODEL, DATASET = "museum/sae", "museum/traits"
-COMMANDS = ("run", "annotate", "evaluate", "publish")
+COMMANDS = ("run", "annotate", "caption", "evaluate", "publish")
 Outcome = Literal["healed", "refused", "noticed", "silent", "traceback"]
 """The end state of an undamaged run; one line that says why not; done, and the file is named; neither; a fault."""
 FAULTS: tuple[Outcome, ...] = ("silent", "traceback")
@@ -149,7 +149,7 @@ def bench(folder: Path) -> Iterator[Bench]:
             make_open_clip_folder(folder / "clip", seed=0)
             evaluate = ["evaluate", made.run, "--clip", folder / "clip"]
             faithfulness = ["faithfulness", made.run, "--n", "4"]
-            for words in (made.words("run"), faithfulness, evaluate, made.words("run")):
+            for words in (made.words("run"), faithfulness, made.words("caption"), evaluate, made.words("run")):
                 done = ready.do(*words)
                 assert done.code == 0, done.err
             made.run.rename(made.finished)

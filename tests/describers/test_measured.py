@@ -29,7 +29,7 @@ def region_of(x: float, y: float, width: float, height: float, side: int = 200) 
 
 def describe(image: np.ndarray, region: Region) -> tuple[Answer, Description, dict[str, str]]:
     describer: Describer = MeasuredDescriber()
-    answer = describer.describe(image, region, measure(image, region, None))
+    answer = describer.look(image, region, measure(image, region, None))
     assert answer.error is None
     assert answer.usage == {}
     assert answer.description is not None
@@ -131,7 +131,7 @@ def on_animal(distance: float | None, along: float | None = None, share: float =
     ],
 )
 def test_the_place_is_said_where_the_animal_is_known(measurement, place):
-    answer = MeasuredDescriber().describe(paint((20, 20, 20)), region_of(10, 10, 20, 20), measurement)
+    answer = MeasuredDescriber().look(paint((20, 20, 20)), region_of(10, 10, 20, 20), measurement)
     assert answer.description is not None
     said = {attribute.name: attribute.value for attribute in answer.description.attributes}
     assert said.get("place") == place
@@ -141,7 +141,7 @@ def test_the_place_is_said_where_the_animal_is_known(measurement, place):
 def test_the_size_is_that_beside_the_animal_where_it_is_known():
     image, region = paint((20, 20, 20)), region_of(10, 10, 60, 60)  # 0.09 of the image
     for share, size in ((0.05, "small"), (0.2, "medium"), (0.5, "large")):
-        answer = MeasuredDescriber().describe(image, region, on_animal(0.5, 0.5, share))
+        answer = MeasuredDescriber().look(image, region, on_animal(0.5, 0.5, share))
         assert answer.description is not None
         assert f"A {size}, " in answer.description.text
 

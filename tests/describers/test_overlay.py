@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image
+from skimage.color import rgb2lab
 
-from sae_traits.describers.colours import color_difference, to_lab
+from sae_traits.describers.colours import color_difference
 from sae_traits.describers.overlay import BLACK, ORANGE, WHITE, draw_region
 from sae_traits.schema import Region
 
@@ -64,7 +65,7 @@ def test_the_outline_is_as_wide_for_its_image_at_every_size_and_leaves_a_patch_o
     "ground", [(200, 30, 30), (30, 150, 50), (40, 60, 200), (230, 159, 0), (0, 0, 0), (255, 255, 255)]
 )
 def test_to_colour_blind_eyes_the_outline_differs_from_any_ground_by_one_of_its_two_colours(matrix, ground):
-    seen = {color: to_lab(simulated(color, matrix)) for color in (ORANGE, BLACK, ground)}
+    seen = {color: rgb2lab(simulated(color, matrix)) for color in (ORANGE, BLACK, ground)}
     differences = [color_difference(tuple(seen[color]), tuple(seen[ground])) for color in (ORANGE, BLACK)]
     assert max(differences) > 30
     assert color_difference(tuple(seen[ORANGE]), tuple(seen[BLACK])) > 50

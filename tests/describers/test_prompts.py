@@ -5,7 +5,7 @@ from typing import get_args
 
 import pytest
 
-from sae_traits.describers.answers import answer_schema
+from sae_traits.describers.answers import OF_REGIONS
 from sae_traits.describers.prompts import FILES, VERSIONS, Prompt, PromptName, Show
 
 EVERY = list(itertools.product(get_args(PromptName), get_args(Show), (False, True)))
@@ -24,7 +24,7 @@ def words(messages) -> str:
 def test_every_prompt_is_whole_and_asks_for_the_answer_that_is_read(name, show, name_species):
     prompt_words = words(load(name, show, name_species).messages([PICTURES, PICTURES], "Apis mellifera"))
     assert "$" not in prompt_words
-    assert all(f'"{field}"' in prompt_words for field in answer_schema()["properties"])
+    assert all(f'"{field}"' in prompt_words for field in OF_REGIONS.schema["properties"])
     assert all(aspect in prompt_words for aspect in ("shape", "size", "colour", "texture", "marking", "background"))
     assert ("Apis" in prompt_words) is name_species
 

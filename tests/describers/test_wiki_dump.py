@@ -110,7 +110,7 @@ def test_wanted_species_come_from_a_table(tmp_path):
         Taxon(kingdom="Animalia", species="Vanessa atalanta"),
     ]
     (tmp_path / "none.csv").write_text("name,kingdom\nx,y\n")
-    with pytest.raises(ConfigError, match="needs a column species; it has name, kingdom"):
+    with pytest.raises(ConfigError, match="needs the column species; it has name, kingdom"):
         read_wanted(tmp_path / "none.csv")
 
 

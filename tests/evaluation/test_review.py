@@ -127,6 +127,19 @@ def test_answers_are_read_from_an_export_and_from_a_table(tmp_path):
     assert Ratings.read(tmp_path / "carla.csv") == Ratings("sheet-1-ab", "carla", expected)
 
 
+def test_a_table_is_read_as_spreadsheets_write_it_and_one_without_answers_is_refused(tmp_path):
+    file = tmp_path / "carla.csv"
+    file.write_bytes(b"Sheet;Item;Verdict;Score;Rater\nsheet-1-ab;1;Reject;2;Zo\xe9\n")
+    assert Ratings.read(file) == Ratings("sheet-1-ab", "Zoé", {1: Rating("rejected", 2)})
+    for content, message in [
+        ("sheet,item\ns,1\n", "no column verdict and no column score"),
+        ("sheet,item,verdict,score,rater\ns,1,,,\n", "nothing is answered"),
+    ]:
+        file.write_text(content)
+        with pytest.raises(ConfigError, match=message):
+            Ratings.read(file)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -135,10 +148,16 @@ def test_answers_are_read_from_an_export_and_from_a_table(tmp_path):
         {"ratings": {"1": {"score": 6}}},
         {"ratings": {"1": {"verdict": "maybe"}}},
         {"ratings": []},
+        {"ratings": {}},
     ],
 )
 def test_what_are_no_answers_is_refused_with_what_to_give(tmp_path, change):
-    values = {"format": "sae-traits review", "sheet": "sheet-1-ab", "rater": "Anna", "ratings": {}} | change
+    values = {
+        "format": "sae-traits review",
+        "sheet": "sheet-1-ab",
+        "rater": "Anna",
+        "ratings": {"1": {"score": 3}},
+    } | change
     (tmp_path / "a.json").write_text(json.dumps(values))
     with pytest.raises(ConfigError, match="give the file that the review page exported"):
         Ratings.read(tmp_path / "a.json")

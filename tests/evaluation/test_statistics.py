@@ -146,3 +146,8 @@ def test_a_difference_of_booleans_counts_wins_minus_losses_and_can_resample_grou
 def test_pairs_must_be_of_the_same_images():
     with pytest.raises(ConfigError, match="same images"):
         mcnemar([1, 0], [1, 0, 1])
+
+
+def test_no_figure_is_written_as_less_than_nothing_where_it_rounds_to_nothing():
+    assert str(Interval(-0.0001, -0.0004, 0.1, 3)) == "0.000 [0.000, 0.100]"
+    assert str(Interval(-0.1, math.nan, math.nan, 1)) == "-0.100"

@@ -45,6 +45,8 @@ class Hub:
         """Number of a request, from 1 -> what goes wrong with it."""
         self.n_received = 0
         """Requests that came, answered or not; set it to 0 to count anew."""
+        self.n_bytes_sent = 0
+        """Of the files of repositories; set it to 0 to count anew."""
         self._lock = threading.RLock()
 
     def answer(self, request: Request) -> Reply:

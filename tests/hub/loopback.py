@@ -115,6 +115,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send_error(HubError(416, "Range not satisfiable", headers={"Content-Range": f"bytes */{size}"}))
                 return
             status, headers = 206, headers | {"Content-Range": f"bytes {start}-{stop - 1}/{size}"}
+        if self.command == "GET":
+            self.hub.n_bytes_sent += stop - start
         with path.open("rb") as file:
             file.seek(start)
             self._send(status, file.read(stop - start), headers | {"Accept-Ranges": "bytes"})

@@ -25,6 +25,7 @@ from sae_traits.release.exports import export
 from sae_traits.release.exports import webdataset as shards
 from sae_traits.release.loading import Released
 from sae_traits.release.tables import COLUMNS, CONFIG_NAMES, features
+from sae_traits.vocabulary import EXPORT_FORMATS
 
 DWC = "http://rs.tdwg.org/dwc/terms/"
 MEASUREMENT_OR_FACT = f"{DWC}MeasurementOrFact"
@@ -237,7 +238,7 @@ def test_webdataset_reads_the_captions_of_images_that_have_traits(tmp_path):
     assert [sample["txt"] for sample in samples] == ["A red area.", "A black area.", "A red area."]
 
 
-@pytest.mark.parametrize("to", ["darwin-core", "matrix", "coco", "webdataset"])
+@pytest.mark.parametrize("to", EXPORT_FORMATS)
 def test_the_same_dataset_gives_the_same_bytes(released, tmp_path, to):
     def hashes(folder):
         files = export(released, to, folder).files

@@ -85,4 +85,5 @@ def test_what_cannot_be_loaded_is_one_line(tmp_path: Path):
         load_traits(tmp_path, revision="v1")
     with pytest.raises(ReleaseError, match="cannot read the dataset no/such dataset") as caught:
         load_traits("no/such dataset")
+    assert "there is no such folder, and from the Hub it cannot be had" in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -230,6 +230,33 @@ def test_other_folders_are_refused(world, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def without(table: pa.Table, *names: str) -> pa.Table:
+    """A table without some columns, neither of its own nor of its traits."""
+    if "traits" in table.column_names:
+        rows = table["traits"].to_pylist()
+        fields = [field for field in table.schema.field("traits").type.value_type if field.name not in names]
+        traits = pa.array(rows, pa.list_(pa.struct(fields)))  # pyright: ignore[reportArgumentType]
+        table = table.set_column(table.column_names.index("traits"), "traits", traits)
+    return table.drop_columns([name for name in names if name in table.column_names])
+
+
+def test_columns_that_came_with_a_later_version_are_null_and_others_are_missed(world, tmp_path):
+    older = Path(shutil.copytree(world[2] / "referred", tmp_path / "older"))
+    tables = {path: pq.read_table(path) for path in older.glob("data/*/*.parquet")}
+    for path, table in tables.items():
+        pq.write_table(without(table, "review_score", "review_sheet", "reviewed", "n_raters", "part_source"), path)
+    done = rehydrate(older, tmp_path / "dataset", photographs=world[0].root, connections=1, workers=1)
+    assert not done.missing
+    for config, split in ROWS.items():
+        assert table_of(tmp_path / "dataset", config, split).equals(
+            table_of(world[2] / "embedded/dataset", config, split)
+        )
+    for path, table in tables.items():
+        pq.write_table(without(table, "polygons"), path)
+    with pytest.raises(ReleaseError, match="of this version of sae-traits or an earlier one"):
+        rehydrate(older, tmp_path / "other", photographs=world[0].root, connections=1, workers=1)
+
+
 def test_without_any_image_nothing_is_written(world, tmp_path):
     (tmp_path / "empty").mkdir()
     done = rehydrated(world, tmp_path, photographs=tmp_path / "empty")

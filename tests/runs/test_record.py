@@ -117,7 +117,7 @@ def test_a_step_that_is_done_anew_makes_those_that_read_from_it_stale_and_no_oth
     assert [name for name in ORDER if run.steps.is_current(name)] == list(ORDER)
     run.do("train", 2)
     assert [name for name in ORDER if run.steps.is_current(name)] == ["collect", "train"]
-    with pytest.raises(StoreError, match="'annotate' is not finished"):
+    with pytest.raises(StoreError, match=r"'annotate' is not finished; `sae-traits run SOURCE --out .* goes on where"):
         run.steps.fingerprint("annotate")
     assert run.steps.counts("annotate") == {}
     with pytest.raises(StoreError, match="'annotate' is not finished"):

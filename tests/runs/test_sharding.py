@@ -36,7 +36,7 @@ class Numbers:
             yield factor
 
         def shard(part: Shard) -> Iterator[Path]:
-            for number in part.of(10):
+            for number in part.share_of(10):
                 if number == self.broken:
                     raise CollectionError(f"{number} cannot be read")
                 path = self.folder / f"{number}.txt"
@@ -181,7 +181,7 @@ def test_shards_that_were_not_prepared_or_for_other_options_are_refused(numbers)
 
 @pytest.mark.parametrize(("n", "count"), [(10, 3), (3, 7), (8, 8), (0, 2), (2932, 64)])
 def test_shards_are_disjoint_balanced_and_complete(n, count):
-    shares = [Shard(number, count).of(n) for number in range(1, count + 1)]
+    shares = [Shard(number, count).share_of(n) for number in range(1, count + 1)]
     assert [i for share in shares for i in share] == list(range(n))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 

@@ -1,4 +1,5 @@
 import weakref
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,16 +10,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sae_traits import SAE, SAEConfig
+from sae_traits.config.train import Architecture
 from sae_traits.errors import ConfigError
+from sae_traits.sae.architectures import ARCHITECTURES
+from sae_traits.sae.architectures.topk import TopKSAE
 
-GATED = ("relu", "jump_relu", "batch_topk")
-TRAINED = (*GATED, "topk")
-ARCHITECTURES = (*TRAINED, "k_means", "nmf")
+TRAINED = {options.kind: options for options in get_args(Architecture)}
 
 
 def random_sae(architecture, *, d_model=12, n_latents=40, seed=0, k=5):
     generator = torch.Generator().manual_seed(seed)
-    k = min(k, n_latents) if architecture in ("topk", "batch_topk") else None
+    k = min(k, n_latents) if hasattr(TRAINED.get(architecture), "k") else None
     sae = SAE.from_config(SAEConfig(architecture=architecture, d_model=d_model, n_latents=n_latents, k=k), seed=seed)
     with torch.no_grad():
         for parameter in sae.parameters():
@@ -71,7 +73,7 @@ def sums_alike(sae, x):
 
 
 @given(
-    architecture=st.sampled_from(TRAINED),
+    architecture=st.sampled_from(list(TRAINED)),
     n=st.integers(1, 90),
     d_model=st.integers(2, 70),
     n_latents=st.integers(2, 150),
@@ -88,7 +90,7 @@ def test_a_threshold_that_is_itself_a_value_is_not_crossed(architecture, n, d_mo
 
 
 @given(
-    architecture=st.sampled_from(TRAINED),
+    architecture=st.sampled_from(list(TRAINED)),
     n=st.integers(33, 200),
     d_model=st.integers(2, 70),
     n_latents=st.integers(2, 150),
@@ -122,6 +124,22 @@ def test_every_architecture_has_one_threshold_for_all_latents(architecture, thre
     dense = dense_encoding(sae, x)
     assert_codes(sae.encode_sparse(x, threshold), dense, threshold)
     assert threshold > 0 or len(sae.encode_sparse(x).values) == int((dense > 0).sum()) > 0
+
+
+class OnePerHalf(TopKSAE):
+    """The largest latent of each half of the dictionary."""
+
+    def largest(self, pre):
+        halves = [half.max(dim=-1, keepdim=True) for half in pre.chunk(2, dim=-1)]
+        places = [halves[0].indices, halves[1].indices + pre.shape[-1] // 2]
+        return torch.cat([half.values for half in halves], -1), torch.cat(places, -1)
+
+
+def test_an_architecture_that_picks_other_latents_has_the_codes_of_its_own_encoding():
+    sae, x = OnePerHalf(SAEConfig(architecture="topk", d_model=12, n_latents=40, k=2)), random_features(50)
+    dense = dense_encoding(sae, x)
+    assert int((dense[:, :20] > 0).sum()) > 40 < int((dense[:, 20:] > 0).sum())
+    assert_codes(sae.encode_sparse(x), dense, 0)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -98,11 +98,11 @@ def test_the_command_asks_again_without_opening_an_image_and_its_embeddings_can_
 
 def test_a_published_benchmark_is_compared_with_and_other_counts_are_said(world, tmp_path, capsys):
     words = ["--images", str(world / "photographs"), "--clip", str(world / "clip"), "--out", str(tmp_path)]
-    assert main(["benchmark", "zero-shot", *words, "--benchmark", "meta_album_insects", "--templates", "one"]) == 0
+    assert main(["benchmark", "zero-shot", *words, "--benchmark", "meta_album_insects", "--templates", "none"]) == 0
     said = capsys.readouterr().out
     assert "Insects (Meta-Album INS_Mini) has 4,160 images, these are 12" in said
     assert "has 104 classes, these are 3" in said
-    assert "the published scores are of --templates bioclip, these of one" in said
+    assert "the published scores are of --templates bioclip, these of none" in said
     assert "are published, none of them for this checkpoint" in said
     assert "BioCLIP 2                            55.3" in said
 
@@ -203,17 +203,55 @@ def test_images_that_are_also_elsewhere_are_found(world, tmp_path):
         (["retrieval", "--images", "P", "--clip", "C"], 2, "retrieval needs --captions TABLE"),
         (["leaks", "--images", "P"], 2, "leaks needs --against SOURCE"),
         (["zero-shot", "--images", "P", "--clip", "C", "--traits", "absent.csv"], 2, "absent.csv does not exist"),
+        (["zero-shot", "--images", "P", "--clip", "C", "--taxa", "S"], 2, "nor are 1 others; add a row for each"),
+        (["zero-shot", "--images", "P", "--clip", "C", "--captions", "T"], 2, "does not use --captions, which is for"),
+        (["few-shot", "--images", "P", "--clip", "C", "--traits", "T"], 2, "is for zero-shot, structure, texts; leave"),
+        (["leaks", "--images", "P", "--against", "P", "--clip", "C"], 2, "leaks does not use --clip"),
+        (
+            ["few-shot", "--images", "P", "--clip", "C", "--shots", "1", "--clip", "E"],
+            1,
+            "has neither open_clip_config",
+        ),
+        (["few-shot", "--images", "P", "--clip", "C", "--shots", "1", "--revision", "v1"], 1, "has no revision v1"),
+        (["few-shot", "--images", "E", "--clip", "C"], 1, "has no folder of images in it; name a folder with a folder"),
     ],
 )
 def test_wrong_inputs_are_one_line_that_says_what_to_do(world, tmp_path, capsys, words, code, message):
-    meant = {"P": world / "photographs", "C": world / "clip", "T": world / "traits.csv"}
+    meant = {"P": world / "photographs", "C": world / "clip", "T": world / "traits.csv", "E": tmp_path / "empty"}
+    meant["S"] = write(tmp_path / "short.csv", ["label", "species"], [["Mouche", "Musca domestica"]])
+    (meant["E"] / "a class without images").mkdir(parents=True)
     try:
         status = main(["benchmark", *(str(meant.get(word, word)) for word in words), "--out", str(tmp_path)])
     except SystemExit as stop:
         status = stop.code
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("sae-traits")]
+    said = capsys.readouterr().err
+    lines = [line for line in said.splitlines() if line.startswith("sae-traits")]
     assert (status, len(lines)) == (code, 1)
     assert message in lines[0]
+    assert "examining" not in said  # what is wrong is said before the images are opened
+
+
+def test_embeddings_of_another_model_than_the_texts_are_refused(world, tmp_path, capsys):
+    words = ["--images", str(world / "photographs"), "--workers", "0", "--out", str(tmp_path)]
+    assert main(["benchmark", "few-shot", *words, "--shots", "1", "--clip", str(world / "other")]) == 0
+    (file,) = (tmp_path / "embeddings").glob("*.safetensors")
+    words += ["--embeddings", str(file), "--clip"]
+    assert main(["benchmark", "zero-shot", *words, str(world / "other")]) == 0
+    capsys.readouterr()
+    assert main(["benchmark", "zero-shot", *words, str(world / "clip")]) == 2
+    assert "was made by other (sha256:" in capsys.readouterr().err
+
+
+def test_traits_of_no_class_are_said_and_so_is_that_their_images_are_unknown(world, tmp_path, caplog):
+    rows = [["Musca domestica", "red eyes"], ["Lucilia sericata", "green body"]]
+    traits = write(tmp_path / "traits.csv", ["species", "text"], rows)
+    options = {"taxa": world / "taxa.csv", "traits": traits, "workers": 0, "out": tmp_path / "out"}
+    with caplog.at_level("INFO", logger="sae_traits"):
+        results = sae_traits.benchmark("zero-shot", images=world / "photographs", clip=world / "clip", **options)
+    assert "1 of 2 species of" in caplog.text
+    assert "have no class here, such as 'lucilia sericata'" in caplog.text
+    assert "because traits.csv names no images by their hashes" in results.notes[-1]
+    assert "shots" not in results.settings  # an option of another task
 
 
 def test_options_are_those_of_the_command(world):

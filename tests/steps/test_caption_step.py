@@ -89,7 +89,7 @@ def test_a_species_table_is_made_of_a_dump(tmp_path, capsys):
     [
         (["context", "{tmp}/absent.xml", "--species", "{tmp}/good.csv", "--out", "{tmp}/out.csv"], 1, "cannot read"),
         (["context", "{tmp}/bad.xml", "--species", "{tmp}/good.csv", "--out", "{tmp}/out.csv"], 1, "no XML dump"),
-        (["context", "{tmp}/bad.xml", "--species", "{tmp}/bad.csv", "--out", "{tmp}/out.csv"], 2, "a column species"),
+        (["context", "{tmp}/bad.xml", "--species", "{tmp}/bad.csv", "--out", "{tmp}/out.csv"], 2, "the column species"),
         (["context", "{tmp}/bad.xml", "--species", "{tmp}/empty", "--out", "{tmp}/out.csv"], 1, "is not a run"),
         (["context", "{tmp}/bad.csv", "--species", "{tmp}/good.csv", "--out", "{tmp}/out.csv"], 2, "species and text"),
         (["context", "{tmp}/good.csv", "--species", "{tmp}/good.csv", "--out", "{tmp}/no/out.csv"], 1, "cannot write"),

@@ -234,3 +234,12 @@ def test_a_review_goes_from_a_blind_sheet_to_the_column_of_the_release(run, tmp_
     assert main(["review", "import", str(run), str(run / "atlas" / "review" / "sheet.js")]) == 2
     assert main(["review", "import", str(run), files[0], "--n", "3"]) == 2
     assert "review import has no --n" in capsys.readouterr().err
+
+
+def test_an_atlas_of_what_is_no_run_says_what_it_lacks(tmp_path, capsys):
+    assert main(["atlas", str(tmp_path)]) == 2
+    assert (
+        "is no run (it has no config.yaml); of a dataset say where its site goes: --out DIR" in capsys.readouterr().err
+    )
+    assert main(["atlas", str(tmp_path), "--out", str(tmp_path / "site")]) == 1
+    assert "has no config `images`; name RUN, RUN/dataset or a dataset on the Hub" in capsys.readouterr().err

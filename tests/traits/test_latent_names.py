@@ -27,6 +27,15 @@ def test_a_table_of_names_needs_no_sae(tmp_path):
     assert LatentNames.read(tmp_path / "names.csv") == LatentNames(None, {7: "hind wing", 8: ""})
 
 
+def test_a_table_is_read_as_spreadsheets_write_it_and_one_without_names_is_told(tmp_path):
+    file = tmp_path / "names.csv"
+    file.write_bytes("Latent;Name;SAE\n7;Flügel;\n".encode("cp1252"))
+    assert LatentNames.read(file) == LatentNames(None, {7: "Flügel"})
+    file.write_text("number,name\n7,wing\n")
+    with pytest.raises(ConfigError, match="it has no column latent"):
+        LatentNames.read(file)
+
+
 @pytest.mark.parametrize(
     "content",
     [

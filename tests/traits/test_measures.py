@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis.strategies import integers
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
+from skimage.color import rgb2lab
 
-from sae_traits.describers.colours import FAMILIES, VOCABULARY, color_family, color_name, to_lab
+from sae_traits.describers.colours import FAMILIES, VOCABULARY, color_family, color_name
 from sae_traits.describers.pattern import pattern_of
 from sae_traits.describers.surface import color_clusters, cut_out
 from sae_traits.schema import Region
@@ -94,7 +95,7 @@ def test_the_vocabulary_holds_the_plain_words_and_every_finer_name_has_one():
     assert set(FAMILIES) <= set(VOCABULARY)
     for name, anchors in VOCABULARY.items():
         for anchor in anchors:
-            lab = to_lab(np.array(list(bytes.fromhex(anchor[1:])), dtype=np.uint8))
+            lab = rgb2lab(np.array(list(bytes.fromhex(anchor[1:])), dtype=np.uint8))
             assert color_name(tuple(lab.tolist())) == name
 
 

@@ -28,7 +28,6 @@ window.atlas = { species: {}, suggested: {} };
     });
     return loading[name];
   }
-  const percent = (share) => `${Math.round(100 * share)}\u00a0%`;
 
   /* Regions: one checkbox for all, a button per trait, and the one in focus stands out. */
   function initRegions(within) {
@@ -166,8 +165,11 @@ window.atlas = { species: {}, suggested: {} };
           make("div", { class: "quiet" }, make("i", {}, name), besides ? " · " : "", marked(besides, words)),
           make("small", { class: "rights" }, data.rights[rights]))));
     }
-    const said = `${found.taxa.length} taxa, ${found.latents.length} latents and ${found.n} traits`;
-    const shown = found.n > found.traits.length ? `, of which the first ${found.traits.length} are shown` : "";
+    const counted = (n, one, more) => `${n} ${n === 1 ? one : more}`;
+    const numbers = [counted(found.taxa.length, "species", "species"), counted(found.latents.length, "latent", "latents")];
+    const said = `${numbers.join(", ")} and ${counted(found.n, "trait", "traits")}`;
+    const shown = found.n > found.traits.length ? `, of which the first ${found.traits.length} are shown`
+      : hits.length ? "" : ". Nothing has all of these words: try fewer, or a part of one.";
     results.replaceChildren(
       make("h2", {}, `Found for “${query.trim()}”`),
       make("p", { role: "status", class: "quiet" }, said + shown),
@@ -326,10 +328,20 @@ window.atlas = { species: {}, suggested: {} };
       make("div", {},
         make("a", { href: root + row.page }, make("span", { "data-latent-name": row.latent }, row.name ?? `latent ${row.latent}`)),
         make("p", {}, row.said || (row.where ? row.where.text : "")),
-        make("p", { class: "quiet" }, `in ${percent(row.species)} of its individuals, in ${percent(row.reference)} of its relatives (${row.rank})`))));
+        make("p", { class: "quiet" }, row.often),
+        make("p", { class: "verdict" }, make("b", {}, row.verdict)))));
     return make("section", {},
-      make("h2", {}, "What only ", make("i", {}, one.name), " has"),
-      ...(rows.length ? rows : [make("p", { class: "quiet" }, "Nothing that the other has not.")]));
+      make("h2", {}, "What describes ", make("i", {}, one.name), " and not the other"),
+      ...(rows.length ? rows : [make("p", { class: "quiet" }, "No latent.")]));
+  }
+
+  function shared(first, second) {
+    const theirs = new Set(second.latents.map((row) => row.latent));
+    const both = first.latents.filter((row) => theirs.has(row.latent));
+    if (!both.length) return make("p", { class: "quiet" }, "No latent describes both.");
+    const links = both.flatMap((row, i) => [i ? ", " : "",
+      make("a", { href: root + row.page }, make("span", { "data-latent-name": row.latent }, row.name ?? `latent ${row.latent}`))]);
+    return make("p", {}, "What describes both: ", ...links, ".");
   }
 
   function attributes(first, second) {
@@ -341,10 +353,10 @@ window.atlas = { species: {}, suggested: {} };
         shares.get(key)[i] = share;
       }
     const rows = [...shares].sort((a, b) => Math.abs(b[1][0] - b[1][1]) - Math.abs(a[1][0] - a[1][1])).slice(0, 12);
-    const cell = (share) => {
+    const cell = (percent) => {
       const bar = make("i");
-      bar.style.width = `${100 * share}%`;
-      return make("td", {}, percent(share), make("span", { class: "meter", "aria-hidden": "true" }, bar));
+      bar.style.width = `${percent}%`;
+      return make("td", {}, `${percent}\u00a0%`, make("span", { class: "meter", "aria-hidden": "true" }, bar));
     };
     return make("section", {}, make("h2", {}, "What is said of them"),
       make("table", { class: "bars" },
@@ -372,6 +384,7 @@ window.atlas = { species: {}, suggested: {} };
       byId("compared").textContent = `${a.name} and ${b.name}`;
       byId("comparison").replaceChildren(
         make("div", { class: "sides" }, side(a), side(b), latentsOf(a, b), latentsOf(b, a)),
+        shared(a, b),
         attributes(a, b));
       showNames();
     };

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from sae_traits.errors import CollectionError, ConfigError
 from sae_traits.evaluation.benchmarks.class_taxa import label_key
+from sae_traits.evaluation.benchmarks.inputs import some
 from sae_traits.evaluation.benchmarks.labels import LABEL_NAMES, LabelledRow
 from sae_traits.images.columns import FILE_NAMES, find_column
 from sae_traits.images.table_files import Cells, open_table
+from sae_traits.logging import warn
 
 _BINARY = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
 _KEY = "key"
@@ -46,6 +48,8 @@ def read_attributes(path: Path, rows: Sequence[LabelledRow]) -> Attributes:
     binary = [name for name in names if name != key and cells and all(row[name] in _BINARY for row in cells)]
     if not binary:
         raise ConfigError(f"{path} has no column of 0 and 1 in every row; its columns are {', '.join(names)}")
+    if others := [name for name in names if name not in (key, *binary)]:
+        warn(f"columns of {path.name} that do not have 0 or 1 in every row are no attributes: {some(others)}")
     known = {}
     for row in cells:
         known[_key(row[_KEY] or "", is_file=by_file is not None)] = row

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from sae_traits.errors import CollectionError, ConfigError
+from sae_traits.errors import ConfigError
 from sae_traits.evaluation.benchmarks.class_taxa import species_of
 from sae_traits.evaluation.benchmarks.trait_texts import TEXT_NAMES
 from sae_traits.evaluation.measures.class_names import ClassName
-from sae_traits.images.columns import FILE_NAMES, find_columns
-from sae_traits.images.table_files import open_table
+from sae_traits.images.columns import FILE_NAMES
+from sae_traits.images.table_files import read_columns
 from sae_traits.logging import warn
 
 _NAMES = {"file": (*FILE_NAMES, "filename", "id"), "text": ("caption", *TEXT_NAMES)}
@@ -33,14 +33,7 @@ def read_captions(path: Path, files: Sequence[str]) -> Captions:
     Raises:
         ConfigError: it cannot be read, lacks a column, or none of its rows is about an image at hand.
     """
-    try:
-        names, rows_of = open_table(path, header_has=_NAMES["file"])
-        columns = find_columns(names, _NAMES)
-        if len(columns) < 2:
-            raise ConfigError(f"{path} needs the columns file and text; it has {', '.join(names)}")
-        rows = list(rows_of(columns))
-    except CollectionError as error:
-        raise ConfigError(f"cannot read captions: {error}") from error
+    rows = read_columns(path, _NAMES, tuple(_NAMES), what="captions")
     place = {PurePosixPath(file).name: n for n, file in enumerate(files)} | {file: n for n, file in enumerate(files)}
     images, texts, others = [], [], []
     for number, row in enumerate(rows, start=1):

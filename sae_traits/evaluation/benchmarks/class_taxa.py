@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sae_traits.errors import CollectionError, ConfigError
+from sae_traits.evaluation.benchmarks.inputs import count
 from sae_traits.evaluation.benchmarks.labels import COMMON_NAMES, LABEL_NAMES, LabelledRow
 from sae_traits.evaluation.measures.class_names import ClassName
 from sae_traits.images.columns import find_column, find_columns
 from sae_traits.images.names import parse_name
 from sae_traits.images.table_files import open_table
-from sae_traits.logging import say
+from sae_traits.logging import say, warn
 from sae_traits.vocabulary import RANKS
 
 LINEAGE = ("species", "genus", "family", "order", "class", "phylum")
@@ -22,7 +23,8 @@ LINEAGE = ("species", "genus", "family", "order", "class", "phylum")
 def name_classes(rows: Sequence[LabelledRow], taxa: Path | None) -> tuple[ClassName, ...]:
     """Say what every label stands for, in the order in which labels appear.
 
-    With a table it says so; otherwise the ranks that the images' own source gives, or the binomial that a label is.
+    With a table it says so; otherwise the ranks in which the rows of the images' own source agree, or the binomial that
+    a label is.
 
     Raises:
         ConfigError: the table cannot be read, lacks a column or a label, or contradicts itself; the row is named.
@@ -30,19 +32,38 @@ def name_classes(rows: Sequence[LabelledRow], taxa: Path | None) -> tuple[ClassN
     first = {row.label: row for row in reversed(rows)}
     first = {row.label: first[row.label] for row in rows}
     if taxa is None:
-        return tuple(_class_name(label, row.taxon) for label, row in first.items())
+        return tuple(_class_name(label, taxon) for label, taxon in _agreed(rows).items())
     known = read_taxa(taxa)
-    names = []
-    for label, row in first.items():
-        if (found := known.get(label_key(label))) is None:
-            raise ConfigError(
-                f"{label!r} ({row.where}) is not among the labels of {taxa}; add a row for it, with empty ranks if it "
-                "stands for no taxon"
-            )
-        names.append(_class_name(label, found))
+    if lacking := [label for label in first if label_key(label) not in known]:
+        others = f", nor are {len(lacking) - 1:,} others" if len(lacking) > 1 else ""
+        raise ConfigError(
+            f"{lacking[0]!r} ({first[lacking[0]].where}) is not among the labels of {taxa}{others}; add a row for "
+            "each, with empty ranks if it stands for no taxon"
+        )
+    names = [_class_name(label, known[label_key(label)]) for label in first]
     if unused := known.keys() - {label_key(label) for label in first}:
         say(f"{len(unused)} labels of {taxa.name} have no image here, such as {min(unused)!r}")
     return tuple(names)
+
+
+def _agreed(rows: Sequence[LabelledRow]) -> dict[str, dict[str, str]]:
+    """Label -> the ranks and common name in which all of its rows agree, as far as they say them."""
+    said: dict[str, dict[str, dict[str, LabelledRow]]] = {row.label: {} for row in rows}
+    for row in rows:
+        for what, value in row.taxon.items():
+            said[row.label].setdefault(what, {}).setdefault(value, row)
+    several = {label: list(of["species"].values()) for label, of in said.items() if len(of.get("species", ())) > 1}
+    if several:
+        label, (one, other, *_) = next(iter(several.items()))
+        stand = count(len(several), "label stands", "labels stand")
+        warn(
+            f"{stand} for several species, of which only the ranks that they share are used, such as {label!r}: "
+            f"{one.taxon['species']} ({one.where}), {other.taxon['species']} ({other.where})"
+        )
+    return {
+        label: {what: next(iter(found)) for what, found in values.items() if len(found) == 1}
+        for label, values in said.items()
+    }
 
 
 def read_taxa(path: Path) -> dict[str, Mapping[str, str]]:

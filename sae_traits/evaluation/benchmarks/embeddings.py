@@ -28,13 +28,13 @@ def write_embeddings(path: Path, embeddings: FloatArray, ids: Sequence[str], abo
     write_whole(path, save({"embeddings": np.ascontiguousarray(embeddings, dtype=np.float32)}, metadata))
 
 
-def read_embeddings(path: Path, files: Sequence[str]) -> FloatArray:
-    """Read the embeddings of some images, in their order `[n_files, embed_dim]`.
+def read_embeddings(path: Path, files: Sequence[str]) -> tuple[FloatArray, dict[str, str]]:
+    """Read the embeddings of some images, in their order `[n_files, embed_dim]`, and what the file says of them.
 
     Raises:
         ConfigError: the file cannot be read, has no ids, lacks an image, or holds what is no embedding.
     """
-    embeddings, ids = _read(path)
+    embeddings, ids, about = _read(path)
     if embeddings.ndim != 2 or len(embeddings) != len(ids):
         raise ConfigError(f"{path} has embeddings {list(embeddings.shape)} and {len(ids)} ids; it needs one row per id")
     place = {name: row for row, name in enumerate(ids)}
@@ -48,17 +48,18 @@ def read_embeddings(path: Path, files: Sequence[str]) -> FloatArray:
     found = embeddings[[place[file] for file in files]].astype(np.float32)
     if bad := int((~np.isfinite(found).all(axis=1) | ~found.any(axis=1)).sum()):
         raise ConfigError(f"{bad} of the {len(found)} embeddings of {path} are zero or not finite")
-    return found
+    return found, about
 
 
-def _read(path: Path) -> tuple[NDArray[np.floating], list[str]]:
+def _read(path: Path) -> tuple[NDArray[np.floating], list[str], dict[str, str]]:
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:
-                return arrays["embeddings"], [str(name) for name in arrays["ids"]]
+                return arrays["embeddings"], [str(name) for name in arrays["ids"]], {}
         with safe_open(path, framework="np") as file:
-            ids = json.loads((file.metadata() or {})["ids"])
-            return file.get_tensor("embeddings"), [str(name) for name in ids]
+            about = dict(file.metadata() or {})
+            ids = json.loads(about.pop("ids"))
+            return file.get_tensor("embeddings"), [str(name) for name in ids], about
     except KeyError as error:
         raise ConfigError(
             f"{path} lacks {error}; it needs `embeddings`, and `ids` with the files of the images"

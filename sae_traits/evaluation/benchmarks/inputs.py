@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -67,11 +66,6 @@ class Inputs:
         place = {name.label: number for number, name in enumerate(self.names)}
         return np.array([place[row.label] for row in self.rows], dtype=np.int64)
 
-    @cached_property
-    def n_images_of(self) -> dict[str, int]:
-        """Label -> number of images."""
-        return dict(Counter(row.label for row in self.rows))
-
     def places(self, split: Split) -> NDArray[np.int64]:
         """Places of the images of a split."""
         return np.flatnonzero([row.split == split for row in self.rows])
@@ -80,6 +74,17 @@ class Inputs:
         """Places of the images that are scored: those of the split test, or all where no image is in it."""
         of_test = self.places("test")
         return of_test if len(of_test) else np.arange(len(self.rows))
+
+    @cached_property
+    def is_split(self) -> bool:
+        """Whether there are images to learn from and others to score: those of train and of test."""
+        return len(self.places("train")) > 0 and len(self.places("test")) > 0
+
+    def spread(self, values: NDArray[np.floating], rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Lay what some images have into a value per image, NaN for the others `[n]`."""
+        every = np.full(len(self.rows), np.nan)
+        every[rows] = values
+        return every
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +116,10 @@ class Score:
     def mean(self) -> float:
         """The share itself."""
         return self.individuals.mean
+
+    def figures(self, title: str, clusters: str = "classes") -> Figures:
+        """Both intervals, for the table of several models."""
+        return {title: self.individuals, f"{title} over {clusters}": self.classes}
 
 
 @dataclass(frozen=True)
@@ -180,6 +189,12 @@ def scores(
         for groups in (inputs.units, inputs.truth if clusters is None else clusters)
     )
     return [Score(individuals=one, classes=other) for one, other in zip(individuals, classes, strict=True)]
+
+
+def score_of(credit: NDArray[np.float64], inputs: Inputs, clusters: NDArray[np.int64] | None = None) -> Score:
+    """Take the mean of what images add to a figure, NaN where one is not scored `[n]`; else as `scores`."""
+    rows = np.flatnonzero(np.isfinite(credit))
+    return scores([credit[rows]], inputs, rows, clusters)[0]
 
 
 def some(names: Sequence[str]) -> str:

@@ -7,7 +7,6 @@ the Hub. Files, delimiters, encodings and spreadsheets are those of `sae_traits.
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -16,6 +15,7 @@ from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError
 from sae_traits.evaluation.benchmarks.dataset_files import extract_images, has_images
 from sae_traits.images.columns import COLUMN_NAMES, FILE_NAMES, SPECIES_NAMES, find_column, find_columns
+from sae_traits.images.decode import IMAGE_SUFFIXES
 from sae_traits.images.folder import list_folder
 from sae_traits.images.hub import is_hub_source, list_hub
 from sae_traits.images.listing import Row
@@ -135,7 +135,7 @@ def list_labelled(
         rows = [LabelledRow(**row) for row in extracted]
         found = Labelled(source=source, root=cache, rows=tuple(rows))
     elif path.is_dir():
-        if not any(entry.is_dir() for entry in path.iterdir()):
+        if not any(file.suffix.lower() in IMAGE_SUFFIXES for file in path.glob("*/**/*")):
             raise CollectionError(f"{path} has no folder of images in it; {_EXPECTED}")
         listing = list_folder(CollectionConfig(source=str(path)))
         found = _from_rows(source, listing.root, listing.rows, listing.problems)
@@ -271,11 +271,6 @@ def _from_rows(source: str, root: Path, rows: Sequence[Row], problems: Sequence[
     )
     nameless = tuple(Problem(row.file, "it has no label") for row in rows if not (row.label and row.label.strip()))
     return Labelled(source=source, root=root, rows=found, problems=(*problems, *nameless))
-
-
-def class_counts(rows: Sequence[LabelledRow]) -> dict[str, int]:
-    """Count the images of every label, in the order in which labels appear."""
-    return dict(Counter(row.label for row in rows))
 
 
 def _is_garbled(label: str) -> bool:

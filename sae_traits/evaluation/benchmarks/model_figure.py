@@ -1,12 +1,17 @@
-"""The main figure of every model as bars, with what was published of others."""
+"""The figures of every model as bars, a panel each, the first with what was published of others."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sae_traits.evaluation.benchmarks.results import BenchmarkResults
 from sae_traits.evaluation.statistics import Interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 FIGURE_FILE = "models.png"
 _HERE, _PUBLISHED = "#0072B2", "#999999"
@@ -14,33 +19,56 @@ _HERE, _PUBLISHED = "#0072B2", "#999999"
 
 
 def draw_models(results: BenchmarkResults, path: Path) -> bool:
-    """Draw bars as a PNG; False, and nothing, where the main figure has no interval."""
+    """Draw figures with an interval over individuals as a PNG; False, and nothing, where there is none."""
     # The object interface: no global state, and no window system is ever asked for.
     from matplotlib.figure import Figure
 
-    title = next(iter(results.figures()[0][1]))
-    here = [(name, value) for name, figures in results.figures() if isinstance(value := figures[title], Interval)]
-    if not here:
+    first = results.figures()[0][1]
+    titles = [title for title, value in first.items() if isinstance(value, Interval) and " over " not in title]
+    if not titles:
         return False
-    published = results.benchmark.published if results.benchmark else ()
-    bars = [(name, value.mean, _HERE) for name, value in here]
-    bars += [(f"{each.model} (published)", each.score / 100, _PUBLISHED) for each in published]
-    figure = Figure(figsize=(7, 0.4 * len(bars) + 1.2), layout="constrained")
-    axes = figure.subplots()
-    axes.barh(range(len(bars)), [mean for _, mean, _ in bars], color=[colour for *_, colour in bars])
-    for place, (_, value) in enumerate(here):
-        if not math.isnan(value.low):
-            errors = [[value.mean - value.low], [value.high - value.mean]]
-            axes.errorbar(value.mean, place, xerr=errors, color="black", capsize=3, linewidth=1)
-    ends = [0.0 if math.isnan(value.high) else value.high for _, value in here]
-    for place, (_, mean, _) in enumerate(bars):
-        end = max(mean, ends[place]) if place < len(here) else mean
-        axes.annotate(f"{mean:.3f}", (end, place), (5, 0), textcoords="offset points", va="center", fontsize=9)
-    axes.set_yticks(range(len(bars)), [name for name, *_ in bars])
-    axes.invert_yaxis()
-    axes.set_xlim(0, 1.15 * max(*ends, *(mean for _, mean, _ in bars), 1e-3))
-    axes.set_xlabel(f"{title} (95 % interval over individuals)")
-    axes.spines[["top", "right"]].set_visible(False)
+    panels = {title: _bars(results, title) for title in titles}
+    if results.benchmark:
+        others = [(f"{each.model} (published)", each.score / 100, _PUBLISHED) for each in results.benchmark.published]
+        panels[titles[0]] += [(name, Interval(score, math.nan, math.nan), colour) for name, score, colour in others]
+    heights = [len(bars) + 1.5 for bars in panels.values()]
+    figure = Figure(figsize=(7, 0.4 * sum(heights) + 0.3), layout="constrained")
+    of_shares = results.task != "structure"  # which can be compared with each other
+    axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights, sharex=of_shares)[:, 0]
+    limits = [_draw(one, title, bars) for one, (title, bars) in zip(axes, panels.items(), strict=True)]
+    if of_shares:
+        axes[0].set_xlim(min(low for low, _ in limits), max(high for _, high in limits))
+    axes[-1].set_xlabel("95 % intervals")
     # Without the version of matplotlib, which would make another file of the same results.
     figure.savefig(path, dpi=120, metadata={"Software": None})
     return True
+
+
+Bar = tuple[str, Interval, str]
+"""Name, value and colour."""
+
+
+def _bars(results: BenchmarkResults, title: str) -> list[Bar]:
+    values = [(name, figures.get(title)) for name, figures in results.figures()]
+    return [(name, value, _HERE) for name, value in values if isinstance(value, Interval)]
+
+
+def _draw(axes: Axes, title: str, bars: Sequence[Bar]) -> tuple[float, float]:
+    """Draw one panel; its limits are returned."""
+    ends = []
+    for place, (_, value, colour) in enumerate(bars):
+        axes.barh(place, value.mean, color=colour)
+        ends += [value.mean]
+        if not math.isnan(value.low):
+            errors = [[value.mean - value.low], [value.high - value.mean]]
+            axes.errorbar(value.mean, place, xerr=errors, color="black", capsize=3, linewidth=1)
+            ends += [value.low, value.high]
+        end = max(0, value.mean if math.isnan(value.high) else value.high)
+        axes.annotate(f"{value.mean:.3f}", (end, place), (5, 0), textcoords="offset points", va="center", size=9)
+    known = [end for end in ends if not math.isnan(end)]
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.set_yticks(range(len(bars)), [name for name, *_ in bars])
+    axes.invert_yaxis()
+    axes.set_xlim(1.15 * min(0, *known), 1.15 * max(1e-3, *known))
+    axes.spines[["top", "right"]].set_visible(False)
+    return axes.get_xlim()

@@ -8,7 +8,14 @@ from markupsafe import Markup
 
 from sae_traits.evaluation.benchmarks.model_figure import FIGURE_FILE, draw_models
 from sae_traits.evaluation.benchmarks.model_index import MODEL_INDEX_FILE, model_index
-from sae_traits.evaluation.benchmarks.results import REPORT_FILE, RESULTS_FILE, BenchmarkResults, points, show
+from sae_traits.evaluation.benchmarks.results import (
+    REPORT_FILE,
+    RESULTS_FILE,
+    BenchmarkResults,
+    points,
+    show,
+    show_p,
+)
 from sae_traits.evaluation.benchmarks.tasks import TASKS
 from sae_traits.evaluation.benchmarks.tasks.structure import MEANINGS
 from sae_traits.io import write_text
@@ -44,5 +51,6 @@ def render_benchmark_report(results: BenchmarkResults, *, figure: str | None = N
         figures=results.figures(),
         meanings=MEANINGS,
         show=lambda value: Markup(show(value)),  # noqa: S704  # numbers and brackets, which are no link
+        show_p=lambda value: Markup(show_p(value).replace("<", "&lt;")),  # noqa: S704
         points=lambda value: Markup(points(value)),  # noqa: S704
     )

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 from pydantic import Field, TypeAdapter
 
@@ -15,34 +18,16 @@ from sae_traits.errors import StoreError, one_line
 from sae_traits.evaluation.benchmarks.definition import Benchmark, PublishedScore
 from sae_traits.evaluation.benchmarks.inputs import Figures, percent
 from sae_traits.evaluation.benchmarks.tasks import TASKS
-from sae_traits.evaluation.benchmarks.tasks.attributes import AttributeScores
-from sae_traits.evaluation.benchmarks.tasks.clustering import ClusteringScores
-from sae_traits.evaluation.benchmarks.tasks.few_shot import FewShotScores
-from sae_traits.evaluation.benchmarks.tasks.leaks import LeakScores
-from sae_traits.evaluation.benchmarks.tasks.localisation import LocalisationScores
-from sae_traits.evaluation.benchmarks.tasks.newt import NewtScores
-from sae_traits.evaluation.benchmarks.tasks.retrieval import RetrievalScores
-from sae_traits.evaluation.benchmarks.tasks.structure import StructureScores
-from sae_traits.evaluation.benchmarks.tasks.texts import TextScores
-from sae_traits.evaluation.benchmarks.tasks.zero_shot import ZeroShotScores
 from sae_traits.evaluation.statistics import Interval
+from sae_traits.evaluation.zero_shot_results import NAME_AND_TRAITS
 from sae_traits.io import json_of_version
 
 RESULTS_FILE, REPORT_FILE, SCHEMA_FILE = "results.json", "report.md", "results.schema.json"
 SCHEMA_VERSION = 1
 """Of results.json; its JSON schema lies beside this file."""
 
-AnyScores = Annotated[
-    ZeroShotScores
-    | FewShotScores
-    | RetrievalScores
-    | StructureScores
-    | ClusteringScores
-    | NewtScores
-    | AttributeScores
-    | TextScores
-    | LocalisationScores
-    | LeakScores,
+AnyScores: TypeAlias = Annotated[
+    reduce(or_, dict.fromkeys(task.result for task in TASKS.values())),  # pyright: ignore[reportInvalidTypeForm]
     Field(discriminator="task"),
 ]
 
@@ -56,6 +41,8 @@ class ModelScores:
     model: dict[str, Any]
     """Everything that its embeddings depend on, as far as it is known."""
     scores: AnyScores
+    notes: tuple[str, ...] = ()
+    """What a reader must know before believing its figures; the gravest first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +77,7 @@ class BenchmarkResults:
     differences: tuple[Difference, ...]
     """Of all models but the first; empty where the task has no main figure per image."""
     notes: tuple[str, ...]
-    """What a reader must know before believing a number; the gravest first."""
+    """What a reader must know of the images and labels; the gravest first. Those of a model are with its scores."""
 
     def to_json(self) -> str:
         """Write the results as JSON; NaN is null."""
@@ -112,9 +99,22 @@ class BenchmarkResults:
     @property
     def answer(self) -> tuple[str, str, str]:
         """The answer in three sentences: what was found, compared to what, and what speaks against it."""
-        place = max(range(len(self.models)), key=lambda place: _main(self.figures()[place][1]))
+        figures = self.figures()
+        is_ranked = self.task != "structure"  # whose figures are no better for being higher
+        place = max(range(len(figures)), key=lambda place: _rank(figures[place][1])) if is_ranked else 0
         best = self.models[place]
-        return TASKS[self.task].sentence(best.name, best.scores), self._comparison(place), self._caveat()
+        return TASKS[self.task].sentence(best.name, best.scores), self._comparison(place), self._caveat(place)
+
+    @property
+    def all_notes(self) -> list[str]:
+        """What a reader must know: of the images, and of every model by its name, unless it holds for all models."""
+        bearers = Counter(note for model in self.models for note in model.notes)
+        of_models = [
+            note if bearers[note] == len(self.models) else f"{model.name}: {note}"
+            for model in self.models
+            for note in model.notes
+        ]
+        return list(dict.fromkeys([*self.notes, *of_models]))
 
     def lines(self) -> list[str]:
         """Say the answer, and the figures of every model, for a terminal."""
@@ -126,7 +126,7 @@ class BenchmarkResults:
         if self.benchmark is not None:
             lines += ["", f"published of {self.benchmark.title}, in per cent:"]
             lines += [f"  {each.model:<36} {each.score:g}" for each in self.benchmark.published]
-        return lines + [f"note: {note}" for note in self.notes]
+        return lines + [f"note: {note}" for note in self.all_notes]
 
     @property
     def _clusters(self) -> str:
@@ -136,33 +136,40 @@ class BenchmarkResults:
     def _comparison(self, place: int) -> str:
         """Compare the model at a place, which is the best, with what was published, with another, or with nothing."""
         name, figures = self.figures()[place]
-        figure, main = next(iter(figures.items()))
+        first, headline = next(iter(figures)), _headline(figures)
+        main = figures[first]
         if self.benchmark is not None and isinstance(main, Interval):
             return _against_published(name, main, self.benchmark)
-        if self.differences and place > 0:
+        if self.differences and headline == first and place > 0:
             lead = points(self.differences[place - 1].classes)
             return f"Its lead over {self.models[0].name} is {lead} over {self._clusters} like these."
-        if self.differences:
+        if self.differences and headline == first:
             nearest = max(self.differences, key=lambda each: each.individuals.mean)
             lag = points(nearest.classes)
             return f"{nearest.name} is next, with a difference of {lag} over {self._clusters} like these."
-        over = figures.get(f"{figure} over {self._clusters}")
+        if len(self.models) > 1:
+            every = [f"{other} {show(of[headline])}" for other, of in self.figures()]
+            return f"Of the other models, {headline} is {', '.join(every[:place] + every[place + 1 :])}."
+        over = figures.get(f"{first} over {self._clusters}")
         if isinstance(over, Interval) and not math.isnan(over.low):
             return (
-                f"Of other {self._clusters} like these, {figure} would be between {percent(over.low)} and "
+                f"Of other {self._clusters} like these, {first} would be between {percent(over.low)} and "
                 f"{percent(over.high)} (95 % interval)."
             )
         if isinstance(main, Interval):
-            return f"The 95 % interval of {figure} is {main.low:.3f} to {main.high:.3f}."
+            return "There is nothing to compare it with here: give several --clip to compare models."
         return "A share without an interval: the images are counted, none is drawn."
 
-    def _caveat(self) -> str:
-        if self.notes:
-            more = len(self.notes) - 1
+    def _caveat(self, place: int) -> str:
+        """Say what is gravest of the model at a place, or of the images."""
+        if notes := [*self.models[place].notes, *self.notes]:
+            more = len(self.all_notes) - 1
             rest = f" ({more} more note{'s' * (more != 1)} below)" if more else ""
-            return f"Before you believe it: {self.notes[0].rstrip('.')}{rest}."
+            return f"Before you believe it: {notes[0].rstrip('.')}{rest}."
         if self.task == "leaks":
             return "Mirrored, turned and strongly cropped copies are not found."
+        if self.task == "localisation":
+            return "Organisms are where the files say; the box of an organism holds background, too."
         return (
             "Whether the model has seen these images before is not known here; `sae-traits benchmark leaks` compares "
             "them with its training images, where these are at hand."
@@ -201,18 +208,28 @@ def show(value: Interval | float | None) -> str:
     """Write a figure with its interval."""
     if value is None:
         return "none"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return f"{value:z.3f}" if isinstance(value, float) else str(value)
+
+
+def show_p(p_value: float) -> str:
+    """Write a p-value; none is zero."""
+    return "< 0.001" if p_value < 0.0005 else f"{p_value:.3f}"
 
 
 def points(difference: Interval) -> str:
     """Write a difference of shares in percentage points."""
     if math.isnan(difference.low):  # a single group
-        return f"{100 * difference.mean:+.1f} points"
-    return f"{100 * difference.mean:+.1f} points [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]"
+        return f"{100 * difference.mean:+z.1f} points"
+    return f"{100 * difference.mean:+z.1f} points [{100 * difference.low:+z.1f}, {100 * difference.high:+z.1f}]"
 
 
-def _main(figures: Figures) -> float:
-    value = next(iter(figures.values()))
+def _headline(figures: Figures) -> str:
+    """The figure by which models are ranked: the main one, or that with traits where it is asked whether these help."""
+    return NAME_AND_TRAITS if NAME_AND_TRAITS in figures else next(iter(figures))
+
+
+def _rank(figures: Figures) -> float:
+    value = figures[_headline(figures)]
     return value.mean if isinstance(value, Interval) else value or 0.0
 
 

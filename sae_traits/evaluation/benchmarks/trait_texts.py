@@ -12,9 +12,11 @@ from sae_traits.errors import CollectionError, ConfigError
 from sae_traits.evaluation.benchmarks.class_taxa import label_key, species_of
 from sae_traits.evaluation.benchmarks.labels import LABEL_NAMES
 from sae_traits.evaluation.measures.class_names import ClassName
-from sae_traits.evaluation.text import as_phrase, binomial
+from sae_traits.evaluation.text import as_phrase
 from sae_traits.images.columns import COLUMN_NAMES, SPECIES_NAMES, find_column, find_columns
+from sae_traits.images.names import binomial
 from sae_traits.images.table_files import open_table
+from sae_traits.logging import say
 
 TEXT_NAMES = ("text", "trait_description", "trait_text", "trait", "description", "caption")
 """Names of a column with what is said, the surest first."""
@@ -43,18 +45,23 @@ class TraitTexts:
         Raises:
             ConfigError: no class has a trait.
         """
-        found = {name.label: self._of_class(name) for name in names}
+        keys = {name.label: self._key(name) for name in names}
+        found = {label: self.ranked.get(key, ()) for label, key in keys.items()}
         if not any(found.values()):
             example = next(iter(self.ranked))
             raise ConfigError(
                 f"no class of {images} has a trait in {self.source}: its species are such as {example!r}, the classes "
                 f"such as {names[0].label!r}; say with --taxa which species the labels stand for"
             )
+        if unused := self.ranked.keys() - set(keys.values()):
+            n_unused = f"{len(unused):,} of {len(self.ranked):,}"
+            say(f"{n_unused} species of {self.source} have no class here, such as {min(unused)!r}")
         return found
 
-    def _of_class(self, name: ClassName) -> tuple[str, ...]:
+    def _key(self, name: ClassName) -> str:
+        """The key of a class; an empty one where nothing is said of it."""
         keys = [label_key(text) for text in (species_of(name), name.label, binomial(name.label)) if text]
-        return next((self.ranked[key] for key in keys if key in self.ranked), ())
+        return next((key for key in keys if key in self.ranked), "")
 
 
 def trait_columns(names: Sequence[str], source: str) -> dict[str, str]:

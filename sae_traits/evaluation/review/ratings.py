@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from sae_traits.errors import ConfigError, one_line
+from sae_traits.errors import CollectionError, ConfigError, one_line
 from sae_traits.evaluation.review.rubric import RUBRIC
+from sae_traits.images.columns import find_columns
+from sae_traits.images.table_files import TABLE_SUFFIXES, open_table
 
 FORMAT = "sae-traits review"
 COLUMNS = ("sheet", "item", "picture", "sentence", "verdict", "score", "rater")
 """Of the CSV file of a sheet."""
+_READ = ("sheet", "item", "verdict", "score", "rater")
 Verdict = Literal["accepted", "rejected"]
 _VERDICTS: dict[str, Verdict] = {
     **dict.fromkeys(("accepted", "accept", "a", "yes"), "accepted"),
@@ -42,17 +43,18 @@ class Ratings:
 
     @classmethod
     def read(cls, path: Path) -> Ratings:
-        """Read a JSON file that an atlas exported, or the CSV file of a sheet that was filled in.
+        """Read a JSON file that an atlas exported, or the table of a sheet that was filled in.
 
-        In a CSV file the rater is who stands in the column `rater`, or else the file is called after.
+        In a table the rater is who stands in the column `rater`, or else the file is called after.
 
         Raises:
-            ConfigError: it is neither, or holds an answer that does not exist.
+            ConfigError: it is neither, or holds an answer that does not exist, or none at all.
         """
         try:
-            text = path.read_text(encoding="utf-8-sig")
-            return _from_csv(text, path.stem) if path.suffix.lower() == ".csv" else _from_json(text)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            if path.suffix.lower() in TABLE_SUFFIXES:
+                return _from_table(path)
+            return _from_json(path.read_text(encoding="utf-8-sig"))
+        except (CollectionError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(
                 f"cannot read ratings from {path} ({one_line(error)}); give the file that the review page exported, or "
                 "the filled-in sheet.csv"
@@ -61,19 +63,23 @@ class Ratings:
 
 def _from_json(text: str) -> Ratings:
     values = json.loads(text)
-    if values["format"] != FORMAT:
-        raise ValueError(f"its format is {values['format']!r}, not {FORMAT!r}")
+    if values.get("format") != FORMAT:
+        raise ValueError(f"its format is {values.get('format')!r}, not {FORMAT!r}")
     answers = {int(number): (one.get("verdict"), one.get("score")) for number, one in values["ratings"].items()}
     return _ratings(values["sheet"], values["rater"], answers)
 
 
-def _from_csv(text: str, stem: str) -> Ratings:
-    rows = list(csv.DictReader(io.StringIO(text)))
-    sheets, raters = ({row[name].strip() for row in rows} - {""} for name in ("sheet", "rater"))
+def _from_table(path: Path) -> Ratings:
+    header, rows_of = open_table(path, header_has=("sheet",))
+    columns = find_columns(header, {what: (what,) for what in _READ})
+    if lacking := [name for name in _READ if name not in columns]:
+        raise ValueError(f"it has no column {' and no column '.join(lacking)}")
+    rows = list(rows_of(columns))
+    sheets, raters = ({row[name] for row in rows if row[name]} for name in ("sheet", "rater"))
     if len(sheets) != 1 or len(raters) > 1:
         raise ValueError(f"it is of {len(sheets)} sheets and {len(raters)} raters; a file is of one each")
-    answers = {int(row["item"]): (row["verdict"].strip().lower(), row["score"].strip()) for row in rows}
-    return _ratings(sheets.pop(), raters.pop() if raters else stem, answers)
+    answers = {int(row["item"] or ""): ((row["verdict"] or "").lower(), row["score"]) for row in rows}
+    return _ratings(str(sheets.pop()), str(raters.pop()) if raters else path.stem, answers)
 
 
 def _ratings(sheet: str, rater: str, answers: Mapping[int, tuple[Any, Any]]) -> Ratings:
@@ -89,4 +95,6 @@ def _ratings(sheet: str, rater: str, answers: Mapping[int, tuple[Any, Any]]) -> 
         rating = Rating(_VERDICTS[verdict] if verdict else None, None if score in (None, "") else int(score))
         if rating != Rating(None, None):
             by_item[number] = rating
+    if not by_item:
+        raise ValueError("nothing is answered in it")
     return Ratings(sheet, rater, by_item)

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from sae_traits.config.zero_shot import ZeroShotConfig
 from sae_traits.evaluation.evidence import Evidence
 from sae_traits.evaluation.prompts import TextEncoder
-from sae_traits.evaluation.text import binomial, name_classes, rank_traits, read_common_names, read_templates
+from sae_traits.evaluation.text import name_classes, rank_traits, read_common_names, read_templates
 from sae_traits.evaluation.zero_shot import evaluate_zero_shot
 from sae_traits.evaluation.zero_shot_results import ZeroShotResult
+from sae_traits.images.names import binomial
 from sae_traits.logging import warn
 from sae_traits.schema import Collection, Trait
 

@@ -223,10 +223,15 @@ class CLIPParts:
     """The note of the collections that it is meant for, where it knows no other images."""
 
 
+def find_clip(id_or_folder: str | Path, *, revision: str | None = None) -> ModelFiles:
+    """Find the files of a CLIP, of which only the configuration is fetched; a BackboneError where there is none."""
+    # A folder with both is read as open_clip, whose preprocessing comes with the weights.
+    return ModelFiles.find(str(id_or_folder), revision, configs=(OPEN_CLIP_CONFIG, "config.json"))
+
+
 def read_clip(id_or_folder: str | Path, *, revision: str | None = None) -> CLIPParts:
     """Read the files of a CLIP; arguments and errors as of `load_clip`."""
-    # A folder with both is read as open_clip, whose preprocessing comes with the weights.
-    files = ModelFiles.find(str(id_or_folder), revision, configs=(OPEN_CLIP_CONFIG, "config.json"))
+    files = find_clip(id_or_folder, revision=revision)
     return _read_open_clip(files) if files.config == OPEN_CLIP_CONFIG else _read_transformers(files)
 
 
@@ -236,6 +241,11 @@ def _read_open_clip(files: ModelFiles) -> CLIPParts:
     tokenizer = open_clip_tokenizer(files, model_cfg["text_cfg"]["context_length"])
     model, others = convert_open_clip(read_weights(path), model_cfg, tokenizer.eos_id, path)
     _check_tokenizer(tokenizer, model.config, files)
+    if (n_tokens := tokenizer.highest_id + 1) < model.config.text_config.vocab_size:
+        raise BackboneError(
+            f"the tokenizer of {files.name} has {n_tokens} tokens, and the model knows "
+            f"{model.config.text_config.vocab_size}; they must be of the same model"
+        )
     return CLIPParts(
         files=files,
         layout="open_clip",

@@ -20,11 +20,14 @@ class TopKSAE(SparseSAE):
         super().__init__(config, seed=seed)
         self.k = required_k(config)
 
+    def largest(self, pre: Tensor) -> tuple[Tensor, Tensor]:
+        """Values and latents of each row that are active where they are positive, in no order `[n, k]` each."""
+        return pre.topk(self.k, dim=-1, sorted=False)
+
     def activate(self, pre: Tensor) -> Tensor:
-        values, latents = pre.topk(self.k, dim=-1, sorted=False)
+        values, latents = self.largest(pre)
         return torch.zeros_like(pre).scatter_(-1, latents, values.relu())
 
     def select(self, pre: Tensor, processes: Processes) -> Selection:
-        """The k largest of each row, in no order."""
-        values, latents = pre.topk(self.k, dim=-1, sorted=False)
+        values, latents = self.largest(pre)
         return Selection.of_rows(latents, values > 0, self.config.n_latents)

@@ -35,7 +35,7 @@ def test_a_search_finds_taxa_latents_and_sentences_and_goes_away_again(page, add
     page.keyboard.press("/")
     page.keyboard.type("aus small")
     page.locator("#results li").first.wait_for()
-    assert page.locator("#results [role=status]").inner_text().startswith("0 taxa, 0 latents and 15 traits")
+    assert page.locator("#results [role=status]").inner_text().startswith("0 species, 0 latents and 15 traits")
     assert page.locator("#results li img").count() == page.locator("#results li .rights").count() == 15
     assert not page.locator("#main").is_visible()
     page.fill("#query", "aus bus")
@@ -214,12 +214,40 @@ def test_axe_finds_no_violation(page, address, site, scheme):
     assert not found
 
 
+def test_tab_and_screen_readers_go_from_the_skip_link_over_the_menu_to_the_content(page, address):
+    page.goto(f"{address}/species/aus-bus.html")
+    page.wait_for_function("document.querySelector('.search').hidden === false")
+    focused = "document.activeElement.textContent.trim() || document.activeElement.id"
+    visited = []
+    for _ in range(8):
+        page.keyboard.press("Tab")
+        visited.append(page.evaluate(focused))
+    assert [visited[0], *visited[2:]] == [
+        *("Skip to the content", "Species", "Compare", "Latents", "Names", "Review", "query")
+    ]
+    page.goto(f"{address}/species/aus-bus.html")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.querySelector('main').contains(document.activeElement)")
+    headings = page.evaluate("Array.from(document.querySelectorAll('h1, h2')).map((one) => one.textContent)")
+    assert headings == ["Aus bus", "What tells it apart", "Beside each relative", "Photographs"]
+    seen = page.evaluate(
+        "Array.from(document.querySelectorAll('h1, h2')).map((one) => one.getBoundingClientRect().top)"
+    )
+    assert seen == sorted(seen), "the order of the page is that of its text"
+
+
 def test_nothing_is_wider_than_a_phone(page, address, site):
     page.set_viewport_size({"width": 360, "height": 740})
-    for name in [*PAGES, image_page(site)]:
+    hostile = next(site.glob("species/*onerror*.html"))
+    both = f"compare.html#{hostile.stem}&aus-bus"
+    for name in [*PAGES, both, f"species/{hostile.name}", image_page(site)]:
         page.goto(f"{address}/{name}")
-        if name == "compare.html":
+        if name.startswith("compare.html"):
             page.locator("#comparison h2").first.wait_for()
+        if name == both:
+            page.get_by_text(f"{HOSTILE} and Aus bus").wait_for()
         if name == "review/index.html":
             page.get_by_label("Your name or initials").fill("Anna")
             page.keyboard.press("Enter")

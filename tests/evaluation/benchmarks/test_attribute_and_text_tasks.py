@@ -144,12 +144,13 @@ def test_perfect_attributes_have_an_f1_of_1_also_where_one_never_occurs():
     assert macro_f1(present[None] > 0, present, np.zeros(3, int)).n_groups == 1
 
 
-def test_attributes_are_read_by_file_or_by_label_and_an_image_without_any_is_named(tmp_path):
+def test_attributes_are_read_by_file_or_by_label_and_an_image_without_any_is_named(tmp_path, caplog):
     rows = make_inputs(n_classes=2, n_images=2).rows
     table = tmp_path / "of_files.csv"
     table.write_text("file,family,marine,tropical\n" + "".join(f"x/{n}.png,F,{n % 2},1.0\n" for n in range(4)))
     found = read_attributes(table, rows)
     assert found.names == ("marine", "tropical")
+    assert "columns of of_files.csv that do not have 0 or 1 in every row are no attributes: family" in caplog.text
     assert found.present.tolist() == [[0, 1], [1, 1], [0, 1], [1, 1]]
     table = tmp_path / "of_labels.csv"
     table.write_text("label,black\ngroupe 0,1\nGroupe 1,0\n")

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from sae_traits.errors import CollectionError
+from sae_traits.evaluation.benchmarks.class_taxa import name_classes
 from sae_traits.evaluation.benchmarks.labels import list_label_table, list_labelled
 
 
@@ -68,6 +69,24 @@ def test_camera_traps_have_missing_ranks_and_epithets_beside_a_genus(tmp_path):
     assert "row 2 below the header of traps.csv has no label" in problem.reason
     by_name = list_label_table(tmp_path / "traps.csv", label_column="common")
     assert [row.label for row in by_name.rows] == ["lion", "bird", "jackal"]
+
+
+def test_species_of_one_common_name_are_a_class_of_what_they_share_and_are_named(tmp_path, caplog):
+    header = ["filename", "order", "family", "genus", "species", "common"]
+    rows = [
+        ["0.jpg", "Rodentia", "Muridae", "Rattus", "rattus", "rat"],
+        ["1.jpg", "Rodentia", "", "", "", "rat"],
+        ["2.jpg", "Rodentia", "Muridae", "Rattus", "norvegicus", "rat"],
+        ["3.jpg", "Rodentia", "Muridae", "Mus", "musculus", "mouse"],
+        ["4.jpg", "", "", "", "", "bird"],
+    ]
+    listed = list_label_table(write_table(tmp_path / "traps.csv", header, rows), label_column="common")
+    rat, mouse, bird = name_classes(listed.rows, None)
+    assert (rat.order, rat.family, rat.genus, rat.epithet) == ("Rodentia", "Muridae", "Rattus", None)
+    assert (mouse.genus, mouse.epithet) == ("Mus", "musculus")
+    assert (bird.order, bird.genus) == (None, None)
+    assert "1 label stands for several species" in caplog.text
+    assert "'rat': rattus (row 1 below the header of traps.csv), norvegicus (row 3 below" in caplog.text
 
 
 def test_a_file_with_two_labels_keeps_the_first_and_says_so(tmp_path):

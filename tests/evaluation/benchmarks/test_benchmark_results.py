@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,12 +12,20 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 from labelled_worlds import make_inputs, see
 from PIL import Image
 
+from sae_traits.config.benchmark import BENCHMARK_TASKS, BenchmarkTaskName
 from sae_traits.errors import ConfigError, StoreError
 from sae_traits.evaluation.benchmarks import results as module
 from sae_traits.evaluation.benchmarks.definition import lines_of, list_benchmarks, read_benchmark
 from sae_traits.evaluation.benchmarks.embeddings import read_embeddings, write_embeddings
+from sae_traits.evaluation.benchmarks.inputs import Score
 from sae_traits.evaluation.benchmarks.report import write_benchmark_report
-from sae_traits.evaluation.benchmarks.results import BenchmarkResults, Difference, ModelScores, read_benchmark_results
+from sae_traits.evaluation.benchmarks.results import (
+    BenchmarkResults,
+    Difference,
+    ModelScores,
+    read_benchmark_results,
+    show_p,
+)
 from sae_traits.evaluation.benchmarks.tasks import TASKS
 from sae_traits.evaluation.statistics import Interval
 from sae_traits.evaluation.text import read_templates
@@ -55,7 +64,12 @@ def test_results_are_written_and_read_back_and_say_so_of_other_versions(tmp_path
 
 def test_the_shipped_schema_is_that_of_the_results():
     file = module.Path(module.__file__).with_name(module.SCHEMA_FILE)
-    assert json.loads(file.read_text("utf-8")) == module.json_schema(), "write it anew: see docs/architecture.md"
+    anew = "write it anew: docs/architecture.md has the command below *Adding a benchmark task*"
+    assert json.loads(file.read_text("utf-8")) == module.json_schema(), anew
+
+
+def test_every_task_is_one_of_the_names_and_help_says_what_it_asks():
+    assert [*TASKS] == [*BENCHMARK_TASKS] == [*get_args(BenchmarkTaskName)]
 
 
 def test_what_is_written_has_the_fields_that_the_schema_requires():
@@ -104,6 +118,41 @@ def test_the_gravest_note_is_part_of_the_answer():
     )
 
 
+def test_a_note_is_of_its_model_unless_it_holds_for_all_and_that_of_the_best_is_part_of_the_answer():
+    results = make_results(notes=("of the images",), names=("a", "b"))
+    first, second = (replace(model, notes=("of all", f"of {model.name}")) for model in results.models)
+    results = replace(results, models=(first, second))
+    assert results.all_notes == ["of the images", "of all", "a: of a", "b: of b"]
+    assert results.answer[2] == "Before you believe it: of all (3 more notes below)."
+    assert results.answer[1].startswith("Of the other models, top-1 is b 0.")
+
+
+def test_where_it_is_asked_whether_traits_help_the_model_that_they_serve_best_comes_first():
+    said = ["red head", "blue legs", "green wings", "white thorax", "black eyes", "yellow horns"]
+    inputs = make_inputs(traits={f"Groupe {n}": (text,) for n, text in enumerate(said)}, trait_source="t")
+    served = TASKS["zero-shot"].run(inputs, see(inputs, said)).result
+    low = Interval(0.1, 0.0, 0.2, 48)
+    conditions = tuple(replace(each, top=each.top | {1: low}) for each in served.traits.conditions)
+    known = replace(
+        served,
+        top=dict.fromkeys(served.top, Score(individuals=Interval(1, 1, 1, 48), classes=Interval(1, 1, 1, 6))),
+        traits=replace(served.traits, conditions=conditions),
+    )
+    models = tuple(ModelScores(name=name, model={}, scores=each) for name, each in (("a", known), ("b", served)))
+    results = replace(make_results(), models=models)
+    assert results.answer[0].startswith("b recognises")
+    assert results.answer[1] == "Of the other models, name + traits is a 0.100 [0.000, 0.200]."
+
+
+def test_what_is_said_is_whole_in_the_report_and_no_p_value_is_zero(tmp_path):
+    long = "word " * 100 + "end"
+    write_benchmark_report(tmp_path, make_results(notes=(long,), benchmark=read_benchmark("meta_album_insects")))
+    report = (tmp_path / "report.md").read_text()
+    assert f"- {long}\n" in report
+    assert "joins traits and ranks. 40 images per class." in report  # the end of the benchmark's protocol
+    assert [show_p(value) for value in (0.0, 0.00049, 0.025)] == ["< 0.001", "< 0.001", "0.025"]
+
+
 def test_every_published_benchmark_says_how_it_is_scored_and_by_whom():
     benchmarks = list_benchmarks()
     assert {benchmark.name for benchmark in benchmarks} == {
@@ -115,8 +164,21 @@ def test_every_published_benchmark_says_how_it_is_scored_and_by_whom():
     for benchmark in benchmarks:
         assert benchmark.published, benchmark.name
         assert all(0 < score.score < 100 and score.source and score.version for score in benchmark.published)
-        assert benchmark.protocol
+        stated = (benchmark.title, benchmark.layout, benchmark.split, benchmark.metric, benchmark.protocol)
+        assert all(stated), benchmark.name
         assert benchmark.licence
+        if benchmark.task == "zero-shot":
+            assert benchmark.text_type, benchmark.name
+            assert benchmark.templates, benchmark.name
+            assert benchmark.n_images or benchmark.n_classes, benchmark.name
+        assert bool(benchmark.shots) == (benchmark.task == "few-shot"), benchmark.name
+        models = [score.model for score in benchmark.published]
+        assert len(set(models)) == len(models), benchmark.name  # another protocol's figure says so in its name
+    sizes = {benchmark.name: (benchmark.n_images, benchmark.n_classes) for benchmark in benchmarks}
+    assert sizes["nabirds"] == (48_562, 555)
+    assert sizes["rare_species"] == (11_983, 400)
+    assert sizes["meta_album_insects_2"] == (4_080, 102)
+    assert sizes["plantdoc"][1] == 28
     insects = read_benchmark("meta_album_insects")
     assert (insects.n_images, insects.n_classes) == (4160, 104)
     assert insects.score_of("imageomics/bioclip-2").score == 55.3
@@ -138,7 +200,9 @@ def test_embeddings_are_found_by_the_files_of_their_images(tmp_path):
     write_embeddings(tmp_path / "e.safetensors", embeddings, ["a", "é", "c"], {"model": "m"})
     np.savez(tmp_path / "e.npz", embeddings=embeddings, ids=np.array(["a", "é", "c"]))
     for file in ("e.safetensors", "e.npz"):
-        assert read_embeddings(tmp_path / file, ["c", "é"]).tolist() == [[5, 6], [3, 4]]
+        found, about = read_embeddings(tmp_path / file, ["c", "é"])
+        assert found.tolist() == [[5, 6], [3, 4]]
+        assert about == ({"model": "m"} if file.endswith("safetensors") else {})
         with pytest.raises(ConfigError, match="no embedding of 1 images, such as 'd'; its ids are such as 'a'"):
             read_embeddings(tmp_path / file, ["a", "d"])
     np.savez(tmp_path / "bare.npz", embeddings=embeddings)

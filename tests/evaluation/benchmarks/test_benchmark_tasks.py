@@ -115,6 +115,7 @@ def test_as_published_the_folders_are_matched_by_place_and_perfect_features_are_
     inputs = replace(inputs, rows=tuple(inputs.rows[n] for n in kept), units=np.arange(len(kept)))
     result = TASKS["few-shot"].run(inputs, see(inputs, TRAITS, noise=0.2)).result
     assert result.shots[0].accuracy.mean == pytest.approx(2 / 5)  # the classes before the one that is missing
+    assert "labels are matched by place, as published" in TASKS["few-shot"].notes(result)[0]
 
 
 def test_as_published_equal_captions_compete_and_a_class_without_a_rank_has_no_text():

@@ -1,5 +1,7 @@
 """What no measure may depend on; and what the best, the worst and the indifferent model get."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -140,6 +142,22 @@ def test_few_shot_depends_on_no_order_of_queries_no_names_and_no_block(seed, blo
     queries = queries[order]
     shuffled = simple_shot(features[support], labels[support], features[queries], labels[queries], block=block)
     assert shuffled == pytest.approx(right[order])
+
+
+def test_few_shot_at_the_size_of_nabirds_never_holds_all_distances():
+    n_images, n_classes, width = 48_562, 555, 8
+    labels = np.sort(np.arange(n_images) % n_classes)
+    means = np.random.default_rng(0).normal(size=(n_classes, width)).astype(np.float32)
+    features = means[labels]
+    folds = independent_folds(labels, 1, n_folds=1)
+    tracemalloc.start()
+    try:
+        found = few_shot(features, labels, folds)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found.accuracy == (1.0,)
+    assert peak < 4 * n_images * n_classes  # the distances alone, in float32
 
 
 def test_few_shot_of_perfect_and_of_constant_features():

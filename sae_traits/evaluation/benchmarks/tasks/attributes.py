@@ -19,7 +19,7 @@ from sae_traits.evaluation.benchmarks.inputs import (
     count,
     percent,
     percent_interval,
-    scores,
+    score_of,
 )
 from sae_traits.evaluation.measures.attributes import attribute_logits, fishnet_right
 from sae_traits.evaluation.measures.protocol import Protocol
@@ -65,7 +65,7 @@ class AttributeTask:
         """Refuse images without attributes, and those of one split."""
         if inputs.attributes is None:
             raise ConfigError(f"{self.name} needs --attributes: a table with file or label, and columns of 0 and 1")
-        if not len(inputs.places("train")) or not len(inputs.places("test")):
+        if not inputs.is_split:
             raise CollectionError(f"{self.name} needs the splits train and test; say them in a column `split`")
 
     def run(self, inputs: Inputs, model: EmbeddedImages) -> Outcome:
@@ -95,6 +95,7 @@ class AttributeTask:
             macro_f1(said > threshold, present[test], groups[test], protocol=protocol, seed=inputs.config.seed)
             for groups in (inputs.units, inputs.truth)
         )
+        credit = inputs.spread(right, test)
         result = AttributeScores(
             task=self._benchmark,
             n_images=len(test),
@@ -102,7 +103,7 @@ class AttributeTask:
             attributes=inputs.attributes.names,
             learning_rate=self._learning_rate,
             n_runs=N_RUNS,
-            all_right=scores([right], inputs, test)[0],
+            all_right=score_of(credit, inputs),
             all_right_chance=float(fishnet_right(by_frequency, present[test]).mean()),
             macro_f1=Score(individuals=individuals, classes=classes),
             macro_f1_chance=macro_f1(
@@ -116,22 +117,12 @@ class AttributeTask:
                 )
             ),
         )
-        if self.name == "awa2":  # macro F1 is no mean over images, so that no image has a share in it
-            return Outcome(result)
-        credit = np.full(len(inputs.rows), np.nan)
-        credit[test] = right
-        return Outcome(result, credit)
+        # macro F1 is no mean over images, so that no image has a share in it
+        return Outcome(result, None if self.name == "awa2" else credit)
 
     def figures(self, result: AttributeScores) -> Figures:
         """The published figure of the benchmark first."""
-        of_all: Figures = {
-            "all right": result.all_right.individuals,
-            "all right over classes": result.all_right.classes,
-        }
-        of_f1: Figures = {
-            "macro F1": result.macro_f1.individuals,
-            "macro F1 over classes": result.macro_f1.classes,
-        }
+        of_all, of_f1 = result.all_right.figures("all right"), result.macro_f1.figures("macro F1")
         return of_all | of_f1 if self.name == "fishnet" else of_f1 | of_all
 
     def sentence(self, name: str, result: AttributeScores) -> str:

@@ -17,7 +17,7 @@ from sae_traits.evaluation.benchmarks.inputs import (
     Score,
     percent,
     percent_interval,
-    scores,
+    score_of,
 )
 from sae_traits.evaluation.measures.clustering import clustering_right, semi_supervised_k_means
 from sae_traits.evaluation.statistics import Number
@@ -67,14 +67,13 @@ class ClusteringTask:
     def run(self, inputs: Inputs, model: EmbeddedImages) -> Outcome:
         """Cluster once per draw, with as many clusters as there are classes."""
         truth = inputs.truth
-        from_train = bool(len(inputs.places("train")) and len(inputs.places("test")))
         credits = np.full((N_DRAWS, len(truth)), np.nan)
         published = np.full((N_DRAWS, len(truth)), np.nan)
         is_old = np.zeros((N_DRAWS, len(truth)), dtype=bool)
         n_old = 0
         for draw in range(N_DRAWS):
             seed = inputs.config.seed + draw
-            labelled = _in_train(inputs) if from_train else _half_of_half(truth, len(inputs.names), seed)
+            labelled = _in_train(inputs) if inputs.is_split else _half_of_half(truth, len(inputs.names), seed)
             known, rest = np.flatnonzero(labelled), np.flatnonzero(~labelled)
             clusters = semi_supervised_k_means(
                 model.images[rest], model.images[known], truth[known], len(inputs.names), seed=seed
@@ -88,17 +87,16 @@ class ClusteringTask:
             credits = published
         scored = np.isfinite(credits)
         rows = np.flatnonzero(scored.any(axis=0))
-        every = np.full(len(truth), np.nan)
-        every[rows] = np.nansum(credits[:, rows], axis=0) / scored[:, rows].sum(axis=0)
+        every = inputs.spread(np.nanmean(credits[:, rows], axis=0), rows)
         counts = np.bincount(truth[rows])
         result = ClusteringScores(
             n_images=len(rows),
             n_classes=len(inputs.names),
             n_old=n_old,
-            labelled="train" if from_train else "half of half the classes",
+            labelled="train" if inputs.is_split else "half of half the classes",
             n_draws=N_DRAWS,
             chance=float(counts.max() / counts.sum()),
-            every=scores([every[rows]], inputs, rows)[0],
+            every=score_of(every, inputs),
             old=_mean(credits[scored & is_old]),
             new=_mean(credits[scored & ~is_old]),
             published=_mean(published[scored]),
@@ -107,9 +105,7 @@ class ClusteringTask:
 
     def figures(self, result: ClusteringScores) -> Figures:
         """All classes first."""
-        return {
-            "all": result.every.individuals,
-            "all over classes": result.every.classes,
+        return result.every.figures("all") | {
             "old classes": result.old,
             "new classes": result.new,
             "as published": result.published,

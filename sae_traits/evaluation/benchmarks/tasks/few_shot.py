@@ -19,7 +19,7 @@ from sae_traits.evaluation.benchmarks.inputs import (
     count,
     percent,
     percent_interval,
-    scores,
+    score_of,
     some,
 )
 from sae_traits.evaluation.measures.few_shot import draw_support, few_shot, independent_folds, simple_shot
@@ -51,6 +51,8 @@ class FewShotScores:
     """What the labelled images are drawn from; the queries are the others, or the split test."""
     only_train: tuple[str, ...]
     """Labels of the split train that no image of test has; they can only be mistaken for others."""
+    matched_by: Literal["name", "place"]
+    """How classes of train and test are matched; by place as published."""
     shots: tuple[Shots, ...]
 
 
@@ -62,7 +64,7 @@ class FewShotTask:
 
     def check(self, inputs: Inputs) -> None:
         """Refuse a single class, and a class with fewer images than are asked for."""
-        from_train = bool(len(inputs.places("train")) and len(inputs.places("test")))
+        from_train = inputs.is_split
         pool = inputs.places("train") if from_train else np.arange(len(inputs.rows))
         counts = np.bincount(inputs.truth[pool], minlength=len(inputs.names))
         shots = max(inputs.config.shots)
@@ -85,7 +87,7 @@ class FewShotTask:
     def run(self, inputs: Inputs, model: EmbeddedImages) -> Outcome:
         """Score every number of shots; with splits train and test the queries are the images of test."""
         train, test = inputs.places("train"), inputs.places("test")
-        from_train = bool(len(train) and len(test))
+        from_train = inputs.is_split
         measure: Callable[..., tuple[Shots, NDArray[np.float64]]] = _from_train if from_train else _within
         measured = [measure(inputs, model, shots) for shots in inputs.config.shots]
         classes = set(inputs.truth[train].tolist()) if from_train else set(inputs.truth.tolist())
@@ -96,6 +98,7 @@ class FewShotTask:
             chance=1 / len(classes),
             support="train" if from_train else "all images",
             only_train=tuple(inputs.names[place].label for place in sorted(only_train)),
+            matched_by="place" if inputs.config.protocol == "published" else "name",
             shots=tuple(shots for shots, _ in measured),
         )
         return Outcome(result, measured[0][1])
@@ -104,8 +107,7 @@ class FewShotTask:
         """The fewest shots first."""
         figures: Figures = {}
         for shots in result.shots:
-            figures |= {f"{shots.shots}-shot": shots.accuracy.individuals}
-            figures |= {f"{shots.shots}-shot over classes": shots.accuracy.classes}
+            figures |= shots.accuracy.figures(f"{shots.shots}-shot")
         return figures
 
     def sentence(self, name: str, result: FewShotScores) -> str:
@@ -124,11 +126,11 @@ class FewShotTask:
         """Name classes that only the split train has."""
         if not result.only_train:
             return []
-        return [
-            f"{count(len(result.only_train), 'class has', 'classes have')} images in train and none in test "
-            f"({some(result.only_train)}); "
-            "labels are matched by name, and images can only be mistaken for these"
-        ]
+        lacking = count(len(result.only_train), "class has", "classes have")
+        means = "by name, and images can only be mistaken for these"
+        if result.matched_by == "place":
+            means = "by place, as published, so that classes after the first of these are taken for others"
+        return [f"{lacking} images in train and none in test ({some(result.only_train)}); labels are matched {means}"]
 
 
 def _within(inputs: Inputs, model: EmbeddedImages, shots: int) -> tuple[Shots, NDArray[np.float64]]:
@@ -151,8 +153,7 @@ def _from_train(inputs: Inputs, model: EmbeddedImages, shots: int) -> tuple[Shot
         drawn = draw_support(inputs.truth[train], shots, inputs.config.seed + fold)
         support, queries = model.images[train[drawn]], model.images[test]
         credits.append(simple_shot(support, of_train[drawn], queries, of_test))
-    every = np.full(len(inputs.rows), np.nan)
-    every[test] = np.mean(credits, axis=0)
+    every = inputs.spread(np.mean(credits, axis=0), test)
     return _shots(inputs, shots, tuple(float(credit.mean()) for credit in credits), every), every
 
 
@@ -161,12 +162,11 @@ def _numbers(inputs: Inputs, rows: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _shots(inputs: Inputs, shots: int, folds: tuple[float, ...], credit: NDArray[np.float64]) -> Shots:
-    rows = np.flatnonzero(np.isfinite(credit))
-    if not len(rows):
+    if not np.isfinite(credit).any():
         raise CollectionError(f"with --shots {shots} no image is left to classify; choose fewer")
     return Shots(
         shots=shots,
-        accuracy=scores([credit[rows]], inputs, rows)[0],
+        accuracy=score_of(credit, inputs),
         folds=tuple(map(float, folds)),
         standard_deviation=float(np.std(folds)),
     )

@@ -80,8 +80,7 @@ class LocalisationTask:
         figures: Figures = {}
         for title, each in (("share on the organism", result.inside), ("share with a keypoint", result.on_part)):
             if each is not None:
-                figures |= {title: each.value.individuals, f"{title} over classes": each.value.classes}
-                figures |= {f"{title}, at random places": each.elsewhere.individuals}
+                figures |= each.value.figures(title) | {f"{title}, at random places": each.elsewhere.individuals}
                 figures |= {f"{title}, gain": each.gain.individuals}
         return figures
 

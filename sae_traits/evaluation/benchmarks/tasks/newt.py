@@ -16,7 +16,7 @@ from sae_traits.evaluation.benchmarks.inputs import (
     Score,
     percent,
     percent_interval,
-    scores,
+    score_of,
 )
 from sae_traits.evaluation.measures.svm import newt_task
 
@@ -102,23 +102,19 @@ class NewtTask:
                     chance=float(chances[test].mean()),
                 )
             )
-        rows = np.flatnonzero(np.isfinite(credit))
         result = NewtScores(
             svm=inputs.config.svm,
-            n_images=len(rows),
-            accuracy=scores([credit[rows]], inputs, rows, question)[0],
-            chance=float(chances[rows].mean()),
+            n_images=int(np.isfinite(credit).sum()),
+            accuracy=score_of(credit, inputs, question),
+            chance=float(np.nanmean(chances)),
             questions=tuple(questions),
         )
         return Outcome(result, credit, question)
 
     def figures(self, result: NewtScores) -> Figures:
         """All images together first."""
-        return {
-            "accuracy": result.accuracy.individuals,
-            "accuracy over questions": result.accuracy.classes,
-            "mean of the questions": float(np.mean([each.accuracy for each in result.questions])),
-        }
+        mean = float(np.mean([each.accuracy for each in result.questions]))
+        return result.accuracy.figures("accuracy", "questions") | {"mean of the questions": mean}
 
     def sentence(self, name: str, result: NewtScores) -> str:
         """Say the accuracy, and what the commonest label gives."""

@@ -144,7 +144,7 @@ class RetrievalTask:
             f"{name} finds the caption of an image first for {percent_interval(written.recall[1])} of "
             f"{result.n_images:,} images among {result.n_texts:,} captions (by chance {percent(written.chance)}), for "
             f"{percent_interval(bare.recall[1])} when the species' name is taken out of the captions, and the right "
-            f"name alone for {percent_interval(alone.recall[1])}."
+            f"name alone for {percent_interval(alone.recall[1])} (by chance {percent(alone.chance)})."
         )
 
     def notes(self, result: RetrievalScores) -> list[str]:

@@ -28,6 +28,13 @@ MEANINGS = {
     "trait_correlation": "rank correlation of distances by embedding and by traits",
     "trait_correlation_given_genera": "the same, against classes permuted within genera",
 }
+TITLES = {
+    "within_variance_in_span": "variation in the span of the means",
+    "share_in_span": "variants' difference in the span",
+    "fisher_ratio": "Fisher ratio of variants",
+    "trait_correlation": "correlation with traits",
+}
+"""For tables of several models; those given genera have the same values, and other nulls."""
 _MIN_CLASSES = 3
 
 
@@ -80,16 +87,22 @@ class StructureTask:
 
     def figures(self, result: StructureScores) -> Figures:
         """Every figure with its interval."""
-        return {name: figure.interval for name, figure in result.figures.items()}
+        return {title: result.figures[name].interval for name, title in TITLES.items() if name in result.figures}
 
     def sentence(self, name: str, result: StructureScores) -> str:
         """Say the first figure, and what it is without structure."""
         figure = result.figures["within_variance_in_span"]
-        return (
+        said = (
             f"Of the variation within {result.n_classes:,} classes {name} has {figure.value:.3f} in the span of the "
             f"classes' means, where permuted classes have {figure.null_low:.3f} to {figure.null_high:.3f} "
-            f"(p = {figure.p_value:.3f}); this is our reading of the paper, which states no formula."
+            f"(p = {figure.p_value:.3f})"
         )
+        if (follows := result.figures.get("trait_correlation")) is not None:
+            said += (
+                f"; distances by embedding and by traits correlate with {follows.value:.3f}, those of permuted classes "
+                f"with {follows.null_low:.3f} to {follows.null_high:.3f} (p = {follows.p_value:.3f})"
+            )
+        return f"{said}; this is our reading of the paper, which states no formula."
 
     def notes(self, result: StructureScores) -> list[str]:
         """Nothing beyond the report."""

@@ -141,14 +141,14 @@ class ZeroShotTask:
                 say(f"every text with a trait is encoded {len(prompter.templates)} times; --templates one does it once")
             traits, n_described = _ask_for_traits(inputs, model, texts)
             result = replace(result, traits=traits, n_described=n_described)
-        every = np.full(len(inputs.rows), np.nan)
-        every[rows] = credit
-        return Outcome(result, every)
+        return Outcome(result, inputs.spread(credit, rows))
 
     def figures(self, result: ZeroShotScores) -> Figures:
         """Top-1 first."""
-        figures: Figures = {"top-1": result.top1.individuals, "top-1 over classes": result.top1.classes}
-        figures |= {"top-5": result.top[5].individuals, "mean of classes": result.macro[1]}
+        figures = result.top1.figures("top-1") | {
+            "top-5": result.top[5].individuals,
+            "mean of classes": result.macro[1],
+        }
         if result.traits is not None:
             figures[NAME_AND_TRAITS] = result.traits.condition(NAME_AND_TRAITS).top1
         return figures | {"calibration error": result.calibration_error}
@@ -173,8 +173,9 @@ class ZeroShotTask:
 
     def notes(self, result: ZeroShotScores) -> list[str]:
         """Say what is wrong with the texts, and whether names are known at all."""
-        notes = []
-        told = result.traits is not None and result.traits.verdict is not None
+        of_traits = [] if result.traits is None else [note.rstrip(".") for note in result.traits.notes]
+        told = result.traits is not None and result.traits.verdict is not None  # their first note, and the gravest
+        notes, of_traits = (of_traits[:1], of_traits[1:]) if told else ([], of_traits)
         if result.names_p_value > SIGNIFICANT and not told:
             notes.append(
                 "the names do no better than names dealt to the classes at random: the model does not know them "
@@ -195,9 +196,7 @@ class ZeroShotTask:
                 f"{len(written)} of {result.n_classes} classes have underscores in their text, such as {written[0]}, "
                 "which the model reads as they are; --text-type sci reads binomials"
             )
-        if result.traits is not None:
-            notes += [note.rstrip(".") for note in result.traits.notes]
-        return notes
+        return notes + of_traits
 
 
 def _texts(inputs: Inputs) -> list[str]:
