@@ -52,7 +52,7 @@ def track(
     Shown is a bar where messages are printed to a terminal; elsewhere lines are logged, the first at once, the others
     every few seconds. What `note` says at that moment is put behind.
     """
-    _tell_callbacks(label, 0, total, unit)
+    tell_progress(label, 0, total, unit)
     shown: Iterable[Item]
     if any(isinstance(handler, _PrintToStderr) for handler in logger.handlers) and sys.stderr.isatty():
         from tqdm import tqdm
@@ -65,7 +65,7 @@ def track(
         yield item
         if tell is not None and (words := note()):
             tell(words, refresh=False)
-        _tell_callbacks(label, done, total, unit)
+        tell_progress(label, done, total, unit)
 
 
 def _with_lines(
@@ -92,7 +92,8 @@ def _with_lines(
         say(f"{line}, {words}" if (words := note()) else line)
 
 
-def _tell_callbacks(label: str, done: int, total: int | None, unit: str) -> None:
+def tell_progress(label: str, done: int, total: int | None, unit: str) -> None:
+    """Tell the callbacks of `progress_to` how many are done, where `track` does not count them."""
     for callback in tuple(_callbacks):
         callback(label, done, total, unit)
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sae_traits.config.train import TrainConfig
 from sae_traits.errors import CheckpointError, ConfigError, StoreError
-from sae_traits.logging import SECONDS_BETWEEN_LINES, say
+from sae_traits.logging import SECONDS_BETWEEN_LINES, say, tell_progress
 from sae_traits.sae.architectures import new_sae, trained_class
 from sae_traits.sae.initialisation import initialisation_of, start_from_centroids
 from sae_traits.sae.model import SAE
@@ -196,6 +196,7 @@ class TrainingLog:
     def note(self, step: int, losses: Sequence[StepLosses], x: Tensor) -> None:
         """Say and keep what each training measured in a step on scaled features `[n, d_model]`, if it is time to."""
         now, last = time.monotonic(), step + 1 == self.n_steps
+        tell_progress("train", step + 1, self.n_steps, "step")
         if last or step % max(1, self.n_steps // POINTS_OF_A_CURVE) == 0:
             # Decided by the step alone, because all processes must take part.
             for curve, loss, state in zip(self.curves, losses, self.states, strict=True):

@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from train_configs import train_config
 
 from sae_traits.errors import CheckpointError, ConfigError, StoreError
+from sae_traits.logging import progress_to
 from sae_traits.sae.metrics import measure_sae
 from sae_traits.sae.trainer import FeatureScale, learning_rate, train_saes
 
@@ -317,6 +318,13 @@ def test_the_learning_curve_is_kept_over_a_kill(tmp_path):
     assert curve["step"] == list(range(1, 51))
     assert curve == whole
     assert whole["explained_variance"][-1] > whole["explained_variance"][0]
+
+
+def test_who_wants_to_know_is_told_of_every_step(tmp_path):
+    told = []
+    with progress_to(lambda *words: told.append(words)):
+        fit(n_steps=5, tmp_path=tmp_path)
+    assert told == [("train", step, 5, "step") for step in (1, 2, 3, 4, 5)]
 
 
 def test_trackers_get_the_measures(tmp_path):
