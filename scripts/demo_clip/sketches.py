@@ -91,7 +91,7 @@ def sketch(species: DrawnSpecies, framing: Framing, rng: np.random.Generator) ->
 def say(image: NDArray[np.uint8], patches: Sequence[int], grid: PatchGrid) -> str:
     """What `measured` says of some patches of an image `[height, width, 3]`."""
     region = make_region(patches, grid)
-    description = MeasuredDescriber().describe(image, region, measure(image, region)).description
+    description = MeasuredDescriber().look(image, region, measure(image, region)).description
     assert description is not None  # `measured` always has words
     return description.text
 
