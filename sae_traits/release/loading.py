@@ -239,7 +239,7 @@ def reader_errors_in_one_line(source: str) -> Iterator[None]:
         yield
     except (HTTPError, OSError, ValueError, RuntimeError, DatasetsError, pa.ArrowException) as error:
         reason = re.sub(r"\bhf_\w+", "hf_…", one_line(error, max_length=300))
-        if not Path(source).is_dir():
+        if not Path(source).exists() and "://" not in source:
             reason = f"there is no such folder, and from the Hub it cannot be had ({reason})"
         raise ReleaseError(
             f"cannot read the dataset {source}: {reason}; name RUN/dataset, or its repository on the Hub "

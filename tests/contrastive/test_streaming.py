@@ -18,6 +18,7 @@ from streamed_data import noise_dataset, upload
 from sae_traits.config.finetune import PairsConfig
 from sae_traits.contrastive.samples import read_samples
 from sae_traits.contrastive.windows import WindowedOrder
+from sae_traits.errors import ReleaseError
 from sae_traits.release.pictures import PictureGroup, StoredPicture, rows_with_places
 
 SIZES = (7, 3, 12, 1, 9, 5, 8, 11)
@@ -92,6 +93,14 @@ def test_pictures_are_those_of_the_rows_from_any_step_on_in_little_memory(stored
         for first in (17, 40, 61):
             ahead = next(order.read(process, first, 90))
             assert ahead == [expected[row] for row in order.rows(first)[3 * process :][:3]]
+
+
+def test_a_damaged_file_is_named_and_is_no_missing_folder(tmp_path):
+    path = tmp_path / "train-0.parquet"
+    path.write_bytes(b"PAR1, and then nothing of it")
+    with pytest.raises(ReleaseError, match=r"cannot read the dataset .*train-0\.parquet") as caught:
+        PictureGroup(str(path), 0, 1, 1).read()
+    assert "no such folder" not in str(caught.value)
 
 
 def test_a_released_dataset_is_the_same_read_either_way(tmp_path):
