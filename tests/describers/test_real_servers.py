@@ -46,7 +46,8 @@ def check_all_ended(calls: list) -> None:
 
 
 @pytest.mark.skipif(not SERVES, reason="transformers[serving] is not installed")
-def test_behind_transformers_serve_the_probe_says_that_the_schema_is_ignored(tmp_path, capsys):
+def test_behind_transformers_serve_the_probe_says_that_the_schema_is_ignored(tmp_path, caplog):
+    caplog.set_level("INFO", logger="sae_traits")
     llava, port = make_llava(tmp_path / "llava"), free_port()
     (tmp_path / "hf_home" / "hub").mkdir(parents=True)
     program = Path(sys.executable).with_name("transformers")
@@ -54,8 +55,7 @@ def test_behind_transformers_serve_the_probe_says_that_the_schema_is_ignored(tmp
     environment = {"HF_HOME": str(tmp_path / "hf_home"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     with model_server(command, port, tmp_path / "log", **environment) as base_url:
         calls = describe(tmp_path, model=str(llava), base_url=base_url, max_tokens=40, temperature=1.0)
-    messages = capsys.readouterr().err
-    assert messages.count("does not enforce the JSON schema of answers (cut off after 40 tokens") == 1
+    assert caplog.text.count("does not enforce the JSON schema of answers (cut off after 40 tokens") == 1
     check_all_ended(calls)
     assert {call.state for call in calls} == {"invalid"}  # it babbles
     assert all(call.raw for call in calls)
@@ -74,7 +74,8 @@ VLLM_ON_CPU = {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_TH
 
 
 @needs_vllm
-def test_behind_vllm_serve_the_schema_is_enforced(qwen, tmp_path, capsys):
+def test_behind_vllm_serve_the_schema_is_enforced(qwen, tmp_path, caplog):
+    caplog.set_level("INFO", logger="sae_traits")
     port = free_port()
     command = [
         vllm_environment.PYTHON, "-m", "vllm.entrypoints.openai.api_server", "--model", qwen,
@@ -83,7 +84,7 @@ def test_behind_vllm_serve_the_schema_is_enforced(qwen, tmp_path, capsys):
     ]  # fmt: skip
     with model_server(command, port, tmp_path / "log", **VLLM_ON_CPU) as base_url:
         calls = describe(tmp_path, model="tiny-qwen", base_url=base_url, max_tokens=300, temperature=1.0)
-    assert "does not enforce" not in capsys.readouterr().err
+    assert "does not enforce" not in caplog.text
     check_all_ended(calls)
     check_held_to_the_schema(calls)
 
