@@ -197,7 +197,7 @@ def _predict_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) ->
     parser.add_argument("--out", type=Path, metavar="RUN", help="Folder of the run (runs/NAME_OF_PHOTOGRAPHS).")
     add_config(parser)
     sections = ("features", "train", "regions", "describer", "release")
-    decided = ("backbone", "backbone-revision", "layer", "image-size", "framing", "compute-dtype")
+    decided = ("backbone", "backbone-revision", "layer", "second-layer", "image-size", "framing", "compute-dtype")
     labels = ("name-species", "images-per-description", "label-free")
     add_options(parser, words, *sections, pinned=PREDICTED, without=(*decided, *labels))
 

@@ -27,6 +27,11 @@ class VisionModel:
         "Layer of the model whose features are used: 0 is the input to the first block, a negative number counts from "
         "the end; the paper used 11 of 12.",
     )
+    second_layer: int | None = option(
+        None,
+        "Another layer of as many patches, put beside --layer, each patch's features of either at unit length: an "
+        "earlier layer knows less of a patch's surroundings, so that latents say more of where they fire.",
+    )
     image_size: int | None = option(
         None,
         "Side in pixels of the square that the vision model sees, a multiple of its patches; without it the model's "

@@ -53,7 +53,7 @@ def check_even_map(info: BackboneInfo) -> None:
     side = info.framing.size[0]
     stride = 2 ** (-(-side // info.rows) - 1).bit_length()
     if info.patch is None and stride * info.rows != side:
-        raise _cut_patches(f"{info.backbone} at layer {info.layer}", stride, side)
+        raise _cut_patches(f"{info.backbone} at {info.layers}", stride, side)
 
 
 def patch_side(config: Any) -> int | None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.utils.hooks import RemovableHandle
 
@@ -36,11 +37,7 @@ second and core at 4 at once, 46 at 16."""
 
 
 class _Reached(Exception):
-    """Carries the hidden state out of a forward pass that has done all that is needed."""
-
-    def __init__(self, hidden: Tensor) -> None:
-        super().__init__()
-        self.hidden = hidden
+    """Ends a forward pass that has done all that is needed."""
 
 
 @dataclass(frozen=True)
@@ -49,27 +46,53 @@ class _Tap:
 
     module: nn.Module
     side: Literal["input", "output"]
+    position: int
+    """Among the places that a forward pass comes to."""
 
-    def install(self) -> RemovableHandle:
-        """From now on, until the handle is removed, a forward pass ends here, with `_Reached`."""
 
-        def stop(module: nn.Module, args: tuple[Any, ...], output: Any = None) -> None:
-            hidden = _first_tensor(args if self.side == "input" else output)
+class _Taps:
+    """A model whose forward passes end where the last of some taps is, from now on until they are removed."""
+
+    def __init__(self, model: nn.Module, taps: Sequence[_Tap]) -> None:
+        self._model = model
+        self._seen: dict[int, Tensor] = {}
+        self._positions = [tap.position for tap in taps]
+        self._handles = [self._install(tap) for tap in taps]
+
+    def _install(self, tap: _Tap) -> RemovableHandle:
+        def see(module: nn.Module, args: tuple[Any, ...], output: Any = None) -> None:
+            hidden = _first_tensor(args if tap.side == "input" else output)
             assert hidden is not None
-            raise _Reached(hidden)
+            self._seen.setdefault(tap.position, hidden)  # later calls of a shared module are another place
+            if tap.position == max(self._positions):
+                raise _Reached
 
-        if self.side == "input":
-            return self.module.register_forward_pre_hook(stop)
-        return self.module.register_forward_hook(stop)
+        if tap.side == "input":
+            return tap.module.register_forward_pre_hook(see)
+        return tap.module.register_forward_hook(see)
+
+    def hidden(self, pixels: Tensor) -> list[Tensor]:
+        """The hidden states at the taps, in the order in which these were given."""
+        self._seen.clear()
+        try:
+            forward(self._model, pixels)
+        except _Reached:
+            return [self._seen.pop(position) for position in self._positions]
+        raise AssertionError("the forward pass went past its taps")
+
+    def remove(self) -> None:
+        """Let forward passes go to their end again."""
+        for handle in self._handles:
+            handle.remove()
 
 
 class VisionBackbone:
-    """A frozen transformers model up to one hidden state; a `Backbone`."""
+    """A frozen transformers model up to one hidden state, or to the later one of two; a `Backbone`."""
 
-    def __init__(self, model: nn.Module, info: BackboneInfo, device: torch.device) -> None:
+    def __init__(self, taps: _Taps, info: BackboneInfo, device: torch.device) -> None:
         self.info = info
         self.prepare = PreparePixels(info)
-        self._model = model
+        self._taps = taps
         self._device = device
 
     @torch.no_grad()  # not inference_mode: an SAE must be able to train on these tensors
@@ -91,16 +114,9 @@ class VisionBackbone:
     def _encode(self, batch: Tensor) -> Tensor:
         # To the device first: rounding on the way would be done on the CPU, outside of pinned memory.
         pixels = batch.to(self._device, non_blocking=True).to(DTYPES[self.info.compute_dtype])
-        return patch_vectors(_hidden(self._model, pixels), self.info.rows * self.info.columns).float()
-
-
-def _hidden(model: nn.Module, pixels: Tensor) -> Tensor:
-    """The hidden state of the model's tap."""
-    try:
-        forward(model, pixels)
-    except _Reached as reached:
-        return reached.hidden
-    raise AssertionError("the forward pass went past its tap")
+        n_patches = self.info.rows * self.info.columns
+        states = [patch_vectors(hidden, n_patches).float() for hidden in self._taps.hidden(pixels)]
+        return states[0] if len(states) == 1 else torch.cat([normalize(state, dim=2) for state in states], dim=2)
 
 
 def patch_vectors(hidden: Tensor, n_patches: int) -> Tensor:
@@ -126,24 +142,29 @@ def load(model: VisionModel, *, framing: Literal["auto"] | FramingMode, device: 
     preprocessing = replace(preprocessing, framing=framed)
     if model.image_size is not None:
         check_whole_patches(files.read_config(), model.image_size, files.name)
-    backbone = _build(files, model.layer, preprocessing, model.compute_dtype, device)
+    backbone = _build(files, model.layer, model.second_layer, preprocessing, model.compute_dtype, device)
     if model.image_size is not None:
         check_even_map(backbone.info)
     return backbone
 
 
 def restore(info: BackboneInfo, *, device: torch.device) -> VisionBackbone:
-    """The model, layer and preprocessing that were recorded; a BackboneError where it is gone, or has other weights."""
+    """The model, layers and preprocessing of a record; a BackboneError where it is gone, or has other weights."""
     files = ModelFiles.recorded(info.backbone, info.revision)
     preprocessing = Preprocessing(framing=info.framing, mean=info.mean, std=info.std)
-    backbone = _build(files, info.layer, preprocessing, info.compute_dtype, device)
+    backbone = _build(files, info.layer, info.second_layer, preprocessing, info.compute_dtype, device)
     if backbone.info != info:
         raise BackboneError(f"{files.name} gives other patches than recorded: {backbone.info}, not {info}")
     return backbone
 
 
 def _build(
-    files: ModelFiles, layer: int, preprocessing: Preprocessing, compute_dtype: Dtype, device: torch.device
+    files: ModelFiles,
+    layer: int,
+    second_layer: int | None,
+    preprocessing: Preprocessing,
+    compute_dtype: Dtype,
+    device: torch.device,
 ) -> VisionBackbone:
     if compute_dtype != "float32" and device.type == "cpu":
         warn(
@@ -160,18 +181,24 @@ def _build(
         size, dtype = preprocessing.framing.size, DTYPES[compute_dtype]
         raise cannot_run(tower, size, dtype, files.name, one_line(error)) from error
     layer = trace.index(layer, files.name)
-    hidden, tap, executed = trace.states[layer], *trace.tap(layer, files.name)
+    layers = [layer]
+    if second_layer is not None:
+        second_layer = trace.index(second_layer, files.name, "--second-layer")
+        trace.check_beside(layer, second_layer, files.name)
+        layers.append(second_layer)
+    states, taps = [trace.states[number] for number in layers], [trace.tap(number, files.name) for number in layers]
+    executed = {passed.module for passed in trace.passed[: max(tap.position for tap in taps)]}
     random = sorted(key for key in loading["missing_keys"] if model.get_submodule(key.rpartition(".")[0]) in executed)
     if random:
         raise BackboneError(
             f"the weights of {files.name} lack {len(random)} tensors of its config, for example {random[0]}"
         )
-    rows, columns, patch = _layout(hidden, tower, width, height, files.name)
+    rows, columns, patch = _layout(states[0], tower, width, height, files.name)
     info = BackboneInfo(
         backbone=files.name,
         revision=files.revision,
         layer=layer,
-        d_model=hidden.shape[1] if hidden.dim() == 4 else hidden.shape[2],
+        d_model=sum(state.shape[1] if state.dim() == 4 else state.shape[2] for state in states),
         rows=rows,
         columns=columns,
         patch=patch,
@@ -179,14 +206,14 @@ def _build(
         mean=preprocessing.mean,
         std=preprocessing.std,
         compute_dtype=compute_dtype,
+        second_layer=second_layer,
     )
     if patch is not None:
-        first = next(index for index, state in enumerate(trace.states) if state.shape == hidden.shape)
-        _check_places(tower, trace.tap(first, files.name)[0], info)
-    tap.install()
+        first = next(index for index, state in enumerate(trace.states) if state.shape == states[0].shape)
+        _check_places(tower, trace.tap(first, files.name), info)
     # Convolutions are twice as fast with channels last; transformers have one, in front.
     convert_conv2d_weight_memory_format(tower, torch.channels_last)
-    return VisionBackbone(tower.to(device), info, device)
+    return VisionBackbone(_Taps(tower.to(device), taps), info, device)
 
 
 def _check_is_vision_model(files: ModelFiles) -> None:
@@ -264,23 +291,34 @@ class _Trace:
             for hook in hooks:
                 hook.remove()
 
-    def index(self, layer: int, name: str) -> int:
+    def index(self, layer: int, name: str, flag: str = "--layer") -> int:
         """The layer counted from 0."""
         if not self.states:
             raise BackboneError(f"{name} gives no hidden states; choose another backbone")
         last = len(self.states) - 1
         if not -len(self.states) <= layer <= last:
             raise BackboneError(
-                f"{name} has hidden states 0 to {last}, not {layer}. Choose --layer between 0 and {last} "
+                f"{name} has hidden states 0 to {last}, not {layer}. Choose {flag} between 0 and {last} "
                 "(negative counts from the end; the paper used the second-to-last block)."
             )
         return layer % len(self.states)
 
-    def tap(self, layer: int, name: str) -> tuple[_Tap, set[nn.Module]]:
-        """Where the tensor passes that becomes `hidden_states[layer]`, and the modules that ran before it."""
-        for index, seen in enumerate(self.passed):
+    def check_beside(self, layer: int, second: int, name: str) -> None:
+        """Raise a BackboneError where two hidden states are the same, or not of the same patches."""
+        places = [_places_of(state) for state in self.states]
+        others = [i for i, of_state in enumerate(places) if of_state == places[layer] and i != layer]
+        if second not in others:
+            choice = f"choose one of {', '.join(map(str, others))}" if others else "leave it out"
+            raise BackboneError(
+                f"hidden state {second} of {name} cannot stand beside {layer}: it has to be another, of as many "
+                f"patches. For --second-layer {choice}"
+            )
+
+    def tap(self, layer: int, name: str) -> _Tap:
+        """Where the tensor passes that becomes `hidden_states[layer]`."""
+        for position, seen in enumerate(self.passed):
             if seen.is_still(self.states[layer]):
-                return _Tap(seen.module, seen.side), {earlier.module for earlier in self.passed[:index]}
+                return _Tap(seen.module, seen.side, position)
         raise BackboneError(f"no module of {name} gives its hidden state {layer} as it is; choose another layer")
 
 
@@ -295,11 +333,11 @@ def _check_places(model: nn.Module, tap: _Tap, info: BackboneInfo) -> None:
     for image, patch in enumerate(marked, start=1):
         row, column = divmod(patch, info.columns)
         pixels[image, :, row * side : (row + 1) * side, column * side : (column + 1) * side] = noise
-    handle = tap.install()
+    taps = _Taps(model, [tap])
     try:
-        plain, *others = patch_vectors(_hidden(model, pixels), n_patches).float()
+        plain, *others = patch_vectors(taps.hidden(pixels)[0], n_patches).float()
     finally:
-        handle.remove()
+        taps.remove()
     for patch, features in zip(marked, others, strict=True):
         change = (features - plain).norm(dim=1)
         # Numbers too large for the dtype say nothing; `encode` refuses them.
@@ -308,6 +346,11 @@ def _check_places(model: nn.Module, tap: _Tap, info: BackboneInfo) -> None:
                 f"{info.backbone} does not keep its patches in the order of the image (patch {patch} went to {moved}), "
                 "so that features cannot be placed; choose another backbone"
             )
+
+
+def _places_of(hidden: Tensor) -> torch.Size:
+    """Rows and columns of maps, or the number of tokens."""
+    return hidden.shape[2:] if hidden.dim() == 4 else hidden.shape[1:2]
 
 
 def _first_tensor(value: Any) -> Tensor | None:

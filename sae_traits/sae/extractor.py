@@ -161,7 +161,7 @@ def backbone_of_adopted(sae: SAE, config: FeaturesConfig) -> Backbone:
         backbone = load_backbone(named, framing=config.framing, device=config.device)
         check_features(sae, backbone.info)
         return backbone
-    names = ("revision", "layer", "compute_dtype")
+    names = ("revision", "layer", "second_layer", "compute_dtype")
     said = {name: getattr(named, name) for name in names if getattr(named, name) != getattr(default, name)}
     framing = reframe(with_image_size(trained.framing, named.image_size), config.framing)
     check_features(sae, replace(trained, framing=framing, **said))
@@ -184,12 +184,12 @@ def check_features(sae: SAE, info: BackboneInfo) -> None:
             f"{info.backbone} at {other_width} x {other_height}; leave out --image-size to use the SAE's own"
         )
     # The same revision under another name is the same model, for example a folder that has moved.
-    for name in ("revision", "layer", "rows", "columns", "framing", "mean", "std", "compute_dtype"):
+    for name in ("revision", "layer", "second_layer", "rows", "columns", "framing", "mean", "std", "compute_dtype"):
         if getattr(trained, name) != getattr(info, name):
             raise CheckpointError(
                 f"the SAE was trained on {trained.backbone} with {name} {getattr(trained, name)}, but these features "
                 f"are of {info.backbone} with {name} {getattr(info, name)}; leave out --backbone, --layer, "
-                "--image-size, --framing and --compute-dtype to use the SAE's own"
+                "--second-layer, --image-size, --framing and --compute-dtype to use the SAE's own"
             )
 
 

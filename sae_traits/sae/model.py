@@ -163,7 +163,7 @@ class SAE(nn.Module, ABC):
             )
         if x.shape[1] != d_model:
             info = self.config.backbone
-            origin = "" if info is None else f", of {info.backbone} at layer {info.layer}"
+            origin = "" if info is None else f", of {info.backbone} at {info.layers}"
             raise CheckpointError(
                 f"this SAE reads features of width {d_model}{origin}; these are of width {x.shape[1]}. "
                 "Give it the features that it was trained on (`sae_traits.load_extractor` makes them)"
@@ -192,7 +192,7 @@ class SAE(nn.Module, ABC):
         config, info = self.config, self.config.backbone
         facts = {"d_model": config.d_model, "n_latents": config.n_latents, "k": config.k}
         if info is not None:
-            facts |= {"backbone": info.backbone, "layer": info.layer}
+            facts |= {"backbone": info.backbone, "layer": info.layer, "second_layer": info.second_layer}
         return f"{type(self).__name__}({', '.join(f'{name}={v}' for name, v in facts.items() if v is not None)})"
 
     def weights_hash(self) -> str:

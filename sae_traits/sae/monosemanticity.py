@@ -65,7 +65,7 @@ def measure_monosemanticity(sae: SAE, shards: Iterable[FeatureShard]) -> Monosem
     embeddings = np.concatenate(pooled)
     scores = monosemanticity(embeddings, csr_array(vstack(activations)))
     info = sae.config.backbone
-    features = "features" if info is None else f"{info.backbone}@{info.revision} layer {info.layer}"
+    features = "features" if info is None else f"{info.backbone}@{info.revision} {info.layers}"
     return Monosemanticity(scores, f"{features}, mean over patches", mean_similarity(embeddings))
 
 

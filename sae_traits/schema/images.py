@@ -211,18 +211,30 @@ class BackboneInfo:
     std: tuple[float, float, float]
     compute_dtype: Dtype = "float32"
     """In which the model computes; the features that come out are rounded on their way through it."""
+    second_layer: int | None = None
+    """Another hidden state, beside that of `layer`; None where there is one alone."""
+
+    @property
+    def layers(self) -> str:
+        """The layers in words, as `layer 11` or `layers 11 and 7`."""
+        return f"layer {self.layer}" if self.second_layer is None else f"layers {self.layer} and {self.second_layer}"
 
     def grid(self, source: tuple[int, int]) -> PatchGrid:
         """The patches of a source image of (width, height) pixels."""
         return self.framing.grid(source, rows=self.rows, columns=self.columns, patch=self.patch)
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"framing": self.framing.to_dict(), "mean": list(self.mean), "std": list(self.std)}
+        values = asdict(self) | {"framing": self.framing.to_dict(), "mean": list(self.mean), "std": list(self.std)}
+        if self.second_layer is None:  # as it was recorded before there could be two
+            del values["second_layer"]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> BackboneInfo:
-        recorded = {field.name: values[field.name] for field in fields(cls) if field.name != "compute_dtype"}
+        newer = ("compute_dtype", "second_layer")
+        recorded = {field.name: values[field.name] for field in fields(cls) if field.name not in newer}
         recorded |= {"framing": Framing.from_dict(values["framing"])}
         recorded |= {name: tuple(values[name]) for name in ("mean", "std")}
         # Its name was `precision` at first; before that, all there was is float32.
-        return cls(**recorded, compute_dtype=values.get("compute_dtype", values.get("precision", "float32")))
+        compute_dtype = values.get("compute_dtype", values.get("precision", "float32"))
+        return cls(**recorded, compute_dtype=compute_dtype, second_layer=values.get("second_layer"))

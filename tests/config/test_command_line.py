@@ -78,8 +78,9 @@ def test_help_shows_the_options_of_the_chosen_variants_with_words_for_their_valu
 
 def test_a_command_may_be_about_some_variants_and_not_have_some_options():
     text = help_of(
-        "--describer", "server", pinned={"train": "adopted", "contrast": "released"}, without=["layer", "backbone"]
-    )
+        "--describer", "server", pinned={"train": "adopted", "contrast": "released"},
+        without=["layer", "second-layer", "backbone"],
+    )  # fmt: skip
     assert "--sae SAE" in text
     assert "--latents DATASET" in text
     for flag in ("--train", "--contrast", "--n-latents", "--firing-quantile", "--layer", "--backbone MODEL"):

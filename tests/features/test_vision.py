@@ -46,8 +46,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {kind: save_model(kind, root / kind) for kind in KINDS}
 
 
-def loaded(folder: Path, layer: int, *, framing: Any = "auto", compute_dtype: Any = "float32") -> Backbone:
-    model = VisionModel(model=str(folder), layer=layer, compute_dtype=compute_dtype)
+def loaded(folder: Path, layer: int, *, framing: Any = "auto", **options: Any) -> Backbone:
+    model = VisionModel(model=str(folder), layer=layer, **options)
     return load_backbone(model, framing=framing, device="cpu")
 
 
@@ -80,7 +80,7 @@ def test_features_are_the_hidden_state_of_the_patches_and_nothing_runs_after_it(
         rows = columns = SIDE // 14
         expected = expected[:, KINDS[kind].n_prefix :]
         assert backbone.info.patch == 14
-    torch.testing.assert_close(features, expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(features, expected, rtol=0, atol=1e-5 * max(1.0, float(expected.abs().max())))
     assert features.dtype == torch.float32
     assert (backbone.info.rows, backbone.info.columns) == (rows, columns)
     assert backbone.info.d_model == features.shape[2]
@@ -89,6 +89,51 @@ def test_features_are_the_hidden_state_of_the_patches_and_nothing_runs_after_it(
     # Hidden state 0 is what goes into the first block, except in MobileNetV2, where it is what the first gives.
     blocks_needed = backbone.info.layer + (kind == "mobilenet")
     assert calls[KINDS[kind].block] == blocks_needed
+
+
+@pytest.mark.parametrize(("layer", "second"), [(3, 1), (1, 3), (-1, 2)])
+@pytest.mark.parametrize("kind", ["dinov2-registers", "clip", "vit", "mobilenet"])
+def test_two_layers_stand_side_by_side_each_at_unit_length_and_nothing_runs_after_the_later_one(
+    folders, kind, layer, second
+):
+    if kind == "mobilenet":  # of which these have as many patches
+        layer, second = {(3, 1): (11, 7), (1, 3): (7, 11), (-1, 2): (-5, 6)}[layer, second]
+    backbone = loaded(folders[kind], layer, second_layer=second)
+    pixels = torch.randn(5, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    with counting_calls() as calls:
+        features = backbone.encode(pixels)
+
+    n_patches = backbone.info.rows * backbone.info.columns
+    states = reference_states(folders[kind], pixels)
+    expected = []
+    for state in (states[layer], states[second]):
+        patches = state.flatten(2).transpose(1, 2) if state.dim() == 4 else state[:, -n_patches:]
+        expected.append(patches / patches.norm(dim=2, keepdim=True))
+    torch.testing.assert_close(features, torch.cat(expected, dim=2), rtol=0, atol=1e-5)
+    info = backbone.info
+    assert (info.layer, info.second_layer) == (layer % len(states), second)
+    assert info.d_model == features.shape[2]
+    later = max(info.layer, second)
+    assert calls[KINDS[kind].block] == 2 * (later + (kind == "mobilenet"))  # five images are two passes on a CPU
+
+    restored = restore_backbone(BackboneInfo.from_dict(json.loads(json.dumps(info.to_dict()))), device="cpu")
+    assert torch.equal(restored.encode(pixels), features)
+
+
+def test_a_second_layer_has_to_be_another_of_as_many_patches(folders):
+    with pytest.raises(BackboneError, match=r"For --second-layer choose one of 5, 6, 7, 8, 9, 10$"):
+        loaded(folders["mobilenet"], 11, second_layer=3)
+    with pytest.raises(BackboneError, match=r"For --second-layer choose one of 0, 1, 3, 4$"):
+        loaded(folders["dinov2"], 2, second_layer=-3)
+    with pytest.raises(BackboneError, match=r"hidden states 0 to 4, not 7\. Choose --second-layer between 0 and 4 "):
+        loaded(folders["dinov2"], 2, second_layer=7)
+
+
+def test_what_was_recorded_of_one_layer_names_no_second(folders):
+    values = loaded(folders["vit"], 2).info.to_dict()
+    assert "second_layer" not in values  # so that records of earlier versions stay the same
+    assert BackboneInfo.from_dict(values).layers == "layer 2"
+    assert BackboneInfo.from_dict(values | {"second_layer": 1}).layers == "layers 2 and 1"
 
 
 def test_a_patch_sees_the_pixels_it_is_made_of(folders):

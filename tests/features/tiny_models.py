@@ -52,8 +52,9 @@ KINDS = {
     ),
     "siglip": Kind(lambda: hf.SiglipConfig(text_config=_TEXT, vision_config=_TRANSFORMER), "SiglipEncoderLayer", 0),
     "vit": Kind(lambda: hf.ViTConfig(**_TRANSFORMER), "ViTLayer", 1),
-    "mobilenet": Kind(
-        lambda: hf.MobileNetV2Config(image_size=SIDE, depth_multiplier=0.35), "MobileNetV2InvertedResidual"
+    "mobilenet": Kind(  # whose own range of random weights leaves features of 1e-14, which any others are close to
+        lambda: hf.MobileNetV2Config(image_size=SIDE, depth_multiplier=0.35, initializer_range=0.25),
+        "MobileNetV2InvertedResidual",
     ),
     "convnext": Kind(lambda: hf.ConvNextConfig(**_STAGES), "ConvNextStage"),
     "resnet": Kind(lambda: hf.ResNetConfig(embedding_size=8, layer_type="basic", **_STAGES), "ResNetStage"),

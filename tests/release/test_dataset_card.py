@@ -252,6 +252,14 @@ def test_every_attribute_of_the_summary_and_the_facts_that_a_card_reads_exists(n
             assert attribute in known[owner].__dataclass_fields__, f"{owner}.{attribute}"
 
 
+def test_both_layers_are_named():
+    card = card_of(run=replace(RUN, backbone=replace(RUN.backbone, second_layer=7)))
+    assert (
+        "| features | facebook/dinov2-base, revision f9e44c814b77203eaa57a6bdbbd535f21ede1415, layers 11 and 7 |"
+        in card
+    )
+
+
 def test_what_went_into_it_is_said_with_revisions_times_tokens_and_cost():
     run = replace(
         RUN,

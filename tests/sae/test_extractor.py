@@ -29,6 +29,21 @@ def test_three_lines_take_a_photograph_to_its_codes(tmp_path):
     assert ((codes > 0).sum(1) <= 4).all()
 
 
+def test_the_extractor_of_an_sae_of_two_layers_gives_both(tmp_path):
+    model = VisionModel(model=str(make_vision_model(tmp_path / "model")), layer=2, second_layer=1)
+    backbone = load_backbone(model, device="cpu")
+    d_model = backbone.info.d_model
+    config = SAEConfig(architecture="topk", d_model=d_model, n_latents=100, k=4, backbone=backbone.info)
+    SAE.from_config(config).save_pretrained(tmp_path / "sae")
+    sae = SAE.from_pretrained(tmp_path / "sae")
+    assert "layer=2, second_layer=1" in repr(sae)
+    features, _ = load_extractor(sae)(Image.linear_gradient("L").convert("RGB"))
+    torch.testing.assert_close(features.norm(dim=1), torch.full((len(features),), 2**0.5))
+    assert features.shape[1] == d_model
+    with pytest.raises(CheckpointError, match=r"of width \d+, of .* at layers 2 and 1; these are of width 3"):
+        sae.encode(torch.zeros(1, 3))
+
+
 def test_an_sae_of_unknown_origin_has_no_extractor():
     sae = SAE.from_config(SAEConfig(architecture="relu", d_model=3, n_latents=4))
     with pytest.raises(CheckpointError, match="names no backbone"):
@@ -65,6 +80,7 @@ def test_an_sae_of_another_layer_of_the_same_width_is_refused():
         ({"image_size": 28}, None),
         ({"image_size": 56}, "at 28 x 28 pixels, but .* at 56 x 56"),
         ({"layer": 2}, "with layer 1, but these features are of .* with layer 2"),
+        ({"second_layer": 0}, "with second_layer None, but these features are of .* with second_layer 0"),
     ],
 )
 def test_an_adopted_sae_brings_its_own_backbone_whatever_else_is_said(tmp_path, said, differs):
