@@ -88,8 +88,18 @@ def _with_lines(
         if seconds >= SECONDS_BEFORE_A_RATE:
             line += f", {done / seconds:.1f}/s"
             if total is not None:
-                line += f", {(total - done) * seconds / done:.0f} s left"
+                line += f", {duration((total - done) * seconds / done)} left"
         say(f"{line}, {words}" if (words := note()) else line)
+
+
+def duration(seconds: float) -> str:
+    """A time in words: `90 s`, `12 min`, `5.4 h` or `3.1 days`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    hours = seconds / 3600
+    if hours < 2:
+        return f"{seconds / 60:.0f} min"
+    return f"{hours:.1f} h" if hours < 72 else f"{hours / 24:,.1f} days"
 
 
 def tell_progress(label: str, done: int, total: int | None, unit: str) -> None:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from sae_traits.logging import printing_to_stderr, progress_to, say, track, warn
+from sae_traits.logging import duration, printing_to_stderr, progress_to, say, track, warn
 
 
 class Clock:
@@ -21,8 +21,8 @@ class Clock:
 
     def items(self, *seconds):
         """Numbers, each of which takes so long to make."""
-        for number, duration in enumerate(seconds):
-            self.now += duration
+        for number, taken in enumerate(seconds):
+            self.now += taken
             yield number
 
 
@@ -39,6 +39,14 @@ def lines_of(capsys, items, **options):
     return capsys.readouterr().err.splitlines()
 
 
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7199, "120 min"), (7200, "2.0 h"), (72 * 3600, "3.0 days")],
+)
+def test_a_time_is_told_in_the_unit_that_suits_it(seconds, words):
+    assert duration(seconds) == words
+
+
 def test_there_is_a_line_before_the_first_item(capsys):
     with printing_to_stderr():
         next(track(iter([]), "reading", total=832), None)
@@ -48,7 +56,7 @@ def test_there_is_a_line_before_the_first_item(capsys):
 def test_the_rate_counts_the_time_of_the_first_item_and_of_a_burst_after_it(capsys, clock):
     # Workers take nine seconds to start, and have ten items ready then; after that, an item takes a second.
     lines = lines_of(capsys, clock.items(9, *[0] * 9, *[1] * 20), total=30)
-    assert lines[:2] == ["reading: 0 of 30 images", "reading: 1 of 30 images, 0.1/s, 261 s left"]
+    assert lines[:2] == ["reading: 0 of 30 images", "reading: 1 of 30 images, 0.1/s, 4 min left"]
     assert lines[2] == "reading: 15 of 30 images, 1.1/s, 14 s left"
 
 

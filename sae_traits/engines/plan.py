@@ -11,6 +11,7 @@ import yaml
 
 from sae_traits.config.layers import recipe_file
 from sae_traits.errors import ConfigError
+from sae_traits.logging import duration
 
 SHIPPED = ("measured", "paper")
 """Files of rates that come with the package."""
@@ -85,6 +86,11 @@ class Part:
     def wall_hours(self) -> float:
         """With all workers busy to the end."""
         return self.worker_hours / self.n_workers
+
+    @property
+    def wall(self) -> str:
+        """The same in words."""
+        return duration(3600 * self.wall_hours)
 
 
 @dataclass(frozen=True)
@@ -170,21 +176,15 @@ class CollectionPlan:
         if r.training_patches_per_second is None:
             lines.append("training      not counted: these rates do not say how fast it is")
         lines += [
-            f"{step.name:13} {step.worker_hours:,.1f} worker hours, {_duration(step.wall_hours)}: {step.arithmetic}"
+            f"{step.name:13} {step.worker_hours:,.1f} worker hours, {step.wall}: {step.arithmetic}"
             for step in self.steps
         ]
         for label, hours in self.totals.items():
             price = f"{hours:,.0f} h x {r.price_per_worker_hour:g} = {hours * r.price_per_worker_hour:,.0f}"
-            wall = f"{_duration(hours / self.n_workers)} with all workers busy to the end"
+            wall = f"{duration(3600 * hours / self.n_workers)} with all workers busy to the end"
             lines.append(f"in all        {wall}, price {price} ({label})")
         rates = sorted(r.annotations_per_hour.values())
         if len(rates) > 1 and rates[-1] > 1.1 * rates[0]:
             ratio = rates[-1] / rates[0]
             lines.append(f"warning       rates of descriptions do not agree: {ratio:.1f} times from low to high")
         return [*lines, *(f"{name:13} {n / 1e12:,.3f} TB: {text}" for name, (n, text) in self.bytes.items())]
-
-
-def _duration(hours: float) -> str:
-    if hours < 1:
-        return f"{60 * hours:.1f} minutes"
-    return f"{hours:,.1f} hours" if hours < 72 else f"{hours / 24:,.1f} days"

@@ -13,6 +13,7 @@ from sae_traits.config.regions import RegionsOfLatents
 from sae_traits.config.tree import as_dict, with_public_names
 from sae_traits.evaluation.review.scores import reviewed_traits, score_review
 from sae_traits.evaluation.review.sheets import content_of
+from sae_traits.logging import duration
 from sae_traits.release.dataset import write_dataset
 from sae_traits.release.dataset_card import write_dataset_card
 from sae_traits.release.facts import (
@@ -197,9 +198,5 @@ def costs_of(context: Context) -> list[tuple[str, str]]:
     costs += [(name.replace("_", " "), f"{n:,}") for name, n in calls.tokens.items()]
     if calls.cost is not None:
         costs.append(("cost at the given prices", f"{calls.cost:,.2f}"))
-    costs += [(f"step {step}", _duration(records[step]["seconds"])) for step in context.order if step in records]
+    costs += [(f"step {step}", duration(records[step]["seconds"])) for step in context.order if step in records]
     return costs
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

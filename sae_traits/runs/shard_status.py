@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from sae_traits.logging import duration
 from sae_traits.runs.folder import RunFolder
 from sae_traits.runs.lock import is_held, is_read_only
 from sae_traits.runs.sharding import SHARDED, State, marks_of, prepared_for, read_mark
@@ -65,7 +66,7 @@ class ShardStatus:
             lines.append(f"{step:9} {len(states)} shards: {counted}{'; merged' if step in self.merged else ''}")
             for state in states:
                 if state.state in ("running", "failed"):
-                    age = _duration(state.seconds_since_last_write or 0)
+                    age = duration(state.seconds_since_last_write or 0)
                     lines.append(f"          {state.shard} {state.state} on {state.host}, last write {age} ago")
                 if state.error:
                     lines.append(f"              {state.error}")
@@ -109,9 +110,3 @@ def _was_killed(path: Path, mark: Mapping[str, Any]) -> bool:
         return False
     again = read_mark(path)  # it may have ended meanwhile
     return again is not None and again["state"] == "running"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

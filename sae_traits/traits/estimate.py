@@ -12,6 +12,7 @@ from sae_traits.config.describer import Describer as DescriberConfig
 from sae_traits.config.describer import RuleDescriberConfig
 from sae_traits.describers import Describer, TokenEstimate
 from sae_traits.describers.model import ANSWER_TOKENS, CHARACTERS_A_TOKEN, PIXELS_A_TOKEN
+from sae_traits.logging import duration
 from sae_traits.schema import ImageRecord
 from sae_traits.traits.annotate import TASKS_PER_LOOKUP
 from sae_traits.traits.calls import Call, Sharing, planned_calls
@@ -61,9 +62,10 @@ class AnnotationEstimate:
 
     def lines(self) -> list[str]:
         """The estimate and its assumptions, for people."""
+        time = duration(3600 * self.hours)
         lines = [
             f"calls       {self.n_open:,} to ask; {self.n_finished:,} of {self.n_calls:,} are finished",
-            f"time        {_duration(self.hours)} at {self.seconds_per_call:g} s per call, {self.at_a_time} at a time",
+            f"time        {time} at {self.seconds_per_call:g} s per call, {self.at_a_time} at a time",
         ]
         if self.prompt_tokens:
             lines += [
@@ -151,7 +153,3 @@ def _estimate(
         prompt_price=config.prompt_price,
         answer_price=config.answer_price,
     )
-
-
-def _duration(hours: float) -> str:
-    return f"{hours:.1f} hours" if hours >= 1 else f"{hours * 60:.1f} minutes"
