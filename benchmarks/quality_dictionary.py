@@ -6,6 +6,7 @@ what is known; without a table it is the drawn world, with its part masks.
 
     python benchmarks/quality_dictionary.py --folder OUT [--seeds 2] [--starts random:16 k_means:8]
     python benchmarks/quality_dictionary.py --folder OUT --backbone MODEL --table TABLE [--keypoints FILE]
+        [--second-layer 7]
 """
 
 from __future__ import annotations
@@ -104,6 +105,7 @@ def main() -> None:
     parser.add_argument("--table", type=Path, help="of a collection; by default the drawn world")
     parser.add_argument("--backbone")
     parser.add_argument("--layer", type=int, default=11)
+    parser.add_argument("--second-layer", type=int)
     parser.add_argument("--keypoints", type=Path)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--starts", nargs="+", default=["random:16", "k_means:16", "k_means:8", "k_means:4"],
@@ -116,7 +118,12 @@ def main() -> None:
         options = {**read_config(recipe_file("demo.yaml")), "collection": {"source": str(collection)}}
         files = {"part_masks": masks}
     else:
-        backbone = {"kind": "vision_model", "model": given.backbone, "layer": given.layer}
+        backbone = {
+            "kind": "vision_model",
+            "model": given.backbone,
+            "layer": given.layer,
+            "second_layer": given.second_layer,
+        }
         options = {"collection": {"source": str(given.table)}, "features": {"backbone": backbone}}
         files = {"keypoints": given.keypoints} if given.keypoints else {}
     rows = rows_of(given.folder / "run", options, files, given)
