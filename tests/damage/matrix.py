@@ -28,7 +28,8 @@ from hub.answers import Hub
 from hub.loopback import client_environment, running_hub
 
 MODEL, DATASET = "museum/sae", "museum/traits"
-COMMANDS = ("run", "annotate", "caption", "evaluate", "publish")
+EARLIER, LATER = ("run", "annotate", "caption"), ("evaluate", "publish")
+COMMANDS = (*EARLIER, *LATER)
 Outcome = Literal["healed", "refused", "noticed", "silent", "traceback"]
 """The end state of an undamaged run; one line that says why not; done, and the file is named; neither; a fault."""
 FAULTS: tuple[Outcome, ...] = ("silent", "traceback")
@@ -193,6 +194,13 @@ def cells(
     for name in product(files, harms, expected):
         if name not in but:
             yield harmed(bench, *name, expected[name[-1]])
+
+
+def check_all_damage(bench: Bench, command: str) -> None:
+    """Do the plain cells of a command, all of which have to end well."""
+    found = list(cells(bench, files_of(bench.finished), [command]))
+    assert len(found) > 40 * len(PLAIN)
+    assert not [cell for cell in found if cell.outcome in FAULTS], table(found)
 
 
 def done_before(log: Path) -> list[Cell]:
