@@ -58,7 +58,9 @@ class Steps:
         self.read()
 
     def read(self) -> None:
-        """Read what is recorded; a damaged file or record records nothing."""
+        """Read what is recorded; a damaged file or record records nothing, nor does one that is gone."""
+        if not self.path.is_file() and self.path.with_name("images.parquet").is_file():
+            warn(f"{self.path} is missing, so every step is done again; then give `caption` again, if you had captions")
         try:
             records = json.loads(self.path.read_text(encoding="utf-8")) if self.path.is_file() else {}
             whole = {name: record for name, record in records.items() if _is_whole(name, record)}

@@ -19,6 +19,7 @@ OFTEN = [
     ("evaluation/results.json", "flipped", "publish", "refused"),
     ("sae/config.json", "rotten", "publish", "refused"),
     ("config.yaml", "deleted", "run", "noticed"),
+    ("steps.json", "deleted", "run", "noticed"),
 ]
 """One cell of each kind; all of them take half an hour."""
 

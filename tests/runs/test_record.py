@@ -314,3 +314,11 @@ def test_what_a_step_kept_beside_its_output_is_copied_not_shared(run, another):
     (another.folder / "ledger").write_text("answers, and more")
     assert (run.folder / "ledger").read_text() == "answers"
     assert (another.folder / "collect").read_text() == "output"
+
+
+def test_records_that_are_gone_are_named_where_a_run_lies(tmp_path, caplog):
+    Steps(tmp_path / "steps.json", ORDER)
+    assert not caplog.text  # a new run
+    (tmp_path / "images.parquet").touch()
+    assert not Steps(tmp_path / "steps.json", ORDER).records
+    assert f"{tmp_path / 'steps.json'} is missing, so every step is done again" in caplog.text
