@@ -111,6 +111,8 @@ def main() -> None:
     parser.add_argument("--starts", nargs="+", default=["random:16", "k_means:16", "k_means:8", "k_means:4"],
                         metavar="INITIALISATION:K")  # fmt: skip
     given = parser.parse_args()
+    if given.table is None and (given.backbone or given.second_layer is not None or given.keypoints):
+        parser.error("--backbone, --second-layer and --keypoints are about a --table; the drawn world has its own")
     if given.table is None:
         collection, masks = given.folder / "collection", given.folder / "part_masks"
         draw_collection(collection)

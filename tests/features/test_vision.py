@@ -23,10 +23,12 @@ from huggingface_hub import HfApi
 from PIL import Image, ImageDraw
 from safetensors.torch import load_file, save_file
 from tiny_models import KINDS, PREPROCESSOR, SIDE, reference_states, save_model
+from torch import nn
 
 from sae_traits.config.features import VisionModel
 from sae_traits.errors import BackboneError
 from sae_traits.features.backbone import Backbone, choose_device, load_backbone, restore_backbone
+from sae_traits.features.vision import _Tap, _Taps
 from sae_traits.sae.extractor import Extractor
 from sae_traits.schema import BackboneInfo
 
@@ -415,3 +417,19 @@ def test_real_weights_see_the_insect(tmp_path):
     torch.testing.assert_close(features, expected, rtol=0, atol=1e-4)
     # BatchNorm in train mode would make an image's features depend on the others of its batch.
     torch.testing.assert_close(backbone.encode(batch[:1]), features[:1], rtol=1e-4, atol=1e-4)
+
+
+def test_a_shared_module_is_tapped_at_its_first_call():
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.double, self.last = nn.Identity(), nn.Identity()
+
+        def forward(self, pixel_values: torch.Tensor, **_: Any) -> torch.Tensor:
+            twice = self.double(pixel_values) * 2
+            return self.last(self.double(twice))
+
+    model = Shared()
+    taps = _Taps(model, [_Tap(model.last, "output", 5), _Tap(model.double, "output", 1)])
+    last, first = taps.hidden(torch.ones(1, 3, 2, 2))
+    assert (float(last.mean()), float(first.mean())) == (2, 1)
