@@ -423,6 +423,7 @@ def test_a_shared_module_is_tapped_at_its_first_call():
     class Shared(nn.Module):
         def __init__(self) -> None:
             super().__init__()
+            self.config = hf.ViTConfig(image_size=2)
             self.double, self.last = nn.Identity(), nn.Identity()
 
         def forward(self, pixel_values: torch.Tensor, **_: Any) -> torch.Tensor:
