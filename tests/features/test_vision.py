@@ -424,13 +424,13 @@ def test_a_shared_module_is_tapped_at_its_first_call():
         def __init__(self) -> None:
             super().__init__()
             self.config = hf.ViTConfig(image_size=2)
-            self.double, self.last = nn.Identity(), nn.Identity()
+            self.block, self.last = nn.Identity(), nn.Identity()
 
         def forward(self, pixel_values: torch.Tensor, **_: Any) -> torch.Tensor:
-            twice = self.double(pixel_values) * 2
-            return self.last(self.double(twice))
+            twice = self.block(pixel_values) * 2
+            return self.last(self.block(twice))
 
     model = Shared()
-    taps = _Taps(model, [_Tap(model.last, "output", 5), _Tap(model.double, "output", 1)])
+    taps = _Taps(model, [_Tap(model.last, "output", 5), _Tap(model.block, "output", 1)])
     last, first = taps.hidden(torch.ones(1, 3, 2, 2))
     assert (float(last.mean()), float(first.mean())) == (2, 1)
