@@ -72,6 +72,8 @@ class Cell:
     command: str
     outcome: Outcome
     code: int
+    named: bool
+    """Whether what was said names the file."""
     said: str
 
 
@@ -179,7 +181,7 @@ def harmed(bench: Bench, file: str, harm: str, command: str, expected: tuple[Any
     else:
         outcome = "silent"
     differing = sorted(name for name in {*state, *expected[0]} if state.get(name) != expected[0].get(name))
-    return Cell(file, harm, command, outcome, done.code, f"{said[-1500:]} | differs: {differing}")
+    return Cell(file, harm, command, outcome, done.code, bool(named), f"{said[-1500:]} | differs: {differing}")
 
 
 def cells(

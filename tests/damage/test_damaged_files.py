@@ -12,22 +12,26 @@ OFTEN = [
     ("sae/model.safetensors", "flipped", "run", "healed"),
     ("traits/traits.parquet", "cut", "annotate", "healed"),
     ("traits/traits.parquet", "flipped", "evaluate", "refused"),
-    ("traits/ledger.sqlite", "flipped", "evaluate", "noticed"),
+    ("traits/ledger.sqlite", "flipped", "evaluate", "noticed or healed"),
     ("traits/captions.parquet", "cut", "caption", "healed"),
     ("traits/captions.parquet", "flipped", "publish", "refused"),
-    ("traits/captions.sqlite", "flipped", "caption", "noticed"),
+    ("traits/captions.sqlite", "flipped", "caption", "noticed or healed"),
     ("evaluation/results.json", "flipped", "publish", "refused"),
     ("sae/config.json", "rotten", "publish", "refused"),
     ("config.yaml", "deleted", "run", "noticed"),
     ("steps.json", "deleted", "run", "noticed"),
 ]
-"""One cell of each kind; all of them take half an hour."""
+"""One cell of each kind; all of them take half an hour.
+
+The bit of a ledger may lie in a time, which makes no difference to what a run comes to; it is named all the same.
+"""
 
 
 @pytest.mark.parametrize(("file", "harm", "command", "outcome"), OFTEN)
 def test_a_damaged_file_is_healed_refused_or_named(made: Bench, file: str, harm: str, command: str, outcome: str):
     cell = harmed(made, file, harm, command, made.undisturbed(command))
-    assert cell.outcome == outcome, cell
+    assert cell.outcome in outcome.split(" or "), cell
+    assert cell.named or "noticed" not in outcome, cell
 
 
 @pytest.mark.parametrize("command", EARLIER)
