@@ -25,7 +25,7 @@ from sae_traits.traits.animals import Animal, place_on_animal
 from sae_traits.traits.shared_sentences import SentenceCounter
 from sae_traits.traits.table import read_traits
 
-THIRDS = {"centre": "centre", "most of the animal": "centre", "end": "edge", "side": "edge", "edge": "edge"}
+THIRDS = {"centre": "centre", "most of the organism": "centre", "end": "edge", "side": "edge", "edge": "edge"}
 """Place -> how far out it is; the other places are halfway."""
 
 

@@ -24,7 +24,7 @@ from sae_traits.describers.pattern import pattern_of
 from sae_traits.describers.surface import color_clusters, cut_out
 from sae_traits.schema import Attribute, Description, Measurement, Region
 
-RULES_VERSION = "3"
+RULES_VERSION = "4"
 """Raised whenever the same pixels could get other words; a test holds each version to its hash."""
 
 SIZES = ((0.03, "small"), (0.12, "medium"), (float("inf"), "large"))
@@ -39,14 +39,14 @@ TOWARDS_END = 0.7
 """A region lies towards an end, not a side, when its place along the longest axis is more than this share of its
 distance from the middle: the cosine of 45 degrees."""
 PLACES = {
-    "most of the animal": "over most of the animal",
-    "centre": "in the centre of the animal",
-    "halfway": "halfway from the animal's centre to its edge",
-    "halfway to an end": "halfway from the animal's centre to an end",
-    "halfway to a side": "halfway from the animal's centre to a side",
-    "edge": "at the animal's edge",
-    "end": "at an end of the animal",
-    "side": "at a side of the animal",
+    "most of the organism": "over most of the organism",
+    "centre": "in the centre of the organism",
+    "halfway": "halfway from the organism's centre to its edge",
+    "halfway to an end": "halfway from the organism's centre to an end",
+    "halfway to a side": "halfway from the organism's centre to a side",
+    "edge": "at the organism's edge",
+    "end": "at an end of the organism",
+    "side": "at a side of the organism",
 }
 """A place as an attribute, and in a sentence. Ends are those of the animal's longest axis: of a butterfly with spread
 wings, the wing tips."""
@@ -143,7 +143,7 @@ def place_of(share: float | None, distance: float | None, along: float | None) -
     if distance is None or share is None:
         return None
     if share > MOST_OF_ANIMAL:
-        return "most of the animal"
+        return "most of the organism"
     word = _word(DISTANCES, distance)
     if word == "centre" or along is None:
         return word
@@ -156,7 +156,7 @@ def _word(scale: tuple[tuple[float, str], ...], value: float) -> str:
 
 
 def _sentence(attributes: Iterable[Attribute]) -> str:
-    """For example: A large, elongated orange area with black markings, banded, at an end of the animal."""
+    """For example: A large, elongated orange area with black markings, banded, at an end of the organism."""
     named = {attribute.name: attribute.value for attribute in attributes}
     marking = named.get("marking colour")
     said = f"A {named['size']}, {named['shape']}{f' {colour}' if (colour := named.get('colour')) else ''} area"

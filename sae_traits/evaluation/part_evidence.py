@@ -33,13 +33,13 @@ from sae_traits.schema import BackboneInfo, Collection, Problem, Taxon
 from sae_traits.traits.plan import Plan
 
 MEASURES = {
-    "inside": "area inside the animal",
+    "inside": "area inside the organism",
     "inside_significant": "area inside, significant regions",
     "pointing": "pointing game",
     "purity": "purity",
     "held_out_part": "held-out part, all latents",
     "held_out_part_learnt": f"held-out part, latents with {MIN_REGIONS} training regions on it",
-    "location": "R2 of location on the animal",
+    "location": "R2 of location on the organism",
     "repeats": "R2 of place, without truth",
 }
 """Name of a measure -> what a table calls it."""

@@ -194,7 +194,7 @@ def figures_of(results: Results, n_images: int) -> Figures:
         "significant": annotation["n_significant"] / max(n_traits, 1),
     }
     if (localisation := tasks.get("localisation")) is not None:
-        regions |= {"on the animal": localisation.on_animal, "at random places": localisation.random}
+        regions |= {"on the organism": localisation.on_animal, "at random places": localisation.random}
     if (species := tasks.get("species_traits")) is not None:
         regions["latents to trust"] = species.verdicts.get("trust", 0) / max(species.n_latents, 1)
     if (texts := tasks.get("text_quality")) is not None and texts.shared.n_traits:

@@ -192,7 +192,7 @@ def test_the_task_measures_where_the_table_has_boxes_and_shows_what_the_command_
     assert set(result.methods["sae"].measures) == {"inside", "inside_significant", "pointing", "location", "repeats"}
     assert Parts().lines(result) == [
         "parts     area inside, significant regions: 1.000",
-        "parts     R2 of location on the animal: 1.000, against 0.000 of random",
+        "parts     R2 of location on the organism: 1.000, against 0.000 of random",
     ]
     stored = measured(methods, collection, truth)
     assert run_tasks(replace(evidence, part_evidence=stored), [Parts()]).tasks["parts"] is stored
@@ -204,7 +204,7 @@ def test_the_task_measures_where_the_table_has_boxes_and_shows_what_the_command_
 def test_the_report_has_the_tables(methods, collection, truth):
     text = section(Parts(), made_evidence(collection, [], part_evidence=measured(methods, collection, truth)))
     assert "|  | sae | random |" in text
-    assert "| R2 of location on the animal | 1.000 | 0.000 |" in text
+    assert "| R2 of location on the organism | 1.000 | 0.000 |" in text
     assert "| held-out part, all latents | 0.500 [0.500, 0.500] |" in text
     assert "In short: sae is ahead of random in purity; held-out part, all latents; held-out part, latents" in text
     assert "| as they are | 0 | 48 |" in text

@@ -67,7 +67,7 @@ def test_what_was_not_evaluated_is_said_or_left_out():
     results = dataclasses.replace(made_results(), sae=None)
     text = render_report("T", results)
     assert "Skipped: no --clip was given." in text
-    for missing in ("Regions on the animal", "Sparse autoencoder", "regions.png", "zero_shot.png"):
+    for missing in ("Regions on the organism", "Sparse autoencoder", "regions.png", "zero_shot.png"):
         assert missing not in text
 
 

@@ -73,7 +73,7 @@ def test_the_terminal_gets_a_line_per_verdict():
     results = made_results(on_animal=interval(0.9), random=interval(0.2), zero_shot=made_zero_shot())
     results = dataclasses.replace(results, extra=run_tasks(made_evidence(collection_of(["A b"]), []), [Count()]).extra)
     assert results.lines() == [
-        "regions   0.900 [0.800, 1.000] of their area on the animal, against 0.200 [0.100, 0.300] at random places",
+        "regions   0.900 [0.800, 1.000] of their area on the organism, against 0.200 [0.100, 0.300] at random places",
         "zero-shot name only 0.300 [0.200, 0.400], name + traits 0.350 [0.250, 0.450]",
         "",
         "A count",

@@ -108,7 +108,7 @@ def test_tables_have_a_row_per_cell_and_a_dash_for_what_was_not_measured(ablatio
     assert columns[:3] == ["k", "regions", "images with a trait"]
     assert rows[0][:3] == ["8", "–", "0.5"]
     assert rows[1][:3] == ["16", "random", "0.5"]
-    at = columns.index("on the animal")
+    at = columns.index("on the organism")
     assert [row[at] for row in rows] == ["0.900 [0.800, 1.000]", "–"]
     assert ablation.tables()["SAE"][1][0][-1] == "0.25"
     assert "difference, over species" in ablation.tables()["Do the traits help a CLIP?"][0]

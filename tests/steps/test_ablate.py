@@ -45,7 +45,7 @@ def test_shared_steps_are_done_once_and_a_cell_that_fails_is_named_with_its_reas
     few, many = (cell["figures"] for cell in cells[:2])
     assert few["Regions"]["traits per image"] <= 1 < many["Regions"]["traits per image"]
     assert few["SAE"] == many["SAE"]
-    assert few["Parts"]["area inside the animal"] > few["Parts"]["area inside the animal, by chance"]
+    assert few["Parts"]["area inside the organism"] > few["Parts"]["area inside the organism, by chance"]
 
 
 def test_files_with_parts_that_are_not_there_are_said_before_any_cell_is_run(drawn, tmp_path, capsys):

@@ -222,7 +222,7 @@ def test_the_place_that_is_said_is_compared_with_that_of_the_part_and_of_the_reg
     ]
     *_, part, region = score(collection, traits, info).naming
     assert (part.attribute, part.n_named, part.n_rows, part.accuracy.mean) == ("place of the part", 2, 3, 0.0)
-    assert part.majority_value == "most of the animal"
+    assert part.majority_value == "most of the organism"
     assert (region.attribute, region.n_named, region.n_rows, region.accuracy.mean) == ("place of the region", 2, 3, 0.5)
 
 

@@ -39,7 +39,7 @@ class LocalisationResult:
 class Localisation:
     """Scores regions on the masks of their images, or on their boxes, where there are any."""
 
-    name, heading, result = "localisation", "Regions on the animal", LocalisationResult
+    name, heading, result = "localisation", "Regions on the organism", LocalisationResult
 
     def run(self, evidence: Evidence) -> LocalisationResult | None:
         """Score the regions; None where no image with traits has a mask or box."""
@@ -77,7 +77,7 @@ class Localisation:
 
     def lines(self, result: LocalisationResult) -> list[str]:
         """Say how much of the regions is on the animal, and of which species the least."""
-        lines = [f"regions   {result.on_animal} of their area on the animal, against {result.random} at random places"]
+        lines = [f"regions   {result.on_animal} of their area on the organism, against {result.random} at random places"]
         if len(result.by_species) > 1:
             species = min(result.by_species, key=result.by_species.__getitem__)
             lines.append(f"          the least in {species}: {result.by_species[species]:.3f}")

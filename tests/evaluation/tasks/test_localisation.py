@@ -85,7 +85,7 @@ def test_the_terminal_says_which_species_has_the_least_on_the_animal(collection)
     score = score_on_masks(collection, traits)
     assert score is not None
     assert Localisation().lines(score) == [
-        f"regions   {score.on_animal} of their area on the animal, against {score.random} at random places",
+        f"regions   {score.on_animal} of their area on the organism, against {score.random} at random places",
         "          the least in Fictus bus: 0.000",
     ]
     of_one = score_on_masks(collection, traits[:1])
