@@ -24,6 +24,7 @@ from sae_traits.evaluation.benchmarks.examined import Examined, examine
 from sae_traits.evaluation.benchmarks.inputs import BenchmarkTask, Inputs, Outcome
 from sae_traits.evaluation.benchmarks.labels import Labelled, LabelledRow, list_labelled
 from sae_traits.evaluation.benchmarks.located import Located, locate
+from sae_traits.evaluation.benchmarks.matching import one_each
 from sae_traits.evaluation.benchmarks.report import write_benchmark_report
 from sae_traits.evaluation.benchmarks.results import BenchmarkResults, Difference, ModelScores
 from sae_traits.evaluation.benchmarks.tasks import TASKS
@@ -253,7 +254,8 @@ def _read_regions(config: BenchmarkConfig) -> tuple[Mapping[str, str], ...]:
             rows = rows_of(region_columns(names, source))
         else:
             rows = text_rows(source, lambda names, source=source: region_columns(names, source))
-        of_both.append({str(row["region"]): row["text"] for row in rows if row["region"] and row["text"]})
+        described = [(n, str(row["region"]), row["text"]) for n, row in enumerate(rows, start=1) if row["region"]]
+        of_both.append(one_each(source, ((n, region, region, text) for n, region, text in described if text)))
     return tuple(of_both)
 
 
