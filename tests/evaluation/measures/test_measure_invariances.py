@@ -318,6 +318,21 @@ def test_structure_depends_on_no_order_and_no_names(seed):
     assert mantel(matrix, 2 * matrix + 1 - np.eye(9), n_permutations=0).r == pytest.approx(1)
 
 
+def test_species_with_one_image_of_each_variant_have_no_fisher_ratio():
+    embeddings = np.random.default_rng(0).normal(size=(42, 16)).astype(np.float32)
+    species, variants = np.repeat(np.arange(11), 4)[:42], np.tile([0, 0, 1, 1], 11)[:42]
+    variants[40:] = 0, 1
+    figures = variant_figures(embeddings, species, variants)
+    assert np.isnan(figures.fisher_ratios).tolist() == [False] * 10 + [True]
+    of_others = variant_figures(embeddings[:40], species[:40], variants[:40])
+    assert figures.fisher_ratio == pytest.approx(of_others.fisher_ratio)
+    found = structure_of_variants(embeddings, species, variants, n_permutations=19)["fisher_ratio"]
+    assert np.isfinite([found.value, found.null_mean, found.interval.low]).all()
+    assert found.interval.n_groups == 10
+    pairs = embeddings[:20], np.arange(20) // 2, np.arange(20) % 2
+    assert set(structure_of_variants(*pairs, n_permutations=19)) == {"share_in_span"}
+
+
 def test_structure_without_anything_to_compare_says_so():
     with pytest.raises(CollectionError, match="both variants"):
         structure_of_variants(np.eye(4), [0, 0, 1, 1], [0, 0, 1, 1])
