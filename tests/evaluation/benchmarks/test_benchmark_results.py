@@ -18,6 +18,7 @@ from sae_traits.evaluation.benchmarks import results as module
 from sae_traits.evaluation.benchmarks.definition import lines_of, list_benchmarks, read_benchmark
 from sae_traits.evaluation.benchmarks.embeddings import read_embeddings, write_embeddings
 from sae_traits.evaluation.benchmarks.inputs import Score
+from sae_traits.evaluation.benchmarks.model_figure import draw_models
 from sae_traits.evaluation.benchmarks.report import write_benchmark_report
 from sae_traits.evaluation.benchmarks.results import (
     BenchmarkResults,
@@ -238,6 +239,24 @@ def test_the_models_are_drawn_beside_what_was_published_and_the_report_shows_it(
     write_benchmark_report(tmp_path, make_results())
     with Image.open(tmp_path / "models.png") as picture:
         assert picture.height < alone
+
+
+def test_an_interval_that_does_not_hold_its_mean_is_drawn(tmp_path):
+    results = make_results()
+    (model,) = results.models
+    top1 = replace(model.scores.top1, individuals=Interval(0.3, 0.31, 0.32, 10))
+    scores = replace(model.scores, top=model.scores.top | {1: top1})
+    draw_models(replace(results, models=(replace(model, scores=scores),)), tmp_path / "models.png")
+    with Image.open(tmp_path / "models.png") as picture:
+        assert np.asarray(picture.convert("RGB")).std() > 10
+
+
+def test_results_and_report_are_there_also_where_no_picture_can_be_written(tmp_path):
+    (tmp_path / "models.png").mkdir()
+    (tmp_path / "models.png" / "of someone").touch()
+    with pytest.raises(OSError, match="models"):
+        write_benchmark_report(tmp_path, make_results())
+    assert {"results.json", "report.md"} <= {path.name for path in tmp_path.iterdir()}
 
 
 def test_a_task_without_a_figure_or_a_name_on_the_hub_leaves_no_file_of_an_earlier_one(tmp_path):
