@@ -7,10 +7,12 @@ from typing import get_args
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from labelled_worlds import make_inputs, see
 from PIL import Image
+from safetensors.torch import save_file
 
 from sae_traits.config.benchmark import BENCHMARK_TASKS, BenchmarkTaskName
 from sae_traits.errors import ConfigError, StoreError
@@ -214,6 +216,17 @@ def test_embeddings_are_found_by_the_files_of_their_images(tmp_path):
         read_embeddings(tmp_path / "nan.npz", ["a"])
     with pytest.raises(ConfigError, match="cannot read the embeddings"):
         read_embeddings(tmp_path / "none.npz", ["a"])
+
+
+def test_embeddings_that_are_damaged_or_in_bfloat16_are_one_line(tmp_path):
+    np.savez(tmp_path / "whole.npz", embeddings=np.ones((2, 3), np.float32), ids=np.array(["a", "b"]))
+    whole = (tmp_path / "whole.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "empty.npz").write_bytes(b"")
+    save_file({"embeddings": torch.ones(2, 3, dtype=torch.bfloat16)}, tmp_path / "b.safetensors", {"ids": '["a", "b"]'})
+    for name in ("cut.npz", "empty.npz", "b.safetensors"):
+        with pytest.raises(ConfigError, match=f"cannot read the embeddings of .*{name}"):
+            read_embeddings(tmp_path / name, ["a"])
 
 
 def test_rows_for_a_model_card_are_those_that_the_hub_reads(tmp_path):
