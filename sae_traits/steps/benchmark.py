@@ -272,12 +272,13 @@ def _against(source: str, out: Path, workers: int) -> tuple[tuple[str, bytes], .
     """Name and hash the images to compare with."""
     folder = None if is_hub_source(source) else local_dataset(source, None)
     if folder is not None and has_images(folder):
-        rows = [LabelledRow(**row) for row in extract_images(folder, out, label_names=())]
-        labelled = Labelled(source=source, root=out, rows=tuple(rows))
+        extracted, unused = extract_images(folder, out, label_names=())
+        rows = tuple(LabelledRow(**row) for row in extracted)
+        labelled = Labelled(source=source, root=out, rows=rows, problems=tuple(unused))
     else:
         listing = list_source(CollectionConfig(source=source, labels=False))
-        rows = [LabelledRow(file=row.file, label="", where=row.file) for row in listing.rows]
-        labelled = Labelled(source=source, root=listing.root, rows=tuple(rows), problems=listing.problems)
+        rows = tuple(LabelledRow(file=row.file, label="", where=row.file) for row in listing.rows)
+        labelled = Labelled(source=source, root=listing.root, rows=rows, problems=listing.problems)
     examined = examine(labelled, cache=out, workers=workers)
     if problems := examined.labelled.problems:
         warn(f"{len(problems)} images of {source} cannot be compared, such as {problems[0].file}: {problems[0].reason}")
