@@ -190,12 +190,13 @@ def _inputs(
     names = name_classes(rows, None if config.taxa is None else Path(config.taxa))
     individuals = [row.individual for row in rows]
     return Inputs(
-        config=config if definition is None or not definition.shots else _with_shots(config, definition),
+        config=config,
         rows=rows,
         names=names,
         units=np.array(units(individuals, list(range(len(rows)))), dtype=np.int64),
         text_type=config.text_type or (definition and definition.text_type) or "asis",
         templates=config.templates or (definition and definition.templates) or "one",
+        shots=config.shots or (definition and definition.shots) or (1, 5),
         traits=None if traits is None else traits.of_classes(names, str(config.images)),
         trait_source=config.traits,
         described=frozenset() if traits is None else traits.described,
@@ -204,11 +205,6 @@ def _inputs(
         references={} if config.references is None else read_references(Path(config.references), names),
         regions=regions,
     )
-
-
-def _with_shots(config: BenchmarkConfig, definition: Benchmark) -> BenchmarkConfig:
-    """The shots of a published benchmark, unless others are asked for."""
-    return replace(config, shots=definition.shots) if config.shots == BenchmarkConfig().shots else config
 
 
 def _with_files(inputs: Inputs, examined: Examined) -> Inputs:
@@ -333,5 +329,5 @@ def _settings(config: BenchmarkConfig, inputs: Inputs, task: str) -> dict[str, A
     values |= {name: public_name(values[name]) for name in _PATHS if values[name]}
     values["clip"] = [public_name(model) for model in config.clip]
     values["split"] = list(config.split)
-    values |= {"text_type": inputs.text_type, "templates": inputs.templates, "shots": list(inputs.config.shots)}
+    values |= {"text_type": inputs.text_type, "templates": inputs.templates, "shots": list(inputs.shots)}
     return {name: value for name, value in values.items() if task in ONLY_FOR.get(name, (task,))}

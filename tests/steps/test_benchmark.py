@@ -121,6 +121,8 @@ def test_plantdocs_folders_are_matched_by_name_unless_its_published_fault_is_ask
     assert "1 class has images in train and none in test (Abeille noire)" in said
     assert main([*words, "--protocol", "published"]) == 0
     assert "--protocol published repeats that" not in capsys.readouterr().out
+    assert main([*words, "--shots", "1,5"]) == 1  # which are asked for, though they are those of other images
+    assert "has 4 images" in capsys.readouterr().err
 
 
 def test_questions_and_attributes_are_asked_of_embeddings_with_the_published_scores_beside(tmp_path, capsys):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,11 @@ class Captions:
     images: tuple[int, ...]
     """Of each text: the place of its image."""
     texts: tuple[str, ...]
+
+    def of_images(self, place: Mapping[int, int]) -> Captions:
+        """Keep the texts of some images, each of which gets another place."""
+        kept = [(place[image], text) for image, text in zip(self.images, self.texts, strict=True) if image in place]
+        return Captions(images=tuple(image for image, _ in kept), texts=tuple(text for _, text in kept))
 
 
 def read_captions(path: Path, files: Sequence[str]) -> Captions:

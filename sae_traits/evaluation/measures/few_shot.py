@@ -28,13 +28,14 @@ class Fold:
     """`[n - n_classes * k]`"""
 
 
-def independent_folds(labels: ArrayLike, k: int, *, n_folds: int = 5) -> tuple[Fold, ...]:
-    """Draw k images per class for every fold; fold f depends on nothing but its number.
+def independent_folds(labels: ArrayLike, k: int, *, n_folds: int = 5, seed: int = 0) -> tuple[Fold, ...]:
+    """Draw k images per class for every fold; fold f depends on nothing but seed + f.
 
     Args:
         labels: class of each image, numbers or names `[n]`.
         k: images per class.
         n_folds: folds.
+        seed: of the first fold; 0 gives the published folds.
 
     Raises:
         CollectionError: a class has fewer than k images, or no image is left to classify.
@@ -43,7 +44,7 @@ def independent_folds(labels: ArrayLike, k: int, *, n_folds: int = 5) -> tuple[F
     classes first appear, are shuffled; the first k are support.
     """
     rows = _rows_by_class(labels, k)
-    return tuple(_shuffled_fold([list(of_class) for of_class in rows], k, seed) for seed in range(n_folds))
+    return tuple(_shuffled_fold([list(of_class) for of_class in rows], k, seed + fold) for fold in range(n_folds))
 
 
 def chained_folds(labels: ArrayLike, ks: Sequence[int] = (1, 5), *, n_folds: int = 5) -> dict[int, tuple[Fold, ...]]:
