@@ -188,6 +188,15 @@ def test_structure_is_found_against_permuted_labels_and_follows_the_traits():
     assert distances[0, 2] == pytest.approx(1)
 
 
+def test_shares_of_a_span_that_is_the_whole_space_are_said_to_mean_nothing():
+    inputs = make_inputs(n_classes=12)
+    model, task = see(inputs, binomials(inputs), noise=2), TASKS["structure"]
+    assert not task.notes(task.run(inputs, model).result)
+    narrow = task.run(inputs, replace(model, images=unit_length(model.images[:, :8].copy()))).result
+    assert narrow.figures["within_variance_in_span"].value == pytest.approx(1)
+    assert "more classes than embeddings have dimensions" in task.notes(narrow)[0]
+
+
 def test_traits_that_are_all_equally_far_apart_are_left_out_and_said_so(caplog):
     inputs = make_inputs(traits={f"Groupe {n}": (TRAITS[n],) for n in range(6)})
     result = TASKS["structure"].run(inputs, see(inputs, TRAITS)).result
@@ -268,7 +277,10 @@ def test_the_seed_draws_other_labelled_images_with_splits_and_without():
         inputs = make_inputs(n_images=12, splits=splits, asked={"shots": (1,)})
         model = see(inputs, TRAITS, noise=3)
         folds = [
-            TASKS["few-shot"].run(replace(inputs, config=replace(inputs.config, seed=seed)), model).result.shots[0].folds
+            TASKS["few-shot"]
+            .run(replace(inputs, config=replace(inputs.config, seed=seed)), model)
+            .result.shots[0]
+            .folds
             for seed in (0, 100)
         ]
         assert folds[0] != folds[1]

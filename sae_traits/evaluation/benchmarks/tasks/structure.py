@@ -36,6 +36,7 @@ TITLES = {
 }
 """For tables of several models; those given genera have the same values, and other nulls."""
 _MIN_CLASSES = 3
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +108,13 @@ class StructureTask:
         return f"{said}; this is our reading of the paper, which states no formula."
 
     def notes(self, result: StructureScores) -> list[str]:
-        """Nothing beyond the report."""
-        return []
+        """Say where there are so many classes that the span of their means is all of the space."""
+        if result.figures["within_variance_in_span"].value < 1 - _ROUNDING:
+            return []
+        return [
+            "there are more classes than embeddings have dimensions, so that the span of their means is the whole "
+            "space and holds all of any variation: shares in it say nothing"
+        ]
 
 
 def _variants(inputs: Inputs) -> tuple[str, ...]:
