@@ -234,7 +234,10 @@ def test_a_tracker_that_is_not_installed_is_named(table, tmp_path):
 
 def test_a_training_that_diverges_ends_at_once_and_keeps_the_last_good_checkpoint(table, tmp_path):
     config = config_of(
-        table, make_model(tmp_path / "model"), optimiser={"learning_rate": 1e30, "warmup_steps": 0}, schedule={"epochs": 20}
+        table,
+        make_model(tmp_path / "model"),
+        optimiser={"learning_rate": 1e30, "warmup_steps": 0},
+        schedule={"epochs": 20},
     )
     with pytest.raises(CheckpointError, match=r"training diverged: the loss of step [2-9] is not finite"):
         finetune(config, tmp_path / "out", accelerator=Accelerator(cpu=True), seconds_between_checkpoints=0)

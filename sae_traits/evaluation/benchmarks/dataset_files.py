@@ -84,7 +84,9 @@ def extract_images(
                 "taxon": {rank: value for rank, value in cells.items() if value},
             }
             if (first := found.setdefault(name, row))["label"] != label:
-                problems.append(Problem(where, f"it has the image of {first['where']}, here as {label!r}; the first is taken"))
+                problems.append(
+                    Problem(where, f"it has the image of {first['where']}, here as {label!r}; the first is taken")
+                )
     return list(found.values()), problems
 
 

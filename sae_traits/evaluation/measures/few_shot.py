@@ -47,15 +47,6 @@ def independent_folds(labels: ArrayLike, k: int, *, n_folds: int = 5, seed: int 
     return tuple(_shuffled_fold([list(of_class) for of_class in rows], k, seed + fold) for fold in range(n_folds))
 
 
-def chained_folds(labels: ArrayLike, ks: Sequence[int] = (1, 5), *, n_folds: int = 5) -> dict[int, tuple[Fold, ...]]:
-    """Draw folds as few_shot.py of BioCLIP 2 does: rows stay shuffled, so a fold depends on all that were drawn before.
-
-    Only `published` scores need them; arguments as in `independent_folds`, for several k in the order of the run.
-    """
-    rows = _rows_by_class(labels, max(ks))
-    return {k: tuple(_shuffled_fold(rows, k, seed) for seed in range(n_folds)) for k in ks}
-
-
 def draw_support(labels: ArrayLike, k: int, seed: int) -> IntArray:
     """Draw up to k images per class, in no order, as the PlantDoc task of BioCLIP 2 does `[up to n_classes * k]`."""
     labels = np.asarray(labels)

@@ -63,13 +63,8 @@ class VariantFigures:
     variant varies, as of species with one image of each `[n_species]`."""
 
     @property
-    def shares_in_span(self) -> FloatArray:
-        """Share of each species' difference that lies in the span of the species `[n_species]`."""
-        return self.squared_in_span / self.squared_difference
-
-    @property
     def share_in_span(self) -> float:
-        """The same of all species together, larger differences weighing more."""
+        """Share of the differences of all species that lies in their span, larger ones weighing more."""
         return float(self.squared_in_span.sum() / self.squared_difference.sum())
 
     @property

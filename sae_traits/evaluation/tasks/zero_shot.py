@@ -62,7 +62,7 @@ def evaluate_collection(
     config: ZeroShotConfig,
     seed: int = 0,
 ) -> ZeroShotResult:
-    """Evaluate labelled images `[n_rows, embed_dim]`: all species of the collection are classes, traits are of train."""
+    """Evaluate labelled images `[n_rows, embed_dim]`: classes are all species of the collection, traits of train."""
     records = [collection.images[row] for row in rows]
     # Of its first image.
     taxa = {record.species: record.taxon for record in reversed(collection.images) if record.taxon.species is not None}

@@ -64,7 +64,7 @@ def test_captions_of_a_name_that_several_images_have_are_passed_over(tmp_path, c
     ],
 )
 def test_rows_that_contradict_each_other_are_refused(text, read, tmp_path):
-    with pytest.raises(ConfigError, match="row 2 below the header of .* says something else of .* than an earlier one"):
+    with pytest.raises(ConfigError, match=r"row 2 below the header of .* says something else of .* than an earlier"):
         read(written(tmp_path, text))
 
 
