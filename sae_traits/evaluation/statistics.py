@@ -121,8 +121,8 @@ def bootstrap_ratio(
 
 def _around(mean: float, low: float, high: float, n_groups: int) -> Interval:
     """An interval whose ends are the mean where they differ from it by rounding alone, as those of constants do."""
-    ends = (mean if math.isclose(end, mean, rel_tol=1e-12, abs_tol=1e-15) else end for end in (low, high))
-    return Interval(mean, *ends, n_groups)
+    low, high = (mean if math.isclose(end, mean, rel_tol=1e-12, abs_tol=1e-15) else end for end in (low, high))
+    return Interval(mean, low, high, n_groups)
 
 
 _DRAWS_AT_A_TIME = 50
