@@ -240,7 +240,8 @@ class _Writer:
 def _paged(name: str, items: Sequence[Any], n: int) -> list[tuple[str, Sequence[Any]]]:
     """Pages of at most `n` items each, as path and items; one page where there is none."""
     n_pages = max(1, -(-len(items) // n))
-    return [(f"{name}-{i + 1}.html" if i else f"{name}.html", items[i * n : (i + 1) * n]) for i in range(n_pages)]
+    # No name of PageNames has an underscore: the second page of a species is no page of another one.
+    return [(f"{name}_{i + 1}.html" if i else f"{name}.html", items[i * n : (i + 1) * n]) for i in range(n_pages)]
 
 
 def _address(url: str) -> Markup:

@@ -11,8 +11,8 @@ from sae_traits.atlas.nouns import Atlas, ImageOfAtlas, LatentOfSpecies, Species
 MAX_OWN, MAX_WORDS = 4, 4
 MIN_DIFFERENCE = 0.25
 """Of the shares of individuals of which a word is said."""
-MAX_PICTURES, MAX_LATENTS, MAX_ATTRIBUTES = 4, 12, 40
-"""Of a species, in the page that shows two side by side."""
+MAX_PICTURES, MAX_LATENTS = 4, 12
+"""Of a species, in the page that shows two side by side; further latents are numbers alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +69,7 @@ def comparison_data(atlas: Atlas, species: Species) -> dict[str, Any]:
         "lineage": [name for rank in ("order", "family") if (name := species.lineage.get(rank))],
         "counts": [len(species.images), species.n_individuals, species.n_traits],
         "pictures": [_picture(image, image.traits) for image in shown[:MAX_PICTURES]],
+        "all_latents": [one.latent for one in species.latents],
         "latents": [
             {
                 "latent": one.latent,
@@ -83,7 +84,7 @@ def comparison_data(atlas: Atlas, species: Species) -> dict[str, Any]:
             }
             for one in species.latents[:MAX_LATENTS]
         ],
-        "attributes": [[name, value, round(100 * share)] for (name, value), share in shares[:MAX_ATTRIBUTES]],
+        "attributes": [[name, value, round(100 * share)] for (name, value), share in shares],
     }
 
 

@@ -52,7 +52,7 @@ def finetune(arguments: argparse.Namespace) -> int:
     from sae_traits.contrastive.trainer import finetune as train
     from sae_traits.contrastive.trainer import new_accelerator
 
-    accelerator = new_accelerator(config)
+    accelerator = new_accelerator(config, arguments.out)
     done = train(config, arguments.out, accelerator=accelerator)
     if accelerator.is_main_process:
         show(done.to_dict(), done.lines(), arguments)

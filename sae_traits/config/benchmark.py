@@ -153,7 +153,9 @@ class BenchmarkConfig:
         "corrected",
         "corrected: what the metric means; published: with the faults of the released code, to compare with it.",
     )
-    shots: tuple[int, ...] = option((1, 5), "For few-shot: labelled images per class.", metavar="N,…")
+    shots: tuple[int, ...] = option(
+        (), "For few-shot: labelled images per class. Default: 1,5, or those of --benchmark.", metavar="N,…"
+    )
     folds: int = option(5, "For few-shot: how often they are drawn.")
     svm: Literal["linear", "published"] = option(
         "linear",
@@ -176,7 +178,7 @@ class BenchmarkConfig:
         check_at_least(1, self, "folds", "image_batch_size")
         check_at_least(0, self, "workers")
         check_seed(self.seed)
-        check(all(shots >= 1 for shots in self.shots) and bool(self.shots), "shots must be 1 or more, such as 1,5")
+        check(all(shots >= 1 for shots in self.shots), "shots must be 1 or more, such as 1,5")
         check(
             self.embeddings is None or len(self.clip) <= 1,
             "--embeddings are those of one model; give its --clip for the texts, or none",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-MODEL, CHECKPOINT, RECORD = "model", "training.checkpoint", "training.json"
-"""The CLIP, where an unfinished training stands, and how a finished one went."""
+MODEL, CHECKPOINT, RECORD, LOGS = "model", "training.checkpoint", "training.json", "logs"
+"""The CLIP, where an unfinished training stands, how a finished one went, and what a tracker wrote."""
 
 
 def is_of_training(folder: Path) -> bool:

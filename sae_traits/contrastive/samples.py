@@ -21,14 +21,14 @@ from sae_traits.errors import CollectionError, ConfigError, ImageError, one_line
 from sae_traits.evaluation.text import read_common_names
 from sae_traits.images.columns import FILE_NAMES, find_columns
 from sae_traits.images.decode import IMAGE_SUFFIXES, decode_image, open_image
-from sae_traits.images.reading import read_collection
+from sae_traits.images.reading import read_collection, say_problems
 from sae_traits.images.table import table_of
 from sae_traits.images.table_files import open_table
 from sae_traits.logging import say, warn
 from sae_traits.release.loading import Released, load_traits, local_dataset
 from sae_traits.release.pictures import PictureGroup, StoredPicture, rows_with_places
 from sae_traits.release.tables import Row
-from sae_traits.schema import Taxon
+from sae_traits.schema import Collection, Taxon
 from sae_traits.vocabulary import SPLITS, Split
 
 SHARD_TEXTS = {f"{name}.txt": name for name in ("sci", "com", "taxon", "sci_com", "taxon_com", "caption")}
@@ -56,14 +56,19 @@ class Sample:
     """Where its picture is, if that is read while training (--stream)."""
 
 
-def read_samples(config: PairsConfig, split: Split = "train") -> list[Sample]:
+def read_samples(config: PairsConfig, split: Split = "train", images: Collection | None = None) -> list[Sample]:
     """The images of a split with their texts.
+
+    Args:
+        config: the data, and which texts are wanted.
+        split: whose images.
+        images: what `examine_images` gave, so that the images of several splits are decoded once.
 
     Raises:
         ConfigError, CollectionError, ReleaseError: the data cannot be read, have none of the kinds, or (of train) lack
             texts of a wanted type.
     """
-    samples = _read(config, split)
+    samples = _read(config, split, images)
     if split != "train":
         return samples
     lacking = {kind: [s for s in samples if kind not in s.texts] for kind in config.text_types}
@@ -101,7 +106,19 @@ def _say_where_no_common_name_is(samples: Sequence[Sample], config: PairsConfig)
         )
 
 
-def _read(config: PairsConfig, split: Split) -> list[Sample]:
+def examine_images(config: PairsConfig) -> Collection | None:
+    """Decode the images of a table or folder once, and say which cannot be used.
+
+    None where the data are of another kind, whose images are decoded when they are wanted.
+    """
+    if _is_released(config) or _shards(config) or config.stream:
+        return None
+    images = read_collection(CollectionConfig(source=config.data), workers=config.workers)
+    say_problems(images.problems, f"`sae-traits collect {config.data}` writes all to problems.csv")
+    return images
+
+
+def _read(config: PairsConfig, split: Split, images: Collection | None) -> list[Sample]:
     if _is_released(config):
         return read_released(config, split)
     if config.stream:
@@ -109,13 +126,12 @@ def _read(config: PairsConfig, split: Split) -> list[Sample]:
             f"--stream reads the pictures of a dataset that sae-traits released, and {config.data} is none; leave "
             "--stream out"
         )
-    path = Path(config.data)
-    if path.suffix == ".tar":
-        return read_shards([path], config) if split == "train" else []
-    if path.is_dir() and (shards := sorted(path.glob("*.tar"))):
-        of_split = [shard for shard in shards if _split_of(shard) == split]
+    if shards := _shards(config):
+        of_split = [shard for shard, of in shards.items() if of == split]
         return read_shards(of_split, config) if of_split else []
-    return read_images(CollectionConfig(source=config.data), config, split)
+    images = images or examine_images(config)
+    assert images is not None
+    return read_images(images, config, split)
 
 
 def _is_released(config: PairsConfig) -> bool:
@@ -127,6 +143,14 @@ def _is_released(config: PairsConfig) -> bool:
     if folder is None or folder != path:
         return True
     return (folder / "data").is_dir() and table_of(CollectionConfig(source=config.data)) is None
+
+
+def _shards(config: PairsConfig) -> dict[Path, Split]:
+    """The shards of the data, each with its split; one that is named itself is for training. Other data have none."""
+    path = Path(config.data)
+    if path.suffix == ".tar":
+        return {path: "train"}
+    return {shard: _split_of(shard) for shard in sorted(path.glob("*.tar"))}
 
 
 def _split_of(shard: Path) -> Split:
@@ -194,12 +218,11 @@ def _decode(encoded: bytes | None) -> Image.Image:
     return decode_image(encoded)
 
 
-def read_images(collection: CollectionConfig, config: PairsConfig, split: Split) -> list[Sample]:
+def read_images(images: Collection, config: PairsConfig, split: Split) -> list[Sample]:
     """The samples of a table or folder of images; a table may have a column `caption`."""
-    table = table_of(collection)
+    table = table_of(CollectionConfig(source=config.data))
     captions = {} if table is None else _column_of(table, "caption")
     common_names = _common_names(config)
-    images = read_collection(collection)
     samples = []
     for record in images.images:
         if record.split != split:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -32,15 +33,16 @@ from sae_traits.contrastive.batches import (
 )
 from sae_traits.contrastive.card import write_clip_card
 from sae_traits.contrastive.checkpoint import Curve, load_checkpoint, save_checkpoint
-from sae_traits.contrastive.folder import CHECKPOINT, MODEL
+from sae_traits.contrastive.folder import CHECKPOINT, LOGS, MODEL
 from sae_traits.contrastive.objectives import OBJECTIVES
 from sae_traits.contrastive.record import TrainingRecord, hashes_of
-from sae_traits.contrastive.samples import Sample, check_species, read_samples
+from sae_traits.contrastive.samples import Sample, check_species, examine_images, read_samples
 from sae_traits.contrastive.texts import CutTexts, count_cut
 from sae_traits.contrastive.training_state import Batch, TrainingState, mean_loss
 from sae_traits.contrastive.validation import Validation
 from sae_traits.contrastive.windows import WindowedOrder
 from sae_traits.errors import CheckpointError, ConfigError
+from sae_traits.features.accelerator import make_accelerator, tracking
 from sae_traits.features.preprocessing import PreparePixels
 from sae_traits.io import replacing
 from sae_traits.logging import SECONDS_BETWEEN_LINES, say
@@ -80,15 +82,15 @@ class Finetuned:
         return [*lines, str(self.model)]
 
 
-def new_accelerator(config: FinetuneConfig, **options: Any) -> Accelerator:
+def new_accelerator(config: FinetuneConfig, out: Path) -> Accelerator:
     """Accelerate as `accelerate launch` set it up; with several heads a step leaves parameters without a gradient.
 
     Raises:
-        ConfigError: it computes in fp16.
+        ConfigError: it computes in fp16, or there is no such tracker.
     """
     has_heads = config.base.caption_head != "none" or config.pairs.replay is not None
     parallel = DistributedDataParallelKwargs(find_unused_parameters=has_heads)
-    accelerator = Accelerator(kwargs_handlers=[parallel], log_with=config.schedule.tracker, **options)
+    accelerator = make_accelerator(config.schedule.tracker, out / LOGS, kwargs_handlers=[parallel])
     if accelerator.mixed_precision == "fp16":
         raise ConfigError("fp16 needs loss scaling, which is not supported; launch with --mixed_precision bf16 or no")
     return accelerator
@@ -101,7 +103,7 @@ def finetune(
     accelerator: Accelerator | None = None,
     seconds_between_checkpoints: float = 300.0,
 ) -> Finetuned:
-    """Train as the configuration says, and write OUT/model and OUT/training.json.
+    """Train as the configuration says, and write OUT/model and OUT/training.json; a tracker may write to OUT/logs.
 
     A training that was killed goes on from OUT/training.checkpoint when it is called again, with the weights that it
     would have had: bit by bit on a CPU, as long as the number of processes and threads is the same.
@@ -111,7 +113,7 @@ def finetune(
         StoreError: the checkpoint cannot be read or written, or is of another training.
         CheckpointError: training diverged.
     """
-    accelerator = accelerator or new_accelerator(config)
+    accelerator = accelerator or new_accelerator(config, out)
     parts = read_base(config.base)
     model = trainable_model(parts, config)
     source = _Source(config, parts, accelerator)
@@ -130,14 +132,16 @@ def finetune(
     key = _key(config, source, parts)
     start, curve = load_checkpoint(out / CHECKPOINT, key, state)
     log = _Log(state, curve, n_steps, source.validation, config.schedule.evaluations, config.schedule.batch_size)
-    if start == 0:
-        log.validate(0)
-    saved = time.monotonic()
-    for step, batch in zip(range(start, n_steps), source.batches(start), strict=False):
-        log.note(step, state.step(step, batch))
-        if accelerator.is_main_process and time.monotonic() - saved > seconds_between_checkpoints:
-            save_checkpoint(out / CHECKPOINT, step + 1, key, state, log.curve)
-            saved = time.monotonic()
+    with tracking(accelerator, config.schedule.tracker, as_dict(config)):
+        if start == 0:
+            log.validate(0)
+        saved = time.monotonic()
+        for step, batch in zip(range(start, n_steps), source.batches(start), strict=False):
+            log.note(step, state.step(step, batch))
+            if accelerator.is_main_process and time.monotonic() - saved > seconds_between_checkpoints:
+                if state.check_finite():  # else the last good one stays, until all processes know that it diverged
+                    save_checkpoint(out / CHECKPOINT, step + 1, key, state, log.curve)
+                saved = time.monotonic()
     if not state.check_finite():
         raise CheckpointError("training diverged: a weight is not finite; choose a lower --learning-rate")
     if accelerator.is_main_process:
@@ -155,13 +159,14 @@ class _Source:
         for name, size in (("batch_size", schedule.batch_size), ("replay_batch_size", pairs.replay_batch_size)):
             if size % accelerator.num_processes:
                 raise ConfigError(f"{name} {size} cannot be shared by {accelerator.num_processes} processes equally")
-        self.samples = read_samples(pairs)
+        images = examine_images(pairs)
+        self.samples = read_samples(pairs, images=images)
         self.groups = self._groups()
         self.cut_texts = _say_what_is_cut(self.samples, pairs, parts.tokenizer) if accelerator.is_main_process else {}
         self.order = self._order()
         self.n_steps = max(1, round(schedule.epochs * self.order.steps_per_epoch))
         self.prepare = PreparePixels(_input_of(parts))
-        self.validation = Validation(read_samples(pairs, "validation"), self.prepare, parts.tokenizer)
+        self.validation = Validation(read_samples(pairs, "validation", images), self.prepare, parts.tokenizer)
         self.replayed: list[Sample] = []
         if pairs.replay is not None:
             self.replayed = read_samples(_of_replay(pairs, pairs.replay))
@@ -323,6 +328,10 @@ class _Log:
             point = {"step": step + 1, "loss": mean_loss([loss], self.state.accelerator)}
             self.curve.append(point | {"learning_rate": self.state.learning_rate(step)})
             self._track(step, {"loss": point["loss"]})
+            if math.isnan(point["loss"]):
+                raise CheckpointError(
+                    f"training diverged: the loss of step {step + 1} is not finite; choose a lower --learning-rate"
+                )
             self._say(step, point["loss"], last=last)
         if step + 1 in self._evaluated_after:
             self.validate(step + 1)

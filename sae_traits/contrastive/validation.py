@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from sae_traits.contrastive.model import ContrastiveModel
 from sae_traits.contrastive.samples import Sample
+from sae_traits.errors import CollectionError, ImageError
 from sae_traits.features.preprocessing import PreparePixels
 from sae_traits.models.clip.tokens import TextTokenizer
 
@@ -40,12 +42,19 @@ class Validation:
         n_right = 0
         for begin in range(0, len(self.samples), _AT_ONCE):
             some = self.samples[begin : begin + _AT_ONCE]
-            pixels = torch.stack([self._prepare(sample.open()) for sample in some]).to(device)
+            pixels = torch.stack([self._prepare(_opened(sample)) for sample in some]).to(device)
             chosen = (model.image_features(pixels) @ classes.T).argmax(dim=1).tolist()
             pairs = zip(chosen, some, strict=True)
             n_right += sum(self.species[index] == sample.species for index, sample in pairs)
         model.train(was_training)
         return n_right / len(self.samples)
+
+
+def _opened(sample: Sample) -> Image.Image:
+    try:
+        return sample.open()
+    except ImageError as error:
+        raise CollectionError(f"{sample.name} cannot be used: {error}") from error
 
 
 def _text_features(model: ContrastiveModel, ids: Tensor) -> Tensor:

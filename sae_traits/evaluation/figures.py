@@ -38,7 +38,8 @@ def draw_bars(result: ZeroShotResult, path: Path) -> None:
     figure = Figure(figsize=(7, 0.55 * len(conditions) + 1.6), layout="constrained")
     axes = figure.subplots()
     axes.barh(places, means, color=[_COLOURS.get(condition.name, _CONTROL) for condition in conditions])
-    axes.errorbar(means, places, xerr=[means - lows, highs - means], fmt="none", ecolor="black", capsize=3, linewidth=1)
+    errors = np.maximum(0, [means - lows, highs - means])  # a percentile interval need not hold its mean
+    axes.errorbar(means, places, xerr=errors, fmt="none", ecolor="black", capsize=3, linewidth=1)
     axes.axvline(result.chance, color="black", linestyle="--", linewidth=1, label="chance")
     background = {"facecolor": "white", "edgecolor": "none", "pad": 1}
     for place, mean, high in zip(places, means, highs, strict=True):

@@ -10,6 +10,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -41,6 +42,7 @@ BOX_COLUMNS = {
 SIDES = frozenset({"left", "right"})
 HIDDEN = frozenset({"0", "0.0", "false", "no"})
 COCO_VISIBLE = 2
+_SEVERAL = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,27 +112,32 @@ class _Images:
     def __init__(self, collection: Collection) -> None:
         self.records = collection.images
         self.problems: list[Problem] = []
-        self._rows: dict[str, set[int]] = defaultdict(set)
         self._told: set[str] = set()
-        for row, record in enumerate(collection.images):
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        """Name -> the row of the image that is called so, _SEVERAL where several are; made when a file asks for one."""
+        rows: dict[str, int] = {}
+        for row, record in enumerate(self.records):
             path = PurePosixPath(record.file)
-            for parts in (path.parts, path.with_suffix("").parts):
-                for first in range(len(parts)):
-                    self._rows["/".join(parts[first:])].add(row)
-            self._rows[record.image_id].add(row)
+            names = {"/".join(p[i:]) for p in (path.parts, path.with_suffix("").parts) for i in range(len(p))}
+            for name in (*names, record.image_id):
+                if rows.setdefault(name, row) != row:
+                    rows[name] = _SEVERAL
+        return rows
 
     def knows(self, name: str) -> bool:
         """Whether exactly one image is called so."""
-        return len(self._rows.get(name, ())) == 1
+        return self._rows.get(name, _SEVERAL) != _SEVERAL
 
     def row(self, name: str) -> int | None:
         """The row of an image; None, and a problem, where it is not known."""
         name = PurePosixPath(name.strip().replace("\\", "/")).as_posix()
-        rows = self._rows.get(name, set())
-        if len(rows) == 1:
-            return next(iter(rows))
+        row = self._rows.get(name)
+        if row is not None and row != _SEVERAL:
+            return row
         if name not in self._told:
-            reason = "several images of the collection are called so" if rows else "no image of the collection"
+            reason = "no image of the collection" if row is None else "several images of the collection are called so"
             self.problem(name, reason)
             self._told.add(name)
         return None

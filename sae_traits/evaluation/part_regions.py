@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sae_traits.evaluation.part_truth import ON_ANIMAL, ImageTruth, PartTruth, centre_of, relative_place
-from sae_traits.evaluation.parts import UNKNOWN_PART
+from sae_traits.evaluation.parts import OFF_PART, UNKNOWN_PART
 from sae_traits.evaluation.placement import mean_over_placements
 from sae_traits.geometry import PatchGrid
 from sae_traits.logging import track
@@ -109,7 +109,8 @@ def gather(
             peaks = {} if fired is None else _peaks(fired)
             rows += [image.region(rank, candidate, peaks) for rank, candidate in enumerate(candidates)]
         if held_out and of_image is not None and of_image.knows_parts:
-            part_of_patch = np.array([of_image.part_of([patch]) for patch in range(grid.n_patches)])
+            part_of_patch = np.full(grid.n_patches, OFF_PART)  # which padding is, where nothing fires
+            part_of_patch[grid.valid] = [of_image.part_of([patch]) for patch in grid.valid]
             for (fired, _), tables in zip(found, firings, strict=True):
                 peaks = {} if fired is None else _peaks(fired)
                 tables += [(row, number, latent, part_of_patch[patch]) for latent, patch in peaks.items()]

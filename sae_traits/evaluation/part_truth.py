@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -111,7 +112,7 @@ class PartTruth:
         """
         record, files = self.collection.images[row], self.files
         points, masks = files.keypoints.get(row, ()), files.part_masks.get(row, {})
-        part_masks = {part: _open(mask) for part, mask in masks.items()}
+        part_masks = {part: opened_mask(mask) for part, mask in masks.items()}
         boxes = list(files.boxes.get(row, ())) or ([record.animal_box] if record.animal_box else [])
         mask = self._mask(record, part_masks)
         if not (points or part_masks or boxes or mask is not None):
@@ -139,7 +140,7 @@ class PartTruth:
         """Foreground of an image: its mask, or all of its parts together."""
         path = self.collection.mask_path(record)
         if path is not None:
-            return _open(path)
+            return opened_mask(path)
         return np.logical_or.reduce(list(part_masks.values())) if part_masks else None
 
 
@@ -171,8 +172,9 @@ def _animal_box(boxes: Sequence[Box], mask: NDArray[np.bool_] | None, points: Se
     return (min(xs), min(ys), width, height) if width > 0 and height > 0 else None
 
 
-def _open(path: object) -> NDArray[np.bool_]:
+def opened_mask(path: Path) -> NDArray[np.bool_]:
+    """Open a mask of the collection `[height, width]`; a CollectionError that names it where it cannot be read."""
     try:
-        return open_mask(str(path))
+        return open_mask(path)
     except ImageError as error:
         raise CollectionError(f"mask {path}: {error}") from error

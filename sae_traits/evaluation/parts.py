@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sae_traits.evaluation.measures.distance_matrices import permute_within
 from sae_traits.evaluation.statistics import Interval
 
 OFF_PART = -1
@@ -118,7 +119,7 @@ def permuted_purity(
     """
     rng = np.random.default_rng(seed)
     dealt = [
-        purity(deal_within(latent, species, rng), part, species, n_species, n_parts, min_regions)
+        purity(latent[permute_within(species, rng)], part, species, n_species, n_parts, min_regions)
         for _ in range(n_permutations)
     ]
     return _mean_ratio(dealt)
@@ -173,7 +174,7 @@ def permuted_held_out_part(
     rng = np.random.default_rng(seed)
     group = species * 2 + held_out
     dealt = [
-        held_out_part(deal_within(latent, group, rng), part, species, held_out, n_species, n_parts, min_regions)
+        held_out_part(latent[permute_within(group, rng)], part, species, held_out, n_species, n_parts, min_regions)
         for _ in range(n_permutations)
     ]
     return _mean_ratio(dealt)
@@ -245,7 +246,7 @@ def permuted_detectors(
     """How many latents detect a part when the peaks of each image are dealt anew among the latents that fired in it."""
     rng = np.random.default_rng(seed)
     counts = [
-        detectors(deal_within(latent, image, rng), part, n_latents, n_parts, min_firings).any(axis=1).sum()
+        detectors(latent[permute_within(image, rng)], part, n_latents, n_parts, min_firings).any(axis=1).sum()
         for _ in range(n_permutations)
     ]
     return float(np.mean(counts))
@@ -271,13 +272,6 @@ def difference_over_species(first: Ratio, second: Ratio, *, n_resamples: int = 2
     draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=n_resamples)
     low, high = np.quantile(difference(sums @ draws.T), [0.025, 0.975])
     return Interval(mean, float(low), float(high), n)
-
-
-def deal_within(latent: Ints, group: Ints, rng: np.random.Generator) -> Ints:
-    """Deal the latents anew among the regions of each group `[n]`."""
-    dealt = np.empty_like(latent)
-    dealt[np.argsort(group, kind="stable")] = latent[np.lexsort((rng.random(len(latent)), group))]
-    return dealt
 
 
 def _known(latent: Ints, part: Ints, species: Ints, held_out: Bools | None = None) -> tuple[Any, Any, Any, Any]:

@@ -22,6 +22,7 @@ REGIONS_FIGURE, ZERO_SHOT_FIGURE = "figures/regions.png", "figures/zero_shot.png
 def write_report(folder: Path, title: str, results: Results, evidence: Evidence) -> int:
     """Write results.json, report.md and the figures; the number of regions that are drawn."""
     (folder / "figures").mkdir(parents=True, exist_ok=True)
+    write_text(folder / RESULTS_FILE, results.to_json())  # first: what took hours to find is not lost with a picture
     n_drawn = draw_gallery(evidence.collection, evidence.traits, folder / REGIONS_FIGURE, evidence.open_picture)
     species_traits = results.tasks.get("species_traits")
     pictures = [] if species_traits is None else [trait.picture for trait in species_traits.traits]
@@ -29,7 +30,6 @@ def write_report(folder: Path, title: str, results: Results, evidence: Evidence)
     if results.zero_shot is not None:
         draw_bars(results.zero_shot, folder / ZERO_SHOT_FIGURE)
     write_text(folder / REPORT_FILE, render_report(title, results, n_regions_drawn=n_drawn))
-    write_text(folder / RESULTS_FILE, results.to_json())
     return n_drawn
 
 

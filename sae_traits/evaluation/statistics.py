@@ -83,7 +83,7 @@ def bootstrap_interval(
         confidence_level=level,
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return Interval(mean, float(interval.low), float(interval.high), len(totals))
+    return _around(mean, float(interval.low), float(interval.high), len(totals))
 
 
 def bootstrap_intervals(
@@ -119,6 +119,12 @@ def bootstrap_ratio(
     return _ratio_intervals(totals, counts, n_resamples, seed, level)[0]
 
 
+def _around(mean: float, low: float, high: float, n_groups: int) -> Interval:
+    """An interval whose ends are the mean where they differ from it by rounding alone, as those of constants do."""
+    low, high = (mean if math.isclose(end, mean, rel_tol=1e-12, abs_tol=1e-15) else end for end in (low, high))
+    return Interval(mean, low, high, n_groups)
+
+
 _DRAWS_AT_A_TIME = 50
 
 
@@ -147,7 +153,7 @@ def _ratio_intervals(
     low, high = (_quantile(drawn, part) for part in (tail, 1 - tail))
     n_valued = (counts > 0).sum(axis=0)
     return tuple(
-        Interval(float(mean), float(low[column]), float(high[column]), int(n_valued[column]))
+        _around(float(mean), float(low[column]), float(high[column]), int(n_valued[column]))
         if n_valued[column] > 1
         else Interval(float(mean), math.nan, math.nan, int(n_valued[column]))
         for column, mean in enumerate(means)

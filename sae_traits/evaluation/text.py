@@ -96,7 +96,7 @@ def rank_traits(collection: Collection, traits: Iterable[Trait]) -> dict[str, tu
     for trait in traits:
         record = collection.images[trait.candidate.image]
         text = as_phrase(trait.description.text)
-        if record.split != "train" or not text:
+        if record.split != "train" or record.taxon.species is None or not text:
             continue
         key = text.casefold()
         wording.setdefault(key, text)

@@ -25,6 +25,7 @@ from sae_traits.schema import Collection, ImageRecord, NearIdentical, Problem, T
 from sae_traits.vocabulary import RANKS, Split
 
 _REASONS_SHOWN = 3
+_PROBLEMS_SAID = 5
 _IMAGES_PER_TASK = 8
 _MIN_IMAGES_FOR_PROCESSES = 1000
 """Fewer are examined before worker processes have started."""
@@ -85,6 +86,14 @@ def image_id_of(file: str) -> str:
     stem = re.sub(r"[^A-Za-z0-9_]+", "-", PurePosixPath(file).stem).strip("-")[:40]
     digest = sha256(file.encode()).hexdigest()[:16]
     return f"{stem}-{digest}" if stem else digest
+
+
+def say_problems(problems: Sequence[Problem], rest: str) -> None:
+    """Say the first of what cannot be used, how many more there are, and of the rest where it is."""
+    for problem in problems[:_PROBLEMS_SAID]:
+        say(f"{problem.file}: {problem.reason}")
+    if (n_more := len(problems) - _PROBLEMS_SAID) > 0:
+        say(f"… and {n_more} more; {rest}")
 
 
 def _place(rows: Sequence[Row], codes: bool, problems: list[Problem]) -> list[tuple[Row, Taxon]]:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from sae_traits.config.regions import RegionsOfLatents, ReleasedLatents
 from sae_traits.errors import BackboneError, ConfigError
+from sae_traits.evaluation.part_truth import opened_mask
 from sae_traits.features.background import MIN_INDIVIDUALS, Background, learn_background
 from sae_traits.features.store import FeatureShard
-from sae_traits.images.decode import open_mask
 from sae_traits.io import hash_of_file
 from sae_traits.logging import say, warn
 from sae_traits.runs.context import Context
@@ -145,6 +145,6 @@ def _outside_masks(collection: Collection, info: BackboneInfo, shard: FeatureSha
         mask = collection.mask_path(record)
         outside = np.full(len(patches), np.nan)
         if mask is not None:
-            outside = 1 - info.grid((record.width, record.height)).patch_means(open_mask(mask))[patches]
+            outside = 1 - info.grid((record.width, record.height)).patch_means(opened_mask(mask))[patches]
         shares.append(outside)
     return np.concatenate(shares).astype(np.float32) if shares else np.empty(0, np.float32)

@@ -131,7 +131,7 @@ class Context:
     @cached_property
     def accelerator(self) -> Accelerator:
         """The processes and devices of this command."""
-        from sae_traits.sae.collection_training import make_accelerator
+        from sae_traits.features.accelerator import make_accelerator  # loads torch
 
         return make_accelerator(getattr(self.config.train, "tracker", None), self.folder.training_logs)
 

@@ -2,11 +2,10 @@
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from accelerate import Accelerator
@@ -14,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sae_traits.config.train import TrainConfig
-from sae_traits.errors import ConfigError, StoreError
-from sae_traits.features.extract import check_launch
+from sae_traits.errors import StoreError
+from sae_traits.features.accelerator import tracking
 from sae_traits.features.source import FeatureSource
 from sae_traits.features.stream import PatchStream, moments
 from sae_traits.sae.model import SAE
@@ -24,24 +23,6 @@ from sae_traits.sae.trainer import FeatureScale, n_steps_for, train_saes
 
 SAMPLE_FOR_MOMENTS = 1000
 """Mean and scale come from so many images where features have to be computed."""
-
-
-def make_accelerator(tracker: str | None, folder: Path) -> Accelerator:
-    """The processes and devices, with one of Accelerate's trackers, which writes to `folder`, if one is named.
-
-    Raises:
-        ConfigError: the tracker is not installed, or several processes were launched that do not know of each other.
-    """
-    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-
-    if tracker is not None and tracker not in map(str, get_available_trackers()):
-        raise ConfigError(
-            f"the tracker {tracker!r} is not installed; Accelerate knows {', '.join(LOGGER_TYPE_TO_CLASS)}: "
-            f"install one of them (pip install {tracker}), or leave out --tracker"
-        )
-    accelerator = Accelerator(log_with=tracker, project_dir=folder) if tracker is not None else Accelerator()
-    check_launch(accelerator.num_processes)
-    return accelerator
 
 
 def train_on_source(
@@ -91,7 +72,7 @@ def train_on_source(
         "settings": settings_of(config),
     }
     rows_hash = hashlib.sha256(rows.tobytes()).hexdigest()
-    with _tracking(accelerator, config.tracker, training["settings"]):
+    with tracking(accelerator, config.tracker, training["settings"]):
         return train_saes(
             batches,
             [replace(of_sae, sweep=None, tracker=None) for of_sae in configs],
@@ -104,17 +85,3 @@ def train_on_source(
             backbone=source.info,
             training=training,
         )
-
-
-@contextmanager
-def _tracking(accelerator: Accelerator, tracker: str | None, settings: Mapping[str, Any]) -> Iterator[None]:
-    """Log what is trained meanwhile, and close the log whatever happens."""
-    if tracker is None:
-        yield
-        return
-    accelerator.init_trackers("sae-traits", config={name: str(value) for name, value in settings.items()})
-    try:
-        yield
-    finally:
-        for opened in accelerator.trackers:  # `end_training` would end the processes' group too
-            opened.finish()

@@ -124,7 +124,8 @@ def train_saes(
                 losses.append(state.step(step, x, pre, learning_rate(step, n_steps, state.config, x.shape[1])))
         log.note(step, losses, x)
         if time.monotonic() - saved > seconds_between_checkpoints and accelerator.is_main_process:
-            save_checkpoint(checkpoint, step + 1, key, states, log.curves)
+            if all(map(_is_finite, states)):  # else the last good one stays, until all processes know that one diverged
+                save_checkpoint(checkpoint, step + 1, key, states, log.curves)
             saved = time.monotonic()
     if start < n_steps and step + 1 < n_steps:
         raise StoreError(f"the features ended after step {step + 1} of {n_steps}; give more, or train on fewer patches")
@@ -168,7 +169,7 @@ def _begin(
 
 def _finished(state: TrainingState, scale: FeatureScale, log: TrainingLog) -> SAE:
     """The SAE of raw features, on the CPU."""
-    if not all(bool(torch.isfinite(parameter).all()) for parameter in state.sae.parameters()):
+    if not _is_finite(state):
         raise CheckpointError("training diverged: a weight is not finite; choose a lower --learning-rate")
     sae = SAE.from_config(state.sae.config)
     sae.load_state_dict(state.sae.state_dict())
@@ -177,6 +178,11 @@ def _finished(state: TrainingState, scale: FeatureScale, log: TrainingLog) -> SA
     curve = {name: [point[name] for point in points] for name in (points[0] if points else ())}
     sae.config = replace(sae.config, training=sae.config.training | {"curve": curve})
     return sae.eval()
+
+
+def _is_finite(state: TrainingState) -> bool:
+    """Whether every weight is a number."""
+    return all(bool(torch.isfinite(parameter).all()) for parameter in state.sae.parameters())
 
 
 def n_steps_for(config: TrainConfig) -> int:
@@ -203,6 +209,10 @@ class TrainingLog:
                 curve.append({"step": step + 1, **_measures(loss, state, x, state.objective.processes.average)})
             if self.accelerator.trackers:
                 self._track(step)
+            if not all(math.isfinite(curve[-1]["loss"]) for curve in self.curves):
+                raise CheckpointError(
+                    f"training diverged: the loss of step {step + 1} is not finite; choose a lower --learning-rate"
+                )
         if self.accelerator.is_main_process and (last or now - self._said > SECONDS_BETWEEN_LINES):
             self._said = now
             self._say(step, _measures(losses[0], self.states[0], x), now)

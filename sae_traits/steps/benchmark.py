@@ -24,6 +24,7 @@ from sae_traits.evaluation.benchmarks.examined import Examined, examine
 from sae_traits.evaluation.benchmarks.inputs import BenchmarkTask, Inputs, Outcome
 from sae_traits.evaluation.benchmarks.labels import Labelled, LabelledRow, list_labelled
 from sae_traits.evaluation.benchmarks.located import Located, locate
+from sae_traits.evaluation.benchmarks.matching import one_each
 from sae_traits.evaluation.benchmarks.report import write_benchmark_report
 from sae_traits.evaluation.benchmarks.results import BenchmarkResults, Difference, ModelScores
 from sae_traits.evaluation.benchmarks.tasks import TASKS
@@ -189,12 +190,13 @@ def _inputs(
     names = name_classes(rows, None if config.taxa is None else Path(config.taxa))
     individuals = [row.individual for row in rows]
     return Inputs(
-        config=config if definition is None or not definition.shots else _with_shots(config, definition),
+        config=config,
         rows=rows,
         names=names,
         units=np.array(units(individuals, list(range(len(rows)))), dtype=np.int64),
         text_type=config.text_type or (definition and definition.text_type) or "asis",
         templates=config.templates or (definition and definition.templates) or "one",
+        shots=config.shots or (definition and definition.shots) or (1, 5),
         traits=None if traits is None else traits.of_classes(names, str(config.images)),
         trait_source=config.traits,
         described=frozenset() if traits is None else traits.described,
@@ -203,11 +205,6 @@ def _inputs(
         references={} if config.references is None else read_references(Path(config.references), names),
         regions=regions,
     )
-
-
-def _with_shots(config: BenchmarkConfig, definition: Benchmark) -> BenchmarkConfig:
-    """The shots of a published benchmark, unless others are asked for."""
-    return replace(config, shots=definition.shots) if config.shots == BenchmarkConfig().shots else config
 
 
 def _with_files(inputs: Inputs, examined: Examined) -> Inputs:
@@ -253,7 +250,8 @@ def _read_regions(config: BenchmarkConfig) -> tuple[Mapping[str, str], ...]:
             rows = rows_of(region_columns(names, source))
         else:
             rows = text_rows(source, lambda names, source=source: region_columns(names, source))
-        of_both.append({str(row["region"]): row["text"] for row in rows if row["region"] and row["text"]})
+        described = [(n, str(row["region"]), row["text"]) for n, row in enumerate(rows, start=1) if row["region"]]
+        of_both.append(one_each(source, ((n, region, region, text) for n, region, text in described if text)))
     return tuple(of_both)
 
 
@@ -270,12 +268,13 @@ def _against(source: str, out: Path, workers: int) -> tuple[tuple[str, bytes], .
     """Name and hash the images to compare with."""
     folder = None if is_hub_source(source) else local_dataset(source, None)
     if folder is not None and has_images(folder):
-        rows = [LabelledRow(**row) for row in extract_images(folder, out, label_names=())]
-        labelled = Labelled(source=source, root=out, rows=tuple(rows))
+        extracted, unused = extract_images(folder, out, label_names=())
+        rows = tuple(LabelledRow(**row) for row in extracted)
+        labelled = Labelled(source=source, root=out, rows=rows, problems=tuple(unused))
     else:
         listing = list_source(CollectionConfig(source=source, labels=False))
-        rows = [LabelledRow(file=row.file, label="", where=row.file) for row in listing.rows]
-        labelled = Labelled(source=source, root=listing.root, rows=tuple(rows), problems=listing.problems)
+        rows = tuple(LabelledRow(file=row.file, label="", where=row.file) for row in listing.rows)
+        labelled = Labelled(source=source, root=listing.root, rows=rows, problems=listing.problems)
     examined = examine(labelled, cache=out, workers=workers)
     if problems := examined.labelled.problems:
         warn(f"{len(problems)} images of {source} cannot be compared, such as {problems[0].file}: {problems[0].reason}")
@@ -330,5 +329,5 @@ def _settings(config: BenchmarkConfig, inputs: Inputs, task: str) -> dict[str, A
     values |= {name: public_name(values[name]) for name in _PATHS if values[name]}
     values["clip"] = [public_name(model) for model in config.clip]
     values["split"] = list(config.split)
-    values |= {"text_type": inputs.text_type, "templates": inputs.templates, "shots": list(inputs.config.shots)}
+    values |= {"text_type": inputs.text_type, "templates": inputs.templates, "shots": list(inputs.shots)}
     return {name: value for name, value in values.items() if task in ONLY_FOR.get(name, (task,))}

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from sae_traits import images
-from sae_traits.logging import say
 from sae_traits.runs.context import Context
 from sae_traits.runs.record import Counts
-
-N_PROBLEMS_SHOWN = 5
 
 
 def collect(context: Context) -> None:
@@ -19,10 +16,7 @@ def collect(context: Context) -> None:
         collection = images.read_collection(config, listing=listing, workers=context.config.features.workers)
         collection.save(folder.images)
         collection.save_problems(folder.problems)
-        for problem in collection.problems[:N_PROBLEMS_SHOWN]:
-            say(f"{problem.file}: {problem.reason}")
-        if (n_more := len(collection.problems) - N_PROBLEMS_SHOWN) > 0:
-            say(f"… and {n_more} more; all are in {folder.problems}")
+        images.say_problems(collection.problems, f"all are in {folder.problems}")
         return collection.counts()
 
     inputs = {"source": images.fingerprint(config, listing)}

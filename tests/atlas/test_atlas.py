@@ -14,8 +14,11 @@ from atlas.small_atlases import HOSTILE, NAME, SUGGESTION, hostile_release, host
 from release.small_releases import bytes_of
 
 from sae_traits.atlas import build_atlas
+from sae_traits.atlas.building import _paged
+from sae_traits.atlas.comparing import comparison_data
 from sae_traits.atlas.drawing import close_up, histogram, outline_of
 from sae_traits.atlas.page_names import PageNames
+from sae_traits.atlas.reading import read_atlas
 from sae_traits.errors import ReleaseError
 
 
@@ -137,6 +140,27 @@ def test_side_by_side_has_what_a_species_is_told_by(site):
     assert compared["name"] == "Aus bus"
     assert [row["name"] for row in compared["latents"] if row["latent"] == 2] == [NAME]
     assert ["colour", "blue", 100] in compared["attributes"]
+
+
+def test_side_by_side_knows_all_latents_and_attributes_also_those_that_are_not_drawn(site, dataset, tmp_path):
+    atlas = read_atlas(dataset, tmp_path, workers=1)
+    species = atlas.species[0]
+    (first, *_) = species.latents
+    for number in range(100, 130):
+        atlas.latents[number] = replace(atlas.latents[first.latent], number=number)
+        species.latents.append(replace(first, latent=number))
+    compared = comparison_data(atlas, species)
+    assert compared["all_latents"] == [one.latent for one in species.latents]
+    assert len(compared["latents"]) == 12
+    assert len(compared["attributes"]) == len(species.attribute_shares)
+
+
+def test_the_second_page_of_a_species_is_no_page_of_another_one():
+    names = PageNames()
+    first, other = (names.of(species) for species in ("Camponotus maculatus", "Camponotus maculatus 2"))
+    pages = [path for path, _ in _paged(f"species/{first}", range(100), 24)]
+    assert len(set(pages)) == 5
+    assert f"species/{other}.html" not in pages
 
 
 def test_a_release_by_reference_shows_outlines_on_an_empty_frame(tmp_path):

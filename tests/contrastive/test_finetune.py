@@ -2,15 +2,23 @@
 
 import json
 import re
+from functools import partial
 
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import GeneralTracker
 from safetensors.torch import load_file, save_file
 from small_pairs import config_of, make_model, make_table
 
-from sae_traits.contrastive.trainer import finetune
-from sae_traits.errors import BackboneError, CollectionError, ConfigError
+from sae_traits.contrastive.base_model import read_base
+from sae_traits.contrastive.model import ContrastiveModel
+from sae_traits.contrastive.samples import Sample
+from sae_traits.contrastive.trainer import _input_of, finetune, new_accelerator
+from sae_traits.contrastive.validation import Validation
+from sae_traits.errors import BackboneError, CheckpointError, CollectionError, ConfigError
+from sae_traits.features.preprocessing import PreparePixels
+from sae_traits.images.decode import open_image
 from sae_traits.models.clip.model import load_clip, read_clip
 from sae_traits.models.clip.open_clip_config import read_open_clip_config
 from sae_traits.models.clip.saving import save_open_clip, save_transformers
@@ -184,3 +192,64 @@ def test_frozen_towers_stay_as_they_are(table, tmp_path):
     for name, tensor in before.items():
         is_frozen = name.startswith(("vision_model", "visual_projection"))
         assert torch.equal(tensor, after[name]) == (is_frozen or "position_ids" in name), name
+
+
+class Kept(GeneralTracker):
+    """A tracker that remembers what it was told."""
+
+    name, requires_logging_directory = "kept", False
+
+    def __init__(self):
+        super().__init__()
+        self.steps, self.finished = {}, False
+
+    @property
+    def tracker(self):
+        return self
+
+    def store_init_configuration(self, values):
+        pass
+
+    def log(self, values, step=None, **kwargs):
+        self.steps.setdefault(step, set()).update(values)
+
+    def finish(self):
+        self.finished = True
+
+
+def test_a_tracker_is_told_of_losses_and_accuracies_and_closed(table, tmp_path):
+    kept, model = Kept(), make_model(tmp_path / "model")
+    config = config_of(table, model, schedule={"tracker": "kept"})
+    finetune(config, tmp_path / "out", accelerator=Accelerator(cpu=True, log_with=[kept]))
+    assert kept.steps[1] == {"loss"}
+    assert kept.steps[6] == {"loss", "validation_accuracy"}
+    assert kept.finished
+
+
+def test_a_tracker_that_is_not_installed_is_named(table, tmp_path):
+    config = config_of(table, tmp_path / "model", schedule={"tracker": "nothing_like_it"})
+    with pytest.raises(ConfigError, match="the tracker 'nothing_like_it' is not installed"):
+        new_accelerator(config, tmp_path / "out")
+
+
+def test_a_training_that_diverges_ends_at_once_and_keeps_the_last_good_checkpoint(table, tmp_path):
+    config = config_of(
+        table,
+        make_model(tmp_path / "model"),
+        optimiser={"learning_rate": 1e30, "warmup_steps": 0},
+        schedule={"epochs": 20},
+    )
+    with pytest.raises(CheckpointError, match=r"training diverged: the loss of step [2-9] is not finite"):
+        finetune(config, tmp_path / "out", accelerator=Accelerator(cpu=True), seconds_between_checkpoints=0)
+    kept = torch.load(tmp_path / "out" / "training.checkpoint", weights_only=True)
+    assert all(torch.isfinite(tensor).all() for tensor in kept["state"]["model"].values())
+
+
+def test_a_validation_image_that_cannot_be_opened_any_more_is_named(table, tmp_path):
+    parts = read_base(config_of(table, make_model(tmp_path / "model")).base)
+    (tmp_path / "1.png").write_bytes(b"no picture")
+    samples = [
+        Sample("1.png", partial(open_image, tmp_path / "1.png"), {"sci": (species,)}, species) for species in "ab"
+    ]
+    with pytest.raises(CollectionError, match=r"1\.png cannot be used: "):
+        Validation(samples, PreparePixels(_input_of(parts)), parts.tokenizer).accuracy(ContrastiveModel(parts.model))

@@ -9,8 +9,9 @@ from PIL import Image
 from small_pairs import make_shard, make_table
 
 from sae_traits.config.finetune import PairsConfig
-from sae_traits.contrastive.samples import read_samples
+from sae_traits.contrastive.samples import examine_images, read_samples
 from sae_traits.errors import CollectionError
+from sae_traits.vocabulary import SPLITS
 
 NAMES = {"sci": "a photo of Apis mellifera.", "com": "a photo of honey bee.", "taxon": "a photo of Animalia Apis."}
 
@@ -70,3 +71,21 @@ def test_a_table_gives_names_captions_and_its_own_splits(tmp_path):
     assert train[0].texts["caption"] == ("A blue square, number 0.",)
     assert train[0].texts["sci"] == ("a photo of Caerulea caerula.",)
     assert np.asarray(train[0].open()).shape == (40, 48, 3)
+
+
+def test_what_of_a_folder_cannot_be_used_is_said_and_images_are_decoded_once_for_all_splits(tmp_path, caplog):
+    caplog.set_level("INFO")
+    for species in ("Apis_mellifera", "Bombus_terrestris"):
+        (tmp_path / species).mkdir()
+        for number in range(8):
+            noise = np.random.default_rng([number, len(species)]).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(tmp_path / species / f"{number}.png")
+    (tmp_path / "Apis_mellifera" / "broken.png").write_bytes(b"no picture")
+    config = PairsConfig(data=str(tmp_path), workers=0)
+    images = examine_images(config)
+    assert "Apis_mellifera/broken.png: " in caplog.text
+    assert images is not None
+    caplog.clear()
+    samples = [sample for split in SPLITS for sample in read_samples(config, split, images)]
+    assert len(samples) == 16
+    assert "examin" not in caplog.text

@@ -233,3 +233,13 @@ def test_without_truth_a_place_is_relative_to_what_is_no_background(tmp_path, co
     assert regions.estimated_place[0] == pytest.approx([centre_x, centre_y])
     (unknown, _) = gather({"sae": plain}, collection, INFO, truth, species)["sae"]
     assert unknown.estimated_place[0] == pytest.approx([24 / 64, 24 / 64])
+
+
+def test_no_part_is_asked_of_the_padding_of_a_letterboxed_image(methods, collection, truth):
+    wide = replace(collection, images=tuple(replace(record, height=32) for record in collection.images))
+    points = [Keypoint("head", 24, 8), Keypoint("tail", 40, 24)]
+    files = PartFiles(keypoints=dict.fromkeys(range(N_IMAGES), points))
+    letterboxed = replace(INFO, framing=Framing(mode="letterbox", size=(64, 64)))
+    species = {"Parus aus": 0, "Parus bus": 1}
+    (_, firings) = gather({"sae": methods["sae"]}, wide, letterboxed, PartTruth(wide, files), species)["sae"]
+    assert firings.part.tolist() == [0, 1] * 8  # the upper two rows of patches that lie on the image, and the lower two

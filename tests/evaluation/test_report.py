@@ -66,7 +66,7 @@ def test_every_table_is_whole_and_every_heading_stands_apart():
 def test_what_was_not_evaluated_is_said_or_left_out():
     results = dataclasses.replace(made_results(), sae=None)
     text = render_report("T", results)
-    assert "Skipped: no --clip was given." in text
+    assert "Skipped: no --clip was given, or no image has a label." in text
     for missing in ("Regions on the organism", "Sparse autoencoder", "regions.png", "zero_shot.png"):
         assert missing not in text
 

@@ -36,6 +36,27 @@ def described(tmp_path_factory):
     return [(collection.images[trait.candidate.image], trait) for trait in traits]
 
 
+def without_latents(described, region=None):
+    """The same traits, as of a run whose regions are of no latents."""
+    return [
+        (record, replace(trait, candidate=replace(trait.candidate, latent=None), region=region or trait.region))
+        for record, trait in described
+    ]
+
+
+def test_regions_without_latents_have_as_many_controls(described, caplog):
+    sheet = make_sheet(without_latents(described), {}, n_traits=6, seed=1)
+    assert Counter(item.kind for item in sheet.items) == {TRAIT: 6, OTHER_SENTENCE: 2, OTHER_PLACE: 2}
+    assert not caplog.text
+
+
+def test_controls_that_there_cannot_be_are_said_to_lack(described, caplog):
+    whole = replace(described[0][1].region, box=(0.0, 0.0, 10_000.0, 10_000.0))
+    sheet = make_sheet(without_latents(described, whole), {}, n_traits=6, seed=1)
+    assert Counter(item.kind for item in sheet.items) == {TRAIT: 6, OTHER_SENTENCE: 2}
+    assert "0 of 2 controls with another place" in caplog.text
+
+
 def items(n, kind=TRAIT):
     return [
         Item(

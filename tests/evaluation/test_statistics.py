@@ -8,7 +8,14 @@ from pydantic import TypeAdapter
 from scipy.stats import chi2
 
 from sae_traits.errors import ConfigError
-from sae_traits.evaluation.statistics import Interval, bootstrap_interval, holm, mcnemar, paired_difference
+from sae_traits.evaluation.statistics import (
+    Interval,
+    bootstrap_interval,
+    bootstrap_intervals,
+    holm,
+    mcnemar,
+    paired_difference,
+)
 
 
 def test_the_mean_is_over_values_not_over_groups():
@@ -20,6 +27,14 @@ def test_the_mean_is_over_values_not_over_groups():
 
 def test_values_that_do_not_vary_have_an_interval_of_no_width():
     assert bootstrap_interval([2.5] * 7) == Interval(2.5, 2.5, 2.5, 7)
+
+
+@pytest.mark.parametrize("value", [1 / 3, 0.1, 0.6, 1 / 7])
+@pytest.mark.parametrize("n", [30, 77, 333])
+def test_an_interval_of_constants_is_their_mean_whatever_their_sums_are_rounded_to(value, n):
+    (several,) = bootstrap_intervals(np.full((n, 1), value))
+    for interval in (several, bootstrap_interval(np.full(n, value))):
+        assert interval.low == interval.mean == interval.high == pytest.approx(value)
 
 
 def test_there_is_no_interval_without_two_groups_and_no_mean_without_values():

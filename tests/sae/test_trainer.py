@@ -238,6 +238,18 @@ def test_divergence_is_an_error(tmp_path):
         fit(RANDOM, tmp_path=tmp_path, n_steps=2, source=broken)
 
 
+def test_a_training_that_diverges_ends_at_once_and_keeps_the_last_good_checkpoint(tmp_path):
+    def breaking(start):
+        yield from itertools.islice(batches(start), 3)
+        while True:
+            yield torch.full((256, D_MODEL), torch.nan)
+
+    with pytest.raises(CheckpointError, match=r"training diverged: the loss of step 4 is not finite"):
+        fit(RANDOM, checkpoint=tmp_path / "c", n_steps=20, source=breaking, seconds_between_checkpoints=0.0)
+    (state,) = torch.load(tmp_path / "c", weights_only=True)["states"]
+    assert all(torch.isfinite(tensor).all() for tensor in state["sae"].values())
+
+
 @pytest.mark.parametrize("architecture", ["topk", "batch_topk", "jump_relu", "relu"])
 @pytest.mark.parametrize("prefixes", [(), (12, 24)])
 def test_every_architecture_learns_about_k_latents_a_patch(tmp_path, architecture, prefixes):

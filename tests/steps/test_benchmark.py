@@ -14,7 +14,7 @@ from PIL import Image
 import sae_traits
 from sae_traits.cli import main
 from sae_traits.errors import ConfigError
-from sae_traits.evaluation.benchmarks.results import read_benchmark_results
+from sae_traits.evaluation.benchmarks.results import BenchmarkResults
 
 CLASSES = ("Abeille noire", "Mouche", "Papilio_machaon")
 
@@ -65,9 +65,9 @@ def test_three_lines_of_python_score_two_models_with_traits(world, tmp_path, mon
     assert first.scores.traits.n_test == 12
     assert [difference.name for difference in results.differences] == ["other"]
     out = tmp_path / "benchmarks" / "photographs"
-    assert read_benchmark_results(out / "zero-shot" / "results.json").to_json() == results.to_json()
     assert "Do traits help?" in (out / "zero-shot" / "report.md").read_text()
-    written = (out / "zero-shot" / "results.json").read_text()
+    written = (out / "zero-shot" / "results.json").read_text("utf-8")
+    assert BenchmarkResults.from_json(written).to_json() == results.to_json()
     assert str(tmp_path) not in written
     assert str(world) not in written
 
@@ -121,6 +121,8 @@ def test_plantdocs_folders_are_matched_by_name_unless_its_published_fault_is_ask
     assert "1 class has images in train and none in test (Abeille noire)" in said
     assert main([*words, "--protocol", "published"]) == 0
     assert "--protocol published repeats that" not in capsys.readouterr().out
+    assert main([*words, "--shots", "1,5"]) == 1  # which are asked for, though they are those of other images
+    assert "has 4 images" in capsys.readouterr().err
 
 
 def test_questions_and_attributes_are_asked_of_embeddings_with_the_published_scores_beside(tmp_path, capsys):

@@ -192,7 +192,7 @@ def test_a_tracker_is_closed_also_when_training_fails(extracted, tmp_path, learn
     else:
         with pytest.raises(CheckpointError, match="diverged"):
             train()
-    assert kept.steps == [1, 2, 3]
+    assert kept.steps == ([1, 2, 3] if learning_rate < 1 else [1, 2])  # at which it has diverged
     assert kept.finished
 
 

@@ -320,28 +320,38 @@ window.atlas = { species: {}, suggested: {} };
       make("div", { class: "photographs" }, ...one.pictures.map((shown) => picture(shown, `Photograph of ${one.name}`))));
   }
 
+  const MAX_LINKS = 24;
+  const latentLink = (number) =>
+    make("a", { href: `${root}latents/${number}.html` }, make("span", { "data-latent-name": number }, `latent ${number}`));
+  function latentLinks(numbers) {
+    const links = numbers.slice(0, MAX_LINKS).flatMap((number, i) => [i ? ", " : "", latentLink(number)]);
+    return numbers.length > MAX_LINKS ? [...links, `, and ${numbers.length - MAX_LINKS} more`] : links;
+  }
+
+  /* Of all latents of both; only those to trust first have a close-up and what is said of them. */
   function latentsOf(one, other) {
-    const theirs = new Set(other.latents.map((row) => row.latent));
-    const own = one.latents.filter((row) => !theirs.has(row.latent));
-    const rows = own.map((row) => make("div", { class: "pair" },
+    const theirs = new Set(other.all_latents);
+    const own = one.all_latents.filter((number) => !theirs.has(number));
+    const shown = one.latents.filter((row) => !theirs.has(row.latent));
+    const others = own.slice(shown.length);
+    const rows = shown.map((row) => make("div", { class: "pair" },
       row.where ? picture(row.where, `Close-up of ${one.name}: ${row.where.text}`) : make("span"),
       make("div", {},
-        make("a", { href: root + row.page }, make("span", { "data-latent-name": row.latent }, row.name ?? `latent ${row.latent}`)),
+        latentLink(row.latent),
         make("p", {}, row.said || (row.where ? row.where.text : "")),
         make("p", { class: "quiet" }, row.often),
         make("p", { class: "verdict" }, make("b", {}, row.verdict)))));
+    if (others.length) rows.push(make("p", { class: "quiet" }, rows.length ? "Also " : "", ...latentLinks(others), "."));
     return make("section", {},
       make("h2", {}, "What describes ", make("i", {}, one.name), " and not the other"),
       ...(rows.length ? rows : [make("p", { class: "quiet" }, "No latent.")]));
   }
 
   function shared(first, second) {
-    const theirs = new Set(second.latents.map((row) => row.latent));
-    const both = first.latents.filter((row) => theirs.has(row.latent));
+    const theirs = new Set(second.all_latents);
+    const both = first.all_latents.filter((number) => theirs.has(number));
     if (!both.length) return make("p", { class: "quiet" }, "No latent describes both.");
-    const links = both.flatMap((row, i) => [i ? ", " : "",
-      make("a", { href: root + row.page }, make("span", { "data-latent-name": row.latent }, row.name ?? `latent ${row.latent}`))]);
-    return make("p", {}, "What describes both: ", ...links, ".");
+    return make("p", {}, "What describes both: ", ...latentLinks(both), ".");
   }
 
   function attributes(first, second) {

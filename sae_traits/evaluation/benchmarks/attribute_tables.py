@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,9 @@ from sae_traits.errors import CollectionError, ConfigError
 from sae_traits.evaluation.benchmarks.class_taxa import label_key
 from sae_traits.evaluation.benchmarks.inputs import some
 from sae_traits.evaluation.benchmarks.labels import LABEL_NAMES, LabelledRow
+from sae_traits.evaluation.benchmarks.matching import one_each, places_of
 from sae_traits.images.columns import FILE_NAMES, find_column
-from sae_traits.images.table_files import Cells, open_table
+from sae_traits.images.table_files import open_table
 from sae_traits.logging import warn
 
 _BINARY = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
@@ -34,7 +35,8 @@ def read_attributes(path: Path, rows: Sequence[LabelledRow]) -> Attributes:
     """Read the attributes of images from a table with the column `file`, or `label`: every column of 0 and 1 is one.
 
     Raises:
-        ConfigError: it cannot be read, has no such column, or says nothing of an image at hand, which is named.
+        ConfigError: it cannot be read, has no such column, contradicts itself, or says nothing of an image
+            at hand; the row or the image is named.
     """
     try:
         names, rows_of = open_table(path, header_has=(*FILE_NAMES, *LABEL_NAMES))
@@ -50,20 +52,19 @@ def read_attributes(path: Path, rows: Sequence[LabelledRow]) -> Attributes:
         raise ConfigError(f"{path} has no column of 0 and 1 in every row; its columns are {', '.join(names)}")
     if others := [name for name in names if name not in (key, *binary)]:
         warn(f"columns of {path.name} that do not have 0 or 1 in every row are no attributes: {some(others)}")
-    known = {}
-    for row in cells:
-        known[_key(row[_KEY] or "", is_file=by_file is not None)] = row
-    found = [_row_of(path, row, known, is_file=by_file is not None) for row in rows]
-    present = np.array([[_BINARY[str(row[name])] for name in binary] for row in found], dtype=np.int8)
-    return Attributes(names=tuple(binary), present=present)
-
-
-def _row_of(path: Path, row: LabelledRow, known: dict[str, Cells], *, is_file: bool) -> Cells:
-    key = _key(row.file if is_file else row.label, is_file=is_file)
-    if key not in known:
-        raise ConfigError(f"{path} has no row of {key!r} ({row.where}), and every image needs its attributes")
-    return known[key]
-
-
-def _key(text: str, *, is_file: bool) -> str:
-    return PurePosixPath(text.replace("\\", "/")).name if is_file else label_key(text)
+    written = [cell[_KEY] or "" for cell in cells]
+    said = [tuple(_BINARY[str(cell[name])] for name in binary) for cell in cells]
+    about: list[str | None] = [label_key(text) for text in written]
+    asked = [label_key(row.label) for row in rows]
+    if by_file is not None:
+        asked = [row.file for row in rows]
+        about = [None if place is None else asked[place] for place in places_of(written, asked)]
+    numbered = zip(range(1, len(cells) + 1), about, written, said, strict=True)
+    known = one_each(path, ((n, name, text, values) for n, name, text, values in numbered if name is not None))
+    for name, row in zip(asked, rows, strict=True):
+        if name not in known:
+            raise ConfigError(
+                f"{path} has no row of {name!r} ({row.where}), and every image needs its attributes"
+                + (", under its path where several files have its name" if by_file else "")
+            )
+    return Attributes(names=tuple(binary), present=np.array([known[name] for name in asked], dtype=np.int8))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from sae_traits.errors import ConfigError
 from sae_traits.evaluation.benchmarks.class_taxa import species_of
+from sae_traits.evaluation.benchmarks.matching import places_of
 from sae_traits.evaluation.benchmarks.trait_texts import TEXT_NAMES
 from sae_traits.evaluation.measures.class_names import ClassName
 from sae_traits.images.columns import FILE_NAMES
@@ -26,6 +27,11 @@ class Captions:
     """Of each text: the place of its image."""
     texts: tuple[str, ...]
 
+    def of_images(self, place: Mapping[int, int]) -> Captions:
+        """Keep the texts of some images, each of which gets another place."""
+        kept = [(place[image], text) for image, text in zip(self.images, self.texts, strict=True) if image in place]
+        return Captions(images=tuple(image for image, _ in kept), texts=tuple(text for _, text in kept))
+
 
 def read_captions(path: Path, files: Sequence[str]) -> Captions:
     """Read a table with the columns `file` and `text`; rows of other images are passed over with a warning.
@@ -34,19 +40,22 @@ def read_captions(path: Path, files: Sequence[str]) -> Captions:
         ConfigError: it cannot be read, lacks a column, or none of its rows is about an image at hand.
     """
     rows = read_columns(path, _NAMES, tuple(_NAMES), what="captions")
-    place = {PurePosixPath(file).name: n for n, file in enumerate(files)} | {file: n for n, file in enumerate(files)}
     images, texts, others = [], [], []
-    for number, row in enumerate(rows, start=1):
-        file, text = row["file"], row["text"]
-        if file in place and text:
-            images.append(place[file])
-            texts.append(" ".join(text.split()))
+    for number, (row, place) in enumerate(
+        zip(rows, places_of([row["file"] or "" for row in rows], files), strict=True), start=1
+    ):
+        if place is not None and row["text"]:
+            images.append(place)
+            texts.append(" ".join(row["text"].split()))
         else:
-            others.append(f"row {number} below the header ({file})")
+            others.append(f"row {number} below the header ({row['file']})")
     if not texts:
         raise ConfigError(f"no row of {path} is about an image at hand, such as {files[0]}; its first is {others[:1]}")
     if others:
-        warn(f"{len(others)} rows of {path.name} have no text or are about other images, such as {others[0]}")
+        warn(
+            f"{len(others)} rows of {path.name} have no text, are about other images, or do not say which of several "
+            f"images of the same name they are about, such as {others[0]}"
+        )
     return Captions(images=tuple(images), texts=tuple(texts))
 
 

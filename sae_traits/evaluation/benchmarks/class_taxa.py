@@ -9,6 +9,7 @@ from pathlib import Path
 from sae_traits.errors import CollectionError, ConfigError
 from sae_traits.evaluation.benchmarks.inputs import count
 from sae_traits.evaluation.benchmarks.labels import COMMON_NAMES, LABEL_NAMES, LabelledRow
+from sae_traits.evaluation.benchmarks.matching import one_each
 from sae_traits.evaluation.measures.class_names import ClassName
 from sae_traits.images.columns import find_column, find_columns
 from sae_traits.images.names import parse_name
@@ -66,7 +67,7 @@ def _agreed(rows: Sequence[LabelledRow]) -> dict[str, dict[str, str]]:
     }
 
 
-def read_taxa(path: Path) -> dict[str, Mapping[str, str]]:
+def read_taxa(path: Path) -> dict[str, dict[str, str]]:
     """Read what labels stand for: key of a label -> ranks and `common_name`, as far as the table says them.
 
     Raises:
@@ -86,18 +87,13 @@ def read_taxa(path: Path) -> dict[str, Mapping[str, str]]:
         rows = list(rows_of(columns | {"label": label}))
     except CollectionError as error:
         raise ConfigError(f"cannot read --taxa: {error}") from error
-    found: dict[str, Mapping[str, str]] = {}
+    said = []
     for number, row in enumerate(rows, start=1):
         written = row.pop("label")
         if written is None:
             raise ConfigError(f"row {number} below the header of {path} has no label; give it one, or remove it")
-        values = {what: value for what, value in row.items() if value}
-        if found.setdefault(label_key(written), values) != values:
-            raise ConfigError(
-                f"row {number} below the header of {path} says something else of {written!r} than an earlier one; "
-                "remove one of them"
-            )
-    return found
+        said.append((number, label_key(written), written, {what: value for what, value in row.items() if value}))
+    return one_each(path, said)
 
 
 def label_key(label: str) -> str:

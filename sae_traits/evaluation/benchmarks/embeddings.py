@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from sae_traits.errors import ConfigError, one_line
+from sae_traits.evaluation.benchmarks.labels import IMAGES_FOLDER
 from sae_traits.io import write_whole
 
 FloatArray = NDArray[np.float32]
@@ -38,17 +40,24 @@ def read_embeddings(path: Path, files: Sequence[str]) -> tuple[FloatArray, dict[
     if embeddings.ndim != 2 or len(embeddings) != len(ids):
         raise ConfigError(f"{path} has embeddings {list(embeddings.shape)} and {len(ids)} ids; it needs one row per id")
     place = {name: row for row, name in enumerate(ids)}
-    if lacking := [file for file in files if file not in place]:
+    rows = [_row_of(file, place) for file in files]
+    if lacking := [file for file, row in zip(files, rows, strict=True) if row is None]:
         raise ConfigError(
             f"{path} has no embedding of {len(lacking):,} images, such as {lacking[0]!r}; its ids are such as "
             f"{ids[0]!r}"
             if ids
             else f"{path} has no embeddings"
         )
-    found = embeddings[[place[file] for file in files]].astype(np.float32)
+    found = embeddings[np.array(rows, dtype=np.int64)].astype(np.float32)
     if bad := int((~np.isfinite(found).all(axis=1) | ~found.any(axis=1)).sum()):
         raise ConfigError(f"{bad} of the {len(found)} embeddings of {path} are zero or not finite")
     return found, about
+
+
+def _row_of(file: str, place: Mapping[str, int]) -> int | None:
+    """The row of an image: its files may lie beside their table, or in the folder `images` there, or nowhere."""
+    names = (file, f"{IMAGES_FOLDER}/{file}", file.removeprefix(f"{IMAGES_FOLDER}/"))
+    return next((place[name] for name in names if name in place), None)
 
 
 def _read(path: Path) -> tuple[NDArray[np.floating], list[str], dict[str, str]]:
@@ -64,5 +73,6 @@ def _read(path: Path) -> tuple[NDArray[np.floating], list[str], dict[str, str]]:
         raise ConfigError(
             f"{path} lacks {error}; it needs `embeddings`, and `ids` with the files of the images"
         ) from error
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ConfigError(f"cannot read the embeddings of {path}: {one_line(error)}") from error
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, SafetensorError) as error:
+        hint = "; save them as float32" if isinstance(error, TypeError) else ""  # numpy has no bfloat16
+        raise ConfigError(f"cannot read the embeddings of {path}: {one_line(error)}{hint}") from error

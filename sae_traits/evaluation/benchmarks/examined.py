@@ -7,6 +7,7 @@ that goes on, or asks another question, opens none of them again.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -31,8 +32,8 @@ from sae_traits.schema import Collection, ImageRecord, Problem, Taxon
 FACTS_FILE = "facts.json"
 _IMAGES_PER_TASK = 8
 _MIN_IMAGES_FOR_PROCESSES = 1000
-_IMAGES_BETWEEN_WRITES = 2000
-"""What a killed command loses at most."""
+_SECONDS_BETWEEN_WRITES = 60.0
+"""What a killed command loses at most; more where a write takes long, which is of all images that are known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,10 +127,13 @@ def _facts(root: Path, files: Sequence[str], cache: Path, workers: int) -> dict[
     if missing and len(missing) < len(files):
         say(f"examining: {len(files) - len(missing):,} of {len(files):,} images are known")
     cache.mkdir(parents=True, exist_ok=True)
+    next_write = time.monotonic() + _SECONDS_BETWEEN_WRITES
     for done, (file, found) in enumerate(_examine(root, missing, workers), start=1):
         known[keys[file]] = found
-        if done % _IMAGES_BETWEEN_WRITES == 0 or done == len(missing):
+        if (began := time.monotonic()) > next_write or done == len(missing):
             write_text(store, sealed_json(known))
+            ended = time.monotonic()
+            next_write = ended + max(_SECONDS_BETWEEN_WRITES, 10 * (ended - began))
     return {file: _facts_of(known[keys[file]]) for file in files}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -40,6 +40,7 @@ class Inputs:
     """What counts once in an interval: an individual, or near-identical images `[n]`."""
     text_type: TextType = "asis"
     templates: TemplateSet = "one"
+    shots: tuple[int, ...] = (1, 5)
     traits: Mapping[str, tuple[str, ...]] | None = None
     """Label -> what is said of its species; None where it is not asked whether traits help."""
     trait_source: str | None = None
@@ -74,6 +75,24 @@ class Inputs:
         """Places of the images that are scored: those of the split test, or all where no image is in it."""
         of_test = self.places("test")
         return of_test if len(of_test) else np.arange(len(self.rows))
+
+    def of_scored(self) -> Inputs:
+        """The images that are scored as if there were no others, with what is said of them and their classes."""
+        rows = self.scored().tolist()
+        if len(rows) == len(self.rows):
+            return self
+        present, place = set(self.truth[rows].tolist()), {row: number for number, row in enumerate(rows)}
+        return replace(
+            self,
+            rows=tuple(self.rows[row] for row in rows),
+            names=tuple(name for number, name in enumerate(self.names) if number in present),
+            units=self.units[rows],
+            captions=self.captions and self.captions.of_images(place),
+            attributes=None,
+            located=None,
+            sha256=tuple(self.sha256[row] for row in rows) if self.sha256 else (),
+            hashes=tuple(self.hashes[row] for row in rows) if self.hashes else (),
+        )
 
     @cached_property
     def is_split(self) -> bool:

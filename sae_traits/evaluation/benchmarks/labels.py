@@ -36,8 +36,8 @@ _EXPECTED = (
     f"name a folder with a folder of images per class, a table ({', '.join(TABLE_SUFFIXES)}) with the columns file and "
     "label, or hf://datasets/ORG/NAME"
 )
-_INSIDE = ("", "images")
-"""Folders beside a table that its files may lie in."""
+IMAGES_FOLDER = "images"
+"""Beside a table: its files may lie there, or beside it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,10 +113,11 @@ def list_labelled(
         label_column: the column with the label, where its name does not say so.
         image_column: the column with the image, where there are several.
         source_config: configuration of a dataset of the Hub.
-        with_files: whether the images must be there; ids are enough where embeddings are given.
+        with_files: whether the images of a table must be there; ids are enough where embeddings are given.
 
     Raises:
-        CollectionError: the source is missing, cannot be read, or has no image with a label.
+        CollectionError: the source is missing, cannot be read, has no image with a label, or has no use for an
+            option.
     """
     path = Path(source).expanduser().absolute()
     if is_hub_source(source):
@@ -125,18 +126,26 @@ def list_labelled(
         )
         listing = list_hub(config)
         found = _from_rows(source, listing.root, listing.rows, listing.problems)
-    elif path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
-        found = list_label_table(path, label_column=label_column)
+    elif (table := _table_of(path, label_column)) is not None:
+        _refuse("a table", image_column=image_column, source_config=source_config)
+        found = list_label_table(table, label_column=label_column)
         found = _with_files(found) if with_files else found
-    elif path.is_dir() and (table := _table_in(path, label_column)):
-        found = _with_files(list_label_table(table, label_column=label_column))
     elif path.is_dir() and has_images(path):
-        extracted = extract_images(path, cache, label_names=LABEL_NAMES, label_column=label_column)
-        rows = [LabelledRow(**row) for row in extracted]
-        found = Labelled(source=source, root=cache, rows=tuple(rows))
+        _refuse("a folder of Parquet files", source_config=source_config)
+        extracted, problems = extract_images(
+            path, cache, label_names=LABEL_NAMES, label_column=label_column, image_column=image_column
+        )
+        rows = tuple(LabelledRow(**row) for row in extracted)
+        found = Labelled(source=source, root=cache, rows=rows, problems=tuple(problems))
     elif path.is_dir():
         if not any(file.suffix.lower() in IMAGE_SUFFIXES for file in path.glob("*/**/*")):
             raise CollectionError(f"{path} has no folder of images in it; {_EXPECTED}")
+        _refuse(
+            "a folder with a folder per class",
+            label_column=label_column,
+            image_column=image_column,
+            source_config=source_config,
+        )
         listing = list_folder(CollectionConfig(source=str(path)))
         found = _from_rows(source, listing.root, listing.rows, listing.problems)
     else:
@@ -146,6 +155,13 @@ def list_labelled(
         first = f": {found.problems[0].file}: {found.problems[0].reason}" if found.problems else ""
         raise CollectionError(f"no image of {source} can be used{first}")
     return replace(found, source=source)
+
+
+def _refuse(kind: str, **options: str | None) -> None:
+    """Raise a CollectionError where an option is given that a source of some kind has no use for."""
+    for name, value in options.items():
+        if value is not None:
+            raise CollectionError(f"--{name.replace('_', '-')} {value} says nothing of {kind}; leave it out")
 
 
 def list_label_table(path: Path, *, label_column: str | None = None) -> Labelled:
@@ -224,7 +240,7 @@ def _with_files(listed: Labelled) -> Labelled:
     problems = list(listed.problems)
     real = os.path.realpath(listed.root)
     for row in listed.rows:
-        for folder in _INSIDE:
+        for folder in ("", IMAGES_FOLDER):
             file = os.path.normpath(os.path.join(folder, row.file))
             inside = os.path.realpath(os.path.join(real, file)).startswith(os.path.join(real, ""))
             if inside and os.path.isfile(os.path.join(real, file)):
@@ -235,9 +251,11 @@ def _with_files(listed: Labelled) -> Labelled:
     return replace(listed, rows=tuple(kept), problems=tuple(problems))
 
 
-def _table_in(folder: Path, label_column: str | None) -> Path | None:
-    """Find the table of a folder; one that lacks its columns is passed over with a warning."""
-    for file in _tables(folder):
+def _table_of(path: Path, label_column: str | None) -> Path | None:
+    """Find the table that a path is, or that its folder has; one of a folder without its columns is passed over."""
+    if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
+        return path
+    for file in _tables(path):
         names, _ = open_table(file, header_has=(*FILE_NAMES, *_OTHER_FILE_NAMES))
         try:
             _columns(file, names, label_column)

@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sae_traits.errors import CollectionError, ConfigError, ImageError
+from sae_traits.errors import CollectionError, ConfigError
 from sae_traits.evaluation.part_files import Box, PartFiles, read_part_files
-from sae_traits.evaluation.part_truth import painted
-from sae_traits.images.decode import open_mask
+from sae_traits.evaluation.part_truth import opened_mask, painted
 from sae_traits.schema import Collection, ImageRecord, Problem
 
 FloatArray = NDArray[np.float64]
@@ -118,10 +117,7 @@ def _organism(record: ImageRecord, row: int, truth: PartFiles) -> NDArray[np.boo
     """Where the organism is `[height, width]`: all its parts, or else its boxes."""
     size = record.width, record.height
     if masks := truth.part_masks.get(row):
-        try:
-            return np.logical_or.reduce([open_mask(str(path)) for path in masks.values()])
-        except ImageError as error:
-            raise CollectionError(f"a mask of {record.file}: {error}") from error
+        return np.logical_or.reduce([opened_mask(path) for path in masks.values()])
     boxes = truth.boxes.get(row)
     return painted(boxes, size) if boxes else None
 

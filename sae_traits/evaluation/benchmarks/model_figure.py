@@ -18,15 +18,20 @@ _HERE, _PUBLISHED = "#0072B2", "#999999"
 """Of Okabe & Ito's palette, which colour-blind readers can tell apart; what others found is grey."""
 
 
-def draw_models(results: BenchmarkResults, path: Path) -> bool:
-    """Draw figures with an interval over individuals as a PNG; False, and nothing, where there is none."""
+def drawn_figures(results: BenchmarkResults) -> list[str]:
+    """The titles of the figures that are drawn: those with an interval over individuals."""
+    first = results.figures()[0][1]
+    return [title for title, value in first.items() if isinstance(value, Interval) and " over " not in title]
+
+
+def draw_models(results: BenchmarkResults, path: Path) -> None:
+    """Draw the figures with an interval over individuals as a PNG; nothing where there is none."""
     # The object interface: no global state, and no window system is ever asked for.
     from matplotlib.figure import Figure
 
-    first = results.figures()[0][1]
-    titles = [title for title, value in first.items() if isinstance(value, Interval) and " over " not in title]
+    titles = drawn_figures(results)
     if not titles:
-        return False
+        return
     panels = {title: _bars(results, title) for title in titles}
     if results.benchmark:
         others = [(f"{each.model} (published)", each.score / 100, _PUBLISHED) for each in results.benchmark.published]
@@ -41,7 +46,6 @@ def draw_models(results: BenchmarkResults, path: Path) -> bool:
     axes[-1].set_xlabel("95 % intervals")
     # Without the version of matplotlib, which would make another file of the same results.
     figure.savefig(path, dpi=120, metadata={"Software": None})
-    return True
 
 
 Bar = tuple[str, Interval, str]
@@ -60,7 +64,8 @@ def _draw(axes: Axes, title: str, bars: Sequence[Bar]) -> tuple[float, float]:
         axes.barh(place, value.mean, color=colour)
         ends += [value.mean]
         if not math.isnan(value.low):
-            errors = [[value.mean - value.low], [value.high - value.mean]]
+            # A percentile interval need not hold its mean, and matplotlib takes no negative lengths.
+            errors = [[max(0.0, value.mean - value.low)], [max(0.0, value.high - value.mean)]]
             axes.errorbar(value.mean, place, xerr=errors, color="black", capsize=3, linewidth=1)
             ends += [value.low, value.high]
         end = max(0, value.mean if math.isnan(value.high) else value.high)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from sae_traits.evaluation.benchmarks.model_figure import FIGURE_FILE, draw_models
+from sae_traits.evaluation.benchmarks.model_figure import FIGURE_FILE, draw_models, drawn_figures
 from sae_traits.evaluation.benchmarks.model_index import MODEL_INDEX_FILE, model_index
 from sae_traits.evaluation.benchmarks.results import (
     REPORT_FILE,
@@ -28,13 +28,14 @@ def write_benchmark_report(folder: Path, results: BenchmarkResults) -> None:
     Where the Hub has a name for the task, the rows for `model-index` of the models' cards are written, too.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (FIGURE_FILE, MODEL_INDEX_FILE):
-        (folder / name).unlink(missing_ok=True)  # of an earlier command, which may have been another one
-    is_drawn = draw_models(results, folder / FIGURE_FILE)
+    write_text(folder / RESULTS_FILE, results.to_json())
+    (folder / MODEL_INDEX_FILE).unlink(missing_ok=True)  # of an earlier command, which may have been another one
     if rows := model_index(results):
         write_text(folder / MODEL_INDEX_FILE, rows)
-    write_text(folder / REPORT_FILE, render_benchmark_report(results, figure=FIGURE_FILE if is_drawn else None))
-    write_text(folder / RESULTS_FILE, results.to_json())
+    figure = FIGURE_FILE if drawn_figures(results) else None
+    write_text(folder / REPORT_FILE, render_benchmark_report(results, figure=figure))
+    (folder / FIGURE_FILE).unlink(missing_ok=True)
+    draw_models(results, folder / FIGURE_FILE)  # last: what took hours to find is not lost with a picture of it
 
 
 def render_benchmark_report(results: BenchmarkResults, *, figure: str | None = None) -> str:

@@ -8,13 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
-from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import Field, TypeAdapter
 
 from sae_traits.config.benchmark import BenchmarkTaskName
-from sae_traits.errors import StoreError, one_line
 from sae_traits.evaluation.benchmarks.definition import Benchmark, PublishedScore
 from sae_traits.evaluation.benchmarks.inputs import Figures, percent
 from sae_traits.evaluation.benchmarks.tasks import TASKS
@@ -190,18 +188,6 @@ def _nullable(schema: Any) -> Any:
         found = {name: _nullable(inner) for name, inner in schema.items()}
         return found | {"type": ["number", "null"]} if found.get("type") == "number" else found
     return [_nullable(inner) for inner in schema] if isinstance(schema, list) else schema
-
-
-def read_benchmark_results(file: Path) -> BenchmarkResults:
-    """Read the results.json of a benchmark.
-
-    Raises:
-        StoreError: it cannot be read, or is of another version.
-    """
-    try:
-        return BenchmarkResults.from_json(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise StoreError(f"cannot read {file} ({one_line(error)}); give the same benchmark command again") from error
 
 
 def show(value: Interval | float | None) -> str:

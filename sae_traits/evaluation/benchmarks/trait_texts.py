@@ -11,6 +11,7 @@ from typing import Any
 from sae_traits.errors import CollectionError, ConfigError
 from sae_traits.evaluation.benchmarks.class_taxa import label_key, species_of
 from sae_traits.evaluation.benchmarks.labels import LABEL_NAMES
+from sae_traits.evaluation.benchmarks.matching import one_each
 from sae_traits.evaluation.measures.class_names import ClassName
 from sae_traits.evaluation.text import as_phrase
 from sae_traits.images.columns import COLUMN_NAMES, SPECIES_NAMES, find_column, find_columns
@@ -94,7 +95,7 @@ def read_references(path: Path, names: Sequence[ClassName]) -> dict[str, str]:
     """Read descriptions of species from a table with the columns label or species, and text: label -> text.
 
     Raises:
-        ConfigError: it cannot be read, lacks a column, or is about no class at hand.
+        ConfigError: it cannot be read, lacks a column, contradicts itself, or is about no class at hand.
     """
     try:
         columns, rows_of = open_table(path, header_has=LABEL_NAMES)
@@ -104,7 +105,14 @@ def read_references(path: Path, names: Sequence[ClassName]) -> dict[str, str]:
         rows = list(rows_of({"label": label, "text": text}))
     except CollectionError as error:
         raise ConfigError(f"cannot read references: {error}") from error
-    known = {label_key(row["label"]): row["text"] for row in rows if row["label"] and row["text"]}
+    known = one_each(
+        path,
+        (
+            (number, label_key(row["label"]), row["label"], row["text"])
+            for number, row in enumerate(rows, start=1)
+            if row["label"] and row["text"]
+        ),
+    )
     found = {}
     for name in names:
         keys = [label_key(text) for text in (species_of(name), name.label) if text]

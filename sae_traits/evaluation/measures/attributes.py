@@ -11,32 +11,16 @@ HIDDEN, DROPOUT = 512, 0.5
 BATCH_SIZE = 256
 
 
-def awa2_score(logits: NDArray[np.floating], labels: NDArray[np.integer], *, protocol: Protocol = "corrected") -> float:
-    """Take the macro F1 of attributes.
-
-    Args:
-        logits: `[n, n_attributes]`.
-        labels: 0 or 1 `[n, n_attributes]`.
-        protocol: `corrected` is over all attributes, present where the probability exceeds 0.5 (the logit 0); one that
-            neither occurs nor is predicted has no F1 and is left out. `published` takes attributes 0 and 1 alone (the
-            *values* of labels are passed as which attributes to score), present where the *logit* exceeds 0.5.
-
-    Source: Xian et al. 2019; awa2.py of BioCLIP 2.
-    """
-    from sklearn.metrics import f1_score
-
-    if protocol == "published":
-        return float(f1_score(labels, logits > 0.5, average="macro", labels=np.unique(labels)))
-    return float(f1_score(labels, logits > 0, average="macro", zero_division=np.nan))  # pyright: ignore[reportArgumentType]
-
-
 def fishnet_right(
     logits: NDArray[np.floating], labels: NDArray[np.integer], *, protocol: Protocol = "corrected"
 ) -> NDArray[np.bool_]:
     """Tell which images have all their attributes right `[n]`; the score is their share.
 
-    Arguments as in `awa2_score`; `published` takes an attribute as present where the logit, not the probability,
-    exceeds 0.5.
+    Args:
+        logits: `[n, n_attributes]`.
+        labels: 0 or 1 `[n, n_attributes]`.
+        protocol: `corrected` takes an attribute as present where the probability exceeds 0.5 (the logit 0), `published`
+            where the logit does.
 
     Source: Khan et al. 2023 (FishNet); fishnet.py of BioCLIP 2.
     """

@@ -19,20 +19,6 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 
-def zero_shot_classifier(template_text_features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Average the text features of a class over templates: unit length, mean, unit length.
-
-    Args:
-        template_text_features: of any length `[n_classes, n_templates, embed_dim]`.
-
-    Returns:
-        One vector of unit length per class `[n_classes, embed_dim]`.
-
-    Source: Radford et al. 2021, section 3.1.4; open_clip `build_zero_shot_classifier`.
-    """
-    return unit_length(unit_length(template_text_features).mean(axis=1))
-
-
 def rank_codes(lineages: Sequence[Sequence[str | None]]) -> IntArray:
     """Number the taxa of classes at every rank.
 

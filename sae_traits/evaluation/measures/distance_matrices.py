@@ -20,8 +20,6 @@ class Association:
     """The correlation of two distance matrices."""
 
     r: float
-    p_value: float
-    """Two-sided, among permutations of the first matrix; the one at hand is counted, too."""
     permuted: FloatArray
     """Correlations of the permutations `[n_permutations]`."""
     n: int
@@ -33,12 +31,11 @@ def mantel(
     second: FloatArray,
     *,
     method: Method = "pearson",
-    given: FloatArray | None = None,
     groups: ArrayLike | None = None,
     n_permutations: int = 999,
     seed: int = 0,
 ) -> Association:
-    """Do the Mantel test of two distance matrices, or the partial one.
+    """Do the Mantel test of two distance matrices.
 
     Species are not independent: traits that evolved on one tree are associated in nine of ten such tests, and in one of
     three where the distance by ranks is given. Permuting species within their genera holds the level nearly.
@@ -46,7 +43,6 @@ def mantel(
     Args:
         first, second: symmetric `[n, n]`.
         method: correlation of the distances, or of their ranks.
-        given: a third matrix, whose linear part is taken out of both `[n, n]`.
         groups: rows of the first matrix are permuted within these only `[n]`; None permutes all.
         n_permutations: of the first matrix.
         seed: of the permutations.
@@ -54,20 +50,18 @@ def mantel(
     Raises:
         CollectionError: there are fewer than three objects, or all distances of a matrix are equal.
 
-    Source: Mantel 1967; Smouse, Long & Sokal 1986 (partial).
+    Source: Mantel 1967.
     """
     first, second = _ranked(first, method), _ranked(second, method)
-    third = None if given is None else _ranked(given, method)
     n = len(first)
     upper = np.triu_indices(n, 1)
     generator = np.random.default_rng(seed)
     member = np.zeros(n, dtype=np.int64) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    r = _correlation(first, np.arange(n), second, third, upper)
+    r = _correlation(first, np.arange(n), second, upper)
     permuted = np.array(
-        [_correlation(first, permute_within(member, generator), second, third, upper) for _ in range(n_permutations)]
+        [_correlation(first, permute_within(member, generator), second, upper) for _ in range(n_permutations)]
     )
-    n_as_far = int((np.abs(permuted) >= abs(r) - 1e-12).sum())
-    return Association(r, (1 + n_as_far) / (1 + n_permutations), permuted, n)
+    return Association(r, permuted, n)
 
 
 def jackknife_correlation(first: FloatArray, second: FloatArray, *, method: Method, level: float = 0.95) -> Interval:
@@ -84,7 +78,7 @@ def jackknife_correlation(first: FloatArray, second: FloatArray, *, method: Meth
 
     def correlation(kept: NDArray[np.intp]) -> float:
         left = np.ix_(kept, kept)
-        return _correlation(first[left], np.arange(len(kept)), second[left], None, np.triu_indices(len(kept), 1))
+        return _correlation(first[left], np.arange(len(kept)), second[left], np.triu_indices(len(kept), 1))
 
     r = correlation(np.arange(n))
     without = np.array([correlation(np.delete(np.arange(n), left_out)) for left_out in range(n)])
@@ -119,14 +113,7 @@ def _correlation(
     first: FloatArray,
     order: NDArray[np.integer],
     second: FloatArray,
-    third: FloatArray | None,
     upper: tuple[NDArray[np.intp], NDArray[np.intp]],
 ) -> float:
-    """Correlate distances, the first matrix in another order; partially where there is a third one."""
-    vectors = [first[order[upper[0]], order[upper[1]]], second[upper]]
-    if third is not None:
-        vectors.append(third[upper])
-    r = np.asarray(np.corrcoef(np.stack(vectors)))
-    if third is None:
-        return float(r[0, 1])
-    return float((r[0, 1] - r[0, 2] * r[1, 2]) / np.sqrt((1 - r[0, 2] ** 2) * (1 - r[1, 2] ** 2)))
+    """Correlate distances, the first matrix in another order."""
+    return float(np.corrcoef(first[order[upper[0]], order[upper[1]]], second[upper])[0, 1])

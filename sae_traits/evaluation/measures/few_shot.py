@@ -28,13 +28,14 @@ class Fold:
     """`[n - n_classes * k]`"""
 
 
-def independent_folds(labels: ArrayLike, k: int, *, n_folds: int = 5) -> tuple[Fold, ...]:
-    """Draw k images per class for every fold; fold f depends on nothing but its number.
+def independent_folds(labels: ArrayLike, k: int, *, n_folds: int = 5, seed: int = 0) -> tuple[Fold, ...]:
+    """Draw k images per class for every fold; fold f depends on nothing but seed + f.
 
     Args:
         labels: class of each image, numbers or names `[n]`.
         k: images per class.
         n_folds: folds.
+        seed: of the first fold; 0 gives the published folds.
 
     Raises:
         CollectionError: a class has fewer than k images, or no image is left to classify.
@@ -43,16 +44,7 @@ def independent_folds(labels: ArrayLike, k: int, *, n_folds: int = 5) -> tuple[F
     classes first appear, are shuffled; the first k are support.
     """
     rows = _rows_by_class(labels, k)
-    return tuple(_shuffled_fold([list(of_class) for of_class in rows], k, seed) for seed in range(n_folds))
-
-
-def chained_folds(labels: ArrayLike, ks: Sequence[int] = (1, 5), *, n_folds: int = 5) -> dict[int, tuple[Fold, ...]]:
-    """Draw folds as few_shot.py of BioCLIP 2 does: rows stay shuffled, so a fold depends on all that were drawn before.
-
-    Only `published` scores need them; arguments as in `independent_folds`, for several k in the order of the run.
-    """
-    rows = _rows_by_class(labels, max(ks))
-    return {k: tuple(_shuffled_fold(rows, k, seed) for seed in range(n_folds)) for k in ks}
+    return tuple(_shuffled_fold([list(of_class) for of_class in rows], k, seed + fold) for fold in range(n_folds))
 
 
 def draw_support(labels: ArrayLike, k: int, seed: int) -> IntArray:

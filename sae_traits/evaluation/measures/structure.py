@@ -7,6 +7,7 @@ span, and the Fisher ratio of random halves is about 4 / n. So each comes with t
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,8 @@ from sae_traits.evaluation.statistics import Interval, bootstrap_interval, boots
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+_ROUNDING = 1e-12
+"""A variance below this share of the mean square is none: it is the difference of the two."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,22 +59,19 @@ class VariantFigures:
     squared_in_span: FloatArray
     """That of its part in the span of the species `[n_species]`."""
     fisher_ratios: FloatArray
-    """Squared difference of the means over the sum of the variants' variances (traces, with 1/n) `[n_species]`."""
-
-    @property
-    def shares_in_span(self) -> FloatArray:
-        """Share of each species' difference that lies in the span of the species `[n_species]`."""
-        return self.squared_in_span / self.squared_difference
+    """Squared difference of the means over the sum of the variants' variances (traces, with 1/n); NaN where neither
+    variant varies, as of species with one image of each `[n_species]`."""
 
     @property
     def share_in_span(self) -> float:
-        """The same of all species together, larger differences weighing more."""
+        """Share of the differences of all species that lies in their span, larger ones weighing more."""
         return float(self.squared_in_span.sum() / self.squared_difference.sum())
 
     @property
     def fisher_ratio(self) -> float:
-        """Mean over species."""
-        return float(self.fisher_ratios.mean())
+        """Mean over the species in which a variant varies; NaN where there is none."""
+        ratios = self.fisher_ratios[np.isfinite(self.fisher_ratios)]
+        return float(ratios.mean()) if len(ratios) else math.nan
 
 
 def between_species_span(embeddings: NDArray[np.floating], species: ArrayLike) -> FloatArray:
@@ -127,7 +127,8 @@ def structure_of_variants(
     """Compare the variants of species with variants permuted within species: `share_in_span` and `fisher_ratio`.
 
     Variants that differ in a direction of their own have a low share; ones that differ at all a high ratio.
-    Arguments as in `variant_figures`. The intervals take the span of the species as given.
+    Arguments as in `variant_figures`. The intervals take the span of the species as given. There is no `fisher_ratio`
+    where no species has two different images of a variant.
     """
     centred, variants = _centred(embeddings, species), np.asarray(variants)
     figures = _of_variants(centred, variants)
@@ -138,12 +139,11 @@ def structure_of_variants(
         shares[draw], ratios[draw] = permuted.share_in_span, permuted.fisher_ratio
     null = "variants permuted within species"
     share = bootstrap_ratio(figures.squared_in_span, figures.squared_difference, seed=seed)
-    return {
-        "share_in_span": _figure(figures.share_in_span, share, shares, null),
-        "fisher_ratio": _figure(
-            figures.fisher_ratio, bootstrap_interval(figures.fisher_ratios, seed=seed), ratios, null
-        ),
-    }
+    found = {"share_in_span": _figure(figures.share_in_span, share, shares, null)}
+    if not math.isnan(figures.fisher_ratio):
+        interval = bootstrap_interval(figures.fisher_ratios[np.isfinite(figures.fisher_ratios)], seed=seed)
+        found["fisher_ratio"] = _figure(figures.fisher_ratio, interval, ratios[np.isfinite(ratios)], null)
+    return found
 
 
 def structure_of_species(
@@ -259,11 +259,13 @@ def _of_variants(centred: _Centred, variants: NDArray[np.generic]) -> VariantFig
     variance = means[:, :, -1] - (means[:, :, :d] ** 2).sum(axis=2)
     squared = (means[:, 1] - means[:, 0]) ** 2
     squared_difference = squared[:, :d].sum(axis=1)
+    varies = variance > _ROUNDING * means[:, :, -1]
+    total = np.where(varies, variance, 0.0).sum(axis=1)
     return VariantFigures(
         species=centred.names[both],
         squared_difference=squared_difference,
         squared_in_span=squared[:, d:-1].sum(axis=1),
-        fisher_ratios=squared_difference / variance.sum(axis=1),
+        fisher_ratios=np.divide(squared_difference, total, out=np.full(len(total), np.nan), where=total > 0),
     )
 
 

@@ -34,7 +34,7 @@ def newt_task(
     *,
     protocol: NewtProtocol = "linear",
     seed: int = 0,
-    n_jobs: int | None = None,
+    n_jobs: int = 1,
 ) -> SVMOutcome:
     """Train on the training images of a task and classify the others; features are centred and of unit length.
 
@@ -63,7 +63,7 @@ def newt_task(
     return SVMOutcome(predictions, predictions == labels[~is_train], machine.decision_function(test), parameters)
 
 
-def _search(seed: int, n_jobs: int | None) -> Any:
+def _search(seed: int, n_jobs: int) -> Any:
     from scipy.stats import loguniform
     from sklearn.model_selection import RandomizedSearchCV
     from sklearn.pipeline import make_pipeline

@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 
 from sae_traits.errors import ConfigError, StoreError
 from sae_traits.io import read_sealed, sealed_json, write_text
+from sae_traits.logging import warn
 from sae_traits.schema import ImageRecord, Region, Trait
 
 TRAIT, OTHER_SENTENCE, OTHER_PLACE = "trait", "another sentence", "another place"
@@ -107,9 +108,15 @@ def make_sheet(
     items = [_item(TRAIT, record, trait) for record, trait in fresh[:n_traits]]
     rest = fresh[n_traits:]
     swapped = (_with_another_sentence(one, own, random) for one in rest)
-    items += islice(filter(None, swapped), n_controls)
     moved = (_at_another_place(*one, random) for one in reversed(rest))  # others than the swapped ones
-    items += islice(filter(None, moved), n_controls)
+    for kind, controls in ((OTHER_SENTENCE, swapped), (OTHER_PLACE, moved)):
+        found = list(islice(filter(None, controls), n_controls))
+        if len(found) < n_controls:
+            warn(
+                f"this sheet has {len(found)} of {n_controls} controls with {kind}: other traits have none that would "
+                "be wrong (regions that fill their image, one species, equal sentences)"
+            )
+        items += found
     for name, traits in others.items():
         items += [_item(name, record, trait) for record, trait in _shuffled(traits, random)[:n_traits]]
     items = _shuffled(items, random)
@@ -148,13 +155,13 @@ def _item(kind: str, record: ImageRecord, trait: Trait) -> Item:
 
 
 def _with_another_sentence(one: Described, own: Sequence[Described], random: np.random.Generator) -> Item | None:
-    """A region with the sentence of a trait of another species and another latent."""
+    """A region with the sentence of a trait of another species and, where regions are of latents, of another one."""
     record, trait = one
     for _ in range(_TRIES):
         other_record, other = own[int(random.integers(len(own)))]
         if (
             other_record.taxon.species != record.taxon.species
-            and other.candidate.latent != trait.candidate.latent
+            and (trait.candidate.latent is None or other.candidate.latent != trait.candidate.latent)
             and other.description.text != trait.description.text
         ):
             return _item(OTHER_SENTENCE, record, replace(trait, description=other.description))

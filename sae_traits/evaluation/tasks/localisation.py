@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sae_traits.evaluation.evidence import Evidence
-from sae_traits.evaluation.part_truth import painted
+from sae_traits.evaluation.part_truth import opened_mask, painted
 from sae_traits.evaluation.placement import random_placement
 from sae_traits.evaluation.statistics import Interval, bootstrap_interval
 from sae_traits.geometry import PatchGrid
-from sae_traits.images.decode import open_mask
 from sae_traits.schema import Collection, ImageRecord
 
 N_PLACEMENTS = 8
@@ -88,5 +87,5 @@ def patches_on_animal(collection: Collection, record: ImageRecord, grid: PatchGr
     """Share of each patch of an image that lies on its mask, or else in its box `[n_patches]`; None without either."""
     mask_path = collection.mask_path(record)
     if mask_path is not None:
-        return grid.patch_means(open_mask(mask_path))
+        return grid.patch_means(opened_mask(mask_path))
     return None if record.animal_box is None else grid.patch_means(painted([record.animal_box], grid.source))

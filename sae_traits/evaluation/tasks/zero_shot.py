@@ -26,18 +26,21 @@ class ZeroShot:
     name, heading, result = "zero_shot", "Zero-shot classification", ZeroShotResult
 
     def run(self, evidence: Evidence) -> ZeroShotResult | None:
-        """Embed the validation and test images (kept on disk) and run the protocol; None without a CLIP.
+        """Embed the labelled validation and test images (kept on disk) and run the protocol.
+
+        None without a CLIP, and where no image has a label, as in a run of `predict`.
 
         Raises:
             CollectionError: no image is of the split test, there are no two species, or no trait.
             ConfigError: no class name fits into the model's context, or the common names cannot be read.
         """
         clip, config, collection = evidence.clip, evidence.zero_shot, evidence.collection
-        if clip is None or config is None:
+        labelled = [row for row, record in enumerate(collection.images) if record.taxon.species is not None]
+        if clip is None or config is None or not labelled:
             return None
         from sae_traits.evaluation.embedding import embed_collection  # loads torch
 
-        rows = [row for row, record in enumerate(collection.images) if record.split != "train"]
+        rows = [row for row in labelled if collection.images[row].split != "train"]
         images = embed_collection(
             clip, collection, rows, cache=evidence.embeddings, batch_size=evidence.batch_size, workers=evidence.workers
         )
@@ -59,9 +62,10 @@ def evaluate_collection(
     config: ZeroShotConfig,
     seed: int = 0,
 ) -> ZeroShotResult:
-    """Evaluate images `[n_rows, embed_dim]`, with all species of the collection as classes and the traits of train."""
+    """Evaluate labelled images `[n_rows, embed_dim]`: classes are all species of the collection, traits of train."""
     records = [collection.images[row] for row in rows]
-    taxa = {record.species: record.taxon for record in reversed(collection.images)}  # of its first image
+    # Of its first image.
+    taxa = {record.species: record.taxon for record in reversed(collection.images) if record.taxon.species is not None}
     taxa = dict(sorted(taxa.items()))
     common_names = read_common_names(Path(config.common_names)) if config.common_names else {}
     if unknown := sorted(common_names.keys() - set(map(binomial, taxa))):

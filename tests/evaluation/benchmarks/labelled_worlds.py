@@ -59,6 +59,7 @@ def make_inputs(n_classes=6, n_images=8, *, splits=(None,), **options):
         for number, name in enumerate(names)
         for n in range(n_images)
     )
+    options = {"shots": config.shots} | options if config.shots else options
     return Inputs(config=config, rows=rows, names=names, units=np.arange(len(rows)), **options)
 
 

@@ -1,12 +1,17 @@
 """Labels may be any text, in tables and folders of every published shape; what cannot be used is named."""
 
 import csv
+import io
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from sae_traits.errors import CollectionError
 from sae_traits.evaluation.benchmarks.class_taxa import name_classes
+from sae_traits.evaluation.benchmarks.embeddings import read_embeddings, write_embeddings
 from sae_traits.evaluation.benchmarks.labels import list_label_table, list_labelled
 
 
@@ -129,3 +134,61 @@ def test_sources_that_cannot_be_used_are_one_line_with_what_to_do(tmp_path):
         with pytest.raises(CollectionError, match=words):
             list_labelled(str(source), cache=tmp_path / "cache")
     assert len(list_labelled(str(lost), cache=tmp_path, with_files=False).rows) == 1  # embeddings need no files
+
+
+def put_parquet(path, rows, **columns):
+    """A Parquet file with a picture per row, whose colour is a number, or none."""
+
+    def encoded(colour):
+        buffer = io.BytesIO()
+        Image.new("RGB", (8, 6), (colour, colour, 0)).save(buffer, "PNG")
+        return {"bytes": buffer.getvalue(), "path": None}
+
+    pictures = {name: [None if n is None else encoded(n) for n in numbers] for name, numbers in rows.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table({**pictures, **columns}), path)
+
+
+def test_rows_of_parquet_files_without_label_or_image_are_named(tmp_path):
+    file = tmp_path / "data" / "train-0.parquet"
+    put_parquet(file, {"image": [1, 2, 3, None, 1]}, label=["a", "b", None, "b", "b"])
+    listed = list_labelled(str(tmp_path), cache=tmp_path / "out")
+    assert [row.label for row in listed.rows] == ["a", "b"]
+    assert [(problem.file, problem.reason) for problem in listed.problems] == [
+        ("row 2 of train-0.parquet", "it has no label"),
+        ("row 3 of train-0.parquet", "it holds no image"),
+        ("row 4 of train-0.parquet", "it has the image of row 0 of train-0.parquet, here as 'b'; the first is taken"),
+    ]
+    put_parquet(file, {"image": [1, 2]})
+    with pytest.raises(CollectionError, match="no column `label`; name it with --label-column"):
+        list_labelled(str(tmp_path), cache=tmp_path / "out")
+
+
+def test_the_column_with_the_image_is_the_one_that_is_asked_for(tmp_path):
+    put_parquet(tmp_path / "data" / "train-0.parquet", {"image": [1, 2], "wing": [100, 200]}, label=["a", "b"])
+    (first, _) = list_labelled(str(tmp_path), cache=tmp_path / "out", image_column="wing").rows
+    with Image.open(tmp_path / "out" / first.file) as picture:
+        assert picture.getpixel((0, 0)) == (100, 100, 0)
+    with pytest.raises(CollectionError, match="no column 'label' with images; such are image, wing"):
+        list_labelled(str(tmp_path), cache=tmp_path / "out", image_column="label")
+
+
+@pytest.mark.parametrize("option", ["label_column", "image_column", "source_config"])
+def test_an_option_that_says_nothing_of_a_folder_of_classes_is_refused(option, tmp_path):
+    put_image(tmp_path / "bee" / "a.png")
+    with pytest.raises(CollectionError, match=rf"--{option.replace('_', '-')} x says nothing of a folder with"):
+        list_labelled(str(tmp_path), cache=tmp_path / "out", **{option: "x"})
+
+
+@pytest.mark.parametrize("name", ["labels.csv", ""])
+def test_embeddings_need_no_files_and_are_found_by_table_or_folder_with_files_and_without(name, tmp_path):
+    write_table(tmp_path / "labels.csv", ["file", "label"], [["0.png", "a"], ["1.png", "b"]])
+    source, embeddings = str(tmp_path / name), np.eye(2, dtype=np.float32)
+    bare = [row.file for row in list_labelled(source, cache=tmp_path, with_files=False).rows]
+    put_image(tmp_path / "images" / "0.png")
+    put_image(tmp_path / "images" / "1.png")
+    there = [row.file for row in list_labelled(source, cache=tmp_path).rows]
+    assert (bare, there) == (["0.png", "1.png"], ["images/0.png", "images/1.png"])
+    for ids, files in ((bare, there), (there, bare), (bare, bare), (there, there)):
+        write_embeddings(tmp_path / "e.safetensors", embeddings, ids, {})
+        assert read_embeddings(tmp_path / "e.safetensors", files)[0].tolist() == embeddings.tolist()

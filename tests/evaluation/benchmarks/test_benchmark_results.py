@@ -3,27 +3,30 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from labelled_worlds import make_inputs, see
 from PIL import Image
+from safetensors.torch import save_file
 
 from sae_traits.config.benchmark import BENCHMARK_TASKS, BenchmarkTaskName
-from sae_traits.errors import ConfigError, StoreError
+from sae_traits.errors import ConfigError
 from sae_traits.evaluation.benchmarks import results as module
 from sae_traits.evaluation.benchmarks.definition import lines_of, list_benchmarks, read_benchmark
 from sae_traits.evaluation.benchmarks.embeddings import read_embeddings, write_embeddings
 from sae_traits.evaluation.benchmarks.inputs import Score
+from sae_traits.evaluation.benchmarks.model_figure import draw_models
 from sae_traits.evaluation.benchmarks.report import write_benchmark_report
 from sae_traits.evaluation.benchmarks.results import (
     BenchmarkResults,
     Difference,
     ModelScores,
-    read_benchmark_results,
     show_p,
 )
 from sae_traits.evaluation.benchmarks.tasks import TASKS
@@ -53,17 +56,16 @@ def make_results(benchmark=None, notes=(), names=("imageomics/bioclip",), differ
 def test_results_are_written_and_read_back_and_say_so_of_other_versions(tmp_path):
     results = make_results(notes=("labels are <b>odd</b>",))
     write_benchmark_report(tmp_path, results)
-    assert read_benchmark_results(tmp_path / "results.json").to_json() == results.to_json()
+    assert BenchmarkResults.from_json((tmp_path / "results.json").read_text()).to_json() == results.to_json()
     report = (tmp_path / "report.md").read_text()
     assert report.startswith("# Zero-shot classification: photographs\n\nimageomics/bioclip recognises")
     assert "<b>" not in report
-    (tmp_path / "results.json").write_text('{"schema_version": 99}')
-    with pytest.raises(StoreError, match="its schema_version is 99, not 1"):
-        read_benchmark_results(tmp_path / "results.json")
+    with pytest.raises(ValueError, match="its schema_version is 99, not 1"):
+        BenchmarkResults.from_json('{"schema_version": 99}')
 
 
 def test_the_shipped_schema_is_that_of_the_results():
-    file = module.Path(module.__file__).with_name(module.SCHEMA_FILE)
+    file = Path(module.__file__).with_name(module.SCHEMA_FILE)
     anew = "write it anew: docs/architecture.md has the command below *Adding a benchmark task*"
     assert json.loads(file.read_text("utf-8")) == module.json_schema(), anew
 
@@ -215,6 +217,17 @@ def test_embeddings_are_found_by_the_files_of_their_images(tmp_path):
         read_embeddings(tmp_path / "none.npz", ["a"])
 
 
+def test_embeddings_that_are_damaged_or_in_bfloat16_are_one_line(tmp_path):
+    np.savez(tmp_path / "whole.npz", embeddings=np.ones((2, 3), np.float32), ids=np.array(["a", "b"]))
+    whole = (tmp_path / "whole.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "empty.npz").write_bytes(b"")
+    save_file({"embeddings": torch.ones(2, 3, dtype=torch.bfloat16)}, tmp_path / "b.safetensors", {"ids": '["a", "b"]'})
+    for name in ("cut.npz", "empty.npz", "b.safetensors"):
+        with pytest.raises(ConfigError, match=f"cannot read the embeddings of .*{name}"):
+            read_embeddings(tmp_path / name, ["a"])
+
+
 def test_rows_for_a_model_card_are_those_that_the_hub_reads(tmp_path):
     results = make_results(names=("imageomics/bioclip", "clip"), benchmark=read_benchmark("nabirds"))
     write_benchmark_report(tmp_path, results)
@@ -238,6 +251,24 @@ def test_the_models_are_drawn_beside_what_was_published_and_the_report_shows_it(
     write_benchmark_report(tmp_path, make_results())
     with Image.open(tmp_path / "models.png") as picture:
         assert picture.height < alone
+
+
+def test_an_interval_that_does_not_hold_its_mean_is_drawn(tmp_path):
+    results = make_results()
+    (model,) = results.models
+    top1 = replace(model.scores.top1, individuals=Interval(0.3, 0.31, 0.32, 10))
+    scores = replace(model.scores, top=model.scores.top | {1: top1})
+    draw_models(replace(results, models=(replace(model, scores=scores),)), tmp_path / "models.png")
+    with Image.open(tmp_path / "models.png") as picture:
+        assert np.asarray(picture.convert("RGB")).std() > 10
+
+
+def test_results_and_report_are_there_also_where_no_picture_can_be_written(tmp_path):
+    (tmp_path / "models.png").mkdir()
+    (tmp_path / "models.png" / "of someone").touch()
+    with pytest.raises(OSError, match="models"):
+        write_benchmark_report(tmp_path, make_results())
+    assert {"results.json", "report.md"} <= {path.name for path in tmp_path.iterdir()}
 
 
 def test_a_task_without_a_figure_or_a_name_on_the_hub_leaves_no_file_of_an_earlier_one(tmp_path):

@@ -8,8 +8,10 @@ from labelled_worlds import class_name, make_inputs, row, see
 
 from sae_traits.errors import CollectionError, ConfigError
 from sae_traits.evaluation.benchmarks.captions import Captions
+from sae_traits.evaluation.benchmarks.located import Located
 from sae_traits.evaluation.benchmarks.tasks import TASKS
 from sae_traits.evaluation.benchmarks.tasks.structure import trait_distances
+from sae_traits.evaluation.prompts import unit_length
 
 TRAITS = ["red spotted head", "blue striped legs", "green netted wings", "white banded thorax", "black hairy eyes",
           "long yellow horns"]  # fmt: skip
@@ -186,6 +188,15 @@ def test_structure_is_found_against_permuted_labels_and_follows_the_traits():
     assert distances[0, 2] == pytest.approx(1)
 
 
+def test_shares_of_a_span_that_is_the_whole_space_are_said_to_mean_nothing():
+    inputs = make_inputs(n_classes=12)
+    model, task = see(inputs, binomials(inputs), noise=2), TASKS["structure"]
+    assert not task.notes(task.run(inputs, model).result)
+    narrow = task.run(inputs, replace(model, images=unit_length(model.images[:, :8].copy()))).result
+    assert narrow.figures["within_variance_in_span"].value == pytest.approx(1)
+    assert "more classes than embeddings have dimensions" in task.notes(narrow)[0]
+
+
 def test_traits_that_are_all_equally_far_apart_are_left_out_and_said_so(caplog):
     inputs = make_inputs(traits={f"Groupe {n}": (TRAITS[n],) for n in range(6)})
     result = TASKS["structure"].run(inputs, see(inputs, TRAITS)).result
@@ -200,6 +211,79 @@ def test_variants_of_the_table_are_compared_where_a_class_has_both():
     assert result.variants == ("female", "male")
     assert {"share_in_span", "fisher_ratio"} <= set(result.figures)
     assert result.figures["fisher_ratio"].p_value > 0.01  # dealt in turn, they differ in nothing
+
+
+def with_splits(inputs, *splits):
+    """The same images, dealt in turn to splits."""
+    rows = tuple(replace(each, split=splits[n % len(splits)]) for n, each in enumerate(inputs.rows))
+    return replace(inputs, rows=rows)
+
+
+@pytest.mark.parametrize("name", ["zero-shot", "few-shot", "clustering", "retrieval", "structure", "texts"])
+def test_with_splits_only_images_of_test_are_scored(name):
+    inputs = make_inputs(
+        n_images=12,
+        asked={"shots": (1,)},
+        traits=None if name == "zero-shot" else {f"Groupe {n}": (TRAITS[n],) for n in range(6)},  # tuned on validation
+        captions=Captions(images=tuple(range(72)), texts=tuple(f"{TRAITS[n // 12]} {n}" for n in range(72))),
+    )
+    inputs = with_splits(inputs, "train", *["validation"] * 4, "test")
+    model, task = see(inputs, TRAITS), TASKS[name]
+    task.check(inputs)
+    result = task.run(inputs, model).result
+    of_validation = np.array([row.split == "validation" for row in inputs.rows])
+    of_another_class = np.roll(model.images, 12, axis=0)
+    images = np.where(of_validation[:, None], of_another_class, model.images)
+    other = task.run(inputs, replace(model, images=images)).result
+    assert repr(other) == repr(result)
+    if name != "texts":
+        assert result.n_images == 12
+    if name in ("retrieval", "structure", "texts"):  # which learn nothing of train
+        alone = replace(inputs.of_scored(), config=inputs.config)
+        assert task.run(alone, replace(model, images=model.images[inputs.scored()])).result == result
+
+
+def test_with_splits_only_regions_of_images_of_test_are_scored():
+    inputs = make_inputs(n_images=2, splits=("train", "test"), asked={"regions": "regions.csv"})
+    inside = np.tile([0.0, 1.0], 6)
+    located = Located(
+        image=np.arange(12), inside=inside, inside_elsewhere=inside / 2, on_part=inside * np.nan,
+        on_part_elsewhere=inside * np.nan,
+    )  # fmt: skip
+    result = TASKS["localisation"].run(replace(inputs, located=located), see(inputs, TRAITS)).result
+    assert (result.n_regions, result.inside.value.mean) == (6, 1.0)
+
+
+def test_the_sentence_of_clustering_is_silent_of_new_classes_where_there_are_none():
+    inputs = with_splits(make_inputs(n_images=8), "train", "test")
+    task = TASKS["clustering"]
+    said = task.sentence("It", task.run(inputs, see(inputs, TRAITS)).result)
+    assert "of old classes)" in said
+    assert "nan" not in said
+
+
+def test_the_chance_of_retrieval_as_published_is_that_of_a_single_right_row():
+    inputs = make_inputs(n_images=2, captions=Captions(images=tuple(range(12)), texts=("the same",) * 12))
+    for protocol, chance in (("corrected", 1.0), ("published", 1 / 12)):
+        asked = replace(inputs, config=replace(inputs.config, protocol=protocol))
+        result = TASKS["retrieval"].run(asked, see(asked, TRAITS)).result
+        direction = result.direction("as written", "images")
+        assert direction.chance == pytest.approx(chance)
+        assert direction.recall[1].mean == pytest.approx(chance)  # equal texts tie
+
+
+def test_the_seed_draws_other_labelled_images_with_splits_and_without():
+    for splits in ((None,), ("train", "test")):
+        inputs = make_inputs(n_images=12, splits=splits, asked={"shots": (1,)})
+        model = see(inputs, TRAITS, noise=3)
+        folds = [
+            TASKS["few-shot"]
+            .run(replace(inputs, config=replace(inputs.config, seed=seed)), model)
+            .result.shots[0]
+            .folds
+            for seed in (0, 100)
+        ]
+        assert folds[0] != folds[1]
 
 
 def test_classes_are_discovered_where_they_are_clusters():

@@ -9,8 +9,9 @@ from hypothesis.strategies import integers
 from sklearn.metrics import average_precision_score, ndcg_score, top_k_accuracy_score
 
 from sae_traits.errors import CollectionError
+from sae_traits.evaluation.benchmarks.tasks.attributes import macro_f1
 from sae_traits.evaluation.measures.agreement import krippendorff_alpha
-from sae_traits.evaluation.measures.attributes import awa2_score, fishnet_right
+from sae_traits.evaluation.measures.attributes import fishnet_right
 from sae_traits.evaluation.measures.calibration import expected_calibration_error
 from sae_traits.evaluation.measures.classification import macro, rank_codes, score_classes
 from sae_traits.evaluation.measures.clustering import clustering_right, semi_supervised_k_means
@@ -188,10 +189,9 @@ def test_newt_depends_on_no_names():
 def test_attributes_of_a_perfect_and_of_a_constant_model():
     labels = (np.arange(60).reshape(20, 3) % 2).astype(int)
     labels[:, 2] = 0  # never there, never predicted: says nothing
-    assert awa2_score(np.where(labels, 0.1, -0.1), labels) == 1
-    assert awa2_score(np.where(labels, 0.1, -0.1), labels, protocol="published") < 1
+    for said, score in ((labels > 0, 1), (np.zeros(labels.shape, bool), 0)):
+        assert macro_f1(said[None], labels, np.zeros(20, np.int64)).mean == score
     assert fishnet_right(np.where(labels, 0.1, -0.1), labels).all()
-    assert awa2_score(np.full(labels.shape, -1.0), labels) == 0
     assert fishnet_right(np.full(labels.shape, -1.0), labels).mean() == (labels.sum(axis=1) == 0).mean()
 
 
@@ -316,6 +316,21 @@ def test_structure_depends_on_no_order_and_no_names(seed):
     r = mantel(matrix, other, n_permutations=0).r
     assert mantel(matrix[rows][:, rows], other[rows][:, rows], n_permutations=0).r == pytest.approx(r)
     assert mantel(matrix, 2 * matrix + 1 - np.eye(9), n_permutations=0).r == pytest.approx(1)
+
+
+def test_species_with_one_image_of_each_variant_have_no_fisher_ratio():
+    embeddings = np.random.default_rng(0).normal(size=(42, 16)).astype(np.float32)
+    species, variants = np.repeat(np.arange(11), 4)[:42], np.tile([0, 0, 1, 1], 11)[:42]
+    variants[40:] = 0, 1
+    figures = variant_figures(embeddings, species, variants)
+    assert np.isnan(figures.fisher_ratios).tolist() == [False] * 10 + [True]
+    of_others = variant_figures(embeddings[:40], species[:40], variants[:40])
+    assert figures.fisher_ratio == pytest.approx(of_others.fisher_ratio)
+    found = structure_of_variants(embeddings, species, variants, n_permutations=19)["fisher_ratio"]
+    assert np.isfinite([found.value, found.null_mean, found.interval.low]).all()
+    assert found.interval.n_groups == 10
+    pairs = embeddings[:20], np.arange(20) // 2, np.arange(20) % 2
+    assert set(structure_of_variants(*pairs, n_permutations=19)) == {"share_in_span"}
 
 
 def test_structure_without_anything_to_compare_says_so():

@@ -10,7 +10,6 @@ import pytest
 from scipy.stats import spearmanr
 
 from sae_traits.evaluation.measures.classification import score_classes
-from sae_traits.evaluation.measures.distance_matrices import mantel
 from sae_traits.evaluation.measures.retrieval import retrieve
 from sae_traits.evaluation.measures.structure import (
     species_distances,
@@ -93,13 +92,6 @@ def trait_correlation_given_genera(generator, planted, n_permutations):
     return found["trait_correlation_given_genera"].p_value
 
 
-def partial_mantel(generator, planted, n_permutations):
-    embeddings, traits = traits_and_embeddings(generator, planted, genera=0)
-    third = species_distances(generator.normal(size=(N_SPECIES, 3)), np.arange(N_SPECIES))
-    by_embedding = species_distances(embeddings, SPECIES)
-    return mantel(by_embedding, traits, given=third, n_permutations=n_permutations).p_value
-
-
 def two_classifiers(generator, planted):
     """Images [120, D], their classes, and two sets of class texts of which the second is better when planted."""
     truth = np.arange(120) % 6
@@ -136,7 +128,6 @@ FIGURES = [
     within_variance_given_genera,
     trait_correlation,
     trait_correlation_given_genera,
-    partial_mantel,
     accuracy_by_mcnemar,
     recall_by_paired_interval,
 ]

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sae_traits.errors import CollectionError
 from sae_traits.evaluation.evidence import Evidence
 from sae_traits.evaluation.tasks import Localisation
 from sae_traits.geometry import Framing
@@ -125,3 +126,9 @@ def test_a_box_stands_for_the_mask_of_an_image_without_one(collection):
 def test_images_without_a_mask_are_not_scored(collection):
     assert score_on_masks(collection, [trait(2, 0)]) is None
     assert score_on_masks(collection, []) is None
+
+
+def test_a_mask_that_cannot_be_read_is_named(collection):
+    (collection.root / "mask.png").write_bytes(b"no picture")
+    with pytest.raises(CollectionError, match=r"mask .*mask\.png: "):
+        score_on_masks(collection, [trait(0, 0)])

@@ -15,6 +15,7 @@ from sae_traits.evaluation.report import render_report
 from sae_traits.evaluation.results import Results, run_tasks
 from sae_traits.evaluation.tasks import ZeroShot
 from sae_traits.models.clip.model import load_clip
+from sae_traits.schema import Taxon
 
 
 @pytest.fixture
@@ -56,4 +57,17 @@ def test_what_was_asked_is_recorded_and_shown_in_whole_tables(evidence):
 def test_without_a_clip_the_report_says_that_it_was_skipped(evidence):
     without = dataclasses.replace(evidence, clip=None)
     assert ZeroShot().run(without) is None
-    assert section(ZeroShot(), without) == "Skipped: no --clip was given."
+    assert section(ZeroShot(), without) == "Skipped: no --clip was given, or no image has a label."
+
+
+def test_images_without_labels_are_not_embedded_and_the_report_says_so(evidence):
+    images = evidence.collection.images
+    bare = [dataclasses.replace(record, taxon=Taxon()) for record in images]
+    without = dataclasses.replace(evidence, collection=dataclasses.replace(evidence.collection, images=tuple(bare)))
+    assert ZeroShot().run(without) is None
+    assert not evidence.embeddings.exists()
+    assert "or no image has a label" in section(ZeroShot(), without)
+    some = dataclasses.replace(evidence.collection, images=(*images, dataclasses.replace(bare[-1], image_id="7")))
+    found = ZeroShot().run(dataclasses.replace(evidence, collection=some))
+    assert found is not None
+    assert found.n_test == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -74,7 +75,8 @@ class ClusteringTask:
         for draw in range(N_DRAWS):
             seed = inputs.config.seed + draw
             labelled = _in_train(inputs) if inputs.is_split else _half_of_half(truth, len(inputs.names), seed)
-            known, rest = np.flatnonzero(labelled), np.flatnonzero(~labelled)
+            known = np.flatnonzero(labelled)
+            rest = inputs.places("test") if inputs.is_split else np.flatnonzero(~labelled)
             clusters = semi_supervised_k_means(
                 model.images[rest], model.images[known], truth[known], len(inputs.names), seed=seed
             )[len(known) :]
@@ -113,10 +115,11 @@ class ClusteringTask:
 
     def sentence(self, name: str, result: ClusteringScores) -> str:
         """Say the accuracy under one matching."""
+        of_both = ((result.old, "old classes"), (result.new, "new ones"))
+        said = ", ".join(f"{percent(value)} of {which}" for value, which in of_both if not math.isnan(value))
         return (
             f"With {name} {percent_interval(result.every.individuals)} of {result.n_images:,} unlabelled images lie in "
-            f"the cluster of their class ({percent(result.old)} of old classes, {percent(result.new)} of new ones), "
-            f"where one cluster for all gives {percent(result.chance)}."
+            f"the cluster of their class ({said}), where one cluster for all gives {percent(result.chance)}."
         )
 
     def notes(self, result: ClusteringScores) -> list[str]:

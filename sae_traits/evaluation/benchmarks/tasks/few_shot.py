@@ -67,7 +67,7 @@ class FewShotTask:
         from_train = inputs.is_split
         pool = inputs.places("train") if from_train else np.arange(len(inputs.rows))
         counts = np.bincount(inputs.truth[pool], minlength=len(inputs.names))
-        shots = max(inputs.config.shots)
+        shots = max(inputs.shots)
         for place, n_images in enumerate(counts.tolist()):
             if n_images < shots and (n_images or not from_train):
                 label = inputs.names[place].label
@@ -89,7 +89,7 @@ class FewShotTask:
         train, test = inputs.places("train"), inputs.places("test")
         from_train = inputs.is_split
         measure: Callable[..., tuple[Shots, NDArray[np.float64]]] = _from_train if from_train else _within
-        measured = [measure(inputs, model, shots) for shots in inputs.config.shots]
+        measured = [measure(inputs, model, shots) for shots in inputs.shots]
         classes = set(inputs.truth[train].tolist()) if from_train else set(inputs.truth.tolist())
         only_train = classes - set(inputs.truth[test].tolist()) if from_train else set()
         result = FewShotScores(
@@ -135,7 +135,7 @@ class FewShotTask:
 
 def _within(inputs: Inputs, model: EmbeddedImages, shots: int) -> tuple[Shots, NDArray[np.float64]]:
     """Draw the labelled images of all, in independent folds."""
-    folds = independent_folds(inputs.truth, shots, n_folds=inputs.config.folds)
+    folds = independent_folds(inputs.truth, shots, n_folds=inputs.config.folds, seed=inputs.config.seed)
     found = few_shot(model.images, inputs.truth, folds)
     return _shots(inputs, shots, found.accuracy, found.credit), found.credit
 

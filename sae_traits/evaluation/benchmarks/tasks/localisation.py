@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sae_traits.errors import ConfigError
+from sae_traits.errors import CollectionError, ConfigError
 from sae_traits.evaluation.benchmarks.inputs import (
     EmbeddedImages,
     Figures,
@@ -62,15 +62,19 @@ class LocalisationTask:
             raise ConfigError("localisation needs the images themselves, and no --embeddings; leave these out")
 
     def run(self, inputs: Inputs, model: EmbeddedImages) -> Outcome:
-        """Score all regions of images of the splits asked for."""
+        """Score the regions of the images that are scored."""
         located = inputs.located
         assert located is not None
+        kept = np.isin(located.image, inputs.scored())
+        if not kept.any():
+            raise CollectionError("no region is of an image of the split test, whose images are scored")
+        image = located.image[kept]
         return Outcome(
             LocalisationScores(
-                n_regions=len(located.image),
-                n_images=len(np.unique(located.image)),
-                inside=_placement(inputs, located.image, located.inside, located.inside_elsewhere),
-                on_part=_placement(inputs, located.image, located.on_part, located.on_part_elsewhere),
+                n_regions=len(image),
+                n_images=len(np.unique(image)),
+                inside=_placement(inputs, image, located.inside[kept], located.inside_elsewhere[kept]),
+                on_part=_placement(inputs, image, located.on_part[kept], located.on_part_elsewhere[kept]),
                 n_unused=len(located.problems),
             )
         )

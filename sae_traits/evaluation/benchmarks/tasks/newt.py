@@ -87,6 +87,7 @@ class NewtTask:
                 np.arange(len(rows)) < len(train),
                 protocol=inputs.config.svm,
                 seed=inputs.config.seed,
+                n_jobs=max(1, inputs.config.workers),
             )
             labels, counts = np.unique(inputs.truth[train], return_counts=True)
             # of two labels that are equally common either one would do

@@ -80,13 +80,14 @@ class RetrievalTask:
         """Refuse images without captions."""
         if inputs.captions is None:
             raise ConfigError("retrieval needs --captions TABLE, with the columns file and text")
-        if len(set(inputs.captions.images)) < 2:
-            raise ConfigError("retrieval needs captions of at least two images")
+        if len(set(inputs.captions.images) & set(inputs.scored().tolist())) < 2:
+            raise ConfigError("retrieval needs captions of at least two images that are scored")
         if inputs.config.protocol == "published" and len(set(inputs.captions.images)) < len(inputs.captions.images):
             raise ConfigError("retrieval as published has one caption per image; leave out --protocol published")
 
     def run(self, inputs: Inputs, model: EmbeddedImages) -> Outcome:
         """Score captions as written, without the name, and the name alone, in both directions."""
+        embedded_images, inputs = model.images[inputs.scored()], inputs.of_scored()
         captions = inputs.captions
         assert captions is not None
         assert model.texts is not None
@@ -106,7 +107,7 @@ class RetrievalTask:
         ]
         for variant, texts, (image_groups, text_groups) in variants:
             embedded = _embed(model, texts)
-            sides = {"images": (model.images[images], image_groups), "texts": (embedded, text_groups)}
+            sides = {"images": (embedded_images[images], image_groups), "texts": (embedded, text_groups)}
             units_of = {"images": inputs.units[images], "texts": inputs.units[list(captions.images)]}
             for queries, gallery in _BOTH_WAYS:
                 found = retrieve(
@@ -116,6 +117,8 @@ class RetrievalTask:
                     protocol=inputs.config.protocol,
                 )
                 groups = sides[queries][1], sides[gallery][1]
+                if inputs.config.protocol == "published":  # a query's own row alone counts
+                    groups = np.arange(len(groups[0])), np.arange(len(groups[1]))
                 directions.append(_direction(variant, queries, found, groups, units_of[queries], inputs.config.seed))
         result = RetrievalScores(
             head=model.info.get("head", "taxonomy"),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sae_traits.errors import CollectionError
-from sae_traits.evaluation.benchmarks.inputs import EmbeddedImages, Figures, Inputs, Outcome
+from sae_traits.evaluation.benchmarks.inputs import EmbeddedImages, Figures, FloatArray, Inputs, Outcome
 from sae_traits.evaluation.measures.structure import (
     Figure,
     structure_of_species,
@@ -36,6 +36,7 @@ TITLES = {
 }
 """For tables of several models; those given genera have the same values, and other nulls."""
 _MIN_CLASSES = 3
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,7 @@ class StructureTask:
 
     def check(self, inputs: Inputs) -> None:
         """Refuse fewer than three classes, and classes of one image each."""
+        inputs = inputs.of_scored()
         if len(inputs.names) < _MIN_CLASSES:
             raise CollectionError(
                 f"structure needs at least {_MIN_CLASSES} classes, these images have {len(inputs.names)}"
@@ -68,19 +70,20 @@ class StructureTask:
 
     def run(self, inputs: Inputs, model: EmbeddedImages) -> Outcome:
         """Measure what the labels, the variants and the traits at hand allow."""
+        images, inputs = model.images[inputs.scored()], inputs.of_scored()
         seed = inputs.config.seed
         options = {"n_permutations": N_PERMUTATIONS, "seed": seed}
         genera = [name.genus or "" for name in inputs.names]
         shared = all(genera) and 1 < len(set(genera)) < len(genera)  # else there is nothing to permute within
         of_images = np.array(genera)[inputs.truth] if shared else None
-        figures = structure_of_species(model.images, inputs.truth, genera=of_images, **options)
+        figures = structure_of_species(images, inputs.truth, genera=of_images, **options)
         variants = _variants(inputs)
         if variants:
             rows = np.flatnonzero([row.variant in variants for row in inputs.rows])
             second = np.array([inputs.rows[row].variant == variants[1] for row in rows], dtype=np.int64)
-            figures |= structure_of_variants(model.images[rows], inputs.truth[rows], second, **options)
+            figures |= structure_of_variants(images[rows], inputs.truth[rows], second, **options)
         if inputs.traits is not None:
-            figures |= _of_traits(inputs, model, genera if shared else None, options)
+            figures |= _of_traits(inputs, images, genera if shared else None, options)
         return Outcome(
             StructureScores(n_images=len(inputs.rows), n_classes=len(inputs.names), variants=variants, figures=figures)
         )
@@ -105,8 +108,13 @@ class StructureTask:
         return f"{said}; this is our reading of the paper, which states no formula."
 
     def notes(self, result: StructureScores) -> list[str]:
-        """Nothing beyond the report."""
-        return []
+        """Say where there are so many classes that the span of their means is all of the space."""
+        if result.figures["within_variance_in_span"].value < 1 - _ROUNDING:
+            return []
+        return [
+            "there are more classes than embeddings have dimensions, so that the span of their means is the whole "
+            "space and holds all of any variation: shares in it say nothing"
+        ]
 
 
 def _variants(inputs: Inputs) -> tuple[str, ...]:
@@ -122,7 +130,7 @@ def _variants(inputs: Inputs) -> tuple[str, ...]:
 
 
 def _of_traits(
-    inputs: Inputs, model: EmbeddedImages, genera: Sequence[str] | None, options: Mapping[str, int]
+    inputs: Inputs, images: FloatArray, genera: Sequence[str] | None, options: Mapping[str, int]
 ) -> dict[str, Figure]:
     """Correlate distances of the classes that have traits."""
     assert inputs.traits is not None
@@ -137,7 +145,7 @@ def _of_traits(
     of_classes = None if genera is None else [genera[place] for place in places]
     if of_classes is not None and not 1 < len(set(of_classes)) < len(of_classes):
         of_classes = None
-    return structure_of_traits(model.images[rows], inputs.truth[rows], distances, genera=of_classes, **options)
+    return structure_of_traits(images[rows], inputs.truth[rows], distances, genera=of_classes, **options)
 
 
 def trait_distances(traits: Sequence[Sequence[str]]) -> NDArray[np.float64]:

@@ -67,7 +67,7 @@ class TextTask:
         """Refuse a task without texts, without congeners, or of two describers who share no region."""
         if inputs.traits is None:
             raise ConfigError("texts needs --traits: a dataset, or a table with the columns species and text")
-        if not _genera_with_texts(inputs):
+        if not _genera_with_texts(inputs.of_scored()):
             raise CollectionError(
                 "no genus has two classes with images and texts, so that no text can be told from those of congeners; "
                 "say with --taxa of which genus the labels are"
@@ -77,13 +77,14 @@ class TextTask:
 
     def run(self, inputs: Inputs, model: EmbeddedImages) -> Outcome:
         """Score the texts by a model, by references and by another describer, as far as these are given."""
+        images, inputs = model.images[inputs.scored()], inputs.of_scored()
         assert inputs.traits is not None
         assert model.texts is not None
         places = sorted(place for members in _genera_with_texts(inputs).values() for place in members)
         texts, species = _texts(inputs, places)
         embedded = Prompter(model.texts, read_templates(inputs.templates)).embed(texts, "texts")
         unseen = ~np.isin(inputs.sha256 or [""] * len(inputs.rows), list(inputs.described))
-        prototypes = np.stack([_prototype(model.images, inputs.truth == place, unseen) for place in places])
+        prototypes = np.stack([_prototype(images, inputs.truth == place, unseen) for place in places])
         found = specificity(embedded, species, prototypes, [str(inputs.names[place].genus) for place in places])
         shared = sorted(set(inputs.regions[0]) & set(inputs.regions[1])) if inputs.regions else []
         of_both = [[said[region] for region in shared] for said in inputs.regions]
