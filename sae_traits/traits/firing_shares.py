@@ -29,12 +29,12 @@ class Share:
     of: int
 
     @property
-    def value(self) -> float:
-        """The share; 0 of none."""
-        return self.n / self.of if self.of else 0.0
+    def value(self) -> float | None:
+        """The share; None where there are none."""
+        return self.n / self.of if self.of else None
 
     def __str__(self) -> str:
-        return f"{percent(self.value)} ({self.n} of {self.of})" if self.of else "none"
+        return "none" if self.value is None else f"{percent(self.value)} ({self.n} of {self.of})"
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,7 @@ def with_held_out_shares(latents: Iterable[ChosenLatent], firing: FiringShares) 
     for one in latents:
         own = firing.of_species(one.latent, one.species, held_out=True)
         others = firing.of_relatives(one.latent, one.species, one.contrast.reference_rank, held_out=True)
-        is_known = own.of > 0
-        added.append(replace(one, held_out_f_species=own.value, held_out_f_reference=others.value) if is_known else one)
+        added.append(replace(one, held_out_f_species=own.value, held_out_f_reference=others.value) if own.of else one)
     return added
 
 

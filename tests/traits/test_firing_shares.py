@@ -32,7 +32,7 @@ def test_training_and_held_out_individuals_are_counted_apart():
     assert shares.of_species(0, "Aus bus", held_out=True) == Share(0, 1)
     assert shares.of_species(0, "Xus yus", held_out=True) == Share(0, 0)
     assert str(shares.of_species(1, "Aus bus", held_out=False)) == "50 % (1 of 2)"
-    assert str(Share(0, 0)) == "none"
+    assert (str(Share(0, 0)), Share(0, 0).value) == ("none", None)
 
 
 def test_an_individual_counts_once():
@@ -56,5 +56,5 @@ def test_latents_get_the_shares_of_held_out_individuals_where_there_are_any():
     unseen = dataclasses.replace(one, species="Xus yus")
     assert one.held_out is None
     of_species, of_unseen = with_held_out_shares([one, unseen], shares_of())
-    assert of_species.held_out == (1.0, 0.0)
+    assert of_species.held_out == (1.0, None), "of the relative, Aus cus, none was held out"
     assert of_unseen == unseen
