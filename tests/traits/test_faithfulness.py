@@ -2,6 +2,7 @@
 
 import json
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -19,6 +20,7 @@ from sae_traits.traits.annotate import describe_candidates, export_traits
 from sae_traits.traits.faithfulness import MAX_BLANK, check_faithfulness, second_calls
 from sae_traits.traits.ledger import Ledger
 from sae_traits.traits.table import read_traits
+from sae_traits.traits.withheld import WITHHELD
 
 N_IMAGES, N_TRAITS = 8, 12
 
@@ -28,6 +30,7 @@ class Blind:
 
     name, model, prompt, settings = "scripted", "none@1", "v1", ()
     names_species = reads_masks = False
+    withhold = None
     batch_size = in_flight = 2
 
     def __init__(self, images_per_description=1, calls_blank_background=False):
@@ -84,6 +87,15 @@ def test_measured_says_the_same_of_the_same_region_and_something_else_of_others(
     assert found.swapped.n_answered == N_TRAITS
     assert found.swapped.n_changed >= 6
     assert found.blank.n_background == 0
+
+
+def test_colours_that_were_withheld_are_not_compared(tmp_path):
+    describer = make_describer(Measured())
+    traits = list(annotated(tmp_path, describer))
+    without = [replace(t, description=describer.withhold(t.description, WITHHELD)) for t in traits]
+    found = asked_again(tmp_path, without, describer)
+    assert (found.same.n_answered, found.same.n_changed, found.same.kept) == (N_TRAITS, 0, 1.0)
+    assert found.swapped.n_changed >= 6
 
 
 def test_a_describer_that_does_not_look_at_the_region_is_found_out(tmp_path):
