@@ -28,6 +28,7 @@ from sae_traits.io import whole_file, write_text
 from sae_traits.logging import track, warn
 from sae_traits.sae.model import SAE
 from sae_traits.schema import ImageRecord
+from sae_traits.traits.species_counts import FiringsOfImages
 
 INDEX_FILE = "index.json"
 THRESHOLDS_FILE = "thresholds.parquet"
@@ -197,21 +198,17 @@ class Codes:
         known = [np.where(values == _UNKNOWN, np.nan, values / (_UNKNOWN - 1)).astype(np.float32) for values in stored]
         return dict(zip(table["image"].to_pylist(), known, strict=True))
 
-    def firing_counts(self) -> Iterator[csr_array]:
-        """How many patches of each image each latent fired at, sparse int32 `[n_images, n_latents]`.
-
-        One array per part, with the part's images filled and the others empty; their sum is that of the collection.
-        """
+    def firing_counts(self) -> Iterator[FiringsOfImages]:
+        """How many patches of each image each latent fired at, of the images of each part in which something fired."""
         for part in self.parts:
             table = pq.read_table(self.folder / part, columns=["image", "latent"])
             image, latent = table["image"].to_numpy(), table["latent"].to_numpy()
             starts = np.flatnonzero(np.diff(image, prepend=-1) | np.diff(latent, prepend=-1))
             counts = np.diff(starts, append=len(image)).astype(np.int32)
-            lengths = np.bincount(image[starts], minlength=self.n_images)
-            yield csr_array(
-                (counts, latent[starts], np.concatenate([[0], np.cumsum(lengths)])),
-                shape=(self.n_images, self.n_latents),
-            )
+            images, lengths = np.unique(image[starts], return_counts=True)
+            offsets = np.concatenate([[0], np.cumsum(lengths)])
+            shape = (len(images), self.n_latents)
+            yield images.astype(np.intp), csr_array((counts, latent[starts], offsets), shape=shape)
 
 
 def _runs(values: NDArray[np.int32]) -> Iterator[tuple[int, int]]:

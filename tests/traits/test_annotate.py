@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from made_traits import firings_of_all
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from scipy.sparse import csr_array
 
 from sae_traits.config.regions import SAERegions
 from sae_traits.describers import Answer
@@ -93,7 +93,7 @@ class MemoryCodes:
         for row, found in enumerate(self.fired):
             for latent, patches in found.items():
                 counts[row, latent] = len(patches)
-        yield csr_array(counts)
+        yield firings_of_all(counts)
 
 
 def saved(image, path):

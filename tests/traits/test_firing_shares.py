@@ -4,8 +4,7 @@ import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
-from scipy.sparse import csr_array
-from traits.made_traits import collection_of
+from traits.made_traits import collection_of, firings_of_all
 
 from sae_traits.schema import ChosenLatent, Contrast
 from sae_traits.traits.firing_shares import Share, firing_shares, with_held_out_shares
@@ -21,7 +20,7 @@ def shares_of(individuals=("a", "b", "c", "d", "e", "f")):
         dataclasses.replace(record, split=split, individual_id=individual)
         for record, split, individual in zip(collection.images, SPLITS, individuals, strict=True)
     ]
-    codes = SimpleNamespace(n_latents=2, firing_counts=lambda: iter([csr_array(np.array(FIRED, dtype=np.int32))]))
+    codes = SimpleNamespace(n_latents=2, firing_counts=lambda: iter([firings_of_all(np.array(FIRED))]))
     return firing_shares(codes, dataclasses.replace(collection, images=tuple(images)))  # pyright: ignore
 
 
