@@ -140,11 +140,14 @@ class PatchGrid:
     def _edges(self) -> NDArray[np.float64]:
         """Left, top, right, bottom of every patch in source pixels, not clipped `[n_patches, 4]`."""
         row, column = np.divmod(np.arange(self.n_patches), self.columns)
-        patch_width, patch_height = self.patch
-        scale_x, scale_y = self.scale
-        left = (column * patch_width - self.offset[0]) / scale_x
-        top = (row * patch_height - self.offset[1]) / scale_y
-        return np.stack([left, top, left + patch_width / scale_x, top + patch_height / scale_y], axis=1)
+        # Where a patch ends the next begins, to the last bit: else the union of neighbours had seams.
+        x, y = (
+            (np.arange(n + 1) * side - offset) / scale
+            for n, side, offset, scale in zip(
+                (self.columns, self.rows), self.patch, self.offset, self.scale, strict=True
+            )
+        )
+        return np.stack([x[column], y[row], x[column + 1], y[row + 1]], axis=1)
 
     @cached_property
     def corners(self) -> NDArray[np.float64]:
