@@ -272,7 +272,10 @@ def _with_boxes(traits: Iterable[Trait]) -> Iterator[tuple[Trait, list[Box]]]:
 
 
 def _swapped(trait: Trait, record: ImageRecord, others: Iterable[Trait], collection: Collection) -> Region | None:
-    """The region of the first of others that fits, of another individual, at the same relative place of the image."""
+    """The region of the first of others that fits, of another individual, at the same relative place of the image.
+
+    It is placed on the animal of the trait's own region, the only one that is known of the image.
+    """
     for other in others:
         source = collection.images[other.candidate.image]
         ratio = (record.width * source.height) / (record.height * source.width)
@@ -280,7 +283,7 @@ def _swapped(trait: Trait, record: ImageRecord, others: Iterable[Trait], collect
             continue
         region = _scaled(other.region, (record.width / source.width, record.height / source.height))
         if _overlap(region.box, trait.region.box) <= MAX_OVERLAP:
-            return region
+            return replace(region, animal=trait.region.animal)
     return None
 
 

@@ -15,7 +15,7 @@ from made_traits import HEIGHT, WIDTH, box_region, collection_of, described, rec
 from sae_traits.config.describer import Measured, Server
 from sae_traits.describers import Answer, make_describer
 from sae_traits.errors import ConfigError
-from sae_traits.schema import Collection, Description
+from sae_traits.schema import AnimalFrame, Collection, Description
 from sae_traits.traits.annotate import describe_candidates, export_traits
 from sae_traits.traits.faithfulness import MAX_BLANK, check_faithfulness, second_calls
 from sae_traits.traits.ledger import Ledger
@@ -188,6 +188,19 @@ def test_a_swapped_region_is_another_images_at_the_same_relative_place_and_elsew
     assert swapped["s0-1"].polygons == ((50.0, 40.0, 70.0, 40.0, 70.0, 50.0, 50.0, 50.0),)
     assert swapped["s0-1"].area_fraction == other.area_fraction
     assert swapped["s1-1"].box == (0.0, 0.0, 40.0, 40.0)
+
+
+def test_a_swapped_region_lies_on_the_animal_of_the_image_that_it_is_shown_on():
+    collection = collection_of(["Gen a"] * 2)
+    traits = []
+    for row in range(2):
+        animal = AnimalFrame(area=900.0, centre=(40.0 + row, 40.0), spread=(75.0, 0.0, 75.0), ends=None)
+        region = replace(box_region(50.0 * row, 10.0, 20.0, 20.0), animal=animal)
+        traits.append(trait_of(row, 1, described(), region=region))
+    regions = planned(traits, collection)
+    assert {(name, region.animal.centre[0]) for kind, name, region in regions if kind == "swapped"} == {
+        ("s0-1", 40.0), ("s1-1", 41.0),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
