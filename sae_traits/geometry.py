@@ -48,7 +48,7 @@ class Framing:
         if self.shortest_side is not None and self.shortest_side < max(self.size):
             raise ConfigError(
                 f"shortest_side {self.shortest_side} is smaller than the crop {self.size[0]} x {self.size[1]}; "
-                "choose --framing letterbox to pad instead"
+                f"make it {max(self.size)} or more"
             )
 
     def to_dict(self) -> dict[str, Any]:

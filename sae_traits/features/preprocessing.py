@@ -160,6 +160,11 @@ def _read_framing(values: Mapping[str, Any], where: str) -> Framing:
         return Framing(mode="crop", size=(edge, edge), shortest_side=shortest_side, resample=resample)
     crop = _crop_size(values, where) if cropped else (edge, edge)
     shortest_side = int(_LEVIT_SHARE * edge) if _is_made_for("Levit", values) else edge
+    if shortest_side < max(crop):
+        raise BackboneError(
+            f"{where} crops {crop[0]} x {crop[1]} pixels from a shortest side of {shortest_side}, and pads what is not "
+            "there, which is not supported; choose another backbone"
+        )
     return Framing(mode="crop", size=crop, shortest_side=shortest_side, resample=resample)
 
 

@@ -117,6 +117,7 @@ def test_settings_are_found_in_a_processor_config_too():
         ({"image_std": [0.5]}, "three numbers"),
         ({"size": {"longest_edge": 224}}, "supported are height and width"),
         ({"size": {"height": 256, "width": 256}}, "squashes to"),
+        ({"crop_size": 256}, "f crops 256 x 256 pixels from a shortest side of 224, .* choose another backbone"),
         ({"rescale_factor": 1 / 127.5}, "1/255"),
         ({"do_rescale": False}, "1/255"),
         ({"do_resize": False}, "do_resize"),
