@@ -208,7 +208,8 @@ class Moments:
     @property
     def mean_squared_deviation(self) -> float:
         """Mean over patches of |x - mean|^2: the error of a dictionary that knows the mean only."""
-        return self.mean_squared_norm - float(self.mean @ self.mean)
+        deviation = self.mean_squared_norm - float(self.mean @ self.mean)
+        return max(deviation, 0.0)  # rounding can make nothing a little less; NaN, which comes first, stays
 
 
 def moments(source: FeatureSource, rows: ArrayLike, *, max_images: int | None = None, seed: int = 0) -> Moments:
