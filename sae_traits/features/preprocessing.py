@@ -22,15 +22,9 @@ from sae_traits.schema import BackboneInfo
 
 Channels = tuple[float, float, float]
 
-_RESAMPLE_NAMES: dict[int, Resample] = {
-    0: "nearest",
-    1: "lanczos",
-    2: "bilinear",
-    3: "bicubic",
-    4: "box",
-    5: "hamming",
-}
+PILLOW_CODES: dict[Resample, int] = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
 """Pillow's resampling codes, which preprocessor_config.json uses."""
+_RESAMPLE_NAMES = {code: name for name, code in PILLOW_CODES.items()}
 
 _STANDARD_CROP_SHARE = 224 / 256
 """Side of the centre crop over the resized shortest side, as ImageNet models are commonly evaluated."""
