@@ -142,7 +142,7 @@ class PatchGrid:
         row, column = np.divmod(np.arange(self.n_patches), self.columns)
         # Where a patch ends the next begins, to the last bit: else the union of neighbours had seams.
         x, y = (
-            (np.arange(n + 1) * side - offset) / scale
+            (np.arange(n + 1, dtype=np.float64) * side - offset) / scale
             for n, side, offset, scale in zip(
                 (self.columns, self.rows), self.patch, self.offset, self.scale, strict=True
             )
@@ -204,7 +204,8 @@ class PatchGrid:
         left, top, right, bottom = self.corners.T
         total = until(right, bottom) - until(left, bottom) - until(right, top) + until(left, top)
         area = (right - left) * (bottom - top)
-        return np.divide(total, area, out=np.zeros_like(total), where=area > 0)
+        on_image = self.coverage > 1e-9  # what is beside the image may overlap it by a rounding error
+        return np.divide(total, area, out=np.zeros_like(total), where=on_image)
 
 
 def overlaps_image(box: tuple[float, float, float, float], size: tuple[int, int]) -> bool:
