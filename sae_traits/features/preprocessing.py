@@ -24,7 +24,7 @@ Channels = tuple[float, float, float]
 
 PILLOW_CODES: dict[Resample, int] = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
 """Pillow's resampling codes, which preprocessor_config.json uses."""
-_RESAMPLE_NAMES = {code: name for name, code in PILLOW_CODES.items()}
+_RESAMPLE_NAMES: dict[int, Resample] = {code: name for name, code in PILLOW_CODES.items()}
 
 _STANDARD_CROP_SHARE = 224 / 256
 """Side of the centre crop over the resized shortest side, as ImageNet models are commonly evaluated."""
