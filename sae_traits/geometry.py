@@ -48,7 +48,7 @@ class Framing:
         if self.shortest_side is not None and self.shortest_side < max(self.size):
             raise ConfigError(
                 f"shortest_side {self.shortest_side} is smaller than the crop {self.size[0]} x {self.size[1]}; "
-                "choose --framing letterbox to pad instead"
+                f"make it {max(self.size)} or more"
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -140,11 +140,14 @@ class PatchGrid:
     def _edges(self) -> NDArray[np.float64]:
         """Left, top, right, bottom of every patch in source pixels, not clipped `[n_patches, 4]`."""
         row, column = np.divmod(np.arange(self.n_patches), self.columns)
-        patch_width, patch_height = self.patch
-        scale_x, scale_y = self.scale
-        left = (column * patch_width - self.offset[0]) / scale_x
-        top = (row * patch_height - self.offset[1]) / scale_y
-        return np.stack([left, top, left + patch_width / scale_x, top + patch_height / scale_y], axis=1)
+        # Where a patch ends the next begins, to the last bit: else the union of neighbours had seams.
+        x, y = (
+            (np.arange(n + 1, dtype=np.float64) * side - offset) / scale
+            for n, side, offset, scale in zip(
+                (self.columns, self.rows), self.patch, self.offset, self.scale, strict=True
+            )
+        )
+        return np.stack([x[column], y[row], x[column + 1], y[row + 1]], axis=1)
 
     @cached_property
     def corners(self) -> NDArray[np.float64]:
@@ -201,7 +204,8 @@ class PatchGrid:
         left, top, right, bottom = self.corners.T
         total = until(right, bottom) - until(left, bottom) - until(right, top) + until(left, top)
         area = (right - left) * (bottom - top)
-        return np.divide(total, area, out=np.zeros_like(total), where=area > 0)
+        on_image = self.coverage > 1e-9  # what is beside the image may overlap it by a rounding error
+        return np.divide(total, area, out=np.zeros_like(total), where=on_image)
 
 
 def overlaps_image(box: tuple[float, float, float, float], size: tuple[int, int]) -> bool:

@@ -99,6 +99,13 @@ def test_boxes_of_valid_patches_lie_inside_the_image(mode, width, height):
         assert 0 <= y < y + box_height <= height * (1 + 1e-12)
 
 
+@given(mode=modes, width=st.integers(1, 3000), height=st.integers(1, 3000))
+def test_where_a_patch_ends_the_next_begins_to_the_last_bit(mode, width, height):
+    corners = grid_of(mode, width, height).corners.reshape(SIZE // PATCH, SIZE // PATCH, 4)
+    assert np.array_equal(corners[:, :-1, 2], corners[:, 1:, 0])
+    assert np.array_equal(corners[:-1, :, 3], corners[1:, :, 1])
+
+
 @given(width=st.integers(1, 3000), height=st.integers(1, 3000), rows=st.integers(1, 20), columns=st.integers(1, 20))
 def test_squashed_boxes_tile_the_image(width, height, rows, columns):
     grid = framing_of("squash").grid((width, height), rows=rows, columns=columns)

@@ -100,8 +100,8 @@ class LatentOfSpecies:
     n_fired: int
     n_individuals: int
     background: float | None
-    held_out: tuple[float, float] | None
-    """Shares of the species' and of its relatives' held-out individuals; None where they are not known."""
+    held_out: tuple[float, float | None] | None
+    """Shares of the species' and of its relatives' held-out individuals; None where there are none."""
 
     @property
     def is_tested(self) -> bool:
@@ -132,8 +132,8 @@ class LatentOfSpecies:
         )
         if self.held_out is None:
             return shares
-        own, theirs = map(percent, self.held_out)
-        return f"{shares}; found again in {own} and {theirs} of those held out"
+        own, theirs = (None if share is None else percent(share) for share in self.held_out)
+        return f"{shares}; found again in {own} {f'and {theirs} ' if theirs else ''}of those held out"
 
 
 @dataclass(kw_only=True)

@@ -118,7 +118,7 @@ def _latents(dataset: Path, species: Mapping[str, Species]) -> tuple[dict[int, L
             n_fired=row["n_fired"],
             n_individuals=row["n_individuals"],
             background=row.get("background"),
-            held_out=None if own is None or others is None else (own, others),
+            held_out=None if own is None else (own, others),
         )
         sae = row["sae"]
         latent = latents.setdefault(one.latent, Latent(number=one.latent, name=one.name))

@@ -47,7 +47,7 @@ from sae_traits.features.preprocessing import PreparePixels
 from sae_traits.io import replacing
 from sae_traits.logging import SECONDS_BETWEEN_LINES, say
 from sae_traits.models.clip.model import CLIPParts
-from sae_traits.models.clip.saving import save_transformers
+from sae_traits.models.clip.saving import preprocessor_config, save_transformers
 from sae_traits.models.clip.tokens import TextTokenizer
 from sae_traits.release.cards import marked_section, read_card
 from sae_traits.schema import BackboneInfo
@@ -127,7 +127,9 @@ def finetune(
         seed=config.schedule.seed,
         chunk_size=config.schedule.chunk_size,
     )
-    marked_section(read_card(out / MODEL))  # now, and not when the model is to be saved
+    # What cannot be saved is refused now, and not when the model has been trained.
+    preprocessor_config(parts.preprocessing)
+    marked_section(read_card(out / MODEL))
     out.mkdir(parents=True, exist_ok=True)
     key = _key(config, source, parts)
     start, curve = load_checkpoint(out / CHECKPOINT, key, state)

@@ -75,9 +75,13 @@ _NOTES = (
 _HEADER = f"  {'latent':>6}  {'training':<16}{'held out':<16}{'q':<9}{'background':<12}verdict"
 
 
+def _percent(share: Share) -> str:
+    return "none" if share.value is None else f"{100 * share.value:.0f} %"
+
+
 def _lines_of(row: TellingLatent) -> tuple[str, str, str]:
     training, held_out = (
-        f"{100 * own.value:.0f} %, {100 * other.value:.0f} %" if own.of else "none"
+        f"{_percent(own)}, {_percent(other)}" if own.of else "none"
         for own, other in ((row.training, row.training_other), (row.held_out, row.held_out_other))
     )
     background = "unknown" if row.background is None else f"{row.background:.2f}"
@@ -146,7 +150,7 @@ def _telling(
         if contrast is None or tally.shown is None:
             continue
         held_out = firing.of_species(latent, own, held_out=True), firing.of_species(latent, other, held_out=True)
-        again = (held_out[0].value, held_out[1].value) if held_out[0].of else None
+        again = None if (share := held_out[0].value) is None else (share, held_out[1].value)
         row = TellingLatent(
             latent=latent,
             shared=tally.shared(),

@@ -88,9 +88,11 @@ class Comparison:
         return f"in {of_species}, {percent(self.f_reference)} of {self.reference}"
 
     @property
-    def shares_held_out(self) -> tuple[float, float] | None:
+    def shares_held_out(self) -> tuple[float, float | None] | None:
         """As `judge` takes them."""
-        return None if self.held_out is None else (self.held_out.species.value, self.held_out.relatives.value)
+        if self.held_out is None or (own := self.held_out.species.value) is None:
+            return None
+        return own, self.held_out.relatives.value
 
 
 class Shown(NamedTuple):

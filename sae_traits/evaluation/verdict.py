@@ -36,7 +36,7 @@ class Verdict:
 
 
 def judge(
-    contrast: Contrast | None, background: float | None = None, held_out: tuple[float, float] | None = None
+    contrast: Contrast | None, background: float | None = None, held_out: tuple[float, float | None] | None = None
 ) -> Verdict:
     """Judge a latent of a species by its contrast with the species' closest relatives.
 
@@ -44,13 +44,14 @@ def judge(
         contrast: of the default kind; one that was not tested is never trusted.
         background: how likely the latent is of the background, 0 to 1; None where that is not known.
         held_out: share of the species' and of its relatives' individuals, of those from which nothing was learnt or
-            chosen; None where there are none of the species.
+            chosen; None where there are none of the species, or of its relatives.
     """
     if contrast is None:
         return Verdict("not compared")
     is_background = background is not None and background > MAX_BACKGROUND
     is_frequent, is_distinct = contrast.f_species >= MIN_SHARE, contrast.f_species >= MIN_RATIO * contrast.f_reference
-    is_found_again = held_out is None or (held_out[0] >= MIN_SHARE and held_out[0] >= MIN_RATIO * held_out[1])
+    own, others = held_out or (None, None)
+    is_found_again = own is None or (own >= MIN_SHARE and (others is None or own >= MIN_RATIO * others))
     against = {
         "likely background": is_background,
         "not significant": not contrast.significant,
@@ -65,7 +66,7 @@ def judge(
 
 
 def rank(
-    contrast: Contrast | None, background: float | None = None, held_out: tuple[float, float] | None = None
+    contrast: Contrast | None, background: float | None = None, held_out: tuple[float, float | None] | None = None
 ) -> tuple[int, float]:
     """Order latents of a species by what they can be used for, the smallest first: by verdict, then by difference.
 

@@ -64,7 +64,7 @@ class Background:
     bias: float
     separation: float
     """Area under the ROC curve of edges against middles in individuals that were not learnt from, of plain photographs
-    or of shifted ones, whichever is smaller; 0.5 is chance, and what stands where there were too few."""
+    or of shifted ones, whichever is smaller; 0.5 is chance, and what stands where there were too few of either."""
 
     @classmethod
     def unknown(cls, d_model: int) -> Background:
@@ -136,7 +136,8 @@ def learn_background(collection: Collection, backbone: Backbone, source: Feature
         shift = (int(generator.integers(2 * image.width)), int(generator.integers(2 * image.height)))
         grid = backbone.info.grid(image.size)
         features = backbone.encode(backbone.prepare(shifted(image, shift))[None])[0].cpu().float().numpy()[grid.valid]
-        origin = _distance_to_centre(_origins(grid, shift), grid.source)[grid.valid]
+        # Shifted, all of the photograph comes into the model's input, what a crop leaves out of it at other times, too.
+        origin = _distance_to_centre(_origins(grid, shift), (0, 0), grid.source)[grid.valid]
         seen_inside = _seen_at(grid)[grid.valid] <= SEEN_WITHIN
         mirrored.append(_Patches.of(features[seen_inside], origin[seen_inside], int(individuals[row])))
     plain = []
@@ -144,7 +145,7 @@ def learn_background(collection: Collection, backbone: Backbone, source: Feature
         for number, row in enumerate(shard.images.tolist()):
             features, patches = shard.of(number)
             grid = backbone.info.grid((collection.images[row].width, collection.images[row].height))
-            origin = _distance_to_centre(_origins(grid, (0, 0)), grid.source)[patches]
+            origin = _distance_to_centre(_origins(grid, (0, 0)), *_covered(grid))[patches]
             plain.append(_Patches.of(features.float().numpy(), origin, int(individuals[row])))
     inverse_penalty = INVERSE_PENALTY * N_PHOTOGRAPHS / max(len(mirrored), 1)
     return _fitted(_Patches.join(mirrored), _Patches.join(plain), inverse_penalty) or unknown
@@ -205,15 +206,24 @@ def _origins(grid: PatchGrid, shift: tuple[int, int]) -> NDArray[np.intp]:
     return np.stack([_reflected(middle[:, i] + shift[i], grid.source[i]) for i in range(2)], axis=1)
 
 
-def _distance_to_centre(places: NDArray[np.intp], size: tuple[int, int]) -> NDArray[np.float64]:
-    """How far places are from the centre (0) towards the edge (1), along x or y, whichever is more `[n]`."""
-    return np.abs((places + 0.5) / np.array(size) * 2 - 1).max(axis=1)
+def _covered(grid: PatchGrid) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Corner and size of what the patches show of the photograph, in whole pixels: a crop leaves out its edges."""
+    left, top = (round(float(side)) for side in grid.corners[:, :2].min(axis=0))
+    right, bottom = (round(float(side)) for side in grid.corners[:, 2:].max(axis=0))
+    return (left, top), (max(right - left, 1), max(bottom - top, 1))
+
+
+def _distance_to_centre(
+    places: NDArray[np.intp], corner: tuple[int, int], size: tuple[int, int]
+) -> NDArray[np.float64]:
+    """How far places are from the centre (0) of a rectangle to its edge (1), along x or y, whichever is more `[n]`."""
+    return np.abs((places - corner + 0.5) / np.array(size) * 2 - 1).max(axis=1)
 
 
 def _seen_at(grid: PatchGrid) -> NDArray[np.float64]:
     """How far each patch is from the centre of the model's input towards its edge `[n_patches]`."""
     row, column = np.divmod(np.arange(grid.n_patches), grid.columns)
-    return _distance_to_centre(np.stack([column, row], axis=1), (grid.columns, grid.rows))
+    return _distance_to_centre(np.stack([column, row], axis=1), (0, 0), (grid.columns, grid.rows))
 
 
 def _fitted(mirrored: _Patches, plain: _Patches, inverse_penalty: float) -> Background | None:
@@ -221,7 +231,7 @@ def _fitted(mirrored: _Patches, plain: _Patches, inverse_penalty: float) -> Back
     from sklearn.metrics import roc_auc_score
 
     individuals = np.unique(mirrored.individual)
-    if len(individuals) < MIN_INDIVIDUALS or len(np.unique(mirrored.is_edge)) < 2:
+    if len(individuals) < MIN_INDIVIDUALS or any(len(np.unique(some.is_edge)) < 2 for some in (mirrored, plain)):
         return None
     folds = [individuals[fold::N_FOLDS] for fold in range(N_FOLDS)]
     models = [_linear(mirrored.only(np.setdiff1d(individuals, held_out)), inverse_penalty) for held_out in folds]

@@ -96,7 +96,7 @@ class ModelFiles:
         try:
             with quiet_transformers():
                 return AutoConfig.from_pretrained(self.name, revision=self.commit, trust_remote_code=False)
-        except (StrictDataclassError, OSError, ValueError, KeyError, TypeError) as error:
+        except (StrictDataclassError, ImportError, OSError, ValueError, KeyError, TypeError) as error:
             raise BackboneError(
                 f"the config.json of {self.name} is not of a model that transformers knows: {one_line(error)}"
             ) from error
@@ -125,7 +125,7 @@ class ModelFiles:
                     output_loading_info=True,
                     ignore_mismatched_sizes=True,  # the message below names them, that of transformers does not
                 )
-        except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
+        except (ImportError, OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
             raise BackboneError(f"cannot load the weights of {self.name}: {one_line(error)}") from error
         for name, shape, expected in sorted(loading["mismatched_keys"]):
             raise BackboneError(

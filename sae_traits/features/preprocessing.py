@@ -22,20 +22,20 @@ from sae_traits.schema import BackboneInfo
 
 Channels = tuple[float, float, float]
 
-_RESAMPLE_NAMES: dict[int, Resample] = {
-    0: "nearest",
-    1: "lanczos",
-    2: "bilinear",
-    3: "bicubic",
-    4: "box",
-    5: "hamming",
-}
+PILLOW_CODES: dict[Resample, int] = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
 """Pillow's resampling codes, which preprocessor_config.json uses."""
+_RESAMPLE_NAMES: dict[int, Resample] = {code: name for name, code in PILLOW_CODES.items()}
 
 _STANDARD_CROP_SHARE = 224 / 256
 """Side of the centre crop over the resized shortest side, as ImageNet models are commonly evaluated."""
 
-_UNSUPPORTED = ("do_flip_channel_order", "do_pad", "rescale_offset", "do_thumbnail", "do_align_long_axis")
+_LEVIT_SHARE = 256 / 224
+"""LeViT's processor resizes the shortest side to so many times what it says."""
+
+_UNSUPPORTED = (
+    *("do_flip_channel_order", "do_pad", "rescale_offset", "do_thumbnail", "do_align_long_axis"),
+    *("keep_aspect_ratio", "size_divisor"),
+)
 """Steps of some preprocessors that change the pixels in ways which a Framing does not express."""
 
 
@@ -85,6 +85,9 @@ def read_preprocessing(values: Mapping[str, Any], where: str) -> Preprocessing:
     mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     if values.get("do_normalize", True):
         mean, std = _channels(values, "image_mean", where), _channels(values, "image_std", where)
+    if _is_made_for("EfficientNet", values) and values.get("include_top", True):  # divides once more
+        red, green, blue = (x * y for x, y in zip(std, _channels(values, "image_std", where), strict=True))
+        std = red, green, blue
     return Preprocessing(framing=_read_framing(values, where), mean=mean, std=std)
 
 
@@ -150,7 +153,18 @@ def _read_framing(values: Mapping[str, Any], where: str) -> Framing:
         shortest_side = int(edge / (values["crop_pct"] or _STANDARD_CROP_SHARE))
         return Framing(mode="crop", size=(edge, edge), shortest_side=shortest_side, resample=resample)
     crop = _crop_size(values, where) if cropped else (edge, edge)
-    return Framing(mode="crop", size=crop, shortest_side=edge, resample=resample)
+    shortest_side = int(_LEVIT_SHARE * edge) if _is_made_for("Levit", values) else edge
+    if shortest_side < max(crop):
+        raise BackboneError(
+            f"{where} crops {crop[0]} x {crop[1]} pixels from a shortest side of {shortest_side}, and pads what is not "
+            "there, which is not supported; choose another backbone"
+        )
+    return Framing(mode="crop", size=crop, shortest_side=shortest_side, resample=resample)
+
+
+def _is_made_for(model: str, values: Mapping[str, Any]) -> bool:
+    """Whether the processor, which older files call a feature extractor, is that of a model."""
+    return str(values.get("image_processor_type", values.get("feature_extractor_type"))).startswith(model)
 
 
 def _crop_size(values: Mapping[str, Any], where: str) -> tuple[int, int]:

@@ -208,16 +208,18 @@ class Moments:
     @property
     def mean_squared_deviation(self) -> float:
         """Mean over patches of |x - mean|^2: the error of a dictionary that knows the mean only."""
-        return self.mean_squared_norm - float(self.mean @ self.mean)
+        deviation = self.mean_squared_norm - float(self.mean @ self.mean)
+        return max(deviation, 0.0)  # rounding can make nothing a little less; NaN, which comes first, stays
 
 
-def moments(source: FeatureSource, rows: ArrayLike, *, max_images: int | None = None, seed: int = 0) -> Moments:
+def moments(source: FeatureSource, rows: ArrayLike, *, max_images: int | None = None) -> Moments:
     """Compute the mean and mean squared norm of the patches of some images, one shard in memory at a time.
 
     Reading a store the first time compares the checksums of its shards, so a training that begins with its moments
     finds a damaged shard before it has spent any time.
 
-    `rows` are those of the images in the collection `[n]`, of which `max_images` takes a random sample.
+    `rows` are those of the images in the collection `[n]`, of which `max_images` takes a random sample, the same each
+    time.
 
     Raises:
         StoreError: there are no patches of these images, or a shard is not what was written.
@@ -225,7 +227,7 @@ def moments(source: FeatureSource, rows: ArrayLike, *, max_images: int | None = 
     """
     chosen = np.unique(np.asarray(rows, dtype=np.int64))
     if max_images is not None:
-        chosen = np.random.default_rng(seed).permutation(chosen)[:max_images]
+        chosen = np.random.default_rng(0).permutation(chosen)[:max_images]
     total = torch.zeros(source.info.d_model, dtype=torch.float64)
     squares, n_patches = 0.0, 0
     for shard in source.shards(chosen):

@@ -166,7 +166,7 @@ def _cells(maps: Maps) -> Maps:
 
 
 def _around(maps: Maps, side: int) -> Maps:
-    """Mean over the patches around each patch, as far as there are any in the image."""
+    """Mean over the patches around each patch; beyond the image its outermost patches are repeated."""
     return ndimage.uniform_filter(maps, side, axes=(1, 2), mode="nearest").astype(np.float32, copy=False)
 
 

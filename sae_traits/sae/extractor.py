@@ -107,7 +107,8 @@ def load_extractor(
     Args:
         backbone: a folder or Hub id to load the model from, instead of the recorded one, whose weights it must have;
             or `texture`. Needed where the configuration names none, as in other libraries' checkpoints.
-        layer: index into the model's hidden states, negative from the end; by default the recorded one.
+        layer: index into the model's hidden states, by default the recorded one; where the SAE names none, negative
+            counts from the end.
         image_size: side in pixels of the square that the model sees; by default the recorded one, or the model's own.
         device: where the backbone runs: auto, cpu, cuda, cuda:1 or mps.
 
@@ -120,7 +121,7 @@ def load_extractor(
     if info is None:
         loaded = _load_unrecorded(backbone, layer, image_size, device)
     else:
-        if layer is not None and layer >= 0:
+        if layer is not None:
             check_features(sae, replace(info, layer=layer))
         check_features(sae, replace(info, framing=with_image_size(info.framing, image_size)))
         if backbone is not None:

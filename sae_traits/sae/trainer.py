@@ -113,7 +113,7 @@ def train_saes(
     shares = (batch[of_process] for batch in batches(start))
     if start == 0:
         shares = start_from_centroids(states, shares, mean, n_steps, accelerator)
-    step = start
+    n_done = start
     for step, share in zip(range(start, n_steps), shares, strict=False):
         x = (share.to(accelerator.device, non_blocking=True) - mean) / scale.scale
         losses = []
@@ -127,8 +127,9 @@ def train_saes(
             if all(map(_is_finite, states)):  # else the last good one stays, until all processes know that one diverged
                 save_checkpoint(checkpoint, step + 1, key, states, log.curves)
             saved = time.monotonic()
-    if start < n_steps and step + 1 < n_steps:
-        raise StoreError(f"the features ended after step {step + 1} of {n_steps}; give more, or train on fewer patches")
+        n_done = step + 1
+    if n_done < n_steps:
+        raise StoreError(f"the features ended after step {n_done} of {n_steps}; give more, or train on fewer patches")
     by_config = {id(state.config): state for state in states}
     return [_finished(by_config[id(config)], scale, log) for config in configs]
 

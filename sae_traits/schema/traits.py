@@ -51,16 +51,15 @@ class ChosenLatent:
         default=None,
     )
     held_out_f_reference: float | None = column(
-        "The same of the rest of the reference group, from whose individuals nothing was learnt or chosen either.",
+        "The same of the rest of the reference group, from whose individuals nothing was learnt or chosen either; null "
+        "where there are none of either.",
         default=None,
     )
 
     @property
-    def held_out(self) -> tuple[float, float] | None:
-        """Both shares of held-out individuals; None where there are none of the species."""
-        if self.held_out_f_species is None or self.held_out_f_reference is None:
-            return None
-        return self.held_out_f_species, self.held_out_f_reference
+    def held_out(self) -> tuple[float, float | None] | None:
+        """Both shares of held-out individuals; None where there are none of the species, or of its relatives."""
+        return None if self.held_out_f_species is None else (self.held_out_f_species, self.held_out_f_reference)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ process imports this module, which therefore imports no torch.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 
 from sae_traits.describers import Answer, Ask, Describer, Look, Question
 from sae_traits.errors import CollectionError, DescriberError, ImageError
-from sae_traits.images.decode import open_image, open_mask
+from sae_traits.images.decode import decode_image, open_mask, read_image
 from sae_traits.images.pictures import PictureCache, released_picture
 from sae_traits.images.workers import worker_pool
 from sae_traits.logging import track, warn
@@ -262,7 +263,10 @@ def prepare_calls(
 
     @lru_cache(maxsize=1)
     def pixels(path: Path, sha256: str) -> NDArray[np.uint8]:
-        image = open_image(path)
+        data = read_image(path)
+        image = decode_image(data)
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise ImageError("has changed since the collection was read; put it back, or start a new run")
         if sha256 in wanted and sha256 not in pictures:
             pictures[sha256] = released_picture(image, longest_side)
         return np.asarray(image)

@@ -215,7 +215,7 @@ class Names:
         own = _plain(species or "")
         words = [match[0].lower() for match in _WORD.finditer(text)]
         pairs = {f"{first} {second.rstrip('.')}" for first, second in pairwise(words)}
-        return bool(pairs & self.whole - {own} or pairs & self.abbreviated - {_abbreviated(own)})
+        return bool((pairs & self.whole) - {own} or (pairs & self.abbreviated) - {_abbreviated(own)})
 
 
 def _plain(species: str) -> str:

@@ -137,7 +137,7 @@ def paper_contrast(counts: SpeciesCounts, min_frequency: float) -> Iterator[Spec
     Source: Pahuja et al. 2026, section 3.2, Algorithm 1.
     """
     t = min_frequency
-    genus, n_genera = _factorise(_groups_of(counts.taxa, "genus"))
+    genus, n_genera = reference_groups(counts.taxa, "genus")
     in_genera = group_totals(counts.patches, genus, n_genera)
     for first, last in _blocks(counts):
         in_species = relative_frequency(counts.patches[first:last])
@@ -203,12 +203,9 @@ def specimen_contrast(counts: SpeciesCounts) -> Iterator[SpeciesContrasts]:
         ).where(effect > 0)
 
 
-def relatives(taxa: Sequence[Taxon], species: str, rank: ReferenceRank) -> tuple[str, ...]:
-    """The other species of a species' reference group of a rank, by name; none where the species is not there."""
-    groups = [("all",)] * len(taxa) if rank == "collection" else _groups_of(taxa, rank)
-    own = next((group for taxon, group in zip(taxa, groups, strict=True) if taxon.species == species), None)
-    names = [taxon.species for taxon, group in zip(taxa, groups, strict=True) if own is not None and group == own]
-    return tuple(sorted(name for name in names if name is not None and name != species))
+def reference_groups(taxa: Sequence[Taxon], rank: ReferenceRank) -> tuple[NDArray[np.intp], int]:
+    """The number of each taxon's group at a rank `[n_taxa]`, -1 without one; and how many groups there are."""
+    return _factorise([("all",)] * len(taxa) if rank == "collection" else _groups_of(taxa, rank))
 
 
 def shrunken_effect(
@@ -239,7 +236,7 @@ class _References:
         self._levels: list[tuple[NDArray[np.intp], csr_array]] = []
         for level, rank in enumerate(REFERENCE_RANKS):
             whole = rank == "collection"
-            group, n_groups = _factorise([("all",)] * n_species if whole else _groups_of(counts.taxa, rank))
+            group, n_groups = reference_groups(counts.taxa, rank)
             inside = group >= 0
             # One group more, always empty, is what the -1 of a species without a name at this rank points to.
             together = np.bincount(group[inside], minlength=n_groups + 1)

@@ -28,11 +28,15 @@ from sae_traits.io import whole_file, write_text
 from sae_traits.logging import track, warn
 from sae_traits.sae.model import SAE
 from sae_traits.schema import ImageRecord
+from sae_traits.traits.species_counts import FiringsOfImages
 
 INDEX_FILE = "index.json"
 THRESHOLDS_FILE = "thresholds.parquet"
 PATCHES_AT_ONCE = 1024
 """While thresholds are looked for: every positive activation counts, and an SAE may have thousands per patch."""
+
+_ROUNDING = 1e-6
+"""Activations by which a sum of weights may be off, in units of their mean."""
 
 BackgroundOfShard = Callable[[FeatureShard], NDArray[np.float32]]
 """Gives the probability that each patch of a shard shows background `[n_patches]`; NaN where it is not known."""
@@ -57,21 +61,26 @@ class QuantileSketch:
 
     def __init__(self, n_latents: int) -> None:
         self.weights = torch.zeros(n_latents, self.N_BINS, dtype=torch.float64)
+        self.counts = torch.zeros(n_latents, dtype=torch.int64)
 
     def add(self, latents: Tensor, values: Tensor, weights: Tensor) -> None:
         """Add positive activations; latents, values and weights are all `[n]`."""
         bins = (values.contiguous().view(torch.int32) >> self._SHIFT) - self._FIRST
         flat = latents.long() * self.N_BINS + bins.long().clamp(0, self.N_BINS - 1)
         self.weights.view(-1).index_add_(0, flat, weights.double())
+        self.counts += torch.bincount(latents.long(), minlength=len(self.counts))
 
     def quantile(self, q: float) -> NDArray[np.float32]:
-        """The q-quantile of each latent `[n_latents]`, as the lower edge of its bin; infinite where nothing fired."""
-        weights = self.weights.numpy()
-        total = weights.sum(1)
-        rank = np.floor(q * np.maximum(total - 1, 0))
-        bins = [np.searchsorted(np.cumsum(row), r, side="right") for row, r in zip(weights, rank, strict=True)]
+        """The q-quantile of each latent `[n_latents]`, as the lower edge of its bin; infinite where nothing fired.
+
+        Ranks count activations of the latent's mean weight, so that what all weights have in common has no say.
+        """
+        weights, counts = self.weights.numpy(), self.counts.numpy()
+        mean = weights.sum(1) / np.maximum(counts, 1)
+        below = (np.floor(q * np.maximum(counts - 1, 0)) + _ROUNDING) * mean
+        bins = [np.searchsorted(np.cumsum(row), limit, side="right") for row, limit in zip(weights, below, strict=True)]
         edges = ((np.array(bins) + self._FIRST).astype(np.int32) << self._SHIFT).view(np.float32)
-        return np.where(total > 0, edges, np.float32(np.inf)).astype(np.float32)
+        return np.where(counts > 0, edges, np.float32(np.inf)).astype(np.float32)
 
 
 def training_weights(records: Sequence[ImageRecord]) -> NDArray[np.float64]:
@@ -189,21 +198,17 @@ class Codes:
         known = [np.where(values == _UNKNOWN, np.nan, values / (_UNKNOWN - 1)).astype(np.float32) for values in stored]
         return dict(zip(table["image"].to_pylist(), known, strict=True))
 
-    def firing_counts(self) -> Iterator[csr_array]:
-        """How many patches of each image each latent fired at, sparse int32 `[n_images, n_latents]`.
-
-        One array per part, with the part's images filled and the others empty; their sum is that of the collection.
-        """
+    def firing_counts(self) -> Iterator[FiringsOfImages]:
+        """How many patches of each image each latent fired at, of the images of each part in which something fired."""
         for part in self.parts:
             table = pq.read_table(self.folder / part, columns=["image", "latent"])
             image, latent = table["image"].to_numpy(), table["latent"].to_numpy()
             starts = np.flatnonzero(np.diff(image, prepend=-1) | np.diff(latent, prepend=-1))
             counts = np.diff(starts, append=len(image)).astype(np.int32)
-            lengths = np.bincount(image[starts], minlength=self.n_images)
-            yield csr_array(
-                (counts, latent[starts], np.concatenate([[0], np.cumsum(lengths)])),
-                shape=(self.n_images, self.n_latents),
-            )
+            images, lengths = np.unique(image[starts], return_counts=True)
+            offsets = np.concatenate([[0], np.cumsum(lengths)])
+            shape = (len(images), self.n_latents)
+            yield images.astype(np.intp), csr_array((counts, latent[starts], offsets), shape=shape)
 
 
 def _runs(values: NDArray[np.int32]) -> Iterator[tuple[int, int]]:

@@ -19,12 +19,14 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from sae_traits.describers import Describer
+from sae_traits.describers.base import Withhold
 from sae_traits.errors import ConfigError
 from sae_traits.schema import Collection, Description, ImageRecord, Region, Trait
 from sae_traits.traits.asking import answer_calls
 from sae_traits.traits.calls import Call, planned_calls
 from sae_traits.traits.consistency import EXAMPLES, Example, excerpt, facets
 from sae_traits.traits.ledger import Ledger
+from sae_traits.traits.withheld import WITHHELD
 
 RegionKind = Literal["same", "swapped", "blank"]
 KINDS: tuple[RegionKind, ...] = ("same", "swapped", "blank")
@@ -146,7 +148,7 @@ def check_faithfulness(
     if calls:
         tasks = ([call] for call in calls.values())
         asyncio.run(answer_calls(tasks, len(calls), describer, ledger, workers=workers))
-    return score_faithfulness(planned, ledger)
+    return score_faithfulness(planned, ledger, describer.withhold)
 
 
 def second_calls(
@@ -197,14 +199,21 @@ def second_calls(
     return calls
 
 
-def score_faithfulness(calls: Sequence[SecondCall], ledger: Ledger) -> Faithfulness:
-    """Compare the answers that the ledger has with the original ones."""
+def score_faithfulness(calls: Sequence[SecondCall], ledger: Ledger, withhold: Withhold | None) -> Faithfulness:
+    """Compare the answers that the ledger has with the original ones.
+
+    Args:
+        withhold: of the describer; colours that were withheld from an original answer are not compared.
+    """
     entries = ledger.entries([second.call.key for second in calls])
     answers: dict[RegionKind, list[tuple[Trait, Description]]] = defaultdict(list)
     for second in calls:
         entry = entries.get(second.call.key)
         if entry is not None and entry.state == "ok":
-            answers[second.kind].append((second.trait, _DESCRIPTION.validate_python(entry.description)))
+            answer, before = _DESCRIPTION.validate_python(entry.description), second.trait.description
+            if withhold is not None and not any(attribute.name in WITHHELD for attribute in before.attributes):
+                answer = withhold(answer, WITHHELD)
+            answers[second.kind].append((second.trait, answer))
     n_asked = {kind: sum(second.kind == kind for second in calls) for kind in KINDS}
     return Faithfulness(
         n_traits=len({second.trait.trait_id for second in calls}),
@@ -263,7 +272,10 @@ def _with_boxes(traits: Iterable[Trait]) -> Iterator[tuple[Trait, list[Box]]]:
 
 
 def _swapped(trait: Trait, record: ImageRecord, others: Iterable[Trait], collection: Collection) -> Region | None:
-    """The region of the first of others that fits, of another individual, at the same relative place of the image."""
+    """The region of the first of others that fits, of another individual, at the same relative place of the image.
+
+    It is placed on the animal of the trait's own region, the only one that is known of the image.
+    """
     for other in others:
         source = collection.images[other.candidate.image]
         ratio = (record.width * source.height) / (record.height * source.width)
@@ -271,7 +283,7 @@ def _swapped(trait: Trait, record: ImageRecord, others: Iterable[Trait], collect
             continue
         region = _scaled(other.region, (record.width / source.width, record.height / source.height))
         if _overlap(region.box, trait.region.box) <= MAX_OVERLAP:
-            return region
+            return replace(region, animal=trait.region.animal)
     return None
 
 

@@ -7,15 +7,18 @@ regions at most. So these shares, and not numbers of regions, say how often what
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from collections.abc import Collection as Several
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
 from sae_traits.schema import ChosenLatent, Collection, ImageRecord, Taxon
-from sae_traits.traits.contrast import relatives
-from sae_traits.traits.species_counts import SpeciesCounts, count_firings
-from sae_traits.vocabulary import ReferenceRank
+from sae_traits.traits.contrast import reference_groups
+from sae_traits.traits.species_counts import SpeciesCounts, count_firings, group_totals
+from sae_traits.vocabulary import REFERENCE_RANKS, ReferenceRank
 
 if TYPE_CHECKING:
     from sae_traits.traits.encode import Codes  # loads torch
@@ -29,12 +32,12 @@ class Share:
     of: int
 
     @property
-    def value(self) -> float:
-        """The share; 0 of none."""
-        return self.n / self.of if self.of else 0.0
+    def value(self) -> float | None:
+        """The share; None where there are none."""
+        return self.n / self.of if self.of else None
 
     def __str__(self) -> str:
-        return f"{percent(self.value)} ({self.n} of {self.of})" if self.of else "none"
+        return "none" if self.value is None else f"{percent(self.value)} ({self.n} of {self.of})"
 
 
 @dataclass(frozen=True)
@@ -46,30 +49,57 @@ class FiringShares:
 
     def n_individuals(self, species: str, *, held_out: bool) -> int:
         """Individuals of a species."""
-        return self._sum(0, (species,), held_out).of
+        return self.of_species(0, species, held_out=held_out).of
 
     def of_species(self, latent: int, species: str, *, held_out: bool) -> Share:
         """Individuals of a species in which a latent fires."""
-        return self._sum(latent, (species,), held_out)
+        counts, row = self._counts[held_out], self._row[held_out].get(species)
+        return Share(0, 0) if row is None else Share(int(counts.fired[row, latent]), int(counts.n_individuals[row]))
 
     def of_relatives(self, latent: int, species: str, rank: ReferenceRank, *, held_out: bool) -> Share:
         """The same of the rest of the species' reference group of a rank."""
-        return self._sum(latent, self.relatives(species, rank), held_out)
+        if (group := self._group(species, rank)) < 0:
+            return Share(0, 0)
+        own, (fired, n_individuals) = self.of_species(latent, species, held_out=held_out), self._totals[rank, held_out]
+        return Share(int(fired[group, latent]) - own.n, int(n_individuals[group]) - own.of)
 
     def relatives(self, species: str, rank: ReferenceRank) -> tuple[str, ...]:
         """The other species of the reference group, of those with training individuals."""
-        return relatives(self.training.taxa, species, rank)
+        if (group := self._group(species, rank)) < 0:
+            return ()
+        names = [str(self.training.taxa[row].species) for row in np.flatnonzero(self._groups[rank][0] == group)]
+        return tuple(sorted(name for name in names if name != species))
+
+    @property
+    def _counts(self) -> dict[bool, SpeciesCounts]:
+        return {False: self.training, True: self.held_out}
 
     @cached_property
     def _row(self) -> dict[bool, dict[str, int]]:
-        counts = {False: self.training, True: self.held_out}
-        return {held_out: {str(t.species): row for row, t in enumerate(of.taxa)} for held_out, of in counts.items()}
+        """The row of each species in the counts."""
+        return {of: {str(taxon.species): row for row, taxon in enumerate(c.taxa)} for of, c in self._counts.items()}
 
-    def _sum(self, latent: int, species: Several[str], held_out: bool) -> Share:
-        counts, row = self.held_out if held_out else self.training, self._row[held_out]
-        rows = [row[name] for name in species if name in row]
-        fired = sum(int(counts.fired[i, latent]) for i in rows)
-        return Share(fired, int(counts.n_individuals[rows].sum()) if rows else 0)
+    @cached_property
+    def _groups(self) -> dict[ReferenceRank, tuple[NDArray[np.intp], int]]:
+        """The reference group of each species with training individuals, and how many groups there are."""
+        return {rank: reference_groups(self.training.taxa, rank) for rank in REFERENCE_RANKS}
+
+    def _group(self, species: str, rank: ReferenceRank) -> int:
+        """The species' reference group; -1 where it has none."""
+        row = self._row[False].get(species)
+        return -1 if row is None else int(self._groups[rank][0][row])
+
+    @cached_property
+    def _totals(self) -> dict[tuple[ReferenceRank, bool], tuple[csr_array, NDArray[np.int64]]]:
+        """Of each reference group the individuals in which each latent fired, and how many it has."""
+        totals = {}
+        for rank, (_, n_groups) in self._groups.items():
+            for held_out, counts in self._counts.items():
+                groups = np.array([self._group(name, rank) for name in self._row[held_out]], dtype=np.intp)
+                n_individuals = np.zeros(n_groups, dtype=np.int64)
+                np.add.at(n_individuals, groups[groups >= 0], counts.n_individuals[groups >= 0])
+                totals[rank, held_out] = group_totals(counts.fired, groups, n_groups), n_individuals
+        return totals
 
 
 def firing_shares(codes: Codes, collection: Collection) -> FiringShares:
@@ -89,8 +119,7 @@ def with_held_out_shares(latents: Iterable[ChosenLatent], firing: FiringShares) 
     for one in latents:
         own = firing.of_species(one.latent, one.species, held_out=True)
         others = firing.of_relatives(one.latent, one.species, one.contrast.reference_rank, held_out=True)
-        is_known = own.of > 0
-        added.append(replace(one, held_out_f_species=own.value, held_out_f_reference=others.value) if is_known else one)
+        added.append(replace(one, held_out_f_species=own.value, held_out_f_reference=others.value) if own.of else one)
     return added
 
 

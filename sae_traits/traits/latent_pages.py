@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Collection as Several
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from itertools import chain
+from itertools import chain, starmap
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +133,7 @@ def _count_individuals(codes: Codes, individuals: Sequence[str]) -> NDArray[np.i
     """In how many individuals each latent fired `[n_latents]`."""
     firings = IndividualFirings(individuals, np.zeros(len(individuals), dtype=np.intp), codes.n_latents)
     n_fired = np.zeros(codes.n_latents, dtype=np.int64)
-    for fired, _ in chain(map(firings.add, codes.firing_counts()), firings.rest()):
+    for fired, _ in chain(starmap(firings.add, codes.firing_counts()), firings.rest()):
         n_fired += np.bincount(fired.indices, minlength=codes.n_latents)
     return n_fired
 

@@ -14,15 +14,12 @@ from sae_traits.schema import Measurement, Region
 from sae_traits.traits.animals import Animal, place_in_frame, place_on_animal
 
 
-def measure(
-    image: NDArray[np.uint8], region: Region, mm_per_pixel: float | None = None, animal: Animal | None = None
-) -> Measurement:
-    """Length, width, texture contrast and dominant colour of a region, and where on the animal it lies.
+def measure(image: NDArray[np.uint8], region: Region, animal: Animal | None = None) -> Measurement:
+    """Length, width, texture contrast and dominant colour of a region in pixels, and where on the animal it lies.
 
     Args:
         image: upright RGB source image `[height, width, 3]`.
         region: in pixels of `image`; may touch its border and may be as small as a pixel.
-        mm_per_pixel: scale of the image, where it is known.
         animal: by its mask; colour and contrast are then those of the region's pixels on the animal, unless none is.
             None where no mask is used: then the place is that on the region's estimated animal, if there is one.
     """
@@ -39,7 +36,7 @@ def measure(
         color_lab=dominant.lab,
         color_name=color_name(dominant.lab),
         **(asdict(placement) if placement else {}),
-    ).with_scale(mm_per_pixel)
+    )
 
 
 def _sides(region: Region) -> tuple[float, float]:

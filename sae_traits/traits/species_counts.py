@@ -17,6 +17,9 @@ from scipy.sparse import coo_array, csr_array, vstack
 from sae_traits.schema import Taxon
 from sae_traits.vocabulary import RANKS
 
+FiringsOfImages = tuple[NDArray[np.intp], csr_array]
+"""Rows of some images in the collection, ascending `[n]`, and the patches at which each latent fired in each of them,
+sparse `[n, n_latents]`."""
 PENDING_CELLS = 8_000_000
 """Cells of parts that wait before they are merged: merging costs as much as all that was merged before."""
 
@@ -59,7 +62,7 @@ def _columns(counts: csr_array, kept: NDArray[np.bool_]) -> csr_array:
 
 
 def count_firings(
-    parts: Iterable[csr_array],
+    parts: Iterable[FiringsOfImages],
     taxa: Sequence[Taxon | None],
     individuals: Sequence[str],
     n_latents: int,
@@ -69,8 +72,8 @@ def count_firings(
     """Add up the firings of every species.
 
     Args:
-        parts: patches at which each latent fired in each image, sparse `[n_images, n_latents]`; each part holds
-            some of the images, which come after those of the parts before it, and its other rows are empty.
+        parts: the firings of some of the images each, which come after those of the parts before it; images in which
+            nothing fired may be left out.
         taxa: the taxon of each image; those without a taxon or a species are not counted (other splits).
         pending_cells: cells of parts that wait before they are merged; for memory and speed, not the result.
     """
@@ -80,9 +83,9 @@ def count_firings(
     by_individual = IndividualFirings(individuals, species, n_latents)
     shape = (len(names), n_latents)
     fired, patches = (_Sum(shape, np.dtype(dtype), pending_cells) for dtype in (np.int32, np.int64))
-    for part in parts:
-        patches.add(group_totals(part, species, len(names)))
-        fired.add(group_totals(*by_individual.add(part), len(names)))
+    for images, counts in parts:
+        patches.add(group_totals(counts, species[images], len(names)))
+        fired.add(group_totals(*by_individual.add(images, counts), len(names)))
     for rest in by_individual.rest():
         fired.add(group_totals(*rest, len(names)))
     return SpeciesCounts(
@@ -121,27 +124,25 @@ class IndividualFirings:
         self._carried: tuple[NDArray[np.intp], csr_array] | None = None
         """Numbers of individuals, and what they fired."""
 
-    def add(self, part: csr_array) -> tuple[csr_array, NDArray[np.intp]]:
+    def add(self, images: NDArray[np.intp], counts: csr_array) -> tuple[csr_array, NDArray[np.intp]]:
         """What the individuals that are complete with a part fired.
 
         Args:
-            part: as in `count_firings`.
+            images, counts: of the part, as in `count_firings`.
 
         Returns:
             1 where any image of the individual fired the latent, sparse int32 `[n, n_latents]`, and the group of each
             individual `[n]`.
         """
-        rows = np.flatnonzero(np.diff(part.indptr))
-        offsets = np.append(part.indptr[rows], part.nnz)
-        fired = csr_array((np.ones(part.nnz, np.int32), part.indices, offsets), shape=(len(rows), self._n_latents))
-        numbers = self._individual[rows]
+        fired = csr_array((np.ones(counts.nnz, np.int32), counts.indices, counts.indptr), shape=counts.shape)
+        numbers = self._individual[images]
         if self._carried is not None:
             numbers = np.concatenate([self._carried[0], numbers])
             fired = csr_array(vstack([self._carried[1], fired], format="csr"))
         present = np.unique(numbers[numbers >= 0])
         fired = group_totals(fired, np.where(numbers >= 0, np.searchsorted(present, numbers), -1), len(present))
         fired.data[:] = 1
-        is_open = self._last_image[present] > rows.max(initial=-1)
+        is_open = self._last_image[present] > images.max(initial=-1)
         self._carried = (present[is_open], fired[is_open]) if is_open.any() else None
         return fired[~is_open], self.group[present[~is_open]]
 

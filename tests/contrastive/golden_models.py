@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from sae_traits.contrastive.model import ContrastiveModel
-from sae_traits.models.clip.open_clip_weights import convert_open_clip, to_open_clip
+from sae_traits.models.clip.open_clip_weights import TRAINING_TENSORS, convert_open_clip, origin_of
 
 GOLDEN = Path(os.environ.get("SAE_TRAITS_SHARED", "")) / "golden" / "contrastive_and_evaluation"
 needs_golden = pytest.mark.skipif(
@@ -40,6 +40,21 @@ def model_of(settings, tensors, prefix, dtype=torch.float32):
     config = settings["model"] | {name: DEFAULTS[name] | settings["model"][name] for name in DEFAULTS}
     clip, others = convert_open_clip(weights, config, config["text_cfg"]["vocab_size"] - 1, GOLDEN)
     return ContrastiveModel(clip, others).to(dtype)
+
+
+def to_open_clip(state, others):
+    """What `convert_open_clip` was given, from the state of the transformers.CLIPModel and the other tensors."""
+    found, thirds = {}, {}
+    for name, tensor in state.items():
+        origin = origin_of(name)
+        if origin.third is not None:
+            thirds.setdefault(origin.name, {})[origin.third] = tensor
+        else:
+            found[origin.name] = tensor.t().contiguous() if origin.transposed else tensor.contiguous()
+    found |= {name: torch.cat([parts[third] for third in range(3)]) for name, parts in thirds.items()}
+    for name, tensor in others.items():
+        found[TRAINING_TENSORS[name]] = tensor.t().contiguous() if name.endswith("_projection.weight") else tensor
+    return found
 
 
 def open_clip_names(model):

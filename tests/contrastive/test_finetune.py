@@ -8,7 +8,6 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker
-from safetensors.torch import load_file, save_file
 from small_pairs import config_of, make_model, make_table
 
 from sae_traits.contrastive.base_model import read_base
@@ -20,8 +19,7 @@ from sae_traits.errors import BackboneError, CheckpointError, CollectionError, C
 from sae_traits.features.preprocessing import PreparePixels
 from sae_traits.images.decode import open_image
 from sae_traits.models.clip.model import load_clip, read_clip
-from sae_traits.models.clip.open_clip_config import read_open_clip_config
-from sae_traits.models.clip.saving import save_open_clip, save_transformers
+from sae_traits.models.clip.saving import save_transformers
 
 TEXTS = ["a photo of Rubra rubra.", "don’t  do “it” ", "long antennae " * 20]
 
@@ -76,60 +74,28 @@ def test_captions_train_a_second_projection_that_is_saved(table, tmp_path):
 
 @pytest.mark.parametrize("heads", [(), ("visual.caption_proj", "logit_scale_caption"), ("visual.continual_proj",)])
 @pytest.mark.parametrize("quick_gelu", [False, True])
-def test_open_clip_to_transformers_and_back_is_the_identity(heads, quick_gelu, tmp_path):
+def test_a_clip_of_open_clip_is_saved_as_one_of_transformers_and_is_the_same(heads, quick_gelu, tmp_path):
     extra = {name: torch.randn(()) if "scale" in name else torch.randn(32, 16) for name in heads}
-    folders = [tmp_path / name for name in ("given", "transformers", "back")]
-    make_model(folders[0], extra_tensors=extra, quick_gelu=quick_gelu, resize_mode="squash")
-    for save, source, target in zip((save_transformers, save_open_clip), folders, folders[1:], strict=False):
-        parts = read_clip(source)
-        target.mkdir()
-        save(parts.model, parts.others, parts.preprocessing, parts.files, target)
-    given, back = (load_file(folder / "open_clip_model.safetensors") for folder in (folders[0], folders[2]))
-    assert given.keys() == back.keys()
-    for name, tensor in given.items():
-        assert torch.equal(tensor, back[name]), name
-    one, other = (read_open_clip_config(read_clip(folder).files) for folder in (folders[0], folders[2]))
-    assert one[1] == other[1]
-    assert bool(other[0].get("quick_gelu")) == quick_gelu
-    clips = [load_clip(folder, device="cpu") for folder in folders]
-    assert len({clip.info.hidden_act for clip in clips}) == 1
-    for clip in clips[1:]:
-        torch.testing.assert_close(clip.embed_texts(TEXTS), clips[0].embed_texts(TEXTS), rtol=0, atol=1e-5)
+    given, saved = tmp_path / "given", tmp_path / "saved"
+    make_model(given, extra_tensors=extra, quick_gelu=quick_gelu, resize_mode="squash")
+    parts = read_clip(given)
+    saved.mkdir()
+    save_transformers(parts.model, parts.others, parts.preprocessing, parts.files, saved)
+    again = read_clip(saved)
+    assert again.preprocessing == parts.preprocessing
+    for before, after in ((parts.model.state_dict(), again.model.state_dict()), (parts.others, again.others)):
+        assert before.keys() == after.keys()
+        assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    clips = [load_clip(folder, device="cpu") for folder in (given, saved)]
+    assert clips[0].info.hidden_act == clips[1].info.hidden_act
+    torch.testing.assert_close(*(clip.embed_texts(TEXTS) for clip in clips), rtol=0, atol=1e-5)
 
 
-@pytest.mark.slow
-def test_open_clip_itself_reads_what_is_exported(tmp_path, run_peer):
-    heads = {"one": (), "caption": ("visual.caption_proj", "logit_scale_caption"), "replay": ("visual.continual_proj",)}
-    expected = {}
-    for name, keys in heads.items():
-        extra = {key: torch.randn(()) if "scale" in key else torch.randn(32, 16) for key in keys}
-        ours, exported = tmp_path / name, tmp_path / f"{name}-exported"
-        parts = read_clip(_as_transformers(make_model(ours, extra_tensors=extra), tmp_path / f"{name}-transformers"))
-        exported.mkdir()
-        save_open_clip(parts.model, parts.others, parts.preprocessing, parts.files, exported)
-        clip, pixels = load_clip(exported, device="cpu"), torch.randn(2, 3, 32, 32)
-        save_file({"pixels": pixels, "ids": clip.tokenize(TEXTS)}, exported / "inputs.safetensors")
-        expected[exported] = {"text": clip.text_features(TEXTS), "image": clip.image_features(pixels)}
-        if name == "caption":
-            expected[exported]["caption"] = clip.image_features(pixels, "caption")
-        if name == "replay":
-            projection = parts.others["replay_projection.weight"]
-            hidden = parts.model.vision_model(pixel_values=pixels).pooler_output
-            expected[exported]["replay"] = (hidden @ projection.T).detach()
-    run_peer("open_clip", "read_open_clip.py", *expected)
-    for folder, features in expected.items():
-        found = load_file(folder / "by_open_clip.safetensors")
-        assert found.keys() == features.keys()
-        for name, tensor in features.items():
-            torch.testing.assert_close(found[name], tensor, rtol=0, atol=2e-5)
-
-
-def _as_transformers(folder, target):
-    """A CLIP in the layout of transformers, as trainings leave it."""
-    parts = read_clip(folder)
-    target.mkdir()
-    save_transformers(parts.model, parts.others, parts.preprocessing, parts.files, target)
-    return target
+def test_a_clip_that_letterboxes_is_refused_before_it_is_trained(table, tmp_path):
+    model = make_model(tmp_path / "model", resize_mode="longest")
+    with pytest.raises(BackboneError, match=r"no processor that letterboxes images .* choose another --model"):
+        train(config_of(table, model), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from sae_traits.io import hash_of_file
 from sae_traits.schema import Candidate, ChosenLatent, Collection, Contrast, ImageRecord, Region, Taxon
 from sae_traits.traits.chosen import LatentsBySpecies
 
@@ -75,7 +76,7 @@ class ManyCandidates:
             Image.fromarray(pixels).save(file)
         return ImageRecord(
             image_id=f"s{row}", file=file.name, taxon=Taxon(genus="Gen", species=f"Gen {'abcde'[row % 5]}"),
-            split="test" if row % 4 == 0 else "train", width=WIDTH, height=HEIGHT, sha256=f"{row:064x}",
+            split="test" if row % 4 == 0 else "train", width=WIDTH, height=HEIGHT, sha256=hash_of_file(file),
         )  # fmt: skip
 
     @cached_property

@@ -29,7 +29,7 @@ def region_of(x: float, y: float, width: float, height: float, side: int = 200) 
 
 def describe(image: np.ndarray, region: Region) -> tuple[Answer, Description, dict[str, str]]:
     describer: Describer = MeasuredDescriber()
-    answer = describer.look(image, region, measure(image, region, None))
+    answer = describer.look(image, region, measure(image, region))
     assert answer.error is None
     assert answer.usage == {}
     assert answer.description is not None

@@ -60,6 +60,13 @@ def test_what_is_as_frequent_in_the_other_or_not_found_again_is_not_trusted():
     assert str(compared(firing(held_out=none_held_out)).telling[1][0].verdict) == "trust"
 
 
+def test_a_share_of_no_held_out_individuals_of_the_other_is_none():
+    none_of_other = counts_of((4, 0, 0), bus=[4, 0, 3, 1], cus=[0] * 4, dus=[0] * 4)
+    result = compared(firing(held_out=none_of_other))
+    assert str(result.telling[0][0].verdict) == "trust"
+    assert any("100 %, none " in line for line in result.lines())
+
+
 def test_only_the_two_species_are_tested():
     """The third has latent 0 as often as the first: among all relatives it would tell little."""
     other = counts_of((20, 20, 20), bus=[19, 2, 18, 15], cus=[1, 18, 17, 15], dus=[0, 0, 0, 0])

@@ -34,6 +34,8 @@ def test_a_trait_is_trusted_only_where_all_holds(changes, background, expected):
     [
         (None, "trust"),
         ((0.5, 0.25), "trust"),
+        ((0.5, None), "trust"),
+        ((0.49, None), "look first: not so in held-out individuals"),
         ((0.49, 0.0), "look first: not so in held-out individuals"),
         ((0.9, 0.46), "look first: not so in held-out individuals"),
     ],

@@ -1,6 +1,7 @@
 """What is background is learnt from photographs whose middles differ from their edges, and from no others."""
 
 import logging
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -21,13 +22,18 @@ INFO = BackboneInfo(
 )  # fmt: skip
 
 
+CROPPED = replace(INFO, framing=Framing(mode="crop", size=(SIDE, SIDE), shortest_side=128))
+"""As many models crop: no patch of a plain photograph lies near the photograph's edge."""
+
+
 class MeanColours:
     """Mean colour of each patch, and as in networks that pad, how near to the edge of the input it is."""
 
-    info = INFO
+    def __init__(self, info=INFO):
+        self.info = info
 
     def prepare(self, image):
-        return torch.from_numpy(np.array(INFO.grid(image.size).frame(image), np.float32) / 255).permute(2, 0, 1)
+        return torch.from_numpy(np.array(self.info.grid(image.size).frame(image), np.float32) / 255).permute(2, 0, 1)
 
     def encode(self, batch):
         means = torch.nn.functional.avg_pool2d(batch, SIDE // GRID).flatten(2).transpose(1, 2)
@@ -61,22 +67,39 @@ def collection_of(kind, folder, n_images=60):
 class Computed:
     """A source of the features of a collection."""
 
-    def __init__(self, collection):
-        self.collection = collection
+    def __init__(self, collection, backbone):
+        self.collection, self.backbone = collection, backbone
 
     def shards(self, rows):
         for row in rows:
             path = self.collection.path(self.collection.images[row])
             if path.is_file():
-                yield replace(shard_of(Image.open(path)), images=np.array([row]))
+                yield replace(shard_of(Image.open(path), self.backbone), images=np.array([row]))
 
 
-def learn(collection):
-    return learn_background(collection, MeanColours(), Computed(collection))
+class AllTheSame(Computed):
+    """A source in which no patch can be told from another."""
+
+    def shards(self, rows):
+        for shard in super().shards(rows):
+            yield replace(shard, features=torch.zeros_like(shard.features))
 
 
-def shard_of(image):
-    features = MeanColours().encode(MeanColours().prepare(image)[None])[0]
+class Nothing(Computed):
+    """A source that lost all photographs."""
+
+    def shards(self, rows):
+        return iter(())
+
+
+def learn(collection, info=INFO, source=Computed):
+    backbone = MeanColours(info)
+    return learn_background(collection, backbone, source(collection, backbone))
+
+
+def shard_of(image, backbone=None):
+    backbone = backbone or MeanColours()
+    features = backbone.encode(backbone.prepare(image)[None])[0]
     patches = np.arange(GRID * GRID, dtype=np.int32)
     return FeatureShard(np.array([0]), np.array([0, len(patches)]), patches, features)
 
@@ -89,6 +112,20 @@ def test_what_lies_at_the_edges_of_photographs_is_background(tmp_path):
     image.paste((200, 90, 60), (0, 0, 60, 90))  # the colour of the disc over the left half, edges and all
     probability = background.of_shard(shard_of(image), INFO).reshape(GRID, GRID)
     assert probability[:, :5].max() < 0.5 < probability[:, -5:].min()
+
+
+def test_what_a_crop_leaves_of_photographs_has_edges_and_a_middle_too(tmp_path):
+    collection = collection_of("centred", tmp_path)
+    with warnings.catch_warnings(action="error"):
+        assert learn(collection, CROPPED).separation > 0.95
+        assert learn(collection, CROPPED, AllTheSame).separation == 0.5, "plain photographs have their say"
+
+
+@pytest.mark.parametrize("info", [INFO, CROPPED], ids=["squash", "crop"])
+def test_without_plain_photographs_to_compare_nothing_is_known(info, tmp_path):
+    with warnings.catch_warnings(action="error"):
+        background = learn(collection_of("centred", tmp_path), info, Nothing)
+    assert (background.separation, background.is_known) == (0.5, False)
 
 
 def test_a_smaller_collection_says_as_much_of_the_same_patch(tmp_path):

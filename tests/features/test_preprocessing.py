@@ -13,7 +13,10 @@ from PIL import Image
 from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPil
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
+from transformers.models.efficientnet.image_processing_pil_efficientnet import EfficientNetImageProcessorPil
+from transformers.models.levit.image_processing_pil_levit import LevitImageProcessorPil
 from transformers.models.mobilenet_v2.image_processing_pil_mobilenet_v2 import MobileNetV2ImageProcessorPil
+from transformers.models.poolformer.image_processing_pil_poolformer import PoolFormerImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
@@ -32,6 +35,11 @@ PROCESSORS = {
     "mobilenet": MobileNetV2ImageProcessorPil(),
     "convnext": ConvNextImageProcessorPil(size={"shortest_edge": 224}),
     "convnext-large": ConvNextImageProcessorPil(),
+    "efficientnet": EfficientNetImageProcessorPil(size={"height": 224, "width": 224}),
+    "efficientnet without top": EfficientNetImageProcessorPil(include_top=False),
+    "efficientnet, top alone": EfficientNetImageProcessorPil(do_normalize=False),
+    "levit": LevitImageProcessorPil(),
+    "poolformer": PoolFormerImageProcessorPil(),
     "no normalisation": ViTImageProcessorPil(do_normalize=False),
 }
 
@@ -80,6 +88,14 @@ def test_old_configs_say_sizes_as_bare_numbers():
     assert read_preprocessing(old_vit, "f").framing == Framing(mode="squash", size=(224, 224), resample="bilinear")
 
 
+def test_an_older_file_names_the_feature_extractor_of_the_same_model():
+    values = saved(PROCESSORS["levit"])
+    older = values | {"feature_extractor_type": "LevitFeatureExtractor"}
+    del older["image_processor_type"]
+    assert read_preprocessing(older, "f") == read_preprocessing(values, "f")
+    assert read_preprocessing(older, "f").framing.shortest_side == 256
+
+
 def test_a_shortest_edge_without_crop_keeps_the_square_in_the_middle():
     values = saved(PROCESSORS["clip"]) | {"do_center_crop": False, "size": {"shortest_edge": 96}}
     framing = Framing(mode="crop", size=(96, 96), shortest_side=96, resample="bicubic")
@@ -101,10 +117,13 @@ def test_settings_are_found_in_a_processor_config_too():
         ({"image_std": [0.5]}, "three numbers"),
         ({"size": {"longest_edge": 224}}, "supported are height and width"),
         ({"size": {"height": 256, "width": 256}}, "squashes to"),
+        ({"crop_size": 256}, "f crops 256 x 256 pixels from a shortest side of 224, .* choose another backbone"),
         ({"rescale_factor": 1 / 127.5}, "1/255"),
         ({"do_rescale": False}, "1/255"),
         ({"do_resize": False}, "do_resize"),
         ({"do_flip_channel_order": True}, "do_flip_channel_order"),
+        ({"keep_aspect_ratio": True}, "keep_aspect_ratio"),
+        ({"size_divisor": 32}, "size_divisor"),
     ],
 )
 def test_what_cannot_be_reproduced_is_refused(change, message):

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from itertools import islice
 from threading import Event
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -21,8 +22,8 @@ from tiny_stores import write_store
 
 from sae_traits.errors import CollectionError, StoreError
 from sae_traits.features.source import ImageSource
-from sae_traits.features.store import FeatureStore, Parts
-from sae_traits.features.stream import BATCHES_AHEAD, PatchStream, moments, prefetch
+from sae_traits.features.store import FeatureShard, FeatureStore, Parts
+from sae_traits.features.stream import BATCHES_AHEAD, Moments, PatchStream, moments, prefetch
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +127,14 @@ def test_moments_are_those_of_the_chosen_images(make_store):
     torch.testing.assert_close(found.mean, mean, rtol=1e-12, atol=1e-12)
     assert found.mean_squared_norm == pytest.approx(float(features.square().sum(dim=1).mean()), rel=1e-6)
     assert found.mean_squared_deviation == pytest.approx(float((features - mean).square().sum(dim=1).mean()), rel=1e-6)
+
+
+def test_features_that_are_all_the_same_deviate_by_nothing_or_hardly_more_and_nan_by_nan():
+    for value in np.linspace(0.1, 9, 40, dtype=np.float32):
+        shard = FeatureShard(np.array([0]), np.array([0, 300]), np.arange(300), torch.full((300, 7), float(value)))
+        source = SimpleNamespace(info=SimpleNamespace(d_model=7), shards=lambda rows, shard=shard: [shard])
+        assert 0 <= moments(source, [0]).mean_squared_deviation < 1e-6 * value**2  # pyright: ignore[reportArgumentType]
+    assert np.isnan(Moments(1, 1, torch.zeros(2, dtype=torch.float64), float("nan")).mean_squared_deviation)
 
 
 def test_without_patches_there_is_nothing_to_train_on(make_store):

@@ -269,6 +269,22 @@ def test_a_config_that_no_one_knows_is_refused(folders, tmp_path):
         loaded(folder, 1)
 
 
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"architecture": "resnet50", "pretrained_cfg": {}}, "not of a model that transformers knows: .* timm"),
+        ({"model_type": "timm_backbone", "backbone": "resnet50"}, "cannot load the weights of .* timm"),
+        ({"model_type": "dinat"}, "cannot load the weights of .* natten"),
+    ],
+)
+def test_a_model_that_wants_a_library_which_is_not_there_is_refused_in_one_line(folders, tmp_path, config, message):
+    folder = shutil.copytree(folders["vit"], tmp_path / "m")
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BackboneError, match=message) as caught:
+        loaded(folder, 1)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_missing_preprocessor_is_not_guessed(folders, tmp_path):
     folder = shutil.copytree(folders["vit"], tmp_path / "m")
     nested = {"image_processor": PREPROCESSOR, "processor_class": "SomeProcessor"}

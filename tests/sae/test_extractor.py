@@ -159,6 +159,8 @@ def test_a_recorded_backbone_may_lie_elsewhere_if_its_weights_agree(tmp_path):
     assert load_extractor(sae, backbone=moved, layer=1).backbone.info == replace(recorded, backbone=str(moved))
     with pytest.raises(CheckpointError, match=r"with layer 1, but .* with layer 0"):
         load_extractor(sae, backbone=moved, layer=0)
+    with pytest.raises(CheckpointError, match=r"with layer 1, but .* with layer -1; leave out"):
+        load_extractor(sae, backbone=moved, layer=-1)
     with pytest.raises(BackboneError, match="does not exist"):
         load_extractor(sae)
     other = make_vision_model(tmp_path / "other", seed=1)

@@ -76,6 +76,8 @@ def test_batches_of_any_sizes_are_learned_from_and_read_again_where_they_can_be(
     with pytest.raises(StoreError, match=r"ended after step 15 of 313; give more, or train on fewer patches"):
         fit_sae(iter(parts), CONFIG, device="cpu")
     assert fit_sae(iter(parts), dataclasses.replace(CONFIG, n_patches=1500), device="cpu")
+    with pytest.raises(StoreError, match=r"ended after step 0 of 1;"):
+        fit_sae(iter([parts[0][:100]]), dataclasses.replace(CONFIG, n_patches=100), device="cpu")
 
 
 @given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=12), batch_size=st.integers(1, 30))

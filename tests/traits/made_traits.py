@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import numpy as np
 from describer_server.many import CONTRAST
+from scipy.sparse import csr_array
 
 from sae_traits.schema import (
     Attribute,
@@ -55,6 +57,11 @@ def record_of(row, species="Heliconius erato", split="train", size=(WIDTH, HEIGH
         image_id=f"s{row}", file=f"{row}.png", taxon=taxon, split=split, width=size[0], height=size[1],
         sha256=f"{row:064x}",
     )  # fmt: skip
+
+
+def firings_of_all(counts):
+    """A part with all images of a collection, given the patches at which each latent fired in each."""
+    return np.arange(counts.shape[0]), csr_array(counts)
 
 
 def collection_of(species, root=Path("/photographs")):

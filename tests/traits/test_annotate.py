@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from made_traits import firings_of_all
 from PIL import Image
-from scipy.sparse import csr_array
+from PIL.PngImagePlugin import PngInfo
 
 from sae_traits.config.regions import SAERegions
 from sae_traits.describers import Answer
 from sae_traits.describers.measured import MeasuredDescriber
 from sae_traits.errors import CollectionError, DescriberError
 from sae_traits.geometry import Framing
+from sae_traits.io import hash_of_file
 from sae_traits.schema import BackboneInfo, Collection, Description, ImageRecord, Taxon
 from sae_traits.traits.annotate import describe_candidates, export_traits
 from sae_traits.traits.encode import ImageCodes
@@ -91,7 +93,15 @@ class MemoryCodes:
         for row, found in enumerate(self.fired):
             for latent, patches in found.items():
                 counts[row, latent] = len(patches)
-        yield csr_array(counts)
+        yield firings_of_all(counts)
+
+
+def saved(image, path):
+    """Hash of a photograph's file, which is like no other: it holds its own name."""
+    name = PngInfo()
+    name.add_text("name", path.name)
+    image.save(path, pnginfo=name)
+    return hash_of_file(path)
 
 
 @pytest.fixture
@@ -99,11 +109,11 @@ def collection(tmp_path):
     records = []
     for row in range(4):
         species = "Gen a" if row < 2 else "Gen b"
-        Image.new("RGB", (80, 60), (200, 120, 40)).save(tmp_path / f"{row}.png")
+        sha256 = saved(Image.new("RGB", (80, 60), (200, 120, 40)), tmp_path / f"{row}.png")
         records.append(
             ImageRecord(
                 image_id=f"s{row}", file=f"{row}.png", taxon=Taxon(species=species, genus="Gen"), split="train",
-                width=80, height=60, sha256=str(row),
+                width=80, height=60, sha256=sha256,
             )
         )  # fmt: skip
     return Collection(tmp_path, tuple(records))
@@ -193,6 +203,17 @@ def test_an_image_that_is_gone_is_a_failed_call_that_names_it_and_the_rest_goes_
     assert annotation.n_images == 3
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         assert all("1.png" in str(entry.error) for entry in ledger if entry.state == "failed")
+
+
+@pytest.mark.parametrize("size", [(80, 60), (40, 30)])
+def test_a_photograph_that_has_changed_is_a_failed_call_that_names_it_and_the_rest_goes_on(collection, tmp_path, size):
+    Image.new("RGB", size, (0, 0, 0)).save(tmp_path / "1.png")
+    annotate(collection, tmp_path, MeasuredDescriber())
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        failed = {entry.trait_id[:2]: entry.error for entry in ledger if entry.state == "failed"}
+        assert {entry.trait_id[:2] for entry in ledger if entry.state == "ok"} == {"s0", "s2", "s3"}
+    assert failed.keys() == {"s1"}
+    assert "1.png: has changed since the collection was read" in str(failed["s1"])
 
 
 def test_an_answer_that_cannot_be_used_is_quarantined(collection, tmp_path):
@@ -285,7 +306,7 @@ def test_the_scale_of_an_image_changes_millimetres_without_asking_again(collecti
 
 
 def test_an_image_that_is_in_the_collection_twice_is_asked_about_once(collection, tmp_path):
-    twice = [replace(s, sha256="same", file="0.png") for s in collection.images]
+    twice = [replace(s, sha256=collection.images[0].sha256, file="0.png") for s in collection.images]
 
     class Found(MemoryCodes):
         fired = ({0: (2,)}, {0: (2,)}, {1: (3,)}, {1: (3,)})
@@ -305,8 +326,8 @@ def masked(collection, tmp_path):
     for row, record in enumerate(collection.images):
         image = np.full((60, 80, 3), (230, 120, 20), np.uint8)
         image[:5] = 40, 60, 200
-        Image.fromarray(image).save(tmp_path / record.file)
-        records.append(replace(record, mask_file=None if row == 3 else "mask.png"))
+        sha256 = saved(Image.fromarray(image), tmp_path / record.file)
+        records.append(replace(record, sha256=sha256, mask_file=None if row == 3 else "mask.png"))
     return Collection(tmp_path, tuple(records))
 
 
@@ -361,11 +382,11 @@ def painted(tmp_path, *colours):
     records = []
     for row, colour in enumerate(colours):
         species = "Gen a" if row < len(colours) / 2 else "Gen b"
-        Image.new("RGB", (80, 60), colour).save(tmp_path / f"{row}.png")
+        sha256 = saved(Image.new("RGB", (80, 60), colour), tmp_path / f"{row}.png")
         taxon = Taxon(species=species, genus="Gen")
         sizes = {"width": 80, "height": 60}
         records.append(
-            ImageRecord(image_id=f"s{row}", file=f"{row}.png", taxon=taxon, split="train", sha256=str(row), **sizes)
+            ImageRecord(image_id=f"s{row}", file=f"{row}.png", taxon=taxon, split="train", sha256=sha256, **sizes)
         )
     return Collection(tmp_path, tuple(records))
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
-from scipy.sparse import csr_array, lil_array
+from made_traits import firings_of_all
+from scipy.sparse import lil_array
 
 from sae_traits.errors import StoreError
 from sae_traits.schema import Taxon
@@ -28,12 +29,12 @@ def count(n_latents=5):
     fired[: LARGE // 8, 1] = 1
     fired[2 * LARGE, 3] = 1
     fired[2 * LARGE : 2 * LARGE + SMALL, 4] = 1
-    return count_each([csr_array(fired)], taxa, n_latents)
+    return count_each(fired, taxa, n_latents)
 
 
-def count_each(parts, taxa, n_latents):
+def count_each(fired, taxa, n_latents):
     """Every image is of an individual of its own."""
-    return count_firings(parts, taxa, [str(row) for row in range(len(taxa))], n_latents)
+    return count_firings([firings_of_all(fired)], taxa, [str(row) for row in range(len(taxa))], n_latents)
 
 
 @pytest.fixture
@@ -105,8 +106,8 @@ def test_a_chosen_latent_says_how_probably_it_is_background(counts):
 def test_where_labels_mean_nothing_no_latent_is_chosen():
     generator = np.random.default_rng(0)
     taxa = [Taxon(species=f"Gen {name}", genus="Gen") for name in "abcd" for _ in range(12)]
-    fired = csr_array(generator.random((len(taxa), 300)) < 0.3, dtype=np.int32)
-    contrasts = SpeciesContrasts.join(specimen_contrast(count_each([fired], taxa, 300)))
+    fired = (generator.random((len(taxa), 300)) < 0.3).astype(np.int32)
+    contrasts = SpeciesContrasts.join(specimen_contrast(count_each(fired, taxa, 300)))
     assert len(contrasts.latent) > 300  # by chance many fire more often in one species than in the others
     assert contrasts.can_be_significant.all()
     assert not choose_latents([contrasts], np.zeros(300, np.float32))
@@ -118,14 +119,12 @@ def test_where_labels_mean_nothing_no_latent_is_chosen():
 def test_what_fires_in_all_of_one_common_species_does_not_fire_everywhere():
     taxa = [Taxon(species="Gen a")] * 98 + [Taxon(species="Gen b")] * 2
     fired = np.array([[1, 1]] * 98 + [[0, 1]] * 2, dtype=np.int32)
-    assert [d.latent for d in latents_everywhere(count_each([csr_array(fired)], taxa, 2), max_species_share=0.95)] == [
-        1
-    ]
+    assert [d.latent for d in latents_everywhere(count_each(fired, taxa, 2), max_species_share=0.95)] == [1]
 
 
 def test_nothing_is_dropped_where_there_is_a_single_species():
-    fired = csr_array(np.ones((5, 2), dtype=np.int32))
-    assert latents_everywhere(count_each([fired], [Taxon(species="Gen a")] * 5, 2), max_species_share=0.95) == ()
+    fired = np.ones((5, 2), dtype=np.int32)
+    assert latents_everywhere(count_each(fired, [Taxon(species="Gen a")] * 5, 2), max_species_share=0.95) == ()
 
 
 @pytest.mark.parametrize("contrast", [specimen_contrast, lambda counts: paper_contrast(counts, 0)])

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_traits import firings_of_all
 from safetensors.numpy import load_file
 from scipy.sparse import csr_array
 from scipy.stats import fisher_exact
@@ -45,7 +46,9 @@ def frame(blocks):
 
 def count(counts, taxa, individuals=None):
     """The firings of species; every image is of an individual of its own where nothing is said."""
-    return count_firings([counts], taxa, individuals or [str(row) for row in range(len(taxa))], counts.shape[1])
+    return count_firings(
+        [firings_of_all(counts)], taxa, individuals or [str(row) for row in range(len(taxa))], counts.shape[1]
+    )
 
 
 def specimen_contrast(counts, taxa, individuals=None):

@@ -2,6 +2,7 @@
 
 import json
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -14,11 +15,12 @@ from made_traits import HEIGHT, WIDTH, box_region, collection_of, described, rec
 from sae_traits.config.describer import Measured, Server
 from sae_traits.describers import Answer, make_describer
 from sae_traits.errors import ConfigError
-from sae_traits.schema import Collection, Description
+from sae_traits.schema import AnimalFrame, Collection, Description
 from sae_traits.traits.annotate import describe_candidates, export_traits
 from sae_traits.traits.faithfulness import MAX_BLANK, check_faithfulness, second_calls
 from sae_traits.traits.ledger import Ledger
 from sae_traits.traits.table import read_traits
+from sae_traits.traits.withheld import WITHHELD
 
 N_IMAGES, N_TRAITS = 8, 12
 
@@ -28,6 +30,7 @@ class Blind:
 
     name, model, prompt, settings = "scripted", "none@1", "v1", ()
     names_species = reads_masks = False
+    withhold = None
     batch_size = in_flight = 2
 
     def __init__(self, images_per_description=1, calls_blank_background=False):
@@ -84,6 +87,15 @@ def test_measured_says_the_same_of_the_same_region_and_something_else_of_others(
     assert found.swapped.n_answered == N_TRAITS
     assert found.swapped.n_changed >= 6
     assert found.blank.n_background == 0
+
+
+def test_colours_that_were_withheld_are_not_compared(tmp_path):
+    describer = make_describer(Measured())
+    traits = list(annotated(tmp_path, describer))
+    without = [replace(t, description=describer.withhold(t.description, WITHHELD)) for t in traits]
+    found = asked_again(tmp_path, without, describer)
+    assert (found.same.n_answered, found.same.n_changed, found.same.kept) == (N_TRAITS, 0, 1.0)
+    assert found.swapped.n_changed >= 6
 
 
 def test_a_describer_that_does_not_look_at_the_region_is_found_out(tmp_path):
@@ -176,6 +188,19 @@ def test_a_swapped_region_is_another_images_at_the_same_relative_place_and_elsew
     assert swapped["s0-1"].polygons == ((50.0, 40.0, 70.0, 40.0, 70.0, 50.0, 50.0, 50.0),)
     assert swapped["s0-1"].area_fraction == other.area_fraction
     assert swapped["s1-1"].box == (0.0, 0.0, 40.0, 40.0)
+
+
+def test_a_swapped_region_lies_on_the_animal_of_the_image_that_it_is_shown_on():
+    collection = collection_of(["Gen a"] * 2)
+    traits = []
+    for row in range(2):
+        animal = AnimalFrame(area=900.0, centre=(40.0 + row, 40.0), spread=(75.0, 0.0, 75.0), ends=None)
+        region = replace(box_region(50.0 * row, 10.0, 20.0, 20.0), animal=animal)
+        traits.append(trait_of(row, 1, described(), region=region))
+    regions = planned(traits, collection)
+    assert {(name, region.animal.centre[0]) for kind, name, region in regions if kind == "swapped"} == {
+        ("s0-1", 40.0), ("s1-1", 41.0),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

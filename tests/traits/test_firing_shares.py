@@ -4,8 +4,7 @@ import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
-from scipy.sparse import csr_array
-from traits.made_traits import collection_of
+from traits.made_traits import collection_of, firings_of_all
 
 from sae_traits.schema import ChosenLatent, Contrast
 from sae_traits.traits.firing_shares import Share, firing_shares, with_held_out_shares
@@ -21,7 +20,7 @@ def shares_of(individuals=("a", "b", "c", "d", "e", "f")):
         dataclasses.replace(record, split=split, individual_id=individual)
         for record, split, individual in zip(collection.images, SPLITS, individuals, strict=True)
     ]
-    codes = SimpleNamespace(n_latents=2, firing_counts=lambda: iter([csr_array(np.array(FIRED, dtype=np.int32))]))
+    codes = SimpleNamespace(n_latents=2, firing_counts=lambda: iter([firings_of_all(np.array(FIRED))]))
     return firing_shares(codes, dataclasses.replace(collection, images=tuple(images)))  # pyright: ignore
 
 
@@ -32,7 +31,7 @@ def test_training_and_held_out_individuals_are_counted_apart():
     assert shares.of_species(0, "Aus bus", held_out=True) == Share(0, 1)
     assert shares.of_species(0, "Xus yus", held_out=True) == Share(0, 0)
     assert str(shares.of_species(1, "Aus bus", held_out=False)) == "50 % (1 of 2)"
-    assert str(Share(0, 0)) == "none"
+    assert (str(Share(0, 0)), Share(0, 0).value) == ("none", None)
 
 
 def test_an_individual_counts_once():
@@ -56,5 +55,5 @@ def test_latents_get_the_shares_of_held_out_individuals_where_there_are_any():
     unseen = dataclasses.replace(one, species="Xus yus")
     assert one.held_out is None
     of_species, of_unseen = with_held_out_shares([one, unseen], shares_of())
-    assert of_species.held_out == (1.0, 0.0)
+    assert of_species.held_out == (1.0, None), "of the relative, Aus cus, none was held out"
     assert of_unseen == unseen

@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 from made_traits import record_of
 from PIL import Image
-from scipy.sparse import csr_array
 
 from sae_traits.describers.overlay import ORANGE
 from sae_traits.errors import ConfigError
@@ -68,9 +67,10 @@ def collection(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def chosen(codes, collection):
-    fired = sum(codes.firing_counts(), start=csr_array((N_IMAGES, N_LATENTS), dtype=np.int32))
     records = collection.images
-    counts = count_firings([fired], [r.taxon for r in records], [r.individual_id for r in records], N_LATENTS)
+    counts = count_firings(
+        codes.firing_counts(), [r.taxon for r in records], [r.individual_id for r in records], N_LATENTS
+    )
     return choose_latents(
         specimen_contrast(counts), THRESHOLDS, (DroppedLatent(EVERYWHERE_LATENT, "fires in 100 % of all"),)
     )

@@ -131,7 +131,7 @@ def test_length_and_width_do_not_depend_on_the_angle(angle):
     image = flat(ORANGE, 200, 200)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     corners = np.array([[-40, -10], [40, -10], [40, 10], [-40, 10]]) @ turn + 100
-    measurement = measure(image, make_region(image, corners.ravel().tolist()), mm_per_pixel=0.05)
+    measurement = measure(image, make_region(image, corners.ravel().tolist())).with_scale(0.05)
     assert measurement.length_px == pytest.approx(80)
     assert measurement.width_px == pytest.approx(20)
     assert measurement.elongation == pytest.approx(4)
@@ -141,7 +141,7 @@ def test_length_and_width_do_not_depend_on_the_angle(angle):
 
 def test_without_a_scale_there_are_no_millimetres():
     image = flat(ORANGE)
-    assert measure(image, whole(image), None).length_mm is None
+    assert measure(image, whole(image)).length_mm is None
 
 
 def test_texture_contrast_is_the_standard_deviation_of_lightness():

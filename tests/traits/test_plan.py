@@ -7,7 +7,7 @@ import pytest
 from describer_server.many import ManyCandidates
 from hypothesis import given
 from hypothesis.strategies import integers, lists, permutations, sampled_from, tuples
-from scipy.sparse import csr_array
+from made_traits import firings_of_all
 
 from sae_traits import SAE, SAEConfig
 from sae_traits.config.describer import Measured, Server
@@ -75,7 +75,7 @@ class MemoryCodes:
         for row, found in enumerate(self.fired):
             for latent, patches in found.items():
                 counts[row, latent] = len(patches)
-        yield csr_array(counts)
+        yield firings_of_all(counts)
 
 
 def collection_of(*species, root):

@@ -31,6 +31,16 @@ def test_a_region_by_hand():
     assert region.area_fraction == pytest.approx(2 / 16)
 
 
+@pytest.mark.parametrize("framing", ["crop", "letterbox", "squash"])
+@given(width=st.integers(100, 4000), height=st.integers(100, 4000))
+@settings(max_examples=40, deadline=None)
+def test_patches_side_by_side_are_one_polygon(framing, width, height):
+    grid = square_grid(framing, source=(width, height), size=224, patch=14, resize=256 * (framing == "crop"))
+    patches = [row * 16 + column for row in (7, 8, 9) for column in (7, 8, 9)]
+    if set(patches) <= set(grid.valid.tolist()):
+        assert len(make_region(patches, grid).polygons) == 1
+
+
 def test_specks_are_passed_over_and_the_strongest_of_the_others_wins():
     patches, values = np.array([0, 10, 11, 14], np.int32), np.array([9.0, 2.0, 2.0, 2.0], np.float32)
     assert strongest_component(patches, values, GRID)[0].tolist() == [0]

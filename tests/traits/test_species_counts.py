@@ -1,6 +1,7 @@
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_traits import firings_of_all
 from scipy.sparse import csr_array
 
 from sae_traits.schema import Taxon
@@ -12,13 +13,9 @@ def taxon(species, genus="Gen"):
 
 
 def split_into_parts(counts, edges):
-    """Each part holds the rows from one edge to the next; its other rows are empty, as `Codes.firing_counts` has it."""
-    parts = []
-    for first, last in zip([0, *edges], [*edges, len(counts)], strict=True):
-        own = np.zeros_like(counts)
-        own[first:last] = counts[first:last]
-        parts.append(csr_array(own))
-    return parts
+    """Each part holds the rows from one edge to the next."""
+    ends = zip([0, *edges], [*edges, len(counts)], strict=True)
+    return [(np.arange(first, last), csr_array(counts[first:last])) for first, last in ends]
 
 
 @given(st.data())
@@ -60,25 +57,25 @@ def test_a_sum_merged_many_times_is_the_same():
 
 
 def test_a_large_count_does_not_overflow():
-    part = csr_array(np.array([[2**31 - 1]], dtype=np.int32))
+    part = firings_of_all(np.array([[2**31 - 1]], dtype=np.int32))
     counts = count_firings([part, part], [taxon("a")], ["x"], 1)
     assert counts.patches.toarray().tolist() == [[2**32 - 2]]
 
 
 def test_a_species_has_the_genus_that_most_of_its_images_name():
     taxa = [taxon("a", "Second"), taxon("a", "First"), taxon("a", "Second"), taxon("b", "Z"), taxon("b", "Y")]
-    counts = count_firings([csr_array((5, 2), dtype=np.int32)], taxa, list("vwxyz"), 2)
+    counts = count_firings([firings_of_all(np.zeros((5, 2), dtype=np.int32))], taxa, list("vwxyz"), 2)
     assert [t.genus for t in counts.taxa] == ["Second", "Y"]
     assert counts.fired.nnz == 0
 
 
 def test_a_collection_without_training_images_has_no_species():
-    counts = count_firings([csr_array(np.array([[2, 0], [1, 1]], dtype=np.int32))], [None, None], ["x", "y"], 2)
+    counts = count_firings([firings_of_all(np.array([[2, 0], [1, 1]], dtype=np.int32))], [None, None], ["x", "y"], 2)
     assert (counts.taxa, counts.fired.shape, counts.n_individuals.tolist()) == ((), (0, 2), [])
 
 
 def test_latents_that_are_left_out_fire_nowhere_and_the_others_as_before():
-    parts = [csr_array(np.array([[1, 0, 3], [0, 2, 4]], np.int32))]
+    parts = [firings_of_all(np.array([[1, 0, 3], [0, 2, 4]], np.int32))]
     counts = count_firings(parts, [taxon("a"), taxon("b")], ["0", "1"], 3)
     without = counts.without([2])
     assert without.fired.toarray().tolist() == [[1, 0, 0], [0, 1, 0]]

@@ -75,8 +75,9 @@ class Localisation:
         )
 
     def lines(self, result: LocalisationResult) -> list[str]:
-        """Say how much of the regions is on the animal, and of which species the least."""
-        lines = [f"regions   {result.on_animal} of their area on the organism, against {result.random} at random places"]
+        """Say how much of the regions is on the organism, and of which species the least."""
+        inside = f"{result.on_animal} of their area on the organism, against {result.random} at random places"
+        lines = [f"regions   {inside}"]
         if len(result.by_species) > 1:
             species = min(result.by_species, key=result.by_species.__getitem__)
             lines.append(f"          the least in {species}: {result.by_species[species]:.3f}")

@@ -66,7 +66,7 @@ depend on BioCAP's projection alone."""
 
 
 @dataclass(frozen=True)
-class _Origin:
+class Origin:
     """Where in an open_clip checkpoint a tensor of transformers comes from."""
 
     name: str
@@ -116,7 +116,7 @@ def convert_open_clip(
         raise BackboneError(f"{OPEN_CLIP_CONFIG} beside {path} makes no model: {one_line(error)}") from error
     others = {name: weights[theirs] for name, theirs in TRAINING_TENSORS.items() if theirs in weights}
     weights = {name: tensor for name, tensor in weights.items() if name not in TRAINING_TENSORS.values()}
-    origins = {name: _origin_of(name) for name in expected}
+    origins = {name: origin_of(name) for name in expected}
     for name, origin in origins.items():
         _check(weights, origin.name, origin.shape(expected[name]), path)
     if left_over := weights.keys() - {origin.name for origin in origins.values()}:
@@ -134,32 +134,17 @@ def convert_open_clip(
     return model, others
 
 
-def to_open_clip(state: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What `convert_open_clip` was given, from the state of the transformers.CLIPModel and the other tensors."""
-    found: dict[str, Tensor] = {}
-    thirds: dict[str, dict[int, Tensor]] = {}
-    for name, tensor in state.items():
-        origin = _origin_of(name)
-        if origin.third is not None:
-            thirds.setdefault(origin.name, {})[origin.third] = tensor
-        else:
-            found[origin.name] = tensor.t().contiguous() if origin.transposed else tensor.contiguous()
-    found |= {name: torch.cat([parts[third] for third in range(3)]) for name, parts in thirds.items()}
-    for name, tensor in others.items():
-        found[TRAINING_TENSORS[name]] = tensor.t().contiguous() if name.endswith("_projection.weight") else tensor
-    return found
-
-
-def _origin_of(name: str) -> _Origin:
+def origin_of(name: str) -> Origin:
+    """Where a tensor of a transformers.CLIPModel comes from."""
     if name in _NAMES:
-        return _Origin(_NAMES[name], transposed=name in ("visual_projection.weight", "text_projection.weight"))
+        return Origin(_NAMES[name], transposed=name in ("visual_projection.weight", "text_projection.weight"))
     match = _BLOCK.fullmatch(name)
     assert match is not None, name
     tower, block, module, kind = match.groups()
     prefix = f"{_BLOCKS[tower]}.{block}."
     if module in _QUERY_KEY_VALUE:
-        return _Origin(f"{prefix}attn.in_proj_{kind}", third=_QUERY_KEY_VALUE.index(module))
-    return _Origin(f"{prefix}{_NAMES_IN_A_BLOCK[module]}{kind}")
+        return Origin(f"{prefix}attn.in_proj_{kind}", third=_QUERY_KEY_VALUE.index(module))
+    return Origin(f"{prefix}{_NAMES_IN_A_BLOCK[module]}{kind}")
 
 
 def _check(weights: Mapping[str, Tensor], name: str, shape: list[int], path: Path) -> None:
