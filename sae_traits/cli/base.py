@@ -176,7 +176,8 @@ def do_steps(context: Context, arguments: argparse.Namespace, *steps: str) -> in
 
 
 def estimated(context: Context, arguments: argparse.Namespace, estimate: Callable[[Context], Any], *steps: str) -> int:
-    """Do the steps that an estimate needs, and print it."""
+    """Do the steps that an estimate needs, and print it; a run that has gone on since `collect` stays as it is."""
+    context.steps.replaces = set(context.steps.records) <= {"collect"}
     with context.writing():
         run_steps(context, steps)
         found = estimate(context)

@@ -157,6 +157,39 @@ def test_readers_go_on_while_another_command_writes(run, tmp_path, capsys):
         assert main(["publish", str(run), "--model-repo", "a/b", "--dataset-repo", "a/c", "--dry-run"]) == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "undone"),
+    [
+        (["run", "SOURCE", "--out", "RUN", *SMALL, "--traits-per-image", "1", "--estimate"], None),
+        (["run", "SOURCE", "--out", "RUN", *SMALL, "--per-species", "2", "--estimate"], "collect"),
+        (["extract", "SOURCE", "--out", "RUN", "--per-species", "2", "--estimate"], "collect"),
+        (["annotate", "RUN", "--regions", "pca", "--estimate"], "encode"),
+        (["annotate", "RUN", "--traits-per-image", "2", "--estimate"], None),
+        (["caption", "RUN", "--estimate"], None),
+    ],
+)
+def test_an_estimate_leaves_a_finished_run_as_it_is(drawn, run, capsys, words, undone):
+    before = content(run)
+    code = main([{"SOURCE": str(drawn), "RUN": str(run)}.get(word, word) for word in words])
+    last = capsys.readouterr().err.splitlines()[-1:]
+    assert code == (1 if undone else 0), last
+    if undone:
+        assert f"{run} has the step {undone!r} of other options or images, which an estimate does not" in last[0]
+    after = content(run)
+    after.pop("traits/captions.sqlite", None)  # the ledger that an estimate looked into
+    assert after == before
+
+
+def test_a_caption_is_estimated_of_the_images_as_they_were_read(drawn, run, tmp_path):
+    """Whose source may have changed meanwhile."""
+    moved = Path(shutil.copytree(drawn, tmp_path / "drawn"))
+    assert main(["run", str(moved), "--out", str(tmp_path / "new"), *SMALL, "--estimate"]) == 0
+    before = content(tmp_path / "new")
+    shutil.rmtree(moved)
+    assert main(["caption", str(tmp_path / "new"), "--estimate"]) == 0
+    assert content(tmp_path / "new").items() >= before.items()
+
+
 def test_only_a_command_that_goes_on_says_so(run, capsys):
     (run / "latents").write_text("in the way")
     assert main(["latents", str(run), "--strongest", "2"]) == 1
