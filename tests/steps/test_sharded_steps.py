@@ -22,6 +22,20 @@ def make(run: Path, step: str, n: int) -> None:
     assert main(["merge", str(run)]) == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "flag"),
+    [
+        (["annotate", "RUN", "--shard", "1/2", "--estimate"], "--estimate"),
+        (["annotate", "RUN", "--prepare", "--estimate"], "--estimate"),
+        (["extract", "RUN", "--shard", "1/2", "--out", "elsewhere"], "--out"),
+    ],
+)
+def test_a_shard_is_neither_estimated_nor_made_elsewhere(finished, capsys, words, flag):
+    assert main([str(finished) if word == "RUN" else word for word in words]) == 2
+    assert f"{flag} does not go with --prepare and --shard" in capsys.readouterr().err
+    assert not (finished / "shards").exists()
+
+
 @pytest.mark.parametrize("n", [2, pytest.param(7, marks=pytest.mark.slow)])
 def test_shards_give_what_one_process_gives(finished, run, n, capsys):
     """Three feature shards: of two shards one has two of them, of seven four have none."""
