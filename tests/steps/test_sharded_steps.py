@@ -36,6 +36,15 @@ def test_a_shard_is_neither_estimated_nor_made_elsewhere(finished, capsys, words
     assert not (finished / "shards").exists()
 
 
+def test_shards_of_a_step_can_be_made_anew_after_another_training(run, capsys):
+    """Beside marks of the shards of a later step, which are of what was trained before."""
+    for step in ("encode", "annotate"):
+        make(run, step, 2)
+    assert main(["train", str(run), "--k", "6", "--n-patches", "5000"]) == 0
+    make(run, "encode", 2)
+    make(run, "annotate", 2)
+
+
 @pytest.mark.parametrize("n", [2, pytest.param(7, marks=pytest.mark.slow)])
 def test_shards_give_what_one_process_gives(finished, run, n, capsys):
     """Three feature shards: of two shards one has two of them, of seven four have none."""
