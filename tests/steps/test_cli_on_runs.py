@@ -269,6 +269,46 @@ def test_a_review_goes_from_a_blind_sheet_to_the_column_of_the_release(run, tmp_
     assert "review import has no --n" in capsys.readouterr().err
 
 
+def test_sheets_are_numbered_on_and_compare_with_runs_that_can_be_told_apart(run, tmp_path, capsys):
+    for _ in range(2):
+        assert main(["review", "sheet", str(run), "--n", "4"]) == 0
+    (first,) = (run / "review").glob("sheet-1-*.json")
+    first.unlink()
+    (tmp_path / "other").mkdir()
+    same = Path(shutil.copytree(run, tmp_path / "other" / "whole"))
+    assert main(["review", "sheet", str(run), "--n", "4", "--beside", str(same)]) == 0
+    names = sorted(path.name.rsplit("-", 1)[0] for path in (run / "review").glob("*.json"))
+    assert names == ["sheet-2", "sheet-3"]
+    (last,) = (run / "review").glob("sheet-3-*.json")
+    items = json.loads(last.read_text())["items"]
+    assert sum(item["kind"] == "whole" for item in items) == 4
+    earlier = {
+        item["trait_id"]
+        for path in (run / "review").glob("sheet-2-*.json")
+        for item in json.loads(path.read_text())["items"]
+    }
+    assert not earlier & {item["trait_id"] for item in items if item["kind"] != "whole"}
+    trait = Path(shutil.copytree(run, tmp_path / "other" / "trait"))
+    capsys.readouterr()
+    for others in ([same, same], [trait]):
+        beside = [word for other in others for word in ("--beside", str(other))]
+        assert main(["review", "sheet", str(run), "--n", "4", *beside]) == 2
+        assert "give its folder another name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["review", "sheet", "RUN", "--sample-seed", "-1"],
+        ["latents", "RUN", "--strongest", "0"],
+        ["latents", "RUN", "--strongest", "-1"],
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused(finished, capsys, words):
+    assert main([str(finished) if word == "RUN" else word for word in words]) == 2
+    assert f"{words[-2]} is " in capsys.readouterr().err
+
+
 def test_an_atlas_of_what_is_no_run_says_what_it_lacks(tmp_path, capsys):
     assert main(["atlas", str(tmp_path)]) == 2
     assert (
