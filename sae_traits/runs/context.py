@@ -349,7 +349,7 @@ class Context:
         counts = self.steps.counts("annotate")
         return not counts or bool(counts["n_traits"]) or not counts["n_open"]
 
-    @property
+    @cached_property
     def calls(self) -> Calls:
         """What the describer's calls took, of this describer; earlier settings of the same run are among them."""
         return calls_of(self.folder.ledger(self.config.regions.kind), self.describer, self.config.describer)

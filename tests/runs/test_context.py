@@ -156,3 +156,9 @@ def test_the_command_names_the_source_and_the_options_that_matter(tmp_path):
     }
     config = create(tmp_path / "run", "a folder", **options).config
     assert command_of(config) == "sae-traits run 'a folder' --layer -2 --k 4"
+
+
+def test_the_ledger_is_added_up_once_per_command(tmp_path):
+    run = create(tmp_path / "run", "hf://datasets/a/b", features={"backbone": "texture"})
+    assert run.calls.n_calls == 0
+    assert run.calls is run.calls
