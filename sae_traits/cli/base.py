@@ -138,7 +138,10 @@ def do_part(folder: Path, step: str, arguments: argparse.Namespace, *forgotten: 
     from sae_traits.runs.sharding import Shard
 
     part = "prepare" if arguments.prepare else Shard.parse(arguments.shard)
-    for name, reason in (("estimate", "an estimate is of the whole step"), ("out", "a shard is part of the run itself")):
+    for name, reason in (
+        ("estimate", "an estimate is of the whole step"),
+        ("out", "a shard is part of the run itself"),
+    ):
         if getattr(arguments, name, None):
             raise ConfigError(f"--{name} does not go with --prepare and --shard: {reason}; leave one of them out")
     context = old_run(arguments, *forgotten, folder=folder, part=part)

@@ -115,8 +115,8 @@ def publish_release(
 ) -> PublishedRelease:
     """Publish an SAE, then the dataset that names its commit, then the site of an atlas of it, then their collection.
 
-    Nothing is uploaded before all repositories are there, with cards that can be kept, and the tag is known to be free. Any failure is mended by
-    doing the same again; when all of it is on the Hub already, nothing changes.
+    Nothing is uploaded before all repositories are there, with cards whose sections can be kept, and the tag is known
+    to be free. Any failure is mended by doing the same again; when all of it is on the Hub already, nothing changes.
 
     Raises:
         ReleaseError: a folder, a repository or the tag cannot be used, what was uploaded is not what came back, or the

@@ -441,7 +441,7 @@ def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path):
     (tmp_path / "figures").write_text("a file")
     with pytest.raises(ReleaseError, match="cannot write the card into"):
         card_of(tmp_path, CONFIG | {"training": WITH_FIGURES})
-    with pytest.raises(StoreError, match="cannot write .*README.md: No such file"):
+    with pytest.raises(StoreError, match=r"cannot write .*README.md: No such file"):
         card_of(tmp_path / "missing", CONFIG | {"training": {}})
 
 

@@ -65,7 +65,10 @@ def test_a_killed_writer_frees_the_run(run, writer):
 
 
 def test_what_a_killed_writer_left_half_written_goes(run):
-    files = [run.folder.path / "sae" / "config.json.4711.partial", run.folder.path / ".dataset.sae-traits-partial" / "data" / "x"]
+    files = [
+        run.folder.path / "sae" / "config.json.4711.partial",
+        run.folder.path / ".dataset.sae-traits-partial" / "data" / "x",
+    ]
     for file in files:
         file.parent.mkdir(parents=True)
         file.write_text("half")

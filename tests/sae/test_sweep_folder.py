@@ -162,7 +162,9 @@ print(states, os.listdir(folder.parent))
 """
 
 
-def test_a_kill_at_any_write_leaves_the_earlier_sweep_or_the_new_one_or_nothing_and_never_loses_the_card(tmp_path: Path):
+def test_a_kill_at_any_write_leaves_the_earlier_sweep_or_the_new_one_or_nothing_and_keeps_the_card(
+    tmp_path: Path,
+):
     arguments = [sys.executable, "-c", KILLED_AT_EVERY_WRITE, tmp_path / "sae", Path(__file__).parent]
     found = subprocess.run(arguments, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
