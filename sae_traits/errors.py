@@ -15,8 +15,8 @@ import os
 
 SECRETS = ("OPENAI_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 """Variables of the environment whose values are never shown, logged or stored."""
-MIN_SECRET = 6
-"""Characters; what is shorter keeps nobody out, and may stand in any text."""
+MIN_SECRET = 8
+"""Characters; what is shorter, such as `none`, keeps nobody out, and may stand in any text."""
 
 
 class SaeTraitsError(Exception):
@@ -55,12 +55,16 @@ class ReleaseError(SaeTraitsError):
     """A dataset or model repository cannot be written or published."""
 
 
+def secrets(*more: str | None) -> list[str]:
+    """The values of SECRETS, and others, that keep somebody out; the longest first, which may contain the others."""
+    values = {(value or "").strip() for value in (*map(os.environ.get, SECRETS), *more)}
+    return sorted((value for value in values if len(value) >= MIN_SECRET), key=len, reverse=True)
+
+
 def without_secrets(text: str) -> str:
     """Replace the value of each of SECRETS in a text by `…`: servers repeat keys that they refuse, and others too."""
-    values = {value.strip() for name in SECRETS if (value := os.environ.get(name))}
-    for value in sorted(values, key=len, reverse=True):
-        if len(value) >= MIN_SECRET:
-            text = text.replace(value, "…")
+    for value in secrets():
+        text = text.replace(value, "…")
     return text
 
 

@@ -20,6 +20,7 @@ from sae_traits.errors import StoreError
 
 _SECONDS = re.compile(r"\d+(\.\d+)?")
 _SEAL = "sha256"
+_UNFINISHED = re.compile(r".+\.\d+\.partial|\..+\.sae-traits-partial")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -116,6 +117,15 @@ def is_unfinished(name: str, *files: str) -> bool:
     return re.fullmatch(rf"({of_any})\.\d+\.partial", name) is not None
 
 
+def clear_unfinished(folder: Path) -> None:
+    """Remove what `whole_file` and `replacing` had not finished below a folder in processes that were killed."""
+    for path in [path for path in folder.rglob("*partial") if _UNFINISHED.fullmatch(path.name)]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)  # it went with its folder
+
+
 def _sync_folder(folder: Path) -> None:
     """Make the renaming of a file durable; Windows cannot open folders, and needs no such thing."""
     if os.name == "nt":
@@ -158,13 +168,14 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 def replacing(folder: Path) -> Iterator[Path]:
     """A new folder to write into, which takes the place of `folder` at the end, unless the block raises.
 
-    A kill leaves what stood there before, under its own name or, between two renames, as FOLDER.old: the next attempt
-    puts that back first, so that the block can read what it is going to replace.
+    A kill leaves what stood there before, under its own name or, between two renames, as `.FOLDER.sae-traits-old`: the
+    next attempt puts that back first, so that the block can read what it is going to replace. These names are such that
+    nobody gives them to a folder of their own.
 
     Raises:
         OSError: it cannot be written.
     """
-    partial, old = (folder.with_name(f"{folder.name}.{ending}") for ending in ("partial", "old"))
+    partial, old = (folder.with_name(f".{folder.name}.sae-traits-{which}") for which in ("partial", "old"))
     _put_back(old, folder)
     try:
         shutil.rmtree(partial, ignore_errors=True)  # of an attempt that was killed

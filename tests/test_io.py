@@ -7,7 +7,7 @@ from email.utils import format_datetime
 import pytest
 
 from sae_traits.errors import StoreError
-from sae_traits.io import read_sealed, replacing, retry_after, sealed_json, write_csv, write_text
+from sae_traits.io import clear_unfinished, read_sealed, replacing, retry_after, sealed_json, write_csv, write_text
 
 
 def tree(folder):
@@ -21,7 +21,7 @@ def put(folder, name, text):
 
 def test_a_folder_takes_the_place_of_the_former_and_nothing_else_is_left(tmp_path):
     put(tmp_path / "out", "former", "1")
-    put(tmp_path / "out.partial", "stale", "of a killed attempt")
+    put(tmp_path / ".out.sae-traits-partial", "stale", "of a killed attempt")
     with replacing(tmp_path / "out") as new:
         assert tree(new) == {}
         put(new, "new", "2")
@@ -42,10 +42,31 @@ def test_what_fails_leaves_the_former_folder(tmp_path):
 
 
 def test_what_a_kill_between_the_renames_left_is_there_for_the_next_attempt(tmp_path):
-    put(tmp_path / "out.old", "former", "1")  # moved away already, and nothing was put in its place
+    put(tmp_path / ".out.sae-traits-old", "former", "1")  # moved away already, and nothing was put in its place
     with replacing(tmp_path / "out") as new:
         put(new, "new", (tmp_path / "out" / "former").read_text() + "2")
     assert tree(tmp_path) == {"out/new": "12"}
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_folders_that_a_person_put_beside_it_stay(tmp_path, is_new):
+    mine = {"out.old/precious": "mine", "out.partial/precious": "mine"}
+    for name in mine:
+        put((tmp_path / name).parent, "precious", "mine")
+    if not is_new:
+        put(tmp_path / "out", "former", "1")
+    with replacing(tmp_path / "out") as new:
+        put(new, "new", "2")
+    assert tree(tmp_path) == {"out/new": "2", **mine}
+
+
+def test_what_kills_left_unfinished_goes_and_what_a_person_called_partial_stays(tmp_path):
+    mine = {"notes.partial": "mine", "old.partial/precious": "mine"}
+    for name in (*mine, "a.json.4711.partial", ".out.sae-traits-partial/b.json.4711.partial"):
+        put((tmp_path / name).parent, (tmp_path / name).name, "mine")
+    clear_unfinished(tmp_path)
+    assert tree(tmp_path) == mine
+    assert not (tmp_path / ".out.sae-traits-partial").exists()
 
 
 def test_a_file_in_the_way_of_a_folder_is_a_reason(tmp_path):

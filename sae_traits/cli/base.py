@@ -138,6 +138,12 @@ def do_part(folder: Path, step: str, arguments: argparse.Namespace, *forgotten: 
     from sae_traits.runs.sharding import Shard
 
     part = "prepare" if arguments.prepare else Shard.parse(arguments.shard)
+    for name, reason in (
+        ("estimate", "an estimate is of the whole step"),
+        ("out", "a shard is part of the run itself"),
+    ):
+        if getattr(arguments, name, None):
+            raise ConfigError(f"--{name} does not go with --prepare and --shard: {reason}; leave one of them out")
     context = old_run(arguments, *forgotten, folder=folder, part=part)
     if part == "prepare":
         with context.writing():
@@ -176,7 +182,8 @@ def do_steps(context: Context, arguments: argparse.Namespace, *steps: str) -> in
 
 
 def estimated(context: Context, arguments: argparse.Namespace, estimate: Callable[[Context], Any], *steps: str) -> int:
-    """Do the steps that an estimate needs, and print it."""
+    """Do the steps that an estimate needs, and print it; a run that has gone on since `collect` stays as it is."""
+    context.steps.replaces = set(context.steps.records) <= {"collect"}
     with context.writing():
         run_steps(context, steps)
         found = estimate(context)

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from sae_traits.cli.base import DONE, command, show
 from sae_traits.config.benchmark import BENCHMARK_TASKS, BenchmarkConfig
-from sae_traits.config.command_line import file_name
+from sae_traits.config.command_line import comma_separated, file_name
 from sae_traits.config.tree import build, hints
 from sae_traits.errors import ConfigError
 from sae_traits.evaluation.benchmarks.definition import lines_of, list_benchmarks
@@ -32,7 +32,7 @@ def _benchmark_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) 
         else:
             more = {"choices": _choices(hints(BenchmarkConfig)[field.name])}
             more |= {"type": file_name} if field.name in _FILES else {}
-            more |= {"type": _comma_separated} if isinstance(field.default, tuple) else {}
+            more |= {"type": comma_separated} if isinstance(field.default, tuple) else {}
         default = "" if field.default in (None, ()) else f" Default: {_shown(field.default)}."
         parser.add_argument(
             f"--{field.name.replace('_', '-')}",
@@ -50,10 +50,6 @@ def _choices(hint: Any) -> tuple[str, ...] | None:
         if get_origin(kind) is Literal:
             return get_args(kind)
     return None
-
-
-def _comma_separated(text: str) -> tuple[str, ...]:
-    return tuple(part for part in text.split(",") if part)
 
 
 def _shown(default: Any) -> str:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sae_traits.cli.base import DONE, PARTLY_DONE, add_existing_run, command, estimated, old_run, show
+from sae_traits.cli.base import DONE, PARTLY_DONE, add_existing_run, command, old_run, show
 from sae_traits.config.command_line import add_options
 from sae_traits.runs.folder import RunFolder
 from sae_traits.steps import ALL_STEPS, run_steps
@@ -49,7 +48,10 @@ def caption(arguments: argparse.Namespace) -> int:
     context = old_run(arguments)
     tables = {"species_table": arguments.context, "examples": arguments.examples}
     if arguments.estimate:
-        return estimated(context, arguments, partial(estimate_captions, **tables), "collect")
+        with context.writing():
+            found = estimate_captions(context, **tables)
+        show(found.to_dict(), found.lines(), arguments)
+        return DONE
     with context.writing():
         counts = caption_images(context, **tables)
         # The traits are those of the run's own describer, which this command may not have used.

@@ -30,6 +30,8 @@ def _latents_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) ->
 def latents(arguments: argparse.Namespace) -> int:
     from sae_traits.steps.latents import write_latents
 
+    if arguments.strongest < 1:
+        raise ConfigError(f"--strongest is 1 or more, not {arguments.strongest}")
     files = write_latents(old_run(arguments), arguments.latent, arguments.strongest)
     names = [str(file) for file in files]
     show(names, names, arguments)
@@ -195,6 +197,8 @@ def review(arguments: argparse.Namespace) -> int:
         raise ConfigError("review import needs the files of raters, and review sheet takes none")
     if arguments.half_width is not None and not arguments.half_width > 0:
         raise ConfigError(f"--half-width is more than 0, not {arguments.half_width}")
+    if (arguments.sample_seed or 0) < 0:
+        raise ConfigError(f"--sample-seed is 0 or more, not {arguments.sample_seed}")
     from sae_traits.steps.review import import_reviews, make_review_sheet
 
     context = old_run(arguments)

@@ -39,7 +39,10 @@ def merge(arguments: argparse.Namespace) -> int:
         for step in steps:
             if not all(context.steps.is_current(before) for before in ALL_STEPS[step]):
                 break  # they are of a step before that was done anew
+            former = context.steps.records.get(step)
             run_steps(context, [step])
+            if former is not None and former["fingerprint"] != context.steps.fingerprint(step):
+                break  # marks of later steps are of what this one was before
     is_annotated = "annotate" in steps and context.steps.is_current("annotate")
     return do_steps(context, arguments, *(("dataset", "cards") if is_annotated else steps[:1]))
 

@@ -165,7 +165,7 @@ class _Options:
             flag_of(field),
             action=_Extend if get_origin(hint) is tuple else "store",
             choices=get_args(hint) if get_origin(hint) is Literal else None,
-            type=_comma_separated if get_origin(hint) is tuple else file_name if field.metadata["is_path"] else str,
+            type=comma_separated if get_origin(hint) is tuple else file_name if field.metadata["is_path"] else str,
             metavar=field.metadata["metavar"] or _metavar(hint),
             help=text,
         )
@@ -217,7 +217,8 @@ class _Extend(argparse.Action):
         setattr(namespace, self.dest, (*getattr(namespace, self.dest, ()), *values))
 
 
-def _comma_separated(text: str) -> tuple[str, ...]:
+def comma_separated(text: str) -> tuple[str, ...]:
+    """The parts of an option that takes several."""
     return tuple(part for part in text.split(",") if part)
 
 

@@ -209,7 +209,7 @@ def _spelled_out(variants: Variants, given: Any, path: tuple[str, ...]) -> Mappi
 
 def _chosen_by(variants: Variants, text: Any, path: tuple[str, ...]) -> dict[str, Any]:
     """The variant of that kind, or the one that takes any text, with that text."""
-    if text in variants:
+    if text in list(variants):  # a YAML file may hold a list there
         return {"kind": text}
     for kind, variant in variants.items():
         if (name := getattr(variant, "open_field", None)) is not None:
@@ -238,7 +238,7 @@ def _refuse_unknown(variants: Variants, kind: Any, layer: Mapping[str, Any], pat
                 raise ConfigError(f"--{flag} needs --{needed[0]}")
             theirs = " or ".join(f"--{_flag(path)} {other}" for other in others)
             raise ConfigError(f"--{flag} is an option of {theirs}, not of {_where(path, kind)}; leave it out")
-        near = get_close_matches(name, names, n=1)
+        near = get_close_matches(str(name), names, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
         raise ConfigError(f"there is no option {name!r} in {_words(path)}; {hint}")
 
@@ -258,13 +258,18 @@ def _is_choice(hint: Any, text: str) -> bool:
     return any(get_origin(kind) is Literal and text in get_args(kind) for kind in (hint, *get_args(hint)))
 
 
+def _can_be_unset(field: Field[Any], hint: Any) -> bool:
+    """Whether UNSET is no value of an option, but says that it has none."""
+    return (field.default is None or type(None) in get_args(hint)) and not _is_choice(hint, UNSET)
+
+
 def _validated(variant: type, values: Mapping[str, Any], path: tuple[str, ...]) -> Any:
     """The dataclass with its values, converted and checked."""
     from pydantic import ValidationError
 
     leaves, kinds = leaves_of(variant), hints(variant)
     values = {
-        name: None if value == UNSET and leaves[name].default is None and not _is_choice(kinds[name], UNSET) else value
+        name: None if value == UNSET and _can_be_unset(leaves[name], kinds[name]) else value
         for name, value in values.items()
     }
     try:
@@ -292,7 +297,7 @@ def nest(section: type, options: Mapping[str, Any]) -> dict[str, Any]:
     layer: dict[str, Any] = {}
     for name, value in options.items():
         if name not in paths:
-            near = get_close_matches(name, paths, n=1)
+            near = get_close_matches(str(name), paths, n=1)
             raise ConfigError(f"there is no option {name!r}" + (f"; did you mean {near[0]}?" if near else ""))
         *parents, last = paths[name]
         where = layer

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import yaml
+from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
 
-from sae_traits.config.layers import recipe_file
+from sae_traits.config.layers import read_yaml, recipe_file
 from sae_traits.errors import ConfigError
 from sae_traits.logging import duration
 
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 SHIPPED = ("measured", "paper")
 """Files of rates that come with the package."""
 
@@ -24,53 +25,47 @@ class Rates:
     source: str
     worker: str
     """What one is: a GPU, or so many cores."""
-    price_per_worker_hour: float
-    d_model: int
-    patches_per_image: int
-    bytes_per_value: int
-    codes_per_patch: float
+    price_per_worker_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    d_model: PositiveInt
+    patches_per_image: PositiveInt
+    bytes_per_value: PositiveInt
+    codes_per_patch: Positive
     """Latents above their thresholds."""
-    bytes_per_code: float
-    images_per_second: float
+    bytes_per_code: Positive
+    images_per_second: Positive
     """Whose features a worker computes."""
-    encoded_patches_per_second: float | None
+    encoded_patches_per_second: Positive | None
     """Whose codes a worker computes; None where that is in `images_per_second`."""
-    training_patches: int
-    training_patches_per_second: float | None
+    training_patches: PositiveInt
+    training_patches_per_second: Positive | None
     """None where it is not known, and then not counted."""
-    annotated_share: float
+    annotated_share: Positive
     """Of the images, which are described."""
-    annotations_per_image: float
-    annotations_per_hour: Mapping[str, float]
+    annotations_per_image: Positive
+    annotations_per_hour: Annotated[Mapping[str, Positive], Field(min_length=1)]
     """Of one worker; several where sources do not agree, each with where it is from."""
-    bytes_per_annotation: float
-    bytes_per_picture: float
+    bytes_per_annotation: Positive
+    bytes_per_picture: Positive
 
     @classmethod
     def read(cls, name: str) -> Rates:
         """Read a file, or one of SHIPPED by its name.
 
         Raises:
-            ConfigError: it cannot be read, lacks a rate, or has one that is no positive number.
+            ConfigError: it cannot be read, lacks a rate, or has one that is no such number.
         """
         path = recipe_file(f"rates/{name}.yaml") if name in SHIPPED else Path(name)
+        if not path.is_file():
+            raise ConfigError(f"there is no file {path}; name one, or {' or '.join(SHIPPED)}")
+        values = read_yaml(path)
+        known = [field.name for field in fields(cls)]
+        if not isinstance(values, dict) or set(values) != set(known):
+            raise ConfigError(f"{path} must say each of these, and nothing else: {', '.join(known)}")
         try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-            rates = cls(**values)
-        except OSError as error:
-            raise ConfigError(f"cannot read {path}: {error.strerror}; there are {', '.join(SHIPPED)}") from error
-        except (yaml.YAMLError, ValueError) as error:
-            raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-        except TypeError as error:
-            known = ", ".join(field.name for field in fields(cls))
-            raise ConfigError(f"{path} must say each of these, and nothing else: {known}") from error
-        for field in fields(cls):
-            given = getattr(rates, field.name)
-            for value in given.values() if isinstance(given, dict) else (given,):
-                is_number = isinstance(value, int | float) and value > 0
-                if not (is_number or value is None or isinstance(value, str)):
-                    raise ConfigError(f"{path}: {field.name} must be a positive number, not {value!r}")
-        return rates
+            return TypeAdapter(cls).validate_python(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ConfigError(f"{path}: {first['loc'][0]}: {first['msg']}, not {first['input']!r}") from error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,16 +54,25 @@ def keep_section(card: str, existing: str, where: str) -> str:
     Raises:
         ReleaseError: one of the marks of the existing card is missing.
     """
-    try:
-        theirs = _your_section(existing)
-    except ReleaseError as error:
-        raise ReleaseError(f"{where}: {error}") from error
+    theirs = section_of(existing, where)
     if not theirs or BEGINS not in card:
         return card
     if (ours := _your_section(card)) and ours != theirs:
         warn(f"your section of the card differs from that of {where}, which is kept; edit it there")
     before, _, rest = card.partition(BEGINS)
     return before + marked_section(existing) + rest.partition(ENDS)[2]
+
+
+def section_of(card: str, where: str) -> str:
+    """The section that a person wrote into a card that lies somewhere.
+
+    Raises:
+        ReleaseError: one of the marks is missing.
+    """
+    try:
+        return _your_section(card)
+    except ReleaseError as error:
+        raise ReleaseError(f"{where}: {error}") from error
 
 
 def _your_section(card: str) -> str:
@@ -82,4 +91,4 @@ def _your_section(card: str) -> str:
 
 def seconds_per_step(seconds: Mapping[str, float]) -> list[tuple[str, str]]:
     """How long the steps took that are over when a card is written."""
-    return [(step, f"{n:,.0f}") for step, n in seconds.items() if step not in ("cards", "publish")]
+    return [(step, f"{n:,.0f}") for step, n in seconds.items()]

@@ -12,12 +12,10 @@ from pathlib import Path, PurePosixPath
 import pyarrow.parquet as pq
 from huggingface_hub import get_token
 
-from sae_traits.errors import ConfigError, ReleaseError
+from sae_traits.errors import ConfigError, ReleaseError, secrets
 
 HIDDEN_BUT_MEANT = (".gitattributes", ".eval_results")
 """Hidden names that the Hub itself reads."""
-MIN_SECRET = 8
-"""Characters; shorter ones, such as `none`, stand in ordinary text."""
 FIRST_VERSION = "v0.1.0"
 TEMPORARY = ("*.tmp", "*.part", "*.partial", "*.incomplete", "*.lock", "*.swp", "*~", "__pycache__", "Thumbs.db")
 _NUMBER = r"(0|[1-9]\d*)"
@@ -105,9 +103,9 @@ def refuse_secrets_in(dataset: Path) -> None:
 
 
 def _refuse_secrets(paths: Iterable[Path]) -> None:
-    secrets = [s for s in (get_token(), os.environ.get("OPENAI_API_KEY")) if s and len(s) >= MIN_SECRET]
-    for path in paths if secrets else ():
-        if any(secret in text for text in _texts(path) for secret in secrets):
+    found = secrets(get_token())
+    for path in paths if found else ():
+        if any(secret in text for text in _texts(path) for secret in found):
             raise ReleaseError(
                 f"{path} holds your token or key, which would become public, and was not uploaded. "
                 "Take it out of where it came from (a title, an address, a description), and run again"

@@ -247,7 +247,7 @@ def tag_taken(repository: Repository, tag: str) -> ReleaseError:
     )
 
 
-def carry_out(release: Release, *, message: str, load_back: LoadBack | None) -> Published:
+def carry_out(release: Release, *, message: str, load_back: LoadBack) -> Published:
     """Upload a release, prove it, move main, tag.
 
     Raises:
@@ -260,9 +260,8 @@ def carry_out(release: Release, *, message: str, load_back: LoadBack | None) -> 
     if release.changed:
         uploaded = _upload(release, message)
         branches.add(release.branch)
-        if load_back is not None:
-            say(f"{repository.repo_id}: loading it back")
-            load_back(release.folder, repository.repo_id, uploaded)
+        say(f"{repository.repo_id}: loading it back")
+        load_back(release.folder, repository.repo_id, uploaded)
         revision = release.commit(message, "main")
     for name in sorted(branches):
         repository.api.delete_branch(**repository.which, branch=name)

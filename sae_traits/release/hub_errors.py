@@ -21,7 +21,7 @@ AGAIN = "run the same command again, it goes on where it stopped"
 
 
 @contextmanager
-def errors_in_one_line(repo_id: str, endpoint: str, token: str | None = None) -> Iterator[None]:
+def errors_in_one_line(repo_id: str, endpoint: str) -> Iterator[None]:
     """Turn what the Hub's clients raise into a ReleaseError."""
     try:
         yield
@@ -32,7 +32,7 @@ def errors_in_one_line(repo_id: str, endpoint: str, token: str | None = None) ->
         # An upload of large files, and the datasets library, wrap what went wrong in an error of their own.
         while isinstance(reason, RuntimeError | DatasetsError) and isinstance(reason.__cause__, Exception):
             reason = reason.__cause__
-        raise ReleaseError(_without_token(_explain(reason, repo_id, endpoint), token or get_token())) from error
+        raise ReleaseError(_without_token(_explain(reason, repo_id, endpoint), get_token())) from error
 
 
 def _without_token(text: str, token: str | None) -> str:

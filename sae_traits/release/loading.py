@@ -79,20 +79,12 @@ def text_rows(
         if folder is None:
             # says at once that the Hub cannot be reached; datasets tries for half a minute
             snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=[CARD])
-            splits: Any = load_dataset(name, revision=revision, streaming=True)
-        elif "default" in _configs(folder):
-            splits = load_dataset("parquet", data_files=data_files(folder, "default"), streaming=True)
-        else:
-            splits = load_dataset(str(folder), streaming=True)
+        splits: Any = load_dataset(str(folder or name), revision=revision, streaming=True)  # which caches nothing
         for split, examples in splits.items():
-            columns = columns_of(list(examples.features or {}))
+            # Of a stream of CSV nothing is known before it is read.
+            columns = columns_of(list(examples.features or next(iter(examples), {})))
             for example in examples.select_columns(list(dict.fromkeys(columns.values()))):
                 yield {"split": split} | {what: example[column] for what, column in columns.items()}
-
-
-def _configs(folder: Path) -> list[str]:
-    card = DatasetCard.load(folder / CARD).data.to_dict() if (folder / CARD).is_file() else {}
-    return [entry["config_name"] for entry in card.get("configs", [])]
 
 
 def local_dataset(name: str, revision: str | None) -> Path | None:
@@ -135,11 +127,13 @@ def unreplaced(folder: Path) -> Iterator[None]:
 
 
 def data_files(folder: Path, config: ConfigName, *, missing_ok: bool = False) -> dict[str, list[str]]:
-    """Split -> patterns of the files of a config, as the card says; empty where there is none and `missing_ok`."""
+    """Split -> patterns of the files of a config, as our cards say them; empty where there is none and `missing_ok`."""
     card = DatasetCard.load(folder / CARD).data.to_dict() if (folder / CARD).is_file() else {}
     for entry in card.get("configs", []):
-        if entry["config_name"] == config:
-            paths = {split["split"]: split["path"] for split in entry["data_files"]}
+        # Other cards may name a file, a list of them, or a folder.
+        splits = [split for split in entry.get("data_files") or () if isinstance(split, dict)]
+        if entry.get("config_name") == config and splits:
+            paths = {split["split"]: split["path"] for split in splits}
             return {
                 split: [str(folder.resolve() / path) for path in ([some] if isinstance(some, str) else some)]
                 for split, some in paths.items()

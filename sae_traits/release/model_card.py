@@ -18,6 +18,7 @@ from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_
 from sae_traits import __version__
 from sae_traits.errors import ReleaseError
 from sae_traits.evaluation.zero_shot_results import NAME_AND_TRAITS, NAME_ONLY
+from sae_traits.io import write_text
 from sae_traits.release.cards import CARD, read_card, render_card, seconds_per_step
 from sae_traits.release.dataset_card import hub_dataset
 from sae_traits.release.facts import ModelFacts
@@ -52,7 +53,8 @@ def write_model_card(
     known, the scores are also written into .eval_results.
 
     Raises:
-        ReleaseError: the folder cannot be written, or the card that is there has lost a mark of the person's section.
+        ReleaseError: the pictures cannot be written, or the card that is there has lost a mark of the person's section.
+        StoreError: the folder cannot be written; the former card stays.
         CheckpointError: its sweep.json is damaged.
     """
     training, sweep, run = config.get("training", {}), read_sweep(sae_folder), facts.provenance
@@ -89,7 +91,7 @@ def write_model_card(
             version=config.get("sae_traits_version", __version__),
         )
         _write_eval_results(sae_folder, facts.dataset_id, scores)
-        (sae_folder / CARD).write_text(card, encoding="utf-8")
+        write_text(sae_folder / CARD, card)
     except OSError as error:
         raise ReleaseError(f"cannot write the card into {sae_folder}: {error.strerror}") from error
 
@@ -143,4 +145,4 @@ def _write_eval_results(folder: Path, dataset_id: str | None, scores: Mapping[st
     ]
     file.parent.mkdir(exist_ok=True)
     text = yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True)
-    file.write_text(text, encoding="utf-8")
+    write_text(file, text)

@@ -15,13 +15,14 @@ from huggingface_hub.utils import validate_repo_id
 
 from sae_traits.config.tree import public_name
 from sae_traits.errors import ConfigError
-from sae_traits.release.cards import CARD, marked_section, with_front_matter
+from sae_traits.release.cards import CARD, marked_section, section_of, with_front_matter
 from sae_traits.release.folder_plan import check_version, plan_folder, refuse_secrets
 from sae_traits.release.hub import (
     Gating,
     LoadBack,
     Published,
     Release,
+    Repository,
     RepoType,
     carry_out,
     open_repository,
@@ -114,8 +115,8 @@ def publish_release(
 ) -> PublishedRelease:
     """Publish an SAE, then the dataset that names its commit, then the site of an atlas of it, then their collection.
 
-    Nothing is uploaded before all repositories are there and the tag is known to be free. Any failure is mended by
-    doing the same again; when all of it is on the Hub already, nothing changes.
+    Nothing is uploaded before all repositories are there, with cards whose sections can be kept, and the tag is known
+    to be free. Any failure is mended by doing the same again; when all of it is on the Hub already, nothing changes.
 
     Raises:
         ReleaseError: a folder, a repository or the tag cannot be used, what was uploaded is not what came back, or the
@@ -127,11 +128,13 @@ def publish_release(
         model_repo = open_repository(api, terms.model_repo, "model", private=terms.private, gated=terms.gated)
     with errors_in_one_line(terms.dataset_repo, api.endpoint):
         dataset_repo = open_repository(api, terms.dataset_repo, "dataset", private=terms.private, gated=terms.gated)
+        _check_section(dataset_repo)
         _, other_tags = dataset_repo.branches_and_tags()
     space_repo = None
     if terms.space_repo is not None and write_site is not None:
         with errors_in_one_line(terms.space_repo, api.endpoint):
             space_repo = open_repository(api, terms.space_repo, "space", private=terms.private, gated=None)
+            _check_section(space_repo)
             other_tags += space_repo.branches_and_tags()[1]
     with errors_in_one_line(terms.model_repo, api.endpoint):
         model_release = prepare(model_repo, model_folder, terms.tag)
@@ -163,6 +166,13 @@ def publish_release(
         with errors_in_one_line(f"the collection {terms.collection}", api.endpoint):
             release = replace(release, collection_url=_collect(api, terms, terms.collection, release.parts))
     return release
+
+
+def _check_section(repository: Repository) -> None:
+    """Raise a ReleaseError where the card of a repository has lost a mark of the section that a person wrote."""
+    head = repository.commit_of("main")
+    if CARD in repository.tree(head):
+        section_of(repository.text_of(CARD, head), repository.url)
 
 
 def publish_model(folder: Path, terms: ModelTerms, *, what: str, load_back: LoadBack) -> tuple[Published, str | None]:

@@ -146,6 +146,12 @@ def read_grid(path: Path) -> tuple[Cell, ...]:
         raise ConfigError(f"{path} must hold `run:` with the options that all share, and `vary:` with lists of values")
     shared = values.get("run") or {}
     check_sections(path, shared, RunConfig)
+    try:
+        json.dumps(values["vary"])
+    except TypeError as error:
+        raise ConfigError(
+            f"{path}: `vary` has a date, or something else that is neither text nor number; write it in quotation marks"
+        ) from error
     grids = values["vary"] if isinstance(values["vary"], list) else [values["vary"]]
     cells: dict[str, Cell] = {}
     for grid in grids:

@@ -34,7 +34,7 @@ from sae_traits.runs.lock import is_read_only, writing
 from sae_traits.runs.record import Steps
 from sae_traits.runs.reviews import Reviews
 from sae_traits.runs.sharding import Part
-from sae_traits.runs.source import go_on_with_source
+from sae_traits.runs.source import has_moved
 from sae_traits.runs.threads import one_thread
 from sae_traits.sae.extractor import backbone_of_adopted
 from sae_traits.sae.model import SAE
@@ -67,6 +67,10 @@ class Context:
     """Folders of runs that equal steps are taken from."""
     part: Part = None
     """What this process does of a step that is done in shards."""
+    keeps_first: bool = False
+    """Whether the configuration is kept as soon as nobody else writes to the run, before anything is done."""
+    has_moved: bool = False
+    """Whether the images are at another place than the one where they were read."""
 
     @classmethod
     def create(
@@ -78,29 +82,31 @@ class Context:
         extra_tasks: tuple[EvaluationTask, ...] = (),
         others: tuple[Path, ...] = (),
     ) -> Context:
-        """A run in a new folder, or one that was begun there from the same source; its config.yaml is written.
+        """A run in a new folder, or one that was begun there from the same source.
 
-        A source that is not where it was, but at the place that is given now, counts as the same.
+        `writing` keeps its configuration; only that of a new run is there at once. A source that is not where it was,
+        but at the place that is given now, counts as the same.
 
         Raises:
             ConfigError: the folder holds a run of another source, or lies among the images.
             StoreError: the folder cannot be written.
         """
         new_folders = tuple(path for path in (folder, *folder.parents) if not path.exists())
-        context = cls(RunFolder(folder), with_absolute_paths(config), order, extra_tasks, new_folders, others)
-        source = context.config.collection.source or ""
+        run, config = RunFolder(folder), with_absolute_paths(config)
+        source = config.collection.source or ""
         if folder.resolve().is_relative_to(Path(source)) and Path(source).is_dir():
             raise ConfigError(
                 f"{folder} lies in {source}, where images are looked for, and a run writes pictures of its own; "
                 "choose another --out"
             )
-        if "collect" in context.steps.records:
-            go_on_with_source(context.folder, source)
+        moved = run.images.is_file() and has_moved(run, source)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(f"cannot write to {folder}: {error.strerror}; choose another --out") from error
-        context.save_config()
+        context = cls(run, config, order, extra_tasks, new_folders, others, keeps_first=True, has_moved=moved)
+        if not run.config.is_file():
+            context.save_config()
         return context
 
     @classmethod
@@ -179,10 +185,18 @@ class Context:
             return
         with writing(self.folder.path):
             try:
+                self._begin()
                 yield
             except SaeTraitsError:
                 self.folder.remove_if_nothing_was_made(self.new_folders)
                 raise
+
+    def _begin(self) -> None:
+        """Keep the configuration of a run that is made or gone on with, once nobody else writes to it."""
+        if self.has_moved:
+            self.folder.images.unlink(missing_ok=True)  # it says where the images were
+        if self.keeps_first and self.steps.replaces:
+            self.save_config()
 
     @contextmanager
     def reading(self, *steps: str, thorough: bool = False) -> Iterator[None]:
@@ -335,7 +349,7 @@ class Context:
         counts = self.steps.counts("annotate")
         return not counts or bool(counts["n_traits"]) or not counts["n_open"]
 
-    @property
+    @cached_property
     def calls(self) -> Calls:
         """What the describer's calls took, of this describer; earlier settings of the same run are among them."""
         return calls_of(self.folder.ledger(self.config.regions.kind), self.describer, self.config.describer)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from sae_traits.errors import StoreError
+from sae_traits.io import clear_unfinished
 
 LOCK = ".lock"
 SHARDS = "shards"
@@ -38,7 +38,7 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         with FileLock(folder / LOCK, timeout=0):
             _refuse_beside_shards(folder)
-            _clear_partial(folder)
+            clear_unfinished(folder)
             yield
     except Timeout as error:
         raise StoreError(
@@ -65,12 +65,3 @@ def _refuse_beside_shards(folder: Path) -> None:
         if is_held(path):
             what = f"{path.parent.name} {path.stem}"
             raise StoreError(f"another process makes {what} of {folder}; wait until it is done")
-
-
-def _clear_partial(folder: Path) -> None:
-    """Remove what `io.whole_file` and `io.replacing` had not finished in processes that were killed."""
-    for path in list(folder.rglob("*.partial")):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()

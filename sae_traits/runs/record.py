@@ -54,6 +54,8 @@ class Steps:
         self.order = order
         self.keep = keep
         self.others = others
+        self.replaces = True
+        """Whether a finished step may be done anew with other inputs, in the place of what it made."""
         self.records: dict[str, dict[str, Any]] = {}
         self.read()
 
@@ -147,6 +149,11 @@ class Steps:
                 self._say(f"{name}: complete and its inputs have not changed, skipped")
                 return record["counts"]
             self._say(f"{name}: {changed[0]} is missing or not as it was written, so the step is done again")
+        if not self.replaces and self.is_current(name) and record and record["fingerprint"] != fingerprint:
+            raise StoreError(
+                f"{self.path.parent} has the step {name!r} of other options or images, which an estimate does not "
+                "replace; give the options of its config.yaml, or estimate in another folder"
+            )
         if self.keep and is_read_only(self.path.parent):
             raise StoreError(
                 f"the step {name!r} has to be done, and {self.path.parent} is read-only: give the options of its "

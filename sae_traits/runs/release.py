@@ -73,13 +73,16 @@ def released_traits(context: Context) -> Iterator[Trait]:
 
     A review is of a sentence and a region: where one of the two has changed since, it does not hold any more.
     """
-    traits = named_traits(
-        read_traits(context.folder.traits), _names(context, read_latents(context.folder.chosen_latents))
-    )
+    traits = named_traits(read_traits(context.folder.traits), names_of_latents(context))
     reviewed = reviewed_traits(context.reviews.answered())
     if not reviewed:
         return traits
     return (replace(trait, reviewed=reviewed.get((trait.trait_id, content_of(trait)))) for trait in traits)
+
+
+def names_of_latents(context: Context) -> dict[int, str]:
+    """The names of the latents that the traits of a run use."""
+    return _names(context, read_latents(context.folder.chosen_latents))
 
 
 def _names(context: Context, latents: Iterable[ChosenLatent]) -> dict[int, str]:

@@ -27,8 +27,17 @@ class Reviews:
     @property
     def sheets(self) -> list[Sheet]:
         """All sheets, in the order in which they were made."""
-        found = {int(match[1]): path for path in self.folder.glob("*.json") if (match := _NAME.fullmatch(path.name))}
-        return [Sheet.load(found[number]) for number in sorted(found)]
+        return [Sheet.load(path) for _, path in self._files()]
+
+    @property
+    def next_number(self) -> int:
+        """That of a new sheet; none is given twice, also where a sheet was deleted."""
+        return max((number for number, _ in self._files()), default=0) + 1
+
+    def _files(self) -> list[tuple[int, Path]]:
+        """The number and the file of each sheet, in their order."""
+        paths = self.folder.glob("*.json")
+        return sorted((int(match[1]), path) for path in paths if (match := _NAME.fullmatch(path.name)))
 
     def add(self, sheet: Sheet) -> Path:
         """Keep a sheet, and say in which file."""

@@ -13,23 +13,23 @@ from sae_traits.runs.folder import RunFolder
 from sae_traits.schema import Collection
 
 
-def go_on_with_source(folder: RunFolder, source: str) -> None:
-    """Go on with the run that is in a folder, if it is one of this source or of one that has moved there.
+def has_moved(folder: RunFolder, source: str) -> bool:
+    """Whether the images of a run are no longer where it read them, but at this source; it cannot be another one.
 
     Raises:
         ConfigError: the other source is still there; or the images are at neither place.
     """
     if not folder.config.is_file():
         warn(f"{folder.config} is missing: the run goes on with what this command says, and forgets the rest")
-        return
+        return False
     former = build(RunConfig, read_configuration(folder.config)).collection.source
     if former == source:
-        return
+        return False
     if former is None or "://" in former or Path(former).exists():
         raise ConfigError(f"{folder.path} is a run of {former}; choose another --out for {source}")
     if not Path(source).exists():
         raise ConfigError(_what_to_do_without(former, folder))
-    folder.images.unlink(missing_ok=True)  # it says where the images were
+    return True
 
 
 def check_images_are_there(folder: RunFolder, collection: Collection) -> None:

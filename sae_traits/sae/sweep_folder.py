@@ -7,6 +7,7 @@ rule it was chosen by. A single SAE is its folder alone.
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 from sae_traits.config.train import TrainConfig
 from sae_traits.errors import CheckpointError, StoreError
 from sae_traits.io import json_text, replacing
+from sae_traits.sae.card import CARD
 from sae_traits.sae.formats.files import read_settings
 from sae_traits.sae.model import SAE, WEIGHTS
 from sae_traits.sae.sweep import RULE, folder_name, recommend, settings_of, varied_values
@@ -65,7 +67,7 @@ class Sweep:
 
 
 def save_saes(folder: Path, saes: Sequence[SAE], configs: Sequence[TrainConfig], varied: Collection[str]) -> SAE:
-    """Write the SAE of a training, or those of a sweep, and replace all that stood in the folder.
+    """Write the SAE of a training, or those of a sweep, and replace all that stood in the folder but the card.
 
     They are written next to it and moved into place when all is there: a kill leaves what stood there before (see
     `io.replacing`), but never half a sweep; a StoreError where they cannot be written.
@@ -77,6 +79,8 @@ def save_saes(folder: Path, saes: Sequence[SAE], configs: Sequence[TrainConfig],
         with replacing(folder) as partial:
             root = _write_sweep(partial, saes, configs, varied) if len(saes) > 1 else saes[0]
             root.save_pretrained(partial)
+            if (folder / CARD).is_file():
+                shutil.copy2(folder / CARD, partial)  # a person may have written into it
     except OSError as error:
         raise StoreError(f"cannot write {folder}: {error.strerror or error}; make room, and run again") from error
     return root

@@ -30,7 +30,7 @@ def write_atlas_of_run(context: Context, out: Path) -> Built:
         )
 
 
-def write_atlas_of_dataset(source: str, out: Path, *, revision: str | None, workers: int = 2) -> Built:
+def write_atlas_of_dataset(source: str, out: Path, *, revision: str | None) -> Built:
     """Write the atlas of a dataset: a folder, `org/name` on the Hub, or `hf://datasets/org/name`."""
     dataset = dataset_folder(source.removeprefix(_HUB), revision, files=FILES)
-    return build_atlas(dataset, out, workers=workers)
+    return build_atlas(dataset, out)

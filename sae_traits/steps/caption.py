@@ -55,6 +55,8 @@ def caption(context: Context, *, species_table: Path | None, examples: Path | No
 
 def estimate_captions(context: Context, *, species_table: Path | None, examples: Path | None) -> AnnotationEstimate:
     """What the captions would cost that the ledger does not have; asks nothing."""
+    context.steps.check(reading=["collect"])
+    context.check_masks()
     plan = caption_plan(context, Guidance.read(species_table, examples))
     with Ledger(context.folder.captions_ledger) as ledger:
         return estimate_calls(plan.tasks(), plan.describer, ledger, context.config.describer)

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from sae_traits.atlas import build_atlas
 from sae_traits.errors import ReleaseError
 from sae_traits.logging import warn
-from sae_traits.release.cards import CARD, keep_section, read_card
+from sae_traits.release.cards import CARD, keep_section, read_card, section_of
 from sae_traits.release.folder_plan import refuse_secrets_in
 from sae_traits.release.hub import RepoType
 from sae_traits.release.publication import (
@@ -41,6 +41,7 @@ def publish(context: Context, terms: Terms, *, dry_run: bool) -> list[str]:
     with context.reading("annotate", "caption", "evaluate", "dataset", thorough=True):
         # Before the SAE is public; the tables for the Hub differ in the SAE's name alone.
         refuse_secrets_in(folder.dataset)
+        section_of(read_card(folder.dataset) or "", str(folder.dataset / CARD))
         return _publish(context, terms, dry_run=dry_run)
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from sae_traits.errors import ConfigError
 from sae_traits.evaluation.review.ratings import Ratings
 from sae_traits.evaluation.review.scores import Scores, score_review
-from sae_traits.evaluation.review.sheets import Described, make_sheet
+from sae_traits.evaluation.review.sheets import CONTROLS, TRAIT, make_sheet
 from sae_traits.runs.context import Context
-from sae_traits.runs.release import released_traits
+from sae_traits.runs.described import DescribedTraits
 
 
 @dataclass(frozen=True)
@@ -41,21 +41,26 @@ def make_review_sheet(context: Context, others: Sequence[Context], *, n_traits: 
     """
     if context.config.release.images != "embed":
         raise ConfigError("raters look at pictures, and a release with --images reference has none")
-    earlier = context.reviews.sheets
     own_images = {record.image_id for record in context.collection.images}
-    traits: dict[str, list[Described]] = {}
+    traits: dict[str, DescribedTraits] = {}
     for other in others:
         name = other.folder.path.resolve().name
-        traits[name] = [one for one in _described(other) if one[0].image_id in own_images]
+        if name in (*traits, TRAIT, *CONTROLS):
+            raise ConfigError(
+                f"the items of {other.folder.path} would be called {name!r}, as others are; give its folder another "
+                "name, or name it once"
+            )
+        traits[name] = DescribedTraits(other, of_images=own_images)
         if not traits[name]:
             raise ConfigError(f"{other.folder.path} describes none of the images of {context.folder.path}")
+    own = DescribedTraits(context)
     sheet = make_sheet(
-        _described(context),
+        own,
         traits,
         n_traits=n_traits,
         seed=seed,
-        number=len(earlier) + 1,
-        seen={item.trait_id for former in earlier for item in former.items},
+        number=context.reviews.next_number,
+        fresh=own.without({item.trait_id for former in context.reviews.sheets for item in former.items}),
     )
     return MadeSheet(sheet.name, context.reviews.add(sheet), len(sheet.items))
 
@@ -68,9 +73,3 @@ def import_reviews(context: Context, files: Sequence[Path], *, half_width: float
     """
     context.reviews.rate([Ratings.read(file) for file in files])
     return score_review(context.reviews.answered(), half_width=half_width)
-
-
-def _described(context: Context) -> list[Described]:
-    """The traits of a run as they are released, with their images."""
-    images = context.collection.images
-    return [(images[trait.candidate.image], trait) for trait in released_traits(context)]

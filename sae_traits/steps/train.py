@@ -8,9 +8,7 @@ from typing import Any
 
 from sae_traits.config import AdoptedSAE
 from sae_traits.config.tree import as_dict
-from sae_traits.io import write_text
 from sae_traits.logging import say
-from sae_traits.release.cards import CARD, read_card
 from sae_traits.release.model_card import CARD_FILES
 from sae_traits.runs.context import Context
 from sae_traits.runs.record import Counts
@@ -78,11 +76,8 @@ def _adopt(context: Context) -> None:
 
 
 def _save(context: Context, saes: list[SAE], save: Callable[[], SAE]) -> Counts:
-    """Save the SAEs in one of the processes, and keep the card for what a person wrote into it; the measures."""
+    """Save the SAEs in one of the processes; the measures."""
     if not context.is_main_process:
         return {}
-    card = read_card(context.folder.sae)
     chosen = save()
-    if card is not None:
-        write_text(context.folder.sae / CARD, card)
     return {**chosen.config.training["metrics"], "n_saes": len(saes)}

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from sae_traits.config.benchmark import BenchmarkConfig
 from sae_traits.config.describer import Measured, Server
 from sae_traits.config.features import Texture, VisionModel
+from sae_traits.config.finetune import FinetuneConfig
 from sae_traits.config.layers import read_config, to_yaml
 from sae_traits.config.regions import (
     PaperContrast,
@@ -226,6 +227,31 @@ def test_a_configuration_survives_its_own_yaml_whatever_was_said(options):
         assert config.train.architecture.k == options["k"]
     assert isinstance(config.train.architecture, JumpReLU) == (options.get("architecture") == "jump_relu")
     assert set(leaves_of(type(config.train.architecture))) >= {"k"}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"train": {8: 9}},
+        {8: {"k": 9}},
+        {"train": {"architecture": ["topk"]}},
+        {"train": {"architecture": {"kind": ["topk"]}}},
+        {"train": {"architecture": {"kind": 5}}},
+        {"features": {"backbone": {"kind": ["texture"]}}},
+    ],
+)
+def test_names_and_kinds_that_are_no_text_are_refused(said):
+    with pytest.raises(ConfigError):
+        build(RunConfig, said)
+
+
+def test_none_unsets_what_has_a_default_where_it_can_be_nothing():
+    of_all = {"data": "x", "model": "y"}
+    assert build(FinetuneConfig, nest(FinetuneConfig, of_all)).optimiser.max_logit_scale == 100
+    unset = nest(FinetuneConfig, of_all | {"max-logit-scale": "none"})
+    assert build(FinetuneConfig, unset).optimiser.max_logit_scale is None
+    with pytest.raises(ConfigError, match="learning_rate: must be a number, not 'none'"):
+        build(FinetuneConfig, nest(FinetuneConfig, of_all | {"learning-rate": "none"}))
 
 
 def test_none_is_a_value_of_an_option_that_has_it_as_one_and_unsets_others():

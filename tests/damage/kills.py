@@ -106,7 +106,7 @@ def _compared(kills: int, made: Bench, case: Case, expected: Any) -> End:
 
 def leftovers(folder: Path) -> dict[str, str]:
     """Half-written files that a kill left, which nothing has cleared away."""
-    ends = (".partial", ".old", ".incomplete", ".checkpoint")
+    ends = ("partial", "-old", ".incomplete", ".checkpoint")
     return {str(path): "left" for path in folder.rglob("*") if path.name.endswith(ends)}
 
 

@@ -23,7 +23,7 @@ _TIMES = re.compile(
     r"^\| (?:collect|extract|train|encode|annotate|caption|evaluate|dataset|seconds, all calls added up) \| [\d,]+ \|$",
     re.MULTILINE,
 )
-_OF_NO_STATE = (".lock", ".partial", "-wal", "-shm", ".old")
+_OF_NO_STATE = (".lock", ".partial", "-wal", "-shm")
 
 
 def draw_small_collection(to: Path) -> Path:

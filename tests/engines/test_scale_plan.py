@@ -32,7 +32,12 @@ def test_twice_the_workers_take_half_the_time_and_cost_the_same(name):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"images_per_second": 0}, "images_per_second must be a positive number"),
+        ({"images_per_second": 0}, "images_per_second: Input should be greater than 0, not 0"),
+        ({"images_per_second": None}, "images_per_second: Input should be a valid number, not None"),
+        ({"images_per_second": "fast"}, "images_per_second: .*, not 'fast'"),
+        ({"price_per_worker_hour": -1}, "price_per_worker_hour: Input should be greater than or equal to 0, not -1"),
+        ({"annotations_per_hour": 390}, "annotations_per_hour: .*, not 390"),
+        ({"annotations_per_hour": {}}, "annotations_per_hour: .* at least 1 item"),
         ({"unknown": 1}, "must say each of these"),
     ],
 )
@@ -41,8 +46,18 @@ def test_a_file_of_rates_that_cannot_be_used_is_refused(tmp_path, change, messag
     (tmp_path / "rates.yaml").write_text(yaml.safe_dump(values | change))
     with pytest.raises(ConfigError, match=message):
         Rates.read(str(tmp_path / "rates.yaml"))
-    with pytest.raises(ConfigError, match="there are measured, paper"):
+    with pytest.raises(ConfigError, match=r"there is no file .*absent.yaml; name one, or measured or paper"):
         Rates.read(str(tmp_path / "absent.yaml"))
+
+
+def test_a_file_of_rates_may_say_numbers_as_people_write_them_and_what_is_free(tmp_path):
+    values = yaml.safe_load(recipe_file("rates/measured.yaml").read_text()) | {"price_per_worker_hour": 0}
+    text = yaml.safe_dump(values).replace("images_per_second: 3.53", "images_per_second: 1e3")
+    (tmp_path / "rates.yaml").write_text(text)
+    rates = Rates.read(str(tmp_path / "rates.yaml"))
+    assert rates.images_per_second == 1000  # which YAML takes for a text
+    assert rates.price_per_worker_hour == 0
+    assert CollectionPlan(10**6, 1, rates).lines()
 
 
 def test_the_command_prints_the_plan(capsys):

@@ -115,13 +115,34 @@ def test_a_sheet_has_traits_and_controls_in_random_order_and_is_the_same_for_the
         assert item.box[0] + item.box[2] <= 1.000001
 
 
+class Counted(list):
+    """Counts what is asked for."""
+
+    n_read = 0
+
+    def __getitem__(self, number):
+        self.n_read += 1
+        return super().__getitem__(number)
+
+
+def test_few_of_many_traits_are_read_for_a_sheet(described):
+    many = Counted(described * 1000)
+    assert len(make_sheet(many, {"whole": Counted(described)}, n_traits=6, seed=1).items) == 16
+    assert many.n_read < 100
+    record, trait = described[0]
+    alone = Counted([(record, trait)] * 100_000)
+    assert not {OTHER_SENTENCE} & {item.kind for item in make_sheet(alone, {}, n_traits=6, seed=1).items}
+    assert alone.n_read < 1000
+
+
 def test_a_later_sheet_has_other_traits_and_too_few_are_refused(described):
     first = make_sheet(described, {}, n_traits=4, seed=0)
     seen = {item.trait_id for item in first.items}
-    second = make_sheet(described, {}, n_traits=4, seed=0, number=2, seen=seen)
+    fresh = np.array([number for number, (_, trait) in enumerate(described) if trait.trait_id not in seen])
+    second = make_sheet(described, {}, n_traits=4, seed=0, number=2, fresh=fresh)
     assert not seen & {item.trait_id for item in second.items}
     with pytest.raises(ConfigError, match="there are 9; choose another --n"):
-        make_sheet(described, {}, n_traits=8, seed=0, number=2, seen=seen)
+        make_sheet(described, {}, n_traits=8, seed=0, number=2, fresh=fresh)
 
 
 def test_a_sheet_comes_back_as_it_was_saved_and_a_damaged_one_is_named(described, tmp_path):

@@ -55,14 +55,14 @@ def publish_folder(
     *,
     repo_type: RepoType,
     private: bool = False,
-    load_back: LoadBack | None = None,
+    load_back: LoadBack = lambda folder, repo_id, revision: None,
     token: str | None = None,
     endpoint: str | None = None,
 ) -> Published:
     """Publish one folder in the steps of `publish_release`."""
     plan_folder(folder)
     api = HfApi(endpoint=endpoint, token=token, library_name="sae-traits")
-    with errors_in_one_line(repo_id, api.endpoint, token):
+    with errors_in_one_line(repo_id, api.endpoint):
         repository = open_repository(api, repo_id, repo_type, private=private, gated=None)
         return carry_out(prepare(repository, folder, None), message="Publish", load_back=load_back)
 

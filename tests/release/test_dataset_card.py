@@ -271,7 +271,7 @@ def test_what_went_into_it_is_said_with_revisions_times_tokens_and_cost():
             tokens={"completion_tokens": 40_000, "prompt_tokens": 900_000},
             cost=1.2345,
         ),
-        seconds={"collect": 3.4, "extract": 812.6, "cards": 99.0},
+        seconds={"collect": 3.4, "extract": 812.6},
     )
     made = section(card_of(run=run), "How it was made")
     for line in (

@@ -287,6 +287,16 @@ def test_a_name_in_the_head_of_the_matrix_is_no_formula(tmp_path):
     assert head[-1] == "'=HYPERLINK(1): colour = red"
 
 
+def test_which_of_equally_frequent_attributes_the_matrix_keeps_is_decided_by_their_names(tmp_path, monkeypatch):
+    monkeypatch.setattr("sae_traits.release.exports.matrix.MAX_ATTRIBUTES", 3)
+    colours = ["red", "blue", "green", "white", "black"]
+    for place, said in enumerate((colours, colours[::-1])):
+        records = {"train": [record(n, "Aus bus", [trait(n, one) for one in said]) for n in (1, 2)]}
+        export(release(tmp_path / f"released-{place}", records), "matrix", tmp_path / f"out-{place}")
+        columns = pd.read_parquet(tmp_path / f"out-{place}" / "matrix.parquet").columns
+        assert [name.split(" = ")[1] for name in columns if " = " in name] == ["black", "blue", "green"]
+
+
 def test_photographs_without_labels_make_no_matrix(tmp_path):
     source = release(tmp_path / "released", {"test": [record(1, None, [trait(1, "red")])]})
     with pytest.raises(ReleaseError, match=r"no image of .* has a species"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from small_releases import PROVENANCE
 
 from sae_traits import SAE, SAEConfig
 from sae_traits.config.train import TopK, TrainConfig
-from sae_traits.errors import CheckpointError, ReleaseError
+from sae_traits.errors import CheckpointError, ReleaseError, StoreError
 from sae_traits.geometry import Framing
 from sae_traits.release.cards import BEGINS, ENDS
 from sae_traits.release.facts import LatentPicture, ModelFacts, Rights, Source
@@ -440,8 +441,17 @@ def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path):
     (tmp_path / "figures").write_text("a file")
     with pytest.raises(ReleaseError, match="cannot write the card into"):
         card_of(tmp_path, CONFIG | {"training": WITH_FIGURES})
-    with pytest.raises(ReleaseError, match="No such file"):
+    with pytest.raises(StoreError, match=r"cannot write .*README.md: No such file"):
         card_of(tmp_path / "missing", CONFIG | {"training": {}})
+
+
+def test_a_card_that_cannot_be_written_leaves_the_former_with_what_a_person_wrote(tmp_path: Path):
+    text = card_of(tmp_path).replace(BEGINS, f"{BEGINS}\nThanks to all.")
+    (tmp_path / "README.md").write_text(text, encoding="utf-8")
+    (tmp_path / f"README.md.{os.getpid()}.partial").symlink_to("/dev/full")
+    with pytest.raises(StoreError, match="the disk is full"):
+        card_of(tmp_path)
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == text
 
 
 def test_the_snippet_asks_for_a_folder_where_no_name_leads_to_the_backbone(tmp_path: Path):

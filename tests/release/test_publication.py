@@ -24,6 +24,8 @@ from hub.loopback import client_environment, running_hub
 from huggingface_hub import CommitOperationAdd, HfApi, hf_hub_download
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
+from sae_traits.release.cards import BEGINS
+
 MODEL, DATASET, SPACE = "museum/moth-sae", "museum/moth-traits", "museum/moth-atlas"
 PREFIX = "sae-traits-release-"
 
@@ -366,6 +368,20 @@ def test_a_tag_that_points_elsewhere_is_refused_before_anything_is_uploaded(publ
     client(hub).create_tag(DATASET, tag="v1.0.0", repo_type="dataset")
     hub.requests.clear()
     assert publisher.publish(tag="v1.0.0")["error"].startswith(f"{DATASET} has a v1.0.0 already")
+    assert writes(hub) == []
+
+
+@pytest.mark.parametrize(("kind", "name"), [("dataset", DATASET), ("space", SPACE)])
+def test_a_card_on_the_hub_that_has_lost_a_mark_is_found_before_anything_is_uploaded(
+    publisher: Publisher, kind: str, name: str
+):
+    hub = publisher.hub
+    client(hub).create_repo(name, repo_type=kind, space_sdk="static" if kind == "space" else None)
+    commit(hub, kind, name, "README.md", f"{BEGINS}\nOur text, whose end mark is gone.".encode())
+    hub.requests.clear()
+    error = publisher.publish(space_repo=SPACE)["error"]
+    assert name in error
+    assert "does not have each of the comments" in error
     assert writes(hub) == []
 
 

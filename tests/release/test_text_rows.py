@@ -13,7 +13,7 @@ from small_releases import odd_photographs, release, traits_of
 from sae_traits.errors import ReleaseError
 from sae_traits.evaluation.benchmarks.labels import list_labelled
 from sae_traits.evaluation.benchmarks.trait_texts import rank_texts, trait_columns
-from sae_traits.release.loading import text_rows
+from sae_traits.release.loading import load_traits, text_rows
 
 
 def columns(names: list[str]) -> dict[str, str]:
@@ -45,6 +45,16 @@ def test_a_folder_of_others_has_any_columns_and_one_without_text_says_which_it_h
     table = pa.table({"species": ["Apis mellifera"], "trait_description": ["hairy"]})
     pq.write_table(table, tmp_path / "train.parquet")
     assert list(text_rows(tmp_path, columns)) == [{"split": "train", "species": "Apis mellifera", "text": "hairy"}]
+    card = "---\nconfigs:\n- config_name: default\n  {}\n---\nOf somebody else.\n"
+    for where in ("data_files: train.parquet", "data_files: [train.parquet]", "data_dir: .", "default: true"):
+        (tmp_path / "README.md").write_text(card.format(where))
+        assert [row["text"] for row in text_rows(tmp_path, columns)] == ["hairy"], where
+        with pytest.raises(ReleaseError, match="has no config `default`; name RUN"):
+            load_traits(tmp_path)
+    (tmp_path / "table").mkdir()
+    (tmp_path / "table" / "a.csv").write_text("species,trait_description\nApis mellifera,hairy\n")
+    (tmp_path / "table" / "README.md").write_text(card.format("data_files: [{split: test, path: a.csv}]"))
+    assert [row["split"] for row in text_rows(tmp_path / "table", columns)] == ["test"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(ReleaseError, match="cannot read the dataset"):
         list(text_rows(tmp_path / "empty", columns))

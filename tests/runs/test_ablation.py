@@ -63,6 +63,8 @@ def test_two_models_of_the_same_name_in_different_folders_are_two_cells(tmp_path
         ("  k: 8\n", "a list of values per option"),
         ("  k: []\n", "a list of values per option"),
         ("  - 8\n", "a list of values per option"),
+        ("  8: [8]\n", "there is no option 8"),
+        ("  title: [2024-01-01]\n", "write it in quotation marks"),
         ("vary:\n", "must hold `run:`"),
         ("  k: [8]\nmore: 1\n", "must hold `run:`"),
         ("  k: [8]\ncollection: {}\n", "must hold `run:`"),

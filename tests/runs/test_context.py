@@ -98,7 +98,9 @@ def test_a_folder_takes_runs_of_one_source_only(tmp_path):
     for source in ("one", "two"):
         (tmp_path / source).mkdir()
     create(tmp_path / "run", tmp_path / "a typing error")
-    collect(create(tmp_path / "run", tmp_path / "one"), tmp_path / "one")
+    run = create(tmp_path / "run", tmp_path / "one")
+    with run.writing():
+        collect(run, tmp_path / "one")
     with pytest.raises(ConfigError, match=r"is a run of .*one; choose another --out for .*two"):
         create(tmp_path / "run", tmp_path / "two")
 
@@ -115,6 +117,9 @@ def test_a_run_goes_on_where_its_source_has_moved_to(tmp_path):
     with pytest.raises(ConfigError, match=repair):
         create(tmp_path / "run", tmp_path / "nowhere")
     moved = create(tmp_path / "run", tmp_path / "after")
+    assert not moved.steps.changed_files("collect"), "as long as another command may write"
+    with moved.writing():
+        pass
     assert moved.config.collection.source == str(tmp_path / "after")
     assert moved.steps.is_current("collect"), "the same images"
     assert moved.steps.changed_files("collect") == [moved.folder.images], "which are to be found elsewhere"
@@ -151,3 +156,9 @@ def test_the_command_names_the_source_and_the_options_that_matter(tmp_path):
     }
     config = create(tmp_path / "run", "a folder", **options).config
     assert command_of(config) == "sae-traits run 'a folder' --layer -2 --k 4"
+
+
+def test_the_ledger_is_added_up_once_per_command(tmp_path):
+    run = create(tmp_path / "run", "hf://datasets/a/b", features={"backbone": "texture"})
+    assert run.calls.n_calls == 0
+    assert run.calls is run.calls

@@ -43,13 +43,16 @@ def writer(run):
 
 
 def test_a_second_command_is_refused_in_one_line(run, writer, tmp_path, capsys):
-    for command in (["run", str(tmp_path / "images"), "--out"], ["train"], ["annotate"], ["evaluate"]):
+    before = run.folder.config.read_text()
+    of_run = ["run", str(tmp_path / "images"), "--longest-side", "99", "--out"]
+    for command in (of_run, ["train", "--k", "3"], ["annotate"], ["evaluate"]):
         assert main([*command, str(run.folder.path)]) == 1
         lines = capsys.readouterr().err.splitlines()
         assert lines == [
             f"sae-traits {command[0]}: another command writes to {run.folder.path}; wait until it is done, or choose "
             "another --out"
         ]
+    assert run.folder.config.read_text() == before
 
 
 def test_a_killed_writer_frees_the_run(run, writer):
@@ -62,7 +65,10 @@ def test_a_killed_writer_frees_the_run(run, writer):
 
 
 def test_what_a_killed_writer_left_half_written_goes(run):
-    files = [run.folder.path / "sae" / "config.json.4711.partial", run.folder.path / "dataset.partial" / "data" / "x"]
+    files = [
+        run.folder.path / "sae" / "config.json.4711.partial",
+        run.folder.path / ".dataset.sae-traits-partial" / "data" / "x",
+    ]
     for file in files:
         file.parent.mkdir(parents=True)
         file.write_text("half")

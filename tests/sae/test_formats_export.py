@@ -113,8 +113,8 @@ def test_nothing_is_written_into_a_folder_that_is_not_empty(golden, tmp_path, to
 
 @pytest.mark.parametrize("to", ["sae-traits", "sae_lens"])
 def test_what_a_killed_conversion_left_is_not_in_the_way(golden, tmp_path, to):
-    (tmp_path / "new.partial").mkdir()
-    (tmp_path / "new.partial" / "cfg.json").write_text("{")
+    (tmp_path / ".new.sae-traits-partial").mkdir()
+    (tmp_path / ".new.sae-traits-partial" / "cfg.json").write_text("{")
     convert(str(golden / "sae_lens" / "topk"), tmp_path / "new", to=to)
     assert SAE.from_pretrained(tmp_path / "new").config.architecture == "topk"
     assert [path.name for path in tmp_path.iterdir()] == ["new"]

@@ -97,11 +97,12 @@ def test_a_single_sae_is_its_folder_alone_and_keeps_its_record(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("text", "left"), [("k=5,6", {"sweep.json", "topk-k5", "topk-k6"}), ("k=5", set())])
-def test_nothing_of_an_earlier_sweep_is_left(tmp_path: Path, text: str, left: set[str]):
+def test_nothing_of_an_earlier_sweep_is_left_but_its_card(tmp_path: Path, text: str, left: set[str]):
     save(tmp_path / "sae", "k=3,4,5", [0.1, 0.2, 0.3])
-    (tmp_path / "sae" / "README.md").write_text("of the earlier one")
+    (tmp_path / "sae" / "README.md").write_text("in which a person may have written")
     save(tmp_path / "sae", text, [0.1, 0.2])
-    assert set(os.listdir(tmp_path / "sae")) == left | of_one()
+    assert set(os.listdir(tmp_path / "sae")) == left | of_one() | {"README.md"}
+    assert (tmp_path / "sae" / "README.md").read_text() == "in which a person may have written"
 
 
 KILLED_AT_EVERY_WRITE = """
@@ -127,7 +128,7 @@ def save_and_be_killed(at):
         nonlocal at
         changes = event in ("os.rename", "os.mkdir", "os.remove", "os.rmdir")
         writes = event == "open" and "w" in str(arguments[1])
-        if (changes or writes) and str(folder) in str(arguments[0]):
+        if (changes or writes) and str(folder.parent) in str(arguments[0]):
             at -= 1
             if at == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -138,6 +139,8 @@ def save_and_be_killed(at):
 states, at = [], 0
 while True:
     save("seed", 0, 1, 2)
+    if not at:
+        (folder / "README.md").write_text("in which a person may have written")
     at += 1
     child = os.fork()
     if child == 0:
@@ -149,7 +152,7 @@ while True:
     if state is None:
         assert not folder.exists(), os.listdir(folder)
     else:
-        assert set(os.listdir(folder)) == {*state, "sweep.json", "config.json", "model.safetensors"}
+        assert set(os.listdir(folder)) == {*state, "sweep.json", "config.json", "model.safetensors", "README.md"}
         for name in ["", *state]:
             SAE.from_pretrained(folder, subfolder=name)
     if finished:
@@ -159,7 +162,9 @@ print(states, os.listdir(folder.parent))
 """
 
 
-def test_a_kill_at_any_write_leaves_the_earlier_sweep_or_the_new_one_or_nothing(tmp_path: Path):
+def test_a_kill_at_any_write_leaves_the_earlier_sweep_or_the_new_one_or_nothing_and_keeps_the_card(
+    tmp_path: Path,
+):
     arguments = [sys.executable, "-c", KILLED_AT_EVERY_WRITE, tmp_path / "sae", Path(__file__).parent]
     found = subprocess.run(arguments, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr

@@ -157,6 +157,39 @@ def test_readers_go_on_while_another_command_writes(run, tmp_path, capsys):
         assert main(["publish", str(run), "--model-repo", "a/b", "--dataset-repo", "a/c", "--dry-run"]) == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "undone"),
+    [
+        (["run", "SOURCE", "--out", "RUN", *SMALL, "--traits-per-image", "1", "--estimate"], None),
+        (["run", "SOURCE", "--out", "RUN", *SMALL, "--per-species", "2", "--estimate"], "collect"),
+        (["extract", "SOURCE", "--out", "RUN", "--per-species", "2", "--estimate"], "collect"),
+        (["annotate", "RUN", "--regions", "pca", "--estimate"], "encode"),
+        (["annotate", "RUN", "--traits-per-image", "2", "--estimate"], None),
+        (["caption", "RUN", "--estimate"], None),
+    ],
+)
+def test_an_estimate_leaves_a_finished_run_as_it_is(drawn, run, capsys, words, undone):
+    before = content(run)
+    code = main([{"SOURCE": str(drawn), "RUN": str(run)}.get(word, word) for word in words])
+    last = capsys.readouterr().err.splitlines()[-1:]
+    assert code == (1 if undone else 0), last
+    if undone:
+        assert f"{run} has the step {undone!r} of other options or images, which an estimate does not" in last[0]
+    after = content(run)
+    after.pop("traits/captions.sqlite", None)  # the ledger that an estimate looked into
+    assert after == before
+
+
+def test_a_caption_is_estimated_of_the_images_as_they_were_read(drawn, run, tmp_path):
+    """Whose source may have changed meanwhile."""
+    moved = Path(shutil.copytree(drawn, tmp_path / "drawn"))
+    assert main(["run", str(moved), "--out", str(tmp_path / "new"), *SMALL, "--estimate"]) == 0
+    before = content(tmp_path / "new")
+    shutil.rmtree(moved)
+    assert main(["caption", str(tmp_path / "new"), "--estimate"]) == 0
+    assert content(tmp_path / "new").items() >= before.items()
+
+
 def test_only_a_command_that_goes_on_says_so(run, capsys):
     (run / "latents").write_text("in the way")
     assert main(["latents", str(run), "--strongest", "2"]) == 1
@@ -234,6 +267,46 @@ def test_a_review_goes_from_a_blind_sheet_to_the_column_of_the_release(run, tmp_
     assert main(["review", "import", str(run), str(run / "atlas" / "review" / "sheet.js")]) == 2
     assert main(["review", "import", str(run), files[0], "--n", "3"]) == 2
     assert "review import has no --n" in capsys.readouterr().err
+
+
+def test_sheets_are_numbered_on_and_compare_with_runs_that_can_be_told_apart(run, tmp_path, capsys):
+    for _ in range(2):
+        assert main(["review", "sheet", str(run), "--n", "4"]) == 0
+    (first,) = (run / "review").glob("sheet-1-*.json")
+    first.unlink()
+    (tmp_path / "other").mkdir()
+    same = Path(shutil.copytree(run, tmp_path / "other" / "whole"))
+    assert main(["review", "sheet", str(run), "--n", "4", "--beside", str(same)]) == 0
+    names = sorted(path.name.rsplit("-", 1)[0] for path in (run / "review").glob("*.json"))
+    assert names == ["sheet-2", "sheet-3"]
+    (last,) = (run / "review").glob("sheet-3-*.json")
+    items = json.loads(last.read_text())["items"]
+    assert sum(item["kind"] == "whole" for item in items) == 4
+    earlier = {
+        item["trait_id"]
+        for path in (run / "review").glob("sheet-2-*.json")
+        for item in json.loads(path.read_text())["items"]
+    }
+    assert not earlier & {item["trait_id"] for item in items if item["kind"] != "whole"}
+    trait = Path(shutil.copytree(run, tmp_path / "other" / "trait"))
+    capsys.readouterr()
+    for others in ([same, same], [trait]):
+        beside = [word for other in others for word in ("--beside", str(other))]
+        assert main(["review", "sheet", str(run), "--n", "4", *beside]) == 2
+        assert "give its folder another name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["review", "sheet", "RUN", "--sample-seed", "-1"],
+        ["latents", "RUN", "--strongest", "0"],
+        ["latents", "RUN", "--strongest", "-1"],
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused(finished, capsys, words):
+    assert main([str(finished) if word == "RUN" else word for word in words]) == 2
+    assert f"{words[-2]} is " in capsys.readouterr().err
 
 
 def test_an_atlas_of_what_is_no_run_says_what_it_lacks(tmp_path, capsys):

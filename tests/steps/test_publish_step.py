@@ -11,6 +11,7 @@ from hub.loopback import client_environment, running_hub, subprocess_environment
 from steps.small_runs import N_SPECIES, SMALL
 
 from sae_traits.cli import main
+from sae_traits.release.cards import ENDS
 
 REPOSITORIES = ["--model-repo", "museum/drawn-sae", "--dataset-repo", "museum/drawn-traits"]
 
@@ -53,6 +54,15 @@ def test_a_secret_in_the_dataset_is_found_before_the_sae_is_published(finished, 
     assert done.code == 1
     assert "holds your token or key" in done.err
     assert secret not in done.err
+    assert not empty_hub.store.repositories
+
+
+def test_a_lost_mark_in_the_card_of_the_dataset_is_found_before_the_sae_is_published(run, opened, empty_hub):
+    card = run / "dataset" / "README.md"
+    card.write_text(card.read_text().replace(ENDS, ""))
+    done = opened[1].do("publish", run, *REPOSITORIES)
+    assert done.code == 1
+    assert f"{card}: the card does not have each of the comments" in done.err
     assert not empty_hub.store.repositories
 
 

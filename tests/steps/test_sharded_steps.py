@@ -22,6 +22,29 @@ def make(run: Path, step: str, n: int) -> None:
     assert main(["merge", str(run)]) == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "flag"),
+    [
+        (["annotate", "RUN", "--shard", "1/2", "--estimate"], "--estimate"),
+        (["annotate", "RUN", "--prepare", "--estimate"], "--estimate"),
+        (["extract", "RUN", "--shard", "1/2", "--out", "elsewhere"], "--out"),
+    ],
+)
+def test_a_shard_is_neither_estimated_nor_made_elsewhere(finished, capsys, words, flag):
+    assert main([str(finished) if word == "RUN" else word for word in words]) == 2
+    assert f"{flag} does not go with --prepare and --shard" in capsys.readouterr().err
+    assert not (finished / "shards").exists()
+
+
+def test_shards_of_a_step_can_be_made_anew_after_another_training(run, capsys):
+    """Beside marks of the shards of a later step, which are of what was trained before."""
+    for step in ("encode", "annotate"):
+        make(run, step, 2)
+    assert main(["train", str(run), "--k", "6", "--n-patches", "5000"]) == 0
+    make(run, "encode", 2)
+    make(run, "annotate", 2)
+
+
 @pytest.mark.parametrize("n", [2, pytest.param(7, marks=pytest.mark.slow)])
 def test_shards_give_what_one_process_gives(finished, run, n, capsys):
     """Three feature shards: of two shards one has two of them, of seven four have none."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from sae_traits.errors import ConfigError, StoreError
@@ -83,32 +84,36 @@ def make_sheet(
     n_traits: int,
     seed: int,
     number: int = 1,
-    seen: Collection[str] = (),
+    fresh: NDArray[np.intp] | None = None,
 ) -> Sheet:
     """Draw a sheet; the same for the same traits, seed and number.
+
+    Only what is drawn is asked for, so that a sequence may read each trait when it is.
 
     Args:
         own: traits of the run, with their images.
         others: name of another run -> its traits, of the same images; as many are drawn of each.
         n_traits: to be reviewed; a quarter as many controls of each kind come from traits beside these.
         number: which sheet of the run it is.
-        seen: ids of traits that are on earlier sheets, and are not drawn again.
+        fresh: which of the traits are on no earlier sheet; None where all are.
 
     Raises:
         ConfigError: there are too few traits.
     """
     n_controls = max(1, round(CONTROLS_PER_TRAIT * n_traits))
     random = np.random.default_rng([seed, number])
-    fresh = _shuffled([one for one in own if one[1].trait_id not in seen], random)
+    fresh = random.permutation(len(own) if fresh is None else fresh)
     if n_traits < 1 or len(fresh) < n_traits + 2 * n_controls:
         raise ConfigError(
             f"a sheet of {n_traits} traits and {2 * n_controls} controls needs as many different traits that are on no "
             f"sheet yet, and there are {len(fresh)}; choose another --n"
         )
-    items = [_item(TRAIT, record, trait) for record, trait in fresh[:n_traits]]
+    items = [_item(TRAIT, *own[i]) for i in fresh[:n_traits]]
     rest = fresh[n_traits:]
-    swapped = (_with_another_sentence(one, own, random) for one in rest)
-    moved = (_at_another_place(*one, random) for one in reversed(rest))  # others than the swapped ones
+    some = _TRIES * n_controls
+    others_said = [own[i] for i in random.integers(len(own), size=_TRIES)]
+    swapped = (_with_another_sentence(own[i], _shuffled(others_said, random)) for i in rest[:some])
+    moved = (_at_another_place(own[i], random) for i in rest[::-1][:some])  # others than the swapped ones
     for kind, controls in ((OTHER_SENTENCE, swapped), (OTHER_PLACE, moved)):
         found = list(islice(filter(None, controls), n_controls))
         if len(found) < n_controls:
@@ -118,7 +123,7 @@ def make_sheet(
             )
         items += found
     for name, traits in others.items():
-        items += [_item(name, record, trait) for record, trait in _shuffled(traits, random)[:n_traits]]
+        items += [_item(name, *traits[i]) for i in random.permutation(len(traits))[:n_traits]]
     items = _shuffled(items, random)
     digest = hashlib.sha256(json.dumps([_ITEM.dump_python(item, mode="json") for item in items]).encode())
     return Sheet(f"sheet-{number}-{digest.hexdigest()[:12]}", tuple(items))
@@ -154,11 +159,10 @@ def _item(kind: str, record: ImageRecord, trait: Trait) -> Item:
     )
 
 
-def _with_another_sentence(one: Described, own: Sequence[Described], random: np.random.Generator) -> Item | None:
-    """A region with the sentence of a trait of another species and, where regions are of latents, of another one."""
+def _with_another_sentence(one: Described, others: Sequence[Described]) -> Item | None:
+    """A region with the sentence of the first trait of another species and, where regions are of latents, another one."""
     record, trait = one
-    for _ in range(_TRIES):
-        other_record, other = own[int(random.integers(len(own)))]
+    for other_record, other in others:
         if (
             other_record.taxon.species != record.taxon.species
             and (trait.candidate.latent is None or other.candidate.latent != trait.candidate.latent)
@@ -168,8 +172,9 @@ def _with_another_sentence(one: Described, own: Sequence[Described], random: np.
     return None
 
 
-def _at_another_place(record: ImageRecord, trait: Trait, random: np.random.Generator) -> Item | None:
+def _at_another_place(one: Described, random: np.random.Generator) -> Item | None:
     """A sentence with a region of the same shape at a random place of the same image."""
+    record, trait = one
     x, y, width, height = trait.region.box
     for _ in range(_TRIES):
         shift = (

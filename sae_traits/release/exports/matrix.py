@@ -62,7 +62,8 @@ def write(released: Released, folder: Path) -> dict[str, int]:
             "images without one"
         )
     overall = Counter(attribute for _, attribute in said.elements())
-    frequent = [name for name, n in overall.most_common() if n >= MIN_IMAGES]
+    by_frequency = sorted(overall, key=lambda name: (-overall[name], name))
+    frequent = [name for name in by_frequency if overall[name] >= MIN_IMAGES]
     attributes = sorted(frequent[:MAX_ATTRIBUTES])
     moments = _moments(measured, species_of)
     rows = [
