@@ -160,7 +160,7 @@ def _item(kind: str, record: ImageRecord, trait: Trait) -> Item:
 
 
 def _with_another_sentence(one: Described, others: Sequence[Described]) -> Item | None:
-    """A region with the sentence of the first trait of another species and, if regions are of latents, of another one."""
+    """A region with the sentence of the first trait of another species and, where there are latents, of another one."""
     record, trait = one
     for other_record, other in others:
         if (
