@@ -317,7 +317,7 @@ def _errors_in_one_line(source: str) -> Iterator[None]:
 
     try:
         yield
-    except (HTTPError, OSError, ValueError, RuntimeError, pa.ArrowException) as error:
+    except (HTTPError, OSError, ValueError, RuntimeError, ImportError, pa.ArrowException) as error:
         reason = re.sub(r"\bhf_\w+", "hf_…", one_line(error, max_length=300))
         raise CollectionError(
             f"{source} cannot be read: {reason}; check its name and --source-config, set HF_TOKEN if it is "

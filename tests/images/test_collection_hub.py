@@ -187,6 +187,12 @@ def test_what_cannot_be_read_is_one_line_that_says_what_to_do(answers, question,
     assert answers["token"] not in error
 
 
+def test_a_proxy_that_cannot_be_used_is_told_in_one_line(hub, hub_environment, tmp_path):
+    environment = hub_environment | {"all_proxy": "socks5://127.0.0.1:1080"}
+    source = {"source": "hf://datasets/museum/classes", "image_cache": str(tmp_path)}
+    assert "SOCKS proxy" in ask(environment, [source])[0]["error"]
+
+
 KILLED = """
 import os, signal, sys, threading, time
 from pathlib import Path
