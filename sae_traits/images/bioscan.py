@@ -80,7 +80,7 @@ def list_bioscan(root: Path, config: CollectionConfig) -> Listing:
     rows, problems = _read(root / METADATA_FILE, config)
     check_inside = inside_check(images)
     there = []
-    for row in one_row_per_file(rows, problems):
+    for row in one_row_per_file(rows, problems, codes=config.species_codes):
         try:
             check_inside(row.file)
             there.append(row)

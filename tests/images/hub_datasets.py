@@ -88,6 +88,19 @@ def put_datasets(hub: Hub) -> dict[str, str]:
             },
         ),
         "text": put(hub, "text", {"data/train.parquet": parquet(pictures, text)}),
+        "codes": put(
+            hub,
+            "codes",
+            {
+                "data/train.parquet": parquet(
+                    {
+                        "image": [stored(n) for n in rows],
+                        "species": [["Viola v01", "Viola v02", "Viola"][n % 3] for n in rows],
+                    },
+                    {"image": Image(), "species": Value("string")},
+                )
+            },
+        ),
         "evil": put(hub, "evil", {"data/train.parquet": parquet({"image": evil, "label": [0] * 6}, classes)}),
         "folder": put(hub, "folder", {"README.md": CARD} | folder),
         "wordless": put(

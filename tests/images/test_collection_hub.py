@@ -51,6 +51,7 @@ def answers(tmp_path_factory):
     with running_hub(tmp_path_factory.mktemp("hub")) as hub:
         commits = put_datasets(hub)
         text = {"source": "hf://datasets/museum/text", "image_column": "picture"}
+        codes = {"source": "hf://datasets/museum/codes", "per_species": 2}
         questions = {
             "classes": {"source": "hf://datasets/museum/classes"},
             "classes of test": {"source": f"hf://datasets/museum/classes@{commits['classes']}", "split": ["test"]},
@@ -58,6 +59,9 @@ def answers(tmp_path_factory):
             "thumbnails": text | {"image_column": "thumbnail"},
             "text of a family": text | {"family": "nymphalidae"},
             "text drawn": text | {"family": "Nymphalidae", "per_species": 3},
+            "text of a family without labels": text | {"family": "nymphalidae", "labels": False},
+            "drawn without codes": codes,
+            "drawn with codes": codes | {"species_codes": True},
             "unlabelled": {"source": "hf://datasets/museum/wordless", "labels": False},
             "evil": {"source": "hf://datasets/museum/evil@main"},
             "folder": {"source": "hf://datasets/museum/folder"},
@@ -139,6 +143,21 @@ def test_only_what_is_wanted_is_written(answers):
     assert {row["label"] for row in family} == {row["label"] for row in drawn} == {"Vanessa cardui"}
     assert (len(family), len(drawn)) == (6, 3)
     assert {row["file"] for row in drawn} < {row["file"] for row in family}
+
+
+def test_codes_are_drawn_where_they_are_asked_for_and_what_is_at_no_species_is_not_written(answers):
+    without, drawn = answers["drawn without codes"], answers["drawn with codes"]
+    assert (len(without["rows"]), len(without["problems"])) == (0, 12)
+    assert sorted(row["label"] for row in drawn["rows"]) == ["Viola v01"] * 2 + ["Viola v02"] * 2
+    assert len(drawn["problems"]) == 4
+    assert all("cannot be placed at a species" in problem["reason"] for problem in drawn["problems"])
+    assert len([path for path in Path(drawn["root"]).rglob("0*") if path.is_file()]) == 4
+
+
+def test_without_labels_the_family_selects_still(answers):
+    rows = answers["text of a family without labels"]["rows"]
+    assert [row["file"] for row in rows] == [row["file"] for row in answers["text of a family"]["rows"]]
+    assert {row["label"] for row in rows} == {None}
 
 
 def test_without_labels_no_species_is_needed(answers):
