@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import ClassVar, Literal
+from urllib.parse import urlsplit
 
 from sae_traits.config.options import check, check_at_least, check_positive, option
 
@@ -48,7 +50,7 @@ class ModelDescriberConfig(DescriberConfig):
     """What all describers that ask a vision-language model have in common."""
 
     model: str = option(
-        help="Model that describes: the name that the server gives it, a local folder or a Hub id.",
+        help="Model that describes: a local folder or a Hub id.",
         flag="describer-model",
         metavar="MODEL",
         is_path=True,
@@ -102,6 +104,9 @@ class Server(ModelDescriberConfig):
     """A model behind an OpenAI-compatible server, such as vLLM's."""
 
     kind: Literal["server"] = "server"
+    model: str = option(
+        help="Model that describes, by the name that the server gives it.", flag="describer-model", metavar="MODEL"
+    )
     base_url: str = option(
         "http://localhost:8000/v1",
         "Address of the server; its key is read from the environment (OPENAI_API_KEY).",
@@ -115,6 +120,30 @@ class Server(ModelDescriberConfig):
         super().__post_init__()
         check_at_least(1, self, "max_consecutive_errors")
         check_positive(self, "call_timeout")
+        shown = without_password(self.base_url)
+        check(
+            _is_web_address(self.base_url),
+            f"--base-url is the address of a server, such as http://localhost:8000/v1, not {shown!r}",
+        )
+
+
+def without_password(address: str) -> str:
+    """An address without the name and the password that may be in it."""
+    return re.sub(r"//[^/@]*@", "//…@", address)
+
+
+def _is_web_address(text: str) -> bool:
+    """Whether a text is an http or https address with a host, and a port that is a number."""
+    try:
+        parts = urlsplit(text)
+        return (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and parts.port != 0
+            and not re.search(r"\s", text)
+        )
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -343,10 +343,11 @@ def public_name(name: str) -> str:
 
 
 def with_public_names(config: Any) -> Any:
-    """The configuration with files and folders by their names: what a card may show."""
+    """The configuration with files and folders by their names, also those of a server: what a card may show."""
 
     def change(field: Field[Any], value: Any) -> Any:
-        return public_name(value) if isinstance(value, str) and field.metadata["is_path"] else value
+        is_path = isinstance(value, str) and (field.metadata["is_path"] or Path(value).is_absolute())
+        return public_name(value) if is_path else value
 
     return map_options(config, change)
 

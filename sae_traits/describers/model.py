@@ -5,10 +5,10 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from sae_traits.config.describer import ModelDescriberConfig
+from sae_traits.config.tree import public_name
 from sae_traits.describers.answers import OF_REGIONS, AnswerError, AnswerForm, schema_hash
 from sae_traits.describers.base import Answer, Ask, Question, TokenEstimate
 from sae_traits.describers.patience import Doubt
@@ -70,9 +70,7 @@ class ModelDescriber:
     @property
     def model(self) -> str:
         """Model and revision; of a model in a folder the folder's name, since its path says nothing to others."""
-        folder = Path(self.config.model)
-        name = folder.name if folder.is_absolute() or folder.is_dir() else self.config.model
-        return f"{name}@{self.revision}"
+        return f"{public_name(self.config.model)}@{self.revision}"
 
     @property
     def prompt(self) -> str:

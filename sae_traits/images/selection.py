@@ -63,7 +63,7 @@ def draw_per_species(rows: Sequence[Row], config: CollectionConfig) -> list[Row]
 
 
 def reasons_without_species(rows: Iterable[Row], config: CollectionConfig) -> dict[str, str]:
-    """Why rows are at no species, by their files; such an image need not be fetched. None where no labels are wanted."""
+    """Why rows are at no species, by their files, which need not be fetched; nothing where no labels are wanted."""
     reasons = {}
     for row in rows if config.labels else ():
         try:

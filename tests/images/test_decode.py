@@ -158,7 +158,7 @@ def test_min_is_white_is_inverted_in_sixteen_bits_too(tmp_path):
 
 
 def deep_png(path: Path, values: np.ndarray, transparent: bytes = b"") -> None:
-    """A grey, LA, RGB or RGBA image of 16 bits, perhaps with a transparent colour; most of them Pillow does not write."""
+    """A grey, LA, RGB or RGBA image of 16 bits, most of which Pillow reads but does not write."""
     height, width, n_channels = values.shape
     colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[n_channels]
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)

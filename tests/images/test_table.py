@@ -82,7 +82,9 @@ def test_a_file_listed_under_two_spellings_of_its_species_is_taken(listed):
 
 
 def test_the_address_of_the_file_comes_before_that_of_a_page(listed):
-    (row,) = listed("file,species,references,image_url", "a.jpg,Danaus plexippus,https://p.org,https://p.org/a.jpg").rows
+    (row,) = listed(
+        "file,species,references,image_url", "a.jpg,Danaus plexippus,https://p.org,https://p.org/a.jpg"
+    ).rows
     assert row.source_url == "https://p.org/a.jpg"
 
 
