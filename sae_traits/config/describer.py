@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
+import yaml
+
 from sae_traits.config.options import check, check_at_least, check_positive, option
+from sae_traits.errors import ConfigError, one_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +164,6 @@ class VLLM(ModelDescriberConfig):
         "several times.",
         flag="vllm-option",
         metavar="NAME=VALUE",
-        is_local=True,
     )
 
     def __post_init__(self) -> None:
@@ -169,6 +172,25 @@ class VLLM(ModelDescriberConfig):
             name, equals, _ = text.partition("=")
             check(bool(name and equals), f"--vllm-option is NAME=VALUE, not {text!r}")
             check(name not in self.DECIDED, f"--vllm-option {name} is decided by other options of the describer")
+        _ = self.engine_options
+
+    @property
+    def engine_options(self) -> dict[str, Any]:
+        """The options by name; a value is a number, a truth value, null, a list, a mapping or text, as in YAML."""
+        pairs = (text.partition("=")[::2] for text in self.options)
+        return {name: _engine_value(name, value) for name, value in pairs}
+
+
+def _engine_value(name: str, text: str) -> Any:
+    """Read the value of an option of vLLM's engine; what JSON has no word for, such as a date, is text."""
+    try:
+        value = yaml.safe_load(text)
+        json.dumps(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--vllm-option {name} cannot be read, as in YAML: {one_line(error)}") from error
+    except (TypeError, ValueError):
+        return text
+    return value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +198,7 @@ class Transformers(ModelDescriberConfig):
     """A LLaVA-type model of transformers in this process."""
 
     kind: Literal["transformers"] = "transformers"
+    in_flight: int = option(4, "Questions in a batch.", is_local=True)
     device: str = option(
         "auto",
         "Where a model of transformers runs: auto, cpu, cuda, cuda:1 or mps.",
