@@ -101,8 +101,9 @@ def list_hub(config: CollectionConfig, *, seconds_between_checkpoints: float = S
     journal = Journal(folder / name, seconds_between_checkpoints=seconds_between_checkpoints)
     if not journal.is_complete:
         dataset = dataset or _look_up(config, repo_id, revision)
-        with _errors_in_one_line(source):
-            _read(dataset, folder, journal)
+        with _errors_in_one_line(source), journal.writing():
+            if not journal.is_complete:  # by another command in the meantime
+                _read(dataset, folder, journal)
     return _listing(folder, journal, config)
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hub.loopback import client_environment, running_hub
 from hub_datasets import put_datasets, put_long
 from web import photograph
@@ -247,3 +248,26 @@ def test_a_killed_command_goes_on_where_it_stopped(hub, hub_environment, tmp_pat
     assert len(whole["rows"]) == 160
     kept = [path for path, written in before.items() if path.stat().st_mtime_ns == written]
     assert len(kept) >= place["stream"]["row"] - 10
+
+
+def test_a_command_waits_for_another_one_that_reads_the_same(hub, hub_environment, tmp_path):
+    put_datasets(hub)
+    question = {"source": "hf://datasets/museum/classes", "image_cache": str(tmp_path)}
+    (first,) = ask(hub_environment, [question])
+    (journal,) = tmp_path.rglob("rows-*.json")
+    journal.unlink()
+    command = [
+        sys.executable,
+        "-c",
+        f"import logging; logging.basicConfig(level='INFO'){SCRIPT}",
+        json.dumps([question]),
+    ]
+    with FileLock(journal.with_suffix(".lock")):
+        second = subprocess.Popen(
+            command, env=hub_environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert second.stderr is not None
+        assert any("another command writes" in line for line in second.stderr)
+        assert not journal.exists()
+    answer, _ = second.communicate()
+    assert json.loads(answer) == [first]
