@@ -68,7 +68,7 @@ def list_bioscan(root: Path, config: CollectionConfig) -> Listing:
     of all partitions are taken, with or without a species.
 
     Raises:
-        CollectionError: the table cannot be read, the package is not there, or nothing is left.
+        CollectionError: the table cannot be read, the package is not there, or no row is of the wanted family.
     """
     images = root / "images" / config.image_package
     if not images.is_dir():

@@ -122,7 +122,9 @@ def _listing(folder: Path, journal: Journal, config: CollectionConfig) -> Listin
         else:
             rows.append(Row.from_dict(record))
     if not rows and not problems:
-        raise CollectionError(f"{config.source} has no row of --family {config.family}")
+        raise CollectionError(
+            f"{config.source} has no row" + (f" of --family {config.family}" if config.family else "")
+        )
     if lost := [row.file for row in rows if not (folder / row.file).is_file()]:
         raise CollectionError(
             f"{len(lost):,} images of {config.source} are no longer in {folder}, such as {lost[0]}; delete "

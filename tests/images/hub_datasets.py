@@ -33,7 +33,10 @@ def parquet(columns: Mapping[str, Sequence[Any]], features: Mapping[str, Any]) -
 
     schema = Features(features).arrow_schema
     file = io.BytesIO()
-    pq.write_table(pa.Table.from_pydict(dict(columns), schema=schema), file)
+    table = pa.Table.from_pydict(dict(columns), schema=schema)
+    with pq.ParquetWriter(file, schema) as writer:
+        if len(table):  # datasets does not read groups without rows
+            writer.write_table(table)
     return file.getvalue()
 
 
@@ -103,6 +106,15 @@ def put_datasets(hub: Hub) -> dict[str, str]:
         ),
         "evil": put(hub, "evil", {"data/train.parquet": parquet({"image": evil, "label": [0] * 6}, classes)}),
         "folder": put(hub, "folder", {"README.md": CARD} | folder),
+        "empty": put(
+            hub,
+            "empty",
+            {
+                "data/train.parquet": parquet(
+                    {"image": [], "species": []}, {"image": Image(), "species": Value("string")}
+                )
+            },
+        ),
         "wordless": put(
             hub,
             "wordless",

@@ -75,6 +75,7 @@ def answers(tmp_path_factory):
             "no configuration": {"source": "hf://datasets/museum/classes", "source_config": "x"},
             "no split": {"source": "hf://datasets/museum/classes", "split": ["dev"]},
             "no family": text | {"family": "Apidae"},
+            "no row": {"source": "hf://datasets/museum/empty"},
             "no name": {"source": "hf://datasets/a/b/c"},
             "climbing": {"source": "hf://datasets/../../etc"},
         }
@@ -195,6 +196,7 @@ def test_no_path_of_a_table_is_opened_or_written(answers):
         ("no configuration", "museum/classes cannot be read"),
         ("no split", "has no split 'dev'; its splits are train, test"),
         ("no family", "museum/text has no row of --family Apidae"),
+        ("no row", "museum/empty has no row"),
         ("lost", "1 images of hf://datasets/museum/folder are no longer in"),
         ("no name", "is no dataset of the Hub; write hf://datasets/ORG/NAME"),
         ("climbing", "is no dataset of the Hub"),
