@@ -59,9 +59,8 @@ class ServerDescriber(ModelDescriber):
         from openai import AsyncOpenAI, Timeout
 
         config = self.config
-        http = import_module(
-            Timeout.__init__.__module__.partition(".")[0]
-        )  # httpx or httpx2, as openai is older or newer
+        # httpx or httpx2, as openai is older or newer.
+        http = import_module(Timeout.__init__.__module__.partition(".")[0])
         try:
             # Trying again is done here, where errors are counted over all calls.
             unopened = AsyncOpenAI(base_url=config.base_url, api_key=_key(), timeout=config.call_timeout, max_retries=0)

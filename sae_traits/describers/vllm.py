@@ -13,14 +13,8 @@ from sae_traits.errors import DescriberError, one_line
 RESOURCES = (
     *("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size", "distributed_executor_backend"),
     *("gpu_memory_utilization", "max_model_len", "max_num_seqs", "max_num_batched_tokens", "swap_space"),
-    *(
-        "download_dir",
-        "cpu_offload_gb",
-        "enforce_eager",
-        "enable_prefix_caching",
-        "enable_chunked_prefill",
-        "disable_log_stats",
-    ),
+    *("cpu_offload_gb", "enforce_eager", "enable_prefix_caching", "enable_chunked_prefill", "disable_log_stats"),
+    "download_dir",
 )
 """Options of the engine that say where and how fast it computes, and not what."""
 
