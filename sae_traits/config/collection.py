@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sae_traits.config.options import check, option
+from sae_traits.config.options import check, check_connections, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,4 +78,4 @@ class CollectionConfig:
         for name in ("per_species", "species_column", "near_identical", "species_codes"):
             given = getattr(self, name) not in (None, "keep", False)
             check(self.labels or not given, f"{name} needs labels, and these photographs have none; leave it out")
-        check(1 <= self.connections <= 64, f"connections must lie between 1 and 64, not {self.connections}")
+        check_connections(self.connections)

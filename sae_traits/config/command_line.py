@@ -218,8 +218,15 @@ class _Extend(argparse.Action):
 
 
 def comma_separated(text: str) -> tuple[str, ...]:
-    """The parts of an option that takes several."""
-    return tuple(part for part in text.split(",") if part)
+    """Split at commas outside of brackets."""
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == "," and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return tuple(filter(None, parts))
 
 
 def refuse_unknown(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> int:

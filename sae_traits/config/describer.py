@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
+from urllib.parse import urlsplit
+
+import yaml
 
 from sae_traits.config.options import check, check_at_least, check_positive, option
+from sae_traits.errors import ConfigError, one_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +54,7 @@ class ModelDescriberConfig(DescriberConfig):
     """What all describers that ask a vision-language model have in common."""
 
     model: str = option(
-        help="Model that describes: the name that the server gives it, a local folder or a Hub id.",
+        help="Model that describes: a local folder or a Hub id.",
         flag="describer-model",
         metavar="MODEL",
         is_path=True,
@@ -102,6 +108,9 @@ class Server(ModelDescriberConfig):
     """A model behind an OpenAI-compatible server, such as vLLM's."""
 
     kind: Literal["server"] = "server"
+    model: str = option(
+        help="Model that describes, by the name that the server gives it.", flag="describer-model", metavar="MODEL"
+    )
     base_url: str = option(
         "http://localhost:8000/v1",
         "Address of the server; its key is read from the environment (OPENAI_API_KEY).",
@@ -115,6 +124,30 @@ class Server(ModelDescriberConfig):
         super().__post_init__()
         check_at_least(1, self, "max_consecutive_errors")
         check_positive(self, "call_timeout")
+        shown = without_password(self.base_url)
+        check(
+            _is_web_address(self.base_url),
+            f"--base-url is the address of a server, such as http://localhost:8000/v1, not {shown!r}",
+        )
+
+
+def without_password(address: str) -> str:
+    """An address without the name and the password that may be in it."""
+    return re.sub(r"//[^/@]*@", "//…@", address)
+
+
+def _is_web_address(text: str) -> bool:
+    """Whether a text is an http or https address with a host, and a port that is a number."""
+    try:
+        parts = urlsplit(text)
+        return (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and parts.port != 0
+            and not re.search(r"\s", text)
+        )
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +164,6 @@ class VLLM(ModelDescriberConfig):
         "several times.",
         flag="vllm-option",
         metavar="NAME=VALUE",
-        is_local=True,
     )
 
     def __post_init__(self) -> None:
@@ -140,6 +172,25 @@ class VLLM(ModelDescriberConfig):
             name, equals, _ = text.partition("=")
             check(bool(name and equals), f"--vllm-option is NAME=VALUE, not {text!r}")
             check(name not in self.DECIDED, f"--vllm-option {name} is decided by other options of the describer")
+        _ = self.engine_options
+
+    @property
+    def engine_options(self) -> dict[str, Any]:
+        """The options by name; a value is a number, a truth value, null, a list, a mapping or text, as in YAML."""
+        pairs = (text.partition("=")[::2] for text in self.options)
+        return {name: _engine_value(name, value) for name, value in pairs}
+
+
+def _engine_value(name: str, text: str) -> Any:
+    """Read the value of an option of vLLM's engine; what JSON has no word for, such as a date, is text."""
+    try:
+        value = yaml.safe_load(text)
+        json.dumps(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--vllm-option {name} cannot be read, as in YAML: {one_line(error)}") from error
+    except (TypeError, ValueError):
+        return text
+    return value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +198,7 @@ class Transformers(ModelDescriberConfig):
     """A LLaVA-type model of transformers in this process."""
 
     kind: Literal["transformers"] = "transformers"
+    in_flight: int = option(4, "Questions in a batch.", is_local=True)
     device: str = option(
         "auto",
         "Where a model of transformers runs: auto, cpu, cuda, cuda:1 or mps.",

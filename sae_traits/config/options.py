@@ -44,6 +44,11 @@ def check(condition: bool, message: str) -> None:
         raise ConfigError(message)
 
 
+def check_connections(connections: int) -> None:
+    """Raise a ConfigError for a number of images fetched at the same time that no server should be asked for."""
+    check(1 <= connections <= 64, f"connections must lie between 1 and 64, not {connections}")
+
+
 def check_at_least(least: float, settings: Any, *names: str) -> None:
     """Raise a ConfigError for the first of some fields that is below `least`; None is in order."""
     for name in names:

@@ -348,12 +348,21 @@ def public_name(name: str) -> str:
 
 
 def with_public_names(config: Any) -> Any:
-    """The configuration with files and folders by their names: what a card may show."""
+    """The configuration with files and folders by their names, also those of a server: what a card may show."""
 
     def change(field: Field[Any], value: Any) -> Any:
-        return public_name(value) if isinstance(value, str) and field.metadata["is_path"] else value
+        if isinstance(value, tuple):  # of texts, such as NAME=VALUE
+            return tuple(_with_public_value(part) if isinstance(part, str) else part for part in value)
+        is_path = isinstance(value, str) and (field.metadata["is_path"] or Path(value).is_absolute())
+        return public_name(value) if is_path else value
 
     return map_options(config, change)
+
+
+def _with_public_value(text: str) -> str:
+    """NAME=VALUE with the last part of a value that is a path of this machine; other texts as they are."""
+    name, equals, value = text.partition("=")
+    return f"{name}{equals}{public_name(value)}" if Path(value).is_absolute() else text
 
 
 def _words(path: tuple[str, ...]) -> str:

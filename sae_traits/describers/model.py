@@ -2,13 +2,13 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from sae_traits.config.describer import ModelDescriberConfig
+from sae_traits.config.tree import public_name
 from sae_traits.describers.answers import OF_REGIONS, AnswerError, AnswerForm, schema_hash
 from sae_traits.describers.base import Answer, Ask, Question, TokenEstimate
 from sae_traits.describers.patience import Doubt
@@ -70,9 +70,7 @@ class ModelDescriber:
     @property
     def model(self) -> str:
         """Model and revision; of a model in a folder the folder's name, since its path says nothing to others."""
-        folder = Path(self.config.model)
-        name = folder.name if folder.is_absolute() or folder.is_dir() else self.config.model
-        return f"{name}@{self.revision}"
+        return f"{public_name(self.config.model)}@{self.revision}"
 
     @property
     def prompt(self) -> str:
@@ -136,6 +134,8 @@ class InProcessDescriber(ModelDescriber, ABC):
     """A model that is loaded into this process and answers in batches, one batch at a time."""
 
     in_flight: ClassVar = 1
+    advice: ClassVar[str]
+    """What to do where the model fails."""
 
     @property
     def batch_size(self) -> int:
@@ -157,12 +157,23 @@ class InProcessDescriber(ModelDescriber, ABC):
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Ask]:
-        answers = await asyncio.to_thread(self.load)
+        with self._errors_in_one_line():
+            answers = await asyncio.to_thread(self.load)
 
         async def ask(questions: Sequence[Question]) -> list[Answer]:
-            return await asyncio.to_thread(answers, questions)
+            with self._errors_in_one_line():
+                return await asyncio.to_thread(answers, questions)
 
         yield self.doubting(ask)
+
+    @contextmanager
+    def _errors_in_one_line(self) -> Iterator[None]:
+        """Turn what a model raises that lacks memory, or is asked too much, into a DescriberError."""
+        try:
+            yield
+        except (RuntimeError, ValueError) as error:
+            reason = f"the model {self.config.model} fails with {self.config.in_flight} questions at a time"
+            raise DescriberError(f"{reason}: {one_line(error)}; {self.advice}") from error
 
 
 def sound_text(text: str) -> str:

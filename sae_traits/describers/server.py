@@ -11,12 +11,13 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from random import Random
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
-from sae_traits.config.describer import Server
+from sae_traits.config.describer import Server, without_password
 from sae_traits.describers.base import Answer, Ask, Question
 from sae_traits.describers.model import ModelDescriber, sound_text
 from sae_traits.describers.patience import Breaker, Patience, Trouble
@@ -55,17 +56,30 @@ class ServerDescriber(ModelDescriber):
         Raises:
             DescriberError: the server cannot be reached, refuses the key, or does not serve the model.
         """
-        from openai import AsyncOpenAI
+        from openai import AsyncOpenAI, Timeout
 
-        key = os.environ.get("OPENAI_API_KEY") or WITHOUT_KEY
         config = self.config
-        # Trying again is done here, where errors are counted over all calls.
-        async with AsyncOpenAI(
-            base_url=config.base_url, api_key=key, timeout=config.call_timeout, max_retries=0
-        ) as client:
+        # httpx or httpx2, as openai is older or newer.
+        http = import_module(Timeout.__init__.__module__.partition(".")[0])
+        try:
+            # Trying again is done here, where errors are counted over all calls.
+            unopened = AsyncOpenAI(base_url=config.base_url, api_key=_key(), timeout=config.call_timeout, max_retries=0)
+        except (ImportError, ValueError, http.InvalidURL) as error:
+            raise DescriberError(
+                f"the proxy of the environment (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY) cannot be used: {one_line(error)}"
+            ) from error
+        async with unopened as client:
             session = _Session(self, client, Breaker(config.max_consecutive_errors))
             await session.prove_schema()
             yield self.doubting(session.ask)
+
+
+def _key() -> str:
+    """The key of the environment; a DescriberError where no request can be sent with it."""
+    key = os.environ.get("OPENAI_API_KEY", "").strip() or WITHOUT_KEY
+    if not (key.isascii() and key.isprintable()):
+        raise DescriberError("OPENAI_API_KEY has a line break or a letter that no key has; set it again")
+    return key
 
 
 class _NoAnswerError(Exception):
@@ -222,8 +236,7 @@ class _Session:
 
     @property
     def _where(self) -> str:
-        address = re.sub(r"//[^/@]*@", "//…@", self.describer.config.base_url)  # there may be a password in it
-        return f"{self.describer.config.model} at {address}"
+        return f"{self.describer.config.model} at {without_password(self.describer.config.base_url)}"
 
 
 def _refused_parameter(error: APIStatusError, sent: dict[str, Any]) -> str | None:

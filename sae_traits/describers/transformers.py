@@ -21,6 +21,7 @@ class TransformersDescriber(InProcessDescriber):
     """An image-text-to-text model of transformers."""
 
     name: ClassVar = "transformers"
+    advice: ClassVar = "ask less at a time (--in-flight), or choose a smaller model"
     config: Transformers
 
     def load(self) -> Answers:

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import yaml
-
 from sae_traits.config.describer import VLLM
 from sae_traits.describers.base import Answer, Question
 from sae_traits.describers.model import Answers, InProcessDescriber
@@ -16,14 +14,9 @@ RESOURCES = (
     *("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size", "distributed_executor_backend"),
     *("gpu_memory_utilization", "max_model_len", "max_num_seqs", "max_num_batched_tokens", "swap_space"),
     *("cpu_offload_gb", "enforce_eager", "enable_prefix_caching", "enable_chunked_prefill", "disable_log_stats"),
+    "download_dir",
 )
 """Options of the engine that say where and how fast it computes, and not what."""
-
-
-def engine_options(texts: Sequence[str]) -> dict[str, Any]:
-    """Read NAME=VALUE pairs; a value is a number, a truth value, null or text, as in YAML."""
-    pairs = (text.partition("=")[::2] for text in texts)
-    return {name: yaml.safe_load(value) for name, value in pairs}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +24,13 @@ class VLLMDescriber(InProcessDescriber):
     """A model that an engine of vLLM runs."""
 
     name: ClassVar = "vllm"
+    advice: ClassVar = "give it more room (--vllm-option max_model_len=N), or ask less at a time (--in-flight)"
     config: VLLM
 
     @property
     def settings(self) -> dict[str, Any]:
         """Those of the engine that may change an answer are among them."""
-        options = engine_options(self.config.options)
+        options = self.config.engine_options
         changing = {name: value for name, value in options.items() if name not in RESOURCES}
         return super().settings | ({"engine": changing} if changing else {})
 
@@ -64,7 +58,7 @@ class VLLMDescriber(InProcessDescriber):
                 limit_mm_per_prompt={"image": config.images_per_description * pictures_per_image, "video": 0},
                 seed=0,
                 # All prompts begin with the same words.
-                **{"enable_prefix_caching": True, **engine_options(config.options)},
+                **{"enable_prefix_caching": True, **config.engine_options},
             )
         except (OSError, ValueError, RuntimeError) as error:
             reason = f"vLLM cannot run {config.model}: {one_line(error)}; its own lines above say more"

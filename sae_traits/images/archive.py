@@ -122,8 +122,12 @@ def _folder_inside(path: Path) -> str | None:
         return "" if (path / META_FILE).is_file() else None
     if not zipfile.is_zipfile(path):
         return None
-    with zipfile.ZipFile(path) as archive:
-        places = [name.removesuffix(META_FILE) for name in archive.namelist() if name.rpartition("/")[2] == META_FILE]
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise CollectionError(f"{path} is damaged: {error}; get it again") from error
+    places = [name.removesuffix(META_FILE) for name in names if name.rpartition("/")[2] == META_FILE]
     depth = min((place.count("/") for place in places), default=0)
     outermost = [place for place in places if place.count("/") == depth and not place.startswith("__MACOSX/")]
     if len(outermost) > 1:

@@ -68,7 +68,7 @@ def list_bioscan(root: Path, config: CollectionConfig) -> Listing:
     of all partitions are taken, with or without a species.
 
     Raises:
-        CollectionError: the table cannot be read, the package is not there, or nothing is left.
+        CollectionError: the table cannot be read, the package is not there, or no row is of the wanted family.
     """
     images = root / "images" / config.image_package
     if not images.is_dir():
@@ -80,7 +80,7 @@ def list_bioscan(root: Path, config: CollectionConfig) -> Listing:
     rows, problems = _read(root / METADATA_FILE, config)
     check_inside = inside_check(images)
     there = []
-    for row in one_row_per_file(rows, problems):
+    for row in one_row_per_file(rows, problems, codes=config.species_codes):
         try:
             check_inside(row.file)
             there.append(row)

@@ -17,7 +17,7 @@ COLUMN_NAMES: Mapping[str, tuple[str, ...]] = {
     "individual": ("individual_id", "individual", "organism_id", "catalog_number", "sampleid", "processid"),
     "license": ("license", "licence"),
     "rights_holder": ("rights_holder", "copyright_holder", "creator", "author"),
-    "source_url": ("source_url", "references", "url", "image_url"),
+    "source_url": ("source_url", "image_url", "url", "references"),
 }
 """What else a row has -> names of a column that says it."""
 

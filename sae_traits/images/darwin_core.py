@@ -18,7 +18,7 @@ from sae_traits.images.cache import cache_folder
 from sae_traits.images.decode import IMAGE_SUFFIXES
 from sae_traits.images.fetching import fetch_images
 from sae_traits.images.listing import Format, Listing, Row, one_row_per_file
-from sae_traits.images.selection import select
+from sae_traits.images.selection import reasons_without_species, select
 from sae_traits.schema import Problem, Taxon
 from sae_traits.vocabulary import RANKS
 
@@ -27,7 +27,7 @@ MEDIA = ("multimedia", "image")
 """Extensions with addresses of media: GBIF's, Audubon Core's (of the same name), and GBIF's older one for images."""
 _ADDRESS = ("accessURI", "identifier")
 """Terms with the address of a file, the first that a row has; `accessURI` is Audubon Core's."""
-_KEPT = (*_ADDRESS, "license", "rights", "rightsHolder", "owner", "creator", "references")
+_KEPT = (*_ADDRESS, "license", "rights", "rightsHolder", "owner", "creator")
 """Terms of a photograph that are remembered."""
 _PHOTOGRAPHS = frozenset(
     {"stillimage", "image", "photo", "photograph", "jpeg", "jpg", "pjpeg", "png", "tiff", "tif", "webp"}
@@ -38,10 +38,9 @@ _OTHER_MEDIA = frozenset(
 """Last words of a kind of media, in small letters."""
 _NAMES = ("species", "acceptedScientificName", "scientificName")
 _KEPT_OF_OCCURRENCES = (
-    *(*_NAMES, *RANKS, "specificEpithet", "organismID", "catalogNumber", "gbifID"),
-    *("license", "rights", "rightsHolder", "references"),
+    *(*_NAMES, *RANKS, "specificEpithet", "organismID", "catalogNumber"),
+    *("license", "rights", "rightsHolder"),
 )
-_GBIF_OCCURRENCE = "https://www.gbif.org/occurrence/"
 
 Cells = Mapping[str, str]
 
@@ -62,7 +61,10 @@ def list_darwin_core(config: CollectionConfig) -> Listing:
     rows, problems, urls = _rows(archive)
     if not rows and not problems:
         raise CollectionError(f"{config.path} has no occurrences")
-    wanted = select(one_row_per_file(rows, problems), config)
+    chosen = select(one_row_per_file(rows, problems, codes=config.species_codes), config)
+    nameless = reasons_without_species(chosen, config)
+    wanted = [row for row in chosen if row.file not in nameless]
+    problems += [Problem(urls[file], reason) for file, reason in nameless.items()]
     folder = cache_folder(config.image_cache, "addresses")
     answers = fetch_images(
         {row.file: urls[row.file] for row in wanted},
@@ -160,7 +162,6 @@ def _address(cells: Cells) -> str:
 def _row(occurrence: Cells, photograph: Cells, individual: str) -> Row:
     url = _address(photograph)
     digest = sha256(url.encode("utf-8", "backslashreplace")).hexdigest()[:32]  # no address leads out of the folder
-    page = _GBIF_OCCURRENCE + occurrence["gbifID"] if "gbifID" in occurrence else None
     return Row(
         file=f"{digest[:2]}/{digest}{_suffix(url)}",
         label=_first(occurrence, *_NAMES) or occurrence.get("specificEpithet"),
@@ -168,7 +169,7 @@ def _row(occurrence: Cells, photograph: Cells, individual: str) -> Row:
         ranks=Taxon.from_dict({rank: occurrence.get(rank) for rank in RANKS}),
         license=_first(photograph, "license", "rights") or _first(occurrence, "license", "rights"),
         rights_holder=_first(photograph, "rightsHolder", "owner", "creator") or _first(occurrence, "rightsHolder"),
-        source_url=_first(photograph, "references") or _first(occurrence, "references") or page or url,
+        source_url=url,
     )
 
 

@@ -158,6 +158,8 @@ def _load(data: bytes) -> tuple[Image.Image, int | None]:
     colours = slice(0, 1 if image.mode == "LA" else 3)
     if is_cut and max(high for _, high in cast(Any, image.getextrema())[colours]) < _DARKEST_WHITE:
         raise ImageError("its colours fill 14 or fewer of their 16 bits; save it with 8 bits per channel")
+    if is_cut and "transparency" in image.info:
+        image.info["transparency"] = tuple(value >> 8 for value in image.info["transparency"])
     return _eight_bits(image), _orientation(image)
 
 
@@ -173,10 +175,18 @@ def _in_srgb(image: Image.Image) -> Image.Image:
     profile = image.info.get("icc_profile")
     if not profile:
         return image
-    if image.mode in ("P", "PA", "1", "LA"):
-        image = image.convert("RGBA" if image.has_transparency_data else "RGB" if image.mode == "P" else "L")
-    transform = _to_srgb(profile, image.mode)
-    return image if transform is None else cast(Image.Image, ImageCms.applyTransform(image, transform))
+    colours = image
+    if image.mode in ("1", "LA"):
+        colours = image.convert("L")
+    elif image.mode in ("P", "PA", "RGBA"):
+        colours = image.convert("RGB")
+    transform = _to_srgb(profile, colours.mode)
+    if transform is None:
+        return image
+    converted = cast(Image.Image, ImageCms.applyTransform(colours, transform))
+    if image.has_transparency_data:
+        converted.putalpha(image.convert("RGBA").getchannel("A"))
+    return converted
 
 
 @lru_cache(maxsize=16)
@@ -187,12 +197,12 @@ def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
             ImageCms.ImageCmsProfile(io.BytesIO(profile)),
             ImageCms.createProfile("sRGB"),
             mode,
-            "RGBA" if mode == "RGBA" else "RGB",
+            "RGB",
             renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
             flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
         )
-        if mode in ("RGB", "RGBA"):
-            probe = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, len(mode))).astype(np.uint8))
+        if mode == "RGB":
+            probe = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3)).astype(np.uint8))
             change = np.asarray(ImageCms.applyTransform(probe, transform)).astype(int) - np.asarray(probe)
             return transform if np.abs(change).max() > _SAME_COLOUR else None
         return transform
@@ -232,9 +242,12 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     said = max(map(int, np.atleast_1d(tags.get(_MAX_SAMPLE_VALUE, 0))))
     highest = next(2**bits - 1 for bits in (8, 10, 12, 14, 16) if values.max() < 2**bits)
     highest = said if values.max() <= said < 2**16 else highest
+    transparent = values == image.info.get("transparency")
     if tags.get(_PHOTOMETRIC) == _MIN_IS_WHITE:  # which Pillow inverts in 8 bits only
         values = highest - values
     grey = Image.fromarray(np.rint(values * (255 / highest)).astype(np.uint8))
+    if np.any(transparent):
+        grey.putalpha(Image.fromarray(np.where(transparent, 0, 255).astype(np.uint8)))
     grey.info |= {key: value for key, value in image.info.items() if key == "icc_profile"}
     return grey
 

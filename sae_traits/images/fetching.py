@@ -15,19 +15,20 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO, cast
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from sae_traits import __version__
-from sae_traits.errors import ImageError, one_line
+from sae_traits.errors import CollectionError, ImageError, one_line
 from sae_traits.images.decode import examine_bytes
 from sae_traits.io import retry_after, write_whole
 from sae_traits.logging import track
@@ -48,8 +49,12 @@ SECONDS_IN_ALL = 24 * 3600.0
 LOG_FILE = "fetched.jsonl"
 _TOO_LARGE = f"it is larger than {MAX_BYTES / 2**20:.0f} MiB"
 
-_LATER = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Answers of HTTP that may be another one next time."""
+_WINDOW = 256
+"""Images that are given to the threads ahead of time; more than there are connections."""
+_SOON = frozenset({408, 425, 429, *range(500, 600)})
+"""Answers of HTTP after which a server is asked again at once."""
+_FINAL = frozenset({400, 404, 410, 414, 451})
+"""Answers of HTTP that the next command would get, too; what is forbidden today may be allowed by then."""
 _NAT64 = ip_network("64:ff9b::/96")
 """IPv6 addresses with an IPv4 address in their last 32 bits."""
 
@@ -94,6 +99,9 @@ def fetch_images(
         urls: file, relative to the folder -> address. The files are safe names: see `cache.safe_name`.
         allow_private_addresses: whether servers of this machine and of private networks may be asked.
         first_pause, seconds_per_image, seconds_in_all: as the constants that are their defaults.
+
+    Raises:
+        CollectionError: the environment names a proxy that cannot be used.
     """
     answers = {
         answer.file: answer
@@ -116,10 +124,8 @@ def fetch_images(
         return _fetch(clients.client, folder, file, url, first_pause, seconds)
 
     with ExitStack() as closing, _open_log(folder) as log, ThreadPoolExecutor(connections) as pool:
-        waiting = [pool.submit(fetch, file, url) for file, url in missing]
         try:
-            for done in track(as_completed(waiting), "Fetching images", total=len(waiting)):
-                answer = done.result()
+            for answer in track(_as_they_come(pool, fetch, missing), "Fetching images", total=len(missing)):
                 answers[answer.file] = answer
                 if answer.reason is None or answer.final:
                     log.write(json.dumps(asdict(answer)) + "\n")
@@ -127,6 +133,18 @@ def fetch_images(
         finally:  # after an interrupt, only what is under way is waited for
             pool.shutdown(wait=True, cancel_futures=True)
     return answers
+
+
+def _as_they_come(
+    pool: ThreadPoolExecutor, fetch: Callable[[str, str], Answer], missing: Sequence[tuple[str, str]]
+) -> Iterator[Answer]:
+    """Yield the answers as they come; of millions of images, only a window waits for a thread."""
+    left = iter(missing)
+    waiting = {pool.submit(fetch, *item) for item in islice(left, _WINDOW)}
+    while waiting:
+        done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+        waiting |= {pool.submit(fetch, *item) for item in islice(left, len(done))}
+        yield from (future.result() for future in done)
 
 
 def _open_log(folder: Path) -> TextIO:
@@ -196,14 +214,22 @@ class _Client:
     """An HTTP client of one thread, whose connections are checked when they stand and can be cut off."""
 
     def __init__(self, allow_private_addresses: bool) -> None:
-        from huggingface_hub import get_session
+        from huggingface_hub.errors import (
+            HTTPError,  # pyright: ignore[reportPrivateImportUsage]  # of httpx or httpx2, as huggingface_hub is 1 or 2
+        )
 
-        # httpx or httpx2, as huggingface_hub is 1 or 2.
-        self._http: Any = import_module(type(get_session()).__module__.partition(".")[0])
+        self._http: Any = import_module(HTTPError.__module__.partition(".")[0])
         agent = {"User-Agent": f"sae-traits/{__version__}"}
-        self._client = self._http.Client(headers=agent, timeout=TIMEOUT, follow_redirects=True)
+        try:
+            self._client = self._http.Client(headers=agent, timeout=TIMEOUT, follow_redirects=True)
+        except (ImportError, ValueError, self._http.InvalidURL) as error:
+            raise CollectionError(
+                f"the proxy of the environment (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY) cannot be used: {one_line(error)}"
+            ) from error
         self._allow_private_addresses = allow_private_addresses
-        proxies = [urlsplit(f"//{proxy.rpartition('//')[2]}") for proxy in getproxies().values()]
+        # getproxies() also has what NO_PROXY names, as `no`.
+        addresses = [proxy for scheme, proxy in getproxies().items() if scheme in ("http", "https", "all")]
+        proxies = [urlsplit(f"//{proxy.rpartition('//')[2]}") for proxy in addresses]
         self._proxies = {(proxy.hostname, proxy.port or 80) for proxy in proxies}
         self._host: tuple[str, int] = ("", 0)
         self._streams: deque[Any] = deque(maxlen=32)
@@ -289,12 +315,14 @@ def _is_public(address: str) -> bool:
 def _check(response: Any) -> None:
     """Raise _Failed unless an image may follow."""
     status, headers = response.status_code, response.headers
-    if status in _LATER:
+    if status in _SOON:
         pause = retry_after(headers) or 0.0
         asked = f"; the server asks to wait {pause:.0f} s" if pause > MAX_PAUSE else ""
         raise _Failed(f"the server answered {status} {response.reason_phrase}{asked}", pause)
     if status != 200:
-        raise _Failed(f"the server answered {status} {response.reason_phrase}")
+        raise _Failed(
+            f"the server answered {status} {response.reason_phrase}", pause=None if status in _FINAL else math.inf
+        )
     if headers.get("Content-Type", "").lower().startswith("text/"):
         raise _Failed(f"the server sent {headers['Content-Type']}, not an image")
     if headers.get("Content-Length", "").isdigit() and int(headers["Content-Length"]) > MAX_BYTES:

@@ -23,7 +23,7 @@ from sae_traits.images.cache import cache_folder, safe_name
 from sae_traits.images.columns import COLUMN_NAMES, SPECIES_NAMES, find_column, find_columns
 from sae_traits.images.journal import SECONDS_BETWEEN_CHECKPOINTS, Journal
 from sae_traits.images.listing import Format, Listing, Row
-from sae_traits.images.selection import is_wanted_family, select
+from sae_traits.images.selection import is_wanted_family, reasons_without_species, select
 from sae_traits.images.splits import is_split_label, parse_split
 from sae_traits.io import write_whole
 from sae_traits.logging import track
@@ -89,7 +89,9 @@ def list_hub(config: CollectionConfig, *, seconds_between_checkpoints: float = S
     asked = (
         *(_LAYOUT, config.source_config, config.species_column, config.image_column, config.labels),
         *(config.family, config.split, config.per_species),
-        config.split_seed if config.per_species else 0,  # nothing is drawn: another seed asks for the same
+        # Where nothing is drawn, another seed asks for the same, and labels are read later.
+        config.split_seed if config.per_species else 0,
+        *([config.species_codes] if config.per_species and config.species_codes else []),
     )
     name = f"rows-{sha256(json.dumps(asked).encode()).hexdigest()[:16]}"
     is_commit = revision is not None and _COMMIT.fullmatch(revision)  # what is complete there needs no Hub
@@ -99,8 +101,9 @@ def list_hub(config: CollectionConfig, *, seconds_between_checkpoints: float = S
     journal = Journal(folder / name, seconds_between_checkpoints=seconds_between_checkpoints)
     if not journal.is_complete:
         dataset = dataset or _look_up(config, repo_id, revision)
-        with _errors_in_one_line(source):
-            _read(dataset, folder, journal)
+        with _errors_in_one_line(source), journal.writing():
+            if not journal.is_complete:  # by another command in the meantime
+                _read(dataset, folder, journal)
     return _listing(folder, journal, config)
 
 
@@ -119,7 +122,9 @@ def _listing(folder: Path, journal: Journal, config: CollectionConfig) -> Listin
         else:
             rows.append(Row.from_dict(record))
     if not rows and not problems:
-        raise CollectionError(f"{config.source} has no row of --family {config.family}")
+        raise CollectionError(
+            f"{config.source} has no row" + (f" of --family {config.family}" if config.family else "")
+        )
     if lost := [row.file for row in rows if not (folder / row.file).is_file()]:
         raise CollectionError(
             f"{len(lost):,} images of {config.source} are no longer in {folder}, such as {lost[0]}; delete "
@@ -158,7 +163,7 @@ def _read(dataset: _Dataset, folder: Path, journal: Journal) -> None:
     """Stream the wanted rows into the folder and the journal, from where the journal ends."""
     streams = _wanted(_streams(dataset), dataset)
     columns = _columns(streams[0].features, dataset)
-    drawn = None if dataset.config.per_species is None else _draw(dataset, columns)
+    drawn, nameless = (None, {}) if dataset.config.per_species is None else _draw(dataset, columns)
     place = journal.resume() or {"stream": 0, "row": 0, "state": None}
     for index, stream in enumerate(streams[place["stream"] :], start=place["stream"]):
         examples, first = stream.examples.select_columns(list(dict.fromkeys(columns.values()))), 0
@@ -168,14 +173,20 @@ def _read(dataset: _Dataset, folder: Path, journal: Journal) -> None:
         label = f"Reading {dataset.repo_id} {stream.name}"
         for number, example in enumerate(track(examples, label, total=None, unit="row"), start=first):
             row = _row(dataset, columns, stream, number, example)
-            if row.file in drawn if drawn is not None else is_wanted_family(row.ranks.family, dataset.config):
+            if row.file in nameless:
+                journal.write({"file": row.file, "reason": nameless[row.file]})
+            elif row.file in drawn if drawn is not None else is_wanted_family(row.ranks.family, dataset.config):
                 _keep(dataset, folder, journal, row, example[columns["image"]])
             journal.checkpoint({"stream": index, "row": number + 1, "state": examples.state_dict})
     journal.finish()
 
 
-def _draw(dataset: _Dataset, columns: Mapping[str, str]) -> set[str]:
-    """Name the files of the images drawn within their species, after reading the labels alone."""
+def _draw(dataset: _Dataset, columns: Mapping[str, str]) -> tuple[set[str], dict[str, str]]:
+    """Name the files of the images drawn within their species, after reading the labels alone, and of those without.
+
+    Returns:
+        The files, and of those at no species the reason why.
+    """
     from datasets import load_dataset_builder
 
     labels = list(dict.fromkeys(column for what, column in columns.items() if what != "image"))
@@ -184,7 +195,8 @@ def _draw(dataset: _Dataset, columns: Mapping[str, str]) -> set[str]:
     for stream in _wanted(_streams(dataset, labels if builder.name == "parquet" else None), dataset):
         examples = track(stream.examples.select_columns(labels), f"Reading labels {stream.name}", None, "row")
         rows += [_row(dataset, columns, stream, number, example) for number, example in enumerate(examples)]
-    return {row.file for row in select(rows, replace(dataset.config, split=()))}
+    chosen = select(rows, replace(dataset.config, split=()))
+    return {row.file for row in chosen}, reasons_without_species(chosen, dataset.config)
 
 
 def _streams(dataset: _Dataset, columns: list[str] | None = None) -> list[_Stream]:
@@ -231,7 +243,8 @@ def _columns(features: Mapping[str, Any], dataset: _Dataset) -> dict[str, str]:
         raise CollectionError(f"{repo_id} needs a column of type Image, named by --image-column; {there}")
     texts = [name for name, kind in kinds.items() if kind in ("ClassLabel", "string", "large_string", "string_view")]
     if not config.labels:
-        others = {what: names for what, names in COLUMN_NAMES.items() if what not in RANKS}
+        needless = set(RANKS) - ({"family"} if config.family else set())
+        others = {what: names for what, names in COLUMN_NAMES.items() if what not in needless}
         return find_columns(texts, others) | {"image": image}
     classes = [name for name, kind in kinds.items() if kind == "ClassLabel"]
     species = species or find_column(texts, (*SPECIES_NAMES, "label", "labels"))
@@ -317,7 +330,7 @@ def _errors_in_one_line(source: str) -> Iterator[None]:
 
     try:
         yield
-    except (HTTPError, OSError, ValueError, RuntimeError, pa.ArrowException) as error:
+    except (HTTPError, OSError, ValueError, RuntimeError, ImportError, pa.ArrowException) as error:
         reason = re.sub(r"\bhf_\w+", "hf_…", one_line(error, max_length=300))
         raise CollectionError(
             f"{source} cannot be read: {reason}; check its name and --source-config, set HF_TOKEN if it is "

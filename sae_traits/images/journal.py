@@ -4,10 +4,12 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sae_traits.io import write_text
+from sae_traits.logging import say
 
 SECONDS_BETWEEN_CHECKPOINTS = 5.0
 
@@ -15,7 +17,7 @@ SECONDS_BETWEEN_CHECKPOINTS = 5.0
 class Journal:
     """`NAME.jsonl` with a record per line, and `NAME.json`: how many of them count, and where the stream stood then.
 
-    Records behind the last checkpoint are written again by the next process.
+    Records behind the last checkpoint are written again by the next process. What writes stands in a block `writing`.
     """
 
     def __init__(self, path: Path, *, seconds_between_checkpoints: float = SECONDS_BETWEEN_CHECKPOINTS) -> None:
@@ -24,9 +26,34 @@ class Journal:
         self.state_file = path.with_name(f"{path.name}.json")
         self._pending: list[str] = []
         self._last_checkpoint = time.monotonic()
+        self._lock_file = path.with_name(f"{path.name}.lock")
         self._state: dict[str, Any] = {"n_bytes": 0, "is_complete": False, "stream": None}
+        self._read_state()
+
+    def _read_state(self) -> None:
         if self.state_file.is_file():
             self._state = json.loads(self.state_file.read_text(encoding="utf-8"))
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Keep other commands from writing for as long as the block lasts, and begin it with what they wrote.
+
+        Where another one writes, it is waited for, which a line says; a kill frees the journal.
+        """
+        from filelock import FileLock, Timeout
+
+        self._lock_file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self._lock_file)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            say(f"another command writes {self.records_file}; waiting until it is done")
+            lock.acquire()
+        try:
+            self._read_state()
+            yield
+        finally:
+            lock.release()
 
     @property
     def is_complete(self) -> bool:
@@ -43,7 +70,6 @@ class Journal:
 
     def resume(self) -> Any:
         """Forget what is behind the last checkpoint, and return the stream's place there, None at the start."""
-        self.records_file.parent.mkdir(parents=True, exist_ok=True)
         with self.records_file.open("ab") as file:
             file.truncate(self._state["n_bytes"])
         return self._state["stream"]

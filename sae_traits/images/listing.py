@@ -13,6 +13,7 @@ from typing import Any
 
 from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError
+from sae_traits.images.names import species_of
 from sae_traits.schema import Problem, Taxon
 from sae_traits.vocabulary import Split
 
@@ -93,16 +94,20 @@ def inside_check(root: Path) -> Callable[[str], None]:
     return check
 
 
-def one_row_per_file(rows: Iterable[Row], problems: list[Problem]) -> list[Row]:
-    """Keep the first row of each file, unless its rows name different species; report the others in `problems`."""
+def one_row_per_file(rows: Iterable[Row], problems: list[Problem], *, codes: bool) -> list[Row]:
+    """Keep the first row of each file, unless its rows name different species; report the others in `problems`.
+
+    Args:
+        codes: whether labels that are codes name species, as for `parse_name`.
+    """
     rows_of_file: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         rows_of_file[row.file].append(row)
     kept: list[Row] = []
     for file, repeated in rows_of_file.items():
-        labels = sorted({str(row.label) for row in repeated})
-        if len(labels) > 1:
-            several = ", ".join(labels)
+        species = {species_of(row.label, codes=codes, genus=row.ranks.genus) or row.label for row in repeated}
+        if len(species) > 1:
+            several = ", ".join(sorted({str(row.label) for row in repeated}))
             problems.append(Problem(file, f"it is listed as several species, none of which is taken: {several}"))
             continue
         kept.append(repeated[0])

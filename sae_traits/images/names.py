@@ -19,7 +19,8 @@ _SHOUTED_EPITHET = re.compile(rf"(?=.{{2}})[{_UPPER}]+(-[{_UPPER}]+)*")
 _SUBGENUS = re.compile(rf"\([{_UPPER}{_LOWER}]+\)")
 _ABBREVIATION = re.compile(rf"[{_UPPER}{_LOWER}]{{1,3}}\.")
 _CODE = re.compile(r"[\w.:#()-]+")
-_YEAR = re.compile(r"[(\[]*(1[6-9]|20)\d\d[a-z]?[)\],;.]*")
+_YEAR = re.compile(r"[(\[]*(1[6-9]|20)\d\d[a-z]?([-–/](\d\d){1,2})?[)\],;.]*")
+"""1758, (1758), 1842a or [1808-1813]."""
 
 _OPEN = frozenset(
     {"sp", "spp", "spec", "species", "cf", "aff", "nr", "near", "prope", "gen", "n", "nov", "novum", "new", "indet"}
@@ -74,7 +75,7 @@ _NO_GENUS = re.compile(r"\w+(idae|aceae)")
 """A family."""
 _SEVERAL = frozenset(
     {"agg", "aggr", "aggregate", "complex", "group", "gr", "or", "vs", "vel", "s.l", "sl", "lato", "+"}
-    | {"oder", "ou", "o", "eller"}
+    | {"oder", "ou", "eller"}
 )
 """Words after a binomial that make it more than one species; without brackets and full stops around them."""
 _DOUBT = frozenset(
@@ -85,7 +86,10 @@ _HYBRID = frozenset({"hybrid", "hybride", "hybr", "hyb", "intergrade", "crossbre
 _COMPARED = frozenset({"cf", "conf", "confer", "aff", "affin", "nr", "near", "prox"})
 """Words that leave open what follows them, or what stands before them if nothing does."""
 _UNSURE = _DOUBT | _COMPARED | _HYBRID | _SEVERAL
-_AND = frozenset({"&", "et", "and", "und", "och", "og", "y", "e"})
+_AND = frozenset({"&", "et", "and", "und", "och", "og", "y", "e", "o"})
+"""Words between two species, or two authors. `o` is Italian and Spanish for "or", and `O.` an initial."""
+_ALSO_AUTHORS = _PLAIN | {"near", "poss", "ou"}
+"""Words of doubt and of plain language that authors are called, too, such as Gray and White."""
 _RANKS = frozenset({"ssp", "subsp", "subspecies", "var", "f", "fo", "forma", "form", "ab", "morph", "race", "cv"})
 """Words before a name below the species."""
 _APOSTROPHE = re.compile(rf"(?<=[{_UPPER}{_LOWER}])['\u2019\u02bc`´](?=[{_UPPER}{_LOWER}])")
@@ -175,7 +179,8 @@ def _is_code(words: list[str]) -> bool:
 
 def _words(label: str) -> list[str]:
     visible = "".join(letter for letter in label if unicodedata.category(letter) != "Cf")
-    spaced = unicodedata.normalize("NFC", visible).replace("_", " ").replace(HYBRID_SIGN, f" {HYBRID_SIGN} ")
+    spaced = unicodedata.normalize("NFC", visible).replace("_", " ").replace(",", ", ")
+    spaced = spaced.replace(HYBRID_SIGN, f" {HYBRID_SIGN} ")
     return [HYBRID_SIGN if word in {"x", "X"} else word for word in spaced.split()]
 
 
@@ -193,7 +198,8 @@ def _parse(words: list[str]) -> ParsedName:
     hybrid_species = rest[:1] == [HYBRID_SIGN]
     rest = rest[1:] if hybrid_species else rest
     epithet = _epithet(rest, shouted)
-    _check_rest(rest[1:])
+    line = "".join(words)
+    _check_rest(rest[1:], in_one_case=line.isupper() or line.islower())
     left_out = " ".join([*subgenus, *rest[1:]])
     genus = HYBRID_SIGN + genus if hybrid_genus else genus
     species = f"{genus} {HYBRID_SIGN} {epithet}" if hybrid_species else f"{genus} {epithet}"
@@ -249,17 +255,22 @@ def _near_or_subspecies(words: list[str], shouted: bool) -> str | None:
     return plain if _is_epithet_of_another([plain]) and not says_more and not is_repeated else None
 
 
-def _check_rest(words: list[str]) -> None:
+def _check_rest(words: list[str], *, in_one_case: bool) -> None:
     """Refuse what changes the meaning of the binomial before it."""
     for place, word in enumerate(words):
         plain = word.lower().strip("()[].,;:")
         following = words[place + 1 :]
+        # Where capital letters say nothing, a year does.
+        is_name = any(map(_YEAR.fullmatch, following)) if in_one_case else word.strip("([")[:1].isupper()
+        if is_name and plain in _ALSO_AUTHORS:
+            plain = ""
         names_another = _is_epithet_of_another(following[:1])
         in_full = bool(following) and bool(_GENUS.fullmatch(following[0]) or _ABBREVIATION.fullmatch(following[0]))
         names_another_in_full = in_full and _is_epithet_of_another(following[1:2])
         is_wide = plain == "lat" and words[place - 1].lower() in {"s.", "sens.", "sensu"}
         joins = word.lower() in _AND and (names_another or names_another_in_full)
-        if plain in _SEVERAL or "/" in word or "|" in word or is_wide or joins:
+        parts = {"/", "|"} & set(word) and not _YEAR.fullmatch(word)
+        if plain in _SEVERAL or parts or is_wide or joins:
             raise CollectionError(f"{word!r} says that it may be several species")
         if plain in _PLAIN:
             raise CollectionError(f"{word!r} is plain language, so that this is no name of a species")

@@ -6,7 +6,8 @@ images on the same white ground differ in as few bits as copies of one photograp
 docs/benchmarks.md has the figures behind MAX_DISTANCE. Mirrored, turned and strongly cropped copies are not found.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,8 @@ HASH_BYTES = 32
 _SIDE, _FREQUENCIES = 64, 16
 _MIN_CONTRAST = 1.0
 """Standard deviation of grey levels below which an image shows nothing that could be recognised."""
-_BANDS = MAX_DISTANCE + 1
-"""Hashes that differ in fewer bits than there are bands are equal in one of the bands."""
+_BANDS = MAX_DISTANCE // 2 + 1
+"""Hashes that differ in fewer than twice as many bits as there are bands differ in at most one bit of some band."""
 
 
 def perceptual_hash(image: Image.Image) -> bytes | None:
@@ -37,7 +38,7 @@ def perceptual_hash(image: Image.Image) -> bytes | None:
 def near_identical_groups(hashes: Sequence[bytes]) -> NDArray[np.intp]:
     """Group near-identical images, also by way of others, of their hashes; a group is named by its first image `[n]`.
 
-    Only hashes that are equal in one of 25 bands of bits are compared: any two that differ in at most 24 bits are.
+    Only hashes that differ in at most one bit of one of 13 bands are compared: all that differ in at most 24 bits do.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -77,15 +78,30 @@ def _close_pairs(words: NDArray[np.uint64]) -> NDArray[np.intp]:
     pairs = [np.empty((0, 2), dtype=np.intp)]
     for band in range(_BANDS):
         in_band = bits[:, band::_BANDS]  # low and high frequencies in each
-        key = in_band @ (1 << np.arange(in_band.shape[1]))
+        key = np.zeros(len(words), dtype=np.intp)
+        for column in in_band.T:
+            key = 2 * key + column
         order = np.argsort(key, kind="stable")
         key = key[order]
-        # Compare each with its next, its second next … of the same band, all at once.
-        left, step = np.arange(len(key)), 1
-        while len(left := left[left + step < len(key)]) and len(left := left[key[left] == key[left + step]]):
-            pairs.append(_close(words, order[left], order[left + step]))
-            step += 1
+        place = np.arange(len(key))
+        pairs += _close_to(words, order, place, place + 1, np.searchsorted(key, key, side="right"))
+        for bit in 1 << np.arange(in_band.shape[1]):
+            without = place[key & bit == 0]
+            other = key[without] | bit
+            first, end = (np.searchsorted(key, other, side=side) for side in ("left", "right"))
+            pairs += _close_to(words, order, without, first, end)
     return np.concatenate(pairs)
+
+
+def _close_to(
+    words: NDArray[np.uint64], order: NDArray[np.intp], left: NDArray[Any], first: NDArray[Any], end: NDArray[Any]
+) -> Iterator[NDArray[np.intp]]:
+    """Yield the close pairs of each place `left` with those from `first` to before `end`, one after another `[n]`."""
+    while len(left):
+        has_more = first < end
+        left, first, end = left[has_more], first[has_more], end[has_more]
+        yield _close(words, order[left], order[first])
+        first = first + 1
 
 
 def _close(words: NDArray[np.uint64], left: NDArray[np.intp], right: NDArray[np.intp]) -> NDArray[np.intp]:

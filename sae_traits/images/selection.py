@@ -7,7 +7,7 @@ from hashlib import blake2b
 from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError
 from sae_traits.images.listing import Row
-from sae_traits.images.names import species_of
+from sae_traits.images.names import parse_name, species_of
 from sae_traits.images.splits import parse_split
 
 _NAMES_SHOWN = 5
@@ -60,6 +60,17 @@ def draw_per_species(rows: Sequence[Row], config: CollectionConfig) -> list[Row]
         drawn = sorted(individuals, key=lambda name: _draw(config.split_seed, name))[: config.per_species]
         kept.update(place for name in drawn for place in individuals[name])
     return [row for place, row in enumerate(rows) if place in kept]
+
+
+def reasons_without_species(rows: Iterable[Row], config: CollectionConfig) -> dict[str, str]:
+    """Why rows are at no species, by their files, which need not be fetched; nothing where no labels are wanted."""
+    reasons = {}
+    for row in rows if config.labels else ():
+        try:
+            parse_name(row.label, codes=config.species_codes, genus=row.ranks.genus)
+        except CollectionError as error:
+            reasons[row.file] = str(error)
+    return reasons
 
 
 def _draw(seed: int, name: str) -> bytes:

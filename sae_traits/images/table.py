@@ -36,7 +36,7 @@ TABLE_COLUMNS = {
 """What a row has -> names of a column that says it; `file` is needed, and with labels `species`."""
 BOX_COLUMNS = ("box_x", "box_y", "box_width", "box_height")
 _OF_LABELS = (*RANKS, "split", "mask_file", *BOX_COLUMNS)
-"""Not read where no labels are wanted."""
+"""Not read where no labels are wanted, but for those by which rows are selected."""
 
 
 def list_table(path: Path, config: CollectionConfig) -> Listing:
@@ -66,7 +66,7 @@ def list_table(path: Path, config: CollectionConfig) -> Listing:
             problems += [Problem(row.file, complaint) for complaint in complaints]
     if not rows and not problems:
         raise CollectionError(f"{path} has no rows below its header")
-    wanted = select(one_row_per_file(rows, problems), config)
+    wanted = select(one_row_per_file(rows, problems, codes=config.species_codes), config)
     return Listing(root=path.parent, rows=tuple(wanted), problems=tuple(problems))
 
 
@@ -106,7 +106,12 @@ FORMAT = Format(name="a table of images on this machine", recognise=_recognise)
 
 
 def _columns(names: list[str], config: CollectionConfig) -> dict[str, str]:
-    wanted = {what: called for what, called in TABLE_COLUMNS.items() if config.labels or what not in _OF_LABELS}
+    selecting = {"split": config.split, "family": config.family}
+    wanted = {
+        what: called
+        for what, called in TABLE_COLUMNS.items()
+        if config.labels or what not in _OF_LABELS or selecting.get(what)
+    }
     return find_columns(names, wanted)
 
 

@@ -16,7 +16,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from sae_traits.errors import CollectionError, ConfigError, ReleaseError
+from sae_traits.config.options import check_connections
+from sae_traits.errors import CollectionError, ReleaseError
 from sae_traits.images.fetching import fetch_images
 from sae_traits.images.listing import inside_check
 from sae_traits.io import hash_of_file, write_csv
@@ -103,8 +104,7 @@ def rehydrate(
         ConfigError: there must be 1 to 64 connections.
         ReleaseError: the dataset is not one by reference, or is damaged; the folder cannot be written.
     """
-    if not 1 <= connections <= 64:
-        raise ConfigError(f"connections must lie between 1 and 64, not {connections}")
+    check_connections(connections)
     if folder.resolve() == dataset.resolve():
         raise ReleaseError(f"{folder} is the dataset itself; name another folder for the one with images")
     facts = _facts_of(dataset)

@@ -14,9 +14,10 @@ from describer_server import many
 from describer_server.many import TRAITS, ManyCandidates
 from describer_server.running import describer_server
 
-from sae_traits.config.describer import Server
+from sae_traits.config.describer import VLLM, Server, Transformers
+from sae_traits.config.tree import with_absolute_paths, with_public_names
 from sae_traits.describers import make_describer
-from sae_traits.errors import DescriberError
+from sae_traits.errors import ConfigError, DescriberError
 from sae_traits.traits.annotate import describe_candidates, export_traits
 from sae_traits.traits.ledger import MAX_ATTEMPTS, Ledger
 from sae_traits.traits.table import read_traits
@@ -280,6 +281,49 @@ def test_no_more_calls_are_in_flight_than_were_asked_for(tmp_path):
     with describer_server(latency=0.2) as server:
         outcome = annotate(tmp_path, server, in_flight=3)
     assert outcome.statistics["most_in_flight"] == 3
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("", "http://", "localhost:8000/v1", "htp://localhost:8000/v1", "http://localhost:80a/v1", "http://[::1/v1"),
+        *("http://localhost:8000/v1\n", "http://local host/v1", "http://me:pass-word@gpu:port/v1"),
+    ],
+)
+def test_what_is_no_address_is_refused_at_once(address):
+    with pytest.raises(ConfigError, match="--base-url is the address of a server, such as http") as refused:
+        Server(model="tiny", base_url=address)
+    assert "pass-word" not in str(refused.value)
+
+
+def test_a_key_that_no_request_can_carry_is_told_and_blanks_around_one_do_not_matter(tmp_path, monkeypatch):
+    with describer_server(key="secret-of-the-museum") as server:
+        monkeypatch.setenv("OPENAI_API_KEY", "secret-of\nthe-museum")
+        with pytest.raises(DescriberError, match="OPENAI_API_KEY has a line break or a letter"):
+            annotate(tmp_path, server)
+        monkeypatch.setenv("OPENAI_API_KEY", "secret-of-the-muséum")
+        with pytest.raises(DescriberError, match="OPENAI_API_KEY has a line break or a letter"):
+            annotate(tmp_path, server)
+        monkeypatch.setenv("OPENAI_API_KEY", " secret-of-the-museum\n")
+        assert annotate(tmp_path, server).annotation.n_open == 0
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1080", "gopher://127.0.0.1", "http://127.0.0.1:port"])
+def test_a_proxy_that_cannot_be_used_is_told_in_one_line(tmp_path, obedient, monkeypatch, proxy):
+    monkeypatch.setenv("all_proxy", proxy)
+    with pytest.raises(DescriberError, match=r"the proxy .* cannot be used"):
+        annotate(tmp_path, obedient)
+
+
+def test_the_name_of_a_model_of_a_server_is_no_folder_of_this_machine(tmp_path, monkeypatch):
+    (tmp_path / "org" / "tiny").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    config = with_absolute_paths(Server(model="org/tiny"))
+    assert config.model == "org/tiny"
+    assert make_describer(config).model == "org/tiny@unstated"
+    assert with_public_names(Server(model="/models/tiny")).model == "tiny"
+    for in_process in (VLLM, Transformers):
+        assert with_absolute_paths(in_process(model="org/tiny")).model == str(tmp_path / "org" / "tiny")
 
 
 def test_the_key_is_taken_from_the_environment_and_left_there(tmp_path, monkeypatch, caplog):

@@ -62,6 +62,13 @@ def test_the_model_is_named_by_the_hash_of_its_weights(llava):
     assert describer(llava).model.startswith(f"{llava.name}@sha256:")
 
 
+def test_what_a_model_cannot_answer_is_told_in_one_line_with_what_to_do(llava):
+    with pytest.raises(
+        DescriberError, match=r"fails with 4 questions at a time: .*; ask less at a time \(--in-flight\)"
+    ):
+        ask(describer(llava, name_species=True), [question(0, "Apis <image> mellifera")])  # a picture that is not there
+
+
 def test_it_goes_through_the_same_ledger(llava, tmp_path):
     asking = describer(llava, in_flight=4, max_tokens=4)
     with Ledger(tmp_path / "ledger.sqlite") as ledger:

@@ -3,11 +3,11 @@
 import pytest
 
 from sae_traits.config import RunConfig
-from sae_traits.config.command_line import Parser, add_options, given_options
+from sae_traits.config.command_line import Parser, add_options, command_of, given_options
 from sae_traits.config.tree import build
 from sae_traits.describers.prompts import Prompt
 from sae_traits.describers.view import View
-from sae_traits.describers.vllm import VLLMDescriber, engine_options
+from sae_traits.describers.vllm import VLLMDescriber
 from sae_traits.errors import ConfigError
 
 QUESTION = Prompt.load("region", show="overlay", name_species=False)
@@ -25,7 +25,7 @@ def test_options_add_up_and_have_types():
     config = described_by(
         "--vllm-option", "tensor_parallel_size=4", "--vllm-option", "max_model_len=8192,quantization=fp8"
     )
-    assert engine_options(config.options) == {"tensor_parallel_size": 4, "max_model_len": 8192, "quantization": "fp8"}
+    assert config.engine_options == {"tensor_parallel_size": 4, "max_model_len": 8192, "quantization": "fp8"}
 
 
 def test_only_what_may_change_an_answer_is_part_of_its_key():
@@ -37,7 +37,28 @@ def test_only_what_may_change_an_answer_is_part_of_its_key():
     assert other == plain | {"engine": {"quantization": "fp8"}}
 
 
-@pytest.mark.parametrize("text", ["max_model_len", "=3", "model=other/model", "seed=1"])
+def test_values_are_read_as_in_yaml_and_brackets_keep_their_commas():
+    values = '{"min_pixels": 784, "max_pixels": [1, 2]}'
+    config = described_by(
+        "--vllm-option", f"mm_processor_kwargs={values},enforce_eager=true,tokenizer_revision=2024-01-01"
+    )
+    assert config.engine_options == {
+        "mm_processor_kwargs": {"min_pixels": 784, "max_pixels": [1, 2]},
+        "enforce_eager": True,
+        "tokenizer_revision": "2024-01-01",
+    }
+
+
+def test_the_command_of_a_card_has_the_options_and_no_place_of_a_file(tmp_path):
+    option = f"quantization=fp8,chat_template={tmp_path / 'chat.jinja'}"
+    config = RunConfig(describer=described_by("--vllm-option", option))
+    assert command_of(config).endswith("--vllm-option quantization=fp8,chat_template=chat.jinja")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["max_model_len", "=3", "model=other/model", "seed=1", "compilation_config={level: 3", "tokenizer=@x", "a=%b"],
+)
 def test_options_that_cannot_be_are_refused(text):
     with pytest.raises(ConfigError, match="--vllm-option"):
         described_by("--vllm-option", text)

@@ -33,7 +33,10 @@ def parquet(columns: Mapping[str, Sequence[Any]], features: Mapping[str, Any]) -
 
     schema = Features(features).arrow_schema
     file = io.BytesIO()
-    pq.write_table(pa.Table.from_pydict(dict(columns), schema=schema), file)
+    table = pa.Table.from_pydict(dict(columns), schema=schema)
+    with pq.ParquetWriter(file, schema) as writer:
+        if len(table):  # datasets does not read groups without rows
+            writer.write_table(table)
     return file.getvalue()
 
 
@@ -88,8 +91,30 @@ def put_datasets(hub: Hub) -> dict[str, str]:
             },
         ),
         "text": put(hub, "text", {"data/train.parquet": parquet(pictures, text)}),
+        "codes": put(
+            hub,
+            "codes",
+            {
+                "data/train.parquet": parquet(
+                    {
+                        "image": [stored(n) for n in rows],
+                        "species": [["Viola v01", "Viola v02", "Viola"][n % 3] for n in rows],
+                    },
+                    {"image": Image(), "species": Value("string")},
+                )
+            },
+        ),
         "evil": put(hub, "evil", {"data/train.parquet": parquet({"image": evil, "label": [0] * 6}, classes)}),
         "folder": put(hub, "folder", {"README.md": CARD} | folder),
+        "empty": put(
+            hub,
+            "empty",
+            {
+                "data/train.parquet": parquet(
+                    {"image": [], "species": []}, {"image": Image(), "species": Value("string")}
+                )
+            },
+        ),
         "wordless": put(
             hub,
             "wordless",

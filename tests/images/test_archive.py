@@ -7,7 +7,9 @@ import zipfile
 import pytest
 from tiny_archive import META, OCCURRENCE_TERMS, meta, table, write_archive
 
+from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError
+from sae_traits.images import list_source
 from sae_traits.images.archive import is_archive, open_archive
 
 
@@ -154,6 +156,15 @@ def test_damage_is_told(tmp_path):
     (folder / "occurrence.txt").write_text("gbifID\n" + "x" * (8 * 2**20 + 1))
     with pytest.raises(CollectionError, match="a line of more than"):
         list(broken.rows(broken.core, []))
+
+
+@pytest.mark.parametrize("name", ["a.zip", "metadata.xlsx"])
+def test_a_damaged_directory_of_a_zip_file_is_told(tmp_path, name):
+    written = write_archive(tmp_path / "a.zip", [], []).read_bytes()
+    path = tmp_path / name
+    path.write_bytes(written.replace(b"PK\x01\x02", b"\0K\x01\x02", 1))
+    with pytest.raises(CollectionError, match=rf"{name} is damaged"):
+        list_source(CollectionConfig(source=str(path)))
 
 
 def test_what_is_an_archive(tmp_path):

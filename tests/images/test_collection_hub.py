@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hub.loopback import client_environment, running_hub
 from hub_datasets import put_datasets, put_long
 from web import photograph
@@ -51,6 +52,7 @@ def answers(tmp_path_factory):
     with running_hub(tmp_path_factory.mktemp("hub")) as hub:
         commits = put_datasets(hub)
         text = {"source": "hf://datasets/museum/text", "image_column": "picture"}
+        codes = {"source": "hf://datasets/museum/codes", "per_species": 2}
         questions = {
             "classes": {"source": "hf://datasets/museum/classes"},
             "classes of test": {"source": f"hf://datasets/museum/classes@{commits['classes']}", "split": ["test"]},
@@ -58,6 +60,9 @@ def answers(tmp_path_factory):
             "thumbnails": text | {"image_column": "thumbnail"},
             "text of a family": text | {"family": "nymphalidae"},
             "text drawn": text | {"family": "Nymphalidae", "per_species": 3},
+            "text of a family without labels": text | {"family": "nymphalidae", "labels": False},
+            "drawn without codes": codes,
+            "drawn with codes": codes | {"species_codes": True},
             "unlabelled": {"source": "hf://datasets/museum/wordless", "labels": False},
             "evil": {"source": "hf://datasets/museum/evil@main"},
             "folder": {"source": "hf://datasets/museum/folder"},
@@ -70,6 +75,7 @@ def answers(tmp_path_factory):
             "no configuration": {"source": "hf://datasets/museum/classes", "source_config": "x"},
             "no split": {"source": "hf://datasets/museum/classes", "split": ["dev"]},
             "no family": text | {"family": "Apidae"},
+            "no row": {"source": "hf://datasets/museum/empty"},
             "no name": {"source": "hf://datasets/a/b/c"},
             "climbing": {"source": "hf://datasets/../../etc"},
         }
@@ -141,6 +147,21 @@ def test_only_what_is_wanted_is_written(answers):
     assert {row["file"] for row in drawn} < {row["file"] for row in family}
 
 
+def test_codes_are_drawn_where_they_are_asked_for_and_what_is_at_no_species_is_not_written(answers):
+    without, drawn = answers["drawn without codes"], answers["drawn with codes"]
+    assert (len(without["rows"]), len(without["problems"])) == (0, 12)
+    assert sorted(row["label"] for row in drawn["rows"]) == ["Viola v01"] * 2 + ["Viola v02"] * 2
+    assert len(drawn["problems"]) == 4
+    assert all("cannot be placed at a species" in problem["reason"] for problem in drawn["problems"])
+    assert len([path for path in Path(drawn["root"]).rglob("0*") if path.is_file()]) == 4
+
+
+def test_without_labels_the_family_selects_still(answers):
+    rows = answers["text of a family without labels"]["rows"]
+    assert [row["file"] for row in rows] == [row["file"] for row in answers["text of a family"]["rows"]]
+    assert {row["label"] for row in rows} == {None}
+
+
 def test_without_labels_no_species_is_needed(answers):
     assert [row["label"] for row in answers["unlabelled"]["rows"]] == [None]
 
@@ -175,6 +196,7 @@ def test_no_path_of_a_table_is_opened_or_written(answers):
         ("no configuration", "museum/classes cannot be read"),
         ("no split", "has no split 'dev'; its splits are train, test"),
         ("no family", "museum/text has no row of --family Apidae"),
+        ("no row", "museum/empty has no row"),
         ("lost", "1 images of hf://datasets/museum/folder are no longer in"),
         ("no name", "is no dataset of the Hub; write hf://datasets/ORG/NAME"),
         ("climbing", "is no dataset of the Hub"),
@@ -185,6 +207,12 @@ def test_what_cannot_be_read_is_one_line_that_says_what_to_do(answers, question,
     assert message in error
     assert "\n" not in error
     assert answers["token"] not in error
+
+
+def test_a_proxy_that_cannot_be_used_is_told_in_one_line(hub, hub_environment, tmp_path):
+    environment = hub_environment | {"all_proxy": "socks5://127.0.0.1:1080"}
+    source = {"source": "hf://datasets/museum/classes", "image_cache": str(tmp_path)}
+    assert "SOCKS proxy" in ask(environment, [source])[0]["error"]
 
 
 KILLED = """
@@ -222,3 +250,26 @@ def test_a_killed_command_goes_on_where_it_stopped(hub, hub_environment, tmp_pat
     assert len(whole["rows"]) == 160
     kept = [path for path, written in before.items() if path.stat().st_mtime_ns == written]
     assert len(kept) >= place["stream"]["row"] - 10
+
+
+def test_a_command_waits_for_another_one_that_reads_the_same(hub, hub_environment, tmp_path):
+    put_datasets(hub)
+    question = {"source": "hf://datasets/museum/classes", "image_cache": str(tmp_path)}
+    (first,) = ask(hub_environment, [question])
+    (journal,) = tmp_path.rglob("rows-*.json")
+    journal.unlink()
+    command = [
+        sys.executable,
+        "-c",
+        f"import logging; logging.basicConfig(level='INFO'){SCRIPT}",
+        json.dumps([question]),
+    ]
+    with FileLock(journal.with_suffix(".lock")):
+        second = subprocess.Popen(
+            command, env=hub_environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert second.stderr is not None
+        assert any("another command writes" in line for line in second.stderr)
+        assert not journal.exists()
+    answer, _ = second.communicate()
+    assert json.loads(answer) == [first]

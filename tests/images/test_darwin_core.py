@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tiny_archive import MEDIA_TERMS, META, OCCURRENCE_TERMS, lines, meta, table, write_archive
 from web import photograph, running_web
@@ -39,13 +41,13 @@ def config_of(source, cache, **options) -> CollectionConfig:
 @pytest.mark.parametrize("name", ["archive.zip", "archive"])
 def test_occurrences_become_images_with_names_licence_and_source(tmp_path, web, name):
     occurrences = [
-        occurrence("1", references="https://museum.example/1"),
+        occurrence("1", rightsHolder="C. Holder"),
         occurrence("2", "", acceptedScientificName='Papilio machaon "Linnaeus", 1758', rightsHolder="B. Holder"),
         occurrence("3", "", scientificName="Papilio Linnaeus, 1758"),
         occurrence("4"),
     ]
     media = [
-        image("1", f"{web.url}/1.jpg", license=CC_BY, rightsHolder="A. Holder", references="https://photos.example/1"),
+        image("1", f"{web.url}/1.jpg", license=CC_BY, rightsHolder="A. Holder", references="https://page.example/1"),
         image("1", f"{web.url}/2.jpg"),
         image("2", f"{web.url}/3.jpg", type="http://purl.org/dc/dcmitype/StillImage"),
         image("3", f"{web.url}/4.jpg"),
@@ -56,12 +58,13 @@ def test_occurrences_become_images_with_names_licence_and_source(tmp_path, web, 
     source = write_archive(tmp_path / name, occurrences, media)
     found = read_collection(config_of(source, tmp_path / "cache"), workers=1)
     by_url = {s.source_url: s for s in found.images}
-    assert set(by_url) == {"https://photos.example/1", "https://museum.example/1", "https://www.gbif.org/occurrence/2"}
-    first = by_url["https://photos.example/1"]
+    assert set(by_url) == {f"{web.url}/{n}.jpg" for n in (1, 2, 3)}  # of the files, so that others can fetch them
+    first = by_url[f"{web.url}/1.jpg"]
     assert first.taxon == Taxon(**RANKS_OF_TAXON, family="Nymphalidae", genus="Vanessa", species="Vanessa cardui")
     assert (first.license, first.rights_holder) == (CC_BY, "A. Holder")
     assert found.path(first).read_bytes() == photograph(1)
-    second = by_url["https://www.gbif.org/occurrence/2"]
+    assert by_url[f"{web.url}/2.jpg"].rights_holder == "C. Holder"
+    second = by_url[f"{web.url}/3.jpg"]
     assert (second.species, second.license, second.rights_holder) == ("Papilio machaon", "CC_BY_4_0", "B. Holder")
     reasons = [problem.reason for problem in found.problems]
     for reason in (
@@ -106,6 +109,32 @@ def test_only_what_is_drawn_is_fetched(tmp_path, web):
     assert web.most_under_way == 1
     with pytest.raises(CollectionError, match="its splits are not given"):
         list_source(config_of(source, tmp_path / "cache", split=("train",)))
+
+
+@pytest.mark.parametrize("per_species", [None, 1])
+def test_photographs_at_no_species_are_reported_and_not_fetched(tmp_path, web, per_species):
+    media = [image(str(n), f"{web.url}/{n}.jpg") for n in (1, 2, 3)]
+    genus_only = occurrence("2", "", scientificName="Papilio Linnaeus, 1758")
+    code = occurrence("3", "", scientificName="Viola v01")
+    source = write_archive(tmp_path / "archive.zip", [occurrence("1"), genus_only, code], media)
+    config = config_of(source, tmp_path / "cache", per_species=per_species)
+    listing = list_source(config)
+    assert [row.label for row in listing.rows] == ["Vanessa cardui"]
+    reasons = {problem.file: problem.reason for problem in listing.problems}
+    assert reasons.keys() == {f"{web.url}/2.jpg", f"{web.url}/3.jpg"}
+    assert "cannot be placed at a species" in reasons[f"{web.url}/2.jpg"]
+    assert web.requests == {"/1.jpg": 1}
+    assert len(list_source(replace(config, species_codes=True)).rows) == 2
+    unlabelled = list_source(config_of(source, tmp_path / "cache", labels=False))
+    assert len(unlabelled.rows) == 3
+
+
+def test_a_photograph_of_one_species_spelt_in_two_ways_is_taken(tmp_path, web):
+    both = [occurrence("1", "Vanessa cardui"), occurrence("2", "Vanessa_cardui (Linnaeus, 1758)")]
+    source = write_archive(tmp_path / "archive", both, [image(n, f"{web.url}/1.jpg") for n in "12"])
+    listing = list_source(config_of(source, tmp_path / "cache"))
+    assert [row.label for row in listing.rows] == ["Vanessa cardui"]
+    assert [problem.reason for problem in listing.problems] == ["it is listed 2 times; its first row is taken"]
 
 
 def test_an_address_of_several_species_is_refused_and_none_leads_out_of_the_cache(tmp_path, web):

@@ -157,13 +157,14 @@ def test_min_is_white_is_inverted_in_sixteen_bits_too(tmp_path):
     assert np.abs(read - (255 - np.arange(256).reshape(16, 16))).max() <= 1
 
 
-def deep_png(path: Path, values: np.ndarray) -> None:
-    """An LA, RGB or RGBA image of 16 bits, which Pillow reads but does not write."""
+def deep_png(path: Path, values: np.ndarray, transparent: bytes = b"") -> None:
+    """A grey, LA, RGB or RGBA image of 16 bits, most of which Pillow reads but does not write."""
     height, width, n_channels = values.shape
-    colour_type = {2: 4, 3: 2, 4: 6}[n_channels]
+    colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[n_channels]
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     chunks = [
         (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)),
+        *([(b"tRNS", transparent)] if transparent else []),
         (b"IDAT", zlib.compress(rows)),
     ]
     with path.open("wb") as file:
@@ -189,6 +190,17 @@ def test_colours_of_fewer_bits_in_sixteen_are_refused_and_those_of_sixteen_read(
             open_image(tmp_path / "fewer.png")
 
 
+@pytest.mark.parametrize("n_channels", [1, 3])
+def test_a_transparent_colour_of_sixteen_bits_becomes_white(tmp_path, n_channels):
+    pixels = np.full((4, 4, n_channels), 60000)
+    pixels[:2] = hidden = [0x1234, 0x5678, 0xFEDC][:n_channels]
+    deep_png(tmp_path / "deep.png", pixels, struct.pack(f">{n_channels}H", *hidden))
+    image = np.asarray(open_image(tmp_path / "deep.png"))
+    assert (image[:2] == 255).all()
+    assert (np.abs(image[2:].astype(int) - 60000 / 257) <= 1).all()
+    assert open_mask(tmp_path / "deep.png").tolist() == [[False] * 4] * 2 + [[True] * 4] * 2
+
+
 def wide_profile() -> bytes:
     """A profile whose red is greener than that of sRGB: the red and the green of sRGB, exchanged."""
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
@@ -206,6 +218,49 @@ def test_an_embedded_profile_is_converted_to_srgb(tmp_path, mode):
     Image.new("RGB", (8, 8), (204, 51, 102)).convert(mode).save(tmp_path / "wide.png", icc_profile=wide_profile())
     read = np.asarray(open_image(tmp_path / "wide.png"))[0, 0].astype(int)
     assert np.abs(read - [51, 204, 102]).max() <= 3
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_what_is_transparent_becomes_white_with_a_profile_too(tmp_path, mode):
+    image = two_halves((204, 51, 102), (10, 20, 30))
+    image = image.quantize(2) if mode == "P" else image.convert(mode)
+    hidden = {"RGB": (10, 20, 30), "P": image.getpixel((35, 5))}.get(mode)
+    if mode == "RGBA":
+        image.paste((10, 20, 30, 0), (20, 0, 40, 20))
+    image.save(tmp_path / "a.png", icc_profile=wide_profile(), transparency=hidden)
+    read = np.asarray(open_image(tmp_path / "a.png")).astype(int)
+    assert (read[:, 20:] == 255).all()
+    assert np.abs(read[:, :20] - [51, 204, 102]).max() <= 3
+
+
+def linear_grey_profile() -> bytes:
+    """A profile of grey whose values are proportional to light."""
+    white = b"XYZ \0\0\0\0" + struct.pack(">iii", 63190, 65536, 54061)
+    curve = b"curv\0\0\0\0" + struct.pack(">II", 0, 0)
+    tags = struct.pack(">I4sII4sII", 2, b"wtpt", 156, len(white), b"kTRC", 156 + len(white), len(curve))
+    header = bytearray(128)
+    struct.pack_into(">I4sI4s4s4s", header, 0, 156 + len(white + curve), b"lcms", 0x02100000, b"mntr", b"GRAY", b"XYZ ")
+    header[36:40] = b"acsp"
+    struct.pack_into(">iii", header, 68, 63190, 65536, 54061)
+    return bytes(header) + tags + white + curve
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "I;16"])
+def test_grey_with_a_profile_and_transparency_is_converted_and_white_there(tmp_path, mode):
+    values = np.full((4, 4), 55, dtype=np.uint8)
+    values[:2], values[3, 3] = 10, 255  # which shows that the range is that of 16 bits
+    options = {"icc_profile": linear_grey_profile()}
+    if mode == "I;16":
+        Image.fromarray(values.astype(np.uint16) * 257).save(tmp_path / "a.png", transparency=2570, **options)
+    elif mode == "L":
+        Image.fromarray(values).save(tmp_path / "a.png", transparency=10, **options)
+    else:
+        Image.fromarray(np.stack([values, np.where(values == 10, 0, 255)], axis=2).astype(np.uint8)).save(
+            tmp_path / "a.png", **options
+        )
+    read = np.asarray(open_image(tmp_path / "a.png")).astype(int)
+    assert (read[:2] == 255).all()
+    assert np.abs(read[2] - 128).max() <= 2  # a fifth of the light is middle grey
 
 
 @pytest.mark.parametrize("profile", ["srgb", "broken", "of grey"])

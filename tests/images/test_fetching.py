@@ -103,6 +103,32 @@ def test_what_is_final_is_not_asked_again_and_what_is_not_is(web, tmp_path):
     assert web.requests == {"/later": 2, "/gone": 1, "/text": 1}
 
 
+@pytest.mark.parametrize(
+    ("status", "tries", "is_final"),
+    [
+        *((status, 1, True) for status in (400, 404, 410, 414, 451)),
+        *((status, 1, False) for status in (401, 403, 204)),
+        *((status, TRIES, False) for status in (429, 500, 507, 520, 524, 529)),
+    ],
+)
+def test_only_what_stays_as_it_is_is_final(web, tmp_path, status, tries, is_final):
+    web.pages = {"/a": lambda handler, _: handler.reply(status)}
+    answer = fetch_images({"a": f"{web.url}/a"}, tmp_path, first_pause=0.01)["a"]
+    assert str(answer.reason).startswith(f"the server answered {status}")
+    assert (web.requests["/a"], answer.final) == (tries, is_final)
+    web.pages = {"/a": photograph(1)}
+    assert (fetch_images({"a": f"{web.url}/a"}, tmp_path)["a"].reason is None) is not is_final
+
+
+def test_more_images_than_the_window_are_all_fetched(web, tmp_path, monkeypatch):
+    monkeypatch.setattr(fetching, "_WINDOW", 3)
+    web.pages = {f"/{n}": photograph(n) for n in range(20)}
+    urls = {str(n): f"{web.url}/{n}" for n in range(21)}
+    answers = fetch_images(urls, tmp_path, connections=2)
+    assert [file for file, answer in answers.items() if answer.reason] == ["20"]
+    assert set(web.requests.values()) == {1}
+
+
 def test_a_server_that_never_recovers_is_given_up(web, tmp_path):
     web.pages = {"/down": lambda handler, _: handler.reply(500)}
     answer = fetch_images({"down": f"{web.url}/down"}, tmp_path, first_pause=0.01)["down"]

@@ -10,6 +10,7 @@ import time
 import pytest
 from web import photograph, running_web
 
+from sae_traits.errors import CollectionError
 from sae_traits.images import fetching
 from sae_traits.images.fetching import fetch_images
 
@@ -38,6 +39,24 @@ def test_no_server_of_this_machine_is_asked_unless_that_is_allowed(web, tmp_path
     assert web.requests == {}  # the connection is closed before anything is asked
     allowed = fetch_images({"number": urls["number"]}, tmp_path, allow_private_addresses=True)
     assert allowed["number"].reason is None
+
+
+@pytest.mark.parametrize("hosts", ["127.0.0.1", "localhost,127.0.0.1,::1", "127.0.0.1,10.0.0.0/8"])
+def test_hosts_that_need_no_proxy_are_no_proxies(web, tmp_path, monkeypatch, hosts):
+    """Those of NO_PROXY may not be asked more than others, and their names are no addresses."""
+    monkeypatch.setenv("no_proxy", f"{hosts},127.0.0.1:{web.server_port}")
+    web.pages = {"/a.jpg": photograph(1)}
+    urls = {"a": f"{web.url}/a.jpg"}
+    assert "--allow-private-addresses" in str(fetch_images(urls, tmp_path)["a"].reason)
+    assert web.requests == {}
+    assert fetch_images(urls, tmp_path, allow_private_addresses=True)["a"].reason is None
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1080", "gopher://127.0.0.1", "http://127.0.0.1:port"])
+def test_a_proxy_that_cannot_be_used_is_told_in_one_line(web, tmp_path, monkeypatch, proxy):
+    monkeypatch.setenv("all_proxy", proxy)
+    with pytest.raises(CollectionError, match=r"the proxy .* \(HTTP_PROXY, HTTPS_PROXY, ALL_PROXY\) cannot be used"):
+        fetch_images({"a": f"{web.url}/a.jpg"}, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 from sae_traits.images.journal import Journal
 
 
@@ -44,3 +47,28 @@ def test_functions_of_a_place_are_called_at_checkpoints_only(tmp_path):
     always = Journal(tmp_path / "rows", seconds_between_checkpoints=0.0)
     always.checkpoint({"state": lambda: called.append("now")})
     assert called == ["now"]
+
+
+def test_a_second_writer_waits_for_the_first_and_sees_what_it_wrote(tmp_path, caplog):
+    caplog.set_level("INFO", logger="sae_traits")
+    first, second = (Journal(tmp_path / "rows", seconds_between_checkpoints=0.0) for _ in range(2))
+    found = []
+
+    def write_second():
+        with second.writing():
+            found.append(second.is_complete)
+
+    waiting = threading.Thread(target=write_second)
+    with first.writing():
+        first.resume()
+        waiting.start()
+        while "waiting until it is done" not in caplog.text:
+            time.sleep(0.01)
+        for number in range(5):
+            first.write({"number": number})
+            first.checkpoint({"row": number})
+        first.finish()
+        assert found == []
+    waiting.join()
+    assert found == [True]
+    assert [record["number"] for record in second.records()] == list(range(5))

@@ -149,6 +149,12 @@ def test_hybrid_genera_keep_their_sign(label):
         ("Vespula nest", "species is not known"),
         ("Danaidae larvae", "species is not known"),
         ("Painted lady butterfly", "plain language"),
+        ("PAINTED LADY BUTTERFLY", "plain language"),
+        ("painted lady butterfly", "plain language"),
+        ("Colias hyale White/Black", "several species"),
+        ("Colias hyale White?", "doubtful"),
+        ("Colias hyale o alfacariensis", "several species"),
+        ("Colias hyale o C. alfacariensis", "several species"),
         ("Diptera pupa", "group of many genera"),
         ("Fungi imperfecti", "group of many genera"),
         ("LEPIDOPTERA VARIA", "group of many genera"),
@@ -202,6 +208,29 @@ def test_what_names_no_single_species_is_refused_with_a_reason(label, reason):
 )
 def test_what_only_looks_like_doubt_is_read(label, species):
     assert parse_name(label).species == species
+
+
+@pytest.mark.parametrize(
+    ("label", "species", "author"),
+    [
+        ("Platysternon megacephalum Gray, 1831", "Platysternon megacephalum", "Gray, 1831"),
+        ("PLATYSTERNON MEGACEPHALUM GRAY, 1831", "Platysternon megacephalum", "GRAY, 1831"),
+        ("platysternon megacephalum gray, 1831", "Platysternon megacephalum", "gray, 1831"),
+        ("Phidippus audax (White, 1849)", "Phidippus audax", "(White, 1849)"),
+        ("Ptilinopus porphyreus Brown", "Ptilinopus porphyreus", "Brown"),
+        ("Daphnia magna O. F. Müller, 1785", "Daphnia magna", "O. F. Müller, 1785"),
+        ("daphnia magna o. f. müller", "Daphnia magna", "o. f. müller"),
+        ("Tegenaria domestica O. Pickard-Cambridge, 1871", "Tegenaria domestica", "O. Pickard-Cambridge, 1871"),
+        ("Tamias minimus O Thomas 1900", "Tamias minimus", "O Thomas 1900"),
+        ("Percina kusha Near & Keck", "Percina kusha", "Near & Keck"),
+        ("Hesperia comma Hübner, [1808-1813]", "Hesperia comma", "Hübner, [1808-1813]"),
+        ("Hesperia comma Hübner, 1775/76", "Hesperia comma", "Hübner, 1775/76"),
+        ("Papilio machaon (Linnaeus,1758)", "Papilio machaon", "(Linnaeus, 1758)"),
+    ],
+)
+def test_authors_whose_names_are_words_are_authors(label, species, author):
+    name = parse_name(label)
+    assert (name.species, name.note) == (species, f"left out: {author}")
 
 
 @pytest.mark.parametrize("apostrophe", ["'", "\u2019", "\u02bc", "`", "´"])

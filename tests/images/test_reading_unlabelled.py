@@ -86,3 +86,13 @@ def test_a_table_without_the_column_file_and_an_empty_folder_are_refused(images,
         read_collection(without_labels(table(tmp_path / "table.csv", ["picture"], ["a.jpg"])))
     with pytest.raises(CollectionError, match=r"no image in .*; expected photographs"):
         read_collection(without_labels(images([])))
+
+
+def test_rows_of_a_table_are_selected_by_family_and_split(images):
+    root = images([f"{n}.jpg" for n in "abc"])
+    rows = [("a.jpg", "Nymphalidae", "train"), ("b.jpg", "Nymphalidae", "test"), ("c.jpg", "Pieridae", "test")]
+    source = str(table(root / "metadata.csv", ("file", "family", "split"), *rows))
+    for options, files in (({"family": "Nymphalidae"}, ["a.jpg", "b.jpg"]), ({"split": ("test",)}, ["b.jpg", "c.jpg"])):
+        collection = read_collection(CollectionConfig(source=source, labels=False, **options))
+        assert [record.file for record in collection.images] == files
+        assert {(record.taxon, record.split) for record in collection.images} == {(Taxon(), "test")}

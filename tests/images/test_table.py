@@ -76,6 +76,18 @@ def test_paths_are_normalised(listed, written):
     assert row.file == "deep/b.jpg"
 
 
+def test_a_file_listed_under_two_spellings_of_its_species_is_taken(listed):
+    listing = listed("file,species", "a.jpg,Danaus plexippus", 'a.jpg,"Danaus plexippus (Linnaeus, 1758)"')
+    assert [row.label for row in listing.rows] == ["Danaus plexippus"]
+
+
+def test_the_address_of_the_file_comes_before_that_of_a_page(listed):
+    (row,) = listed(
+        "file,species,references,image_url", "a.jpg,Danaus plexippus,https://p.org,https://p.org/a.jpg"
+    ).rows
+    assert row.source_url == "https://p.org/a.jpg"
+
+
 @pytest.mark.parametrize(
     ("written", "reason"),
     [
