@@ -37,7 +37,7 @@ def test_masks_change_measures_alone_and_only_when_asked_for(run, capsys):
     shares = [trait.measurement.on_animal for trait in masked.values() if trait.measurement.on_animal is not None]
     assert len(shares) == len(masked)
     assert sum(shares) > 0.5 * len(masked)
-    assert "animals' pixels alone" in (run / "dataset/README.md").read_text()
+    assert "organisms' pixels alone" in (run / "dataset/README.md").read_text()
 
 
 def test_masks_that_no_image_has_are_refused(run, capsys):
