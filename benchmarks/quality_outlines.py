@@ -45,7 +45,7 @@ from sae_traits.testbench.drawn.world import ATTRIBUTES
 from sae_traits.testbench.truth import score
 from sae_traits.traits.annotate import describe_candidates, export_traits
 from sae_traits.traits.ledger import Ledger
-from sae_traits.traits.outlines import Window, distance_of, outline_mask, pixels_of, window_of
+from sae_traits.traits.outlines import Window, distance_of, organism_odds, outline_mask, pixels_of, window_of
 from sae_traits.traits.table import read_traits
 
 LAYER = 11
@@ -107,6 +107,8 @@ WAYS: Mapping[str, Callable[[Numbers, Numbers], Mask]] = {
     "watershed": flooded,
     "random walker": walked,
 }
+KNOWN = "image, and where the organism is"
+"""The default of `--outline`; the ways above know the region alone."""
 
 
 @dataclass(frozen=True)
@@ -136,10 +138,15 @@ def outlined(context: Context, n_images: int) -> Iterator[Outlined]:
         if pairs[0][0].image not in drawn:
             continue
         image, grid = np.asarray(open_image(collection.path(record))), info.grid((record.width, record.height))
-        for candidate, _ in pairs:
+        for candidate, region in pairs:
             window = window_of(grid, candidate.patches)
             lab, distance = rgb2lab(pixels_of(image, window)), distance_of(window, candidate.patches, grid)
-            masks = {name: in_image(way(lab, distance), window, record) for name, way in WAYS.items()}
+            made = {name: way(lab, distance) for name, way in WAYS.items()}
+            if region.animal:
+                made[KNOWN] = outline_mask(lab, distance, organism_odds(image, region.animal, lab))
+            else:
+                made[KNOWN] = made["image"]
+            masks = {name: in_image(mask, window, record) for name, mask in made.items()}
             yield Outlined(record, {name: mask if mask.any() else masks["patches"] for name, mask in masks.items()})
 
 
@@ -210,7 +217,9 @@ def score_drawn(context: Context, n_images: int) -> tuple[list[list[str]], list[
         if (scored := part_scores(region, labels, len(truth.parts))) is not None:
             found.append((region.record.image_id, *scored))
     images = [image for image, *_ in found]
-    rows = [[name, str(len(found)), *_intervals([scores[name] for *_, scores in found], images)] for name in WAYS]
+    rows = [
+        [name, str(len(found)), *_intervals([scores[name] for *_, scores in found], images)] for name in (*WAYS, KNOWN)
+    ]
     parts = []
     for part in sorted({part for _, part, _ in found}):
         own = [scores for _, of, scores in found if of == part]
@@ -230,7 +239,7 @@ def score_animals(context: Context, n_images: int) -> list[list[str]]:
     images = [image for image, _ in found]
     n_at_border = sum(not np.isnan(scores["patches"][2]) for _, scores in found)
     counts = f"{len(found)}, {n_at_border}"
-    return [[name, counts, *_intervals([scores[name] for _, scores in found], images)] for name in WAYS]
+    return [[name, counts, *_intervals([scores[name] for _, scores in found], images)] for name in (*WAYS, KNOWN)]
 
 
 def name_attributes(folder: Path) -> list[list[str]]:

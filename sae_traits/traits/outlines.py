@@ -2,7 +2,8 @@
 
 A patch is coarse, the part that it lies on is not. Colours inside the region are compared with colours around it, pixel
 by pixel, and how far a pixel is from the patches counts too: where colours do not tell, the outline is that of the
-patches.
+patches. Where the organism is known (`traits.animals`), colours that occur more often outside of it speak against a
+pixel: regions have patches beside the organism, because features know their neighbourhood.
 
 Source: histogram back-projection, Swain and Ballard 1991, as log odds of inside against around.
 """
@@ -18,14 +19,16 @@ import shapely
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
+from scipy.special import expit
 from skimage.color import rgb2lab
 from skimage.measure import find_contours
 
 from sae_traits.geometry import PatchGrid
-from sae_traits.schema import BackboneInfo, ImageRecord, Region
+from sae_traits.schema import AnimalFrame, BackboneInfo, ImageRecord, Region
+from sae_traits.traits.animals import distance_in_ellipse
 from sae_traits.traits.regions import region_of_outlines
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same image and patches could give another outline."""
 REACH = 2
 """Patches around a region in which pixels may become part of it."""
@@ -38,7 +41,8 @@ MAXIMUM_ODDS = 6.0
 """A colour's log odds are held within these, so that no single one decides."""
 NEARNESS = 0.6
 """Log odds of a pixel one patch or more inside the region, by its place alone; as much against one outside."""
-
+SAMPLE_SIDE = 128
+"""Points per longer side of a photograph of which the colours of an organism and its background are taken."""
 
 OUTLINED = "outlined"
 """Under which the ledger keeps an outline, beside what was measured in it."""
@@ -74,7 +78,8 @@ class OutlineOfImage:
         """
         window = window_of(self.grid, region.patches)
         distance = distance_of(window, region.patches, self.grid)
-        inside = outline_mask(rgb2lab(pixels_of(image, window)), distance)
+        lab = rgb2lab(pixels_of(image, window))
+        inside = outline_mask(lab, distance, organism_odds(image, region.animal, lab) if region.animal else None)
         if (ring := ring_of(inside, window)) is None:
             return region
         outlined = region_of_outlines([ring], region.patches, self.grid.source, self.box_margin)
@@ -96,17 +101,23 @@ def with_outline(region: Region, record: Mapping[str, Any]) -> Region:
     )
 
 
-def outline_mask(lab: NDArray[np.float64], distance: NDArray[np.float64]) -> NDArray[np.bool_]:
+def outline_mask(
+    lab: NDArray[np.float64], distance: NDArray[np.float64], organism: NDArray[np.float64] | None = None
+) -> NDArray[np.bool_]:
     """Pixels that belong to a region: one connected piece without holes; none where no pixel of the patches does.
 
     Args:
         lab: CIELAB `[rows, columns, 3]`.
         distance: of each pixel from the border of the region's patches, in patches, positive inside `[rows, columns]`.
+        organism: `organism_odds` of the pixels; None where the organism is not known `[rows, columns]`.
     """
     # A patch on the border of a part has both on it; its middle, more often than not, has the part.
     weight = np.clip(2 * distance, 0, 1)
-    odds = ndimage.gaussian_filter(color_odds(lab, weight), 1.0)
-    similar = odds + NEARNESS * np.clip(distance, -1, 1) > 0
+    if organism is None:
+        odds = color_odds(lab, weight, lab)
+    else:
+        odds = color_odds(lab, weight * expit(organism), lab) + np.minimum(organism, 0)
+    similar = ndimage.gaussian_filter(odds, 1.0) + NEARNESS * np.clip(distance, -1, 1) > 0
     pieces, n_pieces = ndimage.label(similar)  # pyright: ignore[reportGeneralTypeIssues]
     in_patches = np.bincount(pieces[distance > 0], minlength=n_pieces + 1)
     in_patches[0] = 0
@@ -115,24 +126,51 @@ def outline_mask(lab: NDArray[np.float64], distance: NDArray[np.float64]) -> NDA
     return ndimage.binary_fill_holes(pieces == int(np.argmax(in_patches)))  # pyright: ignore[reportReturnType]
 
 
-def color_odds(lab: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How much more often a pixel's colour occurs inside than around, as log odds `[rows, columns]`.
+def organism_odds(image: NDArray[np.uint8], organism: AnimalFrame, lab: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How much more often a colour occurs on the organism than in the rest of its photograph `[rows, columns]`.
 
     Args:
-        lab: CIELAB `[rows, columns, 3]`.
-        weight: how far each pixel counts as inside, 0 to 1 `[rows, columns]`.
+        image: RGB source image `[height, width, 3]`.
+        organism: taken for its ellipse, as its outline is known by patches only.
+        lab: colours asked about, CIELAB `[rows, columns, 3]`.
+
+    Returns:
+        As log odds.
     """
-    bins = np.floor((lab - [0, -128, -128]) / BIN_WIDTHS).astype(int)
-    shape = tuple(int(-(-extent // width)) + 1 for extent, width in zip((100, 256, 256), BIN_WIDTHS, strict=True))
-    bins = np.clip(bins, 0, np.array(shape) - 1)
-    color = np.ravel_multi_index(tuple(np.moveaxis(bins, -1, 0)), shape)
+    step = -(-max(image.shape[:2]) // SAMPLE_SIDE)
+    sample = image[::step, ::step]
+    rows, columns = np.indices(sample.shape[:2]) * step
+    within = np.clip(1.5 - distance_in_ellipse(np.stack([columns, rows], axis=-1), organism), 0, 1)
+    return color_odds(rgb2lab(sample), within, lab)
+
+
+def color_odds(
+    lab: NDArray[np.float64], weight: NDArray[np.float64], asked: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """How much more often a colour occurs inside than around, as log odds, of each pixel asked about `[rows, columns]`.
+
+    Args:
+        lab: CIELAB `[height, width, 3]`.
+        weight: how far each of these pixels counts as inside, 0 to 1 `[height, width]`.
+        asked: CIELAB `[rows, columns, 3]`.
+    """
+    color, color_asked = _bins(lab), _bins(asked)
 
     def frequency(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        counts = np.bincount(color.ravel(), weights=weights.ravel(), minlength=int(np.prod(shape))).reshape(shape)
+        counts = np.bincount(color.ravel(), weights=weights.ravel(), minlength=int(np.prod(_N_BINS))).reshape(_N_BINS)
         smooth = ndimage.gaussian_filter(counts, 1.0).ravel()
-        return smooth[color] / max(float(smooth.sum()), 1e-9) + 1e-6
+        return smooth[color_asked] / max(float(smooth.sum()), 1e-9) + 1e-6
 
     return np.clip(np.log(frequency(weight) / frequency(1 - weight)), -MAXIMUM_ODDS, MAXIMUM_ODDS)
+
+
+_N_BINS = tuple(-(-extent // width) + 1 for extent, width in zip((100, 256, 256), BIN_WIDTHS, strict=True))
+
+
+def _bins(lab: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Number of each pixel's bin in the histogram of colours `[rows, columns]`."""
+    bins = np.clip(np.floor((lab - [0, -128, -128]) / BIN_WIDTHS).astype(int), 0, np.array(_N_BINS) - 1)
+    return np.ravel_multi_index(tuple(np.moveaxis(bins, -1, 0)), _N_BINS)
 
 
 @dataclass(frozen=True)

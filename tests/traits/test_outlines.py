@@ -15,17 +15,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_traits import record_of
 from PIL import Image, ImageDraw
+from skimage.color import rgb2lab
 
 from sae_traits.config.regions import PaperContrast, SAERegions
 from sae_traits.describers.measured import MeasuredDescriber
 from sae_traits.geometry import Framing
 from sae_traits.io import hash_of_file
-from sae_traits.schema import BackboneInfo, Candidate, Collection, Region
+from sae_traits.schema import AnimalFrame, BackboneInfo, Candidate, Collection, Region
+from sae_traits.traits.animals import frame_of_points
 from sae_traits.traits.annotate import describe_candidates, export_traits
 from sae_traits.traits.asking import prepare_calls
 from sae_traits.traits.calls import planned_calls, region_key
 from sae_traits.traits.ledger import Ledger
-from sae_traits.traits.outlines import OutlineOfImage, Outlines, with_outline
+from sae_traits.traits.outlines import OutlineOfImage, Outlines, organism_odds, with_outline
 from sae_traits.traits.plan import Plan, plan_regions
 from sae_traits.traits.regions import make_region
 from sae_traits.traits.table import read_traits
@@ -80,6 +82,29 @@ def test_what_lies_beyond_the_border_of_the_animal_is_left_out():
     assert shapely.intersection(shape_of(outlined), ellipse(box)).area > 0.95 * shape_of(outlined).area
 
 
+def test_a_patch_that_is_mostly_beside_the_organism_is_outlined_on_it():
+    leaf = (145, 20, 285, 220)  # the patch, 120 to 160, has more of the background
+    image, beside = picture((LEAF, leaf)), make_region([27], GRID)
+    frame = AnimalFrame(area=22_000, centre=(215, 120), spread=(35.0**2, 0, 50.0**2), ends=None)
+    on_leaf = [
+        shapely.intersection(shape_of(outlined), ellipse(leaf)).area / shape_of(outlined).area
+        for outlined in (OutlineOfImage(GRID)(image, region) for region in (beside, replace(beside, animal=frame)))
+    ]
+    assert on_leaf[0] < 0.5
+    assert on_leaf[1] > 0.9
+
+
+def test_colours_of_the_organism_are_told_from_those_of_the_rest_of_its_photograph():
+    image = picture((LEAF, (145, 20, 285, 220)))
+    frame = AnimalFrame(area=22_000, centre=(215, 120), spread=(35.0**2, 0, 50.0**2), ends=None)
+    odds = organism_odds(image, frame, rgb2lab(image))
+    assert odds[120, 215] > 2
+    assert odds[120, 40] < -1
+    large = np.repeat(np.repeat(image, 4, axis=0), 4, axis=1)
+    as_large = replace(frame, centre=(860, 480), spread=(140.0**2, 0, 200.0**2))
+    assert organism_odds(large, as_large, rgb2lab(image)) == pytest.approx(odds, abs=0.5)
+
+
 def test_a_spot_is_told_from_the_wing_around_it():
     wing, spot = (20, 20, 300, 220), (122, 91, 158, 121)
     outlined = OutlineOfImage(GRID)(picture((LEAF, wing), (SPOT, spot)), make_region([27], GRID))
@@ -110,12 +135,15 @@ def test_a_margin_widens_the_box_around_the_outline():
     patches=st.sets(st.integers(0, 15), min_size=1),
     framing=st.sampled_from(["squash", "crop", "letterbox"]),
     kind=st.sampled_from(["noise", "plain", "halves"]),
+    known=st.booleans(),
     seed=st.integers(0, 99),
 )
 @settings(max_examples=60, deadline=None)
-def test_every_region_gets_a_valid_outline_within_the_image(size, patches, framing, kind, seed):
+def test_every_region_gets_a_valid_outline_within_the_image(size, patches, framing, kind, known, seed):
     grid = square_grid(framing, source=size, size=64, patch=16, resize=70 if framing == "crop" else 0)
     region = make_region(sorted(patches & set(grid.valid.tolist())) or [int(grid.valid[0])], grid)
+    if known:
+        region = replace(region, animal=frame_of_points(np.array(size)[None] / 2, (size[0] / 3, size[1] / 2), 1.0))
     image = np.full((size[1], size[0], 3), 128, dtype=np.uint8)
     if kind == "noise":
         image = np.random.default_rng(seed).integers(0, 256, image.shape, dtype=np.uint8)
