@@ -110,7 +110,8 @@ def make_run(shared: Path, folder: Path) -> Context:
         "features": {"backbone": {"model": str(shared / "models/mobilenet_v2_inat_insect"), "layer": LAYER}},
     }
     context = Context.create(folder, build(RunConfig, options), STEPS)
-    run_steps(context, ["collect", "extract", "train"])
+    with context.writing():
+        run_steps(context, ["collect", "extract", "train"])
     return context
 
 

@@ -109,7 +109,8 @@ def make_world(folder: Path, seed: int) -> World:
         "regions": {"contrast": {"firing_quantile": FIRING_QUANTILE}},
     }
     context = Context.create(folder, build(RunConfig, read_config(recipe_file("demo.yaml")), given), STEPS)
-    run_steps(context, ["collect", "extract", "train", "encode"])
+    with context.writing():
+        run_steps(context, ["collect", "extract", "train", "encode"])
     return World(
         context,
         ours=choose_regions(context, OURS.contrast, OURS),

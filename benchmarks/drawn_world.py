@@ -56,7 +56,8 @@ def run_world(folder: Path, seed: int, *, null: bool) -> dict:
     }
     config = build(RunConfig, read_config(recipe_file("demo.yaml")), given)
     context = Context.create(folder, config, STEPS, extra_tasks=(DrawnTruth(),))
-    run_steps(context)
+    with context.writing():
+        run_steps(context)
     return json.loads(context.folder.results.read_text())
 
 

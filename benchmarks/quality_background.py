@@ -67,7 +67,9 @@ def score(context: Context) -> Scored:
 def rows_of(table: Path, folder: Path, backbone: dict[str, str | int]) -> list[list[str]]:
     """The rows of a collection, with `--background off` and with `auto`."""
     options = {"collection": {"source": str(table)}, "features": {"backbone": backbone}}
-    run_steps(Context.create(folder, build(RunConfig, options), STEPS), ["collect", "extract", "train"])
+    context = Context.create(folder, build(RunConfig, options), STEPS)
+    with context.writing():
+        run_steps(context, ["collect", "extract", "train"])
     rows = []
     for kind in ("off", "auto"):
         context = Context.open(folder, STEPS, {"regions": {"background": kind}})

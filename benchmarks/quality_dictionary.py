@@ -84,7 +84,9 @@ def rows_of(
     folder: Path, options: dict[str, Any], files: dict[str, Path], given: argparse.Namespace
 ) -> list[list[str]]:
     """A row per SAE, and one per baseline."""
-    run_steps(Context.create(folder, build(RunConfig, options), STEPS), ["collect", "extract"])
+    context = Context.create(folder, build(RunConfig, options), STEPS)
+    with context.writing():
+        run_steps(context, ["collect", "extract"])
     rows, evidence = [], None
     for start, seed in product(given.starts, range(given.seeds)):
         kind, _, k = start.partition(":")

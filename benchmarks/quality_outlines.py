@@ -126,7 +126,8 @@ def make_run(collection: dict[str, Any], shared: Path, image_size: int, folder: 
     }  # fmt: skip
     options = {"collection": collection, "features": {"backbone": backbone}, "train": {"n_patches": 400_000}}
     context = Context.create(folder, build(RunConfig, options), STEPS)
-    run_steps(context, ["collect", "extract", "train", "encode"])
+    with context.writing():
+        run_steps(context, ["collect", "extract", "train", "encode"])
     return context
 
 

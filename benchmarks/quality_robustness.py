@@ -217,7 +217,8 @@ def bench_of(
     """Extract the features of a collection, unless they are there."""
     options = {"collection": {"source": str(table)}, "features": {"backbone": backbone}}
     context = Context.create(folder, build(RunConfig, options), STEPS)
-    run_steps(context, ["collect", "extract"])
+    with context.writing():
+        run_steps(context, ["collect", "extract"])
     truth = KnownTruth(context.collection, read_part_files(context.collection, **files))
     return Bench(context, truth, TrainConfig(n_patches=n_patches))
 

@@ -213,7 +213,8 @@ def prepare(work: Path, shared: Path, n_patches: int) -> list[FeatureShard]:
         },
     }
     context = Context.create(work / "run", build(RunConfig, given), STEPS)
-    run_steps(context, ["collect", "extract"])
+    with context.writing():
+        run_steps(context, ["collect", "extract"])
     store, collection = FeatureStore.open(context.folder.activations), context.collection
     training = rows_of(collection, "train")
     for seed in SEEDS:

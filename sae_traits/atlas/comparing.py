@@ -73,8 +73,6 @@ def comparison_data(atlas: Atlas, species: Species) -> dict[str, Any]:
         "latents": [
             {
                 "latent": one.latent,
-                "name": atlas.latents[one.latent].name,
-                "page": atlas.latents[one.latent].page,
                 "often": one.how_often(species.lineage),
                 "verdict": str(one.verdict),
                 "said": ", ".join(

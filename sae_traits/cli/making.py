@@ -23,7 +23,7 @@ from sae_traits.cli.base import (
 from sae_traits.config.command_line import add_options, file_name, given_options, options_of_file
 from sae_traits.config.run import RunConfig
 from sae_traits.config.train import AdoptedSAE
-from sae_traits.config.tree import branches_of, build, leaves_of
+from sae_traits.config.tree import UNSET, branches_of, build, leaves_of
 from sae_traits.errors import ConfigError
 
 TWO_CORES = 0.1
@@ -129,7 +129,7 @@ def train(arguments: argparse.Namespace) -> int:
     given = given_options(arguments).get("train", {})
     # A sweep or an SAE of an earlier command must not override what this one says, nor the place of another SAE.
     forgotten = []
-    if "sae" in given:
+    if given.get("sae") not in (None, UNSET):
         forgotten = [{"train": {"kind": "adopted", "revision": None, "subfolder": ""}}]
     elif not set(given) <= set(leaves_of(AdoptedSAE)):
         forgotten = [{"train": {"kind": "new", "sweep": None}}]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sae_traits.cli.base import DONE, FAILED, command, do_steps, old_run, show
 from sae_traits.errors import ConfigError, StoreError
+from sae_traits.logging import warn
 from sae_traits.steps import ALL_STEPS, run_steps
 
 
@@ -28,7 +29,7 @@ Steps without shards are left alone. After the shards of `annotate` the dataset 
 )
 def merge(arguments: argparse.Namespace) -> int:
     from sae_traits.runs.folder import RunFolder
-    from sae_traits.runs.sharding import SHARDED, marks_of
+    from sae_traits.runs.sharding import SHARDED, FormerShardsError, marks_of
 
     folder = RunFolder(arguments.run)
     steps = [step for step in SHARDED if marks_of(folder, step)]
@@ -39,10 +40,13 @@ def merge(arguments: argparse.Namespace) -> int:
         for step in steps:
             if not all(context.steps.is_current(before) for before in ALL_STEPS[step]):
                 break  # they are of a step before that was done anew
-            former = context.steps.records.get(step)
-            run_steps(context, [step])
-            if former is not None and former["fingerprint"] != context.steps.fingerprint(step):
-                break  # marks of later steps are of what this one was before
+            try:
+                run_steps(context, [step])
+            except FormerShardsError as error:
+                if step == steps[0]:
+                    raise
+                warn(f"{error}; left alone, as what is before them is merged")
+                break
     is_annotated = "annotate" in steps and context.steps.is_current("annotate")
     return do_steps(context, arguments, *(("dataset", "cards") if is_annotated else steps[:1]))
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-import yaml
-
 from sae_traits.config.options import check, check_at_least, check_positive, option
 from sae_traits.errors import ConfigError, one_line
 
@@ -154,8 +152,8 @@ def _is_web_address(text: str) -> bool:
 class VLLM(ModelDescriberConfig):
     """vLLM in this process."""
 
-    DECIDED: ClassVar = ("model", "revision", "seed", "limit_mm_per_prompt")
-    """Options of the engine that follow from others."""
+    DECIDED: ClassVar = ("model", "revision", "seed", "limit_mm_per_prompt", "hf_token")
+    """Options of the engine that follow from others; the token is HF_TOKEN."""
 
     kind: Literal["vllm"] = "vllm"
     options: tuple[str, ...] = option(
@@ -183,6 +181,8 @@ class VLLM(ModelDescriberConfig):
 
 def _engine_value(name: str, text: str) -> Any:
     """Read the value of an option of vLLM's engine; what JSON has no word for, such as a date, is text."""
+    import yaml
+
     try:
         value = yaml.safe_load(text)
         json.dumps(value)
@@ -198,7 +198,6 @@ class Transformers(ModelDescriberConfig):
     """A LLaVA-type model of transformers in this process."""
 
     kind: Literal["transformers"] = "transformers"
-    in_flight: int = option(4, "Questions in a batch.", is_local=True)
     device: str = option(
         "auto",
         "Where a model of transformers runs: auto, cpu, cuda, cuda:1 or mps.",

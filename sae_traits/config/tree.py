@@ -13,6 +13,7 @@ option that the chosen variant does not have is refused.
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, is_dataclass
@@ -26,6 +27,8 @@ from sae_traits.errors import ConfigError
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
+_ABSOLUTE = re.compile(r"""(?<![^\s"'=,\[{])/[^\s"',\]}]+""")
+"""Paths of this machine in a text, up to a blank, a quotation mark or what ends a list."""
 UNSET = "none"
 """The text that unsets an option without a default, or goes back to the default variant."""
 _WANTED = {
@@ -360,9 +363,9 @@ def with_public_names(config: Any) -> Any:
 
 
 def _with_public_value(text: str) -> str:
-    """NAME=VALUE with the last part of a value that is a path of this machine; other texts as they are."""
+    """NAME=VALUE with the last part of each path of this machine in the value; other texts as they are."""
     name, equals, value = text.partition("=")
-    return f"{name}{equals}{public_name(value)}" if Path(value).is_absolute() else text
+    return f"{name}{equals}{_ABSOLUTE.sub(lambda path: public_name(path[0]), value)}" if equals else text
 
 
 def _words(path: tuple[str, ...]) -> str:

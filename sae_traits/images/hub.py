@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 SCHEME = "hf://datasets/"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _ROWS_PER_FOLDER = 1000
-_LAYOUT = 2
+_LAYOUT = 3
 """Of the journal: another one reads a dataset anew."""
 
 

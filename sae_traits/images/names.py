@@ -88,8 +88,11 @@ _COMPARED = frozenset({"cf", "conf", "confer", "aff", "affin", "nr", "near", "pr
 _UNSURE = _DOUBT | _COMPARED | _HYBRID | _SEVERAL
 _AND = frozenset({"&", "et", "and", "und", "och", "og", "y", "e", "o"})
 """Words between two species, or two authors. `o` is Italian and Spanish for "or", and `O.` an initial."""
-_ALSO_AUTHORS = _PLAIN | {"near", "poss", "ou"}
-"""Words of doubt and of plain language that authors are called, too, such as Gray and White."""
+_ALSO_AUTHORS = frozenset(
+    {"black", "white", "brown", "green", "grey", "gray", "blue", "small", "large", "little", "bird", "fish", "fly"}
+    | {"trap", "queen", "near", "poss", "ou"}
+)
+"""Words of doubt and of plain language that authors are called, too."""
 _RANKS = frozenset({"ssp", "subsp", "subspecies", "var", "f", "fo", "forma", "form", "ab", "morph", "race", "cv"})
 """Words before a name below the species."""
 _APOSTROPHE = re.compile(rf"(?<=[{_UPPER}{_LOWER}])['\u2019\u02bc`´](?=[{_UPPER}{_LOWER}])")

@@ -193,7 +193,7 @@ class Context:
 
     def _begin(self) -> None:
         """Keep the configuration of a run that is made or gone on with, once nobody else writes to it."""
-        if self.has_moved:
+        if self.has_moved and self.steps.replaces:
             self.folder.images.unlink(missing_ok=True)  # it says where the images were
         if self.keeps_first and self.steps.replaces:
             self.save_config()

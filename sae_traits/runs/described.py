@@ -28,7 +28,7 @@ class DescribedTraits(Sequence[Described]):
     """
 
     def __init__(self, context: Context, *, of_images: Collection[str] | None = None) -> None:
-        context.steps.fingerprint("annotate")
+        context.steps.check(reading=["annotate"])
         self._images = context.collection.images
         self._file = pq.ParquetFile(context.folder.traits)
         self._names = names_of_latents(context)

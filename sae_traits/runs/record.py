@@ -152,7 +152,8 @@ class Steps:
         if not self.replaces and self.is_current(name) and record and record["fingerprint"] != fingerprint:
             raise StoreError(
                 f"{self.path.parent} has the step {name!r} of other options or images, which an estimate does not "
-                "replace; give the options of its config.yaml, or estimate in another folder"
+                "replace, or made by another version of the toolkit; give the options of its config.yaml, estimate in "
+                "another folder, or have the step done first"
             )
         if self.keep and is_read_only(self.path.parent):
             raise StoreError(

@@ -71,6 +71,10 @@ Part = Shard | Literal["prepare", "merge"] | None
 """What of a sharded step a process does; None is all of it."""
 
 
+class FormerShardsError(StoreError):
+    """No shard of a step is of what the run is now."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ShardedStep:
     """A step that can be done in shards."""
@@ -191,7 +195,8 @@ def _merge(steps: Steps, folder: RunFolder, step: ShardedStep) -> Counts:
     if not counts:
         raise StoreError(f"{folder.path} has no shards of the step {step.name!r}")
     count = min(counts, key=lambda count: len(missing[count]))
-    raise StoreError(
+    are_former = all(mark["fingerprint"] != fingerprint for _, mark in marks)
+    raise (FormerShardsError if are_former else StoreError)(
         f"of the shards of the step {step.name!r} {len(missing[count])} are missing, unfinished or of other options: "
         f"{', '.join(missing[count][:10])}; see `sae-traits status {folder.path}`"
     )

@@ -182,7 +182,7 @@ def call_about(members: Sequence[Member], describer: Describer) -> Call:
         species=members[0].species if describer.names_species else None,
         regions=[[member.sha256, member.region.box, member.region.polygons] for member in members],
         **({"masks": masks} if any(masks) else {}),
-        **({"animals": animals} if describer.reads_masks and any(animals) else {}),
+        **({"animals": animals} if (describer.reads_masks or follows_image) and any(animals) else {}),
         **({"outline": f"image-{OUTLINE_VERSION}"} if follows_image else {}),
     )
     return Call(identity, tuple(members))

@@ -74,6 +74,8 @@ class Cell:
     code: int
     named: bool
     """Whether what was said names the file."""
+    published: bool
+    """Whether what is on the Hub is what an undisturbed command puts there, or leaves."""
     said: str
 
 
@@ -167,7 +169,8 @@ def harmed(bench: Bench, file: str, harm: str, command: str, expected: tuple[Any
     said = done.err.strip()
     named = [line for line in said.splitlines() if file in line or str(run / file) in line]
     state = end_state(run)
-    right = state == expected[0] and (command != "publish" or bench.published() == expected[1])
+    published = command != "publish" or bench.published() == expected[1]
+    right = state == expected[0] and published
     outcome: Outcome
     if done.has_traceback or done.code < 0 or done.code not in (0, 1, 2, 3):
         outcome = "traceback"
@@ -181,7 +184,8 @@ def harmed(bench: Bench, file: str, harm: str, command: str, expected: tuple[Any
     else:
         outcome = "silent"
     differing = sorted(name for name in {*state, *expected[0]} if state.get(name) != expected[0].get(name))
-    return Cell(file, harm, command, outcome, done.code, bool(named), f"{said[-1500:]} | differs: {differing}")
+    said = f"{said[-1500:]} | differs: {differing}"
+    return Cell(file, harm, command, outcome, done.code, bool(named), published, said)
 
 
 def cells(

@@ -4,7 +4,7 @@ import pytest
 
 from sae_traits.config import RunConfig
 from sae_traits.config.command_line import Parser, add_options, command_of, given_options
-from sae_traits.config.tree import build
+from sae_traits.config.tree import build, with_public_names
 from sae_traits.describers.prompts import Prompt
 from sae_traits.describers.view import View
 from sae_traits.describers.vllm import VLLMDescriber
@@ -35,6 +35,13 @@ def test_only_what_may_change_an_answer_is_part_of_its_key():
     )
     assert faster == plain
     assert other == plain | {"engine": {"quantization": "fp8"}}
+
+
+def test_a_token_is_refused_and_paths_in_values_are_public_by_name():
+    with pytest.raises(ConfigError, match="hf_token is decided"):
+        described_by("--vllm-option", "hf_token=hf_abc")
+    config = described_by("--vllm-option", 'speculative_config={"model": "/data/me/draft"},tokenizer=/data/me/words')
+    assert with_public_names(config).options == ('speculative_config={"model": "draft"}', "tokenizer=words")
 
 
 def test_values_are_read_as_in_yaml_and_brackets_keep_their_commas():

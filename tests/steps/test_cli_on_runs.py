@@ -180,6 +180,12 @@ def test_an_estimate_leaves_a_finished_run_as_it_is(drawn, run, capsys, words, u
     assert after == before
 
 
+def test_an_estimate_of_photographs_that_have_moved_leaves_a_finished_run_as_it_is(drawn, run, tmp_path):
+    moved, before = shutil.copytree(drawn, tmp_path / "elsewhere"), content(run)
+    assert main(["run", str(moved), "--out", str(run), *SMALL, "--per-species", "2", "--estimate"]) == 1
+    assert content(run) == before
+
+
 def test_a_caption_is_estimated_of_the_images_as_they_were_read(drawn, run, tmp_path):
     """Whose source may have changed meanwhile."""
     moved = Path(shutil.copytree(drawn, tmp_path / "drawn"))

@@ -42,6 +42,8 @@ def test_shards_of_a_step_can_be_made_anew_after_another_training(run, capsys):
         make(run, step, 2)
     assert main(["train", str(run), "--k", "6", "--n-patches", "5000"]) == 0
     make(run, "encode", 2)
+    assert main(["merge", str(run)]) == 0  # once more, which takes no notice of the former shards either
+    assert "left alone" in capsys.readouterr().err
     make(run, "annotate", 2)
 
 

@@ -200,6 +200,24 @@ def test_other_outlines_are_other_questions_and_patches_are_the_former_ones(plan
     }
 
 
+def test_a_question_about_an_outline_is_another_where_the_organism_is_elsewhere(planned):
+    """The outline depends on it, whoever describes."""
+    record, region = planned[0].collection.images[0], make_region([27], GRID)
+    animals = [frame_of_points(np.array([[x, 120.0]]), (90, 90), 8_100.0) for x in (140, 180)]
+    describer = Chosen({record.species})
+    assert not describer.reads_masks
+    keys = {
+        (call.key, call.members[0].region_key)
+        for animal in (None, *animals)
+        for calls in planned_calls(
+            iter([(record, [(_candidate(3), replace(region, animal=animal))])]),
+            planned[1].collection, describer, outlines=planned[1].outlines,
+        )
+        for call in calls
+    }  # fmt: skip
+    assert len({key for key, _ in keys}) == len({region_key for _, region_key in keys}) == 3
+
+
 def test_all_traits_get_the_outline_and_an_answer_that_is_kept_is_the_same(planned, tmp_path):
     _, plan = planned
     files = {"traits_file": tmp_path / "traits.parquet", "latents_file": tmp_path / "latents.parquet"}

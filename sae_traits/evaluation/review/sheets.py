@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -31,6 +31,8 @@ CONTROLS_PER_TRAIT = 0.25
 MAX_OVERLAP = 0.1
 """Share of a region's box that its random place may cover."""
 _TRIES = 50
+_TRAITS_PER_CONTROL = 5
+"""Looked at for one that can be a control, before a sheet has fewer."""
 
 Thing = TypeVar("Thing")
 Described = tuple[ImageRecord, Trait]
@@ -110,9 +112,8 @@ def make_sheet(
         )
     items = [_item(TRAIT, *own[i]) for i in fresh[:n_traits]]
     rest = fresh[n_traits:]
-    some = _TRIES * n_controls
-    others_said = [own[i] for i in random.integers(len(own), size=_TRIES)]
-    swapped = (_with_another_sentence(own[i], _shuffled(others_said, random)) for i in rest[:some])
+    some = _TRAITS_PER_CONTROL * n_controls
+    swapped = (_with_another_sentence(own[i], _any_of(own, random)) for i in rest[:some])
     moved = (_at_another_place(own[i], random) for i in rest[::-1][:some])  # others than the swapped ones
     for kind, controls in ((OTHER_SENTENCE, swapped), (OTHER_PLACE, moved)):
         found = list(islice(filter(None, controls), n_controls))
@@ -138,6 +139,10 @@ def content_of(trait: Trait) -> str:
     return hashlib.sha256(json.dumps([trait.description.text, rings]).encode()).hexdigest()[:16]
 
 
+def _any_of(own: Sequence[Described], random: np.random.Generator) -> Iterator[Described]:
+    return (own[i] for i in random.integers(len(own), size=_TRIES))
+
+
 def _shuffled(things: Sequence[Thing], random: np.random.Generator) -> list[Thing]:
     return [things[i] for i in random.permutation(len(things))]
 
@@ -159,7 +164,7 @@ def _item(kind: str, record: ImageRecord, trait: Trait) -> Item:
     )
 
 
-def _with_another_sentence(one: Described, others: Sequence[Described]) -> Item | None:
+def _with_another_sentence(one: Described, others: Iterable[Described]) -> Item | None:
     """A region with the sentence of the first trait of another species and, where there are latents, of another one."""
     record, trait = one
     for other_record, other in others:

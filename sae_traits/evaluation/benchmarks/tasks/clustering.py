@@ -71,14 +71,15 @@ class ClusteringTask:
         credits = np.full((N_DRAWS, len(truth)), np.nan)
         published = np.full((N_DRAWS, len(truth)), np.nan)
         is_old = np.zeros((N_DRAWS, len(truth)), dtype=bool)
-        n_old = 0
+        n_old = n_classes = 0
         for draw in range(N_DRAWS):
             seed = inputs.config.seed + draw
             labelled = _in_train(inputs) if inputs.is_split else _half_of_half(truth, len(inputs.names), seed)
             known = np.flatnonzero(labelled)
             rest = inputs.places("test") if inputs.is_split else np.flatnonzero(~labelled)
+            n_classes = len(np.unique(truth[np.concatenate([known, rest])]))  # a class may be of validation alone
             clusters = semi_supervised_k_means(
-                model.images[rest], model.images[known], truth[known], len(inputs.names), seed=seed
+                model.images[rest], model.images[known], truth[known], n_classes, seed=seed
             )[len(known) :]
             old = np.isin(truth, truth[known])
             n_old = len(set(truth[known].tolist()))
@@ -93,7 +94,7 @@ class ClusteringTask:
         counts = np.bincount(truth[rows])
         result = ClusteringScores(
             n_images=len(rows),
-            n_classes=len(inputs.names),
+            n_classes=n_classes,
             n_old=n_old,
             labelled="train" if inputs.is_split else "half of half the classes",
             n_draws=N_DRAWS,

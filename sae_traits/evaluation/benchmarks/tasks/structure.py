@@ -109,7 +109,7 @@ class StructureTask:
 
     def notes(self, result: StructureScores) -> list[str]:
         """Say where there are so many classes that the span of their means is all of the space."""
-        if result.figures["within_variance_in_span"].value < 1 - _ROUNDING:
+        if not result.figures["within_variance_in_span"].value >= 1 - _ROUNDING:  # not a number: no variance at all
             return []
         return [
             "there are more classes than embeddings have dimensions, so that the span of their means is the whole "
