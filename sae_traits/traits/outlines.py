@@ -170,7 +170,7 @@ _N_BINS = tuple(-(-extent // width) + 1 for extent, width in zip((100, 256, 256)
 def _bins(lab: NDArray[np.float64]) -> NDArray[np.intp]:
     """Number of each pixel's bin in the histogram of colours `[rows, columns]`."""
     bins = np.clip(np.floor((lab - [0, -128, -128]) / BIN_WIDTHS).astype(int), 0, np.array(_N_BINS) - 1)
-    return np.ravel_multi_index(tuple(np.moveaxis(bins, -1, 0)), _N_BINS)
+    return np.asarray(np.ravel_multi_index(tuple(np.moveaxis(bins, -1, 0)), _N_BINS))
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,7 @@ def test_the_search_has_every_trait(site):
 def test_side_by_side_has_what_a_species_is_told_by(site):
     compared = data(site, "compare/aus-bus")
     assert compared["name"] == "Aus bus"
-    assert [row["name"] for row in compared["latents"] if row["latent"] == 2] == [NAME]
+    assert 2 in [row["latent"] for row in compared["latents"]]
     assert ["colour", "blue", 100] in compared["attributes"]
 
 

@@ -64,7 +64,7 @@ def test_the_model_is_named_by_the_hash_of_its_weights(llava):
 
 def test_what_a_model_cannot_answer_is_told_in_one_line_with_what_to_do(llava):
     with pytest.raises(
-        DescriberError, match=r"fails with 4 questions at a time: .*; ask less at a time \(--in-flight\)"
+        DescriberError, match=r"fails with 64 questions at a time: .*; ask less at a time \(--in-flight\)"
     ):
         ask(describer(llava, name_species=True), [question(0, "Apis <image> mellifera")])  # a picture that is not there
 

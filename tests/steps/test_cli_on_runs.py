@@ -4,15 +4,17 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from steps.small_runs import SMALL, STEP_NAMES, command, content
+from steps.small_runs import SMALL, STEP_NAMES, collected, command, content
 
 from sae_traits.cli import COMMANDS, main
 from sae_traits.config.layers import read_config
 from sae_traits.release.loading import load_traits
 from sae_traits.runs.lock import writing
+from sae_traits.schema import Collection
 
 
 def files_of(folder):
@@ -181,8 +183,11 @@ def test_an_estimate_leaves_a_finished_run_as_it_is(drawn, run, capsys, words, u
 
 
 def test_an_estimate_of_photographs_that_have_moved_leaves_a_finished_run_as_it_is(drawn, run, tmp_path):
-    moved, before = shutil.copytree(drawn, tmp_path / "elsewhere"), content(run)
-    assert main(["run", str(moved), "--out", str(run), *SMALL, "--per-species", "2", "--estimate"]) == 1
+    collected(replace(Collection.load(run / "images.parquet"), root=tmp_path / "gone"), run)
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace(str(drawn), str(tmp_path / "gone")))
+    before = content(run)
+    assert main(["run", str(drawn), "--out", str(run), *SMALL, "--per-species", "2", "--estimate"]) == 1
     assert content(run) == before
 
 

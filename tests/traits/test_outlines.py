@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -204,8 +205,10 @@ def test_a_question_about_an_outline_is_another_where_the_organism_is_elsewhere(
     """The outline depends on it, whoever describes."""
     record, region = planned[0].collection.images[0], make_region([27], GRID)
     animals = [frame_of_points(np.array([[x, 120.0]]), (90, 90), 8_100.0) for x in (140, 180)]
-    describer = Chosen({record.species})
-    assert not describer.reads_masks
+    describer = SimpleNamespace(
+        name="model", model="org/model", prompt="say", settings={}, reads_masks=False, names_species=False,
+        images_per_description=1,
+    )  # fmt: skip
     keys = {
         (call.key, call.members[0].region_key)
         for animal in (None, *animals)

@@ -239,7 +239,7 @@ def test_with_splits_only_images_of_test_are_scored(name):
     if name != "texts":
         assert result.n_images == 12
     if name == "clustering":  # a class that is in validation alone is no cluster
-        rows = [replace(row, split="validation") if row.label == inputs.names[0] else row for row in inputs.rows]
+        rows = [replace(row, split="validation") if row.label == inputs.names[0].label else row for row in inputs.rows]
         assert task.run(replace(inputs, rows=tuple(rows)), model).result.n_classes == len(inputs.names) - 1
     if name in ("retrieval", "structure", "texts"):  # which learn nothing of train
         alone = replace(inputs.of_scored(), config=inputs.config)
