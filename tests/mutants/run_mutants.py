@@ -101,14 +101,14 @@ def _run_tests(copy: Path, tests: Sequence[str]) -> tuple[str | None, str | None
         )
     except subprocess.TimeoutExpired:
         return f"more than {MAX_SECONDS} s", None
+    last = "".join((done.stdout + done.stderr).strip().splitlines()[-1:])
     if done.returncode == 0:
-        return None, None
+        return None, None if "passed" in last else f"its tests cannot run here ({last}); is SAE_TRAITS_SHARED set?"
     # A fixture that breaks counts as its test's failure; a file that cannot be imported has no test.
     failure = re.search(r"^(?:FAILED|ERROR) (\S+::.*?)(?: - .*)?$", done.stdout, flags=re.MULTILINE)
     if done.returncode == TESTS_FAILED and failure:
         return failure[1], None
-    last = (done.stdout + done.stderr).strip().splitlines()[-1:]
-    return None, f"pytest ended with {done.returncode}: {''.join(last)}"
+    return None, f"pytest ended with {done.returncode}: {last}"
 
 
 def try_all(project: Path, mutants: Sequence[Mutant], *, n_jobs: int = 1) -> bool:

@@ -33,6 +33,11 @@ def test_a_mutant_that_no_test_notices_survives(project):
     assert (outcome.killed_by, outcome.problem) == (None, "survived")
 
 
+def test_tests_that_are_skipped_say_nothing_of_a_mutant(project):
+    (project / "test_size.py").write_text("import pytest\n\n\ndef test_skipped():\n    pytest.skip('no data')\n")
+    assert "its tests cannot run here (1 skipped" in try_mutant(project, mutant("'small'", "'tiny'")).problem
+
+
 @pytest.mark.parametrize(("old", "n"), [("'medium'", 0), ("l", 4)])
 def test_the_old_text_occurs_exactly_once(project, old, n):
     assert try_mutant(project, mutant(old, "x")).problem == f"its old text occurs {n} times in size.py"
