@@ -17,8 +17,9 @@ CHROMIUM = Path("/usr/bin/chromium")
 """Where Debian's package puts it; `make test-browser` installs it."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
+    """Of the module, not the session: while Playwright runs, no other test of the process can use asyncio."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; make test-browser")
     if not CHROMIUM.is_file():
         pytest.skip(f"there is no {CHROMIUM}; make test-browser")
@@ -28,7 +29,7 @@ def browser():
         opened.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site(browser, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("browser")
     hostile_release(folder / "dataset", folder / "photographs")
@@ -42,7 +43,7 @@ class _Quiet(SimpleHTTPRequestHandler):
         """Say nothing."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(site) -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(site))) as serving:
         threading.Thread(target=serving.serve_forever, daemon=True).start()
