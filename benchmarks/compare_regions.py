@@ -30,8 +30,8 @@ from sae_traits.config import RunConfig, VisionModel
 from sae_traits.config.regions import GradCAMRegions
 from sae_traits.config.tree import build
 from sae_traits.describers.measured import MeasuredDescriber
+from sae_traits.evaluation.part_truth import PartTruth
 from sae_traits.evaluation.statistics import Interval, bootstrap_interval, paired_difference
-from sae_traits.evaluation.tasks.localisation import patches_on_animal
 from sae_traits.features.backbone import choose_device, load_backbone
 from sae_traits.features.gradcam import load_gradcam
 from sae_traits.runs.context import Context
@@ -152,9 +152,11 @@ def plan_gradcam_at_last_layer(folder: Path) -> tuple[Plan, BackboneInfo]:
 
 def shares_on_animal(plan: Plan, info: BackboneInfo) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of every region: its image, its share on the animal, and its share of the image, `[n_regions]` each."""
-    found = []
+    found, truth = [], PartTruth(plan.collection)
     for record, pairs in plan.candidates():
-        on_animal = patches_on_animal(plan.collection, record, info.grid((record.width, record.height)))
+        known = truth.of(pairs[0][0].image, info.grid((record.width, record.height)))
+        assert known is not None
+        on_animal = known.on_animal
         assert on_animal is not None
         found += [(c.image, on_animal[list(c.patches)].mean(), region.area_fraction) for c, region in pairs]
     rows, shares, areas = zip(*found, strict=True)

@@ -19,7 +19,7 @@ from tables import describe_machine, markdown_table
 
 from sae_traits.config import RunConfig
 from sae_traits.config.tree import build
-from sae_traits.evaluation.tasks.localisation import patches_on_animal
+from sae_traits.evaluation.part_truth import PartTruth
 from sae_traits.features.background import Background
 from sae_traits.runs.context import Context
 from sae_traits.steps import STEPS, run_steps
@@ -48,12 +48,12 @@ def score(context: Context) -> Scored:
     collection, info = context.collection, context.features.info
     n_regions = n_significant = n_scored = 0
     inside: dict[str, list[float]] = defaultdict(list)
-    images = []
+    images, truth = [], PartTruth(collection)
     for record, candidates in context.plan.candidates():
         n_regions += len(candidates)
         n_significant += sum(candidate.significant for candidate, _ in candidates)
-        on_organism = patches_on_animal(collection, record, info.grid((record.width, record.height)))
-        if on_organism is None:
+        known = truth.of(candidates[0][0].image, info.grid((record.width, record.height)))
+        if known is None or (on_organism := known.on_animal) is None:
             continue
         n_scored += len(candidates)
         images.append(float(on_organism.mean()))

@@ -6,9 +6,55 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 
+from sae_traits.describers.surface import lattice_of, on_lattice
 from sae_traits.errors import ConfigError
 from sae_traits.geometry import PatchGrid
+from sae_traits.schema import Region
+
+
+class OnMask:
+    """How much of regions lies on the mask of their image, and how much would at other places.
+
+    Args:
+        mask: of the image `[height, width]`.
+        grid: of the image; what it leaves out, as a crop does, is no place for a region.
+    """
+
+    def __init__(self, mask: NDArray[np.bool_], grid: PatchGrid) -> None:
+        self._mask = mask
+        corners = grid.corners[grid.valid]
+        self._first = np.floor(corners[:, :2].min(axis=0)).astype(int)
+        self._last = np.ceil(corners[:, 2:].max(axis=0)).astype(int)
+        height, width = mask.shape
+        self._integral = np.zeros((height + 1, width + 1), dtype=np.int64)
+        np.cumsum(np.cumsum(mask, axis=0, dtype=np.int64), axis=1, out=self._integral[1:, 1:])
+
+    def shares(self, region: Region) -> tuple[float, float]:
+        """The share of a region, by its outlines, on the mask, and its mean over all places where it fits.
+
+        Places are whole pixels apart, and the region's own is one of them.
+        """
+        height, width = self._mask.shape
+        lattice = lattice_of(region, (width, height))
+        share = float(on_lattice(lattice, self._mask, Image.Resampling.BOX)[lattice.inside].mean())
+        left, top, right, bottom = lattice.crop
+        # Every point of the region visits a rectangle of pixels as the region moves.
+        first_x, first_y = np.minimum(self._first - (left, top), 0)
+        last_x, last_y = np.maximum(self._last - (right, bottom), 0)
+        columns, rows = lattice.x.astype(int), lattice.y.astype(int)
+        until_x, until_y = columns + last_x + 1, rows + last_y + 1
+        from_x, from_y = columns + first_x, rows + first_y
+        integral = self._integral
+        visited = (
+            integral[np.ix_(until_y, until_x)]
+            - integral[np.ix_(from_y, until_x)]
+            - integral[np.ix_(until_y, from_x)]
+            + integral[np.ix_(from_y, from_x)]
+        )
+        n_places = (last_x - first_x + 1) * (last_y - first_y + 1)
+        return share, float(visited[lattice.inside].mean() / n_places)
 
 
 def random_placement(patches: ArrayLike, grid: PatchGrid, rng: np.random.Generator) -> NDArray[np.intp]:

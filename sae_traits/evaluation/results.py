@@ -19,7 +19,7 @@ from sae_traits.io import json_of_version
 from sae_traits.vocabulary import RegionSource
 
 RESULTS_FILE = "results.json"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Of results.json; a file of another one is not read."""
 _BY_NAME = {task.name: task for task in TASKS}
 

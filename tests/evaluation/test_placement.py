@@ -3,11 +3,12 @@ from collections import Counter
 import numpy as np
 import pytest
 from grids import square_grid
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis.strategies import data, integers, lists
 
 from sae_traits.errors import ConfigError
-from sae_traits.evaluation.placement import mean_over_placements, random_placement
+from sae_traits.evaluation.placement import OnMask, mean_over_placements, random_placement
+from sae_traits.traits.regions import make_region, region_of_outlines
 
 
 def shape(patches, grid):
@@ -64,3 +65,39 @@ def test_the_mean_over_placements_leaves_out_padding():
     values = np.full(16, 5.0)
     values[grid.valid] = 1
     assert mean_over_placements(grid.valid[:1], values, grid) == 1
+
+
+def right_angle(left, top, side):
+    """A triangle with its right angle at the upper left, whose outline follows no patch."""
+    ring = np.array([(left, top), (left + side, top), (left, top + side)], dtype=float)
+    return region_of_outlines([ring], [0], (40, 30))
+
+
+def test_the_share_on_a_mask_is_that_of_the_outlines_and_not_of_the_patches():
+    grid = square_grid("squash", source=(40, 30), size=40, patch=10)
+    mask = np.zeros((30, 40), dtype=bool)
+    mask[:10, :10] = True
+    on_mask = OnMask(mask, grid)
+    assert on_mask.shares(make_region([0, 1], grid))[0] == pytest.approx(10 * 10 / (20 * 7.5) * 7.5 / 10)
+    assert on_mask.shares(right_angle(0, 0, 10))[0] == 1
+    assert on_mask.shares(right_angle(0, 0, 20))[0] == pytest.approx(0.5, abs=0.03)
+    assert on_mask.shares(right_angle(10, 10, 8))[0] == 0
+
+
+@settings(max_examples=15, deadline=None)
+@given(data=data(), left=integers(0, 20), top=integers(0, 10), side=integers(4, 20))
+def test_the_mean_over_all_places_is_that_of_the_outline_at_each_of_them(data, left, top, side):
+    mask = np.random.default_rng(data.draw(integers(0, 50))).random((30, 40)) < 0.3
+    grid = square_grid("squash", source=(40, 30), size=40, patch=10)
+    on_mask = OnMask(mask, grid)
+    elsewhere = [on_mask.shares(right_angle(x, y, side))[0] for x in range(40 - side + 1) for y in range(30 - side + 1)]
+    assert on_mask.shares(right_angle(left, top, side))[1] == pytest.approx(np.mean(elsewhere))
+
+
+def test_no_place_lies_where_a_crop_does_not_reach():
+    # 80 x 40 pixels, of which the middle 40 x 40 are seen; the animal lies outside.
+    grid = square_grid("crop", source=(80, 40), size=40, patch=10, resize=40)
+    mask = np.zeros((40, 80), dtype=bool)
+    mask[:, :20] = True
+    assert OnMask(mask, grid).shares(make_region([5], grid)) == (0, 0)
+    assert OnMask(~mask, grid).shares(make_region([5], grid)) == (1, 1)

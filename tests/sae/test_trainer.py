@@ -9,6 +9,7 @@ import time
 import pytest
 import torch
 from accelerate import Accelerator
+from kept_tracker import KeptTracker
 from train_configs import train_config
 
 from sae_traits.errors import CheckpointError, ConfigError, StoreError
@@ -340,25 +341,10 @@ def test_who_wants_to_know_is_told_of_every_step(tmp_path):
 
 
 def test_trackers_get_the_measures(tmp_path):
-    from accelerate.tracking import GeneralTracker
 
-    class Kept(GeneralTracker):
-        name, requires_logging_directory = "kept", False
-        values: dict = {}  # noqa: RUF012
-
-        @property
-        def tracker(self):
-            return self
-
-        def store_init_configuration(self, values):
-            pass
-
-        def log(self, values, step=None, **kwargs):
-            self.values[step] = values
-
-    kept = Kept()
+    kept = KeptTracker()
     accelerator = Accelerator(cpu=True, log_with=[kept])
     accelerator.init_trackers("sae")
     train_saes(batches, [CONFIG], SCALE, n_steps=5, checkpoint=tmp_path / "c", data="d", accelerator=accelerator)
-    assert list(kept.values) == [1, 2, 3, 4, 5]
-    assert set(kept.values[5]) == {"loss", "explained_variance", "l0", "dead_share"}
+    assert list(kept.steps) == [1, 2, 3, 4, 5]
+    assert set(kept.steps[5]) == {"loss", "explained_variance", "l0", "dead_share"}

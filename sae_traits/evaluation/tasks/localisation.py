@@ -11,22 +11,18 @@ from numpy.typing import NDArray
 
 from sae_traits.evaluation.evidence import Evidence
 from sae_traits.evaluation.part_truth import opened_mask, painted
-from sae_traits.evaluation.placement import random_placement
+from sae_traits.evaluation.placement import OnMask
 from sae_traits.evaluation.statistics import Interval, bootstrap_interval
-from sae_traits.geometry import PatchGrid
 from sae_traits.schema import Collection, ImageRecord
-
-N_PLACEMENTS = 8
-"""Random placements averaged per region."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LocalisationResult:
-    """Mean over a region's patches of the share of each that lies on the animal; intervals resample individuals."""
+    """Share of a region, as it is outlined, that lies on the animal; intervals resample individuals."""
 
     on_animal: Interval
     random: Interval
-    """The same patch shapes at random places of the same image."""
+    """The same outlines, mean over all places of the same image where they fit."""
     gain: Interval
     """Paired difference of the two."""
     by_species: dict[str, float]
@@ -43,19 +39,16 @@ class Localisation:
     def run(self, evidence: Evidence) -> LocalisationResult | None:
         """Score the regions; None where no image with traits has a mask or box."""
         collection, seed = evidence.collection, evidence.seed
-        generator = np.random.default_rng(seed)
         observed, expected, rows = [], [], []
         for row, traits in groupby(evidence.traits, key=lambda trait: trait.candidate.image):
             record = collection.images[row]
-            grid = evidence.backbone.grid((record.width, record.height))
-            on_animal = patches_on_animal(collection, record, grid)
-            if on_animal is None:
+            if (mask := animal_mask(collection, record)) is None:
                 continue
+            on_animal = OnMask(mask, evidence.backbone.grid((record.width, record.height)))
             for trait in traits:
-                patches = trait.region.patches
-                placed = [random_placement(patches, grid, generator) for _ in range(N_PLACEMENTS)]
-                observed.append(float(on_animal[list(patches)].mean()))
-                expected.append(float(on_animal[np.array(placed)].mean()))
+                share, at_random = on_animal.shares(trait.region)
+                observed.append(share)
+                expected.append(at_random)
                 rows.append(row)
         if not rows:
             return None
@@ -84,9 +77,9 @@ class Localisation:
         return lines
 
 
-def patches_on_animal(collection: Collection, record: ImageRecord, grid: PatchGrid) -> NDArray[np.float64] | None:
-    """Share of each patch of an image that lies on its mask, or else in its box `[n_patches]`; None without either."""
+def animal_mask(collection: Collection, record: ImageRecord) -> NDArray[np.bool_] | None:
+    """The animal's pixels by the mask of an image, or else by its box `[height, width]`; None without either."""
     mask_path = collection.mask_path(record)
     if mask_path is not None:
-        return grid.patch_means(opened_mask(mask_path))
-    return None if record.animal_box is None else grid.patch_means(painted([record.animal_box], grid.source))
+        return opened_mask(mask_path)
+    return None if record.animal_box is None else painted([record.animal_box], (record.width, record.height))
