@@ -93,7 +93,7 @@ def _try_on(copy: Path, mutant: Mutant) -> tuple[str | None, str | None]:
 def _run_tests(copy: Path, tests: Sequence[str]) -> tuple[str | None, str | None]:
     """The first test that fails, and why the tests could not be run; both None where all pass."""
     # The copy comes before the installed package, which may be the project itself.
-    environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1", "PYTEST_ADDOPTS": ""}
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-rfE", "--tb=no", "-p", "no:cacheprovider", *tests]
     try:
         done = subprocess.run(
