@@ -44,7 +44,6 @@ from sae_traits.traits import candidates, chosen, contrast
 from sae_traits.traits.encode import Codes, encode_collection, firing_thresholds, training_weights
 from sae_traits.traits.plan import plan_regions
 
-QUANTILE = SpecimenContrast().firing_quantile
 INDIVIDUALS = (5, 10, 30)
 CHANGES = (0.98, 1.02)
 CONSTANTS_OF_BACKGROUND = ("EDGE", "MIDDLE", "SEEN_WITHIN", "INVERSE_PENALTY", "SMOOTHING")
@@ -107,17 +106,18 @@ class Bench:
         return SAE.from_pretrained(folder)
 
     def encode(
-        self, collection: Collection, sae: SAE, *, quantile: float = QUANTILE, factor: float = 1.0, seed: int = 0
+        self, collection: Collection, sae: SAE, *, quantile_factor: float = 1.0, factor: float = 1.0, seed: int = 0
     ) -> Encoded:
         """Learn backgrounds, and find where latents fire, as the step `encode` does.
 
         Args:
-            quantile: the option `firing_quantile`.
+            quantile_factor: what the default of the option `firing_quantile` is multiplied with.
             factor: what every firing threshold is multiplied with.
             seed: of the photographs that backgrounds are learnt from.
         """
         source, images = self.context.features, collection.images
         learnt = background.learn_background(collection, self.context.backbone, source, seed=seed)
+        quantile = SpecimenContrast().quantile_for(source.info.rows * source.info.columns) * quantile_factor
         thresholds = firing_thresholds(sae, source, training_weights(images), quantile) * np.float32(factor)
         of_shard = partial(learnt.of_shard, info=source.info) if learnt.is_known else None
         folder = Path(mkdtemp(prefix="codes-", dir=self.context.folder.path))
@@ -207,7 +207,7 @@ def rows_of_changes(bench: Bench) -> Iterator[list[str]]:
         for name in CONSTANTS_OF_BACKGROUND:
             with patch.object(background, name, getattr(background, name) * change):
                 yield bench.row(f"{name} x {change}", bench.encode(collection, sae))
-        yield bench.row(f"firing_quantile x {change}", bench.encode(collection, sae, quantile=QUANTILE * change))
+        yield bench.row(f"firing_quantile x {change}", bench.encode(collection, sae, quantile_factor=change))
         yield bench.row(f"firing thresholds x {change}", bench.encode(collection, sae, factor=change))
 
 

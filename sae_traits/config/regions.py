@@ -13,6 +13,8 @@ _EVIDENCE_HELP = (
     "latents of effect x activation / threshold); 0 keeps all patches where a latent fired."
 )
 HELD_OUT: tuple[Split, ...] = ("validation", "test")
+FIRING_SHARE, FIRING_PATCHES = 0.3, 256
+"""Share of a latent's positive activations above which it fires, in images of so many patches or fewer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,8 +22,10 @@ class SpecimenContrast:
     """Latents that fire in a larger share of a species' individuals than of its closest relatives'."""
 
     kind: Literal["specimen"] = "specimen"
-    firing_quantile: float = option(
-        0.7, "A latent fires above this quantile of its own positive activations on the training split."
+    firing_quantile: float | None = option(
+        None,
+        "A latent fires above this quantile of its own positive activations on the training split. By default 0.7, and "
+        f"higher where an image has more than {FIRING_PATCHES} patches, so that a latent fires at no more of them.",
     )
     max_species_share: float = option(
         0.95,
@@ -36,9 +40,20 @@ class SpecimenContrast:
     )
 
     def __post_init__(self) -> None:
-        check(0 <= self.firing_quantile < 1, f"firing_quantile must lie in [0, 1), not {self.firing_quantile}")
+        quantile = self.firing_quantile
+        check(quantile is None or 0 <= quantile < 1, f"firing_quantile must lie in [0, 1), not {quantile}")
         check(0 < self.max_species_share <= 1, f"max_species_share must lie in (0, 1], not {self.max_species_share}")
         check(0 <= self.min_evidence <= 1, f"min_evidence must lie in [0, 1], not {self.min_evidence}")
+
+    def quantile_for(self, n_patches: int) -> float:
+        """The quantile above which a latent fires in images of some patches.
+
+        A latent is said to fire in an image if it does so at any patch: at the same quantile per patch, four times as
+        many patches would have it fire in more images, of all species alike.
+        """
+        if self.firing_quantile is not None:
+            return self.firing_quantile
+        return 1 - FIRING_SHARE * min(1.0, FIRING_PATCHES / n_patches)
 
 
 @dataclass(frozen=True, kw_only=True)

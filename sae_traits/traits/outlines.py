@@ -28,10 +28,10 @@ from sae_traits.schema import AnimalFrame, BackboneInfo, ImageRecord, Region
 from sae_traits.traits.animals import distance_in_ellipse
 from sae_traits.traits.regions import region_of_outlines
 
-VERSION = 2
+VERSION = 3
 """Raised whenever the same image and patches could give another outline."""
-REACH = 2
-"""Patches around a region in which pixels may become part of it."""
+REACH = 1 / 7
+"""How far around a region pixels may become part of it, as a share of a side's patches: two of 14; two at least."""
 POINTS_PER_PATCH = 12
 MAXIMUM_SIDE = 384
 """Points per side at most, however many patches a region has."""
@@ -192,10 +192,11 @@ class Window:
 
 
 def window_of(grid: PatchGrid, patches: tuple[int, ...]) -> Window:
-    """The window over some patches and those up to REACH around them, POINTS_PER_PATCH points per patch and side."""
+    """The window over some patches and those within REACH of them, POINTS_PER_PATCH points per patch and side."""
     row, column = np.divmod(np.array(patches), grid.columns)
-    first = max(0, row.min() - REACH) * grid.columns + max(0, column.min() - REACH)
-    last = min(grid.rows - 1, row.max() + REACH) * grid.columns + min(grid.columns - 1, column.max() + REACH)
+    reach = max(2, round(REACH * min(grid.rows, grid.columns)))
+    first = max(0, row.min() - reach) * grid.columns + max(0, column.min() - reach)
+    last = min(grid.rows - 1, row.max() + reach) * grid.columns + min(grid.columns - 1, column.max() + reach)
     left, top, right, bottom = (*grid.corners[first, :2].tolist(), *grid.corners[last, 2:].tolist())
     scale_x, scale_y = grid.scale
     sides = (right - left) * scale_x / grid.patch[0], (bottom - top) * scale_y / grid.patch[1]  # in patches

@@ -143,7 +143,8 @@ def thresholds_of(
         case PaperContrast():
             return np.full(sae.config.n_latents, contrast.firing_threshold, dtype=np.float32)
         case SpecimenContrast():
-            return firing_thresholds(sae, source, training_weights(collection.images), contrast.firing_quantile)
+            quantile = contrast.quantile_for(source.info.rows * source.info.columns)
+            return firing_thresholds(sae, source, training_weights(collection.images), quantile)
 
 
 def _of_rows(candidates: Callable[[], Candidates], rows: range) -> Candidates:

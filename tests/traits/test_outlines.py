@@ -123,6 +123,17 @@ def test_an_outline_reaches_no_farther_than_two_patches():
     assert shape_of(outlined).within(shapely.box(40, 30, 240, 180))
 
 
+@pytest.mark.parametrize(("patch", "reach"), [(8, 80), (2, 50), (1, 45)])  # 2 of 8 patches, 5 of 32, 9 of 64
+def test_of_many_patches_an_outline_reaches_a_seventh_of_the_side(patch, reach):
+    grid = square_grid("squash", source=SIZE, size=64, patch=patch)
+    region = make_region([grid.n_patches // 2 + grid.columns // 2], grid)
+    _, top, _, height = region.box
+    band = (-2000, top - height / 4, 2000, top + height * 5 / 4)
+    outlined = OutlineOfImage(grid)(picture((LEAF, band)), region)
+    left, right = (shapely.bounds(shape_of(outlined))[[0, 2]] - shapely.bounds(shape_of(region))[[0, 2]]).tolist()
+    assert (-left, right) == pytest.approx((reach, reach), abs=2)
+
+
 def test_a_margin_widens_the_box_around_the_outline():
     image, region = picture((LEAF, (130, 85, 210, 155))), make_region([27], GRID)
     tight, wide = OutlineOfImage(GRID)(image, region), OutlineOfImage(GRID, 0.5)(image, region)

@@ -1,9 +1,10 @@
 """What is planned by each kind of regions; images whose label does not count, and that it leaks nowhere."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+import torch
 from describer_server.many import ManyCandidates
 from hypothesis import given
 from hypothesis.strategies import integers, lists, permutations, sampled_from, tuples
@@ -13,11 +14,12 @@ from sae_traits import SAE, SAEConfig
 from sae_traits.config.describer import Measured, Server
 from sae_traits.config.regions import PaperContrast, ReleasedLatents, SAERegions, SpecimenContrast
 from sae_traits.describers import make_describer
+from sae_traits.features.store import FeatureShard
 from sae_traits.geometry import Framing
 from sae_traits.schema import BackboneInfo, ChosenLatent, Collection, Contrast, ImageRecord, Taxon
 from sae_traits.traits.calls import planned_calls
 from sae_traits.traits.chosen import strongest_choices
-from sae_traits.traits.encode import ImageCodes
+from sae_traits.traits.encode import ImageCodes, firing_thresholds
 from sae_traits.traits.plan import plan_regions, thresholds_of, without_labels
 from sae_traits.traits.released_latents import DatasetLatents
 from sae_traits.vocabulary import SPLITS, Split
@@ -167,6 +169,33 @@ def test_without_a_label_a_call_is_the_one_that_it_was_with_it(tmp_path):
 def thresholds(contrast, collection, released=None):
     sae = SAE.from_config(SAEConfig(architecture="topk", d_model=4, n_latents=3, k=2), seed=0)
     return thresholds_of(contrast, sae, None, collection, released)  # pyright: ignore[reportArgumentType]
+
+
+@dataclass
+class FourImages:
+    """Features of four images, whose number of patches the backbone tells."""
+
+    info: BackboneInfo
+
+    def count_shards(self, rows):
+        return 1
+
+    def shards(self, rows):
+        features = torch.randn(400, 4, generator=torch.Generator().manual_seed(0))
+        yield FeatureShard(np.arange(4), np.arange(0, 401, 100), np.tile(np.arange(100, dtype=np.int32), 4), features)
+
+
+@pytest.mark.parametrize(("side", "quantile"), [(4, 0.7), (32, 0.925)])
+def test_the_firing_quantile_is_that_for_the_patches_of_an_image(tmp_path, side, quantile):
+    collection = collection_of(*["Gen a"] * 6, root=tmp_path)  # of which four are for training
+    sae = SAE.from_config(SAEConfig(architecture="topk", d_model=4, n_latents=3, k=2), seed=0)
+    source = FourImages(replace(INFO, rows=side, columns=side))
+    expected = firing_thresholds(sae, source, np.array([1.0] * 4 + [0.0] * 2), quantile)  # pyright: ignore[reportArgumentType]
+    found = thresholds_of(SpecimenContrast(), sae, source, collection)  # pyright: ignore[reportArgumentType]
+    assert found.tolist() == expected.tolist()
+    given = SpecimenContrast(firing_quantile=0.5)
+    lower = thresholds_of(given, sae, source, collection)  # pyright: ignore[reportArgumentType]
+    assert (lower < found).all()
 
 
 def test_algorithm_1_has_one_threshold_for_all_latents(tmp_path):
