@@ -35,7 +35,8 @@ class VisionModel:
     image_size: int | None = option(
         None,
         "Side in pixels of the square that the vision model sees, a multiple of its patches; without it the model's "
-        "own. Twice as much gives four times as many patches, and takes four times as long.",
+        "own. Twice as much gives four times as many patches, for organisms that are small in their photographs, and "
+        "takes four times as long.",
     )
     compute_dtype: Dtype = option(
         "float32",
