@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
 
-from sae_traits.describers.surface import lattice_of, on_lattice
+from sae_traits.describers.surface import lattice_of
 from sae_traits.errors import ConfigError
 from sae_traits.geometry import PatchGrid
 from sae_traits.schema import Region
@@ -20,16 +19,22 @@ class OnMask:
     Args:
         mask: of the image `[height, width]`.
         grid: of the image; what it leaves out, as a crop does, is no place for a region.
+
+    Raises:
+        ConfigError: the mask is of another size than the image.
     """
 
     def __init__(self, mask: NDArray[np.bool_], grid: PatchGrid) -> None:
+        if mask.shape != grid.source[::-1]:
+            raise ConfigError(f"the mask is {mask.shape[1]} x {mask.shape[0]} pixels, the image {grid.source}")
         self._mask = mask
         corners = grid.corners[grid.valid]
         self._first = np.floor(corners[:, :2].min(axis=0)).astype(int)
         self._last = np.ceil(corners[:, 2:].max(axis=0)).astype(int)
         height, width = mask.shape
-        self._integral = np.zeros((height + 1, width + 1), dtype=np.int64)
-        np.cumsum(np.cumsum(mask, axis=0, dtype=np.int64), axis=1, out=self._integral[1:, 1:])
+        # Of 2 ** 32 pixels and more only the sums of rectangles are right: differences do not mind what ran over.
+        self._integral = np.zeros((height + 1, width + 1), dtype=np.uint32)
+        np.cumsum(np.cumsum(mask, axis=0, dtype=np.uint32), axis=1, dtype=np.uint32, out=self._integral[1:, 1:])
 
     def shares(self, region: Region) -> tuple[float, float]:
         """The share of a region, by its outlines, on the mask, and its mean over all places where it fits.
@@ -38,12 +43,13 @@ class OnMask:
         """
         height, width = self._mask.shape
         lattice = lattice_of(region, (width, height))
-        share = float(on_lattice(lattice, self._mask, Image.Resampling.BOX)[lattice.inside].mean())
+        columns, rows = lattice.x.astype(int), lattice.y.astype(int)
+        # Of single pixels: means around them would take in what lies beside a thin region.
+        share = float(self._mask[np.ix_(rows, columns)][lattice.inside].mean())
         left, top, right, bottom = lattice.crop
         # Every point of the region visits a rectangle of pixels as the region moves.
         first_x, first_y = np.minimum(self._first - (left, top), 0)
         last_x, last_y = np.maximum(self._last - (right, bottom), 0)
-        columns, rows = lattice.x.astype(int), lattice.y.astype(int)
         until_x, until_y = columns + last_x + 1, rows + last_y + 1
         from_x, from_y = columns + first_x, rows + first_y
         integral = self._integral

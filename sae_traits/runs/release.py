@@ -31,7 +31,7 @@ from sae_traits.release.publication import Terms, published_backbone
 from sae_traits.runs.context import Context
 from sae_traits.runs.names import given_names
 from sae_traits.sae.model import SAE
-from sae_traits.schema import ChosenLatent, Trait
+from sae_traits.schema import BackboneInfo, ChosenLatent, Trait
 from sae_traits.traits.encode import Codes
 from sae_traits.traits.firing_shares import with_held_out_shares
 from sae_traits.traits.latent_names import named_latents, named_traits
@@ -149,7 +149,7 @@ def provenance_of(context: Context, *, is_public: bool) -> Provenance:
         backbone=published_backbone(info) if is_public else info,
         regions=regions.kind,
         dictionary_metrics=dictionary.config.training.get("metrics", {}) if dictionary else {},
-        contrast=_options(regions) if dictionary else {},
+        contrast=_options(regions, info) if dictionary else {},
         contrast_in_words=_IN_WORDS[type(contrast)] if contrast is not None else "",
         latents=context.released_latents.public_name if context.released_latents else None,
         label_free=regions.label_free,
@@ -167,10 +167,12 @@ def provenance_of(context: Context, *, is_public: bool) -> Provenance:
     )
 
 
-def _options(regions: Any) -> dict[str, Any]:
-    """The options of the regions and their contrast, by name."""
+def _options(regions: Any, info: BackboneInfo) -> dict[str, Any]:
+    """The options of the regions and their contrast, by name, and what follows from the number of patches."""
     values = as_dict(with_public_names(regions))
     contrast = values.pop("contrast")
+    if isinstance(regions.contrast, SpecimenContrast):
+        contrast["firing_quantile"] = regions.contrast.quantile_for(info.rows * info.columns)
     values.pop("kind")
     return {"contrast": contrast.pop("kind"), **contrast, **values}
 

@@ -20,7 +20,7 @@ from sae_traits.geometry import PatchGrid
 from sae_traits.schema import AnimalFrame, Region
 from sae_traits.traits.chosen import MAX_BACKGROUND
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same region could get another place on the same animal."""
 LONGEST_SIDE = 512
 """The axis is taken from at most this many points a side: it needs no more, and a large mask has millions."""
@@ -127,7 +127,9 @@ def place_on_animal(region: Region, animal: Animal) -> Placement:
     """
     height, width = animal.mask.shape
     lattice = lattice_of(region, (width, height))
-    shares = np.where(lattice.inside, on_lattice(lattice, animal.mask, Image.Resampling.BOX), 0).astype(np.float64)
+    # Of single pixels: means around them would take in what lies beside a thin region.
+    on_mask = on_lattice(lattice, animal.mask, Image.Resampling.NEAREST)
+    shares = np.where(lattice.inside, on_mask, 0).astype(np.float64)
     on_animal = float(shares.sum() / lattice.inside.sum())
     share_of_animal = min(1.0, on_animal * lattice.area / animal.frame.area)
     if on_animal == 0:

@@ -31,7 +31,8 @@ from sae_traits.traits.regions import region_of_outlines
 VERSION = 3
 """Raised whenever the same image and patches could give another outline."""
 REACH = 1 / 7
-"""How far around a region pixels may become part of it, as a share of a side's patches: two of 14; two at least."""
+"""How far around a region pixels may become part of it, as a share of the patches along the grid's shorter side: two of
+14, and never fewer."""
 POINTS_PER_PATCH = 12
 MAXIMUM_SIDE = 384
 """Points per side at most, however many patches a region has."""

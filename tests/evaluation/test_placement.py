@@ -2,13 +2,14 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import shapely
 from grids import square_grid
 from hypothesis import given, settings
 from hypothesis.strategies import data, integers, lists
 
 from sae_traits.errors import ConfigError
 from sae_traits.evaluation.placement import OnMask, mean_over_placements, random_placement
-from sae_traits.traits.regions import make_region, region_of_outlines
+from sae_traits.traits.regions import make_region, region_of_outlines, whole_image
 
 
 def shape(patches, grid):
@@ -78,7 +79,7 @@ def test_the_share_on_a_mask_is_that_of_the_outlines_and_not_of_the_patches():
     mask = np.zeros((30, 40), dtype=bool)
     mask[:10, :10] = True
     on_mask = OnMask(mask, grid)
-    assert on_mask.shares(make_region([0, 1], grid))[0] == pytest.approx(10 * 10 / (20 * 7.5) * 7.5 / 10)
+    assert on_mask.shares(make_region([0, 1], grid))[0] == 0.5
     assert on_mask.shares(right_angle(0, 0, 10))[0] == 1
     assert on_mask.shares(right_angle(0, 0, 20))[0] == pytest.approx(0.5, abs=0.03)
     assert on_mask.shares(right_angle(10, 10, 8))[0] == 0
@@ -101,3 +102,22 @@ def test_no_place_lies_where_a_crop_does_not_reach():
     mask[:, :20] = True
     assert OnMask(mask, grid).shares(make_region([5], grid)) == (0, 0)
     assert OnMask(~mask, grid).shares(make_region([5], grid)) == (1, 1)
+    assert OnMask(mask[:, ::-1], grid).shares(make_region([5], grid)) == (0, 0)
+
+
+def test_a_thin_region_of_a_large_photograph_is_not_blurred():
+    grid = square_grid("squash", source=(3000, 2000), size=40, patch=10)
+    leg = np.array([(100, 100), (1500, 1300), (1530, 1300), (130, 100)], dtype=float)
+    x, y = np.meshgrid(np.arange(3000) + 0.5, np.arange(2000) + 0.5)
+    mask = shapely.contains_xy(shapely.Polygon(leg), x, y)
+    share, elsewhere = OnMask(mask, grid).shares(region_of_outlines([leg], [0], (3000, 2000)))
+    assert share == pytest.approx(1, abs=0.03)  # a mask knows a border to half a pixel
+    assert elsewhere < 0.04
+    everywhere = OnMask(mask, grid).shares(whole_image((3000, 2000)))
+    assert everywhere[0] == everywhere[1], "there is no other place"
+
+
+def test_a_mask_of_another_size_than_its_image_is_refused():
+    grid = square_grid("squash", source=(40, 30), size=40, patch=10)
+    with pytest.raises(ConfigError, match="the mask is 80 x 60 pixels, the image"):
+        OnMask(np.ones((60, 80), dtype=bool), grid)

@@ -31,7 +31,9 @@ def test_a_run_makes_everything_that_the_house_promises(finished):
 def test_the_card_has_the_results_of_the_run_that_wrote_it(finished):
     results = json.loads((finished / "evaluation/results.json").read_text())
     on_animal = results["tasks"]["localisation"]["on_animal"]["mean"]
-    assert f"by masks (95 % interval) | {on_animal:.3f}" in (finished / "dataset/README.md").read_text()
+    card = (finished / "dataset/README.md").read_text()
+    assert f"by masks (95 % interval) | {on_animal:.3f}" in card
+    assert "| firing&#95;quantile | 0.7 |" in card, "which nobody gave: it is that of 16 x 16 patches"
 
 
 def test_a_changed_option_repeats_only_the_steps_that_depend_on_it(run, capsys):
