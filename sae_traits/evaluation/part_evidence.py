@@ -43,9 +43,13 @@ MEASURES = {
     "repeats": "R2 of place, without truth",
 }
 """Name of a measure -> what a table calls it."""
+ABOVE_CHANCE = {f"{measure}_above_chance": measure for measure in ("purity", "held_out_part", "held_out_part_learnt")}
+"""Differences of how far these measures are above what chance gives, which is much where most of a method's regions lie
+on one part."""
+_TITLES = MEASURES | {name: f"{MEASURES[measure]}, above chance" for name, measure in ABOVE_CHANCE.items()}
 
 
-TITLE_WIDTH, WIDTH = 58, 18
+TITLE_WIDTH, WIDTH = 68, 18
 """Letters of the columns of a table on a terminal."""
 
 
@@ -107,8 +111,8 @@ class PartEvidence:
     methods: dict[str, MethodEvidence]
     """By the kind of regions, that of the run first."""
     differences: dict[str, dict[str, Interval]]
-    """Name of a baseline -> of a measure -> the run's value minus the baseline's, on as many regions per image of both,
-    the strongest; 95 % over species."""
+    """Name of a baseline -> of a measure, or of ABOVE_CHANCE -> the run's value minus the baseline's, on as many
+    regions per image of both, the strongest; 95 % over species."""
     labels: Exported
     """With the labels as they are."""
     shuffled_labels: Exported
@@ -142,7 +146,7 @@ class PartEvidence:
     def named_differences(self) -> dict[str, list[tuple[str, Interval]]]:
         """The differences, by baseline, with the titles of the measures."""
         return {
-            other: [(MEASURES[measure], interval) for measure, interval in of_measures.items()]
+            other: [(_TITLES[measure], interval) for measure, interval in of_measures.items()]
             for other, of_measures in self.differences.items()
         }
 
@@ -276,13 +280,8 @@ def measure_parts(
     differences = {}
     for other in others:
         n_of_both = np.minimum(n_own, tables[other][0].per_image(n_images))
-        ratios = ratios_of(own.strongest(n_of_both), len(names), n_parts)
-        of_other = ratios_of(shown[other].strongest(n_of_both), len(names), n_parts)
-        differences[other] = {
-            measure: difference_over_species(of_other[measure], ratio, seed=seed)
-            for measure, ratio in ratios.items()
-            if measure in of_other
-        }
+        pair = shown[other].strongest(n_of_both), own.strongest(n_of_both)
+        differences[other] = _differences(*pair, len(names), n_parts, seed)
     return PartEvidence(
         parts=truth.parts,
         n_images=len(np.unique(own.image)),
@@ -312,19 +311,19 @@ def ratios_of(regions: RegionTable, n_species: int, n_parts: int) -> dict[str, R
     return {name: ratio for name, ratio in ratios.items() if ratio.weight.sum() > 0}
 
 
-def chance_of(regions: RegionTable, n_species: int, n_parts: int, seed: int = 0) -> dict[str, float]:
+def chance_of(regions: RegionTable, n_species: int, n_parts: int, seed: int = 0) -> dict[str, Ratio]:
     """What each measure would be by chance, by the names of MEASURES; R2 is 0 then and not among them."""
     species, latent, part, held_out = regions.species, regions.latent, regions.part, regions.held_out
     is_significant = np.where(regions.significant, regions.chance, np.nan)
     held_out_chance = {
-        name: permuted_held_out_part(latent, part, species, held_out, n_species, n_parts, needed, seed=seed).value
+        name: permuted_held_out_part(latent, part, species, held_out, n_species, n_parts, needed, seed=seed)
         for name, needed in (("held_out_part", 1), ("held_out_part_learnt", MIN_REGIONS))
     }
     return {
-        "inside": mean_per_species(regions.chance, species, n_species).value,
-        "inside_significant": mean_per_species(is_significant, species, n_species).value,
-        "pointing": mean_per_species(regions.peak_chance, species, n_species).value,
-        "purity": permuted_purity(latent, part, species, n_species, n_parts, seed=seed).value,
+        "inside": mean_per_species(regions.chance, species, n_species),
+        "inside_significant": mean_per_species(is_significant, species, n_species),
+        "pointing": mean_per_species(regions.peak_chance, species, n_species),
+        "purity": permuted_purity(latent, part, species, n_species, n_parts, seed=seed),
         **held_out_chance,
     }
 
@@ -372,13 +371,34 @@ def _with_chance(regions: RegionTable, names: Sequence[str], n_parts: int, seed:
     return {
         measure: Measure(
             value=ratio.value,
-            null=chance.get(measure, math.nan),
+            null=chance[measure].value if measure in chance else math.nan,
             by_species={
                 name: value for name, value in zip(names, ratio.by_species.tolist(), strict=True) if value == value
             },
         )
         for measure, ratio in ratios_of(regions, len(names), n_parts).items()
     }
+
+
+def _differences(
+    first: RegionTable, second: RegionTable, n_species: int, n_parts: int, seed: int
+) -> dict[str, Interval]:
+    """The measures of `second` minus those of `first`, and those of ABOVE_CHANCE."""
+    ratios = [ratios_of(regions, n_species, n_parts) for regions in (first, second)]
+    measured = [measure for measure in MEASURES if all(measure in of for of in ratios)]
+    differences = {
+        measure: difference_over_species(ratios[0][measure], ratios[1][measure], seed=seed) for measure in measured
+    }
+    if any(measure in measured for measure in ABOVE_CHANCE.values()):
+        chance = [chance_of(regions, n_species, n_parts, seed) for regions in (first, second)]
+        differences |= {
+            name: difference_over_species(
+                ratios[0][measure], ratios[1][measure], (chance[0][measure], chance[1][measure]), seed=seed
+            )
+            for name, measure in ABOVE_CHANCE.items()
+            if measure in measured
+        }
+    return differences
 
 
 def _count_detectors(

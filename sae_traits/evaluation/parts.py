@@ -252,21 +252,33 @@ def permuted_detectors(
     return float(np.mean(counts))
 
 
-def difference_over_species(first: Ratio, second: Ratio, *, n_resamples: int = 2000, seed: int = 0) -> Interval:
+def difference_over_species(
+    first: Ratio,
+    second: Ratio,
+    nulls: tuple[Ratio, Ratio] | None = None,
+    *,
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
     """The value of `second` minus that of `first`, with a paired percentile bootstrap interval over species.
 
     A species is drawn with what both methods had of it. Species of which either has nothing are left out.
+
+    Args:
+        nulls: what chance gives of `first` and of `second`; each is then taken above it.
     """
-    kept = (first.weight > 0) & (second.weight > 0)
+    terms = ((first, -1), (second, 1)) if nulls is None else ((first, -1), (second, 1), (nulls[0], 1), (nulls[1], -1))
+    kept = np.logical_and.reduce([ratio.weight > 0 for ratio, _ in terms])
     n = int(kept.sum())
     if n == 0:
         return Interval(math.nan, math.nan, math.nan)
-    sums = np.stack([first.total, first.weight, second.total, second.weight])[:, kept]
+    sums = np.stack([(ratio.total[kept], ratio.weight[kept]) for ratio, _ in terms], axis=1)  # [2, n_terms, n]
+    signs = np.array([sign for _, sign in terms])
 
     def difference(of: NDArray[np.float64]) -> NDArray[np.float64]:
-        return of[2] / of[3] - of[0] / of[1]
+        return signs @ (of[0] / of[1])
 
-    mean = float(difference(sums.sum(axis=1)))
+    mean = float(difference(sums.sum(axis=2)))
     if n < 2:
         return Interval(mean, math.nan, math.nan, n)
     draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=n_resamples)

@@ -145,6 +145,10 @@ def test_differences_are_those_of_the_values_over_species(methods, collection, t
     difference = evidence.differences["random"]["held_out_part"]
     assert (difference.mean, difference.low, difference.high, difference.n_groups) == (0.5, 0.5, 0.5, 2)
     assert "inside_significant" not in evidence.differences["random"]
+    null = {name: evidence.methods[name].measures["held_out_part"].null for name in ("sae", "random")}
+    above = evidence.differences["random"]["held_out_part_above_chance"]
+    assert above.mean == pytest.approx(0.5 - null["sae"] + null["random"])
+    assert evidence.named_differences["random"][-2][0] == "held-out part, all latents, above chance"
 
 
 def test_without_any_truth_it_is_measured_how_places_repeat(methods, collection):

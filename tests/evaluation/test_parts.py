@@ -122,6 +122,19 @@ def test_a_difference_is_that_of_the_pooled_values_and_species_of_one_method_are
     assert np.isnan(difference_over_species(first, Ratio(np.zeros(3), np.zeros(3))).mean)
 
 
+def test_a_lead_that_chance_gives_is_none_above_chance():
+    first, null_of_first = Ratio(np.array([2.0, 4.0]), np.array([4.0, 8.0])), Ratio(np.array([1.0, 2.0]), np.full(2, 4))
+    second, null_of_second = (
+        Ratio(np.array([3.0, 6.0]), np.array([4.0, 8.0])),
+        Ratio(np.array([2.0, 3.0]), np.full(2, 4)),
+    )
+    assert difference_over_species(first, second).mean == 0.25
+    above = difference_over_species(first, second, (null_of_first, null_of_second))
+    assert (above.mean, above.low, above.high) == pytest.approx((0, 0, 0))
+    nothing = Ratio(np.zeros(2), np.zeros(2))
+    assert np.isnan(difference_over_species(first, second, (nothing, null_of_second)).mean)
+
+
 def test_equal_methods_do_not_differ():
     rng = np.random.default_rng(2)
     ratio = Ratio(rng.random(12), np.ones(12))
