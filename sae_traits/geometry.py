@@ -190,8 +190,7 @@ class PatchGrid:
         width, height = self.source
         if values.shape != (height, width):
             raise ConfigError(f"the array is {values.shape}, the image [{height}, {width}]")
-        integral = np.zeros((height + 1, width + 1))
-        np.cumsum(np.cumsum(values, axis=0, dtype=np.float64), axis=1, out=integral[1:, 1:])
+        integral = summed_area(values, np.float64)
 
         def until(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
             """Sum of the values above and left of each point; bilinear in the integral image is exact."""
@@ -206,6 +205,17 @@ class PatchGrid:
         area = (right - left) * (bottom - top)
         on_image = self.coverage > 1e-9  # what is beside the image may overlap it by a rounding error
         return np.divide(total, area, out=np.zeros_like(total), where=on_image)
+
+
+def summed_area(values: NDArray[Any], dtype: type[np.number]) -> NDArray[Any]:
+    """Sums of all values above and left of each corner of a pixel: an image `[rows, columns]` gives one more of both.
+
+    The sum over any rectangle is then that of four of them. Source: Crow 1984, summed-area tables.
+    """
+    rows, columns = values.shape
+    integral = np.zeros((rows + 1, columns + 1), dtype=dtype)
+    np.cumsum(np.cumsum(values, axis=0, dtype=dtype), axis=1, dtype=dtype, out=integral[1:, 1:])
+    return integral
 
 
 def overlaps_image(box: tuple[float, float, float, float], size: tuple[int, int]) -> bool:

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sae_traits.describers.surface import lattice_of
 from sae_traits.errors import ConfigError
-from sae_traits.geometry import PatchGrid
+from sae_traits.geometry import PatchGrid, summed_area
 from sae_traits.schema import Region
 
 
@@ -26,15 +26,14 @@ class OnMask:
 
     def __init__(self, mask: NDArray[np.bool_], grid: PatchGrid) -> None:
         if mask.shape != grid.source[::-1]:
-            raise ConfigError(f"the mask is {mask.shape[1]} x {mask.shape[0]} pixels, the image {grid.source}")
+            raise ConfigError(
+                f"the mask is {mask.shape[1]} x {mask.shape[0]} pixels, the image {grid.source[0]} x {grid.source[1]}"
+            )
         self._mask = mask
         corners = grid.corners[grid.valid]
         self._first = np.floor(corners[:, :2].min(axis=0)).astype(int)
         self._last = np.ceil(corners[:, 2:].max(axis=0)).astype(int)
-        height, width = mask.shape
-        # Of 2 ** 32 pixels and more only the sums of rectangles are right: differences do not mind what ran over.
-        self._integral = np.zeros((height + 1, width + 1), dtype=np.uint32)
-        np.cumsum(np.cumsum(mask, axis=0, dtype=np.uint32), axis=1, dtype=np.uint32, out=self._integral[1:, 1:])
+        self._integral = summed_area(mask, np.uint32)
 
     def shares(self, region: Region) -> tuple[float, float]:
         """The share of a region, by its outlines, on the mask, and its mean over all places where it fits.

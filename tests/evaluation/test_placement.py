@@ -119,5 +119,5 @@ def test_a_thin_region_of_a_large_photograph_is_not_blurred():
 
 def test_a_mask_of_another_size_than_its_image_is_refused():
     grid = square_grid("squash", source=(40, 30), size=40, patch=10)
-    with pytest.raises(ConfigError, match="the mask is 80 x 60 pixels, the image"):
+    with pytest.raises(ConfigError, match="the mask is 80 x 60 pixels, the image 40 x 30"):
         OnMask(np.ones((60, 80), dtype=bool), grid)

@@ -23,6 +23,7 @@ from sae_traits.cli import main
 from sae_traits.errors import ReleaseError
 from sae_traits.release.exports import export
 from sae_traits.release.exports import webdataset as shards
+from sae_traits.release.exports.matrix import MAX_ATTRIBUTES
 from sae_traits.release.loading import Released
 from sae_traits.release.tables import COLUMNS, CONFIG_NAMES, features
 from sae_traits.vocabulary import EXPORT_FORMATS
@@ -287,14 +288,13 @@ def test_a_name_in_the_head_of_the_matrix_is_no_formula(tmp_path):
     assert head[-1] == "'=HYPERLINK(1): colour = red"
 
 
-def test_which_of_equally_frequent_attributes_the_matrix_keeps_is_decided_by_their_names(tmp_path, monkeypatch):
-    monkeypatch.setattr("sae_traits.release.exports.matrix.MAX_ATTRIBUTES", 3)
-    colours = ["red", "blue", "green", "white", "black"]
+def test_which_of_equally_frequent_attributes_the_matrix_keeps_is_decided_by_their_names(tmp_path):
+    colours = [f"shade {number:04}" for number in range(MAX_ATTRIBUTES + 3)]
     for place, said in enumerate((colours, colours[::-1])):
         records = {"train": [record(n, "Aus bus", [trait(n, one) for one in said]) for n in (1, 2)]}
         export(release(tmp_path / f"released-{place}", records), "matrix", tmp_path / f"out-{place}")
         columns = pd.read_parquet(tmp_path / f"out-{place}" / "matrix.parquet").columns
-        assert [name.split(" = ")[1] for name in columns if " = " in name] == ["black", "blue", "green"]
+        assert [name.split(" = ")[1] for name in columns if " = " in name] == colours[:-3]
 
 
 def test_photographs_without_labels_make_no_matrix(tmp_path):

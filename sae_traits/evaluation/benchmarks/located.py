@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sae_traits.errors import CollectionError, ConfigError
 from sae_traits.evaluation.part_files import Box, PartFiles, read_part_files
 from sae_traits.evaluation.part_truth import opened_mask, painted
+from sae_traits.geometry import summed_area
 from sae_traits.schema import Collection, ImageRecord, Problem
 
 FloatArray = NDArray[np.float64]
@@ -100,8 +101,7 @@ def holds_any(marked: NDArray[np.bool_], region: Placed) -> tuple[float, float]:
 
 def _sums(marked: NDArray[np.bool_], height: int, width: int) -> NDArray[np.int64]:
     """Marked pixels in a window at every place where it fits `[n_rows, n_columns]`."""
-    summed = np.zeros((marked.shape[0] + 1, marked.shape[1] + 1), dtype=np.int64)
-    summed[1:, 1:] = marked.cumsum(axis=0).cumsum(axis=1)
+    summed = summed_area(marked, np.int64)
     return summed[height:, width:] - summed[:-height, width:] - summed[height:, :-width] + summed[:-height, :-width]
 
 
