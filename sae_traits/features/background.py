@@ -8,6 +8,9 @@ the model then sees away from the edges of its input are learnt from. What lay a
 
 Where the two kinds of patches cannot be told apart (the organism fills the photographs, or lies anywhere in them),
 nothing is known of the background, and `separation` says so.
+
+Where labels tell which patches show the organism, a second model that is learnt from those takes over: see
+`features.organism`.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from scipy import ndimage
 
 from sae_traits.errors import ImageError, StoreError
 from sae_traits.features.backbone import Backbone
+from sae_traits.features.organism import Organism
 from sae_traits.features.source import FeatureSource
 from sae_traits.features.store import FeatureShard
 from sae_traits.geometry import PatchGrid
@@ -53,11 +57,13 @@ proportion, as C weighs a sum over patches: else a small collection were all bac
 SMOOTHING = 14
 """Log odds are smoothed with a deviation of one patch where a side has this many, as in 224 pixels of 16 each."""
 N_FOLDS = 4
+VERSION = 2
+"""Raised whenever the same photographs could give other probabilities."""
 
 
 @dataclass(frozen=True)
 class Background:
-    """A linear model of whether a patch shows background."""
+    """A model of whether a patch shows background: linear, or where there is one, that of the organism."""
 
     weights: NDArray[np.float32]
     """Log odds per unit of each feature `[d_model]`."""
@@ -65,6 +71,8 @@ class Background:
     separation: float
     """Area under the ROC curve of edges against middles in individuals that were not learnt from, of plain photographs
     or of shifted ones, whichever is smaller; 0.5 is chance, and what stands where there were too few of either."""
+    organism: Organism | None = None
+    """What the organism looks like; None where that was not learnt."""
 
     @classmethod
     def unknown(cls, d_model: int) -> Background:
@@ -78,7 +86,10 @@ class Background:
 
     def of_shard(self, shard: FeatureShard, info: BackboneInfo) -> NDArray[np.float32]:
         """Probability that each patch of some images shows background, smoothed within its image `[n_patches]`."""
-        odds = shard.features.float().numpy() @ self.weights + np.float32(self.bias)
+        features = shard.features.float().numpy()
+        odds = (
+            features @ self.weights + np.float32(self.bias) if self.organism is None else -self.organism.odds(features)
+        )
         probabilities = np.empty(len(odds), np.float32)
         for start, end in pairwise(shard.offsets):
             smooth = _smoothed(odds[start:end], shard.patches[start:end], info)
@@ -87,8 +98,11 @@ class Background:
 
     def save(self, path: Path) -> None:
         """Write the model as one safetensors file."""
-        numbers = np.array([self.bias, self.separation], np.float64)
-        write_whole(path, save({"weights": self.weights, "bias_and_separation": numbers}))
+        tensors = {"weights": self.weights, "bias_and_separation": np.array([self.bias, self.separation], np.float64)}
+        if (organism := self.organism) is not None:
+            tensors |= {f"organism.{name}": getattr(organism, name) for name in _ORGANISM_ARRAYS}
+            tensors["organism.bias"] = np.array(organism.bias, np.float64)
+        write_whole(path, save(tensors))
 
     @classmethod
     def open(cls, path: Path) -> Background:
@@ -100,9 +114,18 @@ class Background:
         try:
             with safe_open(path, framework="numpy") as file:
                 bias, separation = file.get_tensor("bias_and_separation")
-                return cls(file.get_tensor("weights"), float(bias), float(separation))
+                organism = None
+                if "organism.bias" in file.keys():  # noqa: SIM118  # a safetensors file is no mapping
+                    frequencies, phases, of_features = (
+                        file.get_tensor(f"organism.{name}") for name in _ORGANISM_ARRAYS
+                    )
+                    organism = Organism(frequencies, phases, of_features, float(file.get_tensor("organism.bias")))
+                return cls(file.get_tensor("weights"), float(bias), float(separation), organism)
         except (OSError, SafetensorError, ValueError) as error:
             raise StoreError(f"{path} cannot be read; run `sae-traits annotate` again") from error
+
+
+_ORGANISM_ARRAYS = ("frequencies", "phases", "weights")
 
 
 def learn_background(collection: Collection, backbone: Backbone, source: FeatureSource, *, seed: int = 0) -> Background:

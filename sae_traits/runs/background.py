@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sae_traits.config.regions import RegionsOfLatents, ReleasedLatents
+from sae_traits.config.regions import RegionsOfLatents, ReleasedLatents, SpecimenContrast
 from sae_traits.errors import BackboneError, ConfigError
 from sae_traits.evaluation.part_truth import opened_mask
-from sae_traits.features.background import MIN_INDIVIDUALS, Background, learn_background
+from sae_traits.features.background import MIN_INDIVIDUALS, VERSION, Background, learn_background
+from sae_traits.features.organism import learn_organism
 from sae_traits.features.store import FeatureShard
 from sae_traits.io import hash_of_file
 from sae_traits.logging import say, warn
@@ -20,6 +22,8 @@ from sae_traits.runs.folder import RunFolder
 from sae_traits.sae.model import SAE
 from sae_traits.schema import BackboneInfo, Collection
 from sae_traits.traits.encode import BackgroundOfShard
+from sae_traits.traits.organism_patches import MIN_PATCHES, organism_patches
+from sae_traits.traits.plan import without_labels
 
 
 def background_kind(regions: RegionsOfLatents) -> str:
@@ -38,8 +42,15 @@ def _run_of_latents(regions: RegionsOfLatents) -> RunFolder | None:
     return run if run.dataset == dataset else RunFolder(run.dataset)
 
 
-def find_background(context: Context, regions: RegionsOfLatents) -> BackgroundOfShard | None:
+def find_background(
+    context: Context, regions: RegionsOfLatents, thresholds: NDArray[np.float32]
+) -> BackgroundOfShard | None:
     """Learn what is background, say how well it is known, and keep it in the run's folder.
+
+    Where labels are contrasted, too, what the organism looks like is learnt besides, from patches where latents agree.
+
+    Args:
+        thresholds: above which activation each latent fires `[n_latents]`.
 
     Returns:
         What gives the probability of background; None where it is not looked for, or nothing can be learnt.
@@ -64,7 +75,39 @@ def find_background(context: Context, regions: RegionsOfLatents) -> BackgroundOf
             warn(_why_unknown(background, context.collection))
         else:
             say(f"background: edges and middles of photographs told apart with an AUC of {background.separation:.2f}")
+            if isinstance(regions.contrast, SpecimenContrast):
+                _learn_organism(context, background, thresholds).save(path)
     return background_of(context, regions)
+
+
+def _learn_organism(context: Context, background: Background, thresholds: NDArray[np.float32]) -> Background:
+    """What is known of backgrounds with what the organism looks like, where labels tell enough of it."""
+    assert context.dictionary is not None
+    source = context.features
+    patches = organism_patches(
+        context.dictionary,
+        source,
+        thresholds,
+        without_labels(context.collection, context.config.regions.unlabelled_splits).images,
+        partial(background.of_shard, info=source.info),
+    )
+    if patches is None:
+        say(
+            f"background: latents agree at fewer than {MIN_PATCHES} patches, too few to learn what the organism looks "
+            "like; regions are held to where they agree in each photograph"
+        )
+        return background
+    features, shows_it = patches
+    say(f"background: learnt what the organism looks like from {int(shows_it.sum()):,} patches where latents agree")
+    return replace(background, organism=learn_organism(features, shows_it))
+
+
+def knows_organism(context: Context, regions: RegionsOfLatents) -> bool:
+    """Whether the probability of background comes from what the organism looks like, as `find_background` left it."""
+    if background_kind(regions) not in ("auto", "released"):
+        return False
+    background = Background.open(context.folder.background)
+    return background.is_known and background.organism is not None
 
 
 def _taken_over(context: Context, regions: RegionsOfLatents) -> Background:
@@ -102,7 +145,7 @@ def background_of(context: Context, regions: RegionsOfLatents) -> BackgroundOfSh
 
 
 def background_inputs(context: Context, regions: RegionsOfLatents) -> tuple[str, str | None]:
-    """How the background is found, and what decides it besides the photographs: masks, or an earlier run."""
+    """How the background is found, and what decides it besides the photographs: labels, masks, or an earlier run."""
     match kind := background_kind(regions):
         case "masks":
             return kind, context.collection.digest("mask_file")
@@ -110,6 +153,9 @@ def background_inputs(context: Context, regions: RegionsOfLatents) -> tuple[str,
             run = _run_of_latents(regions)
             assert run is not None
             return kind, hash_of_file(run.background)
+        case "auto":
+            labels = context.collection.digest("taxon") if isinstance(regions.contrast, SpecimenContrast) else ""
+            return kind, f"version {VERSION} {labels}".strip()
         case _:
             return kind, None
 

@@ -22,7 +22,7 @@ from sae_traits.evaluation.part_regions import Method
 from sae_traits.features.backbone import choose_device
 from sae_traits.io import hash_of_file, replacing, write_text
 from sae_traits.logging import say
-from sae_traits.runs.background import background_digest, background_of
+from sae_traits.runs.background import background_digest, background_of, knows_organism
 from sae_traits.runs.context import Context
 from sae_traits.sae.baselines import fit_to_source
 from sae_traits.sae.measuring import measure_on_held_out
@@ -108,7 +108,13 @@ def _baseline_codes(context: Context, regions: RegionsOfLatents) -> Codes:
     thresholds = thresholds_of(regions.contrast, dictionary, source, context.collection)
     weights = training_weights(context.collection.images)
     codes = encode_collection(
-        dictionary, source, thresholds, folder, background=background_of(context, regions), weights=weights
+        dictionary,
+        source,
+        thresholds,
+        folder,
+        background=background_of(context, regions),
+        knows_organism=knows_organism(context, regions),
+        weights=weights,
     )
     write_text(mark, _mark(made_of, folder))
     return codes

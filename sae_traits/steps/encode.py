@@ -17,7 +17,13 @@ from sae_traits.errors import ConfigError
 from sae_traits.features.backbone import choose_device
 from sae_traits.features.gradcam import load_gradcam
 from sae_traits.io import write_whole
-from sae_traits.runs.background import background_inputs, background_kind, background_of, find_background
+from sae_traits.runs.background import (
+    background_inputs,
+    background_kind,
+    background_of,
+    find_background,
+    knows_organism,
+)
 from sae_traits.runs.baselines import make_baseline
 from sae_traits.runs.context import Context
 from sae_traits.runs.names import hash_of_published_sae
@@ -108,6 +114,7 @@ def _codes_step(context: Context, regions: RegionsOfLatents) -> ShardedStep:
             np.load(prepared),
             training_weights(context.collection.images),
             has_background=background_of(context, regions) is not None,
+            knows_organism=knows_organism(context, regions),
         )
         return _counts(codes, regions)
 
@@ -145,7 +152,7 @@ def _prepare(context: Context, regions: RegionsOfLatents) -> tuple[NDArray[np.fl
     if (released := context.released_latents) is not None:
         check_sae(released, str(context.dictionary_folder), dictionary.weights_hash(), hash_of_published_sae)
     thresholds = thresholds_of(regions.contrast, dictionary.to(device), context.features, context.collection, released)
-    return thresholds, find_background(context, regions)
+    return thresholds, find_background(context, regions, thresholds)
 
 
 def _write_codes(context: Context, regions: RegionsOfLatents) -> Counts:
@@ -158,6 +165,7 @@ def _write_codes(context: Context, regions: RegionsOfLatents) -> Counts:
         thresholds,
         context.folder.codes,
         background=background,
+        knows_organism=knows_organism(context, regions),
         weights=training_weights(context.collection.images),
     )
     dictionary.cpu()

@@ -8,6 +8,7 @@ from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logit
 
 from sae_traits.config.regions import RegionsOfLatents
 from sae_traits.geometry import PatchGrid
@@ -22,6 +23,8 @@ THRESHOLD_FLOOR = 1e-6
 MAX_REGION_BACKGROUND = 0.42
 """Lower than the limit of latents and of patches: people, vehicles and other animals, which are neither at the edges of
 photographs nor in their middles as often as the organism, lie between. Chosen on bears and capybaras."""
+SUREST = 1 / 508
+"""No patch is more probably organism or background: half of a step of the probabilities, as they are stored."""
 Candidates = Iterator[tuple[ImageRecord, list[tuple[Candidate, Region]]]]
 """Images with their candidates, in the order of images.parquet; those without a candidate are left out."""
 
@@ -53,17 +56,24 @@ def image_candidates(
     Strength is the peak activation in units of the latent's firing threshold, so that latents of different scales
     compare, times the square root of the number of patches: parts come before specks, but a large background area does
     not come before a part (docs/quality.md compares the choices). A candidate's region is its strongest connected group
-    of patches, of those where the species' latents agree: see `evidence`. What a patch says counts for less the more
-    probably it shows background, and a region that is too probably background is none: see `is_background`.
+    of patches, of those that most surely show the organism: by what it looks like (`organism_odds`), and where that is
+    not known, where the species' latents agree (`evidence`), which counts for less the more probably a patch shows
+    background. A region that is too probably background is none: see `is_background`.
 
     Args:
         options: whose latents these are; candidates at most; a region of which more than `max_overlap` lies in stronger
             ones is left out, because it would say the same of the same place; patches with less than `min_evidence`
-            of the image's highest evidence are no part of a region; groups of fewer than `min_patches` are no region.
+            of the image's highest odds or evidence are no part of a region; groups of fewer than `min_patches` are no
+            region.
     """
     fired = [(chosen[latent], patches, values) for latent, patches, values in codes.groups() if latent in chosen]
-    agreed = evidence(fired, grid.n_patches) * (1 - known_background(codes, grid.n_patches))
-    agreed = agreed >= options.contrast.min_evidence * agreed.max(initial=0)
+    if codes.knows_organism:
+        shown = organism_odds(codes, grid.n_patches)
+    else:
+        shown = evidence(fired, grid.n_patches) * (1 - known_background(codes, grid.n_patches))
+    agreed = shown >= options.contrast.min_evidence * shown.max(initial=0)
+    if options.contrast.min_evidence > 0:
+        agreed &= shown > 0
     scored: list[tuple[float, Candidate]] = []
     for choice, where, activations in fired:
         inside = agreed[where]
@@ -99,6 +109,18 @@ def image_candidates(
 def _region(candidate: Candidate, codes: ImageCodes, grid: PatchGrid, box_margin: float) -> Region:
     region = make_region(candidate.patches, grid, box_margin)
     return replace(region, animal=estimated_animal(codes.background, np.array(candidate.patches), grid))
+
+
+def organism_odds(codes: ImageCodes, n_patches: int) -> NDArray[np.float64]:
+    """Log odds that each patch shows the organism, 0 where background is as probable or nothing known `[n_patches]`.
+
+    A model is surest of an organism's inside: features know their neighbourhood, so that what lies beside it looks like
+    it, but less so.
+    """
+    if codes.background is None:
+        return np.zeros(n_patches)
+    background = np.clip(np.nan_to_num(codes.background, nan=1.0), SUREST, 1 - SUREST).astype(np.float64)
+    return np.maximum(-logit(background), 0)
 
 
 def known_background(codes: ImageCodes, n_patches: int) -> NDArray[np.float32]:

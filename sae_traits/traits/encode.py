@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -121,6 +121,8 @@ class ImageCodes:
     background: NDArray[np.float32] | None = None
     """Probability that each patch of the grid shows background `[n_patches]`, NaN where it is not known; None where
     nothing is known of the collection's backgrounds."""
+    knows_organism: bool = False
+    """Whether that is known from what the organism looks like."""
 
     def groups(self) -> Iterator[tuple[int, NDArray[np.int32], NDArray[np.float32]]]:
         """Each latent that fired, with its patches and values."""
@@ -142,6 +144,8 @@ class Codes:
     latent_background: NDArray[np.float32] | None = None
     """Mean probability of background where each latent fires in training images, weighted by its activation
     `[n_latents]`; NaN where it never fires there. None where nothing is known of backgrounds."""
+    knows_organism: bool = False
+    """Whether backgrounds are known from what the organism looks like."""
 
     @property
     def n_latents(self) -> int:
@@ -177,38 +181,51 @@ class Codes:
             tuple(index["parts"]),
             tuple(backgrounds),
             latent_background,
+            index.get("knows_organism", False),
         )
 
     def images(self) -> Iterator[ImageCodes]:
         """The codes of every image in which something fired, in the order of images.parquet."""
         for number, part in enumerate(self.parts):
-            table = pq.read_table(self.folder / part)
-            image, latents, patches, values = (table[name].to_numpy() for name in CODE_SCHEMA.names)
-            background = self._background(number)
-            for start, end in _runs(image):
-                rows, row = slice(start, end), int(image[start])
-                yield ImageCodes(row, latents[rows], patches[rows], values[rows], background.get(row))
+            yield from images_of(pq.read_table(self.folder / part), self._background(number), self.knows_organism)
 
     def _background(self, number: int) -> dict[int, NDArray[np.float32]]:
         """Probabilities of the patches of a part's images."""
         if not self.backgrounds:
             return {}
         table = pq.read_table(self.folder / self.backgrounds[number])
-        stored = [np.asarray(values.values, np.float32) for values in table["background"]]
-        known = [np.where(values == _UNKNOWN, np.nan, values / (_UNKNOWN - 1)).astype(np.float32) for values in stored]
-        return dict(zip(table["image"].to_pylist(), known, strict=True))
+        stored = np.stack([np.asarray(values.values) for values in table["background"]])
+        return dict(zip(table["image"].to_pylist(), probabilities_of(stored), strict=True))
 
     def firing_counts(self) -> Iterator[FiringsOfImages]:
         """How many patches of each image each latent fired at, of the images of each part in which something fired."""
         for part in self.parts:
-            table = pq.read_table(self.folder / part, columns=["image", "latent"])
-            image, latent = table["image"].to_numpy(), table["latent"].to_numpy()
-            starts = np.flatnonzero(np.diff(image, prepend=-1) | np.diff(latent, prepend=-1))
-            counts = np.diff(starts, append=len(image)).astype(np.int32)
-            images, lengths = np.unique(image[starts], return_counts=True)
-            offsets = np.concatenate([[0], np.cumsum(lengths)])
-            shape = (len(images), self.n_latents)
-            yield images.astype(np.intp), csr_array((counts, latent[starts], offsets), shape=shape)
+            yield firings_of(pq.read_table(self.folder / part, columns=["image", "latent"]), self.n_latents)
+
+
+def images_of(
+    codes: pa.Table, background: Mapping[int, NDArray[np.float32]], knows_organism: bool = False
+) -> Iterator[ImageCodes]:
+    """The codes of the images of a table, which are sorted by image, latent and patch.
+
+    Args:
+        background: probabilities of the patches of its images, where they are known.
+        knows_organism: whether they are those of a model of the organism.
+    """
+    image, latents, patches, values = (codes[name].to_numpy() for name in CODE_SCHEMA.names)
+    for start, end in _runs(image):
+        rows, row = slice(start, end), int(image[start])
+        yield ImageCodes(row, latents[rows], patches[rows], values[rows], background.get(row), knows_organism)
+
+
+def firings_of(codes: pa.Table, n_latents: int) -> FiringsOfImages:
+    """How many patches of each image of a table each latent fired at, of the images in which something fired."""
+    image, latent = codes["image"].to_numpy(), codes["latent"].to_numpy()
+    starts = np.flatnonzero(np.diff(image, prepend=-1) | np.diff(latent, prepend=-1))
+    counts = np.diff(starts, append=len(image)).astype(np.int32)
+    images, lengths = np.unique(image[starts], return_counts=True)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    return images.astype(np.intp), csr_array((counts, latent[starts], offsets), shape=(len(images), n_latents))
 
 
 def _runs(values: NDArray[np.int32]) -> Iterator[tuple[int, int]]:
@@ -223,6 +240,7 @@ def encode_collection(
     folder: Path,
     *,
     background: BackgroundOfShard | None = None,
+    knows_organism: bool = False,
     weights: NDArray[np.float64] | None = None,
 ) -> Codes:
     """Write every activation above its latent's threshold, one Parquet part per feature shard, and the index last.
@@ -230,6 +248,7 @@ def encode_collection(
     Args:
         thresholds: a latent fires above this activation `[n_latents]`.
         background: what gives the probability of background; None where nothing is known.
+        knows_organism: whether it knows that from what the organism looks like.
         weights: what each image counts for in a latent's mean of them `[n_images]`, see `training_weights`; None counts
             all the same.
     """
@@ -240,7 +259,9 @@ def encode_collection(
     for _ in encode_parts(sae, store, thresholds, folder, range(n_parts), background=background):
         pass
     weights = np.ones(store.n_images) if weights is None else weights
-    return join_parts(folder, n_parts, thresholds, weights, has_background=background is not None)
+    return join_parts(
+        folder, n_parts, thresholds, weights, has_background=background is not None, knows_organism=knows_organism
+    )
 
 
 def encode_parts(
@@ -270,10 +291,10 @@ def encode_parts(
     shards = store.shards(rows) if rows else iter(())
     metadata = {"made_of": made_of}
     for number, shard in zip(pending, track(shards, "codes", len(pending), "shard"), strict=True):
-        codes = _shard_codes(sae, shard, limits)
+        codes = codes_of_shard(sae, shard, limits)
         tables = [codes.replace_schema_metadata(metadata)]
         if background is not None:
-            stored = _stored_background(background(shard), shard, store.info.rows * store.info.columns)
+            stored = stored_background(background(shard), shard, store.info.rows * store.info.columns)
             columns = {"image": shard.images.astype(np.int32), "background": list(stored)}
             tables.append(pa.table(columns, schema=_BACKGROUND_SCHEMA.with_metadata(metadata)))
         for file, table in zip(files[number], tables, strict=True):
@@ -289,11 +310,12 @@ def join_parts(
     weights: NDArray[np.float64],
     *,
     has_background: bool,
+    knows_organism: bool = False,
 ) -> Codes:
     """Make parts that `encode_parts` wrote the codes of a collection; what they have in common is found here.
 
     Args:
-        weights: as in `encode_collection`.
+        weights, knows_organism: as in `encode_collection`.
     """
     names = [[file.name for file in _files_of_part(folder, n, has_background=has_background)] for n in range(n_parts)]
     for path in (*folder.glob("part-*"), *folder.glob("background-*")):
@@ -305,7 +327,7 @@ def join_parts(
         warn("no latent fires anywhere above its threshold, so no region can be described")
     latents = {"threshold": pa.array(thresholds)}
     if has_background:
-        mean = _MeanOfLatents(len(thresholds), weights)
+        mean = MeanOfLatents(len(thresholds), weights)
         for part, background in names:
             table = pq.read_table(folder / background)
             stored = np.stack([np.asarray(values.values) for values in table["background"]])
@@ -317,6 +339,7 @@ def join_parts(
         "n_latents": len(thresholds),
         "parts": parts,
         "backgrounds": [name for _, *others in names for name in others],
+        "knows_organism": knows_organism,
     }
     write_text(folder / INDEX_FILE, json.dumps(index, indent=2) + "\n")
     return Codes.open(folder)
@@ -336,7 +359,7 @@ def _made_of(file: Path) -> str | None:
         return None
 
 
-def _stored_background(of_patches: NDArray[np.float32], shard: FeatureShard, n_patches: int) -> NDArray[np.uint8]:
+def stored_background(of_patches: NDArray[np.float32], shard: FeatureShard, n_patches: int) -> NDArray[np.uint8]:
     """Probabilities of all patches of every image's grid, as they are stored `[n_images, n_patches]`."""
     stored = np.full((len(shard.images), n_patches), _UNKNOWN, np.uint8)
     image = np.repeat(np.arange(len(shard.images)), np.diff(shard.offsets))
@@ -345,7 +368,12 @@ def _stored_background(of_patches: NDArray[np.float32], shard: FeatureShard, n_p
     return stored
 
 
-class _MeanOfLatents:
+def probabilities_of(stored: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """What `stored_background` made storable `[n_images, n_patches]`; NaN where it is not known."""
+    return np.where(stored == _UNKNOWN, np.nan, stored / (_UNKNOWN - 1)).astype(np.float32)
+
+
+class MeanOfLatents:
     """Adds up the probability of background where each latent fires, weighted by its activation."""
 
     def __init__(self, n_latents: int, weights: NDArray[np.float64]) -> None:
@@ -367,7 +395,7 @@ class _MeanOfLatents:
         return np.divide(self._total, self._weight, out=mean, where=self._weight > 0).astype(np.float32)
 
 
-def _shard_codes(sae: SAE, shard: FeatureShard, limits: Tensor) -> pa.Table:
+def codes_of_shard(sae: SAE, shard: FeatureShard, limits: Tensor) -> pa.Table:
     """Codes of one shard as a table, sorted by image, latent and patch."""
     row_image = np.repeat(shard.images, np.diff(shard.offsets))
     codes = sae.encode_sparse(shard.features.to(sae.b_dec.device), limits)

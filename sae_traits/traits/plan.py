@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sae_traits.config.regions import (
+    BaselineContrast,
     Contrast,
     GradCAMRegions,
     PaperContrast,
@@ -24,14 +25,20 @@ from sae_traits.features.source import FeatureSource
 from sae_traits.sae.model import SAE
 from sae_traits.schema import BackboneInfo, Candidate, Collection, ImageRecord, Taxon
 from sae_traits.traits.candidates import Candidates, all_candidates
-from sae_traits.traits.chosen import LatentsBySpecies, choose_latents, latents_everywhere, latents_on_background
+from sae_traits.traits.chosen import (
+    ChosenLatents,
+    LatentsBySpecies,
+    choose_latents,
+    latents_everywhere,
+    latents_on_background,
+)
 from sae_traits.traits.class_maps import class_map_candidates
 from sae_traits.traits.contrast import paper_contrast, specimen_contrast
 from sae_traits.traits.encode import Codes, firing_thresholds, training_weights
 from sae_traits.traits.outlines import Outlines
 from sae_traits.traits.regions import make_region
 from sae_traits.traits.released_latents import DatasetLatents
-from sae_traits.traits.species_counts import count_firings
+from sae_traits.traits.species_counts import SpeciesCounts, count_firings
 from sae_traits.vocabulary import Split
 
 
@@ -107,7 +114,21 @@ def _chosen(
     taxa = [record.taxon if record.split == "train" else None for record in collection.images]
     individuals = [record.individual_id for record in collection.images]
     counts = count_firings(codes.firing_counts(), taxa, individuals, codes.n_latents)
-    background = codes.latent_background
+    return choose_by(contrast, counts, codes.thresholds, codes.latent_background)
+
+
+def choose_by(
+    contrast: BaselineContrast,
+    counts: SpeciesCounts,
+    thresholds: NDArray[np.float32],
+    background: NDArray[np.float32] | None,
+) -> ChosenLatents:
+    """Contrast species, and choose the latents that describe them.
+
+    Args:
+        counts: how often each latent fired in each species.
+        thresholds, background: of the latents, see `choose_latents`.
+    """
     dropped = latents_on_background(background)
     match contrast:
         case PaperContrast():
@@ -118,7 +139,7 @@ def _chosen(
             everywhere = latents_everywhere(counts, contrast.max_species_share)
             dropped += tuple(drop for drop in everywhere if drop.latent not in {other.latent for other in dropped})
     significant_only = isinstance(contrast, SpecimenContrast) and contrast.significant_only
-    return choose_latents(rows, codes.thresholds, dropped, background, significant_only=significant_only)
+    return choose_latents(rows, thresholds, dropped, background, significant_only=significant_only)
 
 
 def thresholds_of(

@@ -2,11 +2,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sae_traits.config.regions import SAERegions, SpecimenContrast
 from sae_traits.geometry import Framing
 from sae_traits.schema import BackboneInfo, ChosenLatent, Contrast
-from sae_traits.traits.candidates import evidence, image_candidates
+from sae_traits.traits.candidates import evidence, image_candidates, organism_odds
 from sae_traits.traits.encode import ImageCodes
 
 INFO = BackboneInfo(
@@ -148,3 +150,44 @@ def test_a_region_that_is_background_with_its_latent_is_left_out_for_one_that_is
     # 0.45 and 0.6 are too much, 0.4 is not; latent 1 would else lie in the region of latent 0
     assert [candidate.latent for candidate, _ in pick(found, latents)] == [1]
     assert [candidate.latent for candidate, _ in pick(replace(found, background=None), latents)] == [0, 2]
+
+
+def known(found, **probabilities):
+    """The same codes of an image of which a model of the organism says how probably each patch is background."""
+    background = np.full(16, 0.9, np.float32)
+    for patch, value in probabilities.items():
+        background[int(patch[1:])] = value
+    return replace(found, background=background, knows_organism=True)
+
+
+def test_where_the_organism_is_known_a_region_keeps_the_patches_that_most_surely_show_it():
+    found = known(codes(z0={4: 2.0, 5: 9.0, 6: 2.0, 7: 2.0}), p4=0.01, p5=0.2, p6=0.05, p7=0.4)
+    # log odds 4.6, 1.4, 2.9 and 0.4, of which at least 0.6 x 4.6 = 2.8 is asked, however strongly the latent fires
+    [(candidate, _)] = pick(found, chosen(1.0), min_evidence=0.6, background="auto")
+    assert candidate.patches == (4,) or candidate.patches == (6,)
+    both = known(codes(z0={5: 2.0, 6: 2.0, 9: 2.0}), p5=0.01, p6=0.05, p9=0.06)
+    assert pick(both, chosen(1.0), min_evidence=0.6)[0][0].patches == (5, 6)
+    assert pick(both, chosen(1.0), min_evidence=0.59)[0][0].patches == (5, 6, 9)
+
+
+def test_a_photograph_in_which_nothing_looks_like_the_organism_has_no_region_unless_all_patches_are_kept():
+    found = known(codes(z0={5: 2.0}), p5=0.5)
+    assert pick(found, chosen(1.0), min_evidence=0.6) == []
+    [(candidate, _)] = pick(replace(found, background=np.full(16, 0.41, np.float32)), chosen(1.0))
+    assert candidate.patches == (5,)
+
+
+@given(st.lists(st.floats(0, 1), min_size=16, max_size=16), st.floats(0.05, 1))
+def test_no_patch_of_a_region_is_less_surely_organism_than_the_share_says(probabilities, share):
+    background = np.array(probabilities, np.float32)
+    found = replace(codes(z0=dict.fromkeys(range(16), 2.0)), background=background, knows_organism=True)
+    odds = organism_odds(found, 16)
+    assert (odds == 0).tolist() == (background >= 0.5).tolist()
+    for candidate, _ in pick(found, chosen(1.0), min_evidence=share):
+        assert odds[list(candidate.patches)].min() >= share * odds.max()
+
+
+def test_odds_are_held_within_what_is_stored_and_unknown_patches_show_nothing():
+    found = known(codes(z0={0: 2.0}), p0=0.0, p1=float("nan"))
+    assert organism_odds(found, 16)[:3].tolist() == pytest.approx([np.log(507), 0, 0])
+    assert organism_odds(replace(found, background=None), 16).tolist() == [0] * 16

@@ -1,0 +1,149 @@
+"""Which patches of training photographs show the organism, and which its background, by what latents agree on.
+
+The latents that a species has more than its relatives lie on the organism, most of them, and where several of them fire
+together it is hardly ever beside it. Those patches, and patches that are probably background and say nothing of the
+species, are what `features.organism` learns from.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from sae_traits.config.regions import SpecimenContrast
+from sae_traits.features.source import FeatureSource
+from sae_traits.logging import track
+from sae_traits.sae.model import SAE
+from sae_traits.schema import ChosenLatent, ImageRecord
+from sae_traits.traits.candidates import evidence, known_background
+from sae_traits.traits.encode import (
+    BackgroundOfShard,
+    ImageCodes,
+    MeanOfLatents,
+    codes_of_shard,
+    firings_of,
+    images_of,
+    probabilities_of,
+    stored_background,
+    training_weights,
+)
+from sae_traits.traits.plan import choose_by
+from sae_traits.traits.species_counts import count_firings
+
+N_PHOTOGRAPHS = 400
+"""Photographs that are learnt from; with 200 regions lay as much on organisms."""
+PER_SPECIES = 20
+"""Where there are many species, so many individuals of each of the commonest: fewer could not be contrasted."""
+SHOWS_ORGANISM, SHOWS_NONE = 0.5, 0.1
+"""Share of a photograph's highest evidence that a patch of the organism has at least, and one of background at most."""
+PROBABLY_BACKGROUND = 0.6
+PER_PHOTOGRAPH = 50
+"""Patches of either kind, so that memory is bounded."""
+MIN_PATCHES = 500
+"""Of either kind, below which nothing is learnt."""
+
+
+def organism_patches(
+    sae: SAE,
+    source: FeatureSource,
+    thresholds: NDArray[np.float32],
+    records: Sequence[ImageRecord],
+    background: BackgroundOfShard,
+    *,
+    seed: int = 0,
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]] | None:
+    """Features of patches that show the organism, and of as many that show background, and which are which.
+
+    Photographs of the train split are encoded and their species contrasted, as a run with the defaults does with all.
+
+    Args:
+        sae: whose latents are contrasted.
+        source: features of the photographs, read twice.
+        thresholds: a latent fires above this activation `[n_latents]`.
+        records: of all photographs; those without a species are passed over.
+        background: what gives the probability of background, as far as it is known without labels.
+        seed: which photographs and patches.
+
+    Returns:
+        `[n, d_model]` and `[n]`; None where there are too few patches of either kind.
+    """
+    generator = np.random.default_rng(seed)
+    rows = sampled_photographs(records, generator)
+    if not len(rows):
+        return None
+    weights = training_weights(records)
+    limits = torch.from_numpy(thresholds).to(sae.b_dec.device)
+    n_patches = source.info.rows * source.info.columns
+    mean = MeanOfLatents(len(thresholds), weights)
+    tables: list[pa.Table] = []
+    known: dict[int, NDArray[np.float32]] = {}
+    for shard in track(source.shards(rows), "organism", source.count_shards(rows), "shard"):
+        stored = stored_background(background(shard), shard, n_patches)
+        tables.append(codes_of_shard(sae, shard, limits))
+        mean.add(tables[-1], shard.images.astype(np.int32), stored)
+        known |= dict(zip(shard.images.tolist(), probabilities_of(stored), strict=True))
+    sampled = set(rows.tolist())
+    taxa = [record.taxon if row in sampled else None for row, record in enumerate(records)]
+    individuals = [record.individual_id for record in records]
+    firings = (firings_of(table, len(thresholds)) for table in tables)
+    counts = count_firings(firings, taxa, individuals, len(thresholds))
+    chosen = choose_by(SpecimenContrast(), counts, thresholds, mean.value)
+    patches: dict[int, tuple[NDArray[np.intp], ...]] = {}
+    for table in tables:
+        for fired in images_of(table, known):
+            told = _told_apart(fired, chosen.of(records[fired.image]), n_patches)
+            patches[fired.image] = tuple(np.sort(generator.permutation(some)[:PER_PHOTOGRAPH]) for some in told)
+    features = _features_of(source, rows, patches)
+    n = min(map(len, features))
+    if n < MIN_PATCHES:
+        return None
+    both = [of_kind[np.sort(generator.permutation(len(of_kind))[:n])] for of_kind in features]
+    return np.concatenate(both), np.repeat([True, False], n)
+
+
+def sampled_photographs(records: Sequence[ImageRecord], generator: np.random.Generator) -> NDArray[np.intp]:
+    """Rows of N_PHOTOGRAPHS labelled photographs of the train split, one per individual, ascending.
+
+    The commonest species come first, with at least PER_SPECIES individuals each where they have as many.
+    """
+    of_species: dict[str, dict[str, int]] = defaultdict(dict)
+    for row in generator.permutation(len(records)).tolist():
+        record = records[row]
+        if record.split == "train" and record.taxon.species is not None:
+            of_species[record.taxon.species].setdefault(record.individual_id, row)
+    commonest = sorted(of_species, key=lambda name: (-len(of_species[name]), name))[: N_PHOTOGRAPHS // PER_SPECIES]
+    in_turn = zip_longest(*(of_species[name].values() for name in commonest))
+    rows = [row for turn in in_turn for row in turn if row is not None]
+    return np.sort(np.array(rows[:N_PHOTOGRAPHS], dtype=np.intp))
+
+
+def _told_apart(
+    fired: ImageCodes, latents: Mapping[int, ChosenLatent], n_patches: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Patches of an image that show the organism, and those that show background."""
+    background = known_background(fired, n_patches)
+    of_species = [(latents[latent], where, values) for latent, where, values in fired.groups() if latent in latents]
+    agreed = evidence(of_species, n_patches) * (1 - background)
+    highest = agreed.max(initial=0)
+    shows_it = (agreed >= SHOWS_ORGANISM * highest) & (agreed > 0)
+    shows_none = (background > PROBABLY_BACKGROUND) & (agreed <= SHOWS_NONE * highest)
+    return np.flatnonzero(shows_it), np.flatnonzero(shows_none)
+
+
+def _features_of(
+    source: FeatureSource, rows: NDArray[np.intp], patches: Mapping[int, tuple[NDArray[np.intp], ...]]
+) -> tuple[NDArray[np.float32], ...]:
+    """Features of patches of either kind `[n, d_model]` each."""
+    found: tuple[list[NDArray[np.float32]], ...] = ([], [])
+    for shard in source.shards(rows):
+        for number, row in enumerate(shard.images.tolist()):
+            features, here = shard.of(number)
+            for of_kind, some in zip(found, patches.get(row, ()), strict=False):
+                of_kind.append(features[torch.from_numpy(np.searchsorted(here, some))].float().numpy())
+    return tuple(np.concatenate(of_kind) if of_kind else np.empty((0, 0), np.float32) for of_kind in found)

@@ -1,0 +1,99 @@
+"""What the organism looks like, learnt by a run with labels, and what its regions make of it."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from steps.small_runs import SMALL
+from steps.test_sharded_steps import make
+
+from sae_traits.cli import main
+from sae_traits.features.background import Background
+from sae_traits.features.store import FeatureStore
+from sae_traits.schema import Collection
+from sae_traits.traits.candidates import organism_odds
+from sae_traits.traits.encode import Codes
+from sae_traits.traits.table import read_traits
+
+COLOURS = {"Aus bus": (205, 60, 50), "Aus cus": (60, 70, 200), "Bus dus": (220, 200, 60)}
+SIDE, RADIUS = 120, 26
+
+
+def disc():
+    y, x = np.mgrid[:SIDE, :SIDE]
+    return (x - SIDE / 2) ** 2 + (y - SIDE / 2) ** 2 < RADIUS**2
+
+
+def write_photographs(folder):
+    """Discs, a colour per species, on grounds of any grey and green, and a table that names them."""
+    generator = np.random.default_rng(5)
+    rows = ["file,species"]
+    for number, (name, colour) in enumerate(sorted(COLOURS.items()) * 30):
+        ground = generator.uniform((60, 90, 60), (120, 170, 120))
+        pixels = generator.normal(ground, 18, (SIDE, SIDE, 3))
+        pixels[disc()] = generator.normal(colour, 18, (int(disc().sum()), 3))
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{number}.png")
+        rows.append(f"{number}.png,{name}")
+    (folder / "metadata.csv").write_text("\n".join(rows) + "\n")
+
+
+def run_of(folder):
+    assert main(["run", str(folder / "metadata.csv"), "--out", str(folder / "run"), *SMALL]) == 0
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("organism")
+    write_photographs(folder)
+    return run_of(folder)
+
+
+def test_a_run_with_labels_learns_what_the_organism_looks_like_and_holds_regions_to_it(run):
+    assert Background.open(run / "background.safetensors").organism is not None
+    codes, records = Codes.open(run / "codes"), Collection.load(run / "images.parquet").images
+    assert codes.knows_organism
+    traits = list(read_traits(run / "traits" / "traits.parquet"))
+    assert len({trait.candidate.image for trait in traits}) > 0.9 * len(records)
+    odds = {found.image: organism_odds(found, 256) for found in codes.images()}
+    for trait in traits:
+        of_image = odds[trait.candidate.image]
+        assert of_image[list(trait.candidate.patches)].min() >= 0.6 * of_image.max()
+    grid = FeatureStore.open(run / "activations").info.grid((SIDE, SIDE))
+    share = grid.patch_means(disc())
+    assert np.mean([share[list(trait.candidate.patches)].mean() for trait in traits]) > 0.95
+    assert share.mean() < 0.2
+
+
+def test_shards_learn_the_same(run, tmp_path):
+    sharded = Path(shutil.copytree(run, tmp_path / "run"))
+    shutil.rmtree(sharded / "codes")
+    make(sharded, "encode", 2)
+    files = [folder / "background.safetensors" for folder in (run, sharded)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert Codes.open(sharded / "codes").knows_organism
+    for part in Codes.open(run / "codes").backgrounds:
+        assert pq.read_table(run / "codes" / part).equals(pq.read_table(sharded / "codes" / part))
+
+
+def test_other_labels_are_another_encoding_and_other_options_of_the_contrast_are_not(tmp_path):
+    write_photographs(tmp_path)
+    run = run_of(tmp_path)
+    before = (run / "background.safetensors").read_bytes()
+    assert main(["annotate", str(run), "--max-species-share", "0.9"]) == 0
+    assert (run / "background.safetensors").read_bytes() == before
+    table = tmp_path / "metadata.csv"
+    table.write_text(table.read_text().replace("Aus bus\n", "Aus eus\n", 10))
+    run_of(tmp_path)
+    assert (run / "background.safetensors").read_bytes() != before
+    assert Background.open(run / "background.safetensors").organism is not None
+
+
+def test_algorithm_1_knows_no_organism(run, tmp_path):
+    paper = Path(shutil.copytree(run, tmp_path / "run"))
+    assert main(["annotate", str(paper), "--contrast", "paper"]) == 0
+    assert Background.open(paper / "background.safetensors").organism is None
+    assert not Codes.open(paper / "codes").knows_organism
