@@ -42,6 +42,7 @@ from sae_traits.schema import Collection
 from sae_traits.steps import STEPS, run_steps
 from sae_traits.traits import candidates, chosen, contrast
 from sae_traits.traits.encode import Codes, encode_collection, firing_thresholds, training_weights
+from sae_traits.traits.organism_patches import with_organism
 from sae_traits.traits.plan import plan_regions
 
 INDIVIDUALS = (5, 10, 30)
@@ -119,10 +120,15 @@ class Bench:
         learnt = background.learn_background(collection, self.context.backbone, source, seed=seed)
         quantile = SpecimenContrast().quantile_for(source.info.rows * source.info.columns) * quantile_factor
         thresholds = firing_thresholds(sae, source, training_weights(images), quantile) * np.float32(factor)
+        if learnt.is_known:
+            learnt = with_organism(learnt, sae, source, thresholds, images, seed=seed)
         of_shard = partial(learnt.of_shard, info=source.info) if learnt.is_known else None
+        knows_organism = learnt.is_known and learnt.organism is not None
         folder = Path(mkdtemp(prefix="codes-", dir=self.context.folder.path))
         weights = training_weights(images)
-        codes = encode_collection(sae, source, thresholds, folder, background=of_shard, weights=weights)
+        codes = encode_collection(
+            sae, source, thresholds, folder, background=of_shard, knows_organism=knows_organism, weights=weights
+        )
         return Encoded(collection, codes, learnt.separation)
 
     def row(self, name: str, encoded: Encoded, regions: SAERegions | None = None) -> list[str]:

@@ -128,7 +128,8 @@ class LatentRegions(RegionsConfig):
     background: Literal["auto", "masks", "off"] = option(
         "auto",
         "What keeps regions off the background: auto: what lies at the edges of photographs and not in their middles, "
-        "where these differ; masks: the collection's masks; off: nothing.",
+        "where these differ, and what the organism looks like, where labels tell; masks: the collection's masks; off: "
+        "nothing.",
     )
     outline: Literal["image", "patches"] = option(
         "image",

@@ -86,15 +86,18 @@ class Background:
 
     def of_shard(self, shard: FeatureShard, info: BackboneInfo) -> NDArray[np.float32]:
         """Probability that each patch of some images shows background, smoothed within its image `[n_patches]`."""
-        features = shard.features.float().numpy()
-        odds = (
-            features @ self.weights + np.float32(self.bias) if self.organism is None else -self.organism.odds(features)
-        )
-        probabilities = np.empty(len(odds), np.float32)
+        probabilities = np.empty(len(shard.patches), np.float32)
         for start, end in pairwise(shard.offsets):
-            smooth = _smoothed(odds[start:end], shard.patches[start:end], info)
+            features = shard.features[start:end].float().numpy()
+            smooth = _smoothed(self._odds(features), shard.patches[start:end], info)
             probabilities[start:end] = 1 / (1 + np.exp(-smooth))
         return probabilities
+
+    def _odds(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Log odds of background of some patches `[n]`."""
+        return (
+            features @ self.weights + np.float32(self.bias) if self.organism is None else -self.organism.odds(features)
+        )
 
     def save(self, path: Path) -> None:
         """Write the model as one safetensors file."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from sae_traits.config.regions import RegionsOfLatents, ReleasedLatents, Specime
 from sae_traits.errors import BackboneError, ConfigError
 from sae_traits.evaluation.part_truth import opened_mask
 from sae_traits.features.background import MIN_INDIVIDUALS, VERSION, Background, learn_background
-from sae_traits.features.organism import learn_organism
 from sae_traits.features.store import FeatureShard
 from sae_traits.io import hash_of_file
 from sae_traits.logging import say, warn
@@ -22,8 +20,13 @@ from sae_traits.runs.folder import RunFolder
 from sae_traits.sae.model import SAE
 from sae_traits.schema import BackboneInfo, Collection
 from sae_traits.traits.encode import BackgroundOfShard
-from sae_traits.traits.organism_patches import MIN_PATCHES, organism_patches
-from sae_traits.traits.plan import without_labels
+from sae_traits.traits.organism_patches import MIN_PATCHES, with_organism
+
+_KNOWN = "learnt what the organism looks like from patches where latents of a species agree"
+_UNKNOWN = (
+    f"fewer than {MIN_PATCHES} patches surely show the organism, or surely do not, which is too few to learn what it "
+    "looks like; regions are held to where latents agree in each photograph"
+)
 
 
 def background_kind(regions: RegionsOfLatents) -> str:
@@ -70,36 +73,17 @@ def find_background(
         except BackboneError as error:
             raise BackboneError(f"{error}; to go on without it, leave out what it learns: --background off") from error
         background = learn_background(context.collection, backbone, context.features)
-        background.save(path)
         if not background.is_known:
             warn(_why_unknown(background, context.collection))
         else:
             say(f"background: edges and middles of photographs told apart with an AUC of {background.separation:.2f}")
             if isinstance(regions.contrast, SpecimenContrast):
-                _learn_organism(context, background, thresholds).save(path)
+                assert context.dictionary is not None
+                images = context.collection.images
+                background = with_organism(background, context.dictionary, context.features, thresholds, images)
+                say(f"background: {_KNOWN if background.organism else _UNKNOWN}")
+        background.save(path)
     return background_of(context, regions)
-
-
-def _learn_organism(context: Context, background: Background, thresholds: NDArray[np.float32]) -> Background:
-    """What is known of backgrounds with what the organism looks like, where labels tell enough of it."""
-    assert context.dictionary is not None
-    source = context.features
-    patches = organism_patches(
-        context.dictionary,
-        source,
-        thresholds,
-        without_labels(context.collection, context.config.regions.unlabelled_splits).images,
-        partial(background.of_shard, info=source.info),
-    )
-    if patches is None:
-        say(
-            f"background: latents agree at fewer than {MIN_PATCHES} patches, too few to learn what the organism looks "
-            "like; regions are held to where they agree in each photograph"
-        )
-        return background
-    features, shows_it = patches
-    say(f"background: learnt what the organism looks like from {int(shows_it.sum()):,} patches where latents agree")
-    return replace(background, organism=learn_organism(features, shows_it))
 
 
 def knows_organism(context: Context, regions: RegionsOfLatents) -> bool:

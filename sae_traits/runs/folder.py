@@ -34,7 +34,7 @@ class RunFolder:
         self.codes = path / "codes"
         """Sparse codes."""
         self.background = path / "background.safetensors"
-        """The linear model of whether a patch shows background, where one was learnt."""
+        """The models of whether a patch shows background, where they were learnt."""
         self.class_maps = self.baseline("gradcam") / "maps.parquet"
         """Grad-CAM's map of every image."""
         self.traits = path / "traits" / "traits.parquet"

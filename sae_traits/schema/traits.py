@@ -82,7 +82,7 @@ class Candidate:
     )
     background: float | None = column(
         "Probability that the region shows background, 0 to 1, learnt from where things lie in the collection's "
-        "photographs; null where nothing could be learnt.",
+        "photographs, and from patches where the latents of a species agree; null where nothing could be learnt.",
         default=None,
     )
     contrast: Contrast | None

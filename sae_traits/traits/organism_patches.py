@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import zip_longest
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from sae_traits.config.regions import SpecimenContrast
+from sae_traits.features.background import Background
+from sae_traits.features.organism import learn_organism
 from sae_traits.features.source import FeatureSource
 from sae_traits.logging import track
 from sae_traits.sae.model import SAE
@@ -36,17 +39,37 @@ from sae_traits.traits.encode import (
 from sae_traits.traits.plan import choose_by
 from sae_traits.traits.species_counts import count_firings
 
-N_PHOTOGRAPHS = 400
-"""Photographs that are learnt from; with 200 regions lay as much on organisms."""
-PER_SPECIES = 20
-"""Where there are many species, so many individuals of each of the commonest: fewer could not be contrasted."""
+N_PHOTOGRAPHS = 1000
+"""Photographs that are learnt from at most. With 200 of ten species regions lay as much on organisms as with 400; more
+are for collections of many species, whose organisms and backgrounds differ."""
+PER_SPECIES = 10
+"""Where there are many species, so many individuals of each: fewer could not be contrasted."""
 SHOWS_ORGANISM, SHOWS_NONE = 0.5, 0.1
 """Share of a photograph's highest evidence that a patch of the organism has at least, and one of background at most."""
 PROBABLY_BACKGROUND = 0.6
-PER_PHOTOGRAPH = 50
+PER_PHOTOGRAPH = 20
 """Patches of either kind, so that memory is bounded."""
 MIN_PATCHES = 500
 """Of either kind, below which nothing is learnt."""
+
+
+def with_organism(
+    background: Background,
+    sae: SAE,
+    source: FeatureSource,
+    thresholds: NDArray[np.float32],
+    records: Sequence[ImageRecord],
+    *,
+    seed: int = 0,
+) -> Background:
+    """What is known of backgrounds with what the organism looks like, where labels tell enough of it.
+
+    Args:
+        background: what lies at edges; the others are as in `organism_patches`.
+    """
+    of_shard = partial(background.of_shard, info=source.info)
+    patches = organism_patches(sae, source, thresholds, records, of_shard, seed=seed)
+    return background if patches is None else replace(background, organism=learn_organism(*patches, seed=seed))
 
 
 def organism_patches(
@@ -97,7 +120,9 @@ def organism_patches(
     patches: dict[int, tuple[NDArray[np.intp], ...]] = {}
     for table in tables:
         for fired in images_of(table, known):
-            told = _told_apart(fired, chosen.of(records[fired.image]), n_patches)
+            latents = chosen.of(records[fired.image])
+            significant = {latent: choice for latent, choice in latents.items() if choice.contrast.significant}
+            told = _told_apart(fired, significant, n_patches)
             patches[fired.image] = tuple(np.sort(generator.permutation(some)[:PER_PHOTOGRAPH]) for some in told)
     features = _features_of(source, rows, patches)
     n = min(map(len, features))
@@ -108,18 +133,20 @@ def organism_patches(
 
 
 def sampled_photographs(records: Sequence[ImageRecord], generator: np.random.Generator) -> NDArray[np.intp]:
-    """Rows of N_PHOTOGRAPHS labelled photographs of the train split, one per individual, ascending.
+    """Rows of up to N_PHOTOGRAPHS labelled photographs of the train split, one per individual, ascending.
 
-    The commonest species come first, with at least PER_SPECIES individuals each where they have as many.
+    Of species drawn at random among those of at least PER_SPECIES individuals, and only where these are too few of the
+    others, the commonest first.
     """
     of_species: dict[str, dict[str, int]] = defaultdict(dict)
     for row in generator.permutation(len(records)).tolist():
         record = records[row]
         if record.split == "train" and record.taxon.species is not None:
             of_species[record.taxon.species].setdefault(record.individual_id, row)
-    commonest = sorted(of_species, key=lambda name: (-len(of_species[name]), name))[: N_PHOTOGRAPHS // PER_SPECIES]
-    in_turn = zip_longest(*(of_species[name].values() for name in commonest))
-    rows = [row for turn in in_turn for row in turn if row is not None]
+    # Species come in a random order, and sorting keeps it among equal ones.
+    species = sorted(of_species.values(), key=lambda rows: -min(len(rows), PER_SPECIES))
+    per_species = max(PER_SPECIES, -(-N_PHOTOGRAPHS // max(len(species), 1)))
+    rows = [row for of_one in species for row in list(of_one.values())[:per_species]]
     return np.sort(np.array(rows[:N_PHOTOGRAPHS], dtype=np.intp))
 
 
@@ -131,7 +158,9 @@ def _told_apart(
     of_species = [(latents[latent], where, values) for latent, where, values in fired.groups() if latent in latents]
     agreed = evidence(of_species, n_patches) * (1 - background)
     highest = agreed.max(initial=0)
-    shows_it = (agreed >= SHOWS_ORGANISM * highest) & (agreed > 0)
+    if highest == 0:  # nothing tells the organism, which may look like background
+        return np.empty(0, np.intp), np.empty(0, np.intp)
+    shows_it = agreed >= SHOWS_ORGANISM * highest
     shows_none = (background > PROBABLY_BACKGROUND) & (agreed <= SHOWS_NONE * highest)
     return np.flatnonzero(shows_it), np.flatnonzero(shows_none)
 
@@ -144,6 +173,7 @@ def _features_of(
     for shard in source.shards(rows):
         for number, row in enumerate(shard.images.tolist()):
             features, here = shard.of(number)
-            for of_kind, some in zip(found, patches.get(row, ()), strict=False):
-                of_kind.append(features[torch.from_numpy(np.searchsorted(here, some))].float().numpy())
+            if row in patches:
+                for of_kind, some in zip(found, patches[row], strict=True):
+                    of_kind.append(features[torch.from_numpy(np.searchsorted(here, some))].float().numpy())
     return tuple(np.concatenate(of_kind) if of_kind else np.empty((0, 0), np.float32) for of_kind in found)
