@@ -12,6 +12,7 @@ from huggingface_hub import ModelCardData
 from sae_traits import __version__
 from sae_traits.config.tree import as_dict, public_name, with_public_names
 from sae_traits.contrastive.record import TrainingRecord
+from sae_traits.io import write_text
 from sae_traits.models.clip.heads import HEADS_FILE
 from sae_traits.models.clip.model import ONLY_FOR_KEY
 from sae_traits.release.cards import CARD, render_card
@@ -90,7 +91,7 @@ def write_clip_card(
         has_traits="trait" in pairs.text_types,
         run=None,
     )
-    (folder / CARD).write_text(card, encoding="utf-8")
+    write_text(folder / CARD, card)
 
 
 def _heads_of(folder: Path) -> list[str]:
