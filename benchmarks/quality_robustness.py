@@ -14,7 +14,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 from types import ModuleType
@@ -122,13 +121,10 @@ class Bench:
         thresholds = firing_thresholds(sae, source, training_weights(images), quantile) * np.float32(factor)
         if learnt.is_known:
             learnt = with_organism(learnt, sae, source, thresholds, images, seed=seed)
-        of_shard = partial(learnt.of_shard, info=source.info) if learnt.is_known else None
-        knows_organism = learnt.is_known and learnt.organism is not None
         folder = Path(mkdtemp(prefix="codes-", dir=self.context.folder.path))
         weights = training_weights(images)
-        codes = encode_collection(
-            sae, source, thresholds, folder, background=of_shard, knows_organism=knows_organism, weights=weights
-        )
+        of_patches = learnt.of_patches(source.info)
+        codes = encode_collection(sae, source, thresholds, folder, background=of_patches, weights=weights)
         return Encoded(collection, codes, learnt.separation)
 
     def row(self, name: str, encoded: Encoded, regions: SAERegions | None = None) -> list[str]:

@@ -15,8 +15,9 @@ Where labels tell which patches show the organism, a second model that is learnt
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -62,6 +63,16 @@ VERSION = 2
 
 
 @dataclass(frozen=True)
+class PatchBackground:
+    """What tells which patches of a collection's photographs show background."""
+
+    of_shard: Callable[[FeatureShard], NDArray[np.float32]]
+    """Gives the probability that each patch of a shard does `[n_patches]`; NaN where it is not known."""
+    knows_organism: bool = False
+    """Whether it knows that from what the organism looks like."""
+
+
+@dataclass(frozen=True)
 class Background:
     """A model of whether a patch shows background: linear, or where there is one, that of the organism."""
 
@@ -83,6 +94,10 @@ class Background:
     def is_known(self) -> bool:
         """Whether edges and middles differ enough that the model means anything."""
         return self.separation >= MIN_SEPARATION
+
+    def of_patches(self, info: BackboneInfo) -> PatchBackground | None:
+        """The model for patches of a backbone; None where it means nothing."""
+        return PatchBackground(partial(self.of_shard, info=info), self.organism is not None) if self.is_known else None
 
     def of_shard(self, shard: FeatureShard, info: BackboneInfo) -> NDArray[np.float32]:
         """Probability that each patch of some images shows background, smoothed within its image `[n_patches]`."""

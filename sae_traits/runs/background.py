@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sae_traits.config.regions import RegionsOfLatents, ReleasedLatents, SpecimenContrast
 from sae_traits.errors import BackboneError, ConfigError
 from sae_traits.evaluation.part_truth import opened_mask
-from sae_traits.features.background import MIN_INDIVIDUALS, VERSION, Background, learn_background
+from sae_traits.features.background import MIN_INDIVIDUALS, VERSION, Background, PatchBackground, learn_background
 from sae_traits.features.store import FeatureShard
 from sae_traits.io import hash_of_file
 from sae_traits.logging import say, warn
@@ -19,7 +19,6 @@ from sae_traits.runs.context import Context
 from sae_traits.runs.folder import RunFolder
 from sae_traits.sae.model import SAE
 from sae_traits.schema import BackboneInfo, Collection
-from sae_traits.traits.encode import BackgroundOfShard
 from sae_traits.traits.organism_patches import MIN_PATCHES, with_organism
 
 _KNOWN = "learnt what the organism looks like from patches where latents of a species agree"
@@ -47,7 +46,7 @@ def _run_of_latents(regions: RegionsOfLatents) -> RunFolder | None:
 
 def find_background(
     context: Context, regions: RegionsOfLatents, thresholds: NDArray[np.float32]
-) -> BackgroundOfShard | None:
+) -> PatchBackground | None:
     """Learn what is background, say how well it is known, and keep it in the run's folder.
 
     Where labels are contrasted, too, what the organism looks like is learnt besides, from patches where latents agree.
@@ -56,7 +55,7 @@ def find_background(
         thresholds: above which activation each latent fires `[n_latents]`.
 
     Returns:
-        What gives the probability of background; None where it is not looked for, or nothing can be learnt.
+        What tells which patches show background; None where it is not looked for, or nothing can be learnt.
 
     Raises:
         BackboneError: the backbone cannot be had any more.
@@ -86,14 +85,6 @@ def find_background(
     return background_of(context, regions)
 
 
-def knows_organism(context: Context, regions: RegionsOfLatents) -> bool:
-    """Whether the probability of background comes from what the organism looks like, as `find_background` left it."""
-    if background_kind(regions) not in ("auto", "released"):
-        return False
-    background = Background.open(context.folder.background)
-    return background.is_known and background.organism is not None
-
-
 def _taken_over(context: Context, regions: RegionsOfLatents) -> Background:
     """What was learnt in the run that made the dataset of the latents, unless it has another SAE by now."""
     run = _run_of_latents(regions)
@@ -105,8 +96,8 @@ def _taken_over(context: Context, regions: RegionsOfLatents) -> Background:
     return Background.unknown(context.features.info.d_model)
 
 
-def background_of(context: Context, regions: RegionsOfLatents) -> BackgroundOfShard | None:
-    """What gives the probability of background, as `find_background` left it.
+def background_of(context: Context, regions: RegionsOfLatents) -> PatchBackground | None:
+    """What tells which patches show background, as `find_background` left it.
 
     Raises:
         ConfigError: masks are to be used and no image has one.
@@ -120,10 +111,9 @@ def background_of(context: Context, regions: RegionsOfLatents) -> BackgroundOfSh
                     "--background masks, but no image of the collection has a mask; name their files in the column "
                     "mask_file of a table, or use --background auto"
                 )
-            return partial(_outside_masks, context.collection, info)
+            return PatchBackground(partial(_outside_masks, context.collection, info))
         case "auto" | "released":
-            background = Background.open(context.folder.background)
-            return partial(background.of_shard, info=info) if background.is_known else None
+            return Background.open(context.folder.background).of_patches(info)
         case _:
             return None
 

@@ -22,7 +22,7 @@ from sae_traits.evaluation.part_regions import Method
 from sae_traits.features.backbone import choose_device
 from sae_traits.io import hash_of_file, replacing, write_text
 from sae_traits.logging import say
-from sae_traits.runs.background import background_digest, background_of, knows_organism
+from sae_traits.runs.background import background_digest, background_of
 from sae_traits.runs.context import Context
 from sae_traits.sae.baselines import fit_to_source
 from sae_traits.sae.measuring import measure_on_held_out
@@ -96,8 +96,8 @@ def _baseline_codes(context: Context, regions: RegionsOfLatents) -> Codes:
     make_baseline(context, regions.kind)
     dictionary = SAE.from_pretrained(context.folder.baseline(regions.kind))
     source, folder = context.features, context.folder.baseline_codes(regions.kind)
-    individuals, background = context.collection.digest("individual_id", "split"), background_digest(context, regions)
-    made_from = dictionary.weights_hash(), source.fingerprint, regions.contrast, individuals, background
+    individuals, digest = context.collection.digest("individual_id", "split"), background_digest(context, regions)
+    made_from = dictionary.weights_hash(), source.fingerprint, regions.contrast, individuals, digest
     made_of = hashlib.sha256(str(made_from).encode()).hexdigest()
     mark = folder / MADE_OF_FILE
     if mark.is_file() and mark.read_bytes() == _mark(made_of, folder).encode():
@@ -107,15 +107,8 @@ def _baseline_codes(context: Context, regions: RegionsOfLatents) -> Codes:
     dictionary = dictionary.to(choose_device(context.config.features.device))
     thresholds = thresholds_of(regions.contrast, dictionary, source, context.collection)
     weights = training_weights(context.collection.images)
-    codes = encode_collection(
-        dictionary,
-        source,
-        thresholds,
-        folder,
-        background=background_of(context, regions),
-        knows_organism=knows_organism(context, regions),
-        weights=weights,
-    )
+    background = background_of(context, regions)
+    codes = encode_collection(dictionary, source, thresholds, folder, background=background, weights=weights)
     write_text(mark, _mark(made_of, folder))
     return codes
 

@@ -15,6 +15,7 @@ from sae_traits.config.regions import RegionsOfLatents
 from sae_traits.config.tree import as_dict
 from sae_traits.errors import ConfigError
 from sae_traits.features.backbone import choose_device
+from sae_traits.features.background import PatchBackground
 from sae_traits.features.gradcam import load_gradcam
 from sae_traits.io import write_whole
 from sae_traits.runs.background import (
@@ -22,7 +23,6 @@ from sae_traits.runs.background import (
     background_kind,
     background_of,
     find_background,
-    knows_organism,
 )
 from sae_traits.runs.baselines import make_baseline
 from sae_traits.runs.context import Context
@@ -32,7 +32,6 @@ from sae_traits.runs.sharding import Shard, ShardedStep, do_sharded
 from sae_traits.traits.class_maps import write_class_maps
 from sae_traits.traits.encode import (
     INDEX_FILE,
-    BackgroundOfShard,
     Codes,
     encode_collection,
     encode_parts,
@@ -113,8 +112,7 @@ def _codes_step(context: Context, regions: RegionsOfLatents) -> ShardedStep:
             len(context.features.units),
             np.load(prepared),
             training_weights(context.collection.images),
-            has_background=background_of(context, regions) is not None,
-            knows_organism=knows_organism(context, regions),
+            background=background_of(context, regions),
         )
         return _counts(codes, regions)
 
@@ -142,7 +140,7 @@ def _inputs(context: Context, regions: RegionsOfLatents) -> dict[str, Any]:
     return {"regions": regions.kind, "firing": firing, "individuals": individuals, "background": background}
 
 
-def _prepare(context: Context, regions: RegionsOfLatents) -> tuple[NDArray[np.float32], BackgroundOfShard | None]:
+def _prepare(context: Context, regions: RegionsOfLatents) -> tuple[NDArray[np.float32], PatchBackground | None]:
     """What all images share: the dictionary is made, where it is a baseline; thresholds, and what is background."""
     device = choose_device(context.config.features.device)
     if context.dictionary_folder != context.folder.sae:
@@ -165,7 +163,6 @@ def _write_codes(context: Context, regions: RegionsOfLatents) -> Counts:
         thresholds,
         context.folder.codes,
         background=background,
-        knows_organism=knows_organism(context, regions),
         weights=training_weights(context.collection.images),
     )
     dictionary.cpu()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +22,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from sae_traits.errors import StoreError
+from sae_traits.features.background import PatchBackground
 from sae_traits.features.source import FeatureSource
 from sae_traits.features.store import FeatureShard
 from sae_traits.io import whole_file, write_text
@@ -38,8 +39,6 @@ PATCHES_AT_ONCE = 1024
 _ROUNDING = 1e-6
 """Activations by which a sum of weights may be off, in units of their mean."""
 
-BackgroundOfShard = Callable[[FeatureShard], NDArray[np.float32]]
-"""Gives the probability that each patch of a shard shows background `[n_patches]`; NaN where it is not known."""
 _UNKNOWN = 255
 """Of a stored probability, which is a number of 254ths."""
 _BACKGROUND_SCHEMA = pa.schema([("image", pa.int32()), ("background", pa.list_(pa.uint8()))])
@@ -239,16 +238,14 @@ def encode_collection(
     thresholds: NDArray[np.float32],
     folder: Path,
     *,
-    background: BackgroundOfShard | None = None,
-    knows_organism: bool = False,
+    background: PatchBackground | None = None,
     weights: NDArray[np.float64] | None = None,
 ) -> Codes:
     """Write every activation above its latent's threshold, one Parquet part per feature shard, and the index last.
 
     Args:
         thresholds: a latent fires above this activation `[n_latents]`.
-        background: what gives the probability of background; None where nothing is known.
-        knows_organism: whether it knows that from what the organism looks like.
+        background: what tells which patches show background; None where nothing is known.
         weights: what each image counts for in a latent's mean of them `[n_images]`, see `training_weights`; None counts
             all the same.
     """
@@ -259,9 +256,7 @@ def encode_collection(
     for _ in encode_parts(sae, store, thresholds, folder, range(n_parts), background=background):
         pass
     weights = np.ones(store.n_images) if weights is None else weights
-    return join_parts(
-        folder, n_parts, thresholds, weights, has_background=background is not None, knows_organism=knows_organism
-    )
+    return join_parts(folder, n_parts, thresholds, weights, background=background)
 
 
 def encode_parts(
@@ -271,7 +266,7 @@ def encode_parts(
     folder: Path,
     numbers: range,
     *,
-    background: BackgroundOfShard | None = None,
+    background: PatchBackground | None = None,
     made_of: str = "",
 ) -> Iterator[Path]:
     """Write the parts of some consecutive feature shards, and yield each file; `join_parts` makes codes of them.
@@ -294,7 +289,7 @@ def encode_parts(
         codes = codes_of_shard(sae, shard, limits)
         tables = [codes.replace_schema_metadata(metadata)]
         if background is not None:
-            stored = stored_background(background(shard), shard, store.info.rows * store.info.columns)
+            stored = stored_background(background.of_shard(shard), shard, store.info.rows * store.info.columns)
             columns = {"image": shard.images.astype(np.int32), "background": list(stored)}
             tables.append(pa.table(columns, schema=_BACKGROUND_SCHEMA.with_metadata(metadata)))
         for file, table in zip(files[number], tables, strict=True):
@@ -309,15 +304,15 @@ def join_parts(
     thresholds: NDArray[np.float32],
     weights: NDArray[np.float64],
     *,
-    has_background: bool,
-    knows_organism: bool = False,
+    background: PatchBackground | None = None,
 ) -> Codes:
     """Make parts that `encode_parts` wrote the codes of a collection; what they have in common is found here.
 
     Args:
-        weights, knows_organism: as in `encode_collection`.
+        weights, background: as in `encode_collection`, and as the parts were written with.
     """
-    names = [[file.name for file in _files_of_part(folder, n, has_background=has_background)] for n in range(n_parts)]
+    files = [_files_of_part(folder, n, has_background=background is not None) for n in range(n_parts)]
+    names = [[file.name for file in of_part] for of_part in files]
     for path in (*folder.glob("part-*"), *folder.glob("background-*")):
         if path.name not in {name for of_part in names for name in of_part}:
             path.unlink()
@@ -326,10 +321,10 @@ def join_parts(
     if not n_fired:
         warn("no latent fires anywhere above its threshold, so no region can be described")
     latents = {"threshold": pa.array(thresholds)}
-    if has_background:
+    if background is not None:
         mean = MeanOfLatents(len(thresholds), weights)
-        for part, background in names:
-            table = pq.read_table(folder / background)
+        for part, backgrounds in names:
+            table = pq.read_table(folder / backgrounds)
             stored = np.stack([np.asarray(values.values) for values in table["background"]])
             mean.add(pq.read_table(folder / part), table["image"].to_numpy(), stored)
         latents["background"] = pa.array(mean.value)
@@ -339,7 +334,7 @@ def join_parts(
         "n_latents": len(thresholds),
         "parts": parts,
         "backgrounds": [name for _, *others in names for name in others],
-        "knows_organism": knows_organism,
+        "knows_organism": background is not None and background.knows_organism,
     }
     write_text(folder / INDEX_FILE, json.dumps(index, indent=2) + "\n")
     return Codes.open(folder)

@@ -8,7 +8,7 @@ species, are what `features.organism` learns from.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -21,12 +21,12 @@ from sae_traits.config.regions import SpecimenContrast
 from sae_traits.features.background import Background
 from sae_traits.features.organism import learn_organism
 from sae_traits.features.source import FeatureSource
+from sae_traits.features.store import FeatureShard
 from sae_traits.logging import track
 from sae_traits.sae.model import SAE
 from sae_traits.schema import ChosenLatent, ImageRecord
 from sae_traits.traits.candidates import evidence, known_background
 from sae_traits.traits.encode import (
-    BackgroundOfShard,
     ImageCodes,
     MeanOfLatents,
     codes_of_shard,
@@ -77,7 +77,7 @@ def organism_patches(
     source: FeatureSource,
     thresholds: NDArray[np.float32],
     records: Sequence[ImageRecord],
-    background: BackgroundOfShard,
+    background: Callable[[FeatureShard], NDArray[np.float32]],
     *,
     seed: int = 0,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]] | None:
@@ -90,7 +90,7 @@ def organism_patches(
         source: features of the photographs, read twice.
         thresholds: a latent fires above this activation `[n_latents]`.
         records: of all photographs; those without a species are passed over.
-        background: what gives the probability of background, as far as it is known without labels.
+        background: what gives the probability of background of a shard's patches, as far as it is known without labels.
         seed: which photographs and patches.
 
     Returns:

@@ -9,6 +9,7 @@ from made_traits import record_of
 
 from sae_traits import SAE, SAEConfig
 from sae_traits.errors import StoreError
+from sae_traits.features.background import PatchBackground
 from sae_traits.features.store import FeatureShard
 from sae_traits.geometry import Framing
 from sae_traits.schema import BackboneInfo
@@ -214,9 +215,8 @@ def probabilities(shard):
 
 def test_the_background_of_patches_is_kept_and_that_of_latents_is_a_weighted_mean_of_it(sae, tmp_path):
     store, weights = GridStore(), np.array([1, 0, 0.5, 1, 0])
-    codes = encode_collection(
-        sae, store, np.zeros(N_LATENTS, np.float32), tmp_path, background=probabilities, weights=weights
-    )
+    background, thresholds = PatchBackground(probabilities), np.zeros(N_LATENTS, np.float32)
+    codes = encode_collection(sae, store, thresholds, tmp_path, background=background, weights=weights)
     assert Codes.open(tmp_path).backgrounds == ("background-00000.parquet", "background-00001.parquet")
     total, weight = np.zeros((2, N_LATENTS))
     for found in codes.images():
@@ -239,7 +239,7 @@ def test_the_background_of_patches_is_kept_and_that_of_latents_is_a_weighted_mea
 
 def test_codes_without_background_know_none_and_leave_none_behind(sae, tmp_path):
     thresholds = np.zeros(N_LATENTS, np.float32)
-    encode_collection(sae, GridStore(), thresholds, tmp_path, background=probabilities)
+    encode_collection(sae, GridStore(), thresholds, tmp_path, background=PatchBackground(probabilities))
     codes = encode_collection(sae, GridStore(), thresholds, tmp_path)
     assert codes.latent_background is None
     assert all(found.background is None for found in codes.images())
