@@ -143,10 +143,8 @@ def outlined(context: Context, n_images: int) -> Iterator[Outlined]:
             window = window_of(grid, candidate.patches)
             lab, distance = rgb2lab(pixels_of(image, window)), distance_of(window, candidate.patches, grid)
             made = {name: way(lab, distance) for name, way in WAYS.items()}
-            if region.animal:
-                made[KNOWN] = outline_mask(lab, distance, organism_odds(image, region.animal, lab))
-            else:
-                made[KNOWN] = made["image"]
+            odds = None if region.organism is None else organism_odds(image, grid, region.organism, lab)
+            made[KNOWN] = outline_mask(lab, distance, odds)
             masks = {name: in_image(mask, window, record) for name, mask in made.items()}
             yield Outlined(record, {name: mask if mask.any() else masks["patches"] for name, mask in masks.items()})
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import ndimage
 
 from sae_traits.errors import ConfigError
 
@@ -179,6 +180,20 @@ class PatchGrid:
         columns = np.floor((x * scale_x + self.offset[0]) / self.patch[0]).astype(np.intp)
         rows = np.floor((y * scale_y + self.offset[1]) / self.patch[1]).astype(np.intp)
         return np.clip(rows, 0, self.rows - 1), np.clip(columns, 0, self.columns - 1)
+
+    def between_patches(
+        self, values: NDArray[Any], x: NDArray[np.floating[Any]], y: NDArray[np.floating[Any]]
+    ) -> NDArray[np.float64]:
+        """A value per patch `[n_patches]` at each point of a lattice in source pixels, bilinear `[len(y), len(x)]`.
+
+        A patch has its value in its middle; beyond the middles of the outermost patches that count it stays the same.
+        """
+        (scale_x, scale_y), (left, top) = self.scale, self.offset
+        valid_rows, valid_columns = np.divmod(self.valid, self.columns)
+        columns = np.clip((x * scale_x + left) / self.patch[0] - 0.5, valid_columns.min(), valid_columns.max())
+        rows = np.clip((y * scale_y + top) / self.patch[1] - 0.5, valid_rows.min(), valid_rows.max())
+        places = np.meshgrid(rows, columns, indexing="ij")
+        return ndimage.map_coordinates(np.reshape(values, (self.rows, self.columns)), places, float, order=1)
 
     def box(self, patch: int) -> tuple[float, float, float, float]:
         """x, y, width, height of a patch in source pixels, clipped to the image."""

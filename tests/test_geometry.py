@@ -206,6 +206,23 @@ def test_patch_means_of_a_mask_are_shares_of_foreground():
     assert means[:, 8:] == pytest.approx(1)
 
 
+@pytest.mark.parametrize(
+    ("mode", "width", "height"), [("squash", 300, 200), ("crop", 300, 200), ("letterbox", 300, 200)]
+)
+def test_between_the_middles_of_patches_a_value_changes_evenly(mode, width, height):
+    grid = grid_of(mode, width, height)
+    edges = grid._edges
+    x, y = (edges[:, 0] + edges[:, 2]) / 2, (edges[:, 1] + edges[:, 3]) / 2
+    values = np.where(np.isin(np.arange(grid.n_patches), grid.valid), 3 * x - 2 * y, np.nan)
+    values = np.nan_to_num(values, nan=1e6)  # padding, which has no say
+    known = np.sort(x[grid.valid]), np.sort(y[grid.valid])
+    inside_x, inside_y = (np.linspace(some[0], some[-1], 37) for some in known)
+    expected = 3 * inside_x[None, :] - 2 * inside_y[:, None]
+    assert grid.between_patches(values, inside_x, inside_y) == pytest.approx(expected)
+    corners = grid.between_patches(values, np.array([-50.0, width + 50]), np.array([-50.0, height + 50]))
+    assert corners == pytest.approx(expected[np.ix_([0, -1], [0, -1])])
+
+
 def test_patch_means_refuse_an_array_of_another_size():
     grid = square_grid("squash", source=(100, 60), size=224, patch=14)
     with pytest.raises(ConfigError, match=r"\(100, 60\).*\[60, 100\]"):

@@ -131,6 +131,8 @@ class Region:
     area_fraction: float = column("Share of the image's area that the region covers.", unit="share of the image")
     animal: AnimalFrame | None = None
     """The animal that it lies on, as far as the image's background is known; see `traits.animals`."""
+    organism: bytes | None = None
+    """How surely each patch of the image shows the organism, in 255ths of the surest; None where nothing is known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,7 +103,9 @@ def region_key(
 ) -> str:
     """Hash of all that determines what is measured on a region, in pixels."""
     more: dict[str, Any] = {} if mask_sha256 is None else {"mask": mask_sha256}
-    more |= {} if outline is None else {"outline": f"image-{OUTLINE_VERSION}"}
+    if outline is not None:
+        more |= {"outline": f"image-{OUTLINE_VERSION}"}
+        more |= {} if region.organism is None else {"organism": region.organism.hex()}
     more |= {} if region.animal is None else {"animal": asdict(region.animal)}
     more |= {} if mask_sha256 is None and region.animal is None else {"place": PLACE_VERSION}
     return call_key(image=record.sha256, box=region.box, polygons=region.polygons, **more)
@@ -175,6 +177,7 @@ def call_about(members: Sequence[Member], describer: Describer) -> Call:
     masks = [member.mask_sha256 for member in members] if describer.reads_masks else []
     animals = [asdict(animal) if (animal := member.region.animal) else None for member in members]
     follows_image = any(member.outline is not None for member in members)
+    organisms = [organism.hex() if (organism := member.region.organism) else None for member in members]
     identity = identity_of(
         describer,
         members[0].trait_id,
@@ -182,8 +185,9 @@ def call_about(members: Sequence[Member], describer: Describer) -> Call:
         species=members[0].species if describer.names_species else None,
         regions=[[member.sha256, member.region.box, member.region.polygons] for member in members],
         **({"masks": masks} if any(masks) else {}),
-        **({"animals": animals} if (describer.reads_masks or follows_image) and any(animals) else {}),
+        **({"animals": animals} if describer.reads_masks and any(animals) else {}),
         **({"outline": f"image-{OUTLINE_VERSION}"} if follows_image else {}),
+        **({"organisms": organisms} if follows_image and any(organisms) else {}),
     )
     return Call(identity, tuple(members))
 

@@ -23,8 +23,9 @@ THRESHOLD_FLOOR = 1e-6
 MAX_REGION_BACKGROUND = 0.42
 """Lower than the limit of latents and of patches: people, vehicles and other animals, which are neither at the edges of
 photographs nor in their middles as often as the organism, lie between. Chosen on bears and capybaras."""
-SUREST = 1 / 508
-"""No patch is more probably organism or background: half of a step of the probabilities, as they are stored."""
+SUREST = 0.05
+"""Probability of background below which a patch counts as sure, so that what is surer still does not take the rest of
+the organism out of its regions. Chosen on birds, butterflies and the drawn world."""
 Candidates = Iterator[tuple[ImageRecord, list[tuple[Candidate, Region]]]]
 """Images with their candidates, in the order of images.parquet; those without a candidate are left out."""
 
@@ -67,8 +68,9 @@ def image_candidates(
             region.
     """
     fired = [(chosen[latent], patches, values) for latent, patches, values in codes.groups() if latent in chosen]
+    odds = organism_odds(codes, grid.n_patches)
     if codes.knows_organism:
-        shown = organism_odds(codes, grid.n_patches)
+        shown = odds
     else:
         shown = evidence(fired, grid.n_patches) * (1 - known_background(codes, grid.n_patches))
     agreed = shown >= options.contrast.min_evidence * shown.max(initial=0)
@@ -103,24 +105,27 @@ def image_candidates(
         if len(covered.intersection(candidate.patches)) <= options.max_overlap * len(candidate.patches):
             taken.append(candidate)
             covered.update(candidate.patches)
-    return [(candidate, _region(candidate, codes, grid, options.box_margin)) for candidate in taken]
+    organism = np.round(255 * odds / odds.max()).astype(np.uint8).tobytes() if odds.any() else None
+    return [(candidate, _region(candidate, codes, organism, grid, options.box_margin)) for candidate in taken]
 
 
-def _region(candidate: Candidate, codes: ImageCodes, grid: PatchGrid, box_margin: float) -> Region:
-    region = make_region(candidate.patches, grid, box_margin)
-    return replace(region, animal=estimated_animal(codes.background, np.array(candidate.patches), grid))
+def _region(
+    candidate: Candidate, codes: ImageCodes, organism: bytes | None, grid: PatchGrid, box_margin: float
+) -> Region:
+    animal = estimated_animal(codes.background, np.array(candidate.patches), grid)
+    return replace(make_region(candidate.patches, grid, box_margin), animal=animal, organism=organism)
 
 
 def organism_odds(codes: ImageCodes, n_patches: int) -> NDArray[np.float64]:
     """Log odds that each patch shows the organism, 0 where background is as probable or nothing known `[n_patches]`.
 
     A model is surest of an organism's inside: features know their neighbourhood, so that what lies beside it looks like
-    it, but less so.
+    it, but less so. Of the sure patches (SUREST) none is more so.
     """
     if codes.background is None:
         return np.zeros(n_patches)
-    background = np.clip(np.nan_to_num(codes.background, nan=1.0), SUREST, 1 - SUREST).astype(np.float64)
-    return np.maximum(-logit(background), 0)
+    background = np.clip(np.nan_to_num(codes.background, nan=1.0), SUREST, 0.5).astype(np.float64)
+    return -logit(background)
 
 
 def known_background(codes: ImageCodes, n_patches: int) -> NDArray[np.float32]:

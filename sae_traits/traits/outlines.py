@@ -24,11 +24,10 @@ from skimage.color import rgb2lab
 from skimage.measure import find_contours
 
 from sae_traits.geometry import PatchGrid
-from sae_traits.schema import AnimalFrame, BackboneInfo, ImageRecord, Region
-from sae_traits.traits.animals import distance_in_ellipse
+from sae_traits.schema import BackboneInfo, ImageRecord, Region
 from sae_traits.traits.regions import region_of_outlines
 
-VERSION = 3
+VERSION = 4
 """Raised whenever the same image and patches could give another outline."""
 REACH = 1 / 7
 """How far around a region pixels may become part of it, as a share of the patches along the grid's shorter side: two of
@@ -44,6 +43,9 @@ NEARNESS = 0.6
 """Log odds of a pixel one patch or more inside the region, by its place alone; as much against one outside."""
 SAMPLE_SIDE = 128
 """Points per longer side of a photograph of which the colours of an organism and its background are taken."""
+SHOWS_NONE, SHOWS_ORGANISM = 0.4, 0.8
+"""How surely a point shows the organism, as a share of the photograph's surest patch, below which it counts as its
+surroundings, and above which as the organism; between it counts as both."""
 
 OUTLINED = "outlined"
 """Under which the ledger keeps an outline, beside what was measured in it."""
@@ -80,11 +82,12 @@ class OutlineOfImage:
         window = window_of(self.grid, region.patches)
         distance = distance_of(window, region.patches, self.grid)
         lab = rgb2lab(pixels_of(image, window))
-        inside = outline_mask(lab, distance, organism_odds(image, region.animal, lab) if region.animal else None)
+        odds = None if region.organism is None else organism_odds(image, self.grid, region.organism, lab)
+        inside = outline_mask(lab, distance, odds)
         if (ring := ring_of(inside, window)) is None:
             return region
         outlined = region_of_outlines([ring], region.patches, self.grid.source, self.box_margin)
-        return replace(outlined, animal=region.animal)
+        return replace(outlined, animal=region.animal, organism=region.organism)
 
 
 def outline_record(region: Region) -> dict[str, Any]:
@@ -127,12 +130,15 @@ def outline_mask(
     return ndimage.binary_fill_holes(pieces == int(np.argmax(in_patches)))  # pyright: ignore[reportReturnType]
 
 
-def organism_odds(image: NDArray[np.uint8], organism: AnimalFrame, lab: NDArray[np.float64]) -> NDArray[np.float64]:
+def organism_odds(
+    image: NDArray[np.uint8], grid: PatchGrid, organism: bytes, lab: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """How much more often a colour occurs on the organism than in the rest of its photograph `[rows, columns]`.
 
     Args:
         image: RGB source image `[height, width, 3]`.
-        organism: taken for its ellipse, as its outline is known by patches only.
+        grid: of its patches.
+        organism: how surely each of them shows the organism, see `schema.Region`.
         lab: colours asked about, CIELAB `[rows, columns, 3]`.
 
     Returns:
@@ -140,8 +146,9 @@ def organism_odds(image: NDArray[np.uint8], organism: AnimalFrame, lab: NDArray[
     """
     step = -(-max(image.shape[:2]) // SAMPLE_SIDE)
     sample = image[::step, ::step]
-    rows, columns = np.indices(sample.shape[:2]) * step
-    within = np.clip(1.5 - distance_in_ellipse(np.stack([columns, rows], axis=-1), organism), 0, 1)
+    y, x = (np.arange(n) * step + 0.5 for n in sample.shape[:2])
+    surely = grid.between_patches(np.frombuffer(organism, np.uint8) / 255, x, y)
+    within = np.clip((surely - SHOWS_NONE) / (SHOWS_ORGANISM - SHOWS_NONE), 0, 1)
     return color_odds(rgb2lab(sample), within, lab)
 
 

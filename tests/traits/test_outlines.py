@@ -22,8 +22,7 @@ from sae_traits.config.regions import PaperContrast, SAERegions
 from sae_traits.describers.measured import MeasuredDescriber
 from sae_traits.geometry import Framing
 from sae_traits.io import hash_of_file
-from sae_traits.schema import AnimalFrame, BackboneInfo, Candidate, Collection, Region
-from sae_traits.traits.animals import frame_of_points
+from sae_traits.schema import BackboneInfo, Candidate, Collection, Region
 from sae_traits.traits.annotate import describe_candidates, export_traits
 from sae_traits.traits.asking import prepare_calls
 from sae_traits.traits.calls import planned_calls, region_key
@@ -40,6 +39,8 @@ INFO = BackboneInfo(
 SIZE = (320, 240)
 GRID = square_grid("squash", source=SIZE, size=64, patch=8)  # 8 x 8 patches of 40 x 30 pixels
 LEAF, GROUND, SPOT = (60, 130, 50), (190, 180, 160), (200, 40, 40)
+RIGHT = bytes(8 * [0, 0, 0, 0, 255, 255, 255, 0])
+"""What the patches of GRID say of an organism in the right half of the photograph."""
 
 
 def picture(*shapes, noise=6):
@@ -86,10 +87,9 @@ def test_what_lies_beyond_the_border_of_the_animal_is_left_out():
 def test_a_patch_that_is_mostly_beside_the_organism_is_outlined_on_it():
     leaf = (145, 20, 285, 220)  # the patch, 120 to 160, has more of the background
     image, beside = picture((LEAF, leaf)), make_region([27], GRID)
-    frame = AnimalFrame(area=22_000, centre=(215, 120), spread=(35.0**2, 0, 50.0**2), ends=None)
     on_leaf = [
         shapely.intersection(shape_of(outlined), ellipse(leaf)).area / shape_of(outlined).area
-        for outlined in (OutlineOfImage(GRID)(image, region) for region in (beside, replace(beside, animal=frame)))
+        for outlined in (OutlineOfImage(GRID)(image, region) for region in (beside, replace(beside, organism=RIGHT)))
     ]
     assert on_leaf[0] < 0.5
     assert on_leaf[1] > 0.9
@@ -97,13 +97,22 @@ def test_a_patch_that_is_mostly_beside_the_organism_is_outlined_on_it():
 
 def test_colours_of_the_organism_are_told_from_those_of_the_rest_of_its_photograph():
     image = picture((LEAF, (145, 20, 285, 220)))
-    frame = AnimalFrame(area=22_000, centre=(215, 120), spread=(35.0**2, 0, 50.0**2), ends=None)
-    odds = organism_odds(image, frame, rgb2lab(image))
+    odds = organism_odds(image, GRID, RIGHT, rgb2lab(image))
     assert odds[120, 215] > 2
     assert odds[120, 40] < -1
     large = np.repeat(np.repeat(image, 4, axis=0), 4, axis=1)
-    as_large = replace(frame, centre=(860, 480), spread=(140.0**2, 0, 200.0**2))
-    assert organism_odds(large, as_large, rgb2lab(image)) == pytest.approx(odds, abs=0.5)
+    grid = square_grid("squash", source=(1280, 960), size=64, patch=8)
+    assert organism_odds(large, grid, RIGHT, rgb2lab(image)) == pytest.approx(odds, abs=0.5)
+
+
+def test_patches_between_organism_and_surroundings_count_as_both():
+    image = np.full((SIZE[1], SIZE[0], 3), 128, np.uint8)
+    image[:, : SIZE[0] // 2] = LEAF
+    for sure, least, most in ((0.4, -7, -2.5), (0.5, -2.5, -0.5), (0.6, -0.1, 0.1), (0.7, 0.5, 2.5), (0.8, 2.5, 7)):
+        organism = bytes(8 * [*[round(255 * sure)] * 4, *[round(255 * (1.2 - sure))] * 4])
+        odds = organism_odds(image, GRID, organism, rgb2lab(image))
+        assert least < odds[120, 40] < most
+        assert odds[120, 280] == pytest.approx(-odds[120, 40], abs=0.25)
 
 
 def test_a_spot_is_told_from_the_wing_around_it():
@@ -155,7 +164,7 @@ def test_every_region_gets_a_valid_outline_within_the_image(size, patches, frami
     grid = square_grid(framing, source=size, size=64, patch=16, resize=70 if framing == "crop" else 0)
     region = make_region(sorted(patches & set(grid.valid.tolist())) or [int(grid.valid[0])], grid)
     if known:
-        region = replace(region, animal=frame_of_points(np.array(size)[None] / 2, (size[0] / 3, size[1] / 2), 1.0))
+        region = replace(region, organism=np.random.default_rng(seed).integers(0, 256, 16, np.uint8).tobytes())
     image = np.full((size[1], size[0], 3), 128, dtype=np.uint8)
     if kind == "noise":
         image = np.random.default_rng(seed).integers(0, 256, image.shape, dtype=np.uint8)
@@ -213,23 +222,23 @@ def test_other_outlines_are_other_questions_and_patches_are_the_former_ones(plan
 
 
 def test_a_question_about_an_outline_is_another_where_the_organism_is_elsewhere(planned):
-    """The outline depends on it, whoever describes."""
+    """The outline depends on it, whoever describes; that of patches does not."""
     record, region = planned[0].collection.images[0], make_region([27], GRID)
-    animals = [frame_of_points(np.array([[x, 120.0]]), (90, 90), 8_100.0) for x in (140, 180)]
     describer = SimpleNamespace(
         name="model", model="org/model", prompt="say", settings={}, reads_masks=False, names_species=False,
         images_per_description=1,
     )  # fmt: skip
-    keys = {
-        (call.key, call.members[0].region_key)
-        for animal in (None, *animals)
-        for calls in planned_calls(
-            iter([(record, [(_candidate(3), replace(region, animal=animal))])]),
-            planned[1].collection, describer, outlines=planned[1].outlines,
-        )
-        for call in calls
-    }  # fmt: skip
-    assert len({key for key, _ in keys}) == len({region_key for _, region_key in keys}) == 3
+    for plan, n_questions in ((planned[0], 1), (planned[1], 3)):
+        keys = {
+            (call.key, call.members[0].region_key)
+            for organism in (None, RIGHT, RIGHT[::-1])
+            for calls in planned_calls(
+                iter([(record, [(_candidate(3), replace(region, organism=organism))])]),
+                plan.collection, describer, outlines=plan.outlines,
+            )
+            for call in calls
+        }  # fmt: skip
+        assert len({key for key, _ in keys}) == len({region_key for _, region_key in keys}) == n_questions
 
 
 def test_all_traits_get_the_outline_and_an_answer_that_is_kept_is_the_same(planned, tmp_path):
