@@ -96,6 +96,28 @@ def test_other_labels_are_another_encoding_and_other_options_of_the_contrast_are
     assert Codes.open(again / "codes").knows_organism
 
 
+def test_new_photographs_are_held_to_what_the_run_of_their_latents_learnt(run, tmp_path):
+    new = tmp_path / "new"
+    new.mkdir()
+    ground = np.full((SIDE, SIDE, 3), (90, 130, 90), np.uint8)
+    for number, (left, colour) in enumerate([(0, (205, 60, 50)), (SIDE // 3, (220, 200, 60))]):
+        pixels = ground.copy()
+        pixels[np.roll(disc(), left - SIDE // 6, axis=1)] = colour  # not in the middle
+        Image.fromarray(pixels).save(new / f"{number}.png")
+    latents = ["--latents", str(run / "dataset"), "--sae", str(run / "sae")]
+    described = tmp_path / "described"
+    assert main(["predict", str(new), "--out", str(described), *latents, "--workers", "0"]) == 0
+    assert (described / "background.safetensors").read_bytes() == (run / "background.safetensors").read_bytes()
+    codes = Codes.open(described / "codes")
+    assert codes.knows_organism
+    odds = {found.image: organism_odds(found, 256) for found in codes.images()}
+    traits = list(read_traits(described / "traits" / "traits.parquet"))
+    assert {trait.candidate.image for trait in traits} == {0, 1}
+    for trait in traits:
+        of_image = odds[trait.candidate.image]
+        assert of_image[list(trait.candidate.patches)].min() >= 0.6 * of_image.max()
+
+
 def test_algorithm_1_knows_no_organism(run, tmp_path):
     paper = Path(shutil.copytree(run, tmp_path / "run"))
     assert main(["annotate", str(paper), "--contrast", "paper"]) == 0
