@@ -9,9 +9,10 @@ from sae_traits.config.options import check, check_at_least, option, variant
 from sae_traits.vocabulary import SPLITS, Split
 
 _EVIDENCE_HELP = (
-    "A region keeps the patches with at least this share of the image's highest log odds of showing the organism, or, "
-    "where what it looks like was not learnt, of its highest evidence (of a patch: the sum over its latents of effect "
-    "x activation / threshold); 0 keeps all patches where a latent fired."
+    "A region keeps the patches with at least this share of the image's highest log odds of showing the organism (from "
+    "a probability of 0.97 on all count the same), or, where what it looks like was not learnt, of its highest evidence "
+    "(of a patch: the sum over its latents of effect x activation / threshold); 0 keeps all patches where a latent "
+    "fired."
 )
 HELD_OUT: tuple[Split, ...] = ("validation", "test")
 FIRING_SHARE, FIRING_PATCHES = 0.3, 256

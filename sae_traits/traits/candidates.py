@@ -23,7 +23,7 @@ THRESHOLD_FLOOR = 1e-6
 MAX_REGION_BACKGROUND = 0.42
 """Lower than the limit of latents and of patches: people, vehicles and other animals, which are neither at the edges of
 photographs nor in their middles as often as the organism, lie between. Chosen on bears and capybaras."""
-SUREST = 0.05
+SUREST = 0.03
 """Probability of background below which a patch counts as sure, so that what is surer still does not take the rest of
 the organism out of its regions. Chosen on birds, butterflies and the drawn world."""
 Candidates = Iterator[tuple[ImageRecord, list[tuple[Candidate, Region]]]]
