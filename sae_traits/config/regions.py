@@ -9,8 +9,8 @@ from sae_traits.config.options import check, check_at_least, option, variant
 from sae_traits.vocabulary import SPLITS, Split
 
 _EVIDENCE_HELP = (
-    "A region keeps the patches with at least this share of the image's highest log odds of showing the organism (from "
-    "a probability of 0.97 on all count the same), or, where what it looks like was not learnt, of its highest evidence "
+    "A region keeps the patches with at least this share of the highest log odds of showing the organism in an image "
+    "(from a probability of 0.97 on all count the same), or, where what it looks like was not learnt, of its evidence "
     "(of a patch: the sum over its latents of effect x activation / threshold); 0 keeps all patches where a latent "
     "fired."
 )
