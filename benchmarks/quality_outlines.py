@@ -45,7 +45,7 @@ from sae_traits.testbench.drawn.world import ATTRIBUTES
 from sae_traits.testbench.truth import score
 from sae_traits.traits.annotate import describe_candidates, export_traits
 from sae_traits.traits.ledger import Ledger
-from sae_traits.traits.outlines import Window, distance_of, organism_odds, outline_mask, pixels_of, window_of
+from sae_traits.traits.outlines import Window, distance_of, organism_color_odds, outline_mask, pixels_of, window_of
 from sae_traits.traits.table import read_traits
 
 LAYER = 11
@@ -143,7 +143,7 @@ def outlined(context: Context, n_images: int) -> Iterator[Outlined]:
             window = window_of(grid, candidate.patches)
             lab, distance = rgb2lab(pixels_of(image, window)), distance_of(window, candidate.patches, grid)
             made = {name: way(lab, distance) for name, way in WAYS.items()}
-            odds = None if region.organism is None else organism_odds(image, grid, region.organism, lab)
+            odds = None if region.organism is None else organism_color_odds(image, grid, region.organism, lab)
             made[KNOWN] = outline_mask(lab, distance, odds)
             masks = {name: in_image(mask, window, record) for name, mask in made.items()}
             yield Outlined(record, {name: mask if mask.any() else masks["patches"] for name, mask in masks.items()})

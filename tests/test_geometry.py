@@ -211,10 +211,11 @@ def test_patch_means_of_a_mask_are_shares_of_foreground():
 )
 def test_between_the_middles_of_patches_a_value_changes_evenly(mode, width, height):
     grid = grid_of(mode, width, height)
-    edges = grid._edges
-    x, y = (edges[:, 0] + edges[:, 2]) / 2, (edges[:, 1] + edges[:, 3]) / 2
-    values = np.where(np.isin(np.arange(grid.n_patches), grid.valid), 3 * x - 2 * y, np.nan)
-    values = np.nan_to_num(values, nan=1e6)  # padding, which has no say
+    row, column = np.divmod(np.arange(grid.n_patches), grid.columns)
+    x = ((column + 0.5) * PATCH - grid.offset[0]) / grid.scale[0]
+    y = ((row + 0.5) * PATCH - grid.offset[1]) / grid.scale[1]
+    is_padding = ~np.isin(np.arange(grid.n_patches), grid.valid)
+    values = np.where(is_padding, 1e6, 3 * x - 2 * y)
     known = np.sort(x[grid.valid]), np.sort(y[grid.valid])
     inside_x, inside_y = (np.linspace(some[0], some[-1], 37) for some in known)
     expected = 3 * inside_x[None, :] - 2 * inside_y[:, None]

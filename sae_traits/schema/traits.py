@@ -132,7 +132,7 @@ class Region:
     animal: AnimalFrame | None = None
     """The animal that it lies on, as far as the image's background is known; see `traits.animals`."""
     organism: bytes | None = None
-    """How surely each patch of the image shows the organism, in 255ths of the surest; None where nothing is known."""
+    """How surely each patch of the image shows the organism, in 255ths, for its outline; None where `animal` is."""
 
 
 @dataclass(frozen=True, slots=True)

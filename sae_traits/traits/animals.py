@@ -156,14 +156,9 @@ def distance_from_centre(point: NDArray[np.float64], frame: AnimalFrame) -> floa
 
     The animal is taken for the ellipse with its second moments, which noise in its outline hardly changes.
     """
-    return min(1.0, float(distance_in_ellipse(point, frame)))
-
-
-def distance_in_ellipse(points: NDArray[np.number], frame: AnimalFrame) -> NDArray[np.float64]:
-    """How far points (x, y) `[..., 2]` are from the animal's middle, 0, in units of its ellipse, 1 on it `[...]`."""
     x_x, x_y, y_y = frame.spread
-    away = points - np.array(frame.centre)
-    return np.sqrt(np.sum(away @ np.linalg.inv([[x_x, x_y], [x_y, y_y]]) * away, axis=-1)) / 2
+    away = point - np.array(frame.centre)
+    return min(1.0, float(np.sqrt(np.sum(away @ np.linalg.inv([[x_x, x_y], [x_y, y_y]]) * away))) / 2)
 
 
 def position_along_axis(point: NDArray[np.float64], frame: AnimalFrame) -> float | None:

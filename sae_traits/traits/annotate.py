@@ -166,7 +166,7 @@ def export_traits(
             trait = Trait(
                 trait_id=trait_id(record, candidate),
                 candidate=candidate,
-                region=region,
+                region=replace(region, organism=None),  # which was for its outline
                 description=description,
                 measurement=_MEASUREMENT.validate_python(measurement).with_scale(record.mm_per_pixel),
                 n_images=entry.n_images,

@@ -177,7 +177,7 @@ def call_about(members: Sequence[Member], describer: Describer) -> Call:
     masks = [member.mask_sha256 for member in members] if describer.reads_masks else []
     animals = [asdict(animal) if (animal := member.region.animal) else None for member in members]
     follows_image = any(member.outline is not None for member in members)
-    organisms = [organism.hex() if (organism := member.region.organism) else None for member in members]
+    organisms = [organism.hex() if m.outline and (organism := m.region.organism) else None for m in members]
     identity = identity_of(
         describer,
         members[0].trait_id,
@@ -187,7 +187,7 @@ def call_about(members: Sequence[Member], describer: Describer) -> Call:
         **({"masks": masks} if any(masks) else {}),
         **({"animals": animals} if describer.reads_masks and any(animals) else {}),
         **({"outline": f"image-{OUTLINE_VERSION}"} if follows_image else {}),
-        **({"organisms": organisms} if follows_image and any(organisms) else {}),
+        **({"organisms": organisms} if any(organisms) else {}),
     )
     return Call(identity, tuple(members))
 

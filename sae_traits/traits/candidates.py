@@ -20,6 +20,8 @@ from sae_traits.traits.regions import make_region, strongest_component
 
 THRESHOLD_FLOOR = 1e-6
 """Keeps strengths finite where every positive activation fires."""
+VERSION = 1
+"""Raised whenever the same codes and options could give other regions."""
 MAX_REGION_BACKGROUND = 0.42
 """Lower than the limit of latents and of patches: people, vehicles and other animals, which are neither at the edges of
 photographs nor in their middles as often as the organism, lie between. Chosen on bears and capybaras."""
@@ -105,15 +107,25 @@ def image_candidates(
         if len(covered.intersection(candidate.patches)) <= options.max_overlap * len(candidate.patches):
             taken.append(candidate)
             covered.update(candidate.patches)
-    organism = np.round(255 * odds / odds.max()).astype(np.uint8).tobytes() if odds.any() else None
+    organism = np.round(255 * _surely_organism(codes, odds)).astype(np.uint8).tobytes()
     return [(candidate, _region(candidate, codes, organism, grid, options.box_margin)) for candidate in taken]
 
 
-def _region(
-    candidate: Candidate, codes: ImageCodes, organism: bytes | None, grid: PatchGrid, box_margin: float
-) -> Region:
+def _region(candidate: Candidate, codes: ImageCodes, organism: bytes, grid: PatchGrid, box_margin: float) -> Region:
     animal = estimated_animal(codes.background, np.array(candidate.patches), grid)
-    return replace(make_region(candidate.patches, grid, box_margin), animal=animal, organism=organism)
+    region = make_region(candidate.patches, grid, box_margin)
+    return region if animal is None else replace(region, animal=animal, organism=organism)
+
+
+def _surely_organism(codes: ImageCodes, odds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How surely each patch shows the organism, 0 to 1 `[n_patches]`.
+
+    A model of the organism is overconfident on what lies beside it, so its log odds count, and the photograph's surest
+    patch is sure; of what lies at edges, and of masks, the probability does, which of a mask is a share of the patch.
+    """
+    if codes.knows_organism:
+        return odds / max(float(odds.max(initial=0)), 1e-9)
+    return np.zeros(len(odds)) if codes.background is None else 1 - np.nan_to_num(codes.background, nan=1.0)
 
 
 def organism_odds(codes: ImageCodes, n_patches: int) -> NDArray[np.float64]:

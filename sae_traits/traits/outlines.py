@@ -2,8 +2,8 @@
 
 A patch is coarse, the part that it lies on is not. Colours inside the region are compared with colours around it, pixel
 by pixel, and how far a pixel is from the patches counts too: where colours do not tell, the outline is that of the
-patches. Where the organism is known (`traits.animals`), colours that occur more often outside of it speak against a
-pixel: regions have patches beside the organism, because features know their neighbourhood.
+patches. Where it is known which patches show the organism (`Region.organism`), colours that occur more often on the
+others speak against a pixel: regions have patches beside the organism, because features know their neighbourhood.
 
 Source: histogram back-projection, Swain and Ballard 1991, as log odds of inside against around.
 """
@@ -42,10 +42,10 @@ MAXIMUM_ODDS = 6.0
 NEARNESS = 0.6
 """Log odds of a pixel one patch or more inside the region, by its place alone; as much against one outside."""
 SAMPLE_SIDE = 128
-"""Points per longer side of a photograph of which the colours of an organism and its background are taken."""
-SHOWS_NONE, SHOWS_ORGANISM = 0.4, 0.8
-"""How surely a point shows the organism, as a share of the photograph's surest patch, below which it counts as its
-surroundings, and above which as the organism; between it counts as both."""
+"""Points per longer side of what patches show of a photograph, for the colours of an organism and its surroundings."""
+SURROUNDINGS, ORGANISM = 0.4, 0.8
+"""How surely a point shows the organism, up to which it counts as its surroundings, and from which on as the organism;
+between it counts as both."""
 
 OUTLINED = "outlined"
 """Under which the ledger keeps an outline, beside what was measured in it."""
@@ -82,12 +82,12 @@ class OutlineOfImage:
         window = window_of(self.grid, region.patches)
         distance = distance_of(window, region.patches, self.grid)
         lab = rgb2lab(pixels_of(image, window))
-        odds = None if region.organism is None else organism_odds(image, self.grid, region.organism, lab)
+        odds = None if region.organism is None else organism_color_odds(image, self.grid, region.organism, lab)
         inside = outline_mask(lab, distance, odds)
         if (ring := ring_of(inside, window)) is None:
             return region
         outlined = region_of_outlines([ring], region.patches, self.grid.source, self.box_margin)
-        return replace(outlined, animal=region.animal, organism=region.organism)
+        return replace(outlined, animal=region.animal)
 
 
 def outline_record(region: Region) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def outline_mask(
     Args:
         lab: CIELAB `[rows, columns, 3]`.
         distance: of each pixel from the border of the region's patches, in patches, positive inside `[rows, columns]`.
-        organism: `organism_odds` of the pixels; None where the organism is not known `[rows, columns]`.
+        organism: `organism_color_odds` of the pixels; None where the organism is not known `[rows, columns]`.
     """
     # A patch on the border of a part has both on it; its middle, more often than not, has the part.
     weight = np.clip(2 * distance, 0, 1)
@@ -130,25 +130,28 @@ def outline_mask(
     return ndimage.binary_fill_holes(pieces == int(np.argmax(in_patches)))  # pyright: ignore[reportReturnType]
 
 
-def organism_odds(
+def organism_color_odds(
     image: NDArray[np.uint8], grid: PatchGrid, organism: bytes, lab: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """How much more often a colour occurs on the organism than in the rest of its photograph `[rows, columns]`.
 
     Args:
         image: RGB source image `[height, width, 3]`.
-        grid: of its patches.
+        grid: of its patches; what they do not show of the photograph, as of one that was cropped, has no say.
         organism: how surely each of them shows the organism, see `schema.Region`.
         lab: colours asked about, CIELAB `[rows, columns, 3]`.
 
     Returns:
         As log odds.
     """
-    step = -(-max(image.shape[:2]) // SAMPLE_SIDE)
-    sample = image[::step, ::step]
-    y, x = (np.arange(n) * step + 0.5 for n in sample.shape[:2])
+    corners = grid.corners[grid.valid]
+    left, top = np.floor(corners[:, :2].min(axis=0)).astype(int)
+    right, bottom = np.ceil(corners[:, 2:].max(axis=0)).astype(int)
+    step = -(-max(right - left, bottom - top) // SAMPLE_SIDE)
+    sample = image[top:bottom:step, left:right:step]
+    y, x = (start + np.arange(n) * step + 0.5 for start, n in zip((top, left), sample.shape[:2], strict=True))
     surely = grid.between_patches(np.frombuffer(organism, np.uint8) / 255, x, y)
-    within = np.clip((surely - SHOWS_NONE) / (SHOWS_ORGANISM - SHOWS_NONE), 0, 1)
+    within = np.clip((surely - SURROUNDINGS) / (ORGANISM - SURROUNDINGS), 0, 1)
     return color_odds(rgb2lab(sample), within, lab)
 
 

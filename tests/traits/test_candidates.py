@@ -179,14 +179,25 @@ def test_a_photograph_in_which_nothing_looks_like_the_organism_has_no_region_unl
 
 
 def test_a_region_says_how_surely_each_patch_of_its_photograph_shows_the_organism():
-    found = known(codes(z0={5: 2.0}), p5=0.001, p6=0.14, p9=float("nan"))
-    for knows_organism in (True, False):
-        [(_, region)] = pick(replace(found, knows_organism=knows_organism), chosen(1.0))
-        assert list(region.organism) == [
-            {5: 255, 6: round(255 * np.log(0.86 / 0.14) / np.log(97 / 3))}.get(i, 0) for i in range(16)
-        ]
-    [(_, region)] = pick(known(codes(z0={5: 2.0}), p5=0.5), {0: replace(chosen(1.0)[0], background=0.1)})
-    assert region.organism is None, "nothing looks like it"
+    background = {"p5": 0.001, "p6": 0.11, "p9": 0.3, "p10": 0.2, "p0": float("nan")}
+    found = known(codes(z0={5: 2.0}), **background)
+    [(_, region)] = pick(found, chosen(1.0))
+    odds = {5: np.log(97 / 3), 6: np.log(0.89 / 0.11), 9: np.log(0.7 / 0.3), 10: np.log(0.8 / 0.2)}
+    surely = {patch: value for patch, value in enumerate(region.organism) if value}
+    assert surely == {patch: round(255 * value / np.log(97 / 3)) for patch, value in odds.items()}
+    [(_, region)] = pick(replace(found, knows_organism=False), chosen(1.0))
+    # Of edges, or of a mask, it is the probability, and a photograph's surest patch may be unsure.
+    expected = {0: 0, 1: 0.1, 5: 0.999, 6: 0.89, 9: 0.7}
+    assert {patch: region.organism[patch] for patch in expected} == {
+        patch: round(255 * share) for patch, share in expected.items()
+    }
+
+
+def test_a_region_off_the_organism_knows_nothing_of_it():
+    found = known(codes(z0={15: 2.0}), p0=0.001, p1=0.001, p4=0.001, p5=0.001, p15=0.52)
+    latents = {0: replace(chosen(1.0)[0], background=0.1)}
+    [(_, region)] = pick(found, latents)
+    assert (region.animal, region.organism) == (None, None)
     [(_, region)] = pick(codes(z0={5: 2.0}), chosen(1.0))
     assert region.organism is None, "nothing is known"
 

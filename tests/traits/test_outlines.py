@@ -27,7 +27,7 @@ from sae_traits.traits.annotate import describe_candidates, export_traits
 from sae_traits.traits.asking import prepare_calls
 from sae_traits.traits.calls import planned_calls, region_key
 from sae_traits.traits.ledger import Ledger
-from sae_traits.traits.outlines import OutlineOfImage, Outlines, organism_odds, with_outline
+from sae_traits.traits.outlines import OutlineOfImage, Outlines, organism_color_odds, with_outline
 from sae_traits.traits.plan import Plan, plan_regions
 from sae_traits.traits.regions import make_region
 from sae_traits.traits.table import read_traits
@@ -97,12 +97,12 @@ def test_a_patch_that_is_mostly_beside_the_organism_is_outlined_on_it():
 
 def test_colours_of_the_organism_are_told_from_those_of_the_rest_of_its_photograph():
     image = picture((LEAF, (145, 20, 285, 220)))
-    odds = organism_odds(image, GRID, RIGHT, rgb2lab(image))
+    odds = organism_color_odds(image, GRID, RIGHT, rgb2lab(image))
     assert odds[120, 215] > 2
     assert odds[120, 40] < -1
     large = np.repeat(np.repeat(image, 4, axis=0), 4, axis=1)
     grid = square_grid("squash", source=(1280, 960), size=64, patch=8)
-    assert organism_odds(large, grid, RIGHT, rgb2lab(image)) == pytest.approx(odds, abs=0.5)
+    assert organism_color_odds(large, grid, RIGHT, rgb2lab(image)) == pytest.approx(odds, abs=0.5)
 
 
 def test_patches_between_organism_and_surroundings_count_as_both():
@@ -110,9 +110,20 @@ def test_patches_between_organism_and_surroundings_count_as_both():
     image[:, : SIZE[0] // 2] = LEAF
     for sure, least, most in ((0.4, -7, -2.5), (0.5, -2.5, -0.5), (0.6, -0.1, 0.1), (0.7, 0.5, 2.5), (0.8, 2.5, 7)):
         organism = bytes(8 * [*[round(255 * sure)] * 4, *[round(255 * (1.2 - sure))] * 4])
-        odds = organism_odds(image, GRID, organism, rgb2lab(image))
+        odds = organism_color_odds(image, GRID, organism, rgb2lab(image))
         assert least < odds[120, 40] < most
         assert odds[120, 280] == pytest.approx(-odds[120, 40], abs=0.25)
+
+
+def test_what_a_crop_leaves_out_of_a_photograph_has_no_say_in_the_colours_of_its_organism():
+    grid = square_grid("crop", source=(640, 240), size=64, patch=8, resize=64)  # the middle 240 of 640 pixels
+    image = np.full((240, 640, 3), GROUND, np.uint8)
+    image[:, 200:260] = LEAF  # to the left edge of the crop
+    organism = bytes(8 * [*[255] * 2, *[0] * 6])
+    odds = organism_color_odds(image, grid, organism, rgb2lab(image))
+    assert odds[120, 230] > 2
+    assert odds[120, 400] < -2.5
+    assert odds[120, 50] == odds[120, 400]
 
 
 def test_a_spot_is_told_from_the_wing_around_it():
@@ -186,7 +197,8 @@ def planned(tmp_path):
     """A plan of two regions on one photograph, and of the same two with outlines that follow it."""
     Image.fromarray(picture((LEAF, (130, 85, 210, 155)))).save(tmp_path / "0.png")
     record = replace(record_of(0, size=SIZE), sha256=hash_of_file(tmp_path / "0.png"))
-    pairs = [(_candidate(latent), make_region([27], GRID)) for latent in (3, 4)]  # two latents at the same patch
+    on_it = replace(make_region([27], GRID), organism=RIGHT)
+    pairs = [(_candidate(latent), on_it) for latent in (3, 4)]  # two latents at the same patch
     chosen = Chosen({record.species})
     plain = Plan(Collection(tmp_path, (record,)), lambda: iter([(record, pairs)]), chosen)
     return plain, replace(plain, outlines=Outlines(INFO))
@@ -214,7 +226,7 @@ def test_what_is_measured_shown_and_kept_is_the_part(planned):
 def test_other_outlines_are_other_questions_and_patches_are_the_former_ones(planned):
     plain, following = ([call for calls in calls_of(plan) for call in calls] for plan in planned)
     assert not {call.key for call in plain} & {call.key for call in following}
-    record, region = planned[0].collection.images[0], make_region([27], GRID)
+    record, region = planned[0].collection.images[0], replace(make_region([27], GRID), organism=RIGHT)
     assert {call.members[0].region_key for call in plain} == {region_key(record, region)}
     assert {call.members[0].region_key for call in following} == {
         region_key(record, region, outline=OutlineOfImage(GRID))
@@ -251,6 +263,7 @@ def test_all_traits_get_the_outline_and_an_answer_that_is_kept_is_the_same(plann
             export_traits(plan, ledger, **files)
         exported.append(list(read_traits(files["traits_file"])))
     assert exported[0] == exported[1]
+    assert {trait.region.organism for trait in exported[0]} == {None}, "it was for the outline"
     assert len({trait.region for trait in exported[0]}) == 1
     (region,) = {trait.region for trait in exported[0]}
     assert len(exported[0]) == 2
