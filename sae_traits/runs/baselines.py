@@ -28,7 +28,6 @@ from sae_traits.sae.baselines import fit_to_source
 from sae_traits.sae.measuring import measure_on_held_out
 from sae_traits.sae.model import SAE
 from sae_traits.schema import Collection
-from sae_traits.traits.candidates import VERSION as REGIONS_VERSION
 from sae_traits.traits.encode import Codes, encode_collection, training_weights
 from sae_traits.traits.plan import Plan, thresholds_of
 
@@ -80,9 +79,9 @@ def stored_part_evidence(context: Context) -> PartEvidence | None:
 
 
 def regions_digest(context: Context) -> str:
-    """Hash of the rules and options that pick the regions of a run, and of its labels."""
+    """Hash of the options that pick the regions of a run, and of its labels."""
     labels = context.collection.digest("taxon", "individual_id", "split")
-    return hashlib.sha256(f"{REGIONS_VERSION} {as_dict(context.config.regions)} {labels}".encode()).hexdigest()
+    return hashlib.sha256(f"{as_dict(context.config.regions)} {labels}".encode()).hexdigest()
 
 
 def can_be_compared(context: Context) -> bool:

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sae_traits.config.regions import RegionsConfig, RegionsOfLatents
 from sae_traits.config.tree import as_dict
 from sae_traits.errors import DescriberError
 from sae_traits.images.pictures import PictureCache
@@ -20,13 +19,10 @@ from sae_traits.runs.context import Context
 from sae_traits.runs.plans import plan_of_shard
 from sae_traits.runs.record import Counts
 from sae_traits.runs.sharding import Shard, ShardedStep, do_sharded
-from sae_traits.traits.animals import VERSION as PLACE_VERSION
 from sae_traits.traits.annotate import describe_candidates, export_traits
 from sae_traits.traits.asking import Pictures
-from sae_traits.traits.candidates import VERSION as REGIONS_VERSION
 from sae_traits.traits.chosen import ChosenLatents, write_chosen
 from sae_traits.traits.ledger import Ledger
-from sae_traits.traits.outlines import VERSION as OUTLINE_VERSION
 from sae_traits.traits.plan import Plan
 
 _LEDGER, _PICTURES = "ledger.sqlite", "pictures.sqlite"
@@ -47,7 +43,6 @@ def annotate(context: Context) -> None:
         name="annotate",
         inputs={
             "regions": as_dict(config.regions),
-            "versions": _versions(config.regions),
             "describer": [describer.name, describer.model, describer.prompt, describer.settings],
             "images_per_description": describer.images_per_description,
             "labels": context.collection.digest("taxon", "individual_id", "split", "mm_per_pixel"),
@@ -64,14 +59,6 @@ def annotate(context: Context) -> None:
     do_sharded(context.steps, folder, context.part, step)
     if context.part == "merge":
         _remove_shards(context)
-
-
-def _versions(regions: RegionsConfig) -> dict[str, int]:
-    """Versions of the rules by which regions are picked, outlined, and placed on their organism."""
-    if not isinstance(regions, RegionsOfLatents):
-        return {}
-    outlines = {"outlines": OUTLINE_VERSION} if regions.outline == "image" else {}
-    return {"regions": REGIONS_VERSION, "places": PLACE_VERSION, **outlines}
 
 
 @dataclass(frozen=True)

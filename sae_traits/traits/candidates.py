@@ -20,8 +20,6 @@ from sae_traits.traits.regions import make_region, strongest_component
 
 THRESHOLD_FLOOR = 1e-6
 """Keeps strengths finite where every positive activation fires."""
-VERSION = 1
-"""Raised whenever the same codes and options could give other regions."""
 MAX_REGION_BACKGROUND = 0.42
 """Lower than the limit of latents and of patches: people, vehicles and other animals, which are neither at the edges of
 photographs nor in their middles as often as the organism, lie between. Chosen on bears and capybaras."""

@@ -7,9 +7,7 @@ import pytest
 from steps.small_runs import collected, content
 
 from sae_traits.cli import main
-from sae_traits.config.regions import SAERegions, WholeImage
 from sae_traits.schema import Collection
-from sae_traits.steps import annotate as annotate_step
 from sae_traits.traits.table import read_traits
 
 
@@ -61,22 +59,6 @@ def test_boxes_get_their_margin_and_specks_go(run):
     for name in same:
         assert found[name].polygons == tight[name].polygons
         assert found[name].box[2] > tight[name].box[2]
-
-
-@pytest.mark.parametrize("rules", ["regions", "outlines", "places"])
-def test_regions_of_other_rules_are_described_again(run, capsys, monkeypatch, rules):
-    versions = annotate_step._versions(SAERegions())
-    assert set(versions) == {"regions", "outlines", "places"}
-    assert main(["annotate", str(run)]) == 0
-    assert "annotate: complete" in capsys.readouterr().err
-    monkeypatch.setattr(annotate_step, "_versions", lambda regions: versions | {rules: 99})
-    assert main(["annotate", str(run)]) == 0
-    assert "annotate: started" in capsys.readouterr().err
-
-
-def test_versions_are_those_of_the_rules_that_have_a_part_in_the_regions():
-    assert set(annotate_step._versions(SAERegions(outline="patches"))) == {"regions", "places"}
-    assert annotate_step._versions(WholeImage()) == {}
 
 
 def without_databases(run):
