@@ -123,7 +123,9 @@ def _surely_organism(codes: ImageCodes, odds: NDArray[np.float64]) -> NDArray[np
     """
     if codes.knows_organism:
         return odds / max(float(odds.max(initial=0)), 1e-9)
-    return np.zeros(len(odds)) if codes.background is None else 1 - np.nan_to_num(codes.background, nan=1.0)
+    if codes.background is None:
+        return np.zeros(len(odds))
+    return 1 - np.nan_to_num(codes.background, nan=1.0).astype(np.float64)
 
 
 def organism_odds(codes: ImageCodes, n_patches: int) -> NDArray[np.float64]:
