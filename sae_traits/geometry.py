@@ -15,7 +15,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
 from sae_traits.errors import ConfigError
 
@@ -188,6 +187,8 @@ class PatchGrid:
 
         A patch has its value in its middle; beyond the middles of the outermost patches that count it stays the same.
         """
+        from scipy import ndimage  # here, as figures and reports need this module, and not scipy
+
         (scale_x, scale_y), (left, top) = self.scale, self.offset
         valid_rows, valid_columns = np.divmod(self.valid, self.columns)
         columns = np.clip((x * scale_x + left) / self.patch[0] - 0.5, valid_columns.min(), valid_columns.max())
