@@ -117,9 +117,7 @@ def test_nothing_is_learnt_where_labels_say_nothing_or_too_little_is_shown(colle
 def test_species_without_significant_latents_teach_nothing_as_their_organism_may_look_like_background(collection, sae):
     photographs, records = collection
     rare = np.arange(0, 270, 3)[2:]
-    for (
-        row
-    ) in rare:  # but for two photographs, the first species has no latent of its own, and is no background to others
+    for row in rare:  # but for two photographs, the first species has no latent of its own, and is no background
         photographs.features[row] = torch.zeros(SIDE * SIDE, N_LATENTS)
         photographs.features[row][:, 5] = 3
     learnt, shows_it = organism_patches(sae, photographs, np.full(N_LATENTS, 1.0, np.float32), records, outside)
