@@ -100,7 +100,7 @@ def encode(run: Path, part: Part) -> str:
 
     def join(files: Mapping[str, list[Any]]) -> Counts:
         weights = training_weights(Collection.load(folder.images).images)
-        codes = join_parts(folder.codes, len(store.units), thresholds, weights)
+        codes = join_parts(folder.codes, len(store.units), thresholds, weights, (store.info.rows, store.info.columns))
         return {"n_parts": len(codes.parts)}
 
     step = ShardedStep(name="encode", inputs={}, outputs=[folder.codes], whole=dict, shard=shard, join=join)

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sae_traits.evaluation.part_truth import ON_ANIMAL, ImageTruth, PartTruth, centre_of, relative_place
+from sae_traits.evaluation.part_truth import ON_ANIMAL, ImageTruth, PartTruth
 from sae_traits.evaluation.parts import OFF_PART, UNKNOWN_PART
 from sae_traits.evaluation.placement import mean_over_placements
 from sae_traits.geometry import PatchGrid
 from sae_traits.logging import track
 from sae_traits.schema import BackboneInfo, Candidate, Collection
-from sae_traits.traits.chosen import MAX_BACKGROUND
 from sae_traits.traits.encode import Codes, ImageCodes
 from sae_traits.traits.plan import Plan
+from sae_traits.traits.usual_places import organism_boxes, places_in
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class _Image:
     held_out: bool
     grid: PatchGrid
     truth: ImageTruth | None
-    estimated_box: tuple[float, float, float, float] | None
+    estimated_box: NDArray[np.float64]
 
     def region(self, rank: int, candidate: Candidate, peaks: Mapping[int, int]) -> tuple[Any, ...]:
         """A row of the RegionTable."""
@@ -166,7 +166,7 @@ class _Image:
             inside, chance, peak_inside, peak_chance,
             UNKNOWN_PART if truth is None else truth.part_of(patches),
             np.full(2, np.nan) if truth is None else truth.place_of(patches),
-            relative_place(centre_of(patches, self.grid), self.estimated_box),
+            places_in(self.estimated_box, patches, self.grid.columns).mean(axis=0),
         )  # fmt: skip
 
 
@@ -175,15 +175,12 @@ def _peaks(fired: ImageCodes) -> dict[int, int]:
     return {latent: int(patches[values.argmax()]) for latent, patches, values in fired.groups()}
 
 
-def _estimated_box(grid: PatchGrid, background: NDArray[np.float32] | None) -> tuple[float, float, float, float] | None:
-    """The box around the patches that are probably not background, or around the image where nothing is known."""
+def _estimated_box(grid: PatchGrid, background: NDArray[np.float32] | None) -> NDArray[np.float64]:
+    """The box around the patches that are probably not background, or around the image where nothing is known `[4]`."""
     if background is None:
-        return (0.0, 0.0, float(grid.source[0]), float(grid.source[1]))
-    corners = grid.corners[background <= MAX_BACKGROUND]  # which no patch is whose probability is not known
-    if not len(corners):
-        return None
-    first, last = corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0)
-    return float(first[0]), float(first[1]), float(last[0] - first[0]), float(last[1] - first[1])
+        background = np.full(grid.n_patches, np.nan, np.float32)
+        background[grid.valid] = 0
+    return organism_boxes(background[None], (grid.rows, grid.columns))[0]
 
 
 def _region_table(rows: list[tuple[Any, ...]]) -> RegionTable:

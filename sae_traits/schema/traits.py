@@ -45,6 +45,12 @@ class ChosenLatent:
     background: float | None = column(
         "Mean probability that the latent fires on background, 0 to 1; null where nothing is known.", default=None
     )
+    usual_x: float | None = column(
+        "Where it usually fires in images of the train split: from the left (0) to the right (1) of the box around "
+        "what is probably not background; null where nothing is known of backgrounds.",
+        default=None,
+    )
+    usual_y: float | None = column("The same from the top (0) to the bottom (1) of that box.", default=None)
     name: str | None = column("What it stands for, as a person has named it; null without a name.", default=None)
     held_out_f_species: float | None = column(
         "Share of the species' individuals of the other splits in which it fires; null where there are none.",
@@ -55,6 +61,11 @@ class ChosenLatent:
         "where there are none of either.",
         default=None,
     )
+
+    @property
+    def usual_place(self) -> tuple[float, float] | None:
+        """Where it usually fires (x, y), relative to the box around the organism; None where that is not known."""
+        return None if self.usual_x is None or self.usual_y is None else (self.usual_x, self.usual_y)
 
     @property
     def held_out(self) -> tuple[float, float | None] | None:

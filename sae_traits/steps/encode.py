@@ -112,6 +112,7 @@ def _codes_step(context: Context, regions: RegionsOfLatents) -> ShardedStep:
             len(context.features.units),
             np.load(prepared),
             training_weights(context.collection.images),
+            (context.features.info.rows, context.features.info.columns),
             background=background_of(context, regions),
         )
         return _counts(codes, regions)

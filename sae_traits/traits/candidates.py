@@ -17,6 +17,7 @@ from sae_traits.traits.animals import estimated_animal
 from sae_traits.traits.chosen import LatentsBySpecies
 from sae_traits.traits.encode import Codes, ImageCodes
 from sae_traits.traits.regions import make_region, strongest_component
+from sae_traits.traits.usual_places import nearness, organism_boxes
 
 THRESHOLD_FLOOR = 1e-6
 """Keeps strengths finite where every positive activation fires."""
@@ -57,9 +58,10 @@ def image_candidates(
     Strength is the peak activation in units of the latent's firing threshold, so that latents of different scales
     compare, times the square root of the number of patches: parts come before specks, but a large background area does
     not come before a part (docs/quality.md compares the choices). A candidate's region is its strongest connected group
-    of patches, of those that most surely show the organism: by what it looks like (`organism_odds`), and where that is
-    not known, where the species' latents agree (`evidence`), which counts for less the more probably a patch shows
-    background. A region that is too probably background is none: see `is_background`.
+    of patches, which count for more the nearer they are to where the latent usually fires (`nearness`), of those that
+    most surely show the organism: by what it looks like (`organism_odds`), and where that is not known, where the
+    species' latents agree (`evidence`), which counts for less the more probably a patch shows background. A region that
+    is too probably background is none: see `is_background`.
 
     Args:
         options: whose latents these are; candidates at most; a region of which more than `max_overlap` lies in stronger
@@ -76,10 +78,14 @@ def image_candidates(
     agreed = shown >= options.contrast.min_evidence * shown.max(initial=0)
     if options.contrast.min_evidence > 0:
         agreed &= shown > 0
+    box = None if codes.background is None else organism_boxes(codes.background[None], (grid.rows, grid.columns))[0]
     scored: list[tuple[float, Candidate]] = []
     for choice, where, activations in fired:
         inside = agreed[where]
-        patches, values = strongest_component(where[inside], activations[inside], grid, options.min_patches)
+        near = None
+        if box is not None and choice.usual_place is not None:
+            near = nearness(choice.usual_place, box, where[inside], grid.columns)
+        patches, values = strongest_component(where[inside], activations[inside], grid, options.min_patches, near)
         if not len(patches):
             continue
         background = mean_background(codes, patches)

@@ -61,11 +61,13 @@ class ChosenLatents(LatentsBySpecies):
         thresholds: NDArray[np.float32],
         dropped: tuple[DroppedLatent, ...],
         background: NDArray[np.float32] | None,
+        places: NDArray[np.float64] | None = None,
     ) -> None:
         self.contrasts = contrasts
         self.dropped = dropped
         self.thresholds = thresholds
         self.background = background
+        self.places = places
         rows = np.flatnonzero(np.diff(contrasts.offsets))
         self._row_of = {contrasts.species[row]: int(row) for row in rows}
         self._read = lru_cache(maxsize=SPECIES_KEPT)(self._read_species)
@@ -90,6 +92,8 @@ class ChosenLatents(LatentsBySpecies):
                 n_fired=int(table.n_fired[i]),
                 n_individuals=int(table.n_individuals[row]),
                 background=self._background_of(int(table.latent[i])),
+                usual_x=self._usual(int(table.latent[i]), 0),
+                usual_y=self._usual(int(table.latent[i]), 1),
             )
             for i in range(int(table.offsets[row]), int(table.offsets[row + 1]))
         }
@@ -98,6 +102,9 @@ class ChosenLatents(LatentsBySpecies):
         if self.background is None or np.isnan(self.background[latent]):
             return None
         return round(float(self.background[latent]), 3)
+
+    def _usual(self, latent: int, axis: int) -> float | None:
+        return None if self.places is None or np.isnan(self.places[latent, axis]) else float(self.places[latent, axis])
 
 
 def write_chosen(path: Path, chosen: ChosenLatents) -> None:
@@ -110,6 +117,8 @@ def write_chosen(path: Path, chosen: ChosenLatents) -> None:
     arrays["thresholds"] = chosen.thresholds
     if chosen.background is not None:
         arrays["background"] = chosen.background
+    if chosen.places is not None:
+        arrays["places"] = chosen.places
     np.savez(buffer, **arrays)
     write_whole(path, buffer.getvalue())
 
@@ -126,7 +135,7 @@ def read_chosen(path: Path) -> ChosenLatents:
     contrasts = SpeciesContrasts(**columns)
     pairs = zip(arrays["dropped_latents"].tolist(), arrays["dropped_reasons"].tolist(), strict=True)
     dropped = tuple(DroppedLatent(latent, reason) for latent, reason in pairs)
-    return ChosenLatents(contrasts, arrays["thresholds"], dropped, arrays.get("background"))
+    return ChosenLatents(contrasts, arrays["thresholds"], dropped, arrays.get("background"), arrays.get("places"))
 
 
 def choose_latents(
@@ -134,6 +143,7 @@ def choose_latents(
     thresholds: NDArray[np.float32],
     dropped: tuple[DroppedLatent, ...] = (),
     background: NDArray[np.float32] | None = None,
+    places: NDArray[np.float64] | None = None,
     *,
     significant_only: bool = True,
 ) -> ChosenLatents:
@@ -147,6 +157,7 @@ def choose_latents(
         thresholds: a latent fires above this activation `[n_latents]`.
         dropped: latents that describe no species.
         background: mean probability that each latent fires on background `[n_latents]`; None where it is not known.
+        places: where on organisms each latent usually fires `[n_latents, 2]`; None where it is not known.
         significant_only: whether a species that could have had significant latents and has none gets none, or all.
     """
     useless = np.zeros(len(thresholds), dtype=bool)
@@ -160,7 +171,7 @@ def choose_latents(
             only_significant |= block.can_be_significant
         return block.where(significant | (useful & ~only_significant[block.row_species]))
 
-    return ChosenLatents(SpeciesContrasts.join(map(choose, contrasts)), thresholds, dropped, background)
+    return ChosenLatents(SpeciesContrasts.join(map(choose, contrasts)), thresholds, dropped, background, places)
 
 
 def latents_everywhere(counts: SpeciesCounts, max_species_share: float) -> tuple[DroppedLatent, ...]:

@@ -30,6 +30,7 @@ from sae_traits.logging import track, warn
 from sae_traits.sae.model import SAE
 from sae_traits.schema import ImageRecord
 from sae_traits.traits.species_counts import FiringsOfImages
+from sae_traits.traits.usual_places import UsualPlaces
 
 INDEX_FILE = "index.json"
 THRESHOLDS_FILE = "thresholds.parquet"
@@ -143,6 +144,9 @@ class Codes:
     latent_background: NDArray[np.float32] | None = None
     """Mean probability of background where each latent fires in training images, weighted by its activation
     `[n_latents]`; NaN where it never fires there. None where nothing is known of backgrounds."""
+    latent_places: NDArray[np.float64] | None = None
+    """Where each latent usually fires on the organism in training images (x, y), relative to the box around it
+    `[n_latents, 2]`; NaN where it never does. None where nothing is known of backgrounds."""
     knows_organism: bool = False
     """Whether backgrounds are known from what the organism looks like."""
 
@@ -172,14 +176,18 @@ class Codes:
             if not (folder / name).is_file():
                 raise StoreError(f"{folder / name} is missing; run `sae-traits annotate` again")
         table = pq.read_table(folder / THRESHOLDS_FILE)
-        latent_background = table["background"].to_numpy() if backgrounds else None
+        background = places = None
+        if backgrounds:
+            background = table["background"].to_numpy()
+            places = np.stack([table["usual_x"].to_numpy(), table["usual_y"].to_numpy()], axis=1)
         return cls(
             folder,
             table["threshold"].to_numpy(),
             index["n_images"],
             tuple(index["parts"]),
             tuple(backgrounds),
-            latent_background,
+            background,
+            places,
             index.get("knows_organism", False),
         )
 
@@ -256,7 +264,8 @@ def encode_collection(
     for _ in encode_parts(sae, store, thresholds, folder, range(n_parts), background=background):
         pass
     weights = np.ones(store.n_images) if weights is None else weights
-    return join_parts(folder, n_parts, thresholds, weights, background=background)
+    shape = store.info.rows, store.info.columns
+    return join_parts(folder, n_parts, thresholds, weights, shape, background=background)
 
 
 def encode_parts(
@@ -303,6 +312,7 @@ def join_parts(
     n_parts: int,
     thresholds: NDArray[np.float32],
     weights: NDArray[np.float64],
+    shape: tuple[int, int],
     *,
     background: PatchBackground | None = None,
 ) -> Codes:
@@ -310,6 +320,7 @@ def join_parts(
 
     Args:
         weights, background: as in `encode_collection`, and as the parts were written with.
+        shape: rows and columns of the grid of patches.
     """
     files = [_files_of_part(folder, n, has_background=background is not None) for n in range(n_parts)]
     names = [[file.name for file in of_part] for of_part in files]
@@ -322,12 +333,15 @@ def join_parts(
         warn("no latent fires anywhere above its threshold, so no region can be described")
     latents = {"threshold": pa.array(thresholds)}
     if background is not None:
-        mean = MeanOfLatents(len(thresholds), weights)
+        mean, places = MeanOfLatents(len(thresholds), weights), UsualPlaces(len(thresholds), weights, shape)
         for part, backgrounds in names:
             table = pq.read_table(folder / backgrounds)
             stored = np.stack([np.asarray(values.values) for values in table["background"]])
-            mean.add(pq.read_table(folder / part), table["image"].to_numpy(), stored)
-        latents["background"] = pa.array(mean.value)
+            codes, images = pq.read_table(folder / part), table["image"].to_numpy()
+            mean.add(codes, images, stored)
+            places.add(codes, images, probabilities_of(stored))
+        usual_x, usual_y = places.value.T
+        latents |= {"background": pa.array(mean.value), "usual_x": pa.array(usual_x), "usual_y": pa.array(usual_y)}
     pq.write_table(pa.table(latents), folder / THRESHOLDS_FILE)
     index = {
         "n_images": len(weights),

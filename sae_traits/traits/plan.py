@@ -114,7 +114,7 @@ def _chosen(
     taxa = [record.taxon if record.split == "train" else None for record in collection.images]
     individuals = [record.individual_id for record in collection.images]
     counts = count_firings(codes.firing_counts(), taxa, individuals, codes.n_latents)
-    return choose_by(contrast, counts, codes.thresholds, codes.latent_background)
+    return choose_by(contrast, counts, codes.thresholds, codes.latent_background, codes.latent_places)
 
 
 def choose_by(
@@ -122,12 +122,13 @@ def choose_by(
     counts: SpeciesCounts,
     thresholds: NDArray[np.float32],
     background: NDArray[np.float32] | None,
+    places: NDArray[np.float64] | None = None,
 ) -> ChosenLatents:
     """Contrast species, and choose the latents that describe them.
 
     Args:
         counts: how often each latent fired in each species.
-        thresholds, background: of the latents, see `choose_latents`.
+        thresholds, background, places: of the latents, see `choose_latents`.
     """
     dropped = latents_on_background(background)
     match contrast:
@@ -139,7 +140,7 @@ def choose_by(
             everywhere = latents_everywhere(counts, contrast.max_species_share)
             dropped += tuple(drop for drop in everywhere if drop.latent not in {other.latent for other in dropped})
     significant_only = isinstance(contrast, SpecimenContrast) and contrast.significant_only
-    return choose_latents(rows, thresholds, dropped, background, significant_only=significant_only)
+    return choose_latents(rows, thresholds, dropped, background, places, significant_only=significant_only)
 
 
 def thresholds_of(

@@ -23,7 +23,11 @@ def whole_image(size: tuple[int, int]) -> Region:
 
 
 def strongest_component(
-    patches: NDArray[np.int32], values: NDArray[np.float32], grid: PatchGrid, min_patches: int = 1
+    patches: NDArray[np.int32],
+    values: NDArray[np.float32],
+    grid: PatchGrid,
+    min_patches: int = 1,
+    weights: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """The connected group of patches (corners count as touching) with the largest summed activation.
 
@@ -31,6 +35,7 @@ def strongest_component(
         patches: fired patches `[n]`.
         values: their activations `[n]`.
         min_patches: groups of fewer patches are specks, which are passed over.
+        weights: what the activation of each patch counts for in the sum, above 0 `[n]`; None if all count the same.
 
     Returns:
         Patches and values of the group, in ascending order of patch; none where all groups are specks.
@@ -38,6 +43,8 @@ def strongest_component(
     strength = np.zeros((grid.rows, grid.columns))
     strength.flat[patches] = values
     labels, n_components = ndimage.label(strength > 0, structure=_EIGHT_NEIGHBOURS)  # pyright: ignore[reportGeneralTypeIssues]
+    if weights is not None:
+        strength.flat[patches] *= weights
     sums = np.asarray(ndimage.sum_labels(strength, labels, index=np.arange(1, n_components + 1)))
     sums[np.bincount(labels.flat[patches], minlength=n_components + 1)[1:] < min_patches] = 0
     if not sums.any():

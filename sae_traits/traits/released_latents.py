@@ -30,7 +30,7 @@ _CONTRAST = tuple(Contrast.__dataclass_fields__)
 _PLAIN = tuple(name for name in ChosenLatent.__dataclass_fields__ if name != "contrast")
 COLUMNS = (*_PLAIN, *_CONTRAST, "sae")
 _HELD_OUT = ("held_out_f_species", "held_out_f_reference")
-_NEWER = ("background", "name", *_HELD_OUT)
+_NEWER = ("background", "usual_x", "usual_y", "name", *_HELD_OUT)
 """Columns that datasets of earlier versions lack."""
 _ROWS_AT_A_TIME = 2000
 _HASH = "sha256:"
@@ -247,6 +247,9 @@ def _checked(choice: ChosenLatent) -> ChosenLatent:
         raise ValueError(
             f"latent {choice.latent} has the threshold {choice.threshold} and the effect {choice.contrast.effect}"
         )
+    place = choice.usual_place
+    if place is not None and not all(0 <= side <= 1 for side in place):
+        raise ValueError(f"latent {choice.latent} usually fires at {place}, which is outside of the box, 0 to 1")
     return choice
 
 

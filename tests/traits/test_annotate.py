@@ -76,6 +76,7 @@ class MemoryCodes:
 
     thresholds = np.ones(4, dtype=np.float32)
     latent_background = None
+    latent_places = None
     n_latents = 4
     fired = ({0: (0, 1), 2: (5,)}, {0: (2,), 2: (5,), 3: (10,)}, {1: (3,), 2: (5,)}, {1: (15,), 2: (6,)})
 

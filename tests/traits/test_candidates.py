@@ -218,3 +218,40 @@ def test_from_a_probability_of_97_percent_on_patches_are_as_sure_and_unknown_one
         [np.log(97 / 3), 0, 0, np.log(97 / 3), np.log(96 / 4)]
     )
     assert organism_odds(replace(found, background=None), 16).tolist() == [0] * 16
+
+
+PAIR = {0: 2.0, 4: 2.0, 3: 3.0}
+"""A latent on the left, patches 0 and 4, and with less on the right, patch 3, of an organism of four columns."""
+
+
+def usual(x, y):
+    return {0: replace(chosen(1.0)[0], background=0.1, usual_x=x, usual_y=y)}
+
+
+@pytest.mark.parametrize(("place", "group"), [((0.1, 0.2), (0, 4)), ((0.9, 0.2), (3,)), ((None, None), (0, 4))])
+@pytest.mark.parametrize("knows_organism", [True, False])
+def test_of_two_groups_that_one_is_the_region_which_lies_where_the_latent_usually_fires(place, group, knows_organism):
+    found = replace(codes(z0=PAIR), background=np.full(16, 0.1, np.float32), knows_organism=knows_organism)
+    [(candidate, _)] = pick(found, usual(*place), min_evidence=0.6)
+    assert candidate.patches == group
+    assert candidate.peak == pytest.approx(max(PAIR[patch] for patch in group))
+
+
+def test_a_much_stronger_group_is_the_region_wherever_it_lies():
+    found = replace(codes(z0=PAIR | {0: 90.0}), background=np.full(16, 0.1, np.float32), knows_organism=True)
+    assert [c.patches for c, _ in pick(found, usual(0.6, 0.2), min_evidence=0.6)] == [(0, 4)]
+
+
+def test_the_usual_place_is_one_on_the_organism_and_says_nothing_where_backgrounds_are_not_known():
+    # The organism is the two columns on the right, so that its left edge is patch 2.
+    background = np.tile(np.array([0.9, 0.9, 0.1, 0.1], np.float32), 4)
+    found = replace(codes(z0={2: 2.0, 12: 9.0, 15: 3.0}), background=background, knows_organism=True)
+    assert [c.patches for c, _ in pick(found, usual(0.25, 0.1), min_evidence=0.6)] == [(2,)]
+    assert [c.patches for c, _ in pick(replace(found, background=None), usual(0.25, 0.1))] == [(12,)]
+
+
+def test_a_region_beyond_the_box_around_the_organism_is_not_lost():
+    background = np.full(16, 0.55, np.float32)
+    background[15] = 0.1
+    found = replace(codes(z0={0: 2.0}), background=background)
+    assert [c.patches for c, _ in pick(found, usual(1.0, 1.0), min_evidence=0.6)] == [(0,)]

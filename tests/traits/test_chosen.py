@@ -103,6 +103,13 @@ def test_a_chosen_latent_says_how_probably_it_is_background(counts):
     assert seen == {0: 0.25, 3: None, 4: 0.4}
 
 
+def test_a_chosen_latent_says_where_it_usually_fires(counts):
+    places = np.array([[0.25, 0.75], [0.5, 0.5], [0.5, 0.5], [np.nan, np.nan], [0.0, 1.0]])
+    chosen = choose_latents(specimen_contrast(counts), THRESHOLDS, places=places)
+    seen = {choice.latent: choice.usual_place for latents in chosen.values() for choice in latents.values()}
+    assert seen == {0: (0.25, 0.75), 3: None, 4: (0.0, 1.0)}
+
+
 def test_where_labels_mean_nothing_no_latent_is_chosen():
     generator = np.random.default_rng(0)
     taxa = [Taxon(species=f"Gen {name}", genus="Gen") for name in "abcd" for _ in range(12)]
@@ -141,8 +148,9 @@ def test_blocks_of_species_give_what_one_block_gives(counts, contrast):
 
 def test_what_was_chosen_is_the_same_to_the_last_bit_in_another_process(tmp_path, counts):
     background = np.linspace(0, 1, counts.n_latents, dtype=np.float32)
-    for known in (None, background):
-        chosen = choose_latents(specimen_contrast(counts), THRESHOLDS, (DroppedLatent(0, "why"),), known)
+    places = np.stack([background, background**2], axis=1).astype(np.float64)
+    for known, usual in ((None, None), (background, None), (background, places)):
+        chosen = choose_latents(specimen_contrast(counts), THRESHOLDS, (DroppedLatent(0, "why"),), known, usual)
         write_chosen(tmp_path / "chosen.npz", chosen)
         read = read_chosen(tmp_path / "chosen.npz")
         assert {species: dict(read[species]) for species in read} == {name: dict(chosen[name]) for name in chosen}

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,13 +14,26 @@ from sae_traits.features.background import PatchBackground
 from sae_traits.features.store import FeatureShard
 from sae_traits.geometry import Framing
 from sae_traits.schema import BackboneInfo
-from sae_traits.traits.encode import Codes, QuantileSketch, encode_collection, firing_thresholds, training_weights
+from sae_traits.traits.encode import (
+    Codes,
+    QuantileSketch,
+    encode_collection,
+    firing_thresholds,
+    probabilities_of,
+    training_weights,
+)
+from sae_traits.traits.usual_places import UsualPlaces
 
 N_LATENTS, D_MODEL = 12, 5
 
 
 class MemoryStore:
     """A feature store in memory, with shards of differing sizes and images with differing numbers of patches."""
+
+    info = BackboneInfo(
+        backbone="texture", revision="1", layer=0, d_model=D_MODEL, rows=4, columns=4, patch=None,
+        framing=Framing(mode="squash", size=(64, 64)), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0),
+    )  # fmt: skip
 
     def __init__(self, n_patches=(4, 0, 7, 3, 5), shards=((0, 1, 2), (3, 4))):
         generator = torch.Generator().manual_seed(3)
@@ -198,15 +212,6 @@ def test_parts_in_which_nothing_fires_are_passed_over(sae, tmp_path, silent, cap
     assert ("no latent fires anywhere" in caplog.text) is (not fired)
 
 
-class GridStore(MemoryStore):
-    """A store that says how large its grids are."""
-
-    info = BackboneInfo(
-        backbone="texture", revision="1", layer=0, d_model=D_MODEL, rows=4, columns=4, patch=None,
-        framing=Framing(mode="squash", size=(64, 64)), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0),
-    )  # fmt: skip
-
-
 def probabilities(shard):
     """Of patch p of image i (i + p / 20) / 10; not known in image 3."""
     image = np.repeat(shard.images, np.diff(shard.offsets))
@@ -214,7 +219,7 @@ def probabilities(shard):
 
 
 def test_the_background_of_patches_is_kept_and_that_of_latents_is_a_weighted_mean_of_it(sae, tmp_path):
-    store, weights = GridStore(), np.array([1, 0, 0.5, 1, 0])
+    store, weights = MemoryStore(), np.array([1, 0, 0.5, 1, 0])
     background, thresholds = PatchBackground(probabilities), np.zeros(N_LATENTS, np.float32)
     codes = encode_collection(sae, store, thresholds, tmp_path, background=background, weights=weights)
     assert Codes.open(tmp_path).backgrounds == ("background-00000.parquet", "background-00001.parquet")
@@ -237,10 +242,28 @@ def test_the_background_of_patches_is_kept_and_that_of_latents_is_a_weighted_mea
     assert fired.any()
 
 
+def test_where_latents_usually_fire_is_kept_with_the_codes(sae, tmp_path):
+    store, weights = MemoryStore(), np.array([1, 0, 0.5, 1, 0])
+    background, thresholds = PatchBackground(lambda shard: probabilities(shard) / 2), np.zeros(N_LATENTS, np.float32)
+    codes = encode_collection(sae, store, thresholds, tmp_path, background=background, weights=weights)
+    places = UsualPlaces(N_LATENTS, weights, (4, 4))
+    for part, of_part in zip(codes.parts, codes.backgrounds, strict=True):
+        table = pq.read_table(tmp_path / of_part)
+        stored = np.stack([np.asarray(values.values) for values in table["background"]])
+        places.add(pq.read_table(tmp_path / part), table["image"].to_numpy(), probabilities_of(stored))
+    assert codes.latent_places is not None
+    np.testing.assert_array_equal(codes.latent_places, places.value)
+    known = ~np.isnan(codes.latent_places).any(axis=1)
+    assert codes.latent_background is not None
+    assert known.tolist() == (~np.isnan(codes.latent_background)).tolist()
+    assert len(np.unique(codes.latent_places[known], axis=0)) > 2
+
+
 def test_codes_without_background_know_none_and_leave_none_behind(sae, tmp_path):
     thresholds = np.zeros(N_LATENTS, np.float32)
-    encode_collection(sae, GridStore(), thresholds, tmp_path, background=PatchBackground(probabilities))
-    codes = encode_collection(sae, GridStore(), thresholds, tmp_path)
+    encode_collection(sae, MemoryStore(), thresholds, tmp_path, background=PatchBackground(probabilities))
+    codes = encode_collection(sae, MemoryStore(), thresholds, tmp_path)
     assert codes.latent_background is None
+    assert codes.latent_places is None
     assert all(found.background is None for found in codes.images())
     assert not list(tmp_path.glob("background-*"))

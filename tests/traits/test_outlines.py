@@ -276,6 +276,7 @@ class NoCodes:
 
     thresholds = np.ones(3, dtype=np.float32)
     latent_background = None
+    latent_places = None
     n_latents = 3
 
     def firing_counts(self):

@@ -63,6 +63,7 @@ class MemoryCodes:
 
     thresholds = np.ones(3, dtype=np.float32)
     latent_background = None
+    latent_places = None
     n_latents = 3
     fired = ({0: (0,)}, {0: (0,)}, {1: (5,)}, {1: (5,)}, {0: (0,), 1: (10,)}, {0: (0,), 1: (10,)})
 

@@ -50,6 +50,16 @@ def test_specks_are_passed_over_and_the_strongest_of_the_others_wins():
     assert (len(none), len(no_values)) == (0, 0)
 
 
+def test_where_a_patch_counts_for_more_decides_which_group_it_is_and_changes_none_of_its_values():
+    patches, values = np.array([0, 10, 11, 14], np.int32), np.array([5.0, 2.0, 2.0, 2.0], np.float32)
+    by_hand = {(0.9, 1.0): [10, 11, 14], (1.0, 0.8): [0], (1e-11, 1e-12): [0]}
+    for (of_first, of_others), expected in by_hand.items():
+        weights = np.array([of_first, *[of_others] * 3])
+        chosen, chosen_values = strongest_component(patches, values, GRID, weights=weights)
+        assert chosen.tolist() == expected
+        assert chosen_values.tolist() == [{0: 5.0}.get(patch, 2.0) for patch in expected]
+
+
 @pytest.mark.parametrize(
     ("patches", "margin", "box"),
     [

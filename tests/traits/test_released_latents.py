@@ -1,6 +1,7 @@
 """The config `latents` of a dataset, as a run reads it again: what is taken, and what is refused with a reason."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -74,6 +75,15 @@ def test_the_digest_is_that_of_what_is_used(tmp_path):
     assert read_released_latents(str(dataset(tmp_path / "c", ROWS[:2]))).digest != digest
 
 
+def test_where_latents_usually_fire_is_taken_over_and_datasets_of_before_do_not_say(tmp_path):
+    rows = (replace(ROWS[1], usual_x=0.25, usual_y=1.0), ROWS[2])
+    released = read_released_latents(str(dataset(tmp_path / "a", rows)))
+    assert {latent: choice.usual_place for latent, choice in released.choices.items()} == {2: None, 5: (0.25, 1.0)}
+    older = read_released_latents(str(dataset(tmp_path / "b", rows, drop=("usual_x", "usual_y"))))
+    assert [choice.usual_place for choice in older.choices.values()] == [None, None]
+    assert older.digest != released.digest
+
+
 def test_files_may_be_listed_one_by_one(tmp_path):
     names = [f"data/latents/train-{number}.parquet" for number in (0, 1)]
     assert list(read_released_latents(str(dataset(tmp_path, path=names))).choices) == [2, 5]
@@ -94,6 +104,7 @@ def test_files_may_be_listed_one_by_one(tmp_path):
         ({"rows": (chosen(-1, "Gen a", 1.0), *ROWS)}, "latent -1 has"),
         ({"rows": (chosen(1, "Gen a", math.nan), *ROWS)}, "contrast.effect"),
         ({"rows": (chosen(1, "Gen a", 1.0, math.inf), *ROWS)}, "threshold inf"),
+        ({"rows": (replace(ROWS[0], usual_x=0.5, usual_y=1.5), *ROWS)}, "latent 5 usually fires at .* outside"),
     ],
 )
 def test_what_cannot_be_used_is_refused_with_the_reason(tmp_path, options, reason):
