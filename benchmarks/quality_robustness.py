@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import mkdtemp
@@ -32,29 +31,35 @@ from sae_traits.evaluation.part_files import read_part_files
 from sae_traits.evaluation.part_regions import Method, RegionTable, gather
 from sae_traits.evaluation.part_truth import ImageTruth, PartTruth
 from sae_traits.evaluation.parts import mean_per_species
-from sae_traits.features import background
+from sae_traits.features import background, organism
 from sae_traits.geometry import PatchGrid
 from sae_traits.runs.context import Context
 from sae_traits.sae.collection_training import train_on_source
 from sae_traits.sae.model import SAE
 from sae_traits.schema import Collection
 from sae_traits.steps import STEPS, run_steps
-from sae_traits.traits import candidates, chosen, contrast
+from sae_traits.traits import candidates, chosen, contrast, organism_patches, usual_places
 from sae_traits.traits.encode import Codes, encode_collection, firing_thresholds, training_weights
 from sae_traits.traits.organism_patches import with_organism
 from sae_traits.traits.plan import plan_regions
 
 INDIVIDUALS = (5, 10, 30)
 CHANGES = (0.98, 1.02)
-CONSTANTS_OF_BACKGROUND = ("EDGE", "MIDDLE", "SEEN_WITHIN", "INVERSE_PENALTY", "SMOOTHING")
-"""Constants of `features.background`."""
-CONSTANTS_OF_PLAN: dict[str, tuple[ModuleType, ...]] = {
-    "MAX_BACKGROUND": (chosen,),
-    "MAX_REGION_BACKGROUND": (candidates,),
-    "SIGNIFICANT_Q": (contrast, chosen),
-    "PRIOR_STRENGTH": (contrast,),
+CONSTANTS_OF_ENCODING: dict[str, ModuleType] = {
+    **dict.fromkeys(("EDGE", "MIDDLE", "SEEN_WITHIN", "INVERSE_PENALTY", "SMOOTHING"), background),
+    **dict.fromkeys(("SHOWS_ORGANISM", "SHOWS_NONE", "PROBABLY_BACKGROUND"), organism_patches),
+    "KERNEL_WIDTH": organism,
 }
-"""Constant of the contrast -> the modules that read it."""
+"""Constant of how backgrounds and organisms are learnt -> the module that reads it."""
+CONSTANTS_OF_PLAN: dict[str, ModuleType] = {
+    "MAX_BACKGROUND": chosen,
+    "MAX_REGION_BACKGROUND": candidates,
+    "SUREST": candidates,
+    "NEARNESS": usual_places,
+    "SIGNIFICANT_Q": contrast,
+    "PRIOR_STRENGTH": contrast,
+}
+"""Constant of the contrast and of the candidates -> the module that reads it."""
 OPTIONS = ("max_overlap", "contrast.max_species_share", "contrast.min_evidence")
 """Of the regions; `contrast.firing_quantile` decides where latents fire, too."""
 HEADER = ["changed", "AUC of edges", "regions", "significant", "on the organism", "significant ones", "by chance",
@@ -199,15 +204,13 @@ def rows_of_changes(bench: Bench) -> Iterator[list[str]]:
     sae = bench.sae("seed-0", collection, 0)
     encoded = bench.encode(collection, sae)
     for change in CHANGES:
-        for name, modules in CONSTANTS_OF_PLAN.items():
-            with ExitStack() as changed:
-                for module in modules:
-                    changed.enter_context(patch.object(module, name, getattr(module, name) * change))
+        for name, module in CONSTANTS_OF_PLAN.items():
+            with patch.object(module, name, getattr(module, name) * change):
                 yield bench.row(f"{name} x {change}", encoded)
         for option in OPTIONS:
             yield bench.row(f"{option} x {change}", encoded, changed_regions(option, change))
-        for name in CONSTANTS_OF_BACKGROUND:
-            with patch.object(background, name, getattr(background, name) * change):
+        for name, module in CONSTANTS_OF_ENCODING.items():
+            with patch.object(module, name, getattr(module, name) * change):
                 yield bench.row(f"{name} x {change}", bench.encode(collection, sae))
         yield bench.row(f"firing_quantile x {change}", bench.encode(collection, sae, quantile_factor=change))
         yield bench.row(f"firing thresholds x {change}", bench.encode(collection, sae, factor=change))

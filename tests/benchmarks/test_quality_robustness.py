@@ -14,7 +14,16 @@ from traits.made_traits import collection_of
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # benchmarks are scripts, not a package
 
-from quality_robustness import HEADER, OPTIONS, bench_of, changed_regions, few_individuals, rows_of_samples
+from quality_robustness import (
+    CONSTANTS_OF_ENCODING,
+    CONSTANTS_OF_PLAN,
+    HEADER,
+    OPTIONS,
+    bench_of,
+    changed_regions,
+    few_individuals,
+    rows_of_samples,
+)
 
 from sae_traits.config import SAERegions
 from sae_traits.config.tree import as_dict
@@ -39,6 +48,11 @@ def test_one_option_changes_by_what_is_said(option):
         before, after = before["contrast"], after["contrast"]
     assert after.pop(name) == pytest.approx(0.98 * before.pop(name))
     assert after == before
+
+
+@pytest.mark.parametrize(("name", "module"), [*CONSTANTS_OF_ENCODING.items(), *CONSTANTS_OF_PLAN.items()])
+def test_what_is_changed_is_a_number_of_the_module(name, module):
+    assert isinstance(getattr(module, name), (int, float))
 
 
 @pytest.mark.slow
