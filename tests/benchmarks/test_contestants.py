@@ -120,6 +120,7 @@ def libraries():
         yield pytest.param(name, marks=[missing] if name == OURS else [missing, pytest.mark.slow])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", libraries())
 def test_what_a_library_trains_is_read_as_an_sae_of_raw_features(name, patches_file, tmp_path):
     answer = run_task(name, make_task(patches_file, out=str(tmp_path), centre=name != OURS))
@@ -130,12 +131,14 @@ def test_what_a_library_trains_is_read_as_an_sae_of_raw_features(name, patches_f
     assert answer["seconds"] > 0
 
 
+@pytest.mark.slow
 def test_speed_is_answered_as_a_rate(patches_file):
     answer = run_task(OURS, make_task(patches_file, action="steps", n_steps=3))
     assert answer["patches_per_second"] > 0
     assert set(answer["versions"]) == {"torch", "sae-traits"}
 
 
+@pytest.mark.slow
 def test_what_a_library_says_when_it_fails_is_in_the_message(tmp_path):
     with pytest.raises(RuntimeError, match=r"(?s)ours failed on.*missing.safetensors"):
         run_task(OURS, make_task(tmp_path / "missing.safetensors"))

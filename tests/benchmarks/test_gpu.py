@@ -22,6 +22,7 @@ def forgetful():
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
+@pytest.mark.slow
 def test_every_figure_is_measured(forgetful, capsys):
     gpu.main(["--tiny", "--device", "cpu"])
     first, *lines = capsys.readouterr().out.splitlines()

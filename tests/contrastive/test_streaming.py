@@ -138,6 +138,7 @@ def options_of(folder, out, data, *more):
     return ["finetune", "--data", data, "--model", model, *short, "--without-text", "drop", "--out", out, *more]
 
 
+@pytest.mark.slow
 def test_a_dataset_on_the_hub_is_trained_on_without_a_copy_of_it(opened):
     hub, ready, dataset, folder = opened
     n_bytes = sum(file.stat().st_size for file in (dataset / "data" / "images").glob("*.parquet"))

@@ -159,6 +159,7 @@ def test_many_photographs_of_few_individuals_teach_nothing_either(tmp_path):
     assert not learn(replace(collection, images=tuple(images))).is_known
 
 
+@pytest.mark.slow
 def test_a_large_photograph_is_shrunk_and_teaches_the_same(tmp_path):
     collection = collection_of("centred", tmp_path, n_images=30)
     plain = learn(collection)

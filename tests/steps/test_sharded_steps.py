@@ -36,6 +36,7 @@ def test_a_shard_is_neither_estimated_nor_made_elsewhere(finished, capsys, words
     assert not (finished / "shards").exists()
 
 
+@pytest.mark.slow
 def test_shards_of_a_step_can_be_made_anew_after_another_training(run, capsys):
     """Beside marks of the shards of a later step, which are of what was trained before."""
     for step in ("encode", "annotate"):

@@ -79,9 +79,8 @@ def damage(file):
     file.write_bytes(data)
 
 
-@pytest.mark.parametrize(
-    "harm", [pytest.param(Path.unlink, id="deleted", marks=pytest.mark.slow), pytest.param(damage, id="damaged")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("harm", [pytest.param(Path.unlink, id="deleted"), pytest.param(damage, id="damaged")])
 def test_a_lost_or_damaged_file_of_any_step_is_noticed_and_made_again(run, drawn, finished, capsys, harm):
     for file in OUTPUTS.values():
         harm(run / file)
