@@ -45,21 +45,23 @@ from sae_traits.traits.plan import plan_regions
 
 INDIVIDUALS = (5, 10, 30)
 CHANGES = (0.98, 1.02)
-CONSTANTS_OF_ENCODING: dict[str, ModuleType] = {
-    **dict.fromkeys(("EDGE", "MIDDLE", "SEEN_WITHIN", "INVERSE_PENALTY", "SMOOTHING"), background),
-    **dict.fromkeys(("SHOWS_ORGANISM", "SHOWS_NONE", "PROBABLY_BACKGROUND"), organism_patches),
-    "KERNEL_WIDTH": organism,
-}
-"""Constant of how backgrounds and organisms are learnt -> the module that reads it."""
-CONSTANTS_OF_PLAN: dict[str, ModuleType] = {
-    "MAX_BACKGROUND": chosen,
-    "MAX_REGION_BACKGROUND": candidates,
-    "SUREST": candidates,
-    "NEARNESS": usual_places,
-    "SIGNIFICANT_Q": contrast,
-    "PRIOR_STRENGTH": contrast,
-}
-"""Constant of the contrast and of the candidates -> the module that reads it."""
+CONSTANTS_OF_ENCODING: tuple[tuple[ModuleType, str], ...] = (
+    *((background, name) for name in ("EDGE", "MIDDLE", "SEEN_WITHIN", "INVERSE_PENALTY", "SMOOTHING")),
+    *((organism_patches, name) for name in ("SHOWS_ORGANISM", "SHOWS_NONE", "PROBABLY_BACKGROUND")),
+    (organism, "KERNEL_WIDTH"),
+    (usual_places, "MAX_PATCH_BACKGROUND"),
+    (usual_places, "SMOOTHING"),
+)
+"""Of how backgrounds, organisms and usual places are learnt, each with the module that reads it."""
+CONSTANTS_OF_PLAN: tuple[tuple[ModuleType, str], ...] = (
+    (chosen, "MAX_BACKGROUND"),
+    (candidates, "MAX_REGION_BACKGROUND"),
+    (candidates, "SUREST"),
+    (usual_places, "NEARNESS"),
+    (contrast, "SIGNIFICANT_Q"),
+    (contrast, "PRIOR_STRENGTH"),
+)
+"""Of the contrast and the candidates."""
 OPTIONS = ("max_overlap", "contrast.max_species_share", "contrast.min_evidence")
 """Of the regions; `contrast.firing_quantile` decides where latents fire, too."""
 HEADER = ["changed", "AUC of edges", "regions", "significant", "on the organism", "significant ones", "by chance",
@@ -198,20 +200,25 @@ def rows_of_samples(bench: Bench, n_seeds: int) -> Iterator[list[str]]:
         yield bench.row(f"{n} individuals per species", bench.encode(few, bench.sae(f"individuals-{n}", few, 0)))
 
 
+def label(module: ModuleType, name: str) -> str:
+    """What a constant is called in the table."""
+    return f"{module.__name__.rpartition('.')[2]}.{name}"
+
+
 def rows_of_changes(bench: Bench) -> Iterator[list[str]]:
     """A row per threshold, lower and higher, with the SAE of seed 0."""
     collection = bench.context.collection
     sae = bench.sae("seed-0", collection, 0)
     encoded = bench.encode(collection, sae)
     for change in CHANGES:
-        for name, module in CONSTANTS_OF_PLAN.items():
+        for module, name in CONSTANTS_OF_PLAN:
             with patch.object(module, name, getattr(module, name) * change):
-                yield bench.row(f"{name} x {change}", encoded)
+                yield bench.row(f"{label(module, name)} x {change}", encoded)
         for option in OPTIONS:
             yield bench.row(f"{option} x {change}", encoded, changed_regions(option, change))
-        for name, module in CONSTANTS_OF_ENCODING.items():
+        for module, name in CONSTANTS_OF_ENCODING:
             with patch.object(module, name, getattr(module, name) * change):
-                yield bench.row(f"{name} x {change}", bench.encode(collection, sae))
+                yield bench.row(f"{label(module, name)} x {change}", bench.encode(collection, sae))
         yield bench.row(f"firing_quantile x {change}", bench.encode(collection, sae, quantile_factor=change))
         yield bench.row(f"firing thresholds x {change}", bench.encode(collection, sae, factor=change))
 

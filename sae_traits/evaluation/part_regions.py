@@ -17,7 +17,7 @@ from sae_traits.logging import track
 from sae_traits.schema import BackboneInfo, Candidate, Collection
 from sae_traits.traits.encode import Codes, ImageCodes
 from sae_traits.traits.plan import Plan
-from sae_traits.traits.usual_places import organism_boxes, places_in
+from sae_traits.traits.usual_places import places_on_organism
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def gather(
         grid = info.grid((record.width, record.height))
         of_image = truth.of(row, grid)
         background = None if found[0][0] is None else found[0][0].background
-        image = _Image(row, number, held_out, grid, of_image, _estimated_box(grid, background))
+        image = _Image(row, number, held_out, grid, of_image, _estimated_places(grid, background))
         for (fired, candidates), rows in zip(found, regions, strict=True):
             peaks = {} if fired is None else _peaks(fired)
             rows += [image.region(rank, candidate, peaks) for rank, candidate in enumerate(candidates)]
@@ -149,7 +149,7 @@ class _Image:
     held_out: bool
     grid: PatchGrid
     truth: ImageTruth | None
-    estimated_box: NDArray[np.float64]
+    estimated_places: NDArray[np.float64]
 
     def region(self, rank: int, candidate: Candidate, peaks: Mapping[int, int]) -> tuple[Any, ...]:
         """A row of the RegionTable."""
@@ -166,7 +166,7 @@ class _Image:
             inside, chance, peak_inside, peak_chance,
             UNKNOWN_PART if truth is None else truth.part_of(patches),
             np.full(2, np.nan) if truth is None else truth.place_of(patches),
-            places_in(self.estimated_box, patches, self.grid.columns).mean(axis=0),
+            self.estimated_places[patches].mean(axis=0),
         )  # fmt: skip
 
 
@@ -175,12 +175,12 @@ def _peaks(fired: ImageCodes) -> dict[int, int]:
     return {latent: int(patches[values.argmax()]) for latent, patches, values in fired.groups()}
 
 
-def _estimated_box(grid: PatchGrid, background: NDArray[np.float32] | None) -> NDArray[np.float64]:
-    """The box around the patches that are probably not background, or around the image where nothing is known `[4]`."""
+def _estimated_places(grid: PatchGrid, background: NDArray[np.float32] | None) -> NDArray[np.float64]:
+    """Where patches lie in the box around what is probably not background, or in the image where nothing is known."""
     if background is None:
         background = np.full(grid.n_patches, np.nan, np.float32)
         background[grid.valid] = 0
-    return organism_boxes(background[None], (grid.rows, grid.columns))[0]
+    return places_on_organism(background[None], (grid.rows, grid.columns))[0]
 
 
 def _region_table(rows: list[tuple[Any, ...]]) -> RegionTable:

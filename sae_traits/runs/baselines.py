@@ -28,7 +28,7 @@ from sae_traits.sae.baselines import fit_to_source
 from sae_traits.sae.measuring import measure_on_held_out
 from sae_traits.sae.model import SAE
 from sae_traits.schema import Collection
-from sae_traits.traits.encode import Codes, encode_collection, training_weights
+from sae_traits.traits.encode import VERSION, Codes, encode_collection, training_weights
 from sae_traits.traits.plan import Plan, thresholds_of
 
 BASELINES = ("random", "k_means")
@@ -97,7 +97,7 @@ def _baseline_codes(context: Context, regions: RegionsOfLatents) -> Codes:
     dictionary = SAE.from_pretrained(context.folder.baseline(regions.kind))
     source, folder = context.features, context.folder.baseline_codes(regions.kind)
     individuals, digest = context.collection.digest("individual_id", "split"), background_digest(context, regions)
-    made_from = dictionary.weights_hash(), source.fingerprint, regions.contrast, individuals, digest
+    made_from = VERSION, dictionary.weights_hash(), source.fingerprint, regions.contrast, individuals, digest
     made_of = hashlib.sha256(str(made_from).encode()).hexdigest()
     mark = folder / MADE_OF_FILE
     if mark.is_file() and mark.read_bytes() == _mark(made_of, folder).encode():

@@ -46,8 +46,8 @@ class ChosenLatent:
         "Mean probability that the latent fires on background, 0 to 1; null where nothing is known.", default=None
     )
     usual_x: float | None = column(
-        "Where it usually fires in images of the train split: from the left (0) to the right (1) of the box around "
-        "what is probably not background; null where nothing is known of backgrounds.",
+        "Where on the organism it fires most in the train split: from the left (0) to the right (1) of the box around "
+        "what is probably not background; null where backgrounds are not known.",
         default=None,
     )
     usual_y: float | None = column("The same from the top (0) to the bottom (1) of that box.", default=None)

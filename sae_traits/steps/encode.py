@@ -32,6 +32,7 @@ from sae_traits.runs.sharding import Shard, ShardedStep, do_sharded
 from sae_traits.traits.class_maps import write_class_maps
 from sae_traits.traits.encode import (
     INDEX_FILE,
+    VERSION,
     Codes,
     encode_collection,
     encode_parts,
@@ -138,7 +139,10 @@ def _inputs(context: Context, regions: RegionsOfLatents) -> dict[str, Any]:
         firing["latents"] = context.released_latents.digest
     individuals = context.collection.digest("individual_id", "split")
     background = list(background_inputs(context, regions))
-    return {"regions": regions.kind, "firing": firing, "individuals": individuals, "background": background}
+    return {
+        "version": VERSION, "regions": regions.kind, "firing": firing, "individuals": individuals,
+        "background": background,
+    }  # fmt: skip
 
 
 def _prepare(context: Context, regions: RegionsOfLatents) -> tuple[NDArray[np.float32], PatchBackground | None]:

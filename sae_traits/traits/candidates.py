@@ -17,7 +17,7 @@ from sae_traits.traits.animals import estimated_animal
 from sae_traits.traits.chosen import LatentsBySpecies
 from sae_traits.traits.encode import Codes, ImageCodes
 from sae_traits.traits.regions import make_region, strongest_component
-from sae_traits.traits.usual_places import nearness, organism_boxes
+from sae_traits.traits.usual_places import nearness, places_on_organism
 
 THRESHOLD_FLOOR = 1e-6
 """Keeps strengths finite where every positive activation fires."""
@@ -78,13 +78,13 @@ def image_candidates(
     agreed = shown >= options.contrast.min_evidence * shown.max(initial=0)
     if options.contrast.min_evidence > 0:
         agreed &= shown > 0
-    box = None if codes.background is None else organism_boxes(codes.background[None], (grid.rows, grid.columns))[0]
+    places = known_places(codes, grid)
     scored: list[tuple[float, Candidate]] = []
     for choice, where, activations in fired:
         inside = agreed[where]
         near = None
-        if box is not None and choice.usual_place is not None:
-            near = nearness(choice.usual_place, box, where[inside], grid.columns)
+        if places is not None and choice.usual_place is not None:
+            near = nearness(places[where[inside]], choice.usual_place)
         patches, values = strongest_component(where[inside], activations[inside], grid, options.min_patches, near)
         if not len(patches):
             continue
@@ -144,6 +144,14 @@ def organism_odds(codes: ImageCodes, n_patches: int) -> NDArray[np.float64]:
         return np.zeros(n_patches)
     background = np.clip(np.nan_to_num(codes.background, nan=1.0), SUREST, 0.5).astype(np.float64)
     return -logit(background)
+
+
+def known_places(codes: ImageCodes, grid: PatchGrid) -> NDArray[np.float64] | None:
+    """Where each patch lies on the organism, see `places_on_organism` `[n_patches, 2]`; None where it is not known."""
+    if codes.background is None:
+        return None
+    places = places_on_organism(codes.background[None], (grid.rows, grid.columns))[0]
+    return None if np.isnan(places).any() else places
 
 
 def known_background(codes: ImageCodes, n_patches: int) -> NDArray[np.float32]:

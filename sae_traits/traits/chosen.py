@@ -61,7 +61,7 @@ class ChosenLatents(LatentsBySpecies):
         thresholds: NDArray[np.float32],
         dropped: tuple[DroppedLatent, ...],
         background: NDArray[np.float32] | None,
-        places: NDArray[np.float64] | None = None,
+        places: NDArray[np.float64] | None,
     ) -> None:
         self.contrasts = contrasts
         self.dropped = dropped
@@ -92,8 +92,7 @@ class ChosenLatents(LatentsBySpecies):
                 n_fired=int(table.n_fired[i]),
                 n_individuals=int(table.n_individuals[row]),
                 background=self._background_of(int(table.latent[i])),
-                usual_x=self._usual(int(table.latent[i]), 0),
-                usual_y=self._usual(int(table.latent[i]), 1),
+                **self._usual_place_of(int(table.latent[i])),
             )
             for i in range(int(table.offsets[row]), int(table.offsets[row + 1]))
         }
@@ -103,8 +102,11 @@ class ChosenLatents(LatentsBySpecies):
             return None
         return round(float(self.background[latent]), 3)
 
-    def _usual(self, latent: int, axis: int) -> float | None:
-        return None if self.places is None or np.isnan(self.places[latent, axis]) else float(self.places[latent, axis])
+    def _usual_place_of(self, latent: int) -> dict[str, float]:
+        if self.places is None or np.isnan(self.places[latent]).any():
+            return {}
+        x, y = self.places[latent].tolist()
+        return {"usual_x": x, "usual_y": y}
 
 
 def write_chosen(path: Path, chosen: ChosenLatents) -> None:

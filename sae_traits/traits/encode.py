@@ -32,6 +32,8 @@ from sae_traits.schema import ImageRecord
 from sae_traits.traits.species_counts import FiringsOfImages
 from sae_traits.traits.usual_places import UsualPlaces
 
+VERSION = 2
+"""Raised whenever the same features could give other codes, or something else were kept beside them."""
 INDEX_FILE = "index.json"
 THRESHOLDS_FILE = "thresholds.parquet"
 PATCHES_AT_ONCE = 1024
@@ -178,6 +180,8 @@ class Codes:
         table = pq.read_table(folder / THRESHOLDS_FILE)
         background = places = None
         if backgrounds:
+            if "usual_x" not in table.column_names:
+                raise StoreError(f"{folder} has codes of an earlier version; run `sae-traits annotate` again")
             background = table["background"].to_numpy()
             places = np.stack([table["usual_x"].to_numpy(), table["usual_y"].to_numpy()], axis=1)
         return cls(

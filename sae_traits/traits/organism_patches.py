@@ -117,7 +117,7 @@ def organism_patches(
     individuals = [record.individual_id for record in records]
     firings = (firings_of(table, len(thresholds)) for table in tables)
     counts = count_firings(firings, taxa, individuals, len(thresholds))
-    chosen = choose_by(SpecimenContrast(), counts, thresholds, mean.value)
+    chosen = choose_by(SpecimenContrast(), counts, thresholds, mean.value, places=None)
     patches: dict[int, tuple[NDArray[np.intp], ...]] = {}
     for table in tables:
         for fired in images_of(table, known):

@@ -122,7 +122,7 @@ def choose_by(
     counts: SpeciesCounts,
     thresholds: NDArray[np.float32],
     background: NDArray[np.float32] | None,
-    places: NDArray[np.float64] | None = None,
+    places: NDArray[np.float64] | None,
 ) -> ChosenLatents:
     """Contrast species, and choose the latents that describe them.
 

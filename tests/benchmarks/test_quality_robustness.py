@@ -50,8 +50,8 @@ def test_one_option_changes_by_what_is_said(option):
     assert after == before
 
 
-@pytest.mark.parametrize(("name", "module"), [*CONSTANTS_OF_ENCODING.items(), *CONSTANTS_OF_PLAN.items()])
-def test_what_is_changed_is_a_number_of_the_module(name, module):
+@pytest.mark.parametrize(("module", "name"), [*CONSTANTS_OF_ENCODING, *CONSTANTS_OF_PLAN])
+def test_what_is_changed_is_a_number_of_the_module(module, name):
     assert isinstance(getattr(module, name), (int, float))
 
 

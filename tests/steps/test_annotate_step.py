@@ -8,6 +8,7 @@ from steps.small_runs import collected, content
 
 from sae_traits.cli import main
 from sae_traits.schema import Collection
+from sae_traits.traits.encode import VERSION
 from sae_traits.traits.table import read_traits
 
 
@@ -38,6 +39,15 @@ def test_masks_change_measures_alone_and_only_when_asked_for(run, capsys):
     assert len(shares) == len(masked)
     assert sum(shares) > 0.5 * len(masked)
     assert "organisms' pixels alone" in (run / "dataset/README.md").read_text()
+
+
+def test_codes_of_an_earlier_version_are_made_anew_with_all_that_is_made_of_them(run, capsys, monkeypatch):
+    monkeypatch.setattr("sae_traits.steps.encode.VERSION", VERSION + 1)
+    assert main(["annotate", str(run)]) == 0
+    said = capsys.readouterr().err
+    assert [step for step in ("encode", "annotate", "dataset") if f"{step}: done in" in said] == [
+        "encode", "annotate", "dataset"
+    ]  # fmt: skip
 
 
 def test_masks_that_no_image_has_are_refused(run, capsys):

@@ -15,6 +15,7 @@ from sae_traits.images.decode import open_mask
 from sae_traits.schema import Collection
 from sae_traits.traits.chosen import MAX_BACKGROUND
 from sae_traits.traits.encode import Codes
+from sae_traits.traits.released_latents import read_released_latents
 from sae_traits.traits.table import read_latents, read_traits
 
 
@@ -46,6 +47,10 @@ def test_rows_and_latents_say_how_probably_they_are_background(run):
     assert traits
     assert all(trait.candidate.background is not None for trait in traits)
     assert all(choice.background is not None and choice.background <= MAX_BACKGROUND for choice in latents)
+    assert len({choice.usual_place for choice in latents}) > 2  # and where on the organism they fire
+    assert None not in {choice.usual_place for choice in latents}
+    kept = read_released_latents(str(run / "dataset")).choices
+    assert {z: choice.usual_place for z, choice in kept.items()} == {c.latent: c.usual_place for c in latents}
     rows = [row for split in load_dataset(str(run / "dataset"), cache_dir=str(run / "cache")).values() for row in split]
     shares = {trait.trait_id: trait.candidate.background for trait in traits}
     assert {row["trait_id"]: row["background"] for row in rows} == pytest.approx(shares)

@@ -220,38 +220,55 @@ def test_from_a_probability_of_97_percent_on_patches_are_as_sure_and_unknown_one
     assert organism_odds(replace(found, background=None), 16).tolist() == [0] * 16
 
 
-PAIR = {0: 2.0, 4: 2.0, 3: 3.0}
-"""A latent on the left, patches 0 and 4, and with less on the right, patch 3, of an organism of four columns."""
+WIDE = replace(INFO, columns=6, framing=Framing(mode="squash", size=(96, 64))).grid((600, 400))
+"""Four rows of six patches."""
+PAIR = {0: 2.0, 6: 2.0, 5: 3.0}
+"""A latent on the left, patches 0 and 6, and with less on the right, patch 5, of the first rows."""
 
 
 def usual(x, y):
     return {0: replace(chosen(1.0)[0], background=0.1, usual_x=x, usual_y=y)}
 
 
-@pytest.mark.parametrize(("place", "group"), [((0.1, 0.2), (0, 4)), ((0.9, 0.2), (3,)), ((None, None), (0, 4))])
+def regions_of(found, choice):
+    options = SAERegions(contrast=SpecimenContrast(min_evidence=0.6))
+    return [candidate for candidate, _ in image_candidates(found, choice, WIDE, options)]
+
+
+@pytest.mark.parametrize(("place", "group"), [((0.1, 0.2), (0, 6)), ((0.9, 0.2), (5,)), ((None, None), (0, 6))])
 @pytest.mark.parametrize("knows_organism", [True, False])
 def test_of_two_groups_that_one_is_the_region_which_lies_where_the_latent_usually_fires(place, group, knows_organism):
-    found = replace(codes(z0=PAIR), background=np.full(16, 0.1, np.float32), knows_organism=knows_organism)
-    [(candidate, _)] = pick(found, usual(*place), min_evidence=0.6)
+    found = replace(codes(z0=PAIR), background=np.full(24, 0.1, np.float32), knows_organism=knows_organism)
+    [candidate] = regions_of(found, usual(*place))
     assert candidate.patches == group
     assert candidate.peak == pytest.approx(max(PAIR[patch] for patch in group))
 
 
+@pytest.mark.parametrize(("stronger", "group"), [(22.0, (4,)), (23.5, (1,))])
+def test_how_much_stronger_a_group_must_be_is_that_of_a_normal_density_a_fifth_of_the_organism_wide(stronger, group):
+    # Patch 1 is half of the box away from the usual place, on patch 4: exp(0.5^2 / (2 x 0.2^2)) = 22.8.
+    found = replace(codes(z0={1: 2.0 * stronger, 4: 2.0}), background=np.full(24, 0.1, np.float32), knows_organism=True)
+    assert [c.patches for c in regions_of(found, usual(4.5 / 6, 0.125))] == [group]
+
+
 def test_a_much_stronger_group_is_the_region_wherever_it_lies():
-    found = replace(codes(z0=PAIR | {0: 90.0}), background=np.full(16, 0.1, np.float32), knows_organism=True)
-    assert [c.patches for c, _ in pick(found, usual(0.6, 0.2), min_evidence=0.6)] == [(0, 4)]
+    found = replace(codes(z0=PAIR | {0: 90.0}), background=np.full(24, 0.1, np.float32), knows_organism=True)
+    assert [c.patches for c in regions_of(found, usual(0.6, 0.2))] == [(0, 6)]
 
 
 def test_the_usual_place_is_one_on_the_organism_and_says_nothing_where_backgrounds_are_not_known():
-    # The organism is the two columns on the right, so that its left edge is patch 2.
-    background = np.tile(np.array([0.9, 0.9, 0.1, 0.1], np.float32), 4)
-    found = replace(codes(z0={2: 2.0, 12: 9.0, 15: 3.0}), background=background, knows_organism=True)
-    assert [c.patches for c, _ in pick(found, usual(0.25, 0.1), min_evidence=0.6)] == [(2,)]
-    assert [c.patches for c, _ in pick(replace(found, background=None), usual(0.25, 0.1))] == [(12,)]
+    # The organism is the two columns on the right, so that its left edge is patch 4.
+    background = np.tile(np.array([0.9, 0.9, 0.9, 0.9, 0.1, 0.1], np.float32), 4)
+    found = replace(codes(z0={4: 2.0, 18: 9.0, 23: 3.0}), background=background, knows_organism=True)
+    assert [c.patches for c in regions_of(found, usual(0.25, 0.1))] == [(4,)]
+    assert [c.patches for c in regions_of(replace(found, background=None, knows_organism=False), usual(0.25, 0.1))] == [
+        (18,)
+    ]
 
 
-def test_a_region_beyond_the_box_around_the_organism_is_not_lost():
-    background = np.full(16, 0.55, np.float32)
-    background[15] = 0.1
+def test_a_region_beyond_the_box_around_the_organism_is_not_lost_and_no_organism_is_no_place():
+    background = np.full(24, 0.55, np.float32)
     found = replace(codes(z0={0: 2.0}), background=background)
-    assert [c.patches for c, _ in pick(found, usual(1.0, 1.0), min_evidence=0.6)] == [(0,)]
+    assert [c.patches for c in regions_of(found, usual(1.0, 1.0))] == [(0,)]
+    background[23] = 0.1
+    assert [c.patches for c in regions_of(replace(found, background=background), usual(1.0, 1.0))] == [(0,)]

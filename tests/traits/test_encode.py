@@ -15,6 +15,7 @@ from sae_traits.features.store import FeatureShard
 from sae_traits.geometry import Framing
 from sae_traits.schema import BackboneInfo
 from sae_traits.traits.encode import (
+    THRESHOLDS_FILE,
     Codes,
     QuantileSketch,
     encode_collection,
@@ -31,7 +32,7 @@ class MemoryStore:
     """A feature store in memory, with shards of differing sizes and images with differing numbers of patches."""
 
     info = BackboneInfo(
-        backbone="texture", revision="1", layer=0, d_model=D_MODEL, rows=4, columns=4, patch=None,
+        backbone="texture", revision="1", layer=0, d_model=D_MODEL, rows=3, columns=6, patch=None,
         framing=Framing(mode="squash", size=(64, 64)), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0),
     )  # fmt: skip
 
@@ -226,7 +227,7 @@ def test_the_background_of_patches_is_kept_and_that_of_latents_is_a_weighted_mea
     total, weight = np.zeros((2, N_LATENTS))
     for found in codes.images():
         assert found.background is not None
-        assert found.background.shape == (16,)
+        assert found.background.shape == (18,)
         where = store.patches[found.image]
         if found.image == 3:
             assert np.isnan(found.background).all()
@@ -246,7 +247,7 @@ def test_where_latents_usually_fire_is_kept_with_the_codes(sae, tmp_path):
     store, weights = MemoryStore(), np.array([1, 0, 0.5, 1, 0])
     background, thresholds = PatchBackground(lambda shard: probabilities(shard) / 2), np.zeros(N_LATENTS, np.float32)
     codes = encode_collection(sae, store, thresholds, tmp_path, background=background, weights=weights)
-    places = UsualPlaces(N_LATENTS, weights, (4, 4))
+    places = UsualPlaces(N_LATENTS, weights, (3, 6))
     for part, of_part in zip(codes.parts, codes.backgrounds, strict=True):
         table = pq.read_table(tmp_path / of_part)
         stored = np.stack([np.asarray(values.values) for values in table["background"]])
@@ -257,6 +258,14 @@ def test_where_latents_usually_fire_is_kept_with_the_codes(sae, tmp_path):
     assert codes.latent_background is not None
     assert known.tolist() == (~np.isnan(codes.latent_background)).tolist()
     assert len(np.unique(codes.latent_places[known], axis=0)) > 2
+
+
+def test_codes_of_an_earlier_version_say_what_to_do(sae, tmp_path):
+    thresholds = np.zeros(N_LATENTS, np.float32)
+    encode_collection(sae, MemoryStore(), thresholds, tmp_path, background=PatchBackground(probabilities))
+    pq.write_table(pq.read_table(tmp_path / THRESHOLDS_FILE).drop_columns(["usual_x"]), tmp_path / THRESHOLDS_FILE)
+    with pytest.raises(StoreError, match="earlier version; run `sae-traits annotate` again"):
+        Codes.open(tmp_path)
 
 
 def test_codes_without_background_know_none_and_leave_none_behind(sae, tmp_path):

@@ -19,6 +19,8 @@ from sae_traits.vocabulary import Split
 
 MAX_TRAITS = 3
 """Shown per species."""
+MIN_INDIVIDUALS = 3
+"""With a region, below which a latent comes after those with the same verdict: of fewer nothing is common to most."""
 MAX_SPECIES = 100
 
 
@@ -109,10 +111,12 @@ class SpeciesTraits:
             words[species] = [judge(*numbers).word for numbers in evidence_of.values()]
             if number >= MAX_SPECIES:
                 continue
-            order = {name: (*rank(*evidence_of[name]), -len(tally.individuals), name) for name, tally in found.items()}
+            order = {
+                name: _order(*rank(*evidence_of[name]), len(tally.individuals), name) for name, tally in found.items()
+            }
             shared = {name: tally.shared() for name, tally in found.items()}
             same_as = _same_as_earlier({name: shared[name] for name in sorted(found, key=order.__getitem__)})
-            names = sorted(found, key=lambda name: (order[name][0], same_as[name] is not None, order[name]))
+            names = sorted(found, key=lambda name: (order[name][:2], same_as[name] is not None, order[name]))
             for place, name in enumerate(names[:MAX_TRAITS]):
                 tally = found[name]
                 assert tally.shown is not None
@@ -149,6 +153,11 @@ class SpeciesTraits:
         if n := len(result.without_trusted):
             lines.append(f"          {n} species without one to trust")
         return lines
+
+
+def _order(verdict: int, minus_difference: float, n_individuals: int, name: str) -> tuple[int, bool, float, int, str]:
+    """In which order the latents of a species come, the smallest first; see `rank`."""
+    return verdict, n_individuals < MIN_INDIVIDUALS, minus_difference, -n_individuals, name
 
 
 def _same_as_earlier(shared: Mapping[str, tuple[SharedAttribute, ...]]) -> dict[str, str | None]:

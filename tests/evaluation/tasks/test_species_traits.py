@@ -168,6 +168,19 @@ def test_what_says_something_new_comes_before_what_says_the_same_again():
     assert rows_of(collection, traits[2:4])[1][1].endswith(": nothing that half of them share")
 
 
+def test_what_was_seen_in_few_individuals_comes_after_what_has_the_same_verdict():
+    collection = collection_of(["Aus bus"] * 3)
+    shares, images = {1: 0.95, 2: 0.9, 3: 0.85, 4: 0.4}, {1: 2, 2: 3, 3: 1, 4: 3}
+    colours = dict(zip(shares, ("red", "blue", "white", "black"), strict=True))
+    traits = [
+        with_contrast(trait_of(image, latent, described(colour=colours[latent])), f_species=own, f_reference=0)
+        for latent, own in shares.items()
+        for image in range(images[latent])
+    ]
+    # Latent 2 is in three individuals, 1 and 3 are in fewer; 4 is in three, and to be looked at first.
+    assert [row[1].partition(",")[0] for row in rows_of(collection, traits)] == ["latent 2", "latent 1", "latent 3"]
+
+
 def test_individuals_count_once_and_held_out_ones_by_themselves():
     collection = of_split(collection_of(["Aus bus"] * 5), "train", "train", "test", "test", "validation")
     individuals = ("beetle", "beetle", "another", "another", "third")
