@@ -92,7 +92,8 @@ class ChosenLatents(LatentsBySpecies):
                 n_fired=int(table.n_fired[i]),
                 n_individuals=int(table.n_individuals[row]),
                 background=self._background_of(int(table.latent[i])),
-                **self._usual_place_of(int(table.latent[i])),
+                usual_x=(place := self._usual_place_of(int(table.latent[i])))[0],
+                usual_y=place[1],
             )
             for i in range(int(table.offsets[row]), int(table.offsets[row + 1]))
         }
@@ -102,11 +103,11 @@ class ChosenLatents(LatentsBySpecies):
             return None
         return round(float(self.background[latent]), 3)
 
-    def _usual_place_of(self, latent: int) -> dict[str, float]:
+    def _usual_place_of(self, latent: int) -> tuple[float, float] | tuple[None, None]:
         if self.places is None or np.isnan(self.places[latent]).any():
-            return {}
+            return None, None
         x, y = self.places[latent].tolist()
-        return {"usual_x": x, "usual_y": y}
+        return x, y
 
 
 def write_chosen(path: Path, chosen: ChosenLatents) -> None:

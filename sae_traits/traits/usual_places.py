@@ -34,7 +34,7 @@ def places_on_organism(background: NDArray[np.float32], shape: tuple[int, int]) 
         `[n_images, n_patches, 2]`; NaN in images of which no patch shows the organism.
     """
     organism = (background <= MAX_PATCH_BACKGROUND).reshape(-1, *shape)
-    x, y = _relative_middles(organism.any(axis=1)), _relative_middles(organism.any(axis=2))
+    x, y = (_relative_middles(np.asarray(organism.any(axis=axis))) for axis in (1, 2))
     places = np.stack(np.broadcast_arrays(x[:, None, :], y[:, :, None]), axis=-1)
     return places.reshape(len(organism), -1, 2)
 
