@@ -54,9 +54,9 @@ def test_what_most_individuals_share_is_said_and_text_of_data_is_no_markup():
         trait_of(4, 9, described(colour="blue")),
     ]
     assert [row[:2] for row in rows_of(collection, traits)] == [
-        ["Aus bus", "latent 7, 3 individuals with a region: part wing (67 %), colour red (67 %)"],
-        ["Aus bus", "latent 5, 1 individual with a region: colour grey (100 %)"],
-        ["Aus cus", "latent 9, 1 individual with a region: colour a&#124;b (100 %)"],
+        ["Aus bus", "latent 7, 3 of 3 individuals with a region: part wing (67 %), colour red (67 %)"],
+        ["Aus bus", "latent 5, 1 of 3 individuals with a region: colour grey (100 %)"],
+        ["Aus cus", "latent 9, 1 of 1 individual with a region: colour a&#124;b (100 %)"],
     ]
 
 
@@ -191,7 +191,7 @@ def test_individuals_count_once_and_held_out_ones_by_themselves():
     collection = dataclasses.replace(collection, images=tuple(images))
     traits = [trait_of(row, 7, described(colour="red" if row < 2 else "blue")) for row in range(4)]
     ((_, said, _, found, _),) = rows_of(collection, traits)
-    assert said == "latent 7, 2 individuals with a region: colour blue (50 %)"
+    assert said == "latent 7, 2 of 3 individuals with a region: colour blue (50 %)"
     assert found == "in 1 of 2 held-out individuals"
     (trait,) = SpeciesTraits().run(made_evidence(collection, traits)).traits
     assert (trait.n_individuals, trait.n_of_species) == (2, 3)
@@ -229,7 +229,7 @@ def test_regions_without_latents_are_shown_and_not_compared():
     candidate = dataclasses.replace(trait.candidate, region_source="gradcam", latent=None, contrast=None, peak=None)
     ((_, said, shares, _, verdict),) = rows_of(collection, [dataclasses.replace(trait, candidate=candidate)])
     assert (said, shares, verdict) == (
-        "gradcam, 1 individual with a region: colour red (100 %)",
+        "gradcam, 1 of 2 individuals with a region: colour red (100 %)",
         "1 of 2 individuals",
         "not compared",
     )
