@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from sae_traits.errors import ConfigError
-from sae_traits.evaluation.species_tallies import SharedAttribute, Tally, tally_traits
+from sae_traits.evaluation.species_tallies import SharedAttribute, Tally, Words, tally_traits
 from sae_traits.evaluation.statistics import Number
 from sae_traits.evaluation.verdict import Verdict, judge, rank
 from sae_traits.schema import ChosenLatent, Collection, Contrast, Trait
@@ -70,7 +70,8 @@ class ComparedSpecies:
 
 _NOTES = (
     "shares are of individuals in which the latent fires, of the species and of the other; q is of the two alone;",
-    "the sentence is of one region, what stands above it is what most individuals with such a region have",
+    "the sentence is of one region, what stands above it is what most individuals with such a region have;",
+    "* is said at least twice as often as of the other species' individuals, at whichever of their regions",
 )
 _HEADER = f"  {'latent':>6}  {'training':<16}{'held out':<16}{'q':<9}{'background':<12}verdict"
 
@@ -79,13 +80,18 @@ def _percent(share: Share) -> str:
     return "none" if share.value is None else f"{100 * share.value:.0f} %"
 
 
+def _in_words(shared: SharedAttribute) -> str:
+    mark = "*" if shared.is_telling else ""
+    return f"{shared.name} {shared.value}{mark} ({100 * shared.share:.0f} %)"
+
+
 def _lines_of(row: TellingLatent) -> tuple[str, str, str]:
     training, held_out = (
         f"{_percent(own)}, {_percent(other)}" if own.of else "none"
         for own, other in ((row.training, row.training_other), (row.held_out, row.held_out_other))
     )
     background = "unknown" if row.background is None else f"{row.background:.2f}"
-    there = ", ".join(f"{one.name} {one.value} ({100 * one.share:.0f} %)" for one in row.shared)
+    there = ", ".join(_in_words(one) for one in row.shared)
     return (
         f"  {row.latent:>6}  {training:<16}{held_out:<16}{row.q_value:<9.2g}{background:<12}{row.verdict}",
         f"  {'':>6}  {there or 'nothing that half of them share'}",
@@ -111,9 +117,7 @@ def compare_species(
     """
     tallies = tally_traits(collection, traits, latents)
     contrasts = _contrasts(firing.training, species)
-    telling = tuple(
-        _telling(tallies.get(own, {}), contrasts[own], firing, own, other) for own, other in (species, species[::-1])
-    )
+    telling = tuple(_telling(tallies, contrasts[own], firing, own, other) for own, other in (species, species[::-1]))
     individuals = tuple(
         (firing.n_individuals(name, held_out=False), firing.n_individuals(name, held_out=True)) for name in species
     )
@@ -141,10 +145,15 @@ def _contrasts(counts: SpeciesCounts, species: tuple[str, str]) -> dict[str, dic
 
 
 def _telling(
-    tallies: Mapping[str, Tally], contrasts: Mapping[int, Contrast], firing: FiringShares, own: str, other: str
+    tallies: Mapping[str, Mapping[str, Tally]],
+    contrasts: Mapping[int, Contrast],
+    firing: FiringShares,
+    own: str,
+    other: str,
 ) -> tuple[TellingLatent, ...]:
+    said_of_other = Words.of([tallies.get(other, {})])
     ranked = []
-    for tally in tallies.values():
+    for tally in tallies.get(own, {}).values():
         latent = -1 if tally.choice is None else tally.choice.latent
         contrast = contrasts.get(latent)
         if contrast is None or tally.shown is None:
@@ -153,7 +162,7 @@ def _telling(
         again = None if (share := held_out[0].value) is None else (share, held_out[1].value)
         row = TellingLatent(
             latent=latent,
-            shared=tally.shared(),
+            shared=tally.shared(said_of_other),
             text=tally.shown.text,
             trait_id=tally.shown.trait_id,
             training=firing.of_species(latent, own, held_out=False),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import NamedTuple
 
 from sae_traits.evaluation.statistics import Number
+from sae_traits.evaluation.verdict import MIN_RATIO
 from sae_traits.schema import ChosenLatent, Collection, Contrast, ImageRecord, Taxon, Trait
 from sae_traits.traits.firing_shares import FiringShares, Share, percent
 from sae_traits.vocabulary import ReferenceRank, Split
@@ -30,6 +31,13 @@ class SharedAttribute:
     value: str
     share: float
     """Of the individuals with the trait."""
+    elsewhere: float | None = None
+    """Share of the individuals of other species of which it is said at any region; None where none of them has one."""
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether the words alone, wherever they are said, tell the species from the others."""
+        return self.elsewhere is not None and self.share >= MIN_RATIO * self.elsewhere
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,19 +152,52 @@ class Tally:
         """Mean probability that the regions show background; None where it is not known."""
         return round(fmean(self.backgrounds), 3) if self.backgrounds else None
 
-    def shared(self) -> tuple[SharedAttribute, ...]:
-        """List the most frequent value of each attribute, if enough individuals have it."""
+    def shared(self, others: Words) -> tuple[SharedAttribute, ...]:
+        """List the most frequent value of each attribute, if enough individuals have it.
+
+        Args:
+            others: what is said of the species to tell this one from.
+        """
         common = []
         for name, values in self.values.items():
             value, individuals = min(values.items(), key=lambda item: (-len(item[1]), item[0]))
             if (share := len(individuals) / len(self.individuals)) >= MIN_SHARE:
-                common.append(SharedAttribute(name=name, value=value, share=share))
+                elsewhere = others.share(name, value)
+                common.append(SharedAttribute(name=name, value=value, share=share, elsewhere=elsewhere))
 
         def order(attribute: SharedAttribute) -> tuple[int, str]:
             name = attribute.name
             return _ORDER.index(name) if name in _ORDER else len(_ORDER), name
 
         return tuple(sorted(common, key=order))
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Of how many individuals each value of an attribute is said, at any of their regions."""
+
+    n_individuals: int
+    """With a region."""
+    counts: Counter[tuple[str, str]]
+    """Name of an attribute and its value -> individuals."""
+
+    @classmethod
+    def of(cls, species: Iterable[Mapping[str, Tally]]) -> Words:
+        """Count what is said of some species, from the tallies of each."""
+        n_individuals, counts = 0, Counter[tuple[str, str]]()
+        for tallies in species:
+            said: dict[tuple[str, str], set[str]] = defaultdict(set)
+            for tally in tallies.values():
+                for name, values in tally.values.items():
+                    for value, individuals in values.items():
+                        said[name, value] |= individuals
+            n_individuals += len(set[str]().union(*(tally.individuals for tally in tallies.values())))
+            counts.update({word: len(individuals) for word, individuals in said.items()})
+        return cls(n_individuals, counts)
+
+    def share(self, name: str, value: str) -> float | None:
+        """Share of the individuals with a region of which it is said; None where there are none."""
+        return self.counts[name, value] / self.n_individuals if self.n_individuals else None
 
 
 def individuals_by_species(images: Sequence[ImageRecord]) -> tuple[dict[str, set[str]], dict[str, set[str]]]:

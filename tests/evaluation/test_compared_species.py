@@ -47,7 +47,21 @@ def test_each_latent_stands_under_the_species_in_which_it_fires_more():
     assert first.q_value < 1e-6
     assert str(first.verdict) == "trust"
     assert first.text == "Region 0."
-    assert [(one.name, one.value, one.share) for one in first.shared] == [("colour", "red", 1.0)]
+    assert [(one.name, one.value, one.share, one.elsewhere) for one in first.shared] == [("colour", "red", 1.0, 1.0)]
+
+
+def test_words_that_are_said_half_as_often_of_the_other_have_a_mark():
+    collection = collection_of(BOTH)
+    traits = [
+        trait_of(0, 0, described(colour="red", pattern="plain")),
+        trait_of(1, 1, described(colour="blue", pattern="plain")),
+        trait_of(1, 3, described(colour="green")),
+    ]
+    result = compare_species(collection, traits, latents_of(collection, traits), firing(), BOTH)
+    assert [line.strip() for line in result.lines() if "colour" in line] == [
+        "colour red* (100 %), pattern plain (100 %)",
+        "colour blue* (100 %), pattern plain (100 %)",
+    ]
 
 
 def test_what_is_as_frequent_in_the_other_or_not_found_again_is_not_trusted():

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from sae_traits.evaluation.evidence import Evidence
 from sae_traits.evaluation.species_tallies import (
     Comparison,
     SharedAttribute,
+    Tally,
+    Words,
     compare,
     individuals_by_species,
     tally_traits,
 )
 from sae_traits.evaluation.verdict import RULES, Verdict, judge, rank
+from sae_traits.schema import Contrast
 from sae_traits.vocabulary import Split
 
 MAX_TRAITS = 3
@@ -97,43 +101,39 @@ class SpeciesTraits:
         taxa = {record.taxon.species: record.taxon for record in evidence.collection.images}
         firing = evidence.firing() if evidence.firing else None
         tallies = tally_traits(evidence.collection, evidence.traits, evidence.latents)
+
+        @cache
+        def said_of(relatives: tuple[str, ...]) -> Words:
+            return Words.of(tallies[species] for species in relatives if species in tallies)
+
         rows, words = [], {}
         for number, species in enumerate(sorted(tallies)):
-            found = tallies[species]
-            compared = {
-                name: None if tally.choice is None else compare(tally.choice, taxa[species], firing)
-                for name, tally in found.items()
-            }
-            evidence_of = {
-                name: (tally.contrast, tally.background, of.shares_held_out if (of := compared[name]) else None)
-                for name, tally in found.items()
-            }
-            words[species] = [judge(*numbers).word for numbers in evidence_of.values()]
+            found = [
+                _Found(name, tally, None if tally.choice is None else compare(tally.choice, taxa[species], firing))
+                for name, tally in tallies[species].items()
+            ]
+            words[species] = [judge(*one.numbers).word for one in found]
             if number >= MAX_SPECIES:
                 continue
-            order = {
-                name: _order(*rank(*evidence_of[name]), len(tally.individuals), name) for name, tally in found.items()
-            }
-            shared = {name: tally.shared() for name, tally in found.items()}
-            same_as = _same_as_earlier({name: shared[name] for name in sorted(found, key=order.__getitem__)})
-            names = sorted(found, key=lambda name: (order[name][:2], same_as[name] is not None, order[name]))
-            for place, name in enumerate(names[:MAX_TRAITS]):
-                tally = found[name]
-                assert tally.shown is not None
+            shown = _best_first(found, {one.name: one.tally.shared(said_of(one.relatives)) for one in found})[
+                :MAX_TRAITS
+            ]
+            for place, (one, shared, same_as) in enumerate(shown):
+                assert one.tally.shown is not None
                 file = f"figures/traits/{number:03d}-{place}.jpg"
                 row = SpeciesTrait(
                     species=species,
-                    picked_by=f"latent {name}" if tally.choice is not None and name.isdecimal() else name,
-                    n_individuals=len(tally.individuals),
+                    picked_by=one.picked_by,
+                    n_individuals=len(one.tally.individuals),
                     n_of_species=len(of_all[species]),
-                    n_held_out=len(tally.held_out),
+                    n_held_out=len(one.tally.held_out),
                     n_of_held_out=len(of_held_out[species]),
-                    shared=shared[name],
-                    same_as=same_as[name] if same_as[name] in names[:place] else None,
-                    comparison=compared[name],
-                    background=tally.background,
-                    verdict=judge(*evidence_of[name]),
-                    picture=TraitPicture(file=file, trait_id=tally.shown.trait_id, split=tally.shown.split),
+                    shared=shared,
+                    same_as=same_as if same_as in (other.name for other, *_ in shown[:place]) else None,
+                    comparison=one.comparison,
+                    background=one.tally.background,
+                    verdict=judge(*one.numbers),
+                    picture=TraitPicture(file=file, trait_id=one.tally.shown.trait_id, split=one.tally.shown.split),
                 )
                 rows.append(row)
         counts = Counter(word for found in words.values() for word in found)
@@ -155,9 +155,50 @@ class SpeciesTraits:
         return lines
 
 
-def _order(verdict: int, minus_difference: float, n_individuals: int, name: str) -> tuple[int, bool, float, int, str]:
-    """In which order the latents of a species come, the smallest first; see `rank`."""
-    return verdict, n_individuals < MIN_INDIVIDUALS, minus_difference, -n_individuals, name
+@dataclass(frozen=True)
+class _Found:
+    """A latent (or what else picked regions) of a species, with what its verdict is read from."""
+
+    name: str
+    tally: Tally
+    comparison: Comparison | None
+
+    @property
+    def picked_by(self) -> str:
+        is_latent = self.tally.choice is not None and self.name.isdecimal()
+        return f"latent {self.name}" if is_latent else self.name
+
+    @property
+    def relatives(self) -> tuple[str, ...]:
+        return self.comparison.relatives if self.comparison else ()
+
+    @property
+    def numbers(self) -> tuple[Contrast | None, float | None, tuple[float, float | None] | None]:
+        """As `judge` and `rank` take them."""
+        held_out = self.comparison.shares_held_out if self.comparison else None
+        return self.tally.contrast, self.tally.background, held_out
+
+    @property
+    def order(self) -> tuple[int, bool, float, int, str]:
+        """In which order the latents of a species come, the smallest first; see `rank`."""
+        verdict, minus_difference = rank(*self.numbers)
+        n_individuals = len(self.tally.individuals)
+        return verdict, n_individuals < MIN_INDIVIDUALS, minus_difference, -n_individuals, self.name
+
+
+def _best_first(
+    found: Sequence[_Found], shared: Mapping[str, tuple[SharedAttribute, ...]]
+) -> list[tuple[_Found, tuple[SharedAttribute, ...], str | None]]:
+    """The latents of a species, each with what its individuals share, and the latent that says the same, if any.
+
+    Of those with one verdict, and regions in few individuals or in more, first comes what says something new, then
+    what has a word that tells.
+    """
+    in_order = sorted(found, key=lambda one: one.order)
+    same_as = _same_as_earlier({one.name: shared[one.name] for one in in_order})
+    telling = {name for name, attributes in shared.items() if any(one.is_telling for one in attributes)}
+    in_order.sort(key=lambda one: (one.order[:2], same_as[one.name] is not None, one.name not in telling))
+    return [(one, shared[one.name], same_as[one.name]) for one in in_order]
 
 
 def _same_as_earlier(shared: Mapping[str, tuple[SharedAttribute, ...]]) -> dict[str, str | None]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 
 import numpy as np
 import pytest
@@ -166,6 +167,46 @@ def test_what_says_something_new_comes_before_what_says_the_same_again():
     assert rows[1][1].endswith("; no other words than of latent 1, so perhaps the same trait")
     assert rows[2][-1].startswith("look first"), "a verdict counts for more than new words"
     assert rows_of(collection, traits[2:4])[1][1].endswith(": nothing that half of them share")
+
+
+def bold_words(cell):
+    """What stands in bold in a cell."""
+    return re.findall(r"\*\*(.*?)\*\*", cell)
+
+
+@pytest.mark.parametrize(
+    ("first", "rows"),
+    [
+        ({"colour": "red", "pattern": "plain"}, [("latent 1", ["pattern plain"]), ("latent 2", ["colour blue"])]),
+        ({"colour": "red"}, [("latent 2", ["colour blue"]), ("latent 1", [])]),
+    ],
+)
+def test_words_that_are_said_half_as_often_of_relatives_are_bold_and_come_first(first, rows):
+    """Of four individuals of relatives, at whichever latents, three are red and banded, and two are plain and blue."""
+    collection = collection_of(["Aus s0", "Aus s0", "Aus s1", "Aus s1", "Aus s2", "Aus s2"])
+    traits = [
+        *(trait_of(row, 1, described(**first)) for row in (0, 1)),
+        *(trait_of(row, 2, described(colour="blue", pattern="banded")) for row in (0, 1)),
+        *(trait_of(row, 5, described(colour="red", pattern="banded")) for row in (2, 3, 4)),
+        *(trait_of(row, 6, described(colour="blue", pattern="plain")) for row in (4, 5)),
+        trait_of(4, 7, described(colour="red", pattern="banded")),
+    ]
+    traits = [with_contrast(trait, f_species=1 - trait.candidate.latent / 20) for trait in traits]
+    found = [row for row in rows_of(collection, traits, firing=lambda: shares_of(3)) if row[0] == "Aus s0"]
+    assert [(row[1].partition(",")[0], bold_words(row[1])) for row in found] == rows
+
+
+def test_nothing_is_bold_where_no_relative_has_a_region_or_relatives_are_not_known():
+    alone = collection_of(["Aus s0", "Aus s1"])
+    traits = [with_contrast(trait_of(0, 1, described(colour="red")))]
+    ((_, said, *_),) = rows_of(alone, traits, firing=lambda: shares_of(2))
+    assert bold_words(said) == []
+    traits.append(with_contrast(trait_of(1, 2, described(colour="blue"))))
+    assert [bold_words(row[1]) for row in rows_of(alone, traits)] == [[], []]
+    assert [bold_words(row[1]) for row in rows_of(alone, traits, firing=lambda: shares_of(2))] == [
+        ["colour red"],
+        ["colour blue"],
+    ]
 
 
 def test_what_was_seen_in_few_individuals_comes_after_what_has_the_same_verdict():
