@@ -29,8 +29,8 @@ from tables import describe_machine, markdown_table
 from sae_traits.logging import track
 from sae_traits.schema import Taxon
 from sae_traits.traits.chosen import ChosenLatents, choose_latents
+from sae_traits.traits.codes import CODE_SCHEMA, INDEX_FILE, THRESHOLDS_FILE, Codes
 from sae_traits.traits.contrast import paper_contrast, specimen_contrast
-from sae_traits.traits.encode import CODE_SCHEMA, INDEX_FILE, THRESHOLDS_FILE, Codes
 from sae_traits.traits.species_counts import SpeciesCounts, count_firings
 
 N_LATENTS = 24_576

@@ -34,7 +34,8 @@ from sae_traits.runs.record import Counts, Steps
 from sae_traits.runs.sharding import Part, Shard, ShardedStep, do_sharded
 from sae_traits.schema import Collection, ImageRecord
 from sae_traits.traits.chosen import ChosenLatents, read_chosen, write_chosen
-from sae_traits.traits.encode import Codes, encode_parts, join_parts, training_weights
+from sae_traits.traits.codes import Codes
+from sae_traits.traits.encode import encode_parts, join_parts, training_weights
 from sae_traits.traits.ledger import CallIdentity, Ledger, Outcome
 from sae_traits.traits.plan import plan_regions
 

@@ -35,7 +35,7 @@ from sae_traits.steps import STEPS, run_steps
 from sae_traits.testbench.drawn import Truth, draw_collection
 from sae_traits.testbench.truth import PartMap
 from sae_traits.traits.candidates import all_candidates
-from sae_traits.traits.encode import Codes
+from sae_traits.traits.codes import Codes
 from sae_traits.traits.plan import plan_regions
 
 FIRING_QUANTILE = 0.7

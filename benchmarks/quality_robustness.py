@@ -39,7 +39,8 @@ from sae_traits.sae.model import SAE
 from sae_traits.schema import Collection
 from sae_traits.steps import STEPS, run_steps
 from sae_traits.traits import candidates, chosen, contrast, organism_patches, usual_places
-from sae_traits.traits.encode import Codes, encode_collection, firing_thresholds, training_weights
+from sae_traits.traits.codes import Codes
+from sae_traits.traits.encode import encode_collection, firing_thresholds, training_weights
 from sae_traits.traits.organism_patches import with_organism
 from sae_traits.traits.plan import plan_regions
 

@@ -15,7 +15,7 @@ from sae_traits.evaluation.placement import mean_over_placements
 from sae_traits.geometry import PatchGrid
 from sae_traits.logging import track
 from sae_traits.schema import BackboneInfo, Candidate, Collection
-from sae_traits.traits.encode import Codes, ImageCodes
+from sae_traits.traits.codes import Codes, ImageCodes
 from sae_traits.traits.plan import Plan
 from sae_traits.traits.usual_places import places_on_organism
 

@@ -28,7 +28,8 @@ from sae_traits.sae.baselines import fit_to_source
 from sae_traits.sae.measuring import measure_on_held_out
 from sae_traits.sae.model import SAE
 from sae_traits.schema import Collection
-from sae_traits.traits.encode import VERSION, Codes, encode_collection, training_weights
+from sae_traits.traits.codes import Codes
+from sae_traits.traits.encode import VERSION, encode_collection, training_weights
 from sae_traits.traits.plan import Plan, thresholds_of
 
 BASELINES = ("random", "k_means")

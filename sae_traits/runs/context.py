@@ -40,7 +40,7 @@ from sae_traits.sae.extractor import backbone_of_adopted
 from sae_traits.sae.model import SAE
 from sae_traits.schema import Collection, ImageRecord
 from sae_traits.traits.asking import Pictures
-from sae_traits.traits.encode import Codes
+from sae_traits.traits.codes import Codes
 from sae_traits.traits.faithfulness import Faithfulness
 from sae_traits.traits.firing_shares import FiringShares, firing_shares
 from sae_traits.traits.ledger import Ledger

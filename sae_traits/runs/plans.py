@@ -9,7 +9,7 @@ from sae_traits.runs.context import Context
 from sae_traits.runs.sharding import Shard
 from sae_traits.traits.captions import CaptionPlan
 from sae_traits.traits.chosen import read_chosen
-from sae_traits.traits.encode import Codes
+from sae_traits.traits.codes import Codes
 from sae_traits.traits.plan import Plan, plan_regions, without_labels
 
 

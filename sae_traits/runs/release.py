@@ -32,7 +32,7 @@ from sae_traits.runs.context import Context
 from sae_traits.runs.names import given_names
 from sae_traits.sae.model import SAE
 from sae_traits.schema import BackboneInfo, ChosenLatent, Trait
-from sae_traits.traits.encode import Codes
+from sae_traits.traits.codes import Codes
 from sae_traits.traits.firing_shares import with_held_out_shares
 from sae_traits.traits.latent_names import named_latents, named_traits
 from sae_traits.traits.latent_pages import latent_pages

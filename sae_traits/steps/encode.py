@@ -30,15 +30,8 @@ from sae_traits.runs.names import hash_of_published_sae
 from sae_traits.runs.record import Counts
 from sae_traits.runs.sharding import Shard, ShardedStep, do_sharded
 from sae_traits.traits.class_maps import write_class_maps
-from sae_traits.traits.encode import (
-    INDEX_FILE,
-    VERSION,
-    Codes,
-    encode_collection,
-    encode_parts,
-    join_parts,
-    training_weights,
-)
+from sae_traits.traits.codes import INDEX_FILE, Codes
+from sae_traits.traits.encode import VERSION, encode_collection, encode_parts, join_parts, training_weights
 from sae_traits.traits.plan import thresholds_of
 from sae_traits.traits.released_latents import check_sae
 

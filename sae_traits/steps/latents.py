@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sae_traits.errors import ConfigError
 from sae_traits.runs.context import Context
-from sae_traits.traits.encode import Codes
+from sae_traits.traits.codes import Codes
 from sae_traits.traits.latent_pages import latent_pages, write_latent_pages
 from sae_traits.traits.plan import Plan
 

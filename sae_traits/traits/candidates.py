@@ -15,7 +15,7 @@ from sae_traits.geometry import PatchGrid
 from sae_traits.schema import BackboneInfo, Candidate, ChosenLatent, ImageRecord, Region
 from sae_traits.traits.animals import estimated_animal
 from sae_traits.traits.chosen import LatentsBySpecies
-from sae_traits.traits.encode import Codes, ImageCodes
+from sae_traits.traits.codes import Codes, ImageCodes
 from sae_traits.traits.regions import make_region, strongest_component
 from sae_traits.traits.usual_places import nearness, places_on_organism
 

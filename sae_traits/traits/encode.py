@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 from torch import Tensor
 
-from sae_traits.errors import StoreError
 from sae_traits.features.background import PatchBackground
 from sae_traits.features.source import FeatureSource
 from sae_traits.features.store import FeatureShard
@@ -29,23 +25,18 @@ from sae_traits.io import whole_file, write_text
 from sae_traits.logging import track, warn
 from sae_traits.sae.model import SAE
 from sae_traits.schema import ImageRecord
-from sae_traits.traits.species_counts import FiringsOfImages
+from sae_traits.traits.codes import CODE_SCHEMA, INDEX_FILE, THRESHOLDS_FILE, UNKNOWN, Codes, probabilities_of
 from sae_traits.traits.usual_places import UsualPlaces
 
 VERSION = 2
 """Raised whenever the same features could give other codes, or something else were kept beside them."""
-INDEX_FILE = "index.json"
-THRESHOLDS_FILE = "thresholds.parquet"
 PATCHES_AT_ONCE = 1024
 """While thresholds are looked for: every positive activation counts, and an SAE may have thousands per patch."""
 
 _ROUNDING = 1e-6
 """Activations by which a sum of weights may be off, in units of their mean."""
 
-_UNKNOWN = 255
-"""Of a stored probability, which is a number of 254ths."""
 _BACKGROUND_SCHEMA = pa.schema([("image", pa.int32()), ("background", pa.list_(pa.uint8()))])
-CODE_SCHEMA = pa.schema([("image", pa.int32()), ("latent", pa.int32()), ("patch", pa.int32()), ("value", pa.float32())])
 
 
 class QuantileSketch:
@@ -109,139 +100,6 @@ def firing_thresholds(
             codes = sae.encode_sparse(some)
             sketch.add(codes.latents.cpu(), codes.values.cpu(), of_some[codes.rows().cpu()])
     return sketch.quantile(quantile)
-
-
-@dataclass(frozen=True)
-class ImageCodes:
-    """What fired in one image, sorted by latent and patch."""
-
-    image: int
-    """Row in images.parquet."""
-    latents: NDArray[np.int32]
-    patches: NDArray[np.int32]
-    values: NDArray[np.float32]
-    background: NDArray[np.float32] | None = None
-    """Probability that each patch of the grid shows background `[n_patches]`, NaN where it is not known; None where
-    nothing is known of the collection's backgrounds."""
-    knows_organism: bool = False
-    """Whether that is known from what the organism looks like."""
-
-    def groups(self) -> Iterator[tuple[int, NDArray[np.int32], NDArray[np.float32]]]:
-        """Each latent that fired, with its patches and values."""
-        for start, end in _runs(self.latents):
-            yield int(self.latents[start]), self.patches[start:end], self.values[start:end]
-
-
-@dataclass(frozen=True)
-class Codes:
-    """The sparse codes in RUN/codes."""
-
-    folder: Path
-    thresholds: NDArray[np.float32]
-    """A latent fires above this activation `[n_latents]`."""
-    n_images: int
-    parts: tuple[str, ...]
-    backgrounds: tuple[str, ...] = ()
-    """What is known of backgrounds, a file per part; empty where nothing is."""
-    latent_background: NDArray[np.float32] | None = None
-    """Mean probability of background where each latent fires in training images, weighted by its activation
-    `[n_latents]`; NaN where it never fires there. None where nothing is known of backgrounds."""
-    latent_places: NDArray[np.float64] | None = None
-    """Where each latent usually fires on the organism in training images (x, y), relative to the box around it
-    `[n_latents, 2]`; NaN where it never does. None where nothing is known of backgrounds."""
-    knows_organism: bool = False
-    """Whether backgrounds are known from what the organism looks like."""
-
-    @property
-    def n_latents(self) -> int:
-        """Size of the dictionary."""
-        return len(self.thresholds)
-
-    def only(self, numbers: range) -> Codes:
-        """The codes of the images of some consecutive parts."""
-        some = slice(numbers.start, numbers.stop)
-        return replace(self, parts=self.parts[some], backgrounds=self.backgrounds[some])
-
-    @classmethod
-    def open(cls, folder: Path) -> Codes:
-        """Open what `encode_collection` wrote.
-
-        Raises:
-            StoreError: the folder has no complete codes.
-        """
-        index_file = folder / INDEX_FILE
-        if not index_file.is_file():
-            raise StoreError(f"{folder} has no codes; run `sae-traits annotate` first")
-        index = json.loads(index_file.read_text(encoding="utf-8"))
-        backgrounds = index.get("backgrounds", [])
-        for name in (THRESHOLDS_FILE, *index["parts"], *backgrounds):
-            if not (folder / name).is_file():
-                raise StoreError(f"{folder / name} is missing; run `sae-traits annotate` again")
-        table = pq.read_table(folder / THRESHOLDS_FILE)
-        background = places = None
-        if backgrounds:
-            if "usual_x" not in table.column_names:
-                raise StoreError(f"{folder} has codes of an earlier version; run `sae-traits annotate` again")
-            background = table["background"].to_numpy()
-            places = np.stack([table["usual_x"].to_numpy(), table["usual_y"].to_numpy()], axis=1)
-        return cls(
-            folder,
-            table["threshold"].to_numpy(),
-            index["n_images"],
-            tuple(index["parts"]),
-            tuple(backgrounds),
-            background,
-            places,
-            index.get("knows_organism", False),
-        )
-
-    def images(self) -> Iterator[ImageCodes]:
-        """The codes of every image in which something fired, in the order of images.parquet."""
-        for number, part in enumerate(self.parts):
-            yield from images_of(pq.read_table(self.folder / part), self._background(number), self.knows_organism)
-
-    def _background(self, number: int) -> dict[int, NDArray[np.float32]]:
-        """Probabilities of the patches of a part's images."""
-        if not self.backgrounds:
-            return {}
-        table = pq.read_table(self.folder / self.backgrounds[number])
-        stored = np.stack([np.asarray(values.values) for values in table["background"]])
-        return dict(zip(table["image"].to_pylist(), probabilities_of(stored), strict=True))
-
-    def firing_counts(self) -> Iterator[FiringsOfImages]:
-        """How many patches of each image each latent fired at, of the images of each part in which something fired."""
-        for part in self.parts:
-            yield firings_of(pq.read_table(self.folder / part, columns=["image", "latent"]), self.n_latents)
-
-
-def images_of(
-    codes: pa.Table, background: Mapping[int, NDArray[np.float32]], knows_organism: bool = False
-) -> Iterator[ImageCodes]:
-    """The codes of the images of a table, which are sorted by image, latent and patch.
-
-    Args:
-        background: probabilities of the patches of its images, where they are known.
-        knows_organism: whether they are those of a model of the organism.
-    """
-    image, latents, patches, values = (codes[name].to_numpy() for name in CODE_SCHEMA.names)
-    for start, end in _runs(image):
-        rows, row = slice(start, end), int(image[start])
-        yield ImageCodes(row, latents[rows], patches[rows], values[rows], background.get(row), knows_organism)
-
-
-def firings_of(codes: pa.Table, n_latents: int) -> FiringsOfImages:
-    """How many patches of each image of a table each latent fired at, of the images in which something fired."""
-    image, latent = codes["image"].to_numpy(), codes["latent"].to_numpy()
-    starts = np.flatnonzero(np.diff(image, prepend=-1) | np.diff(latent, prepend=-1))
-    counts = np.diff(starts, append=len(image)).astype(np.int32)
-    images, lengths = np.unique(image[starts], return_counts=True)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    return images.astype(np.intp), csr_array((counts, latent[starts], offsets), shape=(len(images), n_latents))
-
-
-def _runs(values: NDArray[np.int32]) -> Iterator[tuple[int, int]]:
-    """First and one behind the last index of every run of equal values, none of which is negative."""
-    return pairwise(np.flatnonzero(np.diff(values, prepend=-1, append=-1)).tolist())
 
 
 def encode_collection(
@@ -374,16 +232,11 @@ def _made_of(file: Path) -> str | None:
 
 def stored_background(of_patches: NDArray[np.float32], shard: FeatureShard, n_patches: int) -> NDArray[np.uint8]:
     """Probabilities of all patches of every image's grid, as they are stored `[n_images, n_patches]`."""
-    stored = np.full((len(shard.images), n_patches), _UNKNOWN, np.uint8)
+    stored = np.full((len(shard.images), n_patches), UNKNOWN, np.uint8)
     image = np.repeat(np.arange(len(shard.images)), np.diff(shard.offsets))
     known = ~np.isnan(of_patches)
-    stored[image[known], shard.patches[known]] = np.round(of_patches[known] * (_UNKNOWN - 1))
+    stored[image[known], shard.patches[known]] = np.round(of_patches[known] * (UNKNOWN - 1))
     return stored
-
-
-def probabilities_of(stored: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """What `stored_background` made storable `[n_images, n_patches]`; NaN where it is not known."""
-    return np.where(stored == _UNKNOWN, np.nan, stored / (_UNKNOWN - 1)).astype(np.float32)
 
 
 class MeanOfLatents:
@@ -397,8 +250,8 @@ class MeanOfLatents:
         """Add the codes of a shard, whose images have the stored probabilities."""
         image, latent, patch, value = (codes[name].to_numpy() for name in CODE_SCHEMA.names)
         of_firing = stored[np.searchsorted(images, image), patch]
-        weight = self._weights[image] * value * (of_firing != _UNKNOWN)
-        self._total += np.bincount(latent, weight * (of_firing / (_UNKNOWN - 1)), minlength=len(self._total))
+        weight = self._weights[image] * value * (of_firing != UNKNOWN)
+        self._total += np.bincount(latent, weight * (of_firing / (UNKNOWN - 1)), minlength=len(self._total))
         self._weight += np.bincount(latent, weight, minlength=len(self._weight))
 
     @property

@@ -9,19 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from sae_traits.schema import ChosenLatent, Collection, ImageRecord, Taxon
+from sae_traits.traits.codes import Codes
 from sae_traits.traits.contrast import reference_groups
 from sae_traits.traits.species_counts import SpeciesCounts, count_firings, group_totals
 from sae_traits.vocabulary import REFERENCE_RANKS, ReferenceRank
-
-if TYPE_CHECKING:
-    from sae_traits.traits.encode import Codes  # loads torch
 
 
 @dataclass(frozen=True, slots=True)

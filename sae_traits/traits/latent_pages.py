@@ -21,8 +21,8 @@ from sae_traits.errors import ConfigError
 from sae_traits.io import write_csv
 from sae_traits.schema import BackboneInfo, ChosenLatent, Collection, ImageRecord, Region
 from sae_traits.traits.chosen import LatentsBySpecies
+from sae_traits.traits.codes import Codes
 from sae_traits.traits.contact_sheet import OpenPicture, draw_sheet
-from sae_traits.traits.encode import Codes
 from sae_traits.traits.regions import make_region, strongest_component
 from sae_traits.traits.species_counts import IndividualFirings
 

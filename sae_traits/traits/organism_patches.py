@@ -26,16 +26,8 @@ from sae_traits.logging import track
 from sae_traits.sae.model import SAE
 from sae_traits.schema import ChosenLatent, ImageRecord
 from sae_traits.traits.candidates import evidence, known_background
-from sae_traits.traits.encode import (
-    ImageCodes,
-    MeanOfLatents,
-    codes_of_shard,
-    firings_of,
-    images_of,
-    probabilities_of,
-    stored_background,
-    training_weights,
-)
+from sae_traits.traits.codes import ImageCodes, firings_of, images_of, probabilities_of
+from sae_traits.traits.encode import MeanOfLatents, codes_of_shard, stored_background, training_weights
 from sae_traits.traits.plan import choose_by
 from sae_traits.traits.species_counts import count_firings
 

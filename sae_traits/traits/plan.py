@@ -33,8 +33,9 @@ from sae_traits.traits.chosen import (
     latents_on_background,
 )
 from sae_traits.traits.class_maps import class_map_candidates
+from sae_traits.traits.codes import Codes
 from sae_traits.traits.contrast import paper_contrast, specimen_contrast
-from sae_traits.traits.encode import Codes, firing_thresholds, training_weights
+from sae_traits.traits.encode import firing_thresholds, training_weights
 from sae_traits.traits.outlines import Outlines
 from sae_traits.traits.regions import make_region
 from sae_traits.traits.released_latents import DatasetLatents

@@ -25,7 +25,7 @@ from sae_traits.evaluation.tasks.parts import Parts
 from sae_traits.geometry import Framing
 from sae_traits.io import write_text
 from sae_traits.schema import BackboneInfo, Candidate, Collection, Contrast, ImageRecord, Taxon
-from sae_traits.traits.encode import CODE_SCHEMA, Codes
+from sae_traits.traits.codes import CODE_SCHEMA, Codes
 from sae_traits.traits.plan import Plan
 from sae_traits.traits.regions import make_region
 

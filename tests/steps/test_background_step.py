@@ -14,7 +14,7 @@ from sae_traits.cli import main
 from sae_traits.images.decode import open_mask
 from sae_traits.schema import Collection
 from sae_traits.traits.chosen import MAX_BACKGROUND
-from sae_traits.traits.encode import Codes
+from sae_traits.traits.codes import Codes
 from sae_traits.traits.released_latents import read_released_latents
 from sae_traits.traits.table import read_latents, read_traits
 

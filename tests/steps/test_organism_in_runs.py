@@ -16,7 +16,7 @@ from sae_traits.features.background import Background
 from sae_traits.features.store import FeatureStore
 from sae_traits.schema import Collection
 from sae_traits.traits.candidates import organism_odds
-from sae_traits.traits.encode import Codes
+from sae_traits.traits.codes import Codes
 from sae_traits.traits.table import read_traits
 
 COLOURS = {"Aus bus": (205, 60, 50), "Aus cus": (60, 70, 200), "Bus dus": (220, 200, 60)}

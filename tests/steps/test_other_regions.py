@@ -17,8 +17,8 @@ from sae_traits import SAE
 from sae_traits.cli import main
 from sae_traits.config.regions import Regions
 from sae_traits.schema import Collection
+from sae_traits.traits.codes import Codes
 from sae_traits.traits.consistency import ConsistencyCounter
-from sae_traits.traits.encode import Codes
 from sae_traits.traits.table import read_latents, read_traits
 from sae_traits.vocabulary import REGION_SOURCES, RegionSource
 

@@ -21,7 +21,7 @@ from sae_traits.geometry import Framing
 from sae_traits.io import hash_of_file
 from sae_traits.schema import BackboneInfo, Collection, Description, ImageRecord, Taxon
 from sae_traits.traits.annotate import describe_candidates, export_traits
-from sae_traits.traits.encode import ImageCodes
+from sae_traits.traits.codes import ImageCodes
 from sae_traits.traits.ledger import MAX_ATTEMPTS, Ledger
 from sae_traits.traits.plan import plan_regions
 from sae_traits.traits.table import read_latents, read_traits

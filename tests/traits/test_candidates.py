@@ -9,7 +9,7 @@ from sae_traits.config.regions import SAERegions, SpecimenContrast
 from sae_traits.geometry import Framing
 from sae_traits.schema import BackboneInfo, ChosenLatent, Contrast
 from sae_traits.traits.candidates import evidence, image_candidates, organism_odds
-from sae_traits.traits.encode import ImageCodes
+from sae_traits.traits.codes import ImageCodes
 
 INFO = BackboneInfo(
     backbone="texture", revision="1", layer=0, d_model=4, rows=4, columns=4, patch=16.0,

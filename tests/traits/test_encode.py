@@ -14,15 +14,8 @@ from sae_traits.features.background import PatchBackground
 from sae_traits.features.store import FeatureShard
 from sae_traits.geometry import Framing
 from sae_traits.schema import BackboneInfo
-from sae_traits.traits.encode import (
-    THRESHOLDS_FILE,
-    Codes,
-    QuantileSketch,
-    encode_collection,
-    firing_thresholds,
-    probabilities_of,
-    training_weights,
-)
+from sae_traits.traits.codes import THRESHOLDS_FILE, Codes, probabilities_of
+from sae_traits.traits.encode import QuantileSketch, encode_collection, firing_thresholds, training_weights
 from sae_traits.traits.usual_places import UsualPlaces
 
 N_LATENTS, D_MODEL = 12, 5
@@ -100,16 +93,6 @@ def test_the_codes_are_exactly_the_activations_above_the_thresholds(sae, tmp_pat
         counts[images] += of_images.toarray()
     for row, latents in enumerate(dense(sae, store)):
         assert counts[row].tolist() == (latents > thresholds).sum(0).tolist()
-
-
-def test_groups_are_the_latents_of_an_image_with_ascending_patches(sae, tmp_path):
-    codes = encode_collection(sae, MemoryStore(), np.zeros(N_LATENTS, np.float32), tmp_path)
-    for record in codes.images():
-        latents = [latent for latent, _, _ in record.groups()]
-        assert latents == sorted(set(record.latents.tolist()))
-        for latent, patches, values in record.groups():
-            assert patches.tolist() == sorted(set(patches.tolist()))
-            assert len(values) == (record.latents == latent).sum()
 
 
 def test_thresholds_come_from_the_training_images_alone(sae):
@@ -192,11 +175,6 @@ def test_encoding_again_leaves_no_part_of_an_earlier_one(sae, tmp_path):
     encode_collection(sae, MemoryStore(shards=((0,), (1,), (2,), (3, 4))), thresholds, tmp_path)
     encode_collection(sae, MemoryStore(), thresholds, tmp_path)
     assert sorted(path.name for path in tmp_path.glob("part-*")) == ["part-00000.parquet", "part-00001.parquet"]
-
-
-def test_a_folder_without_codes_is_explained(tmp_path):
-    with pytest.raises(StoreError, match="sae-traits annotate"):
-        Codes.open(tmp_path)
 
 
 @pytest.mark.parametrize("silent", [(0, 1, 2), (3, 4), (0, 1, 2, 3, 4)])

@@ -16,8 +16,8 @@ from sae_traits.geometry import Framing
 from sae_traits.images.decode import open_image
 from sae_traits.schema import BackboneInfo, Collection
 from sae_traits.traits.chosen import DroppedLatent, choose_latents
+from sae_traits.traits.codes import CODE_SCHEMA, Codes
 from sae_traits.traits.contrast import specimen_contrast
-from sae_traits.traits.encode import CODE_SCHEMA, Codes
 from sae_traits.traits.latent_pages import IMAGE_COLUMNS, STATISTICS_COLUMNS, latent_pages, write_latent_pages
 from sae_traits.traits.species_counts import count_firings
 

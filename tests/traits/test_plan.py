@@ -19,7 +19,8 @@ from sae_traits.geometry import Framing
 from sae_traits.schema import BackboneInfo, ChosenLatent, Collection, Contrast, ImageRecord, Taxon
 from sae_traits.traits.calls import planned_calls
 from sae_traits.traits.chosen import strongest_choices
-from sae_traits.traits.encode import ImageCodes, firing_thresholds
+from sae_traits.traits.codes import ImageCodes
+from sae_traits.traits.encode import firing_thresholds
 from sae_traits.traits.plan import plan_regions, thresholds_of, without_labels
 from sae_traits.traits.released_latents import DatasetLatents
 from sae_traits.vocabulary import SPLITS, Split
