@@ -71,7 +71,8 @@ class ComparedSpecies:
 _NOTES = (
     "shares are of individuals in which the latent fires, of the species and of the other; q is of the two alone;",
     "the sentence is of one region, what stands above it is what most individuals with such a region have;",
-    "* is said at least twice as often as of the other species' individuals, at whichever of their regions",
+    "* is said at least twice as often as of the other species' individuals, at whichever of their regions,",
+    "of training individuals and of held-out ones alike, as far as these have regions",
 )
 _HEADER = f"  {'latent':>6}  {'training':<16}{'held out':<16}{'q':<9}{'background':<12}verdict"
 

@@ -33,11 +33,9 @@ class SharedAttribute:
     """Of the individuals with the trait."""
     elsewhere: float | None = None
     """Share of the individuals of other species of which it is said at any region; None where none of them has one."""
-
-    @property
-    def is_telling(self) -> bool:
-        """Whether the words alone, wherever they are said, tell the species from the others."""
-        return self.elsewhere is not None and self.share >= MIN_RATIO * self.elsewhere
+    is_telling: bool = False
+    """Whether the words alone tell the species: said of MIN_RATIO times as large a share of its individuals as of the
+    others', of training ones and of held-out ones alike, as far as there are any."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,10 +158,16 @@ class Tally:
         """
         common = []
         for name, values in self.values.items():
-            value, individuals = min(values.items(), key=lambda item: (-len(item[1]), item[0]))
-            if (share := len(individuals) / len(self.individuals)) >= MIN_SHARE:
-                elsewhere = others.share(name, value)
-                common.append(SharedAttribute(name=name, value=value, share=share, elsewhere=elsewhere))
+            value, having = min(values.items(), key=lambda item: (-len(item[1]), item[0]))
+            if (share := len(having) / len(self.individuals)) >= MIN_SHARE:
+                attribute = SharedAttribute(
+                    name=name,
+                    value=value,
+                    share=share,
+                    elsewhere=others.share((name, value)),
+                    is_telling=self._tells(having, (name, value), others),
+                )
+                common.append(attribute)
 
         def order(attribute: SharedAttribute) -> tuple[int, str]:
             name = attribute.name
@@ -171,33 +175,55 @@ class Tally:
 
         return tuple(sorted(common, key=order))
 
+    def _tells(self, having: set[str], word: Word, others: Words) -> bool:
+        """Whether a word is said of these individuals more often than of others, learnt from and held out."""
+        compared = [
+            len(having & own) >= MIN_RATIO * share * len(own)
+            for own, held_out in ((self.individuals - self.held_out, False), (self.held_out, True))
+            if own and (share := others.share(word, held_out)) is not None
+        ]
+        return bool(compared) and all(compared)
+
+
+Word = tuple[str, str]
+"""The name of an attribute, or `part`, and its value."""
+
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Of how many individuals each value of an attribute is said, at any of their regions."""
+    """Of how many individuals each word is said, at any of their regions; of held-out ones by themselves."""
 
-    n_individuals: int
-    """With a region."""
-    counts: Counter[tuple[str, str]]
-    """Name of an attribute and its value -> individuals."""
+    n_individuals: tuple[int, int]
+    """With a region: training ones and held-out ones."""
+    counts: tuple[Counter[Word], Counter[Word]]
+    """Individuals per word: training ones and held-out ones."""
 
     @classmethod
     def of(cls, species: Iterable[Mapping[str, Tally]]) -> Words:
         """Count what is said of some species, from the tallies of each."""
-        n_individuals, counts = 0, Counter[tuple[str, str]]()
+        n_individuals, counts = [0, 0], (Counter[Word](), Counter[Word]())
         for tallies in species:
-            said: dict[tuple[str, str], set[str]] = defaultdict(set)
+            said: dict[Word, set[str]] = defaultdict(set)
             for tally in tallies.values():
                 for name, values in tally.values.items():
-                    for value, individuals in values.items():
-                        said[name, value] |= individuals
-            n_individuals += len(set[str]().union(*(tally.individuals for tally in tallies.values())))
-            counts.update({word: len(individuals) for word, individuals in said.items()})
-        return cls(n_individuals, counts)
+                    for value, having in values.items():
+                        said[name, value] |= having
+            individuals = set[str]().union(*(tally.individuals for tally in tallies.values()))
+            held_out = set[str]().union(*(tally.held_out for tally in tallies.values()))
+            for i, own in enumerate((individuals - held_out, held_out)):
+                n_individuals[i] += len(own)
+                counts[i].update({word: len(having & own) for word, having in said.items()})
+        return cls((n_individuals[0], n_individuals[1]), counts)
 
-    def share(self, name: str, value: str) -> float | None:
-        """Share of the individuals with a region of which it is said; None where there are none."""
-        return self.counts[name, value] / self.n_individuals if self.n_individuals else None
+    def share(self, word: Word, held_out: bool | None = None) -> float | None:
+        """Share of the individuals with a region of which a word is said; None where there are none.
+
+        Args:
+            held_out: of training individuals or of held-out ones alone; None takes both together.
+        """
+        kinds = (False, True) if held_out is None else (held_out,)
+        n = sum(self.n_individuals[kind] for kind in kinds)
+        return sum(self.counts[kind][word] for kind in kinds) / n if n else None
 
 
 def individuals_by_species(images: Sequence[ImageRecord]) -> tuple[dict[str, set[str]], dict[str, set[str]]]:

@@ -196,6 +196,21 @@ def test_words_that_are_said_half_as_often_of_relatives_are_bold_and_come_first(
     assert [(row[1].partition(",")[0], bold_words(row[1])) for row in found] == rows
 
 
+def test_a_word_is_bold_only_if_held_out_individuals_bear_it_out():
+    """Training individuals of the relative are never red; one of its two held-out ones is, or both are."""
+    collection = of_split(collection_of(["Aus s0"] * 4 + ["Aus s1"] * 4), *["train", "train", "test", "test"] * 2)
+    of_species = [trait_of(row, 1, described(colour="red")) for row in range(4)]
+
+    def bold(n_red, n_described=4):
+        relatives = [trait_of(4 + row, 2, described(colour="red" if row > 3 - n_red else "blue")) for row in range(4)]
+        traits = [with_contrast(trait) for trait in (*of_species, *relatives[:n_described])]
+        return bold_words(rows_of(collection, traits, firing=lambda: shares_of(2))[0][1])
+
+    assert bold(n_red=1) == ["colour red"]
+    assert bold(n_red=2) == []
+    assert bold(n_red=2, n_described=2) == ["colour red"], "no held-out individual of the relative has a region"
+
+
 def test_nothing_is_bold_where_no_relative_has_a_region_or_relatives_are_not_known():
     alone = collection_of(["Aus s0", "Aus s1"])
     traits = [with_contrast(trait_of(0, 1, described(colour="red")))]
