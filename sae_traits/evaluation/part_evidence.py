@@ -15,6 +15,8 @@ from sae_traits.evaluation.part_regions import FiringTable, Method, RegionTable,
 from sae_traits.evaluation.part_truth import PartTruth
 from sae_traits.evaluation.parts import (
     MIN_REGIONS,
+    OFF_PART,
+    UNKNOWN_PART,
     Ratio,
     detectors,
     difference_over_species,
@@ -36,6 +38,7 @@ MEASURES = {
     "inside": "area inside the organism",
     "inside_significant": "area inside, significant regions",
     "pointing": "pointing game",
+    "on_part": "regions on a named part",
     "purity": "purity",
     "held_out_part": "held-out part, all latents",
     "held_out_part_learnt": f"held-out part, latents with {MIN_REGIONS} training regions on it",
@@ -298,10 +301,12 @@ def ratios_of(regions: RegionTable, n_species: int, n_parts: int) -> dict[str, R
     """Each measure that can be taken of some regions, by the names of MEASURES."""
     species, latent, part, held_out = regions.species, regions.latent, regions.part, regions.held_out
     is_significant = np.where(regions.significant, regions.inside, np.nan)
+    is_on_part = np.where(part == UNKNOWN_PART, np.nan, part != OFF_PART)
     ratios = {
         "inside": mean_per_species(regions.inside, species, n_species),
         "inside_significant": mean_per_species(is_significant, species, n_species),
         "pointing": mean_per_species(regions.peak_inside, species, n_species),
+        "on_part": mean_per_species(is_on_part, species, n_species),
         "purity": purity(latent, part, species, n_species, n_parts),
         "held_out_part": held_out_part(latent, part, species, held_out, n_species, n_parts),
         "held_out_part_learnt": held_out_part(latent, part, species, held_out, n_species, n_parts, MIN_REGIONS),

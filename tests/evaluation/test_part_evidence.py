@@ -105,7 +105,7 @@ def test_latents_of_parts_score_one_and_those_that_take_turns_one_half(methods, 
     evidence = measured(methods, collection, truth)
     sae, random = (evidence.methods[name].measures for name in ("sae", "random"))
     assert {name: measure.value for name, measure in sae.items()} == {
-        "inside": 1, "inside_significant": 1, "pointing": 1, "purity": 1, "held_out_part": 1,
+        "inside": 1, "inside_significant": 1, "pointing": 1, "on_part": 1, "purity": 1, "held_out_part": 1,
         "held_out_part_learnt": 1, "location": 1, "repeats": 1,
     }  # fmt: skip
     assert (sae["inside"].null, sae["pointing"].null) == (0.25, 0.25)
@@ -158,11 +158,20 @@ def test_without_any_truth_it_is_measured_how_places_repeat(methods, collection)
     assert evidence.methods["sae"].detectors is None
 
 
+def test_a_region_on_no_named_part_counts_and_one_in_an_image_without_parts_does_not(methods, collection):
+    head, tail = Keypoint("head", 24, 24), Keypoint("tail", 40, 40)
+    points = {row: [head] if row in (0, 2, 4, 6) else [head, tail] for row in range(N_IMAGES) if row != 22}
+    evidence = measured(methods, collection, PartTruth(collection, PartFiles(keypoints=points)))
+    found = evidence.methods["sae"].measures["on_part"]
+    assert found.by_species == {"Parus aus": pytest.approx(18 / 22), "Parus bus": 1}
+    assert any(line.startswith("regions on a named part ") for line in evidence.lines())
+
+
 def test_images_without_a_species_are_left_out(methods, collection, truth):
     images = tuple(replace(r, taxon=Taxon()) if r.split == "test" else r for r in collection.images)
     evidence = measured(methods, replace(collection, images=images), truth)
     assert (evidence.n_images, set(evidence.methods["sae"].measures)) == (
-        16, {"inside", "inside_significant", "pointing", "purity"},
+        16, {"inside", "inside_significant", "pointing", "on_part", "purity"},
     )  # fmt: skip
 
 
