@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from sae_traits.errors import ConfigError
-from sae_traits.evaluation.species_tallies import SharedAttribute, Tally, Words, tally_traits
+from sae_traits.evaluation.species_tallies import SharedAttribute, Tally, tally_traits, words_of
 from sae_traits.evaluation.statistics import Number
 from sae_traits.evaluation.verdict import Verdict, judge, rank
 from sae_traits.schema import ChosenLatent, Collection, Contrast, Trait
@@ -152,7 +152,7 @@ def _telling(
     own: str,
     other: str,
 ) -> tuple[TellingLatent, ...]:
-    said_of_other = Words.of([tallies.get(other, {})])
+    of_other = words_of([other], tallies)
     ranked = []
     for tally in tallies.get(own, {}).values():
         latent = -1 if tally.choice is None else tally.choice.latent
@@ -163,7 +163,7 @@ def _telling(
         again = None if (share := held_out[0].value) is None else (share, held_out[1].value)
         row = TellingLatent(
             latent=latent,
-            shared=tally.shared(said_of_other),
+            shared=tally.shared(of_other),
             text=tally.shown.text,
             trait_id=tally.shown.trait_id,
             training=firing.of_species(latent, own, held_out=False),

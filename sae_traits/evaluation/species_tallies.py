@@ -19,6 +19,8 @@ MIN_SHARE = 0.5
 """An attribute is named when at least this share of the individuals has the same value."""
 MAX_NAMED = 3
 """Relatives that are named one by one."""
+MIN_INDIVIDUALS = 5
+"""With a region of a latent, below which little is known of what is there: of four, two share anything by chance."""
 _ORDER = ("part", "colour", "marking colour", "pattern", "place", "shape", "size", "texture", "marking")
 """In which attributes are said: the more telling ones first; others come last, by name."""
 
@@ -32,10 +34,11 @@ class SharedAttribute:
     share: float
     """Of the individuals with the trait."""
     elsewhere: float | None = None
-    """Share of the individuals of other species of which it is said at any region; None where none of them has one."""
+    """Share of the individuals of relatives of which it is said at any region, of that relative of which it is said
+    most; None where none of them has a region."""
     is_telling: bool = False
-    """Whether the words alone tell the species: said of MIN_RATIO times as large a share of its individuals as of the
-    others', of training ones and of held-out ones alike, as far as there are any."""
+    """Whether the words alone tell the species: said of MIN_RATIO times as large a share of its individuals as of each
+    relative's, of training ones and of held-out ones alike, as far as there are any."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,22 +153,23 @@ class Tally:
         """Mean probability that the regions show background; None where it is not known."""
         return round(fmean(self.backgrounds), 3) if self.backgrounds else None
 
-    def shared(self, others: Words) -> tuple[SharedAttribute, ...]:
+    def shared(self, relatives: Sequence[Words]) -> tuple[SharedAttribute, ...]:
         """List the most frequent value of each attribute, if enough individuals have it.
 
         Args:
-            others: what is said of the species to tell this one from.
+            relatives: what is said of each species, or of all together, to tell this one from.
         """
         common = []
         for name, values in self.values.items():
             value, having = min(values.items(), key=lambda item: (-len(item[1]), item[0]))
             if (share := len(having) / len(self.individuals)) >= MIN_SHARE:
+                word = name, value
                 attribute = SharedAttribute(
                     name=name,
                     value=value,
                     share=share,
-                    elsewhere=others.share((name, value)),
-                    is_telling=self._tells(having, (name, value), others),
+                    elsewhere=max((of for one in relatives if (of := one.share(word)) is not None), default=None),
+                    is_telling=len(self.individuals) >= MIN_INDIVIDUALS and self._tells(word, having, relatives),
                 )
                 common.append(attribute)
 
@@ -175,12 +179,13 @@ class Tally:
 
         return tuple(sorted(common, key=order))
 
-    def _tells(self, having: set[str], word: Word, others: Words) -> bool:
-        """Whether a word is said of these individuals more often than of others, learnt from and held out."""
+    def _tells(self, word: Word, having: set[str], relatives: Sequence[Words]) -> bool:
+        """Whether a word is said of these individuals more often than of relatives', learnt from and held out."""
         compared = [
             len(having & own) >= MIN_RATIO * share * len(own)
             for own, held_out in ((self.individuals - self.held_out, False), (self.held_out, True))
-            if own and (share := others.share(word, held_out)) is not None
+            for one in relatives
+            if own and (share := one.share(word, held_out)) is not None
         ]
         return bool(compared) and all(compared)
 
@@ -224,6 +229,12 @@ class Words:
         kinds = (False, True) if held_out is None else (held_out,)
         n = sum(self.n_individuals[kind] for kind in kinds)
         return sum(self.counts[kind][word] for kind in kinds) / n if n else None
+
+
+def words_of(relatives: Sequence[str], tallies: Mapping[str, Mapping[str, Tally]]) -> tuple[Words, ...]:
+    """What is said of each relative where they are few enough to be named, else of all together."""
+    described = [tallies[species] for species in relatives if species in tallies]
+    return tuple(Words.of([one]) for one in described) if len(relatives) <= MAX_NAMED else (Words.of(described),)
 
 
 def individuals_by_species(images: Sequence[ImageRecord]) -> tuple[dict[str, set[str]], dict[str, set[str]]]:

@@ -51,11 +51,11 @@ def test_each_latent_stands_under_the_species_in_which_it_fires_more():
 
 
 def test_words_that_are_said_half_as_often_of_the_other_have_a_mark():
-    collection = collection_of(BOTH)
+    collection = collection_of([species for species in BOTH for _ in range(5)])
     traits = [
-        trait_of(0, 0, described(colour="red", pattern="plain")),
-        trait_of(1, 1, described(colour="blue", pattern="plain")),
-        trait_of(1, 3, described(colour="green")),
+        *(trait_of(row, 0, described(colour="red", pattern="plain")) for row in range(5)),
+        *(trait_of(row, 1, described(colour="blue", pattern="plain")) for row in range(5, 10)),
+        trait_of(5, 3, described(colour="green")),
     ]
     result = compare_species(collection, traits, latents_of(collection, traits), firing(), BOTH)
     assert [line.strip() for line in result.lines() if "colour" in line] == [

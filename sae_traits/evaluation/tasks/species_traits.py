@@ -9,6 +9,7 @@ from functools import cache
 
 from sae_traits.evaluation.evidence import Evidence
 from sae_traits.evaluation.species_tallies import (
+    MIN_INDIVIDUALS,
     Comparison,
     SharedAttribute,
     Tally,
@@ -16,6 +17,7 @@ from sae_traits.evaluation.species_tallies import (
     compare,
     individuals_by_species,
     tally_traits,
+    words_of,
 )
 from sae_traits.evaluation.verdict import RULES, Verdict, judge, rank
 from sae_traits.schema import Contrast
@@ -23,8 +25,6 @@ from sae_traits.vocabulary import Split
 
 MAX_TRAITS = 3
 """Shown per species."""
-MIN_INDIVIDUALS = 3
-"""With a region, below which a latent comes after those with the same verdict: of fewer nothing is common to most."""
 MAX_SPECIES = 100
 
 
@@ -103,16 +103,16 @@ class SpeciesTraits:
         tallies = tally_traits(evidence.collection, evidence.traits, evidence.latents)
 
         @cache
-        def said_of(relatives: tuple[str, ...]) -> Words:
-            return Words.of(tallies[species] for species in relatives if species in tallies)
+        def said_of(relatives: tuple[str, ...]) -> tuple[Words, ...]:
+            return words_of(relatives, tallies)
 
-        rows, words = [], {}
+        rows, verdicts = [], {}
         for number, species in enumerate(sorted(tallies)):
             found = [
                 _Found(name, tally, None if tally.choice is None else compare(tally.choice, taxa[species], firing))
                 for name, tally in tallies[species].items()
             ]
-            words[species] = [judge(*one.numbers).word for one in found]
+            verdicts[species] = [judge(*one.numbers).word for one in found]
             if number >= MAX_SPECIES:
                 continue
             shown = _best_first(found, {one.name: one.tally.shared(said_of(one.relatives)) for one in found})[
@@ -136,12 +136,12 @@ class SpeciesTraits:
                     picture=TraitPicture(file=file, trait_id=one.tally.shown.trait_id, split=one.tally.shown.split),
                 )
                 rows.append(row)
-        counts = Counter(word for found in words.values() for word in found)
+        counts = Counter(word for found in verdicts.values() for word in found)
         return SpeciesTraitsResult(
             traits=tuple(rows),
             n_species=len(tallies),
             verdicts={word: counts[word] for word in RULES if counts[word]},
-            without_trusted=tuple(species for species, found in words.items() if "trust" not in found),
+            without_trusted=tuple(species for species, found in verdicts.items() if "trust" not in found),
         )
 
     def lines(self, result: SpeciesTraitsResult) -> list[str]:

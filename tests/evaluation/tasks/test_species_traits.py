@@ -170,70 +170,108 @@ def test_what_says_something_new_comes_before_what_says_the_same_again():
 
 
 def bold_words(cell):
-    """What stands in bold in a cell."""
-    return re.findall(r"\*\*(.*?)\*\*", cell)
+    """What stands in bold in a cell, with what stands behind it."""
+    return re.findall(r"\*\*(.*?)\*\* \((.*?)\)", cell)
+
+
+def described_species(words, n_individuals=5):
+    """Images of species, and a trait per individual and latent, given what is said of so many of each.
+
+    Args:
+        words: species -> latent -> what is said of how many individuals, the first ones first.
+        n_individuals: per species.
+    """
+    collection = collection_of([species for species in words for _ in range(n_individuals)])
+    traits = []
+    for number, latents in enumerate(words.values()):
+        for latent, said in latents.items():
+            texts = [text for text, n in said for _ in range(n)]
+            traits += [
+                with_contrast(
+                    trait_of(number * n_individuals + i, latent, described(**text)), f_species=1 - latent / 20
+                )
+                for i, text in enumerate(texts)
+            ]
+    return collection, traits
+
+
+RED, BLUE, BANDED, PLAIN = {"colour": "red"}, {"colour": "blue"}, {"pattern": "banded"}, {"pattern": "plain"}
 
 
 @pytest.mark.parametrize(
     ("first", "rows"),
     [
-        ({"colour": "red", "pattern": "plain"}, [("latent 1", ["pattern plain"]), ("latent 2", ["colour blue"])]),
-        ({"colour": "red"}, [("latent 2", ["colour blue"]), ("latent 1", [])]),
+        (RED | PLAIN, [("latent 1", [("pattern plain", "100 %, relatives 40 %")]), ("latent 2", ["blue"])]),
+        (RED, [("latent 2", ["blue"]), ("latent 1", [])]),
     ],
 )
 def test_words_that_are_said_half_as_often_of_relatives_are_bold_and_come_first(first, rows):
-    """Of four individuals of relatives, at whichever latents, three are red and banded, and two are plain and blue."""
-    collection = collection_of(["Aus s0", "Aus s0", "Aus s1", "Aus s1", "Aus s2", "Aus s2"])
-    traits = [
-        *(trait_of(row, 1, described(**first)) for row in (0, 1)),
-        *(trait_of(row, 2, described(colour="blue", pattern="banded")) for row in (0, 1)),
-        *(trait_of(row, 5, described(colour="red", pattern="banded")) for row in (2, 3, 4)),
-        *(trait_of(row, 6, described(colour="blue", pattern="plain")) for row in (4, 5)),
-        trait_of(4, 7, described(colour="red", pattern="banded")),
-    ]
-    traits = [with_contrast(trait, f_species=1 - trait.candidate.latent / 20) for trait in traits]
-    found = [row for row in rows_of(collection, traits, firing=lambda: shares_of(3)) if row[0] == "Aus s0"]
-    assert [(row[1].partition(",")[0], bold_words(row[1])) for row in found] == rows
+    """Of five individuals of the relative, at whichever latents, three are red and banded, and two plain and blue."""
+    words = {
+        "Aus s0": {1: [(first, 5)], 2: [(BLUE | BANDED, 5)]},
+        "Aus s1": {5: [(RED | BANDED, 3), (BLUE | PLAIN, 2)], 6: [(RED | BANDED, 1)]},
+    }
+    collection, traits = described_species(words)
+    found = [row for row in rows_of(collection, traits, firing=lambda: shares_of(2)) if row[0] == "Aus s0"]
+    blue = ("colour blue", "100 %, relatives 40 %")
+    expected = [(name, [blue if word == "blue" else word for word in bold]) for name, bold in rows]
+    assert [(row[1].partition(",")[0], bold_words(row[1])) for row in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("n_relatives", "bold"), [(1, []), (2, []), (3, []), (4, [("colour red", "100 %, relatives 25 %")])]
+)
+def test_a_word_tells_a_species_from_each_relative_that_is_named_and_from_more_together(n_relatives, bold):
+    relatives = {f"Aus s{n}": {5: [(BLUE if n > 1 else RED, 5)]} for n in range(1, n_relatives + 1)}
+    collection, traits = described_species({"Aus s0": {1: [(RED, 5)]}} | relatives)
+    row = rows_of(collection, traits, firing=lambda: shares_of(n_relatives + 1))[0]
+    assert bold_words(row[1]) == bold
+
+
+@pytest.mark.parametrize(("n_individuals", "is_bold"), [(4, False), (5, True)])
+def test_nothing_is_bold_of_few_individuals(n_individuals, is_bold):
+    words = {"Aus s0": {1: [(RED, n_individuals)]}, "Aus s1": {5: [(BLUE, 5)]}}
+    row = rows_of(*described_species(words), firing=lambda: shares_of(2))[0]
+    assert bool(bold_words(row[1])) is is_bold
 
 
 def test_a_word_is_bold_only_if_held_out_individuals_bear_it_out():
     """Training individuals of the relative are never red; one of its two held-out ones is, or both are."""
-    collection = of_split(collection_of(["Aus s0"] * 4 + ["Aus s1"] * 4), *["train", "train", "test", "test"] * 2)
-    of_species = [trait_of(row, 1, described(colour="red")) for row in range(4)]
 
-    def bold(n_red, n_described=4):
-        relatives = [trait_of(4 + row, 2, described(colour="red" if row > 3 - n_red else "blue")) for row in range(4)]
-        traits = [with_contrast(trait) for trait in (*of_species, *relatives[:n_described])]
-        return bold_words(rows_of(collection, traits, firing=lambda: shares_of(2))[0][1])
+    def bold(n_red, n_described=6):
+        words = {"Aus s0": {1: [(RED, 6)]}, "Aus s1": {2: [(BLUE, 6 - n_red), (RED, n_red)]}}
+        collection, traits = described_species(words, n_individuals=6)
+        splits = [*["train"] * 4, *["test"] * 2] * 2
+        rows = rows_of(of_split(collection, *splits), traits[: 6 + n_described], firing=lambda: shares_of(2))
+        return [word for word, _ in bold_words(rows[0][1])]
 
     assert bold(n_red=1) == ["colour red"]
     assert bold(n_red=2) == []
-    assert bold(n_red=2, n_described=2) == ["colour red"], "no held-out individual of the relative has a region"
+    assert bold(n_red=2, n_described=4) == ["colour red"], "no held-out individual of the relative has a region"
 
 
 def test_nothing_is_bold_where_no_relative_has_a_region_or_relatives_are_not_known():
-    alone = collection_of(["Aus s0", "Aus s1"])
-    traits = [with_contrast(trait_of(0, 1, described(colour="red")))]
-    ((_, said, *_),) = rows_of(alone, traits, firing=lambda: shares_of(2))
+    words = {"Aus s0": {1: [(RED, 5)]}, "Aus s1": {2: [(BLUE, 5)]}}
+    collection, traits = described_species(words)
+    ((_, said, *_),) = rows_of(collection, traits[:5], firing=lambda: shares_of(2))
     assert bold_words(said) == []
-    traits.append(with_contrast(trait_of(1, 2, described(colour="blue"))))
-    assert [bold_words(row[1]) for row in rows_of(alone, traits)] == [[], []]
-    assert [bold_words(row[1]) for row in rows_of(alone, traits, firing=lambda: shares_of(2))] == [
-        ["colour red"],
-        ["colour blue"],
+    assert [bold_words(row[1]) for row in rows_of(collection, traits)] == [[], []]
+    assert [bold_words(row[1]) for row in rows_of(collection, traits, firing=lambda: shares_of(2))] == [
+        [("colour red", "100 %, relatives 0 %")],
+        [("colour blue", "100 %, relatives 0 %")],
     ]
 
 
 def test_what_was_seen_in_few_individuals_comes_after_what_has_the_same_verdict():
-    collection = collection_of(["Aus bus"] * 3)
-    shares, images = {1: 0.95, 2: 0.9, 3: 0.85, 4: 0.4}, {1: 2, 2: 3, 3: 1, 4: 3}
+    collection = collection_of(["Aus bus"] * 5)
+    shares, images = {1: 0.95, 2: 0.9, 3: 0.85, 4: 0.4}, {1: 4, 2: 5, 3: 1, 4: 5}
     colours = dict(zip(shares, ("red", "blue", "white", "black"), strict=True))
     traits = [
         with_contrast(trait_of(image, latent, described(colour=colours[latent])), f_species=own, f_reference=0)
         for latent, own in shares.items()
         for image in range(images[latent])
     ]
-    # Latent 2 is in three individuals, 1 and 3 are in fewer; 4 is in three, and to be looked at first.
+    # Latent 2 is in five individuals, 1 and 3 are in fewer; 4 is in five, and to be looked at first.
     assert [row[1].partition(",")[0] for row in rows_of(collection, traits)] == ["latent 2", "latent 1", "latent 3"]
 
 
