@@ -6,6 +6,9 @@ input a patch is (padding, positional embeddings), which would tell edges from m
 photographs are shifted before: each is continued by its mirror images and moved by a random way, and only patches that
 the model then sees away from the edges of its input are learnt from. What lay at an edge is then seen anywhere.
 
+What lies in the middle may be ground, too: a dish whose rim and surroundings are at the edges. Where a photograph has
+large plain ground (`features.plain_ground`), patches of it in the middle are learnt from as those from edges are.
+
 Where the two kinds of patches cannot be told apart (the organism fills the photographs, or lies anywhere in them),
 nothing is known of the background, and `separation` says so.
 
@@ -16,7 +19,7 @@ Where labels tell which patches show the organism, a second model that is learnt
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -31,6 +34,7 @@ from scipy import ndimage
 from sae_traits.errors import ImageError, StoreError
 from sae_traits.features.backbone import Backbone
 from sae_traits.features.organism import Organism
+from sae_traits.features.plain_ground import lies_on, plain_ground
 from sae_traits.features.source import FeatureSource
 from sae_traits.features.store import FeatureShard
 from sae_traits.geometry import PatchGrid
@@ -58,7 +62,7 @@ proportion, as C weighs a sum over patches: else a small collection were all bac
 SMOOTHING = 14
 """Log odds are smoothed with a deviation of one patch where a side has this many, as in 224 pixels of 16 each."""
 N_FOLDS = 4
-VERSION = 2
+VERSION = 3
 """Raised whenever the same photographs could give other probabilities."""
 
 
@@ -80,8 +84,9 @@ class Background:
     """Log odds per unit of each feature `[d_model]`."""
     bias: float
     separation: float
-    """Area under the ROC curve of edges against middles in individuals that were not learnt from, of plain photographs
-    or of shifted ones, whichever is smaller; 0.5 is chance, and what stands where there were too few of either."""
+    """Area under the ROC curve of edges against middles that are no plain ground, in individuals that were not learnt
+    from, of photographs as they are or of shifted ones, whichever is smaller; 0.5 is chance, and what stands where
+    there were too few of either."""
     organism: Organism | None = None
     """What the organism looks like; None where that was not learnt."""
 
@@ -165,7 +170,7 @@ def learn_background(collection: Collection, backbone: Backbone, source: Feature
     individuals = np.unique([record.individual_id for record in collection.images], return_inverse=True)[1]
     if len(np.unique(individuals[training])) < MIN_INDIVIDUALS:
         return unknown
-    mirrored = []
+    mirrored, grounds = [], {}
     for row in track(training.tolist(), "background", len(training), "photograph"):
         path = collection.path(collection.images[row])
         try:
@@ -176,20 +181,26 @@ def learn_background(collection: Collection, backbone: Backbone, source: Feature
         image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
         shift = (int(generator.integers(2 * image.width)), int(generator.integers(2 * image.height)))
         grid = backbone.info.grid(image.size)
+        grounds[row] = plain_ground(image)
         features = backbone.encode(backbone.prepare(shifted(image, shift))[None])[0].cpu().float().numpy()[grid.valid]
         # Shifted, all of the photograph comes into the model's input, what a crop leaves out of it at other times, too.
-        origin = _distance_to_centre(_origins(grid, shift), (0, 0), grid.source)[grid.valid]
-        seen_inside = _seen_at(grid)[grid.valid] <= SEEN_WITHIN
-        mirrored.append(_Patches.of(features[seen_inside], origin[seen_inside], int(individuals[row])))
-    plain = []
+        origins = _origins(grid, shift)
+        distance = _distance_to_centre(origins, (0, 0), grid.source)
+        on_ground = lies_on(grounds[row], origins, grid.source)
+        inside = _seen_at(grid)[grid.valid] <= SEEN_WITHIN
+        of_patches = (some[grid.valid][inside] for some in (distance, on_ground))
+        mirrored.append(_Patches.of(features[inside], *of_patches, int(individuals[row])))
+    as_they_are = []
     for shard in source.shards(np.sort(training)):
         for number, row in enumerate(shard.images.tolist()):
             features, patches = shard.of(number)
             grid = backbone.info.grid((collection.images[row].width, collection.images[row].height))
-            origin = _distance_to_centre(_origins(grid, (0, 0)), *_covered(grid))[patches]
-            plain.append(_Patches.of(features.float().numpy(), origin, int(individuals[row])))
+            origins = _origins(grid, (0, 0))[patches]
+            distance = _distance_to_centre(origins, *_covered(grid))
+            on_ground = lies_on(grounds.get(row), origins, grid.source)
+            as_they_are.append(_Patches.of(features.float().numpy(), distance, on_ground, int(individuals[row])))
     inverse_penalty = INVERSE_PENALTY * N_PHOTOGRAPHS / max(len(mirrored), 1)
-    return _fitted(_Patches.join(mirrored), _Patches.join(plain), inverse_penalty) or unknown
+    return _fitted(_Patches.join(mirrored), _Patches.join(as_they_are), inverse_penalty) or unknown
 
 
 @dataclass(frozen=True)
@@ -199,14 +210,24 @@ class _Patches:
     features: NDArray[np.float32]
     """`[n, d_model]`."""
     is_edge: NDArray[np.bool_]
+    is_ground: NDArray[np.bool_]
+    """From the middle, on plain ground: learnt from as one from the edge, and left out of what edges are told from."""
     individual: NDArray[np.intp]
     """In the photograph, by number; those of one are learnt from or scored together."""
 
     @classmethod
-    def of(cls, features: NDArray[np.float32], distance: NDArray[np.float64], individual: int) -> _Patches:
+    def of(
+        cls,
+        features: NDArray[np.float32],
+        distance: NDArray[np.float64],
+        on_ground: NDArray[np.bool_],
+        individual: int,
+    ) -> _Patches:
         """Those of a photograph, given how far each patch is from its centre; the patches between are left out."""
-        chosen = (distance >= EDGE) | (distance <= MIDDLE)
-        return cls(features[chosen], distance[chosen] >= EDGE, np.full(int(chosen.sum()), individual))
+        is_edge, is_middle = distance >= EDGE, distance <= MIDDLE
+        chosen = is_edge | is_middle
+        is_ground = (is_middle & on_ground)[chosen]
+        return cls(features[chosen], is_edge[chosen], is_ground, np.full(len(is_ground), individual))
 
     @classmethod
     def join(cls, parts: Sequence[_Patches]) -> _Patches:
@@ -214,13 +235,17 @@ class _Patches:
         return cls(
             np.concatenate([part.features for part in parts] or [np.empty((0, 1), np.float32)]),
             np.concatenate([part.is_edge for part in parts] or [np.empty(0, np.bool_)]),
+            np.concatenate([part.is_ground for part in parts] or [np.empty(0, np.bool_)]),
             np.concatenate([part.individual for part in parts] or [np.empty(0, np.intp)]),
         )
 
-    def only(self, individuals: NDArray[np.intp]) -> _Patches:
+    def only(self, chosen: NDArray[np.bool_]) -> _Patches:
+        """Some of them."""
+        return _Patches(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+    def of_individuals(self, individuals: NDArray[np.intp]) -> _Patches:
         """Those of some individuals."""
-        chosen = np.isin(self.individual, individuals)
-        return _Patches(self.features[chosen], self.is_edge[chosen], self.individual[chosen])
+        return self.only(np.isin(self.individual, individuals))
 
 
 def shifted(image: Image.Image, shift: tuple[int, int]) -> Image.Image:
@@ -267,33 +292,41 @@ def _seen_at(grid: PatchGrid) -> NDArray[np.float64]:
     return _distance_to_centre(np.stack([column, row], axis=1), (0, 0), (grid.columns, grid.rows))
 
 
-def _fitted(mirrored: _Patches, plain: _Patches, inverse_penalty: float) -> Background | None:
+def _fitted(mirrored: _Patches, as_they_are: _Patches, inverse_penalty: float) -> Background | None:
     """The classifier, and how well it does on individuals that it did not see; None where there are too few."""
     from sklearn.metrics import roc_auc_score
 
     individuals = np.unique(mirrored.individual)
-    if len(individuals) < MIN_INDIVIDUALS or any(len(np.unique(some.is_edge)) < 2 for some in (mirrored, plain)):
+    both = [some.only(~some.is_ground) for some in (mirrored, as_they_are)]
+    if len(individuals) < MIN_INDIVIDUALS or any(len(np.unique(some.is_edge)) < 2 for some in both):
         return None
     folds = [individuals[fold::N_FOLDS] for fold in range(N_FOLDS)]
-    models = [_linear(mirrored.only(np.setdiff1d(individuals, held_out)), inverse_penalty) for held_out in folds]
+    others = [np.setdiff1d(individuals, held_out) for held_out in folds]
+    models = [_linear(mirrored.of_individuals(learnt_from), inverse_penalty) for learnt_from in others]
     separations = []
-    for patches in (mirrored, plain):
-        scored = [patches.only(held_out) for held_out in folds]
+    for patches in both:
+        scored = [patches.of_individuals(held_out) for held_out in folds]
         odds = [part.features @ weights + bias for part, (weights, bias) in zip(scored, models, strict=True)]
         separations.append(roc_auc_score(_Patches.join(scored).is_edge, np.concatenate(odds)))
     return Background(*_linear(mirrored, inverse_penalty), float(min(separations)))
 
 
 def _linear(patches: _Patches, inverse_penalty: float) -> tuple[NDArray[np.float32], float]:
-    """Weights `[d_model]` and bias of the log odds of an edge."""
+    """Weights `[d_model]` and bias of the log odds of an edge, or of plain ground.
+
+    Both kinds weigh as much together as edges and middles do by number, however much of the middles is ground.
+    """
     from sklearn.linear_model import LogisticRegression
 
     mean, deviation = patches.features.mean(axis=0), patches.features.std(axis=0)
     deviation = np.where(deviation == 0, 1, deviation)
+    is_background = patches.is_edge | patches.is_ground
+    n_edges, n_background, n = patches.is_edge.sum(), is_background.sum(), len(is_background)
+    weights = np.where(is_background, n_edges / n_background, (n - n_edges) / max(n - n_background, 1))
     classifier = LogisticRegression(C=inverse_penalty, max_iter=500)
-    classifier.fit((patches.features - mean) / deviation, patches.is_edge)
-    weights = (np.asarray(classifier.coef_)[0] / deviation).astype(np.float32)
-    return weights, float(np.asarray(classifier.intercept_)[0] - mean @ weights)
+    classifier.fit((patches.features - mean) / deviation, is_background, sample_weight=weights)
+    of_features = (np.asarray(classifier.coef_)[0] / deviation).astype(np.float32)
+    return of_features, float(np.asarray(classifier.intercept_)[0] - mean @ of_features)
 
 
 def _smoothed(odds: NDArray[np.float32], patches: NDArray[np.int32], info: BackboneInfo) -> NDArray[np.float64]:
