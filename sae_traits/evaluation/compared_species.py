@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from sae_traits.errors import ConfigError
-from sae_traits.evaluation.species_tallies import SharedAttribute, Tally, tally_traits, words_of
+from sae_traits.evaluation.species_tallies import SharedAttribute, Tally, individuals_by_species, tally_traits
 from sae_traits.evaluation.statistics import Number
+from sae_traits.evaluation.telling_words import SaidOfSpecies, TellingWords
 from sae_traits.evaluation.verdict import Verdict, judge, rank
 from sae_traits.schema import ChosenLatent, Collection, Contrast, Trait
 from sae_traits.traits.contrast import SpeciesContrasts, specimen_contrast
@@ -71,8 +72,8 @@ class ComparedSpecies:
 _NOTES = (
     "shares are of individuals in which the latent fires, of the species and of the other; q is of the two alone;",
     "the sentence is of one region, what stands above it is what most individuals with such a region have;",
-    "* is said at least twice as often as of the other species' individuals, at whichever of their regions,",
-    "of training individuals and of held-out ones alike, as far as these have regions",
+    "* is said of at least twice as large a share of the species' individuals as of the other's, at whichever of their",
+    "regions, of training and of held-out individuals alike, where both have regions; the other's share stands behind",
 )
 _HEADER = f"  {'latent':>6}  {'training':<16}{'held out':<16}{'q':<9}{'background':<12}verdict"
 
@@ -82,8 +83,9 @@ def _percent(share: Share) -> str:
 
 
 def _in_words(shared: SharedAttribute) -> str:
-    mark = "*" if shared.is_telling else ""
-    return f"{shared.name} {shared.value}{mark} ({100 * shared.share:.0f} %)"
+    if not shared.is_telling or shared.share_of_relatives is None:
+        return f"{shared.name} {shared.value} ({100 * shared.share:.0f} %)"
+    return f"{shared.name} {shared.value}* ({100 * shared.share:.0f} %, other {100 * shared.share_of_relatives:.0f} %)"
 
 
 def _lines_of(row: TellingLatent) -> tuple[str, str, str]:
@@ -117,12 +119,17 @@ def compare_species(
         ConfigError: a species has no training individuals, so that nothing is known of it.
     """
     tallies = tally_traits(collection, traits, latents)
+    said = SaidOfSpecies(tallies, individuals_by_species(collection.images)[1])
     contrasts = _contrasts(firing.training, species)
-    telling = tuple(_telling(tallies, contrasts[own], firing, own, other) for own, other in (species, species[::-1]))
+    telling = []
+    for own, other in (species, species[::-1]):
+        found = tallies.get(own, {})
+        words = said.beside(own, [other]) if found else None
+        telling.append(() if words is None else _telling(found, words, contrasts[own], firing, own, other))
     individuals = tuple(
         (firing.n_individuals(name, held_out=False), firing.n_individuals(name, held_out=True)) for name in species
     )
-    return ComparedSpecies(species=species, individuals=individuals, telling=telling)  # pyright: ignore[reportArgumentType]
+    return ComparedSpecies(species=species, individuals=individuals, telling=tuple(telling))  # pyright: ignore[reportArgumentType]
 
 
 def _contrasts(counts: SpeciesCounts, species: tuple[str, str]) -> dict[str, dict[int, Contrast]]:
@@ -146,15 +153,15 @@ def _contrasts(counts: SpeciesCounts, species: tuple[str, str]) -> dict[str, dic
 
 
 def _telling(
-    tallies: Mapping[str, Mapping[str, Tally]],
+    tallies: Mapping[str, Tally],
+    words: TellingWords,
     contrasts: Mapping[int, Contrast],
     firing: FiringShares,
     own: str,
     other: str,
 ) -> tuple[TellingLatent, ...]:
-    of_other = words_of([other], tallies)
     ranked = []
-    for tally in tallies.get(own, {}).values():
+    for tally in tallies.values():
         latent = -1 if tally.choice is None else tally.choice.latent
         contrast = contrasts.get(latent)
         if contrast is None or tally.shown is None:
@@ -163,7 +170,7 @@ def _telling(
         again = None if (share := held_out[0].value) is None else (share, held_out[1].value)
         row = TellingLatent(
             latent=latent,
-            shared=tally.shared(of_other),
+            shared=words.mark(tally.shared(), len(tally.individuals)),
             text=tally.shown.text,
             trait_id=tally.shown.trait_id,
             training=firing.of_species(latent, own, held_out=False),

@@ -63,7 +63,7 @@ class Measure:
     value: Number
     """Over all species."""
     null: Number
-    """What it would be by chance; NaN where 0 is that."""
+    """What it would be by chance; NaN where that is 0, or is not asked."""
     by_species: dict[str, Number]
     """Species of which nothing was measured are left out."""
 
@@ -317,7 +317,10 @@ def ratios_of(regions: RegionTable, n_species: int, n_parts: int) -> dict[str, R
 
 
 def chance_of(regions: RegionTable, n_species: int, n_parts: int, seed: int = 0) -> dict[str, Ratio]:
-    """What each measure would be by chance, by the names of MEASURES; R2 is 0 then and not among them."""
+    """What each measure would be by chance, by the names of MEASURES.
+
+    R2 is 0 then and not among them, nor is the share on named parts, which says what was marked, not what latents mean.
+    """
     species, latent, part, held_out = regions.species, regions.latent, regions.part, regions.held_out
     is_significant = np.where(regions.significant, regions.chance, np.nan)
     held_out_chance = {
@@ -390,7 +393,7 @@ def _differences(
 ) -> dict[str, Interval]:
     """The measures of `second` minus those of `first`, and those of ABOVE_CHANCE."""
     ratios = [ratios_of(regions, n_species, n_parts) for regions in (first, second)]
-    measured = [measure for measure in MEASURES if all(measure in of for of in ratios)]
+    measured = [measure for measure in MEASURES if measure != "on_part" and all(measure in of for of in ratios)]
     differences = {
         measure: difference_over_species(ratios[0][measure], ratios[1][measure], seed=seed) for measure in measured
     }

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import NamedTuple
 
 from sae_traits.evaluation.statistics import Number
-from sae_traits.evaluation.verdict import MIN_RATIO
 from sae_traits.schema import ChosenLatent, Collection, Contrast, ImageRecord, Taxon, Trait
 from sae_traits.traits.firing_shares import FiringShares, Share, percent
 from sae_traits.vocabulary import ReferenceRank, Split
@@ -20,7 +19,7 @@ MIN_SHARE = 0.5
 MAX_NAMED = 3
 """Relatives that are named one by one."""
 MIN_INDIVIDUALS = 5
-"""With a region of a latent, below which little is known of what is there: of four, two share anything by chance."""
+"""With a region of a latent, below which little is known of what is there."""
 _ORDER = ("part", "colour", "marking colour", "pattern", "place", "shape", "size", "texture", "marking")
 """In which attributes are said: the more telling ones first; others come last, by name."""
 
@@ -33,12 +32,11 @@ class SharedAttribute:
     value: str
     share: float
     """Of the individuals with the trait."""
-    elsewhere: float | None = None
-    """Share of the individuals of relatives of which it is said at any region, of that relative of which it is said
-    most; None where none of them has a region."""
+    share_of_relatives: float | None = None
+    """Share of the relatives' individuals of which it is said, see `SaidOfSpecies`; None where none of them has a
+    region, or relatives were not looked at."""
     is_telling: bool = False
-    """Whether the words alone tell the species: said of MIN_RATIO times as large a share of its individuals as of each
-    relative's, of training ones and of held-out ones alike, as far as there are any."""
+    """Whether it is said so much more often of the species than of its relatives that it tells them apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,88 +151,19 @@ class Tally:
         """Mean probability that the regions show background; None where it is not known."""
         return round(fmean(self.backgrounds), 3) if self.backgrounds else None
 
-    def shared(self, relatives: Sequence[Words]) -> tuple[SharedAttribute, ...]:
-        """List the most frequent value of each attribute, if enough individuals have it.
-
-        Args:
-            relatives: what is said of each species, or of all together, to tell this one from.
-        """
+    def shared(self) -> tuple[SharedAttribute, ...]:
+        """List the most frequent value of each attribute, if enough individuals have it."""
         common = []
         for name, values in self.values.items():
-            value, having = min(values.items(), key=lambda item: (-len(item[1]), item[0]))
-            if (share := len(having) / len(self.individuals)) >= MIN_SHARE:
-                word = name, value
-                attribute = SharedAttribute(
-                    name=name,
-                    value=value,
-                    share=share,
-                    elsewhere=max((of for one in relatives if (of := one.share(word)) is not None), default=None),
-                    is_telling=len(self.individuals) >= MIN_INDIVIDUALS and self._tells(word, having, relatives),
-                )
-                common.append(attribute)
+            value, individuals = min(values.items(), key=lambda item: (-len(item[1]), item[0]))
+            if (share := len(individuals) / len(self.individuals)) >= MIN_SHARE:
+                common.append(SharedAttribute(name=name, value=value, share=share))
 
         def order(attribute: SharedAttribute) -> tuple[int, str]:
             name = attribute.name
             return _ORDER.index(name) if name in _ORDER else len(_ORDER), name
 
         return tuple(sorted(common, key=order))
-
-    def _tells(self, word: Word, having: set[str], relatives: Sequence[Words]) -> bool:
-        """Whether a word is said of these individuals more often than of relatives', learnt from and held out."""
-        compared = [
-            len(having & own) >= MIN_RATIO * share * len(own)
-            for own, held_out in ((self.individuals - self.held_out, False), (self.held_out, True))
-            for one in relatives
-            if own and (share := one.share(word, held_out)) is not None
-        ]
-        return bool(compared) and all(compared)
-
-
-Word = tuple[str, str]
-"""The name of an attribute, or `part`, and its value."""
-
-
-@dataclass(frozen=True, slots=True)
-class Words:
-    """Of how many individuals each word is said, at any of their regions; of held-out ones by themselves."""
-
-    n_individuals: tuple[int, int]
-    """With a region: training ones and held-out ones."""
-    counts: tuple[Counter[Word], Counter[Word]]
-    """Individuals per word: training ones and held-out ones."""
-
-    @classmethod
-    def of(cls, species: Iterable[Mapping[str, Tally]]) -> Words:
-        """Count what is said of some species, from the tallies of each."""
-        n_individuals, counts = [0, 0], (Counter[Word](), Counter[Word]())
-        for tallies in species:
-            said: dict[Word, set[str]] = defaultdict(set)
-            for tally in tallies.values():
-                for name, values in tally.values.items():
-                    for value, having in values.items():
-                        said[name, value] |= having
-            individuals = set[str]().union(*(tally.individuals for tally in tallies.values()))
-            held_out = set[str]().union(*(tally.held_out for tally in tallies.values()))
-            for i, own in enumerate((individuals - held_out, held_out)):
-                n_individuals[i] += len(own)
-                counts[i].update({word: len(having & own) for word, having in said.items()})
-        return cls((n_individuals[0], n_individuals[1]), counts)
-
-    def share(self, word: Word, held_out: bool | None = None) -> float | None:
-        """Share of the individuals with a region of which a word is said; None where there are none.
-
-        Args:
-            held_out: of training individuals or of held-out ones alone; None takes both together.
-        """
-        kinds = (False, True) if held_out is None else (held_out,)
-        n = sum(self.n_individuals[kind] for kind in kinds)
-        return sum(self.counts[kind][word] for kind in kinds) / n if n else None
-
-
-def words_of(relatives: Sequence[str], tallies: Mapping[str, Mapping[str, Tally]]) -> tuple[Words, ...]:
-    """What is said of each relative where they are few enough to be named, else of all together."""
-    described = [tallies[species] for species in relatives if species in tallies]
-    return tuple(Words.of([one]) for one in described) if len(relatives) <= MAX_NAMED else (Words.of(described),)
 
 
 def individuals_by_species(images: Sequence[ImageRecord]) -> tuple[dict[str, set[str]], dict[str, set[str]]]:

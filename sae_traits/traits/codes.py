@@ -22,8 +22,8 @@ from sae_traits.traits.species_counts import FiringsOfImages
 
 INDEX_FILE = "index.json"
 THRESHOLDS_FILE = "thresholds.parquet"
-UNKNOWN = 255
-"""Of a stored probability, which is a number of 254ths."""
+UNKNOWN_BACKGROUND = 255
+"""Stored where the probability of a patch, kept in 254ths, is not known."""
 CODE_SCHEMA = pa.schema([("image", pa.int32()), ("latent", pa.int32()), ("patch", pa.int32()), ("value", pa.float32())])
 
 
@@ -162,4 +162,4 @@ def _runs(values: NDArray[np.int32]) -> Iterator[tuple[int, int]]:
 
 def probabilities_of(stored: NDArray[np.uint8]) -> NDArray[np.float32]:
     """What `stored_background` made storable `[n_images, n_patches]`; NaN where it is not known."""
-    return np.where(stored == UNKNOWN, np.nan, stored / (UNKNOWN - 1)).astype(np.float32)
+    return np.where(stored == UNKNOWN_BACKGROUND, np.nan, stored / (UNKNOWN_BACKGROUND - 1)).astype(np.float32)

@@ -25,7 +25,14 @@ from sae_traits.io import whole_file, write_text
 from sae_traits.logging import track, warn
 from sae_traits.sae.model import SAE
 from sae_traits.schema import ImageRecord
-from sae_traits.traits.codes import CODE_SCHEMA, INDEX_FILE, THRESHOLDS_FILE, UNKNOWN, Codes, probabilities_of
+from sae_traits.traits.codes import (
+    CODE_SCHEMA,
+    INDEX_FILE,
+    THRESHOLDS_FILE,
+    UNKNOWN_BACKGROUND,
+    Codes,
+    probabilities_of,
+)
 from sae_traits.traits.usual_places import UsualPlaces
 
 VERSION = 2
@@ -232,10 +239,10 @@ def _made_of(file: Path) -> str | None:
 
 def stored_background(of_patches: NDArray[np.float32], shard: FeatureShard, n_patches: int) -> NDArray[np.uint8]:
     """Probabilities of all patches of every image's grid, as they are stored `[n_images, n_patches]`."""
-    stored = np.full((len(shard.images), n_patches), UNKNOWN, np.uint8)
+    stored = np.full((len(shard.images), n_patches), UNKNOWN_BACKGROUND, np.uint8)
     image = np.repeat(np.arange(len(shard.images)), np.diff(shard.offsets))
     known = ~np.isnan(of_patches)
-    stored[image[known], shard.patches[known]] = np.round(of_patches[known] * (UNKNOWN - 1))
+    stored[image[known], shard.patches[known]] = np.round(of_patches[known] * (UNKNOWN_BACKGROUND - 1))
     return stored
 
 
@@ -250,8 +257,8 @@ class MeanOfLatents:
         """Add the codes of a shard, whose images have the stored probabilities."""
         image, latent, patch, value = (codes[name].to_numpy() for name in CODE_SCHEMA.names)
         of_firing = stored[np.searchsorted(images, image), patch]
-        weight = self._weights[image] * value * (of_firing != UNKNOWN)
-        self._total += np.bincount(latent, weight * (of_firing / (UNKNOWN - 1)), minlength=len(self._total))
+        weight = self._weights[image] * value * (of_firing != UNKNOWN_BACKGROUND)
+        self._total += np.bincount(latent, weight * (of_firing / (UNKNOWN_BACKGROUND - 1)), minlength=len(self._total))
         self._weight += np.bincount(latent, weight, minlength=len(self._weight))
 
     @property

@@ -47,20 +47,23 @@ def test_each_latent_stands_under_the_species_in_which_it_fires_more():
     assert first.q_value < 1e-6
     assert str(first.verdict) == "trust"
     assert first.text == "Region 0."
-    assert [(one.name, one.value, one.share, one.elsewhere) for one in first.shared] == [("colour", "red", 1.0, 1.0)]
+    assert [(one.name, one.value, one.share, one.share_of_relatives) for one in first.shared] == [
+        ("colour", "red", 1.0, 1.0)
+    ]
 
 
 def test_words_that_are_said_half_as_often_of_the_other_have_a_mark():
-    collection = collection_of([species for species in BOTH for _ in range(5)])
+    collection = collection_of([species for species in (*BOTH, "Aus dus") for _ in range(5)])
     traits = [
         *(trait_of(row, 0, described(colour="red", pattern="plain")) for row in range(5)),
         *(trait_of(row, 1, described(colour="blue", pattern="plain")) for row in range(5, 10)),
-        trait_of(5, 3, described(colour="green")),
+        *(trait_of(row, 3, described(colour="red")) for row in (5, 6)),
+        *(trait_of(row, 2, described(colour="red")) for row in range(10, 15)),
     ]
     result = compare_species(collection, traits, latents_of(collection, traits), firing(), BOTH)
     assert [line.strip() for line in result.lines() if "colour" in line] == [
-        "colour red* (100 %), pattern plain (100 %)",
-        "colour blue* (100 %), pattern plain (100 %)",
+        "colour red* (100 %, other 40 %), pattern plain (100 %)",
+        "colour blue* (100 %, other 0 %), pattern plain (100 %)",
     ]
 
 

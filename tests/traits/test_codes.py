@@ -1,6 +1,8 @@
 """Reading sparse codes: a table of firings is split into images, and images into latents."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -64,6 +66,11 @@ def test_a_stored_probability_that_is_not_known_is_nan():
     assert np.isnan(probabilities_of(np.array([255], np.uint8))).all()
 
 
+def test_reading_codes_and_shares_of_firings_needs_no_torch():
+    program = "import sys, sae_traits.traits.codes, sae_traits.traits.firing_shares; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def folder_of(tmp_path, **others):
     """Codes of two parts with one firing each."""
     for number in range(2):
@@ -87,8 +94,29 @@ def test_a_folder_without_codes_is_explained(tmp_path):
         Codes.open(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["part-1.parquet", THRESHOLDS_FILE])
+BACKGROUNDS = ["background-0.parquet", "background-1.parquet"]
+
+
+def with_backgrounds(tmp_path):
+    """The folder with what is known of the backgrounds of each part's image: all its patches are like its number."""
+    for number, name in enumerate(BACKGROUNDS):
+        stored = pa.array([[127 * number] * 9], pa.list_(pa.uint8()))
+        pq.write_table(pa.table({"image": pa.array([number], pa.int32()), "background": stored}), tmp_path / name)
+    folder = folder_of(tmp_path, backgrounds=BACKGROUNDS)
+    places = {name: np.zeros(N_LATENTS) for name in ("usual_x", "usual_y")}
+    columns = {"threshold": np.ones(N_LATENTS, np.float32), "background": np.zeros(N_LATENTS, np.float32), **places}
+    pq.write_table(pa.table(columns), folder / THRESHOLDS_FILE)
+    return folder
+
+
+def test_parts_that_are_read_alone_have_their_own_backgrounds(tmp_path):
+    codes = Codes.open(with_backgrounds(tmp_path))
+    assert [record.background.tolist() for record in codes.images()] == [[0.0] * 9, [0.5] * 9]
+    assert [record.background.tolist() for record in codes.only(range(1, 2)).images()] == [[0.5] * 9]
+
+
+@pytest.mark.parametrize("name", ["part-1.parquet", "background-1.parquet", THRESHOLDS_FILE])
 def test_a_file_that_is_gone_is_named(tmp_path, name):
-    (folder_of(tmp_path) / name).unlink()
+    (with_backgrounds(tmp_path) / name).unlink()
     with pytest.raises(StoreError, match=f"{name} is missing; run `sae-traits annotate` again"):
         Codes.open(tmp_path)

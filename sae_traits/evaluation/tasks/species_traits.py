@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from sae_traits.evaluation.evidence import Evidence
 from sae_traits.evaluation.species_tallies import (
@@ -13,12 +12,11 @@ from sae_traits.evaluation.species_tallies import (
     Comparison,
     SharedAttribute,
     Tally,
-    Words,
     compare,
     individuals_by_species,
     tally_traits,
-    words_of,
 )
+from sae_traits.evaluation.telling_words import SaidOfSpecies
 from sae_traits.evaluation.verdict import RULES, Verdict, judge, rank
 from sae_traits.schema import Contrast
 from sae_traits.vocabulary import Split
@@ -101,11 +99,7 @@ class SpeciesTraits:
         taxa = {record.taxon.species: record.taxon for record in evidence.collection.images}
         firing = evidence.firing() if evidence.firing else None
         tallies = tally_traits(evidence.collection, evidence.traits, evidence.latents)
-
-        @cache
-        def said_of(relatives: tuple[str, ...]) -> tuple[Words, ...]:
-            return words_of(relatives, tallies)
-
+        said = SaidOfSpecies(tallies, of_held_out)
         rows, verdicts = [], {}
         for number, species in enumerate(sorted(tallies)):
             found = [
@@ -115,21 +109,21 @@ class SpeciesTraits:
             verdicts[species] = [judge(*one.numbers).word for one in found]
             if number >= MAX_SPECIES:
                 continue
-            shown = _best_first(found, {one.name: one.tally.shared(said_of(one.relatives)) for one in found})[
-                :MAX_TRAITS
-            ]
-            for place, (one, shared, same_as) in enumerate(shown):
+            words = {relatives: said.beside(species, relatives) for relatives in {one.relatives for one in found}}
+            marked = [replace(one, shared=words[one.relatives].mark(one.tally.shared(), one.n)) for one in found]
+            shown = _best_first(marked)[:MAX_TRAITS]
+            for place, (one, same_as) in enumerate(shown):
                 assert one.tally.shown is not None
                 file = f"figures/traits/{number:03d}-{place}.jpg"
                 row = SpeciesTrait(
                     species=species,
                     picked_by=one.picked_by,
-                    n_individuals=len(one.tally.individuals),
+                    n_individuals=one.n,
                     n_of_species=len(of_all[species]),
                     n_held_out=len(one.tally.held_out),
                     n_of_held_out=len(of_held_out[species]),
-                    shared=shared,
-                    same_as=same_as if same_as in (other.name for other, *_ in shown[:place]) else None,
+                    shared=one.shared,
+                    same_as=same_as if same_as in (other.name for other, _ in shown[:place]) else None,
                     comparison=one.comparison,
                     background=one.tally.background,
                     verdict=judge(*one.numbers),
@@ -162,6 +156,16 @@ class _Found:
     name: str
     tally: Tally
     comparison: Comparison | None
+    shared: tuple[SharedAttribute, ...] = ()
+
+    @property
+    def n(self) -> int:
+        """Individuals with a region of it."""
+        return len(self.tally.individuals)
+
+    @property
+    def relatives(self) -> tuple[str, ...]:
+        return self.comparison.relatives if self.comparison else ()
 
     @property
     def picked_by(self) -> str:
@@ -169,8 +173,14 @@ class _Found:
         return f"latent {self.name}" if is_latent else self.name
 
     @property
-    def relatives(self) -> tuple[str, ...]:
-        return self.comparison.relatives if self.comparison else ()
+    def said(self) -> dict[str, str]:
+        """Name of an attribute -> its value."""
+        return {attribute.name: attribute.value for attribute in self.shared}
+
+    @property
+    def telling(self) -> dict[str, str]:
+        """Those that tell the species from its relatives."""
+        return {attribute.name: attribute.value for attribute in self.shared if attribute.is_telling}
 
     @property
     def numbers(self) -> tuple[Contrast | None, float | None, tuple[float, float | None] | None]:
@@ -182,35 +192,39 @@ class _Found:
     def order(self) -> tuple[int, bool, float, int, str]:
         """In which order the latents of a species come, the smallest first; see `rank`."""
         verdict, minus_difference = rank(*self.numbers)
-        n_individuals = len(self.tally.individuals)
-        return verdict, n_individuals < MIN_INDIVIDUALS, minus_difference, -n_individuals, self.name
+        return verdict, self.n < MIN_INDIVIDUALS, minus_difference, -self.n, self.name
 
 
-def _best_first(
-    found: Sequence[_Found], shared: Mapping[str, tuple[SharedAttribute, ...]]
-) -> list[tuple[_Found, tuple[SharedAttribute, ...], str | None]]:
-    """The latents of a species, each with what its individuals share, and the latent that says the same, if any.
+def _best_first(found: Sequence[_Found]) -> list[tuple[_Found, str | None]]:
+    """The latents of a species, each with the earlier one that says the same, if any.
 
     Of those with one verdict, and regions in few individuals or in more, first comes what says something new, then
     what has a word that tells.
     """
     in_order = sorted(found, key=lambda one: one.order)
-    same_as = _same_as_earlier({one.name: shared[one.name] for one in in_order})
-    telling = {name for name, attributes in shared.items() if any(one.is_telling for one in attributes)}
-    in_order.sort(key=lambda one: (one.order[:2], same_as[one.name] is not None, one.name not in telling))
-    return [(one, shared[one.name], same_as[one.name]) for one in in_order]
+    same_as = _same_as_earlier(in_order)
+    in_order.sort(
+        key=lambda one: (one.order[:2], not one.shared or same_as[one.name] is not None, not one.telling, one.order)
+    )
+    return [(one, same_as[one.name]) for one in in_order]
 
 
-def _same_as_earlier(shared: Mapping[str, tuple[SharedAttribute, ...]]) -> dict[str, str | None]:
-    """The first earlier latent from which each latent differs in no attribute that both name; None where there is none.
+def _same_as_earlier(in_order: Sequence[_Found]) -> dict[str, str | None]:
+    """The first earlier latent that each latent repeats; None where there is none, and for one that says nothing.
 
-    Args:
-        shared: latent -> what most individuals share, the best latent first.
+    One repeats another if the two differ in no attribute that both name, and all its words that tell are the other's.
     """
-    said = {name: {attribute.name: attribute.value for attribute in of} for name, of in shared.items()}
+    new: list[_Found] = []
     same_as: dict[str, str | None] = {}
-    for name, values in said.items():
-        new = [other for other, found in same_as.items() if found is None]
-        differ = (any(said[other].get(key, value) != value for key, value in values.items()) for other in new)
-        same_as[name] = next((other for other, differs in zip(new, differ, strict=True) if not differs), None)
+    for one in in_order:
+        earlier = next((other.name for other in new if one.shared and _repeats(one, other)), None)
+        same_as[one.name] = earlier
+        if one.shared and earlier is None:
+            new.append(one)
     return same_as
+
+
+def _repeats(one: _Found, other: _Found) -> bool:
+    return one.telling.items() <= other.said.items() and all(
+        other.said.get(name, value) == value for name, value in one.said.items()
+    )

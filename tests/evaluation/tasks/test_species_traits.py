@@ -262,6 +262,33 @@ def test_nothing_is_bold_where_no_relative_has_a_region_or_relatives_are_not_kno
     ]
 
 
+def test_a_latent_with_another_word_that_tells_is_no_repetition():
+    words = {
+        "Aus s0": {1: [(RED, 5)], 2: [(RED | BANDED, 5)], 3: [(RED | PLAIN, 5)]},
+        "Aus s1": {5: [(RED | PLAIN, 5)]},
+    }
+    rows = rows_of(*described_species(words), firing=lambda: shares_of(2))[:3]
+    assert [(row[1].partition(",")[0], "no other words" in row[1]) for row in rows] == [
+        ("latent 2", False),
+        ("latent 1", False),
+        ("latent 3", True),
+    ]
+
+
+def test_a_verdict_counts_for_more_than_a_word_that_tells_and_what_says_nothing_comes_last():
+    words = {"Aus s0": {1: [({}, 5)], 2: [(PLAIN, 5)], 3: [(RED, 5)], 4: [(BLUE, 4)]}, "Aus s1": {5: [(PLAIN, 5)]}}
+    collection, traits = described_species(words)
+    of_red = [trait.candidate.latent == 3 for trait in traits]
+    traits = [
+        with_contrast(trait, f_species=0.4 if is_red else trait.candidate.contrast.f_species)
+        for trait, is_red in zip(traits, of_red, strict=True)
+    ]
+    result = SpeciesTraits().run(
+        made_evidence(collection, traits, latents=latents_of(collection, traits), firing=lambda: shares_of(2))
+    )
+    assert [row.picked_by for row in result.traits if row.species == "Aus s0"] == ["latent 2", "latent 1", "latent 4"]
+
+
 def test_what_was_seen_in_few_individuals_comes_after_what_has_the_same_verdict():
     collection = collection_of(["Aus bus"] * 5)
     shares, images = {1: 0.95, 2: 0.9, 3: 0.85, 4: 0.4}, {1: 4, 2: 5, 3: 1, 4: 5}

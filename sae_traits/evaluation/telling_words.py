@@ -1,0 +1,116 @@
+"""Words that tell a species from its relatives: said of more of its individuals, at whichever of their regions."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from sae_traits.evaluation.species_tallies import MAX_NAMED, MIN_INDIVIDUALS, SharedAttribute, Tally
+from sae_traits.evaluation.verdict import MIN_RATIO
+
+Attributed = tuple[str, str]
+"""The name of an attribute, or `part`, and its value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """Individuals with a region, and how many of them have each value at any of their regions."""
+
+    n: int
+    counts: Mapping[Attributed, int]
+
+    def share(self, value: Attributed) -> float | None:
+        """Share of the individuals that have a value; None where there are no individuals."""
+        return self.counts.get(value, 0) / self.n if self.n else None
+
+
+Splits = tuple[Described, Described]
+"""Training individuals and held-out ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class TellingWords:
+    """What is said of a species, beside what is said of its relatives, one by one or together."""
+
+    own: Splits
+    relatives: tuple[Splits, ...]
+
+    def mark(self, shared: Sequence[SharedAttribute], n_individuals: int) -> tuple[SharedAttribute, ...]:
+        """Say of what individuals share at a latent how often it is said of relatives, and whether that tells them.
+
+        Args:
+            n_individuals: with a region of the latent; of fewer than MIN_INDIVIDUALS nothing tells.
+        """
+        return tuple(
+            replace(
+                attribute,
+                share_of_relatives=self._share_of_relatives((attribute.name, attribute.value)),
+                is_telling=n_individuals >= MIN_INDIVIDUALS and self._tells((attribute.name, attribute.value)),
+            )
+            for attribute in shared
+        )
+
+    def _share_of_relatives(self, value: Attributed) -> float | None:
+        """The largest of a relative's, over all splits; None where none has a region."""
+        shares = (pooled(splits, [value]).share(value) for splits in self.relatives)
+        return max((share for share in shares if share is not None), default=None)
+
+    def _tells(self, value: Attributed) -> bool:
+        compared = []
+        for held_out, own in enumerate(self.own):
+            for splits in self.relatives:
+                mine, theirs = own.share(value), splits[held_out].share(value)
+                if mine is not None and theirs is not None:
+                    compared.append(mine > 0 and mine >= MIN_RATIO * theirs)
+        return bool(compared) and all(compared)
+
+
+def pooled(described: Iterable[Described], values: Iterable[Attributed]) -> Described:
+    """Some individuals together; only of the given values it is known how many have them."""
+    of = list(described)
+    return Described(sum(one.n for one in of), {v: n for v in values if (n := sum(one.counts.get(v, 0) for one in of))})
+
+
+class SaidOfSpecies:
+    """Of how many individuals of each species each value of an attribute is said, at whichever of their regions."""
+
+    def __init__(self, tallies: Mapping[str, Mapping[str, Tally]], held_out: Mapping[str, set[str]]) -> None:
+        """Count it.
+
+        Args:
+            tallies: species -> latent -> its tally.
+            held_out: the held-out individuals of each species.
+        """
+        self._of = {species: _described(found.values(), held_out[species]) for species, found in tallies.items()}
+
+    def beside(self, species: str, relatives: Sequence[str]) -> TellingWords:
+        """What tells a described species from its relatives.
+
+        A word does if it is said of at least MIN_RATIO times as large a share of the species' individuals as of each
+        relative's, or of more than MAX_NAMED relatives' together: of training individuals, and of held-out ones, where
+        both have regions.
+        """
+        own = self._of[species]
+        values = {*own[0].counts, *own[1].counts}
+        described = [self._of[name] for name in relatives if name in self._of]
+        groups = [[one] for one in described] if len(relatives) <= MAX_NAMED else [described]
+        relatives_of_split = (
+            [pooled((splits[held_out] for splits in group), values) for group in groups] for held_out in (0, 1)
+        )
+        return TellingWords(own, tuple(zip(*relatives_of_split, strict=True)))
+
+
+def _described(tallies: Iterable[Tally], held_out: set[str]) -> Splits:
+    individuals: set[str] = set()
+    having: dict[Attributed, set[str]] = defaultdict(set)
+    for tally in tallies:
+        individuals |= tally.individuals
+        for name, values in tally.values.items():
+            for value, of_value in values.items():
+                having[name, value] |= of_value
+
+    def counted(some: set[str]) -> Described:
+        return Described(len(some), {value: n for value, of_value in having.items() if (n := len(of_value & some))})
+
+    return counted(individuals - held_out), counted(individuals & held_out)
