@@ -188,8 +188,8 @@ def learn_background(collection: Collection, backbone: Backbone, source: Feature
         distance = _distance_to_centre(origins, (0, 0), grid.source)
         on_ground = lies_on(grounds[row], origins, grid.source)
         inside = _seen_at(grid)[grid.valid] <= SEEN_WITHIN
-        of_patches = (some[grid.valid][inside] for some in (distance, on_ground))
-        mirrored.append(_Patches.of(features[inside], *of_patches, int(individuals[row])))
+        distance, on_ground = (some[grid.valid][inside] for some in (distance, on_ground))
+        mirrored.append(_Patches.of(features[inside], distance, on_ground, int(individuals[row])))
     as_they_are = []
     for shard in source.shards(np.sort(training)):
         for number, row in enumerate(shard.images.tolist()):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 from skimage.color import rgb2lab
+from skimage.measure import label
 
 LONGEST_SIDE = 128
 """Pixels that a photograph is shrunk to before, so that grain and compression do not count as texture."""
@@ -37,14 +38,11 @@ def plain_ground(image: Image.Image) -> NDArray[np.bool_] | None:
     scale = LONGEST_SIDE / max(image.size)
     width, height = (max(1, round(side * scale)) for side in image.size)
     lab = rgb2lab(np.asarray(image.resize((width, height), Image.Resampling.BOX)))
-    spread = (WINDOW, WINDOW, 0)
-    mean = ndimage.uniform_filter(lab, spread, mode="nearest")
-    variance = (ndimage.uniform_filter(lab**2, spread, mode="nearest") - mean**2).sum(axis=2)
-    areas, n_areas = ndimage.label(variance < MAX_DEVIATION**2)
-    if not n_areas:
-        return None
+    mean = ndimage.uniform_filter(lab, WINDOW, mode="nearest", axes=(0, 1))
+    variance = (ndimage.uniform_filter(lab**2, WINDOW, mode="nearest", axes=(0, 1)) - mean**2).sum(axis=2)
+    areas = np.asarray(label(variance < MAX_DEVIATION**2, connectivity=1))
     sizes = np.bincount(areas.ravel())[1:]
-    if sizes.max() < MIN_SHARE * areas.size:
+    if not len(sizes) or sizes.max() < MIN_SHARE * areas.size:
         return None
     largest = areas == sizes.argmax() + 1
     return np.asarray(ndimage.binary_erosion(largest, iterations=MARGIN, border_value=1), dtype=bool)

@@ -123,7 +123,7 @@ class SpeciesTraits:
                     n_held_out=len(one.tally.held_out),
                     n_of_held_out=len(of_held_out[species]),
                     shared=one.shared,
-                    same_as=same_as if same_as in (other.name for other, _ in shown[:place]) else None,
+                    same_as=same_as if same_as in [other.name for other, _ in shown[:place]] else None,
                     comparison=one.comparison,
                     background=one.tally.background,
                     verdict=judge(*one.numbers),
