@@ -188,8 +188,11 @@ def learn_background(collection: Collection, backbone: Backbone, source: Feature
         distance = _distance_to_centre(origins, (0, 0), grid.source)
         on_ground = lies_on(grounds[row], origins, grid.source)
         inside = _seen_at(grid)[grid.valid] <= SEEN_WITHIN
-        distance, on_ground = (some[grid.valid][inside] for some in (distance, on_ground))
-        mirrored.append(_Patches.of(features[inside], distance, on_ground, int(individuals[row])))
+        individual = int(individuals[row])
+        learnt_from = _Patches.of(
+            features[inside], distance[grid.valid][inside], on_ground[grid.valid][inside], individual
+        )
+        mirrored.append(learnt_from)
     as_they_are = []
     for shard in source.shards(np.sort(training)):
         for number, row in enumerate(shard.images.tolist()):
