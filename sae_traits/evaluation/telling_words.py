@@ -42,14 +42,14 @@ class TellingWords:
         Args:
             n_individuals: with a region of the latent; of fewer than MIN_INDIVIDUALS nothing tells.
         """
-        return tuple(
-            replace(
-                attribute,
-                share_of_relatives=self._share_of_relatives((attribute.name, attribute.value)),
-                is_telling=n_individuals >= MIN_INDIVIDUALS and self._tells((attribute.name, attribute.value)),
-            )
-            for attribute in shared
-        )
+        marked = []
+        for attribute in shared:
+            value = attribute.name, attribute.value
+            theirs = self._share_of_relatives(value)
+            is_common = n_individuals >= MIN_INDIVIDUALS and attribute.share >= MIN_RATIO * (theirs or 0)
+            is_telling = is_common and self._tells(value)
+            marked.append(replace(attribute, share_of_relatives=theirs, is_telling=is_telling))
+        return tuple(marked)
 
     def _share_of_relatives(self, value: Attributed) -> float | None:
         """The largest of a relative's, over all splits; None where none has a region."""
@@ -89,7 +89,7 @@ class SaidOfSpecies:
 
         A word does if it is said of at least MIN_RATIO times as large a share of the species' individuals as of each
         relative's, or of more than MAX_NAMED relatives' together: of training individuals, and of held-out ones, where
-        both have regions.
+        both have regions; and so it is of the individuals with a region of the latent.
         """
         own = self._of[species]
         values = {*own[0].counts, *own[1].counts}

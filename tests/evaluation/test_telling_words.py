@@ -20,12 +20,12 @@ def species(n_training, n_red, n_held_out=0, n_red_held_out=0, name="s"):
     return {"7": tally}, set(held_out)
 
 
-def marked(own, *relatives, n_individuals=10):
+def marked(own, *relatives, n_individuals=10, shared=RED):
     """Whether red tells the species from relatives, and its share in them."""
     all_of = {"own": own} | {f"relative {number}": one for number, one in enumerate(relatives)}
     said = SaidOfSpecies({name: one[0] for name, one in all_of.items()}, {name: one[1] for name, one in all_of.items()})
-    (found,) = said.beside("own", list(all_of)[1:]).mark([RED], n_individuals)
-    assert (found.name, found.value, found.share) == ("colour", "red", 1.0)
+    (found,) = said.beside("own", list(all_of)[1:]).mark([shared], n_individuals)
+    assert (found.name, found.value, found.share) == ("colour", "red", shared.share)
     return found.is_telling, found.share_of_relatives
 
 
@@ -37,6 +37,12 @@ def test_twice_as_large_a_share_tells(n_red, is_telling):
 def test_what_is_rare_in_the_species_does_not_tell_it_however_common_at_a_latent():
     """All of those with a region of the latent are red, and they are two of ten."""
     assert marked(species(10, 2), species(10, 5)) == (False, 0.5)
+
+
+@pytest.mark.parametrize(("share", "is_telling"), [(0.5, False), (0.6, True)])
+def test_what_is_rare_at_the_latent_does_not_tell_there_however_common_in_the_species(share, is_telling):
+    shared = SharedAttribute(name="colour", value="red", share=share)
+    assert marked(species(10, 10), species(10, 3), shared=shared) == (is_telling, 0.3)
 
 
 @pytest.mark.parametrize(("n_individuals", "is_telling"), [(4, False), (5, True)])
