@@ -84,7 +84,8 @@ def between_species_span(embeddings: NDArray[np.floating], species: ArrayLike) -
     from scipy.linalg import orth
 
     means = _means(np.asarray(embeddings, dtype=np.float64), _numbers(species))
-    return np.asarray(orth((means - means.mean(axis=0)).T))
+    basis = np.asarray(orth((means - means.mean(axis=0)).T))
+    return basis[:, : len(means) - 1]  # rounding may leave a last direction that centred means do not have
 
 
 def within_variance_in_span(embeddings: NDArray[np.floating], species: ArrayLike) -> tuple[FloatArray, FloatArray]:

@@ -4,7 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis.strategies import integers
 from sklearn.metrics import average_precision_score, ndcg_score, top_k_accuracy_score
 
@@ -297,6 +297,7 @@ def test_a_query_without_its_group_in_the_gallery_is_named():
 
 @EXAMPLES
 @given(seed=SEED)
+@example(seed=1726)  # whose centred means seem to span a direction more, by rounding
 def test_structure_depends_on_no_order_and_no_names(seed):
     generator = np.random.default_rng(seed)
     embeddings, species = generator.normal(size=(36, 8)), np.arange(36) % 4
