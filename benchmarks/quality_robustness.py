@@ -31,7 +31,7 @@ from sae_traits.evaluation.part_files import read_part_files
 from sae_traits.evaluation.part_regions import Method, RegionTable, gather
 from sae_traits.evaluation.part_truth import ImageTruth, PartTruth
 from sae_traits.evaluation.parts import mean_per_species
-from sae_traits.features import background, organism
+from sae_traits.features import background, organism, plain_ground
 from sae_traits.geometry import PatchGrid
 from sae_traits.runs.context import Context
 from sae_traits.sae.collection_training import train_on_source
@@ -48,6 +48,7 @@ INDIVIDUALS = (5, 10, 30)
 CHANGES = (0.98, 1.02)
 CONSTANTS_OF_ENCODING: tuple[tuple[ModuleType, str], ...] = (
     *((background, name) for name in ("EDGE", "MIDDLE", "SEEN_WITHIN", "INVERSE_PENALTY", "SMOOTHING")),
+    *((plain_ground, name) for name in ("MAX_DEVIATION", "MIN_SHARE")),
     *((organism_patches, name) for name in ("SHOWS_ORGANISM", "SHOWS_NONE", "PROBABLY_BACKGROUND")),
     (organism, "KERNEL_WIDTH"),
     (usual_places, "MAX_PATCH_BACKGROUND"),

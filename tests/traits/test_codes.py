@@ -68,7 +68,7 @@ def test_a_stored_probability_that_is_not_known_is_nan():
 
 def test_reading_codes_and_shares_of_firings_needs_no_torch():
     program = "import sys, sae_traits.traits.codes, sae_traits.traits.firing_shares; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", program], check=True)
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def folder_of(tmp_path, **others):
