@@ -135,7 +135,7 @@ def trait_of(record: ImageRecord, number: int, latent: int, rng: np.random.Gener
         description=Description(
             text=f"The {part} is {colour}, {pattern} with {other} towards its margin, and {rng.integers(2, 60)} marks.",
             part=part,
-            attributes=(Attribute("colour", colour), Attribute("pattern", pattern), Attribute("marking colour", other)),
+            attributes=(Attribute("colour", colour), Attribute("pattern", pattern), Attribute("colour", other)),
         ),
         measurement=Measurement(
             length_px=80.0,

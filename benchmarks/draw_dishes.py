@@ -4,7 +4,7 @@ Photographs of specimens on a plain dish differ at their edges (rim, table) from
 Each species' dishes have a tint of their own, as if it had been photographed in one session. The table that is written
 names the new masks, so that regions can be scored:
 
-    python benchmarks/draw_dishes.py TABLE OUT [--per-species N]
+    python benchmarks/draw_dishes.py TABLE OUT [--per-species N] [--seed S] [--without-rim]
     python benchmarks/quality_background.py --backbone MODEL --layer 11 --folder RUNS OUT/metadata.csv
 """
 
@@ -20,6 +20,7 @@ from PIL import Image, ImageFilter
 
 from sae_traits.config import CollectionConfig
 from sae_traits.images import read_collection
+from sae_traits.images.decode import open_image, open_mask
 from sae_traits.schema import Collection, ImageRecord
 
 SIDE = 480
@@ -27,7 +28,8 @@ RADIUS, ORGANISM = (0.47, 0.55), (0.18, 0.32)
 """Of the dish, and longest side of the organism: shares of the photograph's side."""
 LIGHT, DARK, RIM = (215.0, 215.0, 215.0), (70.0, 65.0, 60.0), (235.0, 235.0, 240.0)
 TINT, GRAIN, JITTER = 6.0, 3.0, 45.0
-"""Standard deviations: of a species' tint and of each pixel, of 255; and of the organism's place, in pixels."""
+"""Standard deviations: of a species' tint, half as much again of each dish's, and of each pixel, of 255; and of the
+organism's place, in pixels."""
 
 
 def cut_out(collection: Collection, record: ImageRecord) -> tuple[Image.Image, Image.Image] | None:
@@ -35,20 +37,20 @@ def cut_out(collection: Collection, record: ImageRecord) -> tuple[Image.Image, I
     path = collection.mask_path(record)
     if path is None:
         return None
-    with Image.open(path) as file, Image.open(collection.path(record)) as photograph:
-        mask = file.convert("L").point(lambda value: 255 * (value > 127))
-        box = mask.getbbox()
-        return (photograph.convert("RGB").crop(box), mask.crop(box)) if box else None
+    photograph, mask = open_image(collection.path(record)), Image.fromarray(open_mask(path))
+    box = mask.getbbox()
+    return (photograph.crop(box), mask.crop(box).convert("L")) if box else None
 
 
-def draw_dish(tint: np.ndarray, generator: np.random.Generator) -> Image.Image:
-    """An empty dish on something dark, a little out of the middle and darker towards its rim."""
+def draw_dish(tint: np.ndarray, generator: np.random.Generator, *, has_rim: bool = True) -> Image.Image:
+    """An empty dish on something dark, a little out of the middle and darker towards its rim, or its ground alone."""
     y, x = np.mgrid[:SIDE, :SIDE]
     centre, radius = SIDE / 2 + generator.normal(0, SIDE / 40, 2), SIDE * generator.uniform(*RADIUS)
     distance = np.hypot(x - centre[0], y - centre[1])
     pixels = np.array(LIGHT) + tint + generator.normal(0, TINT / 2, 3) - 25 * ((distance / radius) ** 2)[..., None]
-    pixels[distance > radius] = np.array(DARK) + tint
-    pixels[np.abs(distance - radius) < SIDE / 80] = RIM
+    if has_rim:
+        pixels[distance > radius] = np.array(DARK) + tint
+        pixels[np.abs(distance - radius) < SIDE / 80] = RIM
     pixels += generator.normal(0, GRAIN, (SIDE, SIDE, 1))
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(0.8))
 
@@ -71,7 +73,9 @@ def lay_down(
     return dish, placed
 
 
-def draw_collection(collection: Collection, folder: Path, per_species: int, seed: int = 0) -> Path:
+def draw_collection(
+    collection: Collection, folder: Path, per_species: int, *, seed: int = 0, has_rim: bool = True
+) -> Path:
     """Write the photographs, their masks and the table that names both."""
     generator = np.random.default_rng(seed)
     of_species: dict[str, list[ImageRecord]] = defaultdict(list)
@@ -85,7 +89,7 @@ def draw_collection(collection: Collection, folder: Path, per_species: int, seed
         for number in generator.permutation(len(records))[:per_species].tolist():
             if (cut := cut_out(collection, records[number])) is None:
                 continue
-            photograph, mask = lay_down(*cut, draw_dish(tint, generator), generator)
+            photograph, mask = lay_down(*cut, draw_dish(tint, generator, has_rim=has_rim), generator)
             file, mask_file = f"images/{len(rows):05d}.jpg", f"images/{len(rows):05d}_mask.png"
             photograph.save(folder / file, quality=92)
             mask.save(folder / mask_file)
@@ -103,9 +107,11 @@ def main() -> None:
     parser.add_argument("table", type=Path, metavar="TABLE")
     parser.add_argument("folder", type=Path, metavar="OUT")
     parser.add_argument("--per-species", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--without-rim", action="store_true", help="ground up to the photograph's edges")
     given = parser.parse_args()
     collection = read_collection(CollectionConfig(source=str(given.table)))
-    print(draw_collection(collection, given.folder, given.per_species))
+    print(draw_collection(collection, given.folder, given.per_species, seed=given.seed, has_rim=not given.without_rim))
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ The photographs are the Leeds Butterfly dataset; the guide's text comes with it 
 main colours were written down before this was run: those of grounds, bands, bars, patches, margins and washes, above
 and below; not those of spots, dots, veins, eyespots and bodies. Compared are plain colour words (`traits.colours`).
 
-- Hits and misses: a guide's colour is a hit where it is the main or the marking colour of a region in at least a tenth
-  of the species' images.
+- Hits and misses: a guide's colour is a hit where it is a colour of a region in at least a tenth of the species'
+  images.
 - Share of the regions whose main colour is one of the guide's; intervals over images.
 - Control: the same regions against the guides of other species, dealt at random so that no species keeps its own.
 
@@ -107,8 +107,8 @@ class Named:
 
     record: int
     species: str
-    main: str
-    marking: str | None
+    colors: tuple[str, ...]
+    """The one that covers most first."""
 
 
 def guide_colors(species: str) -> set[str]:
@@ -139,9 +139,9 @@ def name_colors(context: Context, folder: Path, *, use_masks: bool) -> list[Name
 
 
 def _named(trait: Trait, collection: Collection) -> Named:
-    said = {attribute.name: color_family(attribute.value) for attribute in trait.description.attributes}
+    said = tuple(color_family(one.value) for one in trait.description.attributes if one.name == "colour")
     row = trait.candidate.image
-    return Named(row, collection.images[row].species, said["colour"], said.get("marking colour"))
+    return Named(row, collection.images[row].species, said)
 
 
 def species_row(species: str, named: Sequence[Named], guides: Sequence[str]) -> list[str]:
@@ -150,18 +150,18 @@ def species_row(species: str, named: Sequence[Named], guides: Sequence[str]) -> 
     guide = guide_colors(species)
     records: defaultdict[str, set[int]] = defaultdict(set)
     for one in own:
-        for color in {one.main, one.marking} - {None}:
-            records[str(color)].add(one.record)
+        for color in one.colors:
+            records[color].add(one.record)
     n_images = len({one.record for one in own})
     shares = {color: len(records[color]) / n_images for color in sorted(guide)}
-    others = Counter(one.main for one in own if one.main not in guide)
-    elsewhere = [np.mean([one.main in guide_colors(other) for one in own]) for other in guides if other != species]
+    others = Counter(one.colors[0] for one in own if one.colors[0] not in guide)
+    elsewhere = [np.mean([one.colors[0] in guide_colors(other) for one in own]) for other in guides if other != species]
     return [
         f"*{species}*",
         _listed({color: share for color, share in shares.items() if share >= HIT}),
         _listed({color: share for color, share in shares.items() if share < HIT}),
         _listed({color: n / len(own) for color, n in others.most_common() if n / len(own) >= OFTEN}),
-        str(bootstrap_interval([one.main in guide for one in own], groups=[one.record for one in own])),
+        str(bootstrap_interval([one.colors[0] in guide for one in own], groups=[one.record for one in own])),
         f"{np.mean(elsewhere):.3f}",
     ]
 
@@ -185,10 +185,10 @@ def overall_row(name: str, named: Sequence[Named]) -> list[str]:
     species = sorted(GUIDE)
     fits = np.zeros((len(species), len(species)))  # [species, guide]: regions of the species in that guide
     for one in named:
-        fits[species.index(one.species)] += [one.main in guide_colors(guide) for guide in species]
+        fits[species.index(one.species)] += [one.colors[0] in guide_colors(guide) for guide in species]
     dealt = np.array([fits[np.arange(len(species)), order].sum() for order in deals(len(species))]) / len(named)
     observed = bootstrap_interval(
-        [one.main in guide_colors(one.species) for one in named], groups=[one.record for one in named]
+        [one.colors[0] in guide_colors(one.species) for one in named], groups=[one.record for one in named]
     )
     low, high = np.quantile(dealt, [0.025, 0.975])
     p_value = (1 + int((dealt >= observed.mean).sum())) / (1 + N_DEALS)

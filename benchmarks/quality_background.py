@@ -2,7 +2,7 @@
 
 One SAE per collection, the same codes and contrast; regions are planned with `--background off` and with `auto`.
 Compared is the share of the regions' patches inside the mask, or inside the box, which holds background too; beside it
-that of the whole image, and the species with the lowest share. No label of the collection and no mask is learnt from.
+that of the whole image, and the species with the lowest share. No mask is learnt from.
 
     python benchmarks/quality_background.py --backbone MODEL --layer 11 --folder OUT TABLE [TABLE …]
 """

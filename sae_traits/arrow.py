@@ -7,12 +7,17 @@ all of its fields; `columns_of` is the flat table of those fields that have word
 import dataclasses
 import math
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, reduce
+from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sae_traits.errors import StoreError, one_line
 
 _WORDS = "column"
 _PLAIN = {str: pa.string(), bool: pa.bool_(), int: pa.int32(), float: pa.float64(), bytes: pa.binary()}
@@ -79,6 +84,22 @@ def arrow_type(hint: Any) -> pa.DataType:
     if dataclasses.is_dataclass(hint):
         return pa.struct(list(arrow_schema(hint)))  # pyright: ignore[reportArgumentType]
     raise TypeError(f"no Arrow type for {hint}")
+
+
+def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a Parquet file of a run, or some columns of it; a StoreError where it cannot be read."""
+    with readable_or_store_error(path):
+        return pq.read_table(path, columns=columns)
+
+
+@contextmanager
+def readable_or_store_error(path: Path) -> Iterator[None]:
+    """Raise a StoreError that names a Parquet file and says what to do where it cannot be read."""
+    try:
+        yield
+    except (pa.ArrowInvalid, OSError) as error:
+        remedy = "if it is damaged, remove it and run the command that wrote it"
+        raise StoreError(f"{path} cannot be read ({one_line(error)[:200]}); {remedy}") from error
 
 
 def single_precision(dtype: pa.DataType) -> pa.DataType:

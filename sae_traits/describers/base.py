@@ -6,7 +6,7 @@ pictures that it is shown, for `measured` the finished answer. What `open` gives
 look, or the looks at several images, into an answer.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -48,7 +48,7 @@ class Question:
 Look = Callable[[NDArray[np.uint8], Region, Measurement, NDArray[np.bool_] | None], Any]
 """Makes of an upright RGB image `[height, width, 3]` and a region in its pixels what the describer needs of them; of
 the animal's mask `[height, width]`, too, where masks are used."""
-Withhold = Callable[[Description, Collection[str]], Description]
+Withhold = Callable[[Description, str], Description]
 """Says a description without the attributes of some names, its sentence included."""
 Ask = Callable[[Sequence[Question]], Awaitable[Sequence[Answer]]]
 """Answers questions, in their order. Raises DescriberError when it is pointless to go on asking."""
@@ -76,7 +76,7 @@ class Describer(Protocol):
         batch_size: questions that are asked together.
         in_flight: batches that are waited for at the same time.
         look: what worker processes do; small, can be pickled, and needs no torch.
-        withhold: says a description without some of its attributes; None where a sentence is not made of attributes.
+        withhold: says a description without the attributes of a name; None where a sentence is not made of attributes.
     """
 
     @property

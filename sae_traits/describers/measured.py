@@ -8,7 +8,7 @@ made.
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
 from functools import cache
@@ -24,7 +24,7 @@ from sae_traits.describers.pattern import pattern_of
 from sae_traits.describers.surface import color_clusters, cut_out
 from sae_traits.schema import Attribute, Description, Measurement, Region
 
-RULES_VERSION = "4"
+RULES_VERSION = "5"
 """Raised whenever the same pixels could get other words; a test holds each version to its hash."""
 
 SIZES = ((0.03, "small"), (0.12, "medium"), (float("inf"), "large"))
@@ -99,17 +99,15 @@ class MeasuredDescriber:
         measurement: Measurement,
         mask: NDArray[np.bool_] | None = None,
     ) -> Answer:
-        """Looking is describing: the measurement, the pattern and a second colour are put into words.
+        """Looking is describing: the measurement, the pattern and every colour are put into words.
 
-        The same pixels get the same words.
+        The same pixels get the same words. The first `colour` is the one that covers most.
         """
         cutout = cut_out(image, region, mask)
-        _, marking = color_clusters(cutout.lab)
-        marking_name = None if marking is None else colours.color_name(marking.lab)
+        _, *further = color_clusters(cutout.lab)
+        color_names = dict.fromkeys([measurement.color_name, *(colours.color_name(color.lab) for color in further)])
         share = measurement.share_of_animal
         named = {
-            "colour": measurement.color_name,
-            "marking colour": None if marking_name == measurement.color_name else marking_name,
             "pattern": pattern_of(cutout),
             "place": place_of(share, measurement.distance_from_centre, measurement.position_along_axis),
             "shape": _word(SHAPES, measurement.elongation),
@@ -120,15 +118,16 @@ class MeasuredDescriber:
             "measurement": asdict(measurement),
             "area_fraction": region.area_fraction,
             "pattern": named["pattern"],
-            "marking": None if marking is None else asdict(marking),
+            "further_colors": [asdict(color) for color in further],
         }
-        attributes = tuple(Attribute(name, value) for name, value in named.items() if value is not None)
+        said = [("colour", name) for name in color_names] + list(named.items())
+        attributes = tuple(Attribute(name, value) for name, value in said if value is not None)
         description = Description(text=_sentence(attributes), attributes=attributes)
         return Answer(description=description, raw=json.dumps(raw, sort_keys=True))
 
-    def withhold(self, description: Description, names: Collection[str]) -> Description:
-        """The description without the attributes of some names, of which its sentence is made."""
-        attributes = tuple(attribute for attribute in description.attributes if attribute.name not in names)
+    def withhold(self, description: Description, name: str) -> Description:
+        """The description without the attributes of a name, of which its sentence is made."""
+        attributes = tuple(attribute for attribute in description.attributes if attribute.name != name)
         return replace(description, text=_sentence(attributes), attributes=attributes)
 
 
@@ -155,16 +154,17 @@ def _word(scale: tuple[tuple[float, str], ...], value: float) -> str:
     return next(word for limit, word in scale if value < limit)
 
 
-def _sentence(attributes: Iterable[Attribute]) -> str:
+def _sentence(attributes: Sequence[Attribute]) -> str:
     """For example: A large, elongated orange area with black markings, banded, at an end of the organism."""
     named = {attribute.name: attribute.value for attribute in attributes}
-    marking = named.get("marking colour")
-    said = f"A {named['size']}, {named['shape']}{f' {colour}' if (colour := named.get('colour')) else ''} area"
-    said += f" with {marking} markings" if marking else ""
+    main, *further = [one.value for one in attributes if one.name == "colour"] or [""]
+    said = f"A {named['size']}, {named['shape']}{main and f' {main}'} area"
+    said += f" with {' and '.join(further)} markings" if further else ""
     if named["pattern"] != "plain":
         said += f", {named['pattern']}"
-    elif not marking:  # `plain` says that no pattern repeats; beside markings it would read as if there were none
-        said += f", plain and {named['texture']} in lightness"
+    elif not further:  # `plain` says that no pattern repeats; beside markings it would read as if there were none
+        plain = "" if named["texture"] == "contrasting" else "plain and "
+        said += f", {plain}{named['texture']} in lightness"
     return f"{said}, {PLACES[named['place']]}." if "place" in named else f"{said}."
 
 

@@ -1,4 +1,4 @@
-"""A region's pixels: cut them out of the image, and find the one or two colours that they have."""
+"""A region's pixels: cut them out of the image, and find the few colours that they have."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,9 +23,10 @@ COLOR_RADIUS = 14.0
 STARTS = 12
 SHIFTS = 5
 """Cells of the histogram that a colour is sought from, and steps of the search; more change nothing."""
-MARKING_SHARE = 0.2
-MARKING_DIFFERENCE = 20.0
-"""A second colour is named when it covers this share of the region and differs this much (CIEDE2000)."""
+MAXIMUM_COLORS = 3
+FURTHER_SHARE = 0.1
+FURTHER_DIFFERENCE = 20.0
+"""A further colour is one that covers this share of the region and differs this much (CIEDE2000) from those before."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +119,8 @@ class ColorCluster:
     """Of the region's pixels."""
 
 
-def color_clusters(lab: NDArray[np.float64]) -> tuple[ColorCluster, ColorCluster | None]:
-    """The colour that covers most of the CIELAB pixels `[n, 3]` and, where one clearly differs, a second: a marking.
+def color_clusters(lab: NDArray[np.float64]) -> tuple[ColorCluster, ...]:
+    """The colour that covers most of the CIELAB pixels `[n, 3]`, then those that clearly differ, the larger first.
 
     A colour is a mode: of the cells of a coarse histogram the one with the most pixels around it, moved to the mean of
     those pixels until it rests. Unlike k-means it needs no number of colours and no seed.
@@ -127,13 +128,14 @@ def color_clusters(lab: NDArray[np.float64]) -> tuple[ColorCluster, ColorCluster
     Source: mean shift, Comaniciu and Meer 2002, with a flat kernel.
     """
     dominant, rest = _take_densest(lab, len(lab))
-    while len(rest) >= MARKING_SHARE * len(lab):
+    found = [dominant]
+    while len(rest) >= FURTHER_SHARE * len(lab) and len(found) < MAXIMUM_COLORS:
         cluster, rest = _take_densest(rest, len(lab))
-        if cluster.share < MARKING_SHARE:
+        if cluster.share < FURTHER_SHARE:
             break  # the densest that is left, so none of the others covers more
-        if color_difference(dominant.lab, cluster.lab) >= MARKING_DIFFERENCE:
-            return dominant, cluster
-    return dominant, None
+        if all(color_difference(earlier.lab, cluster.lab) >= FURTHER_DIFFERENCE for earlier in found):
+            found.append(cluster)
+    return tuple(found)
 
 
 def _take_densest(lab: NDArray[np.float64], n_all: int) -> tuple[ColorCluster, NDArray[np.float64]]:

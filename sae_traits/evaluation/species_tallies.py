@@ -15,12 +15,12 @@ from sae_traits.traits.firing_shares import FiringShares, Share, percent
 from sae_traits.vocabulary import ReferenceRank, Split
 
 MIN_SHARE = 0.5
-"""An attribute is named when at least this share of the individuals has the same value."""
+"""A value of an attribute is named when at least this share of the individuals has it."""
 MAX_NAMED = 3
 """Relatives that are named one by one."""
 MIN_INDIVIDUALS = 5
 """With a region of a latent, below which little is known of what is there."""
-_ORDER = ("part", "colour", "marking colour", "pattern", "place", "shape", "size", "texture", "marking")
+_ORDER = ("part", "colour", "pattern", "place", "shape", "size", "texture", "marking")
 """In which attributes are said: the more telling ones first; others come last, by name."""
 
 
@@ -152,16 +152,17 @@ class Tally:
         return round(fmean(self.backgrounds), 3) if self.backgrounds else None
 
     def shared(self) -> tuple[SharedAttribute, ...]:
-        """List the most frequent value of each attribute, if enough individuals have it."""
+        """List the values that enough individuals have: of one attribute the more frequent first."""
         common = []
         for name, values in self.values.items():
-            value, individuals = min(values.items(), key=lambda item: (-len(item[1]), item[0]))
-            if (share := len(individuals) / len(self.individuals)) >= MIN_SHARE:
-                common.append(SharedAttribute(name=name, value=value, share=share))
+            for value, individuals in values.items():
+                if (share := len(individuals) / len(self.individuals)) >= MIN_SHARE:
+                    common.append(SharedAttribute(name=name, value=value, share=share))
 
-        def order(attribute: SharedAttribute) -> tuple[int, str]:
+        def order(attribute: SharedAttribute) -> tuple[int, str, float, str]:
             name = attribute.name
-            return _ORDER.index(name) if name in _ORDER else len(_ORDER), name
+            place = _ORDER.index(name) if name in _ORDER else len(_ORDER)
+            return place, name, -attribute.share, attribute.value
 
         return tuple(sorted(common, key=order))
 

@@ -49,6 +49,8 @@ LONGEST_SIDE = 1024
 """Larger photographs are shrunk before they are shifted: the model sees less than this of them."""
 MIN_INDIVIDUALS = 24
 """With fewer, what the photographs of one show at their edges would decide."""
+MIN_OF_A_KIND = 12
+"""Individuals that must show edges, and middles that are no plain ground: else those few would decide."""
 EDGE, MIDDLE = 0.85, 0.3
 """How far from the centre (0) towards the edge (1) of its photograph a patch must lie at least, or at most."""
 SEEN_WITHIN = 0.7
@@ -62,7 +64,7 @@ proportion, as C weighs a sum over patches: else a small collection were all bac
 SMOOTHING = 14
 """Log odds are smoothed with a deviation of one patch where a side has this many, as in 224 pixels of 16 each."""
 N_FOLDS = 4
-VERSION = 3
+VERSION = 4
 """Raised whenever the same photographs could give other probabilities."""
 
 
@@ -85,15 +87,15 @@ class Background:
     bias: float
     separation: float
     """Area under the ROC curve of edges against middles that are no plain ground, in individuals that were not learnt
-    from, of photographs as they are or of shifted ones, whichever is smaller; 0.5 is chance, and what stands where
-    there were too few of either."""
+    from, of photographs as they are or of shifted ones, whichever is smaller; 0.5 is chance. NaN where too few
+    individuals show either."""
     organism: Organism | None = None
     """What the organism looks like; None where that was not learnt."""
 
     @classmethod
     def unknown(cls, d_model: int) -> Background:
         """A model that says nothing."""
-        return cls(np.zeros(d_model, np.float32), 0.0, 0.5)
+        return cls(np.zeros(d_model, np.float32), 0.0, float("nan"))
 
     @property
     def is_known(self) -> bool:
@@ -296,13 +298,14 @@ def _seen_at(grid: PatchGrid) -> NDArray[np.float64]:
 
 
 def _fitted(mirrored: _Patches, as_they_are: _Patches, inverse_penalty: float) -> Background | None:
-    """The classifier, and how well it does on individuals that it did not see; None where there are too few."""
+    """The classifier, and how well it does on individuals that it did not see; None where too few show either kind."""
     from sklearn.metrics import roc_auc_score
 
-    individuals = np.unique(mirrored.individual)
     both = [some.only(~some.is_ground) for some in (mirrored, as_they_are)]
-    if len(individuals) < MIN_INDIVIDUALS or any(len(np.unique(some.is_edge)) < 2 for some in both):
+    of_kinds = [np.unique(some.individual[some.is_edge == is_edge]) for some in both for is_edge in (False, True)]
+    if min(len(of_kind) for of_kind in of_kinds) < MIN_OF_A_KIND:
         return None
+    individuals = np.unique(mirrored.individual)
     folds = [individuals[fold::N_FOLDS] for fold in range(N_FOLDS)]
     others = [np.setdiff1d(individuals, held_out) for held_out in folds]
     models = [_linear(mirrored.of_individuals(learnt_from), inverse_penalty) for learnt_from in others]

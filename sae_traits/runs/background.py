@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +12,14 @@ from numpy.typing import NDArray
 from sae_traits.config.regions import RegionsOfLatents, ReleasedLatents, SpecimenContrast
 from sae_traits.errors import BackboneError, ConfigError
 from sae_traits.evaluation.part_truth import opened_mask
-from sae_traits.features.background import MIN_INDIVIDUALS, VERSION, Background, PatchBackground, learn_background
+from sae_traits.features.background import (
+    MIN_INDIVIDUALS,
+    MIN_OF_A_KIND,
+    VERSION,
+    Background,
+    PatchBackground,
+    learn_background,
+)
 from sae_traits.features.store import FeatureShard
 from sae_traits.io import hash_of_file
 from sae_traits.logging import say, warn
@@ -149,6 +157,11 @@ def _why_unknown(background: Background, collection: Collection) -> str:
     n_individuals = len({record.individual_id for record in collection.images if record.split == "train"})
     if n_individuals < MIN_INDIVIDUALS:
         why = f"{n_individuals} individuals to train on are too few (at least {MIN_INDIVIDUALS}) to learn what it is"
+    elif math.isnan(background.separation):
+        why = (
+            f"fewer than {MIN_OF_A_KIND} individuals have photographs that can be read and show more than plain ground "
+            "in their middles"
+        )
     else:
         why = (
             f"photographs look alike at their edges and in their middles (AUC {background.separation:.2f}), so the "

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sae_traits.arrow import arrow_schema, column
+from sae_traits.arrow import arrow_schema, column, read_parquet
 from sae_traits.errors import StoreError
 from sae_traits.geometry import Framing, PatchGrid
-from sae_traits.io import write_csv
+from sae_traits.io import whole_file, write_csv
 from sae_traits.vocabulary import RANKS, Dtype, Split
 
 
@@ -169,14 +169,15 @@ class Collection:
         names = [f.name for f in fields(ImageRecord) if f.name != "taxon"]
         rows = [{name: getattr(s, name) for name in names} | s.taxon.to_dict() for s in self.images]
         schema = _IMAGE_SCHEMA.with_metadata({"root": str(self.root.resolve()), "note": self.note or ""})
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
+        with whole_file(path) as stream:
+            pq.write_table(pa.Table.from_pylist(rows, schema=schema), stream)
 
     @classmethod
     def load(cls, path: Path) -> Collection:
-        """Read what `save` wrote, which is without problems; a StoreError where it is missing, or another table."""
+        """Read what `save` wrote, which is without problems; a StoreError where it is missing or another table."""
         if not path.is_file():
             raise StoreError(f"{path} does not exist; run `sae-traits extract` or `sae-traits run` first")
-        table = pq.read_table(path)
+        table = read_parquet(path)
         metadata = table.schema.metadata or {}
         absent = [name for name in _IMAGE_SCHEMA.names if name not in table.schema.names]
         if b"root" not in metadata or not set(absent) <= {"animal_box"}:

@@ -294,7 +294,8 @@ def _answers(
         if not on[1:].any():
             continue
         part = part_names[1 + int(np.argmax(on[1:]))]
-        named = {attribute.name: attribute.value for attribute in row.description.attributes}
+        # of several colours the first, which covers most
+        named = {attribute.name: attribute.value for attribute in reversed(row.description.attributes)}
         if "colour" in named:
             named["colour"] = color_family(named["colour"])
         for attribute in ATTRIBUTES:

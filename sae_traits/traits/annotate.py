@@ -27,7 +27,7 @@ from sae_traits.traits.ledger import Ledger, LedgerEntry
 from sae_traits.traits.outlines import OUTLINED, with_outline
 from sae_traits.traits.plan import Plan
 from sae_traits.traits.table import read_traits, write_latents, write_traits
-from sae_traits.traits.withheld import WITHHELD, ColourVotes
+from sae_traits.traits.withheld import COLOUR, ColourVotes
 
 TASKS_PER_LOOKUP = 100
 """Images, or groups of images, that are looked up in the ledger together."""
@@ -210,7 +210,7 @@ def _withhold_colours(plan: Plan, file: Path, contradictory: Collection[Group], 
             record = plan.collection.images[trait.candidate.image]
             if (plan.species_of(record, trait.candidate), trait.candidate.latent) in contradictory:
                 n_changed += 1
-                yield replace(trait, description=withhold(trait.description, WITHHELD))
+                yield replace(trait, description=withhold(trait.description, COLOUR))
             else:
                 yield trait
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from sae_traits.arrow import read_parquet
 from sae_traits.errors import StoreError
 from sae_traits.traits.species_counts import FiringsOfImages
 
@@ -83,17 +83,20 @@ class Codes:
         """Open what `encode_collection` wrote.
 
         Raises:
-            StoreError: the folder has no complete codes.
+            StoreError: the folder has no complete codes, or damaged ones.
         """
         index_file = folder / INDEX_FILE
         if not index_file.is_file():
             raise StoreError(f"{folder} has no codes; run `sae-traits annotate` first")
-        index = json.loads(index_file.read_text(encoding="utf-8"))
+        try:
+            index = json.loads(index_file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise StoreError(f"{index_file} is damaged; remove it, and run `sae-traits annotate` again") from error
         backgrounds = index.get("backgrounds", [])
         for name in (THRESHOLDS_FILE, *index["parts"], *backgrounds):
             if not (folder / name).is_file():
                 raise StoreError(f"{folder / name} is missing; run `sae-traits annotate` again")
-        table = pq.read_table(folder / THRESHOLDS_FILE)
+        table = read_parquet(folder / THRESHOLDS_FILE)
         background = places = None
         if backgrounds:
             if "usual_x" not in table.column_names:
@@ -114,20 +117,20 @@ class Codes:
     def images(self) -> Iterator[ImageCodes]:
         """The codes of every image in which something fired, in the order of images.parquet."""
         for number, part in enumerate(self.parts):
-            yield from images_of(pq.read_table(self.folder / part), self._background(number), self.knows_organism)
+            yield from images_of(read_parquet(self.folder / part), self._background(number), self.knows_organism)
 
     def _background(self, number: int) -> dict[int, NDArray[np.float32]]:
         """Probabilities of the patches of a part's images."""
         if not self.backgrounds:
             return {}
-        table = pq.read_table(self.folder / self.backgrounds[number])
+        table = read_parquet(self.folder / self.backgrounds[number])
         stored = np.stack([np.asarray(values.values) for values in table["background"]])
         return dict(zip(table["image"].to_pylist(), probabilities_of(stored), strict=True))
 
     def firing_counts(self) -> Iterator[FiringsOfImages]:
         """How many patches of each image each latent fired at, of the images of each part in which something fired."""
         for part in self.parts:
-            yield firings_of(pq.read_table(self.folder / part, columns=["image", "latent"]), self.n_latents)
+            yield firings_of(read_parquet(self.folder / part, columns=["image", "latent"]), self.n_latents)
 
 
 def images_of(

@@ -20,7 +20,7 @@ EXAMPLES = 5
 """Of each kind of failure that a report shows."""
 LONGEST_EXCERPT = 200
 """Characters."""
-FACETS = ("part", "shape", "size", "colour", "texture", "marking", "marking colour", "pattern")
+FACETS = ("part", "shape", "size", "colour", "texture", "marking", "pattern")
 """What can be compared: the part, and the attributes by their names."""
 CONTRADICTORY = 0.5
 """A species contradicts itself at a latent when more than this share of its pairs of individuals exclude each other."""

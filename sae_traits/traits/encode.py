@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sae_traits.arrow import read_parquet
 from sae_traits.features.background import PatchBackground
 from sae_traits.features.source import FeatureSource
 from sae_traits.features.store import FeatureShard
@@ -96,7 +97,7 @@ def firing_thresholds(
 
     Args:
         weights: what the patches of each image count for `[n_images]`, see `training_weights`; 0 leaves it out.
-        quantile: between 0 (every positive activation fires) and 1.
+        quantile: between 0 (all but the weakest positive activations fire) and 1.
     """
     sketch = QuantileSketch(sae.config.n_latents)
     rows = np.flatnonzero(weights)
@@ -204,14 +205,15 @@ def join_parts(
     if background is not None:
         mean, places = MeanOfLatents(len(thresholds), weights), UsualPlaces(len(thresholds), weights, shape)
         for part, backgrounds in names:
-            table = pq.read_table(folder / backgrounds)
+            table = read_parquet(folder / backgrounds)
             stored = np.stack([np.asarray(values.values) for values in table["background"]])
-            codes, images = pq.read_table(folder / part), table["image"].to_numpy()
+            codes, images = read_parquet(folder / part), table["image"].to_numpy()
             mean.add(codes, images, stored)
             places.add(codes, images, probabilities_of(stored))
         usual_x, usual_y = places.value.T
         latents |= {"background": pa.array(mean.value), "usual_x": pa.array(usual_x), "usual_y": pa.array(usual_y)}
-    pq.write_table(pa.table(latents), folder / THRESHOLDS_FILE)
+    with whole_file(folder / THRESHOLDS_FILE) as stream:
+        pq.write_table(pa.table(latents), stream)
     index = {
         "n_images": len(weights),
         "n_latents": len(thresholds),

@@ -26,7 +26,7 @@ from sae_traits.traits.asking import answer_calls
 from sae_traits.traits.calls import Call, planned_calls
 from sae_traits.traits.consistency import EXAMPLES, Example, excerpt, facets
 from sae_traits.traits.ledger import Ledger
-from sae_traits.traits.withheld import WITHHELD
+from sae_traits.traits.withheld import COLOUR
 
 RegionKind = Literal["same", "swapped", "blank"]
 KINDS: tuple[RegionKind, ...] = ("same", "swapped", "blank")
@@ -211,8 +211,8 @@ def score_faithfulness(calls: Sequence[SecondCall], ledger: Ledger, withhold: Wi
         entry = entries.get(second.call.key)
         if entry is not None and entry.state == "ok":
             answer, before = _DESCRIPTION.validate_python(entry.description), second.trait.description
-            if withhold is not None and not any(attribute.name in WITHHELD for attribute in before.attributes):
-                answer = withhold(answer, WITHHELD)
+            if withhold is not None and not any(attribute.name == COLOUR for attribute in before.attributes):
+                answer = withhold(answer, COLOUR)
             answers[second.kind].append((second.trait, answer))
     n_asked = {kind: sum(second.kind == kind for second in calls) for kind in KINDS}
     return Faithfulness(

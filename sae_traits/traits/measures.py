@@ -27,7 +27,7 @@ def measure(image: NDArray[np.uint8], region: Region, animal: Animal | None = No
     placement = place_in_frame(region, region.animal) if region.animal else None
     placement = place_on_animal(region, animal) if animal else placement
     length, width = _sides(region)
-    dominant, _ = color_clusters(cutout.lab)
+    dominant, *_ = color_clusters(cutout.lab)
     return Measurement(
         length_px=length,
         width_px=width,

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
-from sae_traits.arrow import arrow_schema
+from sae_traits.arrow import arrow_schema, readable_or_store_error
 from sae_traits.errors import StoreError
 from sae_traits.io import whole_file
 from sae_traits.schema import Caption, ChosenLatent, Trait
@@ -72,9 +72,9 @@ def _write(path: Path, rows: Iterable[Trait | ChosenLatent | Caption], schema: p
 
 
 def read_rows(path: Path, command: str = "annotate") -> Iterator[dict[str, Any]]:
-    """Yield the rows of a Parquet file; a StoreError where it is missing, which names the command that makes it."""
+    """Yield the rows of a Parquet file; a StoreError where it cannot be read, or is missing."""
     if not path.is_file():
         raise StoreError(f"{path} does not exist; run `sae-traits {command}` first")
-    with pq.ParquetFile(path) as file:
+    with readable_or_store_error(path), pq.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=_ROWS_PER_GROUP):
             yield from batch.to_pylist()

@@ -11,8 +11,7 @@ from sae_traits.traits.consistency import Group, excluding_classes
 MIN_AGREEING = 0.5
 """A colour is named at a latent of a species when at least this share of the training individuals has one like it."""
 COLOUR = "colour"
-WITHHELD = (COLOUR, "marking colour")
-"""Attributes that go together: where two colours take turns, either is the marking in some images."""
+"""The attribute; a region may have several."""
 
 
 class ColourVotes:

@@ -22,7 +22,7 @@ SPECIES = sorted(GUIDE)
 def regions_of(color_of):
     """Ten images a species with one region each, of the colour that a function names."""
     return [
-        Named(10 * row + number, species, color_of(species, number), None)
+        Named(10 * row + number, species, (color_of(species, number),))
         for row, species in enumerate(SPECIES)
         for number in range(10)
     ]
@@ -54,8 +54,8 @@ def test_regions_of_one_colour_everywhere_are_no_better_than_dealt_guides():
     assert p == "1.0000"
 
 
-def test_a_marking_makes_a_hit_and_a_rare_colour_a_miss():
-    named = [Named(i, "Danaus plexippus", "brown", "black" if i < 2 else None) for i in range(20)]
+def test_a_further_colour_makes_a_hit_and_a_rare_colour_a_miss():
+    named = [Named(i, "Danaus plexippus", ("brown", "black") if i < 2 else ("brown",)) for i in range(20)]
     row = species_row("Danaus plexippus", named, SPECIES)
     assert row[1:5] == ["black 10 %", "orange 0 %", "brown 100 %", "0.000 [0.000, 0.000]"]
 

@@ -120,3 +120,11 @@ def test_a_file_that_is_gone_is_named(tmp_path, name):
     (with_backgrounds(tmp_path) / name).unlink()
     with pytest.raises(StoreError, match=f"{name} is missing; run `sae-traits annotate` again"):
         Codes.open(tmp_path)
+
+
+@pytest.mark.parametrize("name", [INDEX_FILE, "part-1.parquet", "background-1.parquet", THRESHOLDS_FILE])
+def test_a_file_that_is_damaged_is_named(tmp_path, name):
+    path = with_backgrounds(tmp_path) / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(StoreError, match=f"{name} (is damaged|cannot be read)"):
+        list(Codes.open(tmp_path).images())

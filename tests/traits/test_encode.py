@@ -15,7 +15,13 @@ from sae_traits.features.store import FeatureShard
 from sae_traits.geometry import Framing
 from sae_traits.schema import BackboneInfo
 from sae_traits.traits.codes import THRESHOLDS_FILE, Codes, probabilities_of
-from sae_traits.traits.encode import QuantileSketch, encode_collection, firing_thresholds, training_weights
+from sae_traits.traits.encode import (
+    QuantileSketch,
+    encode_collection,
+    encode_parts,
+    firing_thresholds,
+    training_weights,
+)
 from sae_traits.traits.usual_places import UsualPlaces
 
 N_LATENTS, D_MODEL = 12, 5
@@ -145,6 +151,26 @@ def test_a_factor_of_all_weights_changes_no_quantile(activations, q, factor):
     assert quantiles[0] == quantiles[1]
 
 
+def test_equal_weights_of_any_size_give_the_quantiles_of_ones():
+    """Sums of tenths, thirds and sevenths fall a little short of a whole, or go beyond it."""
+    for n in range(2, 40):
+        values = 2.0 ** torch.arange(-n // 2, n - n // 2)
+        sketches = [QuantileSketch(1) for _ in range(4)]
+        for sketch, weight in zip(sketches, (1, 0.1, 1 / 3, 1 / 7), strict=True):
+            for value in values:
+                sketch.add(torch.tensor([0]), value[None], torch.tensor([weight], dtype=torch.float64))
+        for q in (0.1, 0.25, 0.5, 0.7, 0.9):
+            assert len({sketch.quantile(q).item() for sketch in sketches}) == 1
+
+
+def test_values_beyond_the_scale_are_kept_in_its_last_bins_and_to_their_latent():
+    sketch = QuantileSketch(3)
+    sketch.add(torch.tensor([1, 1]), torch.tensor([1e-9, 1e9]), torch.ones(2))
+    assert sketch.quantile(0)[[0, 2]].tolist() == [np.inf, np.inf]
+    assert sketch.quantile(0)[1] == 2.0**sketch.LOWEST_EXPONENT
+    assert sketch.quantile(1)[1] == pytest.approx(2.0**sketch.HIGHEST_EXPONENT, rel=0.02)
+
+
 def test_an_individual_with_many_photographs_counts_as_one_with_one():
     values, weights = (
         torch.cat([torch.full((20,), 8.0), torch.full((3,), 2.0)]),
@@ -175,6 +201,22 @@ def test_encoding_again_leaves_no_part_of_an_earlier_one(sae, tmp_path):
     encode_collection(sae, MemoryStore(shards=((0,), (1,), (2,), (3, 4))), thresholds, tmp_path)
     encode_collection(sae, MemoryStore(), thresholds, tmp_path)
     assert sorted(path.name for path in tmp_path.glob("part-*")) == ["part-00000.parquet", "part-00001.parquet"]
+
+
+def test_a_part_that_was_made_of_the_same_is_kept_and_of_something_else_made_anew(sae, tmp_path):
+    store, thresholds = MemoryStore(), np.zeros(N_LATENTS, np.float32)
+
+    def made(made_of, numbers=range(2)):
+        store.given.clear()
+        files = list(encode_parts(sae, store, thresholds, tmp_path, numbers, made_of=made_of))
+        assert sorted(files) == [tmp_path / f"part-{n:05d}.parquet" for n in numbers]
+        return store.given
+
+    assert made("one", range(1, 2)) == [(3, 4)]
+    assert made("one") == [(0, 1, 2)]
+    assert made("one") == []
+    assert made("another") == [(0, 1, 2), (3, 4)]
+    assert made("") == [(0, 1, 2), (3, 4)], "what depends on nothing that is known is never kept"
 
 
 @pytest.mark.parametrize("silent", [(0, 1, 2), (3, 4), (0, 1, 2, 3, 4)])

@@ -20,7 +20,7 @@ from sae_traits.traits.annotate import describe_candidates, export_traits
 from sae_traits.traits.faithfulness import MAX_BLANK, check_faithfulness, second_calls
 from sae_traits.traits.ledger import Ledger
 from sae_traits.traits.table import read_traits
-from sae_traits.traits.withheld import WITHHELD
+from sae_traits.traits.withheld import COLOUR
 
 N_IMAGES, N_TRAITS = 8, 12
 
@@ -92,7 +92,7 @@ def test_measured_says_the_same_of_the_same_region_and_something_else_of_others(
 def test_colours_that_were_withheld_are_not_compared(tmp_path):
     describer = make_describer(Measured())
     traits = list(annotated(tmp_path, describer))
-    without = [replace(t, description=describer.withhold(t.description, WITHHELD)) for t in traits]
+    without = [replace(t, description=describer.withhold(t.description, COLOUR)) for t in traits]
     found = asked_again(tmp_path, without, describer)
     assert (found.same.n_answered, found.same.n_changed, found.same.kept) == (N_TRAITS, 0, 1.0)
     assert found.swapped.n_changed >= 6

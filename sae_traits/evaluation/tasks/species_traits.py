@@ -16,7 +16,7 @@ from sae_traits.evaluation.species_tallies import (
     individuals_by_species,
     tally_traits,
 )
-from sae_traits.evaluation.telling_words import SaidOfSpecies
+from sae_traits.evaluation.telling_words import Attributed, SaidOfSpecies
 from sae_traits.evaluation.verdict import RULES, Verdict, judge, rank
 from sae_traits.schema import Contrast
 from sae_traits.vocabulary import Split
@@ -173,14 +173,13 @@ class _Found:
         return f"latent {self.name}" if is_latent else self.name
 
     @property
-    def said(self) -> dict[str, str]:
-        """Name of an attribute -> its value."""
-        return {attribute.name: attribute.value for attribute in self.shared}
+    def said(self) -> frozenset[Attributed]:
+        return frozenset((attribute.name, attribute.value) for attribute in self.shared)
 
     @property
-    def telling(self) -> dict[str, str]:
+    def telling(self) -> frozenset[Attributed]:
         """Those that tell the species from its relatives."""
-        return {attribute.name: attribute.value for attribute in self.shared if attribute.is_telling}
+        return frozenset((attribute.name, attribute.value) for attribute in self.shared if attribute.is_telling)
 
     @property
     def numbers(self) -> tuple[Contrast | None, float | None, tuple[float, float | None] | None]:
@@ -212,7 +211,8 @@ def _best_first(found: Sequence[_Found]) -> list[tuple[_Found, str | None]]:
 def _same_as_earlier(in_order: Sequence[_Found]) -> dict[str, str | None]:
     """The first earlier latent that each latent repeats; None where there is none, and for one that says nothing.
 
-    One repeats another if the two differ in no attribute that both name, and all its words that tell are the other's.
+    One repeats another if it has no value that the other lacks of an attribute that both name, and all its words that
+    tell are the other's.
     """
     new: list[_Found] = []
     same_as: dict[str, str | None] = {}
@@ -225,6 +225,5 @@ def _same_as_earlier(in_order: Sequence[_Found]) -> dict[str, str | None]:
 
 
 def _repeats(one: _Found, other: _Found) -> bool:
-    return one.telling.items() <= other.said.items() and all(
-        other.said.get(name, value) == value for name, value in one.said.items()
-    )
+    named = {name for name, _ in other.said}
+    return one.telling <= other.said and {(name, value) for name, value in one.said if name in named} <= other.said

@@ -169,6 +169,21 @@ def test_what_says_something_new_comes_before_what_says_the_same_again():
     assert rows_of(collection, traits[2:4])[1][1].endswith(": nothing that half of them share")
 
 
+def test_all_colours_that_enough_individuals_have_are_said_and_fewer_of_them_are_nothing_new():
+    said = {1: ("red", "black"), 2: ("black",), 3: ("black", "blue")}
+    collection = collection_of(["Aus bus"] * 3)
+    traits = [
+        with_contrast(trait_of(row, latent, described(colour=colours[: 1 + (row != 1)])), f_species=1 - latent / 10)
+        for latent, colours in said.items()
+        for row in range(3)
+    ]
+    assert [row[1].partition(": ")[2] for row in rows_of(collection, traits)] == [
+        "colour red (100 %), colour black (67 %)",
+        "colour black (100 %), colour blue (67 %)",
+        "colour black (100 %); no other words than of latent 1, so perhaps the same trait",
+    ]
+
+
 def bold_words(cell):
     """What stands in bold in a cell, with what stands behind it."""
     return re.findall(r"\*\*(.*?)\*\* \((.*?)\)", cell)
@@ -312,7 +327,7 @@ def test_individuals_count_once_and_held_out_ones_by_themselves():
     collection = dataclasses.replace(collection, images=tuple(images))
     traits = [trait_of(row, 7, described(colour="red" if row < 2 else "blue")) for row in range(4)]
     ((_, said, _, found, _),) = rows_of(collection, traits)
-    assert said == "latent 7, 2 of 3 individuals with a region: colour blue (50 %)"
+    assert said == "latent 7, 2 of 3 individuals with a region: colour blue (50 %), colour red (50 %)"
     assert found == "in 1 of 2 held-out individuals"
     (trait,) = SpeciesTraits().run(made_evidence(collection, traits)).traits
     assert (trait.n_individuals, trait.n_of_species) == (2, 3)
