@@ -62,7 +62,9 @@ class ComparedSpecies:
         for own, other, found in zip(self.species, self.species[::-1], self.telling, strict=True):
             n_trusted = sum(row.verdict.word == "trust" for row in found)
             lines += ["", f"In {own} more than in {other}: {len(found)} latents, {n_trusted} of them to trust"]
-            if found:
+            if not found:
+                lines += ["", "  (annotate --no-significant-only describes latents that passed no test, too)"]
+            else:
                 lines += ["", _HEADER, *(line for row in found[:MAX_LINES] for line in _lines_of(row))]
             if len(found) > MAX_LINES:
                 lines.append(f"  … and {len(found) - MAX_LINES} more (--format json has all)")
@@ -97,7 +99,7 @@ def _lines_of(row: TellingLatent) -> tuple[str, str, str]:
     there = ", ".join(_in_words(one) for one in row.shared)
     return (
         f"  {row.latent:>6}  {training:<16}{held_out:<16}{row.q_value:<9.2g}{background:<12}{row.verdict}",
-        f"  {'':>6}  {there or 'nothing that half of them share'}",
+        f"  {'':>6}  {there or 'nothing that half of them share, or one individual alone'}",
         f"  {'':>6}  {row.text}",
     )
 

@@ -16,6 +16,8 @@ from sae_traits.vocabulary import ReferenceRank, Split
 
 MIN_SHARE = 0.5
 """A value of an attribute is named when at least this share of the individuals has it."""
+MIN_SHARING = 2
+"""Individuals below which nothing is shared."""
 MAX_NAMED = 3
 """Relatives that are named one by one."""
 MIN_INDIVIDUALS = 5
@@ -152,7 +154,9 @@ class Tally:
         return round(fmean(self.backgrounds), 3) if self.backgrounds else None
 
     def shared(self) -> tuple[SharedAttribute, ...]:
-        """List the values that enough individuals have: of one attribute the more frequent first."""
+        """List the values that enough individuals have, of one attribute the more frequent first."""
+        if len(self.individuals) < MIN_SHARING:
+            return ()
         common = []
         for name, values in self.values.items():
             for value, individuals in values.items():

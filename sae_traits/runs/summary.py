@@ -115,6 +115,10 @@ class Summary:
             lines.append(f"          probably background, do not believe their traits: {', '.join(suspects)}")
         if regions.has_latents and self.counts.get("encode", {}).get("background", "off") is None:
             lines.append("          background was not told from organism; look at regions.png before you believe them")
+        if regions.has_latents and self.counts["collect"]["n_species"] == 1:
+            lines.append(
+                "          one species, so it was compared with nothing: what is said of it tells it from nobody"
+            )
         if counts["species_without_latents"]:
             lines.append(f"          no latent for {', '.join(counts['species_without_latents'])}")
             if getattr(getattr(regions, "contrast", None), "significant_only", False):

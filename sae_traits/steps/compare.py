@@ -60,8 +60,8 @@ def draw_compared(context: Context, compared: ComparedSpecies, file: Path) -> No
 
 
 def _species_named(name: str, names: Sequence[str]) -> str:
-    """The species of this name, whatever its case, or the only one whose name holds it."""
-    wanted = " ".join(name.split()).casefold()
+    """The species of this name, whatever its case, with _ for spaces, too, or the only one whose name holds it."""
+    wanted = " ".join(name.replace("_", " ").split()).casefold()
     same = [species for species in names if species.casefold() == wanted]
     found = same or [species for species in names if wanted and wanted in species.casefold()]
     if len(found) == 1:

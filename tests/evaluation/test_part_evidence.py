@@ -205,7 +205,7 @@ def test_the_task_measures_where_the_table_has_boxes_and_shows_what_the_command_
     assert set(result.methods["sae"].measures) == {"inside", "inside_significant", "pointing", "location", "repeats"}
     assert Parts().lines(result) == [
         "parts     area inside, significant regions: 1.000",
-        "parts     R2 of location on the organism: 1.000, against 0.000 of random",
+        "parts     R2 of location on the organism: 1.000, against 0.000 of random directions",
     ]
     stored = measured(methods, collection, truth)
     assert run_tasks(replace(evidence, part_evidence=stored), [Parts()]).tasks["parts"] is stored

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sae_traits.config import PCARegions, RunConfig
+from sae_traits.config import PCARegions, RunConfig, WholeImage
 from sae_traits.config.collection import CollectionConfig
 from sae_traits.runs.context import Context
 from sae_traits.runs.folder import RunFolder
@@ -96,6 +96,13 @@ def test_what_is_left_out_or_left_to_do_is_said(summary):
         "no latent for Aus bus",
     ):
         assert line in text_of(made)
+
+
+@pytest.mark.parametrize(("n_species", "regions", "is_said"), [(1, None, True), (2, None, False), (1, "whole", False)])
+def test_that_one_species_is_compared_with_nothing_is_said(summary, n_species, regions, is_said):
+    sections = {} if regions is None else {"regions": WholeImage()}
+    made = summary(COUNTS | {"collect": COLLECT | {"n_species": n_species}, "annotate": ANNOTATE}, **sections)
+    assert ("one species, so it was compared with nothing" in text_of(made)) is is_said
 
 
 def test_no_division_by_zero_where_nothing_was_described(summary):

@@ -10,6 +10,8 @@ from sae_traits.evaluation.part_truth import PartTruth
 
 SUMMARY = ("inside_significant", "purity", "held_out_part_learnt", "location")
 """Measures that the terminal shows after an evaluation."""
+_IN_WORDS = {"random": "random directions", "k_means": "k-means", "pca": "PCA", "nmf": "NMF"}
+"""Dictionaries besides the run's own."""
 
 
 class Parts:
@@ -40,7 +42,9 @@ class Parts:
         for measure, value in result.methods[own].measures.items():
             if measure in SUMMARY:
                 values = {name: result.value(name, measure) for name in others}
-                beside = [f"{of:.3f} of {name}" for name, of in values.items() if not math.isnan(of)]
+                beside = [
+                    f"{of:.3f} of {_IN_WORDS.get(name, name)}" for name, of in values.items() if not math.isnan(of)
+                ]
                 against = f", against {', '.join(beside)}" if beside else ""
                 lines.append(f"parts     {MEASURES[measure]}: {value.value:.3f}{against}")
         return lines

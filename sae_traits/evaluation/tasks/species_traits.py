@@ -73,6 +73,8 @@ class SpeciesTraitsResult:
     """Word of a verdict -> latents of a species, of all species and latents."""
     without_trusted: tuple[str, ...]
     """Species none of whose latents is to be trusted."""
+    without_trait: tuple[str, ...] = ()
+    """Species of the collection of which nothing was described."""
 
     @property
     def n_latents(self) -> int:
@@ -136,6 +138,7 @@ class SpeciesTraits:
             n_species=len(tallies),
             verdicts={word: counts[word] for word in RULES if counts[word]},
             without_trusted=tuple(species for species, found in verdicts.items() if "trust" not in found),
+            without_trait=tuple(sorted(of_all.keys() - tallies.keys())),
         )
 
     def lines(self, result: SpeciesTraitsResult) -> list[str]:
@@ -146,6 +149,8 @@ class SpeciesTraits:
         lines = [f"verdicts  {counts}, of the latents of {result.n_species} species"]
         if n := len(result.without_trusted):
             lines.append(f"          {n} species without one to trust")
+        if n := len(result.without_trait):
+            lines.append(f"          {n} species without any trait")
         return lines
 
 

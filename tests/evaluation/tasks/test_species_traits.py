@@ -43,21 +43,22 @@ def rows_of(collection, traits, **others):
 
 
 def test_what_most_individuals_share_is_said_and_text_of_data_is_no_markup():
-    collection = collection_of(["Aus bus", "Aus bus", "Aus bus", "Aus cus", "Aus"])
-    nameless = dataclasses.replace(collection.images[4], taxon=Taxon())
-    collection = dataclasses.replace(collection, images=(*collection.images[:4], nameless))
+    collection = collection_of(["Aus bus", "Aus bus", "Aus bus", "Aus cus", "Aus cus", "Aus"])
+    nameless = dataclasses.replace(collection.images[5], taxon=Taxon())
+    collection = dataclasses.replace(collection, images=(*collection.images[:5], nameless))
     traits = [
         trait_of(0, 7, described(part="wing", colour="red", pattern="plain")),
         trait_of(1, 7, described(part="wing", colour="red", pattern="banded")),
         trait_of(2, 7, described(part="leg", colour="black", pattern="spotted")),
         trait_of(0, 5, described(colour="grey")),
         trait_of(3, 9, described("<b>x</b>", colour="a|b")),
-        trait_of(4, 9, described(colour="blue")),
+        trait_of(4, 9, described("<b>x</b>", colour="a|b")),
+        trait_of(5, 9, described(colour="blue")),
     ]
     assert [row[:2] for row in rows_of(collection, traits)] == [
         ["Aus bus", "latent 7, 3 of 3 individuals with a region: part wing (67 %), colour red (67 %)"],
-        ["Aus bus", "latent 5, 1 of 3 individuals with a region: colour grey (100 %)"],
-        ["Aus cus", "latent 9, 1 of 1 individual with a region: colour a&#124;b (100 %)"],
+        ["Aus bus", "latent 5, 1 of 3 individuals with a region: one alone shares nothing"],
+        ["Aus cus", "latent 9, 2 of 2 individuals with a region: colour a&#124;b (100 %)"],
     ]
 
 
@@ -153,20 +154,21 @@ def test_what_can_be_trusted_comes_first_then_the_larger_difference():
 
 
 def test_what_says_something_new_comes_before_what_says_the_same_again():
-    collection = collection_of(["Aus bus"])
+    collection = collection_of(["Aus bus"] * 2)
     red = {"colour": "red"}
     said = {1: red, 2: {**red, "place": "edge"}, 3: {"colour": "blue"}, 4: {}, 5: red}
     shares = {1: (0.95, 0), 2: (0.9, 0), 3: (0.85, 0), 4: (0.8, 0), 5: (0.9, 0.8)}
     traits = [
-        with_contrast(trait_of(0, latent, described(**values)), f_species=own, f_reference=other)
+        [with_contrast(trait_of(row, latent, described(**values)), f_species=own, f_reference=other) for row in (0, 1)]
         for (latent, values), (own, other) in zip(said.items(), shares.values(), strict=True)
     ]
-    for shown, rows in ((traits, [1, 3, 2]), (traits[:3], [1, 3, 2]), ([*traits[:2], traits[4]], [1, 2, 5])):
+    for of_latents, rows in ((traits, [1, 3, 2]), (traits[:3], [1, 3, 2]), ([*traits[:2], traits[4]], [1, 2, 5])):
+        shown = [trait for of_latent in of_latents for trait in of_latent]
         assert [row[1].partition(",")[0] for row in rows_of(collection, shown)] == [f"latent {n}" for n in rows]
-    rows = rows_of(collection, [*traits[:2], traits[4]])
+    rows = rows_of(collection, [*traits[0], *traits[1], *traits[4]])
     assert rows[1][1].endswith("; no other words than of latent 1, so perhaps the same trait")
     assert rows[2][-1].startswith("look first"), "a verdict counts for more than new words"
-    assert rows_of(collection, traits[2:4])[1][1].endswith(": nothing that half of them share")
+    assert rows_of(collection, [*traits[2], *traits[3]])[1][1].endswith(": nothing that half of them share")
 
 
 def test_all_colours_that_enough_individuals_have_are_said_and_fewer_of_them_are_nothing_new():
@@ -365,10 +367,22 @@ def test_regions_without_latents_are_shown_and_not_compared():
     candidate = dataclasses.replace(trait.candidate, region_source="gradcam", latent=None, contrast=None, peak=None)
     ((_, said, shares, _, verdict),) = rows_of(collection, [dataclasses.replace(trait, candidate=candidate)])
     assert (said, shares, verdict) == (
-        "gradcam, 1 of 2 individuals with a region: colour red (100 %)",
+        "gradcam, 1 of 2 individuals with a region: one alone shares nothing",
         "1 of 2 individuals",
         "not compared",
     )
+
+
+def test_species_of_which_nothing_was_described_are_named_and_counted():
+    collection = collection_of(["Aus bus", "Aus cus", "Aus dus", "Aus dus"])
+    evidence = made_evidence(collection, [trait_of(2, 7, described())])
+    result = SpeciesTraits().run(evidence)
+    assert result.without_trait == ("Aus bus", "Aus cus")
+    assert "          2 species without any trait" in SpeciesTraits().lines(result)
+    assert "No trait at all for Aus bus, Aus cus: too few photographs" in section(SpeciesTraits(), evidence)
+    everywhere = made_evidence(collection, [trait_of(row, 7, described()) for row in range(4)])
+    assert SpeciesTraits().run(everywhere).without_trait == ()
+    assert "No trait at all" not in section(SpeciesTraits(), everywhere)
 
 
 def test_many_species_are_cut_off_and_counted_and_none_is_said():
