@@ -99,7 +99,7 @@ def _lines_of(row: TellingLatent) -> tuple[str, str, str]:
     there = ", ".join(_in_words(one) for one in row.shared)
     return (
         f"  {row.latent:>6}  {training:<16}{held_out:<16}{row.q_value:<9.2g}{background:<12}{row.verdict}",
-        f"  {'':>6}  {there or 'nothing that half of them share, or one individual alone'}",
+        f"  {'':>6}  {there or 'nothing that most of them share, or one individual alone'}",
         f"  {'':>6}  {row.text}",
     )
 

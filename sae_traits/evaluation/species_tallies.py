@@ -14,8 +14,8 @@ from sae_traits.schema import ChosenLatent, Collection, Contrast, ImageRecord, T
 from sae_traits.traits.firing_shares import FiringShares, Share, percent
 from sae_traits.vocabulary import ReferenceRank, Split
 
-MIN_SHARE = 0.5
-"""A value of an attribute is named when at least this share of the individuals has it."""
+MOST = 0.5
+"""A value of an attribute is named when more than this share of the individuals has it."""
 MIN_SHARING = 2
 """Individuals below which nothing is shared."""
 MAX_NAMED = 3
@@ -160,7 +160,7 @@ class Tally:
         common = []
         for name, values in self.values.items():
             for value, individuals in values.items():
-                if (share := len(individuals) / len(self.individuals)) >= MIN_SHARE:
+                if (share := len(individuals) / len(self.individuals)) > MOST:
                     common.append(SharedAttribute(name=name, value=value, share=share))
 
         def order(attribute: SharedAttribute) -> tuple[int, str, float, str]:

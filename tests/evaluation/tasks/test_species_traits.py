@@ -168,7 +168,7 @@ def test_what_says_something_new_comes_before_what_says_the_same_again():
     rows = rows_of(collection, [*traits[0], *traits[1], *traits[4]])
     assert rows[1][1].endswith("; no other words than of latent 1, so perhaps the same trait")
     assert rows[2][-1].startswith("look first"), "a verdict counts for more than new words"
-    assert rows_of(collection, [*traits[2], *traits[3]])[1][1].endswith(": nothing that half of them share")
+    assert rows_of(collection, [*traits[2], *traits[3]])[1][1].endswith(": nothing that most of them share")
 
 
 def test_all_colours_that_enough_individuals_have_are_said_and_fewer_of_them_are_nothing_new():
@@ -320,19 +320,27 @@ def test_what_was_seen_in_few_individuals_comes_after_what_has_the_same_verdict(
 
 
 def test_individuals_count_once_and_held_out_ones_by_themselves():
-    collection = of_split(collection_of(["Aus bus"] * 5), "train", "train", "test", "test", "validation")
-    individuals = ("beetle", "beetle", "another", "another", "third")
+    collection = of_split(collection_of(["Aus bus"] * 6), "train", "train", "test", "test", "train", "validation")
+    individuals = ("beetle", "beetle", "another", "another", "third", "fourth")
     images = [
         dataclasses.replace(record, individual_id=name)
         for record, name in zip(collection.images, individuals, strict=True)
     ]
     collection = dataclasses.replace(collection, images=tuple(images))
-    traits = [trait_of(row, 7, described(colour="red" if row < 2 else "blue")) for row in range(4)]
+    colours = ("red", "red", "blue", "white", "blue")
+    traits = [trait_of(row, 7, described(colour=colour, size="small")) for row, colour in enumerate(colours)]
+    traits[4] = trait_of(4, 7, described(colour="blue", size="large"))
     ((_, said, _, found, _),) = rows_of(collection, traits)
-    assert said == "latent 7, 2 of 3 individuals with a region: colour blue (50 %), colour red (50 %)"
+    assert said == "latent 7, 3 of 4 individuals with a region: colour blue (67 %), size small (67 %)"
     assert found == "in 1 of 2 held-out individuals"
     (trait,) = SpeciesTraits().run(made_evidence(collection, traits)).traits
-    assert (trait.n_individuals, trait.n_of_species) == (2, 3)
+    assert (trait.n_individuals, trait.n_of_species) == (3, 4)
+
+
+def test_half_of_the_individuals_are_not_most():
+    collection = collection_of(["Aus bus"] * 4)
+    traits = [trait_of(row, 7, described(size="small" if row < 2 else "large")) for row in range(4)]
+    assert rows_of(collection, traits)[0][1].endswith(": nothing that most of them share")
 
 
 @pytest.mark.parametrize(
