@@ -28,7 +28,8 @@ HUB_LICENSES = frozenset(
     | {"bsd-2-clause", "bsd-3-clause", "gpl-3.0", "lgpl-3.0", "openrail"}
 )
 """The licences of images, data and weights that the Hub has identifiers for."""
-_SPECIAL = re.compile(r"[^\w\s.,;/()+%§·–—-]")
+_SPECIAL = re.compile(r"(?<![^\W_])_|_(?![^\W_])|:(?! )|[^\w\s.,;:/()+%§·–—-]")
+"""What may be markup: not letters and digits, an underscore within a word, or a colon before a space."""
 
 
 def render(folder: Path, template: str, **values: Any) -> str:
@@ -94,7 +95,7 @@ def templates() -> Path:
 def escape(value: object, max_length: int | None = MAX_LENGTH) -> Markup:
     """Escape a value: one line of text that Markdown and HTML show and do not interpret."""
     text = MISSING if _is_missing(value) else one_line(str(value), max_length)
-    return Markup(_SPECIAL.sub(lambda match: f"&#{ord(match[0])};", text).replace("_", "&#95;"))  # noqa: S704
+    return Markup(_SPECIAL.sub(lambda match: f"&#{ord(match[0])};", text))  # noqa: S704
 
 
 def _is_missing(value: object) -> bool:

@@ -526,7 +526,7 @@ def test_the_card_documents_every_column_of_every_config(dataset):
     for config in CONFIG_NAMES:
         section = card.split(f"### `{config}`")[1].split("###")[0].split("\n## ")[0]
         cells = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("|")]
-        documented = [name.replace("&#95;", "_") for name, *_ in cells[2:]]
+        documented = [name for name, *_ in cells[2:]]
         assert documented == list(features(config))
         assert all(len(meaning) > 5 for *_, meaning in cells[2:])
 

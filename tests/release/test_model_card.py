@@ -167,7 +167,7 @@ def test_the_card_says_what_it_was_trained_on_and_with_which_settings(tmp_path: 
     assert rows(card, "Training settings") == {
         "architecture": "topk",
         "k": "16",
-        "learning&#95;rate": "0.001",
+        "learning_rate": "0.001",
     }
     assert rows(card, "Features")["layer"] == "11"
 
@@ -230,11 +230,11 @@ def test_a_sweep_is_a_table_with_the_recommended_one_and_the_rule(tmp_path: Path
     section = card.split("\n## The sweep\n")[1].split("\n## ")[0]
     table = [line for line in section.splitlines() if line.startswith("|")]
     assert table == [
-        "| folder | k | l1&#95;coefficient | explained variance | L0 | never fired | monosemanticity |",
+        "| folder | k | l1_coefficient | explained variance | L0 | never fired | monosemanticity |",
         "| --- | --- | --- | --- | --- | --- | --- |",
         "| topk-k2 | 2 | – | 0.9123 | 2.00 | 6.2% | 0.1000 |",
         "| topk-k4 | 4 | – | 0.9123 | 3.00 | 6.2% | 0.3000 |",
-        "| relu-l1&#95;coefficient0.0001 | – | 0.0001 | 0.9123 | 4.00 | 6.2% | 0.2000 |",
+        "| relu-l1_coefficient0.0001 | – | 0.0001 | 0.9123 | 4.00 | 6.2% | 0.2000 |",
     ]
     assert "\n\n".join(("", table[0])) in section, "a table needs an empty line before it"
     assert "\n".join(table) in section, "and none within"
@@ -376,7 +376,7 @@ def test_what_is_no_number_is_no_score(tmp_path: Path, value: object):
 
 def test_the_card_links_its_dataset_and_says_what_the_traits_are_worth(tmp_path: Path):
     card = with_facts(tmp_path)
-    assert "[Moth traits](https://huggingface.co/datasets/org/moth&#95;traits)" in card
+    assert "[Moth traits](https://huggingface.co/datasets/org/moth_traits)" in card
     worth = card.split("\n## Do its traits help to recognise species?\n")[1].split("\n## ")[0]
     assert "| name + traits | 0.350 &#91;0.250, 0.450&#93; |" in worth
     assert "filler" not in worth

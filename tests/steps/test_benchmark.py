@@ -144,7 +144,7 @@ def test_questions_and_attributes_are_asked_of_embeddings_with_the_published_sco
     assert "BioCLIP 2                            89.1" in said
     assert main(["benchmark", "awa2", *words, "--attributes", str(given)]) == 0
     assert "macro F1 of 1 attribute of 20 images" in capsys.readouterr().out
-    assert "| has&#95;wings | " in (tmp_path / "out" / "awa2" / "report.md").read_text()
+    assert "| has_wings | " in (tmp_path / "out" / "awa2" / "report.md").read_text()
 
 
 def test_regions_and_texts_are_scored_with_files_of_ones_own(world, tmp_path, capsys):

@@ -33,7 +33,7 @@ def test_the_card_has_the_results_of_the_run_that_wrote_it(finished):
     on_animal = results["tasks"]["localisation"]["on_animal"]["mean"]
     card = (finished / "dataset/README.md").read_text()
     assert f"by masks (95 % interval) | {on_animal:.3f}" in card
-    assert "| firing&#95;quantile | 0.7 |" in card, "which nobody gave: it is that of 16 x 16 patches"
+    assert "| firing_quantile | 0.7 |" in card, "which nobody gave: it is that of 16 x 16 patches"
 
 
 def test_a_changed_option_repeats_only_the_steps_that_depend_on_it(run, capsys):
