@@ -45,7 +45,7 @@ from sae_traits.errors import CheckpointError, ConfigError
 from sae_traits.features.accelerator import make_accelerator, tracking
 from sae_traits.features.preprocessing import PreparePixels
 from sae_traits.io import replacing
-from sae_traits.logging import SECONDS_BETWEEN_LINES, say
+from sae_traits.logging import SECONDS_BETWEEN_LINES, duration, say
 from sae_traits.models.clip.model import CLIPParts
 from sae_traits.models.clip.saving import preprocessor_config, save_transformers
 from sae_traits.models.clip.tokens import TextTokenizer
@@ -364,5 +364,5 @@ class _Log:
         left = (self.n_steps - step - 1) / rate
         say(
             f"finetune: step {step + 1} of {self.n_steps}, loss {loss:.4f}, {rate * self._batch_size:,.1f} images/s, "
-            f"{left:.0f} s left"
+            f"{duration(left)} left"
         )

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sae_traits.config.train import TrainConfig
 from sae_traits.errors import CheckpointError, ConfigError, StoreError
-from sae_traits.logging import SECONDS_BETWEEN_LINES, say, tell_progress
+from sae_traits.logging import SECONDS_BETWEEN_LINES, duration, say, tell_progress
 from sae_traits.sae.architectures import new_sae, trained_class
 from sae_traits.sae.initialisation import initialisation_of, start_from_centroids
 from sae_traits.sae.model import SAE
@@ -198,11 +198,15 @@ class TrainingLog:
         self.states, self.curves, self.n_steps = states, curves, n_steps
         self._first, self._batch_size = first_step, states[0].config.batch_size
         self.accelerator = states[0].accelerator
-        self._started = self._said = time.monotonic()
+        self._said = time.monotonic()
+        self._first_done = self._said
+        """When the first step was, which takes longer: what it needs is made before it."""
 
     def note(self, step: int, losses: Sequence[StepLosses], x: Tensor) -> None:
         """Say and keep what each training measured in a step on scaled features `[n, d_model]`, if it is time to."""
         now, last = time.monotonic(), step + 1 == self.n_steps
+        if step == self._first:
+            self._first_done = now
         tell_progress("train", step + 1, self.n_steps, "step")
         if last or step % max(1, self.n_steps // POINTS_OF_A_CURVE) == 0:
             # Decided by the step alone, because all processes must take part.
@@ -226,13 +230,15 @@ class TrainingLog:
         self.accelerator.log(values, step=step + 1)
 
     def _say(self, step: int, of_first: dict[str, float], now: float) -> None:
-        rate = (step + 1 - self._first) / max(now - self._started, 1e-9)
+        pace = ""
+        if n_timed := step - self._first:
+            rate = n_timed / max(now - self._first_done, 1e-9)
+            pace = f", {rate * self._batch_size:,.0f} patches/s, {duration((self.n_steps - step - 1) / rate)} left"
         also = f" (the first of {len(self.states)} SAEs)" if len(self.states) > 1 else ""
         say(
             f"train: step {step + 1} of {self.n_steps}{also}, loss {of_first['loss']:.4f}, "
             f"explained variance {of_first['explained_variance']:.3f}, L0 {of_first['l0']:.1f}, "
-            f"dead {100 * of_first['dead_share']:.1f} %, "
-            f"{rate * self._batch_size:,.0f} patches/s, {(self.n_steps - step - 1) / rate:.0f} s left"
+            f"dead {100 * of_first['dead_share']:.1f} %{pace}"
         )
 
 

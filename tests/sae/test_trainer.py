@@ -1,6 +1,7 @@
 """Training on features that are sparse sums of known directions, so that success can be told."""
 
 import itertools
+import logging
 import multiprocessing
 import os
 import signal
@@ -331,6 +332,14 @@ def test_the_learning_curve_is_kept_over_a_kill(tmp_path):
     assert curve["step"] == list(range(1, 51))
     assert curve == whole
     assert whole["explained_variance"][-1] > whole["explained_variance"][0]
+
+
+@pytest.mark.parametrize(("n_steps", "is_timed"), [(1, False), (2, True)])
+def test_the_first_step_says_nothing_of_the_pace_of_the_others(tmp_path, caplog, n_steps, is_timed):
+    caplog.set_level(logging.INFO, logger="sae_traits")
+    fit(n_steps=n_steps, tmp_path=tmp_path)
+    (line,) = (record.message for record in caplog.records if record.message.startswith(f"train: step {n_steps} of"))
+    assert ("patches/s" in line and "0 s left" in line) is is_timed
 
 
 def test_who_wants_to_know_is_told_of_every_step(tmp_path):
