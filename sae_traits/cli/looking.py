@@ -40,8 +40,8 @@ def latents(arguments: argparse.Namespace) -> int:
 
 def _compare_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="Folder of an annotated run.")
-    for which in ("first", "second"):
-        parser.add_argument(which, metavar="SPECIES", help="Its name, or a part of it that no other species has.")
+    parser.add_argument("first", metavar="SPECIES", help="Its name, or a part of it that no other species has.")
+    parser.add_argument("second", metavar="OTHER_SPECIES", help="The same of the one to compare it with.")
     parser.add_argument("--picture", type=Path, metavar="PNG", help="Where to draw a region of each latent.")
 
 

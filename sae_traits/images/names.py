@@ -215,7 +215,7 @@ def _genus(words: list[str]) -> str:
         raise CollectionError("it has no genus")
     first = words[0]
     if first.lower().rstrip(".") in _OPEN | _PLAIN | _REMARKS:
-        raise CollectionError(f"{first!r} says that it is not known")
+        raise CollectionError(f"it begins with {first!r}, so that the genus is not known")
     if first.lower() in _GROUPS:
         raise CollectionError(f"{first!r} is a group of many genera, so that the species is not known")
     if _NO_GENUS.fullmatch(first.lower()):
