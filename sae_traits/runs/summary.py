@@ -97,6 +97,10 @@ class Summary:
             f"{n_traits / max(n_described, 1):.1f} each; "
             f"{n_significant:,} significant, {n_traits - n_significant:,} not"
         ]
+        contrast = getattr(regions, "contrast", None)
+        if n_significant < n_traits and getattr(contrast, "kind", None) == "specimen":
+            lines.append("          those that are not could be chance: labels dealt at random give nearly as many,")
+            lines.append("          and more individuals per species would tell")
         if regions.kind != "sae":
             lines.append(f"          of a baseline's regions, {regions.kind}: {REGION_SOURCES[regions.kind]}")
         lines += [f"          {counts[name]} {meaning}" for name, meaning in _LEFT_OUT.items() if counts[name]]
@@ -121,7 +125,7 @@ class Summary:
             )
         if counts["species_without_latents"]:
             lines.append(f"          no latent for {', '.join(counts['species_without_latents'])}")
-            if getattr(getattr(regions, "contrast", None), "significant_only", False):
+            if getattr(contrast, "significant_only", False):
                 lines.append("          (--no-significant-only gives what there is, marked as not significant)")
         return lines
 

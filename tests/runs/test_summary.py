@@ -2,8 +2,9 @@
 
 import pytest
 
-from sae_traits.config import PCARegions, RunConfig, WholeImage
+from sae_traits.config import PCARegions, RunConfig, SAERegions, WholeImage
 from sae_traits.config.collection import CollectionConfig
+from sae_traits.config.regions import PaperContrast, SpecimenContrast
 from sae_traits.runs.context import Context
 from sae_traits.runs.folder import RunFolder
 from sae_traits.runs.summary import Summary
@@ -59,6 +60,8 @@ def test_each_finished_step_has_its_line(summary, tmp_path):
         "features  12,288 patches of width 59",
         f"SAE       {run}/sae: explained variance 0.877, L0 16.0, dead latents 12.5 %",
         "traits    1,200 for 40 of 50 images (80.0%), 30.0 each; 1,000 significant, 200 not",
+        "          those that are not could be chance: labels dealt at random give nearly as many,",
+        "          and more individuals per species would tell",
         f"dataset   {run}/dataset: load_dataset('{run}/dataset')",
     ]
     assert made.to_dict()["steps"]["annotate"]["n_traits"] == 1200
@@ -96,6 +99,12 @@ def test_what_is_left_out_or_left_to_do_is_said(summary):
         "no latent for Aus bus",
     ):
         assert line in text_of(made)
+
+
+@pytest.mark.parametrize(("n_significant", "contrast"), [(1200, SpecimenContrast()), (0, PaperContrast())])
+def test_nothing_is_said_of_chance_where_all_are_significant_or_none_was_tested(summary, n_significant, contrast):
+    counts = COUNTS | {"annotate": ANNOTATE | {"n_significant": n_significant}}
+    assert "could be chance" not in text_of(summary(counts, regions=SAERegions(contrast=contrast)))
 
 
 @pytest.mark.parametrize(("n_species", "regions", "is_said"), [(1, None, True), (2, None, False), (1, "whole", False)])
