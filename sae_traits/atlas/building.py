@@ -150,7 +150,7 @@ class _Writer:
     def _species(self, species: Species) -> None:
         atlas = self._atlas
         relatives = atlas.relatives(species)
-        apart = [one for one in species.latents if one.latent in species.strongest]
+        apart = species.shown_latents
         described_first = sorted(species.images, key=lambda image: not image.traits)
         pages = _paged(f"species/{species.key}", described_first, PHOTOGRAPHS_PER_PAGE)
         differences = [difference(species, relative) for relative in relatives[:MAX_RELATIVES]]

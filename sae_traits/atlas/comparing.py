@@ -43,7 +43,7 @@ class Difference:
 def difference(species: Species, relative: Species) -> Difference:
     """What tells a species from a relative."""
     theirs = {one.latent for one in relative.latents}
-    own = [one for one in species.latents if one.latent not in theirs and one.latent in species.strongest]
+    own = [one for one in species.shown_latents if one.latent not in theirs]
     words = [
         Word(name=name, value=value, share=share, other_share=relative.attribute_shares.get((name, value), 0.0))
         for (name, value), share in species.attribute_shares.items()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from sae_traits.atlas.page_names import PageNames
-from sae_traits.evaluation.verdict import RULES, Verdict, judge
+from sae_traits.evaluation.verdict import Verdict, judge
 from sae_traits.schema import Contrast
 
 UNLABELLED = "Photographs without a label"
@@ -100,6 +100,8 @@ class LatentOfSpecies:
     n_fired: int
     n_individuals: int
     background: float | None
+    """Mean probability that its regions in the species show background; where it has none there, that of the latent
+    wherever it fires."""
     held_out: tuple[float, float | None] | None
     """Shares of the species' and of its relatives' held-out individuals; None where there are none."""
 
@@ -112,11 +114,6 @@ class LatentOfSpecies:
     def verdict(self) -> Verdict:
         """Whether to rely on it, by the rule of the evaluation."""
         return judge(self.contrast, self.background, self.held_out)
-
-    @property
-    def rank(self) -> tuple[int, float, int]:
-        """By which the latents of a species are put in order: those to trust first, then the largest effect."""
-        return list(RULES).index(self.verdict.word), -self.contrast.effect, self.latent
 
     def how_often(self, lineage: Mapping[str, str | None]) -> str:
         """In how many individuals of the species and of its relatives it fires, in words."""
@@ -138,7 +135,7 @@ class LatentOfSpecies:
 
 @dataclass(kw_only=True)
 class Species:
-    """A species with its photographs and its latents, those to trust first."""
+    """A species with its photographs and its latents, in the order of the report: those to trust first."""
 
     name: str
     key: str
@@ -156,9 +153,14 @@ class Species:
         return sum(len(image.traits) for image in self.images)
 
     @property
+    def shown_latents(self) -> list[LatentOfSpecies]:
+        """Those of its latents that have a region in it, which are those that the report judges."""
+        return [one for one in self.latents if one.latent in self.strongest]
+
+    @property
     def n_trusted(self) -> int:
-        """How many of its latents are to be trusted."""
-        return sum(one.verdict.word == "trust" for one in self.latents)
+        """How many of these are to be trusted."""
+        return sum(one.verdict.word == "trust" for one in self.shown_latents)
 
     @cached_property
     def n_individuals(self) -> int:

@@ -38,7 +38,7 @@ def quality_of(atlas: Atlas, results: Results | None) -> Quality:
     """What the rows show, and what an evaluation found where there was one."""
     verdicts = dict.fromkeys(RULES, 0)
     for species in atlas.species:
-        for latent in species.latents:
+        for latent in species.shown_latents:
             verdicts[latent.verdict.word] += 1
     return Quality(
         figures=(*_reviewed(atlas), *(_figures(results) if results else ())),

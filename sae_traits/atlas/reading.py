@@ -19,6 +19,7 @@ from huggingface_hub import DatasetCard
 from skimage.color import lab2rgb
 
 from sae_traits.atlas.drawing import outline_of
+from sae_traits.atlas.judging import put_in_order, tally_regions
 from sae_traits.atlas.nouns import (
     UNLABELLED,
     Atlas,
@@ -103,13 +104,15 @@ def read_atlas(dataset: Path, out: Path, workers: int) -> Atlas:
 def _latents(dataset: Path, species: Mapping[str, Species]) -> tuple[dict[int, Latent], str | None]:
     """The chosen latents by number, put to their species as well, and the dictionary that they are of."""
     latents: dict[int, Latent] = {}
-    sae = None
-    for row in _rows(dataset, "latents") if data_files(dataset, "latents", missing_ok=True) else ():
+    rows = list(_rows(dataset, "latents")) if data_files(dataset, "latents", missing_ok=True) else []
+    tallies = tally_regions(species.values(), {(row["species"], row["latent"]) for row in rows})
+    for row in rows:
         q_value = math.nan if row["q_value"] is None else row["q_value"]
         contrast = Contrast(
             **{name: row[name] for name in Contrast.__dataclass_fields__ if name != "q_value"}, q_value=q_value
         )
         own, others = row.get("held_out_f_species"), row.get("held_out_f_reference")
+        tally = tallies.get(row["species"], {}).get(str(row["latent"]))
         one = LatentOfSpecies(
             species=row["species"],
             latent=row["latent"],
@@ -117,19 +120,17 @@ def _latents(dataset: Path, species: Mapping[str, Species]) -> tuple[dict[int, L
             contrast=contrast,
             n_fired=row["n_fired"],
             n_individuals=row["n_individuals"],
-            background=row.get("background"),
+            background=row.get("background") if tally is None else tally.background,
             held_out=None if own is None else (own, others),
         )
-        sae = row["sae"]
         latent = latents.setdefault(one.latent, Latent(number=one.latent, name=one.name))
         latent.of_species.append(one)
         if one.species in species:
             species[one.species].latents.append(one)
-    for one in species.values():
-        one.latents.sort(key=lambda latent: latent.rank)
+    put_in_order(species.values(), tallies)
     for latent in latents.values():
         latent.of_species.sort(key=lambda one: (-one.contrast.effect, one.species))
-    return latents, sae
+    return latents, rows[-1]["sae"] if rows else None
 
 
 class _ImageReader:

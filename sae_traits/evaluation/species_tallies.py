@@ -118,7 +118,7 @@ class Shown(NamedTuple):
 class Tally:
     """The individuals of a species with a trait, and those of which each value was said."""
 
-    choice: ChosenLatent | None
+    choice: ChosenLatent | None = None
     individuals: set[str] = field(default_factory=set)
     held_out: set[str] = field(default_factory=set)
     backgrounds: list[float] = field(default_factory=list)
@@ -127,20 +127,27 @@ class Tally:
     """Name of an attribute -> value -> individuals."""
     shown: Shown | None = None
 
-    def add(self, trait: Trait, record: ImageRecord) -> None:
-        """Count a trait of an individual; a held-out image is rather shown than one for training, then a strong one."""
-        individual, is_for_training = record.individual_id, record.split == "train"
+    def count(
+        self, individual: str, said: Iterable[tuple[str, str]], *, background: float | None, is_for_training: bool
+    ) -> None:
+        """Count a region of an individual, and what is said of it: attributes, or `part`, with their values."""
         self.individuals.add(individual)
         if not is_for_training:
             self.held_out.add(individual)
-        if trait.candidate.background is not None:
-            self.backgrounds.append(trait.candidate.background)
-        if trait.description.part:
-            self.values["part"][trait.description.part].add(individual)
-        for attribute in trait.description.attributes:
-            self.values[attribute.name][attribute.value].add(individual)
+        if background is not None:
+            self.backgrounds.append(background)
+        for name, value in said:
+            self.values[name][value].add(individual)
+
+    def add(self, trait: Trait, record: ImageRecord) -> None:
+        """Count a trait of an individual; a held-out image is rather shown than one for training, then a strong one."""
+        is_for_training, description = record.split == "train", trait.description
+        part = [("part", description.part)] if description.part else []
+        said = [*part, *((attribute.name, attribute.value) for attribute in description.attributes)]
+        background = trait.candidate.background
+        self.count(record.individual_id, said, background=background, is_for_training=is_for_training)
         peak = trait.candidate.peak or 0.0
-        shown = Shown(is_for_training, -peak, trait.trait_id, record.split, trait.description.text)
+        shown = Shown(is_for_training, -peak, trait.trait_id, record.split, description.text)
         self.shown = shown if self.shown is None else min(self.shown, shown)
 
     @property

@@ -70,7 +70,8 @@ def rank(
 ) -> tuple[int, float]:
     """Order latents of a species by what they can be used for, the smallest first: by verdict, then by difference.
 
-    The difference is that of the two shares: unlike an effect, it is never large for a latent of few individuals.
+    The difference is that of the two shares: unlike an effect, it is never large for a latent of few individuals. It is
+    rounded, so that shares of a dataset, which are stored with fewer digits, give the same order.
     """
     difference = 0.0 if contrast is None else contrast.f_species - contrast.f_reference
-    return list(RULES).index(judge(contrast, background, held_out).word), -difference
+    return list(RULES).index(judge(contrast, background, held_out).word), -round(difference, 6)

@@ -208,6 +208,14 @@ def reference_groups(taxa: Sequence[Taxon], rank: ReferenceRank) -> tuple[NDArra
     return _factorise([("all",)] * len(taxa) if rank == "collection" else _groups_of(taxa, rank))
 
 
+def others_of_group(taxa: Sequence[Taxon], groups: NDArray[np.intp], row: int) -> tuple[str, ...]:
+    """The other species of the group of a row, see `reference_groups`, by name; none where it has no group."""
+    members: list[int] = np.flatnonzero(groups == groups[row]).tolist()
+    if groups[row] < 0:
+        return ()
+    return tuple(sorted(str(taxa[other].species) for other in members if other != row))
+
+
 def shrunken_effect(
     fired: NDArray[np.integer],
     n_species: NDArray[np.integer] | int,

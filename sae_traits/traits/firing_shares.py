@@ -16,7 +16,7 @@ from scipy.sparse import csr_array
 
 from sae_traits.schema import ChosenLatent, Collection, ImageRecord, Taxon
 from sae_traits.traits.codes import Codes
-from sae_traits.traits.contrast import reference_groups
+from sae_traits.traits.contrast import others_of_group, reference_groups
 from sae_traits.traits.species_counts import SpeciesCounts, count_firings, group_totals
 from sae_traits.vocabulary import REFERENCE_RANKS, ReferenceRank
 
@@ -62,10 +62,8 @@ class FiringShares:
 
     def relatives(self, species: str, rank: ReferenceRank) -> tuple[str, ...]:
         """The other species of the reference group, of those with training individuals."""
-        if (group := self._group(species, rank)) < 0:
-            return ()
-        names = [str(self.training.taxa[row].species) for row in np.flatnonzero(self._groups[rank][0] == group)]
-        return tuple(sorted(name for name in names if name != species))
+        row = self._row[False].get(species)
+        return () if row is None else others_of_group(self.training.taxa, self._groups[rank][0], row)
 
     @property
     def _counts(self) -> dict[bool, SpeciesCounts]:
