@@ -49,12 +49,8 @@ def _said(trait: TraitOfImage) -> list[tuple[str, str]]:
 
 def put_in_order(species: Collection[Species], tallies: Tallies) -> None:
     """Put the latents of each species in the order of the report; those without a region come last."""
-    said = SaidOfSpecies(tallies, {one.name: _individuals(one, is_for_training=False) for one in species})
-    taxa = [
-        Taxon.from_dict(one.lineage)
-        for one in species
-        if one.lineage["species"] is not None and _individuals(one, is_for_training=True)
-    ]
+    said = SaidOfSpecies(tallies, {one.name: _held_out(one) for one in species})
+    taxa = [Taxon.from_dict(one.lineage) for one in species if one.is_learnt_from]
     rows = {taxon.species: row for row, taxon in enumerate(taxa)}
 
     @cache
@@ -87,5 +83,5 @@ def _effect(latent: LatentOfSpecies) -> tuple[float, int]:
     return -latent.contrast.effect, latent.latent
 
 
-def _individuals(species: Species, *, is_for_training: bool) -> set[str]:
-    return {image.individual_id for image in species.images if (image.split == "train") == is_for_training}
+def _held_out(species: Species) -> set[str]:
+    return {image.individual_id for image in species.images if image.split != "train"}

@@ -167,6 +167,11 @@ class Species:
         return len({image.individual_id for image in self.images})
 
     @cached_property
+    def is_learnt_from(self) -> bool:
+        """Whether it has labelled photographs of the train split, from which alone latents are chosen."""
+        return self.lineage["species"] is not None and any(image.split == "train" for image in self.images)
+
+    @cached_property
     def cover(self) -> ImageOfAtlas:
         """The photograph with the strongest regions."""
         return max(self.images, key=lambda image: sum(trait.activation or 0 for trait in image.traits))
@@ -259,6 +264,11 @@ class Atlas:
     @cached_property
     def species_by_name(self) -> dict[str, Species]:
         return {one.name: one for one in self.species}
+
+    @cached_property
+    def is_tested(self) -> bool:
+        """Whether its latents were tested, so that a species in which one could have passed has only those that did."""
+        return any(row.is_tested for latent in self.latents.values() for row in latent.of_species)
 
     @cached_property
     def rights(self) -> list[tuple[Rights, int]]:

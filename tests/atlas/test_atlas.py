@@ -302,3 +302,28 @@ def test_a_blind_sheet_says_nothing_of_what_its_items_are(dataset, tmp_path):
     gone = replace(sheet, items=(replace(sheet.items[0], image_id="gone"),))
     with pytest.raises(ReleaseError, match="not in the release any more"):
         build_atlas(dataset, tmp_path / "other", sheet=gone)
+
+
+def test_a_species_without_latents_says_what_is_known_of_why(dataset, tmp_path):
+    def pages_of(name, change, split="train"):
+        other = Path(shutil.copytree(dataset, tmp_path / name))
+        (path,) = (other / "data" / "latents").glob("*.parquet")
+        rows = [change(row) for row in pq.read_table(path).to_pylist() if row["species"] != "Aus bus"]
+        pq.write_table(pa.Table.from_pylist(rows, schema=pq.read_schema(path)), path)
+        for images in (other / "data" / "images").glob(f"{split}-*.parquet"):
+            table = pq.read_table(images)
+            pq.write_table(table.filter([species != "Aus bus" for species in table["species"].to_pylist()]), images)
+        build_atlas(other, tmp_path / f"{name}-atlas")
+        return [page(tmp_path / f"{name}-atlas" / path).text for path in ("species/aus-bus.html", "index.html")]
+
+    species, first = pages_of("tested", lambda row: row, split="none")
+    assert "No latent passed the test" in species
+    assert "--no-significant-only" in species
+    assert "With few individuals" not in species
+    assert "no latent passed the test" in first
+    species, first = pages_of("held-out", lambda row: row)
+    assert "Nothing is known: latents are chosen from labelled photographs of the train split" in species
+    assert "passed the test" not in species + first
+    species, first = pages_of("untested", lambda row: row | {"q_value": None, "significant": False}, split="none")
+    assert "No latent that has regions here was chosen for it" in species
+    assert "passed the test" not in species + first
