@@ -12,7 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from sae_traits.atlas.comparing import comparison_data, difference
-from sae_traits.atlas.drawing import as_svg, close_up, full, histogram
+from sae_traits.atlas.drawing import as_svg, close_up, full, histogram, letter_size
 from sae_traits.atlas.nouns import Atlas, Species
 from sae_traits.atlas.pictures import write_cover
 from sae_traits.atlas.quality import quality_of
@@ -224,6 +224,7 @@ class _Writer:
             as_svg=as_svg,
             close_up=close_up,
             letter=_letter,
+            letter_size=letter_size,
             full=full,
             has_review=self._has_review,
             **values,

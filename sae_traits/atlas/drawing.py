@@ -7,8 +7,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import shapely
 from markupsafe import Markup
+from numpy.typing import NDArray
 
+GRID = 16
+"""Places per side of a region's box at which its letter is tried where its middle is taken."""
 CLOSE_UP_MARGIN = 0.35
 """Of the longer side of a region's box, around it."""
 
@@ -21,6 +26,50 @@ def outline_of(polygons: Sequence[Sequence[float]], scale: tuple[float, float]) 
         kept = [point for i, point in enumerate(points) if i == 0 or point != points[i - 1]]
         paths.append("M" + " ".join(f"{x} {y}" for x, y in kept) + "Z")
     return "".join(paths)
+
+
+def letter_size(size: tuple[int, int]) -> int:
+    """How high the letters of regions are on a picture of a width and height."""
+    return max(size) // 20
+
+
+def letter_places(regions: Sequence[Sequence[Sequence[float]]], height: float) -> list[tuple[float, float]]:
+    """Where the middle of each region's letter is: within the region, and off other letters where there is room.
+
+    Args:
+        regions: the rings of each, x0, y0, x1, y1, …; the letter is in the largest.
+        height: of a letter, in the same unit; the middles of two that do not cover each other are so far apart.
+    """
+    shapes = [
+        max((shapely.make_valid(shapely.Polygon(np.reshape(ring, (-1, 2)))) for ring in rings), key=shapely.area)
+        for rings in regions
+    ]
+    places: dict[int, tuple[float, float]] = {}
+    for index in sorted(
+        range(len(shapes)), key=lambda index: (shapes[index].area, index)
+    ):  # the smallest has least room
+        places[index] = _letter_place(shapes[index], list(places.values()), height)
+    return [places[index] for index in range(len(shapes))]
+
+
+def _letter_place(shape: shapely.Geometry, taken: Sequence[tuple[float, float]], height: float) -> tuple[float, float]:
+    middle = shapely.get_coordinates(shapely.point_on_surface(shape))
+    if not taken or _room(middle, taken)[0] >= height:
+        return tuple(middle[0].tolist())
+    left, top, right, bottom = shapely.bounds(shape).tolist()
+    steps = (np.arange(GRID) + 0.5) / GRID
+    x, y = np.meshgrid(left + (right - left) * steps, top + (bottom - top) * steps)
+    inside = shapely.contains_xy(shape, x.ravel(), y.ravel())
+    places = np.concatenate([middle, np.column_stack([x.ravel(), y.ravel()])[inside]])
+    to_edge = shapely.distance(shapely.boundary(shape), shapely.points(places))
+    room = np.minimum(_room(places, taken), height)
+    best = np.lexsort((-to_edge, -room))[0]
+    return tuple(places[best].tolist())
+
+
+def _room(places: NDArray[np.float64], taken: Sequence[tuple[float, float]]) -> NDArray[np.float64]:
+    """Distance of each place to the nearest that is taken."""
+    return np.linalg.norm(places[:, None] - np.array(taken), axis=2).min(axis=1)
 
 
 def close_up(box: tuple[int, int, int, int], size: tuple[int, int]) -> tuple[int, int, int, int]:

@@ -47,6 +47,8 @@ class TraitOfImage:
     attributes: tuple[tuple[str, str], ...]
     outline: str
     """As the `d` of an SVG path."""
+    letter_place: tuple[int, int]
+    """The middle of its letter."""
     box: tuple[int, int, int, int]
     picked_by: str
     """What picked the region: sae, or a baseline."""

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from huggingface_hub import DatasetCard
 from skimage.color import lab2rgb
 
-from sae_traits.atlas.drawing import outline_of
+from sae_traits.atlas.drawing import letter_places, letter_size, outline_of
 from sae_traits.atlas.judging import put_in_order, tally_regions
 from sae_traits.atlas.nouns import (
     UNLABELLED,
@@ -158,6 +158,7 @@ class _ImageReader:
             picture, source = None, (row["width"], row["height"])
             size = reduced_size(source, LONGEST_SIDE)
         scale = size[0] / source[0], size[1] / source[1]
+        places = letter_places([trait["polygons"] for trait in row["traits"]], letter_size(size) / min(scale))
         return ImageOfAtlas(
             image_id=row["image_id"],
             page=f"images/{place}.html",
@@ -169,10 +170,13 @@ class _ImageReader:
             rights=self._once(Rights(row.get("license"), row.get("rights_holder"))),
             source_url=web_address(row),
             source_id=row["source_id"],
-            traits=tuple(self._trait(trait, scale) for trait in row["traits"]),
+            traits=tuple(
+                self._trait(trait, scale, (round(x * scale[0]), round(y * scale[1])))
+                for trait, (x, y) in zip(row["traits"], places, strict=True)
+            ),
         )
 
-    def _trait(self, trait: Row, scale: tuple[float, float]) -> TraitOfImage:
+    def _trait(self, trait: Row, scale: tuple[float, float], letter_place: tuple[int, int]) -> TraitOfImage:
         self.sae = self.sae or trait.get("sae")
         x, y, width, height = trait["box"]
         box = round(x * scale[0]), round(y * scale[1]), round(width * scale[0]), round(height * scale[1])
@@ -184,6 +188,7 @@ class _ImageReader:
             part_source=self._once(trait.get("part_source")),
             attributes=self._once(attributes),
             outline=outline_of(trait["polygons"], scale),
+            letter_place=letter_place,
             box=box,
             picked_by=self._once(trait["region_source"]),
             color_name=self._once(trait["color_name"]),

@@ -1,22 +1,26 @@
 """The pages of an atlas, read without a browser."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from atlas.pages import page
 from atlas.small_atlases import HOSTILE, NAME, SUGGESTION, hostile_release, hostile_sheet
 from release.small_releases import bytes_of
+from shapely import Point, Polygon, make_valid
 
 from sae_traits.atlas import build_atlas
 from sae_traits.atlas.building import _paged
 from sae_traits.atlas.comparing import comparison_data
-from sae_traits.atlas.drawing import close_up, histogram, outline_of
+from sae_traits.atlas.drawing import close_up, histogram, letter_places, outline_of
 from sae_traits.atlas.page_names import PageNames
 from sae_traits.atlas.reading import read_atlas
 from sae_traits.errors import ReleaseError
@@ -216,6 +220,49 @@ def test_a_histogram_counts_every_value_once():
 
 def test_an_outline_is_in_pixels_of_the_picture():
     assert outline_of([[0, 0, 10, 0, 10.2, 0.1, 10, 20]], (0.5, 0.5)) == "M0 0 5 0 5 10Z"
+
+
+def square(x, y, side):
+    return [[x, y, x + side, y, x + side, y + side, x, y + side]]
+
+
+@pytest.mark.parametrize(
+    "regions",
+    [
+        [square(0, 0, 100)],
+        [square(0, 0, 100), square(0, 0, 100), square(0, 0, 100)],
+        [square(0, 0, 200), square(90, 90, 20)],
+        [[[0, 0, 100, 0, 100, 10, 10, 10, 10, 100, 0, 100]], square(0, 0, 60), square(2, 2, 20)],
+        [[*square(0, 0, 10), *square(200, 200, 80)]],
+        [[[0, 0, 60, 60, 60, 0, 0, 60]]],
+    ],
+)
+def test_letters_lie_within_their_regions_and_off_each_other(regions):
+    places = letter_places(regions, 12)
+    for rings, place in zip(regions, places, strict=True):
+        largest = max((make_valid(Polygon(np.reshape(ring, (-1, 2)))) for ring in rings), key=lambda shape: shape.area)
+        assert largest.covers(Point(place))
+    assert all(Point(one).distance(Point(other)) >= 12 for one, other in combinations(places, 2))
+
+
+def test_letters_of_small_regions_at_one_place_are_as_far_apart_as_these_allow():
+    first, other = letter_places([square(0, 0, 10), square(0, 0, 10)], 12)
+    assert first == (5, 5)
+    assert Point(other).distance(Point(first)) > 5
+
+
+def test_the_letter_of_a_region_is_drawn_within_its_outline(pages):
+    n_letters = 0
+    for tree in pages.values():
+        for group in tree.all("g"):
+            for letter in group.all("text"):
+                outline = np.array(re.findall(r"\d+", next(group.all("path")).attributes["d"]), dtype=float).reshape(
+                    -1, 2
+                )
+                place = Point(float(letter.attributes["x"]), float(letter.attributes["y"]))
+                assert Polygon(outline).contains(place)
+                n_letters += 1
+    assert n_letters > 20
 
 
 def test_the_first_page_is_light(site):
