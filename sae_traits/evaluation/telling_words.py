@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -23,6 +23,10 @@ class Described:
     def share(self, value: Attributed) -> float | None:
         """Share of the individuals that have a value; None where there are no individuals."""
         return self.counts.get(value, 0) / self.n if self.n else None
+
+    def without(self, some: Described, values: Iterable[Attributed]) -> Described:
+        """The others, where these are some of them; it is known how many of them have the given values alone."""
+        return Described(self.n - some.n, {v: self.counts.get(v, 0) - some.counts.get(v, 0) for v in values})
 
 
 Splits = tuple[Described, Described]
@@ -53,7 +57,7 @@ class TellingWords:
 
     def _share_of_relatives(self, value: Attributed) -> float | None:
         """The largest of a relative's, over all splits; None where none has a region."""
-        shares = (pooled(splits, [value]).share(value) for splits in self.relatives)
+        shares = (pooled(splits).share(value) for splits in self.relatives)
         return max((share for share in shares if share is not None), default=None)
 
     def _tells(self, value: Attributed) -> bool:
@@ -66,10 +70,13 @@ class TellingWords:
         return bool(compared) and all(compared)
 
 
-def pooled(described: Iterable[Described], values: Iterable[Attributed]) -> Described:
-    """Some individuals together; only of the given values it is known how many have them."""
-    of = list(described)
-    return Described(sum(one.n for one in of), {v: n for v in values if (n := sum(one.counts.get(v, 0) for one in of))})
+def pooled(described: Iterable[Described]) -> Described:
+    """Some individuals together."""
+    n, counts = 0, Counter[Attributed]()
+    for one in described:
+        n += one.n
+        counts.update(one.counts)
+    return Described(n, counts)
 
 
 class SaidOfSpecies:
@@ -83,6 +90,8 @@ class SaidOfSpecies:
             held_out: the held-out individuals of each species.
         """
         self._of = {species: _described(found.values(), held_out[species]) for species, found in tallies.items()}
+        self._of_groups: dict[frozenset[str], Splits] = {}
+        """Species of a group, of which each is compared with the others -> what is said of all of them together."""
 
     def beside(self, species: str, relatives: Sequence[str]) -> TellingWords:
         """What tells a described species from its relatives.
@@ -92,13 +101,19 @@ class SaidOfSpecies:
         both have regions; and so it is of the individuals with a region of the latent.
         """
         own = self._of[species]
-        values = {*own[0].counts, *own[1].counts}
-        described = [self._of[name] for name in relatives if name in self._of]
-        groups = [[one] for one in described] if len(relatives) <= MAX_NAMED else [described]
-        relatives_of_split = (
-            [pooled((splits[held_out] for splits in group), values) for group in groups] for held_out in (0, 1)
-        )
-        return TellingWords(own, tuple(zip(*relatives_of_split, strict=True)))
+        if len(relatives) > MAX_NAMED:
+            values = {*own[0].counts, *own[1].counts}
+            together = self._together(frozenset((*relatives, species)))
+            training, held_out = (all_of.without(some, values) for all_of, some in zip(together, own, strict=True))
+            return TellingWords(own, ((training, held_out),))
+        return TellingWords(own, tuple(self._of[name] for name in relatives if name in self._of))
+
+    def _together(self, group: frozenset[str]) -> Splits:
+        if group not in self._of_groups:
+            described = [self._of[name] for name in group if name in self._of]
+            training, held_out = (pooled(splits[number] for splits in described) for number in (0, 1))
+            self._of_groups[group] = training, held_out
+        return self._of_groups[group]
 
 
 def _described(tallies: Iterable[Tally], held_out: set[str]) -> Splits:
