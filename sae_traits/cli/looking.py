@@ -88,11 +88,12 @@ Open DIR/index.html by double click, or put the folder on any web server.""",
     resumes=False,
 )
 def atlas(arguments: argparse.Namespace) -> int:
+    from sae_traits.runs.folder import RunFolder
     from sae_traits.steps.atlas import write_atlas_of_dataset, write_atlas_of_run
 
     source, out = Path(arguments.source), arguments.out
     if (source / "config.yaml").is_file() and arguments.revision is None:
-        built = write_atlas_of_run(old_run(arguments, folder=source), out or source / "atlas")
+        built = write_atlas_of_run(old_run(arguments, folder=source), out or RunFolder(source).atlas)
     elif out is None:
         raise ConfigError(
             f"{arguments.source} is no run (it has no config.yaml); of a dataset say where its site goes: --out DIR"

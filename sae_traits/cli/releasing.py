@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from sae_traits.cli.base import DONE, PARTLY_DONE, command, old_run, show
@@ -157,9 +157,23 @@ examples:
 def export(arguments: argparse.Namespace) -> int:
     from sae_traits.release.exports import export as export_dataset
 
-    written = export_dataset(arguments.dataset, arguments.to, arguments.folder, revision=arguments.revision)
+    with _reading_dataset_of_run(arguments):
+        written = export_dataset(arguments.dataset, arguments.to, arguments.folder, revision=arguments.revision)
     show({"files": [str(file) for file in written.files], "counts": written.counts}, written.lines(), arguments)
     return DONE
+
+
+@contextmanager
+def _reading_dataset_of_run(arguments: argparse.Namespace) -> Iterator[None]:
+    """Read what a run made of its dataset; one that is named by itself is what it is."""
+    source = Path(arguments.dataset)
+    if arguments.revision is not None or not (source / "config.yaml").is_file():
+        yield
+        return
+    context = old_run(arguments, folder=source)
+    context.steps.fingerprint("dataset")
+    with context.reading("dataset"):
+        yield
 
 
 def _rehydrate_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:

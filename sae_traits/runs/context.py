@@ -28,7 +28,7 @@ from sae_traits.io import read_sealed
 from sae_traits.logging import warn
 from sae_traits.models.clip.model import CLIP, load_clip
 from sae_traits.release.facts import Calls, calls_of
-from sae_traits.runs.configuration import read_configuration, write_configuration
+from sae_traits.runs.configuration import options_of_steps, read_configuration, write_configuration
 from sae_traits.runs.folder import RunFolder
 from sae_traits.runs.lock import is_read_only, writing
 from sae_traits.runs.record import Steps
@@ -71,6 +71,8 @@ class Context:
     """Whether the configuration is kept as soon as nobody else writes to the run, before anything is done."""
     has_moved: bool = False
     """Whether the images are at another place than the one where they were read."""
+    configured: RunConfig | None = None
+    """What config.yaml says, where a command lays further options over it."""
 
     @classmethod
     def create(
@@ -126,8 +128,9 @@ class Context:
         """
         run = RunFolder(folder)
         run.check_is_run()
-        config = with_absolute_paths(build(RunConfig, read_configuration(run.config), *layers))
-        return cls(run, config, order, extra_tasks, part=part)
+        kept = read_configuration(run.config)
+        config, configured = (with_absolute_paths(build(RunConfig, kept, *over)) for over in (layers, ()))
+        return cls(run, config, order, extra_tasks, part=part, configured=configured)
 
     def save_config(self) -> None:
         """Write the configuration, if it is not what is there; a folder that is read-only keeps its own."""
@@ -216,7 +219,14 @@ class Context:
     def steps(self) -> Steps:
         """The record of finished steps, RUN/steps.json."""
         others = [RunFolder(path).steps for path in self.others]
-        return Steps(self.folder.steps, self.order, keep=self.is_main_process, others=others)
+        return Steps(
+            self.folder.steps,
+            self.order,
+            keep=self.is_main_process,
+            others=others,
+            options=options_of_steps(self.config),
+            configured=options_of_steps(self.configured or self.config),
+        )
 
     @cached_property
     def collection(self) -> Collection:

@@ -53,6 +53,8 @@ class RunFolder:
         """The latents that describe each species, for all shards of an annotation."""
         self.dataset = path / "dataset"
         """The dataset, as load_dataset reads it."""
+        self.atlas = path / "atlas"
+        """The site of the dataset, where no other place was named for it."""
         self.evaluation = path / "evaluation"
         """The report and its figures."""
         self.results = self.evaluation / "results.json"

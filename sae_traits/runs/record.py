@@ -4,7 +4,9 @@ A step has a fingerprint: the hash of all that its output depends on, the finger
 them. A step whose fingerprint is the recorded one and whose files are as they were is skipped. A record is replaced
 when the new output stands, so that a failure leaves the former output and its record; a kill between the two leaves
 files that differ from the record, and the step is done again. A record carries the hash of itself, so that no damaged
-one is believed. Runs that are told of each other share the steps that have the same fingerprint.
+one is believed, and the options that the step was done with, so that a run whose configuration says others is known:
+one that was interrupted while it was made anew. Runs that are told of each other share the steps that have the same
+fingerprint.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from sae_traits.logging import say, warn
 from sae_traits.runs.lock import is_read_only
 
 Counts = dict[str, Any]
+Options = Mapping[str, Mapping[str, Any]]
+"""Step -> the options that decide what it makes, by flag, as JSON has them."""
 OF_NO_RUN = ("caption",)
 """Steps that `sae-traits run` does not do; the command of their name does."""
 
@@ -38,6 +42,8 @@ class Steps:
         keep: whether this process writes records; False in all but one of several processes.
         version: of the toolkit; what another one made is made again.
         others: steps.json of other runs; a step that one of them has finished with the same inputs is taken from it.
+        options: with which steps are done, for their records.
+        configured: the options of config.yaml; `options` where a command changes none of them.
     """
 
     def __init__(
@@ -48,12 +54,16 @@ class Steps:
         keep: bool = True,
         version: str = __version__,
         others: Sequence[Path] = (),
+        options: Options | None = None,
+        configured: Options | None = None,
     ) -> None:
         self.version = version
         self.path = path
         self.order = order
         self.keep = keep
         self.others = others
+        self.options = options or {}
+        self.configured = configured or self.options
         self.replaces = True
         """Whether a finished step may be done anew with other inputs, in the place of what it made."""
         self.records: dict[str, dict[str, Any]] = {}
@@ -147,6 +157,8 @@ class Steps:
             changed = self.changed_files(name)
             if not changed:
                 self._say(f"{name}: complete and its inputs have not changed, skipped")
+                if name in self.options and record.get("options") != self.options[name]:
+                    self._keep(name, record)
                 return record["counts"]
             self._say(f"{name}: {changed[0]} is missing or not as it was written, so the step is done again")
         if not self.replaces and self.is_current(name) and record and record["fingerprint"] != fingerprint:
@@ -172,13 +184,21 @@ class Steps:
         if self.keep:
             record["files"] = dict(self._files(outputs, checked_by_readers, apart_from))
             record["kept"] = dict(self._files(kept, "", ()))
-            record = json.loads(json_text(record))  # as it will be read
-            self.records[name] = {**record, "sha256": _hash_of_record(name, record)}
-            write_text(self.path, json_text(self.records))
+            self._keep(name, record)
         else:
             self.records[name] = {**record, "files": {}, "kept": {}}
         self._say(f"{name}: done in {seconds:.0f} s")
         return counts
+
+    def _keep(self, name: str, record: Mapping[str, Any]) -> None:
+        """Record a step, with the options that it has now; a folder that is read-only keeps its own record."""
+        record = {key: value for key, value in record.items() if key != "sha256"}
+        if name in self.options:
+            record["options"] = self.options[name]
+        record = json.loads(json_text(record))  # as it will be read
+        self.records[name] = {**record, "sha256": _hash_of_record(name, record)}
+        if self.keep and not is_read_only(self.path.parent):
+            write_text(self.path, json_text(self.records))
 
     def _take_over(
         self, name: str, fingerprint: str, outputs: Sequence[Path], apart_from: Sequence[str]
@@ -203,25 +223,31 @@ class Steps:
                 if (path.parent / file).is_file() and not (self.path.parent / file).exists():
                     (self.path.parent / file).parent.mkdir(parents=True, exist_ok=True)
                     shutil.copy2(path.parent / file, self.path.parent / file)
-            self.records[name] = record
-            write_text(self.path, json_text(self.records))
+            self._keep(name, record)
             self._say(f"{name}: taken from {path.parent}, where it was done with the same inputs")
             return record["counts"]
         return None
 
     def check(self, *, doing: Iterable[str] = (), reading: Iterable[str] = (), thorough: bool = False) -> None:
-        """Look at the files of finished steps, before they are read.
+        """Look at the files of finished steps, before they are read, and at the options that they were made with.
 
         Args:
-            doing: steps that are done next, which look at their own files.
+            doing: steps that are done next, which look at their own files. Which of their options have changed is said.
             reading: steps whose files are read.
             thorough: read every file; else only those whose time has changed.
 
         Raises:
             StoreError: a file of `reading`, or of the steps that either reads from, is missing or not as it was
-                written. Files of other steps are named, as are those that are checked when they are read.
+                written; or what `doing` reads from was made with other options than config.yaml says. Files of other
+                steps are named, as are those that are checked when they are read; so are other options of `reading`.
         """
         doing, reading = set(doing), set(reading)
+        self.refuse_other_options(self._before(doing) - doing)
+        if differing := self._other_options(reading | self._before(reading)):
+            self._warn(f"warning: {differing}")
+        if self.replaces and (changed := self._changed_options(doing, self.options)):
+            words = ", ".join(f"{flag} {before} -> {now}" for flag, before, now in changed)
+            self._say(f"options changed since this run was made: {words}; the steps that depend on them are made anew")
         read = (reading | self._before(doing | reading)) - doing
         for name in self.order:
             if name in doing or not self.is_current(name):
@@ -233,6 +259,36 @@ class Steps:
             if changed:
                 self._warn(f"warning: {_list(changed)} missing or not as it was written; {self._what_makes_anew(name)}")
             self._name_what_changed_beside(name)
+
+    def refuse_other_options(self, names: Iterable[str]) -> None:
+        """Make sure that config.yaml says the options that some steps, and those that they read from, were made with.
+
+        Raises:
+            StoreError: it does not, as where a run was interrupted while it was made anew.
+        """
+        if differing := self._other_options({*names, *self._before(set(names))}):
+            raise StoreError(differing)
+
+    def _other_options(self, names: set[str]) -> str | None:
+        """What config.yaml says otherwise than some finished steps were made, and what to do; None where nothing."""
+        if not (changed := self._changed_options(names, self.configured)):
+            return None
+        made = ", ".join(f"{flag} {before}" for flag, before, _ in changed)
+        said = ", ".join(f"{flag} {now}" for flag, _, now in changed)
+        return (
+            f"{self.path.parent} was made with {made}, and its config.yaml says {said}: finish the run with the "
+            "command that changed this, or go back by the same command with the former options"
+        )
+
+    def _changed_options(self, names: set[str], options: Options) -> list[tuple[str, str, str]]:
+        """The flags of finished steps whose value is another than when they were made, with both values."""
+        return [
+            (flag, _shown(record["options"][flag]), _shown(value))
+            for name, record in self.records.items()
+            if name in names and self.is_current(name) and "options" in record
+            for flag, value in options.get(name, {}).items()
+            if flag in record["options"] and record["options"][flag] != value  # another variant has others
+        ]
 
     def changed_files(self, name: str, *, thorough: bool = False) -> list[Path]:
         """Files of a finished step that are missing or not as they were written.
@@ -290,6 +346,11 @@ def _paths(paths: Iterable[Path], apart_from: Sequence[str]) -> Iterator[Path]:
 def _list(paths: Sequence[Path]) -> str:
     """The first of some files, and how many more there are, up to the verb."""
     return f"{paths[0]} is" if len(paths) == 1 else f"{paths[0]} (and {len(paths) - 1} more) is"
+
+
+def _shown(value: Any) -> str:
+    """The value of an option, as a command says it."""
+    return "none" if value is None else ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _hash_of_record(name: str, record: Mapping[str, Any]) -> str:

@@ -66,6 +66,9 @@ class Summary:
             lines.append(f"captions  {counts['n_captions']:,} for {self.counts['collect']['n_images']:,} images")
         if "dataset" in self.counts:
             lines.append(f"dataset   {folder.dataset}: load_dataset({str(folder.dataset)!r})")
+            if self._is_atlas_older():
+                again = f"make it again with sae-traits atlas {folder.path}"
+                lines.append(f"atlas     {folder.atlas} is of the dataset before; {again}")
         if self.results is not None:
             lines += self._verdicts(self.results)
         return lines
@@ -129,13 +132,19 @@ class Summary:
                 lines.append("          (--no-significant-only gives what there is, marked as not significant)")
         return lines
 
+    def _is_atlas_older(self) -> bool:
+        """Whether the run has an atlas, and its dataset was written after it."""
+        index, record = self.context.folder.atlas / "index.html", self.context.steps.records.get("dataset")
+        if record is None or not index.is_file():
+            return False
+        return index.stat().st_mtime_ns < max(time_ns for _, time_ns, _ in record["files"].values())
+
     def _verdicts(self, results: Results) -> list[str]:
         folder = self.context.folder
-        lines = [
-            f"report    {folder.evaluation / 'report.md'}",
-            f"atlas     to look at it in a browser: sae-traits atlas {folder.path}",
-            *results.lines(),
-        ]
+        lines = [f"report    {folder.evaluation / 'report.md'}"]
+        if not self._is_atlas_older():
+            lines.append(f"atlas     to look at it in a browser: sae-traits atlas {folder.path}")
+        lines += results.lines()
         if results.zero_shot is None and self.context.config.collection.labels:
             lines.append(
                 "zero-shot evaluation was skipped; to see whether the traits help a vision-language model: "

@@ -23,9 +23,11 @@ def compare(context: Context, first: str, second: str) -> ComparedSpecies:
 
     Raises:
         ConfigError: there is no such species, or the regions have no latents.
+        StoreError: the run is not annotated.
     """
     if not context.config.regions.has_latents:
         raise ConfigError(f"regions of --regions {context.config.regions.kind} have no latents to compare species by")
+    context.steps.fingerprint("annotate")
     names = sorted({name for record in context.collection.images if (name := record.taxon.species) is not None})
     species = _species_named(first, names), _species_named(second, names)
     if species[0] == species[1]:

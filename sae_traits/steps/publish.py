@@ -33,6 +33,7 @@ def publish(context: Context, terms: Terms, *, dry_run: bool) -> list[str]:
     """
     folder, regions = context.folder, context.config.regions
     context.steps.fingerprint("cards")
+    context.steps.refuse_other_options(["cards"])
     if regions.kind != "sae":
         raise ReleaseError(
             f"the dataset of {folder.path} has regions of a baseline (--regions {regions.kind}), not of the SAE that "

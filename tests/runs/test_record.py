@@ -322,3 +322,32 @@ def test_records_that_are_gone_are_named_where_a_run_lies(tmp_path, caplog):
     (tmp_path / "images.parquet").touch()
     assert not Steps(tmp_path / "steps.json", ORDER).records
     assert f"{tmp_path / 'steps.json'} is missing, so every step is done again" in caplog.text
+
+
+def steps_with(run, k, configured=None):
+    configured = None if configured is None else {"train": {"k": configured}}
+    return Steps(run.folder / "steps.json", ORDER, options={"train": {"k": k}}, configured=configured)
+
+
+def test_what_was_made_with_other_options_than_are_configured_is_read_with_a_warning_and_makes_nothing(run, caplog):
+    steps_with(run, 16).do("collect", {}, [], dict)
+    steps_with(run, 16).do("train", {"k": 16}, [], dict)
+    steps_with(run, 16).check(reading=["annotate"], doing=["evaluate"])
+    assert "k 16" not in caplog.text
+    steps_with(run, 4).check(reading=["collect"])
+    assert "k 16" not in caplog.text, "it is not read"
+    steps_with(run, 4, configured=16).check(reading=["train"])
+    assert "k 16" not in caplog.text, "another describer for this command alone"
+    steps_with(run, 4).check(reading=["train"])
+    assert caplog.text.count(f"{run.folder} was made with k 16, and its config.yaml says k 4: finish the run") == 1
+    with pytest.raises(StoreError, match=r"made with k 16, and its config.yaml says k 4: .*go back"):
+        steps_with(run, 4).check(doing=["annotate"])
+    steps_with(run, 4).check(doing=["train", "annotate"])
+    assert caplog.text.count("options changed since this run was made: k 16 -> 4; the steps that depend on them") == 1
+    steps_with(run, 4).do("train", {"k": 16}, [], dict)
+    steps_with(run, 4).check(doing=["annotate"])  # they make the same
+
+
+def test_a_step_that_is_not_finished_has_no_former_options(run, caplog):
+    steps_with(run, 4).check(reading=["train"], doing=["annotate"])
+    assert "k 4" not in caplog.text

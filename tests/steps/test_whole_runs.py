@@ -223,3 +223,77 @@ def test_a_full_disk_is_one_clear_line_and_the_run_goes_on_when_there_is_room(dr
         assert content(small / "run" / "dataset", CARD) == content(finished / "dataset", CARD)
     finally:
         subprocess.run(["umount", str(small)], check=True)
+
+
+OTHER = "made with k 8, and its config.yaml says k 4: finish the run with the command that changed this, or go back"
+
+
+@pytest.mark.slow
+def test_a_finished_run_that_was_killed_while_it_was_made_with_other_options_says_so(drawn, run, forked, tmp_path):
+    arguments = ["run", drawn, "--out", run, *SMALL]
+    card = (run / "sae" / "README.md").read_text()
+    running = forked.start(*arguments, "--k", "4")
+    while "k: 4\n" not in (run / "config.yaml").read_text() or "train: started" not in running.said():
+        assert running.is_running()
+        time.sleep(0.01)
+    running.kill()
+    killed = running.wait()
+    assert killed.was_killed
+    assert (
+        "options changed since this run was made: k 8 -> 4; the steps that depend on them are made anew" in killed.err
+    )
+    for reading in (
+        ("compare", run, "Fictacara ignita", "Fictacara zonata"),
+        ("latents", run),
+        ("atlas", run),
+        ("export", run, tmp_path / "exported", "--to", "darwin-core"),
+    ):
+        done = forked.do(*reading)
+        assert done.code == 0, done.err
+        assert done.err.count(OTHER) == 1, done.err
+    repositories = ["--model-repo", "o/s", "--dataset-repo", "o/t"]
+    for writing in (("evaluate", run), ("annotate", run), ("publish", run, *repositories, "--dry-run")):
+        done = forked.do(*writing)
+        assert done.code == 1, done.err
+        assert done.err.count(OTHER) == 1, done.err
+    assert (run / "sae" / "README.md").read_text() == card
+    back = forked.do(*arguments)
+    assert back.code == 0, back.err
+    assert "train: complete and its inputs have not changed, skipped" in back.err
+    assert "made with" not in forked.do("latents", run).err
+
+
+@pytest.mark.slow
+def test_other_options_and_an_atlas_of_the_dataset_before_are_said(drawn, run, forked):
+    arguments = ["run", drawn, "--out", run, *SMALL]
+    assert forked.do("atlas", run).code == 0
+    same = forked.do(*arguments)
+    assert "options changed" not in same.err
+    assert "to look at it in a browser" in same.out
+    other = forked.do(*arguments, "--longest-side", "96")
+    assert other.code == 0, other.err
+    line = (
+        "options changed since this run was made: longest-side 128 -> 96; the steps that depend on them are made anew"
+    )
+    assert other.err.count(line) == 1
+    assert f"atlas     {run / 'atlas'} is of the dataset before; make it again with sae-traits atlas {run}" in other.out
+    assert "to look at it in a browser" not in other.out
+    assert forked.do("atlas", run).code == 0
+    again = forked.do(*arguments, "--longest-side", "96")
+    assert "options changed" not in again.err
+    assert "of the dataset before" not in again.out
+
+
+def test_options_that_changed_nothing_that_was_made_are_not_told_of_twice(drawn, run, capsys):
+    assert main(["run", str(drawn), "--out", str(run), *SMALL, "--sae-license", "mit"]) == 0
+    assert "options changed since this run was made: sae-license none -> mit" in capsys.readouterr().err
+    assert main(["evaluate", str(run)]) == 0
+    assert "options changed" not in capsys.readouterr().err
+
+
+def test_a_configuration_that_was_edited_gives_no_card(run, capsys):
+    (run / "config.yaml").write_text((run / "config.yaml").read_text().replace("k: 8\n", "k: 4\n"))
+    card = (run / "sae" / "README.md").read_text()
+    assert main(["evaluate", str(run)]) == 1
+    assert OTHER in capsys.readouterr().err
+    assert (run / "sae" / "README.md").read_text() == card
