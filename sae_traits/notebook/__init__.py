@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -14,7 +16,9 @@ from sae_traits.config.command_line import options_of_file
 from sae_traits.config.layers import read_config
 from sae_traits.config.run import RunConfig
 from sae_traits.config.tree import as_dict, build, nest
-from sae_traits.logging import ProgressCallback, progress_to
+from sae_traits.errors import DescriberError
+from sae_traits.images.workers import check_script, end_if_imported_by_worker
+from sae_traits.logging import ProgressCallback, logger, progress_to
 from sae_traits.steps import ALL_STEPS, run_steps
 from sae_traits.testbench import extra_tasks
 
@@ -87,6 +91,8 @@ def run(
 ) -> Run:
     """Do everything: features, SAE, traits, report and dataset; the same call goes on where an earlier one stopped.
 
+    A script calls this below `if __name__ == "__main__":`, since photographs are read by processes that import it.
+
     Args:
         source: image folder (Genus_species/…), table with file and species, or another source of `sae-traits run`.
         out: folder of the run.
@@ -98,9 +104,12 @@ def run(
         What the run made; a notebook shows it with pictures.
 
     Raises:
-        ConfigError: an option does not exist, or its value cannot be used.
+        ConfigError: an option does not exist, or its value cannot be used; or a script calls this at its top level.
+        DescriberError: the describer stopped, or some of its calls failed; the same call asks them again, and what is
+            there until then is `Run(out)`.
         SaeTraitsError: the source, the backbone, … cannot be used; the message says what to do.
     """
+    end_if_imported_by_worker()
     work = partial(_run, Path(out), source, config, progress, options)
     if not _is_in_event_loop():
         return work()
@@ -132,12 +141,31 @@ def _run(
     layers = [_as_layer(config), given, nest(RunConfig, by_flag)]
     if (folder / "config.yaml").is_file():  # a CLIP that this run was evaluated with stays
         layers.insert(0, {"zero_shot": read_config(folder / "config.yaml").get("zero_shot")})
-    context = Context.create(folder, build(RunConfig, *layers), ALL_STEPS, extra_tasks=extra_tasks())
-    with nullcontext() if progress is None else progress_to(progress), context.writing():
+    wanted: RunConfig = build(RunConfig, *layers)
+    if max(wanted.features.workers, wanted.describer.workers) > 1:
+        check_script("sae_traits.run")
+    context = Context.create(folder, wanted, ALL_STEPS, extra_tasks=extra_tasks())
+    with nullcontext() if progress is None else progress_to(progress), context.writing(), _warnings() as warned:
         check(context)
         run_steps(context)
         context.save_config()
+    if n_open := context.steps.counts("annotate").get("n_open", 0):
+        why = "".join(f"; {line}" for line in warned if line.startswith("stopped: "))
+        raise DescriberError(f"{n_open} calls of the describer have no answer yet, and the same call asks them{why}")
     return Run(folder)
+
+
+@contextmanager
+def _warnings() -> Iterator[list[str]]:
+    """Inside the block, collect what is warned of, for an error that says why."""
+    lines: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: lines.append(record.getMessage())
+    logger.addHandler(handler)
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(handler)
 
 
 def _as_layer(config: RunConfig | str | Path | None) -> dict[str, Any]:

@@ -92,6 +92,12 @@ async def answer_calls(
                     warn(f"none of {flow.n_unusable:,} answers could be used, the last one because: {flow.reason}")
 
 
+def _see_error(done: asyncio.Future[Any]) -> None:
+    """Look at the error of what is done: where several end by the same one, only the first is raised."""
+    if not done.cancelled():
+        done.exception()
+
+
 @dataclass
 class _Flow:
     """One producer and `in_flight` consumers around a queue of prepared calls; None is the end for one consumer."""
@@ -126,7 +132,9 @@ class _Flow:
         for calls in tasks:
             wanted = self.pictures.lacking(calls) if self.pictures else frozenset[str]()
             side = self.pictures.longest_side if self.pictures else 0
-            waiting.add(loop.run_in_executor(pool, prepare_calls, self.describer.look, calls, wanted, side))
+            prepared = loop.run_in_executor(pool, prepare_calls, self.describer.look, calls, wanted, side)
+            prepared.add_done_callback(_see_error)
+            waiting.add(prepared)
             if len(waiting) >= workers * TASKS_PER_WORKER:
                 done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 await self._enqueue(done)

@@ -2,12 +2,16 @@
 
 import asyncio
 import json
+import subprocess
+import sys
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
 
 import sae_traits
-from sae_traits.errors import ConfigError, StoreError
+from sae_traits.errors import ConfigError, DescriberError, StoreError
+from sae_traits.traits import asking
 
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "first_run.ipynb"
 OPTIONS = {
@@ -69,6 +73,51 @@ def test_what_cannot_be_used_is_refused_before_anything_is_written(tmp_path):
     assert not (tmp_path / "run").exists()
     with pytest.raises(StoreError, match="is not a run"):
         _ = sae_traits.Run(tmp_path).summary
+
+
+CALL = """\
+import sys
+import sae_traits
+options = dict(backbone="texture", n_latents=64, k=4, n_patches=6000, batch_size=256)
+{guard}run = sae_traits.run(sys.argv[1], sys.argv[2], **options)
+{guard}print(len(run.traits), "traits")
+"""
+
+
+def do_script(text, *arguments):
+    """A script in a process of its own, from a file, as its workers import it."""
+    script = arguments[-1].with_suffix(".py")
+    script.write_text(text)
+    return subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.slow
+def test_a_script_without_a_guard_is_told_to_have_one_before_anything_is_done(drawn, tmp_path):
+    done = do_script(CALL.format(guard=""), drawn, tmp_path / "run")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert 'put the call of sae_traits.run below `if __name__ == "__main__":`' in done.stderr.splitlines()[-1]
+    assert done.stderr.count("Traceback (most recent call last)") == 1
+    assert len(done.stderr.splitlines()) < 15
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_script_with_a_guard_runs_with_worker_processes(drawn, tmp_path):
+    done = do_script(CALL.format(guard='if __name__ == "__main__": '), drawn, tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(" traits\n")
+
+
+def test_a_run_whose_describer_stopped_raises_and_says_why(drawn, run, monkeypatch):
+    def killed(*_):
+        raise BrokenProcessPool
+
+    monkeypatch.setattr(asking, "prepare_calls", killed)
+    with pytest.raises(
+        DescriberError, match=r"have no answer yet.*stopped: a process that prepares pictures was killed"
+    ):
+        sae_traits.run(drawn, run, outline="patches", **OPTIONS)
 
 
 def code_cells():
