@@ -55,8 +55,8 @@ def _is_around_something(area: NDArray[np.bool_]) -> bool:
     """Whether a connected area reaches the photograph's edge, or surrounds enough of what is not part of it."""
     if area[[0, -1]].any() or area[:, [0, -1]].any():
         return True
-    surrounded = ndimage.binary_fill_holes(area) & ~area
-    return bool(surrounded.sum() >= MIN_SURROUNDED * area.size)
+    filled = np.asarray(ndimage.binary_fill_holes(area), dtype=bool)
+    return int(filled.sum() - area.sum()) >= MIN_SURROUNDED * area.size
 
 
 def lies_on(ground: NDArray[np.bool_] | None, places: NDArray[np.intp], size: tuple[int, int]) -> NDArray[np.bool_]:
