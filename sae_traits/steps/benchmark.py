@@ -42,6 +42,7 @@ from sae_traits.images.hub import is_hub_source
 from sae_traits.images.sources import list_source
 from sae_traits.images.splits import units
 from sae_traits.images.table_files import TABLE_SUFFIXES, open_table
+from sae_traits.images.workers import check_script, end_if_imported_by_worker
 from sae_traits.logging import say, warn
 from sae_traits.release.loading import local_dataset, text_rows
 
@@ -63,6 +64,8 @@ def benchmark(
 ) -> BenchmarkResults:
     """Ask one question about images with labels; no run is needed.
 
+    A script calls this below `if __name__ == "__main__":`, since photographs are read by processes that import it.
+
     Args:
         task: one of BENCHMARK_TASKS, which says what each asks.
         images: folder with a folder per class, table with the columns file and label, dataset folder, or
@@ -75,14 +78,18 @@ def benchmark(
         What was found; `lines()` is the text that the command prints.
 
     Raises:
-        ConfigError: an option cannot be used.
+        ConfigError: an option cannot be used, or a script calls this at its top level.
         CollectionError: the images or their labels cannot be used.
         BackboneError: a model cannot be used.
     """
+    end_if_imported_by_worker()
     models = [clip] if isinstance(clip, str | Path) else list(clip)
     values = {**options, "images": str(images), "clip": [str(model) for model in models]}
     values |= {name: str(value) for name, value in values.items() if isinstance(value, Path)}
-    return run_benchmark(task, build(BenchmarkConfig, values | ({} if out is None else {"out": str(out)})))
+    config: BenchmarkConfig = build(BenchmarkConfig, values | ({} if out is None else {"out": str(out)}))
+    if config.workers > 1:
+        check_script("sae_traits.benchmark")
+    return run_benchmark(task, config)
 
 
 def run_benchmark(task_name: str, config: BenchmarkConfig) -> BenchmarkResults:

@@ -75,6 +75,11 @@ def test_what_cannot_be_used_is_refused_before_anything_is_written(tmp_path):
         _ = sae_traits.Run(tmp_path).summary
 
 
+BENCHMARK = """\
+import sys
+import sae_traits
+sae_traits.benchmark("retrieval", images=sys.argv[1], clip="nowhere/clip", out=sys.argv[2])
+"""
 CALL = """\
 import sys
 import sae_traits
@@ -92,11 +97,12 @@ def do_script(text, *arguments):
 
 
 @pytest.mark.slow
-def test_a_script_without_a_guard_is_told_to_have_one_before_anything_is_done(drawn, tmp_path):
-    done = do_script(CALL.format(guard=""), drawn, tmp_path / "run")
+@pytest.mark.parametrize(("script", "call"), [(CALL.format(guard=""), "run"), (BENCHMARK, "benchmark")])
+def test_a_script_without_a_guard_is_told_to_have_one_before_anything_is_done(drawn, tmp_path, script, call):
+    done = do_script(script, drawn, tmp_path / "run")
     assert done.returncode == 1
     assert done.stdout == ""
-    assert 'put the call of sae_traits.run below `if __name__ == "__main__":`' in done.stderr.splitlines()[-1]
+    assert f'put the call of sae_traits.{call} below `if __name__ == "__main__":`' in done.stderr.splitlines()[-1]
     assert done.stderr.count("Traceback (most recent call last)") == 1
     assert len(done.stderr.splitlines()) < 15
     assert not (tmp_path / "run").exists()
