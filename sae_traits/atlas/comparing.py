@@ -75,9 +75,7 @@ def comparison_data(atlas: Atlas, species: Species) -> dict[str, Any]:
                 "latent": one.latent,
                 "often": one.how_often(species.lineage),
                 "verdict": str(one.verdict),
-                "said": ", ".join(
-                    f"{name} {value}" for name, value, _ in species.said_of_latent.get(one.latent, [])[:4]
-                ),
+                "said": ", ".join(f"{word.name} {word.value}" for word in one.words),
                 "where": _close_up(*species.strongest[one.latent]) if one.latent in species.strongest else None,
             }
             for one in species.latents[:MAX_LATENTS]

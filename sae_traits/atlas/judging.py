@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -76,7 +77,8 @@ def put_in_order(species: Collection[Species], tallies: Tallies) -> None:
             for name, tally in of_species.items()
         ]
         unseen = sorted((latent for latent in one.latents if str(latent.latent) not in of_species), key=_effect)
-        one.latents = [*(by_name[latent.name] for latent, _ in best_first(found, said, one.name)), *unseen]
+        in_order = [replace(by_name[of.name], shared=of.shared) for of, _ in best_first(found, said, one.name)]
+        one.latents = [*in_order, *unseen]
 
 
 def _effect(latent: LatentOfSpecies) -> tuple[float, int]:

@@ -11,9 +11,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from sae_traits.atlas.page_names import PageNames
+from sae_traits.evaluation.species_tallies import SharedAttribute
 from sae_traits.evaluation.verdict import Verdict, judge
 from sae_traits.schema import Contrast
 
+MAX_WORDS = 4
+"""Of a latent, beside its picture."""
 UNLABELLED = "Photographs without a label"
 """In the place of a species."""
 
@@ -106,6 +109,13 @@ class LatentOfSpecies:
     wherever it fires."""
     held_out: tuple[float, float | None] | None
     """Shares of the species' and of its relatives' held-out individuals; None where there are none."""
+    shared: tuple[SharedAttribute, ...] = ()
+    """What most of the individuals with a region of it have in common."""
+
+    @property
+    def words(self) -> tuple[SharedAttribute, ...]:
+        """The most telling of what is shared, MAX_WORDS at most."""
+        return tuple(sorted(self.shared, key=lambda one: not one.is_telling))[:MAX_WORDS]
 
     @property
     def is_tested(self) -> bool:
@@ -203,25 +213,6 @@ class Species:
                 for attribute in trait.attributes:
                     said[attribute].add(image.individual_id)
         return {attribute: len(individuals) / len(described) for attribute, individuals in said.items()}
-
-    @cached_property
-    def said_of_latent(self) -> dict[int, list[tuple[str, str, float]]]:
-        """Latent -> what is said of most of its regions in this species: attribute, value and share of the regions."""
-        counts: dict[int, Counter[tuple[str, str]]] = defaultdict(Counter)
-        n_regions = Counter[int]()
-        for image in self.images:
-            for trait in image.traits:
-                if trait.latent is not None:
-                    n_regions[trait.latent] += 1
-                    counts[trait.latent].update(set(trait.attributes))
-        return {
-            latent: [
-                (name, value, n / n_regions[latent])
-                for (name, value), n in sorted(found.items(), key=lambda entry: (-entry[1], entry[0]))
-                if 2 * n >= n_regions[latent]
-            ]
-            for latent, found in counts.items()
-        }
 
 
 @dataclass(kw_only=True)

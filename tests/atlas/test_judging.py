@@ -84,11 +84,17 @@ def test_an_atlas_judges_and_ranks_as_the_report_does(tmp_path, seed):
     assert {word: n for word, n, _ in quality_of(atlas, None).verdicts} == found.verdicts
     assert len(found.verdicts) > 2
     shown = {
-        species: [(row.picked_by, str(row.verdict)) for row in rows]
+        species: [(row.picked_by, str(row.verdict), row.shared) for row in rows]
         for species, rows in groupby(found.traits, key=lambda row: row.species)
     }
-    first = {one.name: [(f"latent {i.latent}", str(i.verdict)) for i in one.latents[:3]] for one in atlas.species}
+    first = {
+        one.name: [(f"latent {i.latent}", str(i.verdict), i.shared) for i in one.latents[:3]] for one in atlas.species
+    }
     assert first == shown
+    words = [latent.words for one in atlas.species for latent in one.latents if len(latent.shared) > 2]
+    telling = [[word.is_telling for word in of_latent] for of_latent in words]
+    assert any(any(some) and not all(some) for some in telling)
+    assert all(some == sorted(some, reverse=True) for some in telling), "what tells comes first"
 
 
 def test_a_latent_whose_regions_show_background_is_not_to_be_used_though_it_seldom_fires_on_background(tmp_path):
