@@ -106,9 +106,11 @@ class MeasuredDescriber:
         cutout = cut_out(image, region, mask)
         _, *further = color_clusters(cutout.lab)
         color_names = dict.fromkeys([measurement.color_name, *(colours.color_name(color.lab) for color in further)])
-        share = measurement.share_of_animal
+        seen, share = pattern_of(cutout), measurement.share_of_animal
+        # No bands and no spots were found: beside several colours `plain` would read as if there were one.
+        is_silent = seen == "plain" and len(color_names) > 1
         named = {
-            "pattern": pattern_of(cutout),
+            "pattern": None if is_silent else seen,
             "place": place_of(share, measurement.distance_from_centre, measurement.position_along_axis),
             "shape": _word(SHAPES, measurement.elongation),
             "size": _word(SIZES, region.area_fraction) if share is None else _word(SIZES_ON_ANIMAL, share),
@@ -117,7 +119,7 @@ class MeasuredDescriber:
         raw = {
             "measurement": asdict(measurement),
             "area_fraction": region.area_fraction,
-            "pattern": named["pattern"],
+            "pattern": seen,
             "further_colors": [asdict(color) for color in further],
         }
         said = [("colour", name) for name in color_names] + list(named.items())
@@ -160,11 +162,10 @@ def _sentence(attributes: Sequence[Attribute]) -> str:
     main, *further = [one.value for one in attributes if one.name == "colour"] or [""]
     said = f"A {named['size']}, {named['shape']}{main and f' {main}'} area"
     said += f" with {' and '.join(further)} markings" if further else ""
-    if named["pattern"] != "plain":
-        said += f", {named['pattern']}"
-    elif not further:  # `plain` says that no pattern repeats; beside markings it would read as if there were none
-        plain = "" if named["texture"] == "contrasting" else "plain and "
-        said += f", {plain}{named['texture']} in lightness"
+    if (seen := named.get("pattern")) == "plain":
+        said += f", {'' if named['texture'] == 'contrasting' else 'plain and '}{named['texture']} in lightness"
+    elif seen:
+        said += f", {seen}"
     return f"{said}, {PLACES[named['place']]}." if "place" in named else f"{said}."
 
 

@@ -71,6 +71,8 @@ def test_every_colour_is_said_the_larger_first_and_none_twice():
     _, description, attributes = describe(image, region_of(0, 0, 200, 200))
     assert [value for name, value in attributes if name == "colour"] == ["black", "orange", "white"]
     assert description.text == "A large, rounded black area with orange and white markings."
+    assert "pattern" not in dict(attributes), "neither bands nor spots, and not plain either"
+    assert MeasuredDescriber().withhold(description, "colour").text == "A large, rounded area."
     image[:, 60:90] = 20, 150, 90  # differs from the first green clearly, and is called green, too
     image[:, :60] = 100, 170, 40
     _, description, attributes = describe(image, region_of(0, 0, 200, 200))
