@@ -48,7 +48,7 @@ INDIVIDUALS = (5, 10, 30)
 CHANGES = (0.98, 1.02)
 CONSTANTS_OF_ENCODING: tuple[tuple[ModuleType, str], ...] = (
     *((background, name) for name in ("EDGE", "MIDDLE", "SEEN_WITHIN", "INVERSE_PENALTY", "SMOOTHING")),
-    *((plain_ground, name) for name in ("MAX_DEVIATION", "MIN_SHARE")),
+    *((plain_ground, name) for name in ("MAX_DEVIATION", "MIN_SHARE", "MIN_SURROUNDED")),
     *((organism_patches, name) for name in ("SHOWS_ORGANISM", "SHOWS_NONE", "PROBABLY_BACKGROUND")),
     (organism, "KERNEL_WIDTH"),
     (usual_places, "MAX_PATCH_BACKGROUND"),
