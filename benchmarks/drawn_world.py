@@ -1,6 +1,8 @@
 """The whole pipeline on the drawn world, several seeds, beside a null world in which the labels are shuffled.
 
-Prints the tables of docs/quality.md. A few minutes a seed on two cores: python benchmarks/drawn_world.py [--seeds 3]
+Prints the tables of docs/experiments.md. A few minutes per seed on two cores:
+
+    python benchmarks/drawn_world.py [--seeds 3]
 """
 
 import argparse

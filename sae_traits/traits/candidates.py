@@ -57,9 +57,9 @@ def image_candidates(
 
     Strength is the peak activation in units of the latent's firing threshold, so that latents of different scales
     compare, times the square root of the number of patches: parts come before specks, but a large background area does
-    not come before a part (docs/quality.md compares the choices). A candidate's region is its strongest connected group
-    of patches, which count for more the nearer they are to where the latent usually fires (`nearness`), of those that
-    most surely show the organism: by what it looks like (`organism_odds`), and where that is not known, where the
+    not come before a part (docs/experiments.md compares the choices). A candidate's region is its strongest connected
+    group of patches, which count for more the nearer they are to where the latent usually fires (`nearness`), of those
+    that most surely show the organism: by what it looks like (`organism_odds`), and where that is not known, where the
     species' latents agree (`evidence`), which counts for less the more probably a patch shows background. A region that
     is too probably background is none: see `is_background`.
 

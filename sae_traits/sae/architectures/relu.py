@@ -20,7 +20,7 @@ TURN = 0.1
 
 Adam moves every component by about the learning rate, and so turns a row of unit norm by that times the root of their
 number, in radians. A ReLU encoder has farther to go than the others, whose sparsity is given: its columns grow and its
-biases sink until few latents are active. docs/quality.md has the figures.
+biases sink until few latents are active. docs/experiments.md has the figures.
 """
 
 SPARSE_BELOW = 0.04
