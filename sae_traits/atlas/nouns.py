@@ -12,7 +12,7 @@ from functools import cached_property
 
 from sae_traits.atlas.page_names import PageNames
 from sae_traits.evaluation.species_tallies import SharedAttribute
-from sae_traits.evaluation.verdict import Verdict, judge
+from sae_traits.evaluation.verdict import Observed, Verdict, judge
 from sae_traits.schema import Contrast
 
 MAX_WORDS = 4
@@ -109,6 +109,8 @@ class LatentOfSpecies:
     wherever it fires."""
     held_out: tuple[float, float | None] | None
     """Shares of the species' and of its relatives' held-out individuals; None where there are none."""
+    n_with_region: int = 0
+    """Individuals of the species with a region of it."""
     shared: tuple[SharedAttribute, ...] = ()
     """What most of the individuals with a region of it have in common."""
 
@@ -125,7 +127,8 @@ class LatentOfSpecies:
     @property
     def verdict(self) -> Verdict:
         """Whether to rely on it, by the rule of the evaluation."""
-        return judge(self.contrast, self.background, self.held_out)
+        observed = Observed(background=self.background, held_out=self.held_out, n_individuals=self.n_with_region)
+        return judge(self.contrast, observed)
 
     def how_often(self, lineage: Mapping[str, str | None]) -> str:
         """In how many individuals of the species and of its relatives it fires, in words."""

@@ -122,6 +122,7 @@ def _latents(dataset: Path, species: Mapping[str, Species]) -> tuple[dict[int, L
             n_individuals=row["n_individuals"],
             background=row.get("background") if tally is None else tally.background,
             held_out=None if own is None else (own, others),
+            n_with_region=0 if tally is None else len(tally.individuals),
         )
         latent = latents.setdefault(one.latent, Latent(number=one.latent, name=one.name))
         latent.of_species.append(one)

@@ -37,8 +37,9 @@ class SpecimenContrast:
     min_evidence: float = option(0.6, _EVIDENCE_HELP)
     significant_only: bool = option(
         True,
-        "Leave out latents that are not significant, but in species of so few individuals that none could be; without "
-        "it a species that has no significant latent gets all that fire more often in it, marked as not significant.",
+        "Leave out latents that are not significant, unless all species have so few individuals that none could be; "
+        "without it a species that has no significant latent gets all that fire more often in it, marked as not "
+        "significant.",
     )
 
     def __post_init__(self) -> None:

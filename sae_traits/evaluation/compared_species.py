@@ -9,7 +9,7 @@ from sae_traits.errors import ConfigError
 from sae_traits.evaluation.species_tallies import SharedAttribute, Tally, individuals_by_species, tally_traits
 from sae_traits.evaluation.statistics import Number
 from sae_traits.evaluation.telling_words import SaidOfSpecies, TellingWords
-from sae_traits.evaluation.verdict import Verdict, judge, rank
+from sae_traits.evaluation.verdict import Observed, Verdict, judge, rank
 from sae_traits.schema import ChosenLatent, Collection, Contrast, Trait
 from sae_traits.traits.contrast import SpeciesContrasts, specimen_contrast
 from sae_traits.traits.firing_shares import FiringShares, Share
@@ -170,6 +170,7 @@ def _telling(
             continue
         held_out = firing.of_species(latent, own, held_out=True), firing.of_species(latent, other, held_out=True)
         again = None if (share := held_out[0].value) is None else (share, held_out[1].value)
+        observed = Observed(background=tally.background, held_out=again, n_individuals=len(tally.individuals))
         row = TellingLatent(
             latent=latent,
             shared=words.mark(tally.shared(), len(tally.individuals)),
@@ -181,7 +182,7 @@ def _telling(
             held_out_other=held_out[1],
             q_value=contrast.q_value,
             background=tally.background,
-            verdict=judge(contrast, tally.background, again),
+            verdict=judge(contrast, observed),
         )
-        ranked.append((*rank(contrast, tally.background, again), latent, row))
+        ranked.append((*rank(contrast, observed), latent, row))
     return tuple(row for *_, row in sorted(ranked, key=lambda one: one[:-1]))

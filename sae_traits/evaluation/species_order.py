@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from sae_traits.evaluation.species_tallies import MIN_INDIVIDUALS, SharedAttribute, Tally
 from sae_traits.evaluation.telling_words import Attributed, SaidOfSpecies
-from sae_traits.evaluation.verdict import Verdict, judge, rank
+from sae_traits.evaluation.verdict import Observed, Verdict, judge, rank
 from sae_traits.schema import Contrast
 
 
@@ -20,7 +20,7 @@ class DescribedLatent:
     contrast: Contrast | None
     """None where nothing was compared."""
     held_out: tuple[float, float | None] | None
-    """As `judge` takes them."""
+    """As `Observed` has them."""
     relatives: tuple[str, ...]
     """Species with which it was compared; none where they are not known."""
     shared: tuple[SharedAttribute, ...] = ()
@@ -34,7 +34,7 @@ class DescribedLatent:
     @property
     def verdict(self) -> Verdict:
         """Whether to rely on it."""
-        return judge(self.contrast, self.tally.background, self.held_out)
+        return judge(self.contrast, self._observed)
 
     @property
     def said(self) -> frozenset[Attributed]:
@@ -49,8 +49,12 @@ class DescribedLatent:
     @property
     def order(self) -> tuple[int, bool, float, int, str]:
         """In which order the latents of a species come, the smallest first; see `rank`."""
-        verdict, minus_difference = rank(self.contrast, self.tally.background, self.held_out)
+        verdict, minus_difference = rank(self.contrast, self._observed)
         return verdict, self.n < MIN_INDIVIDUALS, minus_difference, -self.n, self.name
+
+    @property
+    def _observed(self) -> Observed:
+        return Observed(background=self.tally.background, held_out=self.held_out, n_individuals=self.n)
 
 
 def best_first(

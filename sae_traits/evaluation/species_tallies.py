@@ -98,7 +98,7 @@ class Comparison:
 
     @property
     def shares_held_out(self) -> tuple[float, float | None] | None:
-        """As `judge` takes them."""
+        """As `Observed` has them."""
         if self.held_out is None or (own := self.held_out.species.value) is None:
             return None
         return own, self.held_out.relatives.value

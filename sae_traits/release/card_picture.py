@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
-from sae_traits.evaluation.verdict import rank
+from sae_traits.evaluation.verdict import Observed, rank
 from sae_traits.io import write_whole
 from sae_traits.release.facts import DatasetSummary, Rights
 from sae_traits.release.tables import Row
@@ -77,7 +77,7 @@ def _best_of_species(files: Sequence[Path]) -> list[_Place]:
     """One trait per species, by the evidence for its latent, then by how strongly this fires; the best first."""
     best: dict[str, tuple[tuple[Any, ...], _Place]] = {}
     for place, row in _judged(files):
-        key = (*rank(_contrast(row), row["background"]), -(row["activation"] or 0.0))
+        key = (*rank(_contrast(row), Observed(background=row["background"])), -(row["activation"] or 0.0))
         group = row["species"] or f" {row['individual_id']}"  # photographs that came without labels are one each
         if group not in best or key < best[group][0]:
             best[group] = key, place

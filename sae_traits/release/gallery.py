@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sae_traits.evaluation.verdict import rank
+from sae_traits.evaluation.verdict import Observed, rank
 from sae_traits.release.facts import LatentPicture, Rights
 from sae_traits.schema import ChosenLatent
 from sae_traits.traits.contact_sheet import OpenPicture
@@ -31,7 +31,8 @@ def latents_to_show(latents: Iterable[ChosenLatent]) -> list[ChosenLatent]:
     """
 
     def order(choice: ChosenLatent) -> tuple[tuple[int, float], int, int]:
-        return rank(choice.contrast, choice.background, choice.held_out), -choice.n_fired, choice.latent
+        observed = Observed(background=choice.background, held_out=choice.held_out)
+        return rank(choice.contrast, observed), -choice.n_fired, choice.latent
 
     by_species: dict[str, list[ChosenLatent]] = {}
     for choice in latents:

@@ -150,10 +150,10 @@ def choose_latents(
     *,
     significant_only: bool = True,
 ) -> ChosenLatents:
-    """The significant rows of a contrast; all rows of a species in which nothing can be significant.
+    """The significant rows of a contrast; all rows where none of its species has the individuals that a test needs.
 
-    Those are species of few individuals, and all of Algorithm 1, which tests nothing. A species that could have had
-    significant latents and has none gets none: all of its rows would be what chance gives.
+    The latter are collections of few individuals per species, and all of Algorithm 1, which tests nothing. Elsewhere a
+    species without significant latents gets none: all of its rows would be what chance gives.
 
     Args:
         contrasts: blocks of species; only what is chosen of a block stays in memory.
@@ -161,7 +161,7 @@ def choose_latents(
         dropped: latents that describe no species.
         background: mean probability that each latent fires on background `[n_latents]`; None where it is not known.
         places: where on organisms each latent usually fires `[n_latents, 2]`; None where it is not known.
-        significant_only: whether a species that could have had significant latents and has none gets none, or all.
+        significant_only: whether a species without significant latents gets none, or all of its rows.
     """
     useless = np.zeros(len(thresholds), dtype=bool)
     useless[[drop.latent for drop in dropped]] = True
@@ -174,7 +174,10 @@ def choose_latents(
             only_significant |= block.can_be_significant
         return block.where(significant | (useful & ~only_significant[block.row_species]))
 
-    return ChosenLatents(SpeciesContrasts.join(map(choose, contrasts)), thresholds, dropped, background, places)
+    rows = SpeciesContrasts.join(map(choose, contrasts))
+    if significant_only and rows.can_be_significant.any():
+        rows = rows.where(rows.significant)
+    return ChosenLatents(rows, thresholds, dropped, background, places)
 
 
 def latents_everywhere(counts: SpeciesCounts, max_species_share: float) -> tuple[DroppedLatent, ...]:

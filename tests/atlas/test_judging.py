@@ -98,21 +98,24 @@ def test_an_atlas_judges_and_ranks_as_the_report_does(tmp_path, seed):
 
 
 def test_a_latent_whose_regions_show_background_is_not_to_be_used_though_it_seldom_fires_on_background(tmp_path):
-    collection = many_images(tmp_path / "photographs", 21)
+    collection = many_images(tmp_path / "photographs", 35)
     traits = [
-        with_numbers(trait_of(row, 3, described(colour="red")), CONTRAST, background)
-        for row, background in enumerate((0.4, 0.7))
+        with_numbers(trait_of(row, latent, described(colour="red")), CONTRAST, background)
+        for row, record in enumerate(collection.images)
+        if record.species == "Aus s0"
+        for latent, background in ((3, 0.7), (4, 0.1))
     ]
     latents = [
         ChosenLatent(
             species="Aus s0", latent=latent, threshold=0.5, contrast=CONTRAST, n_fired=6, n_individuals=7,
             background=0.1,
         )
-        for latent in (3, 5)
+        for latent in (3, 4, 5)
     ]  # fmt: skip
     atlas = read_atlas(release(tmp_path / "dataset", collection, traits, latents), tmp_path / "pictures", workers=1)
     species = atlas.species_by_name["Aus s0"]
-    assert {one.latent: one.verdict.word for one in species.latents} == {3: "do not use", 5: "trust"}
+    assert {one.latent: one.verdict.word for one in species.latents} == {3: "do not use", 4: "trust", 5: "look first"}
+    assert species.n_trusted == 1
     assert [one.verdict.word for one in atlas.latents[3].of_species] == ["do not use"]
     counted = {word: n for word, n, _ in quality_of(atlas, None).verdicts}
-    assert counted == {"do not use": 1}, "latent 5 has no region, so the report does not judge it"
+    assert counted == {"trust": 1, "do not use": 1}, "latent 5 has no region, so the report does not judge it"

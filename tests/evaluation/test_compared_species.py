@@ -32,8 +32,11 @@ def firing(**others):
 
 
 def compared(firing_shares=None, n_latents=4):
-    collection = collection_of([species for species in BOTH for _ in range(2)])
-    traits = [trait_of(row, z, described(f"Region {z}.", colour="red")) for row in range(4) for z in range(n_latents)]
+    collection = collection_of([species for species in BOTH for _ in range(5)])
+    traits = [trait_of(row, z, described(f"Region {z}.", colour="red")) for row in range(10) for z in range(n_latents)]
+    traits = [
+        dataclasses.replace(trait, candidate=dataclasses.replace(trait.candidate, background=0.1)) for trait in traits
+    ]
     return compare_species(collection, traits, latents_of(collection, traits), firing_shares or firing(), BOTH)
 
 
@@ -97,7 +100,7 @@ def test_the_terminal_shows_the_best_of_each():
     )
     assert "In Aus bus more than in Aus cus: 2 latents, 1 of them to trust" in lines
     row = next(line for line in lines if line.strip().startswith("0 "))
-    assert row.split() == ["0", "95", "%,", "5", "%", "100", "%,", "0", "%", *row.split()[9:10], "unknown", "trust"]
+    assert row.split() == ["0", "95", "%,", "5", "%", "100", "%,", "0", "%", *row.split()[9:10], "0.10", "trust"]
     assert MAX_LINES == 10
 
 

@@ -20,8 +20,9 @@ REGION = Region(box=(5.0, 5.0, 20.0, 20.0), polygons=((5, 5, 25, 5, 25, 25, 5, 2
 def choice(species: str, latent: int, f_species: float, *, n_fired: int = 3, effect: float = 2.0) -> ChosenLatent:
     contrast = replace(CONTRAST, f_species=f_species, effect=effect)
     return ChosenLatent(
-        species=species, latent=latent, threshold=0.4, contrast=contrast, n_fired=n_fired, n_individuals=4
-    )
+        species=species, latent=latent, threshold=0.4, contrast=contrast, n_fired=n_fired, n_individuals=4,
+        background=0.1,
+    )  # fmt: skip
 
 
 def page(latent: int, collection: Collection, *rows: int) -> LatentPage:

@@ -45,12 +45,20 @@ def counts():
 THRESHOLDS = np.arange(5, dtype=np.float32)
 
 
-def test_significant_latents_are_chosen_and_all_of_a_species_that_has_none(counts):
+def choose_all(counts, *args, **options):
+    """Of species without significant latents all of them, too."""
+    return choose_latents(specimen_contrast(counts), THRESHOLDS, *args, significant_only=False, **options)
+
+
+def test_significant_latents_are_chosen_and_on_request_all_of_a_species_that_has_none(counts):
     every = SpeciesContrasts.join(specimen_contrast(counts))
     a = slice(*every.offsets[:2])
     assert every.latent[a].tolist() == [0, 1]
     assert every.significant[a].tolist() == [True, False]
-    chosen = choose_latents(specimen_contrast(counts), THRESHOLDS)
+    assert {species: sorted(latents) for species, latents in choose_latents([every], THRESHOLDS).items()} == {
+        "Gen a": [0]
+    }
+    chosen = choose_all(counts)
     assert {species: sorted(latents) for species, latents in chosen.items()} == {"Gen a": [0], "Hen c": [3, 4]}
     assert "Gen b" not in chosen
     assert len(chosen) == 2
@@ -59,7 +67,7 @@ def test_significant_latents_are_chosen_and_all_of_a_species_that_has_none(count
 
 
 def test_what_is_chosen_carries_its_threshold_counts_and_contrast(counts):
-    latent = choose_latents(specimen_contrast(counts), THRESHOLDS)["Hen c"][4]
+    latent = choose_all(counts)["Hen c"][4]
     assert (latent.species, latent.latent, latent.threshold) == ("Hen c", 4, 4.0)
     assert (latent.n_fired, latent.n_individuals) == (SMALL, SMALL)
     assert (latent.contrast.f_species, latent.contrast.f_reference) == (1.0, 0.0)
@@ -82,9 +90,8 @@ def test_a_latent_that_fires_everywhere_is_dropped_with_its_reason(counts):
 
 
 def test_a_dropped_latent_is_chosen_for_no_species(counts):
-    chosen = choose_latents(specimen_contrast(counts), THRESHOLDS, (DroppedLatent(0, ""),))
-    # Gen a has no significant latent left, and as it could have had one, the other one is what chance gives.
-    assert sorted(chosen) == ["Hen c"]
+    chosen = choose_all(counts, (DroppedLatent(0, ""),))
+    assert {species: sorted(latents) for species, latents in chosen.items()} == {"Gen a": [1], "Hen c": [3, 4]}
     assert chosen.dropped == (DroppedLatent(0, ""),)
 
 
@@ -98,14 +105,14 @@ def test_a_latent_on_background_is_dropped_with_its_reason_and_an_unknown_one_st
 
 def test_a_chosen_latent_says_how_probably_it_is_background(counts):
     background = np.array([0.25, 0.1, 0.1, np.nan, 0.4], np.float32)
-    chosen = choose_latents(specimen_contrast(counts), THRESHOLDS, (), background)
+    chosen = choose_all(counts, (), background)
     seen = {choice.latent: choice.background for latents in chosen.values() for choice in latents.values()}
     assert seen == {0: 0.25, 3: None, 4: 0.4}
 
 
 def test_a_chosen_latent_says_where_it_usually_fires(counts):
     places = np.array([[0.25, 0.75], [0.5, 0.5], [0.5, 0.5], [np.nan, np.nan], [0.0, 1.0]])
-    chosen = choose_latents(specimen_contrast(counts), THRESHOLDS, places=places)
+    chosen = choose_all(counts, places=places)
     seen = {choice.latent: choice.usual_place for latents in chosen.values() for choice in latents.values()}
     assert seen == {0: (0.25, 0.75), 3: None, 4: (0.0, 1.0)}
 
@@ -121,6 +128,25 @@ def test_where_labels_mean_nothing_no_latent_is_chosen():
     asked_for = choose_latents([contrasts], np.zeros(300, np.float32), significant_only=False)
     assert sum(map(len, asked_for.values())) == len(contrasts.latent)
     assert not any(choice.contrast.significant for latents in asked_for.values() for choice in latents.values())
+
+
+def test_what_no_test_was_passed_for_is_chosen_only_where_no_species_could_be_tested():
+    few = [Taxon(species=f"Gen {name}", genus="Gen") for name in "ab" for _ in range(2)]
+    many = [Taxon(species=f"Hen {name}", genus="Hen") for name in "cd" for _ in range(12)]
+
+    def fired_in(taxa):  # latent 0 in all of Gen a, latent 1 in all of Hen c
+        return np.array([[t.species == "Gen a", t.species == "Hen c"] for t in taxa], dtype=np.int32)
+
+    def chosen(taxa, **options):
+        rows = specimen_contrast(count_each(fired_in(taxa), taxa, 2))
+        return {
+            species: {z: c.contrast.significant for z, c in latents.items()}
+            for species, latents in choose_latents(rows, np.zeros(2, np.float32), **options).items()
+        }
+
+    assert chosen(few) == {"Gen a": {0: False}}
+    assert chosen(few + many) == {"Hen c": {1: True}}
+    assert chosen(few + many, significant_only=False) == {"Gen a": {0: False}, "Hen c": {1: True}}
 
 
 def test_what_fires_in_all_of_one_common_species_does_not_fire_everywhere():

@@ -20,9 +20,9 @@ CONTRAST = Contrast(f_species=0.9, f_reference=0.1, effect=2.0, q_value=0.01, si
 
 
 def with_contrast(trait, **numbers):
-    """The trait with some numbers of its contrast changed."""
+    """The trait with some numbers of its contrast changed, and hardly background."""
     contrast = dataclasses.replace(CONTRAST, **numbers)
-    return dataclasses.replace(trait, candidate=dataclasses.replace(trait.candidate, contrast=contrast))
+    return dataclasses.replace(trait, candidate=dataclasses.replace(trait.candidate, contrast=contrast, background=0.1))
 
 
 def of_split(collection, *splits):
@@ -63,13 +63,14 @@ def test_what_most_individuals_share_is_said_and_text_of_data_is_no_markup():
 
 
 def test_a_latent_whose_regions_show_background_is_not_to_be_used_and_comes_last():
-    collection = collection_of(["Aus bus", "Aus bus"])
+    collection = collection_of(["Aus bus"] * 10)
 
     def on_background(row, latent, background):
         trait = with_contrast(trait_of(row, latent, described(colour="red")))
         return dataclasses.replace(trait, candidate=dataclasses.replace(trait.candidate, background=background))
 
-    traits = [on_background(0, 3, 0.4), on_background(1, 3, 0.8), on_background(0, 7, 0.25)]
+    traits = [on_background(row, 3, 0.4 if row < 5 else 0.8) for row in range(10)]
+    traits += [on_background(row, 7, 0.25) for row in range(5)]
     rows = rows_of(collection, traits, latents=latents_of(collection, traits))
     assert [row[-1] for row in rows] == [
         "trust (background 0.25)",
@@ -116,31 +117,33 @@ def shares_of(n_species):
 def test_relatives_are_named_where_they_are_few_and_held_out_individuals_are_those_in_which_it_fires(
     n_species, reference
 ):
-    collection = of_split(collection_of(["Aus s0"] * 2), "train", "test")
-    traits = [with_contrast(trait_of(row, 7, described())) for row in range(2)]
+    splits = ["train"] * 3 + ["test"] * 2
+    collection = of_split(collection_of(["Aus s0"] * 5), *splits)
+    traits = [with_contrast(trait_of(row, 7, described())) for row in range(5)]
     ((_, _, shares, found, verdict),) = rows_of(collection, traits, firing=lambda: shares_of(n_species))
     assert shares == f"in 90 % of Aus s0 (9 of 10 individuals), 10 % of {reference}"
     assert found == f"in 100 % (10 of 10) of the species, 0 % (0 of {10 * (n_species - 1)}) of its relatives"
-    assert verdict == "trust"
+    assert verdict == "trust (background 0.10)"
     ((*_, verdict),) = rows_of(
-        of_split(collection_of(["Aus s1"] * 2), "train", "test"), traits, firing=lambda: shares_of(n_species)
+        of_split(collection_of(["Aus s1"] * 5), *splits), traits, firing=lambda: shares_of(n_species)
     )
-    assert verdict == "look first: not so in held-out individuals"
+    assert verdict == "look first: not so in held-out individuals (background 0.10)"
 
 
 def test_what_can_be_trusted_comes_first_then_the_larger_difference():
-    collection = collection_of(["Aus bus"])
+    collection = collection_of(["Aus bus"] * 5)
     shares = {1: (0.6, 0.1), 2: (0.9, 0.1), 3: (1.0, 0.0), 4: (0.9, 0.8)}
     traits = [
         with_contrast(
-            trait_of(0, latent, described()), f_species=own, f_reference=other, significant=latent < 3, q_value=0.01
+            trait_of(row, latent, described()), f_species=own, f_reference=other, significant=latent < 3, q_value=0.01
         )
         for latent, (own, other) in shares.items()
+        for row in range(5)
     ]
     assert [(row[1].partition(",")[0], row[4]) for row in rows_of(collection, traits)] == [
-        ("latent 2", "trust"),
-        ("latent 1", "trust"),
-        ("latent 3", "look first: not significant"),
+        ("latent 2", "trust (background 0.10)"),
+        ("latent 1", "trust (background 0.10)"),
+        ("latent 3", "look first: not significant (background 0.10)"),
     ]
     result = SpeciesTraits().run(made_evidence(collection, traits))
     assert result.verdicts == {"trust": 2, "look first": 1, "do not use": 1}
@@ -148,7 +151,7 @@ def test_what_can_be_trusted_comes_first_then_the_larger_difference():
     assert SpeciesTraits().lines(result) == [
         "verdicts  2 trust, 1 look first, 1 do not use, of the latents of 1 species"
     ]
-    none = SpeciesTraits().run(made_evidence(collection, traits[2:]))
+    none = SpeciesTraits().run(made_evidence(collection, traits[10:]))
     assert none.without_trusted == ("Aus bus",)
     assert SpeciesTraits().lines(none)[1] == "          1 species without one to trust"
 
@@ -303,10 +306,10 @@ def test_a_verdict_counts_for_more_than_a_word_that_tells_and_what_says_nothing_
     result = SpeciesTraits().run(
         made_evidence(collection, traits, latents=latents_of(collection, traits), firing=lambda: shares_of(2))
     )
-    assert [row.picked_by for row in result.traits if row.species == "Aus s0"] == ["latent 2", "latent 1", "latent 4"]
+    assert [row.picked_by for row in result.traits if row.species == "Aus s0"] == ["latent 2", "latent 1", "latent 3"]
 
 
-def test_what_was_seen_in_few_individuals_comes_after_what_has_the_same_verdict():
+def test_what_was_seen_in_few_individuals_is_not_trusted_and_comes_after_what_has_the_same_verdict():
     collection = collection_of(["Aus bus"] * 5)
     shares, images = {1: 0.95, 2: 0.9, 3: 0.85, 4: 0.4}, {1: 4, 2: 5, 3: 1, 4: 5}
     colours = dict(zip(shares, ("red", "blue", "white", "black"), strict=True))
@@ -315,8 +318,11 @@ def test_what_was_seen_in_few_individuals_comes_after_what_has_the_same_verdict(
         for latent, own in shares.items()
         for image in range(images[latent])
     ]
-    # Latent 2 is in five individuals, 1 and 3 are in fewer; 4 is in five, and to be looked at first.
-    assert [row[1].partition(",")[0] for row in rows_of(collection, traits)] == ["latent 2", "latent 1", "latent 3"]
+    assert [(row[1].partition(",")[0], row[-1].partition(" (")[0]) for row in rows_of(collection, traits)] == [
+        ("latent 2", "trust"),
+        ("latent 4", "look first: in less than half"),
+        ("latent 1", "look first: regions in few individuals"),
+    ]
 
 
 def test_individuals_count_once_and_held_out_ones_by_themselves():
