@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from markupsafe import Markup
 
 from sae_traits.atlas.comparing import comparison_data, difference
 from sae_traits.atlas.drawing import as_svg, close_up, full, histogram, letter_size
@@ -124,7 +121,7 @@ class _Writer:
         self._collection(results, costs)
         for species in track(atlas.species, "pages of species", len(atlas.species), unit="page"):
             self._species(species)
-            self._data(f"compare/{species.key}", f"species[{json.dumps(species.key)}]", comparison_data(atlas, species))
+            self._data(f"compare/{species.key}", f"species[{json.dumps(species.key)}]", comparison_data(species))
         self._latents()
         self._images()
         choices = [[one.key, one.name] for one in atlas.species if one.images]
@@ -220,7 +217,6 @@ class _Writer:
             atlas=self._atlas,
             root=root,
             path=path,
-            address=_address,
             as_svg=as_svg,
             close_up=close_up,
             letter=_letter,
@@ -243,11 +239,6 @@ def _paged(name: str, items: Sequence[Any], n: int) -> list[tuple[str, Sequence[
     n_pages = max(1, -(-len(items) // n))
     # No name of PageNames has an underscore: the second page of a species is no page of another one.
     return [(f"{name}_{i + 1}.html" if i else f"{name}.html", items[i * n : (i + 1) * n]) for i in range(n_pages)]
-
-
-def _address(url: str) -> Markup:
-    """A web address as an attribute's value, in full."""
-    return Markup(html.escape(url))  # noqa: S704
 
 
 def _letter(index: int) -> str:

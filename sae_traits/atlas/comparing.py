@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sae_traits.atlas.drawing import close_up
-from sae_traits.atlas.nouns import Atlas, ImageOfAtlas, LatentOfSpecies, Species, TraitOfImage
+from sae_traits.atlas.nouns import ImageOfAtlas, LatentOfSpecies, Species, TraitOfImage
 
 MAX_OWN, MAX_WORDS = 4, 4
 MIN_DIFFERENCE = 0.25
@@ -59,7 +59,7 @@ def difference(species: Species, relative: Species) -> Difference:
     )
 
 
-def comparison_data(atlas: Atlas, species: Species) -> dict[str, Any]:
+def comparison_data(species: Species) -> dict[str, Any]:
     """One species for the page that shows two side by side; plain values, read by atlas.js."""
     shown = sorted(species.images, key=lambda image: -sum(trait.activation or 0 for trait in image.traits))
     shares = sorted(species.attribute_shares.items(), key=lambda entry: (-entry[1], entry[0]))

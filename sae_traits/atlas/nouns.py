@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from sae_traits.atlas.page_names import PageNames
 from sae_traits.evaluation.species_tallies import SharedAttribute
 from sae_traits.evaluation.verdict import Observed, Verdict, judge
 from sae_traits.schema import Contrast
@@ -255,7 +254,6 @@ class Atlas:
     """By name."""
     latents: dict[int, Latent]
     """By number."""
-    page_names: PageNames
 
     @cached_property
     def species_by_name(self) -> dict[str, Species]:

@@ -97,7 +97,6 @@ def read_atlas(dataset: Path, out: Path, workers: int) -> Atlas:
         images=images,
         species=[keys[name] for name in sorted(keys)],
         latents=dict(sorted(latents.items())),
-        page_names=names,
     )
 
 

@@ -153,7 +153,7 @@ def test_side_by_side_knows_all_latents_and_attributes_also_those_that_are_not_d
     for number in range(100, 130):
         atlas.latents[number] = replace(atlas.latents[first.latent], number=number)
         species.latents.append(replace(first, latent=number))
-    compared = comparison_data(atlas, species)
+    compared = comparison_data(species)
     assert compared["all_latents"] == [one.latent for one in species.latents]
     assert len(compared["latents"]) == 12
     assert len(compared["attributes"]) == len(species.attribute_shares)
