@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -90,19 +90,30 @@ def rank_traits(collection: Collection, traits: Iterable[Trait]) -> dict[str, tu
     Returns:
         Species -> texts; a species without traits is absent.
     """
-    sharing: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+
+    def said() -> Iterator[tuple[str, str, str, float]]:
+        for trait in traits:
+            record = collection.images[trait.candidate.image]
+            text = as_phrase(trait.description.text)
+            if record.split == "train" and record.taxon.species is not None and text:
+                yield record.species, text, record.individual_id, trait.candidate.effect
+
+    return most_shared_first(said())
+
+
+def most_shared_first(said: Iterable[tuple[str, str, Hashable, float]]) -> dict[str, tuple[str, ...]]:
+    """Rank texts by how many individuals have them, then by the largest effect: species -> texts, as they came first.
+
+    Of each trait `said` has species, text, individual and effect; texts that differ in their case alone are one.
+    """
+    sharing: dict[str, dict[str, set[Hashable]]] = defaultdict(lambda: defaultdict(set))
     effects: dict[tuple[str, str], float] = {}
     wording: dict[str, str] = {}
-    for trait in traits:
-        record = collection.images[trait.candidate.image]
-        text = as_phrase(trait.description.text)
-        if record.split != "train" or record.taxon.species is None or not text:
-            continue
+    for species, text, individual, effect in said:
         key = text.casefold()
         wording.setdefault(key, text)
-        sharing[record.species][key].add(record.individual_id)
-        effect = trait.candidate.effect
-        effects[record.species, key] = max(effects.get((record.species, key), effect), effect)
+        sharing[species][key].add(individual)
+        effects[species, key] = max(effects.get((species, key), effect), effect)
     ranked = {}
     for species, individuals in sharing.items():
         order = sorted((-len(individuals[key]), -effects[species, key], key) for key in individuals)

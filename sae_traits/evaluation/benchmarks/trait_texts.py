@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from sae_traits.evaluation.benchmarks.class_taxa import label_key, species_of
 from sae_traits.evaluation.benchmarks.labels import LABEL_NAMES
 from sae_traits.evaluation.benchmarks.matching import one_each
 from sae_traits.evaluation.measures.class_names import ClassName
-from sae_traits.evaluation.text import as_phrase
+from sae_traits.evaluation.text import as_phrase, most_shared_first
 from sae_traits.images.columns import COLUMN_NAMES, SPECIES_NAMES, find_column, find_columns
 from sae_traits.images.names import binomial
 from sae_traits.images.table_files import open_table
@@ -38,7 +37,6 @@ class TraitTexts:
     """Key of a species -> texts, the most widely shared first."""
     described: frozenset[str]
     """Hashes of the image files that they were written of, as far as the source says them."""
-    n_rows: int
 
     def of_classes(self, names: Sequence[ClassName], images: str) -> dict[str, tuple[str, ...]]:
         """Look up what is said of every class: label -> texts, none for a class without any.
@@ -135,29 +133,17 @@ def rank_texts(source: str, rows: Iterable[Mapping[str, Any]]) -> TraitTexts:
     Raises:
         ConfigError: there is no text.
     """
-    sharing: dict[str, dict[str, set[Any]]] = defaultdict(lambda: defaultdict(set))
-    effects: dict[tuple[str, str], float] = {}
-    wording: dict[str, str] = {}
+    said: list[tuple[str, str, Any, float]] = []
     described: set[str] = set()
-    n_rows = 0
     for row in _of_training(rows):
-        text = as_phrase(row["text"] or "")
-        if not row["species"] or not text:
-            continue
-        species, key = label_key(binomial(row["species"])), text.casefold()
-        wording.setdefault(key, text)
-        sharing[species][key].add(row.get("individual") or n_rows)
-        effect = _number(row.get("effect"))
-        effects[species, key] = max(effects.get((species, key), effect), effect)
-        described |= {row["sha256"]} if row.get("sha256") else set()
-        n_rows += 1
-    if not n_rows:
+        if row["species"] and (text := as_phrase(row["text"] or "")):
+            individual = row.get("individual") or len(said)
+            said.append((label_key(binomial(row["species"])), text, individual, _number(row.get("effect"))))
+            described |= {row["sha256"]} if row.get("sha256") else set()
+    if not said:
         raise ConfigError(f"{source} has no text about a species")
-    ranked = {}
-    for species, by_text in sharing.items():
-        order = sorted((-len(by_text[key]), -effects[species, key], key) for key in by_text)
-        ranked[species] = tuple(wording[key] for *_, key in order)
-    return TraitTexts(source=source, ranked=ranked, described=frozenset(described), n_rows=n_rows)
+    ranked = most_shared_first(said)
+    return TraitTexts(source=source, ranked=ranked, described=frozenset(described))
 
 
 def _of_training(rows: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
