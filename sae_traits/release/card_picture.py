@@ -34,16 +34,6 @@ _SHOWN = ["image", "species", "text", "box", "polygons", *_CONTRAST, "license", 
 
 
 @dataclass(frozen=True)
-class CardPicture:
-    """What is to be said beside the picture of a card."""
-
-    n_shown: int
-    """Species in it, or photographs where these have no labels."""
-    rights: tuple[Rights, ...]
-    """Of the images in it."""
-
-
-@dataclass(frozen=True)
 class _Place:
     """Where a row lies in the tables."""
 
@@ -52,13 +42,13 @@ class _Place:
     row: int
 
 
-def draw_card_picture(folder: Path, summary: DatasetSummary) -> CardPicture | None:
+def draw_card_picture(folder: Path, summary: DatasetSummary) -> tuple[Rights, ...] | None:
     """Draw some traits of a dataset into its folder: of each of some species the one with the best evidence.
 
     They are of the first split, which is that of training where there is one. An earlier picture goes.
 
     Returns:
-        What it shows; None, and no picture, where the dataset holds no images.
+        Those of the images in it; None, and no picture, where the dataset holds no images.
     """
     (folder / CARD_PICTURE).unlink(missing_ok=True)
     if summary.images != "embed":
@@ -70,7 +60,7 @@ def draw_card_picture(folder: Path, summary: DatasetSummary) -> CardPicture | No
     _draw(rows).save(sheet, "JPEG", quality=_QUALITY)
     write_whole(folder / CARD_PICTURE, sheet.getvalue())
     rights = Counter((row["license"], row["rights_holder"]) for row in rows)
-    return CardPicture(len(rows), tuple(Rights(*names, n) for names, n in rights.most_common()))
+    return tuple(Rights(*names, n) for names, n in rights.most_common())
 
 
 def _best_of_species(files: Sequence[Path]) -> list[_Place]:

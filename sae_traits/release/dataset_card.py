@@ -14,9 +14,9 @@ from huggingface_hub import DatasetCardData
 from markupsafe import Markup
 
 from sae_traits.io import write_text
-from sae_traits.release.card_picture import CARD_PICTURE, CardPicture, draw_card_picture
+from sae_traits.release.card_picture import CARD_PICTURE, draw_card_picture
 from sae_traits.release.cards import CARD, marked_section, read_card, render_card, seconds_per_step
-from sae_traits.release.facts import RELEASE_FILE, DatasetFacts, DatasetSummary, Source
+from sae_traits.release.facts import RELEASE_FILE, DatasetFacts, DatasetSummary, Rights, Source
 from sae_traits.release.model_record import measures
 from sae_traits.release.tables import CONFIG_NAMES, ConfigName, columns, features, folder_of, type_in_words
 from sae_traits.rendering import hub_license, lines, one_line, with_front_matter
@@ -52,9 +52,9 @@ def dataset_card(
     *,
     folder: str,
     existing: str | None = None,
-    picture: CardPicture | None = None,
+    picture: tuple[Rights, ...] | None = None,
 ) -> str:
-    """README.md of a dataset, which opens with its picture where it has one."""
+    """README.md of a dataset, which opens with its picture where it has one, of images with these rights."""
     licenses = Counter[str | None]()
     for rights in summary.rights:
         licenses[rights.license] += rights.n_images
