@@ -51,7 +51,7 @@ class TrainingEstimate:
         ]
 
 
-def estimate_training(config: FinetuneConfig, *, n_processes: int = 1) -> TrainingEstimate:
+def estimate_training(config: FinetuneConfig) -> TrainingEstimate:
     """Read the data and the model, and count; errors as of `finetune`."""
     pairs, schedule = config.pairs, config.schedule
     samples = read_samples(pairs)
@@ -61,7 +61,7 @@ def estimate_training(config: FinetuneConfig, *, n_processes: int = 1) -> Traini
     parts = read_base(config.base)
     side = parts.preprocessing.framing.size[0]
     passes = 3 + (schedule.chunk_size is not None) + config.base.gradient_checkpointing
-    at_once = min(schedule.chunk_size or per_step, per_step // n_processes)
+    at_once = min(schedule.chunk_size or per_step, per_step)
     n_parameters = sum(parameter.numel() for parameter in parts.model.parameters())
     return TrainingEstimate(
         n_images=len(samples),

@@ -12,7 +12,6 @@ from sae_traits.contrastive.record import TrainingRecord
 from sae_traits.logging import warn
 from sae_traits.release.cards import read_card
 from sae_traits.release.folder_plan import plan_folder, refuse_secrets
-from sae_traits.release.load_back import load_back_clip
 from sae_traits.release.publication import ModelTerms, plan_lines, publish_model
 
 
@@ -37,7 +36,7 @@ def publish_clip(out: Path, terms: ModelTerms, *, license: str | None, dry_run: 
         if dry_run:
             return plan_lines(terms, [("model", terms.model_repo, folder)])
         refuse_secrets(folder, plan_folder(folder))
-        published, collection_url = publish_model(folder, terms, what="a CLIP", load_back=load_back_clip)
+        published, collection_url = publish_model(folder, terms)
     return [
         published.line(),
         *([f"collection {collection_url}"] if collection_url else []),

@@ -60,26 +60,23 @@ def load_traits(
         return load_dataset("parquet", data_files=files, split=split)  # pyright: ignore[reportReturnType]
 
 
-def text_rows(
-    path_or_id: str | Path, columns_of: Callable[[list[str]], dict[str, str]], revision: str | None = None
-) -> Iterator[Row]:
+def text_rows(path_or_id: str | Path, columns_of: Callable[[list[str]], dict[str, str]]) -> Iterator[Row]:
     """Yield some columns of the rows of any dataset with text, without opening its images; `split` is added.
 
     Args:
         path_or_id: folder of a run or of a dataset, or Hub id; one that sae-traits released, or any other.
         columns_of: chooses among the names of the columns: what a row has -> column.
-        revision: branch, tag or commit on the Hub.
 
     Raises:
         ReleaseError: there is no such dataset, or it cannot be reached.
     """
     name = str(path_or_id)
-    folder = local_dataset(name, revision)
+    folder = local_dataset(name, None)
     with reader_errors_in_one_line(name):
         if folder is None:
             # says at once that the Hub cannot be reached; datasets tries for half a minute
-            snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=[CARD])
-        splits: Any = load_dataset(str(folder or name), revision=revision, streaming=True)  # which caches nothing
+            snapshot_download(name, repo_type="dataset", allow_patterns=[CARD])
+        splits: Any = load_dataset(str(folder or name), streaming=True)  # which caches nothing
         for split, examples in splits.items():
             # Of a stream of CSV nothing is known before it is read.
             columns = columns_of(list(examples.features or next(iter(examples), {})))

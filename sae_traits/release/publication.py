@@ -19,7 +19,6 @@ from sae_traits.release.cards import CARD, marked_section, section_of, with_fron
 from sae_traits.release.folder_plan import check_version, plan_folder, refuse_secrets
 from sae_traits.release.hub import (
     Gating,
-    LoadBack,
     Published,
     Release,
     Repository,
@@ -30,7 +29,7 @@ from sae_traits.release.hub import (
     tag_taken,
 )
 from sae_traits.release.hub_errors import errors_in_one_line
-from sae_traits.release.load_back import load_back_dataset, load_back_saes, load_back_site
+from sae_traits.release.load_back import load_back_clip, load_back_dataset, load_back_saes, load_back_site
 from sae_traits.sae.formats.files import read_settings
 from sae_traits.sae.model import CONFIG_FILE, SAEConfig
 from sae_traits.sae.sweep_folder import SWEEP_FILE, read_sweep
@@ -175,12 +174,8 @@ def _check_section(repository: Repository) -> None:
         section_of(repository.text_of(CARD, head), repository.url)
 
 
-def publish_model(folder: Path, terms: ModelTerms, *, what: str, load_back: LoadBack) -> tuple[Published, str | None]:
-    """Publish a model by itself, in the same order; and the address of its collection, where there is one.
-
-    Args:
-        what: the model is, for the messages of commits.
-        load_back: compares what was uploaded with the folder.
+def publish_model(folder: Path, terms: ModelTerms) -> tuple[Published, str | None]:
+    """Publish a CLIP by itself, in the same order; and the address of its collection, where there is one.
 
     Raises:
         ReleaseError: as of `publish_release`.
@@ -190,7 +185,7 @@ def publish_model(folder: Path, terms: ModelTerms, *, what: str, load_back: Load
     with errors_in_one_line(terms.model_repo, api.endpoint):
         repository = open_repository(api, terms.model_repo, "model", private=terms.private, gated=terms.gated)
         release = prepare(repository, folder, terms.tag)
-        published = carry_out(release, message=f"Publish {what} with sae-traits", load_back=load_back)
+        published = carry_out(release, message="Publish a CLIP with sae-traits", load_back=load_back_clip)
     if terms.collection is None:
         return published, None
     with errors_in_one_line(f"the collection {terms.collection}", api.endpoint):
