@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sae_traits.evaluation.measures.distance_matrices import permute_within
-from sae_traits.evaluation.statistics import Interval
+from sae_traits.evaluation.statistics import N_RESAMPLES, Interval
 
 OFF_PART = -1
 """Part of a region that lies on no part: off the animal, or on what of it nobody named."""
@@ -31,6 +31,8 @@ MIN_FIRINGS = 10
 DETECTOR_SHARE = 0.5
 """A detector's peak lies within its part in at least this share of the held-out images in which it fires."""
 N_PERMUTATIONS = 100
+N_DEALS = 10
+"""Of the peaks of every image among the latents that fired in it."""
 CLIPPED_AT = 0.5
 """Places relative to the animal are clipped at half its size around its box, so that a few regions far off it do not
 make up all of the variance."""
@@ -93,25 +95,15 @@ def purity(
         min_regions: pairs with fewer regions are left out.
     """
     latent, part, species, _ = _known(latent, part, species)
-    pairs, pair, size = np.unique(_pairs(latent, species), return_inverse=True, return_counts=True)
-    largest = _counts_on_parts(pair, part, len(pairs), n_parts).max(axis=1, initial=0)
+    _, first, pair, size = np.unique(
+        _pairs(latent, species), return_index=True, return_inverse=True, return_counts=True
+    )
+    largest = _counts_on_parts(pair, part, len(size), n_parts).max(axis=1, initial=0)
     kept = size >= min_regions
-    species_of_pair = np.zeros(len(pairs), dtype=np.intp)
-    species_of_pair[pair] = species
-    return _ratio(largest[kept], size[kept], species_of_pair[kept], n_species)
+    return _ratio(largest[kept], size[kept], species[first[kept]], n_species)
 
 
-def permuted_purity(
-    latent: Ints,
-    part: Ints,
-    species: Ints,
-    n_species: int,
-    n_parts: int,
-    min_regions: int = MIN_REGIONS,
-    *,
-    n_permutations: int = N_PERMUTATIONS,
-    seed: int = 0,
-) -> Ratio:
+def permuted_purity(latent: Ints, part: Ints, species: Ints, n_species: int, n_parts: int, *, seed: int = 0) -> Ratio:
     """Purity with the latents dealt anew among the regions of each species: what it would be if latents meant nothing.
 
     The regions stay where they are and each latent keeps its number of them. The mean over permutations; arguments as
@@ -119,8 +111,7 @@ def permuted_purity(
     """
     rng = np.random.default_rng(seed)
     dealt = [
-        purity(latent[permute_within(species, rng)], part, species, n_species, n_parts, min_regions)
-        for _ in range(n_permutations)
+        purity(latent[permute_within(species, rng)], part, species, n_species, n_parts) for _ in range(N_PERMUTATIONS)
     ]
     return _mean_ratio(dealt)
 
@@ -167,7 +158,6 @@ def permuted_held_out_part(
     n_parts: int,
     min_regions: int = 1,
     *,
-    n_permutations: int = N_PERMUTATIONS,
     seed: int = 0,
 ) -> Ratio:
     """The held-out part with the latents dealt anew among the regions of each species, training and held-out apart."""
@@ -175,7 +165,7 @@ def permuted_held_out_part(
     group = species * 2 + held_out
     dealt = [
         held_out_part(latent[permute_within(group, rng)], part, species, held_out, n_species, n_parts, min_regions)
-        for _ in range(n_permutations)
+        for _ in range(N_PERMUTATIONS)
     ]
     return _mean_ratio(dealt)
 
@@ -232,33 +222,18 @@ def detectors(
     return (hits >= DETECTOR_SHARE * n_firings[:, None]) & (n_firings >= min_firings)[:, None]
 
 
-def permuted_detectors(
-    latent: Ints,
-    part: Ints,
-    image: Ints,
-    n_latents: int,
-    n_parts: int,
-    min_firings: int = MIN_FIRINGS,
-    *,
-    n_permutations: int = 10,
-    seed: int = 0,
-) -> float:
+def permuted_detectors(latent: Ints, part: Ints, image: Ints, n_latents: int, n_parts: int, *, seed: int = 0) -> float:
     """How many latents detect a part when the peaks of each image are dealt anew among the latents that fired in it."""
     rng = np.random.default_rng(seed)
     counts = [
-        detectors(latent[permute_within(image, rng)], part, n_latents, n_parts, min_firings).any(axis=1).sum()
-        for _ in range(n_permutations)
+        detectors(latent[permute_within(image, rng)], part, n_latents, n_parts).any(axis=1).sum()
+        for _ in range(N_DEALS)
     ]
     return float(np.mean(counts))
 
 
 def difference_over_species(
-    first: Ratio,
-    second: Ratio,
-    nulls: tuple[Ratio, Ratio] | None = None,
-    *,
-    n_resamples: int = 2000,
-    seed: int = 0,
+    first: Ratio, second: Ratio, nulls: tuple[Ratio, Ratio] | None = None, *, seed: int = 0
 ) -> Interval:
     """The value of `second` minus that of `first`, with a paired percentile bootstrap interval over species.
 
@@ -281,7 +256,7 @@ def difference_over_species(
     mean = float(difference(sums.sum(axis=2)))
     if n < 2:
         return Interval(mean, math.nan, math.nan, n)
-    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=n_resamples)
+    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=N_RESAMPLES)
     low, high = np.quantile(difference(sums @ draws.T), [0.025, 0.975])
     return Interval(mean, float(low), float(high), n)
 

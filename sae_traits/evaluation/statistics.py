@@ -12,6 +12,9 @@ from pydantic import BeforeValidator
 
 from sae_traits.errors import ConfigError
 
+N_RESAMPLES = 2000
+LEVEL = 0.95
+"""Of confidence."""
 Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
 """A float that may be NaN, which JSON knows as null."""
 
@@ -35,7 +38,7 @@ class Interval:
 
 
 def bootstrap_interval(
-    values: ArrayLike, *, groups: ArrayLike | None = None, n_resamples: int = 2000, seed: int = 0, level: float = 0.95
+    values: ArrayLike, *, groups: ArrayLike | None = None, n_resamples: int = N_RESAMPLES, seed: int = 0
 ) -> Interval:
     """Take the mean of all values with a percentile bootstrap interval.
 
@@ -47,7 +50,6 @@ def bootstrap_interval(
         groups: which group each value belongs to `[n]`, of any sortable type; None makes every value its own group.
         n_resamples: bootstrap resamples.
         seed: of the resampling.
-        level: confidence level.
 
     Returns:
         The interval; all NaN without values, low and high NaN with a single group.
@@ -80,14 +82,14 @@ def bootstrap_interval(
         method="percentile",
         n_resamples=n_resamples,
         batch=max(1, 2_000_000 // len(totals)),  # a resample is one index per group: bounds the memory
-        confidence_level=level,
+        confidence_level=LEVEL,
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return _around(mean, float(interval.low), float(interval.high), len(totals))
 
 
 def bootstrap_intervals(
-    values: ArrayLike, *, groups: ArrayLike | None = None, n_resamples: int = 2000, seed: int = 0, level: float = 0.95
+    values: ArrayLike, *, groups: ArrayLike | None = None, n_resamples: int = N_RESAMPLES, seed: int = 0
 ) -> tuple[Interval, ...]:
     """Take the means of several measures of the same images, with intervals that share their resamples.
 
@@ -95,7 +97,7 @@ def bootstrap_intervals(
 
     Args:
         values: numbers or booleans `[n, n_measures]`; NaN where an image has no value.
-        groups, n_resamples, seed, level: as in `bootstrap_interval`.
+        groups, n_resamples, seed: as in `bootstrap_interval`.
 
     Returns:
         One interval per measure.
@@ -108,15 +110,13 @@ def bootstrap_intervals(
         totals, counts = (
             np.stack([np.bincount(member, weights=column) for column in part.T], axis=1) for part in (totals, counts)
         )
-    return _ratio_intervals(totals, counts, n_resamples, seed, level)
+    return _ratio_intervals(totals, counts, seed, n_resamples)
 
 
-def bootstrap_ratio(
-    numerators: ArrayLike, denominators: ArrayLike, *, n_resamples: int = 2000, seed: int = 0, level: float = 0.95
-) -> Interval:
+def bootstrap_ratio(numerators: ArrayLike, denominators: ArrayLike, *, seed: int = 0) -> Interval:
     """Divide the sum of the numerators `[n]` by that of the denominators `[n]`, with an interval over their pairs."""
     totals, counts = (np.asarray(part, dtype=np.float64)[:, None] for part in (numerators, denominators))
-    return _ratio_intervals(totals, counts, n_resamples, seed, level)[0]
+    return _ratio_intervals(totals, counts, seed)[0]
 
 
 def _around(mean: float, low: float, high: float, n_groups: int) -> Interval:
@@ -129,7 +129,7 @@ _DRAWS_AT_A_TIME = 50
 
 
 def _ratio_intervals(
-    totals: NDArray[np.float64], counts: NDArray[np.float64], n_resamples: int, seed: int, level: float
+    totals: NDArray[np.float64], counts: NDArray[np.float64], seed: int, n_resamples: int = N_RESAMPLES
 ) -> tuple[Interval, ...]:
     """Intervals of sum(totals) / sum(counts) over resampled rows `[n_groups, n_measures]`."""
     n_groups, n_measures = totals.shape
@@ -149,7 +149,7 @@ def _ratio_intervals(
             )
             sums = times.astype(np.float64) @ both
             drawn[start : start + len(times)] = sums[:, :n_measures] / sums[:, n_measures:]
-    tail = (1 - level) / 2
+    tail = (1 - LEVEL) / 2
     low, high = (_quantile(drawn, part) for part in (tail, 1 - tail))
     n_valued = (counts > 0).sum(axis=0)
     return tuple(
@@ -167,7 +167,12 @@ def _quantile(drawn: NDArray[np.float64], part: float) -> NDArray[np.float64]:
 
 
 def paired_difference(
-    first: ArrayLike, second: ArrayLike, *, groups: ArrayLike | None = None, n_resamples: int = 2000, seed: int = 0
+    first: ArrayLike,
+    second: ArrayLike,
+    *,
+    groups: ArrayLike | None = None,
+    n_resamples: int = N_RESAMPLES,
+    seed: int = 0,
 ) -> Interval:
     """Take the mean of `second` minus `first`, measured on the same images, with a paired bootstrap interval.
 

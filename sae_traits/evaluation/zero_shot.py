@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from sae_traits.errors import CollectionError, ConfigError
 from sae_traits.evaluation.prompts import (
@@ -32,7 +32,7 @@ from sae_traits.evaluation.prompts import (
     write_prompts,
 )
 from sae_traits.evaluation.ranking import TIE, chance_p_value, rank_truth
-from sae_traits.evaluation.statistics import Interval, bootstrap_interval, holm, mcnemar, paired_difference
+from sae_traits.evaluation.statistics import N_RESAMPLES, bootstrap_interval, holm, mcnemar, paired_difference
 from sae_traits.evaluation.zero_shot_results import (
     FILLER,
     NAME_AND_TRAITS,
@@ -54,7 +54,6 @@ TRAIT_COUNTS = (1, 2, 3, 5, 8)
 DEFAULT_WEIGHT, DEFAULT_TRAIT_COUNT = 0.5, 5
 """Where there is no validation image to choose with."""
 
-N_RESAMPLES = 2000
 N_PERMUTATIONS = 1999
 N_DEALS = 39
 """Random deals of the traits, each with new texts to encode; own traits that beat all of them have p = 1/40."""
@@ -315,13 +314,9 @@ def _deal_at_random(
     top1 = by_chance.mean(axis=1)
     return RandomDeals(
         top1=tuple(top1.tolist()),
-        over_species=_difference(by_chance.mean(axis=0), right, test.truth, seed),
+        over_species=paired_difference(by_chance.mean(axis=0), right, groups=test.truth, seed=seed),
         p_value=(1 + int((top1 >= right.mean() - 1e-9).sum())) / (N_DEALS + 1),
     )
-
-
-def _difference(first: ArrayLike, second: ArrayLike, groups: NDArray[np.int64], seed: int) -> Interval:
-    return paired_difference(first, second, groups=groups, n_resamples=N_RESAMPLES, seed=seed)
 
 
 def _mix(names: NDArray[np.float32], traits: NDArray[np.float32], weight: float) -> NDArray[np.float32]:
@@ -343,9 +338,7 @@ def _score(
 
     return Condition(
         name=name,
-        top={
-            k: bootstrap_interval(ranks < k, groups=test.individuals, n_resamples=N_RESAMPLES, seed=seed) for k in TOP
-        },
+        top={k: bootstrap_interval(ranks < k, groups=test.individuals, seed=seed) for k in TOP},
         macro={k: macro(k) for k in TOP},
         weight=texts.weight,
         n_traits=texts.n_traits,
@@ -363,8 +356,8 @@ def _compare(right: Mapping[str, NDArray[np.bool_]], test: _Labelled, seed: int)
     return tuple(
         Comparison(
             condition=condition,
-            difference=_difference(named, right[condition], test.individuals, seed),
-            over_species=_difference(named, right[condition], test.truth, seed),
+            difference=paired_difference(named, right[condition], groups=test.individuals, seed=seed),
+            over_species=paired_difference(named, right[condition], groups=test.truth, seed=seed),
             mcnemar=tested,
             holm_p_value=float(adjusted),
         )

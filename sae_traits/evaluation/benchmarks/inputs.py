@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float32]
 Figures = dict[str, "Interval | float | None"]
-N_RESAMPLES = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +203,7 @@ def scores(
     """
     values = np.stack(credits, axis=1).astype(np.float64)
     individuals, classes = (
-        bootstrap_intervals(values, groups=groups[rows], n_resamples=N_RESAMPLES, seed=inputs.config.seed)
+        bootstrap_intervals(values, groups=groups[rows], seed=inputs.config.seed)
         for groups in (inputs.units, inputs.truth if clusters is None else clusters)
     )
     return [Score(individuals=one, classes=other) for one, other in zip(individuals, classes, strict=True)]

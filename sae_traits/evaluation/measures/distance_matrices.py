@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sae_traits.errors import CollectionError
-from sae_traits.evaluation.statistics import Interval
+from sae_traits.evaluation.statistics import LEVEL, Interval
 
 FloatArray = NDArray[np.float64]
 Method = Literal["pearson", "spearman"]
@@ -64,7 +64,7 @@ def mantel(
     return Association(r, permuted, n)
 
 
-def jackknife_correlation(first: FloatArray, second: FloatArray, *, method: Method, level: float = 0.95) -> Interval:
+def jackknife_correlation(first: FloatArray, second: FloatArray, *, method: Method) -> Interval:
     """Correlate two distance matrices `[n, n]`, with an interval from leaving out one object at a time.
 
     Resampling objects would put pairs of the same object, at distance zero, into the matrices.
@@ -83,7 +83,7 @@ def jackknife_correlation(first: FloatArray, second: FloatArray, *, method: Meth
     r = correlation(np.arange(n))
     without = np.array([correlation(np.delete(np.arange(n), left_out)) for left_out in range(n)])
     error = np.sqrt((n - 1) * without.var())
-    half = float(t.ppf((1 + level) / 2, n - 1)) * float(error)
+    half = float(t.ppf((1 + LEVEL) / 2, n - 1)) * float(error)
     return Interval(r, max(-1.0, r - half), min(1.0, r + half), n)
 
 

@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from sae_traits.evaluation.measures.agreement import Level, krippendorff_alpha
 from sae_traits.evaluation.review.ratings import Rating
 from sae_traits.evaluation.review.sheets import CONTROLS, OTHER_PLACE, OTHER_SENTENCE, TRAIT, Item
-from sae_traits.evaluation.statistics import Interval, bootstrap_interval
+from sae_traits.evaluation.statistics import LEVEL, Interval, bootstrap_interval
 from sae_traits.schema import Reviewed
 
 MIN_ANSWERS = 5
 """Fewer that are all the same may be chance."""
 N_RESAMPLES = 500
-LEVEL = 0.95
 _MEANING = {
     TRAIT: "the release's own traits",
     OTHER_SENTENCE: "control: with the sentence of another species",
@@ -93,7 +92,7 @@ class Scores:
         return lines
 
 
-def score_review(answered: Sequence[Answered], *, half_width: float = 0.25, seed: int = 0) -> Scores:
+def score_review(answered: Sequence[Answered], *, half_width: float = 0.25) -> Scores:
     """Score what raters answered.
 
     Args:
@@ -120,16 +119,16 @@ def score_review(answered: Sequence[Answered], *, half_width: float = 0.25, seed
                     kind=kind,
                     n_items=int((rated | judged).sum()),
                     n_ratings=int((~np.isnan(scores[:, columns])).sum()),
-                    score=bootstrap_interval(score_of_item[rated], groups=individuals[rated], seed=seed),
-                    accepted=bootstrap_interval(accepted_of_item[judged], groups=individuals[judged], seed=seed),
+                    score=bootstrap_interval(score_of_item[rated], groups=individuals[rated]),
+                    accepted=bootstrap_interval(accepted_of_item[judged], groups=individuals[judged]),
                 )
             )
     own = np.array([kind == TRAIT for kind in kinds], dtype=bool) & ~np.isnan(score_of_item)
     return Scores(
         raters=raters,
         kinds=tuple(found),
-        alpha_score=alpha_interval(scores, "ordinal", seed=seed),
-        alpha_verdict=alpha_interval(verdicts, "nominal", seed=seed),
+        alpha_score=alpha_interval(scores, "ordinal"),
+        alpha_verdict=alpha_interval(verdicts, "nominal"),
         half_width=half_width,
         more_needed=more_needed(score_of_item[own], half_width),
     )
@@ -148,14 +147,14 @@ def normalised(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     return scores - means[:, None] + (np.nanmean(means) if np.isfinite(means).any() else math.nan)
 
 
-def alpha_interval(ratings: NDArray[np.float64], level: Level, *, seed: int = 0) -> Interval:
+def alpha_interval(ratings: NDArray[np.float64], level: Level) -> Interval:
     """Krippendorff's alpha of `[n_raters, n_items]`, with a percentile bootstrap interval over items."""
     several = ratings[:, (~np.isnan(ratings)).sum(axis=0) > 1]
     n_items = several.shape[1]
     alpha = krippendorff_alpha(several, level)
     if n_items < 2 or math.isnan(alpha):
         return Interval(alpha, math.nan, math.nan, n_items)
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     drawn = [krippendorff_alpha(several[:, random.integers(n_items, size=n_items)], level) for _ in range(N_RESAMPLES)]
     low, high = np.nanquantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(alpha, float(low), float(high), n_items)

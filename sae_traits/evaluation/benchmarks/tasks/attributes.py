@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from sae_traits.errors import CollectionError, ConfigError
 from sae_traits.evaluation.benchmarks.inputs import (
-    N_RESAMPLES,
     EmbeddedImages,
     Figures,
     Inputs,
@@ -23,7 +22,7 @@ from sae_traits.evaluation.benchmarks.inputs import (
 )
 from sae_traits.evaluation.measures.attributes import attribute_logits, fishnet_right
 from sae_traits.evaluation.measures.protocol import Protocol
-from sae_traits.evaluation.statistics import Interval, Number
+from sae_traits.evaluation.statistics import N_RESAMPLES, Interval, Number
 
 N_RUNS = 3
 _DRAWS_AT_A_TIME = 50

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from sae_traits.errors import ConfigError
 from sae_traits.evaluation.benchmarks.captions import Captions, name_alone, without_name
 from sae_traits.evaluation.benchmarks.inputs import (
-    N_RESAMPLES,
     EmbeddedImages,
     Figures,
     FloatArray,
@@ -196,7 +195,7 @@ def _direction(
     counts = dict(zip(*np.unique(groups[1], return_counts=True), strict=True))
     relevant = np.array([counts.get(group, 0) for group in groups[0]])
     values = [*(found.recall[k] for k in KS), found.average_precision, found.ndcg, found.reciprocal_rank]
-    intervals = bootstrap_intervals(np.stack(values, axis=1), groups=of, n_resamples=N_RESAMPLES, seed=seed)
+    intervals = bootstrap_intervals(np.stack(values, axis=1), groups=of, seed=seed)
     return Direction(
         texts=variant,
         queries=queries,

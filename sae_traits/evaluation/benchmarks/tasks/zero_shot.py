@@ -12,7 +12,6 @@ from sae_traits.config.benchmark import TextType
 from sae_traits.errors import CollectionError, ConfigError
 from sae_traits.evaluation.benchmarks.class_taxa import LINEAGE, lineages, species_of
 from sae_traits.evaluation.benchmarks.inputs import (
-    N_RESAMPLES,
     EmbeddedImages,
     Figures,
     FloatArray,
@@ -267,7 +266,7 @@ def _ranks(
         return ()
     seed, groups = inputs.config.seed, inputs.units[rows]
     first, summed = (
-        bootstrap_intervals(right[several].T, groups=groups, n_resamples=N_RESAMPLES, seed=seed)
+        bootstrap_intervals(right[several].T, groups=groups, seed=seed)
         for right in (found.rank_right, found.rank_right_summed)
     )
     return tuple(
