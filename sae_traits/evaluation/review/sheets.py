@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +33,6 @@ _TRIES = 50
 _TRAITS_PER_CONTROL = 5
 """Looked at for one that can be a control, before a sheet has fewer."""
 
-Thing = TypeVar("Thing")
 Described = tuple[ImageRecord, Trait]
 
 
@@ -125,7 +123,7 @@ def make_sheet(
         items += found
     for name, traits in others.items():
         items += [_item(name, *traits[i]) for i in random.permutation(len(traits))[:n_traits]]
-    items = _shuffled(items, random)
+    items = [items[i] for i in random.permutation(len(items))]
     digest = hashlib.sha256(json.dumps([_ITEM.dump_python(item, mode="json") for item in items]).encode())
     return Sheet(f"sheet-{number}-{digest.hexdigest()[:12]}", tuple(items))
 
@@ -141,10 +139,6 @@ def content_of(trait: Trait) -> str:
 
 def _any_of(own: Sequence[Described], random: np.random.Generator) -> Iterator[Described]:
     return (own[i] for i in random.integers(len(own), size=_TRIES))
-
-
-def _shuffled(things: Sequence[Thing], random: np.random.Generator) -> list[Thing]:
-    return [things[i] for i in random.permutation(len(things))]
 
 
 def _item(kind: str, record: ImageRecord, trait: Trait) -> Item:

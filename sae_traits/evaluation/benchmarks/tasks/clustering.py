@@ -74,9 +74,11 @@ class ClusteringTask:
         n_old = n_classes = 0
         for draw in range(N_DRAWS):
             seed = inputs.config.seed + draw
-            labelled = _in_train(inputs) if inputs.is_split else _half_of_half(truth, len(inputs.names), seed)
-            known = np.flatnonzero(labelled)
-            rest = inputs.places("test") if inputs.is_split else np.flatnonzero(~labelled)
+            if inputs.is_split:
+                known, rest = inputs.places("train"), inputs.places("test")
+            else:
+                labelled = _half_of_half(truth, len(inputs.names), seed)
+                known, rest = np.flatnonzero(labelled), np.flatnonzero(~labelled)
             n_classes = len(np.unique(truth[np.concatenate([known, rest])]))  # a class may be of validation alone
             clusters = semi_supervised_k_means(
                 model.images[rest], model.images[known], truth[known], n_classes, seed=seed
@@ -126,10 +128,6 @@ class ClusteringTask:
     def notes(self, result: ClusteringScores) -> list[str]:
         """Nothing beyond the report."""
         return []
-
-
-def _in_train(inputs: Inputs) -> NDArray[np.bool_]:
-    return np.array([row.split == "train" for row in inputs.rows])
 
 
 def _half_of_half(truth: NDArray[np.int64], n_classes: int, seed: int) -> NDArray[np.bool_]:

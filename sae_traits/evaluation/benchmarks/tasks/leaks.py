@@ -10,6 +10,8 @@ from sae_traits.errors import ConfigError
 from sae_traits.evaluation.benchmarks.inputs import EmbeddedImages, Figures, Inputs, Outcome, percent
 from sae_traits.images.near_identical import leaks
 
+N_OTHERS = 3
+
 
 @dataclass(frozen=True, kw_only=True)
 class Leak:
@@ -18,7 +20,7 @@ class Leak:
     file: str
     label: str
     others: tuple[str, ...]
-    """The first of them."""
+    """The first N_OTHERS of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +49,23 @@ class LeakTask:
             raise ConfigError("leaks compares the images themselves; leave out --embeddings")
 
     def run(self, inputs: Inputs, model: EmbeddedImages) -> Outcome:
-        """Find the images whose hashes nearly equal one of the others."""
-        return Outcome(find_leaks(inputs))
+        """List the images whose hashes nearly equal some of the others."""
+        others: dict[int, list[str]] = defaultdict(list)
+        for other, image in leaks([found for _, found in inputs.against], inputs.hashes).tolist():
+            others[image].append(inputs.against[other][0])
+        found = tuple(
+            Leak(file=inputs.rows[image].file, label=inputs.rows[image].label, others=tuple(where[:N_OTHERS]))
+            for image, where in sorted(others.items())
+        )
+        return Outcome(
+            LeakScores(
+                n_images=len(inputs.hashes),
+                n_against=len(inputs.against),
+                n_leaked=len(found),
+                share=len(found) / len(inputs.hashes),
+                leaks=found,
+            )
+        )
 
     def figures(self, result: LeakScores) -> Figures:
         """The share."""
@@ -65,21 +82,3 @@ class LeakTask:
     def notes(self, result: LeakScores) -> list[str]:
         """Nothing beyond the report."""
         return []
-
-
-def find_leaks(inputs: Inputs, *, n_others: int = 3) -> LeakScores:
-    """List the images whose hashes nearly equal some of the others."""
-    others: dict[int, list[str]] = defaultdict(list)
-    for other, image in leaks([found for _, found in inputs.against], inputs.hashes).tolist():
-        others[image].append(inputs.against[other][0])
-    found = tuple(
-        Leak(file=inputs.rows[image].file, label=inputs.rows[image].label, others=tuple(where[:n_others]))
-        for image, where in sorted(others.items())
-    )
-    return LeakScores(
-        n_images=len(inputs.hashes),
-        n_against=len(inputs.against),
-        n_leaked=len(found),
-        share=len(found) / len(inputs.hashes),
-        leaks=found,
-    )
