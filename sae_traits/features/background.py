@@ -204,7 +204,9 @@ def learn_background(collection: Collection, backbone: Backbone, source: Feature
             distance = _distance_to_centre(origins, *_covered(grid))
             on_ground = lies_on(grounds.get(row), origins, grid.source)
             as_they_are.append(_Patches.of(features.float().numpy(), distance, on_ground, int(individuals[row])))
-    inverse_penalty = INVERSE_PENALTY * N_PHOTOGRAPHS / max(len(mirrored), 1)
+    if not (mirrored and as_they_are):
+        return unknown
+    inverse_penalty = INVERSE_PENALTY * N_PHOTOGRAPHS / len(mirrored)
     return _fitted(_Patches.join(mirrored), _Patches.join(as_they_are), inverse_penalty) or unknown
 
 
@@ -236,13 +238,8 @@ class _Patches:
 
     @classmethod
     def join(cls, parts: Sequence[_Patches]) -> _Patches:
-        """Those of several photographs."""
-        return cls(
-            np.concatenate([part.features for part in parts] or [np.empty((0, 1), np.float32)]),
-            np.concatenate([part.is_edge for part in parts] or [np.empty(0, np.bool_)]),
-            np.concatenate([part.is_ground for part in parts] or [np.empty(0, np.bool_)]),
-            np.concatenate([part.individual for part in parts] or [np.empty(0, np.intp)]),
-        )
+        """Those of several photographs, one or more."""
+        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
     def only(self, chosen: NDArray[np.bool_]) -> _Patches:
         """Some of them."""
