@@ -7,10 +7,10 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from sae_traits.config.finetune import BaseModelConfig, FinetuneConfig
+from sae_traits.config.finetune import FinetuneConfig
 from sae_traits.contrastive.model import ContrastiveModel
 from sae_traits.errors import ConfigError
-from sae_traits.models.clip.model import CLIPParts, read_clip
+from sae_traits.models.clip.model import CLIPParts
 
 SIGLIP_OFFSET = -10.0
 """Where SigLIP's offset starts (Zhai et al. 2023, section 3.2)."""
@@ -18,11 +18,6 @@ _TOWERS = {
     "vision": ("clip.vision_model.", "clip.visual_projection.", "caption_projection.", "replay_projection."),
     "text": ("clip.text_model.", "clip.text_projection."),
 }
-
-
-def read_base(config: BaseModelConfig) -> CLIPParts:
-    """Read the model's files; errors as of `load_clip`."""
-    return read_clip(config.model, revision=config.model_revision)
 
 
 def trainable_model(parts: CLIPParts, config: FinetuneConfig) -> ContrastiveModel:

@@ -9,10 +9,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from sae_traits.config.finetune import FinetuneConfig
-from sae_traits.contrastive.base_model import read_base
 from sae_traits.contrastive.batches import Order
 from sae_traits.contrastive.samples import read_samples
-from sae_traits.models.clip.model import CLIPParts
+from sae_traits.models.clip.model import CLIPParts, read_clip
 
 _BYTES_PER_PARAMETER = 16
 """Weight, gradient and AdamW's two moments, in float32."""
@@ -58,7 +57,7 @@ def estimate_training(config: FinetuneConfig) -> TrainingEstimate:
     order = Order(len(samples), schedule.batch_size, schedule.seed)
     n_steps = max(1, round(schedule.epochs * order.steps_per_epoch))
     per_step = schedule.batch_size + pairs.replay_batch_size
-    parts = read_base(config.base)
+    parts = read_clip(config.base.model, revision=config.base.model_revision)
     side = parts.preprocessing.framing.size[0]
     passes = 3 + (schedule.chunk_size is not None) + config.base.gradient_checkpointing
     at_once = min(schedule.chunk_size or per_step, per_step)

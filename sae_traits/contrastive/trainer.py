@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sae_traits.config.finetune import FinetuneConfig, PairsConfig
 from sae_traits.config.tree import as_dict
-from sae_traits.contrastive.base_model import merge_low_rank, read_base, trainable_model
+from sae_traits.contrastive.base_model import merge_low_rank, trainable_model
 from sae_traits.contrastive.batches import (
     Loaded,
     Order,
@@ -46,11 +46,10 @@ from sae_traits.features.accelerator import make_accelerator, tracking
 from sae_traits.features.preprocessing import PreparePixels
 from sae_traits.io import replacing
 from sae_traits.logging import SECONDS_BETWEEN_LINES, duration, say
-from sae_traits.models.clip.model import CLIPParts
+from sae_traits.models.clip.model import CLIPParts, info_of, read_clip, whole_image
 from sae_traits.models.clip.saving import preprocessor_config, save_transformers
 from sae_traits.models.clip.tokens import TextTokenizer
 from sae_traits.release.cards import marked_section, read_card
-from sae_traits.schema import BackboneInfo
 
 POINTS_OF_A_CURVE = 200
 """Steps that the curve keeps; only at these does a training wait for the device."""
@@ -114,7 +113,7 @@ def finetune(
         CheckpointError: training diverged.
     """
     accelerator = accelerator or new_accelerator(config, out)
-    parts = read_base(config.base)
+    parts = read_clip(config.base.model, revision=config.base.model_revision)
     model = trainable_model(parts, config)
     source = _Source(config, parts, accelerator)
     n_steps = source.n_steps
@@ -167,7 +166,7 @@ class _Source:
         self.cut_texts = _say_what_is_cut(self.samples, pairs, parts.tokenizer) if accelerator.is_main_process else {}
         self.order = self._order()
         self.n_steps = max(1, round(schedule.epochs * self.order.steps_per_epoch))
-        self.prepare = PreparePixels(_input_of(parts))
+        self.prepare = PreparePixels(whole_image(info_of(parts)))
         self.validation = Validation(read_samples(pairs, "validation", images), self.prepare, parts.tokenizer)
         self.replayed: list[Sample] = []
         if pairs.replay is not None:
@@ -249,23 +248,6 @@ def _of_replay(pairs: PairsConfig, replay: str) -> PairsConfig:
     return PairsConfig(data=replay, text_types=("caption",), without_text="drop", workers=pairs.workers)
 
 
-def _input_of(parts: CLIPParts) -> BackboneInfo:
-    """The model's input as that of a backbone with one patch, which is the whole image."""
-    preprocessing = parts.preprocessing
-    return BackboneInfo(
-        backbone=parts.files.name,
-        revision=parts.files.revision,
-        layer=0,
-        d_model=1,
-        rows=1,
-        columns=1,
-        patch=None,
-        framing=preprocessing.framing,
-        mean=preprocessing.mean,
-        std=preprocessing.std,
-    )
-
-
 def _key(config: FinetuneConfig, source: _Source, parts: CLIPParts) -> str:
     """What a checkpoint belongs to: settings that change results, model, data, processes."""
     settings = as_dict(config)
@@ -327,7 +309,7 @@ class _Log:
         last = step + 1 == self.n_steps
         if last or step % max(1, self.n_steps // POINTS_OF_A_CURVE) == 0:
             # Decided by the step alone, because all processes must take part.
-            point = {"step": step + 1, "loss": mean_loss([loss], self.state.accelerator)}
+            point = {"step": step + 1, "loss": mean_loss(loss, self.state.accelerator)}
             self.curve.append(point | {"learning_rate": self.state.learning_rate(step)})
             self._track(step, {"loss": point["loss"]})
             if math.isnan(point["loss"]):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -176,8 +175,7 @@ def random_seed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def mean_loss(losses: Sequence[Tensor], accelerator: Accelerator) -> float:
-    """Mean of some steps' losses over all processes; waits for the device."""
-    mean = torch.stack(list(losses)).mean()
-    value = float(accelerator.reduce(mean, "mean"))  # pyright: ignore[reportArgumentType]
+def mean_loss(loss: Tensor, accelerator: Accelerator) -> float:
+    """Mean of a step's loss over all processes; waits for the device."""
+    value = float(accelerator.reduce(loss, "mean"))  # pyright: ignore[reportArgumentType]
     return value if math.isfinite(value) else float("nan")

@@ -10,15 +10,14 @@ from accelerate import Accelerator
 from kept_tracker import KeptTracker
 from small_pairs import config_of, make_model, make_table
 
-from sae_traits.contrastive.base_model import read_base
 from sae_traits.contrastive.model import ContrastiveModel
 from sae_traits.contrastive.samples import Sample
-from sae_traits.contrastive.trainer import _input_of, finetune, new_accelerator
+from sae_traits.contrastive.trainer import finetune, new_accelerator
 from sae_traits.contrastive.validation import Validation
 from sae_traits.errors import BackboneError, CheckpointError, CollectionError, ConfigError
 from sae_traits.features.preprocessing import PreparePixels
 from sae_traits.images.decode import open_image
-from sae_traits.models.clip.model import load_clip, read_clip
+from sae_traits.models.clip.model import info_of, load_clip, read_clip, whole_image
 from sae_traits.models.clip.saving import save_transformers
 
 TEXTS = ["a photo of Rubra rubra.", "don’t  do “it” ", "long antennae " * 20]
@@ -189,10 +188,12 @@ def test_a_training_that_diverges_ends_at_once_and_keeps_the_last_good_checkpoin
 
 
 def test_a_validation_image_that_cannot_be_opened_any_more_is_named(table, tmp_path):
-    parts = read_base(config_of(table, make_model(tmp_path / "model")).base)
+    parts = read_clip(make_model(tmp_path / "model"))
     (tmp_path / "1.png").write_bytes(b"no picture")
     samples = [
         Sample("1.png", partial(open_image, tmp_path / "1.png"), {"sci": (species,)}, species) for species in "ab"
     ]
     with pytest.raises(CollectionError, match=r"1\.png cannot be used: "):
-        Validation(samples, PreparePixels(_input_of(parts)), parts.tokenizer).accuracy(ContrastiveModel(parts.model))
+        Validation(samples, PreparePixels(whole_image(info_of(parts))), parts.tokenizer).accuracy(
+            ContrastiveModel(parts.model)
+        )

@@ -53,7 +53,7 @@ def trained(folder, name, accelerator, dtype, chunk_size=None):
         ids = tensors["token_ids" if text_type is None else f"token_ids.{text_type}"][rows]
         head = "caption" if text_type == "caption" else "taxonomy"
         batch = Batch(pixels=tensors["images"][rows].to(dtype), token_ids=ids, head=head)
-        losses.append(mean_loss([state.step(step, batch)], accelerator))
+        losses.append(mean_loss(state.step(step, batch), accelerator))
     return {"losses": losses, "weights": state.model.state_dict(), "average": state.best.state_dict()}
 
 

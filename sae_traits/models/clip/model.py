@@ -86,7 +86,7 @@ class CLIP:
     ) -> None:
         self.info = info
         self.only_for = only_for
-        self.prepare = PreparePixels(_whole_image(info))
+        self.prepare = PreparePixels(whole_image(info))
         self.caption_projection = None if caption_projection is None else caption_projection.to(device)
         self._model = model.eval().requires_grad_(False).to(device)
         self._tokenizer = tokenizer
@@ -191,16 +191,15 @@ def load_clip(
             config; the message names what is wrong.
     """
     parts = read_clip(id_or_folder, revision=revision)
-    preprocessing = _reframed(parts.preprocessing, framing)
+    parts = replace(parts, preprocessing=_reframed(parts.preprocessing, framing))
     caption_projection = None
     if (weight := parts.others.get("caption_projection.weight")) is not None:
         caption_projection = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
         caption_projection.weight = nn.Parameter(weight, requires_grad=False)
-    info = _info_of(parts, preprocessing, caption_projection)
     return CLIP(
         parts.model,
         parts.tokenizer,
-        info,
+        info_of(parts),
         choose_device(device),
         caption_projection=caption_projection,
         only_for=parts.only_for,
@@ -317,9 +316,11 @@ def _check_tokenizer(tokenizer: TextTokenizer, config: Any, files: ModelFiles) -
         )
 
 
-def _info_of(parts: CLIPParts, preprocessing: Preprocessing, caption_projection: nn.Linear | None) -> CLIPInfo:
-    files, config = parts.files, parts.model.config
-    parameters = [*parts.model.parameters(), *(caption_projection.parameters() if caption_projection else ())]
+def info_of(parts: CLIPParts) -> CLIPInfo:
+    """What is to be said of a CLIP."""
+    files, config, preprocessing = parts.files, parts.model.config, parts.preprocessing
+    caption_projection = parts.others.get("caption_projection.weight")
+    parameters = [*parts.model.parameters(), *([] if caption_projection is None else [caption_projection])]
     return CLIPInfo(
         model=files.name,
         revision=files.revision,
@@ -328,14 +329,14 @@ def _info_of(parts: CLIPParts, preprocessing: Preprocessing, caption_projection:
         framing=preprocessing.framing,
         mean=preprocessing.mean,
         std=preprocessing.std,
-        heads=("taxonomy", "caption") if caption_projection else ("taxonomy",),
+        heads=("taxonomy",) if caption_projection is None else ("taxonomy", "caption"),
         context_length=config.text_config.max_position_embeddings,
         embed_dim=config.projection_dim if config.model_type == "clip" else config.vision_config.hidden_size,
         n_parameters=sum(parameter.numel() for parameter in parameters),
     )
 
 
-def _whole_image(info: CLIPInfo) -> BackboneInfo:
+def whole_image(info: CLIPInfo) -> BackboneInfo:
     """The embedding as what it is: the feature of one patch, which is the whole input."""
     return BackboneInfo(
         backbone=info.model,

@@ -44,7 +44,8 @@ def save_transformers(
     for file in folder.glob("*.safetensors"):
         file.chmod(0o644)  # safetensors writes files that nobody else can read
     write_heads(others, folder)
-    _write_json(folder / "preprocessor_config.json", preprocessor_config(preprocessing))
+    config = json.dumps(preprocessor_config(preprocessing), indent=2)
+    (folder / "preprocessor_config.json").write_text(config + "\n", encoding="utf-8")
     if base.config == OPEN_CLIP_CONFIG:
         save_for_transformers(base, folder)
     else:
@@ -85,7 +86,3 @@ def _copy_tokenizer(base: ModelFiles, folder: Path) -> None:
     for file in TOKENIZER_FILES:
         if (path := base.path(file, f"tokenizer/{file}")) is not None:
             shutil.copyfile(path, folder / file)
-
-
-def _write_json(path: Path, values: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
