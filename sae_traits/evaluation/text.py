@@ -125,3 +125,8 @@ def as_phrase(text: str) -> str:
     """Make a trait's sentence the continuation of another: small first letter (but `UV-dark`), no full stop."""
     words = " ".join(text.split()).rstrip(" .,;:")
     return words if words[1:2].isupper() else words[:1].lower() + words[1:]
+
+
+def some(names: Sequence[str]) -> str:
+    """Name the first few of some classes."""
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from pydantic import computed_field
 
 from sae_traits.evaluation.statistics import Interval, McNemar, holm
+from sae_traits.evaluation.text import some
 
 NAME_ONLY = "name only"
 NAME_AND_TRAITS = "name + traits"
@@ -176,9 +176,5 @@ def _notes(result: ZeroShotResult) -> list[str]:
         (result.same_names, "whose name another species has too, told apart by chance"),
     ):
         if species:
-            notes.append(f"{len(species)} of {result.n_classes} species {meaning}: {_some(species)}.")
+            notes.append(f"{len(species)} of {result.n_classes} species {meaning}: {some(species)}.")
     return notes
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from sae_traits.errors import CollectionError, ConfigError
 from sae_traits.evaluation.benchmarks.class_taxa import label_key
-from sae_traits.evaluation.benchmarks.inputs import some
 from sae_traits.evaluation.benchmarks.labels import LABEL_NAMES, LabelledRow
 from sae_traits.evaluation.benchmarks.matching import one_each, places_of
+from sae_traits.evaluation.text import some
 from sae_traits.images.columns import FILE_NAMES, find_column
 from sae_traits.images.table_files import open_table
 from sae_traits.logging import warn

@@ -215,11 +215,6 @@ def score_of(credit: NDArray[np.float64], inputs: Inputs, clusters: NDArray[np.i
     return scores([credit[rows]], inputs, rows, clusters)[0]
 
 
-def some(names: Sequence[str]) -> str:
-    """Name the first few of some classes."""
-    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
-
-
 def count(number: int, one: str, several: str) -> str:
     """Write a number with the noun that goes with it."""
     return f"{number:,} {one if number == 1 else several}"

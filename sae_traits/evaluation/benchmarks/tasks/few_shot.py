@@ -20,9 +20,9 @@ from sae_traits.evaluation.benchmarks.inputs import (
     percent,
     percent_interval,
     score_of,
-    some,
 )
 from sae_traits.evaluation.measures.few_shot import draw_support, few_shot, independent_folds, simple_shot
+from sae_traits.evaluation.text import some
 
 
 @dataclass(frozen=True, kw_only=True)

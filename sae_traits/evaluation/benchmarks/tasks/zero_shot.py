@@ -21,7 +21,6 @@ from sae_traits.evaluation.benchmarks.inputs import (
     percent,
     percent_interval,
     scores,
-    some,
 )
 from sae_traits.evaluation.measures.calibration import expected_calibration_error
 from sae_traits.evaluation.measures.class_names import ClassName, class_text
@@ -29,7 +28,7 @@ from sae_traits.evaluation.measures.classification import ClassScores, macro, pe
 from sae_traits.evaluation.prompts import Prompter
 from sae_traits.evaluation.ranking import chance_p_value
 from sae_traits.evaluation.statistics import Interval, bootstrap_intervals
-from sae_traits.evaluation.text import read_templates
+from sae_traits.evaluation.text import read_templates, some
 from sae_traits.evaluation.zero_shot import evaluate_zero_shot
 from sae_traits.evaluation.zero_shot_results import NAME_AND_TRAITS, NAME_ONLY, SIGNIFICANT, ZeroShotResult
 from sae_traits.logging import say
