@@ -40,6 +40,7 @@ from sae_traits.sae.extractor import backbone_of_adopted
 from sae_traits.sae.model import SAE
 from sae_traits.schema import Collection, ImageRecord
 from sae_traits.traits.asking import Pictures
+from sae_traits.traits.chosen import LatentsBySpecies
 from sae_traits.traits.codes import Codes
 from sae_traits.traits.faithfulness import Faithfulness
 from sae_traits.traits.firing_shares import FiringShares, firing_shares
@@ -322,8 +323,10 @@ class Context:
         """In how many individuals of each species the latents of the run fire, training and held-out ones."""
         return firing_shares(Codes.open(self.folder.codes), self.collection)
 
-    def plan_of(self, regions: Regions, collection: Collection, codes: Codes | None) -> Plan:
-        """Which regions of another kind, or of the images with other labels, would be described."""
+    def plan_of(
+        self, regions: Regions, collection: Collection, codes: Codes | None, chosen: LatentsBySpecies | None = None
+    ) -> Plan:
+        """Which regions of any kind, or of the images with other labels, would be described; see `plan_regions`."""
         return plan_regions(
             regions,
             collection,
@@ -331,6 +334,7 @@ class Context:
             codes=codes,
             class_maps=self.folder.class_maps,
             released=self.released_latents,
+            chosen=chosen,
         )
 
     @property
@@ -340,14 +344,7 @@ class Context:
         Raises:
             StoreError: it is missing, or not as it was written.
         """
-        if not self.steps.is_current("caption"):
-            return None
-        if self.folder.captions in self.steps.changed_files("caption"):
-            raise StoreError(
-                f"{self.folder.captions} is missing or not as it was written; run `sae-traits caption "
-                f"{self.folder.path}` again"
-            )
-        return self.folder.captions
+        return self._as_written(self.folder.captions, "caption")
 
     def open_ledger(self) -> Ledger:
         """The ledger of the describer's calls; close it after use."""
@@ -407,11 +404,14 @@ class Context:
         Raises:
             StoreError: it is missing, or not as it was written.
         """
-        if not self.steps.is_current("evaluate"):
+        path = self._as_written(self.folder.results, "evaluate")
+        return None if path is None else read_results(path)
+
+    def _as_written(self, path: Path, step: str) -> Path | None:
+        """A file of a step; None where the step is not done with what there is now."""
+        if not self.steps.is_current(step):
             return None
-        if self.folder.results in self.steps.changed_files("evaluate"):
-            raise StoreError(
-                f"{self.folder.results} is missing or not as it was written; run `sae-traits evaluate "
-                f"{self.folder.path}` again"
-            )
-        return read_results(self.folder.results)
+        if path in self.steps.changed_files(step):
+            again = f"run `sae-traits {step} {self.folder.path}` again"
+            raise StoreError(f"{path} is missing or not as it was written; {again}")
+        return path

@@ -10,7 +10,7 @@ from sae_traits.runs.sharding import Shard
 from sae_traits.traits.captions import CaptionPlan
 from sae_traits.traits.chosen import read_chosen
 from sae_traits.traits.codes import Codes
-from sae_traits.traits.plan import Plan, plan_regions, without_labels
+from sae_traits.traits.plan import Plan, without_labels
 
 
 def plan_of_shard(context: Context, shard: Shard) -> Plan:
@@ -24,14 +24,11 @@ def plan_of_shard(context: Context, shard: Shard) -> Plan:
     is_chosen_here = regions.has_latents and context.released_latents is None
     codes = Codes.open(context.folder.codes) if regions.has_latents else None
     apart = context.describer.images_per_description == 1
-    plan = plan_regions(
+    plan = context.plan_of(
         regions,
         context.collection,
-        context.features.info,
-        codes=codes.only(shard.share_of(len(units))) if codes and apart else codes,
-        class_maps=context.folder.class_maps,
-        released=context.released_latents,
-        chosen=read_chosen(context.folder.chosen_for_shards) if is_chosen_here else None,
+        codes.only(shard.share_of(len(units))) if codes and apart else codes,
+        read_chosen(context.folder.chosen_for_shards) if is_chosen_here else None,
     )
     return plan.only(shard.rows(units)) if apart else plan
 
