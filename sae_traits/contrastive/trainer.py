@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor
 
-from sae_traits.config.finetune import FinetuneConfig, PairsConfig
+from sae_traits.config.finetune import FinetuneConfig, PairsConfig, ScheduleConfig
 from sae_traits.config.tree import as_dict
 from sae_traits.contrastive.base_model import merge_low_rank, trainable_model
 from sae_traits.contrastive.batches import (
@@ -130,9 +130,9 @@ def finetune(
     preprocessor_config(parts.preprocessing)
     marked_section(read_card(out / MODEL))
     out.mkdir(parents=True, exist_ok=True)
-    key = _key(config, source, parts)
+    key = _key(source)
     start, curve = load_checkpoint(out / CHECKPOINT, key, state)
-    log = _Log(state, curve, n_steps, source.validation, config.schedule.evaluations, config.schedule.batch_size)
+    log = _Log(state, curve, source.validation, config.schedule)
     with tracking(accelerator, config.schedule.tracker, as_dict(config)):
         if start == 0:
             log.validate(0)
@@ -146,7 +146,7 @@ def finetune(
     if not state.check_finite():
         raise CheckpointError("training diverged: a weight is not finite; choose a lower --learning-rate")
     if accelerator.is_main_process:
-        _save(out, config, state, parts, source, log.curve)
+        _save(out, state, source, log.curve)
     accelerator.wait_for_everyone()
     return Finetuned(out / MODEL, n_steps, len(source.samples), log.curve)
 
@@ -248,9 +248,9 @@ def _of_replay(pairs: PairsConfig, replay: str) -> PairsConfig:
     return PairsConfig(data=replay, text_types=("caption",), without_text="drop", workers=pairs.workers)
 
 
-def _key(config: FinetuneConfig, source: _Source, parts: CLIPParts) -> str:
+def _key(source: _Source) -> str:
     """What a checkpoint belongs to: settings that change results, model, data, processes."""
-    settings = as_dict(config)
+    settings = as_dict(source.config)
     settings["pairs"] = {name: value for name, value in settings["pairs"].items() if name != "workers"}
     digest = hashlib.sha256()
     for sample in (*source.samples, *source.replayed):
@@ -258,20 +258,18 @@ def _key(config: FinetuneConfig, source: _Source, parts: CLIPParts) -> str:
         if sample.picture is not None:
             digest.update(repr(sample.picture).encode())
     n_threads = torch.get_num_threads() if source.accelerator.device.type == "cpu" else 0
-    facts = {"model": parts.files.revision, "data": digest.hexdigest(), "threads": n_threads}
+    facts = {"model": source.parts.files.revision, "data": digest.hexdigest(), "threads": n_threads}
     facts |= {"processes": source.accelerator.num_processes, "precision": source.accelerator.mixed_precision}
     return json.dumps([settings, facts], sort_keys=True)
 
 
-def _save(
-    out: Path, config: FinetuneConfig, state: TrainingState, parts: CLIPParts, source: _Source, curve: Curve
-) -> None:
+def _save(out: Path, state: TrainingState, source: _Source, curve: Curve) -> None:
     """Write OUT/model with its card, and OUT/training.json; the checkpoint is no longer needed."""
-    model, existing = merge_low_rank(state.best), read_card(out / MODEL)
+    model, parts, existing = merge_low_rank(state.best), source.parts, read_card(out / MODEL)
     with replacing(out / MODEL) as folder:
         save_transformers(model.clip, model.others(), parts.preprocessing, parts.files, folder)
         record = TrainingRecord(
-            config=config,
+            config=source.config,
             base=parts.files.name,
             base_revision=parts.files.revision,
             n_pairs=len(source.samples),
@@ -288,18 +286,10 @@ def _save(
 class _Log:
     """The curve of a training, and its progress."""
 
-    def __init__(
-        self,
-        state: TrainingState,
-        curve: Curve,
-        n_steps: int,
-        validation: Validation,
-        evaluations: int,
-        batch_size: int,
-    ) -> None:
-        self.state, self.curve, self.n_steps, self.validation = state, curve, n_steps, validation
-        self._evaluated_after = {round(n_steps * part / evaluations) for part in range(1, evaluations + 1)}
-        self._evaluates, self._batch_size = bool(evaluations), batch_size
+    def __init__(self, state: TrainingState, curve: Curve, validation: Validation, schedule: ScheduleConfig) -> None:
+        self.state, self.curve, self.n_steps, self.validation = state, curve, state.n_steps, validation
+        self._batch_size, n = schedule.batch_size, schedule.evaluations
+        self._evaluated_after = {round(state.n_steps * part / n) for part in range(1, n + 1)}
         self._started = self._said = time.monotonic()
         self._n_done = 0
 
@@ -323,7 +313,7 @@ class _Log:
     def validate(self, n_steps: int) -> None:
         """Classify the validation images after so many steps, in the main process."""
         accelerator = self.state.accelerator
-        if not (self._evaluates and self.validation):
+        if not (self._evaluated_after and self.validation):
             return
         if accelerator.is_main_process:
             accuracy = self.validation.accuracy(self.state.best)
