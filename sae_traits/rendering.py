@@ -6,7 +6,7 @@ entities, which neither Markdown nor HTML takes for markup, and into the front m
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,8 @@ MISSING = "–"
 """Stands for a number that was not measured."""
 MAX_LENGTH = 300
 """Letters of a value."""
+MAX_LISTED = 12
+"""Names that a sentence lists."""
 HUB_LICENSES = frozenset(
     {"apache-2.0", "mit", "cc0-1.0", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0"}
     | {"cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nd-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0"}
@@ -107,6 +109,12 @@ def one_line(text: str, max_length: int | None = MAX_LENGTH) -> str:
     """Take line breaks and control characters out of a text, and bound its length, if there is a bound."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if max_length is None or len(line) <= max_length else line[: max_length - 1] + "…"
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first of some names, as part of a sentence, and how many more there are."""
+    shown = ", ".join(names[:MAX_LISTED])
+    return shown if len(names) <= MAX_LISTED else f"{shown} and {len(names) - MAX_LISTED:,} more"
 
 
 def lines(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -15,6 +15,7 @@ from sae_traits.evaluation.part_truth import opened_mask
 from sae_traits.features.background import (
     MIN_INDIVIDUALS,
     MIN_OF_A_KIND,
+    MIN_SEPARATION,
     VERSION,
     Background,
     PatchBackground,
@@ -27,9 +28,12 @@ from sae_traits.runs.context import Context
 from sae_traits.runs.folder import RunFolder
 from sae_traits.sae.model import SAE
 from sae_traits.schema import BackboneInfo, Collection
+from sae_traits.traits.chosen import ON_BACKGROUND
+from sae_traits.traits.known_background import KnownBackground
 from sae_traits.traits.organism_patches import MIN_PATCHES, with_organism
 
 _KNOWN = "learnt what the organism looks like from patches where latents of a species agree"
+_NOT_RELEASED = "what the run of the dataset of --latents knew of it, if it did, is not there or of another SAE"
 _UNKNOWN = (
     f"fewer than {MIN_PATCHES} patches surely show the organism, or surely do not, which is too few to learn what it "
     "looks like; regions are held to where latents agree in each photograph"
@@ -81,7 +85,8 @@ def find_background(
             raise BackboneError(f"{error}; to go on without it, leave out what it learns: --background off") from error
         background = learn_background(context.collection, backbone, context.features)
         if not background.is_known:
-            warn(_why_unknown(background, context.collection))
+            why = _why_unknown(background, context.collection)
+            warn(f"background: {why}; no latent is left out for it, and regions may lie on it (look at regions.png)")
         else:
             say(f"background: edges and middles of photographs told apart with an AUC of {background.separation:.2f}")
             if isinstance(regions.contrast, SpecimenContrast):
@@ -142,6 +147,50 @@ def background_inputs(context: Context, regions: RegionsOfLatents) -> tuple[str,
             return kind, None
 
 
+def known_background(context: Context) -> KnownBackground | None:
+    """What an annotated run knew of its backgrounds, and what it left out for it; None where it has no latents.
+
+    Raises:
+        StoreError: what was learnt is missing or damaged.
+    """
+    regions = context.config.regions
+    if not isinstance(regions, RegionsOfLatents):
+        return None
+    kind, learnt = background_kind(regions), None
+    if kind in ("auto", "released"):
+        learnt = Background.open(context.folder.background)
+    is_known = kind == "masks" or (learnt is not None and learnt.is_known)
+    counts = context.steps.counts("annotate")
+    return KnownBackground(
+        is_known=is_known,
+        how=_said_of(regions, learnt, context.collection),
+        by_masks=kind == "masks",
+        separation=learnt.separation if learnt is not None and not math.isnan(learnt.separation) else None,
+        n_latents=context.steps.counts("encode")["n_latents_used"],
+        n_left_out=sum(ON_BACKGROUND in reason for reason in counts["dropped_latents"]),
+        mean_by_species=counts["mean_background"],
+        only_on_background=counts.get("species_only_on_background", {}),
+    )
+
+
+def _said_of(regions: RegionsOfLatents, learnt: Background | None, collection: Collection) -> str:
+    """A sentence: what told background from organism, or why nothing did."""
+    kind = background_kind(regions)
+    if kind == "masks":
+        return "What lies outside the masks of the collection is background (--background masks)."
+    if learnt is None:
+        return f"Background is not known: {'--background off' if regions.background == 'off' else _NOT_RELEASED}."
+    if not learnt.is_known:
+        why = _why_unknown(learnt, collection) if kind == "auto" else _NOT_RELEASED
+        return f"Background is not known: {why}."
+    whose = "" if kind == "auto" else " in the run that made the dataset of --latents"
+    organism = ", and what the organism looks like was learnt, too" if learnt.organism else ""
+    return (
+        f"Edges and middles of photographs were told apart{whose} with an AUC of {learnt.separation:.2f} (0.5 is "
+        f"chance, and below {MIN_SEPARATION} nothing is left out){organism}."
+    )
+
+
 def background_digest(context: Context, regions: RegionsOfLatents) -> str:
     """Hash of what decides the probability of background: what was learnt, or the masks."""
     match background_kind(regions):
@@ -154,20 +203,19 @@ def background_digest(context: Context, regions: RegionsOfLatents) -> str:
 
 
 def _why_unknown(background: Background, collection: Collection) -> str:
+    """Why what was learnt of a collection's photographs says nothing."""
     n_individuals = len({record.individual_id for record in collection.images if record.split == "train"})
     if n_individuals < MIN_INDIVIDUALS:
-        why = f"{n_individuals} individuals to train on are too few (at least {MIN_INDIVIDUALS}) to learn what it is"
-    elif math.isnan(background.separation):
-        why = (
+        return f"{n_individuals} individuals to train on are too few (at least {MIN_INDIVIDUALS}) to learn what it is"
+    if math.isnan(background.separation):
+        return (
             f"fewer than {MIN_OF_A_KIND} individuals have photographs that can be read and show more than plain ground "
             "in their middles"
         )
-    else:
-        why = (
-            f"photographs look alike at their edges and in their middles (AUC {background.separation:.2f}), so the "
-            "organism fills them or lies anywhere"
-        )
-    return f"background: {why}; no latent is left out for it, and regions may lie on it (look at regions.png)"
+    return (
+        f"photographs look alike at their edges and in their middles (AUC {background.separation:.2f}), so the "
+        "organism fills them or lies anywhere"
+    )
 
 
 def _outside_masks(collection: Collection, info: BackboneInfo, shard: FeatureShard) -> NDArray[np.float32]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sae_traits.evaluation.results import Results
+from sae_traits.runs.background import known_background
 from sae_traits.runs.context import Context
-from sae_traits.traits.chosen import MAX_BACKGROUND, ON_BACKGROUND
+from sae_traits.traits.untold_species import significance_in_words
 from sae_traits.vocabulary import REGION_SOURCES
 
 _LEFT_OUT = {
@@ -100,10 +101,7 @@ class Summary:
             f"{n_traits / max(n_described, 1):.1f} each; "
             f"{n_significant:,} significant, {n_traits - n_significant:,} not"
         ]
-        contrast = getattr(regions, "contrast", None)
-        if n_significant < n_traits and getattr(contrast, "kind", None) == "specimen":
-            lines.append("          those that are not could be chance: labels dealt at random give nearly as many,")
-            lines.append("          and more individuals per species would tell")
+        lines += [f"          {sentence}" for sentence in significance_in_words(counts)]
         if regions.kind != "sae":
             lines.append(f"          of a baseline's regions, {regions.kind}: {REGION_SOURCES[regions.kind]}")
         lines += [f"          {counts[name]} {meaning}" for name, meaning in _LEFT_OUT.items() if counts[name]]
@@ -113,22 +111,20 @@ class Summary:
                 f"          {n:,} sentences name no colour: individuals of a species do not agree on it at {n_latents} "
                 "of the latents"
             )
-        on_background = sum(ON_BACKGROUND in reason for reason in counts["dropped_latents"])
-        if n_everywhere := len(counts["dropped_latents"]) - on_background:
+        background = known_background(self.context)
+        n_on_background = 0 if background is None else background.n_left_out
+        if n_everywhere := len(counts["dropped_latents"]) - n_on_background:
             lines.append(f"          left out for firing nearly everywhere: {n_everywhere} of the latents")
-        if on_background:
-            lines.append(f"          left out for firing on background: {on_background} of the latents")
-        if suspects := [name for name, mean in counts["mean_background"].items() if mean > MAX_BACKGROUND]:
-            lines.append(f"          probably background, do not believe their traits: {', '.join(suspects)}")
-        if regions.has_latents and self.counts.get("encode", {}).get("background", "off") is None:
-            lines.append("          background was not told from organism; look at regions.png before you believe them")
+        if background is not None:
+            said = [*background.warnings, *background.sentences("regions.png")]
+            lines += [f"          {sentence}" for sentence in said]
         if regions.has_latents and self.counts["collect"]["n_species"] == 1:
             lines.append(
                 "          one species, so it was compared with nothing: what is said of it tells it from nobody"
             )
         if counts["species_without_latents"]:
             lines.append(f"          no latent for {', '.join(counts['species_without_latents'])}")
-            if getattr(contrast, "significant_only", False):
+            if getattr(getattr(regions, "contrast", None), "significant_only", False):
                 lines.append("          (--no-significant-only gives what there is, marked as not significant)")
         return lines
 

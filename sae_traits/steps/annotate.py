@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from sae_traits.config.regions import SpecimenContrast
 from sae_traits.config.tree import as_dict
 from sae_traits.errors import DescriberError
 from sae_traits.images.pictures import PictureCache
@@ -24,6 +25,7 @@ from sae_traits.traits.asking import Pictures
 from sae_traits.traits.chosen import ChosenLatents, write_chosen
 from sae_traits.traits.ledger import Ledger
 from sae_traits.traits.plan import Plan
+from sae_traits.traits.untold_species import untold_species
 
 _LEDGER, _PICTURES = "ledger.sqlite", "pictures.sqlite"
 
@@ -79,7 +81,15 @@ class _Work:
                 latents_file=context.folder.chosen_latents,
                 withhold=context.describer.withhold,
             )
-            return asdict(annotation)
+            return asdict(annotation) | self._untold_species()
+
+    def _untold_species(self) -> Counts:
+        """The species without a significant latent, where species were tested."""
+        chosen = self.context.plan.chosen
+        if not isinstance(getattr(self.context.config.regions, "contrast", None), SpecimenContrast):
+            return {}
+        assert isinstance(chosen, ChosenLatents)
+        return asdict(untold_species(chosen, self.context.firing_shares.training))
 
     def prepare(self) -> Iterator[Path]:
         """Choose the latents, of all images, for the shards; the files of it."""
