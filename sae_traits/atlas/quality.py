@@ -9,9 +9,8 @@ from typing import Any
 from sae_traits.atlas.nouns import UNLABELLED, Atlas, percent
 from sae_traits.evaluation.results import Results
 from sae_traits.evaluation.verdict import RULES
-
-MAX_NAMED = 12
-"""Species that a line names."""
+from sae_traits.rendering import listed
+from sae_traits.traits.chosen import ON_BACKGROUND
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,8 @@ class Quality:
     verdicts: tuple[tuple[str, int, str], ...]
     """Word, how often it is said of a latent of a species, and what it stands for."""
     not_found: tuple[str, ...]
+    background: str
+    """What was known of the photographs' backgrounds; empty where that is not known."""
     lines: tuple[str, ...]
 
 
@@ -44,6 +45,7 @@ def quality_of(atlas: Atlas, results: Results | None) -> Quality:
         figures=(*_reviewed(atlas), *(_figures(results) if results else ())),
         verdicts=tuple((word, n, RULES[word]) for word, n in verdicts.items() if n),
         not_found=tuple(_not_found(atlas, results)),
+        background=_background(results),
         lines=tuple(results.lines()) if results else (),
     )
 
@@ -55,6 +57,12 @@ def _reviewed(atlas: Atlas) -> Iterator[Figure]:
         yield Figure(percent(verdicts.count("accepted") / len(verdicts)), "accepted by people", meaning)
 
 
+def _background(results: Results | None) -> str:
+    if results is None or (known := results.background) is None:
+        return ""
+    return " ".join([*known.warnings, *known.sentences("the photographs of each species")])
+
+
 def _figures(results: Results) -> list[Figure]:
     figures = []
     if (found := results.tasks.get("localisation")) is not None:
@@ -64,7 +72,15 @@ def _figures(results: Results) -> list[Figure]:
             f"{percent(on.low)} to {percent(on.high)}); of the same shapes at random places "
             f"{percent(found.random.mean)}"
         )
+        if results.background is not None and results.background.by_masks:
+            meaning += ". The masks themselves kept regions off what lies outside them"
         figures.append(Figure(percent(on.mean), "on the organism", meaning))
+    elif (inside := results.inside) is not None:
+        meaning = (
+            "of the regions' area lies on the organism, by the files given to sae-traits parts (mean over species); at "
+            f"random places {percent(inside.null)}"
+        )
+        figures.append(Figure(percent(inside.value), "on the organism", meaning))
     if (found := results.tasks.get("text_quality")) is not None:
         shared = found.shared
         if shared.n_traits:
@@ -84,7 +100,7 @@ def _not_found(atlas: Atlas, results: Results | None) -> list[str]:
     lines = []
     without = [one.name for one in atlas.species if not one.latents and one.name != UNLABELLED]
     if without and any(one.latents for one in atlas.species):
-        lines.append(f"{len(without)} species without a latent that tells them from their relatives: {_names(without)}")
+        lines.append(f"{len(without)} species without a latent that tells them from their relatives: {listed(without)}")
     if bare := sum(not image.traits for image in atlas.images):
         lines.append(f"{bare:,} of {len(atlas.images):,} photographs without a trait")
     if unseen := sum(image.picture is None for image in atlas.images):
@@ -101,19 +117,13 @@ def _not_found(atlas: Atlas, results: Results | None) -> list[str]:
         "n_open": "regions that nobody has been asked about yet",
     }
     lines += [f"{counts[name]:,} {words}" for name, words in said.items() if counts.get(name)]
-    if dropped := counts.get("dropped_latents"):
-        lines.append(f"{len(dropped):,} latents left out beforehand, most because they fire on background")
+    if everywhere := [reason for reason in counts.get("dropped_latents", ()) if ON_BACKGROUND not in reason]:
+        lines.append(f"{len(everywhere):,} latents left out beforehand, because they fire nearly everywhere")
     if (found := results.tasks.get("species_traits")) is not None and found.without_trusted:
         names = list(found.without_trusted)
-        lines.append(f"{len(names)} species with no trait to trust: {_names(names)}")
-    absent = {
-        "localisation": "no masks of the organisms, so how much of the regions lies on them was not measured",
-        "zero_shot": "no test whether the traits help a vision-language model to name species",
-    }
-    lines += [words for name, words in absent.items() if not results.tasks.get(name)]
+        lines.append(f"{len(names)} species with no trait to trust: {listed(names)}")
+    if results.tasks.get("localisation") is None and results.inside is None:
+        lines.append("no masks or boxes of the organisms, so how much of the regions lies on them was not measured")
+    if results.zero_shot is None:
+        lines.append("no test whether the traits help a vision-language model to name species")
     return lines
-
-
-def _names(names: list[str]) -> str:
-    shown = ", ".join(names[:MAX_NAMED])
-    return shown if len(names) <= MAX_NAMED else f"{shown} and {len(names) - MAX_NAMED} more"

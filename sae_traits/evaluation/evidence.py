@@ -11,6 +11,7 @@ from PIL import Image
 
 from sae_traits.images.decode import open_image
 from sae_traits.schema import BackboneInfo, ChosenLatent, Collection, ImageRecord, Trait
+from sae_traits.traits.known_background import KnownBackground
 from sae_traits.traits.table import read_traits
 from sae_traits.vocabulary import RegionSource
 
@@ -52,6 +53,8 @@ class Evidence:
     """That the traits have, each for the species that it describes; none for regions without latents."""
     annotation: Mapping[str, Any]
     """Counts of the annotation, as its `Annotation` names them."""
+    background: KnownBackground | None = None
+    """What was known of the photographs' backgrounds; None where regions have no latents."""
     sae: Mapping[str, Any] | None = None
     """Measures of the SAE, as its `SAEMetrics` names them; None where no SAE picked the regions."""
     ledger: Ledger | None = None

@@ -177,6 +177,11 @@ class PartEvidence:
         return [(name, [_number(measure.by_species.get(name, math.nan)) for measure in measures]) for name in names]
 
     @property
+    def inside(self) -> Measure | None:
+        """How much of the run's regions lies inside the organism; None where it was not measured."""
+        return self._own.measures.get("inside")
+
+    @property
     def _own(self) -> MethodEvidence:
         return next(iter(self.methods.values()))
 

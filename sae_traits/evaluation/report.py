@@ -13,6 +13,7 @@ from sae_traits.evaluation.tasks import TASKS
 from sae_traits.evaluation.verdict import RULES
 from sae_traits.io import write_text
 from sae_traits.rendering import render
+from sae_traits.traits.untold_species import significance_in_words
 from sae_traits.vocabulary import REGION_SOURCES
 
 REPORT_FILE = "report.md"
@@ -42,6 +43,7 @@ def render_report(title: str, results: Results, *, n_regions_drawn: int = 0) -> 
         results=results,
         regions=REGION_SOURCES[results.region_source],
         n_regions_drawn=n_regions_drawn,
+        significance=significance_in_words(results.annotation),
         rules=RULES,
         headings={task.name: task.heading for task in TASKS},
         interval=_as_it_is,

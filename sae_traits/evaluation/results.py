@@ -12,10 +12,12 @@ from pydantic import BeforeValidator, PlainSerializer, TypeAdapter
 
 from sae_traits.errors import StoreError, one_line
 from sae_traits.evaluation.evidence import Evidence
+from sae_traits.evaluation.part_evidence import Measure
 from sae_traits.evaluation.tasks import TASKS
 from sae_traits.evaluation.tasks.base import EvaluationTask
 from sae_traits.evaluation.zero_shot_results import ZeroShotResult
 from sae_traits.io import json_of_version
+from sae_traits.traits.known_background import KnownBackground
 from sae_traits.vocabulary import RegionSource
 
 RESULTS_FILE = "results.json"
@@ -57,6 +59,8 @@ class Results:
     region_source: RegionSource
     annotation: dict[str, Any]
     """Counts of the annotation."""
+    background: KnownBackground | None = None
+    """What was known of the photographs' backgrounds; None where regions have no latents."""
     sae: dict[str, Any] | None
     """Measures of the SAE; None where no SAE picked the regions."""
     tasks: Annotated[dict[str, Any], BeforeValidator(_from_plain), PlainSerializer(_to_plain)]
@@ -87,6 +91,11 @@ class Results:
         return lines
 
     @property
+    def inside(self) -> Measure | None:
+        """Area of the regions inside the organism by part evidence, the mean over species; None where not measured."""
+        return None if (parts := self.tasks.get("parts")) is None else parts.inside
+
+    @property
     def zero_shot(self) -> ZeroShotResult | None:
         """Whether the traits help a vision-language model to recognise species; None where it was not asked."""
         return self.tasks.get("zero_shot")
@@ -108,6 +117,7 @@ def run_tasks(evidence: Evidence, tasks: Sequence[EvaluationTask] = TASKS) -> Re
     return Results(
         region_source=evidence.region_source,
         annotation=dict(evidence.annotation),
+        background=evidence.background,
         sae=None if evidence.sae is None else dict(evidence.sae),
         tasks=results,
         extra=extra,

@@ -12,6 +12,7 @@ from sae_traits.evaluation.report import write_report
 from sae_traits.evaluation.results import SCHEMA_VERSION, run_tasks
 from sae_traits.evaluation.tasks import TASKS
 from sae_traits.io import hash_of_file
+from sae_traits.runs.background import known_background
 from sae_traits.runs.baselines import (
     BASELINES,
     can_be_compared,
@@ -45,6 +46,7 @@ def evaluate(context: Context) -> None:
                 region_source=config.regions.kind,
                 latents=read_latents(folder.chosen_latents),
                 annotation=context.steps.counts("annotate"),
+                background=known_background(context),
                 sae=context.steps.counts("train") if config.regions.kind == "sae" else None,
                 ledger=ledger,
                 describer=context.describer,

@@ -5,7 +5,7 @@ from itertools import groupby
 
 import numpy as np
 import pytest
-from evaluation.made_results import made_evidence
+from evaluation.made_results import made_evidence, made_results
 from release.small_releases import FACTS, many_images
 from scipy.sparse import csr_array
 from traits.made_traits import described, trait_of
@@ -13,11 +13,13 @@ from traits.made_traits import described, trait_of
 from sae_traits.atlas.quality import quality_of
 from sae_traits.atlas.reading import read_atlas
 from sae_traits.config.release import ReleaseConfig
+from sae_traits.evaluation.statistics import Interval
 from sae_traits.evaluation.tasks.species_traits import SpeciesTraits
 from sae_traits.release.dataset import write_dataset
 from sae_traits.release.dataset_card import write_dataset_card
 from sae_traits.schema import ChosenLatent, Contrast
 from sae_traits.traits.firing_shares import FiringShares, with_held_out_shares
+from sae_traits.traits.known_background import KnownBackground
 from sae_traits.traits.species_counts import SpeciesCounts
 
 N_LATENTS = 12
@@ -95,6 +97,20 @@ def test_an_atlas_judges_and_ranks_as_the_report_does(tmp_path, seed):
     telling = [[word.is_telling for word in of_latent] for of_latent in words]
     assert any(any(some) and not all(some) for some in telling)
     assert all(some == sorted(some, reverse=True) for some in telling), "what tells comes first"
+
+
+def test_the_first_page_says_what_is_known_of_backgrounds(tmp_path):
+    collection = many_images(tmp_path / "photographs", 3)
+    traits = [with_numbers(trait_of(0, 3, described(colour="red")), CONTRAST, None)]
+    atlas = read_atlas(release(tmp_path / "dataset", collection, traits, []), tmp_path / "pictures", workers=1)
+    assert quality_of(atlas, made_results()).background == ""
+    unknown = KnownBackground(is_known=False, how="Background is not known: nobody looked.")
+    quality = quality_of(atlas, replace(made_results(), background=unknown))
+    assert quality.background.startswith("Background is not known: nobody looked. So no latent and no region was left")
+    masked = replace(unknown, is_known=True, by_masks=True)
+    on_animal = made_results(on_animal=Interval(0.9, 0.8, 1.0, 9), random=Interval(0.3, 0.2, 0.4, 9))
+    (figure, *_) = quality_of(atlas, replace(on_animal, background=masked)).figures
+    assert "The masks themselves kept regions off" in figure.meaning
 
 
 def test_a_latent_whose_regions_show_background_is_not_to_be_used_though_it_seldom_fires_on_background(tmp_path):

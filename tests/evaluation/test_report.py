@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from evaluation.made_results import SAE, interval, made_evidence, made_results, made_zero_shot
+from evaluation.made_results import ANNOTATION, SAE, interval, made_evidence, made_results, made_zero_shot
 from PIL import Image
 from traits.made_traits import collection_of, described, trait_of
 
@@ -15,6 +15,7 @@ from sae_traits.evaluation.report import render_report, write_report
 from sae_traits.evaluation.results import Extra, run_tasks
 from sae_traits.evaluation.statistics import Interval
 from sae_traits.evaluation.tasks import TASKS
+from sae_traits.traits.known_background import KnownBackground
 
 HOSTILE = "Aus <script>x</script> |*b*| [a](http://b)\n# c"
 
@@ -38,6 +39,48 @@ def test_the_report_says_what_the_results_hold():
         assert expected in text
     assert "<b>" not in text
     assert "nan" not in text
+
+
+BACKGROUND = KnownBackground(
+    is_known=True,
+    how="What lies outside the masks is background.",
+    by_masks=True,
+    n_latents=9,
+    n_left_out=4,
+    mean_by_species={"Aus bus": 0.62},
+)
+
+
+def test_what_is_known_of_backgrounds_has_a_section_with_its_warning():
+    text = render_report("T", dataclasses.replace(made_results(), background=BACKGROUND))
+    section = text.partition("\n## Background\n")[2].partition("\n## ")[0].splitlines()
+    assert section[1] == "**Warning:** Probably background, do not believe their traits: Aus bus (0.62)."
+    assert section[3:5] == [
+        "What lies outside the masks is background.",
+        "Latents left out because they fire on background: 4 of 9.",
+    ]
+    unknown = KnownBackground(is_known=False, how="Background is not known.")
+    text = render_report("T", dataclasses.replace(made_results(), background=unknown))
+    assert "Look at figures/regions.png before you believe them." in text
+    assert "## Background" not in render_report("T", made_results())
+
+
+@pytest.mark.parametrize("by_masks", [True, False])
+def test_masks_that_picked_regions_are_no_proof_of_them(by_masks):
+    results = made_results(on_animal=interval(0.9), random=interval(0.3))
+    background = dataclasses.replace(BACKGROUND, by_masks=by_masks)
+    text = render_report("T", dataclasses.replace(results, background=background))
+    assert ("No region was chosen by the masks." in text) is not by_masks
+    assert ("The masks themselves kept regions off" in text) is by_masks
+    assert "masks.\n\n| regions |" in text.replace("**", "")
+
+
+def test_species_without_a_significant_trait_are_named_by_why():
+    counts = ANNOTATION | {"species_too_few": ["Aus bus"], "species_none_passed": ["Cus dus"]}
+    text = render_report("T", dataclasses.replace(made_results(), annotation=counts))
+    assert "\n\n- 7 traits passed no test" in text
+    assert "have too few individuals: Aus bus.\n" in text
+    assert "could have passed the test and none did: Cus dus.\n" in text
 
 
 def test_a_title_is_text_and_what_was_not_measured_is_a_dash():

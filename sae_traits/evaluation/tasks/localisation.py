@@ -1,4 +1,4 @@
-"""Do the regions lie on the animal? Scored on masks or boxes; which regions there are never depends on them."""
+"""Do the regions lie on the animal? Scored on masks or boxes, which only `--background masks` lets pick regions."""
 
 from __future__ import annotations
 
