@@ -21,6 +21,7 @@ from sae_traits.images.hub import is_hub_source
 from sae_traits.io import write_text
 from sae_traits.release.tables import Images, Rows
 from sae_traits.schema import BackboneInfo, Collection
+from sae_traits.traits.known_background import KnownBackground
 from sae_traits.traits.ledger import Ledger
 from sae_traits.vocabulary import RegionSource
 
@@ -87,6 +88,10 @@ class Provenance:
     command: str
     """The command line that made it."""
     source: Source | None = None
+    background: KnownBackground | None = None
+    """What was known of the photographs' backgrounds; None where regions have no latents."""
+    significance: tuple[str, ...] = ()
+    """Sentences on traits that are not significant, and on species without one that is."""
     calls: Calls | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Step -> seconds of the session that finished it."""

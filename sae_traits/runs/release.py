@@ -28,6 +28,7 @@ from sae_traits.release.facts import (
 from sae_traits.release.gallery import N_LOOKED_AT, draw_latents, latents_to_show
 from sae_traits.release.model_card import write_model_card
 from sae_traits.release.publication import Terms, published_backbone
+from sae_traits.runs.background import known_background
 from sae_traits.runs.context import Context
 from sae_traits.runs.names import given_names
 from sae_traits.sae.model import SAE
@@ -37,6 +38,7 @@ from sae_traits.traits.firing_shares import with_held_out_shares
 from sae_traits.traits.latent_names import named_latents, named_traits
 from sae_traits.traits.latent_pages import latent_pages
 from sae_traits.traits.table import read_captions, read_latents, read_traits
+from sae_traits.traits.untold_species import significance_in_words
 
 _IN_WORDS = {
     SpecimenContrast: "Unlike theirs, the contrast counts each individual once and is tested.",
@@ -159,6 +161,8 @@ def provenance_of(context: Context, *, is_public: bool) -> Provenance:
         prompt=describer.prompt,
         n_problems=collected["n_problems"],
         n_across_splits=collected["n_near_identical"]["split"],
+        background=known_background(context),
+        significance=tuple(significance_in_words(context.steps.counts("annotate"))),
         command=command_of(config),
         source=source_of(config.collection.source or "", context.collection),
         calls=context.calls,

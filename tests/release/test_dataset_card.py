@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis.strategies import text
 from jinja2 import Environment, UndefinedError, meta, nodes
 
+from sae_traits.evaluation.part_evidence import Exported, Measure, MethodEvidence, PartEvidence
 from sae_traits.evaluation.statistics import Interval
 from sae_traits.geometry import Framing
 from sae_traits.release.cards import BEGINS, render_card
@@ -22,6 +23,7 @@ from sae_traits.release.dataset_card import dataset_card, size_category
 from sae_traits.release.facts import Calls, DatasetFacts, DatasetSummary, ModelFacts, Provenance, Rights, Source
 from sae_traits.rendering import escape, templates
 from sae_traits.schema import BackboneInfo
+from sae_traits.traits.known_background import KnownBackground
 from sae_traits.vocabulary import REGION_SOURCES, RegionSource
 
 BACKBONE = BackboneInfo(
@@ -236,7 +238,9 @@ def test_any_title_survives_in_the_front_matter(title):
 
 @pytest.mark.parametrize("name", ["dataset_card.md.jinja", "model_card.md.jinja"])
 def test_a_template_with_a_missing_variable_is_an_error(name):
-    used = meta.find_undeclared_variables(Environment(autoescape=True).parse((templates() / name).read_text()))
+    environment = Environment(autoescape=True)
+    environment.filters["whole"] = str
+    used = meta.find_undeclared_variables(environment.parse((templates() / name).read_text()))
     assert "facts" in used
     with pytest.raises(UndefinedError):
         render_card(name, DatasetCardData(), None)
@@ -307,13 +311,13 @@ def test_limits_say_what_was_measured_and_what_was_not():
         "changed answers, or background, when asked again with the region of another image | 80.0% (8 of 10)",
     ):
         assert f"| {rate} |" in limits.splitlines()
-    assert "no masks" in limits
+    assert "was not measured: there are neither masks nor boxes" in limits
     assert "sae-traits faithfulness" not in limits
     results = card_results()
     limits = section(card_of(results=replace(results, tasks=results.tasks | {"text_quality": None})), "Limits")
-    assert "| area of the regions on the organism, by masks (95 % interval) | 0.910 &#91;0.900, 0.920&#93; |" in limits
+    assert "by its mask, or its box where there is no mask (95 % interval) | 0.910 &#91;0.900, 0.920&#93; |" in limits
     assert "`sae-traits faithfulness`" in limits
-    assert "no masks" not in limits
+    assert "neither masks" not in limits
     unlabelled = made_results(quality=made_quality(labelled=False, asked_again=False))
     limits = section(card_of(results=unlabelled), "Limits")
     assert "own name" not in limits
@@ -321,6 +325,52 @@ def test_limits_say_what_was_measured_and_what_was_not():
     unmeasured = card_of()
     assert "**Failure rates were not measured**" in section(unmeasured, "Limits")
     assert "recognise species?" not in unmeasured
+
+
+def test_what_the_command_parts_measured_is_said_where_the_collection_has_no_masks():
+    inside = Measure(value=0.944, null=0.368, by_species={})
+    method = MethodEvidence(n_regions=9, n_significant=9, measures={"inside": inside}, detectors=None)
+    exported = Exported(n_significant=9, n_regions=9)
+    parts = PartEvidence(
+        parts=(), n_images=4, n_species=2, methods={"sae": method}, differences={}, labels=exported,
+        shuffled_labels=exported,
+    )  # fmt: skip
+    limits = section(card_of(results=made_results(quality=made_quality(), parts=parts)), "Limits")
+    assert "by the files given to `sae-traits parts`, mean over species | 0.944 |" in limits
+    assert "| the same for regions at random places | 0.368 |" in limits
+    assert "was not measured" not in limits
+
+
+@pytest.mark.parametrize("by_masks", [True, False])
+def test_what_is_known_of_backgrounds_has_a_section_and_masks_that_picked_regions_are_no_proof(by_masks):
+    background = KnownBackground(
+        is_known=True, how="How <b>it</b> was found.", by_masks=by_masks, n_latents=9, n_left_out=4,
+        mean_by_species={"Aus <b>bus": 0.62},
+    )  # fmt: skip
+    run = replace(RUN, background=background, use_masks=True)
+    card = card_of(run=run, results=card_results())
+    said = section(card, "Background")
+    assert "How &#60;b&#62;it&#60;/b&#62; was found.\n" in said
+    assert "Latents left out because they fire on background: 4 of 9.\n" in said
+    assert "**Warning:** Probably background, do not believe their traits: Aus &#60;b&#62;bus (0.62)." in said
+    assert "cannot tell the" not in section(card, "Limits")
+    assert ("kept regions off what lies outside them" in section(card, "Limits")) is by_masks
+    assert ("Which regions there are does not depend on the masks." in card) is not by_masks
+
+
+def test_where_background_is_not_known_measured_cannot_tell_it_and_pictures_are_pointed_to():
+    unknown = KnownBackground(is_known=False, how="Background is not known: nobody looked.")
+    card = card_of(run=replace(RUN, background=unknown))
+    assert "Look at the regions (config preview) before you believe them." in section(card, "Background")
+    assert "it cannot tell the\n  organism from its background." in section(card, "Limits")
+    assert "\n## Background" not in card_of()
+
+
+def test_traits_that_passed_no_test_are_said_to_be_so_and_all_where_all_did():
+    run = replace(RUN, significance=("5 traits passed no test.", "Too few: Aus bus."))
+    said = section(card_of(run=run), "Load it")
+    assert "not significant say `significant = false`.\n5 traits passed no test.\nToo few: Aus bus." in said
+    assert "All traits are significant." in section(card_of(replace(SUMMARY, n_significant=10)), "Load it")
 
 
 def test_the_zero_shot_scores_are_shown_with_what_speaks_against_them():

@@ -25,6 +25,7 @@ from sae_traits.release.model_card import write_model_card
 from sae_traits.sae.sweep import expand, parse_sweep
 from sae_traits.sae.sweep_folder import save_saes
 from sae_traits.schema import BackboneInfo
+from sae_traits.traits.known_background import KnownBackground
 
 BACKBONE = BackboneInfo(
     backbone="facebook/dinov2-base",
@@ -385,6 +386,14 @@ def test_the_card_links_its_dataset_and_says_what_the_traits_are_worth(tmp_path:
     assert "<pre><code>sae-traits run moths</code></pre>" in card
     assert "was not measured when this card was written" not in card
     assert "was not measured when this card was written" in card_of(tmp_path)
+
+
+def test_the_card_says_how_many_latents_fire_on_background_unless_they_are_a_baselines(tmp_path: Path):
+    known = KnownBackground(is_known=True, how="Edges were told from middles.", n_latents=9, n_left_out=4)
+    run = replace(PROVENANCE, background=known)
+    said = "- Some latents fire on background. Edges were told from middles. Latents left out because they fire on"
+    assert said in with_facts(tmp_path, replace(FACTS, provenance=run))
+    assert said not in with_facts(tmp_path, replace(FACTS, provenance=replace(run, regions="pca")))
 
 
 def test_the_gallery_names_who_holds_the_rights(tmp_path: Path):

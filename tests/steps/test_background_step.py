@@ -42,6 +42,18 @@ def test_masks_say_what_is_background(run):
         assert np.nanmean(found.background) == pytest.approx(1 - open_mask(mask).mean(), abs=0.02)
 
 
+def test_the_card_says_that_masks_had_a_say_and_how_many_latents_were_left_out_for_it(run):
+    counts = json.loads((run / "steps.json").read_text())["annotate"]["counts"]
+    n_left_out = sum("on background" in reason for reason in counts["dropped_latents"])
+    card = (run / "dataset" / "README.md").read_text()
+    assert "What lies outside the masks of the collection is background (--background masks)." in card
+    assert f"because they fire on background: {n_left_out} of {encoded(run)['n_latents_used']}." in card
+    told = {latent.species for latent in read_latents(run / "traits/latents.parquet") if latent.contrast.significant}
+    untold = {*counts["species_too_few"], *counts["species_none_passed"]}
+    assert not told & untold
+    assert set(counts["species_only_on_background"]) <= untold
+
+
 def test_rows_and_latents_say_how_probably_they_are_background(run):
     traits, latents = list(read_traits(run / "traits" / "traits.parquet")), read_latents(run / "traits/latents.parquet")
     assert traits
