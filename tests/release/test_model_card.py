@@ -391,7 +391,7 @@ def test_the_card_links_its_dataset_and_says_what_the_traits_are_worth(tmp_path:
 def test_the_card_says_how_many_latents_fire_on_background_unless_they_are_a_baselines(tmp_path: Path):
     known = KnownBackground(is_known=True, how="Edges were told from middles.", n_latents=9, n_left_out=4)
     run = replace(PROVENANCE, background=known)
-    said = "- Some latents fire on background. Edges were told from middles. Latents left out because they fire on"
+    said = "- Latents may fire on background, too. Edges were told from middles. Latents left out because they"
     assert said in with_facts(tmp_path, replace(FACTS, provenance=run))
     assert said not in with_facts(tmp_path, replace(FACTS, provenance=replace(run, regions="pca")))
 
