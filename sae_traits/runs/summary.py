@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sae_traits.evaluation.results import Results
+from sae_traits.rendering import listed
 from sae_traits.runs.background import known_background
 from sae_traits.runs.context import Context
 from sae_traits.traits.untold_species import significance_in_words
@@ -123,7 +124,7 @@ class Summary:
                 "          one species, so it was compared with nothing: what is said of it tells it from nobody"
             )
         if counts["species_without_latents"]:
-            lines.append(f"          no latent for {', '.join(counts['species_without_latents'])}")
+            lines.append(f"          no latent for {listed(counts['species_without_latents'])}")
             if getattr(getattr(regions, "contrast", None), "significant_only", False):
                 lines.append("          (--no-significant-only gives what there is, marked as not significant)")
         return lines

@@ -60,8 +60,8 @@ def significance_in_words(counts: Mapping[str, Any]) -> list[str]:
     sentences = []
     if n := counts["n_traits"] - counts["n_significant"]:
         sentences.append(
-            f"{n:,} traits passed no test (--no-significant-only exports them) and may be what chance gives: labels "
-            "dealt at random give nearly as many. More individuals per species would tell."
+            f"{n:,} traits passed no test and may be what chance gives: labels dealt at random give nearly as many. "
+            "More individuals per species would tell."
         )
     if too_few := counts["species_too_few"]:
         sentences.append(

@@ -63,7 +63,7 @@ def test_each_finished_step_has_its_line(summary, tmp_path):
         "features  12,288 patches of width 59",
         f"SAE       {run}/sae: explained variance 0.877, L0 16.0, dead latents 12.5 %",
         "traits    1,200 for 40 of 50 images (80.0%), 30.0 each; 1,000 significant, 200 not",
-        "          200 traits passed no test (--no-significant-only exports them) and may be what chance gives: labels "
+        "          200 traits passed no test and may be what chance gives: labels "
         "dealt at random give nearly as many. More individuals per species would tell.",
         "          Edges and middles of photographs were told apart with an AUC of 0.93 (0.5 is chance, and below 0.8 "
         "nothing is left out).",

@@ -47,7 +47,7 @@ def test_a_species_that_only_latents_on_background_tell_apart_is_said_to_be_so(c
 def test_what_is_not_significant_is_said_to_be_perhaps_chance_and_nothing_where_nothing_was_tested():
     counts = {"n_traits": 1300, "n_significant": 0, "species_too_few": ["Hen c"], "species_none_passed": ["Gen a"]}
     chance, too_few, none_passed = significance_in_words(counts)
-    assert chance.startswith("1,300 traits passed no test (--no-significant-only exports them) and may be what chance")
+    assert chance.startswith("1,300 traits passed no test and may be what chance")
     assert too_few.endswith("they or their relatives have too few individuals: Hen c.")
     assert none_passed == "Species of which a latent could have passed the test and none did: Gen a."
     all_told = counts | {"n_significant": 1300, "species_too_few": [], "species_none_passed": []}
