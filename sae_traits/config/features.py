@@ -30,7 +30,9 @@ class VisionModel:
     second_layer: int | None = option(
         None,
         "Another layer of as many patches, put beside --layer, each patch's features of either at unit length: an "
-        "earlier layer knows less of a patch's surroundings, so that latents say more of where they fire.",
+        "earlier layer knows less of a patch's surroundings, so that latents say more of where they fire. By default "
+        "convolutional networks have the one two before --layer, if it has as many patches, and transformers none; the "
+        "same as --layer is none, too.",
     )
     image_size: int | None = option(
         None,

@@ -31,6 +31,8 @@ from sae_traits.logging import warn
 from sae_traits.schema import BackboneInfo
 from sae_traits.vocabulary import Dtype
 
+_BLOCKS_EARLIER = 2
+"""By how much the layer that convolutional networks get beside another is earlier; docs/quality.md has why."""
 _IMAGES_AT_ONCE_ON_A_CPU = 4
 """More do not fit the cache, and memory in large pieces is paid for with page faults: with MobileNetV2, 96 images per
 second and core at 4 at once, 46 at 16."""
@@ -142,7 +144,8 @@ def load(model: VisionModel, *, framing: Literal["auto"] | FramingMode, device: 
     preprocessing = replace(preprocessing, framing=framed)
     if model.image_size is not None:
         check_whole_patches(files.read_config(), model.image_size, files.name)
-    backbone = _build(files, model.layer, model.second_layer, preprocessing, model.compute_dtype, device)
+    second_layer = "earlier" if model.second_layer is None else model.second_layer
+    backbone = _build(files, model.layer, second_layer, preprocessing, model.compute_dtype, device)
     if model.image_size is not None:
         check_even_map(backbone.info)
     return backbone
@@ -161,7 +164,7 @@ def restore(info: BackboneInfo, *, device: torch.device) -> VisionBackbone:
 def _build(
     files: ModelFiles,
     layer: int,
-    second_layer: int | None,
+    second_layer: int | Literal["earlier"] | None,
     preprocessing: Preprocessing,
     compute_dtype: Dtype,
     device: torch.device,
@@ -181,9 +184,13 @@ def _build(
         size, dtype = preprocessing.framing.size, DTYPES[compute_dtype]
         raise cannot_run(tower, size, dtype, files.name, one_line(error)) from error
     layer = trace.index(layer, files.name)
+    if second_layer == "earlier":
+        second_layer = trace.earlier(layer)
+    elif second_layer is not None:
+        second_layer = trace.index(second_layer, files.name, "--second-layer")
+        second_layer = None if second_layer == layer else second_layer
     layers = [layer]
     if second_layer is not None:
-        second_layer = trace.index(second_layer, files.name, "--second-layer")
         trace.check_beside(layer, second_layer, files.name)
         layers.append(second_layer)
     states, taps = [trace.states[number] for number in layers], [trace.tap(number, files.name) for number in layers]
@@ -303,15 +310,21 @@ class _Trace:
             )
         return layer % len(self.states)
 
+    def earlier(self, layer: int) -> int | None:
+        """The layer of a convolutional network that stands beside another by default: None of other networks."""
+        other = layer - _BLOCKS_EARLIER
+        is_beside = other >= 0 and _places_of(self.states[other]) == _places_of(self.states[layer])
+        return other if is_beside and self.states[layer].dim() == 4 else None
+
     def check_beside(self, layer: int, second: int, name: str) -> None:
-        """Raise a BackboneError where two hidden states are the same, or not of the same patches."""
+        """Raise a BackboneError where two hidden states are not of the same patches."""
         places = [_places_of(state) for state in self.states]
         others = [i for i, of_state in enumerate(places) if of_state == places[layer] and i != layer]
         if second not in others:
             choice = f"choose one of {', '.join(map(str, others))}" if others else "leave it out"
             raise BackboneError(
-                f"hidden state {second} of {name} cannot stand beside {layer}: it has to be another, of as many "
-                f"patches. For --second-layer {choice}"
+                f"hidden state {second} of {name} cannot stand beside {layer}: it has to be of as many patches. "
+                f"For --second-layer {choice}"
             )
 
     def tap(self, layer: int, name: str) -> _Tap:

@@ -144,7 +144,8 @@ def _load_unrecorded(backbone: str | Path | None, layer: int | None, image_size:
         return load_backbone(kind(), device=device)
     if layer is None:
         raise CheckpointError(f"this SAE's config.json names no layer of {backbone}; give load_extractor its layer=")
-    return load_backbone(VisionModel(model=str(backbone), layer=layer, image_size=image_size), device=device)
+    model = VisionModel(model=str(backbone), layer=layer, second_layer=layer, image_size=image_size)
+    return load_backbone(model, device=device)
 
 
 def backbone_of_adopted(sae: SAE, config: FeaturesConfig) -> Backbone:
@@ -159,6 +160,9 @@ def backbone_of_adopted(sae: SAE, config: FeaturesConfig) -> Backbone:
     """
     trained, named, default = sae.config.backbone, config.backbone, VisionModel()
     if trained is None or not isinstance(named, VisionModel) or named.model != default.model:
+        if isinstance(named, VisionModel) and named.second_layer is None:
+            own = None if trained is None else trained.second_layer
+            named = replace(named, second_layer=named.layer if own is None else own)
         backbone = load_backbone(named, framing=config.framing, device=config.device)
         check_features(sae, backbone.info)
         return backbone

@@ -67,7 +67,7 @@ def counting_calls() -> Iterator[Counter[str]]:
 @pytest.mark.parametrize("layer", [0, 2, -2, -1])
 @pytest.mark.parametrize("kind", KINDS)
 def test_features_are_the_hidden_state_of_the_patches_and_nothing_runs_after_it(folders, kind, layer):
-    backbone = loaded(folders[kind], layer)
+    backbone = loaded(folders[kind], layer, second_layer=layer)
     pixels = torch.randn(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
     with counting_calls() as calls:
         features = backbone.encode(pixels)
@@ -122,11 +122,22 @@ def test_two_layers_stand_side_by_side_each_at_unit_length_and_nothing_runs_afte
     assert torch.equal(restored.encode(pixels), features)
 
 
-def test_a_second_layer_has_to_be_another_of_as_many_patches(folders):
+@pytest.mark.parametrize(
+    ("kind", "layer", "second"),
+    [("mobilenet", 10, 8), ("mobilenet", -5, 9), ("mobilenet", 7, 5), ("mobilenet", 6, None), ("mobilenet", 1, None)]
+    + [("dinov2", 4, None), ("vit", -1, None)],
+)
+def test_convolutional_networks_get_the_layer_two_before_if_it_has_as_many_patches(folders, kind, layer, second):
+    assert loaded(folders[kind], layer).info.second_layer == second
+    if second is not None:
+        beside, same = loaded(folders[kind], layer, second_layer=second), loaded(folders[kind], layer, second_layer=layer)
+        assert beside.info == loaded(folders[kind], layer).info
+        assert same.info.second_layer is None
+
+
+def test_a_second_layer_has_to_be_of_as_many_patches(folders):
     with pytest.raises(BackboneError, match=r"For --second-layer choose one of 5, 6, 7, 8, 9, 10$"):
         loaded(folders["mobilenet"], 11, second_layer=3)
-    with pytest.raises(BackboneError, match=r"For --second-layer choose one of 0, 1, 3, 4$"):
-        loaded(folders["dinov2"], 2, second_layer=-3)
     with pytest.raises(BackboneError, match=r"hidden states 0 to 4, not 7\. Choose --second-layer between 0 and 4 "):
         loaded(folders["dinov2"], 2, second_layer=7)
 

@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from features.tiny_models import save_model
 from PIL import Image
 
 from sae_traits import SAE, SAEConfig, load_extractor
@@ -94,6 +95,20 @@ def test_an_adopted_sae_brings_its_own_backbone_whatever_else_is_said(tmp_path, 
     else:
         with pytest.raises(CheckpointError, match=differs):
             backbone_of_adopted(sae, config)
+
+
+@pytest.mark.parametrize(("second_layer", "recorded"), [(10, None), (8, 8), (7, 7)])
+def test_an_sae_that_is_adopted_gets_as_many_layers_as_it_was_trained_on(tmp_path, second_layer, recorded):
+    """A convolutional network would have layer 8 beside layer 10 by default."""
+    named = VisionModel(model=str(save_model("mobilenet", tmp_path / "model")), layer=10)
+    info = load_backbone(replace(named, second_layer=second_layer), device="cpu").info
+    assert info.second_layer == recorded
+    sae = SAE.from_config(SAEConfig(architecture="relu", d_model=info.d_model, n_latents=4, backbone=info))
+    assert backbone_of_adopted(sae, FeaturesConfig(backbone=named, device="cpu")).info == info
+    unrecorded = SAE.from_config(SAEConfig(architecture="relu", d_model=info.d_model, n_latents=4))
+    if recorded is None:
+        assert backbone_of_adopted(unrecorded, FeaturesConfig(backbone=named, device="cpu")).info == info
+        assert load_extractor(unrecorded, backbone=named.model, layer=10).backbone.info == info
 
 
 @pytest.fixture(scope="module")
