@@ -76,7 +76,7 @@ def comparison_data(species: Species) -> dict[str, Any]:
                 "often": one.how_often(species.lineage),
                 "verdict": str(one.verdict),
                 "said": ", ".join(f"{word.name} {word.value}" for word in one.words),
-                "where": _close_up(*species.strongest[one.latent]) if one.latent in species.strongest else None,
+                "where": None if one.shown is None else _close_up(*one.shown),
             }
             for one in species.latents[:MAX_LATENTS]
         ],

@@ -5,18 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from functools import cache
 
-import numpy as np
-from numpy.typing import NDArray
-
-from sae_traits.atlas.nouns import LatentOfSpecies, Species, TraitOfImage
-from sae_traits.evaluation.species_order import DescribedLatent, best_first
-from sae_traits.evaluation.species_tallies import Tally
+from sae_traits.atlas.nouns import ImageOfAtlas, LatentOfSpecies, Species, TraitOfImage
+from sae_traits.evaluation.species_order import DescribedLatent, best_first, relatives_among
+from sae_traits.evaluation.species_tallies import DescribedRegion, Tally, said_of
 from sae_traits.evaluation.telling_words import SaidOfSpecies
 from sae_traits.schema import Taxon
-from sae_traits.traits.contrast import others_of_group, reference_groups
-from sae_traits.vocabulary import ReferenceRank
 
 Tallies = Mapping[str, Mapping[str, Tally]]
 """Species -> number of a latent, as text -> its tally."""
@@ -33,36 +27,26 @@ def tally_regions(species: Collection[Species], described: Collection[tuple[str,
         for image in one.images:
             for trait in image.traits:
                 if trait.latent is not None and (one.name, trait.latent) in described:
-                    tallies[one.name].setdefault(str(trait.latent), Tally()).count(
-                        image.individual_id,
-                        _said(trait),
-                        background=trait.background,
-                        is_for_training=image.split == "train",
-                    )
+                    tallies[one.name].setdefault(str(trait.latent), Tally()).count(_described(image, trait))
     return tallies
 
 
-def _said(trait: TraitOfImage) -> list[tuple[str, str]]:
-    """Attributes and values; a part that a person has named is not said."""
-    part = [("part", trait.part)] if trait.part and trait.part_source != "named" else []
-    return [*part, *trait.attributes]
+def _described(image: ImageOfAtlas, trait: TraitOfImage) -> DescribedRegion:
+    return DescribedRegion(
+        trait_id=trait.trait_id,
+        individual_id=image.individual_id,
+        split=image.split,
+        text=trait.text,
+        said=said_of(trait.part, trait.part_source, trait.attributes),
+        peak=trait.activation,
+        background=trait.background,
+    )
 
 
 def put_in_order(species: Collection[Species], tallies: Tallies) -> None:
     """Put the latents of each species in the order of the report; those without a region come last."""
     said = SaidOfSpecies(tallies, {one.name: _held_out(one) for one in species})
-    taxa = [Taxon.from_dict(one.lineage) for one in species if one.is_learnt_from]
-    rows = {taxon.species: row for row, taxon in enumerate(taxa)}
-
-    @cache
-    def relatives(name: str, rank: ReferenceRank) -> tuple[str, ...]:
-        row = rows.get(name)
-        return () if row is None else others_of_group(taxa, groups(rank), row)
-
-    @cache
-    def groups(rank: ReferenceRank) -> NDArray[np.intp]:
-        return reference_groups(taxa, rank)[0]
-
+    relatives = relatives_among([Taxon.from_dict(one.lineage) for one in species if one.is_learnt_from])
     for one in species:
         of_species = tallies.get(one.name, {})
         by_name = {str(latent.latent): latent for latent in one.latents}
@@ -77,7 +61,11 @@ def put_in_order(species: Collection[Species], tallies: Tallies) -> None:
             for name, tally in of_species.items()
         ]
         unseen = sorted((latent for latent in one.latents if str(latent.latent) not in of_species), key=_effect)
-        in_order = [replace(by_name[of.name], shared=of.shared) for of, _ in best_first(found, said, one.name)]
+        regions = {trait.trait_id: (image, trait) for image in one.images for trait in image.traits}
+        in_order = [
+            replace(by_name[of.name], shared=of.shared, shown=regions[of.shown.trait_id])
+            for of, _ in best_first(found, said, one.name)
+        ]
         one.latents = [*in_order, *unseen]
 
 

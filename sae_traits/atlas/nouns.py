@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from sae_traits.evaluation.species_tallies import SharedAttribute
+from sae_traits.evaluation.species_tallies import SharedAttribute, worth_saying
 from sae_traits.evaluation.verdict import Observed, Verdict, judge
 from sae_traits.schema import Contrast
+from sae_traits.vocabulary import PartSource, Split
 
 MAX_WORDS = 4
 """Of a latent, beside its picture."""
@@ -45,7 +46,7 @@ class TraitOfImage:
     trait_id: str
     text: str
     part: str | None
-    part_source: str | None
+    part_source: PartSource | None
     attributes: tuple[tuple[str, str], ...]
     outline: str
     """As the `d` of an SVG path."""
@@ -86,7 +87,7 @@ class ImageOfAtlas:
     """Width and height of the picture, or of the empty frame in its place."""
     individual_id: str
     species: str
-    split: str
+    split: Split
     rights: Rights
     source_url: str | None
     source_id: str
@@ -112,11 +113,13 @@ class LatentOfSpecies:
     """Individuals of the species with a region of it."""
     shared: tuple[SharedAttribute, ...] = ()
     """What most of the individuals with a region of it have in common."""
+    shown: tuple[ImageOfAtlas, TraitOfImage] | None = None
+    """A region of it in the species, of which that is said; None where it has none."""
 
     @property
     def words(self) -> tuple[SharedAttribute, ...]:
-        """The most telling of what is shared, MAX_WORDS at most."""
-        return tuple(sorted(self.shared, key=lambda one: not one.is_telling))[:MAX_WORDS]
+        """What of it is said beside the picture: the most telling, MAX_WORDS at most."""
+        return worth_saying(self.shared)[:MAX_WORDS]
 
     @property
     def is_tested(self) -> bool:
@@ -169,7 +172,7 @@ class Species:
     @property
     def shown_latents(self) -> list[LatentOfSpecies]:
         """Those of its latents that have a region in it, which are those that the report judges."""
-        return [one for one in self.latents if one.latent in self.strongest]
+        return [one for one in self.latents if one.shown is not None]
 
     @property
     def n_trusted(self) -> int:
@@ -189,19 +192,6 @@ class Species:
     def cover(self) -> ImageOfAtlas:
         """The photograph with the strongest regions."""
         return max(self.images, key=lambda image: sum(trait.activation or 0 for trait in image.traits))
-
-    @cached_property
-    def strongest(self) -> dict[int, tuple[ImageOfAtlas, TraitOfImage]]:
-        """Latent -> where it is strongest in this species."""
-        found: dict[int, tuple[ImageOfAtlas, TraitOfImage]] = {}
-        for image in self.images:
-            for trait in image.traits:
-                if trait.latent is None:
-                    continue
-                former = found.get(trait.latent)
-                if former is None or (trait.activation or 0) > (former[1].activation or 0):
-                    found[trait.latent] = image, trait
-        return found
 
     @cached_property
     def attribute_shares(self) -> dict[tuple[str, str], float]:

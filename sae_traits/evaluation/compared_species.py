@@ -29,7 +29,7 @@ class TellingLatent:
     text: str
     """Of the region that is shown."""
     trait_id: str
-    """Of that region: the strongest in an image that was held out, where there is one."""
+    """Of that region: one of which what is shared is said, in an image that was held out, where there is one."""
     training: Share
     """Individuals of the species in which it fires, of those that everything was learnt and chosen from."""
     training_other: Share
@@ -166,16 +166,18 @@ def _telling(
     for tally in tallies.values():
         latent = -1 if tally.choice is None else tally.choice.latent
         contrast = contrasts.get(latent)
-        if contrast is None or tally.shown is None:
+        if contrast is None:
             continue
+        shared = words.mark(tally.shared(), len(tally.individuals))
+        shown = tally.shown(shared)
         held_out = firing.of_species(latent, own, held_out=True), firing.of_species(latent, other, held_out=True)
         again = None if (share := held_out[0].value) is None else (share, held_out[1].value)
         observed = Observed(background=tally.background, held_out=again, n_individuals=len(tally.individuals))
         row = TellingLatent(
             latent=latent,
-            shared=words.mark(tally.shared(), len(tally.individuals)),
-            text=tally.shown.text,
-            trait_id=tally.shown.trait_id,
+            shared=shared,
+            text=shown.text,
+            trait_id=shown.trait_id,
             training=firing.of_species(latent, own, held_out=False),
             training_other=firing.of_species(latent, other, held_out=False),
             held_out=held_out[0],

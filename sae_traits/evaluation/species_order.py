@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 
-from sae_traits.evaluation.species_tallies import MIN_INDIVIDUALS, SharedAttribute, Tally
-from sae_traits.evaluation.telling_words import Attributed, SaidOfSpecies
+from sae_traits.evaluation.species_tallies import (
+    MIN_INDIVIDUALS,
+    Attributed,
+    DescribedRegion,
+    SharedAttribute,
+    Tally,
+)
+from sae_traits.evaluation.telling_words import SaidOfSpecies
 from sae_traits.evaluation.verdict import Observed, Verdict, judge, rank
-from sae_traits.schema import Contrast
+from sae_traits.schema import Contrast, Taxon
+from sae_traits.traits.contrast import others_of_group, reference_groups
+from sae_traits.vocabulary import ReferenceRank
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +30,7 @@ class DescribedLatent:
     """None where nothing was compared."""
     held_out: tuple[float, float | None] | None
     """As `Observed` has them."""
-    relatives: tuple[str, ...]
+    relatives: tuple[str, ...] = ()
     """Species with which it was compared; none where they are not known."""
     shared: tuple[SharedAttribute, ...] = ()
     """What individuals share there, with what tells them from relatives; `best_first` looks it up."""
@@ -35,6 +44,11 @@ class DescribedLatent:
     def verdict(self) -> Verdict:
         """Whether to rely on it."""
         return judge(self.contrast, self._observed)
+
+    @property
+    def shown(self) -> DescribedRegion:
+        """The region to show of it."""
+        return self.tally.shown(self.shared)
 
     @property
     def said(self) -> frozenset[Attributed]:
@@ -55,6 +69,23 @@ class DescribedLatent:
     @property
     def _observed(self) -> Observed:
         return Observed(background=self.tally.background, held_out=self.held_out, n_individuals=self.n)
+
+
+def relatives_among(taxa: Sequence[Taxon]) -> Callable[[str, ReferenceRank], tuple[str, ...]]:
+    """Look up who the others of a species' reference group are; none of a species that is not among the taxa.
+
+    Args:
+        taxa: of the species with training individuals, once each.
+    """
+    rows = {taxon.species: row for row, taxon in enumerate(taxa)}
+    groups = cache(partial(reference_groups, taxa))
+
+    @cache
+    def relatives(species: str, rank: ReferenceRank) -> tuple[str, ...]:
+        row = rows.get(species)
+        return () if row is None else others_of_group(taxa, groups(rank)[0], row)
+
+    return relatives
 
 
 def best_first(

@@ -7,12 +7,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import NamedTuple
 
 from sae_traits.evaluation.statistics import Number
 from sae_traits.schema import ChosenLatent, Collection, Contrast, ImageRecord, Taxon, Trait
 from sae_traits.traits.firing_shares import FiringShares, Share, percent
-from sae_traits.vocabulary import ReferenceRank, Split
+from sae_traits.vocabulary import PartSource, ReferenceRank, Split
 
 MOST = 0.5
 """A value of an attribute is named when more than this share of the individuals has it."""
@@ -24,6 +23,10 @@ MIN_INDIVIDUALS = 5
 """With a region of a latent, below which little is known of what is there."""
 _ORDER = ("part", "colour", "pattern", "place", "shape", "size", "texture", "marking")
 """In which attributes are said: the more telling ones first; others come last, by name."""
+
+
+Attributed = tuple[str, str]
+"""The name of an attribute, or `part`, and its value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,14 @@ class SharedAttribute:
     region, or relatives were not looked at."""
     is_telling: bool = False
     """Whether it is said so much more often of the species than of its relatives that it tells them apart."""
+    is_usual: bool = False
+    """Whether most latents of most other species share it, too."""
+
+
+def worth_saying(shared: Sequence[SharedAttribute]) -> tuple[SharedAttribute, ...]:
+    """What tells first, and without what is usual and does not tell; all of it where nothing else is shared."""
+    said = [one for one in shared if one.is_telling or not one.is_usual] or shared
+    return tuple(sorted(said, key=lambda one: not one.is_telling))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,14 +115,36 @@ class Comparison:
         return own, self.held_out.relatives.value
 
 
-class Shown(NamedTuple):
-    """The region to show of a latent: of those of a species the smallest."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DescribedRegion:
+    """A region of an individual, and what is said of it."""
 
-    is_for_training: bool
-    minus_peak: float
     trait_id: str
+    individual_id: str
     split: Split
     text: str
+    said: frozenset[Attributed]
+    peak: float | None
+    background: float | None
+    """Probability that it shows background, where that is known."""
+
+    @property
+    def is_for_training(self) -> bool:
+        """Whether latents were learnt and chosen from it."""
+        return self.split == "train"
+
+    @property
+    def order(self) -> tuple[float, float, str]:
+        """Which of several to show, the smallest: the strongest, then what is least likely background."""
+        return -(self.peak or 0.0), self.background or 0.0, self.trait_id
+
+
+def said_of(
+    part: str | None, part_source: PartSource | None, attributes: Iterable[Attributed]
+) -> frozenset[Attributed]:
+    """What a describer said of a region; a part that a person has named is not."""
+    of_part = [("part", part)] if part and part_source != "named" else []
+    return frozenset((*of_part, *attributes))
 
 
 @dataclass
@@ -125,30 +158,36 @@ class Tally:
     """Probability of background of each region, where it is known."""
     values: dict[str, dict[str, set[str]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(set)))
     """Name of an attribute -> value -> individuals."""
-    shown: Shown | None = None
+    regions: dict[tuple[bool, frozenset[Attributed]], DescribedRegion] = field(default_factory=dict)
+    """Whether it is for training, and what is said of it -> the first in order of such regions."""
 
-    def count(
-        self, individual: str, said: Iterable[tuple[str, str]], *, background: float | None, is_for_training: bool
-    ) -> None:
-        """Count a region of an individual, and what is said of it: attributes, or `part`, with their values."""
-        self.individuals.add(individual)
-        if not is_for_training:
-            self.held_out.add(individual)
-        if background is not None:
-            self.backgrounds.append(background)
-        for name, value in said:
-            self.values[name][value].add(individual)
+    def count(self, region: DescribedRegion) -> None:
+        """Count a region of an individual, and what is said of it."""
+        self.individuals.add(region.individual_id)
+        if not region.is_for_training:
+            self.held_out.add(region.individual_id)
+        if region.background is not None:
+            self.backgrounds.append(region.background)
+        for name, value in region.said:
+            self.values[name][value].add(region.individual_id)
+        kind = region.is_for_training, region.said
+        self.regions[kind] = min(self.regions.get(kind, region), region, key=lambda one: one.order)
 
-    def add(self, trait: Trait, record: ImageRecord) -> None:
-        """Count a trait of an individual; a held-out image is rather shown than one for training, then a strong one."""
-        is_for_training, description = record.split == "train", trait.description
-        part = [("part", description.part)] if description.part else []
-        said = [*part, *((attribute.name, attribute.value) for attribute in description.attributes)]
-        background = trait.candidate.background
-        self.count(record.individual_id, said, background=background, is_for_training=is_for_training)
-        peak = trait.candidate.peak or 0.0
-        shown = Shown(is_for_training, -peak, trait.trait_id, record.split, description.text)
-        self.shown = shown if self.shown is None else min(self.shown, shown)
+    def shown(self, shared: Sequence[SharedAttribute]) -> DescribedRegion:
+        """The region to show beside what individuals share: the strongest of a held-out image that illustrates it.
+
+        Of such a region the first word is said, and most of all words: one of which all are said is often a weak one
+        that happens to have the same shape. Where no held-out region illustrates it one for training is shown, and
+        where none does the strongest.
+        """
+        words = [(one.name, one.value) for one in worth_saying(shared)]
+
+        def order(region: DescribedRegion) -> tuple[bool, bool, tuple[float, float, str]]:
+            n_said = sum(word in region.said for word in words)
+            illustrates = not words or (words[0] in region.said and n_said > MOST * len(words))
+            return not illustrates, region.is_for_training, region.order
+
+        return min(self.regions.values(), key=order)
 
     @property
     def contrast(self) -> Contrast | None:
@@ -205,8 +244,22 @@ def tally_traits(
             continue
         choice = None if candidate.latent is None else chosen.get((species, candidate.latent))
         if candidate.latent is None or choice is not None:
-            tallies[species].setdefault(candidate.name, Tally(choice)).add(trait, record)
+            tallies[species].setdefault(candidate.name, Tally(choice)).count(_described(trait, record))
     return tallies
+
+
+def _described(trait: Trait, record: ImageRecord) -> DescribedRegion:
+    description = trait.description
+    attributes = ((attribute.name, attribute.value) for attribute in description.attributes)
+    return DescribedRegion(
+        trait_id=trait.trait_id,
+        individual_id=record.individual_id,
+        split=record.split,
+        text=description.text,
+        said=said_of(description.part, description.part_source, attributes),
+        peak=trait.candidate.peak,
+        background=trait.candidate.background,
+    )
 
 
 def compare(choice: ChosenLatent, taxon: Taxon, firing: FiringShares | None = None) -> Comparison:

@@ -6,11 +6,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sae_traits.evaluation.species_tallies import MAX_NAMED, MIN_INDIVIDUALS, SharedAttribute, Tally
+from sae_traits.evaluation.species_tallies import (
+    MAX_NAMED,
+    MIN_INDIVIDUALS,
+    MOST,
+    Attributed,
+    SharedAttribute,
+    Tally,
+)
 from sae_traits.evaluation.verdict import MIN_RATIO
-
-Attributed = tuple[str, str]
-"""The name of an attribute, or `part`, and its value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +43,11 @@ class TellingWords:
 
     own: Splits
     relatives: tuple[Splits, ...]
+    usual: frozenset[Attributed]
+    """What most latents of most other species share, of whatever genus."""
 
     def mark(self, shared: Sequence[SharedAttribute], n_individuals: int) -> tuple[SharedAttribute, ...]:
-        """Say of what individuals share at a latent how often it is said of relatives, and whether that tells them.
+        """Say of what individuals share at a latent how often it is said of relatives, and whether it tells anything.
 
         Args:
             n_individuals: with a region of the latent; of fewer than MIN_INDIVIDUALS nothing tells.
@@ -52,7 +58,8 @@ class TellingWords:
             theirs = self._share_of_relatives(value)
             is_common = n_individuals >= MIN_INDIVIDUALS and attribute.share >= MIN_RATIO * (theirs or 0)
             is_telling = is_common and self._tells(value)
-            marked.append(replace(attribute, share_of_relatives=theirs, is_telling=is_telling))
+            is_usual = value in self.usual
+            marked.append(replace(attribute, share_of_relatives=theirs, is_telling=is_telling, is_usual=is_usual))
         return tuple(marked)
 
     def _share_of_relatives(self, value: Attributed) -> float | None:
@@ -92,6 +99,8 @@ class SaidOfSpecies:
         self._of = {species: _described(found.values(), held_out[species]) for species, found in tallies.items()}
         self._of_groups: dict[frozenset[str], Splits] = {}
         """Species of a group, of which each is compared with the others -> what is said of all of them together."""
+        self._usual_of = {species: words for species, found in tallies.items() if (words := _usual(found.values()))}
+        self._n_usual = Counter(value for words in self._usual_of.values() for value in words)
 
     def beside(self, species: str, relatives: Sequence[str]) -> TellingWords:
         """What tells a described species from its relatives.
@@ -105,8 +114,15 @@ class SaidOfSpecies:
             values = {*own[0].counts, *own[1].counts}
             together = self._together(frozenset((*relatives, species)))
             training, held_out = (all_of.without(some, values) for all_of, some in zip(together, own, strict=True))
-            return TellingWords(own, ((training, held_out),))
-        return TellingWords(own, tuple(self._of[name] for name in relatives if name in self._of))
+            return TellingWords(own, ((training, held_out),), self._usual_elsewhere(species))
+        described = tuple(self._of[name] for name in relatives if name in self._of)
+        return TellingWords(own, described, self._usual_elsewhere(species))
+
+    def _usual_elsewhere(self, species: str) -> frozenset[Attributed]:
+        """What is usual in most of the other species."""
+        own = self._usual_of.get(species, frozenset())
+        n_others = len(self._of) - 1
+        return frozenset(value for value, n in self._n_usual.items() if n - (value in own) > MOST * n_others)
 
     def _together(self, group: frozenset[str]) -> Splits:
         if group not in self._of_groups:
@@ -114,6 +130,13 @@ class SaidOfSpecies:
             training, held_out = (pooled(splits[number] for splits in described) for number in (0, 1))
             self._of_groups[group] = training, held_out
         return self._of_groups[group]
+
+
+def _usual(tallies: Iterable[Tally]) -> frozenset[Attributed]:
+    """What most latents of a species share, of those at which individuals share anything."""
+    shared = [words for tally in tallies if (words := tally.shared())]
+    counts = Counter((one.name, one.value) for words in shared for one in words)
+    return frozenset(value for value, n in counts.items() if n > MOST * len(shared))
 
 
 def _described(tallies: Iterable[Tally], held_out: set[str]) -> Splits:

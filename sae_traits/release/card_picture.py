@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import io
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
-from sae_traits.evaluation.verdict import Observed, rank
+from sae_traits.evaluation.species_order import DescribedLatent, best_first, relatives_among
+from sae_traits.evaluation.species_tallies import DescribedRegion, Tally, said_of
+from sae_traits.evaluation.telling_words import SaidOfSpecies
 from sae_traits.io import write_whole
 from sae_traits.release.facts import DatasetSummary, Rights
-from sae_traits.release.tables import Row
-from sae_traits.schema import Contrast, Region
+from sae_traits.release.tables import ConfigName, Row
+from sae_traits.schema import Contrast, Region, Taxon
 from sae_traits.traits.contact_sheet import cut_out, font, wrap_text
+from sae_traits.vocabulary import RANKS, SPLITS, Split
 
 CARD_PICTURE = "atlas.jpg"
 """What it is called in the folder of a dataset."""
@@ -29,23 +31,17 @@ _PAPER, _INK, _GREY = "#fbfaf7", "#1c1b1a", "#5d5a55"
 """As in the atlas."""
 _QUALITY = 82
 _CONTRAST = tuple(field.name for field in fields(Contrast))
-_JUDGED = ["species", "individual_id", "activation", "background", *_CONTRAST]
+_DESCRIBED = [
+    "trait_id", "species", "individual_id", "text", "part", "part_source", "attributes", "region_source", "latent",
+    "activation", "background", *_CONTRAST,
+]  # fmt: skip
 _SHOWN = ["image", "species", "text", "box", "polygons", *_CONTRAST, "license", "rights_holder"]
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where a row lies in the tables."""
-
-    file: Path
-    group: int
-    row: int
-
-
 def draw_card_picture(folder: Path, summary: DatasetSummary) -> tuple[Rights, ...] | None:
-    """Draw some traits of a dataset into its folder: of each of some species the one with the best evidence.
+    """Draw some traits of a dataset into its folder: of some species the latent that report and atlas put first.
 
-    They are of the first split, which is that of training where there is one. An earlier picture goes.
+    Of its regions the one that they show; see `Tally.shown`. An earlier picture goes.
 
     Returns:
         Those of the images in it; None, and no picture, where the dataset holds no images.
@@ -53,9 +49,7 @@ def draw_card_picture(folder: Path, summary: DatasetSummary) -> tuple[Rights, ..
     (folder / CARD_PICTURE).unlink(missing_ok=True)
     if summary.images != "embed":
         return None
-    split = next(iter(summary.rows["default"]))
-    files = sorted((folder / "data" / "default").glob(f"{split}-*.parquet"))
-    rows = _read(_best_of_species(files))
+    rows = _read(folder, _best_of_species(folder))
     sheet = io.BytesIO()
     _draw(rows).save(sheet, "JPEG", quality=_QUALITY)
     write_whole(folder / CARD_PICTURE, sheet.getvalue())
@@ -63,24 +57,78 @@ def draw_card_picture(folder: Path, summary: DatasetSummary) -> tuple[Rights, ..
     return tuple(Rights(*names, n) for names, n in rights.most_common())
 
 
-def _best_of_species(files: Sequence[Path]) -> list[_Place]:
-    """One trait per species, by the evidence for its latent, then by how strongly this fires; the best first."""
-    best: dict[str, tuple[tuple[Any, ...], _Place]] = {}
-    for place, row in _judged(files):
-        key = (*rank(_contrast(row), Observed(background=row["background"])), -(row["activation"] or 0.0))
-        group = row["species"] or f" {row['individual_id']}"  # photographs that came without labels are one each
-        if group not in best or key < best[group][0]:
-            best[group] = key, place
-    chosen = sorted(best.items(), key=lambda item: (item[1][0], item[0]))[:N_SHOWN]
-    return [place for _, (_, place) in chosen]
+def _best_of_species(folder: Path) -> list[str]:
+    """One trait per species, those with the best evidence first; photographs that came without labels are one each."""
+    held_out: dict[str, set[str]] = defaultdict(set)
+    learnt_from: dict[str, Taxon] = {}
+    for split, row in _rows(folder, "images", ["individual_id", *RANKS]):
+        if split != "train":
+            held_out[_group(row)].add(row["individual_id"])
+        elif row["species"] is not None:
+            learnt_from[row["species"]] = Taxon.from_dict({rank: row[rank] for rank in RANKS})
+    shares = ["species", "latent", "held_out_f_species", "held_out_f_reference"]
+    chosen = {(row["species"], row["latent"]): row for _, row in _rows(folder, "latents", shares)}
+    tallies: dict[str, dict[str, Tally]] = defaultdict(dict)
+    rows: dict[tuple[str, str], Row] = {}
+    for split, row in _rows(folder, "default", _DESCRIBED):
+        name = row["region_source"] if row["latent"] is None else str(row["latent"])
+        rows.setdefault((_group(row), name), row)
+        tallies[_group(row)].setdefault(name, Tally()).count(_described(split, row))
+    said, relatives = SaidOfSpecies(tallies, held_out), relatives_among(list(learnt_from.values()))
+
+    def described(species: str, name: str) -> DescribedLatent:
+        row = rows[species, name]
+        own = chosen.get((row["species"], row["latent"]))
+        contrast = _contrast(row) if own is not None or row["species"] is None else None  # not that of another species
+        again = None if own is None else own["held_out_f_species"]
+        return DescribedLatent(
+            name=name,
+            tally=tallies[species][name],
+            contrast=contrast,
+            held_out=None if own is None or again is None else (again, own["held_out_f_reference"]),
+            relatives=() if contrast is None else relatives(species, contrast.reference_rank),
+        )
+
+    best = {
+        species: best_first([described(species, name) for name in found], said, species)[0][0]
+        for species, found in tallies.items()
+    }
+    first = sorted(best, key=lambda species: (best[species].order, species))
+    return [best[species].shown.trait_id for species in first[:N_SHOWN]]
 
 
-def _judged(files: Sequence[Path]) -> Iterator[tuple[_Place, Row]]:
-    for path in files:
-        with pq.ParquetFile(path) as file:
-            for group in range(file.num_row_groups):
-                rows = file.read_row_group(group, columns=_JUDGED).to_pylist()
-                yield from ((_Place(path, group, number), row) for number, row in enumerate(rows))
+def _group(row: Row) -> str:
+    """The species, or a name that no species has of an individual without a label."""
+    return row["species"] or f" {row['individual_id']}"
+
+
+def _described(split: Split, row: Row) -> DescribedRegion:
+    attributes = ((one["name"], one["value"]) for one in row["attributes"])
+    return DescribedRegion(
+        trait_id=row["trait_id"],
+        individual_id=row["individual_id"],
+        split=split,
+        text=row["text"],
+        said=said_of(row["part"], row["part_source"], attributes),
+        peak=row["activation"],
+        background=row["background"],
+    )
+
+
+def _groups_of_rows(folder: Path, config: ConfigName) -> Iterator[tuple[Split, pq.ParquetFile, int]]:
+    """The groups of rows of a config, of which one is in memory."""
+    for split in SPLITS:
+        for path in sorted((folder / "data" / config).glob(f"{split}-*.parquet")):
+            with pq.ParquetFile(path) as file:
+                for group in range(file.num_row_groups):
+                    yield split, file, group
+
+
+def _rows(folder: Path, config: ConfigName, columns: list[str]) -> Iterator[tuple[Split, Row]]:
+    """Some columns of all rows of a config, with their split."""
+    for split, file, group in _groups_of_rows(folder, config):
+        for row in file.read_row_group(group, columns=columns).to_pylist():
+            yield split, row
 
 
 def _contrast(row: Row) -> Contrast | None:
@@ -92,15 +140,15 @@ def _contrast(row: Row) -> Contrast | None:
     return Contrast(**values)
 
 
-def _read(places: Sequence[_Place]) -> list[Row]:
-    """What is shown of some rows, each group of rows read once."""
-    rows: dict[_Place, Row] = {}
-    for path, group in {(place.file, place.group): None for place in places}:
-        with pq.ParquetFile(path) as file:
+def _read(folder: Path, trait_ids: Sequence[str]) -> list[Row]:
+    """What is shown of some traits."""
+    rows: dict[str, Row] = {}
+    for _, file, group in _groups_of_rows(folder, "default"):
+        of_group = file.read_row_group(group, columns=["trait_id"])["trait_id"].to_pylist()
+        if places := [(number, one) for number, one in enumerate(of_group) if one in trait_ids]:
             table = file.read_row_group(group, columns=_SHOWN)
-        of_group = [place for place in places if (place.file, place.group) == (path, group)]
-        rows |= {place: table.slice(place.row, 1).to_pylist()[0] for place in of_group}
-    return [rows[place] for place in places]
+            rows |= {trait_id: table.slice(number, 1).to_pylist()[0] for number, trait_id in places}
+    return [rows[trait_id] for trait_id in trait_ids]
 
 
 def _draw(rows: Sequence[Row]) -> Image.Image:

@@ -51,7 +51,7 @@ def random_firing(collection, rng):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_an_atlas_judges_and_ranks_as_the_report_does(tmp_path, seed):
+def test_an_atlas_judges_ranks_and_shows_as_the_report_does(tmp_path, seed):
     rng = np.random.default_rng(seed)
     collection = many_images(tmp_path / "photographs", 60)
     firing = random_firing(collection, rng)
@@ -86,11 +86,12 @@ def test_an_atlas_judges_and_ranks_as_the_report_does(tmp_path, seed):
     assert {word: n for word, n, _ in quality_of(atlas, None).verdicts} == found.verdicts
     assert len(found.verdicts) > 2
     shown = {
-        species: [(row.picked_by, str(row.verdict), row.shared) for row in rows]
+        species: [(row.picked_by, str(row.verdict), row.shared, row.picture.trait_id) for row in rows]
         for species, rows in groupby(found.traits, key=lambda row: row.species)
     }
     first = {
-        one.name: [(f"latent {i.latent}", str(i.verdict), i.shared) for i in one.latents[:3]] for one in atlas.species
+        one.name: [(f"latent {i.latent}", str(i.verdict), i.shared, i.shown[1].trait_id) for i in one.latents[:3]]
+        for one in atlas.species
     }
     assert first == shown
     words = [latent.words for one in atlas.species for latent in one.latents if len(latent.shared) > 2]

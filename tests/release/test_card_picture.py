@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,13 +15,35 @@ from small_releases import LATENTS, odd_photographs, record_of, release, traits_
 from sae_traits.config.release import ReleaseConfig
 from sae_traits.release.card_picture import CARD_PICTURE, draw_card_picture
 from sae_traits.release.dataset import write_dataset
-from sae_traits.schema import Collection, Trait
+from sae_traits.schema import Attribute, ChosenLatent, Collection, Trait
 
+CHOSEN = tuple(
+    ChosenLatent(
+        species=species, latent=latent, threshold=0.4, contrast=LATENTS[0].contrast, n_fired=3, n_individuals=4
+    )
+    for species in ("Aus aus", "Aus bus", "Aus cus", "Bus aus")
+    for latent in (0, 1)
+)
+GREY = (128, 128, 128)
 COLORS = {"Aus aus": (200, 30, 30), "Aus bus": (30, 160, 30), "Aus cus": (40, 60, 210)}
 
 
+def drawn(folder: Path, collection: Collection, traits: Sequence[Trait], latents: Sequence[ChosenLatent] = CHOSEN):
+    """The pixels of the picture of a dataset."""
+    summary = write_dataset(
+        folder, collection, traits, latents, sae="org/sae", config=ReleaseConfig(longest_side=256), workers=1
+    )
+    assert draw_card_picture(folder, summary) is not None
+    with Image.open(folder / CARD_PICTURE) as picture:
+        return np.asarray(picture.convert("RGB")).astype(int)
+
+
+def share_of(color: tuple[int, int, int], pixels: np.ndarray) -> float:
+    return float((np.abs(pixels - color).max(axis=2) < 12).mean())
+
+
 def coloured(root: Path) -> tuple[Collection, list[Trait]]:
-    """Per species a grey photograph, and one of its own colour, whose trait has the better evidence."""
+    """Per species a grey photograph, and one of its own colour, whose latent has the better evidence."""
     records = []
     for species, color in COLORS.items():
         for number, filling in enumerate([(128, 128, 128), color]):
@@ -30,7 +53,7 @@ def coloured(root: Path) -> tuple[Collection, list[Trait]]:
             records.append(record_of(path, root, "train", None))
     collection = Collection(root, tuple(records))
     traits = [
-        replace(trait, candidate=replace(trait.candidate, contrast=contrast_of(row % 2 == 1)))
+        replace(trait, candidate=replace(trait.candidate, latent=row % 2, contrast=contrast_of(row % 2 == 1)))
         for row, trait in enumerate(traits_of_all(collection))
     ]
     return collection, traits
@@ -49,13 +72,57 @@ def contrast_of(good: bool):
     return replace(LATENTS[0].contrast, f_species=0.9 if good else 0.6, f_reference=0.05 if good else 0.4)
 
 
-def test_every_species_is_shown_by_the_trait_with_the_best_evidence(tmp_path: Path):
-    release(tmp_path / "dataset", *coloured(tmp_path / "photographs"))
-    with Image.open(tmp_path / "dataset" / CARD_PICTURE) as picture:
-        pixels = np.asarray(picture.convert("RGB")).astype(int)
+def test_every_species_is_shown_by_the_latent_with_the_best_evidence(tmp_path: Path):
+    pixels = drawn(tmp_path / "dataset", *coloured(tmp_path / "photographs"))
     for color in COLORS.values():
-        assert (np.abs(pixels - color).max(axis=2) < 12).mean() > 0.1, color
-    assert (np.abs(pixels - 128).max(axis=2) < 5).mean() < 0.05
+        assert share_of(color, pixels) > 0.1, color
+    assert share_of(GREY, pixels) < 0.05
+
+
+def test_a_latent_that_held_out_individuals_do_not_bear_out_is_not_shown(tmp_path: Path):
+    refuted = [
+        replace(one, held_out_f_species=0.1, held_out_f_reference=0.1) if one.latent == 1 else one for one in CHOSEN
+    ]
+    collection, traits = coloured(tmp_path / "photographs")
+    weaker = replace(contrast_of(True), f_species=0.6)
+    traits = [
+        trait if row % 2 else replace(trait, candidate=replace(trait.candidate, contrast=weaker))
+        for row, trait in enumerate(traits)
+    ]
+    pixels = drawn(tmp_path / "dataset", collection, traits, refuted)
+    assert share_of(GREY, pixels) > 0.3
+    for color in COLORS.values():
+        assert share_of(color, pixels) < 0.05, color
+
+
+def test_a_latent_of_another_species_is_no_evidence_for_the_images_own(tmp_path: Path):
+    of_others = [one for one in CHOSEN if one.latent == 0]
+    assert share_of(GREY, drawn(tmp_path / "dataset", *coloured(tmp_path / "photographs"), of_others)) > 0.3
+
+
+def test_the_region_of_a_latent_is_one_of_which_is_said_what_most_of_its_regions_share(tmp_path: Path):
+    """The grey photograph of each species fires more strongly; of it is said what of no other individual is."""
+    collection, traits = coloured(tmp_path / "photographs")
+    records, described = list(collection.images), []
+    for row, trait in enumerate(traits):
+        color = "blue" if row % 2 else "grey"
+        description = replace(trait.description, attributes=(Attribute("colour", color),))
+        candidate = replace(trait.candidate, latent=1, contrast=contrast_of(True), peak=1.0 if row % 2 else 9.0)
+        described.append(replace(trait, candidate=candidate, description=description))
+        if row % 2:
+            records.append(replace(records[row], image_id=f"again-{row}", individual_id=f"again-{row}"))
+            described.append(
+                replace(
+                    described[-1],
+                    trait_id=f"again-{row}",
+                    candidate=replace(candidate, image=len(records) - 1, peak=0.5),
+                )
+            )
+    described.sort(key=lambda trait: trait.candidate.image)
+    pixels = drawn(tmp_path / "dataset", replace(collection, images=tuple(records)), described)
+    for color in COLORS.values():
+        assert share_of(color, pixels) > 0.1, color
+    assert share_of(GREY, pixels) < 0.05
 
 
 def test_the_card_opens_with_the_picture_and_says_whose_the_images_are(tmp_path: Path):

@@ -13,6 +13,7 @@ from sae_traits.evaluation.species_tallies import (
     compare,
     individuals_by_species,
     tally_traits,
+    worth_saying,
 )
 from sae_traits.evaluation.telling_words import SaidOfSpecies
 from sae_traits.evaluation.verdict import RULES, Verdict
@@ -56,6 +57,11 @@ class SpeciesTrait:
     """Mean probability that these regions show background; None where it is not known."""
     verdict: Verdict
     picture: TraitPicture
+
+    @property
+    def words(self) -> tuple[SharedAttribute, ...]:
+        """What of it is said in the report."""
+        return worth_saying(self.shared)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +126,6 @@ class SpeciesTraits:
                 continue
             shown = best_first(found, said, species)[:MAX_TRAITS]
             for place, (one, same_as) in enumerate(shown):
-                assert one.tally.shown is not None
                 file = f"figures/traits/{number:03d}-{place}.jpg"
                 row = SpeciesTrait(
                     species=species,
@@ -134,7 +139,7 @@ class SpeciesTraits:
                     comparison=comparisons[one.name],
                     background=one.tally.background,
                     verdict=one.verdict,
-                    picture=TraitPicture(file=file, trait_id=one.tally.shown.trait_id, split=one.tally.shown.split),
+                    picture=TraitPicture(file=file, trait_id=one.shown.trait_id, split=one.shown.split),
                 )
                 rows.append(row)
         counts = Counter(word for found in verdicts.values() for word in found)

@@ -368,6 +368,77 @@ def test_the_picture_is_of_a_held_out_image_where_there_is_one(splits, shown, sa
     assert rows_of(collection, traits)[0][3] == said
 
 
+@pytest.mark.parametrize(
+    ("said", "splits", "shown"),
+    [
+        # The strongest of which the first word is said, and most of all words; image 0 is the strongest, 5 the weakest.
+        (["blue", "red", "red", "red", "red", "red"], "tttttt", 1),
+        (["red small", "red large", *["red large even"] * 4], "tttttt", 1),
+        (["large even", "red small", *["red large even"] * 4], "tttttt", 2),
+        # A held-out image rather than a stronger one for training, unless it does not show it.
+        (["red", "red", "red", "red", "red", "red"], "ttttth", 5),
+        (["red", "red", "red", "red", "blue", "blue"], "tttthh", 0),
+        # Nothing is shared: the strongest of a held-out image.
+        (["red", "blue", "grey", "black", "white", "brown"], "tttthh", 4),
+    ],
+)
+def test_the_picture_shows_what_is_said_beside_it(said, splits, shown):
+    names = {"red": "colour", "blue": "colour", "grey": "colour", "black": "colour", "white": "colour"}
+    names |= {"brown": "colour", "small": "size", "large": "size", "even": "texture"}
+    collection = of_split(collection_of(["Aus bus"] * 6), *("train" if one == "t" else "test" for one in splits))
+    traits = []
+    for row, words in enumerate(said):
+        trait = trait_of(row, 7, described(**{names[word]: word for word in words.split()}))
+        traits.append(dataclasses.replace(trait, candidate=dataclasses.replace(trait.candidate, peak=9.0 - row)))
+    (found,) = SpeciesTraits().run(made_evidence(collection, traits)).traits
+    assert found.picture.trait_id == f"s{shown}-7"
+    assert found.picture.split == collection.images[shown].split
+
+
+def test_of_equally_strong_regions_the_one_that_is_least_likely_background_is_shown():
+    collection = collection_of(["Aus bus"] * 3)
+    traits = [trait_of(row, 7, described(colour="red")) for row in range(3)]
+    traits = [
+        dataclasses.replace(trait, candidate=dataclasses.replace(trait.candidate, peak=1.0, background=background))
+        for trait, background in zip(traits, (0.4, 0.1, 0.3), strict=True)
+    ]
+    (found,) = SpeciesTraits().run(made_evidence(collection, traits)).traits
+    assert found.picture.trait_id == "s1-7"
+
+
+def test_what_most_latents_of_most_other_species_share_is_left_out_where_other_words_remain():
+    """Of three others two are plain at most of their latents, and small at half of them."""
+    plain, small = PLAIN, {"size": "small"}
+    usual = {5: [(plain | small, 2)], 6: [(plain | small, 2)], 7: [(plain, 2)], 8: [(plain, 2)], 9: [({}, 2)]}
+    words = {
+        "Aus s0": {1: [(RED | plain | small, 2)], 2: [(plain, 2)]},
+        "Aus s1": usual,
+        "Aus s2": usual,
+        "Aus s3": {5: [(BANDED | small, 2)]},
+    }
+    collection, traits = described_species(words, n_individuals=2)
+    first, second, *_ = [row[1].partition(": ")[2] for row in rows_of(collection, traits)]
+    assert first == "colour red (100 %), size small (100 %)"
+    assert second.startswith("pattern plain (100 %)"), "a row that would be empty keeps its words"
+    (row, *_) = SpeciesTraits().run(made_evidence(collection, traits)).traits
+    assert [(one.value, one.is_usual) for one in row.shared] == [("red", False), ("plain", True), ("small", False)]
+    del words["Aus s2"]
+    row = rows_of(*described_species(words, n_individuals=2))[0]
+    assert row[1].endswith(": colour red (100 %), pattern plain (100 %), size small (100 %)"), "one of two is not most"
+
+
+def test_what_tells_is_said_however_usual_it_is_and_comes_first():
+    """All other species are red, but the one relative is not."""
+    words = {"Aus s0": {1: [(RED | {"size": "small"}, 5)]}, "Aus s1": {2: [(BLUE, 5)]}}
+    words |= {f"Bus s{n}": {3: [(RED, 5)]} for n in range(4)}
+    collection, traits = described_species(words)
+    row = rows_of(collection, traits, firing=lambda: shares_of(2))[0]
+    assert row[1].endswith("**colour red** (100 %, relatives 0 %), **size small** (100 %, relatives 0 %)")
+    words["Aus s1"] = {2: [(RED, 5)]}
+    row = rows_of(*described_species(words), firing=lambda: shares_of(2))[0]
+    assert row[1].endswith("individuals with a region: **size small** (100 %, relatives 0 %)")
+
+
 def test_a_latent_of_another_species_does_not_speak_for_the_images_own():
     collection = collection_of(["Aus bus", "Aus cus"])
     traits = [trait_of(row, 7, described()) for row in range(2)]
