@@ -1,75 +1,84 @@
-"""The gallery of a model card: where some latents fire most strongly, in photographs of the training split."""
+"""The gallery of a model card: the strongest regions of some latents, in photographs of the training split."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from sae_traits.evaluation.verdict import Observed, rank
+from sae_traits.evaluation.species_order import DescribedLatent
+from sae_traits.evaluation.species_tallies import MIN_INDIVIDUALS, Tally
 from sae_traits.release.facts import LatentPicture, Rights
-from sae_traits.schema import ChosenLatent
-from sae_traits.traits.contact_sheet import OpenPicture
-from sae_traits.traits.latent_pages import LatentPage, contact_sheet
+from sae_traits.schema import ChosenLatent, Collection, Trait
+from sae_traits.traits.contact_sheet import OpenPicture, draw_sheet
 
 N_LATENTS = 6
 N_PHOTOGRAPHS = 4
 """Per latent: one row of a contact sheet."""
-N_LOOKED_AT = 40
-"""Images of all splits among which those of the training split are looked for."""
 PICTURE = "figures/latent-*.jpg"
 """What the pictures are called in the folder of an SAE."""
 _QUALITY = 85
 
 
-def latents_to_show(latents: Iterable[ChosenLatent]) -> list[ChosenLatent]:
+def latents_to_show(tallies: Mapping[str, Mapping[str, Tally]]) -> list[ChosenLatent]:
     """The latents with the best evidence, at most one per species, so that a gallery shows different organisms.
 
-    By their verdicts, then by the difference of the two shares, then by the individuals in which they fired: the
-    largest effects are often those of latents that fire in two.
+    Those with regions in MIN_INDIVIDUALS individuals or more come first, then as in `DescribedLatent.order`.
+
+    Args:
+        tallies: species -> latent -> the regions of it, with its choice.
     """
 
-    def order(choice: ChosenLatent) -> tuple[tuple[int, float], int, int]:
-        observed = Observed(background=choice.background, held_out=choice.held_out)
-        return rank(choice.contrast, observed), -choice.n_fired, choice.latent
+    def order(one: DescribedLatent) -> tuple[bool, tuple[int, bool, float, int, str]]:
+        return one.n < MIN_INDIVIDUALS, one.order
 
-    by_species: dict[str, list[ChosenLatent]] = {}
-    for choice in latents:
-        by_species.setdefault(choice.species, []).append(choice)
-    best: dict[int, ChosenLatent] = {}
-    for of_species in by_species.values():
-        for choice in sorted(of_species, key=order):
-            if choice.latent not in best:
-                best[choice.latent] = choice
+    best: dict[str, tuple[DescribedLatent, ChosenLatent]] = {}
+    for species in sorted(tallies):
+        found = [
+            (DescribedLatent(name=name, tally=tally, contrast=choice.contrast, held_out=choice.held_out), choice)
+            for name, tally in tallies[species].items()
+            if (choice := tally.choice) is not None
+        ]
+        for one, choice in sorted(found, key=lambda pair: order(pair[0])):
+            if one.name not in best:
+                best[one.name] = one, choice
                 break
-    return sorted(best.values(), key=order)[:N_LATENTS]
+    return [choice for _, choice in sorted(best.values(), key=lambda pair: order(pair[0]))][:N_LATENTS]
 
 
 def draw_latents(
-    pages: Sequence[LatentPage], choices: Sequence[ChosenLatent], open_picture: OpenPicture, folder: Path
+    collection: Collection,
+    traits: Iterable[Trait],
+    choices: Sequence[ChosenLatent],
+    open_picture: OpenPicture,
+    folder: Path,
 ) -> tuple[LatentPicture, ...]:
     """Draw the strongest regions of some latents into the folder of an SAE; earlier pictures go.
 
-    Only photographs of the training split are shown: the others are for scoring.
+    Only photographs of the training split are shown, of the species that a latent describes: the others are for
+    scoring.
 
     Returns:
         The pictures, in the order of `choices`; a latent without a photograph has none.
     """
     for former in folder.glob(PICTURE):
         former.unlink()
-    by_latent = {page.latent: page for page in pages}
+    strongest = _strongest(collection, traits, {choice.latent: choice.species for choice in choices})
     pictures = []
     for choice in choices:
-        page = by_latent[choice.latent]
-        training = [image for image in page.strongest if image.record.split == "train"][:N_PHOTOGRAPHS]
-        if not training:
+        if not (shown := strongest[choice.latent]):
             continue
+        records = [collection.images[trait.candidate.image] for trait in shown]
+        captions = [
+            f"{choice.species}\n{record.image_id[:24]}, {trait.candidate.peak:.3g}"
+            for record, trait in zip(records, shown, strict=True)
+        ]
         path = f"figures/latent-{choice.latent:05d}.jpg"
         (folder / "figures").mkdir(exist_ok=True)
-        sheet = contact_sheet(replace(page, strongest=tuple(training)), open_picture)
+        regions = (trait.region for trait in shown)
+        sheet = draw_sheet(list(zip(records, regions, captions, strict=True)), open_picture, n_columns=4, side=288)
         sheet.save(folder / path, quality=_QUALITY)
-        rights = Counter((image.record.license, image.record.rights_holder) for image in training)
+        rights = Counter((record.license, record.rights_holder) for record in records)
         pictures.append(
             LatentPicture(
                 path=path,
@@ -81,3 +90,21 @@ def draw_latents(
             )
         )
     return tuple(pictures)
+
+
+def _strongest(
+    collection: Collection, traits: Iterable[Trait], species_of: Mapping[int, str]
+) -> dict[int, list[Trait]]:
+    """Latent -> its strongest regions in training photographs of its species, one per individual."""
+    best: dict[int, dict[str, Trait]] = defaultdict(dict)
+    for trait in traits if species_of else ():
+        record, latent = collection.images[trait.candidate.image], trait.candidate.latent
+        if latent is None or record.split != "train" or species_of.get(latent) != record.taxon.species:
+            continue
+        former = best[latent].get(record.individual_id)
+        best[latent][record.individual_id] = trait if former is None else max(former, trait, key=_peak)
+    return {z: sorted(best[z].values(), key=_peak, reverse=True)[:N_PHOTOGRAPHS] for z in species_of}
+
+
+def _peak(trait: Trait) -> float:
+    return trait.candidate.peak or 0.0

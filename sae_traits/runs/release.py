@@ -11,8 +11,10 @@ from sae_traits.config import PaperContrast, ReleasedLatents, SpecimenContrast
 from sae_traits.config.command_line import command_of
 from sae_traits.config.regions import RegionsOfLatents
 from sae_traits.config.tree import as_dict, with_public_names
+from sae_traits.evaluation.evidence import StoredTraits
 from sae_traits.evaluation.review.scores import reviewed_traits, score_review
 from sae_traits.evaluation.review.sheets import content_of
+from sae_traits.evaluation.species_tallies import tally_traits
 from sae_traits.logging import duration
 from sae_traits.release.dataset import write_dataset
 from sae_traits.release.dataset_card import write_dataset_card
@@ -25,7 +27,7 @@ from sae_traits.release.facts import (
     Provenance,
     source_of,
 )
-from sae_traits.release.gallery import N_LOOKED_AT, draw_latents, latents_to_show
+from sae_traits.release.gallery import draw_latents, latents_to_show
 from sae_traits.release.model_card import write_model_card
 from sae_traits.release.publication import Terms, published_backbone
 from sae_traits.runs.background import known_background
@@ -33,10 +35,8 @@ from sae_traits.runs.context import Context
 from sae_traits.runs.names import given_names
 from sae_traits.sae.model import SAE
 from sae_traits.schema import BackboneInfo, ChosenLatent, Trait
-from sae_traits.traits.codes import Codes
 from sae_traits.traits.firing_shares import with_held_out_shares
 from sae_traits.traits.latent_names import named_latents, named_traits
-from sae_traits.traits.latent_pages import latent_pages
 from sae_traits.traits.table import read_captions, read_latents, read_traits
 from sae_traits.traits.untold_species import significance_in_words
 
@@ -182,21 +182,13 @@ def _options(regions: Any, info: BackboneInfo) -> dict[str, Any]:
 
 
 def gallery_of(context: Context, folder: Path) -> tuple[LatentPicture, ...]:
-    """Pictures of latents, where images may be embedded and the codes are those of the SAE."""
-    choices, pages = [], []
+    """Pictures of latents, where images may be embedded and the regions are those of the SAE."""
+    choices: list[ChosenLatent] = []
+    traits = StoredTraits(context.folder.traits)
     if context.config.release.images == "embed" and context.config.regions.kind == "sae":
-        chosen = context.plan.chosen
-        latents = (choice for of_species in chosen.values() for choice in of_species.values())
-        choices = latents_to_show(with_held_out_shares(latents, context.firing_shares))
-        pages = latent_pages(
-            Codes.open(context.folder.codes),
-            chosen,
-            context.collection,
-            context.features.info,
-            latents=[choice.latent for choice in choices],
-            n_strongest=N_LOOKED_AT,
-        )
-    return draw_latents(pages, choices, context.open_picture, folder)
+        latents = with_held_out_shares(read_latents(context.folder.chosen_latents), context.firing_shares)
+        choices = latents_to_show(tally_traits(context.collection, traits, latents))
+    return draw_latents(context.collection, traits, choices, context.open_picture, folder)
 
 
 def costs_of(context: Context) -> list[tuple[str, str]]:

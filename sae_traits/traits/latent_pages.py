@@ -1,6 +1,7 @@
 """What a latent stands for: the species that it describes, and the images in which it fires most strongly.
 
-Made for looking: two tables, and a contact sheet per latent with its regions outlined.
+Made for looking: two tables, and a contact sheet per latent with the patches outlined at which it fires: raw, as a
+dictionary has them. The regions of a dataset leave out what is probably background, and follow the image.
 """
 
 from __future__ import annotations
@@ -189,7 +190,7 @@ def write_latent_pages(pages: Iterable[LatentPage], open_picture: OpenPicture, f
 
 
 def contact_sheet(page: LatentPage, open_picture: OpenPicture) -> Image.Image:
-    """Draw the strongest images of a latent with their regions outlined."""
+    """Draw the strongest images of a latent, in each the strongest patches at which it fires outlined."""
     shown = []
     for image in page.strongest:
         who = f"{image.record.taxon.species or 'no label'}\n{image.record.image_id[:24]}, {image.activation:.3g}"

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pytest
 from PIL import Image
-from small_releases import CONTRAST, odd_photographs
+from small_releases import CONTRAST, odd_photographs, traits_of
 
+from sae_traits.evaluation.species_tallies import Tally
 from sae_traits.images.decode import open_image
 from sae_traits.release.facts import Rights
-from sae_traits.release.gallery import N_LATENTS, draw_latents, latents_to_show
-from sae_traits.schema import ChosenLatent, Collection, ImageRecord, Region
-from sae_traits.traits.latent_pages import LatentPage, StrongImage
-
-REGION = Region(box=(5.0, 5.0, 20.0, 20.0), polygons=((5, 5, 25, 5, 25, 25, 5, 25),), patches=(0,), area_fraction=0.1)
+from sae_traits.release.gallery import N_LATENTS, N_PHOTOGRAPHS, draw_latents, latents_to_show
+from sae_traits.schema import ChosenLatent, Collection, ImageRecord, Taxon, Trait
 
 
 def choice(species: str, latent: int, f_species: float, *, n_fired: int = 3, effect: float = 2.0) -> ChosenLatent:
@@ -25,9 +25,13 @@ def choice(species: str, latent: int, f_species: float, *, n_fired: int = 3, eff
     )  # fmt: skip
 
 
-def page(latent: int, collection: Collection, *rows: int) -> LatentPage:
-    strongest = tuple(StrongImage(record=collection.images[row], activation=1.0, region=REGION) for row in rows)
-    return LatentPage(latent=latent, threshold=0.4, n_fired=3, dropped=None, chosen=(), strongest=strongest)
+def tallies_of(*choices: tuple[ChosenLatent, int]) -> dict[str, dict[str, Tally]]:
+    """Of some latents of species, with regions in so many individuals."""
+    tallies: dict[str, dict[str, Tally]] = {}
+    for one, n_individuals in choices:
+        tally = Tally(one, {f"{one.species} {number}" for number in range(n_individuals)})
+        tallies.setdefault(one.species, {})[str(one.latent)] = tally
+    return tallies
 
 
 def test_each_species_shows_the_latent_with_the_best_evidence_that_no_other_shows():
@@ -35,19 +39,27 @@ def test_each_species_shows_the_latent_with_the_best_evidence_that_no_other_show
         *(choice("Aus bus", 1, 0.8), choice("Aus bus", 2, 0.3, effect=9.0)),
         *(choice("Aus cus", 1, 1.0), choice("Aus cus", 3, 0.9)),
     ]
-    assert [(one.species, one.latent) for one in latents_to_show(chosen)] == [("Aus cus", 3), ("Aus bus", 1)]
-    many = [choice(f"Aus s{n}", n, 1.0, n_fired=n) for n in range(20)]
-    assert [one.latent for one in latents_to_show(many)] == [19, 18, 17, 16, 15, 14][:N_LATENTS]
-    assert latents_to_show([]) == []
+    shown = latents_to_show(tallies_of(*((one, 5) for one in chosen)))
+    assert [(one.species, one.latent) for one in shown] == [("Aus cus", 3), ("Aus bus", 1)]
+    many = [(choice(f"Aus s{n}", n, 1.0), 5 + n) for n in range(20)]
+    assert [one.latent for one in latents_to_show(tallies_of(*many))] == [19, 18, 17, 16, 15, 14][:N_LATENTS]
+    assert latents_to_show({}) == []
 
 
 def test_a_latent_that_held_out_individuals_do_not_bear_out_comes_last():
     refuted = replace(choice("Aus bus", 1, 1.0), held_out_f_species=0.1, held_out_f_reference=0.1)
     borne_out = replace(choice("Aus bus", 2, 0.8), held_out_f_species=0.7, held_out_f_reference=0.0)
-    assert latents_to_show([refuted, borne_out]) == [borne_out]
+    assert latents_to_show(tallies_of((refuted, 5), (borne_out, 5))) == [borne_out]
 
 
-def test_only_training_photographs_are_shown_and_earlier_pictures_go(tmp_path: Path):
+@pytest.mark.parametrize(("n_individuals", "shown"), [(4, [2, 3]), (5, [1, 3])])
+def test_a_latent_with_regions_in_few_individuals_comes_after_those_with_more(n_individuals, shown):
+    """Whatever its verdict: the other of its species is in less than half of the individuals."""
+    latents = (choice("Aus bus", 1, 1.0), n_individuals), (choice("Aus bus", 2, 0.4), 5), (choice("Aus cus", 3, 0.3), 5)
+    assert [one.latent for one in latents_to_show(tallies_of(*latents))] == shown
+
+
+def test_only_regions_in_training_photographs_of_its_species_are_shown_and_earlier_pictures_go(tmp_path: Path):
     collection = odd_photographs(tmp_path / "photographs", lambda name: None)
     splits = [one.split for one in collection.images]
     assert splits[:3] == ["train", "train", "test"]
@@ -61,8 +73,16 @@ def test_only_training_photographs_are_shown_and_earlier_pictures_go(tmp_path: P
 
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "latent-00099.jpg").write_bytes(b"of an earlier run")
-    pages = [page(17, holders, 2, 0, 1), page(18, holders, 2)]
-    pictures = draw_latents(pages, [choice("Aus bus", 17, 0.8), choice("Aus cus", 18, 0.8)], open_picture, tmp_path)
+    pattern = traits_of(holders, 1)[0]
+
+    def region(row: int, latent: int) -> Trait:
+        candidate = replace(pattern.candidate, image=row, latent=latent)
+        return replace(pattern, trait_id=f"{row}-{latent}", candidate=candidate)
+
+    assert holders.images[4].species == "Aus cus"
+    traits = [region(row, 17) for row in (0, 1, 2, 4)] + [region(2, 18)]
+    choices = [choice("Aus bus", 17, 0.8), choice("Aus cus", 18, 0.8)]
+    pictures = draw_latents(holders, traits, choices, open_picture, tmp_path)
     (picture,) = pictures
     assert (picture.path, picture.latent, picture.species) == ("figures/latent-00017.jpg", 17, "Aus bus")
     assert set(picture.rights) == {Rights(None, "B. Collector", 1), Rights("CC BY-NC-ND 4.0", "A. Naturalist", 1)}
@@ -70,7 +90,38 @@ def test_only_training_photographs_are_shown_and_earlier_pictures_go(tmp_path: P
     with Image.open(tmp_path / picture.path) as sheet:
         assert sheet.width > sheet.height > 200
     before = (tmp_path / picture.path).read_bytes()
-    draw_latents(pages, [choice("Aus bus", 17, 0.8)], open_picture, tmp_path)
+    draw_latents(holders, traits, choices[:1], open_picture, tmp_path)
     assert (tmp_path / picture.path).read_bytes() == before
-    assert draw_latents([], [], open_picture, tmp_path) == ()
+    assert draw_latents(holders, traits, [], open_picture, tmp_path) == ()
     assert not list((tmp_path / "figures").iterdir())
+
+
+def test_the_strongest_regions_are_outlined_one_per_individual_as_the_dataset_has_them(tmp_path: Path):
+    """White photographs with one region each, whose outline is the only thing drawn on them."""
+    records, traits = [], []
+    Image.new("RGB", (200, 200), "white").save(tmp_path / "white.png")
+    pattern = traits_of(odd_photographs(tmp_path / "photographs", lambda name: None), 1)[0]
+    for row in range(N_PHOTOGRAPHS + 2):
+        record = ImageRecord(
+            image_id=f"i{row}", individual_id=f"i{max(row, 1)}", file="white.png", width=200, height=200, sha256="0",
+            taxon=Taxon(genus="Aus", species="Aus bus"), split="train",
+        )  # fmt: skip
+        x = 40.0 * row
+        polygon = (x, 0.0, x + 20, 0.0, x + 20, 20.0, x, 20.0)
+        region = replace(pattern.region, box=(x, 0.0, 20.0, 20.0), polygons=(polygon,))
+        candidate = replace(pattern.candidate, image=row, latent=17, peak=10.0 - row)
+        records.append(record)
+        traits.append(replace(pattern, trait_id=f"i{row}-17", candidate=candidate, region=region))
+    opened: list[str] = []
+
+    def open_picture(record: ImageRecord) -> Image.Image:
+        opened.append(record.image_id)
+        return open_image(tmp_path / record.file)
+
+    collection = Collection(tmp_path, tuple(records))
+    (picture,) = draw_latents(collection, reversed(traits), [choice("Aus bus", 17, 0.8)], open_picture, tmp_path)
+    assert opened == ["i0", "i2", "i3", "i4"], "the second image is of the first individual, and weaker"
+    with Image.open(tmp_path / picture.path) as sheet:
+        tiles = np.asarray(sheet.convert("L"))[:280].reshape(280, N_PHOTOGRAPHS, -1)
+    places = [np.flatnonzero((tiles[:, number] < 200).any(axis=0)).mean() / tiles.shape[2] for number in range(4)]
+    assert np.round(places, 1).tolist() == [0.1, 0.5, 0.6, 0.8]
