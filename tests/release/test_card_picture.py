@@ -42,11 +42,11 @@ def share_of(color: tuple[int, int, int], pixels: np.ndarray) -> float:
     return float((np.abs(pixels - color).max(axis=2) < 12).mean())
 
 
-def coloured(root: Path) -> tuple[Collection, list[Trait]]:
-    """Per species a grey photograph, and one of its own colour, whose latent has the better evidence."""
+def coloured(root: Path, n: int = 1) -> tuple[Collection, list[Trait]]:
+    """Per species `n` grey photographs, and as many of its own colour, whose latent has the better evidence."""
     records = []
     for species, color in COLORS.items():
-        for number, filling in enumerate([(128, 128, 128), color]):
+        for number, filling in enumerate([(128, 128, 128), color] * n):
             path = root / species.replace(" ", "_") / f"{species[4]}{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (300, 240), filling).save(path)
@@ -83,10 +83,10 @@ def test_a_latent_that_held_out_individuals_do_not_bear_out_is_not_shown(tmp_pat
     refuted = [
         replace(one, held_out_f_species=0.1, held_out_f_reference=0.1) if one.latent == 1 else one for one in CHOSEN
     ]
-    collection, traits = coloured(tmp_path / "photographs")
+    collection, traits = coloured(tmp_path / "photographs", 5)
     weaker = replace(contrast_of(True), f_species=0.6)
     traits = [
-        trait if row % 2 else replace(trait, candidate=replace(trait.candidate, contrast=weaker))
+        replace(trait, candidate=replace(trait.candidate, background=0.1, **({} if row % 2 else {"contrast": weaker})))
         for row, trait in enumerate(traits)
     ]
     pixels = drawn(tmp_path / "dataset", collection, traits, refuted)

@@ -29,7 +29,8 @@ def tallies_of(*choices: tuple[ChosenLatent, int]) -> dict[str, dict[str, Tally]
     """Of some latents of species, with regions in so many individuals."""
     tallies: dict[str, dict[str, Tally]] = {}
     for one, n_individuals in choices:
-        tally = Tally(one, {f"{one.species} {number}" for number in range(n_individuals)})
+        individuals = {f"{one.species} {number}" for number in range(n_individuals)}
+        tally = Tally(one, individuals, backgrounds=[0.1])
         tallies.setdefault(one.species, {})[str(one.latent)] = tally
     return tallies
 
