@@ -169,7 +169,7 @@ def test_what_says_something_new_comes_before_what_says_the_same_again():
         shown = [trait for of_latent in of_latents for trait in of_latent]
         assert [row[1].partition(",")[0] for row in rows_of(collection, shown)] == [f"latent {n}" for n in rows]
     rows = rows_of(collection, [*traits[0], *traits[1], *traits[4]])
-    assert rows[1][1].endswith("; no other words than of latent 1, so perhaps the same trait")
+    assert rows[1][1].endswith("; says nothing new beside latent 1, so perhaps the same trait")
     assert rows[2][-1].startswith("look first"), "a verdict counts for more than new words"
     assert rows_of(collection, [*traits[2], *traits[3]])[1][1].endswith(": nothing that most of them share")
 
@@ -185,7 +185,7 @@ def test_all_colours_that_enough_individuals_have_are_said_and_fewer_of_them_are
     assert [row[1].partition(": ")[2] for row in rows_of(collection, traits)] == [
         "colour red (100 %), colour black (67 %)",
         "colour black (100 %), colour blue (67 %)",
-        "colour black (100 %); no other words than of latent 1, so perhaps the same trait",
+        "colour black (100 %); says nothing new beside latent 1, so perhaps the same trait",
     ]
 
 
@@ -288,7 +288,7 @@ def test_a_latent_with_another_word_that_tells_is_no_repetition():
         "Aus s1": {5: [(RED | PLAIN, 5)]},
     }
     rows = rows_of(*described_species(words), firing=lambda: shares_of(2))[:3]
-    assert [(row[1].partition(",")[0], "no other words" in row[1]) for row in rows] == [
+    assert [(row[1].partition(",")[0], "nothing new" in row[1]) for row in rows] == [
         ("latent 2", False),
         ("latent 1", False),
         ("latent 3", True),
