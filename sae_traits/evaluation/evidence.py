@@ -75,8 +75,11 @@ class Evidence:
     seed: int = 0
     part_evidence: PartEvidence | None = None
     """What the command `parts` measured of these regions, where that was done."""
-    part_methods: Callable[[], Mapping[str, Method]] | None = None
-    """Gives the regions and codes of the run and of its baselines; None where regions have no latents or labels."""
+    part_note: str | None = None
+    """Why what it measured is not of these regions, where that is so."""
+    part_methods: Callable[[bool], Mapping[str, Method]] | None = None
+    """Gives the regions and codes of the run, and of its baselines, too, if that is asked; None where regions have no
+    latents or labels."""
     plan_with: Callable[[Collection], Plan] | None = None
     """The regions that the run would have with other labels; given with the methods."""
     firing: Callable[[], FiringShares] | None = None

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from pydantic import TypeAdapter
 
-from sae_traits.errors import StoreError, one_line
 from sae_traits.evaluation.part_regions import FiringTable, Method, RegionTable, gather
 from sae_traits.evaluation.part_truth import PartTruth
 from sae_traits.evaluation.parts import (
@@ -28,8 +25,7 @@ from sae_traits.evaluation.parts import (
     permuted_purity,
     purity,
 )
-from sae_traits.evaluation.statistics import Interval, Number
-from sae_traits.io import read_sealed, sealed_json, write_text
+from sae_traits.evaluation.statistics import Interval, Number, named_below_chance
 from sae_traits.rendering import MISSING
 from sae_traits.schema import BackboneInfo, Collection, Problem, Taxon
 from sae_traits.traits.plan import Plan
@@ -52,6 +48,15 @@ on one part."""
 _TITLES = MEASURES | {name: f"{MEASURES[measure]}, above chance" for name, measure in ABOVE_CHANCE.items()}
 
 
+SHORT = {
+    "inside": "inside",
+    "purity": "purity",
+    "held_out_part_learnt": "held-out part",
+    "location": "R2 of location",
+    "repeats": "R2 of place",
+}
+"""Measures that a terminal shows per species, and what it calls them."""
+MAX_SPECIES = 20
 TITLE_WIDTH, WIDTH = 68, 18
 """Letters of the columns of a table on a terminal."""
 
@@ -66,6 +71,8 @@ class Measure:
     """What it would be by chance; NaN where that is 0, or is not asked."""
     by_species: dict[str, Number]
     """Species of which nothing was measured are left out."""
+    null_by_species: dict[str, Number] = field(default_factory=dict)
+    """What it would be in each of them by chance; empty where that is 0, or is not asked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +108,7 @@ class Exported:
     n_significant: int
     """Pairs of species and latent with a q-value of at most 0.05."""
     n_regions: int
-    """Regions that are described."""
+    """Regions that are described, of the images that were measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +129,10 @@ class PartEvidence:
     """With the species of the training individuals dealt anew."""
     problems: tuple[Problem, ...] = ()
     """What of the files with parts could not be used."""
+    sampled_from: int | None = None
+    """Of how many images a sample was measured; None where all were."""
+    note: str | None = None
+    """Why this is not what was measured with files before."""
 
     def value(self, method: str, measure: str) -> float:
         """A measure over all species; NaN where it could not be taken."""
@@ -171,10 +182,29 @@ class PartEvidence:
 
     @property
     def species_rows(self) -> list[tuple[str, list[str]]]:
-        """The measures of the run's own regions per species; a dash where nothing was measured."""
-        measures = self._own.measures.values()
-        names = sorted({name for measure in measures for name in measure.by_species})
-        return [(name, [_number(measure.by_species.get(name, math.nan)) for measure in measures]) for name in names]
+        """The measures of the run's own regions per species, with chance in brackets; a dash where there are none."""
+        return self._species_rows(list(self._own.measures))
+
+    @property
+    def detector_rows(self) -> list[tuple[str, list[str]]]:
+        """How many latents of each method detect each part, the part with the most of the run first."""
+        counts = [method.detectors for method in self.methods.values()]
+        if (own := counts[0]) is None:
+            return []
+        parts = sorted(self.parts, key=lambda part: -own.by_part[part])
+        return [(part, [f"{of.by_part[part]}" if of else MISSING for of in counts]) for part in parts]
+
+    @property
+    def below_chance(self) -> str | None:
+        """Which species have less of their regions inside the organism than chance gives; None without truth."""
+        inside = self._own.measures.get("inside")
+        return None if inside is None else named_below_chance(inside.by_species, inside.null_by_species)
+
+    @property
+    def images_in_words(self) -> str:
+        """What was measured."""
+        sampled = "" if self.sampled_from is None else f", of a random sample of the {self.sampled_from:,} images"
+        return f"{self.n_images:,} images of {self.n_species:,} species{sampled}"
 
     @property
     def inside(self) -> Measure | None:
@@ -185,11 +215,20 @@ class PartEvidence:
     def _own(self) -> MethodEvidence:
         return next(iter(self.methods.values()))
 
+    def _species_rows(self, measures: Sequence[str]) -> list[tuple[str, list[str]]]:
+        shown = [self._own.measures[measure] for measure in measures]
+        names = sorted({name for measure in shown for name in measure.by_species})
+        unknown = math.nan
+        return [
+            (name, [_value(of.by_species.get(name, unknown), of.null_by_species.get(name, unknown)) for of in shown])
+            for name in names
+        ]
+
     def lines(self) -> list[str]:
         """The tables as text for a terminal."""
         first = next(iter(self.methods))
         lines = [
-            f"Part evidence from {self.n_images} images of {self.n_species} species; in brackets what chance gives",
+            f"Part evidence from {self.images_in_words}; in brackets what chance gives",
             "",
             _line("", list(self.methods)),
             *(_line(title, cells) for title, cells in self.rows),
@@ -203,46 +242,23 @@ class PartEvidence:
         ]
         for title, row in (("the labels", self.labels), ("shuffled labels", self.shuffled_labels)):
             lines.append(_line(title, [f"{row.n_significant:,}", f"{row.n_regions:,}"]))
-        return lines
+        if self.detector_rows:
+            lines += ["", _line("latents that detect each part", list(self.methods))]
+            lines += [_line(part, cells) for part, cells in self.detector_rows]
+        return [*lines, *self._lines_of_species()]
 
-
-@dataclass(frozen=True, kw_only=True)
-class StoredPartEvidence:
-    """RUN/evaluation/parts.json."""
-
-    encode: str
-    """Fingerprint of the step that made the codes."""
-    regions: str
-    """Hash of the options that pick the regions, and of the labels."""
-    files: dict[str, str]
-    """What said where the parts are: option -> path."""
-    evidence: PartEvidence
-
-
-_ADAPTER = TypeAdapter(StoredPartEvidence)
-
-
-def write_part_evidence(path: Path, stored: StoredPartEvidence) -> None:
-    """Write part evidence as JSON, with its hash; NaN is null."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, sealed_json(_ADAPTER.dump_python(stored, mode="json")))
-
-
-def read_part_evidence(path: Path, encode: str, regions: str) -> PartEvidence | None:
-    """Read what `write_part_evidence` wrote; None where it is of other codes or regions.
-
-    Raises:
-        StoreError: the file is damaged.
-    """
-    try:
-        if (values := read_sealed(path)) is None:
-            raise StoreError(f"{path} is damaged; remove it, or run `sae-traits parts` again")
-        stored = _ADAPTER.validate_python(values)
-    except (OSError, ValueError) as error:
-        raise StoreError(
-            f"cannot read {path} ({one_line(error)}); remove it, or run `sae-traits parts` again"
-        ) from error
-    return stored.evidence if (stored.encode, stored.regions) == (encode, regions) else None
+    def _lines_of_species(self) -> list[str]:
+        """The table of species with what SHORT names; those with the least of their regions inside first."""
+        measures = [measure for measure in SHORT if measure in self._own.measures]
+        if not measures:
+            return []
+        rows, shares = self._species_rows(measures), self._own.measures[measures[0]].by_species
+        rows.sort(key=lambda row: shares.get(row[0], math.inf))
+        lines = ["", _line("species", [SHORT[measure] for measure in measures])]
+        lines += [_line(name, cells) for name, cells in rows[:MAX_SPECIES]]
+        if len(rows) > MAX_SPECIES:
+            lines.append(f"… and {len(rows) - MAX_SPECIES} more (--format json has all)")
+        return lines if self.below_chance is None else [*lines, f"area inside the organism: {self.below_chance}"]
 
 
 def measure_parts(
@@ -296,9 +312,10 @@ def measure_parts(
         n_species=len(np.unique(own.species)),
         methods=evidence,
         differences=differences,
-        labels=count_exported(methods[first].plan),
-        shuffled_labels=count_exported(plan_with(with_shuffled_labels(collection, seed))),
+        labels=Exported(n_significant=n_significant(methods[first].plan), n_regions=len(own.image)),
+        shuffled_labels=count_exported(plan_with(with_shuffled_labels(collection, seed)), collection),
         problems=truth.files.problems,
+        sampled_from=None if methods[first].codes.sample is None else n_images,
     )
 
 
@@ -357,17 +374,25 @@ def with_shuffled_labels(collection: Collection, seed: int = 0) -> Collection:
     return replace(collection, images=images)
 
 
-def count_exported(plan: Plan) -> Exported:
-    """Count what a plan would describe."""
-    n_significant = sum(choice.contrast.significant for latents in plan.chosen.values() for choice in latents.values())
-    return Exported(n_significant=n_significant, n_regions=sum(len(candidates) for _, candidates in plan.candidates()))
+def n_significant(plan: Plan) -> int:
+    """Count the pairs of species and latent that are significant."""
+    return sum(choice.contrast.significant for latents in plan.chosen.values() for choice in latents.values())
+
+
+def count_exported(plan: Plan, collection: Collection) -> Exported:
+    """Count what a plan would describe of the images that have a species in the collection."""
+    images = collection.images
+    planned = (found for _, found in plan.candidates() if images[found[0][0].image].taxon.species is not None)
+    return Exported(n_significant=n_significant(plan), n_regions=sum(map(len, planned)))
 
 
 def _cell(measure: Measure | None) -> str:
+    return "" if measure is None else _value(measure.value, measure.null)
+
+
+def _value(value: float, null: float) -> str:
     """A value, and in brackets what it would be by chance."""
-    if measure is None:
-        return ""
-    return _number(measure.value) if math.isnan(measure.null) else f"{measure.value:.3f} ({measure.null:.3f})"
+    return _number(value) if math.isnan(null) or math.isnan(value) else f"{value:.3f} ({null:.3f})"
 
 
 def _number(value: float) -> str:
@@ -381,13 +406,17 @@ def _line(title: str, cells: Sequence[str]) -> str:
 def _with_chance(regions: RegionTable, names: Sequence[str], n_parts: int, seed: int) -> dict[str, Measure]:
     """Every measure beside what it would be by chance."""
     chance = chance_of(regions, len(names), n_parts, seed)
+
+    def by_species(ratio: Ratio) -> dict[str, Number]:
+        values = zip(names, ratio.by_species.tolist(), strict=True)
+        return {name: value for name, value in values if not math.isnan(value)}
+
     return {
         measure: Measure(
             value=ratio.value,
             null=chance[measure].value if measure in chance else math.nan,
-            by_species={
-                name: value for name, value in zip(names, ratio.by_species.tolist(), strict=True) if value == value
-            },
+            by_species=by_species(ratio),
+            null_by_species=by_species(chance[measure]) if measure in chance else {},
         )
         for measure, ratio in ratios_of(regions, len(names), n_parts).items()
     }

@@ -73,6 +73,19 @@ class FiringTable:
     part: NDArray[np.int64]
 
 
+def sample_of_species(collection: Collection, n: int, seed: int = 0) -> frozenset[int] | None:
+    """Rows of `n` images, of random species all that fit: few images of every species say little of any.
+
+    None where there are no more.
+    """
+    if len(collection.images) <= n:
+        return None
+    rng = np.random.default_rng(seed)
+    _, species = np.unique([record.taxon.species or "" for record in collection.images], return_inverse=True)
+    order = np.lexsort((rng.permutation(len(species)), rng.permutation(species.max() + 1)[species]))
+    return frozenset(order[:n].tolist())
+
+
 def gather(
     methods: Mapping[str, Method],
     collection: Collection,
@@ -98,7 +111,7 @@ def gather(
     firings: list[list[tuple[int, ...]]] = [[] for _ in streams]
     for row, record in enumerate(track(collection.images, "part evidence", len(collection.images), "image")):
         found = [stream.at(row) for stream in streams]
-        if record.taxon.species is None:
+        if record.taxon.species is None or not any(fired or candidates for fired, candidates in found):
             continue
         number, held_out = species[record.taxon.species], record.split != "train"
         grid = info.grid((record.width, record.height))

@@ -21,7 +21,7 @@ from sae_traits.traits.known_background import KnownBackground
 from sae_traits.vocabulary import RegionSource
 
 RESULTS_FILE = "results.json"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Of results.json; a file of another one is not read."""
 _BY_NAME = {task.name: task for task in TASKS}
 

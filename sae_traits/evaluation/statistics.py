@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -17,6 +18,18 @@ LEVEL = 0.95
 """Of confidence."""
 Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
 """A float that may be NaN, which JSON knows as null."""
+
+
+MAX_NAMED = 5
+
+
+def named_below_chance(shares: Mapping[str, float], chance: Mapping[str, float]) -> str:
+    """Say how many species have a smaller share than chance gives them, and name those of the smallest shares."""
+    below = sorted((name for name, share in shares.items() if share < chance[name]), key=shares.__getitem__)
+    if not below:
+        return f"none of {len(shares):,} species is below chance"
+    more = f" and {len(below) - MAX_NAMED:,} more" if len(below) > MAX_NAMED else ""
+    return f"{len(below):,} of {len(shares):,} species below chance: {', '.join(below[:MAX_NAMED])}{more}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,7 @@ from sae_traits.config.regions import (
     RegionsOfLatents,
     ReleasedLatents,
 )
-from sae_traits.config.tree import as_dict
 from sae_traits.errors import CheckpointError, ConfigError
-from sae_traits.evaluation.part_evidence import PartEvidence, read_part_evidence
 from sae_traits.evaluation.part_regions import Method
 from sae_traits.features.backbone import choose_device
 from sae_traits.io import hash_of_file, replacing, write_text
@@ -39,7 +37,7 @@ MADE_OF_FILE = "made_of.txt"
 _REGIONS = {cls.kind: cls for cls in (PCARegions, NMFRegions, KMeansRegions, RandomRegions)}
 
 
-def methods_of(context: Context, baselines: Sequence[str]) -> dict[str, Method]:
+def methods_of(context: Context, baselines: Sequence[str], sample: frozenset[int] | None = None) -> dict[str, Method]:
     """The regions of the run, and those of baselines, all planned with the options of the run.
 
     Baselines that are not there are fitted and encoded first, and kept in the run's folder.
@@ -47,42 +45,28 @@ def methods_of(context: Context, baselines: Sequence[str]) -> dict[str, Method]:
     Args:
         context: of a run whose regions are those of latents.
         baselines: kinds of regions; that of the run itself is left out.
+        sample: rows of the images that are planned; None plans all.
 
     Raises:
         ConfigError: there are no training images to fit a baseline to.
     """
     regions = context.config.regions
     assert isinstance(regions, RegionsOfLatents)
-    methods = {regions.kind: Method(context.plan, Codes.open(context.folder.codes))}
+    codes = replace(Codes.open(context.folder.codes), sample=sample)
+    methods = {regions.kind: Method(context.plan_of(regions, context.collection, codes), codes)}
     for kind in baselines:
         if kind != regions.kind:
             names = (field.name for field in fields(_REGIONS[kind]) if field.name != "kind")
             of_kind = _REGIONS[kind](**{name: getattr(regions, name) for name in names})
-            codes = _baseline_codes(context, of_kind)
+            codes = replace(_baseline_codes(context, of_kind), sample=sample)
             methods[kind] = Method(context.plan_of(of_kind, context.collection, codes), codes)
     return methods
 
 
-def plan_with_labels_of(context: Context, collection: Collection) -> Plan:
-    """The regions of the run, had its images the labels of another collection."""
-    return context.plan_of(context.config.regions, collection, Codes.open(context.folder.codes))
-
-
-def stored_part_evidence(context: Context) -> PartEvidence | None:
-    """What the command `parts` measured, if it was of the present codes and regions.
-
-    Raises:
-        StoreError: the file is damaged.
-    """
-    if not context.folder.parts.is_file() or not context.steps.is_current("encode"):
-        return None
-    return read_part_evidence(context.folder.parts, context.steps.fingerprint("encode"), regions_digest(context))
-
-
-def regions_digest(context: Context) -> str:
-    """Hash of the options that pick the regions of a run, and of its labels."""
-    labels = context.collection.digest("taxon", "individual_id", "split")
-    return hashlib.sha256(f"{as_dict(context.config.regions)} {labels}".encode()).hexdigest()
+def plan_with_labels_of(context: Context, collection: Collection, sample: frozenset[int] | None = None) -> Plan:
+    """The regions of the run, or of a sample of its images, had these the labels of another collection."""
+    codes = replace(Codes.open(context.folder.codes), sample=sample)
+    return context.plan_of(context.config.regions, collection, codes)
 
 
 def can_be_compared(context: Context) -> bool:

@@ -67,6 +67,8 @@ class Codes:
     `[n_latents, 2]`; NaN where it never does. None where nothing is known of backgrounds."""
     knows_organism: bool = False
     """Whether backgrounds are known from what the organism looks like."""
+    sample: frozenset[int] | None = None
+    """Rows of the images that `images` yields, whose firings alone are not counted; None yields all."""
 
     @property
     def n_latents(self) -> int:
@@ -115,9 +117,12 @@ class Codes:
         )
 
     def images(self) -> Iterator[ImageCodes]:
-        """The codes of every image in which something fired, in the order of images.parquet."""
+        """The codes of every image, or of the sample, in which something fired, in the order of images.parquet."""
         for number, part in enumerate(self.parts):
-            yield from images_of(read_parquet(self.folder / part), self._background(number), self.knows_organism)
+            table = read_parquet(self.folder / part)
+            for fired in images_of(table, self._background(number), self.knows_organism):
+                if self.sample is None or fired.image in self.sample:
+                    yield fired
 
     def _background(self, number: int) -> dict[int, NDArray[np.float32]]:
         """Probabilities of the patches of a part's images."""

@@ -108,7 +108,7 @@ def made_results(*, zero_shot=None, quality=None, on_animal=None, random=None, e
     """Results as cards show them: any of the zero-shot result, quality, and intervals on the animal."""
     localisation = on_animal and LocalisationResult(
         on_animal=on_animal, random=random, gain=on_animal, by_species={"Aus <b>x</b>": 0.9},
-        n_traits=10, n_images=4, n_individuals=3,
+        chance_by_species={"Aus <b>x</b>": 0.4}, n_traits=10, n_images=4, n_individuals=3,
     )  # fmt: skip
     return Results(
         region_source="sae",

@@ -10,15 +10,10 @@ import pytest
 from evaluation.made_results import made_evidence, section
 
 from sae_traits.errors import StoreError
-from sae_traits.evaluation.part_evidence import (
-    StoredPartEvidence,
-    measure_parts,
-    read_part_evidence,
-    with_shuffled_labels,
-    write_part_evidence,
-)
+from sae_traits.evaluation.part_evidence import measure_parts, with_shuffled_labels
 from sae_traits.evaluation.part_files import Keypoint, PartFiles
-from sae_traits.evaluation.part_regions import Method, gather
+from sae_traits.evaluation.part_regions import Method, gather, sample_of_species
+from sae_traits.evaluation.part_store import StoredPartEvidence, read_part_evidence, write_part_evidence
 from sae_traits.evaluation.part_truth import PartTruth
 from sae_traits.evaluation.results import run_tasks
 from sae_traits.evaluation.tasks.parts import Parts
@@ -158,6 +153,39 @@ def test_without_any_truth_it_is_measured_how_places_repeat(methods, collection)
     assert evidence.methods["sae"].detectors is None
 
 
+def test_species_below_chance_are_named_and_those_with_the_least_inside_come_first(methods, collection, tmp_path):
+    sky = method(tmp_path / "sky", collection, lambda row: {0: SKY if row % 2 else HEAD})
+    lines = measured({"sae": sky}, collection, PartTruth(collection)).lines()
+    table = [line.split() for line in lines[lines.index("") :] if line.startswith("Parus")]
+    assert [(row[1], row[2:4]) for row in table] == [("bus", ["0.000", "(0.250)"]), ("aus", ["1.000", "(0.250)"])]
+    assert lines[-1] == "area inside the organism: 1 of 2 species below chance: Parus bus"
+
+
+def test_a_terminal_says_which_parts_have_detectors_the_most_first(methods, collection, truth):
+    held_out = replace(collection, images=tuple(replace(record, split="test") for record in collection.images))
+    tails = replace(methods["sae"], codes=methods["random"].codes)
+    evidence = measured({"sae": methods["sae"], "random": tails}, held_out, PartTruth(held_out, truth.files))
+    assert evidence.detector_rows == [("head", ["1", "2"]), ("tail", ["1", "2"])]
+    assert any(line.startswith("latents that detect each part ") for line in evidence.lines())
+
+
+def test_a_sample_is_of_whole_species_as_far_as_they_fit_and_is_said_to_be_one(methods, collection):
+    assert sample_of_species(collection, N_IMAGES) is None
+    sample = sample_of_species(collection, 16)
+    assert sample is not None
+    numbers = np.bincount([row % 2 for row in sample])
+    assert sorted(numbers) == [4, 12]
+    assert sample != sample_of_species(collection, 16, seed=3)
+    codes = replace(methods["sae"].codes, sample=sample)
+    assert [fired.image for fired in codes.images()] == sorted(sample)
+    assert sum(counts.sum() for _, counts in codes.firing_counts()) == 2 * N_IMAGES
+    planned = [found for found in methods["sae"].plan.candidates() if found[1][0][0].image in sample]
+    plan = replace(methods["sae"].plan, candidates=lambda: iter(planned))
+    evidence = measure_parts({"sae": Method(plan, codes)}, collection, INFO, PartTruth(collection), lambda _: plan)
+    assert evidence.images_in_words == "16 images of 2 species, of a random sample of the 24 images"
+    assert evidence.labels.n_regions == 32
+
+
 def test_a_region_on_no_named_part_counts_and_one_in_an_image_without_parts_does_not(methods, collection):
     head, tail = Keypoint("head", 24, 24), Keypoint("tail", 40, 40)
     points = {row: [head] if row in (0, 2, 4, 6) else [head, tail] for row in range(N_IMAGES) if row != 22}
@@ -185,32 +213,49 @@ def test_shuffled_labels_are_those_of_training_individuals(collection):
     assert all(shuffled[row].taxon == shuffled[row - row % 4].taxon for row in range(16))
 
 
-def test_what_is_written_is_read_back_for_the_same_codes_alone(methods, collection, truth, tmp_path):
+def test_what_is_written_is_read_back(methods, collection, truth, tmp_path):
     evidence = measured(methods, collection, truth)
     path = tmp_path / "evaluation" / "parts.json"
-    write_part_evidence(path, StoredPartEvidence(encode="a", regions="b", files={}, evidence=evidence))
-    again = read_part_evidence(path, "a", "b")
-    assert again is not None
-    assert again.lines() == evidence.lines()
-    assert read_part_evidence(path, "other", "b") is None
-    assert read_part_evidence(path, "a", "other") is None
+    written = StoredPartEvidence(encode="a", regions="b", files={"boxes": "b.csv"}, evidence=evidence)
+    write_part_evidence(path, written)
+    again = read_part_evidence(path)
+    assert (again.encode, again.regions, again.files, again.baselines) == ("a", "b", {"boxes": "b.csv"}, ("random",))
+    assert again.evidence.lines() == evidence.lines()
     write_text(path, path.read_text()[:50])
     with pytest.raises(StoreError, match=r"parts\.json .*run `sae-traits parts` again"):
-        read_part_evidence(path, "a", "b")
+        read_part_evidence(path)
 
 
-def test_the_task_measures_where_the_table_has_boxes_and_shows_what_the_command_measured(methods, collection, truth):
-    evidence = made_evidence(collection, [], part_methods=lambda: methods, plan_with=lambda _: methods["sae"].plan)
+def test_the_task_measures_with_what_the_table_has_and_shows_what_the_command_measured(methods, collection, truth):
+    def part_methods(with_baselines):
+        return methods if with_baselines else {"sae": methods["sae"]}
+
+    evidence = made_evidence(collection, [], part_methods=part_methods, plan_with=lambda _: methods["sae"].plan)
     result = run_tasks(evidence, [Parts()]).tasks["parts"]
     assert set(result.methods["sae"].measures) == {"inside", "inside_significant", "pointing", "location", "repeats"}
     assert Parts().lines(result) == [
         "parts     area inside, significant regions: 1.000",
         "parts     R2 of location on the organism: 1.000, against 0.000 of random directions",
+        "parts     area inside the organism: none of 2 species is below chance",
+        "parts     shuffled labels: 0 significant pairs of species and latent, 48 regions; the labels: 0, 48",
     ]
     stored = measured(methods, collection, truth)
     assert run_tasks(replace(evidence, part_evidence=stored), [Parts()]).tasks["parts"] is stored
     bare = replace(collection, images=tuple(replace(r, animal_box=None) for r in collection.images))
-    assert run_tasks(replace(evidence, collection=bare), [Parts()]).tasks["parts"] is None
+    of_bare = replace(evidence, collection=bare, part_note="boxes.csv is gone")
+    without_truth = run_tasks(of_bare, [Parts()]).tasks["parts"]
+    assert {name: list(of.measures) for name, of in without_truth.methods.items()} == {"sae": ["repeats"]}
+    assert Parts().lines(without_truth) == [
+        "parts     boxes.csv is gone",
+        "parts     R2 of place, without truth: 1.000",
+        "parts     shuffled labels: 0 significant pairs of species and latent, 48 regions; the labels: 0, 48",
+    ]
+    text = section(Parts(), of_bare)
+    assert text.startswith("**Note**: boxes.csv is gone\n\nFrom 24 images of 2 species. R2 is 0 where")
+    assert "`sae-traits parts RUN` measures the same of random directions and k-means" in text
+    assert "| shuffled | 0 | 48 |" in text
+    assert "| Parus aus | 1.000 |" in text
+    assert "chance gives" not in text
     assert run_tasks(made_evidence(collection, []), [Parts()]).tasks["parts"] is None
 
 
@@ -221,7 +266,9 @@ def test_the_report_has_the_tables(methods, collection, truth):
     assert "| held-out part, all latents | 0.500 [0.500, 0.500] |" in text
     assert "In short: sae is ahead of random in purity; held-out part, all latents; held-out part, latents" in text
     assert "| as they are | 0 | 48 |" in text
-    assert "| Parus aus | 1.000 | 1.000 |" in text
+    assert "| head | 0 | 0 |" in text
+    assert "| Parus aus | 1.000 (0.250) | 1.000 (0.250) | 1.000 (0.250) | 1.000 | 1.000 (" in text
+    assert "In short, of the area inside the organism: none of 2 species is below chance." in text
 
 
 class WithBackground:

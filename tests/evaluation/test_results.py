@@ -41,7 +41,7 @@ class Count:
 def test_what_is_written_is_read_back():
     results = made_results(on_animal=interval(0.9), random=interval(0.2), zero_shot=made_zero_shot())
     text = results.to_json()
-    assert json.loads(text)["schema_version"] == 3
+    assert json.loads(text)["schema_version"] == 4
     assert Results.from_json(text) == results
     assert Results.from_json(text).to_json() == text
 
@@ -124,7 +124,7 @@ WHOLE = json.loads(made_results().to_json())
         "",
         "[]",
         "{}",
-        '{"schema_version": 3}',
+        '{"schema_version": 4}',
         json.dumps(WHOLE | {"schema_version": 0}),
         json.dumps(WHOLE | {"tasks": {"of a later version": {}}}),
         json.dumps(WHOLE | {"tasks": {"zero_shot": {}}}),

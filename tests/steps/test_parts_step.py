@@ -139,11 +139,53 @@ def test_files_that_are_not_there_or_fit_nothing_are_one_line(run, tmp_path, cap
         assert error.count("\n") == 1
 
 
+def methods_and_measures(run):
+    stored = read_results(run / "evaluation" / "results.json").tasks["parts"]
+    return list(stored.methods), set(stored.methods["sae"].measures)
+
+
 @pytest.mark.slow
-def test_evidence_of_former_regions_is_not_shown_beside_new_ones(run, part_files):
+def test_evidence_of_former_regions_is_measured_again_with_the_same_files(run, part_files, capsys):
     assert parts(run, "--part-masks", part_files / "masks", "--baselines", "random") == 0
+    former = methods_and_measures_of(capsys)
     assert main(["annotate", str(run), "--traits-per-image", "1"]) == 0
     assert main(["evaluate", str(run)]) == 0
-    result = read_results(run / "evaluation" / "results.json").tasks["parts"]
-    assert list(result.methods) == ["sae", "random", "k_means"]  # measured by the evaluation, of the table's masks
-    assert "purity" not in result.methods["sae"].measures
+    assert f"it is measured again, with --part-masks {part_files / 'masks'}" in capsys.readouterr().err
+    assert methods_and_measures(run) == former
+    assert main(["evaluate", str(run)]) == 0
+    assert "evaluate: complete and its inputs have not changed, skipped" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_where_the_files_are_gone_a_command_and_the_report_say_what_to_do(run, part_files, tmp_path, capsys):
+    keypoints = tmp_path / "some points.csv"
+    keypoints.write_bytes((part_files / "keypoints.csv").read_bytes())
+    assert parts(run, "--keypoints", keypoints, "--baselines") == 0
+    keypoints.unlink()
+    before = (run / "evaluation" / "parts.json").read_bytes()
+    assert main(["annotate", str(run), "--traits-per-image", "1"]) == 0
+    assert main(["evaluate", str(run)]) == 0
+    assert f"run `sae-traits parts {run} --keypoints '{keypoints}'` again" in capsys.readouterr().err
+    assert "**Note**: " in (run / "evaluation" / "report.md").read_text()
+    methods, measures = methods_and_measures(run)
+    assert methods == ["sae", "random", "k_means"]  # measured by the evaluation, of the table's masks
+    assert "purity" not in measures
+    assert parts(run) == 1
+    assert "cannot read" in capsys.readouterr().err
+    assert (run / "evaluation" / "parts.json").read_bytes() == before
+
+
+def test_without_files_those_of_before_are_used(run, part_files, capsys):
+    assert parts(run, "--keypoints", part_files / "keypoints.csv", "--baselines") == 0
+    former = methods_and_measures_of(capsys)
+    assert parts(run, "--baselines") == 0
+    assert f"with the files of before, --keypoints {part_files / 'keypoints.csv'};" in capsys.readouterr().err
+    files = json.loads((run / "evaluation" / "parts.json").read_text())["files"]
+    assert files == {"keypoints": str(part_files / "keypoints.csv")}
+    assert "purity" in former[1]
+
+
+def methods_and_measures_of(capsys):
+    """Of what the command `parts` has printed."""
+    methods = json.loads(capsys.readouterr().out)["methods"]
+    return list(methods), set(methods["sae"]["measures"])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sae_traits.evaluation.evidence import Evidence
 from sae_traits.evaluation.part_truth import opened_mask, painted
 from sae_traits.evaluation.placement import OnMask
-from sae_traits.evaluation.statistics import Interval, bootstrap_interval
+from sae_traits.evaluation.statistics import Interval, bootstrap_interval, named_below_chance
 from sae_traits.schema import Collection, ImageRecord
 
 
@@ -26,9 +26,16 @@ class LocalisationResult:
     gain: Interval
     """Paired difference of the two."""
     by_species: dict[str, float]
+    chance_by_species: dict[str, float]
+    """The same at random places."""
     n_traits: int
     n_images: int
     n_individuals: int
+
+    @property
+    def below_chance(self) -> str:
+        """Which species have less of their regions on the animal than chance gives."""
+        return named_below_chance(self.by_species, self.chance_by_species)
 
 
 class Localisation:
@@ -54,14 +61,16 @@ class Localisation:
             return None
         individuals = [collection.images[row].individual_id for row in rows]
         by_species = defaultdict(list)
-        for row, share in zip(rows, observed, strict=True):
+        for row, *shares in zip(rows, observed, expected, strict=True):
             if (species := collection.images[row].taxon.species) is not None:
-                by_species[species].append(share)
+                by_species[species].append(shares)
+        means = {species: np.mean(shares, axis=0).tolist() for species, shares in sorted(by_species.items())}
         return LocalisationResult(
             on_animal=bootstrap_interval(observed, groups=individuals, seed=seed),
             random=bootstrap_interval(expected, groups=individuals, seed=seed),
             gain=bootstrap_interval(np.subtract(observed, expected), groups=individuals, seed=seed),
-            by_species={species: float(np.mean(shares)) for species, shares in sorted(by_species.items())},
+            by_species={species: share for species, (share, _) in means.items()},
+            chance_by_species={species: chance for species, (_, chance) in means.items()},
             n_traits=len(rows),
             n_images=len(set(rows)),
             n_individuals=len(set(individuals)),
@@ -73,7 +82,8 @@ class Localisation:
         lines = [f"regions   {inside}"]
         if len(result.by_species) > 1:
             species = min(result.by_species, key=result.by_species.__getitem__)
-            lines.append(f"          the least in {species}: {result.by_species[species]:.3f}")
+            least = f"{result.by_species[species]:.3f} ({result.chance_by_species[species]:.3f} at random places)"
+            lines.append(f"          the least in {species}: {least}; {result.below_chance}")
         return lines
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from sae_traits.evaluation.evidence import Evidence
 from sae_traits.evaluation.part_evidence import MEASURES, PartEvidence, measure_parts
@@ -20,31 +21,38 @@ class Parts:
     name, heading, result = "parts", "Regions on parts of the organism", PartEvidence
 
     def run(self, evidence: Evidence) -> PartEvidence | None:
-        """Give what the command `parts` measured; or measure, None where the collection has neither masks nor boxes."""
+        """Give what the command `parts` measured, or measure; None where regions have no latents or labels.
+
+        Where the collection has neither masks nor boxes no baselines are fitted: only the place is measured then.
+        """
         if evidence.part_evidence is not None:
             return evidence.part_evidence
         truth = PartTruth(evidence.collection)
-        if evidence.part_methods is None or evidence.plan_with is None or not truth.is_known:
+        if evidence.part_methods is None or evidence.plan_with is None:
             return None
-        return measure_parts(
-            evidence.part_methods(),
+        measured = measure_parts(
+            evidence.part_methods(truth.is_known),
             evidence.collection,
             evidence.backbone,
             truth,
             evidence.plan_with,
             seed=evidence.seed,
         )
+        return replace(measured, note=evidence.part_note)
 
     def lines(self, result: PartEvidence) -> list[str]:
-        """Say the measures of SUMMARY, the run's beside the baselines'; the tables are for the report."""
+        """Say the measures of SUMMARY, the run's beside the baselines', and the null; the tables are for the report."""
         own, *others = result.methods
-        lines = []
-        for measure, value in result.methods[own].measures.items():
-            if measure in SUMMARY:
-                values = {name: result.value(name, measure) for name in others}
-                beside = [
-                    f"{of:.3f} of {_IN_WORDS.get(name, name)}" for name, of in values.items() if not math.isnan(of)
-                ]
-                against = f", against {', '.join(beside)}" if beside else ""
-                lines.append(f"parts     {MEASURES[measure]}: {value.value:.3f}{against}")
+        measures = result.methods[own].measures
+        lines = [] if result.note is None else [f"parts     {result.note}"]
+        for measure in [name for name in measures if name in SUMMARY] or measures:
+            values = {name: result.value(name, measure) for name in others}
+            beside = [f"{of:.3f} of {_IN_WORDS.get(name, name)}" for name, of in values.items() if not math.isnan(of)]
+            against = f", against {', '.join(beside)}" if beside else ""
+            lines.append(f"parts     {MEASURES[measure]}: {measures[measure].value:.3f}{against}")
+        if result.below_chance is not None:
+            lines.append(f"parts     area inside the organism: {result.below_chance}")
+        shuffled, true = result.shuffled_labels, result.labels
+        null = f"{shuffled.n_significant:,} significant pairs of species and latent, {shuffled.n_regions:,} regions"
+        lines.append(f"parts     shuffled labels: {null}; the labels: {true.n_significant:,}, {true.n_regions:,}")
         return lines

@@ -95,7 +95,8 @@ def test_the_terminal_says_which_species_has_the_least_on_the_animal(collection)
     assert score is not None
     assert Localisation().lines(score) == [
         f"regions   {score.on_animal} of their area on the organism, against {score.random} at random places",
-        "          the least in Fictus bus: 0.000",
+        f"          the least in Fictus bus: 0.000 ({score.chance_by_species['Fictus bus']:.3f} at random places); "
+        "1 of 2 species below chance: Fictus bus",
     ]
     of_one = score_on_masks(collection, traits[:1])
     assert of_one is not None
