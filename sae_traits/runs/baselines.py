@@ -8,12 +8,14 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from sae_traits.config.regions import (
+    Contrast,
     KMeansRegions,
     NMFRegions,
     PCARegions,
     RandomRegions,
     RegionsOfLatents,
     ReleasedLatents,
+    SpecimenContrast,
 )
 from sae_traits.errors import CheckpointError, ConfigError
 from sae_traits.evaluation.part_regions import Method
@@ -82,7 +84,8 @@ def _baseline_codes(context: Context, regions: RegionsOfLatents) -> Codes:
     dictionary = SAE.from_pretrained(context.folder.baseline(regions.kind))
     source, folder = context.features, context.folder.baseline_codes(regions.kind)
     individuals, digest = context.collection.digest("individual_id", "split"), background_digest(context, regions)
-    made_from = VERSION, dictionary.weights_hash(), source.fingerprint, regions.contrast, individuals, digest
+    contrast = _as_sparse(regions.contrast, dictionary, context)
+    made_from = VERSION, dictionary.weights_hash(), source.fingerprint, contrast, individuals, digest
     made_of = hashlib.sha256(str(made_from).encode()).hexdigest()
     mark = folder / MADE_OF_FILE
     if mark.is_file() and mark.read_bytes() == _mark(made_of, folder).encode():
@@ -90,12 +93,29 @@ def _baseline_codes(context: Context, regions: RegionsOfLatents) -> Codes:
     say(f"codes of the baseline {regions.kind}")
     mark.unlink(missing_ok=True)
     dictionary = dictionary.to(choose_device(context.config.features.device))
-    thresholds = thresholds_of(regions.contrast, dictionary, source, context.collection)
+    thresholds = thresholds_of(contrast, dictionary, source, context.collection)
     weights = training_weights(context.collection.images)
     background = background_of(context, regions)
     codes = encode_collection(dictionary, source, thresholds, folder, background=background, weights=weights)
     write_text(mark, _mark(made_of, folder))
     return codes
+
+
+def _as_sparse(contrast: Contrast, dictionary: SAE, context: Context) -> Contrast:
+    """The contrast by which no more latents of a baseline fire per patch than of the SAE.
+
+    Of PCA, of which one half of every component is active, nearly all would fire in every image otherwise.
+    """
+    ratio = dictionary.config.training["metrics"]["l0"] / _k(context.sae)
+    if not isinstance(contrast, SpecimenContrast) or ratio <= 1:
+        return contrast
+    info = context.features.info
+    return replace(contrast, firing_quantile=1 - (1 - contrast.quantile_for(info.rows * info.columns)) / ratio)
+
+
+def _k(sae: SAE) -> int:
+    """Active latents per patch."""
+    return sae.config.k or max(1, round(sae.config.training["metrics"]["l0"]))
 
 
 def _mark(made_of: str, folder: Path) -> str:
@@ -111,7 +131,7 @@ def make_baseline(context: Context, kind: str) -> None:
         raise ConfigError(f"there are no training images to fit --regions {kind} to; lower the shares of the others")
     config = context.sae.config
     n_latents, seed = config.n_latents, int(config.training.get("settings", {}).get("seed", 0))
-    k = config.k or max(1, round(config.training["metrics"]["l0"]))
+    k = _k(context.sae)
     settings = f"{source.fingerprint} {n_latents} {k} {seed}".encode()
     fitted_to = hashlib.sha256(settings + rows.tobytes()).hexdigest()[:16]
     if folder.exists():

@@ -13,6 +13,7 @@ from sae_traits.cli import main
 from sae_traits.evaluation.results import read_results
 from sae_traits.sae.model import SAE
 from sae_traits.testbench.drawn import Truth
+from sae_traits.traits.codes import Codes
 
 
 @pytest.fixture(scope="session")
@@ -91,6 +92,19 @@ def test_codes_of_a_baseline_follow_what_was_learnt_of_backgrounds(run, capsys):
     assert main(["annotate", str(run), "--background", "off"]) == 0
     assert parts(run, "--baselines", "pca") == 0
     assert "codes of the baseline pca" in capsys.readouterr().err
+
+
+def test_pca_is_held_to_as_many_firings_as_the_sae_and_so_has_regions(run, capsys):
+    assert parts(run, "--baselines", "random", "pca") == 0
+    methods = json.loads(capsys.readouterr().out)["methods"]
+    assert methods["pca"]["n_regions"] > 0
+    folders = {"sae": run / "codes"} | {kind: run / "baselines" / "codes" / kind for kind in ("random", "pca")}
+    firings = {
+        kind: sum(int(counts.sum()) for _, counts in Codes.open(folder).firing_counts())
+        for kind, folder in folders.items()
+    }
+    assert firings["pca"] == pytest.approx(firings["sae"], rel=0.15)
+    assert firings["random"] == pytest.approx(firings["sae"], rel=0.15)
 
 
 def test_a_baseline_whose_weights_are_not_those_that_were_fitted_is_fitted_again(run):
