@@ -22,6 +22,7 @@ from sae_traits.evaluation.review.sheets import Sheet
 from sae_traits.io import replacing
 from sae_traits.logging import track
 from sae_traits.rendering import render
+from sae_traits.traits.firing_shares import FiringShares
 
 TEMPLATES = Path(__file__).parent / "templates"
 ASSETS = ("atlas.css", "atlas.js")
@@ -58,6 +59,7 @@ def build_atlas(
     out: Path,
     *,
     results: Results | None = None,
+    firing: FiringShares | None = None,
     costs: Sequence[tuple[str, str]] = (),
     suggestions: Mapping[int, str] | None = None,
     sheet: Sheet | None = None,
@@ -68,6 +70,7 @@ def build_atlas(
     Args:
         out: a new folder, or an earlier atlas, which is replaced when the new one is complete.
         results: of the evaluation of the run that made the dataset.
+        firing: how often the latents fire in each species, of the same run; a dataset does not have it.
         costs: what making it took, as names and values.
         suggestions: names that a describer proposes for latents without one.
         sheet: for raters; a folder of its own has it, without what its items are.
@@ -84,7 +87,7 @@ def build_atlas(
             for number, name in (suggestions or {}).items():
                 if (latent := atlas.latents.get(number)) is not None and not latent.name:
                     latent.suggestion = name
-            _Writer(folder, atlas, has_review=sheet is not None).write(results, costs)
+            _Writer(folder, atlas, firing, has_review=sheet is not None).write(results, costs)
             if sheet is not None:
                 write_review(folder, atlas, sheet, TEMPLATES)
     except OSError as error:
@@ -104,8 +107,8 @@ def build_atlas(
 class _Writer:
     """Writes the files of one atlas below a folder."""
 
-    def __init__(self, folder: Path, atlas: Atlas, *, has_review: bool) -> None:
-        self._folder, self._atlas, self._has_review = folder, atlas, has_review
+    def __init__(self, folder: Path, atlas: Atlas, firing: FiringShares | None, *, has_review: bool) -> None:
+        self._folder, self._atlas, self._firing, self._has_review = folder, atlas, firing, has_review
 
     def write(self, results: Results | None, costs: Sequence[tuple[str, str]]) -> None:
         """Write everything but the pictures, which are there."""
@@ -121,7 +124,8 @@ class _Writer:
         self._collection(results, costs)
         for species in track(atlas.species, "pages of species", len(atlas.species), unit="page"):
             self._species(species)
-            self._data(f"compare/{species.key}", f"species[{json.dumps(species.key)}]", comparison_data(species))
+            compared = comparison_data(atlas, species, self._firing)
+            self._data(f"compare/{species.key}", f"species[{json.dumps(species.key)}]", compared)
         self._latents()
         self._images()
         choices = [[one.key, one.name] for one in atlas.species if one.images]
@@ -150,7 +154,7 @@ class _Writer:
         apart = species.shown_latents
         described_first = sorted(species.images, key=lambda image: not image.traits)
         pages = _paged(f"species/{species.key}", described_first, PHOTOGRAPHS_PER_PAGE)
-        differences = [difference(species, relative) for relative in relatives[:MAX_RELATIVES]]
+        differences = [difference(species, relative, self._firing) for relative in relatives[:MAX_RELATIVES]]
         for number, (path, images) in enumerate(pages):
             self._page(
                 path,

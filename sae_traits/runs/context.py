@@ -323,6 +323,12 @@ class Context:
         """In how many individuals of each species the latents of the run fire, training and held-out ones."""
         return firing_shares(Codes.open(self.folder.codes), self.collection)
 
+    @property
+    def known_firing_shares(self) -> FiringShares | None:
+        """The same for what does without; None without latents, or where the codes are not as they were written."""
+        has_codes = self.config.regions.has_latents and self.steps.is_current("encode")
+        return self.firing_shares if has_codes and not self.steps.changed_files("encode") else None
+
     def plan_of(
         self, regions: Regions, collection: Collection, codes: Codes | None, chosen: LatentsBySpecies | None = None
     ) -> Plan:

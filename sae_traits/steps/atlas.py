@@ -23,6 +23,7 @@ def write_atlas_of_run(context: Context, out: Path) -> Built:
             context.folder.dataset,
             out,
             results=context.results,
+            firing=context.known_firing_shares,
             costs=costs_of(context),
             suggestions=suggested_names(context),
             sheet=next(reversed(context.reviews.sheets), None),

@@ -68,8 +68,14 @@ def _publish(context: Context, terms: Terms, *, dry_run: bool) -> list[str]:
 
         def write_site() -> Path:
             site = Path(temporary, "site")
-            workers = context.config.features.workers
-            build_atlas(dataset_folder, site, results=context.results, costs=costs_of(context), workers=workers)
+            build_atlas(
+                dataset_folder,
+                site,
+                results=context.results,
+                firing=context.known_firing_shares,
+                costs=costs_of(context),
+                workers=context.config.features.workers,
+            )
             return site
 
         if dry_run:

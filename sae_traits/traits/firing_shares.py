@@ -53,6 +53,13 @@ class FiringShares:
         counts, row = self._counts[held_out], self._row[held_out].get(species)
         return Share(0, 0) if row is None else Share(int(counts.fired[row, latent]), int(counts.n_individuals[row]))
 
+    def fired_in(self, species: str, *, held_out: bool) -> dict[int, int]:
+        """Latent -> in how many individuals of a species it fires, of those that fire in any."""
+        if (row := self._row[held_out].get(species)) is None:
+            return {}
+        fired = self._counts[held_out].fired[[row]].tocoo()
+        return dict(zip(fired.coords[1].tolist(), fired.data.tolist(), strict=True))
+
     def of_relatives(self, latent: int, species: str, rank: ReferenceRank, *, held_out: bool) -> Share:
         """The same of the rest of the species' reference group of a rank."""
         if (group := self._group(species, rank)) < 0:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from release.small_releases import CONTRAST, FACTS, odd_photographs, traits_of
+from scipy.sparse import csr_array
 
 from sae_traits.config.release import ReleaseConfig
 from sae_traits.evaluation.review.sheets import OTHER_PLACE, TRAIT, Item, Sheet
 from sae_traits.release.dataset import write_dataset
 from sae_traits.release.dataset_card import write_dataset_card
 from sae_traits.schema import ChosenLatent, Collection, Reviewed, Taxon
+from sae_traits.traits.firing_shares import FiringShares
+from sae_traits.traits.species_counts import SpeciesCounts
 
 HOSTILE = "Aus <img src=x onerror=alert(1)> \"&' --> {{ 7*7 }}"
 """A species, as a collection may name it."""
@@ -84,3 +88,22 @@ def hostile_sheet(root: Path) -> Sheet:
         for number in range(8)
     ]
     return Sheet("sheet-1-0123456789ab", tuple(items))
+
+
+def made_firing(fired: dict[str, dict[int, int]]) -> FiringShares:
+    """Ten training and ten held-out individuals of some species.
+
+    Args:
+        fired: species -> latent -> training individuals in which it fires; it does so in one fewer of those held out.
+    """
+    taxa = tuple(Taxon(family="Auidae", genus="Aus", species=species) for species in sorted(fired))
+    n_latents = 1 + max(latent for latents in fired.values() for latent in latents)
+
+    def counts(fewer: int) -> SpeciesCounts:
+        values = np.zeros((len(taxa), n_latents), dtype=np.int32)
+        for row, species in enumerate(sorted(fired)):
+            for latent, n in fired[species].items():
+                values[row, latent] = n - fewer
+        return SpeciesCounts(taxa, n_latents, np.full(len(taxa), 10), csr_array(values), csr_array(values))
+
+    return FiringShares(counts(0), counts(1))

@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from atlas.pages import page
-from atlas.small_atlases import HOSTILE, NAME, SUGGESTION, hostile_release, hostile_sheet
+from atlas.small_atlases import HOSTILE, NAME, SUGGESTION, hostile_release, hostile_sheet, made_firing
 from release.small_releases import bytes_of
 from shapely import Point, Polygon, make_valid
 
 from sae_traits.atlas import build_atlas
 from sae_traits.atlas.building import _paged
-from sae_traits.atlas.comparing import comparison_data
+from sae_traits.atlas.comparing import comparison_data, telling
 from sae_traits.atlas.drawing import close_up, histogram, letter_places, outline_of
 from sae_traits.atlas.page_names import PageNames
 from sae_traits.atlas.reading import read_atlas
@@ -153,10 +153,27 @@ def test_side_by_side_knows_all_latents_and_attributes_also_those_that_are_not_d
     for number in range(100, 130):
         atlas.latents[number] = replace(atlas.latents[first.latent], number=number)
         species.latents.append(replace(first, latent=number))
-    compared = comparison_data(species)
+    compared = comparison_data(atlas, species, None)
     assert compared["all_latents"] == [one.latent for one in species.latents]
     assert len(compared["latents"]) == 12
     assert len(compared["attributes"]) == len(species.attribute_shares)
+
+
+def test_what_tells_a_species_from_another_is_by_the_shares_of_these_two(dataset, tmp_path):
+    atlas = read_atlas(dataset, tmp_path, workers=1)
+    own, other = (atlas.species_by_name[name] for name in ("Aus bus", "Aus cus"))
+    first, second = [one.latent for one in own.shown_latents]
+    firing = made_firing({own.name: {first: 9, second: 9}, other.name: {first: 3}})
+    found = telling(own, other, firing)
+    assert [one.latent.latent for one in found] == [second, first]
+    assert found[1].said(other.name).replace("\u00a0", " ") == (
+        "in 90 % of its individuals and 30 % of those of Aus cus; found again in 80 % and 20 % of those held out"
+    )
+    assert telling(other, own, firing) == []
+    compared = comparison_data(atlas, other, firing)
+    assert (compared["individuals"], compared["fired"]) == ([10, 10], {first: [3, 2]})
+    build_atlas(dataset, tmp_path / "atlas", firing=firing)
+    assert "30\u00a0% of those of Aus cus" in (tmp_path / "atlas" / own.page).read_text(encoding="utf-8")
 
 
 def test_the_second_page_of_a_species_is_no_page_of_another_one():

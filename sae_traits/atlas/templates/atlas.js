@@ -328,22 +328,45 @@ window.atlas = { species: {}, suggested: {} };
     return numbers.length > MAX_LINKS ? [...links, `, and ${numbers.length - MAX_LINKS} more`] : links;
   }
 
-  /* Of all latents of both; only those to trust first have a close-up and what is said of them. */
+  /* Shares of the individuals of a species in which a latent fires: training ones, and those held out (null: none). */
+  const firing = (one, latent) => one.individuals.map((of, i) => of ? (one.fired[latent] ?? [0, 0])[i] / of : null);
+  const percent = (share) => `${Math.round(100 * share)}\u00a0%`;
+
+  /* In how many individuals of both a latent fires. */
+  function beside(one, other, latent) {
+    const [[own, ownAgain], [theirs, theirsAgain]] = [firing(one, latent), firing(other, latent)];
+    const again = ownAgain === null ? ""
+      : `; found again in ${percent(ownAgain)} ${theirsAgain === null ? "" : `and ${percent(theirsAgain)} `}of those held out`;
+    return make("p", {}, `In ${percent(own)} of its individuals and ${percent(theirs)} of those of `, make("i", {}, other.name), again);
+  }
+
+  /* Latents that describe the one and fire in a larger share of its individuals than of the other's, the largest
+     difference first; where that is not known, those that describe the one alone. Only those to trust first have a
+     close-up and what is said of them. */
   function latentsOf(one, other) {
     const theirs = new Set(other.all_latents);
-    const own = one.all_latents.filter((number) => !theirs.has(number));
-    const shown = one.latents.filter((row) => !theirs.has(row.latent));
-    const others = own.slice(shown.length);
+    const known = [one, other].every((species) => species.individuals?.[0]);
+    const lead = (number) => firing(one, number)[0] - firing(other, number)[0];
+    const tells = (number) => known ? lead(number) > 0 : !theirs.has(number);
+    const shown = one.latents.filter((row) => tells(row.latent));
+    const drawn = new Set(shown.map((row) => row.latent));
+    const others = one.all_latents.filter((number) => tells(number) && !drawn.has(number));
+    if (known) {
+      shown.sort((a, b) => lead(b.latent) - lead(a.latent));
+      others.sort((a, b) => lead(b) - lead(a));
+    }
     const rows = shown.map((row) => make("div", { class: "pair" },
       row.where ? picture(row.where, `Close-up of ${one.name}: ${row.where.text}`) : make("span"),
       make("div", {},
         latentLink(row.latent),
         make("p", {}, row.said || (row.where ? row.where.text : "")),
-        make("p", { class: "quiet" }, row.often),
-        make("p", { class: "verdict" }, make("b", {}, row.verdict)))));
+        known ? beside(one, other, row.latent) : null,
+        make("p", { class: "quiet" }, `Against all of its relatives: ${row.often}`),
+        make("p", { class: "verdict" }, "Against them: ", make("b", {}, row.verdict)))));
     if (others.length) rows.push(make("p", { class: "quiet" }, rows.length ? "Also " : "", ...latentLinks(others), "."));
     return make("section", {},
-      make("h2", {}, "What describes ", make("i", {}, one.name), " and not the other"),
+      make("h2", {}, ...(known ? ["More often in ", make("i", {}, one.name), " than in the other"]
+        : ["What describes ", make("i", {}, one.name), " and not the other"])),
       ...(rows.length ? rows : [make("p", { class: "quiet" }, "No latent.")]));
   }
 

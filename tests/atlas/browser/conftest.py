@@ -9,7 +9,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from atlas.small_atlases import SUGGESTION, hostile_release, hostile_sheet
+from atlas.small_atlases import SUGGESTION, hostile_release, hostile_sheet, made_firing
 
 from sae_traits.atlas import build_atlas
 
@@ -34,7 +34,8 @@ def site(browser, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("browser")
     hostile_release(folder / "dataset", folder / "photographs")
     sheet = hostile_sheet(folder / "photographs")
-    build_atlas(folder / "dataset", folder / "an atlas", suggestions={1: SUGGESTION}, sheet=sheet)
+    firing = made_firing({"Aus bus": {1: 9, 2: 9}, "Aus cus": {1: 3}})  # of the third species nothing is known
+    build_atlas(folder / "dataset", folder / "an atlas", firing=firing, suggestions={1: SUGGESTION}, sheet=sheet)
     return folder / "an atlas"
 
 

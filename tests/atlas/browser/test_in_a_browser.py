@@ -255,6 +255,19 @@ def test_nothing_is_wider_than_a_phone(page, address, site):
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, name
 
 
+def test_side_by_side_has_the_shares_of_the_two_the_largest_difference_first(page, address):
+    page.goto(f"{address}/compare.html#aus-bus&aus-cus")
+    more, fewer = (page.locator("#comparison .sides > section").nth(n).inner_text() for n in (2, 3))
+    assert more.startswith("More often in Aus bus than in the other")
+    assert more.index(NAME) < more.index("latent 1")  # latent 2 is called so
+    assert (
+        "In 90\u00a0% of its individuals and 30\u00a0% of those of Aus cus; found again in 80\u00a0% and 20\u00a0%"
+        in more
+    )
+    assert "Against all of its relatives: " in more
+    assert "No latent." in fewer
+
+
 def test_pages_are_readable_without_javascript(browser, address):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
