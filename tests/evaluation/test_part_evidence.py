@@ -161,6 +161,16 @@ def test_species_below_chance_are_named_and_those_with_the_least_inside_come_fir
     assert lines[-1] == "area inside the organism: 1 of 2 species below chance: Parus bus"
 
 
+def test_a_species_of_which_nothing_was_measured_has_a_dash_though_chance_is_known(methods, collection, truth):
+    evidence = measured(methods, collection, truth)
+    sae = evidence.methods["sae"]
+    purity = replace(sae.measures["purity"], by_species={"Parus bus": 1.0})
+    others = {"sae": replace(sae, measures=sae.measures | {"purity": purity})}
+    column = evidence.species_columns.index("purity")
+    cells = [cells[column] for _, cells in replace(evidence, methods=others).species_rows]
+    assert cells == ["–", f"1.000 ({purity.null_by_species['Parus bus']:.3f})"]
+
+
 def test_a_terminal_says_which_parts_have_detectors_the_most_first(methods, collection, truth):
     held_out = replace(collection, images=tuple(replace(record, split="test") for record in collection.images))
     tails = replace(methods["sae"], codes=methods["random"].codes)
