@@ -83,7 +83,8 @@ def build_atlas(
         raise ReleaseError(f"{out} is no atlas, and would be replaced by one; name a new folder (--out)")
     try:
         with replacing(out) as folder:
-            atlas = read_atlas(dataset, folder, workers)
+            scored = results.tasks.get("localisation") if results else None
+            atlas = read_atlas(dataset, folder, workers, scored.by_latent if scored else None)
             for number, name in (suggestions or {}).items():
                 if (latent := atlas.latents.get(number)) is not None and not latent.name:
                     latent.suggestion = name

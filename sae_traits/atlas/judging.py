@@ -56,6 +56,7 @@ def put_in_order(species: Collection[Species], tallies: Tallies) -> None:
                 tally=tally,
                 contrast=by_name[name].contrast,
                 held_out=by_name[name].held_out,
+                on_organism=by_name[name].on_organism,
                 relatives=relatives(one.name, by_name[name].contrast.reference_rank),
             )
             for name, tally in of_species.items()

@@ -109,6 +109,8 @@ class LatentOfSpecies:
     wherever it fires."""
     held_out: tuple[float, float | None] | None
     """Shares of the species' and of its relatives' held-out individuals; None where there are none."""
+    on_organism: float | None = None
+    """Share of its regions' area in the species on the organism, by masks or boxes; None where that was not scored."""
     n_with_region: int = 0
     """Individuals of the species with a region of it."""
     shared: tuple[SharedAttribute, ...] = ()
@@ -129,7 +131,12 @@ class LatentOfSpecies:
     @property
     def verdict(self) -> Verdict:
         """Whether to rely on it, by the rule of the evaluation."""
-        observed = Observed(background=self.background, held_out=self.held_out, n_individuals=self.n_with_region)
+        observed = Observed(
+            background=self.background,
+            held_out=self.held_out,
+            n_individuals=self.n_with_region,
+            on_organism=self.on_organism,
+        )
         return judge(self.contrast, observed)
 
     def how_often(self, lineage: Mapping[str, str | None]) -> str:

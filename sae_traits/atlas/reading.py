@@ -33,6 +33,7 @@ from sae_traits.atlas.nouns import (
 from sae_traits.atlas.page_names import PageNames, folder_of
 from sae_traits.atlas.pictures import LONGEST_SIDE, write_picture
 from sae_traits.errors import ReleaseError, one_line
+from sae_traits.evaluation.on_organism import SharesOfLatents
 from sae_traits.images.pictures import reduced_size
 from sae_traits.logging import track
 from sae_traits.release.cards import CARD
@@ -47,8 +48,11 @@ ROWS_AT_A_TIME = 32
 SYNTHETIC = "The images were drawn by a program: they show no real organisms."
 
 
-def read_atlas(dataset: Path, out: Path, workers: int) -> Atlas:
+def read_atlas(dataset: Path, out: Path, workers: int, on_organism: SharesOfLatents | None = None) -> Atlas:
     """Read the folder of a dataset, and write the pictures of its images below `out`.
+
+    Args:
+        on_organism: what masks or boxes say of its regions, which a dataset does not.
 
     Raises:
         ReleaseError: it is no dataset that sae-traits released, or cannot be read.
@@ -85,7 +89,7 @@ def read_atlas(dataset: Path, out: Path, workers: int) -> Atlas:
                 future.cancel()
     if not images:
         raise ReleaseError(f"{dataset} has no images, so there is nothing to look at")
-    latents, sae = _latents(dataset, keys)
+    latents, sae = _latents(dataset, keys, on_organism or {})
     for image in images:
         for trait in image.traits:
             if trait.latent is not None:
@@ -100,7 +104,9 @@ def read_atlas(dataset: Path, out: Path, workers: int) -> Atlas:
     )
 
 
-def _latents(dataset: Path, species: Mapping[str, Species]) -> tuple[dict[int, Latent], str | None]:
+def _latents(
+    dataset: Path, species: Mapping[str, Species], on_organism: SharesOfLatents
+) -> tuple[dict[int, Latent], str | None]:
     """The chosen latents by number, put to their species as well, and the dictionary that they are of."""
     latents: dict[int, Latent] = {}
     rows = list(_rows(dataset, "latents")) if data_files(dataset, "latents", missing_ok=True) else []
@@ -121,6 +127,7 @@ def _latents(dataset: Path, species: Mapping[str, Species]) -> tuple[dict[int, L
             n_individuals=row["n_individuals"],
             background=row.get("background") if tally is None else tally.background,
             held_out=None if own is None else (own, others),
+            on_organism=on_organism.get(row["species"], {}).get(str(row["latent"])),
             n_with_region=0 if tally is None else len(tally.individuals),
         )
         latent = latents.setdefault(one.latent, Latent(number=one.latent, name=one.name))

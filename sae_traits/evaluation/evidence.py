@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from sae_traits.evaluation.on_organism import ScoredRegion, score_regions
 from sae_traits.images.decode import open_image
 from sae_traits.schema import BackboneInfo, ChosenLatent, Collection, ImageRecord, Trait
 from sae_traits.traits.known_background import KnownBackground
@@ -86,6 +88,11 @@ class Evidence:
     """Gives how often the latents fire in each species; None where regions have no latents."""
     opened_picture: OpenPicture | None = None
     """Gives a picture of an image, of any size and of the same shape; None opens the photograph."""
+
+    @cached_property
+    def scored_regions(self) -> list[ScoredRegion]:
+        """How much of the regions lies on organisms, of images that have a mask or a box."""
+        return score_regions(self.collection, self.traits, self.backbone)
 
     def open_picture(self, record: ImageRecord) -> Image.Image:
         """A picture of an image, to draw on."""

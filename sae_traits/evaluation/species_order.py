@@ -30,6 +30,8 @@ class DescribedLatent:
     """None where nothing was compared."""
     held_out: tuple[float, float | None] | None
     """As `Observed` has them."""
+    on_organism: float | None = None
+    """Share of its regions' area on the organism; None where neither masks nor boxes say so."""
     relatives: tuple[str, ...] = ()
     """Species with which it was compared; none where they are not known."""
     shared: tuple[SharedAttribute, ...] = ()
@@ -68,7 +70,9 @@ class DescribedLatent:
 
     @property
     def _observed(self) -> Observed:
-        return Observed(background=self.tally.background, held_out=self.held_out, n_individuals=self.n)
+        return Observed(
+            background=self.tally.background, held_out=self.held_out, n_individuals=self.n, on_organism=self.on_organism
+        )
 
 
 def relatives_among(taxa: Sequence[Taxon]) -> Callable[[str, ReferenceRank], tuple[str, ...]]:

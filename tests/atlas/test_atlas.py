@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from atlas.pages import page
 from atlas.small_atlases import HOSTILE, NAME, SUGGESTION, hostile_release, hostile_sheet, made_firing
+from evaluation.made_results import made_results
 from release.small_releases import bytes_of
 from shapely import Point, Polygon, make_valid
 
@@ -24,6 +25,7 @@ from sae_traits.atlas.drawing import close_up, histogram, letter_places, outline
 from sae_traits.atlas.page_names import PageNames
 from sae_traits.atlas.reading import read_atlas
 from sae_traits.errors import ReleaseError
+from sae_traits.evaluation.statistics import Interval
 
 
 @pytest.fixture(scope="module")
@@ -324,6 +326,15 @@ def test_a_species_says_what_can_be_trusted_and_both_pages_say_how_often_in_the_
     assert all(often in text for often in shown)
     cards = [card.text for card in pages[site / "index.html"].all("li") if "card" in card.classes]
     assert sum("0 of 2 latents to trust" in card for card in cards) == 2, "of four individuals little is known"
+
+
+def test_regions_beside_the_organism_by_the_evaluation_of_the_run_are_not_to_be_used(dataset, tmp_path):
+    scored = Interval(0.5, 0.4, 0.6, 9)
+    results = made_results(on_animal=scored, random=scored, by_latent={"Aus bus": {"1": 0.3}})
+    build_atlas(dataset, tmp_path / "atlas", results=results)
+    verdicts = {row["latent"]: row["verdict"] for row in data(tmp_path / "atlas", "compare/aus-bus")["latents"]}
+    assert verdicts[1].startswith("do not use: beside the organism")
+    assert "beside" not in verdicts[2]
 
 
 def test_what_people_said_of_a_trait_is_on_its_page_and_counted_on_the_first(pages, site):

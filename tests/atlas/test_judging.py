@@ -134,5 +134,7 @@ def test_a_latent_whose_regions_show_background_is_not_to_be_used_though_it_seld
     assert {one.latent: one.verdict.word for one in species.latents} == {3: "do not use", 4: "trust", 5: "look first"}
     assert species.n_trusted == 1
     assert [one.verdict.word for one in atlas.latents[3].of_species] == ["do not use"]
+    beside = read_atlas(tmp_path / "dataset", tmp_path / "again", workers=1, on_organism={"Aus s0": {"4": 0.4}})
+    assert [one.verdict.word for one in beside.latents[4].of_species] == ["do not use"]
     counted = {word: n for word, n, _ in quality_of(atlas, None).verdicts}
     assert counted == {"trust": 1, "do not use": 1}, "latent 5 has no region, so the report does not judge it"

@@ -104,11 +104,11 @@ def made_zero_shot(top1=None, *, gain=None, **others):
     return ZeroShotResult(**(values | others))
 
 
-def made_results(*, zero_shot=None, quality=None, on_animal=None, random=None, extra=None, **tasks):
+def made_results(*, zero_shot=None, quality=None, on_animal=None, random=None, by_latent=None, extra=None, **tasks):
     """Results as cards show them: any of the zero-shot result, quality, and intervals on the animal."""
     localisation = on_animal and LocalisationResult(
         on_animal=on_animal, random=random, gain=on_animal, by_species={"Aus <b>x</b>": 0.9},
-        chance_by_species={"Aus <b>x</b>": 0.4}, n_traits=10, n_images=4, n_individuals=3,
+        chance_by_species={"Aus <b>x</b>": 0.4}, by_latent=by_latent or {}, n_traits=10, n_images=4, n_individuals=3,
     )  # fmt: skip
     return Results(
         region_source="sae",

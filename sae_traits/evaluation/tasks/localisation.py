@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from itertools import groupby
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sae_traits.evaluation.evidence import Evidence
-from sae_traits.evaluation.part_truth import opened_mask, painted
-from sae_traits.evaluation.placement import OnMask
+from sae_traits.evaluation.on_organism import shares_of_latents
 from sae_traits.evaluation.statistics import Interval, bootstrap_interval, named_below_chance
-from sae_traits.schema import Collection, ImageRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +24,8 @@ class LocalisationResult:
     by_species: dict[str, float]
     chance_by_species: dict[str, float]
     """The same at random places."""
+    by_latent: dict[str, dict[str, float]]
+    """See `SharesOfLatents`."""
     n_traits: int
     n_images: int
     n_individuals: int
@@ -45,20 +43,11 @@ class Localisation:
 
     def run(self, evidence: Evidence) -> LocalisationResult | None:
         """Score the regions; None where no image with traits has a mask or box."""
-        collection, seed = evidence.collection, evidence.seed
-        observed, expected, rows = [], [], []
-        for row, traits in groupby(evidence.traits, key=lambda trait: trait.candidate.image):
-            record = collection.images[row]
-            if (mask := animal_mask(collection, record)) is None:
-                continue
-            on_animal = OnMask(mask, evidence.backbone.grid((record.width, record.height)))
-            for trait in traits:
-                share, at_random = on_animal.shares(trait.region)
-                observed.append(share)
-                expected.append(at_random)
-                rows.append(row)
-        if not rows:
+        collection, seed, scored = evidence.collection, evidence.seed, evidence.scored_regions
+        if not scored:
             return None
+        rows = [one.row for one in scored]
+        observed, expected = [one.share for one in scored], [one.at_random for one in scored]
         individuals = [collection.images[row].individual_id for row in rows]
         by_species = defaultdict(list)
         for row, *shares in zip(rows, observed, expected, strict=True):
@@ -71,6 +60,7 @@ class Localisation:
             gain=bootstrap_interval(np.subtract(observed, expected), groups=individuals, seed=seed),
             by_species={species: share for species, (share, _) in means.items()},
             chance_by_species={species: chance for species, (_, chance) in means.items()},
+            by_latent=shares_of_latents(collection, scored),
             n_traits=len(rows),
             n_images=len(set(rows)),
             n_individuals=len(set(individuals)),
@@ -85,11 +75,3 @@ class Localisation:
             least = f"{result.by_species[species]:.3f} ({result.chance_by_species[species]:.3f} at random places)"
             lines.append(f"          the least in {species}: {least}; {result.below_chance}")
         return lines
-
-
-def animal_mask(collection: Collection, record: ImageRecord) -> NDArray[np.bool_] | None:
-    """The animal's pixels by the mask of an image, or else by its box `[height, width]`; None without either."""
-    mask_path = collection.mask_path(record)
-    if mask_path is not None:
-        return opened_mask(mask_path)
-    return None if record.animal_box is None else painted([record.animal_box], (record.width, record.height))

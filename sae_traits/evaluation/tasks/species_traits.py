@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 from sae_traits.evaluation.evidence import Evidence
+from sae_traits.evaluation.on_organism import shares_of_latents
 from sae_traits.evaluation.species_order import DescribedLatent, best_first
 from sae_traits.evaluation.species_tallies import (
     Comparison,
@@ -105,6 +106,7 @@ class SpeciesTraits:
         firing = evidence.firing() if evidence.firing else None
         tallies = tally_traits(evidence.collection, evidence.traits, evidence.latents)
         said = SaidOfSpecies(tallies, of_held_out)
+        on_organism = shares_of_latents(evidence.collection, evidence.scored_regions)
         rows, verdicts = [], {}
         for number, species in enumerate(sorted(tallies)):
             comparisons = {
@@ -117,6 +119,7 @@ class SpeciesTraits:
                     tally=tallies[species][name],
                     contrast=tallies[species][name].contrast,
                     held_out=comparison.shares_held_out if comparison else None,
+                    on_organism=on_organism.get(species, {}).get(name),
                     relatives=comparison.relatives if comparison else (),
                 )
                 for name, comparison in comparisons.items()

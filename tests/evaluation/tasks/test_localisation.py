@@ -70,6 +70,7 @@ def test_the_share_on_the_animal_is_that_of_the_area(collection):
     assert score is not None
     assert score.on_animal.mean == pytest.approx((1 + 0.5 + 0 + 1) / 4)
     assert score.by_species == {"Fictus aus": pytest.approx(0.75), "Fictus bus": pytest.approx(0.5)}
+    assert score.by_latent == {"Fictus aus": {"0": pytest.approx(0.75)}, "Fictus bus": {"0": pytest.approx(0.5)}}
     assert (score.n_traits, score.n_images) == (4, 2)
     assert score.gain.mean == pytest.approx(score.on_animal.mean - score.random.mean)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from evaluation.made_results import latents_of, made_evidence, section
 from scipy.sparse import csr_array
-from traits.made_traits import collection_of, described, trait_of
+from traits.made_traits import box_region, collection_of, described, trait_of
 
 from sae_traits.evaluation.results import Results, run_tasks
 from sae_traits.evaluation.tasks.species_traits import MAX_SPECIES, SpeciesTraits
@@ -75,6 +75,22 @@ def test_a_latent_whose_regions_show_background_is_not_to_be_used_and_comes_last
     assert [row[-1] for row in rows] == [
         "trust (background 0.25)",
         "do not use: likely background (background 0.60)",
+    ]
+
+
+def test_a_latent_whose_regions_lie_beside_the_organism_by_boxes_is_not_to_be_used():
+    collection = collection_of(["Aus bus"] * 5)
+    images = [dataclasses.replace(record, animal_box=(40.0, 40.0, 30.0, 30.0)) for record in collection.images]
+    beside, on = box_region(10.0, 10.0, 20.0, 20.0), box_region(45.0, 45.0, 20.0, 20.0)
+    traits = [
+        with_contrast(trait_of(row, latent, described(colour="red"), region=region))
+        for row in range(5)
+        for latent, region in ((3, beside), (7, on))
+    ]
+    boxed = dataclasses.replace(collection, images=tuple(images))
+    assert [(row[1].partition(",")[0], row[-1]) for row in rows_of(boxed, traits)] == [
+        ("latent 7", "trust (background 0.10)"),
+        ("latent 3", "do not use: beside the organism (background 0.10)"),
     ]
 
 
