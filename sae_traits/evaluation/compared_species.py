@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from sae_traits.errors import ConfigError
+from sae_traits.evaluation.on_organism import SharesOfLatents
 from sae_traits.evaluation.species_tallies import SharedAttribute, Tally, individuals_by_species, tally_traits
 from sae_traits.evaluation.statistics import Number
 from sae_traits.evaluation.telling_words import SaidOfSpecies, TellingWords
@@ -110,12 +111,14 @@ def compare_species(
     latents: Iterable[ChosenLatent],
     firing: FiringShares,
     species: tuple[str, str],
+    on_organism: SharesOfLatents,
 ) -> ComparedSpecies:
     """Contrast two species with each other, and say of each what was described of it and tells it from the other.
 
     Args:
         latents: that describe the species of the collection, as the traits have them.
         species: two different ones of the collection.
+        on_organism: of their regions, where masks or boxes say so.
 
     Raises:
         ConfigError: a species has no training individuals, so that nothing is known of it.
@@ -127,7 +130,11 @@ def compare_species(
     for own, other in (species, species[::-1]):
         found = tallies.get(own, {})
         words = said.beside(own, [other]) if found else None
-        telling.append(() if words is None else _telling(found, words, contrasts[own], firing, own, other))
+        telling.append(
+            ()
+            if words is None
+            else _telling(found, words, contrasts[own], firing, own, other, on_organism.get(own, {}))
+        )
     individuals = tuple(
         (firing.n_individuals(name, held_out=False), firing.n_individuals(name, held_out=True)) for name in species
     )
@@ -161,9 +168,10 @@ def _telling(
     firing: FiringShares,
     own: str,
     other: str,
+    on_organism: Mapping[str, float],
 ) -> tuple[TellingLatent, ...]:
     ranked = []
-    for tally in tallies.values():
+    for name, tally in tallies.items():
         latent = -1 if tally.choice is None else tally.choice.latent
         contrast = contrasts.get(latent)
         if contrast is None:
@@ -172,7 +180,12 @@ def _telling(
         shown = tally.shown(shared)
         held_out = firing.of_species(latent, own, held_out=True), firing.of_species(latent, other, held_out=True)
         again = None if (share := held_out[0].value) is None else (share, held_out[1].value)
-        observed = Observed(background=tally.background, held_out=again, n_individuals=len(tally.individuals))
+        observed = Observed(
+            background=tally.background,
+            held_out=again,
+            n_individuals=len(tally.individuals),
+            on_organism=on_organism.get(name),
+        )
         row = TellingLatent(
             latent=latent,
             shared=shared,

@@ -9,6 +9,7 @@ from pathlib import Path
 from sae_traits.errors import ConfigError
 from sae_traits.evaluation.compared_species import MAX_LINES, ComparedSpecies, compare_species
 from sae_traits.evaluation.evidence import StoredTraits
+from sae_traits.evaluation.on_organism import score_regions, shares_of_latents
 from sae_traits.io import whole_file
 from sae_traits.runs.context import Context
 from sae_traits.traits.contact_sheet import draw_sheet
@@ -28,14 +29,18 @@ def compare(context: Context, first: str, second: str) -> ComparedSpecies:
     if not context.config.regions.has_latents:
         raise ConfigError(f"regions of --regions {context.config.regions.kind} have no latents to compare species by")
     context.steps.fingerprint("annotate")
-    names = sorted({name for record in context.collection.images if (name := record.taxon.species) is not None})
+    images = context.collection.images
+    names = sorted({name for record in images if (name := record.taxon.species) is not None})
     species = _species_named(first, names), _species_named(second, names)
     if species[0] == species[1]:
         raise ConfigError(f"{first} and {second} are one species, {species[0]}; name two")
     with context.reading("encode", "annotate"):
         latents = read_latents(context.folder.chosen_latents)
         traits = StoredTraits(context.folder.traits)
-        return compare_species(context.collection, traits, latents, context.firing_shares, species)
+        of_both = (one for one in traits if images[one.candidate.image].taxon.species in species)
+        scored = score_regions(context.collection, of_both, context.features.info)
+        on_organism = shares_of_latents(context.collection, scored)
+        return compare_species(context.collection, traits, latents, context.firing_shares, species, on_organism)
 
 
 def draw_compared(context: Context, compared: ComparedSpecies, file: Path) -> None:

@@ -1,6 +1,7 @@
 """Two species side by side: each latent under the species in which it fires more, tested between the two alone."""
 
 import dataclasses
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -31,13 +32,15 @@ def firing(**others):
     return dataclasses.replace(FiringShares(training, held_out), **others)
 
 
-def compared(firing_shares=None, n_latents=4):
+def compared(firing_shares=None, n_latents=4, on_organism=MappingProxyType({})):
     collection = collection_of([species for species in BOTH for _ in range(5)])
     traits = [trait_of(row, z, described(f"Region {z}.", colour="red")) for row in range(10) for z in range(n_latents)]
     traits = [
         dataclasses.replace(trait, candidate=dataclasses.replace(trait.candidate, background=0.1)) for trait in traits
     ]
-    return compare_species(collection, traits, latents_of(collection, traits), firing_shares or firing(), BOTH)
+    return compare_species(
+        collection, traits, latents_of(collection, traits), firing_shares or firing(), BOTH, on_organism
+    )
 
 
 def test_each_latent_stands_under_the_species_in_which_it_fires_more():
@@ -63,7 +66,7 @@ def test_words_that_are_said_half_as_often_of_the_other_have_a_mark():
         *(trait_of(row, 3, described(colour="red")) for row in (5, 6)),
         *(trait_of(row, 2, described(colour="red")) for row in range(10, 15)),
     ]
-    result = compare_species(collection, traits, latents_of(collection, traits), firing(), BOTH)
+    result = compare_species(collection, traits, latents_of(collection, traits), firing(), BOTH, {})
     assert [line.strip() for line in result.lines() if "colour" in line] == [
         "colour red* (100 %, other 40 %), pattern plain (100 %)",
         "colour blue* (100 %, other 0 %), pattern plain (100 %)",
@@ -85,6 +88,11 @@ def test_a_share_of_no_held_out_individuals_of_the_other_is_none():
     result = compared(firing(held_out=none_of_other))
     assert str(result.telling[0][0].verdict) == "trust"
     assert any("100 %, none " in line for line in result.lines())
+
+
+def test_a_latent_that_lies_beside_the_organism_is_not_to_be_used():
+    first = compared(on_organism={"Aus bus": {"0": 0.4}}).telling[0]
+    assert {row.latent: str(row.verdict) for row in first}[0] == "do not use: beside the organism"
 
 
 def test_only_the_two_species_are_tested():
