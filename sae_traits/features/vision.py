@@ -32,7 +32,7 @@ from sae_traits.schema import BackboneInfo
 from sae_traits.vocabulary import Dtype
 
 _BLOCKS_EARLIER = 2
-"""By how much the layer that convolutional networks get beside another is earlier; docs/quality.md has why."""
+"""By how much the layer that convolutional networks get beside another is earlier; docs/experiments.md has why."""
 _IMAGES_AT_ONCE_ON_A_CPU = 4
 """More do not fit the cache, and memory in large pieces is paid for with page faults: with MobileNetV2, 96 images per
 second and core at 4 at once, 46 at 16."""
