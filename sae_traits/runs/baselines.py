@@ -55,7 +55,8 @@ def methods_of(context: Context, baselines: Sequence[str], sample: frozenset[int
     regions = context.config.regions
     assert isinstance(regions, RegionsOfLatents)
     codes = replace(Codes.open(context.folder.codes), sample=sample)
-    methods = {regions.kind: Method(context.plan_of(regions, context.collection, codes), codes)}
+    plan = context.plan if sample is None else context.plan_of(regions, context.collection, codes)
+    methods = {regions.kind: Method(plan, codes)}
     for kind in baselines:
         if kind != regions.kind:
             names = (field.name for field in fields(_REGIONS[kind]) if field.name != "kind")

@@ -12,12 +12,13 @@ from sae_traits.schema import Collection
 
 SMALL = [
     "--backbone", "texture", "--n-latents", "256", "--k", "8", "--n-patches", "60000", "--batch-size", "512",
-    "--workers", "0", "--describer-workers", "1", "--longest-side", "128",
+    "--workers", "0", "--describer-workers", "1", "--longest-side", "128", "--no-significant-only",
 ]  # fmt: skip
 OPTIONS = """\
 features: {backbone: texture, workers: 0}
 train: {architecture: {kind: topk, k: 8}, n_latents: 256, n_patches: 60000, batch_size: 512}
 describer: {workers: 1}
+regions: {contrast: {significant_only: false}}
 release: {longest_side: 128}
 """
 """The same in a file."""

@@ -16,7 +16,7 @@ from sae_traits.traits import asking
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "first_run.ipynb"
 OPTIONS = {
     "backbone": "texture", "n_latents": 256, "k": 8, "n_patches": 60_000, "batch_size": 512,
-    "workers": 0, "describer_workers": 1, "longest_side": 128,
+    "workers": 0, "describer_workers": 1, "longest_side": 128, "significant_only": False,
 }  # fmt: skip
 """`small_runs.SMALL`, as keywords."""
 

@@ -8,7 +8,7 @@ from sae_traits.config.layers import read_config
 
 def test_a_given_sae_is_used_with_its_own_backbone_and_not_trained(finished, drawn, tmp_path, capsys):
     arguments = ["run", str(drawn), "--out", str(tmp_path / "adopted"), "--sae", str(finished / "sae")]
-    assert main([*arguments, "--workers", "0", "--describer-workers", "1"]) == 0
+    assert main([*arguments, "--workers", "0", "--describer-workers", "1", "--no-significant-only"]) == 0
     assert "train: step" not in capsys.readouterr().err
     weights = "sae/model.safetensors"
     assert (tmp_path / "adopted" / weights).read_bytes() == (finished / weights).read_bytes()
