@@ -88,9 +88,9 @@ def write_rows(
             summary = _write_tables(partial / "data", rows, latents, images, n_images)
             if not summary.n_traits:
                 raise ReleaseError(
-                    "no image has a trait, so there is no dataset to write; add images, or change --firing-quantile "
-                    "(with --contrast paper --firing-threshold): lower where latents seldom fire, higher where they "
-                    "fire nearly everywhere"
+                    "no image has a trait, so there is no dataset to write; add individuals per species, keep what "
+                    "passed no test (--no-significant-only), or change --firing-quantile (with --contrast paper "
+                    "--firing-threshold): lower where latents seldom fire, higher where they fire nearly everywhere"
                 )
             write_text(partial / CARD, index_card(summary, read_card(folder)))
     except OSError as error:

@@ -124,7 +124,8 @@ class Summary:
                 "          one species, so it was compared with nothing: what is said of it tells it from nobody"
             )
         if counts["species_without_latents"]:
-            lines.append(f"          no latent for {listed(counts['species_without_latents'])}")
+            if "species_too_few" not in counts:  # where species were tested, why has been said
+                lines.append(f"          no latent for {listed(counts['species_without_latents'])}")
             if getattr(getattr(regions, "contrast", None), "significant_only", False):
                 lines.append("          (--no-significant-only gives what there is, marked as not significant)")
         return lines

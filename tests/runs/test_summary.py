@@ -89,6 +89,7 @@ def test_what_is_left_out_or_left_to_do_is_said(summary):
         "n_background": 5, "n_invalid": 6, "n_failed": 7, "n_open": 8, "species_without_latents": ["Aus bus"],
         "dropped_latents": ["1: fires in 99 % of all", "2: fires in 97 % of all", "3: fires on background with …"],
         "mean_background": {"Aus bus": 0.5, "Cus dus": 0.51}, "n_without_colour": 1234, "n_latents_without_colour": 9,
+        "species_none_passed": ["Aus bus"],
     }  # fmt: skip
     made = summary(COUNTS | {"annotate": counts})
     assert made.is_unfinished
@@ -102,9 +103,13 @@ def test_what_is_left_out_or_left_to_do_is_said(summary):
         "left out for firing nearly everywhere: 2 of the latents",
         "Latents left out because they fire on background: 1 of 60.",
         "Probably background, do not believe their traits: Cus dus (0.51).\n",
-        "no latent for Aus bus",
+        "and none did: Aus bus.\n",
+        "(--no-significant-only gives what there is, marked as not significant)",
     ):
         assert line in text_of(made)
+    assert "no latent for" not in text_of(made), "why has been said"
+    untested = {name: value for name, value in counts.items() if name != "species_too_few"}
+    assert "no latent for Aus bus\n" in text_of(summary(COUNTS | {"annotate": untested}))
 
 
 def test_where_background_is_not_known_the_pictures_are_pointed_to(summary):

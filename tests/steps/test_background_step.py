@@ -101,5 +101,5 @@ def test_features_whose_backbone_is_gone_say_how_to_go_on(drawn, tmp_path: Path,
     capsys.readouterr()
     assert main(["annotate", str(folder), "--traits-per-image", "2"]) == 1
     assert "--background off" in capsys.readouterr().err
-    few = ["--traits-per-image", "2", "--describer-workers", "1"]
+    few = ["--traits-per-image", "2", "--describer-workers", "1", "--no-significant-only"]
     assert main(["annotate", str(folder), *few, "--background", "off"]) == 0
