@@ -433,7 +433,8 @@ def test_real_weights_see_the_insect(tmp_path):
     folder = shared / "models" / "mobilenet_v2_inat_insect"
     backbone = loaded(folder, 11)
     info = backbone.info
-    assert (info.rows, info.columns, info.d_model, info.patch) == (14, 14, 96, None)
+    assert (info.rows, info.columns, info.d_model, info.patch) == (14, 14, 192, None)
+    assert info.layers == "layers 11 and 9"
     assert (info.framing.mode, info.framing.size, info.framing.resample) == ("squash", (224, 224), "bilinear")
     assert info.mean == info.std == (0.5, 0.5, 0.5)
 
@@ -442,7 +443,8 @@ def test_real_weights_see_the_insect(tmp_path):
     started = time.monotonic()
     features = backbone.encode(batch)
     print(f"{len(images) / (time.monotonic() - started):.0f} images/s")
-    expected = reference_states(folder, batch)[11].flatten(2).transpose(1, 2)
+    states = [state.flatten(2).transpose(1, 2) for state in reference_states(folder, batch)]
+    expected = torch.cat([torch.nn.functional.normalize(states[layer], dim=2) for layer in (11, 9)], dim=2)
     torch.testing.assert_close(features, expected, rtol=0, atol=1e-4)
     # BatchNorm in train mode would make an image's features depend on the others of its batch.
     torch.testing.assert_close(backbone.encode(batch[:1]), features[:1], rtol=1e-4, atol=1e-4)
