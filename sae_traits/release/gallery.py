@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from sae_traits.evaluation.species_order import DescribedLatent
-from sae_traits.evaluation.species_tallies import MIN_INDIVIDUALS, Tally
+from sae_traits.evaluation.species_tallies import Tally
 from sae_traits.release.facts import LatentPicture, Rights
 from sae_traits.schema import ChosenLatent, Collection, Trait
 from sae_traits.traits.contact_sheet import OpenPicture, draw_sheet
@@ -23,14 +23,11 @@ _QUALITY = 85
 def latents_to_show(tallies: Mapping[str, Mapping[str, Tally]]) -> list[ChosenLatent]:
     """The latents with the best evidence, at most one per species, so that a gallery shows different organisms.
 
-    Those with regions in MIN_INDIVIDUALS individuals or more come first, then as in `DescribedLatent.order`.
+    In the order of `DescribedLatent.order`: those with regions in few individuals come late.
 
     Args:
         tallies: species -> latent -> the regions of it, with its choice.
     """
-
-    def order(one: DescribedLatent) -> tuple[bool, tuple[int, bool, float, int, str]]:
-        return one.n < MIN_INDIVIDUALS, one.order
 
     best: dict[str, tuple[DescribedLatent, ChosenLatent]] = {}
     for species in sorted(tallies):
@@ -39,11 +36,11 @@ def latents_to_show(tallies: Mapping[str, Mapping[str, Tally]]) -> list[ChosenLa
             for name, tally in tallies[species].items()
             if (choice := tally.choice) is not None
         ]
-        for one, choice in sorted(found, key=lambda pair: order(pair[0])):
+        for one, choice in sorted(found, key=lambda pair: pair[0].order):
             if one.name not in best:
                 best[one.name] = one, choice
                 break
-    return [choice for _, choice in sorted(best.values(), key=lambda pair: order(pair[0]))][:N_LATENTS]
+    return [choice for _, choice in sorted(best.values(), key=lambda pair: pair[0].order)][:N_LATENTS]
 
 
 def draw_latents(
