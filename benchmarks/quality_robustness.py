@@ -26,8 +26,8 @@ from sae_traits.config import RunConfig, SAERegions
 from sae_traits.config.regions import SpecimenContrast
 from sae_traits.config.train import TrainConfig
 from sae_traits.config.tree import build
-from sae_traits.evaluation.part_evidence import ratios_of
 from sae_traits.evaluation.part_files import read_part_files
+from sae_traits.evaluation.part_measuring import ratios_of
 from sae_traits.evaluation.part_regions import Method, RegionTable, gather
 from sae_traits.evaluation.part_truth import ImageTruth, PartTruth
 from sae_traits.evaluation.parts import mean_per_species

@@ -20,7 +20,7 @@ MIN_ON_ORGANISM = 0.5
 RULES: dict[Word, str] = {
     "trust": "significant, in at least half of the species' individuals, and at least twice as often as in relatives; "
     "the same among those that were held out, where there are any; with regions in at least "
-    f"{MIN_INDIVIDUALS} individuals, and background told from organism",
+    f"{MIN_INDIVIDUALS} individuals; and background told from organism, or masks or boxes that say where they lie",
     "look first": "not all of these hold: look at more images before you rely on it",
     "do not use": "neither significant nor twice as often; more likely of the background than of the organism; or, by "
     "masks or boxes, more beside the organism than on it",

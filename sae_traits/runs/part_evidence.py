@@ -10,8 +10,9 @@ from pathlib import Path
 
 from sae_traits.config.tree import as_dict
 from sae_traits.errors import CollectionError
-from sae_traits.evaluation.part_evidence import PartEvidence, measure_parts
+from sae_traits.evaluation.part_evidence import PartEvidence
 from sae_traits.evaluation.part_files import read_part_files
+from sae_traits.evaluation.part_measuring import measure_parts
 from sae_traits.evaluation.part_store import StoredPartEvidence, read_part_evidence, write_part_evidence
 from sae_traits.evaluation.part_truth import PartTruth
 from sae_traits.evaluation.results import SCHEMA_VERSION

@@ -6,7 +6,8 @@ import math
 from dataclasses import replace
 
 from sae_traits.evaluation.evidence import Evidence
-from sae_traits.evaluation.part_evidence import MEASURES, PartEvidence, measure_parts
+from sae_traits.evaluation.part_evidence import MEASURES, PartEvidence
+from sae_traits.evaluation.part_measuring import measure_parts
 from sae_traits.evaluation.part_truth import PartTruth
 
 SUMMARY = ("inside_significant", "purity", "held_out_part_learnt", "location")

@@ -10,8 +10,8 @@ import pytest
 from evaluation.made_results import made_evidence, section
 
 from sae_traits.errors import StoreError
-from sae_traits.evaluation.part_evidence import measure_parts, with_shuffled_labels
 from sae_traits.evaluation.part_files import Keypoint, PartFiles
+from sae_traits.evaluation.part_measuring import measure_parts, with_shuffled_labels
 from sae_traits.evaluation.part_regions import Method, gather, sample_of_species
 from sae_traits.evaluation.part_store import StoredPartEvidence, read_part_evidence, write_part_evidence
 from sae_traits.evaluation.part_truth import PartTruth
