@@ -100,12 +100,16 @@ def draw_close_ups(
 
     for former in folder.glob(CLOSE_UPS):
         former.unlink()
-    files = {picture.trait_id: folder / picture.file for picture in pictures}
+    files: dict[str, list[Path]] = defaultdict(list)
+    for picture in pictures:
+        files[picture.trait_id].append(folder / picture.file)
     for trait in traits if files else ():
-        if (file := files.get(trait.trait_id)) is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
+        if trait.trait_id in files:
             record = collection.images[trait.candidate.image]
-            close_up(record, trait.region, open_picture, side=CLOSE_UP_SIDE).save(file, quality=CLOSE_UP_QUALITY)
+            drawn = close_up(record, trait.region, open_picture, side=CLOSE_UP_SIDE)
+            for file in files[trait.trait_id]:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                drawn.save(file, quality=CLOSE_UP_QUALITY)
 
 
 def _caption(trait: Trait, species: str) -> str:

@@ -26,7 +26,7 @@ def write_report(folder: Path, title: str, results: Results, evidence: Evidence)
     write_text(folder / RESULTS_FILE, results.to_json())  # first: what took hours to find is not lost with a picture
     n_drawn = draw_gallery(evidence.collection, evidence.traits, folder / REGIONS_FIGURE, evidence.open_picture)
     species_traits = results.tasks.get("species_traits")
-    pictures = [] if species_traits is None else [trait.picture for trait in species_traits.traits]
+    pictures = [] if species_traits is None else [one for trait in species_traits.traits for one in trait.pictures]
     draw_close_ups(evidence.collection, evidence.traits, pictures, folder, evidence.open_picture)
     if results.zero_shot is not None:
         draw_bars(results.zero_shot, folder / ZERO_SHOT_FIGURE)

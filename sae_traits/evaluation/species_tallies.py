@@ -27,6 +27,8 @@ _ORDER = ("part", "colour", "pattern", "place", "shape", "size", "texture", "mar
 
 Attributed = tuple[str, str]
 """The name of an attribute, or `part`, and its value."""
+Place = tuple[float, float | None]
+"""How far from the animal's middle, and along its axis where it has one: see `schema.Measurement`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +129,8 @@ class DescribedRegion:
     peak: float | None
     background: float | None
     """Probability that it shows background, where that is known."""
+    place: Place | None = None
+    """Where on the animal it lies, where that is known."""
 
     @property
     def is_for_training(self) -> bool:
@@ -249,7 +253,7 @@ def tally_traits(
 
 
 def _described(trait: Trait, record: ImageRecord) -> DescribedRegion:
-    description = trait.description
+    description, distance = trait.description, trait.measurement.distance_from_centre
     attributes = ((attribute.name, attribute.value) for attribute in description.attributes)
     return DescribedRegion(
         trait_id=trait.trait_id,
@@ -259,6 +263,7 @@ def _described(trait: Trait, record: ImageRecord) -> DescribedRegion:
         said=said_of(description.part, description.part_source, attributes),
         peak=trait.candidate.peak,
         background=trait.candidate.background,
+        place=None if distance is None else (distance, trait.measurement.position_along_axis),
     )
 
 

@@ -8,7 +8,8 @@ from hypothesis.strategies import integers, text
 from PIL import Image, ImageFont
 from traits.made_traits import collection_of, described, trait_of
 
-from sae_traits.evaluation.figures import GALLERY_SIZE, MAX_TILES, draw_gallery
+from sae_traits.evaluation.figures import CLOSE_UP_SIDE, GALLERY_SIZE, MAX_TILES, draw_close_ups, draw_gallery
+from sae_traits.evaluation.tasks.species_traits import TraitPicture
 from sae_traits.images.decode import open_image
 from sae_traits.traits.contact_sheet import wrap_text
 
@@ -66,3 +67,24 @@ def test_wrapping_loses_no_letter_and_keeps_to_the_width(words, width):
     lines = wrap_text(words, font, width)
     assert "".join("".join(lines).split()) == "".join(words.split())
     assert all(font.getlength(line) <= width for line in lines)
+
+
+def test_a_region_may_have_several_close_ups_and_those_of_before_go(tmp_path):
+    collection = collection_of(["Aus bus", "Aus cus"], root=tmp_path)
+    for record, colour in zip(collection.images, ("black", "red"), strict=True):
+        Image.new("RGB", (100, 80), colour).save(tmp_path / record.file)
+    traits = [trait_of(row, 1, described()) for row in range(2)]
+    shown = {"000-0.jpg": "s0-1", "000-0-relative.jpg": "s1-1", "001-0-relative.jpg": "s0-1"}
+    pictures = [TraitPicture(file=f"figures/traits/{file}", trait_id=of, split="train") for file, of in shown.items()]
+    (tmp_path / "figures" / "traits").mkdir(parents=True)
+    former = tmp_path / "figures" / "traits" / "009-2.jpg"
+    former.write_bytes(b"")
+    draw_close_ups(collection, traits, pictures, tmp_path, opener(tmp_path))
+    drawn = {path.name: path for path in former.parent.iterdir()}
+    assert drawn.keys() == shown.keys()
+    assert drawn["000-0.jpg"].read_bytes() == drawn["001-0-relative.jpg"].read_bytes()
+    corner = [
+        Image.open(path).getpixel((CLOSE_UP_SIDE - 1, 0)) for path in (drawn["000-0.jpg"], drawn["000-0-relative.jpg"])
+    ]
+    assert corner[0] == (0, 0, 0)
+    assert corner[1][0] > 240

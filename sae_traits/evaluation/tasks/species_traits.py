@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from sae_traits.evaluation.evidence import Evidence
 from sae_traits.evaluation.on_organism import shares_of_latents
+from sae_traits.evaluation.relative_regions import likest_first, region_of_relative
 from sae_traits.evaluation.species_order import DescribedLatent, best_first
 from sae_traits.evaluation.species_tallies import (
     Comparison,
+    DescribedRegion,
     SharedAttribute,
     compare,
     individuals_by_species,
@@ -33,6 +35,19 @@ class TraitPicture:
     """Beside the report."""
     trait_id: str
     split: Split
+
+    @classmethod
+    def of(cls, region: DescribedRegion, file: str) -> TraitPicture:
+        """The picture of a region in a file."""
+        return cls(file=file, trait_id=region.trait_id, split=region.split)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureOfRelative:
+    """What a relative has at the place of a species' region."""
+
+    species: str
+    picture: TraitPicture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +73,19 @@ class SpeciesTrait:
     """Mean probability that these regions show background; None where it is not known."""
     verdict: Verdict
     picture: TraitPicture
+    relative: PictureOfRelative | None = None
+    """Of the relative in which the latent fires most often of those that have a region at the place; None where none
+    has one there, and where places or relatives are not known."""
 
     @property
     def words(self) -> tuple[SharedAttribute, ...]:
         """What of it is said in the report."""
         return worth_saying(self.shared)
+
+    @property
+    def pictures(self) -> tuple[TraitPicture, ...]:
+        """Its own, and that of a relative where there is one."""
+        return (self.picture,) if self.relative is None else (self.picture, self.relative.picture)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +152,10 @@ class SpeciesTraits:
                 continue
             shown = best_first(found, said, species)[:MAX_TRAITS]
             for place, (one, same_as) in enumerate(shown):
-                file = f"figures/traits/{number:03d}-{place}.jpg"
+                file = f"figures/traits/{number:03d}-{place}"
+                shown_region, choice = one.shown, one.tally.choice
+                relatives = [] if choice is None else likest_first(choice.latent, one.relatives, firing)
+                relative = region_of_relative(shown_region.place, relatives, tallies)
                 row = SpeciesTrait(
                     species=species,
                     picked_by=f"latent {one.name}" if one.name.isdecimal() else one.name,
@@ -142,7 +168,12 @@ class SpeciesTraits:
                     comparison=comparisons[one.name],
                     background=one.tally.background,
                     verdict=one.verdict,
-                    picture=TraitPicture(file=file, trait_id=one.shown.trait_id, split=one.shown.split),
+                    picture=TraitPicture.of(shown_region, f"{file}.jpg"),
+                    relative=None
+                    if relative is None
+                    else PictureOfRelative(
+                        species=relative.species, picture=TraitPicture.of(relative.region, f"{file}-relative.jpg")
+                    ),
                 )
                 rows.append(row)
         counts = Counter(word for found in verdicts.values() for word in found)

@@ -32,13 +32,13 @@ def of_split(collection, *splits):
 
 
 def rows_of(collection, traits, **others):
-    """The rows of the tables of species in the report, each as its species and its cells but for the picture."""
+    """The rows of the tables of species in the report, each as its species and its cells but for the pictures."""
     rows, species = [], None
     for line in section(SpeciesTraits(), made_evidence(collection, traits, **others)).splitlines():
         if line.startswith("### "):
             species = line.removeprefix("### ")
         elif line.startswith("| !["):
-            rows.append([species, *line.strip("| ").split(" | ")[1:]])
+            rows.append([species, *line.strip("| ").split(" | ")[2:]])
     return rows
 
 
@@ -420,6 +420,38 @@ def test_of_equally_strong_regions_the_one_that_is_least_likely_background_is_sh
     ]
     (found,) = SpeciesTraits().run(made_evidence(collection, traits)).traits
     assert found.picture.trait_id == "s1-7"
+
+
+def test_beside_the_picture_is_a_region_of_the_relative_at_the_same_place():
+    collection = collection_of(["Aus s0", "Aus s1", "Aus s2"])
+
+    def at(trait, distance, along):
+        placed = dataclasses.replace(trait.measurement, distance_from_centre=distance, position_along_axis=along)
+        return dataclasses.replace(trait, measurement=placed)
+
+    traits = [
+        at(with_contrast(trait_of(0, 7, described())), 0.5, 0.3),
+        at(with_contrast(trait_of(1, 3, described(colour="red"))), 0.45, 0.35),
+        at(with_contrast(trait_of(1, 4, described(colour="blue"))), 0.9, 0.3),
+        at(with_contrast(trait_of(2, 5, described(colour="blue"))), 0.5, 0.3),
+    ]
+    shares = shares_of(3)
+    shares.training.fired[2, 7] = 4  # so that the latent fires in more of Aus s1
+    evidence = made_evidence(collection, traits, latents=latents_of(collection, traits), firing=lambda: shares)
+    first, near, alone, other = SpeciesTraits().run(evidence).traits
+    assert (first.relative.species, first.relative.picture.trait_id) == ("Aus s1", "s1-3")
+    assert (near.relative.picture.trait_id, alone.relative) == ("s0-7", None)
+    assert other.relative.species == "Aus s0", "of two alike the first by name"
+    assert [picture.trait_id for picture in first.pictures] == ["s0-7", "s1-3"]
+    assert [picture.trait_id for picture in alone.pictures] == ["s1-4"]
+    files = [picture.file for row in (first, near, alone, other) for picture in row.pictures]
+    assert len(set(files)) == len(files) == 7
+    lines = [line for line in section(SpeciesTraits(), evidence).splitlines() if line.startswith("| ![")]
+    cells = [line.strip("| ").split(" | ")[:2] for line in lines]
+    assert cells[0][1] == f"![Aus s1]({first.relative.picture.file}) Aus s1"
+    assert cells[2][1] == "no region"
+    back = Results.from_json(run_tasks(evidence, [SpeciesTraits()]).to_json()).tasks["species_traits"]
+    assert back.traits[0].relative == first.relative
 
 
 def test_what_most_latents_of_most_other_species_share_is_left_out_where_other_words_remain():
