@@ -136,50 +136,33 @@ class _Writer:
         self._page("names.html", "names.html.jinja")
 
     def _collection(self, results: Results | None, costs: Sequence[tuple[str, str]]) -> None:
-        pages = _paged("index", self._atlas.species, SPECIES_PER_PAGE)
-        quality = quality_of(self._atlas, results)
-        for number, (path, species) in enumerate(pages):
-            self._page(
-                path,
-                "collection.html.jinja",
-                species=species,
-                pages=[page for page, _ in pages],
-                number=number,
-                quality=quality,
-                costs=costs,
-            )
+        quality, species = quality_of(self._atlas, results), self._atlas.species
+        self._listing("index", "collection.html.jinja", species, SPECIES_PER_PAGE, quality=quality, costs=costs)
 
     def _species(self, species: Species) -> None:
         atlas = self._atlas
         relatives = atlas.relatives(species)
         apart = species.shown_latents
         described_first = sorted(species.images, key=lambda image: not image.traits)
-        pages = _paged(f"species/{species.key}", described_first, PHOTOGRAPHS_PER_PAGE)
         differences = [difference(species, relative, self._firing) for relative in relatives[:MAX_RELATIVES]]
-        for number, (path, images) in enumerate(pages):
-            self._page(
-                path,
-                "species.html.jinja",
-                one=species,
-                images=images,
-                pages=[page for page, _ in pages],
-                number=number,
-                apart=apart[:MAX_APART],
-                n_apart=len(apart),
-                differences=differences,
-                n_relatives=len(relatives),
-            )
+        self._listing(
+            f"species/{species.key}",
+            "species.html.jinja",
+            described_first,
+            PHOTOGRAPHS_PER_PAGE,
+            one=species,
+            apart=apart[:MAX_APART],
+            n_apart=len(apart),
+            differences=differences,
+            n_relatives=len(relatives),
+        )
 
     def _latents(self) -> None:
         latents = sorted(
             self._atlas.latents.values(),
             key=lambda one: (-max((row.contrast.effect for row in one.of_species), default=-1e9), one.number),
         )
-        pages = _paged("latents", latents, LATENTS_PER_PAGE)
-        for number, (path, shown) in enumerate(pages):
-            self._page(
-                path, "latents.html.jinja", latents=shown, pages=[page for page, _ in pages], number=number, n_shown=4
-            )
+        self._listing("latents", "latents.html.jinja", latents, LATENTS_PER_PAGE, n_shown=4)
         for latent in track(latents, "pages of latents", len(latents), unit="page"):
             values = [trait.activation for _, trait in latent.regions if trait.activation is not None]
             places = [
@@ -213,6 +196,13 @@ class _Writer:
                 after=images[i + 1] if i + 1 < len(images) else None,
                 place=i + 1,
             )
+
+    def _listing(self, name: str, template: str, items: Sequence[Any], n: int, **values: Any) -> None:
+        """Write the pages that list some items, at most `n` each."""
+        pages = _paged(name, items, n)
+        paths = [path for path, _ in pages]
+        for number, (path, shown) in enumerate(pages):
+            self._page(path, template, shown=shown, pages=paths, number=number, **values)
 
     def _page(self, path: str, template: str, **values: Any) -> None:
         root = "../" * path.count("/")
