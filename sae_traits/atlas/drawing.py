@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -45,9 +44,7 @@ def letter_places(regions: Sequence[Sequence[Sequence[float]]], height: float) -
         for rings in regions
     ]
     places: dict[int, tuple[float, float]] = {}
-    for index in sorted(
-        range(len(shapes)), key=lambda index: (shapes[index].area, index)
-    ):  # the smallest has least room
+    for index in sorted(range(len(shapes)), key=lambda index: shapes[index].area):  # the smallest has least room
         places[index] = _letter_place(shapes[index], list(places.values()), height)
     return [places[index] for index in range(len(shapes))]
 
@@ -100,19 +97,10 @@ def histogram(values: Sequence[float], n_bars: int = 20) -> list[Bar]:
     low, high = min(values), max(values)
     if not high > low:
         return [Bar(0, 100, 100, low, high, len(values))]
-    counts = [0] * n_bars
-    for value in values:
-        counts[min(n_bars - 1, math.floor((value - low) / (high - low) * n_bars))] += 1
-    step, width = (high - low) / n_bars, 100 / n_bars
+    counts, edges = (of.tolist() for of in np.histogram(values, n_bars))
+    width = 100 / n_bars
     return [
-        Bar(
-            round(i * width, 2),
-            round(width, 2),
-            round(100 * n / max(counts), 2),
-            low + i * step,
-            low + (i + 1) * step,
-            n,
-        )
+        Bar(round(i * width, 2), round(width, 2), round(100 * n / max(counts), 2), edges[i], edges[i + 1], n)
         for i, n in enumerate(counts)
     ]
 
