@@ -14,14 +14,13 @@ from sae_traits.evaluation.benchmarks.captions import Captions, name_alone, with
 from sae_traits.evaluation.benchmarks.inputs import (
     EmbeddedImages,
     Figures,
-    FloatArray,
     Inputs,
     Outcome,
     percent,
     percent_interval,
 )
 from sae_traits.evaluation.measures.retrieval import Retrieved, retrieve
-from sae_traits.evaluation.prompts import unit_length
+from sae_traits.evaluation.prompts import Prompter
 from sae_traits.evaluation.statistics import Interval, bootstrap_intervals
 from sae_traits.images.splits import units
 
@@ -98,6 +97,7 @@ class RetrievalTask:
         alone = [name_alone(name) for name in names]
         same = _groups(inputs, captions, images, of_text)
         by_name = inputs.truth[images], inputs.truth[list(captions.images)]
+        as_they_are = Prompter(model.texts, ("{}",))
         directions = []
         variants: list[tuple[Variant, Sequence[str], tuple[NDArray[np.int64], NDArray[np.int64]]]] = [
             ("as written", captions.texts, same),
@@ -105,7 +105,7 @@ class RetrievalTask:
             ("the name alone", alone, by_name),
         ]
         for variant, texts, (image_groups, text_groups) in variants:
-            embedded = _embed(model, texts)
+            embedded = as_they_are.embed([text or "a photo" for text in texts], "captions")
             sides = {"images": (embedded_images[images], image_groups), "texts": (embedded, text_groups)}
             units_of = {"images": inputs.units[images], "texts": inputs.units[list(captions.images)]}
             for queries, gallery in _BOTH_WAYS:
@@ -173,15 +173,6 @@ def _groups(
     texts = [None] * n_images + [text.casefold() for text in captions.texts]
     groups = np.array(units(texts, joined), dtype=np.int64)
     return groups[:n_images], groups[n_images:]
-
-
-def _embed(model: EmbeddedImages, texts: Sequence[str]) -> FloatArray:
-    """Embed texts as they are; equal ones once."""
-    assert model.texts is not None
-    different = list(dict.fromkeys(texts))
-    embedded = unit_length(model.texts.embed_texts([text or "a photo" for text in different]).cpu().numpy())
-    place = {text: row for row, text in enumerate(different)}
-    return embedded[[place[text] for text in texts]]
 
 
 def _direction(
