@@ -64,16 +64,13 @@ class ImageTruth:
         return int(self.keypoint_part[nearest]) if is_near else OFF_PART
 
     def place_of(self, patches: ArrayLike) -> NDArray[np.float64]:
-        """The centre of a region relative to the animal's box `[2]`; NaN where that is not known."""
-        return relative_place(centre_of(patches, self.grid), self.box)
+        """The centre of a region relative to the animal's box `[2]`; NaN where that is not known.
 
-
-def relative_place(centre: NDArray[np.float64], box: Box | None) -> NDArray[np.float64]:
-    """A point relative to a box: (0, 0) is its upper left and (1, 1) its lower right corner `[2]`; NaN without one."""
-    if box is None:
-        return np.full(2, np.nan)
-    x, y, width, height = box
-    return (centre - (x, y)) / (width, height)
+        (0, 0) is the upper left and (1, 1) the lower right corner of the box.
+        """
+        if self.box is None:
+            return np.full(2, np.nan)
+        return (centre_of(patches, self.grid) - self.box[:2]) / self.box[2:]
 
 
 def centre_of(patches: ArrayLike, grid: PatchGrid) -> NDArray[np.float64]:
@@ -122,14 +119,10 @@ class PartTruth:
             shares = np.zeros((len(self.parts), grid.n_patches))
             for part, of_part in part_masks.items():
                 shares[self._number[part]] = grid.patch_means(of_part)
-        if mask is None and boxes:
-            mask_of_boxes = painted(boxes, (record.width, record.height))
-            on_animal = grid.patch_means(mask_of_boxes)
-        else:
-            on_animal = None if mask is None else grid.patch_means(mask)
+        animal = painted(boxes, (record.width, record.height)) if mask is None and boxes else mask
         return ImageTruth(
             grid=grid,
-            on_animal=on_animal,
+            on_animal=None if animal is None else grid.patch_means(animal),
             box=_animal_box(boxes, mask, points),
             part_shares=shares,
             keypoint_part=np.array([self._number[point.part] for point in points], dtype=np.intp) if points else None,
