@@ -26,19 +26,11 @@ def rank_truth(
     Returns:
         Ranks `[n_images]`, 0 for an image whose own class is the most similar one.
     """
-    before, tied = tie_ranks(images, classes, truth)
-    return before + (draws * tied).astype(np.int64)
-
-
-def tie_ranks(
-    images: NDArray[np.float32], classes: NDArray[np.float32], truth: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Count the classes before the true one, and those in its tie, itself included `[n_images]`; as in `rank_truth`."""
-    before, tied = np.empty(len(images), dtype=np.int64), np.empty(len(images), dtype=np.int64)
+    ranks = np.empty(len(images), dtype=np.int64)
     for chunk, scores in _scores(images, classes):
-        of_truth = scores[np.arange(len(scores)), truth[chunk]]
-        before[chunk], tied[chunk] = count_places(scores.T, of_truth)
-    return before, tied
+        before, tied = count_places(scores.T, scores[np.arange(len(scores)), truth[chunk]])
+        ranks[chunk] = before + (draws[chunk] * tied).astype(np.int64)
+    return ranks
 
 
 def count_places(
