@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -99,11 +99,7 @@ def score_review(answered: Sequence[Answered], *, half_width: float = 0.25) -> S
         answered: items of all sheets, with what each rater said; those that nobody has answered may be among them.
         half_width: of the interval around the mean score of the traits that is wanted.
     """
-    names = _names(answered)
-    scores, verdicts = _tables(answered, names)
-    raters = tuple(_rater(name, *row) for name, *row in zip(names, scores, verdicts, strict=True))
-    counted = [row for row, rater in enumerate(raters) if not rater.always_same]
-    scores, verdicts = scores[counted], verdicts[counted]
+    raters, scores, verdicts = _counted(answered)
     kinds = [item.kind for _, item, _ in answered]
     order = [TRAIT, *CONTROLS, *sorted({*kinds} - {TRAIT, *CONTROLS})]
     individuals = np.array([item.individual_id for _, item, _ in answered])
@@ -176,14 +172,11 @@ def reviewed_traits(answered: Sequence[Answered]) -> dict[tuple[str, str], Revie
 
     Raters who always answer the same do not count.
     """
-    names = _names(answered)
-    scores, verdicts = _tables(answered, names)
-    counted = [not _rater(name, *row).always_same for name, *row in zip(names, scores, verdicts, strict=True)]
-    score_of_item = _mean(normalised(scores[counted]))
-    accepted_of_item = _mean(verdicts[counted])
+    _, scores, verdicts = _counted(answered)
+    score_of_item, accepted_of_item = _mean(normalised(scores)), _mean(verdicts)
     found = {}
     for column, (sheet, item, _) in enumerate(answered):
-        n_raters = int((~np.isnan(verdicts[counted, column])).sum())
+        n_raters = int((~np.isnan(verdicts[:, column])).sum())
         if item.kind != TRAIT or not n_raters:
             continue
         share = float(accepted_of_item[column])
@@ -197,12 +190,14 @@ def reviewed_traits(answered: Sequence[Answered]) -> dict[tuple[str, str], Revie
     return found
 
 
-def _names(answered: Iterable[Answered]) -> list[str]:
-    return sorted({name for _, _, said in answered for name in said})
+def _counted(
+    answered: Sequence[Answered],
+) -> tuple[tuple[Rater, ...], NDArray[np.float64], NDArray[np.float64]]:
+    """All raters, and what those said who do not always answer the same.
 
-
-def _tables(answered: Sequence[Answered], names: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Scores, and verdicts as 1 for accepted and 0 for rejected, each `[n_raters, n_items]` with NaN for none."""
+    Scores, and verdicts as 1 for accepted and 0 for rejected, each `[n_counted, n_items]` with NaN for none.
+    """
+    names = sorted({name for _, _, said in answered for name in said})
     scores = np.full((len(names), len(answered)), math.nan)
     verdicts = scores.copy()
     for column, (_, _, said) in enumerate(answered):
@@ -210,7 +205,9 @@ def _tables(answered: Sequence[Answered], names: Sequence[str]) -> tuple[NDArray
             if (rating := said.get(name)) is not None:
                 scores[row, column] = math.nan if rating.score is None else rating.score
                 verdicts[row, column] = math.nan if rating.verdict is None else rating.verdict == "accepted"
-    return scores, verdicts
+    raters = tuple(_rater(name, *row) for name, *row in zip(names, scores, verdicts, strict=True))
+    counted = [row for row, rater in enumerate(raters) if not rater.always_same]
+    return raters, scores[counted], verdicts[counted]
 
 
 def _rater(name: str, scores: NDArray[np.float64], verdicts: NDArray[np.float64]) -> Rater:
