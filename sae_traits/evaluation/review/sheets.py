@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
+from sae_traits.describers.overlay import place_region
 from sae_traits.errors import ConfigError, StoreError
 from sae_traits.io import read_sealed, sealed_json, write_text
 from sae_traits.logging import warn
-from sae_traits.schema import ImageRecord, Region, Trait
+from sae_traits.schema import ImageRecord, Trait
 
 TRAIT, OTHER_SENTENCE, OTHER_PLACE = "trait", "another sentence", "another place"
 """Kinds of items: what is reviewed; a region with the sentence of another species; a sentence at a random place."""
@@ -182,11 +183,6 @@ def _at_another_place(one: Described, random: np.random.Generator) -> Item | Non
         )
         apart = max(0.0, width - abs(shift[0])) * max(0.0, height - abs(shift[1]))
         if apart <= MAX_OVERLAP * width * height:
-            return _item(OTHER_PLACE, record, replace(trait, region=_shifted(trait.region, shift)))
+            moved = place_region(trait.region, (-shift[0], -shift[1]), (1.0, 1.0))
+            return _item(OTHER_PLACE, record, replace(trait, region=moved))
     return None
-
-
-def _shifted(region: Region, shift: tuple[float, float]) -> Region:
-    x, y, width, height = region.box
-    rings = (tuple(value + shift[i % 2] for i, value in enumerate(ring)) for ring in region.polygons)
-    return replace(region, box=(x + shift[0], y + shift[1], width, height), polygons=tuple(rings))
