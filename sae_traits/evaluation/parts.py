@@ -1,8 +1,9 @@
 """Do the regions of latents lie on parts of the organism? The measures, as functions of plain arrays.
 
-A row of the arrays is a region: a latent at a place of an image. `species`, `latent` and `part` are numbers from 0;
-the part of a region is OFF_PART where it lies on none. Every measure is a ratio of two sums per species (`Ratio`), so
-that it can be said per species and over all, and two methods be compared by resampling species.
+A row of the arrays `[n]` is a region: a latent at a place of an image. `species`, `latent` and `part` are numbers from
+0, of which there are `n_species`, `n_latents` and `n_parts`; the part of a region is OFF_PART where it lies on none;
+`held_out` says whether its image is of validation or test. Every measure is a ratio of two sums per species (`Ratio`),
+so that it can be said per species and over all, and two methods be compared by resampling species.
 
 `evaluation.part_truth` finds the part, the place and the share of a region; `evaluation.part_evidence` joins them.
 """
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sae_traits.evaluation.measures.distance_matrices import permute_within
-from sae_traits.evaluation.statistics import N_RESAMPLES, Interval
+from sae_traits.evaluation.statistics import N_RESAMPLES, Interval, group_means
 
 OFF_PART = -1
 """Part of a region that lies on no part: off the animal, or on what of it nobody named."""
@@ -71,8 +72,6 @@ def mean_per_species(values: Floats | Bools, species: Ints, n_species: int) -> R
 
     Args:
         values: one per region `[n]`.
-        species: of each region `[n]`.
-        n_species: how many species there are.
     """
     values = np.asarray(values, dtype=np.float64)
     known = ~np.isnan(values)
@@ -89,15 +88,12 @@ def purity(
     part, any latent is pure.
 
     Args:
-        latent, part, species: of each region `[n]`.
-        n_species: how many species there are.
-        n_parts: how many parts there are.
         min_regions: pairs with fewer regions are left out.
     """
-    latent, part, species, _ = _known(latent, part, species)
-    _, first, pair, size = np.unique(
-        _pairs(latent, species), return_index=True, return_inverse=True, return_counts=True
-    )
+    known = part != UNKNOWN_PART
+    latent, part, species = latent[known], part[known], species[known]
+    pairs = species.astype(np.int64) * (int(latent.max(initial=0)) + 1) + latent
+    _, first, pair, size = np.unique(pairs, return_index=True, return_inverse=True, return_counts=True)
     largest = _counts_on_parts(pair, part, len(size), n_parts).max(axis=1, initial=0)
     kept = size >= min_regions
     return _ratio(largest[kept], size[kept], species[first[kept]], n_species)
@@ -133,13 +129,10 @@ def held_out_part(
     are left out.
 
     Args:
-        latent, part, species: of each region `[n]`.
-        held_out: whether it is of a validation or test image `[n]`.
-        n_species: how many species there are.
-        n_parts: how many parts there are.
         min_regions: training regions that a latent needs on its part.
     """
-    latent, part, species, held_out = _known(latent, part, species, held_out)
+    known = part != UNKNOWN_PART
+    latent, part, species, held_out = latent[known], part[known], species[known], held_out[known]
     latents, number = np.unique(latent, return_inverse=True)
     on_part = _counts_on_parts(number[~held_out], part[~held_out], len(latents), n_parts)
     n_learnt = on_part.max(axis=1, initial=0)
@@ -182,18 +175,16 @@ def location_explained(
     Args:
         place: centre of each region relative to the animal, (0, 0) the upper left and (1, 1) the lower right corner of
             its box `[n, 2]`; NaN where that is unknown, which is left out. Clipped, see CLIPPED_AT.
-        latent, species: of each region `[n]`.
-        held_out: whether it is of a validation or test image `[n]`.
-        n_species: how many species there are.
         min_regions: training regions that a latent needs.
     """
     known = ~np.isnan(place).any(axis=1)
     place = np.clip(place[known].astype(np.float64), -CLIPPED_AT, 1 + CLIPPED_AT)
     latent, species, held_out = latent[known], species[known], held_out[known]
     latents, number = np.unique(latent, return_inverse=True)
-    of_species, n_of_species = _group_means(place[~held_out], species[~held_out], n_species)
-    of_latent, n_of_latent = _group_means(place[~held_out], number[~held_out], len(latents))
-    asked = held_out & (n_of_species[species] > 0)
+    of_species = group_means(place[~held_out], species[~held_out], n_species)
+    of_latent = group_means(place[~held_out], number[~held_out], len(latents))
+    n_of_latent = np.bincount(number[~held_out], minlength=len(latents))
+    asked = held_out & np.isin(species, species[~held_out])
     place, species, number = place[asked], species[asked], number[asked]
     predicted = np.where((n_of_latent[number] >= min_regions)[:, None], of_latent[number], of_species[species])
     before = ((place - of_species[species]) ** 2).sum(axis=1)
@@ -212,8 +203,6 @@ def detectors(
     Args:
         latent: of each firing, a latent in a held-out image in which it is above its threshold anywhere `[n]`.
         part: in which its strongest patch lies, or which keypoint is nearest to it within the tolerance `[n]`.
-        n_latents: how many latents there are.
-        n_parts: how many parts there are.
         min_firings: latents that fire in fewer images detect nothing.
     """
     known = part != UNKNOWN_PART
@@ -261,29 +250,11 @@ def difference_over_species(
     return Interval(mean, float(low), float(high), n)
 
 
-def _known(latent: Ints, part: Ints, species: Ints, held_out: Bools | None = None) -> tuple[Any, Any, Any, Any]:
-    """The regions of images whose parts were named."""
-    known = part != UNKNOWN_PART
-    return latent[known], part[known], species[known], None if held_out is None else held_out[known]
-
-
-def _pairs(latent: Ints, species: Ints) -> NDArray[np.int64]:
-    """One number per pair of species and latent `[n]`."""
-    return species.astype(np.int64) * (int(latent.max(initial=0)) + 1) + latent
-
-
 def _counts_on_parts(group: Ints, part: Ints, n_groups: int, n_parts: int) -> NDArray[np.int64]:
     """How many regions of each group lie on each part `[n_groups, n_parts]`; those on no part are not counted."""
     on = part >= 0
     cells = group[on].astype(np.int64) * n_parts + part[on]
     return np.bincount(cells, minlength=n_groups * n_parts).reshape(n_groups, n_parts)
-
-
-def _group_means(values: Floats, group: Ints, n_groups: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Mean of the rows of each group `[n_groups, 2]`, zero where there are none, and their number `[n_groups]`."""
-    number = np.bincount(group, minlength=n_groups)
-    sums = np.stack([np.bincount(group, weights=column, minlength=n_groups) for column in values.T], axis=1)
-    return sums / np.maximum(number, 1)[:, None], number
 
 
 def _ratio(total: NDArray[Any], weight: NDArray[Any], species: Ints, n_species: int) -> Ratio:

@@ -18,8 +18,6 @@ LEVEL = 0.95
 """Of confidence."""
 Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
 """A float that may be NaN, which JSON knows as null."""
-
-
 MAX_NAMED = 5
 
 
@@ -250,6 +248,18 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     adjusted = np.empty_like(values)
     adjusted[order] = np.minimum(np.maximum.accumulate(stepwise), 1.0)
     return adjusted
+
+
+def group_means(
+    values: NDArray[np.floating[Any]], group: NDArray[np.integer[Any]], n_groups: int | None = None
+) -> NDArray[np.float64]:
+    """Take the mean of the rows of each group, numbered from 0 `[n_groups, d]`; zeros where it has none."""
+    from scipy.sparse import csr_array
+
+    n = np.bincount(group, minlength=n_groups or 0)
+    ones = np.ones(len(group), dtype=values.dtype)
+    total = csr_array((ones, (group, np.arange(len(group)))), shape=(len(n), len(group))) @ values
+    return total / np.maximum(n, 1)[:, None]
 
 
 def _paired(first: ArrayLike, second: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sae_traits.evaluation.measures.protocol import Protocol
 from sae_traits.evaluation.ranking import rows_per_block
+from sae_traits.evaluation.statistics import group_means
 
 FloatArray = NDArray[np.float32]
 
@@ -71,7 +72,7 @@ def semi_supervised_k_means(
     unlabelled, labelled = (np.asarray(features, dtype=np.float32) for features in (unlabelled, labelled))
     _, own = np.unique(np.asarray(labels), return_inverse=True)
     features = np.concatenate([labelled, unlabelled])
-    of_classes = _means(labelled, own, np.zeros((own.max() + 1, labelled.shape[1])))
+    of_classes = group_means(labelled, own).astype(np.float32)
     centres = _first_centres(unlabelled, of_classes, n_clusters, seed)
     best, best_inertia = np.empty(0, dtype=np.int64), np.inf
     for _ in range(max_iterations):
@@ -80,7 +81,9 @@ def semi_supervised_k_means(
         clusters = np.concatenate([own, nearest])
         if inertia < best_inertia:
             best, best_inertia = clusters, inertia
-        moved = _means(features, clusters, centres)
+        moved = group_means(features, clusters, len(centres)).astype(np.float32)
+        is_empty = np.bincount(clusters, minlength=len(centres)) == 0
+        moved[is_empty] = centres[is_empty]
         shift = np.sqrt(((moved - centres) ** 2).sum(axis=1)).sum()
         centres = moved
         if shift**2 < tolerance:
@@ -127,13 +130,3 @@ def _nearest(features: FloatArray, centres: FloatArray) -> tuple[FloatArray, NDA
         nearest[rows] = (squares - 2 * chunk @ centres.T).argmin(axis=1)
         distance[rows] = ((chunk - centres[nearest[rows]]) ** 2).sum(axis=1)
     return distance, nearest
-
-
-def _means(features: FloatArray, clusters: NDArray[np.int64], otherwise: NDArray[np.floating]) -> FloatArray:
-    """Mean of the features of each cluster `[k, d]`; of an empty one `otherwise` `[k, d]`."""
-    from scipy.sparse import csr_array
-
-    n = np.bincount(clusters, minlength=len(otherwise))
-    ones = np.ones(len(clusters), dtype=np.float32)
-    total = csr_array((ones, (clusters, np.arange(len(clusters)))), shape=(len(n), len(clusters))) @ features
-    return np.where(n[:, None] > 0, total / np.maximum(n, 1)[:, None], otherwise).astype(np.float32)

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sae_traits.errors import CollectionError
 from sae_traits.evaluation.measures.distance_matrices import jackknife_correlation, mantel, permute_within
-from sae_traits.evaluation.statistics import Interval, bootstrap_interval, bootstrap_ratio
+from sae_traits.evaluation.statistics import Interval, bootstrap_interval, bootstrap_ratio, group_means
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -83,7 +83,7 @@ def between_species_span(embeddings: NDArray[np.floating], species: ArrayLike) -
     """
     from scipy.linalg import orth
 
-    means = _means(np.asarray(embeddings, dtype=np.float64), _numbers(species))
+    means = group_means(np.asarray(embeddings, dtype=np.float64), _numbers(species))
     basis = np.asarray(orth((means - means.mean(axis=0)).T))
     return basis[:, : len(means) - 1]  # rounding may leave a last direction that centred means do not have
 
@@ -97,7 +97,7 @@ def within_variance_in_span(embeddings: NDArray[np.floating], species: ArrayLike
         Two arrays by species, in their order `[n_species]`.
     """
     embeddings, member = np.asarray(embeddings, dtype=np.float64), _numbers(species)
-    deviations = embeddings - _means(embeddings, member)[member]
+    deviations = embeddings - group_means(embeddings, member)[member]
     in_span = ((deviations @ between_species_span(embeddings, member)) ** 2).sum(axis=1)
     in_span, total = (np.bincount(member, weights=squares) for squares in (in_span, (deviations**2).sum(axis=1)))
     return in_span.astype(np.float64), total.astype(np.float64)
@@ -225,7 +225,7 @@ def species_distances(embeddings: NDArray[np.floating], species: ArrayLike) -> F
     """Compute 1 - cosine of the means of species, in the order of their sorted names `[n_species, n_species]`."""
     from scipy.spatial.distance import pdist, squareform
 
-    return squareform(pdist(_means(np.asarray(embeddings, dtype=np.float64), _numbers(species)), "cosine"))
+    return squareform(pdist(group_means(np.asarray(embeddings, dtype=np.float64), _numbers(species)), "cosine"))
 
 
 @dataclass(frozen=True)
@@ -244,7 +244,7 @@ class _Centred:
 def _centred(embeddings: NDArray[np.floating], species: ArrayLike) -> _Centred:
     embeddings = np.asarray(embeddings, dtype=np.float64)
     names, member = np.unique(np.asarray(species), return_inverse=True)
-    deviations = embeddings - _means(embeddings, member)[member]
+    deviations = embeddings - group_means(embeddings, member)[member]
     in_span = deviations @ between_species_span(embeddings, member)
     squares = (deviations**2).sum(axis=1, keepdims=True)
     return _Centred(names, member, np.concatenate([deviations, in_span, squares], axis=1), embeddings.shape[1])
@@ -256,7 +256,7 @@ def _of_variants(centred: _Centred, variants: NDArray[np.generic]) -> VariantFig
     both = (np.bincount(group, minlength=2 * n_species).reshape(n_species, 2) > 0).all(axis=1)
     if not both.any():
         raise CollectionError("no species has both variants, so there is nothing to compare")
-    means = _means(centred.table, group, 2 * n_species).reshape(n_species, 2, -1)[both]
+    means = group_means(centred.table, group, 2 * n_species).reshape(n_species, 2, -1)[both]
     variance = means[:, :, -1] - (means[:, :, :d] ** 2).sum(axis=2)
     squared = (means[:, 1] - means[:, 0]) ** 2
     squared_difference = squared[:, :d].sum(axis=1)
@@ -293,12 +293,3 @@ def _numbers(names: ArrayLike) -> IntArray:
 
 def _share(in_span: FloatArray, total: FloatArray) -> float:
     return float(in_span.sum() / total.sum())
-
-
-def _means(values: FloatArray, group: IntArray, n_groups: int | None = None) -> FloatArray:
-    """Mean of the rows of each group `[n_groups, d]`; zeros where it has none."""
-    from scipy.sparse import csr_array
-
-    n = np.bincount(group, minlength=n_groups or 0)
-    total = csr_array((np.ones(len(group)), (group, np.arange(len(group)))), shape=(len(n), len(group))) @ values
-    return total / np.maximum(n, 1)[:, None]
