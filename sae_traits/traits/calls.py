@@ -20,6 +20,8 @@ from sae_traits.traits.outlines import OutlineOfImage, Outlines
 Item = TypeVar("Item")
 Candidates = Iterable[tuple[ImageRecord, list[tuple[Candidate, Region]]]]
 """Images with their candidates, as a plan gives them."""
+HashedMask = tuple[Path, str]
+"""The mask of an animal, and the sha256 of its file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,32 @@ class Member:
     """Of the mask's file."""
     outline: OutlineOfImage | None = None
     """None where the region keeps the outline of its patches."""
+
+    @classmethod
+    def of(
+        cls,
+        trait_id: str,
+        collection: Collection,
+        record: ImageRecord,
+        region: Region,
+        *,
+        mask: HashedMask | None = None,
+        outline: OutlineOfImage | None = None,
+    ) -> Member:
+        """A region of an image of a collection."""
+        mask_path, mask_sha256 = mask or (None, None)
+        return cls(
+            trait_id=trait_id,
+            species=record.taxon.species,
+            image=collection.path(record),
+            sha256=record.sha256,
+            source=(record.width, record.height),
+            region=region,
+            region_key=region_key(record, region, mask_sha256, outline),
+            mask=mask_path,
+            mask_sha256=mask_sha256,
+            outline=outline,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,22 +163,10 @@ def planned_calls(
     sharing: Sharing[Member] = Sharing(describer.images_per_description)
     for record, pairs in candidates:
         species = record.taxon.species
-        mask = collection.mask_path(record) if use_masks else None
-        mask_sha256 = None if mask is None else hash_of_mask(mask)
+        mask = hashed_mask(collection, record) if use_masks else None
         outline = None if outlines is None else outlines.of(record)
         members = [
-            Member(
-                trait_id=trait_id(record, candidate),
-                species=species,
-                image=collection.path(record),
-                sha256=record.sha256,
-                source=(record.width, record.height),
-                region=region,
-                region_key=region_key(record, region, mask_sha256, outline),
-                mask=mask,
-                mask_sha256=mask_sha256,
-                outline=outline,
-            )
+            Member.of(trait_id(record, candidate), collection, record, region, mask=mask, outline=outline)
             for candidate, region in pairs
         ]
         if describer.images_per_description == 1 or species is None:
@@ -164,10 +180,12 @@ def planned_calls(
         yield [call_about(group, describer)]
 
 
-def hash_of_mask(path: Path) -> str:
-    """sha256 of a mask's file; a CollectionError where it is there no more."""
+def hashed_mask(collection: Collection, record: ImageRecord) -> HashedMask | None:
+    """The mask of an image, None where it has none; a CollectionError where it is there no more."""
+    if (path := collection.mask_path(record)) is None:
+        return None
     try:
-        return hash_of_file(path)
+        return path, hash_of_file(path)
     except StoreError as error:
         raise CollectionError(f"the mask cannot be used: {error}; put it back, or leave out --use-masks") from error
 

@@ -22,7 +22,7 @@ from sae_traits.describers.model import CUT_OFF
 from sae_traits.io import write_csv
 from sae_traits.schema import Caption, Collection, ImageRecord
 from sae_traits.traits.asking import Pictures, answer_calls
-from sae_traits.traits.calls import Call, Member, hash_of_mask, identity_of, region_key
+from sae_traits.traits.calls import Call, Member, hashed_mask, identity_of
 from sae_traits.traits.consistency import excerpt
 from sae_traits.traits.ledger import Ledger, LedgerEntry
 from sae_traits.traits.regions import whole_image
@@ -77,22 +77,10 @@ class CaptionPlan:
         if self.guidance.lacks_examples(record.taxon):
             return None
         describer, told = self.describer, self.guidance.told(record.taxon)
-        mask = self.collection.mask_path(record) if self.use_masks and describer.reads_masks else None
-        mask_sha256 = None if mask is None else hash_of_mask(mask)
-        size = record.width, record.height
-        region = whole_image(size)
-        member = Member(
-            trait_id=record.image_id,
-            species=record.taxon.species,
-            image=self.collection.path(record),
-            sha256=record.sha256,
-            source=size,
-            region=region,
-            region_key=region_key(record, region, mask_sha256),
-            mask=mask,
-            mask_sha256=mask_sha256,
-        )
-        asked = {"species": record.taxon.species, "told": told, "image": record.sha256, "mask": mask_sha256}
+        mask = hashed_mask(self.collection, record) if self.use_masks and describer.reads_masks else None
+        region = whole_image((record.width, record.height))
+        member = Member.of(record.image_id, self.collection, record, region, mask=mask)
+        asked = {"species": member.species, "told": told, "image": member.sha256, "mask": member.mask_sha256}
         identity = identity_of(describer, record.image_id, **asked)
         return Call(identity, (member,), told)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from sae_traits.describers import Describer
 from sae_traits.schema import Collection, Trait
 from sae_traits.traits.asking import answer_calls
-from sae_traits.traits.calls import Call, Member, call_about, region_key
+from sae_traits.traits.calls import Call, Member, call_about
 from sae_traits.traits.ledger import Ledger
 
 N_STRONGEST = 4
@@ -103,8 +103,7 @@ def naming_calls(
     calls = {}
     for latent in chosen:
         shown = sorted(strongest[latent].values(), key=lambda trait: (-_strength(trait), trait.trait_id))
-        members = [_member(trait, collection) for trait in shown]
-        call = call_about(members, describer)
+        call = call_about([_member(trait, collection) for trait in shown], describer)
         calls[latent] = replace(call, identity=replace(call.identity, trait_id=f"latent {latent}"))
     return calls
 
@@ -116,12 +115,4 @@ def _strength(trait: Trait) -> float:
 def _member(trait: Trait, collection: Collection) -> Member:
     """A region without a species, since those of a call may be of several."""
     record = collection.images[trait.candidate.image]
-    return Member(
-        trait_id=trait.trait_id,
-        species=None,
-        image=collection.path(record),
-        sha256=record.sha256,
-        source=(record.width, record.height),
-        region=trait.region,
-        region_key=region_key(record, trait.region),
-    )
+    return replace(Member.of(trait.trait_id, collection, record, trait.region), species=None)
