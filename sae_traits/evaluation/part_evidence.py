@@ -6,9 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sae_traits.evaluation.parts import (
-    MIN_REGIONS,
-)
+from sae_traits.evaluation.parts import MIN_REGIONS
 from sae_traits.evaluation.statistics import Interval, Number, named_below_chance
 from sae_traits.rendering import MISSING
 from sae_traits.schema import Problem
@@ -29,8 +27,6 @@ ABOVE_CHANCE = {f"{measure}_above_chance": measure for measure in ("purity", "he
 """Differences of how far these measures are above what chance gives, which is much where most of a method's regions lie
 on one part."""
 _TITLES = MEASURES | {name: f"{MEASURES[measure]}, above chance" for name, measure in ABOVE_CHANCE.items()}
-
-
 SHORT = {
     "inside": "inside",
     "purity": "purity",
@@ -180,7 +176,7 @@ class PartEvidence:
     @property
     def below_chance(self) -> str | None:
         """Which species have less of their regions inside the organism than chance gives; None without truth."""
-        inside = self._own.measures.get("inside")
+        inside = self.inside
         return None if inside is None else named_below_chance(inside.by_species, inside.null_by_species)
 
     @property
@@ -250,11 +246,9 @@ def _cell(measure: Measure | None) -> str:
 
 def _value(value: float, null: float) -> str:
     """A value, and in brackets what it would be by chance."""
-    return _number(value) if math.isnan(null) or math.isnan(value) else f"{value:.3f} ({null:.3f})"
-
-
-def _number(value: float) -> str:
-    return MISSING if math.isnan(value) else f"{value:.3f}"
+    if math.isnan(value):
+        return MISSING
+    return f"{value:.3f}" if math.isnan(null) else f"{value:.3f} ({null:.3f})"
 
 
 def _line(title: str, cells: Sequence[str]) -> str:

@@ -21,7 +21,7 @@ from sae_traits.geometry import overlaps_image
 from sae_traits.images.columns import find_columns
 from sae_traits.images.table import box_of, number_of
 from sae_traits.images.table_files import open_table
-from sae_traits.schema import Collection, ImageRecord, Problem
+from sae_traits.schema import Collection, Problem
 
 Box = tuple[float, float, float, float]
 IMAGE_NAMES = ("image", "file", "file_name", "image_id")
@@ -142,9 +142,6 @@ class _Images:
             self._told.add(name)
         return None
 
-    def record(self, row: int) -> ImageRecord:
-        return self.records[row]
-
     def problem(self, file: str, reason: str) -> None:
         self.problems.append(Problem(file, reason))
 
@@ -152,7 +149,7 @@ class _Images:
 def _read_points(path: Path, images: _Images) -> dict[int, list[Keypoint]]:
     found: dict[int, list[Keypoint]] = defaultdict(list)
     for row, part, x, y in _coco_points(path, images) if _is_coco(path) else _table_points(path, images):
-        record = images.record(row)
+        record = images.records[row]
         if 0 <= x <= record.width and 0 <= y <= record.height:
             found[row].append(Keypoint(part, x, y))
         else:
@@ -169,7 +166,7 @@ def _table_points(path: Path, images: _Images) -> Iterator[tuple[int, str, float
         try:
             point = number_of(cells["x"] or ""), number_of(cells["y"] or "")
         except CollectionError as error:
-            images.problem(images.record(row).file, f"{path.name}, row {number}: {error}")
+            images.problem(images.records[row].file, f"{path.name}, row {number}: {error}")
             continue
         yield row, part_of_name(cells["part"] or "unnamed"), *point
 
@@ -188,7 +185,7 @@ def _coco_points(path: Path, images: _Images) -> Iterator[tuple[int, str, float,
 def _read_boxes(path: Path, images: _Images) -> dict[int, list[Box]]:
     found: dict[int, list[Box]] = defaultdict(list)
     for row, cells in _coco_boxes(path, images) if _is_coco(path) else _table_boxes(path, images):
-        record = images.record(row)
+        record = images.records[row]
         try:
             box = box_of(cells)
         except CollectionError as error:
@@ -229,7 +226,7 @@ def _read_masks(folder: Path, images: _Images) -> dict[int, dict[str, Path]]:
                 name, part = inner, path.parts[0]
         if (row := images.row(name)) is None:
             continue
-        record = images.record(row)
+        record = images.records[row]
         try:
             with Image.open(file) as image:
                 size = image.size
