@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -40,6 +39,7 @@ from sae_traits.release.cards import CARD
 from sae_traits.release.loading import data_files, web_address
 from sae_traits.release.tables import ConfigName, Row
 from sae_traits.schema import Contrast
+from sae_traits.traits.released_latents import contrast_of
 from sae_traits.vocabulary import RANKS
 
 IMAGES_PER_WORKER = 4
@@ -112,17 +112,13 @@ def _latents(
     rows = list(_rows(dataset, "latents")) if data_files(dataset, "latents", missing_ok=True) else []
     tallies = tally_regions(species.values(), {(row["species"], row["latent"]) for row in rows})
     for row in rows:
-        q_value = math.nan if row["q_value"] is None else row["q_value"]
-        contrast = Contrast(
-            **{name: row[name] for name in Contrast.__dataclass_fields__ if name != "q_value"}, q_value=q_value
-        )
         own, others = row.get("held_out_f_species"), row.get("held_out_f_reference")
         tally = tallies.get(row["species"], {}).get(str(row["latent"]))
         one = LatentOfSpecies(
             species=row["species"],
             latent=row["latent"],
             name=row.get("name"),
-            contrast=contrast,
+            contrast=Contrast(**contrast_of(row)),
             n_fired=row["n_fired"],
             n_individuals=row["n_individuals"],
             background=row.get("background") if tally is None else tally.background,

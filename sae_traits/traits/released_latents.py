@@ -229,15 +229,15 @@ def _rows(files: Sequence[Path], name: str, saes: set[str]) -> Iterator[ChosenLa
                         if not isinstance(row["sae"], str):
                             raise ValueError(f"latent {row['latent']} is of no SAE: its `sae` is {row['sae']!r}")
                         saes.add(row["sae"])
-                        yield _checked(adapter.validate_python(_nested(row)))
+                        plain = {column: row[column] for column in _PLAIN if column in row}
+                        yield _checked(adapter.validate_python(plain | {"contrast": contrast_of(row)}))
         except (OSError, pa.ArrowException, ValidationError, ValueError) as error:
             raise StoreError(f"the config `{CONFIG}` of {name} cannot be used: {one_line(error)[:300]}") from error
 
 
-def _nested(row: Mapping[str, Any]) -> dict[str, Any]:
-    contrast = {column: row[column] for column in _CONTRAST}
-    contrast["q_value"] = math.nan if row["q_value"] is None else row["q_value"]
-    return {column: row[column] for column in _PLAIN if column in row} | {"contrast": contrast}
+def contrast_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of the contrast in a row of the config `latents`, in which a q-value that is not a number is null."""
+    return {column: row[column] for column in _CONTRAST} | ({"q_value": math.nan} if row["q_value"] is None else {})
 
 
 def _checked(choice: ChosenLatent) -> ChosenLatent:
