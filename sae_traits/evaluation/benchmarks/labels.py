@@ -7,7 +7,7 @@ the Hub. Files, delimiters, encodings and spreadsheets are those of `sae_traits.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -255,7 +255,9 @@ def _table_of(path: Path, label_column: str | None) -> Path | None:
     """Find the table that a path is, or that its folder has; one of a folder without its columns is passed over."""
     if path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
         return path
-    for file in _tables(path):
+    for file in (path / f"{stem}{suffix}" for stem in _TABLES for suffix in TABLE_SUFFIXES):
+        if not (file.is_file() and can_read(file)):
+            continue
         names, _ = open_table(file, header_has=(*FILE_NAMES, *_OTHER_FILE_NAMES))
         try:
             _columns(file, names, label_column)
@@ -264,13 +266,6 @@ def _table_of(path: Path, label_column: str | None) -> Path | None:
         else:
             return file
     return None
-
-
-def _tables(folder: Path) -> Iterator[Path]:
-    for stem in _TABLES:
-        for suffix in TABLE_SUFFIXES:
-            if (file := folder / f"{stem}{suffix}").is_file() and can_read(file):
-                yield file
 
 
 def _from_rows(source: str, root: Path, rows: Sequence[Row], problems: Sequence[Problem]) -> Labelled:
