@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,7 +135,8 @@ def rank_texts(source: str, rows: Iterable[Mapping[str, Any]]) -> TraitTexts:
     """
     said: list[tuple[str, str, Any, float]] = []
     described: set[str] = set()
-    for row in _of_training(rows):
+    every = list(rows)
+    for row in [row for row in every if row.get("split") == "train"] or every:
         if row["species"] and (text := as_phrase(row["text"] or "")):
             individual = row.get("individual") or len(said)
             said.append((label_key(binomial(row["species"])), text, individual, _number(row.get("effect"))))
@@ -144,13 +145,6 @@ def rank_texts(source: str, rows: Iterable[Mapping[str, Any]]) -> TraitTexts:
         raise ConfigError(f"{source} has no text about a species")
     ranked = most_shared_first(said)
     return TraitTexts(source=source, ranked=ranked, described=frozenset(described))
-
-
-def _of_training(rows: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """Yield the rows of the split train, or all where there is none."""
-    every = list(rows)
-    of_training = [row for row in every if row.get("split") == "train"]
-    yield from of_training or every
 
 
 def _number(value: Any) -> float:
