@@ -56,7 +56,6 @@ def measure_parts(
         info: the backbone of all of them.
         truth: where the organisms and their parts are; what is not known is not measured.
         plan_with: the regions of the first method for a collection with other labels.
-        seed: of permutations and resamples.
 
     Raises:
         CollectionError: a mask cannot be read.

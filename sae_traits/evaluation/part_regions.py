@@ -99,8 +99,6 @@ def gather(
         methods: by name, all of the same images and backbone; what the codes of the first know of backgrounds is the
             estimate of where an organism is, for all of them.
         collection: with labels; images without a species are left out.
-        info: the backbone.
-        truth: what is known of the images.
         species: number of each species.
 
     Raises:

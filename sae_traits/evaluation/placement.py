@@ -83,7 +83,6 @@ def mean_over_placements(patches: ArrayLike, values: NDArray[Any], grid: PatchGr
     Args:
         patches: the shape `[n]`.
         values: for example the share of each patch that lies on the animal `[n_patches]`.
-        grid: of the image.
 
     Raises:
         ConfigError: the shape fits nowhere.

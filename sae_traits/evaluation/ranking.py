@@ -70,7 +70,6 @@ def chance_p_value(
     Args:
         images, classes, truth: as in `rank_truth`; an image that ties counts in shares for every class in the tie.
         n_permutations: random assignments; the one at hand is counted too.
-        seed: of the assignments.
 
     Source: Ojala & Garriga 2010, permutation tests for studying classifier performance.
     """

@@ -59,8 +59,6 @@ def bootstrap_interval(
     Args:
         values: numbers or booleans `[n]`.
         groups: which group each value belongs to `[n]`, of any sortable type; None makes every value its own group.
-        n_resamples: bootstrap resamples.
-        seed: of the resampling.
 
     Returns:
         The interval; all NaN without values, low and high NaN with a single group.
@@ -108,7 +106,7 @@ def bootstrap_intervals(
 
     Args:
         values: numbers or booleans `[n, n_measures]`; NaN where an image has no value.
-        groups, n_resamples, seed: as in `bootstrap_interval`.
+        groups: as in `bootstrap_interval`.
 
     Returns:
         One interval per measure.

@@ -79,7 +79,6 @@ def examine(labelled: Labelled, *, cache: Path, workers: int) -> Examined:
     """Open every image once, several at a time, and leave out what cannot be opened.
 
     Args:
-        labelled: the images.
         cache: folder of the facts that are known.
         workers: processes that open images.
 

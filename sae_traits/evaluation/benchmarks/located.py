@@ -44,7 +44,6 @@ def locate(
     """Measure the boxes of regions against masks, boxes and keypoints.
 
     Args:
-        collection: the images.
         regions: boxes of the regions, as `read_part_files` reads boxes.
         keypoints, part_masks, boxes: see `read_part_files`; the organism is all parts with a mask, or else its boxes.
 

@@ -38,7 +38,6 @@ def class_text(name: ClassName, text_type: TextType, *, protocol: Protocol = "co
     """Write the name of a class as a model reads it, with single blanks.
 
     Args:
-        name: the class.
         text_type: `asis` is the label, `sci` the scientific name, `taxon` all ranks, `com` the common name; `sci_com`
             and `taxon_com` have both.
         protocol: `corrected` says what is known: all ranks that there are, the scientific name in place of a missing

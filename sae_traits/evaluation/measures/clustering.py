@@ -59,8 +59,6 @@ def semi_supervised_k_means(
         labelled: features `[n_labelled, d]`.
         labels: class of each, numbers or names `[n_labelled]`.
         n_clusters: as many as there are classes, old and new.
-        seed: of the draws.
-        max_iterations: at most.
         tolerance: stop when the square of the summed shifts of centres is smaller.
 
     Returns:

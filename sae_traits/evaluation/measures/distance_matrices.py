@@ -45,7 +45,6 @@ def mantel(
         method: correlation of the distances, or of their ranks.
         groups: rows of the first matrix are permuted within these only `[n]`; None permutes all.
         n_permutations: of the first matrix.
-        seed: of the permutations.
 
     Raises:
         CollectionError: there are fewer than three objects, or all distances of a matrix are equal.

@@ -34,7 +34,6 @@ def independent_folds(labels: ArrayLike, k: int, *, n_folds: int = 5, seed: int 
     Args:
         labels: class of each image, numbers or names `[n]`.
         k: images per class.
-        n_folds: folds.
         seed: of the first fold; 0 gives the published folds.
 
     Raises:

@@ -161,8 +161,6 @@ def structure_of_species(
         embeddings: `[n, d]`.
         species: of each `[n]`.
         genera: of each `[n]`; None leaves out the second figure.
-        n_permutations: of labels.
-        seed: of the permutations.
 
     Returns:
         `within_variance_in_span`, species permuted among all images, and `within_variance_in_span_given_genera`, the
@@ -200,8 +198,6 @@ def structure_of_traits(
         species: of each `[n]`.
         trait_distances: of the species in the order of their sorted names `[n_species, n_species]`.
         genera: of the species in that order `[n_species]`; None leaves out the second figure.
-        n_permutations: of species.
-        seed: of the permutations.
 
     Returns:
         `trait_correlation`, species permuted, and `trait_correlation_given_genera`, the same value with species

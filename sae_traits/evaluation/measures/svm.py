@@ -45,7 +45,6 @@ def newt_task(
         protocol: `linear` is a linear machine with C = 1, whose scores cannot be compared with published ones;
             `published` searches kernel, C and gamma with 100 draws and five folds: 500 fits per task.
         seed: of the search; the papers use three.
-        n_jobs: processes of the search.
 
     Source: newt.py of BioCLIP 2; Van Horn et al. 2021.
     """

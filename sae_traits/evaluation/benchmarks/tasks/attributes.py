@@ -165,7 +165,6 @@ def macro_f1(
         present: 0 or 1 `[n_images, n_attributes]`.
         groups: of each image `[n_images]`.
         protocol: `published` takes attributes 0 and 1 alone, and 0 as the F1 of one that neither occurs nor is said.
-        seed: of the resampling.
     """
     columns = np.unique(present) if protocol == "published" else np.arange(present.shape[1])
     counts = _counts(said[:, :, columns], present[:, columns])
