@@ -104,11 +104,11 @@ def gather(
     Raises:
         CollectionError: a mask cannot be read.
     """
-    streams = [_Stream(method) for method in methods.values()]
+    streams = [_by_image(method, len(collection.images)) for method in methods.values()]
     regions: list[list[tuple[Any, ...]]] = [[] for _ in streams]
     firings: list[list[tuple[int, ...]]] = [[] for _ in streams]
     for row, record in enumerate(track(collection.images, "part evidence", len(collection.images), "image")):
-        found = [stream.at(row) for stream in streams]
+        found = [next(stream) for stream in streams]
         if record.taxon.species is None or not any(fired or candidates for fired, candidates in found):
             continue
         number, held_out = species[record.taxon.species], record.split != "train"
@@ -131,24 +131,18 @@ def gather(
     }
 
 
-class _Stream:
-    """What a method has of one image after the other."""
-
-    def __init__(self, method: Method) -> None:
-        self._codes: Iterator[ImageCodes] = method.codes.images()
-        self._planned = method.plan.candidates()
-        self._next_codes = next(self._codes, None)
-        self._next_planned = next(self._planned, None)
-
-    def at(self, row: int) -> tuple[ImageCodes | None, list[Candidate]]:
-        """What fired in an image, and its candidates; rows are asked for in ascending order."""
+def _by_image(method: Method, n_images: int) -> Iterator[tuple[ImageCodes | None, list[Candidate]]]:
+    """Yield what fired in each image, None where nothing did, and its candidates."""
+    codes, planned = method.codes.images(), method.plan.candidates()
+    next_codes, next_planned = next(codes, None), next(planned, None)
+    for row in range(n_images):
         fired, candidates = None, []
-        if self._next_codes is not None and self._next_codes.image == row:
-            fired, self._next_codes = self._next_codes, next(self._codes, None)
-        if self._next_planned is not None and self._next_planned[1][0][0].image == row:
-            candidates = [candidate for candidate, _ in self._next_planned[1]]
-            self._next_planned = next(self._planned, None)
-        return fired, candidates
+        if next_codes is not None and next_codes.image == row:
+            fired, next_codes = next_codes, next(codes, None)
+        if next_planned is not None and next_planned[1][0][0].image == row:
+            candidates = [candidate for candidate, _ in next_planned[1]]
+            next_planned = next(planned, None)
+        yield fired, candidates
 
 
 @dataclass(frozen=True)
