@@ -11,7 +11,7 @@ from sae_traits.evaluation.benchmarks.inputs import count
 from sae_traits.evaluation.benchmarks.labels import COMMON_NAMES, LABEL_NAMES, LabelledRow
 from sae_traits.evaluation.benchmarks.matching import one_each
 from sae_traits.evaluation.measures.class_names import ClassName
-from sae_traits.images.columns import find_column, find_columns
+from sae_traits.images.columns import SPECIES_NAMES, find_column, find_columns
 from sae_traits.images.names import parse_name
 from sae_traits.images.table_files import open_table
 from sae_traits.logging import say, warn
@@ -77,7 +77,7 @@ def read_taxa(path: Path) -> dict[str, dict[str, str]]:
         names, rows_of = open_table(path, header_has=LABEL_NAMES)
         label = find_column(names, LABEL_NAMES)
         columns = find_columns(names, {**{rank: (rank,) for rank in RANKS}, "common_name": COMMON_NAMES})
-        columns.setdefault("species", find_column([name for name in names if name != label], LABEL_NAMES[5:]) or "")
+        columns.setdefault("species", find_column([name for name in names if name != label], SPECIES_NAMES) or "")
         columns = {what: column for what, column in columns.items() if column}
         if label is None or not columns:
             raise ConfigError(

@@ -204,13 +204,10 @@ def _columns(path: Path, names: list[str], label_column: str | None) -> dict[str
         raise CollectionError(f"{path} has {hint}; {there}")
     if file is None:
         raise CollectionError(f"{path} has no column `file`; {there}")
-    others = {"individual": COLUMN_NAMES["individual"], "split": ("split",), "variant": VARIANT_NAMES} | {
-        "question": ("task",)
-    }
-    if file in (found := find_columns(names, others)).values():
-        found = {what: column for what, column in found.items() if column != file}
-    common = find_columns(names, {"common_name": COMMON_NAMES})
-    return ranks | common | found | {"file": file, "label": label}
+    others = {"common_name": COMMON_NAMES, "individual": COLUMN_NAMES["individual"], "variant": VARIANT_NAMES}
+    others |= {"split": ("split",), "question": ("task",)}
+    found = {what: column for what, column in find_columns(names, others).items() if column != file}
+    return ranks | found | {"file": file, "label": label}
 
 
 def _row(cells: Cells, where: str) -> LabelledRow:
