@@ -131,9 +131,7 @@ class ZeroShotTask:
                 f"{model.images.shape[1]}; both must come from the same model"
             )
         rows = inputs.scored()
-        result, credit = _score(inputs, model, classes, texts, rows)
-        cut = tuple(name.label for name, text in zip(inputs.names, texts, strict=True) if not prompter.fits(text))
-        result = replace(result, n_templates=len(prompter.templates), cut_texts=cut)
+        result, credit = _score(inputs, model, prompter, classes, texts, rows)
         if inputs.traits is not None:
             if len(prompter.templates) > 1:
                 say(f"every text with a trait is encoded {len(prompter.templates)} times; --templates one does it once")
@@ -211,7 +209,7 @@ def _texts(inputs: Inputs) -> list[str]:
 
 
 def _score(
-    inputs: Inputs, model: EmbeddedImages, classes: FloatArray, texts: list[str], rows: np.ndarray
+    inputs: Inputs, model: EmbeddedImages, prompter: Prompter, classes: FloatArray, texts: list[str], rows: np.ndarray
 ) -> tuple[ZeroShotScores, np.ndarray]:
     """Score the images `rows` among all classes; what each adds to top-1 comes with it."""
     truth, images = inputs.truth[rows], model.images[rows]
@@ -226,7 +224,7 @@ def _score(
     result = ZeroShotScores(
         text_type=inputs.text_type,
         templates=inputs.templates,
-        n_templates=0,
+        n_templates=len(prompter.templates),
         n_images=len(rows),
         n_classes=len(inputs.names),
         chance=1 / len(inputs.names),
@@ -242,7 +240,7 @@ def _score(
         names_p_value=chance_p_value(images, classes, truth, seed=inputs.config.seed),
         same_texts=tuple(name.label for name, text in zip(inputs.names, texts, strict=True) if n_bearers[text] > 1),
         short_texts=tuple(name.label for name in inputs.names if _lacks(name, inputs.text_type)),
-        cut_texts=(),
+        cut_texts=tuple(name.label for name, text in zip(inputs.names, texts, strict=True) if not prompter.fits(text)),
         traits=None,
         n_described=0,
     )
