@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sae_traits.config.benchmark import TextType
-from sae_traits.evaluation.text import as_phrase, name_classes
+from sae_traits.evaluation.text import as_phrase, name_class
 from sae_traits.schema import Taxon
 
 Texts = Mapping[str, tuple[str, ...]]
@@ -36,7 +36,7 @@ def name_texts(taxon: Taxon, template: str, common_names: Mapping[str, str]) -> 
     """
     if taxon.species is None:
         return {}
-    return {kind: (template.format(name_classes([taxon], kind, common_names).texts[0]),) for kind in _OF_NAMES}
+    return {kind: (template.format(name_class(taxon, kind, common_names)),) for kind in _OF_NAMES}
 
 
 def trait_text(species: str | None, trait: str) -> str:

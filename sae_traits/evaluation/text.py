@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
@@ -16,43 +15,31 @@ from sae_traits.images.table_files import read_columns
 from sae_traits.schema import Collection, Taxon, Trait
 
 
-@dataclass(frozen=True)
-class ClassNames:
-    """The name of every class, as the model reads it."""
-
-    texts: tuple[str, ...]
-    without_common_name: tuple[str, ...]
-    """Species that have none although the text type asks for one; they get the text without it."""
-
-
-def name_classes(taxa: Sequence[Taxon], text_type: TextType, common_names: Mapping[str, str]) -> ClassNames:
-    """Name classes as BioCLIP does.
+def name_class(taxon: Taxon, text_type: TextType, common_names: Mapping[str, str]) -> str:
+    """Name a species as BioCLIP does.
 
     `asis` is the species as the collection writes it, `sci` the scientific name, `taxon` all ranks that are known,
     `com` the common name; `sci_com` and `taxon_com` have both.
     """
-    texts: list[str] = []
-    missing: list[str] = []
-    for taxon in taxa:
-        species = taxon.species
-        assert species is not None
-        common_name = common_names.get(binomial(species))
-        if common_name is None and text_type.endswith("com"):
-            missing.append(species)
-        genus, *epithet = species.split()
-        name = ClassName(
-            label=species,
-            kingdom=taxon.kingdom,
-            phylum=taxon.phylum,
-            class_=taxon.class_,
-            order=taxon.order,
-            family=taxon.family,
-            genus=genus,
-            epithet=" ".join(epithet),
-            common_name=common_name,
-        )
-        texts.append(class_text(name, text_type))
-    return ClassNames(tuple(texts), tuple(missing))
+    assert taxon.species is not None
+    genus, *epithet = taxon.species.split()
+    name = ClassName(
+        label=taxon.species,
+        kingdom=taxon.kingdom,
+        phylum=taxon.phylum,
+        class_=taxon.class_,
+        order=taxon.order,
+        family=taxon.family,
+        genus=genus,
+        epithet=" ".join(epithet),
+        common_name=common_names.get(binomial(taxon.species)),
+    )
+    return class_text(name, text_type)
+
+
+def lacks_common_name(species: str, text_type: TextType, common_names: Mapping[str, str]) -> bool:
+    """Whether a species has no common name although the text type asks for one; its text is the one without it."""
+    return text_type.endswith("com") and binomial(species) not in common_names
 
 
 def read_common_names(path: Path) -> dict[str, str]:

@@ -7,7 +7,14 @@ from hypothesis.strategies import text
 from toy_world import make_record, make_trait
 
 from sae_traits.errors import ConfigError
-from sae_traits.evaluation.text import as_phrase, name_classes, rank_traits, read_common_names, read_templates
+from sae_traits.evaluation.text import (
+    as_phrase,
+    lacks_common_name,
+    name_class,
+    rank_traits,
+    read_common_names,
+    read_templates,
+)
 from sae_traits.schema import Collection, Taxon
 
 MAGPIE = Taxon(
@@ -37,25 +44,23 @@ COMMON = {"Pica hudsonia": "black-billed magpie"}
     ],
 )
 def test_the_six_text_types_of_bioclip(text_type, expected):
-    names = name_classes([MAGPIE], text_type, COMMON)
-    assert names.texts == (expected,)
-    assert names.without_common_name == ()
+    assert name_class(MAGPIE, text_type, COMMON) == expected
+    assert not lacks_common_name("Pica hudsonia", text_type, COMMON)
 
 
 def test_missing_ranks_are_skipped_and_case_is_mended_but_not_asis():
     taxon = Taxon(family="Corvidae", species="PICA Hudsonia")
-    assert name_classes([taxon], "taxon", {}).texts == ("Corvidae Pica hudsonia",)
-    assert name_classes([taxon], "sci", {}).texts == ("Pica hudsonia",)
-    assert name_classes([taxon], "asis", {}).texts == ("PICA Hudsonia",)
+    assert name_class(taxon, "taxon", {}) == "Corvidae Pica hudsonia"
+    assert name_class(taxon, "sci", {}) == "Pica hudsonia"
+    assert name_class(taxon, "asis", {}) == "PICA Hudsonia"
 
 
 def test_a_class_without_a_common_name_falls_back_and_is_counted():
     other = Taxon(family="Corvidae", species="Pica pica")
-    names = name_classes([MAGPIE, other], "com", COMMON)
-    assert names.texts == ("black-billed magpie", "Pica pica")
-    assert names.without_common_name == ("Pica pica",)
-    assert name_classes([MAGPIE, other], "taxon_com", COMMON).texts[1] == "Corvidae Pica pica"
-    assert name_classes([MAGPIE, other], "sci", {}).without_common_name == ()
+    assert [name_class(taxon, "com", COMMON) for taxon in (MAGPIE, other)] == ["black-billed magpie", "Pica pica"]
+    assert [lacks_common_name(name, "com", COMMON) for name in ("Pica hudsonia", "Pica pica")] == [False, True]
+    assert name_class(other, "taxon_com", COMMON) == "Corvidae Pica pica"
+    assert not any(lacks_common_name(name, "sci", {}) for name in ("Pica hudsonia", "Pica pica"))
 
 
 def test_common_names_come_from_a_csv_file(tmp_path):
@@ -73,9 +78,12 @@ def test_common_names_come_from_a_csv_file(tmp_path):
 def test_a_word_for_missing_is_no_common_name(tmp_path, missing):
     file = tmp_path / "names.csv"
     file.write_text(f"species,common_name\nPica pica,{missing}\nPica hudsonia,Nana's magpie\n")
-    names = name_classes([Taxon(species="Pica pica"), MAGPIE], "com", read_common_names(file))
-    assert names.texts == ("Pica pica", "Nana's magpie")
-    assert names.without_common_name == ("Pica pica",)
+    common = read_common_names(file)
+    assert [name_class(taxon, "com", common) for taxon in (Taxon(species="Pica pica"), MAGPIE)] == [
+        "Pica pica",
+        "Nana's magpie",
+    ]
+    assert [lacks_common_name(name, "com", common) for name in ("Pica pica", "Pica hudsonia")] == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -85,13 +93,13 @@ def test_species_of_common_names_are_read_as_labels_are(tmp_path, label):
     file = tmp_path / "names.csv"
     file.write_text(f'Scientific Name,common_name,notes\n"{label}",Elster,{"x" * 200_000}\n')
     for species in ("Pica hudsonia", "Pica_hudsonia"):
-        assert name_classes([Taxon(species=species)], "com", read_common_names(file)).texts == ("Elster",)
+        assert name_class(Taxon(species=species), "com", read_common_names(file)) == "Elster"
 
 
 def test_names_that_are_no_binomials_are_compared_too(tmp_path):
     file = tmp_path / "names.csv"
     file.write_text("species,common_name\nViola_v01,a violet\n")
-    assert name_classes([Taxon(species="Viola v01")], "com", read_common_names(file)).texts == ("a violet",)
+    assert name_class(Taxon(species="Viola v01"), "com", read_common_names(file)) == "a violet"
 
 
 def test_the_template_sets():

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sae_traits.config.zero_shot import ZeroShotConfig
 from sae_traits.evaluation.evidence import Evidence
 from sae_traits.evaluation.prompts import TextEncoder
-from sae_traits.evaluation.text import name_classes, rank_traits, read_common_names, read_templates
+from sae_traits.evaluation.text import lacks_common_name, name_class, rank_traits, read_common_names, read_templates
 from sae_traits.evaluation.zero_shot import evaluate_zero_shot
 from sae_traits.evaluation.zero_shot_results import ZeroShotResult
 from sae_traits.images.names import binomial
@@ -73,7 +73,6 @@ def evaluate_collection(
             f"{len(unknown)} of {len(common_names)} names in {config.common_names} are of no species here, "
             f"such as {unknown[0]!r}"
         )
-    names = name_classes(list(taxa.values()), config.text_type, common_names)
     result = evaluate_zero_shot(
         clip,
         images,
@@ -81,10 +80,11 @@ def evaluate_collection(
         [record.split for record in records],
         rank_traits(collection, traits),
         individuals=[record.individual_id for record in records],
-        names=dict(zip(taxa, names.texts, strict=True)),
+        names={species: name_class(taxon, config.text_type, common_names) for species, taxon in taxa.items()},
         templates=read_templates(config.templates),
         trait_text=config.trait_text,
         seed=seed,
     )
     settings = asdict(config) | result.settings
-    return replace(result, settings=settings, without_common_name=names.without_common_name)
+    nameless = tuple(species for species in taxa if lacks_common_name(species, config.text_type, common_names))
+    return replace(result, settings=settings, without_common_name=nameless)
