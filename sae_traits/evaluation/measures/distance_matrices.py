@@ -22,8 +22,6 @@ class Association:
     r: float
     permuted: FloatArray
     """Correlations of the permutations `[n_permutations]`."""
-    n: int
-    """Objects."""
 
 
 def mantel(
@@ -60,7 +58,7 @@ def mantel(
     permuted = np.array(
         [_correlation(first, permute_within(member, generator), second, upper) for _ in range(n_permutations)]
     )
-    return Association(r, permuted, n)
+    return Association(r, permuted)
 
 
 def jackknife_correlation(first: FloatArray, second: FloatArray, *, method: Method) -> Interval:
