@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sae_traits.errors import ConfigError
 from sae_traits.evaluation.on_organism import SharesOfLatents
-from sae_traits.evaluation.species_tallies import SharedAttribute, Tally, individuals_by_species, tally_traits
+from sae_traits.evaluation.species_tallies import (
+    SharedAttribute,
+    Tally,
+    individuals_by_species,
+    nothing_shared,
+    tally_traits,
+)
 from sae_traits.evaluation.statistics import Number
 from sae_traits.evaluation.telling_words import SaidOfSpecies, TellingWords
 from sae_traits.evaluation.verdict import Observed, Verdict, judge, rank
@@ -29,6 +35,8 @@ class TellingLatent:
     """What most individuals of the species have there."""
     text: str
     """Of the region that is shown."""
+    n_described: int
+    """Individuals of the species with a region of it, of all splits: what the words are known from."""
     trait_id: str
     """Of that region: one of which what is shared is said, in an image that was held out, where there is one."""
     training: Share
@@ -37,7 +45,7 @@ class TellingLatent:
     held_out: Share
     held_out_other: Share
     q_value: Number
-    """Of the two species alone, over all latents that fire in either."""
+    """Of the two species alone, over all latents that fire in either and not on background."""
     background: float | None
     verdict: Verdict
     """By these shares, not by those of all relatives."""
@@ -97,10 +105,10 @@ def _lines_of(row: TellingLatent) -> tuple[str, str, str]:
         for own, other in ((row.training, row.training_other), (row.held_out, row.held_out_other))
     )
     background = "unknown" if row.background is None else f"{row.background:.2f}"
-    there = ", ".join(_in_words(one) for one in row.shared)
+    there = ", ".join(_in_words(one) for one in row.shared) or nothing_shared(row.n_described)
     return (
         f"  {row.latent:>6}  {training:<16}{held_out:<16}{row.q_value:<9.2g}{background:<12}{row.verdict}",
-        f"  {'':>6}  {there or 'nothing that most of them share, or one individual alone'}",
+        f"  {'':>6}  {there}",
         f"  {'':>6}  {row.text}",
     )
 
@@ -112,6 +120,7 @@ def compare_species(
     firing: FiringShares,
     species: tuple[str, str],
     on_organism: SharesOfLatents,
+    on_background: Sequence[int] = (),
 ) -> ComparedSpecies:
     """Contrast two species with each other, and say of each what was described of it and tells it from the other.
 
@@ -119,13 +128,14 @@ def compare_species(
         latents: that describe the species of the collection, as the traits have them.
         species: two different ones of the collection.
         on_organism: of their regions, where masks or boxes say so.
+        on_background: latents that nothing is tested of, as the plan of the run tests nothing of them.
 
     Raises:
         ConfigError: a species has no training individuals, so that nothing is known of it.
     """
     tallies = tally_traits(collection, traits, latents)
     said = SaidOfSpecies(tallies, individuals_by_species(collection.images)[1])
-    contrasts = _contrasts(firing.training, species)
+    contrasts = _contrasts(firing.training.without(on_background), species)
     telling = []
     for own, other in (species, species[::-1]):
         found = tallies.get(own, {})
@@ -190,6 +200,7 @@ def _telling(
             latent=latent,
             shared=shared,
             text=shown.text,
+            n_described=len(tally.individuals),
             trait_id=shown.trait_id,
             training=firing.of_species(latent, own, held_out=False),
             training_other=firing.of_species(latent, other, held_out=False),

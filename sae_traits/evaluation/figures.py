@@ -6,6 +6,7 @@ import hashlib
 import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,17 +62,19 @@ def draw_gallery(collection: Collection, traits: Iterable[Trait], path: Path, op
     """Draw some regions of every species on their images, by the name of the species, as one PNG; how many were drawn.
 
     Which ones is drawn by lot, the same for the same traits: of each species as many as come to GALLERY_SIZE for all
-    species of the collection, at least one, and of at most MAX_TILES species.
+    species of the collection, at least one, of at most MAX_TILES species, and of an image one alone.
+
+    Args:
+        traits: those of an image one after the other.
     """
     from sae_traits.traits.contact_sheet import draw_sheet  # loads matplotlib
 
     each = max(1, GALLERY_SIZE // len({record.taxon.species for record in collection.images}))
     by_lot: dict[str, list[tuple[int, int, Trait]]] = defaultdict(list)
-    for trait in traits:
-        species = collection.images[trait.candidate.image].taxon.species or "no label"
-        lot = int.from_bytes(hashlib.blake2b(trait.trait_id.encode(), digest_size=8).digest())
-        drawn = by_lot[species]
-        heapq.heappush(drawn, (-lot, trait.candidate.image, trait))
+    for image, of_image in groupby(traits, key=lambda trait: trait.candidate.image):
+        lot, trait = min(((_lot(trait), trait) for trait in of_image), key=lambda drawn: drawn[0])
+        drawn = by_lot[collection.images[image].taxon.species or "no label"]
+        heapq.heappush(drawn, (-lot, image, trait))
         if len(drawn) > each:
             heapq.heappop(drawn)
     shown = [
@@ -110,6 +113,10 @@ def draw_close_ups(
             for file in files[trait.trait_id]:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 drawn.save(file, quality=CLOSE_UP_QUALITY)
+
+
+def _lot(trait: Trait) -> int:
+    return int.from_bytes(hashlib.blake2b(trait.trait_id.encode(), digest_size=8).digest())
 
 
 def _caption(trait: Trait, species: str) -> str:

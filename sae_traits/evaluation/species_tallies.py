@@ -54,6 +54,11 @@ def worth_saying(shared: Sequence[SharedAttribute]) -> tuple[SharedAttribute, ..
     return tuple(sorted(said, key=lambda one: not one.is_telling))
 
 
+def nothing_shared(n_individuals: int) -> str:
+    """What is said in the place of shared words where there are none, of individuals with a region."""
+    return "one alone shares nothing" if n_individuals == 1 else "nothing that most of them share"
+
+
 @dataclass(frozen=True, kw_only=True)
 class HeldOutShares:
     """Individuals from which nothing was learnt or chosen, in which a latent fires."""

@@ -12,6 +12,8 @@ from sae_traits.evaluation.evidence import StoredTraits
 from sae_traits.evaluation.on_organism import score_regions, shares_of_latents
 from sae_traits.io import whole_file
 from sae_traits.runs.context import Context
+from sae_traits.traits.chosen import latents_on_background
+from sae_traits.traits.codes import Codes
 from sae_traits.traits.contact_sheet import draw_sheet
 from sae_traits.traits.table import read_latents
 
@@ -38,9 +40,13 @@ def compare(context: Context, first: str, second: str) -> ComparedSpecies:
         latents = read_latents(context.folder.chosen_latents)
         traits = StoredTraits(context.folder.traits)
         of_both = (one for one in traits if images[one.candidate.image].taxon.species in species)
+        codes = Codes.open(context.folder.codes)
         scored = score_regions(context.collection, of_both, context.features.info)
         on_organism = shares_of_latents(context.collection, scored)
-        return compare_species(context.collection, traits, latents, context.firing_shares, species, on_organism)
+        on_background = [drop.latent for drop in latents_on_background(codes.latent_background)]
+        return compare_species(
+            context.collection, traits, latents, context.firing_shares, species, on_organism, on_background
+        )
 
 
 def draw_compared(context: Context, compared: ComparedSpecies, file: Path) -> None:

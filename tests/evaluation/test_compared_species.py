@@ -32,15 +32,14 @@ def firing(**others):
     return dataclasses.replace(FiringShares(training, held_out), **others)
 
 
-def compared(firing_shares=None, n_latents=4, on_organism=MappingProxyType({})):
+def compared(firing_shares=None, n_latents=4, on_organism=MappingProxyType({}), on_background=()):
     collection = collection_of([species for species in BOTH for _ in range(5)])
     traits = [trait_of(row, z, described(f"Region {z}.", colour="red")) for row in range(10) for z in range(n_latents)]
     traits = [
         dataclasses.replace(trait, candidate=dataclasses.replace(trait.candidate, background=0.1)) for trait in traits
     ]
-    return compare_species(
-        collection, traits, latents_of(collection, traits), firing_shares or firing(), BOTH, on_organism
-    )
+    latents = latents_of(collection, traits)
+    return compare_species(collection, traits, latents, firing_shares or firing(), BOTH, on_organism, on_background)
 
 
 def test_each_latent_stands_under_the_species_in_which_it_fires_more():
@@ -99,6 +98,26 @@ def test_only_the_two_species_are_tested():
     """The third has latent 0 as often as the first: among all relatives it would tell little."""
     other = counts_of((20, 20, 20), bus=[19, 2, 18, 15], cus=[1, 18, 17, 15], dus=[0, 0, 0, 0])
     assert compared(firing(training=other)).telling == compared().telling
+
+
+def test_latents_on_background_are_not_tested_and_cost_the_others_nothing():
+    first, without = compared().telling[0][0], compared(on_background=[1, 3]).telling
+    assert [[row.latent for row in found] for found in without] == [[0, 2], []]
+    assert without[0][0].q_value < first.q_value
+    alone = compared(on_background=[1, 2, 3]).telling[0][0]
+    assert alone.q_value < without[0][0].q_value
+
+
+def test_where_nothing_is_shared_it_is_said_why():
+    collection = collection_of([species for species in BOTH for _ in range(5)])
+    colours = ["red", "blue", "grey", "white"]
+    traits = [trait_of(row, 0, described(colour=colour)) for row, colour in enumerate(colours)]
+    traits.append(trait_of(5, 1, described(colour="red")))
+    result = compare_species(collection, traits, latents_of(collection, traits), firing(), BOTH, {})
+    lines = [line.strip() for line in result.lines()]
+    assert "nothing that most of them share" in lines
+    assert "one alone shares nothing" in lines
+    assert [[row.n_described for row in found] for found in result.telling] == [[4], [1]]
 
 
 def test_the_terminal_shows_the_best_of_each():

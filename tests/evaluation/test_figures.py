@@ -51,6 +51,12 @@ def test_which_regions_are_drawn_does_not_depend_on_their_order(tmp_path):
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
+def test_of_an_image_one_region_is_drawn(tmp_path):
+    collection = collection_of(["Aus bus"] * 3, root=tmp_path)
+    traits = [trait_of(row, latent, described()) for row in range(3) for latent in range(8)]
+    assert draw_gallery(collection, traits, tmp_path / "regions.png", opener(tmp_path)) == 3
+
+
 def test_a_long_caption_is_whole(tmp_path):
     collection = collection_of(["Aus bus"], root=tmp_path)
     Image.new("RGB", (100, 80), "black").save(tmp_path / collection.images[0].file)

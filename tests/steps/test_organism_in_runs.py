@@ -1,5 +1,6 @@
 """What the organism looks like, learnt by a run with labels, and what its regions make of it."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from sae_traits.features.store import FeatureStore
 from sae_traits.schema import Collection
 from sae_traits.traits.candidates import organism_odds
 from sae_traits.traits.codes import Codes
-from sae_traits.traits.table import read_traits
+from sae_traits.traits.table import read_latents, read_traits
 
 COLOURS = {"Aus bus": (205, 60, 50), "Aus cus": (60, 70, 200), "Bus dus": (220, 200, 60)}
 SIDE, RADIUS = 120, 26
@@ -67,6 +68,19 @@ def test_a_run_with_labels_learns_what_the_organism_looks_like_and_holds_regions
     share = grid.patch_means(disc())
     assert np.mean([share[list(trait.candidate.patches)].mean() for trait in traits]) > 0.95
     assert share.mean() < 0.2
+
+
+def test_two_species_of_a_genus_alone_are_compared_as_the_contrast_compared_them(run, capsys):
+    assert main(["compare", str(run), "Aus bus", "Aus cus", "--format", "json"]) == 0
+    compared = json.loads(capsys.readouterr().out)
+    chosen = read_latents(run / "traits" / "latents.parquet")
+    of_contrast = {(one.species, one.latent): one.contrast.q_value for one in chosen}
+    n_compared = 0
+    for species, found in zip(compared["species"], compared["telling"], strict=True):
+        for row in found:
+            assert row["q_value"] == pytest.approx(of_contrast[species, row["latent"]], rel=1e-6)
+            n_compared += 1
+    assert n_compared > 1
 
 
 def test_shards_learn_the_same(run, tmp_path):

@@ -15,6 +15,7 @@ from sae_traits.evaluation.species_tallies import (
     SharedAttribute,
     compare,
     individuals_by_species,
+    nothing_shared,
     tally_traits,
     worth_saying,
 )
@@ -81,6 +82,11 @@ class SpeciesTrait:
     def words(self) -> tuple[SharedAttribute, ...]:
         """What of it is said in the report."""
         return worth_saying(self.shared)
+
+    @property
+    def nothing_shared(self) -> str:
+        """What is said where there are no words."""
+        return nothing_shared(self.n_individuals)
 
     @property
     def pictures(self) -> tuple[TraitPicture, ...]:
