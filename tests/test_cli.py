@@ -13,6 +13,7 @@ from PIL import Image
 
 from sae_traits import SAE, SAEConfig
 from sae_traits.cli import COMMANDS, build_parser, main
+from sae_traits.cli.base import KINDS_OF_COMMANDS
 from sae_traits.config import RunConfig
 from sae_traits.config.tree import options_of
 
@@ -199,6 +200,19 @@ def test_a_hub_id_that_does_not_exist(hub, hub_environment, images, tmp_path):
         assert "museum/nothing" in line
         assert "Traceback" not in done.stderr
         assert hub.token not in done.stderr
+
+
+def test_the_help_lists_every_command_once_by_what_it_is_for(capsys, monkeypatch):
+    assert sorted(name for names in KINDS_OF_COMMANDS.values() for name in names) == sorted(COMMANDS)
+    monkeypatch.setenv("COLUMNS", "70")
+    text = help_of(capsys)
+    lines = text.splitlines()
+    assert lines[0] == "usage: sae-traits [OPTIONS] COMMAND"
+    assert max(map(len, lines)) < 70
+    for name, each in COMMANDS.items():
+        assert " ".join(f"{name} {each.help}".split()) in " ".join(text.split())
+    assert lines.index("to begin with:") < lines.index("on many machines:") < lines.index("options:")
+    assert "positional arguments" not in text
 
 
 @pytest.mark.parametrize("command", COMMANDS)

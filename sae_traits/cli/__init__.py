@@ -23,7 +23,7 @@ _COMMANDS = (
     *("making", "sharding", "captioning", "training", "looking", "ablating"),
     *("benchmarking", "releasing", "trying"),
 )
-"""Modules that register commands, in the order of --help."""
+"""Modules that register commands."""
 
 for _name in _COMMANDS:
     import_module(f"{__name__}.{_name}")

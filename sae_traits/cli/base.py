@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
 from sae_traits import __version__
@@ -41,6 +43,18 @@ class Command:
 
 
 COMMANDS: dict[str, Command] = {}
+_WHAT = "From species-labelled images to a sparse autoencoder,\nan image-trait dataset and a report."
+KINDS_OF_COMMANDS = {
+    "to begin with": ("demo", "run", "doctor"),
+    "to look at a run": ("atlas", "latents", "compare", "name", "review"),
+    "to use one": ("predict", "export", "publish", "rehydrate"),
+    "to ask how good it is": ("evaluate", "parts", "faithfulness", "ablate", "benchmark"),
+    "a run step by step": ("collect", "extract", "train", "encode", "annotate"),
+    "captions, and models trained on them": ("caption", "context", "finetune", "convert"),
+    "on many machines": ("plan", "launch", "status", "merge"),
+    "for shells and programs": ("completion", "schema"),
+}
+"""What commands are for -> commands, in the order of --help."""
 
 
 def command(
@@ -195,8 +209,9 @@ def build_parser(words: Sequence[str], *, all_options: bool = False) -> argparse
     """The parser of all commands; options are added to the one that `words` names, or to all of them."""
     parser = Parser(
         prog="sae-traits",
-        description="From species-labelled images to a sparse autoencoder, an image-trait dataset and a report.",
-        epilog="sae-traits COMMAND --help explains one command with an example. Try `sae-traits demo` first.",
+        description="\n\n".join([_WHAT, *(_listed(kind, names) for kind, names in KINDS_OF_COMMANDS.items())]),
+        epilog="sae-traits COMMAND --help explains one command with an example.\nTry `sae-traits demo` first.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"sae-traits {__version__}")
@@ -204,7 +219,7 @@ def build_parser(words: Sequence[str], *, all_options: bool = False) -> argparse
     for name, each in COMMANDS.items():
         one = commands.add_parser(
             name,
-            help=each.help,
+            help=each.help,  # for completions
             description=each.help,
             epilog=each.examples,
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -220,3 +235,13 @@ def build_parser(words: Sequence[str], *, all_options: bool = False) -> argparse
             )
             each.add_arguments(one, words)
     return parser
+
+
+def _listed(kind: str, names: Sequence[str]) -> str:
+    """A heading, and below it commands with what each is for."""
+    width, indent = get_terminal_size().columns - 2, " " * 17
+    lines = [
+        textwrap.fill(COMMANDS[name].help, width, initial_indent=f"    {name:<13}", subsequent_indent=indent)
+        for name in names
+    ]
+    return "\n".join([f"{kind}:", *lines])

@@ -57,9 +57,11 @@ class Parser(argparse.ArgumentParser):
         return f"usage: {self.usage_line()}\n"
 
     def format_help(self) -> str:
-        """The help, with the short usage, and without sections that have no options."""
+        """The help, with the short usage, without sections that have no options; a description lists commands."""
         self.usage = self.usage_line().replace("%", "%%")
-        self._action_groups = [group for group in self._action_groups if group._group_actions]
+        self._action_groups = [
+            group for group in self._action_groups if group._group_actions and group is not self._subparsers
+        ]
         return super().format_help()
 
     def usage_line(self) -> str:

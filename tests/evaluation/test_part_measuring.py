@@ -245,9 +245,10 @@ def test_the_task_measures_with_what_the_table_has_and_shows_what_the_command_me
     assert set(result.methods["sae"].measures) == {"inside", "inside_significant", "pointing", "location", "repeats"}
     assert Parts().lines(result) == [
         "parts     area inside, significant regions: 1.000",
-        "parts     R2 of location on the organism: 1.000, against 0.000 of random directions",
+        "parts     R2 of location on the organism: 1.000, against 0.000 of random directions "
+        "(1: a latent always at one place of the organism; 0 or less: anywhere)",
         "parts     area inside the organism: none of 2 species is below chance",
-        "parts     shuffled labels: 0 significant pairs of species and latent, 48 regions; the labels: 0, 48",
+        "check     with shuffled labels 0 pairs of species and latent pass the test, 48 regions; with the labels 0, 48",
     ]
     stored = measured(methods, collection, truth)
     assert run_tasks(replace(evidence, part_evidence=stored), [Parts()]).tasks["parts"] is stored
@@ -257,8 +258,9 @@ def test_the_task_measures_with_what_the_table_has_and_shows_what_the_command_me
     assert {name: list(of.measures) for name, of in without_truth.methods.items()} == {"sae": ["repeats"]}
     assert Parts().lines(without_truth) == [
         "parts     boxes.csv is gone",
-        "parts     R2 of place, without truth: 1.000",
-        "parts     shuffled labels: 0 significant pairs of species and latent, 48 regions; the labels: 0, 48",
+        "parts     R2 of place, without truth: 1.000 "
+        "(1: a latent in held-out images always at its place of the organism; 0 or less: anywhere)",
+        "check     with shuffled labels 0 pairs of species and latent pass the test, 48 regions; with the labels 0, 48",
     ]
     text = section(Parts(), of_bare)
     assert text.startswith("**Note**: boxes.csv is gone\n\nFrom 24 images of 2 species. R2 is 0 where")

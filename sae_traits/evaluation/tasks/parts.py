@@ -12,6 +12,11 @@ from sae_traits.evaluation.part_truth import PartTruth
 
 SUMMARY = ("inside_significant", "purity", "held_out_part_learnt", "location")
 """Measures that the terminal shows after an evaluation."""
+_READ = {
+    "location": " (1: a latent always at one place of the organism; 0 or less: anywhere)",
+    "repeats": " (1: a latent in held-out images always at its place of the organism; 0 or less: anywhere)",
+}
+"""How to read a number that does not say so itself."""
 _IN_WORDS = {"random": "random directions", "k_means": "k-means", "pca": "PCA", "nmf": "NMF"}
 """Dictionaries besides the run's own."""
 
@@ -50,10 +55,14 @@ class Parts:
             values = {name: result.value(name, measure) for name in others}
             beside = [f"{of:.3f} of {_IN_WORDS.get(name, name)}" for name, of in values.items() if not math.isnan(of)]
             against = f", against {', '.join(beside)}" if beside else ""
-            lines.append(f"parts     {MEASURES[measure]}: {measures[measure].value:.3f}{against}")
+            lines.append(
+                f"parts     {MEASURES[measure]}: {measures[measure].value:.3f}{against}{_READ.get(measure, '')}"
+            )
         if result.below_chance is not None:
             lines.append(f"parts     area inside the organism: {result.below_chance}")
         shuffled, true = result.shuffled_labels, result.labels
-        null = f"{shuffled.n_significant:,} significant pairs of species and latent, {shuffled.n_regions:,} regions"
-        lines.append(f"parts     shuffled labels: {null}; the labels: {true.n_significant:,}, {true.n_regions:,}")
+        null = f"{shuffled.n_significant:,} pairs of species and latent pass the test, {shuffled.n_regions:,} regions"
+        lines.append(
+            f"check     with shuffled labels {null}; with the labels {true.n_significant:,}, {true.n_regions:,}"
+        )
         return lines
