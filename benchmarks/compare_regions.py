@@ -18,7 +18,6 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,14 +34,12 @@ from sae_traits.evaluation.statistics import Interval, bootstrap_interval, paire
 from sae_traits.features.backbone import choose_device, load_backbone
 from sae_traits.features.gradcam import load_gradcam
 from sae_traits.runs.context import Context
-from sae_traits.schema import BackboneInfo, Candidate, Collection, ImageRecord, Region
+from sae_traits.schema import BackboneInfo, Collection
 from sae_traits.steps import STEPS, run_steps
 from sae_traits.traits.annotate import describe_candidates, export_traits
-from sae_traits.traits.chosen import LatentsBySpecies
 from sae_traits.traits.class_maps import write_class_maps
 from sae_traits.traits.consistency import ConsistencyCounter, FacetAgreement
 from sae_traits.traits.ledger import Ledger
-from sae_traits.traits.outlines import Outlines
 from sae_traits.traits.plan import Plan, plan_regions
 from sae_traits.traits.table import read_traits
 from sae_traits.vocabulary import REGION_SOURCES
@@ -59,7 +56,6 @@ GRADCAM_LAST = "gradcam, last layer"
 """Grad-CAM where its authors take it, on a coarser grid than that of the features: 7 x 7 patches, not 14 x 14."""
 Key = TypeVar("Key", int, str)
 """Image or species."""
-Candidates = Iterator[tuple[ImageRecord, list[tuple[Candidate, Region]]]]
 
 
 @dataclass(frozen=True)
@@ -74,33 +70,6 @@ class Found:
     by_image: dict[int, float]
     """Image -> mean share of its regions on the animal."""
     agreement: dict[str, FacetAgreement]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Some images of a plan; a `Plan`."""
-
-    plan: Plan
-    images: frozenset[str]
-
-    @property
-    def collection(self) -> Collection:
-        return self.plan.collection
-
-    @property
-    def chosen(self) -> LatentsBySpecies:
-        return self.plan.chosen
-
-    @property
-    def outlines(self) -> Outlines | None:
-        return self.plan.outlines
-
-    @property
-    def species_without_latents(self) -> tuple[str, ...]:
-        return self.plan.species_without_latents
-
-    def candidates(self) -> Candidates:
-        return (found for found in self.plan.candidates() if found[0].image_id in self.images)
 
 
 def make_run(shared: Path, folder: Path) -> Context:
@@ -127,7 +96,7 @@ def compare(folder: Path, way: str, per_species: int) -> Found | None:
         area=float(areas.mean()),
         on_animal=bootstrap_interval(shares, groups=rows),
         by_image=means,
-        agreement=agreement(Sample(plan, draw(plan.collection, per_species)), folder / "comparison" / way),
+        agreement=agreement(plan.only(draw(plan.collection, per_species)), folder / "comparison" / way),
     )
 
 
@@ -163,16 +132,16 @@ def shares_on_animal(plan: Plan, info: BackboneInfo) -> tuple[np.ndarray, np.nda
     return np.array(rows), np.array(shares), np.array(areas)
 
 
-def draw(collection: Collection, per_species: int) -> frozenset[str]:
-    """Random images, the same number of every species and the same for all ways."""
+def draw(collection: Collection, per_species: int) -> frozenset[int]:
+    """Random images, the same number of every species and the same for all ways; their rows."""
     generator = np.random.default_rng(0)
-    by_species: dict[str, list[str]] = {}
-    for record in collection.images:
-        by_species.setdefault(record.species, []).append(record.image_id)
-    return frozenset(name for ids in by_species.values() for name in generator.permutation(ids)[:per_species].tolist())
+    by_species: dict[str, list[int]] = {}
+    for row, record in enumerate(collection.images):
+        by_species.setdefault(record.species, []).append(row)
+    return frozenset(row for rows in by_species.values() for row in generator.permutation(rows)[:per_species].tolist())
 
 
-def agreement(sample: Sample, folder: Path) -> dict[str, FacetAgreement]:
+def agreement(sample: Plan, folder: Path) -> dict[str, FacetAgreement]:
     """Describe the sample with `measured`, and see what the images of a species have in common, by attribute."""
     folder.mkdir(parents=True, exist_ok=True)
     traits_file = folder / "traits.parquet"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from collections.abc import Collection as Several
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -61,8 +61,8 @@ class Plan:
         """The species that a candidate of an image speaks for; None where nothing was chosen for any."""
         return None if candidate.latent is None else self.chosen.of(record)[candidate.latent].species
 
-    def only(self, rows: range) -> Plan:
-        """The same plan, of some consecutive images."""
+    def only(self, rows: Container[int]) -> Plan:
+        """The same plan, of some images."""
         return replace(self, candidates=partial(_of_rows, self.candidates, rows))
 
     @property
@@ -170,7 +170,7 @@ def thresholds_of(
             return firing_thresholds(sae, source, training_weights(collection.images), quantile)
 
 
-def _of_rows(candidates: Callable[[], Candidates], rows: range) -> Candidates:
+def _of_rows(candidates: Callable[[], Candidates], rows: Container[int]) -> Candidates:
     return ((record, pairs) for record, pairs in candidates() if pairs[0][0].image in rows)
 
 
