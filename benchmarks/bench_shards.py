@@ -97,7 +97,7 @@ def encode(run: Path, part: Part) -> str:
     thresholds = np.full(N_LATENTS, 1.0, np.float32)
 
     def shard(part: Shard) -> Iterator[Path]:
-        yield from encode_parts(sae, store, thresholds, folder.codes, part.of(len(store.units)), made_of="drawn")
+        yield from encode_parts(sae, store, thresholds, folder.codes, part.share_of(len(store.units)), made_of="drawn")
 
     def join(files: Mapping[str, list[Any]]) -> Counts:
         weights = training_weights(Collection.load(folder.images).images)
@@ -123,7 +123,7 @@ def plan_shard(run: Path, shard: Shard) -> str:
     """The regions of one shard."""
     folder = RunFolder(run)
     collection, units = Collection.load(folder.images), FeatureStore.open(folder.activations).units
-    codes, chosen = Codes.open(folder.codes).only(shard.of(len(units))), read_chosen(folder.chosen_for_shards)
+    codes, chosen = Codes.open(folder.codes).only(shard.share_of(len(units))), read_chosen(folder.chosen_for_shards)
     plan = plan_regions(SAERegions(), collection, INFO, codes=codes, chosen=chosen).only(shard.rows(units))
     n_regions = sum(len(pairs) for _, pairs in plan.candidates())
     return f"{n_regions:,} regions of {len(shard.rows(units)):,} images"
@@ -132,11 +132,11 @@ def plan_shard(run: Path, shard: Shard) -> str:
 def answer(run: Path, n: int, n_shards: int) -> str:
     """Ledgers of all shards, with an answer per specimen; not part of what is measured."""
     for number in range(1, n_shards + 1):
-        rows = Shard(number, n_shards).of(n)
+        rows = Shard(number, n_shards).share_of(n)
         keys = [hashlib.sha256(str(row).encode()).hexdigest() for row in rows]
         with Ledger(RunFolder(run).shards("annotate") / f"{number}" / "ledger.sqlite") as ledger:
-            about = {"describer": "measured", "model": "m", "prompt": "p"}
-            ledger.begin((CallIdentity(key=k, trait_id=k, **about) for k in keys), {f"r{k}": {"x": 1} for k in keys})
+            calls = (CallIdentity(key=k, trait_id=k, describer="measured", model="m", prompt="p") for k in keys)
+            ledger.begin(calls, {f"r{k}": {"x": 1} for k in keys})
             description = {"text": "A dark brown patch with a pale edge, three times as long as wide.", "part": None}
             ledger.record(Outcome(key=k, state="ok", raw="", description=description) for k in keys)
     return f"{n:,} answers in {n_shards} ledgers"
