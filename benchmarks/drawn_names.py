@@ -45,7 +45,7 @@ class Counted:
 
 def main() -> None:
     """Name latents of a finished demo, and count."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     run = parser.parse_args().run
     collection = Collection.load(run / "images.parquet")
@@ -92,7 +92,8 @@ def count(run: Path, parts: Mapping[str, str | None]) -> list[Counted]:
     """Compare the names that rows of the released dataset have with the parts on which they lie."""
     found = []
     for split, rows in load_traits(run).items():
-        named = [(row["part"], parts[row["trait_id"]]) for row in rows if row["part_source"] == "named"]
+        columns = (rows[name] for name in ("trait_id", "part", "part_source"))
+        named = [(part, parts[trait]) for trait, part, source in zip(*columns, strict=True) if source == "named"]
         right, off = sum(name == part for name, part in named), sum(part is None for _, part in named)
         found.append(Counted(str(split), len(rows), len(named), right, off))
     return found
