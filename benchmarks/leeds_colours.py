@@ -133,8 +133,7 @@ def name_colors(context: Context, folder: Path, *, use_masks: bool) -> list[Name
     traits_file = folder / "traits.parquet"
     with Ledger(folder / "ledger.sqlite") as ledger:
         describe_candidates(plan, MeasuredDescriber(), ledger, workers=2, use_masks=use_masks)
-        files = {"traits_file": traits_file, "latents_file": folder / "latents.parquet"}
-        export_traits(plan, ledger, **files)
+        export_traits(plan, ledger, traits_file=traits_file, latents_file=folder / "latents.parquet")
     return [_named(trait, collection) for trait in read_traits(traits_file)]
 
 

@@ -179,7 +179,7 @@ def animal_scores(region: Outlined, animal: Mask) -> dict[str, list[float]]:
     inside = region.masks["patches"]
     is_at_border = AT_BORDER[0] < animal[inside].mean() < AT_BORDER[1]
     diagonal = float(np.hypot(*animal.shape))
-    to_border = ndimage.distance_transform_edt(~border(animal))
+    to_border = distance_to(border(animal))
     scores = {}
     for name, mask in region.masks.items():
         measures = [
@@ -194,7 +194,7 @@ def border_measure(mask: Mask, animal: Mask, inside: Mask, to_border: Numbers, t
     """F-measure of a region's outline against the animal's border; see above."""
     outline = border(mask)
     concerned = outline & (~animal | (to_border <= tolerance))
-    to_outline = ndimage.distance_transform_edt(~outline)
+    to_outline = distance_to(outline)
     wanted = border(animal) & inside
     if not concerned.any() or not wanted.any():
         return 0.0
@@ -204,7 +204,12 @@ def border_measure(mask: Mask, animal: Mask, inside: Mask, to_border: Numbers, t
 
 def border(mask: Mask) -> Mask:
     """The pixels of a mask that have another one beside them; the image's edge is none."""
-    return mask & ~ndimage.binary_erosion(mask, border_value=1)
+    return mask & ~np.asarray(ndimage.binary_erosion(mask, border_value=1), dtype=bool)
+
+
+def distance_to(mask: Mask) -> Numbers:
+    """How far each pixel is from the nearest one of a mask, in pixels."""
+    return np.asarray(ndimage.distance_transform_edt(~mask))
 
 
 def score_drawn(context: Context, n_images: int) -> tuple[list[list[str]], list[list[str]]]:
@@ -248,9 +253,9 @@ def name_attributes(folder: Path) -> list[list[str]]:
         context = Context.open(folder, STEPS, {"regions": {"outline": outline}})
         with tempfile.TemporaryDirectory() as temporary, Ledger(Path(temporary) / "ledger.sqlite") as ledger:
             describe_candidates(context.plan, MeasuredDescriber(), ledger, workers=1)
-            files = {"traits_file": Path(temporary) / "traits", "latents_file": Path(temporary) / "latents"}
-            export_traits(context.plan, ledger, **files)
-            traits = list(read_traits(files["traits_file"]))
+            traits_file = Path(temporary) / "traits"
+            export_traits(context.plan, ledger, traits_file=traits_file, latents_file=Path(temporary) / "latents")
+            traits = list(read_traits(traits_file))
         naming = score(context.collection, traits, context.features.info).naming
         length = np.median([trait.measurement.length_px for trait in traits])
         said = [attribute.value for trait in traits for attribute in trait.description.attributes]
