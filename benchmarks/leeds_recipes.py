@@ -39,7 +39,7 @@ AT_THE_ENDS = 10
 """Steps whose mean loss stands in the table."""
 N_DRAWINGS = 300
 WIDTH, VISION_LAYERS, TEXT_LAYERS, CONTEXT_LENGTH = 128, 4, 2, 77
-COLOURS = dict(
+COLOURS: dict[str, str] = dict(
     zip(PAIR_TEXTS, ("#0072B2", "#56B4E9", "#009E73", "#CC79A7", "#E69F00", "#000000", "#D55E00"), strict=True)
 )
 """Of Okabe & Ito's palette, which colour-blind readers can tell apart."""
@@ -152,6 +152,7 @@ def table(trainings: Sequence[Training]) -> str:
         "recipe",
         "texts",
         "steps",
+        "loss of chance",
         "loss, first steps",
         "last steps",
         "validation by name",
