@@ -23,7 +23,7 @@ sys.path.insert(0, str(TESTS))
 from describer_server.many import TRAITS  # noqa: E402
 from describer_server.running import RunningServer, describer_server  # noqa: E402
 
-from sae_traits.traits.ledger import Ledger  # noqa: E402
+from sae_traits.traits.ledger import Ledger, LedgerEntry  # noqa: E402
 
 IN_FLIGHT = 64
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -83,6 +83,8 @@ def survive(n_candidates: int, n_kills: int) -> dict[str, str]:
         folder, peak, started = Path(name), 0, time.monotonic()
         n_asked: dict[str, int] = {}
         # by key of each call that was seen answered: how often it had been asked then
+        requests: dict[str, list[str]] = {}
+        calls: list[LedgerEntry] = []
         for kill in range(1, n_kills + 2):
             target = n_candidates * kill / (n_kills + 1) if kill <= n_kills else float("inf")
             with annotation(folder, server, n_candidates) as process:

@@ -24,7 +24,7 @@ from scipy.stats import bootstrap
 from tables import describe_machine, markdown_table
 
 from sae_traits.evaluation.measures.calibration import expected_calibration_error
-from sae_traits.evaluation.measures.classification import score_classes
+from sae_traits.evaluation.measures.classification import IntArray, score_classes
 from sae_traits.evaluation.measures.few_shot import few_shot, independent_folds, simple_shot
 from sae_traits.evaluation.statistics import bootstrap_intervals
 
@@ -33,10 +33,10 @@ TOP = (1, 3, 5)
 N_RESAMPLES = 1000
 CLASSES_PER_TAXON = (1, 3, 12, 60, 400, 2500)
 NABIRDS = (48_562, 555)
-FloatArray = NDArray[np.float64]
+Vectors = NDArray[np.float32]
 
 
-def world(n_images: int, n_classes: int) -> tuple[NDArray[np.float32], ...]:
+def world(n_images: int, n_classes: int) -> tuple[Vectors, Vectors, IntArray, IntArray]:
     """Images near their class texts, the texts, the truth, and the taxa of classes."""
     generator = np.random.default_rng(0)
     classes = generator.normal(size=(n_classes, D)).astype(np.float32)

@@ -247,10 +247,11 @@ def measure(clip: CLIP, world: World) -> Result:
         truth = np.repeat(np.arange(len(sketches.species)), len(test) // len(sketches.species))
         species = [one.binomial for one in sketches.species]
         told = traits_of(sketches, n_told)
-        for by, head, classes in (
-            ("by name", "taxonomy", embed_classes(clip, species, None)),
-            ("by name and traits", traits_head, embed_classes(clip, species, told)),
-        ):
+        ways: dict[str, tuple[Head, NDArray[np.float32]]] = {
+            "by name": ("taxonomy", embed_classes(clip, species, None)),
+            "by name and traits": (traits_head, embed_classes(clip, species, told)),
+        }
+        for by, (head, classes) in ways.items():
             images = _embed(clip, test, head)
             if what == "unseen":
                 values, of = score_classes(images, classes, truth).top(1), [species[index] for index in truth]

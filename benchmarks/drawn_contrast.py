@@ -27,7 +27,7 @@ from tables import markdown_table
 
 from sae_traits.config import RunConfig
 from sae_traits.config.layers import read_config, recipe_file
-from sae_traits.config.regions import PaperContrast, SAERegions, SpecimenContrast
+from sae_traits.config.regions import Contrast, PaperContrast, SAERegions, SpecimenContrast
 from sae_traits.config.tree import build
 from sae_traits.evaluation.statistics import Interval, bootstrap_interval
 from sae_traits.runs.context import Context
@@ -118,7 +118,7 @@ def make_world(folder: Path, seed: int) -> World:
     )
 
 
-def choose_regions(context: Context, contrast: SpecimenContrast | PaperContrast, options: SAERegions) -> Regions:
+def choose_regions(context: Context, contrast: Contrast, options: SAERegions) -> Regions:
     """The regions of every image, by the latents of one contrast, from the codes of the run."""
     codes, collection, info = Codes.open(context.folder.codes), context.collection, context.features.info
     chosen = plan_regions(replace(OURS, contrast=contrast), collection, info, codes=codes).chosen

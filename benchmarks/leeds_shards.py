@@ -93,7 +93,7 @@ def by_ray(run: Path, address: str) -> None:
 @contextmanager
 def cluster() -> Iterator[str]:
     """A local Ray cluster of two nodes with one CPU each; its address."""
-    from ray.cluster_utils import Cluster
+    from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]
 
     made = Cluster(initialize_head=True, head_node_args=NODE)
     try:
