@@ -114,6 +114,14 @@ def test_an_image_without_a_label_gets_the_latents_of_all_species_and_one_with_a
     assert plan.chosen.of(unnamed.images[4])[1].species == "Gen b"
 
 
+def test_a_plan_of_some_images_has_these_alone_however_they_lie(tmp_path):
+    _, plan = candidates_of(collection_of("Gen a", "Gen a", "Gen b", "Gen b", "Gen a", "Gen b", root=tmp_path))
+    some = plan.only({4, 0})
+    for _ in range(2):
+        assert [record.image_id for record, _ in some.candidates()] == ["s0", "s4"]
+    assert (some.collection, some.chosen) == (plan.collection, plan.chosen)
+
+
 def test_latents_of_background_are_not_tested_and_cost_the_others_nothing(tmp_path):
     collection = collection_of("Gen a", "Gen a", "Gen b", "Gen b", "Gen a", "Gen b", root=tmp_path)
     of_first = []
