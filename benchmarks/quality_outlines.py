@@ -259,7 +259,7 @@ def name_attributes(folder: Path) -> list[list[str]]:
         naming = score(context.collection, traits, context.features.info).naming
         length = np.median([trait.measurement.length_px for trait in traits])
         said = [attribute.value for trait in traits for attribute in trait.description.attributes]
-        right = [f"{one.accuracy} ({one.majority_accuracy:.3f})" for one in naming]
+        right = [f"{one.accuracy} ({one.majority_accuracy:.3f})" for one in naming if one.attribute in ATTRIBUTES]
         rows.append([outline, str(len(traits)), *right, f"{length:.0f}", str(said.count("small"))])
     return rows
 
