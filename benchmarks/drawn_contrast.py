@@ -3,7 +3,7 @@
 For every seed a world is drawn, its features extracted and an SAE trained once; then the same codes are given to
 
 - image: the default, `specimen_contrast`, and the places where a species' latents agree, each told once;
-- paper: Algorithm 1 and every region of its latents, the strongest first, as in the paper;
+- paper: Algorithm 1 and every region of its latents, the strongest first, backgrounds unknown, as in the paper;
 - paper, places apart: the same, but a place is told once;
 - paper, our regions: Algorithm 1, the rest as ours.
 
@@ -41,12 +41,13 @@ from sae_traits.traits.plan import plan_regions
 FIRING_QUANTILE = 0.7
 """Of all ways alike: the threshold is a latent's own quantile."""
 OURS = SAERegions()
+PAPER = replace(OURS, background="off", max_overlap=1.0, contrast=SpecimenContrast(min_evidence=0.0))
 OTHERS = {
-    "paper": replace(OURS, max_overlap=1.0, contrast=SpecimenContrast(min_evidence=0.0)),
-    "paper, places apart": replace(OURS, contrast=SpecimenContrast(min_evidence=0.0)),
     "paper, our regions": OURS,
+    "paper": PAPER,
+    "paper, places apart": replace(PAPER, max_overlap=OURS.max_overlap),
 }
-"""How regions are taken of the latents that Algorithm 1 chose."""
+"""How regions are taken of the latents that Algorithm 1 chose. The paper knows nothing of backgrounds."""
 Regions = list[list[tuple[int, ...]]]
 """The patches of every region of every image, the strongest first."""
 
@@ -111,11 +112,12 @@ def make_world(folder: Path, seed: int) -> World:
     context = Context.create(folder, build(RunConfig, read_config(recipe_file("demo.yaml")), given), STEPS)
     with context.writing():
         run_steps(context, ["collect", "extract", "train", "encode"])
-    return World(
-        context,
-        ours=choose_regions(context, OURS.contrast, OURS),
-        others={name: choose_regions(context, PaperContrast(), options) for name, options in OTHERS.items()},
-    )
+    ours, others = choose_regions(context, OURS.contrast, OURS), {}
+    for name, options in OTHERS.items():
+        of_codes = Context.open(folder, STEPS, {"regions": {"background": options.background}})
+        run_steps(of_codes, ["encode"])
+        others[name] = choose_regions(of_codes, PaperContrast(), options)
+    return World(context, ours, others)
 
 
 def choose_regions(context: Context, contrast: Contrast, options: SAERegions) -> Regions:
