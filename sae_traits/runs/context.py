@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from sae_traits.features.backbone import Backbone, choose_device, load_backbone
 from sae_traits.features.source import FeatureSource, open_features
 from sae_traits.images.decode import open_image
 from sae_traits.images.pictures import PictureCache
-from sae_traits.io import read_sealed
+from sae_traits.io import read_sealed, write_whole
 from sae_traits.logging import warn
 from sae_traits.models.clip.model import CLIP, load_clip
 from sae_traits.release.facts import Calls, calls_of
@@ -69,7 +69,7 @@ class Context:
     part: Part = None
     """What this process does of a step that is done in shards."""
     keeps_first: bool = False
-    """Whether the configuration is kept as soon as nobody else writes to the run, before anything is done."""
+    """Whether the configuration is kept when the first step begins, so that a kill leaves the one that it had."""
     has_moved: bool = False
     """Whether the images are at another place than the one where they were read."""
     configured: RunConfig | None = None
@@ -87,8 +87,8 @@ class Context:
     ) -> Context:
         """A run in a new folder, or one that was begun there from the same source.
 
-        `writing` keeps its configuration; only that of a new run is there at once. A source that is not where it was,
-        but at the place that is given now, counts as the same.
+        Its configuration is kept when the first step begins that has something to do; only that of a new run is there
+        at once. A source that is not where it was, but at the place that is given now, counts as the same.
 
         Raises:
             ConfigError: the folder holds a run of another source, or lies among the images.
@@ -137,6 +137,7 @@ class Context:
         """Write the configuration, if it is not what is there; a folder that is read-only keeps its own."""
         if not is_read_only(self.folder.path):
             write_configuration(self.folder.config, self.config)
+            self.steps.keep_options()
 
     @cached_property
     def accelerator(self) -> Accelerator:
@@ -189,18 +190,34 @@ class Context:
             return
         with writing(self.folder.path):
             try:
-                self._begin()
-                yield
+                with self._unchanged_where_nothing_is_made():
+                    yield
             except SaeTraitsError:
                 self.folder.remove_if_nothing_was_made(self.new_folders)
                 raise
 
     def _begin(self) -> None:
-        """Keep the configuration of a run that is made or gone on with, once nobody else writes to it."""
-        if self.has_moved and self.steps.replaces:
-            self.folder.images.unlink(missing_ok=True)  # it says where the images were
-        if self.keeps_first and self.steps.replaces:
-            self.save_config()
+        """Keep the configuration of a run that is made or gone on with: from now on its files may be of this one."""
+        if self.steps.replaces and not is_read_only(self.folder.path):
+            write_configuration(self.folder.config, self.config)
+
+    @contextmanager
+    def _unchanged_where_nothing_is_made(self) -> Iterator[None]:
+        """Put config.yaml back where the block is refused while all that the run has made is as it was.
+
+        So a step that fails as soon as it begins, for example because nobody answers, leaves the run finished.
+        """
+        config, records = self.folder.config, dict(self.steps.records)
+        former = config.read_bytes() if config.is_file() else None
+        try:
+            yield
+        except SaeTraitsError:
+            made = [name for name in self.order if self.steps.is_current(name)]
+            is_as_it_was = self.steps.records == records and not any(map(self.steps.changed_files, made))
+            if is_as_it_was and former is not None and config.read_bytes() != former:
+                with suppress(StoreError):  # what was refused is said
+                    write_whole(config, former)
+            raise
 
     @contextmanager
     def reading(self, *steps: str, thorough: bool = False) -> Iterator[None]:
@@ -227,6 +244,7 @@ class Context:
             others=others,
             options=options_of_steps(self.config),
             configured=options_of_steps(self.configured or self.config),
+            begin=self._begin if self.keeps_first else None,
         )
 
     @cached_property

@@ -44,6 +44,8 @@ class Steps:
         others: steps.json of other runs; a step that one of them has finished with the same inputs is taken from it.
         options: with which steps are done, for their records.
         configured: the options of config.yaml; `options` where a command changes none of them.
+        begin: keeps the configuration, and is called when the first step begins that has something to do. Until then
+            nothing is recorded; a step that other options make the same is recorded with them later (`keep_options`).
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Steps:
         others: Sequence[Path] = (),
         options: Options | None = None,
         configured: Options | None = None,
+        begin: Callable[[], None] | None = None,
     ) -> None:
         self.version = version
         self.path = path
@@ -64,9 +67,12 @@ class Steps:
         self.others = others
         self.options = options or {}
         self.configured = configured or self.options
+        self.begin = begin
         self.replaces = True
         """Whether a finished step may be done anew with other inputs, in the place of what it made."""
         self.records: dict[str, dict[str, Any]] = {}
+        self._same: set[str] = set()
+        """Finished steps that were skipped, though they were recorded with other options."""
         self.read()
 
     def read(self) -> None:
@@ -158,7 +164,9 @@ class Steps:
             if not changed:
                 self._say(f"{name}: complete and its inputs have not changed, skipped")
                 if name in self.options and record.get("options") != self.options[name]:
-                    self._keep(name, record)
+                    self._same.add(name)
+                    if self.begin is None:
+                        self.keep_options()
                 return record["counts"]
             self._say(f"{name}: {changed[0]} is missing or not as it was written, so the step is done again")
         if not self.replaces and self.is_current(name) and record and record["fingerprint"] != fingerprint:
@@ -172,6 +180,8 @@ class Steps:
                 f"the step {name!r} has to be done, and {self.path.parent} is read-only: give the options of its "
                 "config.yaml to see what is finished, or work on a copy, or in another folder"
             )
+        if self.begin is not None and self.keep:
+            self.begin()
         if (counts := self._take_over(name, fingerprint, outputs, apart_from)) is not None:
             return counts
         for path in _paths(outputs, ()):
@@ -184,11 +194,18 @@ class Steps:
         if self.keep:
             record["files"] = dict(self._files(outputs, checked_by_readers, apart_from))
             record["kept"] = dict(self._files(kept, "", ()))
+            self.keep_options()
             self._keep(name, record)
         else:
             self.records[name] = {**record, "files": {}, "kept": {}}
         self._say(f"{name}: done in {seconds:.0f} s")
         return counts
+
+    def keep_options(self) -> None:
+        """Record the options of now for the steps that they make as the former ones did."""
+        for name in self._same:
+            self._keep(name, self.records[name])
+        self._same.clear()
 
     def _keep(self, name: str, record: Mapping[str, Any]) -> None:
         """Record a step, with the options that it has now; a folder that is read-only keeps its own record."""
@@ -223,6 +240,7 @@ class Steps:
                 if (path.parent / file).is_file() and not (self.path.parent / file).exists():
                     (self.path.parent / file).parent.mkdir(parents=True, exist_ok=True)
                     shutil.copy2(path.parent / file, self.path.parent / file)
+            self.keep_options()
             self._keep(name, record)
             self._say(f"{name}: taken from {path.parent}, where it was done with the same inputs")
             return record["counts"]

@@ -56,8 +56,9 @@ def run_steps(context: Context, names: Iterable[str] = STEPS) -> None:
 
 def _check_collected(context: Context) -> None:
     """Reading images may take longer than the processes of a launcher wait for each other, so none of them does it."""
-    if not context.steps.is_current("collect"):
+    if not context.steps.is_current("collect") or context.has_moved:
+        why = "have moved" if context.has_moved else "are not read yet"
         raise ConfigError(
-            f"several processes were launched, and the images are not read yet; give `sae-traits collect SOURCE --out "
+            f"several processes were launched, and the images {why}; give `sae-traits collect SOURCE --out "
             f"{context.folder.path}` first, with the same options, and then this command"
         )

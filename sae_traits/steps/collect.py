@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sae_traits import images
 from sae_traits.runs.context import Context
+from sae_traits.runs.lock import is_read_only
 from sae_traits.runs.record import Counts
 
 
@@ -19,6 +20,8 @@ def collect(context: Context) -> None:
         images.say_problems(collection.problems, f"all are in {folder.problems}")
         return collection.counts()
 
+    if context.has_moved and context.steps.replaces and not is_read_only(folder.path):
+        folder.images.unlink(missing_ok=True)  # it says where the images were
     inputs = {"source": images.fingerprint(config, listing)}
     context.steps.do("collect", inputs, [folder.images, folder.problems], work)
     context.check_masks()

@@ -117,12 +117,97 @@ def test_a_run_goes_on_where_its_source_has_moved_to(tmp_path):
     with pytest.raises(ConfigError, match=repair):
         create(tmp_path / "run", tmp_path / "nowhere")
     moved = create(tmp_path / "run", tmp_path / "after")
-    assert not moved.steps.changed_files("collect"), "as long as another command may write"
-    with moved.writing():
-        pass
+    assert moved.has_moved
     assert moved.config.collection.source == str(tmp_path / "after")
-    assert moved.steps.is_current("collect"), "the same images"
-    assert moved.steps.changed_files("collect") == [moved.folder.images], "which are to be found elsewhere"
+    with moved.writing():
+        assert moved.steps.is_current("collect"), "the same images"
+        assert not moved.steps.changed_files("collect"), "which are not read yet"
+    assert Context.open(tmp_path / "run", STEPS).config.collection.source == str(tmp_path / "before")
+
+
+def with_k(folder, k):
+    """A run of the folder `images` beside it, its SAE of k latents per patch."""
+    (folder.parent / "images").mkdir(exist_ok=True)
+    return create(folder, folder.parent / "images", train={"architecture": {"k": k}})
+
+
+def train(context, work=dict):
+    """Do the steps up to `train`, which writes one file."""
+    collect(context, context.folder.path)
+    context.steps.do("extract", {}, [], dict)
+    k, weights = context.config.train.architecture.k, context.folder.path / "weights"
+    context.steps.do("train", {"k": k}, [weights], lambda: weights.write_text(f"k {k}") and work())
+
+
+def trained(folder):
+    run = with_k(folder, 8)
+    with run.writing():
+        train(run)
+    return run
+
+
+def kept(context):
+    return context.folder.config.read_text(), context.folder.steps.read_text()
+
+
+@pytest.mark.parametrize("reason", [ConfigError("no such model"), KeyboardInterrupt()])
+def test_a_run_with_other_options_that_cannot_start_stays_as_it_was(tmp_path, reason):
+    run = trained(tmp_path / "run")
+    before = kept(run)
+    with pytest.raises(type(reason)), with_k(tmp_path / "run", 4).writing():
+        raise reason
+    assert kept(run) == before
+
+
+def test_other_options_are_kept_when_a_step_that_they_change_begins(tmp_path):
+    run = trained(tmp_path / "run")
+    former, steps = kept(run)
+    seen = []
+
+    def killed():
+        seen.append(run.folder.config.read_text())
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), (other := with_k(tmp_path / "run", 4)).writing():
+        train(other, killed)
+    assert "k: 4\n" in seen[0], "so that whoever finds its files knows that they may be of these options"
+    assert kept(run) == (seen[0], steps)
+    with (back := with_k(tmp_path / "run", 8)).writing():
+        train(back)
+        back.save_config()
+    assert kept(run)[0] == former
+
+
+def refuse():
+    raise ConfigError("nobody answers")
+
+
+def test_a_step_that_fails_before_it_changed_anything_leaves_the_run_finished(tmp_path):
+    run = trained(tmp_path / "run")
+    before = kept(run)
+    with pytest.raises(ConfigError, match="nobody answers"), (other := with_k(tmp_path / "run", 4)).writing():
+        other.steps.do("train", {"k": 4}, [tmp_path / "run" / "weights"], refuse)
+    assert kept(run) == before
+    with pytest.raises(ConfigError, match="nobody answers"), (other := with_k(tmp_path / "run", 4)).writing():
+        train(other, refuse)  # which has written by then
+    assert "k: 4\n" in kept(run)[0]
+
+
+def test_options_that_make_the_same_are_recorded_with_the_configuration_and_not_before(tmp_path):
+    def do(context, then=lambda: None):
+        context.steps.do("train", {}, [], dict)
+        then()
+
+    do(run := trained(tmp_path / "run"))
+    before = kept(run)
+    with pytest.raises(ConfigError), (other := with_k(tmp_path / "run", 4)).writing():
+        do(other, refuse)
+    assert kept(run) == before
+    with (other := with_k(tmp_path / "run", 4)).writing():
+        do(other)
+        other.save_config()
+    assert "k: 4\n" in kept(run)[0]
+    Context.open(tmp_path / "run", STEPS).steps.refuse_other_options(["train"])
 
 
 @pytest.mark.parametrize("out", ["photographs", "photographs/runs/first"])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from drawn_collections import some_of
 from steps.small_runs import CARD, N_SPECIES, OPTIONS, SMALL, STEP_NAMES, command, content
 
 from sae_traits.cli import main
+from sae_traits.schema import Collection
 
 
 def test_a_run_makes_everything_that_the_house_promises(finished):
@@ -114,6 +116,31 @@ def test_an_image_that_was_away_is_described_when_it_is_back(drawn, tmp_path, ca
     (tmp_path / "away.png").rename(image)
     assert main(["annotate", *arguments]) == 0
     assert "27 of 27 images" in capsys.readouterr().out
+
+
+def test_a_run_that_cannot_be_made_with_other_options_stays_finished(drawn, run, capsys):
+    former = [(run / name).read_bytes() for name in ("config.yaml", "steps.json")]
+    nobody = ["--describer", "server", "--describer-model", "m", "--base-url", "http://127.0.0.1:9/v1"]
+    for options in (["--backbone", "no/such/model/anywhere"], [*SMALL, "--longest-side", "96", *nobody]):
+        assert main(["run", str(drawn), "--out", str(run), *options]) == 1
+        assert "options changed since this run was made" in capsys.readouterr().err
+        assert [(run / name).read_bytes() for name in ("config.yaml", "steps.json")] == former
+    assert main(["annotate", str(run)]) == 0
+    assert "made with" not in capsys.readouterr().err
+
+
+def test_images_that_have_moved_are_read_again_there_once_they_can_be_listed(drawn, run, tmp_path, capsys):
+    first, moved = (Path(shutil.copytree(drawn, tmp_path / name)) for name in ("first", "moved"))
+    (tmp_path / "empty").mkdir()
+    again = ["--out", str(tmp_path / "other"), *SMALL]
+    assert main(["collect", str(first), *again]) == 0
+    shutil.rmtree(first)
+    former = content(tmp_path / "other", ".lock")
+    assert main(["collect", str(tmp_path / "empty"), *again]) == 1
+    assert content(tmp_path / "other", ".lock") == former
+    assert main(["collect", str(moved), *again]) == 0
+    assert Collection.load(tmp_path / "other" / "images.parquet").root == moved
+    capsys.readouterr()
 
 
 def test_what_does_not_work_is_not_kept_in_the_configuration(run, capsys):
