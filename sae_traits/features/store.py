@@ -24,12 +24,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from sae_traits.errors import StoreError
+from sae_traits.features.index_file import INDEX_FILE
 from sae_traits.io import hash_of_file, write_whole
 from sae_traits.schema import BackboneInfo
 from sae_traits.vocabulary import Dtype
 
 FORMAT = "sae-traits features 1"
-INDEX_FILE = "index.json"
 SHARDS = "shard-*.safetensors"
 """Files that carry their checksum in the index, by which `FeatureStore` compares them."""
 DTYPES: dict[Dtype, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -189,12 +189,15 @@ class Context:
             yield
             return
         with writing(self.folder.path):
+            self.steps.has_lock = True
             try:
                 with self._unchanged_where_nothing_is_made():
                     yield
             except SaeTraitsError:
                 self.folder.remove_if_nothing_was_made(self.new_folders)
                 raise
+            finally:
+                self.steps.has_lock = False
 
     def _begin(self) -> None:
         """Keep the configuration of a run that is made or gone on with: from now on its files may be of this one."""
@@ -207,13 +210,13 @@ class Context:
 
         So a step that fails as soon as it begins, for example because nobody answers, leaves the run finished.
         """
-        config, records = self.folder.config, dict(self.steps.records)
+        config, made = self.folder.config, self.steps.made
         former = config.read_bytes() if config.is_file() else None
         try:
             yield
         except SaeTraitsError:
-            made = [name for name in self.order if self.steps.is_current(name)]
-            is_as_it_was = self.steps.records == records and not any(map(self.steps.changed_files, made))
+            current = [name for name in self.order if self.steps.is_current(name)]
+            is_as_it_was = self.steps.made == made and not any(map(self.steps.changed_files, current))
             if is_as_it_was and former is not None and config.read_bytes() != former:
                 with suppress(StoreError):  # what was refused is said
                     write_whole(config, former)
@@ -227,10 +230,10 @@ class Context:
             StoreError: it is not, because of damage or of another command.
         """
         self.steps.check(reading=steps, thorough=thorough)
-        before = dict(self.steps.records)
+        before = self.steps.made
         yield
         self.steps.read()
-        if self.steps.records != before or any(self.steps.changed_files(name) for name in steps if name in before):
+        if self.steps.made != before or any(self.steps.changed_files(name) for name in steps if name in before):
             raise StoreError(f"another command has changed {self.folder.path} meanwhile; give the same command again")
 
     @cached_property

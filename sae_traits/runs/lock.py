@@ -13,6 +13,8 @@ from sae_traits.io import clear_unfinished
 LOCK = ".lock"
 SHARDS = "shards"
 """A folder per step that is done in shards, with a lock per shard."""
+SECONDS_FOR_A_LOCK = 1
+"""Commands that look whether a lock is held, or note something small, have it for a moment."""
 
 
 def is_read_only(folder: Path) -> bool:
@@ -36,7 +38,7 @@ def writing(folder: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     try:
-        with FileLock(folder / LOCK, timeout=0):
+        with FileLock(folder / LOCK, timeout=SECONDS_FOR_A_LOCK):
             _refuse_beside_shards(folder)
             clear_unfinished(folder)
             yield
@@ -46,6 +48,23 @@ def writing(folder: Path) -> Iterator[None]:
         ) from error
     except PermissionError as error:
         raise StoreError(f"cannot write to {folder}: {error.strerror}; choose another --out") from error
+
+
+@contextmanager
+def noting(folder: Path) -> Iterator[bool]:
+    """Whether nobody else writes to a run for as long as the block lasts, which is a moment."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except (Timeout, OSError):
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def is_held(path: Path) -> bool:

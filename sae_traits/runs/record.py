@@ -13,24 +13,31 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from sae_traits import __version__
 from sae_traits.errors import StoreError
+from sae_traits.features.index_file import checksums_of
 from sae_traits.io import hash_of_file, json_text, link_or_copy, unshare, write_text
-from sae_traits.logging import say, warn
-from sae_traits.runs.lock import is_read_only
+from sae_traits.logging import say, track, warn
+from sae_traits.runs.lock import is_read_only, noting
 
 Counts = dict[str, Any]
 Options = Mapping[str, Mapping[str, Any]]
 """Step -> the options that decide what it makes, by flag, as JSON has them."""
 OF_NO_RUN = ("caption",)
 """Steps that `sae-traits run` does not do; the command of their name does."""
+BYTES_IN_SILENCE = 256 * 2**20
+"""More than that is compared with a line of progress."""
+_NOTED = ("seen", "sha256")
+"""What of a record changes though its step is not done again."""
 
 
 class Steps:
@@ -70,7 +77,11 @@ class Steps:
         self.begin = begin
         self.replaces = True
         """Whether a finished step may be done anew with other inputs, in the place of what it made."""
+        self.has_lock = False
+        """Whether this process is the run's one writer, so that it notes times without asking for the lock."""
         self.records: dict[str, dict[str, Any]] = {}
+        self._seen: dict[str, dict[str, int]] = {}
+        """Step -> file -> another time than the recorded one, at which it was found as it was written."""
         self._same: set[str] = set()
         """Finished steps that were skipped, though they were recorded with other options."""
         self.read()
@@ -146,8 +157,8 @@ class Steps:
                 to do: the step is then done again next time.
             kept: files that it reads or writes beside its output, and that other attempts and commands write, too: one
                 that has changed is named, and no reason to do the step again.
-            checked_by_readers: pattern of large files that carry checksums, which are compared where they are read.
-                They are not hashed: where their time has changed the step is done again, and keeps what is sound.
+            checked_by_readers: pattern of large files whose checksums are in an index beside them, and are compared
+                where they are read. They are not hashed for the record.
             apart_from: names in the folders of `outputs` that other steps write.
 
         Raises:
@@ -161,6 +172,7 @@ class Steps:
             self._name_what_changed_beside(name, only_missing=record["fingerprint"] != fingerprint)
         if record and record["fingerprint"] == fingerprint and not record["counts"].get("n_open"):
             changed = self.changed_files(name)
+            self.note_times()
             if not changed:
                 self._say(f"{name}: complete and its inputs have not changed, skipped")
                 if name in self.options and record.get("options") != self.options[name]:
@@ -195,6 +207,7 @@ class Steps:
             record["files"] = dict(self._files(outputs, checked_by_readers, apart_from))
             record["kept"] = dict(self._files(kept, "", ()))
             self.keep_options()
+            self._seen.pop(name, None)
             self._keep(name, record)
         else:
             self.records[name] = {**record, "files": {}, "kept": {}}
@@ -209,11 +222,9 @@ class Steps:
 
     def _keep(self, name: str, record: Mapping[str, Any]) -> None:
         """Record a step, with the options that it has now; a folder that is read-only keeps its own record."""
-        record = {key: value for key, value in record.items() if key != "sha256"}
         if name in self.options:
-            record["options"] = self.options[name]
-        record = json.loads(json_text(record))  # as it will be read
-        self.records[name] = {**record, "sha256": _hash_of_record(name, record)}
+            record = {**record, "options": self.options[name]}
+        self.records[name] = _sealed(name, record)
         if self.keep and not is_read_only(self.path.parent):
             write_text(self.path, json_text(self.records))
 
@@ -277,6 +288,7 @@ class Steps:
             if changed:
                 self._warn(f"warning: {_list(changed)} missing or not as it was written; {self._what_makes_anew(name)}")
             self._name_what_changed_beside(name)
+        self.note_times()
 
     def refuse_other_options(self, names: Iterable[str]) -> None:
         """Make sure that config.yaml says the options that some steps, and those that they read from, were made with.
@@ -315,11 +327,43 @@ class Steps:
             name: a step with a record.
             thorough: read every file; else only those whose time has changed, which a copied run's have.
         """
-        return self._changed(self.records[name]["files"], thorough)
+        return self._changed(name, self.records[name]["files"], thorough)
 
-    def _changed(self, files: Mapping[str, list[Any]], thorough: bool = False) -> list[Path]:
-        folder = self.path.parent
-        return [folder / file for file, written in files.items() if not is_as_written(folder / file, written, thorough)]
+    def _changed(self, name: str, files: Mapping[str, list[Any]], thorough: bool = False) -> list[Path]:
+        seen = self.records[name].get("seen", {}) | self._seen.get(name, {})
+        changed, times = compare_files(self.path.parent, files, thorough=thorough, seen=seen)
+        self._seen.setdefault(name, {}).update(times)
+        return changed
+
+    @property
+    def made(self) -> dict[str, dict[str, Any]]:
+        """The records, but for when their files were looked at."""
+        return {
+            name: {key: value for key, value in record.items() if key not in _NOTED}
+            for name, record in self.records.items()
+        }
+
+    def note_times(self) -> None:
+        """Record the times at which files were found as they were written, so that a copied run is read once.
+
+        Not where another command writes to the run, or nobody may: they are then known to this command alone.
+        """
+        found = {name: times for name, times in self._seen.items() if times.items() - self._noted(name).items()}
+        if not found or not self.keep or is_read_only(self.path.parent):
+            return
+        with nullcontext(True) if self.has_lock else noting(self.path.parent) as may_write:
+            made = self.made
+            if may_write and not self.has_lock:
+                self.read()
+            if not may_write or self.made != made:
+                return
+            for name, times in found.items():
+                record = self.records[name] | {"seen": self._noted(name) | times}
+                self.records[name] = _sealed(name, record)
+            write_text(self.path, json_text(self.records))
+
+    def _noted(self, name: str) -> dict[str, int]:
+        return self.records.get(name, {}).get("seen", {})
 
     def _before(self, names: set[str]) -> set[str]:
         """All steps that some steps read from, directly or not."""
@@ -331,7 +375,8 @@ class Steps:
         return f"`sae-traits {command} makes it anew"
 
     def _name_what_changed_beside(self, name: str, *, only_missing: bool = False) -> None:
-        changed = [path for path in self._changed(self.records[name]["kept"]) if not (only_missing and path.exists())]
+        beside = self._changed(name, self.records[name]["kept"])
+        changed = [path for path in beside if not (only_missing and path.exists())]
         if changed:
             self._warn(f"warning: {_list(changed)} missing or changed since the step {name!r} was finished")
 
@@ -375,6 +420,12 @@ def _hash_of_record(name: str, record: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps([name, record], sort_keys=True).encode()).hexdigest()
 
 
+def _sealed(name: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record as it will be read, with the hash of itself."""
+    record = json.loads(json_text({key: value for key, value in record.items() if key != "sha256"}))
+    return {**record, "sha256": _hash_of_record(name, record)}
+
+
 def _is_whole(name: str, record: Mapping[str, Any]) -> bool:
     """Whether a record is as it was written; those of versions that wrote no hash are not."""
     rest = {key: value for key, value in record.items() if key != "sha256"}
@@ -382,20 +433,51 @@ def _is_whole(name: str, record: Mapping[str, Any]) -> bool:
 
 
 def state_of_file(path: Path, *, with_hash: bool = True) -> list[Any]:
-    """Size, time and sha256 of a file, by which `is_as_written` knows it again."""
+    """Size, time and sha256 of a file, by which `compare_files` knows it again."""
     status = path.stat()
     return [status.st_size, status.st_mtime_ns, hash_of_file(path) if with_hash else None]
 
 
-def is_as_written(path: Path, written: list[Any], thorough: bool) -> bool:
-    """Whether a file is as `state_of_file` found it; `thorough` reads it also where its time is the same."""
-    size, time_ns, sha256 = written
-    try:
-        status = path.stat()
+def compare_files(
+    folder: Path, files: Mapping[str, list[Any]], *, thorough: bool = False, seen: Mapping[str, int] | None = None
+) -> tuple[list[Path], dict[str, int]]:
+    """Files that are missing or not as `state_of_file` found them, and the new times of those that are, by name.
+
+    A file whose time is another, as in a copy of a run, is read and compared by its hash, or by the one that an index
+    beside it has; one without either counts as changed.
+
+    Args:
+        files: names in the folder, with what `state_of_file` said.
+        thorough: read also files whose time is the same, where their hash is known.
+        seen: later times at which a file was found as it was written.
+    """
+    changed: set[str] = set()
+    doubtful: dict[str, os.stat_result] = {}
+    for name, (size, time_ns, sha256) in files.items():
+        try:
+            status = (folder / name).stat()
+        except OSError:
+            changed.add(name)
+            continue
+        is_of_known_time = status.st_mtime_ns in (time_ns, (seen or {}).get(name))
         if status.st_size != size:
-            return False
-        if status.st_mtime_ns == time_ns and not (thorough and sha256):
-            return True
-        return sha256 is not None and hash_of_file(path) == sha256
-    except (OSError, StoreError):
-        return False
+            changed.add(name)
+        elif not is_of_known_time or (thorough and sha256):
+            doubtful[name] = status
+    of_indices: dict[Path, dict[str, str]] = {}
+    reading: Iterable[str] = doubtful
+    if sum(status.st_size for status in doubtful.values()) >= BYTES_IN_SILENCE:
+        reading = track(doubtful, f"comparing files of {folder}", len(doubtful), unit="file")
+    for name in reading:
+        path, sha256 = folder / name, files[name][2]
+        if sha256 is None:
+            if path.parent not in of_indices:
+                of_indices[path.parent] = checksums_of(path.parent)
+            sha256 = of_indices[path.parent].get(path.name)
+        try:
+            if sha256 is None or hash_of_file(path) != sha256:
+                changed.add(name)
+        except StoreError:
+            changed.add(name)
+    times = {name: status.st_mtime_ns for name, status in doubtful.items() if name not in changed}
+    return [folder / name for name in files if name in changed], times

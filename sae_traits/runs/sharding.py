@@ -19,13 +19,12 @@ from sae_traits.errors import ConfigError, StoreError, one_line
 from sae_traits.io import read_sealed, sealed_json, write_text
 from sae_traits.logging import say
 from sae_traits.runs.folder import RunFolder
-from sae_traits.runs.record import Counts, Steps, is_as_written, state_of_file
+from sae_traits.runs.lock import SECONDS_FOR_A_LOCK
+from sae_traits.runs.record import Counts, Steps, compare_files, state_of_file
 
 SHARDED = ("extract", "encode", "annotate")
 """Steps that can be done in shards, in their order."""
 PREPARED = "prepared"
-SECONDS_FOR_A_LOCK = 1
-"""Commands that look whether a lock is held have it for a moment."""
 State = Literal["running", "done", "failed"]
 
 
@@ -204,8 +203,7 @@ def _merge(steps: Steps, folder: RunFolder, step: ShardedStep) -> Counts:
 
 def _changed(folder: RunFolder, mark: Mapping[str, Any], *, thorough: bool = False) -> list[Path]:
     """Files of a mark that are not as they were written."""
-    files = {folder.path / name: state for name, state in mark["files"].items()}
-    return [path for path, state in files.items() if not is_as_written(path, state, thorough)]
+    return compare_files(folder.path, mark["files"], thorough=thorough)[0]
 
 
 def _mark(folder: RunFolder, step: str, name: str) -> Path:

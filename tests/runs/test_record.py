@@ -5,6 +5,8 @@ import pytest
 
 import sae_traits
 from sae_traits.errors import StoreError
+from sae_traits.io import hash_of_file
+from sae_traits.runs.lock import writing
 from sae_traits.runs.record import Steps
 
 ORDER = {
@@ -240,13 +242,87 @@ def test_what_other_steps_write_into_a_folder_is_theirs(run):
     assert run.steps.changed_files("collect", thorough=True) == []
 
 
-def test_a_file_that_is_not_hashed_is_looked_at_again_where_its_time_has_changed(run):
-    for name in ("collect", "collect"):
-        run.steps.do(name, {}, [run.folder / name], lambda: run.do_large("collect"), checked_by_readers="coll*")
+def collect_shards(run, *, with_index=True):
+    """Do a step that writes a large file, and an index with its checksum."""
+
+    def work():
+        (run.folder / "large").mkdir(exist_ok=True)
+        shard = run.folder / "large" / "shard-0"
+        shard.write_text("features")
+        entry = {"file": shard.name, "sha256": hash_of_file(shard)}
+        if with_index:
+            (run.folder / "large" / "index.json").write_text(json.dumps({"shards": [entry]}))
+        return run.do_large("collect")
+
+    steps = run.steps
+    steps.do("collect", {}, [run.folder / "large"], work, checked_by_readers="shard-*")
+    return run.folder / "large" / "shard-0"
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """Names of the files that are read to be compared."""
+    names = []
+    monkeypatch.setattr(
+        "sae_traits.runs.record.hash_of_file", lambda path: names.append(path.name) or hash_of_file(path)
+    )
+    return names
+
+
+def test_a_large_file_of_another_time_is_compared_with_its_index_once(run, read, monkeypatch, caplog):
+    shard = collect_shards(run)
+    read.clear()
+    collect_shards(run)
+    assert read == [], "its time is the recorded one"
+    monkeypatch.setattr("sae_traits.runs.record.BYTES_IN_SILENCE", 1)
+    os.utime(shard, ns=(1, 1))
+    made = run.steps.made
+    for _ in range(2):
+        collect_shards(run)
+    assert read == ["shard-0"]
     assert run.done == ["collect"]
-    os.utime(run.folder / "collect", ns=(1, 1))
-    run.steps.do("collect", {}, [run.folder / "collect"], lambda: run.do_large("collect"), checked_by_readers="coll*")
+    assert caplog.text.count(f"comparing files of {run.folder}: 0 of 1 file") == 1
+    assert run.steps.made == made
+    assert run.steps.is_current("collect"), "the record is still whole"
+
+
+@pytest.mark.parametrize(("content", "with_index"), [("Features", True), ("feature", True), ("features", False)])
+def test_a_large_file_that_has_changed_or_of_which_no_checksum_is_known_is_found(run, caplog, content, with_index):
+    shard = collect_shards(run, with_index=with_index)
+    shard.write_text(content)
+    os.utime(shard, ns=(1, 1))
+    collect_shards(run, with_index=with_index)
     assert run.done == ["collect"] * 2
+    assert f"{shard} is missing or not as it was written, so the step is done again" in caplog.text
+    shard.write_text("Features")
+    os.utime(shard, ns=(1, 1))
+    assert run.steps.changed_files("collect") == [shard]
+
+
+def test_a_reader_notes_what_it_compared_where_nobody_writes(run, read):
+    shard = collect_shards(run)
+    os.utime(shard, ns=(1, 1))
+    records = (run.folder / "steps.json").read_text()
+    with writing(run.folder):
+        read.clear()
+        for _ in range(2):
+            run.steps.check(reading=["collect"])
+        assert (run.folder / "steps.json").read_text() == records
+    assert read == ["shard-0"] * 2
+    for _ in range(2):
+        run.steps.check(reading=["collect"])
+    assert read == ["shard-0"] * 3
+
+
+def test_a_reader_does_not_note_over_what_another_command_has_done_since(run, read):
+    shard = collect_shards(run)
+    os.utime(shard, ns=(1, 1))
+    reader = run.steps
+    run.do("train")
+    reader.check(reading=["collect"])
+    assert run.steps.is_current("train")
+    with pytest.raises(KeyError):
+        run.steps.records["collect"]["seen"]
 
 
 @pytest.fixture

@@ -143,6 +143,23 @@ def test_images_that_have_moved_are_read_again_there_once_they_can_be_listed(dra
     capsys.readouterr()
 
 
+def test_a_copied_run_is_complete_and_compared_once(drawn, finished, tmp_path, capsys, monkeypatch):
+    copied = Path(shutil.copytree(finished, tmp_path / "copied", copy_function=shutil.copy))
+    again = ["run", str(drawn), "--out", str(copied), *SMALL]
+    assert main(again) == 0
+    said = capsys.readouterr().err
+    assert said.count("complete and its inputs have not changed, skipped") == len(STEP_NAMES)
+    assert "started" not in said
+
+    def read(path):
+        raise AssertionError(f"{path} is read again")
+
+    monkeypatch.setattr("sae_traits.runs.record.hash_of_file", read)
+    assert main(again) == 0
+    assert main(["latents", str(copied)]) == 0
+    capsys.readouterr()
+
+
 def test_what_does_not_work_is_not_kept_in_the_configuration(run, capsys):
     before = (run / "config.yaml").read_bytes()
     assert main(["evaluate", str(run), "--clip", "no/such/clip/anywhere"]) == 1
