@@ -11,7 +11,7 @@ from typing import Any
 from sae_traits.cli.base import DONE, PARTLY_DONE, add_existing_run, command, old_run, show
 from sae_traits.config.command_line import add_options
 from sae_traits.runs.folder import RunFolder
-from sae_traits.steps import ALL_STEPS, run_steps
+from sae_traits.steps import ALL_STEPS, check_last_steps, run_steps
 
 
 def _caption_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
@@ -53,11 +53,11 @@ def caption(arguments: argparse.Namespace) -> int:
         show(found.to_dict(), found.lines(), arguments)
         return DONE
     with context.writing():
+        shown_in = ["dataset", "cards"] if context.steps.is_current("annotate") else []
+        check_last_steps(context, shown_in)  # before every image is asked about
         counts = caption_images(context, **tables)
         # The traits are those of the run's own describer, which this command may not have used.
-        run = Context.open(arguments.run, ALL_STEPS)
-        if run.steps.is_current("annotate"):
-            run_steps(run, ["dataset", "cards"])
+        run_steps(Context.open(arguments.run, ALL_STEPS), shown_in)
     show({"run": str(arguments.run), **counts}, _lines(context.folder, counts), arguments)
     return PARTLY_DONE if counts["n_open"] else DONE
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from sae_traits.cli.base import DONE, PARTLY_DONE, add_config, add_existing_run, command, do_steps, old_run, show
 from sae_traits.config.command_line import add_options, file_name, given_options
 from sae_traits.errors import ConfigError
-from sae_traits.steps import run_steps
+from sae_traits.steps import check_last_steps, run_steps
 
 
 def _latents_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
@@ -148,6 +148,7 @@ def name(arguments: argparse.Namespace) -> int:
             suggested = suggest_latent_names(context, n_latents=100 if arguments.n is None else arguments.n)
             show({**dataclasses.asdict(suggested), "file": str(suggested.file)}, suggested.lines(), arguments)
             return PARTLY_DONE if suggested.suggestions.n_open else DONE
+        check_last_steps(context, ["dataset", "cards"])
         named = name_latents(context, arguments.names)
         run_steps(context, ["dataset", "cards"])
     show({**dataclasses.asdict(named), "file": str(named.file)}, named.lines(), arguments)
@@ -211,6 +212,7 @@ def review(arguments: argparse.Namespace) -> int:
             sheet = make_review_sheet(context, others, n_traits=n, seed=seed)
             show({**dataclasses.asdict(sheet), "file": str(sheet.file)}, sheet.lines(), arguments)
             return DONE
+        check_last_steps(context, ["dataset", "cards"])
         scores = import_reviews(context, arguments.files, half_width=arguments.half_width or 0.25)
         run_steps(context, ["dataset", "cards"])
     show(dataclasses.asdict(scores), scores.lines(), arguments)

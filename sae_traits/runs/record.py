@@ -282,13 +282,31 @@ class Steps:
             if name in doing or not self.is_current(name):
                 continue
             changed = self.changed_files(name, thorough=thorough)
-            hashes = {self.path.parent / file: written[2] for file, written in self.records[name]["files"].items()}
-            if name in read and (hashed := [path for path in changed if hashes[path] is not None]):
-                raise StoreError(f"{_list(hashed)} missing or not as it was written; {self._what_makes_anew(name)}")
+            if name in read:
+                self._refuse_changed(name, changed)
             if changed:
                 self._warn(f"warning: {_list(changed)} missing or not as it was written; {self._what_makes_anew(name)}")
             self._name_what_changed_beside(name)
         self.note_times()
+
+    def refuse(self, doing: Iterable[str]) -> None:
+        """Refuse now what `check` would refuse before it does some steps, for a command that ends with them.
+
+        Raises:
+            StoreError: what they read from is not as it was written, or was made with other options.
+        """
+        doing = set(doing)
+        before = self._before(doing) - doing
+        self.refuse_other_options(before)
+        for name in self.order:
+            if name in before and self.is_current(name):
+                self._refuse_changed(name, self.changed_files(name))
+
+    def _refuse_changed(self, name: str, changed: Sequence[Path]) -> None:
+        """Raise a StoreError where a file is among those that changed that no reader checks."""
+        hashes = {self.path.parent / file: written[2] for file, written in self.records[name]["files"].items()}
+        if hashed := [path for path in changed if hashes[path] is not None]:
+            raise StoreError(f"{_list(hashed)} missing or not as it was written; {self._what_makes_anew(name)}")
 
     def refuse_other_options(self, names: Iterable[str]) -> None:
         """Make sure that config.yaml says the options that some steps, and those that they read from, were made with.

@@ -54,6 +54,17 @@ def run_steps(context: Context, names: Iterable[str] = STEPS) -> None:
                 context.wait_for_everyone()
 
 
+def check_last_steps(context: Context, names: Iterable[str]) -> None:
+    """Refuse now what `run_steps` would refuse at once, before a command asks or keeps what these steps are to show.
+
+    Raises:
+        StoreError, ConfigError: as `run_steps`.
+    """
+    context.steps.refuse(names)
+    with context.computing():
+        pass
+
+
 def _check_collected(context: Context) -> None:
     """Reading images may take longer than the processes of a launcher wait for each other, so none of them does it."""
     if not context.steps.is_current("collect") or context.has_moved:

@@ -66,6 +66,26 @@ def test_captions_are_written_released_and_trained_on(run, capsys, tmp_path):
     assert main(command) == 0, "a damaged file is made anew"
 
 
+@pytest.mark.parametrize("reason", ["options", "damage"])
+def test_what_cannot_end_in_the_dataset_is_refused_before_anything_is_asked_or_kept(run, tmp_path, capsys, reason):
+    if reason == "options":
+        (run / "config.yaml").write_text((run / "config.yaml").read_text().replace("k: 8\n", "k: 4\n"))
+        said = "made with k 8, and its config.yaml says k 4"
+    else:
+        (run / "traits" / "latents.parquet").write_bytes(b"damaged")
+        said = "latents.parquet is missing or not as it was written"
+    (tmp_path / "names.json").write_text("{}")
+    before = content(run)
+    for words in (
+        ["caption", str(run), "--describer", "measured"],
+        ["name", str(run), str(tmp_path / "names.json")],
+        ["review", "import", str(run), str(tmp_path / "names.json")],
+    ):
+        assert main(words) == 1
+        assert said in capsys.readouterr().err
+        assert content(run) == before
+
+
 def test_a_species_table_is_made_of_a_dump(tmp_path, capsys):
     pages = {"Aus bus": "'''''Aus bus''''' is a beetle.\n== Description ==\nGreen, with {{cvt|2|mm}} long legs."}
     (tmp_path / "wiki.xml").write_bytes(dump_of(pages))
