@@ -213,10 +213,11 @@ def _predict_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) ->
     examples="""\
 examples:
   sae-traits predict photographs/ --latents ORG/TRAITS --out runs/new
-  sae-traits predict photographs/ --latents runs/moths/dataset --sae runs/moths/sae --out runs/new
+  sae-traits predict photographs/ --latents runs/moths/dataset --out runs/new
 
-The SAE is the one that the dataset names, at the same commit, unless --sae says where a copy of it is. It says itself
-which backbone and preprocessing it needs. RUN is a run like any other: `annotate RUN` describes it anew.""",
+The SAE is the one that the dataset names, at the same commit, or that lies beside the dataset in its run, unless --sae
+says where a copy of it is. It says itself which backbone and preprocessing it needs. RUN is a run like any other:
+`annotate RUN` describes it anew.""",
 )
 def predict(arguments: argparse.Namespace) -> int:
     from sae_traits.steps.predict import pinned_options

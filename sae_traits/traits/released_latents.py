@@ -141,19 +141,25 @@ def read_released_latents(source: str, *, revision: str | None = None) -> Datase
 
 
 def sae_to_adopt(
-    released: DatasetLatents, dataset: str, given: str | None = None, revision: str | None = None
+    released: DatasetLatents,
+    dataset: str,
+    given: str | None = None,
+    revision: str | None = None,
+    *,
+    hash_of: Callable[[Path], str],
 ) -> tuple[str, str | None]:
     """Which SAE the latents of a dataset go with: the one that was given, or else the one that the dataset names.
 
     Args:
         dataset: its folder or Hub id; a run's SAE lies beside its dataset.
+        hash_of: hash of the weights of the SAE in a folder.
 
     Returns:
         Name and revision.
 
     Raises:
-        ConfigError: none was given, and that of the dataset is on no Hub.
-        CheckpointError: the regions of the dataset are not those of an SAE.
+        ConfigError: none was given, and that of the dataset is neither on the Hub nor beside the dataset.
+        CheckpointError: the regions of the dataset are not those of an SAE, or the SAE beside it cannot be read.
     """
     repository, pinned = released.repository_and_revision
     if not pinned.startswith(_HASH) and given in (None, repository) and revision is None:
@@ -161,10 +167,14 @@ def sae_to_adopt(
     if given is not None:
         return given, revision
     beside = Path(dataset).resolve().with_name("sae")
-    example = f", for example {beside}" if beside.is_dir() else ""
+    if not beside.is_dir():
+        where = f"is not on the Hub, and {beside} is not there"
+    elif _HASH + hash_of(beside) != pinned:
+        where = f"is not on the Hub, and {beside} is another one"
+    else:
+        return str(beside), None
     raise ConfigError(
-        f"the dataset {released.name} names its SAE as {released.sae}, which is not on the Hub; "
-        f"say with --sae where it is{example}"
+        f"the dataset {released.name} names its SAE as {released.sae}, which {where}; say with --sae where it is"
     )
 
 

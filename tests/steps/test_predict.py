@@ -80,9 +80,9 @@ def photographs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def described(finished, photographs, tmp_path_factory):
-    """The run that described them."""
+    """The run that described them, with the SAE that lies beside the dataset."""
     folder = tmp_path_factory.mktemp("described") / "run"
-    assert run_command("predict", photographs, "--out", folder, *given(finished), *QUICK) == 0
+    assert run_command("predict", photographs, "--out", folder, "--latents", finished / "dataset", *QUICK) == 0
     return folder
 
 
@@ -204,7 +204,8 @@ def test_latents_and_sae_must_belong_together(finished, photographs, tmp_path, c
     sae.save_pretrained(other)
     latents = ["--latents", finished / "dataset"]
     fails(1, "predict", photographs, *latents, "--sae", other, words=["are those of the SAE local@sha256:", "other"])
-    fails(2, "predict", photographs, *latents, words=["not on the Hub", f"for example {finished / 'sae'}"])
+    alone = shutil.copytree(finished / "dataset", tmp_path / "alone" / "dataset")
+    fails(2, "predict", photographs, "--latents", alone, words=["not on the Hub, and", "say with --sae where it is"])
     fails(2, "predict", photographs, words=["--latents DATASET"])
     fails(1, "predict", photographs, "--latents", finished, words=["is not a dataset", "run/dataset"])
     fails(2, "run", photographs, *latents, words=["--latents needs --sae"])

@@ -139,22 +139,29 @@ def named(folder, sae):
     return read_released_latents(str(dataset(folder, saes=[sae] * len(ROWS))))
 
 
+def adopted(released, *given, beside="0123"):
+    """What goes with some latents, where an SAE beside their dataset would have weights of this hash."""
+    return sae_to_adopt(released, released.name, *given, hash_of=lambda folder: beside)
+
+
 def test_the_sae_on_the_hub_that_the_dataset_names_is_adopted_unless_another_is_given(tmp_path):
     released = named(tmp_path / "dataset", SAE)
-    assert sae_to_adopt(released, released.name) == ("museum/sae", "a" * 40)
-    assert sae_to_adopt(released, released.name, "museum/sae") == ("museum/sae", "a" * 40)
-    assert sae_to_adopt(released, released.name, "museum/sae", "main") == ("museum/sae", "main")
-    assert sae_to_adopt(released, released.name, "runs/moths/sae") == ("runs/moths/sae", None)
-
-
-def test_an_sae_that_is_on_no_hub_must_be_given_and_one_beside_the_dataset_is_proposed(tmp_path):
-    released = named(tmp_path / "dataset", "local@sha256:0123")
-    assert sae_to_adopt(released, released.name, "runs/moths/sae") == ("runs/moths/sae", None)
-    with pytest.raises(ConfigError, match=r"not on the Hub; say with --sae where it is$"):
-        sae_to_adopt(released, released.name)
     (tmp_path / "sae").mkdir()
-    with pytest.raises(ConfigError, match=f"for example {tmp_path / 'sae'}"):
-        sae_to_adopt(released, released.name)
+    assert adopted(released) == ("museum/sae", "a" * 40)
+    assert adopted(released, "museum/sae") == ("museum/sae", "a" * 40)
+    assert adopted(released, "museum/sae", "main") == ("museum/sae", "main")
+    assert adopted(released, "runs/moths/sae") == ("runs/moths/sae", None)
+
+
+def test_an_sae_that_is_on_no_hub_lies_beside_the_dataset_or_must_be_given(tmp_path):
+    released = named(tmp_path / "dataset", "local@sha256:0123")
+    with pytest.raises(ConfigError, match=f"not on the Hub, and {tmp_path / 'sae'} is not there; say with --sae where"):
+        adopted(released)
+    (tmp_path / "sae").mkdir()
+    assert adopted(released) == (str(tmp_path / "sae"), None)
+    assert adopted(released, "runs/moths/sae") == ("runs/moths/sae", None)
+    with pytest.raises(ConfigError, match=f"{tmp_path / 'sae'} is another one; say with --sae where it is"):
+        adopted(released, beside="4567")
 
 
 def test_the_latents_of_another_sae_are_refused_wherever_it_lies(tmp_path):
