@@ -39,6 +39,8 @@ class Built:
     folder: Path
     n_species: int
     n_images: int
+    n_unlabelled: int
+    """Images without a label."""
     n_traits: int
     n_latents: int
     n_files: int
@@ -46,9 +48,13 @@ class Built:
 
     def lines(self) -> list[str]:
         """A few lines for the terminal."""
+        shown = [f"{self.n_species:,} species"] if self.n_species else []
+        shown.append(f"{self.n_images:,} images{'' if self.n_species else ' without a label'}")
+        if self.n_species and self.n_unlabelled:
+            shown.append(f"{self.n_unlabelled:,} without a label")
+        shown += [f"{self.n_traits:,} traits", f"{self.n_latents:,} latents"]
         return [
-            f"{self.folder / 'index.html'}: {self.n_species:,} species, {self.n_images:,} images, {self.n_traits:,} "
-            f"traits, {self.n_latents:,} latents",
+            f"{self.folder / 'index.html'}: {', '.join(shown)}",
             f"  {self.n_files:,} files, {self.n_bytes / 1e6:,.1f} MB; open it by double click, or put the folder on "
             "any web server",
         ]
@@ -96,8 +102,9 @@ def build_atlas(
     files = [path for path in out.rglob("*") if path.is_file()]
     return Built(
         folder=out,
-        n_species=len(atlas.species),
+        n_species=atlas.n_species,
         n_images=len(atlas.images),
+        n_unlabelled=atlas.n_unlabelled,
         n_traits=atlas.n_traits,
         n_latents=len(atlas.latents),
         n_files=len(files),
@@ -129,7 +136,7 @@ class _Writer:
             self._data(f"compare/{species.key}", f"species[{json.dumps(species.key)}]", compared)
         self._latents()
         self._images()
-        choices = [[one.key, one.name] for one in atlas.species if one.images]
+        choices = [[one.key, one.name] for one in atlas.species if one.has_label or not atlas.n_species]
         self._data("species", "choices", choices)
         self._data("search", "search", search_columns(atlas))
         self._page("compare.html", "compare.html.jinja")

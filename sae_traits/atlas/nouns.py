@@ -159,7 +159,7 @@ class LatentOfSpecies:
 
 @dataclass(kw_only=True)
 class Species:
-    """A species with its photographs and its latents, in the order of the report: those to trust first."""
+    """A species, or what is without a label, with photographs and latents: those to trust first, as in the report."""
 
     name: str
     key: str
@@ -171,6 +171,11 @@ class Species:
     @property
     def page(self) -> str:
         return f"species/{self.key}.html"
+
+    @property
+    def has_label(self) -> bool:
+        """Whether it is a species, and not the photographs without a label."""
+        return self.lineage["species"] is not None
 
     @property
     def n_traits(self) -> int:
@@ -193,7 +198,7 @@ class Species:
     @cached_property
     def is_learnt_from(self) -> bool:
         """Whether it has labelled photographs of the train split, from which alone latents are chosen."""
-        return self.lineage["species"] is not None and any(image.split == "train" for image in self.images)
+        return self.has_label and any(image.split == "train" for image in self.images)
 
     @cached_property
     def cover(self) -> ImageOfAtlas:
@@ -248,13 +253,23 @@ class Atlas:
     """The dictionary whose latents picked the regions: the SAE or a baseline; None without latents."""
     images: list[ImageOfAtlas]
     species: list[Species]
-    """By name."""
+    """By name; photographs without a label are together in the place of one."""
     latents: dict[int, Latent]
     """By number."""
 
     @cached_property
     def species_by_name(self) -> dict[str, Species]:
         return {one.name: one for one in self.species}
+
+    @cached_property
+    def n_species(self) -> int:
+        """How many there are, of which none is the photographs without a label."""
+        return sum(one.has_label for one in self.species)
+
+    @cached_property
+    def n_unlabelled(self) -> int:
+        """Photographs without a label."""
+        return sum(len(one.images) for one in self.species if not one.has_label)
 
     @cached_property
     def is_tested(self) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sae_traits.atlas.nouns import UNLABELLED, Atlas, percent
+from sae_traits.atlas.nouns import Atlas, percent
 from sae_traits.evaluation.results import Results
 from sae_traits.evaluation.verdict import RULES
 from sae_traits.rendering import listed
@@ -98,7 +98,7 @@ def _figures(results: Results) -> list[Figure]:
 
 def _not_found(atlas: Atlas, results: Results | None) -> list[str]:
     lines = []
-    without = [one.name for one in atlas.species if not one.latents and one.name != UNLABELLED]
+    without = [one.name for one in atlas.species if not one.latents and one.has_label]
     if without and any(one.latents for one in atlas.species):
         lines.append(f"{len(without)} species without a latent that tells them from their relatives: {listed(without)}")
     if bare := sum(not image.traits for image in atlas.images):

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from atlas.pages import page
@@ -46,6 +47,47 @@ def site(dataset, tmp_path_factory):
 @pytest.fixture(scope="module")
 def pages(site):
     return {path: page(path) for path in sorted(site.rglob("*.html"))}
+
+
+def without_labels(dataset, folder, *, but_for=()):
+    """A copy of a release in which images have no label, but for those of some species."""
+    copy = Path(shutil.copytree(dataset, folder))
+    for file in (copy / "data" / "images").rglob("*.parquet"):
+        table = pq.read_table(file)
+        keeps = pa.array([name in but_for for name in table["species"].to_pylist()])
+        for rank in ("species", "genus", "family"):
+            column = pc.if_else(keeps, table[rank], pa.scalar(None, table[rank].type))
+            table = table.set_column(table.schema.get_field_index(rank), rank, column)
+        pq.write_table(table, file)
+    return copy
+
+
+def numbers_of(site):
+    """The numbers at the top of the first page, by their names."""
+    numbers = next(one for one in page(site / "index.html").all("dl") if "numbers" in one.classes)
+    return {next(one.all("dt")).text: next(one.all("dd")).text for one in numbers.all("div")}
+
+
+def test_photographs_without_a_label_are_no_species(dataset, tmp_path):
+    built = build_atlas(without_labels(dataset, tmp_path / "none"), tmp_path / "atlas")
+    assert (built.n_species, built.n_images, built.n_unlabelled) == (0, 7, 7)
+    assert ": 7 images without a label, " in built.lines()[0]
+    numbers = numbers_of(tmp_path / "atlas")
+    assert "species" not in numbers
+    assert (numbers["photographs"], numbers["without a label"]) == ("7", "7")
+    (group,) = (tmp_path / "atlas" / "species").iterdir()
+    assert "No species: what these photographs show has no name here" in page(group).text
+    for path in (tmp_path / "atlas").rglob("*.html"):
+        assert not [one for one in page(path).all("a") if one.text in ("Species", "Compare")]
+        assert "Photograph of Photographs" not in path.read_text()
+
+
+def test_photographs_without_a_label_are_counted_beside_the_species_of_others(dataset, tmp_path):
+    built = build_atlas(without_labels(dataset, tmp_path / "some", but_for=[HOSTILE]), tmp_path / "atlas")
+    assert built.n_species == 1
+    assert f": 1 species, 7 images, {built.n_unlabelled} without a label, " in built.lines()[0]
+    assert numbers_of(tmp_path / "atlas")["species"] == "1"
+    assert [name for _, name in data(tmp_path / "atlas", "species")] == [HOSTILE]
 
 
 def data(site, name):
