@@ -52,7 +52,7 @@ def merge(arguments: argparse.Namespace) -> int:
 
 
 @command(
-    "Say which shards of a run are done, running or failed.",
+    "Say which steps of a run are done, which is next, and which shards are done, running or failed.",
     _run_arguments,
     examples="""\
 examples:
@@ -61,14 +61,14 @@ examples:
 )
 def status(arguments: argparse.Namespace) -> int:
     from sae_traits.runs.folder import RunFolder
-    from sae_traits.runs.record import Steps
     from sae_traits.runs.shard_status import ShardStatus
+    from sae_traits.runs.step_status import RunStatus
 
     folder = RunFolder(arguments.run)
-    steps = Steps(folder.steps, ALL_STEPS)
-    found = ShardStatus.of(folder, {step for step in ALL_STEPS if steps.is_current(step)})
-    show(found.to_dict(), found.lines(), arguments)
-    return FAILED if any(state.state == "failed" for state in found.shards) else DONE
+    of_run = RunStatus.of(folder, ALL_STEPS)
+    of_shards = ShardStatus.of(folder, of_run.finished)
+    show(of_run.to_dict() | of_shards.to_dict(), [*of_run.lines(), *of_shards.lines()], arguments)
+    return FAILED if any(state.state == "failed" for state in of_shards.shards) else DONE
 
 
 def _call(words: Sequence[str]) -> int:

@@ -54,9 +54,7 @@ class ShardStatus:
         return {"shards": [asdict(state) for state in self.shards], "merged": list(self.merged)}
 
     def lines(self) -> list[str]:
-        """A line per step, and one per shard that runs or failed."""
-        if not self.shards:
-            return ["no step of this run was done in shards"]
+        """A line per step that has shards, and one per shard that runs or failed."""
         lines = []
         for step in dict.fromkeys(state.step for state in self.shards):
             states = [state for state in self.shards if state.step == step]

@@ -13,6 +13,7 @@ from drawn_collections import some_of
 from steps.small_runs import CARD, N_SPECIES, OPTIONS, SMALL, STEP_NAMES, command, content
 
 from sae_traits.cli import main
+from sae_traits.runs import lock
 from sae_traits.schema import Collection
 
 
@@ -141,6 +142,33 @@ def test_images_that_have_moved_are_read_again_there_once_they_can_be_listed(dra
     assert main(["collect", str(moved), *again]) == 0
     assert Collection.load(tmp_path / "other" / "images.parquet").root == moved
     capsys.readouterr()
+
+
+def test_the_status_says_what_is_done_what_is_there_and_what_is_next(finished, run, capsys):
+    def status(*words):
+        assert main(["status", str(run), *words]) == 0
+        return capsys.readouterr().out
+
+    before = content(run)
+    lines = status().splitlines()
+    assert [line.split()[0] for line in lines] == ["run", *STEP_NAMES, "next"]
+    assert lines[1].startswith("collect   done, 45 images of 9 species, in ")
+    assert lines[-1] == "next      nothing: all steps are done"
+    assert content(run) == before
+
+    (run / "codes" / "index.json").unlink()
+    assert f"encode: `sae-traits run SOURCE --out {run}`, as it was begun (or `sae-traits encode {run}`)" in status()
+    shutil.copy(finished / "codes" / "index.json", run / "codes")
+    records = json.loads((run / "steps.json").read_text())
+    (run / "steps.json").write_text(json.dumps({name: records[name] for name in ("collect", "extract", "annotate")}))
+    found = json.loads(status("--format", "json"))
+    states = {step["step"]: step["state"] for step in found["steps"]}
+    assert (states["extract"], states["train"], states["annotate"]) == ("done", "waiting", "outdated")
+    assert (found["next"], found["shards"]) == ("train", [])
+    (run / "config.yaml").write_text((run / "config.yaml").read_text().replace("kind: texture", "kind: vision_model"))
+    assert "made with backbone texture, and its config.yaml says backbone facebook/dinov2-base" in status()
+    with lock.writing(run):
+        assert "now       a command writes to it" in status().splitlines()
 
 
 def test_a_copied_run_is_complete_and_compared_once(drawn, finished, tmp_path, capsys, monkeypatch):
