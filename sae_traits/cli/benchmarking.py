@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 from sae_traits.cli.base import DONE, command, show
 from sae_traits.config.benchmark import BENCHMARK_TASKS, BenchmarkConfig
 from sae_traits.config.command_line import comma_separated, file_name
-from sae_traits.config.tree import build, hints
+from sae_traits.config.tree import build, choices_of, hints
 from sae_traits.errors import ConfigError
 from sae_traits.evaluation.benchmarks.definition import lines_of, list_benchmarks
 from sae_traits.logging import say
@@ -30,7 +30,7 @@ def _benchmark_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) 
         if field.name == _REPEATED:
             more: dict[str, Any] = {"action": "append", "type": file_name}
         else:
-            more = {"choices": _choices(hints(BenchmarkConfig)[field.name])}
+            more = {"choices": choices_of(hints(BenchmarkConfig)[field.name]) or None}
             more |= {"type": file_name} if field.name in _FILES else {}
             more |= {"type": comma_separated} if isinstance(field.default, tuple) else {}
         default = "" if field.default in (None, ()) else f" Default: {_shown(field.default)}."
@@ -38,18 +38,10 @@ def _benchmark_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) 
             f"--{field.name.replace('_', '-')}",
             dest=f"--{field.name}",
             default=argparse.SUPPRESS,
-            metavar=field.metadata["metavar"]
-            or ("N" if isinstance(field.default, int) else "DEVICE" if field.name == "device" else None),
+            metavar=field.metadata["metavar"] or ("N" if isinstance(field.default, int) else None),
             help=(field.metadata["help"] + default).replace("%", "%%"),
             **more,
         )
-
-
-def _choices(hint: Any) -> tuple[str, ...] | None:
-    for kind in (hint, *get_args(hint)):
-        if get_origin(kind) is Literal:
-            return get_args(kind)
-    return None
 
 
 def _shown(default: Any) -> str:

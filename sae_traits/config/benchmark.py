@@ -168,7 +168,7 @@ class BenchmarkConfig:
     revision: str | None = option(None, "Branch, tag or commit of the model on the Hub.", metavar="REVISION")
     image_batch_size: int = option(32, "Images per forward pass.")
     workers: int = option(2, "Processes that read images.")
-    device: str = option("auto", "auto, cpu, cuda, cuda:1, mps …")
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, mps …", metavar="DEVICE")
     seed: int = option(0, "Seed of ties, draws and resampling.")
     out: str | None = option(
         None, "Where to write; embeddings are kept there, for all tasks (benchmarks/NAME_OF_IMAGES).", metavar="FOLDER"

@@ -14,7 +14,7 @@ from dataclasses import MISSING, Field, dataclass
 from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, NoReturn, get_args, get_origin
+from typing import Any, NoReturn, get_args, get_origin
 
 from sae_traits.config.layers import read_config, recipe_file
 from sae_traits.config.run import RunConfig
@@ -22,6 +22,8 @@ from sae_traits.config.tree import (
     UNSET,
     Variants,
     branches_of,
+    can_be_unset,
+    choices_of,
     default_of,
     fields_of,
     flag_of,
@@ -162,13 +164,14 @@ class _Options:
         if hint is bool:
             self._add(group, flag_of(field), action=argparse.BooleanOptionalAction, help=text)
             return
+        choices = choices_of(hint)
         self._add(
             group,
             flag_of(field),
             action=_Extend if get_origin(hint) is tuple else "store",
-            choices=get_args(hint) if get_origin(hint) is Literal else None,
+            choices=[*choices, UNSET] if choices and can_be_unset(field, hint) else choices or None,
             type=comma_separated if get_origin(hint) is tuple else file_name if field.metadata["is_path"] else str,
-            metavar=field.metadata["metavar"] or _metavar(hint),
+            metavar=field.metadata["metavar"] or _metavar(hint, choices),
             help=text,
         )
 
@@ -207,7 +210,9 @@ def _value_of(flag: str, words: Sequence[str]) -> str | None:
     return None
 
 
-def _metavar(hint: Any) -> str | None:
+def _metavar(hint: Any, choices: Sequence[str]) -> str | None:
+    if choices:
+        return "{" + ",".join(choices) + "}"
     kinds = {int: "N", float: "X"}
     return next((kinds[kind] for kind in (hint, *get_args(hint)) if kind in kinds), None)
 

@@ -77,7 +77,9 @@ class PairsConfig:
         "sample: every image gets a type of its own; batch: all images of a step get the same, chosen by "
         "`random.seed(step)`, as the recipes do.",
     )
-    template: str = option("a photo of {}.", "What stands around a name; a trait or a caption stands as it is.")
+    template: str = option(
+        "a photo of {}.", "What stands around a name; a trait or a caption stands as it is.", metavar="TEXT"
+    )
     common_names: str | None = option(
         None, "CSV file with species and common_name, for com, sci_com and taxon_com.", metavar="FILE", is_path=True
     )

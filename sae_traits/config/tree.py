@@ -256,14 +256,14 @@ def _given_flag(section: type, name: str, value: Any) -> str:
     return flag_of(fields_of(section)[name])
 
 
-def _is_choice(hint: Any, text: str) -> bool:
-    """Whether a text is one of the fixed values of an option."""
-    return any(get_origin(kind) is Literal and text in get_args(kind) for kind in (hint, *get_args(hint)))
+def choices_of(hint: Any) -> tuple[Any, ...]:
+    """The fixed values of an option, besides none at all; empty where it takes others, too."""
+    return next((get_args(kind) for kind in (hint, *get_args(hint)) if get_origin(kind) is Literal), ())
 
 
-def _can_be_unset(field: Field[Any], hint: Any) -> bool:
+def can_be_unset(field: Field[Any], hint: Any) -> bool:
     """Whether UNSET is no value of an option, but says that it has none."""
-    return (field.default is None or type(None) in get_args(hint)) and not _is_choice(hint, UNSET)
+    return (field.default is None or type(None) in get_args(hint)) and UNSET not in choices_of(hint)
 
 
 def _validated(variant: type, values: Mapping[str, Any], path: tuple[str, ...]) -> Any:
@@ -272,7 +272,7 @@ def _validated(variant: type, values: Mapping[str, Any], path: tuple[str, ...]) 
 
     leaves, kinds = leaves_of(variant), hints(variant)
     values = {
-        name: None if value == UNSET and _can_be_unset(leaves[name], kinds[name]) else value
+        name: None if value == UNSET and can_be_unset(leaves[name], kinds[name]) else value
         for name, value in values.items()
     }
     try:

@@ -1,8 +1,11 @@
+import re
 import shlex
 from typing import get_args
 
 import pytest
 
+from sae_traits.cli import build_parser
+from sae_traits.config.benchmark import BenchmarkConfig
 from sae_traits.config.command_line import (
     Parser,
     add_options,
@@ -12,8 +15,9 @@ from sae_traits.config.command_line import (
     refuse_unknown,
 )
 from sae_traits.config.describer import Describer
+from sae_traits.config.finetune import FinetuneConfig
 from sae_traits.config.run import RunConfig
-from sae_traits.config.tree import branches_of, build, nest, with_absolute_paths
+from sae_traits.config.tree import branches_of, build, choices_of, nest, options_of, with_absolute_paths
 from sae_traits.errors import ConfigError
 
 SECTIONS = tuple(branches_of(RunConfig))
@@ -28,10 +32,15 @@ def parsed(*words, sections=SECTIONS, **options):
     return given_options(arguments)
 
 
-def help_of(*words, **options):
+def help_of(*words, root=RunConfig, **options):
     parser = Parser(prog="sae-traits try", allow_abbrev=False)
-    add_options(parser, words, *branches_of(RunConfig), **options)
+    add_options(parser, words, *branches_of(root), root=root, **options)
     return parser.format_help()
+
+
+def command_help(*words):
+    """What `sae-traits WORDS --help` says."""
+    return build_parser(words)._subparsers._group_actions[0].choices[words[0]].format_help()
 
 
 def test_only_what_was_given_is_in_the_layer():
@@ -74,6 +83,30 @@ def test_help_shows_the_options_of_the_chosen_variants_with_words_for_their_valu
     assert "--n-latents" not in help_of("--sae", "s")
     assert "--layer" not in help_of("--backbone", "texture")
     assert f"{{{','.join(variant.kind for variant in get_args(Describer))}}}" in default
+
+
+def test_help_has_a_word_or_the_choices_for_the_value_of_every_option():
+    for text in (help_of(), help_of(root=FinetuneConfig), command_help("benchmark")):
+        assert not re.findall(r"--\w\S* --[A-Z]\S*", text)
+
+
+def test_an_option_that_may_be_unset_has_its_choices_in_the_help_and_refuses_others(capsys):
+    optional = {
+        option.flag: choices_of(option.hint)
+        for root in (RunConfig, FinetuneConfig, BenchmarkConfig)
+        for option in options_of(root)
+        if choices_of(option.hint) and type(None) in get_args(option.hint)
+    }
+    assert optional.keys() == {"initialisation", "text-type", "templates"}
+    for flag, choices in optional.items():
+        text = help_of() if flag == "initialisation" else command_help("benchmark")
+        assert f"--{flag} {{{','.join(choices)}}}" in text
+    with pytest.raises(SystemExit):
+        parsed("--initialisation", "kmeans")
+    assert "--initialisation: there is no 'kmeans'; did you mean k_means?" in capsys.readouterr().err
+    for text, means in (("none", None), ("random", "random")):
+        layers = {"train": {"initialisation": "k_means"}}, parsed("--initialisation", text)
+        assert build(RunConfig, *layers).train.initialisation == means
 
 
 def test_a_command_may_be_about_some_variants_and_not_have_some_options():
