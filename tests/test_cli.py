@@ -64,12 +64,17 @@ def images(tmp_path):
         (["--images", "embedd"], "--images: there is no 'embedd'; did you mean embed?"),
         (["--describer", "serve"], "--describer: there is no 'serve'; did you mean server?"),
         (["--contrast", "x"], "--contrast: there is no 'x'; there are specimen, paper, released"),
-        (["--k", "many"], "train.architecture.k: must be a whole number, not 'many'"),
-        (["--k", "0"], "k must be 1 or more, not 0"),
-        (["--seed", "-1"], "seed must be a whole number from 0 to 4294967295, not -1"),
+        (["--k", "many"], "run: --k: must be a whole number, not 'many'"),
+        (["--k", "0"], "run: --k must be 1 or more, not 0"),
+        (["--seed", "-1"], "run: --seed must be a whole number from 0 to 4294967295, not -1"),
         (["--seed", "1" + "0" * 30], "seed must be a whole number from 0 to 4294967295, not 1000"),
-        (["--n-latents", "8"], "k (16) cannot exceed n_latents (8)"),
-        (["--firing-quantile", "1.5"], "firing_quantile must lie in [0, 1), not 1.5"),
+        (["--n-latents", "8"], "run: --k (16) cannot exceed --n-latents (8)"),
+        (["--test-share", "20%"], "run: --test-share: must be a number, not '20%'"),
+        (["--test-share", "1.5"], "--validation-share and --test-share must be 0 or more, together < 1, not 0.1 and 1.5"),
+        (["--prefixes", "3,x"], "run: --prefixes: must be a whole number, not 'x'"),
+        (["--describer", "server", "--describer-model", "m", "--in-flight", "0"], "run: --in-flight must be 1 or more"),
+        (["--per-species", "3", "--no-labels"], "run: --per-species needs labels, and these photographs have none"),
+        (["--firing-quantile", "1.5"], "run: --firing-quantile must lie in [0, 1), not 1.5"),
         (["--describer", "server"], "--describer server needs --describer-model"),
         (["--base-url", "u"], "--base-url is an option of --describer server, not of --describer measured; leave it"),
         (["--sae", "s", "--k", "3"], "--k is an option of --train new, not of --train adopted"),
@@ -107,9 +112,23 @@ def test_configuration_files_that_cannot_be_used(capsys, images, tmp_path):
         ("train:\n  kk: 3\n", "'kk'", "n_latents"),
         ("train:\n  n_latent: 3\n", "did you mean n_latents?"),
         ("- 1\n", "sections"),
+        ("train:\n  architecture:\n    k: many\n", "run: train.architecture.k: must be a whole number, not 'many'"),
+        ("collection:\n  test_share: 2\n", "run: validation_share and test_share must be 0 or more"),
+        ("collection: {test_share: 1}\ntrain: {n_latents: 0}\n", "run: validation_share and test_share must be"),
     ):
         file.write_text(text)
         check_fails(capsys, arguments, 2, *words)
+    file.write_text("train:\n  architecture:\n    k: many\n")
+    check_fails(capsys, [*arguments, "--seed", "3"], 2, "run: train.architecture.k: must be")
+    check_fails(capsys, [*arguments, "--k", "3", "--n-latents", "x"], 2, "run: --n-latents: must be a whole number")
+
+
+def test_options_of_commands_without_a_run_are_named_by_their_flags_too(capsys, tmp_path):
+    training = ["finetune", "--data", tmp_path, "--model", tmp_path, "--out", tmp_path / "clip"]
+    check_fails(capsys, [*training, "--lora-rank", "0"], 2, "finetune: --lora-rank must be 1 or more, not 0")
+    check_fails(capsys, [*training, "--text-types", "x"], 2, "finetune: --text-types has 'x'; there are")
+    check_fails(capsys, ["benchmark", "few-shot", "--image-batch-size", "0"], 2, "--image-batch-size must be 1 or more")
+    check_fails(capsys, ["benchmark", "few-shot", "--shots", "1,a"], 2, "--shots: must be a whole number, not 'a'")
 
 
 def test_a_source_without_images(capsys, tmp_path):

@@ -14,7 +14,7 @@ from importlib import import_module
 
 from sae_traits.cli.base import COMMANDS, FAILED, PARTLY_DONE
 from sae_traits.cli.base import build_parser as build_parser
-from sae_traits.config.command_line import USAGE, refuse_unknown
+from sae_traits.config.command_line import USAGE, message_of, refuse_unknown
 from sae_traits.errors import ConfigError, SaeTraitsError
 from sae_traits.logging import printing_to_stderr
 from sae_traits.runs.folder import RunFolder
@@ -76,7 +76,7 @@ def _run_and_report(arguments: argparse.Namespace) -> int:
             RunFolder(arguments.run).check_is_run()
         return COMMANDS[arguments.command].function(arguments)
     except ConfigError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        print(f"{name}: {message_of(error, arguments)}", file=sys.stderr)
         return USAGE
     except SaeTraitsError as error:
         print(f"{name}: {error}", file=sys.stderr)

@@ -10,7 +10,7 @@ from typing import Any
 from sae_traits.cli.base import DONE, command, show
 from sae_traits.config.benchmark import BENCHMARK_TASKS, BenchmarkConfig
 from sae_traits.config.command_line import comma_separated, file_name
-from sae_traits.config.tree import build, choices_of, hints
+from sae_traits.config.tree import build, choices_of, flag_of, hints
 from sae_traits.errors import ConfigError
 from sae_traits.evaluation.benchmarks.definition import lines_of, list_benchmarks
 from sae_traits.logging import say
@@ -35,8 +35,8 @@ def _benchmark_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) 
             more |= {"type": comma_separated} if isinstance(field.default, tuple) else {}
         default = "" if field.default in (None, ()) else f" Default: {_shown(field.default)}."
         parser.add_argument(
-            f"--{field.name.replace('_', '-')}",
-            dest=f"--{field.name}",
+            f"--{flag_of(field)}",
+            dest=f"--{flag_of(field)}",
             default=argparse.SUPPRESS,
             metavar=field.metadata["metavar"] or ("N" if isinstance(field.default, int) else None),
             help=(field.metadata["help"] + default).replace("%", "%%"),
@@ -69,7 +69,7 @@ def benchmark(arguments: argparse.Namespace) -> int:
         return DONE
     if arguments.task is None:
         raise ConfigError(f"say which task: {', '.join(BENCHMARK_TASKS)}; sae-traits benchmark --help explains them")
-    given = {name[2:]: value for name, value in vars(arguments).items() if name.startswith("--")}
+    given = {name[2:].replace("-", "_"): value for name, value in vars(arguments).items() if name.startswith("--")}
     say(f"{arguments.task}: getting ready")  # what it needs takes a while to load
     from sae_traits.steps.benchmark import run_benchmark
 

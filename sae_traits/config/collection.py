@@ -73,7 +73,10 @@ class CollectionConfig:
 
     def __post_init__(self) -> None:
         shares = self.validation_share, self.test_share
-        check(min(shares) >= 0 and sum(shares) < 1, "validation_share and test_share must be 0 or more, together < 1")
+        check(
+            min(shares) >= 0 and sum(shares) < 1,
+            "validation_share and test_share must be 0 or more, together < 1, not {} and {}".format(*shares),
+        )
         check(self.per_species is None or self.per_species >= 1, f"per_species must be 1 or more: {self.per_species}")
         for name in ("per_species", "species_column", "near_identical", "species_codes"):
             given = getattr(self, name) not in (None, "keep", False)

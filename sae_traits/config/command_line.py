@@ -20,6 +20,7 @@ from sae_traits.config.layers import read_config, recipe_file
 from sae_traits.config.run import RunConfig
 from sae_traits.config.tree import (
     UNSET,
+    OptionError,
     Variants,
     branches_of,
     can_be_unset,
@@ -34,6 +35,7 @@ from sae_traits.config.tree import (
     requiring,
     with_public_names,
 )
+from sae_traits.errors import ConfigError
 
 USAGE = 2
 """Exit code of a command line that cannot be used."""
@@ -248,6 +250,13 @@ def refuse_unknown(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> i
 def given_options(arguments: argparse.Namespace, root: type = RunConfig) -> dict[str, Any]:
     """What the options on the command line say, as a layer of the configuration; `none` unsets an option."""
     return nest(root, {name[2:]: value for name, value in vars(arguments).items() if name.startswith("--")})
+
+
+def message_of(error: ConfigError, arguments: argparse.Namespace) -> str:
+    """What is wrong with options: by their flags where one of them was given so, else as a file has them."""
+    if isinstance(error, OptionError) and any(f"--{flag}" in arguments for flag in error.flags.values()):
+        return error.in_flags()
+    return str(error)
 
 
 def options_of_file(path: Path | None, root: type = RunConfig) -> dict[str, Any]:

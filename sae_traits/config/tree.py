@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _ABSOLUTE = re.compile(r"""(?<![^\s"'=,\[{])/[^\s"',\]}]+""")
 """Paths of this machine in a text, up to a blank, a quotation mark or what ends a list."""
+_NAMES = re.compile(r"^[a-z]+\b(?!_)|(?<![\w.-])[a-z]+(?:_[a-z0-9]+)+\b")
+"""What may be the name of an option in the message of a check."""
 UNSET = "none"
 """The text that unsets an option without a default, or goes back to the default variant."""
 _WANTED = {
@@ -44,6 +46,20 @@ Variants = Mapping[str | None, type]
 """Kind -> dataclass, of all that may stand at a place; the only kind of a plain section is None."""
 _NOTHING: Any = object()
 """The kind that is chosen where nothing stands at a place."""
+
+
+class OptionError(ConfigError):
+    """The value of an option cannot be used: the message names it as a file and Python do, `flags` say its flag."""
+
+    def __init__(self, message: str, flags: Mapping[str, str]) -> None:
+        super().__init__(message)
+        self.flags = flags
+
+    def in_flags(self) -> str:
+        """The message as the command line writes options."""
+        names = sorted(self.flags, key=len, reverse=True)
+        named = re.compile(rf"(?<![\w.-])(?:{'|'.join(map(re.escape, names))})(?!\w)")
+        return named.sub(lambda found: f"--{self.flags[found[0]]}", str(self))
 
 
 @dataclass(frozen=True)
@@ -138,7 +154,8 @@ def build(section: Any, *layers: Mapping[str, Any]) -> Any:
     """An instance of a dataclass, or of one of a union's variants, from layers of plain values, later ones winning.
 
     Raises:
-        ConfigError: an option does not exist, is missing or belongs to another variant, or a value cannot be used.
+        ConfigError: an option does not exist, is missing or belongs to another variant; an OptionError where a value
+            cannot be used.
     """
     variants = variants_of(section)
     return _build(variants, next(iter(variants)), layers, ())
@@ -280,8 +297,13 @@ def _validated(variant: type, values: Mapping[str, Any], path: tuple[str, ...]) 
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
+        place = ".".join((*path, name))
         wanted = _WANTED.get(first["type"]) or first["msg"][:1].lower() + first["msg"][1:]
-        raise ConfigError(f"{'.'.join((*path, name))}: {wanted}, not {first['input']!r}") from error
+        raise OptionError(f"{place}: {wanted}, not {first['input']!r}", {place: flag_of(leaves[name])}) from error
+    except ConfigError as error:  # of a check of its own, which begins with the option, or names it with underscores
+        flags = {option.path[-1]: option.flag for option in options_of(variant)}
+        named = {name: flags[name] for name in _NAMES.findall(str(error)) if name in flags}
+        raise OptionError(str(error), named) from error
 
 
 @cache

@@ -65,7 +65,7 @@ def test_a_training_from_the_command_line(words, tmp_path, capsys):
     [
         (["--recipe", "biocap-captions"], "a step of 32768 pairs is larger than the data, which have 24"),
         (["--recipe", "bioclip-traits"], "has a text of the type trait"),
-        (["--text-types", "sci,fur"], "text_types has 'fur'"),
+        (["--text-types", "sci,fur"], "--text-types has 'fur'"),
         (["--text-types", "caption", "--caption-head", "own", "--text-per", "batch"], "has no caption head of its own"),
         (["--text-types", "sci,caption", "--caption-head", "new"], "choose --text-per batch"),
         (["--replay", "x"], "--replay and --replay-batch-size go together"),
