@@ -15,7 +15,7 @@ from sae_traits import SAE, SAEConfig
 from sae_traits.cli import COMMANDS, build_parser, main
 from sae_traits.cli.base import KINDS_OF_COMMANDS
 from sae_traits.config import RunConfig
-from sae_traits.config.tree import options_of
+from sae_traits.config.tree import build, options_of
 
 
 def check_fails(capsys, arguments, code, *words):
@@ -166,6 +166,17 @@ def test_a_backbone_that_cannot_be_had(capsys, images, tmp_path):
     out = ["--out", tmp_path / "run"]
     (tmp_path / "backbone").mkdir()
     check_fails(capsys, ["extract", images, *out, "--backbone", tmp_path / "backbone"], 1, "config.json")
+
+
+def test_a_backbone_that_is_nearly_texture_is_asked_about_unless_it_is_a_folder(capsys, images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["run", images, "--out", tmp_path / "run", "--backbone", "textur"]
+    check_fails(capsys, arguments, 2, "--backbone: there is no folder 'textur' here; did you mean texture?")
+    assert not (tmp_path / "run").exists()
+    for name in ("ORG/textur", "./textur", "bert-base"):
+        assert build(RunConfig, {"features": {"backbone": name}}).features.backbone.model == name
+    (tmp_path / "textur").mkdir()
+    check_fails(capsys, arguments, 1, "textur has no config.json")
 
 
 def test_a_layer_that_does_not_exist(capsys, images, tmp_path):

@@ -231,11 +231,13 @@ def _chosen_by(variants: Variants, text: Any, path: tuple[str, ...]) -> dict[str
     """The variant of that kind, or the one that takes any text, with that text."""
     if text in list(variants):  # a YAML file may hold a list there
         return {"kind": text}
+    kinds = [str(kind) for kind, variant in variants.items() if not hasattr(variant, "open_field")]
+    near = get_close_matches(str(text), kinds, n=1)
     for kind, variant in variants.items():
         if (name := getattr(variant, "open_field", None)) is not None:
+            if near and "/" not in str(text) and not Path(str(text)).expanduser().is_dir():
+                raise ConfigError(f"--{_flag(path)}: there is no folder {text!r} here; did you mean {near[0]}?")
             return {"kind": kind, name: text}
-    kinds = [str(kind) for kind in variants]
-    near = get_close_matches(str(text), kinds, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise ConfigError(f"--{_flag(path)} must be one of {', '.join(kinds)}, not {text!r}{hint}")
 
