@@ -199,7 +199,8 @@ def _download(name: str, file: str, revision: str | None) -> Path | None:
         raise BackboneError(f"{name!r} is neither a folder nor a Hub id; {WITHOUT_NETWORK}") from error
     except (HfHubHTTPError, OSError) as error:
         raise BackboneError(
-            f"cannot fetch {file} of {name} from the Hub ({one_line(error)}); {WITHOUT_NETWORK}"
+            f"there is no folder {name} here, and from the Hub its {file} cannot be had ({one_line(error)}); "
+            f"{WITHOUT_NETWORK}"
         ) from error
 
 

@@ -129,8 +129,8 @@ def download(repo_id: str, *, subfolder: str, revision: str | None, token: str |
     except OSError as error:
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(
-            f"cannot get the SAE {repo_id!r} from the Hub ({reason}); check the id, the network and, "
-            "for a private repository, `hf auth login`; or give a local folder"
+            f"there is no folder or file {repo_id} here, and from the Hub the SAE cannot be had ({reason}); check the "
+            "path or the id, the network and, for a private repository, `hf auth login`"
         ) from error
 
 

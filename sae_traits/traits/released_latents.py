@@ -274,6 +274,6 @@ def _download(repo_id: str, patterns: Sequence[str], revision: str | None) -> Pa
         raise StoreError(f"{repo_id} is neither a folder here nor a Hub id such as org/name") from error
     except OSError as error:
         raise StoreError(
-            f"cannot get the dataset {repo_id!r} from the Hub ({one_line(error)}); check the id, the revision, the "
-            "network and, for a private repository, `hf auth login`; or give a local folder"
+            f"there is no folder {repo_id} here, and from the Hub the dataset cannot be had ({one_line(error)}); check "
+            "the path or the id, the revision, the network and, for a private repository, `hf auth login`"
         ) from error
