@@ -70,7 +70,10 @@ def images(tmp_path):
         (["--seed", "1" + "0" * 30], "seed must be a whole number from 0 to 4294967295, not 1000"),
         (["--n-latents", "8"], "run: --k (16) cannot exceed --n-latents (8)"),
         (["--test-share", "20%"], "run: --test-share: must be a number, not '20%'"),
-        (["--test-share", "1.5"], "--validation-share and --test-share must be 0 or more, together < 1, not 0.1 and 1.5"),
+        (
+            ["--test-share", "1.5"],
+            "--validation-share and --test-share must be 0 or more, together < 1, not 0.1 and",
+        ),
         (["--prefixes", "3,x"], "run: --prefixes: must be a whole number, not 'x'"),
         (["--describer", "server", "--describer-model", "m", "--in-flight", "0"], "run: --in-flight must be 1 or more"),
         (["--per-species", "3", "--no-labels"], "run: --per-species needs labels, and these photographs have none"),

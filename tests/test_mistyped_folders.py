@@ -1,4 +1,4 @@
-"""A name that is neither a folder here nor had from the Hub: both are said, as a mistyped path is no fault of networks."""
+"""A name that is neither a folder here nor had from the Hub: both are said: a mistyped path is no fault of networks."""
 
 import os
 import subprocess

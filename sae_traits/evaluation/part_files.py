@@ -18,7 +18,7 @@ from PIL import Image
 
 from sae_traits.errors import CollectionError, one_line
 from sae_traits.geometry import overlaps_image
-from sae_traits.images.columns import find_columns
+from sae_traits.images.columns import find_columns, warn_of_unread
 from sae_traits.images.table import box_of, number_of
 from sae_traits.images.table_files import open_table
 from sae_traits.schema import Collection, Problem
@@ -253,6 +253,7 @@ def _rows(
             f"{path} has no column {' and no column '.join(f'`{name}`' for name in lacking)}; its columns are "
             f"{', '.join(names) or 'none'}"
         )
+    warn_of_unread(path.name, names, found, columns)
     yield from enumerate(rows_of(found), start=1)
 
 

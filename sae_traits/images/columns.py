@@ -1,7 +1,10 @@
 """Which column of a table, or of a dataset of the Hub, says what of an image."""
 
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 
+from sae_traits.errors import one_line
+from sae_traits.logging import warn
 from sae_traits.vocabulary import RANKS
 
 FILE_NAMES = ("file", "file_name", "file_path", "image_file", "image_path", "image", "path")
@@ -20,6 +23,11 @@ COLUMN_NAMES: Mapping[str, tuple[str, ...]] = {
     "source_url": ("source_url", "image_url", "url", "references"),
 }
 """What else a row has -> names of a column that says it."""
+_NEAR, _SURELY_NEAR = 0.75, 0.9
+"""Likeness from which a name is asked about: of a column that is told of anyway, and of one that else is not."""
+_SHOWN = 12
+_LONGEST = 60
+"""Letters of a name that are shown."""
 
 
 def find_column(columns: Iterable[str], names: Iterable[str]) -> str | None:
@@ -33,6 +41,41 @@ def find_columns(columns: Iterable[str], wanted: Mapping[str, Iterable[str]]) ->
     columns = list(columns)
     places = {what: find_column(columns, names) for what, names in wanted.items()}
     return {what: column for what, column in places.items() if column is not None}
+
+
+def warn_of_unread(
+    table: str,
+    columns: Iterable[str],
+    found: Mapping[str, str],
+    wanted: Mapping[str, Iterable[str]],
+    *,
+    near_only: bool = False,
+) -> None:
+    """Tell of the columns of a table that are not read, and which names of lacking ones they may have been meant for.
+
+    Args:
+        table: what it is called.
+        columns: all that it has.
+        found: the columns that are read, as `find_columns` finds them.
+        wanted: what a row may say -> names of a column that says it.
+        near_only: whether only columns are told of whose names are nearly those of lacking ones; for tables that have
+            many others as a rule.
+    """
+    lacking = {plain(name): name for what, names in wanted.items() if what not in found for name in names}
+    unread: list[tuple[str, str]] = []
+    for column in columns:
+        if column in found.values() or not plain(column):
+            continue
+        near = get_close_matches(plain(column), lacking, n=1, cutoff=_SURELY_NEAR if near_only else _NEAR)
+        hint = f"did you mean {lacking[near[0]]}?" if near and near[0] != plain(column) else "it holds no text"
+        if near or not near_only:
+            unread.append((one_line(column, max_length=_LONGEST), f" ({hint})" if near else ""))
+    if len(unread) > _SHOWN:  # those that may be meant for others are shown
+        unread.sort(key=lambda told: not told[1])
+    if unread:
+        shown = ", ".join(name + hint for name, hint in unread[:_SHOWN])
+        more = f" and {len(unread) - _SHOWN} more" if len(unread) > _SHOWN else ""
+        warn(f"columns of {table} that are not read: {shown}{more}")
 
 
 def plain(column: str) -> str:

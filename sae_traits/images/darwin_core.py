@@ -5,7 +5,7 @@ Photographs are fetched into the cache; each keeps the licence and the rights ho
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from hashlib import sha256
 from pathlib import PurePosixPath
@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 
 from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError
-from sae_traits.images.archive import Archive, is_archive, open_archive
+from sae_traits.images.archive import Archive, ArchiveTable, is_archive, open_archive
 from sae_traits.images.cache import cache_folder
+from sae_traits.images.columns import find_columns, warn_of_unread
 from sae_traits.images.decode import IMAGE_SUFFIXES
 from sae_traits.images.fetching import fetch_images
 from sae_traits.images.listing import Format, Listing, Row, one_row_per_file
@@ -41,6 +42,20 @@ _KEPT_OF_OCCURRENCES = (
     *(*_NAMES, *RANKS, "specificEpithet", "organismID", "catalogNumber"),
     *("license", "rights", "rightsHolder"),
 )
+_OF_OCCURRENCES = {
+    **{rank: (rank,) for rank in RANKS[:-1]},
+    "species": (*_NAMES, "specificEpithet"),
+    "individual": ("organismID", "catalogNumber"),
+    "license": ("license", "rights"),
+    "rights_holder": ("rightsHolder",),
+}
+_OF_MEDIA = {
+    "address": _ADDRESS,
+    "kind": ("type", "format"),
+    "license": ("license", "rights"),
+    "rights_holder": ("rightsHolder", "owner", "creator"),
+}
+"""What is read of a table -> terms that say it: by these it is told which others may be misspelt."""
 
 Cells = Mapping[str, str]
 
@@ -89,6 +104,7 @@ def _rows(archive: Archive) -> tuple[list[Row], list[Problem], dict[str, str]]:
     if archive.core.row_type.lower() != OCCURRENCE:
         raise CollectionError(f"the core of {archive.path} is {archive.core.row_type}; a core of occurrences is read")
     media, problems = _photographs(archive)
+    _warn_of_misspelt(archive.core, _OF_OCCURRENCES)
     rows: list[Row] = []
     urls: dict[str, str] = {}
     n_without = n_again = 0
@@ -120,6 +136,11 @@ def _rows(archive: Archive) -> tuple[list[Row], list[Problem], dict[str, str]]:
     return rows, problems, urls
 
 
+def _warn_of_misspelt(table: ArchiveTable, terms: Mapping[str, Sequence[str]]) -> None:
+    """Tell of terms that nearly are lacking ones; hundreds of others are usual."""
+    warn_of_unread(table.locations[0], table.columns, find_columns(table.columns, terms), terms, near_only=True)
+
+
 def _photographs(archive: Archive) -> tuple[dict[str, list[Cells]], list[Problem]]:
     """Read the rows about photographs by the id of their occurrence, and count all others."""
     tables = [table for table in archive.extensions if table.row_type.lower() in MEDIA]
@@ -132,6 +153,7 @@ def _photographs(archive: Archive) -> tuple[dict[str, list[Cells]], list[Problem
     media: dict[str, dict[str, Cells]] = defaultdict(dict)
     problems: list[Problem] = []
     for table in tables:
+        _warn_of_misspelt(table, _OF_MEDIA)
         left_out: Counter[str] = Counter()
         for occurrence_id, cells in archive.rows(table, problems):
             if not _is_photograph(cells):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError, one_line
 from sae_traits.images.cache import cache_folder, safe_name
-from sae_traits.images.columns import COLUMN_NAMES, SPECIES_NAMES, find_column, find_columns
+from sae_traits.images.columns import COLUMN_NAMES, SPECIES_NAMES, find_column, find_columns, warn_of_unread
 from sae_traits.images.journal import SECONDS_BETWEEN_CHECKPOINTS, Journal
 from sae_traits.images.listing import Format, Listing, Row
 from sae_traits.images.selection import is_wanted_family, reasons_without_species, select
@@ -163,6 +163,7 @@ def _read(dataset: _Dataset, folder: Path, journal: Journal) -> None:
     """Stream the wanted rows into the folder and the journal, from where the journal ends."""
     streams = _wanted(_streams(dataset), dataset)
     columns = _columns(streams[0].features, dataset)
+    warn_of_unread(dataset.repo_id, streams[0].features, columns, _others(dataset.config), near_only=True)
     drawn, nameless = (None, {}) if dataset.config.per_species is None else _draw(dataset, columns)
     place = journal.resume() or {"stream": 0, "row": 0, "state": None}
     for index, stream in enumerate(streams[place["stream"] :], start=place["stream"]):
@@ -243,16 +244,20 @@ def _columns(features: Mapping[str, Any], dataset: _Dataset) -> dict[str, str]:
         raise CollectionError(f"{repo_id} needs a column of type Image, named by --image-column; {there}")
     texts = [name for name, kind in kinds.items() if kind in ("ClassLabel", "string", "large_string", "string_view")]
     if not config.labels:
-        needless = set(RANKS) - ({"family"} if config.family else set())
-        others = {what: names for what, names in COLUMN_NAMES.items() if what not in needless}
-        return find_columns(texts, others) | {"image": image}
+        return find_columns(texts, _others(config)) | {"image": image}
     classes = [name for name, kind in kinds.items() if kind == "ClassLabel"]
     species = species or find_column(texts, (*SPECIES_NAMES, "label", "labels"))
     species = species or (classes[0] if len(classes) == 1 else None)
     if species is None or species not in texts:
         raise CollectionError(f"{repo_id} needs a column with the species, named by --species-column; {there}")
-    others = find_columns((name for name in texts if name != species), COLUMN_NAMES)
+    others = find_columns((name for name in texts if name != species), _others(config))
     return others | {"species": species, "image": image}
+
+
+def _others(config: CollectionConfig) -> dict[str, tuple[str, ...]]:
+    """What a row may have besides image and species -> names of a column that says it."""
+    needless = set() if config.labels else set(RANKS) - ({"family"} if config.family else set())
+    return {what: names for what, names in COLUMN_NAMES.items() if what not in needless}
 
 
 def _kind(feature: Any) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError
-from sae_traits.images.columns import COLUMN_NAMES, FILE_NAMES, SPECIES_NAMES, find_columns
+from sae_traits.images.columns import COLUMN_NAMES, FILE_NAMES, SPECIES_NAMES, find_columns, plain, warn_of_unread
 from sae_traits.images.listing import Format, Listing, Row, inside_check, one_row_per_file
 from sae_traits.images.selection import select
 from sae_traits.images.splits import parse_split
@@ -53,6 +53,10 @@ def list_table(path: Path, config: CollectionConfig) -> Listing:
     columns = _columns(names, config)
     if lacking := _lacking(names, columns, config):
         raise CollectionError(f"{path} {lacking}")
+    wanted = _wanted(config)
+    needless = {plain(name) for what, called in TABLE_COLUMNS.items() if what not in wanted for name in called}
+    asked = [name for name in names if plain(name) not in needless]
+    warn_of_unread(path.name, asked, columns, wanted, near_only=not config.labels)
     check_inside = inside_check(path.parent)
     rows: list[Row] = []
     problems: list[Problem] = []
@@ -66,8 +70,8 @@ def list_table(path: Path, config: CollectionConfig) -> Listing:
             problems += [Problem(row.file, complaint) for complaint in complaints]
     if not rows and not problems:
         raise CollectionError(f"{path} has no rows below its header")
-    wanted = select(one_row_per_file(rows, problems, codes=config.species_codes), config)
-    return Listing(root=path.parent, rows=tuple(wanted), problems=tuple(problems))
+    chosen = select(one_row_per_file(rows, problems, codes=config.species_codes), config)
+    return Listing(root=path.parent, rows=tuple(chosen), problems=tuple(problems))
 
 
 def table_of(config: CollectionConfig) -> Path | None:
@@ -105,14 +109,18 @@ def _recognise(config: CollectionConfig) -> Callable[[], Listing] | None:
 FORMAT = Format(name="a table of images on this machine", recognise=_recognise)
 
 
-def _columns(names: list[str], config: CollectionConfig) -> dict[str, str]:
+def _wanted(config: CollectionConfig) -> dict[str, tuple[str, ...]]:
+    """What is wanted of a row -> names of a column that says it."""
     selecting = {"split": config.split, "family": config.family}
-    wanted = {
+    return {
         what: called
         for what, called in TABLE_COLUMNS.items()
         if config.labels or what not in _OF_LABELS or selecting.get(what)
     }
-    return find_columns(names, wanted)
+
+
+def _columns(names: list[str], config: CollectionConfig) -> dict[str, str]:
+    return find_columns(names, _wanted(config))
 
 
 def _lacking(names: list[str], columns: dict[str, str], config: CollectionConfig) -> str:

@@ -42,6 +42,16 @@ def test_other_separators_and_names_of_columns_are_understood(collection, tmp_pa
     assert files.keypoints == {2: [Keypoint("3", 1.5, 2)]}
 
 
+def test_columns_of_keypoints_and_boxes_that_are_not_read_are_told(collection, tmp_path, caplog):
+    points = write(tmp_path, "k.csv", "image,part,x,y,visble,occluded\na/1,eye,1,2,0,1\n")
+    boxes = write(tmp_path, "b.csv", "image,x,y,width,height,score\na/1,1,2,3,4,0.1\n")
+    read_part_files(collection, keypoints=points, boxes=boxes)
+    assert [record.getMessage() for record in caplog.records] == [
+        "columns of k.csv that are not read: visble (did you mean visible?), occluded",
+        "columns of b.csv that are not read: score",
+    ]
+
+
 def test_what_does_not_match_is_told_once_per_image(collection, tmp_path):
     table = "image,part,x,y\n1,eye,1,2\n1,tail,1,2\n9.jpg,eye,1,2\nb/2,eye,40.5,2\nb/2,eye,x,2\nb/2,eye,3,2\n"
     files = read_part_files(collection, keypoints=write(tmp_path, "k.csv", table))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 from hub.loopback import client_environment, running_hub
-from hub_datasets import put_datasets, put_long
+from hub_datasets import parquet, put, put_datasets, put_long, stored
 from web import photograph
 
 SCRIPT = """
@@ -213,6 +213,22 @@ def test_a_proxy_that_cannot_be_used_is_told_in_one_line(hub, hub_environment, t
     environment = hub_environment | {"all_proxy": "socks5://127.0.0.1:1080"}
     source = {"source": "hf://datasets/museum/classes", "image_cache": str(tmp_path)}
     assert "SOCKS proxy" in ask(environment, [source])[0]["error"]
+
+
+def test_columns_of_a_dataset_are_told_only_where_they_may_be_misspelt_or_hold_no_text(hub, hub_environment):
+    from datasets import Image, Value
+
+    names = ["species", "caption", "famly", "individual_id", "number"]
+    kinds = dict.fromkeys(names, Value("string")) | dict.fromkeys(["individual_id", "number"], Value("int64"))
+    cells = {name: ["Vanessa cardui"] if str(kind.dtype) == "string" else [3] for name, kind in kinds.items()}
+    table = parquet({"image": [stored(0)]} | cells, {"image": Image()} | kinds)
+    put(hub, "misspelt", {"data/train.parquet": table})
+    code = f"import logging; logging.basicConfig(format='%(message)s'){SCRIPT}"
+    question = json.dumps([{"source": "hf://datasets/museum/misspelt"}])
+    done = subprocess.run([sys.executable, "-c", code, question], env=hub_environment, capture_output=True, text=True)
+    assert [line for line in done.stderr.splitlines() if "not read" in line] == [
+        "columns of museum/misspelt that are not read: famly (did you mean family?), individual_id (it holds no text)"
+    ]
 
 
 KILLED = """

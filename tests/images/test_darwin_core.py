@@ -78,6 +78,20 @@ def test_occurrences_become_images_with_names_licence_and_source(tmp_path, web, 
     assert len(reasons) == 5
 
 
+def test_terms_are_told_only_where_they_may_be_misspelt(tmp_path, web, caplog):
+    names = ("subgenus", "infraspecificEpithet", "otherCatalogNumbers", "recordedBy", "familyKey", "scientificNameID")
+    others = [f"http://rs.tdwg.org/dwc/terms/{name}" for name in names]
+    own = meta().replace("/terms/family", "/terms/famly").replace("</core>", "{}</core>")
+    more = "".join(f'<field index="{15 + n}" term="{term}"/>' for n, term in enumerate(others))
+    media = [image("1", f"{web.url}/1.jpg")]
+    usual = write_archive(tmp_path / "usual", [occurrence("1")], media, meta().replace("</core>", f"{more}</core>"))
+    list_source(config_of(usual, tmp_path / "cache"))
+    assert "not read" not in caplog.text
+    odd = write_archive(tmp_path / "odd", [occurrence("1")], media, own.format(more))
+    list_source(config_of(odd, tmp_path / "cache"))
+    assert "columns of occurrence.txt that are not read: famly (did you mean family?)\n" in caplog.text
+
+
 RANKS_OF_TAXON = {("class_" if rank == "class" else rank): name for rank, name in RANKS.items()}
 
 

@@ -464,3 +464,45 @@ def test_boxes_are_read_and_those_that_are_none_reported(listed):
 def test_an_image_without_a_box_has_nothing_to_report(listed):
     listing = listed("file,species,bbox_x,bbox_y,bbox_width,bbox_height", "a.jpg,Danaus plexippus,,NA,,")
     assert (listing.rows[0].animal_box, listing.problems) == (None, ())
+
+
+def lines_of_unread(caplog):
+    """What was said of columns that are not read."""
+    return [record.getMessage() for record in caplog.records if "that are not read" in record.getMessage()]
+
+
+def test_columns_that_are_not_read_are_told_with_what_may_have_been_meant(listed, caplog):
+    listed("file,species,sex,famly,Licens,,indvidual id,bbox_widht", "a.jpg,Vanessa cardui,f,Nymphalidae,CC0,,7,3")
+    assert lines_of_unread(caplog) == [
+        "columns of table.csv that are not read: sex, famly (did you mean family?), Licens (did you mean license?), "
+        "indvidual id (did you mean individual_id?), bbox_widht (did you mean bbox_width?)"
+    ]
+
+
+def test_of_columns_that_are_all_read_nothing_is_told(listed, caplog):
+    listed("FILE,dwc:scientificName,dwc:Family,organism ID,Licence", "a.jpg,Vanessa cardui,Nymphalidae,7,CC0")
+    assert lines_of_unread(caplog) == []
+
+
+def test_a_column_is_not_asked_about_where_another_says_what_it_may_mean(listed, caplog):
+    listed("file,species,family,famly,image_url,url", "a.jpg,Vanessa cardui,Nymphalidae,x,y,z")
+    assert lines_of_unread(caplog) == ["columns of table.csv that are not read: famly, url"]
+
+
+def test_of_many_columns_that_are_not_read_the_misspelt_ones_are_told_and_the_rest_counted(listed, caplog):
+    others = [f"measure {number}\x1b[31m" for number in range(40)]
+    listed(",".join(["file,species", *others, "famly"]), ",".join(["a.jpg,Vanessa cardui", *"1" * 41]))
+    (line,) = lines_of_unread(caplog)
+    assert "not read: famly (did you mean family?), measure 0 [31m, measure 1 [31m" in line
+    assert line.endswith("measure 10 [31m and 29 more")
+
+
+def test_the_metadata_of_a_folder_tells_of_columns_and_photographs_without_labels_of_misspelt_ones(images, caplog):
+    root = images(FILES)
+    (root / "metadata.csv").write_text("file,species,sex,famly\na.jpg,Vanessa cardui,f,Nymphalidae\n")
+    read_collection(CollectionConfig(source=str(root)))
+    assert lines_of_unread(caplog) == ["columns of metadata.csv that are not read: sex, famly (did you mean family?)"]
+    caplog.clear()
+    (root / "metadata.csv").write_text("file,species,genus,sex,mask_file,lisence,licens\na.jpg,a b,a,f,x,y,z\n")
+    list_table(root / "metadata.csv", CollectionConfig(source=str(root), labels=False))
+    assert lines_of_unread(caplog) == ["columns of metadata.csv that are not read: licens (did you mean license?)"]
