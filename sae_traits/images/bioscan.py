@@ -86,7 +86,9 @@ def list_bioscan(root: Path, config: CollectionConfig) -> Listing:
             there.append(row)
         except CollectionError as error:
             problems.append(Problem(row.file, str(error)))
-    return Listing(root=images, rows=tuple(draw_per_species(there, config)), problems=tuple(problems))
+    chosen = tuple(draw_per_species(there, config))
+    named = dict.fromkeys((row.label, row.ranks.genus) for row in rows)
+    return Listing(root=images, rows=chosen, problems=tuple(problems), named=tuple(named))
 
 
 def _recognise(config: CollectionConfig) -> Callable[[], Listing] | None:

@@ -90,7 +90,8 @@ def list_darwin_core(config: CollectionConfig) -> Listing:
     fetched = tuple(row for row in wanted if answers[row.file].reason is None)
     failed = [answer for row in wanted if (answer := answers[row.file]).reason is not None]
     problems += [Problem(answer.url, str(answer.reason)) for answer in failed]
-    return Listing(root=folder, rows=fetched, problems=tuple(problems))
+    named = dict.fromkeys((row.label, row.ranks.genus) for row in chosen)
+    return Listing(root=folder, rows=fetched, problems=tuple(problems), named=tuple(named))
 
 
 FORMAT = Format(

@@ -13,6 +13,7 @@ from sae_traits.images.names import species_of
 from sae_traits.images.selection import select
 from sae_traits.images.splits import is_split_label, parse_split
 from sae_traits.schema import Problem
+from sae_traits.vocabulary import Split
 
 _LAYOUT = "Genus_species/…jpg"
 
@@ -31,7 +32,11 @@ def list_folder(config: CollectionConfig) -> Listing:
     check_inside = inside_check(root)
     rows: list[Row] = []
     problems: list[Problem] = []
+    named: dict[tuple[str | None, None], None] = {}
     for file, reason in _walk(root, ""):
+        is_folder = reason is not None and (root / file).is_dir()
+        _, label = _split_and_label(PurePosixPath(file).parts[: None if is_folder else -1])
+        named[label, None] = None
         try:
             if reason is not None:
                 raise CollectionError(reason)
@@ -44,7 +49,7 @@ def list_folder(config: CollectionConfig) -> Listing:
         raise CollectionError(f"no image in {root}; expected {labelled if config.labels else 'photographs in it'}")
     if config.labels:
         _refuse_folder_above(root, rows, problems, config)
-    return Listing(root=root, rows=tuple(select(rows, config)), problems=tuple(problems))
+    return Listing(root=root, rows=tuple(select(rows, config)), problems=tuple(problems), named=tuple(named))
 
 
 FORMAT = Format(
@@ -74,13 +79,18 @@ def _refuse_folder_above(
 
 def _row(file: str) -> Row:
     """Make the row of an image file, or raise a CollectionError with the reason why there is none."""
-    folders = PurePosixPath(file).parts[:-1]
+    split, label = _split_and_label(PurePosixPath(file).parts[:-1])
+    if label is None:
+        raise CollectionError(f"it lies in no species folder; expected {_LAYOUT}")
+    return Row(file=file, label=label, split=split)
+
+
+def _split_and_label(folders: Sequence[str]) -> tuple[Split | None, str | None]:
+    """What the folders that a file lies in, from the root on, say of it."""
     split = None
     if folders and is_split_label(folders[0]):
         split, folders = parse_split(folders[0]), folders[1:]
-    if not folders:
-        raise CollectionError(f"it lies in no species folder; expected {_LAYOUT}")
-    return Row(file=file, label=folders[0], split=split)
+    return split, folders[0] if folders else None
 
 
 def _walk(root: Path, folder: str) -> Iterator[tuple[str, str | None]]:

@@ -54,6 +54,8 @@ class Listing:
     root: Path
     rows: tuple[Row, ...]
     problems: tuple[Problem, ...]
+    named: tuple[tuple[str | None, str | None], ...] = ()
+    """Label and genus of all inputs, once each, also of those that could not be listed."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from sae_traits.errors import CollectionError, ImageError
 from sae_traits.geometry import overlaps_image
 from sae_traits.images.decode import ImageFacts, examine_image, open_mask
 from sae_traits.images.listing import Listing, Row
-from sae_traits.images.names import MAX_LENGTH, ParsedName, parse_name, rank_name
+from sae_traits.images.names import MAX_LENGTH, ParsedName, parse_name, rank_name, species_of
 from sae_traits.images.near_identical import near_identical_groups
 from sae_traits.images.note import read_note
 from sae_traits.images.sources import list_source
@@ -77,8 +77,14 @@ def read_collection(config: CollectionConfig, *, listing: Listing | None = None,
     records, groups = [records[n] for n in kept], [groups[n] for n in kept]
     problems += _disagreements_of_individuals(records)
     problems.sort(key=lambda problem: (problem.file, problem.reason))
-    note = read_note(listing.root)
-    return Collection(listing.root, tuple(records), tuple(problems), _contradictions(records, groups), note=note)
+    return Collection(
+        listing.root,
+        tuple(records),
+        tuple(problems),
+        _contradictions(records, groups),
+        note=read_note(listing.root),
+        without_images=_labels_without_images(listing, records, config),
+    )
 
 
 def image_id_of(file: str) -> str:
@@ -240,6 +246,20 @@ def _without_copies(records: Sequence[ImageRecord], problems: list[Problem]) -> 
                 reason += f"; its split is {copy.split}, there {first.split}"
             problems.append(Problem(copy.file, reason))
     return sorted(places[0] for places in copies.values())
+
+
+def _labels_without_images(
+    listing: Listing, records: Sequence[ImageRecord], config: CollectionConfig
+) -> tuple[str, ...]:
+    """Labels at whose species no image is left, of what was wanted, in the order of the alphabet."""
+    if not config.labels:
+        return ()
+    named = dict.fromkeys((row.label, row.ranks.genus) for row in listing.rows)
+    if not config.split and config.family is None:  # else nobody knows what was wanted of what could not be listed
+        named |= dict.fromkeys(listing.named)
+    left = {record.taxon.species for record in records}
+    gone = (label for label, genus in named if species_of(label, codes=config.species_codes, genus=genus) not in left)
+    return tuple(sorted({label for label in gone if label is not None}))
 
 
 def _disagreements_of_individuals(records: Sequence[ImageRecord]) -> list[Problem]:

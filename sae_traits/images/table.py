@@ -60,7 +60,9 @@ def list_table(path: Path, config: CollectionConfig) -> Listing:
     check_inside = inside_check(path.parent)
     rows: list[Row] = []
     problems: list[Problem] = []
+    named: dict[tuple[str | None, str | None], None] = {}
     for number, cells in enumerate(rows_of(columns), start=1):
+        named[cells.get("species"), cells.get("genus")] = None
         try:
             row, complaints = _row(cells, check_inside)
         except CollectionError as error:
@@ -71,7 +73,7 @@ def list_table(path: Path, config: CollectionConfig) -> Listing:
     if not rows and not problems:
         raise CollectionError(f"{path} has no rows below its header")
     chosen = select(one_row_per_file(rows, problems, codes=config.species_codes), config)
-    return Listing(root=path.parent, rows=tuple(chosen), problems=tuple(problems))
+    return Listing(root=path.parent, rows=tuple(chosen), problems=tuple(problems), named=tuple(named))
 
 
 def table_of(config: CollectionConfig) -> Path | None:

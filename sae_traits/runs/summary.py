@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sae_traits.evaluation.results import Results
-from sae_traits.rendering import listed
+from sae_traits.rendering import listed, one_line
 from sae_traits.runs.background import known_background
 from sae_traits.runs.context import Context
 from sae_traits.traits.untold_species import significance_in_words
@@ -19,6 +19,9 @@ _LEFT_OUT = {
     "n_failed": "calls failed and are kept in the ledger",
     "n_open": "regions are asked about by the same command, given again",
 }
+
+_LONGEST_LABEL = 60
+"""Letters of the name of a folder, or of a label, without an image."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,10 @@ class Summary:
         individuals = f" of {n_individuals} individuals" if n_individuals != n else ""
         labels = f" of {counts['n_species']} species" if counts["n_species"] else " without labels"
         lines = [f"images    {n}{individuals}{labels}{problems}"]
+        if n := counts.get("n_without_images"):  # which runs before there was this count do not have
+            names = [one_line(name, _LONGEST_LABEL) for name in counts["without_images"]]
+            more = f" (and {n - len(names):,} more)" if n > len(names) else ""
+            lines.append(f"          no image is left of: {', '.join(names)}{more}")
         if note := self.context.collection.note:
             lines.append(f"          {note}")
         if n := counts["n_near_identical"]["split"]:

@@ -18,6 +18,9 @@ from sae_traits.geometry import Framing, PatchGrid
 from sae_traits.io import whole_file, write_csv
 from sae_traits.vocabulary import RANKS, Dtype, Split
 
+LABELS_NAMED = 3
+"""Of the labels without an image; the others are counted."""
+
 
 @dataclass(frozen=True, slots=True)
 class Taxon:
@@ -122,6 +125,8 @@ class Collection:
     """Images that nearly equal one of another split or another species; all of them are among the images."""
     note: str | None = None
     """Why the images show no real organisms, for every summary, report and card; None for photographs."""
+    without_images: tuple[str, ...] = ()
+    """Labels (names of folders, or values of the column) at whose species no image is left."""
 
     @property
     def n_individuals(self) -> int:
@@ -140,7 +145,7 @@ class Collection:
         return state.hexdigest()
 
     def counts(self) -> dict[str, Any]:
-        """Numbers of images, individuals, species, problems and near-identical images, for the record of a step."""
+        """What there is of images, individuals, species, problems and lost labels, for the record of a step."""
         return {
             "n_images": len(self.images),
             "n_individuals": self.n_individuals,
@@ -149,6 +154,8 @@ class Collection:
             "n_near_identical": {
                 differ: sum(pair.differ == differ for pair in self.near_identical) for differ in ("split", "species")
             },
+            "n_without_images": len(self.without_images),
+            "without_images": list(self.without_images[:LABELS_NAMED]),
         }
 
     def save_problems(self, path: Path) -> None:

@@ -83,6 +83,31 @@ def test_what_cannot_be_used_is_reported_and_the_rest_goes_on(images):
     assert "2 frames" in found["Danaus_plexippus/moving.gif"]
 
 
+def test_folders_of_which_no_image_is_left_are_named(images):
+    files = species_files(Danaus_plexippus=2, unsorted=3, Vanessa_cardui=1, Papilio_machaon=1)
+    root = images([*files, "Heliconius_erato; rm/a.png", "train/Aglais_io/a.png", "Danaus plexippus L., 1758/a.png"])
+    (root / "Vanessa_cardui/000.png").write_bytes(b"broken")
+    (root / "Papilio_machaon/000.png").rename(root / "Papilio_machaon/000.cr2")
+    (root / "Danaus plexippus L., 1758/a.png").write_bytes(b"broken, but the species has others")
+    (root / "loose.png").touch()
+    (root / "Pieris_napi").symlink_to(root / "Danaus_plexippus")
+    collection = read_collection(config_of(root))
+    assert collection.without_images == tuple(
+        sorted(["unsorted", "Heliconius_erato; rm", "Vanessa_cardui", "Papilio_machaon", "Pieris_napi"])
+    )
+    counts = collection.counts()
+    assert (counts["n_without_images"], counts["without_images"]) == (5, list(collection.without_images[:3]))
+    assert read_collection(config_of(root, split=("train",))).without_images == (), "others were not asked for"
+    assert read_collection(config_of(root, labels=False)).without_images == ()
+
+
+def test_species_of_a_table_of_which_no_image_is_left_are_named(images):
+    root = images(["a.png", "b.png", "c.png"])
+    rows = "a.png,Danaus,plexippus,\ngone.png,Danaus,plexippus,\nb.png,,Vanessa,\ngone.png,Papilio,machaon,\nc.png,,,"
+    (root / "metadata.csv").write_text(f"file,genus,species,family\n{rows}\n")
+    assert read_collection(config_of(root)).without_images == ("Vanessa", "machaon")
+
+
 def test_splits_of_folders_are_kept_and_the_others_drawn(images):
     root = images(
         [*(f"test/{file}" for file in species_files(Danaus_plexippus=4)), *species_files(Danaus_plexippus=10)]

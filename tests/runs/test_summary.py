@@ -54,6 +54,16 @@ def test_a_run_that_has_only_begun_is_a_folder(summary, tmp_path):
     assert summary({}).to_dict() == {"run": str(tmp_path / "run"), "unfinished": False, "steps": {}}
 
 
+def test_folders_of_which_no_image_is_left_are_named_clean_and_the_others_counted(summary):
+    lost = {"n_without_images": 5, "without_images": ["Heliconius_erato; rm", "un\x1b[31msorted\n", "x" * 90]}
+    lines = summary({"collect": COLLECT | lost}).lines()
+    assert f"          no image is left of: Heliconius_erato; rm, un [31msorted, {'x' * 59}… (and 2 more)" in lines
+    one = {"n_without_images": 1, "without_images": ["unsorted"]}
+    assert "          no image is left of: unsorted" in summary({"collect": COLLECT | one}).lines()
+    for none in ({}, {"n_without_images": 0, "without_images": []}):
+        assert "no image is left" not in text_of(summary({"collect": COLLECT | none}))
+
+
 def test_each_finished_step_has_its_line(summary, tmp_path):
     made = summary(COUNTS | {"annotate": ANNOTATE, "dataset": {}})
     run = tmp_path / "run"
