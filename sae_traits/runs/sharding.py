@@ -18,9 +18,10 @@ from typing import Any, Literal
 from sae_traits.errors import ConfigError, StoreError, one_line
 from sae_traits.io import read_sealed, sealed_json, write_text
 from sae_traits.logging import say
+from sae_traits.runs.file_states import compare_files, state_of_file
 from sae_traits.runs.folder import RunFolder
 from sae_traits.runs.lock import SECONDS_FOR_A_LOCK
-from sae_traits.runs.record import Counts, Steps, compare_files, state_of_file
+from sae_traits.runs.record import Counts, Steps
 
 SHARDED = ("extract", "encode", "annotate")
 """Steps that can be done in shards, in their order."""

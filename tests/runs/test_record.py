@@ -264,7 +264,7 @@ def read(monkeypatch):
     """Names of the files that are read to be compared."""
     names = []
     monkeypatch.setattr(
-        "sae_traits.runs.record.hash_of_file", lambda path: names.append(path.name) or hash_of_file(path)
+        "sae_traits.runs.file_states.hash_of_file", lambda path: names.append(path.name) or hash_of_file(path)
     )
     return names
 
@@ -274,7 +274,7 @@ def test_a_large_file_of_another_time_is_compared_with_its_index_once(run, read,
     read.clear()
     collect_shards(run)
     assert read == [], "its time is the recorded one"
-    monkeypatch.setattr("sae_traits.runs.record.BYTES_IN_SILENCE", 1)
+    monkeypatch.setattr("sae_traits.runs.file_states.BYTES_IN_SILENCE", 1)
     os.utime(shard, ns=(1, 1))
     made = run.steps.made
     for _ in range(2):

@@ -182,7 +182,7 @@ def test_a_copied_run_is_complete_and_compared_once(drawn, finished, tmp_path, c
     def read(path):
         raise AssertionError(f"{path} is read again")
 
-    monkeypatch.setattr("sae_traits.runs.record.hash_of_file", read)
+    monkeypatch.setattr("sae_traits.runs.file_states.hash_of_file", read)
     assert main(again) == 0
     assert main(["latents", str(copied)]) == 0
     capsys.readouterr()
