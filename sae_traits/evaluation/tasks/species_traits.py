@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sae_traits.evaluation.evidence import Evidence
 from sae_traits.evaluation.on_organism import shares_of_latents
-from sae_traits.evaluation.relative_regions import likest_first, region_of_relative
+from sae_traits.evaluation.relative_regions import COMPARABLE, likest_first, region_of_relative
 from sae_traits.evaluation.species_order import DescribedLatent, best_first
 from sae_traits.evaluation.species_tallies import (
     Comparison,
@@ -76,7 +76,7 @@ class SpeciesTrait:
     picture: TraitPicture
     relative: PictureOfRelative | None = None
     """Of the relative in which the latent fires most often of those that have a region at the place; None where none
-    has one there, and where places or relatives are not known."""
+    has one there, where places or relatives are not known, and where relatives are farther than COMPARABLE."""
 
     @property
     def words(self) -> tuple[SharedAttribute, ...]:
@@ -113,6 +113,15 @@ class SpeciesTraitsResult:
     def n_latents(self) -> int:
         """Latents of a species, in all."""
         return sum(self.verdicts.values())
+
+    @property
+    def without_close_relatives(self) -> frozenset[str]:
+        """Species that were compared with none of their genus or family."""
+        return frozenset(
+            trait.species
+            for trait in self.traits
+            if trait.comparison is not None and trait.comparison.reference_rank not in COMPARABLE
+        )
 
     @property
     def by_species(self) -> dict[str, list[SpeciesTrait]]:
@@ -160,7 +169,9 @@ class SpeciesTraits:
             for place, (one, same_as) in enumerate(shown):
                 file = f"figures/traits/{number:03d}-{place}"
                 shown_region, choice = one.shown, one.tally.choice
-                relatives = [] if choice is None else likest_first(choice.latent, one.relatives, firing)
+                relatives = []
+                if choice is not None and choice.contrast.reference_rank in COMPARABLE:
+                    relatives = likest_first(choice.latent, one.relatives, firing)
                 relative = region_of_relative(shown_region.place, relatives, tallies)
                 row = SpeciesTrait(
                     species=species,

@@ -56,9 +56,9 @@ def test_what_most_individuals_share_is_said_and_text_of_data_is_no_markup():
         trait_of(5, 9, described(colour="blue")),
     ]
     assert [row[:2] for row in rows_of(collection, traits)] == [
-        ["Aus bus", "latent 7, 3 of 3 individuals with a region: part wing (67 %), colour red (67 %)"],
-        ["Aus bus", "latent 5, 1 of 3 individuals with a region: one alone shares nothing"],
-        ["Aus cus", "latent 9, 2 of 2 individuals with a region: colour a&#124;b (100 %)"],
+        ["Aus bus", "latent 7, described from 3 of 3 individuals: part wing (67 %), colour red (67 %)"],
+        ["Aus bus", "latent 5, described from 1 of 3 individuals: one alone shares nothing"],
+        ["Aus cus", "latent 9, described from 2 of 2 individuals: colour a&#124;b (100 %)"],
     ]
 
 
@@ -353,7 +353,7 @@ def test_individuals_count_once_and_held_out_ones_by_themselves():
     traits = [trait_of(row, 7, described(colour=colour, size="small")) for row, colour in enumerate(colours)]
     traits[4] = trait_of(4, 7, described(colour="blue", size="large"))
     ((_, said, _, found, _),) = rows_of(collection, traits)
-    assert said == "latent 7, 3 of 4 individuals with a region: colour blue (67 %), size small (67 %)"
+    assert said == "latent 7, described from 3 of 4 individuals: colour blue (67 %), size small (67 %)"
     assert found == "in 1 of 2 held-out individuals"
     (trait,) = SpeciesTraits().run(made_evidence(collection, traits)).traits
     assert (trait.n_individuals, trait.n_of_species) == (3, 4)
@@ -449,9 +449,31 @@ def test_beside_the_picture_is_a_region_of_the_relative_at_the_same_place():
     lines = [line for line in section(SpeciesTraits(), evidence).splitlines() if line.startswith("| ![")]
     cells = [line.strip("| ").split(" | ")[:2] for line in lines]
     assert cells[0][1] == f"![Aus s1]({first.relative.picture.file}) Aus s1"
-    assert cells[2][1] == "no region"
+    assert cells[2][1] == "none comparable"
     back = Results.from_json(run_tasks(evidence, [SpeciesTraits()]).to_json()).tasks["species_traits"]
     assert back.traits[0].relative == first.relative
+
+
+@pytest.mark.parametrize(
+    ("rank", "is_comparable"), [("genus", True), ("family", True), ("order", False), ("collection", False)]
+)
+def test_farther_relatives_are_not_shown_and_it_is_said_that_there_are_no_close_ones(rank, is_comparable):
+    collection = collection_of(["Aus s0", "Aus s1"])
+    traits = [
+        dataclasses.replace(trait, measurement=dataclasses.replace(trait.measurement, distance_from_centre=0.5))
+        for trait in (
+            with_contrast(trait_of(row, row, described(colour="red")), reference_rank=rank) for row in range(2)
+        )
+    ]
+    taxa = tuple(Taxon(order="O", family="F", genus="Aus", species=f"Aus s{n}") for n in range(2))
+    training, held_out = (dataclasses.replace(of, taxa=taxa) for of in (shares_of(2).training, shares_of(2).held_out))
+    firing = FiringShares(training, held_out)
+    evidence = made_evidence(collection, traits, latents=latents_of(collection, traits), firing=lambda: firing)
+    result = SpeciesTraits().run(evidence)
+    assert all((trait.relative is not None) == is_comparable for trait in result.traits)
+    assert result.without_close_relatives == (frozenset() if is_comparable else {"Aus s0", "Aus s1"})
+    said = section(SpeciesTraits(), evidence).count("No other species of its genus or family is here")
+    assert said == (0 if is_comparable else 2)
 
 
 def test_what_most_latents_of_most_other_species_share_is_left_out_where_other_words_remain():
@@ -484,7 +506,7 @@ def test_what_tells_is_said_however_usual_it_is_and_comes_first():
     assert row[1].endswith("**colour red** (100 %, relatives 0 %), **size small** (100 %, relatives 0 %)")
     words["Aus s1"] = {2: [(RED, 5)]}
     row = rows_of(*described_species(words), firing=lambda: shares_of(2))[0]
-    assert row[1].endswith("individuals with a region: **size small** (100 %, relatives 0 %)")
+    assert row[1].endswith("individuals: **size small** (100 %, relatives 0 %)")
 
 
 def test_a_latent_of_another_species_does_not_speak_for_the_images_own():
@@ -500,7 +522,7 @@ def test_regions_without_latents_are_shown_and_not_compared():
     candidate = dataclasses.replace(trait.candidate, region_source="gradcam", latent=None, contrast=None, peak=None)
     ((_, said, shares, _, verdict),) = rows_of(collection, [dataclasses.replace(trait, candidate=candidate)])
     assert (said, shares, verdict) == (
-        "gradcam, 1 of 2 individuals with a region: one alone shares nothing",
+        "gradcam, described from 1 of 2 individuals: one alone shares nothing",
         "1 of 2 individuals",
         "not compared",
     )
