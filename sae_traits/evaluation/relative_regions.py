@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from sae_traits.evaluation.species_tallies import DescribedRegion, Place, Tally
 from sae_traits.traits.firing_shares import FiringShares
@@ -11,25 +10,15 @@ from sae_traits.vocabulary import ReferenceRank
 
 MAX_AWAY = 0.2
 """Farther from each other than this share of the way from an animal's middle to its edge, or along its longest axis,
-two places are not the same. The words of `measured` for places (`centre`, `halfway`, `edge`) are as far apart."""
-
-
+two places are not the same. One of `measured`'s words for places (`centre`, `halfway`, `edge`) is a third wide."""
 COMPARABLE: tuple[ReferenceRank, ...] = ("genus", "family")
 """Relatives of these ranks have the same parts in the same places. Pictures of farther ones helped a biologist in two
 rows of nine, of these in sixteen of twenty-one (docs/experiments.md)."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class RelativeRegion:
-    """A region of a relative."""
-
-    species: str
-    region: DescribedRegion
-
-
 def region_of_relative(
     place: Place | None, relatives: Sequence[str], tallies: Mapping[str, Mapping[str, Tally]]
-) -> RelativeRegion | None:
+) -> tuple[str, DescribedRegion] | None:
     """The region nearest to a place, of the first relative that has one there, of a held-out image if one does.
 
     Args:
@@ -38,7 +27,7 @@ def region_of_relative(
         tallies: species -> latent -> its tally.
 
     Returns:
-        None where no relative has a region there.
+        The relative and its region; None where no relative has one there.
     """
     if place is None:
         return None
@@ -46,7 +35,7 @@ def region_of_relative(
         regions = [region for tally in tallies.get(species, {}).values() for region in tally.regions.values()]
         near = [(_away(place, one.place), one) for one in regions if one.place is not None]
         if there := [(one.is_for_training, away, one.order, one) for away, one in near if away <= MAX_AWAY]:
-            return RelativeRegion(species=species, region=min(there, key=lambda found: found[:-1])[-1])
+            return species, min(there, key=lambda found: found[:-1])[-1]
     return None
 
 

@@ -167,28 +167,10 @@ class Steps:
         record = self.records.get(name)
         if record:
             self._name_what_changed_beside(name, only_missing=record["fingerprint"] != fingerprint)
-        if record and record["fingerprint"] == fingerprint and not record["counts"].get("n_open"):
-            changed = self.changed_files(name)
-            self.note_times()
-            if not changed:
-                self._say(f"{name}: complete and its inputs have not changed, skipped")
-                if name in self.options and record.get("options") != self.options[name]:
-                    self._same.add(name)
-                    if self.begin is None:
-                        self.keep_options()
-                return record["counts"]
-            self._say(f"{name}: {changed[0]} is missing or not as it was written, so the step is done again")
-        if not self.replaces and self.is_current(name) and record and record["fingerprint"] != fingerprint:
-            raise StoreError(
-                f"{self.path.parent} has the step {name!r} of other options or images, which an estimate does not "
-                "replace, or made by another version of the toolkit; give the options of its config.yaml, estimate in "
-                "another folder, or have the step done first"
-            )
-        if self.keep and is_read_only(self.path.parent):
-            raise StoreError(
-                f"the step {name!r} has to be done, and {self.path.parent} is read-only: give the options of its "
-                "config.yaml to see what is finished, or work on a copy, or in another folder"
-            )
+        is_finished = record and record["fingerprint"] == fingerprint and not record["counts"].get("n_open")
+        if record and is_finished and self._is_skipped(name, record):
+            return record["counts"]
+        self._refuse_to_do(name, fingerprint)
         if self.begin is not None and self.keep:
             self.begin()
         if (counts := self._take_over(name, fingerprint, outputs, apart_from)) is not None:
@@ -210,6 +192,34 @@ class Steps:
             self.records[name] = {**record, "files": {}, "kept": {}}
         self._say(f"{name}: done in {seconds:.0f} s")
         return counts
+
+    def _is_skipped(self, name: str, record: Mapping[str, Any]) -> bool:
+        """Whether the files of a step that was finished with the same inputs are as they were; either is said."""
+        changed = self.changed_files(name)
+        self.note_times()
+        if changed:
+            self._say(f"{name}: {changed[0]} is missing or not as it was written, so the step is done again")
+            return False
+        self._say(f"{name}: complete and its inputs have not changed, skipped")
+        if name in self.options and record.get("options") != self.options[name]:
+            self._same.add(name)
+            if self.begin is None:
+                self.keep_options()
+        return True
+
+    def _refuse_to_do(self, name: str, fingerprint: str) -> None:
+        """Raise a StoreError where a step that has to be done may not be."""
+        if not self.replaces and self.is_current(name) and self.records[name]["fingerprint"] != fingerprint:
+            raise StoreError(
+                f"{self.path.parent} has the step {name!r} of other options or images, which an estimate does not "
+                "replace, or made by another version of the toolkit; give the options of its config.yaml, estimate in "
+                "another folder, or have the step done first"
+            )
+        if self.keep and is_read_only(self.path.parent):
+            raise StoreError(
+                f"the step {name!r} has to be done, and {self.path.parent} is read-only: give the options of its "
+                "config.yaml to see what is finished, or work on a copy, or in another folder"
+            )
 
     def keep_options(self) -> None:
         """Record the options of now for the steps that they make as the former ones did."""

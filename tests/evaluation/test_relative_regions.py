@@ -32,7 +32,7 @@ def tally_of(*regions):
 def found_at(place, relatives, tallies):
     """Species and trait that are found."""
     found = region_of_relative(place, relatives, tallies)
-    return None if found is None else (found.species, found.region.trait_id)
+    return None if found is None else (found[0], found[1].trait_id)
 
 
 def test_the_nearest_region_is_shown_and_one_of_a_held_out_image_before_it():

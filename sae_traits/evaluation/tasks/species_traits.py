@@ -189,7 +189,7 @@ class SpeciesTraits:
                     relative=None
                     if relative is None
                     else PictureOfRelative(
-                        species=relative.species, picture=TraitPicture.of(relative.region, f"{file}-relative.jpg")
+                        species=relative[0], picture=TraitPicture.of(relative[1], f"{file}-relative.jpg")
                     ),
                 )
                 rows.append(row)
