@@ -114,7 +114,7 @@ def comparison_data(atlas: Atlas, species: Species, firing: FiringShares | None)
         "name": species.name,
         "page": species.page,
         "lineage": [name for rank in ("order", "family") if (name := species.lineage.get(rank))],
-        "counts": [len(species.images), species.n_individuals, species.n_traits],
+        "counts": [len(species.images), species.n_individuals],
         "pictures": [_picture(image, image.traits) for image in shown[:MAX_PICTURES]],
         "all_latents": [one.latent for one in species.latents],
         "individuals": individuals,

@@ -125,7 +125,6 @@ def _points(record: ImageRecord, row: int, truth: PartFiles) -> NDArray[np.bool_
     """The pixels of the keypoints `[height, width]`; None where there is none in the image."""
     marked = np.zeros((record.height, record.width), dtype=bool)
     for point in truth.keypoints.get(row, ()):
-        x, y = int(point.x), int(point.y)
-        if 0 <= x < record.width and 0 <= y < record.height:
-            marked[y, x] = True
+        # a point on the right or lower edge, which is read as inside, belongs to the last pixel
+        marked[min(int(point.y), record.height - 1), min(int(point.x), record.width - 1)] = True
     return marked if marked.any() else None

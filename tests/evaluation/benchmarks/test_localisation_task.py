@@ -87,6 +87,16 @@ def test_parts_with_masks_are_the_organism_and_keypoints_are_held_or_not(collect
     assert "1 entry of the files is of no image here" in TASKS["localisation"].notes(result)[0]
 
 
+def test_a_keypoint_on_the_right_or_lower_edge_counts(collection, tmp_path):
+    keypoints = tmp_path / "points.csv"
+    edges = [(WIDTH, 3), (5, HEIGHT), (WIDTH, HEIGHT)]
+    keypoints.write_text("image,part,x,y\n" + "".join(f"{n},tail,{x},{y}\n" for n, (x, y) in enumerate(edges)))
+    regions = table(tmp_path / "regions.csv", [(0, (30, 0, 10, 10)), (1, (0, 20, 10, 10)), (2, (0, 0, 10, 10))])
+    result = run(locate(collection, regions, keypoints=keypoints))
+    assert result.on_part.n_regions == 3
+    assert result.on_part.value.mean == pytest.approx(2 / 3)
+
+
 def test_the_order_of_the_rows_of_a_table_changes_nothing(collection, tmp_path):
     generator = np.random.default_rng(1)
     rows = [(n, tuple(generator.integers(1, 20, size=4))) for n in range(12)]
