@@ -18,13 +18,13 @@ from PIL import Image
 
 from sae_traits.errors import CollectionError, one_line
 from sae_traits.geometry import overlaps_image
-from sae_traits.images.columns import find_columns, warn_of_unread
+from sae_traits.images.columns import FILE_NAMES, find_columns, warn_of_unread
 from sae_traits.images.table import box_of, number_of
 from sae_traits.images.table_files import open_table
 from sae_traits.schema import Collection, Problem
 
 Box = tuple[float, float, float, float]
-IMAGE_NAMES = ("image", "file", "file_name", "image_id")
+IMAGE_NAMES = ("image", "image_id", *FILE_NAMES)
 KEYPOINT_COLUMNS = {
     "image": IMAGE_NAMES,
     "part": ("part", "keypoint", "landmark", "name"),
@@ -36,8 +36,8 @@ BOX_COLUMNS = {
     "image": IMAGE_NAMES,
     "x": ("x", "bbox_x"),
     "y": ("y", "bbox_y"),
-    "width": ("width", "bbox_width", "w"),
-    "height": ("height", "bbox_height", "h"),
+    "width": ("width", "bbox_width", "bbox_w", "w"),
+    "height": ("height", "bbox_height", "bbox_h", "h"),
 }
 SIDES = frozenset({"left", "right"})
 HIDDEN = frozenset({"0", "0.0", "false", "no"})

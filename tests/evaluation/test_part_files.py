@@ -42,6 +42,13 @@ def test_other_separators_and_names_of_columns_are_understood(collection, tmp_pa
     assert files.keypoints == {2: [Keypoint("3", 1.5, 2)]}
 
 
+def test_images_and_boxes_may_be_called_as_in_a_table_of_images(collection, tmp_path):
+    points = write(tmp_path, "k.csv", "path,part,x,y\na/1.jpg,eye,1,2\n")
+    boxes = write(tmp_path, "b.csv", "file_name,bbox_x,bbox_y,bbox_w,bbox_h\na/1.jpg,1,2,3,4\n")
+    files = read_part_files(collection, keypoints=points, boxes=boxes)
+    assert (files.keypoints, files.boxes) == ({0: [Keypoint("eye", 1, 2)]}, {0: [(1, 2, 3, 4)]})
+
+
 def test_columns_of_keypoints_and_boxes_that_are_not_read_are_told(collection, tmp_path, caplog):
     points = write(tmp_path, "k.csv", "image,part,x,y,visble,occluded\na/1,eye,1,2,0,1\n")
     boxes = write(tmp_path, "b.csv", "image,x,y,width,height,score\na/1,1,2,3,4,0.1\n")
