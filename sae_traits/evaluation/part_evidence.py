@@ -106,6 +106,8 @@ class PartEvidence:
     """With the labels as they are."""
     shuffled_labels: Exported
     """With the species of the training individuals dealt anew."""
+    location_of_parts: Number = math.nan
+    """R2 of location of the marked parts themselves, which a perfect detector of them would have; NaN without parts."""
     problems: tuple[Problem, ...] = ()
     """What of the files with parts could not be used."""
     sampled_from: int | None = None
@@ -180,6 +182,13 @@ class PartEvidence:
         return None if inside is None else named_below_chance(inside.by_species, inside.null_by_species)
 
     @property
+    def parts_in_words(self) -> str | None:
+        """How much the marked parts' own places explain, beside which an R2 is to be read; None without parts."""
+        if math.isnan(self.location_of_parts):
+            return None
+        return f"R2 of location of the marked parts themselves, as a perfect detector: {self.location_of_parts:.3f}"
+
+    @property
     def images_in_words(self) -> str:
         """What was measured."""
         sampled = "" if self.sampled_from is None else f", of a random sample of the {self.sampled_from:,} images"
@@ -211,6 +220,7 @@ class PartEvidence:
             "",
             _line("", list(self.methods)),
             *(_line(title, cells) for title, cells in self.rows),
+            *([] if self.parts_in_words is None else [self.parts_in_words]),
         ]
         for other, differences in self.named_differences.items():
             lines += ["", f"{first} minus {other}, as many regions per image of both; 95 % intervals over species"]

@@ -62,7 +62,7 @@ def measure_parts(
     """
     names = sorted({name for record in collection.images if (name := record.taxon.species) is not None})
     species = {name: number for number, name in enumerate(names)}
-    tables = gather(methods, collection, info, truth, species)
+    tables, marked = gather(methods, collection, info, truth, species)
     n_parts = len(truth.parts)
     n_latents = {name: method.codes.n_latents for name, method in methods.items()}
     first, *others = tables
@@ -91,6 +91,9 @@ def measure_parts(
         differences=differences,
         labels=Exported(n_significant=n_significant(methods[first].plan), n_regions=len(own.image)),
         shuffled_labels=count_exported(plan_with(with_shuffled_labels(collection, seed)), collection),
+        location_of_parts=location_explained(
+            marked.place, marked.part, marked.species, marked.held_out, len(names)
+        ).value,
         problems=truth.files.problems,
         sampled_from=None if methods[first].codes.sample is None else n_images,
     )

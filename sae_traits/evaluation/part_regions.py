@@ -73,6 +73,17 @@ class FiringTable:
     part: NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class MarkedParts:
+    """The marked parts of all images: the regions that a perfect detector of parts would have."""
+
+    species: NDArray[np.int64]
+    held_out: NDArray[np.bool_]
+    part: NDArray[np.int64]
+    place: NDArray[np.float64]
+    """Relative to the animal's box `[n, 2]`."""
+
+
 def sample_of_species(collection: Collection, n: int, seed: int = 0) -> frozenset[int] | None:
     """Rows of `n` images, of random species all that fit: few images of every species say little of any.
 
@@ -92,8 +103,8 @@ def gather(
     info: BackboneInfo,
     truth: PartTruth,
     species: Mapping[str, int],
-) -> dict[str, tuple[RegionTable, FiringTable]]:
-    """Place the regions of all methods on what is known of their images.
+) -> tuple[dict[str, tuple[RegionTable, FiringTable]], MarkedParts]:
+    """Place the regions of all methods on what is known of their images, and give what was marked in these.
 
     Args:
         methods: by name, all of the same images and backbone; what the codes of the first know of backgrounds is the
@@ -107,6 +118,7 @@ def gather(
     streams = [_by_image(method, len(collection.images)) for method in methods.values()]
     regions: list[list[tuple[Any, ...]]] = [[] for _ in streams]
     firings: list[list[tuple[int, ...]]] = [[] for _ in streams]
+    marked: list[tuple[int, bool, int, NDArray[np.float64]]] = []
     for row, record in enumerate(track(collection.images, "part evidence", len(collection.images), "image")):
         found = [next(stream) for stream in streams]
         if record.taxon.species is None or not any(fired or candidates for fired, candidates in found):
@@ -119,16 +131,25 @@ def gather(
         for (fired, candidates), rows in zip(found, regions, strict=True):
             peaks = {} if fired is None else _peaks(fired)
             rows += [image.region(rank, candidate, peaks) for rank, candidate in enumerate(candidates)]
+        if of_image is not None:
+            marked += [(number, held_out, part, place) for part, place in of_image.marked_parts]
         if held_out and of_image is not None and of_image.knows_parts:
             part_of_patch = np.full(grid.n_patches, OFF_PART)  # which padding is, where nothing fires
             part_of_patch[grid.valid] = [of_image.part_of([patch]) for patch in grid.valid]
             for (fired, _), tables in zip(found, firings, strict=True):
                 peaks = {} if fired is None else _peaks(fired)
                 tables += [(row, number, latent, part_of_patch[patch]) for latent, patch in peaks.items()]
-    return {
+    placed = {
         name: (_region_table(rows), FiringTable(*np.array(tables, dtype=np.int64).reshape(-1, 4).T))
         for name, rows, tables in zip(methods, regions, firings, strict=True)
     }
+    return placed, _marked_parts(marked)
+
+
+def _marked_parts(rows: list[tuple[int, bool, int, NDArray[np.float64]]]) -> MarkedParts:
+    species, held_out, part = np.array([row[:3] for row in rows], dtype=np.int64).reshape(-1, 3).T
+    place = np.array([row[3] for row in rows], dtype=np.float64).reshape(-1, 2)
+    return MarkedParts(species=species, held_out=held_out.astype(bool), part=part, place=place)
 
 
 def _by_image(method: Method, n_images: int) -> Iterator[tuple[ImageCodes | None, list[Candidate]]]:

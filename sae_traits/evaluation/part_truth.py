@@ -68,16 +68,29 @@ class ImageTruth:
 
         (0, 0) is the upper left and (1, 1) the lower right corner of the box.
         """
-        if self.box is None:
-            return np.full(2, np.nan)
-        return (centre_of(patches, self.grid) - self.box[:2]) / self.box[2:]
+        return self._in_box(centre_of(patches, self.grid))
+
+    @property
+    def marked_parts(self) -> list[tuple[int, NDArray[np.float64]]]:
+        """Every part that is marked, with where its centre lies relative to the animal's box `[2]`."""
+        if self.part_shares is not None:
+            every = range(self.grid.n_patches)
+            centres = [(part, centre_of(every, self.grid, of)) for part, of in enumerate(self.part_shares) if of.any()]
+        elif self.keypoint_place is not None and self.keypoint_part is not None:
+            centres = list(zip(self.keypoint_part.tolist(), self.keypoint_place, strict=True))
+        else:
+            centres = []
+        return [(part, self._in_box(centre)) for part, centre in centres]
+
+    def _in_box(self, place: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.full(2, np.nan) if self.box is None else (place - self.box[:2]) / self.box[2:]
 
 
-def centre_of(patches: ArrayLike, grid: PatchGrid) -> NDArray[np.float64]:
-    """The centre (x, y) of the area that patches cover, in pixels of the source image `[2]`."""
+def centre_of(patches: ArrayLike, grid: PatchGrid, shares: ArrayLike = 1.0) -> NDArray[np.float64]:
+    """The centre (x, y) of the area that patches cover, or these shares of them, in pixels of the source image `[2]`."""
     corners = grid.corners[np.asarray(patches, dtype=np.intp)]
     sides = corners[:, 2:] - corners[:, :2]
-    return np.average((corners[:, :2] + corners[:, 2:]) / 2, axis=0, weights=sides.prod(axis=1))
+    return np.average((corners[:, :2] + corners[:, 2:]) / 2, axis=0, weights=sides.prod(axis=1) * shares)
 
 
 class PartTruth:

@@ -113,6 +113,20 @@ def test_latents_of_parts_score_one_and_those_that_take_turns_one_half(methods, 
     assert sae["purity"].by_species == {"Parus aus": 1, "Parus bus": 1}
 
 
+def test_a_perfect_detector_of_parts_explains_what_their_own_places_do(methods, collection, truth):
+    evidence = measured(methods, collection, truth)
+    assert evidence.location_of_parts == 1
+    turned = [[Keypoint("head", x, 24), Keypoint("tail", 64 - x, 40)] for x in (24, 40)]
+    files = PartFiles(keypoints={row: turned[row // 2 % 2] for row in range(N_IMAGES)})
+    evidence = measured(methods, collection, PartTruth(collection, files))
+    assert evidence.location_of_parts == 0.5  # of left and right nothing, of above and below all
+    assert "as a perfect detector: 0.500" in "\n".join(evidence.lines())
+    assert any("R2 of location" in line and "(a perfect detector of parts: 0.500)" in line
+               for line in Parts().lines(evidence))  # fmt: skip
+    without = measured(methods, collection, PartTruth(collection))
+    assert (math.isnan(without.location_of_parts), without.parts_in_words) == (True, None)
+
+
 def test_a_baseline_has_at_most_as_many_regions_per_image_and_is_compared_on_as_many(methods, collection, truth):
     evidence = measured(methods, collection, truth)
     assert [of.n_regions for of in evidence.methods.values()] == [2 * N_IMAGES, 2 * N_IMAGES]
@@ -299,11 +313,12 @@ def test_without_truth_a_place_is_relative_to_what_is_no_background(tmp_path, co
     plain = method(tmp_path / "plain", collection, lambda _: {0: HEAD})
     known = Method(plain.plan, WithBackground(plain.codes))  # pyright: ignore[reportArgumentType]
     species = {"Parus aus": 0, "Parus bus": 1}
-    (regions, _), (others, _) = gather({"sae": known, "random": plain}, collection, INFO, truth, species).values()
+    tables, _ = gather({"sae": known, "random": plain}, collection, INFO, truth, species)
+    (regions, _), (others, _) = tables.values()
     assert regions.estimated_place[0] == pytest.approx(others.estimated_place[0])  # of all methods as of the first
     centre_x, centre_y = (24 - 32) / 32, 24 / 48  # of the patch, in the box from (32, 0), 32 wide and 48 high
     assert regions.estimated_place[0] == pytest.approx([centre_x, centre_y])
-    (unknown, _) = gather({"sae": plain}, collection, INFO, truth, species)["sae"]
+    unknown, _ = gather({"sae": plain}, collection, INFO, truth, species)[0]["sae"]
     assert unknown.estimated_place[0] == pytest.approx([24 / 64, 24 / 64])
 
 
@@ -313,5 +328,6 @@ def test_no_part_is_asked_of_the_padding_of_a_letterboxed_image(methods, collect
     files = PartFiles(keypoints=dict.fromkeys(range(N_IMAGES), points))
     letterboxed = replace(INFO, framing=Framing(mode="letterbox", size=(64, 64)))
     species = {"Parus aus": 0, "Parus bus": 1}
-    (_, firings) = gather({"sae": methods["sae"]}, wide, letterboxed, PartTruth(wide, files), species)["sae"]
+    tables, _ = gather({"sae": methods["sae"]}, wide, letterboxed, PartTruth(wide, files), species)
+    _, firings = tables["sae"]
     assert firings.part.tolist() == [0, 1] * 8  # the upper two rows of patches that lie on the image, and the lower two

@@ -63,6 +63,19 @@ def test_a_region_lies_on_the_part_with_the_largest_share_of_it(tmp_path):
     assert found.on_animal[:3].tolist() == pytest.approx([1, 0.4, 0])
 
 
+def test_a_marked_part_lies_where_the_centre_of_its_mask_or_its_point_is(tmp_path):
+    masks = {
+        "head": save_mask(tmp_path / "head.png", (0, 0, 20, 10)),
+        "tail": save_mask(tmp_path / "tail.png", (40, 10, 40, 20)),
+    }
+    places = {part: place.tolist() for part, place in truth(tmp_path, PartFiles(part_masks={0: masks})).marked_parts}
+    assert places == {0: pytest.approx([10 / 80, 5 / 30]), 1: pytest.approx([60 / 80, 20 / 30])}
+    points = [Keypoint("eye", 10, 5), Keypoint("eye", 40, 20), Keypoint("tail", 70, 35)]
+    marked = truth(tmp_path, PartFiles(keypoints={0: points})).marked_parts
+    assert [(part, place.tolist()) for part, place in marked] == [(0, [0, 0]), (0, [0.5, 0.5]), (1, [1, 1])]
+    assert truth(tmp_path, animal_box=(20.0, 10.0, 40.0, 20.0)).marked_parts == []
+
+
 def test_a_region_lies_on_the_part_of_the_nearest_keypoint_if_that_is_near(tmp_path):
     points = [Keypoint("eye", 10, 5), Keypoint("tail", 70, 35)]
     found = truth(tmp_path, PartFiles(keypoints={0: points}))

@@ -51,12 +51,14 @@ class Parts:
         own, *others = result.methods
         measures = result.methods[own].measures
         lines = [] if result.note is None else [f"parts     {result.note}"]
+        perfect = result.location_of_parts
+        read = _READ if math.isnan(perfect) else _READ | {"location": f" (a perfect detector of parts: {perfect:.3f})"}
         for measure in [name for name in measures if name in SUMMARY] or measures:
             values = {name: result.value(name, measure) for name in others}
             beside = [f"{of:.3f} of {_IN_WORDS.get(name, name)}" for name, of in values.items() if not math.isnan(of)]
             against = f", against {', '.join(beside)}" if beside else ""
             lines.append(
-                f"parts     {MEASURES[measure]}: {measures[measure].value:.3f}{against}{_READ.get(measure, '')}"
+                f"parts     {MEASURES[measure]}: {measures[measure].value:.3f}{against}{read.get(measure, '')}"
             )
         if result.below_chance is not None:
             lines.append(f"parts     area inside the organism: {result.below_chance}")
