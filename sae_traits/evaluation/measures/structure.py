@@ -122,21 +122,28 @@ def structure_of_variants(
     species: ArrayLike,
     variants: ArrayLike,
     *,
+    units: ArrayLike | None = None,
     n_permutations: int = 999,
     seed: int = 0,
 ) -> dict[str, Figure]:
     """Compare the variants of species with variants permuted within species: `share_in_span` and `fisher_ratio`.
 
     Variants that differ in a direction of their own have a low share; ones that differ at all a high ratio.
-    Arguments as in `variant_figures`. The intervals take the span of the species as given. There is no `fisher_ratio`
-    where no species has two different images of a variant.
+    The intervals take the span of the species as given. There is no `fisher_ratio` where no species has two different
+    images of a variant.
+
+    Args:
+        embeddings, species, variants: as in `variant_figures`.
+        units: the individual that each image shows, whose images are permuted together: they are alike, whatever their
+            variant `[n]`. None makes every image its own.
     """
     centred, variants = _centred(embeddings, species), np.asarray(variants)
     figures = _of_variants(centred, variants)
+    dealt = _Dealt.of(variants, centred.member, units)
     generator = np.random.default_rng(seed)
     shares, ratios = np.empty(n_permutations), np.empty(n_permutations)
     for draw in range(n_permutations):
-        permuted = _of_variants(centred, variants[permute_within(centred.member, generator)])
+        permuted = _of_variants(centred, dealt.permuted(generator))
         shares[draw], ratios[draw] = permuted.share_in_span, permuted.fisher_ratio
     null = "variants permuted within species"
     share = bootstrap_ratio(figures.squared_in_span, figures.squared_difference, seed=seed)
@@ -152,6 +159,7 @@ def structure_of_species(
     species: ArrayLike,
     *,
     genera: ArrayLike | None = None,
+    units: ArrayLike | None = None,
     n_permutations: int = 999,
     seed: int = 0,
 ) -> dict[str, Figure]:
@@ -161,6 +169,7 @@ def structure_of_species(
         embeddings: `[n, d]`.
         species: of each `[n]`.
         genera: of each `[n]`; None leaves out the second figure.
+        units: as in `structure_of_variants`.
 
     Returns:
         `within_variance_in_span`, species permuted among all images, and `within_variance_in_span_given_genera`, the
@@ -175,8 +184,8 @@ def structure_of_species(
         nulls["within_variance_in_span_given_genera"] = (_numbers(genera), "species permuted within genera")
     figures = {}
     for number, (name, (groups, null)) in enumerate(nulls.items()):
-        generator = np.random.default_rng([seed, number])
-        drawn = [member[permute_within(groups, generator)] for _ in range(n_permutations)]
+        generator, dealt = np.random.default_rng([seed, number]), _Dealt.of(member, groups, units)
+        drawn = [dealt.permuted(generator) for _ in range(n_permutations)]
         shares = np.array([_share(*within_variance_in_span(embeddings, permuted)) for permuted in drawn])
         figures[name] = _figure(_share(in_span, total), interval, shares, null)
     return figures
@@ -222,6 +231,29 @@ def species_distances(embeddings: NDArray[np.floating], species: ArrayLike) -> F
     from scipy.spatial.distance import pdist, squareform
 
     return squareform(pdist(group_means(np.asarray(embeddings, dtype=np.float64), _numbers(species)), "cosine"))
+
+
+@dataclass(frozen=True)
+class _Dealt:
+    """Labels that are permuted within groups, those of the images of one unit together."""
+
+    labels: NDArray[np.generic]
+    """Of each unit `[n_units]`, as the groups; a unit with several labels or of several groups counts as several."""
+    groups: IntArray
+    unit: IntArray
+    """Of each image `[n]`."""
+
+    @classmethod
+    def of(cls, labels: NDArray[np.generic], groups: IntArray, units: ArrayLike | None) -> _Dealt:
+        number = np.arange(len(labels)) if units is None else _numbers(units)
+        _, first, unit = np.unique(
+            np.stack([number, groups, _numbers(labels)], axis=1), axis=0, return_index=True, return_inverse=True
+        )
+        return cls(labels[first], groups[first], unit.ravel())
+
+    def permuted(self, generator: np.random.Generator) -> NDArray[np.generic]:
+        """The labels of the images, dealt anew `[n]`."""
+        return self.labels[permute_within(self.groups, generator)][self.unit]
 
 
 @dataclass(frozen=True)

@@ -213,6 +213,22 @@ def test_variants_of_the_table_are_compared_where_a_class_has_both():
     assert result.figures["fisher_ratio"].p_value > 0.01  # dealt in turn, they differ in nothing
 
 
+def test_photographs_of_one_individual_do_not_make_its_variant_differ():
+    inputs = make_inputs(n_images=24)
+    shown = np.arange(len(inputs.rows)) // 4  # four photographs of each individual
+    rows = tuple(replace(one, variant=("male", "female")[n % 2]) for one, n in zip(inputs.rows, shown, strict=True))
+    generator = np.random.default_rng(0)
+    images = generator.normal(size=(6, 64))[inputs.truth] + generator.normal(size=(36, 64))[shown]
+    model = see(inputs, TRAITS)
+    model = replace(model, images=(images + 0.1 * generator.normal(size=images.shape)).astype(np.float32))
+    p_values = [
+        TASKS["structure"].run(replace(inputs, rows=rows, units=units), model).result.figures["fisher_ratio"].p_value
+        for units in (shown, np.arange(len(rows)))
+    ]
+    assert p_values[0] > 0.05  # individuals were dealt to the variants in turn
+    assert p_values[1] <= 0.01  # which it would not be if every photograph counted
+
+
 def with_splits(inputs, *splits):
     """The same images, dealt in turn to splits."""
     rows = tuple(replace(each, split=splits[n % len(splits)]) for n, each in enumerate(inputs.rows))

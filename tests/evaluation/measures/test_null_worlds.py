@@ -55,6 +55,32 @@ def fisher_ratio(generator, planted, n_permutations):
     return structure_of_variants(embeddings, SPECIES, variants, n_permutations=n_permutations)["fisher_ratio"].p_value
 
 
+def photographed_often(generator):
+    """Embeddings of individuals of no species and no variant, of whom each has four photographs; their numbers."""
+    individuals = cloud(generator)
+    number = np.repeat(np.arange(len(individuals)), 4)
+    return individuals[number] + 0.1 * cloud(generator, len(number)), number
+
+
+def fisher_ratio_of_individuals(generator, planted, n_permutations):
+    """Variants are of individuals, whose photographs are alike."""
+    embeddings, number = photographed_often(generator)
+    species, variants = SPECIES[number], variants_of(generator)[number]
+    embeddings += cloud(generator, N_SPECIES)[species]
+    embeddings += variants[:, None] * generator.normal(size=(N_SPECIES, D))[species] * planted * 2
+    found = structure_of_variants(embeddings, species, variants, units=number, n_permutations=n_permutations)
+    return found["fisher_ratio"].p_value
+
+
+def within_variance_of_individuals(generator, planted, n_permutations):
+    """Species differ where the cloud is narrow; the photographs of an individual are alike."""
+    embeddings, number = photographed_often(generator)
+    species = SPECIES[number]
+    embeddings += 4 * planted * (generator.normal(size=(N_SPECIES, D)) * NARROW)[species]
+    found = structure_of_species(embeddings, species, units=number, n_permutations=n_permutations)
+    return found["within_variance_in_span"].p_value
+
+
 def within_variance_in_span(generator, planted, n_permutations):
     """Species differ where the cloud is narrow."""
     means = 4 * planted * generator.normal(size=(N_SPECIES, D)) * NARROW
@@ -126,6 +152,8 @@ FIGURES = [
     fisher_ratio,
     within_variance_in_span,
     within_variance_given_genera,
+    fisher_ratio_of_individuals,
+    within_variance_of_individuals,
     trait_correlation,
     trait_correlation_given_genera,
     accuracy_by_mcnemar,

@@ -76,12 +76,13 @@ class StructureTask:
         genera = [name.genus or "" for name in inputs.names]
         shared = all(genera) and 1 < len(set(genera)) < len(genera)  # else there is nothing to permute within
         of_images = np.array(genera)[inputs.truth] if shared else None
-        figures = structure_of_species(images, inputs.truth, genera=of_images, **options)
+        figures = structure_of_species(images, inputs.truth, genera=of_images, units=inputs.units, **options)
         variants = _variants(inputs)
         if variants:
             rows = np.flatnonzero([row.variant in variants for row in inputs.rows])
             second = np.array([inputs.rows[row].variant == variants[1] for row in rows], dtype=np.int64)
-            figures |= structure_of_variants(images[rows], inputs.truth[rows], second, **options)
+            units = inputs.units[rows]
+            figures |= structure_of_variants(images[rows], inputs.truth[rows], second, units=units, **options)
         if inputs.traits is not None:
             figures |= _of_traits(inputs, images, genera if shared else None, options)
         return Outcome(
