@@ -61,6 +61,8 @@ _TURNS = {
 }
 """EXIF orientation -> what makes the image upright."""
 _FOREGROUND_ABOVE = 127
+BROKEN_METADATA = (SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, OSError, struct.error)
+"""What Pillow raises of EXIF that is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +168,7 @@ def _load(data: bytes) -> tuple[Image.Image, int | None]:
 def _orientation(image: Image.Image) -> int | None:
     try:
         return image.getexif().get(ExifTags.Base.Orientation)
-    except (SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, OSError, struct.error):  # broken EXIF
+    except BROKEN_METADATA:
         return None
 
 

@@ -16,11 +16,11 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image
 
 from sae_traits.describers.overlay import draw_region
 from sae_traits.errors import ImageError, ReleaseError
-from sae_traits.images.decode import decode_image
+from sae_traits.images.decode import BROKEN_METADATA, decode_image
 from sae_traits.images.pictures import PictureCache, encoded, fitted_size, released_picture, resized
 from sae_traits.release.tables import Row, scale_region
 from sae_traits.schema import Region
@@ -90,6 +90,12 @@ def _region(trait: Row) -> Region:
     return Region(box=box, polygons=tuple(polygons), patches=(), area_fraction=trait["area_fraction"])
 
 
+def _names_a_place(data: bytes, image: Image.Image) -> bool:
+    """Whether the XMP of a file has coordinates, as programs write them there, with or without EXIF."""
+    packets = (data, *(value if isinstance(value, bytes) else str(value).encode() for value in image.info.values()))
+    return any(name in packet for packet in packets for name in (b"GPSLatitude", b"GPSLongitude"))
+
+
 class SourceImage:
     """A photograph: its file, read once, and its pixels, decoded only where no picture of it has been made yet.
 
@@ -133,12 +139,12 @@ class SourceImage:
                 exif = image.getexif()
                 turned = exif.get(ExifTags.Base.Orientation, 1) != 1
                 # Where a threatened species lives must not be published by accident.
-                located = bool(exif.get_ifd(ExifTags.IFD.GPSInfo))
+                located = bool(exif.get_ifd(ExifTags.IFD.GPSInfo)) or _names_a_place(self.data, image)
                 several = image.has_transparency_data or getattr(image, "n_frames", 1) > 1
                 if image.mode != "RGB" or turned or located or several:
                     return None
                 return {"JPEG": ".jpg", "PNG": ".png"}.get(image.format or "")
-        except UnidentifiedImageError:
+        except BROKEN_METADATA:  # nobody knows what it says; or the file is of another format
             return None
 
     def at_source_size(self) -> Row:

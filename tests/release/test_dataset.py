@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import ExifTags, Image
+from PIL.PngImagePlugin import PngInfo
 from release.small_releases import PROVENANCE
 
 from sae_traits.config.release import ReleaseConfig
@@ -429,6 +430,38 @@ def test_other_kinds_of_images_become_plain_rgb_without_losing_a_pixel(mode, tmp
     assert np.array_equal(np.asarray(kept), np.asarray(open_image(path)))
     reduced = Image.open(io.BytesIO(source.reduced(30)["image"]["bytes"]))
     assert (reduced.format, reduced.size) == ("JPEG", (30, 20))
+
+
+def source_image(path: Path, suffix: str = "PNG", **options) -> SourceImage:
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path, suffix, **options)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    return SourceImage(path, sha256=sha256, size=(64, 48), name=path.stem)
+
+
+@pytest.mark.parametrize("exif", [b"garbage", b"II", b"Exif\0\0MM"])
+def test_a_picture_whose_metadata_nobody_can_read_is_released_without_them(tmp_path, exif):
+    source = source_image(tmp_path / "a.png", exif=exif)
+    released = source.at_source_size()["image"]["bytes"]
+    assert exif not in released
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(released))), np.asarray(open_image(source.path)))
+
+
+PLACE = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description xmlns:exif="http://ns.adobe.com/exif/1.0/" exif:GPSLatitude="12,34.5N" exif:GPSLongitude="1,2.3E"/>
+</rdf:RDF></x:xmpmeta>"""
+
+
+@pytest.mark.parametrize("suffix", ["JPEG", "PNG", "zipped PNG"])
+def test_where_a_photograph_was_taken_is_not_released_from_its_xmp_either(tmp_path, suffix):
+    options = {"xmp": PLACE}
+    if suffix != "JPEG":
+        options = {"pnginfo": PngInfo()}
+        options["pnginfo"].add_itxt("XML:com.adobe.xmp", PLACE.decode(), zip=suffix == "zipped PNG")
+    source = source_image(tmp_path / "a", suffix.split()[-1], **options)
+    assert "GPSLatitude" in str(Image.open(source.path).info)
+    for row in (source.at_source_size(), source.reduced(100)):
+        assert "GPSLatitude" not in str(Image.open(io.BytesIO(row["image"]["bytes"])).info)
 
 
 def test_a_region_scales_along_each_axis():
