@@ -172,6 +172,12 @@ def _orientation(image: Image.Image) -> int | None:
         return None
 
 
+def is_in_srgb(image: Image.Image) -> bool:
+    """Whether the colours of an image of mode RGB are those of sRGB: nothing is converted when it is opened here."""
+    profile = image.info.get("icc_profile")
+    return not profile or _to_srgb(profile, image.mode) is None
+
+
 def _in_srgb(image: Image.Image) -> Image.Image:
     """Apply the embedded colour profile of an image."""
     profile = image.info.get("icc_profile")

@@ -20,7 +20,7 @@ from PIL import ExifTags, Image
 
 from sae_traits.describers.overlay import draw_region
 from sae_traits.errors import ImageError, ReleaseError
-from sae_traits.images.decode import BROKEN_METADATA, decode_image
+from sae_traits.images.decode import BROKEN_METADATA, decode_image, is_in_srgb
 from sae_traits.images.pictures import PictureCache, encoded, fitted_size, released_picture, resized
 from sae_traits.release.tables import Row, scale_region
 from sae_traits.schema import Region
@@ -141,7 +141,7 @@ class SourceImage:
                 # Where a threatened species lives must not be published by accident.
                 located = bool(exif.get_ifd(ExifTags.IFD.GPSInfo)) or _names_a_place(self.data, image)
                 several = image.has_transparency_data or getattr(image, "n_frames", 1) > 1
-                if image.mode != "RGB" or turned or located or several:
+                if image.mode != "RGB" or turned or located or several or not is_in_srgb(image):
                     return None
                 return {"JPEG": ".jpg", "PNG": ".png"}.get(image.format or "")
         except BROKEN_METADATA:  # nobody knows what it says; or the file is of another format

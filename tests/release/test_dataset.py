@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 from release.small_releases import PROVENANCE
 
@@ -445,6 +445,30 @@ def test_a_picture_whose_metadata_nobody_can_read_is_released_without_them(tmp_p
     released = source.at_source_size()["image"]["bytes"]
     assert exif not in released
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(released))), np.asarray(open_image(source.path)))
+
+
+def test_colours_of_another_profile_are_released_as_the_run_saw_them(tmp_path):
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    plain = source_image(tmp_path / "plain.png", icc_profile=bytes(profile))
+    assert plain.at_source_size()["image"]["bytes"] == plain.data
+    red, green = (
+        profile.index(primary, 200) for primary in (profile_tag(profile, b"rXYZ"), profile_tag(profile, b"gXYZ"))
+    )
+    profile[red : red + 20], profile[green : green + 20] = profile[green : green + 20], profile[red : red + 20]
+    source = source_image(tmp_path / "wide.png", icc_profile=bytes(profile))
+    seen = np.asarray(open_image(source.path))
+    assert not np.array_equal(seen, np.asarray(Image.open(source.path)))
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(source.at_source_size()["image"]["bytes"]))), seen)
+
+
+def profile_tag(profile: bytearray, name: bytes) -> bytes:
+    """The content of a tag of an ICC profile."""
+    for n in range(int.from_bytes(profile[128:132])):
+        tag = profile[132 + 12 * n :][:12]
+        if tag[:4] == name:
+            begin = int.from_bytes(tag[4:8])
+            return bytes(profile[begin : begin + int.from_bytes(tag[8:])])
+    raise KeyError(name)
 
 
 PLACE = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
