@@ -213,11 +213,31 @@ def _lines(text: io.TextIOWrapper, table: ArchiveTable) -> Iterator[list[str]]:
     """Yield the cells of every line; without quotes a line break always ends a row."""
     lines = _whole_lines(text)
     if table.quote:
-        csv.field_size_limit(_MAX_LINE)
-        yield from csv.reader(lines, delimiter=table.delimiter, quotechar=table.quote)
+        yield from _quoted(lines, table)
     else:
         for line in lines:
             yield line.rstrip("\r\n").split(table.delimiter)
+
+
+def _quoted(lines: Iterator[str], table: ArchiveTable) -> Iterator[list[str]]:
+    """Yield the cells of every row; a csv.Error where a quote is never closed, which would swallow all rows behind."""
+    csv.field_size_limit(_MAX_LINE)
+    of_row: list[str] = []
+
+    def remembered() -> Iterator[str]:
+        for line in lines:
+            of_row.append(line)
+            yield line
+
+    reader = csv.reader(remembered(), delimiter=table.delimiter, quotechar=table.quote)
+    for cells in reader:
+        if len(of_row) > 1:
+            with_another = csv.reader([*of_row, "another"], delimiter=table.delimiter, quotechar=table.quote)
+            if sum(1 for _ in with_another) == 1:
+                begin = reader.line_num - len(of_row) + 1
+                raise csv.Error(f"a quote in line {begin} is never closed; remove it, or double it within a cell")
+        of_row.clear()
+        yield cells
 
 
 def _whole_lines(text: io.TextIOWrapper) -> Iterator[str]:

@@ -158,6 +158,22 @@ def test_damage_is_told(tmp_path):
         list(broken.rows(broken.core, []))
 
 
+def test_a_quote_that_is_never_closed_is_told_and_swallows_no_rows(tmp_path):
+    xml = """<archive xmlns="http://rs.tdwg.org/dwc/text/"><core fieldsTerminatedBy="," fieldsEnclosedBy='"'
+      ignoreHeaderLines="1" rowType="http://rs.tdwg.org/dwc/terms/Occurrence"><files><location>o.csv</location></files>
+      <id index="0"/><field index="1" term="http://rs.tdwg.org/dwc/terms/locality"/></core></archive>"""
+    (tmp_path / "meta.xml").write_text(xml)
+    archive = open_archive(tmp_path)
+    rows = ["id,locality", "1,field", '2,"on two\nlines, and ""so"""', '3,5" long', "4,end"]
+    (tmp_path / "o.csv").write_text("\n".join(rows))
+    assert [name for name, _ in archive.rows(archive.core, [])] == ["1", "2", "3", "4"]
+    rows[1] = "1,\"Kate's field"
+    rows[2] = "2,wood"
+    (tmp_path / "o.csv").write_text("\n".join(rows).replace('5"', "5"))
+    with pytest.raises(CollectionError, match=r"o\.csv of .* a quote in line 2 is never closed"):
+        list(archive.rows(archive.core, []))
+
+
 @pytest.mark.parametrize("name", ["a.zip", "metadata.xlsx"])
 def test_a_damaged_directory_of_a_zip_file_is_told(tmp_path, name):
     written = write_archive(tmp_path / "a.zip", [], []).read_bytes()
