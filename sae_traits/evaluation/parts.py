@@ -102,10 +102,12 @@ def purity(
 def permuted_purity(latent: Ints, part: Ints, species: Ints, n_species: int, n_parts: int, *, seed: int = 0) -> Ratio:
     """Purity with the latents dealt anew among the regions of each species: what it would be if latents meant nothing.
 
-    The regions stay where they are and each latent keeps its number of them. The mean over permutations; arguments as
-    of `purity`.
+    The regions stay where they are and each latent keeps its number of them; those of images whose parts nobody named
+    are left out before. The mean over permutations; arguments as of `purity`.
     """
     rng = np.random.default_rng(seed)
+    known = part != UNKNOWN_PART
+    latent, part, species = latent[known], part[known], species[known]
     dealt = [
         purity(latent[permute_within(species, rng)], part, species, n_species, n_parts) for _ in range(N_PERMUTATIONS)
     ]
@@ -153,8 +155,13 @@ def permuted_held_out_part(
     *,
     seed: int = 0,
 ) -> Ratio:
-    """The held-out part with the latents dealt anew among the regions of each species, training and held-out apart."""
+    """The held-out part with the latents dealt anew among the regions of each species, training and held-out apart.
+
+    As of `permuted_purity`, among those of images whose parts are known.
+    """
     rng = np.random.default_rng(seed)
+    known = part != UNKNOWN_PART
+    latent, part, species, held_out = latent[known], part[known], species[known], held_out[known]
     group = species * 2 + held_out
     dealt = [
         held_out_part(latent[permute_within(group, rng)], part, species, held_out, n_species, n_parts, min_regions)

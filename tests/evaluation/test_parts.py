@@ -174,3 +174,18 @@ def test_latents_are_dealt_within_their_group_and_none_is_lost(seed):
     dealt = latent[permute_within(group, rng)]
     for one in range(3):
         assert sorted(dealt[group == one]) == sorted(latent[group == one])
+
+
+def test_photographs_without_named_parts_do_not_change_what_chance_is():
+    """Half of the latents fire in photographs whose parts nobody named: chance is that of the other half alone."""
+    rng = np.random.default_rng(0)
+    latent, species = np.repeat(np.arange(20), 10), np.zeros(200, dtype=int)
+    held_out, part = np.arange(200) % 2 == 0, rng.integers(0, 4, 200)
+    part[latent >= 10] = UNKNOWN_PART
+    known = latent < 10
+    assert permuted_purity(latent, part, species, 1, 4).value == (
+        permuted_purity(latent[known], part[known], species[known], 1, 4).value
+    )
+    assert permuted_held_out_part(latent, part, species, held_out, 1, 4, 5).value == (
+        permuted_held_out_part(latent[known], part[known], species[known], held_out[known], 1, 4, 5).value
+    )
