@@ -45,7 +45,7 @@ def trainable_model(parts: CLIPParts, config: FinetuneConfig) -> ContrastiveMode
     if config.pairs.replay is not None:
         model.add_replay_head()
     if config.schedule.objective == "siglip":
-        model.add_offset(SIGLIP_OFFSET)
+        model.add_offset(SIGLIP_OFFSET, of_captions=base.caption_head != "none")
     idle = [] if base.caption_head != "none" else ["caption_projection.", "logit_scale_caption", "logit_bias_caption"]
     idle += [] if config.pairs.replay is not None else ["replay_projection."]
     for name, parameter in model.named_parameters():

@@ -22,7 +22,7 @@ class ContrastiveModel(nn.Module):
         clip: the model of transformers.
         caption_projection, logit_scale_caption: BioCAP's second projection of images, and its scale.
         replay_projection: BioCLIP 2's second projection of images, for general pictures that are replayed.
-        logit_bias: SigLIP's offset for a model that has none itself.
+        logit_bias, logit_bias_caption: SigLIP's offsets for a model that has none itself.
     """
 
     def __init__(self, clip: Any, others: Mapping[str, Tensor] | None = None) -> None:
@@ -47,10 +47,13 @@ class ContrastiveModel(nn.Module):
         if self.replay_projection is None:
             self.replay_projection = _linear(self.clip.visual_projection.weight.detach())
 
-    def add_offset(self, value: float) -> None:
-        """Give it SigLIP's offset, unless it has one."""
+    def add_offset(self, value: float, *, of_captions: bool = False) -> None:
+        """Give it SigLIP's offset, and another one of its second projection, unless it has them."""
+        dtype = self.clip.logit_scale.dtype
         if self.logit_bias is None and not hasattr(self.clip, "logit_bias"):
-            self.logit_bias = nn.Parameter(torch.tensor(value, dtype=self.clip.logit_scale.dtype))
+            self.logit_bias = nn.Parameter(torch.tensor(value, dtype=dtype))
+        if of_captions and self.logit_bias_caption is None:
+            self.logit_bias_caption = nn.Parameter(torch.tensor(value, dtype=dtype))
 
     def others(self) -> dict[str, Tensor]:
         """The tensors that are not of transformers' model, by name; what `__init__` takes."""

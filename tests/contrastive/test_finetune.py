@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from kept_tracker import KeptTracker
 from small_pairs import config_of, make_model, make_table
 
+from sae_traits.contrastive.base_model import SIGLIP_OFFSET, trainable_model
 from sae_traits.contrastive.model import ContrastiveModel
 from sae_traits.contrastive.samples import Sample
 from sae_traits.contrastive.trainer import finetune, new_accelerator
@@ -53,6 +54,20 @@ def test_a_small_training_learns_names_and_leaves_a_clip(table, model, tmp_path)
         assert getattr(after.info, what) == getattr(before.info, what)
     assert torch.equal(after.tokenize(TEXTS), before.tokenize(TEXTS))
     assert not torch.allclose(after.embed_texts(TEXTS), before.embed_texts(TEXTS), atol=1e-3)
+
+
+def test_with_siglip_s_loss_captions_have_an_offset_of_their_own(table, tmp_path):
+    model = make_model(tmp_path / "model")
+    pairs = {"text_types": ("sci", "caption"), "text_per": "batch"}
+    config = config_of(table, model, pairs=pairs, base={"caption_head": "new"}, schedule={"objective": "siglip"})
+    parts = read_clip(model)
+    begun = trainable_model(parts, config)
+    assert begun.logit_bias.item() == begun.logit_bias_caption.item() == SIGLIP_OFFSET
+    done = train(config, tmp_path / "out")
+    trained = read_clip(done.model).others
+    assert trained["logit_bias"].item() != trained["logit_bias_caption"].item() != SIGLIP_OFFSET
+    again = trainable_model(read_clip(done.model), config_of(table, done.model, schedule={"objective": "siglip"}))
+    assert again.logit_bias_caption.item() == trained["logit_bias_caption"].item()
 
 
 def test_captions_train_a_second_projection_that_is_saved(table, tmp_path):
