@@ -275,10 +275,22 @@ def _of_shard(shard: Path, config: PairsConfig, common_names: Mapping[str, str])
             for member in tar:
                 if member.isfile() and (match := _MEMBER.fullmatch(member.name)) is not None:
                     members.setdefault(match[1], {})[match[2].lower()] = member
+            _check_end(tar, shard)
             found = [_of_members(tar, shard, name, keys, config, common_names) for name, keys in members.items()]
     except (tarfile.TarError, OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise CollectionError(f"cannot read the shard {shard}: {one_line(error)}; get the file again") from error
     return [sample for sample in found if sample is not None]
+
+
+def _check_end(tar: tarfile.TarFile, shard: Path) -> None:
+    """Raise a TarError where what follows the last member is not the end: tarfile takes a broken header for it."""
+    with shard.open("rb") as file:
+        file.seek(tar.offset)
+        end = file.read(tarfile.BLOCKSIZE)
+    if not end:
+        warn(f"{shard} has no mark of its end; it may be broken off there, and samples be lost")
+    elif len(end) < tarfile.BLOCKSIZE or any(end):
+        raise tarfile.ReadError(f"it breaks off, or is damaged, behind {tar.offset:,} bytes")
 
 
 def _of_members(

@@ -2,6 +2,7 @@
 
 import io
 import json
+import tarfile
 
 import numpy as np
 import pytest
@@ -52,6 +53,25 @@ def test_shards_of_the_trait_paper_have_a_text_and_no_names(tmp_path):
     assert sample.texts == {"trait": (text,)}
     with pytest.raises(CollectionError, match=r"no image of .* has a text of the type sci; there is trait"):
         read_samples(PairsConfig(data=str(shard)))
+
+
+def test_a_shard_that_breaks_off_is_told_wherever_it_does(tmp_path, caplog):
+    samples = {f"{n}": {"png": png("red"), "sci.txt": "a photo of Rubra rubra."} for n in range(4)}
+    shard = make_shard(tmp_path / "0.tar", samples)
+    with tarfile.open(shard) as tar:
+        third = tar.getmembers()[4]
+    config, whole = PairsConfig(data=str(shard)), shard.read_bytes()
+    for n_bytes in (third.offset + 100, third.offset_data + 20):
+        shard.write_bytes(whole[:n_bytes])
+        with pytest.raises(CollectionError, match=r"cannot read the shard .*0\.tar"):
+            read_samples(config)
+    shard.write_bytes(whole[: third.offset] + b"x" * 512 + whole[third.offset + 512 :])
+    with pytest.raises(CollectionError, match=r"cannot read the shard .*0\.tar"):
+        read_samples(config)
+    assert not caplog.text
+    shard.write_bytes(whole[: third.offset])
+    assert len(read_samples(config)) == 2
+    assert "0.tar has no mark of its end" in caplog.text
 
 
 def test_shards_without_the_keys_are_refused(tmp_path):
