@@ -36,7 +36,7 @@ def name_texts(taxon: Taxon, template: str, common_names: Mapping[str, str]) -> 
     """
     if taxon.species is None:
         return {}
-    return {kind: (template.format(name_class(taxon, kind, common_names)),) for kind in _OF_NAMES}
+    return {kind: (template.replace("{}", name_class(taxon, kind, common_names)),) for kind in _OF_NAMES}
 
 
 def trait_text(species: str | None, trait: str) -> str:

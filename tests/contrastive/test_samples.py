@@ -55,6 +55,12 @@ def test_shards_of_the_trait_paper_have_a_text_and_no_names(tmp_path):
         read_samples(PairsConfig(data=str(shard)))
 
 
+def test_a_template_may_have_other_braces(tmp_path):
+    table = make_table(tmp_path / "squares")
+    sample = read_samples(PairsConfig(data=str(table), template="{photo} of {}, {}"))[0]
+    assert sample.texts["sci"] == (f"{{photo}} of {sample.species}, {sample.species}",)
+
+
 def test_a_shard_that_breaks_off_is_told_wherever_it_does(tmp_path, caplog):
     samples = {f"{n}": {"png": png("red"), "sci.txt": "a photo of Rubra rubra."} for n in range(4)}
     shard = make_shard(tmp_path / "0.tar", samples)
