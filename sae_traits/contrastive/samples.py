@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 import tarfile
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, cast
 
 from PIL import Image
@@ -228,7 +229,7 @@ def read_images(images: Collection, config: PairsConfig, split: Split) -> list[S
         if record.split != split:
             continue
         texts = dict(name_texts(record.taxon, config.template, common_names))
-        if caption := captions.get(record.file):
+        if caption := captions.get(_plain_path(record.file)):
             texts["caption"] = (caption,)
         path = images.path(record)
         samples.append(Sample(record.file, partial(open_image, path), texts, record.taxon.species))
@@ -236,17 +237,21 @@ def read_images(images: Collection, config: PairsConfig, split: Split) -> list[S
 
 
 def _column_of(table: Path, column: str) -> dict[str, str]:
-    """File -> what a column of a table says of it; nothing where the table has no such column."""
+    """File -> what a column of a table says of it, of several rows the first; nothing without such a column."""
     names, rows_of = open_table(table)
     columns = find_columns(names, {"file": FILE_NAMES, column: (column,)})
     if column not in columns:
         return {}
-    said = ((row["file"], row[column]) for row in rows_of(columns))
-    return {_plain_path(file): text for file, text in said if file and text}
+    said: dict[str, str | None] = {}
+    for row in rows_of(columns):
+        if row["file"]:
+            said.setdefault(_plain_path(row["file"]), row[column])
+    return {file: text for file, text in said.items() if text}
 
 
 def _plain_path(written: str) -> str:
-    return written.replace("\\", "/").removeprefix("./")
+    """A path as records have it, but for letters with marks, of which there are two spellings."""
+    return unicodedata.normalize("NFC", str(PurePosixPath(PureWindowsPath(written).as_posix())))
 
 
 def _common_names(config: PairsConfig) -> dict[str, str]:

@@ -61,6 +61,16 @@ def test_a_template_may_have_other_braces(tmp_path):
     assert sample.texts["sci"] == (f"{{photo}} of {sample.species}, {sample.species}",)
 
 
+def test_the_caption_of_an_image_is_that_of_the_row_that_is_taken_however_its_path_is_written(tmp_path):
+    folder = make_table(tmp_path / "squares").parent
+    (folder / "blue-0.png").rename(folder / "ble\u0301-0.png")
+    rows = ["file,species,caption", "./red-0.png,Rubra rubra,first", "red-0.png,Rubra rubra,second"]
+    rows += [".//./green-0.png,Viridia viridis,green", "bl\u00e9-0.png,Caerulea caerula,blue"]
+    (folder / "metadata.csv").write_text("\n".join(rows), encoding="utf-8")
+    samples = read_samples(PairsConfig(data=str(folder), text_types=("caption",)))
+    assert sorted(sample.texts["caption"][0] for sample in samples) == ["blue", "first", "green"]
+
+
 def test_a_shard_that_breaks_off_is_told_wherever_it_does(tmp_path, caplog):
     samples = {f"{n}": {"png": png("red"), "sci.txt": "a photo of Rubra rubra."} for n in range(4)}
     shard = make_shard(tmp_path / "0.tar", samples)
