@@ -25,7 +25,12 @@ _DROPPED_TAG = re.compile(
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
 _CONVERTED = re.compile(r"\s*(?:convert|cvt)\s*\|(.*)", re.DOTALL | re.IGNORECASE)
 _SHOWN = re.compile(r"\s*(?:nowrap|lang)\s*\|", re.IGNORECASE)
-_BETWEEN_NUMBERS = {"-": "-", "–": "–", "to": " to ", "and": " and ", "by": " by ", "x": " x ", "×": " × "}
+_BETWEEN_NUMBERS = {
+    "-": "-", "–": "–", "to": " to ", "to(-)": "–", "and": " and ", "or": " or ", ",": ", ", "by": " by ", "x": " x ",
+    "×": " × ", "+": " + ", "+/-": " ± ", "±": " ± ",
+}  # fmt: skip
+_NUMBERS = re.compile(r"[-−]?[\d.,][\d.,/+ ]*(?:(?:[-–×x±]|to|and|or|by) *[\d.,][\d.,/+ ]*)*")
+"""A number, or several in one argument: `20–25`."""
 _EXTERNAL = re.compile(r"\[(?:https?:)?//[^\s\]]+(?:\s+([^\]]*))?\]")
 _MAGIC = re.compile(r"__[A-Z]+__")
 _MARKS = re.compile(r"'{2,5}")
@@ -130,12 +135,12 @@ def _words_of(opening: str, inside: str) -> str:
 
 
 def _measure(arguments: str) -> str:
-    """`5|-|7|cm|in` as `5-7 cm`."""
+    """`5|-|7|cm|in` as `5-7 cm`; what is said of the template itself, as `abbr=on`, may stand anywhere."""
     said = ""
-    for argument in (part.strip() for part in arguments.split("|")):
+    for argument in (part.strip() for part in arguments.split("|") if "=" not in part):
         if argument in _BETWEEN_NUMBERS:
             said += _BETWEEN_NUMBERS[argument]
-        elif re.fullmatch(r"[\d.,/+ ]+", argument):
+        elif _NUMBERS.fullmatch(argument):
             said += argument
         else:
             return f"{said} {argument}"

@@ -146,6 +146,23 @@ def test_what_is_no_dump_is_refused_in_one_line(tmp_path, content, reason):
         list(read_pages(tmp_path / "absent", lambda title: True))
 
 
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("convert|45|-|50|mm|in|abbr=on", "45-50 mm"),
+        ("convert|20–25|mm|in", "20–25 mm"),
+        ("cvt|20-25|mm", "20-25 mm"),
+        ("convert|5|or|7|cm", "5 or 7 cm"),
+        ("convert|5|+/-|1|mm", "5 ± 1 mm"),
+        ("convert|-5|C", "-5 C"),
+        ("convert|1 1/2|by|2|in", "1 1/2 by 2 in"),
+        ("convert|adj=on|12|mm", "12 mm"),
+    ],
+)
+def test_measures_keep_all_their_numbers_and_their_unit(template, said):
+    assert plain_text(f"It is {{{{{template}}}}} long.") == f"It is {said} long."
+
+
 def test_a_large_dump_is_read_in_little_memory(tmp_path):
     pages = {f"Page {number}": "word " * 10_000 for number in range(50)} | {"Aus bus": "'''Aus bus''' is small."}
     (tmp_path / "dump").write_bytes(dump_of(pages))
