@@ -122,7 +122,7 @@ class Server(ModelDescriberConfig):
         super().__post_init__()
         check_at_least(1, self, "max_consecutive_errors")
         check_positive(self, "call_timeout")
-        shown = without_password(self.base_url)
+        shown = re.sub(r".*@", "…@", self.base_url)  # of what is no address nobody knows where a password ends
         check(
             _is_web_address(self.base_url),
             f"--base-url is the address of a server, such as http://localhost:8000/v1, not {shown!r}",
@@ -130,8 +130,8 @@ class Server(ModelDescriberConfig):
 
 
 def without_password(address: str) -> str:
-    """An address without the name and the password that may be in it."""
-    return re.sub(r"//[^/@]*@", "//…@", address)
+    """An address without the name and the password that may be in it, which may hold an @ itself."""
+    return re.sub(r"//[^/?#]*@", "//…@", address)
 
 
 def _is_web_address(text: str) -> bool:

@@ -14,7 +14,7 @@ from sae_traits.config.command_line import (
     options_of_file,
     refuse_unknown,
 )
-from sae_traits.config.describer import Describer
+from sae_traits.config.describer import Describer, Server, without_password
 from sae_traits.config.finetune import FinetuneConfig
 from sae_traits.config.run import RunConfig
 from sae_traits.config.tree import branches_of, build, choices_of, nest, options_of, with_absolute_paths
@@ -171,3 +171,16 @@ def test_the_command_names_local_files_without_their_place(tmp_path):
     options = {"source": str(tmp_path / "photographs"), "backbone": str(tmp_path / "backbone")}
     config = with_absolute_paths(build(RunConfig, nest(RunConfig, options)))
     assert command_of(config) == "sae-traits run photographs --backbone backbone"
+
+
+@pytest.mark.parametrize("address", ["http://me:p@ss-word@host:8000/v1", "http://me:pass-word@host/v1"])
+def test_a_password_in_an_address_is_never_shown_whatever_letters_it_has(address):
+    assert "word" not in without_password(address)
+    assert "@host" in without_password(address)
+
+
+@pytest.mark.parametrize("address", ["http://me:pass/word@host/v1", "me:pass-word@host/v1", "http://me:pass word@host"])
+def test_a_password_in_what_is_no_address_is_not_shown_either(address):
+    with pytest.raises(ConfigError) as error:
+        Server(model="m", base_url=address)
+    assert "word" not in str(error.value)
