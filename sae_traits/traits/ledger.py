@@ -186,7 +186,8 @@ class Ledger:
             with self._transaction():
                 self._connection.execute(
                     f"INSERT OR REPLACE INTO main.digests SELECT * FROM other.digests WHERE key NOT IN ({answered}) "  # noqa: S608
-                    "AND key NOT IN (SELECT region FROM main.measurements)"
+                    "AND key NOT IN (SELECT region FROM main.measurements) "
+                    "AND key NOT IN (SELECT key FROM other.describer_calls WHERE state = 'pending')"
                 )
                 self._connection.execute("INSERT OR IGNORE INTO main.measurements SELECT * FROM other.measurements")
                 self._connection.execute(

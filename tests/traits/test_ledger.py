@@ -283,6 +283,18 @@ def test_a_ledger_takes_over_the_answers_of_another_and_keeps_its_own(tmp_path):
         assert len(own.measurements(["region"])) == 1
 
 
+def test_an_answer_is_not_taken_for_damaged_where_another_ledger_was_stopped_while_it_asked_again(tmp_path, caplog):
+    with Ledger(tmp_path / "own.sqlite") as own, Ledger(tmp_path / "other.sqlite") as other:
+        attempt(own, "unusable", "invalid", raw="nonsense")
+        attempt(other, "unusable", "failed")
+        other.begin([identity("unusable")], {})
+        own.take_over(tmp_path / "other.sqlite")
+        own.drop_damaged()
+        assert own.entries(["unusable"])["unusable"].raw == "nonsense"
+        assert own.open_calls(["unusable"]) == {"unusable": 1}
+    assert "damaged" not in caplog.text
+
+
 def test_of_what_is_planned_is_counted_what_is_left_to_ask(tmp_path):
     with Ledger(tmp_path / "own.sqlite") as ledger:
         attempt(ledger, "a")
