@@ -60,6 +60,8 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """EXIF orientation -> what makes the image upright."""
+_TURNED_BACK = {6: 8, 8: 6}
+"""EXIF orientation -> the one whose turn undoes its own; the others undo themselves."""
 _FOREGROUND_ABOVE = 127
 BROKEN_METADATA = (SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, OSError, struct.error)
 """What Pillow raises of EXIF that is none."""
@@ -104,7 +106,10 @@ def open_mask(path: str | Path) -> NDArray[np.bool_]:
     """
     data = read_image(path)
     with _pillow_errors_as_image_errors():
-        return np.asarray(_opaque(_load(data)[0], _BLACK).convert("L")) > _FOREGROUND_ABOVE
+        image, _, turned = _load(data)
+        if turned in _TURNS:
+            image = image.transpose(_TURNS[_TURNED_BACK.get(turned, turned)])
+        return np.asarray(_opaque(image, _BLACK).convert("L")) > _FOREGROUND_ABOVE
 
 
 def examine_image(path: str | Path) -> ImageFacts:
@@ -130,14 +135,18 @@ def read_image(path: str | Path) -> bytes:
 def decode_image(data: bytes) -> Image.Image:
     """Decode the content of an image file to what `open_image` gives; errors as there."""
     with _pillow_errors_as_image_errors():
-        image, orientation = _load(data)
+        image, orientation, _ = _load(data)
         if orientation in _TURNS:
             image = image.transpose(_TURNS[orientation])
         return _opaque(_in_srgb(image), _WHITE).convert("RGB")
 
 
-def _load(data: bytes) -> tuple[Image.Image, int | None]:
-    """Decode the image as the file stores it, but in 8 bits per channel, and read its EXIF orientation."""
+def _load(data: bytes) -> tuple[Image.Image, int | None, int | None]:
+    """Decode the image in 8 bits per channel.
+
+    Returns:
+        The image, how it is turned, as EXIF says it, and how Pillow has turned it already, as it does with TIFF.
+    """
     if not data:
         raise ImageError("the file is empty")
     if _HEIC.match(data) and "HEIF" not in _formats():
@@ -156,13 +165,15 @@ def _load(data: bytes) -> tuple[Image.Image, int | None]:
     if n_frames > 1 and image.format not in ("MPO", "HEIF"):
         raise ImageError(f"it holds {n_frames} frames or pages; save the one that shows the image on its own")
     is_cut = ";16" in str(image.tile) and image.mode in ("RGB", "RGBA", "LA")  # Pillow keeps the upper eight bits
+    stored = _orientation(image)
     image.load()
     colours = slice(0, 1 if image.mode == "LA" else 3)
     if is_cut and max(high for _, high in cast(Any, image.getextrema())[colours]) < _DARKEST_WHITE:
         raise ImageError("its colours fill 14 or fewer of their 16 bits; save it with 8 bits per channel")
     if is_cut and "transparency" in image.info:
         image.info["transparency"] = tuple(value >> 8 for value in image.info["transparency"])
-    return _eight_bits(image), _orientation(image)
+    orientation = _orientation(image)
+    return _eight_bits(image), orientation, stored if orientation != stored else None
 
 
 def _orientation(image: Image.Image) -> int | None:

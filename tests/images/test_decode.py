@@ -442,3 +442,14 @@ def test_a_mask_is_taken_as_stored(tmp_path):
     exif[0x0112] = 6
     two_halves((0, 0, 0), WHITE).save(tmp_path / "mask.png", exif=exif)
     assert open_mask(tmp_path / "mask.png").shape == (20, 40)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["png", "tif", "webp"])
+def test_a_mask_is_taken_as_it_is_stored_in_any_format(tmp_path, suffix, orientation):
+    stored = np.random.default_rng(0).random((20, 40)) > 0.5
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"mask.{suffix}"
+    Image.fromarray(np.uint8(255 * stored)).save(path, exif=exif, **({"lossless": True} if suffix == "webp" else {}))
+    assert np.array_equal(open_mask(path), stored)
