@@ -267,3 +267,20 @@ def test_how_many_more_are_needed_follows_from_the_spread():
     assert more_needed(spread, 0.5) == 66 - 16
     assert more_needed(spread, 2.0) == 0
     assert more_needed(spread[:1], 0.5) is None
+
+
+@pytest.mark.parametrize("score", ["3.9", "true", "[4]", '"four"', "6"])
+def test_a_score_that_is_none_of_the_rubric_is_refused_and_not_rounded(tmp_path, score):
+    text = f'{{"format": "sae-traits review", "sheet": "s", "rater": "A", "ratings": {{"1": {{"score": {score}}}}}}}'
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"cannot read ratings from .*a\.json"):
+        Ratings.read(tmp_path / "a.json")
+
+
+def test_an_item_with_two_answers_is_refused_and_4_0_is_4(tmp_path):
+    table = "sheet,item,verdict,score,rater\ns,1,accepted,4.0,A\ns,1,accepted,4.0,A\n"
+    (tmp_path / "a.csv").write_text(table)
+    assert Ratings.read(tmp_path / "a.csv").by_item == {1: Rating("accepted", 4)}
+    (tmp_path / "a.csv").write_text(f"{table}s,1,rejected,1,A\n")
+    with pytest.raises(ConfigError, match="item 1 has two rows with different answers"):
+        Ratings.read(tmp_path / "a.csv")

@@ -78,7 +78,11 @@ def _from_table(path: Path) -> Ratings:
     sheets, raters = ({row[name] for row in rows if row[name]} for name in ("sheet", "rater"))
     if len(sheets) != 1 or len(raters) > 1:
         raise ValueError(f"it is of {len(sheets)} sheets and {len(raters)} raters; a file is of one each")
-    answers = {int(row["item"] or ""): ((row["verdict"] or "").lower(), row["score"]) for row in rows}
+    answers: dict[int, tuple[str, str | None]] = {}
+    for row in rows:
+        number, answer = int(row["item"] or ""), ((row["verdict"] or "").lower(), row["score"])
+        if answers.setdefault(number, answer) != answer:
+            raise ValueError(f"item {number} has two rows with different answers")
     return _ratings(str(sheets.pop()), str(raters.pop()) if raters else path.stem, answers)
 
 
@@ -90,11 +94,19 @@ def _ratings(sheet: str, rater: str, answers: Mapping[int, tuple[Any, Any]]) -> 
     for number, (verdict, score) in answers.items():
         if verdict and verdict not in _VERDICTS:
             raise ValueError(f"item {number} is {verdict!r}, and not accepted or rejected")
-        if score not in (None, "") and int(score) not in RUBRIC:
-            raise ValueError(f"item {number} has the score {score}, and not one of 1 to 5")
-        rating = Rating(_VERDICTS[verdict] if verdict else None, None if score in (None, "") else int(score))
+        rating = Rating(_VERDICTS[verdict] if verdict else None, _score(number, score))
         if rating != Rating(None, None):
             by_item[number] = rating
     if not by_item:
         raise ValueError("nothing is answered in it")
     return Ratings(sheet, rater, by_item)
+
+
+def _score(number: int, written: Any) -> int | None:
+    """The score of an item, which spreadsheets may write as 4.0; a ValueError where it is none of the rubric."""
+    if written in (None, ""):
+        return None
+    score = float(written) if isinstance(written, str) else written
+    if isinstance(score, bool) or score not in RUBRIC:
+        raise ValueError(f"item {number} has the score {written}, and not one of 1 to 5")
+    return int(score)
