@@ -99,6 +99,23 @@ def test_few_shots_carry_far_in_separate_clusters_and_any_order_of_rows_gives_ch
     assert 0.05 < nothing.shots[0].accuracy.mean < 0.35
 
 
+def test_few_shots_of_individuals_with_several_photographs_are_told_to_know_nothing_of_the_class():
+    inputs, task = make_inputs(n_images=20), TASKS["few-shot"]
+    shown = np.arange(len(inputs.rows)) // 4  # four photographs of each individual
+    generator = np.random.default_rng(0)
+    images = generator.normal(size=(30, 64))[shown] + 0.1 * generator.normal(size=(len(shown), 64))
+    model = replace(see(inputs, TRAITS), images=images.astype(np.float32))
+    result = task.run(replace(inputs, units=shown), model).result
+    assert result.shots[1].accuracy.individuals.low > 2 * result.chance  # though classes differ in nothing
+    assert [shots.share_seen for shots in result.shots] == pytest.approx([3 / 19, 0.66], abs=0.1)
+    assert "is among the labelled ones (15.8 % from 1" in task.notes(result)[0]
+    assert not task.notes(task.run(inputs, model).result)
+    split = replace(
+        inputs, rows=tuple(replace(row, split=("train", "test")[n // 4 % 2]) for n, row in enumerate(inputs.rows))
+    )
+    assert not task.notes(task.run(replace(split, units=shown), model).result)
+
+
 def test_few_shot_folders_of_train_and_test_are_matched_by_name():
     inputs = make_inputs(n_images=6, splits=("train", "test"), asked={"shots": (1,)})
     kept = [n for n, each in enumerate(inputs.rows) if not (each.label == "Groupe 2" and each.split == "test")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,6 +36,9 @@ class Shots:
     """Accuracy of every fold."""
     standard_deviation: float
     """Of the folds, as BioCLIP 2 states it (of the population)."""
+    share_seen: float | None = None
+    """Of the queries, those of whose individual, or near-identical photographs, an image is labelled in their fold;
+    None in results of earlier versions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,21 +126,39 @@ class FewShotTask:
         )
 
     def notes(self, result: FewShotScores) -> list[str]:
-        """Name classes that only the split train has."""
-        if not result.only_train:
-            return []
-        lacking = count(len(result.only_train), "class has", "classes have")
-        means = "by name, and images can only be mistaken for these"
-        if result.matched_by == "place":
-            means = "by place, as published, so that classes after the first of these are taken for others"
-        return [f"{lacking} images in train and none in test ({some(result.only_train)}); labels are matched {means}"]
+        """Warn of individuals on both sides, and name classes that only the split train has."""
+        return [*_of_seen(result), *_of_only_train(result)]
+
+
+def _of_seen(result: FewShotScores) -> list[str]:
+    """Warn where images are like a labelled one of the same individual, whatever their class."""
+    seen = [(shots.share_seen, shots.shots) for shots in result.shots if shots.share_seen]
+    if not seen:
+        return []
+    shares = ", ".join(f"{percent(share)} from {n}" for share, n in seen)
+    return [
+        f"of many images an individual, or a near-identical photograph, is among the labelled ones ({shares} per "
+        "class); these are recognised without any knowledge of the class, so give a split that keeps individuals apart"
+    ]
+
+
+def _of_only_train(result: FewShotScores) -> list[str]:
+    """Name classes that only the split train has."""
+    if not result.only_train:
+        return []
+    lacking = count(len(result.only_train), "class has", "classes have")
+    means = "by name, and images can only be mistaken for these"
+    if result.matched_by == "place":
+        means = "by place, as published, so that classes after the first of these are taken for others"
+    return [f"{lacking} images in train and none in test ({some(result.only_train)}); labels are matched {means}"]
 
 
 def _within(inputs: Inputs, model: EmbeddedImages, shots: int) -> tuple[Shots, NDArray[np.float64]]:
     """Draw the labelled images of all, in independent folds."""
     folds = independent_folds(inputs.truth, shots, n_folds=inputs.config.folds, seed=inputs.config.seed)
     found = few_shot(model.images, inputs.truth, folds)
-    return _shots(inputs, shots, found.accuracy, found.credit), found.credit
+    seen = [_seen(inputs, fold.support, fold.queries) for fold in folds]
+    return _shots(inputs, shots, found.accuracy, found.credit, seen), found.credit
 
 
 def _from_train(inputs: Inputs, model: EmbeddedImages, shots: int) -> tuple[Shots, NDArray[np.float64]]:
@@ -148,20 +169,28 @@ def _from_train(inputs: Inputs, model: EmbeddedImages, shots: int) -> tuple[Shot
     train, test = inputs.places("train"), inputs.places("test")
     published = inputs.config.protocol == "published"
     of_train, of_test = (_numbers(inputs, rows) if published else inputs.truth[rows] for rows in (train, test))
-    credits = []
+    credits, seen = [], []
     for fold in range(inputs.config.folds):
         drawn = draw_support(inputs.truth[train], shots, inputs.config.seed + fold)
         support, queries = model.images[train[drawn]], model.images[test]
         credits.append(simple_shot(support, of_train[drawn], queries, of_test))
+        seen.append(_seen(inputs, train[drawn], test))
     every = inputs.spread(np.mean(credits, axis=0), test)
-    return _shots(inputs, shots, tuple(float(credit.mean()) for credit in credits), every), every
+    return _shots(inputs, shots, tuple(float(credit.mean()) for credit in credits), every, seen), every
+
+
+def _seen(inputs: Inputs, support: NDArray[np.int64], queries: NDArray[np.int64]) -> float:
+    """Share of the queries that show what a labelled image shows."""
+    return float(np.isin(inputs.units[queries], inputs.units[support]).mean())
 
 
 def _numbers(inputs: Inputs, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.unique([inputs.rows[row].label for row in rows], return_inverse=True)[1]
 
 
-def _shots(inputs: Inputs, shots: int, folds: tuple[float, ...], credit: NDArray[np.float64]) -> Shots:
+def _shots(
+    inputs: Inputs, shots: int, folds: tuple[float, ...], credit: NDArray[np.float64], seen: Sequence[float]
+) -> Shots:
     if not np.isfinite(credit).any():
         raise CollectionError(f"with --shots {shots} no image is left to classify; choose fewer")
     return Shots(
@@ -169,4 +198,5 @@ def _shots(inputs: Inputs, shots: int, folds: tuple[float, ...], credit: NDArray
         accuracy=score_of(credit, inputs),
         folds=tuple(map(float, folds)),
         standard_deviation=float(np.std(folds)),
+        share_seen=float(np.mean(seen)),
     )
