@@ -63,6 +63,8 @@ _TURNS = {
 _TURNED_BACK = {6: 8, 8: 6}
 """EXIF orientation -> the one whose turn undoes its own; the others undo themselves."""
 _FOREGROUND_ABOVE = 127
+CANNOT_BE_DECODED = "it cannot be decoded"
+"""How the reason begins of a file that is an image, and broken or broken off."""
 BROKEN_METADATA = (SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, OSError, struct.error)
 """What Pillow raises of EXIF that is none."""
 
@@ -284,4 +286,4 @@ def _pillow_errors_as_image_errors() -> Iterator[None]:
         raise ImageError(f"it has more than {limit}, as decompression bombs do; make it smaller") from error
     except Exception as error:
         # Pillow's readers raise whatever broken bytes lead to: struct.error, KeyError, zlib.error, OverflowError …
-        raise ImageError(f"it cannot be decoded: {str(error) or type(error).__name__}") from error
+        raise ImageError(f"{CANNOT_BE_DECODED}: {str(error) or type(error).__name__}") from error

@@ -29,7 +29,7 @@ from urllib.request import getproxies
 
 from sae_traits import __version__
 from sae_traits.errors import CollectionError, ImageError, one_line
-from sae_traits.images.decode import examine_bytes
+from sae_traits.images.decode import CANNOT_BE_DECODED, examine_bytes
 from sae_traits.io import retry_after, write_whole
 from sae_traits.logging import track
 
@@ -190,7 +190,9 @@ def _fetch(client: _Client, folder: Path, file: str, url: str, first_pause: floa
         try:
             facts = examine_bytes(data)
         except ImageError as error:
-            raise _Failed(f"what was fetched cannot be used: {error}") from error
+            # A picture that breaks off may be whole the next time: not every server says how long it is.
+            pause = math.inf if str(error).startswith(CANNOT_BE_DECODED) else None
+            raise _Failed(f"what was fetched cannot be used: {error}", pause) from error
         write_whole(folder / file, data)
         return Answer(file, url, sha256=facts.sha256, size=len(data))
 

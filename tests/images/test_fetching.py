@@ -56,6 +56,21 @@ def test_what_was_lost_or_cut_short_on_disk_is_fetched_again(web, tmp_path):
     assert (tmp_path / "1").read_bytes() == photograph(1)
 
 
+def test_a_picture_that_broke_off_on_its_way_is_fetched_by_the_next_command(web, tmp_path):
+    def page(handler, number):
+        handler.send_response(200)  # without its length, so that nobody can tell that it broke off
+        handler.end_headers()
+        handler.wfile.write(photograph(1)[: None if number else -200])
+        handler.close_connection = True
+
+    web.pages = {"/a": page}
+    answer = fetch_images({"a": f"{web.url}/a"}, tmp_path)["a"]
+    assert "it cannot be decoded" in str(answer.reason)
+    assert not answer.final
+    assert fetch_images({"a": f"{web.url}/a"}, tmp_path)["a"].reason is None
+    assert (tmp_path / "a").read_bytes() == photograph(1)
+
+
 def test_errors_of_the_moment_are_waited_for(web, tmp_path):
     def busy(handler, number):
         if number == 0:
