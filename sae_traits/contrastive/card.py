@@ -77,7 +77,7 @@ def write_clip_card(
         data=data[1] if data else public_name(pairs.data),
         texts=pairs.text_types,
         source=json.dumps(repo_id or "FOLDER"),
-        example=json.dumps(pairs.template.format("Apis mellifera")),
+        example=json.dumps(pairs.template.replace("{}", "Apis mellifera")),
         heads=[said for tensor, said in _HEADS.items() if tensor in _heads_of(folder)],
         accuracies=accuracies,
         losses=losses,

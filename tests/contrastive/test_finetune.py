@@ -56,6 +56,14 @@ def test_a_small_training_learns_names_and_leaves_a_clip(table, model, tmp_path)
     assert not torch.allclose(after.embed_texts(TEXTS), before.embed_texts(TEXTS), atol=1e-3)
 
 
+def test_a_template_with_other_braces_stands_in_the_card(table, tmp_path):
+    model = make_model(tmp_path / "model")
+    done = train(
+        config_of(table, model, pairs={"template": "{plate} of {}"}, schedule={"epochs": 0.1}), tmp_path / "out"
+    )
+    assert "{plate} of Apis mellifera" in (done.model / "README.md").read_text()
+
+
 def test_with_siglip_s_loss_captions_have_an_offset_of_their_own(table, tmp_path):
     model = make_model(tmp_path / "model")
     pairs = {"text_types": ("sci", "caption"), "text_per": "batch"}
