@@ -235,7 +235,11 @@ def _found_in(photographs: Path, sources: list[Row]) -> Iterator[Path | str]:
 
 
 def _fetched(sources: list[Row], folder: Path, connections: int, allow_private_addresses: bool) -> Iterator[Path | str]:
-    """Yield the photograph of each image, fetched into a folder unless it is there, or why there is none."""
+    """Yield the photograph of each image, fetched into a folder unless it is there, or why there is none.
+
+    What is not the photograph, as a server's picture for the moment, is not kept: the next command asks again.
+    """
+    wanted = {(row["source_url"], row["source_sha256"]) for row in sources}
     files = {row["source_url"]: _file_of(row["source_url"]) for row in sources if row["source_url"]}
     answers = fetch_images(
         {file: url for url, file in files.items()},
@@ -248,12 +252,16 @@ def _fetched(sources: list[Row], folder: Path, connections: int, allow_private_a
             yield "it has no address; give the folder that it lies in (--photographs)"
             continue
         answer = answers[files[row["source_url"]]]
+        path = folder / answer.file
+        found = None if answer.sha256 is None or not path.is_file() else hash_of_file(path)
         if answer.sha256 is None:
             yield answer.reason or "it could not be fetched"
-        elif hash_of_file(folder / answer.file) != row["source_sha256"]:
-            yield "there is another image at its address than there was (sha256)"
+        elif found == row["source_sha256"]:
+            yield path
         else:
-            yield folder / answer.file
+            if (row["source_url"], found) not in wanted:
+                path.unlink(missing_ok=True)
+            yield "there is another image at its address than there was (sha256)"
 
 
 def _file_of(url: str) -> str:

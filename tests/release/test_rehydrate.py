@@ -144,6 +144,14 @@ def test_what_is_gone_or_changed_is_left_out_and_reported_and_the_rest_is_there(
         assert {row["source_id"]: row["reason"] for row in csv.DictReader(file)} == reasons
 
 
+def test_a_picture_that_a_server_sent_for_the_moment_is_asked_for_again_by_the_next_command(world, server, tmp_path):
+    file = world[0].images[3].file
+    server.faults = {file: ["changed"]}
+    assert [missing.source_id for missing in rehydrated(world, tmp_path).missing] == [file]
+    assert not rehydrated(world, tmp_path).missing
+    assert server.requests[file] == 2
+
+
 def test_an_image_that_changed_in_the_folder_is_told_from_one_that_is_not_there(world, tmp_path):
     shutil.copytree(world[0].root, tmp_path / "originals")
     files = [record.file for record in world[0].images]
