@@ -34,12 +34,16 @@ def read_embeddings(path: Path, files: Sequence[str]) -> tuple[FloatArray, dict[
     """Read the embeddings of some images, in their order `[n_files, embed_dim]`, and what the file says of them.
 
     Raises:
-        ConfigError: the file cannot be read, has no ids, lacks an image, or holds what is no embedding.
+        ConfigError: the file cannot be read, has no ids, lacks an image or has two embeddings of one, or holds what is
+            no embedding.
     """
     embeddings, ids, about = _read(path)
     if embeddings.ndim != 2 or len(embeddings) != len(ids):
         raise ConfigError(f"{path} has embeddings {list(embeddings.shape)} and {len(ids)} ids; it needs one row per id")
-    place = {name: row for row, name in enumerate(ids)}
+    place: dict[str, int] = {}
+    for row, name in enumerate(ids):
+        if not np.array_equal(embeddings[place.setdefault(name, row)], embeddings[row], equal_nan=True):
+            raise ConfigError(f"{path} has two different embeddings of {name!r}; keep one")
     rows = [_row_of(file, place) for file in files]
     if lacking := [file for file, row in zip(files, rows, strict=True) if row is None]:
         raise ConfigError(

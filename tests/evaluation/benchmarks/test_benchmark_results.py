@@ -278,3 +278,12 @@ def test_a_task_without_a_figure_or_a_name_on_the_hub_leaves_no_file_of_an_earli
     leaks = replace(make_results(), task="leaks", models=(ModelScores(name="photographs", model={}, scores=scores),))
     write_benchmark_report(tmp_path, leaks)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["report.md", "results.json"]
+
+
+def test_two_embeddings_of_one_image_are_refused_unless_they_are_the_same(tmp_path):
+    embeddings = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+    np.savez(tmp_path / "same.npz", embeddings=embeddings, ids=np.array(["a", "b", "a"]))
+    assert read_embeddings(tmp_path / "same.npz", ["a", "b"])[0].tolist() == [[1, 0], [0, 1]]
+    np.savez(tmp_path / "other.npz", embeddings=embeddings, ids=np.array(["a", "a", "b"]))
+    with pytest.raises(ConfigError, match="two different embeddings of 'a'; keep one"):
+        read_embeddings(tmp_path / "other.npz", ["a", "b"])
