@@ -31,6 +31,7 @@ from sae_traits.evaluation.parts import (
     mean_per_species,
     permuted_detectors,
     permuted_held_out_part,
+    permuted_location_explained,
     permuted_purity,
     purity,
 )
@@ -121,7 +122,7 @@ def ratios_of(regions: RegionTable, n_species: int, n_parts: int) -> dict[str, R
 def chance_of(regions: RegionTable, n_species: int, n_parts: int, seed: int = 0) -> dict[str, Ratio]:
     """What each measure would be by chance, by the names of MEASURES.
 
-    R2 is 0 then and not among them, nor is the share on named parts, which says what was marked, not what latents mean.
+    The share on named parts is not among them, which says what was marked, not what latents mean.
     """
     species, latent, part, held_out = regions.species, regions.latent, regions.part, regions.held_out
     is_significant = np.where(regions.significant, regions.chance, np.nan)
@@ -135,6 +136,8 @@ def chance_of(regions: RegionTable, n_species: int, n_parts: int, seed: int = 0)
         "pointing": mean_per_species(regions.peak_chance, species, n_species),
         "purity": permuted_purity(latent, part, species, n_species, n_parts, seed=seed),
         **held_out_chance,
+        "location": permuted_location_explained(regions.place, latent, species, held_out, n_species, seed=seed),
+        "repeats": permuted_location_explained(regions.estimated_place, latent, species, held_out, n_species, seed=seed),
     }
 
 

@@ -179,6 +179,9 @@ def location_explained(
     training regions. 1: each latent has its place on the animal; 0: knowing the latent helps no more than knowing the
     species; below 0: it misleads. A latent without enough training regions says what its species says.
 
+    A mean of few regions is off by itself, so chance lies below 0, and far below where latents have few training
+    regions: read it beside `permuted_location_explained`.
+
     Args:
         place: centre of each region relative to the animal, (0, 0) the upper left and (1, 1) the lower right corner of
             its box `[n, 2]`; NaN where that is unknown, which is left out. Clipped, see CLIPPED_AT.
@@ -197,6 +200,25 @@ def location_explained(
     before = ((place - of_species[species]) ** 2).sum(axis=1)
     after = ((place - predicted) ** 2).sum(axis=1)
     return _ratio(before - after, before, species, n_species)
+
+
+def permuted_location_explained(
+    place: Floats, latent: Ints, species: Ints, held_out: Bools, n_species: int, *, seed: int = 0
+) -> Ratio:
+    """R2 of location with the latents dealt anew among the regions of each species, training and held-out apart.
+
+    What it would be if latents meant nothing and had as many regions. As of `permuted_purity`, among those of known
+    place; arguments as of `location_explained`.
+    """
+    rng = np.random.default_rng(seed)
+    known = ~np.isnan(place).any(axis=1)
+    place, latent, species, held_out = place[known], latent[known], species[known], held_out[known]
+    group = species * 2 + held_out
+    dealt = [
+        location_explained(place, latent[permute_within(group, rng)], species, held_out, n_species)
+        for _ in range(N_PERMUTATIONS)
+    ]
+    return _mean_ratio(dealt)
 
 
 def detectors(

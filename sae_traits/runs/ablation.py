@@ -214,7 +214,7 @@ def figures_of(results: Results, n_images: int) -> Figures:
         figures["Parts"] = {}
         for name, measure in ((name, own.measures[name]) for name in PARTS if name in own.measures):
             figures["Parts"][MEASURES[name]] = measure.value
-            if not math.isnan(measure.null):  # R2 is 0 by chance, and has no null
+            if not math.isnan(measure.null):
                 figures["Parts"][f"{MEASURES[name]}, by chance"] = measure.null
         figures["Parts"] |= {
             "significant pairs": float(parts.labels.n_significant),

@@ -17,6 +17,7 @@ from sae_traits.evaluation.parts import (
     mean_per_species,
     permuted_detectors,
     permuted_held_out_part,
+    permuted_location_explained,
     permuted_purity,
     purity,
 )
@@ -90,6 +91,19 @@ def test_location_is_relative_to_the_own_species_and_leaves_out_unknown_places()
     species, held_out = np.array([0, 1, 0, 1, 1]), np.array([False, False, True, True, True])
     explained = location_explained(place, np.array([0, 1, 0, 1, 0]), species, held_out, 2)
     assert np.isnan(explained.value)  # the species' means say it all, so there is no variance left
+
+
+@pytest.mark.parametrize("n_per_latent, low, high", [(4, -0.65, -0.35), (80, -0.06, 0.0)])
+def test_places_that_latents_say_nothing_of_are_explained_as_little_as_by_chance(n_per_latent, low, high):
+    rng = np.random.default_rng(0)
+    latent = np.repeat(np.arange(800 // n_per_latent), n_per_latent)
+    place, held_out, species = rng.random((800, 2)), rng.random(800) < 0.3, rng.integers(2, size=800)
+    chance = permuted_location_explained(place, latent, species, held_out, 2).value
+    assert low < chance < high  # a mean of few places is off
+    assert location_explained(place, latent, species, held_out, 2).value == pytest.approx(chance, abs=0.12)
+    unknown = np.vstack([place, np.full((200, 2), np.nan)])
+    longer = [np.concatenate([of, of[:200]]) for of in (latent, species, held_out)]
+    assert permuted_location_explained(unknown, *longer, 2).value == chance
 
 
 def test_a_detector_peaks_on_its_part_in_half_of_its_firings_and_fires_often_enough():
