@@ -116,7 +116,9 @@ class Server(ModelDescriberConfig):
         is_local=True,
     )
     call_timeout: float = option(120.0, "Seconds after which a call to the server counts as failed.", is_local=True)
-    max_consecutive_errors: int = option(20, "Stop after this many errors of the server in a row.", is_local=True)
+    max_consecutive_errors: int = option(
+        20, "Stop where a call fails for good after this many errors of the server in a row.", is_local=True
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -33,7 +33,11 @@ class Trouble(Exception):
 
 @dataclass
 class Breaker:
-    """Counts the errors since the last answer, over all calls, and stops when they are too many."""
+    """Counts the errors since the last answer, over all calls, and stops where a call fails after too many of them.
+
+    Of many calls in flight all fail together when a server is away for a moment, and no number of them says for how
+    long. So it stops when one of them has been sent as often as a call is: before that call is given up.
+    """
 
     limit: int
     n_errors: int = 0
@@ -42,9 +46,12 @@ class Breaker:
         """An answer came, of whatever kind."""
         self.n_errors = 0
 
-    def failed(self, reason: str) -> None:
-        """An error came; a DescriberError where it was one too many."""
+    def failed(self) -> None:
+        """An error came."""
         self.n_errors += 1
+
+    def check(self, reason: str) -> None:
+        """A DescriberError where errors were too many; before a call is given up, which may not be its own fault."""
         if self.n_errors >= self.limit:
             raise DescriberError(
                 f"the server gave {self.n_errors} errors and no answer between them, the last one: {reason}; "
@@ -99,7 +106,9 @@ class Patience:
             seconds = max(wanted, back_off(self.n_waits, self.random))
         else:
             self.n_errors += 1
-            self.breaker.failed(trouble.reason)
+            self.breaker.failed()
+            if trouble.asks_for_time or self.n_errors >= min(MAX_TRIES, self.breaker.limit):
+                self.breaker.check(trouble.reason)
             if trouble.asks_for_time or self.n_errors >= MAX_TRIES:
                 return None
             seconds = back_off(self.n_errors, self.random)

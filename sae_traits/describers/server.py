@@ -230,7 +230,8 @@ class _Session:
                 f"{self._where} is not there; see --describer-model and --base-url, which ends in /v1 ({reason})"
             )
         if status is not None and 400 <= status < 500 and status not in (408, 409, 425, 429):
-            self.breaker.failed(reason)
+            self.breaker.failed()
+            self.breaker.check(reason)
             return _RefusedError(reason)
         return Trouble(reason, status == 429 or seconds is not None, seconds or 0.0)
 

@@ -54,10 +54,29 @@ def test_a_server_that_asks_for_too_much_time_is_given_up():
 def test_the_breaker_opens_after_errors_without_an_answer_between_them():
     breaker = Breaker(3)
     for _ in range(5):
-        breaker.failed("500")
-        breaker.failed("500")
+        breaker.failed()
+        breaker.failed()
         breaker.succeeded()
-    breaker.failed("500")
-    breaker.failed("500")
+    breaker.failed()
+    breaker.failed()
+    breaker.check("500")
+    breaker.failed()
     with pytest.raises(DescriberError, match="3 errors and no answer between them, the last one: 503"):
-        breaker.failed("503")
+        breaker.check("503")
+
+
+def test_errors_of_many_calls_at_once_stop_nothing_before_one_of_them_has_been_tried_as_often_as_a_call_is():
+    breaker = Breaker(20)
+    calls = [Patience(breaker, Random(seed)) for seed in range(64)]
+    for _ in range(MAX_TRIES - 1):
+        assert all(call.pause_after(Trouble("503")) for call in calls)
+    assert breaker.n_errors == 64 * (MAX_TRIES - 1)
+    with pytest.raises(DescriberError, match="257 errors"):
+        calls[0].pause_after(Trouble("503"))
+
+
+def test_a_limit_below_the_tries_of_a_call_holds():
+    patience = Patience(Breaker(2), Random(0))
+    assert patience.pause_after(Trouble("500"))
+    with pytest.raises(DescriberError, match="2 errors"):
+        patience.pause_after(Trouble("500"))

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,8 @@ from describer_server.running import describer_server
 from sae_traits.config.describer import VLLM, Server, Transformers
 from sae_traits.config.tree import with_absolute_paths, with_public_names
 from sae_traits.describers import make_describer
+from sae_traits.describers.patience import MAX_TRIES
+from sae_traits.describers.server import N_PROBES
 from sae_traits.errors import ConfigError, DescriberError
 from sae_traits.traits.annotate import describe_candidates, export_traits
 from sae_traits.traits.ledger import MAX_ATTEMPTS, Ledger
@@ -150,14 +153,32 @@ def _is_alive(pid):
 def test_a_server_that_breaks_down_stops_the_run_with_everything_kept_and_open(tmp_path, caplog):
     with describer_server(faults={"error": 1.0}) as server:
         stopped = annotate(tmp_path, server, max_consecutive_errors=6, in_flight=4)
-        assert "6 errors and no answer between them, the last one: 500 - something broke" in caplog.text
+        assert " errors and no answer between them, the last one: 500 - something broke" in caplog.text
         assert stopped.annotation.n_open == 4 * TRAITS
-        assert stopped.statistics["n_requests"] < 12
+        assert stopped.statistics["n_requests"] <= 4 * MAX_TRIES + N_PROBES
         assert {call.attempts for call in stopped.calls} == {0}
         server.change(faults={})
         mended = annotate(tmp_path, server, max_consecutive_errors=6, in_flight=4)
     assert mended.annotation.n_open == mended.annotation.n_failed == 0
     assert mended.annotation.n_traits + mended.annotation.n_background == 4 * TRAITS
+
+
+def test_a_server_that_is_away_for_a_moment_stops_nothing_however_many_calls_are_in_flight(tmp_path):
+    with describer_server(latency=0.05) as server:
+
+        def go_away():
+            while server.statistics()["n_requests"] < 40:
+                time.sleep(0.01)
+            server.change(faults={"error": 1.0})
+            time.sleep(0.8)
+            server.change(faults={})
+
+        trouble = threading.Thread(target=go_away)
+        trouble.start()
+        outcome = annotate(tmp_path, server, n_images=80, in_flight=64)
+        trouble.join()
+    assert outcome.statistics["outcomes"]["error"] > 40
+    assert {call.state for call in outcome.calls} == {"ok"}
 
 
 def test_a_server_that_is_not_there_is_an_error_from_the_start(tmp_path):
