@@ -74,7 +74,6 @@ class Evidence:
     """Images per forward pass."""
     workers: int = 0
     """Processes that read images; 0 reads them in this one."""
-    seed: int = 0
     part_evidence: PartEvidence | None = None
     """What the command `parts` measured of these regions, where that was done."""
     part_note: str | None = None

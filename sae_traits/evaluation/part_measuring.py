@@ -46,8 +46,6 @@ def measure_parts(
     info: BackboneInfo,
     truth: PartTruth,
     plan_with: Callable[[Collection], Plan],
-    *,
-    seed: int = 0,
 ) -> PartEvidence:
     """Measure the regions of some methods on the same images, and what becomes of the first with shuffled labels.
 
@@ -74,8 +72,8 @@ def measure_parts(
         name: MethodEvidence(
             n_regions=len(shown[name].image),
             n_significant=int(shown[name].significant.sum()),
-            measures=_with_chance(shown[name], names, n_parts, seed),
-            detectors=_count_detectors(firings, n_latents[name], truth.parts, names, seed),
+            measures=_with_chance(shown[name], names, n_parts),
+            detectors=_count_detectors(firings, n_latents[name], truth.parts, names),
         )
         for name, (_, firings) in tables.items()
     }
@@ -83,7 +81,7 @@ def measure_parts(
     for other in others:
         n_of_both = np.minimum(n_own, tables[other][0].per_image(n_images))
         pair = shown[other].strongest(n_of_both), own.strongest(n_of_both)
-        differences[other] = _differences(*pair, len(names), n_parts, seed)
+        differences[other] = _differences(*pair, len(names), n_parts)
     return PartEvidence(
         parts=truth.parts,
         n_images=len(np.unique(own.image)),
@@ -91,7 +89,7 @@ def measure_parts(
         methods=evidence,
         differences=differences,
         labels=Exported(n_significant=n_significant(methods[first].plan), n_regions=len(own.image)),
-        shuffled_labels=count_exported(plan_with(with_shuffled_labels(collection, seed)), collection),
+        shuffled_labels=count_exported(plan_with(with_shuffled_labels(collection)), collection),
         location_of_parts=location_explained(
             marked.place, marked.part, marked.species, marked.held_out, len(names)
         ).value,
@@ -119,7 +117,7 @@ def ratios_of(regions: RegionTable, n_species: int, n_parts: int) -> dict[str, R
     return {name: ratio for name, ratio in ratios.items() if ratio.weight.sum() > 0}
 
 
-def chance_of(regions: RegionTable, n_species: int, n_parts: int, seed: int = 0) -> dict[str, Ratio]:
+def chance_of(regions: RegionTable, n_species: int, n_parts: int) -> dict[str, Ratio]:
     """What each measure would be by chance, by the names of MEASURES.
 
     The share on named parts is not among them, which says what was marked, not what latents mean.
@@ -127,17 +125,17 @@ def chance_of(regions: RegionTable, n_species: int, n_parts: int, seed: int = 0)
     species, latent, part, held_out = regions.species, regions.latent, regions.part, regions.held_out
     is_significant = np.where(regions.significant, regions.chance, np.nan)
     held_out_chance = {
-        name: permuted_held_out_part(latent, part, species, held_out, n_species, n_parts, needed, seed=seed)
+        name: permuted_held_out_part(latent, part, species, held_out, n_species, n_parts, needed)
         for name, needed in (("held_out_part", 1), ("held_out_part_learnt", MIN_REGIONS))
     }
     return {
         "inside": mean_per_species(regions.chance, species, n_species),
         "inside_significant": mean_per_species(is_significant, species, n_species),
         "pointing": mean_per_species(regions.peak_chance, species, n_species),
-        "purity": permuted_purity(latent, part, species, n_species, n_parts, seed=seed),
+        "purity": permuted_purity(latent, part, species, n_species, n_parts),
         **held_out_chance,
-        "location": permuted_location_explained(regions.place, latent, species, held_out, n_species, seed=seed),
-        "repeats": permuted_location_explained(regions.estimated_place, latent, species, held_out, n_species, seed=seed),
+        "location": permuted_location_explained(regions.place, latent, species, held_out, n_species),
+        "repeats": permuted_location_explained(regions.estimated_place, latent, species, held_out, n_species),
     }
 
 
@@ -169,9 +167,9 @@ def count_exported(plan: Plan, collection: Collection) -> Exported:
     return Exported(n_significant=n_significant(plan), n_regions=sum(map(len, planned)))
 
 
-def _with_chance(regions: RegionTable, names: Sequence[str], n_parts: int, seed: int) -> dict[str, Measure]:
+def _with_chance(regions: RegionTable, names: Sequence[str], n_parts: int) -> dict[str, Measure]:
     """Every measure beside what it would be by chance."""
-    chance = chance_of(regions, len(names), n_parts, seed)
+    chance = chance_of(regions, len(names), n_parts)
 
     def by_species(ratio: Ratio) -> dict[str, Number]:
         values = zip(names, ratio.by_species.tolist(), strict=True)
@@ -188,20 +186,16 @@ def _with_chance(regions: RegionTable, names: Sequence[str], n_parts: int, seed:
     }
 
 
-def _differences(
-    first: RegionTable, second: RegionTable, n_species: int, n_parts: int, seed: int
-) -> dict[str, Interval]:
+def _differences(first: RegionTable, second: RegionTable, n_species: int, n_parts: int) -> dict[str, Interval]:
     """The measures of `second` minus those of `first`, and those of ABOVE_CHANCE."""
     ratios = [ratios_of(regions, n_species, n_parts) for regions in (first, second)]
     measured = [measure for measure in MEASURES if measure != "on_part" and all(measure in of for of in ratios)]
-    differences = {
-        measure: difference_over_species(ratios[0][measure], ratios[1][measure], seed=seed) for measure in measured
-    }
+    differences = {measure: difference_over_species(ratios[0][measure], ratios[1][measure]) for measure in measured}
     if any(measure in measured for measure in ABOVE_CHANCE.values()):
-        chance = [chance_of(regions, n_species, n_parts, seed) for regions in (first, second)]
+        chance = [chance_of(regions, n_species, n_parts) for regions in (first, second)]
         differences |= {
             name: difference_over_species(
-                ratios[0][measure], ratios[1][measure], (chance[0][measure], chance[1][measure]), seed=seed
+                ratios[0][measure], ratios[1][measure], (chance[0][measure], chance[1][measure])
             )
             for name, measure in ABOVE_CHANCE.items()
             if measure in measured
@@ -210,7 +204,7 @@ def _differences(
 
 
 def _count_detectors(
-    firings: FiringTable, n_latents: int, parts: tuple[str, ...], names: Sequence[str], seed: int
+    firings: FiringTable, n_latents: int, parts: tuple[str, ...], names: Sequence[str]
 ) -> DetectorCounts | None:
     if not len(firings.latent):
         return None
@@ -222,7 +216,7 @@ def _count_detectors(
         by_species[names[number]] = int(of_species.any(axis=1).sum())
     return DetectorCounts(
         n_latents=int(found.any(axis=1).sum()),
-        null=permuted_detectors(firings.latent, firings.part, firings.image, n_latents, len(parts), seed=seed),
+        null=permuted_detectors(firings.latent, firings.part, firings.image, n_latents, len(parts)),
         by_part=dict(zip(parts, found.sum(axis=0).tolist(), strict=True)),
         by_species=by_species,
         n_parts=int(found.any(axis=0).sum()),

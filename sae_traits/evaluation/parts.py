@@ -99,13 +99,13 @@ def purity(
     return _ratio(largest[kept], size[kept], species[first[kept]], n_species)
 
 
-def permuted_purity(latent: Ints, part: Ints, species: Ints, n_species: int, n_parts: int, *, seed: int = 0) -> Ratio:
+def permuted_purity(latent: Ints, part: Ints, species: Ints, n_species: int, n_parts: int) -> Ratio:
     """Purity with the latents dealt anew among the regions of each species: what it would be if latents meant nothing.
 
     The regions stay where they are and each latent keeps its number of them; those of images whose parts nobody named
     are left out before. The mean over permutations; arguments as of `purity`.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     known = part != UNKNOWN_PART
     latent, part, species = latent[known], part[known], species[known]
     dealt = [
@@ -152,14 +152,12 @@ def permuted_held_out_part(
     n_species: int,
     n_parts: int,
     min_regions: int = 1,
-    *,
-    seed: int = 0,
 ) -> Ratio:
     """The held-out part with the latents dealt anew among the regions of each species, training and held-out apart.
 
     As of `permuted_purity`, among those of images whose parts are known.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     known = part != UNKNOWN_PART
     latent, part, species, held_out = latent[known], part[known], species[known], held_out[known]
     group = species * 2 + held_out
@@ -170,14 +168,12 @@ def permuted_held_out_part(
     return _mean_ratio(dealt)
 
 
-def location_explained(
-    place: Floats, latent: Ints, species: Ints, held_out: Bools, n_species: int, min_regions: int = 1
-) -> Ratio:
+def location_explained(place: Floats, latent: Ints, species: Ints, held_out: Bools, n_species: int) -> Ratio:
     """R2 of location: how much of the variance of held-out places the latents' mean places on training images explain.
 
     1 - sum |place - mean of the latent|^2 / sum |place - mean of the species|^2 over held-out regions, both means over
     training regions. 1: each latent has its place on the animal; 0: knowing the latent helps no more than knowing the
-    species; below 0: it misleads. A latent without enough training regions says what its species says.
+    species; below 0: it misleads. A latent without a training region says what its species says.
 
     A mean of few regions is off by itself, so chance lies below 0, and far below where latents have few training
     regions: read it beside `permuted_location_explained`.
@@ -185,7 +181,6 @@ def location_explained(
     Args:
         place: centre of each region relative to the animal, (0, 0) the upper left and (1, 1) the lower right corner of
             its box `[n, 2]`; NaN where that is unknown, which is left out. Clipped, see CLIPPED_AT.
-        min_regions: training regions that a latent needs.
     """
     known = ~np.isnan(place).any(axis=1)
     place = np.clip(place[known].astype(np.float64), -CLIPPED_AT, 1 + CLIPPED_AT)
@@ -193,24 +188,24 @@ def location_explained(
     latents, number = np.unique(latent, return_inverse=True)
     of_species = group_means(place[~held_out], species[~held_out], n_species)
     of_latent = group_means(place[~held_out], number[~held_out], len(latents))
-    n_of_latent = np.bincount(number[~held_out], minlength=len(latents))
+    is_learnt = np.isin(number, number[~held_out])
+    predicted = np.where(is_learnt[:, None], of_latent[number], of_species[species])
     asked = held_out & np.isin(species, species[~held_out])
-    place, species, number = place[asked], species[asked], number[asked]
-    predicted = np.where((n_of_latent[number] >= min_regions)[:, None], of_latent[number], of_species[species])
+    place, species, predicted = place[asked], species[asked], predicted[asked]
     before = ((place - of_species[species]) ** 2).sum(axis=1)
     after = ((place - predicted) ** 2).sum(axis=1)
     return _ratio(before - after, before, species, n_species)
 
 
 def permuted_location_explained(
-    place: Floats, latent: Ints, species: Ints, held_out: Bools, n_species: int, *, seed: int = 0
+    place: Floats, latent: Ints, species: Ints, held_out: Bools, n_species: int
 ) -> Ratio:
     """R2 of location with the latents dealt anew among the regions of each species, training and held-out apart.
 
     What it would be if latents meant nothing and had as many regions. As of `permuted_purity`, among those of known
     place; arguments as of `location_explained`.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     known = ~np.isnan(place).any(axis=1)
     place, latent, species, held_out = place[known], latent[known], species[known], held_out[known]
     group = species * 2 + held_out
@@ -240,9 +235,9 @@ def detectors(
     return (hits >= DETECTOR_SHARE * n_firings[:, None]) & (n_firings >= min_firings)[:, None]
 
 
-def permuted_detectors(latent: Ints, part: Ints, image: Ints, n_latents: int, n_parts: int, *, seed: int = 0) -> float:
+def permuted_detectors(latent: Ints, part: Ints, image: Ints, n_latents: int, n_parts: int) -> float:
     """How many latents detect a part when the peaks of each image are dealt anew among the latents that fired in it."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     counts = [
         detectors(latent[permute_within(image, rng)], part, n_latents, n_parts).any(axis=1).sum()
         for _ in range(N_DEALS)
@@ -250,9 +245,7 @@ def permuted_detectors(latent: Ints, part: Ints, image: Ints, n_latents: int, n_
     return float(np.mean(counts))
 
 
-def difference_over_species(
-    first: Ratio, second: Ratio, nulls: tuple[Ratio, Ratio] | None = None, *, seed: int = 0
-) -> Interval:
+def difference_over_species(first: Ratio, second: Ratio, nulls: tuple[Ratio, Ratio] | None = None) -> Interval:
     """The value of `second` minus that of `first`, with a paired percentile bootstrap interval over species.
 
     A species is drawn with what both methods had of it. Species of which either has nothing are left out.
@@ -274,7 +267,7 @@ def difference_over_species(
     mean = float(difference(sums.sum(axis=2)))
     if n < 2:
         return Interval(mean, math.nan, math.nan, n)
-    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=N_RESAMPLES)
+    draws = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=N_RESAMPLES)
     low, high = np.quantile(difference(sums @ draws.T), [0.025, 0.975])
     return Interval(mean, float(low), float(high), n)
 

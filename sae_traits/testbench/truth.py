@@ -100,7 +100,7 @@ class DrawnTruth:
         is_labelled = all(record.taxon.species is not None for record in collection.images)
         if collection.note != NOTE or not is_labelled or not (collection.root / TRUTH_FILE).is_file():
             return None
-        return score(collection, evidence.traits, evidence.backbone, seed=evidence.seed)
+        return score(collection, evidence.traits, evidence.backbone)
 
     def lines(self, result: DrawnScore) -> list[str]:
         """The scores as text for a terminal."""
@@ -228,7 +228,7 @@ class _Answer(NamedTuple):
     named: str | None
 
 
-def score(collection: Collection, traits: Iterable[Trait], info: BackboneInfo, *, seed: int = 0) -> DrawnScore:
+def score(collection: Collection, traits: Iterable[Trait], info: BackboneInfo) -> DrawnScore:
     """Score the traits of a drawn collection against its truth.
 
     Recall asks where, not what: a region on the elytra counts for every diagnostic trait of the elytra. Every image
@@ -238,7 +238,6 @@ def score(collection: Collection, traits: Iterable[Trait], info: BackboneInfo, *
         collection: a collection written by `draw_collection`; its root holds truth.json and the part label maps.
         traits: rows of the dataset; `candidate.image` is the index into `collection.images`.
         info: the backbone that made the patches of the regions.
-        seed: of the random placements and of the bootstrap.
 
     Raises:
         CollectionError: the collection is not a drawn one, or its label maps do not fit.
@@ -254,7 +253,7 @@ def score(collection: Collection, traits: Iterable[Trait], info: BackboneInfo, *
         rows = rows_of.get(index, [])
         grid = info.grid((record.width, record.height))
         part_map = PartMap.load(collection, record, grid, len(truth.parts))
-        rng = np.random.default_rng([seed, index])
+        rng = np.random.default_rng([0, index])
         regions = [row.region.patches for row in rows]
         draws = [[random_placement(patches, grid, rng) for patches in regions] for _ in range(N_DRAWS)]
         lies_on = part_map.lies_on(regions)
@@ -270,12 +269,12 @@ def score(collection: Collection, traits: Iterable[Trait], info: BackboneInfo, *
         answers += _answers(index, rows, lies_on, species, truth.parts)
         answers += _places_said(index, rows, lies_on, part_map)
     return DrawnScore(
-        recall=_recall(pairs, seed),
+        recall=_recall(pairs),
         n_hidden=n_hidden,
-        location=_location(placed, seed),
+        location=_location(placed),
         n_regions=len(placed),
         naming=tuple(
-            _naming(name, [a for a in answers if a.attribute == name], seed) for name in (*ATTRIBUTES, *PLACES_SAID)
+            _naming(name, [a for a in answers if a.attribute == name]) for name in (*ATTRIBUTES, *PLACES_SAID)
         ),
     )
 
@@ -320,7 +319,7 @@ def _places_said(image: int, rows: Sequence[Trait], lies_on: NDArray[np.bool_], 
     return answers
 
 
-def _recall(pairs: Sequence[_Pair], seed: int) -> tuple[Recall, ...]:
+def _recall(pairs: Sequence[_Pair]) -> tuple[Recall, ...]:
     groups = {
         "all species": pairs,
         "species with congeners": [pair for pair in pairs if not pair.alone_in_genus],
@@ -330,32 +329,32 @@ def _recall(pairs: Sequence[_Pair], seed: int) -> tuple[Recall, ...]:
     scores = []
     for name, members in groups.items():
         images = [pair.image for pair in members]
-        regions = bootstrap_interval([pair.is_found for pair in members], groups=images, seed=seed)
-        random = bootstrap_interval([pair.random for pair in members], groups=images, seed=seed)
+        regions = bootstrap_interval([pair.is_found for pair in members], groups=images)
+        random = bootstrap_interval([pair.random for pair in members], groups=images)
         scores.append(Recall(name, regions, random, n_images=len(set(images)), n_pairs=len(members)))
     return tuple(scores)
 
 
-def _location(placed: Sequence[_Placed], seed: int) -> tuple[Location, ...]:
+def _location(placed: Sequence[_Placed]) -> tuple[Location, ...]:
     images = [region.image for region in placed]
     return tuple(
         Location(
             where=where,
-            regions=bootstrap_interval([region.lies[kind] for region in placed], groups=images, seed=seed),
-            random=bootstrap_interval([region.random[kind] for region in placed], groups=images, seed=seed),
+            regions=bootstrap_interval([region.lies[kind] for region in placed], groups=images),
+            random=bootstrap_interval([region.random[kind] for region in placed], groups=images),
         )
         for kind, where in enumerate(PLACES)
     )
 
 
-def _naming(attribute: str, answers: Sequence[_Answer], seed: int) -> Naming:
+def _naming(attribute: str, answers: Sequence[_Answer]) -> Naming:
     named = [answer for answer in answers if answer.named is not None]
     right = [answer.named == answer.truth for answer in named]
     commonest = Counter(answer.truth for answer in named).most_common(1)
     value, count = commonest[0] if commonest else (None, 0)
     return Naming(
         attribute=attribute,
-        accuracy=bootstrap_interval(right, groups=[answer.image for answer in named], seed=seed),
+        accuracy=bootstrap_interval(right, groups=[answer.image for answer in named]),
         majority_value=value,
         majority_accuracy=count / len(named) if named else None,
         n_named=len(named),

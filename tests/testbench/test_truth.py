@@ -181,7 +181,6 @@ def test_random_regions_hit_as_often_as_their_shape_fits(tmp_path, info):
     assert on["on any one part"].random.mean == pytest.approx(5 / 16, abs=0.03)
     assert on["on the background"].random.mean == pytest.approx(11 / 16, abs=0.03)
     assert score(collection, traits, info) == scored
-    assert score(collection, traits, info, seed=1) != scored
 
 
 def test_where_regions_lie_counts_diagnostic_parts_other_parts_and_background(tmp_path, info):
@@ -266,9 +265,9 @@ def test_as_a_task_it_scores_labelled_drawings_and_nothing_else(tmp_path, info):
     traits = [make_trait(0, [0])]
 
     def run(collection):
-        return DrawnTruth().run(SimpleNamespace(collection=collection, traits=traits, backbone=info, seed=3))
+        return DrawnTruth().run(SimpleNamespace(collection=collection, traits=traits, backbone=info))
 
-    assert run(collection) == score(collection, traits, info, seed=3)
+    assert run(collection) == score(collection, traits, info)
     unlabelled = replace(collection, images=tuple(replace(record, taxon=Taxon()) for record in collection.images))
     assert run(unlabelled) is None
     assert run(replace(collection, note=None)) is None, "a truth.json of other images says nothing to us"

@@ -43,7 +43,7 @@ class Localisation:
 
     def run(self, evidence: Evidence) -> LocalisationResult | None:
         """Score the regions; None where no image with traits has a mask or box."""
-        collection, seed, scored = evidence.collection, evidence.seed, evidence.scored_regions
+        collection, scored = evidence.collection, evidence.scored_regions
         if not scored:
             return None
         rows = [one.row for one in scored]
@@ -55,9 +55,9 @@ class Localisation:
                 by_species[species].append(shares)
         means = {species: np.mean(shares, axis=0).tolist() for species, shares in sorted(by_species.items())}
         return LocalisationResult(
-            on_animal=bootstrap_interval(observed, groups=individuals, seed=seed),
-            random=bootstrap_interval(expected, groups=individuals, seed=seed),
-            gain=bootstrap_interval(np.subtract(observed, expected), groups=individuals, seed=seed),
+            on_animal=bootstrap_interval(observed, groups=individuals),
+            random=bootstrap_interval(expected, groups=individuals),
+            gain=bootstrap_interval(np.subtract(observed, expected), groups=individuals),
             by_species={species: share for species, (share, _) in means.items()},
             chance_by_species={species: chance for species, (_, chance) in means.items()},
             by_latent=shares_of_latents(collection, scored),

@@ -42,7 +42,6 @@ class Parts:
             evidence.backbone,
             truth,
             evidence.plan_with,
-            seed=evidence.seed,
         )
         return replace(measured, note=evidence.part_note)
 

@@ -44,7 +44,7 @@ class ZeroShot:
         images = embed_collection(
             clip, collection, rows, cache=evidence.embeddings, batch_size=evidence.batch_size, workers=evidence.workers
         )
-        result = evaluate_collection(clip, images, rows, collection, evidence.traits, config, evidence.seed)
+        result = evaluate_collection(clip, images, rows, collection, evidence.traits, config)
         return replace(result, model=clip.info.to_dict())
 
     def lines(self, result: ZeroShotResult) -> list[str]:
