@@ -100,8 +100,9 @@ def ours_few_shot(n_images: int, n_classes: int) -> dict[str, float]:
     """Five folds of five images per class."""
     images, labels, folds = few_shot_world(n_images, n_classes)
     started = time.perf_counter()
-    scores = few_shot(images, labels, folds)
-    return {"scores": time.perf_counter() - started, "intervals": 0.0, "top1": scores.mean, "ece": np.nan}
+    accuracies, _ = few_shot(images, labels, folds)
+    seconds = time.perf_counter() - started
+    return {"scores": seconds, "intervals": 0.0, "top1": float(np.mean(accuracies)), "ece": np.nan}
 
 
 def dense_few_shot(n_images: int, n_classes: int) -> dict[str, float]:

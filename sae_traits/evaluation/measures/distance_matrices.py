@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -15,15 +14,6 @@ FloatArray = NDArray[np.float64]
 Method = Literal["pearson", "spearman"]
 
 
-@dataclass(frozen=True)
-class Association:
-    """The correlation of two distance matrices."""
-
-    r: float
-    permuted: FloatArray
-    """Correlations of the permutations `[n_permutations]`."""
-
-
 def mantel(
     first: FloatArray,
     second: FloatArray,
@@ -32,7 +22,7 @@ def mantel(
     groups: ArrayLike | None = None,
     n_permutations: int = 999,
     seed: int = 0,
-) -> Association:
+) -> tuple[float, FloatArray]:
     """Do the Mantel test of two distance matrices.
 
     Species are not independent: traits that evolved on one tree are associated in nine of ten such tests, and in one of
@@ -43,6 +33,9 @@ def mantel(
         method: correlation of the distances, or of their ranks.
         groups: rows of the first matrix are permuted within these only `[n]`; None permutes all.
         n_permutations: of the first matrix.
+
+    Returns:
+        The correlation of the distances, and those of the permutations `[n_permutations]`.
 
     Raises:
         CollectionError: there are fewer than three objects, or all distances of a matrix are equal.
@@ -55,10 +48,8 @@ def mantel(
     generator = np.random.default_rng(seed)
     member = np.zeros(n, dtype=np.int64) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     r = _correlation(first, np.arange(n), second, upper)
-    permuted = np.array(
-        [_correlation(first, permute_within(member, generator), second, upper) for _ in range(n_permutations)]
-    )
-    return Association(r, permuted)
+    permuted = [_correlation(first, permute_within(member, generator), second, upper) for _ in range(n_permutations)]
+    return r, np.array(permuted)
 
 
 def jackknife_correlation(first: FloatArray, second: FloatArray, *, method: Method) -> Interval:

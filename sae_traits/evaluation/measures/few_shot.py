@@ -106,30 +106,15 @@ def simple_shot(
     return np.where(truth >= 0, credit, 0.0)
 
 
-@dataclass(frozen=True)
-class FewShotScores:
-    """Accuracies over folds."""
-
-    accuracy: tuple[float, ...]
-    """Of each fold, over all its queries."""
-    credit: NDArray[np.float64]
-    """Of each image, the mean over folds in which it was a query `[n]`; NaN where it never was."""
-
-    @property
-    def mean(self) -> float:
-        """Mean over folds."""
-        return float(np.mean(self.accuracy))
-
-    @property
-    def std(self) -> float:
-        """Population standard deviation over folds, which the papers report."""
-        return float(np.std(self.accuracy))
-
-
 def few_shot(
     features: NDArray[np.floating], labels: ArrayLike, folds: Sequence[Fold], *, block: int | None = None
-) -> FewShotScores:
-    """Score SimpleShot on every fold; arguments as in `simple_shot`, with all images in one array `[n, d]`."""
+) -> tuple[tuple[float, ...], NDArray[np.float64]]:
+    """Score SimpleShot on every fold; arguments as in `simple_shot`, with all images in one array `[n, d]`.
+
+    Returns:
+        The accuracy of each fold over all its queries, and the mean credit of each image over the folds in which it was
+        a query `[n]`; NaN where it never was.
+    """
     labels = np.asarray(labels)
     total, times = np.zeros(len(labels)), np.zeros(len(labels))
     accuracy = []
@@ -141,7 +126,7 @@ def few_shot(
         total[fold.queries] += right
         times[fold.queries] += 1
     credit = np.divide(total, times, out=np.full(len(labels), np.nan), where=times > 0)
-    return FewShotScores(tuple(accuracy), credit)
+    return tuple(accuracy), credit
 
 
 def _positions(classes: NDArray[Any], labels: NDArray[Any], protocol: Protocol) -> IntArray:

@@ -96,25 +96,10 @@ def within_variance_in_span(embeddings: NDArray[np.floating], species: ArrayLike
     Returns:
         Two arrays by species, in their order `[n_species]`.
     """
-    embeddings, member = np.asarray(embeddings, dtype=np.float64), _numbers(species)
-    deviations = embeddings - group_means(embeddings, member)[member]
-    in_span = ((deviations @ between_species_span(embeddings, member)) ** 2).sum(axis=1)
-    in_span, total = (np.bincount(member, weights=squares) for squares in (in_span, (deviations**2).sum(axis=1)))
+    of_species = centred(embeddings, species)
+    in_span = (of_species.table[:, of_species.d : -1] ** 2).sum(axis=1)
+    in_span, total = (np.bincount(of_species.member, weights=squares) for squares in (in_span, of_species.table[:, -1]))
     return in_span.astype(np.float64), total.astype(np.float64)
-
-
-def variant_figures(embeddings: NDArray[np.floating], species: ArrayLike, variants: ArrayLike) -> VariantFigures:
-    """Measure the difference between two variants within every species that has both.
-
-    Args:
-        embeddings: `[n, d]`.
-        species: of each `[n]`.
-        variants: 0 or 1 `[n]`.
-
-    Raises:
-        CollectionError: no species has both variants.
-    """
-    return _of_variants(_centred(embeddings, species), np.asarray(variants))
 
 
 def structure_of_variants(
@@ -128,22 +113,27 @@ def structure_of_variants(
 ) -> dict[str, Figure]:
     """Compare the variants of species with variants permuted within species: `share_in_span` and `fisher_ratio`.
 
-    Variants that differ in a direction of their own have a low share; ones that differ at all a high ratio.
-    The intervals take the span of the species as given. There is no `fisher_ratio` where no species has two different
+    Variants that differ in a direction of their own have a low share; ones that differ at all a high ratio. The
+    intervals take the span of the species as given. There is no `fisher_ratio` where no species has two different
     images of a variant.
 
     Args:
-        embeddings, species, variants: as in `variant_figures`.
+        embeddings: `[n, d]`.
+        species: of each `[n]`.
+        variants: 0 or 1 `[n]`.
         units: the individual that each image shows, whose images are permuted together: they are alike, whatever their
             variant `[n]`. None makes every image its own.
+
+    Raises:
+        CollectionError: no species has both variants.
     """
-    centred, variants = _centred(embeddings, species), np.asarray(variants)
-    figures = _of_variants(centred, variants)
-    dealt = _Dealt.of(variants, centred.member, units)
+    of_species, variants = centred(embeddings, species), np.asarray(variants)
+    figures = variant_figures(of_species, variants)
+    dealt = _Dealt.of(variants, of_species.member, units)
     generator = np.random.default_rng(seed)
     shares, ratios = np.empty(n_permutations), np.empty(n_permutations)
     for draw in range(n_permutations):
-        permuted = _of_variants(centred, dealt.permuted(generator))
+        permuted = variant_figures(of_species, dealt.permuted(generator))
         shares[draw], ratios[draw] = permuted.share_in_span, permuted.fisher_ratio
     null = "variants permuted within species"
     share = bootstrap_ratio(figures.squared_in_span, figures.squared_difference, seed=seed)
@@ -219,10 +209,10 @@ def structure_of_traits(
         nulls["trait_correlation_given_genera"] = (genera, "species permuted within genera")
     figures = {}
     for name, (groups, null) in nulls.items():
-        association = mantel(
+        r, permuted = mantel(
             by_embedding, trait_distances, method="spearman", groups=groups, n_permutations=n_permutations, seed=seed
         )
-        figures[name] = _figure(association.r, interval, association.permuted, null)
+        figures[name] = _figure(r, interval, permuted, null)
     return figures
 
 
@@ -257,7 +247,7 @@ class _Dealt:
 
 
 @dataclass(frozen=True)
-class _Centred:
+class Centred:
     """Embeddings less the means of their species."""
 
     names: NDArray[np.generic]
@@ -269,29 +259,31 @@ class _Centred:
     d: int
 
 
-def _centred(embeddings: NDArray[np.floating], species: ArrayLike) -> _Centred:
+def centred(embeddings: NDArray[np.floating], species: ArrayLike) -> Centred:
+    """Take from embeddings `[n, d]` what the means of their species `[n]`, numbers or names, have of them."""
     embeddings = np.asarray(embeddings, dtype=np.float64)
     names, member = np.unique(np.asarray(species), return_inverse=True)
     deviations = embeddings - group_means(embeddings, member)[member]
     in_span = deviations @ between_species_span(embeddings, member)
     squares = (deviations**2).sum(axis=1, keepdims=True)
-    return _Centred(names, member, np.concatenate([deviations, in_span, squares], axis=1), embeddings.shape[1])
+    return Centred(names, member, np.concatenate([deviations, in_span, squares], axis=1), embeddings.shape[1])
 
 
-def _of_variants(centred: _Centred, variants: NDArray[np.generic]) -> VariantFigures:
-    n_species, d = len(centred.names), centred.d
-    group = 2 * centred.member + variants.astype(np.int64)
+def variant_figures(of_species: Centred, variants: NDArray[np.generic]) -> VariantFigures:
+    """Measure the difference between two variants, 0 and 1 `[n]`, within every species that has both."""
+    n_species, d = len(of_species.names), of_species.d
+    group = 2 * of_species.member + variants.astype(np.int64)
     both = (np.bincount(group, minlength=2 * n_species).reshape(n_species, 2) > 0).all(axis=1)
     if not both.any():
         raise CollectionError("no species has both variants, so there is nothing to compare")
-    means = group_means(centred.table, group, 2 * n_species).reshape(n_species, 2, -1)[both]
+    means = group_means(of_species.table, group, 2 * n_species).reshape(n_species, 2, -1)[both]
     variance = means[:, :, -1] - (means[:, :, :d] ** 2).sum(axis=2)
     squared = (means[:, 1] - means[:, 0]) ** 2
     squared_difference = squared[:, :d].sum(axis=1)
     varies = variance > _ROUNDING * means[:, :, -1]
     total = np.where(varies, variance, 0.0).sum(axis=1)
     return VariantFigures(
-        species=centred.names[both],
+        species=of_species.names[both],
         squared_difference=squared_difference,
         squared_in_span=squared[:, d:-1].sum(axis=1),
         fisher_ratios=np.divide(squared_difference, total, out=np.full(len(total), np.nan), where=total > 0),

@@ -156,9 +156,9 @@ def _of_only_train(result: FewShotScores) -> list[str]:
 def _within(inputs: Inputs, model: EmbeddedImages, shots: int) -> tuple[Shots, NDArray[np.float64]]:
     """Draw the labelled images of all, in independent folds."""
     folds = independent_folds(inputs.truth, shots, n_folds=inputs.config.folds, seed=inputs.config.seed)
-    found = few_shot(model.images, inputs.truth, folds)
+    accuracies, credit = few_shot(model.images, inputs.truth, folds)
     seen = [_seen(inputs, fold.support, fold.queries) for fold in folds]
-    return _shots(inputs, shots, found.accuracy, found.credit, seen), found.credit
+    return _shots(inputs, shots, accuracies, credit, seen), credit
 
 
 def _from_train(inputs: Inputs, model: EmbeddedImages, shots: int) -> tuple[Shots, NDArray[np.float64]]:
@@ -196,7 +196,7 @@ def _shots(
     return Shots(
         shots=shots,
         accuracy=score_of(credit, inputs),
-        folds=tuple(map(float, folds)),
+        folds=folds,
         standard_deviation=float(np.std(folds)),
         share_seen=float(np.mean(seen)),
     )
