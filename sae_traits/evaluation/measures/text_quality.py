@@ -7,7 +7,6 @@ References and describers are compared in a closed vocabulary of colours and siz
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,17 +19,7 @@ from sae_traits.traits.consistency import EXCLUDING, excluding_classes
 FloatArray = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class ReferenceComparison:
-    """Texts of species against reference descriptions of the same species."""
-
-    coverage: FloatArray
-    """Share of the reference's colours and sizes that the texts say, too `[n_species]`; NaN where it has none."""
-    contradiction: FloatArray
-    """Share of facets in which both say something and nothing in common `[n_species]`; NaN where there is no facet."""
-
-
-def compare_with_references(texts: Sequence[Sequence[str]], references: Sequence[str]) -> ReferenceComparison:
+def compare_with_references(texts: Sequence[Sequence[str]], references: Sequence[str]) -> tuple[FloatArray, FloatArray]:
     """Look for the colours and sizes of reference descriptions in what is said of each species.
 
     A reference of another species has some coverage, too: compare with references that are dealt among congeners.
@@ -38,6 +27,11 @@ def compare_with_references(texts: Sequence[Sequence[str]], references: Sequence
     Args:
         texts: of each species `[n_species]`.
         references: one description per species `[n_species]`.
+
+    Returns:
+        Coverage, the share of the reference's colours and sizes that the texts say, too; NaN where it has none. And
+        contradiction, the share of facets in which both say something and nothing in common; NaN where there is no
+        facet `[n_species]` each.
     """
     coverage, contradiction = [], []
     for of_species, reference in zip(texts, references, strict=True):
@@ -46,7 +40,7 @@ def compare_with_references(texts: Sequence[Sequence[str]], references: Sequence
         coverage.append(sum(len(said & wanted) for said, wanted in facets) / n_wanted if n_wanted else np.nan)
         in_both = [not said & wanted for said, wanted in facets if said and wanted]
         contradiction.append(np.mean(in_both) if in_both else np.nan)
-    return ReferenceComparison(np.array(coverage, dtype=np.float64), np.array(contradiction, dtype=np.float64))
+    return np.array(coverage, dtype=np.float64), np.array(contradiction, dtype=np.float64)
 
 
 def describer_agreement(texts: Sequence[Sequence[str | None]], facet: str) -> float:
@@ -71,19 +65,9 @@ def describer_agreement(texts: Sequence[Sequence[str | None]], facet: str) -> fl
     return krippendorff_alpha(ratings, "nominal")
 
 
-@dataclass(frozen=True)
-class Specificity:
-    """Whether texts tell their species from its congeners."""
-
-    credit: FloatArray
-    """1 where a text is most similar to its own species, 0 where to a congener, a share under ties `[n_texts]`."""
-    chance: FloatArray
-    """1 / number of species of the genus `[n_texts]`; both are NaN where the genus has one species."""
-
-
 def specificity(
     texts: NDArray[np.floating], species: ArrayLike, prototypes: NDArray[np.floating], genera: ArrayLike
-) -> Specificity:
+) -> tuple[FloatArray, FloatArray]:
     """Find the species of each text, without its name, among the species of the genus.
 
     Args:
@@ -91,6 +75,10 @@ def specificity(
         species: of each text, as a row of `prototypes` `[n_texts]`.
         prototypes: what species look like, for example the mean embedding of their images `[n_species, d]`.
         genera: of the species, numbers or names `[n_species]`.
+
+    Returns:
+        1 where a text is most similar to its own species, 0 where to a congener, a share under ties; and chance, one
+        over the number of species of the genus `[n_texts]` each; both are NaN where the genus has one species.
     """
     texts, prototypes = (unit_length(np.asarray(vectors, dtype=np.float64)) for vectors in (texts, prototypes))
     species, genera = np.asarray(species), np.asarray(genera)
@@ -104,4 +92,4 @@ def specificity(
         own = cosines[np.searchsorted(congeners, species[rows]), np.arange(len(rows))]
         credit[rows] = top_credit(*count_places(cosines, own), 1)
         chance[rows] = 1 / len(congeners)
-    return Specificity(credit, chance)
+    return credit, chance

@@ -8,14 +8,14 @@ from sae_traits.evaluation.measures.text_quality import compare_with_references,
 
 
 def test_what_a_reference_says_is_covered_or_contradicted():
-    found = compare_with_references(
+    coverage, contradiction = compare_with_references(
         [["black wings", "a small head"], ["a red wing"], ["white and brown legs"], ["hairy"], ["a brown body"]],
         ["Wings black, legs brown; tiny.", "Wings blue.", "Legs dark brown.", "Legs brown.", "Hairy."],
     )
-    assert found.coverage[:4] == pytest.approx([2 / 3, 0, 1, 0])
-    assert found.contradiction[:3] == pytest.approx([0, 1, 0])
-    assert np.isnan(found.coverage[4])
-    assert np.isnan(found.contradiction[3:]).all()
+    assert coverage[:4] == pytest.approx([2 / 3, 0, 1, 0])
+    assert contradiction[:3] == pytest.approx([0, 1, 0])
+    assert np.isnan(coverage[4])
+    assert np.isnan(contradiction[3:]).all()
 
 
 def test_describers_who_say_the_same_agree_and_those_who_guess_do_not():
@@ -31,13 +31,13 @@ def test_describers_who_say_the_same_agree_and_those_who_guess_do_not():
 def test_a_text_that_fits_all_congeners_is_not_specific_and_a_lonely_species_has_none():
     prototypes = np.eye(5)
     genera = np.array(["a", "a", "a", "b", "b"])
-    own = specificity(prototypes, np.arange(5), prototypes, genera)
-    assert (own.credit == 1).all()
-    assert own.chance == pytest.approx([1 / 3] * 3 + [1 / 2] * 2)
-    of_genus = specificity((genera[:, None] == genera).astype(float), np.arange(5), prototypes, genera)
-    assert of_genus.credit == pytest.approx(own.chance)
-    alone = specificity(prototypes, np.arange(5), prototypes, ["a", "a", "a", "b", "c"])
-    assert np.isnan([alone.credit[3:], alone.chance[3:]]).all()
+    credit, chance = specificity(prototypes, np.arange(5), prototypes, genera)
+    assert (credit == 1).all()
+    assert chance == pytest.approx([1 / 3] * 3 + [1 / 2] * 2)
+    of_genus, _ = specificity((genera[:, None] == genera).astype(float), np.arange(5), prototypes, genera)
+    assert of_genus == pytest.approx(chance)
+    alone = np.array(specificity(prototypes, np.arange(5), prototypes, ["a", "a", "a", "b", "c"]))
+    assert np.isnan(alone[:, 3:]).all()
 
 
 def test_where_only_names_carry_signal_stripped_texts_are_at_chance_and_names_at_the_ceiling():

@@ -85,15 +85,17 @@ class TextTask:
         embedded = Prompter(model.texts, read_templates(inputs.templates)).embed(texts, "texts")
         unseen = ~np.isin(inputs.sha256 or [""] * len(inputs.rows), list(inputs.described))
         prototypes = np.stack([_prototype(images, inputs.truth == place, unseen) for place in places])
-        found = specificity(embedded, species, prototypes, [str(inputs.names[place].genus) for place in places])
+        credit, chance = specificity(
+            embedded, species, prototypes, [str(inputs.names[place].genus) for place in places]
+        )
         shared = sorted(set(inputs.regions[0]) & set(inputs.regions[1])) if inputs.regions else []
         of_both = [[said[region] for region in shared] for said in inputs.regions]
         return Outcome(
             TextScores(
                 n_texts=len(texts),
                 n_species=len(places),
-                specific=bootstrap_interval(found.credit, groups=species, seed=inputs.config.seed),
-                chance=float(found.chance.mean()),
+                specific=bootstrap_interval(credit, groups=species, seed=inputs.config.seed),
+                chance=float(chance.mean()),
                 references=_compare(inputs) if inputs.references else None,
                 n_regions=len(shared),
                 agreement={facet: describer_agreement(of_both, facet) for facet in EXCLUDING} if shared else {},
@@ -183,18 +185,17 @@ def _compare(inputs: Inputs) -> References:
         for genus in np.unique(genera):
             members = np.flatnonzero(genera == genus)
             order[members] = generator.permutation(members)
-        others = compare_with_references(texts, [references[place] for place in order])
-        dealt.append((_mean(others.coverage), _mean(others.contradiction)))
+        dealt.append([_mean(values) for values in compare_with_references(texts, [references[i] for i in order])])
     coverage, contradiction = (
-        bootstrap_interval(values[np.isfinite(values)], seed=inputs.config.seed)
-        for values in (own.coverage, own.contradiction)
+        bootstrap_interval(values[np.isfinite(values)], seed=inputs.config.seed) for values in own
     )
+    coverage_dealt, contradiction_dealt = map(_mean, np.array(dealt).T)
     return References(
         n_species=len(names),
         coverage=coverage,
-        coverage_dealt=_mean(np.array([first for first, _ in dealt])),
+        coverage_dealt=coverage_dealt,
         contradiction=contradiction,
-        contradiction_dealt=_mean(np.array([second for _, second in dealt])),
+        contradiction_dealt=contradiction_dealt,
     )
 
 
