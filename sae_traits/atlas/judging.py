@@ -7,10 +7,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from sae_traits.atlas.nouns import ImageOfAtlas, LatentOfSpecies, Species, TraitOfImage
-from sae_traits.evaluation.species_order import DescribedLatent, best_first, relatives_among
+from sae_traits.evaluation.species_order import DescribedLatent, best_first
 from sae_traits.evaluation.species_tallies import DescribedRegion, Tally, said_of
 from sae_traits.evaluation.telling_words import SaidOfSpecies
 from sae_traits.schema import Taxon
+from sae_traits.traits.contrast import relatives_among
 
 Tallies = Mapping[str, Mapping[str, Tally]]
 """Species -> number of a latent, as text -> its tally."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
 
 from sae_traits.evaluation.species_tallies import (
     MIN_INDIVIDUALS,
@@ -15,9 +14,7 @@ from sae_traits.evaluation.species_tallies import (
 )
 from sae_traits.evaluation.telling_words import SaidOfSpecies
 from sae_traits.evaluation.verdict import Observed, Verdict, judge, rank
-from sae_traits.schema import Contrast, Taxon
-from sae_traits.traits.contrast import others_of_group, reference_groups
-from sae_traits.vocabulary import ReferenceRank
+from sae_traits.schema import Contrast
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,23 +70,6 @@ class DescribedLatent:
         return Observed(
             background=self.tally.background, held_out=self.held_out, n_individuals=self.n, on_organism=self.on_organism
         )
-
-
-def relatives_among(taxa: Sequence[Taxon]) -> Callable[[str, ReferenceRank], tuple[str, ...]]:
-    """Look up who the others of a species' reference group are; none of a species that is not among the taxa.
-
-    Args:
-        taxa: of the species with training individuals, once each.
-    """
-    rows = {taxon.species: row for row, taxon in enumerate(taxa)}
-    groups = cache(partial(reference_groups, taxa))
-
-    @cache
-    def relatives(species: str, rank: ReferenceRank) -> tuple[str, ...]:
-        row = rows.get(species)
-        return () if row is None else others_of_group(taxa, groups(rank)[0], row)
-
-    return relatives
 
 
 def best_first(

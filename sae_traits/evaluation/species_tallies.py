@@ -284,7 +284,7 @@ def compare(choice: ChosenLatent, taxon: Taxon, firing: FiringShares | None = No
     if firing is not None:
         relatives = firing.relatives(species, contrast.reference_rank)
         own = firing.of_species(choice.latent, species, held_out=True)
-        others = firing.of_relatives(choice.latent, species, contrast.reference_rank, held_out=True)
+        others = firing.of_relatives(choice.latent, species, contrast.reference_rank)
         held_out = HeldOutShares(species=own, relatives=others) if own.of else None
     return Comparison(
         f_species=contrast.f_species,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
-from sae_traits.evaluation.species_order import DescribedLatent, best_first, relatives_among
+from sae_traits.evaluation.species_order import DescribedLatent, best_first
 from sae_traits.evaluation.species_tallies import DescribedRegion, Tally, said_of
 from sae_traits.evaluation.telling_words import SaidOfSpecies
 from sae_traits.io import write_whole
@@ -20,6 +20,7 @@ from sae_traits.release.facts import DatasetSummary, Rights
 from sae_traits.release.tables import ConfigName, Row
 from sae_traits.schema import Contrast, Region, Taxon
 from sae_traits.traits.contact_sheet import cut_out, font, wrap_text
+from sae_traits.traits.contrast import relatives_among
 from sae_traits.vocabulary import RANKS, SPLITS, Split
 
 CARD_PICTURE = "atlas.jpg"

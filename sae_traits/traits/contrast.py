@@ -9,8 +9,9 @@ memory does not grow with species x latents.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -208,12 +209,24 @@ def reference_groups(taxa: Sequence[Taxon], rank: ReferenceRank) -> tuple[NDArra
     return _factorise([("all",)] * len(taxa) if rank == "collection" else _groups_of(taxa, rank))
 
 
-def others_of_group(taxa: Sequence[Taxon], groups: NDArray[np.intp], row: int) -> tuple[str, ...]:
-    """The other species of the group of a row, see `reference_groups`, by name; none where it has no group."""
-    members: list[int] = np.flatnonzero(groups == groups[row]).tolist()
-    if groups[row] < 0:
-        return ()
-    return tuple(sorted(str(taxa[other].species) for other in members if other != row))
+def relatives_among(taxa: Sequence[Taxon]) -> Callable[[str, ReferenceRank], tuple[str, ...]]:
+    """Look up the others of a species' reference group by name; none of a species without one, or not among the taxa.
+
+    Args:
+        taxa: of the species with training individuals, once each.
+    """
+    rows = {taxon.species: row for row, taxon in enumerate(taxa)}
+    groups = cache(partial(reference_groups, taxa))
+
+    @cache
+    def relatives(species: str, rank: ReferenceRank) -> tuple[str, ...]:
+        row, (group, _) = rows.get(species), groups(rank)
+        if row is None or group[row] < 0:
+            return ()
+        members: list[int] = np.flatnonzero(group == group[row]).tolist()
+        return tuple(sorted(str(taxa[other].species) for other in members if other != row))
+
+    return relatives
 
 
 def shrunken_effect(

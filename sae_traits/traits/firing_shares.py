@@ -16,7 +16,7 @@ from scipy.sparse import csr_array
 
 from sae_traits.schema import ChosenLatent, Collection, ImageRecord, Taxon
 from sae_traits.traits.codes import Codes
-from sae_traits.traits.contrast import others_of_group, reference_groups
+from sae_traits.traits.contrast import reference_groups, relatives_among
 from sae_traits.traits.species_counts import SpeciesCounts, count_firings, group_totals
 from sae_traits.vocabulary import REFERENCE_RANKS, ReferenceRank
 
@@ -60,17 +60,17 @@ class FiringShares:
         fired = self._counts[held_out].fired[[row]].tocoo()
         return dict(zip(fired.coords[1].tolist(), fired.data.tolist(), strict=True))
 
-    def of_relatives(self, latent: int, species: str, rank: ReferenceRank, *, held_out: bool) -> Share:
-        """The same of the rest of the species' reference group of a rank."""
+    def of_relatives(self, latent: int, species: str, rank: ReferenceRank) -> Share:
+        """Held-out individuals of the rest of the species' reference group of a rank in which a latent fires."""
         if (group := self._group(species, rank)) < 0:
             return Share(0, 0)
-        own, (fired, n_individuals) = self.of_species(latent, species, held_out=held_out), self._totals[rank, held_out]
+        own, (fired, n_individuals) = self.of_species(latent, species, held_out=True), self._held_out_totals[rank]
         return Share(int(fired[group, latent]) - own.n, int(n_individuals[group]) - own.of)
 
-    def relatives(self, species: str, rank: ReferenceRank) -> tuple[str, ...]:
-        """The other species of the reference group, of those with training individuals."""
-        row = self._row[False].get(species)
-        return () if row is None else others_of_group(self.training.taxa, self._groups[rank][0], row)
+    @cached_property
+    def relatives(self) -> Callable[[str, ReferenceRank], tuple[str, ...]]:
+        """Gives the other species of the reference group, of those with training individuals."""
+        return relatives_among(self.training.taxa)
 
     @property
     def _counts(self) -> dict[bool, SpeciesCounts]:
@@ -92,15 +92,14 @@ class FiringShares:
         return -1 if row is None else int(self._groups[rank][0][row])
 
     @cached_property
-    def _totals(self) -> dict[tuple[ReferenceRank, bool], tuple[csr_array, NDArray[np.int64]]]:
-        """Of each reference group the individuals in which each latent fired, and how many it has."""
-        totals = {}
+    def _held_out_totals(self) -> dict[ReferenceRank, tuple[csr_array, NDArray[np.int64]]]:
+        """Of each reference group the held-out individuals in which each latent fired, and how many it has."""
+        counts, totals = self.held_out, {}
         for rank, (_, n_groups) in self._groups.items():
-            for held_out, counts in self._counts.items():
-                groups = np.array([self._group(name, rank) for name in self._row[held_out]], dtype=np.intp)
-                n_individuals = np.zeros(n_groups, dtype=np.int64)
-                np.add.at(n_individuals, groups[groups >= 0], counts.n_individuals[groups >= 0])
-                totals[rank, held_out] = group_totals(counts.fired, groups, n_groups), n_individuals
+            groups = np.array([self._group(name, rank) for name in self._row[True]], dtype=np.intp)
+            n_individuals = np.zeros(n_groups, dtype=np.int64)
+            np.add.at(n_individuals, groups[groups >= 0], counts.n_individuals[groups >= 0])
+            totals[rank] = group_totals(counts.fired, groups, n_groups), n_individuals
         return totals
 
 
@@ -120,7 +119,7 @@ def with_held_out_shares(latents: Iterable[ChosenLatent], firing: FiringShares) 
     added = []
     for one in latents:
         own = firing.of_species(one.latent, one.species, held_out=True)
-        others = firing.of_relatives(one.latent, one.species, one.contrast.reference_rank, held_out=True)
+        others = firing.of_relatives(one.latent, one.species, one.contrast.reference_rank)
         added.append(replace(one, held_out_f_species=own.value, held_out_f_reference=others.value) if own.of else one)
     return added
 

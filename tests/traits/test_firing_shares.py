@@ -42,8 +42,9 @@ def test_relatives_are_the_rest_of_the_group_of_a_rank():
     shares = shares_of()
     assert shares.relatives("Aus bus", "genus") == ("Aus cus",)  # of Aus dus nothing was learnt
     assert shares.relatives("Aus bus", "collection") == ("Aus cus", "Xus yus")
-    assert shares.of_relatives(1, "Aus bus", "genus", held_out=False) == Share(1, 1)
-    assert shares.of_relatives(0, "Aus bus", "collection", held_out=False) == Share(1, 2)
+    assert shares.of_relatives(1, "Aus cus", "genus") == shares.of_relatives(1, "Xus yus", "collection") == Share(1, 1)
+    assert shares.of_relatives(0, "Aus cus", "genus") == Share(0, 1)
+    assert shares.of_relatives(0, "Xus yus", "genus") == shares.of_relatives(0, "Zus zus", "genus") == Share(0, 0)
     assert shares.relatives("Zus zus", "genus") == ()
 
 
