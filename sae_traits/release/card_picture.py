@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -21,6 +19,7 @@ from sae_traits.release.tables import ConfigName, Row
 from sae_traits.schema import Contrast, Region, Taxon
 from sae_traits.traits.contact_sheet import cut_out, font, wrap_text
 from sae_traits.traits.contrast import relatives_among
+from sae_traits.traits.released_latents import CONTRAST, contrast_of
 from sae_traits.vocabulary import RANKS, SPLITS, Split
 
 CARD_PICTURE = "atlas.jpg"
@@ -31,12 +30,11 @@ _SIDE, _GAP, _LINE = 264, 16, 18
 _PAPER, _INK, _GREY = "#fbfaf7", "#1c1b1a", "#5d5a55"
 """As in the atlas."""
 _QUALITY = 82
-_CONTRAST = tuple(field.name for field in fields(Contrast))
 _DESCRIBED = [
     "trait_id", "species", "individual_id", "text", "part", "part_source", "attributes", "region_source", "latent",
-    "activation", "background", *_CONTRAST,
+    "activation", "background", *CONTRAST,
 ]  # fmt: skip
-_SHOWN = ["image", "species", "text", "box", "polygons", *_CONTRAST, "license", "rights_holder"]
+_SHOWN = ["image", "species", "text", "box", "polygons", *CONTRAST, "license", "rights_holder"]
 
 
 def draw_card_picture(folder: Path, summary: DatasetSummary) -> tuple[Rights, ...] | None:
@@ -134,11 +132,7 @@ def _rows(folder: Path, config: ConfigName, columns: list[str]) -> Iterator[tupl
 
 def _contrast(row: Row) -> Contrast | None:
     """The contrast of a trait; None of a region without a latent, or of a latent that was not contrasted."""
-    if row["f_species"] is None:
-        return None
-    q_value = math.nan if row["q_value"] is None else row["q_value"]
-    values: Row = {name: row[name] for name in _CONTRAST} | {"q_value": q_value}
-    return Contrast(**values)
+    return None if row["f_species"] is None else Contrast(**contrast_of(row))
 
 
 def _read(folder: Path, trait_ids: Sequence[str]) -> list[Row]:

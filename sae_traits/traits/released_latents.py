@@ -26,9 +26,10 @@ from sae_traits.traits.chosen import LatentsBySpecies, strongest_choices
 
 CARD = "README.md"
 CONFIG = "latents"
-_CONTRAST = tuple(Contrast.__dataclass_fields__)
+CONTRAST = tuple(Contrast.__dataclass_fields__)
+"""Columns of a contrast."""
 _PLAIN = tuple(name for name in ChosenLatent.__dataclass_fields__ if name != "contrast")
-COLUMNS = (*_PLAIN, *_CONTRAST, "sae")
+COLUMNS = (*_PLAIN, *CONTRAST, "sae")
 _HELD_OUT = ("held_out_f_species", "held_out_f_reference")
 _NEWER = ("background", "usual_x", "usual_y", "name", *_HELD_OUT)
 """Columns that datasets of earlier versions lack."""
@@ -246,8 +247,8 @@ def _rows(files: Sequence[Path], name: str, saes: set[str]) -> Iterator[ChosenLa
 
 
 def contrast_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of the contrast in a row of the config `latents`, in which a q-value that is not a number is null."""
-    return {column: row[column] for column in _CONTRAST} | ({"q_value": math.nan} if row["q_value"] is None else {})
+    """The fields of the contrast in a row of a dataset, in which a q-value that is not a number is null."""
+    return {column: row[column] for column in CONTRAST} | ({"q_value": math.nan} if row["q_value"] is None else {})
 
 
 def _checked(choice: ChosenLatent) -> ChosenLatent:
