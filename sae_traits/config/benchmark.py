@@ -54,6 +54,9 @@ ONLY_FOR: Mapping[str, tuple[BenchmarkTaskName, ...]] = {
 """Option -> the tasks that use it; all tasks use the others."""
 TextType = Literal["asis", "sci", "taxon", "com", "sci_com", "taxon_com"]
 TemplateSet = Literal["none", "one", "openai", "bioclip"]
+Protocol = Literal["corrected", "published"]
+"""Which rules a measure follows where the code released with the papers has a fault: the usual definition, or what that
+code returns, right or wrong, for comparison with published scores alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +152,7 @@ class BenchmarkConfig:
     trait_text: Literal["prompts", "joined"] = option(
         "prompts", "prompts: one text per trait, averaged; joined: all traits in one text."
     )
-    protocol: Literal["corrected", "published"] = option(
+    protocol: Protocol = option(
         "corrected",
         "corrected: what the metric means; published: with the faults of the released code, to compare with it.",
     )

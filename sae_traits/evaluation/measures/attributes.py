@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sae_traits.evaluation.measures.protocol import Protocol
+from sae_traits.config.benchmark import Protocol
 
 HIDDEN, DROPOUT = 512, 0.5
 BATCH_SIZE = 256

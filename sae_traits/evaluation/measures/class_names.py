@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sae_traits.config.benchmark import TextType
+from sae_traits.config.benchmark import Protocol, TextType
 from sae_traits.errors import CollectionError
-from sae_traits.evaluation.measures.protocol import Protocol
 
 COMMON_NAME_JOINER = " with common name "
 """Between scientific and common name, as BioCLIP was trained (Stevens et al. 2024, section 3.2)."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sae_traits.evaluation.measures.protocol import Protocol
+from sae_traits.config.benchmark import Protocol
 from sae_traits.evaluation.ranking import rows_per_block
 from sae_traits.evaluation.statistics import group_means
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sae_traits.config.benchmark import Protocol
 from sae_traits.errors import CollectionError
-from sae_traits.evaluation.measures.protocol import Protocol
 from sae_traits.evaluation.prompts import unit_length
 from sae_traits.evaluation.ranking import TIE, rows_per_block
 

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from sae_traits.config.benchmark import Protocol
 from sae_traits.errors import CollectionError, ConfigError
 from sae_traits.evaluation.benchmarks.inputs import (
     EmbeddedImages,
@@ -21,7 +22,6 @@ from sae_traits.evaluation.benchmarks.inputs import (
     score_of,
 )
 from sae_traits.evaluation.measures.attributes import attribute_logits, fishnet_right
-from sae_traits.evaluation.measures.protocol import Protocol
 from sae_traits.evaluation.statistics import N_RESAMPLES, Interval, Number
 
 N_RUNS = 3
