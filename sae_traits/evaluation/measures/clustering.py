@@ -12,6 +12,9 @@ from sae_traits.evaluation.ranking import rows_per_block
 from sae_traits.evaluation.statistics import group_means
 
 FloatArray = NDArray[np.float32]
+MAX_ITERATIONS = 10
+TOLERANCE = 1e-4
+"""Clustering stops when the square of the summed shifts of centres is smaller."""
 
 
 def clustering_right(
@@ -45,8 +48,6 @@ def semi_supervised_k_means(
     n_clusters: int,
     *,
     seed: int,
-    max_iterations: int = 10,
-    tolerance: float = 1e-4,
 ) -> NDArray[np.int64]:
     """Cluster images of which some are labelled: these stay in the cluster of their class.
 
@@ -59,7 +60,6 @@ def semi_supervised_k_means(
         labelled: features `[n_labelled, d]`.
         labels: class of each, numbers or names `[n_labelled]`.
         n_clusters: as many as there are classes, old and new.
-        tolerance: stop when the square of the summed shifts of centres is smaller.
 
     Returns:
         Clusters of the labelled images, then of the unlabelled ones `[n_labelled + n_unlabelled]`; classes come first,
@@ -73,7 +73,7 @@ def semi_supervised_k_means(
     of_classes = group_means(labelled, own).astype(np.float32)
     centres = _first_centres(unlabelled, of_classes, n_clusters, seed)
     best, best_inertia = np.empty(0, dtype=np.int64), np.inf
-    for _ in range(max_iterations):
+    for _ in range(MAX_ITERATIONS):
         distances, nearest = _nearest(unlabelled, centres)
         inertia = distances.sum() + ((labelled - centres[own]) ** 2).sum()
         clusters = np.concatenate([own, nearest])
@@ -84,7 +84,7 @@ def semi_supervised_k_means(
         moved[is_empty] = centres[is_empty]
         shift = np.sqrt(((moved - centres) ** 2).sum(axis=1)).sum()
         centres = moved
-        if shift**2 < tolerance:
+        if shift**2 < TOLERANCE:
             break
     return best
 

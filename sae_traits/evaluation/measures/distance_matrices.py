@@ -52,8 +52,8 @@ def mantel(
     return r, np.array(permuted)
 
 
-def jackknife_correlation(first: FloatArray, second: FloatArray, *, method: Method) -> Interval:
-    """Correlate two distance matrices `[n, n]`, with an interval from leaving out one object at a time.
+def jackknife_correlation(first: FloatArray, second: FloatArray) -> Interval:
+    """Correlate the ranks of two distance matrices `[n, n]`, with an interval from leaving out one object at a time.
 
     Resampling objects would put pairs of the same object, at distance zero, into the matrices.
 
@@ -62,7 +62,7 @@ def jackknife_correlation(first: FloatArray, second: FloatArray, *, method: Meth
     from scipy.stats import t
 
     n = len(first)
-    first, second = _ranked(first, method), _ranked(second, method)
+    first, second = _ranked(first, "spearman"), _ranked(second, "spearman")
 
     def correlation(kept: NDArray[np.intp]) -> float:
         left = np.ix_(kept, kept)

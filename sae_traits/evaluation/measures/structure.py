@@ -203,7 +203,7 @@ def structure_of_traits(
         permuted within genera: relatives are alike in both, and only the second null knows it.
     """
     by_embedding = species_distances(embeddings, species)
-    interval = jackknife_correlation(by_embedding, trait_distances, method="spearman")
+    interval = jackknife_correlation(by_embedding, trait_distances)
     nulls: dict[str, tuple[ArrayLike | None, str]] = {"trait_correlation": (None, "species permuted")}
     if genera is not None:
         nulls["trait_correlation_given_genera"] = (genera, "species permuted within genera")
