@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -232,15 +232,21 @@ def _read_traits(source: str) -> TraitTexts:
     """Read traits from a table, or from a dataset of ours or of others."""
     path = Path(source).expanduser()
     say(f"reading the traits of {source}")
-    if path.is_file():
-        try:
-            names, rows_of = open_table(path, header_has=SPECIES_NAMES)
-            return rank_texts(source, rows_of(trait_columns(names, source)))
-        except CollectionError as error:
-            raise ConfigError(f"cannot read --traits: {error}") from error
-    if path.suffix.lower() in TABLE_SUFFIXES:
+    if not path.is_file() and path.suffix.lower() in TABLE_SUFFIXES:
         raise ConfigError(f"--traits: {path} does not exist")
-    return rank_texts(source, text_rows(source, lambda names: trait_columns(names, source)))
+    try:
+        return rank_texts(source, _rows_of(source, trait_columns))
+    except CollectionError as error:
+        raise ConfigError(f"cannot read --traits: {error}") from error
+
+
+def _rows_of(source: str, columns_of: Callable[[Sequence[str], str], dict[str, str]]) -> Iterator[Mapping[str, Any]]:
+    """Give the rows of a table, or of a dataset of ours or of others, in the columns that are chosen by their names."""
+    path = Path(source).expanduser()
+    if path.is_file():
+        names, rows_of = open_table(path, header_has=SPECIES_NAMES)
+        return rows_of(columns_of(names, source))
+    return text_rows(source, lambda names: columns_of(names, source))
 
 
 def _read_regions(config: BenchmarkConfig) -> tuple[Mapping[str, str], ...]:
@@ -251,12 +257,7 @@ def _read_regions(config: BenchmarkConfig) -> tuple[Mapping[str, str], ...]:
         raise ConfigError("--other-traits are compared with --traits; give both")
     of_both = []
     for source in (config.traits, config.other_traits):
-        path = Path(source).expanduser()
-        if path.is_file():
-            names, rows_of = open_table(path, header_has=SPECIES_NAMES)
-            rows = rows_of(region_columns(names, source))
-        else:
-            rows = text_rows(source, lambda names, source=source: region_columns(names, source))
+        rows = _rows_of(source, region_columns)
         described = [(n, str(row["region"]), row["text"]) for n, row in enumerate(rows, start=1) if row["region"]]
         of_both.append(one_each(source, ((n, region, region, text) for n, region, text in described if text)))
     return tuple(of_both)

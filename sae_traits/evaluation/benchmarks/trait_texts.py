@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sae_traits.errors import CollectionError, ConfigError
+from sae_traits.errors import ConfigError
 from sae_traits.evaluation.benchmarks.class_taxa import label_key, species_of
 from sae_traits.evaluation.benchmarks.labels import LABEL_NAMES
 from sae_traits.evaluation.benchmarks.matching import one_each
@@ -15,7 +15,7 @@ from sae_traits.evaluation.measures.class_names import ClassName
 from sae_traits.evaluation.text import as_phrase, most_shared_first
 from sae_traits.images.columns import COLUMN_NAMES, SPECIES_NAMES, find_column, find_columns
 from sae_traits.images.names import binomial
-from sae_traits.images.table_files import open_table
+from sae_traits.images.table_files import read_columns
 from sae_traits.logging import say
 
 TEXT_NAMES = ("text", "trait_description", "trait_text", "trait", "description", "caption")
@@ -95,22 +95,10 @@ def read_references(path: Path, names: Sequence[ClassName]) -> dict[str, str]:
     Raises:
         ConfigError: it cannot be read, lacks a column, contradicts itself, or is about no class at hand.
     """
-    try:
-        columns, rows_of = open_table(path, header_has=LABEL_NAMES)
-        label, text = find_column(columns, ("label", *SPECIES_NAMES, *LABEL_NAMES)), find_column(columns, TEXT_NAMES)
-        if label is None or text is None:
-            raise ConfigError(f"{path} needs the columns label (or species) and text; it has {', '.join(columns)}")
-        rows = list(rows_of({"label": label, "text": text}))
-    except CollectionError as error:
-        raise ConfigError(f"cannot read references: {error}") from error
-    known = one_each(
-        path,
-        (
-            (number, label_key(row["label"]), row["label"], row["text"])
-            for number, row in enumerate(rows, start=1)
-            if row["label"] and row["text"]
-        ),
-    )
+    wanted = {"label (or species)": ("label", *SPECIES_NAMES, *LABEL_NAMES), "text": TEXT_NAMES}
+    rows = [tuple(row.values()) for row in read_columns(path, wanted, tuple(wanted), what="references")]
+    said = [(number, label, text) for number, (label, text) in enumerate(rows, start=1) if label and text]
+    known = one_each(path, ((number, label_key(label), label, text) for number, label, text in said))
     found = {}
     for name in names:
         keys = [label_key(text) for text in (species_of(name), name.label) if text]
