@@ -55,16 +55,13 @@ def noting(folder: Path) -> Iterator[bool]:
     """Whether nobody else writes to a run for as long as the block lasts, which is a moment."""
     from filelock import FileLock, Timeout
 
-    lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
+        held = FileLock(folder / LOCK).acquire(timeout=0)
     except (Timeout, OSError):
         yield False
         return
-    try:
+    with held:
         yield True
-    finally:
-        lock.release()
 
 
 def is_held(path: Path) -> bool:
