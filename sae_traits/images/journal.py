@@ -45,15 +45,13 @@ class Journal:
         self._lock_file.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self._lock_file)
         try:
-            lock.acquire(timeout=0)
+            held = lock.acquire(timeout=0)
         except Timeout:
             say(f"another command writes {self.records_file}; waiting until it is done")
-            lock.acquire()
-        try:
+            held = lock.acquire()
+        with held:
             self._read_state()
             yield
-        finally:
-            lock.release()
 
     @property
     def is_complete(self) -> bool:
