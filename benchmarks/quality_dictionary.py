@@ -93,7 +93,7 @@ def rows_of(
         train = {"architecture": {"kind": "topk", "k": int(k)}, "initialisation": kind, "seed": seed}
         context = Context.open(folder, STEPS, {"train": train})
         run_steps(context, ["train", "encode"])
-        evidence = write_parts(context, **files, baselines=BASELINES)
+        evidence = write_parts(context, files, baselines=BASELINES)
         rows.append(row_of(context, evidence, kind, k, seed))
         print(" | ".join(rows[-1]), flush=True)
     assert evidence is not None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sae_traits.cli.base import DONE, FAILED, PARTLY_DONE, command, extra_tasks, show
-from sae_traits.cli.looking import add_part_files
+from sae_traits.cli.looking import add_part_files, given_part_files
 from sae_traits.errors import ConfigError, SaeTraitsError, one_line
 from sae_traits.logging import say, warn
 from sae_traits.steps import ALL_STEPS, run_steps
@@ -52,9 +52,9 @@ def ablate(arguments: argparse.Namespace) -> int:
 
     cells = read_grid(arguments.grid)
     out = arguments.out or Path("runs") / arguments.grid.stem
-    files = {name: getattr(arguments, name) for name in ("keypoints", "part_masks", "boxes")}
+    files = given_part_files(arguments)
     for path in files.values():
-        if path is not None and not path.exists():
+        if not path.exists():
             raise ConfigError(f"{path} does not exist; every cell would fail for it")
     outcomes = [open_outcome(cell) for cell in cells]
     for place, cell in enumerate(cells):
@@ -70,7 +70,7 @@ def ablate(arguments: argparse.Namespace) -> int:
     return FAILED if len(ablation.failed) == len(outcomes) else PARTLY_DONE
 
 
-def _outcome(cell: Cell, folder: Path, others: tuple[Path, ...], files: Mapping[str, Path | None]) -> Outcome:
+def _outcome(cell: Cell, folder: Path, others: tuple[Path, ...], files: Mapping[str, Path]) -> Outcome:
     """Run one cell, or say why that cannot be done."""
     from torch import OutOfMemoryError
 
@@ -87,7 +87,7 @@ def _outcome(cell: Cell, folder: Path, others: tuple[Path, ...], files: Mapping[
         return replace(open_outcome(cell), state="failed", reason=reason)
 
 
-def _run_cell(context: Context, files: Mapping[str, Path | None]) -> None:
+def _run_cell(context: Context, files: Mapping[str, Path]) -> None:
     """Do the steps of a run up to its evaluation, with part evidence where regions are those of latents."""
     from sae_traits.runs.ablation import share_embeddings
     from sae_traits.runs.baselines import can_be_compared
@@ -98,6 +98,6 @@ def _run_cell(context: Context, files: Mapping[str, Path | None]) -> None:
         check(context)
         run_steps(context, _UP_TO_TRAITS)
         if can_be_compared(context):
-            write_parts(context, **files, baselines=())
+            write_parts(context, files, baselines=())
         share_embeddings(context)
         run_steps(context, ["evaluate"])

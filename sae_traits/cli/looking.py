@@ -258,6 +258,12 @@ def add_part_files(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def given_part_files(arguments: argparse.Namespace) -> dict[str, Path]:
+    """The files that these options name, by option."""
+    files = {name: getattr(arguments, name) for name in ("keypoints", "part_masks", "boxes")}
+    return {name: path for name, path in files.items() if path is not None}
+
+
 def _parts_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="Folder of an annotated run.")
     add_part_files(parser)
@@ -287,13 +293,7 @@ def parts(arguments: argparse.Namespace) -> int:
 
     context = old_run(arguments)
     with context.writing():
-        evidence = write_parts(
-            context,
-            keypoints=arguments.keypoints,
-            part_masks=arguments.part_masks,
-            boxes=arguments.boxes,
-            baselines=arguments.baselines,
-        )
+        evidence = write_parts(context, given_part_files(arguments), baselines=arguments.baselines)
     kept = f"\nkept in {context.folder.parts}; sae-traits evaluate {arguments.run} puts it into the report"
     show(dataclasses.asdict(evidence), [*evidence.lines(), kept], arguments)
     return DONE

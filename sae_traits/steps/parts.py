@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sae_traits.errors import ConfigError
 from sae_traits.evaluation.part_evidence import PartEvidence
-from sae_traits.evaluation.part_store import read_part_evidence
 from sae_traits.logging import say
 from sae_traits.runs.baselines import can_be_compared
 from sae_traits.runs.context import Context
-from sae_traits.runs.part_evidence import in_words, measure_part_evidence
+from sae_traits.runs.part_evidence import in_words, measure_part_evidence, read_part_evidence
 
 
-def write_parts(
-    context: Context,
-    *,
-    keypoints: Path | None = None,
-    part_masks: Path | None = None,
-    boxes: Path | None = None,
-    baselines: Sequence[str],
-) -> PartEvidence:
+def write_parts(context: Context, given: Mapping[str, Path], *, baselines: Sequence[str]) -> PartEvidence:
     """Measure the regions of an annotated run against files with parts, and what its collection has of masks and boxes.
 
     Args:
         context: its codes are complete.
-        keypoints, part_masks, boxes: see `read_part_files`; without any those that were used before, if there are any.
+        given: files of `read_part_files`, by argument; without any those that were used before, if there are any.
         baselines: kinds of regions to compare with; fitted where they are not there.
 
     Raises:
@@ -41,8 +33,7 @@ def write_parts(
             f"the regions of {context.folder.path} (--regions {context.config.regions.kind}) are not those of latents "
             "that a contrast of species chose; part evidence needs such a run"
         )
-    given = {"keypoints": keypoints, "part_masks": part_masks, "boxes": boxes}
-    files = {name: str(path.absolute()) for name, path in given.items() if path is not None}
+    files = {name: str(path.absolute()) for name, path in given.items()}
     if not files and context.folder.parts.is_file() and (files := read_part_evidence(context.folder.parts).files):
         say(f"measured with the files of before, {in_words(files)}; without any once {context.folder.parts} is removed")
     return measure_part_evidence(context, files, baselines)

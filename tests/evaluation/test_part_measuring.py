@@ -14,12 +14,12 @@ from sae_traits.errors import StoreError
 from sae_traits.evaluation.part_files import Keypoint, PartFiles
 from sae_traits.evaluation.part_measuring import measure_parts, with_shuffled_labels
 from sae_traits.evaluation.part_regions import Method, gather, sample_of_species
-from sae_traits.evaluation.part_store import StoredPartEvidence, read_part_evidence, write_part_evidence
 from sae_traits.evaluation.part_truth import PartTruth
 from sae_traits.evaluation.results import run_tasks
 from sae_traits.evaluation.tasks.parts import Parts
 from sae_traits.geometry import Framing
 from sae_traits.io import write_text
+from sae_traits.runs.part_evidence import StoredPartEvidence, read_part_evidence, write_part_evidence
 from sae_traits.schema import BackboneInfo, Candidate, Collection, Contrast, ImageRecord, Taxon
 from sae_traits.traits.codes import CODE_SCHEMA, Codes
 from sae_traits.traits.plan import Plan
