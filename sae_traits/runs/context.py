@@ -121,7 +121,9 @@ class Context:
         extra_tasks: tuple[EvaluationTask, ...] = (),
         part: Part = None,
     ) -> Context:
-        """An existing run, with further options laid over its configuration; `save_config` keeps them.
+        """An existing run, with further options laid over its configuration.
+
+        They are kept as those of `create` are; of a step that is done in shards those of its preparation are.
 
         Raises:
             StoreError: the folder is not a run.
@@ -131,7 +133,7 @@ class Context:
         run.check_is_run()
         kept = read_configuration(run.config)
         config, configured = (with_absolute_paths(build(RunConfig, kept, *over)) for over in (layers, ()))
-        return cls(run, config, order, extra_tasks, part=part, configured=configured)
+        return cls(run, config, order, extra_tasks, part=part, configured=configured, keeps_first=part is None)
 
     def save_config(self) -> None:
         """Write the configuration, if it is not what is there; a folder that is read-only keeps its own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
 import time
 from collections import Counter
@@ -15,6 +16,8 @@ from sae_traits.runs.folder import RunFolder
 from sae_traits.runs.lock import is_held, is_read_only
 from sae_traits.runs.sharding import SHARDED, State, marks_of, prepared_for, read_mark
 
+N_SHOWN = 4
+"""Shards that are named as left to do."""
 KILLED = "its process ended without a word, as one that is killed does (no memory, a job's end); make it again"
 
 
@@ -52,6 +55,19 @@ class ShardStatus:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for `--format json`."""
         return {"shards": [asdict(state) for state in self.shards], "merged": list(self.merged)}
+
+    def to_do(self, step: str | None, run: Path) -> str | None:
+        """What is left of a step that is done in shards; None where it is not, or is merged."""
+        states = [state for state in self.shards if state.step == step]
+        if not states or step in self.merged:
+            return None
+        folder = shlex.quote(str(run))
+        merge = f"`sae-traits merge {folder}`"
+        open_ones = [state.shard for state in states if state.state in ("waiting", "failed")]
+        if open_ones:
+            shown = ", ".join(open_ones[:N_SHOWN]) + (" …" if len(open_ones) > N_SHOWN else "")
+            return f"`sae-traits {step} {folder} --shard I/N` for {shown}, then {merge}"
+        return merge if all(state.state == "done" for state in states) else f"wait for its shards, then {merge}"
 
     def lines(self) -> list[str]:
         """A line per step that has shards, and one per shard that runs or failed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -91,21 +92,32 @@ class RunStatus:
         steps = [asdict(one) for one in self.steps]
         return {"run": str(self.folder.path), "steps": steps, "next": self.next, "is_written": self.is_written}
 
-    def lines(self) -> list[str]:
-        """A line per step, and what comes next."""
+    def lines(self, of_shards: str | None = None) -> list[str]:
+        """A line per step, and what comes next.
+
+        Args:
+            of_shards: what is to be done of the next step, where that is done in shards.
+        """
         lines = [f"run       {self.folder.path}", *(one.line for one in self.steps)]
         if self.is_written:
             lines.append("now       a command writes to it")
         if self.next is None:
             lines.append("next      nothing: all steps are done")
         else:
-            command = _COMMANDS.get(self.next, self.next)
-            own = f" (or `sae-traits {command} {self.folder.path}`)" if command else ""
-            again = (
-                "" if self.next in OF_NO_RUN else f"`sae-traits run SOURCE --out {self.folder.path}`, as it was begun"
-            )
-            lines.append(f"next      {self.next}: {again}{own}")
+            lines.append(f"next      {self.next}: {of_shards or self._command}")
         return lines if self.note is None else [*lines, f"options   {self.note}"]
+
+
+    @property
+    def _command(self) -> str:
+        """What does the next step: with the options of the run, and with those that it has of now."""
+        assert self.next is not None
+        run, command = shlex.quote(str(self.folder.path)), _COMMANDS.get(self.next, self.next)
+        own = f"`sae-traits {command} {run}`"
+        if self.next in OF_NO_RUN:
+            return own
+        whole = f"`sae-traits run --config {shlex.quote(str(self.folder.config))} --out {run}`"
+        return f"{whole}, which does all that is left (or {own})" if command else whole
 
 
 def _status_of(folder: RunFolder, steps: Steps, name: str) -> StepStatus:

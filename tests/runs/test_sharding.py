@@ -79,6 +79,23 @@ def test_shards_are_joined_when_all_are_there(numbers):
     assert Steps(numbers.folder / "steps.json", {"encode": ()}).counts("encode") == {"total": 90}
 
 
+def test_what_is_left_of_a_step_in_shards_is_said(numbers):
+    def left():
+        return status(numbers).to_do("encode", Path("my run"))
+
+    numbers.do("prepare")
+    assert left() is None
+    for number in range(1, 7):
+        if number != 2:
+            assert number == 1 or left().endswith(", then `sae-traits merge 'my run'`")
+            numbers.do(Shard(number, 6))
+    assert left() == "`sae-traits encode 'my run' --shard I/N` for 2/6, then `sae-traits merge 'my run'`"
+    numbers.do(Shard(2, 6))
+    assert left() == "`sae-traits merge 'my run'`"
+    numbers.do("merge")
+    assert ShardStatus.of(RunFolder(numbers.folder), {"encode"}).to_do("encode", Path("run")) is None
+
+
 def test_a_complete_shard_is_skipped_and_a_damaged_file_made_again(numbers, caplog):
     numbers.do("prepare")
     numbers.do(Shard(1, 1))

@@ -157,7 +157,8 @@ def test_the_status_says_what_is_done_what_is_there_and_what_is_next(finished, r
     assert content(run) == before
 
     (run / "codes" / "index.json").unlink()
-    assert f"encode: `sae-traits run SOURCE --out {run}`, as it was begun (or `sae-traits encode {run}`)" in status()
+    going_on = f"`sae-traits run --config {run}/config.yaml --out {run}`, which does all that is left"
+    assert f"encode: {going_on} (or `sae-traits encode {run}`)" in status()
     shutil.copy(finished / "codes" / "index.json", run / "codes")
     records = json.loads((run / "steps.json").read_text())
     (run / "steps.json").write_text(json.dumps({name: records[name] for name in ("collect", "extract", "annotate")}))
@@ -333,6 +334,23 @@ def test_a_finished_run_that_was_killed_while_it_was_made_with_other_options_say
     assert back.code == 0, back.err
     assert "train: complete and its inputs have not changed, skipped" in back.err
     assert "made with" not in forked.do("latents", run).err
+
+
+@pytest.mark.slow
+def test_a_step_that_was_killed_goes_on_with_its_options_and_the_status_says_how_the_run_does(run, forked):
+    running = forked.start("train", run, "--k", "4")
+    while "k: 4\n" not in (run / "config.yaml").read_text():
+        assert running.is_running()
+        time.sleep(0.01)
+    running.kill()
+    assert running.wait().was_killed
+    assert forked.do("train", run).code == 0
+    assert json.loads((run / "sae" / "config.json").read_text())["k"] == 4
+    going_on = ("run", "--config", run / "config.yaml", "--out", run)
+    assert f"next      encode: `sae-traits {' '.join(map(str, going_on))}`, which does all" in forked.do("status", run).out
+    assert forked.do(*going_on).code == 0
+    assert json.loads((run / "sae" / "config.json").read_text())["k"] == 4
+    assert "next      nothing: all steps are done" in forked.do("status", run).out
 
 
 @pytest.mark.slow
