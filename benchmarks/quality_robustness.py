@@ -142,7 +142,8 @@ class Bench:
         plan = plan_regions(regions or SAERegions(), collection, info, codes=codes)
         species = sorted({str(record.taxon.species) for record in collection.images if record.taxon.species})
         numbers = {name: number for number, name in enumerate(species)}
-        found, _ = gather({"sae": Method(plan, codes)}, collection, info, self.truth, numbers)["sae"]
+        tables, _ = gather({"sae": Method(plan, codes)}, collection, info, self.truth, numbers)
+        found, _ = tables["sae"]
         row = [name, f"{encoded.separation:.2f}", *self.figures(found, species)]
         print(" | ".join(row), flush=True)
         return row

@@ -67,7 +67,8 @@ def status(arguments: argparse.Namespace) -> int:
     folder = RunFolder(arguments.run)
     of_run = RunStatus.of(folder, ALL_STEPS)
     of_shards = ShardStatus.of(folder, of_run.finished)
-    show(of_run.to_dict() | of_shards.to_dict(), [*of_run.lines(of_shards.to_do(of_run.next, folder.path)), *of_shards.lines()], arguments)
+    lines = [*of_run.lines(of_shards.to_do(of_run.next, folder.path)), *of_shards.lines()]
+    show(of_run.to_dict() | of_shards.to_dict(), lines, arguments)
     return FAILED if any(state.state == "failed" for state in of_shards.shards) else DONE
 
 

@@ -87,7 +87,7 @@ class ImageTruth:
 
 
 def centre_of(patches: ArrayLike, grid: PatchGrid, shares: ArrayLike = 1.0) -> NDArray[np.float64]:
-    """The centre (x, y) of the area that patches cover, or these shares of them, in pixels of the source image `[2]`."""
+    """The centre (x, y) of the area that patches, or shares of them, cover, in pixels of the source image `[2]`."""
     corners = grid.corners[np.asarray(patches, dtype=np.intp)]
     sides = corners[:, 2:] - corners[:, :2]
     return np.average((corners[:, :2] + corners[:, 2:]) / 2, axis=0, weights=sides.prod(axis=1) * shares)

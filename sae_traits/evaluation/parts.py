@@ -197,9 +197,7 @@ def location_explained(place: Floats, latent: Ints, species: Ints, held_out: Boo
     return _ratio(before - after, before, species, n_species)
 
 
-def permuted_location_explained(
-    place: Floats, latent: Ints, species: Ints, held_out: Bools, n_species: int
-) -> Ratio:
+def permuted_location_explained(place: Floats, latent: Ints, species: Ints, held_out: Bools, n_species: int) -> Ratio:
     """R2 of location with the latents dealt anew among the regions of each species, training and held-out apart.
 
     What it would be if latents meant nothing and had as many regions. As of `permuted_purity`, among those of known

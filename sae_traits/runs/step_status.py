@@ -107,7 +107,6 @@ class RunStatus:
             lines.append(f"next      {self.next}: {of_shards or self._command}")
         return lines if self.note is None else [*lines, f"options   {self.note}"]
 
-
     @property
     def _command(self) -> str:
         """What does the next step: with the options of the run, and with those that it has of now."""

@@ -282,7 +282,8 @@ def test_the_task_measures_with_what_the_table_has_and_shows_what_the_command_me
     assert "`sae-traits parts RUN` measures the same of random directions and k-means" in text
     assert "| shuffled | 0 | 48 |" in text
     assert re.search(r"\| Parus aus \| 1.000 \(-0.\d+\) \|", text)
-    assert "for a share" not in text and "purity" not in text
+    assert "for a share" not in text
+    assert "purity" not in text
     assert run_tasks(made_evidence(collection, []), [Parts()]).tasks["parts"] is None
 
 

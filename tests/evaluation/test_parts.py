@@ -92,7 +92,7 @@ def test_location_is_relative_to_the_own_species_and_leaves_out_unknown_places()
     assert np.isnan(explained.value)  # the species' means say it all, so there is no variance left
 
 
-@pytest.mark.parametrize("n_per_latent, low, high", [(4, -0.65, -0.35), (80, -0.06, 0.0)])
+@pytest.mark.parametrize(("n_per_latent", "low", "high"), [(4, -0.65, -0.35), (80, -0.06, 0.0)])
 def test_places_that_latents_say_nothing_of_are_explained_as_little_as_by_chance(n_per_latent, low, high):
     rng = np.random.default_rng(0)
     latent = np.repeat(np.arange(800 // n_per_latent), n_per_latent)

@@ -347,7 +347,8 @@ def test_a_step_that_was_killed_goes_on_with_its_options_and_the_status_says_how
     assert forked.do("train", run).code == 0
     assert json.loads((run / "sae" / "config.json").read_text())["k"] == 4
     going_on = ("run", "--config", run / "config.yaml", "--out", run)
-    assert f"next      encode: `sae-traits {' '.join(map(str, going_on))}`, which does all" in forked.do("status", run).out
+    said = f"next      encode: `sae-traits {' '.join(map(str, going_on))}`, which does all that is left"
+    assert said in forked.do("status", run).out
     assert forked.do(*going_on).code == 0
     assert json.loads((run / "sae" / "config.json").read_text())["k"] == 4
     assert "next      nothing: all steps are done" in forked.do("status", run).out
