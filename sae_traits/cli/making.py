@@ -200,6 +200,14 @@ def _predict_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) ->
         "source", type=file_name, metavar="PHOTOGRAPHS", help="Folder of images, or table with a column file."
     )
     parser.add_argument("--out", type=Path, metavar="RUN", help="Folder of the run (runs/NAME_OF_PHOTOGRAPHS).")
+    parser.add_argument(
+        "--backbone",
+        dest="--backbone",  # as other options, which `given_options` reads
+        default=argparse.SUPPRESS,
+        type=file_name,
+        metavar="FOLDER",
+        help="Where the weights of the SAE's vision model lie, if not where the SAE says; others are refused.",
+    )
     add_config(parser)
     sections = ("features", "train", "regions", "describer", "release")
     decided = ("backbone", "backbone-revision", "layer", "second-layer", "image-size", "framing", "compute-dtype")
@@ -214,6 +222,7 @@ def _predict_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) ->
 examples:
   sae-traits predict photographs/ --latents ORG/TRAITS --out runs/new
   sae-traits predict photographs/ --latents runs/moths/dataset --out runs/new
+  sae-traits predict photographs/ --latents ORG/TRAITS --backbone models/vit --out runs/new
 
 The SAE is the one that the dataset names, at the same commit, or that lies beside the dataset in its run, unless --sae
 says where a copy of it is. It says itself which backbone and preprocessing it needs. RUN is a run like any other:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import torch
 
 WITHOUT_NETWORK = "give a local folder"
+_OF_FOLDER = "sha256:"
+"""Begins the revision of a local folder."""
+_ELSEWHERE = "put the right weights there, or say where they are: --backbone FOLDER (in Python backbone=)"
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class ModelFiles:
                 raise BackboneError(f"{folder} is a folder and has no revision {revision}; leave out --revision")
             for config in configs:
                 if (folder / config).is_file():
-                    return cls(str(folder.resolve()), f"sha256:{_hash_of_weights(folder)}", None, config)
+                    return cls(str(folder.resolve()), f"{_OF_FOLDER}{_hash_of_weights(folder)}", None, config)
         elif folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
             raise BackboneError(f"the model folder {folder} does not exist")
         else:
@@ -60,11 +63,22 @@ class ModelFiles:
     @classmethod
     def recorded(cls, name: str, revision: str) -> ModelFiles:
         """The files that some features were made with; a BackboneError where they are gone, or others."""
-        files = cls.find(name, None if revision.startswith("sha256:") else revision)
+        folder, is_of_folder = Path(name).expanduser(), revision.startswith(_OF_FOLDER)
+        if is_of_folder and not folder.is_dir():  # and none on the Hub can be the right one, as it has a commit
+            raise BackboneError(
+                f"the model folder {folder} does not exist, and its weights ({revision}) made these features; "
+                f"{_ELSEWHERE}"
+            )
+        if folder.is_dir() and not is_of_folder:
+            raise BackboneError(
+                f"{folder} is a folder, and these features were made with the commit {revision} of a model on the Hub, "
+                "with which a folder cannot be compared; give the model's id, where no folder has that name"
+            )
+        files = cls.find(name, None if is_of_folder else revision)
         if files.revision != revision:
             raise BackboneError(
-                f"{files.name} has revision {files.revision}, not {revision}, which made these features; "
-                "put the right weights there, or extract and train again"
+                f"{files.name} has revision {files.revision}, not {revision}, which made these features; {_ELSEWHERE}, "
+                "or extract and train again"
             )
         return files
 

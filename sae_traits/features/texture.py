@@ -74,9 +74,9 @@ def load(backbone: Texture, *, framing: Literal["auto"] | FramingMode, device: t
 
 def restore(info: BackboneInfo, *, device: torch.device) -> TextureBackbone:
     """The backbone that was recorded; a BackboneError where the features were of another version of it."""
-    if info != texture_info(info.framing.mode):
+    if differences := info.differences(texture_info(info.framing.mode)):
         raise BackboneError(
-            f"these features are of texture revision {info.revision!r}; this version of sae-traits makes {REVISION!r}. "
+            f"this version of sae-traits gives other texture features than recorded: {'; '.join(differences)}. "
             "Extract and train again, or install the version that made them"
         )
     return TextureBackbone(info)

@@ -152,12 +152,15 @@ def load(model: VisionModel, *, framing: Literal["auto"] | FramingMode, device: 
 
 
 def restore(info: BackboneInfo, *, device: torch.device) -> VisionBackbone:
-    """The model, layers and preprocessing of a record; a BackboneError where it is gone, or has other weights."""
+    """The model, layers and preprocessing of a record, wherever its weights lie now; see `restore_backbone`."""
     files = ModelFiles.recorded(info.backbone, info.revision)
     preprocessing = Preprocessing(framing=info.framing, mean=info.mean, std=info.std)
     backbone = _build(files, info.layer, info.second_layer, preprocessing, info.compute_dtype, device)
-    if backbone.info != info:
-        raise BackboneError(f"{files.name} gives other patches than recorded: {backbone.info}, not {info}")
+    if differences := info.differences(backbone.info):
+        raise BackboneError(
+            f"{files.name} gives other patches than recorded: {'; '.join(differences)}; install the version of "
+            "transformers that made these features, or extract and train again"
+        )
     return backbone
 
 

@@ -263,7 +263,8 @@ def warnings_of(collection: Collection, backbone: BackboneInfo, *, embeds_images
     if public != backbone and "/" not in public.backbone:
         warnings.append(
             f"the backbone {backbone.backbone} is a folder of this machine, published as {public.backbone!r}: readers "
-            f"need a copy of it, with the weights {public.revision}, for load_extractor(sae, backbone=FOLDER)"
+            f"need a copy of it, with the weights {public.revision}, for predict --backbone FOLDER and "
+            "load_extractor(sae, backbone=FOLDER)"
         )
     n = len(collection.images)
     n_unlicensed = sum(record.license is None for record in collection.images)

@@ -125,6 +125,10 @@ def load_extractor(
             check_features(sae, replace(info, layer=layer))
         check_features(sae, replace(info, framing=with_image_size(info.framing, image_size)))
         if backbone is not None:
+            if recorded_kind(str(backbone)) is not recorded_kind(info.backbone):
+                raise CheckpointError(
+                    f"the SAE was trained on features of {info.backbone}, not of {backbone}; leave out --backbone"
+                )
             folder = Path(backbone).expanduser()
             info = replace(info, backbone=str(folder.resolve()) if folder.is_dir() else str(backbone))
         loaded = restore_backbone(info, device=device)
@@ -149,28 +153,30 @@ def _load_unrecorded(backbone: str | Path | None, layer: int | None, image_size:
 
 
 def backbone_of_adopted(sae: SAE, config: FeaturesConfig) -> Backbone:
-    """Load the backbone that an SAE needs: its own, unless it records none or another model is named.
+    """Load the backbone that an SAE was trained on, from where a configuration says that its weights are.
 
-    What a configuration says of layer, image size, framing and number format beside its own model has to agree with
-    the SAE.
+    What a configuration says of layer, image size, framing and number format has to agree with the SAE. Where the SAE
+    records no backbone, the configuration alone says which.
 
     Raises:
         BackboneError: it cannot be had.
         CheckpointError: the SAE was trained on other features.
     """
     trained, named, default = sae.config.backbone, config.backbone, VisionModel()
-    if trained is None or not isinstance(named, VisionModel) or named.model != default.model:
+    if trained is None:
         if isinstance(named, VisionModel) and named.second_layer is None:
-            own = None if trained is None else trained.second_layer
-            named = replace(named, second_layer=named.layer if own is None else own)
+            named = replace(named, second_layer=named.layer)
         backbone = load_backbone(named, framing=config.framing, device=config.device)
         check_features(sae, backbone.info)
         return backbone
+    if not isinstance(named, VisionModel):
+        return load_extractor(sae, backbone=named.kind, device=config.device).backbone
     names = ("revision", "layer", "second_layer", "compute_dtype")
     said = {name: getattr(named, name) for name in names if getattr(named, name) != getattr(default, name)}
     framing = reframe(with_image_size(trained.framing, named.image_size), config.framing)
     check_features(sae, replace(trained, framing=framing, **said))
-    return load_extractor(sae, device=config.device).backbone
+    place = None if named.model == default.model else named.model
+    return load_extractor(sae, backbone=place, device=config.device).backbone
 
 
 def check_features(sae: SAE, info: BackboneInfo) -> None:

@@ -231,6 +231,15 @@ class BackboneInfo:
         """The patches of a source image of (width, height) pixels."""
         return self.framing.grid(source, rows=self.rows, columns=self.columns, patch=self.patch)
 
+    def differences(self, other: BackboneInfo) -> list[str]:
+        """What another backbone has otherwise, in words; where either lies makes no difference to its patches."""
+        names = [field.name for field in fields(self) if field.name not in ("backbone", "framing")]
+        pairs = [(name, getattr(self, name), getattr(other, name)) for name in names]
+        pairs += [
+            (f"framing.{name}", value, other.framing.to_dict()[name]) for name, value in self.framing.to_dict().items()
+        ]
+        return [f"{name} {there}, not {here}" for name, here, there in pairs if here != there]
+
     def to_dict(self) -> dict[str, Any]:
         values = asdict(self) | {"framing": self.framing.to_dict(), "mean": list(self.mean), "std": list(self.std)}
         if self.second_layer is None:  # as it was recorded before there could be two

@@ -35,7 +35,7 @@ def test_it_needs_nothing_but_its_name_and_comes_back_from_its_record():
 
 def test_features_of_another_version_are_not_mixed_with_these():
     record = texture_info().to_dict() | {"revision": "0"}
-    with pytest.raises(BackboneError, match="texture revision '0'"):
+    with pytest.raises(BackboneError, match="texture features than recorded: revision 1, not 0"):
         restore_backbone(BackboneInfo.from_dict(record))
 
 

@@ -250,6 +250,19 @@ def test_other_weights_are_not_taken_for_those_that_made_the_features(folders, t
         restore_backbone(replace(info, backbone=str(tmp_path)), device="cpu")
 
 
+def test_a_record_that_the_weights_do_not_keep_is_refused_by_what_differs(folders, tmp_path):
+    folder = shutil.copytree(folders["vit"], tmp_path / "moved")
+    info = loaded(folders["vit"], 2).info
+    assert restore_backbone(replace(info, backbone=str(folder)), device="cpu").info.backbone == str(folder)
+    recorded = replace(info, rows=info.rows + 1, d_model=7)
+    with pytest.raises(BackboneError) as refused:
+        restore_backbone(replace(recorded, backbone=str(folder)), device="cpu")
+    assert f"d_model {info.d_model}, not 7; rows {info.rows}, not {info.rows + 1}; install" in str(refused.value)
+    assert "BackboneInfo" not in str(refused.value)
+    other = replace(info, framing=replace(info.framing, resample="bilinear"), mean=(0.0, 0.0, 0.0))
+    assert [text.split()[0] for text in info.differences(other)] == ["mean", "framing.resample"]
+
+
 @pytest.mark.parametrize("layer", [5, 11, -6])
 def test_a_layer_that_does_not_exist_names_those_that_do(folders, layer):
     with pytest.raises(BackboneError, match=rf"hidden states 0 to 4, not {layer}\. Choose --layer between 0 and 4 "):

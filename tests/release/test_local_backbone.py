@@ -51,6 +51,7 @@ def test_a_publisher_is_told_of_a_backbone_that_readers_cannot_fetch(tmp_path: P
     (warning,) = warnings_of(collection, backbone("/home/ann/models/vit"), embeds_images=True)
     assert "/home/ann/models/vit is a folder of this machine" in warning
     assert f"published as 'vit': readers need a copy of it, with the weights {WEIGHTS}" in warning
+    assert "predict --backbone FOLDER and load_extractor" in warning
     for name in (SNAPSHOT, "facebook/dinov2-base", "texture"):
         assert warnings_of(collection, backbone(name), embeds_images=True) == []
     unlicensed = replace(collection, images=tuple(replace(image, license=None) for image in collection.images))

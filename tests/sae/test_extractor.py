@@ -84,11 +84,15 @@ def test_an_sae_of_another_layer_of_the_same_width_is_refused():
         ({"second_layer": 0}, "with second_layer None, but these features are of .* with second_layer 0"),
     ],
 )
-def test_an_adopted_sae_brings_its_own_backbone_whatever_else_is_said(tmp_path, said, differs):
+@pytest.mark.parametrize("is_elsewhere", [False, True])
+def test_an_adopted_sae_brings_its_own_backbone_whatever_else_is_said(tmp_path, said, differs, is_elsewhere):
     trained_on = VisionModel(model=str(make_vision_model(tmp_path / "model")), layer=1)
     info = load_backbone(trained_on, framing="crop", device="cpu").info
     sae = SAE.from_config(SAEConfig(architecture="relu", d_model=info.d_model, n_latents=4, backbone=info))
     named = {name: value for name, value in said.items() if name != "framing"}
+    if is_elsewhere:
+        named["model"] = str((tmp_path / "model").rename(tmp_path / "moved"))
+        info = replace(info, backbone=named["model"])
     config = FeaturesConfig(backbone=VisionModel(**named), framing=said.get("framing", "auto"), device="cpu")
     if differs is None:
         assert backbone_of_adopted(sae, config).info == info
@@ -176,11 +180,28 @@ def test_a_recorded_backbone_may_lie_elsewhere_if_its_weights_agree(tmp_path):
         load_extractor(sae, backbone=moved, layer=0)
     with pytest.raises(CheckpointError, match=r"with layer 1, but .* with layer -1; leave out"):
         load_extractor(sae, backbone=moved, layer=-1)
-    with pytest.raises(BackboneError, match="does not exist"):
+    with pytest.raises(BackboneError, match=r"model does not exist, .* say where they are: .* \(in Python backbone=\)"):
         load_extractor(sae)
     other = make_vision_model(tmp_path / "other", seed=1)
     with pytest.raises(BackboneError, match="has revision"):
         load_extractor(sae, backbone=other)
+    with pytest.raises(CheckpointError, match=r"on features of .*, not of texture; leave out --backbone"):
+        load_extractor(sae, backbone="texture")
+
+
+def test_a_backbone_that_was_recorded_by_its_name_is_the_one_in_a_folder_of_that_name(tmp_path, monkeypatch):
+    model = make_vision_model(tmp_path / "model")
+    recorded = load_backbone(VisionModel(model=str(model), layer=1)).info
+    public = SAEConfig(
+        architecture="relu", d_model=recorded.d_model, n_latents=4, backbone=replace(recorded, backbone="model")
+    )
+    monkeypatch.chdir(tmp_path)
+    assert load_extractor(SAE.from_config(public)).backbone.info == recorded
+    config = FeaturesConfig(device="cpu")
+    assert backbone_of_adopted(SAE.from_config(public), config).info == recorded
+    of_the_hub = replace(public, backbone=replace(recorded, revision="0123456789abcdef0123456789abcdef01234567"))
+    with pytest.raises(BackboneError, match=r"model is a folder, and .* commit 0123456789abcdef\w+ of a model on"):
+        load_extractor(SAE.from_config(of_the_hub))
 
 
 def test_an_extractor_sees_images_of_the_size_that_the_sae_was_trained_on(tmp_path):

@@ -23,6 +23,7 @@ from steps.small_runs import collected
 from sae_traits import SAE
 from sae_traits.cli import main
 from sae_traits.features.background import Background
+from sae_traits.release.publication import stage_saes
 from sae_traits.schema import Collection, Taxon
 from sae_traits.traits.table import read_traits
 
@@ -128,6 +129,41 @@ def test_photographs_are_seen_at_the_size_that_the_sae_was_trained_on(photograph
     sizes = [SAE.from_pretrained(folder / "sae").config.backbone.framing.size for folder in (run, new)]
     assert sizes == [(112, 112), (112, 112)]
     assert json.loads((new / "steps.json").read_text())["extract"]["counts"]["n_patches"] == 4 * 64
+
+
+def test_the_backbone_of_a_release_may_lie_in_any_folder_with_the_same_weights(
+    photographs, tmp_path, capsys, monkeypatch
+):
+    model, run = save_model("dinov2", tmp_path / "vit"), tmp_path / "run"
+    features = ["--backbone", model, "--layer", "2", "--image-size", "56", "--framing", "crop"]
+    assert run_command("run", collection(tmp_path / "images"), "--out", run, *features, *SMALL[2:], *QUICK) == 0
+    stage_saes(run / "sae", tmp_path / "published")
+    moved = model.rename(tmp_path / "elsewhere")
+    others = save_model("dinov2", tmp_path / "others" / "vit", seed=1)
+    of_release = ["--latents", run / "dataset", "--sae", tmp_path / "published", *QUICK]
+
+    def predict(out, *options):
+        capsys.readouterr()
+        code = run_command("predict", photographs, "--out", tmp_path / out, *of_release, *options)
+        return code, capsys.readouterr().err.strip().splitlines()[-1]
+
+    code, error = predict("new")
+    assert code == 1
+    assert "folder vit does not exist, and its weights (sha256:" in error
+    assert "--backbone FOLDER" in error
+    code, error = predict("new", "--backbone", others)
+    assert code == 1
+    assert f"{others} has revision sha256:" in error
+    assert predict("new", "--backbone", moved)[0] == 0
+    said = ["--latents", run / "dataset", "--sae", tmp_path / "published", "--backbone", moved, *QUICK]
+    assert run_command("run", photographs, "--no-labels", "--out", tmp_path / "long", *said) == 0
+    (tmp_path / "vit").symlink_to(moved)
+    monkeypatch.chdir(tmp_path)
+    assert predict("named")[0] == 0
+    traits = [(tmp_path / out / "traits" / "traits.parquet").read_bytes() for out in ("new", "long", "named")]
+    assert traits[0] == traits[1] == traits[2]
+    again = SAE.from_pretrained(tmp_path / "new" / "sae").config.backbone
+    assert (again.layer, again.framing.size, again.framing.mode) == (2, (56, 56), "crop")
 
 
 def test_what_the_run_of_the_dataset_learnt_of_backgrounds_holds_for_new_photographs(
