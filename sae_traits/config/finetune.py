@@ -83,8 +83,10 @@ class PairsConfig:
     common_names: str | None = option(
         None, "CSV file with species and common_name, for com, sci_com and taxon_com.", metavar="FILE", is_path=True
     )
-    without_text: Literal["refuse", "drop"] = option(
-        "refuse", "Images without text of a wanted type: refuse: train on nothing; drop: leave these images out."
+    without_text: Literal["keep", "drop", "refuse"] = option(
+        "keep",
+        "Images without text of a wanted type: keep: they are trained on the wanted types that they have, and left out "
+        "where they have none; drop: leave out all of them; refuse: train on nothing.",
     )
     sampling: Literal["all", "balanced", "distinct"] = option(
         "all",

@@ -72,24 +72,38 @@ def read_samples(config: PairsConfig, split: Split = "train", images: Collection
     samples = _read(config, split, images)
     if split != "train":
         return samples
-    lacking = {kind: [s for s in samples if kind not in s.texts] for kind in config.text_types}
-    for kind, without in lacking.items():
-        if len(without) == len(samples):
-            known = Counter(name for sample in samples for name in sample.texts)
-            there = ", ".join(sorted(known)) or "no text at all"
-            raise CollectionError(f"no image of {config.data} has a text of the type {kind}; there is {there}")
-        if without and config.without_text == "refuse":
-            raise CollectionError(
-                f"{len(without)} of {len(samples)} images of {config.data} have no text of the type {kind}, the first "
-                f"{without[0].name}; choose other --text-types, or leave them out with --without-text drop"
-            )
-    kept = [sample for sample in samples if all(kind in sample.texts for kind in config.text_types)]
+    _examine_lacking_texts(samples, config)
+    enough = any if config.without_text == "keep" and config.text_per == "sample" else all
+    kept = [sample for sample in samples if enough(kind in sample.texts for kind in config.text_types)]
     if len(kept) < len(samples):
-        say(f"{len(samples) - len(kept)} of {len(samples)} images have no text of a wanted type and are left out")
+        wanted = "any wanted type" if enough is any else "a wanted type"
+        say(f"{len(samples) - len(kept)} of {len(samples)} images have no text of {wanted} and are left out")
     if not kept:
         raise CollectionError(f"no image of {config.data} has texts of all of {', '.join(config.text_types)}")
     _say_where_no_common_name_is(kept, config)
     return kept
+
+
+def _examine_lacking_texts(samples: Sequence[Sample], config: PairsConfig) -> None:
+    """Say how many images lack which wanted type; a CollectionError where they may not."""
+    for kind in dict.fromkeys(config.text_types):
+        without = [sample for sample in samples if kind not in sample.texts]
+        if len(without) == len(samples):
+            known = Counter(name for sample in samples for name in sample.texts)
+            there = ", ".join(sorted(known)) or "no text at all"
+            raise CollectionError(f"no image of {config.data} has a text of the type {kind}; there is {there}")
+        if not without:
+            continue
+        lack = f"{len(without)} of {len(samples)} images of {config.data} have no text of the type {kind}, the first "
+        lack += without[0].name
+        if config.without_text == "refuse":
+            raise CollectionError(f"{lack}; choose other --text-types, or another --without-text")
+        if config.without_text == "keep" and config.text_per == "batch" and len(config.text_types) > 1:
+            raise CollectionError(
+                f"{lack}, and with --text-per batch a step takes one type of all its images; leave them out with "
+                "--without-text drop, or choose --text-per sample"
+            )
+        say(lack)
 
 
 def _say_where_no_common_name_is(samples: Sequence[Sample], config: PairsConfig) -> None:
@@ -98,7 +112,7 @@ def _say_where_no_common_name_is(samples: Sequence[Sample], config: PairsConfig)
         kind
         for kind in config.text_types
         if (without := _WITHOUT_COMMON_NAME.get(kind))
-        and all(sample.texts[kind] == sample.texts.get(without) for sample in samples)
+        and all(sample.texts.get(kind) == sample.texts.get(without) for sample in samples)
     ]
     if same:
         warn(

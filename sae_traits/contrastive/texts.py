@@ -73,7 +73,8 @@ def text_type_of_step(types: Sequence[str], weights: Sequence[float], step: int)
 
 
 def choose_text(texts: Texts, types: Sequence[str], weights: Sequence[float], rng: np.random.Generator) -> str:
-    """A text of one of the types, equally often or by their weights, and of that type any."""
-    shares = np.asarray(weights or [1.0] * len(types)) / (sum(weights) or len(types))
-    of_type = texts[types[int(rng.choice(len(types), p=shares))]]
+    """A text of one of the types that an image has, equally often or by their weights, and of that type any."""
+    had = [pair for pair in zip(types, weights or [1.0] * len(types), strict=True) if pair[0] in texts]
+    shares = np.asarray([weight for _, weight in had]) / sum(weight for _, weight in had)
+    of_type = texts[had[int(rng.choice(len(had), p=shares))][0]]
     return of_type[int(rng.integers(len(of_type)))]

@@ -4,6 +4,7 @@ import json
 import re
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -13,6 +14,7 @@ from small_pairs import config_of, make_model, make_table
 from sae_traits.contrastive.base_model import SIGLIP_OFFSET, trainable_model
 from sae_traits.contrastive.model import ContrastiveModel
 from sae_traits.contrastive.samples import Sample
+from sae_traits.contrastive.texts import choose_text
 from sae_traits.contrastive.trainer import finetune, new_accelerator
 from sae_traits.contrastive.validation import Validation
 from sae_traits.errors import BackboneError, CheckpointError, CollectionError, ConfigError
@@ -141,13 +143,49 @@ def test_what_does_not_go_together_is_refused_in_one_line(options, message, tabl
     assert not (tmp_path / "out").exists()
 
 
-def test_images_without_a_caption_are_counted_or_left_out(tmp_path):
+LACKING = r"8 of 24 images .* no text of the type caption, the first blue-0\.png"
+
+
+@pytest.mark.parametrize(
+    ("pairs", "n_pairs"),
+    [
+        ({"text_types": ("sci", "caption")}, 24),
+        ({"text_types": ("caption",)}, 16),
+        ({"text_types": ("caption",), "text_per": "batch"}, 16),
+        ({"text_types": ("sci", "caption"), "without_text": "drop"}, 16),
+        ({"text_types": ("sci", "caption"), "text_per": "batch", "without_text": "drop"}, 16),
+    ],
+)
+def test_images_without_a_caption_are_counted_and_trained_on_what_else_they_have(tmp_path, caplog, pairs, n_pairs):
+    caplog.set_level("INFO", logger="sae_traits")
     table = make_table(tmp_path / "squares", without_caption=(0, 3))
-    model = make_model(tmp_path / "model")
-    with pytest.raises(CollectionError, match=r"8 of 24 images .* no text of the type caption, the first blue-0\.png"):
-        train(config_of(table, model, pairs={"text_types": ("caption",)}), tmp_path / "out")
-    pairs = {"text_types": ("caption",), "without_text": "drop"}
-    assert train(config_of(table, model, pairs=pairs, schedule={"epochs": 1}), tmp_path / "out").n_pairs == 16
+    config = config_of(table, make_model(tmp_path / "model"), pairs=pairs, schedule={"epochs": 1})
+    assert train(config, tmp_path / "out").n_pairs == n_pairs
+    assert re.search(LACKING, caplog.text)
+    assert ("8 of 24 images have no text of" in caplog.text) == (n_pairs == 16)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "advice"),
+    [
+        ({"text_types": ("sci", "caption"), "text_per": "batch"}, "--text-per batch .*--without-text drop, or choose"),
+        ({"text_types": ("sci", "caption"), "without_text": "refuse"}, "choose other --text-types, or another"),
+    ],
+)
+def test_images_without_a_caption_are_refused_where_a_step_or_the_user_wants_one_of_all(tmp_path, pairs, advice):
+    table = make_table(tmp_path / "squares", without_caption=(0, 3))
+    with pytest.raises(CollectionError, match=f"{LACKING}.*{advice}"):
+        train(config_of(table, make_model(tmp_path / "model"), pairs=pairs), tmp_path / "out")
+
+
+def test_a_text_is_of_a_type_that_the_image_has_in_the_shares_of_those():
+    types, weights = ("sci", "trait", "caption"), (1.0, 5.0, 3.0)
+    said = [
+        choose_text({"sci": ("name",), "caption": ("caption",)}, types, weights, np.random.default_rng(seed))
+        for seed in range(2000)
+    ]
+    assert {*said} == {"name", "caption"}
+    assert said.count("caption") == pytest.approx(1500, abs=80)
 
 
 def test_texts_that_the_model_cuts_are_counted_and_said(tmp_path, caplog):

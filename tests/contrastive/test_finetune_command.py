@@ -1,6 +1,7 @@
 """The command `finetune`: recipes, estimates, and one line for what cannot be."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from clip_folders import make_tokenizer
@@ -71,7 +72,8 @@ def test_a_training_from_the_command_line(words, tmp_path, capsys):
         (["--replay", "x"], "--replay and --replay-batch-size go together"),
         (["--batch-size", "25"], "choose a --batch-size of at most 24"),
         (["--batch-size", "8", "--replay", "DATA", "--replay-batch-size", "32"], "--replay-batch-size of at most 24"),
-        (["--data", "SOME", "--text-types", "caption"], "4 of 24 images of "),
+        (["--data", "SOME", "--text-types", "sci,caption", "--text-per", "batch"], "4 of 24 images of "),
+        (["--data", "SOME", "--text-types", "caption", "--without-text", "refuse"], "4 of 24 images of "),
         (["--data", "KEYS"], "its shards must have these keys"),
         (["--model", "FOREIGN"], "has 302 tokens, and the model knows 322; they must be of the same model"),
         (["--freeze", "vision,text"], "nothing is left to train"),
@@ -119,6 +121,21 @@ def test_a_released_dataset_gives_traits_and_names(tmp_path):
         assert sample.texts["trait"] == (f"A photo of {sample.species} with a small area",) * 2
         assert sample.texts["sci"] == (f"a photo of {sample.species}.",)
         assert sample.open().mode == "RGB"
+
+
+def test_an_image_of_a_run_that_has_a_name_and_no_trait_is_trained_on_its_name(tmp_path, caplog):
+    caplog.set_level("INFO", logger="sae_traits")
+    collection = many_images(tmp_path / "photographs", 12)
+    release(tmp_path / "dataset", collection, traits_of(collection, 2))
+    config = PairsConfig(data=str(tmp_path / "dataset"), text_types=("sci", "trait"))
+    with_trait = read_samples(replace(config, without_text="drop"))
+    caplog.clear()
+    samples = read_samples(config)
+    alone = [sample for sample in samples if "trait" not in sample.texts]
+    assert len(samples) == len(with_trait) + len(alone) > len(with_trait)
+    of = f"{len(alone)} of {len(samples)} images of {config.data}"
+    assert f"{of} have no text of the type trait, the first {alone[0].name}" in caplog.text
+    assert "left out" not in caplog.text
 
 
 def test_shards_that_were_exported_say_what_the_dataset_says_captions_included(tmp_path):
