@@ -10,6 +10,7 @@ from sae_traits.errors import CollectionError
 from sae_traits.images.decode import IMAGE_SUFFIXES, UNREAD_SUFFIXES, VIDEO_SUFFIXES
 from sae_traits.images.listing import Format, Listing, Row, inside_check
 from sae_traits.images.names import species_of
+from sae_traits.images.other_forms import shards_or_parquet
 from sae_traits.images.selection import select
 from sae_traits.images.splits import is_split_label, parse_split
 from sae_traits.schema import Problem
@@ -45,6 +46,8 @@ def list_folder(config: CollectionConfig) -> Listing:
         except CollectionError as error:
             problems.append(Problem(file, str(error)))
     if not rows and not problems:
+        if found := shards_or_parquet(root):
+            raise CollectionError(f"{root} {found}")
         labelled = f"{_LAYOUT}, or a metadata.csv with the columns file and species"
         raise CollectionError(f"no image in {root}; expected {labelled if config.labels else 'photographs in it'}")
     if config.labels:

@@ -7,12 +7,15 @@ from dataclasses import asdict
 
 from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError, ConfigError
-from sae_traits.images import bioscan, darwin_core, folder, hub, table
+from sae_traits.images import bioscan, darwin_core, folder, hub, other_forms, table
 from sae_traits.images.listing import Format, Listing
 from sae_traits.images.note import read_note
 from sae_traits.images.table_files import TABLE_SUFFIXES
 
-FORMATS: tuple[Format, ...] = (hub.FORMAT, bioscan.FORMAT, darwin_core.FORMAT, table.FORMAT, folder.FORMAT)
+FORMATS: tuple[Format, ...] = (
+    *(hub.FORMAT, bioscan.FORMAT, darwin_core.FORMAT),
+    *(other_forms.FORMAT, table.FORMAT, folder.FORMAT),
+)
 """In the order in which they are tried; a new one is a file with a `FORMAT`, and a place here."""
 
 _OPTIONS_OF_FETCHING = ("image_cache", "connections", "allow_private_addresses")

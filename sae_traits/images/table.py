@@ -11,7 +11,7 @@ from sae_traits.errors import CollectionError
 from sae_traits.images.columns import COLUMN_NAMES, FILE_NAMES, SPECIES_NAMES, find_columns, plain, warn_of_unread
 from sae_traits.images.listing import Format, Listing, Row, inside_check, one_row_per_file
 from sae_traits.images.selection import select
-from sae_traits.images.splits import parse_split
+from sae_traits.images.splits import is_split_label, parse_split
 from sae_traits.images.table_files import TABLE_SUFFIXES, Cells, can_read, open_table
 from sae_traits.logging import warn
 from sae_traits.schema import Problem, Taxon
@@ -19,7 +19,7 @@ from sae_traits.vocabulary import RANKS
 
 SPREADSHEET_SUFFIXES = (".xls", ".ods")
 """Of tables that are not read: their programs save them as CSV."""
-_OF_TABLES = (*TABLE_SUFFIXES, *SPREADSHEET_SUFFIXES, ".jsonl")
+_OF_TABLES = (*TABLE_SUFFIXES, *SPREADSHEET_SUFFIXES)
 TABLE_COLUMNS = {
     "file": FILE_NAMES,
     "species": SPECIES_NAMES,
@@ -77,7 +77,7 @@ def list_table(path: Path, config: CollectionConfig) -> Listing:
 
 
 def table_of(config: CollectionConfig) -> Path | None:
-    """Find the table that a source is, or metadata.csv, .tsv, .parquet or .xlsx in a folder, if it has the columns."""
+    """Find the table that a source is, or in a folder metadata.csv or of another suffix, if it has the columns."""
     path = config.path
     if path.is_file():
         return path if path.suffix.lower() in TABLE_SUFFIXES else None
@@ -93,7 +93,19 @@ def table_of(config: CollectionConfig) -> Path | None:
             warn(f"{table} is not read: a table beside folders is called metadata.csv; or give it as the source")
         elif not can_read(table):
             warn(f"{table} is not read; save it as metadata.csv (CSV UTF-8) beside it")
+    for table in (table for folder in _split_folders(path) for table in _tables_in(folder)):
+        if table.stem.lower() == "metadata":
+            warn(
+                f"{table} is not read: the table of a collection lies in {path} itself, with files such as "
+                f"{table.parent.name}/a.jpg and a column split; or give {table.parent} as the source"
+            )
     return None
+
+
+def _split_folders(folder: Path) -> list[Path]:
+    """The folders in a folder that are called as a split is."""
+    inner = folder.iterdir() if folder.is_dir() else ()
+    return sorted(one for one in inner if is_split_label(one.name) and one.is_dir())
 
 
 def _tables_in(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""How a file holds a table: text, Parquet or a spreadsheet; what its columns are called, and its rows.
+"""How a file holds a table: text, Parquet, JSON Lines or a spreadsheet; what its columns are called, and its rows.
 
 No value is turned into a number or a date on the way. Text files are read as spreadsheets write them: separated by
 commas, semicolons, tabs or bars, in UTF-8, UTF-16 or Windows-1252, with blank or title lines above the header.
@@ -6,6 +6,7 @@ commas, semicolons, tabs or bars, in UTF-8, UTF-16 or Windows-1252, with blank o
 
 import codecs
 import csv
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,7 +19,8 @@ from sae_traits.images.columns import FILE_NAMES, find_columns, plain
 from sae_traits.logging import warn
 
 EXCEL_SUFFIX = ".xlsx"
-TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", EXCEL_SUFFIX)
+JSON_LINES_SUFFIX = ".jsonl"
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", EXCEL_SUFFIX, JSON_LINES_SUFFIX)
 
 Cells = dict[str, str | None]
 """One row: what it says -> text without blanks around it, None where there is no value."""
@@ -43,7 +45,7 @@ def open_table(path: Path, *, header_has: Sequence[str] = FILE_NAMES) -> OpenedT
     """Read the names of a table's columns, and return what reads some of them, given what they say.
 
     Args:
-        path: a text file, a Parquet file or a spreadsheet.
+        path: a text file, a Parquet file, a spreadsheet or JSON Lines.
         header_has: names of a column of which the header has one, by which it is told from titles above it.
 
     Raises:
@@ -53,6 +55,8 @@ def open_table(path: Path, *, header_has: Sequence[str] = FILE_NAMES) -> OpenedT
         names, rows_of = _open_parquet(path)
     elif path.suffix.lower() == EXCEL_SUFFIX:
         names, rows_of = _open_excel(path, header_has)
+    elif path.suffix.lower() == JSON_LINES_SUFFIX:
+        names, rows_of = _open_json_lines(path)
     else:
         names, rows_of = _open_text(path, header_has)
     called: dict[str, list[str]] = {}
@@ -192,7 +196,7 @@ def _open_parquet(path: Path) -> OpenedTable:
     def rows(columns: dict[str, str]) -> Iterator[Cells]:
         for field in parquet.schema_arrow:
             if field.name in columns.values() and (pa.types.is_nested(field.type) or pa.types.is_binary(field.type)):
-                raise CollectionError(f"the column {field.name!r} of {path} holds {field.type}; it must hold text")
+                raise CollectionError(f"the column {field.name!r} of {path} holds {_found_in(field.type)}")
         try:
             for batch in parquet.iter_batches(batch_size=_ROWS_AT_A_TIME, columns=list(columns.values())):
                 for row in batch.to_pylist():
@@ -201,6 +205,47 @@ def _open_parquet(path: Path) -> OpenedTable:
             raise CollectionError(f"{path} cannot be read to its end: {one_line(error)}") from error
 
     return parquet.schema_arrow.names, rows
+
+
+def _found_in(kind: Any) -> str:
+    """What a column holds that holds no text, and the way on."""
+    import pyarrow as pa
+
+    if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+        return (
+            "images, not the names of their files; write these out as files and name them, or put the dataset on the "
+            "Hub and give hf://datasets/ORG/NAME (`benchmark` also takes the folder of such Parquet files)"
+        )
+    return f"{kind}; it must hold text"
+
+
+def _open_json_lines(path: Path) -> OpenedTable:
+    """Open a file with a JSON object on each line; what a row does not say is empty."""
+
+    def objects() -> Iterator[dict[str, Any]]:
+        try:
+            with path.open(encoding="utf-8-sig") as lines:
+                for number, line in enumerate(lines, start=1):
+                    if line.strip():
+                        row = json.loads(line)
+                        if not isinstance(row, dict):
+                            raise CollectionError(f'line {number} of {path} is no JSON object, as {{"file": …}}')
+                        yield row
+        except OSError as error:
+            raise CollectionError(f"cannot read {path}: {error.strerror}") from error
+        except ValueError as error:
+            raise CollectionError(f"{path} has no JSON object on each line: {one_line(error)}") from error
+
+    def rows(columns: dict[str, str]) -> Iterator[Cells]:
+        for row in objects():
+            if nested := [column for column in columns.values() if isinstance(row.get(column), dict | list)]:
+                raise CollectionError(
+                    f"the column {nested[0]!r} of {path} holds {one_line(json.dumps(row[nested[0]]))[:60]}; it must "
+                    "hold text"
+                )
+            yield {what: _value(row.get(column)) for what, column in columns.items()}
+
+    return list(dict.fromkeys(name for row in objects() for name in row)), rows
 
 
 def _open_excel(path: Path, header_has: Sequence[str]) -> OpenedTable:

@@ -214,7 +214,7 @@ def test_ids_are_stable_unique_and_safe():
     [
         (None, "no images were given"),
         ("nowhere", "nowhere does not exist"),
-        ("notes.txt", "notes.txt is neither a folder nor a table (.csv, .tsv, .parquet, .xlsx)"),
+        ("notes.txt", "notes.txt is neither a folder nor a table (.csv, .tsv, .parquet, .xlsx, .jsonl)"),
         ("rows.ods", "rows.ods is a spreadsheet; save it as CSV (CSV UTF-8) or .xlsx"),
         ("empty", "no image in"),
     ],

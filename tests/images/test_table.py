@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import unicodedata
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from sae_traits.errors import CollectionError
 from sae_traits.evaluation.text import read_common_names
 from sae_traits.images import read_collection
 from sae_traits.images.listing import Listing
+from sae_traits.images.sources import list_source
 from sae_traits.images.table import list_table, table_of
 from sae_traits.images.table_files import Cells, open_table
 from sae_traits.schema import Problem, Taxon
@@ -214,12 +216,16 @@ def test_a_folders_spreadsheet_is_not_passed_over_in_silence(tmp_path, caplog):
 
 def test_no_table_in_a_folder_is_passed_over_in_silence(tmp_path, caplog):
     config = CollectionConfig(source=str(tmp_path))
-    for name in ("labels.csv", "metadata.jsonl", ".hidden.csv", "notes.txt"):
+    for name in ("labels.csv", "labels.jsonl", ".hidden.csv", "notes.txt"):
         (tmp_path / name).write_text("file,species\n")
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "metadata.jsonl").write_text("{}\n")
     assert table_of(config) is None
     assert "labels.csv is not read: a table beside folders is called metadata.csv" in caplog.text
-    assert "metadata.jsonl is not read; save it as metadata.csv" in caplog.text
+    assert "labels.jsonl is not read: a table beside folders is called metadata.csv" in caplog.text
     assert "hidden" not in caplog.text
+    inner = f"train/metadata.jsonl is not read: the table of a collection lies in {tmp_path} itself, with files such as"
+    assert f"{inner} train/a.jpg and a column split; or give {tmp_path}/train as the source" in caplog.text
     (tmp_path / "Metadata.CSV").write_text("file,species\n")
     assert table_of(config) == tmp_path / "Metadata.CSV"
 
@@ -415,7 +421,7 @@ def test_a_parquet_file_of_pandas_is_read_as_text(tmp_path):
 def test_a_parquet_column_that_is_no_text_is_refused(tmp_path):
     images = pa.array([{"bytes": b"x", "path": "a.jpg"}])
     pq.write_table(pa.table({"file": images, "species": ["Danaus plexippus"]}), tmp_path / "a.parquet")
-    with pytest.raises(CollectionError, match=r"column 'file' .* holds struct"):
+    with pytest.raises(CollectionError, match=r"column 'file' .* holds images, not the names"):
         list(cells_of(tmp_path / "a.parquet", ["file", "species"]))
 
 
@@ -506,3 +512,36 @@ def test_the_metadata_of_a_folder_tells_of_columns_and_photographs_without_label
     (root / "metadata.csv").write_text("file,species,genus,sex,mask_file,lisence,licens\na.jpg,a b,a,f,x,y,z\n")
     list_table(root / "metadata.csv", CollectionConfig(source=str(root), labels=False))
     assert lines_of_unread(caplog) == ["columns of metadata.csv that are not read: licens (did you mean license?)"]
+
+
+def test_the_json_lines_of_an_image_folder_are_read_as_a_table(images):
+    root = images(FILES)
+    rows = [
+        {"file_name": "a.jpg", "species": "Danaus plexippus", "mm_per_pixel": 0.05},
+        {"file_name": "deep/b.jpg", "species": "Vanessa atalanta", "license": "CC0", "objects": {"bbox": [1]}},
+        {"species": None, "file_name": "c.jpg"},
+    ]
+    (root / "metadata.jsonl").write_text("\n\n".join(map(json.dumps, rows)), encoding="utf-8")
+    listing = list_source(CollectionConfig(source=str(root)))
+    found = [(row.file, row.label, row.mm_per_pixel, row.license) for row in listing.rows]
+    assert found == [
+        ("a.jpg", "Danaus plexippus", 0.05, None),
+        ("deep/b.jpg", "Vanessa atalanta", None, "CC0"),
+        ("c.jpg", None, None, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"file": "a.jpg", "species": ["Danaus plexippus"]}', r"column 'species' of .* holds \["),
+        ('["file", "species"]', "line 1 of .* is no JSON object"),
+        ('{"file": "a.jpg"', "has no JSON object on each line: "),
+        ("", "has no column `file` and no column `species`; its columns are none"),
+    ],
+)
+def test_json_lines_that_are_no_table_are_refused(tmp_path, text, reason):
+    (tmp_path / "table.jsonl").write_text(text)
+    with pytest.raises(CollectionError, match=reason) as refused:
+        list_source(CollectionConfig(source=str(tmp_path / "table.jsonl")))
+    assert "\n" not in str(refused.value)

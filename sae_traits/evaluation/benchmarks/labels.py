@@ -19,6 +19,7 @@ from sae_traits.images.decode import IMAGE_SUFFIXES
 from sae_traits.images.folder import list_folder
 from sae_traits.images.hub import is_hub_source, list_hub
 from sae_traits.images.listing import Row
+from sae_traits.images.other_forms import shards_or_parquet
 from sae_traits.images.splits import is_split_label, parse_split
 from sae_traits.images.table_files import TABLE_SUFFIXES, Cells, can_read, open_table
 from sae_traits.logging import warn
@@ -139,7 +140,8 @@ def list_labelled(
         found = Labelled(source=source, root=cache, rows=rows, problems=tuple(problems))
     elif path.is_dir():
         if not any(file.suffix.lower() in IMAGE_SUFFIXES for file in path.glob("*/**/*")):
-            raise CollectionError(f"{path} has no folder of images in it; {_EXPECTED}")
+            found = shards_or_parquet(path) or f"has no folder of images in it; {_EXPECTED}"
+            raise CollectionError(f"{path} {found}")
         _refuse(
             "a folder with a folder per class",
             label_column=label_column,

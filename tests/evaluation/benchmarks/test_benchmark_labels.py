@@ -120,12 +120,15 @@ def test_plantdoc_has_folders_for_training_that_testing_has_not(tmp_path):
 def test_sources_that_cannot_be_used_are_one_line_with_what_to_do(tmp_path):
     (tmp_path / "flat").mkdir()
     put_image(tmp_path / "flat" / "a.png")
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "a-0.tar").touch()
     table = write_table(tmp_path / "other.csv", ["name", "colour"], [["a", "b"]])
     lost = write_table(tmp_path / "lost.csv", ["file", "label"], [["gone.png", "one"]])
     out = write_table(tmp_path / "flat" / "out.csv", ["file", "label"], [["../lost.csv", "one"]])
     for source, words in (
         (tmp_path / "none", "does not exist; name a folder with a folder of images per class"),
         (tmp_path / "flat", "has no folder of images in it"),
+        (tmp_path / "shards", r"holds WebDataset shards \(a-0\.tar\), which `finetune` alone reads"),
         (tmp_path / "flat" / "a.png", "is neither a folder nor a table"),
         (table, "no column `label`; name it with --label-column; its columns are name, colour"),
         (lost, "gone.png: row 1 below the header of lost.csv names it, and it is not in"),
