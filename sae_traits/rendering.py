@@ -70,14 +70,14 @@ def hub_license(text: str | None, page: str) -> dict[str, str]:
     """
     if text is None:
         return {"license": "unknown"}
-    if (identifier := _license_identifier(text)) in HUB_LICENSES:
+    if (identifier := license_identifier(text)) in HUB_LICENSES:
         return {"license": identifier}
     link = text.strip() if re.fullmatch(r"https?://\S+", text.strip()) else page
     name = re.sub(r"[^a-z0-9.]+", "-", identifier.partition("://")[2] or identifier).strip("-.")
     return {"license": "other", "license_name": name[:60] or "other", "license_link": link}
 
 
-def _license_identifier(text: str) -> str:
+def license_identifier(text: str) -> str:
     """`CC BY-NC 4.0` and `https://creativecommons.org/licenses/by-nc/4.0/` as `cc-by-nc-4.0`."""
     text = text.strip().lower()
     deed = re.fullmatch(r"https?://creativecommons\.org/(?:licenses|publicdomain)/([a-z-]+)/(\d\.\d)(?:/.*)?", text)

@@ -88,6 +88,7 @@ def write_clip_card(
         ),
         cut_texts=sorted(record.cut_texts.items()),
         license=license,
+        licenses=list(record.licenses.items()),
         has_traits="trait" in pairs.text_types,
         run=None,
     )

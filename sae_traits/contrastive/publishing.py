@@ -12,6 +12,7 @@ from sae_traits.contrastive.record import TrainingRecord
 from sae_traits.logging import warn
 from sae_traits.release.cards import read_card
 from sae_traits.release.folder_plan import plan_folder, refuse_secrets
+from sae_traits.release.image_terms import terms_warning
 from sae_traits.release.publication import ModelTerms, plan_lines, publish_model
 
 
@@ -27,6 +28,8 @@ def publish_clip(out: Path, terms: ModelTerms, *, license: str | None, dry_run: 
     record = TrainingRecord.load(out)
     if license is None:
         warn("warning: the CLIP has no licence; say one with --license, which the terms of its base model allow")
+    elif warning := terms_warning(license, record.licenses):
+        warn(f"warning: {warning}")
     plan_folder(out / MODEL)
     with TemporaryDirectory(prefix="sae-traits-publish-") as temporary:
         folder = Path(temporary, MODEL)

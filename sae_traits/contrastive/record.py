@@ -14,6 +14,7 @@ from sae_traits.contrastive.texts import CutTexts
 from sae_traits.errors import ConfigError, ReleaseError
 from sae_traits.io import hash_of_file, read_sealed, sealed_json, write_text
 from sae_traits.release.cards import CARD
+from sae_traits.release.image_terms import Licenses
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,8 @@ class TrainingRecord:
     n_pairs: int
     """Images with texts that it was trained on."""
     n_steps: int
+    licenses: Licenses
+    """Of the images that it was trained on, also of those that were replayed."""
     cut_texts: dict[str, CutTexts]
     curve: Curve
     files: dict[str, str]
@@ -39,6 +42,7 @@ class TrainingRecord:
             "base": {"model": self.base, "revision": self.base_revision},
             "n_pairs": self.n_pairs,
             "n_steps": self.n_steps,
+            "licenses": [[license, n] for license, n in self.licenses.items()],
             "cut_texts": {kind: asdict(of) for kind, of in self.cut_texts.items()},
             "curve": self.curve,
             "files": self.files,
@@ -69,6 +73,8 @@ class TrainingRecord:
                 config=build(FinetuneConfig, values["config"]),
                 base=values["base"]["model"],
                 base_revision=values["base"]["revision"],
+                # Records of before licences were counted say nothing of them.
+                licenses=dict(values.get("licenses", [[None, values["n_pairs"]]])),
                 cut_texts={kind: CutTexts(**of) for kind, of in values["cut_texts"].items()},
                 **{name: values[name] for name in ("n_pairs", "n_steps", "curve", "files")},
             )

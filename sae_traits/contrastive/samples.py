@@ -55,6 +55,8 @@ class Sample:
     species: str | None
     picture: StoredPicture | None = None
     """Where its picture is, if that is read while training (--stream)."""
+    license: str | None = None
+    """Of the image, as its data have it; None where they say none."""
 
 
 def read_samples(config: PairsConfig, split: Split = "train", images: Collection | None = None) -> list[Sample]:
@@ -188,7 +190,7 @@ def read_released(config: PairsConfig, split: Split) -> list[Sample]:
             texts["trait"] = tuple(trait_text(taxon.species, trait) for trait in traits)
         if caption := captions.get(row["image_id"]):
             texts["caption"] = (caption,)
-        samples.append(Sample(row["image_id"], opened, texts, taxon.species, picture))
+        samples.append(Sample(row["image_id"], opened, texts, taxon.species, picture, row["license"]))
     return samples
 
 
@@ -246,7 +248,8 @@ def read_images(images: Collection, config: PairsConfig, split: Split) -> list[S
         if caption := captions.get(_plain_path(record.file)):
             texts["caption"] = (caption,)
         path = images.path(record)
-        samples.append(Sample(record.file, partial(open_image, path), texts, record.taxon.species))
+        opened = partial(open_image, path)
+        samples.append(Sample(record.file, opened, texts, record.taxon.species, license=record.license))
     return samples
 
 
@@ -329,7 +332,8 @@ def _of_members(
     if image is None:
         return None
     row = json.loads(text("json")) if "json" in members else {}
-    taxon = Taxon.from_dict(row if isinstance(row, dict) else {})
+    row = row if isinstance(row, dict) else {}
+    taxon = Taxon.from_dict(row)
     texts = dict(name_texts(taxon, config.template, common_names))
     species = taxon.species or next((text(key) for key in SPECIES_KEYS if key in members), None)
     texts |= {kind: (text(key),) for key, kind in SHARD_TEXTS.items() if key in members}
@@ -337,7 +341,8 @@ def _of_members(
         texts["trait"] = (trait_text(taxon.species, text(PLAIN_TEXT)),)
     texts = {kind: said for kind, said in texts.items() if said[0]}
     opened = partial(_open_member, shard, image.offset_data, image.size)
-    return Sample(f"{shard.name}/{name}", opened, texts, species) if texts else None
+    license = written if isinstance(written := row.get("license"), str) and written.strip() else None
+    return Sample(f"{shard.name}/{name}", opened, texts, species, license=license) if texts else None
 
 
 def _open_member(shard: Path, offset: int, size: int) -> Image.Image:

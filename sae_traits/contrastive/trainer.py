@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
@@ -274,6 +275,7 @@ def _save(out: Path, state: TrainingState, source: _Source, curve: Curve) -> Non
             base_revision=parts.files.revision,
             n_pairs=len(source.samples),
             n_steps=source.n_steps,
+            licenses=dict(Counter(one.license for one in (*source.samples, *source.replayed)).most_common()),
             cut_texts=source.cut_texts,
             curve=curve,
             files=hashes_of(folder),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from sae_traits.atlas import build_atlas
+from sae_traits.config import AdoptedSAE
 from sae_traits.errors import ReleaseError
 from sae_traits.logging import warn
 from sae_traits.release.cards import CARD, keep_section, read_card, section_of
 from sae_traits.release.folder_plan import refuse_secrets_in
 from sae_traits.release.hub import RepoType
+from sae_traits.release.image_terms import terms_warning
 from sae_traits.release.publication import (
     Terms,
     plan_lines,
@@ -46,12 +49,23 @@ def publish(context: Context, terms: Terms, *, dry_run: bool) -> list[str]:
         return _publish(context, terms, dry_run=dry_run)
 
 
+def _warning_of_terms(context: Context, license: str) -> str | None:
+    """What to know of the images that the SAE was trained on; None of one that was trained on others."""
+    if isinstance(context.config.train, AdoptedSAE):
+        return None
+    return terms_warning(
+        license, Counter(image.license for image in context.collection.images if image.split == "train")
+    )
+
+
 def _publish(context: Context, terms: Terms, *, dry_run: bool) -> list[str]:
     folder, embeds_images = context.folder, context.config.release.images == "embed"
     for warning in warnings_of(context.collection, context.features.info, embeds_images=embeds_images):
         warn(f"warning: {warning}")
     if context.config.release.sae_license is None:
         warn(f"warning: the SAE has no licence; say one with `sae-traits annotate {folder.path} --sae-license mit`")
+    elif warning := _warning_of_terms(context, context.config.release.sae_license):
+        warn(f"warning: {warning}")
     with TemporaryDirectory(prefix="sae-traits-publish-") as temporary:
         model_folder, dataset_folder = Path(temporary, "model"), Path(temporary, "dataset")
         stage_saes(folder.sae, model_folder)

@@ -14,7 +14,7 @@ COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200), 
 SPECIES = dict(zip(COLOURS, ("Rubra rubra", "Viridia viridis", "Caerulea caerula", "Flava flava"), strict=True))
 
 
-def make_table(folder, n_per_species=8, *, without_caption=()):
+def make_table(folder, n_per_species=8, *, without_caption=(), licenses=("CC0-1.0",)):
     """A table of images, each species in a colour of its own; the last two of each are for validation."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -28,6 +28,7 @@ def make_table(folder, n_per_species=8, *, without_caption=()):
                     "file": f"{colour}-{number}.png",
                     "species": species,
                     "split": "validation" if number >= n_per_species - 2 else "train",
+                    "license": licenses[number % len(licenses)],
                     "caption": "" if number in without_caption else f"A {colour} square, number {number}.",
                 }
             )

@@ -1,5 +1,6 @@
 """A CLIP that was trained is published with the real clients and read by its id; what is wrong is one line."""
 
+import json
 import re
 import subprocess
 import sys
@@ -8,6 +9,11 @@ import pytest
 from damage.commands import forks
 from hub.loopback import client_environment, running_hub, subprocess_environment
 from small_pairs import make_model, make_table
+
+from sae_traits.cli import main
+from sae_traits.contrastive.folder import RECORD
+from sae_traits.contrastive.record import TrainingRecord
+from sae_traits.io import sealed_json
 
 REPOSITORY = ["--model-repo", "museum/moth-clip"]
 
@@ -82,3 +88,38 @@ def test_what_cannot_be_published_is_one_line_and_nothing_is_uploaded(opened, tm
     config = out / "model" / "config.json"
     config.write_text(config.read_text() + "\n")
     assert "config.json of the model is not as training wrote it" in refused(out)
+
+
+def test_the_terms_of_the_training_images_stand_on_the_card_and_are_warned_of(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    licenses = ["CC BY-NC 4.0", "CC0-1.0", "", "CC BY-NC 4.0", "CC0-1.0", "CC BY-NC 4.0", "CC BY-SA 4.0"]
+    data, out = make_table(tmp_path / "squares", licenses=licenses), tmp_path / "out"
+    replay = make_table(tmp_path / "replay", licenses=["CC BY 4.0"])
+    options = ["--workers", "0", "--batch-size", "8", "--epochs", "1", "--evaluations", "0", "--out", out]
+    replayed = ["--replay", replay, "--replay-batch-size", "8"]
+    arguments = ["finetune", "--data", data, "--model", make_model(tmp_path / "base"), *options, *replayed]
+    assert main([str(word) for word in arguments]) == 0
+    rows = ["| CC BY 4.0 | 24 |", "| CC BY-NC 4.0 | 12 |", "| CC0-1.0 | 8 |", "| none given | 4 |"]
+    table = "\n".join(rows).replace("-", "&#45;")
+    card = (out / "model" / "README.md").read_text()
+    assert table in card.replace("-", "&#45;"), card
+    assert "SA" not in card, "of validation images nothing was learnt"
+    publish = ["publish", str(out), *REPOSITORY, "--dry-run"]
+    capsys.readouterr()
+    assert main([*publish, "--license", "mit"]) == 0
+    said = "48 images, of which by their own licences 12 non-commercial, 4 of other or unknown terms; say it only"
+    assert said in capsys.readouterr().err
+    assert main(publish) == 0
+    assert "of which by their own" not in capsys.readouterr().err
+
+
+def test_a_record_of_before_licences_were_counted_says_that_none_are_known(opened, tmp_path):
+    _, _, out = opened
+    record = TrainingRecord.load(out)
+    values = json.loads((out / RECORD).read_text())
+    values.pop("licenses")
+    values.pop("sha256")
+    (tmp_path / RECORD).write_text(sealed_json(values))
+    (tmp_path / "model").symlink_to(out / "model")
+    assert record.licenses == {"CC0-1.0": 24}
+    assert TrainingRecord.load(tmp_path).licenses == {None: 24}

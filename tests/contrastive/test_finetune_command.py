@@ -151,7 +151,8 @@ def test_shards_that_were_exported_say_what_the_dataset_says_captions_included(t
     by_caption = {sample.texts["caption"]: sample for sample in whole}
     for sample in samples:
         expected = by_caption[sample.texts["caption"]]
-        assert sample.species == expected.species
+        assert (sample.species, sample.license) == (expected.species, expected.license)
+        assert sample.license is not None
         assert sample.texts == {**expected.texts, "trait": expected.texts["trait"][:1]}
         assert sample.open().size[0] == 256
 

@@ -46,6 +46,13 @@ def test_images_without_a_licence_are_warned_of_before_they_are_published(drawn,
     captured = capsys.readouterr()
     assert "warning: 3 of 18 images have no licence" in captured.err
     assert "nothing was uploaded" in captured.out
+    assert "which by their own licences" not in captured.err
+    licensed = ["annotate", str(tmp_path / "run"), "--sae-license", "mit"]
+    assert main(licensed) == 0
+    capsys.readouterr()
+    assert main([*publish, "--dry-run"]) == 0
+    captured = capsys.readouterr()
+    assert "images, of which by their own licences 2 of other or unknown terms; say it only if" in captured.err
 
 
 def test_a_secret_in_the_dataset_is_found_before_the_sae_is_published(finished, opened, empty_hub):
