@@ -18,8 +18,11 @@ hyphens and `dwc:` do not matter."""
 COLUMN_NAMES: Mapping[str, tuple[str, ...]] = {
     **{rank: (rank,) for rank in RANKS[:-1]},
     "individual": ("individual_id", "individual", "organism_id", "catalog_number", "sampleid", "processid"),
-    "license": ("license", "licence"),
-    "rights_holder": ("rights_holder", "copyright_holder", "creator", "author"),
+    "license": ("license", "licence", "license_code"),
+    "rights_holder": (
+        *("rights_holder", "copyright_holder", "creator", "author"),
+        *("photographer", "attribution", "copyright", "credit"),
+    ),
     "source_url": ("source_url", "image_url", "url", "references"),
 }
 """What else a row has -> names of a column that says it."""

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 SCHEME = "hf://datasets/"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _ROWS_PER_FOLDER = 1000
-_LAYOUT = 3
-"""Of the journal: another one reads a dataset anew."""
+_LAYOUT = 4
+"""Of the journal, and what of a row is in it: another one reads a dataset anew."""
 
 
 @dataclass(frozen=True, kw_only=True)

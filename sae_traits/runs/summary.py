@@ -89,6 +89,8 @@ class Summary:
             names = [one_line(name, _LONGEST_LABEL) for name in counts["without_images"]]
             more = f" (and {n - len(names):,} more)" if n > len(names) else ""
             lines.append(f"          no image is left of: {', '.join(names)}{more}")
+        if lacking := _lacking_rights(counts):
+            lines.append(f"          {lacking}")
         if note := self.context.collection.note:
             lines.append(f"          {note}")
         if n := counts["n_near_identical"]["split"]:
@@ -156,6 +158,18 @@ class Summary:
                 f"sae-traits evaluate {folder.path} --clip imageomics/bioclip"
             )
         return lines
+
+
+def _lacking_rights(counts: dict[str, Any]) -> str:
+    """What images lack of a licence and its holder, in words; empty where nothing, or in runs before this was counted.
+
+    That no image has any is said, too: it is of a folder, and `metadata.csv` would say it.
+    """
+    n_unlicensed, n_unheld = counts.get("n_without_license", 0), counts.get("n_without_rights_holder", 0)
+    lacking = [f"without a licence: {n_unlicensed:,}"] if n_unlicensed else []
+    if n_unheld:
+        lacking.append(f"with a licence, but without a rights holder: {n_unheld:,}")
+    return f"images {', '.join(lacking)} (columns license and rights_holder of the table)" if lacking else ""
 
 
 def _nearly_equal(n: int) -> str:

@@ -145,12 +145,15 @@ class Collection:
         return state.hexdigest()
 
     def counts(self) -> dict[str, Any]:
-        """What there is of images, individuals, species, problems and lost labels, for the record of a step."""
+        """What there is of images, individuals, species, problems, rights, lost labels, for the record of a step."""
+        licensed = [record for record in self.images if record.license is not None]
         return {
             "n_images": len(self.images),
             "n_individuals": self.n_individuals,
             "n_species": len({record.taxon.species for record in self.images} - {None}),
             "n_problems": len(self.problems),
+            "n_without_license": len(self.images) - len(licensed),
+            "n_without_rights_holder": sum(record.rights_holder is None for record in licensed),
             "n_near_identical": {
                 differ: sum(pair.differ == differ for pair in self.near_identical) for differ in ("split", "species")
             },

@@ -145,6 +145,15 @@ def test_boxes_come_with_the_collection_and_one_beside_its_image_is_reported(ima
     assert [r.animal_box for r in Collection.load(tmp_path / "former.parquet").images] == [None, None]
 
 
+def test_images_without_a_licence_and_licences_without_a_holder_are_counted(images):
+    rights = {"a.png": "CC0,A. Nyone", "b.png": "CC0,", "c.png": ",A. Nyone", "d.png": ","}
+    root = images(rights)
+    rows = [f"{file},Danaus plexippus,{cells}" for file, cells in rights.items()]
+    (root / "metadata.csv").write_text("\n".join(["file,species,license,rights_holder", *rows]))
+    counts = read_collection(config_of(root)).counts()
+    assert (counts["n_without_license"], counts["n_without_rights_holder"]) == (2, 1)
+
+
 def test_a_table_becomes_a_collection(images, caplog, capsys):
     caplog.set_level("INFO", "sae_traits")
     root = images(species_files(a=4))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import unicodedata
 from collections.abc import Iterator
@@ -22,9 +23,10 @@ from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError
 from sae_traits.evaluation.text import read_common_names
 from sae_traits.images import read_collection
+from sae_traits.images.columns import plain
 from sae_traits.images.listing import Listing
 from sae_traits.images.sources import list_source
-from sae_traits.images.table import list_table, table_of
+from sae_traits.images.table import TABLE_COLUMNS, list_table, table_of
 from sae_traits.images.table_files import Cells, open_table
 from sae_traits.schema import Problem, Taxon
 
@@ -70,6 +72,22 @@ def test_optional_columns_may_be_absent_or_empty(listed):
 def test_licence_is_read_too_and_source_is_not_a_url(listed):
     (row,) = listed("file,species,licence,source", "a.jpg,Danaus plexippus,CC0,somewhere").rows
     assert (row.license, row.source_url) == ("CC0", None)
+
+
+@pytest.mark.parametrize(
+    "column", ["attribution", "Photographer", "copyright", "rightsholder", "dcterms:rightsHolder", "Credit"]
+)
+def test_rights_holders_are_read_by_the_names_that_portals_give_them(listed, caplog, column):
+    (row,) = listed(f"file,species,license,{column}", "a.jpg,Danaus plexippus,CC BY 4.0,(c) A. Nyone").rows
+    assert row.rights_holder == "(c) A. Nyone"
+    assert lines_of_unread(caplog) == []
+
+
+def test_every_name_of_a_column_is_in_the_docs():
+    page = (Path(__file__).parents[2] / "docs" / "inputs.md").read_text(encoding="utf-8").split("## Notes on")[0]
+    said = set(map(plain, re.findall(r"`(\w+)`", page)))
+    names = {name for what, called in TABLE_COLUMNS.items() for name in called if not what.startswith("box_")}
+    assert [name for name in sorted(names) if plain(name) not in said] == []
 
 
 @pytest.mark.parametrize("written", ["deep/b.jpg", "./deep/b.jpg", "deep//b.jpg", "deep\\b.jpg"])

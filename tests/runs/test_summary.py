@@ -64,6 +64,17 @@ def test_folders_of_which_no_image_is_left_are_named_clean_and_the_others_counte
         assert "no image is left" not in text_of(summary({"collect": COLLECT | none}))
 
 
+def test_what_a_published_table_would_lack_of_rights_is_said(summary):
+    none, some = {"n_without_license": 50, "n_without_rights_holder": 0}, {"n_without_license": 3}
+    where = "(columns license and rights_holder of the table)"
+    assert f"          images without a licence: 50 {where}" in summary({"collect": COLLECT | none}).lines()
+    some |= {"n_without_rights_holder": 40}
+    line = f"          images without a licence: 3, with a licence, but without a rights holder: 40 {where}"
+    assert line in summary({"collect": COLLECT | some}).lines()
+    for complete in ({}, {"n_without_license": 0, "n_without_rights_holder": 0}):
+        assert "licence" not in text_of(summary({"collect": COLLECT | complete}))
+
+
 def test_each_finished_step_has_its_line(summary, tmp_path):
     made = summary(COUNTS | {"annotate": ANNOTATE, "dataset": {}})
     run = tmp_path / "run"
