@@ -234,7 +234,12 @@ def summed_area(values: NDArray[Any], dtype: type[np.number]) -> NDArray[Any]:
     return integral
 
 
-def overlaps_image(box: tuple[float, float, float, float], size: tuple[int, int]) -> bool:
-    """Whether a box (x, y, width, height) covers any of an image of (width, height) pixels."""
+def cut_to_image(
+    box: tuple[float, float, float, float], size: tuple[int, int]
+) -> tuple[float, float, float, float] | None:
+    """The part of a box (x, y, width, height) in an image of (width, height) pixels; None where there is none."""
     x, y, width, height = box
-    return x < size[0] and y < size[1] and x + width > 0 and y + height > 0
+    if x >= 0 and y >= 0 and x + width <= size[0] and y + height <= size[1]:
+        return box  # to the last bit, which taking corners apart would change
+    left, top, right, bottom = max(x, 0.0), max(y, 0.0), min(x + width, size[0]), min(y + height, size[1])
+    return (left, top, right - left, bottom - top) if left < right and top < bottom else None

@@ -17,13 +17,12 @@ from typing import Any
 from PIL import Image
 
 from sae_traits.errors import CollectionError, one_line
-from sae_traits.geometry import overlaps_image
+from sae_traits.images.boxes import Box, box_in_image, out_of_image, warn_of_corners
 from sae_traits.images.columns import FILE_NAMES, find_columns, warn_of_unread
 from sae_traits.images.table import box_of, number_of
 from sae_traits.images.table_files import open_table
 from sae_traits.schema import Collection, Problem
 
-Box = tuple[float, float, float, float]
 IMAGE_NAMES = ("image", "image_id", *FILE_NAMES)
 KEYPOINT_COLUMNS = {
     "image": IMAGE_NAMES,
@@ -184,6 +183,7 @@ def _coco_points(path: Path, images: _Images) -> Iterator[tuple[int, str, float,
 
 def _read_boxes(path: Path, images: _Images) -> dict[int, list[Box]]:
     found: dict[int, list[Box]] = defaultdict(list)
+    n_outside = 0
     for row, cells in _coco_boxes(path, images) if _is_coco(path) else _table_boxes(path, images):
         record = images.records[row]
         try:
@@ -191,10 +191,15 @@ def _read_boxes(path: Path, images: _Images) -> dict[int, list[Box]]:
         except CollectionError as error:
             images.problem(record.file, f"its box: {error}")
             continue
-        if box is None or not overlaps_image(box, (record.width, record.height)):
-            images.problem(record.file, "its box is empty or lies outside of the image")
+        size = record.width, record.height
+        if box is None:
+            images.problem(record.file, "its box is empty")
+        elif (usable := box_in_image(box, size)) is None:
+            n_outside += 1
+            images.problem(record.file, f"{out_of_image(box, size)} and is left out")
         else:
-            found[row].append(box)
+            found[row].append(usable)
+    warn_of_corners(n_outside, n_outside + sum(map(len, found.values())))
     return dict(found)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError, ImageError
-from sae_traits.geometry import overlaps_image
+from sae_traits.images.boxes import box_in_image, out_of_image, warn_of_corners
 from sae_traits.images.decode import ImageFacts, examine_image, open_mask
 from sae_traits.images.listing import Listing, Row
 from sae_traits.images.names import MAX_LENGTH, ParsedName, parse_name, rank_name, species_of
@@ -65,6 +65,7 @@ def read_collection(config: CollectionConfig, *, listing: Listing | None = None,
     else:
         placed = [(replace(row, split=None, mask_file=None), Taxon()) for row in listing.rows]
     examined = sorted(_examine(listing.root, placed, problems, workers), key=lambda item: item.row.file)
+    examined = _with_usable_boxes(examined, problems)
     problems.sort(key=lambda problem: (problem.file, problem.reason))
     if not examined:
         reasons = "; ".join(f"{problem.file}: {problem.reason}" for problem in problems[:_REASONS_SHOWN])
@@ -166,9 +167,8 @@ def _examine_row(root: Path, placed: tuple[Row, Taxon]) -> tuple[_Examined | Non
         facts = examine_image(root / row.file)
     except ImageError as error:
         return None, [Problem(row.file, str(error))]
-    row, complaints = _with_usable_box(row, facts)
     if row.mask_file is None:
-        return _Examined(row, taxon, facts), complaints
+        return _Examined(row, taxon, facts), []
     try:
         mask = open_mask(root / row.mask_file)
         height, width = mask.shape
@@ -178,16 +178,26 @@ def _examine_row(root: Path, placed: tuple[Row, Taxon]) -> tuple[_Examined | Non
             raise ImageError("it has no foreground, which is what lies above 127 of 255")
     except ImageError as error:
         complaint = f"mask {row.mask_file}: {error}; the image goes without it"
-        return _Examined(replace(row, mask_file=None), taxon, facts), [*complaints, Problem(row.file, complaint)]
-    return _Examined(row, taxon, facts), complaints
+        return _Examined(replace(row, mask_file=None), taxon, facts), [Problem(row.file, complaint)]
+    return _Examined(row, taxon, facts), []
 
 
-def _with_usable_box(row: Row, facts: ImageFacts) -> tuple[Row, list[Problem]]:
-    """The row, without a box that lies beside its image."""
-    if row.animal_box is None or overlaps_image(row.animal_box, (facts.width, facts.height)):
-        return row, []
-    complaint = f"its box lies outside of its {facts.width} x {facts.height} pixels; the image goes without it"
-    return replace(row, animal_box=None), [Problem(row.file, complaint)]
+def _with_usable_boxes(examined: Sequence[_Examined], problems: list[Problem]) -> list[_Examined]:
+    """Cut the boxes to their images, and leave out those that reach far beyond."""
+    placed: list[_Examined] = []
+    n_boxes = n_outside = 0
+    for item in examined:
+        box, size = item.row.animal_box, (item.facts.width, item.facts.height)
+        if box is not None:
+            n_boxes += 1
+            usable = box_in_image(box, size)
+            if usable is None:
+                n_outside += 1
+                problems.append(Problem(item.row.file, f"{out_of_image(box, size)}; the image goes without it"))
+            item = replace(item, row=replace(item.row, animal_box=usable))
+        placed.append(item)
+    warn_of_corners(n_outside, n_boxes)
+    return placed
 
 
 def _splits(examined: Sequence[_Examined], groups: Sequence[int], config: CollectionConfig) -> list[Split]:

@@ -104,6 +104,21 @@ def test_boxes_come_from_tables_and_coco(collection, tmp_path):
     assert files.boxes == {2: [(1, 2, 3.5, 4)]}
 
 
+def test_boxes_are_cut_to_their_images_and_corners_are_told(collection, tmp_path, caplog):
+    table = "image,x,y,width,height\na/1,-2,2,30,20\na/1,30,15,38,19\nb/2,5,5,39,19\nb/1,0,0,40,20\n"
+    files = read_part_files(collection, boxes=write(tmp_path, "b.csv", table))
+    assert files.boxes == {0: [(0, 2, 28, 18)], 1: [(0, 0, 40, 20)]}
+    assert [(problem.file, problem.reason) for problem in files.problems] == [
+        ("a/1.jpg", "its box of 38 x 19 pixels at (30, 15) reaches out of its 40 x 20 pixels and is left out"),
+        ("b/2.png", "its box of 39 x 19 pixels at (5, 5) reaches out of its 40 x 20 pixels and is left out"),
+    ]
+    assert "2 of 4 boxes reach out of their images" in caplog.text
+    caplog.clear()
+    files = read_part_files(collection, boxes=write(tmp_path, "b.json", coco({"bbox": [1, 2, 40.5, 4]})))
+    assert files.boxes == {2: [(1, 2, 39, 4)]}
+    assert caplog.text == ""
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"images": [{}], "annotations": []}', '{"images": 1}'])
 def test_a_file_that_is_no_coco_is_refused(collection, tmp_path, text):
     with pytest.raises(CollectionError, match=r"k\.json"):

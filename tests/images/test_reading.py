@@ -128,21 +128,54 @@ def test_an_image_that_cannot_be_opened_takes_no_place_in_a_split(images):
         assert [s.split for s in read_collection(config_of(copy)).images] == ["train"]
 
 
+BOXES = ["file", "species", "bbox_x", "bbox_y", "bbox_width", "bbox_height"]
+
+
 def test_boxes_come_with_the_collection_and_one_beside_its_image_is_reported(images, tmp_path):
     root = images(species_files(a=2))
-    rows = [("a/000.png", "Danaus plexippus", 1, 2, 30, 4), ("a/001.png", "Danaus plexippus", 12, 2, 3, 4)]
-    columns = ["file", "species", "bbox_x", "bbox_y", "bbox_width", "bbox_height"]
-    pd.DataFrame(rows, columns=columns).to_csv(root / "table.csv", index=False)
+    rows = [("a/000.png", "Danaus plexippus", 1, 2, 3, 4), ("a/001.png", "Danaus plexippus", 12, 2, 3, 4)]
+    pd.DataFrame(rows, columns=BOXES).to_csv(root / "table.csv", index=False)
     collection = read_collection(config_of(root / "table.csv"))
-    assert [record.animal_box for record in collection.images] == [(1, 2, 30, 4), None]
-    assert [(problem.file, problem.reason) for problem in collection.problems] == [
-        ("a/001.png", "its box lies outside of its 12 x 8 pixels; the image goes without it")
-    ]
+    assert [record.animal_box for record in collection.images] == [(1, 2, 3, 4), None]
+    outside = "its box of 3 x 4 pixels at (12, 2) reaches out of its 12 x 8 pixels; the image goes without it"
+    assert [(problem.file, problem.reason) for problem in collection.problems] == [("a/001.png", outside)]
     collection.save(tmp_path / "images.parquet")
     assert Collection.load(tmp_path / "images.parquet").images == collection.images
     table = pq.read_table(tmp_path / "images.parquet")
     pq.write_table(table.drop_columns(["animal_box"]), tmp_path / "former.parquet")  # as runs before had it
     assert [r.animal_box for r in Collection.load(tmp_path / "former.parquet").images] == [None, None]
+
+
+def boxed(images, boxes, size):
+    """The collection of images of a size with these boxes."""
+    files = species_files(a=len(boxes))
+    root = images(files, size)
+    rows = [(file, "Danaus plexippus", *box) for file, box in zip(files, boxes, strict=True)]
+    pd.DataFrame(rows, columns=BOXES).to_csv(root / "table.csv", index=False)
+    return read_collection(config_of(root / "table.csv"))
+
+
+def test_a_box_that_reaches_a_little_beyond_its_image_is_cut_and_one_that_reaches_far_is_left_out(images, caplog):
+    inside, at_the_edge = (3.3, 0.1, 20, 20), (0, 0, 500, 50)
+    little = [(-2, 1, 30, 20), (480, 1, 30, 20), (10, -2, 30, 20), (10, 40, 30, 12)]
+    far = [(-11, 1, 30, 20), (480, 1, 31, 20), (10, -3, 30, 20), (10, 40, 30, 13), (10, 10, 9999, 20)]
+    many_more = [inside] * 45
+    collection = boxed(images, [inside, at_the_edge, *little, *far, *many_more], (500, 50))
+    assert [record.animal_box for record in collection.images][:11] == [
+        *(inside, at_the_edge, (0, 1, 28, 20), (480, 1, 20, 20), (10, 0, 30, 18), (10, 40, 30, 10)),
+        *[None] * 5,
+    ]
+    assert [problem.file for problem in collection.problems] == [f"a/{number:03d}.png" for number in range(6, 11)]
+    assert "9999 x 20 pixels at (10, 10) reaches out of its 500 x 50 pixels" in collection.problems[-1].reason
+    assert "corners" not in caplog.text, "five of 56 boxes are mistakes of those alone"
+
+
+def test_a_table_of_corners_is_told_that_boxes_are_widths_and_heights(images, caplog):
+    corners = [(10, 10, 60, 40), (30, 5, 95, 45), (50, 20, 90, 48), (1, 1, 20, 20)]
+    collection = boxed(images, corners, (100, 50))
+    assert [record.animal_box is None for record in collection.images] == [False, True, True, False]
+    (line,) = [record.getMessage() for record in caplog.records if "corners" in record.getMessage()]
+    assert line.startswith("2 of 4 boxes reach out of their images and are left out; a box is x, y, width and height")
 
 
 def test_images_without_a_licence_and_licences_without_a_holder_are_counted(images):
