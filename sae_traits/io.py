@@ -9,6 +9,7 @@ import math
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -196,20 +197,38 @@ def _put_back(old: Path, folder: Path) -> None:
         old.rename(folder)
 
 
+def copy_to_write(source: str | Path, target: str | Path) -> str | Path:
+    """Copy a file with its time, and make the copy writable, whatever the mode of the source."""
+    shutil.copy2(source, target)
+    _make_writable(Path(target), stat.S_IWUSR)
+    return target
+
+
+def copy_folder_to_write(source: Path, target: Path) -> None:
+    """Copy a folder into a new one, whose files can be written and which new files can be put into."""
+    shutil.copytree(source, target, copy_function=copy_to_write)
+    for folder, _, _ in os.walk(target):
+        _make_writable(Path(folder), stat.S_IRWXU)
+
+
+def _make_writable(path: Path, mode: int) -> None:
+    path.chmod(stat.S_IMODE(path.stat().st_mode) | mode)
+
+
 def link_or_copy(source: Path, target: Path) -> None:
     """Give a file a second name, or copy it where the file system has no links; its time stays."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source, target)
     except OSError:
-        shutil.copy2(source, target)
+        copy_to_write(source, target)
 
 
 def unshare(path: Path) -> None:
     """Make a file that has several names a file of its own, so that writing into it changes no other."""
     if path.stat().st_nlink > 1:
         copy = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        shutil.copy2(path, copy)
+        copy_to_write(path, copy)
         copy.replace(path)
 
 

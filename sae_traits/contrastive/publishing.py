@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from sae_traits.contrastive.card import write_clip_card
 from sae_traits.contrastive.folder import MODEL
 from sae_traits.contrastive.record import TrainingRecord
+from sae_traits.io import copy_folder_to_write
 from sae_traits.logging import warn
 from sae_traits.release.cards import read_card
 from sae_traits.release.folder_plan import plan_folder, refuse_secrets
@@ -33,7 +33,7 @@ def publish_clip(out: Path, terms: ModelTerms, *, license: str | None, dry_run: 
     plan_folder(out / MODEL)
     with TemporaryDirectory(prefix="sae-traits-publish-") as temporary:
         folder = Path(temporary, MODEL)
-        shutil.copytree(out / MODEL, folder)
+        copy_folder_to_write(out / MODEL, folder)
         record.check(folder)
         write_clip_card(folder, record, repo_id=terms.model_repo, license=license, existing=read_card(folder))
         if dry_run:

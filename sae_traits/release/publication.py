@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
@@ -15,6 +14,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from sae_traits.config.tree import public_name
 from sae_traits.errors import ConfigError
+from sae_traits.io import copy_folder_to_write
 from sae_traits.release.cards import CARD, marked_section, section_of, with_front_matter
 from sae_traits.release.folder_plan import check_version, plan_folder, refuse_secrets
 from sae_traits.release.hub import (
@@ -289,7 +289,7 @@ def stage_saes(source: Path, target: Path) -> None:
         CheckpointError: it is not an SAE, or its sweep.json is damaged.
     """
     plan_folder(source)
-    shutil.copytree(source, target)
+    copy_folder_to_write(source, target)
     sweep = read_sweep(target)
     folders = [target, *(target / sae.folder for sae in sweep.saes)] if sweep else [target]
     settings = [read_settings(folder / CONFIG_FILE) for folder in folders]

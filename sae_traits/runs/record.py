@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -23,7 +22,7 @@ from typing import Any
 
 from sae_traits import __version__
 from sae_traits.errors import StoreError
-from sae_traits.io import json_text, link_or_copy, unshare, write_text
+from sae_traits.io import copy_to_write, json_text, link_or_copy, unshare, write_text
 from sae_traits.logging import say, warn
 from sae_traits.runs.file_states import compare_files, state_of_file
 from sae_traits.runs.lock import is_read_only, noting
@@ -257,7 +256,7 @@ class Steps:
             for file in record["kept"]:
                 if (path.parent / file).is_file() and not (self.path.parent / file).exists():
                     (self.path.parent / file).parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copy2(path.parent / file, self.path.parent / file)
+                    copy_to_write(path.parent / file, self.path.parent / file)
             self.keep_options()
             self._keep(name, record)
             self._say(f"{name}: taken from {path.parent}, where it was done with the same inputs")

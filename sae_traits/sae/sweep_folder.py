@@ -7,7 +7,6 @@ rule it was chosen by. A single SAE is its folder alone.
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 from sae_traits.config.train import TrainConfig
 from sae_traits.errors import CheckpointError, StoreError
-from sae_traits.io import json_text, replacing
+from sae_traits.io import copy_to_write, json_text, replacing
 from sae_traits.sae.card import CARD
 from sae_traits.sae.formats.files import read_settings
 from sae_traits.sae.model import SAE, WEIGHTS
@@ -80,7 +79,7 @@ def save_saes(folder: Path, saes: Sequence[SAE], configs: Sequence[TrainConfig],
             root = _write_sweep(partial, saes, configs, varied) if len(saes) > 1 else saes[0]
             root.save_pretrained(partial)
             if (folder / CARD).is_file():
-                shutil.copy2(folder / CARD, partial)  # a person may have written into it
+                copy_to_write(folder / CARD, partial / CARD)  # a person may have written into it
     except OSError as error:
         raise StoreError(f"cannot write {folder}: {error.strerror or error}; make room, and run again") from error
     return root

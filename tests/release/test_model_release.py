@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import stat
 import subprocess
 import sys
 from dataclasses import replace
@@ -214,6 +215,19 @@ def test_the_place_of_a_backbone_on_this_machine_is_named_nowhere(tmp_path: Path
         assert config.training["metrics"]["monosemanticity"]["embedding"] == "insect-vit@0 layer 1"
     assert "insect-vit@0 layer 1" in (tmp_path / "staged" / "sweep.json").read_text()
     assert SAE.from_pretrained(tmp_path / "sae").config.backbone == private, "the run itself still finds it"
+
+
+def test_what_is_staged_of_a_read_only_run_can_be_written(tmp_path: Path):
+    train(tmp_path / "sae", "k=1,2")
+    paths = [tmp_path / "sae", *(tmp_path / "sae").rglob("*")]
+    for path in paths:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    stage_saes(tmp_path / "sae", tmp_path / "staged")
+    for path in [tmp_path / "staged", *(tmp_path / "staged").rglob("*")]:
+        assert path.stat().st_mode & stat.S_IWUSR, path
+    for path in paths:
+        assert not path.stat().st_mode & stat.S_IWUSR, "the run stays as it was"
+        path.chmod(0o755)
 
 
 def test_what_should_not_be_published_is_refused_before_it_is_copied(tmp_path: Path):

@@ -1,5 +1,6 @@
 import json
 import os
+import stat
 
 import pytest
 
@@ -353,9 +354,11 @@ def test_a_step_that_another_run_has_finished_with_the_same_inputs_is_taken_from
 
 def test_what_is_done_anew_after_it_was_taken_over_leaves_the_other_run_as_it_was(run, another):
     run.do("collect")
+    (run.folder / "collect").chmod(0o444)
     another.do("collect")
     another.do("collect", 2)
     assert another.done == ["collect"]
+    assert (another.folder / "collect").stat().st_mode & stat.S_IWUSR, "the step writes into it"
     assert (run.folder / "collect").read_text() == "collect 1"
     assert run.steps.changed_files("collect") == []
 

@@ -68,6 +68,22 @@ def test_a_finished_run_on_a_read_only_folder_is_complete(drawn, run):
     assert "Traceback" not in other.stderr
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="capabilities are Linux's")
+def test_a_read_only_run_can_be_published(run):
+    (run / ".lock").unlink(missing_ok=True)
+    paths = [run, *run.rglob("*")]
+    for path in paths:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    dry = command("publish", run, "--model-repo", "a/b", "--dataset-repo", "a/c", "--space", "a/d", "--dry-run")
+    try:
+        done = subprocess.run(dry, preexec_fn=without_root_powers, capture_output=True, text=True)
+    finally:
+        for path in paths:
+            path.chmod(0o755)
+    assert done.returncode == 0, done.stderr
+    assert "nothing was uploaded" in done.stdout
+
+
 def commands(drawn, run, folder):
     """A command line of every command, but for those that fetch, need a CLIP or take long."""
     options = ["--workers", "0", "--describer-workers", "1"]
