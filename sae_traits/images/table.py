@@ -44,7 +44,7 @@ def list_table(path: Path, config: CollectionConfig) -> Listing:
 
     Left out and reported are rows whose file cannot be found or whose split is unknown, a file's rows after its first,
     and all rows of a file that is given several species. A scale or mask that cannot be used is reported, and the image
-    goes without it.
+    goes without it. Where a table has some of the columns of a box, but not all, that is reported once.
 
     Raises:
         CollectionError: the table cannot be read, lacks the column `file` or (with labels) `species`, or has no rows.
@@ -60,6 +60,12 @@ def list_table(path: Path, config: CollectionConfig) -> Listing:
     check_inside = inside_check(path.parent)
     rows: list[Row] = []
     problems: list[Problem] = []
+    boxes = [what for what in BOX_COLUMNS if what in columns]
+    if 0 < len(boxes) < len(BOX_COLUMNS):  # of which every row would have to be told
+        there = ", ".join(columns.pop(what) for what in boxes)
+        absent = ", ".join(TABLE_COLUMNS[what][0] for what in BOX_COLUMNS if what not in boxes)
+        reason = f"it has the columns {there}, but not {absent}; no box is read"
+        problems.append(Problem(path.name, reason))
     named: dict[tuple[str | None, str | None], None] = {}
     for number, cells in enumerate(rows_of(columns), start=1):
         named[cells.get("species"), cells.get("genus")] = None
@@ -70,7 +76,7 @@ def list_table(path: Path, config: CollectionConfig) -> Listing:
         else:
             rows.append(row)
             problems += [Problem(row.file, complaint) for complaint in complaints]
-    if not rows and not problems:
+    if not named:
         raise CollectionError(f"{path} has no rows below its header")
     chosen = select(one_row_per_file(rows, problems, codes=config.species_codes), config)
     return Listing(root=path.parent, rows=tuple(chosen), problems=tuple(problems), named=tuple(named))

@@ -86,7 +86,7 @@ def test_rights_holders_are_read_by_the_names_that_portals_give_them(listed, cap
 def test_every_name_of_a_column_is_in_the_docs():
     page = (Path(__file__).parents[2] / "docs" / "inputs.md").read_text(encoding="utf-8").split("## Notes on")[0]
     said = set(map(plain, re.findall(r"`(\w+)`", page)))
-    names = {name for what, called in TABLE_COLUMNS.items() for name in called if not what.startswith("box_")}
+    names = {name for what, called in TABLE_COLUMNS.items() for name in called}
     assert [name for name in sorted(names) if plain(name) not in said] == []
 
 
@@ -483,6 +483,20 @@ def test_boxes_are_read_and_those_that_are_none_reported(listed):
         "its box: it needs x, y, width and height; the image goes without it",
         "its box: '0' is not a positive number; the image goes without it",
     ]
+
+
+def test_that_a_column_of_a_box_is_not_there_is_reported_once(listed):
+    listing = listed(
+        "file,species,bbox_x,bbox_y,BBOX_W",
+        "a.jpg,Danaus plexippus,1,2,3",
+        "c.jpg,Danaus plexippus,1,2,3",
+    )
+    assert [row.animal_box for row in listing.rows] == [None, None]
+    assert listing.problems == (
+        Problem("table.csv", "it has the columns bbox_x, bbox_y, BBOX_W, but not bbox_height; no box is read"),
+    )
+    with pytest.raises(CollectionError, match="has no rows below its header"):
+        listed("file,species,bbox_x")
 
 
 def test_an_image_without_a_box_has_nothing_to_report(listed):
