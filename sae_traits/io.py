@@ -105,6 +105,8 @@ def whole_file(path: Path, *, on_full_disk: str = "free some space, and run it a
         partial.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
+        if error.filename is not None and Path(error.filename) not in (partial, path, path.parent):
+            raise  # of something that is read meanwhile
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StoreError(f"the disk is full: {path} cannot be written; {on_full_disk}") from error
         raise StoreError(f"cannot write {path}: {error.strerror}") from error

@@ -7,7 +7,16 @@ from email.utils import format_datetime
 import pytest
 
 from sae_traits.errors import StoreError
-from sae_traits.io import clear_unfinished, read_sealed, replacing, retry_after, sealed_json, write_csv, write_text
+from sae_traits.io import (
+    clear_unfinished,
+    read_sealed,
+    replacing,
+    retry_after,
+    sealed_json,
+    whole_file,
+    write_csv,
+    write_text,
+)
 
 
 def tree(folder):
@@ -26,6 +35,19 @@ def test_a_folder_takes_the_place_of_the_former_and_nothing_else_is_left(tmp_pat
         assert tree(new) == {}
         put(new, "new", "2")
     assert tree(tmp_path) == {"out/new": "2"}
+
+
+def test_what_cannot_be_read_while_a_file_is_written_is_no_fault_of_that_file(tmp_path):
+    def copy(name):
+        with whole_file(tmp_path / name) as stream:
+            stream.write((tmp_path / "input" / "a.csv").read_bytes())
+
+    (tmp_path / "input").touch()
+    with pytest.raises(NotADirectoryError, match="input"):
+        copy("out")
+    with pytest.raises(StoreError, match=r"cannot write .*missing/out: No such file"):
+        copy("missing/out")
+    assert list(tmp_path.iterdir()) == [tmp_path / "input"]
 
 
 def test_what_fails_leaves_the_former_folder(tmp_path):

@@ -85,9 +85,16 @@ def _run_and_report(arguments: argparse.Namespace) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except OSError as error:
-        reason = "the disk is full; free some space" if error.errno in (ENOSPC, EDQUOT) else f"{error}; mend that"
-        print(f"{name}: {reason}, then {again}", file=sys.stderr)
+        print(f"{name}: {_reason_of(error)}, then {again}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print(f"interrupted; {again}", file=sys.stderr)
         return PARTLY_DONE
+
+
+def _reason_of(error: OSError) -> str:
+    """Which file cannot be used and why, and what to do."""
+    if error.errno in (ENOSPC, EDQUOT):
+        return "the disk is full; free some space"
+    is_of_one = error.filename is not None and error.filename2 is None
+    return f"cannot use {error.filename}: {error.strerror}; mend that" if is_of_one else f"{error}; mend that"

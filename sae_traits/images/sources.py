@@ -1,5 +1,6 @@
 """The formats of sources that are known, and what a source of any of them lists."""
 
+import errno
 import hashlib
 import json
 import os
@@ -31,6 +32,8 @@ def list_source(config: CollectionConfig) -> Listing:
     """
     if config.source is None:
         raise CollectionError("no images were given; name a folder Genus_species/… or a table as the source")
+    if config.path.is_dir() and not os.access(config.path, os.R_OK | os.X_OK):
+        raise CollectionError(f"cannot read {config.path}: {os.strerror(errno.EACCES)}")
     for source_format in FORMATS:
         if read := source_format.recognise(config):
             others = {name: other for other in FORMATS if other is not source_format for name in other.options}

@@ -37,17 +37,18 @@ def writing(folder: Path) -> Iterator[None]:
         return
     from filelock import FileLock, Timeout
 
-    try:
-        with FileLock(folder / LOCK, timeout=SECONDS_FOR_A_LOCK):
-            _refuse_beside_shards(folder)
-            clear_unfinished(folder)
-            yield
+    try:  # of the lock alone: what the block fails to read is another matter
+        lock = FileLock(folder / LOCK).acquire(timeout=SECONDS_FOR_A_LOCK)
     except Timeout as error:
         raise StoreError(
             f"another command writes to {folder}; wait until it is done, or choose another --out"
         ) from error
     except PermissionError as error:
         raise StoreError(f"cannot write to {folder}: {error.strerror}; choose another --out") from error
+    with lock:
+        _refuse_beside_shards(folder)
+        clear_unfinished(folder)
+        yield
 
 
 @contextmanager

@@ -1,11 +1,13 @@
 """One writer per run, whatever happens to it."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 from sae_traits.cli import main
 from sae_traits.config import RunConfig
@@ -105,6 +107,25 @@ def test_a_folder_that_is_read_only_needs_no_lock(run):
     run.folder.path.chmod(0o755)
     assert done.stdout == "inside\n", done.stderr
     assert not (run.folder.path / ".lock").exists()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="capabilities are Linux's")
+@pytest.mark.parametrize("option", ["SOURCE", "--sae", "--backbone", "--config"])
+def test_an_input_that_cannot_be_read_is_named_and_not_the_run_that_can_be_written(tmp_path, option):
+    photographs, secret = tmp_path / "photographs", tmp_path / "secret"
+    for number in range(2):
+        path = photographs / "Danaus_plexippus" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (30, 30), (number, 0, 0)).save(path)
+    secret.mkdir(mode=0)
+    named = secret / "options.yaml" if option == "--config" else secret
+    words = [named] if option == "SOURCE" else [photographs, option, named]
+    command = [sys.executable, "-m", "sae_traits", "run", *words, "--out", tmp_path / "run"]
+    done = subprocess.run(command, preexec_fn=without_root_powers, capture_output=True, text=True)
+    assert done.returncode == 1
+    line = done.stderr.splitlines()[-1]
+    assert re.search(f"cannot (use|read) {re.escape(str(named))}.*: Permission denied", line), line
+    assert "--out" not in line
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are POSIX's")
