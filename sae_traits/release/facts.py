@@ -52,7 +52,8 @@ class Calls:
     n_attempts: int
     """How often they were sent."""
     seconds: float
-    """Waited for answers, all calls added up; many are waited for at the same time."""
+    """Waited for answers, all calls added up; many are waited for at the same time. `measured`, which looks and asks
+    nobody, is waited for hardly at all: its work is in the seconds of the step."""
     tokens: Mapping[str, int]
     """As the model's server counted them, for example prompt_tokens; empty without a model."""
     cost: float | None = None
@@ -94,7 +95,7 @@ class Provenance:
     """Sentences on traits that are not significant, and on species without one that is."""
     calls: Calls | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """Step -> seconds of the session that finished it."""
+    """Step -> seconds of the session that finished it; where it was done in shards, of all of them together."""
     note: str | None = None
     """Why the images show no real organisms; None for photographs."""
     version: str = __version__

@@ -73,6 +73,8 @@ class Steps:
         self.begin = begin
         self.replaces = True
         """Whether a finished step may be done anew with other inputs, in the place of what it made."""
+        self.seconds_of_others = 0.0
+        """What other processes took for the step that is being done, as the work of a merge finds it."""
         self.has_lock = False
         """Whether this process is the run's one writer, so that it notes times without asking for the lock."""
         self.records: dict[str, dict[str, Any]] = {}
@@ -177,9 +179,10 @@ class Steps:
         for path in _paths(outputs, ()):
             unshare(path)  # the step may write into it
         self._say(f"{name}: started")
-        started = time.monotonic()
+        started, self.seconds_of_others = time.monotonic(), 0.0
         counts = work()
-        seconds = round(time.monotonic() - started, 1)
+        own = time.monotonic() - started
+        seconds = round(own + self.seconds_of_others, 1)
         record = {"fingerprint": fingerprint, "after": after, "seconds": seconds, "counts": counts}
         if self.keep:
             record["files"] = dict(self._files(outputs, checked_by_readers, apart_from))
@@ -189,7 +192,7 @@ class Steps:
             self._keep(name, record)
         else:
             self.records[name] = {**record, "files": {}, "kept": {}}
-        self._say(f"{name}: done in {seconds:.0f} s")
+        self._say(f"{name}: done in {own:.0f} s")
         return counts
 
     def _is_skipped(self, name: str, record: Mapping[str, Any]) -> bool:

@@ -191,6 +191,8 @@ def _merge(steps: Steps, folder: RunFolder, step: ShardedStep) -> Counts:
                 raise StoreError(
                     f"{damaged[0]} is missing or not as its shard wrote it; give the command of the shard again"
                 )
+            prepared = read_mark(_mark(folder, step.name, PREPARED)) if step.prepare is not None else None
+            steps.seconds_of_others = sum(mark.get("seconds", 0.0) for mark in (*done.values(), prepared or {}))
             return step.join(files)
     if not counts:
         raise StoreError(f"{folder.path} has no shards of the step {step.name!r}")

@@ -20,7 +20,7 @@ OPTIONS = [
     "--workers", "0", "--describer-workers", "1", "--longest-side", "96",
 ]  # fmt: skip
 _TIMES = re.compile(
-    r"^\| (?:collect|extract|train|encode|annotate|caption|evaluate|dataset|seconds, all calls added up) \| [\d,]+ \|$",
+    r"^\| (?:collect|extract|train|encode|annotate|caption|evaluate|dataset|seconds waited[^|]*) \| [\d,]+ \|\n",
     re.MULTILINE,
 )
 _OF_NO_STATE = (".lock", ".partial", "-wal", "-shm")

@@ -287,7 +287,7 @@ def test_what_went_into_it_is_said_with_revisions_times_tokens_and_cost():
         "| prompt or rules | rules-1 sha256&#58;00 |",
         "| calls | 1,200 |",
         "| sent, with repetitions | 1,310 |",
-        "| seconds, all calls added up | 4,322 |",
+        "| seconds waited for answers, all calls added up | 4,322 |",
         "| prompt_tokens | 900,000 |",
         "| cost, in the currency of the prices given | 1.23 |",
         "| extract | 813 |",
@@ -295,6 +295,9 @@ def test_what_went_into_it_is_said_with_revisions_times_tokens_and_cost():
         assert line in made.splitlines(), line
     assert "cards" not in made, "a step that is not over when the card is written has no time yet"
     assert "cost" not in card_of(run=replace(run, calls=replace(run.calls, cost=None)))
+    instant = card_of(run=replace(run, calls=replace(run.calls, seconds=0.3)))
+    assert "| calls | 1,200 |" in instant
+    assert "waited for" not in instant, "nobody was asked"
 
 
 def test_limits_say_what_was_measured_and_what_was_not():

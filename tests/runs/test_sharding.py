@@ -96,6 +96,19 @@ def test_what_is_left_of_a_step_in_shards_is_said(numbers):
     assert ShardStatus.of(RunFolder(numbers.folder), {"encode"}).to_do("encode", Path("run")) is None
 
 
+def test_a_merged_step_took_what_its_shards_took_together(numbers):
+    numbers.do("prepare")
+    for number in (1, 2):
+        numbers.do(Shard(number, 2))
+    numbers.do(Shard(1, 1))
+    for name, seconds in ("prepared", 4), ("00001-of-00002", 20), ("00002-of-00002", 300), ("00001-of-00001", 7000):
+        path = numbers.folder / "shards" / "encode" / f"{name}.json"
+        write_text(path, sealed_json(read_mark(path) | {"seconds": seconds}))
+    numbers.do("merge")
+    record = Steps(numbers.folder / "steps.json", {"encode": ()}).records["encode"]
+    assert record["seconds"] == pytest.approx(324, abs=5), "the shards that were joined, and no others"
+
+
 def test_a_complete_shard_is_skipped_and_a_damaged_file_made_again(numbers, caplog):
     numbers.do("prepare")
     numbers.do(Shard(1, 1))
