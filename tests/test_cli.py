@@ -110,7 +110,10 @@ def test_configuration_files_that_cannot_be_used(capsys, images, tmp_path):
     file = tmp_path / "run.yaml"
     arguments = ["run", images, "--out", tmp_path / "run", "--config", file]
     for text, *words in (
-        ("train: [", "not YAML"),
+        ("train: [", "not YAML", 'in "run.yaml", line 1'),
+        ("train: \0", "not YAML", 'in "run.yaml"'),
+        ("train: {n_latents: 64, n_latents: 128}", 'n_latents is there twice in "run.yaml", line 1, column 24'),
+        ("train:\n  k: 3\nregions: {}\ntrain:\n  seed: 1", 'train is there twice in "run.yaml", line 4'),
         ("training:\n  k: 3\n", "'training'", "train"),
         ("train:\n  kk: 3\n", "'kk'", "n_latents"),
         ("train:\n  n_latent: 3\n", "did you mean n_latents?"),

@@ -160,8 +160,8 @@ class _Options:
         if name == getattr(section, "open_field", None):
             return
         hint, field = hints(section)[name], fields_of(section)[name]
-        has_default = not isinstance(field.default, bool) and field.default not in (None, (), MISSING)
-        default = f" Default: {field.default}." if has_default else ""
+        has_default = not isinstance(field.default, bool) and field.default not in (None, (), "", MISSING)
+        default = f" Default: {shlex.quote(_word_of(field.default))}." if has_default else ""
         text = (field.metadata["help"] + default).replace("%", "%%") if is_shown else argparse.SUPPRESS
         if hint is bool:
             self._add(group, flag_of(field), action=argparse.BooleanOptionalAction, help=text)
@@ -303,6 +303,11 @@ def _words_of(section: Any, parent: type, name: str, without: set[str]) -> Itera
         if isinstance(value, bool):
             yield f"--{flag}" if value else f"--no-{flag}"
         else:
-            yield from (f"--{flag}", ",".join(map(str, value)) if isinstance(value, tuple) else str(value))
+            yield from (f"--{flag}", _word_of(value))
     for inner in branches_of(type(section)):
         yield from _words_of(getattr(section, inner), type(section), inner, set())
+
+
+def _word_of(value: Any) -> str:
+    """A value as the command line has it, before the shell's quotes."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

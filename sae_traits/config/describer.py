@@ -185,8 +185,10 @@ def _engine_value(name: str, text: str) -> Any:
     """Read the value of an option of vLLM's engine; what JSON has no word for, such as a date, is text."""
     import yaml
 
+    from sae_traits.config.yaml_files import load_yaml
+
     try:
-        value = yaml.safe_load(text)
+        value = load_yaml(text, name)
         json.dumps(value)
     except yaml.YAMLError as error:
         raise ConfigError(f"--vllm-option {name} cannot be read, as in YAML: {one_line(error)}") from error

@@ -30,8 +30,10 @@ def read_yaml(path: Path) -> Any:
     """What a YAML file says; a ConfigError where it cannot be read."""
     import yaml  # not for --help
 
+    from sae_traits.config.yaml_files import load_yaml
+
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return load_yaml(path.read_text(encoding="utf-8"), path.name)
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, ValueError) as error:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import yaml
 
-from sae_traits.errors import CollectionError
+from sae_traits.config.yaml_files import load_yaml
+from sae_traits.errors import CollectionError, one_line
 
 NOTE_FILE = "collection.yaml"
 
@@ -18,9 +19,9 @@ def read_note(folder: Path) -> str | None:
     if not path.is_file():
         return None
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = load_yaml(path.read_text(encoding="utf-8"), path.name)
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise CollectionError(f"{path} cannot be read ({type(error).__name__}); correct or remove it") from error
+        raise CollectionError(f"{path} cannot be read ({one_line(error)}); correct or remove it") from error
     if not isinstance(values, dict) or values.keys() != {"note"} or not isinstance(values["note"], str):
         raise CollectionError(f"{path} must have the one key `note`, with a sentence; correct or remove it")
     return values["note"]

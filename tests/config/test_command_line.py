@@ -120,6 +120,13 @@ def test_a_command_may_be_about_some_variants_and_not_have_some_options():
         assert flag not in text, flag
 
 
+def test_defaults_are_written_as_they_are_given():
+    text = " ".join(command_help("finetune").split())
+    assert "caption. Default: sci. " in text
+    assert "Default: 'a photo of {}.'. " in text
+    assert "Default: ." not in " ".join(command_help("predict").split())
+
+
 def test_an_unknown_option_says_what_may_have_been_meant(capsys):
     parser = Parser(prog="sae-traits try", allow_abbrev=False)
     add_options(parser, [], *branches_of(RunConfig))
