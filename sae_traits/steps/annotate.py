@@ -110,6 +110,8 @@ class _Work:
                 pictures = Pictures(stack.enter_context(PictureCache(own / _PICTURES)), pictures.longest_side)
             of_run = context.folder.ledger(context.config.regions.kind)
             answered = stack.enter_context(Ledger(of_run, read_only=True)) if of_run.is_file() else None
+            if answered is not None:
+                ledger.go_on_with(answered)
             dealt_to = part if context.describer.images_per_description > 1 else None
             n_open = self._describe(
                 plan_of_shard(context, part), ledger, pictures, lambda keys: _wanted(dealt_to, answered, keys)

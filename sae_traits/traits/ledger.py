@@ -172,12 +172,20 @@ class Ledger:
             self._connection.execute(f"PRAGMA user_version = {_WITH_DIGESTS}")
 
     def take_over(self, path: Path) -> None:
-        """Add what another ledger has: answers to calls that have none here, and measurements; safe to do again.
+        """Add what another ledger has: calls that have no answer here, and measurements; safe to do again.
+
+        Of a call without an answer in either, the one that was attempted more often is kept: it is the other one gone
+        on with (`go_on_with`), so that its tokens and seconds are those of all attempts.
 
         Raises:
             StoreError: it cannot be read, or this one not written.
         """
-        answered = "SELECT key FROM main.describer_calls WHERE state = 'ok'"
+        attempts_here = "SELECT attempts FROM main.describer_calls AS own WHERE own.key = theirs.key"
+        taken = (
+            "SELECT key FROM other.describer_calls AS theirs WHERE state != 'pending' "  # noqa: S608  our own
+            "AND key NOT IN (SELECT key FROM main.describer_calls WHERE state = 'ok') "
+            f"AND (state = 'ok' OR attempts > coalesce(({attempts_here}), 0))"
+        )
         try:
             self._connection.execute("ATTACH DATABASE ? AS other", (str(path),))
         except sqlite3.DatabaseError as error:
@@ -185,19 +193,30 @@ class Ledger:
         try:
             with self._transaction():
                 self._connection.execute(
-                    f"INSERT OR REPLACE INTO main.digests SELECT * FROM other.digests WHERE key NOT IN ({answered}) "  # noqa: S608
-                    "AND key NOT IN (SELECT region FROM main.measurements) "
-                    "AND key NOT IN (SELECT key FROM other.describer_calls WHERE state = 'pending')"
+                    f"INSERT OR REPLACE INTO main.digests SELECT * FROM other.digests WHERE key IN ({taken}) OR "  # noqa: S608
+                    "key IN (SELECT region FROM other.measurements WHERE region NOT IN "
+                    "(SELECT region FROM main.measurements))"
                 )
                 self._connection.execute("INSERT OR IGNORE INTO main.measurements SELECT * FROM other.measurements")
                 self._connection.execute(
                     f"INSERT OR REPLACE INTO main.describer_calls SELECT {_COLUMNS} FROM other.describer_calls "  # noqa: S608
-                    f"WHERE state != 'pending' AND key NOT IN ({answered})"
+                    f"WHERE key IN ({taken})"
                 )
         except sqlite3.DatabaseError as error:
             raise StoreError(f"cannot read the ledger {path}: {error}; delete it, and make its shard again") from error
         finally:
             self._connection.execute("DETACH DATABASE other")
+
+    def go_on_with(self, other: Ledger) -> None:
+        """Begin with the calls that another ledger has no answer to, to count on with what they took there."""
+        unanswered = f"SELECT {_COLUMNS} FROM describer_calls WHERE state IN ('invalid', 'failed') AND ({_IS_WHOLE})"  # noqa: S608
+        rows = {row[0]: row for row in other._read(unanswered)}
+        for (key,) in self._select("key", "describer_calls", "key", tuple(rows)):
+            del rows[key]
+        marks = ", ".join("?" * len(_COLUMNS.split(", ")))
+        with self._transaction():
+            self._connection.executemany(f"INSERT INTO describer_calls VALUES ({marks})", rows.values())  # noqa: S608
+            self._connection.executemany(f"{_DIGEST_CALLS} WHERE key = ?", [(key,) for key in rows])
 
     def count_open_planned(self) -> int:
         """How many of the calls that `plan` was given are still to be asked."""

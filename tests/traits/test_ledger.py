@@ -283,6 +283,32 @@ def test_a_ledger_takes_over_the_answers_of_another_and_keeps_its_own(tmp_path):
         assert len(own.measurements(["region"])) == 1
 
 
+def test_what_attempts_took_adds_up_over_ledgers_that_go_on_with_each_other(tmp_path):
+    """A call failed in the run, and then in the shard that it falls to; another shard only knows of it."""
+    run, shard, another = (tmp_path / f"{name}.sqlite" for name in ("run", "shard", "another"))
+    took = {"usage": {"tokens": 5}, "seconds": 1.5}
+    with Ledger(run) as ledger:
+        attempt(ledger, "in vain", "failed", **took)
+        attempt(ledger, "at last", "invalid", **took)
+        attempt(ledger, "answered", **took)
+    with Ledger(run, read_only=True) as former, Ledger(shard) as own, Ledger(another) as other:
+        for ledger in (own, own, other):
+            ledger.go_on_with(former)
+        assert own.open_calls(["in vain", "at last", "answered"]) == {"in vain": 1, "at last": 1, "answered": 0}
+        attempt(own, "in vain", "failed", **took)
+        attempt(own, "at last", **took)
+        own.go_on_with(former)
+    with Ledger(run) as ledger:
+        for path in (shard, another, shard, another):
+            ledger.take_over(path)
+        ledger.drop_damaged()
+        assert {entry.key: (entry.state, entry.attempts, entry.usage, entry.seconds) for entry in ledger} == {
+            "in vain": ("failed", 2, {"tokens": 10}, 3.0),
+            "at last": ("ok", 2, {"tokens": 10}, 3.0),
+            "answered": ("ok", 1, {"tokens": 5}, 1.5),
+        }
+
+
 def test_an_answer_is_not_taken_for_damaged_where_another_ledger_was_stopped_while_it_asked_again(tmp_path, caplog):
     with Ledger(tmp_path / "own.sqlite") as own, Ledger(tmp_path / "other.sqlite") as other:
         attempt(own, "unusable", "invalid", raw="nonsense")
