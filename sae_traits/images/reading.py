@@ -46,7 +46,8 @@ def read_collection(config: CollectionConfig, *, listing: Listing | None = None,
     The source has one of the formats of `sources`. Every image is decoded once, exact copies of one are left out and
     reported. Labels become binomials; where a column `genus` contradicts the binomial, the binomial's genus is taken.
     Individuals without a given split are split by species; all images of an individual, and near-identical images,
-    are in one split, unless the source parts them and `config.near_identical` is `keep`.
+    are in one split, unless the source parts them and `config.near_identical` is `keep`. Near-identical images of a
+    species and split show one individual, where the source names none.
 
     Without `config.labels` the images have no names, and all are in the split `test`.
 
@@ -73,7 +74,7 @@ def read_collection(config: CollectionConfig, *, listing: Listing | None = None,
         raise CollectionError(f"no image of {config.source} can be used: {reasons}{more}")
     groups = near_identical_groups([item.facts.perceptual_hash for item in examined]).tolist()
     splits = _splits(examined, groups, config)
-    records = [_record(item, split) for item, split in zip(examined, splits, strict=True)]
+    records = _one_individual([_record(*item) for item in zip(examined, splits, strict=True)], groups)
     kept = _without_copies(records, problems)
     records, groups = [records[n] for n in kept], [groups[n] for n in kept]
     problems += _disagreements_of_individuals(records)
@@ -237,6 +238,17 @@ def _record(item: _Examined, split: Split) -> ImageRecord:
         mask_file=row.mask_file,
         animal_box=row.animal_box,
     )
+
+
+def _one_individual(records: Sequence[ImageRecord], groups: Sequence[int]) -> list[ImageRecord]:
+    """The images, near-identical ones of a species and split of one individual: a copy is no further specimen."""
+    first_of: dict[tuple[int, str | None, Split], ImageRecord] = {}
+    shown = []
+    for record, group in zip(records, groups, strict=True):
+        first = first_of.setdefault((group, record.taxon.species, record.split), record)
+        is_named = record.individual_id != record.image_id
+        shown.append(record if is_named else replace(record, individual_id=first.individual_id))
+    return shown
 
 
 def _without_copies(records: Sequence[ImageRecord], problems: list[Problem]) -> list[int]:

@@ -157,6 +157,25 @@ def test_copies_are_on_one_side_of_our_splits(collection_with_copies, seed):
     assert collection.near_identical == ()
     originals = Counter(split for file, split in splits.items() if "copy" not in file)
     assert originals == {"train": 20, "validation": 4, "test": 16}
+    assert (len(collection.images), collection.n_individuals) == (48, 40)
+
+
+def test_copies_show_the_same_individual_of_their_species_and_split_where_the_source_names_none(tmp_path):
+    image = textured(tmp_path / "a.png", 1)
+    for name in ("b", "c", "d", "e", "f"):
+        as_jpeg(image, 80 + ord(name) % 10).save(tmp_path / f"{name}.jpg")
+    textured(tmp_path / "g.png", 2)
+    (tmp_path / "metadata.csv").write_text(
+        "file,species,split,individual_id\n"
+        "a.png,Aus bus,train,\nb.jpg,Aus bus,train,\nc.jpg,Aus bus,test,\nd.jpg,Aus cus,train,\n"
+        "e.jpg,Aus bus,train,fox 7\nf.jpg,Aus bus,train,\ng.png,Aus bus,train,\n"
+    )
+    collection = read_collection(CollectionConfig(source=str(tmp_path)))
+    individual = {record.file: record.individual_id for record in collection.images}
+    assert individual["a.png"] == individual["b.jpg"] == individual["f.jpg"]
+    assert individual["e.jpg"] == "fox 7"
+    assert len(set(individual.values())) == collection.n_individuals == 5  # a, c, d, e, g
+    assert not collection.problems
 
 
 @pytest.mark.parametrize("near_identical", ["keep", "train"])
