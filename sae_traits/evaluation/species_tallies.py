@@ -15,6 +15,8 @@ from sae_traits.vocabulary import PartSource, ReferenceRank, Split
 
 MOST = 0.5
 """A value of an attribute is named when more than this share of the individuals has it."""
+STRONG = 0.5
+"""Share of the strongest region's activation from which a region is shown that has more of the words."""
 MIN_SHARING = 2
 """Individuals below which nothing is shared."""
 MAX_NAMED = 3
@@ -136,6 +138,8 @@ class DescribedRegion:
     """Probability that it shows background, where that is known."""
     place: Place | None = None
     """Where on the animal it lies, where that is known."""
+    image: str = ""
+    """The file of its photograph, in the collection."""
 
     @property
     def is_for_training(self) -> bool:
@@ -183,20 +187,25 @@ class Tally:
         self.regions[kind] = min(self.regions.get(kind, region), region, key=lambda one: one.order)
 
     def shown(self, shared: Sequence[SharedAttribute]) -> DescribedRegion:
-        """The region to show beside what individuals share: the strongest of a held-out image that illustrates it.
+        """The region to show beside what individuals share: one of a held-out image that illustrates it.
 
-        Of such a region the first word is said, and most of all words: one of which all are said is often a weak one
-        that happens to have the same shape. Where no held-out region illustrates it one for training is shown, and
-        where none does the strongest.
+        Of such a region the first word is said, and most of all words. Of those that are at least half as strong as the
+        strongest, the one with the most of the words comes first: a weaker one often happens to have the same shape.
+        Where no held-out region illustrates it one for training is shown, and where none does the strongest.
         """
         words = [(one.name, one.value) for one in worth_saying(shared)]
 
-        def order(region: DescribedRegion) -> tuple[bool, bool, tuple[float, float, str]]:
-            n_said = sum(word in region.said for word in words)
-            illustrates = not words or (words[0] in region.said and n_said > MOST * len(words))
-            return not illustrates, region.is_for_training, region.order
+        def n_lacking(region: DescribedRegion) -> int:
+            return sum(word not in region.said for word in words)
 
-        return min(self.regions.values(), key=order)
+        def kind(region: DescribedRegion) -> tuple[bool, bool]:
+            illustrates = not words or (words[0] in region.said and n_lacking(region) < (1 - MOST) * len(words))
+            return not illustrates, region.is_for_training
+
+        best = min(map(kind, self.regions.values()))
+        regions = sorted((one for one in self.regions.values() if kind(one) == best), key=lambda one: one.order)
+        strong = [one for one in regions if (one.peak or 0) >= STRONG * (regions[0].peak or 0)]
+        return regions[0] if best[0] else min(strong, key=n_lacking)
 
     @property
     def contrast(self) -> Contrast | None:
@@ -269,6 +278,7 @@ def _described(trait: Trait, record: ImageRecord) -> DescribedRegion:
         peak=trait.candidate.peak,
         background=trait.candidate.background,
         place=None if distance is None else (distance, trait.measurement.position_along_axis),
+        image=record.file,
     )
 
 

@@ -159,7 +159,7 @@ def test_the_report_begins_with_what_tells_the_species_apart_and_all_its_picture
     write_report(folder, "T", run_tasks(evidence), evidence)
     report = (folder / "report.md").read_text()
     assert report.startswith("# T\n\n## What tells each species from its closest relatives\n")
-    pictures = re.findall(r"!\[latent \d\]\((.*?)\)", report)
+    pictures = re.findall(r"!\[latent \d\]\((.*?) ", report)
     assert pictures == [f"figures/traits/{name}.jpg" for name in ("000-0", "000-1", "001-0")]
     assert sorted(map(str, folder.glob("figures/traits/*"))) == sorted(str(folder / name) for name in pictures)
     seen, missing = (np.array(Image.open(folder / pictures[place])) for place in (0, 2))

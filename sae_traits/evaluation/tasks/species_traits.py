@@ -36,11 +36,13 @@ class TraitPicture:
     """Beside the report."""
     trait_id: str
     split: Split
+    image: str = ""
+    """The file of the photograph, in the collection; empty in results of before it was kept."""
 
     @classmethod
     def of(cls, region: DescribedRegion, file: str) -> TraitPicture:
         """The picture of a region in a file."""
-        return cls(file=file, trait_id=region.trait_id, split=region.split)
+        return cls(file=file, trait_id=region.trait_id, split=region.split, image=region.image)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +110,8 @@ class SpeciesTraitsResult:
     """Species none of whose latents is to be trusted."""
     without_trait: tuple[str, ...] = ()
     """Species of the collection of which nothing was described."""
+    n_further_images: int | None = None
+    """Images of individuals that an earlier image shows, too; None in results of before this was counted."""
 
     @property
     def n_latents(self) -> int:
@@ -200,6 +204,7 @@ class SpeciesTraits:
             verdicts={word: counts[word] for word in RULES if counts[word]},
             without_trusted=tuple(species for species, found in verdicts.items() if "trust" not in found),
             without_trait=tuple(sorted(of_all.keys() - tallies.keys())),
+            n_further_images=len(evidence.collection.images) - evidence.collection.n_individuals,
         )
 
     def lines(self, result: SpeciesTraitsResult) -> list[str]:

@@ -389,7 +389,9 @@ def test_the_picture_is_of_a_held_out_image_where_there_is_one(splits, shown, sa
     [
         # The strongest of which the first word is said, and most of all words; image 0 is the strongest, 5 the weakest.
         (["blue", "red", "red", "red", "red", "red"], "tttttt", 1),
-        (["red small", "red large", *["red large even"] * 4], "tttttt", 1),
+        # All words rather than most of them, unless it is less than half as strong.
+        (["red small", "red large", *["red large even"] * 4], "tttttt", 2),
+        (["red large", "red even", "red even", "large even", "red large", "red large even"], "tttttt", 0),
         (["large even", "red small", *["red large even"] * 4], "tttttt", 2),
         # A held-out image rather than a stronger one for training, unless it does not show it.
         (["red", "red", "red", "red", "red", "red"], "ttttth", 5),
@@ -448,10 +450,21 @@ def test_beside_the_picture_is_a_region_of_the_relative_at_the_same_place():
     assert len(set(files)) == len(files) == 7
     lines = [line for line in section(SpeciesTraits(), evidence).splitlines() if line.startswith("| ![")]
     cells = [line.strip("| ").split(" | ")[:2] for line in lines]
-    assert cells[0][1] == f"![Aus s1]({first.relative.picture.file}) Aus s1"
+    assert cells[0][1] == f'![Aus s1]({first.relative.picture.file} "{collection.images[1].file}") Aus s1'
+    assert cells[0][0] == f'![latent 7]({first.picture.file} "{collection.images[0].file}")'
     assert cells[2][1] == "none comparable"
     back = Results.from_json(run_tasks(evidence, [SpeciesTraits()]).to_json()).tasks["species_traits"]
     assert back.traits[0].relative == first.relative
+
+
+def test_it_is_said_where_every_photograph_counts_as_an_individual():
+    collection = collection_of(["Aus s0", "Aus s1"])
+    traits = [with_contrast(trait_of(row, 7, described(colour="red"))) for row in range(2)]
+    said = "Nothing says which photographs show the same individual"
+    assert said in section(SpeciesTraits(), made_evidence(collection, traits))
+    images = tuple(dataclasses.replace(record, individual_id="one") for record in collection.images)
+    named = dataclasses.replace(collection, images=images)
+    assert said not in section(SpeciesTraits(), made_evidence(named, traits))
 
 
 @pytest.mark.parametrize(
