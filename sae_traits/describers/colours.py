@@ -68,6 +68,13 @@ def color_family(name: str) -> str:
 
 
 @cache
+def family_in_words(name: str) -> str | None:
+    """All names of a colour's family, as in `tan/brown/rufous`; None where it has one alone, or is no name of a colour."""
+    names = [other for other in VOCABULARY if color_family(other) == color_family(name)]
+    return "/".join(names) if name in names and len(names) > 1 else None
+
+
+@cache
 def _anchors() -> tuple[tuple[str, ...], NDArray[np.float64]]:
     """The name of each anchor, and its CIELAB `[n_anchors, 3]`."""
     pairs = [(name, anchor) for name, anchors in VOCABULARY.items() for anchor in anchors]

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
+from sae_traits.describers.colours import family_in_words
 from sae_traits.evaluation.statistics import Number
 from sae_traits.schema import ChosenLatent, Collection, Contrast, ImageRecord, Taxon, Trait
 from sae_traits.traits.firing_shares import FiringShares, Share, percent
@@ -17,6 +18,8 @@ MOST = 0.5
 """A value of an attribute is named when more than this share of the individuals has it."""
 STRONG = 0.5
 """Share of the strongest region's activation from which a region is shown that has more of the words."""
+COLOUR = "colour"
+"""The attribute whose values may be colours of the vocabulary."""
 MIN_SHARING = 2
 """Individuals below which nothing is shared."""
 MAX_NAMED = 3
@@ -155,9 +158,14 @@ class DescribedRegion:
 def said_of(
     part: str | None, part_source: PartSource | None, attributes: Iterable[Attributed]
 ) -> frozenset[Attributed]:
-    """What a describer said of a region; a part that a person has named is not."""
+    """What a describer said of a region, and the family of each colour; a part that a person has named is not.
+
+    Individuals may agree that something is `tan/brown/rufous`, and on none of the three names.
+    """
     of_part = [("part", part)] if part and part_source != "named" else []
-    return frozenset((*of_part, *attributes))
+    attributes = tuple(attributes)
+    families = (family_in_words(value) for name, value in attributes if name == COLOUR)
+    return frozenset((*of_part, *attributes, *((COLOUR, family) for family in families if family is not None)))
 
 
 @dataclass
@@ -218,14 +226,20 @@ class Tally:
         return round(fmean(self.backgrounds), 3) if self.backgrounds else None
 
     def shared(self) -> tuple[SharedAttribute, ...]:
-        """List the values that enough individuals have, of one attribute the more frequent first."""
+        """List the values that enough individuals have, of one attribute the more frequent first.
+
+        The family of a colour is listed where none of its names is.
+        """
         if len(self.individuals) < MIN_SHARING:
             return ()
-        common = []
+        common: list[SharedAttribute] = []
         for name, values in self.values.items():
             for value, individuals in values.items():
                 if (share := len(individuals) / len(self.individuals)) > MOST:
                     common.append(SharedAttribute(name=name, value=value, share=share))
+
+        named = {family_in_words(one.value) for one in common if one.name == COLOUR}
+        common = [one for one in common if one.name != COLOUR or one.value not in named]
 
         def order(attribute: SharedAttribute) -> tuple[int, str, float, str]:
             name = attribute.name

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from skimage.color import rgb2lab
 
-from sae_traits.describers.colours import FAMILIES, VOCABULARY, color_family, color_name
+from sae_traits.describers.colours import FAMILIES, VOCABULARY, color_family, color_name, family_in_words
 from sae_traits.describers.pattern import pattern_of
 from sae_traits.describers.surface import color_clusters, cut_out
 from sae_traits.schema import Region
@@ -92,6 +92,8 @@ def test_the_twelve_plain_colours_are_recognised_in_any_light(name, hexadecimal,
 def test_the_vocabulary_holds_the_plain_words_and_every_finer_name_has_one():
     assert set(TWELVE) <= set(VOCABULARY)
     assert {color_family(name) for name in VOCABULARY} == set(TWELVE)
+    assert family_in_words("rufous") == family_in_words("tan") == "tan/brown/rufous"
+    assert [family_in_words(name) for name in ("dark brown", "tan/brown/rufous", "azure")] == [None] * 3
     assert set(FAMILIES) <= set(VOCABULARY)
     for name, anchors in VOCABULARY.items():
         for anchor in anchors:

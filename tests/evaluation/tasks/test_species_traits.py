@@ -457,6 +457,22 @@ def test_beside_the_picture_is_a_region_of_the_relative_at_the_same_place():
     assert back.traits[0].relative == first.relative
 
 
+@pytest.mark.parametrize(
+    ("colours", "said"),
+    [
+        (["brown", "rufous", "tan", "brown", "blue"], {("tan/brown/rufous", 0.8)}),
+        (["brown", "brown", "brown", "rufous", "blue"], {("brown", 0.6)}),  # which is more than its family says
+        (["brown", "tan", "blue", "grey", "white"], set()),
+    ],
+)
+def test_where_individuals_agree_on_no_name_of_a_colour_its_family_is_said(colours, said):
+    collection = collection_of(["Aus bus"] * 5)
+    traits = [trait_of(row, 7, described(colour=colour)) for row, colour in enumerate(colours)]
+    (found,) = SpeciesTraits().run(made_evidence(collection, traits)).traits
+    assert {(one.value, one.share) for one in found.shared} == said
+    assert found.picture.trait_id in [f"s{row}-7" for row, colour in enumerate(colours) if not said or colour != "blue"]
+
+
 def test_it_is_said_where_every_photograph_counts_as_an_individual():
     collection = collection_of(["Aus s0", "Aus s1"])
     traits = [with_contrast(trait_of(row, 7, described(colour="red"))) for row in range(2)]
