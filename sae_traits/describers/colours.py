@@ -69,7 +69,7 @@ def color_family(name: str) -> str:
 
 @cache
 def family_in_words(name: str) -> str | None:
-    """All names of a colour's family, as in `tan/brown/rufous`; None where it has one alone, or is no name of a colour."""
+    """All names of a colour's family, as in `tan/brown/rufous`; None where it has one alone, or is no colour's name."""
     names = [other for other in VOCABULARY if color_family(other) == color_family(name)]
     return "/".join(names) if name in names and len(names) > 1 else None
 
