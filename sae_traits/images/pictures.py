@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 from PIL import Image
 
@@ -64,17 +66,24 @@ class PictureCache:
     """An SQLite file of pictures by the hash of their photograph and their longest side; one process writes at a time.
 
     What is in it can be made again, so a file that was lost or is damaged costs time and nothing else. A StoreError
-    where it cannot be opened.
+    where it cannot be opened. Of a folder or a file that is read-only what lies in the file itself is read, and nothing
+    is kept.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = Lock()  # the threads of a process share the connection
+        self._keeps = all(os.access(one, os.W_OK) for one in (path.parent, path) if one.exists())
+        place = (
+            str(path) if self._keeps else f"{path.absolute().as_uri()}?immutable=1" if path.is_file() else ":memory:"
+        )
+        options: Any = {"timeout": 60, "check_same_thread": False, "isolation_level": None, "uri": not self._keeps}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(path, timeout=60, check_same_thread=False, isolation_level=None)
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=NORMAL")
+            self._connection = sqlite3.connect(place, **options)
+            if self._keeps:
+                self._connection.execute("PRAGMA journal_mode=WAL")
+                self._connection.execute("PRAGMA synchronous=NORMAL")
             self._connection.execute(_CREATE)
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"cannot use the pictures in {path} ({error}); delete it, and run again") from error
@@ -100,9 +109,9 @@ class PictureCache:
     def put(self, sha256: str, longest_side: int, picture: bytes) -> None:
         """Keep a picture; one that is there already is replaced."""
         data_sha256 = hashlib.sha256(picture).hexdigest()
-        self._execute(
-            "INSERT OR REPLACE INTO hashed_pictures VALUES (?, ?, ?, ?)", sha256, longest_side, picture, data_sha256
-        )
+        if self._keeps:
+            row = sha256, longest_side, picture, data_sha256
+            self._execute("INSERT OR REPLACE INTO hashed_pictures VALUES (?, ?, ?, ?)", *row)
 
     def take_over(self, path: Path) -> None:
         """Add the pictures of another file."""
@@ -122,7 +131,8 @@ class PictureCache:
 
     def checkpoint(self) -> None:
         """Move what lies in SQLite's log into the file itself, which stays as it is until the next `put`."""
-        self._execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        if self._keeps:
+            self._execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _execute(self, statement: str, *values: object) -> list[tuple[bytes, str]]:
         try:

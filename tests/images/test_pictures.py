@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from root_powers import without_root_powers
 
 from sae_traits.errors import StoreError
 from sae_traits.images.pictures import PictureCache, reduced_size, released_picture
@@ -97,3 +101,30 @@ def test_pictures_of_another_file_are_taken_over(tmp_path):
         own.take_over(tmp_path / "other.sqlite")
         assert own.get(SHA256, 256) == b"own"
         assert own.get("1" * 64, 256) == b"other"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="capabilities are Linux's")
+def test_pictures_in_a_read_only_folder_are_read_and_the_others_made_without_being_kept(tmp_path):
+    folder = tmp_path / "traits"
+    with PictureCache(folder / "pictures.sqlite") as cache:
+        cache.put(SHA256, 64, b"kept")
+        cache.checkpoint()
+        cache.put("1" * 64, 64, b"in the log alone")
+        copied = Path(shutil.copytree(folder, tmp_path / "copied"))  # with its log, as after a kill
+    for path in (*copied.iterdir(), copied):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    code = (
+        "import sys; from pathlib import Path; from PIL import Image\n"
+        "from sae_traits.images.pictures import PictureCache\n"
+        "with PictureCache(Path(sys.argv[1]) / 'pictures.sqlite') as cache:\n"
+        "    print(cache.get('0' * 64, 64), cache.get('1' * 64, 64))\n"
+        "    print(len(cache.get_or_make('1' * 64, 64, lambda: Image.new('RGB', (9, 9)))) > 0)\n"
+        "    cache.checkpoint()\n"
+        "with PictureCache(Path(sys.argv[1]) / 'none.sqlite') as cache:\n"
+        "    print(cache.get('0' * 64, 64))\n"
+    )
+    command = [sys.executable, "-c", code, str(copied)]
+    done = subprocess.run(command, preexec_fn=without_root_powers, capture_output=True, text=True)
+    copied.chmod(0o755)
+    assert done.stdout.split("\n") == ["b'kept' None", "True", "None", ""], done.stderr
+    assert not (copied / "none.sqlite").exists()

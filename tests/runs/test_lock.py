@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from PIL import Image
+from root_powers import without_root_powers
 
 from sae_traits.cli import main
 from sae_traits.config import RunConfig
@@ -84,15 +85,6 @@ def test_readers_go_on_while_another_command_writes(run, writer):
     opened = Context.open(run.folder.path, STEPS)
     assert opened.steps.counts("collect") == {}
     assert opened.config == run.config
-
-
-def without_root_powers():
-    """In a child process: permissions of files hold, also where tests are run by root, as in containers."""
-    import ctypes
-
-    libc = ctypes.CDLL(None)
-    for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
-        libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="capabilities are Linux's")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from root_powers import without_root_powers
 from steps.small_runs import SMALL, STEP_NAMES, collected, command, content
 
 from sae_traits.cli import COMMANDS, main
@@ -33,15 +34,6 @@ def test_the_same_command_again_skips_every_step_and_writes_nothing(drawn, run, 
     assert [line.split(":")[0] for line in captured.err.splitlines() if "skipped" in line] == STEP_NAMES
     assert "run " in captured.out
     assert (content(run), files_of(run)) == before
-
-
-def without_root_powers():
-    """In a child process: permissions of files hold, also where tests are run by root, as in containers."""
-    import ctypes
-
-    libc = ctypes.CDLL(None)
-    for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
-        libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="capabilities are Linux's")
