@@ -172,7 +172,7 @@ class Steps:
         if record and is_finished and self._is_skipped(name, record):
             return record["counts"]
         self._refuse_to_do(name, fingerprint)
-        if self.begin is not None and self.keep:
+        if self.begin is not None and self.keep and name not in OF_NO_RUN:  # whose options are the command's alone
             self.begin()
         if (counts := self._take_over(name, fingerprint, outputs, apart_from)) is not None:
             return counts
