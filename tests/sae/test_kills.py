@@ -27,7 +27,7 @@ def test_a_training_killed_at_random_moments_ends_with_the_weights_of_one_that_w
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     whole.mkdir()
     killed.mkdir()
-    assert start(n_processes, whole, 0.0).wait(300) == 0
+    assert start(n_processes, whole, 0.0).wait(300) == 0, (whole / "stderr").read_text()[-2000:]
     moments = random.Random(n_processes)
     checkpoint = killed / "training.checkpoint"
     steps = []
