@@ -54,7 +54,8 @@ class ImageRecord:
     image_id: str = column("Image, stable across re-releases.")
     """Unique: made of the file's path in the collection."""
     individual_id: str = column(
-        "Organism: several images of it share this; the image itself where nothing is known.", default=""
+        "Organism: several images of it, or near-identical ones, share this; else the image itself.",
+        default="",
     )
     file: str = column("The source image's path in its collection.", name="source_id")
     """Relative to the collection's root, with forward slashes."""
