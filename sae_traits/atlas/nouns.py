@@ -136,6 +136,7 @@ class LatentOfSpecies:
             held_out=self.held_out,
             n_individuals=self.n_with_region,
             on_organism=self.on_organism,
+            is_told=any(word.is_telling for word in self.shared),
         )
         return judge(self.contrast, observed)
 

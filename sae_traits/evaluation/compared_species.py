@@ -195,6 +195,7 @@ def _telling(
             held_out=again,
             n_individuals=len(tally.individuals),
             on_organism=on_organism.get(name),
+            is_told=any(word.is_telling for word in shared),
         )
         row = TellingLatent(
             latent=latent,

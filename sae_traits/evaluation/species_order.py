@@ -13,8 +13,12 @@ from sae_traits.evaluation.species_tallies import (
     Tally,
 )
 from sae_traits.evaluation.telling_words import SaidOfSpecies
-from sae_traits.evaluation.verdict import Observed, Verdict, judge, rank
+from sae_traits.evaluation.verdict import RULES, Observed, Verdict, judge, rank
 from sae_traits.schema import Contrast
+
+Order = tuple[int, bool, int, float, int, str]
+"""Verdict, whether it has regions in few individuals, reasons against it, difference, individuals and name."""
+LOOK_FIRST = list(RULES).index("look first")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,15 +64,19 @@ class DescribedLatent:
         return frozenset((attribute.name, attribute.value) for attribute in self.shared if attribute.is_telling)
 
     @property
-    def order(self) -> tuple[int, bool, float, int, str]:
+    def order(self) -> Order:
         """In which order the latents of a species come, the smallest first; see `rank`."""
-        verdict, minus_difference = rank(self.contrast, self._observed)
-        return verdict, self.n < MIN_INDIVIDUALS, minus_difference, -self.n, self.name
+        verdict, n_reasons, minus_difference = rank(self.contrast, self._observed)
+        return verdict, self.n < MIN_INDIVIDUALS, n_reasons, minus_difference, -self.n, self.name
 
     @property
     def _observed(self) -> Observed:
         return Observed(
-            background=self.tally.background, held_out=self.held_out, n_individuals=self.n, on_organism=self.on_organism
+            background=self.tally.background,
+            held_out=self.held_out,
+            n_individuals=self.n,
+            on_organism=self.on_organism,
+            is_told=bool(self.telling),
         )
 
 
@@ -77,24 +85,29 @@ def best_first(
 ) -> list[tuple[DescribedLatent, str | None]]:
     """Put the latents of a species in order, each with the earlier one that says the same, if any.
 
-    Of those with one verdict, and regions in few individuals or in more, first comes what says something new, then
-    what has a word that tells.
+    By verdict, regions in few individuals or in more, and how many reasons speak against them; that a latent says
+    nothing new counts as one more reason, and puts it among those to look at first. Of equal ones first comes what
+    says something new, then what has a word that tells.
     """
     words = {relatives: said.beside(species, relatives) for relatives in {one.relatives for one in found}}
     marked = [replace(one, shared=words[one.relatives].mark(one.tally.shared(), one.n)) for one in found]
     in_order = sorted(marked, key=lambda one: one.order)
     same_as = _same_as_earlier(in_order)
-    in_order.sort(
-        key=lambda one: (one.order[:2], not one.shared or same_as[one.name] is not None, not one.telling, one.order)
-    )
+
+    def order(one: DescribedLatent) -> tuple[int, bool, int, bool, bool, Order]:
+        verdict, is_in_few, n_reasons, *_ = one.order
+        is_old = not one.shared or same_as[one.name] is not None
+        return max(verdict, LOOK_FIRST * is_old), is_in_few, n_reasons + is_old, is_old, not one.telling, one.order
+
+    in_order.sort(key=order)
     return [(one, same_as[one.name]) for one in in_order]
 
 
 def _same_as_earlier(in_order: Sequence[DescribedLatent]) -> dict[str, str | None]:
     """The first earlier latent that each latent repeats; None where there is none, and for one that says nothing.
 
-    One repeats another if it has no value that the other lacks of an attribute that both name, and all its words that
-    tell are the other's.
+    One repeats another if both name an attribute, it has no value that the other lacks of those that both name, and all
+    its words that tell are the other's.
     """
     new: list[DescribedLatent] = []
     same_as: dict[str, str | None] = {}
@@ -108,4 +121,5 @@ def _same_as_earlier(in_order: Sequence[DescribedLatent]) -> dict[str, str | Non
 
 def _repeats(one: DescribedLatent, other: DescribedLatent) -> bool:
     named = {name for name, _ in other.said}
-    return one.telling <= other.said and {(name, value) for name, value in one.said if name in named} <= other.said
+    of_both = {(name, value) for name, value in one.said if name in named}
+    return bool(of_both) and of_both <= other.said and one.telling <= other.said

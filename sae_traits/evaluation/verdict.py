@@ -20,7 +20,8 @@ MIN_ON_ORGANISM = 0.5
 RULES: dict[Word, str] = {
     "trust": "significant, in at least half of the species' individuals, and at least twice as often as in relatives; "
     "the same among those that were held out, where there are any; with regions in at least "
-    f"{MIN_INDIVIDUALS} individuals; and background told from organism, or masks or boxes that say where they lie",
+    f"{MIN_INDIVIDUALS} individuals; with a word that tells the species from its relatives; and background told from "
+    "organism, or masks or boxes that say where they lie",
     "look first": "not all of these hold: look at more images before you rely on it",
     "do not use": "neither significant nor twice as often; more likely of the background than of the organism; or, by "
     "masks or boxes, more beside the organism than on it",
@@ -53,6 +54,8 @@ class Observed:
     """Of the species, with a region of it; None where regions are not counted."""
     on_organism: float | None = None
     """Share of its regions' area that lies on the organism by masks or boxes; None where there are none."""
+    is_told: bool = False
+    """Whether a word that is said of its regions tells the species from its relatives: see `TellingWords`."""
 
 
 def judge(contrast: Contrast | None, observed: Observed) -> Verdict:
@@ -78,6 +81,7 @@ def judge(contrast: Contrast | None, observed: Observed) -> Verdict:
         "less than twice as often": not is_distinct,
         "not so in held-out individuals": not is_found_again,
         "regions in few individuals": observed.n_individuals is not None and observed.n_individuals < MIN_INDIVIDUALS,
+        "no word tells it apart": not observed.is_told,
     }
     reasons = tuple(reason for reason, holds in against.items() if holds)
     if is_background or is_beside or not (contrast.significant or is_distinct):
@@ -85,11 +89,13 @@ def judge(contrast: Contrast | None, observed: Observed) -> Verdict:
     return Verdict("look first" if reasons else "trust", reasons)
 
 
-def rank(contrast: Contrast | None, observed: Observed) -> tuple[int, float]:
-    """Order latents of a species by what they can be used for, the smallest first: by verdict, then by difference.
+def rank(contrast: Contrast | None, observed: Observed) -> tuple[int, int, float]:
+    """Order latents of a species by what they can be used for, the smallest first.
 
-    The difference is that of the two shares: unlike an effect, it is never large for a latent of few individuals. It is
-    rounded, so that shares of a dataset, which are stored with fewer digits, give the same order.
+    By verdict, then by how many reasons speak against it, then by difference. The difference is that of the two shares:
+    unlike an effect, it is never large for a latent of few individuals. It is rounded: shares of a dataset, which
+    are stored with fewer digits, give the same order.
     """
     difference = 0.0 if contrast is None else contrast.f_species - contrast.f_reference
-    return list(RULES).index(judge(contrast, observed).word), -round(difference, 6)
+    verdict = judge(contrast, observed)
+    return list(RULES).index(verdict.word), len(verdict.reasons), -round(difference, 6)

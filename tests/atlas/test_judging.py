@@ -117,17 +117,18 @@ def test_the_first_page_says_what_is_known_of_backgrounds(tmp_path):
 def test_a_latent_whose_regions_show_background_is_not_to_be_used_though_it_seldom_fires_on_background(tmp_path):
     collection = many_images(tmp_path / "photographs", 35)
     traits = [
-        with_numbers(trait_of(row, latent, described(colour="red")), CONTRAST, background)
+        with_numbers(trait_of(row, latent, described(colour=colour)), CONTRAST, background)
         for row, record in enumerate(collection.images)
-        if record.species == "Aus s0"
-        for latent, background in ((3, 0.7), (4, 0.1))
+        for colour, latents in [("red", ((3, 0.7), (4, 0.1))) if record.species == "Aus s0" else ("blue", ((6, 0.1),))]
+        for latent, background in latents
     ]
     latents = [
         ChosenLatent(
-            species="Aus s0", latent=latent, threshold=0.5, contrast=CONTRAST, n_fired=6, n_individuals=7,
+            species=species, latent=latent, threshold=0.5, contrast=CONTRAST, n_fired=6, n_individuals=7,
             background=0.1,
         )
-        for latent in (3, 4, 5)
+        for species in sorted({str(record.species) for record in collection.images})
+        for latent in ((3, 4, 5) if species == "Aus s0" else (6,))
     ]  # fmt: skip
     atlas = read_atlas(release(tmp_path / "dataset", collection, traits, latents), tmp_path / "pictures", workers=1)
     species = atlas.species_by_name["Aus s0"]
@@ -137,4 +138,6 @@ def test_a_latent_whose_regions_show_background_is_not_to_be_used_though_it_seld
     beside = read_atlas(tmp_path / "dataset", tmp_path / "again", workers=1, on_organism={"Aus s0": {"4": 0.4}})
     assert [one.verdict.word for one in beside.latents[4].of_species] == ["do not use"]
     counted = {word: n for word, n, _ in quality_of(atlas, None).verdicts}
-    assert counted == {"trust": 1, "do not use": 1}, "latent 5 has no region, so the report does not judge it"
+    assert counted == {"trust": 1, "look first": 6, "do not use": 1}, (
+        "latent 5 has no region: the report does not judge it"
+    )

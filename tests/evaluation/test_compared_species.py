@@ -34,7 +34,12 @@ def firing(**others):
 
 def compared(firing_shares=None, n_latents=4, on_organism=MappingProxyType({}), on_background=()):
     collection = collection_of([species for species in BOTH for _ in range(5)])
-    traits = [trait_of(row, z, described(f"Region {z}.", colour="red")) for row in range(10) for z in range(n_latents)]
+    colours = ["red"] * 5 + ["blue"] * 5
+    traits = [
+        trait_of(row, z, described(f"Region {z}.", colour=colour))
+        for row, colour in enumerate(colours)
+        for z in range(n_latents)
+    ]
     traits = [
         dataclasses.replace(trait, candidate=dataclasses.replace(trait.candidate, background=0.1)) for trait in traits
     ]
@@ -53,7 +58,7 @@ def test_each_latent_stands_under_the_species_in_which_it_fires_more():
     assert str(first.verdict) == "trust"
     assert first.text == "Region 0."
     assert [(one.name, one.value, one.share, one.share_of_relatives) for one in first.shared] == [
-        ("colour", "red", 1.0, 1.0)
+        ("colour", "red", 1.0, 0.0)
     ]
 
 
@@ -70,6 +75,13 @@ def test_words_that_are_said_half_as_often_of_the_other_have_a_mark():
         "colour red* (100 %, other 40 %), pattern plain (100 %)",
         "colour blue* (100 %, other 0 %), pattern plain (100 %)",
     ]
+
+
+def test_what_no_word_tells_apart_is_not_trusted():
+    collection = collection_of([species for species in BOTH for _ in range(5)])
+    traits = [trait_of(row, row // 5, described(colour="red")) for row in range(10)]
+    result = compare_species(collection, traits, latents_of(collection, traits), firing(), BOTH, {})
+    assert "no word tells it apart" in result.telling[0][0].verdict.reasons
 
 
 def test_what_is_as_frequent_in_the_other_or_not_found_again_is_not_trusted():

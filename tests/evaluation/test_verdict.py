@@ -10,7 +10,7 @@ from sae_traits.schema import Contrast
 GOOD = Contrast(f_species=0.9, f_reference=0.1, effect=2.0, q_value=0.01, significant=True, reference_rank="genus")
 
 
-OBSERVED = Observed(background=0.1, n_individuals=5)
+OBSERVED = Observed(background=0.1, n_individuals=5, is_told=True)
 
 
 @pytest.mark.parametrize(
@@ -41,9 +41,11 @@ def test_a_trait_is_trusted_only_where_all_of_its_contrast_holds(changes, expect
         ({"on_organism": 0.49}, "do not use: beside the organism"),
         ({"n_individuals": 4}, "look first: regions in few individuals"),
         ({"n_individuals": None}, "trust"),
+        ({"is_told": False}, "look first: no word tells it apart"),
+        ({"is_told": False, "background": 0.51}, "do not use: likely background, no word tells it apart"),
     ],
 )
-def test_regions_must_lie_on_organisms_and_in_some_individuals(changes, expected):
+def test_regions_must_lie_on_organisms_in_some_individuals_and_be_told_in_a_word(changes, expected):
     assert str(judge(GOOD, dataclasses.replace(OBSERVED, **changes))) == expected
 
 
@@ -75,3 +77,12 @@ def test_better_verdicts_come_first_then_larger_differences():
     in_order = sorted([None, rare, maybe, GOOD, clearer], key=lambda contrast: rank(contrast, OBSERVED))
     assert in_order == [clearer, GOOD, maybe, rare, None]
     assert rank(clearer, Observed(background=0.9)) > rank(rare, OBSERVED)
+
+
+def test_of_equal_verdicts_that_against_which_less_speaks_comes_first():
+    untold = dataclasses.replace(OBSERVED, is_told=False)
+    rarer = dataclasses.replace(GOOD, f_species=0.49, f_reference=0.0)
+    clearer_but_not_found_again = dataclasses.replace(untold, held_out=(0.1, 0.0))
+    found = [(GOOD, clearer_but_not_found_again), (rarer, OBSERVED), (GOOD, untold)]
+    assert {judge(*one).word for one in found} == {"look first"}
+    assert sorted(found, key=lambda one: rank(*one)) == [(GOOD, untold), (rarer, OBSERVED), found[0]]

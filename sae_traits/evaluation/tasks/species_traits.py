@@ -166,10 +166,11 @@ class SpeciesTraits:
                 )
                 for name, comparison in comparisons.items()
             ]
-            verdicts[species] = [one.verdict.word for one in found]
+            in_order = best_first(found, said, species)
+            verdicts[species] = [one.verdict.word for one, _ in in_order]
             if number >= MAX_SPECIES:
                 continue
-            shown = best_first(found, said, species)[:MAX_TRAITS]
+            shown = in_order[:MAX_TRAITS]
             for place, (one, same_as) in enumerate(shown):
                 file = f"figures/traits/{number:03d}-{place}"
                 shown_region, choice = one.shown, one.tally.choice

@@ -73,8 +73,8 @@ def test_a_latent_whose_regions_show_background_is_not_to_be_used_and_comes_last
     traits += [on_background(row, 7, 0.25) for row in range(5)]
     rows = rows_of(collection, traits, latents=latents_of(collection, traits))
     assert [row[-1] for row in rows] == [
-        "trust (background 0.25)",
-        "do not use: likely background (background 0.60)",
+        "look first: no word tells it apart (background 0.25)",
+        "do not use: likely background, no word tells it apart (background 0.60)",
     ]
 
 
@@ -89,8 +89,8 @@ def test_a_latent_whose_regions_lie_beside_the_organism_by_boxes_is_not_to_be_us
     ]
     boxed = dataclasses.replace(collection, images=tuple(images))
     assert [(row[1].partition(",")[0], row[-1]) for row in rows_of(boxed, traits)] == [
-        ("latent 7", "trust (background 0.10)"),
-        ("latent 3", "do not use: beside the organism (background 0.10)"),
+        ("latent 7", "look first: no word tells it apart (background 0.10)"),
+        ("latent 3", "do not use: beside the organism, no word tells it apart (background 0.10)"),
     ]
 
 
@@ -139,37 +139,11 @@ def test_relatives_are_named_where_they_are_few_and_held_out_individuals_are_tho
     ((_, _, shares, found, verdict),) = rows_of(collection, traits, firing=lambda: shares_of(n_species))
     assert shares == f"in 90 % of Aus s0 (9 of 10 individuals), 10 % of {reference}"
     assert found == f"in 100 % (10 of 10) of the species, 0 % (0 of {10 * (n_species - 1)}) of its relatives"
-    assert verdict == "trust (background 0.10)"
+    assert verdict == "look first: no word tells it apart (background 0.10)"
     ((*_, verdict),) = rows_of(
         of_split(collection_of(["Aus s1"] * 5), *splits), traits, firing=lambda: shares_of(n_species)
     )
-    assert verdict == "look first: not so in held-out individuals (background 0.10)"
-
-
-def test_what_can_be_trusted_comes_first_then_the_larger_difference():
-    collection = collection_of(["Aus bus"] * 5)
-    shares = {1: (0.6, 0.1), 2: (0.9, 0.1), 3: (1.0, 0.0), 4: (0.9, 0.8)}
-    traits = [
-        with_contrast(
-            trait_of(row, latent, described()), f_species=own, f_reference=other, significant=latent < 3, q_value=0.01
-        )
-        for latent, (own, other) in shares.items()
-        for row in range(5)
-    ]
-    assert [(row[1].partition(",")[0], row[4]) for row in rows_of(collection, traits)] == [
-        ("latent 2", "trust (background 0.10)"),
-        ("latent 1", "trust (background 0.10)"),
-        ("latent 3", "look first: not significant (background 0.10)"),
-    ]
-    result = SpeciesTraits().run(made_evidence(collection, traits))
-    assert result.verdicts == {"trust": 2, "look first": 1, "do not use": 1}
-    assert result.without_trusted == ()
-    assert SpeciesTraits().lines(result) == [
-        "verdicts  2 trust, 1 look first, 1 do not use, of the latents of 1 species"
-    ]
-    none = SpeciesTraits().run(made_evidence(collection, traits[10:]))
-    assert none.without_trusted == ("Aus bus",)
-    assert SpeciesTraits().lines(none)[1] == "          1 species without one to trust"
+    assert verdict == "look first: not so in held-out individuals, no word tells it apart (background 0.10)"
 
 
 def test_what_says_something_new_comes_before_what_says_the_same_again():
@@ -186,7 +160,7 @@ def test_what_says_something_new_comes_before_what_says_the_same_again():
         assert [row[1].partition(",")[0] for row in rows_of(collection, shown)] == [f"latent {n}" for n in rows]
     rows = rows_of(collection, [*traits[0], *traits[1], *traits[4]])
     assert rows[1][1].endswith("; says nothing new beside latent 1, so perhaps the same trait")
-    assert rows[2][-1].startswith("look first"), "a verdict counts for more than new words"
+    assert rows[2][-1].startswith("look first: less than twice as often"), "what speaks against it counts for more"
     assert rows_of(collection, [*traits[2], *traits[3]])[1][1].endswith(": nothing that most of them share")
 
 
@@ -298,46 +272,91 @@ def test_nothing_is_bold_where_no_relative_has_a_region_or_relatives_are_not_kno
     ]
 
 
+def test_what_can_be_trusted_comes_first_then_the_larger_difference():
+    words = {"Aus s0": {latent: [(RED, 5)] for latent in (1, 2, 3, 4)}, "Aus s1": {5: [(BLUE, 5)]}}
+    collection, traits = described_species(words)
+    shares = {1: (0.6, 0.1), 2: (0.9, 0.1), 3: (1.0, 0.0), 4: (0.9, 0.8), 5: (0.9, 0.8)}
+    traits = [
+        with_contrast(trait, f_species=own, f_reference=other, significant=latent < 3, q_value=0.01)
+        for trait in traits
+        for latent in [trait.candidate.latent]
+        for own, other in [shares[latent]]
+    ]
+    rows = [row for row in rows_of(collection, traits, firing=lambda: shares_of(2)) if row[0] == "Aus s0"]
+    assert [(row[1].partition(",")[0], row[4]) for row in rows] == [
+        ("latent 2", "trust (background 0.10)"),
+        ("latent 1", "trust (background 0.10)"),
+        ("latent 3", "look first: not significant (background 0.10)"),
+    ]
+    result = SpeciesTraits().run(made_evidence(collection, traits, firing=lambda: shares_of(2)))
+    assert result.verdicts == {"trust": 2, "look first": 1, "do not use": 2}
+    assert result.without_trusted == ("Aus s1",)
+    assert SpeciesTraits().lines(result) == [
+        "verdicts  2 trust, 1 look first, 2 do not use, of the latents of 2 species",
+        "          1 species without one to trust",
+    ]
+
+
 def test_a_latent_with_another_word_that_tells_is_no_repetition():
     words = {
-        "Aus s0": {1: [(RED, 5)], 2: [(RED | BANDED, 5)], 3: [(RED | PLAIN, 5)]},
-        "Aus s1": {5: [(RED | PLAIN, 5)]},
+        "Aus s0": {1: [(RED, 5)], 2: [(RED | BANDED, 5)], 3: [(RED | {"texture": "even"}, 5)]},
+        "Aus s1": {5: [(BLUE | PLAIN | {"texture": "even"}, 5)]},
     }
     rows = rows_of(*described_species(words), firing=lambda: shares_of(2))[:3]
     assert [(row[1].partition(",")[0], "nothing new" in row[1]) for row in rows] == [
-        ("latent 2", False),
         ("latent 1", False),
+        ("latent 2", False),
         ("latent 3", True),
     ]
 
 
-def test_a_verdict_counts_for_more_than_a_word_that_tells_and_what_says_nothing_comes_last():
+def test_what_speaks_against_a_latent_counts_for_more_than_a_word_that_tells_and_what_says_nothing_comes_last():
     words = {"Aus s0": {1: [({}, 5)], 2: [(PLAIN, 5)], 3: [(RED, 5)], 4: [(BLUE, 4)]}, "Aus s1": {5: [(PLAIN, 5)]}}
     collection, traits = described_species(words)
     of_red = [trait.candidate.latent == 3 for trait in traits]
     traits = [
-        with_contrast(trait, f_species=0.4 if is_red else trait.candidate.contrast.f_species)
+        with_contrast(trait, f_species=0.4, f_reference=0.3) if is_red else trait
         for trait, is_red in zip(traits, of_red, strict=True)
     ]
     result = SpeciesTraits().run(
         made_evidence(collection, traits, latents=latents_of(collection, traits), firing=lambda: shares_of(2))
     )
-    assert [row.picked_by for row in result.traits if row.species == "Aus s0"] == ["latent 2", "latent 1", "latent 3"]
+    assert [row.picked_by for row in result.traits if row.species == "Aus s0"] == ["latent 2", "latent 3", "latent 1"]
+
+
+def test_a_repetition_of_what_can_be_trusted_comes_after_what_says_something_new():
+    """Latent 2 says what latent 1 says, latent 3 what tells nothing, and latent 4 was not found to be significant."""
+    words = {
+        "Aus s0": {1: [(RED, 5)], 2: [(RED, 5)], 3: [(BANDED, 5)], 4: [(BLUE | PLAIN, 5)]},
+        "Aus s1": {5: [(BANDED, 5)]},
+    }
+    collection, traits = described_species(words)
+    traits = [with_contrast(one, significant=False) if one.candidate.latent == 4 else one for one in traits]
+    traits = [with_contrast(one, f_reference=0.8) if one.candidate.latent == 5 else one for one in traits]
+    rows = [row for row in rows_of(collection, traits, firing=lambda: shares_of(2)) if row[0] == "Aus s0"]
+    assert [(row[1].partition(",")[0], row[-1].partition(" (")[0]) for row in rows] == [
+        ("latent 1", "trust"),
+        ("latent 4", "look first: not significant"),
+        ("latent 3", "look first: no word tells it apart"),
+    ]
+    rows = rows_of(collection, [one for one in traits if one.candidate.latent < 3], firing=lambda: shares_of(2))
+    assert [row[-1].partition(" (")[0] for row in rows] == ["look first: no word tells it apart"] * 2
 
 
 def test_what_was_seen_in_few_individuals_is_not_trusted_and_comes_after_what_has_the_same_verdict():
-    collection = collection_of(["Aus bus"] * 5)
-    shares, images = {1: 0.95, 2: 0.9, 3: 0.85, 4: 0.4}, {1: 4, 2: 5, 3: 1, 4: 5}
-    colours = dict(zip(shares, ("red", "blue", "white", "black"), strict=True))
+    words = {
+        "Aus s0": {1: [(RED, 4)], 2: [(BLUE, 5)], 3: [(RED, 1)], 4: [(BANDED, 5)]},
+        "Aus s1": {5: [({"colour": "grey"}, 5)]},
+    }
+    collection, traits = described_species(words)
     traits = [
-        with_contrast(trait_of(image, latent, described(colour=colours[latent])), f_species=own, f_reference=0)
-        for latent, own in shares.items()
-        for image in range(images[latent])
+        with_contrast(trait, f_species=0.4, f_reference=0) if trait.candidate.latent == 4 else trait for trait in traits
     ]
-    assert [(row[1].partition(",")[0], row[-1].partition(" (")[0]) for row in rows_of(collection, traits)] == [
+    rows = rows_of(collection, traits, firing=lambda: shares_of(2))[:3]
+    assert [(row[1].partition(",")[0], row[-1].partition(" (")[0]) for row in rows] == [
         ("latent 2", "trust"),
         ("latent 4", "look first: in less than half"),
-        ("latent 1", "look first: regions in few individuals"),
+        ("latent 1", "look first: regions in few individuals, no word tells it apart"),
     ]
 
 
