@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from sae_traits.evaluation.evidence import Evidence
 from sae_traits.evaluation.on_organism import shares_of_latents
@@ -26,6 +27,8 @@ from sae_traits.vocabulary import Split
 MAX_TRAITS = 3
 """Shown per species."""
 MAX_SPECIES = 100
+MAX_REASONS = 3
+"""Named of those that speak against latents."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +111,9 @@ class SpeciesTraitsResult:
     """Word of a verdict -> latents of a species, of all species and latents."""
     without_trusted: tuple[str, ...]
     """Species none of whose latents is to be trusted."""
+    reasons: dict[str, int] = field(default_factory=dict)
+    """What speaks against latents that are not to be trusted -> of how many, the most frequent first; empty in results
+    of before they were counted."""
     without_trait: tuple[str, ...] = ()
     """Species of the collection of which nothing was described."""
     n_further_images: int | None = None
@@ -136,6 +142,11 @@ class SpeciesTraitsResult:
         return dict(grouped)
 
 
+def said_against(reasons: Mapping[str, int]) -> str:
+    """The most frequent of what speaks against latents, in words."""
+    return ", ".join(f"{reason} ({n:,})" for reason, n in list(reasons.items())[:MAX_REASONS])
+
+
 class SpeciesTraits:
     """Lists what tells each species from its closest relatives."""
 
@@ -149,7 +160,7 @@ class SpeciesTraits:
         tallies = tally_traits(evidence.collection, evidence.traits, evidence.latents)
         said = SaidOfSpecies(tallies, of_held_out)
         on_organism = shares_of_latents(evidence.collection, evidence.scored_regions)
-        rows, verdicts = [], {}
+        rows, verdicts, reasons = [], {}, Counter[str]()
         for number, species in enumerate(sorted(tallies)):
             comparisons = {
                 name: None if tally.choice is None else compare(tally.choice, taxa[species], firing)
@@ -168,6 +179,7 @@ class SpeciesTraits:
             ]
             in_order = best_first(found, said, species)
             verdicts[species] = [one.verdict.word for one, _ in in_order]
+            reasons.update(reason for one, _ in in_order for reason in one.verdict.reasons)
             if number >= MAX_SPECIES:
                 continue
             shown = in_order[:MAX_TRAITS]
@@ -204,6 +216,7 @@ class SpeciesTraits:
             n_species=len(tallies),
             verdicts={word: counts[word] for word in RULES if counts[word]},
             without_trusted=tuple(species for species, found in verdicts.items() if "trust" not in found),
+            reasons=dict(reasons.most_common()),
             without_trait=tuple(sorted(of_all.keys() - tallies.keys())),
             n_further_images=len(evidence.collection.images) - evidence.collection.n_individuals,
         )
@@ -214,6 +227,8 @@ class SpeciesTraits:
             return []
         counts = ", ".join(f"{n} {word}" for word, n in result.verdicts.items())
         lines = [f"verdicts  {counts}, of the latents of {result.n_species} species"]
+        if result.reasons:
+            lines.append(f"          against the others: {said_against(result.reasons)}")
         if n := len(result.without_trusted):
             lines.append(f"          {n} species without one to trust")
         if n := len(result.without_trait):

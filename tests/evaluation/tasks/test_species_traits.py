@@ -293,8 +293,12 @@ def test_what_can_be_trusted_comes_first_then_the_larger_difference():
     assert result.without_trusted == ("Aus s1",)
     assert SpeciesTraits().lines(result) == [
         "verdicts  2 trust, 1 look first, 2 do not use, of the latents of 2 species",
+        "          against the others: not significant (3), less than twice as often (2), "
+        "not so in held-out individuals (1)",
         "          1 species without one to trust",
     ]
+    told = section(SpeciesTraits(), made_evidence(collection, traits, firing=lambda: shares_of(2)))
+    assert "most often first: not significant (3), less than twice as often (2), not so in held-out" in told
 
 
 def test_a_latent_with_another_word_that_tells_is_no_repetition():
