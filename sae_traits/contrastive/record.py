@@ -34,6 +34,8 @@ class TrainingRecord:
     curve: Curve
     files: dict[str, str]
     """Path in the model's folder -> sha256 of the file; the card is left out, since a person may write into it."""
+    fingerprint: str
+    """Of settings, model and data; empty in records of before it was kept."""
 
     def save(self, out: Path) -> None:
         """Write OUT/training.json."""
@@ -46,6 +48,7 @@ class TrainingRecord:
             "cut_texts": {kind: asdict(of) for kind, of in self.cut_texts.items()},
             "curve": self.curve,
             "files": self.files,
+            "fingerprint": self.fingerprint,
         }
         write_text(out / RECORD, sealed_json(values))
 
@@ -76,6 +79,7 @@ class TrainingRecord:
                 # Records of before licences were counted say nothing of them.
                 licenses=dict(values.get("licenses", [[None, values["n_pairs"]]])),
                 cut_texts={kind: CutTexts(**of) for kind, of in values["cut_texts"].items()},
+                fingerprint=values.get("fingerprint", ""),
                 **{name: values[name] for name in ("n_pairs", "n_steps", "curve", "files")},
             )
         except (KeyError, TypeError, ConfigError) as error:

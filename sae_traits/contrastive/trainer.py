@@ -34,7 +34,7 @@ from sae_traits.contrastive.batches import (
 )
 from sae_traits.contrastive.card import write_clip_card
 from sae_traits.contrastive.checkpoint import Curve, load_checkpoint, save_checkpoint
-from sae_traits.contrastive.folder import CHECKPOINT, LOGS, MODEL
+from sae_traits.contrastive.folder import CHECKPOINT, LOGS, MODEL, RECORD
 from sae_traits.contrastive.objectives import OBJECTIVES
 from sae_traits.contrastive.record import TrainingRecord, hashes_of
 from sae_traits.contrastive.samples import Sample, check_species, examine_images, read_samples
@@ -42,7 +42,7 @@ from sae_traits.contrastive.texts import CutTexts, count_cut
 from sae_traits.contrastive.training_state import Batch, TrainingState, mean_loss
 from sae_traits.contrastive.validation import Validation
 from sae_traits.contrastive.windows import WindowedOrder
-from sae_traits.errors import CheckpointError, ConfigError
+from sae_traits.errors import CheckpointError, ConfigError, ReleaseError, StoreError
 from sae_traits.features.accelerator import make_accelerator, tracking
 from sae_traits.features.preprocessing import PreparePixels
 from sae_traits.io import replacing
@@ -106,11 +106,12 @@ def finetune(
     """Train as the configuration says, and write OUT/model and OUT/training.json; a tracker may write to OUT/logs.
 
     A training that was killed goes on from OUT/training.checkpoint when it is called again, with the weights that it
-    would have had: bit by bit on a CPU, as long as the number of processes and threads is the same.
+    would have had: bit by bit on a CPU, as long as the number of processes and threads is the same. One that has
+    finished is not done again, as long as its files are as they were written.
 
     Raises:
         ConfigError, CollectionError, ReleaseError, BackboneError: settings, data and model do not go together.
-        StoreError: the checkpoint cannot be read or written, or is of another training.
+        StoreError: the checkpoint cannot be read or written, or it or the finished model is of another training.
         CheckpointError: training diverged.
     """
     accelerator = accelerator or new_accelerator(config, out)
@@ -118,6 +119,8 @@ def finetune(
     model = trainable_model(parts, config)
     source = _Source(config, parts, accelerator)
     n_steps = source.n_steps
+    if (finished := _finished(out, source)) is not None:
+        return finished
     state = TrainingState(
         model,
         config.optimiser,
@@ -249,8 +252,8 @@ def _of_replay(pairs: PairsConfig, replay: str) -> PairsConfig:
     return PairsConfig(data=replay, text_types=("caption",), without_text="drop", workers=pairs.workers)
 
 
-def _key(source: _Source) -> str:
-    """What a checkpoint belongs to: settings that change results, model, data, processes."""
+def _what_is_trained(source: _Source) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings that change results; model, data and precision."""
     settings = as_dict(source.config)
     settings["pairs"] = {name: value for name, value in settings["pairs"].items() if name != "workers"}
     digest = hashlib.sha256()
@@ -258,10 +261,45 @@ def _key(source: _Source) -> str:
         digest.update(json.dumps([sample.name, sample.species, sample.texts]).encode())
         if sample.picture is not None:
             digest.update(repr(sample.picture).encode())
+    facts = {"model": source.parts.files.revision, "data": digest.hexdigest()}
+    return settings, facts | {"precision": source.accelerator.mixed_precision}
+
+
+def _fingerprint(source: _Source) -> str:
+    """What a finished model belongs to, with whatever number of processes and threads it was trained."""
+    return hashlib.sha256(json.dumps(_what_is_trained(source), sort_keys=True).encode()).hexdigest()
+
+
+def _key(source: _Source) -> str:
+    """What a checkpoint belongs to: also processes and threads, so that it goes on with the same bits."""
+    settings, facts = _what_is_trained(source)
     n_threads = torch.get_num_threads() if source.accelerator.device.type == "cpu" else 0
-    facts = {"model": source.parts.files.revision, "data": digest.hexdigest(), "threads": n_threads}
-    facts |= {"processes": source.accelerator.num_processes, "precision": source.accelerator.mixed_precision}
+    facts |= {"processes": source.accelerator.num_processes, "threads": n_threads}
     return json.dumps([settings, facts], sort_keys=True)
+
+
+def _finished(out: Path, source: _Source) -> Finetuned | None:
+    """The training that has finished in a folder; None where there is none, or its files are not as it wrote them.
+
+    Raises:
+        StoreError: it is another training.
+    """
+    if not (out / RECORD).is_file() or (out / CHECKPOINT).exists():
+        return None
+    try:
+        record = TrainingRecord.load(out)
+        if record.fingerprint != _fingerprint(source):
+            raise StoreError(
+                f"{out} has a finished training of other settings, data or model, or of an earlier version; choose "
+                f"another --out, or delete {out / RECORD} to train anew in its place"
+            )
+        record.check(out / MODEL)
+    except ReleaseError as error:
+        what, _, _ = str(error).partition("; ")  # what to do is being done
+        say(f"finetune: {what}, so the model is trained again")
+        return None
+    say("finetune: complete and its inputs have not changed, skipped")
+    return Finetuned(out / MODEL, record.n_steps, record.n_pairs, record.curve)
 
 
 def _save(out: Path, state: TrainingState, source: _Source, curve: Curve) -> None:
@@ -279,6 +317,7 @@ def _save(out: Path, state: TrainingState, source: _Source, curve: Curve) -> Non
             cut_texts=source.cut_texts,
             curve=curve,
             files=hashes_of(folder),
+            fingerprint=_fingerprint(source),
         )
         write_clip_card(folder, record, repo_id=None, existing=existing)
     record.save(out)

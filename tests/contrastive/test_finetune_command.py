@@ -61,6 +61,27 @@ def test_a_training_from_the_command_line(words, tmp_path, capsys):
     assert (out / "model" / "config.json").is_file()
 
 
+def test_a_finished_training_is_not_done_again_nor_replaced_by_another(words, tmp_path, capsys):
+    out = tmp_path / "out"
+    again = [*words, "--batch-size", "8", "--epochs", "1", "--out", str(out)]
+    assert main(again) == 0
+    said, made = capsys.readouterr().out, {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    assert main(again) == 0
+    second = capsys.readouterr()
+    assert second.out == said
+    assert "complete and its inputs have not changed, skipped" in second.err
+    assert main([*again, "--epochs", "2"]) == 1
+    assert "has a finished training of other settings, data or model" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == made
+    weights = out / "model" / "model.safetensors"
+    trained = weights.read_bytes()
+    weights.write_bytes(trained[:-4])
+    assert main(again) == 0
+    why = "model.safetensors of the model is not as training wrote it, so the model is trained again"
+    assert why in capsys.readouterr().err
+    assert weights.read_bytes() == trained
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
