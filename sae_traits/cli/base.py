@@ -172,7 +172,6 @@ def do_part(folder: Path, step: str, arguments: argparse.Namespace, *forgotten: 
 
 def do_steps(context: Context, arguments: argparse.Namespace, *steps: str) -> int:
     """Do some steps, keep the configuration, and print what the run made; 3 when something is left to do."""
-    from sae_traits.runs.source import check_images_are_there
     from sae_traits.runs.summary import Summary
 
     with context.writing():
@@ -184,7 +183,7 @@ def do_steps(context: Context, arguments: argparse.Namespace, *steps: str) -> in
             run_steps(context, steps or STEPS)
         except (CollectionError, ReleaseError):
             if context.folder.images.is_file():
-                check_images_are_there(context.folder, context.collection)
+                context.collection.check_images_are_there(str(context.folder.path))
             raise
         if context.is_main_process:
             context.save_config()

@@ -1,4 +1,4 @@
-"""Where the images of a run are, and a source that has moved since the run began."""
+"""A source of images that has moved since the run began."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from pathlib import Path
 
 from sae_traits.config import RunConfig
 from sae_traits.config.tree import build
-from sae_traits.errors import CollectionError, ConfigError
+from sae_traits.errors import ConfigError
 from sae_traits.logging import warn
 from sae_traits.runs.configuration import read_configuration
 from sae_traits.runs.folder import RunFolder
-from sae_traits.schema import Collection
+from sae_traits.schema.images import no_longer_in
 
 
 def has_moved(folder: RunFolder, source: str) -> bool:
@@ -28,18 +28,5 @@ def has_moved(folder: RunFolder, source: str) -> bool:
     if former is None or "://" in former or Path(former).exists():
         raise ConfigError(f"{folder.path} is a run of {former}; choose another --out for {source}")
     if not Path(source).exists():
-        raise ConfigError(_what_to_do_without(former, folder))
+        raise ConfigError(no_longer_in(former, str(folder.path)))
     return True
-
-
-def check_images_are_there(folder: RunFolder, collection: Collection) -> None:
-    """Raise a CollectionError where the folder of all images is gone."""
-    if not collection.root.exists():
-        raise CollectionError(_what_to_do_without(str(collection.root), folder))
-
-
-def _what_to_do_without(source: str, folder: RunFolder) -> str:
-    return (
-        f"the images are no longer in {source}; where they have moved, "
-        f"`sae-traits run NEW_PLACE --out {folder.path}` goes on with them"
-    )

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sae_traits.arrow import arrow_schema, column, read_parquet
-from sae_traits.errors import StoreError
+from sae_traits.errors import CollectionError, StoreError
 from sae_traits.geometry import Framing, PatchGrid
 from sae_traits.io import whole_file, write_csv
 from sae_traits.vocabulary import RANKS, Dtype, Split
@@ -171,6 +171,16 @@ class Collection:
     def path(self, record: ImageRecord) -> Path:
         return self.root / record.file
 
+    def check_images_are_there(self, run: str = "RUN") -> None:
+        """Raise a CollectionError where none of the images is where it was read; it says what to do with a run."""
+        if any(self.path(record).exists() for record in self.images):
+            return
+        if self.root.exists():
+            raise CollectionError(
+                f"none of the images is in {self.root} any more, such as {self.images[0].file}; put them back"
+            )
+        raise CollectionError(no_longer_in(str(self.root), run))
+
     def mask_path(self, record: ImageRecord) -> Path | None:
         """Where the mask of the image lies, if it has one."""
         return None if record.mask_file is None else self.root / record.mask_file
@@ -201,6 +211,14 @@ class Collection:
             records.append(ImageRecord(taxon=taxon, animal_box=None if box is None else tuple(box), **values))
         note = metadata.get(b"note", b"").decode() or None
         return cls(Path(metadata[b"root"].decode()), tuple(records), note=note)
+
+
+def no_longer_in(source: str, run: str) -> str:
+    """What to do where the images of a run are not in their source any more."""
+    return (
+        f"the images are no longer in {source}; where they have moved, `sae-traits run NEW_PLACE --out {run}` goes on "
+        "with them"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

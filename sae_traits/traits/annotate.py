@@ -85,7 +85,7 @@ def describe_candidates(
         How many calls are still open, because the describer stopped.
 
     Raises:
-        CollectionError: a mask is there no more.
+        CollectionError: a mask is there no more, or none of the images is.
         DescriberError: the describer cannot answer from the start. One that stops later leaves the rest open.
     """
     n_open = 0
@@ -114,6 +114,7 @@ def describe_candidates(
                         pickle.dump(open_calls, spool)
                         n_open += len(open_calls)
         if n_open:
+            plan.collection.check_images_are_there()
             spool.seek(0)
             answering = answer_calls(_spooled(spool), n_open, describer, ledger, workers=workers, pictures=pictures)
             asyncio.run(answering)

@@ -91,10 +91,15 @@ class CaptionPlan:
 
 
 def ask_for_captions(plan: CaptionPlan, ledger: Ledger, *, workers: int, pictures: Pictures | None = None) -> None:
-    """Ask the describer about every image that the ledger has no answer for; errors as of `answer_calls`."""
+    """Ask the describer about every image that the ledger has no answer for; errors as of `answer_calls`.
+
+    Raises:
+        CollectionError: none of the images is there any more.
+    """
     ledger.drop_damaged()
     # Planned twice, once to count them: the open calls of a large collection do not fit into memory.
     if n_open := sum(1 for _ in _open_tasks(plan, ledger)):
+        plan.collection.check_images_are_there()
         tasks = _open_tasks(plan, ledger)
         asyncio.run(answer_calls(tasks, n_open, plan.describer, ledger, workers=workers, pictures=pictures))
 

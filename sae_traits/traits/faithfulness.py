@@ -138,6 +138,7 @@ def check_faithfulness(
         ledger: of these calls alone: in the run's ledger they would count as its own.
 
     Raises:
+        CollectionError: none of the images is there any more.
         ConfigError: the describer's answers are about several images, or it made none of the traits.
         DescriberError: the describer cannot answer from the start.
     """
@@ -146,6 +147,7 @@ def check_faithfulness(
     is_open = ledger.open_calls(second.call.key for second in planned)
     calls = {second.call.key: second.call for second in planned if second.call.key in is_open}
     if calls:
+        collection.check_images_are_there()
         tasks = ([call] for call in calls.values())
         asyncio.run(answer_calls(tasks, len(calls), describer, ledger, workers=workers))
     return score_faithfulness(planned, ledger, describer.withhold)

@@ -5,7 +5,6 @@ from sae_traits.config.command_line import command_of
 from sae_traits.config.tree import build
 from sae_traits.errors import CollectionError, ConfigError, StoreError
 from sae_traits.runs.context import Context
-from sae_traits.runs.source import check_images_are_there
 from sae_traits.schema import Collection, ImageRecord, Taxon
 from sae_traits.steps import STEPS
 
@@ -107,13 +106,14 @@ def test_a_folder_takes_runs_of_one_source_only(tmp_path):
 
 def test_a_run_goes_on_where_its_source_has_moved_to(tmp_path):
     (tmp_path / "before").mkdir()
+    (tmp_path / "before" / "1.png").touch()
     run = create(tmp_path / "run", tmp_path / "before")
     collect(run, tmp_path / "before")
-    check_images_are_there(run.folder, run.collection)
+    run.collection.check_images_are_there()
     (tmp_path / "before").rename(tmp_path / "after")
     repair = rf"no longer in {tmp_path}/before; .* `sae-traits run NEW_PLACE --out {tmp_path}/run` goes on with them"
     with pytest.raises(CollectionError, match=repair):
-        check_images_are_there(run.folder, run.collection)
+        run.collection.check_images_are_there(str(run.folder.path))
     with pytest.raises(ConfigError, match=repair):
         create(tmp_path / "run", tmp_path / "nowhere")
     moved = create(tmp_path / "run", tmp_path / "after")

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from describer_server.running import describer_server
 from steps.small_runs import collected, content
 
 from sae_traits.cli import main
@@ -83,3 +84,23 @@ def test_a_describer_that_fails_leaves_the_finished_run_as_it_was(run, capsys):
     assert without_databases(run) == former
     assert main(["publish", str(run), "--model-repo", "a/b", "--dataset-repo", "a/c", "--dry-run"]) == 0
     assert "nothing was uploaded" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["annotate", "caption", "faithfulness"])
+def test_nobody_is_asked_about_photographs_that_are_gone_and_the_run_stays_as_it_was(command, run, tmp_path, capsys):
+    collection = Collection.load(run / "images.parquet")
+    collected(replace(collection, root=tmp_path / "gone"), run)
+    former = without_databases(run)
+    with describer_server() as server:
+        arguments = ["--describer", "server", "--describer-model", "m", "--base-url", server.base_url]
+        # Only the traits of one who has described them are asked about again.
+        assert main([command, str(run), *(arguments if command != "faithfulness" else [])]) == 1
+        assert server.n_requests() == server.statistics()["n_probes"] == 0
+    where = f"the images are no longer in {tmp_path}/gone; where they have moved, `sae-traits run NEW_PLACE --out "
+    assert where in capsys.readouterr().err
+    assert without_databases(run) == former
+    (tmp_path / "gone").mkdir()
+    assert main([command, str(run), *(["--outline", "patches"] if command == "annotate" else [])]) == 1
+    said = f"none of the images is in {tmp_path}/gone any more, such as {collection.images[0].file}; put them back"
+    assert said in capsys.readouterr().err
+    assert without_databases(run) == former
