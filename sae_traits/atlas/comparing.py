@@ -7,24 +7,12 @@ from typing import Any
 
 from sae_traits.atlas.drawing import close_up
 from sae_traits.atlas.nouns import Atlas, ImageOfAtlas, LatentOfSpecies, Species, TraitOfImage, percent
+from sae_traits.evaluation.telling_words import Word, said_more_often
 from sae_traits.traits.firing_shares import FiringShares, Share
 
-MAX_OWN, MAX_WORDS = 4, 4
-MIN_DIFFERENCE = 0.25
-"""Of the shares of individuals of which a word is said."""
+MAX_OWN = 4
 MAX_PICTURES, MAX_LATENTS = 4, 12
 """Of a species, in the page that shows two side by side; further latents are numbers alone."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Word:
-    """Something that is said more often of one species than of another."""
-
-    name: str
-    value: str
-    share: float
-    other_share: float
-    """Of the individuals with traits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,18 +74,12 @@ def difference(species: Species, relative: Species, firing: FiringShares | None)
     """What tells a species from a relative."""
     theirs = {one.latent for one in relative.latents}
     own = telling(species, relative, firing)
-    words = [
-        Word(name=name, value=value, share=share, other_share=relative.attribute_shares.get((name, value), 0.0))
-        for (name, value), share in species.attribute_shares.items()
-    ]
-    words = [word for word in words if word.share - word.other_share >= MIN_DIFFERENCE]
-    words.sort(key=lambda word: (word.other_share - word.share, word.name, word.value))
     return Difference(
         relative=relative,
         own=tuple(own[:MAX_OWN]),
         n_own=len(own),
         n_shared=sum(one.latent in theirs for one in species.latents),
-        words=tuple(words[:MAX_WORDS]),
+        words=said_more_often(species.attribute_shares, relative.attribute_shares),
     )
 
 

@@ -5,12 +5,13 @@ Outlines, boxes and pictures are in pixels of the atlas's picture of an image.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from sae_traits.evaluation.species_tallies import SharedAttribute, worth_saying
+from sae_traits.evaluation.telling_words import attribute_shares
 from sae_traits.evaluation.verdict import Observed, Verdict, judge
 from sae_traits.schema import Contrast
 from sae_traits.vocabulary import PartSource, Split
@@ -209,15 +210,9 @@ class Species:
     @cached_property
     def attribute_shares(self) -> dict[tuple[str, str], float]:
         """Attribute and value -> share of the individuals with traits of which it is said anywhere."""
-        said: dict[tuple[str, str], set[str]] = defaultdict(set)
-        described: set[str] = set()
-        for image in self.images:
-            if image.traits:
-                described.add(image.individual_id)
-            for trait in image.traits:
-                for attribute in trait.attributes:
-                    said[attribute].add(image.individual_id)
-        return {attribute: len(individuals) / len(described) for attribute, individuals in said.items()}
+        return attribute_shares(
+            (image.individual_id, trait.attributes) for image in self.images for trait in image.traits
+        )
 
 
 @dataclass(kw_only=True)

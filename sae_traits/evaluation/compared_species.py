@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from sae_traits.errors import ConfigError
 from sae_traits.evaluation.on_organism import SharesOfLatents
 from sae_traits.evaluation.species_tallies import (
+    Attributed,
     SharedAttribute,
     Tally,
     individuals_by_species,
@@ -15,7 +16,14 @@ from sae_traits.evaluation.species_tallies import (
     tally_traits,
 )
 from sae_traits.evaluation.statistics import Number
-from sae_traits.evaluation.telling_words import SaidOfSpecies, TellingWords
+from sae_traits.evaluation.telling_words import (
+    MIN_DIFFERENCE,
+    SaidOfSpecies,
+    TellingWords,
+    Word,
+    attribute_shares,
+    said_more_often,
+)
 from sae_traits.evaluation.verdict import Observed, Verdict, judge, rank
 from sae_traits.schema import ChosenLatent, Collection, Contrast, Trait
 from sae_traits.traits.contrast import SpeciesContrasts, specimen_contrast
@@ -60,6 +68,8 @@ class ComparedSpecies:
     """Of each species: training and held-out ones."""
     telling: tuple[tuple[TellingLatent, ...], tuple[TellingLatent, ...]]
     """Of each species; those of its latents that describe it and fire in it more than in the other."""
+    words: tuple[tuple[Word, ...], tuple[Word, ...]]
+    """Said more often of each species than of the other, at whichever region, the largest difference first."""
 
     def lines(self) -> list[str]:
         """Say it as tables for a terminal."""
@@ -68,7 +78,8 @@ class ComparedSpecies:
             for name, (training, held_out) in zip(self.species, self.individuals, strict=True)
         ]
         lines = [f"{counted[0]} and {counted[1]}"]
-        for own, other, found in zip(self.species, self.species[::-1], self.telling, strict=True):
+        others = self.species[::-1]
+        for own, other, found, words in zip(self.species, others, self.telling, self.words, strict=True):
             n_trusted = sum(row.verdict.word == "trust" for row in found)
             lines += ["", f"In {own} more than in {other}: {len(found)} latents, {n_trusted} of them to trust"]
             if not found:
@@ -77,6 +88,12 @@ class ComparedSpecies:
                 lines += ["", _HEADER, *(line for row in found[:MAX_LINES] for line in _lines_of(row))]
             if len(found) > MAX_LINES:
                 lines.append(f"  … and {len(found) - MAX_LINES} more (--format json has all)")
+            if words:
+                said = ", ".join(
+                    f"{one.name} {one.value} ({100 * one.share:.0f} %, other {100 * one.other_share:.0f} %)"
+                    for one in words
+                )
+                lines += ["", f"  Said more often of {own} than of {other}: {said}"]
         return [*lines, "", *_NOTES]
 
 
@@ -84,7 +101,8 @@ _NOTES = (
     "shares are of individuals in which the latent fires, of the species and of the other; q is of the two alone;",
     "the sentence is of one region, what stands above it is what most individuals with such a region have;",
     "* is said of at least twice as large a share of the species' individuals as of the other's, at whichever of their",
-    "regions, of training and of held-out individuals alike, where both have regions; the other's share stands behind",
+    "regions, of training and of held-out individuals alike, where both have regions; the other's share stands behind;",
+    f"said more often: of at least {100 * MIN_DIFFERENCE:.0f} % more of the individuals with regions, at any of these",
 )
 _HEADER = f"  {'latent':>6}  {'training':<16}{'held out':<16}{'q':<9}{'background':<12}verdict"
 
@@ -125,6 +143,7 @@ def compare_species(
     """Contrast two species with each other, and say of each what was described of it and tells it from the other.
 
     Args:
+        traits: are gone through twice.
         latents: that describe the species of the collection, as the traits have them.
         species: two different ones of the collection.
         on_organism: of their regions, where masks or boxes say so.
@@ -148,7 +167,26 @@ def compare_species(
     individuals = tuple(
         (firing.n_individuals(name, held_out=False), firing.n_individuals(name, held_out=True)) for name in species
     )
-    return ComparedSpecies(species=species, individuals=individuals, telling=tuple(telling))  # pyright: ignore[reportArgumentType]
+    first, second = _attribute_shares(collection, traits, species)
+    return ComparedSpecies(
+        species=species,
+        individuals=individuals,  # pyright: ignore[reportArgumentType]
+        telling=tuple(telling),  # pyright: ignore[reportArgumentType]
+        words=(said_more_often(first, second), said_more_often(second, first)),
+    )
+
+
+def _attribute_shares(
+    collection: Collection, traits: Iterable[Trait], species: tuple[str, str]
+) -> list[dict[Attributed, float]]:
+    """Of how many individuals of each species each value of an attribute is said, at all of their regions."""
+    regions: dict[str | None, list[tuple[str, list[Attributed]]]] = {name: [] for name in species}
+    for trait in traits:
+        record = collection.images[trait.candidate.image]
+        if (of_species := regions.get(record.taxon.species)) is not None:
+            attributes = [(attribute.name, attribute.value) for attribute in trait.description.attributes]
+            of_species.append((record.individual_id, attributes))
+    return [attribute_shares(regions[name]) for name in species]
 
 
 def _contrasts(counts: SpeciesCounts, species: tuple[str, str]) -> dict[str, dict[int, Contrast]]:

@@ -16,6 +16,52 @@ from sae_traits.evaluation.species_tallies import (
 )
 from sae_traits.evaluation.verdict import MIN_RATIO
 
+MAX_WORDS = 4
+"""Said more often of one species than of another."""
+MIN_DIFFERENCE = 0.25
+"""Of the shares of individuals of which such a word is said."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Word:
+    """Something that is said more often of one species than of another."""
+
+    name: str
+    value: str
+    share: float
+    other_share: float
+    """Of the individuals with traits."""
+
+
+def attribute_shares(regions: Iterable[tuple[str, Iterable[Attributed]]]) -> dict[Attributed, float]:
+    """Share of the individuals with a region of which a value of an attribute is said at any of their regions.
+
+    Args:
+        regions: of each the individual, and what attributes it is said to have.
+    """
+    said: dict[Attributed, set[str]] = defaultdict(set)
+    described: set[str] = set()
+    for individual, attributes in regions:
+        described.add(individual)
+        for attribute in attributes:
+            said[attribute].add(individual)
+    return {attribute: len(individuals) / len(described) for attribute, individuals in said.items()}
+
+
+def said_more_often(own: Mapping[Attributed, float], other: Mapping[Attributed, float]) -> tuple[Word, ...]:
+    """What is said more often of a species than of another, the largest difference first.
+
+    Args:
+        own, other: the `attribute_shares` of both.
+    """
+    words = [
+        Word(name=name, value=value, share=share, other_share=other.get((name, value), 0.0))
+        for (name, value), share in own.items()
+    ]
+    words = [word for word in words if word.share - word.other_share >= MIN_DIFFERENCE]
+    words.sort(key=lambda word: (word.other_share - word.share, word.name, word.value))
+    return tuple(words[:MAX_WORDS])
+
 
 @dataclass(frozen=True, slots=True)
 class Described:

@@ -71,7 +71,7 @@ def test_words_that_are_said_half_as_often_of_the_other_have_a_mark():
         *(trait_of(row, 2, described(colour="red")) for row in range(10, 15)),
     ]
     result = compare_species(collection, traits, latents_of(collection, traits), firing(), BOTH, {})
-    assert [line.strip() for line in result.lines() if "colour" in line] == [
+    assert [line.strip() for line in result.lines() if "colour" in line and "*" in line] == [
         "colour red* (100 %, other 40 %), pattern plain (100 %)",
         "colour blue* (100 %, other 0 %), pattern plain (100 %)",
     ]
@@ -82,6 +82,25 @@ def test_what_no_word_tells_apart_is_not_trusted():
     traits = [trait_of(row, row // 5, described(colour="red")) for row in range(10)]
     result = compare_species(collection, traits, latents_of(collection, traits), firing(), BOTH, {})
     assert "no word tells it apart" in result.telling[0][0].verdict.reasons
+
+
+def test_what_is_said_more_often_of_one_at_whichever_region_is_said_of_both():
+    collection = collection_of([species for species in BOTH for _ in range(4)])
+    traits = [
+        *(trait_of(row, 0, described(colour="red", size="small")) for row in range(4)),
+        trait_of(0, 2, described(colour="blue")),
+        *(trait_of(row, 1, described(colour="blue", size="small")) for row in range(4, 8)),
+        trait_of(4, 2, described(colour="red")),
+        trait_of(5, 2, described(colour="red")),
+        trait_of(5, 3, described(colour="red")),
+    ]
+    result = compare_species(collection, traits, latents_of(collection, traits), firing(), BOTH, {})
+    said = [[(word.name, word.value, word.share, word.other_share) for word in words] for words in result.words]
+    assert said == [[("colour", "red", 1.0, 0.5)], [("colour", "blue", 1.0, 0.25)]]
+    assert [line.strip() for line in result.lines() if "  Said more often" in line] == [
+        "Said more often of Aus bus than of Aus cus: colour red (100 %, other 50 %)",
+        "Said more often of Aus cus than of Aus bus: colour blue (100 %, other 25 %)",
+    ]
 
 
 def test_what_is_as_frequent_in_the_other_or_not_found_again_is_not_trusted():
