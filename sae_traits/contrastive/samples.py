@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from PIL import Image
 
@@ -57,6 +57,14 @@ class Sample:
     """Where its picture is, if that is read while training (--stream)."""
     license: str | None = None
     """Of the image, as its data have it; None where they say none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lacking:
+    """A sample of a shard that cannot be used for want of something."""
+
+    name: str
+    what: Literal["image", "text"]
 
 
 def read_samples(config: PairsConfig, split: Split = "train", images: Collection | None = None) -> list[Sample]:
@@ -278,19 +286,29 @@ def _common_names(config: PairsConfig) -> dict[str, str]:
 def read_shards(shards: Sequence[Path], config: PairsConfig) -> list[Sample]:
     """The samples of WebDataset shards with our keys, BioCLIP's, or the trait paper's (jpg, txt).
 
-    Only texts are kept; images are read from their place in the shard when they are wanted, in any order.
+    Only texts are kept; images are read from their place in the shard when they are wanted, in any order. Samples
+    without an image or a text are left out and counted.
     """
     common_names = _common_names(config)
-    samples = [sample for shard in shards for sample in _of_shard(shard, config, common_names)]
+    found = [sample for shard in shards for sample in _of_shard(shard, config, common_names)]
+    samples = [sample for sample in found if isinstance(sample, Sample)]
     if not samples:
         raise CollectionError(
             f"{config.data} has no sample with an image (jpg, png …) and a text ({', '.join(SHARD_TEXTS)} or "
             f"{PLAIN_TEXT}); its shards must have these keys"
         )
+    _say_what_lacks([sample for sample in found if isinstance(sample, Lacking)], len(found), config.data)
     return samples
 
 
-def _of_shard(shard: Path, config: PairsConfig, common_names: Mapping[str, str]) -> list[Sample]:
+def _say_what_lacks(lacking: Sequence[Lacking], n_samples: int, data: str) -> None:
+    """Warn of the samples that are left out, by what they lack."""
+    for what in dict.fromkeys(sample.what for sample in lacking):
+        names = [sample.name for sample in lacking if sample.what == what]
+        warn(f"{len(names)} of {n_samples} samples of {data} have no {what} and are left out, the first {names[0]}")
+
+
+def _of_shard(shard: Path, config: PairsConfig, common_names: Mapping[str, str]) -> list[Sample | Lacking]:
     try:
         with tarfile.open(shard, "r:") as tar:
             members: dict[str, dict[str, tarfile.TarInfo]] = {}
@@ -298,10 +316,9 @@ def _of_shard(shard: Path, config: PairsConfig, common_names: Mapping[str, str])
                 if member.isfile() and (match := _MEMBER.fullmatch(member.name)) is not None:
                     members.setdefault(match[1], {})[match[2].lower()] = member
             _check_end(tar, shard)
-            found = [_of_members(tar, shard, name, keys, config, common_names) for name, keys in members.items()]
+            return [_of_members(tar, shard, name, keys, config, common_names) for name, keys in members.items()]
     except (tarfile.TarError, OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise CollectionError(f"cannot read the shard {shard}: {one_line(error)}; get the file again") from error
-    return [sample for sample in found if sample is not None]
 
 
 def _check_end(tar: tarfile.TarFile, shard: Path) -> None:
@@ -322,7 +339,7 @@ def _of_members(
     members: Mapping[str, tarfile.TarInfo],
     config: PairsConfig,
     common_names: Mapping[str, str],
-) -> Sample | None:
+) -> Sample | Lacking:
     def text(key: str) -> str:
         stream = tar.extractfile(members[key])
         assert stream is not None
@@ -330,7 +347,7 @@ def _of_members(
 
     image = next((member for key, member in members.items() if f".{key}" in IMAGE_SUFFIXES), None)
     if image is None:
-        return None
+        return Lacking(f"{shard.name}/{name}", "image")
     row = json.loads(text("json")) if "json" in members else {}
     row = row if isinstance(row, dict) else {}
     taxon = Taxon.from_dict(row)
@@ -340,9 +357,11 @@ def _of_members(
     if PLAIN_TEXT in members:
         texts["trait"] = (trait_text(taxon.species, text(PLAIN_TEXT)),)
     texts = {kind: said for kind, said in texts.items() if said[0]}
+    if not texts:
+        return Lacking(f"{shard.name}/{name}", "text")
     opened = partial(_open_member, shard, image.offset_data, image.size)
     license = written if isinstance(written := row.get("license"), str) and written.strip() else None
-    return Sample(f"{shard.name}/{name}", opened, texts, species, license=license) if texts else None
+    return Sample(f"{shard.name}/{name}", opened, texts, species, license=license)
 
 
 def _open_member(shard: Path, offset: int, size: int) -> Image.Image:

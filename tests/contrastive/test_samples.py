@@ -37,6 +37,15 @@ def test_a_shard_with_the_keys_of_bioclip_gives_its_texts_and_its_images(tmp_pat
     assert [sample.open().getpixel((5, 5)) for sample in samples] == [(255, 0, 0), (0, 0, 255)]
 
 
+def test_samples_that_lack_an_image_or_a_text_are_counted_with_the_first_and_the_others_are_read(tmp_path, caplog):
+    whole = {"png": png("red"), "sci.txt": "a photo of Rubra rubra."}
+    make_shard(tmp_path / "0.tar", {"0": whole, "1": {"sci.txt": "no image"}, "2": {"png": png("red")}})
+    make_shard(tmp_path / "1.tar", {"0": whole | {"sci.txt": " "}, "1": {"json": "{}"}, "2": whole})
+    assert [sample.name for sample in read_samples(PairsConfig(data=str(tmp_path)))] == ["0.tar/0", "1.tar/2"]
+    assert f"2 of 6 samples of {tmp_path} have no image and are left out, the first 0.tar/1" in caplog.text
+    assert f"2 of 6 samples of {tmp_path} have no text and are left out, the first 0.tar/2" in caplog.text
+
+
 def test_our_own_shards_say_species_and_trait(tmp_path):
     row = {"species": "Apis mellifera", "order": "Hymenoptera", "trait_id": "t"}
     members = {"png": png("red"), "txt": "The wings are clear.", "json": json.dumps(row)}
