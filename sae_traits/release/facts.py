@@ -19,6 +19,7 @@ from sae_traits.evaluation.results import Results
 from sae_traits.images.bioscan import find_bioscan
 from sae_traits.images.hub import is_hub_source
 from sae_traits.io import write_text
+from sae_traits.release.image_terms import Licenses
 from sae_traits.release.tables import Images, Rows
 from sae_traits.schema import BackboneInfo, Collection
 from sae_traits.traits.known_background import KnownBackground
@@ -226,6 +227,8 @@ class ModelFacts:
     dataset_title: str = ""
     license: str | None = None
     """Of the weights, in words or as the Hub names it."""
+    licenses: Licenses = field(default_factory=dict)
+    """Of the images that it was trained on, the most frequent first; empty where they are not known."""
     provenance: Provenance | None = None
     results: Results | None = None
     """Of the evaluation of the run; None where there was none."""

@@ -80,6 +80,7 @@ def write_model_card(
             config=config,
             facts=facts,
             license=facts.license,
+            licenses=list(facts.licenses.items()),
             run=run,
             measures=lines(dict(measures(metrics))),
             figures=list(draw_figures(sae_folder, training).items()),

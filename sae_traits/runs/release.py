@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from sae_traits.config import PaperContrast, ReleasedLatents, SpecimenContrast
+from sae_traits.config import AdoptedSAE, PaperContrast, ReleasedLatents, SpecimenContrast
 from sae_traits.config.command_line import command_of
 from sae_traits.config.regions import RegionsOfLatents
 from sae_traits.config.tree import as_dict, with_public_names
@@ -28,6 +29,7 @@ from sae_traits.release.facts import (
     source_of,
 )
 from sae_traits.release.gallery import draw_latents, latents_to_show
+from sae_traits.release.image_terms import Licenses
 from sae_traits.release.model_card import write_model_card
 from sae_traits.release.publication import Terms, published_backbone
 from sae_traits.runs.background import known_background
@@ -132,6 +134,7 @@ def write_model_card_of(context: Context, folder: Path, terms: Terms | None = No
         dataset_id=terms.dataset_repo if terms else None,
         dataset_title=context.config.release.title,
         license=context.config.release.sae_license,
+        licenses=training_licenses(context),
         provenance=provenance_of(context, is_public=terms is not None),
         # What the regions of a baseline came to says nothing of the SAE.
         results=context.results if context.config.regions.kind == "sae" else None,
@@ -139,6 +142,14 @@ def write_model_card_of(context: Context, folder: Path, terms: Terms | None = No
     )
     config = SAE.from_pretrained(folder).config.to_dict()
     write_model_card(folder, config, repo_id=terms.model_repo if terms else None, facts=facts)
+
+
+def training_licenses(context: Context) -> Licenses:
+    """The licences of the images that the SAE was trained on; none of one that was trained elsewhere."""
+    if isinstance(context.config.train, AdoptedSAE):
+        return {}
+    images = context.collection.images
+    return dict(Counter(image.license for image in images if image.split == "train").most_common())
 
 
 def provenance_of(context: Context, *, is_public: bool) -> Provenance:

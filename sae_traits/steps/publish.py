@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from sae_traits.atlas import build_atlas
-from sae_traits.config import AdoptedSAE
 from sae_traits.errors import ReleaseError
 from sae_traits.logging import warn
 from sae_traits.release.cards import CARD, keep_section, read_card, section_of
@@ -23,7 +21,13 @@ from sae_traits.release.publication import (
     write_space_card,
 )
 from sae_traits.runs.context import Context
-from sae_traits.runs.release import costs_of, write_dataset_card_of, write_model_card_of, write_run_dataset
+from sae_traits.runs.release import (
+    costs_of,
+    training_licenses,
+    write_dataset_card_of,
+    write_model_card_of,
+    write_run_dataset,
+)
 
 UNKNOWN_COMMIT = "0" * 40
 """Stands in a dry run for the commit that the SAE will get."""
@@ -49,22 +53,13 @@ def publish(context: Context, terms: Terms, *, dry_run: bool) -> list[str]:
         return _publish(context, terms, dry_run=dry_run)
 
 
-def _warning_of_terms(context: Context, license: str) -> str | None:
-    """What to know of the images that the SAE was trained on; None of one that was trained on others."""
-    if isinstance(context.config.train, AdoptedSAE):
-        return None
-    return terms_warning(
-        license, Counter(image.license for image in context.collection.images if image.split == "train")
-    )
-
-
 def _publish(context: Context, terms: Terms, *, dry_run: bool) -> list[str]:
     folder, embeds_images = context.folder, context.config.release.images == "embed"
     for warning in warnings_of(context.collection, context.features.info, embeds_images=embeds_images):
         warn(f"warning: {warning}")
     if context.config.release.sae_license is None:
         warn(f"warning: the SAE has no licence; say one with `sae-traits annotate {folder.path} --sae-license mit`")
-    elif warning := _warning_of_terms(context, context.config.release.sae_license):
+    elif warning := terms_warning(context.config.release.sae_license, training_licenses(context)):
         warn(f"warning: {warning}")
     with TemporaryDirectory(prefix="sae-traits-publish-") as temporary:
         model_folder, dataset_folder = Path(temporary, "model"), Path(temporary, "dataset")

@@ -12,6 +12,7 @@ from steps.small_runs import N_SPECIES, SMALL
 
 from sae_traits.cli import main
 from sae_traits.release.cards import ENDS
+from sae_traits.schema import Collection
 
 REPOSITORIES = ["--model-repo", "museum/drawn-sae", "--dataset-repo", "museum/drawn-traits"]
 
@@ -53,6 +54,14 @@ def test_images_without_a_licence_are_warned_of_before_they_are_published(drawn,
     assert main([*publish, "--dry-run"]) == 0
     captured = capsys.readouterr()
     assert "images, of which by their own licences 2 of other or unknown terms; say it only if" in captured.err
+    n_training = sum(image.split == "train" for image in Collection.load(tmp_path / "run" / "images.parquet").images)
+    rows = [f"| CC0-1.0 | {n_training - 2} |", "| none given | 2 |"]
+    table = "\n".join(["| licence of the training images | images |", "| --- | ---: |", *rows])
+    assert table in (tmp_path / "run" / "sae" / "README.md").read_text()
+    adopting = ["run", str(source), "--out", str(tmp_path / "adopting"), "--sae", str(tmp_path / "run" / "sae")]
+    assert main([*adopting, "--workers", "0", "--describer-workers", "1", "--no-significant-only"]) == 0
+    card = (tmp_path / "adopting" / "sae" / "README.md").read_text()
+    assert "licence of the training images" not in card, "which are others"
 
 
 def test_a_secret_in_the_dataset_is_found_before_the_sae_is_published(finished, opened, empty_hub):
