@@ -25,7 +25,9 @@ class OptimiserConfig:
     epsilon: float = option(1e-6, "AdamW's epsilon.")
     max_gradient_norm: float | None = option(None, "Clip the gradient of each step to this norm.")
     max_logit_scale: float | None = option(
-        100.0, "Ceiling of the factor of the cosines after each step, as all recipes have it; `none` for no ceiling."
+        100.0,
+        "Ceiling of the factor of the cosines after each step, as all recipes have it; `none` for no ceiling. A SigLIP "
+        "that begins above it keeps its own.",
     )
     layer_decay: float = option(
         1.0,

@@ -12,8 +12,8 @@ from sae_traits.contrastive.model import ContrastiveModel
 from sae_traits.errors import ConfigError
 from sae_traits.models.clip.model import CLIPParts
 
-SIGLIP_OFFSET = -10.0
-"""Where SigLIP's offset starts (Zhai et al. 2023, section 3.2)."""
+SIGLIP_SCALE, SIGLIP_OFFSET = 10.0, -10.0
+"""Where SigLIP's scale and offset start (Zhai et al. 2023, section 3.2)."""
 _TOWERS = {
     "vision": ("clip.vision_model.", "clip.visual_projection.", "caption_projection.", "replay_projection."),
     "text": ("clip.text_model.", "clip.text_projection."),
@@ -45,7 +45,7 @@ def trainable_model(parts: CLIPParts, config: FinetuneConfig) -> ContrastiveMode
     if config.pairs.replay is not None:
         model.add_replay_head()
     if config.schedule.objective == "siglip":
-        model.add_offset(SIGLIP_OFFSET, of_captions=base.caption_head != "none")
+        model.begin_sigmoid(SIGLIP_SCALE, SIGLIP_OFFSET, of_captions=base.caption_head != "none")
     idle = [] if base.caption_head != "none" else ["caption_projection.", "logit_scale_caption", "logit_bias_caption"]
     idle += [] if config.pairs.replay is not None else ["replay_projection."]
     for name, parameter in model.named_parameters():

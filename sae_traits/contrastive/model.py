@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -47,13 +48,26 @@ class ContrastiveModel(nn.Module):
         if self.replay_projection is None:
             self.replay_projection = _linear(self.clip.visual_projection.weight.detach())
 
-    def add_offset(self, value: float, *, of_captions: bool = False) -> None:
-        """Give it SigLIP's offset, and another one of its second projection, unless it has them."""
+    @torch.no_grad()
+    def begin_sigmoid(self, scale: float, offset: float, *, of_captions: bool = False) -> None:
+        """Give it the scale and the offset that SigLIP begins with, and its second projection others.
+
+        Where there is an offset, it and its scale were learnt together and stay as they are. The scale of a CLIP was
+        learnt for cosines of pairs to be compared with each other, not with an offset.
+        """
         dtype = self.clip.logit_scale.dtype
         if self.logit_bias is None and not hasattr(self.clip, "logit_bias"):
-            self.logit_bias = nn.Parameter(torch.tensor(value, dtype=dtype))
+            self.logit_bias = nn.Parameter(torch.tensor(offset, dtype=dtype))
+            self.clip.logit_scale.fill_(math.log(scale))
         if of_captions and self.logit_bias_caption is None:
-            self.logit_bias_caption = nn.Parameter(torch.tensor(value, dtype=dtype))
+            assert self.logit_scale_caption is not None
+            self.logit_bias_caption = nn.Parameter(torch.tensor(offset, dtype=dtype))
+            self.logit_scale_caption.fill_(math.log(scale))
+
+    def largest_scale(self) -> float:
+        """The larger of the factors of its cosines."""
+        scales = [self.clip.logit_scale, self.logit_scale_caption]
+        return max(float(scale.detach().exp()) for scale in scales if scale is not None)
 
     def others(self) -> dict[str, Tensor]:
         """The tensors that are not of transformers' model, by name; what `__init__` takes."""

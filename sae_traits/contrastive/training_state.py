@@ -16,7 +16,7 @@ from sae_traits.config.finetune import OptimiserConfig
 from sae_traits.contrastive.gather import gather_pairs
 from sae_traits.contrastive.gradient_cache import Encoded, backward_in_chunks
 from sae_traits.contrastive.model import ContrastiveModel, Head
-from sae_traits.contrastive.objectives import Objective, summed_loss
+from sae_traits.contrastive.objectives import Objective, siglip_loss, summed_loss
 from sae_traits.contrastive.optimisation import clamp_logit_scales, learning_rate, new_optimizer, set_learning_rate
 
 
@@ -83,6 +83,10 @@ class TrainingState:
         """
         self.config, self.objective, self.accelerator = config, objective, accelerator
         self.n_steps, self.seed, self.chunk_size = n_steps, seed, chunk_size
+        self.max_logit_scale = config.max_logit_scale
+        if self.max_logit_scale is not None and objective is siglip_loss:
+            # A published SigLIP has 117 with an offset that was learnt beside it.
+            self.max_logit_scale = max(self.max_logit_scale, model.largest_scale())
         self.warmup_steps = config.warmup_steps_of(n_steps)
         is_half = {p.dtype for p in model.parameters()} & {torch.float16, torch.bfloat16}
         self.model = (model.float() if is_half else model).to(accelerator.device).train()
@@ -109,8 +113,8 @@ class TrainingState:
             self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.max_gradient_norm)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)  # what took no part in the next step is not decayed there
-        if self.config.max_logit_scale is not None:
-            clamp_logit_scales(self.model.named_parameters(), self.config.max_logit_scale)
+        if self.max_logit_scale is not None:
+            clamp_logit_scales(self.model.named_parameters(), self.max_logit_scale)
         if self.average is not None:
             self.average.update_parameters(self.model)
         return loss

@@ -1,6 +1,7 @@
 """Trainings from data to a model that others read."""
 
 import json
+import math
 import re
 from functools import partial
 
@@ -8,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from clip_folders import make_siglip_folder
 from kept_tracker import KeptTracker
 from small_pairs import config_of, make_model, make_table
 
-from sae_traits.contrastive.base_model import SIGLIP_OFFSET, trainable_model
+from sae_traits.contrastive.base_model import SIGLIP_OFFSET, SIGLIP_SCALE, trainable_model
 from sae_traits.contrastive.model import ContrastiveModel
 from sae_traits.contrastive.samples import Sample
 from sae_traits.contrastive.texts import choose_text
@@ -73,11 +75,32 @@ def test_with_siglip_s_loss_captions_have_an_offset_of_their_own(table, tmp_path
     parts = read_clip(model)
     begun = trainable_model(parts, config)
     assert begun.logit_bias.item() == begun.logit_bias_caption.item() == SIGLIP_OFFSET
+    scales = begun.clip.logit_scale.exp().item(), begun.logit_scale_caption.exp().item()
+    assert scales == pytest.approx((SIGLIP_SCALE, SIGLIP_SCALE)), "those of softmax go with no offset"
     done = train(config, tmp_path / "out")
     trained = read_clip(done.model).others
     assert trained["logit_bias"].item() != trained["logit_bias_caption"].item() != SIGLIP_OFFSET
     again = trainable_model(read_clip(done.model), config_of(table, done.model, schedule={"objective": "siglip"}))
     assert again.logit_bias_caption.item() == trained["logit_bias_caption"].item()
+    assert again.clip.logit_scale.item() == read_clip(done.model).model.logit_scale.item()
+
+
+def test_a_siglip_goes_on_with_its_own_scale_and_offset_also_above_the_ceiling(table, tmp_path):
+    published = make_siglip_folder(tmp_path / "model")
+    with torch.no_grad():
+        published.logit_scale.fill_(math.log(117.33))
+        published.logit_bias.fill_(-12.93)
+    published.save_pretrained(tmp_path / "model")
+    optimiser, objective = {"learning_rate": 1e-6}, {"objective": "siglip"}
+    begun = trainable_model(read_clip(tmp_path / "model"), config_of(table, tmp_path / "model", schedule=objective))
+    assert begun.logit_bias is None
+    assert begun.clip.logit_bias.item() == pytest.approx(-12.93)
+    done = train(config_of(table, tmp_path / "model", schedule=objective, optimiser=optimiser), tmp_path / "out")
+    trained = read_clip(done.model).model
+    assert trained.logit_scale.exp().item() == pytest.approx(117.33, abs=0.01)
+    assert trained.logit_bias.item() == pytest.approx(-12.93, abs=0.01)
+    softmax = train(config_of(table, tmp_path / "model", optimiser=optimiser), tmp_path / "softmax")
+    assert read_clip(softmax.model).model.logit_scale.exp().item() == pytest.approx(100, abs=0.01)
 
 
 def test_captions_train_a_second_projection_that_is_saved(table, tmp_path):
