@@ -58,7 +58,7 @@ class Extraction:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of all that the features depend on."""
-        settings = {"format": FORMAT, "backbone": self.backbone.info.to_dict(), "dtype": self.storage_dtype}
+        settings = {"format": FORMAT, "backbone": self.backbone.info.identity(), "dtype": self.storage_dtype}
         settings |= threads_of(self.deterministic) | {"starts": [rows.start for rows in self.units]}
         return fingerprint_of(self.collection, settings)
 

@@ -28,9 +28,10 @@ class ModelFiles:
     name: str
     """Hub id, or the absolute path of a local folder."""
     revision: str
-    """Commit on the Hub; of a local folder "sha256:" and the start of the hash of its weights."""
+    """Commit on the Hub; of a local folder "sha256:" and the start of the hash of its weights, also where a record has
+    that and the model with these weights is on the Hub."""
     commit: str | None
-    """The same commit, or None for a local folder."""
+    """On the Hub; None for a local folder."""
     config: str = "config.json"
     """The configuration file that it has."""
 
@@ -64,7 +65,9 @@ class ModelFiles:
     def recorded(cls, name: str, revision: str) -> ModelFiles:
         """The files that some features were made with; a BackboneError where they are gone, or others."""
         folder, is_of_folder = Path(name).expanduser(), revision.startswith(_OF_FOLDER)
-        if is_of_folder and not folder.is_dir():  # and none on the Hub can be the right one, as it has a commit
+        if is_of_folder and not folder.is_dir():
+            if name.count("/") == 1 and name[0] not in "./~":
+                return cls._of_weights(name, revision)
             raise BackboneError(
                 f"the model folder {folder} does not exist, and its weights ({revision}) made these features; "
                 f"{_ELSEWHERE}"
@@ -81,6 +84,18 @@ class ModelFiles:
                 "or extract and train again"
             )
         return files
+
+    @classmethod
+    def _of_weights(cls, name: str, revision: str) -> ModelFiles:
+        """A model on the Hub with the weights that were in a folder; a BackboneError where it has others."""
+        files = cls.find(name)
+        path = files.path("model.safetensors")
+        if path is None or f"{_OF_FOLDER}{hash_of_file(path)[:16]}" != revision:
+            raise BackboneError(
+                f"the model.safetensors of {name}@{files.revision} is not the weights {revision}, which made these "
+                f"features; {_ELSEWHERE}"
+            )
+        return cls(name, revision, files.commit)
 
     def path(self, *files: str) -> Path | None:
         """The first of these files that the model has, on this machine; None where it has none of them."""

@@ -112,7 +112,7 @@ class ImageSource:
     @property
     def fingerprint(self) -> str:
         """Hash of the images' content and order, and of the backbone."""
-        settings = {"source": "images", "backbone": self.info.to_dict()} | threads_of(self.deterministic)
+        settings = {"source": "images", "backbone": self.info.identity()} | threads_of(self.deterministic)
         return fingerprint_of(self.collection, settings)
 
     @property

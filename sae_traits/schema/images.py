@@ -268,6 +268,13 @@ class BackboneInfo:
             del values["second_layer"]
         return values
 
+    def identity(self) -> dict[str, Any]:
+        """What tells it from others: not the folder of a model, whose revision is the hash of its weights."""
+        values = self.to_dict()
+        if self.revision.startswith("sha256:"):
+            del values["backbone"]
+        return values
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> BackboneInfo:
         newer = ("compute_dtype", "second_layer")

@@ -51,7 +51,7 @@ def encode(context: Context) -> None:
         case WholeImage():
             context.steps.do("encode", {"regions": regions.kind}, [], dict)
         case GradCAMRegions():
-            gradcam = load_gradcam(context.features.info, choose_device(context.config.features.device))
+            gradcam = load_gradcam(context.backbone.info, choose_device(context.config.features.device))
             features = context.config.features
 
             def write_maps() -> Counts:

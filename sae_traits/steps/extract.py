@@ -47,7 +47,7 @@ def extract(context: Context) -> None:
 
     inputs = {
         "images": collection.digest("image_id", "sha256", "width", "height"),
-        "backbone": backbone.info.to_dict(),
+        "backbone": backbone.info.identity(),
         "storage_dtype": config.storage_dtype,
         "stream": config.stream,
     } | threads_of(config.deterministic)

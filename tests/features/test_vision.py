@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -424,6 +425,36 @@ def test_a_model_on_the_hub_is_pinned_to_its_commit(folders, hub, hub_environmen
     assert nothing.startswith("there is no folder museum/nothing, and no model museum/nothing on the Hub")
     assert no_revision == "museum/tiny has no revision 'v9' on the Hub"
     assert no_id.startswith("'not an id' is neither a folder nor a Hub id")
+
+
+_BY_WEIGHTS = """
+import sys
+from dataclasses import replace
+from sae_traits.config.features import VisionModel
+from sae_traits.errors import BackboneError
+from sae_traits.features.backbone import load_backbone, restore_backbone
+info = load_backbone(VisionModel(model=sys.argv[1], layer=2), device="cpu").info
+assert info.revision.startswith("sha256:")
+on_hub = replace(info, backbone="museum/tiny")
+assert restore_backbone(on_hub, device="cpu").info == on_hub
+try:
+    restore_backbone(replace(info, backbone="museum/other"), device="cpu")
+except BackboneError as error:
+    print(error)
+"""
+
+
+def test_weights_that_were_in_a_folder_are_known_again_on_the_hub(folders, hub, hub_environment, tmp_path):
+    api = HfApi(endpoint=hub.url, token=hub.token)
+    for name, kind in (("museum/tiny", "dinov2"), ("museum/other", "vit")):
+        api.create_repo(name)
+        api.upload_folder(repo_id=name, folder_path=folders[kind])
+    done = subprocess.run(
+        [sys.executable, "-c", _BY_WEIGHTS, str(folders["dinov2"])],
+        env=hub_environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert re.match(r"the model\.safetensors of museum/other@\w+ is not the weights sha256:\w+, which", done.stdout)
 
 
 @pytest.mark.parametrize("network", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}])

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from features.tiny_models import save_model
 from root_powers import without_root_powers
 from steps.small_runs import SMALL, STEP_NAMES, collected, command, content
 
@@ -240,6 +241,20 @@ def test_a_run_whose_source_has_moved_says_so_and_goes_on_from_there(drawn, tmp_
     assert main(["extract", str(tmp_path / "after"), "--out", str(run), *options, "--stream"]) == 0
     assert "extract: complete and its inputs have not changed, skipped" in capsys.readouterr().err
     assert main(["train", str(run), "--n-latents", "64", "--n-patches", "2000", "--batch-size", "512"]) == 0
+
+
+def test_features_are_those_of_the_weights_wherever_their_folder_lies(drawn, tmp_path, capsys):
+    model, run = save_model("dinov2", tmp_path / "before"), tmp_path / "run"
+    options = ["--workers", "0", "--layer", "2", "--device", "cpu"]
+    assert main(["extract", str(drawn), "--out", str(run), "--backbone", str(model), *options]) == 0
+    before = content(run / "activations")
+    model.rename(tmp_path / "after")
+    capsys.readouterr()
+    assert main(["extract", str(drawn), "--out", str(run), "--backbone", str(tmp_path / "after"), *options]) == 0
+    assert "extract: complete and its inputs have not changed, skipped" in capsys.readouterr().err
+    save_model("dinov2", tmp_path / "after", seed=1)
+    assert main(["extract", str(drawn), "--out", str(run), "--backbone", str(tmp_path / "after"), *options]) == 0
+    assert content(run / "activations") != before
 
 
 def test_a_review_goes_from_a_blind_sheet_to_the_column_of_the_release(run, tmp_path, capsys):
