@@ -29,13 +29,16 @@ _LINE = re.compile(r"^[\s*#>-]*([A-Za-z_ ]{2,30}?)[\s*]*:[\s*]*(.+?)[\s*]*$")
 _OBJECT = re.compile(r"\{")
 _STRING_OR_BRACE = re.compile(r'"(?:\\.|[^"\\])*"|[{}]', re.DOTALL)
 _TRAILING_COMMA = re.compile(r'("(?:\\.|[^"\\])*")|,(?=\s*[}\]])', re.DOTALL)
-_NAMES = "(?:seed:)?(?:think|thinking|thought|thoughts|reasoning|reflection|scratchpad|analysis)"
+_NAMES = "(?:[a-z]+[:_])?(?:think|thinking|thought|thoughts|reason|reasoning|reflection|scratchpad|analysis)"
+"""Of some models with a word before it: seed:think, mm:think, longcat_think."""
 _OPENING = re.compile(
-    rf"<{_NAMES}(?:\s[^<>]*)?>|<\|(?:begin_of_|start_of_|start_)?{_NAMES}\|>|\[{_NAMES}\]|◁{_NAMES}▷|<unused94>",
+    rf"<{_NAMES}(?:\s[^<>]*)?>|<\|(?:begin_of_|start_of_|start_)?{_NAMES}\|>|\[{_NAMES}\]|◁{_NAMES}▷|<unused94>"
+    r"|<\|channel>\s*thought",
     re.IGNORECASE,
 )
 _CLOSING = re.compile(
-    rf"</{_NAMES}>|<\|(?:/|end_of_|end_){_NAMES}\|>|\[/{_NAMES}\]|◁/{_NAMES}▷|<unused95>", re.IGNORECASE
+    rf"</{_NAMES}\s*>|<\|(?:/|end_of_|end_){_NAMES}\|>|\[/{_NAMES}\]|◁/{_NAMES}▷|<unused95>|<channel\|>",
+    re.IGNORECASE,
 )
 _CHANNEL = re.compile(r"<\|channel\|>\s*(\w+)[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>")
 _CHANNEL_NAMES_ALONE = re.compile(r"\A\s*analysis(?:.*)assistant\s*final", re.DOTALL)
@@ -91,8 +94,8 @@ def read_answer(text: str) -> Description:
     """The description in what a model wrote; an AnswerError where there is none, or it says nothing or too much."""
     answer = _parse(text, RegionAnswer, _read_lines)
     words = plain_line(answer.text)
-    if not words and not answer.is_background:
-        raise AnswerError("the sentence is empty")
+    if _says_nothing(words) and not answer.is_background:
+        raise AnswerError(f"the sentence is empty{words and f' ({words})'}")
     if len(words) > MAX_TEXT:
         raise AnswerError(f"the sentence has {len(words)} characters, more than {MAX_TEXT}")
     named = ((_spell(plain_line(a.name)), plain_line(a.value)) for a in answer.attributes)
@@ -108,8 +111,8 @@ def read_caption(text: str) -> Description:
     """The caption in what a model wrote; an AnswerError where there is none. How long it may be is not judged here."""
     answer = _parse(text, CaptionAnswer)
     words = plain_line(answer.caption)
-    if not words and not answer.is_background:
-        raise AnswerError("the caption is empty")
+    if _says_nothing(words) and not answer.is_background:
+        raise AnswerError(f"the caption is empty{words and f' ({words})'}")
     return Description(text=words, is_background=answer.is_background)
 
 
@@ -131,6 +134,11 @@ def plain_line(text: str) -> str:
     text = _ESCAPE_SEQUENCE.sub("", text)
     kept = (" " if c.isspace() else c for c in text if c.isspace() or c in _JOINERS or category(c)[0] != "C")
     return without_secrets(" ".join("".join(kept).split()))
+
+
+def _says_nothing(words: str) -> bool:
+    """Whether what should be a sentence is a word such as `N/A`, or has no letter."""
+    return words.lower().strip(" .") in _NOTHING or not any(map(str.isalnum, words))
 
 
 def after_thinking(text: str) -> str:
@@ -201,6 +209,8 @@ def _json_objects(text: str) -> tuple[list[dict[str, Any]], str]:
             if start >= end_of_broken:
                 broken = f"{error.msg} at character {error.pos - start + 1} of it"
                 end_of_broken = _end_of_object(text, start)
+        except ValueError:  # Python's own limit
+            broken, end_of_broken = "it has a number of thousands of digits", _end_of_object(text, start)
         except RecursionError:
             continue
         else:

@@ -6,6 +6,7 @@ The key is read from the environment variable OPENAI_API_KEY by the client, and 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 from collections.abc import AsyncIterator, Sequence
@@ -15,7 +16,14 @@ from importlib import import_module
 from random import Random
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from sae_traits.config.describer import Server, without_password
 from sae_traits.describers.base import Answer, Ask, Question
@@ -155,6 +163,9 @@ class _Session:
                 "reasoning (vLLM: --reasoning-parser); raise --max-tokens, or see to the server"
             )
             return Answer(description=None, raw=without_secrets(thought), usage=reply.counted, error=reason)
+        if not reply.text.strip() and not reply.is_cut_off:
+            reason = f"the answer is empty, and ended as {reply.choices[0].finish_reason!r}; see to the server"
+            return Answer(description=None, raw="", usage=reply.counted, error=_short(reason))
         return self.describer.interpret(reply.text, is_cut_off=reply.is_cut_off, usage=reply.counted)
 
     async def _complete(
@@ -195,8 +206,7 @@ class _Session:
                 self.refused.add(parameter)
                 return await self._send(messages, response_format, key)
             seconds = retry_after(error.response.headers)
-            reason = _short(error.message.removeprefix("Error code: "))
-            raise self._error_of(error.status_code, reason, seconds) from error
+            raise self._error_of(error.status_code, _reason_of(error), seconds) from error
         except openai.APIError as error:  # no connection, a time-out, a reply that breaks off
             raise Trouble(_short(error.message)) from error
         except ValueError as error:
@@ -206,9 +216,10 @@ class _Session:
         except ValidationError as error:
             # Some servers, and services in front of them, say what is wrong in a reply of success.
             reason, code = _words_of_error(completion)
-            if reason:
+            if reason and not isinstance(completion, str):
                 raise self._error_of(code, reason) from error
-            raise Trouble("the reply is not a chat completion") from error
+            page = f": {reason}" if reason else ""
+            raise Trouble(f"the reply is not a chat completion{page}") from error
         if reply.choices[0].error is not None:
             reason, code = _words_of_error(reply.choices[0])
             raise self._error_of(code, reason or "an error without words")
@@ -242,10 +253,16 @@ class _Session:
 
 def _refused_parameter(error: APIStatusError, sent: dict[str, Any]) -> str | None:
     """The REPLACEABLE parameter that a reply says it does not support, if it was sent."""
-    message = error.message.lower()
+    message = _reason_of(error).lower()
     if error.status_code != 400 or "support" not in message:
         return None
     return next((name for name in REPLACEABLE if name in sent and name in (error.param or message)), None)
+
+
+def _reason_of(error: APIStatusError) -> str:
+    """Status and words of an error; the client itself keeps only words that stand where OpenAI has them."""
+    words, _ = _words_of_error(error.body)
+    return f"{error.status_code} - {words}" if words else str(error.status_code)
 
 
 def _short(message: str) -> str:
@@ -255,6 +272,10 @@ def _short(message: str) -> str:
 
 def _words_of_error(reply: Any) -> tuple[str, int | None]:
     """What a reply says in the place of an answer, and the code that goes with it; nothing where it says nothing."""
+    if isinstance(reply, list):  # as Gemini's servers send it
+        reply = reply[0] if reply else None
+    if isinstance(reply, str):
+        return _short(reply), None
     values = reply if isinstance(reply, dict) else {name: getattr(reply, name, None) for name in _ERROR_FIELDS}
     for value in map(values.get, _ERROR_FIELDS):
         if isinstance(value, dict):
@@ -272,12 +293,24 @@ def _text_of(content: Any) -> Any:
         parts = [{"type": "text", "text": part} if isinstance(part, str) else part for part in content]
         texts = [part.get("text") for part in parts if isinstance(part, dict) and part.get("type") in _TEXT_PARTS]
         content = "".join(text for text in texts if isinstance(text, str))
+    if isinstance(content, dict):  # the answer itself, read already
+        content = json.dumps(content)
     return sound_text(content) if isinstance(content, str) else content
 
 
 SoundText = Annotated[str | None, BeforeValidator(_text_of)]
 _TEXT_PARTS = ("text", "output_text")
-_ERROR_FIELDS = ("error", "detail", "message")
+_ERROR_FIELDS = ("error", "errors", "detail", "message")
+_CUT_OFF = ("length", "max_tokens")
+"""Reasons of a cut-off answer: OpenAI's, and that of others, in capital letters or not."""
+
+
+def _if_it_fits(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """What is not needed: None where it is not as it should be."""
+    try:
+        return validate(value)
+    except ValidationError:
+        return None
 
 
 class _Message(BaseModel):
@@ -312,7 +345,7 @@ class _Reply(BaseModel):
     """A chat completion. The openai client reads replies without checking them: nothing in them can be relied on."""
 
     choices: Annotated[list[_Choice], Field(min_length=1)]
-    usage: _Usage | None = None
+    usage: Annotated[_Usage | None, WrapValidator(_if_it_fits)] = None
 
     @property
     def text(self) -> str:
@@ -325,7 +358,7 @@ class _Reply(BaseModel):
 
     @property
     def is_cut_off(self) -> bool:
-        return self.choices[0].finish_reason == "length"
+        return (self.choices[0].finish_reason or "").lower() in _CUT_OFF
 
     @property
     def refusal(self) -> str | None:

@@ -49,8 +49,10 @@ class Settings:
     """Parameters that get a 400, as OpenAI's newer models give one for max_tokens and temperature."""
     down: bool = False
     """Every request gets a 503 without a Retry-After."""
-    reply: dict[str, Any] | None = None
+    reply: dict[str, Any] | list[Any] | None = None
     """What every request but the probe gets instead of an answer."""
+    status: int = 200
+    """With which `reply` comes."""
     key: str | None = None
     """The only key that is let in."""
 
@@ -106,7 +108,7 @@ class DescriberServer:
         if fault == "forbidden":
             return _error(403, "your input was flagged by moderation")
         if settings.reply is not None and not is_probe:
-            return 200, {}, json.dumps(settings.reply).encode()
+            return settings.status, {}, json.dumps(settings.reply).encode()
         if fault == "busy":
             return _error(429, "too many requests", {"Retry-After": str(settings.retry_after)})
         if fault in ("garbage", "html"):

@@ -72,6 +72,8 @@ def test_lines_are_read_where_there_is_no_object():
         (json.dumps({k: v for k, v in ANSWER.items() if k != "part"}), "part"),
         (json.dumps(ANSWER | {"attributes": ANSWER["attributes"][:1] * (MAX_ATTRIBUTES + 1)}), "attributes"),
         ("{" * 5000, "no JSON object"),
+        (f'{json.dumps(ANSWER)[:-1]}, "n": {"9" * 5000}}}', "a number of thousands of digits"),
+        *((json.dumps(ANSWER | {"text": nothing}), "sentence is empty") for nothing in ("N/A", "None.", "…", "-")),
     ],
 )
 def test_what_is_no_answer_is_refused_with_a_reason(answer, reason):
@@ -97,7 +99,7 @@ words = text(characters(exclude_categories=("C",)), min_size=1, max_size=30).fil
         is_background=booleans(),
         part=none() | words,
         attributes=lists(builds(SaidAttribute, name=words, value=words), max_size=4),
-        text=words,
+        text=words.filter(lambda said: any(map(str.isalnum, said)) and len(said.strip(" .")) > 11),
     )
 )
 def test_whatever_fits_the_schema_is_read(answer):
@@ -142,6 +144,10 @@ DRAFT = json.dumps(ANSWER | {"text": "A draft."})
         "<|START_THINKING|>{draft}<|END_THINKING|>{right}",
         "<unused94>thought {draft}<unused95>{right}",
         "<|channel|>analysis<|message|>{draft}<|end|><|start|>assistant<|channel|>final<|message|>{right}<|return|>",
+        "<mm:think>{draft}</mm:think>{right}",
+        "{right}<longcat_think>Or rather {draft}</longcat_think>",
+        "<|channel>thought\n{draft}<channel|>{right}",
+        "<think>{draft}</think >{right}",
         "<|channel|>final <|constrain|>json<|message|>{right}",
         "<|channel|>analysis<|message|>{draft}<|start|>assistant<|channel|>final <|constrain|>json<|message|>{right}",
         "analysis{draft}assistantfinal{right}",
@@ -154,7 +160,11 @@ def test_a_draft_is_not_the_answer(written):
 
 
 @pytest.mark.parametrize(
-    "written", ["<think>{draft}", "<think>{draft}</think>", "<|channel|>analysis<|message|>{draft}<|end|>"]
+    "written",
+    [
+        *("<think>{draft}", "<think>{draft}</think>", "<|channel|>analysis<|message|>{draft}<|end|>"),
+        *("<seed:think>{draft}", "<mm:think>{draft}</mm:think>", "<|channel>thought\n{draft}<channel|>"),
+    ],
 )
 def test_thinking_alone_is_no_answer(written):
     with pytest.raises(AnswerError, match="the model thought"):

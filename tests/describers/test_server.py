@@ -406,6 +406,7 @@ def answer(text="A wing."):
         {"content": answer(), "refusal": "", "reasoning": answer("A draft.")},
         {"content": [answer()]},
         {"content": [{"type": "reasoning", "text": answer("A draft.")}, {"type": "output_text", "text": answer()}]},
+        {"content": json.loads(answer())},
     ],
 )
 def test_the_answer_is_found_in_other_places_of_a_reply(tmp_path, obedient, message, caplog):
@@ -435,6 +436,51 @@ def test_an_error_in_a_reply_of_success_says_why(tmp_path, obedient, body, messa
     finally:
         obedient.change(reply=None)
     assert re.search(message, caplog.text)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"detail": [{"loc": ["body", "model"], "msg": "no such model"}]}, "422 - .*no such model"),
+        ({"error": "pictures are not taken"}, "422 - pictures are not taken"),
+        ([{"error": {"code": 422, "message": "no such field"}}], "422 - no such field"),
+        ({"success": False, "errors": [{"message": "no such route"}]}, "422 - .*no such route"),
+    ],
+)
+def test_an_error_keeps_the_words_of_servers_that_do_not_write_them_as_openai_does(
+    tmp_path, obedient, body, message, caplog
+):
+    obedient.change(status=422)
+    try:
+        outcome, _, _ = replies(tmp_path, obedient, body, caplog)
+    finally:
+        obedient.change(reply=None, status=200)
+    assert {call.state for call in outcome.calls} == {"failed"}
+    assert all(re.search(message, str(call.error)) for call in outcome.calls)
+
+
+@pytest.mark.parametrize("usage", [[], "free", {"prompt_tokens": "some"}, {"completion_tokens": 2.5}])
+def test_an_answer_with_a_strange_bill_is_an_answer(tmp_path, obedient, usage, caplog):
+    try:
+        outcome, _, _ = replies(tmp_path, obedient, completion({"content": answer()}) | {"usage": usage}, caplog)
+    finally:
+        obedient.change(reply=None)
+    assert {(call.state, len(call.usage)) for call in outcome.calls} == {("ok", 0)}
+
+
+@pytest.mark.parametrize(
+    ("ended", "reason"),
+    [
+        ("MAX_TOKENS", "cut off after 256 tokens; raise --max-tokens"),
+        ("tool_calls", "empty, and ended as 'tool_calls'"),
+    ],
+)
+def test_an_empty_answer_says_how_it_ended(tmp_path, obedient, ended, reason, caplog):
+    try:
+        outcome, _, _ = replies(tmp_path, obedient, completion({"content": None}, finish_reason=ended), caplog)
+    finally:
+        obedient.change(reply=None)
+    assert all(call.state == "invalid" and reason in str(call.error) for call in outcome.calls)
 
 
 def test_a_reply_of_reasoning_alone_says_so(tmp_path, obedient, caplog):
