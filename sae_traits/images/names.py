@@ -32,7 +32,7 @@ _OPEN = frozenset(
     | {"non", "inconnu", "inconnue", "autre", "autres", "desconocido", "desconocida", "desconhecido", "sconosciuto"}
     | {"sans", "sin", "sem", "não", "nao", "ej", "inte", "ikke", "okänd", "ukendt", "ukjent", "tuntematon", "nieznany"}
     | {"male", "males", "female", "females", "larva", "larvae", "adult", "adults", "juvenile", "juveniles"}
-    | {"background"}
+    | {"background", "undescribed", "morphospecies", "morphosp", "uncultured", "environmental"}
 )
 """Words in the place of a genus or an epithet that leave the species open."""
 _REMARKS = frozenset(
@@ -46,7 +46,7 @@ _PLAIN = frozenset(
     | {"fish", "frog", "snake", "flower", "tree", "mushroom", "animal", "caterpillar", "caterpillars", "nymph"}
     | {"nymphs", "egg", "eggs", "worker", "workers", "queen", "queens", "nest", "feather", "feathers", "trap"}
     | {"track", "tracks", "gall", "galls", "cocoon", "black", "white", "red", "brown", "yellow", "green", "blue"}
-    | {"grey", "gray", "small", "large", "little", "tiny"}
+    | {"grey", "gray", "small", "large", "little", "tiny", "sample", "samples"}
 )
 """Words of plain language, which name no genus and are no epithets."""
 _STAGES = frozenset(
@@ -75,15 +75,16 @@ _NO_GENUS = re.compile(r"\w+(idae|aceae)")
 """A family."""
 _SEVERAL = frozenset(
     {"agg", "aggr", "aggregate", "complex", "group", "gr", "or", "vs", "vel", "s.l", "sl", "lato", "+"}
+    | {"gp", "grp", "gruppe", "groupe", "grupo", "gruppo", "grupp", "cplx", "komplex", "complexe", "complejo"}
     | {"oder", "ou", "eller"}
 )
 """Words after a binomial that make it more than one species; without brackets and full stops around them."""
 _DOUBT = frozenset(
     {"uncertain", "probably", "possibly", "perhaps", "maybe", "doubtful", "unsure", "tentative", "unconfirmed"}
-    | {"likely", "presumably", "prob", "poss", "indet", "undet", "ind"}
+    | {"likely", "presumably", "prob", "poss", "indet", "undet", "ind", "like"}
 )
-_HYBRID = frozenset({"hybrid", "hybride", "hybr", "hyb", "intergrade", "crossbreed", HYBRID_SIGN})
-_COMPARED = frozenset({"cf", "conf", "confer", "aff", "affin", "nr", "near", "prox"})
+_HYBRID = frozenset({"hybrid", "hybrids", "hybride", "hybr", "hyb", "intergrade", "crossbreed", HYBRID_SIGN})
+_COMPARED = frozenset({"cf", "c.f", "conf", "confer", "aff", "affin", "nr", "near", "prox"})
 """Words that leave open what follows them, or what stands before them if nothing does."""
 _UNSURE = _DOUBT | _COMPARED | _HYBRID | _SEVERAL
 _AND = frozenset({"&", "et", "and", "und", "och", "og", "y", "e", "o"})
@@ -93,6 +94,8 @@ _ALSO_AUTHORS = frozenset(
     | {"trap", "queen", "near", "poss", "ou"}
 )
 """Words of doubt and of plain language that authors are called, too."""
+_AROUND_NEW = frozenset({"n", "nov", "nova", "novum", "new", "inq"})
+"""Words beside `sp.` that are said of a species of that name: Papilio novus sp. nov."""
 _RANKS = frozenset({"ssp", "subsp", "subspecies", "var", "f", "fo", "forma", "form", "ab", "morph", "race", "cv"})
 """Words before a name below the species."""
 _APOSTROPHE = re.compile(rf"(?<=[{_UPPER}{_LOWER}])['\u2019\u02bc`´](?=[{_UPPER}{_LOWER}])")
@@ -234,7 +237,7 @@ def _epithet(words: list[str], shouted: bool) -> str:
     first = _APOSTROPHE.sub("", words[0])
     if first.lower().strip("().0123456789") in _OPEN | _DOUBT | _HYBRID | _PLAIN | _STAGES:
         raise CollectionError(f"{first!r} says that the species is not known")
-    if first.lower().rpartition("-")[2].rstrip(".") in _SEVERAL and "-" in first:
+    if "-" in first and first.lower().rpartition("-")[2].rstrip(".") in _SEVERAL | _DOUBT | {"type"}:
         raise CollectionError(f"{first!r} says that it may be several species")
     if HYBRID_SIGN in words:
         raise CollectionError("it is a hybrid formula, of two species")
@@ -265,7 +268,9 @@ def _check_rest(words: list[str], *, in_one_case: bool) -> None:
         following = words[place + 1 :]
         # Where capital letters say nothing, a year does.
         is_name = any(map(_YEAR.fullmatch, following)) if in_one_case else word.strip("([")[:1].isupper()
-        if is_name and plain in _ALSO_AUTHORS:
+        so_far = " ".join(words[: place + 1])
+        in_brackets = "(" in so_far[so_far.rfind(")", 0, -1) + 1 :]  # where a name in a living language may stand
+        if (is_name and plain in _ALSO_AUTHORS) or (in_brackets and plain in _PLAIN):
             plain = ""
         names_another = _is_epithet_of_another(following[:1])
         in_full = bool(following) and bool(_GENUS.fullmatch(following[0]) or _ABBREVIATION.fullmatch(following[0]))
@@ -273,8 +278,11 @@ def _check_rest(words: list[str], *, in_one_case: bool) -> None:
         is_wide = plain == "lat" and words[place - 1].lower() in {"s.", "sens.", "sensu"}
         joins = word.lower() in _AND and (names_another or names_another_in_full)
         parts = {"/", "|"} & set(word) and not _YEAR.fullmatch(word)
-        if plain in _SEVERAL or parts or is_wide or joins:
+        if plain.rpartition("-")[2] in _SEVERAL or parts or is_wide or joins:
             raise CollectionError(f"{word!r} says that it may be several species")
+        beside = {other.lower().strip("().,") for other in (*words[max(place - 1, 0) : place], *following[:1])}
+        if plain in {"sp", "spp"} and not beside & _AROUND_NEW:
+            raise CollectionError(f"{word!r} says that the species is not known")
         if plain in _PLAIN:
             raise CollectionError(f"{word!r} is plain language, so that this is no name of a species")
         if plain in _HYBRID:
