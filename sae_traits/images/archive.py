@@ -6,6 +6,7 @@ meta.xml says where each table is, how its cells are separated, and which term o
 
 import csv
 import io
+import re
 import xml.etree.ElementTree as ET
 import zipfile
 import zlib
@@ -26,7 +27,8 @@ _MAX_LINE = 8 * 2**20
 """Characters; a longer line is no row of a table."""
 _LOOKED_AT = 2**16
 """Bytes at the beginning of a table by which line ends are told."""
-_ESCAPES = {r"\t": "\t", r"\n": "\n", r"\r": "\r", r"\r\n": "\r\n"}
+_ESCAPES = {r"\t": "\t", " ": "\t", r"\n": "\n", r"\r": "\r", r"\r\n": "\r\n"}
+"""A tab that meta.xml has as itself is a blank to readers of XML."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +87,7 @@ class Archive:
                     line_end = self._line_end(table, location)
                     lines = _lines(io.TextIOWrapper(stream, encoding=table.encoding, newline=line_end), table)
                     header = [next(lines, []) for _ in range(table.header_lines)]
-                    if header and not any(map(table.names_columns, header)):
+                    if header and not table.names_columns(header[-1]):
                         begins = " ".join(" ".join(header[-1]).split())[:80]
                         problems.append(
                             Problem(location, f"its header names no column, and may be a row that is lost: {begins}")
@@ -98,7 +100,13 @@ class Archive:
                             values = {t: cells[n].strip() for t, n in table.columns.items() if n < len(cells)}
                             given = {term: value for term, value in values.items() if value}
                             yield cells[table.id_column].strip(), {**table.defaults, **given}
-                except (UnicodeError, csv.Error, LookupError) as error:
+                except UnicodeError as error:
+                    said = table.encoding.removesuffix("-sig")
+                    raise CollectionError(
+                        f"{location} of {self.path} is not text in {said}, as {META_FILE} says; correct its `encoding` "
+                        f"there, mostly to windows-1252 ({error})"
+                    ) from error
+                except (csv.Error, LookupError) as error:
                     raise CollectionError(f"{location} of {self.path} cannot be read: {error}") from error
                 except (OSError, zipfile.BadZipFile, zlib.error, EOFError) as error:
                     raise CollectionError(f"{location} of {self.path} is damaged: {error}") from error
@@ -176,7 +184,7 @@ def _table(element: ET.Element, id_tag: str) -> ArchiveTable:
             columns[term] = _column(index)
         if default := field.get("default"):
             defaults[term] = default
-    delimiter = element.get("fieldsTerminatedBy", ",")
+    delimiter = element.get("fieldsTerminatedBy") or ","
     delimiter = _ESCAPES.get(delimiter, delimiter)
     # The guide's default is a quote, but those who separate cells by tabs and say nothing of quotes use none.
     quote = element.get("fieldsEnclosedBy", "" if delimiter == "\t" else '"')
@@ -189,12 +197,17 @@ def _table(element: ET.Element, id_tag: str) -> ArchiveTable:
         delimiter=delimiter,
         line_end="\r" if _ESCAPES.get(line_end, line_end) == "\r" else "\n",
         quote=quote,
-        header_lines=_column(element.get("ignoreHeaderLines", "0")),
-        encoding=element.get("encoding", "utf-8"),
+        header_lines=_column(element.get("ignoreHeaderLines") or "0"),
+        encoding=_encoding(element.get("encoding") or "utf-8"),
         id_column=_column(id_element.get("index", "0")),
         columns=columns,
         defaults=defaults,
     )
+
+
+def _encoding(name: str) -> str:
+    """The encoding of that name; one of UTF-8 without the mark that some programs write at the beginning of a file."""
+    return "utf-8-sig" if name.strip().lower().replace("_", "-") in ("utf-8", "utf8") else name.strip()
 
 
 def _column(text: str) -> int:
@@ -205,8 +218,8 @@ def _column(text: str) -> int:
 
 
 def _last_part(term: str) -> str:
-    """Take the name from a term's address: http://rs.tdwg.org/dwc/terms/genus -> genus."""
-    return term.replace("#", "/").rsplit("/", 1)[-1]
+    """Take the name from a term's address: http://rs.tdwg.org/dwc/terms/genus or dwc:genus -> genus."""
+    return re.split(r"[/#:]", term)[-1]
 
 
 def _lines(text: io.TextIOWrapper, table: ArchiveTable) -> Iterator[list[str]]:

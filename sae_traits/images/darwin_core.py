@@ -4,6 +4,7 @@ The species is that of GBIF's column `species`, or else what of the accepted or 
 Photographs are fetched into the cache; each keeps the licence and the rights holder that its publisher stated.
 """
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -19,6 +20,7 @@ from sae_traits.images.columns import find_columns, warn_of_unread
 from sae_traits.images.decode import IMAGE_SUFFIXES
 from sae_traits.images.fetching import fetch_images
 from sae_traits.images.listing import Format, Listing, Row, one_row_per_file
+from sae_traits.images.names import with_qualifier
 from sae_traits.images.selection import reasons_without_species, select
 from sae_traits.schema import Problem, Taxon
 from sae_traits.vocabulary import RANKS
@@ -28,8 +30,12 @@ MEDIA = ("multimedia", "image")
 """Extensions with addresses of media: GBIF's, Audubon Core's (of the same name), and GBIF's older one for images."""
 _ADDRESS = ("accessURI", "identifier")
 """Terms with the address of a file, the first that a row has; `accessURI` is Audubon Core's."""
-_KEPT = (*_ADDRESS, "license", "rights", "rightsHolder", "owner", "creator")
-"""Terms of a photograph that are remembered."""
+_LICENSE = ("license", "rights", "UsageTerms", "WebStatement")
+_HOLDER = ("rightsHolder", "owner", "Owner", "creator")
+"""Terms of a photograph, with Audubon Core's in capital letters; the first that a row has."""
+_KEPT = (*_LICENSE, *_HOLDER)
+"""Terms of a photograph that are remembered besides its address."""
+_BETWEEN_ADDRESSES = re.compile(r"[\s|;,]+(?=https?://)")
 _PHOTOGRAPHS = frozenset(
     {"stillimage", "image", "photo", "photograph", "jpeg", "jpg", "pjpeg", "png", "tiff", "tif", "webp"}
 )
@@ -39,7 +45,7 @@ _OTHER_MEDIA = frozenset(
 """Last words of a kind of media, in small letters."""
 _NAMES = ("species", "acceptedScientificName", "scientificName")
 _KEPT_OF_OCCURRENCES = (
-    *(*_NAMES, *RANKS, "specificEpithet", "organismID", "catalogNumber"),
+    *(*_NAMES, *RANKS, "specificEpithet", "identificationQualifier", "organismID", "catalogNumber"),
     *("license", "rights", "rightsHolder"),
 )
 _OF_OCCURRENCES = {
@@ -52,8 +58,8 @@ _OF_OCCURRENCES = {
 _OF_MEDIA = {
     "address": _ADDRESS,
     "kind": ("type", "format"),
-    "license": ("license", "rights"),
-    "rights_holder": ("rightsHolder", "owner", "creator"),
+    "license": _LICENSE,
+    "rights_holder": _HOLDER,
 }
 """What is read of a table -> terms that say it: by these it is told which others may be misspelt."""
 
@@ -103,7 +109,10 @@ FORMAT = Format(
 def _rows(archive: Archive) -> tuple[list[Row], list[Problem], dict[str, str]]:
     """Make a row for every photograph; say what is wrong with the archive, and the address of each file."""
     if archive.core.row_type.lower() != OCCURRENCE:
-        raise CollectionError(f"the core of {archive.path} is {archive.core.row_type}; a core of occurrences is read")
+        raise CollectionError(
+            f"the core of {archive.path} is {archive.core.row_type}; a core of occurrences is read, as in the "
+            "download `Darwin Core Archive` of the dataset's occurrences on gbif.org"
+        )
     media, problems = _photographs(archive)
     _warn_of_misspelt(archive.core, _OF_OCCURRENCES)
     rows: list[Row] = []
@@ -111,6 +120,9 @@ def _rows(archive: Archive) -> tuple[list[Row], list[Problem], dict[str, str]]:
     n_without = n_again = 0
     occurrences: dict[str, Cells] = {}
     for occurrence_id, cells in archive.rows(archive.core, problems):
+        in_core = [one for one in _each(cells.get("associatedMedia", "")) if one.startswith("http")]
+        if in_core and occurrence_id not in media:
+            media[occurrence_id] = [{"address": address} for address in in_core]
         if occurrence_id in occurrences:
             n_again += 1
         elif occurrence_id in media:
@@ -124,7 +136,7 @@ def _rows(archive: Archive) -> tuple[list[Row], list[Problem], dict[str, str]]:
         fallback = number if number and catalogued[number] == 1 else occurrence_id
         for photograph in media.pop(occurrence_id):
             row = _row(occurrence, photograph, occurrence.get("organismID") or fallback)
-            urls[row.file] = _address(photograph)
+            urls[row.file] = photograph["address"]
             rows.append(row)
     file = archive.core.locations[0]
     if n_without:
@@ -145,7 +157,7 @@ def _warn_of_misspelt(table: ArchiveTable, terms: Mapping[str, Sequence[str]]) -
 def _photographs(archive: Archive) -> tuple[dict[str, list[Cells]], list[Problem]]:
     """Read the rows about photographs by the id of their occurrence, and count all others."""
     tables = [table for table in archive.extensions if table.row_type.lower() in MEDIA]
-    if not tables:
+    if not tables and "associatedMedia" not in archive.core.columns:
         types = ", ".join(table.row_type for table in archive.extensions) or "none"
         raise CollectionError(
             f"{archive.path} has no table of media (its extensions: {types}); on gbif.org choose the download "
@@ -163,7 +175,8 @@ def _photographs(archive: Archive) -> tuple[dict[str, list[Cells]], list[Problem
                 left_out["have no address"] += 1
             else:  # the tables of an archive may have the same photographs
                 kept = {term: cells[term] for term in _KEPT if term in cells}
-                media[occurrence_id].setdefault(_address(cells), kept)
+                for address in _each(_address(cells)):
+                    media[occurrence_id].setdefault(address, {"address": address, **kept})
         problems += [Problem(table.locations[0], f"{n:,} media {reason}") for reason, n in sorted(left_out.items())]
     return {occurrence_id: list(photographs.values()) for occurrence_id, photographs in media.items()}, problems
 
@@ -175,23 +188,31 @@ def _is_photograph(cells: Cells) -> bool:
     words = [kind.replace(":", "/").rsplit("/", 1)[-1].replace(" ", "").lower() for kind in kinds]
     if cells.get("format", "").lower().startswith(("audio", "video")) or not _OTHER_MEDIA.isdisjoint(words):
         return False
-    return not words or not _PHOTOGRAPHS.isdisjoint(words) or _suffix(_address(cells)) != ""
+    says_so = any(word in _PHOTOGRAPHS or word.startswith(("jpeg", "jpg")) for word in words)
+    is_picture = any(kind.lower().startswith("image/") for kind in kinds)
+    return not words or says_so or is_picture or _suffix(_address(cells)) != ""
 
 
 def _address(cells: Cells) -> str:
     return _first(cells, *_ADDRESS) or ""
 
 
+def _each(addresses: str) -> list[str]:
+    """The addresses in a cell, which Darwin Core separates by ` | `, and people by anything."""
+    return _BETWEEN_ADDRESSES.split(addresses)
+
+
 def _row(occurrence: Cells, photograph: Cells, individual: str) -> Row:
-    url = _address(photograph)
+    url = photograph["address"]
+    label = _first(occurrence, *_NAMES) or occurrence.get("specificEpithet")
     digest = sha256(url.encode("utf-8", "backslashreplace")).hexdigest()[:32]  # no address leads out of the folder
     return Row(
         file=f"{digest[:2]}/{digest}{_suffix(url)}",
-        label=_first(occurrence, *_NAMES) or occurrence.get("specificEpithet"),
+        label=with_qualifier(label, occurrence.get("identificationQualifier", "")),
         individual=individual,
         ranks=Taxon.from_dict({rank: occurrence.get(rank) for rank in RANKS}),
-        license=_first(photograph, "license", "rights") or _first(occurrence, "license", "rights"),
-        rights_holder=_first(photograph, "rightsHolder", "owner", "creator") or _first(occurrence, "rightsHolder"),
+        license=_first(photograph, *_LICENSE) or _first(occurrence, "license", "rights"),
+        rights_holder=_first(photograph, *_HOLDER) or _first(occurrence, "rightsHolder"),
         source_url=url,
     )
 

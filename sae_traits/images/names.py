@@ -153,6 +153,16 @@ def parse_name(label: str | None, *, codes: bool = False, genus: str | None = No
         raise CollectionError(f"{quoted} cannot be placed at a species: {error}{advice}") from error
 
 
+def with_qualifier(label: str | None, qualifier: str) -> str | None:
+    """The label with what leaves it open in Darwin Core's `identificationQualifier`, such as `cf. machaon` or `?`.
+
+    Doubt about a rank below the species (`cf. var. alba`) leaves the species as it is.
+    """
+    first, following, *_ = [*qualifier.split(), "", ""]
+    is_open = first.lower().strip("().,") in _UNSURE or "?" in first
+    return f"{label} {first}" if label and is_open and following.strip(".") not in _RANKS else label
+
+
 def rank_name(written: str) -> str:
     """Write a rank above the genus as usual: `NYMPHALIDAE Rafinesque` is Nymphalidae, `incertae sedis` is none."""
     name = " ".join(written.strip("\"' ").split())

@@ -90,6 +90,8 @@ CORE = """<archive xmlns="http://rs.tdwg.org/dwc/text/"><core encoding="UTF-8" {
     [
         ("fieldsTerminatedBy='\\t' linesTerminatedBy='\\r'", ["id\tfamily\r1\tApidae\r2\tPieridae\r"]),
         ("fieldsTerminatedBy='\\t'", ["id\tfamily\r1\tApidae\r 2\tPieridae\r"]),
+        ("fieldsTerminatedBy='\t' linesTerminatedBy='\n'", ["id\tfamily\n1\tApidae\n2\tPieridae\n"]),
+        ("fieldsTerminatedBy='' linesTerminatedBy=''", ["id,family\n1,Apidae\n2,Pieridae\n"]),
         ("fieldsTerminatedBy='\\t'", ['id\tfamily\n1\tApidae\n2\tPieridae\n3\t"stray\n']),
         ("fieldsTerminatedBy=','", ["id,family\n1,Apidae\n", "id,family\n2,Pieridae,,\n"]),
         ("fieldsTerminatedBy=','", ["id,family\n1,Apidae\n2,Pieridae\n3,one,cell too many\n"]),
@@ -119,6 +121,29 @@ def test_a_row_that_is_called_a_header_is_reported(tmp_path):
         assert dict(archive.rows(archive.core, problems)) == {"2": {"family": "Pieridae"}}
         reason = "its header names no column, and may be a row that is lost: 1 Apidae"
         assert [problem.reason for problem in problems] == ([reason] if is_reported else [])
+
+
+def test_a_second_header_line_that_names_no_column_is_reported(tmp_path):
+    xml = CORE.replace('ignoreHeaderLines="1"', 'ignoreHeaderLines="2"').format(
+        attributes="", locations="<location>o.txt</location>"
+    )
+    (tmp_path / "meta.xml").write_text(xml)
+    for lines, is_reported in (("id,family\n1,Apidae\n", True), ("made by hand,\nid,family\n", False)):
+        (tmp_path / "o.txt").write_text(f"{lines}2,Pieridae\n")
+        archive, problems = open_archive(tmp_path), []
+        assert dict(archive.rows(archive.core, problems)) == {"2": {"family": "Pieridae"}}
+        assert any("may be a row that is lost: 1 Apidae" in problem.reason for problem in problems) == is_reported
+
+
+def test_a_mark_of_utf8_before_the_first_row_is_no_part_of_its_id(tmp_path):
+    xml = CORE.replace('ignoreHeaderLines="1"', 'ignoreHeaderLines=""').format(
+        attributes="fieldsEnclosedBy='&quot;'", locations="<location>o.txt</location>"
+    )
+    for encoding in ("UTF-8", "utf8", ""):
+        (tmp_path / "meta.xml").write_text(xml.replace("UTF-8", encoding))
+        (tmp_path / "o.txt").write_text('"1","Apidae"\n2,Pieridae\n', encoding="utf-8-sig")
+        archive = open_archive(tmp_path)
+        assert dict(archive.rows(archive.core, [])) == {"1": {"family": "Apidae"}, "2": {"family": "Pieridae"}}
 
 
 def test_of_several_archives_in_a_zip_file_none_is_taken(tmp_path):
@@ -151,7 +176,7 @@ def test_damage_is_told(tmp_path):
     folder = write_archive(tmp_path / "folder", [], [])
     (folder / "occurrence.txt").write_bytes(b"gbifID\n\xff\xfe\n")
     broken = open_archive(folder)
-    with pytest.raises(CollectionError, match="cannot be read"):
+    with pytest.raises(CollectionError, match=r"not text in utf-8, as meta.xml says; correct its `encoding`"):
         list(broken.rows(broken.core, []))
     (folder / "occurrence.txt").write_text("gbifID\n" + "x" * (8 * 2**20 + 1))
     with pytest.raises(CollectionError, match="a line of more than"):

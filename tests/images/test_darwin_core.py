@@ -194,15 +194,66 @@ def test_archives_without_occurrences_or_media_are_refused(tmp_path):
         ({"type": "Sound", "format": ""}, False),
         ({"type": "MovingImage", "format": "video/mp4"}, False),
         ({"type": "", "format": "audio/mpeg"}, False),
+        ({"type": "", "format": "image/heic", "identifier": "{url}/1"}, True),
+        ({"type": "", "format": "image/gif", "identifier": "{url}/1"}, True),
+        ({"type": "", "format": "JPEG image", "identifier": "{url}/1"}, True),
+        ({"type": "", "format": "model/gltf+json", "identifier": "{url}/1"}, False),
         ({"type": "Dataset", "format": ""}, False),
     ],
 )
 def test_media_are_photographs_as_publishers_write_it(tmp_path, web, cells, is_photograph):
     """A kind that is neither an image nor anything else is one where its address ends as one."""
-    media = [image("1", f"{web.url}/1.jpg", **cells), image("2", f"{web.url}/2.jpg")]
+    web.pages["/1"] = photograph(1)
+    cells = {term: value.format(url=web.url) for term, value in cells.items()}
+    media = [image("1", f"{web.url}/1.jpg") | cells, image("2", f"{web.url}/2.jpg")]
     source = write_archive(tmp_path / "archive", [occurrence("1"), occurrence("2")], media)
     listing = list_source(config_of(source, tmp_path / "cache"))
     assert len(listing.rows) == 1 + is_photograph
+
+
+def test_addresses_may_stand_in_one_cell_or_in_the_table_of_occurrences(tmp_path, web):
+    terms = [*OCCURRENCE_TERMS, "http://rs.tdwg.org/dwc/terms/associatedMedia"]
+    core = table("core", "http://rs.tdwg.org/dwc/terms/Occurrence", "occurrence.txt", terms)
+    extension = table("extension", "http://rs.gbif.org/terms/1.0/Multimedia", "multimedia.txt", MEDIA_TERMS)
+    rows = [
+        occurrence("1", associatedMedia=f"{web.url}/8.jpg"),
+        occurrence("2", associatedMedia=f"{web.url}/3.jpg | {web.url}/4.jpg;{web.url}/5.jpg"),
+        occurrence("3", associatedMedia="drawer 12"),
+    ]
+    media = [image("1", f"{web.url}/1.jpg|{web.url}/2.jpg", license=CC_BY)]
+    source = write_archive(tmp_path / "a", rows, media, META.format(core=core, extension=extension))
+    (source / "occurrence.txt").write_text(lines(terms, rows))
+    with_both = list_source(config_of(source, tmp_path / "cache"))
+    assert [(row.individual, row.license) for row in with_both.rows] == [("1", CC_BY)] * 2 + [("2", "CC_BY_4_0")] * 3
+    assert {row.source_url for row in with_both.rows} == {f"{web.url}/{n}.jpg" for n in range(1, 6)}
+    assert [problem.reason for problem in with_both.problems] == ["1 occurrences have no photograph"]
+    (source / "meta.xml").write_text(META.format(core=core, extension=""))
+    assert len(list_source(config_of(source, tmp_path / "cache")).rows) == 4
+
+
+def test_a_doubt_about_the_species_in_a_column_of_its_own_is_one(tmp_path, web):
+    terms = [*OCCURRENCE_TERMS, "http://rs.tdwg.org/dwc/terms/identificationQualifier"]
+    qualifiers = ["cf. cardui", "aff.", "?", "cf. var. carnea", "sensu stricto"]
+    rows = [occurrence(str(n), identificationQualifier=said) for n, said in enumerate(qualifiers)]
+    media = [image(str(n), f"{web.url}/{n}.jpg") for n in range(len(rows))]
+    core = table("core", "http://rs.tdwg.org/dwc/terms/Occurrence", "occurrence.txt", terms)
+    extension = table("extension", "http://rs.gbif.org/terms/1.0/Multimedia", "multimedia.txt", MEDIA_TERMS)
+    source = write_archive(tmp_path / "a", rows, media, META.format(core=core, extension=extension))
+    (source / "occurrence.txt").write_text(lines(terms, rows))
+    listing = list_source(config_of(source, tmp_path / "cache"))
+    assert [row.individual for row in listing.rows] == ["3", "4"]
+    assert sum("marked as doubtful" in problem.reason for problem in listing.problems) == 3
+
+
+def test_audubon_core_says_licence_and_owner_in_its_own_words(tmp_path, web):
+    terms = [*MEDIA_TERMS[:4], *(f"http://ns.adobe.com/xap/1.0/rights/{name}" for name in ("UsageTerms", "Owner"))]
+    core = table("core", "http://rs.tdwg.org/dwc/terms/Occurrence", "occurrence.txt", OCCURRENCE_TERMS)
+    extension = table("extension", "http://rs.tdwg.org/ac/terms/Multimedia", "multimedia.txt", terms)
+    media = [image("1", f"{web.url}/1.jpg", UsageTerms="CC BY-NC", Owner="A Museum")]
+    source = write_archive(tmp_path / "a", [occurrence("1")], media, META.format(core=core, extension=extension))
+    (source / "multimedia.txt").write_text(lines(terms, media))
+    (row,) = list_source(config_of(source, tmp_path / "cache")).rows
+    assert (row.license, row.rights_holder) == ("CC BY-NC", "A Museum")
 
 
 def test_two_tables_of_media_are_both_read_and_the_same_photograph_once(tmp_path, web):
